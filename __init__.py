@@ -1,0 +1,37 @@
+"""embedfleet: every retrieval signal for every chunk, over all GPUs, with nothing lost.
+
+The public face. Nothing heavy is imported until a name is used: no torch, no zmq, no pyarrow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .client.client import Client
+    from .client.run_reader import Run, open_run
+    from .protocol.errors import EmbedfleetError
+    from .protocol.spec import PassSpec, RunSpec
+
+__all__ = ["Client", "EmbedfleetError", "PassSpec", "Run", "RunSpec", "__version__", "open_run"]
+
+_HOME = {
+    "Client": ".client.client",
+    "EmbedfleetError": ".protocol.errors",
+    "PassSpec": ".protocol.spec",
+    "Run": ".client.run_reader",
+    "RunSpec": ".protocol.spec",
+    "__version__": ".protocol.version",
+    "open_run": ".client.run_reader",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

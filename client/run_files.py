@@ -1,0 +1,84 @@
+"""Reading single files of a run directory; what is torn or foreign becomes a RunDirectoryError that names the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..protocol.errors import RunDirectoryError
+from ..protocol.layout import RunLayout
+from ..protocol.spec import RunSpec
+
+AGAIN = "run the same command again"
+
+
+def read_spec(layout: RunLayout) -> RunSpec:
+    """The spec of the run at `layout.root`; RunDirectoryError where there is no run."""
+    try:
+        raw = layout.spec.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunDirectoryError(
+            f"{layout.root}: not a run directory (it has no spec.json); give the folder that `embedfleet run` wrote to"
+        ) from None
+    except OSError as error:
+        raise RunDirectoryError(f"{layout.spec}: cannot be read ({error.strerror}); check the permissions") from error
+    try:
+        return msgspec.json.decode(raw, type=RunSpec)
+    except msgspec.MsgspecError as error:
+        raise RunDirectoryError(
+            f"{layout.spec}: not the spec of a run that this version reads ({error}); update embedfleet or restore the file"
+        ) from error
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`, None where there is no such file."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise RunDirectoryError(f"{path}: not a JSON object ({error}); delete it and {AGAIN}") from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects in `path`, one a line."""
+    try:
+        return msgspec.json.Decoder(dict[str, Any]).decode_lines(path.read_bytes())
+    except (OSError, msgspec.MsgspecError) as error:
+        raise RunDirectoryError(f"{path}: not JSON objects, one a line ({error}); delete it and {AGAIN}") from error
+
+
+def rejected_files(layout: RunLayout) -> list[Path]:
+    """The files of rejected input records, in the order of their segments."""
+    names = {path.name: path for path in layout.chunks.glob("*.rejected.jsonl") if not path.name.startswith(".")}
+    return [names[name] for name in sorted(names, key=lambda name: (len(name), name))]
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Columns of one segment file (all where None), without file metadata. Page checksums are verified where it has them."""
+    try:
+        # not pq.read_table: it takes folders named `key=value` above the file for columns
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read(columns=None if columns is None else list(columns))
+    except (OSError, pa.ArrowException) as error:
+        raise RunDirectoryError(f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error
+    absent = [name for name in columns or () if name not in cast("list[str]", table.column_names)]
+    if absent:
+        raise RunDirectoryError(f"{path}: has no column {', '.join(absent)}; delete it and {AGAIN}")
+    return table.replace_schema_metadata(None)
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Sorted numbers for a message: `0, 3-7, 9`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

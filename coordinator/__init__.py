@@ -1,0 +1,1 @@
+"""The coordinator: reads chunks, leases devices, streams batches, forwards results. It imports no torch."""

@@ -1,0 +1,141 @@
+"""What the pool wants done. Plain data; the loop performs them in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """Start an exporter for the run and let it take the directory."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartIntake:
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class CutSegment:
+    """Sort the segment's rows and cut them into batches; answer with SegmentCut."""
+
+    run: str
+    number: int
+    segment: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnWorker:
+    worker: str
+    host: str
+    device: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageWorker:
+    worker: str
+    run: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class HydrateWorker:
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendBatch:
+    worker: str
+    epoch: int
+    batch: int
+    run: str
+    number: int
+    segment: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseWorker:
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class KillWorker:
+    worker: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardResult:
+    """Hand the result to the exporter."""
+
+    run: str
+    number: int
+    segment: int
+    start: int
+    stop: int
+    payload: Any
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRows:
+    """Give up the sorted rows from `start` to `stop` of the segment."""
+
+    run: str
+    number: int
+    segment: int
+    start: int
+    stop: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRun:
+    """Let the exporter end the run: `done`, `interrupted` or `failed` with an error."""
+
+    run: str
+    status: str
+    kind: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOver:
+    """The run is closed: tell its watchers, forget it."""
+
+    run: str
+    status: str
+    kind: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something for the event log: its name and what goes with it."""
+
+    event: str
+    fields: Mapping[str, Any]
+
+
+Action = (
+    OpenRun
+    | StartIntake
+    | CutSegment
+    | SpawnWorker
+    | StageWorker
+    | HydrateWorker
+    | SendBatch
+    | ReleaseWorker
+    | KillWorker
+    | ForwardResult
+    | QuarantineRows
+    | CloseRun
+    | RunOver
+    | Note
+)

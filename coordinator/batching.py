@@ -1,0 +1,221 @@
+"""Transitions of segments and batches: cut, sent, done, failed, split, quarantined, committed.
+
+A segment of a pass goes uncut → open → committed. An open segment's batches are pending or in flight; a batch that fails
+or takes its worker down twice is split in halves, which fail at once, until one row stands alone; that row gets one more
+try and is then quarantined. Only the batch that was being computed is blamed.
+"""
+
+from __future__ import annotations
+
+from .actions import CutSegment, ForwardResult, QuarantineRows, SendBatch
+from .events import BatchDone, BatchFailed, SegmentCommitted, SegmentCut, SegmentSpooled
+from .state import Batch, Fleet, OpenSegment, Pass, Run, RunStatus, WorkerSlot, WorkerStage
+
+SMOOTHING = 0.3
+"""Weight of the newest measurement in a pass's seconds per token."""
+
+
+def segment_spooled(fleet: Fleet, event: SegmentSpooled) -> None:
+    run = fleet.runs.get(event.run)
+    if run is None:
+        return
+    run.segments[event.segment] = event.rows
+    if run.status is not RunStatus.RUNNING:
+        return
+    for one in run.passes:
+        if event.segment not in one.committed:
+            one.uncut.append(event.segment)
+
+
+def segment_cut(fleet: Fleet, event: SegmentCut) -> None:
+    run = fleet.runs.get(event.run)
+    if run is None or run.status is not RunStatus.RUNNING:
+        return
+    one = run.passes[event.number]
+    segment = one.open.get(event.segment)
+    if segment is None or not segment.cutting:
+        return
+    segment.cutting = False
+    for cut in event.cuts:
+        batch = _new_batch(fleet, Batch(event.number, event.segment, cut.start, cut.stop, cut.tokens))
+        segment.outstanding.add(batch)
+        one.pending.append(batch)
+
+
+def segment_committed(fleet: Fleet, event: SegmentCommitted) -> None:
+    run = fleet.runs.get(event.run)
+    if run is None or run.status is RunStatus.OPENING:
+        return
+    one = run.passes[event.number]
+    one.open.pop(event.segment, None)
+    one.committed.add(event.segment)
+
+
+def batch_done(fleet: Fleet, event: BatchDone) -> None:
+    worker = _holder(fleet, event.worker, event.epoch, event.batch)
+    if worker is None:
+        fleet.note("stale_result", worker=event.worker, epoch=event.epoch, batch=event.batch)
+        return
+    batch = fleet.batches.pop(event.batch, None)
+    seconds = fleet.now - worker.moved
+    _hand_in(fleet, worker, event.batch)
+    if worker.device in fleet.devices:
+        fleet.devices[worker.device].failures = 0
+    run = fleet.current
+    if batch is None or run is None or run.name != worker.run:
+        fleet.note("stale_result", worker=event.worker, epoch=event.epoch, batch=event.batch)
+        return
+    one = run.passes[batch.number]
+    measured = seconds / max(batch.tokens, 1)
+    known = one.seconds_per_token
+    one.seconds_per_token = measured if known == 0 else known + SMOOTHING * (measured - known)
+    one.open[batch.segment].outstanding.discard(event.batch)
+    fleet.out.append(ForwardResult(run.name, batch.number, batch.segment, batch.start, batch.stop, event.payload))
+
+
+def batch_failed(fleet: Fleet, event: BatchFailed) -> None:
+    worker = _holder(fleet, event.worker, event.epoch, event.batch)
+    if worker is None:
+        fleet.note("stale_result", worker=event.worker, epoch=event.epoch, batch=event.batch)
+        return
+    _hand_in(fleet, worker, event.batch)
+    blame(fleet, event.batch, event.reason)
+
+
+def take_back(fleet: Fleet, worker: WorkerSlot, blamed: str) -> bool:
+    """The worker is gone: its batches are pending again. `blamed` is why the first one is at fault; empty: nobody is.
+
+    Returns whether the blamed batch was already under suspicion, so that the device need not answer for it.
+    """
+    held = [batch for batch in worker.batches if batch in fleet.batches]
+    first_is_computing = bool(worker.batches) and bool(held) and held[0] == worker.batches[0]
+    suspected = False
+    guilty = held[0] if blamed and first_is_computing else None
+    for batch in reversed(held):
+        if batch != guilty:
+            _pass_of(fleet, batch).pending.appendleft(batch)
+    if guilty is not None:
+        suspected = fleet.batches[guilty].suspect or fleet.batches[guilty].failures > 0
+        blame(fleet, guilty, blamed)
+    worker.batches.clear()
+    return suspected
+
+
+def blame(fleet: Fleet, number: int, reason: str) -> None:
+    """Count a failure of a batch that is in nobody's hands: try again, split, or quarantine its row."""
+    batch = fleet.batches.get(number)
+    run = fleet.current
+    if batch is None or run is None:
+        return
+    batch.failures += 1
+    one = run.passes[batch.number]
+    fleet.note("batch_failed", vector=one.plan.vector, segment=batch.segment, rows=batch.rows, reason=reason)
+    limit = 1 if batch.suspect and batch.rows > 1 else 2
+    if batch.failures < limit:
+        one.pending.appendleft(number)
+        return
+    segment = one.open[batch.segment]
+    segment.outstanding.discard(number)
+    del fleet.batches[number]
+    if batch.rows == 1:
+        row = (batch.segment, batch.start, batch.stop)
+        fleet.out.append(QuarantineRows(run.name, batch.number, *row, f"could not be embedded: {reason}"))
+        return
+    middle = batch.start + batch.rows // 2
+    per_row = batch.tokens / batch.rows
+    for start, stop in ((middle, batch.stop), (batch.start, middle)):
+        half = Batch(batch.number, batch.segment, start, stop, int(per_row * (stop - start)) + 1, suspect=True)
+        name = _new_batch(fleet, half)
+        segment.outstanding.add(name)
+        one.pending.appendleft(name)
+
+
+def refill(fleet: Fleet) -> None:
+    """Give batches to workers below their credit, the emptiest first, and have segments cut before batches run out."""
+    run = fleet.current
+    if run is None or run.status is not RunStatus.RUNNING:
+        return
+    ready = [one for one in fleet.workers.values() if one.stage is WorkerStage.READY and not one.killed]
+    for number in {one.number for one in ready}:
+        mine = [one for one in ready if one.number == number]
+        _cut_ahead(fleet, run, number, want=fleet.config.credit * len(mine))
+        for level in range(fleet.config.credit):
+            for worker in mine:
+                if len(worker.batches) == level:
+                    _send_next(fleet, run, worker)
+
+
+def has_work(run: Run, number: int) -> bool:
+    """Whether a worker of this pass would find (or may yet find) something that nobody computes."""
+    one = run.passes[number]
+    if one.pending or one.uncut or not run.intake_done:
+        return True
+    return any(segment.cutting for segment in one.open.values())
+
+
+def is_complete(run: Run) -> bool:
+    """Whether every pass has every segment committed."""
+    return run.intake_done and all(len(one.committed) >= len(run.segments) for one in run.passes)
+
+
+def reset_pass(fleet: Fleet, run: Run, number: int, committed: frozenset[int]) -> None:
+    """Forget what is not committed: its segments are uncut again, and results on their way will be stale."""
+    one = run.passes[number]
+    for batch in [name for name, batch in fleet.batches.items() if batch.number == number]:
+        del fleet.batches[batch]
+    one.pending.clear()
+    one.open.clear()
+    one.committed = set(committed)
+    one.uncut.clear()
+    one.uncut.extend(segment for segment in sorted(run.segments) if segment not in one.committed)
+
+
+def _send_next(fleet: Fleet, run: Run, worker: WorkerSlot) -> None:
+    one = run.passes[worker.number]
+    if not one.pending:
+        return
+    name = one.pending.popleft()
+    batch = fleet.batches[name]
+    if not worker.batches:
+        worker.moved = fleet.now
+    worker.batches.append(name)
+    where = (run.name, batch.number, batch.segment, batch.start, batch.stop)
+    fleet.out.append(SendBatch(worker.name, worker.epoch, name, *where))
+
+
+def _cut_ahead(fleet: Fleet, run: Run, number: int, want: int) -> None:
+    one = run.passes[number]
+    if len(one.pending) >= want or not one.uncut or any(segment.cutting for segment in one.open.values()):
+        return
+    held = sum(segment.rows for segment in one.open.values()) * one.row_bytes
+    rows = run.segments[one.uncut[0]]
+    if len(one.open) >= 2 and held + rows * one.row_bytes > fleet.config.uncommitted_bytes:
+        return
+    segment = one.uncut.popleft()
+    one.open[segment] = OpenSegment(rows)
+    fleet.out.append(CutSegment(run.name, number, segment))
+
+
+def _new_batch(fleet: Fleet, batch: Batch) -> int:
+    name = fleet.next_batch
+    fleet.next_batch += 1
+    fleet.batches[name] = batch
+    return name
+
+
+def _holder(fleet: Fleet, name: str, epoch: int, batch: int) -> WorkerSlot | None:
+    worker = fleet.workers.get(name)
+    if worker is None or worker.epoch != epoch or batch not in worker.batches:
+        return None
+    return worker
+
+
+def _hand_in(fleet: Fleet, worker: WorkerSlot, batch: int) -> None:
+    worker.batches.remove(batch)
+    worker.moved = worker.seen = fleet.now
+
+
+def _pass_of(fleet: Fleet, batch: int) -> Pass:
+    run = fleet.current
+    assert run is not None, "a batch exists only while its run is current"
+    return run.passes[fleet.batches[batch].number]

@@ -1,0 +1,206 @@
+"""What can happen to the pool. Plain data; times are given to `Pool.handle` beside the event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..protocol.devices import Device
+
+
+@dataclass(frozen=True, slots=True)
+class HostJoined:
+    host: str
+    devices: tuple[Device, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostLeft:
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunSubmitted:
+    """`passes` in order; each says whether it may run on a GPU, and `restart` is handed on to the exporter."""
+
+    run: str
+    passes: tuple[PassPlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PassPlan:
+    """What the pool needs to know of a pass."""
+
+    vector: str
+    cpu_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunOpened:
+    """The exporter holds the directory. Per pass: the committed segments."""
+
+    run: str
+    committed: tuple[frozenset[int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunCancelled:
+    run: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed:
+    """Something outside the pool makes the run impossible: a refused directory, a full disk, a lost exporter."""
+
+    run: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunClosed:
+    """The exporter has ended the run in good order, or is gone after it was told to."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterLost:
+    """The exporter died; what it had not committed is to be computed again."""
+
+    run: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSpooled:
+    run: str
+    segment: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeDone:
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A batch of a segment: the sorted rows from `start` to `stop`, with their estimated tokens."""
+
+    start: int
+    stop: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentCut:
+    run: str
+    number: int
+    segment: int
+    cuts: tuple[Cut, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentCommitted:
+    run: str
+    number: int
+    segment: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHello:
+    worker: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStaged:
+    worker: str
+    row_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerBroken:
+    """The model could not be staged or hydrated; `fatal` when another attempt would not help."""
+
+    worker: str
+    kind: str
+    message: str
+    fatal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAlive:
+    worker: str
+    progress: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDone:
+    """`payload` is handed back in ForwardResult untouched."""
+
+    worker: str
+    epoch: int
+    batch: int
+    payload: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFailed:
+    worker: str
+    epoch: int
+    batch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited:
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnRefused:
+    """The host could not lease the device now; try again later."""
+
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The clock moved on."""
+
+
+Event = (
+    HostJoined
+    | HostLeft
+    | RunSubmitted
+    | RunOpened
+    | RunCancelled
+    | RunFailed
+    | RunClosed
+    | ExporterLost
+    | SegmentSpooled
+    | IntakeDone
+    | SegmentCut
+    | SegmentCommitted
+    | WorkerHello
+    | WorkerStaged
+    | WorkerReady
+    | WorkerBroken
+    | WorkerAlive
+    | BatchDone
+    | BatchFailed
+    | WorkerExited
+    | SpawnRefused
+    | Tick
+)

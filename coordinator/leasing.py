@@ -1,0 +1,247 @@
+"""Transitions of hosts, devices and workers: who leases which device, who is staged behind, who is given up.
+
+A device has at most one active worker, the holder of its lease, and at most one standby that loads the next model into host
+memory meanwhile. A standby becomes active when the holder's process has ended. Passes go in order: a device works for the
+first pass that has work for it.
+"""
+
+from __future__ import annotations
+
+from .actions import HydrateWorker, KillWorker, ReleaseWorker, SpawnWorker, StageWorker
+from .batching import has_work, take_back
+from .events import (
+    HostJoined,
+    HostLeft,
+    SpawnRefused,
+    WorkerAlive,
+    WorkerExited,
+    WorkerHello,
+    WorkerReady,
+    WorkerStaged,
+)
+from .state import DeviceSlot, Fleet, Run, RunStatus, WorkerSlot, WorkerStage
+
+RETRY_LEASE_SECONDS = 1.0
+
+
+def host_joined(fleet: Fleet, event: HostJoined) -> None:
+    for device in event.devices:
+        if device.uuid not in fleet.devices:
+            fleet.devices[device.uuid] = DeviceSlot(device, event.host)
+    fleet.note("host_joined", host=event.host, devices=[device.name for device in event.devices])
+
+
+def host_left(fleet: Fleet, event: HostLeft) -> None:
+    fleet.note("host_left", host=event.host, reason=event.reason)
+    for worker in [one for one in fleet.workers.values() if one.host == event.host]:
+        _forget(fleet, worker)
+        take_back(fleet, worker, blamed="")
+    for uuid in [uuid for uuid, slot in fleet.devices.items() if slot.host == event.host]:
+        del fleet.devices[uuid]
+
+
+def worker_hello(fleet: Fleet, event: WorkerHello) -> None:
+    worker = fleet.workers.get(event.worker)
+    if worker is None or worker.epoch != event.epoch or worker.stage is not WorkerStage.SPAWNED:
+        return
+    _enter(fleet, worker, WorkerStage.STAGING)
+    fleet.out.append(StageWorker(worker.name, worker.run, worker.number))
+
+
+def worker_staged(fleet: Fleet, event: WorkerStaged) -> None:
+    worker = fleet.workers.get(event.worker)
+    if worker is None or worker.stage is not WorkerStage.STAGING:
+        return
+    _enter(fleet, worker, WorkerStage.STAGED)
+    run = fleet.runs.get(worker.run)
+    if run is not None:
+        run.passes[worker.number].row_bytes = event.row_bytes
+
+
+def worker_ready(fleet: Fleet, event: WorkerReady) -> None:
+    worker = fleet.workers.get(event.worker)
+    if worker is not None and worker.stage is WorkerStage.HYDRATING:
+        _enter(fleet, worker, WorkerStage.READY)
+
+
+def worker_alive(fleet: Fleet, event: WorkerAlive) -> None:
+    worker = fleet.workers.get(event.worker)
+    if worker is None:
+        return
+    worker.seen = fleet.now
+    if event.progress != worker.progress:
+        worker.progress = event.progress
+        worker.moved = fleet.now
+
+
+def worker_exited(fleet: Fleet, event: WorkerExited) -> None:
+    worker = fleet.workers.get(event.worker)
+    if worker is None:
+        return
+    expected = worker.stage is WorkerStage.RELEASING and not worker.batches
+    reason = worker.killed or event.reason
+    computing = worker.stage in (WorkerStage.READY, WorkerStage.RELEASING)
+    _forget(fleet, worker)
+    suspected = take_back(fleet, worker, blamed=reason if computing else "")
+    slot = fleet.devices.get(worker.device)
+    run = fleet.runs.get(worker.run)
+    over = run is None or run.status is RunStatus.CLOSING
+    if expected or over or slot is None:
+        return
+    fleet.note("worker_lost", worker=worker.name, device=slot.device.name, reason=reason)
+    if not suspected:
+        _count_failure(fleet, slot, reason)
+
+
+def spawn_refused(fleet: Fleet, event: SpawnRefused) -> None:
+    worker = fleet.workers.get(event.worker)
+    if worker is None:
+        return
+    _forget(fleet, worker)
+    slot = fleet.devices.get(worker.device)
+    if slot is None:
+        return
+    slot.not_before = fleet.now + RETRY_LEASE_SECONDS
+    if slot.waiting != event.reason:
+        slot.waiting = event.reason
+        fleet.note("lease_waiting", device=slot.device.name, reason=event.reason)
+
+
+def plan(fleet: Fleet) -> None:
+    """Bring every device closer to what the current run wants of it."""
+    run = fleet.current
+    working = run is not None and run.status is RunStatus.RUNNING
+    for slot in fleet.devices.values():
+        if working and run is not None:
+            _lease(fleet, slot, run)
+        else:
+            _vacate(fleet, slot)
+
+
+def check_deadlines(fleet: Fleet) -> None:
+    """Kill workers that are silent, or stuck in a stage or a batch for too long."""
+    for worker in list(fleet.workers.values()):
+        overdue = _overdue(fleet, worker)
+        if overdue and not worker.killed:
+            kill(fleet, worker, overdue)
+
+
+def kill(fleet: Fleet, worker: WorkerSlot, reason: str) -> None:
+    """End a worker now; its host will report the exit."""
+    worker.killed = reason
+    fleet.out.append(KillWorker(worker.name, worker.host))
+
+
+def usable_devices(fleet: Fleet, run: Run, number: int) -> list[DeviceSlot]:
+    """Devices that may work for the pass and are not given up."""
+    return [slot for slot in fleet.devices.values() if not slot.bad and _may_serve(slot, run, number)]
+
+
+def _lease(fleet: Fleet, slot: DeviceSlot, run: Run) -> None:
+    wanted = [n for n in range(len(run.passes)) if _may_serve(slot, run, n) and has_work(run, n)]
+    active = fleet.workers.get(slot.active or "")
+    standby = fleet.workers.get(slot.standby or "")
+    if standby is not None and not standby.killed and standby.number not in wanted:
+        _dismiss(fleet, standby)
+    if active is None and standby is not None and wanted and standby.number == wanted[0]:
+        slot.active, slot.standby = slot.standby, None
+        active, standby = standby, None
+    if active is None:
+        if wanted and not slot.bad and fleet.now >= slot.not_before:
+            slot.active = _spawn(fleet, slot, run, wanted[0])
+        return
+    if active.stage is WorkerStage.STAGED and not active.killed:
+        _enter(fleet, active, WorkerStage.HYDRATING)
+        fleet.out.append(HydrateWorker(active.name))
+    if active.number not in wanted and not active.batches:
+        _dismiss(fleet, active)
+    others = [n for n in wanted if n != active.number]
+    idle = active.stage in (WorkerStage.READY, WorkerStage.RELEASING) and slot.standby is None
+    if idle and others and not slot.bad and fleet.now >= slot.not_before:
+        slot.standby = _spawn(fleet, slot, run, others[0])
+
+
+def _vacate(fleet: Fleet, slot: DeviceSlot) -> None:
+    for name in (slot.active, slot.standby):
+        worker = fleet.workers.get(name or "")
+        if worker is not None and not worker.batches:
+            _dismiss(fleet, worker)
+
+
+def _dismiss(fleet: Fleet, worker: WorkerSlot) -> None:
+    """Let a ready worker leave in good order; one that is still loading has nothing to finish."""
+    if worker.stage is WorkerStage.RELEASING or worker.killed:
+        return
+    if worker.stage is WorkerStage.READY:
+        fleet.out.append(ReleaseWorker(worker.name))
+    else:
+        kill(fleet, worker, "no longer needed")
+    _enter(fleet, worker, WorkerStage.RELEASING)
+
+
+def _spawn(fleet: Fleet, slot: DeviceSlot, run: Run, number: int) -> str:
+    name = f"w{fleet.next_worker}"
+    fleet.next_worker += 1
+    worker = WorkerSlot(name, slot.host, slot.device.uuid, run.name, number, fleet.next_worker, fleet.now)
+    worker.seen = worker.moved = fleet.now
+    fleet.workers[name] = worker
+    fleet.out.append(SpawnWorker(name, slot.host, slot.device.uuid, worker.epoch))
+    return name
+
+
+def _enter(fleet: Fleet, worker: WorkerSlot, stage: WorkerStage) -> None:
+    worker.stage = stage
+    worker.since = worker.seen = fleet.now
+
+
+def _forget(fleet: Fleet, worker: WorkerSlot) -> None:
+    fleet.workers.pop(worker.name, None)
+    slot = fleet.devices.get(worker.device)
+    if slot is not None and slot.active == worker.name:
+        slot.active = None
+    if slot is not None and slot.standby == worker.name:
+        slot.standby = None
+
+
+def _count_failure(fleet: Fleet, slot: DeviceSlot, reason: str) -> None:
+    slot.failures += 1
+    pause = min(fleet.config.backoff * 2 ** (slot.failures - 1), fleet.config.max_backoff)
+    slot.not_before = fleet.now + pause
+    if slot.failures >= fleet.config.device_failures:
+        slot.bad = reason
+        fleet.note("device_bad", device=slot.device.name, failures=slot.failures, reason=reason)
+
+
+def _may_serve(slot: DeviceSlot, run: Run, number: int) -> bool:
+    if run.passes[number].plan.cpu_only:
+        return slot.device.kind == "cpu"
+    return not slot.device.auxiliary
+
+
+def _overdue(fleet: Fleet, worker: WorkerSlot) -> str:
+    config, now = fleet.config, fleet.now
+    limits = {
+        WorkerStage.SPAWNED: config.hello_timeout,
+        WorkerStage.STAGING: config.stage_timeout,
+        WorkerStage.HYDRATING: config.hydrate_timeout,
+        WorkerStage.RELEASING: config.release_timeout,
+    }
+    limit = limits.get(worker.stage)
+    if limit is not None and now - worker.since > limit:
+        return f"still {worker.stage.value} after {limit:.0f} s"
+    if worker.stage is not WorkerStage.SPAWNED and now - worker.seen > config.silence_timeout:
+        return f"silent for {config.silence_timeout:.0f} s"
+    if worker.stage is WorkerStage.READY and worker.batches:
+        allowed = _batch_allowance(fleet, worker)
+        if now - worker.moved > allowed:
+            return f"no progress on a batch for {allowed:.0f} s"
+    return ""
+
+
+def _batch_allowance(fleet: Fleet, worker: WorkerSlot) -> float:
+    batch = fleet.batches.get(worker.batches[0])
+    run = fleet.runs.get(worker.run)
+    if batch is None or run is None or run.passes[worker.number].seconds_per_token == 0:
+        return fleet.config.first_batch_timeout
+    expected = batch.tokens * run.passes[worker.number].seconds_per_token
+    return max(fleet.config.batch_timeout, fleet.config.batch_slowdown * expected)

@@ -1,0 +1,230 @@
+"""The core: one event in, the actions it calls for out. No sockets, no clock, no randomness.
+
+Everything that changes the pool's state is here, in `leasing.py` (hosts, devices, workers) and in `batching.py` (segments,
+batches); this file has the runs and the table of events. After each event the same three steps follow, in this order:
+workers are given batches, devices are leased or released, and a run that has nothing left is closed. Rules that a
+simulation checks: no row lost, none twice, no device leased twice, and everything ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import batching, leasing
+from .actions import Action, CloseRun, OpenRun, RunOver, StartIntake
+from .events import (
+    BatchDone,
+    BatchFailed,
+    Event,
+    ExporterLost,
+    HostJoined,
+    HostLeft,
+    IntakeDone,
+    RunCancelled,
+    RunClosed,
+    RunFailed,
+    RunOpened,
+    RunSubmitted,
+    SegmentCommitted,
+    SegmentCut,
+    SegmentSpooled,
+    SpawnRefused,
+    Tick,
+    WorkerAlive,
+    WorkerBroken,
+    WorkerExited,
+    WorkerHello,
+    WorkerReady,
+    WorkerStaged,
+)
+from .state import Fleet, Pass, PoolConfig, Run, RunStatus
+
+
+class Pool:
+    """The state machine. `fleet` may be read by anyone and is changed only through `handle`."""
+
+    def __init__(self, config: PoolConfig | None = None) -> None:
+        self.fleet = Fleet(config or PoolConfig())
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take `event`, which happened at `now` (seconds of any steady clock); return what to do, in order."""
+        fleet = self.fleet
+        fleet.now = now
+        fleet.out = []
+        _TRANSITIONS[type(event)](fleet, event)
+        batching.refill(fleet)
+        _close_if_over(fleet)
+        leasing.plan(fleet)
+        return fleet.out
+
+
+def _run_submitted(fleet: Fleet, event: RunSubmitted) -> None:
+    fleet.runs[event.run] = Run(event.run, [Pass(plan) for plan in event.passes])
+    _start_next(fleet)
+
+
+def _run_opened(fleet: Fleet, event: RunOpened) -> None:
+    run = fleet.runs.get(event.run)
+    if run is None or run.status is not RunStatus.OPENING:
+        return
+    for number, committed in enumerate(event.committed):
+        batching.reset_pass(fleet, run, number, committed)
+    if run.outcome:
+        _close(fleet, run)
+        return
+    run.status = RunStatus.RUNNING
+    if not run.intake_started:
+        run.intake_started = True
+        fleet.out.append(StartIntake(run.name))
+
+
+def _run_cancelled(fleet: Fleet, event: RunCancelled) -> None:
+    run = fleet.runs.get(event.run)
+    if run is None or run.outcome:
+        return
+    run.outcome, run.error = "interrupted", event.reason
+    if run.status is RunStatus.QUEUED:
+        _end(fleet, run)
+    elif run.status is RunStatus.RUNNING:
+        run.status = RunStatus.DRAINING
+
+
+def _run_failed(fleet: Fleet, event: RunFailed) -> None:
+    run = fleet.runs.get(event.run)
+    if run is not None:
+        _fail(fleet, run, event.kind, event.message)
+
+
+def _run_closed(fleet: Fleet, event: RunClosed) -> None:
+    run = fleet.runs.get(event.run)
+    if run is not None:
+        _end(fleet, run)
+
+
+def _exporter_lost(fleet: Fleet, event: ExporterLost) -> None:
+    run = fleet.runs.get(event.run)
+    if run is None or run.status is RunStatus.QUEUED:
+        return
+    fleet.note("exporter_lost", reason=event.reason)
+    run.exporter_failures += 1
+    if run.outcome in ("interrupted", "failed"):
+        _end(fleet, run)
+        return
+    if run.exporter_failures >= fleet.config.exporter_failures:
+        run.outcome, run.kind = "failed", "RunFailed"
+        run.error = f"the exporter ended {run.exporter_failures} times: {event.reason}"
+        _end(fleet, run)
+        return
+    run.outcome = ""
+    for number, one in enumerate(run.passes):
+        batching.reset_pass(fleet, run, number, frozenset(one.committed))
+    run.status = RunStatus.OPENING
+    fleet.out.append(OpenRun(run.name))
+
+
+def _intake_done(fleet: Fleet, event: IntakeDone) -> None:
+    run = fleet.runs.get(event.run)
+    if run is not None:
+        run.intake_done = True
+
+
+def _worker_broken(fleet: Fleet, event: WorkerBroken) -> None:
+    worker = fleet.workers.get(event.worker)
+    run = fleet.runs.get(worker.run) if worker is not None else None
+    if worker is None or run is None:
+        return
+    if event.fatal:
+        _fail(fleet, run, event.kind, event.message)
+    else:
+        worker.killed = event.message
+
+
+def _worker_exited(fleet: Fleet, event: WorkerExited) -> None:
+    leasing.worker_exited(fleet, event)
+    run = fleet.current
+    if run is None or run.status is not RunStatus.RUNNING:
+        return
+    given_up = [slot for slot in fleet.devices.values() if slot.bad]
+    for number in range(len(run.passes)):
+        if given_up and batching.has_work(run, number) and not leasing.usable_devices(fleet, run, number):
+            reasons = "; ".join(f"{slot.device.name}: {slot.bad}" for slot in given_up)
+            _fail(fleet, run, "RunFailed", f"every device for {run.passes[number].plan.vector} was given up: {reasons}")
+            return
+
+
+def _tick(fleet: Fleet, _event: Tick) -> None:
+    leasing.check_deadlines(fleet)
+
+
+def _close_if_over(fleet: Fleet) -> None:
+    run = fleet.current
+    if run is None:
+        return
+    if run.status is RunStatus.RUNNING and batching.is_complete(run):
+        run.outcome = "done"
+        _close(fleet, run)
+    elif run.status is RunStatus.DRAINING and not any(worker.batches for worker in fleet.workers.values()):
+        _close(fleet, run)
+
+
+def _fail(fleet: Fleet, run: Run, kind: str, message: str) -> None:
+    if run.outcome == "failed":
+        return
+    run.outcome, run.kind, run.error = "failed", kind, message
+    if run.status is RunStatus.QUEUED:
+        _end(fleet, run)
+    elif run.status is not RunStatus.OPENING:
+        _close(fleet, run)
+
+
+def _close(fleet: Fleet, run: Run) -> None:
+    """Stop the run's workers at once and let the exporter finish."""
+    run.status = RunStatus.CLOSING
+    for worker in list(fleet.workers.values()):
+        if worker.batches and not worker.killed:
+            leasing.kill(fleet, worker, "the run is over")
+    fleet.batches.clear()
+    fleet.out.append(CloseRun(run.name, run.outcome, run.kind, run.error))
+
+
+def _end(fleet: Fleet, run: Run) -> None:
+    current = fleet.current is run
+    del fleet.runs[run.name]
+    if current:
+        fleet.batches.clear()
+    fleet.out.append(RunOver(run.name, run.outcome or "interrupted", run.kind, run.error))
+    _start_next(fleet)
+
+
+def _start_next(fleet: Fleet) -> None:
+    run = fleet.current
+    if run is not None and run.status is RunStatus.QUEUED:
+        run.status = RunStatus.OPENING
+        fleet.out.append(OpenRun(run.name))
+
+
+_TRANSITIONS: dict[type[Any], Callable[[Fleet, Any], None]] = {
+    HostJoined: leasing.host_joined,
+    HostLeft: leasing.host_left,
+    RunSubmitted: _run_submitted,
+    RunOpened: _run_opened,
+    RunCancelled: _run_cancelled,
+    RunFailed: _run_failed,
+    RunClosed: _run_closed,
+    ExporterLost: _exporter_lost,
+    SegmentSpooled: batching.segment_spooled,
+    IntakeDone: _intake_done,
+    SegmentCut: batching.segment_cut,
+    SegmentCommitted: batching.segment_committed,
+    WorkerHello: leasing.worker_hello,
+    WorkerStaged: leasing.worker_staged,
+    WorkerReady: leasing.worker_ready,
+    WorkerBroken: _worker_broken,
+    WorkerAlive: leasing.worker_alive,
+    BatchDone: batching.batch_done,
+    BatchFailed: batching.batch_failed,
+    WorkerExited: _worker_exited,
+    SpawnRefused: leasing.spawn_refused,
+    Tick: _tick,
+}

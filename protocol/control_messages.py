@@ -1,0 +1,152 @@
+"""The control link: client ↔ coordinator. Written as maps, so that any MessagePack library can speak it.
+
+Every request carries a number, and its answer the same number. A watcher gets a `progress` message about twice a second,
+and one `run_ended`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from .spec import RunSpec
+
+
+class ClientHello(msgspec.Struct, frozen=True, tag="hello"):
+    """First message of a client. Answered by Welcome, or by Refused where the versions differ."""
+
+    request: int
+    protocol: int
+    build: str
+
+
+class Submit(msgspec.Struct, frozen=True, tag="submit"):
+    """Queue a run. `out` is an absolute folder on the coordinator's host. Answered by Accepted or Refused."""
+
+    request: int
+    spec: RunSpec
+    out: str
+    restart: bool = False
+
+
+class Watch(msgspec.Struct, frozen=True, tag="watch"):
+    """Send me the progress and the end of this run."""
+
+    request: int
+    run: str
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """Finish what is in flight, commit it, and stop; the run can be resumed. Answered by Accepted or Refused."""
+
+    request: int
+    run: str
+
+
+class GetStatus(msgspec.Struct, frozen=True, tag="get_status"):
+    """What the fleet is doing. Answered by Status."""
+
+    request: int
+
+
+ToCoordinator = ClientHello | Submit | Watch | Cancel | GetStatus
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    request: int
+    protocol: int
+    build: str
+
+
+class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
+    request: int
+    run: str
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """`kind` is the name of an error class of `errors.py`."""
+
+    request: int
+    kind: str
+    message: str
+
+
+class PassProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """One pass at this moment. Rates are over the time that the pass has worked, in this session."""
+
+    vector: str
+    model: str
+    rows_done: int
+    """Rows whose results have come back, committed ones of earlier sessions included."""
+    rows_committed: int
+    rows_per_second: float
+    tokens_per_second: float
+    devices: tuple[str, ...]
+    in_flight: int
+    state: str
+    """`waiting`, `staging`, `working` or `done`."""
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
+    run: str
+    status: str
+    rows: int
+    """Rows spooled so far."""
+    intake_done: bool
+    rejected: int
+    passes: tuple[PassProgress, ...]
+    notices: tuple[str, ...] = ()
+    """Lines for people since the last message."""
+
+
+class PassSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One pass of an ended run. `padding` is the share of padding in the tokens computed."""
+
+    vector: str
+    model: str
+    device: str
+    chunks: int
+    chunks_per_second: float
+    tokens_per_second: float
+    padding: float
+    rotation_gap_seconds: float | None
+    """From the last result of the pass before on a device to the first batch of this one; None for the first pass."""
+
+
+class RunEnded(msgspec.Struct, frozen=True, kw_only=True, tag="run_ended"):
+    """`status` is `done`, `interrupted` or `failed`; `error` says why it failed, `kind` the class in `errors.py`."""
+
+    run: str
+    status: str
+    chunks: int
+    committed: int
+    quarantined: int
+    skipped_duplicates: int
+    seconds: float
+    passes: tuple[PassSummary, ...]
+    kind: str = ""
+    error: str = ""
+
+
+class RunState(msgspec.Struct, frozen=True, kw_only=True):
+    run: str
+    status: str
+    out: str
+
+
+class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    host: str
+    working: str
+    """The vector that the device works on; empty when idle."""
+    bad: str
+    """Why the device was given up; empty when it is well."""
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
+    request: int
+    runs: tuple[RunState, ...]
+    devices: tuple[DeviceState, ...]
+
+
+ToClient = Welcome | Accepted | Refused | Progress | RunEnded | Status

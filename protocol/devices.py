@@ -1,0 +1,38 @@
+"""A device as the protocol names it: a GPU or MIG slice by UUID, or a CPU slot with a number of threads."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host offers. Bytes throughout."""
+
+    uuid: str
+    """Unique in the fleet: NVML's UUID, or `cpu-<host>-<slot>`."""
+    kind: Literal["cuda", "cpu"]
+    name: str
+    """For people: `NVIDIA H100 (cuda:0)`, `cpu:0 (2 threads)`."""
+    memory: int
+    """Total memory: the GPU's, or the host's."""
+    threads: int
+    """Processor threads that the worker may use."""
+    cores: tuple[int, ...] = ()
+    """Processors that a CPU slot is confined to; none: wherever the kernel likes."""
+    capability: tuple[int, int] = (0, 0)
+    """CUDA compute capability; (0, 0) on a CPU."""
+    auxiliary: bool = False
+    """A CPU slot beside GPUs, for the passes that need no GPU."""
+
+
+class MemorySample(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Memory of a device (GPU) or of the worker's process (CPU), in bytes, at one moment of a lease."""
+
+    phase: str
+    """`before`, `hydrated`, `peak` or `after`."""
+    used: int
+    total: int
+    source: str
+    """`nvml`, `torch` or `rss`."""

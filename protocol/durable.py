@@ -1,0 +1,48 @@
+"""Files that either stand whole under their final name, or do not stand there at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def sync_folder(folder: Path) -> None:
+    """fsync a folder, so that the names in it survive a power cut."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` and its parents; the new names are synced in the folder above each."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def commit_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file, sync it, give it its name, and sync the folder; only then return."""
+    partial = path.with_name(f".{path.name}.tmp")
+    try:
+        write(partial)
+        with partial.open("rb") as handle:
+            os.fsync(handle.fileno())
+        partial.rename(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def commit_bytes(path: Path, data: bytes) -> None:
+    """`commit_file` for content that is at hand."""
+    commit_file(path, lambda partial: _write(partial, data))
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)

@@ -1,0 +1,91 @@
+"""Every error that a user can meet.
+
+    EmbedfleetError            exit code 1
+    ├── UsageError                  2   a flag or argument that cannot be used
+    │   ├── SourceError             2   the corpus cannot be read
+    │   ├── ModelError              2   a model cannot be found, is refused, or cannot be loaded
+    │   ├── DeviceError             2   a device that is not there
+    │   └── RunDirectoryError       2   the output folder cannot be used
+    │       └── SpecMismatch        2   the folder holds a run of another spec
+    ├── RunFailed                   1   the run ended without all its rows
+    ├── Unreachable                 1   no coordinator answers at the address
+    └── ProtocolError               1   a peer sent what the protocol does not allow
+
+A message says what is wrong, where (file, line, field or flag), and what to do about it.
+"""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_QUARANTINED = 3
+"""The run is done, but some rows are in quarantine."""
+EXIT_INTERRUPTED = 130
+"""Stopped by SIGINT; the same command resumes."""
+EXIT_TERMINATED = 143
+"""Stopped by SIGTERM; the same command resumes."""
+
+
+class EmbedfleetError(Exception):
+    """Base of all errors of this package; `exit_code` is what the command line ends with."""
+
+    exit_code = EXIT_FAILED
+
+
+class UsageError(EmbedfleetError):
+    exit_code = EXIT_USAGE
+
+
+class SourceError(UsageError):
+    pass
+
+
+class ModelError(UsageError):
+    pass
+
+
+class DeviceError(UsageError):
+    pass
+
+
+class RunDirectoryError(UsageError):
+    pass
+
+
+class SpecMismatch(RunDirectoryError):
+    pass
+
+
+class RunFailed(EmbedfleetError):
+    pass
+
+
+class Unreachable(EmbedfleetError):
+    pass
+
+
+class ProtocolError(EmbedfleetError):
+    pass
+
+
+_BY_NAME: dict[str, type[EmbedfleetError]] = {
+    cls.__name__: cls
+    for cls in (
+        EmbedfleetError,
+        UsageError,
+        SourceError,
+        ModelError,
+        DeviceError,
+        RunDirectoryError,
+        SpecMismatch,
+        RunFailed,
+        Unreachable,
+        ProtocolError,
+    )
+}
+
+
+def revive(kind: str, message: str) -> EmbedfleetError:
+    """The error that a peer named in a message, as an exception of this process."""
+    return _BY_NAME.get(kind, EmbedfleetError)(message)

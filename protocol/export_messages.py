@@ -1,0 +1,121 @@
+"""The export link: coordinator ↔ exporter. One exporter serves one run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .arrays import ArrayHeader
+from .spec import RunSpec
+from .work_messages import Fingerprint, RowError
+
+
+class OpenRun(msgspec.Struct, frozen=True, array_like=True, tag="open_run"):
+    """Take the run directory: lock it, compare the spec, say what is committed."""
+
+    protocol: int
+    build: str
+    run: str
+    directory: str
+    spec: RunSpec
+    restart: bool
+
+
+class BeginPass(msgspec.Struct, frozen=True, array_like=True, tag="begin_pass"):
+    """The model of a pass is known: write or compare its `pass.json` before any of its results come."""
+
+    number: int
+    fingerprint: Fingerprint
+
+
+class Rows(msgspec.Struct, frozen=True, array_like=True, tag="rows"):
+    """Results of one batch. Frames: `positions` int32 (rows of the segment), then the arrays as the worker sent them."""
+
+    number: int
+    segment: int
+    rows: int
+    """Rows of the whole segment."""
+    arrays: tuple[ArrayHeader, ...]
+    errors: tuple[RowError, ...] = ()
+
+
+class FailedRows(msgspec.Struct, frozen=True, array_like=True, tag="failed_rows"):
+    """Rows given up without a result: quarantine them. `positions` are rows of the segment."""
+
+    number: int
+    segment: int
+    rows: int
+    positions: tuple[int, ...]
+    reason: str
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True, tag="record"):
+    """A line for events.jsonl."""
+
+    event: str
+    time: float
+    """Unix time, seconds."""
+    fields: dict[str, Any]
+
+
+class CloseRun(msgspec.Struct, frozen=True, array_like=True, tag="close_run"):
+    """Nothing more comes. Commit what is whole, publish, write stats and (status `done`) the manifest, and end."""
+
+    status: str
+    error: str
+    stats: dict[str, Any]
+
+
+ToExporter = OpenRun | BeginPass | Rows | FailedRows | Record | CloseRun
+
+
+class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
+    """The directory is ours. Per pass: the segments that are committed, with their rows, and the fingerprint if any."""
+
+    protocol: int
+    build: str
+    committed: tuple[dict[int, int], ...]
+    fingerprints: tuple[Fingerprint | None, ...]
+
+
+class OpenRefused(msgspec.Struct, frozen=True, array_like=True, tag="open_refused"):
+    kind: str
+    message: str
+
+
+class PassRefused(msgspec.Struct, frozen=True, array_like=True, tag="pass_refused"):
+    """The model is not the one that the committed segments were computed with."""
+
+    number: int
+    message: str
+
+
+class Committed(msgspec.Struct, frozen=True, array_like=True, tag="committed"):
+    """The segment stands under its final name and is synced."""
+
+    number: int
+    segment: int
+    rows: int
+    quarantined: int
+    seconds: float
+
+
+class ExportFailed(msgspec.Struct, frozen=True, array_like=True, tag="export_failed"):
+    """The disk refused: nothing more can be committed."""
+
+    message: str
+
+
+class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
+    """All that was promised is on disk. The counts are recounted from the segments' footers."""
+
+    chunks: int
+    committed: int
+    quarantined: int
+    skipped_duplicates: int
+    published: int
+    """Points in the Edge shard."""
+
+
+ToCoordinator = Opened | OpenRefused | PassRefused | Committed | ExportFailed | Closed

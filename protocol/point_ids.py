@@ -1,0 +1,10 @@
+"""Ids of points in Qdrant, which takes only unsigned integers and UUIDs."""
+
+from __future__ import annotations
+
+import uuid
+
+
+def point_id(chunk_id: str) -> str:
+    """The point of a chunk: UUIDv5 of `embedfleet:` and the chunk's id, so that publishing twice writes the same point."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"embedfleet:{chunk_id}"))

@@ -1,0 +1,107 @@
+"""A child process of this package: started, watched, ended, reaped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+from . import lifeline
+
+TAIL_BYTES = 4_000
+
+
+class ChildProcess:
+    """A handle on one child running `python -m MODULE ARGS`.
+
+    The child has its own session, so a terminal's Ctrl-C reaches only the command line, which then ends the others in
+    order. Start from the main thread: the parent-death signal follows the thread that forked. `pidfd` becomes readable
+    when the child ends (None where the system has no pidfd).
+    """
+
+    def __init__(
+        self,
+        module: str,
+        args: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+        keep_fds: Sequence[int] = (),
+        quiet: bool = True,
+    ) -> None:
+        self._errors = tempfile.TemporaryFile() if quiet else None  # noqa: SIM115 - closed in close()
+        reader, self._writer = os.pipe()
+        variables = {**os.environ, **(environment or {})}
+        variables[lifeline.PIPE_VARIABLE] = str(reader)
+        variables[lifeline.PARENT_VARIABLE] = str(os.getpid())
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, *args],
+                env=variables,
+                stdin=stdin,
+                stdout=self._errors if quiet else sys.stderr,
+                stderr=self._errors if quiet else None,
+                pass_fds=(reader, *keep_fds),
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(self._writer)
+            raise
+        finally:
+            os.close(reader)
+        self.pid = self._process.pid
+        self.pidfd: int | None = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+
+    def exit_code(self) -> int | None:
+        """Exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM)."""
+        self._signal(signal.SIGTERM)
+
+    def interrupt(self) -> None:
+        """Ask it to end as Ctrl-C does (SIGINT)."""
+        self._signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it now (SIGKILL)."""
+        self._signal(signal.SIGKILL)
+
+    def wait(self, seconds: float) -> int | None:
+        """Exit status once it has ended; None if it still runs after `seconds`."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(seconds)
+        return None
+
+    def tail(self) -> str:
+        """The end of what it wrote, for a message."""
+        if self._errors is None:
+            return ""
+        size = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, size - TAIL_BYTES))
+        return self._errors.read().decode(errors="replace").strip()
+
+    def close(self) -> None:
+        """Kill it if it still runs, reap it, and free what the handle holds. Safe to call again."""
+        if self._process.poll() is None:
+            self.kill()
+            self._process.wait()
+        if self._writer >= 0:
+            os.close(self._writer)
+            self._writer = -1
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
+        if self._errors is not None:
+            self._errors.close()
+            self._errors = None
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(number)

@@ -1,0 +1,107 @@
+"""What a run is to do: the spec that a client submits and that `spec.json` keeps."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from .errors import UsageError
+
+Kind = Literal["dense", "bm25"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Index = Literal["edge", "none"]
+
+SPARSE_KINDS: frozenset[str] = frozenset({"bm25"})
+"""Kinds whose vectors are indices and values rather than one array a row."""
+
+CPU_KINDS: frozenset[str] = frozenset({"bm25"})
+"""Kinds that never use a GPU: they run on a CPU slot beside the GPU passes."""
+
+PREPROCESSING = "nfc-strip-1"
+"""The only policy so far: Unicode NFC, control characters but tab and newline removed, stripped."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One model over the whole corpus. `vector` is the name of the vector that it produces."""
+
+    vector: str
+    kind: Kind
+    model: str
+    """An alias of the catalogue, a hub id, a local folder, or `fake:DIM[,option=value…]`."""
+    revision: str | None = None
+    dtype: Dtype = "auto"
+    max_tokens: int | None = None
+    """Texts are truncated there; None takes the model's own limit."""
+    prompt: str | None = None
+    """Put before each text; None takes the model's own document prompt."""
+    trust_remote_code: bool = False
+
+
+class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One corpus and what to make of it. Paths are absolute: the coordinator may stand elsewhere."""
+
+    source: str
+    """A file, a folder, or `-` for the coordinator's standard input."""
+    passes: tuple[PassSpec, ...]
+    text_field: str | None = None
+    id_field: str | None = None
+    limit: int | None = None
+    """Stop after this many chunks."""
+    index: Index = "edge"
+    preprocessing: str = PREPROCESSING
+
+
+def vector_name(kind: Kind, model: str) -> str:
+    """The vector's name for a model: `dense-bge-m3` for `BAAI/bge-m3`, `dense-fake-384` for `fake:384,delay_ms=5`."""
+    stem = model.split(",", 1)[0].replace(":", "-").rstrip("/").rsplit("/", 1)[-1].lower()
+    stem = re.sub(r"[^a-z0-9._-]+", "-", stem).strip("-._") or "model"
+    return (f"sparse-{stem}" if kind in SPARSE_KINDS else f"{kind}-{stem}")[:100]
+
+
+def check_spec(spec: RunSpec) -> None:
+    """Raise UsageError for a spec that no run can follow."""
+    if not spec.passes:
+        raise UsageError("nothing to compute: give at least one --dense MODEL or --sparse bm25")
+    names = [one.vector for one in spec.passes]
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"vector name {name!r}: use lower-case letters, digits, '.', '_' and '-', at most 100")
+        if names.count(name) > 1:
+            raise UsageError(f"two passes would write the vector {name!r}: name each model once")
+    if spec.limit is not None and spec.limit < 1:
+        raise UsageError(f"--limit {spec.limit}: give a number of chunks, 1 or more")
+    if spec.preprocessing != PREPROCESSING:
+        raise UsageError(f"preprocessing policy {spec.preprocessing!r} is not known; this build has {PREPROCESSING!r}")
+    for one in spec.passes:
+        if one.max_tokens is not None and one.max_tokens < 1:
+            raise UsageError(f"--max-tokens {one.max_tokens}: give 1 or more")
+
+
+def differences(ours: RunSpec, theirs: RunSpec) -> list[str]:
+    """The fields in which two specs differ, each as `field: theirs → ours`, for a refusal that names them."""
+    found: list[str] = []
+    for field in RunSpec.__struct_fields__:
+        new, old = getattr(ours, field), getattr(theirs, field)
+        if new == old:
+            continue
+        if field == "passes":
+            found.extend(_pass_differences(new, old))
+        else:
+            found.append(f"{field}: {old!r} → {new!r}")
+    return found
+
+
+def _pass_differences(new: tuple[PassSpec, ...], old: tuple[PassSpec, ...]) -> list[str]:
+    ours, theirs = {one.vector: one for one in new}, {one.vector: one for one in old}
+    found = [f"passes: {name} is new" for name in ours if name not in theirs]
+    found += [f"passes: {name} is gone" for name in theirs if name not in ours]
+    for name in ours.keys() & theirs.keys():
+        for field in PassSpec.__struct_fields__:
+            before, after = getattr(theirs[name], field), getattr(ours[name], field)
+            if before != after:
+                found.append(f"{name}.{field}: {before!r} → {after!r}")
+    return found or ["passes: their order"]

@@ -1,0 +1,156 @@
+"""The work link: worker ↔ coordinator. Arrays follow their message as raw frames (see `arrays.py`)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .arrays import ArrayHeader
+from .devices import MemorySample
+from .spec import PassSpec
+
+
+class WorkerHello(msgspec.Struct, frozen=True, array_like=True, tag="worker_hello"):
+    """The process is up and pinned; nothing heavy is imported yet."""
+
+    protocol: int
+    build: str
+    epoch: int
+    pid: int
+
+
+class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes two passes produce the same numbers. Kept in `pass.json`; a resume that differs is refused."""
+
+    model: str
+    """The hub id, folder name or fake spec: where the weights came from, without the machine's paths."""
+    revision: str
+    weights: str
+    """SHA-256 over the weight files' names and contents; empty for an encoder without weights."""
+    dtype: str
+    max_tokens: int
+    prompt: str
+    pooling: str
+    dim: int
+    """Dimensions of a dense vector; 0 for sparse ones."""
+    normalized: bool
+    versions: dict[str, str]
+    """Of the libraries that computed it: recorded, not compared."""
+
+
+class Staged(msgspec.Struct, frozen=True, array_like=True, tag="staged"):
+    """The weights are in host memory."""
+
+    fingerprint: Fingerprint
+    batch_tokens: int
+    """Estimated tokens in a batch that suit this encoder on this device."""
+    row_bytes: int
+    """Bytes of a row's result, for the cap on uncommitted results."""
+    seconds: float
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
+    """The model is on the device and has computed a first micro-batch."""
+
+    placement: str
+    """Where the parameters are, `cuda:0 bfloat16`, for audit."""
+    memory: MemorySample
+    seconds: float
+
+
+class Broken(msgspec.Struct, frozen=True, array_like=True, tag="broken"):
+    """The model cannot be staged or hydrated. `fatal`: no other attempt would help (missing model, refused weights)."""
+
+    kind: str
+    message: str
+    fatal: bool
+
+
+class Timings(msgspec.Struct, frozen=True, array_like=True):
+    """Seconds of one batch in the worker. `wait` is the time that the forward pass had nothing to do before it."""
+
+    tokenize: float
+    forward: float
+    wait: float
+
+
+class RowError(msgspec.Struct, frozen=True, array_like=True):
+    """A row of the batch (by position in it) that cannot be embedded, and why."""
+
+    position: int
+    reason: str
+
+
+class Result(msgspec.Struct, frozen=True, array_like=True, tag="result"):
+    """One batch, computed. Frames follow: as `arrays` says, one row per text, in the order of the batch."""
+
+    batch: int
+    epoch: int
+    tokens: int
+    """Tokens of the texts, special ones included."""
+    padded: int
+    """Tokens computed, padding included."""
+    timings: Timings
+    arrays: tuple[ArrayHeader, ...]
+    errors: tuple[RowError, ...] = ()
+
+
+class BatchFailed(msgspec.Struct, frozen=True, array_like=True, tag="batch_failed"):
+    """The batch could not be computed; the worker is well and goes on."""
+
+    batch: int
+    epoch: int
+    reason: str
+
+
+class Alive(msgspec.Struct, frozen=True, array_like=True, tag="alive"):
+    """Sent every second by the loop that sends results; `progress` counts micro-batches, so a stuck model shows."""
+
+    epoch: int
+    progress: int
+    resident: int
+    """Resident memory of the process, in bytes."""
+
+
+class Mitigation(msgspec.Struct, frozen=True, array_like=True, tag="mitigation"):
+    """The micro-batch budget was changed."""
+
+    reason: str
+    tokens_before: int
+    tokens_after: int
+
+
+class Released(msgspec.Struct, frozen=True, array_like=True, tag="released"):
+    """Last message of a worker in good order."""
+
+    peak: MemorySample
+    send_seconds: float
+    """Time spent handing results to the socket, in all."""
+
+
+ToCoordinator = WorkerHello | Staged | Ready | Broken | Result | BatchFailed | Alive | Mitigation | Released
+
+
+class Stage(msgspec.Struct, frozen=True, array_like=True, tag="stage"):
+    """Load this model into host memory."""
+
+    spec: PassSpec
+
+
+class Hydrate(msgspec.Struct, frozen=True, array_like=True, tag="hydrate"):
+    """The device is yours: move the model there."""
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True, tag="batch"):
+    """Rows to compute. Two frames follow: `offsets` int32 (rows+1) and `utf8` bytes."""
+
+    batch: int
+    epoch: int
+    rows: int
+    arrays: tuple[ArrayHeader, ...]
+
+
+class Release(msgspec.Struct, frozen=True, array_like=True, tag="release"):
+    """Finish what you have and leave the device."""
+
+
+ToWorker = Stage | Hydrate | Batch | Release
