@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .client.run_reader import Run, open_run
     from .protocol.errors import EmbedfleetError
     from .protocol.spec import PassSpec, RunSpec
+    from .protocol.version import __version__
 
 __all__ = ["Client", "EmbedfleetError", "PassSpec", "Run", "RunSpec", "__version__", "open_run"]
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout
+from ..protocol.segments import Info, read_info
 from ..protocol.spec import RunSpec
 
 AGAIN = "run the same command again"
@@ -31,7 +32,7 @@ def read_spec(layout: RunLayout) -> RunSpec:
         return msgspec.json.decode(raw, type=RunSpec)
     except msgspec.MsgspecError as error:
         raise RunDirectoryError(
-            f"{layout.spec}: not the spec of a run that this version reads ({error}); update embedfleet or restore the file"
+            f"{layout.spec}: not a spec that this version reads ({error}); update embedfleet or restore the file"
         ) from error
 
 
@@ -60,17 +61,26 @@ def rejected_files(layout: RunLayout) -> list[Path]:
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Columns of one segment file (all where None), without file metadata. Page checksums are verified where it has them."""
+    """Columns of one segment file (None: all), without file metadata; page checksums are verified where it has them."""
     try:
         # not pq.read_table: it takes folders named `key=value` above the file for columns
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(columns=None if columns is None else list(columns))
-    except (OSError, pa.ArrowException) as error:
+        table.validate(full=True)
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise RunDirectoryError(f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error
     absent = [name for name in columns or () if name not in cast("list[str]", table.column_names)]
     if absent:
         raise RunDirectoryError(f"{path}: has no column {', '.join(absent)}; delete it and {AGAIN}")
     return table.replace_schema_metadata(None)
+
+
+def read_footer(path: Path, kind: type[Info]) -> Info:
+    """`segments.read_info`, also for damage that pyarrow meets with a plain ValueError."""
+    try:
+        return read_info(path, kind)
+    except ValueError as error:
+        raise RunDirectoryError(f"{path}: not a whole segment ({error}); delete it and {AGAIN}") from error
 
 
 def spans(numbers: Sequence[int]) -> str:

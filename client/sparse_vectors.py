@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from ..protocol.errors import RunDirectoryError
 from .run_files import AGAIN, read_table
+
+compute: Any = pyarrow.compute  # its functions are made at import: no checker sees them
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class SparseVectors:
 
 
 def read_sparse(segments: Iterable[tuple[Path, int]]) -> SparseVectors:
-    """The vectors of segment files, each with its number of rows, in order; RunDirectoryError for one of another shape."""
+    """The vectors of segment files, each with its number of rows, in order; RunDirectoryError where rows differ."""
     files = list(segments)
     room = sum(_most_values(path) for path, _ in files)
     indptr = np.zeros(sum(rows for _, rows in files) + 1, dtype=np.int64)
@@ -50,13 +52,13 @@ def read_sparse(segments: Iterable[tuple[Path, int]]) -> SparseVectors:
 
 def list_lengths(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """The length of each list, 0 for null."""
-    lengths: Any = pc.fill_null(pc.list_value_length(column), 0)
+    lengths: Any = compute.fill_null(compute.list_value_length(column), 0)
     return np.asarray(lengths.to_numpy(), dtype=np.int64)
 
 
 def flattened(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     """The elements of all lists, one after another."""
-    flat: Any = pc.list_flatten(column)
+    flat: Any = compute.list_flatten(column)
     return np.asarray(flat.to_numpy())
 
 
@@ -68,5 +70,5 @@ def _most_values(path: Path) -> int:
             groups = [meta.row_group(number) for number in range(meta.num_row_groups)]
             columns = [group.column(number) for group in groups for number in range(group.num_columns)]
             return sum(column.num_values for column in columns if column.path_in_schema.split(".")[0] == "indices")
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise RunDirectoryError(f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error

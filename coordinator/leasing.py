@@ -132,16 +132,16 @@ def kill(fleet: Fleet, worker: WorkerSlot, reason: str) -> None:
     fleet.out.append(KillWorker(worker.name, worker.host))
 
 
-def usable_devices(fleet: Fleet, run: Run, number: int) -> list[DeviceSlot]:
-    """Devices that may work for the pass and are not given up."""
-    return [slot for slot in fleet.devices.values() if not slot.bad and _may_serve(slot, run, number)]
+def serving_devices(fleet: Fleet, run: Run, number: int) -> list[DeviceSlot]:
+    """Devices that may work for the pass, those given up among them."""
+    return [slot for slot in fleet.devices.values() if _may_serve(slot, run, number)]
 
 
 def _lease(fleet: Fleet, slot: DeviceSlot, run: Run) -> None:
     wanted = [n for n in range(len(run.passes)) if _may_serve(slot, run, n) and has_work(run, n)]
     active = fleet.workers.get(slot.active or "")
     standby = fleet.workers.get(slot.standby or "")
-    if standby is not None and not standby.killed and standby.number not in wanted:
+    if standby is not None and not standby.killed and (slot.bad or standby.number not in wanted):
         _dismiss(fleet, standby)
     if active is None and standby is not None and wanted and standby.number == wanted[0]:
         slot.active, slot.standby = slot.standby, None
@@ -243,5 +243,6 @@ def _batch_allowance(fleet: Fleet, worker: WorkerSlot) -> float:
     run = fleet.runs.get(worker.run)
     if batch is None or run is None or run.passes[worker.number].seconds_per_token == 0:
         return fleet.config.first_batch_timeout
-    expected = batch.tokens * run.passes[worker.number].seconds_per_token
-    return max(fleet.config.batch_timeout, fleet.config.batch_slowdown * expected)
+    allowed = fleet.config.batch_slowdown * batch.tokens * run.passes[worker.number].seconds_per_token
+    # One late result must not let the next stuck batch wait for hours.
+    return max(fleet.config.batch_timeout, min(allowed, fleet.config.first_batch_timeout))

@@ -2,7 +2,7 @@
 
 Everything that changes the pool's state is here, in `leasing.py` (hosts, devices, workers) and in `batching.py` (segments,
 batches); this file has the runs and the table of events. After each event the same three steps follow, in this order:
-workers are given batches, devices are leased or released, and a run that has nothing left is closed. Rules that a
+workers are given batches, a run that has nothing left (or no device left) is closed, and devices are leased or released. Rules that a
 simulation checks: no row lost, none twice, no device leased twice, and everything ends.
 """
 
@@ -38,7 +38,7 @@ from .events import (
     WorkerReady,
     WorkerStaged,
 )
-from .state import Fleet, Pass, PoolConfig, Run, RunStatus
+from .state import Fleet, Pass, PoolConfig, Run, RunStatus, WorkerStage
 
 
 class Pool:
@@ -54,6 +54,7 @@ class Pool:
         fleet.out = []
         _TRANSITIONS[type(event)](fleet, event)
         batching.refill(fleet)
+        _fail_if_hopeless(fleet)
         _close_if_over(fleet)
         leasing.plan(fleet)
         return fleet.out
@@ -132,29 +133,29 @@ def _intake_done(fleet: Fleet, event: IntakeDone) -> None:
 def _worker_broken(fleet: Fleet, event: WorkerBroken) -> None:
     worker = fleet.workers.get(event.worker)
     run = fleet.runs.get(worker.run) if worker is not None else None
-    if worker is None or run is None:
+    if worker is None or run is None or worker.killed:
         return
     if event.fatal:
         _fail(fleet, run, event.kind, event.message)
     else:
-        worker.killed = event.message
-
-
-def _worker_exited(fleet: Fleet, event: WorkerExited) -> None:
-    leasing.worker_exited(fleet, event)
-    run = fleet.current
-    if run is None or run.status is not RunStatus.RUNNING:
-        return
-    given_up = [slot for slot in fleet.devices.values() if slot.bad]
-    for number in range(len(run.passes)):
-        if given_up and batching.has_work(run, number) and not leasing.usable_devices(fleet, run, number):
-            reasons = "; ".join(f"{slot.device.name}: {slot.bad}" for slot in given_up)
-            _fail(fleet, run, "RunFailed", f"every device for {run.passes[number].plan.vector} was given up: {reasons}")
-            return
+        leasing.kill(fleet, worker, event.message)
 
 
 def _tick(fleet: Fleet, _event: Tick) -> None:
     leasing.check_deadlines(fleet)
+
+
+def _fail_if_hopeless(fleet: Fleet) -> None:
+    """A pass whose devices were all given up would wait forever; one that never had a device waits for a host."""
+    run = fleet.current
+    if run is None or run.status is not RunStatus.RUNNING:
+        return
+    for number, one in enumerate(run.passes):
+        slots = leasing.serving_devices(fleet, run, number)
+        if slots and all(slot.bad for slot in slots) and batching.has_work(run, number):
+            reasons = "; ".join(f"{slot.device.name}: {slot.bad}" for slot in slots)
+            _fail(fleet, run, "RunFailed", f"every device for {one.plan.vector} was given up: {reasons}")
+            return
 
 
 def _close_if_over(fleet: Fleet) -> None:
@@ -181,18 +182,25 @@ def _fail(fleet: Fleet, run: Run, kind: str, message: str) -> None:
 def _close(fleet: Fleet, run: Run) -> None:
     """Stop the run's workers at once and let the exporter finish."""
     run.status = RunStatus.CLOSING
-    for worker in list(fleet.workers.values()):
+    _stop_workers(fleet)
+    fleet.out.append(CloseRun(run.name, run.outcome, run.kind, run.error))
+
+
+def _stop_workers(fleet: Fleet) -> None:
+    """A worker with batches must not live to be taken for one of the next run; the others are let go by `leasing.plan`."""
+    for worker in fleet.workers.values():
         if worker.batches and not worker.killed:
             leasing.kill(fleet, worker, "the run is over")
+            worker.batches.clear()
+            worker.stage = WorkerStage.RELEASING
     fleet.batches.clear()
-    fleet.out.append(CloseRun(run.name, run.outcome, run.kind, run.error))
 
 
 def _end(fleet: Fleet, run: Run) -> None:
     current = fleet.current is run
     del fleet.runs[run.name]
     if current:
-        fleet.batches.clear()
+        _stop_workers(fleet)
     fleet.out.append(RunOver(run.name, run.outcome or "interrupted", run.kind, run.error))
     _start_next(fleet)
 
@@ -224,7 +232,7 @@ _TRANSITIONS: dict[type[Any], Callable[[Fleet, Any], None]] = {
     WorkerAlive: leasing.worker_alive,
     BatchDone: batching.batch_done,
     BatchFailed: batching.batch_failed,
-    WorkerExited: _worker_exited,
+    WorkerExited: leasing.worker_exited,
     SpawnRefused: leasing.spawn_refused,
     Tick: _tick,
 }

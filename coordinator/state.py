@@ -143,7 +143,7 @@ class PoolConfig:
     silence_timeout: float = 30.0
     """Without any message from a worker's loop."""
     first_batch_timeout: float = 600.0
-    """For a batch before the pass's speed is known."""
+    """For a batch before the pass's speed is known, and the most that any batch is given."""
     batch_timeout: float = 30.0
     """The least that a batch is given once the speed is known."""
     batch_slowdown: float = 20.0

@@ -97,11 +97,11 @@ def make_socket_folder(folder: Path) -> None:
         raise UsageError(f"{folder}: the folder of the sockets must be yours alone; run: chmod 700 {folder}")
 
 
-def tune(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+def tune(socket: zmq.Socket[bytes], high_water: int = HIGH_WATER) -> zmq.Socket[bytes]:
     """Bounds that every socket has: frame size, queue length, handshake time, and no waiting at close."""
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-    socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
-    socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
+    socket.setsockopt(zmq.SNDHWM, high_water)
+    socket.setsockopt(zmq.RCVHWM, high_water)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.setsockopt(zmq.LINGER, 0)
     if socket.socket_type == zmq.ROUTER:
@@ -109,9 +109,11 @@ def tune(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
     return socket
 
 
-def bind(context: zmq.Context[zmq.Socket[bytes]], kind: int, endpoint: str) -> zmq.Socket[bytes]:
+def bind(
+    context: zmq.Context[zmq.Socket[bytes]], kind: int, endpoint: str, high_water: int = HIGH_WATER
+) -> zmq.Socket[bytes]:
     """A tuned socket, bound; UsageError where the address is taken."""
-    socket = tune(context.socket(kind))
+    socket = tune(context.socket(kind), high_water)
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:

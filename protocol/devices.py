@@ -28,11 +28,11 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MemorySample(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """Memory of a device (GPU) or of the worker's process (CPU), in bytes, at one moment of a lease."""
+    """Memory at one moment of a lease, in bytes: the GPU's, or for a CPU slot the host's and the worker's own."""
 
     phase: str
     """`before`, `hydrated`, `peak` or `after`."""
     used: int
     total: int
     source: str
-    """`nvml`, `torch` or `rss`."""
+    """`nvml` (the GPU), `torch` (reserved by the worker), `rss` (the worker's resident memory) or `host` (in use there)."""

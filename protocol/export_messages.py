@@ -71,11 +71,11 @@ ToExporter = OpenRun | BeginPass | Rows | FailedRows | Record | CloseRun
 
 
 class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
-    """The directory is ours. Per pass: the segments that are committed, with their rows, and the fingerprint if any."""
+    """The directory is ours. Per pass: the segments that are committed, and the fingerprint if any."""
 
     protocol: int
     build: str
-    committed: tuple[dict[int, int], ...]
+    committed: tuple[tuple[int, ...], ...]
     fingerprints: tuple[Fingerprint | None, ...]
 
 

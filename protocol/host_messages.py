@@ -22,6 +22,14 @@ class HostAlive(msgspec.Struct, frozen=True, array_like=True, tag="host_alive"):
     host: str
 
 
+class WorkerSpawned(msgspec.Struct, frozen=True, array_like=True, tag="worker_spawned"):
+    """The process is started; the device's memory as it was before."""
+
+    worker: str
+    pid: int
+    memory: MemorySample
+
+
 class WorkerGone(msgspec.Struct, frozen=True, array_like=True, tag="worker_gone"):
     """A worker's process has ended (or could not be started); its device's memory has been looked at since."""
 
@@ -42,7 +50,7 @@ class SpawnRefused(msgspec.Struct, frozen=True, array_like=True, tag="spawn_refu
     reason: str
 
 
-ToCoordinator = HostHello | HostAlive | WorkerGone | SpawnRefused
+ToCoordinator = HostHello | HostAlive | WorkerSpawned | WorkerGone | SpawnRefused
 
 
 class HostWelcome(msgspec.Struct, frozen=True, array_like=True, tag="host_welcome"):

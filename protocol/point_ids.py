@@ -6,5 +6,5 @@ import uuid
 
 
 def point_id(chunk_id: str) -> str:
-    """The point of a chunk: UUIDv5 of `embedfleet:` and the chunk's id, so that publishing twice writes the same point."""
+    """The point of a chunk: UUIDv5 of `embedfleet:` and its id, so that publishing twice writes the same point."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"embedfleet:{chunk_id}"))

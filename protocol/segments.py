@@ -135,7 +135,7 @@ def digest(table: pa.Table) -> str:
     else:
         for name in ("indices", "values"):
             column = table.column(name)
-            lengths = np.asarray([0 if one is None else len(one) for one in column], dtype=np.int64)
+            lengths = np.asarray([len(one) if one.is_valid else 0 for one in column], dtype=np.int64)
             state.update(lengths.tobytes())
             flat: Any = column.combine_chunks()
             state.update(np.ascontiguousarray(flat.flatten().to_numpy(zero_copy_only=False)).tobytes())

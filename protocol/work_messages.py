@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 
 from .arrays import ArrayHeader
@@ -35,6 +37,24 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     normalized: bool
     versions: dict[str, str]
     """Of the libraries that computed it: recorded, not compared."""
+
+    def differences(self, other: Fingerprint) -> list[str]:
+        """The fields in which `other` would give other numbers, each as `field: other → ours`."""
+        return [
+            f"{name}: {getattr(other, name)!r} → {getattr(self, name)!r}"
+            for name in self._compared()
+            if getattr(self, name) != getattr(other, name)
+        ]
+
+    def digest(self) -> str:
+        """A short name for these numbers: BLAKE2b-64 of the fields that are compared."""
+        fields = {name: getattr(self, name) for name in self._compared()}
+        return hashlib.blake2b(msgspec.json.encode(fields, order="sorted"), digest_size=8).hexdigest()
+
+    def _compared(self) -> list[str]:
+        """Without the versions; and weights that hash the same are the same model under any name and revision."""
+        skipped = {"versions", "revision"} | ({"model"} if self.weights else set())
+        return [name for name in self.__struct_fields__ if name not in skipped]
 
 
 class Staged(msgspec.Struct, frozen=True, array_like=True, tag="staged"):

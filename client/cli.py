@@ -1,0 +1,210 @@
+"""The command line. Every command imports what it needs when it runs, so that --help answers at once."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..protocol.errors import EXIT_FAILED, EXIT_INTERRUPTED, EmbedfleetError
+from ..protocol.version import __version__
+
+app = typer.Typer(
+    name="embedfleet",
+    help="Every retrieval signal for every chunk of a corpus, over all GPUs, with nothing lost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class IndexKind(StrEnum):
+    """What is published."""
+
+    edge = "edge"
+    none = "none"
+
+
+class DtypeName(StrEnum):
+    """Number format of the weights."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+Devices = Annotated[
+    str | None,
+    typer.Option(metavar="SPEC", help="cuda:0,cuda:1 | GPU UUIDs | cpu | cpu:2. Default: all GPUs, else one CPU slot."),
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `embedfleet run` wrote to.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable: JSON on standard output.")]
+
+
+@app.command()
+def run(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="JSONL (.gz, .zst), Parquet, a folder, or - for stdin.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The run directory. The same command resumes there.")],
+    dense: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="Dense model: alias, hub id or folder. Repeatable.")
+    ] = None,
+    sparse: Annotated[list[str] | None, typer.Option(metavar="MODEL", help="Sparse vectors: bm25.")] = None,
+    devices: Devices = None,
+    text_field: Annotated[str | None, typer.Option(metavar="F", help="Default: text, page_content or content.")] = None,
+    id_field: Annotated[str | None, typer.Option(metavar="F", help="Default: id, chunk_id, _id or id_.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Stop after N chunks.")] = None,
+    index: Annotated[
+        IndexKind, typer.Option(help="Publish an embedded Qdrant Edge shard, or nothing.")
+    ] = IndexKind.edge,
+    dtype: Annotated[
+        DtypeName, typer.Option(help="auto: float32 on a CPU, bfloat16 or float16 on GPUs.")
+    ] = DtypeName.auto,
+    max_tokens: Annotated[
+        int | None, typer.Option(metavar="N", help="Truncate texts there. Default: the model's.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Before each text. Default: the model's own.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code that comes with a model, with your rights.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Delete what an earlier run wrote there; start over.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Embed a corpus into a run directory and publish a searchable collection."""
+    from .run_command import run as execute
+    from .spec_flags import build_spec
+
+    spec = build_spec(
+        source,
+        dense or [],
+        sparse or [],
+        text_field=text_field,
+        id_field=id_field,
+        limit=limit,
+        index=index.value,
+        dtype=dtype.value,
+        max_tokens=max_tokens,
+        prompt=prompt,
+        trust_remote_code=trust_remote_code,
+    )
+    raise typer.Exit(execute(spec, out.absolute(), devices=devices, restart=restart, as_json=as_json))
+
+
+@app.command()
+def search(
+    folder: RunFolder,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for.")],
+    top_k: Annotated[int, typer.Option(metavar="N", help="How many hits.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Search a run: dense and BM25 candidates, fused by the engine, with the score of each signal."""
+    from .search import search as find
+    from .tables import print_hits
+
+    hits = find(folder, query, top_k)
+    if as_json:
+        _print_json([{name: getattr(hit, name) for name in hit.__slots__} for hit in hits])
+    else:
+        print_hits(hits)
+
+
+@app.command()
+def verify(folder: RunFolder, as_json: AsJson = False) -> None:
+    """Recount rows, ids, dimensions, norms and digests of a run; exit code 1 where something is wrong."""
+    from .tables import print_report
+    from .verify import verify_run
+
+    report = verify_run(folder)
+    if as_json:
+        from dataclasses import asdict
+
+        _print_json({"ok": report.ok, **asdict(report)})
+    else:
+        print_report(report)
+    if not report.ok:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def info(folder: RunFolder, as_json: AsJson = False) -> None:
+    """What a run directory holds."""
+    from .info import describe_run
+    from .tables import print_info
+
+    described = describe_run(folder)
+    if as_json:
+        _print_json(described)
+    else:
+        print_info(described)
+
+
+@app.command()
+def serve(
+    bind: Annotated[
+        str, typer.Option(metavar="ADDR", help="ipc:///folder or tcp://127.0.0.1:PORT (and the two after).")
+    ],
+    devices: Devices = None,
+    no_devices: Annotated[
+        bool, typer.Option("--no-devices", help="Offer none of this host; agents will attach.")
+    ] = False,
+) -> None:
+    """Run a coordinator that others submit to; SIGTERM or Ctrl-C drains it."""
+    from .daemons import serve as execute
+
+    raise typer.Exit(execute(bind, devices, no_devices=no_devices))
+
+
+@app.command()
+def worker(
+    connect: Annotated[str, typer.Option(metavar="ADDR", help="Where the coordinator listens.")],
+    devices: Devices = None,
+    patience: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for a coordinator.")] = 60.0,
+) -> None:
+    """Attach this host's devices to a coordinator, at any time."""
+    from .daemons import attach
+
+    raise typer.Exit(attach(connect, devices, patience))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"embedfleet {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(  # pyright: ignore[reportUnusedFunction] - typer registers it
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _print_json(value: Any) -> None:
+    import orjson
+
+    sys.stdout.buffer.write(orjson.dumps(value, default=str) + b"\n")
+
+
+def main() -> None:
+    """Entry point: every error that a user can meet is one message on standard error and an exit code."""
+    try:
+        app()
+    except EmbedfleetError as error:
+        sys.stderr.write(f"embedfleet: error: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(EXIT_FAILED)

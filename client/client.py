@@ -1,0 +1,133 @@
+"""A coordinator from the outside: submit, watch, cancel, status."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import zmq
+
+from ..protocol import channels
+from ..protocol.codec import Decoder, encode
+from ..protocol.control_messages import (
+    Accepted,
+    Cancel,
+    ClientHello,
+    GetStatus,
+    Progress,
+    Refused,
+    RunEnded,
+    Status,
+    Submit,
+    ToClient,
+    ToCoordinator,
+    Watch,
+)
+from ..protocol.errors import Unreachable, revive
+from ..protocol.spec import RunSpec
+from ..protocol.version import PROTOCOL, __version__
+
+SILENCE_SECONDS = 30.0
+"""A coordinator tells a watcher something twice a second; after this long without a word it is taken for gone."""
+
+
+class Client:
+    """A connection to the coordinator at `address` (`ipc:///folder` or `tcp://127.0.0.1:PORT`).
+
+    Every call raises Unreachable when nobody answers within `timeout` seconds, and otherwise the error that the
+    coordinator names. Not for several threads at once. Use it as a context manager, or call `close`.
+    """
+
+    def __init__(self, address: str, *, timeout: float = 10.0) -> None:
+        self.address = channels.parse_address(address, "address")
+        self._timeout = timeout
+        self._numbers = itertools.count(1)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = channels.connect(self._context, self.address.control)
+        self._decoder: Decoder[ToClient] = Decoder(ToClient)
+        self._told: list[Progress | RunEnded] = []
+        try:
+            self._request(ClientHello(next(self._numbers), PROTOCOL, __version__))
+        except BaseException:
+            self.close()
+            raise
+
+    def submit(self, spec: RunSpec, out: str | os.PathLike[str], *, restart: bool = False) -> str:
+        """Queue a run into the folder `out` on the coordinator's host; its name."""
+        where = str(Path(out).absolute())
+        answer = self._request(Submit(next(self._numbers), spec, where, restart))
+        assert isinstance(answer, Accepted), answer
+        return answer.run
+
+    def watch(self, run: str) -> Iterator[Progress | RunEnded]:
+        """The run's progress about twice a second, and at last its end."""
+        self.start_watch(run)
+        heard = time.monotonic()
+        while True:
+            message = self.receive(1.0)
+            if message is None:
+                if time.monotonic() - heard > SILENCE_SECONDS:
+                    raise Unreachable(f"{self.address.base}: no word from the coordinator for {SILENCE_SECONDS:.0f} s")
+                continue
+            heard = time.monotonic()
+            if message.run == run:
+                yield message
+                if isinstance(message, RunEnded):
+                    return
+
+    def cancel(self, run: str) -> None:
+        """Let the run finish what is in flight, commit it and stop; the same submission resumes it."""
+        self._request(Cancel(next(self._numbers), run))
+
+    def status(self) -> Status:
+        """What the fleet is doing."""
+        answer = self._request(GetStatus(next(self._numbers)))
+        assert isinstance(answer, Status), answer
+        return answer
+
+    def start_watch(self, run: str) -> None:
+        """Ask for the run's progress; `receive` hands it out."""
+        self._request(Watch(next(self._numbers), run))
+
+    def receive(self, timeout: float) -> Progress | RunEnded | None:
+        """The next word of a watched run; None after `timeout` seconds without one."""
+        if self._told:
+            return self._told.pop(0)
+        if not self._socket.poll(int(timeout * 1000)):
+            return None
+        message = self._decoder.decode(self._socket.recv())
+        return message if isinstance(message, Progress | RunEnded) else None
+
+    def close(self) -> None:
+        """Free the socket."""
+        self._socket.close(linger=500)
+        self._context.term()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _request(self, message: ToCoordinator) -> ToClient:
+        self._socket.send(encode(message))
+        give_up = time.monotonic() + self._timeout
+        while (left := give_up - time.monotonic()) > 0:
+            if not self._socket.poll(int(left * 1000) + 1):
+                continue
+            answer = self._decoder.decode(self._socket.recv())
+            if isinstance(answer, Progress | RunEnded):
+                self._told.append(answer)
+            elif answer.request == message.request:
+                if isinstance(answer, Refused):
+                    raise revive(answer.kind, answer.message)
+                return answer
+        raise Unreachable(
+            f"no coordinator answers at {self.address.base}; start one with: embedfleet serve --bind {self.address.base}"
+        )

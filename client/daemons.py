@@ -1,0 +1,34 @@
+"""`embedfleet serve` and `embedfleet worker`: the two long-lived processes, in the foreground of a shell."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..protocol.channels import parse_address
+
+
+def serve(bind: str, devices: str | None, *, no_devices: bool) -> int:
+    """Become a coordinator. Does not return: the process is replaced, so signals reach it directly."""
+    parse_address(bind, "--bind")
+    arguments = [f"--bind={bind}"]
+    if devices is not None:
+        arguments.append(f"--devices={devices}")
+    if no_devices:
+        arguments.append("--no-devices")
+    sys.stderr.write(f"embedfleet serve: listening on {bind}; Ctrl-C drains and ends\n")
+    return _become("embedfleet.coordinator", arguments)
+
+
+def attach(connect: str, devices: str | None, patience: float) -> int:
+    """Become a host agent. Does not return."""
+    parse_address(connect, "--connect")
+    arguments = [f"--connect={connect}", f"--patience={patience}"]
+    if devices is not None:
+        arguments.append(f"--devices={devices}")
+    return _become("embedfleet.coordinator.host_main", arguments)
+
+
+def _become(module: str, arguments: list[str]) -> int:
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])

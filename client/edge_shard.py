@@ -1,0 +1,74 @@
+"""The embedded Qdrant Edge shard of a run, opened for a moment.
+
+The engine has no read-only mode: whoever opens a shard locks it, and a second process is refused. So open late, close soon.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from ..protocol.errors import RunDirectoryError, UsageError
+from ..protocol.layout import RunLayout
+from ..protocol.spec import RunSpec
+from .run_files import AGAIN, read_object
+
+if TYPE_CHECKING:
+    import qdrant_edge
+
+PATIENCE = 2.0
+"""Seconds that a locked shard is tried again: as long as another search may hold it."""
+
+_LOCKED = "WouldBlock"
+
+
+def published_segments(layout: RunLayout) -> list[int]:
+    """The segments that the shard holds, by `published.json`; none where nothing is published."""
+    standing = (layout.edge / "edge_config.json").is_file()
+    return sorted((read_object(layout.published) or {}).get("segments", [])) if standing else []
+
+
+def check_searchable(layout: RunLayout, spec: RunSpec) -> None:
+    """Raise the error that says why this run cannot be searched, if it cannot."""
+    if spec.index == "none":
+        raise UsageError(f"{layout.root}: made with --index none, so there is nothing to search; run with --index edge")
+    if not engine_installed():
+        raise UsageError("searching needs the Qdrant Edge engine: pip install 'embedfleet[qdrant]'")
+    if not published_segments(layout):
+        raise RunDirectoryError(f"{layout.root}: nothing is published yet; {AGAIN} and let it finish")
+
+
+def engine_installed() -> bool:
+    return find_spec("qdrant_edge") is not None
+
+
+@contextmanager
+def open_shard(layout: RunLayout) -> Generator[qdrant_edge.EdgeShard]:
+    """The shard, locked until the block ends. RunDirectoryError where another process has it or it cannot be read."""
+    shard = _load(layout)
+    try:
+        yield shard
+    finally:
+        shard.close()
+
+
+def _load(layout: RunLayout) -> qdrant_edge.EdgeShard:
+    import qdrant_edge
+
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return qdrant_edge.EdgeShard.load(str(layout.edge))
+        except Exception as error:  # the engine raises nothing more exact
+            if _LOCKED not in str(error):
+                raise RunDirectoryError(
+                    f"{layout.edge}: the shard cannot be opened ({error}); delete the folder and published.json and {AGAIN}"
+                ) from error
+            if time.monotonic() > give_up:
+                raise RunDirectoryError(
+                    f"{layout.edge}: in use by another process; wait until the run has ended, then search again"
+                ) from None
+        time.sleep(0.05)  # the engine offers no way to wait for its lock

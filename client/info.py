@@ -1,0 +1,87 @@
+"""A summary of a run directory, for `embedfleet info`."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..protocol.errors import RunDirectoryError
+from ..protocol.layout import RunLayout, segments_in
+from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo
+from ..protocol.spec import PassSpec
+from .edge_shard import published_segments
+from .run_files import read_footer, read_object, read_spec
+
+JsonObject = dict[str, Any]
+
+
+def describe_run(path: str | PathLike[str]) -> JsonObject:
+    """What stands in the run directory `path`, as JSON values; only footers are read. Sizes are in bytes.
+
+    RunDirectoryError where there is no run, or a file is torn.
+    """
+    layout = RunLayout(Path(path))
+    spec = read_spec(layout)
+    manifest = read_object(layout.manifest)
+    return {
+        "root": str(layout.root),
+        "status": "unfinished" if manifest is None else manifest.get("status", "done"),
+        "spec": msgspec.to_builtins(spec),
+        "chunks": _chunks(layout),
+        "passes": [_pass(layout, one) for one in spec.passes],
+        "index": {
+            "kind": spec.index,
+            "published_segments": len(published_segments(layout)),
+            "bytes": _bytes_under(layout.edge),
+        },
+    }
+
+
+def _chunks(layout: RunLayout) -> JsonObject:
+    paths = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
+    infos = [read_footer(path, ChunkSegmentInfo) for path in paths]
+    return {
+        "rows": sum(info.rows for info in infos),
+        "segments": len(infos),
+        "rejected": sum(info.rejected for info in infos),
+        "duplicates": sum(info.duplicates for info in infos),
+        "intake_done": layout.intake.exists(),
+        "bytes": sum(path.stat().st_size for path in paths),
+    }
+
+
+def _pass(layout: RunLayout, one: PassSpec) -> JsonObject:
+    paths = [layout.vector_segment(one.vector, segment) for segment in segments_in(layout.vector_folder(one.vector))]
+    infos = [read_footer(path, VectorSegmentInfo) for path in paths]
+    about = read_object(layout.pass_file(one.vector)) or {}
+    return {
+        "vector": one.vector,
+        "kind": one.kind,
+        "model": about.get("model", one.model),
+        "dim": _dim(paths[0]) if paths else about.get("dim") or None,
+        "dtype": about.get("dtype", one.dtype),
+        "rows": sum(info.rows for info in infos),
+        "quarantined": sum(info.quarantined for info in infos),
+        "tokens": sum(info.tokens for info in infos),
+        "segments": len(infos),
+        "bytes": sum(path.stat().st_size for path in paths),
+        "fingerprint": about.get("fingerprint"),
+    }
+
+
+def _dim(path: Path) -> int | None:
+    """Dimensions of a dense segment, None for a sparse one."""
+    try:
+        schema: Any = pq.read_schema(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise RunDirectoryError(f"{path}: torn or unreadable ({error})") from error
+    return cast("int", schema.field("vector").type.list_size) if "vector" in schema.names else None
+
+
+def _bytes_under(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,88 @@
+"""The coordinator that `embedfleet run` starts for itself, in a folder that nobody else sees."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from ..protocol.channels import IPC_PATH_LIMIT
+from ..protocol.errors import EmbedfleetError, revive
+from ..protocol.process import ChildProcess
+
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
+
+
+class PrivateCoordinator:
+    """A child coordinator on ipc. Enter to start it and wait until it listens; leave to end it and all its children."""
+
+    def __init__(self, devices: str | None, *, share_stdin: bool) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="embedfleet-", dir=_short_folder())
+        self.address = f"ipc://{self._folder.name}"
+        self._devices, self._share_stdin = devices, share_stdin
+        self._process: ChildProcess | None = None
+
+    def __enter__(self) -> PrivateCoordinator:
+        ready, write = os.pipe()
+        arguments = [f"--bind={self.address}", f"--ready-fd={write}"]
+        if self._devices is not None:
+            arguments.append(f"--devices={self._devices}")
+        stdin = None if self._share_stdin else subprocess.DEVNULL
+        try:
+            self._process = ChildProcess("embedfleet.coordinator", arguments, stdin=stdin, keep_fds=[write])
+            os.close(write)
+            self._await(ready)
+        except BaseException:
+            self._end(0)
+            raise
+        finally:
+            os.close(ready)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end(0 if kind is not None else STOP_SECONDS)
+
+    def exit_code(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._process.exit_code() if self._process is not None else None
+
+    def kill(self) -> None:
+        """End it now; its children end with it."""
+        if self._process is not None:
+            self._process.kill()
+
+    def tail(self) -> str:
+        """The end of what it wrote on standard error."""
+        return self._process.tail() if self._process is not None else ""
+
+    def _await(self, ready: int) -> None:
+        assert self._process is not None, "started"
+        readable, _, _ = select.select([ready], [], [], START_SECONDS)
+        if readable and os.read(ready, 16) == b"ready":
+            return
+        code = self._process.wait(5)
+        text = self.tail().removeprefix("embedfleet: ")
+        if code == 2:
+            raise revive("UsageError", text)
+        raise EmbedfleetError(f"the coordinator did not start (exit code {code}): {text or 'it said nothing'}")
+
+    def _end(self, patience: float) -> None:
+        if self._process is not None:
+            if patience:
+                self._process.terminate()
+                self._process.wait(patience)
+            self._process.close()
+        self._folder.cleanup()
+
+
+def _short_folder() -> str | None:
+    """The usual folder for temporary files, or /tmp where its path is too long for a socket."""
+    usual = tempfile.gettempdir()
+    longest = len(os.fsencode(Path(usual) / "embedfleet-12345678" / "control"))
+    return "/tmp" if longest > IPC_PATH_LIMIT else None

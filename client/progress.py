@@ -1,0 +1,124 @@
+"""How a run looks while it goes on: bars on a terminal, plain lines elsewhere. All of it on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Protocol
+
+from ..protocol.control_messages import PassProgress, Progress
+
+PLAIN_SECONDS = 5.0
+
+
+class ProgressView(Protocol):
+    """Something that shows progress."""
+
+    def show(self, progress: Progress) -> None:
+        """Take the newest figures."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Show a line to people."""
+        ...
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        ...
+
+
+def make_view() -> ProgressView:
+    """Bars where standard error is a terminal, else lines."""
+    return BarView() if sys.stderr.isatty() else PlainView()
+
+
+def rows_of(progress: Progress) -> str:
+    """`1,024 rows` or, while the source is read, `1,024+ rows`."""
+    return f"{progress.rows:,}{'' if progress.intake_done else '+'}"
+
+
+def figures_of(one: PassProgress, total: int, *, total_known: bool) -> str:
+    """Rates, time left, devices and batches in flight of a pass."""
+    parts = [f"{one.rows_per_second:,.1f} rows/s", f"{one.tokens_per_second:,.0f} tokens/s"]
+    if one.rows_per_second > 0 and total_known and one.rows_done < total:
+        parts.append(f"ETA {_clock((total - one.rows_done) / one.rows_per_second)}")
+    if one.devices:
+        parts.append(", ".join(one.devices))
+    if one.in_flight:
+        parts.append(f"{one.in_flight} in flight")
+    return " · ".join(parts) if one.rows_per_second else one.state
+
+
+class PlainView:
+    """A line a pass at each change of state, and every few seconds while it works."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[str, float]] = {}
+
+    def show(self, progress: Progress) -> None:
+        for notice in progress.notices:
+            self.say(notice)
+        for one in progress.passes:
+            state, when = self._last.get(one.vector, ("", 0.0))
+            now = time.monotonic()
+            due = one.state == "working" and now - when >= PLAIN_SECONDS
+            if one.state != state or due:
+                self._last[one.vector] = (one.state, now)
+                figures = figures_of(one, progress.rows, total_known=progress.intake_done)
+                detail = f" · {figures}" if figures != one.state else ""
+                self.say(f"{one.vector}: {one.state} {one.rows_done:,}/{rows_of(progress)}{detail}")
+
+    def say(self, text: str) -> None:
+        sys.stderr.write(f"embedfleet: {text}\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        pass
+
+
+class BarView:
+    """One bar a pass, with rich."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
+
+        self._bars = Bars(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[count]}"),
+            TextColumn("[dim]{task.fields[figures]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._bars.start()
+
+    def show(self, progress: Progress) -> None:
+        for notice in progress.notices:
+            self.say(notice)
+        for one in progress.passes:
+            if one.vector not in self._tasks:
+                self._tasks[one.vector] = self._bars.add_task(one.vector, total=None, count="", figures="")
+            self._bars.update(
+                self._tasks[one.vector],
+                total=max(progress.rows, 1),
+                completed=one.rows_done,
+                count=f"{one.rows_done:,}/{rows_of(progress)}",
+                figures=figures_of(one, progress.rows, total_known=progress.intake_done),
+            )
+
+    def say(self, text: str) -> None:
+        from rich.markup import escape
+
+        self._bars.console.print(escape(text), highlight=False)
+
+    def close(self) -> None:
+        self._bars.stop()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

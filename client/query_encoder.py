@@ -1,0 +1,164 @@
+"""Query texts to vectors, each model in a child process: the client itself loads none.
+
+A child is `python -m embedfleet.worker.query`. It reads one JSON object from stdin,
+`{"pass": PassSpec, "fingerprint": what pass.json holds, "texts": [...]}`, and writes one to stdout: `{"vectors": [[...]]}`,
+`{"sparse": [{"indices": [...], "values": [...]}]}`, or `{"error": {"kind": ..., "message": ...}}`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import IO
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ..protocol import lifeline
+from ..protocol.errors import EmbedfleetError, RunDirectoryError, revive
+from ..protocol.layout import RunLayout
+from ..protocol.spec import SPARSE_KINDS, PassSpec
+from .run_files import AGAIN, read_object
+
+TIMEOUT = 120.0
+"""Seconds for all children together, model loading included."""
+
+TAIL_BYTES = 2_000
+
+
+class SparseQuery(msgspec.Struct, frozen=True):
+    """One sparse query vector: token indices and their weights."""
+
+    indices: list[int]
+    values: list[float]
+
+
+QueryVector = npt.NDArray[np.float32] | SparseQuery
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    kind: str
+    message: str
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    vectors: list[list[float]] | None = None
+    sparse: list[SparseQuery] | None = None
+    error: _Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    vector: str
+    process: subprocess.Popen[bytes]
+    answer: IO[bytes]
+    errors: IO[bytes]
+
+
+def command() -> list[str]:
+    """What is run for each pass."""
+    return [sys.executable, "-m", "embedfleet.worker.query"]
+
+
+def encode_queries(
+    layout: RunLayout, passes: Sequence[PassSpec], texts: Sequence[str], timeout: float = TIMEOUT
+) -> dict[str, list[QueryVector]]:
+    """For each pass, by its vector's name, one query vector a text: float32 (dim,) or SparseQuery. All passes at once.
+
+    Raises what a child reports, RunDirectoryError for a pass that has not begun, and EmbedfleetError for a child that
+    dies, answers nonsense, or has not answered after `timeout` seconds. No child outlives the call.
+    """
+    requests = {one.vector: _request(layout, one, texts) for one in passes}
+    with ExitStack() as stack:
+        deadline = time.monotonic() + timeout
+        children = [_start(stack, vector, request) for vector, request in requests.items()]
+        answers: dict[str, _Answer] = {}
+        for child in children:
+            try:
+                child.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                message = f"{child.vector}: no query vector after {timeout:.0f} s{_tail(child)}"
+                raise EmbedfleetError(message) from None
+            answers[child.vector] = _read(child)
+    return {one.vector: _vectors(one, answers[one.vector], len(texts)) for one in passes}
+
+
+def _request(layout: RunLayout, one: PassSpec, texts: Sequence[str]) -> bytes:
+    fingerprint = read_object(layout.pass_file(one.vector))
+    if fingerprint is None:
+        raise RunDirectoryError(f"{layout.root}: unfinished, the pass {one.vector} has not begun; {AGAIN}")
+    return msgspec.json.encode({"pass": one, "fingerprint": fingerprint, "texts": list(texts)})
+
+
+def _start(stack: ExitStack, vector: str, request: bytes) -> _Child:
+    """Start a child that ends with the stack, or with this process. Files, not pipes: no peer can block on a full one."""
+    question, answer, errors = (_file(stack) for _ in range(3))
+    question.write(request)
+    question.seek(0)
+    reader, writer = os.pipe()
+    stack.callback(os.close, writer)
+    try:
+        process = subprocess.Popen(
+            command(),
+            env={**os.environ, lifeline.PIPE_VARIABLE: str(reader), lifeline.PARENT_VARIABLE: str(os.getpid())},
+            stdin=question,
+            stdout=answer,
+            stderr=errors,
+            pass_fds=(reader,),
+            start_new_session=True,
+        )
+    finally:
+        os.close(reader)
+    stack.callback(_end, process)
+    return _Child(vector, process, answer, errors)
+
+
+def _file(stack: ExitStack) -> IO[bytes]:
+    return stack.enter_context(tempfile.TemporaryFile())
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+def _read(child: _Child) -> _Answer:
+    child.answer.seek(0)
+    raw = child.answer.read().strip()
+    try:
+        answer = msgspec.json.decode(raw, type=_Answer)
+    except msgspec.MsgspecError as error:
+        what = f"answered what is no query vector ({error})" if raw else f"ended with status {child.process.returncode}"
+        raise EmbedfleetError(f"{child.vector}: the query encoder {what}{_tail(child)}") from None
+    if answer.error is not None:
+        raise revive(answer.error.kind, answer.error.message)
+    return answer
+
+
+def _vectors(one: PassSpec, answer: _Answer, count: int) -> list[QueryVector]:
+    sparse = one.kind in SPARSE_KINDS
+    found: Sequence[QueryVector] = answer.sparse or [] if sparse else _arrays(answer.vectors or [])
+    if len(found) != count:
+        raise EmbedfleetError(f"{one.vector}: the query encoder answered {len(found)} vectors for {count} texts")
+    if not all(np.isfinite(vector.values if isinstance(vector, SparseQuery) else vector).all() for vector in found):
+        raise EmbedfleetError(f"{one.vector}: NaN or infinity in the query vector; try another --dtype for this model")
+    return list(found)
+
+
+def _arrays(vectors: list[list[float]]) -> list[npt.NDArray[np.float32]]:
+    return [np.asarray(vector, dtype=np.float32) for vector in vectors]
+
+
+def _tail(child: _Child) -> str:
+    """The end of what the child wrote to stderr, as lines to append to a message."""
+    size = child.errors.seek(0, os.SEEK_END)
+    child.errors.seek(max(0, size - TAIL_BYTES))
+    text = child.errors.read().decode(errors="replace").strip()
+    return f"; its last words:\n{text}" if text else "; it wrote nothing"

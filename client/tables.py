@@ -1,0 +1,77 @@
+"""What people see of hits, reports and runs: text on standard output, tables by rich."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .search import Hit
+from .verify_report import VerifyReport
+
+EXCERPT = 160
+
+
+def print_hits(hits: Sequence[Hit]) -> None:
+    """Each hit with its scores and the beginning of its text."""
+    console = Console(highlight=False)
+    for place, hit in enumerate(hits, 1):
+        scores = "  ".join(f"{name} {score:.4f}" for name, score in hit.scores.items())
+        text = " ".join(hit.text.split())
+        shown = text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
+        console.print(
+            f"[bold]{place:>3}. {escape(hit.id)}[/bold]  {hit.score:.4f}  [dim]{scores}[/dim]\n     {escape(shown)}"
+        )
+    if not hits:
+        console.print("nothing found")
+
+
+def print_report(report: VerifyReport) -> None:
+    """Counts, notes and problems of a verification."""
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table("vector", "segments", "rows", "quarantined", "dimensions")
+    for name, one in report.vectors.items():
+        table.add_row(name, *(f"{n:,}" for n in (one.segments, one.rows, one.quarantined)), str(one.dim or "sparse"))
+    console.print(table)
+    console.print(
+        f"{report.chunks:,} chunks in {report.segments:,} segments, {report.rejected:,} records rejected, "
+        f"{report.duplicates:,} duplicates skipped, points in the collection: "
+        + (f"{report.points:,}" if report.points is not None else "not counted")
+    )
+    for note in report.notes:
+        console.print(f"note: {escape(note)}")
+    for problem in report.problems:
+        console.print(f"[red]problem:[/red] {escape(problem)}")
+    console.print("[green]whole[/green]" if report.ok else f"[red]{len(report.problems)} problems[/red]")
+
+
+def print_info(described: dict[str, Any]) -> None:
+    """What a run directory holds."""
+    console = Console(highlight=False, soft_wrap=True)
+    chunks, index = described["chunks"], described["index"]
+    console.print(f"{escape(described['root'])}: {described['status']}")
+    console.print(f"source     {escape(described['spec']['source'])}")
+    console.print(
+        f"chunks     {chunks['rows']:,} in {chunks['segments']:,} segments ({_size(chunks['bytes'])}), "
+        f"{chunks['rejected']:,} rejected, {chunks['duplicates']:,} duplicates"
+        + ("" if chunks["intake_done"] else ", source not read to its end")
+    )
+    console.print(f"collection {index['kind']}, {index['published_segments']:,} segments ({_size(index['bytes'])})")
+    table = Table("vector", "model", "dimensions", "dtype", "rows", "quarantined", "tokens", "size")
+    for one in described["passes"]:
+        counts = (f"{one[name]:,}" for name in ("rows", "quarantined", "tokens"))
+        dim = str(one["dim"] or "sparse")
+        table.add_row(one["vector"], escape(one["model"]), dim, one["dtype"], *counts, _size(one["bytes"]))
+    console.print(table)
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,36 @@
+"""What a recount of a run found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(slots=True)
+class VectorCount:
+    """One pass, counted from its segments. `dim` is None for sparse vectors."""
+
+    segments: int = 0
+    rows: int = 0
+    quarantined: int = 0
+    dim: int | None = None
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What was counted, what is wrong (`problems`), and what is only worth knowing (`notes`)."""
+
+    root: Path
+    segments: int = 0
+    chunks: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    vectors: dict[str, VectorCount] = field(default_factory=dict[str, VectorCount])
+    points: int | None = None
+    """Points in the Edge shard; None where they could not be counted."""
+    problems: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems

@@ -1,0 +1,70 @@
+"""`python -m embedfleet.coordinator`: started by `embedfleet run` and `embedfleet serve`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ..protocol import lifeline
+from ..protocol.errors import EXIT_TERMINATED, EmbedfleetError
+
+
+def main() -> int:
+    """Bind, then serve until told to stop. Writes `ready` to the descriptor of --ready-fd once clients can connect."""
+    lifeline.hold()
+    parser = argparse.ArgumentParser(prog="python -m embedfleet.coordinator")
+    parser.add_argument("--bind", required=True)
+    parser.add_argument("--devices")
+    parser.add_argument("--no-devices", action="store_true", help="offer none of this host: agents will attach")
+    parser.add_argument("--ready-fd", type=int)
+    options = parser.parse_args()
+    sys.setswitchinterval(0.0005)  # the intake thread must not hold up the loop for Python's default of 5 ms
+    try:
+        return _serve(options)
+    except EmbedfleetError as error:
+        sys.stderr.write(f"embedfleet: {error}\n")
+        return error.exit_code
+
+
+def _serve(options: Any) -> int:
+    import zmq
+
+    from ..protocol.channels import make_socket_folder, parse_address
+    from .devices import discover
+    from .host_agent import HostAgent
+    from .hosts import Hosts
+    from .loop import Coordinator
+
+    address = parse_address(options.bind, "--bind")
+    host = f"{socket.gethostname()}-{os.getpid()}"
+    devices = () if options.no_devices else discover(options.devices, host)
+    if address.folder is not None:
+        make_socket_folder(address.folder)
+
+    def hosts(context: zmq.Context[Any]) -> Hosts:
+        return Hosts(context, address.hosts, HostAgent(host, devices, address.work) if devices else None)
+
+    with tempfile.TemporaryDirectory(prefix="embedfleet-") as folder:
+        coordinator = Coordinator(address, hosts, Path(folder))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda received, _frame: coordinator.signals.append(received))
+        signal.set_wakeup_fd(coordinator.wake_fd, warn_on_full_buffer=False)
+        if options.ready_fd is not None:
+            os.write(options.ready_fd, b"ready")
+            os.close(options.ready_fd)
+        try:
+            coordinator.run()
+        finally:
+            signal.set_wakeup_fd(-1)
+            coordinator.close()
+    return EXIT_TERMINATED if coordinator.signals and coordinator.signals[-1] == signal.SIGTERM else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""BatchRunner: a run's data on its way. Intake thread, segments cut and sent, results checked and forwarded, exporter.
+
+It performs what the pool decided for one run and knows nothing of devices or leases. Passes run exclusively, one model
+after the other on a device, because the pool leases so.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from ..protocol import arrays
+from ..protocol.codec import encode
+from ..protocol.control_messages import Progress, RunEnded
+from ..protocol.devices import Device
+from ..protocol.errors import EmbedfleetError
+from ..protocol.export_messages import (
+    BeginPass,
+    Closed,
+    CloseRun,
+    FailedRows,
+    Opened,
+    OpenRun,
+    Record,
+    Rows,
+)
+from ..protocol.layout import RunLayout
+from ..protocol.spec import PassSpec, RunSpec
+from ..protocol.version import PROTOCOL, __version__
+from ..protocol.work_messages import Batch, Fingerprint, Result
+from .actions import ForwardResult, QuarantineRows, SendBatch
+from .chunk_loader import ChunkLoader, SpooledSegment
+from .events import Cut, Event, IntakeDone, RunFailed, SegmentSpooled
+from .export_link import ExportLink
+from .planner import segment_limits, settle_dtype
+from .segment_texts import SegmentCache
+from .telemetry import TelemetryTracker
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A result as it came: its header and its frames."""
+
+    header: Result
+    frames: Sequence[Any]
+
+
+class BatchRunner:
+    """One run. `wake` is called from the intake thread whenever `intake_events` has something."""
+
+    def __init__(self, run: str, spec: RunSpec, out: Path, *, restart: bool, wake: Callable[[], None]) -> None:
+        self.run, self.spec, self.layout = run, spec, RunLayout(out)
+        self.telemetry = TelemetryTracker(spec.passes, self._record)
+        self.link: ExportLink | None = None
+        self.closed: Closed | None = None
+        self.rows: dict[int, int] = {}
+        """Rows of each spooled segment."""
+        self.rejected = 0
+        self.intake_done = False
+        self.intake_events: deque[Event] = deque()
+        self._restart, self._wake = restart, wake
+        self._started = time.monotonic()
+        self._cache = SegmentCache(self.layout)
+        self._fingerprints: dict[int, Fingerprint] = {}
+        self._begun: set[int] = set()
+        self._batch_tokens: dict[int, int] = {}
+        self._committed: list[set[int]] = [set() for _ in spec.passes]
+        self._stopping = threading.Event()
+        self._loader: threading.Thread | None = None
+        self._early: list[Record] = []
+
+    def open(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+        """Start an exporter and let it take the directory; `restart` counts only for the first one."""
+        self.drop_exporter()
+        self.link = ExportLink(context, endpoint)
+        self._begun.clear()
+        where = (self.run, str(self.layout.root), self.spec, self._restart)
+        self.link.send(OpenRun(PROTOCOL, __version__, *where))
+        self._restart = False
+
+    def opened(self, message: Opened) -> tuple[frozenset[int], ...]:
+        """The directory is ours; per pass the committed segments."""
+        for number, before in enumerate(message.fingerprints):
+            if before is not None:
+                self._fingerprints[number] = before
+        for number, segments in enumerate(message.committed):
+            self._committed[number] = set(segments)
+        for record in self._early:
+            self._send(record)
+        self._early.clear()
+        return tuple(frozenset(segments) for segments in message.committed)
+
+    def start_intake(self, devices: Sequence[Device]) -> None:
+        """Read the source in a thread of its own."""
+        limits = segment_limits(self.spec, devices)
+        loader = ChunkLoader(self.spec, self.layout, limits, self._spooled, self._stopping.is_set)
+        self._loader = threading.Thread(target=self._load, args=(loader,), name="intake", daemon=True)
+        self._loader.start()
+
+    def stop_intake(self) -> None:
+        """Tell the intake to end at the next block; what it spooled stays."""
+        self._stopping.set()
+
+    def segment_spooled(self, segment: int, rows: int) -> None:
+        """Count a segment that an earlier session may have committed."""
+        self.rows[segment] = rows
+        for number, committed in enumerate(self._committed):
+            if segment in committed:
+                self.telemetry.passes[number].committed_before += rows
+
+    def segment_committed(self, number: int, segment: int, rows: int) -> None:
+        """Count a segment that was committed now."""
+        self._committed[number].add(segment)
+        self.telemetry.passes[number].committed += rows
+
+    def stage(self, number: int, devices: Sequence[Device]) -> PassSpec:
+        """The pass as its workers are to load it: with one dtype for all."""
+        return settle_dtype(self.spec.passes[number], self._fingerprints.get(number), devices)
+
+    def staged(self, number: int, fingerprint: Fingerprint, batch_tokens: int) -> str:
+        """A worker has loaded the model: what is wrong with it, if anything. The exporter hears of the first."""
+        known = self._fingerprints.get(number)
+        if known is not None and (found := fingerprint.differences(known)):
+            vector = self.spec.passes[number].vector
+            return f"{vector}: this model is not the one of the committed segments: {'; '.join(found)}. --restart starts over"
+        self._fingerprints.setdefault(number, fingerprint)
+        self._batch_tokens.setdefault(number, batch_tokens)
+        return ""
+
+    def begin_pass(self, number: int) -> None:
+        """Tell the exporter, once, what the pass is computed with."""
+        if number not in self._begun:
+            self._begun.add(number)
+            self._send(BeginPass(number, self._fingerprints[number]))
+
+    def cut(self, number: int, segment: int) -> tuple[Cut, ...]:
+        """The segment's batches for the pass."""
+        return self._cache.get(segment).cut(self._batch_tokens[number])
+
+    def batch(self, action: SendBatch) -> list[Any]:
+        """The frames of a batch for a worker."""
+        headers, frames = arrays.pack(self._cache.get(action.segment).arrays(action.start, action.stop))
+        return [encode(Batch(action.batch, action.epoch, action.stop - action.start, headers)), *frames]
+
+    def forward(self, action: ForwardResult) -> None:
+        """Hand a result to the exporter: its frames as they are, with the rows that they belong to."""
+        payload: Payload = action.payload
+        texts = self._cache.get(action.segment)
+        headers, frames = arrays.pack({"positions": texts.positions(action.start, action.stop)})
+        self.begin_pass(action.number)
+        head = (action.number, action.segment, texts.rows)
+        message = Rows(*head, (*headers, *payload.header.arrays), payload.header.errors)
+        self._send(message, [*frames, *payload.frames])
+
+    def quarantine(self, action: QuarantineRows) -> None:
+        """Let the exporter write rows off."""
+        texts = self._cache.get(action.segment)
+        positions = tuple(texts.positions(action.start, action.stop).tolist())
+        self.begin_pass(action.number)
+        self._send(FailedRows(action.number, action.segment, texts.rows, positions, action.reason))
+
+    def close(self, status: str, error: str) -> None:
+        """Let the exporter finish."""
+        self.stop_intake()
+        seconds = time.monotonic() - self._started
+        passes = [self.telemetry.stats(number) for number in range(len(self.spec.passes))]
+        self.telemetry.event("run_closing", status=status, error=error)
+        self._send(CloseRun(status, error, {"run": self.run, "seconds": round(seconds, 3), "passes": passes}))
+
+    def drop_exporter(self) -> None:
+        """End the exporter's process if there is one."""
+        if self.link is not None:
+            self.link.close()
+            self.link = None
+
+    def finish(self) -> None:
+        """Stop the intake thread (it looks at every block) and the exporter."""
+        self.stop_intake()
+        if self._loader is not None and self.spec.source != "-":
+            self._loader.join(10)
+        self.drop_exporter()
+
+    def progress(self, status: str, passes: Sequence[tuple[str, int]]) -> Progress:
+        """The run for its watchers; for each pass its state and its batches in flight."""
+        notices = tuple(self.telemetry.notices)
+        self.telemetry.notices.clear()
+        return Progress(
+            run=self.run,
+            status=status,
+            rows=sum(self.rows.values()),
+            intake_done=self.intake_done,
+            rejected=self.rejected,
+            passes=tuple(self.telemetry.progress(number, *one) for number, one in enumerate(passes)),
+            notices=notices,
+        )
+
+    def ended(self, status: str, kind: str, error: str) -> RunEnded:
+        """The run's end for its watchers."""
+        counts = self.closed or Closed(sum(self.rows.values()) + self.rejected, 0, self.rejected, 0, 0)
+        return RunEnded(
+            run=self.run,
+            status=status,
+            chunks=counts.chunks,
+            committed=counts.committed,
+            quarantined=counts.quarantined,
+            skipped_duplicates=counts.skipped_duplicates,
+            seconds=round(time.monotonic() - self._started, 3),
+            passes=tuple(self.telemetry.summary(number) for number in range(len(self.spec.passes))),
+            kind=kind,
+            error=error,
+        )
+
+    def _record(self, event: str, when: float, fields: dict[str, Any]) -> None:
+        record = Record(event, when, fields)
+        if self.link is None:
+            self._early.append(record)
+        else:
+            self._send(record)
+
+    def _send(self, message: Any, frames: list[Any] | None = None) -> None:
+        if self.link is not None:
+            self.link.send(message, frames)
+
+    def _spooled(self, segment: SpooledSegment) -> None:
+        self.rejected += segment.rejected
+        self.intake_events.append(SegmentSpooled(self.run, segment.segment, segment.rows))
+        self._wake()
+
+    def _load(self, loader: ChunkLoader) -> None:
+        try:
+            counts = loader.load()
+        except EmbedfleetError as error:
+            self.intake_events.append(RunFailed(self.run, type(error).__name__, str(error)))
+        except Exception as error:  # noqa: BLE001 - a full disk, a vanished source: the run fails with one message
+            message = f"the source {self.spec.source} cannot be read on: {type(error).__name__}: {error}"
+            self.intake_events.append(RunFailed(self.run, "RunFailed", message))
+        else:
+            if counts.complete:
+                self.rejected, self.intake_done = counts.rejected, True
+                self.intake_events.append(IntakeDone(self.run))
+        self._wake()

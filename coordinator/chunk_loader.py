@@ -1,0 +1,253 @@
+"""The intake: reads the source once, checks every record, and spools chunk segments with rows from 0 without gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import msgspec
+import orjson
+import pyarrow.parquet as pq
+
+from ..protocol.durable import commit_bytes, make_folder
+from ..protocol.errors import RunDirectoryError, SourceError
+from ..protocol.layout import RunLayout
+from ..protocol.segments import Cursor
+from ..protocol.spec import RunSpec
+from .chunk_batch import ChunkBatch
+from .id_index import IdIndex, text_digest
+from .lines import MAX_LINE_BYTES
+from .preprocessing import preprocess
+from .readers import Numbered, read_records
+from .records import Reject, excerpt, plain, read_record
+from .segment_spool import SegmentLimits, SegmentSpool
+from .sources import STDIN, FileStamp, SourceFile, fingerprint, first_difference, resolve
+from .spooled import Spooled, SpooledSegment, clear_after, find_spooled
+
+__all__ = ["ChunkLoader", "IntakeCounts", "SegmentLimits", "SpooledSegment"]
+
+SETTLE_ROWS = 1024
+SETTLE_BYTES = 4 << 20
+"""Ids are checked in batches: after the block of records that reaches either."""
+
+
+class IntakeCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the intake came to; `complete` says that the source was read to its end (or to the limit)."""
+
+    segments: int
+    rows: int
+    rejected: int
+    duplicates: int
+    complete: bool
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Records of one file whose ids are not checked yet."""
+
+    batch: ChunkBatch = field(default_factory=ChunkBatch)
+    digests: list[bytes] = field(default_factory=list[bytes])
+    rejects: list[tuple[int, Reject]] = field(default_factory=list[tuple[int, Reject]])
+    held: int = 0
+    last: int = 0
+
+    @property
+    def ripe(self) -> bool:
+        return len(self.digests) + len(self.rejects) >= SETTLE_ROWS or self.held >= SETTLE_BYTES
+
+
+class ChunkLoader:
+    """One intake into one run directory; a second one over the same directory goes on where the first ended."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        layout: RunLayout,
+        limits: SegmentLimits,
+        on_segment: Callable[[SpooledSegment], None],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._spec = spec
+        self._layout = layout
+        self._limits = limits
+        self._on_segment = on_segment
+        self._stopping = stopping
+
+    def load(self) -> IntakeCounts:
+        """Report the segments that stand, then read and spool the rest; blocks, so it belongs in a thread.
+
+        Ends early, with `complete` False, at the first block after `stopping()` turns true. SourceError where the
+        source cannot be read or changed since the intake began; RunDirectoryError for a torn segment.
+        """
+        make_folder(self._layout.chunks)
+        found, segments = find_spooled(self._layout)
+        counts = self._finished(found)
+        if counts is not None:
+            self._layout.id_index.unlink(missing_ok=True)
+            for segment in segments:
+                self._on_segment(segment)
+            return counts
+        files = resolve(self._spec.source, self._layout.root)
+        self._check_source(files)
+        clear_after(self._layout, found.segments)
+        for segment in segments:
+            self._on_segment(segment)
+        with closing(IdIndex(self._layout.id_index)) as index:
+            self._restore(index, segments)
+            spool = SegmentSpool(self._layout, self._limits, self._on_segment, found)
+            with closing(spool):
+                return self._read(files, found.cursor, index, spool)
+
+    def _finished(self, found: Spooled) -> IntakeCounts | None:
+        """The counts of an intake that came to its end and whose segments all stand."""
+        path = self._layout.intake
+        try:
+            counts = msgspec.json.decode(path.read_bytes(), type=IntakeCounts)
+        except FileNotFoundError:
+            return None
+        except msgspec.MsgspecError as error:
+            raise RunDirectoryError(f"{path}: damaged ({error}); delete it and run the same command again") from error
+        if counts.complete and counts.segments == found.segments:
+            return counts
+        path.unlink()
+        return None
+
+    def _check_source(self, files: list[SourceFile]) -> None:
+        """The files have to be those that the intake began with; keep their list if it begins now."""
+        now, path = fingerprint(files), self._layout.source
+        try:
+            before = msgspec.json.decode(path.read_bytes(), type=list[FileStamp])
+        except FileNotFoundError:
+            commit_bytes(path, msgspec.json.encode(now))
+            return
+        except msgspec.MsgspecError as error:
+            raise RunDirectoryError(f"{path}: damaged ({error}); start over with --restart") from error
+        difference = first_difference(before, now)
+        if difference is not None:
+            raise SourceError(
+                f"{self._spec.source}: the source changed since its intake began: {difference}; "
+                "put it back as it was, or start over with --restart"
+            )
+
+    def _restore(self, index: IdIndex, segments: list[SpooledSegment]) -> None:
+        for segment in segments:
+            if self._stopping():
+                return
+            table = pq.read_table(self._layout.chunk_segment(segment.segment), columns=["id", "text"])
+            ids: list[str] = table.column("id").to_pylist()
+            texts: list[str] = table.column("text").to_pylist()
+            index.admit(ids, [text_digest(text.encode()) for text in texts], segment.first_row)
+
+    def _read(self, files: list[SourceFile], cursor: Cursor, index: IdIndex, spool: SegmentSpool) -> IntakeCounts:
+        begin = cursor
+        for at in range(begin.file, len(files)):
+            file = files[at]
+            skip = begin.records if at == begin.file else 0
+            pending = _Pending()
+            with closing(read_records(file, skip)) as blocks:
+                for block in blocks:
+                    if self._stopping():
+                        return _counts(spool, complete=False)
+                    if self._enough(spool):
+                        break
+                    self._take(file, block, pending)
+                    if pending.ripe:
+                        cursor = self._settle(at, file, pending, index, spool)
+                        pending = _Pending()
+            if pending.last:
+                cursor = self._settle(at, file, pending, index, spool)
+            if self._enough(spool):
+                break
+        if self._stopping():
+            return _counts(spool, complete=False)
+        spool.finish(cursor)
+        counts = _counts(spool, complete=True)
+        if not counts.rows and not counts.rejected:
+            what = "standard input" if self._spec.source == STDIN else self._spec.source
+            raise SourceError(f"{what}: there is no record in it; give a source with at least one")
+        commit_bytes(self._layout.intake, msgspec.json.encode(counts))
+        return counts
+
+    def _enough(self, spool: SegmentSpool) -> bool:
+        return self._spec.limit is not None and spool.next_row >= self._spec.limit
+
+    def _take(self, file: SourceFile, block: Numbered, pending: _Pending) -> None:
+        """Turn records into chunks or rejects."""
+        text_field, id_field, collection = self._spec.text_field, self._spec.id_field, file.collection
+        batch, digests, rejects = pending.batch, pending.digests, pending.rejects
+        held = 0
+        for number, record in block:
+            if isinstance(record, Reject):
+                rejects.append((number, record))
+                continue
+            fields = read_record(record, text_field, id_field)
+            if isinstance(fields, Reject):
+                rejects.append((number, fields))
+                continue
+            id_, raw_text, extra = fields
+            text = preprocess(raw_text)
+            data = text.encode()
+            if collection is not None:
+                extra = {"collection": collection, **(extra or {})}
+            try:
+                metadata = None if extra is None else orjson.dumps(extra, default=plain).decode()
+            except (TypeError, RecursionError) as error:
+                reason = f"metadata cannot be kept as JSON: {error}"
+            else:
+                reason = _fault(data, metadata)
+                if reason is None:
+                    batch.numbers.append(number)
+                    batch.ids.append(f"{file.name}#{number}" if id_ is None else id_)
+                    batch.texts.append(text)
+                    batch.metadata.append(metadata)
+                    batch.n_bytes.append(len(data))
+                    digests.append(text_digest(data))
+                    held += len(data) + (len(metadata) if metadata else 0)
+                    continue
+            rejects.append((number, Reject(reason, excerpt(raw_text), id_)))
+        pending.held += held
+        if block:
+            pending.last = block[-1][0]
+
+    def _settle(self, at: int, file: SourceFile, pending: _Pending, index: IdIndex, spool: SegmentSpool) -> Cursor:
+        """Check the ids, hand what is new to the spool, and say how far that reaches."""
+        batch, rejects, last = pending.batch, pending.rejects, pending.last
+        duplicates: list[int] = []
+        admission = index.admit(batch.ids, pending.digests, spool.next_row)
+        if admission is not None:
+            duplicates = [batch.numbers[position] for position in admission.duplicates]
+            for position, row in admission.conflicts:
+                id_ = batch.ids[position]
+                reason = f"id {id_!r} was already used by row {row} with another text"
+                rejects.append((batch.numbers[position], Reject(reason, excerpt(batch.texts[position]), id_)))
+            rejects.sort(key=lambda one: one[0])
+            batch = batch.only(admission.new)
+        if self._spec.limit is not None and spool.next_row + len(batch) >= self._spec.limit:
+            batch = batch.part(0, self._spec.limit - spool.next_row)
+            last = batch.numbers[-1]
+            rejects = [one for one in rejects if one[0] <= last]
+            duplicates = [number for number in duplicates if number <= last]
+        spool.add(at, file.name, batch, rejects, duplicates)
+        return Cursor(file=at, records=last)
+
+
+def _fault(data: bytes, metadata: str | None) -> str | None:
+    """Why a chunk with this text and metadata is refused."""
+    if not data:
+        return "empty text"
+    if len(data) > MAX_LINE_BYTES:
+        return f"text of {len(data)} bytes is over the limit of {MAX_LINE_BYTES}"
+    if metadata is not None and len(metadata) > MAX_LINE_BYTES:
+        return f"metadata of {len(metadata)} characters is over the limit of {MAX_LINE_BYTES}"
+    return None
+
+
+def _counts(spool: SegmentSpool, *, complete: bool) -> IntakeCounts:
+    return IntakeCounts(
+        segments=spool.segment,
+        rows=spool.rows,
+        rejected=spool.rejected,
+        duplicates=spool.duplicates,
+        complete=complete,
+    )

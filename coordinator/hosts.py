@@ -1,0 +1,121 @@
+"""All host agents, the coordinator's own and those that attached: where a lease is spawned, and who is still there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+import zmq
+
+from ..protocol import channels
+from ..protocol.codec import Decoder, check_version, encode
+from ..protocol.errors import ProtocolError
+from ..protocol.host_messages import (
+    Goodbye,
+    HostAlive,
+    HostHello,
+    HostRefused,
+    HostWelcome,
+    Kill,
+    Spawn,
+    SpawnRefused,
+    ToCoordinator,
+    WorkerGone,
+    WorkerSpawned,
+)
+from ..protocol.version import PROTOCOL, __version__
+from .events import HostJoined, HostLeft
+from .host_agent import HostAgent
+
+SILENCE_SECONDS = 10.0
+HostEvent = HostJoined | HostLeft | WorkerSpawned | WorkerGone | SpawnRefused
+
+
+@dataclass(slots=True)
+class _Remote:
+    identity: bytes
+    seen: float
+
+
+class Hosts:
+    """Host agents by name. The local one is called directly, the others through the hosts link."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, local: HostAgent | None) -> None:
+        self.socket = channels.bind(context, zmq.ROUTER, endpoint)
+        self.local = local
+        self._remotes: dict[str, _Remote] = {}
+        self._decoder: Decoder[ToCoordinator] = Decoder(ToCoordinator)
+
+    def receive(self, now: float) -> Iterator[HostEvent]:
+        """What remote agents say."""
+        while self.socket.poll(0):
+            identity, *frames = self.socket.recv_multipart()
+            with contextlib.suppress(ProtocolError):  # a stranger's frames: nobody to answer
+                message = self._decoder.decode(frames[0] if frames else b"")
+                yield from self._heard(identity, message, now)
+
+    def spawn(self, worker: str, host: str, device: str, epoch: int) -> Iterator[HostEvent]:
+        """Start a worker there; the local agent reports at once."""
+        if self.local is not None and host == self.local.host:
+            yield self.local.spawn(worker, device, epoch)
+        else:
+            self._send(host, Spawn(worker, device, epoch))
+
+    def kill(self, worker: str, host: str) -> None:
+        """End a worker there."""
+        if self.local is not None and host == self.local.host:
+            self.local.kill(worker)
+        else:
+            self._send(host, Kill(worker))
+
+    def silent(self, now: float) -> Iterator[HostLeft]:
+        """Remote agents that have not been heard of for too long."""
+        for host, remote in list(self._remotes.items()):
+            if now - remote.seen > SILENCE_SECONDS:
+                yield self._left(host, f"silent for {SILENCE_SECONDS:.0f} s")
+
+    def close(self) -> None:
+        """Tell remote agents to end, end the local workers."""
+        for host in self._remotes:
+            self._send(host, Goodbye())
+        if self.local is not None:
+            self.local.close()
+        self.socket.close(linger=1_000)
+
+    def _heard(self, identity: bytes, message: ToCoordinator, now: float) -> Iterator[HostEvent]:
+        match message:
+            case HostHello():
+                try:
+                    check_version(f"host {message.host}", message.protocol, message.build, PROTOCOL, __version__)
+                except ProtocolError as error:
+                    self._reply(identity, HostRefused(str(error)))
+                    return
+                if message.host in self._remotes:
+                    yield self._left(message.host, "came back")
+                self._remotes[message.host] = _Remote(identity, now)
+                self._reply(identity, HostWelcome(PROTOCOL, __version__))
+                yield HostJoined(message.host, message.devices)
+            case HostAlive():
+                remote = self._remotes.get(message.host)
+                if remote is None:
+                    self._reply(identity, HostRefused("unknown"))
+                    return
+                remote.seen = now
+                self._reply(identity, HostWelcome(PROTOCOL, __version__))
+            case _:
+                yield message
+
+    def _left(self, host: str, reason: str) -> HostLeft:
+        del self._remotes[host]
+        return HostLeft(host, reason)
+
+    def _send(self, host: str, message: msgspec.Struct) -> None:
+        remote = self._remotes.get(host)
+        if remote is not None:
+            self._reply(remote.identity, message)
+
+    def _reply(self, identity: bytes, message: msgspec.Struct) -> None:
+        with contextlib.suppress(zmq.ZMQError):  # gone: its silence will be noticed
+            self.socket.send_multipart([identity, encode(message)], zmq.DONTWAIT)

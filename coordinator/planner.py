@@ -1,0 +1,51 @@
+"""What the spec and the devices make of a run: which passes need a GPU, in which dtype, and how large segments are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ..protocol.devices import Device
+from ..protocol.spec import CPU_KINDS, Dtype, PassSpec, RunSpec
+from ..protocol.work_messages import Fingerprint
+from .events import PassPlan
+from .segment_spool import SegmentLimits
+
+SLOW_LIMITS = SegmentLimits(rows=2_048, tokens=131_072)
+"""For real models on a CPU: a segment is the unit of resume, and there a million tokens take minutes."""
+
+
+def plan_passes(spec: RunSpec) -> tuple[PassPlan, ...]:
+    """What the pool needs to know of each pass."""
+    return tuple(PassPlan(one.vector, cpu_only=one.kind in CPU_KINDS) for one in spec.passes)
+
+
+def segment_limits(spec: RunSpec, devices: Sequence[Device]) -> SegmentLimits:
+    """Segments small enough that a resumed run repeats little, large enough that sorting pays."""
+    slow = any(not one.model.startswith("fake:") and one.kind not in CPU_KINDS for one in spec.passes)
+    if slow and not any(device.kind == "cuda" for device in devices):
+        return SLOW_LIMITS
+    return SegmentLimits()
+
+
+def settle_dtype(one: PassSpec, before: Fingerprint | None, devices: Sequence[Device]) -> PassSpec:
+    """The pass with one dtype for all its workers: that of the committed segments, else what every device computes well."""
+    if one.dtype != "auto" or one.kind in CPU_KINDS or one.model.startswith("fake:"):
+        return one
+    return msgspec.structs.replace(one, dtype=_dtype_of(before) or _common_dtype(devices))
+
+
+def _dtype_of(before: Fingerprint | None) -> Dtype | None:
+    match before.dtype if before is not None else "":
+        case "float32" | "bfloat16" | "float16" as known:
+            return known
+        case _:
+            return None
+
+
+def _common_dtype(devices: Sequence[Device]) -> Dtype:
+    working = [device for device in devices if not device.auxiliary]
+    if not working or any(device.kind == "cpu" for device in working):
+        return "float32"
+    return "bfloat16" if all(device.capability >= (8, 0) for device in working) else "float16"

@@ -1,0 +1,180 @@
+"""The records of a source file, numbered, whatever its format; damage becomes a rejected record."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+import zlib
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .lines import BLOCK_BYTES, MAX_LINE_BYTES, LineReader, OversizedLine
+from .records import Raw, Reject, excerpt, kind
+from .sources import SourceFile
+
+MAX_JSON_BYTES = 1 << 30
+"""A JSON array is read whole; beyond this it has to come as JSON lines."""
+
+ROWS = 4096
+"""Records in a block, at most."""
+
+Numbered = list[tuple[int, Raw | Reject]]
+
+# A read that fails takes with it what it had unpacked, so it is kept short.
+_ZSTD_BLOCK = 16 << 10
+_DAMAGE = (OSError, EOFError, zlib.error, pa.ArrowException)
+
+
+def read_records(file: SourceFile, skip: int = 0) -> Generator[Numbered]:
+    """Blocks of (number, record or reject), numbers rising and above `skip`; a block may be empty.
+
+    The number is the line (JSONL), the place in the array (JSON) or the row (Parquet), from 1. Where the file turns out
+    damaged, what stood before the damage is given, then one reject that names the file.
+    """
+    if file.format == "json":
+        return _json_array(file, skip)
+    if file.format == "parquet":
+        return _parquet(file, skip)
+    return _json_lines(file, skip)
+
+
+def parse_line(line: bytes | OversizedLine) -> Raw | Reject:
+    """The object on a line, or why there is none."""
+    if isinstance(line, OversizedLine):
+        reason = f"line of {line.n_bytes} bytes is over the limit of {MAX_LINE_BYTES}"
+        return Reject(reason, excerpt(line.head))
+    try:
+        return _as_record(orjson.loads(line))
+    except (orjson.JSONDecodeError, RecursionError) as error:
+        return Reject(_why_not_json(line, error), excerpt(line))
+
+
+def _as_record(value: Any) -> Raw | Reject:
+    return value if type(value) is dict else Reject(f"record is {kind(value)}, not an object", excerpt(value))
+
+
+def _why_not_json(data: bytes, error: Exception) -> str:
+    try:
+        data.decode()
+    except UnicodeDecodeError as bad:
+        return f"invalid UTF-8 at byte {bad.start}"
+    return f"not JSON: {error}"
+
+
+def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Generator[Numbered]:
+    """Numbered by what was whole before it, so that a resumed intake does not report it again."""
+    if number > skip:
+        reason = (
+            f"{file.path or file.name} is damaged or cannot be read from here on ({error}); the rest of it is left out"
+        )
+        yield [(number, Reject(reason))]
+
+
+def _json_lines(file: SourceFile, skip: int) -> Generator[Numbered]:
+    whole = 0
+    try:
+        with _opened(file) as (read, block_bytes):
+            lines = LineReader(read, skip=skip, block_bytes=block_bytes)
+            for block in lines:
+                # A block of very short lines is cut, since a rejected line takes far more memory than its bytes.
+                for start in range(0, len(block) or 1, ROWS):
+                    yield [(number, parse_line(line)) for number, line in block[start : start + ROWS]]
+                whole = lines.number
+    except _DAMAGE as error:
+        yield from _damaged(file, whole + 1, skip, error)
+
+
+@contextmanager
+def _opened(file: SourceFile) -> Generator[tuple[Callable[[int], bytes], int]]:
+    """A read function and the most to ask it for."""
+    if file.path is None:
+        # Whatever there is, so that a slow pipe is read as it comes.
+        yield cast("io.BufferedReader", sys.stdin.buffer).read1, BLOCK_BYTES
+    elif file.compression == "gzip":
+        with gzip.open(file.path) as packed:
+            # Unlike `read`, it fails only where the damage is, with everything before it given.
+            yield packed.read1, BLOCK_BYTES
+    elif file.compression == "zstd":
+        with pa.input_stream(str(file.path), compression="zstd") as stream:
+            yield stream.read, _ZSTD_BLOCK
+    else:
+        with file.path.open("rb", buffering=0) as plain:
+            yield plain.read, BLOCK_BYTES
+
+
+def _json_array(file: SourceFile, skip: int) -> Generator[Numbered]:
+    assert file.path is not None
+    found = _load_array(file.path)
+    if isinstance(found, Reject):
+        if skip < 1:
+            yield [(1, found)]
+        return
+    for start in range(skip, len(found), ROWS):
+        block = found[start : start + ROWS]
+        # Given away: the whole array need not stay while its records are worked on.
+        found[start : start + ROWS] = [None] * len(block)
+        yield [(number, _as_record(value)) for number, value in enumerate(block, start + 1)]
+
+
+def _load_array(path: Path) -> list[Any] | Reject:
+    try:
+        size = path.stat().st_size
+        if size > MAX_JSON_BYTES:
+            remedy = f"turn it into JSON lines: jq -c '.[]' {path.name} > {path.stem}.jsonl"
+            return Reject(f"{path} has {size} bytes, over the limit of {MAX_JSON_BYTES} for a JSON array; {remedy}")
+        data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        return Reject(f"{path} cannot be read ({error})")
+    try:
+        value: Any = orjson.loads(data)
+    except (orjson.JSONDecodeError, RecursionError) as error:
+        return Reject(f"{path}: {_why_not_json(data, error)}", excerpt(data))
+    if not isinstance(value, list):
+        remedy = "name a file with one object a line .jsonl"
+        return Reject(f"{path} holds {kind(value)}, not an array of objects; {remedy}", excerpt(data))
+    return value
+
+
+def _parquet(file: SourceFile, skip: int) -> Generator[Numbered]:
+    done = 0
+    try:
+        # The buffer size makes it stream a column's pages instead of taking in a whole row group.
+        with pq.ParquetFile(file.path, buffer_size=BLOCK_BYTES) as table:
+            for group in range(table.metadata.num_row_groups):
+                info = table.metadata.row_group(group)
+                # The group that `skip` ends in is read even if it ends there: damage may have ended it.
+                if done + info.num_rows < skip:
+                    done += info.num_rows
+                    continue
+                # By group, and small where rows are large: the batches, and so the numbers, are always the same.
+                rows = max(1, min(ROWS, 4 * BLOCK_BYTES * info.num_rows // max(1, info.total_byte_size)))
+                for batch in table.iter_batches(batch_size=rows, row_groups=[group]):
+                    first = done + 1
+                    done += batch.num_rows
+                    passed = min(max(0, skip - first + 1), batch.num_rows)
+                    yield _rows(batch.slice(passed), first + passed)
+    except _DAMAGE as error:
+        yield from _damaged(file, done + 1, skip, error)
+
+
+def _rows(batch: pa.RecordBatch, first: int) -> Numbered:
+    try:
+        return list(enumerate(batch.to_pylist(), first))
+    except (ValueError, OverflowError):  # text that is not UTF-8, a date beyond what Python has
+        return [(first + row, _row(batch.slice(row, 1))) for row in range(batch.num_rows)]
+
+
+def _row(batch: pa.RecordBatch) -> Raw | Reject:
+    try:
+        return batch.to_pylist()[0]
+    except UnicodeDecodeError as error:
+        return Reject(f"invalid UTF-8 at byte {error.start}", excerpt(error.object))
+    except (ValueError, OverflowError) as error:
+        return Reject(f"row cannot be read ({error})")

@@ -1,0 +1,251 @@
+"""What workers, hosts and the exporter report, turned into events for the pool and figures for the telemetry."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..protocol import arrays
+from ..protocol.codec import Decoder, check_version, encode
+from ..protocol.errors import ProtocolError
+from ..protocol.export_messages import Closed, Committed, ExportFailed, Opened, OpenRefused, PassRefused
+from ..protocol.host_messages import SpawnRefused, WorkerGone, WorkerSpawned
+from ..protocol.version import PROTOCOL, __version__
+from ..protocol.work_messages import (
+    Alive,
+    BatchFailed,
+    Broken,
+    Hydrate,
+    Mitigation,
+    Ready,
+    Release,
+    Released,
+    Result,
+    Stage,
+    Staged,
+    ToCoordinator,
+    WorkerHello,
+)
+from . import actions as act
+from . import events as ev
+from .batch_runner import BatchRunner, Payload
+from .state import WorkerSlot
+
+if TYPE_CHECKING:
+    from .hosts import HostEvent
+    from .loop import Coordinator
+
+MESSAGES_AT_ONCE = 64
+"""From the work link before the loop looks at the others."""
+
+
+class WorkReports:
+    """The work link."""
+
+    def __init__(self, loop: Coordinator) -> None:
+        self._loop = loop
+        self._decoder: Decoder[ToCoordinator] = Decoder(ToCoordinator)
+
+    def gather(self) -> None:
+        """Read what is here."""
+        for _ in range(MESSAGES_AT_ONCE):
+            if not self._loop.work.poll(0):
+                return
+            name, *frames = self._loop.work.recv_multipart(copy=False)
+            worker = self._loop.pool.fleet.workers.get(bytes(name.buffer).decode(errors="replace"))
+            if worker is None:
+                continue  # ended, fenced, or a stranger: nothing it says counts
+            try:
+                if not frames:
+                    raise ProtocolError("an empty message")
+                self._heard(worker, self._decoder.decode(frames[0].buffer), frames[1:])
+            except ProtocolError as error:
+                self._loop.emit(ev.WorkerBroken(worker.name, "ProtocolError", str(error), fatal=False))
+                self._loop.hosts.kill(worker.name, worker.host)
+
+    def command(self, action: act.StageWorker | act.HydrateWorker | act.ReleaseWorker) -> None:
+        """Tell a worker what to do next."""
+        match action:
+            case act.StageWorker():
+                devices = [slot.device for slot in self._loop.pool.fleet.devices.values()]
+                spec = self._loop.runs[action.run].stage(action.number, devices)
+                self._loop.send(action.worker, [encode(Stage(spec))])
+            case act.HydrateWorker():
+                self._loop.send(action.worker, [encode(Hydrate())])
+            case act.ReleaseWorker():
+                self._loop.send(action.worker, [encode(Release())])
+
+    def sent(self, action: act.SendBatch) -> None:
+        """A batch goes out."""
+        device = self._device(self._loop.pool.fleet.workers[action.worker])
+        self._loop.runs[action.run].telemetry.batch_sent(action.number, device, time.monotonic())
+
+    def _heard(self, worker: WorkerSlot, message: ToCoordinator, frames: list[Any]) -> None:
+        loop, name = self._loop, worker.name
+        runner = loop.runs.get(worker.run)
+        match message:
+            case WorkerHello():
+                check_version(f"worker {name}", message.protocol, message.build, PROTOCOL, __version__)
+                loop.emit(ev.WorkerHello(name, message.epoch))
+            case Staged():
+                self._staged(worker, message, runner)
+            case Ready():
+                self._lease(worker, "hydrated", message.memory, placement=message.placement, seconds=message.seconds)
+                loop.emit(ev.WorkerReady(name))
+            case Broken():
+                loop.emit(ev.WorkerBroken(name, message.kind, message.message, message.fatal))
+                loop.hosts.kill(name, worker.host)
+            case Result():
+                arrays.check(message.arrays, [frame.buffer for frame in frames])
+                self._result(worker, message, frames, runner)
+            case BatchFailed():
+                loop.emit(ev.BatchFailed(name, message.epoch, message.batch, message.reason))
+            case Alive():
+                loop.emit(ev.WorkerAlive(name, message.progress))
+            case Mitigation():
+                if runner is not None:
+                    runner.telemetry.mitigation(worker.number, self._device(worker), message)
+            case Released():
+                self._lease(worker, "peak", message.peak)
+                if runner is not None:
+                    runner.telemetry.released(worker.number, message)
+
+    def _staged(self, worker: WorkerSlot, message: Staged, runner: BatchRunner | None) -> None:
+        if runner is None:
+            return
+        problem = runner.staged(worker.number, message.fingerprint, message.batch_tokens)
+        if problem:
+            self._loop.emit(ev.WorkerBroken(worker.name, "SpecMismatch", problem, fatal=True))
+            return
+        self._lease(worker, "staged", None, seconds=message.seconds, model=message.fingerprint.model)
+        self._loop.emit(ev.WorkerStaged(worker.name, message.row_bytes))
+
+    def _result(self, worker: WorkerSlot, message: Result, frames: list[Any], runner: BatchRunner | None) -> None:
+        batch = self._loop.pool.fleet.batches.get(message.batch)
+        if batch is not None and runner is not None and message.batch in worker.batches:
+            _check_rows(message, batch.rows)
+            device = self._device(worker)
+            runner.telemetry.result(worker.number, device, batch.rows, message, time.monotonic())
+        payload = Payload(message, [frame.buffer for frame in frames])
+        self._loop.emit(ev.BatchDone(worker.name, message.epoch, message.batch, payload))
+
+    def _lease(self, worker: WorkerSlot, phase: str, memory: Any, **more: Any) -> None:
+        runner = self._loop.runs.get(worker.run)
+        if runner is not None:
+            runner.telemetry.lease(phase, worker.name, self._device(worker), worker.number, memory, **more)
+            if "placement" in more:
+                runner.telemetry.passes[worker.number].placement = more["placement"]
+
+    def _device(self, worker: WorkerSlot) -> str:
+        slot = self._loop.pool.fleet.devices.get(worker.device)
+        return slot.device.name if slot is not None else worker.device
+
+
+class HostReports:
+    """The hosts link and the local agent."""
+
+    def __init__(self, loop: Coordinator) -> None:
+        self._loop = loop
+        self._leased: dict[str, tuple[str, int, str]] = {}
+        """By worker: its run, pass and device name, for its last report."""
+
+    def gather(self, now: float) -> None:
+        """Read what is here."""
+        for event in self._loop.hosts.receive(now):
+            self._heard(event)
+        if self._loop.hosts.local is not None:
+            for gone in self._loop.hosts.local.reap():
+                self._heard(gone)
+
+    def spawn(self, action: act.SpawnWorker) -> None:
+        """Let the device's host start a worker."""
+        worker = self._loop.pool.fleet.workers[action.worker]
+        slot = self._loop.pool.fleet.devices[action.device]
+        self._leased[action.worker] = (worker.run, worker.number, slot.device.name)
+        for event in self._loop.hosts.spawn(action.worker, action.host, action.device, action.epoch):
+            self._heard(event)
+
+    def _heard(self, event: HostEvent) -> None:
+        match event:
+            case WorkerSpawned():
+                self._lease("before", event.worker, event.memory, pid=event.pid)
+            case WorkerGone():
+                self._lease("after", event.worker, event.memory, released=event.released, code=event.code)
+                self._leased.pop(event.worker, None)
+                self._loop.emit(ev.WorkerExited(event.worker, _how(event)))
+            case SpawnRefused():
+                self._leased.pop(event.worker, None)
+                self._loop.emit(ev.SpawnRefused(event.worker, event.reason))
+            case _:
+                self._loop.emit(event)
+
+    def _lease(self, phase: str, worker: str, memory: Any, **more: Any) -> None:
+        run, number, device = self._leased.get(worker, ("", 0, ""))
+        runner = self._loop.runs.get(run)
+        if runner is not None:
+            runner.telemetry.lease(phase, worker, device, number, memory, **more)
+
+
+class ExportReports:
+    """The export links of all runs, and the ends of their processes."""
+
+    def __init__(self, loop: Coordinator) -> None:
+        self._loop = loop
+
+    def gather(self) -> None:
+        """Read what is here; an exporter's end counts after all that it said."""
+        for runner in list(self._loop.runs.values()):
+            link = runner.link
+            if link is None:
+                continue
+            ended = link.process.exit_code()
+            for message in link.receive():
+                self._heard(runner, message)
+            if ended is not None and runner.link is link:
+                reason = f"exit code {ended}. {link.process.tail()[-500:]}".strip()
+                runner.drop_exporter()
+                if runner.closed is None:
+                    self._loop.emit(ev.ExporterLost(runner.run, reason))
+
+    def _heard(self, runner: BatchRunner, message: Any) -> None:
+        run, loop = runner.run, self._loop
+        match message:
+            case Opened():
+                check_version("the exporter", message.protocol, message.build, PROTOCOL, __version__)
+                loop.emit(ev.RunOpened(run, runner.opened(message)))
+            case OpenRefused():
+                runner.drop_exporter()
+                loop.emit(ev.RunFailed(run, message.kind, message.message))
+                loop.emit(ev.RunClosed(run))
+            case PassRefused():
+                loop.emit(ev.RunFailed(run, "SpecMismatch", message.message))
+            case Committed():
+                runner.segment_committed(message.number, message.segment, message.rows)
+                vector = runner.spec.passes[message.number].vector
+                fields = {"segment": message.segment, "rows": message.rows, "quarantined": message.quarantined}
+                runner.telemetry.event("segment_committed", vector=vector, seconds=round(message.seconds, 4), **fields)
+                loop.emit(ev.SegmentCommitted(run, message.number, message.segment))
+            case ExportFailed():
+                with contextlib.suppress(ValueError):
+                    runner.telemetry.event("export_failed", message=message.message)
+                loop.emit(ev.RunFailed(run, "RunFailed", f"results cannot be written: {message.message}"))
+            case Closed():
+                runner.closed = message
+                loop.emit(ev.RunClosed(run))
+            case _:
+                raise ProtocolError(f"an unexpected message on the export link: {type(message).__name__}")
+
+
+def _check_rows(message: Result, rows: int) -> None:
+    """A result of a batch has one row per text in each per-row array."""
+    shapes = {header.name: header.shape for header in message.arrays}
+    for name in ("vector", "n_tokens", "truncated"):
+        if name in shapes and (not shapes[name] or shapes[name][0] != rows):
+            raise ProtocolError(f"a result of {rows} rows has an array {name!r} of shape {shapes[name]}")
+
+
+def _how(gone: WorkerGone) -> str:
+    how = f"killed by signal {-gone.code}" if gone.code < 0 else f"exit code {gone.code}"
+    last = gone.tail.rsplit("\n", 1)[-1].strip()
+    return f"{how}: {last}" if last else how

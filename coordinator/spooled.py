@@ -1,0 +1,63 @@
+"""The chunk segments that stand on disk: what is said of each, and what an earlier intake left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from ..protocol.layout import RunLayout, segments_in
+from ..protocol.segments import ChunkSegmentInfo, Cursor, read_info
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledSegment:
+    """A segment that stands on disk. `n_bytes` is of its texts, `rejected` counts the bad rows met on the way."""
+
+    segment: int
+    first_row: int
+    rows: int
+    n_bytes: int
+    rejected: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """What an earlier intake left: so many whole segments, and where the next one begins in the source."""
+
+    segments: int = 0
+    rows: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    cursor: Cursor = field(default_factory=Cursor)
+
+
+def find_spooled(layout: RunLayout) -> tuple[Spooled, list[SpooledSegment]]:
+    """The segments that stand, without a gap from the first. RunDirectoryError where one is torn."""
+    standing = segments_in(layout.chunks)
+    found, segments = Spooled(), list[SpooledSegment]()
+    for segment in range(len(standing)):
+        if standing[segment] != segment:
+            break
+        path = layout.chunk_segment(segment)
+        info = read_info(path, ChunkSegmentInfo)
+        n_bytes = np.asarray(pq.read_table(path, columns=["n_bytes"]).column("n_bytes").to_numpy())
+        segments.append(SpooledSegment(segment, info.first_row, info.rows, int(n_bytes.sum()), info.rejected))
+        found = Spooled(
+            segments=segment + 1,
+            rows=info.first_row + info.rows,
+            rejected=found.rejected + info.rejected,
+            duplicates=found.duplicates + info.duplicates,
+            cursor=info.cursor,
+        )
+    return found, segments
+
+
+def clear_after(layout: RunLayout, segments: int) -> None:
+    """Delete what a broken-off intake left beyond its first `segments` segments; it will be read again."""
+    for path in layout.chunks.iterdir():
+        stem = path.name.split(".", 1)[0]
+        beyond = stem.isdigit() and int(stem) >= segments
+        if (beyond and path.name.endswith((".parquet", ".rejected.jsonl"))) or path.name.endswith(".tmp"):
+            path.unlink()

@@ -1,0 +1,1 @@
+"""The exporter: the only writer of results. It assembles segments, commits them durably, and publishes the collection."""

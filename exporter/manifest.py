@@ -1,0 +1,138 @@
+"""What a run ended with, recounted from the files: `manifest.json`, and `quarantine.jsonl` for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import orjson
+import pyarrow.parquet as pq
+
+from ..protocol.durable import commit_bytes, commit_file
+from ..protocol.layout import RunLayout, segments_in
+from ..protocol.segments import VectorSegmentInfo, read_info
+from ..protocol.spec import SPARSE_KINDS, RunSpec
+from ..protocol.version import __version__
+
+EXCERPT = 200
+"""Characters of a quarantined text that are shown."""
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """`chunks` = `committed` + `quarantined`: every record read and not skipped as a duplicate is in one of them."""
+
+    chunks: int
+    committed: int
+    quarantined: int
+    rejected: int
+    """Of the quarantined: records that never became a row."""
+    skipped_duplicates: int
+
+
+def recount(layout: RunLayout, spec: RunSpec) -> tuple[Counts, list[dict[str, Any]]]:
+    """Counts and one record a pass, from the segments' footers. A row counts as committed when all its vectors are."""
+    passes: list[dict[str, Any]] = []
+    bad_rows: set[int] = set()
+    whole: set[int] | None = None
+    rows_of: dict[int, int] = {}
+    for one in spec.passes:
+        rows = quarantined = tokens = 0
+        segments = segments_in(layout.vector_folder(one.vector))
+        for segment in segments:
+            info = read_info(layout.vector_segment(one.vector, segment), VectorSegmentInfo)
+            rows, quarantined, tokens = rows + info.rows, quarantined + info.quarantined, tokens + info.tokens
+            rows_of[segment] = info.rows
+            if info.quarantined:
+                bad_rows.update(row for row, _ in _errors(layout, one.vector, segment))
+        whole = set(segments) if whole is None else whole & set(segments)
+        passes.append(_pass_record(layout, one.vector) | {"rows": rows, "quarantined": quarantined, "tokens": tokens})
+    committed = sum(rows_of[segment] for segment in whole or ())
+    intake = _intake(layout)
+    rejected = sum(1 for _ in _rejected(layout))
+    counts = Counts(
+        chunks=committed + rejected,
+        committed=committed - len(bad_rows),
+        quarantined=rejected + len(bad_rows),
+        rejected=rejected,
+        skipped_duplicates=int(intake.get("duplicates", 0)),
+    )
+    return counts, passes
+
+
+def write_quarantine(layout: RunLayout, spec: RunSpec) -> None:
+    """`quarantine.jsonl`: rejected records with file and record, then rows with what failed. Derived, so rewritten."""
+
+    def write(path: Any) -> None:
+        with open(path, "wb") as out:
+            for record in _rejected(layout):
+                out.write(orjson.dumps(record) + b"\n")
+            for record in _failed(layout, spec):
+                out.write(orjson.dumps(record) + b"\n")
+
+    commit_file(layout.quarantine, write)
+
+
+def write_manifest(
+    layout: RunLayout, spec: RunSpec, run: str, counts: Counts, passes: list[dict[str, Any]], points: int
+) -> None:
+    """The last file of a run that is done."""
+    manifest = {
+        "format": 1,
+        "embedfleet": __version__,
+        "run": run,
+        "status": "done",
+        "source": spec.source,
+        "counts": msgspec.to_builtins(counts),
+        "passes": passes,
+        "index": {"kind": spec.index, "points": points},
+        "collection": {
+            "vectors": {
+                one["vector"]: {"size": one["dim"], "distance": "Cosine"}
+                for one in passes
+                if one["kind"] not in SPARSE_KINDS
+            },
+            "sparse_vectors": {one["vector"]: {"modifier": "idf"} for one in passes if one["kind"] in SPARSE_KINDS},
+        },
+    }
+    commit_bytes(layout.manifest, orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def _pass_record(layout: RunLayout, vector: str) -> dict[str, Any]:
+    path = layout.pass_file(vector)
+    if path.exists():
+        return orjson.loads(path.read_bytes())
+    return {"vector": vector, "kind": "", "dim": 0}  # an empty corpus: no model was ever loaded
+
+
+def _intake(layout: RunLayout) -> dict[str, Any]:
+    return orjson.loads(layout.intake.read_bytes()) if layout.intake.exists() else {}
+
+
+def _rejected(layout: RunLayout) -> Iterator[dict[str, Any]]:
+    for path in sorted(layout.chunks.glob("[0-9]*.rejected.jsonl"), key=lambda one: (len(one.name), one.name)):
+        with path.open("rb") as lines:
+            for line in lines:
+                yield orjson.loads(line)
+
+
+def _errors(layout: RunLayout, vector: str, segment: int) -> Iterator[tuple[int, str]]:
+    with pq.ParquetFile(layout.vector_segment(vector, segment)) as file:
+        table: Any = file.read(columns=["row", "error"])
+    table = table.filter(table.column("error").is_valid())
+    yield from zip(table.column("row").to_pylist(), table.column("error").to_pylist(), strict=True)
+
+
+def _failed(layout: RunLayout, spec: RunSpec) -> Iterator[dict[str, Any]]:
+    for one in spec.passes:
+        for segment in segments_in(layout.vector_folder(one.vector)):
+            info = read_info(layout.vector_segment(one.vector, segment), VectorSegmentInfo)
+            if not info.quarantined:
+                continue
+            with pq.ParquetFile(layout.chunk_segment(segment)) as file:
+                chunks: Any = file.read(columns=["id", "text"])
+            for row, reason in _errors(layout, one.vector, segment):
+                at = row - info.first_row
+                text = chunks.column("text")[at].as_py()
+                record = {"row": row, "id": chunks.column("id")[at].as_py(), "vector": one.vector, "reason": reason}
+                yield record | {"excerpt": text[:EXCERPT]}

@@ -1,0 +1,62 @@
+"""Committing a segment: tmp → fsync → rename → fsync of the folder, and only then is it acknowledged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..protocol.durable import commit_file
+from ..protocol.errors import RunDirectoryError
+from ..protocol.layout import RunLayout
+from ..protocol.segments import VectorSegmentInfo, digest, with_info
+from .segment_builder import SegmentBuilder
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedSegment:
+    """A segment that stands."""
+
+    number: int
+    segment: int
+    rows: int
+    quarantined: int
+
+
+def commit_segment(
+    layout: RunLayout, number: int, vector: str, segment: int, fingerprint: str, builder: SegmentBuilder
+) -> CommittedSegment:
+    """Write the segment of pass `number`; OSError where the disk refuses."""
+    path = layout.chunk_segment(segment)
+    with pq.ParquetFile(path) as file:
+        chunks = file.read(columns=["row", "id"])
+    if chunks.num_rows != builder.rows:
+        raise RunDirectoryError(f"{path} has {chunks.num_rows} rows, the results {builder.rows}; --restart starts over")
+    table = builder.table(_one(chunks, "row"), _one(chunks, "id"))
+    info = VectorSegmentInfo(
+        vector=vector,
+        segment=segment,
+        first_row=int(chunks.column("row")[0].as_py()),
+        rows=builder.rows,
+        quarantined=len(builder.errors),
+        tokens=builder.tokens,
+        fingerprint=fingerprint,
+        digest=digest(table),
+    )
+    commit_file(layout.vector_segment(vector, segment), lambda path: _write(with_info(table, info), path))
+    return CommittedSegment(number, segment, builder.rows, len(builder.errors))
+
+
+def _one(table: pa.Table, name: str) -> Any:
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    # Vectors are noise to a compressor and to a dictionary; ids and errors are small beside them.
+    pq.write_table(
+        table, path, compression="none", use_dictionary=False, write_statistics=False, write_page_checksum=True
+    )

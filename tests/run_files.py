@@ -1,0 +1,179 @@
+"""Small synthetic run directories, written with the functions of `protocol/segments.py` alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.segments import (
+    CHUNK_SCHEMA,
+    ChunkSegmentInfo,
+    Cursor,
+    VectorSegmentInfo,
+    dense_schema,
+    digest,
+    sparse_schema,
+    with_info,
+)
+from embedfleet.protocol.spec import PassSpec, RunSpec
+
+DENSE, SPARSE = "dense-fake", "sparse-bm25"
+FINGERPRINT = "f" * 64
+
+
+def dense_of(rows: int, dim: int = 4) -> np.ndarray:
+    """Unit vectors, the same every time."""
+    vectors = np.random.default_rng(7).normal(size=(rows, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def sparse_of(row: int) -> tuple[list[int], list[float]]:
+    """Row 1 is empty; the others have the index 5 in common."""
+    return ([], []) if row == 1 else ([5, 100 + row], [0.5, 1.0])
+
+
+@dataclass
+class RunFiles:
+    """One run: `sizes` rows in its segments, a dense and a sparse pass, each with its rows in quarantine."""
+
+    root: Path
+    sizes: Sequence[int] = (3, 2)
+    quarantined: Sequence[int] = ()
+    sparse_quarantined: Sequence[int] = ()
+    dim: int = 4
+    index: str = "edge"
+    layout: RunLayout = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.layout = RunLayout(self.root)
+
+    @property
+    def rows(self) -> int:
+        return sum(self.sizes)
+
+    def first(self, segment: int) -> int:
+        return sum(self.sizes[:segment])
+
+    def span(self, segment: int) -> range:
+        return range(self.first(segment), self.first(segment) + self.sizes[segment])
+
+    @property
+    def spec(self) -> RunSpec:
+        passes = (
+            PassSpec(vector=DENSE, kind="dense", model=f"fake:{self.dim}"),
+            PassSpec(vector=SPARSE, kind="bm25", model="bm25"),
+        )
+        return RunSpec(source="/corpus.jsonl", passes=passes, index=self.index)
+
+    def write(self) -> RunFiles:
+        """Everything but the shard, done."""
+        for folder in (self.layout.chunks, self.layout.vector_folder(DENSE), self.layout.vector_folder(SPARSE)):
+            folder.mkdir(parents=True)
+        self.layout.spec.write_bytes(msgspec.json.encode(self.spec))
+        for segment in range(len(self.sizes)):
+            self.chunk_segment(segment)
+            self.vector_segment(DENSE, segment, self.dense_table(segment))
+            self.vector_segment(SPARSE, segment, self.sparse_table(segment))
+        about = {"fingerprint": FINGERPRINT, "model": "fake", "dtype": "float32", "normalized": True}
+        self.layout.pass_file(DENSE).write_text(json.dumps({**about, "dim": self.dim}))
+        self.layout.pass_file(SPARSE).write_text(json.dumps({**about, "dim": 0}))
+        rejected = {"file": "corpus.jsonl", "record": 9, "reason": "no text"}
+        self.layout.rejected_segment(0).write_text(json.dumps(rejected) + "\n")
+        intake = {"segments": len(self.sizes), "rows": self.rows, "rejected": 1, "duplicates": 0, "complete": True}
+        self.layout.intake.write_text(json.dumps(intake))
+        self.write_manifest()
+        return self
+
+    def write_manifest(self) -> None:
+        bad = {DENSE: len(self.quarantined), SPARSE: len(self.sparse_quarantined)}
+        counts = {"chunks": self.rows, "committed": 2 * self.rows, "quarantined": sum(bad.values()), "rejected": 1}
+        passes = [{"vector": name, "rows": self.rows, "quarantined": count} for name, count in bad.items()]
+        manifest = {"status": "done", "counts": {**counts, "skipped_duplicates": 0}, "passes": passes}
+        self.layout.manifest.write_text(json.dumps(manifest))
+
+    def chunk_segment(self, segment: int, ids: Sequence[str] | None = None) -> None:
+        span = self.span(segment)
+        columns = {
+            "row": list(span),
+            "id": list(ids or [f"c{row}" for row in span]),
+            "text": [f"text {row}" for row in span],
+            "metadata": [json.dumps({"n": row}) for row in span],
+            "n_bytes": [6] * len(span),
+        }
+        info = ChunkSegmentInfo(
+            segment=segment,
+            first_row=span.start,
+            rows=len(span),
+            rejected=1 if segment == 0 else 0,
+            duplicates=0,
+            cursor=Cursor(records=span.stop),
+        )
+        pq.write_table(with_info(pa.table(columns, CHUNK_SCHEMA), info), self.layout.chunk_segment(segment))
+
+    def common(self, segment: int, quarantined: Sequence[int]) -> dict[str, list[object]]:
+        span = self.span(segment)
+        bad = [row in quarantined for row in span]
+        return {
+            "row": list(span),
+            "id": [f"c{row}" for row in span],
+            "n_tokens": [None if one else 2 for one in bad],
+            "truncated": [None if one else False for one in bad],
+            "error": ["kills the model" if one else None for one in bad],
+        }
+
+    def dense_table(self, segment: int) -> pa.Table:
+        vectors = dense_of(self.rows, self.dim)
+        column = [None if row in self.quarantined else vectors[row].tolist() for row in self.span(segment)]
+        return pa.table({**self.common(segment, self.quarantined), "vector": column}, dense_schema(self.dim))
+
+    def sparse_table(self, segment: int) -> pa.Table:
+        pairs = [(None, None) if row in self.sparse_quarantined else sparse_of(row) for row in self.span(segment)]
+        lists = {"indices": [one for one, _ in pairs], "values": [one for _, one in pairs]}
+        return pa.table({**self.common(segment, self.sparse_quarantined), **lists}, sparse_schema())
+
+    def vector_segment(self, vector: str, segment: int, table: pa.Table, **info: object) -> None:
+        """Write `table` as a segment; `info` overrides what its footer says."""
+        truth = {
+            "vector": vector,
+            "segment": segment,
+            "first_row": self.first(segment),
+            "rows": table.num_rows,
+            "quarantined": table.num_rows - table.column("error").null_count,
+            "tokens": 0,
+            "fingerprint": FINGERPRINT,
+            "digest": info.get("digest") or digest(table),
+        }
+        written = with_info(table, VectorSegmentInfo(**{**truth, **info}))
+        pq.write_table(written, self.layout.vector_segment(vector, segment))
+
+    def publish(self) -> None:
+        """The Edge shard with every row, and `published.json`."""
+        import qdrant_edge as edge
+        from embedfleet.protocol.point_ids import point_id
+
+        config = edge.EdgeConfig(
+            vectors={DENSE: edge.EdgeVectorParams(size=self.dim, distance=edge.Distance.Dot)},
+            sparse_vectors={SPARSE: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
+        )
+        self.layout.edge.mkdir()
+        shard = edge.EdgeShard.create(str(self.layout.edge), config)
+        dense = dense_of(self.rows, self.dim)
+        points = []
+        for row in range(self.rows):
+            payload = {"id": f"c{row}", "row": row, "text": f"text {row}", "metadata": {"n": row}}
+            indices, values = sparse_of(row)
+            vectors: dict[str, object] = {SPARSE: edge.SparseVector(indices=indices, values=values)}
+            if row not in self.quarantined:
+                vectors[DENSE] = dense[row].tolist()
+            points.append(edge.Point(point_id(f"c{row}"), vectors, payload))
+        shard.update(edge.UpdateOperation.upsert_points(points))
+        shard.flush()
+        shard.close()
+        self.layout.published.write_text(json.dumps({"segments": list(range(len(self.sizes)))}))

@@ -1,0 +1,646 @@
+"""A seeded world around the pool: hosts, workers, exporters, poison rows, and the ways in which they fail.
+
+A world is a queue of happenings ordered by simulated time; each event that the pool handles is a step, and after each one
+the invariants in `Watch` are checked. Everything is drawn from `random.Random(seed)`: a seed that fails can be replayed.
+
+    python tests/simulation.py --seeds 0:1000
+
+One rule keeps the world fair. The pool cannot tell an accident from a poison row, so no innocent row is ever blamed twice:
+a worker that would die on one for the second time hands its result in first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import itertools
+import random
+import sys
+import time
+import traceback
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from embedfleet.coordinator import actions as do
+from embedfleet.coordinator import events as on
+from embedfleet.coordinator.pool import Pool
+from embedfleet.coordinator.state import PoolConfig, RunStatus, WorkerStage
+from embedfleet.protocol.devices import Device
+
+MANY = 10**6
+MAX_STEPS = 50_000
+ROW_BYTES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What may go wrong, as chances per opportunity; nothing but poison does after `quiet` simulated seconds."""
+
+    name: str
+    accident: float = 0.0
+    """A worker dies, hangs or breaks in a stage or a batch."""
+    refuse: float = 0.0
+    leave: float = 0.0
+    exporter: float = 0.0
+    poison: float = 0.0
+    cancel: float = 0.0
+    fatal: float = 0.0
+    device_failures: int = MANY
+    exporter_failures: int = MANY
+    quiet: float = 150.0
+
+
+SCENARIOS = (
+    Scenario("calm"),
+    Scenario("accidents", accident=0.08, refuse=0.1),
+    Scenario("poison", poison=0.03, accident=0.02),
+    Scenario("exporters", exporter=0.8, accident=0.02, cancel=0.3),
+    Scenario("hosts", leave=0.8, accident=0.03, refuse=0.2),
+    Scenario("chaos", 0.05, 0.1, 0.6, 0.5, 0.02, 0.5, 0.02),
+    Scenario("fragile", 0.2, 0.1, 0.3, 0.3, 0.01, 0.2, 0.02, device_failures=2, exporter_failures=3),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What a run has to embed. `poison` maps (pass, segment, sorted row) to what it does to a worker."""
+
+    run: str
+    passes: tuple[on.PassPlan, ...]
+    rows: tuple[int, ...]
+    poison: dict[tuple[int, int, int], str]
+    cuts: dict[tuple[int, int], tuple[on.Cut, ...]]
+
+    def keys(self) -> set[tuple[int, int]]:
+        return set(self.cuts)
+
+    def poison_in(self, batch: Any) -> str:
+        rows = ((batch.number, batch.segment, row) for row in range(batch.start, batch.stop))
+        return next((self.poison[row] for row in rows if row in self.poison), "")
+
+
+@dataclass(slots=True)
+class Process:
+    """A worker's process, as its host sees it."""
+
+    name: str
+    epoch: int
+    host: str
+    device: str
+    speed: float
+    alive: bool = True
+    hung: bool = False
+    mute: bool = False
+    busy: bool = False
+    gone: bool = False
+    """Its host left."""
+    releasing: bool = False
+    serves: tuple[str, int, int] | None = None
+    """Run, its submission, and the pass."""
+    progress: int = 0
+    inbox: deque[do.SendBatch] = field(default_factory=deque)
+    sent_until: float = 0.0
+
+
+@dataclass(slots=True)
+class Exporter:
+    """One lifetime of a run's exporter: the rows it was given, by (pass, segment)."""
+
+    run: str
+    alive: bool = True
+    cut: set[tuple[int, int]] = field(default_factory=set)
+    given: dict[tuple[int, int], set[int]] = field(default_factory=lambda: defaultdict(set))
+    quarantined: dict[tuple[int, int], set[int]] = field(default_factory=lambda: defaultdict(set))
+
+
+def require(held: bool, what: str, *about: Any) -> None:
+    if not held:
+        raise AssertionError(f"{what}: {about}")
+
+
+class World:
+    """Drives one pool until every run is over and every worker has gone."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.scenario = SCENARIOS[seed % len(SCENARIOS)]
+        self.config = PoolConfig(
+            credit=self.rng.randint(1, 3),
+            hello_timeout=8,
+            stage_timeout=20,
+            hydrate_timeout=10,
+            release_timeout=5,
+            silence_timeout=6,
+            first_batch_timeout=30,
+            batch_timeout=10,
+            device_failures=self.scenario.device_failures,
+            exporter_failures=self.scenario.exporter_failures,
+            uncommitted_bytes=self.rng.choice((1, 100, MANY)) * ROW_BYTES,
+        )
+        self.pool = Pool(self.config)
+        self.watch = Watch(self)
+        self.now = 0.0
+        self.steps = 0
+        self.queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self.serial = itertools.count()
+        self.hosts = {f"h{n}": self._devices(n) for n in range(self.rng.randint(1, 3))}
+        self.processes: dict[str, Process] = {}
+        self.corpora = {f"r{n}": self._corpus(f"r{n}") for n in range(self.rng.randint(1, 3))}
+        self.exporters: dict[str, Exporter] = {}
+        self.durable: dict[str, dict[tuple[int, int], set[int]]] = {run: {} for run in self.corpora}
+        self.submissions: Counter[str] = Counter()
+        self.hurt: set[tuple[str, int, int, int]] = set()
+        self.over: dict[str, do.RunOver] = {}
+
+    def run(self) -> None:
+        for host in self.hosts:
+            self.later(self.rng.random() * 10 * (host != "h0"), self.join, host)
+        for run in self.corpora:
+            self.later(self.rng.random() * 20, self.submit, run)
+        self.later(0.5, self.tick)
+        while len(self.over) < len(self.corpora) or self.pool.fleet.workers:
+            require(self.steps < MAX_STEPS, "everything ends", self.over, self.pool.fleet.workers)
+            self.now, _, happen, args = heapq.heappop(self.queue)
+            happen(*args)
+        self.watch.at_end()
+
+    def later(self, delay: float, happen: Callable[..., None], *args: Any) -> None:
+        heapq.heappush(self.queue, (self.now + delay, next(self.serial), happen, args))
+
+    def tell(self, event: on.Event) -> None:
+        """One step: the pool handles the event, the world performs what it asks for."""
+        self.watch.before(event)
+        asked = self.pool.handle(event, self.now)
+        self.steps += 1
+        for action in asked:
+            self.watch.asked(action)
+            perform = getattr(self, f"do_{type(action).__name__}", None)
+            if perform is not None:
+                perform(action)
+        self.watch.after()
+
+    def tick(self) -> None:
+        self.tell(on.Tick())
+        self.later(0.5, self.tick)
+
+    def chance(self, of: float) -> bool:
+        return self.now < self.scenario.quiet and self.rng.random() < of
+
+    def soon(self, most: float = 0.2) -> float:
+        return self.rng.random() * most
+
+    # Hosts.
+
+    def _devices(self, host: int) -> tuple[Device, ...]:
+        kind = self.rng.choice(("cuda", "cpu"))
+        count = self.rng.randint(1, 3)
+        devices = [_device(f"{kind}-h{host}-{n}", kind) for n in range(count)]
+        if kind == "cuda":
+            devices.append(_device(f"aux-h{host}", "cpu", auxiliary=True))
+        return tuple(devices)
+
+    def join(self, host: str) -> None:
+        self.tell(on.HostJoined(host, self.hosts[host]))
+        if self.chance(0.1):
+            self.tell(on.HostJoined(host, self.hosts[host]))
+        if self.chance(self.scenario.leave):
+            self.later(5 + self.soon(60), self.leave, host)
+
+    def leave(self, host: str) -> None:
+        for process in self.processes.values():
+            if process.host == host:
+                process.alive, process.gone = False, True
+        self.tell(on.HostLeft(host, "the link closed"))
+        self.later(1 + self.soon(20), self.join, host)
+
+    # Workers.
+
+    def send(self, process: Process, event: on.Event) -> None:
+        """A worker's messages arrive in order, even those under way when it dies."""
+        process.sent_until = max(process.sent_until, self.now + self.soon())
+        self.later(process.sent_until - self.now, self.tell, event)
+
+    def within(self, process: Process, delay: float, happen: Callable[[Process], None]) -> None:
+        def if_alive() -> None:
+            if process.alive and not process.hung:
+                happen(process)
+
+        self.later(delay, if_alive)
+
+    def do_SpawnWorker(self, action: do.SpawnWorker) -> None:
+        if self.chance(self.scenario.refuse):
+            self.later(self.soon(), self.tell, on.SpawnRefused(action.worker, "memory is taken"))
+            return
+        speed = self.rng.choice((0.5, 1, 1, 1, 5))
+        process = Process(action.worker, action.epoch, action.host, action.device, speed)
+        self.processes[action.worker] = process
+        self.within(process, 0.2 + self.soon(2), self.hello)
+
+    def hello(self, process: Process) -> None:
+        if self.mishap(process):
+            return
+        self.send(process, on.WorkerHello(process.name, process.epoch))
+        self.beat(process)
+
+    def beat(self, process: Process) -> None:
+        if process.alive and not process.mute:
+            process.progress += process.busy and not process.hung
+            self.send(process, on.WorkerAlive(process.name, process.progress))
+            self.later(1.5, self.beat, process)
+
+    def do_StageWorker(self, action: do.StageWorker) -> None:
+        process = self.processes[action.worker]
+        process.serves = (action.run, self.submissions[action.run], action.number)
+        self.within(process, 0.5 + self.soon(3), self.staged)
+
+    def staged(self, process: Process) -> None:
+        if not self.mishap(process) and not self.breaks(process):
+            self.send(process, on.WorkerStaged(process.name, ROW_BYTES))
+
+    def do_HydrateWorker(self, action: do.HydrateWorker) -> None:
+        self.within(self.processes[action.worker], 0.2 + self.soon(2), self.hydrated)
+
+    def hydrated(self, process: Process) -> None:
+        if not self.mishap(process) and not self.breaks(process):
+            self.send(process, on.WorkerReady(process.name))
+
+    def breaks(self, process: Process) -> bool:
+        """The model does not load; the process says so and ends, or hangs in its own end."""
+        fatal = self.chance(self.scenario.fatal)
+        if not fatal and not self.chance(self.scenario.accident):
+            return False
+        if fatal and process.serves is not None:
+            self.watch.broken.add(process.serves[:2])
+        self.send(process, on.WorkerBroken(process.name, "ModelBroken", "no such weights", fatal))
+        process.hung = self.rng.random() < 0.3
+        if not process.hung:
+            self.die(process, "broken")
+        return True
+
+    def mishap(self, process: Process) -> bool:
+        """Dies, or hangs: silent, or alive without progress."""
+        if not self.chance(self.scenario.accident):
+            return False
+        if self.rng.random() < 0.6:
+            self.die(process, "segmentation fault")
+        else:
+            process.hung = True
+            process.mute = self.rng.random() < 0.5
+        return True
+
+    def do_SendBatch(self, action: do.SendBatch) -> None:
+        self.later(self.soon(), self.take, self.processes[action.worker], action)
+
+    def take(self, process: Process, batch: do.SendBatch) -> None:
+        process.inbox.append(batch)
+        self.compute(process)
+
+    def compute(self, process: Process) -> None:
+        if process.busy or process.hung or not process.alive:
+            return
+        if process.inbox:
+            process.busy = True
+            rows = process.inbox[0].stop - process.inbox[0].start
+            self.within(process, process.speed * rows * (0.05 + self.soon(0.1)), self.computed)
+        elif process.releasing and not self.mishap(process):
+            self.die(process, "released")
+
+    def computed(self, process: Process) -> None:
+        batch = process.inbox[0]
+        poison = self.corpora[batch.run].poison_in(batch)
+        if poison == "kill":
+            self.die(process, "poison")
+        elif poison == "hang":
+            process.hung = True
+        elif poison != "" or (self.chance(self.scenario.accident) and self.may_blame(batch)):
+            self.finish(process, on.BatchFailed(process.name, process.epoch, batch.batch, poison or "out of memory"))
+        elif not self.mishap(process):
+            self.finish(process, _done(batch))
+
+    def finish(self, process: Process, event: on.Event) -> None:
+        process.inbox.popleft()
+        process.busy = False
+        self.send(process, event)
+        self.compute(process)
+
+    def do_ReleaseWorker(self, action: do.ReleaseWorker) -> None:
+        process = self.processes[action.worker]
+        process.releasing = True
+        self.later(self.soon(), self.compute, process)
+
+    def do_KillWorker(self, action: do.KillWorker) -> None:
+        if action.worker in self.processes:
+            self.later(self.soon(1), self.die, self.processes[action.worker], "killed")
+
+    def die(self, process: Process, reason: str) -> None:
+        """What it has sent is still under way, and may arrive after the news of its end."""
+        if process.alive:
+            process.alive = False
+            self.later(self.soon(0.5), self.exited, process, reason)
+
+    def exited(self, process: Process, reason: str) -> None:
+        worker = self.pool.fleet.workers.get(process.name)
+        while worker is not None and worker.batches and worker.stage is WorkerStage.READY:
+            batch = self.watch.sent[worker.batches[0]]
+            if self.corpora[batch.run].poison_in(batch) or self.may_blame(batch):
+                break
+            self.tell(_done(batch))
+        self.tell(on.WorkerExited(process.name, reason))
+        if self.chance(0.1):
+            self.tell(on.WorkerExited(process.name, reason))
+
+    def may_blame(self, batch: do.SendBatch) -> bool:
+        rows = {(batch.run, batch.number, batch.segment, row) for row in range(batch.start, batch.stop)}
+        if rows & self.hurt:
+            return False
+        self.hurt |= rows
+        return True
+
+    # Runs: the client, the intake, the exporter.
+
+    def _corpus(self, run: str) -> Corpus:
+        passes = tuple(on.PassPlan(f"v{n}", self._cpu_only()) for n in range(self.rng.randint(1, 3)))
+        rows = tuple(self.rng.randint(1, 48) for _ in range(self.rng.choice((0, 1, 3, 6, 10))))
+        every = (
+            (n, segment, row) for n in range(len(passes)) for segment, most in enumerate(rows) for row in range(most)
+        )
+        bad = [row for row in every if self.rng.random() < self.scenario.poison]
+        poison = {row: self.rng.choice(("kill", "fail", "hang")) for row in bad}
+        cuts = {(n, s): self._cuts(most) for n in range(len(passes)) for s, most in enumerate(rows)}
+        return Corpus(run, passes, rows, poison, cuts)
+
+    def _cpu_only(self) -> bool:
+        return any(device.kind == "cpu" for device in self.hosts["h0"]) and self.rng.random() < 0.3
+
+    def _cuts(self, rows: int) -> tuple[on.Cut, ...]:
+        edges = sorted({0, rows, *(self.rng.randrange(rows) for _ in range(rows // 5))})
+        return tuple(on.Cut(a, b, (b - a) * self.rng.randint(5, 200)) for a, b in itertools.pairwise(edges))
+
+    def submit(self, run: str) -> None:
+        self.submissions[run] += 1
+        self.tell(on.RunSubmitted(run, self.corpora[run].passes))
+        if self.chance(self.scenario.cancel):
+            self.later(self.soon(60), self.tell, on.RunCancelled(run, "interrupted"))
+
+    def do_RunOver(self, action: do.RunOver) -> None:
+        self.exporters.pop(action.run, None)
+        if action.status == "interrupted" or (action.status == "failed" and "given up" not in action.error):
+            self.later(self.soon(5), self.submit, action.run)
+        else:
+            self.over[action.run] = action
+
+    def do_StartIntake(self, action: do.StartIntake) -> None:
+        at = 0.0
+        for segment, rows in enumerate(self.corpora[action.run].rows):
+            at += self.soon(2)
+            self.later(at, self.intake, self.submissions[action.run], on.SegmentSpooled(action.run, segment, rows))
+        self.later(at + self.soon(2), self.intake, self.submissions[action.run], on.IntakeDone(action.run))
+
+    def intake(self, submission: int, event: on.SegmentSpooled | on.IntakeDone) -> None:
+        if self.submissions[event.run] == submission:
+            self.tell(event)
+
+    def do_CutSegment(self, action: do.CutSegment) -> None:
+        cuts = self.corpora[action.run].cuts[action.number, action.segment]
+        self.later(self.soon(), self.tell, on.SegmentCut(action.run, action.number, action.segment, cuts))
+
+    def do_OpenRun(self, action: do.OpenRun) -> None:
+        exporter = self.exporters[action.run] = Exporter(action.run)
+        self.later(0.5 + self.soon(), self.opened, exporter)
+        if self.chance(self.scenario.exporter):
+            self.later(self.soon(30), self.exporter_dies, exporter)
+
+    def current(self, exporter: Exporter) -> bool:
+        return self.exporters.get(exporter.run) is exporter
+
+    def opened(self, exporter: Exporter) -> None:
+        if not exporter.alive:
+            return
+        if self.chance(self.scenario.exporter / 20):
+            self.tell(on.RunFailed(exporter.run, "DirectoryRefused", "locked"))
+            self.close(exporter)
+            return
+        durable, passes = self.durable[exporter.run], self.corpora[exporter.run].passes
+        self.tell(
+            on.RunOpened(exporter.run, tuple(frozenset(s for m, s in durable if m == n) for n in range(len(passes))))
+        )
+
+    def do_ForwardResult(self, action: do.ForwardResult) -> None:
+        self.give(action)
+
+    def do_QuarantineRows(self, action: do.QuarantineRows) -> None:
+        self.exporters[action.run].quarantined[action.number, action.segment].update(range(action.start, action.stop))
+        self.give(action)
+
+    def give(self, action: do.ForwardResult | do.QuarantineRows) -> None:
+        exporter, key = self.exporters[action.run], (action.number, action.segment)
+        exporter.given[key].update(range(action.start, action.stop))
+        if len(exporter.given[key]) == self.corpora[action.run].rows[action.segment]:
+            self.later(self.soon(3), self.commit, exporter, key)
+
+    def commit(self, exporter: Exporter, key: tuple[int, int]) -> None:
+        """The file stands; the news of it may be lost with the exporter."""
+        if not exporter.alive:
+            return
+        if self.chance(self.scenario.exporter / 50):
+            self.tell(on.RunFailed(exporter.run, "DiskFull", "no space left"))
+            return
+        require(key not in self.durable[exporter.run], "a segment is committed once", exporter.run, key)
+        self.durable[exporter.run][key] = exporter.quarantined[key]
+        self.later(self.soon(), self.acknowledge, exporter, on.SegmentCommitted(exporter.run, *key))
+
+    def acknowledge(self, exporter: Exporter, event: on.SegmentCommitted) -> None:
+        if self.current(exporter):
+            self.tell(event)
+
+    def exporter_dies(self, exporter: Exporter) -> None:
+        if exporter.alive and self.current(exporter):
+            exporter.alive = False
+            self.later(self.soon(), self.lost, exporter)
+
+    def lost(self, exporter: Exporter) -> None:
+        if self.current(exporter):
+            self.tell(on.ExporterLost(exporter.run, "killed"))
+
+    def do_CloseRun(self, action: do.CloseRun) -> None:
+        self.later(self.soon(2), self.close, self.exporters[action.run])
+
+    def close(self, exporter: Exporter) -> None:
+        if exporter.alive and self.current(exporter):
+            exporter.alive = False
+            self.tell(on.RunClosed(exporter.run))
+
+
+class Watch:
+    """The invariants."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.hydrated: dict[str, str] = {}
+        """Device to worker."""
+        self.held: dict[str, list[int]] = defaultdict(list)
+        self.sent: dict[int, do.SendBatch] = {}
+        self.broken: set[tuple[str, int]] = set()
+        """Submissions of runs with a model that does not load."""
+
+    def before(self, event: on.Event) -> None:
+        match event:
+            case on.BatchDone() | on.BatchFailed() if event.batch in self.held[event.worker]:
+                self.held[event.worker].remove(event.batch)
+            case on.WorkerExited():
+                self._ended(event.worker)
+            case on.HostLeft():
+                for process in self.world.processes.values():
+                    if process.host == event.host:
+                        self._ended(process.name)
+            case _:
+                pass
+
+    def _ended(self, worker: str) -> None:
+        self.held.pop(worker, None)
+        self.hydrated = {device: one for device, one in self.hydrated.items() if one != worker}
+
+    def asked(self, action: do.Action) -> None:
+        match action:
+            case do.HydrateWorker():
+                device = self.world.processes[action.worker].device
+                require(device not in self.hydrated, "one hydrated worker a device", device, action)
+                self.hydrated[device] = action.worker
+            case do.SpawnWorker():
+                given_up = self.world.pool.fleet.devices[action.device].bad
+                require(not given_up, "no lease of a device given up", action)
+            case do.SendBatch():
+                self._sent(action)
+            case do.CutSegment():
+                self._cut(action)
+            case do.ForwardResult():
+                self._given_once(action)
+                require(action.payload == (action.segment, action.start, action.stop), "no result is crossed", action)
+            case do.QuarantineRows():
+                self._given_once(action)
+                poison = self.world.corpora[action.run].poison
+                alone = action.stop - action.start == 1
+                require(
+                    alone and (action.number, action.segment, action.start) in poison, "only poison is given up", action
+                )
+            case do.CloseRun(status="done"):
+                done = self.world.durable[action.run].keys() == self.world.corpora[action.run].keys()
+                require(done, "a run that is done is all committed", action)
+            case do.CloseRun(status="failed") | do.RunOver(status="failed"):
+                self._may_fail(action)
+            case _:
+                pass
+
+    def _sent(self, action: do.SendBatch) -> None:
+        holders = [worker for worker, batches in self.held.items() if action.batch in batches]
+        require(not holders, "a batch is with one worker", action, holders)
+        process = self.world.processes[action.worker]
+        mine = (action.run, self.world.submissions[action.run], action.number)
+        require(process.serves == mine, "a worker gets its own pass", process, action)
+        self.held[action.worker].append(action.batch)
+        self.sent[action.batch] = action
+        require(len(self.held[action.worker]) <= self.world.config.credit, "credit", action)
+
+    def _cut(self, action: do.CutSegment) -> None:
+        key, exporter = (action.number, action.segment), self.world.exporters[action.run]
+        require(key not in exporter.cut, "a segment is opened once", action)
+        require(key not in self.world.durable[action.run], "no committed segment is computed", action)
+        exporter.cut.add(key)
+        one = self.world.pool.fleet.runs[action.run].passes[action.number]
+        held = sum(segment.rows for segment in one.open.values()) * ROW_BYTES
+        require(len(one.open) <= 2 or held <= self.world.config.uncommitted_bytes, "uncommitted bytes", action, held)
+
+    def _given_once(self, action: do.ForwardResult | do.QuarantineRows) -> None:
+        given = self.world.exporters[action.run].given[action.number, action.segment]
+        require(given.isdisjoint(range(action.start, action.stop)), "no row is given twice", action)
+
+    def _may_fail(self, action: do.CloseRun | do.RunOver) -> None:
+        if "given up" in action.error:
+            devices = self.world.pool.fleet.devices.values()
+            plans = self.world.corpora[action.run].passes
+            serving = [[d for d in devices if d.device.kind == "cpu" if p.cpu_only] or
+                       [d for d in devices if not d.device.auxiliary if not p.cpu_only] for p in plans]  # fmt: skip
+            hopeless = isinstance(action, do.RunOver) or any(all(slot.bad for slot in slots) for slots in serving)
+            require(hopeless and self.world.config.device_failures < MANY, "a device was left", action)
+            return
+        if action.kind == "ModelBroken":
+            mine = (action.run, self.world.submissions[action.run])
+            require(mine in self.broken, "a run fails for its own models", action)
+            return
+        known = ("DirectoryRefused", "DiskFull")
+        often = self.world.config.exporter_failures < MANY and "the exporter ended 3 times" in action.error
+        require(action.kind in known or often, "a run fails for a reason", action)
+
+    def after(self) -> None:
+        fleet = self.world.pool.fleet
+        for worker in fleet.workers.values():
+            require(len(worker.batches) <= fleet.config.credit, "credit", worker)
+        if self.world.steps % 8 == 0:
+            self._covered()
+
+    def _covered(self) -> None:
+        """Each row of a segment that is cut: given to the exporter, pending or in flight, once."""
+        fleet = self.world.pool.fleet
+        run = fleet.current
+        if run is None or run.status is not RunStatus.RUNNING:
+            return
+        places = Counter(
+            batch for worker in fleet.workers.values() for batch in worker.batches if batch in fleet.batches
+        )
+        places.update(batch for one in run.passes for batch in one.pending)
+        require(set(places) == set(fleet.batches), "every batch is somewhere", places, fleet.batches)
+        require(all(count == 1 for count in places.values()), "a batch is in one place", places)
+        rows: Counter[tuple[int, int]] = Counter()
+        for batch in fleet.batches.values():
+            rows[batch.number, batch.segment] += batch.rows
+            given = self.world.exporters[run.name].given[batch.number, batch.segment]
+            require(given.isdisjoint(range(batch.start, batch.stop)), "no row is computed again", batch)
+        for number, one in enumerate(run.passes):
+            for segment, opened in one.open.items():
+                given = self.world.exporters[run.name].given[number, segment]
+                covered = opened.cutting or rows[number, segment] + len(given) == opened.rows
+                require(covered, "every row is somewhere", run.name, number, segment)
+
+    def at_end(self) -> None:
+        world = self.world
+        require(not world.pool.fleet.runs and not world.pool.fleet.batches, "nothing is left over", world.pool.fleet)
+        for run, over in world.over.items():
+            durable = world.durable[run]
+            quarantined = {(*key, row) for key, rows in durable.items() for row in rows}
+            poison = {row for row in world.corpora[run].poison if row[:2] in durable}
+            require(quarantined == poison, "poison is what is quarantined", run, quarantined ^ poison)
+            require(over.status == "failed" or durable.keys() == world.corpora[run].keys(), "all is committed", run)
+
+
+def _device(uuid: str, kind: Any, auxiliary: bool = False) -> Device:
+    return Device(uuid=uuid, kind=kind, name=uuid, memory=1 << 30, threads=1, auxiliary=auxiliary)
+
+
+def _done(batch: do.SendBatch) -> on.BatchDone:
+    return on.BatchDone(batch.worker, batch.epoch, batch.batch, (batch.segment, batch.start, batch.stop))
+
+
+def main() -> int:
+    """Run many seeds; print those that fail."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", default="0:100", help="from:to")
+    first, last = (int(part) for part in parser.parse_args().seeds.split(":"))
+    began, steps, failed = time.perf_counter(), 0, 0
+    for seed in range(first, last):
+        world = World(seed)
+        try:
+            world.run()
+        except Exception:  # noqa: BLE001 - any seed may fail in any way, and the others are still to be run
+            failed += 1
+            sys.stdout.write(f"seed {seed} ({world.scenario.name}), step {world.steps}, {world.now:.2f} s:\n")
+            traceback.print_exc(limit=-3, file=sys.stdout)
+        steps += world.steps
+    seconds = time.perf_counter() - began
+    sys.stdout.write(f"{last - first} seeds, {steps} steps, {seconds:.1f} s, {failed} failed\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,390 @@
+"""ChunkLoader: what stands in the run directory after an intake, after a crash, and after the resume."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from embedfleet.coordinator import segment_spool
+from embedfleet.coordinator.chunk_loader import ChunkLoader, IntakeCounts, SegmentLimits, SpooledSegment
+from embedfleet.protocol.errors import RunDirectoryError, SourceError
+from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.segments import CHUNK_SCHEMA, ChunkSegmentInfo, Cursor, read_info
+from embedfleet.protocol.spec import PassSpec, RunSpec
+
+PASSES = (PassSpec(vector="dense-fake-8", kind="dense", model="fake:8"),)
+
+
+class Intake:
+    """One run directory and the intakes into it."""
+
+    def __init__(self, source: Path | str, root: Path, **spec: Any) -> None:
+        self.layout = RunLayout(root)
+        self.spec = RunSpec(source=str(source), passes=PASSES, **spec)
+        self.spooled: list[SpooledSegment] = []
+
+    def load(
+        self,
+        rows: int = 4,
+        tokens: int = 1000,
+        crash_at: int | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> IntakeCounts:
+        def on_segment(segment: SpooledSegment) -> None:
+            if segment.segment == crash_at:
+                raise KeyboardInterrupt
+            self.spooled.append(segment)
+
+        self.spooled = []
+        return ChunkLoader(self.spec, self.layout, SegmentLimits(rows, tokens), on_segment, stopping).load()
+
+    def table(self) -> list[dict[str, Any]]:
+        tables = [pq.read_table(self.layout.chunk_segment(one.segment)) for one in self.spooled]
+        return pa.concat_tables(tables).to_pylist() if tables else []
+
+    def infos(self) -> list[ChunkSegmentInfo]:
+        return [read_info(self.layout.chunk_segment(one.segment), ChunkSegmentInfo) for one in self.spooled]
+
+    def rejected(self, segment: int) -> list[dict[str, Any]]:
+        return [orjson.loads(line) for line in self.layout.rejected_segment(segment).read_bytes().splitlines()]
+
+    def files(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in sorted(self.layout.chunks.iterdir())}
+
+
+def json_lines(*records: Any) -> bytes:
+    return b"".join((one if isinstance(one, bytes) else orjson.dumps(one)) + b"\n" for one in records)
+
+
+def numbered(first: int, stop: int) -> list[dict[str, Any]]:
+    return [{"id": f"d{n}", "text": f"text {n}"} for n in range(first, stop)]
+
+
+def test_what_a_segment_holds(tmp_path: Path) -> None:
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(
+        b"\xef\xbb\xbf"
+        + json_lines({"id": "a", "text": " caf\u0065\u0301\x00\r\n", "metadata": {"k": [1]}}, {"text": "b"})
+    )
+    intake = Intake(source, tmp_path / "run")
+    counts = intake.load()
+    assert counts == IntakeCounts(segments=1, rows=2, rejected=0, duplicates=0, complete=True)
+    assert intake.spooled == [SpooledSegment(segment=0, first_row=0, rows=2, n_bytes=6, rejected=0)]
+    assert intake.table() == [
+        {"row": 0, "id": "a", "text": "caf\u00e9", "metadata": '{"k":[1]}', "n_bytes": 5},
+        {"row": 1, "id": "c.jsonl#2", "text": "b", "metadata": None, "n_bytes": 1},
+    ]
+    path = intake.layout.chunk_segment(0)
+    assert pq.read_schema(path).equals(CHUNK_SCHEMA)
+    assert pq.read_metadata(path).row_group(0).column(2).compression == "ZSTD"
+    assert intake.infos() == [
+        ChunkSegmentInfo(segment=0, first_row=0, rows=2, rejected=0, duplicates=0, cursor=Cursor(file=0, records=2))
+    ]
+    assert sorted(intake.files()) == ["00000.parquet", "intake.json", "source.json"]
+    assert orjson.loads(intake.layout.intake.read_bytes()) == {
+        "segments": 1,
+        "rows": 2,
+        "rejected": 0,
+        "duplicates": 0,
+        "complete": True,
+    }
+    stat = source.stat()
+    assert orjson.loads(intake.layout.source.read_bytes()) == [
+        {"path": "c.jsonl", "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    ]
+
+
+def test_rejects_and_duplicates_go_with_the_next_chunk(tmp_path: Path) -> None:
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(
+        json_lines(
+            b"nonsense",
+            {"id": "a", "text": "A"},
+            {"id": "b", "text": "B"},
+            {"id": "a", "text": "A\x00"},  # the same after preprocessing
+            {"id": "a", "text": "other"},
+            {"id": "c", "text": " \x00 "},
+            {"id": "d", "text": "D"},
+            {"id": "e", "text": "E"},
+            {"id": "f", "text": 1},
+            {"id": "e", "text": "E"},
+        )[:-1]
+    )
+    intake = Intake(source, tmp_path / "run")
+    assert intake.load(rows=2) == IntakeCounts(segments=2, rows=4, rejected=4, duplicates=2, complete=True)
+    assert [row["id"] for row in intake.table()] == ["a", "b", "d", "e"]
+    assert [row["row"] for row in intake.table()] == [0, 1, 2, 3]
+    assert [(one.rejected, one.duplicates, one.cursor.records) for one in intake.infos()] == [(1, 0, 3), (2, 1, 8)]
+    ((reject,), later, last) = (intake.rejected(n) for n in range(3))
+    assert reject.pop("reason").startswith("not JSON: ")
+    assert reject == {"file": "c.jsonl", "record": 1, "excerpt": "nonsense"}
+    assert later == [
+        {
+            "file": "c.jsonl",
+            "record": 5,
+            "id": "a",
+            "reason": "id 'a' was already used by row 0 with another text",
+            "excerpt": "other",
+        },
+        {"file": "c.jsonl", "record": 6, "id": "c", "reason": "empty text", "excerpt": " \x00 "},
+    ]
+    assert last == [
+        {
+            "file": "c.jsonl",
+            "record": 9,
+            "id": "f",
+            "reason": "text field 'text' is an integer, not a string",
+            "excerpt": '{"id":"f","text":1}',
+        }
+    ]
+    assert orjson.loads(intake.layout.intake.read_bytes())["rejected"] == 4
+
+
+def test_only_rejects(tmp_path: Path) -> None:
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(b"x\n" * 3000)
+    intake = Intake(source, tmp_path / "run")
+    assert intake.load() == IntakeCounts(segments=0, rows=0, rejected=3000, duplicates=0, complete=True)
+    assert [one["record"] for one in intake.rejected(0)] == list(range(1, 3001))
+    assert sorted(intake.files()) == ["00000.rejected.jsonl", "intake.json", "source.json"]
+
+
+def test_no_record_at_all(tmp_path: Path) -> None:
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(b" \n\n")
+    with pytest.raises(SourceError, match=r"c\.jsonl: there is no record in it"):
+        Intake(source, tmp_path / "run").load()
+
+
+def test_metadata_that_cannot_be_written_is_a_reject(tmp_path: Path) -> None:
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(b'{"id":"x","text":"t","deep":' + b'{"a":' * 500 + b"1" + b"}" * 501 + b"\n")
+    intake = Intake(source, tmp_path / "run")
+    assert intake.load().rejected == 1
+    (reject,) = intake.rejected(0)
+    assert reject["id"] == "x"
+    assert reject["reason"].startswith("metadata cannot be kept as JSON: ")
+
+
+def mixed_folder(root: Path) -> Path:
+    """Every format, 40 good chunks, with rejects and duplicates strewn in."""
+    root.mkdir()
+    (root / "a.jsonl").write_bytes(
+        json_lines(*numbered(0, 10), b"bad", {"id": "d3", "text": "text 3"}, {"id": "d3", "text": "!"})
+    )
+    (root / "b.jsonl.gz").write_bytes(gzip.compress(json_lines(b"bad", *numbered(10, 20))))
+    (root / "c_chunks.json").write_bytes(orjson.dumps([*numbered(20, 30), 7, {"id": "d1", "text": "text 1"}]))
+    pq.write_table(pa.Table.from_pylist(numbered(30, 35)), root / "d.parquet", row_group_size=2)
+    with pa.output_stream(str(root / "e.ndjson.zst"), compression="zstd") as stream:
+        stream.write(json_lines(*numbered(35, 40), b'{"id":"cut","text":"tr')[:-1])
+    return root
+
+
+def test_formats_follow_one_another(tmp_path: Path) -> None:
+    intake = Intake(mixed_folder(tmp_path / "corpus"), tmp_path / "run")
+    assert intake.load() == IntakeCounts(segments=10, rows=40, rejected=5, duplicates=2, complete=True)
+    assert [(row["row"], row["id"], row["text"]) for row in intake.table()] == [
+        (n, f"d{n}", f"text {n}") for n in range(40)
+    ]
+    collections = [row["metadata"] for row in intake.table()]
+    assert collections == [None] * 20 + ['{"collection":"corpus"}'] * 10 + [None] * 10
+    last = intake.rejected(10)
+    assert [(one["file"], one["record"]) for one in last] == [("e.ndjson.zst", 6)]
+
+
+@pytest.mark.parametrize("rows", [3, 4, 7, 100])
+def test_a_crash_anywhere_changes_nothing(tmp_path: Path, rows: int) -> None:
+    source = mixed_folder(tmp_path / "corpus")
+    whole = Intake(source, tmp_path / "whole")
+    counts = whole.load(rows)
+    expected = whole.files()
+    for crash_at in range(counts.segments):
+        intake = Intake(source, tmp_path / f"run{crash_at}")
+        with pytest.raises(KeyboardInterrupt):
+            intake.load(rows, crash_at=crash_at)
+        # What a crash at a bad moment leaves behind.
+        (intake.layout.chunks / ".00099.parquet.tmp").write_bytes(b"half")
+        (intake.layout.chunks / ".ids.sqlite").write_bytes(b"half")
+        intake.layout.rejected_segment(crash_at + 1).write_bytes(b"of a segment that never came")
+        assert intake.load(rows) == counts
+        assert intake.spooled == whole.spooled
+        assert intake.files() == expected
+
+
+def test_a_gap_is_read_again(tmp_path: Path) -> None:
+    intake = Intake(mixed_folder(tmp_path / "corpus"), tmp_path / "run")
+    counts = intake.load()
+    expected, spooled = intake.files(), intake.spooled
+    intake.layout.chunk_segment(4).unlink()
+    assert intake.load() == counts
+    assert (intake.files(), intake.spooled) == (expected, spooled)
+
+
+def test_a_finished_intake_needs_no_source(tmp_path: Path) -> None:
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(json_lines(*numbered(0, 9), b"bad"))
+    intake = Intake(source, tmp_path / "run")
+    counts, spooled = intake.load(), intake.spooled
+    source.unlink()
+    intake.layout.id_index.write_bytes(b"left by a crash after the last write")
+    assert intake.load() == counts
+    assert not intake.layout.id_index.exists()
+    assert intake.spooled == spooled
+
+
+def test_a_changed_source_is_refused(tmp_path: Path) -> None:
+    source = mixed_folder(tmp_path / "corpus")
+    intake = Intake(source, tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        intake.load(crash_at=2)
+    os.utime(source / "b.jsonl.gz", ns=(1, 1))
+    with pytest.raises(SourceError) as caught:
+        intake.load()
+    assert str(caught.value) == (
+        f"{source}: the source changed since its intake began: b.jsonl.gz was written to; "
+        "put it back as it was, or start over with --restart"
+    )
+    assert intake.spooled == []
+
+
+def test_torn_files_of_the_run_are_refused(tmp_path: Path) -> None:
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(json_lines(*numbered(0, 9)))
+    intake = Intake(source, tmp_path / "run")
+    intake.load()
+    intake.layout.intake.write_bytes(b"{")
+    with pytest.raises(RunDirectoryError, match=r"intake\.json: damaged .* delete it and run the same command again"):
+        intake.load()
+    intake.layout.intake.unlink()
+    intake.layout.source.write_bytes(b"{")
+    with pytest.raises(RunDirectoryError, match=r"source\.json: damaged .* start over with --restart"):
+        intake.load()
+    intake.layout.chunk_segment(1).write_bytes(b"torn")
+    with pytest.raises(RunDirectoryError, match=r"00001\.parquet: not a whole segment"):
+        intake.load()
+
+
+def test_standard_input_is_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = json_lines(*[{"text": f"text {n}"} for n in range(10)])
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    intake = Intake("-", tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        intake.load(crash_at=1)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    assert intake.load().rows == 10
+    assert [(row["row"], row["id"], row["text"]) for row in intake.table()] == [
+        (n, f"stdin#{n + 1}", f"text {n}") for n in range(10)
+    ]
+
+
+@pytest.mark.parametrize(("limit", "segments", "rejected"), [(1, 1, 0), (4, 1, 0), (6, 2, 1), (7, 2, 1), (99, 3, 2)])
+def test_limit(tmp_path: Path, limit: int, segments: int, rejected: int) -> None:
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(json_lines(*numbered(0, 5), b"bad", *numbered(5, 10), b"bad"))
+    intake = Intake(source, tmp_path / "run", limit=limit)
+    counts = IntakeCounts(segments=segments, rows=min(limit, 10), rejected=rejected, duplicates=0, complete=True)
+    assert intake.load() == counts
+    expected = intake.files()
+    intake.layout.intake.unlink()
+    assert intake.load() == counts
+    assert intake.files() == expected
+
+
+def test_stopping_ends_early_and_the_next_intake_goes_on(tmp_path: Path) -> None:
+    source = mixed_folder(tmp_path / "corpus")
+    whole = Intake(source, tmp_path / "whole")
+    expected = whole.load()
+    intake = Intake(source, tmp_path / "run")
+    counts = intake.load(stopping=lambda: len(intake.spooled) >= 3)
+    assert not counts.complete
+    assert counts.rows == 4 * counts.segments == 4 * len(intake.spooled)
+    assert not intake.layout.intake.exists()
+    assert not intake.layout.id_index.exists()
+    before = len(intake.spooled)
+    counts = intake.load(stopping=lambda: len(intake.spooled) >= before)
+    assert (counts.segments, counts.complete) == (before, False)
+    assert intake.load() == expected
+    assert intake.files() == whole.files()
+
+
+def test_segments_end_by_tokens_and_by_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "c.jsonl"
+    texts = ["x" * 399, "y" * 1, "z" * 4000, "a", "b"]
+    source.write_bytes(json_lines(*[{"id": text[0], "text": text} for text in texts]))
+    intake = Intake(source, tmp_path / "run")
+    intake.load(rows=100, tokens=100)
+    assert [(one.rows, one.n_bytes) for one in intake.spooled] == [(2, 400), (1, 4000), (2, 2)]
+    monkeypatch.setattr(segment_spool, "MAX_HELD_BYTES", 500)
+    source.write_bytes(json_lines(*[{"id": str(n), "text": "t", "m": "m" * 240} for n in range(5)]))
+    intake = Intake(source, tmp_path / "run2")
+    intake.load(rows=100)
+    assert [one.rows for one in intake.spooled] == [2, 2, 1]
+
+
+def peak_of(intake: Intake) -> int:
+    tracemalloc.start()
+    try:
+        intake.load(rows=1000, tokens=1_000_000)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
+    peaks: list[int] = []
+    for rows in (12_000, 36_000):
+        source = tmp_path / f"{rows}.jsonl"
+        source.write_bytes(b"".join(b'{"id":"%d","text":"%s"}\n' % (n, b"word " * 60) for n in range(rows)))
+        peaks.append(peak_of(Intake(source, tmp_path / f"run{rows}")))
+    assert peaks[1] < peaks[0] + 1_000_000
+
+
+def test_one_very_long_text(tmp_path: Path) -> None:
+    source = tmp_path / "c.jsonl"
+    texts = ["a", "x" * 10_000_000, "b"]
+    source.write_bytes(json_lines(*[{"id": text[0], "text": text} for text in texts]))
+    intake = Intake(source, tmp_path / "run")
+    assert intake.load(tokens=1_000_000).rows == 3
+    assert [(one.rows, one.n_bytes) for one in intake.spooled] == [(2, 10_000_001), (1, 1)]
+    assert [row["text"] for row in intake.table()] == texts
+
+
+def test_counts_survive_a_round_trip() -> None:
+    counts = IntakeCounts(segments=1, rows=2, rejected=3, duplicates=4, complete=True)
+    assert msgspec.json.decode(msgspec.json.encode(counts), type=IntakeCounts) == counts
+
+
+def test_a_crash_of_the_process_itself(tmp_path: Path) -> None:
+    """Killed in the middle, without any clean-up: the open reject file and id index stay behind."""
+    source = mixed_folder(tmp_path / "corpus")
+    whole = Intake(source, tmp_path / "whole")
+    counts = whole.load()
+    intake = Intake(source, tmp_path / "run")
+    script = """if True:
+        import os, pathlib, sys, msgspec
+        from embedfleet.coordinator.chunk_loader import ChunkLoader, SegmentLimits
+        from embedfleet.protocol.layout import RunLayout
+        from embedfleet.protocol.spec import RunSpec
+        seen = []
+        stopping = lambda: len(seen) >= 3 and os._exit(9)
+        spec = msgspec.json.decode(sys.argv[1], type=RunSpec)
+        ChunkLoader(spec, RunLayout(pathlib.Path(sys.argv[2])), SegmentLimits(4, 1000), seen.append, stopping).load()
+    """
+    command = [sys.executable, "-c", script, msgspec.json.encode(intake.spec).decode(), str(intake.layout.root)]
+    assert subprocess.run(command, check=False).returncode == 9
+    assert intake.layout.id_index.exists()
+    assert intake.load() == counts
+    assert (intake.files(), intake.spooled) == (whole.files(), whole.spooled)

@@ -1,0 +1,298 @@
+"""Devices and workers: leases, standbys, hosts that come and go, deadlines, and devices that are given up."""
+
+from __future__ import annotations
+
+import pytest
+from embedfleet.coordinator.actions import (
+    CloseRun,
+    CutSegment,
+    HydrateWorker,
+    KillWorker,
+    ReleaseWorker,
+    SendBatch,
+    SpawnWorker,
+    StageWorker,
+)
+from embedfleet.coordinator.events import (
+    HostJoined,
+    HostLeft,
+    PassPlan,
+    SpawnRefused,
+    WorkerAlive,
+    WorkerBroken,
+    WorkerHello,
+    WorkerReady,
+    WorkerStaged,
+)
+from embedfleet.coordinator.state import PoolConfig, WorkerStage
+
+from ..pool_driver import Driver, cpu, gpu, rows_sent
+
+V, W = PassPlan("v"), PassPlan("w")
+SPARSE = PassPlan("sparse", cpu_only=True)
+
+
+def one_worker(*edges: int, config: PoolConfig | None = None) -> Driver:
+    """w0 on g0 is ready, and has batches with these edges if any are given."""
+    driver = Driver(gpu("g0"), config=config)
+    driver.run(V, segments=(edges[-1] if edges else 8,))
+    driver.ready("w0")
+    if edges:
+        driver.cut(*edges)
+    return driver
+
+
+def at_work_on_two_passes(config: PoolConfig | None = None) -> Driver:
+    """w0 computes the only batch of v; w1 is staged behind it for w."""
+    driver = Driver(gpu("g0"), config=config)
+    driver.run(V, W)
+    driver.ready("w0")
+    driver.stage("w1")
+    driver.cut(0, 8)
+    return driver
+
+
+def test_a_worker_is_spawned_on_every_device() -> None:
+    driver = Driver(gpu("g0"), gpu("g1"))
+    assert driver.run(V)[-2:] == [SpawnWorker("w0", "h", "g0", 1), SpawnWorker("w1", "h", "g1", 2)]
+
+
+def test_the_next_model_is_staged_while_the_first_works() -> None:
+    driver = Driver(gpu("g0"))
+    driver.run(V, W)
+    driver.stage("w0")
+    assert driver.tell(WorkerReady("w0")) == [CutSegment("r", 0, 0), SpawnWorker("w1", "h", "g0", 2)]
+    assert driver.tell(WorkerHello("w1", 2)) == [StageWorker("w1", "r", 1)]
+    assert driver.tell(WorkerStaged("w1", 1)) == []
+
+
+def test_a_standby_is_hydrated_only_when_the_first_process_is_gone() -> None:
+    driver = at_work_on_two_passes()
+    assert driver.done("w0")[1:] == [ReleaseWorker("w0")]
+    assert driver.tick(after=5.0) == []
+    assert driver.exit("w0", "released") == [HydrateWorker("w1")]
+    assert driver.tell(WorkerReady("w1")) == [CutSegment("r", 1, 0)]
+
+
+def test_a_standby_waits_for_a_pass_that_has_work_again() -> None:
+    driver = at_work_on_two_passes()
+    assert driver.exit("w0") == []
+    assert driver.tick(after=1.0) == [SpawnWorker("w2", "h", "g0", 3)]
+    assert driver.ready("w2") == [SendBatch("w2", 3, 0, "r", 0, 0, 0, 8)]
+
+
+def test_passes_share_the_devices_that_can_serve_them() -> None:
+    driver = Driver(gpu("g0"), cpu("aux", auxiliary=True))
+    driver.run(V, SPARSE)
+    slots = driver.pool.fleet.devices
+    serving = {uuid: driver.pool.fleet.workers[slot.active or ""].number for uuid, slot in slots.items()}
+    assert serving == {"g0": 0, "aux": 1}
+    driver.ready("w0")
+    driver.ready("w1")
+    assert [slot.standby for slot in slots.values()] == [None, None]
+
+
+def test_an_auxiliary_slot_does_not_serve_a_gpu_pass() -> None:
+    driver = Driver(cpu("aux", auxiliary=True))
+    assert [type(action) for action in driver.run(V)].count(SpawnWorker) == 0
+
+
+def test_a_cpu_serves_every_pass() -> None:
+    driver = Driver(cpu("c0"))
+    driver.run(V, SPARSE)
+    driver.ready("w0")
+    workers = driver.pool.fleet.workers
+    assert [(one.device, one.number) for one in workers.values()] == [("c0", 0), ("c0", 1)]
+
+
+def test_a_host_that_joins_mid_run_takes_part() -> None:
+    driver = one_worker(0, 2, 4, 6, 8)
+    assert driver.tell(HostJoined("k", (gpu("g1"),))) == [SpawnWorker("w1", "k", "g1", 2)]
+    assert rows_sent(driver.ready("w1")) == [("w1", 4, 6), ("w1", 6, 8)]
+
+
+def test_a_device_announced_twice_is_leased_once() -> None:
+    driver = one_worker()
+    assert driver.tell(HostJoined("h", (gpu("g0"),))) == []
+    assert driver.pool.fleet.devices["g0"].active == "w0"
+
+
+def test_the_batches_of_a_host_that_leaves_go_to_others_without_blame() -> None:
+    driver = one_worker(0, 4, 8, 12)
+    driver.tell(HostJoined("k", (gpu("g1"),)))
+    assert rows_sent(driver.ready("w1")) == [("w1", 8, 12)]
+    assert rows_sent(driver.tell(HostLeft("h", "link closed"))) == [("w1", 0, 4)]
+    assert rows_sent(driver.done("w1", batch=2)) == [("w1", 4, 8)]
+    assert [batch.failures for batch in driver.pool.fleet.batches.values()] == [0, 0]
+    assert list(driver.pool.fleet.devices) == ["g1"]
+    assert list(driver.pool.fleet.workers) == ["w1"]
+
+
+def test_a_host_that_comes_back_starts_afresh() -> None:
+    driver = one_worker()
+    driver.tell(HostLeft("h", "link closed"))
+    assert driver.tell(HostJoined("h", (gpu("g0"),))) == [SpawnWorker("w1", "h", "g0", 2)]
+    assert driver.exit("w0") == []
+    assert driver.pool.fleet.devices["g0"].failures == 0
+
+
+def test_a_refused_spawn_is_tried_again() -> None:
+    driver = Driver(gpu("g0"))
+    driver.run(V)
+    assert driver.tell(SpawnRefused("w0", "2 GiB in use")) == []
+    assert driver.tick(after=0.5) == []
+    assert driver.tick(after=0.5) == [SpawnWorker("w1", "h", "g0", 2)]
+    driver.tell(SpawnRefused("w1", "2 GiB in use"))
+    assert driver.noted("lease_waiting") == [{"device": "g0", "reason": "2 GiB in use"}]
+    assert driver.pool.fleet.devices["g0"].failures == 0
+
+
+def test_a_device_rests_longer_after_each_failure() -> None:
+    driver = Driver(gpu("g0"), config=PoolConfig(backoff=1.0, max_backoff=3.0, device_failures=10))
+    driver.run(V)
+    for worker, pause in (("w0", 1.0), ("w1", 2.0), ("w2", 3.0), ("w3", 3.0)):
+        driver.exit(worker)
+        assert driver.tick(after=pause - 0.01) == []
+        assert len(driver.tick(after=0.01)) == 1
+
+
+def test_a_result_clears_the_failures_of_a_device() -> None:
+    driver = Driver(gpu("g0"), config=PoolConfig(device_failures=2))
+    driver.run(V)
+    driver.exit("w0")
+    driver.tick(after=1.0)
+    driver.ready("w1")
+    driver.cut(0, 4, 8)
+    driver.done("w1")
+    assert driver.pool.fleet.devices["g0"].failures == 0
+
+
+def test_a_device_that_keeps_failing_is_given_up() -> None:
+    driver = Driver(gpu("g0"), gpu("g1"), config=PoolConfig(device_failures=2))
+    driver.run(V)
+    driver.exit("w0")
+    driver.tick(after=1.0)
+    driver.exit("w2", "CUDA error 719")
+    assert driver.noted("device_bad") == [{"device": "g0", "failures": 2, "reason": "CUDA error 719"}]
+    assert driver.tick(after=20.0) == []
+    assert driver.pool.fleet.devices["g1"].active == "w1"
+
+
+def test_the_run_fails_when_the_last_good_device_leaves() -> None:
+    driver = Driver(gpu("g0"), config=PoolConfig(device_failures=1))
+    driver.tell(HostJoined("k", (gpu("g1"), cpu("aux", auxiliary=True))))
+    driver.run(V)
+    driver.exit("w0", "CUDA error 719")
+    error = "every device for v was given up: g0: CUDA error 719"
+    assert driver.tell(HostLeft("k", "link closed")) == [CloseRun("r", "failed", "RunFailed", error)]
+
+
+def test_a_standby_does_not_take_over_a_device_that_is_given_up() -> None:
+    driver = Driver(gpu("g0"), gpu("g1"), config=PoolConfig(device_failures=1))
+    driver.run(V, W)
+    driver.ready("w0")
+    driver.stage("w2")
+    driver.ready("w1")
+    driver.cut(0, 4, 8)
+    driver.done("w0")
+    driver.done("w1")
+    assert driver.pool.fleet.workers["w0"].stage is WorkerStage.RELEASING
+    driver.pool.fleet.devices["g0"].bad = "CUDA error 719"
+    assert driver.exit("w0", "released") == [KillWorker("w2", "h")]
+
+
+def test_a_worker_of_the_wrong_epoch_is_not_staged() -> None:
+    driver = Driver(gpu("g0"))
+    driver.run(V)
+    assert driver.tell(WorkerHello("w0", 7)) == []
+    assert driver.pool.fleet.workers["w0"].stage is WorkerStage.SPAWNED
+
+
+def test_a_worker_whose_model_did_not_load_is_ended() -> None:
+    driver = Driver(gpu("g0"))
+    driver.run(V)
+    assert driver.tell(WorkerBroken("w0", "OutOfMemory", "no room", fatal=False)) == [KillWorker("w0", "h")]
+    driver.exit("w0", "exit 1")
+    assert driver.noted("worker_lost") == [{"worker": "w0", "device": "g0", "reason": "no room"}]
+
+
+def test_a_worker_that_is_no_longer_needed_is_not_held_against_its_device() -> None:
+    driver = Driver(gpu("g0"), gpu("g1"))
+    driver.run(V)
+    driver.ready("w0")
+    assert driver.cut(0, 8)[1:] == [KillWorker("w1", "h")]
+    driver.exit("w1", "signal 9")
+    assert driver.pool.fleet.devices["g1"].failures == 0
+    assert driver.noted("worker_lost") == []
+
+
+LIMITS = PoolConfig(hello_timeout=10, stage_timeout=20, hydrate_timeout=30, release_timeout=40, silence_timeout=100)
+
+
+@pytest.mark.parametrize(
+    ("steps", "limit", "reason"),
+    [
+        (0, 10, "still spawned after 10 s"),
+        (1, 20, "still staging after 20 s"),
+        (2, 30, "still hydrating after 30 s"),
+        (3, 100, "silent for 100 s"),
+    ],
+)
+def test_a_worker_that_is_stuck_is_killed_once(steps: int, limit: float, reason: str) -> None:
+    driver = Driver(gpu("g0"), config=LIMITS)
+    driver.run(V)
+    for event in (WorkerHello("w0", 1), WorkerStaged("w0", 1), WorkerReady("w0"))[:steps]:
+        driver.tell(event)
+    assert driver.tick(after=limit) == []
+    assert driver.tick(after=1.0) == [KillWorker("w0", "h")]
+    assert driver.tick(after=1000.0) == []
+    driver.exit("w0", "signal 9")
+    assert driver.noted("worker_lost")[0]["reason"] == reason
+
+
+def test_a_worker_that_does_not_leave_is_killed() -> None:
+    driver = at_work_on_two_passes(config=LIMITS)
+    driver.done("w0")
+    assert driver.tick(after=40.0) == []
+    assert driver.tick(after=1.0) == [KillWorker("w0", "h")]
+    assert driver.exit("w0", "signal 9") == [HydrateWorker("w1")]
+    assert driver.pool.fleet.devices["g0"].failures == 0
+
+
+def alive_for(driver: Driver, seconds: int, *, progress: bool) -> list[KillWorker]:
+    """Kills within so many seconds of one heartbeat each."""
+    kills: list[KillWorker] = []
+    for second in range(seconds):
+        driver.tell(WorkerAlive("w0", second if progress else 0), after=1.0)
+        kills += [action for action in driver.tick(after=0.0) if isinstance(action, KillWorker)]
+    return kills
+
+
+def test_a_batch_without_progress_has_its_worker_killed() -> None:
+    driver = one_worker(0, 8, config=PoolConfig(first_batch_timeout=50))
+    driver.tell(WorkerAlive("w0", 0))
+    assert alive_for(driver, 50, progress=False) == []
+    assert alive_for(driver, 1, progress=False) == [KillWorker("w0", "h")]
+    driver.exit("w0", "signal 9")
+    assert driver.noted("batch_failed")[0]["reason"] == "no progress on a batch for 50 s"
+
+
+def test_progress_keeps_a_slow_batch_alive() -> None:
+    driver = one_worker(0, 8, config=PoolConfig(first_batch_timeout=50))
+    assert alive_for(driver, 500, progress=True) == []
+
+
+@pytest.mark.parametrize(
+    ("first_took", "allowed"), [(0.1, 30), (4.0, 80), (1000.0, 200)], ids=["the least", "by speed", "the most"]
+)
+def test_a_batch_is_given_time_by_the_measured_speed(first_took: float, allowed: int) -> None:
+    config = PoolConfig(first_batch_timeout=200, batch_timeout=30, batch_slowdown=20, silence_timeout=5000)
+    driver = one_worker(0, 4, 8, config=config)
+    driver.done("w0", after=first_took)
+    assert driver.tick(after=float(allowed)) == []
+    assert driver.tick(after=0.1) == [KillWorker("w0", "h")]
+
+
+def test_an_idle_worker_may_wait() -> None:
+    driver = one_worker(config=PoolConfig(first_batch_timeout=5))
+    assert alive_for(driver, 100, progress=False) == []

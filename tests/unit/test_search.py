@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from embedfleet.client import edge_shard, query_encoder
+from embedfleet.client.query_encoder import SparseQuery, encode_queries
+from embedfleet.client.search import search, search_shard
+from embedfleet.protocol.errors import EmbedfleetError, ModelError, RunDirectoryError, UsageError
+
+pytest.importorskip("qdrant_edge")
+
+ANSWER = """
+import json, sys
+asked = json.load(sys.stdin)
+assert asked["fingerprint"]["fingerprint"] and len(asked["texts"]) == 1
+if asked["pass"]["kind"] == "bm25":
+    print(json.dumps({"sparse": [{"indices": [5], "values": [1.0]}]}))
+else:
+    print(json.dumps({"vectors": [[1.0, 0.0, 0.0, 0.0]]}))
+"""
+
+
+@pytest.fixture
+def files(run_files, tmp_path):
+    files = run_files.RunFiles(tmp_path / "run", sizes=(30, 30), quarantined=(4,)).write()
+    files.publish()
+    return files
+
+
+@pytest.fixture
+def child(monkeypatch, tmp_path):
+    """Run this script in place of the query encoder."""
+
+    def use(script: str) -> None:
+        path = tmp_path / "encoder.py"
+        path.write_text(script)
+        monkeypatch.setattr(query_encoder, "command", lambda: [sys.executable, str(path)])
+
+    return use
+
+
+def ranks(scores: np.ndarray) -> list[int]:
+    return np.argsort(-scores, kind="stable").tolist()
+
+
+def test_one_dense_signal_is_the_exact_order(files, run_files):
+    vectors = run_files.dense_of(60)
+    hits = search_shard(files.layout, files.spec, {run_files.DENSE: vectors[7]}, 5)
+    expected = vectors @ vectors[7]
+    expected[4] = -2  # quarantined
+    assert [hit.row for hit in hits] == ranks(expected)[:5]
+    assert hits[0].id == "c7"
+    assert hits[0].text == "text 7"
+    assert hits[0].metadata == {"n": 7}
+    for hit in hits:
+        assert hit.score == pytest.approx(expected[hit.row], abs=1e-6)
+        assert hit.scores == {run_files.DENSE: hit.score}
+
+
+def test_one_sparse_signal(files, run_files):
+    hits = search_shard(files.layout, files.spec, {run_files.SPARSE: SparseQuery([109], [1.0])}, 5)
+    assert [(hit.row, hit.scores) for hit in hits] == [(9, {run_files.SPARSE: hits[0].score})]
+
+
+def test_two_signals_are_fused_by_rank(files, run_files):
+    vectors = run_files.dense_of(60)
+    # row 9 has both terms, the others at most the common one, and row 1 none
+    asked = {run_files.DENSE: vectors[9], run_files.SPARSE: SparseQuery([5, 109], [1.0, 1.0])}
+    hits = search_shard(files.layout, files.spec, asked, 60)
+    assert hits[0].row == 9
+    assert hits[0].score == pytest.approx(1.0)  # first twice: 1 / (0 + k) each, k = 2
+    assert set(hits[0].scores) == {run_files.DENSE, run_files.SPARSE}
+    by_row = {hit.row: hit for hit in hits}
+    assert set(by_row[1].scores) == {run_files.DENSE}
+    assert set(by_row[4].scores) == {run_files.SPARSE}
+    for hit in hits:
+        if hit.row != 4:
+            assert hit.scores[run_files.DENSE] == pytest.approx(float(vectors[hit.row] @ vectors[9]), abs=1e-6)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_a_query_of_stop_words_leaves_the_other_signal(files, run_files):
+    vectors = run_files.dense_of(60)
+    hits = search_shard(
+        files.layout, files.spec, {run_files.DENSE: vectors[9], run_files.SPARSE: SparseQuery([], [])}, 3
+    )
+    assert hits[0].score == pytest.approx(1.0, abs=1e-6)
+    assert search_shard(files.layout, files.spec, {run_files.SPARSE: SparseQuery([], [])}, 3) == []
+
+
+def test_the_engines_refusal_is_an_error_of_ours(files, run_files):
+    with pytest.raises(EmbedfleetError, match="expected dim: 4, got 3"):
+        search_shard(files.layout, files.spec, {run_files.DENSE: np.ones(3, np.float32)}, 3)
+
+
+def test_search_asks_every_encoder(files, run_files, child):
+    child(ANSWER)
+    hits = search(files.root, " what is a box? ", top_k=3)
+    assert len(hits) == 3
+    assert any(set(hit.scores) == {run_files.DENSE, run_files.SPARSE} for hit in hits)
+
+
+@pytest.mark.parametrize(("query", "top_k"), [("", 3), (" \n", 3), ("box", 0)])
+def test_a_query_that_asks_nothing(files, query, top_k):
+    with pytest.raises(UsageError):
+        search(files.root, query, top_k)
+
+
+def test_no_index_nothing_published_no_engine(run_files, tmp_path, monkeypatch):
+    unindexed = run_files.RunFiles(tmp_path / "unindexed", index="none").write()
+    with pytest.raises(UsageError, match="--index none"):
+        search(unindexed.root, "box")
+    unpublished = run_files.RunFiles(tmp_path / "unpublished").write()
+    unpublished.layout.edge.mkdir()
+    with pytest.raises(RunDirectoryError, match="nothing is published yet"):
+        search(unpublished.root, "box")
+    with pytest.raises(RunDirectoryError, match="not a run directory"):
+        search(tmp_path, "box")
+    monkeypatch.setattr(edge_shard, "engine_installed", lambda: False)
+    with pytest.raises(UsageError, match=r"pip install 'embedfleet\[qdrant\]'"):
+        search(unpublished.root, "box")
+
+
+def test_a_shard_in_use_is_an_error(files, run_files, monkeypatch):
+    monkeypatch.setattr(edge_shard, "PATIENCE", 0.1)
+    load = f"shard = qdrant_edge.EdgeShard.load({str(files.layout.edge)!r})"
+    holder = f"import qdrant_edge, sys; {load}; print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(RunDirectoryError, match="in use by another process"):
+            search_shard(files.layout, files.spec, {run_files.DENSE: run_files.dense_of(60)[0]}, 3)
+
+
+def test_a_broken_shard_is_an_error(files, run_files):
+    (files.layout.edge / "edge_config.json").write_text("{")
+    with pytest.raises(RunDirectoryError, match="cannot be opened"):
+        search_shard(files.layout, files.spec, {run_files.DENSE: run_files.dense_of(60)[0]}, 3)
+
+
+def test_an_encoders_error_is_revived(files, child):
+    child("""print('{"error": {"kind": "ModelError", "message": "no such model"}}')""")
+    with pytest.raises(ModelError, match="no such model"):
+        search(files.root, "box")
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("import sys; sys.exit('the weights are gone')", "ended with status 1; its last words:\nthe weights are gone"),
+        ("print('hello')", "answered what is no query vector"),
+        ("print('{}')", "answered 0 vectors for 1 texts"),
+        ("""print('{"vectors": [[null]]}')""", "answered what is no query vector"),
+        ("""print('{"vectors": [[1e999]]}')""", "answered what is no query vector"),
+    ],
+)
+def test_an_encoder_that_fails_is_quoted(files, child, script, message):
+    child(script)
+    with pytest.raises(EmbedfleetError) as caught:
+        search(files.root, "box")
+    assert message in str(caught.value)
+
+
+def test_a_pass_that_has_not_begun(files, run_files):
+    files.layout.pass_file(run_files.SPARSE).unlink()
+    with pytest.raises(RunDirectoryError, match="the pass sparse-bm25 has not begun"):
+        search(files.root, "box")
+
+
+def test_encoders_have_a_deadline_and_are_killed(files, child, tmp_path):
+    pids = tmp_path / "pids"
+    child(f"import os, time; open({str(pids)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(600)")
+    began = time.monotonic()
+    with pytest.raises(EmbedfleetError, match="no query vector after 1 s"):
+        encode_queries(files.layout, files.spec.passes, ["box"], timeout=1.0)
+    assert time.monotonic() - began < 10
+    started = pids.read_text().split()
+    assert len(started) == 2  # side by side
+    assert not [pid for pid in started if Path("/proc", pid).exists()]

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from embedfleet.client.verify import verify_run
+from embedfleet.protocol.errors import RunDirectoryError
+from embedfleet.protocol.segments import digest
+
+
+@pytest.fixture
+def files(run_files, tmp_path):
+    return run_files.RunFiles(tmp_path / "run", sizes=(3, 4), quarantined=(4,)).write()
+
+
+def problems(files) -> str:
+    report = verify_run(files.root)
+    assert not report.ok
+    return "\n".join(report.problems)
+
+
+def replaced(table: pa.Table, name: str, values: list[object]) -> pa.Table:
+    place = table.column_names.index(name)
+    return table.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+
+
+def changed(table: pa.Table, name: str, place: int, value: object) -> pa.Table:
+    values = table.column(name).to_pylist()
+    values[place] = value
+    return replaced(table, name, values)
+
+
+def test_a_whole_run_is_ok(files, run_files):
+    report = verify_run(files.root)
+    assert report.problems == []
+    assert report.notes == []
+    assert (report.chunks, report.segments, report.rejected) == (7, 2, 1)
+    dense, sparse = report.vectors[run_files.DENSE], report.vectors[run_files.SPARSE]
+    assert (dense.rows, dense.segments, dense.quarantined, dense.dim) == (7, 2, 1, 4)
+    assert (sparse.rows, sparse.dim) == (7, None)
+
+
+def test_a_quarantined_sparse_row_is_ok(run_files, tmp_path):
+    files = run_files.RunFiles(tmp_path / "run", sparse_quarantined=(0, 3)).write()
+    report = verify_run(files.root)
+    assert report.problems == []
+    assert report.vectors[run_files.SPARSE].quarantined == 2
+
+
+def test_no_run_is_an_error(tmp_path):
+    with pytest.raises(RunDirectoryError, match="not a run directory"):
+        verify_run(tmp_path)
+
+
+def test_a_flipped_bit_is_found_by_the_digest(files, run_files):
+    table = files.dense_table(0)
+    vectors = np.array(table.column("vector").to_pylist(), dtype=np.float32)
+    vectors.view(np.uint32)[1, 2] ^= 1
+    files.vector_segment(run_files.DENSE, 0, replaced(table, "vector", vectors.tolist()), digest=digest(table))
+    found = problems(files)
+    assert "vectors/dense-fake/00000.parquet: its content is not what was committed" in found
+    assert len(found.splitlines()) == 1
+
+
+def test_a_wrong_id_is_found(files, run_files):
+    files.vector_segment(run_files.SPARSE, 1, changed(files.sparse_table(1), "id", 2, "c0"))
+    assert "sparse-bm25/00001.parquet: row 5: id 'c0' where the chunk has 'c5'" in problems(files)
+
+
+def test_crossed_rows_are_found(files, run_files):
+    files.vector_segment(run_files.DENSE, 0, replaced(files.dense_table(0), "row", [0, 2, 1]))
+    assert "row 1: row 2 where the chunk has 1, and 1 more rows alike" in problems(files)
+
+
+def test_a_short_segment_is_found(files, run_files):
+    files.vector_segment(run_files.DENSE, 1, files.dense_table(1).slice(0, 2))
+    assert "has 2 rows; its chunk segment has 4" in problems(files)
+
+
+def test_missing_segments_are_found(files, run_files):
+    files.layout.vector_segment(run_files.DENSE, 1).unlink()
+    assert "vectors/dense-fake: lacks segments 1 of 2; run the same command again" in problems(files)
+
+
+def test_a_missing_chunk_segment_is_found(files):
+    files.layout.chunk_segment(0).unlink()
+    found = problems(files)
+    assert "chunks: lacks segments 0" in found
+    assert "dense-fake/00000.parquet: has no chunk segment" in found
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_found(files, run_files, value):
+    files.vector_segment(run_files.DENSE, 0, changed(files.dense_table(0), "vector", 1, [value, 0.0, 0.0, 1.0]))
+    files.vector_segment(run_files.SPARSE, 0, changed(files.sparse_table(0), "values", 2, [value, 1.0]))
+    found = problems(files)
+    assert "row 1 (id 'c1'): NaN or infinity in the vector" in found
+    assert "row 2 (id 'c2'): NaN or infinity in the values" in found
+
+
+def test_a_wrong_norm_is_found_unless_the_model_does_not_normalize(files, run_files):
+    files.vector_segment(run_files.DENSE, 0, changed(files.dense_table(0), "vector", 2, [2.0, 0.0, 0.0, 0.0]))
+    assert "row 2 (id 'c2'): the vector has length 2.0000, not 1" in problems(files)
+    about = json.loads(files.layout.pass_file(run_files.DENSE).read_text())
+    files.layout.pass_file(run_files.DENSE).write_text(json.dumps({**about, "normalized": False}))
+    assert verify_run(files.root).ok
+
+
+def test_a_null_vector_needs_its_reason(files, run_files):
+    files.vector_segment(run_files.DENSE, 0, changed(files.dense_table(0), "vector", 0, None))
+    files.vector_segment(run_files.DENSE, 1, changed(files.dense_table(1), "error", 3, "odd"))
+    found = problems(files)
+    assert "row 0 (id 'c0'): has no vector and no reason" in found
+    assert "row 6 (id 'c6'): is quarantined and yet has a vector" in found
+
+
+def test_other_dimensions_are_found(files, run_files):
+    other = run_files.RunFiles(files.root, sizes=files.sizes, quarantined=files.quarantined, dim=6)
+    other.vector_segment(run_files.DENSE, 1, other.dense_table(1))
+    assert "dense-fake/00001.parquet: its vectors have 6 dimensions, others of the pass 4" in problems(files)
+
+
+@pytest.mark.parametrize("indices", [[9, 9], [9, 3]])
+def test_unsorted_sparse_indices_are_found(files, run_files, indices):
+    files.vector_segment(run_files.SPARSE, 0, changed(files.sparse_table(0), "indices", 2, indices))
+    assert "row 2 (id 'c2'): indices do not strictly increase" in problems(files)
+
+
+def test_uneven_sparse_rows_are_found(files, run_files):
+    files.vector_segment(run_files.SPARSE, 0, changed(files.sparse_table(0), "values", 2, [1.0]))
+    assert "row 2 (id 'c2'): indices and values differ in number" in problems(files)
+
+
+def test_another_model_is_found(files, run_files):
+    files.vector_segment(run_files.DENSE, 0, files.dense_table(0), fingerprint="0" * 64)
+    assert "dense-fake/00000.parquet: computed by another model" in problems(files)
+    files.layout.pass_file(run_files.DENSE).write_text("{")
+    assert "pass.json: not a JSON object" in problems(files)
+
+
+def test_a_footer_that_lies_is_found(files, run_files):
+    files.vector_segment(run_files.DENSE, 0, files.dense_table(0), quarantined=2)
+    assert "its footer says quarantined 2, the file itself 0" in problems(files)
+
+
+@pytest.mark.parametrize("cut", [0, 3, 200, -1])
+def test_a_torn_segment_is_a_problem_and_no_traceback(files, run_files, cut):
+    for path in (files.layout.vector_segment(run_files.DENSE, 0), files.layout.chunk_segment(1)):
+        path.write_bytes(path.read_bytes()[:cut])
+    found = problems(files)
+    assert "dense-fake/00000.parquet: not a whole segment" in found
+    assert "chunks/00001.parquet: not a whole segment" in found
+    assert "run the same command again" in found
+
+
+def test_damaged_pages_are_a_problem_and_no_traceback(files, run_files):
+    path = files.layout.vector_segment(run_files.DENSE, 0)
+    whole = path.read_bytes()
+    for place in range(4, len(whole) // 2, 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        verify_run(files.root)  # some of these bytes mean nothing; none may raise
+
+
+def test_an_id_in_two_rows_is_found(files):
+    files.chunk_segment(1, ids=["c3", "c0", "c5", "c6"])
+    assert "chunks/00001.parquet: the id 'c0' stands in two rows" in problems(files)
+
+
+def test_totals_of_the_manifest_are_compared(files):
+    claimed = json.loads(files.layout.manifest.read_text())
+    claimed["counts"]["chunks"] = 8
+    claimed["passes"][0]["quarantined"] = 0
+    files.layout.manifest.write_text(json.dumps(claimed))
+    found = problems(files)
+    assert "manifest.json: chunks 8, but the files have 7" in found
+    assert "manifest.json: dense-fake: quarantined 0, but the files have 1" in found
+
+
+def test_lost_rejected_records_are_found(files):
+    files.layout.rejected_segment(0).unlink()
+    assert "1 records were rejected before it, 0 are on file" in problems(files)
+    files.layout.rejected_segment(0).write_text("{\n")
+    assert "rejected.jsonl: not JSON objects" in problems(files)
+
+
+def test_an_unfinished_run_says_so(files):
+    files.layout.manifest.unlink()
+    assert "the run is not done" in "\n".join(verify_run(files.root).notes)
+    files.layout.intake.unlink()
+    assert "the source was not read to its end" in problems(files)
+
+
+def test_partial_files_are_noted(files, run_files):
+    partial = files.layout.vector_folder(run_files.DENSE) / ".00000.parquet.tmp"
+    partial.write_bytes(b"half")
+    report = verify_run(files.root)
+    assert report.ok
+    assert str(partial) in report.notes[0]
+
+
+def test_points_are_counted(files):
+    pytest.importorskip("qdrant_edge")
+    files.publish()
+    report = verify_run(files.root)
+    assert report.problems == []
+    assert report.points == 7
+    files.layout.published.write_text(json.dumps({"segments": [0]}))
+    assert "holds 7 points; the published segments have 3 rows" in problems(files)

@@ -1,0 +1,59 @@
+"""AdaptiveBatchController: the token budget of micro-batches follows what the device bears.
+
+Out of memory halves it at once; it grows back by a quarter after a run of successes, and stays below the level that failed
+until many more have passed, as TCP's congestion window does (Jacobson 1988), but more carefully: a failure is dear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .encoders.base import TokenBudget
+
+FLOOR = 64
+"""Tokens; below this only the row itself can be at fault."""
+PATIENCE = 32
+"""Successes before the budget grows."""
+FORGET = 1_024
+"""Successes before the level that failed is tried again."""
+FULL = 0.85
+"""Share of the device's memory in use above which the budget does not grow."""
+
+
+class AdaptiveBatchController:
+    """`tokens` is the budget now. `on_change(reason, before, after)` hears of every change."""
+
+    def __init__(self, budget: TokenBudget, on_change: Callable[[str, int, int], None]) -> None:
+        self.tokens = budget.initial
+        self._ceiling = budget.ceiling
+        self._failed_at = 0
+        self._successes = 0
+        self._since_failure = 0
+        self._on_change = on_change
+
+    def succeeded(self, memory_share: float = 0.0) -> None:
+        """A micro-batch went through while `memory_share` (0 to 1) of the device's memory was in use."""
+        self._successes += 1
+        self._since_failure += 1
+        if self._failed_at and self._since_failure >= FORGET:
+            self._failed_at = 0
+        if self._successes < PATIENCE or memory_share > FULL:
+            return
+        self._successes = 0
+        limit = min(self._ceiling, int(self._failed_at * 0.9)) if self._failed_at else self._ceiling
+        grown = min(self.tokens + self.tokens // 4, limit)
+        if grown > self.tokens:
+            self._set("grow", grown)
+
+    def out_of_memory(self, tried: int) -> bool:
+        """A micro-batch of `tried` tokens did not fit. True if a smaller one is worth trying."""
+        self._failed_at = tried
+        self._successes = self._since_failure = 0
+        halved = max(FLOOR, min(self.tokens, tried) // 2)
+        if halved < self.tokens:
+            self._set("out_of_memory", halved)
+        return tried > FLOOR
+
+    def _set(self, reason: str, tokens: int) -> None:
+        before, self.tokens = self.tokens, tokens
+        self._on_change(reason, before, tokens)

@@ -1,0 +1,1 @@
+"""One file a kind of encoder. `base.py` says what an encoder is."""

@@ -1,0 +1,112 @@
+"""What the worker asks of an encoder, and the parts that encoders share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ...protocol.arrays import Array
+from ...protocol.work_messages import Fingerprint
+
+IntArray = npt.NDArray[np.int32]
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float32]
+
+
+class OutOfMemory(Exception):
+    """The device had no room for a micro-batch. The state is clean again: a smaller one may be tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch of n texts, tokenized. `lengths` (n) counts tokens, special ones included, after truncation."""
+
+    lengths: IntArray
+    truncated: BoolArray
+    items: Any
+    """Whatever the encoder's `compute` wants."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBudget:
+    """Tokens of a micro-batch, padding included: where to begin, and the most that is worth trying."""
+
+    initial: int
+    ceiling: int
+
+
+class Encoder(Protocol):
+    """One model. `prepare` runs in a thread of its own beside `compute`; the other calls never overlap."""
+
+    fingerprint: Fingerprint
+    batch_tokens: int
+    """Estimated tokens in a batch from the coordinator that suit this encoder."""
+    row_bytes: int
+    """Bytes of one row's result, estimated for sparse ones."""
+    budget: TokenBudget
+    pads: bool
+    """Whether rows computed together are padded to the longest."""
+
+    def hydrate(self) -> str:
+        """Move the weights to the device; return where they are and as what, for audit."""
+        ...
+
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        """Tokenize."""
+        ...
+
+    def compute(self, prepared: Prepared, rows: IntArray) -> Any:
+        """The vectors of these rows, longest first; raises OutOfMemory."""
+        ...
+
+    def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
+        """As `compute`, in float32 whatever the model's dtype: the second try of rows whose values are unusable."""
+        ...
+
+    def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
+        """The results of all micro-batches as the arrays of one batch of `count` rows, in the batch's order."""
+        ...
+
+    def unusable(self, part: Any) -> BoolArray:
+        """Which rows of a `compute` result are not finite or cannot be normalized."""
+        ...
+
+
+class DenseResults:
+    """`gather` and `unusable` for encoders whose `compute` returns (rows, dim) float32."""
+
+    fingerprint: Fingerprint
+
+    def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
+        vectors = np.full((count, self.fingerprint.dim), np.nan, np.float32)
+        for rows, part in parts:
+            vectors[rows] = part
+        return {"vector": vectors}
+
+    def unusable(self, part: Any) -> BoolArray:
+        squares = np.einsum("ij,ij->i", part, part)
+        return ~(np.isfinite(squares) & (squares > 0))
+
+
+class SparseResults:
+    """`gather` and `unusable` for encoders whose `compute` returns a list of (indices, values), sorted by index."""
+
+    def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
+        placed: list[tuple[Array, Array]] = [(np.empty(0, np.uint32), np.empty(0, np.float32))] * count
+        for rows, part in parts:
+            for row, vector in zip(rows.tolist(), part, strict=True):
+                placed[row] = vector
+        offsets = np.zeros(count + 1, np.int64)
+        np.cumsum([len(indices) for indices, _ in placed], out=offsets[1:])
+        return {
+            "offsets": offsets,
+            "indices": np.concatenate([indices for indices, _ in placed]) if placed else np.empty(0, np.uint32),
+            "values": np.concatenate([values for _, values in placed]) if placed else np.empty(0, np.float32),
+        }
+
+    def unusable(self, part: Any) -> BoolArray:
+        return np.array([not np.isfinite(values).all() for _, values in part], np.bool_)

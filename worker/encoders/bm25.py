@@ -1,0 +1,71 @@
+"""BM25 term weights as sparse vectors, by Qdrant's own embedded implementation; IDF is the engine's part at search time.
+
+Source of the weighting: Robertson, Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from ...protocol.errors import ModelError
+from ...protocol.spec import PassSpec
+from ...protocol.work_messages import Fingerprint
+from .base import IntArray, Prepared, SparseResults, TokenBudget
+
+K, B, AVERAGE_LENGTH = 1.2, 0.75, 256.0
+
+
+class Bm25Encoder(SparseResults):
+    """`compute` returns, for each row, (indices uint32 sorted, values float32)."""
+
+    def __init__(self, spec: PassSpec) -> None:
+        try:
+            import qdrant_edge
+        except ImportError as error:
+            raise ModelError("--sparse bm25 needs qdrant-edge-py: pip install 'embedfleet[qdrant]'") from error
+        if spec.model != "bm25":
+            raise ModelError(f"--sparse {spec.model}: this build knows --sparse bm25")
+        self._model: Any = qdrant_edge.Bm25(qdrant_edge.Bm25Config(k=K, b=B, avg_len=AVERAGE_LENGTH))
+        self.fingerprint = Fingerprint(
+            model="bm25",
+            revision="",
+            weights="",
+            dtype="float32",
+            max_tokens=0,
+            prompt="",
+            pooling=f"bm25 k={K} b={B} avg_len={AVERAGE_LENGTH:g} english",
+            dim=0,
+            normalized=False,
+            versions={"qdrant-edge-py": version("qdrant-edge-py")},
+        )
+        self.batch_tokens = 131_072
+        self.row_bytes = 1_024
+        self.budget = TokenBudget(1 << 16, 1 << 16)
+        self.pads = False
+
+    def hydrate(self) -> str:
+        return "host memory, float32"
+
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        lengths = np.array([(len(text) + 3) // 4 for text in texts], np.int32)
+        return Prepared(lengths, np.zeros(len(texts), np.bool_), texts)
+
+    def compute(self, prepared: Prepared, rows: IntArray) -> list[tuple[Any, Any]]:
+        return [_sorted(self._model.embed_document(prepared.items[row])) for row in rows.tolist()]
+
+    def recompute(self, prepared: Prepared, rows: IntArray) -> list[tuple[Any, Any]]:
+        return self.compute(prepared, rows)
+
+    def queries(self, texts: Sequence[str]) -> list[tuple[Any, Any]]:
+        """Query vectors: weight 1 for each term."""
+        return [_sorted(self._model.embed_query(text)) for text in texts]
+
+
+def _sorted(vector: Any) -> tuple[Any, Any]:
+    indices = np.asarray(vector.indices, np.uint32)
+    order = np.argsort(indices, kind="stable")
+    return indices[order], np.asarray(vector.values, np.float32)[order]

@@ -1,0 +1,124 @@
+"""The fake encoder: deterministic unit vectors from the text alone, and faults on demand. It ships, and needs no torch.
+
+A text's 64-bit BLAKE2b hash seeds SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"),
+whose outputs become the components. `fake:384,delay_ms=5,kill_on=WORD,nan_on=WORD,hang_on=WORD,oom_above=TOKENS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...protocol.errors import ModelError
+from ...protocol.spec import PassSpec
+from ...protocol.work_messages import Fingerprint
+from .base import DenseResults, FloatArray, IntArray, OutOfMemory, Prepared, TokenBudget
+
+_OPTIONS = {"delay_ms": float, "kill_on": str, "nan_on": str, "hang_on": str, "oom_above": int}
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_BLOCK = 256
+"""Rows at a time, so that the scratch arrays stay in the processor's cache."""
+
+
+def parse_fake(model: str) -> tuple[int, dict[str, Any]]:
+    """Dimension and options of a `fake:` model; ModelError names what is wrong."""
+    head, *rest = model.removeprefix("fake:").split(",")
+    if not head.isdigit() or not 1 <= int(head) <= 65_536:
+        raise ModelError(f"model {model!r}: give the dimension, 1 to 65536, as in fake:384")
+    options: dict[str, Any] = {}
+    for part in rest:
+        name, _, value = part.partition("=")
+        if name not in _OPTIONS or not value:
+            raise ModelError(
+                f"model {model!r}: option {part!r} is not one of {', '.join(f'{one}=…' for one in _OPTIONS)}"
+            )
+        try:
+            options[name] = _OPTIONS[name](value)
+        except ValueError:
+            raise ModelError(f"model {model!r}: {name} must be a number, not {value!r}") from None
+    return int(head), options
+
+
+class FakeEncoder(DenseResults):
+    """Unit vectors of the given dimension; the same text always has the same vector."""
+
+    def __init__(self, spec: PassSpec) -> None:
+        dim, self._options = parse_fake(spec.model)
+        self._max_tokens = spec.max_tokens or 1 << 20
+        self.fingerprint = Fingerprint(
+            model=f"fake:{dim}",
+            revision="1",
+            weights="",
+            dtype="float32",
+            max_tokens=self._max_tokens,
+            prompt=spec.prompt or "",
+            pooling="blake2b-splitmix64",
+            dim=dim,
+            normalized=True,
+            versions={},
+        )
+        self.batch_tokens = 131_072
+        self.row_bytes = 4 * dim
+        self.budget = TokenBudget(1 << 20, 1 << 20)
+        self.pads = False
+        self._columns = np.arange(1, (dim + 1) // 2 + 1, dtype=np.uint64) * _GOLDEN
+
+    def hydrate(self) -> str:
+        return "host memory, float32"
+
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        prompt = self.fingerprint.prompt
+        raw = [(prompt + text).encode() for text in texts]
+        lengths = np.array([(len(one) + 3) // 4 + 2 for one in raw], np.int32)
+        digests = b"".join([hashlib.blake2b(one, digest_size=8).digest() for one in raw])
+        items = (texts, np.frombuffer(digests, dtype="<u8"))
+        return Prepared(np.minimum(lengths, self._max_tokens), lengths > self._max_tokens, items)
+
+    def compute(self, prepared: Prepared, rows: IntArray) -> FloatArray:
+        texts, seeds = prepared.items
+        options = self._options
+        if options:
+            self._misbehave([texts[row] for row in rows], int(prepared.lengths[rows].sum()))
+        dim = self.fingerprint.dim
+        vectors = np.empty((len(rows), dim), np.float32)
+        for start in range(0, len(rows), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            self._fill(vectors[block], seeds[rows[block]])
+        if "nan_on" in options:
+            vectors[[options["nan_on"] in texts[row] for row in rows]] = np.nan
+        return vectors
+
+    def recompute(self, prepared: Prepared, rows: IntArray) -> FloatArray:
+        return self.compute(prepared, rows)
+
+    def _fill(self, out: FloatArray, seeds: npt.NDArray[np.uint64]) -> None:
+        state = seeds[:, None] + self._columns[None, :]
+        state ^= state >> np.uint64(30)
+        state *= _MIX_1
+        state ^= state >> np.uint64(27)
+        state *= _MIX_2
+        state ^= state >> np.uint64(31)
+        np.copyto(out, state.view(np.int32)[:, : out.shape[1]], casting="unsafe")
+        norms = np.sqrt(np.einsum("ij,ij->i", out, out))
+        out *= (1.0 / norms)[:, None]
+
+    def _misbehave(self, texts: Sequence[str], tokens: int) -> None:
+        options = self._options
+        if "oom_above" in options and tokens > options["oom_above"]:
+            raise OutOfMemory(f"{tokens} tokens; this fake device holds {options['oom_above']}")
+        if "kill_on" in options and any(options["kill_on"] in text for text in texts):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "hang_on" in options and any(options["hang_on"] in text for text in texts):
+            threading.Event().wait()
+        if "delay_ms" in options:
+            time.sleep(options["delay_ms"] / 1000)

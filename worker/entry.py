@@ -1,0 +1,136 @@
+"""The worker's main loop: it owns the socket, and nothing else blocks it.
+
+Hello → Stage → Staged → Hydrate → Ready → Batch… → Result… → Release → Released, exit. The loop that sends results also
+sends the sign of life, with the pipeline's progress in it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import zmq
+
+from ..protocol import arrays, channels
+from ..protocol.arrays import Array
+from ..protocol.codec import Decoder, encode
+from ..protocol.errors import ProtocolError
+from ..protocol.version import PROTOCOL, __version__
+from ..protocol.work_messages import (
+    Alive,
+    Batch,
+    BatchFailed,
+    Hydrate,
+    Release,
+    Released,
+    Result,
+    Stage,
+    ToWorker,
+    WorkerHello,
+)
+from .memory import DeviceMemory
+from .model_manager import ModelManager
+from .pipeline import Computed, Crashed, Outcome, Pipeline, TextBatch
+
+ALIVE_SECONDS = 1.0
+EXIT_CRASHED = 70
+"""The compute thread died of something unforeseen; the traceback is on standard error."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What the host agent says on the command line. `endpoint` is the work link."""
+
+    endpoint: str
+    worker: str
+    epoch: int
+    kind: str
+    uuid: str
+    threads: int
+
+
+class WorkerLoop:
+    """One worker's conversation with its coordinator."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = channels.connect(self._context, settings.endpoint, settings.worker.encode())
+        self._memory = DeviceMemory(settings.kind, settings.uuid)
+        self._pipeline = Pipeline(ModelManager(settings.kind, settings.threads, self._memory), self._memory)
+        self._decoder: Decoder[ToWorker] = Decoder(ToWorker)
+        self._outstanding = 0
+        self._releasing = False
+        self._send_seconds = 0.0
+
+    def run(self) -> int:
+        """Serve until released; the exit code."""
+        self._send(WorkerHello(PROTOCOL, __version__, self._settings.epoch, os.getpid()))
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._pipeline.wake_fd, zmq.POLLIN)
+        alive_at = 0.0
+        while not (self._releasing and self._outstanding == 0):
+            now = time.monotonic()
+            if now >= alive_at:
+                self._send(Alive(self._settings.epoch, self._pipeline.progress, self._memory.resident()))
+                alive_at = now + ALIVE_SECONDS
+            ready = dict(poller.poll(max(1, int((alive_at - now) * 1000))))
+            if self._socket in ready:
+                self._receive()
+            for outcome in self._pipeline.take():
+                if isinstance(outcome, Crashed):
+                    traceback.print_exception(outcome.error)
+                    return EXIT_CRASHED
+                self._report(outcome)
+        self._send(Released(self._memory.peak(), self._send_seconds))
+        return 0
+
+    def close(self) -> None:
+        """Hand the last messages to the system (at most two seconds), then free the sockets."""
+        self._socket.close(linger=2_000)
+        self._context.term()
+
+    def _receive(self) -> None:
+        head, *frames = self._socket.recv_multipart()
+        match self._decoder.decode(head):
+            case Stage(spec):
+                self._pipeline.stage(spec)
+            case Hydrate():
+                self._pipeline.hydrate()
+            case Batch() as batch:
+                self._outstanding += 1
+                self._pipeline.submit(TextBatch(batch.batch, batch.epoch, _texts(batch, frames)))
+            case Release():
+                self._releasing = True
+
+    def _report(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Computed):
+            headers, frames = arrays.pack(outcome.arrays)
+            work = (outcome.batch, outcome.epoch, outcome.tokens, outcome.padded, outcome.timings)
+            self._outstanding -= 1
+            self._send(Result(*work, headers, outcome.errors), frames)
+            return
+        if isinstance(outcome, BatchFailed):
+            self._outstanding -= 1
+        assert not isinstance(outcome, Crashed), "ended the loop before"
+        self._send(outcome)
+
+    def _send(self, message: msgspec.Struct, frames: list[Any] | None = None) -> None:
+        start = time.monotonic()
+        self._socket.send_multipart([encode(message), *(frames or [])], copy=False)
+        self._send_seconds += time.monotonic() - start
+
+
+def _texts(batch: Batch, frames: list[bytes]) -> list[str]:
+    found: dict[str, Array] = arrays.unpack(batch.arrays, frames)
+    offsets = found["offsets"].tolist()
+    blob = found["utf8"].tobytes()
+    if len(offsets) != batch.rows + 1:
+        raise ProtocolError(f"a batch of {batch.rows} rows with {len(offsets)} offsets")
+    return [blob[start:stop].decode() for start, stop in itertools.pairwise(offsets)]

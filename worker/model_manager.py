@@ -1,0 +1,51 @@
+"""ModelManager: stages a model in host memory, hydrates it to the device, and says for audit what is where."""
+
+from __future__ import annotations
+
+import time
+
+from ..protocol.errors import EmbedfleetError, ModelError
+from ..protocol.spec import PassSpec
+from ..protocol.work_messages import Broken, Ready, Staged
+from .encoders.base import Encoder, OutOfMemory
+from .encoders.choose import load_encoder
+from .memory import DeviceMemory
+
+
+class ModelManager:
+    """One model of one worker: nothing → staged → hydrated."""
+
+    def __init__(self, kind: str, threads: int, memory: DeviceMemory) -> None:
+        self._kind, self._threads, self._memory = kind, threads, memory
+        self._encoder: Encoder | None = None
+
+    @property
+    def encoder(self) -> Encoder:
+        """The staged encoder."""
+        if self._encoder is None:
+            raise RuntimeError("no model is staged")
+        return self._encoder
+
+    def stage(self, spec: PassSpec) -> Staged | Broken:
+        """Load the weights into host memory."""
+        start = time.monotonic()
+        try:
+            self._encoder = load_encoder(spec, self._kind, self._threads)
+        except EmbedfleetError as error:
+            return Broken(type(error).__name__, str(error), fatal=True)
+        except MemoryError as error:
+            return Broken("ModelError", f"model {spec.model}: no host memory to load it ({error})", fatal=False)
+        encoder = self._encoder
+        return Staged(encoder.fingerprint, encoder.batch_tokens, encoder.row_bytes, time.monotonic() - start)
+
+    def hydrate(self) -> Ready | Broken:
+        """Move the model to the device and compute a first text there."""
+        start = time.monotonic()
+        try:
+            placement = self.encoder.hydrate()
+        except OutOfMemory as error:
+            message = f"model {self.encoder.fingerprint.model} does not fit on the device: {error}"
+            return Broken("ModelError", message, fatal=False)
+        except ModelError as error:
+            return Broken("ModelError", str(error), fatal=True)
+        return Ready(placement, self._memory.sample("hydrated"), time.monotonic() - start)

@@ -1,0 +1,180 @@
+"""The worker's two threads: one tokenizes the next batch while the other computes this one.
+
+Jobs go in through `submit`, outcomes come out through `take`; a byte on `wake_fd` says that there are some. The thread that
+owns the socket sends them meanwhile, so tokenizing, forward pass and sending overlap.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..protocol.arrays import Array
+from ..protocol.work_messages import BatchFailed, Broken, Mitigation, Ready, RowError, Staged, Timings
+from .adaptive_batch import AdaptiveBatchController
+from .encoders.base import IntArray, OutOfMemory, Prepared
+from .memory import DeviceMemory
+from .model_manager import ModelManager
+from .token_budget import fitting, longest_first
+
+
+@dataclass(frozen=True, slots=True)
+class TextBatch:
+    """A batch as it came."""
+
+    batch: int
+    epoch: int
+    texts: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A batch that is done; `arrays` in the order of its texts."""
+
+    batch: int
+    epoch: int
+    tokens: int
+    padded: int
+    timings: Timings
+    arrays: dict[str, Array]
+    errors: tuple[RowError, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """The compute thread met an error that is none of a batch's: the process must end."""
+
+    error: BaseException
+
+
+Outcome = Staged | Ready | Broken | Computed | BatchFailed | Mitigation | Crashed
+
+
+class Pipeline:
+    """Runs one model. `progress` counts micro-batches and only grows."""
+
+    def __init__(self, manager: ModelManager, memory: DeviceMemory) -> None:
+        self._manager, self._memory = manager, memory
+        self._incoming: queue.SimpleQueue[TextBatch] = queue.SimpleQueue()
+        self._prepared: queue.Queue[tuple[TextBatch, Prepared | Exception, float]] = queue.Queue(maxsize=1)
+        self._outcomes: deque[Outcome] = deque()
+        self._controller: AdaptiveBatchController | None = None
+        self.wake_fd, self._write_fd = os.pipe()
+        os.set_blocking(self.wake_fd, False)
+        self.progress = 0
+
+    def stage(self, spec: Any) -> None:
+        """Load the model in the compute thread, so that the socket's thread stays alive; then Staged or Broken."""
+        self._start(lambda: self._put(self._manager.stage(spec)), "stage")
+
+    def hydrate(self) -> None:
+        """Move the model to the device, then compute whatever is submitted."""
+        self._start(self._compute_all, "compute")
+
+    def submit(self, batch: TextBatch) -> None:
+        """Queue a batch. The coordinator's credit bounds the queue."""
+        self._incoming.put(batch)
+
+    def take(self) -> list[Outcome]:
+        """The outcomes since the last call."""
+        try:
+            os.read(self.wake_fd, 4096)
+        except BlockingIOError:
+            return []
+        taken: list[Outcome] = []
+        while self._outcomes:
+            taken.append(self._outcomes.popleft())
+        return taken
+
+    def _start(self, work: Any, name: str) -> None:
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - handed to the main thread, which ends the process
+                self._put(Crashed(error))
+
+        threading.Thread(target=guarded, name=name, daemon=True).start()
+
+    def _put(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        os.write(self._write_fd, b".")
+
+    def _changed(self, reason: str, before: int, after: int) -> None:
+        self._put(Mitigation(reason, before, after))
+
+    def _compute_all(self) -> None:
+        ready = self._manager.hydrate()
+        if isinstance(ready, Ready):
+            self._controller = AdaptiveBatchController(self._manager.encoder.budget, self._changed)
+            self._start(self._tokenize_all, "tokenize")
+        self._put(ready)
+        while isinstance(ready, Ready):
+            waiting = time.monotonic()
+            batch, prepared, tokenize = self._prepared.get()
+            wait = time.monotonic() - waiting
+            if isinstance(prepared, Exception):
+                self._put(BatchFailed(batch.batch, batch.epoch, f"tokenizing failed: {prepared}"[:500]))
+                continue
+            self._put(self._compute(batch, prepared, tokenize, wait))
+
+    def _tokenize_all(self) -> None:
+        while True:
+            batch = self._incoming.get()
+            start = time.monotonic()
+            try:
+                prepared = self._manager.encoder.prepare(batch.texts)
+            except Exception as error:  # noqa: BLE001 - a text that a tokenizer cannot take is the batch's failure
+                self._prepared.put((batch, error, 0.0))
+                continue
+            self._prepared.put((batch, prepared, time.monotonic() - start))
+
+    def _compute(self, batch: TextBatch, prepared: Prepared, tokenize: float, wait: float) -> Computed | BatchFailed:
+        encoder, controller = self._manager.encoder, self._controller
+        assert controller is not None, "set before the first batch"
+        start = time.monotonic()
+        order = longest_first(prepared.lengths)
+        parts: list[tuple[IntArray, Any]] = []
+        errors: list[RowError] = []
+        done = padded = 0
+        while done < len(order):
+            count = fitting(prepared.lengths, order, done, controller.tokens)
+            rows = order[done : done + count]
+            tokens = count * int(prepared.lengths[rows[0]])
+            try:
+                parts.append(self._compute_some(prepared, rows, errors))
+            except OutOfMemory as error:
+                failure = str(error)
+            else:
+                controller.succeeded(self._memory.share())
+                self.progress += 1
+                done += count
+                padded += tokens if encoder.pads else int(prepared.lengths[rows].sum())
+                continue
+            if not controller.out_of_memory(tokens) or count == 1:
+                return BatchFailed(batch.batch, batch.epoch, f"out of memory: {failure}"[:500])
+        arrays = encoder.gather(len(batch.texts), parts)
+        arrays["n_tokens"] = prepared.lengths
+        arrays["truncated"] = prepared.truncated.astype(np.uint8)
+        timings = Timings(tokenize, time.monotonic() - start, wait)
+        total = int(prepared.lengths.sum())
+        return Computed(batch.batch, batch.epoch, total, padded, timings, arrays, tuple(errors))
+
+    def _compute_some(self, prepared: Prepared, rows: IntArray, errors: list[RowError]) -> tuple[IntArray, Any]:
+        """One micro-batch. Rows with unusable values are computed once more in float32; what is still bad is an error."""
+        encoder = self._manager.encoder
+        part = encoder.compute(prepared, rows)
+        bad = np.flatnonzero(encoder.unusable(part))
+        for position in bad.tolist():
+            row = rows[position : position + 1]
+            again = encoder.recompute(prepared, row)
+            part[position] = again[0]
+            if encoder.unusable(again)[0]:
+                errors.append(RowError(int(row[0]), "the model's result is not finite or has no length"))
+        return rows, part
