@@ -37,11 +37,11 @@ def rows_of(progress: Progress) -> str:
     return f"{progress.rows:,}{'' if progress.intake_done else '+'}"
 
 
-def figures_of(one: PassProgress, total: int, *, total_known: bool) -> str:
+def figures_of(one: PassProgress, *, total_known: bool) -> str:
     """Rates, time left, devices and batches in flight of a pass."""
     parts = [f"{one.rows_per_second:,.1f} rows/s", f"{one.tokens_per_second:,.0f} tokens/s"]
-    if one.rows_per_second > 0 and total_known and one.rows_done < total:
-        parts.append(f"ETA {_clock((total - one.rows_done) / one.rows_per_second)}")
+    if one.seconds_left is not None and total_known and one.share_done < 1:
+        parts.append(f"{one.share_done:.0%} done, ETA {_clock(one.seconds_left)}")
     if one.devices:
         parts.append(", ".join(one.devices))
     if one.in_flight:
@@ -64,7 +64,7 @@ class PlainView:
             due = one.state == "working" and now - when >= PLAIN_SECONDS
             if one.state != state or due:
                 self._last[one.vector] = (one.state, now)
-                figures = figures_of(one, progress.rows, total_known=progress.intake_done)
+                figures = figures_of(one, total_known=progress.intake_done)
                 detail = f" · {figures}" if figures != one.state else ""
                 self.say(f"{one.vector}: {one.state} {one.rows_done:,}/{rows_of(progress)}{detail}")
 
@@ -103,10 +103,10 @@ class BarView:
                 self._tasks[one.vector] = self._bars.add_task(one.vector, total=None, count="", figures="")
             self._bars.update(
                 self._tasks[one.vector],
-                total=max(progress.rows, 1),
-                completed=one.rows_done,
+                total=1.0,
+                completed=one.share_done,
                 count=f"{one.rows_done:,}/{rows_of(progress)}",
-                figures=figures_of(one, progress.rows, total_known=progress.intake_done),
+                figures=figures_of(one, total_known=progress.intake_done),
             )
 
     def say(self, text: str) -> None:

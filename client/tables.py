@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ EXCERPT = 160
 
 def print_hits(hits: Sequence[Hit]) -> None:
     """Each hit with its scores and the beginning of its text."""
-    console = Console(highlight=False)
+    console = _console()
     for place, hit in enumerate(hits, 1):
         scores = "  ".join(f"{name} {score:.4f}" for name, score in hit.scores.items())
         text = " ".join(hit.text.split())
@@ -31,7 +32,7 @@ def print_hits(hits: Sequence[Hit]) -> None:
 
 def print_report(report: VerifyReport) -> None:
     """Counts, notes and problems of a verification."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     table = Table("vector", "segments", "rows", "quarantined", "dimensions")
     for name, one in report.vectors.items():
         table.add_row(name, *(f"{n:,}" for n in (one.segments, one.rows, one.quarantined)), str(one.dim or "sparse"))
@@ -50,7 +51,7 @@ def print_report(report: VerifyReport) -> None:
 
 def print_info(described: dict[str, Any]) -> None:
     """What a run directory holds."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     chunks, index = described["chunks"], described["index"]
     console.print(f"{escape(described['root'])}: {described['status']}")
     console.print(f"source     {escape(described['spec']['source'])}")
@@ -66,6 +67,11 @@ def print_info(described: dict[str, Any]) -> None:
         dim = str(one["dim"] or "sparse")
         table.add_row(one["vector"], escape(one["model"]), dim, one["dtype"], *counts, _size(one["bytes"]))
     console.print(table)
+
+
+def _console() -> Console:
+    """Lines are left whole; where nobody sees a terminal, tables are too."""
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def _size(count: int) -> str:

@@ -40,7 +40,7 @@ from .chunk_loader import ChunkLoader, SpooledSegment
 from .events import Cut, Event, IntakeDone, RunFailed, SegmentSpooled
 from .export_link import ExportLink
 from .planner import segment_limits, settle_dtype
-from .segment_texts import SegmentCache
+from .segment_texts import SegmentCache, estimated_tokens
 from .telemetry import TelemetryTracker
 
 
@@ -62,6 +62,8 @@ class BatchRunner:
         self.closed: Closed | None = None
         self.rows: dict[int, int] = {}
         """Rows of each spooled segment."""
+        self._tokens: dict[int, int] = {}
+        """Estimated tokens of each."""
         self.rejected = 0
         self.intake_done = False
         self.intake_events: deque[Event] = deque()
@@ -108,12 +110,14 @@ class BatchRunner:
         """Tell the intake to end at the next block; what it spooled stays."""
         self._stopping.set()
 
-    def segment_spooled(self, segment: int, rows: int) -> None:
+    def segment_spooled(self, event: SegmentSpooled) -> None:
         """Count a segment that an earlier session may have committed."""
-        self.rows[segment] = rows
+        segment, rows = event.segment, event.rows
+        self.rows[segment], self._tokens[segment] = rows, event.tokens
         for number, committed in enumerate(self._committed):
             if segment in committed:
                 self.telemetry.passes[number].committed_before += rows
+                self.telemetry.passes[number].estimated_before += event.tokens
 
     def segment_committed(self, number: int, segment: int, rows: int) -> None:
         """Count a segment that was committed now."""
@@ -191,13 +195,14 @@ class BatchRunner:
         """The run for its watchers; for each pass its state and its batches in flight."""
         notices = tuple(self.telemetry.notices)
         self.telemetry.notices.clear()
+        total = sum(self._tokens.values())
         return Progress(
             run=self.run,
             status=status,
             rows=sum(self.rows.values()),
             intake_done=self.intake_done,
             rejected=self.rejected,
-            passes=tuple(self.telemetry.progress(number, *one) for number, one in enumerate(passes)),
+            passes=tuple(self.telemetry.progress(number, *one, total) for number, one in enumerate(passes)),
             notices=notices,
         )
 
@@ -230,7 +235,8 @@ class BatchRunner:
 
     def _spooled(self, segment: SpooledSegment) -> None:
         self.rejected += segment.rejected
-        self.intake_events.append(SegmentSpooled(self.run, segment.segment, segment.rows))
+        tokens = estimated_tokens(segment.n_bytes, segment.rows)
+        self.intake_events.append(SegmentSpooled(self.run, segment.segment, segment.rows, tokens))
         self._wake()
 
     def _load(self, loader: ChunkLoader) -> None:

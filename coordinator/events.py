@@ -76,9 +76,12 @@ class ExporterLost:
 
 @dataclass(frozen=True, slots=True)
 class SegmentSpooled:
+    """`tokens` are estimated, for progress."""
+
     run: str
     segment: int
     rows: int
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ class Coordinator:
             while runner.intake_events:
                 event = runner.intake_events.popleft()
                 if isinstance(event, ev.SegmentSpooled):
-                    runner.segment_spooled(event.segment, event.rows)
+                    runner.segment_spooled(event)
                 self.emit(event)
 
     def _decide(self) -> None:
@@ -192,8 +192,8 @@ class Coordinator:
     def _over(self, action: act.RunOver) -> None:
         runner = self.runs.pop(action.run)
         runner.finish()
-        progress = runner.progress(action.status, [("done", 0)] * len(runner.spec.passes))
-        if progress.notices:
+        progress = runner.progress(action.status, [(action.status, 0)] * len(runner.spec.passes))
+        if progress.notices or action.status == "done":
             self.control.tell(progress)
         self.control.tell_end(runner.ended(action.status, action.kind, action.error))
 

@@ -2,8 +2,8 @@
 
 Everything that changes the pool's state is here, in `leasing.py` (hosts, devices, workers) and in `batching.py` (segments,
 batches); this file has the runs and the table of events. After each event the same three steps follow, in this order:
-workers are given batches, a run that has nothing left (or no device left) is closed, and devices are leased or released. Rules that a
-simulation checks: no row lost, none twice, no device leased twice, and everything ends.
+workers are given batches, a run that has nothing left (or no device left) is closed, devices are leased or released.
+Rules that a simulation checks: no row lost, none twice, no device leased twice, and everything ends.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ class WorkReports:
         if batch is not None and runner is not None and message.batch in worker.batches:
             _check_rows(message, batch.rows)
             device = self._device(worker)
-            runner.telemetry.result(worker.number, device, batch.rows, message, time.monotonic())
+            runner.telemetry.result(worker.number, device, batch, message, time.monotonic())
         payload = Payload(message, [frame.buffer for frame in frames])
         self._loop.emit(ev.BatchDone(worker.name, message.epoch, message.batch, payload))
 

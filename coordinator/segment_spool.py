@@ -125,6 +125,7 @@ class SegmentSpool:
             rows=rows,
             rejected=rejected,
             duplicates=self._duplicates,
+            n_bytes=self._n_bytes,
             cursor=cursor,
         )
         table = with_info(_table(self._batch, self.rows), info)

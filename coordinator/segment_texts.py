@@ -22,6 +22,11 @@ KEPT = 4
 """Segments kept in memory: those being sent, and the next."""
 
 
+def estimated_tokens(n_bytes: int, rows: int) -> int:
+    """Tokens of so many rows whose texts have `n_bytes` UTF-8 bytes together: for cutting and for progress."""
+    return n_bytes // BYTES_PER_TOKEN + rows * TOKENS_A_TEXT
+
+
 class SegmentTexts:
     """The texts of one segment, longest first. `order[i]` is the row in the segment of the i-th."""
 

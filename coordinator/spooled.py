@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-import pyarrow.parquet as pq
-
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segments import ChunkSegmentInfo, Cursor, read_info
 
@@ -42,8 +39,7 @@ def find_spooled(layout: RunLayout) -> tuple[Spooled, list[SpooledSegment]]:
             break
         path = layout.chunk_segment(segment)
         info = read_info(path, ChunkSegmentInfo)
-        n_bytes = np.asarray(pq.read_table(path, columns=["n_bytes"]).column("n_bytes").to_numpy())
-        segments.append(SpooledSegment(segment, info.first_row, info.rows, int(n_bytes.sum()), info.rejected))
+        segments.append(SpooledSegment(segment, info.first_row, info.rows, info.n_bytes, info.rejected))
         found = Spooled(
             segments=segment + 1,
             rows=info.first_row + info.rows,

@@ -13,6 +13,7 @@ from ..protocol.control_messages import PassProgress, PassSummary
 from ..protocol.devices import MemorySample
 from ..protocol.spec import PassSpec
 from ..protocol.work_messages import Mitigation, Released, Result
+from .state import Batch
 
 BATCH_EVENT_SECONDS = 2.0
 """A batch-progress event per pass at most this often: events.jsonl grows with the time, not with the corpus."""
@@ -54,6 +55,10 @@ class PassFigures:
     """Rows that earlier sessions committed."""
     committed: int = 0
     """Rows that this session committed."""
+    estimated_before: int = 0
+    """Estimated tokens of those rows."""
+    estimated: int = 0
+    """Estimated tokens of the rows computed in this session: batches come longest first, so rows tell little."""
     reported: float = 0.0
 
     @property
@@ -119,10 +124,11 @@ class TelemetryTracker:
             self._record("rotation", time.time(), {"device": device, "gap_seconds": round(gap, 4), **vectors})
             del self._last_result[device]
 
-    def result(self, number: int, device: str, rows: int, result: Result, now: float) -> None:
+    def result(self, number: int, device: str, batch: Batch, result: Result, now: float) -> None:
         """A batch's result."""
         figures = self.passes[number]
-        figures.rows += rows
+        figures.rows += batch.rows
+        figures.estimated += batch.tokens
         figures.batches += 1
         figures.tokens += result.tokens
         figures.padded += result.padded
@@ -131,7 +137,7 @@ class TelemetryTracker:
         figures.forward += result.timings.forward
         figures.wait += result.timings.wait
         figures.last = now
-        figures.devices[device] = figures.devices.get(device, 0) + rows
+        figures.devices[device] = figures.devices.get(device, 0) + batch.rows
         self._last_result[device] = (number, now)
         if now - figures.reported >= BATCH_EVENT_SECONDS:
             figures.reported = now
@@ -148,9 +154,11 @@ class TelemetryTracker:
         """A worker's last figures."""
         self.passes[number].send += released.send_seconds
 
-    def progress(self, number: int, state: str, in_flight: int) -> PassProgress:
-        """The pass for a progress message; `in_flight` counts its batches at the workers."""
+    def progress(self, number: int, state: str, in_flight: int, total: int) -> PassProgress:
+        """The pass for a progress message: `in_flight` batches at the workers, `total` estimated tokens in the run."""
         figures = self.passes[number]
+        done = figures.estimated + figures.estimated_before
+        rate = figures.rate(figures.estimated)
         return PassProgress(
             vector=figures.spec.vector,
             model=figures.spec.model,
@@ -158,6 +166,8 @@ class TelemetryTracker:
             rows_committed=figures.committed + figures.committed_before,
             rows_per_second=figures.rate(figures.rows),
             tokens_per_second=figures.rate(figures.tokens),
+            share_done=min(done / total, 1.0) if total else 0.0,
+            seconds_left=max(total - done, 0) / rate if rate else None,
             devices=tuple(figures.devices),
             in_flight=in_flight,
             state=state,

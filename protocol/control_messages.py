@@ -80,6 +80,10 @@ class PassProgress(msgspec.Struct, frozen=True, kw_only=True):
     rows_committed: int
     rows_per_second: float
     tokens_per_second: float
+    share_done: float
+    """Part of the work that is done, 0 to 1, by estimated tokens: batches go longest first, so rows come late."""
+    seconds_left: float | None
+    """By the same measure, for what is spooled so far; None before the first result."""
     devices: tuple[str, ...]
     in_flight: int
     state: str

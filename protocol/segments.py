@@ -58,6 +58,8 @@ class ChunkSegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     rejected: int
     duplicates: int
+    n_bytes: int = 0
+    """UTF-8 bytes of the texts."""
     cursor: Cursor
 
 

@@ -93,7 +93,8 @@ class RunFiles:
 
     def write_manifest(self) -> None:
         bad = {DENSE: len(self.quarantined), SPARSE: len(self.sparse_quarantined)}
-        counts = {"chunks": self.rows, "committed": 2 * self.rows, "quarantined": sum(bad.values()), "rejected": 1}
+        failed = len({*self.quarantined, *self.sparse_quarantined})
+        counts = {"chunks": self.rows + 1, "committed": self.rows - failed, "quarantined": failed + 1, "rejected": 1}
         passes = [{"vector": name, "rows": self.rows, "quarantined": count} for name, count in bad.items()]
         manifest = {"status": "done", "counts": {**counts, "skipped_duplicates": 0}, "passes": passes}
         self.layout.manifest.write_text(json.dumps(manifest))

@@ -511,6 +511,11 @@ class Watch:
             case do.SpawnWorker():
                 given_up = self.world.pool.fleet.devices[action.device].bad
                 require(not given_up, "no lease of a device given up", action)
+            case do.StageWorker():
+                device = self.world.pool.fleet.devices[self.world.processes[action.worker].device].device
+                cpu_only = self.world.corpora[action.run].passes[action.number].cpu_only
+                serves = device.kind == "cpu" if cpu_only else not device.auxiliary
+                require(serves, "a device serves the passes that it can", device, action)
             case do.SendBatch():
                 self._sent(action)
             case do.CutSegment():

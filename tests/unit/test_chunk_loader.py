@@ -91,7 +91,9 @@ def test_what_a_segment_holds(tmp_path: Path) -> None:
     assert pq.read_schema(path).equals(CHUNK_SCHEMA)
     assert pq.read_metadata(path).row_group(0).column(2).compression == "ZSTD"
     assert intake.infos() == [
-        ChunkSegmentInfo(segment=0, first_row=0, rows=2, rejected=0, duplicates=0, cursor=Cursor(file=0, records=2))
+        ChunkSegmentInfo(
+            segment=0, first_row=0, rows=2, rejected=0, duplicates=0, n_bytes=6, cursor=Cursor(file=0, records=2)
+        )
     ]
     assert sorted(intake.files()) == ["00000.parquet", "intake.json", "source.json"]
     assert orjson.loads(intake.layout.intake.read_bytes()) == {

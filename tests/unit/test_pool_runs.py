@@ -217,6 +217,20 @@ def test_an_exporter_lost_at_the_end_of_a_run_is_opened_again() -> None:
     assert driver.tell(RunOpened("r", NONE)) == [CloseRun("r", "done")]
 
 
+def test_no_result_is_forwarded_while_there_is_no_exporter() -> None:
+    driver = busy()
+    driver.tell(ExporterLost("r", "signal 9"))
+    assert ForwardResult not in map(type, driver.done("w0", batch=0))
+
+
+def test_a_finished_run_works_again_if_its_new_exporter_misses_a_segment() -> None:
+    driver = Driver()
+    driver.run(V, committed=(frozenset({0}),))
+    driver.tell(ExporterLost("r", "signal 9"))
+    assert driver.tell(RunOpened("r", NONE)) == []
+    assert list(driver.passes()[0].uncut) == [0]
+
+
 @pytest.mark.parametrize(
     ("cancelled", "status"), [(True, "interrupted"), (False, "failed")], ids=["while draining", "for the last time"]
 )

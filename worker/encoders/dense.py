@@ -59,8 +59,8 @@ class DenseEncoder(DenseResults):
             dim=dim,
             normalized=True,
             versions={
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
+                "torch": str(torch.__version__),
+                "transformers": str(transformers.__version__),
                 "sentence-transformers": version("sentence-transformers"),
             },
         )
