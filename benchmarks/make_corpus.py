@@ -10,7 +10,9 @@ import random
 import sys
 from pathlib import Path
 
-WORDS = [f"{a}{b}" for a in ("re", "un", "pre", "co", "de", "in") for b in ("call", "form", "turn", "view", "port", "mark", "act")]
+PREFIXES = ("re", "un", "pre", "co", "de", "in")
+STEMS = ("call", "form", "turn", "view", "port", "mark", "act")
+WORDS = [prefix + stem for prefix in PREFIXES for stem in STEMS]
 
 
 def write_corpus(path: Path, rows: int, seed: int = 7) -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 
 from ..protocol.channels import parse_address
+from ..protocol.process import STEADY_MEMORY
 
 
 def serve(bind: str, devices: str | None, *, no_devices: bool) -> int:
@@ -31,4 +32,4 @@ def attach(connect: str, devices: str | None, patience: float) -> int:
 
 def _become(module: str, arguments: list[str]) -> int:
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], {**os.environ, **STEADY_MEMORY})

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from ..protocol.channels import IPC_PATH_LIMIT
 from ..protocol.errors import EmbedfleetError, revive
-from ..protocol.process import ChildProcess
+from ..protocol.process import STEADY_MEMORY, ChildProcess
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
@@ -33,7 +33,9 @@ class PrivateCoordinator:
             arguments.append(f"--devices={self._devices}")
         stdin = None if self._share_stdin else subprocess.DEVNULL
         try:
-            self._process = ChildProcess("embedfleet.coordinator", arguments, stdin=stdin, keep_fds=[write])
+            self._process = ChildProcess(
+                "embedfleet.coordinator", arguments, environment=STEADY_MEMORY, stdin=stdin, keep_fds=[write]
+            )
             os.close(write)
             self._await(ready)
         except BaseException:

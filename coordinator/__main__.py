@@ -33,6 +33,7 @@ def main() -> int:
 
 
 def _serve(options: Any) -> int:
+    import pyarrow
     import zmq
 
     from ..protocol.channels import make_socket_folder, parse_address
@@ -41,6 +42,8 @@ def _serve(options: Any) -> int:
     from .hosts import Hosts
     from .loop import Coordinator
 
+    # Segments' buffers are large and short-lived: the system's allocator gives them back, Arrow's own keeps them.
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
     address = parse_address(options.bind, "--bind")
     host = f"{socket.gethostname()}-{os.getpid()}"
     devices = () if options.no_devices else discover(options.devices, host)

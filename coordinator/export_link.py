@@ -11,7 +11,7 @@ import zmq
 from ..protocol import channels
 from ..protocol.codec import Decoder, encode
 from ..protocol.export_messages import ToCoordinator
-from ..protocol.process import ChildProcess
+from ..protocol.process import STEADY_MEMORY, ChildProcess
 
 
 class ExportLink:
@@ -21,7 +21,7 @@ class ExportLink:
         # No high-water mark: the pool's cap on uncommitted bytes bounds the queue, and a full one would block the loop.
         self.socket = channels.bind(context, zmq.PAIR, endpoint, high_water=0)
         self._decoder: Decoder[ToCoordinator] = Decoder(ToCoordinator)
-        self.process = ChildProcess("embedfleet.exporter", [endpoint])
+        self.process = ChildProcess("embedfleet.exporter", [endpoint], environment=STEADY_MEMORY)
 
     def send(self, message: msgspec.Struct, frames: list[Any] | None = None) -> None:
         """Queue a message; never blocks."""

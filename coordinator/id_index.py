@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-CACHE_KIB = 32 * 1024
+CACHE_KIB = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,12 @@ from ..protocol import lifeline
 def main() -> int:
     """Serve one run."""
     lifeline.hold()
+    import pyarrow
+
     from .entry import ExporterLoop
 
+    # A segment's buffers are large and short-lived: the system's allocator gives them back, Arrow's own keeps them.
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
     loop = ExporterLoop(sys.argv[1])
     code = loop.run()
     loop.close()

@@ -104,7 +104,7 @@ def tune(socket: zmq.Socket[bytes], high_water: int = HIGH_WATER) -> zmq.Socket[
     socket.setsockopt(zmq.RCVHWM, high_water)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.setsockopt(zmq.LINGER, 0)
-    if socket.socket_type == zmq.ROUTER:
+    if socket.type == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     return socket
 

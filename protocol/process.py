@@ -15,6 +15,10 @@ from . import lifeline
 
 TAIL_BYTES = 4_000
 
+STEADY_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_ARENA_MAX": "2"}
+"""For processes that handle large, short-lived buffers: glibc then returns them to the system at once, so that resident
+memory says what is used. Not for workers: there the same pages are wanted again by the next micro-batch."""
+
 
 class ChildProcess:
     """A handle on one child running `python -m MODULE ARGS`.
@@ -36,7 +40,9 @@ class ChildProcess:
     ) -> None:
         self._errors = tempfile.TemporaryFile() if quiet else None  # noqa: SIM115 - closed in close()
         reader, self._writer = os.pipe()
-        variables = {**os.environ, **(environment or {})}
+        ours = STEADY_MEMORY.items()  # a parent's setting is not its children's
+        variables = {name: value for name, value in os.environ.items() if (name, value) not in ours}
+        variables |= environment or {}
         variables[lifeline.PIPE_VARIABLE] = str(reader)
         variables[lifeline.PARENT_VARIABLE] = str(os.getpid())
         try:

@@ -133,7 +133,11 @@ def digest(table: pa.Table) -> str:
     state.update(np.ascontiguousarray(table.column("row").to_numpy()).tobytes())
     state.update(np.ascontiguousarray(table.column("n_tokens").fill_null(0).to_numpy()).tobytes())
     if "vector" in table.column_names:
-        state.update(np.nan_to_num(dense_vectors(table), nan=0.0).data)
+        vectors = dense_vectors(table)
+        bad = np.asarray(table.column("vector").is_null())
+        if bad.any():
+            vectors[bad] = 0
+        state.update(np.ascontiguousarray(vectors).data)
     else:
         for name in ("indices", "values"):
             column = table.column(name)
