@@ -46,10 +46,12 @@ from .telemetry import TelemetryTracker
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """A result as it came: its header and its frames."""
+    """A result as it came: its header and its frames; which device computed it, and its estimated tokens."""
 
     header: Result
     frames: Sequence[Any]
+    device: str
+    tokens: int
 
 
 class BatchRunner:
@@ -159,6 +161,9 @@ class BatchRunner:
         texts = self._cache.get(action.segment)
         headers, frames = arrays.pack({"positions": texts.positions(action.start, action.stop)})
         self.begin_pass(action.number)
+        self.telemetry.result(
+            action.number, payload.device, action.stop - action.start, payload.tokens, payload.header, time.monotonic()
+        )
         head = (action.number, action.segment, texts.rows)
         message = Rows(*head, (*headers, *payload.header.arrays), payload.header.errors)
         self._send(message, [*frames, *payload.frames])

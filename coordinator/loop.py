@@ -11,7 +11,6 @@ import contextlib
 import os
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,6 +41,7 @@ from ..protocol.version import PROTOCOL, __version__
 from . import actions as act
 from . import events as ev
 from .batch_runner import BatchRunner
+from .context import Context
 from .control_server import ControlServer
 from .hosts import Hosts
 from .planner import plan_passes
@@ -59,31 +59,28 @@ class Coordinator:
     """One fleet. `signals` is a list that signal handlers append to; `wake` interrupts the poll from any thread."""
 
     def __init__(self, address: Address, hosts: Callable[[zmq.Context[Any]], Hosts], private_folder: Path) -> None:
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.signals: list[int] = []
-        self.pool = Pool()
-        self.runs: dict[str, BatchRunner] = {}
-        self.hosts = hosts(self.context)
-        self.control = ControlServer(self.context, address.control)
-        self.work = channels.bind(self.context, zmq.ROUTER, address.work)
+        self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        work = channels.bind(self._zmq, zmq.ROUTER, address.work)
+        self._context = Context(Pool(), hosts(self._zmq), work)
+        self._control = ControlServer(self._zmq, address.control)
         self._folder = private_folder
         self._exporters = 0
-        self._queue: deque[ev.Event] = deque()
         self._outs: dict[str, Path] = {}
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._poller = zmq.Poller()
-        for source in (self.control.socket, self.hosts.socket, self.work, self._wake_read):
+        for source in (self._control.socket, self._context.hosts.socket, self._context.work, self._wake_read):
             self._poller.register(source, zmq.POLLIN)
         self._watched: set[Any] = set()
-        self._work_reports = WorkReports(self)
-        self._host_reports = HostReports(self)
-        self._export_reports = ExportReports(self)
+        self._work_reports = WorkReports(self._context)
+        self._host_reports = HostReports(self._context)
+        self._export_reports = ExportReports(self._context)
         self._stopping_since: float | None = None
-        local = self.hosts.local
+        local = self._context.hosts.local
         if local is not None:
-            self.emit(ev.HostJoined(local.host, local.devices))
+            self._context.emit(ev.HostJoined(local.host, local.devices))
 
     @property
     def wake_fd(self) -> int:
@@ -95,10 +92,6 @@ class Coordinator:
         with contextlib.suppress(BlockingIOError):  # the pipe is full of wakes already
             os.write(self._wake_write, b".")
 
-    def emit(self, event: ev.Event) -> None:
-        """Queue an event for the pool."""
-        self._queue.append(event)
-
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT and the drain after it; a second signal ends the drain."""
         tick = told = 0.0
@@ -107,8 +100,8 @@ class Coordinator:
             now = time.monotonic()
             if now - tick >= TICK_SECONDS:
                 tick = now
-                self._queue.extend(self.hosts.silent(now))
-                self.emit(ev.Tick())
+                self._context.queue.extend(self._context.hosts.silent(now))
+                self._context.emit(ev.Tick())
             self._decide()
             if now - told >= PROGRESS_SECONDS:
                 told = now
@@ -116,16 +109,16 @@ class Coordinator:
 
     def close(self) -> None:
         """End every child and free every socket."""
-        for runner in self.runs.values():
+        for runner in self._context.runs.values():
             runner.finish()
-        self.hosts.close()
-        self.control.close()
-        self.work.close(linger=0)
-        self.context.term()
+        self._context.hosts.close()
+        self._control.close()
+        self._context.work.close(linger=0)
+        self._zmq.term()
 
     def status_of(self, run: str) -> str:
         """The run's status for people."""
-        found = self.pool.fleet.runs.get(run)
+        found = self._context.fleet.runs.get(run)
         return found.status.value if found is not None else "ended"
 
     def _gather(self) -> None:
@@ -133,69 +126,63 @@ class Coordinator:
         self._poller.poll(max(1, int(TICK_SECONDS * 1000)))
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
-        for client, request in self.control.receive():
+        for client, request in self._control.receive():
             self._request(client, request)
-        now = time.monotonic()
-        self._host_reports.gather(now)
-        self._work_reports.gather()
+        self._work_reports.gather()  # before the hosts: what a worker said counts before its end
+        self._host_reports.gather(time.monotonic())
         self._export_reports.gather()
-        for runner in list(self.runs.values()):
+        for runner in list(self._context.runs.values()):
             while runner.intake_events:
                 event = runner.intake_events.popleft()
                 if isinstance(event, ev.SegmentSpooled):
                     runner.segment_spooled(event)
-                self.emit(event)
+                self._context.emit(event)
 
     def _decide(self) -> None:
-        while self._queue:
-            event = self._queue.popleft()
-            for action in self.pool.handle(event, time.monotonic()):
+        while self._context.queue:
+            event = self._context.queue.popleft()
+            for action in self._context.pool.handle(event, time.monotonic()):
                 self._perform(action)
 
     def _perform(self, action: act.Action) -> None:
         match action:
             case act.SendBatch():
                 self._work_reports.sent(action)
-                self.send(action.worker, self.runs[action.run].batch(action))
+                self._context.send(action.worker, self._context.runs[action.run].batch(action))
             case act.ForwardResult():
-                self.runs[action.run].forward(action)
+                self._context.runs[action.run].forward(action)
             case act.CutSegment():
-                cuts = self.runs[action.run].cut(action.number, action.segment)
-                self.emit(ev.SegmentCut(action.run, action.number, action.segment, cuts))
+                cuts = self._context.runs[action.run].cut(action.number, action.segment)
+                self._context.emit(ev.SegmentCut(action.run, action.number, action.segment, cuts))
             case act.SpawnWorker():
                 self._host_reports.spawn(action)
             case act.KillWorker():
-                self.hosts.kill(action.worker, action.host)
+                self._context.hosts.kill(action.worker, action.host)
             case act.StageWorker() | act.HydrateWorker() | act.ReleaseWorker():
                 self._work_reports.command(action)
             case act.QuarantineRows():
-                self.runs[action.run].quarantine(action)
+                self._context.runs[action.run].quarantine(action)
             case act.OpenRun():
                 self._exporters += 1
-                self.runs[action.run].open(self.context, f"ipc://{self._folder}/export-{self._exporters}")
+                self._context.runs[action.run].open(self._zmq, f"ipc://{self._folder}/export-{self._exporters}")
             case act.StartIntake():
-                self.runs[action.run].start_intake([slot.device for slot in self.pool.fleet.devices.values()])
+                self._context.runs[action.run].start_intake(self._context.devices())
             case act.CloseRun():
-                self.runs[action.run].close(action.status, action.error)
+                self._context.runs[action.run].close(action.status, action.error)
             case act.RunOver():
                 self._over(action)
             case act.Note():
-                current = self.pool.fleet.current
+                current = self._context.fleet.current
                 if current is not None:
-                    self.runs[current.name].telemetry.event(action.event, **action.fields)
-
-    def send(self, worker: str, frames: list[Any]) -> None:
-        """Send to a worker; one that is gone will be reported by its host."""
-        with contextlib.suppress(zmq.ZMQError):
-            self.work.send_multipart([worker.encode(), *frames], zmq.DONTWAIT, copy=False)
+                    self._context.runs[current.name].telemetry.event(action.event, **action.fields)
 
     def _over(self, action: act.RunOver) -> None:
-        runner = self.runs.pop(action.run)
+        runner = self._context.runs.pop(action.run)
         runner.finish()
         progress = runner.progress(action.status, [(action.status, 0)] * len(runner.spec.passes))
         if progress.notices or action.status == "done":
-            self.control.tell(progress)
-        self.control.tell_end(runner.ended(action.status, action.kind, action.error))
+            self._control.tell(progress)
+        self._control.tell_end(runner.ended(action.status, action.kind, action.error))
 
     def _request(self, client: bytes, request: ToCoordinator | EmbedfleetError) -> None:
         try:
@@ -204,27 +191,27 @@ class Coordinator:
             self._serve(client, request)
         except EmbedfleetError as error:
             number = 0 if isinstance(request, EmbedfleetError) else request.request
-            self.control.answer(client, Refused(number, type(error).__name__, str(error)))
+            self._control.answer(client, Refused(number, type(error).__name__, str(error)))
 
     def _serve(self, client: bytes, request: ToCoordinator) -> None:
         match request:
             case ClientHello():
                 check_version("this client", request.protocol, request.build, PROTOCOL, __version__)
-                self.control.answer(client, Welcome(request.request, PROTOCOL, __version__))
+                self._control.answer(client, Welcome(request.request, PROTOCOL, __version__))
             case Submit():
-                self.control.answer(client, Accepted(request.request, self._submit(request)))
+                self._control.answer(client, Accepted(request.request, self._submit(request)))
             case Watch():
-                if request.run not in self.runs and request.run not in self.control.endings:
+                if request.run not in self._context.runs and request.run not in self._control.endings:
                     raise UsageError(f"run {request.run!r} is not known here; it may have ended long ago")
-                self.control.answer(client, Accepted(request.request, request.run))
-                self.control.watch(client, request.run)
+                self._control.answer(client, Accepted(request.request, request.run))
+                self._control.watch(client, request.run)
             case Cancel():
-                if request.run not in self.runs:
+                if request.run not in self._context.runs:
                     raise UsageError(f"run {request.run!r} is not running here")
-                self.emit(ev.RunCancelled(request.run, "cancelled"))
-                self.control.answer(client, Accepted(request.request, request.run))
+                self._context.emit(ev.RunCancelled(request.run, "cancelled"))
+                self._control.answer(client, Accepted(request.request, request.run))
             case GetStatus():
-                self.control.answer(client, self._status(request.request))
+                self._control.answer(client, self._status(request.request))
 
     def _submit(self, request: Submit) -> str:
         if self._stopping_since is not None:
@@ -234,18 +221,20 @@ class Coordinator:
         out = Path(request.out)
         if not out.is_absolute():
             raise UsageError(f"out {request.out!r}: give an absolute path; it is on the coordinator's host")
-        busy = next((run for run, path in self._outs.items() if path == out and run in self.runs), None)
+        busy = next((run for run, path in self._outs.items() if path == out and run in self._context.runs), None)
         if busy is not None:
             raise UsageError(f"--out {out}: run {busy} is writing there")
         run = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        self.runs[run] = BatchRunner(run, request.spec, out, restart=request.restart, wake=self.wake)
+        self._context.runs[run] = BatchRunner(run, request.spec, out, restart=request.restart, wake=self.wake)
         self._outs[run] = out
-        self.emit(ev.RunSubmitted(run, plan_passes(request.spec)))
+        self._context.emit(ev.RunSubmitted(run, plan_passes(request.spec)))
         return run
 
     def _status(self, number: int) -> Status:
-        fleet = self.pool.fleet
-        runs = tuple(RunState(run=run, status=self.status_of(run), out=str(self._outs[run])) for run in self.runs)
+        fleet = self._context.fleet
+        runs = tuple(
+            RunState(run=run, status=self.status_of(run), out=str(self._outs[run])) for run in self._context.runs
+        )
         devices: list[DeviceState] = []
         for slot in fleet.devices.values():
             worker = fleet.workers.get(slot.active or "")
@@ -258,8 +247,8 @@ class Coordinator:
         return Status(request=number, runs=runs, devices=tuple(devices))
 
     def _tell_progress(self) -> None:
-        fleet = self.pool.fleet
-        for name, runner in self.runs.items():
+        fleet = self._context.fleet
+        for name, runner in self._context.runs.items():
             found = fleet.runs.get(name)
             if found is None:
                 continue
@@ -272,11 +261,11 @@ class Coordinator:
                 if found.intake_done and len(one.committed) == len(found.segments):
                     state = "done"
                 passes.append((state, sum(len(worker.batches) for worker in mine)))
-            self.control.tell(runner.progress(found.status.value, passes))
+            self._control.tell(runner.progress(found.status.value, passes))
 
     def _watch_children(self) -> None:
-        wanted = set[Any](self.hosts.local.pidfds() if self.hosts.local is not None else ())
-        for runner in self.runs.values():
+        wanted = set[Any](self._context.hosts.local.pidfds() if self._context.hosts.local is not None else ())
+        for runner in self._context.runs.values():
             if runner.link is not None:
                 wanted.add(runner.link.socket)
                 if runner.link.process.pidfd is not None:
@@ -293,10 +282,10 @@ class Coordinator:
         now = time.monotonic()
         if self._stopping_since is None:
             self._stopping_since = now
-            for run in self.pool.fleet.runs:
-                self.emit(ev.RunCancelled(run, "the coordinator was told to stop"))
+            for run in self._context.fleet.runs:
+                self._context.emit(ev.RunCancelled(run, "the coordinator was told to stop"))
         forced = len(self.signals) > 1 or now - self._stopping_since > DRAIN_SECONDS
-        return forced or not self.pool.fleet.runs
+        return forced or not self._context.fleet.runs
 
 
 def _check_extras(spec: RunSpec) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..protocol import arrays
 from ..protocol.codec import Decoder, check_version, encode
@@ -30,11 +30,9 @@ from ..protocol.work_messages import (
 from . import actions as act
 from . import events as ev
 from .batch_runner import BatchRunner, Payload
+from .context import Context
+from .hosts import HostEvent
 from .state import WorkerSlot
-
-if TYPE_CHECKING:
-    from .hosts import HostEvent
-    from .loop import Coordinator
 
 MESSAGES_AT_ONCE = 64
 """From the work link before the loop looks at the others."""
@@ -43,17 +41,17 @@ MESSAGES_AT_ONCE = 64
 class WorkReports:
     """The work link."""
 
-    def __init__(self, loop: Coordinator) -> None:
-        self._loop = loop
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._decoder: Decoder[ToCoordinator] = Decoder(ToCoordinator)
 
     def gather(self) -> None:
         """Read what is here."""
         for _ in range(MESSAGES_AT_ONCE):
-            if not self._loop.work.poll(0):
+            if not self._context.work.poll(0):
                 return
-            name, *frames = self._loop.work.recv_multipart(copy=False)
-            worker = self._loop.pool.fleet.workers.get(bytes(name.buffer).decode(errors="replace"))
+            name, *frames = self._context.work.recv_multipart(copy=False)
+            worker = self._context.fleet.workers.get(bytes(name.buffer).decode(errors="replace"))
             if worker is None:
                 continue  # ended, fenced, or a stranger: nothing it says counts
             try:
@@ -61,51 +59,50 @@ class WorkReports:
                     raise ProtocolError("an empty message")
                 self._heard(worker, self._decoder.decode(frames[0].buffer), frames[1:])
             except ProtocolError as error:
-                self._loop.emit(ev.WorkerBroken(worker.name, "ProtocolError", str(error), fatal=False))
-                self._loop.hosts.kill(worker.name, worker.host)
+                self._context.emit(ev.WorkerBroken(worker.name, "ProtocolError", str(error), fatal=False))
+                self._context.hosts.kill(worker.name, worker.host)
 
     def command(self, action: act.StageWorker | act.HydrateWorker | act.ReleaseWorker) -> None:
         """Tell a worker what to do next."""
         match action:
             case act.StageWorker():
-                devices = [slot.device for slot in self._loop.pool.fleet.devices.values()]
-                spec = self._loop.runs[action.run].stage(action.number, devices)
-                self._loop.send(action.worker, [encode(Stage(spec))])
+                spec = self._context.runs[action.run].stage(action.number, self._context.devices())
+                self._context.send(action.worker, [encode(Stage(spec))])
             case act.HydrateWorker():
-                self._loop.send(action.worker, [encode(Hydrate())])
+                self._context.send(action.worker, [encode(Hydrate())])
             case act.ReleaseWorker():
-                self._loop.send(action.worker, [encode(Release())])
+                self._context.send(action.worker, [encode(Release())])
 
     def sent(self, action: act.SendBatch) -> None:
         """A batch goes out."""
-        device = self._device(self._loop.pool.fleet.workers[action.worker])
-        self._loop.runs[action.run].telemetry.batch_sent(action.number, device, time.monotonic())
+        device = self._context.device_name(self._context.fleet.workers[action.worker].device)
+        self._context.runs[action.run].telemetry.batch_sent(action.number, device, time.monotonic())
 
     def _heard(self, worker: WorkerSlot, message: ToCoordinator, frames: list[Any]) -> None:
-        loop, name = self._loop, worker.name
-        runner = loop.runs.get(worker.run)
+        context, name = self._context, worker.name
+        runner = context.runs.get(worker.run)
         match message:
             case WorkerHello():
                 check_version(f"worker {name}", message.protocol, message.build, PROTOCOL, __version__)
-                loop.emit(ev.WorkerHello(name, message.epoch))
+                context.emit(ev.WorkerHello(name, message.epoch))
             case Staged():
                 self._staged(worker, message, runner)
             case Ready():
                 self._lease(worker, "hydrated", message.memory, placement=message.placement, seconds=message.seconds)
-                loop.emit(ev.WorkerReady(name))
+                context.emit(ev.WorkerReady(name))
             case Broken():
-                loop.emit(ev.WorkerBroken(name, message.kind, message.message, message.fatal))
-                loop.hosts.kill(name, worker.host)
+                context.emit(ev.WorkerBroken(name, message.kind, message.message, message.fatal))
+                context.hosts.kill(name, worker.host)
             case Result():
                 arrays.check(message.arrays, [frame.buffer for frame in frames])
-                self._result(worker, message, frames, runner)
+                self._result(worker, message, frames)
             case BatchFailed():
-                loop.emit(ev.BatchFailed(name, message.epoch, message.batch, message.reason))
+                context.emit(ev.BatchFailed(name, message.epoch, message.batch, message.reason))
             case Alive():
-                loop.emit(ev.WorkerAlive(name, message.progress))
+                context.emit(ev.WorkerAlive(name, message.progress))
             case Mitigation():
                 if runner is not None:
-                    runner.telemetry.mitigation(worker.number, self._device(worker), message)
+                    runner.telemetry.mitigation(worker.number, self._context.device_name(worker.device), message)
             case Released():
                 self._lease(worker, "peak", message.peak)
                 if runner is not None:
@@ -116,54 +113,51 @@ class WorkReports:
             return
         problem = runner.staged(worker.number, message.fingerprint, message.batch_tokens)
         if problem:
-            self._loop.emit(ev.WorkerBroken(worker.name, "SpecMismatch", problem, fatal=True))
+            self._context.emit(ev.WorkerBroken(worker.name, "SpecMismatch", problem, fatal=True))
             return
         self._lease(worker, "staged", None, seconds=message.seconds, model=message.fingerprint.model)
-        self._loop.emit(ev.WorkerStaged(worker.name, message.row_bytes))
+        self._context.emit(ev.WorkerStaged(worker.name, message.row_bytes))
 
-    def _result(self, worker: WorkerSlot, message: Result, frames: list[Any], runner: BatchRunner | None) -> None:
-        batch = self._loop.pool.fleet.batches.get(message.batch)
-        if batch is not None and runner is not None and message.batch in worker.batches:
+    def _result(self, worker: WorkerSlot, message: Result, frames: list[Any]) -> None:
+        batch = self._context.fleet.batches.get(message.batch)
+        if batch is not None:
             _check_rows(message, batch.rows)
-            device = self._device(worker)
-            runner.telemetry.result(worker.number, device, batch, message, time.monotonic())
-        payload = Payload(message, [frame.buffer for frame in frames])
-        self._loop.emit(ev.BatchDone(worker.name, message.epoch, message.batch, payload))
+        device = self._context.device_name(worker.device)
+        payload = Payload(message, [frame.buffer for frame in frames], device, batch.tokens if batch else 0)
+        self._context.emit(ev.BatchDone(worker.name, message.epoch, message.batch, payload))
 
     def _lease(self, worker: WorkerSlot, phase: str, memory: Any, **more: Any) -> None:
-        runner = self._loop.runs.get(worker.run)
+        runner = self._context.runs.get(worker.run)
         if runner is not None:
-            runner.telemetry.lease(phase, worker.name, self._device(worker), worker.number, memory, **more)
+            runner.telemetry.lease(
+                phase, worker.name, self._context.device_name(worker.device), worker.number, memory, **more
+            )
             if "placement" in more:
                 runner.telemetry.passes[worker.number].placement = more["placement"]
-
-    def _device(self, worker: WorkerSlot) -> str:
-        slot = self._loop.pool.fleet.devices.get(worker.device)
-        return slot.device.name if slot is not None else worker.device
 
 
 class HostReports:
     """The hosts link and the local agent."""
 
-    def __init__(self, loop: Coordinator) -> None:
-        self._loop = loop
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._leased: dict[str, tuple[str, int, str]] = {}
         """By worker: its run, pass and device name, for its last report."""
 
     def gather(self, now: float) -> None:
         """Read what is here."""
-        for event in self._loop.hosts.receive(now):
+        for event in self._context.hosts.receive(now):
             self._heard(event)
-        if self._loop.hosts.local is not None:
-            for gone in self._loop.hosts.local.reap():
+        if self._context.hosts.local is not None:
+            for gone in self._context.hosts.local.reap():
                 self._heard(gone)
 
     def spawn(self, action: act.SpawnWorker) -> None:
         """Let the device's host start a worker."""
-        worker = self._loop.pool.fleet.workers[action.worker]
-        slot = self._loop.pool.fleet.devices[action.device]
+        worker = self._context.fleet.workers[action.worker]
+        slot = self._context.fleet.devices[action.device]
         self._leased[action.worker] = (worker.run, worker.number, slot.device.name)
-        for event in self._loop.hosts.spawn(action.worker, action.host, action.device, action.epoch):
+        for event in self._context.hosts.spawn(action.worker, action.host, action.device, action.epoch):
             self._heard(event)
 
     def _heard(self, event: HostEvent) -> None:
@@ -173,16 +167,16 @@ class HostReports:
             case WorkerGone():
                 self._lease("after", event.worker, event.memory, released=event.released, code=event.code)
                 self._leased.pop(event.worker, None)
-                self._loop.emit(ev.WorkerExited(event.worker, _how(event)))
+                self._context.emit(ev.WorkerExited(event.worker, _how(event)))
             case SpawnRefused():
                 self._leased.pop(event.worker, None)
-                self._loop.emit(ev.SpawnRefused(event.worker, event.reason))
+                self._context.emit(ev.SpawnRefused(event.worker, event.reason))
             case _:
-                self._loop.emit(event)
+                self._context.emit(event)
 
     def _lease(self, phase: str, worker: str, memory: Any, **more: Any) -> None:
         run, number, device = self._leased.get(worker, ("", 0, ""))
-        runner = self._loop.runs.get(run)
+        runner = self._context.runs.get(run)
         if runner is not None:
             runner.telemetry.lease(phase, worker, device, number, memory, **more)
 
@@ -190,12 +184,12 @@ class HostReports:
 class ExportReports:
     """The export links of all runs, and the ends of their processes."""
 
-    def __init__(self, loop: Coordinator) -> None:
-        self._loop = loop
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     def gather(self) -> None:
         """Read what is here; an exporter's end counts after all that it said."""
-        for runner in list(self._loop.runs.values()):
+        for runner in list(self._context.runs.values()):
             link = runner.link
             if link is None:
                 continue
@@ -206,33 +200,33 @@ class ExportReports:
                 reason = f"exit code {ended}. {link.process.tail()[-500:]}".strip()
                 runner.drop_exporter()
                 if runner.closed is None:
-                    self._loop.emit(ev.ExporterLost(runner.run, reason))
+                    self._context.emit(ev.ExporterLost(runner.run, reason))
 
     def _heard(self, runner: BatchRunner, message: Any) -> None:
-        run, loop = runner.run, self._loop
+        run, context = runner.run, self._context
         match message:
             case Opened():
                 check_version("the exporter", message.protocol, message.build, PROTOCOL, __version__)
-                loop.emit(ev.RunOpened(run, runner.opened(message)))
+                context.emit(ev.RunOpened(run, runner.opened(message)))
             case OpenRefused():
                 runner.drop_exporter()
-                loop.emit(ev.RunFailed(run, message.kind, message.message))
-                loop.emit(ev.RunClosed(run))
+                context.emit(ev.RunFailed(run, message.kind, message.message))
+                context.emit(ev.RunClosed(run))
             case PassRefused():
-                loop.emit(ev.RunFailed(run, "SpecMismatch", message.message))
+                context.emit(ev.RunFailed(run, "SpecMismatch", message.message))
             case Committed():
                 runner.segment_committed(message.number, message.segment, message.rows)
                 vector = runner.spec.passes[message.number].vector
                 fields = {"segment": message.segment, "rows": message.rows, "quarantined": message.quarantined}
                 runner.telemetry.event("segment_committed", vector=vector, seconds=round(message.seconds, 4), **fields)
-                loop.emit(ev.SegmentCommitted(run, message.number, message.segment))
+                context.emit(ev.SegmentCommitted(run, message.number, message.segment))
             case ExportFailed():
                 with contextlib.suppress(ValueError):
                     runner.telemetry.event("export_failed", message=message.message)
-                loop.emit(ev.RunFailed(run, "RunFailed", f"results cannot be written: {message.message}"))
+                context.emit(ev.RunFailed(run, "RunFailed", f"results cannot be written: {message.message}"))
             case Closed():
                 runner.closed = message
-                loop.emit(ev.RunClosed(run))
+                context.emit(ev.RunClosed(run))
             case _:
                 raise ProtocolError(f"an unexpected message on the export link: {type(message).__name__}")
 

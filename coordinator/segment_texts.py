@@ -18,7 +18,7 @@ BYTES_PER_TOKEN = 4
 TOKENS_A_TEXT = 2
 """The special tokens that a model adds."""
 MAX_BATCH_ROWS = 4_096
-KEPT = 4
+KEPT = 8
 """Segments kept in memory: those being sent, and the next."""
 
 

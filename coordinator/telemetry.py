@@ -13,7 +13,6 @@ from ..protocol.control_messages import PassProgress, PassSummary
 from ..protocol.devices import MemorySample
 from ..protocol.spec import PassSpec
 from ..protocol.work_messages import Mitigation, Released, Result
-from .state import Batch
 
 BATCH_EVENT_SECONDS = 2.0
 """A batch-progress event per pass at most this often: events.jsonl grows with the time, not with the corpus."""
@@ -124,11 +123,11 @@ class TelemetryTracker:
             self._record("rotation", time.time(), {"device": device, "gap_seconds": round(gap, 4), **vectors})
             del self._last_result[device]
 
-    def result(self, number: int, device: str, batch: Batch, result: Result, now: float) -> None:
-        """A batch's result."""
+    def result(self, number: int, device: str, rows: int, estimated: int, result: Result, now: float) -> None:
+        """A batch's result: its rows, and the tokens that had been estimated for them."""
         figures = self.passes[number]
-        figures.rows += batch.rows
-        figures.estimated += batch.tokens
+        figures.rows += rows
+        figures.estimated += estimated
         figures.batches += 1
         figures.tokens += result.tokens
         figures.padded += result.padded
@@ -137,7 +136,7 @@ class TelemetryTracker:
         figures.forward += result.timings.forward
         figures.wait += result.timings.wait
         figures.last = now
-        figures.devices[device] = figures.devices.get(device, 0) + batch.rows
+        figures.devices[device] = figures.devices.get(device, 0) + rows
         self._last_result[device] = (number, now)
         if now - figures.reported >= BATCH_EVENT_SECONDS:
             figures.reported = now
