@@ -48,7 +48,7 @@ def _serve(options: Any) -> int:
     host = f"{socket.gethostname()}-{os.getpid()}"
     devices = () if options.no_devices else discover(options.devices, host)
     if address.folder is not None:
-        make_socket_folder(address.folder)
+        make_socket_folder(address.folder)  # held until this process ends
 
     def hosts(context: zmq.Context[Any]) -> Hosts:
         return Hosts(context, address.hosts, HostAgent(host, devices, address.work) if devices else None)

@@ -209,7 +209,6 @@ class ExportReports:
                 check_version("the exporter", message.protocol, message.build, PROTOCOL, __version__)
                 context.emit(ev.RunOpened(run, runner.opened(message)))
             case OpenRefused():
-                runner.drop_exporter()
                 context.emit(ev.RunFailed(run, message.kind, message.message))
                 context.emit(ev.RunClosed(run))
             case PassRefused():

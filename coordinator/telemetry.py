@@ -156,7 +156,7 @@ class TelemetryTracker:
     def progress(self, number: int, state: str, in_flight: int, total: int) -> PassProgress:
         """The pass for a progress message: `in_flight` batches at the workers, `total` estimated tokens in the run."""
         figures = self.passes[number]
-        done = figures.estimated + figures.estimated_before
+        done = total if state == "done" else figures.estimated + figures.estimated_before
         rate = figures.rate(figures.estimated)
         return PassProgress(
             vector=figures.spec.vector,
