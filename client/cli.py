@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -37,11 +37,23 @@ class DtypeName(StrEnum):
     float16 = "float16"
 
 
+class QuantizationName(StrEnum):
+    """How a collection compresses dense vectors."""
+
+    none = "none"
+    scalar = "scalar"
+
+    @property
+    def chosen(self) -> Literal["scalar"] | None:
+        return "scalar" if self is QuantizationName.scalar else None
+
+
 Devices = Annotated[
     str | None,
     typer.Option(metavar="SPEC", help="cuda:0,cuda:1 | GPU UUIDs | cpu | cpu:2. Default: all GPUs, else one CPU slot."),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `embedfleet run` wrote to.")]
+Quantized = Annotated[QuantizationName, typer.Option(help="Of a collection that is made: none, or scalar (int8).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable: JSON on standard output.")]
 
 
@@ -145,6 +157,65 @@ def info(folder: RunFolder, as_json: AsJson = False) -> None:
         _print_json(described)
     else:
         print_info(described)
+
+
+@app.command()
+def export(
+    folder: RunFolder,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="F,F",
+            help="jsonl, npy, sparse-jsonl, multivector-jsonl, metadata, upload-script. Default: all that apply.",
+        ),
+    ] = None,
+    quantization: Quantized = QuantizationName.none,
+    as_json: AsJson = False,
+) -> None:
+    """Write a finished run's vectors, points and metadata to files in DIR/export."""
+    from .export_command import export as execute
+
+    names = [name.strip() for one in formats or [] for name in one.split(",") if name.strip()]
+    raise typer.Exit(execute(folder, names, quantization.chosen, as_json=as_json))
+
+
+@app.command()
+def upload(
+    folder: RunFolder,
+    url: Annotated[str, typer.Option(metavar="URL", help="The Qdrant server, as in http://localhost:6333.")],
+    collection: Annotated[
+        str | None, typer.Option(metavar="C", help="Made where it is not there. Default: the folder's name.")
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(metavar="V", help="The environment variable that holds the API key.")
+    ] = None,
+    streams: Annotated[int, typer.Option(metavar="N", min=1, max=4, help="Requests side by side.")] = 2,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Points in a request, at most.")] = 256,
+    quantization: Quantized = QuantizationName.none,
+    grpc: Annotated[bool, typer.Option("--grpc/--no-grpc", help="gRPC, or REST.")] = True,
+    grpc_port: Annotated[int, typer.Option(metavar="PORT", help="Where the server listens for gRPC.")] = 6334,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long building the index may take.")] = 3600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Load a finished run into a Qdrant server; what is there already is not sent again."""
+    from .upload_command import upload as execute
+
+    raise typer.Exit(
+        execute(
+            folder,
+            url,
+            collection,
+            api_key_env=api_key_env,
+            streams=streams,
+            batch_points=batch,
+            quantization=quantization.chosen,
+            grpc=grpc,
+            grpc_port=grpc_port,
+            green_seconds=wait,
+            as_json=as_json,
+        )
+    )
 
 
 @app.command()

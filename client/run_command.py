@@ -78,7 +78,7 @@ def _conclude(ending: RunEnded, out: Path, received: list[int], as_json: bool, v
     for one in ending.passes:
         view.say(
             f"{one.vector}: {one.chunks:,} chunks, {one.chunks_per_second:,.1f}/s, {one.tokens_per_second:,.0f} tokens/s, "
-            f"padding {one.padding:.1%}, on {one.device or 'no device: all was committed before'}"
+            f"padding {one.padding:.1%}, on {one.device or 'no device'}"
         )
     view.say(
         f"{ending.chunks:,} read = {ending.committed:,} committed + {ending.quarantined:,} quarantined; "

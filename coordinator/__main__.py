@@ -36,7 +36,7 @@ def _serve(options: Any) -> int:
     import pyarrow
     import zmq
 
-    from ..protocol.channels import make_socket_folder, parse_address
+    from ..protocol.channels import make_socket_folder, parse_address, take_socket_folder
     from .devices import discover
     from .host_agent import HostAgent
     from .hosts import Hosts
@@ -48,7 +48,8 @@ def _serve(options: Any) -> int:
     host = f"{socket.gethostname()}-{os.getpid()}"
     devices = () if options.no_devices else discover(options.devices, host)
     if address.folder is not None:
-        make_socket_folder(address.folder)  # held until this process ends
+        make_socket_folder(address.folder)
+        take_socket_folder(address.folder)  # until this process ends
 
     def hosts(context: zmq.Context[Any]) -> Hosts:
         return Hosts(context, address.hosts, HostAgent(host, devices, address.work) if devices else None)

@@ -17,7 +17,17 @@ import zmq
 from ..protocol import channels, lifeline
 from ..protocol.codec import Decoder, encode
 from ..protocol.errors import EmbedfleetError, Unreachable
-from ..protocol.host_messages import Goodbye, HostAlive, HostHello, HostRefused, HostWelcome, Kill, Spawn, ToHost
+from ..protocol.host_messages import (
+    Goodbye,
+    HostAlive,
+    HostHello,
+    HostLeaving,
+    HostRefused,
+    HostWelcome,
+    Kill,
+    Spawn,
+    ToHost,
+)
 from ..protocol.version import PROTOCOL, __version__
 from .devices import discover
 from .host_agent import HostAgent
@@ -67,8 +77,10 @@ class AttachedHost:
                 return
 
     def close(self) -> None:
-        """End the workers, free the socket."""
+        """End the workers, tell the coordinator if it does not know, free the socket."""
         self._agent.close()
+        if self.signals and self._welcome:
+            self._send(HostLeaving(self._agent.host))
         self._socket.close(linger=500)
         self._context.term()
 

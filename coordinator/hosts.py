@@ -16,6 +16,7 @@ from ..protocol.host_messages import (
     Goodbye,
     HostAlive,
     HostHello,
+    HostLeaving,
     HostRefused,
     HostWelcome,
     Kill,
@@ -96,7 +97,12 @@ class Hosts:
                     yield self._left(message.host, "came back")
                 self._remotes[message.host] = _Remote(identity, now)
                 self._reply(identity, HostWelcome(PROTOCOL, __version__))
-                yield HostJoined(message.host, message.devices)
+                # Two hosts may call their devices alike; figures are kept by name.
+                named = (msgspec.structs.replace(one, name=f"{one.name} on {message.host}") for one in message.devices)
+                yield HostJoined(message.host, tuple(named))
+            case HostLeaving():
+                if message.host in self._remotes:
+                    yield self._left(message.host, "it was told to stop")
             case HostAlive():
                 remote = self._remotes.get(message.host)
                 if remote is None:

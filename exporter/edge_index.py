@@ -9,17 +9,17 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow.parquet as pq
 
 from ..protocol.durable import commit_bytes
 from ..protocol.layout import RunLayout
-from ..protocol.point_ids import point_id
-from ..protocol.segments import dense_vectors
+from ..protocol.points import Point, read_points
 from ..protocol.spec import SPARSE_KINDS, RunSpec
+from ..protocol.vector_rows import SparseVector
 
 POINTS_AT_ONCE = 512
 LOCK_SECONDS = 30.0
@@ -52,7 +52,9 @@ class EdgeIndex:
         return written
 
     def count(self) -> int:
-        """Points in the shard."""
+        """Points in the shard, those of earlier sessions included."""
+        if self._shard is None and self.published:
+            self._shard = self._open({})  # all was published before
         return int(self._shard.info().points_count) if self._shard is not None else 0
 
     def close(self) -> None:
@@ -81,38 +83,20 @@ class EdgeIndex:
         return edge.EdgeShard.create(str(self._layout.edge), config)
 
     def _points(self, segment: int) -> Iterator[list[Any]]:
-        edge = _engine()
-        chunks = _read(self._layout.chunk_segment(segment))
-        tables = {one.vector: _read(self._layout.vector_segment(one.vector, segment)) for one in self._spec.passes}
-        dense = {name: dense_vectors(table) for name, table in tables.items() if "vector" in table.column_names}
-        failed = {name: table.column("error").is_valid().to_numpy() for name, table in tables.items()}
-        for start in range(0, chunks.num_rows, POINTS_AT_ONCE):
-            part = chunks.slice(start, POINTS_AT_ONCE)
-            sparse = {
-                name: tables[name].slice(start, POINTS_AT_ONCE).select(["indices", "values"]).to_pydict()
-                for name in tables.keys() - dense.keys()
-            }
-            points: list[Any] = []
-            for offset, record in enumerate(part.to_pylist()):
-                at = start + offset
-                vectors: dict[str, Any] = {
-                    name: array[at].tolist() for name, array in dense.items() if not failed[name][at]
-                }
-                for name, lists in sparse.items():
-                    if not failed[name][at] and lists["indices"][offset]:
-                        vectors[name] = edge.SparseVector(lists["indices"][offset], lists["values"][offset])
-                points.append(edge.Point(point_id(record["id"]), vectors, _payload(record)))
-            yield points
+        points = read_points(self._layout, [one.vector for one in self._spec.passes], segment)
+        while batch := [_edge_point(point) for point in islice(points, POINTS_AT_ONCE)]:
+            yield batch
 
 
-def _payload(record: dict[str, Any]) -> dict[str, Any]:
-    metadata = msgspec.json.decode(record["metadata"]) if record["metadata"] else {}
-    return {"id": record["id"], "row": record["row"], "text": record["text"], "metadata": metadata}
-
-
-def _read(path: Path) -> Any:
-    with pq.ParquetFile(path) as file:
-        return file.read()
+def _edge_point(point: Point) -> Any:
+    edge = _engine()
+    vectors: dict[str, Any] = {
+        name: edge.SparseVector(one.indices.tolist(), one.values.tolist())
+        if isinstance(one, SparseVector)
+        else one.tolist()
+        for name, one in point.vectors.items()
+    }
+    return edge.Point(point.id, vectors, point.payload)
 
 
 def _engine() -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -14,6 +13,7 @@ from ..protocol.errors import RunDirectoryError, SpecMismatch
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.spec import RunSpec, differences
 from ..protocol.work_messages import Fingerprint
+from .directory_lock import take_lock
 
 _MAGIC = b"PAR1"
 
@@ -29,7 +29,7 @@ class RunDirectory:
             if root.is_dir() and any(root.iterdir()) and not (self.layout.spec.exists() or self.layout.lock.exists()):
                 raise RunDirectoryError(f"--out {root} is not empty and holds no run; give a new or empty folder")
             make_folder(root)
-            self._lock = _lock(self.layout.lock)
+            self._lock = take_lock(self.layout, f"--out {root}")
             if restart:
                 _clear(self.layout)
             self._take_spec()
@@ -110,21 +110,9 @@ def _pretty(value: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
-def _lock(path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise RunDirectoryError(
-            f"--out {path.parent}: another run is writing there; wait for it or give another folder"
-        ) from None
-    return fd
-
-
 def _clear(layout: RunLayout) -> None:
     """Remove what a run wrote, and nothing else."""
-    for folder in (layout.chunks, layout.vectors, layout.edge):
+    for folder in (layout.chunks, layout.vectors, layout.edge, layout.export):
         if folder.exists():
             shutil.rmtree(folder)
     for path in (layout.spec, layout.manifest, layout.stats, layout.events, layout.quarantine, layout.published):

@@ -6,6 +6,7 @@ it. The export link is always local.
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import os
 from dataclasses import dataclass
@@ -95,6 +96,17 @@ def make_socket_folder(folder: Path) -> None:
     state = folder.stat()
     if state.st_uid != os.getuid() or state.st_mode & 0o077:
         raise UsageError(f"{folder}: the folder of the sockets must be yours alone; run: chmod 700 {folder}")
+
+
+def take_socket_folder(folder: Path) -> int:
+    """Hold the folder while the returned descriptor is open: libzmq would take over another's ipc address unasked."""
+    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise UsageError(f"cannot listen on ipc://{folder}: a coordinator is running there") from None
+    return lock
 
 
 def tune(socket: zmq.Socket[bytes], high_water: int = HIGH_WATER) -> zmq.Socket[bytes]:

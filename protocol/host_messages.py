@@ -22,6 +22,12 @@ class HostAlive(msgspec.Struct, frozen=True, array_like=True, tag="host_alive"):
     host: str
 
 
+class HostLeaving(msgspec.Struct, frozen=True, array_like=True, tag="host_leaving"):
+    """Last message of an agent that was told to stop; its workers end with it."""
+
+    host: str
+
+
 class WorkerSpawned(msgspec.Struct, frozen=True, array_like=True, tag="worker_spawned"):
     """The process is started; the device's memory as it was before."""
 
@@ -50,7 +56,7 @@ class SpawnRefused(msgspec.Struct, frozen=True, array_like=True, tag="spawn_refu
     reason: str
 
 
-ToCoordinator = HostHello | HostAlive | WorkerSpawned | WorkerGone | SpawnRefused
+ToCoordinator = HostHello | HostAlive | HostLeaving | WorkerSpawned | WorkerGone | SpawnRefused
 
 
 class HostWelcome(msgspec.Struct, frozen=True, array_like=True, tag="host_welcome"):

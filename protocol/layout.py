@@ -86,6 +86,16 @@ class RunLayout:
         """The segments that the Edge shard holds."""
         return self.root / "published.json"
 
+    @property
+    def export(self) -> Path:
+        """The files that were asked for."""
+        return self.root / "export"
+
+    @property
+    def export_record(self) -> Path:
+        """What `export` holds: files, rows, bytes, digests."""
+        return self.export / "export.json"
+
     def chunk_segment(self, segment: int) -> Path:
         return self.chunks / segment_file(segment)
 

@@ -1,0 +1,73 @@
+# Each target makes the environment first: nothing else has to be typed in a fresh clone.
+#
+#   make demo    build a corpus, embed it, search it      make lint    ruff
+#   make test    run every test                           make types   pyright
+#   make bench   run the benchmarks                       make clean   remove what was built (distclean: the environments too)
+#
+#   PYTHON=python3.12   which Python makes the environment (3.11 or newer)
+#   VENV=.venv          where it is
+#   TORCH=torch         which torch to install, in pip's words; the default is the version of constraints.txt
+#   ARGS="-k codec"     more arguments for pytest
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: demo test lint types bench env clean distclean
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= $(shell grep '^torch==' constraints.txt)
+CHUNKS ?= 1500
+ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.embedfleet-installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+DEMO := demo
+SEARCH := $(BIN)/embedfleet search $(DEMO)/run --top-k 3
+
+demo: $(DEMO)/corpus/corpus.jsonl
+	$(BIN)/embedfleet run $(DEMO)/corpus/corpus.jsonl --out $(DEMO)/run --dense all-MiniLM-L6-v2 --sparse bm25 --limit $(CHUNKS)
+	$(SEARCH) "parse command line arguments"
+	$(SEARCH) "run coroutines with staggered start times"
+	$(SEARCH) "compare two sequences of lines and show the differences"
+	@echo 'More: $(BIN)/embedfleet search $(DEMO)/run "your words"'
+
+# A rebuilt corpus has another time of change, so a run of the old one could not be resumed.
+$(DEMO)/corpus/corpus.jsonl: examples/stdlib_corpus.py | $(STAMP)
+	rm -rf $(DEMO)/run
+	$(BIN)/python examples/stdlib_corpus.py $(DEMO)/corpus
+
+test: $(STAMP)
+	$(BIN)/pytest $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/ceiling.py
+
+env: $(STAMP)
+
+# torch comes first, and alone, so that pip takes the build that was asked for; the rest then leaves it as it is.
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "embedfleet needs Python 3.11 or newer, and $(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "Name another one, as in: make $(or $(firstword $(MAKECMDGOALS)),demo) PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@echo "Installing into $(VENV); the first time this takes some minutes."
+	@sed '/^torch==/d' constraints.txt > $(VENV)/constraints.txt
+	$(PIP) $(TORCH)
+	$(PIP) -c $(VENV)/constraints.txt -e '.[torch,qdrant,demo,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.*venv/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV) .ci-venv .wheel-venv *.egg-info

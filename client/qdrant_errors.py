@@ -1,0 +1,84 @@
+"""What a Qdrant server, or the way to it, says no with, in this package's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from ..protocol.errors import EmbedfleetError, Unreachable, UsageError
+
+Verdict = Literal["key", "away", "busy", "refused"]
+"""The key is not accepted; nobody answers; try again later; the request itself is wrong."""
+
+_STATUS: dict[int, Verdict] = {401: "key", 403: "key", 408: "busy", 429: "busy"}
+
+_GRPC: dict[str, Verdict] = {
+    "UNAUTHENTICATED": "key",
+    "PERMISSION_DENIED": "key",
+    "UNAVAILABLE": "away",
+    "DEADLINE_EXCEEDED": "away",
+    "RESOURCE_EXHAUSTED": "busy",
+    "ABORTED": "busy",
+    "INTERNAL": "busy",
+}
+
+
+def foreign_errors() -> tuple[type[Exception], ...]:
+    """What qdrant-client raises over gRPC and REST, and (ValueError) as the in-memory engine."""
+    import grpc
+    from qdrant_client.common.client_exceptions import QdrantException
+    from qdrant_client.http.exceptions import ApiException
+
+    return (grpc.RpcError, QdrantException, ApiException, ValueError)
+
+
+def verdict(error: Exception) -> Verdict:
+    """What kind of no it is."""
+    from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+    from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+    if isinstance(error, UnexpectedResponse):
+        status = error.status_code or 0
+        return "busy" if status >= 500 else _STATUS.get(status, "refused")
+    if isinstance(error, ResponseHandlingException):
+        return "away"
+    if isinstance(error, ResourceExhaustedResponse):
+        return "busy"
+    return _GRPC.get(_grpc_code(error), "refused")
+
+
+@contextmanager
+def server_errors(where: str, remedy: str = "") -> Generator[None]:
+    """Raise UsageError for a key that is not accepted, Unreachable for silence, EmbedfleetError for any other no."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, foreign_errors()):
+            raise
+        match verdict(error):
+            case "key":
+                raise UsageError(
+                    f"{where}: the server does not accept the API key ({_said(error)}); "
+                    "name the variable that holds it with --api-key-env"
+                ) from error
+            case "away":
+                raise Unreachable(f"{where}: no Qdrant server answers ({_said(error)}){remedy}") from error
+            case "busy":
+                raise EmbedfleetError(
+                    f"{where}: the server stayed busy ({_said(error)}); run the same command again later"
+                ) from error
+            case "refused":
+                raise EmbedfleetError(f"{where}: the server refused ({_said(error)})") from error
+
+
+def _grpc_code(error: Any) -> str:
+    """The name of a gRPC status; empty for any other error."""
+    return str(error.code().name) if callable(getattr(error, "code", None)) else ""
+
+
+def _said(error: Exception) -> str:
+    details: Any = getattr(error, "details", None)
+    if callable(details):
+        return str(details())
+    return " ".join(str(getattr(error, "source", error)).split())

@@ -1,0 +1,67 @@
+"""Connecting to a Qdrant server."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ..protocol.errors import UsageError
+from .qdrant_errors import server_errors
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
+TIMEOUT = 60
+"""Seconds for one request."""
+
+GRPC_PORT = 6334
+
+
+def connect(url: str, api_key_env: str | None = None, *, grpc: bool = True, grpc_port: int = GRPC_PORT) -> QdrantClient:
+    """A client of the server at `url`, which has answered and accepted the key.
+
+    UsageError for what cannot be used (the URL, the variable, the key, no qdrant-client), Unreachable for silence.
+    """
+    _check_url(url)
+    key = _key(api_key_env)
+    if find_spec("qdrant_client") is None:
+        raise UsageError("uploading needs qdrant-client: pip install 'embedfleet[qdrant]'")
+    from qdrant_client import QdrantClient
+
+    with warnings.catch_warnings():
+        # The person who names an http:// URL and a key has decided that; in a private network it is usual.
+        warnings.filterwarnings("ignore", message="Api key is used with an insecure connection", category=UserWarning)
+        client = QdrantClient(
+            url=url, api_key=key, prefer_grpc=grpc, grpc_port=grpc_port, timeout=TIMEOUT, check_compatibility=False
+        )
+    where = f"--url {url}" + (f" (gRPC on port {grpc_port})" if grpc else "")
+    remedy = "; start it, correct the address" + (", or use REST with --no-grpc" if grpc else "")
+    try:
+        with server_errors(where, remedy):
+            client.get_collections()  # needs a key, unlike the server's greeting
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def _check_url(url: str) -> None:
+    parts = urlsplit(url)
+    try:
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(f"--url {url}: give the address of a Qdrant server, as in http://localhost:6333")
+
+
+def _key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise UsageError(f"--api-key-env {variable}: the variable is not set; export it with the server's API key")
+    return key

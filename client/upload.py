@@ -1,0 +1,100 @@
+"""Uploading a done run to a collection: read in one thread, sent in a few, resumed where it was cut short."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..protocol.collection import Quantization, collection_name, collection_schema
+from ..protocol.done_run import DoneRun, open_done_run
+from ..protocol.errors import EmbedfleetError
+from .upload_batches import BatchLimits, cut
+from .upload_target import Delivered, UploadTarget
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
+GREEN_SECONDS = 3600.0
+
+Progress = Callable[[int, int], None]
+"""Is told how many points are done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """How an upload ended. `points` are what the collection holds, counted."""
+
+    collection: str
+    points: int
+    delivered: Delivered
+
+
+def upload_run(
+    root: Path,
+    client: QdrantClient,
+    collection: str | None = None,
+    *,
+    streams: int = 2,
+    limits: BatchLimits | None = None,
+    quantization: Quantization = None,
+    green_seconds: float = GREEN_SECONDS,
+    progress: Progress | None = None,
+) -> Uploaded:
+    """Load the run in `root` into `collection` (default: the folder's name), which is made where it is not there.
+
+    What is there already, payload for payload, is not sent again. The index is off while points are loaded and built
+    afterwards. RunDirectoryError where the run is not done, UsageError where the collection is of another schema,
+    EmbedfleetError where the server fails, the index is not ready in time, or the count is wrong at the end.
+    """
+    run = open_done_run(root)
+    target = UploadTarget(client, collection or collection_name(root))
+    target.prepare(collection_schema(run, quantization))
+    try:
+        delivered = _send(run, target, streams, limits or BatchLimits(), progress)
+    except BaseException:
+        with contextlib.suppress(EmbedfleetError):  # the first error says more
+            target.switch_indexing_on()
+        raise
+    target.switch_indexing_on()
+    target.wait_until_green(green_seconds)
+    points, due = target.count(), target.before + delivered.new
+    if delivered.points != run.rows or points != due:
+        raise EmbedfleetError(
+            f"{target.collection}: holds {points:,} points where {due:,} are due ({target.before:,} before, "
+            f"{delivered.new:,} new of {run.rows:,}); if nobody else writes there, run the same command again"
+        )
+    return Uploaded(target.collection, points, delivered)
+
+
+def _send(
+    run: DoneRun, target: UploadTarget, streams: int, limits: BatchLimits, progress: Progress | None
+) -> Delivered:
+    total = Delivered()
+    pending: set[Future[Delivered]] = set()
+
+    def settle(most: int) -> None:
+        """Wait until at most so many batches are under way; raise what a stream has met."""
+        nonlocal total, pending
+        while len(pending) > most:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for one in done:
+                total += one.result()
+            if progress is not None:
+                progress(total.points, run.rows)
+
+    with ThreadPoolExecutor(streams, "upload") as pool:
+        try:
+            for batch in cut(run.points(), limits):
+                settle(streams)  # one batch a stream, and one ready
+                pending.add(pool.submit(target.deliver, batch))
+            settle(0)
+        except BaseException:
+            target.stop()
+            for one in pending:
+                one.cancel()
+            raise
+    return total

@@ -1,0 +1,69 @@
+"""`embedfleet upload`: a connection, an upload, and its progress on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..protocol.collection import Quantization
+from ..protocol.done_run import open_done_run
+from .qdrant_server import connect
+from .upload import upload_run
+from .upload_batches import NUMBER_BYTES, BatchLimits
+
+
+def upload(
+    root: Path,
+    url: str,
+    collection: str | None,
+    *,
+    api_key_env: str | None,
+    streams: int,
+    batch_points: int,
+    quantization: Quantization,
+    grpc: bool,
+    grpc_port: int,
+    green_seconds: float,
+    as_json: bool,
+) -> int:
+    """Upload the run in `root` to the server at `url`; the exit code."""
+    open_done_run(root)  # no server is asked for a run that cannot be uploaded
+    console = Console(stderr=True, highlight=False)
+    bar = Progress(
+        TextColumn("upload"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with closing(connect(url, api_key_env, grpc=grpc, grpc_port=grpc_port)) as client, bar:
+        task = bar.add_task("upload", total=None)
+        done = upload_run(
+            root,
+            client,
+            collection,
+            streams=streams,
+            limits=BatchLimits(batch_points, number_bytes=NUMBER_BYTES[grpc]),
+            quantization=quantization,
+            green_seconds=green_seconds,
+            progress=lambda count, due: bar.update(task, completed=count, total=due),
+        )
+    if as_json:
+        summary: dict[str, Any] = {"collection": done.collection, "points": done.points, **asdict(done.delivered)}
+        sys.stdout.buffer.write(orjson.dumps(summary) + b"\n")
+        sys.stdout.flush()
+        return 0
+    one = done.delivered
+    console.print(
+        f"{done.collection}: {done.points:,} points, all counted and indexed; {one.new:,} new, {one.replaced:,} replaced, "
+        f"{one.present:,} were there"
+    )
+    return 0

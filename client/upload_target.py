@@ -1,0 +1,171 @@
+"""The collection that an upload goes to, over any QdrantClient: a server, or the engine in memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..protocol.collection import FINGERPRINTS
+from ..protocol.errors import EmbedfleetError, UsageError
+from ..protocol.points import Point
+from .qdrant_errors import foreign_errors, server_errors, verdict
+from .retry import with_retries
+from .upload_batches import to_struct
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient, models
+
+POLL_SECONDS = 1.0
+GREEN_IN_A_ROW = 2
+"""Building an index begins a moment after it is switched on: one green may be that moment."""
+
+INDEXING_THRESHOLD = 10_000
+"""Kilobytes of vectors in a segment from which it is indexed: Qdrant's own default, set where an upload that was cut short
+left it at 0."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What became of some points: new ones, others under ids that were taken, and those that were there as they are."""
+
+    new: int = 0
+    replaced: int = 0
+    present: int = 0
+
+    def __add__(self, other: Delivered) -> Delivered:
+        return Delivered(self.new + other.new, self.replaced + other.replaced, self.present + other.present)
+
+    @property
+    def points(self) -> int:
+        return self.new + self.replaced + self.present
+
+
+class UploadTarget:
+    """Prepare, deliver from any number of threads, switch indexing on, wait, count."""
+
+    def __init__(self, client: QdrantClient, collection: str) -> None:
+        self.collection = collection
+        self.before = 0
+        """Points that were there when it was prepared."""
+        self._client, self._threshold = client, INDEXING_THRESHOLD
+        self._stop = threading.Event()
+
+    def prepare(self, body: dict[str, Any]) -> None:
+        """Make the collection, or check that it takes these points, and switch indexing off.
+
+        UsageError, naming the vectors, where its schema differs or its vectors are of other models.
+        """
+        from qdrant_client import models
+
+        wanted = models.CreateCollection.model_validate(body)
+        if not self._ask(lambda: self._client.collection_exists(self.collection)):
+            with server_errors(self.collection):
+                self._client.create_collection(
+                    self.collection,
+                    vectors_config=wanted.vectors,
+                    sparse_vectors_config=wanted.sparse_vectors,
+                    quantization_config=wanted.quantization_config,
+                    metadata=wanted.metadata,
+                )
+        config = self._ask(lambda: self._client.get_collection(self.collection)).config
+        found = schema_differences(wanted, config)
+        if found:
+            raise UsageError(
+                f"--collection {self.collection}: it differs from this run in {'; '.join(found)}. "
+                "Name another collection, or delete this one"
+            )
+        self._threshold = config.optimizer_config.indexing_threshold or INDEXING_THRESHOLD
+        self.before = self.count()
+        self._set_threshold(0)
+
+    def deliver(self, points: Sequence[Point]) -> Delivered:
+        """Send those of the points that are not there yet, or differ from what is there; wait until they are applied."""
+        there = self._payloads([one.id for one in points]) if self.before else {}
+        present = sum(there.get(one.id) == one.payload for one in points)
+        due = [one for one in points if there.get(one.id) != one.payload]
+        if due:
+            structs = [to_struct(one) for one in due]
+            self._ask(lambda: self._client.upsert(self.collection, structs, wait=True))
+        replaced = sum(one.id in there for one in due)
+        return Delivered(len(due) - replaced, replaced, present)
+
+    def stop(self) -> None:
+        """No further attempts in any thread."""
+        self._stop.set()
+
+    def switch_indexing_on(self) -> None:
+        """As it was before."""
+        self._set_threshold(self._threshold)
+
+    def wait_until_green(self, seconds: float) -> None:
+        """Until the index is built; EmbedfleetError where it is not by then."""
+        give_up = time.monotonic() + seconds
+        green = 0
+        while True:
+            status = self._ask(lambda: self._client.get_collection(self.collection)).status.value
+            green = green + 1 if status == "green" else 0
+            if green == GREEN_IN_A_ROW:
+                return
+            if status == "red" or time.monotonic() > give_up:
+                raise EmbedfleetError(
+                    f"{self.collection}: all points are there, but the index is not ready (status {status}); "
+                    "the same command checks again, --wait SECONDS gives it longer"
+                )
+            time.sleep(POLL_SECONDS)  # the server offers no way to wait for it
+
+    def count(self) -> int:
+        """Points in the collection, exactly."""
+        return self._ask(lambda: self._client.count(self.collection, exact=True)).count
+
+    def _payloads(self, ids: list[str]) -> dict[str, Any]:
+        records = self._ask(
+            lambda: self._client.retrieve(self.collection, list(ids), with_payload=True, with_vectors=False)
+        )
+        return {str(one.id): one.payload for one in records}
+
+    def _set_threshold(self, kilobytes: int) -> None:
+        from qdrant_client import models
+
+        optimizers = models.OptimizersConfigDiff(indexing_threshold=kilobytes)
+        self._ask(lambda: self._client.update_collection(self.collection, optimizers_config=optimizers))
+
+    def _ask(self, work: Callable[[], T]) -> T:
+        """With retries: each of these requests may be repeated without harm."""
+        with server_errors(self.collection):
+            return with_retries(work, _passing, self._stop)
+
+
+def schema_differences(wanted: models.CreateCollection, config: models.CollectionConfig) -> list[str]:
+    """What keeps a collection from taking the points, a phrase a vector; vectors of its own beside them do not."""
+    ours, theirs = _described(wanted), _described(config.params)
+    found = [
+        f"vector {name} ({one}, there {theirs.get(name, 'missing')})"
+        for name, one in ours.items()
+        if theirs.get(name) != one
+    ]
+    passes = (config.metadata or {}).get(FINGERPRINTS, {})
+    for name, fingerprint in (wanted.metadata or {}).get(FINGERPRINTS, {}).items():
+        if passes.get(name, fingerprint) != fingerprint:
+            found.append(f"vector {name} (made by another model or with other settings)")
+    return found
+
+
+def _described(params: Any) -> dict[str, str]:
+    """Each vector in words. `params` has `vectors` and `sparse_vectors`."""
+    words: dict[str, str] = {}
+    vectors: Any = params.vectors or {}
+    for name, one in (vectors if isinstance(vectors, dict) else {"": vectors}).items():
+        many = "multivectors" if one.multivector_config else "dense"
+        words[name] = f"{many}, size {one.size}, {one.distance.value}"
+    for name, one in (params.sparse_vectors or {}).items():
+        words[name] = f"sparse, modifier {one.modifier.value if one.modifier else 'none'}"
+    return words
+
+
+def _passing(error: Exception) -> bool:
+    return isinstance(error, foreign_errors()) and verdict(error) in ("away", "busy")

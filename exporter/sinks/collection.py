@@ -1,0 +1,25 @@
+"""`collection.json`: the collection that the points are for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from ...protocol.collection import Quantization, collection_name, collection_schema
+from ...protocol.done_run import DoneRun
+from ...protocol.durable import commit_bytes
+from .exported_file import ExportedFile, describe
+
+
+def write_collection(run: DoneRun, folder: Path, quantization: Quantization) -> Iterator[ExportedFile]:
+    """`{"name", "points", "create"}`; `create` is the body of Qdrant's `PUT /collections/{name}`."""
+    path = folder / "collection.json"
+    content = {
+        "name": collection_name(run.layout.root),
+        "points": run.rows,
+        "create": collection_schema(run, quantization),
+    }
+    commit_bytes(path, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    yield describe(path, "collection", 0)

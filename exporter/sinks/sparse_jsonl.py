@@ -1,0 +1,26 @@
+"""`NAME.sparse.jsonl`: the sparse vectors of a pass, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...protocol.done_run import DoneRun
+from ...protocol.vector_rows import SparseVector
+from .exported_file import ExportedFile, describe
+from .lines import write_lines
+
+
+def write_sparse_jsonl(run: DoneRun, folder: Path) -> Iterator[ExportedFile]:
+    """`{"row", "id", "indices", "values"}`; a quarantined row has no line, a chunk without terms has empty lists."""
+    for name, shape in run.shapes().items():
+        if shape.form == "sparse":
+            path = folder / f"{name}.sparse.jsonl"
+            yield describe(path, "sparse-jsonl", write_lines(path, _records(run, name)))
+
+
+def _records(run: DoneRun, name: str) -> Iterator[dict[str, Any]]:
+    for one in run.vectors(name):
+        if isinstance(one.vector, SparseVector):
+            yield {"row": one.row, "id": one.id, "indices": one.vector.indices, "values": one.vector.values}

@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""Load the points.jsonl that stands beside this script into a Qdrant server. Needs: pip install 'qdrant-client>=1.16'
+
+    python upload_to_qdrant.py --url http://localhost:6333 [--collection NAME] [--api-key-env VARIABLE]
+
+The collection is made as collection.json says where it is not there yet. Run the script as often as you like: the ids of
+points are fixed, so that points are written over and never doubled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+MOST_POINTS = 256
+MOST_BYTES = 16 << 20
+ATTEMPTS = 6
+GREEN_SECONDS = 3600.0
+INDEXING_THRESHOLD = 10_000
+"""Kilobytes of vectors in a segment from which it is indexed: Qdrant's own default, set where none was."""
+
+T = TypeVar("T")
+
+
+def load(client: QdrantClient, folder: Path, collection: str | None = None, poll_seconds: float = 1.0) -> int:
+    """Make the collection, send all points, have them indexed; the number of points that the collection then has."""
+    about = json.loads((folder / "collection.json").read_bytes())
+    name: str = collection or about["name"]
+    if not client.collection_exists(name):
+        create(client, name, about["create"])
+    threshold = client.get_collection(name).config.optimizer_config.indexing_threshold
+    client.update_collection(name, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0))
+    try:
+        sent = 0
+        for points in batches(folder / "points.jsonl"):
+            again(lambda points=points: client.upsert(name, points, wait=True))
+            sent += len(points)
+            sys.stderr.write(f"\r{sent:,} of {about['points']:,} points")
+        sys.stderr.write("\n")
+    finally:  # also after a failure: a collection must not be left without an index
+        threshold = threshold or INDEXING_THRESHOLD
+        client.update_collection(name, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=threshold))
+    wait_until_green(client, name, poll_seconds)
+    count = client.count(name, exact=True).count
+    if sent != about["points"] or count < sent:
+        raise SystemExit(f"{name}: {about['points']:,} points are due, {sent:,} were sent, {count:,} are there")
+    return count
+
+
+def create(client: QdrantClient, name: str, body: dict[str, Any]) -> None:
+    """Make the collection that `body`, as for `PUT /collections/{name}`, describes."""
+    schema = models.CreateCollection.model_validate(body)
+    client.create_collection(
+        name,
+        vectors_config=schema.vectors,
+        sparse_vectors_config=schema.sparse_vectors,
+        quantization_config=schema.quantization_config,
+        metadata=schema.metadata,
+    )
+
+
+def batches(path: Path) -> Iterator[list[models.PointStruct]]:
+    """The points of the file, so many at a time as one request may hold."""
+    batch: list[models.PointStruct] = []
+    size = 0
+    with path.open("rb") as lines:
+        for line in lines:
+            if batch and (len(batch) == MOST_POINTS or size + len(line) > MOST_BYTES):
+                yield batch
+                batch, size = [], 0
+            batch.append(models.PointStruct.model_validate_json(line))
+            size += len(line)
+    if batch:
+        yield batch
+
+
+def again(work: Callable[[], T]) -> T:
+    """Do it, and some seconds later once more where the server was busy or away."""
+    for attempt in range(ATTEMPTS - 1):
+        try:
+            return work()
+        except ResponseHandlingException:
+            pass
+        except UnexpectedResponse as error:
+            if error.status_code is None or (error.status_code < 500 and error.status_code != 429):
+                raise
+        time.sleep(2**attempt * random.uniform(0.5, 1.5))
+    return work()
+
+
+def wait_until_green(client: QdrantClient, name: str, poll_seconds: float) -> None:
+    """Until the index is built: green twice in a row, since building begins a moment after it is switched on."""
+    give_up = time.monotonic() + GREEN_SECONDS
+    calm = 0
+    while calm < 2:
+        status = again(lambda: client.get_collection(name)).status
+        if status == models.CollectionStatus.RED or time.monotonic() > give_up:
+            raise SystemExit(f"{name}: all points are there, but the index is not ready (status {status.value})")
+        calm = calm + 1 if status == models.CollectionStatus.GREEN else 0
+        time.sleep(poll_seconds)
+
+
+def main() -> int:
+    """Read the flags, load the points."""
+    parser = argparse.ArgumentParser(description="Load points.jsonl into a Qdrant server.")
+    parser.add_argument("--url", default="http://localhost:6333", help="the server (default: %(default)s)")
+    parser.add_argument("--collection", metavar="NAME", help="default: the name in collection.json")
+    parser.add_argument("--api-key-env", metavar="VARIABLE", help="environment variable that holds the API key")
+    flags = parser.parse_args()
+    key = os.environ.get(flags.api_key_env) if flags.api_key_env else None
+    if flags.api_key_env and not key:
+        parser.error(f"--api-key-env {flags.api_key_env}: the variable is not set")
+    client = QdrantClient(url=flags.url, api_key=key, timeout=60)
+    try:
+        count = load(client, Path(__file__).resolve().parent, flags.collection)
+    except (UnexpectedResponse, ResponseHandlingException) as error:
+        raise SystemExit(f"{flags.url}: {error}") from None
+    finally:
+        client.close()
+    sys.stderr.write(f"done: the collection has {count:,} points\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""A run that is done, as those read it who make something of it: its segments, their points, their vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from .errors import RunDirectoryError
+from .layout import RunLayout, segments_in
+from .points import Point, read_points
+from .segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
+from .spec import RunSpec
+from .vector_rows import VectorRow, VectorShape, read_shape, read_vectors
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class DoneRun:
+    """Everything is read when asked for, a few megabytes at a time; nothing is kept."""
+
+    layout: RunLayout
+    spec: RunSpec
+    segments: tuple[int, ...]
+    rows: int
+    """Of all segments, by their footers."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The vectors, in the order of the passes."""
+        return tuple(one.vector for one in self.spec.passes)
+
+    def points(self) -> Iterator[Point]:
+        """All points, in row order."""
+        for segment in self.segments:
+            yield from read_points(self.layout, self.names, segment)
+
+    def vectors(self, name: str) -> Iterator[VectorRow]:
+        """One vector of every row, in row order."""
+        for segment in self.segments:
+            yield from read_vectors(self.layout.vector_segment(name, segment))
+
+    def shapes(self) -> dict[str, VectorShape]:
+        """What each vector is; empty for an empty corpus."""
+        return {name: read_shape(self.layout.vector_segment(name, self.segments[0])) for name in self._standing}
+
+    def fingerprints(self) -> dict[str, str]:
+        """Of the pass that made each vector; empty for an empty corpus."""
+        infos = {
+            name: read_info(self.layout.vector_segment(name, self.segments[0]), VectorSegmentInfo)
+            for name in self._standing
+        }
+        return {name: info.fingerprint for name, info in infos.items()}
+
+    @property
+    def _standing(self) -> tuple[str, ...]:
+        return self.names if self.segments else ()
+
+
+def open_done_run(root: Path) -> DoneRun:
+    """The run in `root`. RunDirectoryError where there is none, it is not done, or segments are missing."""
+    layout = RunLayout(root)
+    spec = _decode(layout.spec, RunSpec)
+    if spec is None:
+        raise RunDirectoryError(
+            f"{root}: not a run directory (it has no spec.json); give the folder that `embedfleet run` wrote to"
+        )
+    manifest = _decode(layout.manifest, dict[str, Any])
+    if manifest is None or manifest.get("status") != "done":
+        raise RunDirectoryError(f"{root}: the run is not done; run the same command again and let it finish")
+    segments = segments_in(layout.chunks)
+    for one in spec.passes:
+        missing = sorted(set(segments) ^ set(segments_in(layout.vector_folder(one.vector))))
+        if missing:
+            raise RunDirectoryError(
+                f"{root}: chunks and {one.vector} differ in segment {missing[0]}; `embedfleet verify` says what is missing"
+            )
+    rows = sum(read_info(layout.chunk_segment(segment), ChunkSegmentInfo).rows for segment in segments)
+    return DoneRun(layout, spec, tuple(segments), rows)
+
+
+def _decode(path: Path, kind: type[T]) -> T | None:
+    """None where there is no such file."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise RunDirectoryError(f"{path}: cannot be read ({error}); restore it or run again with --restart") from error

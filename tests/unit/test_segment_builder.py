@@ -1,0 +1,170 @@
+"""SegmentBuilder: batches in any order become one segment, and what does not fit is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+from embedfleet.exporter.segment_builder import SegmentBuilder
+from embedfleet.protocol.errors import ProtocolError
+from embedfleet.protocol.segments import dense_schema, dense_vectors, sparse_schema
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+DIM = 4
+
+
+def vectors_of(positions: list[int]) -> npt.NDArray[np.float32]:
+    """A unit vector for each row of a segment, told apart by its place."""
+    found = np.random.default_rng(7).standard_normal((64, DIM)).astype(np.float32)[positions]
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def dense(positions: list[int], **changes: Any) -> dict[str, npt.NDArray[Any]]:
+    """A batch of a dense pass."""
+    arrays = {
+        "positions": np.array(positions, np.int32),
+        "vector": vectors_of(positions),
+        "n_tokens": np.array(positions, np.int32) + 1,
+        "truncated": np.array([position % 2 for position in positions], np.uint8),
+    }
+    return arrays | changes
+
+
+def sparse(rows: dict[int, list[tuple[int, float]]], **changes: Any) -> dict[str, npt.NDArray[Any]]:
+    """A batch of a sparse pass."""
+    pairs = [pair for row in rows.values() for pair in row]
+    arrays = {
+        "positions": np.array(list(rows), np.int32),
+        "offsets": np.cumsum([0, *(len(row) for row in rows.values())]).astype(np.int64),
+        "indices": np.array([index for index, _ in pairs], np.uint32),
+        "values": np.array([value for _, value in pairs], np.float32),
+        "n_tokens": np.ones(len(rows), np.int32),
+        "truncated": np.zeros(len(rows), np.uint8),
+    }
+    return arrays | changes
+
+
+def table(builder: SegmentBuilder, first: int = 100) -> pa.Table:
+    rows = range(first, first + builder.rows)
+    return builder.table(pa.array(rows, pa.int64()), pa.array([f"c{row}" for row in rows], pa.string()))
+
+
+def test_batches_in_any_order_make_one_segment() -> None:
+    builder = SegmentBuilder(5, DIM)
+    builder.add(dense([4, 0, 2]), {})
+    assert not builder.complete
+    builder.add(dense([3, 1]), {})
+    assert builder.complete
+    assert builder.tokens == 1 + 2 + 3 + 4 + 5
+    made = table(builder)
+    assert made.schema == dense_schema(DIM)
+    assert made.column("row").to_pylist() == [100, 101, 102, 103, 104]
+    assert made.column("id").to_pylist() == ["c100", "c101", "c102", "c103", "c104"]
+    assert dense_vectors(made).tobytes() == vectors_of([0, 1, 2, 3, 4]).tobytes()
+    assert made.column("n_tokens").to_pylist() == [1, 2, 3, 4, 5]
+    assert made.column("truncated").to_pylist() == [False, True, False, True, False]
+    assert made.column("error").null_count == 5
+
+
+@given(st.integers(1, 40).flatmap(lambda rows: st.tuples(st.permutations(range(rows)), st.integers(1, 8))))
+@settings(deadline=None)
+def test_no_order_of_batches_crosses_rows(case: tuple[list[int], int]) -> None:
+    order, size = case
+    builder = SegmentBuilder(len(order), DIM)
+    for start in range(0, len(order), size):
+        assert not builder.complete
+        builder.add(dense(list(order[start : start + size])), {})
+    assert builder.complete
+    assert dense_vectors(table(builder)).tobytes() == vectors_of(list(range(len(order)))).tobytes()
+
+
+def test_a_row_that_failed_has_no_vector_and_its_reason() -> None:
+    builder = SegmentBuilder(3, DIM)
+    builder.add(dense([2, 0]), {1: "not finite"})
+    builder.give_up(np.array([1], np.int32), "took its worker down")
+    assert builder.complete
+    assert builder.errors == {0: "not finite", 1: "took its worker down"}
+    made = table(builder)
+    assert made.column("error").to_pylist() == ["not finite", "took its worker down", None]
+    assert [value is None for value in made.column("vector").to_pylist()] == [True, True, False]
+    made.validate(full=True)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.9, 1.1, np.nan, np.inf])
+def test_a_vector_that_is_not_normalized_is_quarantined(scale: float) -> None:
+    builder = SegmentBuilder(2, DIM)
+    vectors = vectors_of([0, 1])
+    vectors[1] *= np.float32(scale)
+    builder.add(dense([0, 1], vector=vectors), {})
+    assert list(builder.errors) == [1]
+    assert builder.errors[1].startswith("the vector is not normalized: squared length")
+    assert table(builder).column("vector").to_pylist()[1] is None
+
+
+def test_rounding_is_not_an_error() -> None:
+    builder = SegmentBuilder(1, DIM)
+    builder.add(dense([0], vector=vectors_of([0]).astype(np.float16).astype(np.float32)), {})
+    assert builder.errors == {}
+
+
+def test_sparse_rows() -> None:
+    builder = SegmentBuilder(4, 0)
+    builder.add(sparse({3: [(1, 0.5)], 1: []}), {})
+    builder.add(sparse({0: [(7, 1.0), (9, 2.0)]}), {})
+    builder.give_up(np.array([2], np.int32), "why")
+    assert builder.complete
+    made = table(builder)
+    assert made.schema == sparse_schema()
+    assert made.column("indices").to_pylist() == [[7, 9], [], None, [1]]
+    assert made.column("values").to_pylist() == [[1.0, 2.0], [], None, [0.5]]
+    assert made.column("error").to_pylist() == [None, None, "why", None]
+    made.validate(full=True)
+
+
+def test_a_sparse_weight_that_is_not_finite_is_quarantined() -> None:
+    builder = SegmentBuilder(2, 0)
+    builder.add(sparse({0: [(1, np.nan)], 1: [(1, 1.0)]}), {})
+    assert builder.errors == {0: "a weight is not finite"}
+    assert table(builder).column("indices").to_pylist() == [None, [1]]
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        dense([0, 5]),
+        dense([-1, 0]),
+        dense([0, 1], vector=vectors_of([0])),
+        dense([0, 1], vector=np.ones((2, DIM + 1), np.float32)),
+        dense([0, 1], vector=np.ones(2 * DIM, np.float32)),
+        dense([0, 1], n_tokens=np.ones(3, np.int32)),
+        dense([0, 1], truncated=np.ones(1, np.uint8)),
+    ],
+    ids=["over the end", "negative", "too few", "other dimension", "flat", "n_tokens", "truncated"],
+)
+def test_a_dense_result_that_does_not_fit_is_refused(batch: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError):
+        SegmentBuilder(5, DIM).add(batch, {})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"offsets": np.array([0, 1], np.int64)},
+        {"offsets": np.array([0, 1, 3], np.int64)},
+        {"values": np.ones(1, np.float32)},
+        {"positions": np.array([0, 2], np.int32)},
+    ],
+    ids=["too few offsets", "offsets over the end", "too few values", "over the end"],
+)
+def test_a_sparse_result_that_does_not_fit_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError):
+        SegmentBuilder(2, 0).add(sparse({0: [(1, 1.0)], 1: [(2, 1.0)]}, **changes), {})
+
+
+def test_rows_outside_the_segment_cannot_be_given_up() -> None:
+    with pytest.raises(ProtocolError, match="outside its segment of 5 rows"):
+        SegmentBuilder(5, DIM).give_up(np.array([5], np.int32), "why")

@@ -1,0 +1,140 @@
+"""bge-m3 in one pass: a dense vector, sparse weights and late-interaction vectors from one forward pass.
+
+Source: Chen et al. 2024, "M3-Embedding: Multi-Linguality, Multi-Functionality, Multi-Granularity Text Embeddings
+Through Self-Knowledge Distillation", and what FlagEmbedding's `BGEM3FlagModel` computes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ...protocol.arrays import Array
+from ...protocol.errors import ModelError
+from ...protocol.spec import PassSpec
+from ..model_files import ModelFiles
+from .base import BoolArray, DenseResults, FloatArray, IntArray, SparseResults
+from .multivector import MultivectorResults
+from .text_model import TextEncoder
+
+HEADS = ("sparse_linear", "colbert_linear")
+"""Files `NAME.pt` beside the backbone's weights: the state of a linear layer each, read with `weights_only=True`."""
+QUERY_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class M3Row:
+    """One text: `dense` (dim), `sparse` as (token ids uint32 sorted, weights float32), `colbert` (tokens, dim)."""
+
+    dense: FloatArray
+    sparse: tuple[Array, Array]
+    colbert: FloatArray
+
+
+class BgeM3Encoder(TextEncoder):
+    """`compute` returns a list of M3Row; `gather` names the arrays `dense/…`, `sparse/…` and `colbert/…`."""
+
+    def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
+        super().__init__(spec, files, device, threads)
+        dim = int(self._first.get_embedding_dimension())
+        states = [_read_head(self._torch, files, name, dim) for name in HEADS]
+        self._sparse, self._colbert = (_linear(self._torch, state).to(self._dtype).eval() for state in states)
+        self._parts += [self._sparse, self._colbert]
+        names = ("cls_token_id", "sep_token_id", "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id")
+        ids: list[int | None] = [getattr(self._tokenizer, name, None) for name in names]
+        self._special: Any = self._torch.tensor(sorted({one for one in ids if one is not None}))
+        width = int(self._colbert.out_features)
+        pooling = f"{type(self._first).__name__} → cls, sparse_linear(max), colbert_linear({width})"
+        self.fingerprint = self._make_fingerprint(dim, True, pooling)
+        hashes = [self.fingerprint.weights, *(_hash(files, name) for name in HEADS)]
+        self.fingerprint = msgspec.structs.replace(
+            self.fingerprint, weights=hashlib.sha256("".join(hashes).encode()).hexdigest()
+        )
+        self._dense_results, self._multivector_results = DenseResults(), MultivectorResults()
+        self._sparse_results = SparseResults()
+        self._dense_results.fingerprint = self.fingerprint
+        self._multivector_results.fingerprint = msgspec.structs.replace(self.fingerprint, dim=width)
+        self.row_bytes = 4 * dim + 8 * 128 + 2 * width * min(self._max_tokens, 256)
+
+    def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
+        dense = self._dense_results.gather(count, [(rows, [one.dense for one in part]) for rows, part in parts])
+        sparse = self._sparse_results.gather(count, [(rows, [one.sparse for one in part]) for rows, part in parts])
+        colbert = self._multivector_results.gather(
+            count, [(rows, [one.colbert for one in part]) for rows, part in parts]
+        )
+        named = {"dense": dense, "sparse": sparse, "colbert": colbert}
+        return {f"{head}/{name}": array for head, arrays in named.items() for name, array in arrays.items()}
+
+    def unusable(self, part: Any) -> BoolArray:
+        dense = self._dense_results.unusable(np.stack([one.dense for one in part]))
+        sparse = self._sparse_results.unusable([one.sparse for one in part])
+        return dense | sparse | self._multivector_results.unusable([one.colbert for one in part])
+
+    def oversized(self, part: Any) -> BoolArray:
+        """Rows whose late-interaction vectors are more than Qdrant takes in a point."""
+        return self._multivector_results.oversized([one.colbert for one in part])
+
+    def queries(self, texts: Sequence[str], prompt: str | None) -> list[M3Row]:
+        """All three results of each query. The model has no query prompt of its own."""
+        chosen = self._query_prompt(prompt) or ""
+        prepared = self._tokenize(texts, prompt=chosen)
+        starts = range(0, len(texts), QUERY_BATCH)
+        batches = [np.arange(at, min(at + QUERY_BATCH, len(texts)), dtype=np.int32) for at in starts]
+        return [row for rows in batches for row in self._computed(prepared, rows, chosen)]
+
+    def _forward(self, features: dict[str, Any]) -> dict[str, Any]:
+        return self._first(features)
+
+    def _results(self, outputs: dict[str, Any]) -> list[M3Row]:
+        normalize = self._torch.nn.functional.normalize
+        hidden, mask = outputs["token_embeddings"], outputs["attention_mask"].bool()
+        dense = normalize(hidden[:, 0].float(), dim=1).cpu().numpy()
+        sparse = self._term_weights(outputs["input_ids"], mask, self._sparse(hidden).squeeze(-1).relu().float())
+        kept = mask[:, 1:]
+        vectors = normalize(self._colbert(hidden[:, 1:])[kept].float(), dim=1)
+        colbert = [one.numpy() for one in vectors.cpu().split(kept.sum(1).tolist())]
+        return [M3Row(*row) for row in zip(dense, sparse, colbert, strict=True)]
+
+    def _term_weights(self, ids: Any, mask: Any, weights: Any) -> list[tuple[Array, Array]]:
+        """The largest weight of each token id of a row, special tokens and zeros left out; all are (rows, tokens)."""
+        torch = self._torch
+        # NaN is kept, for `unusable` to see: it is neither above nor equal to 0.
+        kept = mask & ~torch.isin(ids, self._special.to(ids.device)) & (weights != 0)
+        rows, positions = kept.nonzero(as_tuple=True)
+        keys = (rows << 32) | ids[rows, positions].long()
+        terms, term_of = torch.unique(keys, return_inverse=True)  # sorted: by row, then by id
+        largest = weights.new_zeros(len(terms)).scatter_reduce_(0, term_of, weights[rows, positions], "amax")
+        ends = torch.bincount(terms >> 32, minlength=len(ids)).cumsum(0)[:-1].cpu().numpy()
+        indices: Array = (terms & 0xFFFFFFFF).cpu().numpy().astype(np.uint32)
+        return list(zip(np.split(indices, ends), np.split(largest.cpu().numpy(), ends), strict=True))
+
+
+def _read_head(torch: Any, files: ModelFiles, name: str, dim: int) -> dict[str, Any]:
+    path = files.folder / f"{name}.pt"
+    if not path.is_file():
+        raise ModelError(f"model {files.name}: {files.folder} has no {name}.pt, a head that bge-m3 ships; get it too")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        width = int(state["weight"].shape[1])
+    except Exception as error:  # a file that is none, or holds more than tensors, fails in many ways
+        raise ModelError(f"model {files.name}: {path} is not the state of a linear layer: {error}"[:500]) from error
+    if width != dim or (name == "sparse_linear" and len(state["weight"]) != 1):
+        shape = tuple(state["weight"].shape)
+        raise ModelError(f"model {files.name}: {path} has a weight of shape {shape}; the backbone has {dim} dimensions")
+    return state
+
+
+def _linear(torch: Any, state: dict[str, Any]) -> Any:
+    outputs, inputs = state["weight"].shape
+    layer = torch.nn.Linear(inputs, outputs, bias="bias" in state)
+    layer.load_state_dict(state)
+    return layer
+
+
+def _hash(files: ModelFiles, name: str) -> str:
+    return hashlib.sha256((files.folder / f"{name}.pt").read_bytes()).hexdigest()

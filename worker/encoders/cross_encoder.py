@@ -1,0 +1,65 @@
+"""Relevance scores of (query, text) pairs by any model that sentence-transformers' `CrossEncoder` loads.
+
+Source: Nogueira, Cho 2019, "Passage Re-ranking with BERT".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...protocol.errors import ModelError
+from ...protocol.spec import PassSpec
+from ..model_files import ModelFiles
+from .base import FloatArray, IntArray, Prepared
+from .model_loading import architectures, describe, saved_modules
+from .text_model import TextModel
+
+
+class CrossEncoderScorer(TextModel):
+    """Not an Encoder: it takes pairs, and gives a number a pair. `budget` says what a micro-batch may hold."""
+
+    family = "CrossEncoder"
+
+    def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
+        super().__init__(spec, files, device, threads)
+        if self._model.num_labels != 1:
+            raise ModelError(f"model {files.name} gives {self._model.num_labels} scores a pair; a reranker gives one")
+        self._activation: Any = self._model.activation_fn
+        pooling = f"{describe(self._model)} → {type(self._activation).__name__}"
+        self.fingerprint = self._make_fingerprint(0, False, pooling)
+
+    def prepare_pairs(self, pairs: Sequence[tuple[str, str]]) -> Prepared:
+        """Tokenize (query, text) pairs; where a pair is too long, its longer side is cut first."""
+        return self._tokenize([query for query, _ in pairs], [text for _, text in pairs], self._prompt)
+
+    def score(self, prepared: Prepared, rows: IntArray) -> FloatArray:
+        """The scores (rows) of these pairs, as many as `budget` allows; raises OutOfMemory. NaN is the caller's to see."""
+        return self._computed(prepared, rows, self._prompt)
+
+    def rescore(self, prepared: Prepared, rows: IntArray) -> FloatArray:
+        """As `score`, in float32 whatever the model's dtype."""
+        return self._in_float32(lambda: self.score(prepared, rows))
+
+    def _warm_up(self) -> None:
+        self.score(self.prepare_pairs([("warm", "up")]), np.zeros(1, np.int32))
+
+    def _results(self, outputs: dict[str, Any]) -> FloatArray:
+        scores = outputs["scores"].float()  # before the activation, as the reference does: fewer ties
+        if self._activation is not None:
+            scores = self._activation(scores)
+        return scores.reshape(-1).cpu().numpy()
+
+    def _own_prompt(self) -> str:
+        return self._default_prompt()
+
+    def _check_trained(self) -> None:
+        saved, classes = saved_modules(self._files.folder) or [], architectures(self._files.folder)
+        headed = any(name.endswith(("ForSequenceClassification", "ForCausalLM")) for name in classes)
+        if not headed and not {"LogitScore", "Dense"} & set(saved):
+            raise ModelError(
+                f"model {self._files.name} is no reranker: {self._files.folder} has no scoring head "
+                f"(architectures {classes}), and one of random weights would be made up"
+            )

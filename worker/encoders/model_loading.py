@@ -1,0 +1,104 @@
+"""Getting a model from its folder: torch, the classes of sentence-transformers, and what the files say they hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ...protocol.errors import ModelError
+from ...protocol.spec import PassSpec
+from ..model_files import ModelFiles
+
+
+def import_torch() -> Any:
+    """The module torch, with transformers quiet; ModelError where they are not installed."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise ModelError("real models need torch: pip install 'embedfleet[torch]'") from error
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return torch
+
+
+def natural_dtype(torch: Any, device: str) -> str:
+    """bfloat16 where the GPU computes it natively (Ampere and later), float16 on older ones, float32 on a CPU."""
+    if device != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.get_device_capability(0) >= (8, 0) else "float16"
+
+
+def load(family: str, spec: PassSpec, files: ModelFiles, dtype: Any) -> Any:
+    """The model in host memory, by the class of sentence-transformers called `family`; ModelError where that fails."""
+    try:
+        import sentence_transformers
+    except ImportError as error:
+        raise ModelError("real models need sentence-transformers: pip install 'embedfleet[torch]'") from error
+    reference: Any = getattr(sentence_transformers, family, None)
+    if reference is None:
+        found = version("sentence-transformers")
+        raise ModelError(f"sentence-transformers {found} has no {family}: pip install -U sentence-transformers")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = reference(
+                str(files.folder),
+                device="cpu",
+                trust_remote_code=spec.trust_remote_code,
+                local_files_only=True,
+                model_kwargs={"dtype": dtype, "use_safetensors": True},
+            )
+    except Exception as error:  # whatever a model's own code or files can raise ends as one message
+        summary = str(error).strip().split("\n", 1)[0][:500]
+        raise ModelError(f"model {files.name} cannot be loaded from {files.folder}: {summary}") from error
+    return model.eval().to(dtype)
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that compute, as a fingerprint records them."""
+    import torch
+    import transformers
+
+    return {
+        "torch": str(torch.__version__),
+        "transformers": str(transformers.__version__),
+        "sentence-transformers": version("sentence-transformers"),
+    }
+
+
+def saved_modules(folder: Path) -> list[str] | None:
+    """The class names in `modules.json`; None for a folder that transformers alone saved."""
+    path = folder / "modules.json"
+    if not path.is_file():
+        return None
+    return [str(one["type"]).rsplit(".", 1)[-1] for one in json.loads(path.read_bytes())]
+
+
+def architectures(folder: Path) -> list[str]:
+    """The class names in `config.json`."""
+    return json.loads((folder / "config.json").read_bytes()).get("architectures") or []
+
+
+def describe(modules: Iterable[Any]) -> str:
+    """A model's modules in order, with how the pooling ones pool."""
+    named: list[str] = []
+    for one in modules:
+        name = type(one).__name__
+        if hasattr(one, "pooling_mode"):
+            name += f"({one.pooling_mode})"
+        elif hasattr(one, "pooling_strategy"):
+            name += f"({one.pooling_strategy}, {one.activation_function})"
+        elif hasattr(one, "skiplist_words"):
+            name += f"({len(one.skiplist_words)} skipped)"
+        elif hasattr(one, "pool_factor"):
+            name += f"({one.pool_factor:g})"
+        named.append(name)
+    return " → ".join(named)

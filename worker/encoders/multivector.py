@@ -1,0 +1,108 @@
+"""Late-interaction vectors, one a token, of any model that sentence-transformers' `MultiVectorEncoder` loads.
+
+Source: Khattab, Zaharia 2020, "ColBERT: Efficient and Effective Passage Search via Contextualized Late Interaction
+over BERT".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...protocol.arrays import Array
+from ...protocol.errors import ModelError
+from ...protocol.spec import PassSpec
+from ...protocol.work_messages import Fingerprint
+from ..model_files import ModelFiles
+from .base import BoolArray, FloatArray, IntArray
+from .model_loading import architectures, describe, saved_modules
+from .text_model import TextEncoder
+
+MAX_POINT_FLOATS = 1_048_576
+"""The most numbers that Qdrant takes in a multivector of one point."""
+LARGEST = float(np.finfo(np.float16).max)
+
+
+class MultivectorResults:
+    """`gather` and `unusable` for encoders whose `compute` returns a list of (tokens, dim) float32."""
+
+    fingerprint: Fingerprint
+
+    def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
+        placed: list[Array] = [np.empty((0, self.fingerprint.dim), np.float16)] * count
+        for rows, part in parts:
+            for row, tokens in zip(rows.tolist(), part, strict=True):
+                placed[row] = tokens
+        offsets = np.zeros(count + 1, np.int64)
+        np.cumsum([len(tokens) for tokens in placed], out=offsets[1:])
+        vectors = np.empty((int(offsets[-1]), self.fingerprint.dim), np.float16)
+        with np.errstate(over="ignore"):  # a row that overflows is one that `unusable` named
+            np.concatenate([vectors[:0], *placed], out=vectors, casting="same_kind")
+        return {"offsets": offsets, "tokens": vectors}
+
+    def unusable(self, part: Any) -> BoolArray:
+        """Rows without a token, or with a number that is not finite in float16."""
+        return np.array([not (len(one) and np.abs(one).max() <= LARGEST) for one in part], np.bool_)
+
+    def oversized(self, part: Any) -> BoolArray:
+        """Rows with more numbers than Qdrant takes in a point."""
+        return np.array([one.size > MAX_POINT_FLOATS for one in part], np.bool_)
+
+
+class MultiVectorEncoder(MultivectorResults, TextEncoder):
+    """`compute` returns a list of (tokens, dim) float32, without the tokens that the model's skiplist drops.
+
+    `pool_factor` p keeps about 1/p of a document's tokens, by the reference's hierarchical pooling; 1 keeps all.
+    """
+
+    family = "MultiVectorEncoder"
+    task = "document"
+
+    def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int, pool_factor: float = 1.0) -> None:
+        if pool_factor < 1:
+            raise ModelError(f"pool_factor {pool_factor:g}: give 1 or more")
+        super().__init__(spec, files, device, threads)
+        self._pooling: Any = _token_pooling(pool_factor) if pool_factor > 1 else None
+        dim = int(self._model.get_embedding_dimension())
+        last = [type(one).__name__ for one in self._model if type(one).__name__ != "MultiVectorMask"][-1]
+        pooling = describe(self._model) + (f" pool_factor={pool_factor:g}" if self._pooling is not None else "")
+        self.fingerprint = self._make_fingerprint(dim, last == "Normalize" or self._pooling is not None, pooling)
+        self._normalizes = last == "Normalize"
+        self.row_bytes = int(2 * dim * min(self._max_tokens, 256) / pool_factor)
+
+    def queries(self, texts: Sequence[str], prompt: str | None) -> list[FloatArray]:
+        """Query vectors (tokens, dim), the expansion that the model adds included."""
+        found: list[Any] = self._model.encode_query(
+            list(texts), prompt=self._query_prompt(prompt), convert_to_numpy=True, show_progress_bar=False
+        )
+        return [np.asarray(one, np.float32) for one in found]
+
+    def _results(self, outputs: dict[str, Any]) -> list[FloatArray]:
+        mask = outputs["attention_mask"].bool()
+        vectors = outputs["token_embeddings"][mask].float()
+        if self._normalizes:  # once more: in half precision the model's own is short of a unit by up to 0.4%
+            vectors = self._torch.nn.functional.normalize(vectors, dim=1)
+        rows = list(vectors.cpu().split(mask.sum(1).tolist()))
+        if self._pooling is not None:
+            # Clustering refuses numbers that are not finite; such a row is left as it is for `unusable` to see.
+            rows = [self._pooling.pool_one(row) if row.isfinite().all() else row for row in rows]
+        return [row.numpy() for row in rows]
+
+    def _check_trained(self) -> None:
+        saved = saved_modules(self._files.folder) or []
+        native = any(
+            name == "HF_ColBERT" or name.endswith("ForRetrieval") for name in architectures(self._files.folder)
+        )
+        if not native and not {"Dense", "MultiVectorMask", "Router"} & set(saved):
+            raise ModelError(
+                f"model {self._files.name} is no late-interaction model: {self._files.folder} has no projection of "
+                "tokens, and one of random weights would be made up. Give a ColBERT model, or use --dense for this one"
+            )
+
+
+def _token_pooling(pool_factor: float) -> Any:
+    from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
+
+    return HierarchicalTokenPooling(pool_factor)

@@ -1,0 +1,84 @@
+"""Learned sparse vectors of any model that sentence-transformers' `SparseEncoder` loads: SPLADE, its kin, and CSR.
+
+Source: Formal, Piwowarski, Clinchant 2021, "SPLADE: Sparse Lexical and Expansion Model for First Stage Ranking".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...protocol.arrays import Array
+from ...protocol.errors import ModelError
+from ...protocol.spec import PassSpec
+from ..model_files import ModelFiles
+from .base import SparseResults, TokenBudget
+from .model_loading import architectures, describe, saved_modules
+from .text_model import TextEncoder
+
+CUDA_BUDGET = TokenBudget(4_096, 32_768)
+"""A token has a logit for each word of the vocabulary: at 30,522 words in bfloat16, 4,096 tokens fill 250 MB, twice."""
+ACTIVE_DIMS = 256
+"""Guess at a document's weights where the model names no limit."""
+
+
+class SpladeEncoder(SparseResults, TextEncoder):
+    """`compute` returns, for each row, (indices uint32 sorted, values float32 other than 0)."""
+
+    family = "SparseEncoder"
+    task = "document"
+
+    def __init__(
+        self, spec: PassSpec, files: ModelFiles, device: str, threads: int, max_active_dims: int | None = None
+    ) -> None:
+        if max_active_dims is not None and max_active_dims < 1:
+            raise ModelError(f"max_active_dims {max_active_dims}: give 1 or more")
+        super().__init__(spec, files, device, threads)
+        self._most: int | None = max_active_dims if max_active_dims is not None else self._model.max_active_dims
+        limit = f" max_active_dims={self._most}" if self._most is not None else ""
+        self.fingerprint = self._make_fingerprint(0, False, describe(self._model) + limit)
+        self.row_bytes = 8 * min(self._most or ACTIVE_DIMS, ACTIVE_DIMS)
+        if device == "cuda":
+            self.budget = CUDA_BUDGET
+
+    def queries(self, texts: Sequence[str], prompt: str | None) -> list[tuple[Array, Array]]:
+        """Query vectors as `compute` gives them, with the model's query prompt and route unless a prompt is given."""
+        weights = self._model.encode_query(
+            list(texts),
+            prompt=self._query_prompt(prompt),
+            max_active_dims=self._most,
+            convert_to_sparse_tensor=False,
+            show_progress_bar=False,
+        )
+        return self._active(weights) if len(texts) else []
+
+    def _forward(self, features: dict[str, Any]) -> dict[str, Any]:
+        limits = {"max_active_dims": self._most} if self._most is not None else {}
+        return self._model(features, **self._side, **limits)
+
+    def _results(self, outputs: dict[str, Any]) -> list[tuple[Array, Array]]:
+        from sentence_transformers.util import select_max_active_dims
+
+        return self._active(select_max_active_dims(outputs["sentence_embedding"], max_active_dims=self._most))
+
+    def _active(self, weights: Any) -> list[tuple[Array, Array]]:
+        """The entries of (rows, vocabulary) that are not 0, found on the device; NaN is one, for `unusable` to see."""
+        rows, columns = weights.nonzero(as_tuple=True)  # in order of row, then of column
+        values: Array = weights[rows, columns].float().cpu().numpy()
+        indices: Array = columns.cpu().numpy().astype(np.uint32)
+        ends = self._torch.bincount(rows, minlength=len(weights)).cumsum(0)[:-1].cpu().numpy()
+        return list(zip(np.split(indices, ends), np.split(values, ends), strict=True))
+
+    def _check_trained(self) -> None:
+        saved = saved_modules(self._files.folder)
+        if saved is not None:
+            trained = any(name == "Router" or "Splade" in name or "Sparse" in name for name in saved)
+        else:
+            trained = any(name.endswith("ForMaskedLM") for name in architectures(self._files.folder))
+        if not trained:
+            raise ModelError(
+                f"model {self._files.name} is no sparse model: {self._files.folder} has neither a masked-language head "
+                "nor modules that a SparseEncoder saved. Give a SPLADE model, or use --dense for this one"
+            )

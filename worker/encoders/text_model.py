@@ -1,0 +1,237 @@
+"""What encoders of real models share: loading by sentence-transformers, tokenizing, the forward pass, out-of-memory.
+
+Its modules do the loading, the forward pass and the pooling, so the numbers are its numbers; tokenizing, sorting and
+batching are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ...protocol import catalog
+from ...protocol.errors import ModelError
+from ...protocol.spec import PassSpec
+from ...protocol.work_messages import Fingerprint
+from ..model_files import ModelFiles, hash_weights
+from . import model_loading
+from .base import IntArray, OutOfMemory, Prepared, TokenBudget
+
+CPU_BUDGET = TokenBudget(1_024, 1_024)
+"""On a CPU a micro-batch should stay in the cache: measured best at 512 to 1,024 tokens (see benchmarks/)."""
+CUDA_BUDGET = TokenBudget(16_384, 131_072)
+LONGEST = 1 << 17
+"""Tokens; a tokenizer that names no limit says some huge number."""
+
+T = TypeVar("T")
+
+
+class TextModel:
+    """Loaded to host memory by the constructor; `device` is `cpu` or `cuda`. ModelError where it cannot be loaded."""
+
+    family = "SentenceTransformer"
+    """The class of sentence-transformers that loads it and is the reference for its numbers."""
+    task: str | None = None
+    """The side that texts are encoded for, where the reference tells `query` from `document`."""
+    fingerprint: Fingerprint
+
+    def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
+        torch = model_loading.import_torch()
+        self._torch = torch
+        self._files = files
+        self._device = torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
+        torch.set_num_threads(threads)
+        self._check_trained()
+        self._dtype_name = spec.dtype if spec.dtype != "auto" else model_loading.natural_dtype(torch, device)
+        self._dtype: Any = getattr(torch, self._dtype_name)
+        self._model: Any = model_loading.load(self.family, spec, files, self._dtype)
+        self._parts: list[Any] = [self._model]
+        """The modules that move to the device together."""
+        self._entry = catalog.find(files.name)
+        self._prompt = spec.prompt if spec.prompt is not None else self._own_prompt()
+        self._first: Any = _input_module(self._model, self.task)
+        self._tokenizer: Any = getattr(self._first, "tokenizer", None)
+        self._tokenizes = _is_plain_text(self._first, self._tokenizer)
+        self._max_tokens = self._limit(spec)
+        self._side: dict[str, Any] = {"task": self.task} if self.task is not None else {}
+        self._prompt_tokens = self._excluded_prompt()
+        self.batch_tokens = 65_536 if device == "cuda" else 8_192
+        self.budget = CUDA_BUDGET if device == "cuda" else CPU_BUDGET
+        self.pads = True
+
+    def hydrate(self) -> str:
+        """Move the weights to the device and compute a first input there; OutOfMemory where they do not fit."""
+        self._guarded(self._move)
+        self._warm_up()
+        parameter = next(iter(self._model.parameters()), None)
+        placement = f"{parameter.device} {parameter.dtype}" if parameter is not None else str(self._device)
+        return placement.replace("torch.", "")
+
+    def _warm_up(self) -> None:
+        raise NotImplementedError
+
+    def _results(self, outputs: dict[str, Any]) -> Any:
+        """The rows' results from the model's outputs, in host memory."""
+        raise NotImplementedError
+
+    def _check_trained(self) -> None:
+        """ModelError for files from which the reference would make a model with random weights, as it does silently."""
+
+    def _own_prompt(self) -> str:
+        prompts: dict[str, str] = self._model.prompts or {}
+        for name in ("document", "passage", "corpus"):
+            if prompts.get(name):
+                return prompts[name]
+        if self._entry is not None and self._entry.document_prompt:
+            return self._entry.document_prompt
+        return self._default_prompt() if self.task is None else ""
+
+    def _default_prompt(self) -> str:
+        return (self._model.prompts or {}).get(self._model.default_prompt_name or "", "")
+
+    def _query_prompt(self, prompt: str | None) -> str | None:
+        """For `encode_query`: None leaves the choice to the model."""
+        known = self._entry.query_prompt if self._entry is not None and not self._model.prompts.get("query") else None
+        return prompt if prompt is not None else known
+
+    def _make_fingerprint(self, dim: int, normalized: bool, pooling: str) -> Fingerprint:
+        return Fingerprint(
+            model=self._files.name,
+            revision=self._files.revision,
+            weights=hash_weights(self._files.folder),
+            dtype=self._dtype_name,
+            max_tokens=self._max_tokens,
+            prompt=self._prompt,
+            pooling=pooling,
+            dim=dim,
+            normalized=normalized,
+            versions=model_loading.versions(),
+        )
+
+    def _tokenize(self, texts: Sequence[str], seconds: Sequence[str] | None = None, prompt: str = "") -> Prepared:
+        """Texts with the prompt before them, or pairs of them and `seconds`."""
+        if not self._tokenizes:
+            pairs = zip(texts, seconds, strict=True) if seconds is not None else ((text, "") for text in texts)
+            lengths = [min(len(prompt + text + second) // 4 + 2, self._max_tokens) for text, second in pairs]
+            items = list(texts) if seconds is None else list(zip(texts, seconds, strict=True))
+            return Prepared(np.array(lengths, np.int32), np.zeros(len(texts), np.bool_), items)
+        encoded = self._tokenizer(
+            [prompt + text for text in texts],
+            list(seconds) if seconds is not None else None,
+            truncation=True,  # of pairs, the longer text first
+            max_length=self._max_tokens,
+            return_attention_mask=False,
+            return_token_type_ids=None if seconds is not None else False,
+            verbose=False,
+        )
+        lengths = np.array([len(one) for one in encoded["input_ids"]], np.int32)
+        truncated = [bool(one.overflowing) for one in encoded.encodings]
+        return Prepared(lengths, np.array(truncated, np.bool_), dict(encoded))
+
+    def _features(self, prepared: Prepared, rows: IntArray, prompt: str) -> dict[str, Any]:
+        if not self._tokenizes:
+            chosen = [prepared.items[row] for row in rows.tolist()]
+            return self._model.preprocess(chosen, prompt=prompt or None, **self._side)
+        picked = {name: [lists[row] for row in rows.tolist()] for name, lists in prepared.items.items()}
+        features: dict[str, Any] = dict(self._tokenizer.pad(picked, return_tensors="pt", return_attention_mask=True))
+        if self._prompt_tokens:
+            features["prompt_length"] = self._prompt_tokens
+        return features
+
+    def _computed(self, prepared: Prepared, rows: IntArray, prompt: str) -> Any:
+        def step() -> Any:
+            with self._torch.inference_mode():
+                features = {
+                    name: value.to(self._device) if isinstance(value, self._torch.Tensor) else value
+                    for name, value in self._features(prepared, rows, prompt).items()
+                }
+                return self._results(self._forward(features))
+
+        return self._guarded(step)
+
+    def _forward(self, features: dict[str, Any]) -> dict[str, Any]:
+        return self._model(features, **self._side)
+
+    def _in_float32(self, compute: Callable[[], T]) -> T:
+        if self._dtype == self._torch.float32:
+            return compute()
+        try:  # a half-precision weight survives the way through float32 and back
+            self._guarded(lambda: [part.float() for part in self._parts])
+            return compute()
+        finally:
+            for part in self._parts:
+                part.to(self._dtype)
+
+    def _move(self) -> None:
+        for part in self._parts:
+            part.to(self._device)
+
+    def _guarded(self, step: Callable[[], T]) -> T:
+        """Run a step on the device; OutOfMemory, with the state clean again, where there is no room for it."""
+        torch = self._torch
+        try:
+            return step()
+        except torch.OutOfMemoryError as error:
+            message = str(error)
+        except RuntimeError as error:
+            if "can't allocate memory" not in str(error):
+                raise
+            message = str(error)
+        # Outside the except block: there the traceback would keep the failed tensors alive.
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise OutOfMemory(message)
+
+    def _limit(self, spec: PassSpec) -> int:
+        """The most tokens of an input, made the model's own limit too."""
+        # A limit for documents alone must not become the queries': those have the tokenizer's or their own.
+        aside = self.task is not None and getattr(self._first, "document_length", None) is not None
+        own = self._first.document_length if aside else self._model.max_seq_length
+        if own is None or own > LONGEST:
+            own = self._entry.max_tokens if self._entry is not None else 512
+        if spec.max_tokens is not None and spec.max_tokens > own:
+            raise ModelError(f"--max-tokens {spec.max_tokens}: {self._files.name} takes at most {own}")
+        limit = int(own) if spec.max_tokens is None else spec.max_tokens
+        if aside:
+            self._first.document_length = limit
+        else:
+            self._model.max_seq_length = limit
+        return limit
+
+    def _excluded_prompt(self) -> int:
+        """Tokens of the prompt that the pooling must leave out; 0 where it pools over all."""
+        if not self._prompt or not self._tokenizes or all(getattr(one, "include_prompt", True) for one in self._model):
+            return 0
+        return int(self._model.preprocess(["x"], prompt=self._prompt, **self._side).get("prompt_length", 0))
+
+
+class TextEncoder(TextModel):
+    """A TextModel of single texts, with an encoder's calls. Subclasses set `fingerprint` and `row_bytes`."""
+
+    row_bytes: int
+
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        return self._tokenize(texts, prompt=self._prompt)
+
+    def compute(self, prepared: Prepared, rows: IntArray) -> Any:
+        return self._computed(prepared, rows, self._prompt)
+
+    def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
+        return self._in_float32(lambda: self.compute(prepared, rows))
+
+    def _warm_up(self) -> None:
+        self.compute(self.prepare(["warm up"]), np.zeros(1, np.int32))
+
+
+def _input_module(model: Any, task: str | None) -> Any:
+    """The module that tokenizes: the first one, or the first of the task's route."""
+    routes = getattr(model[0], "sub_modules", None)
+    return routes[task][0] if routes is not None and task in routes else model[0]
+
+
+def _is_plain_text(module: Any, tokenizer: Any) -> bool:
+    """Whether texts go through a fast tokenizer as they are, so that tokenizing can be done apart from the model."""
+    modes = getattr(module, "modality_config", {"text": None})
+    return bool(getattr(tokenizer, "is_fast", False)) and "text" in modes and "message" not in modes
