@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from ..protocol.collection import sparse_modifier
 from ..protocol.durable import commit_bytes
 from ..protocol.layout import RunLayout
 from ..protocol.points import Point, read_points
@@ -75,7 +76,9 @@ class EdgeIndex:
             name: edge.EdgeVectorParams(size=dim, distance=edge.Distance.Cosine) for name, dim in dims.items() if dim
         }
         sparse = {
-            one.vector: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)
+            one.vector: edge.EdgeSparseVectorParams(
+                modifier=edge.Modifier.Idf if sparse_modifier(one.kind) == "idf" else None
+            )
             for one in self._spec.passes
             if one.kind in SPARSE_KINDS
         }

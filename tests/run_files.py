@@ -24,7 +24,7 @@ from embedfleet.protocol.segments import (
 )
 from embedfleet.protocol.spec import PassSpec, RunSpec
 
-DENSE, SPARSE = "dense-fake", "sparse-bm25"
+DENSE, SPARSE, MULTI = "dense-fake", "sparse-bm25", "multivector-fake"
 FINGERPRINT = "f" * 64
 
 
@@ -39,6 +39,11 @@ def sparse_of(row: int) -> tuple[list[int], list[float]]:
     return ([], []) if row == 1 else ([5, 100 + row], [0.5, 1.0])
 
 
+def multi_of(row: int, dim: int = 4) -> np.ndarray:
+    """float16 (tokens, dim): one to three tokens a row."""
+    return np.random.default_rng(100 + row).normal(size=(1 + row % 3, dim)).astype(np.float16)
+
+
 @dataclass
 class RunFiles:
     """One run: `sizes` rows in its segments, a dense and a sparse pass, each with its rows in quarantine."""
@@ -49,6 +54,8 @@ class RunFiles:
     sparse_quarantined: Sequence[int] = ()
     dim: int = 4
     index: str = "edge"
+    multivector: bool = False
+    """A third pass, of multivectors, which has the dense one's rows in quarantine."""
     layout: RunLayout = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,6 +77,8 @@ class RunFiles:
             PassSpec(vector=DENSE, kind="dense", model=f"fake:{self.dim}"),
             PassSpec(vector=SPARSE, kind="bm25", model="bm25"),
         )
+        if self.multivector:  # readers go by the columns: the kind is one that every version of the spec knows
+            passes += (PassSpec(vector=MULTI, kind="dense", model="fake"),)
         return RunSpec(source="/corpus.jsonl", passes=passes, index=self.index)
 
     def write(self) -> RunFiles:
@@ -81,6 +90,9 @@ class RunFiles:
             self.chunk_segment(segment)
             self.vector_segment(DENSE, segment, self.dense_table(segment))
             self.vector_segment(SPARSE, segment, self.sparse_table(segment))
+            if self.multivector:
+                self.layout.vector_folder(MULTI).mkdir(exist_ok=True)
+                self.vector_segment(MULTI, segment, self.multi_table(segment), digest="0" * 64)
         about = {"fingerprint": FINGERPRINT, "model": "fake", "dtype": "float32", "normalized": True}
         self.layout.pass_file(DENSE).write_text(json.dumps({**about, "dim": self.dim}))
         self.layout.pass_file(SPARSE).write_text(json.dumps({**about, "dim": 0}))
@@ -138,6 +150,11 @@ class RunFiles:
         pairs = [(None, None) if row in self.sparse_quarantined else sparse_of(row) for row in self.span(segment)]
         lists = {"indices": [one for one, _ in pairs], "values": [one for _, one in pairs]}
         return pa.table({**self.common(segment, self.sparse_quarantined), **lists}, sparse_schema())
+
+    def multi_table(self, segment: int) -> pa.Table:
+        column = [None if row in self.quarantined else multi_of(row, self.dim).tolist() for row in self.span(segment)]
+        vectors = pa.array(column, pa.list_(pa.list_(pa.float16(), self.dim)))
+        return pa.table({**self.common(segment, self.quarantined), "vector": vectors})
 
     def vector_segment(self, vector: str, segment: int, table: pa.Table, **info: object) -> None:
         """Write `table` as a segment; `info` overrides what its footer says."""
