@@ -71,4 +71,6 @@ def _serve(options: Any) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)  # an intake that waits on standard input holds its lock: the interpreter's own end would abort

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -192,6 +193,26 @@ def test_sigterm_drains_and_ends_every_child(
     assert client.follow(run)[-1]["status"] == "interrupted"
     assert coordinator.wait(20) == 143
     waiting.all_gone(children, 5.0)
+
+
+def test_sigterm_while_the_intake_waits_on_standard_input(
+    folder: Path, start: Callable[..., ChildProcess], connect: Any, tmp_path: Path
+) -> None:
+    reader, writer = os.pipe()
+    try:
+        coordinator = start("embedfleet.coordinator", f"--bind=ipc://{folder}", "--devices=cpu", stdin=reader)
+        client = hello(connect())
+        run = client.ask("submit", spec={**spec(tmp_path), "source": "-", "limit": 9}, out=str(tmp_path / "out"))["run"]
+        client.ask("watch", run=run)
+        os.write(writer, b'{"text": "one row, and then nothing"}\n')
+        while client.next()["passes"][0]["state"] != "working":
+            pass
+        coordinator.terminate()
+        assert client.follow(run)[-1]["status"] == "interrupted"
+        assert coordinator.wait(10) == 143
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def test_an_idle_coordinator_ends_at_once_on_sigterm(coordinator: ChildProcess, client: Any) -> None:
