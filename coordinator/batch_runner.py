@@ -33,6 +33,7 @@ from ..protocol.export_messages import (
 )
 from ..protocol.layout import RunLayout
 from ..protocol.spec import PassSpec, RunSpec
+from ..protocol.terms import METADATA_WEIGHTS
 from ..protocol.version import PROTOCOL, __version__
 from ..protocol.work_messages import Batch, Fingerprint, Result
 from .actions import ForwardResult, QuarantineRows, SendBatch
@@ -144,7 +145,7 @@ class BatchRunner:
         """Tell the exporter, once, what the pass is computed with."""
         if number not in self._begun:
             self._begun.add(number)
-            self._send(BeginPass(number, self._fingerprints[number]))
+            self._send(BeginPass(number, self._fingerprints.get(number) or _without_model(self.spec.passes[number])))
 
     def cut(self, number: int, segment: int) -> tuple[Cut, ...]:
         """The segment's batches for the pass."""
@@ -257,3 +258,19 @@ class BatchRunner:
                 self.rejected, self.intake_done = counts.rejected, True
                 self.intake_events.append(IntakeDone(self.run))
         self._wake()
+
+
+def _without_model(one: PassSpec) -> Fingerprint:
+    """Of a pass that no model computes: every row's weights are its metadata's."""
+    return Fingerprint(
+        model=one.model,
+        revision="",
+        weights="",
+        dtype="float32",
+        max_tokens=0,
+        prompt="",
+        pooling=METADATA_WEIGHTS,
+        dim=0,
+        normalized=False,
+        versions={},
+    )

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from ..protocol.durable import commit_bytes, commit_file
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segments import VectorSegmentInfo, read_info
-from ..protocol.spec import SPARSE_KINDS, RunSpec
+from ..protocol.spec import RunSpec
 from ..protocol.version import __version__
 
 EXCERPT = 200
@@ -36,7 +36,7 @@ def recount(layout: RunLayout, spec: RunSpec) -> tuple[Counts, list[dict[str, An
     bad_rows: set[int] = set()
     whole: set[int] | None = None
     rows_of: dict[int, int] = {}
-    for one in spec.passes:
+    for one in spec.outputs:
         rows = quarantined = tokens = 0
         segments = segments_in(layout.vector_folder(one.vector))
         for segment in segments:
@@ -86,14 +86,6 @@ def write_manifest(
         "counts": msgspec.to_builtins(counts),
         "passes": passes,
         "index": {"kind": spec.index, "points": points},
-        "collection": {
-            "vectors": {
-                one["vector"]: {"size": one["dim"], "distance": "Cosine"}
-                for one in passes
-                if one["kind"] not in SPARSE_KINDS
-            },
-            "sparse_vectors": {one["vector"]: {"modifier": "idf"} for one in passes if one["kind"] in SPARSE_KINDS},
-        },
     }
     commit_bytes(layout.manifest, orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
 
@@ -124,7 +116,7 @@ def _errors(layout: RunLayout, vector: str, segment: int) -> Iterator[tuple[int,
 
 
 def _failed(layout: RunLayout, spec: RunSpec) -> Iterator[dict[str, Any]]:
-    for one in spec.passes:
+    for one in spec.outputs:
         for segment in segments_in(layout.vector_folder(one.vector)):
             info = read_info(layout.vector_segment(one.vector, segment), VectorSegmentInfo)
             if not info.quarantined:

@@ -27,8 +27,6 @@ class Bm25Encoder(SparseResults):
             import qdrant_edge
         except ImportError as error:
             raise ModelError("--sparse bm25 needs qdrant-edge-py: pip install 'embedfleet[qdrant]'") from error
-        if spec.model != "bm25":
-            raise ModelError(f"--sparse {spec.model}: this build knows --sparse bm25")
         self._model: Any = qdrant_edge.Bm25(qdrant_edge.Bm25Config(k=K, b=B, avg_len=AVERAGE_LENGTH))
         self.fingerprint = Fingerprint(
             model="bm25",
@@ -60,7 +58,7 @@ class Bm25Encoder(SparseResults):
     def recompute(self, prepared: Prepared, rows: IntArray) -> list[tuple[Any, Any]]:
         return self.compute(prepared, rows)
 
-    def queries(self, texts: Sequence[str]) -> list[tuple[Any, Any]]:
+    def queries(self, texts: Sequence[str], _prompt: str | None) -> list[tuple[Any, Any]]:
         """Query vectors: weight 1 for each term."""
         return [_sorted(self._model.embed_query(text)) for text in texts]
 
