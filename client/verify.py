@@ -138,7 +138,7 @@ class _Recount:
 
     def _dim_problems(self, dim: int, about: dict[str, Any], count: VectorCount) -> Iterator[str]:
         expected = count.dim or about.get("output_dim") or dim
-        count.dim = count.dim or dim
+        count.dim = count.dim or dim or None
         if dim != expected:
             yield f"its vectors have {dim} dimensions, others of the pass {expected}; delete it and {AGAIN}"
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import zmq
 
 from ..protocol import arrays
@@ -37,6 +38,7 @@ from ..protocol.terms import METADATA_WEIGHTS
 from ..protocol.version import PROTOCOL, __version__
 from ..protocol.work_messages import Batch, Fingerprint, Result
 from .actions import ForwardResult, QuarantineRows, SendBatch
+from .bm25_fit import fit_average_length
 from .chunk_loader import ChunkLoader, SpooledSegment
 from .events import Cut, Event, IntakeDone, RunFailed, SegmentSpooled
 from .export_link import ExportLink
@@ -128,8 +130,12 @@ class BatchRunner:
         self.telemetry.passes[number].committed += rows
 
     def stage(self, number: int, devices: Sequence[Device]) -> PassSpec:
-        """The pass as its workers are to load it: with one dtype for all."""
-        return settle_dtype(self.spec.passes[number], self._fingerprints.get(number), devices)
+        """The pass as its workers are to load it: with one dtype for all, and BM25 fitted to the corpus."""
+        one, before = self.spec.passes[number], self._fingerprints.get(number)
+        if one.kind == "bm25" and one.average_length is None:
+            fitted = before.settings.get("average_length") if before is not None else None
+            return msgspec.structs.replace(one, average_length=fitted or fit_average_length(self.layout))
+        return settle_dtype(one, before, devices)
 
     def staged(self, number: int, fingerprint: Fingerprint, batch_tokens: int) -> str:
         """A worker has loaded the model: what is wrong with it, if anything. The exporter hears of the first."""

@@ -13,18 +13,24 @@ from ..protocol.codec import Decoder, encode
 from ..protocol.export_messages import ToCoordinator
 from ..protocol.process import STEADY_MEMORY, ChildProcess
 
+RETRY_MS = 10
+"""Between two looks whether the exporter listens yet."""
+
 
 class ExportLink:
     """One exporter process. `endpoint` is an ipc address that nobody used before."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
         # No high-water mark: the pool's cap on uncommitted bytes bounds the queue, and a full one would block the loop.
-        self.socket = channels.bind(context, zmq.PAIR, endpoint, high_water=0)
+        # And this end connects: the end that binds has no queue while its peer is not there, so its sends would wait.
+        self.socket = channels.tune(context.socket(zmq.PAIR), high_water=0)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, RETRY_MS)
+        self.socket.connect(endpoint)
         self._decoder: Decoder[ToCoordinator] = Decoder(ToCoordinator)
         self.process = ChildProcess("embedfleet.exporter", [endpoint], environment=STEADY_MEMORY)
 
     def send(self, message: msgspec.Struct, frames: list[Any] | None = None) -> None:
-        """Queue a message; never blocks."""
+        """Queue a message; never blocks, also when the exporter is not there yet or no more."""
         self.socket.send_multipart([encode(message), *(frames or [])], copy=False)
 
     def receive(self) -> Iterator[ToCoordinator]:

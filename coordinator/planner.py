@@ -23,6 +23,7 @@ def plan_passes(spec: RunSpec) -> tuple[PassPlan, ...]:
             one.vector,
             cpu_only=one.kind in CPU_KINDS,
             fallback=one.kind == "sparse" and one.fallback,
+            after_intake=one.kind == "bm25" and one.average_length is None,
             given_up="the weights are those of the metadata" if one.kind == "metadata" else "",
         )
         for one in spec.passes

@@ -76,7 +76,7 @@ class SparseColumn:
 
     def set(self, positions: Array, arrays: Mapping[str, Array]) -> Iterator[tuple[int, str]]:
         offsets, indices, values = arrays["offsets"], arrays["indices"], arrays["values"]
-        if len(offsets) != len(positions) + 1 or int(offsets[-1]) != len(indices) or len(indices) != len(values):
+        if not _cover(offsets, len(positions), len(indices)) or len(indices) != len(values):
             raise ProtocolError("a sparse result whose offsets do not fit its indices and values")
         for number, (start, stop) in enumerate(_spans(offsets)):
             self._indices.parts[positions[number]] = indices[start:stop]
@@ -101,8 +101,7 @@ class MultivectorColumn:
 
     def set(self, positions: Array, arrays: Mapping[str, Array]) -> Iterator[tuple[int, str]]:
         offsets, tokens = arrays["offsets"], arrays["tokens"]
-        fits = len(offsets) == len(positions) + 1 and int(offsets[-1]) == len(tokens)
-        if not fits or tokens.ndim != 2 or tokens.shape[1] != self._dim:
+        if not _cover(offsets, len(positions), len(tokens)) or tokens.ndim != 2 or tokens.shape[1] != self._dim:
             raise ProtocolError("a multivector result whose offsets or dimensions do not fit its tokens")
         for number, (start, stop) in enumerate(_spans(offsets)):
             self._tokens.parts[positions[number]] = tokens[start:stop]
@@ -147,6 +146,11 @@ class _Lists:
         if flat.ndim == 2:
             values = pa.FixedSizeListArray.from_arrays(values, flat.shape[1])
         return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(bad) if bad.any() else None)
+
+
+def _cover(offsets: Array, rows: int, total: int) -> bool:
+    """Whether the offsets cut `total` values into as many parts as there are rows."""
+    return len(offsets) == rows + 1 and offsets[0] == 0 and offsets[-1] == total and bool((np.diff(offsets) >= 0).all())
 
 
 def _spans(offsets: Array) -> Iterator[tuple[int, int]]:

@@ -34,8 +34,7 @@ class ExporterLoop:
 
     def __init__(self, endpoint: str) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = channels.tune(self._context.socket(zmq.PAIR))
-        self._socket.connect(endpoint)
+        self._socket = channels.bind(self._context, zmq.PAIR, endpoint)
         self._decoder: Decoder[ToExporter] = Decoder(ToExporter)
         self._runtime: ExportRuntime | None = None
 

@@ -119,7 +119,9 @@ class ExportRuntime:
         counts, passes = recount(self._layout, self._spec)
         write_quarantine(self._layout, self._spec)
         stats = {**message.stats, "status": message.status, "error": message.error, "export_seconds": self._seconds}
-        commit_bytes(self._layout.stats, orjson.dumps(stats, default=str, option=orjson.OPT_INDENT_2) + b"\n")
+        computed = any(one["computed"] for one in message.stats["passes"])
+        if computed or not self._layout.stats.exists():  # a session that found nothing to do has nothing to tell
+            commit_bytes(self._layout.stats, orjson.dumps(stats, default=str, option=orjson.OPT_INDENT_2) + b"\n")
         if message.status == "done" and not self._failed:
             write_manifest(self._layout, self._spec, self._run, counts, passes, points)
         self._events.flush()

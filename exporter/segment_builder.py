@@ -48,7 +48,12 @@ class SegmentBuilder:
 
     def add(self, arrays: Mapping[str, Array], errors: Mapping[int, str]) -> None:
         """Take one batch. `errors` are by position in the batch. ProtocolError for arrays that do not fit."""
-        positions = arrays["positions"]
+        try:
+            self._add(arrays["positions"], arrays, errors)
+        except KeyError as error:
+            raise ProtocolError(f"a result without the array {error}") from None
+
+    def _add(self, positions: Array, arrays: Mapping[str, Array], errors: Mapping[int, str]) -> None:
         self._check_positions(positions)
         count = len(positions)
         if any(len(arrays[name]) != count for name in ("n_tokens", "truncated")):
@@ -59,6 +64,8 @@ class SegmentBuilder:
             for position, reason in column.set(positions, self._own(arrays, output)):
                 self.errors.setdefault(int(positions[position]), reason)
         for position, reason in errors.items():
+            if not 0 <= position < count:
+                raise ProtocolError(f"an error for text {position} of a batch of {count}")
             self.errors[int(positions[position])] = reason
         self._missing[positions] = False
 

@@ -35,6 +35,8 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     dim: int
     """Dimensions of a dense vector; 0 for sparse ones."""
     normalized: bool
+    settings: dict[str, float] = {}
+    """Of BM25: k, b and the average length."""
     token_dim: int = 0
     """Dimensions of a token's vector, where a pass has both dense vectors and multivectors."""
     versions: dict[str, str]

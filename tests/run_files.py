@@ -17,14 +17,13 @@ from embedfleet.protocol.segments import (
     ChunkSegmentInfo,
     Cursor,
     VectorSegmentInfo,
-    dense_schema,
     digest,
-    sparse_schema,
+    vector_schema,
     with_info,
 )
 from embedfleet.protocol.spec import PassSpec, RunSpec
 
-DENSE, SPARSE = "dense-fake", "sparse-bm25"
+DENSE, SPARSE, MULTI = "dense-fake", "sparse-bm25", "multivector-fake"
 FINGERPRINT = "f" * 64
 
 
@@ -39,6 +38,11 @@ def sparse_of(row: int) -> tuple[list[int], list[float]]:
     return ([], []) if row == 1 else ([5, 100 + row], [0.5, 1.0])
 
 
+def multi_of(row: int, dim: int = 4) -> np.ndarray:
+    """float16 (tokens, dim): one to three tokens a row."""
+    return np.random.default_rng(100 + row).normal(size=(1 + row % 3, dim)).astype(np.float16)
+
+
 @dataclass
 class RunFiles:
     """One run: `sizes` rows in its segments, a dense and a sparse pass, each with its rows in quarantine."""
@@ -49,6 +53,8 @@ class RunFiles:
     sparse_quarantined: Sequence[int] = ()
     dim: int = 4
     index: str = "edge"
+    multivector: bool = False
+    """A third pass, of multivectors, which has the dense one's rows in quarantine."""
     layout: RunLayout = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,6 +76,8 @@ class RunFiles:
             PassSpec(vector=DENSE, kind="dense", model=f"fake:{self.dim}"),
             PassSpec(vector=SPARSE, kind="bm25", model="bm25"),
         )
+        if self.multivector:
+            passes += (PassSpec(vector=MULTI, kind="multivector", model=f"fake:{self.dim}"),)
         return RunSpec(source="/corpus.jsonl", passes=passes, index=self.index)
 
     def write(self) -> RunFiles:
@@ -81,9 +89,14 @@ class RunFiles:
             self.chunk_segment(segment)
             self.vector_segment(DENSE, segment, self.dense_table(segment))
             self.vector_segment(SPARSE, segment, self.sparse_table(segment))
+            if self.multivector:
+                self.layout.vector_folder(MULTI).mkdir(exist_ok=True)
+                self.vector_segment(MULTI, segment, self.multi_table(segment))
         about = {"fingerprint": FINGERPRINT, "model": "fake", "dtype": "float32", "normalized": True}
-        self.layout.pass_file(DENSE).write_text(json.dumps({**about, "dim": self.dim}))
+        self.layout.pass_file(DENSE).write_text(json.dumps({**about, "dim": self.dim, "output_dim": self.dim}))
         self.layout.pass_file(SPARSE).write_text(json.dumps({**about, "dim": 0}))
+        if self.multivector:
+            self.layout.pass_file(MULTI).write_text(json.dumps({**about, "dim": self.dim, "output_dim": self.dim}))
         rejected = {"file": "corpus.jsonl", "record": 9, "reason": "no text"}
         self.layout.rejected_segment(0).write_text(json.dumps(rejected) + "\n")
         intake = {"segments": len(self.sizes), "rows": self.rows, "rejected": 1, "duplicates": 0, "complete": True}
@@ -93,6 +106,8 @@ class RunFiles:
 
     def write_manifest(self) -> None:
         bad = {DENSE: len(self.quarantined), SPARSE: len(self.sparse_quarantined)}
+        if self.multivector:
+            bad[MULTI] = len(self.quarantined)
         failed = len({*self.quarantined, *self.sparse_quarantined})
         counts = {"chunks": self.rows + 1, "committed": self.rows - failed, "quarantined": failed + 1, "rejected": 1}
         passes = [{"vector": name, "rows": self.rows, "quarantined": count} for name, count in bad.items()]
@@ -132,12 +147,19 @@ class RunFiles:
     def dense_table(self, segment: int) -> pa.Table:
         vectors = dense_of(self.rows, self.dim)
         column = [None if row in self.quarantined else vectors[row].tolist() for row in self.span(segment)]
-        return pa.table({**self.common(segment, self.quarantined), "vector": column}, dense_schema(self.dim))
+        return pa.table({**self.common(segment, self.quarantined), "vector": column}, vector_schema("dense", self.dim))
 
     def sparse_table(self, segment: int) -> pa.Table:
         pairs = [(None, None) if row in self.sparse_quarantined else sparse_of(row) for row in self.span(segment)]
         lists = {"indices": [one for one, _ in pairs], "values": [one for _, one in pairs]}
-        return pa.table({**self.common(segment, self.sparse_quarantined), **lists}, sparse_schema())
+        common = self.common(segment, self.sparse_quarantined) | {"stood_in": [False] * self.sizes[segment]}
+        return pa.table({**common, **lists}, vector_schema("sparse", 0))
+
+    def multi_table(self, segment: int) -> pa.Table:
+        column = [None if row in self.quarantined else multi_of(row, self.dim).tolist() for row in self.span(segment)]
+        return pa.table(
+            {**self.common(segment, self.quarantined), "vector": column}, vector_schema("multivector", self.dim)
+        )
 
     def vector_segment(self, vector: str, segment: int, table: pa.Table, **info: object) -> None:
         """Write `table` as a segment; `info` overrides what its footer says."""

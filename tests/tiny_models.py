@@ -100,7 +100,9 @@ def bge_m3(folder: Path) -> Path:
     torch.manual_seed(7)
     _save(XLMRobertaModel(config), folder)
     for name, width in (("sparse_linear", 1), ("colbert_linear", 24)):
-        torch.save(torch.nn.Linear(32, width).state_dict(), folder / f"{name}.pt")
+        state = torch.nn.Linear(32, width).state_dict()
+        state["bias"] += 0.5  # without it few term weights are above 0
+        torch.save(state, folder / f"{name}.pt")
     return folder
 
 

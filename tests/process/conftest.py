@@ -164,7 +164,8 @@ class ExporterPeer(Peer):
 
     def __init__(self, context: zmq.Context[Any], folder: Path, start: Callable[..., ChildProcess], link: str) -> None:
         endpoint = f"ipc://{folder}/{link}"
-        socket = channels.bind(context, zmq.PAIR, endpoint)
+        socket = channels.tune(context.socket(zmq.PAIR))
+        socket.connect(endpoint)
         super().__init__(socket, FromExporter, start("embedfleet.exporter", endpoint))
 
     def send(self, message: Any, frames: Sequence[Any] = ()) -> None:

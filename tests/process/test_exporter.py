@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import zmq
 from embedfleet.coordinator.chunk_loader import ChunkLoader, SegmentLimits
+from embedfleet.coordinator.export_link import ExportLink
 from embedfleet.protocol import arrays
 from embedfleet.protocol.export_messages import (
     BeginPass,
@@ -23,6 +25,7 @@ from embedfleet.protocol.export_messages import (
     FailedRows,
     Opened,
     OpenRefused,
+    OpenRun,
     PassRefused,
     Record,
     Rows,
@@ -446,6 +449,38 @@ def test_a_disk_that_refuses_the_end_is_told(make_exporter: Any, tmp_path: Path)
     assert "stats.json" in exporter.hear(ExportFailed).message
     assert exporter.exit_code() == 0
     assert not bench.layout.manifest.exists()
+
+
+@pytest.mark.timeout(30)
+def test_the_coordinators_end_of_the_link_never_blocks(context: zmq.Context[Any], folder: Path) -> None:
+    link = ExportLink(context, f"ipc://{folder}/link")
+    try:
+        for _ in range(1_000):  # nobody listens yet
+            link.send(Record("early", 1.0, {}))
+        link.process.kill()
+        link.process.wait(10)
+        for _ in range(1_000):  # nor will ever
+            link.send(Record("late", 1.0, {}), [b"x" * 1_000])
+    finally:
+        link.close()
+
+
+@pytest.mark.timeout(30)
+def test_nor_after_the_exporter_has_ended(
+    context: zmq.Context[Any], folder: Path, tmp_path: Path, waiting: Any
+) -> None:
+    bench = Bench(tmp_path)
+    bench.root.write_text("a file, so the exporter refuses and ends")
+    link = ExportLink(context, f"ipc://{folder}/link")
+    try:
+        link.send(OpenRun(1, "test", "run-1", str(bench.root), bench.spec, False))
+        heard = waiting.eventually(lambda: list(link.receive()), what="the refusal")
+        assert isinstance(heard[0], OpenRefused)
+        assert link.process.wait(10) == 0
+        for _ in range(1_000):
+            link.send(Record("late", 1.0, {}), [b"x" * 1_000])
+    finally:
+        link.close()
 
 
 def test_events_are_lines(make_exporter: Any, tmp_path: Path) -> None:

@@ -175,8 +175,8 @@ def test_batches_in_flight_come_back_in_order_and_overlap(worker: Any) -> None:
     for number, (result, found) in enumerate(results):
         np.testing.assert_array_equal(found["vector"], fake_vectors([f"text {number}"]))
         assert result.timings.forward >= 0.04
-    # each was tokenized while the one before was computed, so the model had nothing to wait for
-    assert all(result.timings.wait < 0.02 for result, _ in results[1:])
+    # each was tokenized while the one before was computed, so the model had little to wait for
+    assert sum(result.timings.wait for result, _ in results[1:]) < 0.08
 
 
 def test_release_waits_for_what_is_in_flight(worker: Any) -> None:

@@ -43,6 +43,12 @@ def waiting() -> ModuleType:
     return _load("embedfleet_test_waiting", Path(__file__).parents[1] / "waiting.py")
 
 
+@pytest.fixture(scope="session")
+def run_files() -> ModuleType:
+    """The module `tests/run_files.py`."""
+    return _load("embedfleet_test_run_files", Path(__file__).parents[1] / "run_files.py")
+
+
 @dataclass(frozen=True)
 class Done:
     """A command that has ended."""

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from embedfleet import open_run
 
-SLOW = "fake:64,delay_ms=120"
-"""Ten batches of 40,000 rows: more than a second."""
+SLOW = "fake:64,delay_ms=150"
+"""Ten batches of 40,000 rows: at least a second and a half."""
 
 
 @pytest.fixture(scope="module")
@@ -98,19 +98,21 @@ def test_a_killed_coordinator_takes_all_along_and_the_same_command_completes(
 
 
 def test_a_killed_exporter_costs_what_was_not_committed(
-    start: Any, many: Path, tmp_path: Path, until: Any, expected: bytes
+    start: Any, cli: Any, many: Path, tmp_path: Path, waiting: Any, expected: bytes
 ) -> None:
     out = tmp_path / "run"
-    command = start(*arguments(many, out))
+    command = start(*arguments(many, out, SLOW, "--index", "edge"))
     exporter = command.child("embedfleet.exporter")
-    until(out, "segment_committed")
+    waiting.eventually((out / "published.json").exists, what="a published segment")
     before = stamps(out)
     exporter.kill()
     command.wait(0)
     is_whole(out, expected)
     after = stamps(out)
     assert {name: after[name] for name in before} == before
-    assert "exporter" in command.err
+    assert "the exporter ended" in command.err
+    report = cli("verify", out, "--json").json
+    assert (report["ok"], report["points"]) == (True, 40_000)
 
 
 def test_a_killed_command_leaves_nothing_behind(

@@ -53,7 +53,7 @@ def test_an_agent_joins_mid_run_and_takes_part(
     serving = start("serve", "--bind", address, "--devices", "cpu")
     out = tmp_path / "run"
     with Client(address, timeout=30) as client:
-        run = client.submit(spec(many, "fake:16,delay_ms=300"), out)
+        run = client.submit(spec(many, "fake:16,delay_ms=500"), out)
         watched = client.watch(run)
         for message in watched:
             assert isinstance(message, Progress), message
@@ -96,7 +96,7 @@ def test_a_coordinator_without_devices_waits_for_an_agent_and_outlives_it(
     start("serve", "--bind", address, "--no-devices")
     out = tmp_path / "run"
     with Client(address, timeout=30) as client:
-        run = client.submit(spec(many, "fake:16,delay_ms=100"), out)
+        run = client.submit(spec(many, "fake:16,delay_ms=200"), out)
         assert client.status().devices == ()
         first = start("worker", "--connect", address, "--devices", "cpu")
         watched = client.watch(run)
@@ -139,7 +139,7 @@ def test_cancel_and_resume_through_a_client(
     start("serve", "--bind", address, "--devices", "cpu")
     out = tmp_path / "run"
     with Client(address, timeout=30) as client:
-        wanted = spec(many, "fake:16,delay_ms=150")
+        wanted = spec(many, "fake:16,delay_ms=300")
         run = client.submit(wanted, out)
         for message in client.watch(run):
             if isinstance(message, Progress) and message.passes[0].rows_committed:

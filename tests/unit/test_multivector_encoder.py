@@ -111,13 +111,13 @@ def test_the_fingerprint_says_what_computes(folder: Path) -> None:
     assert encoder.hydrate() == "cpu float32"
 
 
-def test_half_precision_is_normalized_in_float32_and_can_be_computed_again(folder: Path, reference: Any) -> None:
+def test_half_precision_is_normalized_in_float32_and_can_be_computed_again(folder: Path) -> None:
     encoder = encoder_of(folder, dtype="bfloat16")
     prepared, rows = encoder.prepare(TEXTS), np.array([3, 0], np.int32)
-    (first, _), (again, _) = encoder.compute(prepared, rows), encoder.recompute(prepared, rows)
-    assert np.allclose(np.linalg.norm(first, axis=1), 1, atol=1e-6)
-    exact = reference.encode_document([TEXTS[3]], convert_to_numpy=True)[0]
-    assert np.abs(again - exact).max() < np.abs(first - exact).max()
+    assert all(np.allclose(np.linalg.norm(one, axis=1), 1, atol=1e-6) for one in encoder.compute(prepared, rows))
+    rounded = sentence_transformers.MultiVectorEncoder(str(folder), device="cpu").bfloat16().float()
+    exact = rounded.encode_document([TEXTS[3], TEXTS[0]], convert_to_numpy=True)
+    assert_same(encoder.recompute(prepared, rows), exact)
     assert encoder.hydrate() == "cpu bfloat16"
 
 
@@ -130,7 +130,7 @@ def test_rows_that_are_not_finite_or_empty_are_unusable(
 
     def poisoned(features: dict[str, Any]) -> dict[str, Any]:
         outputs = forward(features)
-        outputs["token_embeddings"][1, 1] = float("nan")
+        outputs["token_embeddings"][1, 0] = float("nan")
         outputs["attention_mask"][2] = False
         return outputs
 
@@ -152,7 +152,7 @@ def test_a_row_over_qdrant_s_limit_is_reported(folder: Path) -> None:
 def test_out_of_memory_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = encoder_of(folder)
 
-    def fail(features: dict[str, Any]) -> dict[str, Any]:
+    def fail(_features: dict[str, Any]) -> dict[str, Any]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(encoder, "_forward", fail)
@@ -163,5 +163,5 @@ def test_out_of_memory_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_model_without_a_trained_projection_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is no late-interaction model"):
         encoder_of(tiny_models.bert(tmp_path))
-    with pytest.raises(ModelError, match="pool_factor 0.5"):
+    with pytest.raises(ModelError, match=r"pool_factor 0\.5"):
         encoder_of(tmp_path, 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def assert_same(ours: list[Any], theirs: Any) -> None:
     ("budget", "order"),
     [(64, None), (1_024, None), (1 << 20, None), (512, range(len(TEXTS))), (64, [3, 0, 1, 7, 5, 6, 2, 4])],
 )
-@pytest.mark.parametrize("limit", [None, 9, 1_000_000])
+@pytest.mark.parametrize("limit", [None, 9])
 def test_weights_are_the_reference_s_however_the_rows_are_cut(
     folder: Path, reference: Any, budget: int, order: Any, limit: int | None
 ) -> None:
@@ -104,18 +105,14 @@ def test_the_fingerprint_and_the_placement_say_what_computes(folder: Path) -> No
 
 
 def test_recompute_is_in_float32_and_leaves_the_dtype(folder: Path) -> None:
-    half, full = encoder_of(folder, dtype="bfloat16"), encoder_of(folder)
-    prepared, rows = half.prepare(TEXTS), np.array([0, 3], np.int32)
+    half = encoder_of(folder, dtype="bfloat16")
+    rounded = sentence_transformers.SparseEncoder(str(folder), device="cpu").bfloat16().float()
+    prepared, rows = half.prepare(TEXTS), np.arange(len(TEXTS), dtype=np.int32)
     before = half.compute(prepared, rows)
-    (indices, values), _ = half.recompute(prepared, rows)
-    wanted = dict(zip(*(one.tolist() for one in full.compute(full.prepare(TEXTS), rows)[0]), strict=True))
-    common = [index in wanted for index in indices.tolist()]
-    assert np.mean(common) > 0.9  # the weights themselves are rounded to bfloat16
-    assert values.dtype == np.float32
-    after = half.compute(prepared, rows)
-    assert all(
-        (one == two).all() for old, new in zip(before, after, strict=True) for one, two in zip(old, new, strict=True)
-    )
+    assert_same(half.recompute(prepared, rows), rounded.encode_document(list(TEXTS), convert_to_sparse_tensor=False))
+    for (indices, values), (same_indices, same_values) in zip(before, half.compute(prepared, rows), strict=True):
+        np.testing.assert_array_equal(indices, same_indices)
+        np.testing.assert_array_equal(values, same_values)
     assert half.hydrate() == "cpu bfloat16"
 
 
@@ -147,11 +144,11 @@ def test_out_of_memory_is_told_from_other_errors(
 ) -> None:
     encoder = encoder_of(folder)
 
-    def fail(features: dict[str, Any]) -> dict[str, Any]:
+    def fail(_features: dict[str, Any]) -> dict[str, Any]:
         raise error
 
     monkeypatch.setattr(encoder, "_forward", fail)
-    with pytest.raises(mapped, match=str(error)[:12].replace("[", r"\[")):
+    with pytest.raises(mapped, match=re.escape(str(error))):
         encoder.compute(encoder.prepare(TEXTS), np.zeros(1, np.int32))
 
 

@@ -17,6 +17,7 @@ from ...protocol.work_messages import Fingerprint
 from .base import IntArray, Prepared, SparseResults, TokenBudget
 
 K, B, AVERAGE_LENGTH = 1.2, 0.75, 256.0
+"""The usual constants, and Qdrant's own guess where nothing was fitted."""
 
 
 class Bm25Encoder(SparseResults):
@@ -27,7 +28,8 @@ class Bm25Encoder(SparseResults):
             import qdrant_edge
         except ImportError as error:
             raise ModelError("--sparse bm25 needs qdrant-edge-py: pip install 'embedfleet[qdrant]'") from error
-        self._model: Any = qdrant_edge.Bm25(qdrant_edge.Bm25Config(k=K, b=B, avg_len=AVERAGE_LENGTH))
+        average = spec.average_length or AVERAGE_LENGTH
+        self._model: Any = qdrant_edge.Bm25(qdrant_edge.Bm25Config(k=K, b=B, avg_len=average))
         self.fingerprint = Fingerprint(
             model="bm25",
             revision="",
@@ -35,7 +37,8 @@ class Bm25Encoder(SparseResults):
             dtype="float32",
             max_tokens=0,
             prompt="",
-            pooling=f"bm25 k={K} b={B} avg_len={AVERAGE_LENGTH:g} english",
+            pooling="bm25 english",
+            settings={"k": K, "b": B, "average_length": average},
             dim=0,
             normalized=False,
             versions={"qdrant-edge-py": version("qdrant-edge-py")},

@@ -112,6 +112,8 @@ class TextModel:
 
     def _tokenize(self, texts: Sequence[str], seconds: Sequence[str] | None = None, prompt: str = "") -> Prepared:
         """Texts with the prompt before them, or pairs of them and `seconds`."""
+        if not texts:
+            return Prepared(np.empty(0, np.int32), np.empty(0, np.bool_), [])
         if not self._tokenizes:
             pairs = zip(texts, seconds, strict=True) if seconds is not None else ((text, "") for text in texts)
             lengths = [min(len(prompt + text + second) // 4 + 2, self._max_tokens) for text, second in pairs]

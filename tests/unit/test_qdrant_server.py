@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import socket
+import threading
+from concurrent import futures
+
+import pytest
+from embedfleet.client import qdrant_server
+from embedfleet.client.qdrant_server import connect
+from embedfleet.protocol.errors import Unreachable, UsageError
+
+pytest.importorskip("qdrant_client")
+
+
+@contextlib.contextmanager
+def rest_server(status: int):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = json.dumps({"status": {"error": "no"}, "time": 0}).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@contextlib.contextmanager
+def grpc_server(code: str):
+    import grpc
+
+    class Refuse(grpc.GenericRpcHandler):
+        def service(self, _details):
+            return grpc.unary_unary_rpc_method_handler(
+                lambda _request, context: context.abort(grpc.StatusCode[code], "Invalid API key or JWT")
+            )
+
+    server = grpc.server(futures.ThreadPoolExecutor(1), handlers=[Refuse()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield port
+    server.stop(0).wait()
+
+
+@pytest.fixture
+def closed_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_wrong_key_over_rest(status, monkeypatch):
+    monkeypatch.setenv("THE_KEY", "wrong")
+    with rest_server(status) as port, pytest.raises(UsageError, match=r"does not accept the API key.*--api-key-env"):
+        connect(f"http://127.0.0.1:{port}", "THE_KEY", grpc=False)
+
+
+@pytest.mark.parametrize("code", ["UNAUTHENTICATED", "PERMISSION_DENIED"])
+def test_a_wrong_key_over_grpc(code, monkeypatch):
+    monkeypatch.setenv("THE_KEY", "wrong")
+    with grpc_server(code) as port, pytest.raises(UsageError, match=r"gRPC on port .*\(Invalid API key or JWT\)"):
+        connect("http://127.0.0.1", "THE_KEY", grpc_port=port)
+
+
+def test_a_missing_server(closed_port):
+    with pytest.raises(Unreachable, match=r"no Qdrant server answers .*Connection refused.*start it"):
+        connect(f"http://127.0.0.1:{closed_port}", grpc=False)
+    with pytest.raises(Unreachable, match=r"no Qdrant server answers .*--no-grpc"):
+        connect("http://127.0.0.1", grpc_port=closed_port)
+
+
+@pytest.mark.parametrize("url", ["localhost:6333", "ftp://host", "http://", "http://host:99999", "http://host:port"])
+def test_an_address_that_is_none(url):
+    with pytest.raises(UsageError, match=r"--url .*as in http://localhost:6333"):
+        connect(url)
+
+
+def test_a_key_that_is_not_set(monkeypatch):
+    monkeypatch.delenv("THE_KEY", raising=False)
+    with pytest.raises(UsageError, match="--api-key-env THE_KEY: the variable is not set"):
+        connect("http://localhost:6333", "THE_KEY")
+
+
+def test_no_qdrant_client(monkeypatch):
+    monkeypatch.setattr(qdrant_server, "find_spec", lambda _name: None)
+    with pytest.raises(UsageError, match=r"pip install 'embedfleet\[qdrant\]'"):
+        connect("http://localhost:6333")

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import importlib.util
+import json
+import sys
+
+import numpy as np
+import pytest
+from embedfleet.client import export_command as export_client
+from embedfleet.exporter.edge_index import EdgeIndex
+from embedfleet.exporter.export_command import FORMATS, export_run
+from embedfleet.exporter.sinks import npy
+from embedfleet.exporter.sinks.upload_script import SOURCE
+from embedfleet.protocol.done_run import open_done_run
+from embedfleet.protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
+from embedfleet.protocol.point_ids import point_id
+
+ROWS = 7
+
+
+@pytest.fixture
+def files(run_files, tmp_path):
+    return run_files.RunFiles(
+        tmp_path / "my run", sizes=(3, 4), quarantined=(4,), sparse_quarantined=(0,), multivector=True
+    ).write()
+
+
+def export(files, *formats, quantization=None):
+    return {one.name: one for one in export_run(files.root, formats, quantization, lambda _file: None).files}
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_all_formats_are_written_and_recorded(files):
+    said = []
+    files.layout.stats.write_text("{}")
+    record = export_run(files.root, (), None, said.append)
+    names = {one.name: (one.format, one.rows) for one in record.files}
+    assert names == {
+        "collection.json": ("collection", 0),
+        "metadata.jsonl": ("metadata", 7),
+        "dense-fake.npy": ("npy", 7),
+        "sparse-bm25.sparse.jsonl": ("sparse-jsonl", 6),
+        "multivector-fake.multivector.jsonl": ("multivector-jsonl", 6),
+        "points.jsonl": ("jsonl", 7),
+        "stats.json": ("stats", 0),
+        "upload_to_qdrant.py": ("upload-script", 0),
+    }
+    assert {one.name for one in said} == names.keys()
+    on_disk = json.loads(files.layout.export_record.read_bytes())
+    assert on_disk["rows"] == ROWS
+    for one in on_disk["files"]:
+        content = (files.layout.export / one["name"]).read_bytes()
+        assert (one["bytes"], one["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert {path.name for path in files.layout.export.iterdir()} == {*names, "export.json"}
+
+
+def test_jsonl_npy_and_the_edge_shard_hold_the_same_numbers(run_files, tmp_path):
+    edge = pytest.importorskip("qdrant_edge")
+    files = run_files.RunFiles(tmp_path / "run", sizes=(40, 30), quarantined=(4, 50), sparse_quarantined=(7,), dim=32)
+    files.write()
+    export(files)
+    index = EdgeIndex(files.layout, files.spec)
+    assert sum(index.publish(segment, {run_files.DENSE: 32, run_files.SPARSE: 0}) for segment in (0, 1)) == 70
+    index.close()
+    shard = edge.EdgeShard.load(str(files.layout.edge))
+    records = {
+        record.payload["row"]: record
+        for record in shard.retrieve([point_id(f"c{row}") for row in range(70)], with_payload=True, with_vector=True)
+    }
+    shard.close()
+    array = np.load(files.layout.export / "dense-fake.npy", mmap_mode="r")
+    points = lines(files.layout.export / "points.jsonl")
+    assert array.shape == (70, 32)
+    assert len(records) == len(points) == 70
+    for row, point in enumerate(points):
+        in_shard = records[row]
+        assert (point["id"], point["payload"]) == (str(in_shard.id), in_shard.payload)
+        assert point["vector"].keys() == in_shard.vector.keys()
+        assert (run_files.DENSE in point["vector"]) == (row not in (4, 50))
+        if run_files.DENSE in point["vector"]:
+            in_jsonl = np.asarray(point["vector"][run_files.DENSE], np.float32)
+            assert np.array_equal(in_jsonl, array[row])  # to the bit
+            # the engine normalizes what it takes for a cosine
+            assert np.allclose(in_shard.vector[run_files.DENSE], array[row], rtol=0, atol=2e-7)
+        else:
+            assert np.isnan(array[row]).all()
+        if run_files.SPARSE in point["vector"]:
+            theirs, ours = in_shard.vector[run_files.SPARSE], point["vector"][run_files.SPARSE]
+            assert dict(zip(ours["indices"], ours["values"], strict=True)) == dict(
+                zip(theirs.indices, theirs.values, strict=True)
+            )
+
+
+def test_sidecars_have_a_line_for_each_vector(files, run_files):
+    export(files, "sparse-jsonl", "multivector-jsonl", "metadata")
+    sparse = lines(files.layout.export / "sparse-bm25.sparse.jsonl")
+    assert [(one["row"], one["id"]) for one in sparse] == [(row, f"c{row}") for row in range(1, 7)]
+    assert all((one["indices"], one["values"]) == run_files.sparse_of(one["row"]) for one in sparse)
+    many = lines(files.layout.export / "multivector-fake.multivector.jsonl")
+    assert [one["row"] for one in many] == [0, 1, 2, 3, 5, 6]
+    for one in many:
+        assert np.array_equal(np.asarray(one["vectors"], np.float16), run_files.multi_of(one["row"]))
+    assert lines(files.layout.export / "metadata.jsonl")[5] == {"row": 5, "id": "c5", "metadata": {"n": 5}}
+
+
+def test_the_collection_is_described(files, run_files):
+    export(files, "jsonl", quantization="scalar")
+    described = json.loads((files.layout.export / "collection.json").read_bytes())
+    assert (described["name"], described["points"]) == ("my-run", ROWS)
+    assert described["create"]["vectors"] == {
+        run_files.DENSE: {"size": 4, "distance": "Cosine"},
+        run_files.MULTI: {"size": 4, "distance": "Cosine", "multivector_config": {"comparator": "max_sim"}},
+    }
+    assert described["create"]["sparse_vectors"] == {run_files.SPARSE: {"modifier": "idf"}}
+    assert described["create"]["quantization_config"]["scalar"]["type"] == "int8"
+    export(files, "jsonl")
+    described = json.loads((files.layout.export / "collection.json").read_bytes())
+    assert described["create"]["quantization_config"] is None
+
+
+def test_a_later_export_keeps_the_other_formats(files):
+    assert export(files, "npy").keys() == {"collection.json", "dense-fake.npy"}
+    assert export(files, "metadata").keys() == {"collection.json", "dense-fake.npy", "metadata.jsonl"}
+    (files.layout.export / "dense-fake.npy").unlink()
+    assert export(files, "metadata").keys() == {"collection.json", "metadata.jsonl"}
+    files.layout.export_record.write_text("{")
+    assert export(files, "upload-script").keys() == {"collection.json", "points.jsonl", "upload_to_qdrant.py"}
+
+
+def test_what_cannot_be_exported(files, run_files, tmp_path):
+    with pytest.raises(UsageError, match="--format csv: not known; give one or more of jsonl, npy"):
+        export(files, "csv")
+    plain = run_files.RunFiles(tmp_path / "plain").write()
+    with pytest.raises(UsageError, match="--format multivector-jsonl: this run has no multivector vectors"):
+        export(plain, "multivector-jsonl")
+    assert not plain.layout.export.exists()
+    plain.layout.manifest.unlink()
+    with pytest.raises(RunDirectoryError, match="the run is not done"):
+        export(plain)
+    with pytest.raises(RunDirectoryError, match="not a run directory"):
+        export_run(tmp_path, (), None, print)
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_one_writer_at_a_time(files):
+    with files.layout.lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(RunDirectoryError, match="another run is writing there"):
+            export(files)
+    export(files)
+
+
+def test_a_full_disk_leaves_no_file(files, monkeypatch):
+    def full(*_arguments: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(npy.os, "posix_fallocate", full)
+    with pytest.raises(EmbedfleetError, match="No space left on device; make room and export again"):
+        export(files)
+    recorded = {one["name"] for one in json.loads(files.layout.export_record.read_bytes())["files"]}
+    assert recorded == {"collection.json", "points.jsonl"}  # what stood before is on record
+    assert {path.name for path in files.layout.export.iterdir()} == {*recorded, "export.json"}
+
+
+def test_other_rows_than_the_chunks_are_refused(files, run_files):
+    files.vector_segment(run_files.DENSE, 1, files.dense_table(1).slice(0, 2))
+    with pytest.raises(RunDirectoryError, match="rows are not those of its chunk segment"):
+        export(files, "npy")
+
+
+def test_an_empty_corpus_is_exported(run_files, tmp_path):
+    files = run_files.RunFiles(tmp_path / "run", sizes=()).write()
+    assert export(files)["points.jsonl"].rows == 0
+
+
+def test_the_upload_script_loads_a_collection_twice(files, run_files):
+    pytest.importorskip("qdrant_client")
+    from qdrant_client import QdrantClient
+
+    export(files, "upload-script")
+    script = files.layout.export / SOURCE.name
+    assert script.stat().st_mode & 0o111
+    spec = importlib.util.spec_from_file_location("embedfleet_test_upload_script", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    client = QdrantClient(":memory:")
+    for _ in range(2):
+        assert module.load(client, files.layout.export, poll_seconds=0) == ROWS
+    assert client.count("my-run").count == ROWS
+    ours = {point.id: point for point in open_done_run(files.root).points()}
+    for record in client.retrieve("my-run", list(ours), with_vectors=True):
+        assert record.payload == ours[record.id].payload
+        assert record.vector.keys() == ours[record.id].vectors.keys()
+        if run_files.MULTI in record.vector:  # the engine normalizes every token
+            tokens = run_files.multi_of(record.payload["row"]).astype(np.float32)
+            tokens /= np.linalg.norm(tokens, axis=1, keepdims=True)
+            assert np.allclose(record.vector[run_files.MULTI], tokens, atol=1e-6)
+    client.close()
+
+
+def test_the_script_needs_nothing_of_this_package():
+    source = SOURCE.read_text()
+    imported = {line.split()[1].split(".")[0] for line in source.splitlines() if line.startswith(("import ", "from "))}
+    assert imported - sys.stdlib_module_names == {"qdrant_client"}
+
+
+def test_the_command_starts_the_exporter(files, capfd):
+    assert export_client.export(files.root, ["npy", "metadata"], None, as_json=True) == 0
+    out, err = capfd.readouterr()
+    assert {one["name"] for one in json.loads(out)["files"]} == {"collection.json", "dense-fake.npy", "metadata.jsonl"}
+    assert "dense-fake.npy: 7 rows, " in err
+    assert export_client.export(files.root, ["csv"], None, as_json=True) == 2
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", f"embedfleet: error: --format csv: not known; give one or more of {', '.join(FORMATS)}\n")

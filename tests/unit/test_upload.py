@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from embedfleet.client import retry, upload_target
+from embedfleet.client.upload import upload_run
+from embedfleet.client.upload_batches import BatchLimits, cut
+from embedfleet.protocol.collection import collection_schema
+from embedfleet.protocol.done_run import open_done_run
+from embedfleet.protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
+from embedfleet.protocol.points import Point
+from embedfleet.protocol.vector_rows import SparseVector
+
+pytest.importorskip("qdrant_client")
+from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+ROWS = 60
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    monkeypatch.setattr(upload_target, "POLL_SECONDS", 0)
+    monkeypatch.setattr(retry, "FIRST_SECONDS", 0)
+
+
+@pytest.fixture
+def files(run_files, tmp_path):
+    return run_files.RunFiles(
+        tmp_path / "run", sizes=(30, 30), quarantined=(4,), sparse_quarantined=(7,), multivector=True
+    ).write()
+
+
+class Recorded:
+    """The engine in memory, which no two threads may use at once; it notes what it is asked, and fails when told to."""
+
+    def __init__(self) -> None:
+        self.engine = QdrantClient(":memory:")
+        self.asked: list[tuple[str, object]] = []
+        self.failures: list[BaseException] = []
+        """Raised, one an upsert, after `spare` upserts."""
+        self.spare = 0
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name):
+        def ask(*args, **kwargs):
+            with self._lock:
+                self.asked.append((name, args[1:] or kwargs))
+                if name == "upsert" and self.failures:
+                    self.spare -= 1
+                    if self.spare < 0:
+                        raise self.failures.pop(0)
+                return getattr(self.engine, name)(*args, **kwargs)
+
+        return ask
+
+    def upserted(self) -> list[str]:
+        return [point.id for name, args in self.asked if name == "upsert" for point in args[0]]
+
+    def thresholds(self) -> list[int]:
+        calls = [kwargs for name, kwargs in self.asked if name == "update_collection"]
+        return [one["optimizers_config"].indexing_threshold for one in calls]
+
+
+@pytest.fixture
+def client():
+    recorded = Recorded()
+    yield recorded
+    recorded.engine.close()
+
+
+def busy() -> Exception:
+    return UnexpectedResponse(503, "Service Unavailable", b"", None)
+
+
+def test_a_run_becomes_a_collection(files, run_files, client):
+    told = []
+    done = upload_run(
+        files.root,
+        client,
+        streams=3,
+        limits=BatchLimits(points=8),
+        quantization="scalar",
+        progress=lambda count, due: told.append((count, due)),
+    )
+    assert (done.collection, done.points, done.delivered.new) == ("run", ROWS, ROWS)
+    assert told[-1] == (ROWS, ROWS)
+    assert sorted(told) == told
+    assert len(client.upserted()) == ROWS
+    assert client.thresholds() == [0, 20_000]  # off while loading, then what it was
+    names = [name for name, _ in client.asked]
+    assert names.index("update_collection") < names.index("upsert")
+    created = dict(client.asked)["create_collection"]
+    assert created["quantization_config"].scalar.type == "int8"
+    ours = {point.id: point for point in open_done_run(files.root).points()}
+    for record in client.engine.retrieve("run", list(ours), with_vectors=True):
+        mine = ours[record.id]
+        assert record.payload == mine.payload
+        assert record.vector.keys() == mine.vectors.keys()
+        if run_files.DENSE in mine.vectors:
+            assert np.allclose(record.vector[run_files.DENSE], mine.vectors[run_files.DENSE], atol=2e-7)
+        if run_files.SPARSE in mine.vectors:
+            there = record.vector[run_files.SPARSE]
+            assert (there.indices, there.values) == run_files.sparse_of(record.payload["row"])
+
+
+def test_what_is_there_is_not_sent_again(files, client):
+    assert upload_run(files.root, client).delivered.new == ROWS
+    client.asked.clear()
+    done = upload_run(files.root, client)
+    assert (done.points, done.delivered.present, client.upserted()) == (ROWS, ROWS, [])
+    ids = [point.id for point in open_done_run(files.root).points()]
+    client.engine.delete("run", ids[10:13])
+    client.engine.set_payload("run", {"text": "another"}, points=ids[20:21])
+    done = upload_run(files.root, client)
+    assert (done.delivered.new, done.delivered.replaced, done.delivered.present) == (3, 1, ROWS - 4)
+    assert sorted(client.upserted()) == sorted([*ids[10:13], ids[20]])
+    assert client.engine.retrieve("run", ids[20:21])[0].payload["text"] == "text 20"
+
+
+def test_points_of_others_stay(files, client):
+    schema = models.CreateCollection.model_validate(collection_schema(open_done_run(files.root)))
+    vectors = {**schema.vectors, "theirs": models.VectorParams(size=2, distance=models.Distance.DOT)}
+    client.engine.create_collection("C", vectors_config=vectors, sparse_vectors_config=schema.sparse_vectors)
+    client.engine.upsert("C", [models.PointStruct(id=1, vector={"theirs": [1, 2]}, payload={})])
+    done = upload_run(files.root, client, "C")
+    assert (done.collection, done.points, done.delivered.new) == ("C", ROWS + 1, ROWS)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [busy(), ResponseHandlingException(TimeoutError("slow")), ResourceExhaustedResponse("rate limit", 0)],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_busy_server_is_asked_again(files, client, failure):
+    client.failures = [failure, failure]
+    assert upload_run(files.root, client).points == ROWS
+
+
+def test_a_server_that_stays_busy_ends_the_upload_with_the_index_on(files, client):
+    client.failures = [busy()] * 100
+    with pytest.raises(EmbedfleetError, match=r"the server stayed busy .*run the same command again"):
+        upload_run(files.root, client, limits=BatchLimits(points=8))
+    assert client.thresholds() == [0, 20_000]
+    client.failures = []
+    assert upload_run(files.root, client).points == ROWS
+
+
+def test_a_refusal_is_not_repeated(files, client):
+    client.failures = [UnexpectedResponse(400, "Bad Request", b"Wrong input: vector too long", None)]
+    with pytest.raises(EmbedfleetError, match=r"the server refused \(.*vector too long"):
+        upload_run(files.root, client, streams=1)
+    assert [name for name, _ in client.asked].count("upsert") == 1
+
+
+def test_an_upload_that_was_cut_short_is_resumed(files, client):
+    client.failures, client.spare = [KeyboardInterrupt()], 3
+    with pytest.raises(KeyboardInterrupt):
+        upload_run(files.root, client, streams=1, limits=BatchLimits(points=8))
+    standing = client.engine.count("run").count
+    assert 24 <= standing < ROWS
+    client.asked.clear()
+    done = upload_run(files.root, client, streams=1, limits=BatchLimits(points=8))
+    assert done.delivered.present == standing
+    assert len(client.upserted()) == ROWS - standing
+
+
+def test_a_schema_that_differs_names_the_vectors(files, run_files, client):
+    client.engine.create_collection(
+        "C",
+        vectors_config={
+            run_files.DENSE: models.VectorParams(size=5, distance=models.Distance.COSINE),
+            run_files.MULTI: models.VectorParams(size=4, distance=models.Distance.COSINE),
+        },
+    )
+    with pytest.raises(UsageError) as caught:
+        upload_run(files.root, client, "C")
+    message = str(caught.value)
+    assert "vector dense-fake (dense, size 4, Cosine, there dense, size 5, Cosine)" in message
+    assert "vector multivector-fake (multivectors, size 4, Cosine, there dense, size 4, Cosine)" in message
+    assert "vector sparse-bm25 (sparse, modifier idf, there missing)" in message
+    assert client.upserted() == client.thresholds() == []
+    client.engine.create_collection("D", vectors_config=models.VectorParams(size=4, distance=models.Distance.COSINE))
+    with pytest.raises(UsageError, match=r"vector dense-fake .*there missing"):
+        upload_run(files.root, client, "D")
+
+
+def test_vectors_of_another_model_are_refused(files, run_files, client):
+    upload_run(files.root, client)
+    files.vector_segment(run_files.DENSE, 0, files.dense_table(0), fingerprint="e" * 64)
+    with pytest.raises(
+        UsageError, match=r"differs .* in vector dense-fake \(made by another model or with other settings\)\."
+    ):
+        upload_run(files.root, client)
+
+
+def test_the_index_has_a_deadline(files):
+    class Slow(Recorded):
+        status = models.CollectionStatus.YELLOW
+
+        def get_collection(self, name):
+            return self.engine.get_collection(name).model_copy(update={"status": self.status})
+
+    slow = Slow()
+    with pytest.raises(EmbedfleetError, match=r"the index is not ready \(status yellow\).*--wait"):
+        upload_run(files.root, slow, green_seconds=0.05)
+    slow.status = models.CollectionStatus.RED
+    with pytest.raises(EmbedfleetError, match="status red"):
+        upload_run(files.root, slow)
+    slow.engine.close()
+
+
+def test_an_index_left_off_is_switched_on(files):
+    class Off(Recorded):
+        def get_collection(self, name):
+            info = self.engine.get_collection(name)
+            info.config.optimizer_config.indexing_threshold = 0
+            return info
+
+    off = Off()
+    upload_run(files.root, off)
+    assert off.thresholds() == [0, upload_target.INDEXING_THRESHOLD]
+    off.engine.close()
+
+
+def test_a_count_that_is_wrong_is_an_error(files):
+    class Short(Recorded):
+        def count(self, *_args, **_kwargs):
+            return models.CountResult(count=0)
+
+    short = Short()
+    with pytest.raises(EmbedfleetError, match="holds 0 points where 60 are due"):
+        upload_run(files.root, short)
+    short.engine.close()
+
+
+def test_a_run_that_is_not_done(files, client):
+    files.layout.manifest.unlink()
+    with pytest.raises(RunDirectoryError, match="not done"):
+        upload_run(files.root, client)
+    assert client.asked == []
+
+
+def point(text: str = "", numbers: int = 0) -> Point:
+    return Point("id", {"text": text}, {"v": np.zeros(numbers, np.float32)} if numbers else {})
+
+
+def test_batches_are_bounded_by_points_and_bytes():
+    assert [len(one) for one in cut([point()] * 600, BatchLimits())] == [256, 256, 88]
+    # 1 MiB each over gRPC
+    sizes = [len(one) for one in cut([point(numbers=1 << 18)] * 40, BatchLimits())]
+    assert sum(sizes) == 40
+    assert max(sizes) == 15
+    assert max(len(one) for one in cut([point("x" * (1 << 20))] * 40, BatchLimits())) <= 15
+    alone = [len(one) for one in cut([point(), point(numbers=1 << 23), point()], BatchLimits())]
+    assert alone == [1, 1, 1]
+    sparse = Point("id", {}, {"s": SparseVector(np.zeros(1 << 18, np.uint32), np.zeros(1 << 18, np.float32))})
+    assert max(len(one) for one in cut([sparse] * 20, BatchLimits())) == 7
