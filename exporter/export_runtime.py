@@ -56,6 +56,7 @@ class ExportRuntime:
         self._events: BinaryIO = self._layout.events.open("ab")
         self._seconds = {"commit": 0.0, "publish": 0.0}
         self._failed = False
+        self._wrote = False
         for segment in sorted(set.intersection(*self._standing)):
             self._publish(segment)
 
@@ -119,8 +120,8 @@ class ExportRuntime:
         counts, passes = recount(self._layout, self._spec)
         write_quarantine(self._layout, self._spec)
         stats = {**message.stats, "status": message.status, "error": message.error, "export_seconds": self._seconds}
-        computed = any(one["computed"] for one in message.stats["passes"])
-        if computed or not self._layout.stats.exists():  # a session that found nothing to do has nothing to tell
+        idle = message.status == "done" and not self._wrote  # a session that found nothing to do has nothing to tell
+        if not idle or not self._layout.stats.exists():
             commit_bytes(self._layout.stats, orjson.dumps(stats, default=str, option=orjson.OPT_INDENT_2) + b"\n")
         if message.status == "done" and not self._failed:
             write_manifest(self._layout, self._spec, self._run, counts, passes, points)
@@ -163,6 +164,7 @@ class ExportRuntime:
         self._seconds["commit"] += seconds
         self._report(Committed(number, segment, done.rows, done.quarantined, seconds))
         self._standing[number].add(segment)
+        self._wrote = True
         if all(segment in standing for standing in self._standing):
             self._publish(segment)
 
