@@ -66,7 +66,15 @@ def run(
     dense: Annotated[
         list[str] | None, typer.Option(metavar="MODEL", help="Dense model: alias, hub id or folder. Repeatable.")
     ] = None,
-    sparse: Annotated[list[str] | None, typer.Option(metavar="MODEL", help="Sparse vectors: bm25.")] = None,
+    sparse: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="bm25, metadata, or a learned sparse model. Repeatable.")
+    ] = None,
+    multivector: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="Late-interaction model. Repeatable.")
+    ] = None,
+    heads: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="bge-m3: dense, sparse and multivector in one pass.")
+    ] = None,
     devices: Devices = None,
     text_field: Annotated[str | None, typer.Option(metavar="F", help="Default: text, page_content or content.")] = None,
     id_field: Annotated[str | None, typer.Option(metavar="F", help="Default: id, chunk_id, _id or id_.")] = None,
@@ -86,6 +94,13 @@ def run(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run Python code that comes with a model, with your rights.")
     ] = False,
+    no_fallback: Annotated[
+        bool, typer.Option("--no-fallback", help="A sparse model that fails is an error; no metadata weights instead.")
+    ] = False,
+    max_active_dims: Annotated[
+        int | None, typer.Option(metavar="N", help="Learned sparse: keep the N largest weights.")
+    ] = None,
+    pool_factor: Annotated[int, typer.Option(metavar="N", help="Multivectors: pool N tokens into one.")] = 1,
     restart: Annotated[
         bool, typer.Option("--restart", help="Delete what an earlier run wrote there; start over.")
     ] = False,
@@ -97,8 +112,10 @@ def run(
 
     spec = build_spec(
         source,
-        dense or [],
-        sparse or [],
+        dense=dense or [],
+        sparse=sparse or [],
+        multivector=multivector or [],
+        heads=heads or [],
         text_field=text_field,
         id_field=id_field,
         limit=limit,
@@ -107,6 +124,9 @@ def run(
         max_tokens=max_tokens,
         prompt=prompt,
         trust_remote_code=trust_remote_code,
+        fallback=not no_fallback,
+        max_active_dims=max_active_dims,
+        pool_factor=pool_factor,
     )
     raise typer.Exit(execute(spec, out.absolute(), devices=devices, restart=restart, as_json=as_json))
 

@@ -17,7 +17,6 @@ def serve(bind: str, devices: str | None, *, no_devices: bool) -> int:
         arguments.append(f"--devices={devices}")
     if no_devices:
         arguments.append("--no-devices")
-    sys.stderr.write(f"embedfleet serve: listening on {bind}; Ctrl-C drains and ends\n")
     return _become("embedfleet.coordinator", arguments)
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo
-from ..protocol.spec import PassSpec
+from ..protocol.spec import Output
 from .edge_shard import published_segments
 from .run_files import read_footer, read_object, read_spec
 
@@ -33,7 +30,7 @@ def describe_run(path: str | PathLike[str]) -> JsonObject:
         "status": "unfinished" if manifest is None else manifest.get("status", "done"),
         "spec": msgspec.to_builtins(spec),
         "chunks": _chunks(layout),
-        "passes": [_pass(layout, one) for one in spec.passes],
+        "vectors": [_vector(layout, one) for one in spec.outputs],
         "index": {
             "kind": spec.index,
             "published_segments": len(published_segments(layout)),
@@ -55,32 +52,25 @@ def _chunks(layout: RunLayout) -> JsonObject:
     }
 
 
-def _pass(layout: RunLayout, one: PassSpec) -> JsonObject:
+def _vector(layout: RunLayout, one: Output) -> JsonObject:
     paths = [layout.vector_segment(one.vector, segment) for segment in segments_in(layout.vector_folder(one.vector))]
     infos = [read_footer(path, VectorSegmentInfo) for path in paths]
     about = read_object(layout.pass_file(one.vector)) or {}
     return {
         "vector": one.vector,
         "kind": one.kind,
-        "model": about.get("model", one.model),
-        "dim": _dim(paths[0]) if paths else about.get("dim") or None,
-        "dtype": about.get("dtype", one.dtype),
+        "model": about.get("model"),
+        "form": one.form,
+        "dim": about.get("output_dim") or None,
+        "dtype": about.get("dtype"),
         "rows": sum(info.rows for info in infos),
         "quarantined": sum(info.quarantined for info in infos),
+        "stood_in": sum(info.stood_in for info in infos),
         "tokens": sum(info.tokens for info in infos),
         "segments": len(infos),
         "bytes": sum(path.stat().st_size for path in paths),
         "fingerprint": about.get("fingerprint"),
     }
-
-
-def _dim(path: Path) -> int | None:
-    """Dimensions of a dense segment, None for a sparse one."""
-    try:
-        schema: Any = pq.read_schema(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise RunDirectoryError(f"{path}: torn or unreadable ({error})") from error
-    return cast("int", schema.field("vector").type.list_size) if "vector" in schema.names else None
 
 
 def _bytes_under(folder: Path) -> int:

@@ -1,8 +1,8 @@
 """Query texts to vectors, each model in a child process: the client itself loads none.
 
 A child is `python -m embedfleet.worker.query`. It reads one JSON object from stdin,
-`{"pass": PassSpec, "fingerprint": what pass.json holds, "texts": [...]}`, and writes one to stdout: `{"vectors": [[...]]}`,
-`{"sparse": [{"indices": [...], "values": [...]}]}`, or `{"error": {"kind": ..., "message": ...}}`.
+`{"pass": PassSpec, "fingerprint": what pass.json holds, "texts": [...]}`, and writes one to stdout: `vectors`, `sparse` and
+`multivectors`, those of them that the pass produces, or `{"error": {"kind": ..., "message": ...}}`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ import numpy.typing as npt
 from ..protocol import lifeline
 from ..protocol.errors import EmbedfleetError, RunDirectoryError, revive
 from ..protocol.layout import RunLayout
-from ..protocol.spec import SPARSE_KINDS, PassSpec
+from ..protocol.spec import Output, PassSpec
+from ..protocol.terms import METADATA_WEIGHTS, query_weights
 from .run_files import AGAIN, read_object
 
 TIMEOUT = 120.0
@@ -51,6 +52,7 @@ class _Failure(msgspec.Struct, frozen=True):
 class _Answer(msgspec.Struct, frozen=True):
     vectors: list[list[float]] | None = None
     sparse: list[SparseQuery] | None = None
+    multivectors: list[list[list[float]]] | None = None
     error: _Failure | None = None
 
 
@@ -70,12 +72,15 @@ def command() -> list[str]:
 def encode_queries(
     layout: RunLayout, passes: Sequence[PassSpec], texts: Sequence[str], timeout: float = TIMEOUT
 ) -> dict[str, list[QueryVector]]:
-    """For each pass, by its vector's name, one query vector a text: float32 (dim,) or SparseQuery. All passes at once.
+    """For each output of the passes, by its name, one query vector a text. All passes at once.
+
+    Float32 (dim,), SparseQuery, or float32 (tokens, dim). Where weights of the metadata may stand in a sparse vector, the
+    query carries the terms of that range too.
 
     Raises what a child reports, RunDirectoryError for a pass that has not begun, and EmbedfleetError for a child that
     dies, answers nonsense, or has not answered after `timeout` seconds. No child outlives the call.
     """
-    requests = {one.vector: _request(layout, one, texts) for one in passes}
+    requests = {one.vector: _request(layout, one, texts) for one in passes if not _without_model(layout, one)}
     with ExitStack() as stack:
         deadline = time.monotonic() + timeout
         children = [_start(stack, vector, request) for vector, request in requests.items()]
@@ -87,11 +92,25 @@ def encode_queries(
                 message = f"{child.vector}: no query vector after {timeout:.0f} s{_tail(child)}"
                 raise EmbedfleetError(message) from None
             answers[child.vector] = _read(child)
-    return {one.vector: _vectors(one, answers[one.vector], len(texts)) for one in passes}
+    found: dict[str, list[QueryVector]] = {}
+    for one in passes:
+        answer = answers.get(one.vector, _Answer(sparse=[SparseQuery([], [])] * len(texts)))
+        for output in one.outputs:
+            found[output.vector] = _vectors(output, answer, len(texts))
+        if one.kind == "metadata" or (one.kind == "sparse" and one.fallback):
+            vectors = found[one.vector]
+            found[one.vector] = [_with_terms(vector, text) for vector, text in zip(vectors, texts, strict=True)]
+    return found
+
+
+def _without_model(layout: RunLayout, one: PassSpec) -> bool:
+    """Whether all the weights of the pass are those of the metadata."""
+    fingerprint = read_object(layout.pass_file(one.vector)) if one.kind in ("metadata", "sparse") else None
+    return fingerprint is not None and fingerprint.get("pooling") == METADATA_WEIGHTS
 
 
 def _request(layout: RunLayout, one: PassSpec, texts: Sequence[str]) -> bytes:
-    fingerprint = read_object(layout.pass_file(one.vector))
+    fingerprint = read_object(layout.pass_file(one.outputs[0].vector))
     if fingerprint is None:
         raise RunDirectoryError(f"{layout.root}: unfinished, the pass {one.vector} has not begun; {AGAIN}")
     return msgspec.json.encode({"pass": one, "fingerprint": fingerprint, "texts": list(texts)})
@@ -142,18 +161,29 @@ def _read(child: _Child) -> _Answer:
     return answer
 
 
-def _vectors(one: PassSpec, answer: _Answer, count: int) -> list[QueryVector]:
-    sparse = one.kind in SPARSE_KINDS
-    found: Sequence[QueryVector] = answer.sparse or [] if sparse else _arrays(answer.vectors or [])
+def _vectors(output: Output, answer: _Answer, count: int) -> list[QueryVector]:
+    found: Sequence[QueryVector]
+    match output.form:
+        case "sparse":
+            found = answer.sparse or []
+        case "multivector":
+            found = [np.asarray(vector, dtype=np.float32) for vector in answer.multivectors or []]
+        case _:
+            found = [np.asarray(vector, dtype=np.float32) for vector in answer.vectors or []]
     if len(found) != count:
-        raise EmbedfleetError(f"{one.vector}: the query encoder answered {len(found)} vectors for {count} texts")
+        raise EmbedfleetError(f"{output.vector}: the query encoder answered {len(found)} vectors for {count} texts")
     if not all(np.isfinite(vector.values if isinstance(vector, SparseQuery) else vector).all() for vector in found):
-        raise EmbedfleetError(f"{one.vector}: NaN or infinity in the query vector; try another --dtype for this model")
+        raise EmbedfleetError(
+            f"{output.vector}: NaN or infinity in the query vector; try another --dtype for this model"
+        )
     return list(found)
 
 
-def _arrays(vectors: list[list[float]]) -> list[npt.NDArray[np.float32]]:
-    return [np.asarray(vector, dtype=np.float32) for vector in vectors]
+def _with_terms(vector: QueryVector, text: str) -> QueryVector:
+    """The query's words in the range of metadata terms, after the model's own indices: that range lies above them."""
+    assert isinstance(vector, SparseQuery), "of a sparse output"
+    indices, values = query_weights(text)
+    return SparseQuery([*vector.indices, *indices.tolist()], [*vector.values, *values.tolist()])
 
 
 def _tail(child: _Child) -> str:

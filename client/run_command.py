@@ -80,9 +80,11 @@ def _conclude(ending: RunEnded, out: Path, received: list[int], as_json: bool, v
             f"{one.vector}: {one.chunks:,} chunks, {one.chunks_per_second:,.1f}/s, {one.tokens_per_second:,.0f} tokens/s, "
             f"padding {one.padding:.1%}, on {one.device or 'no device'}"
         )
+    left = ending.chunks - ending.committed - ending.quarantined
     view.say(
-        f"{ending.chunks:,} read = {ending.committed:,} committed + {ending.quarantined:,} quarantined; "
-        f"{ending.skipped_duplicates:,} duplicates skipped; {ending.seconds:,.1f} s"
+        f"{ending.chunks:,} read = {ending.committed:,} committed + {ending.quarantined:,} quarantined"
+        + (f" + {left:,} to be computed" if left else "")
+        + f"; {ending.skipped_duplicates:,} duplicates skipped; {ending.seconds:,.1f} s"
     )
     if ending.status == "interrupted":
         view.say(f"interrupted; the same command resumes in {out}")

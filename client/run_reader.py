@@ -19,7 +19,8 @@ from ..protocol.segments import (
     VectorSegmentInfo,
     dense_vectors,
 )
-from ..protocol.spec import SPARSE_KINDS, PassSpec, RunSpec
+from ..protocol.spec import Output, RunSpec
+from .multivectors import Multivectors, read_multivectors
 from .run_files import AGAIN, read_footer, read_lines, read_object, read_spec, read_table, rejected_files, spans
 from .sparse_vectors import SparseVectors, read_sparse
 
@@ -53,7 +54,7 @@ class Run:
     @property
     def vector_names(self) -> tuple[str, ...]:
         """The vectors of the run, in the order of its passes."""
-        return tuple(one.vector for one in self.spec.passes)
+        return tuple(one.vector for one in self.spec.outputs)
 
     @property
     def rows(self) -> int:
@@ -71,16 +72,24 @@ class Run:
         tables = [read_table(path) for path in self._chunk_files]
         return pa.concat_tables(tables) if tables else CHUNK_SCHEMA.empty_table()
 
-    def vectors(self, name: str | None = None) -> FloatArray | SparseVectors:
-        """The vectors called `name`: dense float32 (rows, dim), NaN where a row is quarantined; or sparse.
+    def vectors(self, name: str | None = None) -> FloatArray | SparseVectors | Multivectors:
+        """The vectors called `name`: dense float32 (rows, dim), NaN where a row is quarantined; or sparse; or multi.
 
         The name may be left out where there is exactly one dense vector. Not cached: each call reads the files anew.
         UsageError for a name that the run has not, RunDirectoryError where segments are missing or torn.
         """
-        one = self._pass(name)
+        one = self._output(name)
         self._check_whole(one.vector)
         files = [(self.layout.vector_segment(one.vector, info.segment), info.rows) for info in self._infos]
-        return read_sparse(files) if one.kind in SPARSE_KINDS else self._dense(files)
+        match one.form:
+            case "sparse":
+                return read_sparse(files)
+            case "multivector":
+                return read_multivectors(files)
+            case "score":
+                return np.concatenate([_scores(path) for path, _ in files])
+            case "dense":
+                return self._dense(files)
 
     @property
     def quarantine(self) -> list[dict[str, Any]]:
@@ -109,9 +118,9 @@ class Run:
     def _chunk_files(self) -> list[Path]:
         return [self.layout.chunk_segment(info.segment) for info in self._infos]
 
-    def _pass(self, name: str | None) -> PassSpec:
-        dense = [one for one in self.spec.passes if one.kind not in SPARSE_KINDS]
-        wanted = [one for one in self.spec.passes if one.vector == name] if name is not None else dense
+    def _output(self, name: str | None) -> Output:
+        dense = [one for one in self.spec.outputs if one.form == "dense"]
+        wanted = [one for one in self.spec.outputs if one.vector == name] if name is not None else dense
         if len(wanted) == 1:
             return wanted[0]
         what = f"there is no vector {name!r}" if name is not None else f"{len(dense)} dense vectors: say which"
@@ -139,3 +148,7 @@ class Run:
             vectors[row : row + rows] = part
             row += rows
         return vectors
+
+
+def _scores(path: Path) -> FloatArray:
+    return np.asarray(read_table(path, ("score",)).column("score").to_numpy(), np.float32)

@@ -57,7 +57,7 @@ def search(path: str | PathLike[str], query: str, top_k: int = 10, *, timeout: f
 def search_shard(layout: RunLayout, spec: RunSpec, vectors: Mapping[str, QueryVector], top_k: int) -> list[Hit]:
     """`search` once the query is encoded; `vectors` has one query vector for each signal to use."""
     check_searchable(layout, spec)
-    signals = {one.vector: vectors[one.vector] for one in spec.passes if one.vector in vectors}
+    signals = {one.vector: vectors[one.vector] for one in spec.outputs if one.vector in vectors}
     # a query of stop words only has an empty sparse vector: no signal
     used = {name: vector for name, vector in signals.items() if not isinstance(vector, SparseQuery) or vector.indices}
     if not used:

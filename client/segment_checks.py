@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..protocol.segments import VectorSegmentInfo, dense_vectors, digest
+from ..protocol.spec import Form
+from .multivectors import token_vectors
 from .sparse_vectors import flattened, list_lengths
 
 NORM_TOLERANCE = 1e-3
@@ -41,6 +43,36 @@ def info_problems(table: pa.Table, info: VectorSegmentInfo, vector: str, segment
             yield f"its footer says {field} {getattr(info, field)!r}, the file itself {value!r}"
     if digest(table) != info.digest:
         yield "its content is not what was committed (digest differs)"
+
+
+def vector_problems(form: Form, table: pa.Table, normalized: bool) -> Iterator[str]:
+    """What is wrong with the vectors of one form."""
+    match form:
+        case "dense":
+            yield from dense_problems(table, normalized)
+        case "sparse":
+            yield from sparse_problems(table)
+        case "multivector":
+            yield from multivector_problems(table)
+        case "score":
+            yield from score_problems(table)
+
+
+def multivector_problems(table: pa.Table) -> Iterator[str]:
+    """Null where there is an error and only there; every component finite."""
+    error, null = _mask(table, "error", valid=True), _mask(table, "vector", valid=False)
+    yield from _null_problems(table, error, null)
+    row_of = np.repeat(np.arange(table.num_rows), list_lengths(table.column("vector")))
+    broken = ~np.isfinite(token_vectors(table.column("vector"))).all(axis=1)
+    yield from _at(table, _rows_hit(table.num_rows, row_of[broken]), "NaN or infinity in a token's vector")
+
+
+def score_problems(table: pa.Table) -> Iterator[str]:
+    """Null where there is an error and only there; every score finite."""
+    error, null = _mask(table, "error", valid=True), _mask(table, "score", valid=False)
+    yield from _null_problems(table, error, null)
+    scores = np.asarray(table.column("score").fill_null(0).to_numpy())
+    yield from _at(table, ~np.isfinite(scores), "the score is not finite")
 
 
 def dense_problems(table: pa.Table, normalized: bool) -> Iterator[str]:

@@ -6,45 +6,35 @@ from pathlib import Path
 from typing import Any
 
 from ..protocol.errors import SourceError, UsageError
-from ..protocol.spec import PassSpec, RunSpec, check_spec, vector_name
+from ..protocol.spec import CPU_KINDS, Kind, PassSpec, RunSpec, check_spec, vector_name
 
 
 def build_spec(
     source: str,
+    *,
     dense: list[str],
     sparse: list[str],
-    *,
+    multivector: list[str],
+    heads: list[str],
     text_field: str | None,
     id_field: str | None,
     limit: int | None,
     index: Any,
-    dtype: Any,
-    max_tokens: int | None,
-    prompt: str | None,
-    trust_remote_code: bool,
+    **options: Any,
 ) -> RunSpec:
-    """Check the flags and build the spec; UsageError or SourceError names the flag and the remedy."""
+    """Check the flags and build the spec; UsageError or SourceError names the flag and the remedy.
+
+    `options` are fields of PassSpec that hold for every model that has them.
+    """
     if source != "-":
         path = Path(source).expanduser()
         if not path.exists():
             raise SourceError(f"source {source}: no such file or folder")
         source = str(path.absolute())
-    passes = [
-        PassSpec(
-            vector=vector_name("dense", model),
-            kind="dense",
-            model=_absolute(model),
-            dtype=dtype,
-            max_tokens=max_tokens,
-            prompt=prompt,
-            trust_remote_code=trust_remote_code,
-        )
-        for model in dense
-    ]
-    for model in sparse:
-        if model != "bm25":
-            raise UsageError(f"--sparse {model}: this version computes --sparse bm25")
-        passes.append(PassSpec(vector=vector_name("bm25", model), kind="bm25", model=model))
+    passes = [_pass("dense", model, options) for model in dense]
+    passes += [_pass("bge-m3", model, options) for model in heads]
+    passes += [_pass("multivector", model, options) for model in multivector]
+    passes += [_pass(_sparse_kind(model), model, options) for model in sparse]
     spec = RunSpec(
         source=source, passes=tuple(passes), text_field=text_field, id_field=id_field, limit=limit, index=index
     )
@@ -52,7 +42,22 @@ def build_spec(
     return spec
 
 
-def _absolute(model: str) -> str:
-    """A local folder as an absolute path; anything else as it is."""
+def _sparse_kind(model: str) -> Kind:
+    match model:
+        case "bm25" | "metadata":
+            return model
+        case _:
+            return "sparse"
+
+
+def _pass(kind: Kind, model: str, options: dict[str, Any]) -> PassSpec:
+    """One pass; `MODEL@REVISION` names a revision of a hub id."""
+    if kind in CPU_KINDS:
+        return PassSpec(vector=vector_name(kind, model), kind=kind, model=model, fallback=options["fallback"])
     path = Path(model).expanduser()
-    return str(path.absolute()) if path.is_dir() else model
+    if path.is_dir():
+        return PassSpec(vector=vector_name(kind, model), kind=kind, model=str(path.absolute()), **options)
+    name, _, revision = model.partition("@")
+    if not name:
+        raise UsageError(f"model {model!r}: give a name before the revision")
+    return PassSpec(vector=vector_name(kind, name), kind=kind, model=name, revision=revision or None, **options)

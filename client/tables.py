@@ -62,7 +62,7 @@ def print_info(described: dict[str, Any]) -> None:
     )
     console.print(f"collection {index['kind']}, {index['published_segments']:,} segments ({_size(index['bytes'])})")
     table = Table("vector", "model", "dimensions", "dtype", "rows", "quarantined", "tokens", "size")
-    for one in described["passes"]:
+    for one in described["vectors"]:
         counts = (f"{one[name]:,}" for name in ("rows", "quarantined", "tokens"))
         dim = str(one["dim"] or "sparse")
         table.add_row(one["vector"], escape(one["model"]), dim, one["dtype"], *counts, _size(one["bytes"]))

@@ -14,10 +14,11 @@ import pyarrow as pa
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo
-from ..protocol.spec import SPARSE_KINDS, PassSpec
+from ..protocol.spec import Output
+from ..protocol.vector_rows import read_shape
 from .edge_shard import engine_installed, open_shard, published_segments
 from .run_files import AGAIN, read_footer, read_lines, read_object, read_spec, read_table, rejected_files, spans
-from .segment_checks import dense_problems, info_problems, row_problems, sparse_problems
+from .segment_checks import info_problems, row_problems, vector_problems
 from .verify_report import VectorCount, VerifyReport
 
 __all__ = ["VectorCount", "VerifyReport", "verify_run"]
@@ -32,7 +33,7 @@ def verify_run(path: str | PathLike[str]) -> VerifyReport:
     recount = _Recount(layout)
     recount.chunks()
     recount.intake()
-    for one in spec.passes:
+    for one in spec.outputs:
         recount.vectors(one)
     recount.manifest()
     recount.shard()
@@ -94,7 +95,7 @@ class _Recount:
         self._compare(self.layout.intake, claimed, counted)
         report.duplicates = max(report.duplicates, claimed.get("duplicates", 0))
 
-    def vectors(self, one: PassSpec) -> None:
+    def vectors(self, one: Output) -> None:
         """The segments of one pass against the chunk segments and its `pass.json`."""
         count = self.report.vectors[one.vector] = VectorCount()
         folder = self.layout.vector_folder(one.vector)
@@ -112,22 +113,19 @@ class _Recount:
         for segment in sorted(set(have) & self._rows.keys()):
             self._vector_segment(one, segment, about, count)
 
-    def _vector_segment(self, one: PassSpec, segment: int, about: dict[str, Any], count: VectorCount) -> None:
+    def _vector_segment(self, one: Output, segment: int, about: dict[str, Any], count: VectorCount) -> None:
         path = self.layout.vector_segment(one.vector, segment)
         try:
             info, table = read_footer(path, VectorSegmentInfo), read_table(path)
             chunk = read_table(self.layout.chunk_segment(segment), ("row", "id"))
             found = [*row_problems(table, chunk), *info_problems(table, info, one.vector, segment)]
-            if one.kind in SPARSE_KINDS:
-                found.extend(sparse_problems(table))
-            else:
-                found.extend(dense_problems(table, bool(about.get("normalized", True))))
-                found.extend(self._dim_problems(int(table.schema.field("vector").type.list_size), about, count))
+            found.extend(vector_problems(one.form, table, bool(about.get("normalized", True))))
+            found.extend(self._dim_problems(read_shape(path).dim, about, count))
         except RunDirectoryError as error:
             self.report.problems.append(str(error))
             return
         except (KeyError, TypeError, AttributeError, ValueError, pa.ArrowException) as error:
-            self._problem(path, f"not a segment of {one.kind} vectors ({error}); delete it and {AGAIN}")
+            self._problem(path, f"not a segment of {one.form} vectors ({error}); delete it and {AGAIN}")
             return
         if about and info.fingerprint != about.get("fingerprint"):
             found.append(f"computed by another model or setting than pass.json says; delete it and {AGAIN}")
@@ -139,8 +137,8 @@ class _Recount:
         count.quarantined += len(bad)
 
     def _dim_problems(self, dim: int, about: dict[str, Any], count: VectorCount) -> Iterator[str]:
-        expected = count.dim or about.get("dim") or dim
-        count.dim = count.dim or dim
+        expected = count.dim or about.get("output_dim") or dim
+        count.dim = count.dim or dim or None
         if dim != expected:
             yield f"its vectors have {dim} dimensions, others of the pass {expected}; delete it and {AGAIN}"
 

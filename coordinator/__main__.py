@@ -62,6 +62,9 @@ def _serve(options: Any) -> int:
         if options.ready_fd is not None:
             os.write(options.ready_fd, b"ready")
             os.close(options.ready_fd)
+        else:
+            sys.stderr.write(f"embedfleet serve: listening on {options.bind}; Ctrl-C drains and ends\n")
+            sys.stderr.flush()
         try:
             coordinator.run()
         finally:

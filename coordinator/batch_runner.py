@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import zmq
 
 from ..protocol import arrays
@@ -33,9 +34,11 @@ from ..protocol.export_messages import (
 )
 from ..protocol.layout import RunLayout
 from ..protocol.spec import PassSpec, RunSpec
+from ..protocol.terms import METADATA_WEIGHTS
 from ..protocol.version import PROTOCOL, __version__
 from ..protocol.work_messages import Batch, Fingerprint, Result
 from .actions import ForwardResult, QuarantineRows, SendBatch
+from .bm25_fit import fit_average_length
 from .chunk_loader import ChunkLoader, SpooledSegment
 from .events import Cut, Event, IntakeDone, RunFailed, SegmentSpooled
 from .export_link import ExportLink
@@ -127,8 +130,12 @@ class BatchRunner:
         self.telemetry.passes[number].committed += rows
 
     def stage(self, number: int, devices: Sequence[Device]) -> PassSpec:
-        """The pass as its workers are to load it: with one dtype for all."""
-        return settle_dtype(self.spec.passes[number], self._fingerprints.get(number), devices)
+        """The pass as its workers are to load it: with one dtype for all, and BM25 fitted to the corpus."""
+        one, before = self.spec.passes[number], self._fingerprints.get(number)
+        if one.kind == "bm25" and one.average_length is None:
+            fitted = before.settings.get("average_length") if before is not None else None
+            return msgspec.structs.replace(one, average_length=fitted or fit_average_length(self.layout))
+        return settle_dtype(one, before, devices)
 
     def staged(self, number: int, fingerprint: Fingerprint, batch_tokens: int) -> str:
         """A worker has loaded the model: what is wrong with it, if anything. The exporter hears of the first."""
@@ -144,7 +151,7 @@ class BatchRunner:
         """Tell the exporter, once, what the pass is computed with."""
         if number not in self._begun:
             self._begun.add(number)
-            self._send(BeginPass(number, self._fingerprints[number]))
+            self._send(BeginPass(number, self._fingerprints.get(number) or _without_model(self.spec.passes[number])))
 
     def cut(self, number: int, segment: int) -> tuple[Cut, ...]:
         """The segment's batches for the pass."""
@@ -257,3 +264,19 @@ class BatchRunner:
                 self.rejected, self.intake_done = counts.rejected, True
                 self.intake_events.append(IntakeDone(self.run))
         self._wake()
+
+
+def _without_model(one: PassSpec) -> Fingerprint:
+    """Of a pass that no model computes: every row's weights are its metadata's."""
+    return Fingerprint(
+        model=one.model,
+        revision="",
+        weights="",
+        dtype="float32",
+        max_tokens=0,
+        prompt="",
+        pooling=METADATA_WEIGHTS,
+        dim=0,
+        normalized=False,
+        versions={},
+    )

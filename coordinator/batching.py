@@ -135,6 +135,9 @@ def refill(fleet: Fleet) -> None:
     run = fleet.current
     if run is None or run.status is not RunStatus.RUNNING:
         return
+    for number, one in enumerate(run.passes):
+        if one.given_up:
+            _hand_on(fleet, run, number)
     ready = [one for one in fleet.workers.values() if one.stage is WorkerStage.READY and not one.killed]
     for number in {one.number for one in ready}:
         mine = [one for one in ready if one.number == number]
@@ -148,6 +151,8 @@ def refill(fleet: Fleet) -> None:
 def has_work(run: Run, number: int) -> bool:
     """Whether a worker of this pass would find (or may yet find) something that nobody computes."""
     one = run.passes[number]
+    if one.given_up:
+        return False
     if one.pending or one.uncut or not run.intake_done:
         return True
     return any(segment.cutting for segment in one.open.values())
@@ -168,6 +173,22 @@ def reset_pass(fleet: Fleet, run: Run, number: int, committed: frozenset[int]) -
     one.committed = set(committed)
     one.uncut.clear()
     one.uncut.extend(segment for segment in sorted(run.segments) if segment not in one.committed)
+
+
+def _hand_on(fleet: Fleet, run: Run, number: int) -> None:
+    """Nobody computes this pass: its rows go to the exporter without a result, segment by segment."""
+    one = run.passes[number]
+    while one.pending:
+        name = one.pending.popleft()
+        batch = fleet.batches.pop(name)
+        one.open[batch.segment].outstanding.discard(name)
+        rows = (batch.segment, batch.start, batch.stop)
+        fleet.out.append(QuarantineRows(run.name, number, *rows, one.given_up))
+    while one.uncut:
+        segment = one.uncut.popleft()
+        rows = run.segments[segment]
+        one.open[segment] = OpenSegment(rows, cutting=False)
+        fleet.out.append(QuarantineRows(run.name, number, segment, 0, rows, one.given_up))
 
 
 def _send_next(fleet: Fleet, run: Run, worker: WorkerSlot) -> None:

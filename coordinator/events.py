@@ -34,6 +34,12 @@ class PassPlan:
 
     vector: str
     cpu_only: bool = False
+    fallback: bool = False
+    """Rows without a result have a substitute elsewhere: a model that cannot be loaded does not fail the run."""
+    after_intake: bool = False
+    """It needs to see the whole corpus first."""
+    given_up: str = ""
+    """Why no worker is to compute it at all; empty: workers do."""
 
 
 @dataclass(frozen=True, slots=True)

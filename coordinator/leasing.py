@@ -138,7 +138,7 @@ def serving_devices(fleet: Fleet, run: Run, number: int) -> list[DeviceSlot]:
 
 
 def _lease(fleet: Fleet, slot: DeviceSlot, run: Run) -> None:
-    wanted = [n for n in range(len(run.passes)) if _may_serve(slot, run, n) and has_work(run, n)]
+    wanted = [n for n in range(len(run.passes)) if _may_serve(slot, run, n) and _may_begin(run, n) and has_work(run, n)]
     active = fleet.workers.get(slot.active or "")
     standby = fleet.workers.get(slot.standby or "")
     if standby is not None and not standby.killed and (slot.bad or standby.number not in wanted):
@@ -210,6 +210,10 @@ def _count_failure(fleet: Fleet, slot: DeviceSlot, reason: str) -> None:
     if slot.failures >= fleet.config.device_failures:
         slot.bad = reason
         fleet.note("device_bad", device=slot.device.name, failures=slot.failures, reason=reason)
+
+
+def _may_begin(run: Run, number: int) -> bool:
+    return run.intake_done or not run.passes[number].plan.after_intake
 
 
 def _may_serve(slot: DeviceSlot, run: Run, number: int) -> bool:

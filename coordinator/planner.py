@@ -18,7 +18,16 @@ SLOW_LIMITS = SegmentLimits(rows=2_048, tokens=131_072)
 
 def plan_passes(spec: RunSpec) -> tuple[PassPlan, ...]:
     """What the pool needs to know of each pass."""
-    return tuple(PassPlan(one.vector, cpu_only=one.kind in CPU_KINDS) for one in spec.passes)
+    return tuple(
+        PassPlan(
+            one.vector,
+            cpu_only=one.kind in CPU_KINDS,
+            fallback=one.kind == "sparse" and one.fallback,
+            after_intake=one.kind == "bm25" and one.average_length is None,
+            given_up="the weights are those of the metadata" if one.kind == "metadata" else "",
+        )
+        for one in spec.passes
+    )
 
 
 def segment_limits(spec: RunSpec, devices: Sequence[Device]) -> SegmentLimits:

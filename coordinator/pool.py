@@ -61,7 +61,7 @@ class Pool:
 
 
 def _run_submitted(fleet: Fleet, event: RunSubmitted) -> None:
-    fleet.runs[event.run] = Run(event.run, [Pass(plan) for plan in event.passes])
+    fleet.runs[event.run] = Run(event.run, [Pass(plan, given_up=plan.given_up) for plan in event.passes])
     _start_next(fleet)
 
 
@@ -135,7 +135,11 @@ def _worker_broken(fleet: Fleet, event: WorkerBroken) -> None:
     run = fleet.runs.get(worker.run) if worker is not None else None
     if worker is None or run is None or worker.killed:
         return
-    if event.fatal:
+    one = run.passes[worker.number]
+    if event.fatal and one.plan.fallback:
+        one.given_up = event.message
+        fleet.note("pass_given_up", vector=one.plan.vector, reason=event.message)
+    elif event.fatal:
         _fail(fleet, run, event.kind, event.message)
     else:
         leasing.kill(fleet, worker, event.message)

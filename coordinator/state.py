@@ -108,6 +108,8 @@ class Pass:
     committed: set[int] = field(default_factory=set[int])
     pending: deque[int] = field(default_factory=deque[int])
     row_bytes: int = 0
+    given_up: str = ""
+    """Why no worker computes it (any more); its rows are handed on without a result."""
     seconds_per_token: float = 0.0
     """Measured, smoothed; 0 until the first result."""
 

@@ -19,7 +19,7 @@ from ..protocol.collection import sparse_modifier
 from ..protocol.durable import commit_bytes
 from ..protocol.layout import RunLayout
 from ..protocol.points import Point, read_points
-from ..protocol.spec import SPARSE_KINDS, RunSpec
+from ..protocol.spec import RunSpec
 from ..protocol.vector_rows import SparseVector
 
 POINTS_AT_ONCE = 512
@@ -72,21 +72,32 @@ class EdgeIndex:
         if self._layout.edge.exists():
             shutil.rmtree(self._layout.edge)  # points of a run that never got to its first segment
         self._layout.edge.mkdir()
-        dense = {
-            name: edge.EdgeVectorParams(size=dim, distance=edge.Distance.Cosine) for name, dim in dims.items() if dim
-        }
-        sparse = {
-            one.vector: edge.EdgeSparseVectorParams(
-                modifier=edge.Modifier.Idf if sparse_modifier(one.kind) == "idf" else None
-            )
-            for one in self._spec.passes
-            if one.kind in SPARSE_KINDS
-        }
+        dense: dict[str, Any] = {}
+        sparse: dict[str, Any] = {}
+        for one in self._spec.outputs:
+            match one.form:
+                case "dense":
+                    dense[one.vector] = edge.EdgeVectorParams(size=dims[one.vector], distance=edge.Distance.Cosine)
+                case "multivector":
+                    # Compared as they are: MaxSim over the tokens, without a graph that could not be built over them.
+                    late = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)
+                    dense[one.vector] = edge.EdgeVectorParams(
+                        size=dims[one.vector],
+                        distance=edge.Distance.Cosine,
+                        multivector_config=late,
+                        datatype=edge.VectorStorageDatatype.Float16,
+                        hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000),
+                    )
+                case "sparse":
+                    idf = edge.Modifier.Idf if sparse_modifier(one.kind) == "idf" else None
+                    sparse[one.vector] = edge.EdgeSparseVectorParams(modifier=idf)
+                case "score":
+                    pass
         config = edge.EdgeConfig(vectors=dense or None, sparse_vectors=sparse or None)
         return edge.EdgeShard.create(str(self._layout.edge), config)
 
     def _points(self, segment: int) -> Iterator[list[Any]]:
-        points = read_points(self._layout, [one.vector for one in self._spec.passes], segment)
+        points = read_points(self._layout, [one.vector for one in self._spec.outputs], segment)
         while batch := [_edge_point(point) for point in islice(points, POINTS_AT_ONCE)]:
             yield batch
 

@@ -26,6 +26,7 @@ from .manifest import recount, write_manifest, write_quarantine
 from .run_directory import RunDirectory
 from .segment_builder import SegmentBuilder
 from .segment_writer import commit_segment
+from .stand_in import stand_in
 
 UNCOMMITTED_SEGMENTS = 3
 """Whole segments waiting for the disk before the assembling thread waits too."""
@@ -38,11 +39,11 @@ class ExportRuntime:
         self._directory, self._layout, self._spec, self._run = directory, directory.layout, directory.spec, run
         passes = range(len(self._spec.passes))
         self._fingerprints: dict[int, Fingerprint] = {}
-        for number, one in enumerate(self._spec.passes):
-            before = directory.fingerprint(one.vector)
+        for number in passes:
+            before = directory.fingerprint(number)
             if before is not None:
                 self._fingerprints[number] = before
-        self._committed = [set(directory.committed(one.vector)) for one in self._spec.passes]
+        self._committed = [set(directory.committed(number)) for number in passes]
         self._standing = [set(segments) for segments in self._committed]
         self._builders: list[dict[int, SegmentBuilder]] = [{} for _ in passes]
         self._index = EdgeIndex(self._layout, self._spec) if self._spec.index == "edge" else None
@@ -55,6 +56,7 @@ class ExportRuntime:
         self._events: BinaryIO = self._layout.events.open("ab")
         self._seconds = {"commit": 0.0, "publish": 0.0}
         self._failed = False
+        self._wrote = False
         for segment in sorted(set.intersection(*self._standing)):
             self._publish(segment)
 
@@ -118,7 +120,9 @@ class ExportRuntime:
         counts, passes = recount(self._layout, self._spec)
         write_quarantine(self._layout, self._spec)
         stats = {**message.stats, "status": message.status, "error": message.error, "export_seconds": self._seconds}
-        commit_bytes(self._layout.stats, orjson.dumps(stats, default=str, option=orjson.OPT_INDENT_2) + b"\n")
+        idle = message.status == "done" and not self._wrote  # a session that found nothing to do has nothing to tell
+        if not idle or not self._layout.stats.exists():
+            commit_bytes(self._layout.stats, orjson.dumps(stats, default=str, option=orjson.OPT_INDENT_2) + b"\n")
         if message.status == "done" and not self._failed:
             write_manifest(self._layout, self._spec, self._run, counts, passes, points)
         self._events.flush()
@@ -132,8 +136,12 @@ class ExportRuntime:
             return None  # committed before, or nothing can be committed any more
         builders = self._builders[number]
         if segment not in builders:
-            builders[segment] = SegmentBuilder(rows, self._fingerprints[number].dim)
+            builders[segment] = self._new_builder(number, rows)
         return builders[segment]
+
+    def _new_builder(self, number: int, rows: int) -> SegmentBuilder:
+        outputs, fingerprint = self._spec.passes[number].outputs, self._fingerprints[number]
+        return SegmentBuilder(rows, outputs, [fingerprint.dim_of(output.form) for output in outputs])
 
     def _commit_if_whole(self, number: int, segment: int) -> None:
         if not self._builders[number][segment].complete:
@@ -146,14 +154,17 @@ class ExportRuntime:
     def _commit(self, number: int, segment: int, builder: SegmentBuilder) -> None:
         start = time.monotonic()
         try:
-            vector = self._spec.passes[number].vector
-            done = commit_segment(self._layout, number, vector, segment, self._fingerprints[number].digest(), builder)
+            one = self._spec.passes[number]
+            if one.kind == "metadata" or (one.kind == "sparse" and one.fallback):
+                stand_in(self._layout, one.kind, segment, builder)
+            done = commit_segment(self._layout, number, segment, self._fingerprints[number].digest(), builder)
         finally:
             self._room.release()
         seconds = time.monotonic() - start
         self._seconds["commit"] += seconds
         self._report(Committed(number, segment, done.rows, done.quarantined, seconds))
         self._standing[number].add(segment)
+        self._wrote = True
         if all(segment in standing for standing in self._standing):
             self._publish(segment)
 
@@ -161,7 +172,11 @@ class ExportRuntime:
         index = self._index
         if index is None:
             return
-        dims = {one.vector: self._fingerprints[number].dim for number, one in enumerate(self._spec.passes)}
+        dims = {
+            output.vector: self._fingerprints[number].dim_of(output.form)
+            for number, one in enumerate(self._spec.passes)
+            for output in one.outputs
+        }
 
         def work() -> None:
             start = time.monotonic()

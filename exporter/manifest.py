@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from ..protocol.durable import commit_bytes, commit_file
 from ..protocol.layout import RunLayout, segments_in
-from ..protocol.segments import VectorSegmentInfo, read_info
-from ..protocol.spec import SPARSE_KINDS, RunSpec
+from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
+from ..protocol.spec import RunSpec
 from ..protocol.version import __version__
 
 EXCERPT = 200
@@ -20,7 +20,10 @@ EXCERPT = 200
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """`chunks` = `committed` + `quarantined`: every record read and not skipped as a duplicate is in one of them."""
+    """`chunks` counts the records read and not skipped as duplicates.
+
+    `chunks` = `committed` + `quarantined` when the run is done; until then the rest is still to be computed.
+    """
 
     chunks: int
     committed: int
@@ -33,10 +36,10 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 def recount(layout: RunLayout, spec: RunSpec) -> tuple[Counts, list[dict[str, Any]]]:
     """Counts and one record a pass, from the segments' footers. A row counts as committed when all its vectors are."""
     passes: list[dict[str, Any]] = []
-    bad_rows: set[int] = set()
+    bad_rows: set[tuple[int, int]] = set()
     whole: set[int] | None = None
     rows_of: dict[int, int] = {}
-    for one in spec.passes:
+    for one in spec.outputs:
         rows = quarantined = tokens = 0
         segments = segments_in(layout.vector_folder(one.vector))
         for segment in segments:
@@ -44,16 +47,19 @@ def recount(layout: RunLayout, spec: RunSpec) -> tuple[Counts, list[dict[str, An
             rows, quarantined, tokens = rows + info.rows, quarantined + info.quarantined, tokens + info.tokens
             rows_of[segment] = info.rows
             if info.quarantined:
-                bad_rows.update(row for row, _ in _errors(layout, one.vector, segment))
+                bad_rows.update((segment, row) for row, _ in _errors(layout, one.vector, segment))
         whole = set(segments) if whole is None else whole & set(segments)
         passes.append(_pass_record(layout, one.vector) | {"rows": rows, "quarantined": quarantined, "tokens": tokens})
     committed = sum(rows_of[segment] for segment in whole or ())
+    spooled = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
+    rows = sum(read_info(path, ChunkSegmentInfo).rows for path in spooled)
     intake = _intake(layout)
     rejected = sum(1 for _ in _rejected(layout))
+    failed = sum(segment in (whole or ()) for segment, _ in bad_rows)
     counts = Counts(
-        chunks=committed + rejected,
-        committed=committed - len(bad_rows),
-        quarantined=rejected + len(bad_rows),
+        chunks=rows + rejected,
+        committed=committed - failed,
+        quarantined=rejected + failed,
         rejected=rejected,
         skipped_duplicates=int(intake.get("duplicates", 0)),
     )
@@ -86,14 +92,6 @@ def write_manifest(
         "counts": msgspec.to_builtins(counts),
         "passes": passes,
         "index": {"kind": spec.index, "points": points},
-        "collection": {
-            "vectors": {
-                one["vector"]: {"size": one["dim"], "distance": "Cosine"}
-                for one in passes
-                if one["kind"] not in SPARSE_KINDS
-            },
-            "sparse_vectors": {one["vector"]: {"modifier": "idf"} for one in passes if one["kind"] in SPARSE_KINDS},
-        },
     }
     commit_bytes(layout.manifest, orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
 
@@ -124,7 +122,7 @@ def _errors(layout: RunLayout, vector: str, segment: int) -> Iterator[tuple[int,
 
 
 def _failed(layout: RunLayout, spec: RunSpec) -> Iterator[dict[str, Any]]:
-    for one in spec.passes:
+    for one in spec.outputs:
         for segment in segments_in(layout.vector_folder(one.vector)):
             info = read_info(layout.vector_segment(one.vector, segment), VectorSegmentInfo)
             if not info.quarantined:

@@ -34,7 +34,7 @@ class RunDirectory:
                 _clear(self.layout)
             self._take_spec()
             self.layout.manifest.unlink(missing_ok=True)
-            for one in spec.passes:
+            for one in spec.outputs:
                 make_folder(self.layout.vector_folder(one.vector))
             make_folder(self.layout.chunks)
         except OSError as error:
@@ -42,23 +42,14 @@ class RunDirectory:
                 f"--out {root}: {error.strerror or error}; give a folder that can be written"
             ) from error
 
-    def committed(self, vector: str) -> list[int]:
-        """The segments whose file stands whole; partial and torn files are removed, so that they are computed again."""
-        folder = self.layout.vector_folder(vector)
-        for stray in folder.glob(".*.tmp"):
-            stray.unlink()
-        whole: list[int] = []
-        for segment in segments_in(folder):
-            path = self.layout.vector_segment(vector, segment)
-            if _ends_whole(path):
-                whole.append(segment)
-            else:
-                path.unlink()
-        return whole
+    def committed(self, number: int) -> list[int]:
+        """The segments of a pass whose files all stand whole; partial and torn ones are removed, to be computed again."""
+        standing = [self._standing(one.vector) for one in self.spec.passes[number].outputs]
+        return sorted(set[int].intersection(*standing))
 
-    def fingerprint(self, vector: str) -> Fingerprint | None:
+    def fingerprint(self, number: int) -> Fingerprint | None:
         """What the committed segments of a pass were computed with; None before the first."""
-        path = self.layout.pass_file(vector)
+        path = self.layout.pass_file(self.spec.passes[number].outputs[0].vector)
         if not path.exists():
             return None
         try:
@@ -67,9 +58,9 @@ class RunDirectory:
             raise RunDirectoryError(f"{path} cannot be read ({error}); --restart starts over") from error
 
     def begin_pass(self, number: int, fingerprint: Fingerprint) -> None:
-        """Write the pass's `pass.json`, or check that the model is the one that it names; SpecMismatch otherwise."""
+        """Write `pass.json` of each output, or check that the model is the one named there; SpecMismatch otherwise."""
         one = self.spec.passes[number]
-        before = self.fingerprint(one.vector)
+        before = self.fingerprint(number)
         if before is not None:
             found = fingerprint.differences(before)
             if found:
@@ -77,14 +68,34 @@ class RunDirectory:
                     f"--out {self.layout.root}: {one.vector} was computed with another model: {'; '.join(found)}. "
                     "--restart starts over"
                 )
-            return
-        record = {"vector": one.vector, "kind": one.kind, "fingerprint": fingerprint.digest()}
-        record |= msgspec.to_builtins(fingerprint)
-        commit_bytes(self.layout.pass_file(one.vector), _pretty(record))
+        for output in reversed(one.outputs):  # the first is the one that is looked for
+            path = self.layout.pass_file(output.vector)
+            record = {
+                "vector": output.vector,
+                "kind": one.kind,
+                "form": output.form,
+                "fingerprint": fingerprint.digest(),
+            }
+            record |= msgspec.to_builtins(fingerprint) | {"output_dim": fingerprint.dim_of(output.form)}
+            if not path.exists():
+                commit_bytes(path, _pretty(record))
 
     def release(self) -> None:
         """Let another run have the directory."""
         os.close(self._lock)
+
+    def _standing(self, vector: str) -> set[int]:
+        folder = self.layout.vector_folder(vector)
+        for stray in folder.glob(".*.tmp"):
+            stray.unlink()
+        whole: set[int] = set()
+        for segment in segments_in(folder):
+            path = self.layout.vector_segment(vector, segment)
+            if _ends_whole(path):
+                whole.add(segment)
+            else:
+                path.unlink()
+        return whole
 
     def _take_spec(self) -> None:
         path = self.layout.spec

@@ -27,27 +27,36 @@ class CommittedSegment:
 
 
 def commit_segment(
-    layout: RunLayout, number: int, vector: str, segment: int, fingerprint: str, builder: SegmentBuilder
+    layout: RunLayout, number: int, segment: int, fingerprint: str, builder: SegmentBuilder
 ) -> CommittedSegment:
-    """Write the segment of pass `number`; OSError where the disk refuses."""
+    """Write every output of pass `number`, one file after the other; OSError where the disk refuses.
+
+    The segment of the pass is committed when the last of them stands.
+    """
     path = layout.chunk_segment(segment)
     with pq.ParquetFile(path) as file:
         chunks = file.read(columns=["row", "id"])
     if chunks.num_rows != builder.rows:
         raise RunDirectoryError(f"{path} has {chunks.num_rows} rows, the results {builder.rows}; --restart starts over")
-    table = builder.table(_one(chunks, "row"), _one(chunks, "id"))
-    info = VectorSegmentInfo(
-        vector=vector,
-        segment=segment,
-        first_row=int(chunks.column("row")[0].as_py()),
-        rows=builder.rows,
-        quarantined=len(builder.errors),
-        tokens=builder.tokens,
-        fingerprint=fingerprint,
-        digest=digest(table),
-    )
-    commit_file(layout.vector_segment(vector, segment), lambda path: _write(with_info(table, info), path))
+    for place, output in enumerate(builder.outputs):
+        table = builder.table(place, _one(chunks, "row"), _one(chunks, "id"))
+        info = VectorSegmentInfo(
+            vector=output.vector,
+            segment=segment,
+            first_row=int(chunks.column("row")[0].as_py()),
+            rows=builder.rows,
+            quarantined=len(builder.errors),
+            tokens=builder.tokens,
+            stood_in=len(builder.stood_in) if output.form == "sparse" else 0,
+            fingerprint=fingerprint,
+            digest=digest(table),
+        )
+        _commit(with_info(table, info), layout.vector_segment(output.vector, segment))
     return CommittedSegment(number, segment, builder.rows, len(builder.errors))
+
+
+def _commit(table: pa.Table, path: Path) -> None:
+    commit_file(path, lambda partial: _write(table, partial))
 
 
 def _one(table: pa.Table, name: str) -> Any:

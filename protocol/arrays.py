@@ -18,6 +18,10 @@ DTYPES = frozenset({"<f4", "<f2", "<i4", "<i8", "<u4", "|u1", "|i1"})
 """What may cross the wire: little-endian numbers, never objects."""
 
 
+MAX_DIMENSIONS, MAX_LENGTH = 4, 1 << 31
+"""Of an array that may cross the wire."""
+
+
 class ArrayHeader(msgspec.Struct, frozen=True, array_like=True):
     """One array that follows as a frame."""
 
@@ -53,6 +57,8 @@ def check(headers: Sequence[ArrayHeader], frames: Sequence[Any]) -> None:
             )
         if len(frame) != header.n_bytes:
             raise ProtocolError(f"array {header.name!r} has {len(frame)} bytes; {header.n_bytes} were announced")
+        if len(header.shape) > MAX_DIMENSIONS or any(n >= MAX_LENGTH for n in header.shape):
+            raise ProtocolError(f"array {header.name!r} of shape {header.shape} is not allowed")
 
 
 def unpack(headers: Sequence[ArrayHeader], frames: Sequence[Any]) -> dict[str, Array]:

@@ -6,6 +6,7 @@ it. The export link is always local.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import ipaddress
 import os
@@ -116,6 +117,7 @@ def tune(socket: zmq.Socket[bytes], high_water: int = HIGH_WATER) -> zmq.Socket[
     socket.setsockopt(zmq.RCVHWM, high_water)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.IPV6, 1)
     if socket.type == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     return socket
@@ -130,7 +132,8 @@ def bind(
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         socket.close()
-        raise UsageError(f"cannot listen on {endpoint}: {error.strerror}; is a coordinator running there?") from error
+        hint = "; is a coordinator running there?" if error.errno == errno.EADDRINUSE else ""
+        raise UsageError(f"cannot listen on {endpoint}: {error.strerror}{hint}") from error
     return socket
 
 

@@ -31,7 +31,7 @@ def sparse_modifier(kind: str) -> Literal["idf", "none"]:
 
 def collection_schema(run: DoneRun, quantization: Quantization = None) -> dict[str, Any]:
     """Named vectors with size and distance, MaxSim for multivectors, sparse vectors with their modifier."""
-    kinds = {one.vector: one.kind for one in run.spec.passes}
+    kinds = {one.vector: one.kind for one in run.spec.outputs}
     vectors: dict[str, Any] = {}
     sparse: dict[str, Any] = {}
     for name, shape in run.shapes().items():

@@ -32,7 +32,7 @@ class DoneRun:
     @property
     def names(self) -> tuple[str, ...]:
         """The vectors, in the order of the passes."""
-        return tuple(one.vector for one in self.spec.passes)
+        return tuple(one.vector for one in self.spec.outputs)
 
     def points(self) -> Iterator[Point]:
         """All points, in row order."""
@@ -73,7 +73,7 @@ def open_done_run(root: Path) -> DoneRun:
     if manifest is None or manifest.get("status") != "done":
         raise RunDirectoryError(f"{root}: the run is not done; run the same command again and let it finish")
     segments = segments_in(layout.chunks)
-    for one in spec.passes:
+    for one in spec.outputs:
         missing = sorted(set(segments) ^ set(segments_in(layout.vector_folder(one.vector))))
         if missing:
             raise RunDirectoryError(

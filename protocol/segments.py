@@ -1,9 +1,14 @@
 """The tables in a run directory: chunk segments and vector segments, their columns, their file metadata, their digest.
 
 Chunk segment   `row` int64, `id` string, `text` string, `metadata` string (a JSON object) or null, `n_bytes` int32
-Vector segment  `row` int64, `id` string, `vector` fixed_size_list<float32>[dim]  |  `indices` list<uint32>, `values`
-                list<float32>, `n_tokens` int32, `truncated` bool, `error` string. A quarantined row has a null vector and
-                its reason in `error`.
+Vector segment  `row` int64, `id` string, then by form
+                  dense        `vector` fixed_size_list<float32>[dim]
+                  sparse       `indices` list<uint32>, `values` list<float32>; last, `stood_in` bool: the weights are
+                               those of the chunk's metadata, since the model gave none
+                  multivector  `vector` list<fixed_size_list<float16>[dim]>
+                  score        `score` float32
+                then `n_tokens` int32, `truncated` bool, `error` string. A quarantined row has nulls and its reason in
+                `error`.
 
 Both carry one JSON object under the key `embedfleet` in the file metadata: ChunkSegmentInfo or VectorSegmentInfo.
 """
@@ -11,6 +16,7 @@ Both carry one JSON object under the key `embedfleet` in the file metadata: Chun
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,11 +24,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from .errors import RunDirectoryError
+from .spec import Form
 
 FloatArray = npt.NDArray[np.float32]
+
+compute: Any = pyarrow.compute  # its functions are made at import: no checker sees them
 
 INFO_KEY = b"embedfleet"
 
@@ -36,6 +46,7 @@ CHUNK_SCHEMA = pa.schema(
     ]
 )
 
+_HEAD = [pa.field("row", pa.int64(), nullable=False), pa.field("id", pa.string(), nullable=False)]
 _COMMON = [
     pa.field("n_tokens", pa.int32()),
     pa.field("truncated", pa.bool_()),
@@ -72,6 +83,8 @@ class VectorSegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     quarantined: int
     tokens: int
+    stood_in: int = 0
+    """Sparse rows whose weights are the metadata's."""
     fingerprint: str
     """Of the pass, as in its `pass.json`."""
     digest: str
@@ -80,17 +93,16 @@ class VectorSegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
 Info = TypeVar("Info", ChunkSegmentInfo, VectorSegmentInfo)
 
 
-def dense_schema(dim: int) -> pa.Schema:
-    """Columns of a vector segment of `dim`-dimensional float32 vectors."""
-    head = [pa.field("row", pa.int64(), nullable=False), pa.field("id", pa.string(), nullable=False)]
-    return pa.schema([*head, pa.field("vector", pa.list_(pa.float32(), dim)), *_COMMON])
-
-
-def sparse_schema() -> pa.Schema:
-    """Columns of a vector segment of sparse vectors: sorted indices and their weights."""
-    head = [pa.field("row", pa.int64(), nullable=False), pa.field("id", pa.string(), nullable=False)]
-    lists = [pa.field("indices", pa.list_(pa.uint32())), pa.field("values", pa.list_(pa.float32()))]
-    return pa.schema([*head, *lists, *_COMMON])
+def vector_schema(form: Form, dim: int) -> pa.Schema:
+    """Columns of a vector segment; `dim` counts for dense vectors and for the tokens of multivectors."""
+    own: dict[Form, list[Any]] = {
+        "dense": [pa.field("vector", pa.list_(pa.float32(), dim))],
+        "sparse": [pa.field("indices", pa.list_(pa.uint32())), pa.field("values", pa.list_(pa.float32()))],
+        "multivector": [pa.field("vector", pa.list_(pa.list_(pa.float16(), dim)))],
+        "score": [pa.field("score", pa.float32())],
+    }
+    last = [pa.field("stood_in", pa.bool_())] if form == "sparse" else []
+    return pa.schema([*_HEAD, *own[form], *_COMMON, *last])
 
 
 def with_info(table: pa.Table, info: ChunkSegmentInfo | VectorSegmentInfo) -> pa.Table:
@@ -131,18 +143,31 @@ def digest(table: pa.Table) -> str:
         state.update("\0".join("" if one is None else one for one in column.to_pylist()).encode())
         state.update(b"\1")
     state.update(np.ascontiguousarray(table.column("row").to_numpy()).tobytes())
+    if "stood_in" in table.column_names:
+        state.update(np.asarray(table.column("stood_in").fill_null(False)).tobytes())
     state.update(np.ascontiguousarray(table.column("n_tokens").fill_null(0).to_numpy()).tobytes())
-    if "vector" in table.column_names:
-        vectors = dense_vectors(table)
-        bad = np.asarray(table.column("vector").is_null())
-        if bad.any():
-            vectors[bad] = 0
-        state.update(np.ascontiguousarray(vectors).data)
-    else:
-        for name in ("indices", "values"):
-            column = table.column(name)
-            lengths = np.asarray([len(one) if one.is_valid else 0 for one in column], dtype=np.int64)
-            state.update(lengths.tobytes())
-            flat: Any = column.combine_chunks()
-            state.update(np.ascontiguousarray(flat.flatten().to_numpy(zero_copy_only=False)).tobytes())
+    for name in ("vector", "indices", "values", "score"):
+        if name in table.column_names:
+            for part in _contents(table.column(name)):
+                state.update(np.ascontiguousarray(part).data)
     return state.hexdigest()
+
+
+def _contents(column: Any) -> Iterator[Any]:
+    """The numbers of a column, and the lengths of its lists; nulls count as zeros or as empty lists."""
+    array: Any = (
+        column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
+    )
+    kind: Any = array.type
+    if pa.types.is_fixed_size_list(kind):
+        values = array.values.slice(array.offset * kind.list_size, len(array) * kind.list_size)
+        numbers = np.asarray(values.to_numpy(zero_copy_only=False))
+        if array.null_count:
+            numbers = numbers.reshape(len(array), -1).copy()
+            numbers[np.asarray(array.is_null())] = 0
+        yield numbers
+    elif pa.types.is_list(kind):
+        yield np.asarray(compute.list_value_length(array).fill_null(0))
+        yield from _contents(pa.chunked_array([array.flatten()]))
+    else:
+        yield np.asarray(array.fill_null(0).to_numpy(zero_copy_only=False))

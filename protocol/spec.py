@@ -9,20 +9,40 @@ import msgspec
 
 from .errors import UsageError
 
-Kind = Literal["dense", "bm25"]
+Kind = Literal["dense", "bm25", "sparse", "metadata", "multivector", "bge-m3", "rerank"]
+Form = Literal["dense", "sparse", "multivector", "score"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Index = Literal["edge", "none"]
 
-SPARSE_KINDS: frozenset[str] = frozenset({"bm25"})
-"""Kinds whose vectors are indices and values rather than one array a row."""
+FORMS: dict[Kind, tuple[Form, ...]] = {
+    "dense": ("dense",),
+    "bm25": ("sparse",),
+    "sparse": ("sparse",),
+    "metadata": ("sparse",),
+    "multivector": ("multivector",),
+    "bge-m3": ("dense", "sparse", "multivector"),
+    "rerank": ("score",),
+}
+"""What a pass of each kind produces for every row. bge-m3's three come from one forward pass."""
 
-CPU_KINDS: frozenset[str] = frozenset({"bm25"})
+CPU_KINDS: frozenset[str] = frozenset({"bm25", "metadata"})
 """Kinds that never use a GPU: they run on a CPU slot beside the GPU passes."""
 
 PREPROCESSING = "nfc-strip-1"
 """The only policy so far: Unicode NFC, control characters but tab and newline removed, stripped."""
 
+HEADS = "heads-"
+"""How the name of a pass with several vectors begins."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+class Output(msgspec.Struct, frozen=True):
+    """One vector of a pass: its name, which is that of its folder, and its form."""
+
+    vector: str
+    form: Form
+    kind: Kind
 
 
 class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -39,6 +59,27 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     prompt: str | None = None
     """Put before each text; None takes the model's own document prompt."""
     trust_remote_code: bool = False
+    side: Literal["document", "query"] = "document"
+    """Which prompt and which encoding of the model."""
+    fallback: bool = True
+    """Sparse kinds: where the model fails, weights from the chunk's metadata stand in."""
+    max_active_dims: int | None = None
+    """Learned sparse: keep so many of the largest weights; None keeps all."""
+    pool_factor: int = 1
+    """Multivectors: tokens are pooled to one for every so many; 1 keeps all."""
+    truncate_dim: int | None = None
+    """Dense: keep so many leading components (Matryoshka) and normalize again."""
+    average_length: float | None = None
+    """BM25: the corpus's average length in terms; None: fitted when the pass begins."""
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The vectors that the pass writes. A pass of one vector carries its name."""
+        forms = FORMS[self.kind]
+        if len(forms) == 1:
+            return (Output(self.vector, forms[0], self.kind),)
+        stem = self.vector.removeprefix(HEADS)
+        return tuple(Output(f"{form}-{stem}", form, self.kind) for form in forms)
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,19 +95,25 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     index: Index = "edge"
     preprocessing: str = PREPROCESSING
 
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """Every vector of the run, in the order of the passes."""
+        return tuple(output for one in self.passes for output in one.outputs)
+
 
 def vector_name(kind: Kind, model: str) -> str:
     """The vector's name for a model: `dense-bge-m3` for `BAAI/bge-m3`, `dense-fake-384` for `fake:384,delay_ms=5`."""
     stem = model.split(",", 1)[0].replace(":", "-").rstrip("/").rsplit("/", 1)[-1].lower()
     stem = re.sub(r"[^a-z0-9._-]+", "-", stem).strip("-._") or "model"
-    return (f"sparse-{stem}" if kind in SPARSE_KINDS else f"{kind}-{stem}")[:100]
+    prefix = HEADS if kind == "bge-m3" else "rerank-" if kind == "rerank" else f"{FORMS[kind][0]}-"
+    return f"{prefix}{stem}"[:100]
 
 
 def check_spec(spec: RunSpec) -> None:
     """Raise UsageError for a spec that no run can follow."""
     if not spec.passes:
-        raise UsageError("nothing to compute: give at least one --dense MODEL or --sparse bm25")
-    names = [one.vector for one in spec.passes]
+        raise UsageError("nothing to compute: give at least one --dense, --sparse, --multivector or --heads MODEL")
+    names = [output.vector for output in spec.outputs]
     for name in names:
         if not _NAME.fullmatch(name):
             raise UsageError(f"vector name {name!r}: use lower-case letters, digits, '.', '_' and '-', at most 100")
@@ -77,8 +124,14 @@ def check_spec(spec: RunSpec) -> None:
     if spec.preprocessing != PREPROCESSING:
         raise UsageError(f"preprocessing policy {spec.preprocessing!r} is not known; this build has {PREPROCESSING!r}")
     for one in spec.passes:
-        if one.max_tokens is not None and one.max_tokens < 1:
-            raise UsageError(f"--max-tokens {one.max_tokens}: give 1 or more")
+        for flag, value in (
+            ("--max-tokens", one.max_tokens),
+            ("--max-active-dims", one.max_active_dims),
+            ("--pool-factor", one.pool_factor),
+            ("--truncate-dim", one.truncate_dim),
+        ):
+            if value is not None and value < 1:
+                raise UsageError(f"{flag} {value}: give 1 or more")
 
 
 def differences(ours: RunSpec, theirs: RunSpec) -> list[str]:

@@ -8,7 +8,7 @@ import msgspec
 
 from .arrays import ArrayHeader
 from .devices import MemorySample
-from .spec import PassSpec
+from .spec import Form, PassSpec
 
 
 class WorkerHello(msgspec.Struct, frozen=True, array_like=True, tag="worker_hello"):
@@ -35,8 +35,22 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     dim: int
     """Dimensions of a dense vector; 0 for sparse ones."""
     normalized: bool
+    settings: dict[str, float] = {}
+    """Of BM25: k, b and the average length."""
+    token_dim: int = 0
+    """Dimensions of a token's vector, where a pass has both dense vectors and multivectors."""
     versions: dict[str, str]
     """Of the libraries that computed it: recorded, not compared."""
+
+    def dim_of(self, form: Form) -> int:
+        """Dimensions of the vectors of one form; 0 where they have none of their own."""
+        match form:
+            case "dense":
+                return self.dim
+            case "multivector":
+                return self.token_dim or self.dim
+            case _:
+                return 0
 
     def differences(self, other: Fingerprint) -> list[str]:
         """The fields in which `other` would give other numbers, each as `field: other → ours`."""

@@ -17,9 +17,8 @@ from embedfleet.protocol.segments import (
     ChunkSegmentInfo,
     Cursor,
     VectorSegmentInfo,
-    dense_schema,
     digest,
-    sparse_schema,
+    vector_schema,
     with_info,
 )
 from embedfleet.protocol.spec import PassSpec, RunSpec
@@ -77,8 +76,8 @@ class RunFiles:
             PassSpec(vector=DENSE, kind="dense", model=f"fake:{self.dim}"),
             PassSpec(vector=SPARSE, kind="bm25", model="bm25"),
         )
-        if self.multivector:  # readers go by the columns: the kind is one that every version of the spec knows
-            passes += (PassSpec(vector=MULTI, kind="dense", model="fake"),)
+        if self.multivector:
+            passes += (PassSpec(vector=MULTI, kind="multivector", model=f"fake:{self.dim}"),)
         return RunSpec(source="/corpus.jsonl", passes=passes, index=self.index)
 
     def write(self) -> RunFiles:
@@ -92,10 +91,12 @@ class RunFiles:
             self.vector_segment(SPARSE, segment, self.sparse_table(segment))
             if self.multivector:
                 self.layout.vector_folder(MULTI).mkdir(exist_ok=True)
-                self.vector_segment(MULTI, segment, self.multi_table(segment), digest="0" * 64)
+                self.vector_segment(MULTI, segment, self.multi_table(segment))
         about = {"fingerprint": FINGERPRINT, "model": "fake", "dtype": "float32", "normalized": True}
-        self.layout.pass_file(DENSE).write_text(json.dumps({**about, "dim": self.dim}))
+        self.layout.pass_file(DENSE).write_text(json.dumps({**about, "dim": self.dim, "output_dim": self.dim}))
         self.layout.pass_file(SPARSE).write_text(json.dumps({**about, "dim": 0}))
+        if self.multivector:
+            self.layout.pass_file(MULTI).write_text(json.dumps({**about, "dim": self.dim, "output_dim": self.dim}))
         rejected = {"file": "corpus.jsonl", "record": 9, "reason": "no text"}
         self.layout.rejected_segment(0).write_text(json.dumps(rejected) + "\n")
         intake = {"segments": len(self.sizes), "rows": self.rows, "rejected": 1, "duplicates": 0, "complete": True}
@@ -105,6 +106,8 @@ class RunFiles:
 
     def write_manifest(self) -> None:
         bad = {DENSE: len(self.quarantined), SPARSE: len(self.sparse_quarantined)}
+        if self.multivector:
+            bad[MULTI] = len(self.quarantined)
         failed = len({*self.quarantined, *self.sparse_quarantined})
         counts = {"chunks": self.rows + 1, "committed": self.rows - failed, "quarantined": failed + 1, "rejected": 1}
         passes = [{"vector": name, "rows": self.rows, "quarantined": count} for name, count in bad.items()]
@@ -144,17 +147,19 @@ class RunFiles:
     def dense_table(self, segment: int) -> pa.Table:
         vectors = dense_of(self.rows, self.dim)
         column = [None if row in self.quarantined else vectors[row].tolist() for row in self.span(segment)]
-        return pa.table({**self.common(segment, self.quarantined), "vector": column}, dense_schema(self.dim))
+        return pa.table({**self.common(segment, self.quarantined), "vector": column}, vector_schema("dense", self.dim))
 
     def sparse_table(self, segment: int) -> pa.Table:
         pairs = [(None, None) if row in self.sparse_quarantined else sparse_of(row) for row in self.span(segment)]
         lists = {"indices": [one for one, _ in pairs], "values": [one for _, one in pairs]}
-        return pa.table({**self.common(segment, self.sparse_quarantined), **lists}, sparse_schema())
+        common = self.common(segment, self.sparse_quarantined) | {"stood_in": [False] * self.sizes[segment]}
+        return pa.table({**common, **lists}, vector_schema("sparse", 0))
 
     def multi_table(self, segment: int) -> pa.Table:
         column = [None if row in self.quarantined else multi_of(row, self.dim).tolist() for row in self.span(segment)]
-        vectors = pa.array(column, pa.list_(pa.list_(pa.float16(), self.dim)))
-        return pa.table({**self.common(segment, self.quarantined), "vector": vectors})
+        return pa.table(
+            {**self.common(segment, self.quarantined), "vector": column}, vector_schema("multivector", self.dim)
+        )
 
     def vector_segment(self, vector: str, segment: int, table: pa.Table, **info: object) -> None:
         """Write `table` as a segment; `info` overrides what its footer says."""

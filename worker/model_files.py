@@ -13,8 +13,8 @@ from ..protocol import catalog
 from ..protocol.errors import ModelError
 from ..protocol.spec import PassSpec
 
-WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.py")
-"""What is fetched from the hub: never pickled weights."""
+WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.py", "*.metadata", "sparse_linear.pt", "colbert_linear.pt")
+"""What is fetched from the hub: no pickled weights but bge-m3's two heads, which are read with `weights_only=True`."""
 
 
 @dataclass(frozen=True, slots=True)

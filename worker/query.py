@@ -1,7 +1,7 @@
 """`python -m embedfleet.worker.query`: encode queries for a search. One JSON object in, one out, on standard streams.
 
-In: `{"pass": PassSpec, "fingerprint": pass.json, "texts": […]}`. Out: `{"vectors": [[…]]}`, or
-`{"sparse": [{"indices": […], "values": […]}]}`, or `{"error": {"kind", "message"}}`.
+In: `{"pass": PassSpec, "fingerprint": pass.json, "texts": […]}`. Out, by the pass's kind: `vectors` [[…]], `sparse`
+[{"indices", "values"}] and `multivectors` [[[…]]], or `{"error": {"kind", "message"}}`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from ..protocol import lifeline
 from ..protocol.errors import EmbedfleetError, ModelError
@@ -30,7 +31,9 @@ def answer(request: QueryRequest) -> dict[str, Any]:
     """The queries' vectors; ModelError where the model is not the one of the run."""
     from .encoders.choose import load_encoder
 
-    spec = msgspec.structs.replace(request.spec, dtype="float32" if request.spec.kind == "dense" else "auto")
+    spec = request.spec
+    if spec.kind != "bm25":
+        spec = msgspec.structs.replace(spec, dtype="float32", average_length=None)
     encoder: Any = load_encoder(spec, "cpu", len(os.sched_getaffinity(0)))
     ours: Fingerprint = encoder.fingerprint
     if ours.weights != request.fingerprint.weights:
@@ -38,15 +41,29 @@ def answer(request: QueryRequest) -> dict[str, Any]:
             f"model {spec.model} has other weights than the run was computed with "
             f"({ours.weights[:12]}… here, {request.fingerprint.weights[:12]}… there)"
         )
-    if spec.kind == "bm25":
-        found = encoder.queries(request.texts)
-        return {"sparse": [{"indices": one.tolist(), "values": values.tolist()} for one, values in found]}
     if spec.model.startswith("fake:"):
-        import numpy as np
-
         prepared = encoder.prepare(request.texts)
-        return {"vectors": encoder.compute(prepared, np.arange(len(request.texts), dtype=np.int32)).tolist()}
-    return {"vectors": encoder.queries(request.texts, None).tolist()}
+        found = encoder.compute(prepared, np.arange(len(request.texts), dtype=np.int32))
+    else:
+        found = encoder.queries(request.texts, None)
+    match spec.kind:
+        case "bge-m3":
+            dense, sparse, late = ([getattr(one, name) for one in found] for name in ("dense", "sparse", "colbert"))
+            return {"vectors": _lists(dense), "sparse": _pairs(sparse), "multivectors": _lists(late)}
+        case "bm25" | "sparse":
+            return {"sparse": _pairs(found)}
+        case "multivector":
+            return {"multivectors": _lists(found)}
+        case _:
+            return {"vectors": _lists(found)}
+
+
+def _lists(arrays: Any) -> list[Any]:
+    return [array.tolist() for array in arrays]
+
+
+def _pairs(vectors: Any) -> list[dict[str, Any]]:
+    return [{"indices": indices.tolist(), "values": values.tolist()} for indices, values in vectors]
 
 
 def main() -> None:

@@ -92,7 +92,7 @@ def test_garbage_is_refused_and_the_coordinator_lives(client: Any, frames: list[
 @pytest.mark.parametrize(
     ("changed", "kind", "words"),
     [
-        ({"passes": []}, "UsageError", "--dense MODEL"),
+        ({"passes": []}, "UsageError", "--dense"),
         ({"limit": 0}, "UsageError", "--limit 0"),
         ({"preprocessing": "other"}, "UsageError", "preprocessing"),
         ({"index": "faiss"}, "ProtocolError", "faiss"),

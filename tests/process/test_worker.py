@@ -136,7 +136,7 @@ def test_a_deadly_text_kills_the_process(worker: Any) -> None:
         ("dense", "fake:0", "dimension"),
         ("dense", "fake:8,delay=5", "delay_ms"),
         ("dense", "fake:8,delay_ms=soon", "must be a number"),
-        ("bm25", "splade", "bm25"),
+        ("sparse", "no-such-alias", "catalogue"),
         ("dense", "no-such-alias", "catalogue"),
     ],
 )

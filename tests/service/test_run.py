@@ -69,7 +69,7 @@ def test_verify_and_info(searchable: tuple[Path, Any], cli: Any) -> None:
     assert b"whole" in cli("verify", out).out
     described = cli("info", out, "--json").json
     assert described["status"] == "done"
-    assert [(one["vector"], one["rows"], one["dim"]) for one in described["passes"]] == [
+    assert [(one["vector"], one["rows"], one["dim"]) for one in described["vectors"]] == [
         ("dense-fake-48", 201, 48),
         ("sparse-bm25", 201, None),
     ]

@@ -77,13 +77,13 @@ def test_one_pass_gives_what_three_give(folder: Path, budget: int, order: Any) -
         "sparse/offsets": ("<i8", ()),
         "sparse/indices": ("<u4", ()),
         "sparse/values": ("<f4", ()),
-        "colbert/offsets": ("<i8", ()),
-        "colbert/tokens": ("<f2", (24,)),
+        "multivector/offsets": ("<i8", ()),
+        "multivector/tokens": ("<f2", (24,)),
     }
-    assert np.diff(arrays["colbert/offsets"]).tolist() == (prepared.lengths - 1).tolist()
+    assert np.diff(arrays["multivector/offsets"]).tolist() == (prepared.lengths - 1).tolist()
     np.testing.assert_array_equal(arrays["dense/vector"], np.stack([row.dense for row in rows]))
     np.testing.assert_array_equal(arrays["sparse/values"], np.concatenate([row.sparse[1] for row in rows]))
-    np.testing.assert_allclose(arrays["colbert/tokens"], np.concatenate([row.colbert for row in rows]), atol=1e-3)
+    np.testing.assert_allclose(arrays["multivector/tokens"], np.concatenate([row.colbert for row in rows]), atol=1e-3)
 
 
 def test_queries_and_a_limit(folder: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_description_is_json(files):
     described = json.loads(json.dumps(describe_run(files.root)))
     assert described["status"] == "done"
     assert described["chunks"]["rows"] == 9
-    dense, sparse = described["passes"]
+    dense, sparse = described["vectors"]
     assert (dense["rows"], dense["quarantined"], dense["dim"], sparse["dim"]) == (9, 1, 4, None)
     assert dense["bytes"] > 0
     files.layout.manifest.unlink()

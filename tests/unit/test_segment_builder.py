@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from embedfleet.exporter.segment_builder import SegmentBuilder
 from embedfleet.protocol.errors import ProtocolError
-from embedfleet.protocol.segments import dense_schema, dense_vectors, sparse_schema
+from embedfleet.protocol.segments import dense_vectors, vector_schema
+from embedfleet.protocol.spec import Output
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,20 +49,28 @@ def sparse(rows: dict[int, list[tuple[int, float]]], **changes: Any) -> dict[str
     return arrays | changes
 
 
+def dense_builder(rows: int) -> SegmentBuilder:
+    return SegmentBuilder(rows, [Output("dense-a", "dense", "dense")], [DIM])
+
+
+def sparse_builder(rows: int) -> SegmentBuilder:
+    return SegmentBuilder(rows, [Output("sparse-a", "sparse", "sparse")], [0])
+
+
 def table(builder: SegmentBuilder, first: int = 100) -> pa.Table:
     rows = range(first, first + builder.rows)
-    return builder.table(pa.array(rows, pa.int64()), pa.array([f"c{row}" for row in rows], pa.string()))
+    return builder.table(0, pa.array(rows, pa.int64()), pa.array([f"c{row}" for row in rows], pa.string()))
 
 
 def test_batches_in_any_order_make_one_segment() -> None:
-    builder = SegmentBuilder(5, DIM)
+    builder = dense_builder(5)
     builder.add(dense([4, 0, 2]), {})
     assert not builder.complete
     builder.add(dense([3, 1]), {})
     assert builder.complete
     assert builder.tokens == 1 + 2 + 3 + 4 + 5
     made = table(builder)
-    assert made.schema == dense_schema(DIM)
+    assert made.schema == vector_schema("dense", DIM)
     assert made.column("row").to_pylist() == [100, 101, 102, 103, 104]
     assert made.column("id").to_pylist() == ["c100", "c101", "c102", "c103", "c104"]
     assert dense_vectors(made).tobytes() == vectors_of([0, 1, 2, 3, 4]).tobytes()
@@ -74,7 +83,7 @@ def test_batches_in_any_order_make_one_segment() -> None:
 @settings(deadline=None)
 def test_no_order_of_batches_crosses_rows(case: tuple[list[int], int]) -> None:
     order, size = case
-    builder = SegmentBuilder(len(order), DIM)
+    builder = dense_builder(len(order))
     for start in range(0, len(order), size):
         assert not builder.complete
         builder.add(dense(list(order[start : start + size])), {})
@@ -83,7 +92,7 @@ def test_no_order_of_batches_crosses_rows(case: tuple[list[int], int]) -> None:
 
 
 def test_a_row_that_failed_has_no_vector_and_its_reason() -> None:
-    builder = SegmentBuilder(3, DIM)
+    builder = dense_builder(3)
     builder.add(dense([2, 0]), {1: "not finite"})
     builder.give_up(np.array([1], np.int32), "took its worker down")
     assert builder.complete
@@ -96,7 +105,7 @@ def test_a_row_that_failed_has_no_vector_and_its_reason() -> None:
 
 @pytest.mark.parametrize("scale", [0.0, 0.9, 1.1, np.nan, np.inf])
 def test_a_vector_that_is_not_normalized_is_quarantined(scale: float) -> None:
-    builder = SegmentBuilder(2, DIM)
+    builder = dense_builder(2)
     vectors = vectors_of([0, 1])
     vectors[1] *= np.float32(scale)
     builder.add(dense([0, 1], vector=vectors), {})
@@ -106,19 +115,19 @@ def test_a_vector_that_is_not_normalized_is_quarantined(scale: float) -> None:
 
 
 def test_rounding_is_not_an_error() -> None:
-    builder = SegmentBuilder(1, DIM)
+    builder = dense_builder(1)
     builder.add(dense([0], vector=vectors_of([0]).astype(np.float16).astype(np.float32)), {})
     assert builder.errors == {}
 
 
 def test_sparse_rows() -> None:
-    builder = SegmentBuilder(4, 0)
+    builder = sparse_builder(4)
     builder.add(sparse({3: [(1, 0.5)], 1: []}), {})
     builder.add(sparse({0: [(7, 1.0), (9, 2.0)]}), {})
     builder.give_up(np.array([2], np.int32), "why")
     assert builder.complete
     made = table(builder)
-    assert made.schema == sparse_schema()
+    assert made.schema == vector_schema("sparse", 0)
     assert made.column("indices").to_pylist() == [[7, 9], [], None, [1]]
     assert made.column("values").to_pylist() == [[1.0, 2.0], [], None, [0.5]]
     assert made.column("error").to_pylist() == [None, None, "why", None]
@@ -126,7 +135,7 @@ def test_sparse_rows() -> None:
 
 
 def test_a_sparse_weight_that_is_not_finite_is_quarantined() -> None:
-    builder = SegmentBuilder(2, 0)
+    builder = sparse_builder(2)
     builder.add(sparse({0: [(1, np.nan)], 1: [(1, 1.0)]}), {})
     assert builder.errors == {0: "a weight is not finite"}
     assert table(builder).column("indices").to_pylist() == [None, [1]]
@@ -147,7 +156,7 @@ def test_a_sparse_weight_that_is_not_finite_is_quarantined() -> None:
 )
 def test_a_dense_result_that_does_not_fit_is_refused(batch: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError):
-        SegmentBuilder(5, DIM).add(batch, {})
+        dense_builder(5).add(batch, {})
 
 
 @pytest.mark.parametrize(
@@ -162,9 +171,9 @@ def test_a_dense_result_that_does_not_fit_is_refused(batch: dict[str, Any]) -> N
 )
 def test_a_sparse_result_that_does_not_fit_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError):
-        SegmentBuilder(2, 0).add(sparse({0: [(1, 1.0)], 1: [(2, 1.0)]}, **changes), {})
+        sparse_builder(2).add(sparse({0: [(1, 1.0)], 1: [(2, 1.0)]}, **changes), {})
 
 
 def test_rows_outside_the_segment_cannot_be_given_up() -> None:
     with pytest.raises(ProtocolError, match="outside its segment of 5 rows"):
-        SegmentBuilder(5, DIM).give_up(np.array([5], np.int32), "why")
+        dense_builder(5).give_up(np.array([5], np.int32), "why")

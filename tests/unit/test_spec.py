@@ -48,7 +48,7 @@ def test_a_usable_spec_passes() -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"passes": ()}, "give at least one --dense MODEL"),
+        ({"passes": ()}, "give at least one --dense"),
         ({"passes": (MINILM, MINILM)}, "two passes would write the vector 'dense-a'"),
         ({"limit": 0}, "--limit 0"),
         ({"limit": -1}, "--limit -1"),

@@ -110,3 +110,16 @@ class SparseResults:
 
     def unusable(self, part: Any) -> BoolArray:
         return np.array([not np.isfinite(values).all() for _, values in part], np.bool_)
+
+
+class ScoreResults:
+    """`gather` and `unusable` for encoders whose `compute` returns (rows,) float32."""
+
+    def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
+        scores = np.full(count, np.nan, np.float32)
+        for rows, part in parts:
+            scores[rows] = part
+        return {"score": scores}
+
+    def unusable(self, part: Any) -> BoolArray:
+        return ~np.isfinite(part)

@@ -37,7 +37,7 @@ class M3Row:
 
 
 class BgeM3Encoder(TextEncoder):
-    """`compute` returns a list of M3Row; `gather` names the arrays `dense/…`, `sparse/…` and `colbert/…`."""
+    """`compute` returns a list of M3Row; `gather` names the arrays `dense/…`, `sparse/…` and `multivector/…`."""
 
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
         super().__init__(spec, files, device, threads)
@@ -53,7 +53,7 @@ class BgeM3Encoder(TextEncoder):
         self.fingerprint = self._make_fingerprint(dim, True, pooling)
         hashes = [self.fingerprint.weights, *(_hash(files, name) for name in HEADS)]
         self.fingerprint = msgspec.structs.replace(
-            self.fingerprint, weights=hashlib.sha256("".join(hashes).encode()).hexdigest()
+            self.fingerprint, token_dim=width, weights=hashlib.sha256("".join(hashes).encode()).hexdigest()
         )
         self._dense_results, self._multivector_results = DenseResults(), MultivectorResults()
         self._sparse_results = SparseResults()
@@ -67,7 +67,7 @@ class BgeM3Encoder(TextEncoder):
         colbert = self._multivector_results.gather(
             count, [(rows, [one.colbert for one in part]) for rows, part in parts]
         )
-        named = {"dense": dense, "sparse": sparse, "colbert": colbert}
+        named = {"dense": dense, "sparse": sparse, "multivector": colbert}
         return {f"{head}/{name}": array for head, arrays in named.items() for name, array in arrays.items()}
 
     def unusable(self, part: Any) -> BoolArray:

@@ -17,6 +17,7 @@ from ...protocol.work_messages import Fingerprint
 from .base import IntArray, Prepared, SparseResults, TokenBudget
 
 K, B, AVERAGE_LENGTH = 1.2, 0.75, 256.0
+"""The usual constants, and Qdrant's own guess where nothing was fitted."""
 
 
 class Bm25Encoder(SparseResults):
@@ -27,9 +28,8 @@ class Bm25Encoder(SparseResults):
             import qdrant_edge
         except ImportError as error:
             raise ModelError("--sparse bm25 needs qdrant-edge-py: pip install 'embedfleet[qdrant]'") from error
-        if spec.model != "bm25":
-            raise ModelError(f"--sparse {spec.model}: this build knows --sparse bm25")
-        self._model: Any = qdrant_edge.Bm25(qdrant_edge.Bm25Config(k=K, b=B, avg_len=AVERAGE_LENGTH))
+        average = spec.average_length or AVERAGE_LENGTH
+        self._model: Any = qdrant_edge.Bm25(qdrant_edge.Bm25Config(k=K, b=B, avg_len=average))
         self.fingerprint = Fingerprint(
             model="bm25",
             revision="",
@@ -37,7 +37,8 @@ class Bm25Encoder(SparseResults):
             dtype="float32",
             max_tokens=0,
             prompt="",
-            pooling=f"bm25 k={K} b={B} avg_len={AVERAGE_LENGTH:g} english",
+            pooling="bm25 english",
+            settings={"k": K, "b": B, "average_length": average},
             dim=0,
             normalized=False,
             versions={"qdrant-edge-py": version("qdrant-edge-py")},
@@ -60,7 +61,7 @@ class Bm25Encoder(SparseResults):
     def recompute(self, prepared: Prepared, rows: IntArray) -> list[tuple[Any, Any]]:
         return self.compute(prepared, rows)
 
-    def queries(self, texts: Sequence[str]) -> list[tuple[Any, Any]]:
+    def queries(self, texts: Sequence[str], _prompt: str | None) -> list[tuple[Any, Any]]:
         """Query vectors: weight 1 for each term."""
         return [_sorted(self._model.embed_query(text)) for text in texts]
 

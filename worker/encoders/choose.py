@@ -2,21 +2,58 @@
 
 from __future__ import annotations
 
+from ...protocol.errors import ModelError
 from ...protocol.spec import PassSpec
 from .base import Encoder
 
 
 def load_encoder(spec: PassSpec, device: str, threads: int) -> Encoder:
     """The encoder of a pass, weights in host memory; ModelError where it cannot be had."""
+    if spec.model.startswith("fake:"):
+        return _fake(spec)
     if spec.kind == "bm25":
         from .bm25 import Bm25Encoder
 
         return Bm25Encoder(spec)
-    if spec.model.startswith("fake:"):
-        from .fake import FakeEncoder
-
-        return FakeEncoder(spec)
     from ..model_files import find_model
-    from .dense import DenseEncoder
 
-    return DenseEncoder(spec, find_model(spec), device, threads)
+    files = find_model(spec)
+    match spec.kind:
+        case "dense":
+            from .dense import DenseEncoder
+
+            return DenseEncoder(spec, files, device, threads)
+        case "sparse":
+            from .splade import SpladeEncoder
+
+            return SpladeEncoder(spec, files, device, threads, spec.max_active_dims)
+        case "multivector":
+            from .multivector import MultiVectorEncoder
+
+            return MultiVectorEncoder(spec, files, device, threads, spec.pool_factor)
+        case "bge-m3":
+            from .bge_m3 import BgeM3Encoder
+
+            return BgeM3Encoder(spec, files, device, threads)
+        case "rerank":
+            from .rerank import RerankEncoder
+
+            return RerankEncoder(spec, files, device, threads)
+        case _:
+            raise ModelError(f"a pass of kind {spec.kind!r} needs no worker")
+
+
+def _fake(spec: PassSpec) -> Encoder:
+    from . import fake, fake_others
+
+    match spec.kind:
+        case "dense":
+            return fake.FakeEncoder(spec)
+        case "sparse":
+            return fake_others.FakeSparseEncoder(spec)
+        case "multivector":
+            return fake_others.FakeMultivectorEncoder(spec)
+        case "rerank":
+            return fake_others.FakeRerankEncoder(spec)
+        case _:
+            raise ModelError(f"model {spec.model!r}: there is no fake encoder of kind {spec.kind!r}")

@@ -54,6 +54,8 @@ class FakeEncoder(DenseResults):
 
     def __init__(self, spec: PassSpec) -> None:
         dim, self._options = parse_fake(spec.model)
+        self._dim = dim
+        self.nan_on: str | None = self._options.get("nan_on")
         self._max_tokens = spec.max_tokens or 1 << 20
         self.fingerprint = Fingerprint(
             model=f"fake:{dim}",
@@ -86,16 +88,19 @@ class FakeEncoder(DenseResults):
 
     def compute(self, prepared: Prepared, rows: IntArray) -> FloatArray:
         texts, seeds = prepared.items
-        options = self._options
-        if options:
-            self._misbehave([texts[row] for row in rows], int(prepared.lengths[rows].sum()))
-        dim = self.fingerprint.dim
-        vectors = np.empty((len(rows), dim), np.float32)
-        for start in range(0, len(rows), _BLOCK):
+        if self._options:
+            self.misbehave([texts[row] for row in rows], int(prepared.lengths[rows].sum()))
+        vectors = self.vectors(seeds[rows])
+        if self.nan_on is not None:
+            vectors[[self.nan_on in texts[row] for row in rows]] = np.nan
+        return vectors
+
+    def vectors(self, seeds: npt.NDArray[np.uint64]) -> FloatArray:
+        """The unit vectors (seeds, dim) that belong to hashes of texts."""
+        vectors = np.empty((len(seeds), self._dim), np.float32)
+        for start in range(0, len(seeds), _BLOCK):
             block = slice(start, start + _BLOCK)
-            self._fill(vectors[block], seeds[rows[block]])
-        if "nan_on" in options:
-            vectors[[options["nan_on"] in texts[row] for row in rows]] = np.nan
+            self._fill(vectors[block], seeds[block])
         return vectors
 
     def recompute(self, prepared: Prepared, rows: IntArray) -> FloatArray:
@@ -112,7 +117,8 @@ class FakeEncoder(DenseResults):
         norms = np.sqrt(np.einsum("ij,ij->i", out, out))
         out *= (1.0 / norms)[:, None]
 
-    def _misbehave(self, texts: Sequence[str], tokens: int) -> None:
+    def misbehave(self, texts: Sequence[str], tokens: int) -> None:
+        """Do what the options ask for on these texts: fail, end, hang, or be slow."""
         options = self._options
         if "oom_above" in options and tokens > options["oom_above"]:
             raise OutOfMemory(f"{tokens} tokens; this fake device holds {options['oom_above']}")

@@ -1,0 +1,44 @@
+"""The corpus's average length in BM25's own terms, from an even sample of its chunks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from ..protocol.layout import RunLayout, segments_in
+
+SEGMENTS, ROWS = 64, 64
+"""At most so many segments, evenly spaced, and as many rows of each: 4,096 texts take a fifth of a second."""
+_K = 1.2
+
+
+def fit_average_length(layout: RunLayout) -> float:
+    """Mean number of terms of a chunk, stop words left out; at least 1. Call when the intake is done."""
+    import qdrant_edge
+
+    model: Any = qdrant_edge.Bm25(qdrant_edge.Bm25Config(k=_K, b=0.0))
+    lengths = [_terms(model.embed_document(text)) for text in _sample(layout)]
+    return round(max(1.0, float(np.mean(lengths))), 2) if lengths else 1.0
+
+
+def _terms(vector: Any) -> float:
+    """With b = 0 a weight is tf·(k+1) / (tf+k), whatever the length; solved for tf and summed."""
+    weights = np.asarray(vector.values, np.float64)
+    return float(np.rint(_K * weights / (_K + 1 - weights)).sum())
+
+
+def _sample(layout: RunLayout) -> list[str]:
+    texts: list[str] = []
+    for segment in _evenly(segments_in(layout.chunks), SEGMENTS):
+        with pq.ParquetFile(layout.chunk_segment(segment)) as file:
+            column: Any = file.read(columns=["text"]).column("text")
+        texts += [column[row].as_py() for row in _evenly(list(range(len(column))), ROWS)]
+    return texts
+
+
+def _evenly(items: list[int], most: int) -> list[int]:
+    if len(items) <= most:
+        return items
+    return [items[place * len(items) // most] for place in range(most)]
