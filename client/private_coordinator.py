@@ -12,6 +12,7 @@ from types import TracebackType
 from ..protocol.channels import IPC_PATH_LIMIT
 from ..protocol.errors import EmbedfleetError, revive
 from ..protocol.process import STEADY_MEMORY, ChildProcess
+from ..protocol.socket_folder import PREFIX, sweep
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
@@ -21,7 +22,9 @@ class PrivateCoordinator:
     """A child coordinator on ipc. Enter to start it and wait until it listens; leave to end it and all its children."""
 
     def __init__(self, devices: str | None, *, share_stdin: bool) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="embedfleet-", dir=_short_folder())
+        parent = _short_folder()
+        sweep(parent)
+        self._folder = tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent)
         self.address = f"ipc://{self._folder.name}"
         self._devices, self._share_stdin = devices, share_stdin
         self._process: ChildProcess | None = None
@@ -83,8 +86,8 @@ class PrivateCoordinator:
         self._folder.cleanup()
 
 
-def _short_folder() -> str | None:
+def _short_folder() -> Path:
     """The usual folder for temporary files, or /tmp where its path is too long for a socket."""
-    usual = tempfile.gettempdir()
-    longest = len(os.fsencode(Path(usual) / "embedfleet-12345678" / "control"))
-    return "/tmp" if longest > IPC_PATH_LIMIT else None
+    usual = Path(tempfile.gettempdir())
+    longest = len(os.fsencode(usual / f"{PREFIX}12345678" / "export-100"))
+    return Path("/tmp") if longest > IPC_PATH_LIMIT else usual

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def _serve(options: Any) -> int:
     import pyarrow
     import zmq
 
-    from ..protocol.channels import make_socket_folder, parse_address, take_socket_folder
+    from ..protocol.channels import parse_address
+    from ..protocol.socket_folder import PREFIX, make_socket_folder, take_socket_folder
     from .devices import discover
     from .host_agent import HostAgent
     from .hosts import Hosts
@@ -54,8 +56,9 @@ def _serve(options: Any) -> int:
     def hosts(context: zmq.Context[Any]) -> Hosts:
         return Hosts(context, address.hosts, HostAgent(host, devices, address.work) if devices else None)
 
-    with tempfile.TemporaryDirectory(prefix="embedfleet-") as folder:
-        coordinator = Coordinator(address, hosts, Path(folder))
+    with ExitStack() as stack:
+        folder = address.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
+        coordinator = Coordinator(address, hosts, folder)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: coordinator.signals.append(received))
         signal.set_wakeup_fd(coordinator.wake_fd, warn_on_full_buffer=False)

@@ -7,7 +7,6 @@ it. The export link is always local.
 from __future__ import annotations
 
 import errno
-import fcntl
 import ipaddress
 import os
 from dataclasses import dataclass
@@ -62,7 +61,7 @@ def parse_address(text: str, flag: str) -> Address:
         folder = Path(text.removeprefix("ipc://"))
         if not folder.is_absolute():
             raise UsageError(f"{flag} {text}: give an absolute folder, as in ipc:///run/user/1000/embedfleet")
-        longest = len(os.fsencode(folder / "control"))
+        longest = len(os.fsencode(folder / "export-100"))
         if longest > IPC_PATH_LIMIT:
             raise UsageError(
                 f"{flag} {text}: the socket's path has {longest} bytes, the system allows {IPC_PATH_LIMIT}; "
@@ -89,25 +88,6 @@ def _loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def make_socket_folder(folder: Path) -> None:
-    """Create the folder of ipc sockets, for its owner only; UsageError where it is somebody else's or open to others."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    state = folder.stat()
-    if state.st_uid != os.getuid() or state.st_mode & 0o077:
-        raise UsageError(f"{folder}: the folder of the sockets must be yours alone; run: chmod 700 {folder}")
-
-
-def take_socket_folder(folder: Path) -> int:
-    """Hold the folder while the returned descriptor is open: libzmq would take over another's ipc address unasked."""
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise UsageError(f"cannot listen on ipc://{folder}: a coordinator is running there") from None
-    return lock
 
 
 def tune(socket: zmq.Socket[bytes], high_water: int = HIGH_WATER) -> zmq.Socket[bytes]:

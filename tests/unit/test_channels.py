@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import zmq
 from embedfleet.protocol import channels
-from embedfleet.protocol.channels import IPC_PATH_LIMIT, Address, make_socket_folder, parse_address, take_socket_folder
+from embedfleet.protocol.channels import IPC_PATH_LIMIT, Address, parse_address
 from embedfleet.protocol.errors import UsageError
 
 
@@ -66,34 +65,10 @@ def test_other_addresses_are_refused_by_flag(text: str, why: str) -> None:
 
 
 def test_the_limit_counts_the_bytes_of_the_longest_socket() -> None:
-    folder = "/" + "é" * ((IPC_PATH_LIMIT - len("//control")) // 2)
+    folder = "/" + "é" * ((IPC_PATH_LIMIT - len("//export-100")) // 2)
     parse_address(f"ipc://{folder}", "--bind")
     with pytest.raises(UsageError, match=r"has 10[89] bytes, the system allows 107"):
         parse_address(f"ipc://{folder}é", "--bind")
-
-
-def test_the_socket_folder_is_its_owners_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "a" / "b"
-    make_socket_folder(folder)
-    assert folder.stat().st_mode & 0o777 == 0o700
-    make_socket_folder(folder)
-
-
-@pytest.mark.parametrize("mode", [0o750, 0o705, 0o711])
-def test_a_folder_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
-    folder = tmp_path / "open"
-    folder.mkdir()
-    folder.chmod(mode)
-    with pytest.raises(UsageError, match=f"chmod 700 {folder}"):
-        make_socket_folder(folder)
-
-
-def test_a_socket_folder_belongs_to_one_coordinator_at_a_time(tmp_path: Path) -> None:
-    held = take_socket_folder(tmp_path)
-    with pytest.raises(UsageError, match=f"cannot listen on ipc://{tmp_path}: a coordinator is running there"):
-        take_socket_folder(tmp_path)
-    os.close(held)
-    os.close(take_socket_folder(tmp_path))
 
 
 @pytest.mark.parametrize("kind", [zmq.ROUTER, zmq.DEALER, zmq.PAIR])
