@@ -44,6 +44,7 @@ from .events import Cut, Event, IntakeDone, RunFailed, SegmentSpooled
 from .export_link import ExportLink
 from .planner import segment_limits, settle_dtype
 from .segment_texts import SegmentCache, estimated_tokens
+from .stand_ins import has_metadata_weights
 from .telemetry import TelemetryTracker
 
 
@@ -146,6 +147,10 @@ class BatchRunner:
         self._fingerprints.setdefault(number, fingerprint)
         self._batch_tokens.setdefault(number, batch_tokens)
         return ""
+
+    def has_stand_ins(self) -> bool:
+        """Whether a chunk of the first segment has term weights of its own: a mistyped model must not pass for a fallback."""
+        return 0 not in self.rows or has_metadata_weights(self.layout, 0)
 
     def begin_pass(self, number: int) -> None:
         """Tell the exporter, once, what the pass is computed with."""

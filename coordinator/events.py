@@ -138,12 +138,16 @@ class WorkerReady:
 
 @dataclass(frozen=True, slots=True)
 class WorkerBroken:
-    """The model could not be staged or hydrated; `fatal` when another attempt would not help."""
+    """The model could not be staged or hydrated; `fatal` when another attempt would not help.
+
+    `stand_ins`: chunks have weights of their own, for a pass that may fall back on them.
+    """
 
     worker: str
     kind: str
     message: str
     fatal: bool
+    stand_ins: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,7 @@ def _worker_broken(fleet: Fleet, event: WorkerBroken) -> None:
     if worker is None or run is None or worker.killed:
         return
     one = run.passes[worker.number]
-    if event.fatal and one.plan.fallback:
+    if event.fatal and one.plan.fallback and event.stand_ins:
         one.given_up = event.message
         fleet.note("pass_given_up", vector=one.plan.vector, reason=event.message)
     elif event.fatal:

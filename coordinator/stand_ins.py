@@ -1,0 +1,18 @@
+"""Whether chunks carry sparse weights of their own, which may stand in for a model's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pyarrow.parquet as pq
+
+from ..protocol.layout import RunLayout
+from ..protocol.terms import metadata_weights
+
+
+def has_metadata_weights(layout: RunLayout, segment: int) -> bool:
+    """Whether any chunk of the segment has them."""
+    with pq.ParquetFile(layout.chunk_segment(segment)) as file:
+        stored: Any = file.read(columns=["metadata"]).column("metadata").drop_null()
+    return any(metadata_weights(orjson.loads(one.as_py())) is not None for one in stored)
