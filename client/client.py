@@ -31,6 +31,7 @@ from ..protocol.errors import Unreachable, revive
 from ..protocol.spec import RunSpec
 from ..protocol.version import PROTOCOL, __version__
 
+ASK_AGAIN_SECONDS = 5.0
 SILENCE_SECONDS = 30.0
 """A coordinator tells a watcher something twice a second; after this long without a word it is taken for gone."""
 
@@ -50,6 +51,7 @@ class Client:
         self._socket = channels.connect(self._context, self.address.control)
         self._decoder: Decoder[ToClient] = Decoder(ToClient)
         self._told: list[Progress | RunEnded] = []
+        self._watched, self._heard = "", 0.0
         try:
             self._request(ClientHello(next(self._numbers), PROTOCOL, __version__))
         except BaseException:
@@ -91,6 +93,7 @@ class Client:
 
     def start_watch(self, run: str) -> None:
         """Ask for the run's progress; `receive` hands it out."""
+        self._watched, self._heard = run, time.monotonic()
         self._request(Watch(next(self._numbers), run))
 
     def receive(self, timeout: float) -> Progress | RunEnded | None:
@@ -98,8 +101,19 @@ class Client:
         if self._told:
             return self._told.pop(0)
         if not self._socket.poll(int(timeout * 1000)):
+            if self._watched and time.monotonic() - self._heard > ASK_AGAIN_SECONDS:
+                self._heard = (
+                    time.monotonic()
+                )  # words were lost while this side did not read: the end may be among them
+                self._socket.send(encode(Watch(next(self._numbers), self._watched)))
             return None
+        self._heard = time.monotonic()
         message = self._decoder.decode(self._socket.recv())
+        if isinstance(message, Refused):
+            raise Unreachable(
+                f"{self.address.base}: the coordinator no longer knows run {self._watched}; it was restarted, perhaps. "
+                "Submit the same run again: it resumes"
+            )
         return message if isinstance(message, Progress | RunEnded) else None
 
     def close(self) -> None:
@@ -124,7 +138,7 @@ class Client:
             answer = self._decoder.decode(self._socket.recv())
             if isinstance(answer, Progress | RunEnded):
                 self._told.append(answer)
-            elif answer.request == message.request:
+            elif answer.request in (message.request, 0):  # 0: the coordinator could not even read the request
                 if isinstance(answer, Refused):
                     raise revive(answer.kind, answer.message)
                 return answer

@@ -31,4 +31,4 @@ def attach(connect: str, devices: str | None, patience: float) -> int:
 
 def _become(module: str, arguments: list[str]) -> int:
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], {**os.environ, **STEADY_MEMORY})
+    os.execve(sys.executable, [sys.executable, "-P", "-m", module, *arguments], {**os.environ, **STEADY_MEMORY})

@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ..protocol.errors import RunDirectoryError, UsageError
-from ..protocol.layout import RunLayout
+from ..protocol.layout import RunLayout, segments_in
 from ..protocol.spec import RunSpec
-from .run_files import AGAIN, read_object
+from .run_files import AGAIN, is_being_written, read_object
 
 if TYPE_CHECKING:
     import qdrant_edge
@@ -23,6 +23,7 @@ PATIENCE = 2.0
 """Seconds that a locked shard is tried again: as long as another search may hold it."""
 
 _LOCKED = "WouldBlock"
+_READ_ONLY = ("Read-only file system", "Permission denied")
 
 
 def published_segments(layout: RunLayout) -> list[int]:
@@ -37,8 +38,15 @@ def check_searchable(layout: RunLayout, spec: RunSpec) -> None:
         raise UsageError(f"{layout.root}: made with --index none, so there is nothing to search; run with --index edge")
     if not engine_installed():
         raise UsageError("searching needs the Qdrant Edge engine: pip install 'embedfleet[qdrant]'")
-    if not published_segments(layout):
-        raise RunDirectoryError(f"{layout.root}: nothing is published yet; {AGAIN} and let it finish")
+    if published_segments(layout):
+        return
+    if is_being_written(layout):
+        raise RunDirectoryError(
+            f"{layout.root}: a run is writing there and has published nothing yet; search again later"
+        )
+    if layout.intake.exists() and not segments_in(layout.chunks):
+        raise RunDirectoryError(f"{layout.root}: the run has no rows; {layout.quarantine} says why")
+    raise RunDirectoryError(f"{layout.root}: nothing is published yet; {AGAIN} and let it finish")
 
 
 def engine_installed() -> bool:
@@ -63,6 +71,11 @@ def _load(layout: RunLayout) -> qdrant_edge.EdgeShard:
         try:
             return qdrant_edge.EdgeShard.load(str(layout.edge))
         except Exception as error:  # the engine raises nothing more exact
+            if any(words in str(error) for words in _READ_ONLY):
+                raise RunDirectoryError(
+                    f"{layout.edge}: the engine writes into the folder that it opens, and cannot here; "
+                    "copy the run to a folder that can be written"
+                ) from error
             if _LOCKED not in str(error):
                 raise RunDirectoryError(
                     f"{layout.edge}: the shard cannot be opened ({error}); delete the folder and published.json and {AGAIN}"

@@ -10,7 +10,7 @@ import msgspec
 
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo
-from ..protocol.spec import Output
+from ..protocol.spec import Output, PassSpec
 from .edge_shard import published_segments
 from .run_files import read_footer, read_object, read_spec
 
@@ -30,7 +30,7 @@ def describe_run(path: str | PathLike[str]) -> JsonObject:
         "status": "unfinished" if manifest is None else manifest.get("status", "done"),
         "spec": msgspec.to_builtins(spec),
         "chunks": _chunks(layout),
-        "vectors": [_vector(layout, one) for one in spec.outputs],
+        "vectors": [_vector(layout, one, output) for one in spec.passes for output in one.outputs],
         "index": {
             "kind": spec.index,
             "published_segments": len(published_segments(layout)),
@@ -52,17 +52,17 @@ def _chunks(layout: RunLayout) -> JsonObject:
     }
 
 
-def _vector(layout: RunLayout, one: Output) -> JsonObject:
+def _vector(layout: RunLayout, asked: PassSpec, one: Output) -> JsonObject:
     paths = [layout.vector_segment(one.vector, segment) for segment in segments_in(layout.vector_folder(one.vector))]
     infos = [read_footer(path, VectorSegmentInfo) for path in paths]
     about = read_object(layout.pass_file(one.vector)) or {}
     return {
         "vector": one.vector,
         "kind": one.kind,
-        "model": about.get("model"),
+        "model": about.get("model", asked.model),
         "form": one.form,
         "dim": about.get("output_dim") or None,
-        "dtype": about.get("dtype"),
+        "dtype": about.get("dtype", asked.dtype),
         "rows": sum(info.rows for info in infos),
         "quarantined": sum(info.quarantined for info in infos),
         "stood_in": sum(info.stood_in for info in infos),

@@ -9,6 +9,9 @@ from typing import Any, Protocol
 from ..protocol.control_messages import PassProgress, Progress
 
 PLAIN_SECONDS = 5.0
+WIDE = 140
+"""Columns from which a terminal shows everything."""
+NARROW_NAME = 24
 
 
 class ProgressView(Protocol):
@@ -37,8 +40,13 @@ def rows_of(progress: Progress) -> str:
     return f"{progress.rows:,}{'' if progress.intake_done else '+'}"
 
 
-def figures_of(one: PassProgress, *, total_known: bool) -> str:
-    """Rates, time left, devices and batches in flight of a pass."""
+def figures_of(one: PassProgress, *, total_known: bool, wide: bool = True) -> str:
+    """Rates, time left, devices and batches in flight of a pass; only what matters most where there is little room."""
+    if not one.rows_per_second:
+        return one.state
+    if not wide:
+        known = one.seconds_left is not None and total_known and one.share_done < 1
+        return f"{one.rows_per_second:,.1f}/s" + (f" ETA {_clock(one.seconds_left or 0)}" if known else "")
     parts = [f"{one.rows_per_second:,.1f} rows/s", f"{one.tokens_per_second:,.0f} tokens/s"]
     if one.seconds_left is not None and total_known and one.share_done < 1:
         parts.append(f"{one.share_done:.0%} done, ETA {_clock(one.seconds_left)}")
@@ -46,7 +54,7 @@ def figures_of(one: PassProgress, *, total_known: bool) -> str:
         parts.append(", ".join(one.devices))
     if one.in_flight:
         parts.append(f"{one.in_flight} in flight")
-    return " · ".join(parts) if one.rows_per_second else one.state
+    return " · ".join(parts)
 
 
 class PlainView:
@@ -84,12 +92,14 @@ class BarView:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bars
 
+        console = Console(stderr=True)
+        self._wide = console.width >= WIDE
         self._bars = Bars(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if self._wide else 10),
             TextColumn("{task.fields[count]}"),
             TextColumn("[dim]{task.fields[figures]}"),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
         )
         self._tasks: dict[str, Any] = {}
@@ -100,14 +110,17 @@ class BarView:
             self.say(notice)
         for one in progress.passes:
             if one.vector not in self._tasks:
-                self._tasks[one.vector] = self._bars.add_task(one.vector, total=None, count="", figures="")
+                self._tasks[one.vector] = self._bars.add_task(self._name(one.vector), total=None, count="", figures="")
             self._bars.update(
                 self._tasks[one.vector],
                 total=1.0,
                 completed=one.share_done,
                 count=f"{one.rows_done:,}/{rows_of(progress)}",
-                figures=figures_of(one, total_known=progress.intake_done),
+                figures=figures_of(one, total_known=progress.intake_done, wide=self._wide),
             )
+
+    def _name(self, vector: str) -> str:
+        return vector if self._wide or len(vector) <= NARROW_NAME else vector[: NARROW_NAME - 1] + "…"
 
     def say(self, text: str) -> None:
         from rich.markup import escape

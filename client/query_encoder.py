@@ -66,7 +66,7 @@ class _Child:
 
 def command() -> list[str]:
     """What is run for each pass."""
-    return [sys.executable, "-m", "embedfleet.worker.query"]
+    return [sys.executable, "-P", "-m", "embedfleet.worker.query"]
 
 
 def encode_queries(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,6 +77,12 @@ def _conclude(ending: RunEnded, out: Path, received: list[int], as_json: bool, v
     if ending.status == "failed":
         raise revive(ending.kind, ending.error)
     for one in ending.passes:
+        if not one.chunks_per_second and ending.status == "done":
+            view.say(
+                f"{one.vector}: nothing to compute"
+                + (f", {one.chunks:,} chunks were committed before" * bool(one.chunks))
+            )
+            continue
         view.say(
             f"{one.vector}: {one.chunks:,} chunks, {one.chunks_per_second:,.1f}/s, {one.tokens_per_second:,.0f} tokens/s, "
             f"padding {one.padding:.1%}, on {one.device or 'no device'}"
@@ -90,9 +97,21 @@ def _conclude(ending: RunEnded, out: Path, received: list[int], as_json: bool, v
         view.say(f"interrupted; the same command resumes in {out}")
         return _interrupted(received)
     if ending.quarantined:
-        view.say(f"{ending.quarantined:,} rows are in quarantine, each with its reason: {out / 'quarantine.jsonl'}")
+        view.say(f"in quarantine: {ending.quarantined:,}, each with its reason in {out / 'quarantine.jsonl'}")
+        for reason, count in _frequent_reasons(out):
+            view.say(f"  {count:,} times: {reason}")
         return EXIT_QUARANTINED
     return EXIT_DONE
+
+
+def _frequent_reasons(out: Path) -> list[tuple[str, int]]:
+    """The three reasons that stand most often in the quarantine."""
+    try:
+        with (out / "quarantine.jsonl").open("rb") as lines:
+            counts = Counter(str(orjson.loads(line)["reason"])[:120] for line in lines)
+    except (OSError, KeyError, orjson.JSONDecodeError):
+        return []  # on another host, perhaps: the file itself is named above
+    return counts.most_common(3)
 
 
 def summary(ending: RunEnded) -> dict[str, object]:

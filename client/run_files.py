@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -81,6 +82,18 @@ def read_footer(path: Path, kind: type[Info]) -> Info:
         return read_info(path, kind)
     except ValueError as error:
         raise RunDirectoryError(f"{path}: not a whole segment ({error}); delete it and {AGAIN}") from error
+
+
+def is_being_written(layout: RunLayout) -> bool:
+    """Whether a run holds the directory now."""
+    try:
+        with layout.lock.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def spans(numbers: Sequence[int]) -> str:

@@ -31,6 +31,10 @@ def build_spec(
         if not path.exists():
             raise SourceError(f"source {source}: no such file or folder")
         source = str(path.absolute())
+        try:
+            source.encode()
+        except UnicodeEncodeError:
+            raise SourceError(f"source {source!r}: its name is not UTF-8; rename it") from None
     passes = [_pass("dense", model, options) for model in dense]
     passes += [_pass("bge-m3", model, options) for model in heads]
     passes += [_pass("multivector", model, options) for model in multivector]
@@ -52,6 +56,8 @@ def _sparse_kind(model: str) -> Kind:
 
 def _pass(kind: Kind, model: str, options: dict[str, Any]) -> PassSpec:
     """One pass; `MODEL@REVISION` names a revision of a hub id."""
+    if not model.strip():
+        raise UsageError("a model's name is empty: give an alias, a hub id or a folder")
     if kind in CPU_KINDS:
         return PassSpec(vector=vector_name(kind, model), kind=kind, model=model, fallback=options["fallback"])
     path = Path(model).expanduser()

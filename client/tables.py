@@ -35,7 +35,7 @@ def print_report(report: VerifyReport) -> None:
     console = _console()
     table = Table("vector", "segments", "rows", "quarantined", "dimensions")
     for name, one in report.vectors.items():
-        table.add_row(name, *(f"{n:,}" for n in (one.segments, one.rows, one.quarantined)), str(one.dim or "sparse"))
+        table.add_row(name, *(f"{n:,}" for n in (one.segments, one.rows, one.quarantined)), str(one.dim or "-"))
     console.print(table)
     console.print(
         f"{report.chunks:,} chunks in {report.segments:,} segments, {report.rejected:,} records rejected, "
@@ -64,7 +64,7 @@ def print_info(described: dict[str, Any]) -> None:
     table = Table("vector", "model", "dimensions", "dtype", "rows", "quarantined", "tokens", "size")
     for one in described["vectors"]:
         counts = (f"{one[name]:,}" for name in ("rows", "quarantined", "tokens"))
-        dim = str(one["dim"] or "sparse")
+        dim = str(one["dim"] or "-")
         table.add_row(one["vector"], escape(one["model"]), dim, one["dtype"], *counts, _size(one["bytes"]))
     console.print(table)
 

@@ -30,7 +30,7 @@ def verify_run(path: str | PathLike[str]) -> VerifyReport:
     """Recount the run in the directory `path`. RunDirectoryError only where there is no run; all else is in the report."""
     layout = RunLayout(Path(path))
     spec = read_spec(layout)
-    recount = _Recount(layout)
+    recount = _Recount(layout, spec.index)
     recount.chunks()
     recount.intake()
     for one in spec.outputs:
@@ -46,8 +46,8 @@ def verify_run(path: str | PathLike[str]) -> VerifyReport:
 class _Recount:
     """The steps of one verification; each adds to the report."""
 
-    def __init__(self, layout: RunLayout) -> None:
-        self.layout = layout
+    def __init__(self, layout: RunLayout, index: str) -> None:
+        self.layout, self._index = layout, index
         self.report = VerifyReport(layout.root)
         self._rows: dict[int, int] = {}
         """Rows of each whole chunk segment."""
@@ -167,6 +167,8 @@ class _Recount:
         """The number of points in the Edge shard against the published segments, where both can be had."""
         try:
             published = published_segments(self.layout)
+            if self._complete and self._rows and self._index == "edge" and not published:
+                self._problem(self.layout.edge, f"the collection is missing; {AGAIN}")
             if not published or not engine_installed():
                 return
             with open_shard(self.layout) as shard:

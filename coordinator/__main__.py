@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..protocol import lifeline
-from ..protocol.errors import EXIT_TERMINATED, EmbedfleetError
+from ..protocol.errors import EmbedfleetError
 
 
 def main() -> int:
@@ -51,14 +51,14 @@ def _serve(options: Any) -> int:
     devices = () if options.no_devices else discover(options.devices, host)
     if address.folder is not None:
         make_socket_folder(address.folder)
-        take_socket_folder(address.folder)  # until this process ends
 
     def hosts(context: zmq.Context[Any]) -> Hosts:
         return Hosts(context, address.hosts, HostAgent(host, devices, address.work) if devices else None)
 
     with ExitStack() as stack:
         folder = address.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
-        coordinator = Coordinator(address, hosts, folder)
+        take_socket_folder(folder)  # until this process ends
+        coordinator = Coordinator(address, hosts, folder, _say if options.ready_fd is None else _keep_quiet)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: coordinator.signals.append(received))
         signal.set_wakeup_fd(coordinator.wake_fd, warn_on_full_buffer=False)
@@ -66,14 +66,22 @@ def _serve(options: Any) -> int:
             os.write(options.ready_fd, b"ready")
             os.close(options.ready_fd)
         else:
-            sys.stderr.write(f"embedfleet serve: listening on {options.bind}; Ctrl-C drains and ends\n")
-            sys.stderr.flush()
+            _say(f"listening on {options.bind}; Ctrl-C drains and ends")
         try:
             coordinator.run()
         finally:
             signal.set_wakeup_fd(-1)
             coordinator.close()
-    return EXIT_TERMINATED if coordinator.signals and coordinator.signals[-1] == signal.SIGTERM else 0
+    return 128 + coordinator.signals[0] if coordinator.signals else 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"embedfleet serve: {text}\n")
+    sys.stderr.flush()
+
+
+def _keep_quiet(_text: str) -> None:
+    """A private coordinator tells its client, which tells people."""
 
 
 if __name__ == "__main__":

@@ -78,6 +78,8 @@ class BatchRunner:
         self._cache = SegmentCache(self.layout)
         self._fingerprints: dict[int, Fingerprint] = {}
         self._begun: set[int] = set()
+        self._staged: dict[int, PassSpec] = {}
+        """As the first worker of each pass was told: the others load the same, whoever joins meanwhile."""
         self._batch_tokens: dict[int, int] = {}
         self._committed: list[set[int]] = [set() for _ in spec.passes]
         self._stopping = threading.Event()
@@ -132,6 +134,11 @@ class BatchRunner:
 
     def stage(self, number: int, devices: Sequence[Device]) -> PassSpec:
         """The pass as its workers are to load it: with one dtype for all, and BM25 fitted to the corpus."""
+        if number not in self._staged:
+            self._staged[number] = self._settle(number, devices)
+        return self._staged[number]
+
+    def _settle(self, number: int, devices: Sequence[Device]) -> PassSpec:
         one, before = self.spec.passes[number], self._fingerprints.get(number)
         if one.kind == "bm25" and one.average_length is None:
             fitted = before.settings.get("average_length") if before is not None else None

@@ -60,7 +60,8 @@ def batch_done(fleet: Fleet, event: BatchDone) -> None:
     seconds = fleet.now - worker.moved
     _hand_in(fleet, worker, event.batch)
     if worker.device in fleet.devices:
-        fleet.devices[worker.device].failures = 0
+        slot = fleet.devices[worker.device]
+        slot.failures = slot.losses = 0
     run = fleet.current
     if batch is None or run is None or run.name != worker.run:
         fleet.note("stale_result", worker=event.worker, epoch=event.epoch, batch=event.batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 import orjson
@@ -84,6 +85,9 @@ class ChunkLoader:
         found, segments = find_spooled(self._layout)
         counts = self._finished(found)
         if counts is not None:
+            # A source that is gone by now is no matter; one that says something else is.
+            if self._spec.source != STDIN and Path(self._spec.source).exists():
+                self._check_source(resolve(self._spec.source, self._layout.root))
             self._layout.id_index.unlink(missing_ok=True)
             for segment in segments:
                 self._on_segment(segment)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 import msgspec
@@ -38,11 +37,12 @@ class ControlServer:
                 yield client, error
 
     def answer(self, client: bytes, message: msgspec.Struct) -> bool:
-        """Send to one client; False if it is gone or does not read."""
-        with contextlib.suppress(zmq.ZMQError):
+        """Send to one client; False if it is gone. One that does not read misses this message and may ask again."""
+        try:
             self.socket.send_multipart([client, encode(message)], zmq.DONTWAIT)
-            return True
-        return False
+        except zmq.ZMQError as error:
+            return error.errno != zmq.EHOSTUNREACH
+        return True
 
     def watch(self, client: bytes, run: str) -> None:
         """Tell the client of the run from now on; at once if it has ended."""

@@ -94,13 +94,16 @@ def _gpus() -> Iterator[Device]:
     try:
         allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
         for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            for part, name in _slices(pynvml, handle, index):
-                uuid = str(pynvml.nvmlDeviceGetUUID(part))
-                if _visible(allowed, index, uuid):
-                    yield _gpu(pynvml, part, handle, uuid, name)
+            with contextlib.suppress(pynvml.NVMLError):  # this one is lost; the others are not
+                yield from _gpu_at(pynvml, index, allowed)
     finally:
         pynvml.nvmlShutdown()
+
+
+def _gpu_at(pynvml: Any, index: int, allowed: str | None) -> list[Device]:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    named = [(part, name, str(pynvml.nvmlDeviceGetUUID(part))) for part, name in _slices(pynvml, handle, index)]
+    return [_gpu(pynvml, part, handle, uuid, name) for part, name, uuid in named if _visible(allowed, index, uuid)]
 
 
 def _slices(pynvml: Any, handle: Any, index: int) -> Iterator[tuple[Any, str]]:

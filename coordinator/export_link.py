@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..protocol.codec import Decoder, encode
 from ..protocol.export_messages import ToCoordinator
 from ..protocol.process import STEADY_MEMORY, ChildProcess
 
+SILENCE_SECONDS = 90.0
 RETRY_MS = 10
 """Between two looks whether the exporter listens yet."""
 
@@ -26,6 +28,7 @@ class ExportLink:
         self.socket = channels.tune(context.socket(zmq.PAIR), high_water=0)
         self.socket.setsockopt(zmq.RECONNECT_IVL, RETRY_MS)
         self.socket.connect(endpoint)
+        self._heard = time.monotonic()
         self._decoder: Decoder[ToCoordinator] = Decoder(ToCoordinator)
         self.process = ChildProcess("embedfleet.exporter", [endpoint], environment=STEADY_MEMORY)
 
@@ -33,9 +36,14 @@ class ExportLink:
         """Queue a message; never blocks, also when the exporter is not there yet or no more."""
         self.socket.send_multipart([encode(message), *(frames or [])], copy=False)
 
+    def silent(self) -> bool:
+        """Whether nothing was heard for too long: it is stopped, or hangs on a disk that does not answer."""
+        return time.monotonic() - self._heard > SILENCE_SECONDS
+
     def receive(self) -> Iterator[ToCoordinator]:
         """The messages that are here."""
         while self.socket.poll(0):
+            self._heard = time.monotonic()
             yield self._decoder.decode(self.socket.recv())
 
     def close(self) -> None:

@@ -43,8 +43,18 @@ class HostAgent:
         except DeviceBusy as error:
             return SpawnRefused(worker, str(error))
         except OSError as error:
-            return SpawnRefused(worker, f"the device's lock file cannot be used: {error}")
+            return WorkerGone(worker, 1, f"the device's lock file cannot be used: {error}", None, True)
         self._leases[device] = lease
+        try:
+            process = self._start(worker, lease, epoch)
+        except OSError as error:
+            self._leave(lease)
+            return WorkerGone(worker, 1, f"no process can be started: {error}", None, True)
+        lease.workers.add(worker)
+        self._workers[worker] = _Worker(process, lease)
+        return WorkerSpawned(worker, process.pid, lease.before)
+
+    def _start(self, worker: str, lease: GpuLease, epoch: int) -> ChildProcess:
         target = lease.device
         arguments = [
             f"--endpoint={self._endpoint}",
@@ -56,10 +66,12 @@ class HostAgent:
             f"--cores={','.join(str(core) for core in target.cores)}",
         ]
         keep = [lease.lock.fd] if lease.lock is not None else []
-        process = ChildProcess("embedfleet.worker", arguments, environment=_environment(target), keep_fds=keep)
-        lease.workers.add(worker)
-        self._workers[worker] = _Worker(process, lease)
-        return WorkerSpawned(worker, process.pid, lease.before)
+        return ChildProcess("embedfleet.worker", arguments, environment=_environment(target), keep_fds=keep)
+
+    def _leave(self, lease: GpuLease) -> None:
+        """Give the device up when nobody works on it."""
+        if not lease.workers and self._leases.pop(lease.device.uuid, None) is not None:
+            lease.release()
 
     def kill(self, worker: str) -> None:
         """End a worker now."""
@@ -91,8 +103,7 @@ class HostAgent:
                 continue
             memory, released = settled
             del self._workers[name]
-            if not one.lease.workers and self._leases.pop(one.lease.device.uuid, None) is not None:
-                one.lease.release()
+            self._leave(one.lease)
             yield WorkerGone(name, one.code, one.tail, memory, released)
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import socket
@@ -51,6 +52,7 @@ class AttachedHost:
         self._decoder: Decoder[ToHost] = Decoder(ToHost)
         self._welcome = False
         self._heard = time.monotonic()
+        self._asked = -SILENCE_SECONDS
         self.signals: list[int] = []
 
     def run(self) -> None:
@@ -89,12 +91,16 @@ class AttachedHost:
         if self._welcome and silence > SILENCE_SECONDS:
             self._say(f"no answer from {self._address.base} for {silence:.0f} s: ending the workers, trying again")
             self._agent.close()
-            self._welcome = False
+            self._welcome, self._asked = False, -SILENCE_SECONDS
         if not self._welcome and silence > self._patience:
             raise Unreachable(
                 f"--connect {self._address.base}: no coordinator answers; start one with: embedfleet serve --bind ADDRESS"
             )
-        self._send(HostAlive(self._agent.host) if self._welcome else self._hello())
+        if self._welcome:
+            self._send(HostAlive(self._agent.host))
+        elif now - self._asked > SILENCE_SECONDS:  # one hello waits in the queue: a second would be heard as a return
+            self._asked = now
+            self._send(self._hello())
 
     def _hello(self) -> HostHello:
         return HostHello(PROTOCOL, __version__, self._agent.host, self._agent.devices)
@@ -112,7 +118,7 @@ class AttachedHost:
                     self._welcome = True
                 case HostRefused("unknown"):
                     self._agent.close()  # the coordinator is another one now: nothing here is its own
-                    self._welcome = False
+                    self._welcome, self._asked = False, -SILENCE_SECONDS
                 case HostRefused(reason):
                     raise EmbedfleetError(reason)
                 case Spawn():
@@ -125,7 +131,8 @@ class AttachedHost:
         return True
 
     def _send(self, message: msgspec.Struct) -> None:
-        self._socket.send(encode(message))
+        with contextlib.suppress(zmq.Again):  # nobody has been reading for a long time; a signal must still end us
+            self._socket.send(encode(message), zmq.DONTWAIT)
 
 
 def main() -> int:

@@ -108,7 +108,7 @@ class Hosts:
                 if remote is None:
                     self._reply(identity, HostRefused("unknown"))
                     return
-                remote.seen = now
+                remote.seen, remote.identity = now, identity  # a connection made anew has another identity
                 self._reply(identity, HostWelcome(PROTOCOL, __version__))
             case _:
                 yield message

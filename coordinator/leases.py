@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from ..protocol.devices import Device, MemorySample
 
 RELEASE_SLACK = 64 << 20
 """Bytes by which a GPU's memory may stay above its level before the lease: the driver's own."""
+LOCK_FOLDER = Path("/tmp/embedfleet-devices")
+LOOK_SECONDS = 0.05
+"""Between two looks at a GPU's memory."""
 RELEASE_SECONDS = 5.0
 """How long the driver may take to give memory back after a process has ended."""
 
@@ -25,26 +28,22 @@ class DeviceBusy(Exception):
 
 
 class DeviceLock:
-    """A lock file per device, so that two runs on one host never lease one GPU twice.
+    """A lock file per device, so that two runs on one host never lease one GPU twice, whoever starts them.
 
     The lock lives as long as any process that inherited `fd`: a worker keeps it to its last moment, even if its agent is
-    killed before it.
+    killed before it. One folder for all users and whatever TMPDIR says.
     """
 
-    def __init__(self, uuid: str, folder: Path | None = None) -> None:
-        folder = folder or Path(tempfile.gettempdir()) / "embedfleet-devices"
-        folder.mkdir(mode=0o777, exist_ok=True)
-        path = folder / (re.sub(r"[^A-Za-z0-9-]", "_", uuid) + ".lock")
-        # Other users' runs lock the same file, so it is theirs to open; O_NOFOLLOW keeps a planted link out.
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    def __init__(self, uuid: str, folder: Path = LOCK_FOLDER) -> None:
+        folder.mkdir(exist_ok=True)
+        with contextlib.suppress(PermissionError):  # another user made it, and did this then
+            folder.chmod(0o1777)
+        self.fd = _open_for_all(folder / (re.sub(r"[^A-Za-z0-9-]", "_", uuid) + ".lock"))
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(self.fd, 64, 0).decode(errors="replace").strip("\0\n ") or "unknown"
             os.close(self.fd)
-            raise DeviceBusy(f"held by another run on this host (process {holder})") from None
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, str(os.getpid()).encode(), 0)
+            raise DeviceBusy("held by another run on this host") from None
 
     def release(self) -> None:
         """Let go; workers that inherited it still hold it until they end."""
@@ -56,21 +55,29 @@ class GpuLease:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.lock = DeviceLock(device.uuid) if device.kind == "cuda" else None
         self.before = sample_memory(device, "before")
+        self.lock = DeviceLock(device.uuid) if device.kind == "cuda" else None
         self.workers: set[str] = set()
+        self._looked = 0.0
 
-    def settled(self, since: float) -> tuple[MemorySample, bool] | None:
+    def settled(self, since: float) -> tuple[MemorySample | None, bool] | None:
         """After a worker's end at `since`: the memory and whether it is given back; None while it may still fall.
 
-        On a CPU the process took its memory with it. On a GPU the level counts only when no other worker is there.
+        On a CPU the process took its memory with it. On a GPU the level is compared with that before the lease, which
+        says nothing while another worker is there, and cannot be had from a GPU that is lost.
         """
+        now = time.monotonic()
+        if self.device.kind == "cuda" and now - self._looked < LOOK_SECONDS:
+            return None
+        self._looked = now
         after = sample_memory(self.device, "after")
-        if self.device.kind == "cpu":
+        if self.device.kind == "cpu" or self.workers:
             return after, True
-        if self.workers or after.used <= self.before.used + RELEASE_SLACK:
+        if after is None or self.before is None:
+            return after, False
+        if after.used <= self.before.used + RELEASE_SLACK:
             return after, True
-        return (after, False) if time.monotonic() - since > RELEASE_SECONDS else None
+        return (after, False) if now - since > RELEASE_SECONDS else None
 
     def release(self) -> None:
         """No worker is left."""
@@ -78,16 +85,30 @@ class GpuLease:
             self.lock.release()
 
 
-def sample_memory(device: Device, phase: str) -> MemorySample:
-    """The device's memory in use now, whoever uses it."""
+def sample_memory(device: Device, phase: str) -> MemorySample | None:
+    """The device's memory in use now, whoever uses it; None where NVML cannot say (a lost GPU, say)."""
     if device.kind == "cpu":
         host: Any = psutil.virtual_memory()
         return MemorySample(phase=phase, used=int(host.total - host.available), total=int(host.total), source="host")
     import pynvml
 
-    pynvml.nvmlInit()
     try:
-        info = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByUUID(device.uuid))
-        return MemorySample(phase=phase, used=int(info.used), total=int(info.total), source="nvml")
-    finally:
-        pynvml.nvmlShutdown()
+        pynvml.nvmlInit()
+        try:
+            info = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByUUID(device.uuid))
+            return MemorySample(phase=phase, used=int(info.used), total=int(info.total), source="nvml")
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return None
+
+
+def _open_for_all(path: Path) -> int:
+    """Open a lock file, made if need be so that every user can open it; O_NOFOLLOW keeps a planted link out."""
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, os.O_RDONLY | flags)  # all that flock needs
+    except FileNotFoundError:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o644)
+        os.fchmod(fd, 0o644)  # whatever the umask says
+        return fd

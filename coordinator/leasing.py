@@ -89,7 +89,10 @@ def worker_exited(fleet: Fleet, event: WorkerExited) -> None:
     if expected or over or slot is None:
         return
     fleet.note("worker_lost", worker=worker.name, device=slot.device.name, reason=reason)
-    if not suspected:
+    slot.losses += 1
+    if slot.losses >= fleet.config.device_losses:
+        _mark_bad(fleet, slot, f"{slot.losses} workers in a row ended without a result, the last one: {reason}")
+    elif not suspected:
         _count_failure(fleet, slot, reason)
 
 
@@ -121,6 +124,9 @@ def plan(fleet: Fleet) -> None:
 def check_deadlines(fleet: Fleet) -> None:
     """Kill workers that are silent, or stuck in a stage or a batch for too long."""
     for worker in list(fleet.workers.values()):
+        if worker.killed and fleet.now - worker.killed_at > fleet.config.death_timeout:
+            _write_off(fleet, worker)
+            continue
         overdue = _overdue(fleet, worker)
         if overdue and not worker.killed:
             kill(fleet, worker, overdue)
@@ -128,8 +134,14 @@ def check_deadlines(fleet: Fleet) -> None:
 
 def kill(fleet: Fleet, worker: WorkerSlot, reason: str) -> None:
     """End a worker now; its host will report the exit."""
-    worker.killed = reason
+    worker.killed, worker.killed_at = reason, fleet.now
     fleet.out.append(KillWorker(worker.name, worker.host))
+
+
+def any_alive(fleet: Fleet) -> bool:
+    """Whether a worker has yet to end; one that was killed and does not end is not waited for."""
+    patience = fleet.config.death_timeout
+    return any(not worker.killed or fleet.now - worker.killed_at <= patience for worker in fleet.workers.values())
 
 
 def serving_devices(fleet: Fleet, run: Run, number: int) -> list[DeviceSlot]:
@@ -208,8 +220,21 @@ def _count_failure(fleet: Fleet, slot: DeviceSlot, reason: str) -> None:
     pause = min(fleet.config.backoff * 2 ** (slot.failures - 1), fleet.config.max_backoff)
     slot.not_before = fleet.now + pause
     if slot.failures >= fleet.config.device_failures:
-        slot.bad = reason
-        fleet.note("device_bad", device=slot.device.name, failures=slot.failures, reason=reason)
+        _mark_bad(fleet, slot, reason)
+
+
+def _mark_bad(fleet: Fleet, slot: DeviceSlot, reason: str) -> None:
+    slot.bad = reason
+    fleet.note("device_bad", device=slot.device.name, failures=max(slot.failures, slot.losses), reason=reason)
+
+
+def _write_off(fleet: Fleet, worker: WorkerSlot) -> None:
+    """A killed worker does not end: its batches go to others (epochs fence what it may yet say), its device is given up."""
+    slot = fleet.devices.get(worker.device)
+    if worker.batches:
+        take_back(fleet, worker, blamed=worker.killed)
+    if slot is not None and not slot.bad:
+        _mark_bad(fleet, slot, f"a killed worker does not end ({worker.killed})")
 
 
 def _may_begin(run: Run, number: int) -> bool:

@@ -48,6 +48,7 @@ from .planner import plan_passes
 from .pool import Pool
 from .reports import ExportReports, HostReports, WorkReports
 from .state import WorkerStage
+from .telemetry import notice
 
 TICK_SECONDS = 0.1
 PROGRESS_SECONDS = 0.5
@@ -56,9 +57,16 @@ DRAIN_SECONDS = 60.0
 
 
 class Coordinator:
-    """One fleet. `signals` is a list that signal handlers append to; `wake` interrupts the poll from any thread."""
+    """One fleet. `signals` is a list that signal handlers append to; `say` tells people what happens."""
 
-    def __init__(self, address: Address, hosts: Callable[[zmq.Context[Any]], Hosts], private_folder: Path) -> None:
+    def __init__(
+        self,
+        address: Address,
+        hosts: Callable[[zmq.Context[Any]], Hosts],
+        private_folder: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self._say = say
         self.signals: list[int] = []
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         work = channels.bind(self._zmq, zmq.ROUTER, address.work)
@@ -142,7 +150,20 @@ class Coordinator:
         while self._context.queue:
             event = self._context.queue.popleft()
             for action in self._context.pool.handle(event, time.monotonic()):
-                self._perform(action)
+                try:
+                    self._perform(action)
+                except (EmbedfleetError, OSError, ValueError) as error:  # of the run's files; pyarrow's are ValueErrors
+                    self._give_up(action, error)
+
+    def _give_up(self, action: act.Action, error: Exception) -> None:
+        """One run's trouble is not the others': it fails with the message."""
+        run = getattr(action, "run", "")
+        if run not in self._context.runs or isinstance(action, act.RunOver):
+            raise error
+        kind = type(error).__name__ if isinstance(error, EmbedfleetError) else "RunFailed"
+        self._context.emit(ev.RunFailed(run, kind, str(error)))
+        if isinstance(action, act.OpenRun | act.CloseRun):
+            self._context.emit(ev.RunClosed(run))
 
     def _perform(self, action: act.Action) -> None:
         match action:
@@ -175,13 +196,18 @@ class Coordinator:
                 current = self._context.fleet.current
                 if current is not None:
                     self._context.runs[current.name].telemetry.event(action.event, **action.fields)
+                text = notice(action.event, action.fields)
+                if text is not None:
+                    self._say(text)
 
     def _over(self, action: act.RunOver) -> None:
         runner = self._context.runs.pop(action.run)
+        del self._outs[action.run]
         runner.finish()
         progress = runner.progress(action.status, [(action.status, 0)] * len(runner.spec.passes))
         if progress.notices or action.status == "done":
             self._control.tell(progress)
+        self._say(f"run {action.run}: {action.status}" + (f": {action.error}" if action.error else ""))
         self._control.tell_end(runner.ended(action.status, action.kind, action.error))
 
     def _request(self, client: bytes, request: ToCoordinator | EmbedfleetError) -> None:
@@ -221,13 +247,14 @@ class Coordinator:
         out = Path(request.out)
         if not out.is_absolute():
             raise UsageError(f"out {request.out!r}: give an absolute path; it is on the coordinator's host")
-        busy = next((run for run, path in self._outs.items() if path == out and run in self._context.runs), None)
+        busy = next((run for run, path in self._outs.items() if path == out), None)
         if busy is not None:
             raise UsageError(f"--out {out}: run {busy} is writing there")
         run = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         self._context.runs[run] = BatchRunner(run, request.spec, out, restart=request.restart, wake=self.wake)
         self._outs[run] = out
         self._context.emit(ev.RunSubmitted(run, plan_passes(request.spec)))
+        self._say(f"run {run}: {request.spec.source} into {out}")
         return run
 
     def _status(self, number: int) -> Status:

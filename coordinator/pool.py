@@ -166,7 +166,7 @@ def _close_if_over(fleet: Fleet) -> None:
     run = fleet.current
     if run is None:
         return
-    if run.status is RunStatus.RUNNING and batching.is_complete(run):
+    if run.status is RunStatus.RUNNING and batching.is_complete(run) and not leasing.any_alive(fleet):
         run.outcome = "done"
         _close(fleet, run)
     elif run.status is RunStatus.DRAINING and not any(worker.batches for worker in fleet.workers.values()):
@@ -205,6 +205,8 @@ def _end(fleet: Fleet, run: Run) -> None:
     del fleet.runs[run.name]
     if current:
         _stop_workers(fleet)
+        for slot in fleet.devices.values():  # what this run's models did to a device says nothing of the next one's
+            slot.bad, slot.failures, slot.losses, slot.not_before = "", 0, 0, 0.0
     fleet.out.append(RunOver(run.name, run.outcome or "interrupted", run.kind, run.error))
     _start_next(fleet)
 

@@ -9,7 +9,15 @@ from typing import Any
 from ..protocol import arrays
 from ..protocol.codec import Decoder, check_version, encode
 from ..protocol.errors import ProtocolError
-from ..protocol.export_messages import Closed, Committed, ExportFailed, Opened, OpenRefused, PassRefused
+from ..protocol.export_messages import (
+    Closed,
+    Committed,
+    ExporterAlive,
+    ExportFailed,
+    Opened,
+    OpenRefused,
+    PassRefused,
+)
 from ..protocol.host_messages import SpawnRefused, WorkerGone, WorkerSpawned
 from ..protocol.version import PROTOCOL, __version__
 from ..protocol.work_messages import (
@@ -51,9 +59,11 @@ class WorkReports:
             if not self._context.work.poll(0):
                 return
             name, *frames = self._context.work.recv_multipart(copy=False)
-            worker = self._context.fleet.workers.get(bytes(name.buffer).decode(errors="replace"))
-            if worker is None:
-                continue  # ended, fenced, or a stranger: nothing it says counts
+            text = bytes(name.buffer).decode(errors="replace")
+            worker = self._context.fleet.workers.get(text)
+            if worker is None:  # ended, fenced, or a stranger: nothing it says counts, and it has no business here
+                self._context.send(text, [encode(Release())])
+                continue
             try:
                 if not frames:
                     raise ProtocolError("an empty message")
@@ -195,6 +205,8 @@ class ExportReports:
             if link is None:
                 continue
             ended = link.process.exit_code()
+            if link.silent():
+                link.process.kill()
             for message in link.receive():
                 self._heard(runner, message)
             if ended is not None and runner.link is link:
@@ -224,6 +236,8 @@ class ExportReports:
                 with contextlib.suppress(ValueError):
                     runner.telemetry.event("export_failed", message=message.message)
                 context.emit(ev.RunFailed(run, "RunFailed", f"results cannot be written: {message.message}"))
+            case ExporterAlive():
+                pass
             case Closed():
                 runner.closed = message
                 context.emit(ev.RunClosed(run))

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..protocol.arrays import Array
+from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout
 from .events import Cut
 
@@ -31,8 +32,12 @@ class SegmentTexts:
     """The texts of one segment, longest first. `order[i]` is the row in the segment of the i-th."""
 
     def __init__(self, layout: RunLayout, segment: int) -> None:
-        with pq.ParquetFile(layout.chunk_segment(segment)) as file:
-            table = file.read(columns=["text", "n_bytes"])
+        path = layout.chunk_segment(segment)
+        try:
+            with pq.ParquetFile(path) as file:
+                table = file.read(columns=["text", "n_bytes"])
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise RunDirectoryError(f"{path}: torn or unreadable ({error}); --restart starts over") from error
         n_bytes = np.asarray(table.column("n_bytes").to_numpy())
         self.order: npt.NDArray[np.int32] = np.argsort(-n_bytes, kind="stable").astype(np.int32)
         self._tokens = n_bytes[self.order].astype(np.int64) // BYTES_PER_TOKEN + TOKENS_A_TEXT

@@ -43,6 +43,8 @@ class DeviceSlot:
     standby: str | None = None
     failures: int = 0
     """In a row, without a result between."""
+    losses: int = 0
+    """Workers lost in a row without a result between, whoever was to blame."""
     not_before: float = 0.0
     bad: str = ""
     waiting: str = ""
@@ -69,6 +71,7 @@ class WorkerSlot:
     """When its first batch became the first, or its progress last changed."""
     killed: str = ""
     """Why we killed it; empty if we did not."""
+    killed_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -150,7 +153,11 @@ class PoolConfig:
     """The least that a batch is given once the speed is known."""
     batch_slowdown: float = 20.0
     """A batch may take this many times what the measured speed says."""
+    death_timeout: float = 30.0
+    """Between a kill and the word that the process has ended; a process that hangs in a driver never says it."""
     device_failures: int = 3
+    device_losses: int = 48
+    """A poison row costs at most log2(batch) + 3 workers; so many in a row are the device's or the model's fault."""
     exporter_failures: int = 3
     backoff: float = 0.25
     """After the first failure of a device; doubled with each, up to `max_backoff`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,14 @@ NOTICES = {
     "not_released": "{device} did not get all its memory back: {used} bytes in use, {before} before the lease",
 }
 """Events that people should hear of while the run goes on."""
+
+
+def notice(event: str, fields: Mapping[str, Any]) -> str | None:
+    """The event as a line for people; None where it is none of theirs."""
+    if event not in NOTICES:
+        return None
+    shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return NOTICES[event].format(**shown)
 
 
 @dataclass(slots=True)
@@ -85,9 +93,9 @@ class TelemetryTracker:
     def event(self, event: str, **fields: Any) -> None:
         """An event of the run; those of NOTICES are told to people too."""
         self._record(event, time.time(), fields)
-        if event in NOTICES:
-            shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in fields.items()}
-            self.notices.append(NOTICES[event].format(**shown))
+        text = notice(event, fields)
+        if text is not None:
+            self.notices.append(text)
 
     def lease(
         self, phase: str, worker: str, device: str, number: int, memory: MemorySample | None, **more: Any

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from ..protocol.errors import EmbedfleetError
 from ..protocol.export_messages import (
     BeginPass,
     CloseRun,
+    ExporterAlive,
     ExportFailed,
     FailedRows,
     Opened,
@@ -28,6 +31,8 @@ from ..protocol.version import PROTOCOL, __version__
 from .export_runtime import ExportRuntime
 from .run_directory import RunDirectory
 
+ALIVE_MS = 1_000
+
 
 class ExporterLoop:
     """One exporter's conversation with its coordinator."""
@@ -37,13 +42,15 @@ class ExporterLoop:
         self._socket = channels.bind(self._context, zmq.PAIR, endpoint)
         self._decoder: Decoder[ToExporter] = Decoder(ToExporter)
         self._runtime: ExportRuntime | None = None
+        self._told = time.monotonic()
 
     def run(self) -> int:
         """Serve the run to its end; the exit code."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         while True:
-            ready = dict(poller.poll())
+            ready = dict(poller.poll(ALIVE_MS))
+            self._alive()
             if self._runtime is not None and self._runtime.wake_fd in ready:
                 for report in self._runtime.take():
                     self._send(report)
@@ -60,7 +67,10 @@ class ExporterLoop:
                     self._close(message)
                     return 0
                 case message:
-                    self._work(message, frames)
+                    try:
+                        self._work(message, frames)
+                    except (EmbedfleetError, OSError) as error:
+                        self._send(ExportFailed(f"{self._where()}: {error}"))
 
     def close(self) -> None:
         """Hand the last messages to the system, then free the sockets."""
@@ -75,6 +85,9 @@ class ExporterLoop:
         except EmbedfleetError as error:
             self._send(OpenRefused(type(error).__name__, str(error)))
             return False
+        except OSError as error:
+            self._send(OpenRefused("RunDirectoryError", f"--out {message.directory}: {error}"))
+            return False
         self._runtime = runtime
         self._send(Opened(PROTOCOL, __version__, runtime.committed, runtime.fingerprints))
         return True
@@ -88,28 +101,36 @@ class ExporterLoop:
                     runtime.begin_pass(message.number, message.fingerprint)
                 except EmbedfleetError as error:
                     self._send(PassRefused(message.number, str(error)))
-                except OSError as error:
-                    self._send(ExportFailed(f"pass.json cannot be written: {error}"))
             case Rows():
-                try:
-                    runtime.add(message, [frame.buffer for frame in frames])
-                except EmbedfleetError as error:
-                    self._send(ExportFailed(str(error)))
+                runtime.add(message, [frame.buffer for frame in frames])
             case FailedRows():
                 runtime.give_up(message)
             case Record():
                 runtime.record(message)
 
     def _close(self, message: CloseRun) -> None:
+        """End the run in a thread of its own, since publishing may take long, and go on giving signs of life."""
         assert self._runtime is not None, "the coordinator opens the run first"
-        try:
-            closed = self._runtime.close(message)
-        except Exception as error:  # noqa: BLE001 - a full disk, a broken shard: one message, whatever it is
-            self._send(ExportFailed(f"{type(error).__name__}: {error}"))
-            return
+        with ThreadPoolExecutor(1, "close") as pool:
+            closing = pool.submit(self._runtime.close, message)
+            while not wait([closing], ALIVE_MS / 1000).done:
+                self._alive()
         for report in self._runtime.take():
             self._send(report)
-        self._send(closed)
+        error = closing.exception()
+        if error is not None:  # a full disk, a broken shard: one message, whatever it is
+            self._send(ExportFailed(f"{type(error).__name__}: {error}"))
+        else:
+            self._send(closing.result())
+
+    def _where(self) -> str:
+        return str(self._runtime.root) if self._runtime is not None else "the run directory"
+
+    def _alive(self) -> None:
+        now = time.monotonic()
+        if now - self._told >= ALIVE_MS / 1000:
+            self._told = now
+            self._send(ExporterAlive())
 
     def _send(self, message: msgspec.Struct) -> None:
         self._socket.send(encode(message))

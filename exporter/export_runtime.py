@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -59,6 +60,11 @@ class ExportRuntime:
         self._wrote = False
         for segment in sorted(set.intersection(*self._standing)):
             self._publish(segment)
+
+    @property
+    def root(self) -> Path:
+        """The run directory."""
+        return self._layout.root
 
     @property
     def committed(self) -> tuple[tuple[int, ...], ...]:
@@ -112,7 +118,8 @@ class ExportRuntime:
     def close(self, message: CloseRun) -> Closed:
         """Wait for what is whole, publish it, write stats, quarantine and (for `done`) the manifest; OSError from the disk."""
         self._committer.shutdown(wait=True)
-        self._publisher.shutdown(wait=True)
+        # What an interrupted run does not publish now, the next one does.
+        self._publisher.shutdown(wait=True, cancel_futures=message.status != "done")
         points = 0
         if self._index is not None:
             points = self._index.count()
@@ -149,17 +156,20 @@ class ExportRuntime:
         builder = self._builders[number].pop(segment)
         self._committed[number].add(segment)
         self._room.acquire()
-        self._committer.submit(self._guard, lambda: self._commit(number, segment, builder))
+        self._committer.submit(self._commit_guarded, number, segment, builder)
+
+    def _commit_guarded(self, number: int, segment: int, builder: SegmentBuilder) -> None:
+        try:
+            self._guard(lambda: self._commit(number, segment, builder))
+        finally:
+            self._room.release()
 
     def _commit(self, number: int, segment: int, builder: SegmentBuilder) -> None:
         start = time.monotonic()
-        try:
-            one = self._spec.passes[number]
-            if one.kind == "metadata" or (one.kind == "sparse" and one.fallback):
-                stand_in(self._layout, one.kind, segment, builder)
-            done = commit_segment(self._layout, number, segment, self._fingerprints[number].digest(), builder)
-        finally:
-            self._room.release()
+        one = self._spec.passes[number]
+        if one.kind == "metadata" or (one.kind == "sparse" and one.fallback):
+            stand_in(self._layout, one.kind, segment, builder)
+        done = commit_segment(self._layout, number, segment, self._fingerprints[number].digest(), builder)
         seconds = time.monotonic() - start
         self._seconds["commit"] += seconds
         self._report(Committed(number, segment, done.rows, done.quarantined, seconds))
@@ -192,7 +202,7 @@ class ExportRuntime:
             work()
         except Exception as error:  # noqa: BLE001 - whatever the disk or the engine raises ends the run with one message
             self._failed = True
-            self._report(ExportFailed(f"{type(error).__name__}: {error}"))
+            self._report(ExportFailed(f"{self.root}: {type(error).__name__}: {error}"))
 
     def _report(self, report: Committed | ExportFailed) -> None:
         self._reports.append(report)

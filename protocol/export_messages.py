@@ -101,6 +101,10 @@ class Committed(msgspec.Struct, frozen=True, array_like=True, tag="committed"):
     seconds: float
 
 
+class ExporterAlive(msgspec.Struct, frozen=True, array_like=True, tag="exporter_alive"):
+    """Sent every second by the loop that assembles segments, also while it closes the run."""
+
+
 class ExportFailed(msgspec.Struct, frozen=True, array_like=True, tag="export_failed"):
     """The disk refused: nothing more can be committed."""
 
@@ -118,4 +122,4 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
     """Points in the Edge shard."""
 
 
-ToCoordinator = Opened | OpenRefused | PassRefused | Committed | ExportFailed | Closed
+ToCoordinator = Opened | OpenRefused | PassRefused | Committed | ExporterAlive | ExportFailed | Closed

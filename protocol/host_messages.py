@@ -33,7 +33,7 @@ class WorkerSpawned(msgspec.Struct, frozen=True, array_like=True, tag="worker_sp
 
     worker: str
     pid: int
-    memory: MemorySample
+    memory: MemorySample | None
 
 
 class WorkerGone(msgspec.Struct, frozen=True, array_like=True, tag="worker_gone"):

@@ -23,9 +23,10 @@ memory says what is used. Not for workers: there the same pages are wanted again
 class ChildProcess:
     """A handle on one child running `python -m MODULE ARGS`.
 
-    The child has its own session, so a terminal's Ctrl-C reaches only the command line, which then ends the others in
-    order. Start from the main thread: the parent-death signal follows the thread that forked. `pidfd` becomes readable
-    when the child ends (None where the system has no pidfd).
+    `-P`: what lies in the user's folder is not to be imported. The child has its own session, so a terminal's Ctrl-C
+    reaches only the command line, which then ends the others in order. Start from the main thread: the parent-death
+    signal follows the thread that forked. `pidfd` becomes readable when the child ends (None where the system has no
+    pidfd).
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class ChildProcess:
         variables[lifeline.PARENT_VARIABLE] = str(os.getpid())
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *args],
+                [sys.executable, "-P", "-m", module, *args],
                 env=variables,
                 stdin=stdin,
                 stdout=self._errors if quiet else sys.stderr,

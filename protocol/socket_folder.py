@@ -18,8 +18,11 @@ STALE_SECONDS = 60.0
 
 def make_socket_folder(folder: Path) -> None:
     """Create the folder of ipc sockets, for its owner only; UsageError where it is somebody else's or open to others."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    state = folder.stat()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state = folder.stat()
+    except OSError as error:
+        raise UsageError(f"{folder}: the folder of the sockets cannot be made: {error.strerror}") from error
     if state.st_uid != os.getuid() or state.st_mode & 0o077:
         raise UsageError(f"{folder}: the folder of the sockets must be yours alone; run: chmod 700 {folder}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.util
 import json
@@ -51,9 +52,11 @@ def _locate(spec: PassSpec) -> ModelFiles:
         return ModelFiles(folder, folder.name, spec.revision or "")
     entry = catalog.find(spec.model)
     if entry is None and not _is_hub_id(spec.model):
+        close = difflib.get_close_matches(spec.model, catalog.aliases(), 1, 0.5)
+        hint = f"Did you mean {close[0]}? " if close else ""
         known = ", ".join(catalog.aliases())
         raise ModelError(
-            f"model {spec.model!r} is not a folder, not a hub id (owner/name), and not in the catalogue. Known: {known}"
+            f"model {spec.model!r} is not a folder, not a hub id (owner/name), and not in the catalogue. {hint}Known: {known}"
         )
     hub = entry.hub if entry is not None else spec.model
     cached = _from_hub(hub, spec.revision, offline=True)

@@ -245,9 +245,36 @@ def test_a_worker_that_is_stuck_is_killed_once(steps: int, limit: float, reason:
         driver.tell(event)
     assert driver.tick(after=limit) == []
     assert driver.tick(after=1.0) == [KillWorker("w0", "h")]
-    assert driver.tick(after=1000.0) == []
+    assert driver.tick(after=1.0) == []
     driver.exit("w0", "signal 9")
     assert driver.noted("worker_lost")[0]["reason"] == reason
+
+
+def test_a_killed_worker_that_does_not_end_is_written_off() -> None:
+    """Its batches go to the other device, its own device is given up, and the run is not held up by it."""
+    driver = Driver(gpu("g0"), gpu("g1"), config=LIMITS)
+    driver.run(V)
+    driver.ready("w0")
+    driver.ready("w1")
+    driver.cut(0, 4, 8)
+    driver.tick(after=99.0)
+    driver.tell(WorkerAlive("w1", 1))
+    assert driver.tick(after=2.0) == [KillWorker("w0", "h")]
+    driver.tell(WorkerAlive("w1", 2))
+    driver.tick(after=LIMITS.death_timeout + 1)
+    assert "does not end" in driver.pool.fleet.devices["g0"].bad
+    held = [batch for worker in driver.pool.fleet.workers.values() for batch in worker.batches]
+    assert sorted(held) == [0, 1]
+    assert driver.pool.fleet.workers["w0"].batches == []
+
+
+def test_a_device_that_only_loses_workers_is_given_up() -> None:
+    driver = Driver(gpu("g0"), config=PoolConfig(device_losses=5, device_failures=99))
+    driver.run(V)
+    for number in range(5):
+        driver.tick(after=60.0)
+        driver.exit(f"w{number}", "signal 9")
+    assert "5 workers in a row" in driver.pool.fleet.devices["g0"].bad
 
 
 def test_a_worker_that_does_not_leave_is_killed() -> None:

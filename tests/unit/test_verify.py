@@ -12,7 +12,7 @@ from embedfleet.protocol.segments import digest
 
 @pytest.fixture
 def files(run_files, tmp_path):
-    return run_files.RunFiles(tmp_path / "run", sizes=(3, 4), quarantined=(4,)).write()
+    return run_files.RunFiles(tmp_path / "run", sizes=(3, 4), quarantined=(4,), index="none").write()
 
 
 def problems(files) -> str:
@@ -43,7 +43,7 @@ def test_a_whole_run_is_ok(files, run_files):
 
 
 def test_a_quarantined_sparse_row_is_ok(run_files, tmp_path):
-    files = run_files.RunFiles(tmp_path / "run", sparse_quarantined=(0, 3)).write()
+    files = run_files.RunFiles(tmp_path / "run", sparse_quarantined=(0, 3), index="none").write()
     report = verify_run(files.root)
     assert report.problems == []
     assert report.vectors[run_files.SPARSE].quarantined == 2
@@ -208,3 +208,8 @@ def test_points_are_counted(files):
     assert report.points == 7
     files.layout.published.write_text(json.dumps({"segments": [0]}))
     assert "holds 7 points; the published segments have 3 rows" in problems(files)
+
+
+def test_a_collection_that_was_asked_for_and_is_gone_is_a_problem(tmp_path, run_files):
+    files = run_files.RunFiles(tmp_path / "run").write()
+    assert "the collection is missing" in problems(files)
