@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client.client import Client
+    from .client.embedder import Embedder
     from .client.run_reader import Run, open_run
     from .protocol.errors import EmbedfleetError
     from .protocol.spec import PassSpec, RunSpec
     from .protocol.version import __version__
 
-__all__ = ["Client", "EmbedfleetError", "PassSpec", "Run", "RunSpec", "__version__", "open_run"]
+__all__ = ["Client", "Embedder", "EmbedfleetError", "PassSpec", "Run", "RunSpec", "__version__", "open_run"]
 
 _HOME = {
     "Client": ".client.client",
+    "Embedder": ".client.embedder",
     "EmbedfleetError": ".protocol.errors",
     "PassSpec": ".protocol.spec",
     "Run": ".client.run_reader",

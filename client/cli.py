@@ -54,6 +54,10 @@ Devices = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `embedfleet run` wrote to.")]
 Quantized = Annotated[QuantizationName, typer.Option(help="Of a collection that is made: none, or scalar (int8).")]
+Otlp = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Send OpenTelemetry spans there over HTTP, as in http://localhost:4318."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable: JSON on standard output.")]
 
 
@@ -104,6 +108,7 @@ def run(
     restart: Annotated[
         bool, typer.Option("--restart", help="Delete what an earlier run wrote there; start over.")
     ] = False,
+    otlp: Otlp = None,
     as_json: AsJson = False,
 ) -> None:
     """Embed a corpus into a run directory and publish a searchable collection."""
@@ -128,7 +133,7 @@ def run(
         max_active_dims=max_active_dims,
         pool_factor=pool_factor,
     )
-    raise typer.Exit(execute(spec, out.absolute(), devices=devices, restart=restart, as_json=as_json))
+    raise typer.Exit(execute(spec, out.absolute(), devices=devices, restart=restart, otlp=otlp, as_json=as_json))
 
 
 @app.command()
@@ -247,11 +252,12 @@ def serve(
     no_devices: Annotated[
         bool, typer.Option("--no-devices", help="Offer none of this host; agents will attach.")
     ] = False,
+    otlp: Otlp = None,
 ) -> None:
     """Run a coordinator that others submit to; SIGTERM or Ctrl-C drains it."""
     from .daemons import serve as execute
 
-    raise typer.Exit(execute(bind, devices, no_devices=no_devices))
+    raise typer.Exit(execute(bind, devices, no_devices=no_devices, otlp=otlp))
 
 
 @app.command()

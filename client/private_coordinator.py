@@ -16,24 +16,30 @@ from ..protocol.socket_folder import PREFIX, sweep
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
+SAID = "embedfleet: "
+"""How a line begins that the coordinator writes for people."""
 
 
 class PrivateCoordinator:
     """A child coordinator on ipc. Enter to start it and wait until it listens; leave to end it and all its children."""
 
-    def __init__(self, devices: str | None, *, share_stdin: bool) -> None:
+    def __init__(self, devices: str | None, *, otlp: str | None = None, share_stdin: bool) -> None:
         parent = _short_folder()
         sweep(parent)
         self._folder = tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent)
         self.address = f"ipc://{self._folder.name}"
-        self._devices, self._share_stdin = devices, share_stdin
+        self._devices, self._otlp, self._share_stdin = devices, otlp, share_stdin
         self._process: ChildProcess | None = None
+        self.last_words: list[str] = []
+        """Once it has ended: what it had to tell people."""
 
     def __enter__(self) -> PrivateCoordinator:
         ready, write = os.pipe()
         arguments = [f"--bind={self.address}", f"--ready-fd={write}"]
         if self._devices is not None:
             arguments.append(f"--devices={self._devices}")
+        if self._otlp is not None:
+            arguments.append(f"--otlp={self._otlp}")
         stdin = None if self._share_stdin else subprocess.DEVNULL
         try:
             self._process = ChildProcess(
@@ -72,7 +78,7 @@ class PrivateCoordinator:
         if readable and os.read(ready, 16) == b"ready":
             return
         code = self._process.wait(5)
-        text = self.tail().removeprefix("embedfleet: ")
+        text = self.tail().removeprefix(SAID)
         if code == 2:
             raise revive("UsageError", text)
         raise EmbedfleetError(f"the coordinator did not start (exit code {code}): {text or 'it said nothing'}")
@@ -82,6 +88,8 @@ class PrivateCoordinator:
             if patience:
                 self._process.terminate()
                 self._process.wait(patience)
+            told = (line.partition(SAID) for line in self.tail().splitlines())
+            self.last_words = [words for before, said, words in told if said and not before]
             self._process.close()
         self._folder.cleanup()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..protocol.control_messages import PassProgress, Progress
@@ -129,6 +130,23 @@ class BarView:
 
     def close(self) -> None:
         self._bars.stop()
+
+
+class CallbackView:
+    """For a program: what is shown goes to a function, and nothing is printed."""
+
+    def __init__(self, callback: Callable[[Progress], None] | None) -> None:
+        self._callback = callback
+
+    def show(self, progress: Progress) -> None:
+        if self._callback is not None:
+            self._callback(progress)
+
+    def say(self, text: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def _clock(seconds: float) -> str:

@@ -16,16 +16,19 @@ def build_spec(
     sparse: list[str],
     multivector: list[str],
     heads: list[str],
-    text_field: str | None,
-    id_field: str | None,
-    limit: int | None,
-    index: Any,
+    text_field: str | None = None,
+    id_field: str | None = None,
+    limit: int | None = None,
+    index: Any = "edge",
     **options: Any,
 ) -> RunSpec:
     """Check the flags and build the spec; UsageError or SourceError names the flag and the remedy.
 
     `options` are fields of PassSpec that hold for every model that has them.
     """
+    unknown = sorted(options.keys() - set(PassSpec.__struct_fields__))
+    if unknown:
+        raise UsageError(f"{', '.join(unknown)}: no option of a pass")
     if source != "-":
         path = Path(source).expanduser()
         if not path.exists():
@@ -59,7 +62,7 @@ def _pass(kind: Kind, model: str, options: dict[str, Any]) -> PassSpec:
     if not model.strip():
         raise UsageError("a model's name is empty: give an alias, a hub id or a folder")
     if kind in CPU_KINDS:
-        return PassSpec(vector=vector_name(kind, model), kind=kind, model=model, fallback=options["fallback"])
+        return PassSpec(vector=vector_name(kind, model), kind=kind, model=model, fallback=options.get("fallback", True))
     path = Path(model).expanduser()
     if path.is_dir():
         return PassSpec(vector=vector_name(kind, model), kind=kind, model=str(path.absolute()), **options)

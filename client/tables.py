@@ -56,16 +56,16 @@ def print_info(described: dict[str, Any]) -> None:
     console.print(f"{escape(described['root'])}: {described['status']}")
     console.print(f"source     {escape(described['spec']['source'])}")
     console.print(
-        f"chunks     {chunks['rows']:,} in {chunks['segments']:,} segments ({_size(chunks['bytes'])}), "
+        f"chunks     {chunks['rows']:,} in {chunks['segments']:,} segments ({size_of(chunks['bytes'])}), "
         f"{chunks['rejected']:,} rejected, {chunks['duplicates']:,} duplicates"
         + ("" if chunks["intake_done"] else ", source not read to its end")
     )
-    console.print(f"collection {index['kind']}, {index['published_segments']:,} segments ({_size(index['bytes'])})")
+    console.print(f"collection {index['kind']}, {index['published_segments']:,} segments ({size_of(index['bytes'])})")
     table = Table("vector", "model", "dimensions", "dtype", "rows", "quarantined", "tokens", "size")
     for one in described["vectors"]:
         counts = (f"{one[name]:,}" for name in ("rows", "quarantined", "tokens"))
         dim = str(one["dim"] or "-")
-        table.add_row(one["vector"], escape(one["model"]), dim, one["dtype"], *counts, _size(one["bytes"]))
+        table.add_row(one["vector"], escape(one["model"]), dim, one["dtype"], *counts, size_of(one["bytes"]))
     console.print(table)
 
 
@@ -74,7 +74,8 @@ def _console() -> Console:
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
-def _size(count: int) -> str:
+def size_of(count: int) -> str:
+    """`1.5 MB`, in powers of 1,000."""
     size = float(count)
     for unit in ("B", "KB", "MB", "GB"):
         if size < 1000:

@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--bind", required=True)
     parser.add_argument("--devices")
     parser.add_argument("--no-devices", action="store_true", help="offer none of this host: agents will attach")
+    parser.add_argument("--otlp", help="send OpenTelemetry spans to the collector at this address")
     parser.add_argument("--ready-fd", type=int)
     options = parser.parse_args()
     sys.setswitchinterval(0.0005)  # the intake thread must not hold up the loop for Python's default of 5 ms
@@ -43,10 +44,13 @@ def _serve(options: Any) -> int:
     from .host_agent import HostAgent
     from .hosts import Hosts
     from .loop import Coordinator
+    from .span_export import SpanExport, traces_endpoint
 
     # Segments' buffers are large and short-lived: the system's allocator gives them back, Arrow's own keeps them.
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())
     address = parse_address(options.bind, "--bind")
+    endpoint = traces_endpoint(options.otlp, os.environ)
+    spans = SpanExport(endpoint) if endpoint is not None else None
     host = f"{socket.gethostname()}-{os.getpid()}"
     devices = () if options.no_devices else discover(options.devices, host)
     if address.folder is not None:
@@ -58,7 +62,8 @@ def _serve(options: Any) -> int:
     with ExitStack() as stack:
         folder = address.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
         take_socket_folder(folder)  # until this process ends
-        coordinator = Coordinator(address, hosts, folder, _say if options.ready_fd is None else _keep_quiet)
+        say = _say if options.ready_fd is None else _keep_quiet
+        coordinator = Coordinator(address, hosts, folder, say, spans.run if spans is not None else None)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: coordinator.signals.append(received))
         signal.set_wakeup_fd(coordinator.wake_fd, warn_on_full_buffer=False)
@@ -72,6 +77,8 @@ def _serve(options: Any) -> int:
         finally:
             signal.set_wakeup_fd(-1)
             coordinator.close()
+            if spans is not None:
+                spans.close()
     return 128 + coordinator.signals[0] if coordinator.signals else 0
 
 

@@ -19,7 +19,7 @@ import zmq
 
 from ..protocol import arrays
 from ..protocol.codec import encode
-from ..protocol.control_messages import Progress, RunEnded
+from ..protocol.control_messages import PassSummary, Progress, RunEnded
 from ..protocol.devices import Device
 from ..protocol.errors import EmbedfleetError
 from ..protocol.export_messages import (
@@ -42,6 +42,7 @@ from .bm25_fit import fit_average_length
 from .chunk_loader import ChunkLoader, SpooledSegment
 from .events import Cut, Event, IntakeDone, RunFailed, SegmentSpooled
 from .export_link import ExportLink
+from .observer import Observer
 from .planner import segment_limits, settle_dtype
 from .segment_texts import SegmentCache, estimated_tokens
 from .stand_ins import has_metadata_weights
@@ -61,9 +62,18 @@ class Payload:
 class BatchRunner:
     """One run. `wake` is called from the intake thread whenever `intake_events` has something."""
 
-    def __init__(self, run: str, spec: RunSpec, out: Path, *, restart: bool, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        run: str,
+        spec: RunSpec,
+        out: Path,
+        *,
+        restart: bool,
+        wake: Callable[[], None],
+        observer: Observer | None = None,
+    ) -> None:
         self.run, self.spec, self.layout = run, spec, RunLayout(out)
-        self.telemetry = TelemetryTracker(spec.passes, self._record)
+        self.telemetry = TelemetryTracker(spec.passes, self._record, observer)
         self.link: ExportLink | None = None
         self.closed: Closed | None = None
         self.rows: dict[int, int] = {}
@@ -163,7 +173,8 @@ class BatchRunner:
         """Tell the exporter, once, what the pass is computed with."""
         if number not in self._begun:
             self._begun.add(number)
-            self._send(BeginPass(number, self._fingerprints.get(number) or _without_model(self.spec.passes[number])))
+            fingerprint = self._fingerprints.get(number) or _without_model(self.spec.passes[number])
+            self._send(BeginPass(number, fingerprint, self.telemetry.passes[number].placement))
 
     def cut(self, number: int, segment: int) -> tuple[Cut, ...]:
         """The segment's batches for the pass."""
@@ -200,7 +211,8 @@ class BatchRunner:
         seconds = time.monotonic() - self._started
         passes = [self.telemetry.stats(number) for number in range(len(self.spec.passes))]
         self.telemetry.event("run_closing", status=status, error=error)
-        self._send(CloseRun(status, error, {"run": self.run, "seconds": round(seconds, 3), "passes": passes}))
+        stats = {"run": self.run, "seconds": round(seconds, 3), "passes": passes}
+        self._send(CloseRun(status, error, stats | {"processing_stats": self.telemetry.processing_stats}))
 
     def drop_exporter(self) -> None:
         """End the exporter's process if there is one."""
@@ -232,6 +244,7 @@ class BatchRunner:
 
     def ended(self, status: str, kind: str, error: str) -> RunEnded:
         """The run's end for its watchers."""
+        self.telemetry.over(status, error)
         counts = self.closed or Closed(sum(self.rows.values()) + self.rejected, 0, self.rejected, 0, 0)
         return RunEnded(
             run=self.run,
@@ -241,10 +254,17 @@ class BatchRunner:
             quarantined=counts.quarantined,
             skipped_duplicates=counts.skipped_duplicates,
             seconds=round(time.monotonic() - self._started, 3),
-            passes=tuple(self.telemetry.summary(number) for number in range(len(self.spec.passes))),
+            passes=tuple(self._summary(number, counts) for number in range(len(self.spec.passes))),
             kind=kind,
             error=error,
         )
+
+    def _summary(self, number: int, counts: Closed) -> PassSummary:
+        """A pass covers a row when each of its vectors is there."""
+        summary, rows = self.telemetry.summary(number), sum(self.rows.values())
+        found = [counts.covered.get(output.vector) for output in self.spec.passes[number].outputs]
+        known = [count for count in found if count is not None]
+        return msgspec.structs.replace(summary, coverage=min(known) / rows) if known and rows else summary
 
     def _record(self, event: str, when: float, fields: dict[str, Any]) -> None:
         record = Record(event, when, fields)

@@ -15,6 +15,7 @@ from ..protocol.durable import commit_bytes, make_folder
 from ..protocol.errors import RunDirectoryError, SourceError
 from ..protocol.layout import RunLayout
 from ..protocol.segments import Cursor
+from ..protocol.sources import STDIN, FileStamp, SourceFile, fingerprint, first_difference, resolve
 from ..protocol.spec import RunSpec
 from .chunk_batch import ChunkBatch
 from .id_index import IdIndex, text_digest
@@ -23,7 +24,6 @@ from .preprocessing import preprocess
 from .readers import Numbered, read_records
 from .records import Reject, excerpt, plain, read_record
 from .segment_spool import SegmentLimits, SegmentSpool
-from .sources import STDIN, FileStamp, SourceFile, fingerprint, first_difference, resolve
 from .spooled import Spooled, SpooledSegment, clear_after, find_spooled
 
 __all__ = ["ChunkLoader", "IntakeCounts", "SegmentLimits", "SpooledSegment"]

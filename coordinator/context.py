@@ -26,6 +26,8 @@ class Context:
     work: zmq.Socket[bytes]
     runs: dict[str, BatchRunner] = field(default_factory=dict[str, BatchRunner])
     queue: deque[Event] = field(default_factory=deque[Event])
+    released: set[str] = field(default_factory=set[str])
+    """Workers that have said their last word and whose end is not reported yet."""
 
     @property
     def fleet(self) -> Fleet:

@@ -44,6 +44,7 @@ from .batch_runner import BatchRunner
 from .context import Context
 from .control_server import ControlServer
 from .hosts import Hosts
+from .observer import Observer
 from .planner import plan_passes
 from .pool import Pool
 from .reports import ExportReports, HostReports, WorkReports
@@ -65,6 +66,7 @@ class Coordinator:
         hosts: Callable[[zmq.Context[Any]], Hosts],
         private_folder: Path,
         say: Callable[[str], None],
+        observe: Callable[[str, RunSpec], Observer] | None = None,
     ) -> None:
         self._say = say
         self.signals: list[int] = []
@@ -72,7 +74,7 @@ class Coordinator:
         work = channels.bind(self._zmq, zmq.ROUTER, address.work)
         self._context = Context(Pool(), hosts(self._zmq), work)
         self._control = ControlServer(self._zmq, address.control)
-        self._folder = private_folder
+        self._folder, self._observe = private_folder, observe
         self._exporters = 0
         self._outs: dict[str, Path] = {}
         self._wake_read, self._wake_write = os.pipe()
@@ -119,6 +121,7 @@ class Coordinator:
         """End every child and free every socket."""
         for runner in self._context.runs.values():
             runner.finish()
+            runner.telemetry.over("interrupted", "the coordinator ended")
         self._context.hosts.close()
         self._control.close()
         self._context.work.close(linger=0)
@@ -251,7 +254,10 @@ class Coordinator:
         if busy is not None:
             raise UsageError(f"--out {out}: run {busy} is writing there")
         run = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        self._context.runs[run] = BatchRunner(run, request.spec, out, restart=request.restart, wake=self.wake)
+        observer = self._observe(run, request.spec) if self._observe is not None else None
+        self._context.runs[run] = BatchRunner(
+            run, request.spec, out, restart=request.restart, wake=self.wake, observer=observer
+        )
         self._outs[run] = out
         self._context.emit(ev.RunSubmitted(run, plan_passes(request.spec)))
         self._say(f"run {run}: {request.spec.source} into {out}")
@@ -279,6 +285,8 @@ class Coordinator:
             found = fleet.runs.get(name)
             if found is None:
                 continue
+            if found is fleet.current:
+                runner.telemetry.look_at_host()
             passes: list[tuple[str, int]] = []
             for number, one in enumerate(found.passes):
                 mine = [worker for worker in fleet.workers.values() if worker.run == name and worker.number == number]

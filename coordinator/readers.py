@@ -15,9 +15,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..protocol.sources import SourceFile
 from .lines import BLOCK_BYTES, MAX_LINE_BYTES, LineReader, OversizedLine
 from .records import Raw, Reject, excerpt, kind
-from .sources import SourceFile
 
 MAX_JSON_BYTES = 1 << 30
 """A JSON array is read whole; beyond this it has to come as JSON lines."""

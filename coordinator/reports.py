@@ -42,6 +42,8 @@ from .context import Context
 from .hosts import HostEvent
 from .state import WorkerSlot
 
+LAST_WORD_SECONDS = 0.5
+"""How long a worker's last message, with its peak in it, may come after the end of its process was seen."""
 MESSAGES_AT_ONCE = 64
 """From the work link before the loop looks at the others."""
 
@@ -86,7 +88,7 @@ class WorkReports:
     def sent(self, action: act.SendBatch) -> None:
         """A batch goes out."""
         device = self._context.device_name(self._context.fleet.workers[action.worker].device)
-        self._context.runs[action.run].telemetry.batch_sent(action.number, device, time.monotonic())
+        self._context.runs[action.run].telemetry.batch_sent(action, device, time.monotonic())
 
     def _heard(self, worker: WorkerSlot, message: ToCoordinator, frames: list[Any]) -> None:
         context, name = self._context, worker.name
@@ -108,13 +110,19 @@ class WorkReports:
                 arrays.check(message.arrays, [frame.buffer for frame in frames])
                 self._result(worker, message, frames)
             case BatchFailed():
+                if runner is not None:
+                    runner.telemetry.batch_failed(message.batch, message.reason)
                 context.emit(ev.BatchFailed(name, message.epoch, message.batch, message.reason))
             case Alive():
+                if runner is not None and message.performance is not None:
+                    device = context.device_name(worker.device)
+                    runner.telemetry.performance(worker.number, device, name, message.performance)
                 context.emit(ev.WorkerAlive(name, message.progress))
             case Mitigation():
                 if runner is not None:
-                    runner.telemetry.mitigation(worker.number, self._context.device_name(worker.device), message)
+                    runner.telemetry.mitigation(worker.number, context.device_name(worker.device), name, message)
             case Released():
+                context.released.add(name)
                 self._lease(worker, "peak", message.peak)
                 if runner is not None:
                     runner.telemetry.released(worker.number, message)
@@ -126,7 +134,8 @@ class WorkReports:
         if problem:
             self._context.emit(ev.WorkerBroken(worker.name, "SpecMismatch", problem, fatal=True))
             return
-        self._lease(worker, "staged", None, seconds=message.seconds, model=message.fingerprint.model)
+        model = {"model": message.fingerprint.model, "dtype": message.fingerprint.dtype}
+        self._lease(worker, "staged", None, seconds=message.seconds, **model)
         self._context.emit(ev.WorkerStaged(worker.name, message.row_bytes))
 
     def _result(self, worker: WorkerSlot, message: Result, frames: list[Any]) -> None:
@@ -143,8 +152,6 @@ class WorkReports:
             runner.telemetry.lease(
                 phase, worker.name, self._context.device_name(worker.device), worker.number, memory, **more
             )
-            if "placement" in more:
-                runner.telemetry.passes[worker.number].placement = more["placement"]
 
 
 class HostReports:
@@ -154,6 +161,8 @@ class HostReports:
         self._context = context
         self._leased: dict[str, tuple[str, int, str]] = {}
         """By worker: its run, pass and device name, for its last report."""
+        self._held: list[tuple[float, WorkerGone]] = []
+        """Ends in good order whose worker's last word is still on its way, and until when they wait for it."""
 
     def gather(self, now: float) -> None:
         """Read what is here."""
@@ -162,6 +171,12 @@ class HostReports:
         if self._context.hosts.local is not None:
             for gone in self._context.hosts.local.reap():
                 self._heard(gone)
+        held, self._held = self._held, []
+        for until, gone in held:
+            if gone.worker in self._context.released or now >= until:
+                self._gone(gone)
+            else:
+                self._held.append((until, gone))
 
     def spawn(self, action: act.SpawnWorker) -> None:
         """Let the device's host start a worker."""
@@ -176,14 +191,21 @@ class HostReports:
             case WorkerSpawned():
                 self._lease("before", event.worker, event.memory, pid=event.pid)
             case WorkerGone():
-                self._lease("after", event.worker, event.memory, released=event.released, code=event.code)
-                self._leased.pop(event.worker, None)
-                self._context.emit(ev.WorkerExited(event.worker, _how(event)))
+                if event.code == 0 and event.worker not in self._context.released:
+                    self._held.append((time.monotonic() + LAST_WORD_SECONDS, event))
+                else:
+                    self._gone(event)
             case SpawnRefused():
                 self._leased.pop(event.worker, None)
                 self._context.emit(ev.SpawnRefused(event.worker, event.reason))
             case _:
                 self._context.emit(event)
+
+    def _gone(self, event: WorkerGone) -> None:
+        self._context.released.discard(event.worker)
+        self._lease("after", event.worker, event.memory, released=event.released, code=event.code)
+        self._leased.pop(event.worker, None)
+        self._context.emit(ev.WorkerExited(event.worker, _how(event)))
 
     def _lease(self, phase: str, worker: str, memory: Any, **more: Any) -> None:
         run, number, device = self._leased.get(worker, ("", 0, ""))

@@ -10,9 +10,12 @@ from typing import Any
 import msgspec
 
 from ..protocol.control_messages import PassProgress, PassSummary
-from ..protocol.devices import MemorySample
+from ..protocol.devices import MemorySample, PerformanceSample
 from ..protocol.spec import PassSpec
 from ..protocol.work_messages import Mitigation, Released, Result
+from .actions import SendBatch
+from .observer import Observer
+from .performance import PerformanceLog
 
 BATCH_EVENT_SECONDS = 2.0
 """A batch-progress event per pass at most this often: events.jsonl grows with the time, not with the corpus."""
@@ -58,6 +61,7 @@ class PassFigures:
     devices: dict[str, int] = field(default_factory=dict[str, int])
     """Rows by device."""
     gap: float | None = None
+    dtype: str = ""
     placement: str = ""
     committed_before: int = 0
     """Rows that earlier sessions committed."""
@@ -80,19 +84,28 @@ class PassFigures:
 
 
 class TelemetryTracker:
-    """One run's tracker. `record(event, unix time, fields)` takes each event; `notices` collects lines for people."""
+    """One run's tracker. `write(event, unix time, fields)` takes each event; `notices` collects lines for people.
 
-    def __init__(self, passes: tuple[PassSpec, ...], record: Callable[[str, float, dict[str, Any]], None]) -> None:
+    Everything that is told of a run passes through here; `observer` hears it too.
+    """
+
+    def __init__(
+        self,
+        passes: tuple[PassSpec, ...],
+        write: Callable[[str, float, dict[str, Any]], None],
+        observer: Observer | None = None,
+    ) -> None:
         self.passes = [PassFigures(one) for one in passes]
         self.notices: list[str] = []
-        self._record = record
+        self._write, self._observer = write, observer
+        self._performance = PerformanceLog([one.vector for one in passes])
         self._last_result: dict[str, tuple[int, float]] = {}
         """By device: the pass it worked for last, and when its last result came."""
         self._before: dict[str, int] = {}
 
     def event(self, event: str, **fields: Any) -> None:
         """An event of the run; those of NOTICES are told to people too."""
-        self._record(event, time.time(), fields)
+        self._record(event, fields)
         text = notice(event, fields)
         if text is not None:
             self.notices.append(text)
@@ -101,27 +114,33 @@ class TelemetryTracker:
         self, phase: str, worker: str, device: str, number: int, memory: MemorySample | None, **more: Any
     ) -> None:
         """A lease event: `before`, `staged`, `hydrated`, `peak`, `after`, with the memory where it was looked at."""
+        figures = self.passes[number]
+        if phase == "after":
+            more |= {"peaks": self._performance.forget(worker)}
         self._record(
             "lease",
-            time.time(),
             {
                 "phase": phase,
                 "worker": worker,
                 "device": device,
-                "vector": self.passes[number].spec.vector,
+                "vector": figures.spec.vector,
                 "memory": msgspec.to_builtins(_named(memory)) if memory is not None else None,
                 **more,
             },
         )
-        if memory is not None and phase == "peak":
-            self.passes[number].peak_bytes = max(self.passes[number].peak_bytes, memory.used)
+        if memory is not None and memory.source in ("rss", "torch"):
+            figures.peak_bytes = max(figures.peak_bytes, memory.used)
+        figures.dtype, figures.placement = more.get("dtype", figures.dtype), more.get("placement", figures.placement)
         if memory is not None and phase == "before":
             self._before[worker] = memory.used
         if phase == "after" and memory is not None and not more.get("released", True):
             self.event("not_released", device=device, used=memory.used, before=self._before.get(worker, 0))
 
-    def batch_sent(self, number: int, device: str, now: float) -> None:
+    def batch_sent(self, action: SendBatch, device: str, now: float) -> None:
         """The first batch that a device gets of another pass than before is a rotation; its gap is measured."""
+        number = action.number
+        if self._observer is not None:
+            self._observer.batch_sent(action, device, time.time())
         figures = self.passes[number]
         figures.first = figures.first or now
         before = self._last_result.get(device)
@@ -129,11 +148,13 @@ class TelemetryTracker:
             gap = now - before[1]
             figures.gap = max(figures.gap or 0.0, gap)
             vectors = {"from": self.passes[before[0]].spec.vector, "to": figures.spec.vector}
-            self._record("rotation", time.time(), {"device": device, "gap_seconds": round(gap, 4), **vectors})
+            self._record("rotation", {"device": device, "gap_seconds": round(gap, 4), **vectors})
             del self._last_result[device]
 
     def result(self, number: int, device: str, rows: int, estimated: int, result: Result, now: float) -> None:
         """A batch's result: its rows, and the tokens that had been estimated for them."""
+        if self._observer is not None:
+            self._observer.batch_done(result, time.time())
         figures = self.passes[number]
         figures.rows += rows
         figures.estimated += estimated
@@ -150,13 +171,34 @@ class TelemetryTracker:
         if now - figures.reported >= BATCH_EVENT_SECONDS:
             figures.reported = now
             fields = {"vector": figures.spec.vector, "rows": figures.rows, "tokens": figures.tokens}
-            self._record("batch_progress", time.time(), fields | {"device": device})
+            self._record("batch_progress", fields | {"device": device})
 
-    def mitigation(self, number: int, device: str, change: Mitigation) -> None:
+    def batch_failed(self, batch: int, reason: str) -> None:
+        """A worker could not compute a batch; what becomes of it is an event of the pool's."""
+        if self._observer is not None:
+            self._observer.batch_failed(batch, reason, time.time())
+
+    def mitigation(self, number: int, device: str, worker: str, change: Mitigation) -> None:
         """A worker changed its micro-batch budget."""
         self.passes[number].mitigations += 1
-        fields = {"device": device, "vector": self.passes[number].spec.vector, "reason": change.reason}
-        self._record("mitigation", time.time(), fields | {"from": change.tokens_before, "to": change.tokens_after})
+        vector = self.passes[number].spec.vector
+        fields = {"worker": worker, "device": device, "vector": vector, "reason": change.reason}
+        self._record("mitigation", fields | {"from": change.tokens_before, "to": change.tokens_after})
+
+    def performance(self, number: int, device: str, worker: str, sample: PerformanceSample) -> None:
+        """A worker's sample; an event for it at most every few seconds."""
+        figures = self.passes[number]
+        if sample.gpu_bytes is None:
+            figures.peak_bytes = max(figures.peak_bytes, sample.resident_bytes)
+        fields = self._performance.add(number, device, worker, sample, time.monotonic())
+        if fields is not None:
+            self._record("performance", fields)
+
+    def look_at_host(self) -> None:
+        """Sample this host, at most once a second."""
+        fields = self._performance.look(time.monotonic())
+        if fields is not None:
+            self._record("performance", fields)
 
     def released(self, number: int, released: Released) -> None:
         """A worker's last figures."""
@@ -193,18 +235,36 @@ class TelemetryTracker:
             tokens_per_second=round(figures.rate(figures.tokens), 2),
             padding=round(1 - figures.tokens / figures.padded, 4) if figures.padded else 0.0,
             rotation_gap_seconds=round(figures.gap, 3) if figures.gap is not None else None,
+            computed=figures.rows,
+            seconds=round(figures.seconds, 3),
+            batches=figures.batches,
+            peak_bytes=figures.peak_bytes,
+            gpu_peak_bytes=self._performance.gpu_peak(number),
+            dtype=figures.dtype,
+            placement=figures.placement,
         )
+
+    @property
+    def processing_stats(self) -> dict[str, Any]:
+        """What the samples came to, of this host and by pass and device."""
+        return self._performance.record()
+
+    def over(self, status: str, error: str) -> None:
+        """The run has ended; nothing more comes."""
+        if self._observer is not None:
+            self._observer.over(status, error, time.time(), [self.stats(number) for number in range(len(self.passes))])
+            self._observer = None
 
     def stats(self, number: int) -> dict[str, Any]:
         """The pass for stats.json: the split of the workers' time, and more."""
         figures = self.passes[number]
+        summary = msgspec.to_builtins(self.summary(number))
+        del summary["coverage"]  # the exporter counts it when it closes: it is in the run's end and in the manifest
         return {
-            **msgspec.to_builtins(self.summary(number)),
-            "computed": figures.rows,
-            "batches": figures.batches,
+            **summary,
             "tokens": figures.tokens,
+            "padded": figures.padded,
             "row_errors": figures.errors,
-            "seconds": round(figures.seconds, 3),
             "split": {
                 "tokenize": round(figures.tokenize, 3),
                 "forward": round(figures.forward, 3),
@@ -212,10 +272,14 @@ class TelemetryTracker:
                 "wait": round(figures.wait, 3),
             },
             "mitigations": figures.mitigations,
-            "peak_bytes": figures.peak_bytes,
-            "placement": figures.placement,
             "rows_by_device": figures.devices,
         }
+
+    def _record(self, event: str, fields: dict[str, Any]) -> None:
+        when = time.time()
+        self._write(event, when, fields)
+        if self._observer is not None:
+            self._observer.noted(event, when, fields)
 
 
 def _named(memory: MemorySample) -> dict[str, Any]:

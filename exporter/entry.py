@@ -98,7 +98,7 @@ class ExporterLoop:
         match message:
             case BeginPass():
                 try:
-                    runtime.begin_pass(message.number, message.fingerprint)
+                    runtime.begin_pass(message.number, message.fingerprint, message.placement)
                 except EmbedfleetError as error:
                     self._send(PassRefused(message.number, str(error)))
             case Rows():

@@ -76,9 +76,9 @@ class ExportRuntime:
         """Per pass: what its committed segments were computed with."""
         return tuple(self._fingerprints.get(number) for number in range(len(self._spec.passes)))
 
-    def begin_pass(self, number: int, fingerprint: Fingerprint) -> None:
+    def begin_pass(self, number: int, fingerprint: Fingerprint, placement: str = "") -> None:
         """The pass's model is known; SpecMismatch where it is not the one of the committed segments."""
-        self._directory.begin_pass(number, fingerprint)
+        self._directory.begin_pass(number, fingerprint, placement)
         self._fingerprints[number] = fingerprint
 
     def add(self, message: Rows, frames: list[Any]) -> None:
@@ -136,7 +136,8 @@ class ExportRuntime:
         os.fsync(self._events.fileno())
         self._events.close()
         self._directory.release()
-        return Closed(counts.chunks, counts.committed, counts.quarantined, counts.skipped_duplicates, points)
+        covered = {one["vector"]: one["rows"] - one["quarantined"] for one in passes}
+        return Closed(counts.chunks, counts.committed, counts.quarantined, counts.skipped_duplicates, points, covered)
 
     def _builder(self, number: int, segment: int, rows: int) -> SegmentBuilder | None:
         if segment in self._committed[number] or self._failed:

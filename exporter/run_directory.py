@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -57,8 +58,11 @@ class RunDirectory:
         except (OSError, msgspec.MsgspecError) as error:
             raise RunDirectoryError(f"{path} cannot be read ({error}); --restart starts over") from error
 
-    def begin_pass(self, number: int, fingerprint: Fingerprint) -> None:
-        """Write `pass.json` of each output, or check that the model is the one named there; SpecMismatch otherwise."""
+    def begin_pass(self, number: int, fingerprint: Fingerprint, placement: str = "") -> None:
+        """Write `pass.json` of each output, or check that the model is the one named there; SpecMismatch otherwise.
+
+        `placements` there gathers, for audit, where the model was in each session that computed something.
+        """
         one = self.spec.passes[number]
         before = self.fingerprint(number)
         if before is not None:
@@ -70,15 +74,21 @@ class RunDirectory:
                 )
         for output in reversed(one.outputs):  # the first is the one that is looked for
             path = self.layout.pass_file(output.vector)
-            record = {
+            record: dict[str, Any] = {
                 "vector": output.vector,
                 "kind": one.kind,
                 "form": output.form,
                 "fingerprint": fingerprint.digest(),
             }
             record |= msgspec.to_builtins(fingerprint) | {"output_dim": fingerprint.dim_of(output.form)}
-            if not path.exists():
-                commit_bytes(path, _pretty(record))
+            if path.exists():
+                record = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+            placements = record.setdefault("placements", [])
+            if placement and placement not in placements:
+                placements.append(placement)
+            elif path.exists():
+                continue
+            commit_bytes(path, _pretty(record))
 
     def release(self) -> None:
         """Let another run have the directory."""

@@ -114,6 +114,20 @@ class PassSummary(msgspec.Struct, frozen=True, kw_only=True):
     padding: float
     rotation_gap_seconds: float | None
     """From the last result of the pass before on a device to the first batch of this one; None for the first pass."""
+    computed: int = 0
+    """Rows computed in this session; the others were committed before."""
+    seconds: float = 0.0
+    """From the first batch to the last result."""
+    batches: int = 0
+    peak_bytes: int = 0
+    """The most that a worker held: reserved by torch on a GPU, resident memory on a CPU."""
+    gpu_peak_bytes: int = 0
+    """The most that was in use on a GPU by NVML's samples, other tenants included; 0 on a CPU."""
+    coverage: float | None = None
+    """Part of the run's rows that have their vector, 0 to 1; None where it was not counted."""
+    dtype: str = ""
+    placement: str = ""
+    """Where the parameters were, `cuda:0 bfloat16`; empty where nothing was computed."""
 
 
 class RunEnded(msgspec.Struct, frozen=True, kw_only=True, tag="run_ended"):

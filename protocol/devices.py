@@ -36,3 +36,16 @@ class MemorySample(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     total: int
     source: str
     """`nvml` (the GPU), `torch` (reserved by the worker), `rss` (the worker's resident memory) or `host` (in use there)."""
+
+
+class PerformanceSample(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """How busy a worker and its device were at one moment. None: the device has no such thing, or does not tell."""
+
+    resident_bytes: int
+    cpu_percent: float | None = None
+    """Of one core, by the worker's process since it was last asked; None where that was a moment ago."""
+    gpu_percent: float | None = None
+    gpu_bytes: int | None = None
+    """In use on the GPU, other tenants included."""
+    gpu_celsius: float | None = None
+    gpu_watts: float | None = None

@@ -27,6 +27,8 @@ class BeginPass(msgspec.Struct, frozen=True, array_like=True, tag="begin_pass"):
 
     number: int
     fingerprint: Fingerprint
+    placement: str = ""
+    """Where the parameters are, for audit: not compared."""
 
 
 class Rows(msgspec.Struct, frozen=True, array_like=True, tag="rows"):
@@ -120,6 +122,8 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
     skipped_duplicates: int
     published: int
     """Points in the Edge shard."""
+    covered: dict[str, int] = {}
+    """By vector: rows that have one."""
 
 
 ToCoordinator = Opened | OpenRefused | PassRefused | Committed | ExporterAlive | ExportFailed | Closed

@@ -7,7 +7,7 @@ import hashlib
 import msgspec
 
 from .arrays import ArrayHeader
-from .devices import MemorySample
+from .devices import MemorySample, PerformanceSample
 from .spec import Form, PassSpec
 
 
@@ -143,6 +143,7 @@ class Alive(msgspec.Struct, frozen=True, array_like=True, tag="alive"):
     progress: int
     resident: int
     """Resident memory of the process, in bytes."""
+    performance: PerformanceSample | None = None
 
 
 class Mitigation(msgspec.Struct, frozen=True, array_like=True, tag="mitigation"):

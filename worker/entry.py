@@ -35,6 +35,7 @@ from ..protocol.work_messages import (
 )
 from .memory import DeviceMemory
 from .model_manager import ModelManager
+from .performance_monitor import PerformanceMonitor
 from .pipeline import Computed, Crashed, Outcome, Pipeline, TextBatch
 
 ALIVE_SECONDS = 1.0
@@ -62,6 +63,7 @@ class WorkerLoop:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = channels.connect(self._context, settings.endpoint, settings.worker.encode())
         self._memory = DeviceMemory(settings.kind, settings.uuid)
+        self._monitor = PerformanceMonitor(self._memory)
         self._pipeline = Pipeline(ModelManager(settings.kind, settings.threads, self._memory), self._memory)
         self._decoder: Decoder[ToWorker] = Decoder(ToWorker)
         self._outstanding = 0
@@ -78,7 +80,7 @@ class WorkerLoop:
         while not (self._releasing and self._outstanding == 0):
             now = time.monotonic()
             if now >= alive_at:
-                self._send(Alive(self._settings.epoch, self._pipeline.progress, self._memory.resident()))
+                self._send_alive()
                 alive_at = now + ALIVE_SECONDS
             ready = dict(poller.poll(max(1, int((alive_at - now) * 1000))))
             if self._socket in ready:
@@ -88,6 +90,7 @@ class WorkerLoop:
                     traceback.print_exception(outcome.error)
                     return EXIT_CRASHED
                 self._report(outcome)
+        self._send_alive()  # a pass of less than a second has its figures too
         self._send(Released(self._memory.peak(), self._send_seconds))
         return 0
 
@@ -120,6 +123,10 @@ class WorkerLoop:
             self._outstanding -= 1
         assert not isinstance(outcome, Crashed), "ended the loop before"
         self._send(outcome)
+
+    def _send_alive(self) -> None:
+        sample = self._monitor.sample()
+        self._send(Alive(self._settings.epoch, self._pipeline.progress, sample.resident_bytes, sample))
 
     def _send(self, message: msgspec.Struct, frames: list[Any] | None = None) -> None:
         start = time.monotonic()

@@ -17,7 +17,7 @@ from embedfleet.protocol import catalog, version
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("protocol", "coordinator", "worker", "exporter", "client")
-PUBLIC = ["Client", "EmbedfleetError", "PassSpec", "Run", "RunSpec", "__version__", "open_run"]
+PUBLIC = ["Client", "Embedder", "EmbedfleetError", "PassSpec", "Run", "RunSpec", "__version__", "open_run"]
 HEAVY = {"torch", "transformers", "sentence_transformers", "tokenizers", "huggingface_hub", "qdrant_client"}
 MOST_LINES = 400
 
@@ -81,6 +81,7 @@ def test_the_public_face_is_fixed_and_every_name_resolves() -> None:
     [
         "embedfleet",
         "embedfleet.client.client",
+        "embedfleet.client.embedder",
         "embedfleet.client.cli",
         "embedfleet.client.run_reader",
         "embedfleet.coordinator.loop",

@@ -18,8 +18,8 @@ import pytest
 from embedfleet.coordinator import readers
 from embedfleet.coordinator.readers import read_records
 from embedfleet.coordinator.records import Raw, Reject
-from embedfleet.coordinator.sources import FileStamp, SourceFile, fingerprint, first_difference, resolve
 from embedfleet.protocol.errors import SourceError
+from embedfleet.protocol.sources import FileStamp, SourceFile, fingerprint, first_difference, resolve
 
 
 def put(path: Path, data: bytes = b"{}\n") -> Path:

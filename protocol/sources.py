@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from ..protocol.errors import SourceError
+from .errors import SourceError
 
 Format = Literal["jsonl", "json", "parquet"]
 Compression = Literal["gzip", "zstd"]

@@ -1,0 +1,33 @@
+"""Observer: who else hears what the TelemetryTracker of a run hears. Times are Unix time, in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from ..protocol.work_messages import Result
+from .actions import SendBatch
+
+
+class Observer(Protocol):
+    """Called by the loop, in order; none of it may block or raise."""
+
+    def noted(self, event: str, when: float, fields: Mapping[str, Any]) -> None:
+        """An event, as it is written to events.jsonl."""
+        ...
+
+    def batch_sent(self, action: SendBatch, device: str, when: float) -> None:
+        """A batch goes to a worker; the same one again where a worker was lost."""
+        ...
+
+    def batch_done(self, result: Result, when: float) -> None:
+        """Its result counts."""
+        ...
+
+    def batch_failed(self, batch: int, reason: str, when: float) -> None:
+        """Its worker could not compute it."""
+        ...
+
+    def over(self, status: str, error: str, when: float, passes: Sequence[Mapping[str, Any]]) -> None:
+        """The run has ended; `passes` is what stats.json says of each."""
+        ...

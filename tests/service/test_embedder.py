@@ -1,0 +1,91 @@
+"""The Embedder end to end, as a notebook uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from embedfleet import Embedder, EmbedfleetError
+from embedfleet.protocol.control_messages import Progress
+from embedfleet.protocol.errors import RunDirectoryError, SpecMismatch, UsageError
+
+TEXTS = [f"a text about number {row}" + " and more" * (row % 7) for row in range(200)] + ["the zebra of row 200"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, corpus_of: Any) -> Path:
+    return corpus_of(tmp_path_factory.mktemp("corpus") / "corpus.jsonl", TEXTS)
+
+
+def test_every_step_of_a_notebook(tmp_path: Path, corpus: Path, fake_vectors: Any, capfd: Any) -> None:
+    embedder = Embedder(tmp_path / "run", dense=["fake:8,oom_above=600", "fake:16"], sparse=["bm25"], devices="cpu")
+    assert embedder.telemetry.gpu_lease_events == []
+    assert embedder.processing_stats == {}
+    assert embedder.load_chunks(corpus).records == 201
+    seen: list[Progress] = []
+    ending = embedder.generate_embeddings(seen.append)
+    assert (ending.status, ending.chunks, ending.committed) == ("done", 201, 201)
+    assert [one.coverage for one in ending.passes] == [1.0, 1.0, 1.0]
+    assert all(one.dtype == "float32" and one.placement and one.peak_bytes for one in ending.passes)
+    assert seen
+    assert seen[-1].rows == 201
+    np.testing.assert_array_equal(embedder.vectors("dense-fake-16"), fake_vectors(TEXTS, 16))
+    phases = [one["phase"] for one in embedder.telemetry.gpu_lease_events if one["vector"] == "dense-fake-8"]
+    assert phases == ["before", "staged", "hydrated", "peak", "after"]
+    assert embedder.telemetry.mitigation_events[0]["vector"] == "dense-fake-8"
+    assert {one["to"] for one in embedder.telemetry.rotation_events} == {"dense-fake-16", "sparse-bm25"}
+    assert embedder.telemetry.batch_progress_events[0]["rows"] > 0
+    assert embedder.telemetry.performance_events
+    assert embedder.processing_stats["host"]["samples"] > 0
+    (device,) = embedder.processing_stats["passes"]["dense-fake-16"].values()
+    assert device["resident_bytes"]["max"] >= device["resident_bytes"]["mean"] >= device["resident_bytes"]["min"] > 0
+    files = embedder.export_for_local_qdrant(formats=["npy", "jsonl"])
+    assert {"collection.json", "points.jsonl", "stats.json"} <= files.keys()
+    assert all(path.exists() for path in files.values())
+    assert "processing_stats" in json.loads(files["stats.json"].read_bytes())
+    assert embedder.search(TEXTS[-1], top_k=3)[0].text == TEXTS[-1]
+    manifest = embedder.run.manifest
+    assert manifest is not None
+    assert all(one["placements"] and one["dtype"] == "float32" for one in manifest["passes"])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_inside_a_running_event_loop_and_off_the_main_thread(tmp_path: Path, corpus: Path) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def embed(out: str) -> str:
+        embedder = Embedder(tmp_path / out, dense=["fake:8"], devices="cpu", index="none")
+        embedder.load_chunks(corpus)
+        return f"{embedder.generate_embeddings().status} {threading.current_thread() is threading.main_thread()}"
+
+    async def cell() -> list[str]:
+        return [embed("here"), await asyncio.to_thread(embed, "there")]
+
+    assert asyncio.run(cell()) == ["done True", "done False"]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_what_is_wrong_is_raised_as_its_own_type(tmp_path: Path, corpus: Path) -> None:
+    embedder = Embedder(tmp_path / "run", dense=["fake:8"], devices="cpu", index="none")
+    with pytest.raises(UsageError, match="call load_chunks"):
+        embedder.generate_embeddings()
+    with pytest.raises(RunDirectoryError, match="not a run directory"):
+        embedder.export_for_local_qdrant()
+    embedder.load_chunks(corpus)
+    embedder.generate_embeddings()
+    with pytest.raises(UsageError, match="--format nonsense: not known"):
+        embedder.export_for_local_qdrant(["nonsense"])
+    other = Embedder(tmp_path / "run", dense=["fake:9"], devices="cpu", index="none")
+    other.load_chunks(corpus)
+    with pytest.raises(SpecMismatch, match="another spec"):
+        other.generate_embeddings()
+    nowhere = Embedder(tmp_path / "nowhere", dense=["fake:8"], devices="cuda:77", index="none")
+    nowhere.load_chunks(corpus)
+    with pytest.raises(EmbedfleetError, match="cuda"):
+        nowhere.generate_embeddings()

@@ -1,0 +1,47 @@
+"""GpuDevice: one GPU or MIG slice as NVML sees it, without CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Number = TypeVar("Number", int, float)
+
+
+class GpuDevice:
+    """The GPU called `uuid`. What the driver does not tell of it (a MIG slice has no power of its own) is None."""
+
+    def __init__(self, uuid: str, nvml: Any = None) -> None:
+        if nvml is None:
+            import pynvml as nvml
+        nvml.nvmlInit()
+        self._nvml: Any = nvml
+        self._handle: Any = nvml.nvmlDeviceGetHandleByUUID(uuid)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes in use, by whomever, and bytes in all."""
+        info = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
+        return int(info.used), int(info.total)
+
+    def used(self) -> int | None:
+        """Bytes in use, by whomever, where that can be told now."""
+        return self._told(lambda: self.memory()[0])
+
+    def utilization(self) -> float | None:
+        """Percent of the last moment in which a kernel ran."""
+        return self._told(lambda: float(self._nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu))
+
+    def temperature(self) -> float | None:
+        """Degrees Celsius."""
+        sensor = self._nvml.NVML_TEMPERATURE_GPU
+        return self._told(lambda: float(self._nvml.nvmlDeviceGetTemperature(self._handle, sensor)))
+
+    def power(self) -> float | None:
+        """Watts."""
+        return self._told(lambda: self._nvml.nvmlDeviceGetPowerUsage(self._handle) / 1000)
+
+    def _told(self, ask: Callable[[], Number]) -> Number | None:
+        try:
+            return ask()
+        except self._nvml.NVMLError:
+            return None
