@@ -62,6 +62,7 @@ def _vector(layout: RunLayout, one: Output) -> JsonObject:
         "model": about.get("model"),
         "form": one.form,
         "dim": about.get("output_dim") or None,
+        "storage": one.storage if one.form == "dense" else None,
         "dtype": about.get("dtype"),
         "rows": sum(info.rows for info in infos),
         "quarantined": sum(info.quarantined for info in infos),

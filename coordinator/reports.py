@@ -8,7 +8,7 @@ from typing import Any
 
 from ..protocol import arrays
 from ..protocol.codec import Decoder, check_version, encode
-from ..protocol.errors import ProtocolError
+from ..protocol.errors import EmbedfleetError, ProtocolError
 from ..protocol.export_messages import Closed, Committed, ExportFailed, Opened, OpenRefused, PassRefused
 from ..protocol.host_messages import SpawnRefused, WorkerGone, WorkerSpawned
 from ..protocol.version import PROTOCOL, __version__
@@ -111,9 +111,10 @@ class WorkReports:
     def _staged(self, worker: WorkerSlot, message: Staged, runner: BatchRunner | None) -> None:
         if runner is None:
             return
-        problem = runner.staged(worker.number, message.fingerprint, message.batch_tokens)
-        if problem:
-            self._context.emit(ev.WorkerBroken(worker.name, "SpecMismatch", problem, fatal=True))
+        try:
+            runner.staged(worker.number, message.fingerprint, message.batch_tokens)
+        except EmbedfleetError as error:
+            self._context.emit(ev.WorkerBroken(worker.name, type(error).__name__, str(error), fatal=True))
             return
         self._lease(worker, "staged", None, seconds=message.seconds, model=message.fingerprint.model)
         self._context.emit(ev.WorkerStaged(worker.name, message.row_bytes))

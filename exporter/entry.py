@@ -22,6 +22,7 @@ from ..protocol.export_messages import (
     PassRefused,
     Record,
     Rows,
+    SourceRead,
     ToExporter,
 )
 from ..protocol.version import PROTOCOL, __version__
@@ -79,7 +80,7 @@ class ExporterLoop:
         self._send(Opened(PROTOCOL, __version__, runtime.committed, runtime.fingerprints))
         return True
 
-    def _work(self, message: BeginPass | Rows | FailedRows | Record, frames: list[Any]) -> None:
+    def _work(self, message: BeginPass | SourceRead | Rows | FailedRows | Record, frames: list[Any]) -> None:
         runtime = self._runtime
         assert runtime is not None, "the coordinator opens the run first"
         match message:
@@ -90,6 +91,8 @@ class ExporterLoop:
                     self._send(PassRefused(message.number, str(error)))
                 except OSError as error:
                     self._send(ExportFailed(f"pass.json cannot be written: {error}"))
+            case SourceRead():
+                runtime.source_read(message)
             case Rows():
                 try:
                     runtime.add(message, [frame.buffer for frame in frames])

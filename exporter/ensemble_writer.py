@@ -1,0 +1,73 @@
+"""Ensembles, segment by segment, from what their members' passes committed: files in, a file out, no worker."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..protocol.ensembles import EnsembleSpec, combine
+from ..protocol.layout import RunLayout
+from ..protocol.segments import dense_vectors
+from ..protocol.spec import Output
+from ..protocol.work_messages import Fingerprint
+from .segment_builder import SegmentBuilder
+from .segment_writer import commit_segment
+
+_COLUMNS = ["vector", "n_tokens", "truncated", "error"]
+
+
+def ensemble_fingerprint(one: EnsembleSpec, dim: int, members: Mapping[str, Fingerprint]) -> Fingerprint:
+    """What makes an ensemble's numbers: its method and weights, and the fingerprints of its members' passes."""
+    digests = "".join(members[name].digest() for name in one.members)
+    return Fingerprint(
+        model=f"{one.method} of {', '.join(one.members)}",
+        revision="",
+        weights=hashlib.sha256(digests.encode()).hexdigest(),
+        dtype="float32",
+        max_tokens=0,
+        prompt="",
+        pooling=one.method,
+        dim=dim,
+        normalized=True,
+        settings=dict(zip(one.members, one.shares, strict=True)),
+        versions={},
+    )
+
+
+def derive_segment(layout: RunLayout, one: EnsembleSpec, segment: int, dim: int, fingerprint: str) -> None:
+    """Commit the ensemble's segment. A row that is quarantined in a member is so here, for the first such reason.
+
+    `n_tokens` is the most of any member, `truncated` whether any of them was cut. OSError where the disk refuses.
+    """
+    tables = [_read(layout, name, segment) for name in one.members]
+    vectors = combine(one, [dense_vectors(table) for table in tables])
+    errors = {
+        int(row): "the members' vectors cancel each other out" for row in np.flatnonzero(np.isnan(vectors).any(axis=1))
+    }
+    for table in reversed(tables):
+        reasons = table.column("error").to_pylist()
+        errors |= {row: reason for row, reason in enumerate(reasons) if reason is not None}
+    builder = SegmentBuilder(len(vectors), [Output(one.vector, "dense", "ensemble")], [dim])
+    found = {
+        "positions": np.arange(len(vectors), dtype=np.int32),
+        "vector": vectors,
+        "n_tokens": np.max([_numbers(table, "n_tokens") for table in tables], axis=0),
+        "truncated": np.any([_numbers(table, "truncated") for table in tables], axis=0),
+    }
+    builder.add(found, errors)
+    commit_segment(layout, segment, fingerprint, builder)
+
+
+def _read(layout: RunLayout, name: str, segment: int) -> pa.Table:
+    with pq.ParquetFile(layout.vector_segment(name, segment), page_checksum_verification=True) as file:
+        return file.read(columns=_COLUMNS)
+
+
+def _numbers(table: Any, name: str) -> Any:
+    column = table.column(name)
+    return column.fill_null(pa.scalar(0).cast(column.type)).to_numpy()
