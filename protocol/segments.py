@@ -134,10 +134,7 @@ def dense_vectors(table: pa.Table) -> FloatArray:
     column: Any = table.column("vector").combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    width = int(column.type.list_size)
-    packed = column.values.to_numpy(zero_copy_only=False).reshape(-1, width)
-    packed = packed[column.offset : column.offset + len(column)]
-    vectors = unpack(packed, storage_of(field), ranges_of(field))
+    vectors = unpack(_components(column), storage_of(field), ranges_of(field))
     if column.null_count:
         vectors = vectors.copy()
         vectors[np.asarray(column.is_null())] = np.nan
@@ -173,10 +170,9 @@ def _contents(column: Any) -> Iterator[Any]:
     )
     kind: Any = array.type
     if pa.types.is_fixed_size_list(kind):
-        values = array.values.slice(array.offset * kind.list_size, len(array) * kind.list_size)
-        numbers = np.asarray(values.to_numpy(zero_copy_only=False))
+        numbers = _components(array)
         if array.null_count:
-            numbers = numbers.reshape(len(array), -1).copy()
+            numbers = numbers.copy()
             numbers[np.asarray(array.is_null())] = 0
         yield numbers
     elif pa.types.is_list(kind):
@@ -184,3 +180,12 @@ def _contents(column: Any) -> Iterator[Any]:
         yield from _contents(pa.chunked_array([array.flatten()]))
     else:
         yield np.asarray(array.fill_null(0).to_numpy(zero_copy_only=False))
+
+
+def _components(array: Any) -> npt.NDArray[Any]:
+    """The numbers of a fixed-size list array, (rows, list size), in their own format; anything where a row is null."""
+    width = int(array.type.list_size)
+    values = array.values.slice(array.offset * width, len(array) * width)
+    if values.null_count and pa.types.is_integer(values.type):
+        values = values.fill_null(0)  # to_numpy would make floats of them all, to have a NaN
+    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(-1, width)

@@ -112,7 +112,11 @@ def unpack(packed: npt.NDArray[Any], storage: Storage, ranges: Ranges | None) ->
             return packed.astype(np.float32, copy=False)
         case "int8":
             low, step = _scale(ranges)
-            return low + (packed.astype(np.float32) + 128) * step
+            vectors = packed.astype(np.float32)
+            vectors += 128
+            vectors *= step
+            vectors += low
+            return vectors
         case "binary":
             bits = np.unpackbits(packed, axis=1)
             return np.where(bits, np.float32(1), np.float32(-1)) * np.float32(1 / math.sqrt(max(bits.shape[1], 1)))
