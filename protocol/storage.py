@@ -26,8 +26,11 @@ FloatArray = npt.NDArray[np.float32]
 
 RANGES_KEY = b"embedfleet.ranges"
 STEPS = 255
-MARGIN = 0.05
-"""Ranges are widened by this share of themselves at either end: later rows may reach beyond the sample."""
+BLOCK = 1024
+"""Rows that are rounded at once: what that takes in between is as large as they are."""
+MARGIN = 0.2
+"""Ranges are widened by this share of themselves at either end: later rows reach beyond the sample, and clipping costs more
+than coarser steps. Of 0 to 0.3, measured best."""
 
 _ITEM: dict[Storage, Any] = {
     "float32": pa.float32(),
@@ -99,8 +102,12 @@ def pack(vectors: FloatArray, storage: Storage, ranges: Ranges | None) -> npt.ND
             return vectors.astype(np.float16)
         case "int8":
             low, step = _scale(ranges)
-            packed = np.rint((vectors - low) / np.where(step > 0, step, np.float32(1))) - 128
-            return np.clip(packed, -128, 127).astype(np.int8)
+            step = np.where(step > 0, step, np.float32(1))
+            packed = np.empty(vectors.shape, np.int8)
+            for start in range(0, len(vectors), BLOCK):
+                block = np.rint((vectors[start : start + BLOCK] - low) / step) - 128
+                packed[start : start + BLOCK] = np.clip(block, -128, 127)
+            return packed
         case "binary":
             return np.packbits(vectors > 0, axis=1)
 

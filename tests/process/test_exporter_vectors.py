@@ -69,6 +69,10 @@ def test_a_killed_and_resumed_run_has_the_same_int8(make_exporter: Any, tmp_path
     assert about(whole) == about(resumed)
     assert about(whole)["storage"] == "int8"
     assert verify_run(whole.root).problems == []
+    other = about(resumed)
+    other["ranges"]["low"][0] -= 1
+    resumed.layout.pass_file("dense-a").write_text(json.dumps(other))
+    assert "spans other ranges than pass.json says" in verify_run(resumed.root).problems[0]
     table = pq.read_table(whole.layout.vector_segment("dense-a", 1))
     expected = vectors_of(1)
     expected[1] = np.nan
