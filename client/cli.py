@@ -37,6 +37,22 @@ class DtypeName(StrEnum):
     float16 = "float16"
 
 
+class StorageName(StrEnum):
+    """How dense vectors are kept."""
+
+    float32 = "float32"
+    float16 = "float16"
+    int8 = "int8"
+    binary = "binary"
+
+
+class EnsembleName(StrEnum):
+    """How several dense vectors become one."""
+
+    concat = "concat"
+    average = "average"
+
+
 class QuantizationName(StrEnum):
     """How a collection compresses dense vectors."""
 
@@ -105,6 +121,16 @@ def run(
         int | None, typer.Option(metavar="N", help="Learned sparse: keep the N largest weights.")
     ] = None,
     pool_factor: Annotated[int, typer.Option(metavar="N", help="Multivectors: pool N tokens into one.")] = 1,
+    truncate_dim: Annotated[
+        int | None, typer.Option(metavar="N", help="Dense: keep N leading components, normalized again.")
+    ] = None,
+    store: Annotated[StorageName, typer.Option(help="How dense vectors are kept in files.")] = StorageName.float32,
+    ensemble: Annotated[
+        list[EnsembleName] | None, typer.Option(help="One more vector made of all dense ones. Repeatable.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Of the ensemble, one a dense model. Default: equal.")
+    ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Delete what an earlier run wrote there; start over.")
     ] = False,
@@ -132,6 +158,10 @@ def run(
         fallback=not no_fallback,
         max_active_dims=max_active_dims,
         pool_factor=pool_factor,
+        truncate_dim=truncate_dim,
+        storage=store.value,
+        ensemble=[one.value for one in ensemble or []],
+        weights=weights,
     )
     raise typer.Exit(execute(spec, out.absolute(), devices=devices, restart=restart, otlp=otlp, as_json=as_json))
 

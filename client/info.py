@@ -10,7 +10,7 @@ import msgspec
 
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo
-from ..protocol.spec import Output, PassSpec
+from ..protocol.spec import Output, RunSpec
 from .edge_shard import published_segments
 from .run_files import read_footer, read_object, read_spec
 
@@ -30,7 +30,7 @@ def describe_run(path: str | PathLike[str]) -> JsonObject:
         "status": "unfinished" if manifest is None else manifest.get("status", "done"),
         "spec": msgspec.to_builtins(spec),
         "chunks": _chunks(layout),
-        "vectors": [_vector(layout, one, output) for one in spec.passes for output in one.outputs],
+        "vectors": [_vector(layout, _model_of(spec, one), one) for one in spec.outputs],
         "index": {
             "kind": spec.index,
             "published_segments": len(published_segments(layout)),
@@ -52,17 +52,23 @@ def _chunks(layout: RunLayout) -> JsonObject:
     }
 
 
-def _vector(layout: RunLayout, asked: PassSpec, one: Output) -> JsonObject:
+def _model_of(spec: RunSpec, one: Output) -> str:
+    """What was asked for, where no `pass.json` says it yet."""
+    return next((asked.model for asked in spec.passes if one in asked.outputs), one.kind)
+
+
+def _vector(layout: RunLayout, model: str, one: Output) -> JsonObject:
     paths = [layout.vector_segment(one.vector, segment) for segment in segments_in(layout.vector_folder(one.vector))]
     infos = [read_footer(path, VectorSegmentInfo) for path in paths]
     about = read_object(layout.pass_file(one.vector)) or {}
     return {
         "vector": one.vector,
         "kind": one.kind,
-        "model": about.get("model", asked.model),
+        "model": about.get("model", model),
         "form": one.form,
         "dim": about.get("output_dim") or None,
-        "dtype": about.get("dtype", asked.dtype),
+        "storage": one.storage if one.form == "dense" else None,
+        "dtype": about.get("dtype", "auto"),
         "rows": sum(info.rows for info in infos),
         "quarantined": sum(info.quarantined for info in infos),
         "stood_in": sum(info.stood_in for info in infos),

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO
@@ -22,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..protocol import lifeline
+from ..protocol.ensembles import EnsembleSpec, combine
 from ..protocol.errors import EmbedfleetError, RunDirectoryError, revive
 from ..protocol.layout import RunLayout
-from ..protocol.spec import Output, PassSpec
+from ..protocol.spec import Output, PassSpec, RunSpec
 from ..protocol.terms import METADATA_WEIGHTS, query_weights
 from .run_files import AGAIN, read_object
 
@@ -70,9 +71,9 @@ def command() -> list[str]:
 
 
 def encode_queries(
-    layout: RunLayout, passes: Sequence[PassSpec], texts: Sequence[str], timeout: float = TIMEOUT
+    layout: RunLayout, spec: RunSpec, texts: Sequence[str], timeout: float = TIMEOUT
 ) -> dict[str, list[QueryVector]]:
-    """For each output of the passes, by its name, one query vector a text. All passes at once.
+    """For each vector of the run, by its name, one query vector a text. All passes at once.
 
     Float32 (dim,), SparseQuery, or float32 (tokens, dim). Where weights of the metadata may stand in a sparse vector, the
     query carries the terms of that range too.
@@ -80,7 +81,7 @@ def encode_queries(
     Raises what a child reports, RunDirectoryError for a pass that has not begun, and EmbedfleetError for a child that
     dies, answers nonsense, or has not answered after `timeout` seconds. No child outlives the call.
     """
-    requests = {one.vector: _request(layout, one, texts) for one in passes if not _without_model(layout, one)}
+    requests = {one.vector: _request(layout, one, texts) for one in spec.passes if not _without_model(layout, one)}
     with ExitStack() as stack:
         deadline = time.monotonic() + timeout
         children = [_start(stack, vector, request) for vector, request in requests.items()]
@@ -93,13 +94,15 @@ def encode_queries(
                 raise EmbedfleetError(message) from None
             answers[child.vector] = _read(child)
     found: dict[str, list[QueryVector]] = {}
-    for one in passes:
+    for one in spec.passes:
         answer = answers.get(one.vector, _Answer(sparse=[SparseQuery([], [])] * len(texts)))
         for output in one.outputs:
             found[output.vector] = _vectors(output, answer, len(texts))
         if one.kind == "metadata" or (one.kind == "sparse" and one.fallback):
             vectors = found[one.vector]
             found[one.vector] = [_with_terms(vector, text) for vector, text in zip(vectors, texts, strict=True)]
+    for one in spec.ensembles:
+        found[one.vector] = _combined(one, found)
     return found
 
 
@@ -177,6 +180,15 @@ def _vectors(output: Output, answer: _Answer, count: int) -> list[QueryVector]:
             f"{output.vector}: NaN or infinity in the query vector; try another --dtype for this model"
         )
     return list(found)
+
+
+def _combined(one: EnsembleSpec, found: Mapping[str, list[QueryVector]]) -> list[QueryVector]:
+    """The ensemble's query vectors, made of those of its members as its rows are of theirs."""
+    members = [np.array(found[name], np.float32).reshape(len(found[name]), -1) for name in one.members]
+    vectors = combine(one, members)
+    if not np.isfinite(vectors).all():
+        raise EmbedfleetError(f"{one.vector}: the members' query vectors cancel each other out; search without it")
+    return list(vectors)
 
 
 def _with_terms(vector: QueryVector, text: str) -> QueryVector:

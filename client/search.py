@@ -50,7 +50,7 @@ def search(path: str | PathLike[str], query: str, top_k: int = 10, *, timeout: f
         raise UsageError(f"{top_k} hits asked for: give 1 or more")
     spec = read_spec(layout)
     check_searchable(layout, spec)
-    encoded = encode_queries(layout, spec.passes, [text], timeout)
+    encoded = encode_queries(layout, spec, [text], timeout)
     return search_shard(layout, spec, {name: vectors[0] for name, vectors in encoded.items()}, top_k)
 
 

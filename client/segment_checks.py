@@ -10,12 +10,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..protocol.segments import VectorSegmentInfo, dense_vectors, digest
-from ..protocol.spec import Form
+from ..protocol.spec import Form, Storage
+from ..protocol.storage import storage_of
 from .multivectors import token_vectors
 from .sparse_vectors import flattened, list_lengths
 
-NORM_TOLERANCE = 1e-3
-"""Vectors that the encoder normalized may miss length 1 by this much: float16 and bfloat16 round."""
+NORM_TOLERANCE: dict[Storage, float] = {"float32": 1e-3, "float16": 1e-3, "int8": 0.2, "binary": 1e-3}
+"""Vectors that the encoder normalized may miss length 1 by this much, by how they are kept: float16 and bfloat16 round,
+and int8 clips what lies outside its ranges."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -86,7 +88,7 @@ def dense_problems(table: pa.Table, normalized: bool) -> Iterator[str]:
     if normalized:
         with np.errstate(over="ignore"):
             norms = np.linalg.norm(np.where(np.isfinite(vectors), vectors, 0), axis=1)
-        wrong = standing & ~broken & (np.abs(norms - 1) > NORM_TOLERANCE)
+        wrong = standing & ~broken & (np.abs(norms - 1) > NORM_TOLERANCE[storage_of(table.schema.field("vector"))])
         first = float(norms[int(np.argmax(wrong))]) if wrong.any() else 1.0
         yield from _at(table, wrong, f"the vector has length {first:.4f}, not 1")
 

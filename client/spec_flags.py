@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..protocol.ensembles import EnsembleSpec, Method
 from ..protocol.errors import SourceError, UsageError
-from ..protocol.spec import CPU_KINDS, Kind, PassSpec, RunSpec, check_spec, vector_name
+from ..protocol.spec import CPU_KINDS, FORMS, Kind, PassSpec, RunSpec, check_spec, vector_name
+
+_FLAGS = {"truncate_dim": "--truncate-dim", "storage": "--store"}
+"""Options of dense vectors alone."""
 
 
 def build_spec(
@@ -20,6 +25,8 @@ def build_spec(
     id_field: str | None = None,
     limit: int | None = None,
     index: Any = "edge",
+    ensemble: Sequence[Method] = (),
+    weights: str | None = None,
     **options: Any,
 ) -> RunSpec:
     """Check the flags and build the spec; UsageError or SourceError names the flag and the remedy.
@@ -43,10 +50,33 @@ def build_spec(
     passes += [_pass("multivector", model, options) for model in multivector]
     passes += [_pass(_sparse_kind(model), model, options) for model in sparse]
     spec = RunSpec(
-        source=source, passes=tuple(passes), text_field=text_field, id_field=id_field, limit=limit, index=index
+        source=source,
+        passes=tuple(passes),
+        text_field=text_field,
+        id_field=id_field,
+        limit=limit,
+        index=index,
+        ensembles=_ensembles(passes, ensemble, weights),
     )
+    for flag, unset in (("truncate_dim", None), ("storage", "float32")):
+        if options.get(flag, unset) != unset and not any(one.form == "dense" for one in spec.outputs):
+            raise UsageError(f"{_FLAGS[flag]} is for dense vectors: give a model with --dense or --heads too")
     check_spec(spec)
     return spec
+
+
+def _ensembles(passes: list[PassSpec], methods: Sequence[Method], weights: str | None) -> tuple[EnsembleSpec, ...]:
+    """One of each method, over all dense vectors; equal weights where none are given."""
+    members = tuple(output.vector for one in passes for output in one.outputs if output.form == "dense")
+    if weights is not None and not methods:
+        raise UsageError(f"--weights {weights}: they are an ensemble's; give --ensemble concat or average too")
+    try:
+        numbers = tuple(map(float, weights.split(","))) if weights is not None else (1.0,) * len(members)
+    except ValueError:
+        raise UsageError(f"--weights {weights}: give numbers with commas between, as in 2,1") from None
+    return tuple(
+        EnsembleSpec(vector=f"ensemble-{method}", method=method, members=members, weights=numbers) for method in methods
+    )
 
 
 def _sparse_kind(model: str) -> Kind:
@@ -63,6 +93,8 @@ def _pass(kind: Kind, model: str, options: dict[str, Any]) -> PassSpec:
         raise UsageError("a model's name is empty: give an alias, a hub id or a folder")
     if kind in CPU_KINDS:
         return PassSpec(vector=vector_name(kind, model), kind=kind, model=model, fallback=options.get("fallback", True))
+    if "dense" not in FORMS[kind]:
+        options = {name: value for name, value in options.items() if name not in _FLAGS}
     path = Path(model).expanduser()
     if path.is_dir():
         return PassSpec(vector=vector_name(kind, model), kind=kind, model=str(path.absolute()), **options)

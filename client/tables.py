@@ -61,11 +61,12 @@ def print_info(described: dict[str, Any]) -> None:
         + ("" if chunks["intake_done"] else ", source not read to its end")
     )
     console.print(f"collection {index['kind']}, {index['published_segments']:,} segments ({size_of(index['bytes'])})")
-    table = Table("vector", "model", "dimensions", "dtype", "rows", "quarantined", "tokens", "size")
+    table = Table("vector", "model", "dimensions", "dtype", "stored", "rows", "quarantined", "tokens", "size")
     for one in described["vectors"]:
         counts = (f"{one[name]:,}" for name in ("rows", "quarantined", "tokens"))
         dim = str(one["dim"] or "-")
-        table.add_row(one["vector"], escape(one["model"]), dim, one["dtype"], *counts, size_of(one["bytes"]))
+        stored = one["storage"] or ""
+        table.add_row(one["vector"], escape(one["model"]), dim, one["dtype"], stored, *counts, size_of(one["bytes"]))
     console.print(table)
 
 

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -15,6 +16,7 @@ from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo
 from ..protocol.spec import Output
+from ..protocol.storage import Ranges, ranges_of
 from ..protocol.vector_rows import read_shape
 from .edge_shard import engine_installed, open_shard, published_segments
 from .run_files import AGAIN, read_footer, read_lines, read_object, read_spec, read_table, rejected_files, spans
@@ -121,10 +123,14 @@ class _Recount:
             found = [*row_problems(table, chunk), *info_problems(table, info, one.vector, segment)]
             found.extend(vector_problems(one.form, table, bool(about.get("normalized", True))))
             found.extend(self._dim_problems(read_shape(path).dim, about, count))
+            if one.storage == "int8" and ranges_of(table.schema.field("vector")) != msgspec.convert(
+                about["ranges"], Ranges
+            ):
+                found.append(f"its int8 spans other ranges than pass.json says; delete it and {AGAIN}")
         except RunDirectoryError as error:
             self.report.problems.append(str(error))
             return
-        except (KeyError, TypeError, AttributeError, ValueError, pa.ArrowException) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, msgspec.MsgspecError, pa.ArrowException) as error:
             self._problem(path, f"not a segment of {one.form} vectors ({error}); delete it and {AGAIN}")
             return
         if about and info.fingerprint != about.get("fingerprint"):

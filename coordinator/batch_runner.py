@@ -21,7 +21,7 @@ from ..protocol import arrays
 from ..protocol.codec import encode
 from ..protocol.control_messages import PassSummary, Progress, RunEnded
 from ..protocol.devices import Device
-from ..protocol.errors import EmbedfleetError
+from ..protocol.errors import EmbedfleetError, SpecMismatch
 from ..protocol.export_messages import (
     BeginPass,
     Closed,
@@ -31,8 +31,10 @@ from ..protocol.export_messages import (
     OpenRun,
     Record,
     Rows,
+    SourceRead,
 )
 from ..protocol.layout import RunLayout
+from ..protocol.output_dims import output_dims
 from ..protocol.spec import PassSpec, RunSpec
 from ..protocol.terms import METADATA_WEIGHTS
 from ..protocol.version import PROTOCOL, __version__
@@ -95,6 +97,7 @@ class BatchRunner:
         self._stopping = threading.Event()
         self._loader: threading.Thread | None = None
         self._early: list[Record] = []
+        self._source_read = False
 
     def open(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
         """Start an exporter and let it take the directory; `restart` counts only for the first one."""
@@ -115,6 +118,8 @@ class BatchRunner:
         for record in self._early:
             self._send(record)
         self._early.clear()
+        if self._source_read:
+            self.source_read()
         return tuple(frozenset(segments) for segments in message.committed)
 
     def start_intake(self, devices: Sequence[Device]) -> None:
@@ -137,6 +142,11 @@ class BatchRunner:
                 self.telemetry.passes[number].committed_before += rows
                 self.telemetry.passes[number].estimated_before += event.tokens
 
+    def source_read(self) -> None:
+        """All segments are spooled: the exporter, and any later one, is told how many there are."""
+        self._source_read = True
+        self._send(SourceRead(len(self.rows)))
+
     def segment_committed(self, number: int, segment: int, rows: int) -> None:
         """Count a segment that was committed now."""
         self._committed[number].add(segment)
@@ -155,15 +165,20 @@ class BatchRunner:
             return msgspec.structs.replace(one, average_length=fitted or fit_average_length(self.layout))
         return settle_dtype(one, before, devices)
 
-    def staged(self, number: int, fingerprint: Fingerprint, batch_tokens: int) -> str:
-        """A worker has loaded the model: what is wrong with it, if anything. The exporter hears of the first."""
+    def staged(self, number: int, fingerprint: Fingerprint, batch_tokens: int) -> None:
+        """A worker has loaded the model. The exporter hears of the first.
+
+        SpecMismatch where it is another one than before, UsageError where its dimensions do not suit the run.
+        """
         known = self._fingerprints.get(number)
         if known is not None and (found := fingerprint.differences(known)):
             vector = self.spec.passes[number].vector
-            return f"{vector}: this model is not the one of the committed segments: {'; '.join(found)}. --restart starts over"
+            raise SpecMismatch(
+                f"{vector}: this model is not the one of the committed segments: {'; '.join(found)}. --restart starts over"
+            )
+        output_dims(self.spec, self._fingerprints | {number: fingerprint})
         self._fingerprints.setdefault(number, fingerprint)
         self._batch_tokens.setdefault(number, batch_tokens)
-        return ""
 
     def has_stand_ins(self) -> bool:
         """Whether a chunk of the first segment has term weights of its own: a mistyped model must not pass for a fallback."""

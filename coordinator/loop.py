@@ -147,6 +147,8 @@ class Coordinator:
                 event = runner.intake_events.popleft()
                 if isinstance(event, ev.SegmentSpooled):
                     runner.segment_spooled(event)
+                elif isinstance(event, ev.IntakeDone):
+                    runner.source_read()
                 self._context.emit(event)
 
     def _decide(self) -> None:

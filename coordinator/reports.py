@@ -8,7 +8,7 @@ from typing import Any
 
 from ..protocol import arrays
 from ..protocol.codec import Decoder, check_version, encode
-from ..protocol.errors import ProtocolError
+from ..protocol.errors import EmbedfleetError, ProtocolError
 from ..protocol.export_messages import (
     Closed,
     Committed,
@@ -130,9 +130,10 @@ class WorkReports:
     def _staged(self, worker: WorkerSlot, message: Staged, runner: BatchRunner | None) -> None:
         if runner is None:
             return
-        problem = runner.staged(worker.number, message.fingerprint, message.batch_tokens)
-        if problem:
-            self._context.emit(ev.WorkerBroken(worker.name, "SpecMismatch", problem, fatal=True))
+        try:
+            runner.staged(worker.number, message.fingerprint, message.batch_tokens)
+        except EmbedfleetError as error:
+            self._context.emit(ev.WorkerBroken(worker.name, type(error).__name__, str(error), fatal=True))
             return
         model = {"model": message.fingerprint.model, "dtype": message.fingerprint.dtype}
         self._lease(worker, "staged", None, seconds=message.seconds, **model)

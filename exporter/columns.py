@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from ..protocol.arrays import Array
 from ..protocol.errors import ProtocolError
-from ..protocol.spec import Form
+from ..protocol.spec import Form, Storage
+from ..protocol.storage import Ranges, pack
 
 NORM_TOLERANCE = 1e-3
 Bools = npt.NDArray[np.bool_]
@@ -30,11 +31,11 @@ class Column(Protocol):
         ...
 
 
-def make_column(form: Form, rows: int, dim: int) -> Column:
+def make_column(form: Form, rows: int, dim: int, storage: Storage = "float32") -> Column:
     """An empty column for `rows` rows."""
     match form:
         case "dense":
-            return DenseColumn(rows, dim)
+            return DenseColumn(rows, dim, storage)
         case "sparse":
             return SparseColumn(rows)
         case "multivector":
@@ -44,9 +45,11 @@ def make_column(form: Form, rows: int, dim: int) -> Column:
 
 
 class DenseColumn:
-    """`vector`: (rows, dim) float32, each of length 1."""
+    """`vector`: (rows, dim) float32, each of length 1, and written as `storage` keeps them. int8 needs `ranges` first."""
 
-    def __init__(self, rows: int, dim: int) -> None:
+    def __init__(self, rows: int, dim: int, storage: Storage = "float32") -> None:
+        self._storage: Storage = storage
+        self.ranges: Ranges | None = None
         self._dim = dim
         self._vectors = np.zeros((rows, dim), np.float32)
 
@@ -60,11 +63,16 @@ class DenseColumn:
         for position in np.flatnonzero(wrong).tolist():
             yield position, f"the vector is not normalized: squared length {squares[position]:.6g}"
 
+    def vectors(self, bad: Bools) -> npt.NDArray[np.float32]:
+        """Those of the rows that are not `bad`."""
+        return self._vectors[~bad]
+
     def fields(self, bad: Bools) -> dict[str, Any]:
         self._vectors[bad] = 0
         mask = pa.array(bad) if bad.any() else None
-        flat = pa.array(self._vectors.reshape(-1))
-        return {"vector": pa.FixedSizeListArray.from_arrays(flat, self._dim, mask=mask)}
+        packed = pack(self._vectors, self._storage, self.ranges)
+        flat = pa.array(packed.reshape(-1))
+        return {"vector": pa.FixedSizeListArray.from_arrays(flat, packed.shape[1], mask=mask)}
 
 
 class SparseColumn:

@@ -77,7 +77,11 @@ class EdgeIndex:
         for one in self._spec.outputs:
             match one.form:
                 case "dense":
-                    dense[one.vector] = edge.EdgeVectorParams(size=dims[one.vector], distance=edge.Distance.Cosine)
+                    # The other ways of storage are read as float32: the engine would round them once more.
+                    half = edge.VectorStorageDatatype.Float16 if one.storage == "float16" else None
+                    dense[one.vector] = edge.EdgeVectorParams(
+                        size=dims[one.vector], distance=edge.Distance.Cosine, datatype=half
+                    )
                 case "multivector":
                     # Compared as they are: MaxSim over the tokens, without a graph that could not be built over them.
                     late = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)

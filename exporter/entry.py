@@ -25,6 +25,7 @@ from ..protocol.export_messages import (
     PassRefused,
     Record,
     Rows,
+    SourceRead,
     ToExporter,
 )
 from ..protocol.version import PROTOCOL, __version__
@@ -92,7 +93,7 @@ class ExporterLoop:
         self._send(Opened(PROTOCOL, __version__, runtime.committed, runtime.fingerprints))
         return True
 
-    def _work(self, message: BeginPass | Rows | FailedRows | Record, frames: list[Any]) -> None:
+    def _work(self, message: BeginPass | SourceRead | Rows | FailedRows | Record, frames: list[Any]) -> None:
         runtime = self._runtime
         assert runtime is not None, "the coordinator opens the run first"
         match message:
@@ -101,6 +102,8 @@ class ExporterLoop:
                     runtime.begin_pass(message.number, message.fingerprint, message.placement)
                 except EmbedfleetError as error:
                     self._send(PassRefused(message.number, str(error)))
+            case SourceRead():
+                runtime.source_read(message)
             case Rows():
                 runtime.add(message, [frame.buffer for frame in frames])
             case FailedRows():

@@ -1,7 +1,8 @@
 """ExportRuntime: one run's results on their way to disk.
 
-Messages come in on the main thread, which assembles segments; whole segments go to one thread that commits them, and
-segments that every pass has committed go on to one that publishes them. What they report is taken with `take`.
+Messages come in on the main thread, which assembles segments. Whole segments go to one thread that commits them and
+derives the ensembles; segments of which every vector stands go on to one that publishes them. What they report is taken
+with `take`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,21 @@ import orjson
 
 from ..protocol import arrays
 from ..protocol.durable import commit_bytes
-from ..protocol.export_messages import Closed, CloseRun, Committed, ExportFailed, FailedRows, Record, Rows
+from ..protocol.export_messages import (
+    Closed,
+    CloseRun,
+    Committed,
+    ExportFailed,
+    FailedRows,
+    Record,
+    Rows,
+    SourceRead,
+)
+from ..protocol.output_dims import output_dims
 from ..protocol.work_messages import Fingerprint
+from .calibration import Calibration
 from .edge_index import EdgeIndex
+from .ensembles import Ensembles
 from .manifest import recount, write_manifest, write_quarantine
 from .run_directory import RunDirectory
 from .segment_builder import SegmentBuilder
@@ -46,6 +59,15 @@ class ExportRuntime:
                 self._fingerprints[number] = before
         self._committed = [set(directory.committed(number)) for number in passes]
         self._standing = [set(segments) for segments in self._committed]
+        self._ensembles = Ensembles(directory, self._standing)
+        self._calibrations = {
+            (number, output.vector): Calibration(directory.ranges(output.vector))
+            for number, one in enumerate(self._spec.passes)
+            for output in one.outputs
+            if output.storage == "int8"
+        }
+        self._segments: int | None = None
+        """How many the run has, once that is known."""
         self._builders: list[dict[int, SegmentBuilder]] = [{} for _ in passes]
         self._index = EdgeIndex(self._layout, self._spec) if self._spec.index == "edge" else None
         self._committer = ThreadPoolExecutor(1, "commit")
@@ -58,8 +80,11 @@ class ExportRuntime:
         self._seconds = {"commit": 0.0, "publish": 0.0}
         self._failed = False
         self._wrote = False
-        for segment in sorted(set.intersection(*self._standing)):
+        due = self._ensembles.due()
+        for segment in sorted(set.intersection(*self._standing).difference(due)):
             self._publish(segment)
+        for segment in due:
+            self._committer.submit(self._guard, lambda segment=segment: self._complete(segment))
 
     @property
     def root(self) -> Path:
@@ -79,7 +104,17 @@ class ExportRuntime:
     def begin_pass(self, number: int, fingerprint: Fingerprint, placement: str = "") -> None:
         """The pass's model is known; SpecMismatch where it is not the one of the committed segments."""
         self._directory.begin_pass(number, fingerprint, placement)
-        self._fingerprints[number] = fingerprint
+        self._fingerprints = self._fingerprints | {number: fingerprint}  # a new one: other threads go through it
+
+    def source_read(self, message: SourceRead) -> None:
+        """No more segments come: what waits for a larger sample waits no longer."""
+
+        def work() -> None:
+            self._segments = message.segments
+            for number, vector in self._calibrations:
+                self._release(number, vector)
+
+        self._committer.submit(self._guard, work)
 
     def add(self, message: Rows, frames: list[Any]) -> None:
         """Take a batch's results."""
@@ -148,8 +183,11 @@ class ExportRuntime:
         return builders[segment]
 
     def _new_builder(self, number: int, rows: int) -> SegmentBuilder:
-        outputs, fingerprint = self._spec.passes[number].outputs, self._fingerprints[number]
-        return SegmentBuilder(rows, outputs, [fingerprint.dim_of(output.form) for output in outputs])
+        outputs, dims = self._spec.passes[number].outputs, self._dims()
+        return SegmentBuilder(rows, outputs, [dims[output.vector] for output in outputs])
+
+    def _dims(self) -> dict[str, int]:
+        return output_dims(self._spec, self._fingerprints)
 
     def _commit_if_whole(self, number: int, segment: int) -> None:
         if not self._builders[number][segment].complete:
@@ -166,28 +204,47 @@ class ExportRuntime:
             self._room.release()
 
     def _commit(self, number: int, segment: int, builder: SegmentBuilder) -> None:
-        start = time.monotonic()
         one = self._spec.passes[number]
         if one.kind == "metadata" or (one.kind == "sparse" and one.fallback):
             stand_in(self._layout, one.kind, segment, builder)
-        done = commit_segment(self._layout, number, segment, self._fingerprints[number].digest(), builder)
+        waiting = next((key for key in self._calibrations if key[0] == number), None)
+        if waiting is None:
+            self._write(number, segment, builder)
+        else:
+            self._calibrations[waiting].hold(segment, builder)
+            self._release(*waiting)
+
+    def _release(self, number: int, vector: str) -> None:
+        """Write the segments whose int8 ranges are known; the ranges themselves before the first of them."""
+        calibration = self._calibrations[number, vector]
+        known = calibration.ranges
+        ready = calibration.release(self._segments)
+        if known is None and calibration.ranges is not None:
+            self._directory.set_ranges(vector, calibration.ranges)
+        for segment, builder in ready:
+            self._write(number, segment, builder)
+
+    def _write(self, number: int, segment: int, builder: SegmentBuilder) -> None:
+        start = time.monotonic()
+        done = commit_segment(self._layout, segment, self._fingerprints[number].digest(), builder)
+        self._standing[number].add(segment)
+        self._complete(segment)  # before the report: the coordinator takes the segment for done then
         seconds = time.monotonic() - start
         self._seconds["commit"] += seconds
         self._report(Committed(number, segment, done.rows, done.quarantined, seconds))
-        self._standing[number].add(segment)
+
+    def _complete(self, segment: int) -> None:
+        """Derive the ensembles that the segment allows; publish it once every vector stands."""
+        self._ensembles.derive(segment, self._fingerprints)
         self._wrote = True
-        if all(segment in standing for standing in self._standing):
+        if self._ensembles.stand(segment) and all(segment in standing for standing in self._standing):
             self._publish(segment)
 
     def _publish(self, segment: int) -> None:
         index = self._index
         if index is None:
             return
-        dims = {
-            output.vector: self._fingerprints[number].dim_of(output.form)
-            for number, one in enumerate(self._spec.passes)
-            for output in one.outputs
-        }
+        dims = self._dims()
 
         def work() -> None:
             start = time.monotonic()

@@ -5,18 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from ..protocol.durable import commit_bytes, make_folder
+from ..protocol.ensembles import EnsembleSpec
 from ..protocol.errors import RunDirectoryError, SpecMismatch
 from ..protocol.layout import RunLayout, segments_in
-from ..protocol.spec import RunSpec, differences
+from ..protocol.spec import Output, RunSpec, differences
+from ..protocol.storage import Ranges
 from ..protocol.work_messages import Fingerprint
 from .directory_lock import take_lock
 
 _MAGIC = b"PAR1"
+T = TypeVar("T")
+
+
+class _Calibrated(msgspec.Struct, frozen=True):
+    """What `pass.json` may have beside the fingerprint."""
+
+    ranges: Ranges | None = None
 
 
 class RunDirectory:
@@ -45,18 +54,23 @@ class RunDirectory:
 
     def committed(self, number: int) -> list[int]:
         """The segments of a pass whose files all stand whole; partial and torn ones are removed, to be computed again."""
-        standing = [self._standing(one.vector) for one in self.spec.passes[number].outputs]
+        standing = [self.standing(one.vector) for one in self.spec.passes[number].outputs]
         return sorted(set[int].intersection(*standing))
 
     def fingerprint(self, number: int) -> Fingerprint | None:
         """What the committed segments of a pass were computed with; None before the first."""
-        path = self.layout.pass_file(self.spec.passes[number].outputs[0].vector)
-        if not path.exists():
-            return None
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=Fingerprint)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise RunDirectoryError(f"{path} cannot be read ({error}); --restart starts over") from error
+        return self._read(self.spec.passes[number].outputs[0].vector, Fingerprint)
+
+    def ranges(self, vector: str) -> Ranges | None:
+        """What the int8 of a vector spans; None before its first segment."""
+        about = self._read(vector, _Calibrated)
+        return about.ranges if about is not None else None
+
+    def set_ranges(self, vector: str, ranges: Ranges) -> None:
+        """Write them into `pass.json`, which stands; synced when this returns."""
+        path = self.layout.pass_file(vector)
+        record = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        commit_bytes(path, _pretty(record | {"ranges": ranges}))
 
     def begin_pass(self, number: int, fingerprint: Fingerprint, placement: str = "") -> None:
         """Write `pass.json` of each output, or check that the model is the one named there; SpecMismatch otherwise.
@@ -64,37 +78,22 @@ class RunDirectory:
         `placements` there gathers, for audit, where the model was in each session that computed something.
         """
         one = self.spec.passes[number]
-        before = self.fingerprint(number)
-        if before is not None:
-            found = fingerprint.differences(before)
-            if found:
-                raise SpecMismatch(
-                    f"--out {self.layout.root}: {one.vector} was computed with another model: {'; '.join(found)}. "
-                    "--restart starts over"
-                )
+        self._compare(one.vector, self.fingerprint(number), fingerprint)
         for output in reversed(one.outputs):  # the first is the one that is looked for
-            path = self.layout.pass_file(output.vector)
-            record: dict[str, Any] = {
-                "vector": output.vector,
-                "kind": one.kind,
-                "form": output.form,
-                "fingerprint": fingerprint.digest(),
-            }
-            record |= msgspec.to_builtins(fingerprint) | {"output_dim": fingerprint.dim_of(output.form)}
-            if path.exists():
-                record = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-            placements = record.setdefault("placements", [])
-            if placement and placement not in placements:
-                placements.append(placement)
-            elif path.exists():
-                continue
-            commit_bytes(path, _pretty(record))
+            self._describe(output, fingerprint, {}, placement)
+
+    def begin_ensemble(self, one: EnsembleSpec, fingerprint: Fingerprint) -> None:
+        """As `begin_pass`, for an ensemble."""
+        self._compare(one.vector, self._read(one.vector, Fingerprint), fingerprint)
+        output = next(output for output in self.spec.outputs if output.vector == one.vector)
+        self._describe(output, fingerprint, {"method": one.method, "members": one.members}, "")
 
     def release(self) -> None:
         """Let another run have the directory."""
         os.close(self._lock)
 
-    def _standing(self, vector: str) -> set[int]:
+    def standing(self, vector: str) -> set[int]:
+        """The segments of one vector that stand whole; partial and torn ones are removed."""
         folder = self.layout.vector_folder(vector)
         for stray in folder.glob(".*.tmp"):
             stray.unlink()
@@ -106,6 +105,38 @@ class RunDirectory:
             else:
                 path.unlink()
         return whole
+
+    def _read(self, vector: str, kind: type[T]) -> T | None:
+        path = self.layout.pass_file(vector)
+        if not path.exists():
+            return None
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise RunDirectoryError(f"{path} cannot be read ({error}); --restart starts over") from error
+
+    def _compare(self, vector: str, before: Fingerprint | None, fingerprint: Fingerprint) -> None:
+        found = fingerprint.differences(before) if before is not None else []
+        if found:
+            raise SpecMismatch(
+                f"--out {self.layout.root}: {vector} was computed with another model: {'; '.join(found)}. "
+                "--restart starts over"
+            )
+
+    def _describe(self, output: Output, fingerprint: Fingerprint, more: dict[str, Any], placement: str) -> None:
+        path = self.layout.pass_file(output.vector)
+        if path.exists():
+            record = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+            if not placement or placement in record.get("placements", []):
+                return
+        else:
+            record = {"vector": output.vector, "kind": output.kind, "form": output.form}
+            record |= {"fingerprint": fingerprint.digest()} | msgspec.to_builtins(fingerprint)
+            record |= {"output_dim": fingerprint.dim_of(output.form)} | more
+            if output.form == "dense":
+                record["storage"] = output.storage
+        record["placements"] = [*record.get("placements", []), *([placement] if placement else [])]
+        commit_bytes(path, _pretty(record))
 
     def _take_spec(self) -> None:
         path = self.layout.spec

@@ -13,7 +13,8 @@ from ..protocol.arrays import Array
 from ..protocol.errors import ProtocolError
 from ..protocol.segments import vector_schema
 from ..protocol.spec import Output
-from .columns import Column, make_column
+from ..protocol.storage import Ranges
+from .columns import Bools, Column, DenseColumn, make_column
 
 
 class SegmentBuilder:
@@ -32,7 +33,7 @@ class SegmentBuilder:
         self._n_tokens = np.zeros(rows, np.int32)
         self._truncated = np.zeros(rows, np.bool_)
         self._dims = tuple(dims)
-        self._columns = [make_column(one.form, rows, dim) for one, dim in zip(outputs, dims, strict=True)]
+        self._columns = [make_column(one.form, rows, dim, one.storage) for one, dim in zip(outputs, dims, strict=True)]
 
     @property
     def complete(self) -> bool:
@@ -45,6 +46,14 @@ class SegmentBuilder:
     def column(self, number: int) -> Column:
         """The vectors of one output."""
         return self._columns[number]
+
+    def dense_vectors(self) -> npt.NDArray[np.float32]:
+        """The dense vectors of the rows that have one."""
+        return self._dense().vectors(self._bad())
+
+    def set_ranges(self, ranges: Ranges) -> None:
+        """What the dense vectors' int8 is to span."""
+        self._dense().ranges = ranges
 
     def add(self, arrays: Mapping[str, Array], errors: Mapping[int, str]) -> None:
         """Take one batch. `errors` are by position in the batch. ProtocolError for arrays that do not fit."""
@@ -78,12 +87,11 @@ class SegmentBuilder:
 
     def table(self, number: int, rows: Any, ids: Any) -> pa.Table:
         """One output of the segment as a table, given the `row` and `id` columns of its chunks."""
-        bad = np.zeros(self.rows, np.bool_)
-        bad[list(self.errors)] = True
+        column = self._columns[number]
         columns = {
             "row": rows,
             "id": ids,
-            **self._columns[number].fields(bad),
+            **column.fields(self._bad()),
             "n_tokens": pa.array(self._n_tokens),
             "truncated": pa.array(self._truncated),
             "error": pa.array(
@@ -92,10 +100,20 @@ class SegmentBuilder:
         }
         if self.outputs[number].form == "sparse":
             columns["stood_in"] = pa.array([row in self.stood_in for row in range(self.rows)])
-        schema = vector_schema(self.outputs[number].form, self._dims[number])
+        output = self.outputs[number]
+        ranges = column.ranges if isinstance(column, DenseColumn) else None
+        schema = vector_schema(output.form, self._dims[number], output.storage, ranges)
         return pa.Table.from_arrays(
             [columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema
         )
+
+    def _dense(self) -> DenseColumn:
+        return next(one for one in self._columns if isinstance(one, DenseColumn))
+
+    def _bad(self) -> Bools:
+        bad = np.zeros(self.rows, np.bool_)
+        bad[list(self.errors)] = True
+        return bad
 
     def _own(self, arrays: Mapping[str, Array], output: Output) -> Mapping[str, Array]:
         if len(self.outputs) == 1:

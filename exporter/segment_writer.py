@@ -13,6 +13,7 @@ from ..protocol.durable import commit_file
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout
 from ..protocol.segments import VectorSegmentInfo, digest, with_info
+from ..protocol.storage import is_bytewise
 from .segment_builder import SegmentBuilder
 
 
@@ -20,16 +21,13 @@ from .segment_builder import SegmentBuilder
 class CommittedSegment:
     """A segment that stands."""
 
-    number: int
     segment: int
     rows: int
     quarantined: int
 
 
-def commit_segment(
-    layout: RunLayout, number: int, segment: int, fingerprint: str, builder: SegmentBuilder
-) -> CommittedSegment:
-    """Write every output of pass `number`, one file after the other; OSError where the disk refuses.
+def commit_segment(layout: RunLayout, segment: int, fingerprint: str, builder: SegmentBuilder) -> CommittedSegment:
+    """Write every output of a pass, one file after the other; OSError where the disk refuses.
 
     The segment of the pass is committed when the last of them stands.
     """
@@ -52,7 +50,7 @@ def commit_segment(
             digest=digest(table),
         )
         _commit(with_info(table, info), layout.vector_segment(output.vector, segment))
-    return CommittedSegment(number, segment, builder.rows, len(builder.errors))
+    return CommittedSegment(segment, builder.rows, len(builder.errors))
 
 
 def _commit(table: pa.Table, path: Path) -> None:
@@ -65,7 +63,11 @@ def _one(table: pa.Table, name: str) -> Any:
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    # Vectors are noise to a compressor and to a dictionary; ids and errors are small beside them.
+    # Vectors are noise to a compressor and to a dictionary; ids and errors are small beside them. But Parquet has no
+    # integers of less than four bytes: where components have one, a dictionary of 256 entries is what keeps it so.
+    names: list[str] = table.schema.names
+    bytewise = "vector" in names and is_bytewise(table.schema.field("vector"))
+    dictionary: Any = ["vector.list.element"] if bytewise else False
     pq.write_table(
-        table, path, compression="none", use_dictionary=False, write_statistics=False, write_page_checksum=True
+        table, path, compression="none", use_dictionary=dictionary, write_statistics=False, write_page_checksum=True
     )

@@ -31,6 +31,12 @@ class BeginPass(msgspec.Struct, frozen=True, array_like=True, tag="begin_pass"):
     """Where the parameters are, for audit: not compared."""
 
 
+class SourceRead(msgspec.Struct, frozen=True, array_like=True, tag="source_read"):
+    """The intake has ended: the run has so many segments and gets no more."""
+
+    segments: int
+
+
 class Rows(msgspec.Struct, frozen=True, array_like=True, tag="rows"):
     """Results of one batch. Frames: `positions` int32 (rows of the segment), then the arrays as the worker sent them."""
 
@@ -69,7 +75,7 @@ class CloseRun(msgspec.Struct, frozen=True, array_like=True, tag="close_run"):
     stats: dict[str, Any]
 
 
-ToExporter = OpenRun | BeginPass | Rows | FailedRows | Record | CloseRun
+ToExporter = OpenRun | BeginPass | SourceRead | Rows | FailedRows | Record | CloseRun
 
 
 class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):

@@ -20,8 +20,10 @@ READ_BYTES = 1 << 16
 _REMEDY = "delete it and run the same command again"
 
 
-def stream_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def stream_batches(path: Path, columns: Sequence[str], rows: int | None = None) -> Iterator[pa.RecordBatch]:
     """These columns of a segment, in batches of at most MOST_ROWS rows and, by the file's average, BATCH_BYTES.
+
+    Or in batches of so many `rows`, so that the files of several vectors go along together.
 
     Page checksums are verified where the file has them. RunDirectoryError where it is torn or lacks a column.
     """
@@ -33,7 +35,8 @@ def stream_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatc
             if absent:
                 raise RunDirectoryError(f"{path}: has no column {', '.join(absent)}; {_REMEDY}")
             # Threads would decode columns side by side, each with buffers of its own, and gain nothing on small batches.
-            yield from file.iter_batches(_rows_at_once(file.metadata), columns=list(columns), use_threads=False)
+            size = rows or _rows_at_once(file.metadata)
+            yield from file.iter_batches(size, columns=list(columns), use_threads=False)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunDirectoryError(f"{path}: torn or unreadable ({error}); {_REMEDY}") from error
 

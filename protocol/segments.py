@@ -2,7 +2,7 @@
 
 Chunk segment   `row` int64, `id` string, `text` string, `metadata` string (a JSON object) or null, `n_bytes` int32
 Vector segment  `row` int64, `id` string, then by form
-                  dense        `vector` fixed_size_list<float32>[dim]
+                  dense        `vector` fixed_size_list<float32>[dim], or as `storage.py` keeps it
                   sparse       `indices` list<uint32>, `values` list<float32>; last, `stood_in` bool: the weights are
                                those of the chunk's metadata, since the model gave none
                   multivector  `vector` list<fixed_size_list<float16>[dim]>
@@ -28,7 +28,8 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from .errors import RunDirectoryError
-from .spec import Form
+from .spec import Form, Storage
+from .storage import RANGES_KEY, Ranges, dense_field, ranges_of, storage_of, unpack
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -93,10 +94,13 @@ class VectorSegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
 Info = TypeVar("Info", ChunkSegmentInfo, VectorSegmentInfo)
 
 
-def vector_schema(form: Form, dim: int) -> pa.Schema:
-    """Columns of a vector segment; `dim` counts for dense vectors and for the tokens of multivectors."""
+def vector_schema(form: Form, dim: int, storage: Storage = "float32", ranges: Ranges | None = None) -> pa.Schema:
+    """Columns of a vector segment; `dim` counts for dense vectors and for the tokens of multivectors.
+
+    `storage` and `ranges` (of int8) count for dense vectors.
+    """
     own: dict[Form, list[Any]] = {
-        "dense": [pa.field("vector", pa.list_(pa.float32(), dim))],
+        "dense": [dense_field(storage, dim, ranges)],
         "sparse": [pa.field("indices", pa.list_(pa.uint32())), pa.field("values", pa.list_(pa.float32()))],
         "multivector": [pa.field("vector", pa.list_(pa.list_(pa.float16(), dim)))],
         "score": [pa.field("score", pa.float32())],
@@ -122,13 +126,15 @@ def read_info(path: Path, kind: type[Info]) -> Info:
 
 
 def dense_vectors(table: pa.Table) -> FloatArray:
-    """The `vector` column as (rows, dim) float32; NaN where a row is quarantined."""
+    """The `vector` column as (rows, dim) float32, whatever it is kept as; NaN where a row is quarantined.
+
+    ValueError where int8 vectors lack their ranges.
+    """
+    field: Any = table.schema.field("vector")
     column: Any = table.column("vector").combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    dim = int(column.type.list_size)
-    values = np.asarray(column.values.to_numpy(zero_copy_only=False), dtype=np.float32)
-    vectors = values.reshape(-1, dim)[column.offset : column.offset + len(column)]
+    vectors = unpack(_components(column), storage_of(field), ranges_of(field))
     if column.null_count:
         vectors = vectors.copy()
         vectors[np.asarray(column.is_null())] = np.nan
@@ -136,7 +142,10 @@ def dense_vectors(table: pa.Table) -> FloatArray:
 
 
 def digest(table: pa.Table) -> str:
-    """BLAKE2b-256 of what the table says: ids, vectors, token counts and errors, whatever the file's encoding."""
+    """BLAKE2b-256 of what the table says: ids, vectors as they are kept, token counts and errors.
+
+    The file's encoding does not count.
+    """
     state = hashlib.blake2b(digest_size=32)
     for name in ("id", "error"):
         column = table.column(name)
@@ -148,6 +157,7 @@ def digest(table: pa.Table) -> str:
     state.update(np.ascontiguousarray(table.column("n_tokens").fill_null(0).to_numpy()).tobytes())
     for name in ("vector", "indices", "values", "score"):
         if name in table.column_names:
+            state.update((table.schema.field(name).metadata or {}).get(RANGES_KEY, b""))
             for part in _contents(table.column(name)):
                 state.update(np.ascontiguousarray(part).data)
     return state.hexdigest()
@@ -160,10 +170,9 @@ def _contents(column: Any) -> Iterator[Any]:
     )
     kind: Any = array.type
     if pa.types.is_fixed_size_list(kind):
-        values = array.values.slice(array.offset * kind.list_size, len(array) * kind.list_size)
-        numbers = np.asarray(values.to_numpy(zero_copy_only=False))
+        numbers = _components(array)
         if array.null_count:
-            numbers = numbers.reshape(len(array), -1).copy()
+            numbers = numbers.copy()
             numbers[np.asarray(array.is_null())] = 0
         yield numbers
     elif pa.types.is_list(kind):
@@ -171,3 +180,12 @@ def _contents(column: Any) -> Iterator[Any]:
         yield from _contents(pa.chunked_array([array.flatten()]))
     else:
         yield np.asarray(array.fill_null(0).to_numpy(zero_copy_only=False))
+
+
+def _components(array: Any) -> npt.NDArray[Any]:
+    """The numbers of a fixed-size list array, (rows, list size), in their own format; anything where a row is null."""
+    width = int(array.type.list_size)
+    values = array.values.slice(array.offset * width, len(array) * width)
+    if values.null_count and pa.types.is_integer(values.type):
+        values = values.fill_null(0)  # to_numpy would make floats of them all, to have a NaN
+    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(-1, width)

@@ -7,12 +7,14 @@ from typing import Literal
 
 import msgspec
 
+from .ensembles import EnsembleSpec, check_ensemble
 from .errors import UsageError
 
 Kind = Literal["dense", "bm25", "sparse", "metadata", "multivector", "bge-m3", "rerank"]
 Form = Literal["dense", "sparse", "multivector", "score"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Index = Literal["edge", "none"]
+Storage = Literal["float32", "float16", "int8", "binary"]
 
 FORMS: dict[Kind, tuple[Form, ...]] = {
     "dense": ("dense",),
@@ -42,7 +44,9 @@ class Output(msgspec.Struct, frozen=True):
 
     vector: str
     form: Form
-    kind: Kind
+    kind: Kind | Literal["ensemble"]
+    storage: Storage = "float32"
+    """Of dense vectors in their segments (see `storage.py`)."""
 
 
 class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -69,6 +73,8 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Multivectors: tokens are pooled to one for every so many; 1 keeps all."""
     truncate_dim: int | None = None
     """Dense: keep so many leading components (Matryoshka) and normalize again."""
+    storage: Storage = "float32"
+    """Dense: how the vectors are kept in their segments."""
     average_length: float | None = None
     """BM25: the corpus's average length in terms; None: fitted when the pass begins."""
 
@@ -76,10 +82,12 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def outputs(self) -> tuple[Output, ...]:
         """The vectors that the pass writes. A pass of one vector carries its name."""
         forms = FORMS[self.kind]
-        if len(forms) == 1:
-            return (Output(self.vector, forms[0], self.kind),)
         stem = self.vector.removeprefix(HEADS)
-        return tuple(Output(f"{form}-{stem}", form, self.kind) for form in forms)
+        names = (self.vector,) if len(forms) == 1 else tuple(f"{form}-{stem}" for form in forms)
+        return tuple(
+            Output(name, form, self.kind, self.storage if form == "dense" else "float32")
+            for name, form in zip(names, forms, strict=True)
+        )
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -94,11 +102,14 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Stop after this many chunks."""
     index: Index = "edge"
     preprocessing: str = PREPROCESSING
+    ensembles: tuple[EnsembleSpec, ...] = ()
+    """Vectors made of those of the passes, by the exporter."""
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """Every vector of the run, in the order of the passes."""
-        return tuple(output for one in self.passes for output in one.outputs)
+        """Every vector of the run, in the order of the passes; then the ensembles."""
+        derived = (Output(one.vector, "dense", "ensemble") for one in self.ensembles)
+        return (*(output for one in self.passes for output in one.outputs), *derived)
 
 
 def vector_name(kind: Kind, model: str) -> str:
@@ -118,7 +129,7 @@ def check_spec(spec: RunSpec) -> None:
         if not _NAME.fullmatch(name):
             raise UsageError(f"vector name {name!r}: use lower-case letters, digits, '.', '_' and '-', at most 100")
         if names.count(name) > 1:
-            raise UsageError(f"two passes would write the vector {name!r}: name each model once")
+            raise UsageError(f"the vector {name!r} would be written twice: name each model and each ensemble once")
     if spec.limit is not None and spec.limit < 1:
         raise UsageError(f"--limit {spec.limit}: give a number of chunks, 1 or more")
     if spec.preprocessing != PREPROCESSING:
@@ -132,6 +143,11 @@ def check_spec(spec: RunSpec) -> None:
         ):
             if value is not None and value < 1:
                 raise UsageError(f"{flag} {value}: give 1 or more")
+        if "dense" not in FORMS[one.kind] and (one.truncate_dim is not None or one.storage != "float32"):
+            raise UsageError(f"{one.vector}: --truncate-dim and --store are for dense vectors, and this pass has none")
+    dense = [output.vector for one in spec.passes for output in one.outputs if output.form == "dense"]
+    for ensemble in spec.ensembles:
+        check_ensemble(ensemble, dense)
 
 
 def differences(ours: RunSpec, theirs: RunSpec) -> list[str]:

@@ -1,6 +1,6 @@
 """The rows of vector segments, streamed. What distinguishes the kinds of vectors in a file stands here and nowhere else.
 
-dense        `vector` fixed_size_list<float>[dim]               → (dim,) float32
+dense        `vector` as `storage.py` keeps it                  → (dim,) float32
 multivector  `vector` list<fixed_size_list<float16>[dim]>       → (tokens, dim), number format of the file
 sparse       `indices` list<uint32>, `values` list<float32>     → SparseVector
 """
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from .errors import RunDirectoryError
 from .segment_stream import stream_batches
 from .segments import dense_vectors
+from .storage import dim_of
 
 Form = Literal["dense", "sparse", "multivector"]
 
@@ -78,9 +79,10 @@ def read_vectors(path: Path) -> Iterator[VectorRow]:
 def _shape(schema: Any) -> VectorShape:
     if "vector" not in schema.names:
         return VectorShape("sparse", 0)
-    kind = schema.field("vector").type
+    field = schema.field("vector")
+    kind = field.type
     if pa.types.is_fixed_size_list(kind):
-        return VectorShape("dense", int(kind.list_size))
+        return VectorShape("dense", dim_of(field))
     return VectorShape("multivector", int(kind.value_type.list_size))
 
 

@@ -20,7 +20,7 @@ import time
 import traceback
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from embedfleet.coordinator import actions as do
@@ -47,6 +47,8 @@ class Scenario:
     poison: float = 0.0
     cancel: float = 0.0
     fatal: float = 0.0
+    fallback: float = 0.0
+    """A pass goes on without a model: from the start, or when its model does not load."""
     device_failures: int = MANY
     exporter_failures: int = MANY
     quiet: float = 150.0
@@ -58,6 +60,7 @@ SCENARIOS = (
     Scenario("poison", poison=0.03, accident=0.02),
     Scenario("exporters", exporter=0.8, accident=0.02, cancel=0.3),
     Scenario("hosts", leave=0.8, accident=0.03, refuse=0.2),
+    Scenario("fallbacks", accident=0.03, exporter=0.4, poison=0.01, cancel=0.2, fatal=0.3, fallback=0.8),
     Scenario("chaos", 0.05, 0.1, 0.6, 0.5, 0.02, 0.5, 0.02),
     Scenario("fragile", 0.2, 0.1, 0.3, 0.3, 0.01, 0.2, 0.02, device_failures=2, exporter_failures=3),
 )
@@ -361,7 +364,7 @@ class World:
     # Runs: the client, the intake, the exporter.
 
     def _corpus(self, run: str) -> Corpus:
-        passes = tuple(on.PassPlan(f"v{n}", self._cpu_only()) for n in range(self.rng.randint(1, 3)))
+        passes = tuple(self._plan(n) for n in range(self.rng.randint(1, 3)))
         rows = tuple(self.rng.randint(1, 48) for _ in range(self.rng.choice((0, 1, 3, 6, 10))))
         every = (
             (n, segment, row) for n in range(len(passes)) for segment, most in enumerate(rows) for row in range(most)
@@ -370,6 +373,12 @@ class World:
         poison = {row: self.rng.choice(("kill", "fail", "hang")) for row in bad}
         cuts = {(n, s): self._cuts(most) for n in range(len(passes)) for s, most in enumerate(rows)}
         return Corpus(run, passes, rows, poison, cuts)
+
+    def _plan(self, number: int) -> on.PassPlan:
+        plan = on.PassPlan(f"v{number}", self._cpu_only())
+        if self.rng.random() >= self.scenario.fallback:
+            return plan
+        return replace(plan, fallback=True, given_up="no model is asked for" if self.rng.random() < 0.2 else "")
 
     def _cpu_only(self) -> bool:
         return any(device.kind == "cpu" for device in self.hosts["h0"]) and self.rng.random() < 0.3
@@ -484,6 +493,8 @@ class Watch:
         self.sent: dict[int, do.SendBatch] = {}
         self.broken: set[tuple[str, int]] = set()
         """Submissions of runs with a model that does not load."""
+        self.handed_on: set[tuple[str, int]] = set()
+        """Runs and passes that went on without a model."""
 
     def before(self, event: on.Event) -> None:
         match event:
@@ -525,6 +536,12 @@ class Watch:
                 require(action.payload == (action.segment, action.start, action.stop), "no result is crossed", action)
             case do.QuarantineRows():
                 self._given_once(action)
+                if reason := self.world.pool.fleet.runs[action.run].passes[action.number].given_up:
+                    plan = self.world.corpora[action.run].passes[action.number]
+                    require(plan.fallback, "only a pass with a fallback goes on without a model", action)
+                    self.handed_on.add((action.run, action.number))
+                    if action.reason == reason:
+                        return
                 poison = self.world.corpora[action.run].poison
                 alone = action.stop - action.start == 1
                 require(
@@ -615,7 +632,9 @@ class Watch:
             durable = world.durable[run]
             quarantined = {(*key, row) for key, rows in durable.items() for row in rows}
             poison = {row for row in world.corpora[run].poison if row[:2] in durable}
-            require(quarantined == poison, "poison is what is quarantined", run, quarantined ^ poison)
+            computed = {row for row in quarantined if (run, row[0]) not in world.watch.handed_on}
+            require(poison <= quarantined, "poison is quarantined", run, poison - quarantined)
+            require(computed <= poison, "only poison is quarantined", run, computed - poison)
             require(over.status == "failed" or durable.keys() == world.corpora[run].keys(), "all is committed", run)
 
 

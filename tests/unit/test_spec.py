@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from embedfleet.protocol.ensembles import EnsembleSpec
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.spec import PassSpec, RunSpec, check_spec, differences, vector_name
 from hypothesis import given
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 MINILM = PassSpec(vector="dense-a", kind="dense", model="a")
 BM25 = PassSpec(vector="sparse-bm25", kind="bm25", model="bm25")
+OTHER = PassSpec(vector="dense-b", kind="dense", model="b", storage="int8")
+BOTH = EnsembleSpec(vector="ensemble-concat", method="concat", members=("dense-a", "dense-b"), weights=(1.0, 1.0))
 SPEC = RunSpec(source="/corpus.jsonl", passes=(MINILM, BM25))
 
 
@@ -49,10 +52,15 @@ def test_a_usable_spec_passes() -> None:
     ("changes", "why"),
     [
         ({"passes": ()}, "give at least one --dense"),
-        ({"passes": (MINILM, MINILM)}, "two passes would write the vector 'dense-a'"),
+        ({"passes": (MINILM, MINILM)}, "the vector 'dense-a' would be written twice"),
         ({"limit": 0}, "--limit 0"),
         ({"limit": -1}, "--limit -1"),
         ({"preprocessing": "none"}, "policy 'none' is not known"),
+        ({"passes": (msgspec.structs.replace(MINILM, truncate_dim=0),)}, "--truncate-dim 0"),
+        ({"passes": (msgspec.structs.replace(BM25, truncate_dim=8),)}, "sparse-bm25: --truncate-dim and --store are"),
+        ({"passes": (msgspec.structs.replace(BM25, storage="int8"),)}, "for dense vectors, and this pass has none"),
+        ({"ensembles": (BOTH,)}, "'dense-b' is no dense vector of this run; it has dense-a"),
+        ({"passes": (MINILM, OTHER), "ensembles": (BOTH, BOTH)}, "'ensemble-concat' would be written twice"),
     ],
 )
 def test_what_no_run_can_follow_is_refused(changes: dict[str, Any], why: str) -> None:
@@ -94,6 +102,22 @@ def test_equal_specs_do_not_differ() -> None:
 )
 def test_differences_name_the_field_with_old_and_new(changes: dict[str, Any], found: list[str]) -> None:
     assert differences(msgspec.structs.replace(SPEC, **changes), SPEC) == found
+
+
+def test_the_outputs_are_those_of_the_passes_and_then_the_ensembles() -> None:
+    m3 = PassSpec(vector="heads-bge-m3", kind="bge-m3", model="bge-m3", storage="float16", truncate_dim=8)
+    spec = RunSpec(
+        source="s", passes=(m3, OTHER), ensembles=(msgspec.structs.replace(BOTH, members=("dense-bge-m3", "dense-b")),)
+    )
+    check_spec(spec)
+    assert [(one.vector, one.form, one.kind, one.storage) for one in spec.outputs] == [
+        ("dense-bge-m3", "dense", "bge-m3", "float16"),
+        ("sparse-bge-m3", "sparse", "bge-m3", "float32"),
+        ("multivector-bge-m3", "multivector", "bge-m3", "float32"),
+        ("dense-b", "dense", "dense", "int8"),
+        ("ensemble-concat", "dense", "ensemble", "float32"),
+    ]
+    assert msgspec.json.decode(msgspec.json.encode(spec), type=RunSpec) == spec
 
 
 def test_a_spec_survives_its_file() -> None:

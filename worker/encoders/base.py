@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...protocol.arrays import Array
+from ...protocol.errors import ModelError
+from ...protocol.spec import PassSpec
 from ...protocol.work_messages import Fingerprint
 
 IntArray = npt.NDArray[np.int32]
@@ -74,6 +76,16 @@ class Encoder(Protocol):
     def unusable(self, part: Any) -> BoolArray:
         """Which rows of a `compute` result are not finite or cannot be normalized."""
         ...
+
+
+def kept_dim(spec: PassSpec, dim: int) -> int:
+    """How many of a model's `dim` leading components the pass keeps; ModelError where it asks for more.
+
+    Source: Kusupati et al. 2022, "Matryoshka Representation Learning".
+    """
+    if spec.truncate_dim is not None and spec.truncate_dim > dim:
+        raise ModelError(f"--truncate-dim {spec.truncate_dim}: the vectors of {spec.model} have {dim} dimensions")
+    return dim if spec.truncate_dim is None else spec.truncate_dim
 
 
 class DenseResults:

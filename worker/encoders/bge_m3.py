@@ -18,7 +18,7 @@ from ...protocol.arrays import Array
 from ...protocol.errors import ModelError
 from ...protocol.spec import PassSpec
 from ..model_files import ModelFiles
-from .base import BoolArray, DenseResults, FloatArray, IntArray, SparseResults
+from .base import BoolArray, DenseResults, FloatArray, IntArray, SparseResults, kept_dim
 from .multivector import MultivectorResults
 from .text_model import TextEncoder
 
@@ -41,7 +41,7 @@ class BgeM3Encoder(TextEncoder):
 
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
         super().__init__(spec, files, device, threads)
-        dim = int(self._first.get_embedding_dimension())
+        dim = int(self._first.get_embedding_dimension())  # of the backbone, which the heads take
         states = [_read_head(self._torch, files, name, dim) for name in HEADS]
         self._sparse, self._colbert = (_linear(self._torch, state).to(self._dtype).eval() for state in states)
         self._parts += [self._sparse, self._colbert]
@@ -50,7 +50,8 @@ class BgeM3Encoder(TextEncoder):
         self._special: Any = self._torch.tensor(sorted({one for one in ids if one is not None}))
         width = int(self._colbert.out_features)
         pooling = f"{type(self._first).__name__} → cls, sparse_linear(max), colbert_linear({width})"
-        self.fingerprint = self._make_fingerprint(dim, True, pooling)
+        self._dim = kept_dim(spec, dim)
+        self.fingerprint = self._make_fingerprint(self._dim, True, pooling)
         hashes = [self.fingerprint.weights, *(_hash(files, name) for name in HEADS)]
         self.fingerprint = msgspec.structs.replace(
             self.fingerprint, token_dim=width, weights=hashlib.sha256("".join(hashes).encode()).hexdigest()
@@ -59,7 +60,7 @@ class BgeM3Encoder(TextEncoder):
         self._sparse_results = SparseResults()
         self._dense_results.fingerprint = self.fingerprint
         self._multivector_results.fingerprint = msgspec.structs.replace(self.fingerprint, dim=width)
-        self.row_bytes = 4 * dim + 8 * 128 + 2 * width * min(self._max_tokens, 256)
+        self.row_bytes = 4 * self._dim + 8 * 128 + 2 * width * min(self._max_tokens, 256)
 
     def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
         dense = self._dense_results.gather(count, [(rows, [one.dense for one in part]) for rows, part in parts])
@@ -93,7 +94,7 @@ class BgeM3Encoder(TextEncoder):
     def _results(self, outputs: dict[str, Any]) -> list[M3Row]:
         normalize = self._torch.nn.functional.normalize
         hidden, mask = outputs["token_embeddings"], outputs["attention_mask"].bool()
-        dense = normalize(hidden[:, 0].float(), dim=1).cpu().numpy()
+        dense = normalize(hidden[:, 0, : self._dim].float(), dim=1).cpu().numpy()
         sparse = self._term_weights(outputs["input_ids"], mask, self._sparse(hidden).squeeze(-1).relu().float())
         kept = mask[:, 1:]
         vectors = normalize(self._colbert(hidden[:, 1:])[kept].float(), dim=1)

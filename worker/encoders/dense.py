@@ -1,4 +1,4 @@
-"""Dense vectors of any model that sentence-transformers loads, L2-normalized float32."""
+"""Dense vectors of any model that sentence-transformers loads: truncated where asked for, L2-normalized, float32."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ...protocol.spec import PassSpec
 from ..model_files import ModelFiles
-from .base import DenseResults, FloatArray
+from .base import DenseResults, FloatArray, kept_dim
 from .model_loading import describe
 from .text_model import TextEncoder
 
@@ -19,7 +19,7 @@ class DenseEncoder(DenseResults, TextEncoder):
 
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
         super().__init__(spec, files, device, threads)
-        dim = int(self._model.get_embedding_dimension())
+        dim = self._dim = kept_dim(spec, int(self._model.get_embedding_dimension()))
         self.fingerprint = self._make_fingerprint(dim, True, describe(self._model))
         self.row_bytes = 4 * dim
 
@@ -31,11 +31,12 @@ class DenseEncoder(DenseResults, TextEncoder):
         vectors: FloatArray = self._model.encode(
             list(texts),
             prompt=prompt if prompt is not None else own,
+            truncate_dim=self._dim,
             normalize_embeddings=True,
             show_progress_bar=False,
         )
         return np.asarray(vectors, np.float32)
 
     def _results(self, outputs: dict[str, Any]) -> FloatArray:
-        vectors = outputs["sentence_embedding"].float()
+        vectors = outputs["sentence_embedding"][:, : self._dim].float()
         return self._torch.nn.functional.normalize(vectors, dim=1).cpu().numpy()

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ...protocol.errors import ModelError
 from ...protocol.spec import PassSpec
 from ...protocol.work_messages import Fingerprint
-from .base import DenseResults, FloatArray, IntArray, OutOfMemory, Prepared, TokenBudget
+from .base import DenseResults, FloatArray, IntArray, OutOfMemory, Prepared, TokenBudget, kept_dim
 
 _OPTIONS = {"delay_ms": float, "kill_on": str, "nan_on": str, "hang_on": str, "oom_above": int}
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -54,7 +54,7 @@ class FakeEncoder(DenseResults):
 
     def __init__(self, spec: PassSpec) -> None:
         dim, self._options = parse_fake(spec.model)
-        self._dim = dim
+        self._full, self._dim = dim, kept_dim(spec, dim)
         self.nan_on: str | None = self._options.get("nan_on")
         self._max_tokens = spec.max_tokens or 1 << 20
         self.fingerprint = Fingerprint(
@@ -65,12 +65,12 @@ class FakeEncoder(DenseResults):
             max_tokens=self._max_tokens,
             prompt=spec.prompt or "",
             pooling="blake2b-splitmix64",
-            dim=dim,
+            dim=self._dim,
             normalized=True,
             versions={},
         )
         self.batch_tokens = 131_072
-        self.row_bytes = 4 * dim
+        self.row_bytes = 4 * self._dim
         self.budget = TokenBudget(1 << 20, 1 << 20)
         self.pads = False
         self._columns = np.arange(1, (dim + 1) // 2 + 1, dtype=np.uint64) * _GOLDEN
@@ -97,11 +97,11 @@ class FakeEncoder(DenseResults):
 
     def vectors(self, seeds: npt.NDArray[np.uint64]) -> FloatArray:
         """The unit vectors (seeds, dim) that belong to hashes of texts."""
-        vectors = np.empty((len(seeds), self._dim), np.float32)
+        vectors = np.empty((len(seeds), self._full), np.float32)
         for start in range(0, len(seeds), _BLOCK):
             block = slice(start, start + _BLOCK)
             self._fill(vectors[block], seeds[block])
-        return vectors
+        return vectors if self._dim == self._full else _unit(vectors[:, : self._dim])
 
     def recompute(self, prepared: Prepared, rows: IntArray) -> FloatArray:
         return self.compute(prepared, rows)
@@ -114,8 +114,7 @@ class FakeEncoder(DenseResults):
         state *= _MIX_2
         state ^= state >> np.uint64(31)
         np.copyto(out, state.view(np.int32)[:, : out.shape[1]], casting="unsafe")
-        norms = np.sqrt(np.einsum("ij,ij->i", out, out))
-        out *= (1.0 / norms)[:, None]
+        _unit(out)
 
     def misbehave(self, texts: Sequence[str], tokens: int) -> None:
         """Do what the options ask for on these texts: fail, end, hang, or be slow."""
@@ -128,3 +127,10 @@ class FakeEncoder(DenseResults):
             threading.Event().wait()
         if "delay_ms" in options:
             time.sleep(options["delay_ms"] / 1000)
+
+
+def _unit(vectors: FloatArray) -> FloatArray:
+    """Normalized in place."""
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    vectors *= (1.0 / norms)[:, None]
+    return vectors

@@ -1,0 +1,81 @@
+"""Ensembles, segment by segment, from what their members' passes committed: files in, a file out, no worker."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..protocol.ensembles import EnsembleSpec, combine
+from ..protocol.layout import RunLayout
+from ..protocol.segment_stream import stream_batches
+from ..protocol.segments import VectorSegmentInfo, dense_vectors, read_info
+from ..protocol.spec import Output
+from ..protocol.work_messages import Fingerprint
+from .segment_builder import SegmentBuilder
+from .segment_writer import commit_segment
+
+ROWS_AT_ONCE = 1024
+"""Of each member in memory, beside the segment in the making."""
+
+_COLUMNS = ("vector", "n_tokens", "truncated", "error")
+
+
+def ensemble_fingerprint(one: EnsembleSpec, dim: int, members: Mapping[str, Fingerprint]) -> Fingerprint:
+    """What makes an ensemble's numbers: its method and weights, and the fingerprints of its members' passes."""
+    digests = "".join(members[name].digest() for name in one.members)
+    return Fingerprint(
+        model=f"{one.method} of {', '.join(one.members)}",
+        revision="",
+        weights=hashlib.sha256(digests.encode()).hexdigest(),
+        dtype="float32",
+        max_tokens=0,
+        prompt="",
+        pooling=one.method,
+        dim=dim,
+        normalized=True,
+        settings=dict(zip(one.members, one.shares, strict=True)),
+        versions={},
+    )
+
+
+def derive_segment(layout: RunLayout, one: EnsembleSpec, segment: int, dim: int, fingerprint: str) -> None:
+    """Commit the ensemble's segment. A row that is quarantined in a member is so here, for the first such reason.
+
+    `n_tokens` is the most of any member, `truncated` whether any of them was cut. OSError where the disk refuses,
+    RunDirectoryError where a member's file is torn, ValueError where the members differ in their rows.
+    """
+    rows = read_info(layout.vector_segment(one.members[0], segment), VectorSegmentInfo).rows
+    builder = SegmentBuilder(rows, [Output(one.vector, "dense", "ensemble")], [dim])
+    streams = [stream_batches(layout.vector_segment(name, segment), _COLUMNS, ROWS_AT_ONCE) for name in one.members]
+    first = 0
+    for batches in zip(*streams, strict=True):
+        first += _add(builder, one, first, [pa.Table.from_batches([batch]) for batch in batches])
+    commit_segment(layout, segment, fingerprint, builder)
+
+
+def _add(builder: SegmentBuilder, one: EnsembleSpec, first: int, tables: Sequence[pa.Table]) -> int:
+    """Combine the same rows of all members; how many they are."""
+    vectors = combine(one, [dense_vectors(table) for table in tables])
+    errors = {
+        int(row): "the members' vectors cancel each other out" for row in np.flatnonzero(np.isnan(vectors).any(axis=1))
+    }
+    for table in reversed(tables):
+        reasons = table.column("error").to_pylist()
+        errors |= {row: reason for row, reason in enumerate(reasons) if reason is not None}
+    found = {
+        "positions": np.arange(first, first + len(vectors), dtype=np.int32),
+        "vector": vectors,
+        "n_tokens": np.max([_numbers(table, "n_tokens") for table in tables], axis=0),
+        "truncated": np.any([_numbers(table, "truncated") for table in tables], axis=0),
+    }
+    builder.add(found, errors)
+    return len(vectors)
+
+
+def _numbers(table: Any, name: str) -> Any:
+    column = table.column(name)
+    return column.fill_null(pa.scalar(0).cast(column.type)).to_numpy()

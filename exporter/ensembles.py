@@ -1,0 +1,46 @@
+"""Which segments of the run's ensembles stand, and the deriving of those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..protocol.ensembles import EnsembleSpec
+from ..protocol.output_dims import output_dims
+from ..protocol.work_messages import Fingerprint
+from .ensemble_writer import derive_segment, ensemble_fingerprint
+from .run_directory import RunDirectory
+
+
+class Ensembles:
+    """Of one run. `standing` and `derive` belong to the thread that commits."""
+
+    def __init__(self, directory: RunDirectory, passes: Sequence[set[int]]) -> None:
+        """`passes` has, for each pass, the segments that stand; an ensemble of others is derived anew."""
+        self._directory, self._spec = directory, directory.spec
+        numbers = {output.vector: n for n, one in enumerate(self._spec.passes) for output in one.outputs}
+        self._members = {one.vector: [numbers[name] for name in one.members] for one in self._spec.ensembles}
+        self._passes = passes
+        self._standing = {one.vector: directory.standing(one.vector) & self._whole(one) for one in self._spec.ensembles}
+
+    def due(self) -> list[int]:
+        """Segments that lack an ensemble which their passes allow."""
+        return sorted({n for one in self._spec.ensembles for n in self._whole(one) - self._standing[one.vector]})
+
+    def stand(self, segment: int) -> bool:
+        """Whether the segment has all its ensembles."""
+        return all(segment in standing for standing in self._standing.values())
+
+    def derive(self, segment: int, fingerprints: Mapping[int, Fingerprint]) -> None:
+        """Commit the ensembles of a segment whose members all stand; nothing for the others. OSError from the disk."""
+        for one in self._spec.ensembles:
+            if segment in self._standing[one.vector] or segment not in self._whole(one):
+                continue
+            dim = output_dims(self._spec, fingerprints)[one.vector]
+            members = dict(zip(one.members, (fingerprints[n] for n in self._members[one.vector]), strict=True))
+            fingerprint = ensemble_fingerprint(one, dim, members)
+            self._directory.begin_ensemble(one, fingerprint)
+            derive_segment(self._directory.layout, one, segment, dim, fingerprint.digest())
+            self._standing[one.vector].add(segment)
+
+    def _whole(self, one: EnsembleSpec) -> set[int]:
+        return set[int].intersection(*(self._passes[number] for number in self._members[one.vector]))

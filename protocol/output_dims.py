@@ -1,0 +1,32 @@
+"""The dimensions of a run's vectors, as far as the models that make them are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .ensembles import ensemble_dim
+from .errors import UsageError
+from .spec import RunSpec
+from .work_messages import Fingerprint
+
+
+def output_dims(spec: RunSpec, fingerprints: Mapping[int, Fingerprint]) -> dict[str, int]:
+    """By vector name; 0 where a form has none. `fingerprints` are by number of the pass.
+
+    An ensemble is in once all its members are. UsageError where dimensions do not suit their storage or each other.
+    """
+    dims: dict[str, int] = {}
+    for number, fingerprint in fingerprints.items():
+        for output in spec.passes[number].outputs:
+            dim = dims[output.vector] = fingerprint.dim_of(output.form)
+            if output.storage == "binary" and dim % 8:
+                raise UsageError(
+                    f"--store binary: {output.vector} has {dim} dimensions, which is no multiple of 8; "
+                    f"--truncate-dim {dim - dim % 8} would make it one where the model allows it"
+                    if dim > 8
+                    else f"--store binary: {output.vector} has {dim} dimensions; it needs a multiple of 8"
+                )
+    for one in spec.ensembles:
+        if all(name in dims for name in one.members):
+            dims[one.vector] = ensemble_dim(one, dims)
+    return dims

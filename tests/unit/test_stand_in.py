@@ -1,0 +1,83 @@
+"""Metadata weights stand in where a sparse model gave none, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from embedfleet.exporter.segment_builder import SegmentBuilder
+from embedfleet.exporter.stand_in import stand_in
+from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.spec import Output
+from embedfleet.protocol.terms import term_index
+
+WEIGHTS = json.dumps({"sparse_features": {"term_weights": [{"term": "fox", "weight": 2.0}]}})
+METADATA = [WEIGHTS, WEIGHTS, json.dumps({"page": 1}), None]
+"""Of four chunks."""
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> RunLayout:
+    found = RunLayout(tmp_path)
+    found.chunks.mkdir()
+    pq.write_table(pa.table({"metadata": pa.array(METADATA, pa.string())}), found.chunk_segment(0))
+    return found
+
+
+def builder(errors: dict[int, str]) -> SegmentBuilder:
+    """Each row has the model's weight 1 of term 5, but for those with an error."""
+    made = SegmentBuilder(4, [Output("sparse-a", "sparse", "sparse")], [0])
+    arrays: dict[str, Any] = {
+        "positions": np.arange(4),
+        "offsets": np.arange(5),
+        "indices": np.full(4, 5, np.uint32),
+        "values": np.ones(4, np.float32),
+        "n_tokens": np.ones(4),
+        "truncated": np.zeros(4),
+    }
+    made.add(arrays, errors)
+    return made
+
+
+def rows(made: SegmentBuilder) -> list[tuple[Any, Any, bool, Any]]:
+    table = made.table(0, pa.array(range(4)), pa.array(list("abcd")))
+    return [tuple(one[name] for name in ("indices", "values", "stood_in", "error")) for one in table.to_pylist()]
+
+
+def test_rows_that_the_model_failed_get_the_metadatas_weights(layout: RunLayout) -> None:
+    made = builder({1: "no luck", 2: "no luck", 3: "no luck"})
+    stand_in(layout, "sparse", 0, made)
+    assert rows(made) == [
+        ([5], [1.0], False, None),
+        ([term_index("fox")], [2.0], True, None),
+        (None, None, False, "no luck"),
+        (None, None, False, "no luck"),
+    ]
+    assert made.stood_in == {1}
+
+
+def test_where_metadata_is_all_that_was_asked_for_a_row_without_is_empty(layout: RunLayout) -> None:
+    made = builder(dict.fromkeys(range(4), "the weights are those of the metadata"))
+    stand_in(layout, "metadata", 0, made)
+    assert [(indices is not None, stood_in, error) for indices, _, stood_in, error in rows(made)] == [
+        (True, True, None),
+        (True, True, None),
+        (True, False, None),
+        (True, False, None),
+    ]
+
+
+def test_nothing_is_read_where_the_model_did_its_work(tmp_path: Path) -> None:
+    stand_in(RunLayout(tmp_path / "nowhere"), "sparse", 0, builder({}))
+
+
+def test_other_forms_have_no_stand_in(tmp_path: Path) -> None:
+    made = SegmentBuilder(1, [Output("dense-a", "dense", "dense")], [2])
+    made.give_up(np.array([0], np.int32), "no luck")
+    stand_in(RunLayout(tmp_path / "nowhere"), "sparse", 0, made)
+    assert made.errors == {0: "no luck"}

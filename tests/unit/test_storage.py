@@ -1,0 +1,111 @@
+"""Dense vectors in fewer bits: what is read is what was packed, within the error of each way, also through a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from embedfleet.client.segment_checks import dense_problems
+from embedfleet.exporter.segment_builder import SegmentBuilder
+from embedfleet.exporter.segment_writer import _write
+from embedfleet.protocol.segments import dense_vectors, digest, vector_schema
+from embedfleet.protocol.spec import Output
+from embedfleet.protocol.storage import Ranges, calibrate, dim_of, pack, ranges_of, storage_of, unpack
+from embedfleet.protocol.vector_rows import read_shape, read_vectors
+from hypothesis import given
+from hypothesis import strategies as st
+
+STORAGES = ("float32", "float16", "int8", "binary")
+COSINE = {"float32": 1.0, "float16": 0.999999, "int8": 0.9995, "binary": 0.65}
+"""The least that a row keeps; docs/vectors.md has what was measured."""
+ROWS, DIM = 600, 64
+
+
+def unit(rows: int = ROWS, dim: int = DIM, seed: int = 3) -> np.ndarray:
+    found = np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float32)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    return (ours * theirs).sum(axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+
+
+def table_of(storage: Any, vectors: np.ndarray, bad: tuple[int, ...] = ()) -> pa.Table:
+    """A segment as the exporter makes it."""
+    rows = len(vectors)
+    builder = SegmentBuilder(rows, [Output("v", "dense", "dense", storage)], [vectors.shape[1]])
+    found = {"positions": np.arange(rows), "vector": vectors, "n_tokens": np.ones(rows), "truncated": np.zeros(rows)}
+    builder.add(found, dict.fromkeys(bad, "no luck"))
+    if storage == "int8":
+        builder.set_ranges(calibrate(builder.dense_vectors()))
+    return builder.table(0, pa.array(range(rows)), pa.array([f"c{row}" for row in range(rows)]))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_vectors_survive_their_file(storage: Any, tmp_path: Path) -> None:
+    vectors, path = unit(), tmp_path / "00000.parquet"
+    made = table_of(storage, vectors, bad=(1, ROWS - 1))
+    _write(made, path)
+    read = pq.read_table(path)
+    found = dense_vectors(read)
+    assert found.dtype == np.float32
+    assert np.isnan(found[[1, ROWS - 1]]).all()
+    good = np.delete(np.arange(ROWS), [1, ROWS - 1])
+    assert cosines(found[good], vectors[good]).min() >= COSINE[storage] - 1e-6
+    assert digest(read) == digest(made)
+    assert list(dense_problems(read, normalized=True)) == []
+    assert (read_shape(path).form, read_shape(path).dim) == ("dense", DIM)
+    rows = list(read_vectors(path))
+    assert [rows[1].vector, rows[-1].vector] == [None, None]
+    np.testing.assert_array_equal(np.stack([rows[row].vector for row in good]), found[good])
+    np.testing.assert_array_equal(dense_vectors(read.slice(5, 7)), found[5:12])
+    field = read.schema.field("vector")
+    assert (storage_of(field), dim_of(field)) == (storage, DIM)
+    bits = {"float32": 32, "float16": 16, "int8": 8, "binary": 1}[storage]
+    assert path.stat().st_size < ROWS * DIM * bits / 8 + 40_000  # ids and the footer
+
+
+def test_float32_is_exact_and_binary_is_the_signs() -> None:
+    vectors = unit(9, 16)
+    np.testing.assert_array_equal(unpack(pack(vectors, "float32", None), "float32", None), vectors)
+    packed = pack(vectors, "binary", None)
+    assert (packed.dtype, packed.shape) == (np.uint8, (9, 2))
+    np.testing.assert_array_equal(unpack(packed, "binary", None), np.where(vectors > 0, 0.25, -0.25))
+    assert packed[0, 0] >> 7 == (vectors[0, 0] > 0)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 9))
+def test_int8_is_off_by_half_a_step_at_most(seed: int, rows: int, dim: int) -> None:
+    vectors = unit(rows, dim, seed)
+    ranges = calibrate(vectors)
+    found = unpack(pack(vectors, "int8", ranges), "int8", ranges)
+    step = (np.array(ranges.high) - np.array(ranges.low)) / 255
+    assert (np.abs(found - vectors) <= 0.5 * step + 1e-6).all()
+
+
+def test_int8_clips_what_lies_outside_and_keeps_a_constant() -> None:
+    ranges = Ranges((-0.5, 0.25), (0.5, 0.25))
+    found = unpack(pack(np.array([[-1, 0.25], [1, 0.25]], np.float32), "int8", ranges), "int8", ranges)
+    np.testing.assert_allclose(found, [[-0.5, 0.25], [0.5, 0.25]], atol=1e-6)
+
+
+def test_int8_needs_its_ranges() -> None:
+    made = table_of("int8", unit(3))
+    assert ranges_of(made.schema.field("vector")) is not None
+    bare = made.cast(vector_schema("dense", DIM, "int8"))
+    with pytest.raises(ValueError, match="without their ranges"):
+        dense_vectors(bare)
+    assert digest(bare) != digest(made)  # other ranges are other vectors
+
+
+def test_no_rows_still_have_ranges() -> None:
+    assert calibrate(np.empty((0, 2), np.float32)) == Ranges((-1.0, -1.0), (1.0, 1.0))
+
+
+def test_a_foreign_type_is_no_storage() -> None:
+    with pytest.raises(ValueError, match="double"):
+        storage_of(pa.field("vector", pa.list_(pa.float64(), 4)))

@@ -1,0 +1,72 @@
+"""Metadata terms as sparse weights, and queries in the same range of indices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from embedfleet.protocol.terms import metadata_weights, query_weights, term_index
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def weighted(*terms: Any) -> dict[str, Any]:
+    return {"sparse_features": {"term_weights": list(terms)}}
+
+
+@given(st.text())
+def test_a_terms_index_lies_above_every_vocabulary(term: str) -> None:
+    assert 1 << 31 <= term_index(term) < 1 << 32
+    assert term_index(term) == term_index(term.casefold())
+
+
+def test_weights_are_sorted_by_index() -> None:
+    terms = [{"term": word, "tf": 2, "weight": 0.25 * n} for n, word in enumerate(["fox", "dog", "lease", "batch"], 1)]
+    found = metadata_weights(weighted(*terms))
+    assert found is not None
+    indices, values = found
+    assert (indices.dtype, values.dtype) == (np.uint32, np.float32)
+    assert (np.diff(indices.astype(np.int64)) > 0).all()
+    assert dict(zip(indices.tolist(), values.tolist(), strict=True)) == {
+        term_index(one["term"]): one["weight"] for one in terms
+    }
+
+
+def test_the_larger_of_two_weights_counts() -> None:
+    found = metadata_weights(
+        weighted({"term": "Fox", "weight": 1}, {"term": "fox", "weight": 3}, {"term": "FOX", "weight": 2})
+    )
+    assert found is not None
+    assert (found[0].tolist(), found[1].tolist()) == ([term_index("fox")], [3.0])
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"sparse_features": None},
+        {"sparse_features": []},
+        {"sparse_features": {"term_weights": {"fox": 1}}},
+        weighted(),
+        weighted("fox", None, 3, ["fox", 1]),
+        weighted({"term": "fox"}, {"weight": 1}, {"term": 3, "weight": 1}, {"term": "fox", "weight": "1"}),
+        weighted({"term": "a", "weight": 0}, {"term": "b", "weight": -1}, {"term": "c", "weight": float("nan")}),
+        weighted({"term": "a", "weight": float("inf")}),
+    ],
+)
+def test_what_is_no_weight_is_left_out(metadata: dict[str, Any]) -> None:
+    assert metadata_weights(metadata) is None
+    whole = metadata.get("sparse_features")
+    if isinstance(whole, dict) and isinstance(whole.get("term_weights"), list):
+        good = weighted(*whole["term_weights"], {"term": "good", "weight": 2})
+        found = metadata_weights(good)
+        assert found is not None
+        assert found[0].tolist() == [term_index("good")]
+
+
+def test_a_query_has_each_of_its_words_once() -> None:
+    indices, values = query_weights("The fox, the Dog: naïve fox!")
+    assert indices.tolist() == sorted(term_index(word) for word in ("the", "fox", "dog", "naïve"))
+    assert values.tolist() == [1.0] * 4
+    assert len(query_weights("... !!!")[0]) == 0
