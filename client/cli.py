@@ -136,13 +136,25 @@ def search(
     folder: RunFolder,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for.")],
     top_k: Annotated[int, typer.Option(metavar="N", help="How many hits.")] = 10,
+    signals: Annotated[
+        list[str] | None,
+        typer.Option(metavar="S,S", help="Vectors to use, by name or form (dense, sparse, multivector). Default: all."),
+    ] = None,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option("--filter", metavar="KEY=VALUE", help="Only chunks whose metadata.KEY is VALUE. Repeatable."),
+    ] = None,
+    rerank: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A cross-encoder that orders the first hits anew.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search a run: dense and BM25 candidates, fused by the engine, with the score of each signal."""
+    """Search a run: the candidates of every signal, fused by the engine, with the score of each."""
     from .search import search as find
+    from .spec_flags import split_filters, split_names
     from .tables import print_hits
 
-    hits = find(folder, query, top_k)
+    hits = find(folder, query, top_k, signals=split_names(signals), filters=split_filters(filters or []), rerank=rerank)
     if as_json:
         _print_json([{name: getattr(hit, name) for name in hit.__slots__} for hit in hits])
     else:
@@ -195,9 +207,9 @@ def export(
 ) -> None:
     """Write a finished run's vectors, points and metadata to files in DIR/export."""
     from .export_command import export as execute
+    from .spec_flags import split_names
 
-    names = [name.strip() for one in formats or [] for name in one.split(",") if name.strip()]
-    raise typer.Exit(execute(folder, names, quantization.chosen, as_json=as_json))
+    raise typer.Exit(execute(folder, split_names(formats), quantization.chosen, as_json=as_json))
 
 
 @app.command()

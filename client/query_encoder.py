@@ -2,7 +2,8 @@
 
 A child is `python -m embedfleet.worker.query`. It reads one JSON object from stdin,
 `{"pass": PassSpec, "fingerprint": what pass.json holds, "texts": [...]}`, and writes one to stdout: `vectors`, `sparse` and
-`multivectors`, those of them that the pass produces, or `{"error": {"kind": ..., "message": ...}}`.
+`multivectors`, those of them that the pass produces, or `{"error": {"kind": ..., "message": ...}}`. A reranker gets pairs as
+texts and writes `scores`.
 """
 
 from __future__ import annotations
@@ -12,36 +13,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from ..protocol import lifeline
+from ..protocol.engine_queries import QueryVector, SparseQuery, with_terms
 from ..protocol.errors import EmbedfleetError, RunDirectoryError, revive
 from ..protocol.layout import RunLayout
 from ..protocol.spec import Output, PassSpec
-from ..protocol.terms import METADATA_WEIGHTS, query_weights
+from ..protocol.terms import METADATA_WEIGHTS
 from .run_files import AGAIN, read_object
 
 TIMEOUT = 120.0
 """Seconds for all children together, model loading included."""
 
 TAIL_BYTES = 2_000
-
-
-class SparseQuery(msgspec.Struct, frozen=True):
-    """One sparse query vector: token indices and their weights."""
-
-    indices: list[int]
-    values: list[float]
-
-
-QueryVector = npt.NDArray[np.float32] | SparseQuery
 
 
 class _Failure(msgspec.Struct, frozen=True):
@@ -53,6 +44,7 @@ class _Answer(msgspec.Struct, frozen=True):
     vectors: list[list[float]] | None = None
     sparse: list[SparseQuery] | None = None
     multivectors: list[list[list[float]]] | None = None
+    scores: list[float | None] | None = None
     error: _Failure | None = None
 
 
@@ -81,17 +73,7 @@ def encode_queries(
     dies, answers nonsense, or has not answered after `timeout` seconds. No child outlives the call.
     """
     requests = {one.vector: _request(layout, one, texts) for one in passes if not _without_model(layout, one)}
-    with ExitStack() as stack:
-        deadline = time.monotonic() + timeout
-        children = [_start(stack, vector, request) for vector, request in requests.items()]
-        answers: dict[str, _Answer] = {}
-        for child in children:
-            try:
-                child.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                message = f"{child.vector}: no query vector after {timeout:.0f} s{_tail(child)}"
-                raise EmbedfleetError(message) from None
-            answers[child.vector] = _read(child)
+    answers = _ask(requests, timeout)
     found: dict[str, list[QueryVector]] = {}
     for one in passes:
         answer = answers.get(one.vector, _Answer(sparse=[SparseQuery([], [])] * len(texts)))
@@ -101,6 +83,34 @@ def encode_queries(
             vectors = found[one.vector]
             found[one.vector] = [_with_terms(vector, text) for vector, text in zip(vectors, texts, strict=True)]
     return found
+
+
+def score_pairs(one: PassSpec, pairs: Sequence[str], timeout: float = TIMEOUT) -> list[float | None]:
+    """The scores of (query, text) pairs, joined as `protocol.pairs` does, by the reranker of the pass `one`.
+
+    None where the model's score is no number. Raises as `encode_queries` does.
+    """
+    request = msgspec.json.encode({"pass": one, "fingerprint": None, "texts": list(pairs)})
+    scores = _ask({one.vector: request}, timeout)[one.vector].scores or []
+    if len(scores) != len(pairs):
+        raise EmbedfleetError(f"{one.vector}: the reranker answered {len(scores)} scores for {len(pairs)} pairs")
+    return scores
+
+
+def _ask(requests: Mapping[str, bytes], timeout: float) -> dict[str, _Answer]:
+    """The answers of one child a request, all at once."""
+    with ExitStack() as stack:
+        deadline = time.monotonic() + timeout
+        children = [_start(stack, vector, request) for vector, request in requests.items()]
+        answers: dict[str, _Answer] = {}
+        for child in children:
+            try:
+                child.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                message = f"{child.vector}: no answer after {timeout:.0f} s{_tail(child)}"
+                raise EmbedfleetError(message) from None
+            answers[child.vector] = _read(child)
+        return answers
 
 
 def _without_model(layout: RunLayout, one: PassSpec) -> bool:
@@ -180,10 +190,8 @@ def _vectors(output: Output, answer: _Answer, count: int) -> list[QueryVector]:
 
 
 def _with_terms(vector: QueryVector, text: str) -> QueryVector:
-    """The query's words in the range of metadata terms, after the model's own indices: that range lies above them."""
     assert isinstance(vector, SparseQuery), "of a sparse output"
-    indices, values = query_weights(text)
-    return SparseQuery([*vector.indices, *indices.tolist()], [*vector.values, *values.tolist()])
+    return with_terms(vector, text)
 
 
 def _tail(child: _Child) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,31 @@ def build_spec(
         if not path.exists():
             raise SourceError(f"source {source}: no such file or folder")
         source = str(path.absolute())
-    passes = [_pass("dense", model, options) for model in dense]
-    passes += [_pass("bge-m3", model, options) for model in heads]
-    passes += [_pass("multivector", model, options) for model in multivector]
-    passes += [_pass(_sparse_kind(model), model, options) for model in sparse]
+    passes = [make_pass("dense", model, options) for model in dense]
+    passes += [make_pass("bge-m3", model, options) for model in heads]
+    passes += [make_pass("multivector", model, options) for model in multivector]
+    passes += [make_pass(_sparse_kind(model), model, options) for model in sparse]
     spec = RunSpec(
         source=source, passes=tuple(passes), text_field=text_field, id_field=id_field, limit=limit, index=index
     )
     check_spec(spec)
     return spec
+
+
+def split_names(given: Sequence[str] | None) -> list[str]:
+    """The names in flags that may be repeated and may list several, separated by commas."""
+    return [name.strip() for one in given or [] for name in one.split(",") if name.strip()]
+
+
+def split_filters(given: Sequence[str]) -> list[tuple[str, str]]:
+    """`KEY=VALUE` as pairs; UsageError for what is none."""
+    found: list[tuple[str, str]] = []
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not key.strip() or not equals:
+            raise UsageError(f"--filter {one!r}: give KEY=VALUE, as in --filter module=json")
+        found.append((key.strip(), value))
+    return found
 
 
 def _sparse_kind(model: str) -> Kind:
@@ -50,8 +67,8 @@ def _sparse_kind(model: str) -> Kind:
             return "sparse"
 
 
-def _pass(kind: Kind, model: str, options: dict[str, Any]) -> PassSpec:
-    """One pass; `MODEL@REVISION` names a revision of a hub id."""
+def make_pass(kind: Kind, model: str, options: dict[str, Any]) -> PassSpec:
+    """One pass with `options`, fields of PassSpec; `MODEL@REVISION` names a revision of a hub id."""
     if kind in CPU_KINDS:
         return PassSpec(vector=vector_name(kind, model), kind=kind, model=model, fallback=options["fallback"])
     path = Path(model).expanduser()

@@ -20,7 +20,8 @@ def print_hits(hits: Sequence[Hit]) -> None:
     """Each hit with its scores and the beginning of its text."""
     console = _console()
     for place, hit in enumerate(hits, 1):
-        scores = "  ".join(f"{name} {score:.4f}" for name, score in hit.scores.items())
+        own = hit.scores if hit.rerank is None else {"rerank": hit.rerank, **hit.scores}
+        scores = "  ".join(f"{name} {score:.4f}" for name, score in own.items())
         text = " ".join(hit.text.split())
         shown = text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
         console.print(

@@ -42,7 +42,7 @@ from .bm25_fit import fit_average_length
 from .chunk_loader import ChunkLoader, SpooledSegment
 from .events import Cut, Event, IntakeDone, RunFailed, SegmentSpooled
 from .export_link import ExportLink
-from .planner import segment_limits, settle_dtype
+from .planner import needs_fit, segment_limits, settle_dtype
 from .segment_texts import SegmentCache, estimated_tokens
 from .telemetry import TelemetryTracker
 
@@ -132,7 +132,7 @@ class BatchRunner:
     def stage(self, number: int, devices: Sequence[Device]) -> PassSpec:
         """The pass as its workers are to load it: with one dtype for all, and BM25 fitted to the corpus."""
         one, before = self.spec.passes[number], self._fingerprints.get(number)
-        if one.kind == "bm25" and one.average_length is None:
+        if needs_fit(one):
             fitted = before.settings.get("average_length") if before is not None else None
             return msgspec.structs.replace(one, average_length=fitted or fit_average_length(self.layout))
         return settle_dtype(one, before, devices)

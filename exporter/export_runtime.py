@@ -156,7 +156,7 @@ class ExportRuntime:
         try:
             one = self._spec.passes[number]
             if one.kind == "metadata" or (one.kind == "sparse" and one.fallback):
-                stand_in(self._layout, one.kind, segment, builder)
+                stand_in(self._layout, one, segment, builder)
             done = commit_segment(self._layout, number, segment, self._fingerprints[number].digest(), builder)
         finally:
             self._room.release()

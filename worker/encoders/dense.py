@@ -25,12 +25,9 @@ class DenseEncoder(DenseResults, TextEncoder):
 
     def queries(self, texts: Sequence[str], prompt: str | None) -> FloatArray:
         """Query vectors (n, dim), with the model's query prompt unless one is given."""
-        own = (self._model.prompts or {}).get("query")
-        if not own:
-            own = self._entry.query_prompt if self._entry is not None else self._default_prompt()
         vectors: FloatArray = self._model.encode(
             list(texts),
-            prompt=prompt if prompt is not None else own,
+            prompt=prompt if prompt is not None else self.query_prompt(),
             normalize_embeddings=True,
             show_progress_bar=False,
         )
