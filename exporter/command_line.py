@@ -32,7 +32,7 @@ def serve(work: Callable[[], object]) -> int:
     return EXIT_DONE
 
 
-def held(root: Path, work: Callable[[], T]) -> T:
+def held(root: Path, work: Callable[[], T], again: str = "run the same command again") -> T:
     """Do the work while this process alone may write to the run directory `root`; the disk's refusals become ours."""
     try:
         lock = take_lock(RunLayout(root), str(root))
@@ -42,8 +42,6 @@ def held(root: Path, work: Callable[[], T]) -> T:
         return work()
     except OSError as error:
         where = error.filename or root
-        raise EmbedfleetError(
-            f"{where}: {error.strerror or error}; make room and run the same command again"
-        ) from error
+        raise EmbedfleetError(f"{where}: {error.strerror or error}; make room and {again}") from error
     finally:
         os.close(lock)

@@ -64,7 +64,7 @@ def export_run(
     does not apply, RunDirectoryError where the run is not done or another process writes there.
     """
     open_done_run(root)  # before anything, the lock file included, is written there
-    return held(root, lambda: _Export(open_done_run(root), quantization, say).write(formats))
+    return held(root, lambda: _Export(open_done_run(root), quantization, say).write(formats), "export again")
 
 
 class _Export:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def queries_in(path: Path, columns: Sequence[str]) -> Iterator[list[dict[str, An
     """The rows of each query in such a file, in order; a few megabytes are in memory at a time."""
     names = list(dict.fromkeys(["query_row", *columns]))
     rows = (row for batch in stream_batches(path, names) for row in batch.to_pylist())
-    for _, group in groupby(rows, key=lambda row: row["query_row"]):
+    for _, group in groupby(rows, key=itemgetter("query_row")):
         yield list(group)
 
 
