@@ -101,12 +101,24 @@ def run(
         int | None, typer.Option(metavar="N", help="Learned sparse: keep the N largest weights.")
     ] = None,
     pool_factor: Annotated[int, typer.Option(metavar="N", help="Multivectors: pool N tokens into one.")] = 1,
+    queries: Annotated[
+        Path | None, typer.Option(metavar="Q.jsonl", help="Then find chunks for these queries (id and text a line).")
+    ] = None,
+    qrels: Annotated[
+        Path | None, typer.Option(metavar="F", help="Judgements (BEIR or TREC): evaluate every signal.")
+    ] = None,
+    rerank: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A cross-encoder that orders the fused candidates.")
+    ] = None,
+    candidates: Annotated[int, typer.Option(metavar="N", help="Of each signal and of the fusion, a query.")] = 100,
+    top_k: Annotated[int, typer.Option(metavar="K", help="Chunks a query in export/rerank.jsonl.")] = 10,
     restart: Annotated[
         bool, typer.Option("--restart", help="Delete what an earlier run wrote there; start over.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Embed a corpus into a run directory and publish a searchable collection."""
+    from .retrieval_flags import build_plan
     from .run_command import run as execute
     from .spec_flags import build_spec
 
@@ -128,7 +140,17 @@ def run(
         max_active_dims=max_active_dims,
         pool_factor=pool_factor,
     )
-    raise typer.Exit(execute(spec, out.absolute(), devices=devices, restart=restart, as_json=as_json))
+    plan = build_plan(
+        queries,
+        qrels=qrels,
+        rerank=rerank,
+        candidates=candidates,
+        top_k=top_k,
+        index=index.value,
+        dtype=dtype.value,
+        trust_remote_code=trust_remote_code,
+    )
+    raise typer.Exit(execute(spec, out.absolute(), devices=devices, restart=restart, as_json=as_json, plan=plan))
 
 
 @app.command()
