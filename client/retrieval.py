@@ -94,7 +94,7 @@ class Retrieval:
 
     def _derived(self, spec: RunSpec, out: Path, about: str) -> RunEnded:
         """Follow a run to its end; where the folder holds that of other queries, models or pairs, start over there."""
-        ending = self._follow(spec, out, about)
+        ending = self._follow(spec, out, about, restart=_is_rewritten(spec, RunLayout(out)))
         if ending.status == "failed" and ending.kind in DERIVED:
             self._session.say(f"{out}: made of something else; starting over there ({ending.error})")
             ending = self._follow(spec, out, about, restart=True)
@@ -126,6 +126,23 @@ class Retrieval:
         print_evaluation(found)
         self._session.say(f"the report: {self._layout.report}")
         return msgspec.to_builtins(found)
+
+
+def _is_rewritten(spec: RunSpec, layout: RunLayout) -> bool:
+    """Whether the source is another file than its intake read. A run whose intake is done would not look at it again."""
+    try:
+        (before,) = msgspec.json.decode(layout.source.read_bytes(), type=list[_Stamp])
+        now = Path(spec.source).stat()
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return False  # the run itself says what is wrong
+    return (before.size, before.mtime_ns) != (now.st_size, now.st_mtime_ns)
+
+
+class _Stamp(msgspec.Struct, frozen=True):
+    """What `chunks/source.json` says of a file."""
+
+    size: int
+    mtime_ns: int
 
 
 def _counts(ending: RunEnded) -> dict[str, int]:
