@@ -65,7 +65,10 @@ def evaluate(layout: RunLayout, qrels: Path) -> Evaluation:
     judged, notes = _usable(layout, read_qrels(qrels), qrels)
     if found.candidates < RECALL_DEPTH:
         notes.append(f"Recall@{RECALL_DEPTH} is over {found.candidates} candidates a query: all that were asked for")
-    reranked = layout.rerank_record.exists()
+    section = read_object(layout.rerank_record)
+    if section is not None and section["fallbacks"]:
+        notes.append(f"{section['fallbacks']:,} of {section['pairs']:,} pairs have no score and keep their fused order")
+    reranked = section is not None
     names = (*found.signals, FUSED, *((RERANK,) if reranked else ()))
     outcomes = measure(names, _rankings(layout, names, judged), judged)
     spent = costs(layout, read_spec(layout), reranked)

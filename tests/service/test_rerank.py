@@ -125,6 +125,7 @@ def test_the_evaluation_is_printed_and_written(ranked: tuple[Path, Any]) -> None
     assert all(f"{value:.4f}" in page for scores in by_name.values() for value in scores.values())
     assert "nDCG@10" in done.err
     assert any("not among the queries" in note for note in found["notes"])
+    assert any("20 of 60 pairs have no score" in note for note in found["notes"])
 
 
 def test_the_same_command_again_computes_nothing(ranked: tuple[Path, Any], cli: Any, files: Path) -> None:
@@ -185,6 +186,32 @@ def test_pairs_that_do_not_fit_alone_keep_the_fused_order(cli: Any, files: Path,
     for query in ("q1", "q3", "q4"):
         lines = [line for line in lines_of(out / "export" / "rerank.jsonl") if line["query"] == query]
         assert [line["fallback"] for line in lines] == sorted(line["fallback"] for line in lines)
+
+
+def test_queries_go_through_every_kind_of_pass(cli: Any, tmp_path: Path) -> None:
+    """Metadata weights of the chunks are found by a query's words, also where they stand in for a model's."""
+    weights = {"sparse_features": {"term_weights": [{"term": "tapir", "tf": 1, "weight": 2.0}]}}
+    records = [{"id": f"c{row}", "text": f"chunk {row} with word{row}", "metadata": {"n": row}} for row in range(40)]
+    records[9]["metadata"] = {"n": 9, **weights}
+    source = tmp_path / "corpus.jsonl"
+    source.write_text("".join(json.dumps(one) + "\n" for one in records))
+    queries = write_queries(tmp_path / "queries.jsonl", {"q": "tapir", "bad": "word9", "none": "!!!"})
+    passes = ("--multivector", "fake:8", "--sparse", "metadata", "--sparse", "fake:64,nan_on=word9", "--devices", "cpu")
+    lost = ("--sparse", str(tmp_path / "lost-model"))
+    out = tmp_path / "run"
+    asked = ("--queries", queries, "--rerank", "fake:8", "--candidates", "5", "--top-k", "5", "--json")
+    done = cli("run", source, "--out", out, *passes, *lost, *asked, code=3)
+    assert done.json["rerank"]["candidates"]["queries"] == 3
+    lines = [line for line in lines_of(out / "export" / "rerank.jsonl") if line["query"] == "q"]
+    (found,) = [line for line in lines if line["id"] == "c9"]
+    names = ("sparse-metadata", "sparse-fake-64", "sparse-lost-model")
+    assert [found["scores"][name] for name in names] == [2.0] * 3
+    assert [found["ranks"][name] for name in names] == [1] * 3
+    sections = {one["vector"]: one for one in json.loads((out / "manifest.json").read_text())["sparse_run"]}
+    counts = {name: tuple(sections[name][key] for key in ("live", "from_metadata", "without")) for name in names}
+    assert counts == {"sparse-metadata": (0, 1, 39), "sparse-fake-64": (39, 1, 0), "sparse-lost-model": (0, 1, 39)}
+    refused = lines_of(out / "queries" / "quarantine.jsonl")
+    assert [(one["id"], one["vector"]) for one in refused] == [("bad", "sparse-fake-64")]
 
 
 def test_a_reranker_that_cannot_be_had(cli: Any, files: Path, tmp_path: Path) -> None:
