@@ -11,6 +11,8 @@ import numpy.typing as npt
 from ..protocol.candidates import FUSED, RERANK
 from .costs import Cost
 
+CHANCE_T = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -51,14 +53,15 @@ def _hybrid(fused: Outcome, best: Outcome, signals: Sequence[Outcome]) -> str:
         word = "beats" if fused.mean > best.mean else "equals"
         return (
             f"Hybrid ({fused.mean:.3f}) {word} the best single signal, {best.name} ({best.mean:.3f}), at nDCG@10: "
-            f"better on {won} queries, worse on {lost}."
+            f"better on {won} queries, worse on {lost}{_chance(fused, best)}."
         )
     weakest = min(signals, key=lambda one: one.mean)
     pushed = int((best.found & ~fused.found).sum())
     pulled = int((fused.found & ~best.found).sum())
     return (
         f"Hybrid ({fused.mean:.3f}) does not beat {best.name} alone ({best.mean:.3f}) at nDCG@10: better on {won} queries, "
-        f"worse on {lost}. The fusion gives each signal the same say, and {weakest.name} ({weakest.mean:.3f}) is weaker: "
+        f"worse on {lost}{_chance(fused, best)}. "
+        f"The fusion gives each signal the same say, and {weakest.name} ({weakest.mean:.3f}) is weaker: "
         f"it brought a relevant chunk into the first ten for {pulled} queries and pushed the only ones out for {pushed}."
     )
 
@@ -83,7 +86,8 @@ def _reranker(one: Outcome, fused: Outcome, spent: Mapping[str, Cost]) -> str:
     change = one.mean - fused.mean
     price = _seconds(spent[RERANK].seconds)
     if change > 0:
-        return f"Reranking adds {change:.3f} for {price}: better on {won} queries, worse on {lost}."
+        said = f"better on {won} queries, worse on {lost}{_chance(one, fused)}"
+        return f"Reranking adds {change:.3f} for {price}: {said}."
     return (
         f"Reranking adds nothing ({change:+.3f}) for {price}: better on {won} queries, worse on {lost}; "
         "this reranker does not earn its cost here."
@@ -92,6 +96,14 @@ def _reranker(one: Outcome, fused: Outcome, spent: Mapping[str, Cost]) -> str:
 
 def _against(one: Outcome, other: Outcome) -> tuple[int, int]:
     return int((one.ndcg > other.ndcg).sum()), int((one.ndcg < other.ndcg).sum())
+
+
+def _chance(one: Outcome, other: Outcome) -> str:
+    """A warning where the paired t statistic of the differences is below CHANCE_T: about one in twenty by chance."""
+    differences = one.ndcg - other.ndcg
+    spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
+    t = abs(float(differences.mean())) / (spread / len(differences) ** 0.5) if spread else 0.0
+    return f" (a difference that chance may explain: paired t {t:.1f})" if 0 < t < CHANCE_T else ""
 
 
 def _seconds(seconds: float) -> str:

@@ -171,4 +171,12 @@ def test_the_verdict_where_hybrid_loses_and_reranking_does_too():
 def test_the_verdict_of_one_signal_and_a_reranker():
     text = said(outcome("dense", 0.5, 0.5), outcome("fused", 0.5, 0.5), outcome("rerank", 1, 0.5))
     assert "There is one signal, dense (0.500): nothing to fuse." in text
-    assert "Reranking adds 0.250 for 2.0 s: better on 1 queries, worse on 0." in text
+    assert "Reranking adds 0.250 for 2.0 s: better on 1 queries, worse on 0" in text
+
+
+def test_a_difference_that_chance_may_explain_is_called_so():
+    noise = np.random.default_rng(5).random(40)
+    near = said(outcome("dense", *noise), outcome("sparse", *noise[::-1]), outcome("fused", *(noise[::-1] * 1.01)))
+    assert "a difference that chance may explain: paired t" in near
+    far = said(outcome("dense", *noise), outcome("sparse", *noise / 2), outcome("fused", *(noise + 1)))
+    assert "chance" not in far
