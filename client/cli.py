@@ -131,6 +131,17 @@ def run(
     weights: Annotated[
         str | None, typer.Option(metavar="A,B", help="Of the ensemble, one a dense model. Default: equal.")
     ] = None,
+    queries: Annotated[
+        Path | None, typer.Option(metavar="Q.jsonl", help="Then find chunks for these queries (id and text a line).")
+    ] = None,
+    qrels: Annotated[
+        Path | None, typer.Option(metavar="F", help="Judgements (BEIR or TREC): evaluate every signal.")
+    ] = None,
+    rerank: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A cross-encoder that orders the fused candidates.")
+    ] = None,
+    candidates: Annotated[int, typer.Option(metavar="N", help="Of each signal and of the fusion, a query.")] = 100,
+    top_k: Annotated[int, typer.Option(metavar="K", help="Chunks a query in export/rerank.jsonl.")] = 10,
     restart: Annotated[
         bool, typer.Option("--restart", help="Delete what an earlier run wrote there; start over.")
     ] = False,
@@ -138,6 +149,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Embed a corpus into a run directory and publish a searchable collection."""
+    from .retrieval_flags import build_plan
     from .run_command import run as execute
     from .spec_flags import build_spec
 
@@ -163,7 +175,19 @@ def run(
         ensemble=[one.value for one in ensemble or []],
         weights=weights,
     )
-    raise typer.Exit(execute(spec, out.absolute(), devices=devices, restart=restart, otlp=otlp, as_json=as_json))
+    plan = build_plan(
+        queries,
+        qrels=qrels,
+        rerank=rerank,
+        candidates=candidates,
+        top_k=top_k,
+        index=index.value,
+        dtype=dtype.value,
+        trust_remote_code=trust_remote_code,
+    )
+    raise typer.Exit(
+        execute(spec, out.absolute(), devices=devices, restart=restart, otlp=otlp, as_json=as_json, plan=plan)
+    )
 
 
 @app.command()
@@ -171,13 +195,25 @@ def search(
     folder: RunFolder,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for.")],
     top_k: Annotated[int, typer.Option(metavar="N", help="How many hits.")] = 10,
+    signals: Annotated[
+        list[str] | None,
+        typer.Option(metavar="S,S", help="Vectors to use, by name or form (dense, sparse, multivector). Default: all."),
+    ] = None,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option("--filter", metavar="KEY=VALUE", help="Only chunks whose metadata.KEY is VALUE. Repeatable."),
+    ] = None,
+    rerank: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A cross-encoder that orders the first hits anew.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search a run: dense and BM25 candidates, fused by the engine, with the score of each signal."""
+    """Search a run: the candidates of every signal, fused by the engine, with the score of each."""
     from .search import search as find
+    from .spec_flags import split_filters, split_names
     from .tables import print_hits
 
-    hits = find(folder, query, top_k)
+    hits = find(folder, query, top_k, signals=split_names(signals), filters=split_filters(filters or []), rerank=rerank)
     if as_json:
         _print_json([{name: getattr(hit, name) for name in hit.__slots__} for hit in hits])
     else:
@@ -230,9 +266,9 @@ def export(
 ) -> None:
     """Write a finished run's vectors, points and metadata to files in DIR/export."""
     from .export_command import export as execute
+    from .spec_flags import split_names
 
-    names = [name.strip() for one in formats or [] for name in one.split(",") if name.strip()]
-    raise typer.Exit(execute(folder, names, quantization.chosen, as_json=as_json))
+    raise typer.Exit(execute(folder, split_names(formats), quantization.chosen, as_json=as_json))
 
 
 @app.command()

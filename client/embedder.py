@@ -17,10 +17,10 @@ from .export_command import export_quietly
 from .multivectors import Multivectors
 from .progress import CallbackView
 from .run_files import read_object
-from .run_flow import follow_run
 from .run_reader import Run, open_run
 from .run_telemetry import RunTelemetry
 from .search import Hit, search
+from .session import open_session
 from .sparse_vectors import SparseVectors
 from .spec_flags import build_spec
 
@@ -74,11 +74,12 @@ class Embedder:
         if self._spec is None:
             raise UsageError("no chunks are loaded: call load_chunks(SOURCE) first")
         view = CallbackView(progress)
-        options = {"devices": self._devices, "otlp": self._otlp}
-        followed = follow_run(self._spec, self.out, restart=self._restart, view=view, **options)
+        share_stdin = self._spec.source == "-"
+        where = {"devices": self._devices, "otlp": self._otlp}
+        with open_session(share_stdin=share_stdin, views=lambda _about: view, **where) as session:
+            ending = session.follow(self._spec, self.out, restart=self._restart)
         self._restart = False  # what this run wrote is to be resumed
-        ending = followed.ending
-        if followed.signals or ending is None:
+        if session.received or ending is None:
             raise KeyboardInterrupt("interrupted; what was committed stays, the same call resumes")
         if ending.status == "failed":
             raise revive(ending.kind, ending.error)

@@ -31,9 +31,9 @@ class ProgressView(Protocol):
         ...
 
 
-def make_view() -> ProgressView:
-    """Bars where standard error is a terminal, else lines."""
-    return BarView() if sys.stderr.isatty() else PlainView()
+def make_view(about: str = "") -> ProgressView:
+    """Bars where standard error is a terminal, else lines; `about` stands before the names of the passes."""
+    return BarView(about) if sys.stderr.isatty() else PlainView(about)
 
 
 def rows_of(progress: Progress) -> str:
@@ -61,7 +61,8 @@ def figures_of(one: PassProgress, *, total_known: bool, wide: bool = True) -> st
 class PlainView:
     """A line a pass at each change of state, and every few seconds while it works."""
 
-    def __init__(self) -> None:
+    def __init__(self, about: str = "") -> None:
+        self._about = about
         self._last: dict[str, tuple[str, float]] = {}
 
     def show(self, progress: Progress) -> None:
@@ -75,7 +76,7 @@ class PlainView:
                 self._last[one.vector] = (one.state, now)
                 figures = figures_of(one, total_known=progress.intake_done)
                 detail = f" · {figures}" if figures != one.state else ""
-                self.say(f"{one.vector}: {one.state} {one.rows_done:,}/{rows_of(progress)}{detail}")
+                self.say(f"{self._about}{one.vector}: {one.state} {one.rows_done:,}/{rows_of(progress)}{detail}")
 
     def say(self, text: str) -> None:
         sys.stderr.write(f"embedfleet: {text}\n")
@@ -88,7 +89,7 @@ class PlainView:
 class BarView:
     """One bar a pass, with rich."""
 
-    def __init__(self) -> None:
+    def __init__(self, about: str = "") -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bars
@@ -103,6 +104,7 @@ class BarView:
             console=console,
             transient=True,
         )
+        self._about = about
         self._tasks: dict[str, Any] = {}
         self._bars.start()
 
@@ -111,7 +113,8 @@ class BarView:
             self.say(notice)
         for one in progress.passes:
             if one.vector not in self._tasks:
-                self._tasks[one.vector] = self._bars.add_task(self._name(one.vector), total=None, count="", figures="")
+                name = self._name(self._about + one.vector)
+                self._tasks[one.vector] = self._bars.add_task(name, total=None, count="", figures="")
             self._bars.update(
                 self._tasks[one.vector],
                 total=1.0,

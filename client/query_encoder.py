@@ -2,7 +2,8 @@
 
 A child is `python -m embedfleet.worker.query`. It reads one JSON object from stdin,
 `{"pass": PassSpec, "fingerprint": what pass.json holds, "texts": [...]}`, and writes one to stdout: `vectors`, `sparse` and
-`multivectors`, those of them that the pass produces, or `{"error": {"kind": ..., "message": ...}}`.
+`multivectors`, those of them that the pass produces, or `{"error": {"kind": ..., "message": ...}}`. A reranker gets pairs as
+texts and writes `scores`.
 """
 
 from __future__ import annotations
@@ -12,37 +13,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from ..protocol import lifeline
+from ..protocol.engine_queries import QueryVector, SparseQuery, with_terms
 from ..protocol.ensembles import EnsembleSpec, combine
 from ..protocol.errors import EmbedfleetError, RunDirectoryError, revive
 from ..protocol.layout import RunLayout
 from ..protocol.spec import Output, PassSpec, RunSpec
-from ..protocol.terms import METADATA_WEIGHTS, query_weights
+from ..protocol.terms import METADATA_WEIGHTS
 from .run_files import AGAIN, read_object
 
 TIMEOUT = 120.0
 """Seconds for all children together, model loading included."""
 
 TAIL_BYTES = 2_000
-
-
-class SparseQuery(msgspec.Struct, frozen=True):
-    """One sparse query vector: token indices and their weights."""
-
-    indices: list[int]
-    values: list[float]
-
-
-QueryVector = npt.NDArray[np.float32] | SparseQuery
 
 
 class _Failure(msgspec.Struct, frozen=True):
@@ -54,6 +45,7 @@ class _Answer(msgspec.Struct, frozen=True):
     vectors: list[list[float]] | None = None
     sparse: list[SparseQuery] | None = None
     multivectors: list[list[list[float]]] | None = None
+    scores: list[float | None] | None = None
     error: _Failure | None = None
 
 
@@ -71,9 +63,13 @@ def command() -> list[str]:
 
 
 def encode_queries(
-    layout: RunLayout, spec: RunSpec, texts: Sequence[str], timeout: float = TIMEOUT
+    layout: RunLayout,
+    spec: RunSpec,
+    texts: Sequence[str],
+    timeout: float = TIMEOUT,
+    wanted: Collection[str] | None = None,
 ) -> dict[str, list[QueryVector]]:
-    """For each vector of the run, by its name, one query vector a text. All passes at once.
+    """For each vector of the run (or each of those `wanted`), by its name, one query vector a text. All passes at once.
 
     Float32 (dim,), SparseQuery, or float32 (tokens, dim). Where weights of the metadata may stand in a sparse vector, the
     query carries the terms of that range too.
@@ -81,7 +77,38 @@ def encode_queries(
     Raises what a child reports, RunDirectoryError for a pass that has not begun, and EmbedfleetError for a child that
     dies, answers nonsense, or has not answered after `timeout` seconds. No child outlives the call.
     """
-    requests = {one.vector: _request(layout, one, texts) for one in spec.passes if not _without_model(layout, one)}
+    ensembles = [one for one in spec.ensembles if wanted is None or one.vector in wanted]
+    needed = None if wanted is None else {*wanted, *(member for one in ensembles for member in one.members)}
+    passes = [one for one in spec.passes if needed is None or any(output.vector in needed for output in one.outputs)]
+    requests = {one.vector: _request(layout, one, texts) for one in passes if not _without_model(layout, one)}
+    answers = _ask(requests, timeout)
+    found: dict[str, list[QueryVector]] = {}
+    for one in passes:
+        answer = answers.get(one.vector, _Answer(sparse=[SparseQuery([], [])] * len(texts)))
+        for output in one.outputs:
+            found[output.vector] = _vectors(output, answer, len(texts))
+        if one.kind == "metadata" or (one.kind == "sparse" and one.fallback):
+            vectors = found[one.vector]
+            found[one.vector] = [_with_terms(vector, text) for vector, text in zip(vectors, texts, strict=True)]
+    for one in ensembles:
+        found[one.vector] = _combined(one, found)
+    return found
+
+
+def score_pairs(one: PassSpec, pairs: Sequence[str], timeout: float = TIMEOUT) -> list[float | None]:
+    """The scores of (query, text) pairs, joined as `protocol.pairs` does, by the reranker of the pass `one`.
+
+    None where the model's score is no number. Raises as `encode_queries` does.
+    """
+    request = msgspec.json.encode({"pass": one, "fingerprint": None, "texts": list(pairs)})
+    scores = _ask({one.vector: request}, timeout)[one.vector].scores or []
+    if len(scores) != len(pairs):
+        raise EmbedfleetError(f"{one.vector}: the reranker answered {len(scores)} scores for {len(pairs)} pairs")
+    return scores
+
+
+def _ask(requests: Mapping[str, bytes], timeout: float) -> dict[str, _Answer]:
+    """The answers of one child a request, all at once."""
     with ExitStack() as stack:
         deadline = time.monotonic() + timeout
         children = [_start(stack, vector, request) for vector, request in requests.items()]
@@ -90,20 +117,10 @@ def encode_queries(
             try:
                 child.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                message = f"{child.vector}: no query vector after {timeout:.0f} s{_tail(child)}"
+                message = f"{child.vector}: no answer after {timeout:.0f} s{_tail(child)}"
                 raise EmbedfleetError(message) from None
             answers[child.vector] = _read(child)
-    found: dict[str, list[QueryVector]] = {}
-    for one in spec.passes:
-        answer = answers.get(one.vector, _Answer(sparse=[SparseQuery([], [])] * len(texts)))
-        for output in one.outputs:
-            found[output.vector] = _vectors(output, answer, len(texts))
-        if one.kind == "metadata" or (one.kind == "sparse" and one.fallback):
-            vectors = found[one.vector]
-            found[one.vector] = [_with_terms(vector, text) for vector, text in zip(vectors, texts, strict=True)]
-    for one in spec.ensembles:
-        found[one.vector] = _combined(one, found)
-    return found
+        return answers
 
 
 def _without_model(layout: RunLayout, one: PassSpec) -> bool:
@@ -192,10 +209,8 @@ def _combined(one: EnsembleSpec, found: Mapping[str, list[QueryVector]]) -> list
 
 
 def _with_terms(vector: QueryVector, text: str) -> QueryVector:
-    """The query's words in the range of metadata terms, after the model's own indices: that range lies above them."""
     assert isinstance(vector, SparseQuery), "of a sparse output"
-    indices, values = query_weights(text)
-    return SparseQuery([*vector.indices, *indices.tolist()], [*vector.values, *values.tolist()])
+    return with_terms(vector, text)
 
 
 def _tail(child: _Child) -> str:

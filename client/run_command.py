@@ -1,60 +1,84 @@
-"""`embedfleet run`: the run as people and scripts see it, and the exit code."""
+"""`embedfleet run`: a private coordinator, a submission, a watch, and an end, in one; then, if asked, queries."""
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from ..protocol.control_messages import RunEnded
-from ..protocol.errors import (
-    EXIT_DONE,
-    EXIT_INTERRUPTED,
-    EXIT_QUARANTINED,
-    EXIT_TERMINATED,
-    revive,
-)
+from ..protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, revive
 from ..protocol.spec import RunSpec
-from .progress import ProgressView, make_view
-from .run_flow import follow_run
+from .retrieval import Retrieval, RetrievalPlan
 from .run_table import show_table
+from .session import Interrupted, Session, open_session
 
 
-def run(spec: RunSpec, out: Path, *, devices: str | None, restart: bool, otlp: str | None, as_json: bool) -> int:
-    """Embed the corpus; the exit code."""
-    view = make_view()
-    followed = follow_run(spec, out, devices=devices, restart=restart, otlp=otlp, view=view)
-    if followed.ending is None:
-        view.say("stopped at once; what was committed stays, the same command resumes")
-        return _interrupted(followed.signals)
-    return _conclude(followed.ending, out, followed.signals, as_json, view)
+def run(
+    spec: RunSpec,
+    out: Path,
+    *,
+    devices: str | None,
+    restart: bool,
+    otlp: str | None,
+    as_json: bool,
+    plan: RetrievalPlan | None = None,
+) -> int:
+    """Embed the corpus, then rank its chunks for the queries of `plan`; the exit code.
+
+    The first signal drains, a second one ends everything at once.
+    """
+    with open_session(devices=devices, otlp=otlp, share_stdin=spec.source == "-") as session:
+        ending = session.follow(spec, out, restart=restart)
+        if ending is None:
+            session.say("stopped at once; what was committed stays, the same command resumes")
+            return session.exit_code
+        printed = summary(ending)
+        try:
+            return _conclude(session, ending, spec, out, plan, printed)
+        except Interrupted:
+            printed["status"] = "interrupted"
+            session.say(f"interrupted; the same command resumes in {out}")
+            return session.exit_code
+        except EmbedfleetError as error:
+            printed["error"] = str(error)
+            raise
+        finally:
+            if as_json:
+                sys.stdout.buffer.write(orjson.dumps(printed) + b"\n")
+                sys.stdout.flush()
 
 
-def _conclude(ending: RunEnded, out: Path, received: list[int], as_json: bool, view: ProgressView) -> int:
-    if as_json:
-        sys.stdout.buffer.write(orjson.dumps(summary(ending)) + b"\n")
-        sys.stdout.flush()
+def _conclude(
+    session: Session, ending: RunEnded, spec: RunSpec, out: Path, plan: RetrievalPlan | None, printed: dict[str, Any]
+) -> int:
+    """Say how the run ended; where it is done, go on with the queries. The exit code."""
     if ending.status == "failed":
         raise revive(ending.kind, ending.error)
-    show_table(ending, out, view)
+    show_table(ending, out, session.say)
+    _say_counts(session, ending, out)
+    if ending.status == "interrupted":
+        raise Interrupted
+    quarantined = ending.quarantined
+    if plan is not None:
+        quarantined += Retrieval(session, spec, out, plan).run(printed)
+    return EXIT_QUARANTINED if quarantined else EXIT_DONE
+
+
+def _say_counts(session: Session, ending: RunEnded, out: Path) -> None:
     left = ending.chunks - ending.committed - ending.quarantined
-    view.say(
+    session.say(
         f"{ending.chunks:,} read = {ending.committed:,} committed + {ending.quarantined:,} quarantined"
         + (f" + {left:,} to be computed" if left else "")
         + f"; {ending.skipped_duplicates:,} duplicates skipped; {ending.seconds:,.1f} s"
     )
-    if ending.status == "interrupted":
-        view.say(f"interrupted; the same command resumes in {out}")
-        return _interrupted(received)
-    if ending.quarantined:
-        view.say(f"in quarantine: {ending.quarantined:,}, each with its reason in {out / 'quarantine.jsonl'}")
+    if ending.status == "done" and ending.quarantined:
+        session.say(f"in quarantine: {ending.quarantined:,}, each with its reason in {out / 'quarantine.jsonl'}")
         for reason, count in _frequent_reasons(out):
-            view.say(f"  {count:,} times: {reason}")
-        return EXIT_QUARANTINED
-    return EXIT_DONE
+            session.say(f"  {count:,} times: {reason}")
 
 
 def _frequent_reasons(out: Path) -> list[tuple[str, int]]:
@@ -67,8 +91,8 @@ def _frequent_reasons(out: Path) -> list[tuple[str, int]]:
     return counts.most_common(3)
 
 
-def summary(ending: RunEnded) -> dict[str, object]:
-    """The object that `--json` prints."""
+def summary(ending: RunEnded) -> dict[str, Any]:
+    """The object that `--json` prints, as far as the corpus goes."""
     return {
         "run": ending.run,
         "status": ending.status,
@@ -87,17 +111,8 @@ def summary(ending: RunEnded) -> dict[str, object]:
                 "tokens_per_second": one.tokens_per_second,
                 "padding": one.padding,
                 "rotation_gap_seconds": one.rotation_gap_seconds,
-                "coverage": one.coverage,
-                "peak_bytes": one.peak_bytes,
-                "gpu_peak_bytes": one.gpu_peak_bytes,
-                "dtype": one.dtype,
-                "placement": one.placement,
             }
             for one in ending.passes
         ],
         **({"error": ending.error} if ending.error else {}),
     }
-
-
-def _interrupted(received: list[int]) -> int:
-    return EXIT_TERMINATED if received and received[0] == signal.SIGTERM else EXIT_INTERRUPTED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from rich.table import Table
 
 from ..protocol.control_messages import PassSummary, RunEnded
 from ..protocol.layout import RunLayout
-from .progress import ProgressView
 from .run_files import read_object
 from .tables import size_of
 
@@ -34,13 +33,13 @@ HEADINGS = {
 """Rows: the key of a cell, and what people read before it. One that no pass fills is left out."""
 
 
-def show_table(ending: RunEnded, out: Path, view: ProgressView) -> None:
-    """What each pass of the run came to."""
+def show_table(ending: RunEnded, out: Path, say: Callable[[str], None]) -> None:
+    """What each pass of the run came to; lines for people go to `say`."""
     measured = _latencies(out, ending.run)
     cells = {one.vector: _cells(one, measured.get(one.vector, {})) for one in ending.passes}
     if not sys.stderr.isatty():
         for vector, row in cells.items():
-            view.say(f"{vector}: {', '.join(_plain(name, text) for name, text in row.items() if text)}")
+            say(f"{vector}: {', '.join(_plain(name, text) for name, text in row.items() if text)}")
         return
     table = Table("", *cells)
     for name, heading in HEADINGS.items():
@@ -91,4 +90,4 @@ def _latencies(out: Path, run: str) -> dict[str, dict[str, float]]:
     if stats is None or stats.get("run") != run:
         return {}
     passes: list[dict[str, Any]] = stats.get("passes", [])
-    return {one["vector"]: one["latency"] for one in passes if isinstance(one.get("latency"), dict)}
+    return {one["vector"]: one["batch_seconds"] for one in passes if isinstance(one.get("batch_seconds"), dict)}

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..protocol.engine_queries import QueryVector, asking, fused_request, metadata_filter, signal_scores
 from ..protocol.errors import EmbedfleetError, UsageError
 from ..protocol.layout import RunLayout
-from ..protocol.spec import RunSpec
+from ..protocol.pairs import join_pair
+from ..protocol.spec import PassSpec, RunSpec
 from .edge_shard import check_searchable, open_shard
-from .query_encoder import TIMEOUT, QueryVector, SparseQuery, encode_queries
+from .query_encoder import TIMEOUT, encode_queries, score_pairs
 from .run_files import read_spec
-
-RRF_K = 2
-"""Qdrant's own default; the 60 of the RRF paper is 61 in Qdrant's formula."""
+from .spec_flags import make_pass
 
 MIN_CANDIDATES = 100
 """Candidates of each signal that go into the fusion, at least."""
+
+RERANKED = 50
+"""Fused hits that a reranker orders anew, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,25 @@ class Hit:
     text: str
     metadata: dict[str, Any]
     row: int
+    rerank: float | None = None
+    """The reranker's score, which then orders the hits; None without one, and where it gave none."""
 
 
-def search(path: str | PathLike[str], query: str, top_k: int = 10, *, timeout: float = TIMEOUT) -> list[Hit]:
+def search(
+    path: str | PathLike[str],
+    query: str,
+    top_k: int = 10,
+    *,
+    signals: Sequence[str] = (),
+    filters: Sequence[tuple[str, str]] = (),
+    rerank: str | None = None,
+    timeout: float = TIMEOUT,
+) -> list[Hit]:
     """The `top_k` chunks of the run in `path` that fit `query` best, best first.
+
+    `signals` are names of vectors or forms (`dense`, `sparse`, `multivector`), none for all; `filters` are (key, value)
+    of the metadata, all of which must hold. A reranker orders the first RERANKED hits anew; what it cannot score follows
+    in the fused order.
 
     A run that is not done is searched as far as it is published. UsageError or RunDirectoryError says why a run cannot
     be searched; ModelError and EmbedfleetError come from encoding the query, which may take `timeout` seconds.
@@ -50,64 +68,53 @@ def search(path: str | PathLike[str], query: str, top_k: int = 10, *, timeout: f
         raise UsageError(f"{top_k} hits asked for: give 1 or more")
     spec = read_spec(layout)
     check_searchable(layout, spec)
-    encoded = encode_queries(layout, spec, [text], timeout)
-    return search_shard(layout, spec, {name: vectors[0] for name, vectors in encoded.items()}, top_k)
+    wanted = _chosen(layout, spec, signals)
+    reranker = make_pass("rerank", rerank, {"dtype": "float32"}) if rerank is not None else None
+    encoded = encode_queries(layout, spec, [text], timeout, wanted)
+    vectors = {name: encoded[name][0] for name in wanted}
+    if reranker is None:
+        return search_shard(layout, spec, vectors, top_k, filters)
+    hits = search_shard(layout, spec, vectors, max(top_k, RERANKED), filters)
+    return _reranked(reranker, text, hits, timeout)[:top_k]
 
 
-def search_shard(layout: RunLayout, spec: RunSpec, vectors: Mapping[str, QueryVector], top_k: int) -> list[Hit]:
+def search_shard(
+    layout: RunLayout,
+    spec: RunSpec,
+    vectors: Mapping[str, QueryVector],
+    top_k: int,
+    filters: Sequence[tuple[str, str]] = (),
+) -> list[Hit]:
     """`search` once the query is encoded; `vectors` has one query vector for each signal to use."""
     check_searchable(layout, spec)
-    signals = {one.vector: vectors[one.vector] for one in spec.outputs if one.vector in vectors}
-    # a query of stop words only has an empty sparse vector: no signal
-    used = {name: vector for name, vector in signals.items() if not isinstance(vector, SparseQuery) or vector.indices}
+    used = asking({one.vector: vectors[one.vector] for one in spec.outputs if one.vector in vectors})
     if not used:
         return []
     with open_shard(layout) as shard:
         try:
-            points = shard.query(_fused(used, top_k))
-            scores = _scores(shard, used, [point.id for point in points])
+            candidates = max(4 * top_k, MIN_CANDIDATES)
+            points = shard.query(fused_request(used, top_k, candidates, only=metadata_filter(filters)))
+            scores = signal_scores(shard, used, [point.id for point in points])
         except Exception as error:  # the engine raises nothing more exact
             raise EmbedfleetError(f"{layout.edge}: the Edge engine refused the query ({error})") from error
     hits = [_hit(point, scores[str(point.id)]) for point in points]
     return sorted(hits, key=lambda hit: (-hit.score, hit.row))  # the engine leaves ties in any order
 
 
-def _nearest(name: str, vector: QueryVector) -> Any:
-    import qdrant_edge as edge
-
-    if isinstance(vector, SparseQuery):
-        return edge.Query.Nearest(edge.SparseVector(indices=vector.indices, values=vector.values), using=name)
-    return edge.Query.Nearest(vector.tolist(), using=name)
-
-
-def _fused(signals: Mapping[str, QueryVector], top_k: int) -> Any:
-    import qdrant_edge as edge
-
-    queries = [_nearest(name, vector) for name, vector in signals.items()]
-    if len(queries) == 1:
-        return edge.QueryRequest(limit=top_k, query=queries[0], with_payload=True)
-    candidates = max(4 * top_k, MIN_CANDIDATES)
-    prefetches = [edge.Prefetch(limit=candidates, query=query) for query in queries]
-    fusion: Any = edge.Fusion.Rrf(k=RRF_K)
-    return edge.QueryRequest(limit=top_k, query=fusion, prefetches=prefetches, with_payload=True)
+def _chosen(layout: RunLayout, spec: RunSpec, signals: Sequence[str]) -> list[str]:
+    """The vectors that are meant, in the order of the passes."""
+    known = {name for one in spec.outputs for name in (one.vector, one.form)}
+    for name in signals:
+        if name not in known:
+            have = ", ".join(one.vector for one in spec.outputs)
+            raise UsageError(f"--signals {name}: {layout.root} has no such vector; it has {have}")
+    return [one.vector for one in spec.outputs if not signals or {one.vector, one.form} & set(signals)]
 
 
-def _scores(shard: Any, signals: Mapping[str, QueryVector], ids: list[Any]) -> dict[str, dict[str, float]]:
-    """Each signal's own score of each of the points `ids`, by the point's id; one query a signal, over those points only."""
-    import qdrant_edge as edge
-
-    found: dict[str, dict[str, float]] = {str(one): {} for one in ids}
-    if ids:
-        only = edge.Filter(must=[edge.HasIdCondition(set(ids))])
-        requests = [
-            edge.QueryRequest(limit=len(ids), query=_nearest(name, vector), filter=only)
-            for name, vector in signals.items()
-        ]
-        answers = shard.query_batch(edge.QueryBatchRequest(requests))
-        for name, points in zip(signals, answers, strict=True):
-            for point in points:
-                found[str(point.id)][name] = point.score
-    return found
+def _reranked(one: PassSpec, query: str, hits: list[Hit], timeout: float) -> list[Hit]:
+    scores = score_pairs(one, [join_pair(query, hit.text) for hit in hits], timeout) if hits else []
+    scored = [replace(hit, rerank=score) for hit, score in zip(hits, scores, strict=True)]
+    return sorted(scored, key=lambda hit: (hit.rerank is None, -(hit.rerank or 0.0)))  # stable: ties stay as fused
 
 
 def _hit(point: Any, scores: dict[str, float]) -> Hit:

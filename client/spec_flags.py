@@ -45,10 +45,10 @@ def build_spec(
             source.encode()
         except UnicodeEncodeError:
             raise SourceError(f"source {source!r}: its name is not UTF-8; rename it") from None
-    passes = [_pass("dense", model, options) for model in dense]
-    passes += [_pass("bge-m3", model, options) for model in heads]
-    passes += [_pass("multivector", model, options) for model in multivector]
-    passes += [_pass(_sparse_kind(model), model, options) for model in sparse]
+    passes = [make_pass("dense", model, options) for model in dense]
+    passes += [make_pass("bge-m3", model, options) for model in heads]
+    passes += [make_pass("multivector", model, options) for model in multivector]
+    passes += [make_pass(_sparse_kind(model), model, options) for model in sparse]
     spec = RunSpec(
         source=source,
         passes=tuple(passes),
@@ -79,6 +79,22 @@ def _ensembles(passes: list[PassSpec], methods: Sequence[Method], weights: str |
     )
 
 
+def split_names(given: Sequence[str] | None) -> list[str]:
+    """The names in flags that may be repeated and may list several, separated by commas."""
+    return [name.strip() for one in given or [] for name in one.split(",") if name.strip()]
+
+
+def split_filters(given: Sequence[str]) -> list[tuple[str, str]]:
+    """`KEY=VALUE` as pairs; UsageError for what is none."""
+    found: list[tuple[str, str]] = []
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not key.strip() or not equals:
+            raise UsageError(f"--filter {one!r}: give KEY=VALUE, as in --filter module=json")
+        found.append((key.strip(), value))
+    return found
+
+
 def _sparse_kind(model: str) -> Kind:
     match model:
         case "bm25" | "metadata":
@@ -87,8 +103,8 @@ def _sparse_kind(model: str) -> Kind:
             return "sparse"
 
 
-def _pass(kind: Kind, model: str, options: dict[str, Any]) -> PassSpec:
-    """One pass; `MODEL@REVISION` names a revision of a hub id."""
+def make_pass(kind: Kind, model: str, options: dict[str, Any]) -> PassSpec:
+    """One pass with `options`, fields of PassSpec; `MODEL@REVISION` names a revision of a hub id."""
     if not model.strip():
         raise UsageError("a model's name is empty: give an alias, a hub id or a folder")
     if kind in CPU_KINDS:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .evaluation import MEASURES, Evaluation
 from .search import Hit
 from .verify_report import VerifyReport
 
@@ -20,7 +21,8 @@ def print_hits(hits: Sequence[Hit]) -> None:
     """Each hit with its scores and the beginning of its text."""
     console = _console()
     for place, hit in enumerate(hits, 1):
-        scores = "  ".join(f"{name} {score:.4f}" for name, score in hit.scores.items())
+        own = hit.scores if hit.rerank is None else {"rerank": hit.rerank, **hit.scores}
+        scores = "  ".join(f"{name} {score:.4f}" for name, score in own.items())
         text = " ".join(hit.text.split())
         shown = text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
         console.print(
@@ -47,6 +49,20 @@ def print_report(report: VerifyReport) -> None:
     for problem in report.problems:
         console.print(f"[red]problem:[/red] {escape(problem)}")
     console.print("[green]whole[/green]" if report.ok else f"[red]{len(report.problems)} problems[/red]")
+
+
+def print_evaluation(found: Evaluation) -> None:
+    """Measures and costs of every ranking, on standard error: beside the progress, not among the data."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else 160)
+    table = Table("ranking", *MEASURES, "seconds", "rows/s", "device")
+    for one in found.rankings:
+        rate = f"{one.cost.per_second:,.1f}" if one.cost.per_second else "-"
+        scores = (f"{one.scores[measure]:.4f}" for measure in MEASURES)
+        table.add_row(one.name, *scores, f"{one.cost.seconds:,.2f}", rate, escape(one.cost.device))
+    console.print(table)
+    console.print(f"{found.queries:,} judged queries. {escape(found.verdict)}")
+    for note in found.notes:
+        console.print(f"note: {escape(note)}")
 
 
 def print_info(described: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ from .chunk_loader import ChunkLoader, SpooledSegment
 from .events import Cut, Event, IntakeDone, RunFailed, SegmentSpooled
 from .export_link import ExportLink
 from .observer import Observer
-from .planner import segment_limits, settle_dtype
+from .planner import needs_fit, segment_limits, settle_dtype
 from .segment_texts import SegmentCache, estimated_tokens
 from .stand_ins import has_metadata_weights
 from .telemetry import TelemetryTracker
@@ -160,7 +160,7 @@ class BatchRunner:
 
     def _settle(self, number: int, devices: Sequence[Device]) -> PassSpec:
         one, before = self.spec.passes[number], self._fingerprints.get(number)
-        if one.kind == "bm25" and one.average_length is None:
+        if needs_fit(one):
             fitted = before.settings.get("average_length") if before is not None else None
             return msgspec.structs.replace(one, average_length=fitted or fit_average_length(self.layout))
         return settle_dtype(one, before, devices)

@@ -23,11 +23,16 @@ def plan_passes(spec: RunSpec) -> tuple[PassPlan, ...]:
             one.vector,
             cpu_only=one.kind in CPU_KINDS,
             fallback=one.kind == "sparse" and one.fallback,
-            after_intake=one.kind == "bm25" and one.average_length is None,
+            after_intake=needs_fit(one),
             given_up="the weights are those of the metadata" if one.kind == "metadata" else "",
         )
         for one in spec.passes
     )
+
+
+def needs_fit(one: PassSpec) -> bool:
+    """Whether the pass begins with a look at the whole corpus: BM25's length of a document, of which a query has none."""
+    return one.kind == "bm25" and one.average_length is None and one.side == "document"
 
 
 def segment_limits(spec: RunSpec, devices: Sequence[Device]) -> SegmentLimits:

@@ -14,6 +14,7 @@ from ..protocol.devices import MemorySample, PerformanceSample
 from ..protocol.spec import PassSpec
 from ..protocol.work_messages import Mitigation, Released, Result
 from .actions import SendBatch
+from .histogram import LogHistogram
 from .observer import Observer
 from .performance import PerformanceLog
 
@@ -72,6 +73,10 @@ class PassFigures:
     estimated: int = 0
     """Estimated tokens of the rows computed in this session: batches come longest first, so rows tell little."""
     reported: float = 0.0
+    batch_seconds: LogHistogram = field(default_factory=LogHistogram)
+    """Tokenizing and computing one batch, in its worker."""
+    batch_rows: LogHistogram = field(default_factory=LogHistogram)
+    batch_tokens: LogHistogram = field(default_factory=LogHistogram)
 
     @property
     def seconds(self) -> float:
@@ -165,6 +170,9 @@ class TelemetryTracker:
         figures.tokenize += result.timings.tokenize
         figures.forward += result.timings.forward
         figures.wait += result.timings.wait
+        figures.batch_seconds.add(result.timings.tokenize + result.timings.forward)
+        figures.batch_rows.add(rows)
+        figures.batch_tokens.add(result.tokens)
         figures.last = now
         figures.devices[device] = figures.devices.get(device, 0) + rows
         self._last_result[device] = (number, now)
@@ -271,6 +279,9 @@ class TelemetryTracker:
                 "send": round(figures.send, 3),
                 "wait": round(figures.wait, 3),
             },
+            "batch_seconds": figures.batch_seconds.summary(6),
+            "batch_rows": figures.batch_rows.summary(1),
+            "batch_tokens": figures.batch_tokens.summary(1),
             "mitigations": figures.mitigations,
             "rows_by_device": figures.devices,
         }

@@ -68,7 +68,7 @@ class EdgeIndex:
     def _open(self, dims: dict[str, int]) -> Any:
         edge = _engine()
         if self.published:
-            return _patiently(lambda: edge.EdgeShard.load(str(self._layout.edge)))
+            return load_shard(self._layout)
         if self._layout.edge.exists():
             shutil.rmtree(self._layout.edge)  # points of a run that never got to its first segment
         self._layout.edge.mkdir()
@@ -130,12 +130,12 @@ def _read_published(path: Path) -> set[int]:
         return set()  # derived: publishing again writes the same points
 
 
-def _patiently(load: Any) -> Any:
+def load_shard(layout: RunLayout) -> Any:
     """Open the shard, waiting for a search that has it open; the engine offers no way to wait for its lock."""
     give_up = time.monotonic() + LOCK_SECONDS
     while True:
         try:
-            return load()
+            return _engine().EdgeShard.load(str(layout.edge))
         except Exception as error:
             if "WouldBlock" not in str(error) or time.monotonic() > give_up:
                 raise

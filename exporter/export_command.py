@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,10 @@ import msgspec
 from ..protocol.collection import Quantization
 from ..protocol.done_run import DoneRun, open_done_run
 from ..protocol.durable import commit_bytes, make_folder
-from ..protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
-from ..protocol.layout import RunLayout
+from ..protocol.errors import UsageError
 from ..protocol.vector_rows import Form
 from ..protocol.version import __version__
-from .directory_lock import take_lock
+from .command_line import held
 from .sinks.collection import write_collection
 from .sinks.exported_file import ExportedFile
 from .sinks.jsonl import write_jsonl
@@ -66,16 +64,7 @@ def export_run(
     does not apply, RunDirectoryError where the run is not done or another process writes there.
     """
     open_done_run(root)  # before anything, the lock file included, is written there
-    try:
-        lock = take_lock(RunLayout(root), str(root))
-    except OSError as error:
-        raise RunDirectoryError(f"{root}: {error.strerror or error}; give a folder that can be written") from error
-    try:
-        return _Export(open_done_run(root), quantization, say).write(formats)
-    except OSError as error:
-        raise EmbedfleetError(f"{root / 'export'}: {error.strerror or error}; make room and export again") from error
-    finally:
-        os.close(lock)
+    return held(root, lambda: _Export(open_done_run(root), quantization, say).write(formats), "export again")
 
 
 class _Export:

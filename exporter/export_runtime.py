@@ -206,7 +206,7 @@ class ExportRuntime:
     def _commit(self, number: int, segment: int, builder: SegmentBuilder) -> None:
         one = self._spec.passes[number]
         if one.kind == "metadata" or (one.kind == "sparse" and one.fallback):
-            stand_in(self._layout, one.kind, segment, builder)
+            stand_in(self._layout, one, segment, builder)
         waiting = next((key for key in self._calibrations if key[0] == number), None)
         if waiting is None:
             self._write(number, segment, builder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
 from ..protocol.spec import RunSpec
 from ..protocol.version import __version__
+from .rerank_run import kept_rerank
+from .sparse_run import sparse_runs
 
 EXCERPT = 200
 """Characters of a quarantined text that are shown."""
@@ -53,14 +56,14 @@ def recount(layout: RunLayout, spec: RunSpec) -> tuple[Counts, list[dict[str, An
     committed = sum(rows_of[segment] for segment in whole or ())
     spooled = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
     rows = sum(read_info(path, ChunkSegmentInfo).rows for path in spooled)
-    intake = _intake(layout)
-    rejected = sum(1 for _ in _rejected(layout))
+    intake = _object(layout.intake)
+    refused = sum(1 for _ in rejected(layout))
     failed = sum(segment in (whole or ()) for segment, _ in bad_rows)
     counts = Counts(
-        chunks=rows + rejected,
+        chunks=rows + refused,
         committed=committed - failed,
-        quarantined=rejected + failed,
-        rejected=rejected,
+        quarantined=refused + failed,
+        rejected=refused,
         skipped_duplicates=int(intake.get("duplicates", 0)),
     )
     return counts, passes
@@ -71,7 +74,7 @@ def write_quarantine(layout: RunLayout, spec: RunSpec) -> None:
 
     def write(path: Any) -> None:
         with open(path, "wb") as out:
-            for record in _rejected(layout):
+            for record in rejected(layout):
                 out.write(orjson.dumps(record) + b"\n")
             for record in _failed(layout, spec):
                 out.write(orjson.dumps(record) + b"\n")
@@ -93,6 +96,35 @@ def write_manifest(
         "passes": passes,
         "index": {"kind": spec.index, "points": points},
     }
+    _commit(layout, manifest | _sections(layout, spec))
+
+
+def write_sections(layout: RunLayout, spec: RunSpec) -> None:
+    """Put `sparse_run` and `rerank_run`, as they are now, into the manifest that stands."""
+    manifest = _object(layout.manifest)
+    manifest.pop("rerank_run", None)
+    _commit(layout, manifest | _sections(layout, spec))
+
+
+def rejected(layout: RunLayout) -> Iterator[dict[str, Any]]:
+    """The records that never became a row, in the order of the source."""
+    for path in sorted(layout.chunks.glob("[0-9]*.rejected.jsonl"), key=lambda one: (len(one.name), one.name)):
+        with path.open("rb") as lines:
+            for line in lines:
+                yield orjson.loads(line)
+
+
+def _sections(layout: RunLayout, spec: RunSpec) -> dict[str, Any]:
+    """`sparse_run` where there are sparse vectors, `rerank_run` where candidates were reranked."""
+    found: dict[str, Any] = {}
+    if sparse := sparse_runs(layout, spec, _object(layout.stats)):
+        found["sparse_run"] = msgspec.to_builtins(sparse)
+    if (reranked := kept_rerank(layout)) is not None:
+        found["rerank_run"] = reranked
+    return found
+
+
+def _commit(layout: RunLayout, manifest: dict[str, Any]) -> None:
     commit_bytes(layout.manifest, orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
 
 
@@ -103,15 +135,8 @@ def _pass_record(layout: RunLayout, vector: str) -> dict[str, Any]:
     return {"vector": vector, "kind": "", "dim": 0}  # an empty corpus: no model was ever loaded
 
 
-def _intake(layout: RunLayout) -> dict[str, Any]:
-    return orjson.loads(layout.intake.read_bytes()) if layout.intake.exists() else {}
-
-
-def _rejected(layout: RunLayout) -> Iterator[dict[str, Any]]:
-    for path in sorted(layout.chunks.glob("[0-9]*.rejected.jsonl"), key=lambda one: (len(one.name), one.name)):
-        with path.open("rb") as lines:
-            for line in lines:
-                yield orjson.loads(line)
+def _object(path: Path) -> dict[str, Any]:
+    return orjson.loads(path.read_bytes()) if path.exists() else {}
 
 
 def _errors(layout: RunLayout, vector: str, segment: int) -> Iterator[tuple[int, str]]:

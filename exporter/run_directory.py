@@ -164,7 +164,7 @@ def _pretty(value: object) -> bytes:
 
 def _clear(layout: RunLayout) -> None:
     """Remove what a run wrote, and nothing else."""
-    for folder in (layout.chunks, layout.vectors, layout.edge, layout.export):
+    for folder in (layout.chunks, layout.vectors, layout.edge, layout.queries, layout.rerank, layout.export):
         if folder.exists():
             shutil.rmtree(folder)
     for path in (layout.spec, layout.manifest, layout.stats, layout.events, layout.quarantine, layout.published):

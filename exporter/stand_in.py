@@ -8,28 +8,34 @@ import orjson
 import pyarrow.parquet as pq
 
 from ..protocol.layout import RunLayout
-from ..protocol.spec import Kind
-from ..protocol.terms import metadata_weights
+from ..protocol.spec import PassSpec
+from ..protocol.terms import Weights, metadata_weights, query_weights
 from .columns import SparseColumn
 from .segment_builder import SegmentBuilder
 
 
-def stand_in(layout: RunLayout, kind: Kind, segment: int, builder: SegmentBuilder) -> None:
+def stand_in(layout: RunLayout, one: PassSpec, segment: int, builder: SegmentBuilder) -> None:
     """Replace errors of the segment by metadata weights where the chunks have them, and mark those rows.
 
     A row without such weights keeps its error, except where the metadata was all that was asked for: it then has an
-    empty vector, which is the truth.
+    empty vector, which is the truth. Queries have no such metadata: their own words are looked for.
     """
     column = builder.column(0)
     if not builder.errors or not isinstance(column, SparseColumn):
         return
+    field = "metadata" if one.side == "document" else "text"
     with pq.ParquetFile(layout.chunk_segment(segment)) as file:
-        stored: Any = file.read(columns=["metadata"]).column("metadata")
+        stored: Any = file.read(columns=[field]).column(field)
     for row in sorted(builder.errors):
-        raw = stored[row].as_py()
-        weights = metadata_weights(orjson.loads(raw)) if raw else None
+        weights = _weights(one, stored[row].as_py())
         if weights is not None:
             column.put(row, *weights)
             builder.stood_in.add(row)
-        if weights is not None or kind == "metadata":
+        if weights is not None or one.kind == "metadata":
             del builder.errors[row]
+
+
+def _weights(one: PassSpec, stored: str | None) -> Weights | None:
+    if not stored:
+        return None
+    return query_weights(stored) if one.side == "query" else metadata_weights(orjson.loads(stored))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
@@ -37,6 +37,15 @@ def commit_file(path: Path, write: Callable[[Path], None]) -> None:
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def commit_files(paths: Sequence[Path], write: Callable[[Sequence[Path]], None]) -> None:
+    """`commit_file` for files that are filled side by side; the last of them gets its name first."""
+    if not paths:
+        write(())
+        return
+    first, *rest = paths
+    commit_file(first, lambda partial: commit_files(rest, lambda partials: write((partial, *partials))))
 
 
 def commit_bytes(path: Path, data: bytes) -> None:

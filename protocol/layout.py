@@ -96,6 +96,58 @@ class RunLayout:
         """What `export` holds: files, rows, bytes, digests."""
         return self.export / "export.json"
 
+    @property
+    def queries(self) -> Path:
+        """The run directory of the queries, encoded by the passes of this run."""
+        return self.root / "queries"
+
+    @property
+    def rerank(self) -> Path:
+        return self.root / "rerank"
+
+    @property
+    def candidates(self) -> Path:
+        """For each query, the chunks that any signal or the fusion found."""
+        return self.rerank / "candidates.parquet"
+
+    @property
+    def pairs(self) -> Path:
+        """The fused candidates as a corpus of (query, text) pairs."""
+        return self.rerank / "pairs.jsonl"
+
+    @property
+    def candidates_record(self) -> Path:
+        """What the candidates were made of. Written last: without it there are none."""
+        return self.rerank / "candidates.json"
+
+    @property
+    def scores(self) -> Path:
+        """The run directory of the pairs, scored by a reranker."""
+        return self.rerank / "run"
+
+    @property
+    def ranking(self) -> Path:
+        """The candidates with their scores by the reranker and their final ranks."""
+        return self.rerank / "ranking.parquet"
+
+    @property
+    def rerank_record(self) -> Path:
+        """The section `rerank_run` of the manifest, for the next time that the manifest is written."""
+        return self.rerank / "rerank_run.json"
+
+    @property
+    def reranked(self) -> Path:
+        """The first chunks for each query, with every score."""
+        return self.export / "rerank.jsonl"
+
+    @property
+    def report(self) -> Path:
+        return self.export / "report.html"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.export / "evaluation.json"
+
     def chunk_segment(self, segment: int) -> Path:
         return self.chunks / segment_file(segment)
 

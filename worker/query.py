@@ -1,7 +1,8 @@
 """`python -m embedfleet.worker.query`: encode queries for a search. One JSON object in, one out, on standard streams.
 
 In: `{"pass": PassSpec, "fingerprint": pass.json, "texts": […]}`. Out, by the pass's kind: `vectors` [[…]], `sparse`
-[{"indices", "values"}] and `multivectors` [[[…]]], or `{"error": {"kind", "message"}}`.
+[{"indices", "values"}] and `multivectors` [[[…]]], or `{"error": {"kind", "message"}}`. A reranker gets pairs as texts, needs
+no fingerprint, and answers `scores` […], null where a score is not finite.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from ..protocol import lifeline
 from ..protocol.errors import EmbedfleetError, ModelError
 from ..protocol.spec import PassSpec
 from ..protocol.work_messages import Fingerprint
+from .token_budget import fitting, longest_first
 
 
 class QueryRequest(msgspec.Struct, frozen=True, rename={"spec": "pass"}):
     """What to encode and with which pass's model."""
 
     spec: PassSpec
-    fingerprint: Fingerprint
+    fingerprint: Fingerprint | None
     texts: list[str]
 
 
@@ -36,10 +38,13 @@ def answer(request: QueryRequest) -> dict[str, Any]:
         spec = msgspec.structs.replace(spec, dtype="float32", average_length=None)
     encoder: Any = load_encoder(spec, "cpu", len(os.sched_getaffinity(0)))
     ours: Fingerprint = encoder.fingerprint
-    if ours.weights != request.fingerprint.weights:
+    if spec.kind == "rerank":
+        return {"scores": _scores(encoder, request.texts)}
+    theirs = request.fingerprint
+    if theirs is not None and ours.weights != theirs.weights:
         raise ModelError(
             f"model {spec.model} has other weights than the run was computed with "
-            f"({ours.weights[:12]}… here, {request.fingerprint.weights[:12]}… there)"
+            f"({ours.weights[:12]}… here, {theirs.weights[:12]}… there)"
         )
     if spec.model.startswith("fake:"):
         prepared = encoder.prepare(request.texts)
@@ -56,6 +61,19 @@ def answer(request: QueryRequest) -> dict[str, Any]:
             return {"multivectors": _lists(found)}
         case _:
             return {"vectors": _lists(found)}
+
+
+def _scores(encoder: Any, pairs: list[str]) -> list[float]:
+    """In micro-batches by the encoder's own budget; msgspec writes what is not finite as null."""
+    prepared = encoder.prepare(pairs)
+    order = longest_first(prepared.lengths)
+    scores = np.full(len(pairs), np.nan, np.float32)
+    done = 0
+    while done < len(order):
+        rows = order[done : done + fitting(prepared.lengths, order, done, encoder.budget.initial)]
+        scores[rows] = encoder.compute(prepared, rows)
+        done += len(rows)
+    return scores.tolist()
 
 
 def _lists(arrays: Any) -> list[Any]:

@@ -105,7 +105,7 @@ def test_the_fingerprint_knows_the_heads(folder: Path, tmp_path: Path) -> None:
     assert encoder.hydrate() == "cpu float32"
 
 
-def test_half_precision_can_be_computed_again_in_float32(folder: Path) -> None:
+def test_half_precision_can_be_computed_againin_float32(folder: Path) -> None:
     encoder = encoder_of(folder, dtype="bfloat16")
     prepared, rows = encoder.prepare(TEXTS), np.array([0], np.int32)
     assert_same(encoder.recompute(prepared, rows)[0], *apart(folder, TEXTS[0], rounded=True))

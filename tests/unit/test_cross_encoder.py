@@ -77,7 +77,7 @@ def test_the_fingerprint_and_the_placement_say_what_computes(folder: Path) -> No
     assert len(scorer.prepare_pairs([]).lengths) == 0
 
 
-def test_rescore_is_in_float32(folder: Path) -> None:
+def test_rescore_isin_float32(folder: Path) -> None:
     scorer = scorer_of(folder, dtype="bfloat16")
     prepared, rows = scorer.prepare_pairs(PAIRS), np.arange(4, dtype=np.int32)
     exact = reference_of(folder).bfloat16().float().predict(list(PAIRS[:4]))

@@ -111,7 +111,7 @@ def test_the_fingerprint_says_what_computes(folder: Path) -> None:
     assert encoder.hydrate() == "cpu float32"
 
 
-def test_half_precision_is_normalized_in_float32_and_can_be_computed_again(folder: Path) -> None:
+def test_half_precision_is_normalizedin_float32_and_can_be_computed_again(folder: Path) -> None:
     encoder = encoder_of(folder, dtype="bfloat16")
     prepared, rows = encoder.prepare(TEXTS), np.array([3, 0], np.int32)
     assert all(np.allclose(np.linalg.norm(one, axis=1), 1, atol=1e-6) for one in encoder.compute(prepared, rows))

@@ -176,7 +176,7 @@ def test_encoders_have_a_deadline_and_are_killed(files, child, tmp_path):
     pids = tmp_path / "pids"
     child(f"import os, time; open({str(pids)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(600)")
     began = time.monotonic()
-    with pytest.raises(EmbedfleetError, match="no query vector after 1 s"):
+    with pytest.raises(EmbedfleetError, match="no answer after 1 s"):
         encode_queries(files.layout, files.spec, ["box"], timeout=1.0)
     assert time.monotonic() - began < 10
     started = pids.read_text().split()

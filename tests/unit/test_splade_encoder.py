@@ -104,7 +104,7 @@ def test_the_fingerprint_and_the_placement_say_what_computes(folder: Path) -> No
     assert encoder.hydrate() == "cpu float32"
 
 
-def test_recompute_is_in_float32_and_leaves_the_dtype(folder: Path) -> None:
+def test_recompute_isin_float32_and_leaves_the_dtype(folder: Path) -> None:
     half = encoder_of(folder, dtype="bfloat16")
     rounded = sentence_transformers.SparseEncoder(str(folder), device="cpu").bfloat16().float()
     prepared, rows = half.prepare(TEXTS), np.arange(len(TEXTS), dtype=np.int32)

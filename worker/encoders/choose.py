@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...protocol.errors import ModelError
 from ...protocol.spec import PassSpec
 from .base import Encoder
@@ -10,7 +12,16 @@ from .base import Encoder
 def load_encoder(spec: PassSpec, device: str, threads: int) -> Encoder:
     """The encoder of a pass, weights in host memory; ModelError where it cannot be had."""
     if spec.model.startswith("fake:"):
-        return _fake(spec)
+        return _fake(spec)  # a fake has one side
+    encoder: Any = _load(spec, device, threads)
+    if spec.side == "document" or spec.kind == "rerank":
+        return encoder
+    from .query_side import QuerySide
+
+    return QuerySide(encoder)
+
+
+def _load(spec: PassSpec, device: str, threads: int) -> Encoder:
     if spec.kind == "bm25":
         from .bm25 import Bm25Encoder
 

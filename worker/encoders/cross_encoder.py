@@ -41,7 +41,7 @@ class CrossEncoderScorer(TextModel):
 
     def rescore(self, prepared: Prepared, rows: IntArray) -> FloatArray:
         """As `score`, in float32 whatever the model's dtype."""
-        return self._in_float32(lambda: self.score(prepared, rows))
+        return self.in_float32(lambda: self.score(prepared, rows))
 
     def _warm_up(self) -> None:
         self.score(self.prepare_pairs([("warm", "up")]), np.zeros(1, np.int32))

@@ -25,17 +25,15 @@ class DenseEncoder(DenseResults, TextEncoder):
 
     def queries(self, texts: Sequence[str], prompt: str | None) -> FloatArray:
         """Query vectors (n, dim), with the model's query prompt unless one is given."""
-        own = (self._model.prompts or {}).get("query")
-        if not own:
-            own = self._entry.query_prompt if self._entry is not None else self._default_prompt()
         vectors: FloatArray = self._model.encode(
             list(texts),
-            prompt=prompt if prompt is not None else own,
+            prompt=prompt if prompt is not None else self.query_prompt(),
             truncate_dim=self._dim,
             normalize_embeddings=True,
             show_progress_bar=False,
         )
-        return np.asarray(vectors, np.float32)
+        vectors = np.asarray(vectors, np.float32)  # in half precision, up to 0.4% short of a unit
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=np.finfo(np.float32).tiny)
 
     def _results(self, outputs: dict[str, Any]) -> FloatArray:
         vectors = outputs["sentence_embedding"][:, : self._dim].float()

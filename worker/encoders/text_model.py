@@ -63,7 +63,7 @@ class TextModel:
 
     def hydrate(self) -> str:
         """Move the weights to the device and compute a first input there; OutOfMemory where they do not fit."""
-        self._guarded(self._move)
+        self.guarded(self._move)
         self._warm_up()
         parameter = next(iter(self._model.parameters()), None)
         placement = f"{parameter.device} {parameter.dtype}" if parameter is not None else str(self._device)
@@ -95,6 +95,11 @@ class TextModel:
         """For `encode_query`: None leaves the choice to the model."""
         known = self._entry.query_prompt if self._entry is not None and not self._model.prompts.get("query") else None
         return prompt if prompt is not None else known
+
+    def query_prompt(self) -> str:
+        """What `queries` puts before a query where nobody gives a prompt."""
+        chosen = self._query_prompt(None)
+        return chosen if chosen is not None else (self._model.prompts or {}).get("query") or self._default_prompt()
 
     def _make_fingerprint(self, dim: int, normalized: bool, pooling: str) -> Fingerprint:
         return Fingerprint(
@@ -151,16 +156,17 @@ class TextModel:
                 }
                 return self._results(self._forward(features))
 
-        return self._guarded(step)
+        return self.guarded(step)
 
     def _forward(self, features: dict[str, Any]) -> dict[str, Any]:
         return self._model(features, **self._side)
 
-    def _in_float32(self, compute: Callable[[], T]) -> T:
+    def in_float32(self, compute: Callable[[], T]) -> T:
+        """What `compute` returns with the weights in float32, whatever the model's dtype."""
         if self._dtype == self._torch.float32:
             return compute()
         try:  # a half-precision weight survives the way through float32 and back
-            self._guarded(lambda: [part.float() for part in self._parts])
+            self.guarded(lambda: [part.float() for part in self._parts])
             return compute()
         finally:
             for part in self._parts:
@@ -170,7 +176,7 @@ class TextModel:
         for part in self._parts:
             part.to(self._device)
 
-    def _guarded(self, step: Callable[[], T]) -> T:
+    def guarded(self, step: Callable[[], T]) -> T:
         """Run a step on the device; OutOfMemory, with the state clean again, where there is no room for it."""
         torch = self._torch
         try:
@@ -221,7 +227,7 @@ class TextEncoder(TextModel):
         return self._computed(prepared, rows, self._prompt)
 
     def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
-        return self._in_float32(lambda: self.compute(prepared, rows))
+        return self.in_float32(lambda: self.compute(prepared, rows))
 
     def _warm_up(self) -> None:
         self.compute(self.prepare(["warm up"]), np.zeros(1, np.int32))

@@ -1,0 +1,52 @@
+"""What each ranking cost to compute, by the runs' own statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from ..protocol.candidates import FUSED, RERANK
+from ..protocol.layout import RunLayout
+from ..protocol.spec import RunSpec
+from .run_files import read_object
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the last session that computed. A signal's is that of its pass, which several may share."""
+
+    seconds: float
+    per_second: float
+    """Rows of the corpus; for the reranker, pairs. 0 where the ranking is made of others."""
+    device: str
+
+
+def costs(layout: RunLayout, spec: RunSpec, reranked: bool) -> dict[str, Cost]:
+    """By ranking. The fused one costs all the passes together, an ensemble its members; the reranker has its own."""
+    passes = _passes(layout)
+    found = {output.vector: _cost(passes.get(one.vector, {})) for one in spec.passes for output in one.outputs}
+    for ensemble in spec.ensembles:
+        found[ensemble.vector] = _together(found[name] for name in ensemble.members)
+    found[FUSED] = _together(_cost(passes.get(one.vector, {})) for one in spec.passes)
+    if reranked:
+        found[RERANK] = _cost(next(iter(_passes(RunLayout(layout.scores)).values()), {}))
+    return found
+
+
+def _passes(layout: RunLayout) -> dict[str, dict[str, Any]]:
+    return {one["vector"]: one for one in (read_object(layout.stats) or {}).get("passes", [])}
+
+
+def _cost(figures: dict[str, Any]) -> Cost:
+    return Cost(
+        seconds=figures.get("seconds", 0.0),
+        per_second=figures.get("chunks_per_second", 0.0),
+        device=figures.get("device", ""),
+    )
+
+
+def _together(costs: Iterable[Cost]) -> Cost:
+    parts = list(costs)
+    devices = ", ".join(dict.fromkeys(one.device for one in parts if one.device))
+    return Cost(seconds=round(sum(one.seconds for one in parts), 3), per_second=0.0, device=devices)

@@ -1,0 +1,161 @@
+"""How well each signal, the fusion and the reranker answer judged queries: nDCG@10, Recall@100, MRR@10, by ir-measures.
+
+Sources: Järvelin, Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques" (nDCG; linear gains, as trec_eval has
+them); MacAvaney et al. 2022, "Streamlining Evaluation with ir-measures".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ..protocol.candidates import FUSED, RERANK, CandidatesRecord, queries_in
+from ..protocol.errors import RunDirectoryError, UsageError
+from ..protocol.layout import RunLayout, segments_in
+from .costs import Cost, costs
+from .qrels import Qrels, read_qrels
+from .run_files import AGAIN, read_object, read_spec, read_table
+from .verdict import Outcome, verdict
+
+MEASURES = ("nDCG@10", "Recall@100", "MRR@10")
+RECALL_DEPTH = 100
+TOP = 10
+QUERIES_AT_ONCE = 256
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """One ranking: a signal's, the fused one, or the reranked one."""
+
+    name: str
+    scores: dict[str, float]
+    """By measure, the mean over the judged queries."""
+    cost: Cost
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """`evaluation.json`."""
+
+    queries: int
+    """Judged, and evaluated."""
+    candidates: int
+    rankings: tuple[Figures, ...]
+    verdict: str
+    notes: tuple[str, ...]
+
+
+class Ranked(msgspec.Struct, frozen=True):
+    """What one ranking has for one query: chunk ids, best first."""
+
+    query: str
+    ids: list[str]
+
+
+def evaluate(layout: RunLayout, qrels: Path) -> Evaluation:
+    """Evaluate the run in `layout` by the judgements in the file `qrels`.
+
+    UsageError where none of them is of its queries and chunks; what else is left out is counted in `notes`.
+    """
+    found = _candidates(layout)
+    judged, notes = _usable(layout, read_qrels(qrels), qrels)
+    if found.candidates < RECALL_DEPTH:
+        notes.append(f"Recall@{RECALL_DEPTH} is over {found.candidates} candidates a query: all that were asked for")
+    section = read_object(layout.rerank_record)
+    if section is not None and section["fallbacks"]:
+        notes.append(f"{section['fallbacks']:,} of {section['pairs']:,} pairs have no score and keep their fused order")
+    reranked = section is not None
+    names = (*found.signals, FUSED, *((RERANK,) if reranked else ()))
+    outcomes = measure(names, _rankings(layout, names, judged), judged)
+    spent = costs(layout, read_spec(layout), reranked)
+    figures = tuple(Figures(name=one.name, scores=_means(one), cost=spent[one.name]) for one in outcomes)
+    return Evaluation(
+        queries=len(judged),
+        candidates=found.candidates,
+        rankings=figures,
+        verdict=verdict(outcomes, spent),
+        notes=tuple(notes),
+    )
+
+
+def measure(names: Sequence[str], rankings: Iterable[dict[str, Ranked]], judged: Qrels) -> list[Outcome]:
+    """Every measure of every judged query, by ranking; a query that a ranking lacks scores 0."""
+    from ir_measures import RR, Qrel, R, ScoredDoc, iter_calc, nDCG
+
+    measures: dict[Any, int] = {nDCG @ TOP: 0, R @ RECALL_DEPTH: 1, RR @ TOP: 2}
+    places = {query: place for place, query in enumerate(judged)}
+    tables = {name: np.zeros((len(judged), len(MEASURES))) for name in names}
+    found = {name: np.zeros(len(judged), np.bool_) for name in names}
+    queries = iter(rankings)
+    while some := list(islice(queries, QUERIES_AT_ONCE)):
+        asked = {one.query for rankings_of in some for one in rankings_of.values()}
+        truth = [Qrel(query, chunk, score) for query in asked for chunk, score in judged[query].items()]
+        for name in names:
+            mine = [one[name] for one in some if name in one]
+            docs = [ScoredDoc(one.query, chunk, float(-place)) for one in mine for place, chunk in enumerate(one.ids)]
+            for value in iter_calc(list(measures), truth, docs):
+                tables[name][places[value.query_id], measures[value.measure]] = value.value
+            for one in mine:
+                found[name][places[one.query]] = any(judged[one.query].get(chunk, 0) > 0 for chunk in one.ids[:TOP])
+    return [Outcome(name, tables[name], found[name]) for name in names]
+
+
+def _rankings(layout: RunLayout, names: Sequence[str], judged: Qrels) -> Iterator[dict[str, Ranked]]:
+    """The judged queries' rankings, by name."""
+    columns = {name: f"{name}.rank" if name != RERANK else "rank" for name in names}
+    for rows in queries_in(layout.ranking, ["query", "id", *columns.values()]):
+        query = rows[0]["query"]
+        if query in judged:
+            yield {name: Ranked(query, _ordered(rows, column)) for name, column in columns.items()}
+
+
+def _ordered(rows: list[dict[str, Any]], column: str) -> list[str]:
+    ranked = [row for row in rows if row[column] is not None]
+    return [row["id"] for row in sorted(ranked, key=lambda row: row[column])]
+
+
+def _usable(layout: RunLayout, qrels: Qrels, path: Path) -> tuple[Qrels, list[str]]:
+    """The judgements of queries and chunks that are there, of queries with a relevant one; and notes on the others."""
+    asked = set(_ids(RunLayout(layout.queries)))
+    wanted = {chunk for chunks in qrels.values() for chunk in chunks}
+    there = {chunk for chunk in _ids(layout) if chunk in wanted}
+    strangers = qrels.keys() - asked
+    known = {query: chunks for query, chunks in qrels.items() if query in asked}
+    missing = sum(chunk not in there for chunks in known.values() for chunk in chunks)
+    kept = {
+        query: {chunk: score for chunk, score in chunks.items() if chunk in there} for query, chunks in known.items()
+    }
+    judged = {query: chunks for query, chunks in kept.items() if any(score > 0 for score in chunks.values())}
+    if not judged:
+        raise UsageError(
+            f"--qrels {path}: no judgement of a relevant chunk is of this corpus and these queries "
+            f"({len(known):,} of its {len(qrels):,} queries and {len(there):,} of its {len(wanted):,} chunks are known)"
+        )
+    counted = {
+        "judged queries are not among the queries that could be encoded": len(strangers),
+        "judgements are of chunks that are not in the corpus, and left out": missing,
+        "judged queries have no relevant chunk in the corpus, and are left out": len(known) - len(judged),
+        "queries have no judgement, and are left out": len(asked - qrels.keys()),
+    }
+    return judged, [f"{count:,} {what}" for what, count in counted.items() if count]
+
+
+def _ids(layout: RunLayout) -> Iterator[str]:
+    for segment in segments_in(layout.chunks):
+        yield from read_table(layout.chunk_segment(segment), ("id",)).column("id").to_pylist()
+
+
+def _means(one: Outcome) -> dict[str, float]:
+    means: npt.NDArray[np.float64] = one.measures.mean(axis=0)
+    return {name: round(float(value), 4) for name, value in zip(MEASURES, means.tolist(), strict=True)}
+
+
+def _candidates(layout: RunLayout) -> CandidatesRecord:
+    found = read_object(layout.candidates_record)
+    if found is None:
+        raise RunDirectoryError(f"{layout.rerank}: has no candidates; {AGAIN}")
+    return msgspec.convert(found, CandidatesRecord)

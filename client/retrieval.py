@@ -1,0 +1,158 @@
+"""`embedfleet run --queries`: queries encoded, candidates found, pairs reranked, the ranking evaluated; each step resumes.
+
+The queries are a corpus of their own in `DIR/queries`, encoded by the same passes, and the (query, text) pairs are one in
+`DIR/rerank/run`, scored by a reranker: so leases, batches, deadlines, quarantine and resume are those of any run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..protocol.control_messages import RunEnded
+from ..protocol.errors import revive
+from ..protocol.layout import RunLayout
+from ..protocol.spec import PassSpec, RunSpec
+from ..protocol.terms import METADATA_WEIGHTS
+from .run_files import read_object
+from .session import Interrupted, Session
+
+DERIVED = ("SpecMismatch", "SourceError")
+"""What a run that another command's queries or pairs made fails with. It is derived: it is made anew, not refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalPlan:
+    """What is to be done once the corpus is embedded."""
+
+    queries: Path
+    qrels: Path | None
+    rerank: PassSpec | None
+    candidates: int
+    top_k: int
+
+
+class Retrieval:
+    """The steps for one run directory."""
+
+    def __init__(self, session: Session, spec: RunSpec, out: Path, plan: RetrievalPlan) -> None:
+        self._session, self._spec, self._plan = session, spec, plan
+        self._layout = RunLayout(out)
+
+    def run(self, printed: dict[str, Any]) -> int:
+        """Do what is missing; how many queries and pairs are in quarantine. `printed` gains what `--json` shows.
+
+        Raises Interrupted after a signal; every step that is done stays.
+        """
+        plan, layout = self._plan, self._layout
+        queries = self._derived(self._query_spec(), layout.queries, "queries: ")
+        self._session.process(
+            "embedfleet.exporter.candidates_main", [str(layout.root), f"--candidates={plan.candidates}"]
+        )
+        found = read_object(layout.candidates_record) or {}
+        self._session.say(
+            f"{found['queries']:,} queries, {found['pairs']:,} fused candidates"
+            + (f"; nothing was found for {found['without']:,}" if found["without"] else "")
+        )
+        scored = self._score(plan.rerank, found["pairs"])
+        reranker = [f"--reranker={plan.rerank.vector}"] if plan.rerank is not None else []
+        self._session.process("embedfleet.exporter.rerank_main", [str(layout.root), f"--top-k={plan.top_k}", *reranker])
+        section = (read_object(layout.manifest) or {}).get("rerank_run")
+        printed["rerank"] = {
+            "file": str(layout.reranked),
+            "queries": _counts(queries),
+            "candidates": found,
+            "run": section,
+        }
+        if section is not None:
+            self._session.say(_reranked(section))
+        self._session.say(f"the first {plan.top_k} for each query, with every score: {layout.reranked}")
+        if plan.qrels is not None:
+            printed["evaluation"] = self._evaluate(plan.qrels)
+        return queries.quarantined + (scored.quarantined if scored is not None else 0)
+
+    def _query_spec(self) -> RunSpec:
+        passes = tuple(self._query_pass(one) for one in self._spec.passes)
+        return RunSpec(source=str(self._plan.queries), passes=passes, index="none", ensembles=self._spec.ensembles)
+
+    def _query_pass(self, one: PassSpec) -> PassSpec:
+        """The pass as queries go through it. Without fallback: a query that has no vector is told, not guessed."""
+        about = read_object(self._layout.pass_file(one.vector)) if one.kind == "sparse" else None
+        if about is not None and about.get("pooling") == METADATA_WEIGHTS:  # its model could not be loaded
+            return PassSpec(vector=one.vector, kind="metadata", model="metadata", side="query")
+        fallback = one.kind == "metadata"
+        return msgspec.structs.replace(one, side="query", prompt=None, average_length=None, fallback=fallback)
+
+    def _score(self, one: PassSpec | None, pairs: int) -> RunEnded | None:
+        if one is None or not pairs:
+            return None
+        spec = RunSpec(source=str(self._layout.pairs), passes=(one,), index="none")
+        return self._derived(spec, self._layout.scores, "")
+
+    def _derived(self, spec: RunSpec, out: Path, about: str) -> RunEnded:
+        """Follow a run to its end; where the folder holds that of other queries, models or pairs, start over there."""
+        ending = self._follow(spec, out, about, restart=_is_rewritten(spec, RunLayout(out)))
+        if ending.status == "failed" and ending.kind in DERIVED:
+            self._session.say(f"{out}: made of something else; starting over there ({ending.error})")
+            ending = self._follow(spec, out, about, restart=True)
+        if ending.status == "failed":
+            raise revive(ending.kind, ending.error)
+        if ending.quarantined:
+            self._session.say(
+                f"{ending.quarantined:,} are in quarantine, each with its reason: {out / 'quarantine.jsonl'}"
+            )
+        return ending
+
+    def _follow(self, spec: RunSpec, out: Path, about: str, *, restart: bool = False) -> RunEnded:
+        if self._session.received:
+            raise Interrupted
+        ending = self._session.follow(spec, out, restart=restart, about=about)
+        if ending is None or ending.status == "interrupted":
+            raise Interrupted
+        return ending
+
+    def _evaluate(self, qrels: Path) -> dict[str, Any]:
+        from .evaluation import evaluate
+        from .report import write_report
+        from .tables import print_evaluation
+
+        if self._session.received:
+            raise Interrupted
+        found = evaluate(self._layout, qrels)
+        write_report(self._layout, found)
+        print_evaluation(found)
+        self._session.say(f"the report: {self._layout.report}")
+        return msgspec.to_builtins(found)
+
+
+def _is_rewritten(spec: RunSpec, layout: RunLayout) -> bool:
+    """Whether the source is another file than its intake read. A run whose intake is done would not look at it again."""
+    try:
+        (before,) = msgspec.json.decode(layout.source.read_bytes(), type=list[_Stamp])
+        now = Path(spec.source).stat()
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return False  # the run itself says what is wrong
+    return (before.size, before.mtime_ns) != (now.st_size, now.st_mtime_ns)
+
+
+class _Stamp(msgspec.Struct, frozen=True):
+    """What `chunks/source.json` says of a file."""
+
+    size: int
+    mtime_ns: int
+
+
+def _counts(ending: RunEnded) -> dict[str, int]:
+    return {"read": ending.chunks, "encoded": ending.committed, "quarantined": ending.quarantined}
+
+
+def _reranked(section: dict[str, Any]) -> str:
+    latency = section["batch_seconds"]
+    text = f"{section['model']}: {section['scored']:,} of {section['pairs']:,} pairs scored ({section['coverage']:.1%})"
+    if latency:
+        text += f", batches p50 {latency['p50']:.3f} s, p95 {latency['p95']:.3f} s, p99 {latency['p99']:.3f} s"
+    reasons = "; ".join(f"{reason} ({count:,})" for reason, count in list(section["reasons"].items())[:3])
+    return text + (f"; {section['fallbacks']:,} keep their fused order: {reasons}" if reasons else "")

@@ -1,0 +1,60 @@
+"""The plan that `--queries` and the flags beside it describe; what is plainly wrong is refused before anything is computed."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..protocol.errors import SourceError, UsageError
+from .qrels import read_qrels
+from .retrieval import RetrievalPlan
+from .spec_flags import make_pass
+
+
+def build_plan(
+    queries: Path | None,
+    *,
+    qrels: Path | None,
+    rerank: str | None,
+    candidates: int,
+    top_k: int,
+    index: str,
+    **options: Any,
+) -> RetrievalPlan | None:
+    """None where no queries are given. `options` are fields of PassSpec for the reranker. UsageError, SourceError."""
+    if queries is None:
+        for flag, given in (("--qrels", qrels), ("--rerank", rerank)):
+            if given is not None:
+                raise UsageError(f"{flag} {given}: give --queries Q.jsonl too")
+        return None
+    if index == "none":
+        raise UsageError("--queries needs the searchable index for its candidates: leave out --index none")
+    _check_counts(candidates, top_k)
+    source = _readable(queries, "--queries")
+    judgements = None
+    if qrels is not None:
+        judgements = _readable(qrels, "--qrels")
+        if find_spec("ir_measures") is None:
+            raise UsageError("--qrels needs ir-measures: pip install 'embedfleet[eval]'")
+        read_qrels(judgements)  # a bad line is better told now than after the embedding
+    reranker = make_pass("rerank", rerank, options) if rerank is not None else None
+    return RetrievalPlan(source, judgements, reranker, candidates, top_k)
+
+
+def _check_counts(candidates: int, top_k: int) -> None:
+    if candidates < 1:
+        raise UsageError(f"--candidates {candidates}: give 1 or more")
+    if not 1 <= top_k <= candidates:
+        raise UsageError(f"--top-k {top_k}: give 1 or more, and at most the {candidates} of --candidates")
+
+
+def _readable(path: Path, flag: str) -> Path:
+    path = path.expanduser().absolute()
+    try:
+        with path.open("rb"):
+            return path
+    except IsADirectoryError:
+        raise SourceError(f"{flag} {path}: is a folder; give a file") from None
+    except OSError as error:
+        raise SourceError(f"{flag} {path}: {error.strerror or error}") from error

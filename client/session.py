@@ -1,0 +1,142 @@
+"""What one command does, one thing after another: runs of its coordinator and processes of its own; and how signals end it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from ..protocol.control_messages import RunEnded
+from ..protocol.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USAGE, EmbedfleetError, RunFailed, UsageError
+from ..protocol.process import STEADY_MEMORY, ChildProcess
+from ..protocol.spec import RunSpec
+from .client import Client
+from .private_coordinator import PrivateCoordinator
+from .progress import ProgressView, make_view
+
+POLL_SECONDS = 0.1
+STOP_SECONDS = 10.0
+
+
+class Interrupted(Exception):
+    """A signal ended the step that was going on."""
+
+
+class Session:
+    """One command. `received` gets the numbers of the signals: the first one drains, a second one ends everything at once."""
+
+    def __init__(
+        self,
+        client: Client,
+        coordinator: PrivateCoordinator,
+        received: list[int],
+        views: Callable[[str], ProgressView] = make_view,
+    ) -> None:
+        self._client, self._coordinator, self.received = client, coordinator, received
+        self._views = views
+        self._view: ProgressView | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """Of a command that a signal ended."""
+        return EXIT_TERMINATED if self.received and self.received[0] == signal.SIGTERM else EXIT_INTERRUPTED
+
+    def say(self, text: str) -> None:
+        """Show a line to people."""
+        (self._view or self._views("")).say(text)
+
+    def follow(self, spec: RunSpec, out: Path, *, restart: bool = False, about: str = "") -> RunEnded | None:
+        """Submit a run and show it until it ends; None if a second signal asked to end at once."""
+        self._view = self._views(about)
+        try:
+            return self._watch(self._client.submit(spec, out, restart=restart), self._view)
+        finally:
+            self._view.close()
+
+    def process(self, module: str, arguments: Sequence[str]) -> None:
+        """Run `python -m MODULE ARGUMENTS` to its end. Raises Interrupted, and what the process says went wrong."""
+        if self.received:
+            raise Interrupted
+        child = ChildProcess(module, arguments, environment=STEADY_MEMORY)
+        try:
+            while (code := child.wait(POLL_SECONDS)) is None:
+                if self.received:
+                    child.interrupt()  # it removes the files that it is writing
+                    child.wait(STOP_SECONDS)
+                    raise Interrupted
+            said = child.tail()
+        finally:
+            child.close()
+        if code == EXIT_INTERRUPTED:
+            raise Interrupted
+        if code < 0:
+            raise EmbedfleetError(f"{module} was killed by signal {-code}; the same command resumes")
+        if code:
+            message = said.rsplit("embedfleet: error: ", 1)[-1] or f"{module} ended with exit code {code}"
+            raise UsageError(message) if code == EXIT_USAGE else EmbedfleetError(message)
+
+    def _watch(self, run: str, view: ProgressView) -> RunEnded | None:
+        client, coordinator = self._client, self._coordinator
+        client.start_watch(run)
+        draining = False
+        while True:
+            message = client.receive(POLL_SECONDS)
+            if isinstance(message, RunEnded):
+                return message
+            if message is not None:
+                view.show(message)
+            if self.received and not draining:
+                draining = True
+                view.say("finishing the batches in flight; once more to stop at once")
+                client.cancel(run)
+            if len(self.received) > 1:
+                coordinator.kill()
+                return None
+            if message is None and coordinator.exit_code() is not None:
+                raise RunFailed(
+                    f"the coordinator ended (exit code {coordinator.exit_code()}). What was committed stays; "
+                    f"the same command resumes. {coordinator.tail()[-1000:]}".strip()
+                )
+
+
+@contextmanager
+def open_session(
+    *, devices: str | None, otlp: str | None, share_stdin: bool, views: Callable[[str], ProgressView] = make_view
+) -> Generator[Session]:
+    """A session with a private coordinator, which ends with the block. `views` makes what shows each run's progress."""
+    with catching_signals() as received:
+        coordinator = PrivateCoordinator(devices, otlp=otlp, share_stdin=share_stdin)
+        with coordinator, Client(coordinator.address) as client:
+            session = Session(client, coordinator, received, views)
+            yield session
+        for line in coordinator.last_words:
+            session.say(line)
+
+
+@contextmanager
+def catching_signals() -> Generator[list[int]]:
+    """SIGINT and SIGTERM only append to the list; the loop acts on it. A third one falls back to the usual.
+
+    Python lets the main thread alone handle signals: elsewhere the list stays empty.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 2:
+            raise KeyboardInterrupt
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -1,0 +1,110 @@
+"""A few sentences on an evaluation: which signal earns its cost, and, where hybrid is no better, why not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..protocol.candidates import FUSED, RERANK
+from .costs import Cost
+
+CHANCE_T = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One ranking over the judged queries: `measures` (queries, 3) nDCG@10, Recall@100, MRR@10; `found` (queries) whether
+    a relevant chunk is among the first ten."""
+
+    name: str
+    measures: npt.NDArray[np.float64]
+    found: npt.NDArray[np.bool_]
+
+    @property
+    def ndcg(self) -> npt.NDArray[np.float64]:
+        return self.measures[:, 0]
+
+    @property
+    def mean(self) -> float:
+        """nDCG@10 over all queries."""
+        return float(self.ndcg.mean())
+
+
+def verdict(outcomes: Sequence[Outcome], spent: Mapping[str, Cost]) -> str:
+    """By nDCG@10."""
+    named = {one.name: one for one in outcomes}
+    fused = named[FUSED]
+    signals = [one for one in outcomes if one.name not in (FUSED, RERANK)]
+    best = max(signals, key=lambda one: one.mean)
+    said = [_hybrid(fused, best, signals), *(_earns(one, best, spent) for one in signals if one is not best)]
+    if RERANK in named:
+        said.append(_reranker(named[RERANK], fused, spent))
+    return " ".join(said)
+
+
+def _hybrid(fused: Outcome, best: Outcome, signals: Sequence[Outcome]) -> str:
+    if len(signals) == 1:
+        return f"There is one signal, {best.name} ({best.mean:.3f}): nothing to fuse."
+    won, lost = _against(fused, best)
+    if fused.mean >= best.mean:
+        word = "beats" if fused.mean > best.mean else "equals"
+        return (
+            f"Hybrid ({fused.mean:.3f}) {word} the best single signal, {best.name} ({best.mean:.3f}), at nDCG@10: "
+            f"better on {won} queries, worse on {lost}{_chance(fused, best)}."
+        )
+    weakest = min(signals, key=lambda one: one.mean)
+    pushed = int((best.found & ~fused.found).sum())
+    pulled = int((fused.found & ~best.found).sum())
+    return (
+        f"Hybrid ({fused.mean:.3f}) does not beat {best.name} alone ({best.mean:.3f}) at nDCG@10: better on {won} queries, "
+        f"worse on {lost}{_chance(fused, best)}. "
+        f"The fusion gives each signal the same say, and {weakest.name} ({weakest.mean:.3f}) is weaker: "
+        f"it brought a relevant chunk into the first ten for {pulled} queries and pushed the only ones out for {pushed}."
+    )
+
+
+def _earns(one: Outcome, best: Outcome, spent: Mapping[str, Cost]) -> str:
+    """Whether a signal beside the best one finds what that does not."""
+    alone = int((one.found & ~best.found).sum())
+    price = _seconds(spent[one.name].seconds)
+    if not alone:
+        return (
+            f"{one.name} ({price}) finds nothing in its first ten that {best.name} does not: it does not earn its cost."
+        )
+    share = alone / len(one.found)
+    return (
+        f"{one.name} ({price}, against {_seconds(spent[best.name].seconds)}) finds a relevant chunk for {alone} queries "
+        f"({share:.1%}) where {best.name} finds none: that is what it earns."
+    )
+
+
+def _reranker(one: Outcome, fused: Outcome, spent: Mapping[str, Cost]) -> str:
+    won, lost = _against(one, fused)
+    change = one.mean - fused.mean
+    price = _seconds(spent[RERANK].seconds)
+    if change > 0:
+        said = f"better on {won} queries, worse on {lost}{_chance(one, fused)}"
+        return f"Reranking adds {change:.3f} for {price}: {said}."
+    return (
+        f"Reranking adds nothing ({change:+.3f}) for {price}: better on {won} queries, worse on {lost}; "
+        "this reranker does not earn its cost here."
+    )
+
+
+def _against(one: Outcome, other: Outcome) -> tuple[int, int]:
+    return int((one.ndcg > other.ndcg).sum()), int((one.ndcg < other.ndcg).sum())
+
+
+def _chance(one: Outcome, other: Outcome) -> str:
+    """A warning where the paired t statistic of the differences is below CHANCE_T: about one in twenty by chance."""
+    differences = one.ndcg - other.ndcg
+    spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
+    t = abs(float(differences.mean())) / (spread / len(differences) ** 0.5) if spread else 0.0
+    return f" (a difference that chance may explain: paired t {t:.1f})" if 0 < t < CHANCE_T else ""
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.1f} s" if seconds >= 1 else f"{seconds:.3f} s"

@@ -1,0 +1,28 @@
+"""`python -m embedfleet.exporter.candidates_main DIR --candidates N`: started by `embedfleet run --queries`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .command_line import held, serve
+
+
+def main() -> int:
+    """Find the candidates of the queries of one run."""
+    parser = argparse.ArgumentParser(prog="embedfleet.exporter.candidates_main")
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--candidates", type=int, required=True)
+    flags = parser.parse_args()
+
+    def work() -> None:
+        from .candidates import find_candidates
+
+        held(flags.root, lambda: find_candidates(flags.root, flags.candidates))
+
+    return serve(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""What the exporter's commands have in common: how they end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from ..protocol import lifeline
+from ..protocol.errors import EXIT_DONE, EXIT_INTERRUPTED, EmbedfleetError, RunDirectoryError
+from ..protocol.layout import RunLayout
+from .directory_lock import take_lock
+
+T = TypeVar("T")
+
+
+def serve(work: Callable[[], object]) -> int:
+    """Do the work of a child process; its exit code. What goes wrong is one line on standard error."""
+    lifeline.hold()
+    import pyarrow
+
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # as in the exporter's own main
+    try:
+        work()
+    except EmbedfleetError as error:
+        sys.stderr.write(f"embedfleet: error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return EXIT_DONE
+
+
+def held(root: Path, work: Callable[[], T], again: str = "run the same command again") -> T:
+    """Do the work while this process alone may write to the run directory `root`; the disk's refusals become ours."""
+    try:
+        lock = take_lock(RunLayout(root), str(root))
+    except OSError as error:
+        raise RunDirectoryError(f"{root}: {error.strerror or error}; give a folder that can be written") from error
+    try:
+        return work()
+    except OSError as error:
+        where = error.filename or root
+        raise EmbedfleetError(f"{where}: {error.strerror or error}; make room and {again}") from error
+    finally:
+        os.close(lock)

@@ -1,0 +1,113 @@
+"""The section `rerank_run` of the manifest: what a cross-encoder scored, what it could not, and what that took."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+import orjson
+
+from ..protocol.candidates import CandidatesRecord
+from ..protocol.durable import commit_bytes
+from ..protocol.layout import RunLayout
+
+MOST_REASONS = 20
+REASON_CHARACTERS = 160
+
+
+class CrossEncoderRerankRun(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of batches are those of the last session that computed."""
+
+    model: str
+    candidates: int
+    queries: int
+    queries_without_candidates: int
+    pairs: int
+    scored: int
+    fallbacks: int
+    """Pairs without a score, which keep their fused order after those with one."""
+    reasons: dict[str, int]
+    """Of the fallbacks, the most frequent ones."""
+    coverage: float
+    """`scored` of `pairs`."""
+    seconds: float
+    batches: int
+    batch_rows: dict[str, float]
+    batch_seconds: dict[str, float]
+    """`p50`, `p95` and `p99` among others: tokenizing and computing one batch."""
+    mitigations: int
+    """How often the micro-batch budget was changed, halvings on out-of-memory among them."""
+    device: str
+    dtype: str
+    placement: str
+    peak_bytes: int
+    """Of the GPU's memory; of resident memory on a CPU."""
+
+
+class FallbackCount:
+    """Counts pairs and the reasons of those without a score, in bounded memory."""
+
+    def __init__(self) -> None:
+        self.pairs = self.fallbacks = 0
+        self._reasons: Counter[str] = Counter()
+
+    def add(self, reason: str | None) -> None:
+        """A pair; None for one that has a score."""
+        self.pairs += 1
+        if reason is not None:
+            self.fallbacks += 1
+            short = reason[:REASON_CHARACTERS]
+            self._reasons[short if short in self._reasons or len(self._reasons) < 1_000 else "other reasons"] += 1
+
+    def reasons(self) -> dict[str, int]:
+        """The most frequent ones."""
+        return dict(self._reasons.most_common(MOST_REASONS))
+
+
+def describe_rerank(
+    layout: RunLayout, found: CandidatesRecord, reranker: str, count: FallbackCount
+) -> CrossEncoderRerankRun:
+    """The section, from the counts and from what the run of the pairs left."""
+    scores = RunLayout(layout.scores)
+    stats: dict[str, Any] = _object(scores.stats)
+    figures: dict[str, Any] = next(iter(stats.get("passes", [])), {})
+    about = _object(scores.pass_file(reranker))
+    scored = count.pairs - count.fallbacks
+    return CrossEncoderRerankRun(
+        model=about.get("model") or figures.get("model", ""),
+        candidates=found.candidates,
+        queries=found.queries,
+        queries_without_candidates=found.without,
+        pairs=count.pairs,
+        scored=scored,
+        fallbacks=count.fallbacks,
+        reasons=count.reasons(),
+        coverage=round(scored / count.pairs, 6) if count.pairs else 0.0,
+        seconds=figures.get("seconds", 0.0),
+        batches=figures.get("batches", 0),
+        batch_rows=figures.get("batch_rows", {}),
+        batch_seconds=figures.get("batch_seconds", {}),
+        mitigations=figures.get("mitigations", 0),
+        device=figures.get("device", ""),
+        dtype=about.get("dtype", ""),
+        placement=figures.get("placement", ""),
+        peak_bytes=figures.get("peak_bytes", 0),
+    )
+
+
+def keep_rerank(layout: RunLayout, section: CrossEncoderRerankRun | None) -> None:
+    """Keep the section for the next time that the manifest is written; None forgets an earlier one."""
+    if section is None:
+        layout.rerank_record.unlink(missing_ok=True)
+    else:
+        commit_bytes(layout.rerank_record, msgspec.json.format(msgspec.json.encode(section), indent=2) + b"\n")
+
+
+def kept_rerank(layout: RunLayout) -> dict[str, Any] | None:
+    """The section that was kept, if there is one."""
+    return _object(layout.rerank_record) or None
+
+
+def _object(path: Any) -> dict[str, Any]:
+    return orjson.loads(path.read_bytes()) if path.exists() else {}

@@ -1,0 +1,131 @@
+"""Queries as Qdrant's Edge engine takes them: nearest by one signal, fused by rank, filtered by metadata.
+
+The client's search and the exporter's candidates ask the same questions of the same shard, and neither imports the other, so
+the questions stand here. The engine itself is imported when a question is built: a process that asks none needs none.
+
+Source of the fusion: Cormack, Clarke, Büttcher 2009, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank
+Learning Methods".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from .terms import query_weights
+
+RRF_K = 2
+"""Qdrant's own default; the 60 of the RRF paper is 61 in Qdrant's formula."""
+
+
+class SparseQuery(msgspec.Struct, frozen=True):
+    """One sparse query vector: token indices and their weights."""
+
+    indices: list[int]
+    values: list[float]
+
+
+QueryVector = npt.NDArray[np.float32] | SparseQuery
+"""Dense (dim,), late interaction (tokens, dim), or sparse."""
+
+
+def with_terms(vector: SparseQuery, text: str) -> SparseQuery:
+    """The query's words in the range of metadata terms, after the model's own indices: that range lies above them."""
+    indices, values = query_weights(text)
+    return SparseQuery([*vector.indices, *indices.tolist()], [*vector.values, *values.tolist()])
+
+
+def asking(vectors: Mapping[str, QueryVector]) -> dict[str, QueryVector]:
+    """Those that ask for something: a query of stop words only has an empty sparse vector, which is no signal."""
+    return {
+        name: one
+        for name, one in vectors.items()
+        if (len(one.indices) if isinstance(one, SparseQuery) else np.asarray(one).size)
+    }
+
+
+def nearest(name: str, vector: QueryVector) -> Any:
+    """The points nearest to a query vector by the signal `name`."""
+    import qdrant_edge as edge
+
+    if isinstance(vector, SparseQuery):
+        return edge.Query.Nearest(edge.SparseVector(indices=vector.indices, values=vector.values), using=name)
+    return edge.Query.Nearest(vector.tolist(), using=name)
+
+
+def nearest_request(name: str, vector: QueryVector, limit: int, payload: Any, only: Any = None) -> Any:
+    """One signal's best `limit` points."""
+    import qdrant_edge as edge
+
+    return edge.QueryRequest(limit=limit, query=nearest(name, vector), with_payload=payload, filter=only)
+
+
+def fused_request(
+    signals: Mapping[str, QueryVector], limit: int, candidates: int, payload: Any = True, only: Any = None
+) -> Any:
+    """The best `limit` points over `candidates` of each signal, fused by rank; a lone signal is asked as it is."""
+    import qdrant_edge as edge
+
+    if len(signals) == 1:
+        ((name, vector),) = signals.items()
+        return nearest_request(name, vector, limit, payload, only)
+    prefetches = [
+        edge.Prefetch(limit=candidates, query=nearest(name, vector), filter=only) for name, vector in signals.items()
+    ]
+    fusion: Any = edge.Fusion.Rrf(k=RRF_K)
+    return edge.QueryRequest(limit=limit, query=fusion, prefetches=prefetches, with_payload=payload)
+
+
+def signal_scores(shard: Any, signals: Mapping[str, QueryVector], ids: Sequence[Any]) -> dict[str, dict[str, float]]:
+    """Each signal's own score of each of the points `ids`, by the point's id; one query a signal, over those points only.
+
+    A signal is absent where the point has no vector for it, or shares no term with the query.
+    """
+    import qdrant_edge as edge
+
+    found: dict[str, dict[str, float]] = {str(one): {} for one in ids}
+    if ids:
+        only = edge.Filter(must=[edge.HasIdCondition(set(ids))])
+        requests = [nearest_request(name, vector, len(ids), False, only) for name, vector in signals.items()]
+        answers = shard.query_batch(edge.QueryBatchRequest(requests))
+        for name, points in zip(signals, answers, strict=True):
+            for point in points:
+                found[str(point.id)][name] = point.score
+    return found
+
+
+def metadata_filter(wanted: Iterable[tuple[str, str]]) -> Any:
+    """Points whose `metadata.KEY` is VALUE for each pair: as a keyword, or as the whole number or boolean that it spells.
+
+    None where nothing is wanted.
+    """
+    import qdrant_edge as edge
+
+    conditions: list[Any] = []
+    for key, value in wanted:
+        where = f"metadata.{key}"
+        values = spellings(value)
+        conditions.append(
+            edge.Filter(should=[edge.FieldCondition(where, match=edge.MatchValue(_plain(one))) for one in values])
+        )
+    return edge.Filter(must=conditions) if conditions else None
+
+
+def spellings(value: str) -> list[str | int | bool]:
+    """What a value given as text may be in the metadata: itself, a boolean, a whole number of 64 bits."""
+    found: list[str | int | bool] = [value]
+    if value.lower() in ("true", "false"):
+        found.append(value.lower() == "true")
+    digits = value[1:] if value[:1] in ("-", "+") else value
+    if digits.isascii() and digits.isdigit() and -(1 << 63) <= int(value) < 1 << 63:
+        found.append(int(value))
+    return found
+
+
+def _plain(value: str | int | bool) -> Any:
+    """A Python bool is an int to the engine's binding of 0.9.0, and then matches no boolean; numpy's is none."""
+    return np.bool_(value) if isinstance(value, bool) else value

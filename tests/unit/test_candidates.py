@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from embedfleet.exporter.candidates import find_candidates
+from embedfleet.exporter.ranking import rank_candidates
+from embedfleet.protocol.candidates import queries_in
+from embedfleet.protocol.errors import ModelError, RunDirectoryError, UsageError
+from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.pairs import split_pair
+from embedfleet.protocol.segments import vector_schema
+
+pytest.importorskip("qdrant_edge")
+
+RERANKER = "rerank-fake"
+
+
+@pytest.fixture
+def files(run_files, tmp_path):
+    """60 chunks, row 4 without a dense vector, and 3 queries: their vectors are those of the first chunks."""
+    files = run_files.RunFiles(tmp_path / "run", sizes=(30, 30), quarantined=(4,)).write()
+    files.publish()
+    run_files.RunFiles(files.layout.queries, sizes=(2, 1), index="none").write()
+    return files
+
+
+def rows_of(layout, *columns):
+    return list(queries_in(layout.candidates, ["query", "id", "row", *columns]))
+
+
+def test_candidates_are_the_first_of_each_signal_and_of_the_fusion(files, run_files):
+    record = find_candidates(files.root, 10)
+    assert (record.queries, record.without, record.candidates) == (3, 0, 10)
+    dense = f"{run_files.DENSE}.rank"
+    sparse = f"{run_files.SPARSE}.rank"
+    scores = f"{run_files.DENSE}.score"
+    groups = rows_of(files.layout, dense, scores, sparse, "fused.rank", "fused.score")
+    assert [group[0]["query"] for group in groups] == ["c0", "c1", "c2"]
+    vectors, asked = run_files.dense_of(60), run_files.dense_of(3)
+    for number, group in enumerate(groups):
+        cosines = vectors @ asked[number]
+        cosines[4] = -2  # it has no dense vector
+        expected = np.argsort(-cosines, kind="stable")[:10].tolist()
+        by_rank = {row[dense]: row["row"] for row in group if row[dense] is not None}
+        assert [by_rank[place] for place in range(1, 11)] == expected
+        fused = [row["fused.rank"] for row in group if row["fused.rank"] is not None]
+        assert fused == list(range(1, len(fused) + 1)), "the fused ones come first, by rank"
+        assert len(fused) == 10
+        for row in group:
+            if row["row"] != 4:
+                assert row[scores] == pytest.approx(cosines[row["row"]], abs=1e-5)
+    # query 1 has no term: the dense signal is alone, and its order is the fused one
+    assert all(row[sparse] is None and row[dense] == row["fused.rank"] for row in groups[1])
+
+
+def test_pairs_are_the_fused_candidates_in_their_order(files):
+    record = find_candidates(files.root, 5)
+    pairs = [json.loads(line) for line in files.layout.pairs.read_text().splitlines()]
+    assert len(pairs) == record.pairs == 15
+    fused = [row for group in rows_of(files.layout, "fused.rank") for row in group if row["fused.rank"] is not None]
+    assert [one["id"] for one in pairs] == [f"{row['query']}\t{row['id']}" for row in fused]
+    for one, row in zip(pairs, fused, strict=True):
+        number = row["query"].removeprefix("c")
+        assert split_pair(one["text"]) == (f"text {number}", f"text {row['row']}")
+
+
+def test_what_stands_is_kept_and_what_differs_is_found_again(files):
+    first = find_candidates(files.root, 5)
+    stamp = files.layout.candidates.stat().st_ino
+    assert find_candidates(files.root, 5) == first
+    assert files.layout.candidates.stat().st_ino == stamp
+    assert find_candidates(files.root, 6).made_of != first.made_of
+    files.layout.candidates_record.write_text("{")
+    assert find_candidates(files.root, 6).pairs == 18
+
+
+def test_what_cannot_be_searched_is_said(files, run_files, tmp_path):
+    about = json.loads((files.layout.pass_file(run_files.DENSE)).read_text())
+    files.layout.pass_file(run_files.DENSE).write_text(json.dumps({**about, "weights": "abc"}))
+    with pytest.raises(ModelError, match="encoded by other weights"):
+        find_candidates(files.root, 5)
+    bare = run_files.RunFiles(tmp_path / "bare").write()
+    with pytest.raises(RunDirectoryError, match="not a run directory"):
+        find_candidates(bare.root, 5)
+    with pytest.raises(RunDirectoryError, match="has no candidates"):
+        rank_candidates(bare.root, 5, None)
+
+
+def test_a_run_without_an_index(run_files, tmp_path):
+    files = run_files.RunFiles(tmp_path / "run", index="none").write()
+    run_files.RunFiles(files.layout.queries, sizes=(1,), index="none").write()
+    with pytest.raises(UsageError, match="--index none"):
+        find_candidates(files.root, 5)
+
+
+def score(files, run_files, scores):
+    """The run of the pairs, as a reranker would have left it; None: the pair was quarantined, ...: refused at intake."""
+    pairs = [json.loads(line) for line in files.layout.pairs.read_text().splitlines()]
+    kept = [(one["id"], value) for one, value in zip(pairs, scores, strict=True) if value is not ...]
+    target = run_files.RunFiles(files.layout.scores, sizes=(len(kept),))
+    for folder in (target.layout.chunks, target.layout.vector_folder(RERANKER)):
+        folder.mkdir(parents=True)
+    columns = {
+        "row": range(len(kept)),
+        "id": [name for name, _ in kept],
+        "score": [value for _, value in kept],
+        "n_tokens": [3] * len(kept),
+        "truncated": [False] * len(kept),
+        "error": [None if value is not None else "out of memory alone" for _, value in kept],
+    }
+    target.vector_segment(
+        RERANKER, 0, pa.table({name: list(one) for name, one in columns.items()}, vector_schema("score", 0))
+    )
+    refused = [one["id"] for one, value in zip(pairs, scores, strict=True) if value is ...]
+    lines = [json.dumps({"id": name, "reason": "text is too large"}) for name in refused]
+    RunLayout(files.layout.scores).rejected_segment(0).write_text("".join(f"{line}\n" for line in lines))
+
+
+def test_the_final_order_is_by_score_and_then_as_fused(files, run_files):
+    find_candidates(files.root, 4)
+    #       c0: all scored, a tie     c1: one quarantined, one refused   c2: none
+    score(files, run_files, [0.1, 0.9, 0.5, 0.9, None, 0.2, ..., 0.3, None, None, None, None])
+    rank_candidates(files.root, 3, RERANKER)
+    fused = [
+        row["id"] for group in rows_of(files.layout, "fused.rank") for row in group if row["fused.rank"] is not None
+    ]
+    order = [fused[place] for place in (1, 3, 2, 7, 5, 4, 8, 9, 10)]
+    lines = [json.loads(line) for line in files.layout.reranked.read_text().splitlines()]
+    assert [line["id"] for line in lines] == order
+    assert [line["rank"] for line in lines] == [1, 2, 3] * 3
+    assert [line["fallback"] for line in lines] == [False] * 5 + [True] * 4
+    assert lines[5]["reason"] == "out of memory alone"
+    assert lines[0]["scores"]["rerank"] == pytest.approx(0.9)
+    assert lines[0]["ranks"]["rerank"] == 1
+    assert lines[5]["scores"]["rerank"] is None
+    assert set(lines[0]["scores"]) == {run_files.DENSE, run_files.SPARSE, "fused", "rerank"}
+    section = json.loads(files.layout.manifest.read_text())["rerank_run"]
+    assert (section["pairs"], section["scored"], section["fallbacks"]) == (12, 6, 6)
+    assert section["reasons"] == {"out of memory alone": 5, "the pair was refused: text is too large": 1}
+    assert section["coverage"] == 0.5
+
+
+def test_without_a_reranker_the_fused_order_is_final(files, run_files):
+    find_candidates(files.root, 4)
+    score(files, run_files, [1.0] * 12)
+    rank_candidates(files.root, 4, RERANKER)
+    rank_candidates(files.root, 2, None)
+    lines = [json.loads(line) for line in files.layout.reranked.read_text().splitlines()]
+    assert [line["ranks"]["fused"] for line in lines] == [1, 2] * 3
+    assert not any(line["fallback"] or line["scores"]["rerank"] is not None for line in lines)
+    manifest = json.loads(files.layout.manifest.read_text())
+    assert "rerank_run" not in manifest
+    (sparse,) = manifest["sparse_run"]
+    assert (sparse["vector"], sparse["live"], sparse["from_metadata"], sparse["without"]) == (
+        run_files.SPARSE,
+        60,
+        0,
+        0,
+    )

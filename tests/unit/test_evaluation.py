@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import msgspec
+import numpy as np
+import pytest
+from embedfleet.client.costs import Cost, costs
+from embedfleet.client.evaluation import MEASURES, Evaluation, Figures, Ranked, evaluate, measure
+from embedfleet.client.report import render, write_report
+from embedfleet.client.verdict import Outcome, verdict
+from embedfleet.exporter.candidates import find_candidates
+from embedfleet.exporter.ranking import rank_candidates
+from embedfleet.protocol.errors import UsageError
+from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.spec import RunSpec
+
+COST = Cost(seconds=2.0, per_second=100.0, device="cpu:0")
+
+
+def one_ranking(ids, judged):
+    pytest.importorskip("ir_measures")
+    (found,) = measure(["s"], [{"s": Ranked("q", ids)}], {"q": judged})
+    return found
+
+
+def test_measures_are_those_computed_by_hand():
+    # relevant: a (2), b (1), and z (1), which is not found; ranks 2 and 4
+    found = one_ranking(["x", "a", "y", "b"], {"a": 2, "b": 1, "z": 1, "x": 0})
+    gain = 2 / math.log2(3) + 1 / math.log2(5)
+    ideal = 2 / math.log2(2) + 1 / math.log2(3) + 1 / math.log2(4)
+    np.testing.assert_allclose(found.measures[0], [gain / ideal, 2 / 3, 1 / 2], atol=1e-9)
+    assert found.found.tolist() == [True]
+
+
+def test_the_measures_are_cut_at_ten_and_at_a_hundred():
+    ids = [f"n{place}" for place in range(10)] + ["a"] + [f"m{place}" for place in range(89)] + ["b"]
+    found = one_ranking(ids, {"a": 1, "b": 1})  # ranks 11 and 101
+    np.testing.assert_allclose(found.measures[0], [0.0, 0.5, 0.0], atol=1e-9)
+    assert not found.found.any()
+
+
+def test_a_query_that_a_ranking_lacks_scores_nothing():
+    pytest.importorskip("ir_measures")
+    judged = {"q1": {"a": 1}, "q2": {"b": 1}, "q3": {"b": 1}}
+    rankings = [{"s": Ranked("q1", ["a"]), "t": Ranked("q1", ["c"])}, {"s": Ranked("q2", []), "t": Ranked("q2", ["b"])}]
+    s, t = measure(["s", "t"], rankings, judged)
+    assert s.ndcg.tolist() == [1.0, 0.0, 0.0]
+    assert t.ndcg.tolist() == [0.0, 1.0, 0.0]
+
+
+def test_many_queries_are_measured_in_parts():
+    pytest.importorskip("ir_measures")
+    judged = {f"q{number}": {"a": 1} for number in range(600)}
+    rankings = ({"s": Ranked(query, ["a"] if int(query[1:]) % 3 else ["b", "a"])} for query in judged)
+    (found,) = measure(["s"], rankings, judged)
+    assert found.measures[:, 2].tolist() == [1.0 if number % 3 else 0.5 for number in range(600)]
+
+
+@pytest.fixture
+def layout(run_files, tmp_path):
+    """60 chunks, c4 without a dense vector; three queries with the vectors of c0, c1, c2; candidates and a ranking."""
+    pytest.importorskip("qdrant_edge")
+    pytest.importorskip("ir_measures")
+    files = run_files.RunFiles(tmp_path / "run", sizes=(30, 30), quarantined=(4,)).write()
+    files.publish()
+    run_files.RunFiles(files.layout.queries, sizes=(2, 1), index="none").write()
+    passes = [
+        {"vector": run_files.DENSE, "seconds": 9.5, "chunks_per_second": 6.3, "device": "cuda:0"},
+        {"vector": run_files.SPARSE, "seconds": 0.5, "chunks_per_second": 120.0, "device": "cpu:0"},
+    ]
+    files.layout.stats.write_text(json.dumps({"passes": passes}))
+    find_candidates(files.root, 10)
+    rank_candidates(files.root, 5, None)
+    return files.layout
+
+
+def judge(tmp_path, *lines):
+    path = tmp_path / "qrels.tsv"
+    path.write_text("query-id\tcorpus-id\tscore\n" + "".join("\t".join(map(str, line)) + "\n" for line in lines))
+    return path
+
+
+def test_every_ranking_is_evaluated_and_what_is_left_out_is_counted(layout, run_files, tmp_path):
+    qrels = judge(tmp_path, ("c0", "c0", 1), ("c1", "c1", 1), ("c1", "gone", 1), ("c2", "gone", 1), ("nobody", "c0", 1))
+    found = evaluate(layout, qrels)
+    assert found.queries == 2
+    assert [one.name for one in found.rankings] == [run_files.DENSE, run_files.SPARSE, "fused"]
+    dense, sparse, fused = found.rankings
+    assert dense.scores == {"nDCG@10": 1.0, "Recall@100": 1.0, "MRR@10": 1.0}  # each query is its own best chunk
+    assert sparse.scores["Recall@100"] == 0.5  # c1 has no term
+    assert fused.cost.seconds == 10.0
+    assert dense.cost == Cost(seconds=9.5, per_second=6.3, device="cuda:0")
+    text = " ".join(found.notes)
+    assert "1 judged queries are not among the queries" in text
+    assert "2 judgements are of chunks that are not in the corpus" in text
+    assert "1 judged queries have no relevant chunk" in text
+    assert "over 10 candidates" in text
+
+
+def test_queries_without_judgements_are_counted(layout, tmp_path):
+    found = evaluate(layout, judge(tmp_path, ("c0", "c0", 1)))
+    assert "2 queries have no judgement, and are left out" in found.notes
+
+
+def test_judgements_of_something_else_are_an_error(layout, tmp_path):
+    with pytest.raises(UsageError, match="no judgement of a relevant chunk is of this corpus"):
+        evaluate(layout, judge(tmp_path, ("who", "c0", 1), ("c1", "gone", 1)))
+
+
+def test_the_reports_hold_the_figures(layout, tmp_path):
+    found = evaluate(layout, judge(tmp_path, ("c0", "c0", 1), ("c1", "c2", 1)))
+    write_report(layout, found)
+    assert msgspec.json.decode(layout.evaluation.read_bytes(), type=Evaluation) == found
+    page = layout.report.read_text()
+    for one in found.rankings:
+        assert one.name in page
+        for value in one.scores.values():
+            assert f"<td>{value:.4f}</td>" in page
+    assert found.verdict in page
+    assert page.count("<svg") == len(MEASURES)
+    assert "prefers-color-scheme: dark" in page
+    assert not re.search(r"<script|https?://|src=|href=", page)
+
+
+def test_names_are_escaped():
+    figures = Figures(name="<b>", scores=dict.fromkeys(MEASURES, 0.5), cost=COST)
+    page = render(Evaluation(queries=1, candidates=9, rankings=(figures,), verdict="a & b", notes=("<i>",)), "</title>")
+    assert not any(raw in page for raw in ("<b>", "a & b", "<i>", "Retrieval: </title>"))
+
+
+def test_costs_of_a_run_without_statistics(layout):
+    spec = msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec)
+    found = costs(RunLayout(layout.queries), spec, reranked=True)
+    assert {one.seconds for one in found.values()} == {0.0}
+    assert list(found)[-1] == "rerank"
+
+
+def outcome(name, *ndcg):
+    column = np.array(ndcg)
+    return Outcome(name, np.stack([column, column, column], axis=1), column > 0)
+
+
+def said(*outcomes):
+    return verdict(outcomes, {one.name: COST for one in outcomes})
+
+
+def test_the_verdict_where_hybrid_wins():
+    text = said(outcome("dense", 1, 0, 1, 0), outcome("sparse", 0, 1, 0, 0), outcome("fused", 1, 1, 1, 0))
+    assert "Hybrid (0.750) beats the best single signal, dense (0.500)" in text
+    assert "better on 1 queries, worse on 0" in text
+    assert "sparse (2.0 s, against 2.0 s) finds a relevant chunk for 1 queries (25.0%) where dense finds none" in text
+
+
+def test_the_verdict_where_hybrid_loses_and_reranking_does_too():
+    text = said(
+        outcome("dense", 1, 1, 0, 0),
+        outcome("sparse", 0, 0.3, 0, 0),
+        outcome("fused", 0, 1, 0, 0),
+        outcome("rerank", 0, 0.5, 0, 0),
+    )
+    assert "Hybrid (0.250) does not beat dense alone (0.500)" in text
+    assert "sparse (0.075) is weaker" in text
+    assert "pushed the only ones out for 1" in text
+    assert "sparse (2.0 s) finds nothing in its first ten that dense does not: it does not earn its cost" in text
+    assert "Reranking adds nothing (-0.125)" in text
+
+
+def test_the_verdict_of_one_signal_and_a_reranker():
+    text = said(outcome("dense", 0.5, 0.5), outcome("fused", 0.5, 0.5), outcome("rerank", 1, 0.5))
+    assert "There is one signal, dense (0.500): nothing to fuse." in text
+    assert "Reranking adds 0.250 for 2.0 s: better on 1 queries, worse on 0" in text
+
+
+def test_a_difference_that_chance_may_explain_is_called_so():
+    noise = np.random.default_rng(5).random(40)
+    near = said(outcome("dense", *noise), outcome("sparse", *noise[::-1]), outcome("fused", *(noise[::-1] * 1.01)))
+    assert "a difference that chance may explain: paired t" in near
+    far = said(outcome("dense", *noise), outcome("sparse", *noise / 2), outcome("fused", *(noise + 1)))
+    assert "chance" not in far

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+from embedfleet.client.qrels import read_qrels
+from embedfleet.protocol.errors import SourceError
+
+EXPECTED = {"q 1": {"c1": 2, "c2": 0}, "q2": {"c1": 1}}
+
+
+def written(tmp_path, text):
+    path = tmp_path / "qrels"
+    path.write_text(text)
+    return path
+
+
+def test_beir(tmp_path):
+    text = "query-id\tcorpus-id\tscore\nq 1\tc1\t2\nq 1\tc2\t0\n\nq2\tc1\t1\n"
+    assert read_qrels(written(tmp_path, text)) == EXPECTED
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "   "])
+def test_trec(tmp_path, blank):
+    lines = [("q1", "0", "c1", "2"), ("q2", "0", "c1", "-1")]
+    text = "".join(blank.join(line) + "\n" for line in lines)
+    assert read_qrels(written(tmp_path, text)) == {"q1": {"c1": 2}, "q2": {"c1": -1}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("q1\tc1\tyes\n", "line 1: the score 'yes' is not a whole number"),
+        ("query-id\tcorpus-id\tscore\nq1 c1\n", "line 2: 2 fields; give `query-id corpus-id score`"),
+        ("q1\tc1\t1\nq1\tc1\t2\n", "line 2: q1 and c1 were judged 1 before, 2 here"),
+        ("query-id\tcorpus-id\tscore\n", "there is no judgement in it"),
+    ],
+)
+def test_what_is_no_judgement_is_named(tmp_path, text, message):
+    with pytest.raises(SourceError) as caught:
+        read_qrels(written(tmp_path, text))
+    assert message in str(caught.value)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    path = tmp_path / "qrels"
+    path.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(SourceError, match="cannot be read"):
+        read_qrels(path)

@@ -1,0 +1,57 @@
+"""An encoder as queries use it: the model's query prompt, its query route, its query expansion, BM25's query weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from ...protocol.arrays import Array
+from .base import BoolArray, Encoder, IntArray, Prepared
+from .text_model import TextModel
+
+
+class QueryEncoder(Encoder, Protocol):
+    """An encoder that also encodes queries; `queries` returns what `compute` does."""
+
+    def queries(self, texts: Sequence[str], prompt: str | None, /) -> Any:
+        """The results of these queries, in order; None takes the model's own prompt."""
+        ...
+
+
+class QuerySide:
+    """An Encoder of queries. The reference's `encode_query` tokenizes anew: queries are short and few."""
+
+    def __init__(self, encoder: QueryEncoder) -> None:
+        self._encoder = encoder
+        ours = encoder.fingerprint
+        prompt = encoder.query_prompt() if isinstance(encoder, TextModel) else ours.prompt
+        self.fingerprint = msgspec.structs.replace(ours, prompt=prompt, pooling=f"{ours.pooling}, of a query")
+        self.batch_tokens, self.row_bytes = encoder.batch_tokens, encoder.row_bytes
+        self.budget, self.pads = encoder.budget, encoder.pads
+
+    def hydrate(self) -> str:
+        return self._encoder.hydrate()
+
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        counted = self._encoder.prepare(texts)
+        return Prepared(counted.lengths, counted.truncated, list(texts))
+
+    def compute(self, prepared: Prepared, rows: IntArray) -> Any:
+        texts = [prepared.items[row] for row in rows.tolist()]
+        return self._guarded(lambda: self._encoder.queries(texts, None))
+
+    def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
+        if isinstance(self._encoder, TextModel):
+            return self._encoder.in_float32(lambda: self.compute(prepared, rows))
+        return self.compute(prepared, rows)
+
+    def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
+        return self._encoder.gather(count, parts)
+
+    def unusable(self, part: Any) -> BoolArray:
+        return self._encoder.unusable(part)
+
+    def _guarded(self, work: Callable[[], Any]) -> Any:
+        return self._encoder.guarded(work) if isinstance(self._encoder, TextModel) else work()
