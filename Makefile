@@ -62,7 +62,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV); the first time this takes some minutes."
 	@sed '/^torch==/d' constraints.txt > $(VENV)/constraints.txt
 	$(PIP) $(TORCH)
-	$(PIP) -c $(VENV)/constraints.txt -e '.[torch,qdrant,demo,eval,dev]'
+	$(PIP) -c $(VENV)/constraints.txt -e '.[torch,qdrant,demo,eval,otel,dev]'
 	@touch $@
 
 clean:

@@ -13,12 +13,14 @@ import pytest
 from embedfleet.exporter.segment_builder import SegmentBuilder
 from embedfleet.exporter.stand_in import stand_in
 from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.spec import Output
+from embedfleet.protocol.spec import Output, PassSpec
 from embedfleet.protocol.terms import term_index
 
 WEIGHTS = json.dumps({"sparse_features": {"term_weights": [{"term": "fox", "weight": 2.0}]}})
 METADATA = [WEIGHTS, WEIGHTS, json.dumps({"page": 1}), None]
 """Of four chunks."""
+SPARSE = PassSpec(vector="sparse-a", kind="sparse", model="a")
+METADATA_PASS = PassSpec(vector="sparse-a", kind="metadata", model="metadata")
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def rows(made: SegmentBuilder) -> list[tuple[Any, Any, bool, Any]]:
 
 def test_rows_that_the_model_failed_get_the_metadatas_weights(layout: RunLayout) -> None:
     made = builder({1: "no luck", 2: "no luck", 3: "no luck"})
-    stand_in(layout, "sparse", 0, made)
+    stand_in(layout, SPARSE, 0, made)
     assert rows(made) == [
         ([5], [1.0], False, None),
         ([term_index("fox")], [2.0], True, None),
@@ -63,7 +65,7 @@ def test_rows_that_the_model_failed_get_the_metadatas_weights(layout: RunLayout)
 
 def test_where_metadata_is_all_that_was_asked_for_a_row_without_is_empty(layout: RunLayout) -> None:
     made = builder(dict.fromkeys(range(4), "the weights are those of the metadata"))
-    stand_in(layout, "metadata", 0, made)
+    stand_in(layout, METADATA_PASS, 0, made)
     assert [(indices is not None, stood_in, error) for indices, _, stood_in, error in rows(made)] == [
         (True, True, None),
         (True, True, None),
@@ -73,11 +75,11 @@ def test_where_metadata_is_all_that_was_asked_for_a_row_without_is_empty(layout:
 
 
 def test_nothing_is_read_where_the_model_did_its_work(tmp_path: Path) -> None:
-    stand_in(RunLayout(tmp_path / "nowhere"), "sparse", 0, builder({}))
+    stand_in(RunLayout(tmp_path / "nowhere"), SPARSE, 0, builder({}))
 
 
 def test_other_forms_have_no_stand_in(tmp_path: Path) -> None:
     made = SegmentBuilder(1, [Output("dense-a", "dense", "dense")], [2])
     made.give_up(np.array([0], np.int32), "no luck")
-    stand_in(RunLayout(tmp_path / "nowhere"), "sparse", 0, made)
+    stand_in(RunLayout(tmp_path / "nowhere"), SPARSE, 0, made)
     assert made.errors == {0: "no luck"}
