@@ -79,10 +79,10 @@ class Embedder:
         with open_session(share_stdin=share_stdin, views=lambda _about: view, **where) as session:
             ending = session.follow(self._spec, self.out, restart=self._restart)
         self._restart = False  # what this run wrote is to be resumed
-        if session.received or ending is None:
-            raise KeyboardInterrupt("interrupted; what was committed stays, the same call resumes")
-        if ending.status == "failed":
+        if ending is not None and ending.status == "failed":
             raise revive(ending.kind, ending.error)
+        if ending is None or (session.received and ending.status == "interrupted"):
+            raise KeyboardInterrupt("interrupted; what was committed stays, the same call resumes")
         if ending.status != "done":
             raise RunFailed(f"{self.out}: the run was {ending.status} ({ending.error}); call again to resume")
         return ending

@@ -84,7 +84,9 @@ class Retrieval:
         if about is not None and about.get("pooling") == METADATA_WEIGHTS:  # its model could not be loaded
             return PassSpec(vector=one.vector, kind="metadata", model="metadata", side="query")
         fallback = one.kind == "metadata"
-        return msgspec.structs.replace(one, side="query", prompt=None, average_length=None, fallback=fallback)
+        return msgspec.structs.replace(
+            one, side="query", prompt=None, average_length=None, fallback=fallback, storage="float32"
+        )
 
     def _score(self, one: PassSpec | None, pairs: int) -> RunEnded | None:
         if one is None or not pairs:

@@ -44,7 +44,7 @@ def run(
             session.say(f"interrupted; the same command resumes in {out}")
             return session.exit_code
         except EmbedfleetError as error:
-            printed["error"] = str(error)
+            printed |= {"status": "failed", "error": str(error)}
             raise
         finally:
             if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -91,7 +92,8 @@ class Session:
             if self.received and not draining:
                 draining = True
                 view.say("finishing the batches in flight; once more to stop at once")
-                client.cancel(run)
+                with contextlib.suppress(UsageError):  # it ended this moment: its ending is on the way
+                    client.cancel(run)
             if len(self.received) > 1:
                 coordinator.kill()
                 return None

@@ -9,6 +9,10 @@ from .segment_builder import SegmentBuilder
 
 SAMPLE_ROWS = 512
 """Rows with a vector that suffice; a run of fewer rows is calibrated on all of them."""
+FEWEST_ROWS = 32
+"""With fewer the widest ranges are taken: a sample of one row would clip all others to it."""
+MOST_HELD = 2
+"""Segments: so many may always be open at the coordinator, and no more need come while these wait."""
 
 Held = list[tuple[int, SegmentBuilder]]
 
@@ -32,9 +36,11 @@ class Calibration:
         if self.ranges is None:
             whole = segments is not None and len(self._held) >= segments
             samples = [builder.dense_vectors() for _, builder in self._held]
-            if not samples or not (whole or sum(map(len, samples)) >= SAMPLE_ROWS):
+            rows = sum(map(len, samples))
+            if not samples or not (whole or rows >= SAMPLE_ROWS or len(samples) >= MOST_HELD):
                 return []
-            self.ranges = calibrate(np.concatenate(samples))
+            sample = np.concatenate(samples)
+            self.ranges = calibrate(sample if whole or rows >= FEWEST_ROWS else sample[:0])
         released, self._held = self._held, []
         for _, builder in released:
             builder.set_ranges(self.ranges)

@@ -50,6 +50,8 @@ def find_candidates(root: Path, count: int) -> CandidatesRecord:
     if not queries.rows:
         reasons = queries.layout.quarantine
         raise UsageError(f"{queries.spec.source}: no query in it can be used; each one's reason stands in {reasons}")
+    if not run.rows:
+        raise UsageError(f"{root}: no chunk in it can be searched; each one's reason stands in {run.layout.quarantine}")
     _check_weights(run, queries)
     made_of = _made_of(run, queries, count)
     before = _standing(run.layout)

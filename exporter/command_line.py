@@ -43,5 +43,9 @@ def held(root: Path, work: Callable[[], T], again: str = "run the same command a
     except OSError as error:
         where = error.filename or root
         raise EmbedfleetError(f"{where}: {error.strerror or error}; make room and {again}") from error
+    except EmbedfleetError:
+        raise
+    except Exception as error:  # the engine and pyarrow raise what they like; people get one message
+        raise EmbedfleetError(f"{root}: {type(error).__name__}: {error}") from error
     finally:
         os.close(lock)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from embedfleet.exporter.calibration import SAMPLE_ROWS, Calibration
+from embedfleet.exporter.calibration import FEWEST_ROWS, SAMPLE_ROWS, Calibration
 from embedfleet.exporter.segment_builder import SegmentBuilder
 from embedfleet.protocol.spec import Output
 from embedfleet.protocol.storage import Ranges
@@ -37,14 +37,22 @@ def test_a_large_segment_waits_for_nobody() -> None:
     assert calibration.ranges is before
 
 
-def test_small_segments_wait_for_each_other() -> None:
+def test_two_segments_are_never_held_for_a_third() -> None:
+    """The coordinator may keep no more than two open: a third would never come."""
     calibration = Calibration(None)
     calibration.hold(0, builder(SAMPLE_ROWS - 1))
-    calibration.hold(1, builder(10, bad=10))
     assert released(calibration) == []
     assert released(calibration, segments=3) == []
-    calibration.hold(2, builder(10, bad=9))
-    assert released(calibration) == [0, 1, 2]
+    calibration.hold(1, builder(10, bad=10))
+    assert released(calibration) == [0, 1]
+
+
+def test_a_sample_of_too_few_rows_takes_the_widest_ranges() -> None:
+    calibration = Calibration(None)
+    calibration.hold(0, builder(40, bad=39))
+    calibration.hold(1, builder(FEWEST_ROWS - 2, 1))
+    assert released(calibration) == [0, 1]
+    assert calibration.ranges == Ranges((-1.0,) * 8, (1.0,) * 8)
 
 
 def test_a_small_run_is_calibrated_on_all_of_it() -> None:
