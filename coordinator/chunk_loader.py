@@ -138,7 +138,9 @@ class ChunkLoader:
         for segment in segments:
             if self._stopping():
                 return
-            table = pq.read_table(self._layout.chunk_segment(segment.segment), columns=["id", "text"])
+            # Not pq.read_table: it takes folders named `key=value` above the file for columns.
+            with pq.ParquetFile(self._layout.chunk_segment(segment.segment)) as file:
+                table = file.read(columns=["id", "text"])
             ids: list[str] = table.column("id").to_pylist()
             texts: list[str] = table.column("text").to_pylist()
             index.admit(ids, [text_digest(text.encode()) for text in texts], segment.first_row)

@@ -147,9 +147,8 @@ class RunDirectory:
                 raise RunDirectoryError(f"{path} cannot be read ({error}); --restart starts over") from error
             found = differences(self.spec, before)
             if found and not any(segments_in(folder) for folder in self.layout.vectors.glob("*/")):
-                _clear(
-                    self.layout
-                )  # nothing was computed for the other spec (a mistyped model, say): nothing to protect
+                # Nothing was computed for the other spec (a mistyped model, say): nothing to protect.
+                _clear(self.layout)
             elif found:
                 raise SpecMismatch(
                     f"--out {self.layout.root} holds a run of another spec: {'; '.join(found)}. "
