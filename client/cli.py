@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from ..protocol.errors import EXIT_FAILED, EXIT_INTERRUPTED, EmbedfleetError
 from ..protocol.version import __version__
+from .flag_types import AsJson, Devices, Otlp, QuantizationName, Quantized, RunFolder
+from .run_flags import run
 
 app = typer.Typer(
     name="embedfleet",
@@ -20,174 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-
-class IndexKind(StrEnum):
-    """What is published."""
-
-    edge = "edge"
-    none = "none"
-
-
-class DtypeName(StrEnum):
-    """Number format of the weights."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-class StorageName(StrEnum):
-    """How dense vectors are kept."""
-
-    float32 = "float32"
-    float16 = "float16"
-    int8 = "int8"
-    binary = "binary"
-
-
-class EnsembleName(StrEnum):
-    """How several dense vectors become one."""
-
-    concat = "concat"
-    average = "average"
-
-
-class QuantizationName(StrEnum):
-    """How a collection compresses dense vectors."""
-
-    none = "none"
-    scalar = "scalar"
-
-    @property
-    def chosen(self) -> Literal["scalar"] | None:
-        return "scalar" if self is QuantizationName.scalar else None
-
-
-Devices = Annotated[
-    str | None,
-    typer.Option(metavar="SPEC", help="cuda:0,cuda:1 | GPU UUIDs | cpu | cpu:2. Default: all GPUs, else one CPU slot."),
-]
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `embedfleet run` wrote to.")]
-Quantized = Annotated[QuantizationName, typer.Option(help="Of a collection that is made: none, or scalar (int8).")]
-Otlp = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="Send OpenTelemetry spans there over HTTP, as in http://localhost:4318."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable: JSON on standard output.")]
-
-
-@app.command()
-def run(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="JSONL (.gz, .zst), Parquet, a folder, or - for stdin.")
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The run directory. The same command resumes there.")],
-    dense: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="Dense model: alias, hub id or folder. Repeatable.")
-    ] = None,
-    sparse: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="bm25, metadata, or a learned sparse model. Repeatable.")
-    ] = None,
-    multivector: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="Late-interaction model. Repeatable.")
-    ] = None,
-    heads: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="bge-m3: dense, sparse and multivector in one pass.")
-    ] = None,
-    devices: Devices = None,
-    text_field: Annotated[str | None, typer.Option(metavar="F", help="Default: text, page_content or content.")] = None,
-    id_field: Annotated[str | None, typer.Option(metavar="F", help="Default: id, chunk_id, _id or id_.")] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="Stop after N chunks.")] = None,
-    index: Annotated[
-        IndexKind, typer.Option(help="Publish an embedded Qdrant Edge shard, or nothing.")
-    ] = IndexKind.edge,
-    dtype: Annotated[
-        DtypeName, typer.Option(help="auto: float32 on a CPU, bfloat16 or float16 on GPUs.")
-    ] = DtypeName.auto,
-    max_tokens: Annotated[
-        int | None, typer.Option(metavar="N", help="Truncate texts there. Default: the model's.")
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Before each text. Default: the model's own.")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run Python code that comes with a model, with your rights.")
-    ] = False,
-    no_fallback: Annotated[
-        bool, typer.Option("--no-fallback", help="A sparse model that fails is an error; no metadata weights instead.")
-    ] = False,
-    max_active_dims: Annotated[
-        int | None, typer.Option(metavar="N", help="Learned sparse: keep the N largest weights.")
-    ] = None,
-    pool_factor: Annotated[int, typer.Option(metavar="N", help="Multivectors: pool N tokens into one.")] = 1,
-    truncate_dim: Annotated[
-        int | None, typer.Option(metavar="N", help="Dense: keep N leading components, normalized again.")
-    ] = None,
-    store: Annotated[StorageName, typer.Option(help="How dense vectors are kept in files.")] = StorageName.float32,
-    ensemble: Annotated[
-        list[EnsembleName] | None, typer.Option(help="One more vector made of all dense ones. Repeatable.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Of the ensemble, one a dense model. Default: equal.")
-    ] = None,
-    queries: Annotated[
-        Path | None, typer.Option(metavar="Q.jsonl", help="Then find chunks for these queries (id and text a line).")
-    ] = None,
-    qrels: Annotated[
-        Path | None, typer.Option(metavar="F", help="Judgements (BEIR or TREC): evaluate every signal.")
-    ] = None,
-    rerank: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="A cross-encoder that orders the fused candidates.")
-    ] = None,
-    candidates: Annotated[int, typer.Option(metavar="N", help="Of each signal and of the fusion, a query.")] = 100,
-    top_k: Annotated[int, typer.Option(metavar="K", help="Chunks a query in export/rerank.jsonl.")] = 10,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Delete what an earlier run wrote there; start over.")
-    ] = False,
-    otlp: Otlp = None,
-    as_json: AsJson = False,
-) -> None:
-    """Embed a corpus into a run directory and publish a searchable collection."""
-    from .retrieval_flags import build_plan
-    from .run_command import run as execute
-    from .spec_flags import build_spec
-
-    spec = build_spec(
-        source,
-        dense=dense or [],
-        sparse=sparse or [],
-        multivector=multivector or [],
-        heads=heads or [],
-        text_field=text_field,
-        id_field=id_field,
-        limit=limit,
-        index=index.value,
-        dtype=dtype.value,
-        max_tokens=max_tokens,
-        prompt=prompt,
-        trust_remote_code=trust_remote_code,
-        fallback=not no_fallback,
-        max_active_dims=max_active_dims,
-        pool_factor=pool_factor,
-        truncate_dim=truncate_dim,
-        storage=store.value,
-        ensemble=[one.value for one in ensemble or []],
-        weights=weights,
-    )
-    plan = build_plan(
-        queries,
-        qrels=qrels,
-        rerank=rerank,
-        candidates=candidates,
-        top_k=top_k,
-        index=index.value,
-        dtype=dtype.value,
-        trust_remote_code=trust_remote_code,
-    )
-    raise typer.Exit(
-        execute(spec, out.absolute(), devices=devices, restart=restart, otlp=otlp, as_json=as_json, plan=plan)
-    )
+app.command()(run)
 
 
 @app.command()

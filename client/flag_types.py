@@ -1,0 +1,65 @@
+"""What the commands' flags may hold, and the flags that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+class IndexKind(StrEnum):
+    """What is published."""
+
+    edge = "edge"
+    none = "none"
+
+
+class DtypeName(StrEnum):
+    """Number format of the weights."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class StorageName(StrEnum):
+    """How dense vectors are kept."""
+
+    float32 = "float32"
+    float16 = "float16"
+    int8 = "int8"
+    binary = "binary"
+
+
+class EnsembleName(StrEnum):
+    """How several dense vectors become one."""
+
+    concat = "concat"
+    average = "average"
+
+
+class QuantizationName(StrEnum):
+    """How a collection compresses dense vectors."""
+
+    none = "none"
+    scalar = "scalar"
+
+    @property
+    def chosen(self) -> Literal["scalar"] | None:
+        return "scalar" if self is QuantizationName.scalar else None
+
+
+Devices = Annotated[
+    str | None,
+    typer.Option(metavar="SPEC", help="cuda:0,cuda:1 | GPU UUIDs | cpu | cpu:2. Default: all GPUs, else one CPU slot."),
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `embedfleet run` wrote to.")]
+Quantized = Annotated[QuantizationName, typer.Option(help="Of a collection that is made: none, or scalar (int8).")]
+Otlp = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Send OpenTelemetry spans there over HTTP, as in http://localhost:4318."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable: JSON on standard output.")]
