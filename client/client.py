@@ -28,6 +28,7 @@ from ..protocol.control_messages import (
     Watch,
 )
 from ..protocol.errors import Unreachable, revive
+from ..protocol.run_options import RunOptions
 from ..protocol.spec import RunSpec
 from ..protocol.version import PROTOCOL, __version__
 
@@ -58,10 +59,17 @@ class Client:
             self.close()
             raise
 
-    def submit(self, spec: RunSpec, out: str | os.PathLike[str], *, restart: bool = False) -> str:
+    def submit(
+        self,
+        spec: RunSpec,
+        out: str | os.PathLike[str],
+        *,
+        restart: bool = False,
+        options: RunOptions = RunOptions(),  # noqa: B008 - frozen
+    ) -> str:
         """Queue a run into the folder `out` on the coordinator's host; its name."""
         where = str(Path(out).absolute())
-        answer = self._request(Submit(next(self._numbers), spec, where, restart))
+        answer = self._request(Submit(next(self._numbers), spec, where, restart, options))
         assert isinstance(answer, Accepted), answer
         return answer.run
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ..protocol.control_messages import Progress, RunEnded
 from ..protocol.errors import RunFailed, UsageError, revive
 from ..protocol.layout import RunLayout
+from ..protocol.run_options import Placement, RunOptions, check_options
 from ..protocol.segments import FloatArray
 from ..protocol.spec import RunSpec
 from .chunk_source import ChunkSource, look_at_source
@@ -43,12 +44,16 @@ class Embedder:
         devices: str | None = None,
         restart: bool = False,
         otlp: str | None = None,
+        batch_timeout: float | None = None,
+        sparse_device: Placement = "auto",
         **options: Any,
     ) -> None:
         self.out = Path(out).expanduser().absolute()
         self._models = {"dense": list(dense), "sparse": list(sparse), "multivector": list(multivector)}
         self._models["heads"] = list(heads)
         self._devices, self._restart, self._otlp, self._options = devices, restart, otlp, options
+        self._run_options = RunOptions(batch_timeout=batch_timeout, sparse_device=sparse_device)
+        check_options(self._run_options)
         self._spec: RunSpec | None = None
         self.telemetry = RunTelemetry(RunLayout(self.out))
 
@@ -75,7 +80,7 @@ class Embedder:
             raise UsageError("no chunks are loaded: call load_chunks(SOURCE) first")
         view = CallbackView(progress)
         share_stdin = self._spec.source == "-"
-        where = {"devices": self._devices, "otlp": self._otlp}
+        where: dict[str, Any] = {"devices": self._devices, "otlp": self._otlp, "options": self._run_options}
         with open_session(share_stdin=share_stdin, views=lambda _about: view, **where) as session:
             ending = session.follow(self._spec, self.out, restart=self._restart)
         self._restart = False  # what this run wrote is to be resumed

@@ -41,6 +41,14 @@ class EnsembleName(StrEnum):
     average = "average"
 
 
+class PlacementName(StrEnum):
+    """Where a model runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
 class QuantizationName(StrEnum):
     """How a collection compresses dense vectors."""
 

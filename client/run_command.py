@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,22 @@ import orjson
 
 from ..protocol.control_messages import RunEnded
 from ..protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, revive
+from ..protocol.layout import RunLayout
+from ..protocol.run_options import RunOptions
 from ..protocol.spec import RunSpec
 from .retrieval import Retrieval, RetrievalPlan
+from .run_files import read_object
 from .run_table import show_table
 from .session import Interrupted, Session, open_session
+
+
+@dataclass(frozen=True, slots=True)
+class AfterRun:
+    """What follows once the corpus is embedded."""
+
+    retrieval: RetrievalPlan | None = None
+    formats: tuple[str, ...] = ()
+    """To export."""
 
 
 def run(
@@ -25,20 +38,21 @@ def run(
     restart: bool,
     otlp: str | None,
     as_json: bool,
-    plan: RetrievalPlan | None = None,
+    options: RunOptions,
+    after: AfterRun,
 ) -> int:
-    """Embed the corpus, then rank its chunks for the queries of `plan`; the exit code.
+    """Embed the corpus, then do what is to follow; the exit code.
 
     The first signal drains, a second one ends everything at once.
     """
-    with open_session(devices=devices, otlp=otlp, share_stdin=spec.source == "-") as session:
+    with open_session(devices=devices, otlp=otlp, share_stdin=spec.source == "-", options=options) as session:
         ending = session.follow(spec, out, restart=restart)
         if ending is None:
             session.say("stopped at once; what was committed stays, the same command resumes")
             return session.exit_code
         printed = summary(ending)
         try:
-            return _conclude(session, ending, spec, out, plan, printed)
+            return _conclude(session, ending, spec, out, after, printed)
         except Interrupted:
             printed["status"] = "interrupted"
             session.say(f"interrupted; the same command resumes in {out}")
@@ -53,9 +67,9 @@ def run(
 
 
 def _conclude(
-    session: Session, ending: RunEnded, spec: RunSpec, out: Path, plan: RetrievalPlan | None, printed: dict[str, Any]
+    session: Session, ending: RunEnded, spec: RunSpec, out: Path, after: AfterRun, printed: dict[str, Any]
 ) -> int:
-    """Say how the run ended; where it is done, go on with the queries. The exit code."""
+    """Say how the run ended; where it is done, go on with what follows. The exit code."""
     if ending.status == "failed":
         raise revive(ending.kind, ending.error)
     show_table(ending, out, session.say)
@@ -63,9 +77,19 @@ def _conclude(
     if ending.status == "interrupted":
         raise Interrupted
     quarantined = ending.quarantined
-    if plan is not None:
-        quarantined += Retrieval(session, spec, out, plan).run(printed)
+    if after.retrieval is not None:
+        quarantined += Retrieval(session, spec, out, after.retrieval).run(printed)
+    if after.formats:
+        printed["export"] = _export(session, RunLayout(out), after.formats)
     return EXIT_QUARANTINED if quarantined else EXIT_DONE
+
+
+def _export(session: Session, layout: RunLayout, formats: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Write the files; what `export.json` says of those in `export/`."""
+    session.process("embedfleet.exporter.export_main", [str(layout.root), f"--formats={','.join(formats)}"])
+    files = (read_object(layout.export_record) or {}).get("files", [])
+    session.say(f"exported to {layout.export}: " + ", ".join(one["name"] for one in files))
+    return files
 
 
 def _say_counts(session: Session, ending: RunEnded, out: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .flag_types import AsJson, Devices, DtypeName, EnsembleName, IndexKind, Otlp, StorageName
+from .flag_types import AsJson, Devices, DtypeName, EnsembleName, IndexKind, Otlp, PlacementName, StorageName
 
 
 def run(
@@ -74,6 +74,21 @@ def run(
     ] = None,
     candidates: Annotated[int, typer.Option(metavar="N", help="Of each signal and of the fusion, a query.")] = 100,
     top_k: Annotated[int, typer.Option(metavar="K", help="Chunks a query in export/rerank.jsonl.")] = 10,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--export", metavar="F,F", help="At the end, write these to DIR/export, or all: see `embedfleet export`."
+        ),
+    ] = None,
+    sparse_device: Annotated[
+        PlacementName, typer.Option(help="Learned sparse: auto as the others; cpu beside what works on GPUs; gpu.")
+    ] = PlacementName.auto,
+    batch_timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Without progress for so long, a worker hangs. Default: by the measured speed."
+        ),
+    ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Delete what an earlier run wrote there; start over.")
     ] = False,
@@ -81,9 +96,12 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Embed a corpus into a run directory and publish a searchable collection."""
+    from ..protocol.export_formats import choose_formats
+    from ..protocol.run_options import RunOptions, check_options
     from .retrieval_flags import build_plan
+    from .run_command import AfterRun
     from .run_command import run as execute
-    from .spec_flags import build_spec
+    from .spec_flags import build_spec, split_names
 
     spec = build_spec(
         source,
@@ -117,6 +135,18 @@ def run(
         dtype=dtype.value,
         trust_remote_code=trust_remote_code,
     )
+    options = RunOptions(batch_timeout=batch_timeout, sparse_device=sparse_device.value)
+    check_options(options)
+    steps = AfterRun(plan, choose_formats(split_names(formats), spec) if formats else ())
     raise typer.Exit(
-        execute(spec, out.absolute(), devices=devices, restart=restart, otlp=otlp, as_json=as_json, plan=plan)
+        execute(
+            spec,
+            out.absolute(),
+            devices=devices,
+            restart=restart,
+            otlp=otlp,
+            as_json=as_json,
+            options=options,
+            after=steps,
+        )
     )

@@ -13,6 +13,7 @@ from types import FrameType
 from ..protocol.control_messages import RunEnded
 from ..protocol.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USAGE, EmbedfleetError, RunFailed, UsageError
 from ..protocol.process import STEADY_MEMORY, ChildProcess
+from ..protocol.run_options import RunOptions
 from ..protocol.spec import RunSpec
 from .client import Client
 from .private_coordinator import PrivateCoordinator
@@ -35,8 +36,10 @@ class Session:
         coordinator: PrivateCoordinator,
         received: list[int],
         views: Callable[[str], ProgressView] = make_view,
+        options: RunOptions = RunOptions(),  # noqa: B008 - frozen
     ) -> None:
         self._client, self._coordinator, self.received = client, coordinator, received
+        self._options = options
         self._views = views
         self._view: ProgressView | None = None
 
@@ -53,7 +56,7 @@ class Session:
         """Submit a run and show it until it ends; None if a second signal asked to end at once."""
         self._view = self._views(about)
         try:
-            return self._watch(self._client.submit(spec, out, restart=restart), self._view)
+            return self._watch(self._client.submit(spec, out, restart=restart, options=self._options), self._view)
         finally:
             self._view.close()
 
@@ -106,13 +109,18 @@ class Session:
 
 @contextmanager
 def open_session(
-    *, devices: str | None, otlp: str | None, share_stdin: bool, views: Callable[[str], ProgressView] = make_view
+    *,
+    devices: str | None,
+    otlp: str | None,
+    share_stdin: bool,
+    views: Callable[[str], ProgressView] = make_view,
+    options: RunOptions = RunOptions(),  # noqa: B008 - frozen
 ) -> Generator[Session]:
     """A session with a private coordinator, which ends with the block. `views` makes what shows each run's progress."""
     with catching_signals() as received:
         coordinator = PrivateCoordinator(devices, otlp=otlp, share_stdin=share_stdin)
         with coordinator, Client(coordinator.address) as client:
-            session = Session(client, coordinator, received, views)
+            session = Session(client, coordinator, received, views, options)
             yield session
         for line in coordinator.last_words:
             session.say(line)

@@ -35,6 +35,7 @@ from ..protocol.export_messages import (
 )
 from ..protocol.layout import RunLayout
 from ..protocol.output_dims import output_dims
+from ..protocol.run_options import RunOptions
 from ..protocol.spec import PassSpec, RunSpec
 from ..protocol.terms import METADATA_WEIGHTS
 from ..protocol.version import PROTOCOL, __version__
@@ -71,10 +72,12 @@ class BatchRunner:
         out: Path,
         *,
         restart: bool,
+        options: RunOptions,
         wake: Callable[[], None],
         observer: Observer | None = None,
     ) -> None:
         self.run, self.spec, self.layout = run, spec, RunLayout(out)
+        self._options = options
         self.telemetry = TelemetryTracker(spec.passes, self._record, observer)
         self.link: ExportLink | None = None
         self.closed: Closed | None = None
@@ -163,7 +166,7 @@ class BatchRunner:
         if needs_fit(one):
             fitted = before.settings.get("average_length") if before is not None else None
             return msgspec.structs.replace(one, average_length=fitted or fit_average_length(self.layout))
-        return settle_dtype(one, before, devices)
+        return settle_dtype(one, before, devices, self._options)
 
     def staged(self, number: int, fingerprint: Fingerprint, batch_tokens: int) -> None:
         """A worker has loaded the model. The exporter hears of the first.

@@ -33,7 +33,7 @@ def discover(wanted: str | None, host: str) -> tuple[Device, ...]:
     if all(device.kind == "cuda" for device in chosen):
         spare = _cpu_slots(host, 1)[0]
         name = f"auxiliary {spare.name}"
-        chosen = [*chosen, msgspec.structs.replace(spare, name=name, auxiliary=True, threads=1)]
+        chosen = [*chosen, msgspec.structs.replace(spare, name=name, auxiliary=True)]
     return tuple(chosen)
 
 

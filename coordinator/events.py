@@ -26,6 +26,8 @@ class RunSubmitted:
 
     run: str
     passes: tuple[PassPlan, ...]
+    batch_timeout: float | None = None
+    """Seconds without progress on a batch; None: by the measured speed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class PassPlan:
     """It needs to see the whole corpus first."""
     given_up: str = ""
     """Why no worker is to compute it at all; empty: workers do."""
+    gpu_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

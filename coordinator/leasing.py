@@ -242,8 +242,9 @@ def _may_begin(run: Run, number: int) -> bool:
 
 
 def _may_serve(slot: DeviceSlot, run: Run, number: int) -> bool:
-    if run.passes[number].plan.cpu_only:
-        return slot.device.kind == "cpu"
+    plan = run.passes[number].plan
+    if plan.cpu_only or plan.gpu_only:
+        return slot.device.kind == ("cpu" if plan.cpu_only else "cuda")
     return not slot.device.auxiliary
 
 
@@ -263,13 +264,15 @@ def _overdue(fleet: Fleet, worker: WorkerSlot) -> str:
     if worker.stage is WorkerStage.READY and worker.batches:
         allowed = _batch_allowance(fleet, worker)
         if now - worker.moved > allowed:
-            return f"no progress on a batch for {allowed:.0f} s"
+            return f"no progress on a batch for {allowed:.3g} s"
     return ""
 
 
 def _batch_allowance(fleet: Fleet, worker: WorkerSlot) -> float:
     batch = fleet.batches.get(worker.batches[0])
     run = fleet.runs.get(worker.run)
+    if run is not None and run.batch_timeout is not None:
+        return run.batch_timeout
     if batch is None or run is None or run.passes[worker.number].seconds_per_token == 0:
         return fleet.config.first_batch_timeout
     allowed = fleet.config.batch_slowdown * batch.tokens * run.passes[worker.number].seconds_per_token

@@ -36,6 +36,7 @@ from ..protocol.control_messages import (
     Welcome,
 )
 from ..protocol.errors import EmbedfleetError, UsageError
+from ..protocol.run_options import RunOptions, check_options
 from ..protocol.spec import RunSpec, check_spec
 from ..protocol.version import PROTOCOL, __version__
 from . import actions as act
@@ -248,7 +249,9 @@ class Coordinator:
         if self._stopping_since is not None:
             raise UsageError("the coordinator is shutting down")
         check_spec(request.spec)
+        check_options(request.options)
         _check_extras(request.spec)
+        self._check_placement(request.spec, request.options)
         out = Path(request.out)
         if not out.is_absolute():
             raise UsageError(f"out {request.out!r}: give an absolute path; it is on the coordinator's host")
@@ -258,12 +261,24 @@ class Coordinator:
         run = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         observer = self._observe(run, request.spec) if self._observe is not None else None
         self._context.runs[run] = BatchRunner(
-            run, request.spec, out, restart=request.restart, wake=self.wake, observer=observer
+            run,
+            request.spec,
+            out,
+            restart=request.restart,
+            options=request.options,
+            wake=self.wake,
+            observer=observer,
         )
         self._outs[run] = out
-        self._context.emit(ev.RunSubmitted(run, plan_passes(request.spec)))
+        plans = plan_passes(request.spec, request.options)
+        self._context.emit(ev.RunSubmitted(run, plans, request.options.batch_timeout))
         self._say(f"run {run}: {request.spec.source} into {out}")
         return run
+
+    def _check_placement(self, spec: RunSpec, options: RunOptions) -> None:
+        gpus = any(device.kind == "cuda" for device in self._context.devices())
+        if options.sparse_device == "gpu" and not gpus and any(one.kind == "sparse" for one in spec.passes):
+            raise UsageError("--sparse-device gpu: no GPU is in the fleet; leave it out, or attach one first")
 
     def _status(self, number: int) -> Status:
         fleet = self._context.fleet

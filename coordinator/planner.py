@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ..protocol.devices import Device
+from ..protocol.run_options import RunOptions
 from ..protocol.spec import CPU_KINDS, Dtype, PassSpec, RunSpec
 from ..protocol.work_messages import Fingerprint
 from .events import PassPlan
@@ -16,18 +17,23 @@ SLOW_LIMITS = SegmentLimits(rows=2_048, tokens=131_072)
 """For real models on a CPU: a segment is the unit of resume, and there a million tokens take minutes."""
 
 
-def plan_passes(spec: RunSpec) -> tuple[PassPlan, ...]:
+def plan_passes(spec: RunSpec, options: RunOptions = RunOptions()) -> tuple[PassPlan, ...]:  # noqa: B008 - frozen
     """What the pool needs to know of each pass."""
     return tuple(
         PassPlan(
             one.vector,
-            cpu_only=one.kind in CPU_KINDS,
+            cpu_only=_on_cpu(one, options),
+            gpu_only=one.kind == "sparse" and options.sparse_device == "gpu",
             fallback=one.kind == "sparse" and one.fallback,
             after_intake=needs_fit(one),
             given_up="the weights are those of the metadata" if one.kind == "metadata" else "",
         )
         for one in spec.passes
     )
+
+
+def _on_cpu(one: PassSpec, options: RunOptions) -> bool:
+    return one.kind in CPU_KINDS or (one.kind == "sparse" and options.sparse_device == "cpu")
 
 
 def needs_fit(one: PassSpec) -> bool:
@@ -43,11 +49,17 @@ def segment_limits(spec: RunSpec, devices: Sequence[Device]) -> SegmentLimits:
     return SegmentLimits()
 
 
-def settle_dtype(one: PassSpec, before: Fingerprint | None, devices: Sequence[Device]) -> PassSpec:
+def settle_dtype(
+    one: PassSpec,
+    before: Fingerprint | None,
+    devices: Sequence[Device],
+    options: RunOptions = RunOptions(),  # noqa: B008 - frozen
+) -> PassSpec:
     """The pass with one dtype for all its workers: that of the committed segments, else what every device computes well."""
     if one.dtype != "auto" or one.kind in CPU_KINDS or one.model.startswith("fake:"):
         return one
-    return msgspec.structs.replace(one, dtype=_dtype_of(before) or _common_dtype(devices))
+    common: Dtype = "float32" if _on_cpu(one, options) else _common_dtype(devices)
+    return msgspec.structs.replace(one, dtype=_dtype_of(before) or common)
 
 
 def _dtype_of(before: Fingerprint | None) -> Dtype | None:

@@ -61,7 +61,8 @@ class Pool:
 
 
 def _run_submitted(fleet: Fleet, event: RunSubmitted) -> None:
-    fleet.runs[event.run] = Run(event.run, [Pass(plan, given_up=plan.given_up) for plan in event.passes])
+    passes = [Pass(plan, given_up=plan.given_up) for plan in event.passes]
+    fleet.runs[event.run] = Run(event.run, passes, batch_timeout=event.batch_timeout)
     _start_next(fleet)
 
 

@@ -132,6 +132,7 @@ class Run:
     """`done`, `interrupted` or `failed`, once it is decided."""
     kind: str = ""
     error: str = ""
+    batch_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-
-import msgspec
 
 from ..protocol.collection import Quantization
 from ..protocol.done_run import DoneRun, open_done_run
-from ..protocol.durable import commit_bytes, make_folder
-from ..protocol.errors import UsageError
-from ..protocol.vector_rows import Form
-from ..protocol.version import __version__
+from ..protocol.durable import make_folder
+from ..protocol.export_formats import choose_formats
 from .command_line import held
+from .export_record import ExportRecord, add_files
 from .sinks.collection import write_collection
 from .sinks.exported_file import ExportedFile
 from .sinks.jsonl import write_jsonl
@@ -25,34 +22,15 @@ from .sinks.sparse_jsonl import write_sparse_jsonl
 from .sinks.stats import write_stats
 from .sinks.upload_script import write_upload_script
 
-
-class ExportRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """`export/export.json`."""
-
-    format: int = 1
-    embedfleet: str = __version__
-    rows: int
-    """Of the run."""
-    files: tuple[ExportedFile, ...]
-    """By name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A format by its writer, and the vectors without which it has nothing to hold."""
-
-    write: Callable[[DoneRun, Path], Iterator[ExportedFile]]
-    needs: Form | None = None
-
-
-FORMATS: dict[str, Format] = {
-    "jsonl": Format(write_jsonl),
-    "npy": Format(write_npy, "dense"),
-    "sparse-jsonl": Format(write_sparse_jsonl, "sparse"),
-    "multivector-jsonl": Format(write_multivector_jsonl, "multivector"),
-    "metadata": Format(write_metadata),
-    "upload-script": Format(write_upload_script),
+WRITERS: dict[str, Callable[[DoneRun, Path], Iterator[ExportedFile]]] = {
+    "jsonl": write_jsonl,
+    "npy": write_npy,
+    "sparse-jsonl": write_sparse_jsonl,
+    "multivector-jsonl": write_multivector_jsonl,
+    "metadata": write_metadata,
+    "upload-script": write_upload_script,
 }
+"""Of each format of `export_formats.py`."""
 
 
 def export_run(
@@ -64,55 +42,18 @@ def export_run(
     does not apply, RunDirectoryError where the run is not done or another process writes there.
     """
     open_done_run(root)  # before anything, the lock file included, is written there
-    return held(root, lambda: _Export(open_done_run(root), quantization, say).write(formats), "export again")
+    return held(root, lambda: _export(open_done_run(root), formats, quantization, say), "export again")
 
 
-class _Export:
-    """One export under the lock."""
-
-    def __init__(self, run: DoneRun, quantization: Quantization, say: Callable[[ExportedFile], None]) -> None:
-        self._run, self._say = run, say
-        self._quantization: Quantization = quantization
-        self._files: dict[str, ExportedFile] = {}
-
-    def write(self, formats: Sequence[str]) -> ExportRecord:
-        names = self._chosen(formats)
-        folder = self._run.layout.export
-        make_folder(folder)
-        self._files = {one.name: one for one in _earlier(self._run) if (folder / one.name).exists()}
-        record = self._take(write_collection(self._run, folder, self._quantization))
-        record = self._take(write_stats(self._run, folder))
-        for name in names:
-            record = self._take(FORMATS[name].write(self._run, folder))
-        return record
-
-    def _chosen(self, formats: Sequence[str]) -> list[str]:
-        forms = {shape.form for shape in self._run.shapes().values()}
-        for name in formats:
-            if name not in FORMATS:
-                raise UsageError(f"--format {name}: not known; give one or more of {', '.join(FORMATS)}")
-            needs = FORMATS[name].needs
-            if needs is not None and needs not in forms:
-                raise UsageError(f"--format {name}: this run has no {needs} vectors")
-        chosen = set(formats) or {name for name, one in FORMATS.items() if one.needs is None or one.needs in forms}
-        if "upload-script" in chosen:
-            chosen.add("jsonl")  # what the script loads
-        return [name for name in FORMATS if name in chosen]
-
-    def _take(self, written: Iterator[ExportedFile]) -> ExportRecord:
-        """Note each file as soon as it stands."""
-        for one in written:
-            self._files[one.name] = one
-            self._say(one)
-        files = tuple(self._files[name] for name in sorted(self._files))
-        record = ExportRecord(rows=self._run.rows, files=files)
-        commit_bytes(self._run.layout.export_record, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-        return record
-
-
-def _earlier(run: DoneRun) -> tuple[ExportedFile, ...]:
-    """What earlier exports of the same run wrote. The record is derived: without one, all is written anew."""
-    try:
-        return msgspec.json.decode(run.layout.export_record.read_bytes(), type=ExportRecord).files
-    except (OSError, msgspec.MsgspecError):
-        return ()
+def _export(
+    run: DoneRun, formats: Sequence[str], quantization: Quantization, say: Callable[[ExportedFile], None]
+) -> ExportRecord:
+    names = choose_formats(formats, run.spec, "--format")
+    folder = run.layout.export
+    make_folder(folder)
+    record = add_files(run, ())
+    always = (write_collection(run, folder, quantization), write_stats(run, folder))
+    for one in chain(*always, *(WRITERS[name](run, folder) for name in names)):
+        record = add_files(run, (one,))  # each as soon as it stands
+        say(one)
+    return record

@@ -15,8 +15,10 @@ from ..protocol.durable import commit_files, make_folder
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segment_stream import stream_batches
+from .export_record import add_files
 from .manifest import rejected, write_sections
 from .rerank_run import FallbackCount, describe_rerank, keep_rerank
+from .sinks.exported_file import describe
 from .table_writer import TableWriter
 
 Row = dict[str, Any]
@@ -44,7 +46,10 @@ def rank_candidates(root: Path, top_k: int, reranker: str | None) -> None:
     count = FallbackCount()
     scores = _Scores(RunLayout(layout.scores), reranker) if reranker is not None else None
 
+    lines_written = 0
+
     def write(partials: Any) -> None:
+        nonlocal lines_written
         table, lines = partials
         columns = candidates_columns(found)
         with TableWriter(table, ranking_schema(found.signals)) as rows, lines.open("wb", buffering=1 << 20) as out:
@@ -53,10 +58,12 @@ def rank_candidates(root: Path, top_k: int, reranker: str | None) -> None:
                     rows.add(row)
                     if row.get("rank") is not None and row["rank"] <= top_k:
                         out.write(orjson.dumps(_line(row, found.signals), option=orjson.OPT_APPEND_NEWLINE))
+                        lines_written += 1
 
     commit_files((layout.ranking, layout.reranked), write)
     keep_rerank(layout, describe_rerank(layout, found, reranker, count) if reranker is not None else None)
     write_sections(layout, run.spec)
+    add_files(run, (describe(layout.reranked, "rerank", lines_written),))
 
 
 def candidates_columns(found: CandidatesRecord) -> list[str]:

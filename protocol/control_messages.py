@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from .run_options import RunOptions
 from .spec import RunSpec
 
 
@@ -26,6 +27,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     spec: RunSpec
     out: str
     restart: bool = False
+    options: RunOptions = RunOptions()
 
 
 class Watch(msgspec.Struct, frozen=True, tag="watch"):

@@ -68,9 +68,10 @@ class Driver:
         segments: Sequence[int] = (8,),
         committed: Sequence[frozenset[int]] = (),
         name: str = "r",
+        batch_timeout: float | None = None,
     ) -> list[Action]:
         """Submit a run, open it and spool its segments of so many rows; return all actions."""
-        out = self.tell(RunSubmitted(name, passes))
+        out = self.tell(RunSubmitted(name, passes, batch_timeout))
         out += self.tell(RunOpened(name, tuple(committed) or (frozenset(),) * len(passes)))
         for segment, rows in enumerate(segments):
             out += self.tell(SegmentSpooled(name, segment, rows))

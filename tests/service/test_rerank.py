@@ -188,6 +188,37 @@ def test_pairs_that_do_not_fit_alone_keep_the_fused_order(cli: Any, files: Path,
         assert [line["fallback"] for line in lines] == sorted(line["fallback"] for line in lines)
 
 
+def test_a_pair_that_hangs_the_reranker_keeps_the_fused_order(cli: Any, tmp_path: Path) -> None:
+    """Nothing is known of the speed yet: the deadline is the one that was asked for."""
+    source, out = tmp_path / "corpus.jsonl", tmp_path / "run"
+    texts = [f"number {row} and more" for row in range(5)] + ["stuck and more"]
+    source.write_text("".join(json.dumps({"id": f"c{row}", "text": text}) + "\n" for row, text in enumerate(texts)))
+    queries = write_queries(tmp_path / "queries.jsonl", {"q": "and more"})
+    asked = ("--queries", queries, "--rerank", "fake:8,hang_on=stuck", "--candidates", "6", "--top-k", "6", "--json")
+    models = ("--dense", "fake:32", "--devices", "cpu", "--batch-timeout", "1.5")
+    section = cli("run", source, "--out", out, *models, *asked, code=3).json["rerank"]["run"]
+    assert (section["pairs"], section["scored"], section["fallbacks"]) == (6, 5, 1)
+    assert section["reasons"] == {"could not be embedded: no progress on a batch for 1.5 s": 1}
+    lines = lines_of(out / "export" / "rerank.jsonl")
+    assert [line["fallback"] for line in lines] == [False] * 5 + [True]
+    assert lines[-1]["id"] == "c5"
+
+
+def test_a_second_interrupt_ends_the_reranking_at_once(start: Any, files: Path, tmp_path: Path, waiting: Any) -> None:
+    out = tmp_path / "run"
+    command = start(*arguments(files, out, rerank="fake:8,delay_ms=60000"))
+    events = out / "rerank" / "run" / "events.jsonl"
+    waiting.eventually(lambda: events.exists() and b'"hydrated"' in events.read_bytes(), 60.0, "a hydrated reranker")
+    tree = command.look()
+    command.signal(signal.SIGINT)
+    waiting.eventually(lambda: "once more to stop at once" in command.err, 20.0, "the drain")
+    command.signal(signal.SIGINT)
+    command.wait(130)
+    waiting.eventually(lambda: all(waiting.is_gone(one) for one in tree.values()), 10.0, "every process gone")
+    assert (out / "rerank" / "candidates.parquet").exists()
+    assert not (out / "export" / "rerank.jsonl").exists()
+
+
 def test_queries_go_through_every_kind_of_pass(cli: Any, tmp_path: Path) -> None:
     """Metadata weights of the chunks are found by a query's words, also where they stand in for a model's."""
     weights = {"sparse_features": {"term_weights": [{"term": "tapir", "tf": 1, "weight": 2.0}]}}

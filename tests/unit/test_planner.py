@@ -9,6 +9,7 @@ from embedfleet.coordinator.events import PassPlan
 from embedfleet.coordinator.planner import SLOW_LIMITS, plan_passes, segment_limits, settle_dtype
 from embedfleet.coordinator.segment_spool import SegmentLimits
 from embedfleet.protocol.devices import Device
+from embedfleet.protocol.run_options import RunOptions
 from embedfleet.protocol.spec import PassSpec, RunSpec
 from embedfleet.protocol.work_messages import Fingerprint
 
@@ -45,6 +46,21 @@ T4, H100 = device("cuda", (7, 5)), device("cuda", (9, 0))
 )
 def test_what_the_pool_knows_of_a_pass(given: PassSpec, plan: PassPlan) -> None:
     assert plan_passes(spec(given)) == (plan,)
+
+
+@pytest.mark.parametrize(
+    ("where", "plan", "dtype"),
+    [
+        ("auto", PassPlan("v-sparse", fallback=True), "bfloat16"),
+        ("cpu", PassPlan("v-sparse", cpu_only=True, fallback=True), "float32"),
+        ("gpu", PassPlan("v-sparse", gpu_only=True, fallback=True), "bfloat16"),
+    ],
+)
+def test_where_a_learned_sparse_model_runs(where: Any, plan: PassPlan, dtype: str) -> None:
+    options = RunOptions(sparse_device=where)
+    assert plan_passes(spec(one("dense"), one("sparse")), options) == (PassPlan("v-dense"), plan)
+    assert settle_dtype(one("sparse"), None, [H100, HELPER], options).dtype == dtype
+    assert settle_dtype(one("dense"), None, [H100, HELPER], options).dtype == "bfloat16"
 
 
 @pytest.mark.parametrize(

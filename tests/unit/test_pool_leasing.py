@@ -320,6 +320,26 @@ def test_a_batch_is_given_time_by_the_measured_speed(first_took: float, allowed:
     assert driver.tick(after=0.1) == [KillWorker("w0", "h")]
 
 
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_deadline_that_was_asked_for_is_the_one(measured: bool) -> None:
+    driver = Driver(gpu("g0"))
+    driver.run(V, batch_timeout=5.0)
+    driver.ready("w0")
+    driver.cut(0, 4, 8)
+    if measured:
+        driver.done("w0", after=0.1)
+    driver.tell(WorkerAlive("w0", 0))
+    assert alive_for(driver, 5, progress=False) == []
+    assert alive_for(driver, 1, progress=False) == [KillWorker("w0", "h")]
+
+
+def test_a_pass_for_gpus_alone_waits_for_one() -> None:
+    driver = Driver(cpu("c0"))
+    assert not [one for one in driver.run(PassPlan("v", gpu_only=True)) if isinstance(one, SpawnWorker)]
+    (spawned,) = [one for one in driver.tell(HostJoined("i", (gpu("g0"),))) if isinstance(one, SpawnWorker)]
+    assert spawned.device == "g0"
+
+
 def test_an_idle_worker_may_wait() -> None:
     driver = one_worker(config=PoolConfig(first_batch_timeout=5))
     assert alive_for(driver, 100, progress=False) == []

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from embedfleet.client import export_command as export_client
 from embedfleet.exporter.edge_index import EdgeIndex
-from embedfleet.exporter.export_command import FORMATS, export_run
+from embedfleet.exporter.export_command import WRITERS, export_run
 from embedfleet.exporter.sinks import npy
 from embedfleet.exporter.sinks.upload_script import SOURCE
 from embedfleet.protocol.done_run import open_done_run
 from embedfleet.protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
+from embedfleet.protocol.export_formats import FORMATS
 from embedfleet.protocol.point_ids import point_id
 
 ROWS = 7
@@ -219,4 +220,11 @@ def test_the_command_starts_the_exporter(files, capfd):
     assert "dense-fake.npy: 7 rows, " in err
     assert export_client.export(files.root, ["csv"], None, as_json=True) == 2
     out, err = capfd.readouterr()
-    assert (out, err) == ("", f"embedfleet: error: --format csv: not known; give one or more of {', '.join(FORMATS)}\n")
+    assert (out, err) == (
+        "",
+        f"embedfleet: error: --format csv: not known; give one or more of {', '.join(WRITERS)}, or all\n",
+    )
+
+
+def test_every_format_has_a_writer():
+    assert list(WRITERS) == list(FORMATS)

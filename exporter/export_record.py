@@ -1,0 +1,40 @@
+"""`export/export.json`: which files of a run stand in `export/`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from ..protocol.done_run import DoneRun
+from ..protocol.durable import commit_bytes
+from ..protocol.version import __version__
+from .sinks.exported_file import ExportedFile
+
+
+class ExportRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The record."""
+
+    format: int = 1
+    embedfleet: str = __version__
+    rows: int
+    """Of the run."""
+    files: tuple[ExportedFile, ...]
+    """By name."""
+
+
+def add_files(run: DoneRun, written: Iterable[ExportedFile]) -> ExportRecord:
+    """Commit the record with these files beside those of earlier exports that still stand."""
+    files = {one.name: one for one in _earlier(run) if (run.layout.export / one.name).exists()}
+    files |= {one.name: one for one in written}
+    record = ExportRecord(rows=run.rows, files=tuple(files[name] for name in sorted(files)))
+    commit_bytes(run.layout.export_record, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    return record
+
+
+def _earlier(run: DoneRun) -> tuple[ExportedFile, ...]:
+    """The record is derived: without one, all is written anew."""
+    try:
+        return msgspec.json.decode(run.layout.export_record.read_bytes(), type=ExportRecord).files
+    except (OSError, msgspec.MsgspecError):
+        return ()

@@ -1,0 +1,29 @@
+"""How a run is to be carried out. What it makes is in its spec; these may differ each time it is resumed."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+
+from .errors import UsageError
+
+Placement = Literal["auto", "cpu", "gpu"]
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Options of one session of a run."""
+
+    batch_timeout: float | None = None
+    """Seconds without progress on a batch after which its worker is taken to hang. None: by the measured speed, 30 at
+    least; 600 before anything is measured."""
+    sparse_device: Placement = "auto"
+    """Where learned sparse models run. auto: where all models do; cpu: on a CPU slot, beside what works on GPUs."""
+
+
+def check_options(options: RunOptions) -> None:
+    """Raise UsageError for what cannot be meant."""
+    seconds = options.batch_timeout
+    if seconds is not None and not (math.isfinite(seconds) and seconds >= 1):
+        raise UsageError(f"--batch-timeout {seconds:g}: give seconds, 1 or more")
