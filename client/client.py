@@ -28,7 +28,7 @@ from ..protocol.control_messages import (
     Watch,
 )
 from ..protocol.errors import Unreachable, revive
-from ..protocol.run_options import RunOptions
+from ..protocol.run_options import DEFAULTS, RunOptions
 from ..protocol.spec import RunSpec
 from ..protocol.version import PROTOCOL, __version__
 
@@ -65,7 +65,7 @@ class Client:
         out: str | os.PathLike[str],
         *,
         restart: bool = False,
-        options: RunOptions = RunOptions(),  # noqa: B008 - frozen
+        options: RunOptions = DEFAULTS,
     ) -> str:
         """Queue a run into the folder `out` on the coordinator's host; its name."""
         where = str(Path(out).absolute())

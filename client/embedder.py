@@ -45,14 +45,21 @@ class Embedder:
         restart: bool = False,
         otlp: str | None = None,
         batch_timeout: float | None = None,
+        load_timeout: float | None = None,
         sparse_device: Placement = "auto",
+        cpu_fallback: bool = False,
         **options: Any,
     ) -> None:
         self.out = Path(out).expanduser().absolute()
         self._models = {"dense": list(dense), "sparse": list(sparse), "multivector": list(multivector)}
         self._models["heads"] = list(heads)
         self._devices, self._restart, self._otlp, self._options = devices, restart, otlp, options
-        self._run_options = RunOptions(batch_timeout=batch_timeout, sparse_device=sparse_device)
+        self._run_options = RunOptions(
+            batch_timeout=batch_timeout,
+            load_timeout=load_timeout,
+            sparse_device=sparse_device,
+            cpu_fallback=cpu_fallback,
+        )
         check_options(self._run_options)
         self._spec: RunSpec | None = None
         self.telemetry = RunTelemetry(RunLayout(self.out))

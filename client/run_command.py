@@ -39,13 +39,16 @@ def run(
     otlp: str | None,
     as_json: bool,
     options: RunOptions,
+    grace: float,
     after: AfterRun,
 ) -> int:
     """Embed the corpus, then do what is to follow; the exit code.
 
     The first signal drains, a second one ends everything at once.
     """
-    with open_session(devices=devices, otlp=otlp, share_stdin=spec.source == "-", options=options) as session:
+    with open_session(
+        devices=devices, otlp=otlp, share_stdin=spec.source == "-", options=options, grace=grace
+    ) as session:
         ending = session.follow(spec, out, restart=restart)
         if ending is None:
             session.say("stopped at once; what was committed stays, the same command resumes")

@@ -89,6 +89,16 @@ def run(
             metavar="SECONDS", help="Without progress for so long, a worker hangs. Default: by the measured speed."
         ),
     ] = None,
+    load_timeout: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="For a model to load. Default: 3600, then 300 to the device."),
+    ] = None,
+    cpu_fallback: Annotated[
+        bool, typer.Option("--cpu-fallback", help="Where every GPU is given up, go on with a CPU slot, slowly.")
+    ] = False,
+    grace: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="After SIGTERM, to finish the batches in flight.")
+    ] = 25.0,
     restart: Annotated[
         bool, typer.Option("--restart", help="Delete what an earlier run wrote there; start over.")
     ] = False,
@@ -135,7 +145,12 @@ def run(
         dtype=dtype.value,
         trust_remote_code=trust_remote_code,
     )
-    options = RunOptions(batch_timeout=batch_timeout, sparse_device=sparse_device.value)
+    options = RunOptions(
+        batch_timeout=batch_timeout,
+        load_timeout=load_timeout,
+        cpu_fallback=cpu_fallback,
+        sparse_device=sparse_device.value,
+    )
     check_options(options)
     steps = AfterRun(plan, choose_formats(split_names(formats), spec) if formats else ())
     raise typer.Exit(
@@ -147,6 +162,7 @@ def run(
             otlp=otlp,
             as_json=as_json,
             options=options,
+            grace=grace,
             after=steps,
         )
     )

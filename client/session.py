@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from types import FrameType
 from ..protocol.control_messages import RunEnded
 from ..protocol.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USAGE, EmbedfleetError, RunFailed, UsageError
 from ..protocol.process import STEADY_MEMORY, ChildProcess
-from ..protocol.run_options import RunOptions
+from ..protocol.run_options import DEFAULTS, RunOptions
 from ..protocol.spec import RunSpec
 from .client import Client
 from .private_coordinator import PrivateCoordinator
@@ -21,6 +22,8 @@ from .progress import ProgressView, make_view
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 10.0
+GRACE_SECONDS = 25.0
+"""After SIGTERM; schedulers kill after 30."""
 
 
 class Interrupted(Exception):
@@ -36,10 +39,11 @@ class Session:
         coordinator: PrivateCoordinator,
         received: list[int],
         views: Callable[[str], ProgressView] = make_view,
-        options: RunOptions = RunOptions(),  # noqa: B008 - frozen
+        options: RunOptions = DEFAULTS,
+        grace: float = GRACE_SECONDS,
     ) -> None:
         self._client, self._coordinator, self.received = client, coordinator, received
-        self._options = options
+        self._options, self._grace = options, grace
         self._views = views
         self._view: ProgressView | None = None
 
@@ -85,19 +89,19 @@ class Session:
     def _watch(self, run: str, view: ProgressView) -> RunEnded | None:
         client, coordinator = self._client, self._coordinator
         client.start_watch(run)
-        draining = False
+        draining: float | None = None
         while True:
             message = client.receive(POLL_SECONDS)
             if isinstance(message, RunEnded):
                 return message
             if message is not None:
                 view.show(message)
-            if self.received and not draining:
-                draining = True
+            if self.received and draining is None:
+                draining = time.monotonic()
                 view.say("finishing the batches in flight; once more to stop at once")
                 with contextlib.suppress(UsageError):  # it ended this moment: its ending is on the way
                     client.cancel(run)
-            if len(self.received) > 1:
+            if len(self.received) > 1 or self._overdue(draining):
                 coordinator.kill()
                 return None
             if message is None and coordinator.exit_code() is not None:
@@ -105,6 +109,11 @@ class Session:
                     f"the coordinator ended (exit code {coordinator.exit_code()}). What was committed stays; "
                     f"the same command resumes. {coordinator.tail()[-1000:]}".strip()
                 )
+
+    def _overdue(self, draining: float | None) -> bool:
+        """Whether who sent SIGTERM will soon kill; a person who pressed Ctrl-C can do so again."""
+        told = bool(self.received) and self.received[0] == signal.SIGTERM
+        return told and draining is not None and time.monotonic() - draining > self._grace
 
 
 @contextmanager
@@ -114,13 +123,14 @@ def open_session(
     otlp: str | None,
     share_stdin: bool,
     views: Callable[[str], ProgressView] = make_view,
-    options: RunOptions = RunOptions(),  # noqa: B008 - frozen
+    options: RunOptions = DEFAULTS,
+    grace: float = GRACE_SECONDS,
 ) -> Generator[Session]:
     """A session with a private coordinator, which ends with the block. `views` makes what shows each run's progress."""
     with catching_signals() as received:
         coordinator = PrivateCoordinator(devices, otlp=otlp, share_stdin=share_stdin)
         with coordinator, Client(coordinator.address) as client:
-            session = Session(client, coordinator, received, views, options)
+            session = Session(client, coordinator, received, views, options, grace)
             yield session
         for line in coordinator.last_words:
             session.say(line)

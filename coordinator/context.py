@@ -10,11 +10,12 @@ from typing import Any
 import zmq
 
 from ..protocol.devices import Device
+from ..protocol.work_messages import worker_identity
 from .batch_runner import BatchRunner
 from .events import Event
 from .hosts import Hosts
 from .pool import Pool
-from .state import Fleet
+from .state import Fleet, WorkerSlot
 
 
 @dataclass(slots=True)
@@ -49,5 +50,17 @@ class Context:
 
     def send(self, worker: str, frames: list[Any]) -> None:
         """Send to a worker; one that is gone will be reported by its host."""
+        slot = self.fleet.workers.get(worker)
+        if slot is not None:
+            self.answer(worker_identity(worker, slot.epoch), frames)
+
+    def answer(self, identity: bytes, frames: list[Any]) -> None:
+        """Send to whoever has this identity on the work link."""
         with contextlib.suppress(zmq.ZMQError):
-            self.work.send_multipart([worker.encode(), *frames], zmq.DONTWAIT, copy=False)
+            self.work.send_multipart([identity, *frames], zmq.DONTWAIT, copy=False)
+
+    def worker_of(self, identity: bytes) -> WorkerSlot | None:
+        """The worker with this identity; None for one whose lease has ended, and for a stranger."""
+        name = identity.decode(errors="replace").partition(".")[0]
+        slot = self.fleet.workers.get(name)
+        return slot if slot is not None and worker_identity(name, slot.epoch) == identity else None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..protocol.devices import Device
+from ..protocol.run_options import DEFAULTS, RunOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,7 @@ class RunSubmitted:
 
     run: str
     passes: tuple[PassPlan, ...]
-    batch_timeout: float | None = None
-    """Seconds without progress on a batch; None: by the measured speed."""
+    options: RunOptions = DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +178,23 @@ class BatchFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerExited:
+class WorkerDied:
+    """Its process is gone, its device not free yet: the batches need not wait for that. WorkerExited follows."""
+
     worker: str
     reason: str
+    innocent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited:
+    """`fault`: what is wrong with the device itself, which is then given up. `innocent`: it was none of the batch's doing,
+    as when the host ran out of memory."""
+
+    worker: str
+    reason: str
+    fault: str = ""
+    innocent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +230,7 @@ Event = (
     | WorkerAlive
     | BatchDone
     | BatchFailed
+    | WorkerDied
     | WorkerExited
     | SpawnRefused
     | Tick

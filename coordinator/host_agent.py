@@ -6,16 +6,21 @@ The coordinator has one of its own in its process; `embedfleet worker` runs one 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import psutil
 
 from ..protocol.devices import Device
-from ..protocol.host_messages import SpawnRefused, WorkerGone, WorkerSpawned
+from ..protocol.host_messages import SpawnRefused, WorkerDied, WorkerEnd, WorkerGone, WorkerSpawned
 from ..protocol.process import ChildProcess
+from .gpu_faults import hardware_fault
+from .host_memory import HostMemory
 from .leases import DeviceBusy, GpuLease
 
-HostReport = WorkerSpawned | WorkerGone | SpawnRefused
+HostReport = WorkerSpawned | WorkerDied | WorkerGone | SpawnRefused
 
 
 @dataclass(slots=True)
@@ -23,18 +28,22 @@ class _Worker:
     process: ChildProcess
     lease: GpuLease
     ended: float = 0.0
-    code: int = 0
-    tail: str = ""
+    end: WorkerEnd = field(default_factory=lambda: WorkerEnd(0, ""))
+    starved: str = ""
+    killed: bool = False
+    """By us."""
+    """Why the host's memory was the cause of its end."""
 
 
 class HostAgent:
     """Starts, watches and reaps workers. Call from one long-lived thread: the children's death signal follows it."""
 
-    def __init__(self, host: str, devices: tuple[Device, ...], endpoint: str) -> None:
+    def __init__(self, host: str, devices: tuple[Device, ...], endpoint: str, memory: HostMemory | None = None) -> None:
         self.host, self.devices, self._endpoint = host, devices, endpoint
         self._by_uuid = {device.uuid: device for device in devices}
         self._leases: dict[str, GpuLease] = {}
         self._workers: dict[str, _Worker] = {}
+        self._memory = memory or HostMemory()
 
     def spawn(self, worker: str, device: str, epoch: int) -> HostReport:
         """Start a worker pinned to the device."""
@@ -43,13 +52,13 @@ class HostAgent:
         except DeviceBusy as error:
             return SpawnRefused(worker, str(error))
         except OSError as error:
-            return WorkerGone(worker, 1, f"the device's lock file cannot be used: {error}", None, True)
+            return WorkerGone(worker, WorkerEnd(1, f"the device's lock file cannot be used: {error}"), None, True)
         self._leases[device] = lease
         try:
             process = self._start(worker, lease, epoch)
         except OSError as error:
             self._leave(lease)
-            return WorkerGone(worker, 1, f"no process can be started: {error}", None, True)
+            return WorkerGone(worker, WorkerEnd(1, f"no process can be started: {error}"), None, True)
         lease.workers.add(worker)
         self._workers[worker] = _Worker(process, lease)
         return WorkerSpawned(worker, process.pid, lease.before)
@@ -77,6 +86,7 @@ class HostAgent:
         """End a worker now."""
         found = self._workers.get(worker)
         if found is not None and not found.ended:
+            found.killed = True
             found.process.kill()
 
     def pidfds(self) -> list[int]:
@@ -88,23 +98,42 @@ class HostAgent:
         """Whether a device's memory is being watched after its worker ended: call `reap` again soon."""
         return any(one.ended for one in self._workers.values())
 
-    def reap(self) -> Iterator[WorkerGone]:
-        """Reports of the workers that have ended and whose device has settled."""
+    def reap(self) -> Iterator[WorkerDied | WorkerGone]:
+        """Reports of the workers that have ended and whose device has settled; ends one where the host's memory runs out."""
+        self._spare_the_host(time.monotonic())
         for name, one in list(self._workers.items()):
-            if not one.ended:
-                code = one.process.exit_code()
-                if code is None:
-                    continue
-                one.ended, one.code, one.tail = time.monotonic(), code, one.process.tail()
-                one.process.close()
-                one.lease.workers.discard(name)
-            settled = one.lease.settled(one.ended)
-            if settled is None:
-                continue
-            memory, released = settled
-            del self._workers[name]
-            self._leave(one.lease)
-            yield WorkerGone(name, one.code, one.tail, memory, released)
+            news = not one.ended and self._has_ended(name, one)
+            settled = one.lease.settled(one.ended) if one.ended else None
+            if settled is not None:
+                memory, released = settled
+                del self._workers[name]
+                self._leave(one.lease)
+                yield WorkerGone(name, one.end, memory, released)
+            elif news and one.end.code != 0:
+                yield WorkerDied(name, one.end)
+
+    def _has_ended(self, name: str, one: _Worker) -> bool:
+        code = one.process.exit_code()
+        if code is None:
+            return False
+        one.ended = time.monotonic()
+        if code == -signal.SIGKILL and not one.killed and self._memory.killed():
+            one.starved = "the kernel killed it: the host had no memory left"
+        xids = one.lease.xids.take() if one.lease.xids is not None else []
+        tail = one.process.tail() + "".join(f"\nXID {xid}" for xid in xids)
+        one.end = WorkerEnd(code, tail, hardware_fault(xids), one.starved)
+        one.process.close()
+        one.lease.workers.discard(name)
+        return True
+
+    def _spare_the_host(self, now: float) -> None:
+        """The largest worker goes before the kernel chooses, or the host swaps: its batches are computed again."""
+        working = [one for one in self._workers.values() if not one.ended]
+        reason = self._memory.short(now) if working else ""
+        if reason:
+            largest = max(working, key=lambda one: _resident(one.process.pid))
+            largest.starved, largest.killed = reason, True
+            largest.process.kill()
 
     def close(self) -> None:
         """Kill and reap every worker, release every lease."""
@@ -116,6 +145,13 @@ class HostAgent:
             lease.release()
         self._workers.clear()
         self._leases.clear()
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:  # it ended this moment
+        return 0
 
 
 def _environment(device: Device) -> dict[str, str]:

@@ -23,6 +23,7 @@ from ..protocol.host_messages import (
     Spawn,
     SpawnRefused,
     ToCoordinator,
+    WorkerDied,
     WorkerGone,
     WorkerSpawned,
 )
@@ -31,7 +32,7 @@ from .events import HostJoined, HostLeft
 from .host_agent import HostAgent
 
 SILENCE_SECONDS = 10.0
-HostEvent = HostJoined | HostLeft | WorkerSpawned | WorkerGone | SpawnRefused
+HostEvent = HostJoined | HostLeft | WorkerSpawned | WorkerDied | WorkerGone | SpawnRefused
 
 
 @dataclass(slots=True)

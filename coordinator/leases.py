@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from ..protocol.devices import Device, MemorySample
+from .gpu_faults import XidWatch
 
 RELEASE_SLACK = 64 << 20
 """Bytes by which a GPU's memory may stay above its level before the lease: the driver's own."""
@@ -57,6 +58,7 @@ class GpuLease:
         self.device = device
         self.before = sample_memory(device, "before")
         self.lock = DeviceLock(device.uuid) if device.kind == "cuda" else None
+        self.xids = XidWatch(device.uuid) if device.kind == "cuda" else None
         self.workers: set[str] = set()
         self._looked = 0.0
 
@@ -81,6 +83,8 @@ class GpuLease:
 
     def release(self) -> None:
         """No worker is left."""
+        if self.xids is not None:
+            self.xids.close()
         if self.lock is not None:
             self.lock.release()
 

@@ -14,6 +14,7 @@ from .events import (
     HostLeft,
     SpawnRefused,
     WorkerAlive,
+    WorkerDied,
     WorkerExited,
     WorkerHello,
     WorkerReady,
@@ -74,15 +75,24 @@ def worker_alive(fleet: Fleet, event: WorkerAlive) -> None:
         worker.moved = fleet.now
 
 
+def worker_died(fleet: Fleet, event: WorkerDied) -> None:
+    worker = fleet.workers.get(event.worker)
+    if worker is None or worker.died or (worker.stage is WorkerStage.RELEASING and not worker.batches):
+        return
+    worker.died = True
+    if not worker.killed:
+        worker.killed, worker.killed_at = event.reason, fleet.now
+    worker.suspected = _take_back(fleet, worker, event.innocent)
+
+
 def worker_exited(fleet: Fleet, event: WorkerExited) -> None:
     worker = fleet.workers.get(event.worker)
     if worker is None:
         return
-    expected = worker.stage is WorkerStage.RELEASING and not worker.batches
-    reason = worker.killed or event.reason
-    computing = worker.stage in (WorkerStage.READY, WorkerStage.RELEASING)
+    expected = worker.stage is WorkerStage.RELEASING and not worker.batches and not worker.died
+    reason = worker.killed = worker.killed or event.reason
     _forget(fleet, worker)
-    suspected = take_back(fleet, worker, blamed=reason if computing else "")
+    suspected = worker.suspected or _take_back(fleet, worker, event.innocent or bool(event.fault))
     slot = fleet.devices.get(worker.device)
     run = fleet.runs.get(worker.run)
     over = run is None or run.status is RunStatus.CLOSING
@@ -90,10 +100,17 @@ def worker_exited(fleet: Fleet, event: WorkerExited) -> None:
         return
     fleet.note("worker_lost", worker=worker.name, device=slot.device.name, reason=reason)
     slot.losses += 1
-    if slot.losses >= fleet.config.device_losses:
+    if event.fault:
+        _mark_bad(fleet, slot, event.fault)
+    elif slot.losses >= fleet.config.device_losses:
         _mark_bad(fleet, slot, f"{slot.losses} workers in a row ended without a result, the last one: {reason}")
     elif not suspected:
         _count_failure(fleet, slot, reason)
+
+
+def _take_back(fleet: Fleet, worker: WorkerSlot, innocent: bool) -> bool:
+    computing = worker.stage in (WorkerStage.READY, WorkerStage.RELEASING)
+    return take_back(fleet, worker, blamed=worker.killed if computing and not innocent else "")
 
 
 def spawn_refused(fleet: Fleet, event: SpawnRefused) -> None:
@@ -146,11 +163,13 @@ def any_alive(fleet: Fleet) -> bool:
 
 def serving_devices(fleet: Fleet, run: Run, number: int) -> list[DeviceSlot]:
     """Devices that may work for the pass, those given up among them."""
-    return [slot for slot in fleet.devices.values() if _may_serve(slot, run, number)]
+    return [slot for slot in fleet.devices.values() if _may_serve(fleet, slot, run, number)]
 
 
 def _lease(fleet: Fleet, slot: DeviceSlot, run: Run) -> None:
-    wanted = [n for n in range(len(run.passes)) if _may_serve(slot, run, n) and _may_begin(run, n) and has_work(run, n)]
+    wanted = [
+        n for n in range(len(run.passes)) if _may_serve(fleet, slot, run, n) and _may_begin(run, n) and has_work(run, n)
+    ]
     active = fleet.workers.get(slot.active or "")
     standby = fleet.workers.get(slot.standby or "")
     if standby is not None and not standby.killed and (slot.bad or standby.number not in wanted):
@@ -193,8 +212,9 @@ def _dismiss(fleet: Fleet, worker: WorkerSlot) -> None:
 
 def _spawn(fleet: Fleet, slot: DeviceSlot, run: Run, number: int) -> str:
     name = f"w{fleet.next_worker}"
+    epoch = fleet.config.first_epoch + fleet.next_worker
     fleet.next_worker += 1
-    worker = WorkerSlot(name, slot.host, slot.device.uuid, run.name, number, fleet.next_worker, fleet.now)
+    worker = WorkerSlot(name, slot.host, slot.device.uuid, run.name, number, epoch, fleet.now)
     worker.seen = worker.moved = fleet.now
     fleet.workers[name] = worker
     fleet.out.append(SpawnWorker(name, slot.host, slot.device.uuid, worker.epoch))
@@ -241,19 +261,26 @@ def _may_begin(run: Run, number: int) -> bool:
     return run.intake_done or not run.passes[number].plan.after_intake
 
 
-def _may_serve(slot: DeviceSlot, run: Run, number: int) -> bool:
+def _may_serve(fleet: Fleet, slot: DeviceSlot, run: Run, number: int) -> bool:
     plan = run.passes[number].plan
     if plan.cpu_only or plan.gpu_only:
         return slot.device.kind == ("cpu" if plan.cpu_only else "cuda")
-    return not slot.device.auxiliary
+    return not slot.device.auxiliary or (run.options.cpu_fallback and _gpus_are_given_up(fleet))
+
+
+def _gpus_are_given_up(fleet: Fleet) -> bool:
+    working = [slot for slot in fleet.devices.values() if not slot.device.auxiliary]
+    return bool(working) and all(slot.bad for slot in working)
 
 
 def _overdue(fleet: Fleet, worker: WorkerSlot) -> str:
     config, now = fleet.config, fleet.now
+    run = fleet.runs.get(worker.run)
+    loading = run.options.load_timeout if run is not None else None
     limits = {
         WorkerStage.SPAWNED: config.hello_timeout,
-        WorkerStage.STAGING: config.stage_timeout,
-        WorkerStage.HYDRATING: config.hydrate_timeout,
+        WorkerStage.STAGING: config.stage_timeout if loading is None else loading,
+        WorkerStage.HYDRATING: config.hydrate_timeout if loading is None else loading,
         WorkerStage.RELEASING: config.release_timeout,
     }
     limit = limits.get(worker.stage)
@@ -271,8 +298,8 @@ def _overdue(fleet: Fleet, worker: WorkerSlot) -> str:
 def _batch_allowance(fleet: Fleet, worker: WorkerSlot) -> float:
     batch = fleet.batches.get(worker.batches[0])
     run = fleet.runs.get(worker.run)
-    if run is not None and run.batch_timeout is not None:
-        return run.batch_timeout
+    if run is not None and run.options.batch_timeout is not None:
+        return run.options.batch_timeout
     if batch is None or run is None or run.passes[worker.number].seconds_per_token == 0:
         return fleet.config.first_batch_timeout
     allowed = fleet.config.batch_slowdown * batch.tokens * run.passes[worker.number].seconds_per_token

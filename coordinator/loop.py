@@ -49,7 +49,7 @@ from .observer import Observer
 from .planner import plan_passes
 from .pool import Pool
 from .reports import ExportReports, HostReports, WorkReports
-from .state import WorkerStage
+from .state import PoolConfig, WorkerStage
 from .telemetry import notice
 
 TICK_SECONDS = 0.1
@@ -73,7 +73,8 @@ class Coordinator:
         self.signals: list[int] = []
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         work = channels.bind(self._zmq, zmq.ROUTER, address.work)
-        self._context = Context(Pool(), hosts(self._zmq), work)
+        epochs = PoolConfig(first_epoch=time.time_ns() // 1_000_000)
+        self._context = Context(Pool(epochs), hosts(self._zmq), work)
         self._control = ControlServer(self._zmq, address.control)
         self._folder, self._observe = private_folder, observe
         self._exporters = 0
@@ -271,7 +272,7 @@ class Coordinator:
         )
         self._outs[run] = out
         plans = plan_passes(request.spec, request.options)
-        self._context.emit(ev.RunSubmitted(run, plans, request.options.batch_timeout))
+        self._context.emit(ev.RunSubmitted(run, plans, request.options))
         self._say(f"run {run}: {request.spec.source} into {out}")
         return run
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ..protocol.devices import Device
-from ..protocol.run_options import RunOptions
+from ..protocol.run_options import DEFAULTS, RunOptions
 from ..protocol.spec import CPU_KINDS, Dtype, PassSpec, RunSpec
 from ..protocol.work_messages import Fingerprint
 from .events import PassPlan
@@ -17,7 +17,7 @@ SLOW_LIMITS = SegmentLimits(rows=2_048, tokens=131_072)
 """For real models on a CPU: a segment is the unit of resume, and there a million tokens take minutes."""
 
 
-def plan_passes(spec: RunSpec, options: RunOptions = RunOptions()) -> tuple[PassPlan, ...]:  # noqa: B008 - frozen
+def plan_passes(spec: RunSpec, options: RunOptions = DEFAULTS) -> tuple[PassPlan, ...]:
     """What the pool needs to know of each pass."""
     return tuple(
         PassPlan(
@@ -53,7 +53,7 @@ def settle_dtype(
     one: PassSpec,
     before: Fingerprint | None,
     devices: Sequence[Device],
-    options: RunOptions = RunOptions(),  # noqa: B008 - frozen
+    options: RunOptions = DEFAULTS,
 ) -> PassSpec:
     """The pass with one dtype for all its workers: that of the committed segments, else what every device computes well."""
     if one.dtype != "auto" or one.kind in CPU_KINDS or one.model.startswith("fake:"):

@@ -33,6 +33,7 @@ from .events import (
     Tick,
     WorkerAlive,
     WorkerBroken,
+    WorkerDied,
     WorkerExited,
     WorkerHello,
     WorkerReady,
@@ -62,7 +63,7 @@ class Pool:
 
 def _run_submitted(fleet: Fleet, event: RunSubmitted) -> None:
     passes = [Pass(plan, given_up=plan.given_up) for plan in event.passes]
-    fleet.runs[event.run] = Run(event.run, passes, batch_timeout=event.batch_timeout)
+    fleet.runs[event.run] = Run(event.run, passes, options=event.options)
     _start_next(fleet)
 
 
@@ -239,6 +240,7 @@ _TRANSITIONS: dict[type[Any], Callable[[Fleet, Any], None]] = {
     WorkerAlive: leasing.worker_alive,
     BatchDone: batching.batch_done,
     BatchFailed: batching.batch_failed,
+    WorkerDied: leasing.worker_died,
     WorkerExited: leasing.worker_exited,
     SpawnRefused: leasing.spawn_refused,
     Tick: _tick,

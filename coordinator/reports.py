@@ -18,7 +18,7 @@ from ..protocol.export_messages import (
     OpenRefused,
     PassRefused,
 )
-from ..protocol.host_messages import SpawnRefused, WorkerGone, WorkerSpawned
+from ..protocol.host_messages import SpawnRefused, WorkerDied, WorkerGone, WorkerSpawned
 from ..protocol.version import PROTOCOL, __version__
 from ..protocol.work_messages import (
     Alive,
@@ -61,10 +61,10 @@ class WorkReports:
             if not self._context.work.poll(0):
                 return
             name, *frames = self._context.work.recv_multipart(copy=False)
-            text = bytes(name.buffer).decode(errors="replace")
-            worker = self._context.fleet.workers.get(text)
+            identity = bytes(name.buffer)
+            worker = self._context.worker_of(identity)
             if worker is None:  # ended, fenced, or a stranger: nothing it says counts, and it has no business here
-                self._context.send(text, [encode(Release())])
+                self._context.answer(identity, [encode(Release())])
                 continue
             try:
                 if not frames:
@@ -191,8 +191,11 @@ class HostReports:
         match event:
             case WorkerSpawned():
                 self._lease("before", event.worker, event.memory, pid=event.pid)
+            case WorkerDied(worker, end):
+                innocent = bool(end.starved or end.fault)
+                self._context.emit(ev.WorkerDied(worker, end.reason, innocent=innocent))
             case WorkerGone():
-                if event.code == 0 and event.worker not in self._context.released:
+                if event.end.code == 0 and event.worker not in self._context.released:
                     self._held.append((time.monotonic() + LAST_WORD_SECONDS, event))
                 else:
                     self._gone(event)
@@ -204,9 +207,10 @@ class HostReports:
 
     def _gone(self, event: WorkerGone) -> None:
         self._context.released.discard(event.worker)
-        self._lease("after", event.worker, event.memory, released=event.released, code=event.code)
+        self._lease("after", event.worker, event.memory, released=event.released, code=event.end.code)
         self._leased.pop(event.worker, None)
-        self._context.emit(ev.WorkerExited(event.worker, _how(event)))
+        reason = event.end.reason if event.released else f"{event.end.reason}; its device's memory was not given back"
+        self._context.emit(ev.WorkerExited(event.worker, reason, event.end.fault, innocent=bool(event.end.starved)))
 
     def _lease(self, phase: str, worker: str, memory: Any, **more: Any) -> None:
         run, number, device = self._leased.get(worker, ("", 0, ""))
@@ -274,9 +278,3 @@ def _check_rows(message: Result, rows: int) -> None:
     for name in ("vector", "n_tokens", "truncated"):
         if name in shapes and (not shapes[name] or shapes[name][0] != rows):
             raise ProtocolError(f"a result of {rows} rows has an array {name!r} of shape {shapes[name]}")
-
-
-def _how(gone: WorkerGone) -> str:
-    how = f"killed by signal {-gone.code}" if gone.code < 0 else f"exit code {gone.code}"
-    last = gone.tail.rsplit("\n", 1)[-1].strip()
-    return f"{how}: {last}" if last else how

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from ..protocol.devices import Device
+from ..protocol.run_options import DEFAULTS, RunOptions
 from .actions import Action, Note
 from .events import PassPlan
 
@@ -72,6 +73,10 @@ class WorkerSlot:
     killed: str = ""
     """Why we killed it; empty if we did not."""
     killed_at: float = 0.0
+    died: bool = False
+    """Its end is known and its batches are taken back; the device is not free yet."""
+    suspected: bool = False
+    """The batch that it died of was under suspicion already."""
 
 
 @dataclass(slots=True)
@@ -132,13 +137,15 @@ class Run:
     """`done`, `interrupted` or `failed`, once it is decided."""
     kind: str = ""
     error: str = ""
-    batch_timeout: float | None = None
+    options: RunOptions = DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)
 class PoolConfig:
     """Limits of the pool. Seconds and bytes."""
 
+    first_epoch: int = 1
+    """Of the first lease; a coordinator that is started again must not repeat those of the one before it."""
     credit: int = 2
     """Batches in flight per worker: one computed, one waiting."""
     hello_timeout: float = 60.0

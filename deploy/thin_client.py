@@ -14,7 +14,7 @@ import msgpack
 import pyarrow.parquet as pq
 import zmq
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 def main(address: str, source: str, out: str, model: str) -> int:

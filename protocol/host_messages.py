@@ -36,14 +36,40 @@ class WorkerSpawned(msgspec.Struct, frozen=True, array_like=True, tag="worker_sp
     memory: MemorySample | None
 
 
-class WorkerGone(msgspec.Struct, frozen=True, array_like=True, tag="worker_gone"):
-    """A worker's process has ended (or could not be started); its device's memory has been looked at since."""
+class WorkerEnd(msgspec.Struct, frozen=True, array_like=True):
+    """How a worker's process ended."""
 
-    worker: str
     code: int
     """Exit status; negative: the signal."""
     tail: str
     """The end of what it wrote on standard error."""
+    fault: str = ""
+    """What is wrong with the device itself; empty where nothing is known to be."""
+    starved: str = ""
+    """How the host's own memory ended it; empty where that was not the cause."""
+
+    @property
+    def reason(self) -> str:
+        """For people, in one line."""
+        if self.starved:
+            return self.starved
+        how = f"killed by signal {-self.code}" if self.code < 0 else f"exit code {self.code}"
+        last = self.tail.rsplit("\n", 1)[-1].strip()
+        return f"{how}: {last}" if last else how
+
+
+class WorkerDied(msgspec.Struct, frozen=True, array_like=True, tag="worker_died"):
+    """A worker's process has ended unexpectedly; WorkerGone follows once its device's memory has been looked at."""
+
+    worker: str
+    end: WorkerEnd
+
+
+class WorkerGone(msgspec.Struct, frozen=True, array_like=True, tag="worker_gone"):
+    """A worker's process has ended (or could not be started); its device's memory has been looked at since."""
+
+    worker: str
+    end: WorkerEnd
     memory: MemorySample | None
     released: bool
     """Whether the memory is back to its level before the lease."""
@@ -56,7 +82,7 @@ class SpawnRefused(msgspec.Struct, frozen=True, array_like=True, tag="spawn_refu
     reason: str
 
 
-ToCoordinator = HostHello | HostAlive | HostLeaving | WorkerSpawned | WorkerGone | SpawnRefused
+ToCoordinator = HostHello | HostAlive | HostLeaving | WorkerSpawned | WorkerDied | WorkerGone | SpawnRefused
 
 
 class HostWelcome(msgspec.Struct, frozen=True, array_like=True, tag="host_welcome"):

@@ -18,12 +18,19 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     batch_timeout: float | None = None
     """Seconds without progress on a batch after which its worker is taken to hang. None: by the measured speed, 30 at
     least; 600 before anything is measured."""
+    load_timeout: float | None = None
+    """Seconds that a model may take to be staged, and to be hydrated. None: 3600, a download included, and 300."""
+    cpu_fallback: bool = False
+    """Where every GPU is given up, a CPU slot goes on, slowly; otherwise the run ends and can be resumed."""
     sparse_device: Placement = "auto"
     """Where learned sparse models run. auto: where all models do; cpu: on a CPU slot, beside what works on GPUs."""
 
 
+DEFAULTS = RunOptions()
+
+
 def check_options(options: RunOptions) -> None:
     """Raise UsageError for what cannot be meant."""
-    seconds = options.batch_timeout
-    if seconds is not None and not (math.isfinite(seconds) and seconds >= 1):
-        raise UsageError(f"--batch-timeout {seconds:g}: give seconds, 1 or more")
+    for flag, seconds in (("--batch-timeout", options.batch_timeout), ("--load-timeout", options.load_timeout)):
+        if seconds is not None and not (math.isfinite(seconds) and seconds >= 1):
+            raise UsageError(f"{flag} {seconds:g}: give seconds, 1 or more")

@@ -11,6 +11,11 @@ from .devices import MemorySample, PerformanceSample
 from .spec import Form, PassSpec
 
 
+def worker_identity(worker: str, epoch: int) -> bytes:
+    """A worker's identity on the link. With the epoch in it, one that comes back after its lease ended is a stranger."""
+    return f"{worker}.{epoch}".encode()
+
+
 class WorkerHello(msgspec.Struct, frozen=True, array_like=True, tag="worker_hello"):
     """The process is up and pinned; nothing heavy is imported yet."""
 

@@ -28,6 +28,7 @@ from embedfleet.coordinator.events import (
 from embedfleet.coordinator.pool import Pool
 from embedfleet.coordinator.state import Pass, PoolConfig
 from embedfleet.protocol.devices import Device
+from embedfleet.protocol.run_options import DEFAULTS, RunOptions
 
 
 def gpu(uuid: str) -> Device:
@@ -68,10 +69,10 @@ class Driver:
         segments: Sequence[int] = (8,),
         committed: Sequence[frozenset[int]] = (),
         name: str = "r",
-        batch_timeout: float | None = None,
+        options: RunOptions = DEFAULTS,
     ) -> list[Action]:
         """Submit a run, open it and spool its segments of so many rows; return all actions."""
-        out = self.tell(RunSubmitted(name, passes, batch_timeout))
+        out = self.tell(RunSubmitted(name, passes, options))
         out += self.tell(RunOpened(name, tuple(committed) or (frozenset(),) * len(passes)))
         for segment, rows in enumerate(segments):
             out += self.tell(SegmentSpooled(name, segment, rows))

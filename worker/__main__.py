@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
+from pathlib import Path
 
 from ..protocol import lifeline
 
@@ -25,6 +26,7 @@ def main() -> int:
     if options.cores:
         with contextlib.suppress(AttributeError, OSError):  # no such call, or a container forbids it: run unpinned
             os.sched_setaffinity(0, {int(core) for core in options.cores.split(",")})
+    _die_first()
     from .entry import WorkerLoop, WorkerSettings
 
     settings = WorkerSettings(
@@ -34,6 +36,12 @@ def main() -> int:
     code = loop.run()
     loop.close()
     return code
+
+
+def _die_first() -> None:
+    """Where the kernel must kill for want of memory: a worker, whose batches others can compute, and nobody else."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("900")
 
 
 if __name__ == "__main__":

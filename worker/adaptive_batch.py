@@ -16,6 +16,8 @@ PATIENCE = 32
 """Successes before the budget grows."""
 FORGET = 1_024
 """Successes before the level that failed is tried again."""
+CALM = 4
+"""Successes between two steps down under pressure: the first has to show what it brought."""
 FULL = 0.85
 """Share of the device's memory in use above which the budget does not grow."""
 
@@ -29,11 +31,24 @@ class AdaptiveBatchController:
         self._failed_at = 0
         self._successes = 0
         self._since_failure = 0
+        self._since_shrink = CALM
         self._on_change = on_change
+
+    def crowded(self) -> bool:
+        """Other tenants leave little of the device's memory: a quarter less, before something fails. True if it shrank."""
+        if self._since_shrink < CALM:
+            return False
+        self._since_shrink = self._successes = 0
+        less = max(FLOOR, self.tokens - self.tokens // 4)
+        if less == self.tokens:
+            return False
+        self._set("memory_pressure", less)
+        return True
 
     def succeeded(self, memory_share: float = 0.0) -> None:
         """A micro-batch went through while `memory_share` (0 to 1) of the device's memory was in use."""
         self._successes += 1
+        self._since_shrink += 1
         self._since_failure += 1
         if self._failed_at and self._since_failure >= FORGET:
             self._failed_at = 0

@@ -32,6 +32,7 @@ from ..protocol.work_messages import (
     Stage,
     ToWorker,
     WorkerHello,
+    worker_identity,
 )
 from .memory import DeviceMemory
 from .model_manager import ModelManager
@@ -61,7 +62,9 @@ class WorkerLoop:
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = channels.connect(self._context, settings.endpoint, settings.worker.encode())
+        self._socket = channels.connect(
+            self._context, settings.endpoint, worker_identity(settings.worker, settings.epoch)
+        )
         self._memory = DeviceMemory(settings.kind, settings.uuid)
         self._monitor = PerformanceMonitor(self._memory)
         self._pipeline = Pipeline(ModelManager(settings.kind, settings.threads, self._memory), self._memory)

@@ -152,7 +152,10 @@ class Pipeline:
             except OutOfMemory as error:
                 failure = str(error)
             else:
-                controller.succeeded(self._memory.share())
+                pressure = self._memory.pressure()
+                controller.succeeded(pressure.share)
+                if pressure.crowded and controller.crowded():
+                    self._memory.give_back()
                 self.progress += 1
                 done += count
                 padded += tokens if encoder.pads else int(prepared.lengths[rows].sum())

@@ -24,7 +24,7 @@ from embedfleet.protocol.export_messages import ToCoordinator as FromExporter
 from embedfleet.protocol.process import ChildProcess
 from embedfleet.protocol.spec import PassSpec, RunSpec
 from embedfleet.protocol.version import PROTOCOL, __version__
-from embedfleet.protocol.work_messages import Alive, Batch, Hydrate, Ready, Stage, Staged, WorkerHello
+from embedfleet.protocol.work_messages import Alive, Batch, Hydrate, Ready, Stage, Staged, WorkerHello, worker_identity
 from embedfleet.protocol.work_messages import ToCoordinator as FromWorker
 
 SECONDS = 20.0
@@ -119,7 +119,7 @@ class WorkerPeer(Peer):
         return [*about, "--kind=cpu", "--uuid=cpu-test-0", "--threads=1"]
 
     def send(self, message: Any, frames: Sequence[Any] = ()) -> None:
-        self.socket.send_multipart([self.name.encode(), encode(message), *frames])
+        self.socket.send_multipart([worker_identity(self.name, self.epoch), encode(message), *frames])
 
     def hear(self, kind: type[Any], seconds: float = SECONDS) -> tuple[Any, list[bytes]]:
         """The next message but heartbeats, which has to be of `kind`."""

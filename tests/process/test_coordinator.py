@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from embedfleet.protocol.process import ChildProcess
+from embedfleet.protocol.version import PROTOCOL
 
 
 def spec(source: Path, model: str = "fake:8", **more: Any) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def spec(source: Path, model: str = "fake:8", **more: Any) -> dict[str, Any]:
 
 
 def hello(client: Any) -> Any:
-    welcome = client.ask("hello", protocol=1, build="a test")
+    welcome = client.ask("hello", protocol=PROTOCOL, build="a test")
     assert welcome["type"] == "welcome", welcome
     return client
 

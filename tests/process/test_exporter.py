@@ -33,6 +33,7 @@ from embedfleet.protocol.export_messages import (
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.segments import VectorSegmentInfo, dense_vectors, digest, read_info
 from embedfleet.protocol.spec import PassSpec, RunSpec
+from embedfleet.protocol.version import PROTOCOL
 from embedfleet.protocol.work_messages import Fingerprint, RowError
 
 DIM, ROWS = 4, 5
@@ -233,7 +234,7 @@ def test_another_model_is_refused_by_the_fields_that_differ(make_exporter: Any, 
 @pytest.mark.parametrize("what", ["a file", "not a run", "another protocol"])
 def test_a_directory_that_cannot_be_used_is_refused(make_exporter: Any, tmp_path: Path, what: str) -> None:
     bench = Bench(tmp_path)
-    exporter, protocol = make_exporter(), 1
+    exporter, protocol = make_exporter(), PROTOCOL
     if what == "a file":
         bench.root.write_text("mine")
     elif what == "not a run":

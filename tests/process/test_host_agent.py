@@ -28,7 +28,7 @@ from embedfleet.protocol.host_messages import (
 from embedfleet.protocol.process import ChildProcess
 from embedfleet.protocol.version import PROTOCOL, __version__
 from embedfleet.protocol.work_messages import ToCoordinator as FromWorker
-from embedfleet.protocol.work_messages import WorkerHello
+from embedfleet.protocol.work_messages import WorkerHello, worker_identity
 
 
 class HostPeer:
@@ -75,7 +75,7 @@ class HostPeer:
         assert spawned.worker == worker
         assert spawned.memory.phase == "before"
         name, message = b"", None
-        while name.decode() != worker:  # a sign of life of the one before may still be in the queue
+        while name != worker_identity(worker, epoch):  # a sign of life of the one before may still be in the queue
             assert self.work.poll(20_000)
             name, frame = self.work.recv_multipart()[:2]
             message = self._work_decoder.decode(frame)
@@ -102,7 +102,7 @@ def test_hello_spawn_kill_goodbye(agent: HostPeer, waiting: Any) -> None:
     assert worker.environ()["OMP_NUM_THREADS"] == str(device.threads)
     agent.send(Kill("w3"))
     gone = agent.hear(WorkerGone)
-    assert (gone.worker, gone.code, gone.released) == ("w3", -signal.SIGKILL, True)
+    assert (gone.worker, gone.end.code, gone.released) == ("w3", -signal.SIGKILL, True)
     waiting.all_gone([worker], 1.0)
     second = agent.spawn("w4", device.uuid, 6)
     agent.send(Goodbye())
@@ -113,11 +113,11 @@ def test_hello_spawn_kill_goodbye(agent: HostPeer, waiting: Any) -> None:
 def test_an_end_that_nobody_asked_for_is_reported_with_its_reason(agent: HostPeer) -> None:
     device = agent.join().devices[0]
     worker = agent.spawn("w1", device.uuid, 1)
-    agent.work.send_multipart([b"w1", b"\xc1 nonsense"])
+    agent.work.send_multipart([worker_identity("w1", 1), b"\xc1 nonsense"])
     gone = agent.hear(WorkerGone)
     assert gone.worker == "w1"
-    assert gone.code not in (0, -signal.SIGKILL)
-    assert "not of this link's types" in gone.tail
+    assert gone.end.code not in (0, -signal.SIGKILL)
+    assert "not of this link's types" in gone.end.tail
     assert not worker.is_running()
 
 

@@ -26,6 +26,7 @@ from embedfleet.protocol.work_messages import (
     Stage,
     Staged,
     WorkerHello,
+    worker_identity,
 )
 from embedfleet.worker.encoders.bm25 import Bm25Encoder
 from embedfleet.worker.encoders.fake import FakeEncoder
@@ -191,7 +192,7 @@ def test_release_waits_for_what_is_in_flight(worker: Any) -> None:
 
 def test_nonsense_ends_the_worker(worker: Any) -> None:
     worker.hear(WorkerHello)
-    worker.socket.send_multipart([worker.name.encode(), b"\xc1 nonsense"])
+    worker.socket.send_multipart([worker_identity(worker.name, worker.epoch), b"\xc1 nonsense"])
     code = worker.exit_code()
     assert code not in (None, 0)
     assert "not of this link's types" in worker.process.tail()

@@ -13,7 +13,7 @@ from embedfleet.protocol.devices import PerformanceSample
 from embedfleet.protocol.work_messages import Alive
 from embedfleet.worker import performance_monitor
 from embedfleet.worker.gpu_device import GpuDevice
-from embedfleet.worker.memory import DeviceMemory
+from embedfleet.worker.memory import DeviceMemory, Pressure
 from embedfleet.worker.performance_monitor import PerformanceMonitor
 
 GIB = 1 << 30
@@ -102,7 +102,7 @@ class TestMonitor:
 
     def test_memory_of_the_device_comes_from_the_same_source(self) -> None:
         memory = on_gpu(FakeNvml())
-        assert memory.share() == 3 / 16
+        assert memory.pressure() == Pressure(3 / 16, crowded=False)
         assert memory.sample("hydrated").source == "nvml"
         assert memory.sample("hydrated").used == 3 * GIB
 

@@ -25,6 +25,7 @@ from embedfleet.coordinator.events import (
     WorkerStaged,
 )
 from embedfleet.coordinator.state import PoolConfig, WorkerStage
+from embedfleet.protocol.run_options import RunOptions
 
 from ..pool_driver import Driver, cpu, gpu, rows_sent
 
@@ -323,7 +324,7 @@ def test_a_batch_is_given_time_by_the_measured_speed(first_took: float, allowed:
 @pytest.mark.parametrize("measured", [False, True])
 def test_a_deadline_that_was_asked_for_is_the_one(measured: bool) -> None:
     driver = Driver(gpu("g0"))
-    driver.run(V, batch_timeout=5.0)
+    driver.run(V, options=RunOptions(batch_timeout=5.0))
     driver.ready("w0")
     driver.cut(0, 4, 8)
     if measured:

@@ -1,11 +1,13 @@
 """The fake encoder: deterministic unit vectors from the text alone, and faults on demand. It ships, and needs no torch.
 
 A text's 64-bit BLAKE2b hash seeds SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"),
-whose outputs become the components. `fake:384,delay_ms=5,kill_on=WORD,nan_on=WORD,hang_on=WORD,oom_above=TOKENS`.
+whose outputs become the components. `fake:384,delay_ms=5,nan_on=WORD,oom_above=TOKENS,load=FAULT`; `kill_on`, `exit_on`,
+`raise_on`, `hang_on` and `gil_on` end or stop the process on a text with the word.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import signal
@@ -22,7 +24,18 @@ from ...protocol.spec import PassSpec
 from ...protocol.work_messages import Fingerprint
 from .base import DenseResults, FloatArray, IntArray, OutOfMemory, Prepared, TokenBudget, kept_dim
 
-_OPTIONS = {"delay_ms": float, "kill_on": str, "nan_on": str, "hang_on": str, "oom_above": int}
+_OPTIONS: dict[str, Any] = {
+    "delay_ms": float,
+    "kill_on": str,
+    "exit_on": str,
+    "nan_on": str,
+    "hang_on": str,
+    "gil_on": str,
+    "raise_on": str,
+    "oom_above": int,
+    "load": str,
+}
+LOAD_FAULTS = ("kill", "hang", "raise")
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -46,6 +59,8 @@ def parse_fake(model: str) -> tuple[int, dict[str, Any]]:
             options[name] = _OPTIONS[name](value)
         except ValueError:
             raise ModelError(f"model {model!r}: {name} must be a number, not {value!r}") from None
+    if options.get("load", LOAD_FAULTS[0]) not in LOAD_FAULTS:
+        raise ModelError(f"model {model!r}: load is one of {', '.join(LOAD_FAULTS)}")
     return int(head), options
 
 
@@ -76,6 +91,15 @@ class FakeEncoder(DenseResults):
         self._columns = np.arange(1, (dim + 1) // 2 + 1, dtype=np.uint64) * _GOLDEN
 
     def hydrate(self) -> str:
+        match self._options.get("load"):
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                threading.Event().wait()
+            case "raise":
+                raise RuntimeError("CUDA error: out of luck")
+            case _:
+                pass
         return "host memory, float32"
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
@@ -123,6 +147,14 @@ class FakeEncoder(DenseResults):
             raise OutOfMemory(f"{tokens} tokens; this fake device holds {options['oom_above']}")
         if "kill_on" in options and any(options["kill_on"] in text for text in texts):
             os.kill(os.getpid(), signal.SIGKILL)
+        if "exit_on" in options and any(options["exit_on"] in text for text in texts):
+            os._exit(1)
+        if "raise_on" in options and any(options["raise_on"] in text for text in texts):
+            raise RuntimeError(
+                "CUDA error: an illegal memory access was encountered"
+            )  # a sticky one, as torch words it
+        if "gil_on" in options and any(options["gil_on"] in text for text in texts):
+            ctypes.PyDLL(None).pause()  # unlike CDLL, it keeps the interpreter's lock: no thread of this process runs
         if "hang_on" in options and any(options["hang_on"] in text for text in texts):
             threading.Event().wait()
         if "delay_ms" in options:

@@ -1,0 +1,80 @@
+"""The host's own memory: how much is left, to this container too, and whether the kernel has killed for want of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+LEAST_BYTES = 192 << 20
+LEAST_SHARE = 0.02
+"""Of all memory. Below either a worker is ended, before the kernel picks a process, or the host starts to swap."""
+LOOK_SECONDS = 0.5
+SETTLE_SECONDS = 5.0
+"""After one worker was ended, before another is."""
+
+_ROOT = Path("/sys/fs/cgroup")
+
+
+class HostMemory:
+    """Watches for memory that runs out. `look` gives bytes available and bytes in all."""
+
+    def __init__(self, look: Callable[[], tuple[int, int]] | None = None, root: Path = _ROOT) -> None:
+        self._look = look or (lambda: available(root))
+        self._root = root
+        self._next = 0.0
+        self._kills = oom_kills(root)
+
+    def short(self, now: float) -> str:
+        """Why a worker has to end now; empty where none has to. A look every LOOK_SECONDS is made, no more."""
+        if now < self._next:
+            return ""
+        self._next = now + LOOK_SECONDS
+        left, total = self._look()
+        if left >= max(LEAST_BYTES, int(total * LEAST_SHARE)):
+            return ""
+        self._next = now + SETTLE_SECONDS
+        return f"the host's memory runs out: {left >> 20} of {total >> 20} MiB are left"
+
+    def killed(self) -> bool:
+        """Whether the kernel has killed some process for want of memory since the last call."""
+        before, self._kills = self._kills, oom_kills(self._root)
+        return self._kills > before
+
+
+def available(root: Path = _ROOT) -> tuple[int, int]:
+    """Bytes that can still be had and bytes in all: the host's, or the container's where those are fewer."""
+    host = psutil.virtual_memory()
+    left, total = int(host.available), int(host.total)
+    for folder, limit, usage, idle in (
+        (root, "memory.max", "memory.current", "inactive_file"),
+        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        most, used = _number(folder / limit), _number(folder / usage)
+        if most is not None and used is not None and most < total:
+            left, total = min(left, most - used + _field(folder / "memory.stat", idle)), most
+    return max(left, 0), total
+
+
+def oom_kills(root: Path = _ROOT) -> int:
+    """How often the kernel has killed a process for want of memory, on this host and in this container."""
+    counted = _field(Path("/proc/vmstat"), "oom_kill")
+    counted += _field(root / "memory.events", "oom_kill")
+    return counted + _field(root / "memory" / "memory.oom_control", "oom_kill")
+
+
+def _number(path: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError):  # no such controller; `max`: no limit
+        return int(path.read_text())
+    return None
+
+
+def _field(path: Path, name: str) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        for line in path.read_text().splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value)
+    return 0
