@@ -22,6 +22,7 @@ from ..protocol.codec import encode
 from ..protocol.control_messages import PassSummary, Progress, RunEnded
 from ..protocol.devices import Device
 from ..protocol.errors import EmbedfleetError, SpecMismatch
+from ..protocol.estimates import estimated_tokens
 from ..protocol.export_messages import (
     BeginPass,
     Closed,
@@ -47,7 +48,7 @@ from .events import Cut, Event, IntakeDone, RunFailed, SegmentSpooled
 from .export_link import ExportLink
 from .observer import Observer
 from .planner import needs_fit, segment_limits, settle_dtype
-from .segment_texts import SegmentCache, estimated_tokens
+from .segment_texts import SegmentCache
 from .stand_ins import has_metadata_weights
 from .telemetry import TelemetryTracker
 

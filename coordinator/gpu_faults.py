@@ -30,12 +30,11 @@ class XidWatch:
             import pynvml as nvml
         try:
             nvml.nvmlInit()
-            made = nvml.nvmlEventSetCreate()
+            self._nvml, self._set = nvml, nvml.nvmlEventSetCreate()
             handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
-            nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, made)
+            nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, self._set)
         except nvml.NVMLError:
-            return
-        self._nvml, self._set = nvml, made
+            self.close()
 
     def take(self) -> list[int]:
         """The XIDs since the last call."""

@@ -12,20 +12,13 @@ import pyarrow.parquet as pq
 
 from ..protocol.arrays import Array
 from ..protocol.errors import RunDirectoryError
+from ..protocol.estimates import BYTES_PER_TOKEN, TOKENS_A_TEXT
 from ..protocol.layout import RunLayout
 from .events import Cut
 
-BYTES_PER_TOKEN = 4
-TOKENS_A_TEXT = 2
-"""The special tokens that a model adds."""
 MAX_BATCH_ROWS = 4_096
 KEPT = 8
 """Segments kept in memory: those being sent, and the next."""
-
-
-def estimated_tokens(n_bytes: int, rows: int) -> int:
-    """Tokens of so many rows whose texts have `n_bytes` UTF-8 bytes together: for cutting and for progress."""
-    return n_bytes // BYTES_PER_TOKEN + rows * TOKENS_A_TEXT
 
 
 class SegmentTexts:

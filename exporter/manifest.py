@@ -11,6 +11,7 @@ import orjson
 import pyarrow.parquet as pq
 
 from ..protocol.durable import commit_bytes, commit_file
+from ..protocol.estimates import estimated_tokens
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
 from ..protocol.spec import RunSpec
@@ -50,7 +51,7 @@ def recount(layout: RunLayout, spec: RunSpec) -> tuple[Counts, list[dict[str, An
             rows, quarantined, tokens = rows + info.rows, quarantined + info.quarantined, tokens + info.tokens
             rows_of[segment] = info.rows
             if info.quarantined:
-                bad_rows.update((segment, row) for row, _ in _errors(layout, one.vector, segment))
+                bad_rows.update((segment, row) for row, *_ in _errors(layout, one.vector, segment))
         whole = set(segments) if whole is None else whole & set(segments)
         passes.append(_pass_record(layout, one.vector) | {"rows": rows, "quarantined": quarantined, "tokens": tokens})
     committed = sum(rows_of[segment] for segment in whole or ())
@@ -139,11 +140,12 @@ def _object(path: Path) -> dict[str, Any]:
     return orjson.loads(path.read_bytes()) if path.exists() else {}
 
 
-def _errors(layout: RunLayout, vector: str, segment: int) -> Iterator[tuple[int, str]]:
+def _errors(layout: RunLayout, vector: str, segment: int) -> Iterator[tuple[int, str, int]]:
+    """Row, reason and tokens of each row in quarantine; 0 tokens where no tokenizer has told."""
     with pq.ParquetFile(layout.vector_segment(vector, segment)) as file:
-        table: Any = file.read(columns=["row", "error"])
+        table: Any = file.read(columns=["row", "error", "n_tokens"])
     table = table.filter(table.column("error").is_valid())
-    yield from zip(table.column("row").to_pylist(), table.column("error").to_pylist(), strict=True)
+    yield from zip(*(table.column(name).to_pylist() for name in ("row", "error", "n_tokens")), strict=True)
 
 
 def _failed(layout: RunLayout, spec: RunSpec) -> Iterator[dict[str, Any]]:
@@ -154,8 +156,10 @@ def _failed(layout: RunLayout, spec: RunSpec) -> Iterator[dict[str, Any]]:
                 continue
             with pq.ParquetFile(layout.chunk_segment(segment)) as file:
                 chunks: Any = file.read(columns=["id", "text"])
-            for row, reason in _errors(layout, one.vector, segment):
+            for row, reason, tokens in _errors(layout, one.vector, segment):
                 at = row - info.first_row
                 text = chunks.column("text")[at].as_py()
                 record = {"row": row, "id": chunks.column("id")[at].as_py(), "vector": one.vector, "reason": reason}
-                yield record | {"excerpt": text[:EXCERPT]}
+                guess = {"n_tokens": estimated_tokens(len(text.encode()), 1), "estimated": True}
+                counted = {"n_tokens": tokens} if tokens else guess
+                yield record | counted | {"excerpt": text[:EXCERPT]}

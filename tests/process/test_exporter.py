@@ -283,8 +283,10 @@ def test_bad_rows_are_null_with_their_reason(make_exporter: Any, tmp_path: Path)
         "id": "c4",
         "vector": "dense-a",
         "reason": "no luck",
+        "n_tokens": 14,
         "excerpt": "text of row 4",
     }
+    assert (lines[5]["n_tokens"], lines[5]["estimated"]) == (5, True), "no tokenizer has told"
 
 
 def test_a_result_that_does_not_fit_is_told(make_exporter: Any, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from embedfleet.worker.adaptive_batch import FLOOR, FORGET, FULL, PATIENCE, AdaptiveBatchController
+from embedfleet.worker.adaptive_batch import CALM, FLOOR, FORGET, FULL, PATIENCE, AdaptiveBatchController
 from embedfleet.worker.encoders.base import TokenBudget
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +44,23 @@ def test_it_does_not_grow_while_the_device_is_nearly_full() -> None:
     assert changes == []
     succeed(one, 1, share=FULL)
     assert one.tokens == 1_250
+
+
+def test_others_on_the_device_shrink_it_before_it_fails() -> None:
+    one, changes = controller()
+    assert one.crowded()
+    assert not one.crowded(), "one step has to show what it brought"
+    succeed(one, CALM - 1)
+    assert not one.crowded()
+    succeed(one, 1)
+    assert one.crowded()
+    assert changes == [("memory_pressure", 1_000, 750), ("memory_pressure", 750, 563)]
+
+
+def test_pressure_does_not_shrink_it_below_the_floor() -> None:
+    one, changes = controller(FLOOR)
+    assert not one.crowded()
+    assert changes == []
 
 
 def test_out_of_memory_halves_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from embedfleet.protocol.devices import PerformanceSample
 from embedfleet.protocol.work_messages import Alive
 from embedfleet.worker import performance_monitor
 from embedfleet.worker.gpu_device import GpuDevice
-from embedfleet.worker.memory import DeviceMemory, Pressure
+from embedfleet.worker.memory import OTHERS_SLACK, DeviceMemory, Pressure
 from embedfleet.worker.performance_monitor import PerformanceMonitor
 
 GIB = 1 << 30
@@ -105,6 +106,36 @@ class TestMonitor:
         assert memory.pressure() == Pressure(3 / 16, crowded=False)
         assert memory.sample("hydrated").source == "nvml"
         assert memory.sample("hydrated").used == 3 * GIB
+
+
+class TestPressure:
+    def test_others_count_once_they_have_taken_much_and_little_is_left(self) -> None:
+        nvml = FakeNvml()
+        memory = on_gpu(nvml)
+        memory.pressure()  # the mark
+        nvml.used = 3 * GIB + OTHERS_SLACK
+        assert not memory.pressure().crowded
+        nvml.used = 15 * GIB
+        assert not memory.pressure().crowded, "a sixteenth is left"
+        nvml.used = 15 * GIB + (GIB >> 1)
+        assert memory.pressure() == Pressure(15.5 / 16, crowded=True)
+
+    def test_what_this_process_keeps_itself_is_not_the_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        reserved, emptied = [0], list[bool]()
+        cuda = SimpleNamespace(memory_reserved=lambda: reserved[0], empty_cache=lambda: emptied.append(True))
+        monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+        nvml = FakeNvml()
+        memory = on_gpu(nvml)
+        memory.pressure()
+        nvml.used, reserved[0] = 16 * GIB - 1, 13 * GIB - 1
+        assert not memory.pressure().crowded
+        memory.give_back()
+        assert emptied == [True]
+
+    def test_a_cpu_knows_none(self) -> None:
+        memory = DeviceMemory("cpu", "")
+        memory.give_back()
+        assert memory.pressure() == Pressure(0.0, crowded=False)
 
 
 def test_alive_carries_a_sample_and_is_read_without_one() -> None:

@@ -17,9 +17,12 @@ from embedfleet.coordinator.events import (
     HostJoined,
     HostLeft,
     PassPlan,
+    SegmentCommitted,
     SpawnRefused,
     WorkerAlive,
     WorkerBroken,
+    WorkerDied,
+    WorkerExited,
     WorkerHello,
     WorkerReady,
     WorkerStaged,
@@ -319,6 +322,97 @@ def test_a_batch_is_given_time_by_the_measured_speed(first_took: float, allowed:
     driver.done("w0", after=first_took)
     assert driver.tick(after=float(allowed)) == []
     assert driver.tick(after=0.1) == [KillWorker("w0", "h")]
+
+
+def test_batches_of_the_dead_do_not_wait_for_the_device() -> None:
+    driver = Driver(gpu("g0"), gpu("g1"))
+    driver.run(V)
+    driver.ready("w0")
+    driver.ready("w1")
+    driver.cut(0, 2, 4, 6, 8)
+    held = set(driver.held("w0"))
+    out = driver.tell(WorkerDied("w0", "signal 9"))
+    assert not [one for one in out if isinstance(one, SpawnWorker)], "its memory is looked at first"
+    assert driver.held("w0") == []
+    assert held <= {*driver.passes()[0].pending, *driver.held("w1")}
+    driver.tell(WorkerDied("w0", "signal 9"))
+    assert len(driver.noted("batch_failed")) == 1, "blamed once"
+    driver.tell(WorkerExited("w0", "signal 9"))
+    assert len(driver.noted("batch_failed")) == 1
+    assert [one["reason"] for one in driver.noted("worker_lost")] == ["signal 9"]
+    assert driver.pool.fleet.devices["g0"].failures == 1
+
+
+def test_a_suspect_that_kills_at_once_is_not_the_devices_fault() -> None:
+    driver = Driver(gpu("g0"), config=PoolConfig(backoff=0.0))
+    driver.run(V)
+    for worker in ("w0", "w1"):
+        driver.ready(worker)
+        if worker == "w0":
+            driver.cut(0, 8)
+        driver.tell(WorkerDied(worker, "signal 9"))
+        driver.tell(WorkerExited(worker, "signal 9"))
+        driver.tick(after=1.0)
+    assert driver.pool.fleet.devices["g0"].failures == 1, "the second death is the batch's"
+
+
+def test_an_expected_end_is_no_death() -> None:
+    driver = one_worker(0, 8)
+    driver.done("w0")
+    driver.tell(SegmentCommitted("r", 0, 0))
+    assert driver.tell(WorkerDied("w0", "exit code 1")) == []
+    assert driver.noted("worker_lost") == []
+
+
+def test_a_fault_of_the_device_gives_it_up_and_blames_nobody() -> None:
+    driver = one_worker(0, 8)
+    driver.tell(WorkerExited("w0", "exit code 70", fault="XID 79: it has fallen off the bus"))
+    assert driver.pool.fleet.devices["g0"].bad == "XID 79: it has fallen off the bus"
+    assert driver.noted("batch_failed") == []
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_host_without_memory_is_not_the_batchs_fault(early: bool) -> None:
+    driver = Driver(gpu("g0"), config=PoolConfig(backoff=0.0, device_failures=4))
+    driver.run(V)
+    for worker in ("w0", "w1", "w2"):
+        driver.ready(worker)
+        if worker == "w0":
+            driver.cut(0, 8)
+        if early:
+            driver.tell(WorkerDied(worker, "no memory", innocent=True))
+        driver.tell(WorkerExited(worker, "no memory", innocent=True))
+        driver.tick(after=1.0)
+    assert driver.noted("batch_failed") == []
+    assert driver.pool.fleet.devices["g0"].failures == 3
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_cpu_goes_on_where_every_gpu_is_given_up(wanted: bool) -> None:
+    driver = Driver(gpu("g0"), cpu("c0", auxiliary=True), config=PoolConfig(device_failures=1))
+    driver.run(V, options=RunOptions(cpu_fallback=wanted))
+    out = driver.exit("w0")
+    spawned = [one.device for one in out if isinstance(one, SpawnWorker)]
+    closed = [one.status for one in out if isinstance(one, CloseRun)]
+    assert (spawned, closed) == ((["c0"], []) if wanted else ([], ["failed"]))
+
+
+@pytest.mark.parametrize("stage", [WorkerStage.STAGING, WorkerStage.HYDRATING])
+def test_a_model_has_as_long_to_load_as_was_asked_for(stage: WorkerStage) -> None:
+    driver = Driver(gpu("g0"))
+    driver.run(V, options=RunOptions(load_timeout=5.0))
+    driver.tell(WorkerHello("w0", 1))
+    if stage is WorkerStage.HYDRATING:
+        driver.tell(WorkerStaged("w0", 1))
+    assert driver.tick(after=5.0) == []
+    assert driver.tick(after=0.1) == [KillWorker("w0", "h")]
+
+
+def test_epochs_go_on_where_a_coordinator_was_started_again() -> None:
+    driver = Driver(gpu("g0"), config=PoolConfig(first_epoch=1_000))
+    assert driver.run(V)[-1] == SpawnWorker("w0", "h", "g0", 1_000)
+    driver.tell(WorkerHello("w0", 1))
+    assert driver.pool.fleet.workers["w0"].stage is WorkerStage.SPAWNED
 
 
 @pytest.mark.parametrize("measured", [False, True])
