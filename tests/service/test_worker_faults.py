@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -53,7 +54,7 @@ def test_a_row_that_ends_or_stops_its_worker_is_quarantined_alone(
     assert (printed["chunks"], printed["committed"], printed["quarantined"]) == (ROWS, ROWS - 1, 1)
     assert f"{ROWS} read = {ROWS - 1} committed + 1 quarantined" in done.err
     found = open_run(out)
-    (bad,) = found.quarantine
+    (bad,) = (json.loads(line) for line in (out / "quarantine.jsonl").read_text().splitlines())
     assert (bad["row"], bad["id"], bad["excerpt"]) == (GUILTY, f"c{GUILTY}", "a poison text")
     assert bad["n_tokens"] > 0
     assert reason in bad["reason"]
@@ -86,7 +87,7 @@ def test_a_worker_that_is_stopped_is_ended_and_its_batches_are_computed(
     ("fault", "reason", "more"),
     [
         ("kill", "killed by signal 9", ()),
-        ("raise", "CUDA error: out of luck", ()),
+        ("raise", "exit code 70: RuntimeError: CUDA error: out of luck", ()),
         ("hang", "still hydrating after 1 s", ("--load-timeout", "1")),
     ],
 )
