@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..protocol.durable import commit_bytes, make_folder
+from ..protocol.durable import commit_bytes, make_folder, partial_of
 from ..protocol.ensembles import EnsembleSpec
 from ..protocol.errors import RunDirectoryError, SpecMismatch
 from ..protocol.layout import RunLayout, segments_in
@@ -36,7 +36,7 @@ class RunDirectory:
         try:
             if root.exists() and not root.is_dir():
                 raise RunDirectoryError(f"--out {root} is a file; give a folder")
-            if root.is_dir() and any(root.iterdir()) and not (self.layout.spec.exists() or self.layout.lock.exists()):
+            if root.is_dir() and _is_foreign(self.layout):
                 raise RunDirectoryError(f"--out {root} is not empty and holds no run; give a new or empty folder")
             make_folder(root)
             self._lock = take_lock(self.layout, f"--out {root}")
@@ -155,6 +155,14 @@ class RunDirectory:
                     "Give another folder, or --restart to start over"
                 )
         commit_bytes(path, _pretty(self.spec))
+
+
+def _is_foreign(layout: RunLayout) -> bool:
+    """Whether a folder holds something, and nothing that says a run began there: all that a power cut in its first moment
+    may leave is the beginning of a spec."""
+    if layout.spec.exists() or layout.lock.exists():
+        return False
+    return any(path != partial_of(layout.spec) for path in layout.root.iterdir())
 
 
 def _pretty(value: object) -> bytes:

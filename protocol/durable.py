@@ -25,9 +25,14 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+def partial_of(path: Path) -> Path:
+    """Where a file is written before it gets its name."""
+    return path.with_name(f".{path.name}.tmp")
+
+
 def commit_file(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file, sync it, give it its name, and sync the folder; only then return."""
-    partial = path.with_name(f".{path.name}.tmp")
+    partial = partial_of(path)
     try:
         write(partial)
         with partial.open("rb") as handle:

@@ -1,4 +1,4 @@
-"""The option that replays one seed of the simulation."""
+"""Options that replay a seed, or make more of what a seed makes."""
 
 from __future__ import annotations
 
@@ -6,4 +6,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seed", type=int, default=None, help="replay this seed of the simulation only")
+    parser.addoption(
+        "--seed", type=int, default=None, help="replay this seed of the simulation; begin the cuts with it"
+    )
+    parser.addoption("--power-cuts", type=int, default=None, help="how many power cuts to make")

@@ -1,0 +1,1 @@
+"""A model of the power cut, and the commit path run under it."""

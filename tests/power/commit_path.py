@@ -1,0 +1,162 @@
+"""The commit path, from source to manifest, in one process; and what has to hold of any folder that a cut leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from embedfleet.client.run_reader import open_run
+from embedfleet.client.verify import verify_run
+from embedfleet.coordinator.chunk_loader import ChunkLoader, SegmentLimits
+from embedfleet.exporter.export_runtime import ExportRuntime
+from embedfleet.exporter.run_directory import RunDirectory
+from embedfleet.protocol import arrays
+from embedfleet.protocol.errors import EmbedfleetError
+from embedfleet.protocol.export_messages import CloseRun, Committed, Rows, SourceRead
+from embedfleet.protocol.layout import RunLayout, segments_in
+from embedfleet.protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, digest, read_info
+from embedfleet.protocol.spec import PassSpec, RunSpec
+from embedfleet.protocol.work_messages import Fingerprint
+
+ROWS, SEGMENTS, DIM = 4, 3, 8
+
+
+class Workload:
+    """A small corpus with two dense passes, one of them kept as int8 with ranges of its own, and a bad record."""
+
+    def __init__(self, folder: Path) -> None:
+        source = folder / "corpus.jsonl"
+        lines = [json.dumps({"id": f"c{row}", "text": f"text of row {row}"}) for row in range(ROWS * SEGMENTS)]
+        lines.insert(5, "no json")
+        source.write_text("\n".join(lines) + "\n")
+        passes = (
+            PassSpec(vector="dense-a", kind="dense", model=f"fake:{DIM}"),
+            PassSpec(vector="dense-b", kind="dense", model=f"fake:{DIM}", storage="int8"),
+        )
+        self.spec = RunSpec(source=str(source), passes=passes, index="none")
+
+    def run(self, root: Path, mark: Callable[[Any], None], rng: random.Random) -> None:
+        """One session to its end; what was committed before is left as it is. `mark` hears what is acknowledged."""
+        directory = RunDirectory(root, self.spec, restart=False)
+        runtime = ExportRuntime(directory, "r")
+        try:
+            self._work(runtime, directory.layout, mark, rng)
+        finally:  # where a cut broke the run, `close` may not have come
+            runtime._events.close()
+            for fd in (runtime.wake_fd, runtime._write_fd):
+                os.close(fd)
+
+    def _work(self, runtime: ExportRuntime, layout: RunLayout, mark: Callable[[Any], None], rng: random.Random) -> None:
+        said = runtime._report
+
+        def report(message: Any) -> None:
+            if isinstance(message, Committed):
+                mark(("vectors", message.number, message.segment))
+            said(message)
+
+        runtime._report = report
+        ChunkLoader(
+            self.spec,
+            layout,
+            SegmentLimits(rows=ROWS),
+            lambda one: mark(("chunks", one.segment)),
+            lambda: False,
+        ).load()
+        for number in range(len(self.spec.passes)):
+            runtime.begin_pass(number, _fingerprint())
+        runtime.source_read(SourceRead(SEGMENTS))
+        left = [(n, s) for n, done in enumerate(runtime.committed) for s in range(SEGMENTS) if s not in done]
+        rng.shuffle(left)
+        for number, segment in left:
+            headers, frames = arrays.pack(_results(number, segment))
+            runtime.add(Rows(number, segment, ROWS, headers), [bytes(frame) for frame in frames])
+        runtime.close(CloseRun("done", "", {"passes": []}))
+        mark("done")
+
+
+def check(root: Path, workload: Workload, marks: tuple[Any, ...]) -> str:
+    """What is wrong with the folder that a cut left; empty where nothing is."""
+    layout = RunLayout(root)
+    finished = layout.manifest.exists()
+    try:
+        for segment in segments_in(layout.chunks) if layout.chunks.exists() else ():
+            path = layout.chunk_segment(segment)
+            info = read_info(path, ChunkSegmentInfo)
+            texts = pq.read_table(path, page_checksum_verification=True).column("text").to_pylist()
+            if texts != [f"text of row {row}" for row in range(info.first_row, info.first_row + ROWS)]:
+                return f"chunk segment {segment} says something else"
+        directory = RunDirectory(root, workload.spec, restart=False)
+    except (EmbedfleetError, OSError) as error:
+        return f"the folder cannot be taken up again: {error}"
+    try:
+        standing = {(number, s) for number in range(2) for s in directory.committed(number)}
+        for number, segment in standing:
+            path = layout.vector_segment(workload.spec.passes[number].vector, segment)
+            if digest(pq.read_table(path)) != read_info(path, VectorSegmentInfo).digest:
+                return f"{path.parent.name}/{path.name} stands and is not whole"
+    except (EmbedfleetError, OSError) as error:
+        return f"a segment stands and cannot be read: {error}"
+    finally:
+        directory.release()
+    chunks = set(segments_in(layout.chunks))
+    for one in marks:
+        match one:
+            case ("chunks", segment) if segment not in chunks:
+                return f"chunk segment {segment} was acknowledged and is gone"
+            case ("vectors", number, segment) if (number, segment) not in standing:
+                return f"segment {segment} of pass {number} was acknowledged and is gone"
+            case "done" if not finished:
+                return "the run was done and its manifest is gone"
+            case _:
+                pass
+    if finished and len(standing) < 2 * SEGMENTS:
+        return "the manifest stands and segments do not"
+    return ""
+
+
+def completes(root: Path, workload: Workload, rng: random.Random) -> str:
+    """Run the same again; what is wrong with the result, empty where it is as it would have been without a cut."""
+    try:
+        workload.run(root, lambda _what: None, rng)
+    except (EmbedfleetError, OSError) as error:
+        return f"the same run again fails: {error}"
+    report = verify_run(root)
+    if not report.ok:
+        return f"after the same run again: {report.problems}"
+    found = open_run(root)
+    expected = np.concatenate([_results(0, segment)["vector"] for segment in range(SEGMENTS)])
+    if found.vectors("dense-a").tobytes() != expected.tobytes():
+        return "after the same run again the vectors are others"
+    return "" if len(found.quarantine) == 1 else "after the same run again the quarantine is another"
+
+
+def _results(number: int, segment: int) -> dict[str, Any]:
+    vectors = np.random.default_rng([number, segment]).normal(size=(ROWS, DIM)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return {
+        "positions": np.arange(ROWS, dtype=np.int32),
+        "vector": vectors,
+        "n_tokens": np.full(ROWS, 3, np.int32),
+        "truncated": np.zeros(ROWS, np.uint8),
+    }
+
+
+def _fingerprint() -> Fingerprint:
+    return Fingerprint(
+        model="fake",
+        revision="1",
+        weights="",
+        dtype="float32",
+        max_tokens=8,
+        prompt="",
+        pooling="none",
+        dim=DIM,
+        normalized=True,
+        versions={},
+    )
