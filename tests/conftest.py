@@ -9,4 +9,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--seed", type=int, default=None, help="replay this seed of the simulation; begin the cuts with it"
     )
+    parser.addoption("--worlds", type=int, default=None, help="how many seeds of the simulation to run")
     parser.addoption("--power-cuts", type=int, default=None, help="how many power cuts to make")

@@ -15,8 +15,8 @@ STEPS: dict[int, int] = {}
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
-        only = metafunc.config.getoption("--seed")
-        metafunc.parametrize("seed", range(SEEDS) if only is None else [only])
+        only, worlds = metafunc.config.getoption("--seed"), metafunc.config.getoption("--worlds") or SEEDS
+        metafunc.parametrize("seed", range(worlds) if only is None else [only])
 
 
 def test_no_row_is_lost_and_everything_ends(seed: int) -> None:

@@ -1,0 +1,201 @@
+"""The mutants: which text of which file becomes which, and the tests that have to fail then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+POOL = ("tests/unit/test_pool_batching.py", "tests/unit/test_pool_leasing.py", "tests/unit/test_pool_runs.py")
+SIMULATION = ("tests/unit/test_simulation.py",)
+POWER = ("tests/unit/test_power_cut.py::test_nothing_acknowledged_is_lost",)
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One defect. `before` stands once in `file`."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = (
+    Mutant(
+        "a result of an ended lease counts",
+        "coordinator/batching.py",
+        "if worker is None or worker.epoch != epoch or batch not in worker.batches:",
+        "if worker is None or batch not in worker.batches:",
+        POOL,
+    ),
+    Mutant(
+        "a batch that was queued is blamed, not the one that was computed",
+        "coordinator/batching.py",
+        "guilty = held[0] if blamed and first_is_computing else None",
+        "guilty = held[-1] if blamed and first_is_computing else None",
+        POOL,
+    ),
+    Mutant(
+        "batches of a dead worker are forgotten",
+        "coordinator/batching.py",
+        "            _pass_of(fleet, batch).pending.appendleft(batch)\n",
+        "            pass\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "one failure is enough for the quarantine",
+        "coordinator/batching.py",
+        "limit = 1 if batch.suspect and batch.rows > 1 else 2",
+        "limit = 1",
+        SIMULATION,
+    ),
+    Mutant(
+        "halving a batch loses a row",
+        "coordinator/batching.py",
+        "for start, stop in ((middle, batch.stop), (batch.start, middle)):",
+        "for start, stop in ((middle + 1, batch.stop), (batch.start, middle)):",
+        SIMULATION,
+    ),
+    Mutant(
+        "a batch that is halved is tried again as a whole too",
+        "coordinator/batching.py",
+        "    if batch.failures < limit:\n        one.pending.appendleft(number)\n        return\n",
+        "    one.pending.appendleft(number)\n    if batch.failures < limit:\n        return\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "a committed segment is computed again",
+        "coordinator/batching.py",
+        "        if event.segment not in one.committed:\n            one.uncut.append(event.segment)\n",
+        "        one.uncut.append(event.segment)\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "a run is done before its source is read",
+        "coordinator/batching.py",
+        "return run.intake_done and all(",
+        "return all(",
+        SIMULATION,
+    ),
+    Mutant(
+        "after a lost exporter, batches under way still count",
+        "coordinator/batching.py",
+        "        del fleet.batches[batch]\n    one.pending.clear()\n",
+        "        fleet.batches[batch]\n    one.pending.clear()\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "a worker is given one batch too many",
+        "coordinator/batching.py",
+        "        for level in range(fleet.config.credit):\n",
+        "        for level in range(fleet.config.credit + 1):\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "results without bound wait for the disk",
+        "coordinator/batching.py",
+        "    if len(one.open) >= 2 and held + rows",
+        "    if False and held + rows",
+        SIMULATION,
+    ),
+    Mutant(
+        "a device that was given up is leased",
+        "coordinator/leasing.py",
+        "        if wanted and not slot.bad and fleet.now >= slot.not_before:\n            slot.active",
+        "        if wanted and fleet.now >= slot.not_before:\n            slot.active",
+        SIMULATION,
+    ),
+    Mutant(
+        "the next model is hydrated beside the one that works",
+        "coordinator/leasing.py",
+        "    if active.stage is WorkerStage.STAGED and not active.killed:\n",
+        "    if standby is not None and standby.stage is WorkerStage.STAGED:\n        active = standby\n"
+        "    if active.stage is WorkerStage.STAGED and not active.killed:\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "a worker that hangs is waited for",
+        "coordinator/leasing.py",
+        "        if now - worker.moved > allowed:\n",
+        "        if now - worker.moved > 1e9:\n",
+        POOL,
+    ),
+    Mutant(
+        "a host without memory is the batch's fault",
+        "coordinator/leasing.py",
+        "blamed=worker.killed if computing and not innocent else",
+        "blamed=worker.killed if computing else",
+        POOL,
+    ),
+    Mutant(
+        "a segment is acknowledged before it is written",
+        "exporter/export_runtime.py",
+        "        start = time.monotonic()\n        done = commit_segment(",
+        "        start = time.monotonic()\n        self._report(Committed(number, segment, builder.rows, 0, 0.0))\n"
+        "        done = commit_segment(",
+        POWER,
+    ),
+    Mutant(
+        "a file gets its name before it is synced",
+        "protocol/durable.py",
+        '        with partial.open("rb") as handle:\n            os.fsync(handle.fileno())\n        partial.rename(path)\n',
+        '        partial.rename(path)\n        with path.open("rb") as handle:\n            os.fsync(handle.fileno())\n',
+        POWER,
+    ),
+    Mutant(
+        "a file is not synced",
+        "protocol/durable.py",
+        "            os.fsync(handle.fileno())\n        partial.rename(path)\n",
+        "            pass\n        partial.rename(path)\n",
+        POWER,
+    ),
+    Mutant(
+        "its folder is not synced",
+        "protocol/durable.py",
+        "        raise\n    sync_folder(path.parent)\n",
+        "        raise\n",
+        POWER,
+    ),
+    Mutant(
+        "a new folder is not synced",
+        "protocol/durable.py",
+        "    folder.mkdir(exist_ok=True)\n    sync_folder(folder.parent)\n",
+        "    folder.mkdir(exist_ok=True)\n",
+        POWER,
+    ),
+    Mutant(
+        "a file is written under its final name",
+        "protocol/durable.py",
+        'return path.with_name(f".{path.name}.tmp")',
+        "return path",
+        POWER,
+    ),
+    Mutant(
+        "an array's length is taken on trust",
+        "protocol/arrays.py",
+        "        if len(frame) != header.n_bytes:\n",
+        "        if False:\n",
+        ("tests/unit/test_arrays.py",),
+    ),
+    Mutant(
+        "a torn segment counts as committed",
+        "exporter/run_directory.py",
+        "            if _ends_whole(path):\n",
+        "            if True:\n",
+        ("tests/process/test_exporter.py::test_resume_lists_what_stands_and_drops_what_is_torn",),
+    ),
+    Mutant(
+        "two runs may write to one directory",
+        "exporter/directory_lock.py",
+        "        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "        fcntl.flock(fd, fcntl.LOCK_UN)\n",
+        ("tests/unit/test_sinks.py::test_one_writer_at_a_time",),
+    ),
+    Mutant(
+        "a vector that is no number is exported",
+        "exporter/columns.py",
+        "wrong = ~(np.abs(squares - 1.0) <= 2 * NORM_TOLERANCE)",
+        "wrong = np.abs(squares - 1.0) > 2 * NORM_TOLERANCE",
+        ("tests/process/test_exporter.py::test_bad_rows_are_null_with_their_reason",),
+    ),
+)
