@@ -14,9 +14,9 @@ import msgspec
 
 from ..protocol.control_messages import RunEnded
 from ..protocol.errors import revive
+from ..protocol.fusion import has_no_model
 from ..protocol.layout import RunLayout
 from ..protocol.spec import PassSpec, RunSpec
-from ..protocol.terms import METADATA_WEIGHTS
 from .run_files import read_object
 from .session import Interrupted, Session
 
@@ -80,8 +80,7 @@ class Retrieval:
 
     def _query_pass(self, one: PassSpec) -> PassSpec:
         """The pass as queries go through it. Without fallback: a query that has no vector is told, not guessed."""
-        about = read_object(self._layout.pass_file(one.vector)) if one.kind == "sparse" else None
-        if about is not None and about.get("pooling") == METADATA_WEIGHTS:  # its model could not be loaded
+        if one.kind == "sparse" and has_no_model(self._layout, one):
             return PassSpec(vector=one.vector, kind="metadata", model="metadata", side="query")
         fallback = one.kind == "metadata"
         return msgspec.structs.replace(
