@@ -19,6 +19,7 @@ from ..protocol.layout import RunLayout
 from ..protocol.spec import PassSpec, RunSpec
 from .run_files import read_object
 from .session import Interrupted, Session
+from .stages import Stage, candidate_stage, pass_stages
 
 DERIVED = ("SpecMismatch", "SourceError")
 """What a run that another command's queries or pairs made fails with. It is derived: it is made anew, not refused."""
@@ -36,10 +37,10 @@ class RetrievalPlan:
 
 
 class Retrieval:
-    """The steps for one run directory."""
+    """The steps for one run directory. `stages` gains each one that is done."""
 
-    def __init__(self, session: Session, spec: RunSpec, out: Path, plan: RetrievalPlan) -> None:
-        self._session, self._spec, self._plan = session, spec, plan
+    def __init__(self, session: Session, spec: RunSpec, out: Path, plan: RetrievalPlan, stages: list[Stage]) -> None:
+        self._session, self._spec, self._plan, self._stages = session, spec, plan, stages
         self._layout = RunLayout(out)
 
     def run(self, printed: dict[str, Any]) -> int:
@@ -49,10 +50,12 @@ class Retrieval:
         """
         plan, layout = self._plan, self._layout
         queries = self._derived(self._query_spec(), layout.queries, "queries: ")
+        self._stages += pass_stages(queries, RunLayout(layout.queries), "queries: ")
         self._session.process(
             "embedfleet.exporter.candidates_main", [str(layout.root), f"--candidates={plan.candidates}"]
         )
         found = read_object(layout.candidates_record) or {}
+        self._stages.append(candidate_stage(found))
         self._session.say(
             f"{found['queries']:,} queries, {found['pairs']:,} fused candidates"
             + (f"; nothing was found for {found['without']:,}" if found["without"] else "")
@@ -91,7 +94,9 @@ class Retrieval:
         if one is None or not pairs:
             return None
         spec = RunSpec(source=str(self._layout.pairs), passes=(one,), index="none")
-        return self._derived(spec, self._layout.scores, "")
+        ending = self._derived(spec, self._layout.scores, "")
+        self._stages += pass_stages(ending, RunLayout(self._layout.scores), unit="pairs")
+        return ending
 
     def _derived(self, spec: RunSpec, out: Path, about: str) -> RunEnded:
         """Follow a run to its end; where the folder holds that of other queries, models or pairs, start over there."""

@@ -17,8 +17,9 @@ from ..protocol.run_options import RunOptions
 from ..protocol.spec import RunSpec
 from .retrieval import Retrieval, RetrievalPlan
 from .run_files import read_object
-from .run_table import show_table
+from .run_table import show_stages
 from .session import Interrupted, Session, open_session
+from .stages import Stage, ensemble_stages, pass_stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,9 @@ def run(
         if ending is None:
             session.say("stopped at once; what was committed stays, the same command resumes")
             return session.exit_code
-        printed = summary(ending)
+        printed, stages = summary(ending), list[Stage]()
         try:
-            return _conclude(session, ending, spec, out, after, printed)
+            return _conclude(session, ending, spec, out, after, printed, stages)
         except Interrupted:
             printed["status"] = "interrupted"
             session.say(f"interrupted; the same command resumes in {out}")
@@ -61,24 +62,31 @@ def run(
             printed |= {"status": "failed", "error": str(error)}
             raise
         finally:
+            show_stages(stages, session.say)
             if as_json:
                 sys.stdout.buffer.write(orjson.dumps(printed) + b"\n")
                 sys.stdout.flush()
 
 
 def _conclude(
-    session: Session, ending: RunEnded, spec: RunSpec, out: Path, after: AfterRun, printed: dict[str, Any]
+    session: Session,
+    ending: RunEnded,
+    spec: RunSpec,
+    out: Path,
+    after: AfterRun,
+    printed: dict[str, Any],
+    stages: list[Stage],
 ) -> int:
-    """Say how the run ended; where it is done, go on with what follows. The exit code."""
+    """Say how the run ended; where it is done, go on with what follows. The exit code. `stages` gains what was done."""
     if ending.status == "failed":
         raise revive(ending.kind, ending.error)
-    show_table(ending, out, session.say)
+    stages += [*pass_stages(ending, RunLayout(out)), *ensemble_stages(spec, RunLayout(out))]
     _say_counts(session, ending, out)
     if ending.status == "interrupted":
         raise Interrupted
     quarantined = ending.quarantined
     if after.retrieval is not None:
-        quarantined += Retrieval(session, spec, out, after.retrieval).run(printed)
+        quarantined += Retrieval(session, spec, out, after.retrieval, stages).run(printed)
     if after.formats:
         printed["export"] = _export(session, RunLayout(out), after.formats)
     return EXIT_QUARANTINED if quarantined else EXIT_DONE

@@ -94,6 +94,15 @@ def test_a_score_that_is_no_number_keeps_the_fused_order_and_is_marked(ranked: t
     assert "20 keep their fused order" in done.err
 
 
+def test_every_stage_is_told_at_the_end(ranked: tuple[Path, Any]) -> None:
+    names = ("dense-fake-32", "sparse-bm25", "queries: dense-fake-32", "queries: sparse-bm25")
+    lines = ranked[1].err.splitlines()[-6:]
+    passes = [f"embedfleet: {name}: {rows} rows, " for name, rows in zip(names, (201, 201, 3, 3), strict=True)]
+    starts = [*passes, "embedfleet: candidates, fusion: 3 queries, ", "embedfleet: rerank-fake-8: 60 pairs, "]
+    assert [line[: len(start)] for line, start in zip(lines, starts, strict=True)] == starts
+    assert all(what in lines[-1] for what in (" s, ", "batch ", "p50 / p95 ", "memory ", "coverage 66.67%"))
+
+
 def test_an_empty_query_is_in_quarantine(ranked: tuple[Path, Any]) -> None:
     out, done = ranked
     (refused,) = lines_of(out / "queries" / "quarantine.jsonl")

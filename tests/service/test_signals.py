@@ -75,6 +75,7 @@ def test_one_command_makes_every_vector(made: tuple[Path, Any], fake_vectors: An
     out, done = made
     assert (done.json["chunks"], done.json["quarantined"]) == (ROWS, len(unweighted()))
     assert "sparse-missing" in done.err
+    assert f"ensemble-average: {ROWS} rows, coverage 100.00%" in done.err
     assert "Weights of the metadata stand in" in done.err
     run = open_run(out)
     assert run.complete
