@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import orjson
 from ..protocol.control_messages import RunEnded
 from ..protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, revive
 from ..protocol.layout import RunLayout
+from ..protocol.reason_count import ReasonCount
 from ..protocol.run_options import RunOptions
 from ..protocol.spec import RunSpec
 from .retrieval import Retrieval, RetrievalPlan
@@ -109,18 +109,20 @@ def _say_counts(session: Session, ending: RunEnded, out: Path) -> None:
     )
     if ending.status == "done" and ending.quarantined:
         session.say(f"in quarantine: {ending.quarantined:,}, each with its reason in {out / 'quarantine.jsonl'}")
-        for reason, count in _frequent_reasons(out):
+        for reason, count in frequent_reasons(out):
             session.say(f"  {count:,} times: {reason}")
 
 
-def _frequent_reasons(out: Path) -> list[tuple[str, int]]:
+def frequent_reasons(out: Path) -> list[tuple[str, int]]:
     """The three reasons that stand most often in the quarantine."""
+    counts = ReasonCount()
     try:
         with (out / "quarantine.jsonl").open("rb") as lines:
-            counts = Counter(str(orjson.loads(line)["reason"])[:120] for line in lines)
+            for line in lines:
+                counts.add(str(orjson.loads(line)["reason"]))
     except (OSError, KeyError, orjson.JSONDecodeError):
         return []  # on another host, perhaps: the file itself is named above
-    return counts.most_common(3)
+    return counts.first(3)
 
 
 def summary(ending: RunEnded) -> dict[str, Any]:
