@@ -120,9 +120,27 @@ def test_the_reports_hold_the_figures(layout, tmp_path):
         for value in one.scores.values():
             assert f"<td>{value:.4f}</td>" in page
     assert found.verdict in page
-    assert page.count("<svg") == len(MEASURES)
+    assert page.count("<svg") == (len(MEASURES) + 1) * len(found.rankings), "the measures, and the seconds"
+    assert "<text" not in page, "letters in a drawing shrink with it"
     assert "prefers-color-scheme: dark" in page
     assert not re.search(r"<script|https?://|src=|href=", page)
+
+
+def test_long_names_are_whole_and_bars_are_shares():
+    name = "multivector-" + "a-very-long-name" * 4
+    cheap, dear = Cost(seconds=1.0, per_second=9.0, device="cpu:0"), Cost(seconds=4.0, per_second=9.0, device="cpu:0")
+    rankings = (
+        Figures(name=name, scores=dict.fromkeys(MEASURES, 0.25), cost=cheap),
+        Figures(name="fused", scores=dict.fromkeys(MEASURES, 1.0), cost=dear),
+    )
+    page = render(Evaluation(queries=1, candidates=9, rankings=rankings, verdict="", notes=()), "run")
+    assert page.count(f'<span class="name">{name}</span>') == len(MEASURES) + 1
+    assert page.count('<rect class="bar" width="250.0"') == len(MEASURES) + 1  # a quarter, of the seconds too
+    assert page.count('<rect class="fused" width="1000.0"') == len(MEASURES) + 1
+    nothing = Figures(name="a", scores=dict.fromkeys(MEASURES, 0.0), cost=Cost(seconds=0.0, per_second=0.0, device=""))
+    assert 'width="0.0"' in render(
+        Evaluation(queries=1, candidates=9, rankings=(nothing,), verdict="", notes=()), "run"
+    )
 
 
 def test_names_are_escaped():
