@@ -87,7 +87,13 @@ class Retrieval:
             return PassSpec(vector=one.vector, kind="metadata", model="metadata", side="query")
         fallback = one.kind == "metadata"
         return msgspec.structs.replace(
-            one, side="query", prompt=None, average_length=None, fallback=fallback, storage="float32"
+            one,
+            side="query",
+            prompt=one.query_prompt,
+            query_prompt=None,
+            average_length=None,
+            fallback=fallback,
+            storage="float32",
         )
 
     def _score(self, one: PassSpec | None, pairs: int) -> RunEnded | None:

@@ -43,6 +43,10 @@ def run(
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Before each text. Default: the model's own.")
     ] = None,
+    query_prompt: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Before each query, here and in search. Default: the model's own."),
+    ] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run Python code that comes with a model, with your rights.")
     ] = False,
@@ -116,6 +120,7 @@ def run(
         dtype=dtype.value,
         max_tokens=max_tokens,
         prompt=prompt,
+        query_prompt=query_prompt,
         trust_remote_code=trust_remote_code,
         fallback=not no_fallback,
         max_active_dims=max_active_dims,

@@ -172,6 +172,28 @@ def test_other_queries_another_reranker_and_none(cli: Any, files: Path, tmp_path
     assert (out / "rerank" / "ranking.parquet").exists()
 
 
+def test_a_query_prompt_is_kept_for_searches_and_changes_no_chunk(cli: Any, files: Path, tmp_path: Path) -> None:
+    """A fake vector is that of its whole text: with the prompt, the query is chunk 12 to the letter."""
+    out, queries = tmp_path / "run", write_queries(tmp_path / "queries.jsonl", {"q": "number 12" + " and more" * 5})
+    prompt = TEXTS[12].removesuffix("number 12" + " and more" * 5)
+    passes = ("--dense", "fake:32", "--devices", "cpu", "--queries", queries, "--candidates", "5", "--top-k", "1")
+
+    def best(*more: str) -> dict[str, Any]:
+        cli("run", files / "corpus.jsonl", "--out", out, *passes, *more)
+        return lines_of(out / "export" / "rerank.jsonl")[0]
+
+    assert best()["scores"]["dense-fake-32"] < 0.99
+    segments = stamps(out, "vectors/*/*.parquet")
+    found = best("--query-prompt", prompt)
+    assert (found["id"], found["scores"]["dense-fake-32"]) == ("c12", pytest.approx(1.0, abs=1e-5))
+    assert stamps(out, "vectors/*/*.parquet") == segments, "the corpus is not embedded again"
+    assert json.loads((out / "spec.json").read_bytes())["passes"][0]["query_prompt"] == prompt
+    query = "number 12" + " and more" * 5
+    (hit,) = cli("search", out, query, "--top-k", "1", "--json").json
+    assert (hit["id"], hit["score"]) == ("c12", pytest.approx(1.0, abs=1e-5))
+    assert best()["scores"]["dense-fake-32"] < 0.99
+
+
 def test_an_interrupted_reranking_resumes(start: Any, cli: Any, files: Path, tmp_path: Path, waiting: Any) -> None:
     out, slow = tmp_path / "run", "fake:8,delay_ms=1500"
     command = start(*arguments(files, out, rerank=slow))
