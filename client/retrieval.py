@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -20,6 +20,9 @@ from ..protocol.spec import PassSpec, RunSpec
 from .run_files import read_object
 from .session import Interrupted, Session
 from .stages import Stage, candidate_stage, pass_stages
+
+if TYPE_CHECKING:
+    from .evaluation import Evaluation
 
 DERIVED = ("SpecMismatch", "SourceError")
 """What a run that another command's queries or pairs made fails with. It is derived: it is made anew, not refused."""
@@ -42,6 +45,8 @@ class Retrieval:
     def __init__(self, session: Session, spec: RunSpec, out: Path, plan: RetrievalPlan, stages: list[Stage]) -> None:
         self._session, self._spec, self._plan, self._stages = session, spec, plan, stages
         self._layout = RunLayout(out)
+        self.evaluation: Evaluation | None = None
+        """Once it is done, and where the plan has judgements."""
 
     def run(self, printed: dict[str, Any]) -> int:
         """Do what is missing; how many queries and pairs are in quarantine. `printed` gains what `--json` shows.
@@ -129,13 +134,11 @@ class Retrieval:
     def _evaluate(self, qrels: Path) -> dict[str, Any]:
         from .evaluation import evaluate
         from .report import write_report
-        from .tables import print_evaluation
 
         if self._session.received:
             raise Interrupted
-        found = evaluate(self._layout, qrels)
+        found = self.evaluation = evaluate(self._layout, qrels)
         write_report(self._layout, found)
-        print_evaluation(found)
         self._session.say(f"the report: {self._layout.report}")
         return msgspec.to_builtins(found)
 

@@ -20,6 +20,7 @@ from .run_files import read_object
 from .run_table import show_stages
 from .session import Interrupted, Session, open_session
 from .stages import Stage, ensemble_stages, pass_stages
+from .tables import print_evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,10 @@ def _conclude(
         raise Interrupted
     quarantined = ending.quarantined
     if after.retrieval is not None:
-        quarantined += Retrieval(session, spec, out, after.retrieval, stages).run(printed)
+        retrieval = Retrieval(session, spec, out, after.retrieval, stages)
+        quarantined += retrieval.run(printed)
+        if retrieval.evaluation is not None:
+            print_evaluation(retrieval.evaluation)
     if after.formats:
         printed["export"] = _export(session, RunLayout(out), after.formats)
     return EXIT_QUARANTINED if quarantined else EXIT_DONE

@@ -102,7 +102,7 @@ def run(
     """Embed a corpus into a run directory and publish a searchable collection."""
     from ..protocol.export_formats import choose_formats
     from ..protocol.run_options import RunOptions, check_options
-    from .retrieval_flags import build_plan
+    from .retrieval_flags import plan_if_asked
     from .run_command import AfterRun
     from .run_command import run as execute
     from .spec_flags import build_spec, split_names
@@ -130,7 +130,7 @@ def run(
         ensemble=[one.value for one in ensemble or []],
         weights=weights,
     )
-    plan = build_plan(
+    plan = plan_if_asked(
         queries,
         qrels=qrels,
         rerank=rerank,
