@@ -8,7 +8,7 @@ from typing import Any
 
 from ..protocol.control_messages import PassSummary, RunEnded
 from ..protocol.layout import RunLayout, segments_in
-from ..protocol.segments import VectorSegmentInfo
+from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo
 from ..protocol.spec import RunSpec
 from .run_files import read_footer, read_object
 from .tables import size_of
@@ -32,7 +32,10 @@ def pass_stages(ending: RunEnded, out: RunLayout, about: str = "", unit: str = "
 
 def ensemble_stages(spec: RunSpec, out: RunLayout) -> list[Stage]:
     """Every ensemble, counted from its committed segments: no worker made it, so it has no batches."""
-    return [Stage(one.vector, _counted(out, one.vector)) for one in spec.ensembles]
+    if not spec.ensembles:
+        return []
+    total = sum(read_footer(out.chunk_segment(one), ChunkSegmentInfo).rows for one in segments_in(out.chunks))
+    return [Stage(one.vector, _counted(out, one.vector, total)) for one in spec.ensembles]
 
 
 def candidate_stage(found: Mapping[str, Any]) -> Stage:
@@ -73,12 +76,13 @@ def _short(value: float, digits: int) -> str:
     return f"{value:,.{0 if value >= 100 else min(digits, 1) if value >= 10 else digits}f}"
 
 
-def _counted(out: RunLayout, vector: str) -> dict[str, str]:
+def _counted(out: RunLayout, vector: str, total: int) -> dict[str, str]:
+    """As for a pass, coverage is of all the rows of the run, `total`, also where segments are still missing."""
     segments = segments_in(out.vector_folder(vector))
     infos = [read_footer(out.vector_segment(vector, one), VectorSegmentInfo) for one in segments]
     rows = sum(info.rows for info in infos)
     bad = sum(info.quarantined for info in infos)
-    return {"rows": f"{rows:,}"} | ({"coverage": f"{(rows - bad) / rows:.2%}"} if rows else {})
+    return {"rows": f"{rows:,}"} | ({"coverage": f"{(rows - bad) / total:.2%}"} if total else {})
 
 
 def _latencies(out: RunLayout, run: str) -> dict[str, dict[str, float]]:

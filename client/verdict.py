@@ -43,7 +43,7 @@ def verdict(outcomes: Sequence[Outcome], spent: Mapping[str, Cost], fused_of: Se
     improves = len(together) > 1 and fused.mean > best.mean
     said = [_hybrid(fused, best, together)]
     said += [_earns(one, best, spent, improves=improves) for one in together if one is not best]
-    if held := [one.name for one in signals if one not in together]:
+    if held := [one.name for one in signals if one.name not in fused_of]:
         said.append(f"Not fused on their own, since another signal holds them: {', '.join(held)}.")
     if RERANK in named:
         said.append(_reranker(named[RERANK], fused, spent))
