@@ -30,7 +30,9 @@ def search(
     top_k: Annotated[int, typer.Option(metavar="N", help="How many hits.")] = 10,
     signals: Annotated[
         list[str] | None,
-        typer.Option(metavar="S,S", help="Vectors to use, by name or form (dense, sparse, multivector). Default: all."),
+        typer.Option(
+            metavar="S,S", help="Vectors to fuse, by name; or forms: dense, sparse, multivector. Default: all."
+        ),
     ] = None,
     filters: Annotated[
         list[str] | None,

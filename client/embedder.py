@@ -1,14 +1,15 @@
-"""Embedder: a run in steps, for notebooks. Load chunks, generate embeddings, export, look at what happened, search."""
+"""Embedder: a run in steps, for notebooks. Load chunks, generate embeddings, rank, export, look at what happened, search."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 from ..protocol.control_messages import Progress, RunEnded
-from ..protocol.errors import RunFailed, UsageError, revive
+from ..protocol.errors import RunDirectoryError, RunFailed, UsageError, revive
 from ..protocol.layout import RunLayout
 from ..protocol.run_options import Placement, RunOptions, check_options
 from ..protocol.segments import FloatArray
@@ -17,17 +18,25 @@ from .chunk_source import ChunkSource, look_at_source
 from .export_command import export_quietly
 from .multivectors import Multivectors
 from .progress import CallbackView
-from .run_files import read_object
+from .ranking_reader import Ranking
+from .retrieval import Retrieval
+from .retrieval_flags import build_plan
+from .run_files import read_object, read_spec
 from .run_reader import Run, open_run
 from .run_telemetry import RunTelemetry
 from .search import Hit, search
-from .session import open_session
+from .session import Interrupted, Session, open_session
 from .sparse_vectors import SparseVectors
 from .spec_flags import build_spec
+
+OF_RANK = ("queries", "qrels", "candidates", "top_k")
+"""Flags of `embedfleet run` that are for a step of their own."""
 
 
 class Embedder:
     """One run directory and the models that fill it; `options` are the other flags of `embedfleet run`, by name.
+
+    `rerank` is the cross-encoder that `rank` orders with.
 
     The work is done by processes of their own, as for `embedfleet run`: nothing heavy is loaded here, and a notebook's
     event loop is not touched. Each step raises an EmbedfleetError that says what to do.
@@ -41,6 +50,7 @@ class Embedder:
         sparse: Sequence[str] = (),
         multivector: Sequence[str] = (),
         heads: Sequence[str] = (),
+        rerank: str | None = None,
         devices: str | None = None,
         restart: bool = False,
         otlp: str | None = None,
@@ -53,6 +63,9 @@ class Embedder:
         self.out = Path(out).expanduser().absolute()
         self._models = {"dense": list(dense), "sparse": list(sparse), "multivector": list(multivector)}
         self._models["heads"] = list(heads)
+        if given := [name for name in OF_RANK if name in options]:
+            raise UsageError(f"{', '.join(given)}: no option of an Embedder; give it to rank(QUERIES)")
+        self._rerank = rerank
         self._devices, self._restart, self._otlp, self._options = devices, restart, otlp, options
         self._run_options = RunOptions(
             batch_timeout=batch_timeout,
@@ -85,10 +98,7 @@ class Embedder:
         """
         if self._spec is None:
             raise UsageError("no chunks are loaded: call load_chunks(SOURCE) first")
-        view = CallbackView(progress)
-        share_stdin = self._spec.source == "-"
-        where: dict[str, Any] = {"devices": self._devices, "otlp": self._otlp, "options": self._run_options}
-        with open_session(share_stdin=share_stdin, views=lambda _about: view, **where) as session:
+        with self._session(progress) as session:
             ending = session.follow(self._spec, self.out, restart=self._restart)
         self._restart = False  # what this run wrote is to be resumed
         if ending is not None and ending.status == "failed":
@@ -98,6 +108,42 @@ class Embedder:
         if ending.status != "done":
             raise RunFailed(f"{self.out}: the run was {ending.status} ({ending.error}); call again to resume")
         return ending
+
+    def rank(
+        self,
+        queries: str | PathLike[str],
+        qrels: str | PathLike[str] | None = None,
+        *,
+        candidates: int = 100,
+        top_k: int = 10,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Ranking:
+        """Find the first `top_k` chunks for every query of a file, as `embedfleet run --queries` does, and read them back.
+
+        The queries go through the run's models, `candidates` of each signal are fused, and the reranker, if there is one,
+        orders them. `qrels`, a file of judgements, evaluates all of it. What stands is not computed again; an interrupt of
+        the kernel is raised as KeyboardInterrupt, and the next call resumes.
+        """
+        layout = RunLayout(self.out)
+        spec = read_spec(layout)
+        if not self.run.complete:
+            raise RunDirectoryError(f"{self.out}: the run is not done; call generate_embeddings() first")
+        plan = build_plan(
+            Path(queries),
+            qrels=Path(qrels) if qrels is not None else None,
+            rerank=self._rerank,
+            candidates=candidates,
+            top_k=top_k,
+            index=spec.index,
+            **{name: self._options[name] for name in ("dtype", "trust_remote_code") if name in self._options},
+        )
+        with self._session(progress) as session:
+            retrieval = Retrieval(session, spec, self.out, plan, [])
+            try:
+                retrieval.run({})
+            except Interrupted:
+                raise KeyboardInterrupt("interrupted; what is done stays, the same call resumes") from None
+        return Ranking(layout, retrieval.evaluation)
 
     def export_for_local_qdrant(
         self, formats: Sequence[str] = (), quantization: Literal["scalar"] | None = None
@@ -120,6 +166,26 @@ class Embedder:
         """The vectors called `name`, as `Run.vectors` has them."""
         return self.run.vectors(name)
 
-    def search(self, query: str, top_k: int = 10) -> list[Hit]:
-        """The chunks that fit the query best, best first."""
-        return search(self.out, query, top_k)
+    def search(
+        self,
+        query: str,
+        top_k: int = 10,
+        *,
+        signals: Sequence[str] = (),
+        filters: Sequence[tuple[str, str]] = (),
+        rerank: str | None = None,
+    ) -> list[Hit]:
+        """The chunks that fit the query best, best first.
+
+        `signals` are vectors to fuse, or forms (`dense`, `sparse`, `multivector`); `filters` are (key, value) of the metadata,
+        all of which must hold; `rerank` is a cross-encoder that orders the first hits anew.
+        """
+        return search(self.out, query, top_k, signals=signals, filters=filters, rerank=rerank)
+
+    @contextmanager
+    def _session(self, progress: Callable[[Progress], None] | None) -> Generator[Session]:
+        """A private coordinator that prints nothing."""
+        view = CallbackView(progress)
+        where: dict[str, Any] = {"devices": self._devices, "otlp": self._otlp, "options": self._run_options}
+        with open_session(share_stdin=False, views=lambda _about: view, **where) as session:
+            yield session

@@ -77,7 +77,7 @@ def evaluate(layout: RunLayout, qrels: Path) -> Evaluation:
         queries=len(judged),
         candidates=found.candidates,
         rankings=figures,
-        verdict=verdict(outcomes, spent),
+        verdict=verdict(outcomes, spent, found.fused or found.signals),
         notes=tuple(notes),
     )
 

@@ -25,9 +25,9 @@ from ..protocol import lifeline
 from ..protocol.engine_queries import QueryVector, SparseQuery, with_terms
 from ..protocol.ensembles import EnsembleSpec, combine
 from ..protocol.errors import EmbedfleetError, RunDirectoryError, revive
+from ..protocol.fusion import has_no_model
 from ..protocol.layout import RunLayout
 from ..protocol.spec import Output, PassSpec, RunSpec
-from ..protocol.terms import METADATA_WEIGHTS
 from .run_files import AGAIN, read_object
 
 TIMEOUT = 120.0
@@ -80,7 +80,7 @@ def encode_queries(
     ensembles = [one for one in spec.ensembles if wanted is None or one.vector in wanted]
     needed = None if wanted is None else {*wanted, *(member for one in ensembles for member in one.members)}
     passes = [one for one in spec.passes if needed is None or any(output.vector in needed for output in one.outputs)]
-    requests = {one.vector: _request(layout, one, texts) for one in passes if not _without_model(layout, one)}
+    requests = {one.vector: _request(layout, one, texts) for one in passes if not has_no_model(layout, one)}
     answers = _ask(requests, timeout)
     found: dict[str, list[QueryVector]] = {}
     for one in passes:
@@ -121,12 +121,6 @@ def _ask(requests: Mapping[str, bytes], timeout: float) -> dict[str, _Answer]:
                 raise EmbedfleetError(message) from None
             answers[child.vector] = _read(child)
         return answers
-
-
-def _without_model(layout: RunLayout, one: PassSpec) -> bool:
-    """Whether all the weights of the pass are those of the metadata."""
-    fingerprint = read_object(layout.pass_file(one.vector)) if one.kind in ("metadata", "sparse") else None
-    return fingerprint is not None and fingerprint.get("pooling") == METADATA_WEIGHTS
 
 
 def _request(layout: RunLayout, one: PassSpec, texts: Sequence[str]) -> bytes:

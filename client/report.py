@@ -1,11 +1,16 @@
-"""The evaluation as one HTML file that needs nothing else: bars in inline SVG, no scripts, light or dark as the reader's."""
+"""The evaluation as one HTML file that needs nothing else: bars in inline SVG, no scripts, light or dark as the reader's.
+
+Names and figures are text beside the bars, not in them: on a narrow screen the bars shrink and the letters do not.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 import msgspec
 
+from ..protocol.candidates import FUSED, RERANK
 from ..protocol.durable import commit_bytes, make_folder
 from ..protocol.layout import RunLayout
 from .evaluation import MEASURES, Evaluation, Figures
@@ -20,11 +25,16 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin: 1.6rem 0 .3rem; }
 table { border-collapse: collapse; width: 100%; } th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line);
   text-align: right; font-variant-numeric: tabular-nums; } th:first-child, td:first-child { text-align: left; }
-.note { color: var(--soft); } svg { width: 100%; height: auto; } text { fill: var(--ink); font: 13px system-ui, sans-serif; }
-.bar { fill: var(--bar); } .fused { fill: var(--fused); } .rerank { fill: var(--rerank); } .rest { fill: var(--line); }
+th { white-space: nowrap; } .wide { overflow-x: auto; }
+.note { color: var(--soft); }
+.row { display: grid; grid-template-columns: minmax(8rem, 26%) 1fr 5.5rem; gap: 0 .7rem; align-items: center; }
+.name { text-align: right; overflow-wrap: anywhere; line-height: 1.3; padding: .15rem 0; }
+.value { font-variant-numeric: tabular-nums; }
+svg { display: block; width: 100%; height: 1rem; border-radius: 2px; background: var(--line); }
+.bar { fill: var(--bar); } .fused { fill: var(--fused); } .rerank { fill: var(--rerank); }
+@media (max-width: 40rem) { .row { grid-template-columns: 1fr 5.5rem; } .name { grid-column: 1 / -1; text-align: left; }
+  th, td { padding: .3rem .4rem; } }
 """
-
-_WIDTH, _LABEL, _ROW, _VALUE = 760, 230, 24, 60
 
 
 def write_report(layout: RunLayout, found: Evaluation) -> None:
@@ -36,7 +46,9 @@ def write_report(layout: RunLayout, found: Evaluation) -> None:
 
 def render(found: Evaluation, title: str) -> str:
     """The page."""
-    charts = "".join(f"<h2>{escape(measure)}</h2>\n{_chart(found, measure)}\n" for measure in MEASURES)
+    charts = "".join(_chart(measure, _measured(found, measure), 1.0) for measure in MEASURES)
+    seconds = [(one.name, one.cost.seconds, f"{one.cost.seconds:,.2f}") for one in found.rankings]
+    charts += _chart("Seconds", seconds, max((value for _, value, _ in seconds), default=0.0))
     notes = "".join(f"<li>{escape(note)}</li>" for note in found.notes)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -55,7 +67,7 @@ together; the reranker comes on top, and its rate is in pairs.</p>
 def _table(found: Evaluation) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in ("ranking", *MEASURES, "seconds", "rows/s", "device"))
     rows = "".join(_row(one) for one in found.rankings)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def _row(one: Figures) -> str:
@@ -65,18 +77,21 @@ def _row(one: Figures) -> str:
     return f"<tr><td>{escape(one.name)}</td>{cells}</tr>"
 
 
-def _chart(found: Evaluation, measure: str) -> str:
-    room = _WIDTH - _LABEL - _VALUE
-    bars: list[str] = []
-    for place, one in enumerate(found.rankings):
-        top, value = place * _ROW, one.scores[measure]
-        kind = one.name if one.name in ("fused", "rerank") else "bar"
-        name = one.name if len(one.name) <= 32 else f"{one.name[:31]}…"
-        bars.append(
-            f'<text x="{_LABEL - 8}" y="{top + 16}" text-anchor="end">{escape(name)}</text>'
-            f'<rect class="rest" x="{_LABEL}" y="{top + 4}" width="{room}" height="{_ROW - 8}" rx="2"/>'
-            f'<rect class="{kind}" x="{_LABEL}" y="{top + 4}" width="{value * room:.1f}" height="{_ROW - 8}" rx="2"/>'
-            f'<text x="{_LABEL + room + 8}" y="{top + 16}">{value:.4f}</text>'
-        )
-    height = len(found.rankings) * _ROW
-    return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(measure)}">{"".join(bars)}</svg>'
+def _measured(found: Evaluation, measure: str) -> list[tuple[str, float, str]]:
+    return [(one.name, one.scores[measure], f"{one.scores[measure]:.4f}") for one in found.rankings]
+
+
+def _chart(title: str, bars: Sequence[tuple[str, float, str]], full: float) -> str:
+    """A heading and a bar for each (name, value, its text); `full` is the value of a whole bar."""
+    drawn = "".join(_bar(name, value / full if full else 0.0, text) for name, value, text in bars)
+    return f"<h2>{escape(title)}</h2>\n{drawn}"
+
+
+def _bar(name: str, share: float, text: str) -> str:
+    kind = name if name in (FUSED, RERANK) else "bar"
+    return (
+        f'<div class="row"><span class="name">{escape(name)}</span>'
+        f'<svg viewBox="0 0 1000 1" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="{kind}" width="{1000 * share:.1f}" height="1"/></svg>'
+        f'<span class="value">{escape(text)}</span></div>\n'
+    )

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..protocol.control_messages import RunEnded
 from ..protocol.errors import revive
+from ..protocol.fusion import has_no_model
 from ..protocol.layout import RunLayout
 from ..protocol.spec import PassSpec, RunSpec
-from ..protocol.terms import METADATA_WEIGHTS
 from .run_files import read_object
 from .session import Interrupted, Session
+from .stages import Stage, candidate_stage, pass_stages
+
+if TYPE_CHECKING:
+    from .evaluation import Evaluation
 
 DERIVED = ("SpecMismatch", "SourceError")
 """What a run that another command's queries or pairs made fails with. It is derived: it is made anew, not refused."""
@@ -36,11 +40,13 @@ class RetrievalPlan:
 
 
 class Retrieval:
-    """The steps for one run directory."""
+    """The steps for one run directory. `stages` gains each one that is done."""
 
-    def __init__(self, session: Session, spec: RunSpec, out: Path, plan: RetrievalPlan) -> None:
-        self._session, self._spec, self._plan = session, spec, plan
+    def __init__(self, session: Session, spec: RunSpec, out: Path, plan: RetrievalPlan, stages: list[Stage]) -> None:
+        self._session, self._spec, self._plan, self._stages = session, spec, plan, stages
         self._layout = RunLayout(out)
+        self.evaluation: Evaluation | None = None
+        """Once it is done, and where the plan has judgements."""
 
     def run(self, printed: dict[str, Any]) -> int:
         """Do what is missing; how many queries and pairs are in quarantine. `printed` gains what `--json` shows.
@@ -49,10 +55,12 @@ class Retrieval:
         """
         plan, layout = self._plan, self._layout
         queries = self._derived(self._query_spec(), layout.queries, "queries: ")
+        self._stages += pass_stages(queries, RunLayout(layout.queries), "queries: ")
         self._session.process(
             "embedfleet.exporter.candidates_main", [str(layout.root), f"--candidates={plan.candidates}"]
         )
         found = read_object(layout.candidates_record) or {}
+        self._stages.append(candidate_stage(found))
         self._session.say(
             f"{found['queries']:,} queries, {found['pairs']:,} fused candidates"
             + (f"; nothing was found for {found['without']:,}" if found["without"] else "")
@@ -80,19 +88,26 @@ class Retrieval:
 
     def _query_pass(self, one: PassSpec) -> PassSpec:
         """The pass as queries go through it. Without fallback: a query that has no vector is told, not guessed."""
-        about = read_object(self._layout.pass_file(one.vector)) if one.kind == "sparse" else None
-        if about is not None and about.get("pooling") == METADATA_WEIGHTS:  # its model could not be loaded
+        if one.kind == "sparse" and has_no_model(self._layout, one):
             return PassSpec(vector=one.vector, kind="metadata", model="metadata", side="query")
         fallback = one.kind == "metadata"
         return msgspec.structs.replace(
-            one, side="query", prompt=None, average_length=None, fallback=fallback, storage="float32"
+            one,
+            side="query",
+            prompt=one.query_prompt,
+            query_prompt=None,
+            average_length=None,
+            fallback=fallback,
+            storage="float32",
         )
 
     def _score(self, one: PassSpec | None, pairs: int) -> RunEnded | None:
         if one is None or not pairs:
             return None
         spec = RunSpec(source=str(self._layout.pairs), passes=(one,), index="none")
-        return self._derived(spec, self._layout.scores, "")
+        ending = self._derived(spec, self._layout.scores, "")
+        self._stages += pass_stages(ending, RunLayout(self._layout.scores), unit="pairs")
+        return ending
 
     def _derived(self, spec: RunSpec, out: Path, about: str) -> RunEnded:
         """Follow a run to its end; where the folder holds that of other queries, models or pairs, start over there."""
@@ -119,13 +134,11 @@ class Retrieval:
     def _evaluate(self, qrels: Path) -> dict[str, Any]:
         from .evaluation import evaluate
         from .report import write_report
-        from .tables import print_evaluation
 
         if self._session.received:
             raise Interrupted
-        found = evaluate(self._layout, qrels)
+        found = self.evaluation = evaluate(self._layout, qrels)
         write_report(self._layout, found)
-        print_evaluation(found)
         self._session.say(f"the report: {self._layout.report}")
         return msgspec.to_builtins(found)
 

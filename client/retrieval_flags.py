@@ -12,8 +12,18 @@ from .retrieval import RetrievalPlan
 from .spec_flags import make_pass
 
 
+def plan_if_asked(queries: Path | None, *, qrels: Path | None, rerank: str | None, **rest: Any) -> RetrievalPlan | None:
+    """`build_plan`, or None where no queries are given."""
+    if queries is not None:
+        return build_plan(queries, qrels=qrels, rerank=rerank, **rest)
+    for flag, given in (("--qrels", qrels), ("--rerank", rerank)):
+        if given is not None:
+            raise UsageError(f"{flag} {given}: give --queries Q.jsonl too")
+    return None
+
+
 def build_plan(
-    queries: Path | None,
+    queries: Path,
     *,
     qrels: Path | None,
     rerank: str | None,
@@ -21,13 +31,8 @@ def build_plan(
     top_k: int,
     index: str,
     **options: Any,
-) -> RetrievalPlan | None:
-    """None where no queries are given. `options` are fields of PassSpec for the reranker. UsageError, SourceError."""
-    if queries is None:
-        for flag, given in (("--qrels", qrels), ("--rerank", rerank)):
-            if given is not None:
-                raise UsageError(f"{flag} {given}: give --queries Q.jsonl too")
-        return None
+) -> RetrievalPlan:
+    """`options` are fields of PassSpec for the reranker. UsageError, SourceError."""
     if index == "none":
         raise UsageError("--queries needs the searchable index for its candidates: leave out --index none")
     _check_counts(candidates, top_k)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,15 @@ import orjson
 from ..protocol.control_messages import RunEnded
 from ..protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, revive
 from ..protocol.layout import RunLayout
+from ..protocol.reason_count import ReasonCount
 from ..protocol.run_options import RunOptions
 from ..protocol.spec import RunSpec
 from .retrieval import Retrieval, RetrievalPlan
 from .run_files import read_object
-from .run_table import show_table
+from .run_table import show_stages
 from .session import Interrupted, Session, open_session
+from .stages import Stage, ensemble_stages, pass_stages
+from .tables import print_evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,9 @@ def run(
         if ending is None:
             session.say("stopped at once; what was committed stays, the same command resumes")
             return session.exit_code
-        printed = summary(ending)
+        printed, stages = summary(ending), list[Stage]()
         try:
-            return _conclude(session, ending, spec, out, after, printed)
+            return _conclude(session, ending, spec, out, after, printed, stages)
         except Interrupted:
             printed["status"] = "interrupted"
             session.say(f"interrupted; the same command resumes in {out}")
@@ -64,24 +66,34 @@ def run(
             printed |= {"status": "failed", "error": str(error)}
             raise
         finally:
+            show_stages(stages, session.say)
             if as_json:
                 sys.stdout.buffer.write(orjson.dumps(printed) + b"\n")
                 sys.stdout.flush()
 
 
 def _conclude(
-    session: Session, ending: RunEnded, spec: RunSpec, out: Path, after: AfterRun, printed: dict[str, Any]
+    session: Session,
+    ending: RunEnded,
+    spec: RunSpec,
+    out: Path,
+    after: AfterRun,
+    printed: dict[str, Any],
+    stages: list[Stage],
 ) -> int:
-    """Say how the run ended; where it is done, go on with what follows. The exit code."""
+    """Say how the run ended; where it is done, go on with what follows. The exit code. `stages` gains what was done."""
     if ending.status == "failed":
         raise revive(ending.kind, ending.error)
-    show_table(ending, out, session.say)
+    stages += [*pass_stages(ending, RunLayout(out)), *ensemble_stages(spec, RunLayout(out))]
     _say_counts(session, ending, out)
     if ending.status == "interrupted":
         raise Interrupted
     quarantined = ending.quarantined
     if after.retrieval is not None:
-        quarantined += Retrieval(session, spec, out, after.retrieval).run(printed)
+        retrieval = Retrieval(session, spec, out, after.retrieval, stages)
+        quarantined += retrieval.run(printed)
+        if retrieval.evaluation is not None:
+            print_evaluation(retrieval.evaluation)
     if after.formats:
         printed["export"] = _export(session, RunLayout(out), after.formats)
     return EXIT_QUARANTINED if quarantined else EXIT_DONE
@@ -104,18 +116,20 @@ def _say_counts(session: Session, ending: RunEnded, out: Path) -> None:
     )
     if ending.status == "done" and ending.quarantined:
         session.say(f"in quarantine: {ending.quarantined:,}, each with its reason in {out / 'quarantine.jsonl'}")
-        for reason, count in _frequent_reasons(out):
+        for reason, count in frequent_reasons(out):
             session.say(f"  {count:,} times: {reason}")
 
 
-def _frequent_reasons(out: Path) -> list[tuple[str, int]]:
+def frequent_reasons(out: Path) -> list[tuple[str, int]]:
     """The three reasons that stand most often in the quarantine."""
+    counts = ReasonCount()
     try:
         with (out / "quarantine.jsonl").open("rb") as lines:
-            counts = Counter(str(orjson.loads(line)["reason"])[:120] for line in lines)
+            for line in lines:
+                counts.add(str(orjson.loads(line)["reason"]))
     except (OSError, KeyError, orjson.JSONDecodeError):
         return []  # on another host, perhaps: the file itself is named above
-    return counts.most_common(3)
+    return counts.first(3)
 
 
 def summary(ending: RunEnded) -> dict[str, Any]:

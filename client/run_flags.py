@@ -43,6 +43,10 @@ def run(
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Before each text. Default: the model's own.")
     ] = None,
+    query_prompt: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Before each query, here and in search. Default: the model's own."),
+    ] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run Python code that comes with a model, with your rights.")
     ] = False,
@@ -108,7 +112,7 @@ def run(
     """Embed a corpus into a run directory and publish a searchable collection."""
     from ..protocol.export_formats import choose_formats
     from ..protocol.run_options import RunOptions, check_options
-    from .retrieval_flags import build_plan
+    from .retrieval_flags import plan_if_asked
     from .run_command import AfterRun
     from .run_command import run as execute
     from .spec_flags import build_spec, split_names
@@ -126,6 +130,7 @@ def run(
         dtype=dtype.value,
         max_tokens=max_tokens,
         prompt=prompt,
+        query_prompt=query_prompt,
         trust_remote_code=trust_remote_code,
         fallback=not no_fallback,
         max_active_dims=max_active_dims,
@@ -135,7 +140,7 @@ def run(
         ensemble=[one.value for one in ensemble or []],
         weights=weights,
     )
-    plan = build_plan(
+    plan = plan_if_asked(
         queries,
         qrels=qrels,
         rerank=rerank,

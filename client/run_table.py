@@ -1,93 +1,86 @@
-"""The end of a run as a table, a column a pass: on a terminal drawn by rich, elsewhere a plain line each. Standard error."""
+"""The stages of a command, at its end: on a terminal a table by rich, elsewhere a plain line each. On standard error."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..protocol.control_messages import PassSummary, RunEnded
-from ..protocol.layout import RunLayout
-from .run_files import read_object
-from .tables import size_of
+from .stages import Stage
+from .tables import ROOMY
 
-HEADINGS = {
-    "rows": "rows",
-    "seconds": "s",
-    "rate": "rows/s",
-    "tokens": "tokens/s",
-    "batch": "batch",
-    "latency": "p50 / p95",
-    "peak": "memory",
-    "gpu": "GPU",
-    "padding": "padding",
-    "coverage": "coverage",
-    "placed": "dtype, placement",
-    "device": "device",
+
+class Column(NamedTuple):
+    """What stands over a cell, and from how many columns of a terminal on it is shown."""
+
+    heading: str
+    from_width: int = 0
+
+
+COLUMNS = {
+    "rows": Column("rows"),
+    "seconds": Column("s"),
+    "rate": Column("rows/s", ROOMY),
+    "tokens": Column("tokens/s", 140),
+    "batch": Column("batch", 64),
+    "latency": Column("p50 / p95 s", 72),
+    "memory": Column("memory"),
+    "gpu": Column("GPU"),
+    "padding": Column("padding", 140),
+    "coverage": Column("coverage"),
+    "placed": Column("dtype, placement", 170),
+    "device": Column("device", 170),
 }
-"""Rows: the key of a cell, and what people read before it. One that no pass fills is left out."""
+"""By the name of a cell. One that no stage fills is left out. Where there is little room and a GPU's memory is known, the
+worker's own is left out too."""
 
 
-def show_table(ending: RunEnded, out: Path, say: Callable[[str], None]) -> None:
-    """What each pass of the run came to; lines for people go to `say`."""
-    measured = _latencies(out, ending.run)
-    cells = {one.vector: _cells(one, measured.get(one.vector, {})) for one in ending.passes}
-    if not sys.stderr.isatty():
-        for vector, row in cells.items():
-            say(f"{vector}: {', '.join(_plain(name, text) for name, text in row.items() if text)}")
+def show_stages(stages: Sequence[Stage], say: Callable[[str], None]) -> None:
+    """All stages; lines for people go to `say`."""
+    if sys.stderr.isatty():
+        console = Console(stderr=True, highlight=False)
+        if stages:
+            console.print(make_table(stages, console.width))
         return
-    table = Table("", *cells)
-    for name, heading in HEADINGS.items():
-        row = [cell[name] for cell in cells.values()]
-        if any(row):
-            table.add_row(heading, *map(escape, row))
-    Console(stderr=True, highlight=False).print(table)
+    for stage in stages:
+        cells = ((name, stage.cells[name]) for name in COLUMNS if name in stage.cells)
+        say(f"{stage.name}: {', '.join(_plain(name, text, stage.unit) for name, text in cells)}")
 
 
-def _cells(one: PassSummary, latency: Mapping[str, float]) -> dict[str, str]:
-    """Each cell as text; empty where there is nothing to tell."""
-    worked = one.computed > 0
-    return {
-        "rows": f"{one.chunks:,}",
-        "seconds": f"{one.seconds:,.1f}" if worked else "",
-        "rate": f"{one.chunks_per_second:,.1f}" if worked else "",
-        "tokens": f"{one.tokens_per_second:,.0f}" if worked else "",
-        "batch": f"{one.computed / one.batches:,.1f}" if one.batches else "",
-        "latency": " / ".join(f"{latency[name]:.3f} s" for name in ("p50", "p95") if name in latency),
-        "peak": size_of(one.peak_bytes) if one.peak_bytes else "",
-        "gpu": size_of(one.gpu_peak_bytes) if one.gpu_peak_bytes else "",
-        "padding": f"{one.padding:.1%}" if worked else "",
-        "coverage": f"{one.coverage:.2%}" if one.coverage is not None else "",
-        "placed": _placed(one),
-        "device": one.device,
-    }
+def make_table(stages: Sequence[Stage], width: int) -> Table:
+    """The columns that there is room for in a terminal of `width`."""
+    filled = {name for stage in stages for name in stage.cells}
+    shown = [name for name, column in COLUMNS.items() if name in filled and width >= column.from_width]
+    if "gpu" in shown and width < ROOMY:
+        shown.remove("memory")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
+    table.add_column("stage", overflow="fold", ratio=1 if width < ROOMY else None)
+    for name in shown:
+        table.add_column(COLUMNS[name].heading, justify="left" if name in ("placed", "device") else "right")
+    for stage in stages:
+        named = stage.name if stage.unit == "rows" else f"{stage.name} ({stage.unit})"
+        table.add_row(escape(named), *(escape(stage.cells.get(name, "")) for name in shown))
+    return table
 
 
-def _placed(one: PassSummary) -> str:
-    return one.placement if one.dtype in one.placement else ", ".join(filter(None, (one.dtype, one.placement)))
-
-
-def _plain(name: str, text: str) -> str:
+def _plain(name: str, text: str, unit: str) -> str:
     match name:
         case "placed" | "device":
             return f"on {text}"
         case "seconds":
             return f"{text} s"
-        case "rows" | "rate" | "tokens":
-            return f"{text} {HEADINGS[name]}"
+        case "rows":
+            return f"{text} {unit}"
+        case "rate":
+            return f"{text} {unit}/s"
+        case "tokens":
+            return f"{text} tokens/s"
+        case "latency":
+            return f"p50 / p95 {text} s"
         case _:
-            return f"{HEADINGS[name]} {text}"
-
-
-def _latencies(out: Path, run: str) -> dict[str, dict[str, float]]:
-    """Seconds of a batch by percentile and vector, where the run's stats have them."""
-    stats = read_object(RunLayout(out).stats)
-    if stats is None or stats.get("run") != run:
-        return {}
-    passes: list[dict[str, Any]] = stats.get("passes", [])
-    return {one["vector"]: one["batch_seconds"] for one in passes if isinstance(one.get("batch_seconds"), dict)}
+            return f"{COLUMNS[name].heading} {text}"

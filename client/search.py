@@ -11,6 +11,7 @@ from typing import Any
 
 from ..protocol.engine_queries import QueryVector, asking, fused_request, metadata_filter, signal_scores
 from ..protocol.errors import EmbedfleetError, UsageError
+from ..protocol.fusion import fused_names, metadata_vectors
 from ..protocol.layout import RunLayout
 from ..protocol.pairs import join_pair
 from ..protocol.spec import PassSpec, RunSpec
@@ -28,7 +29,7 @@ RERANKED = 50
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk that was found. `score` orders the hits: the fused one, or the only signal's own."""
+    """A chunk that was found. `score` orders the hits: the fused one, or that of the only signal fused."""
 
     id: str
     score: float
@@ -53,9 +54,9 @@ def search(
 ) -> list[Hit]:
     """The `top_k` chunks of the run in `path` that fit `query` best, best first.
 
-    `signals` are names of vectors or forms (`dense`, `sparse`, `multivector`), none for all; `filters` are (key, value)
-    of the metadata, all of which must hold. A reranker orders the first RERANKED hits anew; what it cannot score follows
-    in the fused order.
+    `signals` are names of vectors or forms (`dense`, `sparse`, `multivector`), none for all. Vectors that are named are
+    fused; of the others, those that `fused_names` says, and the rest is scored. `filters` are (key, value) of the metadata,
+    all of which must hold. A reranker orders the first RERANKED hits anew; what it cannot score follows in the fused order.
 
     A run that is not done is searched as far as it is published. UsageError or RunDirectoryError says why a run cannot
     be searched; ModelError and EmbedfleetError come from encoding the query, which may take `timeout` seconds.
@@ -73,8 +74,8 @@ def search(
     encoded = encode_queries(layout, spec, [text], timeout, wanted)
     vectors = {name: encoded[name][0] for name in wanted}
     if reranker is None:
-        return search_shard(layout, spec, vectors, top_k, filters)
-    hits = search_shard(layout, spec, vectors, max(top_k, RERANKED), filters)
+        return search_shard(layout, spec, vectors, top_k, filters, signals)
+    hits = search_shard(layout, spec, vectors, max(top_k, RERANKED), filters, signals)
     return _reranked(reranker, text, hits, timeout)[:top_k]
 
 
@@ -84,16 +85,21 @@ def search_shard(
     vectors: Mapping[str, QueryVector],
     top_k: int,
     filters: Sequence[tuple[str, str]] = (),
+    named: Sequence[str] = (),
 ) -> list[Hit]:
-    """`search` once the query is encoded; `vectors` has one query vector for each signal to use."""
+    """`search` once the query is encoded; `vectors` has one query vector for each signal to score.
+
+    Of these, the vectors that are `named` are fused whatever else holds them.
+    """
     check_searchable(layout, spec)
     used = asking({one.vector: vectors[one.vector] for one in spec.outputs if one.vector in vectors})
     if not used:
         return []
+    together = {name: used[name] for name in fused_names(spec, used, metadata_vectors(layout, spec), named)}
     with open_shard(layout) as shard:
         try:
             candidates = max(4 * top_k, MIN_CANDIDATES)
-            points = shard.query(fused_request(used, top_k, candidates, only=metadata_filter(filters)))
+            points = shard.query(fused_request(together, top_k, candidates, only=metadata_filter(filters)))
             scores = signal_scores(shard, used, [point.id for point in points])
         except Exception as error:  # the engine raises nothing more exact
             raise EmbedfleetError(f"{layout.edge}: the Edge engine refused the query ({error})") from error

@@ -16,6 +16,9 @@ from .verify_report import VerifyReport
 
 EXCERPT = 160
 
+ROOMY = 110
+"""Columns of a terminal from which tables show what matters less."""
+
 
 def print_hits(hits: Sequence[Hit]) -> None:
     """Each hit with its scores and the beginning of its text."""
@@ -54,11 +57,13 @@ def print_report(report: VerifyReport) -> None:
 def print_evaluation(found: Evaluation) -> None:
     """Measures and costs of every ranking, on standard error: beside the progress, not among the data."""
     console = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else 160)
-    table = Table("ranking", *MEASURES, "seconds", "rows/s", "device")
+    more = ("rows/s", "device") if console.width >= ROOMY else ()  # else the names would be cut off
+    table = Table("ranking", *MEASURES, "seconds", *more)
     for one in found.rankings:
         rate = f"{one.cost.per_second:,.1f}" if one.cost.per_second else "-"
         scores = (f"{one.scores[measure]:.4f}" for measure in MEASURES)
-        table.add_row(one.name, *scores, f"{one.cost.seconds:,.2f}", rate, escape(one.cost.device))
+        cost = (rate, escape(one.cost.device))[: len(more)]
+        table.add_row(one.name, *scores, f"{one.cost.seconds:,.2f}", *cost)
     console.print(table)
     console.print(f"{found.queries:,} judged queries. {escape(found.verdict)}")
     for note in found.notes:

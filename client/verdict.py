@@ -33,21 +33,28 @@ class Outcome:
         return float(self.ndcg.mean())
 
 
-def verdict(outcomes: Sequence[Outcome], spent: Mapping[str, Cost]) -> str:
-    """By nDCG@10."""
+def verdict(outcomes: Sequence[Outcome], spent: Mapping[str, Cost], fused_of: Sequence[str]) -> str:
+    """By nDCG@10. `fused_of` are the signals that are fused; the others are held by one of them."""
     named = {one.name: one for one in outcomes}
     fused = named[FUSED]
     signals = [one for one in outcomes if one.name not in (FUSED, RERANK)]
-    best = max(signals, key=lambda one: one.mean)
-    said = [_hybrid(fused, best, signals), *(_earns(one, best, spent) for one in signals if one is not best)]
+    together = [one for one in signals if one.name in fused_of]
+    best = max(signals, key=lambda one: (one.mean, one.name in fused_of))
+    improves = len(together) > 1 and fused.mean > best.mean
+    said = [_hybrid(fused, best, together)]
+    said += [_earns(one, best, spent, improves=improves) for one in together if one is not best]
+    if held := [one.name for one in signals if one.name not in fused_of]:
+        said.append(f"Not fused on their own, since another signal holds them: {', '.join(held)}.")
     if RERANK in named:
         said.append(_reranker(named[RERANK], fused, spent))
     return " ".join(said)
 
 
-def _hybrid(fused: Outcome, best: Outcome, signals: Sequence[Outcome]) -> str:
-    if len(signals) == 1:
-        return f"There is one signal, {best.name} ({best.mean:.3f}): nothing to fuse."
+def _hybrid(fused: Outcome, best: Outcome, together: Sequence[Outcome]) -> str:
+    if len(together) == 1:
+        (only,) = together
+        better = f" {best.name} alone reaches {best.mean:.3f}." if best.mean > only.mean else ""
+        return f"There is one signal to rank by, {only.name} ({only.mean:.3f}): nothing to fuse.{better}"
     won, lost = _against(fused, best)
     if fused.mean >= best.mean:
         word = "beats" if fused.mean > best.mean else "equals"
@@ -55,7 +62,7 @@ def _hybrid(fused: Outcome, best: Outcome, signals: Sequence[Outcome]) -> str:
             f"Hybrid ({fused.mean:.3f}) {word} the best single signal, {best.name} ({best.mean:.3f}), at nDCG@10: "
             f"better on {won} queries, worse on {lost}{_chance(fused, best)}."
         )
-    weakest = min(signals, key=lambda one: one.mean)
+    weakest = min(together, key=lambda one: one.mean)
     pushed = int((best.found & ~fused.found).sum())
     pulled = int((fused.found & ~best.found).sum())
     return (
@@ -66,13 +73,16 @@ def _hybrid(fused: Outcome, best: Outcome, signals: Sequence[Outcome]) -> str:
     )
 
 
-def _earns(one: Outcome, best: Outcome, spent: Mapping[str, Cost]) -> str:
-    """Whether a signal beside the best one finds what that does not."""
+def _earns(one: Outcome, best: Outcome, spent: Mapping[str, Cost], *, improves: bool) -> str:
+    """Whether a fused signal beside the best one finds what that does not, or `improves` the order with the others."""
     alone = int((one.found & ~best.found).sum())
     price = _seconds(spent[one.name].seconds)
     if not alone:
+        nothing = f"{one.name} ({price}) finds nothing in its first ten that {best.name} does not"
         return (
-            f"{one.name} ({price}) finds nothing in its first ten that {best.name} does not: it does not earn its cost."
+            f"{nothing}, but the fused order, in which it has its say, is better: that is what it earns."
+            if improves
+            else f"{nothing}: it does not earn its cost."
         )
     share = alone / len(one.found)
     return (

@@ -1,17 +1,20 @@
-"""The steps of a notebook: load chunks, generate embeddings, export, search, and see what happened.
+"""The steps of a notebook: load chunks, generate embeddings, rank, export, search, and see what happened.
 
-    python examples/notebook.py SOURCE OUT_DIR [MODEL]
+    python examples/notebook.py SOURCE OUT_DIR [MODEL [RERANKER]]
 
-Each `# %%` begins a cell for editors that know them. Without MODEL the fake encoder is used, which needs no weights.
+Each `# %%` begins a cell for editors that know them. Without models the fake encoders are used, which need no weights.
 """
 
 # %%
+import json
 import sys
+from pathlib import Path
 
 from embedfleet import Embedder
 
 source, out, *models = sys.argv[1:]
-embedder = Embedder(out, dense=models or ["fake:64"], sparse=["bm25"])
+model, reranker = (*models, *["fake:64", "fake:8"][len(models) :])
+embedder = Embedder(out, dense=[model], sparse=["bm25"], rerank=reranker)
 print(embedder.load_chunks(source))
 
 # %%
@@ -20,11 +23,17 @@ for one in ending.passes:
     print(f"{one.vector}: {one.chunks:,} rows, {one.chunks_per_second:,.0f}/s, {one.coverage:.1%} have their vector")
 
 # %%
+queries = Path(out).with_name(f"{Path(out).name}-queries.jsonl")
+queries.write_text(json.dumps({"_id": "q1", "text": "compare two sequences of lines"}) + "\n")
+for chunk in embedder.rank(queries, top_k=3):  # with a file of judgements too: .evaluation and .report
+    print(chunk.query, chunk.rank, chunk.id, chunk.scores)
+
+# %%
 for name, path in embedder.export_for_local_qdrant(formats=["jsonl", "upload-script"]).items():
     print(f"{name}: {path}")
 
 # %%
-for hit in embedder.search("compare two sequences of lines", top_k=3):
+for hit in embedder.search("compare two sequences of lines", top_k=3, rerank=reranker):
     print(f"{hit.score:.3f}  {hit.id}  {hit.text[:80]}")
 
 # %%

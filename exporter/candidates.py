@@ -27,6 +27,7 @@ from ..protocol.engine_queries import (
     with_terms,
 )
 from ..protocol.errors import EmbedfleetError, ModelError, UsageError
+from ..protocol.fusion import fused_names, metadata_vectors
 from ..protocol.layout import RunLayout
 from ..protocol.pairs import join_pair
 from ..protocol.points import Point
@@ -72,6 +73,7 @@ class _Search:
             if one.kind == "sparse" and one.fallback and by_vector[one.vector].kind == "sparse"
         }
         """Sparse vectors in which weights of the metadata may stand in: the query carries its words there too."""
+        self._of_metadata = metadata_vectors(run.layout, run.spec)
         self._pairs = self._without = 0
 
     def write(self, made_of: str) -> CandidatesRecord:
@@ -87,6 +89,7 @@ class _Search:
             made_of=made_of,
             candidates=self._count,
             signals=self._run.names,
+            fused=tuple(fused_names(self._run.spec, self._run.names, self._of_metadata)),
             queries=self._queries.rows,
             without=self._without,
             pairs=self._pairs,
@@ -119,7 +122,8 @@ class _Search:
             return []
         few = edge.PayloadSelector.Include(["id", "row"])
         requests = [nearest_request(name, vector, self._count, few) for name, vector in signals.items()]
-        requests.append(fused_request(signals, self._count, self._count))
+        together = fused_names(self._run.spec, signals, self._of_metadata)
+        requests.append(fused_request({name: signals[name] for name in together}, self._count, self._count))
         try:
             *own, fused = shard.query_batch(edge.QueryBatchRequest(requests))
             points = {str(point.id): point for some in (*own, fused) for point in some}
@@ -181,7 +185,7 @@ def _weights(run: DoneRun, vector: str) -> str:
 
 
 def _made_of(run: DoneRun, queries: DoneRun, count: int) -> str:
-    state = hashlib.blake2b(f"candidates 1 {count}".encode(), digest_size=16)
+    state = hashlib.blake2b(f"candidates 2 {count}".encode(), digest_size=16)
     for side in (run, queries):
         for name in side.names:
             for segment in side.segments:

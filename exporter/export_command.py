@@ -33,7 +33,7 @@ WRITERS: dict[str, Callable[[DoneRun, Path], Iterator[ExportedFile]]] = {
 """Of each format of `export_formats.py`."""
 
 
-def export_run(
+def export_for_local_qdrant(
     root: Path, formats: Sequence[str], quantization: Quantization, say: Callable[[ExportedFile], None]
 ) -> ExportRecord:
     """Write `formats` (none: all that apply) of the run in `root`; `say` is told of each file that stands.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import orjson
 
 from ..protocol.candidates import FUSED, HEAD, RERANK, CandidatesRecord, pair_id, queries_in, ranking_schema
@@ -22,6 +23,9 @@ from .sinks.exported_file import describe
 from .table_writer import TableWriter
 
 Row = dict[str, Any]
+
+_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+"""A float32 is then written in its own shortest form, whole: rounded, small scores would be equal."""
 
 
 class _Score(NamedTuple):
@@ -57,7 +61,7 @@ def rank_candidates(root: Path, top_k: int, reranker: str | None) -> None:
                 for row in _ranked(group, scores, count):
                     rows.add(row)
                     if row.get("rank") is not None and row["rank"] <= top_k:
-                        out.write(orjson.dumps(_line(row, found.signals), option=orjson.OPT_APPEND_NEWLINE))
+                        out.write(orjson.dumps(_line(row, found.signals), option=_OPTIONS))
                         lines_written += 1
 
     commit_files((layout.ranking, layout.reranked), write)
@@ -120,7 +124,7 @@ def _line(row: Row, signals: tuple[str, ...]) -> Row:
         "id": row["id"],
         "row": row["row"],
         "rank": row["rank"],
-        "scores": {name: None if score is None else round(score, 6) for name, score in scores.items()},
+        "scores": {name: None if score is None else np.float32(score) for name, score in scores.items()},
         "ranks": {name: row.get(f"{name}.rank") for name in names},
         "fallback": row.get("fallback") is not None,
     }

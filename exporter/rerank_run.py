@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import msgspec
@@ -11,9 +10,9 @@ import orjson
 from ..protocol.candidates import CandidatesRecord
 from ..protocol.durable import commit_bytes
 from ..protocol.layout import RunLayout
+from ..protocol.reason_count import ReasonCount
 
 MOST_REASONS = 20
-REASON_CHARACTERS = 160
 
 
 class CrossEncoderRerankRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,19 +49,18 @@ class FallbackCount:
 
     def __init__(self) -> None:
         self.pairs = self.fallbacks = 0
-        self._reasons: Counter[str] = Counter()
+        self._reasons = ReasonCount()
 
     def add(self, reason: str | None) -> None:
         """A pair; None for one that has a score."""
         self.pairs += 1
         if reason is not None:
             self.fallbacks += 1
-            short = reason[:REASON_CHARACTERS]
-            self._reasons[short if short in self._reasons or len(self._reasons) < 1_000 else "other reasons"] += 1
+            self._reasons.add(reason)
 
     def reasons(self) -> dict[str, int]:
         """The most frequent ones."""
-        return dict(self._reasons.most_common(MOST_REASONS))
+        return dict(self._reasons.first(MOST_REASONS))
 
 
 def describe_rerank(

@@ -44,6 +44,8 @@ class CandidatesRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Queries that no signal found a chunk for."""
     pairs: int
     seconds: float
+    fused: tuple[str, ...] = ()
+    """The signals that are fused for a query that has them all (see `fusion.py`)."""
 
 
 def candidates_schema(signals: Sequence[str]) -> pa.Schema:

@@ -77,6 +77,8 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Dense: how the vectors are kept in their segments."""
     average_length: float | None = None
     """BM25: the corpus's average length in terms; None: fitted when the pass begins."""
+    query_prompt: str | None = None
+    """Put before each query of the run; None takes the model's own query prompt. No chunk depends on it."""
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -151,7 +153,11 @@ def check_spec(spec: RunSpec) -> None:
 
 
 def differences(ours: RunSpec, theirs: RunSpec) -> list[str]:
-    """The fields in which two specs differ, each as `field: theirs → ours`, for a refusal that names them."""
+    """The fields in which two specs differ, each as `field: theirs → ours`, for a refusal that names them.
+
+    What only queries depend on may differ: it changes nothing that is committed.
+    """
+    ours, theirs = _of_the_corpus(ours), _of_the_corpus(theirs)
     found: list[str] = []
     for field in RunSpec.__struct_fields__:
         new, old = getattr(ours, field), getattr(theirs, field)
@@ -162,6 +168,11 @@ def differences(ours: RunSpec, theirs: RunSpec) -> list[str]:
         else:
             found.append(f"{field}: {old!r} → {new!r}")
     return found
+
+
+def _of_the_corpus(spec: RunSpec) -> RunSpec:
+    passes = tuple(msgspec.structs.replace(one, query_prompt=None) for one in spec.passes)
+    return msgspec.structs.replace(spec, passes=passes)
 
 
 def _pass_differences(new: tuple[PassSpec, ...], old: tuple[PassSpec, ...]) -> list[str]:

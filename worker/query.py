@@ -36,6 +36,8 @@ def answer(request: QueryRequest) -> dict[str, Any]:
     spec = request.spec
     if spec.kind != "bm25":
         spec = msgspec.structs.replace(spec, dtype="float32", average_length=None)
+    if spec.model.startswith("fake:"):  # a fake has one side
+        spec = msgspec.structs.replace(spec, prompt=spec.query_prompt)
     encoder: Any = load_encoder(spec, "cpu", len(os.sched_getaffinity(0)))
     ours: Fingerprint = encoder.fingerprint
     if spec.kind == "rerank":
@@ -50,7 +52,7 @@ def answer(request: QueryRequest) -> dict[str, Any]:
         prepared = encoder.prepare(request.texts)
         found = encoder.compute(prepared, np.arange(len(request.texts), dtype=np.int32))
     else:
-        found = encoder.queries(request.texts, None)
+        found = encoder.queries(request.texts, spec.query_prompt)
     match spec.kind:
         case "bge-m3":
             dense, sparse, late = ([getattr(one, name) for one in found] for name in ("dense", "sparse", "colbert"))

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from embedfleet import Embedder, EmbedfleetError
+from embedfleet.client.retrieval import Retrieval
+from embedfleet.client.session import Interrupted
 from embedfleet.protocol.control_messages import Progress
 from embedfleet.protocol.errors import RunDirectoryError, SpecMismatch, UsageError
 
@@ -53,6 +55,50 @@ def test_every_step_of_a_notebook(tmp_path: Path, corpus: Path, fake_vectors: An
     manifest = embedder.run.manifest
     assert manifest is not None
     assert all(one["placements"] and one["dtype"] == "float32" for one in manifest["passes"])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_queries_are_ranked_and_a_search_takes_every_option(tmp_path: Path, capfd: Any, monkeypatch: Any) -> None:
+    pytest.importorskip("ir_measures")
+    records = [{"id": f"c{row}", "text": text, "kind": ("even", "odd")[row % 2]} for row, text in enumerate(TEXTS)]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    queries, qrels = tmp_path / "queries.jsonl", tmp_path / "qrels.tsv"
+    queries.write_text("".join(json.dumps({"_id": f"q{row}", "text": TEXTS[row]}) + "\n" for row in (3, 7)))
+    qrels.write_text("query-id\tcorpus-id\tscore\nq3\tc3\t1\nq7\tc7\t1\n")
+    embedder = Embedder(tmp_path / "run", dense=["fake:32"], sparse=["bm25"], rerank="fake:8", devices="cpu")
+    embedder.load_chunks(tmp_path / "corpus.jsonl")
+    with pytest.raises(RunDirectoryError, match="not a run directory"):
+        embedder.rank(queries)
+    embedder.generate_embeddings()
+    seen: list[Progress] = []
+    ranking = embedder.rank(queries, qrels, candidates=20, top_k=3, progress=seen.append)
+    assert seen
+    assert [(one.query, one.rank) for one in ranking] == [(name, rank) for name in ("q3", "q7") for rank in (1, 2, 3)]
+    first = ranking.of("q7")[0]
+    assert (first.id, first.fallback, first.scores["rerank"]) == ("c7", False, pytest.approx(1.0))
+    assert set(first.scores) == {"dense-fake-32", "sparse-bm25", "fused", "rerank"}
+    assert ranking.of("nobody") == []
+    assert ranking.evaluation is not None
+    assert {one.name: one.scores["MRR@10"] for one in ranking.evaluation.rankings}["rerank"] == 1.0
+    assert ranking.report is not None
+    assert "nDCG@10" in ranking.report.read_text()
+    scored = (tmp_path / "run" / "rerank" / "run" / "manifest.json").stat().st_mtime_ns
+    fused = Embedder(tmp_path / "run", devices="cpu").rank(queries, candidates=20, top_k=1)  # a run of another day
+    assert [one.scores["rerank"] for one in fused] == [None, None]
+    assert (fused.evaluation, fused.report) == (None, None)
+    assert (tmp_path / "run" / "rerank" / "run" / "manifest.json").stat().st_mtime_ns == scored
+    with pytest.raises(UsageError, match="--top-k 30"):
+        embedder.rank(queries, candidates=20, top_k=30)
+    hits = embedder.search(TEXTS[8], 3, signals=["dense"], filters=[("kind", "odd")], rerank="fake:8")
+    assert all(hit.metadata["kind"] == "odd" and hit.rerank is not None for hit in hits)
+    assert set(hits[0].scores) == {"dense-fake-32"}
+
+    def interrupted(*_: Any) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr(Retrieval, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="the same call resumes"):
+        embedder.rank(queries)
     assert capfd.readouterr() == ("", "")
 
 

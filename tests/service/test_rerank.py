@@ -94,6 +94,15 @@ def test_a_score_that_is_no_number_keeps_the_fused_order_and_is_marked(ranked: t
     assert "20 keep their fused order" in done.err
 
 
+def test_every_stage_is_told_at_the_end(ranked: tuple[Path, Any]) -> None:
+    names = ("dense-fake-32", "sparse-bm25", "queries: dense-fake-32", "queries: sparse-bm25")
+    lines = ranked[1].err.splitlines()[-6:]
+    passes = [f"embedfleet: {name}: {rows} rows, " for name, rows in zip(names, (201, 201, 3, 3), strict=True)]
+    starts = [*passes, "embedfleet: candidates, fusion: 3 queries, ", "embedfleet: rerank-fake-8: 60 pairs, "]
+    assert [line[: len(start)] for line, start in zip(lines, starts, strict=True)] == starts
+    assert all(what in lines[-1] for what in (" s, ", "batch ", "p50 / p95 ", "memory ", "coverage 66.67%"))
+
+
 def test_an_empty_query_is_in_quarantine(ranked: tuple[Path, Any]) -> None:
     out, done = ranked
     (refused,) = lines_of(out / "queries" / "quarantine.jsonl")
@@ -161,6 +170,28 @@ def test_other_queries_another_reranker_and_none(cli: Any, files: Path, tmp_path
     assert stamps(out, "vectors/*/*.parquet") == segments, "the corpus is not embedded again"
     cli(*[one for one in plain if one != "--json"][:10])  # the corpus alone
     assert (out / "rerank" / "ranking.parquet").exists()
+
+
+def test_a_query_prompt_is_kept_for_searches_and_changes_no_chunk(cli: Any, files: Path, tmp_path: Path) -> None:
+    """A fake vector is that of its whole text: with the prompt, the query is chunk 12 to the letter."""
+    out, queries = tmp_path / "run", write_queries(tmp_path / "queries.jsonl", {"q": "number 12" + " and more" * 5})
+    prompt = TEXTS[12].removesuffix("number 12" + " and more" * 5)
+    passes = ("--dense", "fake:32", "--devices", "cpu", "--queries", queries, "--candidates", "5", "--top-k", "1")
+
+    def best(*more: str) -> dict[str, Any]:
+        cli("run", files / "corpus.jsonl", "--out", out, *passes, *more)
+        return lines_of(out / "export" / "rerank.jsonl")[0]
+
+    assert best()["scores"]["dense-fake-32"] < 0.99
+    segments = stamps(out, "vectors/*/*.parquet")
+    found = best("--query-prompt", prompt)
+    assert (found["id"], found["scores"]["dense-fake-32"]) == ("c12", pytest.approx(1.0, abs=1e-5))
+    assert stamps(out, "vectors/*/*.parquet") == segments, "the corpus is not embedded again"
+    assert json.loads((out / "spec.json").read_bytes())["passes"][0]["query_prompt"] == prompt
+    query = "number 12" + " and more" * 5
+    (hit,) = cli("search", out, query, "--top-k", "1", "--json").json
+    assert (hit["id"], hit["score"]) == ("c12", pytest.approx(1.0, abs=1e-5))
+    assert best()["scores"]["dense-fake-32"] < 0.99
 
 
 def test_an_interrupted_reranking_resumes(start: Any, cli: Any, files: Path, tmp_path: Path, waiting: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from embedfleet import open_run
 from embedfleet.protocol.ensembles import EnsembleSpec, combine
@@ -74,6 +75,7 @@ def test_one_command_makes_every_vector(made: tuple[Path, Any], fake_vectors: An
     out, done = made
     assert (done.json["chunks"], done.json["quarantined"]) == (ROWS, len(unweighted()))
     assert "sparse-missing" in done.err
+    assert f"ensemble-average: {ROWS} rows, coverage 100.00%" in done.err
     assert "Weights of the metadata stand in" in done.err
     run = open_run(out)
     assert run.complete
@@ -126,6 +128,32 @@ def test_search_asks_every_signal(made: tuple[Path, Any], cli: Any) -> None:
     members = [np.array([hit["scores"][name] for hit in hits]) for name in MEMBERS]
     joined = [hit["scores"]["ensemble-concat"] for hit in hits]
     np.testing.assert_allclose(joined, (2 * members[0] + members[1]) / 3, atol=1e-5)
+
+
+def test_each_evidence_is_fused_once(made: tuple[Path, Any], cli: Any) -> None:
+    """The first ensemble in place of its members, the metadata weights once; what is named is fused."""
+
+    def scores(*signals: str) -> list[float]:
+        named = ("--signals", ",".join(signals)) if signals else ()
+        return [hit["score"] for hit in cli("search", made[0], text_of(8), "--json", *named).json]
+
+    once = ("multivector-fake-8", "sparse-fake-500", "sparse-metadata", "ensemble-concat")
+    assert scores() == scores(*once)
+    assert scores(*NAMES)[0] > scores()[0]
+    assert scores("dense") == scores("ensemble-concat")
+    assert scores("dense", "multivector-fake-8", "dense-fake-16")[0] == pytest.approx(1.5), "three signals' first place"
+
+
+def test_candidates_are_fused_of_each_evidence_once(cli: Any, corpus: Path, tmp_path: Path) -> None:
+    out, queries = tmp_path / "run", tmp_path / "queries.jsonl"
+    queries.write_text(json.dumps({"_id": "q", "text": text_of(8)}) + "\n")
+    done = cli(*command(corpus, out, "--queries", str(queries), "--json"), code=3)
+    fused = done.json["rerank"]["candidates"]["fused"]
+    assert fused == ["multivector-fake-8", "sparse-fake-500", "sparse-metadata", "ensemble-concat"]
+    rows = pq.read_table(RunLayout(out).candidates).to_pylist()[:10]
+    assert all(row["ensemble-average.score"] is not None for row in rows), "scored all the same"
+    hits = cli("search", out, text_of(8), "--signals", ",".join(fused), "--json").json
+    assert [row["fused.score"] for row in rows] == pytest.approx([hit["score"] for hit in hits])
 
 
 def test_exports_and_manifest_hold_every_vector(made: tuple[Path, Any], cli: Any) -> None:

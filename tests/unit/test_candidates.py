@@ -143,6 +143,17 @@ def test_the_final_order_is_by_score_and_then_as_fused(files, run_files):
     assert section["coverage"] == 0.5
 
 
+def test_scores_are_written_whole(files, run_files):
+    """A cross-encoder's sigmoid gives most pairs next to nothing: rounded, they would be ties."""
+    find_candidates(files.root, 4)
+    small = [float(np.float32(value)) for value in (3.1e-9, 2.2e-8, 1.7e-9, 0.1)]
+    score(files, run_files, small * 3)
+    rank_candidates(files.root, 4, RERANKER)
+    lines = files.layout.reranked.read_text().splitlines()
+    assert [json.loads(line)["scores"]["rerank"] for line in lines[:4]] == [0.1, 2.2e-8, 3.1e-9, 1.7e-9]
+    assert '"rerank":0.1}' in lines[0], "as float32 has it, not its expansion to float64"
+
+
 def test_without_a_reranker_the_fused_order_is_final(files, run_files):
     find_candidates(files.root, 4)
     score(files, run_files, [1.0] * 12)

@@ -65,4 +65,7 @@ def test_models_and_options_that_no_run_can_follow_are_refused(tmp_path: Path) -
         Embedder(tmp_path / "run").load_chunks(tmp_path / "a.jsonl")
     with pytest.raises(UsageError, match="batch_size: no option"):
         Embedder(tmp_path / "run", dense=["fake:8"], batch_size=3).load_chunks(tmp_path / "a.jsonl")
+    for name in ("queries", "qrels", "candidates", "top_k"):
+        with pytest.raises(UsageError, match=rf"{name}: no option of an Embedder; give it to rank\(QUERIES\)"):
+            Embedder(tmp_path / "run", dense=["fake:8"], **{name: "x"})
     assert repr(Embedder("/r", dense=["fake:8"], sparse=["bm25"])) == "Embedder('/r': fake:8, bm25)"

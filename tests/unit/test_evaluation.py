@@ -120,9 +120,27 @@ def test_the_reports_hold_the_figures(layout, tmp_path):
         for value in one.scores.values():
             assert f"<td>{value:.4f}</td>" in page
     assert found.verdict in page
-    assert page.count("<svg") == len(MEASURES)
+    assert page.count("<svg") == (len(MEASURES) + 1) * len(found.rankings), "the measures, and the seconds"
+    assert "<text" not in page, "letters in a drawing shrink with it"
     assert "prefers-color-scheme: dark" in page
     assert not re.search(r"<script|https?://|src=|href=", page)
+
+
+def test_long_names_are_whole_and_bars_are_shares():
+    name = "multivector-" + "a-very-long-name" * 4
+    cheap, dear = Cost(seconds=1.0, per_second=9.0, device="cpu:0"), Cost(seconds=4.0, per_second=9.0, device="cpu:0")
+    rankings = (
+        Figures(name=name, scores=dict.fromkeys(MEASURES, 0.25), cost=cheap),
+        Figures(name="fused", scores=dict.fromkeys(MEASURES, 1.0), cost=dear),
+    )
+    page = render(Evaluation(queries=1, candidates=9, rankings=rankings, verdict="", notes=()), "run")
+    assert page.count(f'<span class="name">{name}</span>') == len(MEASURES) + 1
+    assert page.count('<rect class="bar" width="250.0"') == len(MEASURES) + 1  # a quarter, of the seconds too
+    assert page.count('<rect class="fused" width="1000.0"') == len(MEASURES) + 1
+    nothing = Figures(name="a", scores=dict.fromkeys(MEASURES, 0.0), cost=Cost(seconds=0.0, per_second=0.0, device=""))
+    assert 'width="0.0"' in render(
+        Evaluation(queries=1, candidates=9, rankings=(nothing,), verdict="", notes=()), "run"
+    )
 
 
 def test_names_are_escaped():
@@ -143,8 +161,8 @@ def outcome(name, *ndcg):
     return Outcome(name, np.stack([column, column, column], axis=1), column > 0)
 
 
-def said(*outcomes):
-    return verdict(outcomes, {one.name: COST for one in outcomes})
+def said(*outcomes, fused_of=("dense", "sparse")):
+    return verdict(outcomes, {one.name: COST for one in outcomes}, fused_of)
 
 
 def test_the_verdict_where_hybrid_wins():
@@ -168,9 +186,29 @@ def test_the_verdict_where_hybrid_loses_and_reranking_does_too():
     assert "Reranking adds nothing (-0.125)" in text
 
 
+def test_a_signal_that_finds_nothing_new_but_improves_the_order_earns_its_cost():
+    text = said(outcome("dense", 1, 0.5, 0.5), outcome("sparse", 0.3, 1, 0), outcome("fused", 1, 1, 0.5))
+    assert "Hybrid (0.833) beats the best single signal, dense (0.667)" in text
+    assert "sparse (2.0 s) finds nothing in its first ten that dense does not, but the fused order" in text
+    assert "does not earn its cost" not in text
+    equal = said(outcome("dense", 1, 0.5, 0.5), outcome("sparse", 0.3, 1, 0), outcome("fused", 0.5, 1, 0.5))
+    assert "Hybrid (0.667) equals" in equal
+    assert "does not earn its cost" in equal
+
+
+def test_members_of_an_ensemble_are_not_said_to_be_fused():
+    dense, other, both = outcome("dense", 1, 0), outcome("other", 0, 0), outcome("ensemble", 1, 0)
+    text = said(dense, other, both, outcome("fused", 1, 0), fused_of=("ensemble",))
+    assert "There is one signal to rank by, ensemble (0.500): nothing to fuse. Not fused" in text
+    assert "since another signal holds them: dense, other." in text
+    assert "earn" not in text
+    worse = said(dense, other, outcome("ensemble", 0, 0), outcome("fused", 0, 0), fused_of=("ensemble",))
+    assert "dense alone reaches 0.500." in worse
+
+
 def test_the_verdict_of_one_signal_and_a_reranker():
-    text = said(outcome("dense", 0.5, 0.5), outcome("fused", 0.5, 0.5), outcome("rerank", 1, 0.5))
-    assert "There is one signal, dense (0.500): nothing to fuse." in text
+    text = said(outcome("dense", 0.5, 0.5), outcome("fused", 0.5, 0.5), outcome("rerank", 1, 0.5), fused_of=("dense",))
+    assert "There is one signal to rank by, dense (0.500): nothing to fuse." in text
     assert "Reranking adds 0.250 for 2.0 s: better on 1 queries, worse on 0" in text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -143,6 +144,34 @@ def test_the_pinned_versions_fit_what_is_asked_for(project: dict[str, Any]) -> N
     exact = dict(one.split("==") for one in asked if "==" in one and one.split("==")[0] in pinned)
     assert all(pinned[name] == wanted for name, wanted in exact.items())
     assert "torch" in pinned, "the Makefile installs the torch that is pinned there"
+
+
+def test_the_file_table_names_files_that_are_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    table = text[text.index("| package |") : text.index("## Where to change")]
+    package, absent = "", list[str]()
+    for line in table.splitlines()[2:]:
+        first, _, rest = line.removeprefix("| ").partition("|")
+        package = first.strip().strip("`/") or package
+        named = re.findall(r"`([\w/.]+\.(?:py|json))`", rest)
+        absent += [f"{package}/{name}" for name in named if not (ROOT / package / name).exists()]
+    assert absent == []
+    held = ("exporter/sinks", "exporter/export_command.py", "exporter/command_line.py", "client/ranking_reader.py")
+    assert all((ROOT / one).exists() and one.rpartition("/")[2] in table for one in held)
+    uploads = [path.name for path in (ROOT / "client").glob("*.py") if re.match("upload|qdrant_|export_", path.name)]
+    assert [name for name in uploads if f"`{name}`" not in table] == []
+
+
+def test_every_flag_is_documented() -> None:
+    import typer.main
+    from embedfleet.client.cli import app
+
+    told = "".join(path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue] - a group
+    options = [one for name in ("run", "search", "export", "upload", "verify", "info") for one in commands[name].params]
+    spelled = [flags for one in options if (flags := [f for f in (*one.opts, *one.secondary_opts) if f[:2] == "--"])]
+    absent = [flags for flags in spelled if not any(re.search(rf"{flag}(?![\w-])", told) for flag in flags)]
+    assert absent == []
 
 
 def test_no_file_is_long() -> None:

@@ -15,6 +15,7 @@ from embedfleet.exporter.stand_in import stand_in
 from embedfleet.protocol.spec import PassSpec, RunSpec
 from embedfleet.protocol.terms import query_weights
 from embedfleet.worker.encoders.choose import load_encoder
+from embedfleet.worker.query import QueryRequest, answer
 
 from .. import tiny_models
 from ..tiny_models import in_micro_batches, in_order
@@ -48,6 +49,21 @@ def test_dense_queries_have_the_query_prompt(tmp_path: Path, reference: Any) -> 
     expected = model.encode_query(QUERIES, normalize_embeddings=True)
     np.testing.assert_allclose(np.stack(found), expected, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-6)
+
+
+def test_a_prompt_that_is_given_replaces_the_models_own(tmp_path: Path, reference: Any) -> None:
+    model = reference("SentenceTransformer", tiny_models.bert(tmp_path / "bert"))
+    model.prompts = {"query": "search: ", "document": "text: "}
+    folder = tmp_path / "saved"
+    model.save_pretrained(str(folder), create_model_card=False)
+    one = PassSpec(vector="v", kind="dense", model=str(folder), prompt="chunk: ", query_prompt="find: ")
+    searched = answer(QueryRequest(one, None, QUERIES))["vectors"]
+    for prompt in ("find: ", ""):
+        encoder, found = computed("dense", str(folder), prompt=prompt)
+        assert encoder.fingerprint.prompt == prompt
+        expected = model.encode([prompt + query for query in QUERIES], prompt="", normalize_embeddings=True)
+        np.testing.assert_allclose(np.stack(found), expected, atol=1e-5)
+        assert np.allclose(searched, expected, atol=1e-5) == (prompt == "find: ")
 
 
 @pytest.mark.parametrize("kind", ["splade", "routed_splade"])

@@ -104,6 +104,14 @@ def test_differences_name_the_field_with_old_and_new(changes: dict[str, Any], fo
     assert differences(msgspec.structs.replace(SPEC, **changes), SPEC) == found
 
 
+def test_what_only_queries_depend_on_is_no_difference() -> None:
+    asked = tuple(msgspec.structs.replace(one, query_prompt="query: ") for one in SPEC.passes)
+    assert differences(msgspec.structs.replace(SPEC, passes=asked), SPEC) == []
+    both = tuple(msgspec.structs.replace(one, query_prompt="q: ", max_tokens=9) for one in SPEC.passes[:1])
+    found = differences(msgspec.structs.replace(SPEC, passes=(*both, *SPEC.passes[1:])), SPEC)
+    assert found == [f"{both[0].vector}.max_tokens: None → 9"]
+
+
 def test_the_outputs_are_those_of_the_passes_and_then_the_ensembles() -> None:
     m3 = PassSpec(vector="heads-bge-m3", kind="bge-m3", model="bge-m3", storage="float16", truncate_dim=8)
     spec = RunSpec(

@@ -18,7 +18,7 @@ def load_encoder(spec: PassSpec, device: str, threads: int) -> Encoder:
         return encoder
     from .query_side import QuerySide
 
-    return QuerySide(encoder)
+    return QuerySide(encoder, spec.prompt)
 
 
 def _load(spec: PassSpec, device: str, threads: int) -> Encoder:

@@ -21,12 +21,16 @@ class QueryEncoder(Encoder, Protocol):
 
 
 class QuerySide:
-    """An Encoder of queries. The reference's `encode_query` tokenizes anew: queries are short and few."""
+    """An Encoder of queries, with `prompt` before them or, where it is None, the model's own.
 
-    def __init__(self, encoder: QueryEncoder) -> None:
-        self._encoder = encoder
+    The reference's `encode_query` tokenizes anew: queries are short and few.
+    """
+
+    def __init__(self, encoder: QueryEncoder, prompt: str | None) -> None:
+        self._encoder, self._prompt = encoder, prompt
         ours = encoder.fingerprint
-        prompt = encoder.query_prompt() if isinstance(encoder, TextModel) else ours.prompt
+        if prompt is None:
+            prompt = encoder.query_prompt() if isinstance(encoder, TextModel) else ours.prompt
         self.fingerprint = msgspec.structs.replace(ours, prompt=prompt, pooling=f"{ours.pooling}, of a query")
         self.batch_tokens, self.row_bytes = encoder.batch_tokens, encoder.row_bytes
         self.budget, self.pads = encoder.budget, encoder.pads
@@ -40,7 +44,7 @@ class QuerySide:
 
     def compute(self, prepared: Prepared, rows: IntArray) -> Any:
         texts = [prepared.items[row] for row in rows.tolist()]
-        return self._guarded(lambda: self._encoder.queries(texts, None))
+        return self._guarded(lambda: self._encoder.queries(texts, self._prompt))
 
     def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
         if isinstance(self._encoder, TextModel):

@@ -1,0 +1,94 @@
+"""Stage: one step of a command as people see it at the end: what it did, how long that took, what it held, what it covers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..protocol.control_messages import PassSummary, RunEnded
+from ..protocol.layout import RunLayout, segments_in
+from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo
+from ..protocol.spec import RunSpec
+from .run_files import read_footer, read_object
+from .tables import size_of
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """`cells` by name, as `run_table.COLUMNS` has them, each a text; what is not known has none."""
+
+    name: str
+    cells: Mapping[str, str]
+    unit: str = "rows"
+    """What the cell `rows` counts."""
+
+
+def pass_stages(ending: RunEnded, out: RunLayout, about: str = "", unit: str = "rows") -> list[Stage]:
+    """Every pass of a run that has ended; `about` stands before their names."""
+    measured = _latencies(out, ending.run)
+    return [Stage(about + one.vector, _cells(one, measured.get(one.vector, {})), unit) for one in ending.passes]
+
+
+def ensemble_stages(spec: RunSpec, out: RunLayout) -> list[Stage]:
+    """Every ensemble, counted from its committed segments: no worker made it, so it has no batches."""
+    if not spec.ensembles:
+        return []
+    total = sum(read_footer(out.chunk_segment(one), ChunkSegmentInfo).rows for one in segments_in(out.chunks))
+    return [Stage(one.vector, _counted(out, one.vector, total)) for one in spec.ensembles]
+
+
+def candidate_stage(found: Mapping[str, Any]) -> Stage:
+    """The signals' candidates and their fusion, by `candidates.json`."""
+    queries = found["queries"]
+    cells = {"rows": f"{queries:,}", "seconds": f"{found['seconds']:,.1f}"}
+    if queries:
+        cells["coverage"] = f"{(queries - found['without']) / queries:.2%}"
+    return Stage("candidates, fusion", cells, "queries")
+
+
+def _cells(one: PassSummary, latency: Mapping[str, float]) -> dict[str, str]:
+    found = {"rows": f"{one.chunks:,}"}
+    if one.computed:
+        found["seconds"] = f"{one.seconds:,.1f}"
+        found["rate"] = f"{one.chunks_per_second:,.1f}"
+        found["tokens"] = f"{one.tokens_per_second:,.0f}"
+        found["padding"] = f"{one.padding:.1%}"
+    if one.batches:
+        found["batch"] = _short(one.computed / one.batches, 1)
+    if {"p50", "p95"} <= latency.keys():
+        found["latency"] = f"{_short(latency['p50'], 3)} / {_short(latency['p95'], 3)}"
+    if one.peak_bytes:
+        found["memory"] = size_of(one.peak_bytes)
+    if one.gpu_peak_bytes:
+        found["gpu"] = size_of(one.gpu_peak_bytes)
+    if one.coverage is not None:
+        found["coverage"] = f"{one.coverage:.2%}"
+    if placed := one.placement if one.dtype in one.placement else ", ".join(filter(None, (one.dtype, one.placement))):
+        found["placed"] = placed
+    if one.device:
+        found["device"] = one.device
+    return found
+
+
+def _short(value: float, digits: int) -> str:
+    """Fewer digits behind the point where there are many before it."""
+    return f"{value:,.{0 if value >= 100 else min(digits, 1) if value >= 10 else digits}f}"
+
+
+def _counted(out: RunLayout, vector: str, total: int) -> dict[str, str]:
+    """As for a pass, coverage is of all the rows of the run, `total`, also where segments are still missing."""
+    segments = segments_in(out.vector_folder(vector))
+    infos = [read_footer(out.vector_segment(vector, one), VectorSegmentInfo) for one in segments]
+    rows = sum(info.rows for info in infos)
+    bad = sum(info.quarantined for info in infos)
+    return {"rows": f"{rows:,}"} | ({"coverage": f"{(rows - bad) / total:.2%}"} if total else {})
+
+
+def _latencies(out: RunLayout, run: str) -> dict[str, dict[str, float]]:
+    """Seconds of a batch by percentile and vector, where the run's stats have them."""
+    stats = read_object(out.stats)
+    if stats is None or stats.get("run") != run:
+        return {}
+    passes: list[dict[str, Any]] = stats.get("passes", [])
+    return {one["vector"]: one["batch_seconds"] for one in passes if isinstance(one.get("batch_seconds"), dict)}

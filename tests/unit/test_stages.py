@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from embedfleet.client.run_table import make_table, show_stages
+from embedfleet.client.stages import Stage, candidate_stage, ensemble_stages, pass_stages
+from embedfleet.protocol.control_messages import PassSummary, RunEnded
+from embedfleet.protocol.ensembles import EnsembleSpec
+from rich.console import Console
+
+FULL = {
+    "rows": "1,200,000",
+    "seconds": "1,234.5",
+    "rate": "80.1",
+    "tokens": "6,542",
+    "batch": "1,024",
+    "latency": "10.4 / 12.6",
+    "memory": "1.5 GB",
+    "gpu": "12.5 GB",
+    "coverage": "100.00%",
+    "placed": "cuda:0 bfloat16",
+    "device": "cuda:0 (NVIDIA H100)",
+}
+STAGES = [
+    Stage("dense-all-minilm-l6-v2", FULL),
+    Stage("ensemble-concat", {"rows": "1,200,000", "coverage": "99.90%"}),
+    Stage("queries: dense-all-minilm-l6-v2", FULL),
+    candidate_stage({"queries": 500, "without": 5, "seconds": 3.52}),
+    Stage("rerank-ms-marco-minilm-l6-v2", FULL, "pairs"),
+]
+
+
+def drawn(width: int) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width, highlight=False).print(make_table(STAGES, width))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_the_table_has_every_stage_whole_at_every_width(width: int) -> None:
+    text = drawn(width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text, "nothing is cut off"
+    assert all(word in text for word in ("stage", "coverage", "99.90%", "99.00%", "(pairs)", "(queries)"))
+    assert ("p50 / p95 s" in text, "batch" in text) == (width >= 80, width >= 80)
+    assert ("memory" in text, "rows/s" in text, "device" in text) == (width >= 120, width >= 120, width >= 200)
+
+
+def test_elsewhere_each_stage_is_a_line() -> None:
+    said: list[str] = []
+    show_stages(STAGES[1:], said.append)
+    assert said[0] == "ensemble-concat: 1,200,000 rows, coverage 99.90%"
+    assert said[2] == "candidates, fusion: 500 queries, 3.5 s, coverage 99.00%"
+    assert said[3].startswith("rerank-ms-marco-minilm-l6-v2: 1,200,000 pairs, 1,234.5 s, 80.1 pairs/s, 6,542 tokens/s,")
+    assert "p50 / p95 10.4 / 12.6 s, memory 1.5 GB, GPU 12.5 GB, coverage 100.00%" in said[3]
+
+
+def test_a_pass_that_computed_nothing_has_rows_and_coverage_alone(run_files: Any, tmp_path: Any) -> None:
+    files = run_files.RunFiles(tmp_path / "run").write()
+    summary = PassSummary(
+        vector=run_files.DENSE,
+        model="fake:4",
+        device="",
+        chunks=5,
+        chunks_per_second=0.0,
+        tokens_per_second=0.0,
+        padding=0.0,
+        rotation_gap_seconds=None,
+        coverage=0.8,
+    )
+    ending = RunEnded(
+        run="r1",
+        status="done",
+        chunks=5,
+        committed=4,
+        quarantined=1,
+        skipped_duplicates=0,
+        seconds=1.0,
+        passes=(summary,),
+    )
+    assert pass_stages(ending, files.layout, "queries: ") == [
+        Stage(f"queries: {run_files.DENSE}", {"rows": "5", "coverage": "80.00%"})
+    ]
+    worked = msgspec.structs.replace(summary, computed=5, batches=2, seconds=1.25, peak_bytes=1_500_000)
+    latency = {"vector": run_files.DENSE, "batch_seconds": {"p50": 0.12345, "p95": 150.0}}
+    files.layout.stats.write_text(json.dumps({"run": "r1", "passes": [latency]}))
+    (stage,) = pass_stages(msgspec.structs.replace(ending, passes=(worked,)), files.layout)
+    assert stage.cells["latency"] == "0.123 / 150"
+    assert (stage.cells["batch"], stage.cells["memory"], stage.cells["seconds"]) == ("2.5", "1.5 MB", "1.2")
+
+
+def test_an_ensemble_is_counted_from_its_segments(run_files: Any, tmp_path: Any) -> None:
+    files = run_files.RunFiles(tmp_path / "run", sizes=(3, 2), quarantined=(4,)).write()
+    one = EnsembleSpec(vector=run_files.DENSE, method="concat", members=("a", "b"), weights=(1.0, 1.0))
+    spec = msgspec.structs.replace(files.spec, ensembles=(one,))
+    assert ensemble_stages(spec, files.layout) == [Stage(run_files.DENSE, {"rows": "5", "coverage": "80.00%"})]
+    files.layout.vector_segment(run_files.DENSE, 1).unlink()  # as after an interrupt
+    assert ensemble_stages(spec, files.layout) == [Stage(run_files.DENSE, {"rows": "3", "coverage": "60.00%"})]
+    assert ensemble_stages(files.spec, files.layout) == []
