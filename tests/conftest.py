@@ -11,3 +11,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--worlds", type=int, default=None, help="how many seeds of the simulation to run")
     parser.addoption("--power-cuts", type=int, default=None, help="how many power cuts to make")
+    parser.addoption("--kills", type=int, default=None, help="how many kills the chaos tests make")

@@ -1,0 +1,96 @@
+"""The one who kills: picks processes of a command by role and ends or stops them, at random and replayably."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import psutil
+
+ROLES = {
+    "embedfleet.worker": "worker",
+    "embedfleet.exporter": "exporter",
+    "embedfleet.coordinator": "coordinator",
+}
+PAUSE_SECONDS = 0.6
+"""Between two blows, on average."""
+STOPPED_SECONDS = 1.0
+
+
+@dataclass
+class Monkey:
+    """`blows` counts by what was done; `seen` are all processes that were ever below a command."""
+
+    rng: random.Random
+    blows: Counter[str] = field(default_factory=Counter[str])
+    seen: dict[int, psutil.Process] = field(default_factory=dict[int, psutil.Process])
+
+    @property
+    def kills(self) -> int:
+        return sum(count for name, count in self.blows.items() if name.startswith("kill "))
+
+    def play(self, command: psutil.Popen, most: int) -> None:
+        """Strike until the command ends, or until it has struck so often; then only wait."""
+        struck = 0
+        while command.poll() is None:
+            self.look(command)
+            if struck >= most:
+                time.sleep(0.02)
+                continue
+            until = time.monotonic() + self.rng.expovariate(1 / PAUSE_SECONDS)
+            while time.monotonic() < until and command.poll() is None:
+                self.look(command)
+                time.sleep(0.02)
+            struck += self.strike(command)
+
+    def look(self, command: psutil.Popen) -> dict[str, list[psutil.Process]]:
+        """The processes below the command by role."""
+        found: dict[str, list[psutil.Process]] = {}
+        with contextlib.suppress(psutil.Error):
+            for one in command.children(recursive=True):
+                self.seen[one.pid] = one
+                with contextlib.suppress(psutil.Error):
+                    role = next((ROLES[part] for part in one.cmdline() if part in ROLES), None)
+                    if role is not None:
+                        found.setdefault(role, []).append(one)
+        return found
+
+    def strike(self, command: psutil.Popen) -> int:
+        """One blow; how many processes it ended."""
+        found = self.look(command)
+        here = [role for role in found if found[role]]
+        if not here:
+            return 0
+        how = self.rng.choices(("kill", "pair", "stop", "command"), (6, 2, 2, 1))[0]
+        if how == "command":
+            self._send(command, signal.SIGKILL)
+            self.blows["kill command"] += 1
+            return 1
+        if how == "stop":
+            role = self.rng.choice(here)
+            victim = self.rng.choice(found[role])
+            self._send(victim, signal.SIGSTOP)
+            time.sleep(self.rng.random() * STOPPED_SECONDS)
+            self._send(victim, signal.SIGCONT)
+            self.blows[f"stop {role}"] += 1
+            return 0
+        roles = self.rng.sample(here, min(len(here), 2 if how == "pair" else 1))
+        for role in roles:
+            self._send(self.rng.choice(found[role]), signal.SIGKILL)
+        self.blows[f"kill {' and '.join(sorted(roles))}"] += 1
+        return len(roles)
+
+    def orphans(self, seconds: float) -> list[psutil.Process]:
+        """Of all processes seen, those that still run after so many seconds."""
+        gone, alive = psutil.wait_procs(list(self.seen.values()), timeout=seconds)
+        for one in gone:
+            self.seen.pop(one.pid, None)
+        return [one for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+    def _send(self, process: psutil.Process | psutil.Popen, number: signal.Signals) -> None:
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            process.send_signal(number)

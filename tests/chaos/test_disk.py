@@ -1,0 +1,174 @@
+"""A disk that fails: the commit killed at each of its system calls, a full file system, an fsync that fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from embedfleet import open_run
+from embedfleet.exporter.run_directory import RunDirectory
+from embedfleet.protocol.durable import partial_of
+from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.segments import (
+    CHUNK_SCHEMA,
+    ChunkSegmentInfo,
+    Cursor,
+    VectorSegmentInfo,
+    dense_vectors,
+    digest,
+    read_info,
+    with_info,
+)
+from embedfleet.protocol.spec import RunSpec
+
+from . import one_commit
+from .conftest import COMMAND
+
+SCRIPT = Path(one_commit.__file__)
+MOST_CALLS = 200
+
+
+def works(*command: str) -> bool:
+    """Whether this host lets us do that: a container may forbid tracing and mounting."""
+    try:
+        return subprocess.run(command, capture_output=True, timeout=30).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+traced = pytest.mark.skipif(not works("strace", "-o", os.devnull, "true"), reason="strace cannot trace here")
+mounted = pytest.mark.skipif(not works("unshare", "-Urm", "true"), reason="no namespace may be made here")
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> RunLayout:
+    """A run directory with one chunk segment, before its first vector segment."""
+    found = RunLayout(tmp_path / "run")
+    found.vector_folder(one_commit.PASS.vector).mkdir(parents=True)
+    found.chunks.mkdir()
+    found.lock.touch()
+    rows = range(one_commit.ROWS)
+    columns = [list(rows), [f"c{row}" for row in rows], [f"text {row}" for row in rows], [None] * 5, [6] * 5]
+    info = ChunkSegmentInfo(segment=0, first_row=0, rows=5, rejected=0, duplicates=0, cursor=Cursor())
+    table = pa.Table.from_arrays(
+        [pa.array(one, field.type) for one, field in zip(columns, CHUNK_SCHEMA, strict=True)], schema=CHUNK_SCHEMA
+    )
+    pq.write_table(with_info(table, info), found.chunk_segment(0))
+    return found
+
+
+def commit(layout: RunLayout, *before: str) -> tuple[int, list[str]]:
+    """Commit the segment in a process of its own, begun with `before`: its exit code and what it said."""
+    done = subprocess.run([*before, sys.executable, str(SCRIPT), str(layout.root)], capture_output=True, timeout=60)
+    return done.returncode, done.stdout.decode().split()
+
+
+def stands_whole(layout: RunLayout) -> bool:
+    """Whether the segment stands; if so, every number in it is checked. What a resume would remove is removed."""
+    spec = RunSpec(source="-", passes=(one_commit.PASS,), index="none")
+    directory = RunDirectory(layout.root, spec, restart=False)
+    try:
+        committed = directory.committed(0)
+    finally:
+        directory.release()
+    if not committed:
+        return False
+    path = layout.vector_segment(one_commit.PASS.vector, 0)
+    table = pq.read_table(path)
+    assert digest(table) == read_info(path, VectorSegmentInfo).digest
+    np.testing.assert_array_equal(dense_vectors(table), one_commit.vectors())
+    return True
+
+
+@traced
+@pytest.mark.timeout(600)
+def test_killed_at_any_system_call_a_commit_is_whole_or_not_there(layout: RunLayout) -> None:
+    final = layout.vector_segment(one_commit.PASS.vector, 0)
+    touched = [part for path in (partial_of(final), final, final.parent) for part in ("-P", str(path))]
+    outcomes: list[tuple[bool, bool]] = []
+    for call in range(1, MOST_CALLS):
+        final.unlink(missing_ok=True)
+        code, said = commit(layout, "strace", "-f", "-o", os.devnull, *touched, f"-einject=all:signal=KILL:when={call}")
+        assert said[:1] == ["ready"], "the process did not get as far as the commit"
+        acknowledged = "acknowledged" in said
+        stands = stands_whole(layout)
+        assert stands or not acknowledged, f"acknowledged, and gone: killed at call {call}"
+        if code == 0:
+            break
+        outcomes.append((stands, acknowledged))
+    else:
+        pytest.fail(f"still killed at call {MOST_CALLS}")
+    assert len(outcomes) > 8, "the commit makes more calls than that"
+    assert {stands for stands, _ in outcomes} == {True, False}, "some kills come before the rename, some after"
+
+
+@traced
+def test_an_fsync_that_fails_is_told_and_nothing_is_acknowledged(layout: RunLayout) -> None:
+    final = layout.vector_segment(one_commit.PASS.vector, 0)
+    for path in (partial_of(final), final.parent):
+        final.unlink(missing_ok=True)
+        code, said = commit(layout, "strace", "-f", "-o", os.devnull, "-P", str(path), "-einject=fsync:error=EIO")
+        assert (code, said) == (1, ["ready"])
+        assert not partial_of(final).exists()
+
+
+@traced
+def test_a_run_whose_disk_does_not_sync_ends_with_one_message_and_resumes(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    folder = out / "vectors" / "dense-fake-32"
+    command = arguments(corpus, out)
+    failing = ["strace", "-f", "-o", os.devnull, "-P", str(folder), "-einject=fsync:error=EIO:when=2"]
+    done = subprocess.run([*failing, *command], capture_output=True, timeout=150)
+    said = done.stderr.decode()
+    assert done.returncode == 1, said
+    assert "results cannot be written" in said
+    assert "Input/output error" in said
+    assert "Traceback" not in said
+    assert subprocess.run(command, capture_output=True, timeout=90).returncode == 3
+    assert open_run(out).complete
+
+
+@mounted
+def test_a_full_disk_ends_the_run_and_with_room_it_completes(
+    corpus: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    """In a mount namespace of its own, on a small tmpfs that is made larger afterwards."""
+    small, kept = tmp_path / "small", tmp_path / "kept"
+    small.mkdir()
+    run = " ".join(arguments(corpus, small / "run"))
+    script = f"""
+        mount -t tmpfs -o size=5m tmpfs {small} || exit 90
+        {run} 2> {tmp_path}/first; echo $? > {tmp_path}/codes
+        mount -o remount,size=200m {small}
+        {run} 2> {tmp_path}/second; echo $? >> {tmp_path}/codes
+        cp -r {small}/run {kept}
+    """
+    subprocess.run(["unshare", "-Urm", "sh", "-c", script], check=True, timeout=150)
+    first = (tmp_path / "first").read_text()
+    assert (tmp_path / "codes").read_text().split() == ["1", "3"], first + (tmp_path / "second").read_text()
+    assert "No space left on device" in first
+    assert "Traceback" not in first
+    assert open_run(kept).vectors().tobytes() == expected["dense-fake-32"]
+    assert len(list((kept / "vectors" / "dense-fake-32").glob("*.parquet"))) == 3
+    shutil.rmtree(kept)
+
+
+def arguments(corpus: Path, out: Path) -> Sequence[str]:
+    return [COMMAND, "run", str(corpus), "--out", str(out), "--dense", "fake:32", "--devices", "cpu", "--index", "none"]
+
+
+def test_every_line_of_the_quarantine_is_there(corpus: Path, tmp_path: Path) -> None:
+    """The corpus has one line that is no JSON: the undisturbed run says so, as the disturbed ones have to."""
+    out = tmp_path / "run"
+    assert subprocess.run(arguments(corpus, out), capture_output=True, timeout=90).returncode == 3
+    (line,) = (out / "quarantine.jsonl").read_text().splitlines()
+    assert "not JSON" in json.loads(line)["reason"]
