@@ -93,9 +93,12 @@ class Embedder:
         return ending
 
     def export_for_local_qdrant(
-        self, formats: Sequence[str] = (), quantization: Literal["scalar"] | None = None
+        self, formats: Sequence[str] = (), quantization: Literal["none", "scalar"] | None = None
     ) -> dict[str, Path]:
-        """Write points, vectors and the upload script to `export/`; the files there, by name. None named: all that apply."""
+        """Write points, vectors and the upload script to `export/`; the files there, by name. None named: all that apply.
+
+        `quantization` None: as the last export had it.
+        """
         return export_quietly(self.out, list(formats), quantization)
 
     @property

@@ -52,7 +52,7 @@ def upload_run(
     """
     run = open_done_run(root)
     target = UploadTarget(client, collection or collection_name(root))
-    target.prepare(collection_schema(run, quantization))
+    target.prepare(collection_schema(run, quantization), quantize=quantization is not None)
     try:
         delivered = _send(run, target, streams, limits or BatchLimits(), progress)
     except BaseException:

@@ -55,15 +55,18 @@ class UploadTarget:
         self._client, self._threshold = client, INDEXING_THRESHOLD
         self._stop = threading.Event()
 
-    def prepare(self, body: dict[str, Any]) -> None:
+    def prepare(self, body: dict[str, Any], *, quantize: bool = False) -> None:
         """Make the collection, or check that it takes these points, and switch indexing off.
+
+        A collection that is there keeps its own quantization unless `quantize` says that the body's was asked for.
 
         UsageError, naming the vectors, where its schema differs or its vectors are of other models.
         """
         from qdrant_client import models
 
         wanted = models.CreateCollection.model_validate(body)
-        if not self._ask(lambda: self._client.collection_exists(self.collection)):
+        there = self._ask(lambda: self._client.collection_exists(self.collection))
+        if not there:
             with server_errors(self.collection):
                 self._client.create_collection(
                     self.collection,
@@ -79,6 +82,9 @@ class UploadTarget:
                 f"--collection {self.collection}: it differs from this run in {'; '.join(found)}. "
                 "Name another collection, or delete this one"
             )
+        if there and quantize and config.quantization_config != wanted.quantization_config:
+            chosen = wanted.quantization_config or models.Disabled.DISABLED
+            self._ask(lambda: self._client.update_collection(self.collection, quantization_config=chosen))
         self._threshold = config.optimizer_config.indexing_threshold or INDEXING_THRESHOLD
         self.before = self.count()
         self._set_threshold(0)

@@ -6,9 +6,13 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from .done_run import DoneRun
+import msgspec
 
-Quantization = Literal["scalar"] | None
+from .done_run import DoneRun
+from .errors import RunDirectoryError
+
+Quantization = Literal["none", "scalar"] | None
+"""What was asked for; None: nothing was, and what the last export said goes on."""
 
 DISTANCE = "Cosine"
 
@@ -30,7 +34,10 @@ def sparse_modifier(kind: str) -> Literal["idf", "none"]:
 
 
 def collection_schema(run: DoneRun, quantization: Quantization = None) -> dict[str, Any]:
-    """Named vectors with size and distance, MaxSim for multivectors, sparse vectors with their modifier."""
+    """Named vectors with size and distance, MaxSim for multivectors, sparse vectors with their modifier.
+
+    RunDirectoryError where the last export's description cannot be read and is needed.
+    """
     kinds = {one.vector: one.kind for one in run.spec.outputs}
     vectors: dict[str, Any] = {}
     sparse: dict[str, Any] = {}
@@ -44,6 +51,20 @@ def collection_schema(run: DoneRun, quantization: Quantization = None) -> dict[s
     return {
         "vectors": vectors,
         "sparse_vectors": sparse,
-        "quantization_config": _SCALAR if quantization == "scalar" else None,
+        "quantization_config": _quantization(run.layout.collection, quantization),
         "metadata": {FINGERPRINTS: run.fingerprints()},
     }
+
+
+def _quantization(described: Path, asked: Quantization) -> dict[str, Any] | None:
+    """The configuration; where nothing was asked for, the one in `described`, so that a later export does not drop it."""
+    if asked is not None:
+        return _SCALAR if asked == "scalar" else None
+    try:
+        return msgspec.json.decode(described.read_bytes())["create"]["quantization_config"]
+    except FileNotFoundError:
+        return None
+    except (OSError, KeyError, TypeError, msgspec.MsgspecError) as error:
+        raise RunDirectoryError(
+            f"{described}: cannot be read ({error}); delete it, or say --quantization none or scalar"
+        ) from error

@@ -120,9 +120,33 @@ def test_the_collection_is_described(files, run_files):
     }
     assert described["create"]["sparse_vectors"] == {run_files.SPARSE: {"modifier": "idf"}}
     assert described["create"]["quantization_config"]["scalar"]["type"] == "int8"
+
+
+def quantized(files):
+    return json.loads(files.layout.collection.read_bytes())["create"]["quantization_config"]
+
+
+def test_a_later_export_keeps_the_quantization_until_it_is_switched_off(files):
     export(files, "jsonl")
-    described = json.loads((files.layout.export / "collection.json").read_bytes())
-    assert described["create"]["quantization_config"] is None
+    assert quantized(files) is None
+    export(files, "jsonl", quantization="scalar")
+    export(files, "metadata")
+    assert quantized(files)["scalar"]["type"] == "int8"
+    export(files, "metadata", quantization="none")
+    assert quantized(files) is None
+    files.layout.collection.write_text("[]")
+    with pytest.raises(
+        RunDirectoryError, match=r"collection\.json: cannot be read .*say --quantization none or scalar"
+    ):
+        export(files, "metadata")
+    export(files, "metadata", quantization="scalar")
+
+
+def test_the_command_hands_the_quantization_on(files, capfd):
+    for given, kept in (("scalar", True), (None, True), ("none", False)):
+        assert export_client.export(files.root, ["metadata"], given, as_json=True) == 0
+        assert (quantized(files) is not None) is kept
+    capfd.readouterr()
 
 
 def test_a_later_export_keeps_the_other_formats(files):

@@ -7,6 +7,7 @@ import pytest
 from embedfleet.client import retry, upload_target
 from embedfleet.client.upload import upload_run
 from embedfleet.client.upload_batches import BatchLimits, cut
+from embedfleet.exporter.export_command import export_run
 from embedfleet.protocol.collection import collection_schema
 from embedfleet.protocol.done_run import open_done_run
 from embedfleet.protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
@@ -19,6 +20,7 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 ROWS = 60
+SCALAR = {"scalar": {"type": "int8"}}
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +45,8 @@ class Recorded:
         self.failures: list[BaseException] = []
         """Raised, one an upsert, after `spare` upserts."""
         self.spare = 0
+        self.quantization = None
+        """What the collection is said to have."""
         self._lock = threading.Lock()
 
     def __getattr__(self, name):
@@ -53,7 +57,10 @@ class Recorded:
                     self.spare -= 1
                     if self.spare < 0:
                         raise self.failures.pop(0)
-                return getattr(self.engine, name)(*args, **kwargs)
+                done = getattr(self.engine, name)(*args, **kwargs)
+                if name == "get_collection":  # the engine in memory does not keep it
+                    done.config.quantization_config = self.quantization
+                return done
 
         return ask
 
@@ -119,6 +126,21 @@ def test_what_is_there_is_not_sent_again(files, client):
     assert (done.delivered.new, done.delivered.replaced, done.delivered.present) == (3, 1, ROWS - 4)
     assert sorted(client.upserted()) == sorted([*ids[10:13], ids[20]])
     assert client.engine.retrieve("run", ids[20:21])[0].payload["text"] == "text 20"
+
+
+def test_quantization_is_the_exports_unless_it_is_given(files, client):
+    export_run(files.root, ["metadata"], "scalar", lambda _file: None)
+    upload_run(files.root, client)
+    assert dict(client.asked)["create_collection"]["quantization_config"].scalar.type == "int8"
+    client.asked.clear()
+    upload_run(files.root, client)
+    assert not [kwargs for _, kwargs in client.asked if "quantization_config" in kwargs]
+    for given, sent in (("scalar", "int8"), ("none", None)):
+        client.asked.clear()
+        client.quantization = None if given == "scalar" else models.ScalarQuantization.model_validate(SCALAR)
+        upload_run(files.root, client, quantization=given)
+        (chosen,) = [kwargs["quantization_config"] for _, kwargs in client.asked if "quantization_config" in kwargs]
+        assert chosen == models.Disabled.DISABLED if sent is None else chosen.scalar.type == sent
 
 
 def test_points_of_others_stay(files, client):
