@@ -108,7 +108,10 @@ class Embedder:
 
     @property
     def processing_stats(self) -> dict[str, Any]:
-        """Of the last session, from `stats.json`: `host`, and `passes` by vector and device; empty before the first."""
+        """From `stats.json`: `host` in the last session, and `passes` by vector and device, each in the last that computed it.
+
+        Empty before the first session.
+        """
         stats = read_object(RunLayout(self.out).stats) or {}
         return stats.get("processing_stats", {})
 

@@ -72,7 +72,7 @@ def _conclude(
     """Say how the run ended; where it is done, go on with what follows. The exit code."""
     if ending.status == "failed":
         raise revive(ending.kind, ending.error)
-    show_table(ending, out, session.say)
+    show_table(ending, session.say)
     _say_counts(session, ending, out)
     if ending.status == "interrupted":
         raise Interrupted

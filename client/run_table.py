@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from ..protocol.control_messages import PassSummary, RunEnded
-from ..protocol.layout import RunLayout
-from .run_files import read_object
 from .tables import size_of
 
 HEADINGS = {
@@ -33,10 +29,9 @@ HEADINGS = {
 """Rows: the key of a cell, and what people read before it. One that no pass fills is left out."""
 
 
-def show_table(ending: RunEnded, out: Path, say: Callable[[str], None]) -> None:
+def show_table(ending: RunEnded, say: Callable[[str], None]) -> None:
     """What each pass of the run came to; lines for people go to `say`."""
-    measured = _latencies(out, ending.run)
-    cells = {one.vector: _cells(one, measured.get(one.vector, {})) for one in ending.passes}
+    cells = {one.vector: _cells(one) for one in ending.passes}
     if not sys.stderr.isatty():
         for vector, row in cells.items():
             say(f"{vector}: {', '.join(_plain(name, text) for name, text in row.items() if text)}")
@@ -49,9 +44,9 @@ def show_table(ending: RunEnded, out: Path, say: Callable[[str], None]) -> None:
     Console(stderr=True, highlight=False).print(table)
 
 
-def _cells(one: PassSummary, latency: Mapping[str, float]) -> dict[str, str]:
+def _cells(one: PassSummary) -> dict[str, str]:
     """Each cell as text; empty where there is nothing to tell."""
-    worked = one.computed > 0
+    worked, latency = one.computed > 0, one.batch_seconds
     return {
         "rows": f"{one.chunks:,}",
         "seconds": f"{one.seconds:,.1f}" if worked else "",
@@ -82,12 +77,3 @@ def _plain(name: str, text: str) -> str:
             return f"{text} {HEADINGS[name]}"
         case _:
             return f"{HEADINGS[name]} {text}"
-
-
-def _latencies(out: Path, run: str) -> dict[str, dict[str, float]]:
-    """Seconds of a batch by percentile and vector, where the run's stats have them."""
-    stats = read_object(RunLayout(out).stats)
-    if stats is None or stats.get("run") != run:
-        return {}
-    passes: list[dict[str, Any]] = stats.get("passes", [])
-    return {one["vector"]: one["batch_seconds"] for one in passes if isinstance(one.get("batch_seconds"), dict)}
