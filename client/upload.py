@@ -46,8 +46,10 @@ def upload_run(
 ) -> Uploaded:
     """Load the run in `root` into `collection` (default: the folder's name), which is made where it is not there.
 
-    What is there already, payload for payload, is not sent again. The index is off while points are loaded and built
-    afterwards. RunDirectoryError where the run is not done, UsageError where the collection is of another schema,
+    What is there already, with this payload and all its vectors, is not sent again. The index is off while points are
+    loaded and built afterwards.
+
+    RunDirectoryError where the run is not done, UsageError where the collection is of another schema,
     EmbedfleetError where the server fails, the index is not ready in time, or the count is wrong at the end.
     """
     run = open_done_run(root)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from embedfleet.client import retry, upload_target
 from embedfleet.client.upload import upload_run
@@ -126,6 +127,40 @@ def test_what_is_there_is_not_sent_again(files, client):
     assert (done.delivered.new, done.delivered.replaced, done.delivered.present) == (3, 1, ROWS - 4)
     assert sorted(client.upserted()) == sorted([*ids[10:13], ids[20]])
     assert client.engine.retrieve("run", ids[20:21])[0].payload["text"] == "text 20"
+
+
+def test_a_vector_that_is_gone_is_noticed(files, run_files, client):
+    upload_run(files.root, client)
+    ids = [point.id for point in open_done_run(files.root).points()]
+    client.engine.delete_vectors("run", [run_files.SPARSE], points=[ids[2]])
+    client.engine.delete_vectors("run", [run_files.MULTI, run_files.DENSE], points=[ids[40]])
+    client.asked.clear()
+    done = upload_run(files.root, client)
+    assert (done.delivered.replaced, done.delivered.present) == (2, ROWS - 2)
+    assert sorted(client.upserted()) == sorted([ids[2], ids[40]])
+    for record in client.engine.retrieve("run", [ids[2], ids[40]], with_vectors=True):
+        assert record.vector.keys() == {run_files.DENSE, run_files.SPARSE, run_files.MULTI}
+
+
+def test_a_segment_that_was_computed_again_is_sent_again(files, run_files, client):
+    upload_run(files.root, client)
+    other = run_files.RunFiles(files.root, sizes=files.sizes, quarantined=(40,))
+    files.vector_segment(run_files.DENSE, 1, other.dense_table(1))
+    done = upload_run(files.root, client)
+    assert (done.delivered.replaced, done.delivered.present) == (30, 30)
+    (row,) = [point for point in open_done_run(files.root).points() if point.payload["row"] == 40]
+    assert run_files.DENSE not in client.engine.retrieve("run", [row.id], with_vectors=True)[0].vector
+
+
+def test_a_run_kept_in_another_way_is_sent_again(files, run_files, client):
+    upload_run(files.root, client)
+    for segment in (0, 1):
+        table = files.dense_table(segment)
+        halves = pa.array(table.column("vector").to_pylist(), pa.list_(pa.float16(), 4))
+        place = table.column_names.index("vector")
+        table = table.set_column(place, pa.field("vector", halves.type), halves)
+        files.vector_segment(run_files.DENSE, segment, table)
+    assert upload_run(files.root, client).delivered.replaced == ROWS
 
 
 def test_quantization_is_the_exports_unless_it_is_given(files, client):
