@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import threading
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from embedfleet.client import retry, upload_target
 from embedfleet.client.upload import upload_run
@@ -299,6 +301,33 @@ def test_a_run_that_is_not_done(files, client):
     with pytest.raises(RunDirectoryError, match="not done"):
         upload_run(files.root, client)
     assert client.asked == []
+
+
+HUGE, NEGATIVE = 18446744073709551615, -9223372036854775809
+
+
+def test_a_number_beyond_64_bits_goes_as_text_and_is_told(files, client):
+    """qdrant-client's converter to gRPC takes no such number, and named no point."""
+    conversion = pytest.importorskip("qdrant_client.conversions.conversion")
+    metadata = {3: {"serial": HUGE}, 40: {"parts": [{"n": 1}, {"n": NEGATIVE}], "most": (1 << 63) - 1}}
+    for segment in (0, 1):
+        path = files.layout.chunk_segment(segment)
+        table = pq.ParquetFile(path).read()
+        rows = table.column("row").to_pylist()
+        stored = [json.dumps(metadata.get(row, {"n": row})) for row in rows]
+        table = table.set_column(3, table.schema.field("metadata"), pa.array(stored, pa.string()))
+        pq.write_table(table, path)
+    done = upload_run(files.root, client)
+    assert (done.delivered.new, done.spelled) == (ROWS, 2)
+    notice = "2 points have whole numbers beyond 64 bits, sent as text: the first is chunk 'c3' (metadata.serial)"
+    assert done.notices == (notice,)
+    sent = {one.payload["row"]: one for name, args in client.asked if name == "upsert" for one in args[0]}
+    assert sent[3].payload["metadata"] == {"serial": str(HUGE)}
+    assert sent[40].payload["metadata"] == {"parts": [{"n": 1}, {"n": str(NEGATIVE)}], "most": (1 << 63) - 1}
+    for one in sent.values():
+        conversion.RestToGrpc.convert_point_struct(one)
+    again = upload_run(files.root, client)
+    assert (again.delivered.present, again.spelled) == (ROWS, 2)
 
 
 def point(text: str = "", numbers: int = 0) -> Point:
