@@ -60,7 +60,7 @@ class UploadTarget:
 
         A collection that is there keeps its own quantization unless `quantize` says that the body's was asked for.
 
-        UsageError, naming the vectors, where its schema differs or its vectors are of other models.
+        UsageError, naming the vectors, where its schema differs, its vectors are of other models, or it has more of them.
         """
         from qdrant_client import models
 
@@ -81,6 +81,11 @@ class UploadTarget:
             raise UsageError(
                 f"--collection {self.collection}: it differs from this run in {'; '.join(found)}. "
                 "Name another collection, or delete this one"
+            )
+        if surplus := _vectors_beyond(wanted, config):
+            raise UsageError(
+                f"--collection {self.collection}: it has vectors that this run lacks ({', '.join(surplus)}), and writing a "
+                "point replaces all of its vectors. Name another collection, or upload a run that has them"
             )
         if there and quantize and config.quantization_config != wanted.quantization_config:
             chosen = wanted.quantization_config or models.Disabled.DISABLED
@@ -171,7 +176,7 @@ class UploadTarget:
 
 
 def schema_differences(wanted: models.CreateCollection, config: models.CollectionConfig) -> list[str]:
-    """What keeps a collection from taking the points, a phrase a vector; vectors of its own beside them do not."""
+    """What keeps a collection from taking the points, a phrase a vector."""
     ours, theirs = _described(wanted), _described(config.params)
     found = [
         f"vector {name} ({one}, there {theirs.get(name, 'missing')})"
@@ -183,6 +188,11 @@ def schema_differences(wanted: models.CreateCollection, config: models.Collectio
         if passes.get(name, fingerprint) != fingerprint:
             found.append(f"vector {name} (made by another model or with other settings)")
     return found
+
+
+def _vectors_beyond(wanted: models.CreateCollection, config: models.CollectionConfig) -> list[str]:
+    """The vectors of a collection that the points lack: a point that is written over would lose them."""
+    return [name or "one without a name" for name in _described(config.params) if name not in _described(wanted)]
 
 
 def _described(params: Any) -> dict[str, str]:

@@ -182,11 +182,19 @@ def test_quantization_is_the_exports_unless_it_is_given(files, client):
 
 def test_points_of_others_stay(files, client):
     schema = models.CreateCollection.model_validate(collection_schema(open_done_run(files.root)))
-    vectors = {**schema.vectors, "theirs": models.VectorParams(size=2, distance=models.Distance.DOT)}
-    client.engine.create_collection("C", vectors_config=vectors, sparse_vectors_config=schema.sparse_vectors)
-    client.engine.upsert("C", [models.PointStruct(id=1, vector={"theirs": [1, 2]}, payload={})])
+    client.engine.create_collection("C", vectors_config=schema.vectors, sparse_vectors_config=schema.sparse_vectors)
+    client.engine.upsert("C", [models.PointStruct(id=1, vector={}, payload={})])
     done = upload_run(files.root, client, "C")
     assert (done.collection, done.points, done.delivered.new) == ("C", ROWS + 1, ROWS)
+
+
+def test_a_run_with_fewer_vectors_takes_none_away(files, run_files, client, tmp_path):
+    upload_run(files.root, client)
+    part = run_files.RunFiles(tmp_path / "part" / "run", sizes=(30, 30), quarantined=(4,)).write()
+    client.asked.clear()
+    with pytest.raises(UsageError, match=rf"vectors that this run lacks \({run_files.MULTI}\).*another collection"):
+        upload_run(part.root, client)
+    assert client.upserted() == client.thresholds() == []
 
 
 @pytest.mark.parametrize(
