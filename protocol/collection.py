@@ -34,20 +34,28 @@ def sparse_modifier(kind: str) -> Literal["idf", "none"]:
 
 
 def collection_schema(run: DoneRun, quantization: Quantization = None) -> dict[str, Any]:
-    """Named vectors with size and distance, MaxSim for multivectors, sparse vectors with their modifier.
+    """Named vectors with size, distance and number format, MaxSim for multivectors, sparse vectors with their modifier.
+
+    The format is the one that the Edge shard has: float16 for what is kept as float16 and for multivectors, which are
+    compared as they are, without a graph that could not be built over them. What is kept as int8 or binary is float32
+    there: Qdrant's uint8 is for vectors of whole numbers from 0 to 255, with one scale for all dimensions, and ours have a
+    range for each; quantization is what makes those small on a server.
 
     RunDirectoryError where the last export's description cannot be read and is needed.
     """
-    kinds = {one.vector: one.kind for one in run.spec.outputs}
+    outputs = {one.vector: one for one in run.spec.outputs}
     vectors: dict[str, Any] = {}
     sparse: dict[str, Any] = {}
     for name, shape in run.shapes().items():
         if shape.form == "sparse":
-            sparse[name] = {"modifier": sparse_modifier(kinds[name])}
+            sparse[name] = {"modifier": sparse_modifier(outputs[name].kind)}
             continue
         vectors[name] = {"size": shape.dim, "distance": DISTANCE}
         if shape.form == "multivector":
-            vectors[name]["multivector_config"] = {"comparator": "max_sim"}
+            late = {"comparator": "max_sim"}
+            vectors[name] |= {"datatype": "float16", "multivector_config": late, "hnsw_config": {"m": 0}}
+        elif outputs[name].storage == "float16":
+            vectors[name]["datatype"] = "float16"
     return {
         "vectors": vectors,
         "sparse_vectors": sparse,

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 from embedfleet.client import export_command as export_client
@@ -14,6 +15,7 @@ from embedfleet.exporter.edge_index import EdgeIndex
 from embedfleet.exporter.export_command import WRITERS, export_run
 from embedfleet.exporter.sinks import npy
 from embedfleet.exporter.sinks.upload_script import SOURCE
+from embedfleet.protocol.collection import collection_schema
 from embedfleet.protocol.done_run import open_done_run
 from embedfleet.protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
 from embedfleet.protocol.export_formats import FORMATS
@@ -116,10 +118,29 @@ def test_the_collection_is_described(files, run_files):
     assert (described["name"], described["points"]) == ("my-run", ROWS)
     assert described["create"]["vectors"] == {
         run_files.DENSE: {"size": 4, "distance": "Cosine"},
-        run_files.MULTI: {"size": 4, "distance": "Cosine", "multivector_config": {"comparator": "max_sim"}},
+        run_files.MULTI: {
+            "size": 4,
+            "distance": "Cosine",
+            "datatype": "float16",
+            "multivector_config": {"comparator": "max_sim"},
+            "hnsw_config": {"m": 0},
+        },
     }
     assert described["create"]["sparse_vectors"] == {run_files.SPARSE: {"modifier": "idf"}}
     assert described["create"]["quantization_config"]["scalar"]["type"] == "int8"
+
+
+@pytest.mark.parametrize(
+    ("storage", "datatype"), [("float32", None), ("float16", "float16"), ("int8", None), ("binary", None)]
+)
+def test_the_collection_has_the_number_format_of_the_shard(files, run_files, storage, datatype):
+    dense, *others = files.spec.passes
+    changed = msgspec.structs.replace(files.spec, passes=(msgspec.structs.replace(dense, storage=storage), *others))
+    files.layout.spec.write_bytes(msgspec.json.encode(changed))
+    described = collection_schema(open_done_run(files.root))["vectors"]
+    assert described[run_files.DENSE].get("datatype") == datatype
+    assert described[run_files.DENSE].get("hnsw_config") is None
+    assert described[run_files.MULTI]["datatype"] == "float16"
 
 
 def quantized(files):

@@ -105,6 +105,9 @@ def test_a_run_becomes_a_collection(files, run_files, client):
     assert names.index("update_collection") < names.index("upsert")
     created = dict(client.asked)["create_collection"]
     assert created["quantization_config"].scalar.type == "int8"
+    many = created["vectors_config"][run_files.MULTI]
+    assert (many.datatype, many.hnsw_config.m) == (models.Datatype.FLOAT16, 0)
+    assert created["vectors_config"][run_files.DENSE].datatype is None
     ours = {point.id: point for point in open_done_run(files.root).points()}
     for record in client.engine.retrieve("run", list(ours), with_vectors=True):
         mine = ours[record.id]
