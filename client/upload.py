@@ -63,6 +63,7 @@ def upload_run(
     target.prepare(collection_schema(run, quantization), quantize=quantization is not None)
     spelled = Spelled()
     try:
+        target.switch_indexing_off()  # in here: an answer that is lost may stand for a request that was followed
         delivered = _send(run, spelled.take(run.points()), target, streams, limits or BatchLimits(), progress)
     except BaseException:
         with contextlib.suppress(EmbedfleetError):  # the first error says more

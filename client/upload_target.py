@@ -46,7 +46,7 @@ class Delivered:
 
 
 class UploadTarget:
-    """Prepare, deliver from any number of threads, switch indexing on, wait, count."""
+    """Prepare, switch indexing off, deliver from any number of threads, switch indexing on, wait, count."""
 
     def __init__(self, client: QdrantClient, collection: str) -> None:
         self.collection = collection
@@ -56,7 +56,7 @@ class UploadTarget:
         self._stop = threading.Event()
 
     def prepare(self, body: dict[str, Any], *, quantize: bool = False) -> None:
-        """Make the collection, or check that it takes these points, and switch indexing off.
+        """Make the collection, or check that it takes these points.
 
         A collection that is there keeps its own quantization unless `quantize` says that the body's was asked for.
 
@@ -92,7 +92,6 @@ class UploadTarget:
             self._ask(lambda: self._client.update_collection(self.collection, quantization_config=chosen))
         self._threshold = config.optimizer_config.indexing_threshold or INDEXING_THRESHOLD
         self.before = self.count()
-        self._set_threshold(0)
 
     def deliver(self, points: Sequence[Point]) -> Delivered:
         """Send those of the points that are not there yet, or differ from what is there; wait until they are applied.
@@ -112,6 +111,10 @@ class UploadTarget:
     def stop(self) -> None:
         """No further attempts in any thread."""
         self._stop.set()
+
+    def switch_indexing_off(self) -> None:
+        """While points are loaded. Whatever comes after it, this request's own failure included, must end in switching on."""
+        self._set_threshold(0)
 
     def switch_indexing_on(self) -> None:
         """As it was before."""
@@ -201,7 +204,9 @@ def _described(params: Any) -> dict[str, str]:
     vectors: Any = params.vectors or {}
     for name, one in (vectors if isinstance(vectors, dict) else {"": vectors}).items():
         many = "multivectors" if one.multivector_config else "dense"
-        words[name] = f"{many}, size {one.size}, {one.distance.value}"
+        # float16 for float32 costs precision only; whole numbers from 0 to 255 are none of these vectors
+        whole = ", uint8" if one.datatype is not None and one.datatype.value == "uint8" else ""
+        words[name] = f"{many}, size {one.size}, {one.distance.value}{whole}"
     for name, one in (params.sparse_vectors or {}).items():
         words[name] = f"sparse, modifier {one.modifier.value if one.modifier else 'none'}"
     return words

@@ -219,6 +219,22 @@ def test_a_server_that_stays_busy_ends_the_upload_with_the_index_on(files, clien
     assert upload_run(files.root, client).points == ROWS
 
 
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, lambda: UnexpectedResponse(400, "Bad Request", b"", None)])
+def test_an_error_while_the_index_is_switched_off_leaves_it_on(files, failure):
+    class Lost(Recorded):
+        def update_collection(self, _name, **kwargs):
+            self.asked.append(("update_collection", kwargs))
+            if kwargs["optimizers_config"].indexing_threshold == 0:  # it was followed; its answer never came
+                raise failure()
+            return True
+
+    lost = Lost()
+    with pytest.raises((KeyboardInterrupt, EmbedfleetError)):
+        upload_run(files.root, lost)
+    assert lost.thresholds() == [0, 20_000]
+    lost.engine.close()
+
+
 def test_a_refusal_is_not_repeated(files, client):
     client.failures = [UnexpectedResponse(400, "Bad Request", b"Wrong input: vector too long", None)]
     with pytest.raises(EmbedfleetError, match=r"the server refused \(.*vector too long"):
@@ -253,6 +269,10 @@ def test_a_schema_that_differs_names_the_vectors(files, run_files, client):
     assert "vector multivector-fake (multivectors, size 4, Cosine, there dense, size 4, Cosine)" in message
     assert "vector sparse-bm25 (sparse, modifier idf, there missing)" in message
     assert client.upserted() == client.thresholds() == []
+    whole = models.VectorParams(size=4, distance=models.Distance.COSINE, datatype=models.Datatype.UINT8)
+    client.engine.create_collection("E", vectors_config={run_files.DENSE: whole})
+    with pytest.raises(UsageError, match=r"vector dense-fake .*there dense, size 4, Cosine, uint8"):
+        upload_run(files.root, client, "E")
     client.engine.create_collection("D", vectors_config=models.VectorParams(size=4, distance=models.Distance.COSINE))
     with pytest.raises(UsageError, match=r"vector dense-fake .*there missing"):
         upload_run(files.root, client, "D")
