@@ -212,5 +212,5 @@ def _described(params: Any) -> dict[str, str]:
     return words
 
 
-def _passing(error: Exception) -> bool:
+def _passing(error: BaseException) -> bool:
     return isinstance(error, foreign_errors()) and verdict(error) in ("away", "busy")
