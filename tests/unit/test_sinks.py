@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import ast
 import errno
 import fcntl
 import hashlib
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 
 import msgspec
@@ -225,21 +228,27 @@ def test_an_empty_corpus_is_exported(run_files, tmp_path):
     assert export(files)["points.jsonl"].rows == 0
 
 
-def test_the_upload_script_loads_a_collection_twice(files, run_files):
+@pytest.fixture
+def script(files):
+    """The script as a module, exported with its points."""
     pytest.importorskip("qdrant_client")
-    from qdrant_client import QdrantClient
-
     export(files, "upload-script")
-    script = files.layout.export / SOURCE.name
-    assert script.stat().st_mode & 0o111
-    spec = importlib.util.spec_from_file_location("embedfleet_test_upload_script", script)
+    path = files.layout.export / SOURCE.name
+    assert path.stat().st_mode & 0o111
+    spec = importlib.util.spec_from_file_location("embedfleet_test_upload_script", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_upload_script_loads_a_collection_twice(files, run_files, script):
+    from qdrant_client import QdrantClient
+
     client = QdrantClient(":memory:")
     for _ in range(2):
-        assert module.load(client, files.layout.export, poll_seconds=0) == ROWS
+        assert script.load(client, files.layout.export, poll_seconds=0) == ROWS
     assert client.count("my-run").count == ROWS
     ours = {point.id: point for point in open_done_run(files.root).points()}
     for record in client.retrieve("my-run", list(ours), with_vectors=True):
@@ -252,9 +261,59 @@ def test_the_upload_script_loads_a_collection_twice(files, run_files):
     client.close()
 
 
+def test_the_script_takes_no_vectors_away(files, run_files, script):
+    from qdrant_client import QdrantClient, models
+
+    client = QdrantClient(":memory:")
+    script.load(client, files.layout.export, poll_seconds=0)
+    part = run_files.RunFiles(files.root.parent / "part", sizes=(3, 4)).write()
+    export(part, "upload-script")
+    with pytest.raises(SystemExit, match=rf"vectors that these points lack \({run_files.MULTI}\)"):
+        script.load(client, part.layout.export, "my-run", poll_seconds=0)
+    client.create_collection("U", vectors_config=models.VectorParams(size=4, distance=models.Distance.COSINE))
+    with pytest.raises(SystemExit, match=r"lack \(\(unnamed\)\)"):
+        script.load(client, part.layout.export, "U", poll_seconds=0)
+    client.close()
+
+
+def test_the_script_leaves_the_index_on_where_switching_it_off_fails(files, script, monkeypatch):
+    from qdrant_client import QdrantClient
+
+    asked: list[int] = []
+
+    def lost(_name, optimizers_config):
+        asked.append(optimizers_config.indexing_threshold)
+        if not asked[-1]:
+            raise KeyboardInterrupt
+
+    client = QdrantClient(":memory:")
+    monkeypatch.setattr(client, "update_collection", lost)
+    with pytest.raises(KeyboardInterrupt):
+        script.load(client, files.layout.export, poll_seconds=0)
+    assert asked == [0, 20_000]
+    client.close()
+
+
+def test_the_script_without_its_library_says_what_to_install(files, tmp_path):
+    export(files, "upload-script")
+    (tmp_path / "qdrant_client.py").write_text("raise ModuleNotFoundError(\"No module named 'qdrant_client'\")\n")
+    done = subprocess.run(
+        [sys.executable, files.layout.export / SOURCE.name],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "needs qdrant-client (No module named 'qdrant_client'): pip install 'qdrant-client>=1.16'" in line
+
+
 def test_the_script_needs_nothing_of_this_package():
-    source = SOURCE.read_text()
-    imported = {line.split()[1].split(".")[0] for line in source.splitlines() if line.startswith(("import ", "from "))}
+    nodes = list(ast.walk(ast.parse(SOURCE.read_text())))
+    named = [one.name for node in nodes if isinstance(node, ast.Import) for one in node.names]
+    named += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    imported = {name.split(".")[0] for name in named}
     assert imported - sys.stdlib_module_names == {"qdrant_client"}
 
 
