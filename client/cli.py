@@ -9,7 +9,7 @@ import typer
 
 from ..protocol.errors import EXIT_FAILED, EXIT_INTERRUPTED, EmbedfleetError
 from ..protocol.version import __version__
-from .flag_types import AsJson, Devices, Otlp, QuantizationName, Quantized, RunFolder
+from .flag_types import AsJson, Devices, Otlp, Quantized, RunFolder
 from .run_flags import run
 
 app = typer.Typer(
@@ -96,14 +96,16 @@ def export(
             help="jsonl, npy, sparse-jsonl, multivector-jsonl, metadata, upload-script. Default: all that apply.",
         ),
     ] = None,
-    quantization: Quantized = QuantizationName.none,
+    quantization: Quantized = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a finished run's vectors, points and metadata to files in DIR/export."""
     from .export_command import export as execute
     from .spec_flags import split_names
 
-    raise typer.Exit(execute(folder, split_names(formats), quantization.chosen, as_json=as_json))
+    raise typer.Exit(
+        execute(folder, split_names(formats), quantization.chosen if quantization else None, as_json=as_json)
+    )
 
 
 @app.command()
@@ -118,7 +120,7 @@ def upload(
     ] = None,
     streams: Annotated[int, typer.Option(metavar="N", min=1, max=4, help="Requests side by side.")] = 2,
     batch: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Points in a request, at most.")] = 256,
-    quantization: Quantized = QuantizationName.none,
+    quantization: Quantized = None,
     grpc: Annotated[bool, typer.Option("--grpc/--no-grpc", help="gRPC, or REST.")] = True,
     grpc_port: Annotated[int, typer.Option(metavar="PORT", help="Where the server listens for gRPC.")] = 6334,
     wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long building the index may take.")] = 3600.0,
@@ -135,7 +137,7 @@ def upload(
             api_key_env=api_key_env,
             streams=streams,
             batch_points=batch,
-            quantization=quantization.chosen,
+            quantization=quantization.chosen if quantization else None,
             grpc=grpc,
             grpc_port=grpc_port,
             green_seconds=wait,

@@ -14,7 +14,7 @@ from .run_files import read_object
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """Of the last session that computed. A signal's is that of its pass, which several may share."""
+    """Of all sessions together. A signal's is that of its pass, which several may share."""
 
     seconds: float
     per_second: float

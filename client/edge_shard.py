@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..protocol.errors import RunDirectoryError, UsageError
 from ..protocol.layout import RunLayout, segments_in
+from ..protocol.published import decode_published
 from ..protocol.spec import RunSpec
-from .run_files import AGAIN, is_being_written, read_object
+from .run_files import AGAIN, is_being_written
 
 if TYPE_CHECKING:
     import qdrant_edge
@@ -28,8 +31,19 @@ _READ_ONLY = ("Read-only file system", "Permission denied")
 
 def published_segments(layout: RunLayout) -> list[int]:
     """The segments that the shard holds, by `published.json`; none where nothing is published."""
-    standing = (layout.edge / "edge_config.json").is_file()
-    return sorted((read_object(layout.published) or {}).get("segments", [])) if standing else []
+    return sorted(published_digests(layout))
+
+
+def published_digests(layout: RunLayout) -> dict[int, str]:
+    """Which vectors the shard holds of each segment, as `protocol/published.py` has it. RunDirectoryError for damage."""
+    if not (layout.edge / "edge_config.json").is_file():
+        return {}
+    try:
+        return decode_published(layout.published.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.MsgspecError) as error:
+        raise RunDirectoryError(f"{layout.published}: cannot be read ({error}); delete it and {AGAIN}") from error
 
 
 def check_searchable(layout: RunLayout, spec: RunSpec) -> None:

@@ -146,9 +146,12 @@ class Embedder:
         return Ranking(layout, retrieval.evaluation)
 
     def export_for_local_qdrant(
-        self, formats: Sequence[str] = (), quantization: Literal["scalar"] | None = None
+        self, formats: Sequence[str] = (), quantization: Literal["none", "scalar"] | None = None
     ) -> dict[str, Path]:
-        """Write points, vectors and the upload script to `export/`; the files there, by name. None named: all that apply."""
+        """Write points, vectors and the upload script to `export/`; the files there, by name. None named: all that apply.
+
+        `quantization` None: as the last export had it.
+        """
         return export_quietly(self.out, list(formats), quantization)
 
     @property
@@ -158,7 +161,10 @@ class Embedder:
 
     @property
     def processing_stats(self) -> dict[str, Any]:
-        """Of the last session, from `stats.json`: `host`, and `passes` by vector and device; empty before the first."""
+        """From `stats.json`: `host` in the last session, and `passes` by vector and device, each in the last that computed it.
+
+        Empty before the first session.
+        """
         stats = read_object(RunLayout(self.out).stats) or {}
         return stats.get("processing_stats", {})
 

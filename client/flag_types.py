@@ -56,8 +56,8 @@ class QuantizationName(StrEnum):
     scalar = "scalar"
 
     @property
-    def chosen(self) -> Literal["scalar"] | None:
-        return "scalar" if self is QuantizationName.scalar else None
+    def chosen(self) -> Literal["none", "scalar"]:
+        return "scalar" if self is QuantizationName.scalar else "none"
 
 
 Devices = Annotated[
@@ -65,7 +65,10 @@ Devices = Annotated[
     typer.Option(metavar="SPEC", help="cuda:0,cuda:1 | GPU UUIDs | cpu | cpu:2. Default: all GPUs, else one CPU slot."),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `embedfleet run` wrote to.")]
-Quantized = Annotated[QuantizationName, typer.Option(help="Of a collection that is made: none, or scalar (int8).")]
+Quantized = Annotated[
+    QuantizationName | None,
+    typer.Option(help="Of the collection: none, or scalar (int8). Default: as the last export had it, at first none."),
+]
 Otlp = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Send OpenTelemetry spans there over HTTP, as in http://localhost:4318."),

@@ -23,12 +23,12 @@ GRPC_PORT = 6334
 def connect(url: str, api_key_env: str | None = None, *, grpc: bool = True, grpc_port: int = GRPC_PORT) -> QdrantClient:
     """A client of the server at `url`, which has answered and accepted the key.
 
-    UsageError for what cannot be used (the URL, the variable, the key, no qdrant-client), Unreachable for silence.
+    UsageError for what cannot be used (the URL, the variable, the key, no qdrant-client or tenacity), Unreachable for silence.
     """
     _check_url(url)
     key = _key(api_key_env)
-    if find_spec("qdrant_client") is None:
-        raise UsageError("uploading needs qdrant-client: pip install 'embedfleet[qdrant]'")
+    if any(find_spec(name) is None for name in ("qdrant_client", "tenacity")):
+        raise UsageError("uploading needs qdrant-client and tenacity: pip install 'embedfleet[qdrant]'")
     from qdrant_client import QdrantClient
 
     with warnings.catch_warnings():

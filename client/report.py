@@ -57,7 +57,7 @@ def render(found: Evaluation, title: str) -> str:
 <p>{escape(found.verdict)}</p>
 <p class="note">{found.queries:,} judged queries, {found.candidates:,} candidates of each signal.</p>
 {_table(found)}
-{charts}<p class="note">Seconds and rates are those of the last session that computed. The fused ranking costs all the signals
+{charts}<p class="note">Seconds and rates are of all sessions together. The fused ranking costs all the signals
 together; the reranker comes on top, and its rate is in pairs.</p>
 {f'<ul class="note">{notes}</ul>' if notes else ""}
 </body></html>

@@ -55,7 +55,7 @@ class Retrieval:
         """
         plan, layout = self._plan, self._layout
         queries = self._derived(self._query_spec(), layout.queries, "queries: ")
-        self._stages += pass_stages(queries, RunLayout(layout.queries), "queries: ")
+        self._stages += pass_stages(queries, "queries: ")
         self._session.process(
             "embedfleet.exporter.candidates_main", [str(layout.root), f"--candidates={plan.candidates}"]
         )
@@ -106,7 +106,7 @@ class Retrieval:
             return None
         spec = RunSpec(source=str(self._layout.pairs), passes=(one,), index="none")
         ending = self._derived(spec, self._layout.scores, "")
-        self._stages += pass_stages(ending, RunLayout(self._layout.scores), unit="pairs")
+        self._stages += pass_stages(ending, unit="pairs")
         return ending
 
     def _derived(self, spec: RunSpec, out: Path, about: str) -> RunEnded:

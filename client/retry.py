@@ -1,37 +1,54 @@
-"""Doing something again that a server had no time for.
-
-Of our own: tenacity is neither installed with qdrant-client nor worth a dependency for one loop.
-"""
+"""Doing something again that a server had no time for. The pauses and their jitter are tenacity's."""
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
 ATTEMPTS = 7
-FIRST_SECONDS = 0.5
-LONGEST_SECONDS = 20.0
+FIRST_SECONDS = 1.0
+LONGEST_SECONDS = 30.0
 
 
-def with_retries(work: Callable[[], T], passing: Callable[[Exception], bool], stop: threading.Event) -> T:
-    """The result of `work`, which is called up to ATTEMPTS times as long as what it raises is `passing`.
+def with_retries(work: Callable[[], T], passing: Callable[[BaseException], bool], stop: threading.Event) -> T:
+    """The result of `work`, which is called up to ATTEMPTS times as long as what it raises is `passing`; else its last error.
 
-    The pause doubles from FIRST_SECONDS, times a random 0.5 to 1.5 so that streams do not come back all at once; it is
-    longer where the error carries `retry_after_s`. Once `stop` is set there is no further attempt.
+    A pause is any time up to a limit that doubles from FIRST_SECONDS to LONGEST_SECONDS (full jitter), so that streams do not
+    come back all at once; it is longer where the error carries `retry_after_s`. Once `stop` is set, which also ends a pause,
+    there is no further attempt.
+
+    Source of the jitter: Brooker 2015, "Exponential Backoff And Jitter".
     """
-    pause = FIRST_SECONDS
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return work()
-        except Exception as error:
-            if attempt == ATTEMPTS or not passing(error):
-                raise
-            asked = float(getattr(error, "retry_after_s", 0))
-            if stop.wait(max(asked, pause * random.uniform(0.5, 1.5))):
-                raise
-        pause = min(2 * pause, LONGEST_SECONDS)
-    raise AssertionError("the last attempt returns or raises")
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+    jitter = wait_random_exponential(multiplier=FIRST_SECONDS, max=LONGEST_SECONDS)
+
+    def pause(state: RetryCallState) -> float:
+        return max(float(getattr(_error(state), "retry_after_s", 0)), jitter(state))
+
+    def rest(state: RetryCallState) -> None:
+        if stop.wait(state.upcoming_sleep):
+            raise _error(state)
+
+    retrying = Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        retry=retry_if_exception(passing),
+        wait=pause,
+        before_sleep=rest,
+        sleep=lambda _seconds: None,  # `rest` has waited: tenacity's own sleep cannot end the attempts
+        reraise=True,
+    )
+    return retrying(work)
+
+
+def _error(state: RetryCallState) -> BaseException:
+    """Of the last attempt."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    assert error is not None, "only a failed attempt is followed by a pause"
+    return error

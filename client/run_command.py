@@ -84,7 +84,7 @@ def _conclude(
     """Say how the run ended; where it is done, go on with what follows. The exit code. `stages` gains what was done."""
     if ending.status == "failed":
         raise revive(ending.kind, ending.error)
-    stages += [*pass_stages(ending, RunLayout(out)), *ensemble_stages(spec, RunLayout(out))]
+    stages += [*pass_stages(ending), *ensemble_stages(spec, RunLayout(out))]
     _say_counts(session, ending, out)
     if ending.status == "interrupted":
         raise Interrupted

@@ -10,7 +10,7 @@ from ..protocol.control_messages import PassSummary, RunEnded
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo
 from ..protocol.spec import RunSpec
-from .run_files import read_footer, read_object
+from .run_files import read_footer
 from .tables import size_of
 
 
@@ -24,10 +24,9 @@ class Stage:
     """What the cell `rows` counts."""
 
 
-def pass_stages(ending: RunEnded, out: RunLayout, about: str = "", unit: str = "rows") -> list[Stage]:
+def pass_stages(ending: RunEnded, about: str = "", unit: str = "rows") -> list[Stage]:
     """Every pass of a run that has ended; `about` stands before their names."""
-    measured = _latencies(out, ending.run)
-    return [Stage(about + one.vector, _cells(one, measured.get(one.vector, {})), unit) for one in ending.passes]
+    return [Stage(about + one.vector, _cells(one, one.batch_seconds), unit) for one in ending.passes]
 
 
 def ensemble_stages(spec: RunSpec, out: RunLayout) -> list[Stage]:
@@ -83,12 +82,3 @@ def _counted(out: RunLayout, vector: str, total: int) -> dict[str, str]:
     rows = sum(info.rows for info in infos)
     bad = sum(info.quarantined for info in infos)
     return {"rows": f"{rows:,}"} | ({"coverage": f"{(rows - bad) / total:.2%}"} if total else {})
-
-
-def _latencies(out: RunLayout, run: str) -> dict[str, dict[str, float]]:
-    """Seconds of a batch by percentile and vector, where the run's stats have them."""
-    stats = read_object(out.stats)
-    if stats is None or stats.get("run") != run:
-        return {}
-    passes: list[dict[str, Any]] = stats.get("passes", [])
-    return {one["vector"]: one["batch_seconds"] for one in passes if isinstance(one.get("batch_seconds"), dict)}

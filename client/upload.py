@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from ..protocol.collection import Quantization, collection_name, collection_schema
 from ..protocol.done_run import DoneRun, open_done_run
 from ..protocol.errors import EmbedfleetError
+from ..protocol.points import Point
 from .upload_batches import BatchLimits, cut
+from .upload_payloads import Spelled
 from .upload_target import Delivered, UploadTarget
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ class Uploaded:
     collection: str
     points: int
     delivered: Delivered
+    spelled: int = 0
+    """Points with whole numbers beyond 64 bits, which went as text."""
+    notices: tuple[str, ...] = ()
+    """Lines for people: what was not sent as it stands in the run."""
 
 
 def upload_run(
@@ -46,15 +52,19 @@ def upload_run(
 ) -> Uploaded:
     """Load the run in `root` into `collection` (default: the folder's name), which is made where it is not there.
 
-    What is there already, payload for payload, is not sent again. The index is off while points are loaded and built
-    afterwards. RunDirectoryError where the run is not done, UsageError where the collection is of another schema,
+    What is there already, with this payload and all its vectors, is not sent again. The index is off while points are
+    loaded and built afterwards.
+
+    RunDirectoryError where the run is not done, UsageError where the collection is of another schema,
     EmbedfleetError where the server fails, the index is not ready in time, or the count is wrong at the end.
     """
     run = open_done_run(root)
     target = UploadTarget(client, collection or collection_name(root))
-    target.prepare(collection_schema(run, quantization))
+    target.prepare(collection_schema(run, quantization), quantize=quantization is not None)
+    spelled = Spelled()
     try:
-        delivered = _send(run, target, streams, limits or BatchLimits(), progress)
+        target.switch_indexing_off()  # in here: an answer that is lost may stand for a request that was followed
+        delivered = _send(run, spelled.take(run.points()), target, streams, limits or BatchLimits(), progress)
     except BaseException:
         with contextlib.suppress(EmbedfleetError):  # the first error says more
             target.switch_indexing_on()
@@ -67,11 +77,17 @@ def upload_run(
             f"{target.collection}: holds {points:,} points where {due:,} are due ({target.before:,} before, "
             f"{delivered.new:,} new of {run.rows:,}); if nobody else writes there, run the same command again"
         )
-    return Uploaded(target.collection, points, delivered)
+    notices = (spelled.notice,) if spelled.notice is not None else ()
+    return Uploaded(target.collection, points, delivered, spelled.points, notices)
 
 
 def _send(
-    run: DoneRun, target: UploadTarget, streams: int, limits: BatchLimits, progress: Progress | None
+    run: DoneRun,
+    points: Iterable[Point],
+    target: UploadTarget,
+    streams: int,
+    limits: BatchLimits,
+    progress: Progress | None,
 ) -> Delivered:
     total = Delivered()
     pending: set[Future[Delivered]] = set()
@@ -88,7 +104,7 @@ def _send(
 
     with ThreadPoolExecutor(streams, "upload") as pool:
         try:
-            for batch in cut(run.points(), limits):
+            for batch in cut(points, limits):
                 settle(streams)  # one batch a stream, and one ready
                 pending.add(pool.submit(target.deliver, batch))
             settle(0)

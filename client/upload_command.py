@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..protocol.collection import Quantization
@@ -56,8 +57,11 @@ def upload(
             green_seconds=green_seconds,
             progress=lambda count, due: bar.update(task, completed=count, total=due),
         )
+    for notice in done.notices:
+        console.print(f"note: {escape(notice)}")
     if as_json:
         summary: dict[str, Any] = {"collection": done.collection, "points": done.points, **asdict(done.delivered)}
+        summary["spelled"] = done.spelled
         sys.stdout.buffer.write(orjson.dumps(summary) + b"\n")
         sys.stdout.flush()
         return 0

@@ -46,7 +46,7 @@ class Delivered:
 
 
 class UploadTarget:
-    """Prepare, deliver from any number of threads, switch indexing on, wait, count."""
+    """Prepare, switch indexing off, deliver from any number of threads, switch indexing on, wait, count."""
 
     def __init__(self, client: QdrantClient, collection: str) -> None:
         self.collection = collection
@@ -55,15 +55,18 @@ class UploadTarget:
         self._client, self._threshold = client, INDEXING_THRESHOLD
         self._stop = threading.Event()
 
-    def prepare(self, body: dict[str, Any]) -> None:
-        """Make the collection, or check that it takes these points, and switch indexing off.
+    def prepare(self, body: dict[str, Any], *, quantize: bool = False) -> None:
+        """Make the collection, or check that it takes these points.
 
-        UsageError, naming the vectors, where its schema differs or its vectors are of other models.
+        A collection that is there keeps its own quantization unless `quantize` says that the body's was asked for.
+
+        UsageError, naming the vectors, where its schema differs, its vectors are of other models, or it has more of them.
         """
         from qdrant_client import models
 
         wanted = models.CreateCollection.model_validate(body)
-        if not self._ask(lambda: self._client.collection_exists(self.collection)):
+        there = self._ask(lambda: self._client.collection_exists(self.collection))
+        if not there:
             with server_errors(self.collection):
                 self._client.create_collection(
                     self.collection,
@@ -79,24 +82,39 @@ class UploadTarget:
                 f"--collection {self.collection}: it differs from this run in {'; '.join(found)}. "
                 "Name another collection, or delete this one"
             )
+        if surplus := _vectors_beyond(wanted, config):
+            raise UsageError(
+                f"--collection {self.collection}: it has vectors that this run lacks ({', '.join(surplus)}), and writing a "
+                "point replaces all of its vectors. Name another collection, or upload a run that has them"
+            )
+        if there and quantize and config.quantization_config != wanted.quantization_config:
+            chosen = wanted.quantization_config or models.Disabled.DISABLED
+            self._ask(lambda: self._client.update_collection(self.collection, quantization_config=chosen))
         self._threshold = config.optimizer_config.indexing_threshold or INDEXING_THRESHOLD
         self.before = self.count()
-        self._set_threshold(0)
 
     def deliver(self, points: Sequence[Point]) -> Delivered:
-        """Send those of the points that are not there yet, or differ from what is there; wait until they are applied."""
+        """Send those of the points that are not there yet, or differ from what is there; wait until they are applied.
+
+        A point is there as it is where its payload is the same, which has a digest of its vectors, and it has them all: a
+        vector may have been deleted beside it. No vector is read for that.
+        """
         there = self._payloads([one.id for one in points]) if self.before else {}
-        present = sum(there.get(one.id) == one.payload for one in points)
-        due = [one for one in points if there.get(one.id) != one.payload]
+        whole = self._with_all_vectors([one for one in points if there.get(one.id) == one.payload])
+        due = [one for one in points if one.id not in whole]
         if due:
             structs = [to_struct(one) for one in due]
             self._ask(lambda: self._client.upsert(self.collection, structs, wait=True))
         replaced = sum(one.id in there for one in due)
-        return Delivered(len(due) - replaced, replaced, present)
+        return Delivered(len(due) - replaced, replaced, len(whole))
 
     def stop(self) -> None:
         """No further attempts in any thread."""
         self._stop.set()
+
+    def switch_indexing_off(self) -> None:
+        """While points are loaded. Whatever comes after it, this request's own failure included, must end in switching on."""
+        self._set_threshold(0)
 
     def switch_indexing_on(self) -> None:
         """As it was before."""
@@ -128,6 +146,26 @@ class UploadTarget:
         )
         return {str(one.id): one.payload for one in records}
 
+    def _with_all_vectors(self, points: Sequence[Point]) -> set[str]:
+        """The ids of those that have every vector there that they are to have."""
+        from qdrant_client import models
+
+        groups: dict[tuple[str, ...], list[models.ExtendedPointId]] = {}
+        for one in points:  # nearly all have the same vectors: a row in quarantine lacks some
+            groups.setdefault(tuple(one.vectors), []).append(one.id)
+        found = set[str]()
+        for names, ids in groups.items():
+            asked: list[models.Condition] = [models.HasIdCondition(has_id=ids)]
+            asked += [models.HasVectorCondition(has_vector=name) for name in names]
+            found |= self._matching(models.Filter(must=asked), len(ids))
+        return found
+
+    def _matching(self, only: models.Filter, most: int) -> set[str]:
+        records, _ = self._ask(
+            lambda: self._client.scroll(self.collection, only, limit=most, with_payload=False, with_vectors=False)
+        )
+        return {str(one.id) for one in records}
+
     def _set_threshold(self, kilobytes: int) -> None:
         from qdrant_client import models
 
@@ -141,7 +179,7 @@ class UploadTarget:
 
 
 def schema_differences(wanted: models.CreateCollection, config: models.CollectionConfig) -> list[str]:
-    """What keeps a collection from taking the points, a phrase a vector; vectors of its own beside them do not."""
+    """What keeps a collection from taking the points, a phrase a vector."""
     ours, theirs = _described(wanted), _described(config.params)
     found = [
         f"vector {name} ({one}, there {theirs.get(name, 'missing')})"
@@ -155,17 +193,24 @@ def schema_differences(wanted: models.CreateCollection, config: models.Collectio
     return found
 
 
+def _vectors_beyond(wanted: models.CreateCollection, config: models.CollectionConfig) -> list[str]:
+    """The vectors of a collection that the points lack: a point that is written over would lose them."""
+    return [name or "one without a name" for name in _described(config.params) if name not in _described(wanted)]
+
+
 def _described(params: Any) -> dict[str, str]:
     """Each vector in words. `params` has `vectors` and `sparse_vectors`."""
     words: dict[str, str] = {}
     vectors: Any = params.vectors or {}
     for name, one in (vectors if isinstance(vectors, dict) else {"": vectors}).items():
         many = "multivectors" if one.multivector_config else "dense"
-        words[name] = f"{many}, size {one.size}, {one.distance.value}"
+        # float16 for float32 costs precision only; whole numbers from 0 to 255 are none of these vectors
+        whole = ", uint8" if one.datatype is not None and one.datatype.value == "uint8" else ""
+        words[name] = f"{many}, size {one.size}, {one.distance.value}{whole}"
     for name, one in (params.sparse_vectors or {}).items():
         words[name] = f"sparse, modifier {one.modifier.value if one.modifier else 'none'}"
     return words
 
 
-def _passing(error: Exception) -> bool:
+def _passing(error: BaseException) -> bool:
     return isinstance(error, foreign_errors()) and verdict(error) in ("away", "busy")

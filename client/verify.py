@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout, segments_in
+from ..protocol.published import UNKNOWN, segment_digest
 from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo
 from ..protocol.spec import Output
 from ..protocol.storage import Ranges, ranges_of
 from ..protocol.vector_rows import read_shape
-from .edge_shard import engine_installed, open_shard, published_segments
+from .edge_shard import engine_installed, open_shard, published_digests
 from .run_files import AGAIN, read_footer, read_lines, read_object, read_spec, read_table, rejected_files, spans
 from .segment_checks import info_problems, row_problems, vector_problems
 from .verify_report import VectorCount, VerifyReport
@@ -172,9 +173,10 @@ class _Recount:
     def shard(self) -> None:
         """The number of points in the Edge shard against the published segments, where both can be had."""
         try:
-            published = published_segments(self.layout)
+            published = published_digests(self.layout)
             if self._complete and self._rows and self._index == "edge" and not published:
                 self._problem(self.layout.edge, f"the collection is missing; {AGAIN}")
+            self._stale(published)
             if not published or not engine_installed():
                 return
             with open_shard(self.layout) as shard:
@@ -186,6 +188,24 @@ class _Recount:
         # a run cut short may have published a segment that it has not written down yet
         if points < expected or points > (expected if self._complete else self.report.chunks):
             self._problem(self.layout.edge, f"holds {points} points; the published segments have {expected} rows")
+
+    def _stale(self, published: Mapping[int, str]) -> None:
+        """Segments that were computed again since they were published, or of which nobody knows whether they were."""
+        other, unknown = list[int](), list[int]()
+        for segment, digest in sorted(published.items()):
+            try:
+                now = segment_digest(self.layout, list(self.report.vectors), segment)
+            except (RunDirectoryError, ValueError):
+                continue  # torn or missing, which is told above
+            if digest == UNKNOWN:
+                unknown.append(segment)
+            elif digest != now:
+                other.append(segment)
+        if other:
+            self._problem(self.layout.edge, f"holds other vectors of segments {spans(other)} than the files; {AGAIN}")
+        if unknown:
+            what = f"does not say which vectors of segments {spans(unknown)} the collection holds; {AGAIN} to be sure"
+            self.report.notes.append(f"{self.layout.published}: {what}")
 
     def _twice(self, hashes: list[Ids]) -> Iterator[str]:
         """Ids that stand in two rows. Hashes find the candidates, since all ids at once may not fit in memory."""

@@ -280,7 +280,9 @@ class BatchRunner:
 
     def _summary(self, number: int, counts: Closed) -> PassSummary:
         """A pass covers a row when each of its vectors is there."""
+        committed = sum(self.rows.get(segment, 0) for segment in self._committed[number])
         summary, rows = self.telemetry.summary(number), sum(self.rows.values())
+        summary = msgspec.structs.replace(summary, chunks=committed)
         found = [counts.covered.get(output.vector) for output in self.spec.passes[number].outputs]
         known = [count for count in found if count is not None]
         return msgspec.structs.replace(summary, coverage=min(known) / rows) if known and rows else summary

@@ -11,10 +11,10 @@ import msgspec
 
 from ..protocol.control_messages import PassProgress, PassSummary
 from ..protocol.devices import MemorySample, PerformanceSample
+from ..protocol.histogram import BATCH_DIGITS, LogHistogram
 from ..protocol.spec import PassSpec
 from ..protocol.work_messages import Mitigation, Released, Result
 from .actions import SendBatch
-from .histogram import LogHistogram
 from .observer import Observer
 from .performance import PerformanceLog
 
@@ -238,7 +238,7 @@ class TelemetryTracker:
             vector=figures.spec.vector,
             model=figures.spec.model,
             device=", ".join(figures.devices),
-            chunks=figures.rows + figures.committed_before,
+            chunks=figures.committed + figures.committed_before,
             chunks_per_second=round(figures.rate(figures.rows), 2),
             tokens_per_second=round(figures.rate(figures.tokens), 2),
             padding=round(1 - figures.tokens / figures.padded, 4) if figures.padded else 0.0,
@@ -250,6 +250,7 @@ class TelemetryTracker:
             gpu_peak_bytes=self._performance.gpu_peak(number),
             dtype=figures.dtype,
             placement=figures.placement,
+            batch_seconds=figures.batch_seconds.summary(6),
         )
 
     @property
@@ -266,6 +267,7 @@ class TelemetryTracker:
     def stats(self, number: int) -> dict[str, Any]:
         """The pass for stats.json: the split of the workers' time, and more."""
         figures = self.passes[number]
+        histograms: dict[str, LogHistogram] = {name: getattr(figures, name) for name in BATCH_DIGITS}
         summary = msgspec.to_builtins(self.summary(number))
         del summary["coverage"]  # the exporter counts it when it closes: it is in the run's end and in the manifest
         return {
@@ -279,9 +281,8 @@ class TelemetryTracker:
                 "send": round(figures.send, 3),
                 "wait": round(figures.wait, 3),
             },
-            "batch_seconds": figures.batch_seconds.summary(6),
-            "batch_rows": figures.batch_rows.summary(1),
-            "batch_tokens": figures.batch_tokens.summary(1),
+            **{name: one.summary(BATCH_DIGITS[name]) for name, one in histograms.items()},
+            "histograms": {name: one.record() for name, one in histograms.items()},
             "mitigations": figures.mitigations,
             "rows_by_device": figures.devices,
         }

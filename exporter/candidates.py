@@ -38,6 +38,9 @@ from .table_writer import TableWriter
 
 Row = dict[str, Any]
 
+PAIRS = "candidates 2"
+"""Another number where pairs get other ids: what an earlier version found is then found again, ids and all."""
+
 
 def find_candidates(root: Path, count: int) -> CandidatesRecord:
     """Write candidates.parquet, pairs.jsonl and, last, candidates.json for the run in `root` and its queries.
@@ -185,7 +188,7 @@ def _weights(run: DoneRun, vector: str) -> str:
 
 
 def _made_of(run: DoneRun, queries: DoneRun, count: int) -> str:
-    state = hashlib.blake2b(f"candidates 2 {count}".encode(), digest_size=16)
+    state = hashlib.blake2b(f"{PAIRS} {count}".encode(), digest_size=16)
     for side in (run, queries):
         for name in side.names:
             for segment in side.segments:

@@ -1,7 +1,8 @@
 """The embedded Qdrant Edge shard: searchable as soon as the run is published, and derived from the committed files alone.
 
 A segment is published when every pass has committed it: its points, under ids that derive from the chunks' ids, with all
-named vectors and the payload. Publishing twice writes the same points. `published.json` says which segments are in.
+named vectors and the payload. Publishing twice writes the same points. `published.json` says which segments are in, and
+with which vectors: one that was deleted and computed again is published again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..protocol.collection import sparse_modifier
 from ..protocol.durable import commit_bytes
 from ..protocol.layout import RunLayout
 from ..protocol.points import Point, read_points
+from ..protocol.published import decode_published, encode_published, segment_digest
 from ..protocol.spec import RunSpec
 from ..protocol.vector_rows import SparseVector
 
@@ -32,14 +34,18 @@ class EdgeIndex:
 
     def __init__(self, layout: RunLayout, spec: RunSpec) -> None:
         self._layout, self._spec = layout, spec
+        self._names = [one.vector for one in spec.outputs]
         self._shard: Any = None
-        self.published = (
-            _read_published(layout.published) if (layout.edge / "edge_config.json").exists() else set[int]()
-        )
+        standing = (layout.edge / "edge_config.json").exists()
+        self._published = _read_published(layout.published) if standing else dict[int, str]()
 
     def publish(self, segment: int, dims: dict[str, int]) -> int:
-        """Put the segment's rows into the shard and note it; the number of points. Nothing to do if it is in."""
-        if segment in self.published:
+        """Put the segment's rows into the shard and note it; the number of points. Nothing to do if these are in.
+
+        Its footers are read to know that: RunDirectoryError where one is torn.
+        """
+        digest = segment_digest(self._layout, self._names, segment)
+        if self._published.get(segment) == digest:
             return 0
         if self._shard is None:
             self._shard = self._open(dims)
@@ -48,13 +54,13 @@ class EdgeIndex:
             self._shard.update(_engine().UpdateOperation.upsert_points(points))
             written += len(points)
         self._shard.flush()
-        self.published.add(segment)
-        commit_bytes(self._layout.published, msgspec.json.encode({"segments": sorted(self.published)}))
+        self._published[segment] = digest
+        commit_bytes(self._layout.published, encode_published(self._published))
         return written
 
     def count(self) -> int:
         """Points in the shard, those of earlier sessions included."""
-        if self._shard is None and self.published:
+        if self._shard is None and self._published:
             self._shard = self._open({})  # all was published before
         return int(self._shard.info().points_count) if self._shard is not None else 0
 
@@ -67,7 +73,7 @@ class EdgeIndex:
 
     def _open(self, dims: dict[str, int]) -> Any:
         edge = _engine()
-        if self.published:
+        if self._published:
             return load_shard(self._layout)
         if self._layout.edge.exists():
             shutil.rmtree(self._layout.edge)  # points of a run that never got to its first segment
@@ -101,7 +107,7 @@ class EdgeIndex:
         return edge.EdgeShard.create(str(self._layout.edge), config)
 
     def _points(self, segment: int) -> Iterator[list[Any]]:
-        points = read_points(self._layout, [one.vector for one in self._spec.outputs], segment)
+        points = read_points(self._layout, self._names, segment)
         while batch := [_edge_point(point) for point in islice(points, POINTS_AT_ONCE)]:
             yield batch
 
@@ -123,11 +129,11 @@ def _engine() -> Any:
     return qdrant_edge
 
 
-def _read_published(path: Path) -> set[int]:
+def _read_published(path: Path) -> dict[int, str]:
     try:
-        return set(msgspec.json.decode(path.read_bytes(), type=dict[str, list[int]])["segments"])
-    except (OSError, KeyError, msgspec.MsgspecError):
-        return set()  # derived: publishing again writes the same points
+        return decode_published(path.read_bytes())
+    except (OSError, msgspec.MsgspecError):
+        return {}  # derived: publishing again writes the same points
 
 
 def load_shard(layout: RunLayout) -> Any:

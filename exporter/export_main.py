@@ -1,4 +1,4 @@
-"""`python -m embedfleet.exporter.export_main DIR [--formats a,b] [--quantization scalar]`: started by `embedfleet export`."""
+"""`python -m embedfleet.exporter.export_main DIR [--formats a,b] [--quantization Q]`: started by `embedfleet export`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="embedfleet.exporter.export_main")
     parser.add_argument("root", type=Path)
     parser.add_argument("--formats", default="", help="separated by commas; none: all that apply")
-    parser.add_argument("--quantization", choices=["scalar"], default=None)
+    parser.add_argument("--quantization", choices=["none", "scalar"], help="not given: as the last export had it")
     flags = parser.parse_args()
 
     from .sinks.exported_file import ExportedFile

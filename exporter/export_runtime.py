@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,6 +40,7 @@ from .manifest import recount, write_manifest, write_quarantine
 from .run_directory import RunDirectory
 from .segment_builder import SegmentBuilder
 from .segment_writer import commit_segment
+from .session_stats import merge_stats, read_stats
 from .stand_in import stand_in
 
 UNCOMMITTED_SEGMENTS = 3
@@ -81,6 +82,7 @@ class ExportRuntime:
         self._failed = False
         self._wrote = False
         due = self._ensembles.due()
+        # The publisher passes over those that are in: their footers say so, which takes too long to wait for here.
         for segment in sorted(set.intersection(*self._standing).difference(due)):
             self._publish(segment)
         for segment in due:
@@ -161,10 +163,7 @@ class ExportRuntime:
             self._index.close()
         counts, passes = recount(self._layout, self._spec)
         write_quarantine(self._layout, self._spec)
-        stats = {**message.stats, "status": message.status, "error": message.error, "export_seconds": self._seconds}
-        idle = message.status == "done" and not self._wrote  # a session that found nothing to do has nothing to tell
-        if not idle or not self._layout.stats.exists():
-            commit_bytes(self._layout.stats, orjson.dumps(stats, default=str, option=orjson.OPT_INDENT_2) + b"\n")
+        self._write_stats(message, {one["vector"]: one["rows"] for one in passes})
         if message.status == "done" and not self._failed:
             write_manifest(self._layout, self._spec, self._run, counts, passes, points)
         self._events.flush()
@@ -173,6 +172,16 @@ class ExportRuntime:
         self._directory.release()
         covered = {one["vector"]: one["rows"] - one["quarantined"] for one in passes}
         return Closed(counts.chunks, counts.committed, counts.quarantined, counts.skipped_duplicates, points, covered)
+
+    def _write_stats(self, message: CloseRun, rows: Mapping[str, int]) -> None:
+        """`rows` are those committed, by vector."""
+        before = read_stats(self._layout.stats)
+        if message.status == before.get("status") == "done" and not self._wrote:
+            return  # a session that found nothing to do has nothing to tell
+        by_pass = {one.vector: min(rows[output.vector] for output in one.outputs) for one in self._spec.passes}
+        stats = merge_stats(before, message.stats, by_pass)
+        stats |= {"status": message.status, "error": message.error, "export_seconds": self._seconds}
+        commit_bytes(self._layout.stats, orjson.dumps(stats, default=str, option=orjson.OPT_INDENT_2) + b"\n")
 
     def _builder(self, number: int, segment: int, rows: int) -> SegmentBuilder | None:
         if segment in self._committed[number] or self._failed:

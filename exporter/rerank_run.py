@@ -16,7 +16,7 @@ MOST_REASONS = 20
 
 
 class CrossEncoderRerankRun(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of batches are those of the last session that computed."""
+    """Figures of batches are of all sessions that computed, `peak_bytes` the most of any; `placement` is of the last."""
 
     model: str
     candidates: int

@@ -28,7 +28,7 @@ class SparseInferenceRun(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     placement: str
     batch_seconds: dict[str, float]
-    """`p50`, `p95` and `p99` among others: tokenizing and computing one batch, in the last session that computed."""
+    """`p50`, `p95` and `p99` among others: tokenizing and computing one batch, over all sessions."""
 
 
 def sparse_runs(layout: RunLayout, spec: RunSpec, stats: Mapping[str, Any]) -> list[SparseInferenceRun]:

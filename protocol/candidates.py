@@ -68,8 +68,8 @@ def queries_in(path: Path, columns: Sequence[str]) -> Iterator[list[dict[str, An
 
 
 def pair_id(query: str, chunk: str) -> str:
-    """The id of a pair in its corpus."""
-    return f"{query}\t{chunk}"
+    """The id of a pair in its corpus. Ids may hold tabs: the length of the query's says where it ends."""
+    return f"{len(query)}\t{query}\t{chunk}"
 
 
 def _scored(name: str) -> list[Any]:

@@ -6,9 +6,13 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from .done_run import DoneRun
+import msgspec
 
-Quantization = Literal["scalar"] | None
+from .done_run import DoneRun
+from .errors import RunDirectoryError
+
+Quantization = Literal["none", "scalar"] | None
+"""What was asked for; None: nothing was, and what the last export said goes on."""
 
 DISTANCE = "Cosine"
 
@@ -30,20 +34,45 @@ def sparse_modifier(kind: str) -> Literal["idf", "none"]:
 
 
 def collection_schema(run: DoneRun, quantization: Quantization = None) -> dict[str, Any]:
-    """Named vectors with size and distance, MaxSim for multivectors, sparse vectors with their modifier."""
-    kinds = {one.vector: one.kind for one in run.spec.outputs}
+    """Named vectors with size, distance and number format, MaxSim for multivectors, sparse vectors with their modifier.
+
+    The format is the one that the Edge shard has: float16 for what is kept as float16 and for multivectors, which are
+    compared as they are, without a graph that could not be built over them. What is kept as int8 or binary is float32
+    there: Qdrant's uint8 is for vectors of whole numbers from 0 to 255, with one scale for all dimensions, and ours have a
+    range for each; quantization is what makes those small on a server.
+
+    RunDirectoryError where the last export's description cannot be read and is needed.
+    """
+    outputs = {one.vector: one for one in run.spec.outputs}
     vectors: dict[str, Any] = {}
     sparse: dict[str, Any] = {}
     for name, shape in run.shapes().items():
         if shape.form == "sparse":
-            sparse[name] = {"modifier": sparse_modifier(kinds[name])}
+            sparse[name] = {"modifier": sparse_modifier(outputs[name].kind)}
             continue
         vectors[name] = {"size": shape.dim, "distance": DISTANCE}
         if shape.form == "multivector":
-            vectors[name]["multivector_config"] = {"comparator": "max_sim"}
+            late = {"comparator": "max_sim"}
+            vectors[name] |= {"datatype": "float16", "multivector_config": late, "hnsw_config": {"m": 0}}
+        elif outputs[name].storage == "float16":
+            vectors[name]["datatype"] = "float16"
     return {
         "vectors": vectors,
         "sparse_vectors": sparse,
-        "quantization_config": _SCALAR if quantization == "scalar" else None,
+        "quantization_config": _quantization(run.layout.collection, quantization),
         "metadata": {FINGERPRINTS: run.fingerprints()},
     }
+
+
+def _quantization(described: Path, asked: Quantization) -> dict[str, Any] | None:
+    """The configuration; where nothing was asked for, the one in `described`, so that a later export does not drop it."""
+    if asked is not None:
+        return _SCALAR if asked == "scalar" else None
+    try:
+        return msgspec.json.decode(described.read_bytes())["create"]["quantization_config"]
+    except FileNotFoundError:
+        return None
+    except (OSError, KeyError, TypeError, msgspec.MsgspecError) as error:
+        raise RunDirectoryError(
+            f"{described}: cannot be read ({error}); delete it, or say --quantization none or scalar"
+        ) from error

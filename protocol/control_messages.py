@@ -111,6 +111,7 @@ class PassSummary(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     device: str
     chunks: int
+    """Rows that are committed, whoever made them: a model, the metadata, an earlier session."""
     chunks_per_second: float
     tokens_per_second: float
     padding: float
@@ -130,6 +131,8 @@ class PassSummary(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str = ""
     placement: str = ""
     """Where the parameters were, `cuda:0 bfloat16`; empty where nothing was computed."""
+    batch_seconds: dict[str, float] = {}
+    """`p50`, `p95` and others: tokenizing and computing one batch in this session; empty where nothing was computed."""
 
 
 class RunEnded(msgspec.Struct, frozen=True, kw_only=True, tag="run_ended"):

@@ -97,6 +97,11 @@ class RunLayout:
         return self.export / "export.json"
 
     @property
+    def collection(self) -> Path:
+        """The collection that the points are for, as the last export described it."""
+        return self.export / "collection.json"
+
+    @property
     def queries(self) -> Path:
         """The run directory of the queries, encoded by the passes of this run."""
         return self.root / "queries"

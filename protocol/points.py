@@ -11,15 +11,21 @@ import msgspec
 from .errors import RunDirectoryError
 from .layout import RunLayout
 from .point_ids import point_id
+from .published import segment_digest
 from .segment_stream import stream_batches
 from .vector_rows import SparseVector, Vector, VectorRow, read_vectors
+
+RESERVED = "embedfleet"
+"""The key of a payload that is neither the source's nor for people."""
 
 _CHUNK_COLUMNS = ("row", "id", "text", "metadata")
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A chunk as a point. `id` is a UUIDv5 of the chunk's id; `payload` has `id`, `row`, `text` and `metadata`.
+    """A chunk as a point. `id` is a UUIDv5 of the chunk's id; `payload` has `id`, `row`, `text`, `metadata` and, under
+    RESERVED, `{"vectors": DIGEST}`: of all vectors of the segment that the chunk is in, as they are kept. So whoever has the
+    payload can tell whether a point's vectors are those of the files without reading them.
 
     `vectors` are by name; one that is quarantined is left out, and so is one without a single term or token, which says
     nothing and which an index refuses.
@@ -35,10 +41,12 @@ def read_points(layout: RunLayout, names: Sequence[str], segment: int) -> Iterat
 
     RunDirectoryError where a file is torn, or where the rows of the files are not the same.
     """
+    about = {"vectors": segment_digest(layout, names, segment)}
     streams = [read_vectors(layout.vector_segment(name, segment)) for name in names]
     try:
         for record, *rows in zip(_records(layout, segment), *streams, strict=True):
-            yield Point(point_id(record["id"]), _payload(record), _vectors(layout, segment, record, names, rows))
+            payload = _payload(record) | {RESERVED: about}
+            yield Point(point_id(record["id"]), payload, _vectors(layout, segment, record, names, rows))
     except ValueError as error:  # what zip raises: one stream is shorter than another
         raise RunDirectoryError(
             f"{layout.root}: the files of segment {segment} differ in their number of rows; `embedfleet verify` says which"

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.published import encode_published, segment_digest
 from embedfleet.protocol.segments import (
     CHUNK_SCHEMA,
     ChunkSegmentInfo,
@@ -199,4 +200,6 @@ class RunFiles:
         shard.update(edge.UpdateOperation.upsert_points(points))
         shard.flush()
         shard.close()
-        self.layout.published.write_text(json.dumps({"segments": list(range(len(self.sizes)))}))
+        names = [one.vector for one in self.spec.outputs]
+        digests = {segment: segment_digest(self.layout, names, segment) for segment in range(len(self.sizes))}
+        self.layout.published.write_bytes(encode_published(digests))

@@ -15,7 +15,7 @@ from .exported_file import ExportedFile, describe
 
 def write_collection(run: DoneRun, folder: Path, quantization: Quantization) -> Iterator[ExportedFile]:
     """`{"name", "points", "create"}`; `create` is the body of Qdrant's `PUT /collections/{name}`."""
-    path = folder / "collection.json"
+    path = folder / run.layout.collection.name
     content = {
         "name": collection_name(run.layout.root),
         "points": run.rows,

@@ -15,7 +15,7 @@ NAME = "points.jsonl"
 
 
 def write_jsonl(run: DoneRun, folder: Path) -> Iterator[ExportedFile]:
-    """`{"id", "vector": {name: […] | [[…], …] | {"indices", "values"}}, "payload": {"id", "row", "text", "metadata"}}`."""
+    """`{"id", "vector": {name: […] | [[…], …] | {"indices", "values"}}, "payload": {…}}`; of the payload, see `Point`."""
     path = folder / NAME
     lines = ({"id": one.id, "vector": _plain(one.vectors), "payload": one.payload} for one in run.points())
     yield describe(path, "jsonl", write_lines(path, lines))

@@ -19,8 +19,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+try:
+    from qdrant_client import QdrantClient, models
+    from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+except ImportError as error:
+    sys.exit(f"upload_to_qdrant.py needs qdrant-client ({error}): pip install 'qdrant-client>=1.16'")
 
 MOST_POINTS = 256
 MOST_BYTES = 16 << 20
@@ -38,9 +41,15 @@ def load(client: QdrantClient, folder: Path, collection: str | None = None, poll
     name: str = collection or about["name"]
     if not client.collection_exists(name):
         create(client, name, about["create"])
-    threshold = client.get_collection(name).config.optimizer_config.indexing_threshold
-    client.update_collection(name, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0))
+    config = client.get_collection(name).config
+    threshold = config.optimizer_config.indexing_threshold
+    if surplus := sorted(names(config.params) - names(models.CreateCollection.model_validate(about["create"]))):
+        raise SystemExit(
+            f"{name}: it has vectors that these points lack ({', '.join(surplus)}), and writing a point replaces all of its "
+            "vectors; name another collection with --collection"
+        )
     try:
+        client.update_collection(name, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0))
         sent = 0
         for points in batches(folder / "points.jsonl"):
             again(lambda points=points: client.upsert(name, points, wait=True))
@@ -67,6 +76,12 @@ def create(client: QdrantClient, name: str, body: dict[str, Any]) -> None:
         quantization_config=schema.quantization_config,
         metadata=schema.metadata,
     )
+
+
+def names(schema: Any) -> set[str]:
+    """The vectors of a collection, sparse ones included; the one without a name counts as `(unnamed)`."""
+    dense: Any = schema.vectors or {}
+    return {*(dense if isinstance(dense, dict) else ["(unnamed)"]), *(schema.sparse_vectors or {})}
 
 
 def batches(path: Path) -> Iterator[list[models.PointStruct]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +36,6 @@ from . import one_commit
 from .conftest import COMMAND
 
 SCRIPT = Path(one_commit.__file__)
-MOST_CALLS = 200
 
 
 def works(*command: str) -> bool:
@@ -94,21 +95,22 @@ def stands_whole(layout: RunLayout) -> bool:
 def test_killed_at_any_system_call_a_commit_is_whole_or_not_there(layout: RunLayout) -> None:
     final = layout.vector_segment(one_commit.PASS.vector, 0)
     touched = [part for path in (partial_of(final), final, final.parent) for part in ("-P", str(path))]
-    outcomes: list[tuple[bool, bool]] = []
-    for call in range(1, MOST_CALLS):
-        final.unlink(missing_ok=True)
-        code, said = commit(layout, "strace", "-f", "-o", os.devnull, *touched, f"-einject=all:signal=KILL:when={call}")
-        assert said[:1] == ["ready"], "the process did not get as far as the commit"
-        acknowledged = "acknowledged" in said
-        stands = stands_whole(layout)
-        assert stands or not acknowledged, f"acknowledged, and gone: killed at call {call}"
-        if code == 0:
-            break
-        outcomes.append((stands, acknowledged))
-    else:
-        pytest.fail(f"still killed at call {MOST_CALLS}")
-    assert len(outcomes) > 8, "the commit makes more calls than that"
-    assert {stands for stands, _ in outcomes} == {True, False}, "some kills come before the rename, some after"
+    log = layout.root.parent / "calls"
+    assert commit(layout, "strace", "-f", "-o", str(log), *touched) == (0, ["ready", "acknowledged"])
+    calls = Counter(re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.MULTILINE))
+    assert calls["fsync"] == 2, "the file, then its folder"
+    outcomes: Counter[bool] = Counter()
+    for call, times in calls.items():
+        for time in range(1, times + 1):
+            final.unlink(missing_ok=True)
+            killed = f"-einject={call}:signal=KILL:when={time}"
+            code, said = commit(layout, "strace", "-f", "-o", os.devnull, *touched, killed)
+            assert (code != 0, said[:1]) == (True, ["ready"]), f"killed at {call} {time}"
+            stands = stands_whole(layout)
+            assert stands or "acknowledged" not in said, f"acknowledged, and gone: killed at {call} {time}"
+            outcomes[stands] += 1
+    assert outcomes[True] >= 3, "some kills come after the rename"
+    assert outcomes[False] > 10, "and more before it"
 
 
 @traced

@@ -19,7 +19,7 @@ import pytest
 import zmq
 from embedfleet.protocol import arrays, channels
 from embedfleet.protocol.codec import Decoder, encode
-from embedfleet.protocol.export_messages import OpenRun
+from embedfleet.protocol.export_messages import ExporterAlive, OpenRun
 from embedfleet.protocol.export_messages import ToCoordinator as FromExporter
 from embedfleet.protocol.process import ChildProcess
 from embedfleet.protocol.spec import PassSpec, RunSpec
@@ -172,8 +172,10 @@ class ExporterPeer(Peer):
         self.socket.send_multipart([encode(message), *frames])
 
     def hear(self, kind: type[Any], seconds: float = SECONDS) -> Any:
-        """The next message, which has to be of `kind`."""
-        message, _ = self.next(seconds)
+        """The next message but signs of life, which a busy machine gives time for; it has to be of `kind`."""
+        give_up = time.monotonic() + seconds
+        while isinstance(message := self.next(max(0.0, give_up - time.monotonic()))[0], ExporterAlive):
+            pass
         assert isinstance(message, kind), message
         return message
 

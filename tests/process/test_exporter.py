@@ -31,6 +31,7 @@ from embedfleet.protocol.export_messages import (
     Rows,
 )
 from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.point_ids import point_id
 from embedfleet.protocol.segments import VectorSegmentInfo, dense_vectors, digest, read_info
 from embedfleet.protocol.spec import PassSpec, RunSpec
 from embedfleet.protocol.version import PROTOCOL
@@ -372,7 +373,7 @@ def test_a_run_that_is_done_leaves_manifest_stats_and_a_collection(make_exporter
     assert manifest["index"] == {"kind": "edge", "points": 7}
     stats = json.loads(bench.layout.stats.read_bytes())
     assert (stats["status"], stats["seconds"]) == ("done", 1.5)
-    assert json.loads(bench.layout.published.read_bytes()) == {"segments": [0, 1]}
+    assert json.loads(bench.layout.published.read_bytes())["segments"].keys() == {"0", "1"}
     import qdrant_edge
 
     shard = qdrant_edge.EdgeShard.load(str(bench.layout.edge))
@@ -386,6 +387,31 @@ def test_a_run_that_is_done_leaves_manifest_stats_and_a_collection(make_exporter
     assert json.loads(bench.layout.manifest.read_bytes())["index"] == {"kind": "edge", "points": 7}
     sparse = pq.read_table(bench.layout.vector_segment("sparse-bm25", 0))
     assert sparse.column("indices").to_pylist() == [list(range(row)) for row in range(ROWS)]
+
+
+def test_a_segment_that_is_computed_again_is_published_again(make_exporter: Any, tmp_path: Path) -> None:
+    import qdrant_edge
+
+    bench = Bench(tmp_path, index="edge")
+    exporter, _ = bench.begin(make_exporter)
+    for segment in (0, 1):
+        send_rows(exporter, segment, range(ROWS))
+    assert close(exporter).published == 2 * ROWS
+    before = json.loads(bench.layout.published.read_bytes())["segments"]
+    bench.layout.vector_segment("dense-a", 1).unlink()
+    second, opened = bench.begin(make_exporter)
+    assert opened.committed == ((0,),)
+    turned = vectors_of(1)[:, ::-1].copy()
+    send_rows(second, 1, range(ROWS), turned)
+    assert close(second).published == 2 * ROWS
+    after = json.loads(bench.layout.published.read_bytes())["segments"]
+    assert [after[name] == before[name] for name in ("0", "1")] == [True, False]
+    shard = qdrant_edge.EdgeShard.load(str(bench.layout.edge))
+    try:
+        (point,) = shard.retrieve([point_id(f"c{ROWS}")], with_payload=False, with_vector=True)
+    finally:
+        shard.close()
+    np.testing.assert_allclose(point.vector["dense-a"], turned[0], atol=1e-6)
 
 
 def test_an_interrupted_run_has_no_manifest(make_exporter: Any, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ SCORES = {*NAMES, "fused", "rerank"}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, cli: Any) -> tuple[Path, Any]:
+def command(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
     folder = tmp_path_factory.mktemp("one")
     with (folder / "corpus.jsonl").open("w") as corpus:
         for row in range(ROWS):
@@ -39,8 +39,12 @@ def made(tmp_path_factory: pytest.TempPathFactory, cli: Any) -> tuple[Path, Any]
     models = ("--dense", "fake:24", "--dense", "fake:16", "--multivector", "fake:8", "--sparse", "fake:500")
     weights = ("--sparse", "metadata", "--sparse", str(folder / "missing"))
     after = ("--queries", folder / "queries.jsonl", "--rerank", "fake:8", "--candidates", "20", "--export", "all")
-    done = cli("run", folder / "corpus.jsonl", "--out", out, "--devices", "cpu", *models, *weights, *after, "--json")
-    return out, done
+    return ("run", folder / "corpus.jsonl", "--out", out, "--devices", "cpu", *models, *weights, *after, "--json")
+
+
+@pytest.fixture(scope="module")
+def made(command: tuple[Any, ...], cli: Any) -> tuple[Path, Any]:
+    return command[3], cli(*command)
 
 
 def test_verify_and_the_shard_hold_every_vector(made: tuple[Path, Any], cli: Any) -> None:
@@ -78,6 +82,32 @@ def test_both_sections_are_in_the_manifest(made: tuple[Path, Any]) -> None:
         "sparse-missing": (0, ROWS, 0),
     }
     assert (manifest["rerank_run"]["pairs"], manifest["rerank_run"]["coverage"]) == (20, 1.0)
+
+
+def test_a_pass_that_no_model_computed_tells_its_committed_rows(made: tuple[Path, Any]) -> None:
+    done = made[1]
+    assert {one["vector"]: one["chunks"] for one in done.json["passes"]} == dict.fromkeys(NAMES, ROWS)
+    assert f"sparse-metadata: {ROWS} rows, coverage 100.00%" in done.err
+
+
+def test_a_resume_that_computes_little_keeps_the_figures(
+    made: tuple[Path, Any], command: tuple[Any, ...], cli: Any
+) -> None:
+    out = made[0]
+    stats, sections = (json.loads((out / name).read_bytes()) for name in ("stats.json", "manifest.json"))
+    (out / "vectors" / "dense-fake-24" / "00000.parquet").unlink()
+    again = cli(*command)
+    after = json.loads((out / "stats.json").read_bytes())
+    before = {one["vector"]: one for one in stats["passes"]}
+    for one in after["passes"]:
+        if one["vector"] == "dense-fake-24":
+            assert (one["computed"], one["sessions"], one["chunks"]) == (2 * ROWS, 2, ROWS)
+            assert one["batch_seconds"]["p50"] > 0
+        else:
+            assert one == before[one["vector"]]
+    assert json.loads((out / "manifest.json").read_bytes())["sparse_run"] == sections["sparse_run"]
+    assert {one["vector"]: one["chunks"] for one in again.json["passes"]} == dict.fromkeys(NAMES, ROWS)
+    assert f"sparse-metadata: {ROWS} rows, coverage 100.00%" in again.err
 
 
 def test_formats_are_checked_before_anything_is_done(cli: Any, tmp_path: Path) -> None:

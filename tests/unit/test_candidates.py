@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from embedfleet.exporter.candidates import find_candidates
+from embedfleet.exporter.edge_index import EdgeIndex
 from embedfleet.exporter.ranking import rank_candidates
-from embedfleet.protocol.candidates import queries_in
+from embedfleet.protocol.candidates import pair_id, queries_in
 from embedfleet.protocol.errors import ModelError, RunDirectoryError, UsageError
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.pairs import split_pair
@@ -61,10 +62,30 @@ def test_pairs_are_the_fused_candidates_in_their_order(files):
     pairs = [json.loads(line) for line in files.layout.pairs.read_text().splitlines()]
     assert len(pairs) == record.pairs == 15
     fused = [row for group in rows_of(files.layout, "fused.rank") for row in group if row["fused.rank"] is not None]
-    assert [one["id"] for one in pairs] == [f"{row['query']}\t{row['id']}" for row in fused]
+    assert [one["id"] for one in pairs] == [pair_id(row["query"], row["id"]) for row in fused]
     for one, row in zip(pairs, fused, strict=True):
         number = row["query"].removeprefix("c")
         assert split_pair(one["text"]) == (f"text {number}", f"text {row['row']}")
+
+
+def test_ids_with_tabs_make_pairs_of_their_own(files, run_files):
+    assert pair_id("a\tb", "c") != pair_id("a", "b\tc")
+    assert pair_id("a", "2\ta\tb") != pair_id("1\ta", "a\tb")
+    for layout, ids in ((files.layout, ["c", "b\tc"]), (RunLayout(files.layout.queries), ["a\tb", "a"])):
+        other = run_files.RunFiles(layout.root, sizes=(30, 30) if layout is files.layout else (2, 1))
+        span = other.span(0)
+        other.chunk_segment(0, [*ids, *(f"c{row}" for row in span)][: len(span)])
+        for name, table in ((run_files.DENSE, other.dense_table(0)), (run_files.SPARSE, other.sparse_table(0))):
+            place = table.column_names.index("id")
+            names = pa.array([*ids, *(f"c{row}" for row in span)][: len(span)], pa.string())
+            other.vector_segment(name, 0, table.set_column(place, table.schema.field("id"), names))
+    index = EdgeIndex(files.layout, files.spec)
+    index.publish(0, {run_files.DENSE: 4, run_files.SPARSE: 0})
+    index.close()
+    find_candidates(files.root, 60)
+    pairs = [json.loads(line)["id"] for line in files.layout.pairs.read_text().splitlines()]
+    assert {"3\ta\tb\tc", "1\ta\tb\tc"} <= set(pairs)
+    assert len(set(pairs)) == len(pairs)
 
 
 def test_what_stands_is_kept_and_what_differs_is_found_again(files):

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
-from embedfleet.coordinator.histogram import PER_DOUBLING, LogHistogram
+from embedfleet.protocol.histogram import PER_DOUBLING, LogHistogram
 
 
 def filled(values):
@@ -37,3 +38,11 @@ def test_the_ends_are_exact_and_memory_is_bounded():
     assert histogram.percentile(1.0) <= 1e30
     many = filled(np.geomspace(1e-20, 1e20, 100_000))
     assert len(many._buckets) <= 64 * PER_DOUBLING + 1
+
+
+def test_two_that_are_joined_are_one_over_all_values():
+    values = np.random.default_rng(5).lognormal(-2, 1.5, 1_000).tolist()
+    written = json.loads(json.dumps(filled(values[:300]).record()))
+    joined = LogHistogram.of(written).join(filled(values[300:]))
+    assert joined.summary(9) == pytest.approx(filled(values).summary(9))
+    assert LogHistogram.of(LogHistogram().record()).join(filled([0.37])).summary(6) == filled([0.37]).summary(6)

@@ -8,7 +8,8 @@ import pytest
 from embedfleet.protocol import segment_stream
 from embedfleet.protocol.done_run import open_done_run
 from embedfleet.protocol.errors import RunDirectoryError
-from embedfleet.protocol.points import read_points
+from embedfleet.protocol.points import RESERVED, read_points
+from embedfleet.protocol.published import segment_digest
 from embedfleet.protocol.vector_rows import SparseVector, VectorShape, read_vectors
 
 
@@ -26,11 +27,14 @@ def same(ours, theirs) -> bool:
 
 
 def test_points_hold_ids_payloads_and_vectors(files, run_files):
-    points = list(open_done_run(files.root).points())
+    run = open_done_run(files.root)
+    points, names = list(run.points()), run.names
     assert [point.payload["row"] for point in points] == list(range(7))
     dense = run_files.dense_of(7)
     for row, point in enumerate(points):
         assert point.id == str(uuid.uuid5(uuid.NAMESPACE_URL, f"embedfleet:c{row}"))
+        about = point.payload.pop(RESERVED)
+        assert about == {"vectors": segment_digest(files.layout, names, 0 if row < 3 else 1)}
         assert point.payload == {"id": f"c{row}", "row": row, "text": f"text {row}", "metadata": {"n": row}}
         wanted = {run_files.DENSE: dense[row], run_files.MULTI: run_files.multi_of(row)} if row != 4 else {}
         if row not in (0, 1):  # 0 is quarantined, 1 has no term
@@ -103,7 +107,8 @@ def test_torn_and_foreign_files_are_named(files, run_files):
     path.write_bytes(good[:-20])
     with pytest.raises(RunDirectoryError, match=r"multivector-fake/00001\.parquet: not a whole segment"):
         list(open_done_run(files.root).points())
-    pq.write_table(files.multi_table(1).drop_columns(["error"]), path)
+    path.write_bytes(good)
+    pq.write_table(pq.ParquetFile(path).read().drop_columns(["error"]), path)
     with pytest.raises(RunDirectoryError, match="has no column error"):
         list(open_done_run(files.root).points())
 

@@ -19,7 +19,7 @@ from embedfleet.protocol import catalog, version
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("protocol", "coordinator", "worker", "exporter", "client")
 PUBLIC = ["Client", "Embedder", "EmbedfleetError", "PassSpec", "Run", "RunSpec", "__version__", "open_run"]
-HEAVY = {"torch", "transformers", "sentence_transformers", "tokenizers", "huggingface_hub", "qdrant_client"}
+HEAVY = {"torch", "transformers", "sentence_transformers", "tokenizers", "huggingface_hub", "qdrant_client", "tenacity"}
 MOST_LINES = 400
 
 

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from concurrent import futures
+from importlib.util import find_spec
 
 import pytest
 from embedfleet.client import qdrant_server
@@ -92,7 +93,8 @@ def test_a_key_that_is_not_set(monkeypatch):
         connect("http://localhost:6333", "THE_KEY")
 
 
-def test_no_qdrant_client(monkeypatch):
-    monkeypatch.setattr(qdrant_server, "find_spec", lambda _name: None)
+@pytest.mark.parametrize("missing", ["qdrant_client", "tenacity"])
+def test_a_package_that_is_missing(monkeypatch, missing):
+    monkeypatch.setattr(qdrant_server, "find_spec", lambda name: None if name == missing else find_spec(name))
     with pytest.raises(UsageError, match=r"pip install 'embedfleet\[qdrant\]'"):
         connect("http://localhost:6333")

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import ast
 import errno
 import fcntl
 import hashlib
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 from embedfleet.client import export_command as export_client
@@ -14,6 +18,7 @@ from embedfleet.exporter.edge_index import EdgeIndex
 from embedfleet.exporter.export_command import WRITERS, export_for_local_qdrant
 from embedfleet.exporter.sinks import npy
 from embedfleet.exporter.sinks.upload_script import SOURCE
+from embedfleet.protocol.collection import collection_schema
 from embedfleet.protocol.done_run import open_done_run
 from embedfleet.protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
 from embedfleet.protocol.export_formats import FORMATS
@@ -118,13 +123,56 @@ def test_the_collection_is_described(files, run_files):
     assert (described["name"], described["points"]) == ("my-run", ROWS)
     assert described["create"]["vectors"] == {
         run_files.DENSE: {"size": 4, "distance": "Cosine"},
-        run_files.MULTI: {"size": 4, "distance": "Cosine", "multivector_config": {"comparator": "max_sim"}},
+        run_files.MULTI: {
+            "size": 4,
+            "distance": "Cosine",
+            "datatype": "float16",
+            "multivector_config": {"comparator": "max_sim"},
+            "hnsw_config": {"m": 0},
+        },
     }
     assert described["create"]["sparse_vectors"] == {run_files.SPARSE: {"modifier": "idf"}}
     assert described["create"]["quantization_config"]["scalar"]["type"] == "int8"
+
+
+@pytest.mark.parametrize(
+    ("storage", "datatype"), [("float32", None), ("float16", "float16"), ("int8", None), ("binary", None)]
+)
+def test_the_collection_has_the_number_format_of_the_shard(files, run_files, storage, datatype):
+    dense, *others = files.spec.passes
+    changed = msgspec.structs.replace(files.spec, passes=(msgspec.structs.replace(dense, storage=storage), *others))
+    files.layout.spec.write_bytes(msgspec.json.encode(changed))
+    described = collection_schema(open_done_run(files.root))["vectors"]
+    assert described[run_files.DENSE].get("datatype") == datatype
+    assert described[run_files.DENSE].get("hnsw_config") is None
+    assert described[run_files.MULTI]["datatype"] == "float16"
+
+
+def quantized(files):
+    return json.loads(files.layout.collection.read_bytes())["create"]["quantization_config"]
+
+
+def test_a_later_export_keeps_the_quantization_until_it_is_switched_off(files):
     export(files, "jsonl")
-    described = json.loads((files.layout.export / "collection.json").read_bytes())
-    assert described["create"]["quantization_config"] is None
+    assert quantized(files) is None
+    export(files, "jsonl", quantization="scalar")
+    export(files, "metadata")
+    assert quantized(files)["scalar"]["type"] == "int8"
+    export(files, "metadata", quantization="none")
+    assert quantized(files) is None
+    files.layout.collection.write_text("[]")
+    with pytest.raises(
+        RunDirectoryError, match=r"collection\.json: cannot be read .*say --quantization none or scalar"
+    ):
+        export(files, "metadata")
+    export(files, "metadata", quantization="scalar")
+
+
+def test_the_command_hands_the_quantization_on(files, capfd):
+    for given, kept in (("scalar", True), (None, True), ("none", False)):
+        assert export_client.export(files.root, ["metadata"], given, as_json=True) == 0
+        assert (quantized(files) is not None) is kept
+    capfd.readouterr()
 
 
 def test_a_later_export_keeps_the_other_formats(files):
@@ -182,21 +230,27 @@ def test_an_empty_corpus_is_exported(run_files, tmp_path):
     assert export(files)["points.jsonl"].rows == 0
 
 
-def test_the_upload_script_loads_a_collection_twice(files, run_files):
+@pytest.fixture
+def script(files):
+    """The script as a module, exported with its points."""
     pytest.importorskip("qdrant_client")
-    from qdrant_client import QdrantClient
-
     export(files, "upload-script")
-    script = files.layout.export / SOURCE.name
-    assert script.stat().st_mode & 0o111
-    spec = importlib.util.spec_from_file_location("embedfleet_test_upload_script", script)
+    path = files.layout.export / SOURCE.name
+    assert path.stat().st_mode & 0o111
+    spec = importlib.util.spec_from_file_location("embedfleet_test_upload_script", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_upload_script_loads_a_collection_twice(files, run_files, script):
+    from qdrant_client import QdrantClient
+
     client = QdrantClient(":memory:")
     for _ in range(2):
-        assert module.load(client, files.layout.export, poll_seconds=0) == ROWS
+        assert script.load(client, files.layout.export, poll_seconds=0) == ROWS
     assert client.count("my-run").count == ROWS
     ours = {point.id: point for point in open_done_run(files.root).points()}
     for record in client.retrieve("my-run", list(ours), with_vectors=True):
@@ -209,9 +263,59 @@ def test_the_upload_script_loads_a_collection_twice(files, run_files):
     client.close()
 
 
+def test_the_script_takes_no_vectors_away(files, run_files, script):
+    from qdrant_client import QdrantClient, models
+
+    client = QdrantClient(":memory:")
+    script.load(client, files.layout.export, poll_seconds=0)
+    part = run_files.RunFiles(files.root.parent / "part", sizes=(3, 4)).write()
+    export(part, "upload-script")
+    with pytest.raises(SystemExit, match=rf"vectors that these points lack \({run_files.MULTI}\)"):
+        script.load(client, part.layout.export, "my-run", poll_seconds=0)
+    client.create_collection("U", vectors_config=models.VectorParams(size=4, distance=models.Distance.COSINE))
+    with pytest.raises(SystemExit, match=r"lack \(\(unnamed\)\)"):
+        script.load(client, part.layout.export, "U", poll_seconds=0)
+    client.close()
+
+
+def test_the_script_leaves_the_index_on_where_switching_it_off_fails(files, script, monkeypatch):
+    from qdrant_client import QdrantClient
+
+    asked: list[int] = []
+
+    def lost(_name, optimizers_config):
+        asked.append(optimizers_config.indexing_threshold)
+        if not asked[-1]:
+            raise KeyboardInterrupt
+
+    client = QdrantClient(":memory:")
+    monkeypatch.setattr(client, "update_collection", lost)
+    with pytest.raises(KeyboardInterrupt):
+        script.load(client, files.layout.export, poll_seconds=0)
+    assert asked == [0, 20_000]
+    client.close()
+
+
+def test_the_script_without_its_library_says_what_to_install(files, tmp_path):
+    export(files, "upload-script")
+    (tmp_path / "qdrant_client.py").write_text("raise ModuleNotFoundError(\"No module named 'qdrant_client'\")\n")
+    done = subprocess.run(
+        [sys.executable, files.layout.export / SOURCE.name],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "needs qdrant-client (No module named 'qdrant_client'): pip install 'qdrant-client>=1.16'" in line
+
+
 def test_the_script_needs_nothing_of_this_package():
-    source = SOURCE.read_text()
-    imported = {line.split()[1].split(".")[0] for line in source.splitlines() if line.startswith(("import ", "from "))}
+    nodes = list(ast.walk(ast.parse(SOURCE.read_text())))
+    named = [one.name for node in nodes if isinstance(node, ast.Import) for one in node.names]
+    named += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    imported = {name.split(".")[0] for name in named}
     assert imported - sys.stdlib_module_names == {"qdrant_client"}
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import json
 from typing import Any
 
 import msgspec
@@ -59,8 +58,7 @@ def test_elsewhere_each_stage_is_a_line() -> None:
     assert "p50 / p95 10.4 / 12.6 s, memory 1.5 GB, GPU 12.5 GB, coverage 100.00%" in said[3]
 
 
-def test_a_pass_that_computed_nothing_has_rows_and_coverage_alone(run_files: Any, tmp_path: Any) -> None:
-    files = run_files.RunFiles(tmp_path / "run").write()
+def test_a_pass_that_computed_nothing_has_rows_and_coverage_alone(run_files: Any) -> None:
     summary = PassSummary(
         vector=run_files.DENSE,
         model="fake:4",
@@ -82,13 +80,14 @@ def test_a_pass_that_computed_nothing_has_rows_and_coverage_alone(run_files: Any
         seconds=1.0,
         passes=(summary,),
     )
-    assert pass_stages(ending, files.layout, "queries: ") == [
+    assert pass_stages(ending, "queries: ") == [
         Stage(f"queries: {run_files.DENSE}", {"rows": "5", "coverage": "80.00%"})
     ]
-    worked = msgspec.structs.replace(summary, computed=5, batches=2, seconds=1.25, peak_bytes=1_500_000)
-    latency = {"vector": run_files.DENSE, "batch_seconds": {"p50": 0.12345, "p95": 150.0}}
-    files.layout.stats.write_text(json.dumps({"run": "r1", "passes": [latency]}))
-    (stage,) = pass_stages(msgspec.structs.replace(ending, passes=(worked,)), files.layout)
+    latency = {"p50": 0.12345, "p95": 150.0}
+    worked = msgspec.structs.replace(
+        summary, computed=5, batches=2, seconds=1.25, peak_bytes=1_500_000, batch_seconds=latency
+    )
+    (stage,) = pass_stages(msgspec.structs.replace(ending, passes=(worked,)))
     assert stage.cells["latency"] == "0.123 / 150"
     assert (stage.cells["batch"], stage.cells["memory"], stage.cells["seconds"]) == ("2.5", "1.5 MB", "1.2")
 

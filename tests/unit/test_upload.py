@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
 import threading
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from embedfleet.client import retry, upload_target
 from embedfleet.client.upload import upload_run
 from embedfleet.client.upload_batches import BatchLimits, cut
+from embedfleet.exporter.export_command import export_for_local_qdrant
 from embedfleet.protocol.collection import collection_schema
 from embedfleet.protocol.done_run import open_done_run
 from embedfleet.protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
@@ -19,6 +23,7 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 ROWS = 60
+SCALAR = {"scalar": {"type": "int8"}}
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +48,8 @@ class Recorded:
         self.failures: list[BaseException] = []
         """Raised, one an upsert, after `spare` upserts."""
         self.spare = 0
+        self.quantization = None
+        """What the collection is said to have."""
         self._lock = threading.Lock()
 
     def __getattr__(self, name):
@@ -53,7 +60,10 @@ class Recorded:
                     self.spare -= 1
                     if self.spare < 0:
                         raise self.failures.pop(0)
-                return getattr(self.engine, name)(*args, **kwargs)
+                done = getattr(self.engine, name)(*args, **kwargs)
+                if name == "get_collection":  # the engine in memory does not keep it
+                    done.config.quantization_config = self.quantization
+                return done
 
         return ask
 
@@ -95,6 +105,9 @@ def test_a_run_becomes_a_collection(files, run_files, client):
     assert names.index("update_collection") < names.index("upsert")
     created = dict(client.asked)["create_collection"]
     assert created["quantization_config"].scalar.type == "int8"
+    many = created["vectors_config"][run_files.MULTI]
+    assert (many.datatype, many.hnsw_config.m) == (models.Datatype.FLOAT16, 0)
+    assert created["vectors_config"][run_files.DENSE].datatype is None
     ours = {point.id: point for point in open_done_run(files.root).points()}
     for record in client.engine.retrieve("run", list(ours), with_vectors=True):
         mine = ours[record.id]
@@ -121,13 +134,70 @@ def test_what_is_there_is_not_sent_again(files, client):
     assert client.engine.retrieve("run", ids[20:21])[0].payload["text"] == "text 20"
 
 
+def test_a_vector_that_is_gone_is_noticed(files, run_files, client):
+    upload_run(files.root, client)
+    ids = [point.id for point in open_done_run(files.root).points()]
+    client.engine.delete_vectors("run", [run_files.SPARSE], points=[ids[2]])
+    client.engine.delete_vectors("run", [run_files.MULTI, run_files.DENSE], points=[ids[40]])
+    client.asked.clear()
+    done = upload_run(files.root, client)
+    assert (done.delivered.replaced, done.delivered.present) == (2, ROWS - 2)
+    assert sorted(client.upserted()) == sorted([ids[2], ids[40]])
+    for record in client.engine.retrieve("run", [ids[2], ids[40]], with_vectors=True):
+        assert record.vector.keys() == {run_files.DENSE, run_files.SPARSE, run_files.MULTI}
+
+
+def test_a_segment_that_was_computed_again_is_sent_again(files, run_files, client):
+    upload_run(files.root, client)
+    other = run_files.RunFiles(files.root, sizes=files.sizes, quarantined=(40,))
+    files.vector_segment(run_files.DENSE, 1, other.dense_table(1))
+    done = upload_run(files.root, client)
+    assert (done.delivered.replaced, done.delivered.present) == (30, 30)
+    (row,) = [point for point in open_done_run(files.root).points() if point.payload["row"] == 40]
+    assert run_files.DENSE not in client.engine.retrieve("run", [row.id], with_vectors=True)[0].vector
+
+
+def test_a_run_kept_in_another_way_is_sent_again(files, run_files, client):
+    upload_run(files.root, client)
+    for segment in (0, 1):
+        table = files.dense_table(segment)
+        halves = pa.array(table.column("vector").to_pylist(), pa.list_(pa.float16(), 4))
+        place = table.column_names.index("vector")
+        table = table.set_column(place, pa.field("vector", halves.type), halves)
+        files.vector_segment(run_files.DENSE, segment, table)
+    assert upload_run(files.root, client).delivered.replaced == ROWS
+
+
+def test_quantization_is_the_exports_unless_it_is_given(files, client):
+    export_for_local_qdrant(files.root, ["metadata"], "scalar", lambda _file: None)
+    upload_run(files.root, client)
+    assert dict(client.asked)["create_collection"]["quantization_config"].scalar.type == "int8"
+    client.asked.clear()
+    upload_run(files.root, client)
+    assert not [kwargs for _, kwargs in client.asked if "quantization_config" in kwargs]
+    for given, sent in (("scalar", "int8"), ("none", None)):
+        client.asked.clear()
+        client.quantization = None if given == "scalar" else models.ScalarQuantization.model_validate(SCALAR)
+        upload_run(files.root, client, quantization=given)
+        (chosen,) = [kwargs["quantization_config"] for _, kwargs in client.asked if "quantization_config" in kwargs]
+        assert chosen == models.Disabled.DISABLED if sent is None else chosen.scalar.type == sent
+
+
 def test_points_of_others_stay(files, client):
     schema = models.CreateCollection.model_validate(collection_schema(open_done_run(files.root)))
-    vectors = {**schema.vectors, "theirs": models.VectorParams(size=2, distance=models.Distance.DOT)}
-    client.engine.create_collection("C", vectors_config=vectors, sparse_vectors_config=schema.sparse_vectors)
-    client.engine.upsert("C", [models.PointStruct(id=1, vector={"theirs": [1, 2]}, payload={})])
+    client.engine.create_collection("C", vectors_config=schema.vectors, sparse_vectors_config=schema.sparse_vectors)
+    client.engine.upsert("C", [models.PointStruct(id=1, vector={}, payload={})])
     done = upload_run(files.root, client, "C")
     assert (done.collection, done.points, done.delivered.new) == ("C", ROWS + 1, ROWS)
+
+
+def test_a_run_with_fewer_vectors_takes_none_away(files, run_files, client, tmp_path):
+    upload_run(files.root, client)
+    part = run_files.RunFiles(tmp_path / "part" / "run", sizes=(30, 30), quarantined=(4,)).write()
+    client.asked.clear()
+    with pytest.raises(UsageError, match=rf"vectors that this run lacks \({run_files.MULTI}\).*another collection"):
+        upload_run(part.root, client)
+    assert client.upserted() == client.thresholds() == []
 
 
 @pytest.mark.parametrize(
@@ -147,6 +217,22 @@ def test_a_server_that_stays_busy_ends_the_upload_with_the_index_on(files, clien
     assert client.thresholds() == [0, 20_000]
     client.failures = []
     assert upload_run(files.root, client).points == ROWS
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, lambda: UnexpectedResponse(400, "Bad Request", b"", None)])
+def test_an_error_while_the_index_is_switched_off_leaves_it_on(files, failure):
+    class Lost(Recorded):
+        def update_collection(self, _name, **kwargs):
+            self.asked.append(("update_collection", kwargs))
+            if kwargs["optimizers_config"].indexing_threshold == 0:  # it was followed; its answer never came
+                raise failure()
+            return True
+
+    lost = Lost()
+    with pytest.raises((KeyboardInterrupt, EmbedfleetError)):
+        upload_run(files.root, lost)
+    assert lost.thresholds() == [0, 20_000]
+    lost.engine.close()
 
 
 def test_a_refusal_is_not_repeated(files, client):
@@ -183,6 +269,10 @@ def test_a_schema_that_differs_names_the_vectors(files, run_files, client):
     assert "vector multivector-fake (multivectors, size 4, Cosine, there dense, size 4, Cosine)" in message
     assert "vector sparse-bm25 (sparse, modifier idf, there missing)" in message
     assert client.upserted() == client.thresholds() == []
+    whole = models.VectorParams(size=4, distance=models.Distance.COSINE, datatype=models.Datatype.UINT8)
+    client.engine.create_collection("E", vectors_config={run_files.DENSE: whole})
+    with pytest.raises(UsageError, match=r"vector dense-fake .*there dense, size 4, Cosine, uint8"):
+        upload_run(files.root, client, "E")
     client.engine.create_collection("D", vectors_config=models.VectorParams(size=4, distance=models.Distance.COSINE))
     with pytest.raises(UsageError, match=r"vector dense-fake .*there missing"):
         upload_run(files.root, client, "D")
@@ -242,6 +332,33 @@ def test_a_run_that_is_not_done(files, client):
     with pytest.raises(RunDirectoryError, match="not done"):
         upload_run(files.root, client)
     assert client.asked == []
+
+
+HUGE, NEGATIVE = 18446744073709551615, -9223372036854775809
+
+
+def test_a_number_beyond_64_bits_goes_as_text_and_is_told(files, client):
+    """qdrant-client's converter to gRPC takes no such number, and named no point."""
+    conversion = pytest.importorskip("qdrant_client.conversions.conversion")
+    metadata = {3: {"serial": HUGE}, 40: {"parts": [{"n": 1}, {"n": NEGATIVE}], "most": (1 << 63) - 1}}
+    for segment in (0, 1):
+        path = files.layout.chunk_segment(segment)
+        table = pq.ParquetFile(path).read()
+        rows = table.column("row").to_pylist()
+        stored = [json.dumps(metadata.get(row, {"n": row})) for row in rows]
+        table = table.set_column(3, table.schema.field("metadata"), pa.array(stored, pa.string()))
+        pq.write_table(table, path)
+    done = upload_run(files.root, client)
+    assert (done.delivered.new, done.spelled) == (ROWS, 2)
+    notice = "2 points have whole numbers beyond 64 bits, sent as text: the first is chunk 'c3' (metadata.serial)"
+    assert done.notices == (notice,)
+    sent = {one.payload["row"]: one for name, args in client.asked if name == "upsert" for one in args[0]}
+    assert sent[3].payload["metadata"] == {"serial": str(HUGE)}
+    assert sent[40].payload["metadata"] == {"parts": [{"n": 1}, {"n": str(NEGATIVE)}], "most": (1 << 63) - 1}
+    for one in sent.values():
+        conversion.RestToGrpc.convert_point_struct(one)
+    again = upload_run(files.root, client)
+    assert (again.delivered.present, again.spelled) == (ROWS, 2)
 
 
 def point(text: str = "", numbers: int = 0) -> Point:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
+
+BATCH_DIGITS = {"batch_seconds": 6, "batch_rows": 1, "batch_tokens": 1}
+"""The histograms of a pass in `stats.json`, and the decimal places of their summaries."""
 
 PER_DOUBLING = 16
 """Buckets between a number and its double: a percentile is off by at most 2.2%."""
@@ -26,6 +30,30 @@ class LogHistogram:
         self._count += 1
         self._sum += value
         self._least, self._most = min(self._least, value), max(self._most, value)
+
+    def join(self, other: LogHistogram) -> LogHistogram:
+        """Take over all that the other one counted; this one."""
+        self._buckets.update(other._buckets)
+        self._count += other._count
+        self._sum += other._sum
+        self._least, self._most = min(self._least, other._least), max(self._most, other._most)
+        return self
+
+    def record(self) -> dict[str, Any]:
+        """All of it as JSON values, for `of`."""
+        buckets = {str(bucket): count for bucket, count in sorted(self._buckets.items())}
+        least = self._least if self._count else 0.0
+        return {"count": self._count, "sum": self._sum, "least": least, "most": self._most, "buckets": buckets}
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> LogHistogram:
+        """The histogram that `record` describes."""
+        made = cls()
+        if record["count"]:
+            made._buckets.update({int(bucket): count for bucket, count in record["buckets"].items()})
+            made._count, made._sum = record["count"], record["sum"]
+            made._least, made._most = record["least"], record["most"]
+        return made
 
     def percentile(self, share: float) -> float:
         """The number that `share` (0 to 1) of all do not exceed, by nearest rank; 0 where there is none."""

@@ -1,0 +1,48 @@
+"""`published.json`: which segments the Edge shard holds and, by a digest, with which vectors.
+
+    {"segments": {"0": "9c1e…", "1": "04ab…"}}
+
+The digest tells a segment that was computed again from the one that was published. Files of earlier versions have bare
+numbers, `{"segments": [0, 1]}`: nobody knows which vectors those were, so they are published again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from .layout import RunLayout
+from .segments import VectorSegmentInfo, read_info
+
+UNKNOWN = ""
+"""The digest of a segment that an earlier version published; no vectors have it."""
+
+
+class _Published(msgspec.Struct, frozen=True):
+    segments: dict[int, str] | list[int]
+
+
+def decode_published(raw: bytes) -> dict[int, str]:
+    """The digests by segment. msgspec.MsgspecError where the file is no such thing."""
+    segments = msgspec.json.decode(raw, type=_Published).segments
+    return segments if isinstance(segments, dict) else dict.fromkeys(segments, UNKNOWN)
+
+
+def encode_published(segments: Mapping[int, str]) -> bytes:
+    """The file's content."""
+    return msgspec.json.encode(_Published(dict(sorted(segments.items()))))
+
+
+def segment_digest(layout: RunLayout, names: Sequence[str], segment: int) -> str:
+    """What all vectors of a segment are, in 16 hexadecimal digits: of the digests in the footers of their files.
+
+    Those are over the vectors as they are kept, so another `--store` has another digest. RunDirectoryError where a file is
+    missing or torn.
+    """
+    state = hashlib.blake2b(digest_size=8)
+    for name in names:
+        info = read_info(layout.vector_segment(name, segment), VectorSegmentInfo)
+        state.update(f"{name}\0{info.digest}\n".encode())
+    return state.hexdigest()

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from embedfleet.coordinator.telemetry import TelemetryTracker
+from embedfleet.exporter.session_stats import merge_stats, read_stats
+from embedfleet.protocol.spec import PassSpec
+from embedfleet.protocol.work_messages import Result, Timings
+
+VECTOR = "dense-a"
+
+
+def session(run: str, *batches: float, device: str = "cpu:0", vector: str = VECTOR) -> dict:
+    """What a coordinator says of a session whose batches of 10 rows and 40 tokens took so many seconds each."""
+    tracker = TelemetryTracker((PassSpec(vector=vector, kind="dense", model="fake:4"),), lambda *_event: None)
+    tracker.passes[0].first = start = time.monotonic()
+    tracker.passes[0].dtype, tracker.passes[0].placement = "float32", f"{device} float32"
+    for number, seconds in enumerate(batches, 1):
+        timings = Timings(tokenize=0.0, forward=seconds, wait=0.0)
+        result = Result(number, 1, tokens=40, padded=50, timings=timings, arrays=())
+        tracker.result(0, device, 10, 40, result, start + 2.0 * number)
+    samples = {"host": {"samples": 1}, "passes": {vector: {device: {"samples": 1}}} if batches else {}}
+    return {"run": run, "seconds": 1.0, "passes": [tracker.stats(0)], "processing_stats": samples}
+
+
+def test_a_session_that_computed_nothing_leaves_the_earlier_figures():
+    first = merge_stats({}, session("r1", 0.5, 1.5), {VECTOR: 20})
+    second = merge_stats(first, session("r2", device="cpu:1"), {VECTOR: 20})
+    assert second["passes"] == first["passes"]
+    assert (second["run"], second["seconds"]) == ("r2", 1.0), "the rest is of the last session"
+    (one,) = second["passes"]
+    assert (one["device"], one["sessions"], one["session"], one["chunks"]) == ("cpu:0", 1, "r1", 20)
+    assert second["processing_stats"]["passes"] == first["processing_stats"]["passes"]
+
+
+def test_sums_are_added_and_histograms_are_joined():
+    first = merge_stats({}, session("r1", *[1.0] * 90), {VECTOR: 900})
+    (one,) = merge_stats(first, session("r2", *[4.0] * 10, device="cpu:1"), {VECTOR: 1_000})["passes"]
+    (alone,) = session("r", *[1.0] * 90, *[4.0] * 10)["passes"]
+    assert one["batch_seconds"] == alone["batch_seconds"]
+    assert (one["batch_seconds"]["p50"], one["batch_seconds"]["p95"]) == pytest.approx((1.0, 4.0))
+    for name in ("computed", "batches", "tokens", "padded", "padding", "split"):
+        assert one[name] == alone[name], name
+    assert one["seconds"] == pytest.approx(200.0)
+    assert one["chunks_per_second"] == pytest.approx(5.0)
+    assert one["device"] == "cpu:0, cpu:1"
+    assert one["rows_by_device"] == {"cpu:0": 900, "cpu:1": 100}
+    assert (one["sessions"], one["session"], one["chunks"]) == (2, "r2", 1_000)
+    assert one["placement"] == "cpu:1 float32"
+
+
+def test_a_session_is_not_added_to_itself():
+    first = merge_stats({}, session("r1", 0.5), {VECTOR: 10})
+    assert merge_stats(first, session("r1", 0.5), {VECTOR: 10})["passes"] == first["passes"]
+
+
+def test_figures_that_cannot_be_joined_give_way_to_those_of_a_session_that_computed():
+    first = merge_stats({}, session("r1", 0.5), {VECTOR: 10})
+    del first["passes"][0]["histograms"]
+    assert merge_stats(first, session("r2"), {VECTOR: 10})["passes"][0]["session"] == "r1"
+    assert merge_stats(first, session("r2", 2.0), {VECTOR: 10})["passes"][0]["sessions"] == 1
+
+
+def test_a_file_that_cannot_be_read_is_none(tmp_path):
+    path = tmp_path / "stats.json"
+    assert read_stats(path) == {}
+    for content in ("{", "[]"):
+        path.write_text(content)
+        assert read_stats(path) == {}
