@@ -25,6 +25,7 @@ from ..protocol.errors import EmbedfleetError, SpecMismatch
 from ..protocol.estimates import estimated_tokens
 from ..protocol.export_messages import (
     BeginPass,
+    ChunksDamaged,
     Closed,
     CloseRun,
     FailedRows,
@@ -32,6 +33,7 @@ from ..protocol.export_messages import (
     OpenRun,
     Record,
     Rows,
+    SegmentDamaged,
     SourceRead,
 )
 from ..protocol.layout import RunLayout
@@ -155,6 +157,27 @@ class BatchRunner:
         """Count a segment that was committed now."""
         self._committed[number].add(segment)
         self.telemetry.passes[number].committed += rows
+
+    def segment_damaged(self, message: SegmentDamaged) -> None:
+        """A segment that an earlier session committed is to be computed again."""
+        number, segment = message.number, message.segment
+        self._committed[number].discard(segment)
+        if segment in self.rows:
+            self.telemetry.passes[number].committed_before -= self.rows[segment]
+            self.telemetry.passes[number].estimated_before -= self._tokens[segment]
+        vector = self.spec.passes[number].vector
+        self.telemetry.event("segment_damaged", vector=vector, segment=segment, reason=message.reason)
+
+    def chunks_damaged(self, message: ChunksDamaged) -> str:
+        """A chunk segment is to be read from the source again, by the next session; why this one ends."""
+        path = self.layout.chunk_segment(message.segment)
+        self.stop_intake()
+        path.unlink(missing_ok=True)
+        self.telemetry.event("chunks_damaged", segment=message.segment, reason=message.reason)
+        return (
+            f"{path} was damaged ({message.reason}) and is removed: the same command reads it from the source again, and "
+            "keeps the vectors"
+        )
 
     def stage(self, number: int, devices: Sequence[Device]) -> PassSpec:
         """The pass as its workers are to load it: with one dtype for all, and BM25 fitted to the corpus."""

@@ -8,7 +8,7 @@ try and is then quarantined. Only the batch that was being computed is blamed.
 from __future__ import annotations
 
 from .actions import CutSegment, ForwardResult, QuarantineRows, SendBatch
-from .events import BatchDone, BatchFailed, SegmentCommitted, SegmentCut, SegmentSpooled
+from .events import BatchDone, BatchFailed, Scrubbed, SegmentCommitted, SegmentCut, SegmentDamaged, SegmentSpooled
 from .state import Batch, Fleet, OpenSegment, Pass, Run, RunStatus, WorkerSlot, WorkerStage
 
 SMOOTHING = 0.3
@@ -49,6 +49,23 @@ def segment_committed(fleet: Fleet, event: SegmentCommitted) -> None:
     one = run.passes[event.number]
     one.open.pop(event.segment, None)
     one.committed.add(event.segment)
+
+
+def segment_damaged(fleet: Fleet, event: SegmentDamaged) -> None:
+    run = fleet.runs.get(event.run)
+    if run is None or run.status is RunStatus.OPENING:
+        return
+    one = run.passes[event.number]
+    if event.segment in one.committed:
+        one.committed.discard(event.segment)
+        if event.segment in run.segments:
+            one.uncut.append(event.segment)
+
+
+def scrubbed(fleet: Fleet, event: Scrubbed) -> None:
+    run = fleet.runs.get(event.run)
+    if run is not None and run.status is not RunStatus.OPENING:
+        run.scrubbed = True
 
 
 def batch_done(fleet: Fleet, event: BatchDone) -> None:
@@ -160,8 +177,8 @@ def has_work(run: Run, number: int) -> bool:
 
 
 def is_complete(run: Run) -> bool:
-    """Whether every pass has every segment committed."""
-    return run.intake_done and all(len(one.committed) >= len(run.segments) for one in run.passes)
+    """Whether every pass has every segment committed, and those of earlier sessions are whole."""
+    return run.intake_done and run.scrubbed and all(len(one.committed) >= len(run.segments) for one in run.passes)
 
 
 def reset_pass(fleet: Fleet, run: Run, number: int, committed: frozenset[int]) -> None:

@@ -123,6 +123,22 @@ class SegmentCommitted:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentDamaged:
+    """A segment of an earlier session is not as it was written, and is removed."""
+
+    run: str
+    number: int
+    segment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scrubbed:
+    """Every segment of earlier sessions has been looked at: those still committed are whole."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerHello:
     worker: str
     epoch: int
@@ -223,6 +239,8 @@ Event = (
     | IntakeDone
     | SegmentCut
     | SegmentCommitted
+    | SegmentDamaged
+    | Scrubbed
     | WorkerHello
     | WorkerStaged
     | WorkerReady

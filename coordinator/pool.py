@@ -26,8 +26,10 @@ from .events import (
     RunFailed,
     RunOpened,
     RunSubmitted,
+    Scrubbed,
     SegmentCommitted,
     SegmentCut,
+    SegmentDamaged,
     SegmentSpooled,
     SpawnRefused,
     Tick,
@@ -71,6 +73,7 @@ def _run_opened(fleet: Fleet, event: RunOpened) -> None:
     run = fleet.runs.get(event.run)
     if run is None or run.status is not RunStatus.OPENING:
         return
+    run.scrubbed = not any(event.committed)
     for number, committed in enumerate(event.committed):
         batching.reset_pass(fleet, run, number, committed)
     if run.outcome:
@@ -233,6 +236,8 @@ _TRANSITIONS: dict[type[Any], Callable[[Fleet, Any], None]] = {
     IntakeDone: _intake_done,
     SegmentCut: batching.segment_cut,
     SegmentCommitted: batching.segment_committed,
+    SegmentDamaged: batching.segment_damaged,
+    Scrubbed: batching.scrubbed,
     WorkerHello: leasing.worker_hello,
     WorkerStaged: leasing.worker_staged,
     WorkerReady: leasing.worker_ready,

@@ -10,6 +10,7 @@ from ..protocol import arrays
 from ..protocol.codec import Decoder, check_version, encode
 from ..protocol.errors import EmbedfleetError, ProtocolError
 from ..protocol.export_messages import (
+    ChunksDamaged,
     Closed,
     Committed,
     ExporterAlive,
@@ -17,6 +18,8 @@ from ..protocol.export_messages import (
     Opened,
     OpenRefused,
     PassRefused,
+    Scrubbed,
+    SegmentDamaged,
 )
 from ..protocol.host_messages import SpawnRefused, WorkerDied, WorkerGone, WorkerSpawned
 from ..protocol.version import PROTOCOL, __version__
@@ -263,6 +266,13 @@ class ExportReports:
                 with contextlib.suppress(ValueError):
                     runner.telemetry.event("export_failed", message=message.message)
                 context.emit(ev.RunFailed(run, "RunFailed", f"results cannot be written: {message.message}"))
+            case SegmentDamaged():
+                runner.segment_damaged(message)
+                context.emit(ev.SegmentDamaged(run, message.number, message.segment))
+            case ChunksDamaged():
+                context.emit(ev.RunFailed(run, "RunFailed", runner.chunks_damaged(message)))
+            case Scrubbed():
+                context.emit(ev.Scrubbed(run))
             case ExporterAlive():
                 pass
             case Closed():

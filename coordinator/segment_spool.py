@@ -29,6 +29,7 @@ _ENCODING: dict[str, Any] = {
     "compression_level": 1,
     "use_dictionary": ["metadata"],
     "write_statistics": False,
+    "write_page_checksum": True,
 }
 
 

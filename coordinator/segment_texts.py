@@ -27,7 +27,7 @@ class SegmentTexts:
     def __init__(self, layout: RunLayout, segment: int) -> None:
         path = layout.chunk_segment(segment)
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 table = file.read(columns=["text", "n_bytes"])
         except (OSError, ValueError, pa.ArrowException) as error:
             raise RunDirectoryError(f"{path}: torn or unreadable ({error}); --restart starts over") from error

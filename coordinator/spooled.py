@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segments import ChunkSegmentInfo, Cursor, read_info
 
@@ -31,14 +32,17 @@ class Spooled:
 
 
 def find_spooled(layout: RunLayout) -> tuple[Spooled, list[SpooledSegment]]:
-    """The segments that stand, without a gap from the first. RunDirectoryError where one is torn."""
+    """The segments that stand, without a gap from the first."""
     standing = segments_in(layout.chunks)
     found, segments = Spooled(), list[SpooledSegment]()
     for segment in range(len(standing)):
         if standing[segment] != segment:
             break
         path = layout.chunk_segment(segment)
-        info = read_info(path, ChunkSegmentInfo)
+        try:
+            info = read_info(path, ChunkSegmentInfo)
+        except RunDirectoryError:  # torn: from there on the source is read again, and the vectors stay
+            break
         segments.append(SpooledSegment(segment, info.first_row, info.rows, info.n_bytes, info.rejected))
         found = Spooled(
             segments=segment + 1,

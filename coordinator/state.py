@@ -132,6 +132,8 @@ class Run:
     segments: dict[int, int] = field(default_factory=dict[int, int])
     intake_started: bool = False
     intake_done: bool = False
+    scrubbed: bool = False
+    """Whether what earlier sessions committed is known to be whole."""
     exporter_failures: int = 0
     outcome: str = ""
     """`done`, `interrupted` or `failed`, once it is decided."""

@@ -23,6 +23,7 @@ BATCH_EVENT_SECONDS = 2.0
 NOTICES = {
     "worker_lost": "worker lost on {device}: {reason}; its batches go to others",
     "device_bad": "{device} is given up after {failures} failures: {reason}",
+    "segment_damaged": "segment {segment} of {vector} was damaged ({reason}); it is computed again",
     "pass_given_up": "{vector}: {reason}. Weights of the metadata stand in where chunks have them",
     "lease_waiting": "waiting for {device}: {reason}",
     "exporter_lost": "the exporter ended ({reason}); uncommitted segments are computed again",

@@ -9,6 +9,7 @@ from ..protocol.output_dims import output_dims
 from ..protocol.work_messages import Fingerprint
 from .ensemble_writer import derive_segment, ensemble_fingerprint
 from .run_directory import RunDirectory
+from .scrub import vector_damage
 
 
 class Ensembles:
@@ -22,16 +23,28 @@ class Ensembles:
         self._passes = passes
         self._standing = {one.vector: directory.standing(one.vector) & self._whole(one) for one in self._spec.ensembles}
 
-    def due(self) -> list[int]:
-        """Segments that lack an ensemble which their passes allow."""
-        return sorted({n for one in self._spec.ensembles for n in self._whole(one) - self._standing[one.vector]})
-
     def stand(self, segment: int) -> bool:
         """Whether the segment has all its ensembles."""
         return all(segment in standing for standing in self._standing.values())
 
-    def derive(self, segment: int, fingerprints: Mapping[int, Fingerprint]) -> None:
-        """Commit the ensembles of a segment whose members all stand; nothing for the others. OSError from the disk."""
+    def forget(self, segment: int) -> None:
+        """A member of it was damaged: the ensembles are made of the one that comes in its place."""
+        for standing in self._standing.values():
+            standing.discard(segment)
+
+    def drop_damaged(self, segment: int) -> None:
+        """Remove what of an earlier session is not as it was written; it is derived again."""
+        for one in self._spec.ensembles:
+            if segment in self._standing[one.vector] and vector_damage(self._directory.layout, one.vector, segment):
+                self._standing[one.vector].discard(segment)
+                self._directory.layout.vector_segment(one.vector, segment).unlink()
+
+    def derive(self, segment: int, fingerprints: Mapping[int, Fingerprint]) -> bool:
+        """Commit the ensembles of a segment whose members all stand; nothing for the others. OSError from the disk.
+
+        Whether there was something to commit.
+        """
+        derived = False
         for one in self._spec.ensembles:
             if segment in self._standing[one.vector] or segment not in self._whole(one):
                 continue
@@ -41,6 +54,8 @@ class Ensembles:
             self._directory.begin_ensemble(one, fingerprint)
             derive_segment(self._directory.layout, one, segment, dim, fingerprint.digest())
             self._standing[one.vector].add(segment)
+            derived = True
+        return derived
 
     def _whole(self, one: EnsembleSpec) -> set[int]:
         return set[int].intersection(*(self._passes[number] for number in self._members[one.vector]))

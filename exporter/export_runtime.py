@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +22,7 @@ import orjson
 from ..protocol import arrays
 from ..protocol.durable import commit_bytes
 from ..protocol.export_messages import (
+    ChunksDamaged,
     Closed,
     CloseRun,
     Committed,
@@ -29,6 +30,8 @@ from ..protocol.export_messages import (
     FailedRows,
     Record,
     Rows,
+    Scrubbed,
+    SegmentDamaged,
     SourceRead,
 )
 from ..protocol.output_dims import output_dims
@@ -38,6 +41,7 @@ from .edge_index import EdgeIndex
 from .ensembles import Ensembles
 from .manifest import recount, write_manifest, write_quarantine
 from .run_directory import RunDirectory
+from .scrub import ScrubbedSegment, scrub
 from .segment_builder import SegmentBuilder
 from .segment_writer import commit_segment
 from .session_stats import merge_stats, read_stats
@@ -47,8 +51,11 @@ UNCOMMITTED_SEGMENTS = 3
 """Whole segments waiting for the disk before the assembling thread waits too."""
 
 
+Report = Committed | SegmentDamaged | ChunksDamaged | Scrubbed | ExportFailed
+
+
 class ExportRuntime:
-    """`take()` yields Committed and ExportFailed; a byte on `wake_fd` says that there are some."""
+    """`take()` yields reports; a byte on `wake_fd` says that there are some."""
 
     def __init__(self, directory: RunDirectory, run: str) -> None:
         self._directory, self._layout, self._spec, self._run = directory, directory.layout, directory.spec, run
@@ -74,19 +81,17 @@ class ExportRuntime:
         self._committer = ThreadPoolExecutor(1, "commit")
         self._publisher = ThreadPoolExecutor(1, "publish")
         self._room = threading.BoundedSemaphore(UNCOMMITTED_SEGMENTS)
-        self._reports: deque[Committed | ExportFailed] = deque()
+        self._reports: deque[Report] = deque()
         self.wake_fd, self._write_fd = os.pipe()
         os.set_blocking(self.wake_fd, False)
         self._events: BinaryIO = self._layout.events.open("ab")
         self._seconds = {"commit": 0.0, "publish": 0.0}
         self._failed = False
         self._wrote = False
-        due = self._ensembles.due()
-        # The publisher passes over those that are in: their footers say so, which takes too long to wait for here.
-        for segment in sorted(set.intersection(*self._standing).difference(due)):
-            self._publish(segment)
-        for segment in due:
-            self._committer.submit(self._guard, lambda segment=segment: self._complete(segment))
+        self._closing = threading.Event()
+        self._scrubber = ThreadPoolExecutor(1, "scrub")
+        before = self.committed
+        self._scrubber.submit(self._guard, lambda: self._scrub(before))
 
     @property
     def root(self) -> Path:
@@ -141,19 +146,24 @@ class ExportRuntime:
         self._events.write(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS) + b"\n")
         self._events.flush()
 
-    def take(self) -> list[Committed | ExportFailed]:
+    def take(self) -> list[Report]:
         """What happened since the last call."""
         try:
             os.read(self.wake_fd, 4096)
         except BlockingIOError:
             return []
-        taken: list[Committed | ExportFailed] = []
+        taken: list[Report] = []
         while self._reports:
-            taken.append(self._reports.popleft())
+            report = self._reports.popleft()
+            if isinstance(report, SegmentDamaged):  # on this thread, before anybody hears of it: results may come again
+                self._committed[report.number].discard(report.segment)
+            taken.append(report)
         return taken
 
     def close(self, message: CloseRun) -> Closed:
         """Wait for what is whole, publish it, write stats, quarantine and (for `done`) the manifest; OSError from the disk."""
+        self._closing.set()
+        self._scrubber.shutdown(wait=True)
         self._committer.shutdown(wait=True)
         # What an interrupted run does not publish now, the next one does.
         self._publisher.shutdown(wait=True, cancel_futures=message.status != "done")
@@ -242,10 +252,27 @@ class ExportRuntime:
         self._seconds["commit"] += seconds
         self._report(Committed(number, segment, done.rows, done.quarantined, seconds))
 
-    def _complete(self, segment: int) -> None:
+    def _scrub(self, committed: Sequence[Sequence[int]]) -> None:
+        """What earlier sessions left is read again; then what is whole is published, and what is not goes."""
+        for found in scrub(self._layout, self._spec, committed, self._closing.is_set):
+            if found.chunks:
+                self._report(ChunksDamaged(found.segment, found.chunks))
+                return
+            self._committer.submit(self._guard, lambda found=found: self._take_over(found))
+        self._committer.submit(self._guard, lambda: self._report(Scrubbed()))
+
+    def _take_over(self, found: ScrubbedSegment) -> None:
+        for number, vector, reason in found.damaged:
+            self._standing[number].discard(found.segment)
+            self._ensembles.forget(found.segment)
+            self._layout.vector_segment(vector, found.segment).unlink(missing_ok=True)
+            self._report(SegmentDamaged(number, found.segment, f"{vector}: {reason}"))
+        self._ensembles.drop_damaged(found.segment)
+        self._complete(found.segment, ours=False)
+
+    def _complete(self, segment: int, *, ours: bool = True) -> None:
         """Derive the ensembles that the segment allows; publish it once every vector stands."""
-        self._ensembles.derive(segment, self._fingerprints)
-        self._wrote = True
+        self._wrote |= self._ensembles.derive(segment, self._fingerprints) or ours
         if self._ensembles.stand(segment) and all(segment in standing for standing in self._standing):
             self._publish(segment)
 
@@ -271,6 +298,6 @@ class ExportRuntime:
             self._failed = True
             self._report(ExportFailed(f"{self.root}: {type(error).__name__}: {error}"))
 
-    def _report(self, report: Committed | ExportFailed) -> None:
+    def _report(self, report: Report) -> None:
         self._reports.append(report)
         os.write(self._write_fd, b".")

@@ -109,6 +109,25 @@ class Committed(msgspec.Struct, frozen=True, array_like=True, tag="committed"):
     seconds: float
 
 
+class SegmentDamaged(msgspec.Struct, frozen=True, array_like=True, tag="segment_damaged"):
+    """A vector segment of an earlier session is not as it was written; it is removed, to be computed again."""
+
+    number: int
+    segment: int
+    reason: str
+
+
+class ChunksDamaged(msgspec.Struct, frozen=True, array_like=True, tag="chunks_damaged"):
+    """A chunk segment is not as it was written. It is the intake's to remove and to read again."""
+
+    segment: int
+    reason: str
+
+
+class Scrubbed(msgspec.Struct, frozen=True, array_like=True, tag="scrubbed"):
+    """All that earlier sessions committed has been read again."""
+
+
 class ExporterAlive(msgspec.Struct, frozen=True, array_like=True, tag="exporter_alive"):
     """Sent every second by the loop that assembles segments, also while it closes the run."""
 
@@ -132,4 +151,15 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
     """By vector: rows that have one."""
 
 
-ToCoordinator = Opened | OpenRefused | PassRefused | Committed | ExporterAlive | ExportFailed | Closed
+ToCoordinator = (
+    Opened
+    | OpenRefused
+    | PassRefused
+    | Committed
+    | SegmentDamaged
+    | ChunksDamaged
+    | Scrubbed
+    | ExporterAlive
+    | ExportFailed
+    | Closed
+)

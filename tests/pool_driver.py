@@ -17,6 +17,7 @@ from embedfleet.coordinator.events import (
     PassPlan,
     RunOpened,
     RunSubmitted,
+    Scrubbed,
     SegmentCut,
     SegmentSpooled,
     Tick,
@@ -74,6 +75,8 @@ class Driver:
         """Submit a run, open it and spool its segments of so many rows; return all actions."""
         out = self.tell(RunSubmitted(name, passes, options))
         out += self.tell(RunOpened(name, tuple(committed) or (frozenset(),) * len(passes)))
+        if any(committed):
+            out += self.tell(Scrubbed(name))
         for segment, rows in enumerate(segments):
             out += self.tell(SegmentSpooled(name, segment, rows))
         return out + self.tell(IntakeDone(name))

@@ -73,8 +73,8 @@ MUTANTS = (
     Mutant(
         "a run is done before its source is read",
         "coordinator/batching.py",
-        "return run.intake_done and all(",
-        "return all(",
+        "return run.intake_done and run.scrubbed and all(",
+        "return run.scrubbed and all(",
         SIMULATION,
     ),
     Mutant(

@@ -14,7 +14,7 @@ import pytest
 from embedfleet.client.verify import verify_run
 from embedfleet.protocol.ensembles import EnsembleSpec, combine
 from embedfleet.protocol.errors import UsageError
-from embedfleet.protocol.export_messages import BeginPass, Committed, ExportFailed, SourceRead
+from embedfleet.protocol.export_messages import BeginPass, Committed, ExportFailed, Scrubbed, SourceRead
 from embedfleet.protocol.output_dims import output_dims
 from embedfleet.protocol.segments import VectorSegmentInfo, dense_vectors, read_info
 from embedfleet.protocol.spec import PassSpec
@@ -146,6 +146,7 @@ def test_a_missing_ensemble_is_derived_again_without_any_worker(make_exporter: A
     second = make_exporter()
     second.open(bench.root, bench.spec)
     assert second.hear(base.Opened).committed == ((0, 1), (0, 1))
+    second.hear(Scrubbed)
     close(second)
     assert contents(bench) == before
     assert verify_run(bench.root).problems == []

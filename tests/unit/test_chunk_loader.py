@@ -262,7 +262,7 @@ def test_a_changed_source_is_refused(tmp_path: Path) -> None:
     assert intake.spooled == []
 
 
-def test_torn_files_of_the_run_are_refused(tmp_path: Path) -> None:
+def test_records_of_the_intake_that_are_torn_are_refused_and_a_torn_segment_is_read_again(tmp_path: Path) -> None:
     source = tmp_path / "c.jsonl"
     source.write_bytes(json_lines(*numbered(0, 9)))
     intake = Intake(source, tmp_path / "run")
@@ -274,9 +274,11 @@ def test_torn_files_of_the_run_are_refused(tmp_path: Path) -> None:
     intake.layout.source.write_bytes(b"{")
     with pytest.raises(RunDirectoryError, match=r"source\.json: damaged .* start over with --restart"):
         intake.load()
-    intake.layout.chunk_segment(1).write_bytes(b"torn")
-    with pytest.raises(RunDirectoryError, match=r"00001\.parquet: not a whole segment"):
-        intake.load()
+    intake.layout.source.unlink()
+    whole = intake.layout.chunk_segment(1).read_bytes()
+    intake.layout.chunk_segment(1).write_bytes(whole[:-9])
+    intake.load()
+    assert intake.layout.chunk_segment(1).read_bytes() == whole
 
 
 def test_standard_input_is_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

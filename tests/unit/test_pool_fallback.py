@@ -9,6 +9,7 @@ from embedfleet.coordinator.events import (
     PassPlan,
     RunOpened,
     RunSubmitted,
+    Scrubbed,
     SegmentCommitted,
     SegmentSpooled,
     WorkerBroken,
@@ -30,6 +31,7 @@ def test_a_pass_without_a_model_is_handed_on_as_it_is_spooled_and_takes_no_devic
     driver = Driver(gpu("g"))
     driver.tell(RunSubmitted("r", (PassPlan("v", given_up=WHY),)))
     driver.tell(RunOpened("r", (frozenset({1}),)))
+    driver.tell(Scrubbed("r"))
     out = driver.tell(SegmentSpooled("r", 0, 5))
     assert handed_on(out) == [(0, 0, 0, 5, WHY)]
     out = driver.tell(SegmentSpooled("r", 1, 5)) + driver.tell(IntakeDone("r"))

@@ -27,7 +27,9 @@ from embedfleet.coordinator.events import (
     RunFailed,
     RunOpened,
     RunSubmitted,
+    Scrubbed,
     SegmentCommitted,
+    SegmentDamaged,
     SegmentSpooled,
     WorkerBroken,
     WorkerExited,
@@ -202,7 +204,8 @@ def test_the_new_exporter_says_what_is_committed() -> None:
     assert driver.tell(RunOpened("r", (frozenset({0}),))) == []
     driver.done("w0")
     assert driver.done("w0") == [ReleaseWorker("w0")]
-    assert driver.exit("w0", "exit code 0") == [CloseRun("r", "done")]
+    assert driver.exit("w0", "exit code 0") == []
+    assert driver.tell(Scrubbed("r")) == [CloseRun("r", "done")], "not before what stands is known to be whole"
 
 
 def test_an_exporter_lost_too_often_fails_the_run() -> None:
@@ -279,3 +282,30 @@ def test_a_run_submitted_again_does_not_answer_for_the_one_before() -> None:
     assert driver.tell(WorkerExited("w0", "signal 9")) == []
     assert driver.pool.fleet.runs["r"].outcome == ""
     assert driver.pool.fleet.devices["g0"].failures == 0
+
+
+def test_a_damaged_segment_is_computed_again() -> None:
+    driver = Driver(gpu("g0"))
+    driver.tell(RunSubmitted("r", (V,)))
+    driver.tell(RunOpened("r", (frozenset({0, 1}),)))
+    driver.tell(SegmentSpooled("r", 0, 8))
+    driver.tell(SegmentDamaged("r", 0, 1))
+    driver.tell(SegmentSpooled("r", 1, 8))
+    assert list(driver.passes()[0].uncut) == [1], "damaged before it was spooled"
+    driver.tell(SegmentDamaged("r", 0, 0))
+    driver.tell(SegmentDamaged("r", 0, 0))
+    assert list(driver.passes()[0].uncut) == [1, 0]
+    assert driver.passes()[0].committed == set()
+    driver.tell(Scrubbed("nobody"))
+    driver.tell(SegmentDamaged("nobody", 0, 0))
+    assert driver.tell(IntakeDone("r")) == []
+    assert driver.tell(Scrubbed("r")) == [], "there is work left"
+
+
+def test_a_run_that_was_all_committed_waits_for_the_look_at_it() -> None:
+    driver = Driver()
+    driver.tell(RunSubmitted("r", (V,)))
+    driver.tell(RunOpened("r", (frozenset({0}),)))
+    driver.tell(SegmentSpooled("r", 0, 8))
+    assert driver.tell(IntakeDone("r")) == []
+    assert driver.tell(Scrubbed("r")) == [CloseRun("r", "done")]

@@ -1,0 +1,92 @@
+"""Reading again what earlier sessions committed: a byte that has changed since is found before anything is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from ..protocol.errors import RunDirectoryError
+from ..protocol.layout import RunLayout, segments_in
+from ..protocol.segment_stream import stream_batches
+from ..protocol.segments import ChunkSegmentInfo, Info, VectorSegmentInfo, digest, read_info
+from ..protocol.spec import RunSpec
+
+WHOLE_BYTES = 64 << 20
+"""Files up to this size are read whole and their digest is compared; of larger ones the page checksums are."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubbedSegment:
+    """What was found in one segment: of its chunks, what is wrong; of each pass that is damaged, its number, the vector and
+    what is wrong with that."""
+
+    segment: int
+    chunks: str
+    damaged: tuple[tuple[int, str, str], ...]
+
+
+def scrub(
+    layout: RunLayout, spec: RunSpec, committed: Sequence[Collection[int]], stopped: Callable[[], bool]
+) -> Iterator[ScrubbedSegment]:
+    """Read every segment that stands, one after the other, until `stopped`. `committed` is by pass, as it was found."""
+    chunks = set(segments_in(layout.chunks))
+    standing = [set(segments) for segments in committed]
+    for segment in sorted(chunks.union(*standing)):
+        if stopped():
+            return
+        reason = chunk_damage(layout, segment) if segment in chunks else ""
+        numbers = [number for number, segments in enumerate(standing) if segment in segments]
+        damaged = tuple(found for number in numbers if (found := _pass_damage(layout, spec, number, segment)))
+        yield ScrubbedSegment(segment, reason, damaged)
+
+
+def _pass_damage(layout: RunLayout, spec: RunSpec, number: int, segment: int) -> tuple[int, str, str] | None:
+    for output in spec.passes[number].outputs:
+        if reason := vector_damage(layout, output.vector, segment):
+            return number, output.vector, reason
+    return None
+
+
+def vector_damage(layout: RunLayout, vector: str, segment: int) -> str:
+    """What is wrong with a vector segment that stands; empty where nothing is."""
+    path = layout.vector_segment(vector, segment)
+    try:
+        info = _read_through(path, VectorSegmentInfo)
+        if (info.vector, info.segment) != (vector, segment):
+            return f"it says that it is segment {info.segment} of {info.vector}"
+        if path.stat().st_size <= WHOLE_BYTES:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                if digest(file.read()) != info.digest:
+                    return "its content is not what its digest says"
+    except (RunDirectoryError, OSError, ValueError) as error:
+        return _short(path, error)
+    return ""
+
+
+def chunk_damage(layout: RunLayout, segment: int) -> str:
+    """What is wrong with a chunk segment that stands; empty where nothing is."""
+    path = layout.chunk_segment(segment)
+    if not path.exists():  # the intake had no use for it: it stood behind a gap
+        return ""
+    try:
+        info = _read_through(path, ChunkSegmentInfo)
+        return "" if info.segment == segment else f"it says that it is segment {info.segment}"
+    except (RunDirectoryError, OSError, ValueError) as error:
+        return _short(path, error)
+
+
+def _read_through(path: Path, kind: type[Info]) -> Info:
+    """The info of a file of which every page was read."""
+    info, rows = read_info(path, kind), 0
+    for batch in stream_batches(path, pq.read_schema(path).names):
+        rows += batch.num_rows
+    if rows != info.rows:
+        raise RunDirectoryError(f"{path}: has {rows} rows and says {info.rows}")
+    return info
+
+
+def _short(path: Path, error: Exception) -> str:
+    return str(error).removeprefix(f"{path}: ").partition("; delete it")[0]
