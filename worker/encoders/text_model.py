@@ -6,6 +6,7 @@ batching are ours.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -101,6 +102,12 @@ class TextModel:
         chosen = self._query_prompt(None)
         return chosen if chosen is not None else (self._model.prompts or {}).get("query") or self._default_prompt()
 
+    def counter(self) -> Callable[[Sequence[str]], Prepared]:
+        """Counts the tokens of queries with a tokenizer of its own, so that it may run while the model's is in use."""
+        apart = copy.deepcopy(self._tokenizer) if self._tokenizes else None
+        prompt = self.query_prompt()
+        return lambda texts: self._tokenize(texts, prompt=prompt, tokenizer=apart)
+
     def _make_fingerprint(self, dim: int, normalized: bool, pooling: str) -> Fingerprint:
         return Fingerprint(
             model=self._files.name,
@@ -115,8 +122,10 @@ class TextModel:
             versions=model_loading.versions(),
         )
 
-    def _tokenize(self, texts: Sequence[str], seconds: Sequence[str] | None = None, prompt: str = "") -> Prepared:
-        """Texts with the prompt before them, or pairs of them and `seconds`."""
+    def _tokenize(
+        self, texts: Sequence[str], seconds: Sequence[str] | None = None, prompt: str = "", tokenizer: Any = None
+    ) -> Prepared:
+        """Texts with the prompt before them, or pairs of them and `seconds`; None takes the model's tokenizer."""
         if not texts:
             return Prepared(np.empty(0, np.int32), np.empty(0, np.bool_), [])
         if not self._tokenizes:
@@ -124,7 +133,7 @@ class TextModel:
             lengths = [min(len(prompt + text + second) // 4 + 2, self._max_tokens) for text, second in pairs]
             items = list(texts) if seconds is None else list(zip(texts, seconds, strict=True))
             return Prepared(np.array(lengths, np.int32), np.zeros(len(texts), np.bool_), items)
-        encoded = self._tokenizer(
+        encoded = (tokenizer or self._tokenizer)(
             [prompt + text for text in texts],
             list(seconds) if seconds is not None else None,
             truncation=True,  # of pairs, the longer text first
