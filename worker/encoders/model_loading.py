@@ -62,6 +62,25 @@ def load(family: str, spec: PassSpec, files: ModelFiles, dtype: Any) -> Any:
     return model.eval().to(dtype)
 
 
+def modules_of(model: Any, task: str | None) -> list[Any]:
+    """The modules that a text of the task goes through, those of a router's route in its place."""
+    first, *rest = model
+    routes = getattr(first, "sub_modules", None)
+    if routes is None:
+        return [first, *rest]
+    try:
+        route = first._resolve_route(task=task, modality="text")
+    except ValueError as error:
+        raise ModelError(f"the model has no route for texts of the task {task}: {error}") from error
+    return [*routes[route], *rest]
+
+
+def input_modules(model: Any) -> list[Any]:
+    """The modules that tokenize: the first one, or the first of each route."""
+    routes = getattr(model[0], "sub_modules", None)
+    return [one[0] for one in routes.values()] if routes is not None else [model[0]]
+
+
 def versions() -> dict[str, str]:
     """Of the libraries that compute, as a fingerprint records them."""
     import torch
