@@ -48,7 +48,7 @@ from .export_link import ExportLink
 from .observer import Observer
 from .planner import needs_fit, segment_limits, settle_dtype
 from .segment_texts import SegmentCache, estimated_tokens
-from .stand_ins import has_metadata_weights
+from .stand_ins import asks_for_stand_ins, has_metadata_weights
 from .telemetry import TelemetryTracker
 
 
@@ -101,6 +101,8 @@ class BatchRunner:
         self._loader: threading.Thread | None = None
         self._early: list[Record] = []
         self._source_read = False
+        self._stand_ins = not any(asks_for_stand_ins(one) for one in spec.passes)
+        """Whether a chunk spooled so far has weights of its own; true from the start where nobody asks."""
 
     def open(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
         """Start an exporter and let it take the directory; `restart` counts only for the first one."""
@@ -182,10 +184,6 @@ class BatchRunner:
         output_dims(self.spec, self._fingerprints | {number: fingerprint})
         self._fingerprints.setdefault(number, fingerprint)
         self._batch_tokens.setdefault(number, batch_tokens)
-
-    def has_stand_ins(self) -> bool:
-        """Whether a chunk of the first segment has term weights of its own: a mistyped model must not pass for a fallback."""
-        return 0 not in self.rows or has_metadata_weights(self.layout, 0)
 
     def begin_pass(self, number: int) -> None:
         """Tell the exporter, once, what the pass is computed with."""
@@ -298,7 +296,10 @@ class BatchRunner:
     def _spooled(self, segment: SpooledSegment) -> None:
         self.rejected += segment.rejected
         tokens = estimated_tokens(segment.n_bytes, segment.rows)
-        self.intake_events.append(SegmentSpooled(self.run, segment.segment, segment.rows, tokens))
+        self._stand_ins = self._stand_ins or has_metadata_weights(self.layout, segment.segment)
+        self.intake_events.append(
+            SegmentSpooled(self.run, segment.segment, segment.rows, tokens, stand_ins=self._stand_ins)
+        )
         self._wake()
 
     def _load(self, loader: ChunkLoader) -> None:

@@ -8,7 +8,13 @@ import orjson
 import pyarrow.parquet as pq
 
 from ..protocol.layout import RunLayout
+from ..protocol.spec import PassSpec
 from ..protocol.terms import metadata_weights
+
+
+def asks_for_stand_ins(one: PassSpec) -> bool:
+    """Whether it matters to the pass. For queries it does not: their own words stand in."""
+    return one.side == "document" and (one.kind == "metadata" or (one.kind == "sparse" and one.fallback))
 
 
 def has_metadata_weights(layout: RunLayout, segment: int) -> bool:

@@ -184,3 +184,29 @@ def test_stored_in_fewer_bits_it_is_still_found(cli: Any, corpus: Path, tmp_path
 )
 def test_what_does_not_fit_is_refused(cli: Any, corpus: Path, tmp_path: Path, flags: tuple[str, ...], why: str) -> None:
     assert why in cli("run", corpus, "--out", tmp_path / "run", "--devices", "cpu", *flags, code=2).error
+
+
+def test_a_model_with_broken_files_falls_back_as_a_missing_one_does(cli: Any, corpus: Path, tmp_path: Path) -> None:
+    model = tmp_path / "broken"
+    model.mkdir()
+    (model / "config.json").write_text('{"architectures": []}')
+    (model / "model.safetensors").write_bytes(b"")
+    (model / "modules.json").write_text("{")
+    done = cli("run", corpus, "--out", tmp_path / "run", "--devices", "cpu", "--sparse", model, "--json", code=3)
+    assert done.json["quarantined"] == len(unweighted())
+    assert "modules.json: not a list of modules" in done.err
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ("metadata", "--sparse metadata: no chunk has metadata.sparse_features.term_weights, a list of objects"),
+        ("/nowhere/missing", "and no chunk has metadata.sparse_features.term_weights that could stand in"),
+    ],
+)
+def test_where_no_chunk_has_weights_nothing_can_stand_in(
+    cli: Any, corpus_of: Any, tmp_path: Path, model: str, why: str
+) -> None:
+    corpus = corpus_of(tmp_path / "plain.jsonl", ["no weights here", "nor there"])
+    args = ("run", corpus, "--out", tmp_path / "run", "--devices", "cpu", "--dense", "fake:8", "--sparse", model)
+    assert why in cli(*args, code=2).error
