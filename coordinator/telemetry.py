@@ -73,6 +73,7 @@ class PassFigures:
     estimated: int = 0
     """Estimated tokens of the rows computed in this session: batches come longest first, so rows tell little."""
     reported: float = 0.0
+    told_errors: float = 0.0
     batch_seconds: LogHistogram = field(default_factory=LogHistogram)
     """Tokenizing and computing one batch, in its worker."""
     batch_rows: LogHistogram = field(default_factory=LogHistogram)
@@ -173,6 +174,10 @@ class TelemetryTracker:
         figures.batch_seconds.add(result.timings.tokenize + result.timings.forward)
         figures.batch_rows.add(rows)
         figures.batch_tokens.add(result.tokens)
+        if result.errors and now - figures.told_errors >= BATCH_EVENT_SECONDS:
+            figures.told_errors = now
+            fields = {"vector": figures.spec.vector, "device": device, "rows": figures.errors}
+            self._record("rows_failed", fields | {"reason": result.errors[0].reason})
         figures.last = now
         figures.devices[device] = figures.devices.get(device, 0) + rows
         self._last_result[device] = (number, now)

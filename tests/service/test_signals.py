@@ -210,3 +210,20 @@ def test_where_no_chunk_has_weights_nothing_can_stand_in(
     corpus = corpus_of(tmp_path / "plain.jsonl", ["no weights here", "nor there"])
     args = ("run", corpus, "--out", tmp_path / "run", "--devices", "cpu", "--dense", "fake:8", "--sparse", model)
     assert why in cli(*args, code=2).error
+
+
+def test_a_text_with_more_numbers_than_a_point_takes_is_in_quarantine(
+    cli: Any, corpus_of: Any, read_events: Any, tmp_path: Path
+) -> None:
+    out, texts = tmp_path / "run", ["two words", "word " * 20, "three more words"]
+    args = ("--multivector", "fake:65536", "--devices", "cpu", "--json")
+    done = cli("run", corpus_of(tmp_path / "long.jsonl", texts), "--out", out, *args, code=3)
+    assert (done.json["committed"], done.json["quarantined"]) == (2, 1)
+    (bad,) = open_run(out).quarantine
+    why = "20 token vectors are 1,310,720 numbers, and Qdrant takes at most 1,048,576 in a point; give --pool-factor"
+    assert bad["id"] == "c1"
+    assert bad["reason"].startswith(why)
+    (event,) = [one for one in read_events(out) if one["event"] == "rows_failed"]
+    assert (event["vector"], event["rows"]) == ("multivector-fake-65536", 1)
+    assert event["reason"].startswith(why)
+    assert cli("verify", out, "--json").json["problems"] == []
