@@ -27,6 +27,7 @@ HEADINGS = {
     "gpu": "GPU",
     "padding": "padding",
     "coverage": "coverage",
+    "weights": "weights",
     "placed": "dtype, placement",
     "device": "device",
 }
@@ -63,6 +64,7 @@ def _cells(one: PassSummary, latency: Mapping[str, float]) -> dict[str, str]:
         "gpu": size_of(one.gpu_peak_bytes) if one.gpu_peak_bytes else "",
         "padding": f"{one.padding:.1%}" if worked else "",
         "coverage": f"{one.coverage:.2%}" if one.coverage is not None else "",
+        "weights": one.weights,
         "placed": _placed(one),
         "device": one.device,
     }

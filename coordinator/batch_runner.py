@@ -48,7 +48,7 @@ from .export_link import ExportLink
 from .observer import Observer
 from .planner import needs_fit, segment_limits, settle_dtype
 from .segment_texts import SegmentCache, estimated_tokens
-from .stand_ins import asks_for_stand_ins, has_metadata_weights
+from .stand_ins import asks_for_stand_ins, has_metadata_weights, source_of_weights
 from .telemetry import TelemetryTracker
 
 
@@ -280,7 +280,12 @@ class BatchRunner:
         summary, rows = self.telemetry.summary(number), sum(self.rows.values())
         found = [counts.covered.get(output.vector) for output in self.spec.passes[number].outputs]
         known = [count for count in found if count is not None]
-        return msgspec.structs.replace(summary, coverage=min(known) / rows) if known and rows else summary
+        if not known or not rows:
+            return summary
+        one, stood_in = self.spec.passes[number], counts.stood_in.get(self.spec.passes[number].vector, 0)
+        shares = (known[0] - stood_in, stood_in, rows - known[0])
+        weights = source_of_weights(*shares) if stood_in or one.kind == "metadata" else ""
+        return msgspec.structs.replace(summary, coverage=min(known) / rows, weights=weights)
 
     def _record(self, event: str, when: float, fields: dict[str, Any]) -> None:
         record = Record(event, when, fields)

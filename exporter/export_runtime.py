@@ -36,7 +36,7 @@ from ..protocol.work_messages import Fingerprint
 from .calibration import Calibration
 from .edge_index import EdgeIndex
 from .ensembles import Ensembles
-from .manifest import recount, write_manifest, write_quarantine
+from .manifest import covered, recount, write_manifest, write_quarantine
 from .run_directory import RunDirectory
 from .segment_builder import SegmentBuilder
 from .segment_writer import commit_segment
@@ -171,8 +171,8 @@ class ExportRuntime:
         os.fsync(self._events.fileno())
         self._events.close()
         self._directory.release()
-        covered = {one["vector"]: one["rows"] - one["quarantined"] for one in passes}
-        return Closed(counts.chunks, counts.committed, counts.quarantined, counts.skipped_duplicates, points, covered)
+        told = (counts.chunks, counts.committed, counts.quarantined, counts.skipped_duplicates, points)
+        return Closed(*told, *covered(self._spec, passes))
 
     def _builder(self, number: int, segment: int, rows: int) -> SegmentBuilder | None:
         if segment in self._committed[number] or self._failed:

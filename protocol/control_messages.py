@@ -130,6 +130,8 @@ class PassSummary(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str = ""
     placement: str = ""
     """Where the parameters were, `cuda:0 bfloat16`; empty where nothing was computed."""
+    weights: str = ""
+    """Of a sparse pass that the metadata has a part in: where its rows' weights are from, in words."""
 
 
 class RunEnded(msgspec.Struct, frozen=True, kw_only=True, tag="run_ended"):

@@ -75,6 +75,11 @@ def test_one_command_makes_every_vector(made: tuple[Path, Any], fake_vectors: An
     assert (done.json["chunks"], done.json["quarantined"]) == (ROWS, len(unweighted()))
     assert "sparse-missing" in done.err
     assert "Weights of the metadata stand in" in done.err
+    weighted = f"coverage 85.00%, weights {ROWS - len(unweighted())} from metadata, {len(unweighted())} without"
+    lines = {line.split(": ")[1]: line for line in done.err.splitlines() if "coverage" in line}
+    assert all(weighted in lines[name] for name in ("sparse-metadata", "sparse-missing"))
+    assert "coverage 100.00%" in lines["sparse-fake-500"]
+    assert "weights" not in lines["sparse-fake-500"]
     run = open_run(out)
     assert run.complete
     assert list(run.vector_names) == NAMES
@@ -227,3 +232,18 @@ def test_a_text_with_more_numbers_than_a_point_takes_is_in_quarantine(
     assert (event["vector"], event["rows"]) == ("multivector-fake-65536", 1)
     assert event["reason"].startswith(why)
     assert cli("verify", out, "--json").json["problems"] == []
+
+
+def test_weights_that_cannot_be_used_are_told(cli: Any, tmp_path: Path) -> None:
+    corpus, out = tmp_path / "corpus.jsonl", tmp_path / "run"
+    entries = [{"term": "fox", "weight": 1.5}, {"term": "fox", "weight": 1e300}, {"token": "fox", "weight": 1}]
+    chunks = [{"text": f"text {row}", "sparse_features": {"term_weights": [one]}} for row, one in enumerate(entries)]
+    corpus.write_text("".join(json.dumps(one) + "\n" for one in [*chunks, {"text": "without any"}]))
+    done = cli("run", corpus, "--out", out, "--sparse", "metadata", "--devices", "cpu", "--json", code=3)
+    assert done.json["quarantined"] == 2
+    reasons = [one["reason"] for one in open_run(out).quarantine]
+    assert "[0] has the weight 1e+300, which float32 does not keep as positive and finite" in reasons[0]
+    assert reasons[1].endswith("term_weights[0] has no term")
+    (section,) = json.loads((out / "manifest.json").read_bytes())["sparse_run"]
+    assert (section["from_metadata"], section["without"], section["unusable"]) == (1, 3, 2)
+    assert "coverage 25.00%, weights 1 from metadata, 3 without" in done.err
