@@ -243,10 +243,9 @@ class BatchRunner:
             self._loader.join(10)
         self.drop_exporter()
 
-    def progress(self, status: str, passes: Sequence[tuple[str, int]]) -> Progress:
-        """The run for its watchers; for each pass its state and its batches in flight."""
-        notices = tuple(self.telemetry.notices)
-        self.telemetry.notices.clear()
+    def progress(self, status: str, passes: Sequence[tuple[str, int]], *, end: bool = False) -> Progress:
+        """The run for its watchers; for each pass its state and its batches in flight. `end`: it is the last one."""
+        notices = self.telemetry.take_notices(end=end)
         total = sum(self._tokens.values())
         return Progress(
             run=self.run,

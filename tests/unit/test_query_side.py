@@ -105,15 +105,16 @@ def test_metadata_queries_are_their_own_words(run_files: Any, tmp_path: Path) ->
     assert found["indices"].to_pylist() == [query_weights(f"text {row}")[0].tolist() for row in range(2)]
 
 
+@pytest.mark.parametrize("side", ["query", "document"])
 @pytest.mark.parametrize(
     ("kind", "make"), [("dense", "bert"), ("sparse", "splade"), ("multivector", "colbert"), ("bge-m3", "bge_m3")]
 )
-def test_the_next_queries_are_counted_while_these_are_computed(
-    tmp_path: Path, reference: Any, kind: Any, make: str
+def test_the_next_texts_are_tokenized_while_these_are_computed(
+    tmp_path: Path, reference: Any, kind: Any, make: str, side: Any
 ) -> None:
     del reference  # only for what it needs installed
     model = str(getattr(tiny_models, make)(tmp_path / "model"))
-    encoder: Any = load_encoder(PassSpec(vector="v", kind=kind, model=model, side="query"), "cpu", 1)
+    encoder: Any = load_encoder(PassSpec(vector="v", kind=kind, model=model, side=side), "cpu", 1)
     encoder.hydrate()
     texts = ["fox " * (1 + number % 5) for number in range(8)]
     rows = np.arange(len(texts), dtype=np.int32)
