@@ -33,6 +33,7 @@ COLUMNS = {
     "gpu": Column("GPU"),
     "padding": Column("padding", 140),
     "coverage": Column("coverage"),
+    "weights": Column("weights", 140),
     "placed": Column("dtype, placement", 170),
     "device": Column("device", 170),
 }

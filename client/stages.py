@@ -63,6 +63,8 @@ def _cells(one: PassSummary, latency: Mapping[str, float]) -> dict[str, str]:
         found["gpu"] = size_of(one.gpu_peak_bytes)
     if one.coverage is not None:
         found["coverage"] = f"{one.coverage:.2%}"
+    if one.weights:
+        found["weights"] = one.weights
     if placed := one.placement if one.dtype in one.placement else ", ".join(filter(None, (one.dtype, one.placement))):
         found["placed"] = placed
     if one.device:

@@ -51,7 +51,7 @@ from .export_link import ExportLink
 from .observer import Observer
 from .planner import needs_fit, segment_limits, settle_dtype
 from .segment_texts import SegmentCache
-from .stand_ins import has_metadata_weights
+from .stand_ins import asks_for_stand_ins, has_metadata_weights, source_of_weights
 from .telemetry import TelemetryTracker
 
 
@@ -104,6 +104,8 @@ class BatchRunner:
         self._loader: threading.Thread | None = None
         self._early: list[Record] = []
         self._source_read = False
+        self._stand_ins = not any(asks_for_stand_ins(one) for one in spec.passes)
+        """Whether a chunk spooled so far has weights of its own; true from the start where nobody asks."""
 
     def open(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
         """Start an exporter and let it take the directory; `restart` counts only for the first one."""
@@ -207,10 +209,6 @@ class BatchRunner:
         self._fingerprints.setdefault(number, fingerprint)
         self._batch_tokens.setdefault(number, batch_tokens)
 
-    def has_stand_ins(self) -> bool:
-        """Whether a chunk of the first segment has term weights of its own: a mistyped model must not pass for a fallback."""
-        return 0 not in self.rows or has_metadata_weights(self.layout, 0)
-
     def begin_pass(self, number: int) -> None:
         """Tell the exporter, once, what the pass is computed with."""
         if number not in self._begun:
@@ -269,10 +267,9 @@ class BatchRunner:
             self._loader.join(10)
         self.drop_exporter()
 
-    def progress(self, status: str, passes: Sequence[tuple[str, int]]) -> Progress:
-        """The run for its watchers; for each pass its state and its batches in flight."""
-        notices = tuple(self.telemetry.notices)
-        self.telemetry.notices.clear()
+    def progress(self, status: str, passes: Sequence[tuple[str, int]], *, end: bool = False) -> Progress:
+        """The run for its watchers; for each pass its state and its batches in flight. `end`: it is the last one."""
+        notices = self.telemetry.take_notices(end=end)
         total = sum(self._tokens.values())
         return Progress(
             run=self.run,
@@ -308,7 +305,12 @@ class BatchRunner:
         summary = msgspec.structs.replace(summary, chunks=committed)
         found = [counts.covered.get(output.vector) for output in self.spec.passes[number].outputs]
         known = [count for count in found if count is not None]
-        return msgspec.structs.replace(summary, coverage=min(known) / rows) if known and rows else summary
+        if not known or not rows:
+            return summary
+        one, stood_in = self.spec.passes[number], counts.stood_in.get(self.spec.passes[number].vector, 0)
+        shares = (known[0] - stood_in, stood_in, rows - known[0])
+        weights = source_of_weights(*shares) if stood_in or one.kind == "metadata" else ""
+        return msgspec.structs.replace(summary, coverage=min(known) / rows, weights=weights)
 
     def _record(self, event: str, when: float, fields: dict[str, Any]) -> None:
         record = Record(event, when, fields)
@@ -324,7 +326,10 @@ class BatchRunner:
     def _spooled(self, segment: SpooledSegment) -> None:
         self.rejected += segment.rejected
         tokens = estimated_tokens(segment.n_bytes, segment.rows)
-        self.intake_events.append(SegmentSpooled(self.run, segment.segment, segment.rows, tokens))
+        self._stand_ins = self._stand_ins or has_metadata_weights(self.layout, segment.segment)
+        self.intake_events.append(
+            SegmentSpooled(self.run, segment.segment, segment.rows, tokens, stand_ins=self._stand_ins)
+        )
         self._wake()
 
     def _load(self, loader: ChunkLoader) -> None:

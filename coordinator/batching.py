@@ -20,6 +20,7 @@ def segment_spooled(fleet: Fleet, event: SegmentSpooled) -> None:
     if run is None:
         return
     run.segments[event.segment] = event.rows
+    run.stand_ins |= event.stand_ins
     if run.status is not RunStatus.RUNNING:
         return
     for one in run.passes:
@@ -156,7 +157,11 @@ def refill(fleet: Fleet) -> None:
     for number, one in enumerate(run.passes):
         if one.given_up:
             _hand_on(fleet, run, number)
-    ready = [one for one in fleet.workers.values() if one.stage is WorkerStage.READY and not one.killed]
+    ready = [
+        one
+        for one in fleet.workers.values()
+        if one.stage is WorkerStage.READY and not one.killed and run.passes[one.number].broken is None
+    ]
     for number in {one.number for one in ready}:
         mine = [one for one in ready if one.number == number]
         _cut_ahead(fleet, run, number, want=fleet.config.credit * len(mine))
@@ -169,7 +174,7 @@ def refill(fleet: Fleet) -> None:
 def has_work(run: Run, number: int) -> bool:
     """Whether a worker of this pass would find (or may yet find) something that nobody computes."""
     one = run.passes[number]
-    if one.given_up:
+    if one.given_up or one.broken is not None:
         return False
     if one.pending or one.uncut or not run.intake_done:
         return True

@@ -37,12 +37,15 @@ class PassPlan:
     vector: str
     cpu_only: bool = False
     fallback: bool = False
-    """Rows without a result have a substitute elsewhere: a model that cannot be loaded does not fail the run."""
+    """Rows without a result have a substitute elsewhere: a model that cannot be loaded does not fail the run, if a chunk has
+    weights of its own."""
     after_intake: bool = False
     """It needs to see the whole corpus first."""
     given_up: str = ""
     """Why no worker is to compute it at all; empty: workers do."""
     gpu_only: bool = False
+    without: str = ""
+    """What the run fails with where no chunk has weights of its own; empty: it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +88,13 @@ class ExporterLost:
 
 @dataclass(frozen=True, slots=True)
 class SegmentSpooled:
-    """`tokens` are estimated, for progress."""
+    """`tokens` are estimated, for progress. `stand_ins`: a chunk of it, or of one before, has weights of its own."""
 
     run: str
     segment: int
     rows: int
     tokens: int = 0
+    stand_ins: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,16 +161,12 @@ class WorkerReady:
 
 @dataclass(frozen=True, slots=True)
 class WorkerBroken:
-    """The model could not be staged or hydrated; `fatal` when another attempt would not help.
-
-    `stand_ins`: chunks have weights of their own, for a pass that may fall back on them.
-    """
+    """The model could not be staged or hydrated; `fatal` when another attempt would not help."""
 
     worker: str
     kind: str
     message: str
     fatal: bool
-    stand_ins: bool = True
 
 
 @dataclass(frozen=True, slots=True)

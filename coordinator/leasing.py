@@ -103,9 +103,10 @@ def worker_exited(fleet: Fleet, event: WorkerExited) -> None:
     if event.fault:
         _mark_bad(fleet, slot, event.fault)
     elif slot.losses >= fleet.config.device_losses:
-        _mark_bad(fleet, slot, f"{slot.losses} workers in a row ended without a result, the last one: {reason}")
+        last = f"{slot.losses} workers in a row ended without a result, the last one: {reason}"
+        _mark_bad(fleet, slot, last, worker.number)
     elif not suspected:
-        _count_failure(fleet, slot, reason)
+        _count_failure(fleet, slot, reason, worker.number)
 
 
 def _take_back(fleet: Fleet, worker: WorkerSlot, innocent: bool) -> bool:
@@ -164,6 +165,11 @@ def any_alive(fleet: Fleet) -> bool:
 def serving_devices(fleet: Fleet, run: Run, number: int) -> list[DeviceSlot]:
     """Devices that may work for the pass, those given up among them."""
     return [slot for slot in fleet.devices.values() if _may_serve(fleet, slot, run, number)]
+
+
+def clear_failures(slot: DeviceSlot) -> None:
+    """What other models did to a device says nothing of the next one's."""
+    slot.bad, slot.bad_for, slot.failures, slot.losses, slot.not_before = "", None, 0, 0, 0.0
 
 
 def _lease(fleet: Fleet, slot: DeviceSlot, run: Run) -> None:
@@ -235,16 +241,16 @@ def _forget(fleet: Fleet, worker: WorkerSlot) -> None:
         slot.standby = None
 
 
-def _count_failure(fleet: Fleet, slot: DeviceSlot, reason: str) -> None:
+def _count_failure(fleet: Fleet, slot: DeviceSlot, reason: str, number: int) -> None:
     slot.failures += 1
     pause = min(fleet.config.backoff * 2 ** (slot.failures - 1), fleet.config.max_backoff)
     slot.not_before = fleet.now + pause
     if slot.failures >= fleet.config.device_failures:
-        _mark_bad(fleet, slot, reason)
+        _mark_bad(fleet, slot, reason, number)
 
 
-def _mark_bad(fleet: Fleet, slot: DeviceSlot, reason: str) -> None:
-    slot.bad = reason
+def _mark_bad(fleet: Fleet, slot: DeviceSlot, reason: str, number: int | None = None) -> None:
+    slot.bad, slot.bad_for = reason, number
     fleet.note("device_bad", device=slot.device.name, failures=max(slot.failures, slot.losses), reason=reason)
 
 

@@ -45,12 +45,12 @@ from .batch_runner import BatchRunner
 from .context import Context
 from .control_server import ControlServer
 from .hosts import Hosts
+from .notices import Notices
 from .observer import Observer
 from .planner import plan_passes
 from .pool import Pool
 from .reports import ExportReports, HostReports, WorkReports
 from .state import PoolConfig, WorkerStage
-from .telemetry import notice
 
 TICK_SECONDS = 0.1
 PROGRESS_SECONDS = 0.5
@@ -90,6 +90,7 @@ class Coordinator:
         self._host_reports = HostReports(self._context)
         self._export_reports = ExportReports(self._context)
         self._stopping_since: float | None = None
+        self._notices = Notices()
         local = self._context.hosts.local
         if local is not None:
             self._context.emit(ev.HostJoined(local.host, local.devices))
@@ -203,17 +204,18 @@ class Coordinator:
                 current = self._context.fleet.current
                 if current is not None:
                     self._context.runs[current.name].telemetry.event(action.event, **action.fields)
-                text = notice(action.event, action.fields)
-                if text is not None:
+                for text in self._notices.tell(action.event, action.fields, time.monotonic()):
                     self._say(text)
 
     def _over(self, action: act.RunOver) -> None:
         runner = self._context.runs.pop(action.run)
         del self._outs[action.run]
         runner.finish()
-        progress = runner.progress(action.status, [(action.status, 0)] * len(runner.spec.passes))
+        progress = runner.progress(action.status, [(action.status, 0)] * len(runner.spec.passes), end=True)
         if progress.notices or action.status == "done":
             self._control.tell(progress)
+        for text in self._notices.due(time.monotonic(), end=True):
+            self._say(text)
         self._say(f"run {action.run}: {action.status}" + (f": {action.error}" if action.error else ""))
         self._control.tell_end(runner.ended(action.status, action.kind, action.error))
 
@@ -299,6 +301,8 @@ class Coordinator:
 
     def _tell_progress(self) -> None:
         fleet = self._context.fleet
+        for text in self._notices.due(time.monotonic()):
+            self._say(text)
         for name, runner in self._context.runs.items():
             found = fleet.runs.get(name)
             if found is None:

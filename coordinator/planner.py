@@ -9,12 +9,19 @@ import msgspec
 from ..protocol.devices import Device
 from ..protocol.run_options import DEFAULTS, RunOptions
 from ..protocol.spec import CPU_KINDS, Dtype, PassSpec, RunSpec
+from ..protocol.terms import METADATA_WEIGHTS
 from ..protocol.work_messages import Fingerprint
 from .events import PassPlan
 from .segment_spool import SegmentLimits
 
 SLOW_LIMITS = SegmentLimits(rows=2_048, tokens=131_072)
 """For real models on a CPU: a segment is the unit of resume, and there a million tokens take minutes."""
+
+NO_WEIGHTS = (
+    f"--sparse metadata: no chunk has {METADATA_WEIGHTS}, a list of objects with a term and a positive weight; "
+    "leave the flag out, or give a model"
+)
+"""What a run with a pass of them alone then fails with."""
 
 
 def plan_passes(spec: RunSpec, options: RunOptions = DEFAULTS) -> tuple[PassPlan, ...]:
@@ -27,6 +34,7 @@ def plan_passes(spec: RunSpec, options: RunOptions = DEFAULTS) -> tuple[PassPlan
             fallback=one.kind == "sparse" and one.fallback,
             after_intake=needs_fit(one),
             given_up="the weights are those of the metadata" if one.kind == "metadata" else "",
+            without=NO_WEIGHTS if one.kind == "metadata" and one.side == "document" else "",
         )
         for one in spec.passes
     )

@@ -3,6 +3,8 @@
 Everything that changes the pool's state is here, in `leasing.py` (hosts, devices, workers) and in `batching.py` (segments,
 batches); this file has the runs and the table of events. After each event the same three steps follow, in this order:
 workers are given batches, a run that has nothing left (or no device left) is closed, devices are leased or released.
+A pass with a fallback whose model fails, or whose devices all do, is given up in the run's place once a chunk with weights
+of its own is known of.
 Rules that a simulation checks: no row lost, none twice, no device leased twice, and everything ends.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..protocol.terms import METADATA_WEIGHTS
 from . import batching, leasing
 from .actions import Action, CloseRun, OpenRun, RunOver, StartIntake
 from .events import (
@@ -58,6 +61,8 @@ class Pool:
         _TRANSITIONS[type(event)](fleet, event)
         batching.refill(fleet)
         _fail_if_hopeless(fleet)
+        if _settle_fallbacks(fleet):
+            batching.refill(fleet)
         _close_if_over(fleet)
         leasing.plan(fleet)
         return fleet.out
@@ -141,9 +146,8 @@ def _worker_broken(fleet: Fleet, event: WorkerBroken) -> None:
     if worker is None or run is None or worker.killed:
         return
     one = run.passes[worker.number]
-    if event.fatal and one.plan.fallback and event.stand_ins:
-        one.given_up = event.message
-        fleet.note("pass_given_up", vector=one.plan.vector, reason=event.message)
+    if event.fatal and one.plan.fallback:
+        one.broken = one.broken or (event.kind, event.message)
     elif event.fatal:
         _fail(fleet, run, event.kind, event.message)
     else:
@@ -163,8 +167,36 @@ def _fail_if_hopeless(fleet: Fleet) -> None:
         slots = leasing.serving_devices(fleet, run, number)
         if slots and all(slot.bad for slot in slots) and batching.has_work(run, number):
             reasons = "; ".join(f"{slot.device.name}: {slot.bad}" for slot in slots)
-            _fail(fleet, run, "RunFailed", f"every device for {one.plan.vector} was given up: {reasons}")
-            return
+            message = f"every device for {one.plan.vector} was given up: {reasons}"
+            if not one.plan.fallback:
+                _fail(fleet, run, "RunFailed", message)
+                return
+            one.broken = ("RunFailed", message)
+            for slot in slots:
+                if slot.bad_for == number:  # the other passes may well do on it
+                    leasing.clear_failures(slot)
+
+
+def _settle_fallbacks(fleet: Fleet) -> bool:
+    """Give up a pass whose model failed, as soon as a chunk has weights of its own; True if there was one.
+
+    Where none has at the end of the intake, nothing can stand in: a mistyped model must not pass for a fallback.
+    """
+    run = fleet.current
+    if run is None or run.status is not RunStatus.RUNNING:
+        return False
+    hopeless = run.intake_done and bool(run.segments) and not run.stand_ins
+    settled = False
+    for one in run.passes:
+        if one.broken is not None and run.stand_ins and not one.given_up:
+            one.given_up, settled = one.broken[1], True
+            fleet.note("pass_given_up", vector=one.plan.vector, reason=one.given_up)
+        elif hopeless and one.broken is not None:
+            kind, message = one.broken
+            _fail(fleet, run, kind, f"{message}; and no chunk has {METADATA_WEIGHTS} that could stand in")
+        elif hopeless and one.plan.without:
+            _fail(fleet, run, "SourceError", one.plan.without)
+    return settled
 
 
 def _close_if_over(fleet: Fleet) -> None:
@@ -211,7 +243,7 @@ def _end(fleet: Fleet, run: Run) -> None:
     if current:
         _stop_workers(fleet)
         for slot in fleet.devices.values():  # what this run's models did to a device says nothing of the next one's
-            slot.bad, slot.failures, slot.losses, slot.not_before = "", 0, 0, 0.0
+            leasing.clear_failures(slot)
     fleet.out.append(RunOver(run.name, run.outcome or "interrupted", run.kind, run.error))
     _start_next(fleet)
 

@@ -106,8 +106,7 @@ class WorkReports:
                 self._lease(worker, "hydrated", message.memory, placement=message.placement, seconds=message.seconds)
                 context.emit(ev.WorkerReady(name))
             case Broken():
-                stand_ins = runner is not None and message.fatal and runner.has_stand_ins()
-                context.emit(ev.WorkerBroken(name, message.kind, message.message, message.fatal, stand_ins))
+                context.emit(ev.WorkerBroken(name, message.kind, message.message, message.fatal))
                 context.hosts.kill(name, worker.host)
             case Result():
                 arrays.check(message.arrays, [frame.buffer for frame in frames])

@@ -8,7 +8,13 @@ import orjson
 import pyarrow.parquet as pq
 
 from ..protocol.layout import RunLayout
+from ..protocol.spec import PassSpec
 from ..protocol.terms import metadata_weights
+
+
+def asks_for_stand_ins(one: PassSpec) -> bool:
+    """Whether it matters to the pass. For queries it does not: their own words stand in."""
+    return one.side == "document" and (one.kind == "metadata" or (one.kind == "sparse" and one.fallback))
 
 
 def has_metadata_weights(layout: RunLayout, segment: int) -> bool:
@@ -16,3 +22,9 @@ def has_metadata_weights(layout: RunLayout, segment: int) -> bool:
     with pq.ParquetFile(layout.chunk_segment(segment)) as file:
         stored: Any = file.read(columns=["metadata"]).column("metadata").drop_null()
     return any(metadata_weights(orjson.loads(one.as_py())) is not None for one in stored)
+
+
+def source_of_weights(live: int, stood_in: int, without: int) -> str:
+    """Where the rows' weights are from, in words."""
+    parts = [(live, "by the model"), (stood_in, "from metadata"), (without, "without")]
+    return ", ".join(f"{rows:,} {what}" for rows, what in parts if rows)

@@ -48,6 +48,8 @@ class DeviceSlot:
     """Workers lost in a row without a result between, whoever was to blame."""
     not_before: float = 0.0
     bad: str = ""
+    bad_for: int | None = None
+    """The pass whose workers ended there until it was given up; None where the device itself is at fault."""
     waiting: str = ""
     """Why the last lease was refused; empty once it was granted."""
 
@@ -116,6 +118,9 @@ class Pass:
     committed: set[int] = field(default_factory=set[int])
     pending: deque[int] = field(default_factory=deque[int])
     row_bytes: int = 0
+    broken: tuple[str, str] | None = None
+    """What its model failed with, kind and message. No worker tries again; whether chunks have weights of their own, which
+    may stand in, decides what becomes of the run."""
     given_up: str = ""
     """Why no worker computes it (any more); its rows are handed on without a result."""
     seconds_per_token: float = 0.0
@@ -134,6 +139,8 @@ class Run:
     intake_done: bool = False
     scrubbed: bool = False
     """Whether what earlier sessions committed is known to be whole."""
+    stand_ins: bool = False
+    """A spooled chunk has weights of its own."""
     exporter_failures: int = 0
     outcome: str = ""
     """`done`, `interrupted` or `failed`, once it is decided."""

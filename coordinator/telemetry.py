@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,31 +15,12 @@ from ..protocol.histogram import BATCH_DIGITS, LogHistogram
 from ..protocol.spec import PassSpec
 from ..protocol.work_messages import Mitigation, Released, Result
 from .actions import SendBatch
+from .notices import Notices
 from .observer import Observer
 from .performance import PerformanceLog
 
 BATCH_EVENT_SECONDS = 2.0
 """A batch-progress event per pass at most this often: events.jsonl grows with the time, not with the corpus."""
-NOTICES = {
-    "worker_lost": "worker lost on {device}: {reason}; its batches go to others",
-    "device_bad": "{device} is given up after {failures} failures: {reason}",
-    "segment_damaged": "segment {segment} of {vector} was damaged ({reason}); it is computed again",
-    "pass_given_up": "{vector}: {reason}. Weights of the metadata stand in where chunks have them",
-    "lease_waiting": "waiting for {device}: {reason}",
-    "exporter_lost": "the exporter ended ({reason}); uncommitted segments are computed again",
-    "host_joined": "host {host} joined with {devices}",
-    "host_left": "host {host} left: {reason}",
-    "not_released": "{device} did not get all its memory back: {used} bytes in use, {before} before the lease",
-}
-"""Events that people should hear of while the run goes on."""
-
-
-def notice(event: str, fields: Mapping[str, Any]) -> str | None:
-    """The event as a line for people; None where it is none of theirs."""
-    if event not in NOTICES:
-        return None
-    shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return NOTICES[event].format(**shown)
 
 
 @dataclass(slots=True)
@@ -74,6 +55,7 @@ class PassFigures:
     estimated: int = 0
     """Estimated tokens of the rows computed in this session: batches come longest first, so rows tell little."""
     reported: float = 0.0
+    told_errors: float = 0.0
     batch_seconds: LogHistogram = field(default_factory=LogHistogram)
     """Tokenizing and computing one batch, in its worker."""
     batch_rows: LogHistogram = field(default_factory=LogHistogram)
@@ -90,7 +72,7 @@ class PassFigures:
 
 
 class TelemetryTracker:
-    """One run's tracker. `write(event, unix time, fields)` takes each event; `notices` collects lines for people.
+    """One run's tracker. `write(event, unix time, fields)` takes each event.
 
     Everything that is told of a run passes through here; `observer` hears it too.
     """
@@ -102,7 +84,9 @@ class TelemetryTracker:
         observer: Observer | None = None,
     ) -> None:
         self.passes = [PassFigures(one) for one in passes]
-        self.notices: list[str] = []
+        self._lines: list[str] = []
+        """For people, not shown yet."""
+        self._notices = Notices()
         self._write, self._observer = write, observer
         self._performance = PerformanceLog([one.vector for one in passes])
         self._last_result: dict[str, tuple[int, float]] = {}
@@ -110,11 +94,15 @@ class TelemetryTracker:
         self._before: dict[str, int] = {}
 
     def event(self, event: str, **fields: Any) -> None:
-        """An event of the run; those of NOTICES are told to people too."""
+        """An event of the run; some are told to people too."""
         self._record(event, fields)
-        text = notice(event, fields)
-        if text is not None:
-            self.notices.append(text)
+        self._lines += self._notices.tell(event, fields, time.monotonic())
+
+    def take_notices(self, *, end: bool = False) -> tuple[str, ...]:
+        """Lines for people since the last call; at the end, what was only counted so far too."""
+        lines = (*self._lines, *self._notices.due(time.monotonic(), end=end))
+        self._lines.clear()
+        return lines
 
     def lease(
         self, phase: str, worker: str, device: str, number: int, memory: MemorySample | None, **more: Any
@@ -174,6 +162,10 @@ class TelemetryTracker:
         figures.batch_seconds.add(result.timings.tokenize + result.timings.forward)
         figures.batch_rows.add(rows)
         figures.batch_tokens.add(result.tokens)
+        if result.errors and now - figures.told_errors >= BATCH_EVENT_SECONDS:
+            figures.told_errors = now
+            fields = {"vector": figures.spec.vector, "device": device, "rows": figures.errors}
+            self._record("rows_failed", fields | {"reason": result.errors[0].reason})
         figures.last = now
         figures.devices[device] = figures.devices.get(device, 0) + rows
         self._last_result[device] = (number, now)

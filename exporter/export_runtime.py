@@ -39,7 +39,7 @@ from ..protocol.work_messages import Fingerprint
 from .calibration import Calibration
 from .edge_index import EdgeIndex
 from .ensembles import Ensembles
-from .manifest import recount, write_manifest, write_quarantine
+from .manifest import covered, recount, write_manifest, write_quarantine
 from .run_directory import RunDirectory
 from .scrub import ScrubbedSegment, scrub
 from .segment_builder import SegmentBuilder
@@ -180,8 +180,8 @@ class ExportRuntime:
         os.fsync(self._events.fileno())
         self._events.close()
         self._directory.release()
-        covered = {one["vector"]: one["rows"] - one["quarantined"] for one in passes}
-        return Closed(counts.chunks, counts.committed, counts.quarantined, counts.skipped_duplicates, points, covered)
+        told = (counts.chunks, counts.committed, counts.quarantined, counts.skipped_duplicates, points)
+        return Closed(*told, *covered(self._spec, passes))
 
     def _write_stats(self, message: CloseRun, rows: Mapping[str, int]) -> None:
         """`rows` are those committed, by vector."""

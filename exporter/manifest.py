@@ -44,16 +44,20 @@ def recount(layout: RunLayout, spec: RunSpec) -> tuple[Counts, list[dict[str, An
     whole: set[int] | None = None
     rows_of: dict[int, int] = {}
     for one in spec.outputs:
-        rows = quarantined = tokens = 0
+        rows = quarantined = tokens = stood_in = 0
         segments = segments_in(layout.vector_folder(one.vector))
         for segment in segments:
             info = read_info(layout.vector_segment(one.vector, segment), VectorSegmentInfo)
             rows, quarantined, tokens = rows + info.rows, quarantined + info.quarantined, tokens + info.tokens
+            stood_in += info.stood_in
             rows_of[segment] = info.rows
             if info.quarantined:
                 bad_rows.update((segment, row) for row, *_ in _errors(layout, one.vector, segment))
         whole = set(segments) if whole is None else whole & set(segments)
-        passes.append(_pass_record(layout, one.vector) | {"rows": rows, "quarantined": quarantined, "tokens": tokens})
+        counted = {"rows": rows, "quarantined": quarantined, "tokens": tokens}
+        if one.form == "sparse":
+            counted["stood_in"] = stood_in
+        passes.append(_pass_record(layout, one.vector) | counted)
     committed = sum(rows_of[segment] for segment in whole or ())
     spooled = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
     rows = sum(read_info(path, ChunkSegmentInfo).rows for path in spooled)
@@ -68,6 +72,17 @@ def recount(layout: RunLayout, spec: RunSpec) -> tuple[Counts, list[dict[str, An
         skipped_duplicates=int(intake.get("duplicates", 0)),
     )
     return counts, passes
+
+
+def covered(spec: RunSpec, passes: list[dict[str, Any]]) -> tuple[dict[str, int], dict[str, int]]:
+    """By vector, of what `recount` found: rows that have one, and rows whose weights are the metadata's.
+
+    Where only the metadata was asked for, a row without weights has an empty vector, and that is none.
+    """
+    kinds = {one.vector: one.kind for one in spec.outputs}
+    stood_in: dict[str, int] = {one["vector"]: one["stood_in"] for one in passes if "stood_in" in one}
+    whole = {one["vector"]: one["rows"] - one["quarantined"] for one in passes}
+    return whole | {name: rows for name, rows in stood_in.items() if kinds[name] == "metadata"}, stood_in
 
 
 def write_quarantine(layout: RunLayout, spec: RunSpec) -> None:

@@ -29,6 +29,8 @@ class SegmentBuilder:
         self.errors: dict[int, str] = {}
         self.stood_in: set[int] = set()
         """Rows whose sparse weights are the metadata's."""
+        self.unusable: set[int] = set()
+        """Rows whose metadata has weights that cannot be used, or some."""
         self._missing = np.ones(rows, np.bool_)
         self._n_tokens = np.zeros(rows, np.int32)
         self._truncated = np.zeros(rows, np.bool_)

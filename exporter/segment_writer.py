@@ -46,6 +46,7 @@ def commit_segment(layout: RunLayout, segment: int, fingerprint: str, builder: S
             quarantined=len(builder.errors),
             tokens=builder.tokens,
             stood_in=len(builder.stood_in) if output.form == "sparse" else 0,
+            unusable=len(builder.unusable) if output.form == "sparse" else 0,
             fingerprint=fingerprint,
             digest=digest(table),
         )

@@ -24,6 +24,8 @@ class SparseInferenceRun(msgspec.Struct, frozen=True, kw_only=True):
     """The chunk's own term weights stand in."""
     without: int
     """Neither: quarantined, or, where only the metadata was asked for, a chunk that has no weights."""
+    unusable: int
+    """Chunks whose metadata was looked at and has weights that cannot be used: a part of theirs, or all."""
     device: str
     dtype: str
     placement: str
@@ -58,6 +60,7 @@ def _sparse_run(layout: RunLayout, output: Output, model: str, figures: Mapping[
         live=rows - stood_in - without,
         from_metadata=stood_in,
         without=without,
+        unusable=sum(info.unusable for info in infos),
         device=figures.get("device", ""),
         dtype=about.get("dtype", ""),
         placement=figures.get("placement", ""),

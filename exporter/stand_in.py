@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from ..protocol.layout import RunLayout
 from ..protocol.spec import PassSpec
-from ..protocol.terms import Weights, metadata_weights, query_weights
+from ..protocol.terms import Weights, query_weights, read_weights
 from .columns import SparseColumn
 from .segment_builder import SegmentBuilder
 
@@ -18,7 +18,8 @@ def stand_in(layout: RunLayout, one: PassSpec, segment: int, builder: SegmentBui
     """Replace errors of the segment by metadata weights where the chunks have them, and mark those rows.
 
     A row without such weights keeps its error, except where the metadata was all that was asked for: it then has an
-    empty vector, which is the truth. Queries have no such metadata: their own words are looked for.
+    empty vector, which is the truth. One with weights that cannot be used says so. Queries have no such metadata: their
+    own words are looked for.
     """
     column = builder.column(0)
     if not builder.errors or not isinstance(column, SparseColumn):
@@ -27,15 +28,20 @@ def stand_in(layout: RunLayout, one: PassSpec, segment: int, builder: SegmentBui
     with pq.ParquetFile(layout.chunk_segment(segment)) as file:
         stored: Any = file.read(columns=[field]).column(field)
     for row in sorted(builder.errors):
-        weights = _weights(one, stored[row].as_py())
+        weights, fault = _weights(one, stored[row].as_py())
+        if fault:
+            builder.unusable.add(row)
         if weights is not None:
             column.put(row, *weights)
             builder.stood_in.add(row)
-        if weights is not None or one.kind == "metadata":
+            del builder.errors[row]
+        elif fault:
+            builder.errors[row] = fault if one.kind == "metadata" else f"{builder.errors[row]}; {fault}"
+        elif one.kind == "metadata":
             del builder.errors[row]
 
 
-def _weights(one: PassSpec, stored: str | None) -> Weights | None:
+def _weights(one: PassSpec, stored: str | None) -> tuple[Weights | None, str]:
     if not stored:
-        return None
-    return query_weights(stored) if one.side == "query" else metadata_weights(orjson.loads(stored))
+        return None, ""
+    return (query_weights(stored), "") if one.side == "query" else read_weights(orjson.loads(stored))

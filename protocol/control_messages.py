@@ -133,6 +133,8 @@ class PassSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Where the parameters were, `cuda:0 bfloat16`; empty where nothing was computed."""
     batch_seconds: dict[str, float] = {}
     """`p50`, `p95` and others: tokenizing and computing one batch in this session; empty where nothing was computed."""
+    weights: str = ""
+    """Of a sparse pass that the metadata has a part in: where its rows' weights are from, in words."""
 
 
 class RunEnded(msgspec.Struct, frozen=True, kw_only=True, tag="run_ended"):

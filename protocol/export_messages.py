@@ -149,6 +149,8 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
     """Points in the Edge shard."""
     covered: dict[str, int] = {}
     """By vector: rows that have one."""
+    stood_in: dict[str, int] = {}
+    """By sparse vector: rows whose weights are their metadata's."""
 
 
 ToCoordinator = (

@@ -86,6 +86,8 @@ class VectorSegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     stood_in: int = 0
     """Sparse rows whose weights are the metadata's."""
+    unusable: int = 0
+    """Sparse rows whose metadata was looked at and has weights that cannot be used, or some."""
     fingerprint: str
     """Of the pass, as in its `pass.json`."""
     digest: str

@@ -8,6 +8,7 @@ carries both finds both.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -28,19 +29,52 @@ def term_index(term: str) -> int:
 
 
 def metadata_weights(metadata: Mapping[str, Any]) -> Weights | None:
-    """The chunk's own term weights, indices ascending; None where it has none that can be used.
+    """The chunk's own term weights, indices ascending; None where it has none that can be used."""
+    return read_weights(metadata)[0]
 
-    Terms that share an index keep the larger weight. Weights that are not positive finite numbers are left out.
+
+def read_weights(metadata: Mapping[str, Any]) -> tuple[Weights | None, str]:
+    """As `metadata_weights`, and the first thing in them that cannot be used; empty where there is none.
+
+    Terms that share an index keep the larger weight. Weights that are not positive and finite as float32 are left out; one
+    of 0 says that the term has none, and is no fault.
     """
     features = metadata.get("sparse_features")
-    listed = features.get("term_weights") if isinstance(features, Mapping) else None
+    listed = features.get("term_weights") if isinstance(features, Mapping) else features
+    if listed is None:
+        return None, ""
+    if not isinstance(features, Mapping) or not isinstance(listed, list):
+        return None, f"{METADATA_WEIGHTS} is no list"
     found: dict[int, float] = {}
-    for one in listed if isinstance(listed, list) else []:
-        term, weight = (one.get("term"), one.get("weight")) if isinstance(one, Mapping) else (None, None)
-        if isinstance(term, str) and isinstance(weight, int | float) and 0 < weight < float("inf"):
-            index = term_index(term)
-            found[index] = max(float(weight), found.get(index, 0.0))
-    return _sorted(found) if found else None
+    fault = ""
+    for number, one in enumerate(listed):
+        wrong, weight = _weight(one)
+        if wrong:
+            fault = fault or f"{METADATA_WEIGHTS}[{number}] {wrong}"
+        elif weight:
+            index = term_index(one["term"])
+            found[index] = max(weight, found.get(index, 0.0))
+    return (_sorted(found) if found else None), fault
+
+
+def _weight(one: Any) -> tuple[str, float]:
+    """What is wrong with an entry, or its weight as float32 has it."""
+    term, weight = (one.get("term"), one.get("weight")) if isinstance(one, Mapping) else (None, None)
+    if not isinstance(term, str):
+        return "has no term", 0.0
+    if not isinstance(weight, int | float) or isinstance(weight, bool):
+        return "has no weight that is a number", 0.0
+    if weight == 0:
+        return "", 0.0
+    try:
+        given = float(weight)
+    except OverflowError:  # an integer of hundreds of digits
+        given = math.inf
+    with np.errstate(all="ignore"):
+        kept = float(np.float32(given))
+    if not 0 < kept < math.inf:
+        return f"has the weight {given:.6g}, which float32 does not keep as positive and finite", 0.0
+    return "", kept
 
 
 def query_weights(text: str) -> Weights:

@@ -62,7 +62,7 @@ SCENARIOS = (
     Scenario("hosts", leave=0.8, accident=0.03, refuse=0.2),
     Scenario("fallbacks", accident=0.03, exporter=0.4, poison=0.01, cancel=0.2, fatal=0.3, fallback=0.8),
     Scenario("chaos", 0.05, 0.1, 0.6, 0.5, 0.02, 0.5, 0.02),
-    Scenario("fragile", 0.2, 0.1, 0.3, 0.3, 0.01, 0.2, 0.02, device_failures=2, exporter_failures=3),
+    Scenario("fragile", 0.2, 0.1, 0.3, 0.3, 0.01, 0.2, 0.02, fallback=0.4, device_failures=2, exporter_failures=3),
 )
 
 
@@ -75,6 +75,8 @@ class Corpus:
     rows: tuple[int, ...]
     poison: dict[tuple[int, int, int], str]
     cuts: dict[tuple[int, int], tuple[on.Cut, ...]]
+    weighted: int
+    """The first segment with a chunk that has weights of its own; beyond the last: none has."""
 
     def keys(self) -> set[tuple[int, int]]:
         return set(self.cuts)
@@ -372,7 +374,8 @@ class World:
         bad = [row for row in every if self.rng.random() < self.scenario.poison]
         poison = {row: self.rng.choice(("kill", "fail", "hang")) for row in bad}
         cuts = {(n, s): self._cuts(most) for n in range(len(passes)) for s, most in enumerate(rows)}
-        return Corpus(run, passes, rows, poison, cuts)
+        weighted = self.rng.randint(0, len(rows)) if self.scenario.fallback else 0
+        return Corpus(run, passes, rows, poison, cuts, weighted)
 
     def _plan(self, number: int) -> on.PassPlan:
         plan = on.PassPlan(f"v{number}", self._cpu_only())
@@ -404,7 +407,9 @@ class World:
         at = 0.0
         for segment, rows in enumerate(self.corpora[action.run].rows):
             at += self.soon(2)
-            self.later(at, self.intake, self.submissions[action.run], on.SegmentSpooled(action.run, segment, rows))
+            weighted = segment >= self.corpora[action.run].weighted
+            spooled = on.SegmentSpooled(action.run, segment, rows, stand_ins=weighted)
+            self.later(at, self.intake, self.submissions[action.run], spooled)
         self.later(at + self.soon(2), self.intake, self.submissions[action.run], on.IntakeDone(action.run))
 
     def intake(self, submission: int, event: on.SegmentSpooled | on.IntakeDone) -> None:
@@ -539,6 +544,9 @@ class Watch:
                 if reason := self.world.pool.fleet.runs[action.run].passes[action.number].given_up:
                     plan = self.world.corpora[action.run].passes[action.number]
                     require(plan.fallback, "only a pass with a fallback goes on without a model", action)
+                    known = self.world.pool.fleet.runs[action.run].segments
+                    weighted = plan.given_up or any(one >= self.world.corpora[action.run].weighted for one in known)
+                    require(bool(weighted), "a chunk has weights that stand in", action)
                     self.handed_on.add((action.run, action.number))
                     if action.reason == reason:
                         return
@@ -584,7 +592,9 @@ class Watch:
             plans = self.world.corpora[action.run].passes
             serving = [[d for d in devices if d.device.kind == "cpu" if p.cpu_only] or
                        [d for d in devices if not d.device.auxiliary if not p.cpu_only] for p in plans]  # fmt: skip
-            hopeless = isinstance(action, do.RunOver) or any(all(slot.bad for slot in slots) for slots in serving)
+            run = self.world.pool.fleet.runs.get(action.run)
+            unaided = run is not None and not run.stand_ins and any(one.broken for one in run.passes)
+            hopeless = isinstance(action, do.RunOver) or unaided or any(all(s.bad for s in slots) for slots in serving)
             require(hopeless and self.world.config.device_failures < MANY, "a device was left", action)
             return
         if action.kind == "ModelBroken":

@@ -55,6 +55,39 @@ def routed_splade(folder: Path) -> Path:
     return folder / "routed"
 
 
+def routed_dense(folder: Path) -> Path:
+    """Static query vectors, and a BertModel with mean pooling for the documents; the query's route is the default."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Router, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
+
+    document = Transformer(str(bert(folder / "document")))
+    torch.manual_seed(7)
+    query = StaticEmbedding(document.tokenizer, embedding_weights=torch.randn(30_522, 32))
+    router = Router.for_query_document([query], [document, Pooling(32)], default_route="query")
+    prompts = {"query": "[Q] ", "document": "[D] "}
+    model = SentenceTransformer(modules=[router], device="cpu", prompts=prompts)
+    model.save_pretrained(str(folder / "routed"), create_model_card=False)
+    (folder / "routed" / "config.json").write_text('{"model_type": "bert"}')
+    return folder / "routed"
+
+
+def static(folder: Path) -> Path:
+    """A StaticEmbedding alone: no limit on a text's length, and no tokenizer of transformers."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from transformers import AutoTokenizer
+
+    torch.manual_seed(7)
+    tokenizer = AutoTokenizer.from_pretrained(str(bert(folder / "bert")))
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, torch.randn(30_522, 32))], device="cpu")
+    model.save_pretrained(str(folder / "static"), create_model_card=False)
+    (folder / "static" / "config.json").write_text("{}")
+    return folder / "static"
+
+
 def colbert(folder: Path, document_length: int | None = 40) -> Path:
     """A MultiVectorEncoder of 16 dimensions with prompts, query expansion, and punctuation left out of documents."""
     from sentence_transformers import MultiVectorEncoder

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import time
 import traceback
 from dataclasses import dataclass
@@ -91,6 +92,9 @@ class WorkerLoop:
             for outcome in self._pipeline.take():
                 if isinstance(outcome, Crashed):
                     traceback.print_exception(outcome.error)
+                    sys.stderr.write(
+                        _last_word(outcome.error) + "\n"
+                    )  # the last line is what the host tells of its end
                     return EXIT_CRASHED
                 self._report(outcome)
         self._send_alive()  # a pass of less than a second has its figures too
@@ -135,6 +139,11 @@ class WorkerLoop:
         start = time.monotonic()
         self._socket.send_multipart([encode(message), *(frames or [])], copy=False)
         self._send_seconds += time.monotonic() - start
+
+
+def _last_word(error: BaseException) -> str:
+    """The error in a line; torch says what it is in the first of its lines, and then what to set to learn more."""
+    return f"{type(error).__name__}: {str(error).strip().split(chr(10), 1)[0]}"
 
 
 def _texts(batch: Batch, frames: list[bytes]) -> list[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
-from ..protocol.errors import EmbedfleetError, ModelError
+from ..protocol.errors import EmbedfleetError
 from ..protocol.spec import PassSpec
 from ..protocol.work_messages import Broken, Ready, Staged
 from .encoders.base import Encoder, OutOfMemory
@@ -35,6 +36,8 @@ class ModelManager:
             return Broken(type(error).__name__, str(error), fatal=True)
         except MemoryError as error:
             return Broken("ModelError", f"model {spec.model}: no host memory to load it ({error})", fatal=False)
+        except Exception as error:  # noqa: BLE001 - whatever a model's own files or code can raise
+            return _broken(spec.model, "cannot be loaded", error)
         encoder = self._encoder
         return Staged(encoder.fingerprint, encoder.batch_tokens, encoder.row_bytes, time.monotonic() - start)
 
@@ -46,6 +49,23 @@ class ModelManager:
         except OutOfMemory as error:
             message = f"model {self.encoder.fingerprint.model} does not fit on the device: {error}"
             return Broken("ModelError", message, fatal=False)
-        except ModelError as error:
-            return Broken("ModelError", str(error), fatal=True)
+        except EmbedfleetError as error:
+            return Broken(type(error).__name__, str(error), fatal=True)
+        except MemoryError as error:
+            message = f"model {self.encoder.fingerprint.model}: no host memory to compute with it ({error})"
+            return Broken("ModelError", message, fatal=False)
+        except Exception as error:  # noqa: BLE001 - the same
+            return _broken(self.encoder.fingerprint.model, "cannot compute a first text", error)
         return Ready(placement, self._memory.sample("hydrated"), time.monotonic() - start)
+
+
+def _broken(model: str, what: str, error: Exception) -> Broken:
+    """For an error that would come again; one of the device is raised, so that a new process tries anew."""
+    torch = sys.modules.get("torch")
+    sticky = isinstance(error, getattr(torch, "AcceleratorError", ())) or (
+        isinstance(error, RuntimeError) and "CUDA" in str(error)
+    )
+    if sticky:
+        raise error
+    summary = str(error).strip().split("\n", 1)[0][:500]
+    return Broken("ModelError", f"model {model} {what}: {type(error).__name__}: {summary}", fatal=True)

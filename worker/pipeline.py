@@ -148,7 +148,7 @@ class Pipeline:
             rows = order[done : done + count]
             tokens = count * int(prepared.lengths[rows[0]])
             try:
-                parts.append(self._compute_some(prepared, rows, errors))
+                kept, part, failed = self._compute_some(prepared, rows)
             except OutOfMemory as error:
                 failure = str(error)
             else:
@@ -159,6 +159,8 @@ class Pipeline:
                 self.progress += 1
                 done += count
                 padded += tokens if encoder.pads else int(prepared.lengths[rows].sum())
+                parts.append((kept, part))
+                errors.extend(failed)
                 continue
             if not controller.out_of_memory(tokens) or count == 1:
                 return BatchFailed(batch.batch, batch.epoch, f"out of memory: {failure}"[:500])
@@ -169,9 +171,14 @@ class Pipeline:
         total = int(prepared.lengths.sum())
         return Computed(batch.batch, batch.epoch, total, padded, timings, arrays, tuple(errors))
 
-    def _compute_some(self, prepared: Prepared, rows: IntArray, errors: list[RowError]) -> tuple[IntArray, Any]:
-        """One micro-batch. Rows with unusable values are computed once more in float32; what is still bad is an error."""
+    def _compute_some(self, prepared: Prepared, rows: IntArray) -> tuple[IntArray, Any, list[RowError]]:
+        """One micro-batch: the rows that have a result, the results, and the errors of the others.
+
+        Rows with unusable values are computed once more in float32; what is still bad is an error. Out of memory there
+        takes the whole micro-batch back, its errors included.
+        """
         encoder = self._manager.encoder
+        errors: list[RowError] = []
         part = encoder.compute(prepared, rows)
         bad = np.flatnonzero(encoder.unusable(part))
         for position in bad.tolist():
@@ -180,4 +187,9 @@ class Pipeline:
             part[position] = again[0]
             if encoder.unusable(again)[0]:
                 errors.append(RowError(int(row[0]), "the model's result is not finite or has no length"))
-        return rows, part
+        refused = encoder.too_large(part)
+        if not refused:
+            return rows, part, errors
+        errors += [RowError(int(rows[position]), reason) for position, reason in refused.items()]
+        kept = [position for position in range(len(rows)) if position not in refused]
+        return rows[kept], [part[position] for position in kept], errors

@@ -18,6 +18,8 @@ from ..protocol import lifeline
 from ..protocol.errors import EmbedfleetError, ModelError
 from ..protocol.spec import PassSpec
 from ..protocol.work_messages import Fingerprint
+from .adaptive_batch import AdaptiveBatchController
+from .encoders.base import OutOfMemory
 from .token_budget import fitting, longest_first
 
 
@@ -66,16 +68,26 @@ def answer(request: QueryRequest) -> dict[str, Any]:
 
 
 def _scores(encoder: Any, pairs: list[str]) -> list[float]:
-    """In micro-batches by the encoder's own budget; msgspec writes what is not finite as null."""
+    """In micro-batches by a budget that out of memory halves; NaN, which msgspec writes as null, where not even one fits."""
     prepared = encoder.prepare(pairs)
+    controller = AdaptiveBatchController(encoder.budget, _unheard)
     order = longest_first(prepared.lengths)
     scores = np.full(len(pairs), np.nan, np.float32)
     done = 0
     while done < len(order):
-        rows = order[done : done + fitting(prepared.lengths, order, done, encoder.budget.initial)]
-        scores[rows] = encoder.compute(prepared, rows)
+        rows = order[done : done + fitting(prepared.lengths, order, done, controller.tokens)]
+        try:
+            scores[rows] = encoder.compute(prepared, rows)
+        except OutOfMemory:
+            smaller = controller.out_of_memory(len(rows) * int(prepared.lengths[rows[0]]))
+            if smaller and len(rows) > 1:
+                continue
         done += len(rows)
     return scores.tolist()
+
+
+def _unheard(_reason: str, _before: int, _after: int) -> None:
+    """Nobody watches a search's micro-batches."""
 
 
 def _lists(arrays: Any) -> list[Any]:
@@ -89,14 +101,32 @@ def _pairs(vectors: Any) -> list[dict[str, Any]]:
 def main() -> None:
     """Answer one request."""
     lifeline.hold()
-    try:
-        request = msgspec.json.decode(sys.stdin.buffer.read(), type=QueryRequest)
-        reply = answer(request)
-    except (EmbedfleetError, msgspec.MsgspecError) as error:
-        reply = {"error": {"kind": type(error).__name__, "message": str(error)}}
-    sys.stdout.buffer.write(msgspec.json.encode(reply))
+    sys.stdout.buffer.write(reply_to(sys.stdin.buffer.read()))
     sys.stdout.flush()
     os._exit(0)
+
+
+def reply_to(data: bytes) -> bytes:
+    """The reply to a request; whatever goes wrong is an error in it, in one line."""
+    model = "the query encoder"
+    try:
+        request = msgspec.json.decode(data, type=QueryRequest)
+        model = f"model {request.spec.model}"
+        return msgspec.json.encode(answer(request))
+    except (EmbedfleetError, msgspec.MsgspecError) as error:
+        return _failure(type(error).__name__, str(error))
+    except (OutOfMemory, MemoryError) as error:
+        return _failure("EmbedfleetError", f"{model}: no memory to compute with it ({_summary(error)})")
+    except Exception as error:  # noqa: BLE001 - whatever a model's own code or files can raise
+        return _failure("EmbedfleetError", f"{model} failed: {type(error).__name__}: {_summary(error)}")
+
+
+def _failure(kind: str, message: str) -> bytes:
+    return msgspec.json.encode({"error": {"kind": kind, "message": message}})
+
+
+def _summary(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0][:500]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from embedfleet.protocol.host_messages import WorkerEnd
 from embedfleet.protocol.process import ChildProcess
 from embedfleet.protocol.spec import PassSpec
 from embedfleet.protocol.version import PROTOCOL, __version__
@@ -129,6 +130,15 @@ def test_a_deadly_text_kills_the_process(worker: Any) -> None:
     worker.result(Result)
     worker.batch(2, ["a poison pill"])
     assert worker.exit_code() == -signal.SIGKILL
+
+
+def test_the_last_word_of_a_worker_is_the_error_itself(worker: Any) -> None:
+    worker.prepare("fake:8,raise_on=poison")
+    worker.batch(1, ["a poison pill"])
+    assert worker.exit_code() == 70
+    assert WorkerEnd(70, worker.process.tail()).reason == (
+        "exit code 70: RuntimeError: CUDA error: an illegal memory access was encountered"
+    )
 
 
 @pytest.mark.parametrize(

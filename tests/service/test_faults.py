@@ -186,17 +186,24 @@ def test_a_second_sigint_ends_at_once(start: Any, many: Path, tmp_path: Path, un
     assert "Traceback" not in command.err
 
 
-def test_a_deadly_row_is_quarantined_alone(cli: Any, corpus_of: Any, tmp_path: Path, fake_vectors: Any) -> None:
+def test_a_deadly_row_is_quarantined_alone(
+    cli: Any, corpus_of: Any, tmp_path: Path, fake_vectors: Any, read_events: Any
+) -> None:
     texts = [f"text {row}" for row in range(48)]
     texts[19] = "a poison text"
     out = tmp_path / "run"
     source = corpus_of(tmp_path / "corpus.jsonl", texts)
-    done = cli(*arguments(source, out, "fake:16,kill_on=poison", "--json"), code=3).json
+    ended = cli(*arguments(source, out, "fake:16,kill_on=poison", "--json"), code=3)
+    done, said = ended.json, [line for line in ended.err.splitlines() if "worker lost on" in line]
     assert (done["chunks"], done["committed"], done["quarantined"]) == (48, 47, 1)
     found = open_run(out)
     (bad,) = found.quarantine
     assert (bad["row"], bad["id"]) == (19, "c19")
     assert "signal 9" in bad["reason"]
+    lost = [one for one in read_events(out) if one["event"] == "worker_lost"]
+    assert len(lost) > 4
+    assert len([line for line in said if "more in" not in line]) == 3, "then they are counted"
+    assert sum(int(line.split(" more in")[0].split()[-1]) for line in said if "more in" in line) == len(lost) - 3
     vectors = found.vectors()
     assert np.isnan(vectors[19]).all()
     rest = [row for row in range(48) if row != 19]

@@ -342,3 +342,10 @@ class TestSearch:
         assert [one["rerank"] for one in poisoned] == [None] * 10
         assert [one["score"] for one in poisoned] == sorted((one["score"] for one in poisoned), reverse=True)
         assert b"rerank 1.0000" in cli("search", ranked[0], "about number 12", "--rerank", "fake:8").out
+
+
+def test_a_reranker_that_fails_in_a_search_is_one_line(ranked: tuple[Path, Any], cli: Any) -> None:
+    error = cli("search", ranked[0], "a lease", "--rerank", "fake:8,raise_on=lease", code=1).error
+    assert "model fake:8,raise_on=lease failed: RuntimeError: CUDA error: an illegal memory access" in error
+    hits = cli("search", ranked[0], "a lease", "--rerank", "fake:8,oom_above=400", "--json").json
+    assert all(hit["rerank"] is not None for hit in hits)

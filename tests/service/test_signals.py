@@ -77,6 +77,11 @@ def test_one_command_makes_every_vector(made: tuple[Path, Any], fake_vectors: An
     assert "sparse-missing" in done.err
     assert f"ensemble-average: {ROWS} rows, coverage 100.00%" in done.err
     assert "Weights of the metadata stand in" in done.err
+    weighted = f"coverage 85.00%, weights {ROWS - len(unweighted())} from metadata, {len(unweighted())} without"
+    lines = {line.split(": ")[1]: line for line in done.err.splitlines() if "coverage" in line}
+    assert all(weighted in lines[name] for name in ("sparse-metadata", "sparse-missing"))
+    assert "coverage 100.00%" in lines["sparse-fake-500"]
+    assert "weights" not in lines["sparse-fake-500"]
     run = open_run(out)
     assert run.complete
     assert list(run.vector_names) == NAMES
@@ -212,3 +217,61 @@ def test_stored_in_fewer_bits_it_is_still_found(cli: Any, corpus: Path, tmp_path
 )
 def test_what_does_not_fit_is_refused(cli: Any, corpus: Path, tmp_path: Path, flags: tuple[str, ...], why: str) -> None:
     assert why in cli("run", corpus, "--out", tmp_path / "run", "--devices", "cpu", *flags, code=2).error
+
+
+def test_a_model_with_broken_files_falls_back_as_a_missing_one_does(cli: Any, corpus: Path, tmp_path: Path) -> None:
+    model = tmp_path / "broken"
+    model.mkdir()
+    (model / "config.json").write_text('{"architectures": []}')
+    (model / "model.safetensors").write_bytes(b"")
+    (model / "modules.json").write_text("{")
+    done = cli("run", corpus, "--out", tmp_path / "run", "--devices", "cpu", "--sparse", model, "--json", code=3)
+    assert done.json["quarantined"] == len(unweighted())
+    assert "modules.json: not a list of modules" in done.err
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ("metadata", "--sparse metadata: no chunk has metadata.sparse_features.term_weights, a list of objects"),
+        ("/nowhere/missing", "and no chunk has metadata.sparse_features.term_weights that could stand in"),
+    ],
+)
+def test_where_no_chunk_has_weights_nothing_can_stand_in(
+    cli: Any, corpus_of: Any, tmp_path: Path, model: str, why: str
+) -> None:
+    corpus = corpus_of(tmp_path / "plain.jsonl", ["no weights here", "nor there"])
+    args = ("run", corpus, "--out", tmp_path / "run", "--devices", "cpu", "--dense", "fake:8", "--sparse", model)
+    assert why in cli(*args, code=2).error
+
+
+def test_a_text_with_more_numbers_than_a_point_takes_is_in_quarantine(
+    cli: Any, corpus_of: Any, read_events: Any, tmp_path: Path
+) -> None:
+    out, texts = tmp_path / "run", ["two words", "word " * 20, "three more words"]
+    args = ("--multivector", "fake:65536", "--devices", "cpu", "--json")
+    done = cli("run", corpus_of(tmp_path / "long.jsonl", texts), "--out", out, *args, code=3)
+    assert (done.json["committed"], done.json["quarantined"]) == (2, 1)
+    (bad,) = open_run(out).quarantine
+    why = "20 token vectors are 1,310,720 numbers, and Qdrant takes at most 1,048,576 in a point; give --pool-factor"
+    assert bad["id"] == "c1"
+    assert bad["reason"].startswith(why)
+    (event,) = [one for one in read_events(out) if one["event"] == "rows_failed"]
+    assert (event["vector"], event["rows"]) == ("multivector-fake-65536", 1)
+    assert event["reason"].startswith(why)
+    assert cli("verify", out, "--json").json["problems"] == []
+
+
+def test_weights_that_cannot_be_used_are_told(cli: Any, tmp_path: Path) -> None:
+    corpus, out = tmp_path / "corpus.jsonl", tmp_path / "run"
+    entries = [{"term": "fox", "weight": 1.5}, {"term": "fox", "weight": 1e300}, {"token": "fox", "weight": 1}]
+    chunks = [{"text": f"text {row}", "sparse_features": {"term_weights": [one]}} for row, one in enumerate(entries)]
+    corpus.write_text("".join(json.dumps(one) + "\n" for one in [*chunks, {"text": "without any"}]))
+    done = cli("run", corpus, "--out", out, "--sparse", "metadata", "--devices", "cpu", "--json", code=3)
+    assert done.json["quarantined"] == 2
+    reasons = [one["reason"] for one in open_run(out).quarantine]
+    assert "[0] has the weight 1e+300, which float32 does not keep as positive and finite" in reasons[0]
+    assert reasons[1].endswith("term_weights[0] has no term")
+    (section,) = json.loads((out / "manifest.json").read_bytes())["sparse_run"]
+    assert (section["from_metadata"], section["without"], section["unusable"]) == (1, 3, 2)
+    assert "coverage 25.00%, weights 1 from metadata, 3 without" in done.err

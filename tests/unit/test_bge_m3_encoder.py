@@ -69,7 +69,7 @@ def test_one_pass_gives_what_three_give(folder: Path, budget: int, order: Any) -
     for row, text in zip(rows, TEXTS, strict=True):
         assert_same(row, *apart(folder, text))
     assert sum(len(row.sparse[0]) for row in rows) > 20
-    assert not any(encoder.unusable(part).any() or encoder.oversized(part).any() for _, part in parts)
+    assert not any(encoder.unusable(part).any() or encoder.too_large(part) for _, part in parts)
     arrays = encoder.gather(len(TEXTS), parts)
     shapes = {name: (array.dtype.str, array.shape[1:]) for name, array in arrays.items()}
     assert shapes == {

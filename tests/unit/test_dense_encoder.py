@@ -79,3 +79,68 @@ def test_the_fake_encoder_truncates_too() -> None:
     found, cut = (one.compute(one.prepare(TEXTS), np.arange(len(TEXTS), dtype=np.int32)) for one in (whole, short))
     np.testing.assert_allclose(cut, found[:, :4] / np.linalg.norm(found[:, :4], axis=1, keepdims=True), atol=1e-6)
     assert short.fingerprint.dim == 4
+
+
+def test_a_routed_models_documents_and_queries_go_their_own_routes(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = tiny_models.routed_dense(tmp_path)
+    encoder = encoder_of(folder, max_tokens=16)
+    assert encoder.fingerprint.max_tokens == 16
+    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    model[0].sub_modules["document"][0].max_seq_length = 16
+    parts = in_micro_batches(encoder.compute, encoder.prepare(TEXTS), 64)
+    expected = model.encode_document(list(TEXTS), normalize_embeddings=True)
+    np.testing.assert_allclose(np.stack(in_order(parts)), expected, rtol=0, atol=1e-5)
+    expected = model.encode_query(list(TEXTS), normalize_embeddings=True)
+    np.testing.assert_allclose(encoder.queries(TEXTS, None), expected, rtol=0, atol=1e-5)
+    plain = model.encode_query(list(TEXTS), prompt="", normalize_embeddings=True)
+    np.testing.assert_allclose(encoder.queries(TEXTS, ""), plain, rtol=0, atol=1e-5)
+
+
+def test_static_vectors_have_no_limit_of_tokens(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = tiny_models.static(tmp_path)
+    encoder, texts = encoder_of(folder), ["fox " * 3_000, "short"]
+    prepared = encoder.prepare(texts)
+    assert not prepared.truncated.any()
+    assert prepared.lengths[0] > 2_000
+    parts = in_micro_batches(encoder.compute, prepared, 64)
+    expected = SentenceTransformer(str(folder), device="cpu").encode(texts, normalize_embeddings=True)
+    np.testing.assert_allclose(np.stack(in_order(parts)), expected, rtol=0, atol=1e-5)
+    with pytest.raises(ModelError, match="--max-tokens 16: static takes texts of any length; leave it out"):
+        encoder_of(folder, max_tokens=16)
+
+
+def test_the_default_prompt_counts_where_no_other_does(tmp_path: Path, folder: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    prompts = {"default": "text: ", "query": ""}
+    model = SentenceTransformer(str(folder), device="cpu", prompts=prompts, default_prompt_name="default")
+    model.save_pretrained(str(tmp_path / "saved"), create_model_card=False)
+    encoder = encoder_of(tmp_path / "saved")
+    assert encoder.fingerprint.prompt == "text: "
+    expected = model.encode(list(TEXTS), normalize_embeddings=True)
+    parts = in_micro_batches(encoder.compute, encoder.prepare(TEXTS), 64)
+    np.testing.assert_allclose(np.stack(in_order(parts)), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(encoder.queries(TEXTS, None), expected, rtol=0, atol=1e-5)
+
+
+def test_a_model_with_tasks_of_its_own_is_told_no_side(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from embedfleet.worker.encoders import model_loading
+
+    load = model_loading.load
+
+    def own_tasks(*args: Any) -> Any:
+        model = load(*args)
+        model.module_kwargs = {"0": ["task"]}  # as modules.json says it of a transformer with adapters
+        return model
+
+    monkeypatch.setattr(model_loading, "load", own_tasks)
+    encoder = encoder_of(folder)
+    given: list[Any] = []
+    encoder._model[0].register_forward_pre_hook(lambda _module, _args, kwargs: given.append(kwargs), with_kwargs=True)
+    encoder.compute(encoder.prepare(TEXTS[:1]), np.zeros(1, np.int32))
+    encoder.queries(TEXTS[:1], None)
+    assert given == [{}, {}]

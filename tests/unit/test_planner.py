@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from embedfleet.coordinator.events import PassPlan
-from embedfleet.coordinator.planner import SLOW_LIMITS, plan_passes, segment_limits, settle_dtype
+from embedfleet.coordinator.planner import NO_WEIGHTS, SLOW_LIMITS, plan_passes, segment_limits, settle_dtype
 from embedfleet.coordinator.segment_spool import SegmentLimits
 from embedfleet.protocol.devices import Device
 from embedfleet.protocol.run_options import RunOptions
@@ -41,7 +41,14 @@ T4, H100 = device("cuda", (7, 5)), device("cuda", (9, 0))
         (one("sparse", fallback=False), PassPlan("v-sparse")),
         (one("bm25"), PassPlan("v-bm25", cpu_only=True, after_intake=True)),
         (one("bm25", average_length=9.5), PassPlan("v-bm25", cpu_only=True)),
-        (one("metadata"), PassPlan("v-metadata", cpu_only=True, given_up="the weights are those of the metadata")),
+        (
+            one("metadata"),
+            PassPlan("v-metadata", cpu_only=True, given_up="the weights are those of the metadata", without=NO_WEIGHTS),
+        ),
+        (
+            one("metadata", side="query"),
+            PassPlan("v-metadata", cpu_only=True, given_up="the weights are those of the metadata"),
+        ),
     ],
 )
 def test_what_the_pool_knows_of_a_pass(given: PassSpec, plan: PassPlan) -> None:

@@ -13,6 +13,7 @@ from embedfleet.coordinator.events import (
     SegmentCommitted,
     SegmentSpooled,
     WorkerBroken,
+    WorkerExited,
     WorkerHello,
 )
 
@@ -102,3 +103,95 @@ def test_the_other_passes_go_on() -> None:
     assert driver.pool.fleet.workers["w0"].number == 1
     driver.ready("w0")
     assert [(one.start, one.stop) for one in driver.cut(0, 4, number=1) if isinstance(one, SendBatch)] == [(0, 4)]
+
+
+def broken(driver: Driver, worker: str = "w0") -> list:
+    """The worker's model does not load; the actions, its end included."""
+    driver.tell(WorkerHello(worker, driver.pool.fleet.workers[worker].epoch))
+    return driver.tell(WorkerBroken(worker, "ModelError", WHY, True)) + driver.exit(worker)
+
+
+def opened(*passes: PassPlan) -> Driver:
+    driver = Driver(gpu("g"))
+    driver.tell(RunSubmitted("r", passes))
+    driver.tell(RunOpened("r", (frozenset(),) * len(passes)))
+    return driver
+
+
+def test_a_broken_pass_waits_until_a_chunk_with_weights_is_spooled() -> None:
+    driver = opened(PassPlan("v", fallback=True))
+    out = broken(driver)
+    out += driver.tell(SegmentSpooled("r", 0, 5, stand_ins=False)) + driver.tick(100.0)
+    assert not [one for one in out if isinstance(one, SpawnWorker | QuarantineRows | CloseRun)]
+    assert handed_on(driver.tell(SegmentSpooled("r", 1, 4))) == [(0, 0, 0, 5, WHY), (0, 1, 0, 4, WHY)]
+    assert len(driver.noted("pass_given_up")) == 1
+
+
+def test_a_broken_pass_fails_the_run_where_the_intake_ends_without_such_a_chunk() -> None:
+    driver = opened(PassPlan("v", fallback=True))
+    broken(driver)
+    driver.tell(SegmentSpooled("r", 0, 5, stand_ins=False))
+    (closed,) = [one for one in driver.tell(IntakeDone("r")) if isinstance(one, CloseRun)]
+    assert (closed.status, closed.kind) == ("failed", "ModelError")
+    assert closed.error == f"{WHY}; and no chunk has metadata.sparse_features.term_weights that could stand in"
+
+
+def test_a_worker_that_is_ready_gets_nothing_of_a_broken_pass() -> None:
+    driver = Driver(gpu("a"), gpu("b"))
+    driver.tell(RunSubmitted("r", (PassPlan("v", fallback=True),)))
+    driver.tell(RunOpened("r", (frozenset(),)))
+    driver.tell(SegmentSpooled("r", 0, 4, stand_ins=False))
+    driver.ready("w0")
+    driver.cut(0, 1, 2, 3, 4)
+    broken(driver, "w1")
+    assert not [one for one in driver.done("w0") + driver.done("w0") if isinstance(one, SendBatch)]
+    assert handed_on(driver.tell(SegmentSpooled("r", 1, 2))) == [
+        (0, 0, 2, 3, WHY),
+        (0, 0, 3, 4, WHY),
+        (0, 1, 0, 2, WHY),
+    ]
+
+
+def test_a_pass_that_no_device_can_hold_is_given_up_and_the_device_is_not() -> None:
+    driver = Driver(gpu("g"))
+    driver.run(PassPlan("a", fallback=True), PassPlan("b"), segments=(4,))
+    for attempt in range(3):
+        worker = f"w{attempt}"
+        driver.stage(worker)
+        driver.tell(WorkerBroken(worker, "ModelError", "does not fit on the device", False))
+        out = driver.exit(worker) + driver.tick(60.0)
+    (reason,) = {one[4] for one in handed_on(driver.tick(0.0)) + handed_on(out)}
+    assert reason == "every device for a was given up: g: does not fit on the device"
+    assert not [one for one in out if isinstance(one, CloseRun)]
+    assert driver.pool.fleet.workers["w3"].number == 1, "the other pass has the device"
+
+
+def test_without_weights_in_any_chunk_the_devices_failure_is_the_runs() -> None:
+    driver = Driver(gpu("g"))
+    driver.tell(RunSubmitted("r", (PassPlan("a", fallback=True),)))
+    driver.tell(RunOpened("r", (frozenset(),)))
+    driver.tell(SegmentSpooled("r", 0, 4, stand_ins=False))
+    for attempt in range(3):
+        driver.tick(60.0)
+        driver.exit(f"w{attempt}")
+    (closed,) = [one for one in driver.tell(IntakeDone("r")) if isinstance(one, CloseRun)]
+    assert closed.error.startswith("every device for a was given up: g: signal 11; and no chunk has")
+
+
+def test_a_fault_of_the_device_itself_stays_with_it() -> None:
+    driver = Driver(gpu("g"), cpu("c"))
+    driver.run(PassPlan("a", fallback=True, gpu_only=True), PassPlan("b"), segments=(4,))
+    driver.tell(WorkerExited("w0", "XID 79", fault="it fell off the bus"))
+    assert driver.noted("pass_given_up")
+    assert driver.pool.fleet.devices["g"].bad
+
+
+def test_metadata_alone_is_an_error_where_no_chunk_has_any() -> None:
+    driver = opened(PassPlan("v", given_up=WHY, without="no weights anywhere"))
+    driver.tell(SegmentSpooled("r", 0, 5, stand_ins=False))
+    (closed,) = [one for one in driver.tell(IntakeDone("r")) if isinstance(one, CloseRun)]
+    assert (closed.status, closed.kind, closed.error) == ("failed", "SourceError", "no weights anywhere")
+    driver = opened(PassPlan("v", given_up=WHY, without="no weights anywhere"))
+    driver.tell(SegmentSpooled("r", 0, 5, stand_ins=False))
+    driver.tell(SegmentSpooled("r", 1, 5))
+    assert not [one for one in driver.tell(IntakeDone("r")) if isinstance(one, CloseRun)]

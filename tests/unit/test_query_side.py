@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +119,36 @@ def test_metadata_queries_are_their_own_words(run_files: Any, tmp_path: Path) ->
     assert isinstance(column, SparseColumn)
     found = column.fields(np.zeros(2, np.bool_))
     assert found["indices"].to_pylist() == [query_weights(f"text {row}")[0].tolist() for row in range(2)]
+
+
+@pytest.mark.parametrize("side", ["query", "document"])
+@pytest.mark.parametrize(
+    ("kind", "make"), [("dense", "bert"), ("sparse", "splade"), ("multivector", "colbert"), ("bge-m3", "bge_m3")]
+)
+def test_the_next_texts_are_tokenized_while_these_are_computed(
+    tmp_path: Path, reference: Any, kind: Any, make: str, side: Any
+) -> None:
+    del reference  # only for what it needs installed
+    model = str(getattr(tiny_models, make)(tmp_path / "model"))
+    encoder: Any = load_encoder(PassSpec(vector="v", kind=kind, model=model, side=side), "cpu", 1)
+    encoder.hydrate()
+    texts = ["fox " * (1 + number % 5) for number in range(8)]
+    rows = np.arange(len(texts), dtype=np.int32)
+    counted = encoder.prepare(texts)
+    done = threading.Event()
+    lengths: list[Any] = []
+
+    def count() -> None:
+        while not done.is_set():
+            lengths.append(encoder.prepare(texts).lengths)
+
+    with ThreadPoolExecutor(1) as other:
+        counting = other.submit(count)
+        try:
+            results = [encoder.compute(counted, rows) for _ in range(40)]
+        finally:
+            done.set()
+        counting.result(60)
+    assert all((one == counted.lengths).all() for one in lengths)
+    for one in results:
+        assert not encoder.unusable(one).any()

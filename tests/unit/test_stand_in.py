@@ -74,6 +74,29 @@ def test_where_metadata_is_all_that_was_asked_for_a_row_without_is_empty(layout:
     ]
 
 
+TORN = json.dumps({"sparse_features": {"term_weights": [{"term": "fox", "weight": 1e300}]}})
+PART = json.dumps({"sparse_features": {"term_weights": [{"term": "fox", "weight": 2.0}, {"term": "dog"}]}})
+
+
+@pytest.mark.parametrize(
+    ("one", "reason"),
+    [
+        (METADATA_PASS, "metadata.sparse_features.term_weights[0] has the weight 1e+300, which float32 does not keep"),
+        (SPARSE, "no luck; metadata.sparse_features.term_weights[0] has the weight 1e+300"),
+    ],
+)
+def test_weights_that_cannot_be_used_are_counted_and_named(tmp_path: Path, one: PassSpec, reason: str) -> None:
+    layout = RunLayout(tmp_path)
+    layout.chunks.mkdir()
+    pq.write_table(pa.table({"metadata": pa.array([WEIGHTS, TORN, PART, PART])}), layout.chunk_segment(0))
+    made = builder(dict.fromkeys(range(3), "no luck"))
+    stand_in(layout, one, 0, made)
+    assert list(made.errors) == [1]
+    assert made.errors[1].startswith(reason)
+    assert (made.stood_in, made.unusable) == ({0, 2}, {1, 2})
+    assert rows(made)[2][1] == [2.0]
+
+
 def test_nothing_is_read_where_the_model_did_its_work(tmp_path: Path) -> None:
     stand_in(RunLayout(tmp_path / "nowhere"), SPARSE, 0, builder({}))
 

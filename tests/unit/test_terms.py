@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from embedfleet.protocol.terms import metadata_weights, query_weights, term_index
+from embedfleet.protocol.terms import metadata_weights, query_weights, read_weights, term_index
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +53,8 @@ def test_the_larger_of_two_weights_counts() -> None:
         weighted({"term": "fox"}, {"weight": 1}, {"term": 3, "weight": 1}, {"term": "fox", "weight": "1"}),
         weighted({"term": "a", "weight": 0}, {"term": "b", "weight": -1}, {"term": "c", "weight": float("nan")}),
         weighted({"term": "a", "weight": float("inf")}),
+        weighted({"term": "a", "weight": 1e300}, {"term": "b", "weight": 1e-60}, {"term": "c", "weight": 10**400}),
+        weighted({"term": "a", "weight": True}),
     ],
 )
 def test_what_is_no_weight_is_left_out(metadata: dict[str, Any]) -> None:
@@ -63,6 +65,29 @@ def test_what_is_no_weight_is_left_out(metadata: dict[str, Any]) -> None:
         found = metadata_weights(good)
         assert found is not None
         assert found[0].tolist() == [term_index("good")]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "fault"),
+    [
+        ({}, ""),
+        ({"sparse_features": None}, ""),
+        ({"sparse_features": {"version": 1}}, ""),
+        (weighted(), ""),
+        (weighted({"term": "a", "weight": 0}, {"term": "b", "weight": 0.5}), ""),
+        ({"sparse_features": "fox"}, " is no list"),
+        ({"sparse_features": {"term_weights": "fox"}}, " is no list"),
+        ({"sparse_features": {"term_weights": {"fox": 1}}}, " is no list"),
+        (weighted({"term": "a", "weight": 1}, {"token": "b", "weight": 1}), "[1] has no term"),
+        (weighted({"term": "a", "weight": "1"}), "[0] has no weight that is a number"),
+        (weighted({"term": "a", "weight": -1}), "[0] has the weight -1, which float32 does not keep as positive"),
+        (weighted({"term": "a", "weight": 1e300}), "[0] has the weight 1e+300, which float32 does not keep"),
+        (weighted({"term": "a", "weight": 1e-60}), "[0] has the weight 1e-60, which float32 does not keep"),
+    ],
+)
+def test_what_cannot_be_used_is_named(metadata: dict[str, Any], fault: str) -> None:
+    found = read_weights(metadata)[1]
+    assert found.startswith(f"metadata.sparse_features.term_weights{fault}") if fault else found == ""
 
 
 def test_a_query_has_each_of_its_words_once() -> None:

@@ -77,6 +77,10 @@ class Encoder(Protocol):
         """Which rows of a `compute` result are not finite or cannot be normalized."""
         ...
 
+    def too_large(self, part: Any, /) -> dict[int, str]:
+        """Which rows of a `compute` result are more than the engine takes in a point, each with what to do about it."""
+        ...
+
 
 def kept_dim(spec: PassSpec, dim: int) -> int:
     """How many of a model's `dim` leading components the pass keeps; ModelError where it asks for more.
@@ -88,7 +92,14 @@ def kept_dim(spec: PassSpec, dim: int) -> int:
     return dim if spec.truncate_dim is None else spec.truncate_dim
 
 
-class DenseResults:
+class PointResults:
+    """Results that fit into a point, whatever the text."""
+
+    def too_large(self, _part: Any, /) -> dict[int, str]:
+        return {}
+
+
+class DenseResults(PointResults):
     """`gather` and `unusable` for encoders whose `compute` returns (rows, dim) float32."""
 
     fingerprint: Fingerprint
@@ -104,7 +115,7 @@ class DenseResults:
         return ~(np.isfinite(squares) & (squares > 0))
 
 
-class SparseResults:
+class SparseResults(PointResults):
     """`gather` and `unusable` for encoders whose `compute` returns a list of (indices, values), sorted by index."""
 
     def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
@@ -124,7 +135,7 @@ class SparseResults:
         return np.array([not np.isfinite(values).all() for _, values in part], np.bool_)
 
 
-class ScoreResults:
+class ScoreResults(PointResults):
     """`gather` and `unusable` for encoders whose `compute` returns (rows,) float32."""
 
     def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:

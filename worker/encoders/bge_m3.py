@@ -76,9 +76,8 @@ class BgeM3Encoder(TextEncoder):
         sparse = self._sparse_results.unusable([one.sparse for one in part])
         return dense | sparse | self._multivector_results.unusable([one.colbert for one in part])
 
-    def oversized(self, part: Any) -> BoolArray:
-        """Rows whose late-interaction vectors are more than Qdrant takes in a point."""
-        return self._multivector_results.oversized([one.colbert for one in part])
+    def too_large(self, part: Any, /) -> dict[int, str]:
+        return self._multivector_results.too_large([one.colbert for one in part])
 
     def queries(self, texts: Sequence[str], prompt: str | None) -> list[M3Row]:
         """All three results of each query. The model has no query prompt of its own."""

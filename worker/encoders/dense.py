@@ -17,6 +17,8 @@ from .text_model import TextEncoder
 class DenseEncoder(DenseResults, TextEncoder):
     """`compute` returns (rows, dim) float32."""
 
+    task = "document"
+
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
         super().__init__(spec, files, device, threads)
         dim = self._dim = kept_dim(spec, int(self._model.get_embedding_dimension()))
@@ -24,8 +26,9 @@ class DenseEncoder(DenseResults, TextEncoder):
         self.row_bytes = 4 * dim
 
     def queries(self, texts: Sequence[str], prompt: str | None) -> FloatArray:
-        """Query vectors (n, dim), with the model's query prompt unless one is given."""
-        vectors: FloatArray = self._model.encode(
+        """Query vectors (n, dim), with the model's query prompt unless one is given, by its query route."""
+        encode = self._model.encode_query if self._side else self._model.encode
+        vectors: FloatArray = encode(
             list(texts),
             prompt=prompt if prompt is not None else self.query_prompt(),
             truncate_dim=self._dim,
@@ -34,6 +37,9 @@ class DenseEncoder(DenseResults, TextEncoder):
         )
         vectors = np.asarray(vectors, np.float32)  # in half precision, up to 0.4% short of a unit
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=np.finfo(np.float32).tiny)
+
+    def _own_prompt(self) -> str:
+        return super()._own_prompt() or self._default_prompt()
 
     def _results(self, outputs: dict[str, Any]) -> FloatArray:
         vectors = outputs["sentence_embedding"][:, : self._dim].float()

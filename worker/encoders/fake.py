@@ -150,9 +150,10 @@ class FakeEncoder(DenseResults):
         if "exit_on" in options and any(options["exit_on"] in text for text in texts):
             os._exit(1)
         if "raise_on" in options and any(options["raise_on"] in text for text in texts):
-            raise RuntimeError(
-                "CUDA error: an illegal memory access was encountered"
-            )  # a sticky one, as torch words it
+            raise RuntimeError(  # a sticky one, as torch words it
+                "CUDA error: an illegal memory access was encountered\n"
+                "For debugging consider passing CUDA_LAUNCH_BLOCKING=1"
+            )
         if "gil_on" in options and any(options["gil_on"] in text for text in texts):
             ctypes.PyDLL(None).pause()  # unlike CDLL, it keeps the interpreter's lock: no thread of this process runs
         if "hang_on" in options and any(options["hang_on"] in text for text in texts):

@@ -56,10 +56,33 @@ def load(family: str, spec: PassSpec, files: ModelFiles, dtype: Any) -> Any:
                 local_files_only=True,
                 model_kwargs={"dtype": dtype, "use_safetensors": True},
             )
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a model's own code or files can raise ends as one message
+        if "can't allocate memory" in str(error):  # torch's way to say MemoryError
+            raise MemoryError(str(error)) from error
         summary = str(error).strip().split("\n", 1)[0][:500]
         raise ModelError(f"model {files.name} cannot be loaded from {files.folder}: {summary}") from error
     return model.eval().to(dtype)
+
+
+def modules_of(model: Any, task: str | None) -> list[Any]:
+    """The modules that a text of the task goes through, those of a router's route in its place."""
+    first, *rest = model
+    routes = getattr(first, "sub_modules", None)
+    if routes is None:
+        return [first, *rest]
+    try:
+        route = first._resolve_route(task=task, modality="text")
+    except ValueError as error:
+        raise ModelError(f"the model has no route for texts of the task {task}: {error}") from error
+    return [*routes[route], *rest]
+
+
+def input_modules(model: Any) -> list[Any]:
+    """The modules that tokenize: the first one, or the first of each route."""
+    routes = getattr(model[0], "sub_modules", None)
+    return [one[0] for one in routes.values()] if routes is not None else [model[0]]
 
 
 def versions() -> dict[str, str]:
@@ -79,12 +102,20 @@ def saved_modules(folder: Path) -> list[str] | None:
     path = folder / "modules.json"
     if not path.is_file():
         return None
-    return [str(one["type"]).rsplit(".", 1)[-1] for one in json.loads(path.read_bytes())]
+    try:
+        return [str(one["type"]).rsplit(".", 1)[-1] for one in json.loads(path.read_bytes())]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(
+            f"{path}: not a list of modules, each with its type ({type(error).__name__}: {error}); get the model again"
+        ) from error
 
 
 def architectures(folder: Path) -> list[str]:
     """The class names in `config.json`."""
-    return json.loads((folder / "config.json").read_bytes()).get("architectures") or []
+    try:
+        return json.loads((folder / "config.json").read_bytes()).get("architectures") or []
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"{folder / 'config.json'}: not a JSON object ({error}); get the model again") from error
 
 
 def describe(modules: Iterable[Any]) -> str:

@@ -46,9 +46,14 @@ class MultivectorResults:
         """Rows without a token, or with a number that is not finite in float16."""
         return np.array([not (len(one) and np.abs(one).max() <= LARGEST) for one in part], np.bool_)
 
-    def oversized(self, part: Any) -> BoolArray:
+    def too_large(self, part: Any, /) -> dict[int, str]:
         """Rows with more numbers than Qdrant takes in a point."""
-        return np.array([one.size > MAX_POINT_FLOATS for one in part], np.bool_)
+        return {
+            position: f"{len(one):,} token vectors are {one.size:,} numbers, and Qdrant takes at most "
+            f"{MAX_POINT_FLOATS:,} in a point; give --pool-factor, or fewer --max-tokens"
+            for position, one in enumerate(part)
+            if one.size > MAX_POINT_FLOATS
+        }
 
 
 class MultiVectorEncoder(MultivectorResults, TextEncoder):

@@ -34,12 +34,14 @@ class QuerySide:
         self.fingerprint = msgspec.structs.replace(ours, prompt=prompt, pooling=f"{ours.pooling}, of a query")
         self.batch_tokens, self.row_bytes = encoder.batch_tokens, encoder.row_bytes
         self.budget, self.pads = encoder.budget, encoder.pads
+        # `encode_query` sets the padding and truncation of the model's tokenizer in another thread meanwhile.
+        self._count = encoder.counter() if isinstance(encoder, TextModel) else encoder.prepare
 
     def hydrate(self) -> str:
         return self._encoder.hydrate()
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
-        counted = self._encoder.prepare(texts)
+        counted = self._count(texts)
         return Prepared(counted.lengths, counted.truncated, list(texts))
 
     def compute(self, prepared: Prepared, rows: IntArray) -> Any:
@@ -56,6 +58,9 @@ class QuerySide:
 
     def unusable(self, part: Any) -> BoolArray:
         return self._encoder.unusable(part)
+
+    def too_large(self, part: Any, /) -> dict[int, str]:
+        return self._encoder.too_large(part)
 
     def _guarded(self, work: Callable[[], Any]) -> Any:
         return self._encoder.guarded(work) if isinstance(self._encoder, TextModel) else work()

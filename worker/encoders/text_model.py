@@ -6,6 +6,7 @@ batching are ours.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -51,11 +52,12 @@ class TextModel:
         """The modules that move to the device together."""
         self._entry = catalog.find(files.name)
         self._prompt = spec.prompt if spec.prompt is not None else self._own_prompt()
-        self._first: Any = _input_module(self._model, self.task)
+        self._side: dict[str, Any] = {"task": self.task} if self.task is not None and _has_sides(self._model) else {}
+        self._route: list[Any] = model_loading.modules_of(self._model, self._side.get("task"))
+        self._first: Any = self._route[0]
         self._tokenizer: Any = getattr(self._first, "tokenizer", None)
         self._tokenizes = _is_plain_text(self._first, self._tokenizer)
         self._max_tokens = self._limit(spec)
-        self._side: dict[str, Any] = {"task": self.task} if self.task is not None else {}
         self._prompt_tokens = self._excluded_prompt()
         self.batch_tokens = 65_536 if device == "cuda" else 8_192
         self.budget = CUDA_BUDGET if device == "cuda" else CPU_BUDGET
@@ -101,6 +103,12 @@ class TextModel:
         chosen = self._query_prompt(None)
         return chosen if chosen is not None else (self._model.prompts or {}).get("query") or self._default_prompt()
 
+    def counter(self) -> Callable[[Sequence[str]], Prepared]:
+        """Counts the tokens of queries with a tokenizer of its own, so that it may run while the model's is in use."""
+        apart = copy.deepcopy(self._tokenizer) if self._tokenizes else None
+        prompt = self.query_prompt()
+        return lambda texts: self._tokenize(texts, prompt=prompt, tokenizer=apart)
+
     def _make_fingerprint(self, dim: int, normalized: bool, pooling: str) -> Fingerprint:
         return Fingerprint(
             model=self._files.name,
@@ -115,8 +123,10 @@ class TextModel:
             versions=model_loading.versions(),
         )
 
-    def _tokenize(self, texts: Sequence[str], seconds: Sequence[str] | None = None, prompt: str = "") -> Prepared:
-        """Texts with the prompt before them, or pairs of them and `seconds`."""
+    def _tokenize(
+        self, texts: Sequence[str], seconds: Sequence[str] | None = None, prompt: str = "", tokenizer: Any = None
+    ) -> Prepared:
+        """Texts with the prompt before them, or pairs of them and `seconds`; None takes the model's tokenizer."""
         if not texts:
             return Prepared(np.empty(0, np.int32), np.empty(0, np.bool_), [])
         if not self._tokenizes:
@@ -124,7 +134,7 @@ class TextModel:
             lengths = [min(len(prompt + text + second) // 4 + 2, self._max_tokens) for text, second in pairs]
             items = list(texts) if seconds is None else list(zip(texts, seconds, strict=True))
             return Prepared(np.array(lengths, np.int32), np.zeros(len(texts), np.bool_), items)
-        encoded = self._tokenizer(
+        encoded = (tokenizer or self._tokenizer)(
             [prompt + text for text in texts],
             list(seconds) if seconds is not None else None,
             truncation=True,  # of pairs, the longer text first
@@ -143,6 +153,8 @@ class TextModel:
             return self._model.preprocess(chosen, prompt=prompt or None, **self._side)
         picked = {name: [lists[row] for row in rows.tolist()] for name, lists in prepared.items.items()}
         features: dict[str, Any] = dict(self._tokenizer.pad(picked, return_tensors="pt", return_attention_mask=True))
+        if self._side:
+            features["modality"] = "text"  # as `preprocess` says it, for a router that goes by it
         if self._prompt_tokens:
             features["prompt_length"] = self._prompt_tokens
         return features
@@ -196,7 +208,13 @@ class TextModel:
         """The most tokens of an input, made the model's own limit too."""
         # A limit for documents alone must not become the queries': those have the tokenizer's or their own.
         aside = self.task is not None and getattr(self._first, "document_length", None) is not None
-        own = self._first.document_length if aside else self._model.max_seq_length
+        own = self._first.document_length if aside else getattr(self._first, "max_seq_length", None)
+        if not aside and not _can_be_limited(self._first):
+            if spec.max_tokens is not None:
+                raise ModelError(
+                    f"--max-tokens {spec.max_tokens}: {self._files.name} takes texts of any length; leave it out"
+                )
+            return LONGEST
         if own is None or own > LONGEST:
             own = self._entry.max_tokens if self._entry is not None else 512
         if spec.max_tokens is not None and spec.max_tokens > own:
@@ -205,12 +223,14 @@ class TextModel:
         if aside:
             self._first.document_length = limit
         else:
-            self._model.max_seq_length = limit
+            for first in model_loading.input_modules(self._model):
+                if _can_be_limited(first):
+                    first.max_seq_length = limit
         return limit
 
     def _excluded_prompt(self) -> int:
         """Tokens of the prompt that the pooling must leave out; 0 where it pools over all."""
-        if not self._prompt or not self._tokenizes or all(getattr(one, "include_prompt", True) for one in self._model):
+        if not self._prompt or not self._tokenizes or all(getattr(one, "include_prompt", True) for one in self._route):
             return 0
         return int(self._model.preprocess(["x"], prompt=self._prompt, **self._side).get("prompt_length", 0))
 
@@ -233,10 +253,17 @@ class TextEncoder(TextModel):
         self.compute(self.prepare(["warm up"]), np.zeros(1, np.int32))
 
 
-def _input_module(model: Any, task: str | None) -> Any:
-    """The module that tokenizes: the first one, or the first of the task's route."""
-    routes = getattr(model[0], "sub_modules", None)
-    return routes[task][0] if routes is not None and task in routes else model[0]
+def _has_sides(model: Any) -> bool:
+    """Whether the model may be told `query` from `document`; modules from elsewhere have other names for their tasks."""
+    foreign = [one for one in model.modules() if not type(one).__module__.startswith("sentence_transformers.")]
+    named = [name for names in (model.module_kwargs or {}).values() for name in names]
+    return "task" not in named and not any("task" in getattr(one, "forward_kwargs", ()) for one in foreign)
+
+
+def _can_be_limited(module: Any) -> bool:
+    """Whether the module cuts texts to a length that can be set: one of static vectors has a property and no setter."""
+    limit = getattr(type(module), "max_seq_length", None)
+    return hasattr(module, "max_seq_length") and not (isinstance(limit, property) and limit.fset is None)
 
 
 def _is_plain_text(module: Any, tokenizer: Any) -> bool:

@@ -1,0 +1,73 @@
+"""Notices: what happens to a fleet, as lines for people; what happens over and over is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+TEMPLATES = {
+    "worker_lost": "worker lost on {device}: {reason}; its batches go to others",
+    "device_bad": "{device} is given up after {failures} failures: {reason}",
+    "segment_damaged": "segment {segment} of {vector} was damaged ({reason}); it is computed again",
+    "pass_given_up": "{vector}: {reason}. Weights of the metadata stand in where chunks have them",
+    "lease_waiting": "waiting for {device}: {reason}",
+    "exporter_lost": "the exporter ended ({reason}); uncommitted segments are computed again",
+    "host_joined": "host {host} joined with {devices}",
+    "host_left": "host {host} left: {reason}",
+    "not_released": "{device} did not get all its memory back: {used} bytes in use, {before} before the lease",
+}
+"""Events that people should hear of while the run goes on."""
+IN_FULL = 3
+"""Times that an event of a device is told in full; then it is counted."""
+COUNT_SECONDS = 30.0
+"""Between two lines with a count; and after so long a silence an event is told in full again."""
+
+
+@dataclass(slots=True)
+class _Repeats:
+    """One event of one device: how often it was told, what came since, and when. Seconds."""
+
+    told: int = 0
+    held: int = 0
+    last_line: str = ""
+    line_at: float = 0.0
+    seen_at: float = 0.0
+
+
+class Notices:
+    """`now` is any steady clock's, in seconds."""
+
+    def __init__(self) -> None:
+        self._repeats: dict[tuple[str, str], _Repeats] = {}
+
+    def tell(self, event: str, fields: Mapping[str, Any], now: float) -> list[str]:
+        """The lines to show: none where the event is none of people's, or is only counted this time."""
+        if event not in TEMPLATES:
+            return []
+        shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in fields.items()}
+        line = TEMPLATES[event].format(**shown)
+        one = self._repeats.setdefault((event, str(fields.get("device", ""))), _Repeats())
+        lines: list[str] = []
+        if now - one.seen_at > COUNT_SECONDS:
+            lines += self._count(one, now)
+            one.told = 0
+        one.seen_at, one.last_line = now, line
+        if one.told < IN_FULL:
+            one.told += 1
+            one.line_at = now
+            return [*lines, line]
+        one.held += 1
+        return lines
+
+    def due(self, now: float, *, end: bool = False) -> list[str]:
+        """A line for each event that was counted for long enough; at the end, for each that was counted."""
+        late = [one for one in self._repeats.values() if end or now - one.line_at >= COUNT_SECONDS]
+        return [line for one in late for line in self._count(one, now)]
+
+    def _count(self, one: _Repeats, now: float) -> list[str]:
+        if not one.held:
+            return []
+        line = f"{one.held:,} more in {max(now - one.line_at, 1):,.0f} s, the last one: {one.last_line}"
+        one.held, one.line_at = 0, now
+        return [line]

@@ -1,0 +1,87 @@
+"""The compute thread, with an encoder that misbehaves: each row is told of once, and what is too large is not sent."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from embedfleet.protocol.devices import MemorySample
+from embedfleet.protocol.spec import PassSpec
+from embedfleet.protocol.work_messages import Mitigation, Ready
+from embedfleet.worker.encoders.base import OutOfMemory, Prepared
+from embedfleet.worker.encoders.fake import FakeEncoder
+from embedfleet.worker.encoders.fake_others import FakeMultivectorEncoder
+from embedfleet.worker.memory import DeviceMemory
+from embedfleet.worker.pipeline import Computed, Pipeline, TextBatch
+
+MEMORY = MemorySample(phase="hydrated", used=1, total=1, source="rss")
+
+
+class Manager:
+    """A ModelManager whose model is there already."""
+
+    def __init__(self, encoder: Any) -> None:
+        self.encoder = encoder
+
+    def hydrate(self) -> Ready:
+        return Ready("host memory", MEMORY, 0.0)
+
+
+def computed(encoder: Any, texts: Sequence[str]) -> tuple[Computed, list[Mitigation]]:
+    """The result of one batch, and the changes of the budget on the way."""
+    manager: Any = Manager(encoder)
+    pipeline = Pipeline(manager, DeviceMemory("cpu", ""))
+    pipeline.hydrate()
+    pipeline.submit(TextBatch(1, 1, list(texts)))
+    changes: list[Mitigation] = []
+    while True:
+        assert select.select([pipeline.wake_fd], [], [], 20.0)[0], "nothing came"
+        for outcome in pipeline.take():
+            if isinstance(outcome, Mitigation):
+                changes.append(outcome)
+            elif not isinstance(outcome, Ready):
+                assert isinstance(outcome, Computed), outcome
+                return outcome, changes
+
+
+class Tight(FakeEncoder):
+    """Both its bad rows are computed once more; the second of them does not fit the first time."""
+
+    def __init__(self) -> None:
+        super().__init__(PassSpec(vector="v", kind="dense", model="fake:8,nan_on=poison"))
+        self.tries = 0
+
+    def recompute(self, prepared: Prepared, rows: Any) -> Any:
+        self.tries += 1
+        if self.tries == 2:
+            raise OutOfMemory("no room for float32")
+        return self.compute(prepared, rows)
+
+
+def test_an_error_of_a_micro_batch_that_is_tried_again_is_told_once() -> None:
+    result, changes = computed(Tight(), ["poison " * 80, "poison " * 60, "fine " * 40, "fine " * 20])
+    assert [one.reason for one in changes] == ["out_of_memory"]
+    assert sorted(error.position for error in result.errors) == [0, 1]
+    assert np.isfinite(result.arrays["vector"][2:]).all()
+
+
+def test_more_numbers_than_a_point_takes_are_an_error_and_are_not_sent() -> None:
+    encoder = FakeMultivectorEncoder(PassSpec(vector="v", kind="multivector", model="fake:65536"))
+    result, _ = computed(encoder, ["two words", "word " * 20, "three more words"])
+    (error,) = result.errors
+    assert (error.position, error.reason) == (
+        1,
+        "20 token vectors are 1,310,720 numbers, and Qdrant takes at most 1,048,576 in a point; give --pool-factor, or "
+        "fewer --max-tokens",
+    )
+    assert result.arrays["offsets"].tolist() == [0, 2, 2, 5]
+    assert result.arrays["tokens"].shape == (5, 65_536)
+
+
+def test_a_batch_of_nothing_but_such_texts_has_no_rows() -> None:
+    encoder = FakeMultivectorEncoder(PassSpec(vector="v", kind="multivector", model="fake:65536"))
+    result, _ = computed(encoder, ["word " * 20])
+    assert result.arrays["tokens"].shape == (0, 65_536)
+    assert [error.position for error in result.errors] == [0]
