@@ -18,6 +18,7 @@ from ...protocol.work_messages import Fingerprint
 from ..model_files import ModelFiles, hash_weights
 from . import model_loading
 from .base import IntArray, OutOfMemory, Prepared, TokenBudget
+from .long_texts import head
 
 CPU_BUDGET = TokenBudget(1_024, 1_024)
 """On a CPU a micro-batch should stay in the cache: measured best at 512 to 1,024 tokens (see benchmarks/)."""
@@ -124,8 +125,15 @@ class TextModel:
             lengths = [min(len(prompt + text + second) // 4 + 2, self._max_tokens) for text, second in pairs]
             items = list(texts) if seconds is None else list(zip(texts, seconds, strict=True))
             return Prepared(np.array(lengths, np.int32), np.zeros(len(texts), np.bool_), items)
+        firsts = [prompt + text for text in texts]
+        if seconds is None:
+            firsts = [head(text, self._max_tokens, self._count) for text in firsts]
+        else:
+            # A cut second stays longer than its first, as it was, since that decides which of them is truncated.
+            least = [self._max_tokens + len(first.encode()) for first in firsts]
+            seconds = [head(text, most, self._count) for text, most in zip(seconds, least, strict=True)]
         encoded = self._tokenizer(
-            [prompt + text for text in texts],
+            firsts,
             list(seconds) if seconds is not None else None,
             truncation=True,  # of pairs, the longer text first
             max_length=self._max_tokens,
@@ -136,6 +144,11 @@ class TextModel:
         lengths = np.array([len(one) for one in encoded["input_ids"]], np.int32)
         truncated = [bool(one.overflowing) for one in encoded.encodings]
         return Prepared(lengths, np.array(truncated, np.bool_), dict(encoded))
+
+    def _count(self, text: str) -> int:
+        return len(
+            self._tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        )
 
     def _features(self, prepared: Prepared, rows: IntArray, prompt: str) -> dict[str, Any]:
         if not self._tokenizes:
