@@ -1,9 +1,25 @@
-"""The option that replays one seed of the simulation."""
+"""The option that replays one seed of the simulation, and how Hypothesis draws: the same examples every time.
+
+`--hypothesis-seed N` draws others, and the same ones for the same N; `--hypothesis-profile explore` draws many, at random.
+"""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# No database: what failed once on a machine must not decide what is tried there next.
+settings.register_profile("stable", derandomize=True, deadline=None, database=None, print_blob=True)
+settings.register_profile("seeded", derandomize=False, deadline=None, database=None, print_blob=True)
+settings.register_profile("explore", settings.get_profile("seeded"), max_examples=2_000)
+settings.load_profile("stable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=None, help="replay this seed of the simulation only")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Derandomized, Hypothesis would ignore the seed that it is given.
+    if config.getoption("--hypothesis-seed") is not None and config.getoption("--hypothesis-profile") is None:
+        settings.load_profile("seeded")
