@@ -16,6 +16,7 @@ from ...protocol.errors import ModelError
 from ...protocol.spec import PassSpec
 from ...protocol.work_messages import Fingerprint
 from ..model_files import ModelFiles, hash_weights
+from ..model_kinds import check_kind
 from . import model_loading
 from .base import IntArray, OutOfMemory, Prepared, TokenBudget
 from .long_texts import head
@@ -34,6 +35,8 @@ class TextModel:
 
     family = "SentenceTransformer"
     """The class of sentence-transformers that loads it and is the reference for its numbers."""
+    kind = "dense"
+    """Of the passes that it is for."""
     task: str | None = None
     """The side that texts are encoded for, where the reference tells `query` from `document`."""
     fingerprint: Fingerprint
@@ -44,7 +47,7 @@ class TextModel:
         self._files = files
         self._device = torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
         torch.set_num_threads(threads)
-        self._check_trained()
+        check_kind(self.kind, files.folder, files.name)
         self._dtype_name = spec.dtype if spec.dtype != "auto" else model_loading.natural_dtype(torch, device)
         self._dtype: Any = getattr(torch, self._dtype_name)
         self._model: Any = model_loading.load(self.family, spec, files, self._dtype)
@@ -76,9 +79,6 @@ class TextModel:
     def _results(self, outputs: dict[str, Any]) -> Any:
         """The rows' results from the model's outputs, in host memory."""
         raise NotImplementedError
-
-    def _check_trained(self) -> None:
-        """ModelError for files from which the reference would make a model with random weights, as it does silently."""
 
     def _own_prompt(self) -> str:
         prompts: dict[str, str] = self._model.prompts or {}
