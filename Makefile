@@ -2,22 +2,26 @@
 #
 #   make demo    build a corpus, embed it, search it      make lint    ruff
 #   make test    run every test                           make types   pyright
+#   make fuzz    millions of hostile messages at the decoders
 #   make bench   run the benchmarks                       make clean   remove what was built (distclean: the environments too)
 #
 #   PYTHON=python3.12   which Python makes the environment (3.11 or newer)
 #   VENV=.venv          where it is
 #   TORCH=torch         which torch to install, in pip's words; the default is the version of constraints.txt
 #   ARGS="-k codec"     more arguments for pytest
+#   INPUTS=10000000, SEED=0   of the fuzzer
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test lint types bench env clean distclean
+.PHONY: demo test lint types bench fuzz env clean distclean
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 CHUNKS ?= 1500
 ARGS ?=
+INPUTS ?= 10000000
+SEED ?= 0
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.embedfleet-installed
@@ -46,6 +50,9 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/decoder_fuzz.py --inputs $(INPUTS) --seed $(SEED)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/throughput.py

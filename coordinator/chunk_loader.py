@@ -18,8 +18,8 @@ from ..protocol.segments import Cursor
 from ..protocol.sources import STDIN, FileStamp, SourceFile, fingerprint, first_difference, resolve
 from ..protocol.spec import RunSpec
 from .chunk_batch import ChunkBatch
+from .chunk_limits import TOO_DEEP, fault, too_deep
 from .id_index import IdIndex, text_digest
-from .lines import MAX_LINE_BYTES
 from .preprocessing import preprocess
 from .readers import Numbered, read_records
 from .records import Reject, excerpt, plain, read_record
@@ -199,9 +199,9 @@ class ChunkLoader:
             try:
                 metadata = None if extra is None else orjson.dumps(extra, default=plain).decode()
             except (TypeError, RecursionError) as error:
-                reason = f"metadata cannot be kept as JSON: {error}"
+                reason = TOO_DEEP if too_deep(extra) else f"metadata cannot be kept as JSON: {error}"
             else:
-                reason = _fault(data, metadata)
+                reason = fault(data, extra, metadata)
                 if reason is None:
                     batch.numbers.append(number)
                     batch.ids.append(f"{file.name}#{number}" if id_ is None else id_)
@@ -236,17 +236,6 @@ class ChunkLoader:
             duplicates = [number for number in duplicates if number <= last]
         spool.add(at, file.name, batch, rejects, duplicates)
         return Cursor(file=at, records=last)
-
-
-def _fault(data: bytes, metadata: str | None) -> str | None:
-    """Why a chunk with this text and metadata is refused."""
-    if not data:
-        return "empty text"
-    if len(data) > MAX_LINE_BYTES:
-        return f"text of {len(data)} bytes is over the limit of {MAX_LINE_BYTES}"
-    if metadata is not None and len(metadata) > MAX_LINE_BYTES:
-        return f"metadata of {len(metadata)} characters is over the limit of {MAX_LINE_BYTES}"
-    return None
 
 
 def _counts(spool: SegmentSpool, *, complete: bool) -> IntakeCounts:

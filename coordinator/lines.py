@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 BLOCK_BYTES = 1 << 20
-MAX_LINE_BYTES = 64 << 20
+MAX_LINE_BYTES = 32 << 20
+"""A longer line is rejected unread. The worst line below it, all empty objects, takes about 1 GB while it is parsed."""
 HEAD_BYTES = 800
 """What is kept of a line that is too long, for the report: 200 characters of UTF-8."""
 
@@ -103,10 +104,18 @@ class _PartialLine:
         if not part:
             return
         self.n_bytes += len(part)
-        if self.n_bytes <= self._max_bytes:
-            self._parts.append(part)
-        else:
-            self._parts = [b"".join((*self._parts, part))[:HEAD_BYTES]]
+        self._parts.append(part)
+        if self.n_bytes > self._max_bytes:
+            self._parts = [self._head()]
+
+    def _head(self) -> bytes:
+        """The first HEAD_BYTES, without putting the parts together: they may be all that memory bears."""
+        head = b""
+        for part in self._parts:
+            head += part[: HEAD_BYTES - len(head)]
+            if len(head) == HEAD_BYTES:
+                break
+        return head
 
     def finish(self) -> bytes | OversizedLine:
         line = b"".join(self._parts)

@@ -12,6 +12,8 @@ ID_FIELDS = ("id", "chunk_id", "_id", "id_")
 """Looked for in this order, at the top level first and then inside `metadata`."""
 
 EXCERPT_CHARS = 200
+MAX_ID_CHARS = 16_384
+"""Longer than any path or URL; an id stands in memory, in every segment and in messages."""
 
 Raw = dict[str, Any]
 Fields = tuple[str | None, str, Raw | None]
@@ -106,6 +108,10 @@ def _find_id(record: Raw, nested: Raw, id_field: str | None) -> tuple[str | None
 
 def _as_id(key: str, value: Any, record: Raw) -> str | Reject:
     if type(value) is str:
+        if len(value) > MAX_ID_CHARS:
+            return Reject(
+                f"id field {key!r} has {len(value)} characters, over the limit of {MAX_ID_CHARS}", excerpt(value)
+            )
         if value.isascii():
             return value or Reject(f"id field {key!r} is empty", excerpt(record))
         try:

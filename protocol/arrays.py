@@ -17,8 +17,7 @@ Array = npt.NDArray[Any]
 DTYPES = frozenset({"<f4", "<f2", "<i4", "<i8", "<u4", "|u1", "|i1"})
 """What may cross the wire: little-endian numbers, never objects."""
 
-
-MAX_DIMENSIONS, MAX_LENGTH = 4, 1 << 31
+MAX_DIMENSIONS, MAX_LENGTH, MAX_ITEMS = 4, 1 << 31, 1 << 40
 """Of an array that may cross the wire."""
 
 
@@ -51,14 +50,17 @@ def check(headers: Sequence[ArrayHeader], frames: Sequence[Any]) -> None:
     if len(headers) != len(frames):
         raise ProtocolError(f"{len(headers)} arrays announced, {len(frames)} frames came")
     for header, frame in zip(headers, frames, strict=True):
-        if header.dtype not in DTYPES or any(n < 0 for n in header.shape):
-            raise ProtocolError(
-                f"array {header.name!r} of dtype {header.dtype!r} and shape {header.shape} is not allowed"
-            )
+        name, dtype, shape = header.name[:80], header.dtype[:80], header.shape
+        # Before its bytes are reckoned: a hundred thousand large numbers would keep the processor for minutes.
+        if len(shape) > MAX_DIMENSIONS:
+            raise ProtocolError(f"array {name!r} of dtype {dtype!r} and {len(shape)} dimensions is not allowed")
+        if header.dtype not in DTYPES or any(n < 0 for n in shape):
+            raise ProtocolError(f"array {name!r} of dtype {dtype!r} and shape {shape} is not allowed")
         if len(frame) != header.n_bytes:
-            raise ProtocolError(f"array {header.name!r} has {len(frame)} bytes; {header.n_bytes} were announced")
-        if len(header.shape) > MAX_DIMENSIONS or any(n >= MAX_LENGTH for n in header.shape):
-            raise ProtocolError(f"array {header.name!r} of shape {header.shape} is not allowed")
+            raise ProtocolError(f"array {name!r} has {len(frame)} bytes; {header.n_bytes} were announced")
+        # numpy refuses the other dimensions of an empty array too where they are too many.
+        if any(n >= MAX_LENGTH for n in shape) or math.prod(max(n, 1) for n in shape) > MAX_ITEMS:
+            raise ProtocolError(f"array {name!r} of shape {shape} is not allowed")
 
 
 def unpack(headers: Sequence[ArrayHeader], frames: Sequence[Any]) -> dict[str, Array]:

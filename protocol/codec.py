@@ -15,6 +15,8 @@ from .errors import ProtocolError
 
 MAX_HEADER_BYTES = 4 << 20
 """A header is at most this long: the longest carries one reason a row for a batch of quarantined rows."""
+MAX_ERROR = 300
+"""Characters of a decoder's message."""
 
 _encoder = msgspec.msgpack.Encoder()
 T = TypeVar("T")
@@ -38,7 +40,8 @@ class Decoder(Generic[T]):
         try:
             return self._decoder.decode(frame)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise ProtocolError(f"a message that is not of this link's types: {error}") from error
+            # Cut, since it repeats what the peer sent: an unknown tag may have megabytes.
+            raise ProtocolError(f"a message that is not of this link's types: {str(error)[:MAX_ERROR]}") from error
 
 
 def check_version(peer: str, protocol: int, build: str, ours: int, our_build: str) -> None:

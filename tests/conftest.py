@@ -1,8 +1,18 @@
-"""Options that replay a seed, or make more of what a seed makes."""
+"""Options that replay a seed, or make more of what a seed makes; and how Hypothesis draws: the same examples every time.
+
+`--hypothesis-seed N` draws others, and the same ones for the same N; `--hypothesis-profile explore` draws many, at random.
+"""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# No database: what failed once on a machine must not decide what is tried there next.
+settings.register_profile("stable", derandomize=True, deadline=None, database=None, print_blob=True)
+settings.register_profile("seeded", derandomize=False, deadline=None, database=None, print_blob=True)
+settings.register_profile("explore", settings.get_profile("seeded"), max_examples=2_000)
+settings.load_profile("stable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -12,3 +22,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--worlds", type=int, default=None, help="how many seeds of the simulation to run")
     parser.addoption("--power-cuts", type=int, default=None, help="how many power cuts to make")
     parser.addoption("--kills", type=int, default=None, help="how many kills the chaos tests make")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Derandomized, Hypothesis would ignore the seed that it is given.
+    if config.getoption("--hypothesis-seed") is not None and config.getoption("--hypothesis-profile") is None:
+        settings.load_profile("seeded")

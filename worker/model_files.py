@@ -5,16 +5,26 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib.util
-import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..protocol import catalog
 from ..protocol.errors import ModelError
 from ..protocol.spec import PassSpec
+from .model_folder import check_folder
 
-WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.py", "*.metadata", "sparse_linear.pt", "colbert_linear.pt")
+WANTED: tuple[str, ...] = (
+    "*.safetensors",
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.py",
+    "*.metadata",
+    "sparse_linear.pt",
+    "colbert_linear.pt",
+)
 """What is fetched from the hub: no pickled weights but bge-m3's two heads, which are read with `weights_only=True`."""
 
 
@@ -29,8 +39,11 @@ class ModelFiles:
 
 def find_model(spec: PassSpec) -> ModelFiles:
     """Resolve an alias, hub id or folder and check that it can be used; ModelError says what to do otherwise."""
-    files = _locate(spec)
-    _check(files, spec)
+    files, hub = find_local(spec)
+    if files is None:
+        files = _from_hub(hub, spec.revision, offline=False)
+        assert files is not None, "online, a missing snapshot raises"
+    check_folder(files.folder, files.name, spec)
     return files
 
 
@@ -46,10 +59,14 @@ def hash_weights(folder: Path) -> str:
     return state.hexdigest()
 
 
-def _locate(spec: PassSpec) -> ModelFiles:
+def find_local(spec: PassSpec) -> tuple[ModelFiles | None, str]:
+    """The files of a model where they are on this host, None where they are not; and its hub id, empty for a folder.
+
+    ModelError for a name that can be neither.
+    """
     folder = Path(spec.model).expanduser()
     if folder.is_dir():
-        return ModelFiles(folder, folder.name, spec.revision or "")
+        return ModelFiles(folder, folder.name, spec.revision or ""), ""
     entry = catalog.find(spec.model)
     if entry is None and not _is_hub_id(spec.model):
         close = difflib.get_close_matches(spec.model, catalog.aliases(), 1, 0.5)
@@ -61,14 +78,12 @@ def _locate(spec: PassSpec) -> ModelFiles:
     hub = entry.hub if entry is not None else spec.model
     cached = _from_hub(hub, spec.revision, offline=True)
     if cached is not None:
-        return cached
+        return cached, hub
     if entry is not None and entry.package and spec.revision is None:
         packaged = importlib.util.find_spec(entry.package)
         if packaged is not None and packaged.origin is not None:
-            return ModelFiles(Path(packaged.origin).parent / "model", hub, "")
-    fetched = _from_hub(hub, spec.revision, offline=False)
-    assert fetched is not None, "online, a missing snapshot raises"
-    return fetched
+            return ModelFiles(Path(packaged.origin).parent / "model", hub, ""), hub
+    return None, hub
 
 
 def _is_hub_id(model: str) -> bool:
@@ -79,51 +94,47 @@ def _is_hub_id(model: str) -> bool:
 def _from_hub(hub: str, revision: str | None, *, offline: bool) -> ModelFiles | None:
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import (
-            GatedRepoError,
-            HfHubHTTPError,
-            LocalEntryNotFoundError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError as error:
         raise ModelError("real models need torch: pip install 'embedfleet[torch]'") from error
+    wanted = list(WANTED)
+    if offline:
+        try:
+            folder = snapshot_download(hub, revision=revision, allow_patterns=wanted, local_files_only=True)
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError):
+            return None
+        if not any(Path(folder).rglob("*.safetensors")):
+            return None
+    else:
+        with hub_errors(hub, revision):
+            folder = snapshot_download(hub, revision=revision, allow_patterns=wanted)
+    return ModelFiles(Path(folder), hub, Path(folder).name)
+
+
+@contextmanager
+def hub_errors(hub: str, revision: str | None) -> Generator[None]:
+    """What the hub's client raises, as ModelErrors that say what to do."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
     try:
-        folder = snapshot_download(hub, revision=revision, allow_patterns=list(WANTED), local_files_only=offline)
+        yield
     except GatedRepoError as error:
         raise ModelError(f"model {hub}: access is gated; accept its terms on the hub and set HF_TOKEN") from error
     except RepositoryNotFoundError as error:
-        raise ModelError(f"model {hub}: the hub has no such repository (or it is private: set HF_TOKEN)") from error
+        raise ModelError(
+            f"model {hub}: the hub has no such repository (or it is private: set HF_TOKEN); check the spelling"
+        ) from error
     except RevisionNotFoundError as error:
-        raise ModelError(f"model {hub}: the hub has no revision {revision!r}") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        if offline:
-            return None
+        raise ModelError(
+            f"model {hub}: the hub has no revision {revision!r}; give a branch, tag or commit that it has, as in "
+            f"{hub}@main"
+        ) from error
+    except Exception as error:  # a hub that fails does so in the words of any of several HTTP libraries
         raise ModelError(
             f"model {hub}: not in the hub's cache, and the hub cannot be reached ({type(error).__name__}). "
             "Give a local folder instead, or fetch it where there is a network: hf download " + hub
         ) from error
-    path = Path(folder)
-    if offline and not any(path.rglob("*.safetensors")):
-        return None
-    return ModelFiles(path, hub, path.name)
-
-
-def _check(files: ModelFiles, spec: PassSpec) -> None:
-    config = files.folder / "config.json"
-    if not config.is_file():
-        raise ModelError(f"model {files.name}: {files.folder} has no config.json; give the folder of a saved model")
-    try:
-        settings: dict[str, Any] = json.loads(config.read_text())
-    except ValueError as error:
-        raise ModelError(f"model {files.name}: {config} is not JSON: {error}") from error
-    if "auto_map" in settings and not spec.trust_remote_code:
-        raise ModelError(
-            f"model {files.name} brings Python code of its own (auto_map in config.json). To run that code with your "
-            "rights, read it first, then give --trust-remote-code"
-        )
-    if not any(files.folder.rglob("*.safetensors")):
-        raise ModelError(
-            f"model {files.name}: {files.folder} has no safetensors weights. Pickled weights (.bin, .pt) can run code when "
-            "loaded and are refused; convert them with transformers' save_pretrained()"
-        )

@@ -203,7 +203,7 @@ def test_a_folder_that_cannot_be_trusted_or_read_is_refused(tiny: Any, tmp_path:
         "pickled": "no safetensors",
         "auto_map": "--trust-remote-code",
         "no config": "config.json",
-        "torn weights": "cannot be loaded",
+        "torn weights": "is damaged: it is cut short",
     }
     with pytest.raises(ModelError, match=words[fault]):
         encode(folder, ["x"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from embedfleet.coordinator import bm25_fit
 from embedfleet.coordinator.bm25_fit import ROWS, SEGMENTS, _evenly, fit_average_length
 from embedfleet.protocol.layout import RunLayout
 
@@ -43,3 +45,18 @@ def test_the_sample_is_even_and_bounded() -> None:
     assert (len(found), found[0]) == (64, 0)
     assert {b - a for a, b in itertools.pairwise(found)} == {15, 16}
     assert SEGMENTS * ROWS == 4096
+
+
+def test_long_texts_are_counted_by_their_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["fox " * 500, "fox lease " * 250, "fox"]
+    whole = fit_average_length(spooled(tmp_path, texts))
+    assert whole == pytest.approx((500 + 500 + 1) / 3, abs=0.01)
+    monkeypatch.setattr(bm25_fit, "CHARS", 3 * 400)
+    assert fit_average_length(RunLayout(tmp_path)) == pytest.approx(whole, rel=0.02)
+
+
+def test_one_endless_word_does_not_hold_up_the_coordinator(tmp_path: Path) -> None:
+    layout = spooled(tmp_path, ["y" * 8_000_000, "fox"])
+    start = time.monotonic()
+    assert fit_average_length(layout) == 1
+    assert time.monotonic() - start < 2

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedfleet.protocol.errors import ModelError
 from embedfleet.protocol.spec import PassSpec
 from embedfleet.protocol.work_messages import Broken
 from embedfleet.worker import model_manager
 from embedfleet.worker.encoders.base import OutOfMemory
 from embedfleet.worker.encoders.fake import FakeEncoder
-from embedfleet.worker.encoders.model_loading import architectures, saved_modules
 from embedfleet.worker.memory import DeviceMemory
+from embedfleet.worker.model_kinds import architectures, saved_modules
 from embedfleet.worker.model_manager import ModelManager
 
 SPEC = PassSpec(vector="v", kind="dense", model="fake:8")
@@ -80,12 +79,14 @@ def test_an_error_of_the_device_ends_the_process(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("content", ["{", '{"a": 1}', "[3]", '[{"path": ""}]', "null"])
 def test_a_modules_file_that_is_none_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "modules.json").write_text(content)
-    with pytest.raises(ModelError, match=r"modules\.json: not a list of modules, each with its type"):
+    with pytest.raises(
+        ValueError, match=r"modules\.json (is not JSON|is no list of modules|has a module without a type)"
+    ):
         saved_modules(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "3"])
 def test_a_config_that_is_none_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ModelError, match=r"config\.json: not a JSON object"):
+    with pytest.raises(ValueError, match=r"config\.json (is not JSON|is no JSON object)"):
         architectures(tmp_path)

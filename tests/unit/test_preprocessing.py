@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import time
 import unicodedata
 
 import pytest
+from embedfleet.coordinator import preprocessing
 from embedfleet.coordinator.preprocessing import preprocess
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,3 +42,30 @@ def test_result_is_clean_and_stays_as_it_is(text: str) -> None:
     assert unicodedata.is_normalized("NFC", result)
     assert not [one for one in result if unicodedata.category(one) in ("Cc", "Cs") and one not in "\t\n"]
     assert result == result.strip()
+
+
+MARKS = "\u0300\u0315\u0316\u0323\u0344\u0345\u0f71\u0f73\u0f75\u0f81\u0f72\u05b0\u3099"
+
+
+@given(st.text(st.sampled_from("aeo\u00e9\u1ebf\u0f40\uac00 \u0391" + MARKS), max_size=60), st.integers(1, 3))
+def test_long_texts_come_out_as_short_ones_do(text: str, times: int) -> None:
+    """Above 1,024 characters marks are sorted by another hand."""
+    long = text * times + "a" * 1_025
+    assert preprocess(long) == unicodedata.normalize("NFC", long).strip()
+
+
+@pytest.mark.parametrize("marks", ["\u0315\u0300", "\u0f73", "\u0344\u0316", "\u0323\u0345\u0f71"])
+def test_endless_marks_take_time_in_proportion(marks: str) -> None:
+    start = time.monotonic()
+    preprocess("a" + marks * 500_000)
+    assert time.monotonic() - start < 5  # Python's own ordering takes minutes
+
+
+def test_no_other_character_becomes_marks_alone() -> None:
+    """Those of `_SPLIT_MARKS` are all that Unicode has, so no run of others can be quadratic."""
+    found = {
+        chr(code)
+        for code in range(sys.maxunicode + 1)
+        if not unicodedata.combining(chr(code)) and unicodedata.combining(unicodedata.normalize("NFD", chr(code))[0])
+    }
+    assert found == set(preprocessing._SPLIT_MARKS)

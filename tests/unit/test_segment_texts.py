@@ -85,9 +85,9 @@ def test_a_batch_has_a_most_of_rows(layout: RunLayout, monkeypatch: pytest.Monke
 
 
 @given(lengths=st.lists(st.integers(1, 400), min_size=1, max_size=60), budget=st.integers(1, 500))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_cuts_cover_every_row_once_and_respect_the_budget(layout: RunLayout, lengths: list[int], budget: int) -> None:
-    texts = [f"{n:03}" + "x" * length for n, length in enumerate(lengths)]
+    texts = [f"{n:03}" + "x\u00fc"[length % 2] * length for n, length in enumerate(lengths)]
     segment = write(layout, texts)
     cuts = segment.cut(budget)
     assert cuts[0].start == 0
@@ -102,6 +102,12 @@ def test_cuts_cover_every_row_once_and_respect_the_budget(layout: RunLayout, len
         )
     }
     assert [seen[row] for row in range(len(texts))] == texts
+    order = segment.positions(0, len(texts)).tolist()
+    assert order == sorted(range(len(texts)), key=lambda row: (-len(texts[row].encode()), row))
+    for cut, after in zip(cuts, [*cuts[1:], None], strict=True):
+        assert cut.tokens == sum(len(texts[row].encode()) // 4 + 2 for row in order[cut.start : cut.stop])
+        if after is not None:  # one more row would have been too many
+            assert cut.tokens + len(texts[order[after.start]].encode()) // 4 + 2 > budget
 
 
 def test_the_cache_keeps_the_segments_used_last(layout: RunLayout) -> None:

@@ -170,7 +170,7 @@ def test_nesting_bombs_and_oversized_lines(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(readers, "LineReader", lambda read, **given: reader(read, max_line_bytes=1000, **given))
     reject = records(path)[0][1]
     assert isinstance(reject, Reject)
-    assert reject.reason == "line of 100000 bytes is over the limit of 67108864"
+    assert reject.reason == "line of 100000 bytes is over the limit of 33554432"
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:

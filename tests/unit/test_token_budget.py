@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from embedfleet.worker.token_budget import fitting, longest_first
@@ -45,3 +47,23 @@ def test_micro_batches_cover_every_row_once_and_respect_the_budget(lengths: list
         rows += taken
     assert sorted(rows) == list(range(len(lengths)))
     assert [lengths[row] for row in rows] == sorted(lengths, reverse=True)
+
+
+@given(
+    st.lists(st.integers(0, 600), min_size=1, max_size=100),
+    st.lists(st.integers(1, 4_000), min_size=1, max_size=20),
+)
+def test_a_budget_that_changes_on_the_way_loses_no_row(lengths: list[int], budgets: list[int]) -> None:
+    """As out of memory changes it: each micro-batch keeps to the budget of its moment."""
+    array = np.array(lengths, np.int32)
+    order = longest_first(array)
+    rows: list[int] = []
+    for budget in itertools.cycle(budgets):
+        if len(rows) == len(order):
+            break
+        count = fitting(array, order, len(rows), budget)
+        taken = order[len(rows) : len(rows) + count].tolist()
+        assert len(taken) == count >= 1
+        assert count * max(lengths[row] for row in taken) <= budget or count == 1
+        rows += taken
+    assert sorted(rows) == list(range(len(lengths)))

@@ -39,6 +39,8 @@ class M3Row:
 class BgeM3Encoder(TextEncoder):
     """`compute` returns a list of M3Row; `gather` names the arrays `dense/…`, `sparse/…` and `multivector/…`."""
 
+    kind = "bge-m3"
+
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
         super().__init__(spec, files, device, threads)
         dim = int(self._first.get_embedding_dimension())  # of the backbone, which the heads take

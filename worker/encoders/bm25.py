@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...protocol.bm25_words import bounded_words
 from ...protocol.errors import ModelError
 from ...protocol.spec import PassSpec
 from ...protocol.work_messages import Fingerprint
@@ -56,14 +57,14 @@ class Bm25Encoder(SparseResults):
         return Prepared(lengths, np.zeros(len(texts), np.bool_), texts)
 
     def compute(self, prepared: Prepared, rows: IntArray) -> list[tuple[Any, Any]]:
-        return [_sorted(self._model.embed_document(prepared.items[row])) for row in rows.tolist()]
+        return [_sorted(self._model.embed_document(bounded_words(prepared.items[row]))) for row in rows.tolist()]
 
     def recompute(self, prepared: Prepared, rows: IntArray) -> list[tuple[Any, Any]]:
         return self.compute(prepared, rows)
 
     def queries(self, texts: Sequence[str], _prompt: str | None) -> list[tuple[Any, Any]]:
         """Query vectors: weight 1 for each term."""
-        return [_sorted(self._model.embed_query(text)) for text in texts]
+        return [_sorted(self._model.embed_query(bounded_words(text))) for text in texts]
 
 
 def _sorted(vector: Any) -> tuple[Any, Any]:

@@ -14,7 +14,7 @@ from ...protocol.errors import ModelError
 from ...protocol.spec import PassSpec
 from ..model_files import ModelFiles
 from .base import FloatArray, IntArray, Prepared
-from .model_loading import architectures, describe, saved_modules
+from .model_loading import describe
 from .text_model import TextModel
 
 
@@ -22,6 +22,7 @@ class CrossEncoderScorer(TextModel):
     """Not an Encoder: it takes pairs, and gives a number a pair. `budget` says what a micro-batch may hold."""
 
     family = "CrossEncoder"
+    kind = "rerank"
 
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
         super().__init__(spec, files, device, threads)
@@ -54,12 +55,3 @@ class CrossEncoderScorer(TextModel):
 
     def _own_prompt(self) -> str:
         return self._default_prompt()
-
-    def _check_trained(self) -> None:
-        saved, classes = saved_modules(self._files.folder) or [], architectures(self._files.folder)
-        headed = any(name.endswith(("ForSequenceClassification", "ForCausalLM")) for name in classes)
-        if not headed and not {"LogitScore", "Dense"} & set(saved):
-            raise ModelError(
-                f"model {self._files.name} is no reranker: {self._files.folder} has no scoring head "
-                f"(architectures {classes}), and one of random weights would be made up"
-            )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Iterable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from ...protocol.errors import ModelError
 from ...protocol.spec import PassSpec
 from ..model_files import ModelFiles
+from .weight_names import check_filled
 
 
 def import_torch() -> Any:
@@ -63,6 +62,8 @@ def load(family: str, spec: PassSpec, files: ModelFiles, dtype: Any) -> Any:
             raise MemoryError(str(error)) from error
         summary = str(error).strip().split("\n", 1)[0][:500]
         raise ModelError(f"model {files.name} cannot be loaded from {files.folder}: {summary}") from error
+    if not spec.trust_remote_code:  # a model's own code may name its weights as it likes
+        check_filled(model, files)
     return model.eval().to(dtype)
 
 
@@ -95,27 +96,6 @@ def versions() -> dict[str, str]:
         "transformers": str(transformers.__version__),
         "sentence-transformers": version("sentence-transformers"),
     }
-
-
-def saved_modules(folder: Path) -> list[str] | None:
-    """The class names in `modules.json`; None for a folder that transformers alone saved."""
-    path = folder / "modules.json"
-    if not path.is_file():
-        return None
-    try:
-        return [str(one["type"]).rsplit(".", 1)[-1] for one in json.loads(path.read_bytes())]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ModelError(
-            f"{path}: not a list of modules, each with its type ({type(error).__name__}: {error}); get the model again"
-        ) from error
-
-
-def architectures(folder: Path) -> list[str]:
-    """The class names in `config.json`."""
-    try:
-        return json.loads((folder / "config.json").read_bytes()).get("architectures") or []
-    except (ValueError, AttributeError) as error:
-        raise ModelError(f"{folder / 'config.json'}: not a JSON object ({error}); get the model again") from error
 
 
 def describe(modules: Iterable[Any]) -> str:

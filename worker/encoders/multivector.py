@@ -17,7 +17,7 @@ from ...protocol.spec import PassSpec
 from ...protocol.work_messages import Fingerprint
 from ..model_files import ModelFiles
 from .base import BoolArray, FloatArray, IntArray
-from .model_loading import architectures, describe, saved_modules
+from .model_loading import describe
 from .text_model import TextEncoder
 
 MAX_POINT_FLOATS = 1_048_576
@@ -63,6 +63,7 @@ class MultiVectorEncoder(MultivectorResults, TextEncoder):
     """
 
     family = "MultiVectorEncoder"
+    kind = "multivector"
     task = "document"
 
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int, pool_factor: float = 1.0) -> None:
@@ -94,17 +95,6 @@ class MultiVectorEncoder(MultivectorResults, TextEncoder):
             # Clustering refuses numbers that are not finite; such a row is left as it is for `unusable` to see.
             rows = [self._pooling.pool_one(row) if row.isfinite().all() else row for row in rows]
         return [row.numpy() for row in rows]
-
-    def _check_trained(self) -> None:
-        saved = saved_modules(self._files.folder) or []
-        native = any(
-            name == "HF_ColBERT" or name.endswith("ForRetrieval") for name in architectures(self._files.folder)
-        )
-        if not native and not {"Dense", "MultiVectorMask", "Router"} & set(saved):
-            raise ModelError(
-                f"model {self._files.name} is no late-interaction model: {self._files.folder} has no projection of "
-                "tokens, and one of random weights would be made up. Give a ColBERT model, or use --dense for this one"
-            )
 
 
 def _token_pooling(pool_factor: float) -> Any:

@@ -15,7 +15,7 @@ from ...protocol.errors import ModelError
 from ...protocol.spec import PassSpec
 from ..model_files import ModelFiles
 from .base import SparseResults, TokenBudget
-from .model_loading import architectures, describe, saved_modules
+from .model_loading import describe
 from .text_model import TextEncoder
 
 CUDA_BUDGET = TokenBudget(4_096, 32_768)
@@ -28,6 +28,7 @@ class SpladeEncoder(SparseResults, TextEncoder):
     """`compute` returns, for each row, (indices uint32 sorted, values float32 other than 0)."""
 
     family = "SparseEncoder"
+    kind = "sparse"
     task = "document"
 
     def __init__(
@@ -70,15 +71,3 @@ class SpladeEncoder(SparseResults, TextEncoder):
         indices: Array = columns.cpu().numpy().astype(np.uint32)
         ends = self._torch.bincount(rows, minlength=len(weights)).cumsum(0)[:-1].cpu().numpy()
         return list(zip(np.split(indices, ends), np.split(values, ends), strict=True))
-
-    def _check_trained(self) -> None:
-        saved = saved_modules(self._files.folder)
-        if saved is not None:
-            trained = any(name == "Router" or "Splade" in name or "Sparse" in name for name in saved)
-        else:
-            trained = any(name.endswith("ForMaskedLM") for name in architectures(self._files.folder))
-        if not trained:
-            raise ModelError(
-                f"model {self._files.name} is no sparse model: {self._files.folder} has neither a masked-language head "
-                "nor modules that a SparseEncoder saved. Give a SPLADE model, or use --dense for this one"
-            )

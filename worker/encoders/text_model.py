@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,8 +18,10 @@ from ...protocol.errors import ModelError
 from ...protocol.spec import PassSpec
 from ...protocol.work_messages import Fingerprint
 from ..model_files import ModelFiles, hash_weights
+from ..model_kinds import check_kind
 from . import model_loading
 from .base import IntArray, OutOfMemory, Prepared, TokenBudget
+from .long_texts import head
 
 CPU_BUDGET = TokenBudget(1_024, 1_024)
 """On a CPU a micro-batch should stay in the cache: measured best at 512 to 1,024 tokens (see benchmarks/)."""
@@ -34,6 +37,8 @@ class TextModel:
 
     family = "SentenceTransformer"
     """The class of sentence-transformers that loads it and is the reference for its numbers."""
+    kind = "dense"
+    """Of the passes that it is for."""
     task: str | None = None
     """The side that texts are encoded for, where the reference tells `query` from `document`."""
     fingerprint: Fingerprint
@@ -44,7 +49,7 @@ class TextModel:
         self._files = files
         self._device = torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
         torch.set_num_threads(threads)
-        self._check_trained()
+        check_kind(self.kind, files.folder, files.name)
         self._dtype_name = spec.dtype if spec.dtype != "auto" else model_loading.natural_dtype(torch, device)
         self._dtype: Any = getattr(torch, self._dtype_name)
         self._model: Any = model_loading.load(self.family, spec, files, self._dtype)
@@ -77,9 +82,6 @@ class TextModel:
     def _results(self, outputs: dict[str, Any]) -> Any:
         """The rows' results from the model's outputs, in host memory."""
         raise NotImplementedError
-
-    def _check_trained(self) -> None:
-        """ModelError for files from which the reference would make a model with random weights, as it does silently."""
 
     def _own_prompt(self) -> str:
         prompts: dict[str, str] = self._model.prompts or {}
@@ -134,8 +136,17 @@ class TextModel:
             lengths = [min(len(prompt + text + second) // 4 + 2, self._max_tokens) for text, second in pairs]
             items = list(texts) if seconds is None else list(zip(texts, seconds, strict=True))
             return Prepared(np.array(lengths, np.int32), np.zeros(len(texts), np.bool_), items)
-        encoded = (tokenizer or self._tokenizer)(
-            [prompt + text for text in texts],
+        chosen = tokenizer or self._tokenizer
+        count = partial(_tokens_in, chosen)
+        firsts = [prompt + text for text in texts]
+        if seconds is None:
+            firsts = [head(text, self._max_tokens, count) for text in firsts]
+        else:
+            # A cut second stays longer than its first, as it was, since that decides which of them is truncated.
+            least = [self._max_tokens + len(first.encode()) for first in firsts]
+            seconds = [head(text, most, count) for text, most in zip(seconds, least, strict=True)]
+        encoded = chosen(
+            firsts,
             list(seconds) if seconds is not None else None,
             truncation=True,  # of pairs, the longer text first
             max_length=self._max_tokens,
@@ -270,3 +281,8 @@ def _is_plain_text(module: Any, tokenizer: Any) -> bool:
     """Whether texts go through a fast tokenizer as they are, so that tokenizing can be done apart from the model."""
     modes = getattr(module, "modality_config", {"text": None})
     return bool(getattr(tokenizer, "is_fast", False)) and "text" in modes and "message" not in modes
+
+
+def _tokens_in(tokenizer: Any, text: str) -> int:
+    """Special tokens are not counted, and nothing is cut off."""
+    return len(tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"])
