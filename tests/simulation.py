@@ -28,6 +28,7 @@ from embedfleet.coordinator import events as on
 from embedfleet.coordinator.pool import Pool
 from embedfleet.coordinator.state import PoolConfig, RunStatus, WorkerStage
 from embedfleet.protocol.devices import Device
+from embedfleet.protocol.run_options import RunOptions
 
 MANY = 10**6
 MAX_STEPS = 50_000
@@ -47,6 +48,10 @@ class Scenario:
     poison: float = 0.0
     cancel: float = 0.0
     fatal: float = 0.0
+    damage: float = 0.0
+    """A segment of an earlier session is not as it was written."""
+    fault: float = 0.0
+    """A device breaks, and its driver says so."""
     fallback: float = 0.0
     """A pass goes on without a model: from the start, or when its model does not load."""
     device_failures: int = MANY
@@ -58,11 +63,25 @@ SCENARIOS = (
     Scenario("calm"),
     Scenario("accidents", accident=0.08, refuse=0.1),
     Scenario("poison", poison=0.03, accident=0.02),
-    Scenario("exporters", exporter=0.8, accident=0.02, cancel=0.3),
+    Scenario("exporters", exporter=0.8, accident=0.02, cancel=0.3, damage=0.2),
     Scenario("hosts", leave=0.8, accident=0.03, refuse=0.2),
     Scenario("fallbacks", accident=0.03, exporter=0.4, poison=0.01, cancel=0.2, fatal=0.3, fallback=0.8),
-    Scenario("chaos", 0.05, 0.1, 0.6, 0.5, 0.02, 0.5, 0.02),
-    Scenario("fragile", 0.2, 0.1, 0.3, 0.3, 0.01, 0.2, 0.02, fallback=0.4, device_failures=2, exporter_failures=3),
+    Scenario("chaos", 0.05, 0.1, 0.6, 0.5, 0.02, 0.5, 0.02, damage=0.1),
+    Scenario(
+        "fragile",
+        0.2,
+        0.1,
+        0.3,
+        0.3,
+        0.01,
+        0.2,
+        0.02,
+        damage=0.1,
+        fault=0.05,
+        fallback=0.4,
+        device_failures=2,
+        exporter_failures=3,
+    ),
 )
 
 
@@ -77,6 +96,7 @@ class Corpus:
     cuts: dict[tuple[int, int], tuple[on.Cut, ...]]
     weighted: int
     """The first segment with a chunk that has weights of its own; beyond the last: none has."""
+    options: RunOptions
 
     def keys(self) -> set[tuple[int, int]]:
         return set(self.cuts)
@@ -115,6 +135,8 @@ class Exporter:
 
     run: str
     alive: bool = True
+    damaged: set[tuple[int, int]] = field(default_factory=set)
+    """Of those that stood when it began; nobody knows of them yet."""
     cut: set[tuple[int, int]] = field(default_factory=set)
     given: dict[tuple[int, int], set[int]] = field(default_factory=lambda: defaultdict(set))
     quarantined: dict[tuple[int, int], set[int]] = field(default_factory=lambda: defaultdict(set))
@@ -253,6 +275,9 @@ class World:
         if process.alive and not process.mute:
             process.progress += process.busy and not process.hung
             self.send(process, on.WorkerAlive(process.name, process.progress))
+            if self.chance(self.scenario.accident):  # one of an ended lease comes back with a result
+                number = self.rng.randrange(self.pool.fleet.next_batch + 1)
+                self.send(process, on.BatchDone(process.name, process.epoch - 1, number, "of an ended lease"))
             self.later(1.5, self.beat, process)
 
     def do_StageWorker(self, action: do.StageWorker) -> None:
@@ -346,15 +371,32 @@ class World:
             self.later(self.soon(0.5), self.exited, process, reason)
 
     def exited(self, process: Process, reason: str) -> None:
+        """The news of it may come twice: at once, and when the device is free. The host's own memory may be the cause."""
+        innocent = self.chance(self.scenario.accident)
+        if not innocent:
+            self._hand_in_what_may_not_be_blamed(process)
+        gone = on.WorkerExited(process.name, reason, self._fault(), innocent)
+        if self.rng.random() < 0.5:
+            self.tell(on.WorkerDied(process.name, reason, innocent or bool(gone.fault)))
+            self.later(self.soon(2), self.gone, gone)
+        else:
+            self.gone(gone)
+
+    def gone(self, event: on.WorkerExited) -> None:
+        self.tell(event)
+        if self.chance(0.1):
+            self.tell(event)
+
+    def _fault(self) -> str:
+        return "XID 79" if self.chance(self.scenario.fault) else ""
+
+    def _hand_in_what_may_not_be_blamed(self, process: Process) -> None:
         worker = self.pool.fleet.workers.get(process.name)
         while worker is not None and worker.batches and worker.stage is WorkerStage.READY:
             batch = self.watch.sent[worker.batches[0]]
             if self.corpora[batch.run].poison_in(batch) or self.may_blame(batch):
                 break
             self.tell(_done(batch))
-        self.tell(on.WorkerExited(process.name, reason))
-        if self.chance(0.1):
-            self.tell(on.WorkerExited(process.name, reason))
 
     def may_blame(self, batch: do.SendBatch) -> bool:
         rows = {(batch.run, batch.number, batch.segment, row) for row in range(batch.start, batch.stop)}
@@ -375,7 +417,12 @@ class World:
         poison = {row: self.rng.choice(("kill", "fail", "hang")) for row in bad}
         cuts = {(n, s): self._cuts(most) for n in range(len(passes)) for s, most in enumerate(rows)}
         weighted = self.rng.randint(0, len(rows)) if self.scenario.fallback else 0
-        return Corpus(run, passes, rows, poison, cuts, weighted)
+        options = RunOptions(
+            batch_timeout=self.rng.choice((None, None, 12.0)),
+            load_timeout=self.rng.choice((None, None, 15.0)),
+            cpu_fallback=self.rng.random() < 0.5,
+        )
+        return Corpus(run, passes, rows, poison, cuts, weighted, options)
 
     def _plan(self, number: int) -> on.PassPlan:
         plan = on.PassPlan(f"v{number}", self._cpu_only())
@@ -392,7 +439,7 @@ class World:
 
     def submit(self, run: str) -> None:
         self.submissions[run] += 1
-        self.tell(on.RunSubmitted(run, self.corpora[run].passes))
+        self.tell(on.RunSubmitted(run, self.corpora[run].passes, self.corpora[run].options))
         if self.chance(self.scenario.cancel):
             self.later(self.soon(60), self.tell, on.RunCancelled(run, "interrupted"))
 
@@ -437,9 +484,20 @@ class World:
             self.close(exporter)
             return
         durable, passes = self.durable[exporter.run], self.corpora[exporter.run].passes
-        self.tell(
-            on.RunOpened(exporter.run, tuple(frozenset(s for m, s in durable if m == n) for n in range(len(passes))))
-        )
+        before = tuple(frozenset(s for m, s in durable if m == n) for n in range(len(passes)))
+        exporter.damaged = {key for key in sorted(durable) if self.chance(self.scenario.damage)}
+        self.later(self.soon(5), self.scrub, exporter)
+        self.tell(on.RunOpened(exporter.run, before))
+
+    def scrub(self, exporter: Exporter) -> None:
+        """What earlier sessions committed is read again, and what is damaged goes."""
+        if not exporter.alive or not self.current(exporter):
+            return
+        for key in sorted(exporter.damaged):
+            exporter.damaged.discard(key)
+            del self.durable[exporter.run][key]
+            self.tell(on.SegmentDamaged(exporter.run, *key))
+        self.tell(on.Scrubbed(exporter.run))
 
     def do_ForwardResult(self, action: do.ForwardResult) -> None:
         self.give(action)
@@ -505,6 +563,8 @@ class Watch:
         match event:
             case on.BatchDone() | on.BatchFailed() if event.batch in self.held[event.worker]:
                 self.held[event.worker].remove(event.batch)
+            case on.WorkerDied():
+                self.held.pop(event.worker, None)
             case on.WorkerExited():
                 self._ended(event.worker)
             case on.HostLeft():
@@ -530,7 +590,7 @@ class Watch:
             case do.StageWorker():
                 device = self.world.pool.fleet.devices[self.world.processes[action.worker].device].device
                 cpu_only = self.world.corpora[action.run].passes[action.number].cpu_only
-                serves = device.kind == "cpu" if cpu_only else not device.auxiliary
+                serves = device.kind == "cpu" if cpu_only else not device.auxiliary or self._cpu_fallback(action.run)
                 require(serves, "a device serves the passes that it can", device, action)
             case do.SendBatch():
                 self._sent(action)
@@ -558,6 +618,7 @@ class Watch:
             case do.CloseRun(status="done"):
                 done = self.world.durable[action.run].keys() == self.world.corpora[action.run].keys()
                 require(done, "a run that is done is all committed", action)
+                require(not self.world.exporters[action.run].damaged, "a run that is done is whole", action)
             case do.CloseRun(status="failed") | do.RunOver(status="failed"):
                 self._may_fail(action)
             case _:
@@ -590,8 +651,9 @@ class Watch:
         if "given up" in action.error:
             devices = self.world.pool.fleet.devices.values()
             plans = self.world.corpora[action.run].passes
+            spare = self._cpu_fallback(action.run)
             serving = [[d for d in devices if d.device.kind == "cpu" if p.cpu_only] or
-                       [d for d in devices if not d.device.auxiliary if not p.cpu_only] for p in plans]  # fmt: skip
+                       [d for d in devices if spare or not d.device.auxiliary if not p.cpu_only] for p in plans]  # fmt: skip
             run = self.world.pool.fleet.runs.get(action.run)
             unaided = run is not None and not run.stand_ins and any(one.broken for one in run.passes)
             hopeless = isinstance(action, do.RunOver) or unaided or any(all(s.bad for s in slots) for slots in serving)
@@ -604,6 +666,11 @@ class Watch:
         known = ("DirectoryRefused", "DiskFull")
         often = self.world.config.exporter_failures < MANY and "the exporter ended 3 times" in action.error
         require(action.kind in known or often, "a run fails for a reason", action)
+
+    def _cpu_fallback(self, run: str) -> bool:
+        """Whether CPU slots beside GPUs may do their work: it was asked for, and every GPU is given up."""
+        working = [slot for slot in self.world.pool.fleet.devices.values() if not slot.device.auxiliary]
+        return self.world.corpora[run].options.cpu_fallback and bool(working) and all(slot.bad for slot in working)
 
     def after(self) -> None:
         fleet = self.world.pool.fleet

@@ -78,6 +78,27 @@ MUTANTS = (
         SIMULATION,
     ),
     Mutant(
+        "a run is done before what stands is known to be whole",
+        "coordinator/batching.py",
+        "return run.intake_done and run.scrubbed and all(",
+        "return run.intake_done and all(",
+        SIMULATION,
+    ),
+    Mutant(
+        "a damaged segment is not computed again",
+        "coordinator/batching.py",
+        "        if event.segment in run.segments:\n            one.uncut.append(event.segment)\n",
+        "",
+        SIMULATION,
+    ),
+    Mutant(
+        "a result of an ended lease is taken for one of the next",
+        "coordinator/batching.py",
+        "if worker is None or worker.epoch != epoch or batch not in worker.batches:",
+        "if worker is None or batch not in worker.batches:",
+        SIMULATION,
+    ),
+    Mutant(
         "after a lost exporter, batches under way still count",
         "coordinator/batching.py",
         "        del fleet.batches[batch]\n    one.pending.clear()\n",

@@ -9,7 +9,7 @@ import pytest
 
 from ..simulation import SCENARIOS, World
 
-SEEDS = 280
+SEEDS = 1_100
 STEPS: dict[int, int] = {}
 
 
@@ -28,7 +28,7 @@ def test_no_row_is_lost_and_everything_ends(seed: int) -> None:
 def test_the_seeds_are_enough() -> None:
     if len(STEPS) < SEEDS:
         pytest.skip("not every seed was run")
-    assert sum(STEPS.values()) >= 100_000
+    assert sum(STEPS.values()) >= 1_000_000
 
 
 @pytest.mark.parametrize("scenario", range(len(SCENARIOS)), ids=[scenario.name for scenario in SCENARIOS])
