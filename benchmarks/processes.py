@@ -10,13 +10,20 @@ from dataclasses import dataclass, field
 
 import psutil
 
-ROLES = {"embedfleet.coordinator": "coordinator", "embedfleet.exporter": "exporter", "embedfleet.worker": "worker"}
+ROLES = {
+    "embedfleet.coordinator": "coordinator",
+    "embedfleet.exporter": "exporter",
+    "embedfleet.worker": "worker",
+    "embedfleet.exporter.export_main": "export",
+    "embedfleet.exporter.candidates_main": "candidates",
+    "embedfleet.exporter.rerank_main": "ranking",
+}
 SAMPLE_SECONDS = 0.1
 
 
 @dataclass(slots=True)
 class Watched:
-    """A finished command: wall seconds, its standard output, and resident bytes by role."""
+    """A finished command: wall seconds, its standard output, and by role the bytes in memory that are its own."""
 
     seconds: float
     output: str
@@ -43,7 +50,9 @@ def watch(command: list[str]) -> Watched:
                 line = one.cmdline()
                 role = next((ROLES[part] for part in line if part in ROLES), None)
                 if role is not None:
-                    found.resident.setdefault(role, []).append(one.memory_info().rss)
+                    memory = one.memory_info()
+                    # Pages of mapped files come and go as the system likes: the collection's vectors are such.
+                    found.resident.setdefault(role, []).append(memory.rss - memory.shared)
             except psutil.Error:
                 continue
         time.sleep(SAMPLE_SECONDS)
