@@ -3,6 +3,7 @@
 #   make demo    build a corpus, embed it, search it      make lint    ruff
 #   make test    run every test                           make types   pyright
 #   make fuzz    millions of hostile messages at the decoders
+#   make chaos   KILLS=200 processes killed at random
 #   make bench   run the benchmarks                       make clean   remove what was built (distclean: the environments too)
 #
 #   PYTHON=python3.12   which Python makes the environment (3.11 or newer)
@@ -13,12 +14,13 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test lint types bench fuzz env clean distclean
+.PHONY: demo test lint types bench fuzz chaos env clean distclean
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 CHUNKS ?= 1500
+KILLS ?= 200
 ARGS ?=
 INPUTS ?= 10000000
 SEED ?= 0
@@ -54,9 +56,14 @@ types: $(STAMP)
 fuzz: $(STAMP)
 	$(BIN)/python tests/fuzz/decoder_fuzz.py --inputs $(INPUTS) --seed $(SEED)
 
+chaos: $(STAMP)
+	$(BIN)/pytest tests/chaos --kills $(KILLS) -s $(ARGS)
+
 bench: $(STAMP)
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/ceiling.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/detection.py
 
 env: $(STAMP)
 
