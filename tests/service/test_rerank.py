@@ -305,7 +305,11 @@ def test_flags_that_cannot_be_used(cli: Any, files: Path, tmp_path: Path, more: 
 
 def test_a_file_without_a_query(cli: Any, files: Path, tmp_path: Path) -> None:
     for name, text, message in (
-        ("none.jsonl", '{"_id": "a", "text": ""}\nno json\n', "no query in it can be used"),
+        (
+            "none.jsonl",
+            '{"_id": "a", "text": ""}\nno json\n',
+            "not one record in it can be used (2 rejected): empty text",
+        ),
         ("empty.jsonl", "", "is an empty file"),
     ):
         (tmp_path / name).write_text(text)

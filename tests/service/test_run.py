@@ -264,6 +264,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "absent GPU": ("run corpus.jsonl --dense fake:8 --devices cuda:99", "no such GPU"),
     "pickled weights": ("run corpus.jsonl --dense pickled", "no safetensors"),
     "code of its own": ("run corpus.jsonl --dense own-code", "--trust-remote-code"),
+    "wrong field": ("run corpus.jsonl --dense fake:8 --text-field body", "The fields of that record: id, text"),
     "out is a file": ("run corpus.jsonl --dense fake:8 --out a-file", "is a file"),
     "out below a file": ("run corpus.jsonl --dense fake:8 --out a-file/run", "a-file"),
     "out is no run": ("run corpus.jsonl --dense fake:8 --out full", "holds no run"),
