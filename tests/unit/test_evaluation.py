@@ -126,6 +126,17 @@ def test_the_reports_hold_the_figures(layout, tmp_path):
     assert not re.search(r"<script|https?://|src=|href=", page)
 
 
+def test_an_evaluation_does_not_outlive_its_ranking(layout, tmp_path):
+    write_report(layout, evaluate(layout, judge(tmp_path, ("c0", "c0", 1))))
+    rank_candidates(layout.root, 3, None)
+    assert layout.evaluation.exists(), "the order is the same"
+    assert layout.report.exists()
+    find_candidates(layout.root, 9)
+    rank_candidates(layout.root, 3, None)
+    assert not layout.evaluation.exists()
+    assert not layout.report.exists()
+
+
 def test_long_names_are_whole_and_bars_are_shares():
     name = "multivector-" + "a-very-long-name" * 4
     cheap, dear = Cost(seconds=1.0, per_second=9.0, device="cpu:0"), Cost(seconds=4.0, per_second=9.0, device="cpu:0")
