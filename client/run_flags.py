@@ -16,7 +16,10 @@ def run(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The run directory. The same command resumes there.")],
     dense: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="Dense model: alias, hub id or folder. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]MODEL", help="Dense model: alias, hub id or folder; NAME is the vector's. Repeatable."
+        ),
     ] = None,
     sparse: Annotated[
         list[str] | None, typer.Option(metavar="MODEL", help="bm25, metadata, or a learned sparse model. Repeatable.")
