@@ -31,7 +31,7 @@ def search(
     signals: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="S,S", help="Vectors to fuse, by name; or forms: dense, sparse, multivector. Default: all."
+            metavar="S,S", help="Vectors to fuse, by name or its end; or forms: dense, sparse, multivector. Default: all."
         ),
     ] = None,
     filters: Annotated[
@@ -48,7 +48,8 @@ def search(
     from .spec_flags import split_filters, split_names
     from .tables import print_hits
 
-    hits = find(folder, query, top_k, signals=split_names(signals), filters=split_filters(filters or []), rerank=rerank)
+    chosen, wanted = split_names(signals, "--signals"), split_filters(filters or [])
+    hits = find(folder, query, top_k, signals=chosen, filters=wanted, rerank=rerank)
     if as_json:
         _print_json([{name: getattr(hit, name) for name in hit.__slots__} for hit in hits])
     else:
@@ -103,7 +104,7 @@ def export(
     from .export_command import export as execute
     from .spec_flags import split_names
 
-    raise typer.Exit(execute(folder, split_names(formats), quantization.chosen, as_json=as_json))
+    raise typer.Exit(execute(folder, split_names(formats, "--format"), quantization.chosen, as_json=as_json))
 
 
 @app.command()
@@ -125,8 +126,11 @@ def upload(
     as_json: AsJson = False,
 ) -> None:
     """Load a finished run into a Qdrant server; what is there already is not sent again."""
+    from ..protocol.errors import UsageError
     from .upload_command import upload as execute
 
+    if collection is not None and not collection.strip():
+        raise UsageError(f"--collection {collection!r}: is empty; give a name, or leave it out for the folder's")
     raise typer.Exit(
         execute(
             folder,

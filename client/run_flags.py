@@ -79,8 +79,12 @@ def run(
     rerank: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A cross-encoder that orders the fused candidates.")
     ] = None,
-    candidates: Annotated[int, typer.Option(metavar="N", help="Of each signal and of the fusion, a query.")] = 100,
-    top_k: Annotated[int, typer.Option(metavar="K", help="Chunks a query in export/rerank.jsonl.")] = 10,
+    candidates: Annotated[
+        int | None, typer.Option(metavar="N", help="Of each signal and of the fusion, a query. Default: 100.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(metavar="K", help="Chunks a query in export/rerank.jsonl. Default: 10.")
+    ] = None,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -160,7 +164,7 @@ def run(
         sparse_device=sparse_device.value,
     )
     check_options(options)
-    steps = AfterRun(plan, choose_formats(split_names(formats), spec) if formats else ())
+    steps = AfterRun(plan, choose_formats(split_names(formats, "--export"), spec) if formats else ())
     raise typer.Exit(
         execute(
             spec,

@@ -14,7 +14,7 @@ from ..protocol.spec import CPU_KINDS, FORMS, Kind, PassSpec, RunSpec, check_spe
 _NAMED = re.compile(r"([^/:,=@]*)=(.*)", re.DOTALL)
 """`NAME=MODEL`."""
 
-_FLAGS = {"truncate_dim": "--truncate-dim", "storage": "--store"}
+_OF_DENSE = ("truncate_dim", "storage")
 """Options of dense vectors alone."""
 
 
@@ -62,11 +62,23 @@ def build_spec(
         index=index,
         ensembles=_ensembles(passes, ensemble, weights),
     )
-    for flag, unset in (("truncate_dim", None), ("storage", "float32")):
-        if options.get(flag, unset) != unset and not any(one.form == "dense" for one in spec.outputs):
-            raise UsageError(f"{_FLAGS[flag]} is for dense vectors: give a model with --dense or --heads too")
     check_spec(spec)
+    _check_use(spec, options)
     return spec
+
+
+def _check_use(spec: RunSpec, options: dict[str, Any]) -> None:
+    """UsageError for an option that no model of the run would heed."""
+    dense = any(one.form == "dense" for one in spec.outputs)
+    kinds = {one.kind for one in spec.passes}
+    for flag, given, used, what, remedy in (
+        ("--truncate-dim", options.get("truncate_dim"), dense, "dense vectors", "--dense or --heads"),
+        ("--store", options.get("storage", "float32") != "float32", dense, "dense vectors", "--dense or --heads"),
+        ("--max-active-dims", options.get("max_active_dims"), "sparse" in kinds, "learned sparse weights", "--sparse"),
+        ("--pool-factor", options.get("pool_factor", 1) != 1, "multivector" in kinds, "multivectors", "--multivector"),
+    ):
+        if given and not used:
+            raise UsageError(f"{flag} is for {what}: give a model with {remedy} too, or leave it out")
 
 
 def _ensembles(passes: list[PassSpec], methods: Sequence[Method], weights: str | None) -> tuple[EnsembleSpec, ...]:
@@ -83,9 +95,12 @@ def _ensembles(passes: list[PassSpec], methods: Sequence[Method], weights: str |
     )
 
 
-def split_names(given: Sequence[str] | None) -> list[str]:
-    """The names in flags that may be repeated and may list several, separated by commas."""
-    return [name.strip() for one in given or [] for name in one.split(",") if name.strip()]
+def split_names(given: Sequence[str] | None, flag: str) -> list[str]:
+    """The names in a flag that may be repeated and may list several, separated by commas. UsageError where none is given."""
+    names = [name.strip() for one in given or [] for name in one.split(",") if name.strip()]
+    if given and not names:
+        raise UsageError(f"{flag} {given[0]!r}: names nothing; give names with commas between, or leave it out")
+    return names
 
 
 def split_filters(given: Sequence[str]) -> list[tuple[str, str]]:
@@ -129,7 +144,7 @@ def make_pass(kind: Kind, given: str, options: dict[str, Any]) -> PassSpec:
     if kind in CPU_KINDS:
         options = {"fallback": options.get("fallback", True)}
     elif "dense" not in FORMS[kind]:
-        options = {name: value for name, value in options.items() if name not in _FLAGS}
+        options = {name: value for name, value in options.items() if name not in _OF_DENSE}
     vector = vector_name(kind, stem) if name is None else given_name(kind, name)
     return PassSpec(vector=vector, kind=kind, model=model, revision=revision, **options)
 

@@ -289,6 +289,9 @@ def test_a_reranker_that_cannot_be_had(cli: Any, files: Path, tmp_path: Path) ->
     [
         (("--rerank", "fake:8"), "--rerank fake:8: give --queries"),
         (("--qrels", "qrels.tsv"), "--qrels qrels.tsv: give --queries"),
+        (("--top-k", "3"), "--top-k 3: give --queries"),
+        (("--candidates", "50"), "--candidates 50: give --queries"),
+        (("--export", ""), "--export '': names nothing"),
         (("--queries", "absent.jsonl"), "absent.jsonl: No such file"),
         (("--queries", "."), "is a folder"),
         (("--queries", "queries.jsonl", "--index", "none"), "leave out --index none"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedfleet.client.spec_flags import build_spec
+from embedfleet.client.spec_flags import build_spec, split_names
 from embedfleet.protocol.ensembles import EnsembleSpec
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.spec import RunSpec
@@ -49,6 +49,8 @@ def test_an_ensemble_is_of_all_dense_vectors_in_their_order() -> None:
         ({"dense": ["fake:8"], "ensemble": ["average"]}, "at least two different dense models"),
         ({"dense": [], "sparse": ["bm25"], "truncate_dim": 4}, "--truncate-dim is for dense vectors"),
         ({"dense": [], "sparse": ["bm25"], "storage": "binary"}, "--store is for dense vectors"),
+        ({"sparse": ["bm25"], "max_active_dims": 9}, "--max-active-dims is for learned sparse weights: give .* --sparse"),
+        ({"heads": ["bge-m3"], "pool_factor": 2}, "--pool-factor is for multivectors: give a model with --multivector"),
     ],
 )
 def test_flags_that_mean_nothing_are_refused(changes: dict[str, Any], why: str) -> None:
@@ -95,3 +97,11 @@ def test_a_folder_with_the_sign_in_its_name_is_a_folder(tmp_path: Path, monkeypa
 def test_names_that_cannot_be(models: list[str], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         build(dense=models)
+
+
+def test_names_with_commas_between() -> None:
+    assert split_names(["a, b", "c"], "--signals") == ["a", "b", "c"]
+    assert split_names(None, "--signals") == []
+    for nothing in ([""], [" , "], ["", ""]):
+        with pytest.raises(UsageError, match="--signals '.*': names nothing"):
+            split_names(nothing, "--signals")
