@@ -21,6 +21,7 @@ from .run_files import read_object
 from .session import Interrupted, Session
 from .set_aside import SetAside
 from .stages import Stage, candidate_stage, pass_stages
+from .words import counted
 
 if TYPE_CHECKING:
     from .evaluation import Evaluation
@@ -63,7 +64,7 @@ class Retrieval:
         found = read_object(layout.candidates_record) or {}
         self._stages.append(candidate_stage(found))
         self._session.say(
-            f"{found['queries']:,} queries, {found['pairs']:,} fused candidates"
+            f"{counted(found['queries'], 'query', 'queries')}, {counted(found['pairs'], 'fused candidate')}"
             + (f"; nothing was found for {found['without']:,}" if found["without"] else "")
         )
         scored = self._score(plan.rerank, found["pairs"])
