@@ -31,7 +31,8 @@ def search(
     signals: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="S,S", help="Vectors to fuse, by name or its end; or forms: dense, sparse, multivector. Default: all."
+            metavar="S,S",
+            help="Vectors to fuse, by name or its end; or forms: dense, sparse, multivector. Default: all.",
         ),
     ] = None,
     filters: Annotated[

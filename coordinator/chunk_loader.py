@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 from ..protocol.durable import commit_bytes, make_folder
 from ..protocol.errors import RunDirectoryError, SourceError
 from ..protocol.layout import RunLayout
+from ..protocol.preprocessing import preprocess
 from ..protocol.segments import Cursor
 from ..protocol.sources import STDIN, FileStamp, SourceFile, fingerprint, first_difference, resolve
 from ..protocol.spec import RunSpec
 from .chunk_batch import ChunkBatch
 from .id_index import IdIndex, text_digest
 from .lines import MAX_LINE_BYTES
-from .preprocessing import preprocess
 from .readers import Numbered, read_records
 from .records import Reject, excerpt, plain, read_record
 from .segment_spool import SegmentLimits, SegmentSpool

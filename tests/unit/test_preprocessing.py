@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from embedfleet.coordinator.preprocessing import preprocess
+from embedfleet.protocol.preprocessing import preprocess
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -49,7 +49,10 @@ def test_an_ensemble_is_of_all_dense_vectors_in_their_order() -> None:
         ({"dense": ["fake:8"], "ensemble": ["average"]}, "at least two different dense models"),
         ({"dense": [], "sparse": ["bm25"], "truncate_dim": 4}, "--truncate-dim is for dense vectors"),
         ({"dense": [], "sparse": ["bm25"], "storage": "binary"}, "--store is for dense vectors"),
-        ({"sparse": ["bm25"], "max_active_dims": 9}, "--max-active-dims is for learned sparse weights: give .* --sparse"),
+        (
+            {"sparse": ["bm25"], "max_active_dims": 9},
+            "--max-active-dims is for learned sparse weights: give .* --sparse",
+        ),
         ({"heads": ["bge-m3"], "pool_factor": 2}, "--pool-factor is for multivectors: give a model with --multivector"),
     ],
 )
