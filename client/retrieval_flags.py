@@ -11,7 +11,6 @@ from .qrels import read_qrels
 from .retrieval import RetrievalPlan
 from .spec_flags import make_pass
 
-
 CANDIDATES, TOP_K = 100, 10
 
 

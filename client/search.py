@@ -57,8 +57,9 @@ def search(
     """The `top_k` chunks of the run in `path` that fit `query` best, best first.
 
     `signals` are names of vectors (or how these end) or forms (`dense`, `sparse`, `multivector`), none for all. Vectors that
-    are named are fused; of the others, those that `fused_names` says, and the rest is scored. `filters` are (key, value) of the metadata,
-    all of which must hold. A reranker orders the first RERANKED hits anew; what it cannot score follows in the fused order.
+    are named are fused; of the others, those that `fused_names` says, and the rest is scored. `filters` are (key, value) of
+    the metadata, all of which must hold. A reranker orders the first RERANKED hits anew; what it cannot score follows in the
+    fused order.
 
     A run that is not done is searched as far as it is published. UsageError or RunDirectoryError says why a run cannot
     be searched; ModelError and EmbedfleetError come from encoding the query, which may take `timeout` seconds.

@@ -107,7 +107,7 @@ def test_an_empty_query_is_in_quarantine(ranked: tuple[Path, Any]) -> None:
     out, done = ranked
     (refused,) = lines_of(out / "queries" / "quarantine.jsonl")
     assert (refused["id"], refused["reason"]) == ("q2", "empty text")
-    assert str(out / "queries" / "quarantine.jsonl") in done.err
+    assert f"queries: 1 in quarantine, each with its reason in {out / 'queries' / 'quarantine.jsonl'}" in done.err
 
 
 def test_the_manifest_says_of_each_sparse_vector_what_was_live(ranked: tuple[Path, Any]) -> None:

@@ -121,7 +121,7 @@ def test_a_key_that_no_chunk_has_is_told(files, run_files):
     assert search_shard(files.layout, files.spec, vectors, 3, [("n", "1000")]) == [], "the key is there"
 
 
-def test_a_key_may_be_given_with_what_it_lies_in(files, run_files, child):
+def test_a_key_may_be_given_with_what_it_lies_in(files, child):
     child(ANSWER)
     for key in ("n", "metadata.n"):
         assert [hit.row for hit in search(files.root, "box", filters=[(key, "7")])] == [7]

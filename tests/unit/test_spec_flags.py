@@ -106,5 +106,5 @@ def test_names_with_commas_between() -> None:
     assert split_names(["a, b", "c"], "--signals") == ["a", "b", "c"]
     assert split_names(None, "--signals") == []
     for nothing in ([""], [" , "], ["", ""]):
-        with pytest.raises(UsageError, match="--signals '.*': names nothing"):
+        with pytest.raises(UsageError, match=r"--signals '.*': names nothing"):
             split_names(nothing, "--signals")
