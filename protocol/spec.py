@@ -27,6 +27,17 @@ FORMS: dict[Kind, tuple[Form, ...]] = {
 }
 """What a pass of each kind produces for every row. bge-m3's three come from one forward pass."""
 
+FLAGS: dict[Kind, str] = {
+    "dense": "--dense",
+    "bm25": "--sparse",
+    "sparse": "--sparse",
+    "metadata": "--sparse",
+    "multivector": "--multivector",
+    "bge-m3": "--heads",
+    "rerank": "--rerank",
+}
+"""Which flag names a model of each kind, for messages."""
+
 CPU_KINDS: frozenset[str] = frozenset({"bm25", "metadata"})
 """Kinds that never use a GPU: they run on a CPU slot beside the GPU passes."""
 

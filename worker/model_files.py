@@ -12,7 +12,7 @@ from typing import Any
 
 from ..protocol import catalog
 from ..protocol.errors import ModelError
-from ..protocol.spec import PassSpec
+from ..protocol.spec import CPU_KINDS, FLAGS, PassSpec
 
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.py", "*.metadata", "sparse_linear.pt", "colbert_linear.pt")
 """What is fetched from the hub: no pickled weights but bge-m3's two heads, which are read with `weights_only=True`."""
@@ -29,8 +29,11 @@ class ModelFiles:
 
 def find_model(spec: PassSpec) -> ModelFiles:
     """Resolve an alias, hub id or folder and check that it can be used; ModelError says what to do otherwise."""
-    files = _locate(spec)
-    _check(files, spec)
+    try:
+        files = _locate(spec)
+        _check(files, spec)
+    except ModelError as error:
+        raise ModelError(f"{FLAGS[spec.kind]}: {error}") from error
     return files
 
 
@@ -52,12 +55,7 @@ def _locate(spec: PassSpec) -> ModelFiles:
         return ModelFiles(folder, folder.name, spec.revision or "")
     entry = catalog.find(spec.model)
     if entry is None and not _is_hub_id(spec.model):
-        close = difflib.get_close_matches(spec.model, catalog.aliases(), 1, 0.5)
-        hint = f"Did you mean {close[0]}? " if close else ""
-        known = ", ".join(catalog.aliases())
-        raise ModelError(
-            f"model {spec.model!r} is not a folder, not a hub id (owner/name), and not in the catalogue. {hint}Known: {known}"
-        )
+        raise ModelError(_unknown(spec))
     hub = entry.hub if entry is not None else spec.model
     cached = _from_hub(hub, spec.revision, offline=True)
     if cached is not None:
@@ -66,9 +64,25 @@ def _locate(spec: PassSpec) -> ModelFiles:
         packaged = importlib.util.find_spec(entry.package)
         if packaged is not None and packaged.origin is not None:
             return ModelFiles(Path(packaged.origin).parent / "model", hub, "")
-    fetched = _from_hub(hub, spec.revision, offline=False)
+    try:
+        fetched = _from_hub(hub, spec.revision, offline=False)
+    except ModelError as error:
+        if entry is not None:
+            raise
+        raise ModelError(f"no folder {spec.model!r} is here, and {error}") from error
     assert fetched is not None, "online, a missing snapshot raises"
     return fetched
+
+
+def _unknown(spec: PassSpec) -> str:
+    names = [*CPU_KINDS] if spec.kind == "sparse" else catalog.aliases()
+    close = difflib.get_close_matches(spec.model, names, 1, 0.5)
+    hint = f"Did you mean {close[0]}? " if close else ""
+    what = "not in the catalogue" if spec.kind != "sparse" else "not a kind of weights"
+    return (
+        f"model {spec.model!r} is not a folder, not a hub id (owner/name), and {what}. {hint}"
+        f"Known: {', '.join(sorted(names, key=str.lower))}"
+    )
 
 
 def _is_hub_id(model: str) -> bool:
