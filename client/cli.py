@@ -121,7 +121,7 @@ def upload(
     streams: Annotated[int, typer.Option(metavar="N", min=1, max=4, help="Requests side by side.")] = 2,
     batch: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Points in a request, at most.")] = 256,
     quantization: Quantized = QuantizationName.none,
-    grpc: Annotated[bool, typer.Option("--grpc/--no-grpc", help="gRPC, or REST.")] = True,
+    grpc: Annotated[bool, typer.Option("--grpc/--no-grpc", metavar="", help="gRPC, or REST.")] = True,
     grpc_port: Annotated[int, typer.Option(metavar="PORT", help="Where the server listens for gRPC.")] = 6334,
     wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long building the index may take.")] = 3600.0,
     as_json: AsJson = False,
@@ -156,7 +156,7 @@ def serve(
     ],
     devices: Devices = None,
     no_devices: Annotated[
-        bool, typer.Option("--no-devices", help="Offer none of this host; agents will attach.")
+        bool, typer.Option("--no-devices", metavar="", help="Offer none of this host; agents will attach.")
     ] = False,
     otlp: Otlp = None,
 ) -> None:
@@ -187,7 +187,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(  # pyright: ignore[reportUnusedFunction] - typer registers it
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass

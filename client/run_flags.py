@@ -51,10 +51,16 @@ def run(
         typer.Option(metavar="TEXT", help="Before each query, here and in search. Default: the model's own."),
     ] = None,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run Python code that comes with a model, with your rights.")
+        bool,
+        typer.Option(
+            "--trust-remote-code", metavar="", help="Run Python code that comes with a model, with your rights."
+        ),
     ] = False,
     no_fallback: Annotated[
-        bool, typer.Option("--no-fallback", help="A sparse model that fails is an error; no metadata weights instead.")
+        bool,
+        typer.Option(
+            "--no-fallback", metavar="", help="A sparse model that fails is an error; no metadata weights instead."
+        ),
     ] = False,
     max_active_dims: Annotated[
         int | None, typer.Option(metavar="N", help="Learned sparse: keep the N largest weights.")
@@ -105,13 +111,14 @@ def run(
         typer.Option(metavar="SECONDS", help="For a model to load. Default: 3600, then 300 to the device."),
     ] = None,
     cpu_fallback: Annotated[
-        bool, typer.Option("--cpu-fallback", help="Where every GPU is given up, go on with a CPU slot, slowly.")
+        bool,
+        typer.Option("--cpu-fallback", metavar="", help="Where every GPU is given up, go on with a CPU slot, slowly."),
     ] = False,
     grace: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="After SIGTERM, to finish the batches in flight.")
     ] = 25.0,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Delete what an earlier run wrote there; start over.")
+        bool, typer.Option("--restart", metavar="", help="Delete what an earlier run wrote there; start over.")
     ] = False,
     otlp: Otlp = None,
     as_json: AsJson = False,
