@@ -253,10 +253,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "empty source": ("run empty.jsonl --dense fake:8", "no record"),
     "no model": ("run corpus.jsonl", "--dense"),
     "unknown model": ("run corpus.jsonl --dense no-such-model", "catalogue"),
-    "unknown sparse": ("run corpus.jsonl --sparse splade", "catalogue"),
+    "unknown sparse": ("run corpus.jsonl --sparse splade", "Known: bm25, metadata"),
     "model twice": (
         "run corpus.jsonl --dense fake:8 --dense fake:8,delay_ms=1",
-        "name each model and each ensemble once",
+        "as in NAME=fake:8,delay_ms=1",
     ),
     "bad dimension": ("run corpus.jsonl --dense fake:none", "dimension"),
     "bad option": ("run corpus.jsonl --dense fake:8,speed=9", "speed=9"),
