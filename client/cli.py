@@ -31,7 +31,8 @@ def search(
     signals: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="S,S", help="Vectors to fuse, by name; or forms: dense, sparse, multivector. Default: all."
+            metavar="S,S",
+            help="Vectors to fuse, by name or its end; or forms: dense, sparse, multivector. Default: all.",
         ),
     ] = None,
     filters: Annotated[
@@ -48,7 +49,8 @@ def search(
     from .spec_flags import split_filters, split_names
     from .tables import print_hits
 
-    hits = find(folder, query, top_k, signals=split_names(signals), filters=split_filters(filters or []), rerank=rerank)
+    chosen, wanted = split_names(signals, "--signals"), split_filters(filters or [])
+    hits = find(folder, query, top_k, signals=chosen, filters=wanted, rerank=rerank)
     if as_json:
         _print_json([{name: getattr(hit, name) for name in hit.__slots__} for hit in hits])
     else:
@@ -103,9 +105,8 @@ def export(
     from .export_command import export as execute
     from .spec_flags import split_names
 
-    raise typer.Exit(
-        execute(folder, split_names(formats), quantization.chosen if quantization else None, as_json=as_json)
-    )
+    chosen = quantization.chosen if quantization else None
+    raise typer.Exit(execute(folder, split_names(formats, "--format"), chosen, as_json=as_json))
 
 
 @app.command()
@@ -121,14 +122,17 @@ def upload(
     streams: Annotated[int, typer.Option(metavar="N", min=1, max=4, help="Requests side by side.")] = 2,
     batch: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Points in a request, at most.")] = 256,
     quantization: Quantized = None,
-    grpc: Annotated[bool, typer.Option("--grpc/--no-grpc", help="gRPC, or REST.")] = True,
+    grpc: Annotated[bool, typer.Option("--grpc/--no-grpc", metavar="", help="gRPC, or REST.")] = True,
     grpc_port: Annotated[int, typer.Option(metavar="PORT", help="Where the server listens for gRPC.")] = 6334,
     wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long building the index may take.")] = 3600.0,
     as_json: AsJson = False,
 ) -> None:
     """Load a finished run into a Qdrant server; what is there already is not sent again."""
+    from ..protocol.errors import UsageError
     from .upload_command import upload as execute
 
+    if collection is not None and not collection.strip():
+        raise UsageError(f"--collection {collection!r}: is empty; give a name, or leave it out for the folder's")
     raise typer.Exit(
         execute(
             folder,
@@ -153,7 +157,7 @@ def serve(
     ],
     devices: Devices = None,
     no_devices: Annotated[
-        bool, typer.Option("--no-devices", help="Offer none of this host; agents will attach.")
+        bool, typer.Option("--no-devices", metavar="", help="Offer none of this host; agents will attach.")
     ] = False,
     otlp: Otlp = None,
 ) -> None:
@@ -184,7 +188,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(  # pyright: ignore[reportUnusedFunction] - typer registers it
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass

@@ -11,10 +11,11 @@ from typing import Any, Literal
 from ..protocol.control_messages import Progress, RunEnded
 from ..protocol.errors import RunDirectoryError, RunFailed, UsageError, revive
 from ..protocol.layout import RunLayout
-from ..protocol.run_options import Placement, RunOptions, check_options
+from ..protocol.run_options import Placement
 from ..protocol.segments import FloatArray
 from ..protocol.spec import RunSpec
 from .chunk_source import ChunkSource, look_at_source
+from .embedder_options import checked, names_in, run_options, spec_options
 from .export_command import export_quietly
 from .multivectors import Multivectors
 from .progress import CallbackView
@@ -29,14 +30,12 @@ from .session import Interrupted, Session, open_session
 from .sparse_vectors import SparseVectors
 from .spec_flags import build_spec
 
-OF_RANK = ("queries", "qrels", "candidates", "top_k")
-"""Flags of `embedfleet run` that are for a step of their own."""
-
 
 class Embedder:
-    """One run directory and the models that fill it; `options` are the other flags of `embedfleet run`, by name.
+    """One run directory and the models that fill it; `options` are the other flags of `embedfleet run`, by name, as in
+    `store="int8"` or `no_fallback=True`.
 
-    `rerank` is the cross-encoder that `rank` orders with.
+    A lone name stands for a list of one. `rerank` is the cross-encoder that `rank` orders with.
 
     The work is done by processes of their own, as for `embedfleet run`: nothing heavy is loaded here, and a notebook's
     event loop is not touched. Each step raises an EmbedfleetError that says what to do.
@@ -46,10 +45,10 @@ class Embedder:
         self,
         out: str | PathLike[str],
         *,
-        dense: Sequence[str] = (),
-        sparse: Sequence[str] = (),
-        multivector: Sequence[str] = (),
-        heads: Sequence[str] = (),
+        dense: str | Sequence[str] = (),
+        sparse: str | Sequence[str] = (),
+        multivector: str | Sequence[str] = (),
+        heads: str | Sequence[str] = (),
         rerank: str | None = None,
         devices: str | None = None,
         restart: bool = False,
@@ -61,19 +60,18 @@ class Embedder:
         **options: Any,
     ) -> None:
         self.out = Path(out).expanduser().absolute()
-        self._models = {"dense": list(dense), "sparse": list(sparse), "multivector": list(multivector)}
-        self._models["heads"] = list(heads)
-        if given := [name for name in OF_RANK if name in options]:
-            raise UsageError(f"{', '.join(given)}: no option of an Embedder; give it to rank(QUERIES)")
-        self._rerank = rerank
-        self._devices, self._restart, self._otlp, self._options = devices, restart, otlp, options
-        self._run_options = RunOptions(
+        models = {"dense": dense, "sparse": sparse, "multivector": multivector, "heads": heads}
+        self._models = {name: names_in(name, given) for name, given in models.items()}
+        self._options = spec_options(options)
+        self._rerank = checked("rerank", rerank, str | None)
+        self._devices, self._otlp = checked("devices", devices, str | None), checked("otlp", otlp, str | None)
+        self._restart = checked("restart", restart, bool)
+        self._run_options = run_options(
             batch_timeout=batch_timeout,
             load_timeout=load_timeout,
             sparse_device=sparse_device,
             cpu_fallback=cpu_fallback,
         )
-        check_options(self._run_options)
         self._spec: RunSpec | None = None
         self.telemetry = RunTelemetry(RunLayout(self.out))
 
@@ -132,8 +130,8 @@ class Embedder:
             Path(queries),
             qrels=Path(qrels) if qrels is not None else None,
             rerank=self._rerank,
-            candidates=candidates,
-            top_k=top_k,
+            candidates=checked("candidates", candidates, int),
+            top_k=checked("top_k", top_k, int),
             index=spec.index,
             **{name: self._options[name] for name in ("dtype", "trust_remote_code") if name in self._options},
         )
@@ -146,13 +144,13 @@ class Embedder:
         return Ranking(layout, retrieval.evaluation)
 
     def export_for_local_qdrant(
-        self, formats: Sequence[str] = (), quantization: Literal["none", "scalar"] | None = None
+        self, formats: str | Sequence[str] = (), quantization: Literal["none", "scalar"] | None = None
     ) -> dict[str, Path]:
         """Write points, vectors and the upload script to `export/`; the files there, by name. None named: all that apply.
 
         `quantization` None: as the last export had it.
         """
-        return export_quietly(self.out, list(formats), quantization)
+        return export_quietly(self.out, names_in("formats", formats), quantization)
 
     @property
     def run(self) -> Run:
@@ -177,7 +175,7 @@ class Embedder:
         query: str,
         top_k: int = 10,
         *,
-        signals: Sequence[str] = (),
+        signals: str | Sequence[str] = (),
         filters: Sequence[tuple[str, str]] = (),
         rerank: str | None = None,
     ) -> list[Hit]:
@@ -186,7 +184,8 @@ class Embedder:
         `signals` are vectors to fuse, or forms (`dense`, `sparse`, `multivector`); `filters` are (key, value) of the metadata,
         all of which must hold; `rerank` is a cross-encoder that orders the first hits anew.
         """
-        return search(self.out, query, top_k, signals=signals, filters=filters, rerank=rerank)
+        chosen = names_in("signals", signals)
+        return search(self.out, query, top_k, signals=chosen, filters=filters, rerank=rerank)
 
     @contextmanager
     def _session(self, progress: Callable[[Progress], None] | None) -> Generator[Session]:

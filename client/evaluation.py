@@ -1,4 +1,4 @@
-"""How well each signal, the fusion and the reranker answer judged queries: nDCG@10, Recall@100, MRR@10, by ir-measures.
+"""How well each signal, the fusion and the reranker answer judged queries: nDCG@10, recall and MRR@10, by ir-measures.
 
 Sources: Järvelin, Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques" (nDCG; linear gains, as trec_eval has
 them); MacAvaney et al. 2022, "Streamlining Evaluation with ir-measures".
@@ -22,9 +22,10 @@ from .costs import Cost, costs
 from .qrels import Qrels, read_qrels
 from .run_files import AGAIN, read_object, read_spec, read_table
 from .verdict import Outcome, verdict
+from .words import counted
 
-MEASURES = ("nDCG@10", "Recall@100", "MRR@10")
 RECALL_DEPTH = 100
+"""Or the number of candidates, where that is less: what is asked for is what can be found."""
 TOP = 10
 QUERIES_AT_ONCE = 256
 
@@ -48,6 +49,16 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     notes: tuple[str, ...]
 
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Their names, with the depth of the recall: `Recall@100`, or that of fewer candidates."""
+        return measure_names(self.candidates)
+
+
+def measure_names(candidates: int) -> tuple[str, ...]:
+    """In the order of the columns of an Outcome's measures."""
+    return (f"nDCG@{TOP}", f"Recall@{min(RECALL_DEPTH, candidates)}", f"MRR@{TOP}")
+
 
 class Ranked(msgspec.Struct, frozen=True):
     """What one ranking has for one query: chunk ids, best first."""
@@ -63,8 +74,6 @@ def evaluate(layout: RunLayout, qrels: Path) -> Evaluation:
     """
     found = _candidates(layout)
     judged, notes = _usable(layout, read_qrels(qrels), qrels)
-    if found.candidates < RECALL_DEPTH:
-        notes.append(f"Recall@{RECALL_DEPTH} is over {found.candidates} candidates a query: all that were asked for")
     section = read_object(layout.rerank_record)
     if section is not None and section["fallbacks"]:
         notes.append(f"{section['fallbacks']:,} of {section['pairs']:,} pairs have no score and keep their fused order")
@@ -72,7 +81,8 @@ def evaluate(layout: RunLayout, qrels: Path) -> Evaluation:
     names = (*found.signals, FUSED, *((RERANK,) if reranked else ()))
     outcomes = measure(names, _rankings(layout, names, judged), judged)
     spent = costs(layout, read_spec(layout), reranked)
-    figures = tuple(Figures(name=one.name, scores=_means(one), cost=spent[one.name]) for one in outcomes)
+    named = measure_names(found.candidates)
+    figures = tuple(Figures(name=one.name, scores=_means(one, named), cost=spent[one.name]) for one in outcomes)
     return Evaluation(
         queries=len(judged),
         candidates=found.candidates,
@@ -88,7 +98,7 @@ def measure(names: Sequence[str], rankings: Iterable[dict[str, Ranked]], judged:
 
     measures: dict[Any, int] = {nDCG @ TOP: 0, R @ RECALL_DEPTH: 1, RR @ TOP: 2}
     places = {query: place for place, query in enumerate(judged)}
-    tables = {name: np.zeros((len(judged), len(MEASURES))) for name in names}
+    tables = {name: np.zeros((len(judged), len(measures))) for name in names}
     found = {name: np.zeros(len(judged), np.bool_) for name in names}
     queries = iter(rankings)
     while some := list(islice(queries, QUERIES_AT_ONCE)):
@@ -135,13 +145,15 @@ def _usable(layout: RunLayout, qrels: Qrels, path: Path) -> tuple[Qrels, list[st
             f"--qrels {path}: no judgement of a relevant chunk is of this corpus and these queries "
             f"({len(known):,} of its {len(qrels):,} queries and {len(there):,} of its {len(wanted):,} chunks are known)"
         )
-    counted = {
-        "judged queries are not among the queries that could be encoded": len(strangers),
-        "judgements are of chunks that are not in the corpus, and left out": missing,
-        "judged queries have no relevant chunk in the corpus, and are left out": len(known) - len(judged),
-        "queries have no judgement, and are left out": len(asked - qrels.keys()),
-    }
-    return judged, [f"{count:,} {what}" for what, count in counted.items() if count]
+    asked_only = len(asked - qrels.keys())
+    pointless = len(known) - len(judged)
+    counts = (
+        (len(strangers), "judged query is", "judged queries are", " not among the queries that could be encoded"),
+        (missing, "judgement is", "judgements are", " of chunks that are not in the corpus, and left out"),
+        (pointless, "judged query has", "judged queries have", " no relevant chunk in the corpus, and left out"),
+        (asked_only, "query has", "queries have", " no judgement, and left out"),
+    )
+    return judged, [counted(count, one, many) + rest for count, one, many, rest in counts if count]
 
 
 def _ids(layout: RunLayout) -> Iterator[str]:
@@ -149,9 +161,9 @@ def _ids(layout: RunLayout) -> Iterator[str]:
         yield from read_table(layout.chunk_segment(segment), ("id",)).column("id").to_pylist()
 
 
-def _means(one: Outcome) -> dict[str, float]:
+def _means(one: Outcome, named: Sequence[str]) -> dict[str, float]:
     means: npt.NDArray[np.float64] = one.measures.mean(axis=0)
-    return {name: round(float(value), 4) for name, value in zip(MEASURES, means.tolist(), strict=True)}
+    return {name: round(float(value), 4) for name, value in zip(named, means.tolist(), strict=True)}
 
 
 def _candidates(layout: RunLayout) -> CandidatesRecord:

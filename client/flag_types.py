@@ -73,4 +73,4 @@ Otlp = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Send OpenTelemetry spans there over HTTP, as in http://localhost:4318."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable: JSON on standard output.")]
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Machine-readable: JSON on standard output.")]

@@ -30,7 +30,7 @@ def describe_run(path: str | PathLike[str]) -> JsonObject:
         "status": "unfinished" if manifest is None else manifest.get("status", "done"),
         "spec": msgspec.to_builtins(spec),
         "chunks": _chunks(layout),
-        "vectors": [_vector(layout, _model_of(spec, one), one) for one in spec.outputs],
+        "vectors": [_vector(layout, _asked(spec, one), one) for one in spec.outputs],
         "index": {
             "kind": spec.index,
             "published_segments": len(published_segments(layout)),
@@ -52,8 +52,8 @@ def _chunks(layout: RunLayout) -> JsonObject:
     }
 
 
-def _model_of(spec: RunSpec, one: Output) -> str:
-    """What was asked for, where no `pass.json` says it yet."""
+def _asked(spec: RunSpec, one: Output) -> str:
+    """The model as it was asked for."""
     return next((asked.model for asked in spec.passes if one in asked.outputs), one.kind)
 
 
@@ -64,7 +64,8 @@ def _vector(layout: RunLayout, model: str, one: Output) -> JsonObject:
     return {
         "vector": one.vector,
         "kind": one.kind,
-        "model": about.get("model", model),
+        # of a folder, `pass.json` has the last part alone
+        "model": model if Path(model).is_absolute() else about.get("model", model),
         "form": one.form,
         "dim": about.get("output_dim") or None,
         "storage": one.storage if one.form == "dense" else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from typing import Any, Literal
 
 from ..protocol.errors import EmbedfleetError, Unreachable, UsageError
@@ -39,9 +40,11 @@ def verdict(error: Exception) -> Verdict:
     from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
     if isinstance(error, UnexpectedResponse):
+        if _is_foreign(error):
+            return "away"
         status = error.status_code or 0
         return "busy" if status >= 500 else _STATUS.get(status, "refused")
-    if isinstance(error, ResponseHandlingException):
+    if isinstance(error, ResponseHandlingException) or _is_foreign(error):
         return "away"
     if isinstance(error, ResourceExhaustedResponse):
         return "busy"
@@ -77,7 +80,16 @@ def _grpc_code(error: Any) -> str:
     return str(error.code().name) if callable(getattr(error, "code", None)) else ""
 
 
+def _is_foreign(error: Exception) -> bool:
+    """Whether some other server answered: a Qdrant does in JSON, or says nothing beside the status."""
+    content: Any = getattr(error, "content", b"")
+    page = isinstance(content, bytes) and content.lstrip()[:1] == b"<"
+    return page or isinstance(error, JSONDecodeError)
+
+
 def _said(error: Exception) -> str:
+    if _is_foreign(error):
+        return "another server does, and not in JSON"
     details: Any = getattr(error, "details", None)
     if callable(details):
         return str(details())

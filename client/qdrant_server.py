@@ -38,7 +38,9 @@ def connect(url: str, api_key_env: str | None = None, *, grpc: bool = True, grpc
             url=url, api_key=key, prefer_grpc=grpc, grpc_port=grpc_port, timeout=TIMEOUT, check_compatibility=False
         )
     where = f"--url {url}" + (f" (gRPC on port {grpc_port})" if grpc else "")
-    remedy = "; start it, correct the address, or " + ("use REST with --no-grpc" if grpc else "use gRPC with --grpc")
+    remedy = "; start it, correct the address, or " + (
+        "say where it listens for gRPC with --grpc-port, or use REST with --no-grpc" if grpc else "use gRPC with --grpc"
+    )
     try:
         with server_errors(where, remedy):
             client.get_collections()  # needs a key, unlike the server's greeting

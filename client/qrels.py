@@ -17,6 +17,7 @@ Qrels = dict[str, dict[str, int]]
 def read_qrels(path: Path) -> Qrels:
     """SourceError names the line that is none, or contradicts an earlier one."""
     found: Qrels = {}
+    first: tuple[int, int] | None = None
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -25,7 +26,10 @@ def read_qrels(path: Path) -> Qrels:
         if not line.strip() or (number == 1 and _is_header(line)):
             continue
         where = f"--qrels {path}, line {number}"
-        query, chunk, score = _fields(line, where)
+        (query, chunk, score), columns = _fields(line, where)
+        first = first or (number, columns)
+        if columns != first[1]:
+            raise SourceError(f"{where}: {columns} fields, line {first[0]} had {first[1]}; give one form throughout")
         try:
             judged = int(score)
         except ValueError:
@@ -41,15 +45,14 @@ def _is_header(line: str) -> bool:
     return line.split()[0].lower() in ("query-id", "query_id", "qid")
 
 
-def _fields(line: str, where: str) -> tuple[str, str, str]:
-    tabs = line.split("\t")
-    if len(tabs) == 3:
-        return tabs[0].strip(), tabs[1].strip(), tabs[2].strip()
-    words = line.split()
-    if len(words) == 4:
-        return words[0], words[2], words[3]
-    if len(words) == 3:
-        return words[0], words[1], words[2]
-    raise SourceError(
-        f"{where}: {len(words)} fields; give `query-id corpus-id score` separated by tabs, or TREC's four columns"
-    )
+def _fields(line: str, where: str) -> tuple[tuple[str, str, str], int]:
+    """Query, chunk and score; and in how many columns they stood."""
+    tabs = [word.strip() for word in line.split("\t")]
+    words = tabs if len(tabs) == 3 else line.split()
+    match words:
+        case [query, chunk, score] | [query, _, chunk, score]:
+            return (query, chunk, score), len(words)
+        case _:
+            raise SourceError(
+                f"{where}: {len(words)} fields; give `query-id corpus-id score` separated by tabs, or TREC's four columns"
+            )

@@ -13,7 +13,8 @@ import msgspec
 from ..protocol.candidates import FUSED, RERANK
 from ..protocol.durable import commit_bytes, make_folder
 from ..protocol.layout import RunLayout
-from .evaluation import MEASURES, Evaluation, Figures
+from .evaluation import Evaluation, Figures
+from .words import counted
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --paper: #ffffff; --line: #dde2e8; --bar: #2f6f9f;
@@ -46,16 +47,17 @@ def write_report(layout: RunLayout, found: Evaluation) -> None:
 
 def render(found: Evaluation, title: str) -> str:
     """The page."""
-    charts = "".join(_chart(measure, _measured(found, measure), 1.0) for measure in MEASURES)
+    charts = "".join(_chart(measure, _measured(found, measure), 1.0) for measure in found.measures)
     seconds = [(one.name, one.cost.seconds, f"{one.cost.seconds:,.2f}") for one in found.rankings]
     charts += _chart("Seconds", seconds, max((value for _, value, _ in seconds), default=0.0))
     notes = "".join(f"<li>{escape(note)}</li>" for note in found.notes)
+    judged = counted(found.queries, "judged query", "judged queries")
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Retrieval: {escape(title)}</title><style>{_STYLE}</style></head><body>
 <h1>Retrieval: {escape(title)}</h1>
 <p>{escape(found.verdict)}</p>
-<p class="note">{found.queries:,} judged queries, {found.candidates:,} candidates of each signal.</p>
+<p class="note">{judged}, {counted(found.candidates, "candidate")} of each signal.</p>
 {_table(found)}
 {charts}<p class="note">Seconds and rates are of all sessions together. The fused ranking costs all the signals
 together; the reranker comes on top, and its rate is in pairs.</p>
@@ -65,13 +67,13 @@ together; the reranker comes on top, and its rate is in pairs.</p>
 
 
 def _table(found: Evaluation) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("ranking", *MEASURES, "seconds", "rows/s", "device"))
-    rows = "".join(_row(one) for one in found.rankings)
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("ranking", *found.measures, "seconds", "rows/s", "device"))
+    rows = "".join(_row(one, found.measures) for one in found.rankings)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
-def _row(one: Figures) -> str:
-    values = [f"{one.scores[measure]:.4f}" for measure in MEASURES]
+def _row(one: Figures, measures: Sequence[str]) -> str:
+    values = [f"{one.scores[measure]:.4f}" for measure in measures]
     rate = f"{one.cost.per_second:,.1f}" if one.cost.per_second else "-"
     cells = "".join(f"<td>{escape(text)}</td>" for text in (*values, f"{one.cost.seconds:,.2f}", rate, one.cost.device))
     return f"<tr><td>{escape(one.name)}</td>{cells}</tr>"

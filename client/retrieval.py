@@ -15,17 +15,19 @@ import msgspec
 from ..protocol.control_messages import RunEnded
 from ..protocol.errors import revive
 from ..protocol.fusion import has_no_model
-from ..protocol.layout import RunLayout
+from ..protocol.layout import RunLayout, segments_in
 from ..protocol.spec import PassSpec, RunSpec
 from .run_files import read_object
 from .session import Interrupted, Session
+from .set_aside import SetAside
 from .stages import Stage, candidate_stage, pass_stages
+from .words import counted
 
 if TYPE_CHECKING:
     from .evaluation import Evaluation
 
 DERIVED = ("SpecMismatch", "SourceError")
-"""What a run that another command's queries or pairs made fails with. It is derived: it is made anew, not refused."""
+"""What a run fails with where the folder holds that of another command's queries or pairs. It is made anew, not refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Retrieval:
         Raises Interrupted after a signal; every step that is done stays.
         """
         plan, layout = self._plan, self._layout
-        queries = self._derived(self._query_spec(), layout.queries, "queries: ")
+        queries = self._derived(self._query_spec(), layout.queries, "queries: ", "other queries or models")
         self._stages += pass_stages(queries, "queries: ")
         self._session.process(
             "embedfleet.exporter.candidates_main", [str(layout.root), f"--candidates={plan.candidates}"]
@@ -62,7 +64,7 @@ class Retrieval:
         found = read_object(layout.candidates_record) or {}
         self._stages.append(candidate_stage(found))
         self._session.say(
-            f"{found['queries']:,} queries, {found['pairs']:,} fused candidates"
+            f"{counted(found['queries'], 'query', 'queries')}, {counted(found['pairs'], 'fused candidate')}"
             + (f"; nothing was found for {found['without']:,}" if found["without"] else "")
         )
         scored = self._score(plan.rerank, found["pairs"])
@@ -105,28 +107,49 @@ class Retrieval:
         if one is None or not pairs:
             return None
         spec = RunSpec(source=str(self._layout.pairs), passes=(one,), index="none")
-        ending = self._derived(spec, self._layout.scores, "")
+        ending = self._derived(spec, self._layout.scores, "pairs: ", "other pairs or another reranker")
         self._stages += pass_stages(ending, unit="pairs")
         return ending
 
-    def _derived(self, spec: RunSpec, out: Path, about: str) -> RunEnded:
-        """Follow a run to its end; where the folder holds that of other queries, models or pairs, start over there."""
-        ending = self._follow(spec, out, about, restart=_is_rewritten(spec, RunLayout(out)))
-        if ending.status == "failed" and ending.kind in DERIVED:
-            self._session.say(f"{out}: made of something else; starting over there ({ending.error})")
-            ending = self._follow(spec, out, about, restart=True)
+    def _derived(self, spec: RunSpec, out: Path, about: str, made_of: str) -> RunEnded:
+        """Follow a run to its end. Where the folder holds that of other queries, models or pairs, it is made anew, and what
+        stood there comes back if that fails before anything of it is computed."""
+        aside = SetAside(out)
+        aside.recover()
+        if not _has_vectors(out):  # a replacement that had nothing to lose yet
+            aside.put_back()
+        ending = self._resumed(spec, out, about)
+        if ending is None and aside.put_back():  # it was being replaced, and may be what is asked for again
+            ending = self._resumed(spec, out, about)
+        if ending is None:
+            kept = _has_vectors(out)
+            if kept:
+                self._session.say(f"{out}: made of {made_of}; that is kept until the new one is done")
+            aside.take()
+            ending = self._follow(spec, out, about)
         if ending.status == "failed":
+            if not _has_vectors(out) and aside.put_back() and _has_vectors(out):
+                self._session.say(f"{out}: as it was before")
             raise revive(ending.kind, ending.error)
+        aside.drop()
         if ending.quarantined:
             self._session.say(
-                f"{ending.quarantined:,} are in quarantine, each with its reason: {out / 'quarantine.jsonl'}"
+                f"{about}{ending.quarantined:,} in quarantine, each with its reason in {out / 'quarantine.jsonl'}"
             )
         return ending
 
-    def _follow(self, spec: RunSpec, out: Path, about: str, *, restart: bool = False) -> RunEnded:
+    def _resumed(self, spec: RunSpec, out: Path, about: str) -> RunEnded | None:
+        """Follow the run that stands in a folder, or a new one where none does; None where that is a run of others."""
+        stood = out.exists()
+        if stood and _is_rewritten(spec, RunLayout(out)):
+            return None
+        ending = self._follow(spec, out, about)
+        return None if stood and ending.status == "failed" and ending.kind in DERIVED else ending
+
+    def _follow(self, spec: RunSpec, out: Path, about: str) -> RunEnded:
         if self._session.received:
             raise Interrupted
-        ending = self._session.follow(spec, out, restart=restart, about=about)
+        ending = self._session.follow(spec, out, about=about)
         if ending is None or ending.status == "interrupted":
             raise Interrupted
         return ending
@@ -141,6 +164,11 @@ class Retrieval:
         write_report(self._layout, found)
         self._session.say(f"the report: {self._layout.report}")
         return msgspec.to_builtins(found)
+
+
+def _has_vectors(root: Path) -> bool:
+    """Whether the run directory holds something that took computing."""
+    return any(segments_in(folder) for folder in RunLayout(root).vectors.glob("*/"))
 
 
 def _is_rewritten(spec: RunSpec, layout: RunLayout) -> bool:

@@ -11,12 +11,25 @@ from .qrels import read_qrels
 from .retrieval import RetrievalPlan
 from .spec_flags import make_pass
 
+CANDIDATES, TOP_K = 100, 10
 
-def plan_if_asked(queries: Path | None, *, qrels: Path | None, rerank: str | None, **rest: Any) -> RetrievalPlan | None:
+
+def plan_if_asked(
+    queries: Path | None,
+    *,
+    qrels: Path | None,
+    rerank: str | None,
+    candidates: int | None,
+    top_k: int | None,
+    **rest: Any,
+) -> RetrievalPlan | None:
     """`build_plan`, or None where no queries are given."""
     if queries is not None:
-        return build_plan(queries, qrels=qrels, rerank=rerank, **rest)
-    for flag, given in (("--qrels", qrels), ("--rerank", rerank)):
+        wide = CANDIDATES if candidates is None else candidates
+        deep = min(TOP_K, max(wide, 1)) if top_k is None else top_k
+        return build_plan(queries, qrels=qrels, rerank=rerank, candidates=wide, top_k=deep, **rest)
+    asked = {"--qrels": qrels, "--rerank": rerank, "--candidates": candidates, "--top-k": top_k}
+    for flag, given in asked.items():
         if given is not None:
             raise UsageError(f"{flag} {given}: give --queries Q.jsonl too")
     return None

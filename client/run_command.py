@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from ..protocol.control_messages import RunEnded
+from ..protocol.control_messages import PassSummary, RunEnded
 from ..protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, revive
 from ..protocol.layout import RunLayout
 from ..protocol.reason_count import ReasonCount
@@ -21,6 +21,9 @@ from .run_table import show_stages
 from .session import Interrupted, Session, open_session
 from .stages import Stage, ensemble_stages, pass_stages
 from .tables import print_evaluation
+from .words import counted
+
+SHOWN_REASONS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +119,31 @@ def _say_counts(session: Session, ending: RunEnded, out: Path) -> None:
     )
     if ending.status == "done" and ending.quarantined:
         session.say(f"in quarantine: {ending.quarantined:,}, each with its reason in {out / 'quarantine.jsonl'}")
-        for reason, count in frequent_reasons(out):
-            session.say(f"  {count:,} times: {reason}")
+        for line in reason_lines(out):
+            session.say(f"  {line}")
 
 
-def frequent_reasons(out: Path) -> list[tuple[str, int]]:
-    """The three reasons that stand most often in the quarantine."""
+def reason_lines(out: Path) -> list[str]:
+    """The three reasons that stand most often in the quarantine, and how many records have another one."""
+    counts = count_reasons(out)
+    shown = counts.first(SHOWN_REASONS)
+    lines = [f"{counted(count, 'time')}: {reason}" for reason, count in shown]
+    left = len(counts) - len(shown)
+    if left:
+        lines.append(f"and {counted(left, 'more reason')}, {counted(counts.total - sum(n for _, n in shown), 'time')}")
+    return lines
+
+
+def count_reasons(out: Path) -> ReasonCount:
+    """Of all that stands in the quarantine."""
     counts = ReasonCount()
     try:
         with (out / "quarantine.jsonl").open("rb") as lines:
             for line in lines:
                 counts.add(str(orjson.loads(line)["reason"]))
     except (OSError, KeyError, orjson.JSONDecodeError):
-        return []  # on another host, perhaps: the file itself is named above
-    return counts.first(3)
+        return ReasonCount()  # on another host, perhaps: the file itself is named above
+    return counts
 
 
 def summary(ending: RunEnded) -> dict[str, Any]:
@@ -142,18 +156,23 @@ def summary(ending: RunEnded) -> dict[str, Any]:
         "quarantined": ending.quarantined,
         "skipped_duplicates": ending.skipped_duplicates,
         "seconds": ending.seconds,
-        "passes": [
-            {
-                "vector": one.vector,
-                "model": one.model,
-                "device": one.device,
-                "chunks": one.chunks,
-                "chunks_per_second": one.chunks_per_second,
-                "tokens_per_second": one.tokens_per_second,
-                "padding": one.padding,
-                "rotation_gap_seconds": one.rotation_gap_seconds,
-            }
-            for one in ending.passes
-        ],
+        "passes": [_pass_summary(one) for one in ending.passes],
         **({"error": ending.error} if ending.error else {}),
+    }
+
+
+def _pass_summary(one: PassSummary) -> dict[str, Any]:
+    """Null for what only computing tells, where all was committed before."""
+    computed = {
+        "device": one.device,
+        "chunks_per_second": one.chunks_per_second,
+        "tokens_per_second": one.tokens_per_second,
+        "padding": one.padding,
+    }
+    return {
+        "vector": one.vector,
+        "model": one.model,
+        "chunks": one.chunks,
+        **(computed if one.computed else dict.fromkeys(computed)),
+        "rotation_gap_seconds": one.rotation_gap_seconds,
     }

@@ -16,7 +16,10 @@ def run(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The run directory. The same command resumes there.")],
     dense: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="Dense model: alias, hub id or folder. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]MODEL", help="Dense model: alias, hub id or folder; NAME is the vector's. Repeatable."
+        ),
     ] = None,
     sparse: Annotated[
         list[str] | None, typer.Option(metavar="MODEL", help="bm25, metadata, or a learned sparse model. Repeatable.")
@@ -48,10 +51,16 @@ def run(
         typer.Option(metavar="TEXT", help="Before each query, here and in search. Default: the model's own."),
     ] = None,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run Python code that comes with a model, with your rights.")
+        bool,
+        typer.Option(
+            "--trust-remote-code", metavar="", help="Run Python code that comes with a model, with your rights."
+        ),
     ] = False,
     no_fallback: Annotated[
-        bool, typer.Option("--no-fallback", help="A sparse model that fails is an error; no metadata weights instead.")
+        bool,
+        typer.Option(
+            "--no-fallback", metavar="", help="A sparse model that fails is an error; no metadata weights instead."
+        ),
     ] = False,
     max_active_dims: Annotated[
         int | None, typer.Option(metavar="N", help="Learned sparse: keep the N largest weights.")
@@ -76,8 +85,12 @@ def run(
     rerank: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A cross-encoder that orders the fused candidates.")
     ] = None,
-    candidates: Annotated[int, typer.Option(metavar="N", help="Of each signal and of the fusion, a query.")] = 100,
-    top_k: Annotated[int, typer.Option(metavar="K", help="Chunks a query in export/rerank.jsonl.")] = 10,
+    candidates: Annotated[
+        int | None, typer.Option(metavar="N", help="Of each signal and of the fusion, a query. Default: 100.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(metavar="K", help="Chunks a query in export/rerank.jsonl. Default: 10.")
+    ] = None,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -98,13 +111,14 @@ def run(
         typer.Option(metavar="SECONDS", help="For a model to load. Default: 3600, then 300 to the device."),
     ] = None,
     cpu_fallback: Annotated[
-        bool, typer.Option("--cpu-fallback", help="Where every GPU is given up, go on with a CPU slot, slowly.")
+        bool,
+        typer.Option("--cpu-fallback", metavar="", help="Where every GPU is given up, go on with a CPU slot, slowly."),
     ] = False,
     grace: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="After SIGTERM, to finish the batches in flight.")
     ] = 25.0,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Delete what an earlier run wrote there; start over.")
+        bool, typer.Option("--restart", metavar="", help="Delete what an earlier run wrote there; start over.")
     ] = False,
     otlp: Otlp = None,
     as_json: AsJson = False,
@@ -157,7 +171,7 @@ def run(
         sparse_device=sparse_device.value,
     )
     check_options(options)
-    steps = AfterRun(plan, choose_formats(split_names(formats), spec) if formats else ())
+    steps = AfterRun(plan, choose_formats(split_names(formats, "--export"), spec) if formats else ())
     raise typer.Exit(
         execute(
             spec,

@@ -25,7 +25,8 @@ class RunTelemetry:
 
     @property
     def gpu_lease_events(self) -> list[dict[str, Any]]:
-        """`phase` before, staged, hydrated, peak, after; with the memory of the device where it was looked at."""
+        """`phase` before, staged, hydrated, peak, after; with the memory of the device where it was looked at. Leases of CPU
+        slots are among them."""
         return self.events("lease")
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -14,10 +13,13 @@ from ..protocol.errors import EmbedfleetError, UsageError
 from ..protocol.fusion import fused_names, metadata_vectors
 from ..protocol.layout import RunLayout
 from ..protocol.pairs import join_pair
+from ..protocol.preprocessing import preprocess
 from ..protocol.spec import PassSpec, RunSpec
 from .edge_shard import check_searchable, open_shard
+from .filter_keys import check_keys, plain_filters
 from .query_encoder import TIMEOUT, encode_queries, score_pairs
 from .run_files import read_spec
+from .signal_names import choose_signals
 from .spec_flags import make_pass
 
 MIN_CANDIDATES = 100
@@ -54,28 +56,30 @@ def search(
 ) -> list[Hit]:
     """The `top_k` chunks of the run in `path` that fit `query` best, best first.
 
-    `signals` are names of vectors or forms (`dense`, `sparse`, `multivector`), none for all. Vectors that are named are
-    fused; of the others, those that `fused_names` says, and the rest is scored. `filters` are (key, value) of the metadata,
-    all of which must hold. A reranker orders the first RERANKED hits anew; what it cannot score follows in the fused order.
+    `signals` are names of vectors (or how these end) or forms (`dense`, `sparse`, `multivector`), none for all. Vectors that
+    are named are fused; of the others, those that `fused_names` says, and the rest is scored. `filters` are (key, value) of
+    the metadata, all of which must hold. A reranker orders the first RERANKED hits anew; what it cannot score follows in the
+    fused order.
 
     A run that is not done is searched as far as it is published. UsageError or RunDirectoryError says why a run cannot
     be searched; ModelError and EmbedfleetError come from encoding the query, which may take `timeout` seconds.
     """
     layout = RunLayout(Path(path))
-    text = unicodedata.normalize("NFC", query).strip()
+    text = preprocess(query)
     if not text:
         raise UsageError("the query is empty: give some words to search for")
     if top_k < 1:
         raise UsageError(f"{top_k} hits asked for: give 1 or more")
     spec = read_spec(layout)
     check_searchable(layout, spec)
-    wanted = _chosen(layout, spec, signals)
+    wanted, named = choose_signals(spec, signals, layout.root)
+    filters = plain_filters(filters)
     reranker = make_pass("rerank", rerank, {"dtype": "float32"}) if rerank is not None else None
     encoded = encode_queries(layout, spec, [text], timeout, wanted)
     vectors = {name: encoded[name][0] for name in wanted}
     if reranker is None:
-        return search_shard(layout, spec, vectors, top_k, filters, signals)
-    hits = search_shard(layout, spec, vectors, max(top_k, RERANKED), filters, signals)
+        return search_shard(layout, spec, vectors, top_k, filters, named)
+    hits = search_shard(layout, spec, vectors, max(top_k, RERANKED), filters, named)
     return _reranked(reranker, text, hits, timeout)[:top_k]
 
 
@@ -100,21 +104,15 @@ def search_shard(
         try:
             candidates = max(4 * top_k, MIN_CANDIDATES)
             points = shard.query(fused_request(together, top_k, candidates, only=metadata_filter(filters)))
+            if not points:
+                check_keys(layout, shard, filters)
             scores = signal_scores(shard, used, [point.id for point in points])
+        except UsageError:
+            raise
         except Exception as error:  # the engine raises nothing more exact
             raise EmbedfleetError(f"{layout.edge}: the Edge engine refused the query ({error})") from error
     hits = [_hit(point, scores[str(point.id)]) for point in points]
     return sorted(hits, key=lambda hit: (-hit.score, hit.row))  # the engine leaves ties in any order
-
-
-def _chosen(layout: RunLayout, spec: RunSpec, signals: Sequence[str]) -> list[str]:
-    """The vectors that are meant, in the order of the passes."""
-    known = {name for one in spec.outputs for name in (one.vector, one.form)}
-    for name in signals:
-        if name not in known:
-            have = ", ".join(one.vector for one in spec.outputs)
-            raise UsageError(f"--signals {name}: {layout.root} has no such vector; it has {have}")
-    return [one.vector for one in spec.outputs if not signals or {one.vector, one.form} & set(signals)]
 
 
 def _reranked(one: PassSpec, query: str, hits: list[Hit], timeout: float) -> list[Hit]:

@@ -19,6 +19,7 @@ from ..protocol.spec import RunSpec
 from .client import Client
 from .private_coordinator import PrivateCoordinator
 from .progress import ProgressView, make_view
+from .words import counted
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 10.0
@@ -90,15 +91,18 @@ class Session:
         client, coordinator = self._client, self._coordinator
         client.start_watch(run)
         draining: float | None = None
+        in_flight = 0
         while True:
             message = client.receive(POLL_SECONDS)
             if isinstance(message, RunEnded):
                 return message
             if message is not None:
                 view.show(message)
+                in_flight = sum(one.in_flight for one in message.passes)
             if self.received and draining is None:
                 draining = time.monotonic()
-                view.say("finishing the batches in flight; once more to stop at once")
+                grace = self._grace if self._terminated else None
+                view.say(drain_notice(in_flight, self._options.batch_timeout, grace))
                 with contextlib.suppress(UsageError):  # it ended this moment: its ending is on the way
                     client.cancel(run)
             if len(self.received) > 1 or self._overdue(draining):
@@ -112,8 +116,20 @@ class Session:
 
     def _overdue(self, draining: float | None) -> bool:
         """Whether who sent SIGTERM will soon kill; a person who pressed Ctrl-C can do so again."""
-        told = bool(self.received) and self.received[0] == signal.SIGTERM
-        return told and draining is not None and time.monotonic() - draining > self._grace
+        return self._terminated and draining is not None and time.monotonic() - draining > self._grace
+
+    @property
+    def _terminated(self) -> bool:
+        return bool(self.received) and self.received[0] == signal.SIGTERM
+
+
+def drain_notice(in_flight: int, batch_timeout: float | None, grace: float | None) -> str:
+    """What is waited for after the first signal, and for how long at most; `grace` counts after SIGTERM alone."""
+    batches = f"{counted(in_flight, 'batch', 'batches')} in flight" if in_flight else "what is in flight"
+    if grace is not None:
+        return f"finishing {batches}, for {grace:g} s at most; once more to stop at once"
+    limit = f"after {batch_timeout:g} s" if batch_timeout is not None else "by the measured speed, after 600 s at most"
+    return f"finishing {batches}; one without progress is given up {limit}; Ctrl-C once more to stop at once"
 
 
 @contextmanager

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..protocol.ensembles import EnsembleSpec, Method
 from ..protocol.errors import SourceError, UsageError
-from ..protocol.spec import CPU_KINDS, FORMS, Kind, PassSpec, RunSpec, check_spec, vector_name
+from ..protocol.spec import CPU_KINDS, FORMS, Kind, PassSpec, RunSpec, check_spec, given_name, vector_name
 
-_FLAGS = {"truncate_dim": "--truncate-dim", "storage": "--store"}
+_NAMED = re.compile(r"([^/:,=@]*)=(.*)", re.DOTALL)
+"""`NAME=MODEL`."""
+
+_OF_DENSE = ("truncate_dim", "storage")
 """Options of dense vectors alone."""
 
 
@@ -48,7 +52,7 @@ def build_spec(
     passes = [make_pass("dense", model, options) for model in dense]
     passes += [make_pass("bge-m3", model, options) for model in heads]
     passes += [make_pass("multivector", model, options) for model in multivector]
-    passes += [make_pass(_sparse_kind(model), model, options) for model in sparse]
+    passes += [make_pass(_sparse_kind(split_model(model)[1]), model, options) for model in sparse]
     spec = RunSpec(
         source=source,
         passes=tuple(passes),
@@ -58,11 +62,23 @@ def build_spec(
         index=index,
         ensembles=_ensembles(passes, ensemble, weights),
     )
-    for flag, unset in (("truncate_dim", None), ("storage", "float32")):
-        if options.get(flag, unset) != unset and not any(one.form == "dense" for one in spec.outputs):
-            raise UsageError(f"{_FLAGS[flag]} is for dense vectors: give a model with --dense or --heads too")
     check_spec(spec)
+    _check_use(spec, options)
     return spec
+
+
+def _check_use(spec: RunSpec, options: dict[str, Any]) -> None:
+    """UsageError for an option that no model of the run would heed."""
+    dense = any(one.form == "dense" for one in spec.outputs)
+    kinds = {one.kind for one in spec.passes}
+    for flag, given, used, what, remedy in (
+        ("--truncate-dim", options.get("truncate_dim"), dense, "dense vectors", "--dense or --heads"),
+        ("--store", options.get("storage", "float32") != "float32", dense, "dense vectors", "--dense or --heads"),
+        ("--max-active-dims", options.get("max_active_dims"), "sparse" in kinds, "learned sparse weights", "--sparse"),
+        ("--pool-factor", options.get("pool_factor", 1) != 1, "multivector" in kinds, "multivectors", "--multivector"),
+    ):
+        if given and not used:
+            raise UsageError(f"{flag} is for {what}: give a model with {remedy} too, or leave it out")
 
 
 def _ensembles(passes: list[PassSpec], methods: Sequence[Method], weights: str | None) -> tuple[EnsembleSpec, ...]:
@@ -79,9 +95,12 @@ def _ensembles(passes: list[PassSpec], methods: Sequence[Method], weights: str |
     )
 
 
-def split_names(given: Sequence[str] | None) -> list[str]:
-    """The names in flags that may be repeated and may list several, separated by commas."""
-    return [name.strip() for one in given or [] for name in one.split(",") if name.strip()]
+def split_names(given: Sequence[str] | None, flag: str) -> list[str]:
+    """The names in a flag that may be repeated and may list several, separated by commas. UsageError where none is given."""
+    names = [name.strip() for one in given or [] for name in one.split(",") if name.strip()]
+    if given and not names:
+        raise UsageError(f"{flag} {given[0]!r}: names nothing; give names with commas between, or leave it out")
+    return names
 
 
 def split_filters(given: Sequence[str]) -> list[tuple[str, str]]:
@@ -103,18 +122,41 @@ def _sparse_kind(model: str) -> Kind:
             return "sparse"
 
 
-def make_pass(kind: Kind, model: str, options: dict[str, Any]) -> PassSpec:
-    """One pass with `options`, fields of PassSpec; `MODEL@REVISION` names a revision of a hub id."""
+def split_model(given: str) -> tuple[str | None, str]:
+    """`NAME=MODEL` as the vector's name and the model; None where no name is given.
+
+    What is a folder is one, and an option of a fake model (`fake:8,delay_ms=5`) comes after other signs than a name has.
+    """
+    found = _NAMED.fullmatch(given)
+    if found is None or Path(given).expanduser().is_dir():
+        return None, given
+    return found[1], found[2]
+
+
+def make_pass(kind: Kind, given: str, options: dict[str, Any]) -> PassSpec:
+    """One pass with `options`, fields of PassSpec, for a `MODEL`, a `MODEL@REVISION` of the hub, or a `NAME=MODEL`."""
+    name, model = split_model(given)
     if not model.strip():
         raise UsageError("a model's name is empty: give an alias, a hub id or a folder")
+    if name is not None and not name.strip():
+        raise UsageError(f"model {given!r}: give a name for the vector before the sign =")
+    stem, model, revision = _meant(kind, model)
     if kind in CPU_KINDS:
-        return PassSpec(vector=vector_name(kind, model), kind=kind, model=model, fallback=options.get("fallback", True))
-    if "dense" not in FORMS[kind]:
-        options = {name: value for name, value in options.items() if name not in _FLAGS}
+        options = {"fallback": options.get("fallback", True)}
+    elif "dense" not in FORMS[kind]:
+        options = {name: value for name, value in options.items() if name not in _OF_DENSE}
+    vector = vector_name(kind, stem) if name is None else given_name(kind, name)
+    return PassSpec(vector=vector, kind=kind, model=model, revision=revision, **options)
+
+
+def _meant(kind: Kind, model: str) -> tuple[str, str, str | None]:
+    """What the vector is named after, the model (the whole path of a folder), and its revision."""
+    if kind in CPU_KINDS:
+        return model, model, None
     path = Path(model).expanduser()
     if path.is_dir():
-        return PassSpec(vector=vector_name(kind, model), kind=kind, model=str(path.absolute()), **options)
+        return model, str(path.absolute()), None
     name, _, revision = model.partition("@")
     if not name:
         raise UsageError(f"model {model!r}: give a name before the revision")
-    return PassSpec(vector=vector_name(kind, name), kind=kind, model=name, revision=revision or None, **options)
+    return name, name, revision or None

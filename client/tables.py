@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .evaluation import MEASURES, Evaluation
+from ..protocol.candidates import FUSED, RERANK
+from .evaluation import Evaluation
 from .search import Hit
 from .verify_report import VerifyReport
+from .words import counted
 
 EXCERPT = 160
 
@@ -24,15 +26,21 @@ def print_hits(hits: Sequence[Hit]) -> None:
     """Each hit with its scores and the beginning of its text."""
     console = _console()
     for place, hit in enumerate(hits, 1):
-        own = hit.scores if hit.rerank is None else {"rerank": hit.rerank, **hit.scores}
-        scores = "  ".join(f"{name} {score:.4f}" for name, score in own.items())
+        scores = "  ".join(f"{name} {score:.4f}" for name, score in labelled_scores(hit).items())
         text = " ".join(hit.text.split())
         shown = text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
-        console.print(
-            f"[bold]{place:>3}. {escape(hit.id)}[/bold]  {hit.score:.4f}  [dim]{scores}[/dim]\n     {escape(shown)}"
-        )
+        console.print(f"[bold]{place:>3}. {escape(hit.id)}[/bold]  {scores}\n     [dim]{escape(shown)}[/dim]")
     if not hits:
         console.print("nothing found")
+
+
+def labelled_scores(hit: Hit) -> dict[str, float]:
+    """By what they are of: first what orders the hits, the reranker or the fusion, then every signal. A lone signal is not
+    fused: its own score is the one that orders."""
+    first = {} if hit.rerank is None else {RERANK: hit.rerank}
+    if hit.score not in hit.scores.values():
+        first[FUSED] = hit.score
+    return first | hit.scores
 
 
 def print_report(report: VerifyReport) -> None:
@@ -43,29 +51,29 @@ def print_report(report: VerifyReport) -> None:
         table.add_row(name, *(f"{n:,}" for n in (one.segments, one.rows, one.quarantined)), str(one.dim or "-"))
     console.print(table)
     console.print(
-        f"{report.chunks:,} chunks in {report.segments:,} segments, {report.rejected:,} records rejected, "
-        f"{report.duplicates:,} duplicates skipped, points in the collection: "
-        + (f"{report.points:,}" if report.points is not None else "not counted")
+        f"{counted(report.chunks, 'chunk')} in {counted(report.segments, 'segment')}, "
+        f"{counted(report.rejected, 'record')} rejected, {counted(report.duplicates, 'duplicate')} skipped, "
+        "points in the collection: " + (f"{report.points:,}" if report.points is not None else "not counted")
     )
     for note in report.notes:
         console.print(f"note: {escape(note)}")
     for problem in report.problems:
         console.print(f"[red]problem:[/red] {escape(problem)}")
-    console.print("[green]whole[/green]" if report.ok else f"[red]{len(report.problems)} problems[/red]")
+    console.print("[green]whole[/green]" if report.ok else f"[red]{counted(len(report.problems), 'problem')}[/red]")
 
 
 def print_evaluation(found: Evaluation) -> None:
     """Measures and costs of every ranking, on standard error: beside the progress, not among the data."""
     console = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else 160)
     more = ("rows/s", "device") if console.width >= ROOMY else ()  # else the names would be cut off
-    table = Table("ranking", *MEASURES, "seconds", *more)
+    table = Table("ranking", *found.measures, "seconds", *more)
     for one in found.rankings:
         rate = f"{one.cost.per_second:,.1f}" if one.cost.per_second else "-"
-        scores = (f"{one.scores[measure]:.4f}" for measure in MEASURES)
+        scores = (f"{one.scores[measure]:.4f}" for measure in found.measures)
         cost = (rate, escape(one.cost.device))[: len(more)]
         table.add_row(one.name, *scores, f"{one.cost.seconds:,.2f}", *cost)
     console.print(table)
-    console.print(f"{found.queries:,} judged queries. {escape(found.verdict)}")
+    console.print(f"{counted(found.queries, 'judged query', 'judged queries')}. {escape(found.verdict)}")
     for note in found.notes:
         console.print(f"note: {escape(note)}")
 
@@ -77,11 +85,13 @@ def print_info(described: dict[str, Any]) -> None:
     console.print(f"{escape(described['root'])}: {described['status']}")
     console.print(f"source     {escape(described['spec']['source'])}")
     console.print(
-        f"chunks     {chunks['rows']:,} in {chunks['segments']:,} segments ({size_of(chunks['bytes'])}), "
-        f"{chunks['rejected']:,} rejected, {chunks['duplicates']:,} duplicates"
+        f"chunks     {chunks['rows']:,} in {counted(chunks['segments'], 'segment')} ({size_of(chunks['bytes'])}), "
+        f"{chunks['rejected']:,} rejected, {counted(chunks['duplicates'], 'duplicate')}"
         + ("" if chunks["intake_done"] else ", source not read to its end")
     )
-    console.print(f"collection {index['kind']}, {index['published_segments']:,} segments ({size_of(index['bytes'])})")
+    console.print(
+        f"collection {index['kind']}, {counted(index['published_segments'], 'segment')} ({size_of(index['bytes'])})"
+    )
     table = Table("vector", "model", "dimensions", "dtype", "stored", "rows", "quarantined", "tokens", "size")
     for one in described["vectors"]:
         counts = (f"{one[name]:,}" for name in ("rows", "quarantined", "tokens"))

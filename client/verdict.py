@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 from ..protocol.candidates import FUSED, RERANK
 from .costs import Cost
+from .words import counted
 
 CHANCE_T = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One ranking over the judged queries: `measures` (queries, 3) nDCG@10, Recall@100, MRR@10; `found` (queries) whether
+    """One ranking over the judged queries: `measures` (queries, 3) nDCG@10, recall, MRR@10; `found` (queries) whether
     a relevant chunk is among the first ten."""
 
     name: str
@@ -55,21 +56,21 @@ def _hybrid(fused: Outcome, best: Outcome, together: Sequence[Outcome]) -> str:
         (only,) = together
         better = f" {best.name} alone reaches {best.mean:.3f}." if best.mean > only.mean else ""
         return f"There is one signal to rank by, {only.name} ({only.mean:.3f}): nothing to fuse.{better}"
-    won, lost = _against(fused, best)
     if fused.mean >= best.mean:
         word = "beats" if fused.mean > best.mean else "equals"
         return (
             f"Hybrid ({fused.mean:.3f}) {word} the best single signal, {best.name} ({best.mean:.3f}), at nDCG@10: "
-            f"better on {won} queries, worse on {lost}{_chance(fused, best)}."
+            f"{_against(fused, best)}."
         )
     weakest = min(together, key=lambda one: one.mean)
     pushed = int((best.found & ~fused.found).sum())
     pulled = int((fused.found & ~best.found).sum())
+    moved = [f"it brought a relevant chunk into the first ten for {_queries(pulled)}"] if pulled else []
+    moved += [f"it pushed the only ones out of the first ten for {_queries(pushed)}"] if pushed else []
     return (
-        f"Hybrid ({fused.mean:.3f}) does not beat {best.name} alone ({best.mean:.3f}) at nDCG@10: better on {won} queries, "
-        f"worse on {lost}{_chance(fused, best)}. "
-        f"The fusion gives each signal the same say, and {weakest.name} ({weakest.mean:.3f}) is weaker: "
-        f"it brought a relevant chunk into the first ten for {pulled} queries and pushed the only ones out for {pushed}."
+        f"Hybrid ({fused.mean:.3f}) does not beat {best.name} alone ({best.mean:.3f}) at nDCG@10: {_against(fused, best)}. "
+        f"The fusion gives each signal the same say, and {weakest.name} ({weakest.mean:.3f}) is weaker"
+        + (f": {' and '.join(moved)}." if moved else ".")
     )
 
 
@@ -86,26 +87,27 @@ def _earns(one: Outcome, best: Outcome, spent: Mapping[str, Cost], *, improves: 
         )
     share = alone / len(one.found)
     return (
-        f"{one.name} ({price}, against {_seconds(spent[best.name].seconds)}) finds a relevant chunk for {alone} queries "
+        f"{one.name} ({price}, against {_seconds(spent[best.name].seconds)}) finds a relevant chunk for {_queries(alone)} "
         f"({share:.1%}) where {best.name} finds none: that is what it earns."
     )
 
 
 def _reranker(one: Outcome, fused: Outcome, spent: Mapping[str, Cost]) -> str:
-    won, lost = _against(one, fused)
     change = one.mean - fused.mean
     price = _seconds(spent[RERANK].seconds)
     if change > 0:
-        said = f"better on {won} queries, worse on {lost}{_chance(one, fused)}"
-        return f"Reranking adds {change:.3f} for {price}: {said}."
-    return (
-        f"Reranking adds nothing ({change:+.3f}) for {price}: better on {won} queries, worse on {lost}; "
-        "this reranker does not earn its cost here."
-    )
+        return f"Reranking adds {change:.3f} for {price}: {_against(one, fused)}."
+    what = f"makes the order worse by {-change:.3f}" if change < 0 else "changes nothing on the whole"
+    return f"Reranking {what}, for {price}: {_against(one, fused)}; this reranker does not earn its cost here."
 
 
-def _against(one: Outcome, other: Outcome) -> tuple[int, int]:
-    return int((one.ndcg > other.ndcg).sum()), int((one.ndcg < other.ndcg).sum())
+def _against(one: Outcome, other: Outcome) -> str:
+    won, lost = int((one.ndcg > other.ndcg).sum()), int((one.ndcg < other.ndcg).sum())
+    return f"better on {_queries(won)}, worse on {lost}{_chance(one, other)}"
+
+
+def _queries(count: int) -> str:
+    return counted(count, "query", "queries")
 
 
 def _chance(one: Outcome, other: Outcome) -> str:

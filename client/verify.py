@@ -20,6 +20,7 @@ from ..protocol.spec import Output
 from ..protocol.storage import Ranges, ranges_of
 from ..protocol.vector_rows import read_shape
 from .edge_shard import engine_installed, open_shard, published_digests
+from .export_checks import export_problems, ranking_problems
 from .run_files import AGAIN, read_footer, read_lines, read_object, read_spec, read_table, rejected_files, spans
 from .segment_checks import info_problems, row_problems, vector_problems
 from .verify_report import VectorCount, VerifyReport
@@ -40,6 +41,7 @@ def verify_run(path: str | PathLike[str]) -> VerifyReport:
         recount.vectors(one)
     recount.manifest()
     recount.shard()
+    recount.report.problems += [*export_problems(layout), *ranking_problems(layout)]
     for partial in sorted(layout.root.rglob("*.tmp")):
         if layout.edge not in partial.parents:
             recount.report.notes.append(f"{partial}: left by a write that was cut short; harmless, may be deleted")

@@ -14,19 +14,22 @@ import pyarrow.parquet as pq
 from ..protocol.durable import commit_bytes, make_folder
 from ..protocol.errors import RunDirectoryError, SourceError
 from ..protocol.layout import RunLayout
+from ..protocol.preprocessing import preprocess
 from ..protocol.segments import Cursor
 from ..protocol.sources import STDIN, FileStamp, SourceFile, fingerprint, first_difference, resolve
 from ..protocol.spec import RunSpec
 from .chunk_batch import ChunkBatch
 from .chunk_limits import TOO_DEEP, fault, too_deep
 from .id_index import IdIndex, text_digest
-from .preprocessing import preprocess
 from .readers import Numbered, read_records
 from .records import Reject, excerpt, plain, read_record
 from .segment_spool import SegmentLimits, SegmentSpool
 from .spooled import Spooled, SpooledSegment, clear_after, find_spooled
 
 __all__ = ["ChunkLoader", "IntakeCounts", "SegmentLimits", "SpooledSegment"]
+
+MOST_FIELDS = 20
+"""Of a record, in a message."""
 
 SETTLE_ROWS = 1024
 SETTLE_BYTES = 4 << 20
@@ -74,6 +77,8 @@ class ChunkLoader:
         self._limits = limits
         self._on_segment = on_segment
         self._stopping = stopping
+        self._refused: tuple[Reject, tuple[str, ...]] | None = None
+        """The first record that became no chunk, and the fields that it has."""
 
     def load(self) -> IntakeCounts:
         """Report the segments that stand, then read and spool the rest; blocks, so it belongs in a thread.
@@ -169,9 +174,12 @@ class ChunkLoader:
             return _counts(spool, complete=False)
         spool.finish(cursor)
         counts = _counts(spool, complete=True)
+        what = "standard input" if self._spec.source == STDIN else self._spec.source
         if not counts.rows and not counts.rejected:
-            what = "standard input" if self._spec.source == STDIN else self._spec.source
             raise SourceError(f"{what}: there is no record in it; give a source with at least one")
+        # A pair that is refused keeps its fused order, also where it is the only one.
+        if not counts.rows and self._refused is not None and self._spec.passes[0].kind != "rerank":
+            raise SourceError(f"{what}: {_nothing_usable(self._spec, counts.rejected, *self._refused)}")
         commit_bytes(self._layout.intake, msgspec.json.encode(counts))
         return counts
 
@@ -190,6 +198,8 @@ class ChunkLoader:
             fields = read_record(record, text_field, id_field)
             if isinstance(fields, Reject):
                 rejects.append((number, fields))
+                if self._refused is None or not self._refused[1]:
+                    self._refused = fields, tuple(record)
                 continue
             id_, raw_text, extra = fields
             text = preprocess(raw_text)
@@ -212,6 +222,8 @@ class ChunkLoader:
                     held += len(data) + (len(metadata) if metadata else 0)
                     continue
             rejects.append((number, Reject(reason, excerpt(raw_text), id_)))
+        if rejects:
+            self._refused = self._refused or (rejects[0][1], ())
         pending.held += held
         if block:
             pending.last = block[-1][0]
@@ -236,6 +248,17 @@ class ChunkLoader:
             duplicates = [number for number in duplicates if number <= last]
         spool.add(at, file.name, batch, rejects, duplicates)
         return Cursor(file=at, records=last)
+
+
+def _nothing_usable(spec: RunSpec, rejected: int, why: Reject, fields: tuple[str, ...]) -> str:
+    """An intake that ends so most often looked for the wrong fields: which there are is told with it."""
+    said = f"not one record in it can be used ({rejected:,} rejected): {why.reason}"
+    if not fields:
+        return said
+    said += f". The fields of that record: {', '.join(fields[:MOST_FIELDS])}" + (", …" * (len(fields) > MOST_FIELDS))
+    if any(one.side == "query" for one in spec.passes):
+        return f"{said}. A query has `_id` (or `id`) and `text`"
+    return f"{said}. Name them with --text-field and --id-field"
 
 
 def _counts(spool: SegmentSpool, *, complete: bool) -> IntakeCounts:

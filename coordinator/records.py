@@ -89,7 +89,7 @@ def _text_reason(key: str, text: Any, text_field: str | None) -> str:
         return f"text field {key!r} is {kind(text)}, not a string"
     if text_field is not None:
         return f"no text: the record has no field {text_field!r}"
-    return "no text: the record has none of 'text', 'page_content', 'content'; name its field with --text-field"
+    return "no text: the record has none of 'text', 'page_content', 'content'"
 
 
 def _find_id(record: Raw, nested: Raw, id_field: str | None) -> tuple[str | None, str | Reject | None]:

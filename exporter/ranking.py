@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +38,8 @@ class _Score(NamedTuple):
 
 
 def rank_candidates(root: Path, top_k: int, reranker: str | None) -> None:
-    """Write rerank/ranking.parquet, export/rerank.jsonl and the manifest's sections for the run in `root`.
+    """Write rerank/ranking.parquet, export/rerank.jsonl and the manifest's sections for the run in `root`. Where the order
+    is another one than before, the evaluation goes.
 
     `reranker` is the vector that the pairs' run wrote; without one the fused order is final.
     """
@@ -63,11 +65,19 @@ def rank_candidates(root: Path, top_k: int, reranker: str | None) -> None:
                     if row.get("rank") is not None and row["rank"] <= top_k:
                         out.write(orjson.dumps(_line(row, found.signals), option=_OPTIONS))
                         lines_written += 1
+        if not _is_same(table, layout.ranking):  # an evaluation is of one ranking, and does not outlive it
+            for stale in (layout.report, layout.evaluation):
+                stale.unlink(missing_ok=True)
 
     commit_files((layout.ranking, layout.reranked), write)
     keep_rerank(layout, describe_rerank(layout, found, reranker, count) if reranker is not None else None)
     write_sections(layout, run.spec)
     add_files(run, (describe(layout.reranked, "rerank", lines_written),))
+
+
+def _is_same(written: Path, standing: Path) -> bool:
+    """Whether two files hold the same bytes."""
+    return standing.exists() and filecmp.cmp(written, standing, shallow=False)
 
 
 def candidates_columns(found: CandidatesRecord) -> list[str]:

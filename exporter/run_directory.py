@@ -12,7 +12,7 @@ import msgspec
 from ..protocol.durable import commit_bytes, make_folder, partial_of
 from ..protocol.ensembles import EnsembleSpec
 from ..protocol.errors import RunDirectoryError, SpecMismatch
-from ..protocol.layout import RunLayout, segments_in
+from ..protocol.layout import RunLayout, segments_in, set_aside
 from ..protocol.spec import Output, RunSpec, differences
 from ..protocol.storage import Ranges
 from ..protocol.work_messages import Fingerprint
@@ -171,7 +171,8 @@ def _pretty(value: object) -> bytes:
 
 def _clear(layout: RunLayout) -> None:
     """Remove what a run wrote, and nothing else."""
-    for folder in (layout.chunks, layout.vectors, layout.edge, layout.queries, layout.rerank, layout.export):
+    derived = (layout.queries, set_aside(layout.queries), layout.rerank, layout.export)
+    for folder in (layout.chunks, layout.vectors, layout.edge, *derived):
         if folder.exists():
             shutil.rmtree(folder)
     for path in (layout.spec, layout.manifest, layout.stats, layout.events, layout.quarantine, layout.published):

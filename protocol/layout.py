@@ -24,6 +24,11 @@ def segments_in(folder: Path, suffix: str = ".parquet") -> list[int]:
     )
 
 
+def set_aside(folder: Path) -> Path:
+    """Where the earlier contents of a derived run directory stand while new ones are made."""
+    return folder.with_name(f".{folder.name}.before")
+
+
 @dataclass(frozen=True, slots=True)
 class RunLayout:
     """The paths of one run directory."""

@@ -18,6 +18,11 @@ class ReasonCount:
     def __len__(self) -> int:
         return len(self._counts)
 
+    @property
+    def total(self) -> int:
+        """Of all reasons together."""
+        return self._counts.total()
+
     def add(self, reason: str) -> None:
         short = reason[:REASON_CHARACTERS]
         self._counts[short if short in self._counts or len(self._counts) < MOST_REASONS else OTHERS] += 1

@@ -27,6 +27,17 @@ FORMS: dict[Kind, tuple[Form, ...]] = {
 }
 """What a pass of each kind produces for every row. bge-m3's three come from one forward pass."""
 
+FLAGS: dict[Kind, str] = {
+    "dense": "--dense",
+    "bm25": "--sparse",
+    "sparse": "--sparse",
+    "metadata": "--sparse",
+    "multivector": "--multivector",
+    "bge-m3": "--heads",
+    "rerank": "--rerank",
+}
+"""Which flag names a model of each kind, for messages."""
+
 CPU_KINDS: frozenset[str] = frozenset({"bm25", "metadata"})
 """Kinds that never use a GPU: they run on a CPU slot beside the GPU passes."""
 
@@ -118,20 +129,23 @@ def vector_name(kind: Kind, model: str) -> str:
     """The vector's name for a model: `dense-bge-m3` for `BAAI/bge-m3`, `dense-fake-384` for `fake:384,delay_ms=5`."""
     stem = model.split(",", 1)[0].replace(":", "-").rstrip("/").rsplit("/", 1)[-1].lower()
     stem = re.sub(r"[^a-z0-9._-]+", "-", stem).strip("-._") or "model"
-    prefix = HEADS if kind == "bge-m3" else "rerank-" if kind == "rerank" else f"{FORMS[kind][0]}-"
-    return f"{prefix}{stem}"[:100]
+    return f"{_prefix(kind)}{stem}"[:100]
+
+
+def given_name(kind: Kind, name: str) -> str:
+    """The vector's name where somebody gives one: with the prefix of its form, as all have it."""
+    return _prefix(kind) + name.removeprefix(_prefix(kind))
+
+
+def _prefix(kind: Kind) -> str:
+    return HEADS if kind == "bge-m3" else "rerank-" if kind == "rerank" else f"{FORMS[kind][0]}-"
 
 
 def check_spec(spec: RunSpec) -> None:
     """Raise UsageError for a spec that no run can follow."""
     if not spec.passes:
         raise UsageError("nothing to compute: give at least one --dense, --sparse, --multivector or --heads MODEL")
-    names = [output.vector for output in spec.outputs]
-    for name in names:
-        if not _NAME.fullmatch(name):
-            raise UsageError(f"vector name {name!r}: use lower-case letters, digits, '.', '_' and '-', at most 100")
-        if names.count(name) > 1:
-            raise UsageError(f"the vector {name!r} would be written twice: name each model and each ensemble once")
+    _check_names(spec)
     if spec.limit is not None and spec.limit < 1:
         raise UsageError(f"--limit {spec.limit}: give a number of chunks, 1 or more")
     if spec.preprocessing != PREPROCESSING:
@@ -150,6 +164,20 @@ def check_spec(spec: RunSpec) -> None:
     dense = [output.vector for one in spec.passes for output in one.outputs if output.form == "dense"]
     for ensemble in spec.ensembles:
         check_ensemble(ensemble, dense)
+
+
+def _check_names(spec: RunSpec) -> None:
+    """Every vector has a name of its own, which a folder can have."""
+    makers = [(output.vector, one.model) for one in spec.passes for output in one.outputs]
+    makers += [(one.vector, f"--ensemble {one.method}") for one in spec.ensembles]
+    made_by: dict[str, str] = {}
+    for name, maker in makers:
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"vector name {name!r}: use lower-case letters, digits, '.', '_' and '-', at most 100")
+        if (first := made_by.get(name)) is not None:
+            remedy = "give it once" if first == maker else f"give one of them another name, as in NAME={maker}"
+            raise UsageError(f"the vector {name!r} would be written twice, by {first} and by {maker}; {remedy}")
+        made_by[name] = maker
 
 
 def differences(ours: RunSpec, theirs: RunSpec) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..protocol import catalog
 from ..protocol.errors import ModelError
-from ..protocol.spec import PassSpec
+from ..protocol.spec import CPU_KINDS, FLAGS, PassSpec
 from .model_folder import check_folder
 
 WANTED: tuple[str, ...] = (
@@ -39,11 +39,12 @@ class ModelFiles:
 
 def find_model(spec: PassSpec) -> ModelFiles:
     """Resolve an alias, hub id or folder and check that it can be used; ModelError says what to do otherwise."""
-    files, hub = find_local(spec)
-    if files is None:
-        files = _from_hub(hub, spec.revision, offline=False)
-        assert files is not None, "online, a missing snapshot raises"
-    check_folder(files.folder, files.name, spec)
+    try:
+        files, hub = find_local(spec)
+        files = files or _fetched(spec, hub)
+        check_folder(files.folder, files.name, spec)
+    except ModelError as error:
+        raise ModelError(f"{FLAGS[spec.kind]}: {error}") from error
     return files
 
 
@@ -69,12 +70,7 @@ def find_local(spec: PassSpec) -> tuple[ModelFiles | None, str]:
         return ModelFiles(folder, folder.name, spec.revision or ""), ""
     entry = catalog.find(spec.model)
     if entry is None and not _is_hub_id(spec.model):
-        close = difflib.get_close_matches(spec.model, catalog.aliases(), 1, 0.5)
-        hint = f"Did you mean {close[0]}? " if close else ""
-        known = ", ".join(catalog.aliases())
-        raise ModelError(
-            f"model {spec.model!r} is not a folder, not a hub id (owner/name), and not in the catalogue. {hint}Known: {known}"
-        )
+        raise ModelError(_unknown(spec))
     hub = entry.hub if entry is not None else spec.model
     cached = _from_hub(hub, spec.revision, offline=True)
     if cached is not None:
@@ -84,6 +80,28 @@ def find_local(spec: PassSpec) -> tuple[ModelFiles | None, str]:
         if packaged is not None and packaged.origin is not None:
             return ModelFiles(Path(packaged.origin).parent / "model", hub, ""), hub
     return None, hub
+
+
+def _fetched(spec: PassSpec, hub: str) -> ModelFiles:
+    try:
+        files = _from_hub(hub, spec.revision, offline=False)
+    except ModelError as error:
+        if catalog.find(spec.model) is not None:
+            raise
+        raise ModelError(f"no folder {spec.model!r} is here, and {error}") from error
+    assert files is not None, "online, a missing snapshot raises"
+    return files
+
+
+def _unknown(spec: PassSpec) -> str:
+    names = [*CPU_KINDS] if spec.kind == "sparse" else catalog.aliases()
+    close = difflib.get_close_matches(spec.model, names, 1, 0.5)
+    hint = f"Did you mean {close[0]}? " if close else ""
+    what = "not in the catalogue" if spec.kind != "sparse" else "not a kind of weights"
+    return (
+        f"model {spec.model!r} is not a folder, not a hub id (owner/name), and {what}. {hint}"
+        f"Known: {', '.join(sorted(names, key=str.lower))}"
+    )
 
 
 def _is_hub_id(model: str) -> bool:

@@ -107,7 +107,7 @@ def test_an_empty_query_is_in_quarantine(ranked: tuple[Path, Any]) -> None:
     out, done = ranked
     (refused,) = lines_of(out / "queries" / "quarantine.jsonl")
     assert (refused["id"], refused["reason"]) == ("q2", "empty text")
-    assert str(out / "queries" / "quarantine.jsonl") in done.err
+    assert f"queries: 1 in quarantine, each with its reason in {out / 'queries' / 'quarantine.jsonl'}" in done.err
 
 
 def test_the_manifest_says_of_each_sparse_vector_what_was_live(ranked: tuple[Path, Any]) -> None:
@@ -289,6 +289,9 @@ def test_a_reranker_that_cannot_be_had(cli: Any, files: Path, tmp_path: Path) ->
     [
         (("--rerank", "fake:8"), "--rerank fake:8: give --queries"),
         (("--qrels", "qrels.tsv"), "--qrels qrels.tsv: give --queries"),
+        (("--top-k", "3"), "--top-k 3: give --queries"),
+        (("--candidates", "50"), "--candidates 50: give --queries"),
+        (("--export", ""), "--export '': names nothing"),
         (("--queries", "absent.jsonl"), "absent.jsonl: No such file"),
         (("--queries", "."), "is a folder"),
         (("--queries", "queries.jsonl", "--index", "none"), "leave out --index none"),
@@ -305,7 +308,11 @@ def test_flags_that_cannot_be_used(cli: Any, files: Path, tmp_path: Path, more: 
 
 def test_a_file_without_a_query(cli: Any, files: Path, tmp_path: Path) -> None:
     for name, text, message in (
-        ("none.jsonl", '{"_id": "a", "text": ""}\nno json\n', "no query in it can be used"),
+        (
+            "none.jsonl",
+            '{"_id": "a", "text": ""}\nno json\n',
+            "not one record in it can be used (2 rejected): empty text",
+        ),
         ("empty.jsonl", "", "is an empty file"),
     ):
         (tmp_path / name).write_text(text)

@@ -95,7 +95,8 @@ def test_the_same_command_again_computes_nothing(searchable: tuple[Path, Any], c
         name: first.json[name] for name in ("chunks", "committed", "quarantined")
     }
     assert (segment.stat().st_ino, segment.stat().st_mtime_ns) == before
-    assert [one["chunks_per_second"] for one in again["passes"]] == [0, 0]
+    unknown = ("chunks_per_second", "tokens_per_second", "padding", "device")
+    assert [one[key] for one in again["passes"] for key in unknown] == [None] * 8, "nothing was computed"
     assert open_run(out).manifest["index"]["points"] == 201
     assert cli("verify", out, "--json").json["ok"] is True
 
@@ -252,10 +253,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "empty source": ("run empty.jsonl --dense fake:8", "no record"),
     "no model": ("run corpus.jsonl", "--dense"),
     "unknown model": ("run corpus.jsonl --dense no-such-model", "catalogue"),
-    "unknown sparse": ("run corpus.jsonl --sparse splade", "catalogue"),
+    "unknown sparse": ("run corpus.jsonl --sparse splade", "Known: bm25, metadata"),
     "model twice": (
         "run corpus.jsonl --dense fake:8 --dense fake:8,delay_ms=1",
-        "name each model and each ensemble once",
+        "as in NAME=fake:8,delay_ms=1",
     ),
     "bad dimension": ("run corpus.jsonl --dense fake:none", "dimension"),
     "bad option": ("run corpus.jsonl --dense fake:8,speed=9", "speed=9"),
@@ -264,6 +265,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "absent GPU": ("run corpus.jsonl --dense fake:8 --devices cuda:99", "no such GPU"),
     "pickled weights": ("run corpus.jsonl --dense pickled", "no safetensors"),
     "code of its own": ("run corpus.jsonl --dense own-code", "--trust-remote-code"),
+    "wrong field": ("run corpus.jsonl --dense fake:8 --text-field body", "The fields of that record: id, text"),
     "out is a file": ("run corpus.jsonl --dense fake:8 --out a-file", "is a file"),
     "out below a file": ("run corpus.jsonl --dense fake:8 --out a-file/run", "a-file"),
     "out is no run": ("run corpus.jsonl --dense fake:8 --out full", "holds no run"),

@@ -159,9 +159,22 @@ def test_only_rejects(tmp_path: Path) -> None:
     source = tmp_path / "c.jsonl"
     source.write_bytes(b"x\n" * 3000)
     intake = Intake(source, tmp_path / "run")
-    assert intake.load() == IntakeCounts(segments=0, rows=0, rejected=3000, duplicates=0, complete=True)
+    with pytest.raises(SourceError, match=r"c\.jsonl: not one record in it can be used \(3,000 rejected\): not JSON"):
+        intake.load()
     assert [one["record"] for one in intake.rejected(0)] == list(range(1, 3001))
-    assert sorted(intake.files()) == ["00000.rejected.jsonl", "intake.json", "source.json"]
+    assert sorted(intake.files()) == ["00000.rejected.jsonl", "source.json"], "no intake that is done"
+
+
+def test_the_fields_of_a_corpus_that_has_none_of_those_looked_for_are_told(tmp_path: Path) -> None:
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(json_lines("no object", {"doc": "a", "title": "b"}, {"doc": "c"}))
+    told = r"has no field 'body'\. The fields of that record: doc, title\. Name them with --text-field and --id-field"
+    with pytest.raises(SourceError, match=told):
+        Intake(source, tmp_path / "run", text_field="body").load()
+    asked = Intake(source, tmp_path / "run")
+    asked.spec = msgspec.structs.replace(asked.spec, passes=(msgspec.structs.replace(PASSES[0], side="query"),))
+    with pytest.raises(SourceError, match=r"The fields of that record: doc, title\. A query has `_id`"):
+        asked.load()
 
 
 def test_no_record_at_all(tmp_path: Path) -> None:
@@ -173,7 +186,8 @@ def test_no_record_at_all(tmp_path: Path) -> None:
 
 def test_metadata_that_cannot_be_written_is_a_reject(tmp_path: Path) -> None:
     source = tmp_path / "c.jsonl"
-    source.write_bytes(b'{"id":"x","text":"t","deep":' + b'{"a":' * 500 + b"1" + b"}" * 501 + b"\n")
+    deep = b'{"id":"x","text":"t","deep":' + b'{"a":' * 500 + b"1" + b"}" * 501 + b"\n"
+    source.write_bytes(deep + json_lines({"id": "y", "text": "t"}))
     intake = Intake(source, tmp_path / "run")
     assert intake.load().rejected == 1
     (reject,) = intake.rejected(0)

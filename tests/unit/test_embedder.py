@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from embedfleet.client.chunk_source import look_at_source
 from embedfleet.client.run_telemetry import RunTelemetry
 from embedfleet.protocol.errors import SourceError, UsageError
 from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.spec import RunSpec
 
 
 class TestSource:
@@ -63,9 +65,57 @@ def test_models_and_options_that_no_run_can_follow_are_refused(tmp_path: Path) -
     (tmp_path / "a.jsonl").write_text('{"text":"a"}\n')
     with pytest.raises(UsageError, match="nothing to compute"):
         Embedder(tmp_path / "run").load_chunks(tmp_path / "a.jsonl")
-    with pytest.raises(UsageError, match="batch_size: no option"):
-        Embedder(tmp_path / "run", dense=["fake:8"], batch_size=3).load_chunks(tmp_path / "a.jsonl")
+    with pytest.raises(UsageError, match=r"batch_size: no option of an Embedder; it takes dtype, .*, store, "):
+        Embedder(tmp_path / "run", dense=["fake:8"], batch_size=3)
     for name in ("queries", "qrels", "candidates", "top_k"):
         with pytest.raises(UsageError, match=rf"{name}: no option of an Embedder; give it to rank\(QUERIES\)"):
             Embedder(tmp_path / "run", dense=["fake:8"], **{name: "x"})
     assert repr(Embedder("/r", dense=["fake:8"], sparse=["bm25"])) == "Embedder('/r': fake:8, bm25)"
+
+
+def spec_of(tmp_path: Path, **options: Any) -> RunSpec:
+    (tmp_path / "a.jsonl").write_text('{"text":"a"}\n')
+    embedder = Embedder(tmp_path / "run", **options)
+    embedder.load_chunks(tmp_path / "a.jsonl")
+    assert embedder._spec is not None
+    return embedder._spec
+
+
+def test_the_names_of_the_command_line_and_of_the_fields_are_both_taken(tmp_path: Path) -> None:
+    by_flag = spec_of(tmp_path, dense=["fake:8"], sparse="fake:50", store="int8", no_fallback=True)
+    by_field = spec_of(tmp_path, dense=["fake:8"], sparse="fake:50", storage="int8", fallback=False)
+    assert by_flag == by_field
+    assert [(one.storage, one.fallback) for one in by_flag.passes] == [("int8", False), ("float32", False)]
+
+
+def test_a_lone_name_is_a_list_of_one(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, dense="fake:8", sparse="bm25", multivector="fake:4", heads="bge-m3", ensemble="concat")
+    names = ["dense-fake-8", "heads-bge-m3", "multivector-fake-4", "sparse-bm25"]
+    assert [one.vector for one in spec.passes] == names
+    assert [one.method for one in spec.ensembles] == ["concat"]
+    assert spec_of(tmp_path, dense=["fake:8", "fake:9"], ensemble="concat", weights=[2, 1]).ensembles[0].weights == (
+        2,
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"limit": "ten"}, "limit='ten': expected `int | null`, got `str`"),
+        ({"max_tokens": 2.5}, "max_tokens=2.5: expected `int | null`, got `float`"),
+        ({"store": "int4"}, "store='int4': invalid enum value 'int4'"),
+        ({"store": "int8", "storage": "int8"}, "storage: given twice, as store and as storage"),
+        ({"no_fallback": "yes"}, "no_fallback='yes': expected `bool`"),
+        ({"dense": 7}, "dense=7: give a name, or a list of names"),
+        ({"sparse": ["bm25", None]}, "sparse=.*: give a name, or a list of names"),
+        ({"ensemble": "sum"}, r"ensemble=\['sum'\]: invalid enum value 'sum'"),
+        ({"batch_timeout": "1"}, "batch_timeout='1': expected `float | null`"),
+        ({"sparse_device": "tpu"}, "sparse_device='tpu': invalid enum value"),
+        ({"devices": 0}, "devices=0: expected `str | null`"),
+        ({"restart": "yes"}, "restart='yes': expected `bool`"),
+    ],
+)
+def test_an_option_that_cannot_be_meant_is_named(tmp_path: Path, options: dict[str, Any], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        Embedder(tmp_path / "run", **options)

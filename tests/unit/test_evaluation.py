@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from embedfleet.client.costs import Cost, costs
-from embedfleet.client.evaluation import MEASURES, Evaluation, Figures, Ranked, evaluate, measure
+from embedfleet.client.evaluation import Evaluation, Figures, Ranked, evaluate, measure, measure_names
 from embedfleet.client.report import render, write_report
 from embedfleet.client.verdict import Outcome, verdict
 from embedfleet.exporter.candidates import find_candidates
@@ -17,6 +17,7 @@ from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.spec import RunSpec
 
+MEASURES = measure_names(9)
 COST = Cost(seconds=2.0, per_second=100.0, device="cpu:0")
 
 
@@ -89,20 +90,21 @@ def test_every_ranking_is_evaluated_and_what_is_left_out_is_counted(layout, run_
     assert found.queries == 2
     assert [one.name for one in found.rankings] == [run_files.DENSE, run_files.SPARSE, "fused"]
     dense, sparse, fused = found.rankings
-    assert dense.scores == {"nDCG@10": 1.0, "Recall@100": 1.0, "MRR@10": 1.0}  # each query is its own best chunk
-    assert sparse.scores["Recall@100"] == 0.5  # c1 has no term
+    assert dense.scores == {"nDCG@10": 1.0, "Recall@10": 1.0, "MRR@10": 1.0}  # each query is its own best chunk
+    assert sparse.scores["Recall@10"] == 0.5  # c1 has no term
     assert fused.cost.seconds == 10.0
     assert dense.cost == Cost(seconds=9.5, per_second=6.3, device="cuda:0")
     text = " ".join(found.notes)
-    assert "1 judged queries are not among the queries" in text
+    assert "1 judged query is not among the queries" in text
     assert "2 judgements are of chunks that are not in the corpus" in text
-    assert "1 judged queries have no relevant chunk" in text
-    assert "over 10 candidates" in text
+    assert "1 judged query has no relevant chunk" in text
+    assert found.measures == ("nDCG@10", "Recall@10", "MRR@10"), "there are ten candidates: deeper is nothing"
+    assert measure_names(1000) == ("nDCG@10", "Recall@100", "MRR@10")
 
 
 def test_queries_without_judgements_are_counted(layout, tmp_path):
     found = evaluate(layout, judge(tmp_path, ("c0", "c0", 1)))
-    assert "2 queries have no judgement, and are left out" in found.notes
+    assert "2 queries have no judgement, and left out" in found.notes
 
 
 def test_judgements_of_something_else_are_an_error(layout, tmp_path):
@@ -124,6 +126,17 @@ def test_the_reports_hold_the_figures(layout, tmp_path):
     assert "<text" not in page, "letters in a drawing shrink with it"
     assert "prefers-color-scheme: dark" in page
     assert not re.search(r"<script|https?://|src=|href=", page)
+
+
+def test_an_evaluation_does_not_outlive_its_ranking(layout, tmp_path):
+    write_report(layout, evaluate(layout, judge(tmp_path, ("c0", "c0", 1))))
+    rank_candidates(layout.root, 3, None)
+    assert layout.evaluation.exists(), "the order is the same"
+    assert layout.report.exists()
+    find_candidates(layout.root, 9)
+    rank_candidates(layout.root, 3, None)
+    assert not layout.evaluation.exists()
+    assert not layout.report.exists()
 
 
 def test_long_names_are_whole_and_bars_are_shares():
@@ -168,8 +181,8 @@ def said(*outcomes, fused_of=("dense", "sparse")):
 def test_the_verdict_where_hybrid_wins():
     text = said(outcome("dense", 1, 0, 1, 0), outcome("sparse", 0, 1, 0, 0), outcome("fused", 1, 1, 1, 0))
     assert "Hybrid (0.750) beats the best single signal, dense (0.500)" in text
-    assert "better on 1 queries, worse on 0" in text
-    assert "sparse (2.0 s, against 2.0 s) finds a relevant chunk for 1 queries (25.0%) where dense finds none" in text
+    assert "better on 1 query, worse on 0" in text
+    assert "sparse (2.0 s, against 2.0 s) finds a relevant chunk for 1 query (25.0%) where dense finds none" in text
 
 
 def test_the_verdict_where_hybrid_loses_and_reranking_does_too():
@@ -181,9 +194,13 @@ def test_the_verdict_where_hybrid_loses_and_reranking_does_too():
     )
     assert "Hybrid (0.250) does not beat dense alone (0.500)" in text
     assert "sparse (0.075) is weaker" in text
-    assert "pushed the only ones out for 1" in text
+    assert "is weaker: it pushed the only ones out of the first ten for 1 query." in text
+    assert "brought" not in text, "for no query"
     assert "sparse (2.0 s) finds nothing in its first ten that dense does not: it does not earn its cost" in text
-    assert "Reranking adds nothing (-0.125)" in text
+    assert "Reranking makes the order worse by 0.125, for 2.0 s: better on 0 queries, worse on 1 (" in text
+    assert "this reranker does not earn its cost here" in text
+    equal = said(outcome("dense", 1, 0), outcome("fused", 1, 0), outcome("rerank", 1, 0), fused_of=("dense",))
+    assert "Reranking changes nothing on the whole, for 2.0 s: better on 0 queries, worse on 0;" in equal
 
 
 def test_a_signal_that_finds_nothing_new_but_improves_the_order_earns_its_cost():
@@ -209,7 +226,7 @@ def test_members_of_an_ensemble_are_not_said_to_be_fused():
 def test_the_verdict_of_one_signal_and_a_reranker():
     text = said(outcome("dense", 0.5, 0.5), outcome("fused", 0.5, 0.5), outcome("rerank", 1, 0.5), fused_of=("dense",))
     assert "There is one signal to rank by, dense (0.500): nothing to fuse." in text
-    assert "Reranking adds 0.250 for 2.0 s: better on 1 queries, worse on 0" in text
+    assert "Reranking adds 0.250 for 2.0 s: better on 1 query, worse on 0" in text
 
 
 def test_a_difference_that_chance_may_explain_is_called_so():

@@ -7,8 +7,8 @@ import time
 import unicodedata
 
 import pytest
-from embedfleet.coordinator import preprocessing
-from embedfleet.coordinator.preprocessing import preprocess
+from embedfleet.protocol import preprocessing
+from embedfleet.protocol.preprocessing import preprocess
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -17,10 +17,10 @@ pytest.importorskip("qdrant_client")
 
 
 @contextlib.contextmanager
-def rest_server(status: int):
+def rest_server(status: int, page: bytes = b""):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            body = json.dumps({"status": {"error": "no"}, "time": 0}).encode()
+            body = page or json.dumps({"status": {"error": "no"}, "time": 0}).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -77,8 +77,16 @@ def test_a_wrong_key_over_grpc(code, monkeypatch):
 def test_a_missing_server(closed_port):
     with pytest.raises(Unreachable, match=r"no Qdrant server answers .*Connection refused.*start it"):
         connect(f"http://127.0.0.1:{closed_port}", grpc=False)
-    with pytest.raises(Unreachable, match=r"no Qdrant server answers .*--no-grpc"):
+    with pytest.raises(Unreachable, match=r"no Qdrant server answers .*--grpc-port, or use REST with --no-grpc"):
         connect("http://127.0.0.1", grpc_port=closed_port)
+
+
+@pytest.mark.parametrize("status", [200, 404, 403, 500])
+def test_a_server_of_something_else(status):
+    page = b"<!DOCTYPE html>\n<html><body>Nothing matches the given URI</body></html>"
+    with rest_server(status, page) as port, pytest.raises(Unreachable, match="no Qdrant server answers") as caught:
+        connect(f"http://127.0.0.1:{port}", grpc=False)
+    assert "html" not in str(caught.value), "no raw page"
 
 
 @pytest.mark.parametrize("url", ["localhost:6333", "ftp://host", "http://", "http://host:99999", "http://host:port"])

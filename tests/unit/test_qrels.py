@@ -30,6 +30,8 @@ def test_trec(tmp_path, blank):
     [
         ("q1\tc1\tyes\n", "line 1: the score 'yes' is not a whole number"),
         ("query-id\tcorpus-id\tscore\nq1 c1\n", "line 2: 2 fields; give `query-id corpus-id score`"),
+        ("q1 0 c1 1\n\nq1\tc2\t1\n", "line 3: 3 fields, line 1 had 4; give one form throughout"),
+        ("query-id\tcorpus-id\tscore\nq1\tc1\t1\nq1 0 c2 1\n", "line 3: 4 fields, line 2 had 3"),
         ("q1\tc1\t1\nq1\tc1\t2\n", "line 2: q1 and c1 were judged 1 before, 2 here"),
         ("query-id\tcorpus-id\tscore\n", "there is no judgement in it"),
     ],

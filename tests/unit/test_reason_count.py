@@ -4,7 +4,7 @@ import json
 import tracemalloc
 from pathlib import Path
 
-from embedfleet.client.run_command import frequent_reasons
+from embedfleet.client.run_command import count_reasons, reason_lines
 from embedfleet.protocol.reason_count import MOST_REASONS, OTHERS, ReasonCount
 
 
@@ -23,9 +23,18 @@ def test_the_frequent_reasons_of_a_quarantine_are_counted_in_bounded_memory(tmp_
     lines = (json.dumps({"reason": "empty text" if row % 3 else f"id 'a{row}' was used"}) for row in range(60_000))
     (tmp_path / "quarantine.jsonl").write_text("\n".join(lines))
     tracemalloc.start()
-    found = frequent_reasons(tmp_path)
+    found = count_reasons(tmp_path).first(3)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found == [("empty text", 40_000), (OTHERS, 20_001 - MOST_REASONS), ("id 'a0' was used", 1)]
     assert peak < 1 << 20
-    assert frequent_reasons(tmp_path / "elsewhere") == []
+    assert reason_lines(tmp_path / "elsewhere") == []
+
+
+def test_reasons_that_are_not_shown_are_counted(tmp_path: Path) -> None:
+    reasons = ["empty text"] * 4 + ["not JSON"] * 3 + ["no id"] * 2 + ["too long", "no text"]
+    (tmp_path / "quarantine.jsonl").write_text("\n".join(json.dumps({"reason": one}) for one in reasons))
+    lines = ["4 times: empty text", "3 times: not JSON", "2 times: no id", "and 2 more reasons, 2 times"]
+    assert reason_lines(tmp_path) == lines
+    (tmp_path / "quarantine.jsonl").write_text(json.dumps({"reason": "no id"}))
+    assert reason_lines(tmp_path) == ["1 time: no id"]

@@ -86,7 +86,7 @@ def test_named_fields_are_the_only_ones() -> None:
         ({"text": b"x"}, "text field 'text' is of type bytes, not a string"),
         (
             {"body": "x"},
-            "no text: the record has none of 'text', 'page_content', 'content'; name its field with --text-field",
+            "no text: the record has none of 'text', 'page_content', 'content'",
         ),
     ],
 )

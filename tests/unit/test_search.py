@@ -10,7 +10,10 @@ import pytest
 from embedfleet.client import edge_shard, query_encoder
 from embedfleet.client.query_encoder import SparseQuery, encode_queries
 from embedfleet.client.search import search, search_shard
+from embedfleet.client.signal_names import choose_signals
+from embedfleet.protocol.ensembles import EnsembleSpec
 from embedfleet.protocol.errors import EmbedfleetError, ModelError, RunDirectoryError, UsageError
+from embedfleet.protocol.spec import PassSpec, RunSpec
 
 pytest.importorskip("qdrant_edge")
 
@@ -105,10 +108,48 @@ def test_search_asks_every_encoder(files, run_files, child):
     assert any(set(hit.scores) == {run_files.DENSE, run_files.SPARSE} for hit in hits)
 
 
-@pytest.mark.parametrize(("query", "top_k"), [("", 3), (" \n", 3), ("box", 0)])
+@pytest.mark.parametrize(("query", "top_k"), [("", 3), (" \n", 3), ("\x01", 3), ("box", 0)])
 def test_a_query_that_asks_nothing(files, query, top_k):
     with pytest.raises(UsageError):
         search(files.root, query, top_k)
+
+
+def test_a_key_that_no_chunk_has_is_told(files, run_files):
+    vectors = {run_files.DENSE: run_files.dense_of(60)[7]}
+    with pytest.raises(UsageError, match=r"--filter modul=…: no chunk has metadata.modul; keys: n"):
+        search_shard(files.layout, files.spec, vectors, 3, [("n", "7"), ("modul", "x")])
+    assert search_shard(files.layout, files.spec, vectors, 3, [("n", "1000")]) == [], "the key is there"
+
+
+def test_a_key_may_be_given_with_what_it_lies_in(files, child):
+    child(ANSWER)
+    for key in ("n", "metadata.n"):
+        assert [hit.row for hit in search(files.root, "box", filters=[(key, "7")])] == [7]
+
+
+def dense_pass(vector, kind="dense"):
+    return PassSpec(vector=vector, kind=kind, model="fake:4")
+
+
+def test_signals_by_name_end_form_and_kind():
+    passes = (dense_pass("dense-a-x"), dense_pass("dense-b-x"), dense_pass("sparse-bm25", "bm25"))
+    members = ("dense-a-x", "dense-b-x")
+    both = (EnsembleSpec(vector="ensemble-concat", method="concat", members=members, weights=(1.0, 1.0)),)
+    spec = RunSpec(source="-", passes=passes, ensembles=both)
+
+    def chosen(*signals):
+        return choose_signals(spec, signals, Path("run"))
+
+    assert chosen() == ([*members, "sparse-bm25", "ensemble-concat"], [])
+    assert chosen("sparse-bm25", "dense-a-x") == (["dense-a-x", "sparse-bm25"], ["sparse-bm25", "dense-a-x"])
+    assert chosen("bm25") == (["sparse-bm25"], [])
+    assert chosen("ensemble") == chosen("concat")._replace(named=[]) == (["ensemble-concat"], [])
+    assert chosen("a-x") == (["dense-a-x"], ["dense-a-x"])
+    assert chosen("dense").wanted == [*members, "ensemble-concat"]
+    with pytest.raises(UsageError, match="--signals x: may be dense-a-x or dense-b-x; give the whole name"):
+        chosen("x")
+    with pytest.raises(UsageError, match="--signals colbert: run has no such vector; it has dense-a-x, "):
+        chosen("colbert")
 
 
 def test_no_index_nothing_published_no_engine(run_files, tmp_path, monkeypatch):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from embedfleet.client.spec_flags import build_spec
+from embedfleet.client.spec_flags import build_spec, split_names
 from embedfleet.protocol.ensembles import EnsembleSpec
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.spec import RunSpec
@@ -48,8 +49,62 @@ def test_an_ensemble_is_of_all_dense_vectors_in_their_order() -> None:
         ({"dense": ["fake:8"], "ensemble": ["average"]}, "at least two different dense models"),
         ({"dense": [], "sparse": ["bm25"], "truncate_dim": 4}, "--truncate-dim is for dense vectors"),
         ({"dense": [], "sparse": ["bm25"], "storage": "binary"}, "--store is for dense vectors"),
+        (
+            {"sparse": ["bm25"], "max_active_dims": 9},
+            "--max-active-dims is for learned sparse weights: give .* --sparse",
+        ),
+        ({"heads": ["bge-m3"], "pool_factor": 2}, "--pool-factor is for multivectors: give a model with --multivector"),
     ],
 )
 def test_flags_that_mean_nothing_are_refused(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         build(**({"dense": ["fake:8", "fake:9"]} | changes))
+
+
+def test_a_vector_may_be_given_a_name() -> None:
+    spec = build(
+        dense=["old=/x/m", "dense-new=/y/m@r1", "fake:8,delay_ms=5"],
+        sparse=["terms=bm25"],
+        heads=["h=BAAI/bge-m3"],
+        ensemble=["concat"],
+    )
+    assert [(one.vector, one.model, one.revision) for one in spec.passes] == [
+        ("dense-old", "/x/m", None),
+        ("dense-new", "/y/m", "r1"),
+        ("dense-fake-8", "fake:8,delay_ms=5", None),
+        ("heads-h", "BAAI/bge-m3", None),
+        ("sparse-terms", "bm25", None),
+    ]
+    assert [one.vector for one in spec.outputs][3:6] == ["dense-h", "sparse-h", "multivector-h"]
+    assert spec.ensembles[0].members == ("dense-old", "dense-new", "dense-fake-8", "dense-h")
+
+
+def test_a_folder_with_the_sign_in_its_name_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a=b").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (one,) = build(dense=["a=b"]).passes
+    assert (one.vector, one.model) == ("dense-a-b", str(tmp_path / "a=b"))
+
+
+@pytest.mark.parametrize(
+    ("models", "why"),
+    [
+        (["x/m", "y/m"], r"'dense-m' would be written twice, by x/m and by y/m; .* as in NAME=y/m"),
+        (["x/m", "x/m"], "by x/m and by x/m; give it once"),
+        (["a=x/m", "a=y/m"], r"'dense-a' would be written twice, by x/m and by y/m"),
+        (["A b=x/m"], "vector name 'dense-A b': use lower-case letters"),
+        (["=x/m"], "give a name for the vector before the sign ="),
+        (["a="], "a model's name is empty"),
+    ],
+)
+def test_names_that_cannot_be(models: list[str], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        build(dense=models)
+
+
+def test_names_with_commas_between() -> None:
+    assert split_names(["a, b", "c"], "--signals") == ["a", "b", "c"]
+    assert split_names(None, "--signals") == []
+    for nothing in ([""], [" , "], ["", ""]):
+        with pytest.raises(UsageError, match=r"--signals '.*': names nothing"):
+            split_names(nothing, "--signals")

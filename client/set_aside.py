@@ -1,0 +1,51 @@
+"""SetAside: a folder that is made anew, whose earlier contents stand beside it until the new ones are done."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from ..protocol.durable import sync_folder
+from ..protocol.layout import set_aside
+
+
+class SetAside:
+    """Of one derived run directory. Each step is a rename, so that a crash leaves one whole folder or both.
+
+    What is to go is renamed first: a folder that is half deleted would be taken for somebody else's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._before = folder, set_aside(folder)
+        self._gone = folder.with_name(f".{folder.name}.gone")
+
+    def recover(self) -> None:
+        """End what a crash cut short between two renames."""
+        shutil.rmtree(self._gone, ignore_errors=True)
+        if not self._folder.exists():
+            self.put_back()
+
+    def take(self) -> None:
+        """Put what stands in the folder beside it."""
+        if self._folder.exists():
+            self._folder.rename(self._before)
+            sync_folder(self._folder.parent)
+
+    def put_back(self) -> bool:
+        """Give the folder its earlier contents again, in place of the new ones; False where nothing stands beside it."""
+        if not self._before.exists():
+            return False
+        self._remove(self._folder)
+        self._before.rename(self._folder)
+        sync_folder(self._folder.parent)
+        return True
+
+    def drop(self) -> None:
+        """The new contents are done: the earlier ones may go."""
+        self._remove(self._before)
+
+    def _remove(self, folder: Path) -> None:
+        if folder.exists():
+            shutil.rmtree(self._gone, ignore_errors=True)
+            folder.rename(self._gone)
+            shutil.rmtree(self._gone)
