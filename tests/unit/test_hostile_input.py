@@ -41,7 +41,12 @@ def test_each_record_is_committed_once_or_rejected_with_its_reason(case: Case, t
     source = tmp_path / case.file
     source.write_bytes(case.data())
     start = time.monotonic()
-    layout, segments = load(source, tmp_path / "run")
+    if case.committed:
+        layout, segments = load(source, tmp_path / "run")
+    else:  # alone, such a source is refused; what was read of it is on file all the same
+        with pytest.raises(SourceError, match="not one record in it can be used"):
+            load(source, tmp_path / "run")
+        layout, segments = RunLayout(tmp_path / "run"), []
     assert time.monotonic() - start < SECONDS
     rows = [row for one in segments for row in pq.read_table(layout.chunk_segment(one.segment)).to_pylist()]
     assert [row["row"] for row in rows] == list(range(len(rows)))

@@ -11,9 +11,11 @@ from typing import Any
 
 import orjson
 import pyarrow.parquet as pq
+import pytest
 from embedfleet.coordinator.chunk_loader import ChunkLoader, IntakeCounts, SegmentLimits, SpooledSegment
-from embedfleet.coordinator.preprocessing import preprocess
+from embedfleet.protocol.errors import SourceError
 from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.preprocessing import preprocess
 from embedfleet.protocol.segments import ChunkSegmentInfo, read_info
 from embedfleet.protocol.spec import PassSpec, RunSpec
 from hypothesis import given, settings
@@ -148,6 +150,13 @@ def test_every_record_is_a_row_a_reject_or_a_duplicate_and_a_cut_anywhere_change
         if not expected.read:
             return
         whole = Intake(Path(scratch) / "corpus", Path(scratch) / "whole", rows)
+        if (
+            not expected.rows
+        ):  # it looked for the wrong fields, most often: that is an error, and what was refused is on file
+            with pytest.raises(SourceError, match="not one record in it can be used"):
+                whole.load()
+            assert whole.rejected() == expected.rejected
+            return
         counts = whole.load()
         assert counts is not None
         assert [(row["id"], row["text"]) for row in whole.rows()] == expected.rows
