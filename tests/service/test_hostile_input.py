@@ -59,8 +59,10 @@ def test_a_file_of_which_nothing_can_be_read(cli: Any, tmp_path: Path) -> None:
     case: Case = next(case for case in CASES if case.name == "parquet cut short")
     source, out = tmp_path / case.file, tmp_path / "run"
     source.write_bytes(case.data())
-    done = cli(*run(source, out), code=QUARANTINED).json
-    assert (done["chunks"], done["committed"], done["quarantined"]) == (1, 0, 1)
+    error = cli(*run(source, out)[:-1], code=2).error
+    assert "not one record in it can be used (1 rejected)" in error
+    assert f"{source} is damaged or cannot be read" in error
+    assert not (out / "manifest.json").exists()
     (one,) = [json.loads(line) for line in (out / "quarantine.jsonl").read_bytes().splitlines()]
     assert one["reason"].startswith(f"{source} is damaged or cannot be read")
 
