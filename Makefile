@@ -4,6 +4,7 @@
 #   make test    run every test                           make types   pyright
 #   make fuzz    millions of hostile messages at the decoders
 #   make chaos   KILLS=200 processes killed at random
+#   make coverage    the branches of the core, the codec and the commit path
 #   make bench   run the benchmarks                       make clean   remove what was built (distclean: the environments too)
 #
 #   PYTHON=python3.12   which Python makes the environment (3.11 or newer)
@@ -14,7 +15,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test lint types bench fuzz chaos env clean distclean
+.PHONY: demo test coverage lint types bench fuzz chaos env clean distclean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -24,6 +25,10 @@ KILLS ?= 200
 ARGS ?=
 INPUTS ?= 10000000
 SEED ?= 0
+
+# The tests that say what those files do, and no other: what a simulation happens to run is not tested by that alone.
+COVERING := $(addprefix tests/unit/test_,pool_*.py codec.py arrays.py durable.py chunk_loader.py segment_builder.py \
+  run_directory.py scrub.py export_*.py)
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.embedfleet-installed
@@ -45,6 +50,10 @@ $(DEMO)/corpus/corpus.jsonl: examples/stdlib_corpus.py | $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/pytest $(ARGS)
+
+coverage: $(STAMP)
+	$(BIN)/coverage run -m pytest $(COVERING)
+	$(BIN)/coverage report
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -77,9 +77,8 @@ def batch_done(fleet: Fleet, event: BatchDone) -> None:
     batch = fleet.batches.pop(event.batch, None)
     seconds = fleet.now - worker.moved
     _hand_in(fleet, worker, event.batch)
-    if worker.device in fleet.devices:
-        slot = fleet.devices[worker.device]
-        slot.failures = slot.losses = 0
+    slot = fleet.devices[worker.device]
+    slot.failures = slot.losses = 0
     run = fleet.current
     if batch is None or run is None or run.name != worker.run:
         fleet.note("stale_result", worker=event.worker, epoch=event.epoch, batch=event.batch)

@@ -34,6 +34,7 @@ def host_joined(fleet: Fleet, event: HostJoined) -> None:
 
 def host_left(fleet: Fleet, event: HostLeft) -> None:
     fleet.note("host_left", host=event.host, reason=event.reason)
+    # The workers before the devices: whoever finds a worker finds its device too.
     for worker in [one for one in fleet.workers.values() if one.host == event.host]:
         _forget(fleet, worker)
         take_back(fleet, worker, blamed="")
@@ -93,10 +94,9 @@ def worker_exited(fleet: Fleet, event: WorkerExited) -> None:
     reason = worker.killed = worker.killed or event.reason
     _forget(fleet, worker)
     suspected = worker.suspected or _take_back(fleet, worker, event.innocent or bool(event.fault))
-    slot = fleet.devices.get(worker.device)
+    slot = fleet.devices[worker.device]
     run = fleet.runs.get(worker.run)
-    over = run is None or run.status is RunStatus.CLOSING
-    if expected or over or slot is None:
+    if expected or run is None or run.status is RunStatus.CLOSING:
         return
     fleet.note("worker_lost", worker=worker.name, device=slot.device.name, reason=reason)
     slot.losses += 1
@@ -119,9 +119,7 @@ def spawn_refused(fleet: Fleet, event: SpawnRefused) -> None:
     if worker is None:
         return
     _forget(fleet, worker)
-    slot = fleet.devices.get(worker.device)
-    if slot is None:
-        return
+    slot = fleet.devices[worker.device]
     slot.not_before = fleet.now + RETRY_LEASE_SECONDS
     if slot.waiting != event.reason:
         slot.waiting = event.reason
@@ -233,11 +231,11 @@ def _enter(fleet: Fleet, worker: WorkerSlot, stage: WorkerStage) -> None:
 
 
 def _forget(fleet: Fleet, worker: WorkerSlot) -> None:
-    fleet.workers.pop(worker.name, None)
-    slot = fleet.devices.get(worker.device)
-    if slot is not None and slot.active == worker.name:
+    del fleet.workers[worker.name]
+    slot = fleet.devices[worker.device]
+    if slot.active == worker.name:
         slot.active = None
-    if slot is not None and slot.standby == worker.name:
+    if slot.standby == worker.name:
         slot.standby = None
 
 
@@ -256,10 +254,10 @@ def _mark_bad(fleet: Fleet, slot: DeviceSlot, reason: str, number: int | None = 
 
 def _write_off(fleet: Fleet, worker: WorkerSlot) -> None:
     """A killed worker does not end: its batches go to others (epochs fence what it may yet say), its device is given up."""
-    slot = fleet.devices.get(worker.device)
+    slot = fleet.devices[worker.device]
     if worker.batches:
         take_back(fleet, worker, blamed=worker.killed)
-    if slot is not None and not slot.bad:
+    if not slot.bad:
         _mark_bad(fleet, slot, f"a killed worker does not end ({worker.killed})")
 
 

@@ -259,7 +259,8 @@ class ExportRuntime:
                 self._report(ChunksDamaged(found.segment, found.chunks))
                 return
             self._committer.submit(self._guard, lambda found=found: self._take_over(found))
-        self._committer.submit(self._guard, lambda: self._report(Scrubbed()))
+        if not self._closing.is_set():  # else it may have stopped before the end
+            self._committer.submit(self._guard, lambda: self._report(Scrubbed()))
 
     def _take_over(self, found: ScrubbedSegment) -> None:
         for number, vector, reason in found.damaged:

@@ -40,13 +40,11 @@ class RunDirectory:
                 raise RunDirectoryError(f"--out {root} is not empty and holds no run; give a new or empty folder")
             make_folder(root)
             self._lock = take_lock(self.layout, f"--out {root}")
-            if restart:
-                _clear(self.layout)
-            self._take_spec()
-            self.layout.manifest.unlink(missing_ok=True)
-            for one in spec.outputs:
-                make_folder(self.layout.vector_folder(one.vector))
-            make_folder(self.layout.chunks)
+            try:
+                self._prepare(restart)
+            except BaseException:
+                self.release()
+                raise
         except OSError as error:
             raise RunDirectoryError(
                 f"--out {root}: {error.strerror or error}; give a folder that can be written"
@@ -137,6 +135,15 @@ class RunDirectory:
                 record["storage"] = output.storage
         record["placements"] = [*record.get("placements", []), *([placement] if placement else [])]
         commit_bytes(path, _pretty(record))
+
+    def _prepare(self, restart: bool) -> None:
+        if restart:
+            _clear(self.layout)
+        self._take_spec()
+        self.layout.manifest.unlink(missing_ok=True)
+        for one in self.spec.outputs:
+            make_folder(self.layout.vector_folder(one.vector))
+        make_folder(self.layout.chunks)
 
     def _take_spec(self) -> None:
         path = self.layout.spec

@@ -10,12 +10,14 @@ Vector segment  `row` int64, `id` string, then by form
                 then `n_tokens` int32, `truncated` bool, `error` string. A quarantined row has nulls and its reason in
                 `error`.
 
-Both carry one JSON object under the key `embedfleet` in the file metadata: ChunkSegmentInfo or VectorSegmentInfo.
+Both carry one JSON object under the key `embedfleet` in the file metadata: ChunkSegmentInfo or VectorSegmentInfo; and
+under `embedfleet.crc32` the checksum of that and of the columns' names, since Parquet has none of its footers.
 """
 
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +38,7 @@ FloatArray = npt.NDArray[np.float32]
 compute: Any = pyarrow.compute  # its functions are made at import: no checker sees them
 
 INFO_KEY = b"embedfleet"
+CHECK_KEY = b"embedfleet.crc32"
 
 CHUNK_SCHEMA = pa.schema(
     [
@@ -113,18 +116,27 @@ def vector_schema(form: Form, dim: int, storage: Storage = "float32", ranges: Ra
 
 def with_info(table: pa.Table, info: ChunkSegmentInfo | VectorSegmentInfo) -> pa.Table:
     """The table with its info in the schema's metadata, so that it is written into the file."""
-    return table.replace_schema_metadata({INFO_KEY: msgspec.json.encode(info)})
+    raw = msgspec.json.encode(info)
+    return table.replace_schema_metadata({INFO_KEY: raw, CHECK_KEY: _check(raw, table.schema)})
 
 
 def read_info(path: Path, kind: type[Info]) -> Info:
-    """The info of a segment file, read from its footer alone. RunDirectoryError where the file is torn or foreign."""
+    """The info of a segment file, read from its footer alone. RunDirectoryError where the file is torn, changed or foreign."""
     try:
-        raw = (pq.read_schema(path).metadata or {})[INFO_KEY]
-        return msgspec.json.decode(raw, type=kind)
-    except (OSError, pa.ArrowException, KeyError, msgspec.MsgspecError) as error:
+        schema = pq.read_schema(path)
+        found = schema.metadata or {}
+        # A file of an earlier version has no checksum; one whose key has changed is not told apart from it.
+        if found.get(CHECK_KEY, expected := _check(found[INFO_KEY], schema)) != expected:
+            raise ValueError("its footer is not as it was written")
+        return msgspec.json.decode(found[INFO_KEY], type=kind)
+    except (OSError, ValueError, pa.ArrowException, KeyError, msgspec.MsgspecError) as error:
         raise RunDirectoryError(
             f"{path}: not a whole segment ({error}); delete it and run the same command again"
         ) from error
+
+
+def _check(raw: bytes, schema: pa.Schema) -> bytes:
+    return f"{zlib.crc32('/'.join(schema.names).encode(), zlib.crc32(raw)):08x}".encode()
 
 
 def dense_vectors(table: pa.Table) -> FloatArray:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+from ..export_bench import Bench
 
 
 def _load(name: str, path: Path) -> ModuleType:
@@ -31,3 +35,17 @@ def run_files() -> ModuleType:
 def stdlib_corpus() -> ModuleType:
     """The module `examples/stdlib_corpus.py`."""
     return _load("embedfleet_example_stdlib_corpus", Path(__file__).parents[2] / "examples" / "stdlib_corpus.py")
+
+
+@pytest.fixture
+def make_bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    """Makes benches (see `tests/export_bench.py`), and gives back what their sessions still have."""
+    made: list[Bench] = []
+
+    def begin(*passes: Any, **options: Any) -> Bench:
+        made.append(Bench(tmp_path, *passes, **options))
+        return made[-1]
+
+    yield begin
+    for session in (session for bench in made for session in bench.sessions):
+        session.free()

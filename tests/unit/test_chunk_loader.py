@@ -295,6 +295,24 @@ def test_records_of_the_intake_that_are_torn_are_refused_and_a_torn_segment_is_r
     assert intake.layout.chunk_segment(1).read_bytes() == whole
 
 
+def test_a_cursor_that_has_changed_on_disk_is_not_followed(tmp_path: Path) -> None:
+    """It would skip a record. The footer has a checksum, and the source is read again from that segment on."""
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(json_lines(*numbered(0, 9)))
+    intake = Intake(source, tmp_path / "run")
+    intake.load()
+    before = intake.files()
+    intake.layout.intake.unlink()
+    intake.layout.chunk_segment(2).unlink()
+    path = intake.layout.chunk_segment(1)
+    table = pq.read_table(path)
+    said = {key: value.replace(b'"records":8', b'"records":9') for key, value in table.schema.metadata.items()}
+    assert said != table.schema.metadata
+    pq.write_table(table.replace_schema_metadata(said), path)
+    intake.load()
+    assert intake.files() == before
+
+
 def test_standard_input_is_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = json_lines(*[{"text": f"text {n}"} for n in range(10)])
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from embedfleet.protocol.durable import commit_bytes, commit_file, make_folder
+from embedfleet.protocol.durable import commit_bytes, commit_file, commit_files, make_folder
 
 
 def test_a_committed_file_stands_alone(tmp_path: Path) -> None:
@@ -69,6 +70,34 @@ def test_a_file_in_the_way_of_a_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     with pytest.raises(OSError, match="exists"):
         make_folder(tmp_path / "a")
+
+
+def test_files_that_are_filled_together_stand_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last gets its name first: where the first stands, all do."""
+    done = _watch(monkeypatch)
+
+    def write(partials: Sequence[Path]) -> None:
+        for partial in partials:
+            partial.write_bytes(partial.name.encode())
+
+    commit_files((tmp_path / "record", tmp_path / "data"), write)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "record": b".record.tmp",
+        "data": b".data.tmp",
+    }
+    assert [step for step in done if step.startswith("rename")] == ["rename .data.tmp", "rename .record.tmp"]
+
+
+def test_files_that_are_filled_together_fail_together(tmp_path: Path) -> None:
+    commit_bytes(tmp_path / "record", b"before")
+
+    def write(partials: Sequence[Path]) -> None:
+        partials[0].write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        commit_files((tmp_path / "record", tmp_path / "data"), write)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("record", b"before")]
 
 
 def _watch(monkeypatch: pytest.MonkeyPatch) -> list[str]:

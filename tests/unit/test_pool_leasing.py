@@ -272,6 +272,27 @@ def test_a_killed_worker_that_does_not_end_is_written_off() -> None:
     assert driver.pool.fleet.workers["w0"].batches == []
 
 
+def test_a_device_is_given_up_once_for_a_worker_that_does_not_end() -> None:
+    """Also where the worker had no batch yet: the device is not free."""
+    driver = Driver(gpu("g0"), config=LIMITS)
+    driver.run(V)
+    assert driver.tick(after=11.0) == [KillWorker("w0", "h")]
+    reason = "a killed worker does not end (still spawned after 10 s)"
+    message = f"every device for v was given up: g0: {reason}"
+    assert driver.tick(after=LIMITS.death_timeout + 1) == [CloseRun("r", "failed", "RunFailed", message)]
+    driver.tick(after=1.0)
+    assert driver.noted("device_bad") == [{"device": "g0", "failures": 0, "reason": reason}]
+    assert driver.noted("batch_failed") == []
+
+
+def test_a_standby_that_ends_is_followed_by_another() -> None:
+    driver = at_work_on_two_passes()
+    assert driver.exit("w1", "signal 9") == []
+    assert driver.pool.fleet.devices["g0"].standby is None
+    assert driver.tick(after=1.0) == [SpawnWorker("w2", "h", "g0", 3)]
+    assert driver.held("w0") == [0], "the one that works is not disturbed"
+
+
 def test_a_device_that_only_loses_workers_is_given_up() -> None:
     driver = Driver(gpu("g0"), config=PoolConfig(device_losses=5, device_failures=99))
     driver.run(V)

@@ -174,6 +174,15 @@ def test_every_flag_is_documented() -> None:
     assert absent == []
 
 
+def test_coverage_is_measured_of_files_that_are_there_and_nothing_hides(project: dict[str, Any]) -> None:
+    """A pattern that matches nothing would leave its file out of the report without a word."""
+    coverage = project["tool"]["coverage"]
+    assert (coverage["run"]["branch"], coverage["report"]["fail_under"]) == (True, 100)
+    measured = [ROOT / pattern.removeprefix("*/") for pattern in coverage["run"]["include"]]
+    assert [path for path in measured if not path.is_file()] == []
+    assert [path for path in measured if "pragma: no cover" in path.read_text()] == []
+
+
 def test_no_file_is_long() -> None:
     paths = [ROOT / "__init__.py", *sources(*PACKAGES, "examples", "deploy", "benchmarks")]
     lines = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in paths}

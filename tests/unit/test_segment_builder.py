@@ -177,3 +177,47 @@ def test_a_sparse_result_that_does_not_fit_is_refused(changes: dict[str, Any]) -
 def test_rows_outside_the_segment_cannot_be_given_up() -> None:
     with pytest.raises(ProtocolError, match="outside its segment of 5 rows"):
         dense_builder(5).give_up(np.array([5], np.int32), "why")
+
+
+@pytest.mark.parametrize("name", ["positions", "vector", "n_tokens", "truncated"])
+def test_a_result_without_one_of_its_arrays_is_refused_by_name(name: str) -> None:
+    batch = dense([0, 1])
+    del batch[name]
+    with pytest.raises(ProtocolError, match=f"a result without the array '{name}'"):
+        dense_builder(5).add(batch, {})
+
+
+@pytest.mark.parametrize("position", [-1, 2])
+def test_an_error_of_no_text_of_the_batch_is_refused(position: int) -> None:
+    with pytest.raises(ProtocolError, match=f"an error for text {position} of a batch of 2"):
+        dense_builder(5).add(dense([0, 1]), {position: "why"})
+
+
+def test_the_vectors_of_one_model_are_told_apart_by_their_form() -> None:
+    """A row that one of them cannot have has none of them: the pass gives all or a reason."""
+    outputs = [Output("dense-m", "dense", "bge-m3"), Output("sparse-m", "sparse", "bge-m3")]
+    builder = SegmentBuilder(2, outputs, [DIM, 0])
+    both = {f"dense/{name}": array for name, array in dense([1, 0]).items()}
+    both |= {f"sparse/{name}": array for name, array in sparse({1: [(7, 1.0)], 0: [(8, np.nan)]}).items()}
+    builder.add(both | {name: both[f"dense/{name}"] for name in ("positions", "n_tokens", "truncated")}, {})
+    assert builder.complete
+    rows, ids = pa.array([0, 1], pa.int64()), pa.array(["a", "b"])
+    first, second = (builder.table(number, rows, ids) for number in (0, 1))
+    assert np.isnan(dense_vectors(first)[0]).all()
+    assert dense_vectors(first)[1].tobytes() == vectors_of([1])[0].tobytes()
+    assert second.column("indices").to_pylist() == [None, [7]]
+    for made in (first, second):
+        assert made.column("error").to_pylist() == ["a weight is not finite", None]
+
+
+def test_a_row_that_comes_again_is_as_it_came_last() -> None:
+    builder = dense_builder(2)
+    builder.add(dense([0, 1]), {0: "out of memory"})
+    builder.give_up(np.array([0], np.int32), "took its worker down")
+    assert builder.errors == {0: "took its worker down"}
+
+
+def test_only_vectors_that_count_are_a_sample() -> None:
+    builder = dense_builder(3)
+    builder.add(dense([0, 1, 2]), {1: "why"})
+    assert builder.dense_vectors().tobytes() == vectors_of([0, 2]).tobytes()

@@ -1,0 +1,235 @@
+"""Taking a run directory: whose it is, what stands in it, and what it was computed with."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from embedfleet.exporter.run_directory import RunDirectory
+from embedfleet.protocol.durable import partial_of
+from embedfleet.protocol.ensembles import EnsembleSpec
+from embedfleet.protocol.errors import RunDirectoryError, SpecMismatch
+from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.spec import PassSpec, RunSpec
+from embedfleet.protocol.storage import Ranges
+
+from ..export_bench import DENSE, HEADS, OTHER, fingerprint
+
+BOTH = EnsembleSpec(vector="ensemble-concat", method="concat", members=("dense-a", "dense-b"), weights=(1.0, 2.0))
+SPEC = RunSpec(source="/corpus.jsonl", passes=(DENSE,), index="none")
+JOINED = RunSpec(source="/corpus.jsonl", passes=(DENSE, OTHER), index="none", ensembles=(BOTH,))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "new" / "run"
+
+
+def take(root: Path, spec: RunSpec = SPEC, *, restart: bool = False) -> RunDirectory:
+    """A directory that was taken and let go again: it may be asked, and another may take it."""
+    directory = RunDirectory(root, spec, restart=restart)
+    directory.release()
+    return directory
+
+
+def whole(directory: RunDirectory, vector: str, *segments: int) -> None:
+    """Segment files that begin and end as whole ones do."""
+    for segment in segments:
+        directory.layout.vector_segment(vector, segment).write_bytes(b"PAR1 and so on PAR1")
+
+
+def about(directory: RunDirectory, vector: str = "dense-a") -> dict[str, Any]:
+    return json.loads(directory.layout.pass_file(vector).read_bytes())
+
+
+def test_a_new_folder_is_made_with_all_that_a_run_needs(root: Path) -> None:
+    layout = take(root).layout
+    assert msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec) == SPEC
+    assert layout.chunks.is_dir()
+    assert layout.vector_folder("dense-a").is_dir()
+
+
+def test_two_runs_never_hold_one_directory(root: Path) -> None:
+    first = RunDirectory(root, SPEC, restart=False)
+    with pytest.raises(RunDirectoryError, match=f"--out {root}: another run is writing there; wait for it"):
+        RunDirectory(root, SPEC, restart=True)
+    first.release()
+    RunDirectory(root, SPEC, restart=False).release()
+
+
+def test_a_run_that_is_refused_does_not_keep_the_directory(root: Path) -> None:
+    whole(take(root), "dense-a", 0)
+    with pytest.raises(SpecMismatch):
+        RunDirectory(root, msgspec.structs.replace(SPEC, limit=7), restart=False)
+    RunDirectory(root, SPEC, restart=False).release()
+
+
+@pytest.mark.parametrize("what", ["a file", "not a run"])
+def test_what_is_no_run_is_left_alone(tmp_path: Path, what: str) -> None:
+    root, mine = (tmp_path / "mine", tmp_path / "mine")
+    if what == "not a run":
+        root.mkdir()
+        mine = root / "thesis.tex"
+    mine.write_text("mine")
+    with pytest.raises(RunDirectoryError, match="is a file" if what == "a file" else "holds no run"):
+        RunDirectory(root, SPEC, restart=True)
+    assert mine.read_text() == "mine"
+    assert not (root / "spec.json").exists()
+
+
+def test_what_a_cut_in_the_first_moment_leaves_is_taken_up(tmp_path: Path) -> None:
+    partial_of(RunLayout(tmp_path).spec).write_bytes(b'{"sou')
+    take(tmp_path)
+    assert msgspec.json.decode(RunLayout(tmp_path).spec.read_bytes(), type=RunSpec) == SPEC
+
+
+def test_a_disk_that_refuses_is_told_with_its_reason(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        with pytest.raises(RunDirectoryError, match=f"--out {root}: No space left on device; give a folder"):
+            RunDirectory(root, SPEC, restart=False)
+    take(root)
+
+
+def test_a_manifest_goes_when_work_begins_again(root: Path) -> None:
+    manifest = take(root).layout.manifest
+    manifest.write_text("{}")
+    take(root)
+    assert not manifest.exists()
+
+
+def test_another_spec_is_refused_by_what_differs_where_something_was_computed(root: Path) -> None:
+    before = take(root)
+    whole(before, "dense-a", 0)
+    with pytest.raises(SpecMismatch, match=r"holds a run of another spec: limit: None → 7.*--restart"):
+        RunDirectory(root, msgspec.structs.replace(SPEC, limit=7), restart=False)
+    assert before.committed(0) == [0]
+    assert take(root).committed(0) == [0], "the spec that stands is the old one"
+
+
+def test_another_spec_takes_the_place_of_one_that_computed_nothing(root: Path) -> None:
+    before = take(root)
+    (before.layout.chunks / "00000.parquet").write_bytes(b"read from another source")
+    other = msgspec.structs.replace(SPEC, source="/other.jsonl")
+    layout = take(root, other).layout
+    assert msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec) == other
+    assert list(layout.chunks.iterdir()) == []
+
+
+def test_a_spec_that_cannot_be_read_is_an_error_until_restart(root: Path) -> None:
+    layout = take(root).layout
+    layout.spec.write_text("{")
+    with pytest.raises(RunDirectoryError, match=r"spec\.json cannot be read .*; --restart starts over"):
+        RunDirectory(root, SPEC, restart=False)
+    take(root, restart=True)
+    assert msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec) == SPEC
+
+
+def test_restart_removes_what_a_run_wrote_and_nothing_else(root: Path) -> None:
+    directory = take(root)
+    layout = directory.layout
+    whole(directory, "dense-a", 0)
+    layout.queries.mkdir()
+    for path in (layout.stats, layout.events, layout.quarantine, layout.published, root / "notes.txt"):
+        path.write_text("before")
+    take(root, restart=True)
+    assert directory.committed(0) == []
+    assert {path.name for path in root.iterdir()} == {".lock", "chunks", "notes.txt", "spec.json", "vectors"}
+
+
+def test_partial_and_torn_segments_are_removed(root: Path) -> None:
+    directory = take(root)
+    whole(directory, "dense-a", 0, 1, 2, 3)
+    folder = directory.layout.vector_folder("dense-a")
+    directory.layout.vector_segment("dense-a", 1).write_bytes(b"PAR1 half of a file")
+    directory.layout.vector_segment("dense-a", 3).write_bytes(b"PAR1")
+    (folder / ".00004.parquet.tmp").write_bytes(b"half")
+    assert directory.committed(0) == [0, 2]
+    assert {path.name for path in folder.iterdir()} == {"00000.parquet", "00002.parquet"}
+
+
+def test_a_pass_with_several_vectors_has_what_all_of_them_have(root: Path) -> None:
+    directory = take(root, RunSpec(source="/corpus.jsonl", passes=(HEADS,), index="none"))
+    for vector, segments in {"dense-m3": (0, 1, 2), "sparse-m3": (0, 2), "multivector-m3": (1, 2)}.items():
+        whole(directory, vector, *segments)
+    assert directory.committed(0) == [2]
+
+
+def test_a_model_is_written_down_once_and_compared_from_then_on(root: Path) -> None:
+    directory = take(root)
+    assert directory.fingerprint(0) is None
+    directory.begin_pass(0, fingerprint())
+    assert directory.fingerprint(0) == fingerprint()
+    assert about(directory)["fingerprint"] == fingerprint().digest()
+    assert (about(directory)["output_dim"], about(directory)["storage"]) == (8, "float32")
+    stamp = directory.layout.pass_file("dense-a").stat()
+    directory.begin_pass(0, fingerprint(versions={"torch": "another"}))
+    assert directory.layout.pass_file("dense-a").stat().st_ino == stamp.st_ino, "nothing to add"
+    with pytest.raises(SpecMismatch, match="dense-a was computed with another model: pooling"):
+        directory.begin_pass(0, fingerprint(pooling="cls"))
+    assert directory.fingerprint(0) == fingerprint()
+
+
+def test_each_place_of_a_model_is_noted_once(root: Path) -> None:
+    directory = take(root)
+    for placement in ("cuda", "cuda", "", "cpu", "cuda"):
+        directory.begin_pass(0, fingerprint(), placement)
+    assert about(directory)["placements"] == ["cuda", "cpu"]
+
+
+def test_a_file_of_an_earlier_version_has_no_places_yet(root: Path) -> None:
+    directory = take(root)
+    directory.begin_pass(0, fingerprint())
+    path = directory.layout.pass_file("dense-a")
+    path.write_text(json.dumps({name: value for name, value in about(directory).items() if name != "placements"}))
+    directory.begin_pass(0, fingerprint(), "cuda")
+    assert about(directory)["placements"] == ["cuda"]
+    assert about(directory)["fingerprint"] == fingerprint().digest(), "what stood there stands"
+
+
+def test_the_vectors_of_one_model_say_their_own_forms(root: Path) -> None:
+    directory = take(root, RunSpec(source="/corpus.jsonl", passes=(HEADS,), index="none"))
+    directory.begin_pass(0, fingerprint(token_dim=5))
+    said = {one.vector: about(directory, one.vector) for one in HEADS.outputs}
+    assert {name: one["form"] for name, one in said.items()} == {
+        "dense-m3": "dense",
+        "sparse-m3": "sparse",
+        "multivector-m3": "multivector",
+    }
+    assert [said[one.vector]["output_dim"] for one in HEADS.outputs] == [8, 0, 5]
+    assert ["storage" in said[one.vector] for one in HEADS.outputs] == [True, False, False]
+
+
+def test_a_damaged_pass_file_is_told(root: Path) -> None:
+    directory = take(root)
+    directory.layout.pass_file("dense-a").write_text('{"model": 1}')
+    with pytest.raises(RunDirectoryError, match=r"pass\.json cannot be read .*; --restart starts over"):
+        directory.fingerprint(0)
+
+
+def test_ranges_are_kept_beside_the_fingerprint(root: Path) -> None:
+    directory = take(root, RunSpec(source="s", passes=(PassSpec(vector="v", kind="dense", model="m", storage="int8"),)))
+    assert directory.ranges("v") is None
+    directory.begin_pass(0, fingerprint())
+    assert directory.ranges("v") is None
+    known = Ranges((-1.0,) * 8, (0.5,) * 8)
+    directory.set_ranges("v", known)
+    assert directory.ranges("v") == known
+    assert directory.fingerprint(0) == fingerprint()
+
+
+def test_an_ensemble_is_written_down_with_its_members_and_compared(root: Path) -> None:
+    directory = take(root, JOINED)
+    directory.begin_ensemble(BOTH, fingerprint(16))
+    said = about(directory, BOTH.vector)
+    assert (said["method"], said["members"], said["kind"]) == ("concat", ["dense-a", "dense-b"], "ensemble")
+    directory.begin_ensemble(BOTH, fingerprint(16))
+    with pytest.raises(SpecMismatch, match="ensemble-concat was computed with another model"):
+        directory.begin_ensemble(BOTH, fingerprint(16, settings={"dense-a": 0.5}))
