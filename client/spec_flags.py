@@ -8,6 +8,7 @@ from typing import Any
 
 from ..protocol.ensembles import EnsembleSpec, Method
 from ..protocol.errors import SourceError, UsageError
+from ..protocol.known_models import check_known
 from ..protocol.spec import CPU_KINDS, FORMS, Kind, PassSpec, RunSpec, check_spec, vector_name
 
 _FLAGS = {"truncate_dim": "--truncate-dim", "storage": "--store"}
@@ -62,6 +63,7 @@ def build_spec(
         if options.get(flag, unset) != unset and not any(one.form == "dense" for one in spec.outputs):
             raise UsageError(f"{_FLAGS[flag]} is for dense vectors: give a model with --dense or --heads too")
     check_spec(spec)
+    check_known(spec)
     return spec
 
 

@@ -36,6 +36,7 @@ from ..protocol.control_messages import (
     Welcome,
 )
 from ..protocol.errors import EmbedfleetError, UsageError
+from ..protocol.known_models import check_known
 from ..protocol.run_options import RunOptions, check_options
 from ..protocol.spec import RunSpec, check_spec
 from ..protocol.version import PROTOCOL, __version__
@@ -252,6 +253,7 @@ class Coordinator:
         if self._stopping_since is not None:
             raise UsageError("the coordinator is shutting down")
         check_spec(request.spec)
+        check_known(request.spec)
         check_options(request.options)
         _check_extras(request.spec)
         self._check_placement(request.spec, request.options)

