@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from embedfleet.protocol.errors import ModelError
+from embedfleet.protocol.model_refusal import Refusal
 from embedfleet.protocol.spec import Kind, PassSpec
-from embedfleet.worker.model_check import Refusal, check_model, refusals
+from embedfleet.worker.model_check import check_model, refusals
 from embedfleet.worker.safetensors_header import read_tensors
 from hypothesis import given
 from hypothesis import strategies as st
