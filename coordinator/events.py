@@ -34,9 +34,9 @@ class RunSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class RefusedModel:
-    """The number of a pass whose model cannot be used; `kind` is the name of an error class."""
+    """The number of a pass whose model cannot be used, None for one of a later run; `kind` is the name of an error class."""
 
-    number: int
+    number: int | None
     kind: str
     message: str
 

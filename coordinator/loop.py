@@ -37,7 +37,6 @@ from ..protocol.control_messages import (
 )
 from ..protocol.errors import EmbedfleetError, UsageError
 from ..protocol.known_models import check_known
-from ..protocol.layout import RunLayout
 from ..protocol.run_options import RunOptions, check_options
 from ..protocol.spec import RunSpec, check_spec
 from ..protocol.version import PROTOCOL, __version__
@@ -47,7 +46,7 @@ from .batch_runner import BatchRunner
 from .context import Context
 from .control_server import ControlServer
 from .hosts import Hosts
-from .model_checks import ModelChecks, passes_to_check
+from .model_checks import ModelChecks, later_spec, passes_to_check
 from .notices import Notices
 from .observer import Observer
 from .planner import plan_passes
@@ -268,6 +267,7 @@ class Coordinator:
             raise UsageError("the coordinator is shutting down")
         check_spec(request.spec)
         check_known(request.spec)
+        check_known(later_spec(request))
         check_options(request.options)
         _check_extras(request.spec)
         self._check_placement(request.spec, request.options)
@@ -297,7 +297,7 @@ class Coordinator:
 
     def _look_at_models(self, run: str, request: Submit) -> bool:
         """Whether ModelsChecked will follow. Where all devices are on other hosts, so may be the models: not here, then."""
-        asked = passes_to_check(request.spec, RunLayout(Path(request.out)), restart=request.restart)
+        asked = passes_to_check(request)
         if self._context.hosts.local is None or not asked:
             return False
         try:

@@ -11,10 +11,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 import msgspec
 
+from ..protocol.control_messages import Submit
 from ..protocol.errors import EXIT_DONE, EXIT_USAGE
 from ..protocol.fake_models import PREFIX
 from ..protocol.layout import RunLayout, segments_in
@@ -53,7 +55,7 @@ class ModelChecks:
         self._checks: dict[str, _Check] = {}
 
     def start(self, run: str, spec: RunSpec, passes: Sequence[PassSpec]) -> None:
-        """Look at the models of `passes`, which are some of the run's. OSError where no process can be started."""
+        """Look at the models of `passes`, some of the run's and of later ones. OSError where no process can be started."""
         found = tempfile.TemporaryFile()  # noqa: SIM115 - closed in end()
         with tempfile.TemporaryFile() as asked:
             asked.write(msgspec.json.encode(passes))
@@ -90,8 +92,19 @@ class ModelChecks:
             self.end(run)
 
 
-def passes_to_check(spec: RunSpec, layout: RunLayout, *, restart: bool) -> list[PassSpec]:
-    """Those that a model is yet to be loaded for."""
+def passes_to_check(request: Submit) -> list[PassSpec]:
+    """Those that a model is yet to be loaded for, in this run and in later ones of the same command."""
+    layout = RunLayout(Path(request.out))
+    later = _unfinished(later_spec(request), RunLayout(layout.scores), restart=request.restart)
+    return _unfinished(request.spec, layout, restart=request.restart) + later
+
+
+def later_spec(request: Submit) -> RunSpec:
+    """The passes of later runs of the command, as a run's."""
+    return msgspec.structs.replace(request.spec, passes=request.later, ensembles=())
+
+
+def _unfinished(spec: RunSpec, layout: RunLayout, *, restart: bool) -> list[PassSpec]:
     asked = [one for one in spec.passes if one.kind not in CPU_KINDS and not one.model.startswith(PREFIX)]
     if restart or not asked:
         return asked
@@ -113,11 +126,12 @@ def _outcome(run: str, one: _Check, code: int | None, seconds: float) -> Checked
     one.found.seek(0)
     try:
         refused = [msgspec.json.decode(line, type=Refusal) for line in one.found.read().splitlines()]
-        numbers = [one.vectors.index(each.vector) for each in refused]
     except ValueError:  # msgspec's are ValueErrors
-        refused, numbers = None, []
+        refused = None
     if refused is None or code != (EXIT_USAGE if refused else EXIT_DONE):
         said = " ".join(one.process.tail().split())[-300:]
         return Checked(ModelsChecked(run), f"the check ended with exit code {code}. {said}".strip())
-    pairs = zip(numbers, refused, strict=True)
-    return Checked(ModelsChecked(run, tuple(RefusedModel(number, each.kind, each.message) for number, each in pairs)))
+    numbers = {vector: number for number, vector in enumerate(one.vectors)}
+    return Checked(
+        ModelsChecked(run, tuple(RefusedModel(numbers.get(each.vector), each.kind, each.message) for each in refused))
+    )

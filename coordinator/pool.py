@@ -80,14 +80,15 @@ def _models_checked(fleet: Fleet, event: ModelsChecked) -> None:
     run = fleet.runs.get(event.run)
     if run is None or not run.unchecked:
         return
-    fatal = [one for one in event.refused if not run.passes[one.number].plan.fallback]
-    if fatal:
+    spared = [(run.passes[one.number], one) for one in event.refused if one.number is not None]
+    spared = [(mine, one) for mine, one in spared if mine.plan.fallback]
+    if len(spared) < len(event.refused):
         # All of them, those with a fallback too: who mistyped two names wants to hear of both.
         messages = dict.fromkeys(one.message for one in event.refused)
-        _fail(fleet, run, fatal[0].kind, "; ".join(messages))
+        _fail(fleet, run, event.refused[0].kind, "; ".join(messages))
         return
-    for one in event.refused:
-        run.passes[one.number].broken, run.passes[one.number].refused = (one.kind, one.message), True
+    for mine, one in spared:
+        mine.broken, mine.refused = (one.kind, one.message), True
     run.unchecked = False
     if run.status is RunStatus.OPENING:
         _open(fleet, run)

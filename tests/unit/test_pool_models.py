@@ -122,3 +122,10 @@ def test_an_answer_that_nobody_waits_for_changes_nothing() -> None:
     assert refused(driver, 0) == []
     assert refused(driver, 0, run="gone") == []
     assert driver.passes()[0].broken is None
+
+
+def test_a_model_of_a_later_run_of_the_command_ends_this_one() -> None:
+    driver = submitted(PassPlan("v"), PassPlan("s", fallback=True))
+    later = RefusedModel(None, "ModelError", "no such reranker")
+    (over,) = driver.tell(ModelsChecked("r", (RefusedModel(1, "ModelError", WHY), later)))
+    assert over == RunOver("r", "failed", "ModelError", f"{WHY}; no such reranker")
