@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,21 @@ def test_a_hub_out_of_reach_is_said_before_a_lease(run: Any, leases: Any) -> Non
     assert leases() == []
 
 
+def test_a_signal_does_not_wait_for_a_hub(
+    start: Any, place: Path, waiting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        corpus, out = place / "corpus.jsonl", place / "run"
+        started = start("run", corpus, "--out", out, "--devices", "cpu", "--index", "none", "--dense", "some/model")
+        started.child("embedfleet.worker.model_check")
+        waiting.eventually(lambda: "opening" in started.err or "waiting" in started.err, what="the watch")
+        started.signal(signal.SIGINT)
+        started.wait(130, 5)
+        started.all_gone(2.0)
+    assert not out.exists()
+
+
 def test_a_refused_model_leaves_a_done_run_as_it_is(run: Any, place: Path) -> None:
     run("--dense", "fake:8")
     manifest = (place / "run" / "manifest.json").read_bytes()
@@ -190,7 +207,7 @@ def test_a_pass_that_never_wrote_gives_way_and_the_others_are_kept(run: Any, cli
     assert cli("verify", place / "run", "--json").json["ok"] is True
     (hit,) = cli("search", place / "run", TEXTS[1], "--top-k", "1", "--json").json
     assert hit["id"] == "c1"
-    assert {"dense-fake-8", "dense-fake-10", "sparse-bm25"} <= set(hit["signals"])
+    assert {"dense-fake-8", "dense-fake-10", "sparse-bm25"} == set(hit["scores"])
 
 
 def test_a_done_run_needs_its_model_no_more(run: Any, place: Path) -> None:
