@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -29,7 +29,7 @@ from ..protocol.control_messages import (
 )
 from ..protocol.errors import Unreachable, revive
 from ..protocol.run_options import DEFAULTS, RunOptions
-from ..protocol.spec import RunSpec
+from ..protocol.spec import PassSpec, RunSpec
 from ..protocol.version import PROTOCOL, __version__
 
 ASK_AGAIN_SECONDS = 5.0
@@ -66,10 +66,14 @@ class Client:
         *,
         restart: bool = False,
         options: RunOptions = DEFAULTS,
+        later: Sequence[PassSpec] = (),
     ) -> str:
-        """Queue a run into the folder `out` on the coordinator's host; its name."""
+        """Queue a run into the folder `out` on the coordinator's host; its name.
+
+        Models of `later`, passes that are to follow in runs of their own, are looked at with those of this one.
+        """
         where = str(Path(out).absolute())
-        answer = self._request(Submit(next(self._numbers), spec, where, restart, options))
+        answer = self._request(Submit(next(self._numbers), spec, where, restart, options, tuple(later)))
         assert isinstance(answer, Accepted), answer
         return answer.run
 

@@ -54,7 +54,8 @@ def run(
     with open_session(
         devices=devices, otlp=otlp, share_stdin=spec.source == "-", options=options, grace=grace
     ) as session:
-        ending = session.follow(spec, out, restart=restart)
+        rerank = after.retrieval.rerank if after.retrieval is not None else None
+        ending = session.follow(spec, out, restart=restart, later=[rerank] if rerank is not None else [])
         if ending is None:
             session.say("stopped at once; what was committed stays, the same command resumes")
             return session.exit_code

@@ -15,7 +15,7 @@ from ..protocol.control_messages import RunEnded
 from ..protocol.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USAGE, EmbedfleetError, RunFailed, UsageError
 from ..protocol.process import STEADY_MEMORY, ChildProcess
 from ..protocol.run_options import DEFAULTS, RunOptions
-from ..protocol.spec import RunSpec
+from ..protocol.spec import PassSpec, RunSpec
 from .client import Client
 from .private_coordinator import PrivateCoordinator
 from .progress import ProgressView, make_view
@@ -57,11 +57,17 @@ class Session:
         """Show a line to people."""
         (self._view or self._views("")).say(text)
 
-    def follow(self, spec: RunSpec, out: Path, *, restart: bool = False, about: str = "") -> RunEnded | None:
-        """Submit a run and show it until it ends; None if a second signal asked to end at once."""
+    def follow(
+        self, spec: RunSpec, out: Path, *, restart: bool = False, about: str = "", later: Sequence[PassSpec] = ()
+    ) -> RunEnded | None:
+        """Submit a run and show it until it ends; None if a second signal asked to end at once.
+
+        `later` are passes of runs that are to follow.
+        """
         self._view = self._views(about)
         try:
-            return self._watch(self._client.submit(spec, out, restart=restart, options=self._options), self._view)
+            run = self._client.submit(spec, out, restart=restart, options=self._options, later=later)
+            return self._watch(run, self._view)
         finally:
             self._view.close()
 

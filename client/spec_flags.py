@@ -9,6 +9,7 @@ from typing import Any
 
 from ..protocol.ensembles import EnsembleSpec, Method
 from ..protocol.errors import SourceError, UsageError
+from ..protocol.known_models import check_known
 from ..protocol.spec import CPU_KINDS, FORMS, Kind, PassSpec, RunSpec, check_spec, given_name, vector_name
 
 _NAMED = re.compile(r"([^/:,=@]*)=(.*)", re.DOTALL)
@@ -64,6 +65,7 @@ def build_spec(
     )
     check_spec(spec)
     _check_use(spec, options)
+    check_known(spec)
     return spec
 
 

@@ -8,8 +8,15 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class PrepareRun:
+    """Start an exporter for the run. It waits: the directory of a run whose models are refused stays as it is."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
 class OpenRun:
-    """Start an exporter for the run and let it take the directory."""
+    """Let the exporter take the run's directory; start one if there is none."""
 
     run: str
 
@@ -124,7 +131,8 @@ class Note:
 
 
 Action = (
-    OpenRun
+    PrepareRun
+    | OpenRun
     | StartIntake
     | CutSegment
     | SpawnWorker

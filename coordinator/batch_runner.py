@@ -83,6 +83,8 @@ class BatchRunner:
         self._options = options
         self.telemetry = TelemetryTracker(spec.passes, self._record, observer)
         self.link: ExportLink | None = None
+        self._asked = False
+        """Whether the exporter was told to take the directory, before which it can be told nothing."""
         self.closed: Closed | None = None
         self.rows: dict[int, int] = {}
         """Rows of each spooled segment."""
@@ -107,10 +109,17 @@ class BatchRunner:
         self._stand_ins = not any(asks_for_stand_ins(one) for one in spec.passes)
         """Whether a chunk spooled so far has weights of its own; true from the start where nobody asks."""
 
-    def open(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
-        """Start an exporter and let it take the directory; `restart` counts only for the first one."""
+    def prepare(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+        """Start an exporter, which then waits."""
         self.drop_exporter()
         self.link = ExportLink(context, endpoint)
+
+    def open(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+        """Let the exporter take the directory, a new one if none waits; `restart` counts only for the first one."""
+        if self.link is None or self._asked:
+            self.prepare(context, endpoint)
+        assert self.link is not None, "prepared"
+        self._asked = True
         self._begun.clear()
         where = (self.run, str(self.layout.root), self.spec, self._restart)
         self.link.send(OpenRun(PROTOCOL, __version__, *where))
@@ -259,6 +268,7 @@ class BatchRunner:
         if self.link is not None:
             self.link.close()
             self.link = None
+            self._asked = False
 
     def finish(self) -> None:
         """Stop the intake thread (it looks at every block) and the exporter."""
@@ -314,7 +324,7 @@ class BatchRunner:
 
     def _record(self, event: str, when: float, fields: dict[str, Any]) -> None:
         record = Record(event, when, fields)
-        if self.link is None:
+        if not self._asked:
             self._early.append(record)
         else:
             self._send(record)

@@ -28,6 +28,25 @@ class RunSubmitted:
     run: str
     passes: tuple[PassPlan, ...]
     options: RunOptions = DEFAULTS
+    unchecked: bool = False
+    """Its models are being looked at, and ModelsChecked follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedModel:
+    """The number of a pass whose model cannot be used, None for one of a later run; `kind` is the name of an error class."""
+
+    number: int | None
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsChecked:
+    """What was found by the models' files. Nothing refused also where nobody could look: their workers refuse, then."""
+
+    run: str
+    refused: tuple[RefusedModel, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +249,7 @@ Event = (
     HostJoined
     | HostLeft
     | RunSubmitted
+    | ModelsChecked
     | RunOpened
     | RunCancelled
     | RunFailed

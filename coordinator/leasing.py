@@ -129,7 +129,7 @@ def spawn_refused(fleet: Fleet, event: SpawnRefused) -> None:
 def plan(fleet: Fleet) -> None:
     """Bring every device closer to what the current run wants of it."""
     run = fleet.current
-    working = run is not None and run.status is RunStatus.RUNNING
+    working = run is not None and run.status is RunStatus.RUNNING and not _is_in_doubt(run)
     for slot in fleet.devices.values():
         if working and run is not None:
             _lease(fleet, slot, run)
@@ -259,6 +259,14 @@ def _write_off(fleet: Fleet, worker: WorkerSlot) -> None:
         take_back(fleet, worker, blamed=worker.killed)
     if not slot.bad:
         _mark_bad(fleet, slot, f"a killed worker does not end ({worker.killed})")
+
+
+def _is_in_doubt(run: Run) -> bool:
+    """Whether a model was refused that only weights in the chunks can stand in for, and none has been seen yet.
+
+    Without them the run fails at the end of the intake: what other models compute until then would be waited for in vain.
+    """
+    return not run.intake_done and any(one.refused and not one.given_up for one in run.passes)
 
 
 def _may_begin(run: Run, number: int) -> bool:

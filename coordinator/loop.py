@@ -36,6 +36,7 @@ from ..protocol.control_messages import (
     Welcome,
 )
 from ..protocol.errors import EmbedfleetError, UsageError
+from ..protocol.known_models import check_known
 from ..protocol.run_options import RunOptions, check_options
 from ..protocol.spec import RunSpec, check_spec
 from ..protocol.version import PROTOCOL, __version__
@@ -45,6 +46,7 @@ from .batch_runner import BatchRunner
 from .context import Context
 from .control_server import ControlServer
 from .hosts import Hosts
+from .model_checks import ModelChecks, later_spec, passes_to_check
 from .notices import Notices
 from .observer import Observer
 from .planner import plan_passes
@@ -89,6 +91,7 @@ class Coordinator:
         self._work_reports = WorkReports(self._context)
         self._host_reports = HostReports(self._context)
         self._export_reports = ExportReports(self._context)
+        self._model_checks = ModelChecks()
         self._stopping_since: float | None = None
         self._notices = Notices()
         local = self._context.hosts.local
@@ -122,6 +125,7 @@ class Coordinator:
 
     def close(self) -> None:
         """End every child and free every socket."""
+        self._model_checks.close()
         for runner in self._context.runs.values():
             runner.finish()
             runner.telemetry.over("interrupted", "the coordinator ended")
@@ -145,6 +149,10 @@ class Coordinator:
         self._work_reports.gather()  # before the hosts: what a worker said counts before its end
         self._host_reports.gather(time.monotonic())
         self._export_reports.gather()
+        for checked in self._model_checks.take(time.monotonic()):
+            if checked.trouble:
+                self._tell_unchecked(checked.event.run, checked.trouble)
+            self._context.emit(checked.event)
         for runner in list(self._context.runs.values()):
             while runner.intake_events:
                 event = runner.intake_events.popleft()
@@ -191,9 +199,10 @@ class Coordinator:
                 self._work_reports.command(action)
             case act.QuarantineRows():
                 self._context.runs[action.run].quarantine(action)
+            case act.PrepareRun():
+                self._context.runs[action.run].prepare(self._zmq, self._new_endpoint())
             case act.OpenRun():
-                self._exporters += 1
-                self._context.runs[action.run].open(self._zmq, f"ipc://{self._folder}/export-{self._exporters}")
+                self._context.runs[action.run].open(self._zmq, self._new_endpoint())
             case act.StartIntake():
                 self._context.runs[action.run].start_intake(self._context.devices())
             case act.CloseRun():
@@ -207,10 +216,15 @@ class Coordinator:
                 for text in self._notices.tell(action.event, action.fields, time.monotonic()):
                     self._say(text)
 
+    def _new_endpoint(self) -> str:
+        self._exporters += 1
+        return f"ipc://{self._folder}/export-{self._exporters}"
+
     def _over(self, action: act.RunOver) -> None:
         runner = self._context.runs.pop(action.run)
         del self._outs[action.run]
         runner.finish()
+        self._model_checks.end(action.run)
         progress = runner.progress(action.status, [(action.status, 0)] * len(runner.spec.passes), end=True)
         if progress.notices or action.status == "done":
             self._control.tell(progress)
@@ -252,6 +266,8 @@ class Coordinator:
         if self._stopping_since is not None:
             raise UsageError("the coordinator is shutting down")
         check_spec(request.spec)
+        check_known(request.spec)
+        check_known(later_spec(request))
         check_options(request.options)
         _check_extras(request.spec)
         self._check_placement(request.spec, request.options)
@@ -274,9 +290,27 @@ class Coordinator:
         )
         self._outs[run] = out
         plans = plan_passes(request.spec, request.options)
-        self._context.emit(ev.RunSubmitted(run, plans, request.options))
+        unchecked = self._look_at_models(run, request)
+        self._context.emit(ev.RunSubmitted(run, plans, request.options, unchecked))
         self._say(f"run {run}: {request.spec.source} into {out}")
         return run
+
+    def _look_at_models(self, run: str, request: Submit) -> bool:
+        """Whether ModelsChecked will follow. Where all devices are on other hosts, so may be the models: not here, then."""
+        asked = passes_to_check(request)
+        if self._context.hosts.local is None or not asked:
+            return False
+        try:
+            self._model_checks.start(run, request.spec, asked)
+        except OSError as error:
+            self._tell_unchecked(run, str(error))
+            return False
+        return True
+
+    def _tell_unchecked(self, run: str, reason: str) -> None:
+        self._context.runs[run].telemetry.event("models_unchecked", reason=reason)
+        for text in self._notices.tell("models_unchecked", {"reason": reason}, time.monotonic()):
+            self._say(text)
 
     def _check_placement(self, spec: RunSpec, options: RunOptions) -> None:
         gpus = any(device.kind == "cuda" for device in self._context.devices())
@@ -322,6 +356,7 @@ class Coordinator:
 
     def _watch_children(self) -> None:
         wanted = set[Any](self._context.hosts.local.pidfds() if self._context.hosts.local is not None else ())
+        wanted.update(self._model_checks.pidfds())
         for runner in self._context.runs.values():
             if runner.link is not None:
                 wanted.add(runner.link.socket)

@@ -11,6 +11,7 @@ TEMPLATES = {
     "device_bad": "{device} is given up after {failures} failures: {reason}",
     "segment_damaged": "segment {segment} of {vector} was damaged ({reason}); it is computed again",
     "pass_given_up": "{vector}: {reason}. Weights of the metadata stand in where chunks have them",
+    "models_unchecked": "the models could not be looked at beforehand: {reason}; their workers will, as they load them",
     "lease_waiting": "waiting for {device}: {reason}",
     "exporter_lost": "the exporter ended ({reason}); uncommitted segments are computed again",
     "host_joined": "host {host} joined with {devices}",

@@ -3,6 +3,7 @@
 Everything that changes the pool's state is here, in `leasing.py` (hosts, devices, workers) and in `batching.py` (segments,
 batches); this file has the runs and the table of events. After each event the same three steps follow, in this order:
 workers are given batches, a run that has nothing left (or no device left) is closed, devices are leased or released.
+A run whose models are being looked at is not opened before that, and ends there if one is refused.
 A pass with a fallback whose model fails, or whose devices all do, is given up in the run's place once a chunk with weights
 of its own is known of.
 Rules that a simulation checks: no row lost, none twice, no device leased twice, and everything ends.
@@ -15,7 +16,7 @@ from typing import Any
 
 from ..protocol.terms import METADATA_WEIGHTS
 from . import batching, leasing
-from .actions import Action, CloseRun, OpenRun, RunOver, StartIntake
+from .actions import Action, CloseRun, OpenRun, PrepareRun, RunOver, StartIntake
 from .events import (
     BatchDone,
     BatchFailed,
@@ -24,6 +25,7 @@ from .events import (
     HostJoined,
     HostLeft,
     IntakeDone,
+    ModelsChecked,
     RunCancelled,
     RunClosed,
     RunFailed,
@@ -70,8 +72,26 @@ class Pool:
 
 def _run_submitted(fleet: Fleet, event: RunSubmitted) -> None:
     passes = [Pass(plan, given_up=plan.given_up) for plan in event.passes]
-    fleet.runs[event.run] = Run(event.run, passes, options=event.options)
+    fleet.runs[event.run] = Run(event.run, passes, options=event.options, unchecked=event.unchecked)
     _start_next(fleet)
+
+
+def _models_checked(fleet: Fleet, event: ModelsChecked) -> None:
+    run = fleet.runs.get(event.run)
+    if run is None or not run.unchecked:
+        return
+    spared = [(run.passes[one.number], one) for one in event.refused if one.number is not None]
+    spared = [(mine, one) for mine, one in spared if mine.plan.fallback]
+    if len(spared) < len(event.refused):
+        # All of them, those with a fallback too: who mistyped two names wants to hear of both.
+        messages = dict.fromkeys(one.message for one in event.refused)
+        _fail(fleet, run, event.refused[0].kind, "; ".join(messages))
+        return
+    for mine, one in spared:
+        mine.broken, mine.refused = (one.kind, one.message), True
+    run.unchecked = False
+    if run.status is RunStatus.OPENING:
+        _open(fleet, run)
 
 
 def _run_opened(fleet: Fleet, event: RunOpened) -> None:
@@ -95,7 +115,7 @@ def _run_cancelled(fleet: Fleet, event: RunCancelled) -> None:
     if run is None or run.outcome:
         return
     run.outcome, run.error = "interrupted", event.reason
-    if run.status is RunStatus.QUEUED:
+    if run.status is RunStatus.QUEUED or run.unchecked:
         _end(fleet, run)
     elif run.status is RunStatus.RUNNING:
         run.status = RunStatus.DRAINING
@@ -131,7 +151,7 @@ def _exporter_lost(fleet: Fleet, event: ExporterLost) -> None:
     for number, one in enumerate(run.passes):
         batching.reset_pass(fleet, run, number, frozenset(one.committed))
     run.status = RunStatus.OPENING
-    fleet.out.append(OpenRun(run.name))
+    _open(fleet, run)
 
 
 def _intake_done(fleet: Fleet, event: IntakeDone) -> None:
@@ -214,7 +234,7 @@ def _fail(fleet: Fleet, run: Run, kind: str, message: str) -> None:
     if run.outcome == "failed":
         return
     run.outcome, run.kind, run.error = "failed", kind, message
-    if run.status is RunStatus.QUEUED:
+    if run.status is RunStatus.QUEUED or run.unchecked:
         _end(fleet, run)
     elif run.status is not RunStatus.OPENING:
         _close(fleet, run)
@@ -252,13 +272,18 @@ def _start_next(fleet: Fleet) -> None:
     run = fleet.current
     if run is not None and run.status is RunStatus.QUEUED:
         run.status = RunStatus.OPENING
-        fleet.out.append(OpenRun(run.name))
+        _open(fleet, run)
+
+
+def _open(fleet: Fleet, run: Run) -> None:
+    fleet.out.append(PrepareRun(run.name) if run.unchecked else OpenRun(run.name))
 
 
 _TRANSITIONS: dict[type[Any], Callable[[Fleet, Any], None]] = {
     HostJoined: leasing.host_joined,
     HostLeft: leasing.host_left,
     RunSubmitted: _run_submitted,
+    ModelsChecked: _models_checked,
     RunOpened: _run_opened,
     RunCancelled: _run_cancelled,
     RunFailed: _run_failed,

@@ -121,6 +121,8 @@ class Pass:
     broken: tuple[str, str] | None = None
     """What its model failed with, kind and message. No worker tries again; whether chunks have weights of their own, which
     may stand in, decides what becomes of the run."""
+    refused: bool = False
+    """`broken` was known before the run began."""
     given_up: str = ""
     """Why no worker computes it (any more); its rows are handed on without a result."""
     seconds_per_token: float = 0.0
@@ -134,6 +136,8 @@ class Run:
     name: str
     passes: list[Pass]
     status: RunStatus = RunStatus.QUEUED
+    unchecked: bool = False
+    """Its models are being looked at; until then no exporter takes its directory."""
     segments: dict[int, int] = field(default_factory=dict[int, int])
     intake_started: bool = False
     intake_done: bool = False

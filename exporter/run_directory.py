@@ -17,6 +17,7 @@ from ..protocol.spec import Output, RunSpec, differences
 from ..protocol.storage import Ranges
 from ..protocol.work_messages import Fingerprint
 from .directory_lock import take_lock
+from .spec_change import change, may_change
 
 _MAGIC = b"PAR1"
 T = TypeVar("T")
@@ -153,8 +154,10 @@ class RunDirectory:
             except (OSError, msgspec.MsgspecError) as error:
                 raise RunDirectoryError(f"{path} cannot be read ({error}); --restart starts over") from error
             found = differences(self.spec, before)
-            if found and not any(segments_in(folder) for folder in self.layout.vectors.glob("*/")):
-                # Nothing was computed for the other spec (a mistyped model, say): nothing to protect.
+            if found and may_change(self.layout, before, self.spec):
+                change(self.layout, before, self.spec)
+            elif found and not any(segments_in(folder) for folder in self.layout.vectors.glob("*/")):
+                # Nothing was computed for the other spec: nothing to protect.
                 _clear(self.layout)
             elif found:
                 raise SpecMismatch(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from .run_options import RunOptions
-from .spec import RunSpec
+from .spec import PassSpec, RunSpec
 
 
 class ClientHello(msgspec.Struct, frozen=True, tag="hello"):
@@ -28,6 +28,8 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     out: str
     restart: bool = False
     options: RunOptions = RunOptions()
+    later: tuple[PassSpec, ...] = ()
+    """Of runs that the same command will submit once this one is done: their models are looked at with this one's."""
 
 
 class Watch(msgspec.Struct, frozen=True, tag="watch"):

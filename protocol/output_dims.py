@@ -15,17 +15,29 @@ def output_dims(spec: RunSpec, fingerprints: Mapping[int, Fingerprint]) -> dict[
 
     An ensemble is in once all its members are. UsageError where dimensions do not suit their storage or each other.
     """
-    dims: dict[str, int] = {}
-    for number, fingerprint in fingerprints.items():
-        for output in spec.passes[number].outputs:
-            dim = dims[output.vector] = fingerprint.dim_of(output.form)
-            if output.storage == "binary" and dim % 8:
-                raise UsageError(
-                    f"--store binary: {output.vector} has {dim} dimensions, which is no multiple of 8; "
-                    f"--truncate-dim {dim - dim % 8} would make it one where the model allows it"
-                    if dim > 8
-                    else f"--store binary: {output.vector} has {dim} dimensions; it needs a multiple of 8"
-                )
+    known = {
+        output.vector: fingerprint.dim_of(output.form)
+        for number, fingerprint in fingerprints.items()
+        for output in spec.passes[number].outputs
+    }
+    return with_ensembles(spec, known)
+
+
+def with_ensembles(spec: RunSpec, known: Mapping[str, int]) -> dict[str, int]:
+    """`known` dimensions of the passes' vectors, and those of the ensembles that they decide.
+
+    UsageError where they do not suit their storage or each other.
+    """
+    dims = dict(known)
+    for output in spec.outputs:
+        dim = dims.get(output.vector, 0)
+        if output.storage == "binary" and dim % 8:
+            raise UsageError(
+                f"--store binary: {output.vector} has {dim} dimensions, which is no multiple of 8; "
+                f"--truncate-dim {dim - dim % 8} would make it one where the model allows it"
+                if dim > 8
+                else f"--store binary: {output.vector} has {dim} dimensions; it needs a multiple of 8"
+            )
     for one in spec.ensembles:
         if all(name in dims for name in one.members):
             dims[one.vector] = ensemble_dim(one, dims)

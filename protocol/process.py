@@ -24,7 +24,8 @@ class ChildProcess:
     """A handle on one child running `python -m MODULE ARGS`.
 
     `-P`: what lies in the user's folder is not to be imported. The child has its own session, so a terminal's Ctrl-C
-    reaches only the command line, which then ends the others in order. Start from the main thread: the parent-death
+    reaches only the command line, which then ends the others in order. `stdout` takes what it writes there; without it that
+    goes where its errors go. Start from the main thread: the parent-death
     signal follows the thread that forked. `pidfd` becomes readable when the child ends (None where the system has no
     pidfd).
     """
@@ -36,6 +37,7 @@ class ChildProcess:
         *,
         environment: Mapping[str, str] | None = None,
         stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+        stdout: IO[bytes] | None = None,
         keep_fds: Sequence[int] = (),
         quiet: bool = True,
     ) -> None:
@@ -51,7 +53,7 @@ class ChildProcess:
                 [sys.executable, "-P", "-m", module, *args],
                 env=variables,
                 stdin=stdin,
-                stdout=self._errors if quiet else sys.stderr,
+                stdout=stdout or (self._errors if quiet else sys.stderr),
                 stderr=self._errors if quiet else None,
                 pass_fds=(reader, *keep_fds),
                 start_new_session=True,

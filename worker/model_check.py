@@ -18,8 +18,10 @@ from pathlib import Path
 
 import msgspec
 
+from ..protocol import lifeline
 from ..protocol.errors import EXIT_DONE, EXIT_USAGE, EmbedfleetError, ModelError, ProtocolError
-from ..protocol.spec import CPU_KINDS, PassSpec
+from ..protocol.model_refusal import Refusal
+from ..protocol.spec import CPU_KINDS, FLAGS, PassSpec
 from .model_files import find_local, hub_errors
 from .model_folder import check_folder, check_settings, one_line
 from .model_kinds import M3_HEADS
@@ -29,14 +31,6 @@ HUB_SECONDS = 10.0
 _SETTINGS = ("config.json", "modules.json")
 
 
-class Refusal(msgspec.Struct, frozen=True):
-    """A pass whose model cannot be used, and why; `kind` is the name of an error class."""
-
-    vector: str
-    kind: str
-    message: str
-
-
 def refusals(passes: Iterable[PassSpec]) -> list[Refusal]:
     """The passes that are refused, in their order."""
     found: list[Refusal] = []
@@ -44,7 +38,7 @@ def refusals(passes: Iterable[PassSpec]) -> list[Refusal]:
         try:
             check_model(spec)
         except EmbedfleetError as error:
-            found.append(Refusal(spec.vector, type(error).__name__, one_line(error)))
+            found.append(Refusal(spec.vector, type(error).__name__, f"{FLAGS[spec.kind]}: {one_line(error)}"))
     return found
 
 
@@ -93,6 +87,7 @@ def _check_hub(hub: str, spec: PassSpec) -> None:
 
 def main() -> int:
     """Check the passes on standard input; ProtocolError's exit code where they are none."""
+    lifeline.hold()
     try:
         passes = msgspec.json.decode(sys.stdin.buffer.read(), type=list[PassSpec])
     except (msgspec.MsgspecError, RecursionError) as error:

@@ -70,7 +70,9 @@ def find_local(spec: PassSpec) -> tuple[ModelFiles | None, str]:
         return ModelFiles(folder, folder.name, spec.revision or ""), ""
     entry = catalog.find(spec.model)
     if entry is None and not _is_hub_id(spec.model):
-        raise ModelError(_unknown(spec))
+        raise ModelError(
+            f"model {spec.model!r} is not a folder, not a hub id (owner/name), and not in the catalogue. {_meant(spec)}"
+        )
     hub = entry.hub if entry is not None else spec.model
     cached = _from_hub(hub, spec.revision, offline=True)
     if cached is not None:
@@ -93,15 +95,17 @@ def _fetched(spec: PassSpec, hub: str) -> ModelFiles:
     return files
 
 
-def _unknown(spec: PassSpec) -> str:
-    names = [*CPU_KINDS] if spec.kind == "sparse" else catalog.aliases()
-    close = difflib.get_close_matches(spec.model, names, 1, 0.5)
-    hint = f"Did you mean {close[0]}? " if close else ""
-    what = "not in the catalogue" if spec.kind != "sparse" else "not a kind of weights"
-    return (
-        f"model {spec.model!r} is not a folder, not a hub id (owner/name), and {what}. {hint}"
-        f"Known: {', '.join(sorted(names, key=str.lower))}"
-    )
+def _meant(spec: PassSpec) -> str:
+    """What may have been meant by a name that is nothing's, and what would do."""
+    if spec.kind == "sparse":  # no alias is of a sparse model
+        known = sorted(CPU_KINDS)
+        remedy = "For sparse weights give bm25, metadata, or a SPLADE-style model by its folder or hub id"
+    else:
+        known = catalog.aliases()
+        remedy = f"Known: {', '.join(known)}"
+    by_lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(spec.model.lower(), by_lower, 1, 0.5)
+    return f"Did you mean {by_lower[close[0]]}? {remedy}" if close else remedy
 
 
 def _is_hub_id(model: str) -> bool:

@@ -134,7 +134,7 @@ def test_a_run_from_submission_to_its_end(client: Any, connect: Any, corpus: Pat
 
 
 def test_runs_queue_and_a_failing_one_stops_nobody(client: Any, corpus: Path, tmp_path: Path) -> None:
-    wrong = client.ask("submit", spec=spec(corpus, "fake:0"), out=str(tmp_path / "wrong"))["run"]
+    wrong = client.ask("submit", spec=spec(corpus, "no-such-model"), out=str(tmp_path / "wrong"))["run"]
     right = client.ask("submit", spec=spec(corpus), out=str(tmp_path / "right"))["run"]
     gone = client.ask("submit", spec=spec(tmp_path / "nowhere.jsonl"), out=str(tmp_path / "gone"))["run"]
     for run in (wrong, right, gone):

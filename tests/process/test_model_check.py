@@ -6,11 +6,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,75 +16,16 @@ import pytest
 from embedfleet.protocol.spec import PassSpec
 
 from ..model_folders import save
+from ..model_hub import Hub, serving
 
 pytest.importorskip("huggingface_hub")
-
-SHA = "0" * 40
-FILES = {
-    "good/model": {"config.json": {"model_type": "bert"}, "model.safetensors": None},
-    "good/pickled": {"config.json": {"model_type": "bert"}, "pytorch_model.bin": None},
-    "good/code": {"config.json": {"model_type": "bert", "auto_map": {"AutoModel": "m.M"}}, "model.safetensors": None},
-    "good/empty": {"README.md": None},
-    "good/damaged": {"config.json": ["no object"], "model.safetensors": None},
-}
-
-
-@dataclass
-class Hub:
-    """What the hub was asked for."""
-
-    url: str
-    asked: list[str] = field(default_factory=list[str])
 
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    """A hub with the repositories of FILES and the revision `main`."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            given.asked.append(self.path)
-            parts = self.path.split("?")[0].strip("/").split("/")
-            if parts[:2] == ["api", "models"]:
-                self._about("/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main")
-            else:
-                self._file("/".join(parts[:2]), parts[-1])
-
-        def _about(self, name: str, revision: str) -> None:
-            if name not in FILES:
-                self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
-            elif revision not in ("main", SHA):
-                self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
-            else:
-                about = {"id": name, "sha": SHA, "siblings": [{"rfilename": one} for one in FILES[name]]}
-                self._send(200, json.dumps(about).encode(), {})
-
-        def _file(self, name: str, path: str) -> None:
-            content = json.dumps(FILES[name][path]).encode()
-            self._send(200, content, {"ETag": f'"{name}{path}"', "X-Repo-Commit": SHA})
-
-        def _send(self, code: int, content: bytes, headers: dict[str, str]) -> None:
-            self.send_response(code)
-            for key, value in {**headers, "Content-Length": str(len(content))}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(content)
-
-        def log_message(self, *_args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    given = Hub(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield given
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    """A hub with the repositories of `model_hub.FILES` and the revision `main`."""
+    with serving() as given:
+        yield given
 
 
 def check(passes: list[PassSpec], home: Path, endpoint: str, code: int, **more: str) -> list[dict[str, str]]:

@@ -147,7 +147,7 @@ def test_the_last_word_of_a_worker_is_the_error_itself(worker: Any) -> None:
         ("dense", "fake:0", "dimension"),
         ("dense", "fake:8,delay=5", "delay_ms"),
         ("dense", "fake:8,delay_ms=soon", "must be a number"),
-        ("sparse", "no-such-alias", "Known: bm25, metadata"),
+        ("sparse", "no-such-alias", "give bm25, metadata"),
         ("dense", "no-such-alias", "catalogue"),
     ],
 )

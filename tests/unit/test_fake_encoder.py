@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from embedfleet.protocol.errors import ModelError
+from embedfleet.protocol.fake_models import parse_fake
 from embedfleet.protocol.spec import PassSpec
 from embedfleet.worker.encoders.base import OutOfMemory
-from embedfleet.worker.encoders.fake import FakeEncoder, parse_fake
+from embedfleet.worker.encoders.fake import FakeEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from embedfleet.protocol.errors import ModelError
+from embedfleet.protocol.model_refusal import Refusal
 from embedfleet.protocol.spec import Kind, PassSpec
-from embedfleet.worker.model_check import Refusal, check_model, refusals
+from embedfleet.worker.model_check import check_model, refusals
 from embedfleet.worker.safetensors_header import read_tensors
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,8 +94,25 @@ def test_what_needs_no_files_passes_and_refusals_keep_their_order(tmp_path: Path
     found = refusals(passes)
     assert [(one.vector, one.kind) for one in found] == [("b", "ModelError"), ("d", "ModelError")]
     assert found[1] == Refusal(
-        "d", "ModelError", f"model bad: {bad} has no config.json; give the folder of a saved model"
+        "d", "ModelError", f"--dense: model bad: {bad} has no config.json; give the folder of a saved model"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "words"),
+    [
+        ("sparse", "bm52", "Did you mean bm25? For sparse weights give bm25, metadata, or a SPLADE"),
+        ("sparse", "BM25", "Did you mean bm25?"),
+        ("sparse", "meta-data", "Did you mean metadata?"),
+        ("sparse", "nothing like it", "catalogue. For sparse weights give bm25"),
+        ("dense", "all-minilm-l6", "Did you mean all-MiniLM-L6-v2? Known: all-MiniLM-L6-v2, "),
+        ("dense", "qqq", "catalogue. Known: all-MiniLM-L6-v2, "),
+    ],
+)
+def test_a_mistyped_name_gets_what_may_have_been_meant(kind: Kind, model: str, words: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        check_model(spec_of(model, kind))
+    assert words in str(caught.value)
 
 
 def test_the_bundled_model_passes_and_soon() -> None:

@@ -14,7 +14,11 @@ from embedfleet.worker import model_files
     ("kind", "model", "said"),
     [
         ("dense", "bge-m33", r"--dense: model 'bge-m33' is not a folder, .* Did you mean bge-m3\? Known: .*nomic"),
-        ("sparse", "bm52", r"--sparse: model 'bm52' is not a folder, .* Did you mean bm25\? Known: bm25, metadata$"),
+        (
+            "sparse",
+            "bm52",
+            r"--sparse: model 'bm52' is not a folder, .* Did you mean bm25\? For sparse weights give bm25, metadata, or",
+        ),
         ("sparse", "metadta", r"Did you mean metadata\?"),
         ("rerank", "./typo", "--rerank: model './typo' is not a folder"),
         ("multivector", "/no/such", "--multivector: model '/no/such' is not a folder"),

@@ -29,8 +29,8 @@ def test_options_of_dense_vectors_reach_dense_passes_only() -> None:
 
 
 def test_an_ensemble_is_of_all_dense_vectors_in_their_order() -> None:
-    spec = build(dense=["fake:8"], heads=["bge-m3"], ensemble=["concat", "average"], weights="2,0.5")
-    members = ("dense-fake-8", "dense-bge-m3")
+    spec = build(dense=["fake:1024"], heads=["bge-m3"], ensemble=["concat", "average"], weights="2,0.5")
+    members = ("dense-fake-1024", "dense-bge-m3")
     assert spec.ensembles == tuple(
         EnsembleSpec(vector=f"ensemble-{method}", method=method, members=members, weights=(2.0, 0.5))
         for method in ("concat", "average")

@@ -14,54 +14,20 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...protocol.errors import ModelError
+from ...protocol.fake_models import parse_fake
 from ...protocol.spec import PassSpec
 from ...protocol.work_messages import Fingerprint
 from .base import DenseResults, FloatArray, IntArray, OutOfMemory, Prepared, TokenBudget, kept_dim
 
-_OPTIONS: dict[str, Any] = {
-    "delay_ms": float,
-    "kill_on": str,
-    "exit_on": str,
-    "nan_on": str,
-    "hang_on": str,
-    "gil_on": str,
-    "raise_on": str,
-    "oom_above": int,
-    "load": str,
-}
-LOAD_FAULTS = ("kill", "hang", "raise")
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _BLOCK = 256
 """Rows at a time, so that the scratch arrays stay in the processor's cache."""
-
-
-def parse_fake(model: str) -> tuple[int, dict[str, Any]]:
-    """Dimension and options of a `fake:` model; ModelError names what is wrong."""
-    head, *rest = model.removeprefix("fake:").split(",")
-    if not head.isdigit() or not 1 <= int(head) <= 65_536:
-        raise ModelError(f"model {model!r}: give the dimension, 1 to 65536, as in fake:384")
-    options: dict[str, Any] = {}
-    for part in rest:
-        name, _, value = part.partition("=")
-        if name not in _OPTIONS or not value:
-            raise ModelError(
-                f"model {model!r}: option {part!r} is not one of {', '.join(f'{one}=…' for one in _OPTIONS)}"
-            )
-        try:
-            options[name] = _OPTIONS[name](value)
-        except ValueError:
-            raise ModelError(f"model {model!r}: {name} must be a number, not {value!r}") from None
-    if options.get("load", LOAD_FAULTS[0]) not in LOAD_FAULTS:
-        raise ModelError(f"model {model!r}: load is one of {', '.join(LOAD_FAULTS)}")
-    return int(head), options
 
 
 class FakeEncoder(DenseResults):

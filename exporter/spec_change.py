@@ -1,0 +1,55 @@
+"""A run that is resumed with other models: what of the earlier ones may go, and how the directory is made ready for it.
+
+A pass that never wrote a segment (its name was mistyped, say) has nothing to protect. It goes, others come, and those that
+are as they were keep their vectors. What differs in anything but the passes and ensembles is another run.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+import msgspec
+
+from ..protocol.durable import sync_folder
+from ..protocol.layout import RunLayout, segments_in
+from ..protocol.spec import Output, RunSpec, differences
+
+
+def may_change(layout: RunLayout, before: RunSpec, after: RunSpec) -> bool:
+    """Whether `after` takes nothing away of which a segment stands, and differs in its passes and ensembles alone."""
+    # With the same models, whatever still differs is the corpus, or how it is read.
+    elsewhere = differences(msgspec.structs.replace(after, passes=before.passes, ensembles=before.ensembles), before)
+    gone, new = _gone(before, after), _gone(after, before)
+    if elsewhere or not (gone or new):
+        return False
+    return not any(segments_in(layout.vector_folder(one.vector)) for one in gone)
+
+
+def change(layout: RunLayout, before: RunSpec, after: RunSpec) -> None:
+    """Remove what is left of the vectors that go, and the shard, which has the vectors of the earlier spec."""
+    layout.rerank_record.unlink(missing_ok=True)  # the next manifest must not say that these vectors were ranked by
+    layout.published.unlink(missing_ok=True)
+    sync_folder(layout.root)  # first: a shard that nothing is said to be in is made anew
+    if layout.edge.exists():
+        shutil.rmtree(layout.edge)
+    for one in _gone(before, after):
+        folder = layout.vector_folder(one.vector)
+        if folder.exists():
+            shutil.rmtree(folder)
+    sync_folder(layout.root)
+
+
+def _gone(before: RunSpec, after: RunSpec) -> list[Output]:
+    """The vectors of `before` that `after` has not, or makes in another way."""
+    outputs = {one.vector: one for one in before.outputs}
+    kept = set(_by_vector(after).items())
+    return [outputs[name] for name, how in _by_vector(before).items() if (name, how) not in kept]
+
+
+def _by_vector(spec: RunSpec) -> dict[str, object]:
+    """What decides each vector of the run."""
+    made: dict[str, object] = {}
+    for one in spec.passes:
+        asked = msgspec.structs.replace(one, query_prompt=None)  # no chunk depends on it
+        made |= {output.vector: asked for output in one.outputs}
+    return made | {one.vector: one for one in spec.ensembles}

@@ -1,0 +1,110 @@
+"""The coordinator's side of the check of models, with the real child: what it found, and what when it finds nothing."""
+
+from __future__ import annotations
+
+import select
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+from embedfleet.coordinator.events import ModelsChecked
+from embedfleet.coordinator.model_checks import ModelChecks, passes_to_check
+from embedfleet.protocol.control_messages import Submit
+from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.spec import PassSpec, RunSpec
+
+from ..model_folders import save
+
+pytest.importorskip("huggingface_hub")
+RERANKER = PassSpec(vector="rerank-r", kind="rerank", model="no such reranker")
+
+
+def dense(model: str | Path, vector: str = "dense-a", **options: Any) -> PassSpec:
+    return PassSpec(vector=vector, kind="dense", model=str(model), **options)
+
+
+def spec_of(*passes: PassSpec) -> RunSpec:
+    return RunSpec(source="/s", passes=passes)
+
+
+def outcome(checks: ModelChecks) -> Any:
+    """What the one check came to, once it has ended."""
+    (pidfd,) = checks.pidfds()
+    select.select([pidfd], [], [], 30)
+    (found,) = checks.take(time.monotonic())
+    assert list(checks.pidfds()) == []
+    return found
+
+
+def test_refusals_come_with_the_numbers_of_their_passes(tmp_path: Path) -> None:
+    good = save(tmp_path / "good")
+    spec = spec_of(dense("fake:8"), dense(good, "dense-b"), dense("no such model", "dense-c"))
+    checks = ModelChecks()
+    checks.start("r", spec, [*spec.passes[1:], RERANKER])
+    found = outcome(checks)
+    assert not found.trouble
+    first, second = found.event.refused
+    assert (first.number, first.kind, second.number) == (2, "ModelError", None)
+    assert "'no such model'" in first.message
+    assert "'no such reranker'" in second.message
+
+
+def test_models_that_can_be_used_are_no_refusals(tmp_path: Path) -> None:
+    spec = spec_of(dense(save(tmp_path / "good")))
+    checks = ModelChecks()
+    checks.start("r", spec, spec.passes)
+    assert outcome(checks).event == ModelsChecked("r")
+
+
+def test_one_that_takes_too_long_is_passed_over_and_ended() -> None:
+    checks = ModelChecks(seconds=0.0)
+    checks.start("r", spec_of(RERANKER), [RERANKER])
+    (child,) = psutil.Process().children()
+    (found,) = checks.take(time.monotonic())
+    assert found.event == ModelsChecked("r")
+    assert found.trouble == "that took more than 0 s"
+    assert not child.is_running()
+
+
+def test_one_that_crashes_is_passed_over_with_its_last_words() -> None:
+    checks = ModelChecks()
+    no_passes: Any = [1]
+    checks.start("r", spec_of(RERANKER), no_passes)
+    found = outcome(checks)
+    assert found.event == ModelsChecked("r")
+    assert found.trouble.startswith("the check ended with exit code 1. standard input is no JSON array of passes")
+
+
+def test_a_run_that_ends_takes_its_check_along() -> None:
+    checks = ModelChecks()
+    checks.start("r", spec_of(RERANKER), [RERANKER])
+    (child,) = psutil.Process().children()
+    checks.end("another")
+    assert child.is_running()
+    checks.end("r")
+    assert not child.is_running()
+    assert checks.take(time.monotonic() + 1000) == []
+
+
+def test_only_what_a_model_is_yet_to_be_loaded_for_is_looked_at(tmp_path: Path) -> None:
+    a, b = dense("model-a"), dense("model-b", "dense-b")
+    bm25 = PassSpec(vector="sparse-bm25", kind="bm25", model="bm25")
+    spec = spec_of(dense("fake:8", "dense-f"), bm25, a, b)
+    request = Submit(request=1, spec=spec, out=str(tmp_path), later=(RERANKER,))
+    assert passes_to_check(request) == [a, b, RERANKER]
+    layout = RunLayout(tmp_path)
+    for vector, segments in (("dense-a", 2), ("dense-b", 1)):
+        layout.vector_folder(vector).mkdir(parents=True)
+        for segment in range(segments):
+            layout.vector_segment(vector, segment).write_bytes(b"")
+    assert passes_to_check(request) == [a, b, RERANKER], "nobody knows how many segments there are to be"
+    layout.chunks.mkdir()
+    counts = {"segments": 2, "rows": 9, "rejected": 0, "duplicates": 0, "complete": True}
+    layout.intake.write_bytes(msgspec.json.encode(counts))
+    assert passes_to_check(request) == [b, RERANKER]
+    assert passes_to_check(msgspec.structs.replace(request, restart=True)) == [a, b, RERANKER]
+    layout.intake.write_bytes(msgspec.json.encode(counts | {"complete": False}))
+    assert passes_to_check(request) == [a, b, RERANKER]
