@@ -227,7 +227,7 @@ def test_a_model_with_broken_files_falls_back_as_a_missing_one_does(cli: Any, co
     (model / "modules.json").write_text("{")
     done = cli("run", corpus, "--out", tmp_path / "run", "--devices", "cpu", "--sparse", model, "--json", code=3)
     assert done.json["quarantined"] == len(unweighted())
-    assert "modules.json: not a list of modules" in done.err
+    assert "modules.json is not JSON" in done.err
 
 
 @pytest.mark.parametrize(
