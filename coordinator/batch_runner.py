@@ -6,6 +6,7 @@ after the other on a device, because the pool leases so.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -36,7 +37,7 @@ from ..protocol.export_messages import (
     SegmentDamaged,
     SourceRead,
 )
-from ..protocol.layout import RunLayout
+from ..protocol.layout import RunLayout, damaged_of
 from ..protocol.output_dims import output_dims
 from ..protocol.run_options import RunOptions
 from ..protocol.spec import PassSpec, RunSpec
@@ -183,11 +184,12 @@ class BatchRunner:
         """A chunk segment is to be read from the source again, by the next session; why this one ends."""
         path = self.layout.chunk_segment(message.segment)
         self.stop_intake()
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(damaged_of(path))
         self.telemetry.event("chunks_damaged", segment=message.segment, reason=message.reason)
         return (
-            f"{path} was damaged ({message.reason}) and is removed: the same command reads it from the source again, and "
-            "keeps the vectors"
+            f"{path} was damaged ({message.reason}) and is set aside as {damaged_of(path).name}: the same command reads it "
+            "from the source again, and keeps the vectors"
         )
 
     def stage(self, number: int, devices: Sequence[Device]) -> PassSpec:

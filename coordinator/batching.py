@@ -166,8 +166,21 @@ def refill(fleet: Fleet) -> None:
         _cut_ahead(fleet, run, number, want=fleet.config.credit * len(mine))
         for level in range(fleet.config.credit):
             for worker in mine:
-                if len(worker.batches) == level:
+                if len(worker.batches) == level and _may_follow(fleet, run, worker):
                     _send_next(fleet, run, worker)
+
+
+def _may_follow(fleet: Fleet, run: Run, worker: WorkerSlot) -> bool:
+    """Whether the pass's next batch may join those that the worker has.
+
+    A worker may also die of the batch that it tokenizes meanwhile, or of a result that it did not get to send: so a batch
+    that has failed once travels alone, and whoever it blames is to blame.
+    """
+    pending = run.passes[worker.number].pending
+    if not worker.batches or not pending:
+        return True
+    both = (fleet.batches.get(worker.batches[-1]), fleet.batches[pending[0]])
+    return not any(one is not None and (one.failures or one.suspect) for one in both)
 
 
 def has_work(run: Run, number: int) -> bool:

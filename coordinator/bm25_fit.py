@@ -43,7 +43,7 @@ def _sample(layout: RunLayout) -> Iterator[tuple[str, int]]:
     """Texts, and how many characters of each there is time for."""
     segments = _evenly(segments_in(layout.chunks), SEGMENTS)
     for segment in segments:
-        with pq.ParquetFile(layout.chunk_segment(segment)) as file:
+        with pq.ParquetFile(layout.chunk_segment(segment), page_checksum_verification=True) as file:
             column: Any = file.read(columns=["text"]).column("text")
         rows = _evenly(list(range(len(column))), ROWS)
         for row in rows:

@@ -104,9 +104,20 @@ class ChunkLoader:
             self._on_segment(segment)
         with closing(IdIndex(self._layout.id_index)) as index:
             self._restore(index, segments)
-            spool = SegmentSpool(self._layout, self._limits, self._on_segment, found)
+            spool = SegmentSpool(self._layout, self._settled_limits(), self._on_segment, found)
             with closing(spool):
                 return self._read(files, found.cursor, index, spool)
+
+    def _settled_limits(self) -> SegmentLimits:
+        """Those of the first session: what it was computed with may differ, but where a segment ends must not."""
+        path = self._layout.limits
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=SegmentLimits)
+        except FileNotFoundError:
+            commit_bytes(path, msgspec.json.encode(self._limits))
+            return self._limits
+        except msgspec.MsgspecError as error:
+            raise RunDirectoryError(f"{path}: damaged ({error}); start over with --restart") from error
 
     def _finished(self, found: Spooled) -> IntakeCounts | None:
         """The counts of an intake that came to its end and whose segments all stand."""
@@ -144,7 +155,7 @@ class ChunkLoader:
             if self._stopping():
                 return
             # Not pq.read_table: it takes folders named `key=value` above the file for columns.
-            with pq.ParquetFile(self._layout.chunk_segment(segment.segment)) as file:
+            with pq.ParquetFile(self._layout.chunk_segment(segment.segment), page_checksum_verification=True) as file:
                 table = file.read(columns=["id", "text"])
             ids: list[str] = table.column("id").to_pylist()
             texts: list[str] = table.column("text").to_pylist()

@@ -230,6 +230,8 @@ class WorkerExited:
     reason: str
     fault: str = ""
     innocent: bool = False
+    unreleased: bool = False
+    """Its memory on the device was not given back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import psutil
 from ..protocol.devices import Device
 from ..protocol.host_messages import SpawnRefused, WorkerDied, WorkerEnd, WorkerGone, WorkerSpawned
 from ..protocol.process import ChildProcess
+from ..protocol.work_messages import EXIT_STARVED
 from .gpu_faults import hardware_fault
 from .host_memory import HostMemory
 from .leases import DeviceBusy, GpuLease
@@ -121,6 +122,8 @@ class HostAgent:
             one.starved = "the kernel killed it: the host had no memory left"
         xids = one.lease.xids.take() if one.lease.xids is not None else []
         tail = one.process.tail() + "".join(f"\nXID {xid}" for xid in xids)
+        if code == EXIT_STARVED:
+            one.starved = tail.rsplit("\n", 1)[-1]
         one.end = WorkerEnd(code, tail, hardware_fault(xids), one.starved)
         one.process.close()
         one.lease.workers.discard(name)

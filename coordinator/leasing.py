@@ -92,6 +92,8 @@ def worker_exited(fleet: Fleet, event: WorkerExited) -> None:
         return
     expected = worker.stage is WorkerStage.RELEASING and not worker.batches and not worker.died
     reason = worker.killed = worker.killed or event.reason
+    if event.unreleased:
+        reason += "; its device's memory was not given back"
     _forget(fleet, worker)
     suspected = worker.suspected or _take_back(fleet, worker, event.innocent or bool(event.fault))
     slot = fleet.devices[worker.device]

@@ -211,8 +211,15 @@ class HostReports:
         self._context.released.discard(event.worker)
         self._lease("after", event.worker, event.memory, released=event.released, code=event.end.code)
         self._leased.pop(event.worker, None)
-        reason = event.end.reason if event.released else f"{event.end.reason}; its device's memory was not given back"
-        self._context.emit(ev.WorkerExited(event.worker, reason, event.end.fault, innocent=bool(event.end.starved)))
+        self._context.emit(
+            ev.WorkerExited(
+                event.worker,
+                event.end.reason,
+                event.end.fault,
+                innocent=bool(event.end.starved),
+                unreleased=not event.released,
+            )
+        )
 
     def _lease(self, phase: str, worker: str, memory: Any, **more: Any) -> None:
         run, number, device = self._leased.get(worker, ("", 0, ""))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..protocol.durable import commit_file
-from ..protocol.layout import RunLayout
+from ..protocol.layout import RunLayout, damaged_of
 from ..protocol.segments import CHUNK_SCHEMA, ChunkSegmentInfo, Cursor, with_info
 from .chunk_batch import ChunkBatch
 from .records import Reject
@@ -130,7 +130,9 @@ class SegmentSpool:
             cursor=cursor,
         )
         table = with_info(_table(self._batch, self.rows), info)
-        commit_file(self._layout.chunk_segment(self.segment), lambda partial: _write(table, partial))
+        path = self._layout.chunk_segment(self.segment)
+        commit_file(path, lambda partial: _write(table, partial))
+        damaged_of(path).unlink(missing_ok=True)
         spooled = SpooledSegment(self.segment, self.rows, rows, self._n_bytes, rejected)
         self.segment += 1
         self.rows += rows

@@ -19,7 +19,7 @@ def asks_for_stand_ins(one: PassSpec) -> bool:
 
 def has_metadata_weights(layout: RunLayout, segment: int) -> bool:
     """Whether any chunk of the segment has them."""
-    with pq.ParquetFile(layout.chunk_segment(segment)) as file:
+    with pq.ParquetFile(layout.chunk_segment(segment), page_checksum_verification=True) as file:
         stored: Any = file.read(columns=["metadata"]).column("metadata").drop_null()
     return any(metadata_weights(orjson.loads(one.as_py())) is not None for one in stored)
 

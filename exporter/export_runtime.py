@@ -91,6 +91,8 @@ class ExportRuntime:
         self._closing = threading.Event()
         self._scrubber = ThreadPoolExecutor(1, "scrub")
         before = self.committed
+        self._unscrubbed = set[int]().union(*before)
+        """Segments of earlier sessions that nobody has looked at yet; the committing thread's."""
         self._scrubber.submit(self._guard, lambda: self._scrub(before))
 
     @property
@@ -263,6 +265,7 @@ class ExportRuntime:
             self._committer.submit(self._guard, lambda: self._report(Scrubbed()))
 
     def _take_over(self, found: ScrubbedSegment) -> None:
+        self._unscrubbed.discard(found.segment)
         for number, vector, reason in found.damaged:
             self._standing[number].discard(found.segment)
             self._ensembles.forget(found.segment)
@@ -273,7 +276,10 @@ class ExportRuntime:
 
     def _complete(self, segment: int, *, ours: bool = True) -> None:
         """Derive the ensembles that the segment allows; publish it once every vector stands."""
-        self._wrote |= self._ensembles.derive(segment, self._fingerprints) or ours
+        self._wrote |= ours
+        if segment in self._unscrubbed:  # what another pass has of it may be damaged: it is taken over later
+            return
+        self._wrote |= self._ensembles.derive(segment, self._fingerprints)
         if self._ensembles.stand(segment) and all(segment in standing for standing in self._standing):
             self._publish(segment)
 

@@ -157,7 +157,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _errors(layout: RunLayout, vector: str, segment: int) -> Iterator[tuple[int, str, int]]:
     """Row, reason and tokens of each row in quarantine; 0 tokens where no tokenizer has told."""
-    with pq.ParquetFile(layout.vector_segment(vector, segment)) as file:
+    with pq.ParquetFile(layout.vector_segment(vector, segment), page_checksum_verification=True) as file:
         table: Any = file.read(columns=["row", "error", "n_tokens"])
     table = table.filter(table.column("error").is_valid())
     yield from zip(*(table.column(name).to_pylist() for name in ("row", "error", "n_tokens")), strict=True)
@@ -169,7 +169,7 @@ def _failed(layout: RunLayout, spec: RunSpec) -> Iterator[dict[str, Any]]:
             info = read_info(layout.vector_segment(one.vector, segment), VectorSegmentInfo)
             if not info.quarantined:
                 continue
-            with pq.ParquetFile(layout.chunk_segment(segment)) as file:
+            with pq.ParquetFile(layout.chunk_segment(segment), page_checksum_verification=True) as file:
                 chunks: Any = file.read(columns=["id", "text"])
             for row, reason, tokens in _errors(layout, one.vector, segment):
                 at = row - info.first_row

@@ -61,9 +61,21 @@ def vector_damage(layout: RunLayout, vector: str, segment: int) -> str:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 if digest(file.read()) != info.digest:
                     return "its content is not what its digest says"
+        return _misfit(layout, info)
+    except MemoryError:  # the host's trouble, not the file's
+        raise
     except Exception as error:  # noqa: BLE001 - a changed byte of a footer may make the reader raise anything
         return _short(path, error)
-    return ""
+
+
+def _misfit(layout: RunLayout, info: VectorSegmentInfo) -> str:
+    """Why a vector segment is not of the chunk segment that stands, if one does."""
+    path = layout.chunk_segment(info.segment)
+    if not path.exists():
+        return ""
+    chunks = read_info(path, ChunkSegmentInfo)
+    ours, theirs = (info.first_row, info.rows), (chunks.first_row, chunks.rows)
+    return "" if ours == theirs else f"its first row and rows are {ours}, those of its chunks {theirs}"
 
 
 def chunk_damage(layout: RunLayout, segment: int) -> str:

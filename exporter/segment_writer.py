@@ -32,7 +32,7 @@ def commit_segment(layout: RunLayout, segment: int, fingerprint: str, builder: S
     The segment of the pass is committed when the last of them stands.
     """
     path = layout.chunk_segment(segment)
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         chunks = file.read(columns=["row", "id"])
     if chunks.num_rows != builder.rows:
         raise RunDirectoryError(f"{path} has {chunks.num_rows} rows, the results {builder.rows}; --restart starts over")

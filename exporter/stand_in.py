@@ -25,7 +25,7 @@ def stand_in(layout: RunLayout, one: PassSpec, segment: int, builder: SegmentBui
     if not builder.errors or not isinstance(column, SparseColumn):
         return
     field = "metadata" if one.side == "document" else "text"
-    with pq.ParquetFile(layout.chunk_segment(segment)) as file:
+    with pq.ParquetFile(layout.chunk_segment(segment), page_checksum_verification=True) as file:
         stored: Any = file.read(columns=[field]).column(field)
     for row in sorted(builder.errors):
         weights, fault = _weights(one, stored[row].as_py())

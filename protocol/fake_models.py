@@ -17,6 +17,7 @@ _OPTIONS: dict[str, Any] = {
     "nan_on": str,
     "hang_on": str,
     "gil_on": str,
+    "prepare_on": str,
     "raise_on": str,
     "oom_above": int,
     "load": str,

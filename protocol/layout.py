@@ -13,6 +13,11 @@ def segment_file(segment: int) -> str:
     return f"{segment:0{ROW_DIGITS}d}.parquet"
 
 
+def damaged_of(path: Path) -> Path:
+    """Where a damaged chunk segment is kept until it has been read from its source again."""
+    return path.with_name(f"{path.name}.damaged")
+
+
 def segments_in(folder: Path, suffix: str = ".parquet") -> list[int]:
     """The numbers of the segment files that stand in `folder` under their final names, sorted."""
     if not folder.is_dir():
@@ -62,6 +67,11 @@ class RunLayout:
     @property
     def chunks(self) -> Path:
         return self.root / "chunks"
+
+    @property
+    def limits(self) -> Path:
+        """How large the segments of this run are: as the first session decided."""
+        return self.chunks / "limits.json"
 
     @property
     def intake(self) -> Path:

@@ -10,6 +10,9 @@ from .arrays import ArrayHeader
 from .devices import MemorySample, PerformanceSample
 from .spec import Form, PassSpec
 
+EXIT_STARVED = 71
+"""A worker ends so where others have taken its device's memory: no batch is to blame."""
+
 
 def worker_identity(worker: str, epoch: int) -> bytes:
     """A worker's identity on the link. With the epoch in it, one that comes back after its lease ended is a stranger."""

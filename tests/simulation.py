@@ -325,6 +325,8 @@ class World:
 
     def take(self, process: Process, batch: do.SendBatch) -> None:
         process.inbox.append(batch)
+        if self.corpora[batch.run].poison_in(batch) == "early":  # it is tokenized while the one before it is computed
+            self.within(process, self.soon(), lambda one: self.die(one, "poison"))
         self.compute(process)
 
     def compute(self, process: Process) -> None:
@@ -340,7 +342,7 @@ class World:
     def computed(self, process: Process) -> None:
         batch = process.inbox[0]
         poison = self.corpora[batch.run].poison_in(batch)
-        if poison == "kill":
+        if poison in ("kill", "early"):
             self.die(process, "poison")
         elif poison == "hang":
             process.hung = True
@@ -414,7 +416,7 @@ class World:
             (n, segment, row) for n in range(len(passes)) for segment, most in enumerate(rows) for row in range(most)
         )
         bad = [row for row in every if self.rng.random() < self.scenario.poison]
-        poison = {row: self.rng.choice(("kill", "fail", "hang")) for row in bad}
+        poison = {row: self.rng.choice(("kill", "fail", "hang", "early")) for row in bad}
         cuts = {(n, s): self._cuts(most) for n in range(len(passes)) for s, most in enumerate(rows)}
         weighted = self.rng.randint(0, len(rows)) if self.scenario.fallback else 0
         options = RunOptions(
@@ -439,9 +441,16 @@ class World:
 
     def submit(self, run: str) -> None:
         self.submissions[run] += 1
-        self.tell(on.RunSubmitted(run, self.corpora[run].passes, self.corpora[run].options))
+        unchecked = self.rng.random() < 0.3
+        self.tell(on.RunSubmitted(run, self.corpora[run].passes, self.corpora[run].options, unchecked))
+        if unchecked:
+            self.later(self.soon(3), self.models_checked, run, self.submissions[run])
         if self.chance(self.scenario.cancel):
             self.later(self.soon(60), self.tell, on.RunCancelled(run, "interrupted"))
+
+    def models_checked(self, run: str, submission: int) -> None:
+        if self.submissions[run] == submission:
+            self.tell(on.ModelsChecked(run))
 
     def do_RunOver(self, action: do.RunOver) -> None:
         self.exporters.pop(action.run, None)

@@ -23,6 +23,7 @@ from ..protocol.codec import Decoder, encode
 from ..protocol.errors import ProtocolError
 from ..protocol.version import PROTOCOL, __version__
 from ..protocol.work_messages import (
+    EXIT_STARVED,
     Alive,
     Batch,
     BatchFailed,
@@ -38,7 +39,7 @@ from ..protocol.work_messages import (
 from .memory import DeviceMemory
 from .model_manager import ModelManager
 from .performance_monitor import PerformanceMonitor
-from .pipeline import Computed, Crashed, Outcome, Pipeline, TextBatch
+from .pipeline import Computed, Crashed, Outcome, Pipeline, Starved, TextBatch
 
 ALIVE_SECONDS = 1.0
 EXIT_CRASHED = 70
@@ -96,6 +97,9 @@ class WorkerLoop:
                         _last_word(outcome.error) + "\n"
                     )  # the last line is what the host tells of its end
                     return EXIT_CRASHED
+                if isinstance(outcome, Starved):
+                    sys.stderr.write(f"{outcome.reason}\n")
+                    return EXIT_STARVED
                 self._report(outcome)
         self._send_alive()  # a pass of less than a second has its figures too
         self._send(Released(self._memory.peak(), self._send_seconds))
@@ -128,7 +132,7 @@ class WorkerLoop:
             return
         if isinstance(outcome, BatchFailed):
             self._outstanding -= 1
-        assert not isinstance(outcome, Crashed), "ended the loop before"
+        assert not isinstance(outcome, Crashed | Starved), "ended the loop before"
         self._send(outcome)
 
     def _send_alive(self) -> None:

@@ -48,13 +48,24 @@ class Computed:
 
 
 @dataclass(frozen=True, slots=True)
+class Starved:
+    """A text that would fit does not any more: the device's memory is not what it was, and the process must end."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Crashed:
     """The compute thread met an error that is none of a batch's: the process must end."""
 
     error: BaseException
 
 
-Outcome = Staged | Ready | Broken | Computed | BatchFailed | Mitigation | Crashed
+Outcome = Staged | Ready | Broken | Computed | BatchFailed | Starved | Mitigation | Crashed
+
+
+class _NoRoomForFloat32(OutOfMemory):
+    """It was the second try of a row that did not fit, which takes more than the first."""
 
 
 class Pipeline:
@@ -69,6 +80,8 @@ class Pipeline:
         self.wake_fd, self._write_fd = os.pipe()
         os.set_blocking(self.wake_fd, False)
         self.progress = 0
+        self._longest = 0
+        """Tokens of the longest text that went through: one that is no longer fits too, unless the memory is gone."""
 
     def stage(self, spec: Any) -> None:
         """Load the model in the compute thread, so that the socket's thread stays alive; then Staged or Broken."""
@@ -135,7 +148,9 @@ class Pipeline:
                 continue
             self._prepared.put((batch, prepared, time.monotonic() - start))
 
-    def _compute(self, batch: TextBatch, prepared: Prepared, tokenize: float, wait: float) -> Computed | BatchFailed:
+    def _compute(
+        self, batch: TextBatch, prepared: Prepared, tokenize: float, wait: float
+    ) -> Computed | BatchFailed | Starved:
         encoder, controller = self._manager.encoder, self._controller
         assert controller is not None, "set before the first batch"
         start = time.monotonic()
@@ -150,19 +165,23 @@ class Pipeline:
             try:
                 kept, part, failed = self._compute_some(prepared, rows)
             except OutOfMemory as error:
-                failure = str(error)
+                failure, once_fit = str(error), not isinstance(error, _NoRoomForFloat32)
             else:
                 pressure = self._memory.pressure()
                 controller.succeeded(pressure.share)
                 if pressure.crowded and controller.crowded():
                     self._memory.give_back()
                 self.progress += 1
+                self._longest = max(self._longest, int(prepared.lengths[rows[0]]))
                 done += count
                 padded += tokens if encoder.pads else int(prepared.lengths[rows].sum())
                 parts.append((kept, part))
                 errors.extend(failed)
                 continue
-            if not controller.out_of_memory(tokens) or count == 1:
+            smaller = controller.out_of_memory(tokens)
+            if count == 1 and once_fit and (tokens <= self._longest or self._memory.pressure().crowded):
+                return Starved(f"the device's memory is taken by others, or in pieces: {failure}"[:500])
+            if not smaller or count == 1:
                 return BatchFailed(batch.batch, batch.epoch, f"out of memory: {failure}"[:500])
         arrays = encoder.gather(len(batch.texts), parts)
         arrays["n_tokens"] = prepared.lengths
@@ -183,7 +202,10 @@ class Pipeline:
         bad = np.flatnonzero(encoder.unusable(part))
         for position in bad.tolist():
             row = rows[position : position + 1]
-            again = encoder.recompute(prepared, row)
+            try:
+                again = encoder.recompute(prepared, row)
+            except OutOfMemory as error:
+                raise _NoRoomForFloat32(str(error)) from error
             part[position] = again[0]
             if encoder.unusable(again)[0]:
                 errors.append(RowError(int(row[0]), "the model's result is not finite or has no length"))

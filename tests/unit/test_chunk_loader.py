@@ -21,7 +21,7 @@ import pytest
 from embedfleet.coordinator import segment_spool
 from embedfleet.coordinator.chunk_loader import ChunkLoader, IntakeCounts, SegmentLimits, SpooledSegment
 from embedfleet.protocol.errors import RunDirectoryError, SourceError
-from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.layout import RunLayout, damaged_of
 from embedfleet.protocol.segments import CHUNK_SCHEMA, ChunkSegmentInfo, Cursor, read_info
 from embedfleet.protocol.spec import PassSpec, RunSpec
 
@@ -95,7 +95,7 @@ def test_what_a_segment_holds(tmp_path: Path) -> None:
             segment=0, first_row=0, rows=2, rejected=0, duplicates=0, n_bytes=6, cursor=Cursor(file=0, records=2)
         )
     ]
-    assert sorted(intake.files()) == ["00000.parquet", "intake.json", "source.json"]
+    assert sorted(intake.files()) == ["00000.parquet", "intake.json", "limits.json", "source.json"]
     assert orjson.loads(intake.layout.intake.read_bytes()) == {
         "segments": 1,
         "rows": 2,
@@ -162,7 +162,7 @@ def test_only_rejects(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"c\.jsonl: not one record in it can be used \(3,000 rejected\): not JSON"):
         intake.load()
     assert [one["record"] for one in intake.rejected(0)] == list(range(1, 3001))
-    assert sorted(intake.files()) == ["00000.rejected.jsonl", "source.json"], "no intake that is done"
+    assert sorted(intake.files()) == ["00000.rejected.jsonl", "limits.json", "source.json"], "no intake that is done"
 
 
 def test_the_fields_of_a_corpus_that_has_none_of_those_looked_for_are_told(tmp_path: Path) -> None:
@@ -412,7 +412,7 @@ def test_a_crash_of_the_process_itself(tmp_path: Path) -> None:
     script = """if True:
         import os, pathlib, sys, msgspec
         from embedfleet.coordinator.chunk_loader import ChunkLoader, SegmentLimits
-        from embedfleet.protocol.layout import RunLayout
+        from embedfleet.protocol.layout import RunLayout, damaged_of
         from embedfleet.protocol.spec import RunSpec
         seen = []
         stopping = lambda: len(seen) >= 3 and os._exit(9)
@@ -424,3 +424,32 @@ def test_a_crash_of_the_process_itself(tmp_path: Path) -> None:
     assert intake.layout.id_index.exists()
     assert intake.load() == counts
     assert (intake.files(), intake.spooled) == (whole.files(), whole.spooled)
+
+
+def test_a_segment_ends_where_the_first_session_decided(tmp_path: Path) -> None:
+    """Its vectors may stand already, and another host may have other limits."""
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(json_lines(*numbered(0, 11)))
+    intake = Intake(source, tmp_path / "run")
+    intake.load(rows=4)
+    whole = intake.layout.chunk_segment(1).read_bytes()
+    intake.layout.chunk_segment(1).unlink()
+    intake.load(rows=7, tokens=10)
+    assert intake.layout.chunk_segment(1).read_bytes() == whole
+    assert [one.rows for one in intake.spooled] == [4, 4, 3]
+    intake.layout.chunk_segment(1).unlink()
+    intake.layout.limits.write_bytes(b"{")
+    with pytest.raises(RunDirectoryError, match=r"limits\.json: damaged .* start over with --restart"):
+        intake.load()
+
+
+def test_what_was_set_aside_as_damaged_goes_once_it_is_read_again(tmp_path: Path) -> None:
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(json_lines(*numbered(0, 9)))
+    intake = Intake(source, tmp_path / "run")
+    intake.load()
+    path = intake.layout.chunk_segment(1)
+    path.rename(damaged_of(path))
+    intake.load()
+    assert path.exists()
+    assert not damaged_of(path).exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from embedfleet.client.run_reader import open_run
-from embedfleet.exporter import segment_writer
+from embedfleet.exporter import export_runtime, segment_writer
 from embedfleet.protocol.errors import ProtocolError, RunDirectoryError, SpecMismatch
 from embedfleet.protocol.export_messages import Closed, Committed, ExportFailed, Record, Scrubbed, SegmentDamaged
 from embedfleet.protocol.segments import VectorSegmentInfo, dense_vectors, digest, read_info
 from embedfleet.protocol.work_messages import RowError
 
-from ..export_bench import BM25, DENSE, HEADS, OTHER, ROWS, Bench, fingerprint, vectors_of
+from ..export_bench import BM25, DENSE, HEADS, OTHER, ROWS, Bench, fingerprint, flip, vectors_of
 
 
 def records(path: Path) -> list[dict[str, Any]]:
@@ -252,3 +253,44 @@ def test_damage_is_not_reported_of_what_is_whole(make_bench: Callable[..., Bench
     session.hear(Scrubbed)
     session.close()
     assert [one for one in session.heard if isinstance(one, SegmentDamaged)] == []
+
+
+def test_chunks_that_changed_name_no_vectors(make_bench: Callable[..., Bench]) -> None:
+    """The ids come from the chunk segment, which nobody may have looked at yet."""
+    bench = make_bench(segments=1)
+    session = bench.begin()
+    session.hear(Scrubbed)
+    flip(bench.layout.chunk_segment(0))
+    session.rows(0)
+    assert "CRC" in session.hear(ExportFailed).message
+    assert bench.standing() == []
+
+
+def test_nothing_is_made_of_a_segment_of_another_pass_before_it_is_looked_at(
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one pass goes on and commits while the other one's damaged segment is still to be read: no word of failure."""
+    bench = make_bench(DENSE, OTHER, segments=1, index="edge")
+    first = bench.begin()
+    first.rows(0, number=0)
+    first.hear(Committed)
+    first.close("interrupted")
+    flip(bench.layout.vector_segment(DENSE.vector, 0))
+    looked_at = threading.Event()
+    look = export_runtime.scrub
+
+    def later(*args: Any) -> Any:
+        looked_at.wait(20)
+        yield from look(*args)
+
+    monkeypatch.setattr(export_runtime, "scrub", later)
+    second = bench.begin()
+    second.rows(0, number=1)
+    assert second.hear(Committed).number == 1
+    looked_at.set()
+    assert second.hear(SegmentDamaged).segment == 0
+    second.rows(0, number=0)
+    assert second.hear(Committed).number == 0
+    closed = second.close()
+    assert (closed.committed, closed.published) == (ROWS, ROWS)
+    assert not [one for one in second.heard if isinstance(one, ExportFailed)]

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from embedfleet.protocol.devices import MemorySample
 from embedfleet.protocol.spec import PassSpec
-from embedfleet.protocol.work_messages import Mitigation, Ready
-from embedfleet.worker.encoders.base import OutOfMemory, Prepared
+from embedfleet.protocol.work_messages import BatchFailed, Mitigation, Ready
+from embedfleet.worker.encoders.base import OutOfMemory, Prepared, TokenBudget
 from embedfleet.worker.encoders.fake import FakeEncoder
 from embedfleet.worker.encoders.fake_others import FakeMultivectorEncoder
-from embedfleet.worker.memory import DeviceMemory
-from embedfleet.worker.pipeline import Computed, Pipeline, TextBatch
+from embedfleet.worker.memory import DeviceMemory, Pressure
+from embedfleet.worker.pipeline import Computed, Outcome, Pipeline, Starved, TextBatch
 
 MEMORY = MemorySample(phase="hydrated", used=1, total=1, source="rss")
 
@@ -31,8 +31,17 @@ class Manager:
 
 def computed(encoder: Any, texts: Sequence[str]) -> tuple[Computed, list[Mitigation]]:
     """The result of one batch, and the changes of the budget on the way."""
+    found, changes = outcome_of(encoder, texts)
+    assert isinstance(found, Computed), found
+    return found, changes
+
+
+def outcome_of(
+    encoder: Any, texts: Sequence[str], memory: DeviceMemory | None = None
+) -> tuple[Outcome, list[Mitigation]]:
+    """What comes of one batch, and the changes of the budget on the way."""
     manager: Any = Manager(encoder)
-    pipeline = Pipeline(manager, DeviceMemory("cpu", ""))
+    pipeline = Pipeline(manager, memory or DeviceMemory("cpu", ""))
     pipeline.hydrate()
     pipeline.submit(TextBatch(1, 1, list(texts)))
     changes: list[Mitigation] = []
@@ -42,7 +51,6 @@ def computed(encoder: Any, texts: Sequence[str]) -> tuple[Computed, list[Mitigat
             if isinstance(outcome, Mitigation):
                 changes.append(outcome)
             elif not isinstance(outcome, Ready):
-                assert isinstance(outcome, Computed), outcome
                 return outcome, changes
 
 
@@ -85,3 +93,61 @@ def test_a_batch_of_nothing_but_such_texts_has_no_rows() -> None:
     result, _ = computed(encoder, ["word " * 20])
     assert result.arrays["tokens"].shape == (0, 65_536)
     assert [error.position for error in result.errors] == [0]
+
+
+class Shrinking(FakeEncoder):
+    """From a text with `gone` on, nothing fits."""
+
+    def __init__(self, model: str = "fake:8") -> None:
+        super().__init__(PassSpec(vector="v", kind="dense", model=model))
+        self.full = False
+
+    def compute(self, prepared: Prepared, rows: Any) -> Any:
+        self.full |= any("gone" in prepared.items[0][row] for row in rows)
+        if self.full:
+            raise OutOfMemory("1 GiB was asked for")
+        return super().compute(prepared, rows)
+
+
+def test_a_text_that_would_fit_does_not_any_more_so_the_device_is_to_blame() -> None:
+    """The longest goes first, and through; the budget holds one text at a time."""
+    encoder = Shrinking()
+    encoder.budget = TokenBudget(64, 64)
+    found, _ = outcome_of(encoder, ["a " * 300, "it is gone"])
+    assert isinstance(found, Starved)
+    assert "taken by others, or in pieces: 1 GiB was asked for" in found.reason
+
+
+def test_a_text_longer_than_any_that_fit_is_to_blame_itself() -> None:
+    found, _ = outcome_of(Shrinking(), ["gone " * 300])
+    assert isinstance(found, BatchFailed)
+    assert found.reason == "out of memory: 1 GiB was asked for"
+
+
+class Crowded(DeviceMemory):
+    """Others have taken the GPU's memory."""
+
+    def __init__(self) -> None:
+        super().__init__("cpu", "")
+
+    def pressure(self) -> Pressure:
+        return Pressure(0.99, crowded=True)
+
+
+def test_where_others_have_taken_the_memory_no_text_is_to_blame() -> None:
+    found, _ = outcome_of(Shrinking(), ["gone " * 300], Crowded())
+    assert isinstance(found, Starved)
+
+
+class Halved(FakeEncoder):
+    """Its only bad row never fits in float32."""
+
+    def recompute(self, prepared: Prepared, rows: Any) -> Any:
+        raise OutOfMemory(f"no room for {len(rows)} of {len(prepared.lengths)} in float32")
+
+
+def test_a_second_try_that_does_not_fit_is_the_texts_fault() -> None:
+    encoder = Halved(PassSpec(vector="v", kind="dense", model="fake:8,nan_on=poison"))
+    encoder.budget = TokenBudget(64, 64)
+    found, _ = outcome_of(encoder, ["fine " * 300, "poison"])
+    assert isinstance(found, BatchFailed)

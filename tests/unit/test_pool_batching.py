@@ -53,7 +53,9 @@ def test_a_dead_worker_loses_nothing_and_only_the_computing_batch_is_blamed() ->
     driver.exit("w0", "signal 9")
     assert driver.noted("batch_failed") == [{"vector": "v", "segment": 0, "rows": 2, "reason": "signal 9"}]
     assert {number: batch.failures for number, batch in driver.pool.fleet.batches.items()} == {0: 1, 1: 0, 2: 0}
-    assert driver.held("w1") == [1, 0]
+    assert driver.held("w1") == [1]
+    driver.done("w1")
+    assert driver.held("w1") == [0], "what failed once travels alone"
     assert list(driver.passes()[0].pending) == [2]
 
 
@@ -69,7 +71,7 @@ def test_a_worker_that_dies_idle_blames_nobody() -> None:
 def test_a_failed_batch_is_tried_again_then_split() -> None:
     driver, _ = ready(0, 8)
     assert rows_sent(driver.failed("w0")) == [("w0", 0, 8)]
-    assert rows_sent(driver.failed("w0")) == [("w0", 0, 4), ("w0", 4, 8)]
+    assert rows_sent(driver.failed("w0")) == [("w0", 0, 4)]
     assert rows_sent(driver.failed("w0")) == [("w0", 0, 2)]
 
 
@@ -200,3 +202,23 @@ def test_batches_of_a_lost_host_are_sent_before_the_others() -> None:
     driver, _ = ready(0, 1, 2, 3, 4)
     driver.tell(HostLeft("h", "link closed"))
     assert list(driver.passes()[0].pending) == [0, 1, 2, 3]
+
+
+def test_a_batch_that_failed_once_travels_alone() -> None:
+    """A worker may die of the second batch, which it tokenizes meanwhile: the first is blamed, but never twice for another."""
+    driver, _ = ready(0, 4, 8, 12)
+    assert driver.held("w0") == [0, 1]
+    driver.exit("w0")
+    driver.tick(after=1.0)
+    driver.ready("w1")
+    assert driver.held("w1") == [0], "nothing goes with the one that was blamed"
+    driver.done("w1")
+    assert driver.held("w1") == [1, 2]
+
+
+def test_a_batch_that_failed_once_is_sent_behind_nobody() -> None:
+    driver, _ = ready(0, 4, 8, 12)
+    driver.failed("w0")
+    assert driver.held("w0") == [1], "the failed one waits for its turn"
+    driver.done("w0")
+    assert driver.held("w0") == [0]

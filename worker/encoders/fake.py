@@ -2,7 +2,7 @@
 
 A text's 64-bit BLAKE2b hash seeds SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"),
 whose outputs become the components. `fake:384,delay_ms=5,nan_on=WORD,oom_above=TOKENS,load=FAULT`; `kill_on`, `exit_on`,
-`raise_on`, `hang_on` and `gil_on` end or stop the process on a text with the word.
+`raise_on`, `hang_on` and `gil_on` end or stop the process on a text with the word, `prepare_on` when it is tokenized.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ class FakeEncoder(DenseResults):
         return "host memory, float32"
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
+        if "prepare_on" in self._options and any(self._options["prepare_on"] in text for text in texts):
+            os.kill(os.getpid(), signal.SIGKILL)
         prompt = self.fingerprint.prompt
         raw = [(prompt + text).encode() for text in texts]
         lengths = np.array([(len(one) + 3) // 4 + 2 for one in raw], np.int32)
