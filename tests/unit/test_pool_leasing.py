@@ -460,3 +460,14 @@ def test_a_pass_for_gpus_alone_waits_for_one() -> None:
 def test_an_idle_worker_may_wait() -> None:
     driver = one_worker(config=PoolConfig(first_batch_timeout=5))
     assert alive_for(driver, 100, progress=False) == []
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_memory_that_was_not_given_back_is_told_with_the_loss(early: bool) -> None:
+    driver = one_worker(0, 8, config=PoolConfig(device_failures=1))
+    if early:
+        driver.tell(WorkerDied("w0", "signal 9"))
+    driver.tell(WorkerExited("w0", "signal 9", unreleased=True))
+    reason = "signal 9; its device's memory was not given back"
+    assert [one["reason"] for one in driver.noted("worker_lost")] == [reason]
+    assert driver.pool.fleet.devices["g0"].bad == reason

@@ -233,3 +233,11 @@ def test_an_ensemble_is_written_down_with_its_members_and_compared(root: Path) -
     directory.begin_ensemble(BOTH, fingerprint(16))
     with pytest.raises(SpecMismatch, match="ensemble-concat was computed with another model"):
         directory.begin_ensemble(BOTH, fingerprint(16, settings={"dense-a": 0.5}))
+
+
+def test_where_nothing_was_computed_another_spec_takes_the_folder(root: Path) -> None:
+    first = take(root)
+    first.layout.chunk_segment(0).write_bytes(b"read for the other spec")
+    other = msgspec.structs.replace(SPEC, limit=5)
+    assert not take(root, other).layout.chunk_segment(0).exists()
+    assert json.loads((root / "spec.json").read_bytes())["limit"] == 5

@@ -181,3 +181,21 @@ def test_an_info_of_another_form_is_damage(files: Any, run_files: Any) -> None:
     table = pq.read_table(path).replace_schema_metadata({INFO_KEY: msgspec.json.encode({"vector": 1})})
     pq.write_table(table, path)
     assert "not a whole segment" in vector_damage(files.layout, run_files.DENSE, 0)
+
+
+def test_a_host_without_memory_is_no_damage(files: Any, run_files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(_table: Any) -> str:
+        raise MemoryError
+
+    monkeypatch.setattr(scrubbing, "digest", without)
+    with pytest.raises(MemoryError):
+        vector_damage(files.layout, run_files.DENSE, 0)
+
+
+def test_vectors_of_other_rows_than_the_chunks_are_damage(files: Any, run_files: Any) -> None:
+    """As after chunks were read again with other limits."""
+    other = run_files.RunFiles(files.root.parent / "other", sizes=(2, 3)).write()
+    files.layout.chunk_segment(0).write_bytes(other.layout.chunk_segment(0).read_bytes())
+    assert "its first row and rows are (0, 3), those of its chunks (0, 2)" in vector_damage(
+        files.layout, run_files.DENSE, 0
+    )
