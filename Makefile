@@ -28,7 +28,7 @@ SEED ?= 0
 
 # The tests that say what those files do, and no other: what a simulation happens to run is not tested by that alone.
 COVERING := $(addprefix tests/unit/test_,pool_*.py codec.py arrays.py durable.py chunk_loader.py segment_builder.py \
-  run_directory.py scrub.py export_*.py)
+  run_directory.py spec_change.py scrub.py export_*.py)
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.embedfleet-installed

@@ -80,7 +80,7 @@ class Session:
             while (code := child.wait(POLL_SECONDS)) is None:
                 if self.received:
                     child.interrupt()  # it removes the files that it is writing
-                    child.wait(STOP_SECONDS)
+                    self._let_end(child)
                     raise Interrupted
             said = child.tail()
         finally:
@@ -92,6 +92,12 @@ class Session:
         if code:
             message = said.rsplit("embedfleet: error: ", 1)[-1] or f"{module} ended with exit code {code}"
             raise UsageError(message) if code == EXIT_USAGE else EmbedfleetError(message)
+
+    def _let_end(self, child: ChildProcess) -> None:
+        """Wait for it, unless a second signal comes or who sent SIGTERM will soon kill; the caller ends it then."""
+        end = time.monotonic() + (min(STOP_SECONDS, self._grace) if self._terminated else STOP_SECONDS)
+        while len(self.received) < 2 and time.monotonic() < end and child.wait(POLL_SECONDS) is None:
+            pass
 
     def _watch(self, run: str, view: ProgressView) -> RunEnded | None:
         client, coordinator = self._client, self._coordinator

@@ -10,7 +10,9 @@ import psutil
 
 LEAST_BYTES = 192 << 20
 LEAST_SHARE = 0.02
-"""Of all memory. Below either a worker is ended, before the kernel picks a process, or the host starts to swap."""
+MOST_BYTES = 4 << 30
+"""What has to be left: a share of all memory, within these bounds. Below it a worker is ended, before the kernel picks a
+process, or the host starts to swap; a share alone would leave a large host's tens of gigabytes to nobody."""
 LOOK_SECONDS = 0.5
 SETTLE_SECONDS = 5.0
 """After one worker was ended, before another is."""
@@ -33,7 +35,7 @@ class HostMemory:
             return ""
         self._next = now + LOOK_SECONDS
         left, total = self._look()
-        if left >= max(LEAST_BYTES, int(total * LEAST_SHARE)):
+        if left >= max(LEAST_BYTES, min(int(total * LEAST_SHARE), MOST_BYTES)):
             return ""
         self._next = now + SETTLE_SECONDS
         return f"the host's memory runs out: {left >> 20} of {total >> 20} MiB are left"

@@ -111,8 +111,11 @@ class Hosts:
                     return
                 remote.seen, remote.identity = now, identity  # a connection made anew has another identity
                 self._reply(identity, HostWelcome(PROTOCOL, __version__))
-            case _:
+            case _ if any(remote.identity == identity for remote in self._remotes.values()):
                 yield message
+            case _:
+                # Another coordinator's workers have the same names as ours: what is said of them is not to be believed.
+                self._reply(identity, HostRefused("unknown"))
 
     def _left(self, host: str, reason: str) -> HostLeft:
         del self._remotes[host]

@@ -9,6 +9,7 @@ from ..protocol import lifeline
 
 def main() -> int:
     """Serve one run."""
+    lifeline.outlast_signals()
     lifeline.hold()
     import pyarrow
 

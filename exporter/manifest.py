@@ -37,30 +37,32 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     skipped_duplicates: int
 
 
-def recount(layout: RunLayout, spec: RunSpec) -> tuple[Counts, list[dict[str, Any]]]:
-    """Counts and one record a pass, from the segments' footers. A row counts as committed when all its vectors are."""
+def recount(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> tuple[Counts, list[dict[str, Any]]]:
+    """Counts and one record a pass, from the segments' footers. A row counts as committed when all its vectors are.
+
+    RunDirectoryError where a segment cannot be read; `lenient` leaves it out, for a run that ended before all were looked at.
+    """
     passes: list[dict[str, Any]] = []
     bad_rows: set[tuple[int, int]] = set()
     whole: set[int] | None = None
     rows_of: dict[int, int] = {}
     for one in spec.outputs:
         rows = quarantined = tokens = stood_in = 0
-        segments = segments_in(layout.vector_folder(one.vector))
-        for segment in segments:
-            info = read_info(layout.vector_segment(one.vector, segment), VectorSegmentInfo)
+        segments: set[int] = set()
+        for segment, info, errors in _standing(layout, one.vector, lenient):
+            segments.add(segment)
             rows, quarantined, tokens = rows + info.rows, quarantined + info.quarantined, tokens + info.tokens
             stood_in += info.stood_in
             rows_of[segment] = info.rows
-            if info.quarantined:
-                bad_rows.update((segment, row) for row, *_ in _errors(layout, one.vector, segment))
-        whole = set(segments) if whole is None else whole & set(segments)
+            bad_rows.update((segment, row) for row, *_ in errors)
+        whole = segments if whole is None else whole & segments
         counted = {"rows": rows, "quarantined": quarantined, "tokens": tokens}
         if one.form == "sparse":
             counted["stood_in"] = stood_in
         passes.append(_pass_record(layout, one.vector) | counted)
     committed = sum(rows_of[segment] for segment in whole or ())
     spooled = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
-    rows = sum(read_info(path, ChunkSegmentInfo).rows for path in spooled)
+    rows = sum(_chunk_rows(path, lenient) for path in spooled)
     intake = _object(layout.intake)
     refused = sum(1 for _ in rejected(layout))
     failed = sum(segment in (whole or ()) for segment, _ in bad_rows)
@@ -85,14 +87,17 @@ def covered(spec: RunSpec, passes: list[dict[str, Any]]) -> tuple[dict[str, int]
     return whole | {name: rows for name, rows in stood_in.items() if kinds[name] == "metadata"}, stood_in
 
 
-def write_quarantine(layout: RunLayout, spec: RunSpec) -> None:
-    """`quarantine.jsonl`: rejected records with file and record, then rows with what failed. Derived, so rewritten."""
+def write_quarantine(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> None:
+    """`quarantine.jsonl`: rejected records with file and record, then rows with what failed. Derived, so rewritten.
+
+    `lenient` as for `recount`.
+    """
 
     def write(path: Any) -> None:
         with open(path, "wb") as out:
             for record in rejected(layout):
                 out.write(orjson.dumps(record) + b"\n")
-            for record in _failed(layout, spec):
+            for record in _failed(layout, spec, lenient):
                 out.write(orjson.dumps(record) + b"\n")
 
     commit_file(layout.quarantine, write)
@@ -163,15 +168,43 @@ def _errors(layout: RunLayout, vector: str, segment: int) -> Iterator[tuple[int,
     yield from zip(*(table.column(name).to_pylist() for name in ("row", "error", "n_tokens")), strict=True)
 
 
-def _failed(layout: RunLayout, spec: RunSpec) -> Iterator[dict[str, Any]]:
+def _standing(
+    layout: RunLayout, vector: str, lenient: bool
+) -> Iterator[tuple[int, VectorSegmentInfo, list[tuple[int, str, int]]]]:
+    """Number, info and errors of each segment of a vector; `lenient` leaves out those that cannot be read."""
+    for segment in segments_in(layout.vector_folder(vector)):
+        try:
+            info = read_info(layout.vector_segment(vector, segment), VectorSegmentInfo)
+            errors = list(_errors(layout, vector, segment)) if info.quarantined else []
+        except Exception:  # a changed byte of a footer may make the reader raise anything
+            if not lenient:
+                raise
+            continue
+        yield segment, info, errors
+
+
+def _chunk_rows(path: Path, lenient: bool) -> int:
+    try:
+        return read_info(path, ChunkSegmentInfo).rows
+    except Exception:  # the same
+        if not lenient:
+            raise
+        return 0
+
+
+def _failed(layout: RunLayout, spec: RunSpec, lenient: bool) -> Iterator[dict[str, Any]]:
     for one in spec.outputs:
-        for segment in segments_in(layout.vector_folder(one.vector)):
-            info = read_info(layout.vector_segment(one.vector, segment), VectorSegmentInfo)
-            if not info.quarantined:
+        for segment, info, errors in _standing(layout, one.vector, lenient):
+            if not errors:
                 continue
-            with pq.ParquetFile(layout.chunk_segment(segment), page_checksum_verification=True) as file:
-                chunks: Any = file.read(columns=["id", "text"])
-            for row, reason, tokens in _errors(layout, one.vector, segment):
+            try:
+                with pq.ParquetFile(layout.chunk_segment(segment), page_checksum_verification=True) as file:
+                    chunks: Any = file.read(columns=["id", "text"])
+            except Exception:  # the same
+                if not lenient:
+                    raise
+                continue
+            for row, reason, tokens in errors:
                 at = row - info.first_row
                 text = chunks.column("text")[at].as_py()
                 record = {"row": row, "id": chunks.column("id")[at].as_py(), "vector": one.vector, "reason": reason}

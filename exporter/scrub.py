@@ -81,12 +81,24 @@ def _misfit(layout: RunLayout, info: VectorSegmentInfo) -> str:
 def chunk_damage(layout: RunLayout, segment: int) -> str:
     """What is wrong with a chunk segment that stands; empty where nothing is."""
     path = layout.chunk_segment(segment)
+    before = _stamp(path)
     try:
         info = _read_through(path, ChunkSegmentInfo)
-        return "" if info.segment == segment else f"it says that it is segment {info.segment}"
+        reason = "" if info.segment == segment else f"it says that it is segment {info.segment}"
     except Exception as error:  # noqa: BLE001 - a changed byte of a footer may make the reader raise anything
-        # Looked for only now: the intake may remove it at any moment, having no use for what stood behind a gap.
-        return _short(path, error) if path.exists() else ""
+        reason = _short(path, error)
+    # The intake may remove it at any moment, having no use for what stood behind a gap, and write another one in its place:
+    # what was read is damage only if it still stands.
+    return reason if before is not None and _stamp(path) == before else ""
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Which file stands there; None where none does. An inode alone may be given to the next file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _read_through(path: Path, kind: type[Info]) -> Info:

@@ -36,7 +36,15 @@ def merge_stats(before: Mapping[str, Any], now: Mapping[str, Any], rows: Mapping
 
     A pass gains `chunks` (those rows), `sessions` (how many computed a batch of it) and `session` (the latest of them, as in
     `run`). The rest of the file is of this session alone; samples of a pass's devices are of the latest that computed it.
+    Where `before` is damaged the figures are of this session alone: a run is not to fail over them.
     """
+    try:
+        return _with_earlier(before, now, rows)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+        return _with_earlier({}, now, rows)
+
+
+def _with_earlier(before: Mapping[str, Any], now: Mapping[str, Any], rows: Mapping[str, int]) -> JsonObject:
     run = now.get("run", "")
     earlier = {one["vector"]: one for one in before.get("passes", [])}
     # An exporter that ended while it closed has a successor, which is told the same figures again.

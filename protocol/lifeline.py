@@ -33,6 +33,15 @@ def hold() -> None:
     threading.Thread(target=_watch, args=(int(pipe),), name="lifeline", daemon=True).start()
 
 
+def outlast_signals() -> None:
+    """Leave SIGTERM and SIGINT to the parent; call first thing in main.
+
+    A scheduler signals every process of a job: what computes and writes has to stay until the parent has drained it.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _watch(pipe: int) -> None:
     os.set_inheritable(pipe, False)
     os.read(pipe, 1)  # returns only at end of file: nobody writes

@@ -13,6 +13,7 @@ from ..protocol import lifeline
 
 def main() -> int:
     """Pin this process, then serve. CUDA_VISIBLE_DEVICES and the thread counts are in the environment already."""
+    lifeline.outlast_signals()
     lifeline.hold()
     parser = argparse.ArgumentParser(prog="python -m embedfleet.worker")
     parser.add_argument("--endpoint", required=True)

@@ -12,6 +12,9 @@ from .encoders.base import Encoder, OutOfMemory
 from .encoders.choose import load_encoder
 from .memory import DeviceMemory
 
+DEVICE_WORDS = ("cuda", "cudnn", "cublas", "nccl", "nvidia driver", "no kernel image")
+"""What torch's messages say of errors that are the device's or its libraries', in lower case."""
+
 
 class ModelManager:
     """One model of one worker: nothing → staged → hydrated."""
@@ -63,7 +66,7 @@ def _broken(model: str, what: str, error: Exception) -> Broken:
     """For an error that would come again; one of the device is raised, so that a new process tries anew."""
     torch = sys.modules.get("torch")
     sticky = isinstance(error, getattr(torch, "AcceleratorError", ())) or (
-        isinstance(error, RuntimeError) and "CUDA" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in DEVICE_WORDS)
     )
     if sticky:
         raise error

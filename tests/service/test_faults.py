@@ -150,6 +150,32 @@ def test_a_signal_drains_and_the_same_command_completes(
     assert {name: after[name] for name in before} == before
 
 
+def test_a_signal_to_every_process_drains_as_well(
+    start: Any, cli: Any, many: Path, tmp_path: Path, until: Any, read_events: Any, expected: bytes
+) -> None:
+    """As schedulers signal a whole job step. What is in flight is finished and committed, then all end."""
+    out = tmp_path / "run"
+    command = start(*arguments(many, out))
+    until(out, "segment_committed")
+    command.child("embedfleet.worker")
+    for one in command.look().values():
+        one.send_signal(signal.SIGTERM)
+    command.signal(signal.SIGTERM)
+    command.wait(143, 10)
+    command.all_gone(2.0)
+    assert "Traceback" not in command.err
+    assert "worker lost" not in command.err
+    assert "the exporter ended" not in command.err
+    assert json.loads((out / "stats.json").read_bytes())["status"] == "interrupted"
+    assert "worker_lost" not in [one["event"] for one in read_events(out)]
+    before = stamps(out)
+    assert before
+    cli(*arguments(many, out))
+    is_whole(out, expected)
+    after = stamps(out)
+    assert {name: after[name] for name in before} == before
+
+
 def test_a_signal_ends_a_run_whose_source_never_ends(start: Any, tmp_path: Path, until: Any) -> None:
     out, fifo = tmp_path / "run", tmp_path / "pipe"
     os.mkfifo(fifo)

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from embedfleet.client.verify import verify_run
-from embedfleet.exporter import scrub
+from embedfleet.exporter import export_runtime, scrub
 from embedfleet.protocol.ensembles import EnsembleSpec
+from embedfleet.protocol.errors import RunDirectoryError
 from embedfleet.protocol.export_messages import ChunksDamaged, Committed, ExportFailed, Scrubbed, SegmentDamaged
 from embedfleet.protocol.segments import dense_vectors
 
@@ -95,6 +97,32 @@ def test_a_run_that_ends_early_does_not_wait_for_the_look(
     assert looked == [0]
     assert session.heard == [], "it cannot say that all was looked at"
     assert bench.standing() == ["00000.parquet", "00001.parquet", "00002.parquet"]
+
+
+@pytest.mark.parametrize("status", ["interrupted", "failed"])
+@pytest.mark.parametrize("folder", ["vectors", "chunks"])
+def test_a_run_that_ends_before_the_look_leaves_torn_footers_to_the_next(
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, status: str, folder: str
+) -> None:
+    bench = make_bench()
+    first = bench.begin()
+    for segment in (0, 1):
+        first.rows(segment, [0, 1, 2])
+        first.give_up(segment, [3], "too long")
+    first.source_read(2)
+    assert first.close().quarantined == 2
+    before = bench.layout.quarantine.read_bytes().splitlines(keepends=True)
+    layout = bench.layout
+    torn = layout.vector_segment("dense-a", 1) if folder == "vectors" else layout.chunk_segment(1)
+    data = torn.read_bytes()
+    torn.write_bytes(data[:-200] + bytes(192) + data[-8:])  # its end is that of a whole file
+    monkeypatch.setattr(export_runtime, "scrub", lambda *_: iter(()))
+    closed = bench.begin().close(status)
+    assert closed.committed == (ROWS - 1 if folder == "vectors" else 2 * (ROWS - 1))
+    assert bench.layout.quarantine.read_bytes() == before[0]
+    assert json.loads(bench.layout.stats.read_bytes())["status"] == status
+    with pytest.raises((RunDirectoryError, pa.ArrowException)):
+        bench.begin().close("done")
 
 
 def test_an_ensemble_comes_with_the_last_of_its_members(make_bench: Callable[..., Bench]) -> None:

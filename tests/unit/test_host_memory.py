@@ -10,6 +10,7 @@ from embedfleet.coordinator import host_memory
 from embedfleet.coordinator.host_memory import (
     LEAST_BYTES,
     LOOK_SECONDS,
+    MOST_BYTES,
     SETTLE_SECONDS,
     HostMemory,
     available,
@@ -33,6 +34,11 @@ def test_a_shortage_is_told_and_then_given_time() -> None:
 def test_a_small_host_keeps_a_least_number_of_bytes() -> None:
     assert HostMemory(lambda: (LEAST_BYTES - 1, GIB)).short(0.0) != ""
     assert HostMemory(lambda: (LEAST_BYTES, GIB)).short(0.0) == ""
+
+
+def test_a_large_host_need_not_keep_more_than_a_few_gigabytes() -> None:
+    assert HostMemory(lambda: (MOST_BYTES, 2048 * GIB)).short(0.0) == ""
+    assert HostMemory(lambda: (MOST_BYTES - 1, 2048 * GIB)).short(0.0) != ""
 
 
 def test_a_container_has_what_its_limit_leaves(tmp_path: Path) -> None:

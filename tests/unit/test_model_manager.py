@@ -64,15 +64,26 @@ def test_memory_may_be_there_another_time(monkeypatch: pytest.MonkeyPatch, error
     assert not found.fatal
 
 
-def test_an_error_of_the_device_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    error = RuntimeError("CUDA error: an illegal memory access was encountered")
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: an illegal memory access was encountered",
+        "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+        "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU",
+        "cuBLAS failure 13 of cublasLtMatmul",
+        "NCCL error in: ProcessGroupNCCL.cpp:1333, unhandled system error",
+        "no kernel image is available for execution on the device",
+    ],
+)
+def test_an_error_of_the_device_ends_the_process(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
+    error = RuntimeError(message)
     ours = manager()
     ours.stage(SPEC)
     monkeypatch.setattr(FakeEncoder, "hydrate", raising(error))
-    with pytest.raises(RuntimeError, match="CUDA error"):
+    with pytest.raises(RuntimeError, match=message[:12]):
         ours.hydrate()
     monkeypatch.setattr(model_manager, "load_encoder", raising(error))
-    with pytest.raises(RuntimeError, match="CUDA error"):
+    with pytest.raises(RuntimeError, match=message[:12]):
         manager().stage(SPEC)
 
 

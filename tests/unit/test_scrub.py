@@ -142,6 +142,29 @@ def test_a_chunk_segment_that_the_intake_removes_meanwhile_is_no_damage(
     assert chunk_damage(files.layout, 0) == ""
 
 
+@pytest.mark.parametrize("content", [b"nothing of the kind", None])
+def test_nor_is_one_that_the_intake_writes_anew_meanwhile(
+    files: Any, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    """What was read of the one before, or partly of the one before, says nothing of the one that stands."""
+    path, read = files.layout.chunk_segment(0), scrubbing.read_info
+    whole = path.read_bytes()
+    path.write_bytes(files.layout.chunk_segment(1).read_bytes() if content is None else content)
+
+    def replaced(path: Path, kind: Any) -> Any:
+        try:
+            return read(path, kind)
+        finally:
+            anew = path.with_name("anew")
+            anew.write_bytes(whole)
+            anew.replace(path)
+
+    monkeypatch.setattr(scrubbing, "read_info", replaced)
+    assert chunk_damage(files.layout, 0) == ""
+    monkeypatch.setattr(scrubbing, "read_info", read)
+    assert chunk_damage(files.layout, 0) == ""
+
+
 def test_no_changed_byte_makes_a_segment_say_something_else(tmp_path: Path) -> None:
     """Wherever it is: it is found, or it is one that counts for nothing (of the encoding, say, or of what pyarrow notes)."""
     bench = Bench(tmp_path, segments=1)

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import signal
+import time
+from pathlib import Path
+from typing import Any, cast
+
 import pytest
-from embedfleet.client.session import drain_notice
+from embedfleet.client.session import POLL_SECONDS, STOP_SECONDS, Interrupted, Session, drain_notice
 from embedfleet.client.words import counted
 
 
@@ -22,3 +27,48 @@ def test_a_drain_says_what_it_waits_for_and_how_long(in_flight, timeout, grace, 
 def test_one_is_not_many():
     assert [counted(number, "query", "queries") for number in (0, 1, 2000)] == ["0 queries", "1 query", "2,000 queries"]
     assert counted(1, "time") == "1 time"
+
+
+STUBBORN = """
+import pathlib, signal, sys, threading
+signal.signal(signal.SIGINT, lambda *_: pathlib.Path(sys.argv[1], "asked").touch())
+pathlib.Path(sys.argv[1], "up").touch()
+while True:
+    threading.Event().wait(0.01)
+"""
+
+
+class Received(list[int]):
+    """Signals as a test sends them: the first once the child is up, the second once it was asked to end."""
+
+    def __init__(self, folder: Path, first: int, second: int | None) -> None:
+        super().__init__()
+        self._folder, self._first, self._second = folder, first, second
+
+    def __len__(self) -> int:
+        wanted = [self._first] if (self._folder / "up").exists() else []
+        if self._second is not None and (self._folder / "asked").exists():
+            wanted.append(self._second)
+        self[:] = wanted
+        return super().__len__()
+
+    def __bool__(self) -> bool:
+        return len(self) > 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "grace"),
+    [(signal.SIGINT, signal.SIGINT, 25.0), (signal.SIGTERM, signal.SIGTERM, 25.0), (signal.SIGTERM, None, 0.5)],
+)
+def test_a_process_that_does_not_end_is_killed_at_a_second_signal_or_after_the_grace(
+    tmp_path, monkeypatch, first, second, grace
+):
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    unused = cast(Any, None)
+    session = Session(unused, unused, Received(tmp_path, first, second), grace=grace)
+    start = time.monotonic()
+    with pytest.raises(Interrupted):
+        session.process("stubborn", [str(tmp_path)])
+    assert (tmp_path / "asked").exists()
+    assert time.monotonic() - start < STOP_SECONDS - 10 * POLL_SECONDS

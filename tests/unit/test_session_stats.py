@@ -62,6 +62,34 @@ def test_figures_that_cannot_be_joined_give_way_to_those_of_a_session_that_compu
     assert merge_stats(first, session("r2", 2.0), {VECTOR: 10})["passes"][0]["sessions"] == 1
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"passes": [{}]},
+        {"passes": [{"vector": VECTOR, "batches": 1, "histograms": {}}]},
+        {"passes": 3},
+        {"passes": [7]},
+        {"passes": {"vector": VECTOR}},
+        {"passes": [{"vector": [VECTOR]}]},
+        {"processing_stats": []},
+        {"processing_stats": {"passes": [1]}},
+    ],
+)
+def test_damaged_figures_give_way_to_those_of_this_session(damage):
+    now = session("r2", 2.0)
+    assert merge_stats(damage, now, {VECTOR: 10}) == merge_stats({}, now, {VECTOR: 10})
+
+
+@pytest.mark.parametrize("name", ["seconds", "sessions", "rows_by_device", "peak_bytes", "histograms"])
+@pytest.mark.parametrize("value", [None, "x", {"a": "b"}])
+def test_a_damaged_figure_is_not_added(name, value):
+    first, now = merge_stats({}, session("r1", 0.5), {VECTOR: 10}), session("r2", 2.0)
+    first["passes"][0][name] = value
+    assert merge_stats(first, now, {VECTOR: 20})["run"] == "r2"
+    del first["passes"][0][name]
+    assert merge_stats(first, now, {VECTOR: 20}) == merge_stats({}, now, {VECTOR: 20})
+
+
 def test_a_file_that_cannot_be_read_is_none(tmp_path):
     path = tmp_path / "stats.json"
     assert read_stats(path) == {}
