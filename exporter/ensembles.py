@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
+from ..protocol.durable import sync_folder
 from ..protocol.ensembles import EnsembleSpec
 from ..protocol.output_dims import output_dims
 from ..protocol.work_messages import Fingerprint
@@ -16,28 +17,29 @@ class Ensembles:
     """Of one run. `standing` and `derive` belong to the thread that commits."""
 
     def __init__(self, directory: RunDirectory, passes: Sequence[set[int]]) -> None:
-        """`passes` has, for each pass, the segments that stand; an ensemble of others is derived anew."""
+        """`passes` has, for each pass, the segments that stand; an ensemble of others is removed, and derived anew."""
         self._directory, self._spec = directory, directory.spec
         numbers = {output.vector: n for n, one in enumerate(self._spec.passes) for output in one.outputs}
         self._members = {one.vector: [numbers[name] for name in one.members] for one in self._spec.ensembles}
         self._passes = passes
-        self._standing = {one.vector: directory.standing(one.vector) & self._whole(one) for one in self._spec.ensembles}
+        self._standing = {one.vector: directory.standing(one.vector) for one in self._spec.ensembles}
+        for one in self._spec.ensembles:
+            self._remove(one, self._standing[one.vector] - self._whole(one))
 
     def stand(self, segment: int) -> bool:
         """Whether the segment has all its ensembles."""
         return all(segment in standing for standing in self._standing.values())
 
     def forget(self, segment: int) -> None:
-        """A member of it was damaged: the ensembles are made of the one that comes in its place."""
-        for standing in self._standing.values():
-            standing.discard(segment)
+        """A member of it was damaged: the ensembles are made of the one that comes in its place. OSError from the disk."""
+        for one in self._spec.ensembles:
+            self._remove(one, {segment} & self._standing[one.vector])
 
     def drop_damaged(self, segment: int) -> None:
-        """Remove what of an earlier session is not as it was written; it is derived again."""
+        """Remove what of an earlier session is not as it was written; it is derived again. OSError from the disk."""
         for one in self._spec.ensembles:
             if segment in self._standing[one.vector] and vector_damage(self._directory.layout, one.vector, segment):
-                self._standing[one.vector].discard(segment)
-                self._directory.layout.vector_segment(one.vector, segment).unlink()
+                self._remove(one, {segment})
 
     def derive(self, segment: int, fingerprints: Mapping[int, Fingerprint]) -> bool:
         """Commit the ensembles of a segment whose members all stand; nothing for the others. OSError from the disk.
@@ -56,6 +58,15 @@ class Ensembles:
             self._standing[one.vector].add(segment)
             derived = True
         return derived
+
+    def _remove(self, one: EnsembleSpec, segments: Set[int]) -> None:
+        """Before any member of them is written again: after a power cut, an old one would pass for one of the new member."""
+        if not segments:
+            return
+        for segment in segments:
+            self._directory.layout.vector_segment(one.vector, segment).unlink()
+        sync_folder(self._directory.layout.vector_folder(one.vector))
+        self._standing[one.vector] -= segments
 
     def _whole(self, one: EnsembleSpec) -> set[int]:
         return set[int].intersection(*(self._passes[number] for number in self._members[one.vector]))

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.published import encode_published, segment_digest
@@ -169,7 +170,7 @@ class RunFiles:
             "segment": segment,
             "first_row": self.first(segment),
             "rows": table.num_rows,
-            "quarantined": table.num_rows - table.column("error").null_count,
+            "quarantined": pc.count(table.column("error")).as_py() if "error" in table.column_names else 0,
             "tokens": 0,
             "fingerprint": FINGERPRINT,
             "digest": info.get("digest") or digest(table),

@@ -162,6 +162,9 @@ def test_an_ensemble_of_a_member_that_is_computed_again_is_derived_again(make_ex
     bench.layout.vector_segment("dense-b", 0).unlink()
     second, opened = bench.begin(make_exporter)
     assert opened.committed == ((0,), ())
+    # What was made of the lost one is gone before another one can stand beside it.
+    assert bench.standing("ensemble-concat") == []
+    second.hear(Scrubbed)
     send_rows(second, 0, range(ROWS), vectors_of(9), number=1)
     second.hear(Committed)
     table = pq.read_table(bench.layout.vector_segment("ensemble-concat", 0))

@@ -53,7 +53,17 @@ def run(cli: Any, tmp_path: Path) -> Run:
 def test_a_reranker_that_cannot_be_had_leaves_the_scores(run: Run) -> None:
     run()
     before = run.stamps()
-    done = run("queries.jsonl", str(run.folder / "typo"), code=2)
+    typo = str(run.folder / "typo")
+    done = run("queries.jsonl", typo, code=2)
+    assert f"--rerank: model '{typo}' is not a folder" in done.error
+    assert "--restart" not in done.err
+    assert run.stamps() == before
+
+
+def test_a_reranker_that_fails_as_it_loads_leaves_the_scores(run: Run) -> None:
+    run()
+    before = run.stamps()
+    done = run("queries.jsonl", "fake:8,load=raise", code=1)
     assert "kept until the new one is done" in done.err
     assert "rerank/run: as it was before" in done.err
     assert "--restart" not in done.err

@@ -253,7 +253,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "empty source": ("run empty.jsonl --dense fake:8", "no record"),
     "no model": ("run corpus.jsonl", "--dense"),
     "unknown model": ("run corpus.jsonl --dense no-such-model", "catalogue"),
-    "unknown sparse": ("run corpus.jsonl --sparse splade", "Known: bm25, metadata"),
+    "unknown sparse": (
+        "run corpus.jsonl --sparse splade",
+        "For sparse weights give bm25, metadata, or a SPLADE-style model",
+    ),
     "model twice": (
         "run corpus.jsonl --dense fake:8 --dense fake:8,delay_ms=1",
         "as in NAME=fake:8,delay_ms=1",

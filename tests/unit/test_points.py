@@ -109,6 +109,9 @@ def test_torn_and_foreign_files_are_named(files, run_files):
         list(open_done_run(files.root).points())
     path.write_bytes(good)
     pq.write_table(pq.ParquetFile(path).read().drop_columns(["error"]), path)
+    with pytest.raises(RunDirectoryError, match="its footer is not as it was written"):
+        list(open_done_run(files.root).points())
+    files.vector_segment(run_files.MULTI, 1, files.multi_table(1).drop_columns(["error"]), digest="0" * 64)
     with pytest.raises(RunDirectoryError, match="has no column error"):
         list(open_done_run(files.root).points())
 
