@@ -2,10 +2,17 @@
 
 A segment of a pass goes uncut → open → committed. An open segment's batches are pending or in flight; a batch that fails
 or takes its worker down twice is split in halves, which fail at once, until one row stands alone; that row gets one more
-try and is then quarantined. Only the batch that was being computed is blamed.
+try and is then quarantined. Only the batch that was being computed is blamed; if it goes through after all, those that
+were tokenized beside it are.
+
+A row may be innocent and its device be broken. So a row that took a worker down alone waits until others had their turn,
+and is guilty only if it does so again on a device that works: one that computed something in between.
 """
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Collection
 
 from .actions import CutSegment, ForwardResult, QuarantineRows, SendBatch
 from .events import BatchDone, BatchFailed, Scrubbed, SegmentCommitted, SegmentCut, SegmentDamaged, SegmentSpooled
@@ -79,11 +86,17 @@ def batch_done(fleet: Fleet, event: BatchDone) -> None:
     _hand_in(fleet, worker, event.batch)
     slot = fleet.devices[worker.device]
     slot.failures = slot.losses = 0
+    slot.strain = max(0.0, slot.strain - fleet.config.relief)
     run = fleet.current
     if batch is None or run is None or run.name != worker.run:
         fleet.note("stale_result", worker=event.worker, epoch=event.epoch, batch=event.batch)
         return
     one = run.passes[batch.number]
+    one.results[worker.device] = one.results.get(worker.device, 0) + 1
+    for name in batch.companions:
+        companion = fleet.batches.get(name)
+        if companion is not None and companion.rows > 1:  # enough to halve it sooner, not to give up a row
+            companion.failures = max(companion.failures, 1)
     measured = seconds / max(batch.tokens, 1)
     known = one.seconds_per_token
     one.seconds_per_token = measured if known == 0 else known + SMOOTHING * (measured - known)
@@ -100,8 +113,10 @@ def batch_failed(fleet: Fleet, event: BatchFailed) -> None:
     blame(fleet, event.batch, event.reason)
 
 
-def take_back(fleet: Fleet, worker: WorkerSlot, blamed: str) -> bool:
+def take_back(fleet: Fleet, worker: WorkerSlot, blamed: str, serving: Collection[str] = ()) -> bool:
     """The worker is gone: its batches are pending again. `blamed` is why the first one is at fault; empty: nobody is.
+
+    `serving` are the devices that may compute it.
 
     Returns whether the blamed batch was already under suspicion, so that the device need not answer for it.
     """
@@ -113,14 +128,20 @@ def take_back(fleet: Fleet, worker: WorkerSlot, blamed: str) -> bool:
         if batch != guilty:
             _pass_of(fleet, batch).pending.appendleft(batch)
     if guilty is not None:
-        suspected = fleet.batches[guilty].suspect or fleet.batches[guilty].failures > 0
-        blame(fleet, guilty, blamed)
+        batch = fleet.batches[guilty]
+        suspected = batch.suspect or batch.failures > 0
+        batch.companions += tuple(held[1:])
+        batch.charged = batch.charged or worker.device
+        blame(fleet, guilty, blamed, worker.device, serving)
     worker.batches.clear()
     return suspected
 
 
-def blame(fleet: Fleet, number: int, reason: str) -> None:
-    """Count a failure of a batch that is in nobody's hands: try again, split, or quarantine its row."""
+def blame(fleet: Fleet, number: int, reason: str, device: str = "", serving: Collection[str] = ()) -> None:
+    """Count a failure of a batch that is in nobody's hands: try again, split, or quarantine its row.
+
+    `device` is where a worker died of it; empty: the worker is well. `serving` are all devices that may compute it.
+    """
     batch = fleet.batches.get(number)
     run = fleet.current
     if batch is None or run is None:
@@ -129,7 +150,13 @@ def blame(fleet: Fleet, number: int, reason: str) -> None:
     one = run.passes[batch.number]
     fleet.note("batch_failed", vector=one.plan.vector, segment=batch.segment, rows=batch.rows, reason=reason)
     limit = 1 if batch.suspect and batch.rows > 1 else 2
-    if batch.failures < limit:
+    if batch.rows == 1 and device:
+        guilty = _is_guilty(fleet, run, batch, device, serving)
+        batch.deaths.setdefault(device, one.results.get(device, 0))
+        if batch.failures < limit or not guilty:
+            one.pending.appendleft(number)
+            return
+    elif batch.failures < limit:
         one.pending.appendleft(number)
         return
     segment = one.open[batch.segment]
@@ -138,14 +165,40 @@ def blame(fleet: Fleet, number: int, reason: str) -> None:
     if batch.rows == 1:
         row = (batch.segment, batch.start, batch.stop)
         fleet.out.append(QuarantineRows(run.name, batch.number, *row, f"could not be embedded: {reason}"))
+        if (slot := fleet.devices.get(batch.charged)) is not None:
+            slot.strain = max(0.0, slot.strain - 1.0)
         return
     middle = batch.start + batch.rows // 2
     per_row = batch.tokens / batch.rows
     for start, stop in ((middle, batch.stop), (batch.start, middle)):
-        half = Batch(batch.number, batch.segment, start, stop, int(per_row * (stop - start)) + 1, suspect=True)
+        tokens = int(per_row * (stop - start)) + 1
+        half = Batch(batch.number, batch.segment, start, stop, tokens, suspect=True, charged=batch.charged)
         name = _new_batch(fleet, half)
         segment.outstanding.add(name)
         one.pending.appendleft(name)
+
+
+def _is_guilty(fleet: Fleet, run: Run, batch: Batch, device: str, serving: Collection[str]) -> bool:
+    """Whether a row that took a worker down alone, once more now, is to blame, and not the device.
+
+    The device has to be one that works, and where there is something else to compute, some of it has to have been computed
+    since. A row that is all that is left is guilty on a device of which nothing is known too, once it has been on all that
+    there are: their workers computed a text before they were given it.
+    """
+    one = run.passes[batch.number]
+    others = [other for other in fleet.batches.values() if other.number == batch.number and other is not batch]
+    more = _more_comes(fleet, run, one)
+    if one.results.get(device):
+        return not _waits(one, batch) or (all(other.deaths for other in others) and not more)
+    return not others and not more and {*batch.deaths, device}.issuperset(serving)
+
+
+def computes_nothing(fleet: Fleet, run: Run, number: int, device: str) -> bool:
+    """Whether the device has no result of the pass, and every row that is left took its worker down alone."""
+    one = run.passes[number]
+    left = [batch for batch in fleet.batches.values() if batch.number == number]
+    accused = len(left) > 1 and all(device in batch.deaths for batch in left)
+    return accused and not one.results.get(device) and not _more_comes(fleet, run, one)
 
 
 def refill(fleet: Fleet) -> None:
@@ -176,11 +229,25 @@ def _may_follow(fleet: Fleet, run: Run, worker: WorkerSlot) -> bool:
     A worker may also die of the batch that it tokenizes meanwhile, or of a result that it did not get to send: so a batch
     that has failed once travels alone, and whoever it blames is to blame.
     """
-    pending = run.passes[worker.number].pending
-    if not worker.batches or not pending:
+    following = _next(fleet, run, worker.number)
+    if not worker.batches or following is None:
         return True
-    both = (fleet.batches.get(worker.batches[-1]), fleet.batches[pending[0]])
+    both = (fleet.batches.get(worker.batches[-1]), fleet.batches[following])
     return not any(one is not None and (one.failures or one.suspect) for one in both)
+
+
+def _next(fleet: Fleet, run: Run, number: int) -> int | None:
+    """The batch that is to be computed next. A row that waits for others goes after them, those yet to be cut included."""
+    one = run.passes[number]
+    for name in one.pending:
+        if not _waits(one, fleet.batches[name]):
+            return name
+    return one.pending[0] if one.pending and not _more_comes(fleet, run, one) else None
+
+
+def _waits(one: Pass, batch: Batch) -> bool:
+    """Whether a row took workers down alone, and none of their devices has computed anything since."""
+    return bool(batch.deaths) and not any(one.results.get(device, 0) > n for device, n in batch.deaths.items())
 
 
 def has_work(run: Run, number: int) -> bool:
@@ -190,7 +257,7 @@ def has_work(run: Run, number: int) -> bool:
         return False
     if one.pending or one.uncut or not run.intake_done:
         return True
-    return any(segment.cutting for segment in one.open.values())
+    return _is_cutting(one)
 
 
 def is_complete(run: Run) -> bool:
@@ -228,9 +295,10 @@ def _hand_on(fleet: Fleet, run: Run, number: int) -> None:
 
 def _send_next(fleet: Fleet, run: Run, worker: WorkerSlot) -> None:
     one = run.passes[worker.number]
-    if not one.pending:
+    name = _next(fleet, run, worker.number)
+    if name is None:
         return
-    name = one.pending.popleft()
+    one.pending.remove(name)
     batch = fleet.batches[name]
     if not worker.batches:
         worker.moved = fleet.now
@@ -241,15 +309,28 @@ def _send_next(fleet: Fleet, run: Run, worker: WorkerSlot) -> None:
 
 def _cut_ahead(fleet: Fleet, run: Run, number: int, want: int) -> None:
     one = run.passes[number]
-    if len(one.pending) >= want or not one.uncut or any(segment.cutting for segment in one.open.values()):
-        return
-    held = sum(segment.rows for segment in one.open.values()) * one.row_bytes
-    rows = run.segments[one.uncut[0]]
-    if len(one.open) >= 2 and held + rows * one.row_bytes > fleet.config.uncommitted_bytes:
+    ready = (name for name in one.pending if not _waits(one, fleet.batches[name]))
+    if len(list(itertools.islice(ready, want))) >= want or _is_cutting(one) or not _may_cut(fleet, run, one):
         return
     segment = one.uncut.popleft()
-    one.open[segment] = OpenSegment(rows)
+    one.open[segment] = OpenSegment(run.segments[segment])
     fleet.out.append(CutSegment(run.name, number, segment))
+
+
+def _more_comes(fleet: Fleet, run: Run, one: Pass) -> bool:
+    return _is_cutting(one) or _may_cut(fleet, run, one)
+
+
+def _is_cutting(one: Pass) -> bool:
+    return any(segment.cutting for segment in one.open.values())
+
+
+def _may_cut(fleet: Fleet, run: Run, one: Pass) -> bool:
+    """Whether there is a segment to cut, and room for its results."""
+    if not one.uncut:
+        return False
+    held = sum(segment.rows for segment in one.open.values()) * one.row_bytes
+    return len(one.open) < 2 or held + run.segments[one.uncut[0]] * one.row_bytes <= fleet.config.uncommitted_bytes
 
 
 def _new_batch(fleet: Fleet, batch: Batch) -> int:

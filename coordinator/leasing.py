@@ -7,6 +7,7 @@ first pass that has work for it.
 
 from __future__ import annotations
 
+from . import batching
 from .actions import HydrateWorker, KillWorker, ReleaseWorker, SpawnWorker, StageWorker
 from .batching import has_work, take_back
 from .events import (
@@ -92,12 +93,15 @@ def worker_exited(fleet: Fleet, event: WorkerExited) -> None:
         return
     expected = worker.stage is WorkerStage.RELEASING and not worker.batches and not worker.died
     reason = worker.killed = worker.killed or event.reason
-    if event.unreleased:
-        reason += "; its device's memory was not given back"
+    unreleased = "its device's memory was not given back" if event.unreleased else ""
+    if unreleased:
+        reason += f"; {unreleased}"
     _forget(fleet, worker)
     suspected = worker.suspected or _take_back(fleet, worker, event.innocent or bool(event.fault))
     slot = fleet.devices[worker.device]
     run = fleet.runs.get(worker.run)
+    if expected and unreleased:
+        _count_failure(fleet, slot, unreleased, worker.number)
     if expected or run is None or run.status is RunStatus.CLOSING:
         return
     fleet.note("worker_lost", worker=worker.name, device=slot.device.name, reason=reason)
@@ -107,13 +111,26 @@ def worker_exited(fleet: Fleet, event: WorkerExited) -> None:
     elif slot.losses >= fleet.config.device_losses:
         last = f"{slot.losses} workers in a row ended without a result, the last one: {reason}"
         _mark_bad(fleet, slot, last, worker.number)
+    elif batching.computes_nothing(fleet, run, worker.number, worker.device):
+        _mark_bad(
+            fleet,
+            slot,
+            f"every worker ended at the first batch that it was given, the last one: {reason}",
+            worker.number,
+        )
     elif not suspected:
         _count_failure(fleet, slot, reason, worker.number)
+        slot.strain += not event.innocent
+        if slot.strain >= fleet.config.device_strain and not slot.bad:
+            _mark_bad(fleet, slot, f"its workers end again and again, the last one: {reason}", worker.number)
 
 
 def _take_back(fleet: Fleet, worker: WorkerSlot, innocent: bool) -> bool:
     computing = worker.stage in (WorkerStage.READY, WorkerStage.RELEASING)
-    return take_back(fleet, worker, blamed=worker.killed if computing and not innocent else "")
+    run = fleet.runs.get(worker.run)
+    slots = serving_devices(fleet, run, worker.number) if run is not None else []
+    serving = [slot.device.uuid for slot in slots if not slot.bad]
+    return take_back(fleet, worker, worker.killed if computing and not innocent else "", serving)
 
 
 def spawn_refused(fleet: Fleet, event: SpawnRefused) -> None:
@@ -169,7 +186,7 @@ def serving_devices(fleet: Fleet, run: Run, number: int) -> list[DeviceSlot]:
 
 def clear_failures(slot: DeviceSlot) -> None:
     """What other models did to a device says nothing of the next one's."""
-    slot.bad, slot.bad_for, slot.failures, slot.losses, slot.not_before = "", None, 0, 0, 0.0
+    slot.bad, slot.bad_for, slot.failures, slot.losses, slot.strain, slot.not_before = "", None, 0, 0, 0.0, 0.0
 
 
 def _lease(fleet: Fleet, slot: DeviceSlot, run: Run) -> None:

@@ -46,6 +46,8 @@ class DeviceSlot:
     """In a row, without a result between."""
     losses: int = 0
     """Workers lost in a row without a result between, whoever was to blame."""
+    strain: float = 0.0
+    """Workers lost that no row was found guilty of, less a share for each result: what is lost now and then adds up too."""
     not_before: float = 0.0
     bad: str = ""
     bad_for: int | None = None
@@ -93,6 +95,12 @@ class Batch:
     failures: int = 0
     suspect: bool = False
     """Split from a batch that failed twice: it is given up or split again at its next failure."""
+    companions: tuple[int, ...] = ()
+    """Batches that its worker had beside it when it died of one of them."""
+    deaths: dict[str, int] = field(default_factory=dict[str, int])
+    """Devices whose worker died of it while it was one row alone, and how many results of the pass each had before."""
+    charged: str = ""
+    """The device that its first death is held against, until a row of it is found guilty."""
 
     @property
     def rows(self) -> int:
@@ -127,6 +135,8 @@ class Pass:
     """Why no worker computes it (any more); its rows are handed on without a result."""
     seconds_per_token: float = 0.0
     """Measured, smoothed; 0 until the first result."""
+    results: dict[str, int] = field(default_factory=dict[str, int])
+    """Batches computed, by device."""
 
 
 @dataclass(slots=True)
@@ -179,6 +189,9 @@ class PoolConfig:
     device_failures: int = 3
     device_losses: int = 48
     """A poison row costs at most log2(batch) + 3 workers; so many in a row are the device's or the model's fault."""
+    device_strain: float = 10.0
+    relief: float = 0.1
+    """Of the strain, for each result."""
     exporter_failures: int = 3
     backoff: float = 0.25
     """After the first failure of a device; doubled with each, up to `max_backoff`."""

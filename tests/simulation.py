@@ -50,6 +50,8 @@ class Scenario:
     fatal: float = 0.0
     damage: float = 0.0
     """A segment of an earlier session is not as it was written."""
+    broken: float = 0.0
+    """A device ends every worker that is given a batch."""
     fault: float = 0.0
     """A device breaks, and its driver says so."""
     fallback: float = 0.0
@@ -63,6 +65,7 @@ SCENARIOS = (
     Scenario("calm"),
     Scenario("accidents", accident=0.08, refuse=0.1),
     Scenario("poison", poison=0.03, accident=0.02),
+    Scenario("broken devices", poison=0.02, exporter=0.1, broken=0.4, device_failures=3),
     Scenario("exporters", exporter=0.8, accident=0.02, cancel=0.3, damage=0.2),
     Scenario("hosts", leave=0.8, accident=0.03, refuse=0.2),
     Scenario("fallbacks", accident=0.03, exporter=0.4, poison=0.01, cancel=0.2, fatal=0.3, fallback=0.8),
@@ -173,6 +176,8 @@ class World:
         self.queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self.serial = itertools.count()
         self.hosts = {f"h{n}": self._devices(n) for n in range(self.rng.randint(1, 3))}
+        devices = (one.uuid for name, host in self.hosts.items() if name != "h0" for one in host)
+        self.broken = {uuid for uuid in devices if self.rng.random() < self.scenario.broken}
         self.processes: dict[str, Process] = {}
         self.corpora = {f"r{n}": self._corpus(f"r{n}") for n in range(self.rng.randint(1, 3))}
         self.exporters: dict[str, Exporter] = {}
@@ -342,7 +347,9 @@ class World:
     def computed(self, process: Process) -> None:
         batch = process.inbox[0]
         poison = self.corpora[batch.run].poison_in(batch)
-        if poison in ("kill", "early"):
+        if process.device in self.broken:
+            self.die(process, "the device is broken")
+        elif poison in ("kill", "early"):
             self.die(process, "poison")
         elif poison == "hang":
             process.hung = True
@@ -375,7 +382,7 @@ class World:
     def exited(self, process: Process, reason: str) -> None:
         """The news of it may come twice: at once, and when the device is free. The host's own memory may be the cause."""
         innocent = self.chance(self.scenario.accident)
-        if not innocent:
+        if not innocent and process.device not in self.broken:
             self._hand_in_what_may_not_be_blamed(process)
         gone = on.WorkerExited(process.name, reason, self._fault(), innocent)
         if self.rng.random() < 0.5:

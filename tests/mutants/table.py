@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 POOL = ("tests/unit/test_pool_batching.py", "tests/unit/test_pool_leasing.py", "tests/unit/test_pool_runs.py")
+BLAME = ("tests/unit/test_pool_blame.py",)
 SIMULATION = ("tests/unit/test_simulation.py",)
 POWER = ("tests/unit/test_power_cut.py::test_nothing_acknowledged_is_lost",)
 
@@ -48,6 +49,34 @@ MUTANTS = (
         "limit = 1 if batch.suspect and batch.rows > 1 else 2",
         "limit = 1",
         SIMULATION,
+    ),
+    Mutant(
+        "a row answers for a device that computes nothing",
+        "coordinator/batching.py",
+        "    return not others and not more and {*batch.deaths, device}.issuperset(serving)\n",
+        "    return True\n",
+        (*BLAME, *SIMULATION),
+    ),
+    Mutant(
+        "a row that waits for others does not",
+        "coordinator/batching.py",
+        "    return bool(batch.deaths) and not any(",
+        "    return False and not any(",
+        BLAME,
+    ),
+    Mutant(
+        "what was tokenized beside a batch is never to blame",
+        "coordinator/batching.py",
+        "        batch.companions += tuple(held[1:])\n",
+        "",
+        BLAME,
+    ),
+    Mutant(
+        "a device that computes nothing is leased on and on",
+        "coordinator/leasing.py",
+        "    elif batching.computes_nothing(fleet, run, worker.number, worker.device):\n",
+        "    elif False:\n",
+        BLAME,
     ),
     Mutant(
         "halving a batch loses a row",

@@ -159,10 +159,10 @@ def test_an_ensemble_of_a_damaged_member_is_made_of_the_new_one(make_bench: Call
     flip(bench.layout.vector_segment("dense-a", 1))
     session = bench.begin()
     session.hear(SegmentDamaged)
-    before = bench.layout.vector_segment(BOTH.vector, 1).stat().st_ino
+    assert not bench.layout.vector_segment(BOTH.vector, 1).exists(), "before another member can stand beside it"
     session.rows(1)
     session.hear(Committed)
-    assert bench.layout.vector_segment(BOTH.vector, 1).stat().st_ino != before
+    assert bench.layout.vector_segment(BOTH.vector, 1).exists()
     session.close()
     assert verify_run(bench.root).ok
 
