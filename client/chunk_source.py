@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from ..protocol.errors import SourceError, UsageError
 from ..protocol.sources import STDIN, SourceFile, resolve
+from .given import given_path
 
 BLOCK = 1 << 20
 
@@ -30,7 +31,7 @@ def look_at_source(source: str | PathLike[str], out: Path) -> ChunkSource:
     """The corpus in a file or folder, without what lies under `out`. SourceError where nothing can be read."""
     if str(source) == STDIN:
         raise UsageError("standard input is for the command line: give a file or a folder")
-    path = Path(source).expanduser().absolute()
+    path = given_path(Path(source), "source", SourceError).absolute()
     files = resolve(str(path), out)
     counts = [_records(file) for file in files]
     known = [count for count in counts if count is not None]

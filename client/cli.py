@@ -123,7 +123,9 @@ def upload(
     batch: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Points in a request, at most.")] = 256,
     quantization: Quantized = None,
     grpc: Annotated[bool, typer.Option("--grpc/--no-grpc", metavar="", help="gRPC, or REST.")] = True,
-    grpc_port: Annotated[int, typer.Option(metavar="PORT", help="Where the server listens for gRPC.")] = 6334,
+    grpc_port: Annotated[
+        int, typer.Option(metavar="PORT", min=1, max=65_535, help="Where the server listens for gRPC.")
+    ] = 6334,
     wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long building the index may take.")] = 3600.0,
     as_json: AsJson = False,
 ) -> None:

@@ -17,6 +17,7 @@ from ..protocol.spec import RunSpec
 from .chunk_source import ChunkSource, look_at_source
 from .embedder_options import checked, names_in, run_options, spec_options
 from .export_command import export_quietly
+from .given import given_path
 from .multivectors import Multivectors
 from .progress import CallbackView
 from .ranking_reader import Ranking
@@ -59,7 +60,7 @@ class Embedder:
         cpu_fallback: bool = False,
         **options: Any,
     ) -> None:
-        self.out = Path(out).expanduser().absolute()
+        self.out = given_path(Path(out), "out").absolute()
         models = {"dense": dense, "sparse": sparse, "multivector": multivector, "heads": heads}
         self._models = {name: names_in(name, given) for name, given in models.items()}
         self._options = spec_options(options)
@@ -97,8 +98,10 @@ class Embedder:
         if self._spec is None:
             raise UsageError("no chunks are loaded: call load_chunks(SOURCE) first")
         with self._session(progress) as session:
-            ending = session.follow(self._spec, self.out, restart=self._restart)
-        self._restart = False  # what this run wrote is to be resumed
+            try:
+                ending = session.follow(self._spec, self.out, restart=self._restart)
+            finally:
+                self._restart &= not session.submitted  # what this run writes, however it ends, is to be resumed
         if ending is not None and ending.status == "failed":
             raise revive(ending.kind, ending.error)
         if ending is None or (session.received and ending.status == "interrupted"):

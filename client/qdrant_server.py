@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ def connect(url: str, api_key_env: str | None = None, *, grpc: bool = True, grpc
         client = QdrantClient(
             url=url, api_key=key, prefer_grpc=grpc, grpc_port=grpc_port, timeout=TIMEOUT, check_compatibility=False
         )
-    where = f"--url {url}" + (f" (gRPC on port {grpc_port})" if grpc else "")
+    where = f"--url {without_secret(url)}" + (f" (gRPC on port {grpc_port})" if grpc else "")
     remedy = "; start it, correct the address, or " + (
         "say where it listens for gRPC with --grpc-port, or use REST with --no-grpc" if grpc else "use gRPC with --grpc"
     )
@@ -51,13 +52,20 @@ def connect(url: str, api_key_env: str | None = None, *, grpc: bool = True, grpc
 
 
 def _check_url(url: str) -> None:
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
-        raise UsageError(f"--url {url}: give the address of a Qdrant server, as in http://localhost:6333")
+        raise UsageError(
+            f"--url {without_secret(url)}: give the address of a Qdrant server, as in http://localhost:6333"
+        )
+
+
+def without_secret(url: str) -> str:
+    """The URL without what stands before its host: a name and a password have no business in a message."""
+    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def _key(variable: str | None) -> str | None:
@@ -66,4 +74,6 @@ def _key(variable: str | None) -> str | None:
     key = os.environ.get(variable, "").strip()
     if not key:
         raise UsageError(f"--api-key-env {variable}: the variable is not set; export it with the server's API key")
+    if not key.isascii() or not key.isprintable():
+        raise UsageError(f"--api-key-env {variable}: the key has signs that no header can carry; export it anew")
     return key

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..protocol.errors import SourceError, UsageError
+from .given import check_number, given_path
 from .qrels import read_qrels
 from .retrieval import RetrievalPlan
 from .spec_flags import make_pass
@@ -61,6 +62,7 @@ def build_plan(
 
 
 def _check_counts(candidates: int, top_k: int) -> None:
+    check_number(candidates, "--candidates")
     if candidates < 1:
         raise UsageError(f"--candidates {candidates}: give 1 or more")
     if not 1 <= top_k <= candidates:
@@ -68,7 +70,7 @@ def _check_counts(candidates: int, top_k: int) -> None:
 
 
 def _readable(path: Path, flag: str) -> Path:
-    path = path.expanduser().absolute()
+    path = given_path(path, flag, SourceError).absolute()
     try:
         with path.open("rb"):
             return path

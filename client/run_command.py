@@ -18,7 +18,7 @@ from ..protocol.spec import RunSpec
 from .retrieval import Retrieval, RetrievalPlan
 from .run_files import read_object
 from .run_table import show_stages
-from .session import Interrupted, Session, open_session
+from .session import Interrupted, Session, open_session, the_same
 from .stages import Stage, ensemble_stages, pass_stages
 from .tables import print_evaluation
 from .words import counted
@@ -55,16 +55,18 @@ def run(
         devices=devices, otlp=otlp, share_stdin=spec.source == "-", options=options, grace=grace
     ) as session:
         rerank = after.retrieval.rerank if after.retrieval is not None else None
-        ending = session.follow(spec, out, restart=restart, later=[rerank] if rerank is not None else [])
-        if ending is None:
-            session.say("stopped at once; what was committed stays, the same command resumes")
-            return session.exit_code
-        printed, stages = summary(ending), list[Stage]()
+        printed, stages = dict[str, Any](), list[Stage]()
         try:
+            ending = session.follow(spec, out, restart=restart, later=[rerank] if rerank is not None else [])
+            if ending is None:
+                printed["status"] = "interrupted"
+                session.say(f"stopped at once; what was committed stays, {the_same(restart)} resumes")
+                return session.exit_code
+            printed |= summary(ending)
             return _conclude(session, ending, spec, out, after, printed, stages)
         except Interrupted:
             printed["status"] = "interrupted"
-            session.say(f"interrupted; the same command resumes in {out}")
+            session.say(f"interrupted; {the_same(restart)} resumes in {out}")
             return session.exit_code
         except EmbedfleetError as error:
             printed |= {"status": "failed", "error": str(error)}

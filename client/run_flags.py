@@ -126,6 +126,7 @@ def run(
     """Embed a corpus into a run directory and publish a searchable collection."""
     from ..protocol.export_formats import choose_formats
     from ..protocol.run_options import RunOptions, check_options
+    from .given import given_path
     from .retrieval_flags import plan_if_asked
     from .run_command import AfterRun
     from .run_command import run as execute
@@ -175,7 +176,7 @@ def run(
     raise typer.Exit(
         execute(
             spec,
-            out.absolute(),
+            given_path(out, "--out").absolute(),
             devices=devices,
             restart=restart,
             otlp=otlp,

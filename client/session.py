@@ -47,6 +47,8 @@ class Session:
         self._options, self._grace = options, grace
         self._views = views
         self._view: ProgressView | None = None
+        self.submitted = False
+        """Whether the coordinator has taken a run: from then on its directory may be written to."""
 
     @property
     def exit_code(self) -> int:
@@ -67,7 +69,8 @@ class Session:
         self._view = self._views(about)
         try:
             run = self._client.submit(spec, out, restart=restart, options=self._options, later=later)
-            return self._watch(run, self._view)
+            self.submitted = True
+            return self._watch(run, self._view, the_same(restart))
         finally:
             self._view.close()
 
@@ -85,7 +88,7 @@ class Session:
             said = child.tail()
         finally:
             child.close()
-        if code == EXIT_INTERRUPTED:
+        if code == EXIT_INTERRUPTED or (code and self.received):  # who signalled us may have signalled it as well
             raise Interrupted
         if code < 0:
             raise EmbedfleetError(f"{module} was killed by signal {-code}; the same command resumes")
@@ -99,7 +102,7 @@ class Session:
         while len(self.received) < 2 and time.monotonic() < end and child.wait(POLL_SECONDS) is None:
             pass
 
-    def _watch(self, run: str, view: ProgressView) -> RunEnded | None:
+    def _watch(self, run: str, view: ProgressView, command: str) -> RunEnded | None:
         client, coordinator = self._client, self._coordinator
         client.start_watch(run)
         draining: float | None = None
@@ -123,7 +126,7 @@ class Session:
             if message is None and coordinator.exit_code() is not None:
                 raise RunFailed(
                     f"the coordinator ended (exit code {coordinator.exit_code()}). What was committed stays; "
-                    f"the same command resumes. {coordinator.tail()[-1000:]}".strip()
+                    f"{command} resumes. {coordinator.tail()[-1000:]}".strip()
                 )
 
     def _overdue(self, draining: float | None) -> bool:
@@ -133,6 +136,11 @@ class Session:
     @property
     def _terminated(self) -> bool:
         return bool(self.received) and self.received[0] == signal.SIGTERM
+
+
+def the_same(restart: bool) -> str:
+    """The command that goes on with a run that this one began."""
+    return "the same command without --restart" if restart else "the same command"
 
 
 def drain_notice(in_flight: int, batch_timeout: float | None, grace: float | None) -> str:

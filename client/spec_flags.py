@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ..protocol.ensembles import EnsembleSpec, Method
 from ..protocol.errors import SourceError, UsageError
 from ..protocol.known_models import check_known
 from ..protocol.spec import CPU_KINDS, FORMS, Kind, PassSpec, RunSpec, check_spec, given_name, vector_name
+from .given import check_number, check_text, given_path
 
 _NAMED = re.compile(r"([^/:,=@]*)=(.*)", re.DOTALL)
 """`NAME=MODEL`."""
@@ -42,14 +42,11 @@ def build_spec(
     if unknown:
         raise UsageError(f"{', '.join(unknown)}: no option of a pass")
     if source != "-":
-        path = Path(source).expanduser()
+        path = given_path(source, "source", SourceError)
         if not path.exists():
             raise SourceError(f"source {source}: no such file or folder")
-        source = str(path.absolute())
-        try:
-            source.encode()
-        except UnicodeEncodeError:
-            raise SourceError(f"source {source!r}: its name is not UTF-8; rename it") from None
+        source = str(given_path(path.absolute(), "source", SourceError))
+    _check_values(text_field=text_field, id_field=id_field, limit=limit, weights=weights, **options)
     passes = [make_pass("dense", model, options) for model in dense]
     passes += [make_pass("bge-m3", model, options) for model in heads]
     passes += [make_pass("multivector", model, options) for model in multivector]
@@ -67,6 +64,15 @@ def build_spec(
     _check_use(spec, options)
     check_known(spec)
     return spec
+
+
+def _check_values(**given: Any) -> None:
+    for name, value in given.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, str):
+            check_text(value, flag)
+        elif isinstance(value, int):
+            check_number(value, flag)
 
 
 def _check_use(spec: RunSpec, options: dict[str, Any]) -> None:
@@ -130,7 +136,7 @@ def split_model(given: str) -> tuple[str | None, str]:
     What is a folder is one, and an option of a fake model (`fake:8,delay_ms=5`) comes after other signs than a name has.
     """
     found = _NAMED.fullmatch(given)
-    if found is None or Path(given).expanduser().is_dir():
+    if found is None or given_path(given, "model").is_dir():
         return None, given
     return found[1], found[2]
 
@@ -155,7 +161,7 @@ def _meant(kind: Kind, model: str) -> tuple[str, str, str | None]:
     """What the vector is named after, the model (the whole path of a folder), and its revision."""
     if kind in CPU_KINDS:
         return model, model, None
-    path = Path(model).expanduser()
+    path = given_path(model, "model")
     if path.is_dir():
         return model, str(path.absolute()), None
     name, _, revision = model.partition("@")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import orjson
@@ -15,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..protocol.collection import Quantization
 from ..protocol.done_run import open_done_run
+from ..protocol.errors import EXIT_TERMINATED
 from .qdrant_server import connect
 from .upload import upload_run
 from .upload_batches import NUMBER_BYTES, BatchLimits
@@ -45,18 +49,24 @@ def upload(
         console=console,
         disable=not console.is_terminal,
     )
-    with closing(connect(url, api_key_env, grpc=grpc, grpc_port=grpc_port)) as client, bar:
+    with closing(connect(url, api_key_env, grpc=grpc, grpc_port=grpc_port)) as client, bar, ending_in_order() as ended:
         task = bar.add_task("upload", total=None)
-        done = upload_run(
-            root,
-            client,
-            collection,
-            streams=streams,
-            limits=BatchLimits(batch_points, number_bytes=NUMBER_BYTES[grpc]),
-            quantization=quantization,
-            green_seconds=green_seconds,
-            progress=lambda count, due: bar.update(task, completed=count, total=due),
-        )
+        try:
+            done = upload_run(
+                root,
+                client,
+                collection,
+                streams=streams,
+                limits=BatchLimits(batch_points, number_bytes=NUMBER_BYTES[grpc]),
+                quantization=quantization,
+                green_seconds=green_seconds,
+                progress=lambda count, due: bar.update(task, completed=count, total=due),
+            )
+        except KeyboardInterrupt:
+            if not ended:
+                raise
+            console.print("terminated; the same command sends what is missing")
+            return EXIT_TERMINATED
     for notice in done.notices:
         console.print(f"note: {escape(notice)}")
     if as_json:
@@ -71,3 +81,20 @@ def upload(
         f"{one.present:,} were there"
     )
     return 0
+
+
+@contextmanager
+def ending_in_order() -> Generator[list[int]]:
+    """SIGTERM interrupts as Ctrl-C does, so that the server gets its index back; the list has it then."""
+    ended: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        if not ended:  # a second one must not break off the end
+            ended.append(number)
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield ended
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,12 @@ T = TypeVar("T")
 
 
 def serve(work: Callable[[], object]) -> int:
-    """Do the work of a child process; its exit code. What goes wrong is one line on standard error."""
+    """Do the work of a child process; its exit code. What goes wrong is one line on standard error.
+
+    SIGTERM is left to the parent, which interrupts it: a scheduler signals every process of a job.
+    """
     lifeline.hold()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     import pyarrow
 
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # as in the exporter's own main

@@ -135,3 +135,17 @@ def test_what_is_wrong_is_raised_as_its_own_type(tmp_path: Path, corpus: Path) -
     nowhere.load_chunks(corpus)
     with pytest.raises(EmbedfleetError, match="cuda"):
         nowhere.generate_embeddings()
+
+
+def test_a_restart_is_for_the_first_run_alone(tmp_path: Path, corpus: Path) -> None:
+    """What a failed run committed is to be resumed by the next call, as the error says."""
+    options: dict[str, Any] = {"dense": ["fake:8", "fake:9,load=raise"], "devices": "cpu", "index": "none"}
+    embedder = Embedder(tmp_path / "run", restart=True, **options)
+    embedder.load_chunks(corpus)
+    stamps: list[int] = []
+    for _ in range(2):
+        with pytest.raises(EmbedfleetError, match="out of luck"):
+            embedder.generate_embeddings()
+        (segment,) = (tmp_path / "run" / "vectors" / "dense-fake-8").glob("*.parquet")
+        stamps.append(segment.stat().st_mtime_ns)
+    assert stamps[0] == stamps[1]

@@ -111,3 +111,11 @@ def test_an_address_that_is_none_is_refused_before_anything_starts(tmp_path: Pat
     done = cli(*run(corpus, tmp_path / "run", "--dense", "fake:8", "--otlp", "here:4318"), code=2)
     assert "--otlp here:4318: give an http://" in done.error
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_fails_has_its_spans_too(cli: Any, tmp_path: Path, collector: Collector) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text('{"id": "a", "text": "a text"}\n')
+    cli(*run(corpus, tmp_path / "run", "--dense", "fake:8,load=raise", "--otlp", collector.url), code=1)
+    (whole,) = collector.named("run")
+    assert told(whole)["status"] == "failed"

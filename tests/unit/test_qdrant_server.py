@@ -3,15 +3,17 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import os
+import signal
 import socket
 import threading
 from concurrent import futures
 from importlib.util import find_spec
 
 import pytest
-from embedfleet.client import qdrant_server
+from embedfleet.client import qdrant_server, upload_command
 from embedfleet.client.qdrant_server import connect
-from embedfleet.protocol.errors import Unreachable, UsageError
+from embedfleet.protocol.errors import EmbedfleetError, Unreachable, UsageError
 
 pytest.importorskip("qdrant_client")
 
@@ -89,10 +91,26 @@ def test_a_server_of_something_else(status):
     assert "html" not in str(caught.value), "no raw page"
 
 
-@pytest.mark.parametrize("url", ["localhost:6333", "ftp://host", "http://", "http://host:99999", "http://host:port"])
+@pytest.mark.parametrize(
+    "url", ["localhost:6333", "ftp://host", "http://", "http://host:99999", "http://host:port", "http://[::1"]
+)
 def test_an_address_that_is_none(url):
     with pytest.raises(UsageError, match=r"--url .*as in http://localhost:6333"):
         connect(url)
+
+
+def test_a_password_in_an_address_is_not_shown(closed_port):
+    for url in (f"http://me:secret@127.0.0.1:{closed_port}", "ftp://me:secret@host"):
+        with pytest.raises(EmbedfleetError, match=r"--url (http|ftp)://") as caught:
+            connect(url, grpc=False)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_key_that_no_header_can_carry(monkeypatch):
+    monkeypatch.setenv("THE_KEY", "schlüssel")
+    with pytest.raises(UsageError, match="--api-key-env THE_KEY: the key has signs") as caught:
+        connect("http://localhost:6333", "THE_KEY")
+    assert "schl" not in str(caught.value)
 
 
 def test_a_key_that_is_not_set(monkeypatch):
@@ -106,3 +124,13 @@ def test_a_package_that_is_missing(monkeypatch, missing):
     monkeypatch.setattr(qdrant_server, "find_spec", lambda name: None if name == missing else find_spec(name))
     with pytest.raises(UsageError, match=r"pip install 'embedfleet\[qdrant\]'"):
         connect("http://localhost:6333")
+
+
+def test_a_termination_interrupts_once_so_that_the_index_can_be_switched_on():
+    before = signal.getsignal(signal.SIGTERM)
+    with upload_command.ending_in_order() as ended:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert ended == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGTERM) is before

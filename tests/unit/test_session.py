@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from embedfleet.client.session import POLL_SECONDS, STOP_SECONDS, Interrupted, Session, drain_notice
+from embedfleet.client.session import POLL_SECONDS, STOP_SECONDS, Interrupted, Session, drain_notice, the_same
 from embedfleet.client.words import counted
 
 
@@ -72,3 +73,38 @@ def test_a_process_that_does_not_end_is_killed_at_a_second_signal_or_after_the_g
         session.process("stubborn", [str(tmp_path)])
     assert (tmp_path / "asked").exists()
     assert time.monotonic() - start < STOP_SECONDS - 10 * POLL_SECONDS
+
+
+SIGNALLED = """
+import os, pathlib, signal, sys
+from embedfleet.exporter.command_line import serve
+def work():
+    pathlib.Path(sys.argv[1], "up").touch()
+    os.kill(os.getpid(), signal.SIGTERM)
+    while True:
+        signal.pause()
+sys.exit(serve(work))
+"""
+
+
+def test_a_process_that_is_signalled_beside_us_is_interrupted(tmp_path, monkeypatch):
+    """A scheduler sends SIGTERM to every process of a job."""
+    (tmp_path / "signalled.py").write_text(SIGNALLED)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    unused = cast(Any, None)
+    session = Session(unused, unused, Received(tmp_path, signal.SIGTERM, None))
+    with pytest.raises(Interrupted):
+        session.process("signalled", [str(tmp_path)])
+    assert session.exit_code == 143
+
+
+def test_a_process_that_fails_once_a_signal_came_was_interrupted(tmp_path, monkeypatch):
+    (tmp_path / "failing.py").write_text("import pathlib, sys; pathlib.Path(sys.argv[1], 'up').touch(); sys.exit(1)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    unused = cast(Any, None)
+    with pytest.raises(Interrupted):
+        Session(unused, unused, Received(tmp_path, signal.SIGINT, None)).process("failing", [str(tmp_path)])
+
+
+def test_the_command_that_resumes():
+    assert [the_same(one) for one in (False, True)] == ["the same command", "the same command without --restart"]
