@@ -22,7 +22,7 @@ from ..protocol import arrays
 from ..protocol.codec import encode
 from ..protocol.control_messages import PassSummary, Progress, RunEnded
 from ..protocol.devices import Device
-from ..protocol.errors import EmbedfleetError, SpecMismatch
+from ..protocol.errors import DamagedChunks, EmbedfleetError, SpecMismatch
 from ..protocol.estimates import estimated_tokens
 from ..protocol.export_messages import (
     BeginPass,
@@ -93,7 +93,7 @@ class BatchRunner:
         """Estimated tokens of each."""
         self.rejected = 0
         self.intake_done = False
-        self.intake_events: deque[Event] = deque()
+        self.intake_events: deque[Event | DamagedChunks] = deque()
         self._restart, self._wake = restart, wake
         self._started = time.monotonic()
         self._cache = SegmentCache(self.layout)
@@ -124,10 +124,10 @@ class BatchRunner:
         self._begun.clear()
         where = (self.run, str(self.layout.root), self.spec, self._restart)
         self.link.send(OpenRun(PROTOCOL, __version__, *where))
-        self._restart = False
 
     def opened(self, message: Opened) -> tuple[frozenset[int], ...]:
         """The directory is ours; per pass the committed segments."""
+        self._restart = False  # not before: an exporter that died of it left some of the old run there
         for number, before in enumerate(message.fingerprints):
             if before is not None:
                 self._fingerprints[number] = before
@@ -180,8 +180,11 @@ class BatchRunner:
         vector = self.spec.passes[number].vector
         self.telemetry.event("segment_damaged", vector=vector, segment=segment, reason=message.reason)
 
-    def chunks_damaged(self, message: ChunksDamaged) -> str:
-        """A chunk segment is to be read from the source again, by the next session; why this one ends."""
+    def chunks_damaged(self, message: ChunksDamaged | DamagedChunks) -> str:
+        """A chunk segment is to be read from the source again, by the next session; why this one ends.
+
+        From the loop's thread alone: it writes an event.
+        """
         path = self.layout.chunk_segment(message.segment)
         self.stop_intake()
         with contextlib.suppress(FileNotFoundError):
@@ -251,10 +254,13 @@ class BatchRunner:
 
     def quarantine(self, action: QuarantineRows) -> None:
         """Let the exporter write rows off."""
-        texts = self._cache.get(action.segment)
-        positions = tuple(texts.positions(action.start, action.stop).tolist())
+        rows = self.rows[action.segment]
+        if (action.start, action.stop) == (0, rows):
+            positions = tuple(range(rows))  # a late fallback hands on thousands of whole segments at once
+        else:
+            positions = tuple(self._cache.get(action.segment).positions(action.start, action.stop).tolist())
         self.begin_pass(action.number)
-        self._send(FailedRows(action.number, action.segment, texts.rows, positions, action.reason))
+        self._send(FailedRows(action.number, action.segment, rows, positions, action.reason))
 
     def close(self, status: str, error: str) -> None:
         """Let the exporter finish."""
@@ -347,6 +353,8 @@ class BatchRunner:
     def _load(self, loader: ChunkLoader) -> None:
         try:
             counts = loader.load()
+        except DamagedChunks as error:
+            self.intake_events.append(error)
         except EmbedfleetError as error:
             self.intake_events.append(RunFailed(self.run, type(error).__name__, str(error)))
         except Exception as error:  # noqa: BLE001 - a full disk, a vanished source: the run fails with one message

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from ..protocol.bm25_words import bounded_words
+from ..protocol.chunk_columns import read_chunk_columns
 from ..protocol.layout import RunLayout, segments_in
 
 SEGMENTS, ROWS = 64, 64
@@ -43,8 +43,7 @@ def _sample(layout: RunLayout) -> Iterator[tuple[str, int]]:
     """Texts, and how many characters of each there is time for."""
     segments = _evenly(segments_in(layout.chunks), SEGMENTS)
     for segment in segments:
-        with pq.ParquetFile(layout.chunk_segment(segment), page_checksum_verification=True) as file:
-            column: Any = file.read(columns=["text"]).column("text")
+        column: Any = read_chunk_columns(layout, segment, ("text",)).column("text")
         rows = _evenly(list(range(len(column))), ROWS)
         for row in rows:
             yield column[row].as_py(), CHARS // (len(segments) * len(rows))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 import orjson
-import pyarrow.parquet as pq
 
+from ..protocol.chunk_columns import read_chunk_columns
 from ..protocol.durable import commit_bytes, make_folder
 from ..protocol.errors import RunDirectoryError, SourceError
 from ..protocol.layout import RunLayout
@@ -154,9 +154,7 @@ class ChunkLoader:
         for segment in segments:
             if self._stopping():
                 return
-            # Not pq.read_table: it takes folders named `key=value` above the file for columns.
-            with pq.ParquetFile(self._layout.chunk_segment(segment.segment), page_checksum_verification=True) as file:
-                table = file.read(columns=["id", "text"])
+            table = read_chunk_columns(self._layout, segment.segment, ("id", "text"))
             ids: list[str] = table.column("id").to_pylist()
             texts: list[str] = table.column("text").to_pylist()
             index.admit(ids, [text_digest(text.encode()) for text in texts], segment.first_row)

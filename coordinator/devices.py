@@ -128,13 +128,20 @@ def _visible(allowed: str | None, index: int, uuid: str) -> bool:
     return str(index) in parts or any(uuid.startswith(part) for part in parts if not part.isdigit())
 
 
+def _memory(pynvml: Any, part: Any) -> int:
+    """Bytes; 0 where NVML does not say, as of a GPU that shares the host's memory."""
+    with contextlib.suppress(pynvml.NVMLError):
+        return int(pynvml.nvmlDeviceGetMemoryInfo(part).total)
+    return 0
+
+
 def _gpu(pynvml: Any, part: Any, parent: Any, uuid: str, name: str) -> Device:
     major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(parent)
     return Device(
         uuid=uuid,
         kind="cuda",
         name=name,
-        memory=int(pynvml.nvmlDeviceGetMemoryInfo(part).total),
+        memory=_memory(pynvml, part),
         threads=max(1, _processors() // max(1, pynvml.nvmlDeviceGetCount())),
         capability=(int(major), int(minor)),
     )

@@ -44,7 +44,7 @@ class AttachedHost:
     def __init__(
         self, address: channels.Address, devices: str | None, patience: float, say: Callable[[str], None]
     ) -> None:
-        host = f"{socket.gethostname()}-{os.getpid()}"
+        host = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(2).hex()}"  # containers may share the first two
         self._agent = HostAgent(host, discover(devices, host), address.work)
         self._address, self._patience, self._say = address, patience, say
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

@@ -39,12 +39,11 @@ class DeviceLock:
         folder.mkdir(exist_ok=True)
         with contextlib.suppress(PermissionError):  # another user made it, and did this then
             folder.chmod(0o1777)
-        self.fd = _open_for_all(folder / (re.sub(r"[^A-Za-z0-9-]", "_", uuid) + ".lock"))
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        path = folder / (re.sub(r"[^A-Za-z0-9-]", "_", uuid) + ".lock")
+        self.fd = _locked(path)
+        while not _stands(path, self.fd):  # somebody tidied the folder up meanwhile: others would lock a new file
             os.close(self.fd)
-            raise DeviceBusy("held by another run on this host") from None
+            self.fd = _locked(path)
 
     def release(self) -> None:
         """Let go; workers that inherited it still hold it until they end."""
@@ -75,7 +74,9 @@ class GpuLease:
         after = sample_memory(self.device, "after")
         if self.device.kind == "cpu" or self.workers:
             return after, True
-        if after is None or self.before is None:
+        if self.before is None:  # a GPU that does not say has none to compare with
+            return after, True
+        if after is None:
             return after, False
         if after.used <= self.before.used + RELEASE_SLACK:
             return after, True
@@ -105,6 +106,22 @@ def sample_memory(device: Device, phase: str) -> MemorySample | None:
             pynvml.nvmlShutdown()
     except pynvml.NVMLError:
         return None
+
+
+def _locked(path: Path) -> int:
+    fd = _open_for_all(path)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise DeviceBusy("held by another run on this host") from None
+    return fd
+
+
+def _stands(path: Path, fd: int) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_ino == os.fstat(fd).st_ino
+    return False
 
 
 def _open_for_all(path: Path) -> int:

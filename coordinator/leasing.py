@@ -317,8 +317,10 @@ def _overdue(fleet: Fleet, worker: WorkerSlot) -> str:
     limit = limits.get(worker.stage)
     if limit is not None and now - worker.since > limit:
         return f"still {worker.stage.value} after {limit:.0f} s"
-    if worker.stage is not WorkerStage.SPAWNED and now - worker.seen > config.silence_timeout:
-        return f"silent for {config.silence_timeout:.0f} s"
+    loads = worker.stage in (WorkerStage.STAGING, WorkerStage.HYDRATING)
+    patience = config.loading_silence if loads else config.silence_timeout
+    if worker.stage is not WorkerStage.SPAWNED and now - worker.seen > patience:
+        return f"silent for {patience:.0f} s"
     if worker.stage is WorkerStage.READY and worker.batches:
         allowed = _batch_allowance(fleet, worker)
         if now - worker.moved > allowed:

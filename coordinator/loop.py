@@ -35,7 +35,7 @@ from ..protocol.control_messages import (
     Watch,
     Welcome,
 )
-from ..protocol.errors import EmbedfleetError, UsageError
+from ..protocol.errors import DamagedChunks, EmbedfleetError, UsageError
 from ..protocol.known_models import check_known
 from ..protocol.run_options import RunOptions, check_options
 from ..protocol.spec import RunSpec, check_spec
@@ -45,6 +45,7 @@ from . import events as ev
 from .batch_runner import BatchRunner
 from .context import Context
 from .control_server import ControlServer
+from .failures import failure
 from .hosts import Hosts
 from .model_checks import ModelChecks, later_spec, passes_to_check
 from .notices import Notices
@@ -156,6 +157,8 @@ class Coordinator:
         for runner in list(self._context.runs.values()):
             while runner.intake_events:
                 event = runner.intake_events.popleft()
+                if isinstance(event, DamagedChunks):
+                    event = failure(runner, event)
                 if isinstance(event, ev.SegmentSpooled):
                     runner.segment_spooled(event)
                 elif isinstance(event, ev.IntakeDone):
@@ -176,8 +179,7 @@ class Coordinator:
         run = getattr(action, "run", "")
         if run not in self._context.runs or isinstance(action, act.RunOver):
             raise error
-        kind = type(error).__name__ if isinstance(error, EmbedfleetError) else "RunFailed"
-        self._context.emit(ev.RunFailed(run, kind, str(error)))
+        self._context.emit(failure(self._context.runs[run], error))
         if isinstance(action, act.OpenRun | act.CloseRun):
             self._context.emit(ev.RunClosed(run))
 
@@ -238,9 +240,10 @@ class Coordinator:
             if isinstance(request, EmbedfleetError):
                 raise request
             self._serve(client, request)
-        except EmbedfleetError as error:
+        except (EmbedfleetError, OSError, ValueError) as error:  # a path that nobody can open, for one
             number = 0 if isinstance(request, EmbedfleetError) else request.request
-            self._control.answer(client, Refused(number, type(error).__name__, str(error)))
+            kind = type(error).__name__ if isinstance(error, EmbedfleetError) else "UsageError"
+            self._control.answer(client, Refused(number, kind, str(error)))
 
     def _serve(self, client: bytes, request: ToCoordinator) -> None:
         match request:

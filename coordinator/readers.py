@@ -15,6 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..protocol.errors import SourceError, is_the_hosts
 from ..protocol.sources import SourceFile
 from .lines import BLOCK_BYTES, MAX_LINE_BYTES, LineReader, OversizedLine
 from .records import Raw, Reject, excerpt, kind
@@ -69,7 +70,14 @@ def _why_not_json(data: bytes, error: Exception) -> str:
 
 
 def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Generator[Numbered]:
-    """Numbered by what was whole before it, so that a resumed intake does not report it again."""
+    """Numbered by what was whole before it, so that a resumed intake does not report it again.
+
+    SourceError where it is the system that did not give the bytes: they may be there the next time.
+    """
+    if isinstance(error, OSError) and is_the_hosts(error):
+        raise SourceError(
+            f"{file.path or file.name} cannot be read on: {error.strerror or error}; the same command goes on there"
+        ) from error
     if number > skip:
         reason = (
             f"{file.path or file.name} is damaged or cannot be read from here on ({error}); the rest of it is left out"

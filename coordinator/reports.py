@@ -241,10 +241,10 @@ class ExportReports:
             if link is None:
                 continue
             ended = link.process.exit_code()
-            if link.silent():
-                link.process.kill()
             for message in link.receive():
                 self._heard(runner, message)
+            if link.silent():  # not before: after a pause of our own, its signs of life wait to be read
+                link.process.kill()
             if ended is not None and runner.link is link:
                 reason = f"exit code {ended}. {link.process.tail()[-500:]}".strip()
                 runner.drop_exporter()

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..protocol.arrays import Array
-from ..protocol.errors import RunDirectoryError
+from ..protocol.chunk_columns import read_chunk_columns
 from ..protocol.estimates import BYTES_PER_TOKEN, TOKENS_A_TEXT
 from ..protocol.layout import RunLayout
 from .events import Cut
@@ -25,12 +24,7 @@ class SegmentTexts:
     """The texts of one segment, longest first. `order[i]` is the row in the segment of the i-th."""
 
     def __init__(self, layout: RunLayout, segment: int) -> None:
-        path = layout.chunk_segment(segment)
-        try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                table = file.read(columns=["text", "n_bytes"])
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise RunDirectoryError(f"{path}: torn or unreadable ({error}); --restart starts over") from error
+        table = read_chunk_columns(layout, segment, ("text", "n_bytes"))
         n_bytes = np.asarray(table.column("n_bytes").to_numpy())
         self.order: npt.NDArray[np.int32] = np.argsort(-n_bytes, kind="stable").astype(np.int32)
         self._tokens = n_bytes[self.order].astype(np.int64) // BYTES_PER_TOKEN + TOKENS_A_TEXT

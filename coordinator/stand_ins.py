@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-import pyarrow.parquet as pq
 
+from ..protocol.chunk_columns import read_chunk_columns
 from ..protocol.layout import RunLayout
 from ..protocol.spec import PassSpec
 from ..protocol.terms import metadata_weights
@@ -19,8 +19,7 @@ def asks_for_stand_ins(one: PassSpec) -> bool:
 
 def has_metadata_weights(layout: RunLayout, segment: int) -> bool:
     """Whether any chunk of the segment has them."""
-    with pq.ParquetFile(layout.chunk_segment(segment), page_checksum_verification=True) as file:
-        stored: Any = file.read(columns=["metadata"]).column("metadata").drop_null()
+    stored: Any = read_chunk_columns(layout, segment, ("metadata",)).column("metadata").drop_null()
     return any(metadata_weights(orjson.loads(one.as_py())) is not None for one in stored)
 
 

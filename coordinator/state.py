@@ -178,6 +178,8 @@ class PoolConfig:
     release_timeout: float = 20.0
     silence_timeout: float = 30.0
     """Without any message from a worker's loop."""
+    loading_silence: float = 120.0
+    """The same while it loads: libraries that come from a slow disk hold the interpreter's lock."""
     first_batch_timeout: float = 600.0
     """For a batch before the pass's speed is known, and the most that any batch is given."""
     batch_timeout: float = 30.0

@@ -21,6 +21,7 @@ import orjson
 
 from ..protocol import arrays
 from ..protocol.durable import commit_bytes
+from ..protocol.errors import DamagedChunks
 from ..protocol.export_messages import (
     ChunksDamaged,
     Closed,
@@ -302,6 +303,9 @@ class ExportRuntime:
             return
         try:
             work()
+        except DamagedChunks as error:  # met before the look at what stands came there: to be made good all the same
+            self._failed = True
+            self._report(ChunksDamaged(error.segment, error.reason))
         except Exception as error:  # noqa: BLE001 - whatever the disk or the engine raises ends the run with one message
             self._failed = True
             self._report(ExportFailed(f"{self.root}: {type(error).__name__}: {error}"))

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..protocol.durable import commit_bytes, make_folder, partial_of
+from ..protocol.durable import commit_bytes, make_folder, partial_of, sync_folder
 from ..protocol.ensembles import EnsembleSpec
 from ..protocol.errors import RunDirectoryError, SpecMismatch
 from ..protocol.layout import RunLayout, segments_in, set_aside
@@ -180,13 +180,20 @@ def _pretty(value: object) -> bytes:
 
 
 def _clear(layout: RunLayout) -> None:
-    """Remove what a run wrote, and nothing else."""
+    """Remove what a run wrote, and nothing else.
+
+    What was made of the chunks goes before them, and their spec goes last: at no moment, and after no power cut, could
+    vectors of these chunks be taken for those of others.
+    """
     derived = (layout.queries, set_aside(layout.queries), layout.rerank, layout.export)
-    for folder in (layout.chunks, layout.vectors, layout.edge, *derived):
-        if folder.exists():
-            shutil.rmtree(folder)
-    for path in (layout.spec, layout.manifest, layout.stats, layout.events, layout.quarantine, layout.published):
-        path.unlink(missing_ok=True)
+    made = (layout.manifest, layout.stats, layout.events, layout.quarantine, layout.published)
+    for stage in ((*made, layout.edge, *derived, layout.vectors), (layout.chunks,), (layout.spec,)):
+        for path in stage:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        sync_folder(layout.root)
 
 
 def _ends_whole(path: Path) -> bool:

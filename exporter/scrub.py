@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from ..protocol.errors import RunDirectoryError
+from ..protocol.errors import RunDirectoryError, is_the_hosts
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segment_stream import stream_batches
 from ..protocol.segments import ChunkSegmentInfo, Info, VectorSegmentInfo, digest, read_info
@@ -62,10 +62,8 @@ def vector_damage(layout: RunLayout, vector: str, segment: int) -> str:
                 if digest(file.read()) != info.digest:
                     return "its content is not what its digest says"
         return _misfit(layout, info)
-    except MemoryError:  # the host's trouble, not the file's
-        raise
     except Exception as error:  # noqa: BLE001 - a changed byte of a footer may make the reader raise anything
-        return _short(path, error)
+        return _told(path, error)
 
 
 def _misfit(layout: RunLayout, info: VectorSegmentInfo) -> str:
@@ -86,7 +84,7 @@ def chunk_damage(layout: RunLayout, segment: int) -> str:
         info = _read_through(path, ChunkSegmentInfo)
         reason = "" if info.segment == segment else f"it says that it is segment {info.segment}"
     except Exception as error:  # noqa: BLE001 - a changed byte of a footer may make the reader raise anything
-        reason = _short(path, error)
+        reason = _told(path, error)
     # The intake may remove it at any moment, having no use for what stood behind a gap, and write another one in its place:
     # what was read is damage only if it still stands.
     return reason if before is not None and _stamp(path) == before else ""
@@ -111,5 +109,8 @@ def _read_through(path: Path, kind: type[Info]) -> Info:
     return info
 
 
-def _short(path: Path, error: Exception) -> str:
+def _told(path: Path, error: Exception) -> str:
+    """The damage in words. What is the host's trouble and not the file's is raised: it may be read the next time."""
+    if is_the_hosts(error):
+        raise error
     return str(error).removeprefix(f"{path}: ").partition("; delete it")[0]

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..protocol.chunk_columns import read_chunk_columns
 from ..protocol.durable import commit_file
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout
@@ -27,13 +28,12 @@ class CommittedSegment:
 
 
 def commit_segment(layout: RunLayout, segment: int, fingerprint: str, builder: SegmentBuilder) -> CommittedSegment:
-    """Write every output of a pass, one file after the other; OSError where the disk refuses.
+    """Write every output of a pass, one file after the other; OSError where the disk refuses, DamagedChunks.
 
     The segment of the pass is committed when the last of them stands.
     """
     path = layout.chunk_segment(segment)
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        chunks = file.read(columns=["row", "id"])
+    chunks = read_chunk_columns(layout, segment, ("row", "id"))
     if chunks.num_rows != builder.rows:
         raise RunDirectoryError(f"{path} has {chunks.num_rows} rows, the results {builder.rows}; --restart starts over")
     for place, output in enumerate(builder.outputs):

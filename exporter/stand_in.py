@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-import pyarrow.parquet as pq
 
+from ..protocol.chunk_columns import read_chunk_columns
 from ..protocol.layout import RunLayout
 from ..protocol.spec import PassSpec
 from ..protocol.terms import Weights, query_weights, read_weights
@@ -25,8 +25,7 @@ def stand_in(layout: RunLayout, one: PassSpec, segment: int, builder: SegmentBui
     if not builder.errors or not isinstance(column, SparseColumn):
         return
     field = "metadata" if one.side == "document" else "text"
-    with pq.ParquetFile(layout.chunk_segment(segment), page_checksum_verification=True) as file:
-        stored: Any = file.read(columns=[field]).column(field)
+    stored: Any = read_chunk_columns(layout, segment, (field,)).column(field)
     for row in sorted(builder.errors):
         weights, fault = _weights(one, stored[row].as_py())
         if fault:

@@ -6,7 +6,8 @@
     │   ├── ModelError              2   a model cannot be found, is refused, or cannot be loaded
     │   ├── DeviceError             2   a device that is not there
     │   └── RunDirectoryError       2   the output folder cannot be used
-    │       └── SpecMismatch        2   the folder holds a run of another spec
+    │       ├── SpecMismatch        2   the folder holds a run of another spec
+    │       └── DamagedChunks       2   a chunk segment is not as it was written
     ├── RunFailed                   1   the run ended without all its rows
     ├── Unreachable                 1   no coordinator answers at the address
     └── ProtocolError               1   a peer sent what the protocol does not allow
@@ -57,6 +58,14 @@ class SpecMismatch(RunDirectoryError):
     pass
 
 
+class DamagedChunks(RunDirectoryError):
+    """`segment` is to be read from the source again; `reason` is what is wrong with it."""
+
+    def __init__(self, message: str, segment: int = 0, reason: str = "") -> None:
+        super().__init__(message)
+        self.segment, self.reason = segment, reason
+
+
 class RunFailed(EmbedfleetError):
     pass
 
@@ -79,6 +88,7 @@ _BY_NAME: dict[str, type[EmbedfleetError]] = {
         DeviceError,
         RunDirectoryError,
         SpecMismatch,
+        DamagedChunks,
         RunFailed,
         Unreachable,
         ProtocolError,
@@ -89,3 +99,17 @@ _BY_NAME: dict[str, type[EmbedfleetError]] = {
 def revive(kind: str, message: str) -> EmbedfleetError:
     """The error that a peer named in a message, as an exception of this process."""
     return _BY_NAME.get(kind, EmbedfleetError)(message)
+
+
+def is_the_hosts(error: BaseException | None) -> bool:
+    """Whether a file could not be read because the host has no memory or gave no bytes: that says nothing of the file.
+
+    Looks at what the error was made of too.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
+            return True
+        error = error.__cause__
+    return False

@@ -14,6 +14,8 @@ from typing import IO
 from . import lifeline
 
 TAIL_BYTES = 4_000
+REAP_SECONDS = 10.0
+"""After SIGKILL."""
 
 STEADY_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_ARENA_MAX": "2"}
 """For processes that handle large, short-lived buffers: glibc then returns them to the system at once, so that resident
@@ -64,7 +66,9 @@ class ChildProcess:
         finally:
             os.close(reader)
         self.pid = self._process.pid
-        self.pidfd: int | None = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+        self.pidfd: int | None = None
+        with contextlib.suppress(AttributeError, OSError):  # an old system, a container that does not allow it
+            self.pidfd = os.pidfd_open(self.pid)
 
     def exit_code(self) -> int | None:
         """Exit status, negative for a signal; None while it runs."""
@@ -79,8 +83,10 @@ class ChildProcess:
         self._signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it now (SIGKILL)."""
-        self._signal(signal.SIGKILL)
+        """End it now (SIGKILL), and what it may have forked: it would hold the locks that it inherited."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def wait(self, seconds: float) -> int | None:
         """Exit status once it has ended; None if it still runs after `seconds`."""
@@ -97,10 +103,13 @@ class ChildProcess:
         return self._errors.read().decode(errors="replace").strip()
 
     def close(self) -> None:
-        """Kill it if it still runs, reap it, and free what the handle holds. Safe to call again."""
+        """Kill it if it still runs, reap it, and free what the handle holds. Safe to call again.
+
+        A process that hangs in a driver or on a dead disk may not end for all that; it is left to itself.
+        """
         if self._process.poll() is None:
             self.kill()
-            self._process.wait()
+            self.wait(REAP_SECONDS)
         if self._writer >= 0:
             os.close(self._writer)
             self._writer = -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,14 +19,18 @@ class GpuDevice:
         self._nvml: Any = nvml
         self._handle: Any = nvml.nvmlDeviceGetHandleByUUID(uuid)
 
-    def memory(self) -> tuple[int, int]:
-        """Bytes in use, by whomever, and bytes in all."""
-        info = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
+    def memory(self) -> tuple[int, int] | None:
+        """Bytes in use, by whomever, and bytes in all; None where that cannot be told now."""
+        try:
+            info = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
+        except self._nvml.NVMLError:
+            return _told_by_cuda()
         return int(info.used), int(info.total)
 
     def used(self) -> int | None:
         """Bytes in use, by whomever, where that can be told now."""
-        return self._told(lambda: self.memory()[0])
+        found = self.memory()
+        return found[0] if found is not None else None
 
     def utilization(self) -> float | None:
         """Percent of the last moment in which a kernel ran."""
@@ -45,3 +50,15 @@ class GpuDevice:
             return ask()
         except self._nvml.NVMLError:
             return None
+
+
+def _told_by_cuda() -> tuple[int, int] | None:
+    """Of a GPU that shares the host's memory NVML says nothing. CUDA does, once it is in use: to begin takes the device."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    try:
+        free, total = torch.cuda.mem_get_info()
+    except RuntimeError:  # the GPU is lost
+        return None
+    return int(total - free), int(total)

@@ -43,7 +43,10 @@ class DeviceMemory:
         """How full the GPU is now. The first call, once the model is there, sets the mark for what others take."""
         if self.gpu is None:
             return Pressure(0.0, crowded=False)
-        used, total = self.gpu.memory()
+        found = self.gpu.memory()
+        if found is None:
+            return Pressure(0.0, crowded=False)
+        used, total = found
         others = used - self._reserved()
         if self._others is None:
             self._others = others
@@ -64,7 +67,7 @@ class DeviceMemory:
         """The device's memory now."""
         if self.gpu is None:
             return MemorySample(phase=phase, used=self.resident(), total=psutil.virtual_memory().total, source="rss")
-        used, total = self.gpu.memory()
+        used, total = self.gpu.memory() or (0, 0)
         return MemorySample(phase=phase, used=used, total=total, source="nvml")
 
     def peak(self) -> MemorySample:

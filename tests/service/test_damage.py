@@ -98,3 +98,23 @@ def test_damaged_chunks_are_read_from_the_source_again(done: tuple[Path, Path], 
     assert path.read_bytes() == whole
     assert (kept.stat().st_ino, kept.stat().st_mtime_ns) == (stamp.st_ino, stamp.st_mtime_ns), "the vectors stay"
     assert cli("verify", out, "--json").json["problems"] == []
+
+
+@pytest.mark.parametrize("missing", ["vectors", "intake"])
+def test_damaged_chunks_that_the_run_meets_first_are_read_again_too(
+    done: tuple[Path, Path], cli: Any, missing: str
+) -> None:
+    """Where the segment has to be sorted, or its ids remembered, that comes before the look at what stands."""
+    source, out = done
+    layout = RunLayout(out)
+    path = layout.chunk_segment(0)
+    whole = path.read_bytes()
+    if missing == "vectors":
+        layout.vector_segment(f"dense-fake-{DIM}", 0).unlink()
+    else:
+        layout.intake.unlink()
+    flip(path, 0.5)
+    assert f"{path} was damaged" in cli(*arguments(source, out), code=1).err
+    cli(*arguments(source, out))
+    assert path.read_bytes() == whole
+    assert cli("verify", out, "--json").json["problems"] == []

@@ -14,7 +14,15 @@ import pytest
 from embedfleet.client.run_reader import open_run
 from embedfleet.exporter import export_runtime, segment_writer
 from embedfleet.protocol.errors import ProtocolError, RunDirectoryError, SpecMismatch
-from embedfleet.protocol.export_messages import Closed, Committed, ExportFailed, Record, Scrubbed, SegmentDamaged
+from embedfleet.protocol.export_messages import (
+    ChunksDamaged,
+    Closed,
+    Committed,
+    ExportFailed,
+    Record,
+    Scrubbed,
+    SegmentDamaged,
+)
 from embedfleet.protocol.segments import VectorSegmentInfo, dense_vectors, digest, read_info
 from embedfleet.protocol.work_messages import RowError
 
@@ -262,7 +270,8 @@ def test_chunks_that_changed_name_no_vectors(make_bench: Callable[..., Bench]) -
     session.hear(Scrubbed)
     flip(bench.layout.chunk_segment(0))
     session.rows(0)
-    assert "CRC" in session.hear(ExportFailed).message
+    damaged = session.hear(ChunksDamaged)
+    assert (damaged.segment, "CRC" in damaged.reason) == (0, True)
     assert bench.standing() == []
 
 

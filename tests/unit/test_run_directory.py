@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from embedfleet.exporter import run_directory
 from embedfleet.exporter.run_directory import RunDirectory
 from embedfleet.protocol.durable import partial_of
 from embedfleet.protocol.ensembles import EnsembleSpec
@@ -142,6 +144,22 @@ def test_restart_removes_what_a_run_wrote_and_nothing_else(root: Path) -> None:
     take(root, restart=True)
     assert directory.committed(0) == []
     assert {path.name for path in root.iterdir()} == {".lock", "chunks", "notes.txt", "spec.json", "vectors"}
+
+
+def test_a_restart_that_is_broken_off_leaves_no_vectors_of_other_chunks(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes last, the vectors went before the chunks that they were made of, and these before their spec."""
+    removed: list[str] = []
+    rmtree, unlink, sync = shutil.rmtree, Path.unlink, run_directory.sync_folder
+    RunDirectory(root, SPEC, restart=False).release()
+    monkeypatch.setattr(run_directory, "sync_folder", lambda folder: (removed.append("synced"), sync(folder)))
+    monkeypatch.setattr(shutil, "rmtree", lambda path: (removed.append(path.name), rmtree(path)))
+    monkeypatch.setattr(Path, "unlink", lambda path, **how: (removed.append(path.name), unlink(path, **how)))
+    RunDirectory(root, SPEC, restart=True).release()
+    places = [removed.index(name) for name in ("vectors", "chunks", "spec.json")]
+    assert places == sorted(places)
+    assert [removed[place + 1] for place in places] == ["synced"] * 3
 
 
 def test_partial_and_torn_segments_are_removed(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import gzip
 import io
 import os
@@ -293,3 +294,17 @@ def test_a_file_that_vanished_is_a_reject(tmp_path: Path) -> None:
         assert number == 1
         assert isinstance(reject, Reject)
         assert str(path) in reject.reason
+
+
+def test_bytes_that_the_system_does_not_give_end_the_intake(tmp_path, monkeypatch):
+    """They may be there the next time: the rest of the source is not to be left out for good."""
+    path = put(tmp_path / "a.jsonl", b'{"text": "a"}\n' * 100)
+    (file,) = resolve(str(path))
+
+    class Stale(io.RawIOBase):
+        def read(self, _most=-1):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(Path, "open", lambda *_, **__: Stale())
+    with pytest.raises(SourceError, match=r"a\.jsonl cannot be read on: Stale file handle; the same command goes on"):
+        list(read_records(file))
