@@ -88,8 +88,8 @@ MUTANTS = (
     Mutant(
         "a batch that is halved is tried again as a whole too",
         "coordinator/batching.py",
-        "    if batch.failures < limit:\n        one.pending.appendleft(number)\n        return\n",
-        "    one.pending.appendleft(number)\n    if batch.failures < limit:\n        return\n",
+        "    segment.outstanding.discard(number)\n    del fleet.batches[number]\n",
+        "    segment.outstanding.discard(number)\n    one.pending.appendleft(number)\n",
         SIMULATION,
     ),
     Mutant(
@@ -111,14 +111,14 @@ MUTANTS = (
         "coordinator/batching.py",
         "return run.intake_done and run.scrubbed and all(",
         "return run.intake_done and all(",
-        SIMULATION,
+        POOL,
     ),
     Mutant(
         "a damaged segment is not computed again",
         "coordinator/batching.py",
         "        if event.segment in run.segments:\n            one.uncut.append(event.segment)\n",
         "",
-        SIMULATION,
+        POOL,
     ),
     Mutant(
         "a result of an ended lease is taken for one of the next",
@@ -144,8 +144,8 @@ MUTANTS = (
     Mutant(
         "results without bound wait for the disk",
         "coordinator/batching.py",
-        "    if len(one.open) >= 2 and held + rows",
-        "    if False and held + rows",
+        "    return len(one.open) < 2 or held + run.segments",
+        "    return True or held + run.segments",
         SIMULATION,
     ),
     Mutant(
@@ -173,8 +173,8 @@ MUTANTS = (
     Mutant(
         "a host without memory is the batch's fault",
         "coordinator/leasing.py",
-        "blamed=worker.killed if computing and not innocent else",
-        "blamed=worker.killed if computing else",
+        "worker.killed if computing and not innocent else",
+        "worker.killed if computing else",
         POOL,
     ),
     Mutant(
