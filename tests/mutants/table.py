@@ -7,6 +7,7 @@ from dataclasses import dataclass
 POOL = ("tests/unit/test_pool_batching.py", "tests/unit/test_pool_leasing.py", "tests/unit/test_pool_runs.py")
 BLAME = ("tests/unit/test_pool_blame.py",)
 SIMULATION = ("tests/unit/test_simulation.py",)
+ENSEMBLE = ("tests/unit/test_power_cut.py::test_an_ensemble_is_of_the_members_that_stand",)
 POWER = ("tests/unit/test_power_cut.py::test_nothing_acknowledged_is_lost",)
 
 
@@ -219,6 +220,20 @@ MUTANTS = (
         'return path.with_name(f".{path.name}.tmp")',
         "return path",
         POWER,
+    ),
+    Mutant(
+        "an ensemble outlives its member",
+        "exporter/ensembles.py",
+        "            self._remove(one, self._standing[one.vector] - self._whole(one))\n",
+        "            pass\n",
+        ENSEMBLE,
+    ),
+    Mutant(
+        "the removal of an ensemble is not synced",
+        "exporter/ensembles.py",
+        "        sync_folder(self._directory.layout.vector_folder(one.vector))\n",
+        "",
+        ENSEMBLE,
     ),
     Mutant(
         "an array's length is taken on trust",
