@@ -3,10 +3,11 @@
 - death: a worker is killed; until the event `worker_lost` is written
 - hang: a worker is stopped; from its deadline (`--batch-timeout`) until the event
 - restart: from the kill until the next worker's lease
+- rework: batches that the killed worker had in hand, which are computed again
 - begin: from the command until its first lease; the same for a run that resumes behind many committed segments
 - end: the coordinator is killed; until every process below the command is gone
 
-Medians and the worst of so many rounds, in seconds.
+Medians and the worst of so many rounds, in seconds but for the rework.
 """
 
 from __future__ import annotations
@@ -77,10 +78,10 @@ def death(folder: Path, corpus: Path) -> dict[str, float]:
     time.sleep(0.3)
     killed = time.time()
     os.kill(pid, signal.SIGKILL)
-    lost = run.wait_for(lambda one: one["event"] == "worker_lost")["time"]
+    lost = run.wait_for(lambda one: one["event"] == "worker_lost")
     again = run.wait_for(lambda one: is_lease(one) and one["pid"] != pid)["time"]
     run.close()
-    return {"death": lost - killed, "restart": again - killed, "begin": begin}
+    return {"death": lost["time"] - killed, "restart": again - killed, "begin": begin, "rework": lost["batches"]}
 
 
 def hang(folder: Path, corpus: Path) -> dict[str, float]:

@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--devices")
     parser.add_argument("--no-devices", action="store_true", help="offer none of this host: agents will attach")
     parser.add_argument("--otlp", help="send OpenTelemetry spans to the collector at this address")
+    parser.add_argument("--host-silence", type=float, help="seconds after which a silent host agent has left")
     parser.add_argument("--ready-fd", type=int)
     options = parser.parse_args()
     sys.setswitchinterval(0.0005)  # the intake thread must not hold up the loop for Python's default of 5 ms
@@ -42,7 +43,7 @@ def _serve(options: Any) -> int:
     from ..protocol.socket_folder import PREFIX, make_socket_folder, take_socket_folder
     from .devices import discover
     from .host_agent import HostAgent
-    from .hosts import Hosts
+    from .hosts import SILENCE_SECONDS, Hosts
     from .loop import Coordinator
     from .span_export import SpanExport, traces_endpoint
 
@@ -57,7 +58,8 @@ def _serve(options: Any) -> int:
         make_socket_folder(address.folder)
 
     def hosts(context: zmq.Context[Any]) -> Hosts:
-        return Hosts(context, address.hosts, HostAgent(host, devices, address.work) if devices else None)
+        local = HostAgent(host, devices, address.work) if devices else None
+        return Hosts(context, address.hosts, local, options.host_silence or SILENCE_SECONDS)
 
     with ExitStack() as stack:
         folder = address.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))

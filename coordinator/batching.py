@@ -134,6 +134,7 @@ def take_back(fleet: Fleet, worker: WorkerSlot, blamed: str, serving: Collection
         batch.charged = batch.charged or worker.device
         blame(fleet, guilty, blamed, worker.device, serving)
     worker.batches.clear()
+    worker.rework += len(held)
     return suspected
 
 

@@ -44,7 +44,15 @@ class _Remote:
 class Hosts:
     """Host agents by name. The local one is called directly, the others through the hosts link."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, local: HostAgent | None) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        local: HostAgent | None,
+        silence: float = SILENCE_SECONDS,
+    ) -> None:
+        """An agent that says nothing for `silence` seconds has left."""
+        self._silence = silence
         self.socket = channels.bind(context, zmq.ROUTER, endpoint)
         self.local = local
         self._remotes: dict[str, _Remote] = {}
@@ -75,8 +83,8 @@ class Hosts:
     def silent(self, now: float) -> Iterator[HostLeft]:
         """Remote agents that have not been heard of for too long."""
         for host, remote in list(self._remotes.items()):
-            if now - remote.seen > SILENCE_SECONDS:
-                yield self._left(host, f"silent for {SILENCE_SECONDS:.0f} s")
+            if now - remote.seen > self._silence:
+                yield self._left(host, f"silent for {self._silence:.0f} s")
 
     def close(self) -> None:
         """Tell remote agents to end, end the local workers."""

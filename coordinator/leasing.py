@@ -104,7 +104,8 @@ def worker_exited(fleet: Fleet, event: WorkerExited) -> None:
         _count_failure(fleet, slot, unreleased, worker.number)
     if expected or run is None or run.status is RunStatus.CLOSING:
         return
-    fleet.note("worker_lost", worker=worker.name, device=slot.device.name, reason=reason)
+    lost = {"worker": worker.name, "device": slot.device.name, "reason": reason, "batches": worker.rework}
+    fleet.note("worker_lost", **lost)
     slot.losses += 1
     if event.fault:
         _mark_bad(fleet, slot, event.fault)

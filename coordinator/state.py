@@ -81,6 +81,8 @@ class WorkerSlot:
     """Its end is known and its batches are taken back; the device is not free yet."""
     suspected: bool = False
     """The batch that it died of was under suspicion already."""
+    rework: int = 0
+    """Batches that it had when it was lost, to be computed again."""
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from ..protocol.storage import Ranges, calibrate
 from .segment_builder import SegmentBuilder
@@ -14,13 +15,16 @@ FEWEST_ROWS = 32
 MOST_HELD = 2
 """Segments: so many may always be open at the coordinator, and no more need come while these wait."""
 
+FloatArray = npt.NDArray[np.float32]
+
 Held = list[tuple[int, SegmentBuilder]]
 
 
 class Calibration:
     """Segments wait here until there are ranges for them; once `ranges` is set, none waits.
 
-    What waits is small: a segment of SAMPLE_ROWS rows waits for nobody.
+    What waits is what the coordinator lets be uncommitted: the first segment is always among the open ones, and one of
+    SAMPLE_ROWS rows waits for nobody else.
     """
 
     def __init__(self, ranges: Ranges | None) -> None:
@@ -34,9 +38,14 @@ class Calibration:
     def release(self, segments: int | None) -> Held:
         """The segments that may be written. `segments` is how many the run has; None: more may come."""
         if self.ranges is None:
-            whole = segments is not None and len(self._held) >= segments
-            samples = [builder.dense_vectors() for _, builder in self._held]
-            rows = sum(map(len, samples))
+            # From the first segment on, whichever came first: the vectors must not depend on what was slow, or was killed.
+            first = dict(self._held)
+            samples: list[FloatArray] = []
+            rows = 0
+            while len(samples) in first and len(samples) < MOST_HELD and rows < SAMPLE_ROWS:
+                samples.append(first[len(samples)].dense_vectors())
+                rows += len(samples[-1])
+            whole = segments is not None and len(samples) >= segments
             if not samples or not (whole or rows >= SAMPLE_ROWS or len(samples) >= MOST_HELD):
                 return []
             sample = np.concatenate(samples)

@@ -19,6 +19,9 @@ ROLES = {
 PAUSE_SECONDS = 0.6
 """Between two blows, on average."""
 STOPPED_SECONDS = 1.0
+"""A stop is shorter than this, most of the time."""
+LONG_STOP, LONG_SECONDS = 0.2, 7.0
+"""How often a stop is a long one, and how long that is: more than the runs' deadline for a batch."""
 
 
 @dataclass
@@ -74,9 +77,10 @@ class Monkey:
             role = self.rng.choice(here)
             victim = self.rng.choice(found[role])
             self._send(victim, signal.SIGSTOP)
-            time.sleep(self.rng.random() * STOPPED_SECONDS)
+            long = self.rng.random() < LONG_STOP
+            time.sleep(LONG_SECONDS if long else self.rng.random() * STOPPED_SECONDS)
             self._send(victim, signal.SIGCONT)
-            self.blows[f"stop {role}"] += 1
+            self.blows[f"stop {role} for long" if long else f"stop {role}"] += 1
             return 0
         roles = self.rng.sample(here, min(len(here), 2 if how == "pair" else 1))
         for role in roles:

@@ -46,8 +46,13 @@ def works(*command: str) -> bool:
         return False
 
 
-traced = pytest.mark.skipif(not works("strace", "-o", os.devnull, "true"), reason="strace cannot trace here")
-mounted = pytest.mark.skipif(not works("unshare", "-Urm", "true"), reason="no namespace may be made here")
+def needs(reason: str, *command: str) -> pytest.MarkDecorator:
+    """Skips where the host does not let us do that; under CI the test runs all the same, and fails."""
+    return pytest.mark.skipif("CI" not in os.environ and not works(*command), reason=reason)
+
+
+traced = needs("strace cannot trace here", "strace", "-o", os.devnull, "true")
+mounted = needs("no namespace may be made here", "unshare", "-Urm", "true")
 
 
 @pytest.fixture

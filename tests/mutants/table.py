@@ -7,6 +7,7 @@ from dataclasses import dataclass
 POOL = ("tests/unit/test_pool_batching.py", "tests/unit/test_pool_leasing.py", "tests/unit/test_pool_runs.py")
 BLAME = ("tests/unit/test_pool_blame.py",)
 SIMULATION = ("tests/unit/test_simulation.py",)
+ENSEMBLE = ("tests/unit/test_power_cut.py::test_an_ensemble_is_of_the_members_that_stand",)
 POWER = ("tests/unit/test_power_cut.py::test_nothing_acknowledged_is_lost",)
 
 
@@ -88,8 +89,8 @@ MUTANTS = (
     Mutant(
         "a batch that is halved is tried again as a whole too",
         "coordinator/batching.py",
-        "    if batch.failures < limit:\n        one.pending.appendleft(number)\n        return\n",
-        "    one.pending.appendleft(number)\n    if batch.failures < limit:\n        return\n",
+        "    segment.outstanding.discard(number)\n    del fleet.batches[number]\n",
+        "    segment.outstanding.discard(number)\n    one.pending.appendleft(number)\n",
         SIMULATION,
     ),
     Mutant(
@@ -111,14 +112,14 @@ MUTANTS = (
         "coordinator/batching.py",
         "return run.intake_done and run.scrubbed and all(",
         "return run.intake_done and all(",
-        SIMULATION,
+        POOL,
     ),
     Mutant(
         "a damaged segment is not computed again",
         "coordinator/batching.py",
         "        if event.segment in run.segments:\n            one.uncut.append(event.segment)\n",
         "",
-        SIMULATION,
+        POOL,
     ),
     Mutant(
         "a result of an ended lease is taken for one of the next",
@@ -144,8 +145,8 @@ MUTANTS = (
     Mutant(
         "results without bound wait for the disk",
         "coordinator/batching.py",
-        "    if len(one.open) >= 2 and held + rows",
-        "    if False and held + rows",
+        "    return len(one.open) < 2 or held + run.segments",
+        "    return True or held + run.segments",
         SIMULATION,
     ),
     Mutant(
@@ -173,8 +174,8 @@ MUTANTS = (
     Mutant(
         "a host without memory is the batch's fault",
         "coordinator/leasing.py",
-        "blamed=worker.killed if computing and not innocent else",
-        "blamed=worker.killed if computing else",
+        "worker.killed if computing and not innocent else",
+        "worker.killed if computing else",
         POOL,
     ),
     Mutant(
@@ -219,6 +220,20 @@ MUTANTS = (
         'return path.with_name(f".{path.name}.tmp")',
         "return path",
         POWER,
+    ),
+    Mutant(
+        "an ensemble outlives its member",
+        "exporter/ensembles.py",
+        "            self._remove(one, self._standing[one.vector] - self._whole(one))\n",
+        "            pass\n",
+        ENSEMBLE,
+    ),
+    Mutant(
+        "the removal of an ensemble is not synced",
+        "exporter/ensembles.py",
+        "        sync_folder(self._directory.layout.vector_folder(one.vector))\n",
+        "",
+        ENSEMBLE,
     ),
     Mutant(
         "an array's length is taken on trust",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,38 @@ from embedfleet.coordinator.chunk_loader import ChunkLoader, SegmentLimits
 from embedfleet.exporter.export_runtime import ExportRuntime
 from embedfleet.exporter.run_directory import RunDirectory
 from embedfleet.protocol import arrays
+from embedfleet.protocol.ensembles import EnsembleSpec, combine
 from embedfleet.protocol.errors import EmbedfleetError
-from embedfleet.protocol.export_messages import CloseRun, Committed, Rows, SourceRead
+from embedfleet.protocol.export_messages import (
+    ChunksDamaged,
+    CloseRun,
+    Committed,
+    ExportFailed,
+    Rows,
+    Scrubbed,
+    SourceRead,
+)
 from embedfleet.protocol.layout import RunLayout, segments_in
-from embedfleet.protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, digest, read_info
+from embedfleet.protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, dense_vectors, digest, read_info
 from embedfleet.protocol.spec import PassSpec, RunSpec
 from embedfleet.protocol.work_messages import Fingerprint
 
 ROWS, SEGMENTS, DIM = 4, 3, 8
+ENSEMBLE = EnsembleSpec(vector="ensemble-average", method="average", members=("dense-a", "dense-b"), weights=(1.0, 1.0))
+LOST = (0, 1)
+"""Pass and segment of the file that a workload with an ensemble loses before its second session."""
 
 
 class Workload:
-    """A small corpus with two dense passes, one of them kept as int8 with ranges of its own, and a bad record."""
+    """A small corpus with two dense passes, one of them kept as int8 with ranges of its own, and a bad record.
 
-    def __init__(self, folder: Path) -> None:
+    With `ensemble`, one of both, and `begin` makes a whole run of which a member's file is lost. It is computed again with
+    other numbers, as a device in half precision may.
+    """
+
+    def __init__(self, folder: Path, *, ensemble: bool = False) -> None:
+        self.ensemble = ensemble
+        self._again = False
         source = folder / "corpus.jsonl"
         lines = [json.dumps({"id": f"c{row}", "text": f"text of row {row}"}) for row in range(ROWS * SEGMENTS)]
         lines.insert(5, "no json")
@@ -39,7 +58,19 @@ class Workload:
             PassSpec(vector="dense-a", kind="dense", model=f"fake:{DIM}"),
             PassSpec(vector="dense-b", kind="dense", model=f"fake:{DIM}", storage="int8"),
         )
-        self.spec = RunSpec(source=str(source), passes=passes, index="none")
+        self.spec = RunSpec(source=str(source), passes=passes, index="none", ensembles=(ENSEMBLE,) if ensemble else ())
+
+    def begin(self, root: Path, rng: random.Random) -> None:
+        """What stands before the session of which the power is cut."""
+        if self.ensemble:
+            self.run(root, lambda _what: None, rng)
+            number, segment = LOST
+            RunLayout(root).vector_segment(self.spec.passes[number].vector, segment).unlink()
+            self._again = True
+
+    def results(self, number: int, segment: int) -> dict[str, Any]:
+        """What a worker computes for a segment of a pass."""
+        return _results(number, segment, int(self._again and (number, segment) == LOST))
 
     def run(self, root: Path, mark: Callable[[Any], None], rng: random.Random) -> None:
         """One session to its end; what was committed before is left as it is. `mark` hears what is acknowledged."""
@@ -61,6 +92,7 @@ class Workload:
             said(message)
 
         runtime._report = report
+        _wait_for_the_scrub(runtime)  # here and not beside the rest, so that a seed makes the same session again
         ChunkLoader(
             self.spec,
             layout,
@@ -74,10 +106,16 @@ class Workload:
         left = [(n, s) for n, done in enumerate(runtime.committed) for s in range(SEGMENTS) if s not in done]
         rng.shuffle(left)
         for number, segment in left:
-            headers, frames = arrays.pack(_results(number, segment))
+            headers, frames = arrays.pack(self.results(number, segment))
             runtime.add(Rows(number, segment, ROWS, headers), [bytes(frame) for frame in frames])
         runtime.close(CloseRun("done", "", {"passes": []}))
         mark("done")
+
+
+def _wait_for_the_scrub(runtime: ExportRuntime) -> None:
+    ends = (Scrubbed, ChunksDamaged, ExportFailed)
+    while not any(isinstance(one, ends) for one in runtime.take()):
+        select.select([runtime.wake_fd], [], [])
 
 
 def check(root: Path, workload: Workload, marks: tuple[Any, ...]) -> str:
@@ -100,6 +138,9 @@ def check(root: Path, workload: Workload, marks: tuple[Any, ...]) -> str:
             path = layout.vector_segment(workload.spec.passes[number].vector, segment)
             if digest(pq.read_table(path)) != read_info(path, VectorSegmentInfo).digest:
                 return f"{path.parent.name}/{path.name} stands and is not whole"
+        for segment in directory.standing(ENSEMBLE.vector) if workload.ensemble else ():
+            if {(0, segment), (1, segment)} <= standing and not _is_of_its_members(layout, segment):
+                return f"segment {segment} of the ensemble is of other members than those that stand"
     except (EmbedfleetError, OSError) as error:
         return f"a segment stands and cannot be read: {error}"
     finally:
@@ -115,7 +156,7 @@ def check(root: Path, workload: Workload, marks: tuple[Any, ...]) -> str:
                 return "the run was done and its manifest is gone"
             case _:
                 pass
-    if finished and len(standing) < 2 * SEGMENTS:
+    if finished and len(standing) < 2 * SEGMENTS and not workload.ensemble:  # which has a manifest from before the loss
         return "the manifest stands and segments do not"
     return ""
 
@@ -130,14 +171,20 @@ def completes(root: Path, workload: Workload, rng: random.Random) -> str:
     if not report.ok:
         return f"after the same run again: {report.problems}"
     found = open_run(root)
-    expected = np.concatenate([_results(0, segment)["vector"] for segment in range(SEGMENTS)])
+    expected = np.concatenate([workload.results(0, segment)["vector"] for segment in range(SEGMENTS)])
     if found.vectors("dense-a").tobytes() != expected.tobytes():
         return "after the same run again the vectors are others"
     return "" if len(found.quarantine) == 1 else "after the same run again the quarantine is another"
 
 
-def _results(number: int, segment: int) -> dict[str, Any]:
-    vectors = np.random.default_rng([number, segment]).normal(size=(ROWS, DIM)).astype(np.float32)
+def _is_of_its_members(layout: RunLayout, segment: int) -> bool:
+    members = [dense_vectors(pq.read_table(layout.vector_segment(name, segment))) for name in ENSEMBLE.members]
+    found = dense_vectors(pq.read_table(layout.vector_segment(ENSEMBLE.vector, segment)))
+    return np.allclose(found, combine(ENSEMBLE, members), atol=1e-6)
+
+
+def _results(number: int, segment: int, again: int) -> dict[str, Any]:
+    vectors = np.random.default_rng([number, segment, again]).normal(size=(ROWS, DIM)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return {
         "positions": np.arange(ROWS, dtype=np.int32),

@@ -60,6 +60,16 @@ class Disk:
     _marks: list[Any] = field(default_factory=list[Any])
     _lock: Any = field(default_factory=threading.RLock)
 
+    def settle(self) -> None:
+        """What is there now has long been there: all of it is certain. Before `record`."""
+        self._look()
+        for change in self._pending:
+            apply(self._certain, change)
+        self._pending.clear()
+        self._synced = {
+            inode: (self.root / at).read_bytes() for at, (inode, folder) in self._seen.items() if not folder
+        }
+
     def mark(self, what: Any) -> None:
         """Something is acknowledged: from here on it has to survive."""
         with self._lock:

@@ -48,6 +48,12 @@ def waiting() -> ModuleType:
     return _load("embedfleet_test_waiting", Path(__file__).parents[1] / "waiting.py")
 
 
+@pytest.fixture(scope="session")
+def run_files() -> ModuleType:
+    """The module `tests/run_files.py`."""
+    return _load("embedfleet_test_run_files", Path(__file__).parents[1] / "run_files.py")
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder for sockets: its path is short, and only its owner may enter."""

@@ -231,7 +231,7 @@ def test_sigkill_takes_every_child_along(
     children = psutil.Process(coordinator.pid).children(recursive=True)
     assert len(children) >= 2
     coordinator.kill()
-    waiting.all_gone(children, 2.0)
+    waiting.all_gone(children, 1.0)
 
 
 def test_a_taken_address_is_refused(

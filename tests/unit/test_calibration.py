@@ -26,15 +26,30 @@ def released(calibration: Calibration, segments: int | None = None) -> list[int]
 def test_a_large_segment_waits_for_nobody() -> None:
     calibration = Calibration(None)
     first = builder(SAMPLE_ROWS)
-    calibration.hold(4, first)
-    assert released(calibration) == [4]
+    calibration.hold(0, first)
+    assert released(calibration) == [0]
     assert calibration.ranges is not None
     assert all(low < one < high for low, one, high in
                zip(calibration.ranges.low, first.dense_vectors()[0], calibration.ranges.high, strict=True))  # fmt: skip
     before = calibration.ranges
-    calibration.hold(0, builder(3, 1))
-    assert released(calibration) == [0]
+    calibration.hold(4, builder(3, 1))
+    assert released(calibration) == [4]
     assert calibration.ranges is before
+
+
+def test_the_ranges_do_not_depend_on_which_segment_is_whole_first() -> None:
+    """Which one that is depends on what else fails, and the vectors must not."""
+    found: list[Ranges | None] = []
+    for order in ((0, 1, 2), (2, 1, 0), (1, 0, 2)):
+        calibration, out = Calibration(None), set[int]()
+        for segment in order:
+            calibration.hold(segment, builder(SAMPLE_ROWS, segment))
+            out.update(released(calibration))
+            assert (0 in out) == (calibration.ranges is not None)
+        assert out == {0, 1, 2}
+        found.append(calibration.ranges)
+    assert found[0] is not None
+    assert found == [found[0]] * 3
 
 
 def test_two_segments_are_never_held_for_a_third() -> None:

@@ -15,6 +15,7 @@ from embedfleet.coordinator.events import (
     RunOpened,
     SegmentCommitted,
     SegmentSpooled,
+    WorkerDied,
 )
 from embedfleet.coordinator.state import PoolConfig
 
@@ -57,6 +58,19 @@ def test_a_dead_worker_loses_nothing_and_only_the_computing_batch_is_blamed() ->
     driver.done("w1")
     assert driver.held("w1") == [0], "what failed once travels alone"
     assert list(driver.passes()[0].pending) == [2]
+
+
+@pytest.mark.parametrize("finished", range(5))
+def test_a_lost_worker_costs_at_most_two_batches_computed_again(finished: int) -> None:
+    driver, sent = ready(*range(9), workers=2)
+    for _ in range(finished):
+        sent += driver.done("w0")
+    driver.tell(WorkerDied("w0", "signal 9"))
+    sent += driver.exit("w0")
+    assert [one["batches"] for one in driver.noted("worker_lost")] == [2]
+    while driver.held("w1"):
+        sent += driver.done("w1")
+    assert len(rows_sent(sent)) == 8 + 2
 
 
 def test_a_worker_that_dies_idle_blames_nobody() -> None:

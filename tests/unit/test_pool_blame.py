@@ -73,7 +73,7 @@ def test_no_row_is_given_up_for_a_device_that_computes_nothing(rows: int, batch:
     assert bench.given_up == []
     assert [one.status for one in bench.over] == ["failed"]
     assert "every device for v was given up" in bench.over[0].error
-    assert bench.deaths <= PoolConfig().device_losses
+    assert bench.deaths <= min(2 * rows, PoolConfig().device_losses), "two for each row that it was given alone"
 
 
 @pytest.mark.parametrize(("rows", "batch"), [(8, 8), (4096, 64), (256, 256)])

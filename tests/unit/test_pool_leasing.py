@@ -217,7 +217,7 @@ def test_a_worker_whose_model_did_not_load_is_ended() -> None:
     driver.run(V)
     assert driver.tell(WorkerBroken("w0", "OutOfMemory", "no room", fatal=False)) == [KillWorker("w0", "h")]
     driver.exit("w0", "exit 1")
-    assert driver.noted("worker_lost") == [{"worker": "w0", "device": "g0", "reason": "no room"}]
+    assert driver.noted("worker_lost") == [{"worker": "w0", "device": "g0", "reason": "no room", "batches": 0}]
 
 
 def test_a_worker_that_is_no_longer_needed_is_not_held_against_its_device() -> None:

@@ -26,10 +26,12 @@ COMPLETED = 25
 class Recorded:
     """The moments of one session, recorded on a disk that makes or drops its syncs."""
 
-    def __init__(self, folder: Path, drops: frozenset[str], seed: int) -> None:
-        self.workload = Workload(folder)
+    def __init__(self, folder: Path, drops: frozenset[str], seed: int, *, ensemble: bool = False) -> None:
+        self.workload = Workload(folder, ensemble=ensemble)
         self._disk = Disk(folder / "disk", drops)
         self._disk.root.mkdir()
+        self.workload.begin(self._disk.root / "run", random.Random(seed))
+        self._disk.settle()
         with pytest.MonkeyPatch.context() as patch:
             self._disk.record(lambda module, name, value: patch.setattr(module, name, value))
             self.workload.run(self._disk.root / "run", self._disk.mark, random.Random(seed))
@@ -56,10 +58,10 @@ class Recorded:
 
 @pytest.fixture
 def record(tmp_path: Path) -> Callable[..., Recorded]:
-    def begin(*drops: str, seed: int = 0) -> Recorded:
+    def begin(*drops: str, seed: int = 0, ensemble: bool = False) -> Recorded:
         folder = tmp_path / "-".join(("recorded", *drops, str(seed)))
         folder.mkdir()
-        return Recorded(folder, frozenset(drops), seed)
+        return Recorded(folder, frozenset(drops), seed, ensemble=ensemble)
 
     return begin
 
@@ -71,6 +73,13 @@ def test_nothing_acknowledged_is_lost(record: Any, tmp_path: Path, request: pyte
         if number % 1_000 == 0:  # another order of the segments
             recorded = record(seed=seed)
             assert len(recorded.moments) > 100
+        assert recorded.cut(seed, tmp_path / "cut") == ""
+
+
+def test_an_ensemble_is_of_the_members_that_stand(record: Any, tmp_path: Path) -> None:
+    """A run is resumed of which a member's segment is gone: the ensemble that was made of it has to go first, for certain."""
+    recorded = record(ensemble=True)
+    for seed in range(150):
         assert recorded.cut(seed, tmp_path / "cut") == ""
 
 
