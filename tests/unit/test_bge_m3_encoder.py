@@ -163,7 +163,7 @@ def test_heads_that_are_missing_or_wrong_are_refused(folder: Path, tmp_path: Pat
 def test_rows_of_another_shape_do_not_fit(folder: Path) -> None:
     encoder = encoder_of(folder)
     prepared = encoder.prepare(TEXTS[:2])
-    first, second = encoder.compute(prepared, np.arange(2, dtype=np.int32))
+    second, first = encoder.compute(prepared, np.arange(2, dtype=np.int32))
     assert encoder.fits([first, second], 2)
     assert not encoder.fits([first], 2)
     assert not encoder.fits([first, replace(second, dense=second.dense[:1])], 2)
