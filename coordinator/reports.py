@@ -244,10 +244,10 @@ class ExportReports:
             if link is None:
                 continue
             ended = link.process.exit_code()
-            if link.silent():
-                link.process.kill()
             for message in link.receive():
                 self._heard(runner, message)
+            if link.silent():  # after what waited here, should it be us who were held up
+                link.process.kill()
             if ended is not None and runner.link is link:
                 reason = f"exit code {ended}. {link.process.tail()[-500:]}".strip()
                 runner.drop_exporter()
