@@ -181,14 +181,28 @@ class Crowded(DeviceMemory):
 
     def __init__(self) -> None:
         super().__init__("cpu", "")
+        self.given_back = 0
 
     def pressure(self) -> Pressure:
         return Pressure(0.99, crowded=True)
+
+    def give_back(self) -> None:
+        self.given_back += 1
 
 
 def test_where_others_have_taken_the_memory_no_text_is_to_blame() -> None:
     found, _ = outcome_of(Shrinking(), ["gone " * 300], Crowded())
     assert isinstance(found, Starved)
+
+
+def test_others_that_take_the_memory_shrink_the_budget_before_anything_fails() -> None:
+    memory = Crowded()
+    encoder = FakeEncoder(PassSpec(vector="v", kind="dense", model="fake:8"))
+    encoder.budget = TokenBudget(1_000, 1_000)
+    found, changes = outcome_of(encoder, ["fine", "as well"], memory)
+    assert isinstance(found, Computed)
+    assert changes == [Mitigation("memory_pressure", 1_000, 750)]
+    assert memory.given_back == 1, "what torch keeps for later helps at once"
 
 
 class Halved(FakeEncoder):
