@@ -161,12 +161,15 @@ def serve(
     no_devices: Annotated[
         bool, typer.Option("--no-devices", metavar="", help="Offer none of this host; agents will attach.")
     ] = False,
+    grace: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="After a signal, to finish the batches in flight.")
+    ] = 25.0,
     otlp: Otlp = None,
 ) -> None:
     """Run a coordinator that others submit to; SIGTERM or Ctrl-C drains it."""
     from .daemons import serve as execute
 
-    raise typer.Exit(execute(bind, devices, no_devices=no_devices, otlp=otlp))
+    raise typer.Exit(execute(bind, devices, no_devices=no_devices, grace=grace, otlp=otlp))
 
 
 @app.command()

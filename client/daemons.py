@@ -9,10 +9,10 @@ from ..protocol.channels import parse_address
 from ..protocol.process import STEADY_MEMORY
 
 
-def serve(bind: str, devices: str | None, *, no_devices: bool, otlp: str | None) -> int:
+def serve(bind: str, devices: str | None, *, no_devices: bool, grace: float, otlp: str | None) -> int:
     """Become a coordinator. Does not return: the process is replaced, so signals reach it directly."""
     parse_address(bind, "--bind")
-    arguments = [f"--bind={bind}"]
+    arguments = [f"--bind={bind}", f"--grace={grace}"]
     if devices is not None:
         arguments.append(f"--devices={devices}")
     if otlp is not None:

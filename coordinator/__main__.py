@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--no-devices", action="store_true", help="offer none of this host: agents will attach")
     parser.add_argument("--otlp", help="send OpenTelemetry spans to the collector at this address")
     parser.add_argument("--host-silence", type=float, help="seconds after which a silent host agent has left")
+    parser.add_argument("--grace", type=float, help="seconds for the drain after a signal")
     parser.add_argument("--ready-fd", type=int)
     options = parser.parse_args()
     sys.setswitchinterval(0.0005)  # the intake thread must not hold up the loop for Python's default of 5 ms
@@ -44,7 +45,7 @@ def _serve(options: Any) -> int:
     from .devices import discover
     from .host_agent import HostAgent
     from .hosts import SILENCE_SECONDS, Hosts
-    from .loop import Coordinator
+    from .loop import DRAIN_SECONDS, Coordinator
     from .span_export import SpanExport, traces_endpoint
 
     # Segments' buffers are large and short-lived: the system's allocator gives them back, Arrow's own keeps them.
@@ -65,7 +66,8 @@ def _serve(options: Any) -> int:
         folder = address.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
         take_socket_folder(folder)  # until this process ends
         say = _say if options.ready_fd is None else _keep_quiet
-        coordinator = Coordinator(address, hosts, folder, say, spans.run if spans is not None else None)
+        grace = DRAIN_SECONDS if options.grace is None else options.grace
+        coordinator = Coordinator(address, hosts, folder, say, spans.run if spans is not None else None, grace)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: coordinator.signals.append(received))
         signal.set_wakeup_fd(coordinator.wake_fd, warn_on_full_buffer=False)

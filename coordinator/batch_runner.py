@@ -40,7 +40,7 @@ from ..protocol.export_messages import (
 from ..protocol.layout import RunLayout, damaged_of
 from ..protocol.output_dims import output_dims
 from ..protocol.run_options import RunOptions
-from ..protocol.spec import PassSpec, RunSpec
+from ..protocol.spec import Output, PassSpec, RunSpec
 from ..protocol.terms import METADATA_WEIGHTS
 from ..protocol.version import PROTOCOL, __version__
 from ..protocol.work_messages import Batch, Fingerprint, Result
@@ -222,6 +222,11 @@ class BatchRunner:
         output_dims(self.spec, self._fingerprints | {number: fingerprint})
         self._fingerprints.setdefault(number, fingerprint)
         self._batch_tokens.setdefault(number, batch_tokens)
+
+    def outputs(self, number: int) -> tuple[tuple[Output, int], ...]:
+        """What a staged pass gives, each with its dimensions; 0 where its form has none."""
+        fingerprint = self._fingerprints[number]
+        return tuple((one, fingerprint.dim_of(one.form)) for one in self.spec.passes[number].outputs)
 
     def begin_pass(self, number: int) -> None:
         """Tell the exporter, once, what the pass is computed with."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import psutil
 import zmq
 
 from ..protocol import channels
@@ -14,13 +15,19 @@ from ..protocol.codec import Decoder, encode
 from ..protocol.export_messages import ToCoordinator
 from ..protocol.process import STEADY_MEMORY, ChildProcess
 
+STOPPED_SECONDS = 20.0
+"""Of silence, where the system says that the process is stopped."""
 SILENCE_SECONDS = 90.0
+"""Of silence otherwise. The index holds the interpreter's lock while it flushes and loads, on a slow disk for long: no loop of
+the exporter can say a word meanwhile."""
 RETRY_MS = 10
 """Between two looks whether the exporter listens yet."""
 
 
 class ExportLink:
     """One exporter process. `endpoint` is an ipc address that nobody used before."""
+
+    stopped_seconds, silence_seconds = STOPPED_SECONDS, SILENCE_SECONDS
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
         # No high-water mark: the pool's cap on uncommitted bytes bounds the queue, and a full one would block the loop.
@@ -37,8 +44,12 @@ class ExportLink:
         self.socket.send_multipart([encode(message), *(frames or [])], copy=False)
 
     def silent(self) -> bool:
-        """Whether nothing was heard for too long: it is stopped, or hangs on a disk that does not answer."""
-        return time.monotonic() - self._heard > SILENCE_SECONDS
+        """Whether nothing was heard for too long: it is stopped, or hangs on a disk that does not answer.
+
+        Ask after `receive`: it may be this process that was held up.
+        """
+        silence = time.monotonic() - self._heard
+        return silence > self.silence_seconds or (silence > self.stopped_seconds and _is_stopped(self.process.pid))
 
     def receive(self) -> Iterator[ToCoordinator]:
         """The messages that are here."""
@@ -50,3 +61,11 @@ class ExportLink:
         """End the process if it has not ended, and free the socket."""
         self.socket.close(linger=0)
         self.process.close()
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped the process."""
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.Error:  # it ended this moment
+        return False

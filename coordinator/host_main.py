@@ -79,10 +79,10 @@ class AttachedHost:
                 return
 
     def close(self) -> None:
-        """End the workers, tell the coordinator if it does not know, free the socket."""
-        self._agent.close()
-        if self.signals and self._welcome:
+        """Tell the coordinator if it does not know, end the workers, free the socket."""
+        if self.signals and self._welcome:  # first: a worker may take its time to end, and its batches need not wait
             self._send(HostLeaving(self._agent.host))
+        self._agent.close()
         self._socket.close(linger=500)
         self._context.term()
 

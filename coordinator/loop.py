@@ -58,7 +58,7 @@ from .state import PoolConfig, WorkerStage
 TICK_SECONDS = 0.1
 PROGRESS_SECONDS = 0.5
 DRAIN_SECONDS = 60.0
-"""After SIGTERM: how long runs may take to finish what is in flight."""
+"""After a signal: how long runs may take to finish what is in flight, where nobody says another `grace`."""
 
 
 class Coordinator:
@@ -71,8 +71,9 @@ class Coordinator:
         private_folder: Path,
         say: Callable[[str], None],
         observe: Callable[[str, RunSpec], Observer] | None = None,
+        grace: float = DRAIN_SECONDS,
     ) -> None:
-        self._say = say
+        self._say, self._grace = say, grace
         self.signals: list[int] = []
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         work = channels.bind(self._zmq, zmq.ROUTER, address.work)
@@ -379,7 +380,7 @@ class Coordinator:
             self._stopping_since = now
             for run in self._context.fleet.runs:
                 self._context.emit(ev.RunCancelled(run, "the coordinator was told to stop"))
-        forced = len(self.signals) > 1 or now - self._stopping_since > DRAIN_SECONDS
+        forced = len(self.signals) > 1 or now - self._stopping_since > self._grace
         return forced or not self._context.fleet.runs
 
 

@@ -121,9 +121,12 @@ def _as_id(key: str, value: Any, record: Raw) -> str | Reject:
         return value
     if type(value) is int:
         return str(value)
-    # A whole number over 64 bits comes out of the JSON parser as a float.
-    hint = f" ({value!r}); write numbers over 64 bits as strings" if isinstance(value, float) else ""
-    return Reject(f"id field {key!r} is {kind(value)}, not a string or an integer{hint}", excerpt(record))
+    if isinstance(value, float) and value.is_integer() and abs(value) >= 2.0**63:
+        # A whole number over 64 bits comes out of the JSON parser as a float: which number it was, nobody knows any more.
+        reason = f"is a number too large to be read exactly ({value!r}); write numbers over 64 bits as strings"
+        return Reject(f"id field {key!r} {reason}", excerpt(record))
+    shown = f" ({value!r})" if isinstance(value, float) else ""
+    return Reject(f"id field {key!r} is {kind(value)}, not a string or an integer{shown}", excerpt(record))
 
 
 _KINDS: dict[type, str] = {

@@ -43,6 +43,7 @@ from . import events as ev
 from .batch_runner import BatchRunner, Payload
 from .context import Context
 from .hosts import HostEvent
+from .result_shapes import check_result
 from .state import WorkerSlot
 
 LAST_WORD_SECONDS = 0.5
@@ -143,8 +144,10 @@ class WorkReports:
 
     def _result(self, worker: WorkerSlot, message: Result, frames: list[Any]) -> None:
         batch = self._context.fleet.batches.get(message.batch)
-        if batch is not None:
-            _check_rows(message, batch.rows)
+        runner = self._context.runs.get(worker.run)
+        if batch is not None and runner is not None and message.batch in worker.batches:
+            outputs = runner.outputs(batch.number)
+            check_result(message, [frame.buffer for frame in frames], batch.rows, outputs)
         device = self._context.device_name(worker.device)
         payload = Payload(message, [frame.buffer for frame in frames], device, batch.tokens if batch else 0)
         self._context.emit(ev.BatchDone(worker.name, message.epoch, message.batch, payload))
@@ -286,11 +289,3 @@ class ExportReports:
                 context.emit(ev.RunClosed(run))
             case _:
                 raise ProtocolError(f"an unexpected message on the export link: {type(message).__name__}")
-
-
-def _check_rows(message: Result, rows: int) -> None:
-    """A result of a batch has one row per text in each per-row array."""
-    shapes = {header.name: header.shape for header in message.arrays}
-    for name in ("vector", "n_tokens", "truncated"):
-        if name in shapes and (not shapes[name] or shapes[name][0] != rows):
-            raise ProtocolError(f"a result of {rows} rows has an array {name!r} of shape {shapes[name]}")

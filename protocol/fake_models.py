@@ -15,6 +15,7 @@ _OPTIONS: dict[str, Any] = {
     "kill_on": str,
     "exit_on": str,
     "nan_on": str,
+    "shape_on": str,
     "hang_on": str,
     "gil_on": str,
     "prepare_on": str,

@@ -81,6 +81,23 @@ def modules(*types: str) -> Callable[[Path], None]:
     )
 
 
+def with_dense(name: str, content: bytes | str) -> Callable[[Path], None]:
+    """Another module, Dense, with one file in its folder."""
+
+    def add(folder: Path) -> None:
+        types = {"": "Transformer", "2_Dense": "Dense"}
+        saved = [{"path": path, "type": f"sentence_transformers.models.{one}"} for path, one in types.items()]
+        (folder / "modules.json").write_text(json.dumps(saved))
+        (folder / "2_Dense").mkdir()
+        file(f"2_Dense/{name}", content)(folder)
+
+    return add
+
+
+def both(first: Callable[[Path], None], second: Callable[[Path], None]) -> Callable[[Path], None]:
+    return lambda folder: void((first(folder), second(folder)))
+
+
 SPOILED: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "no config": (without("config.json"), "dense", "config.json", "give the folder of a saved model"),
     "config is cut": (file("config.json", '{"a":'), "dense", "config.json is not JSON", "copy it again"),
@@ -97,11 +114,35 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         "copy it again",
     ),
     "auto_map": (config(auto_map={"AutoModel": "m.M"}), "dense", "auto_map in config.json", "--trust-remote-code"),
+    "auto_map of the tokenizer": (
+        file("tokenizer_config.json", '{"auto_map":{"AutoTokenizer":["m.T",null]}}'),
+        "dense",
+        "auto_map in tokenizer_config.json",
+        "--trust-remote-code",
+    ),
+    "auto_map of a module": (
+        with_dense("config.json", '{"auto_map":{"AutoModel":"m.M"}}'),
+        "dense",
+        "auto_map in 2_Dense/config.json",
+        "--trust-remote-code",
+    ),
     "a module of its own": (modules("mine.Mine"), "dense", "mine.Mine in modules.json", "--trust-remote-code"),
     "pickled weights": (
         renamed("model.safetensors", "pytorch_model.bin"),
         "dense",
         "no safetensors",
+        "save_pretrained()",
+    ),
+    "a module's pickled weights": (
+        with_dense("pytorch_model.bin", "pickled"),
+        "dense",
+        "2_Dense/pytorch_model.bin",
+        "save_pretrained()",
+    ),
+    "the first module's pickled weights": (
+        both(with_dense("model.safetensors", safetensors()), renamed("model.safetensors", "pytorch_model.bin")),
+        "dense",
+        ": pytorch_model.bin of",
         "save_pretrained()",
     ),
     "weights cut short": (

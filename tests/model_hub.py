@@ -15,6 +15,21 @@ FILES = {
     "good/model": {"config.json": {"model_type": "bert"}, "model.safetensors": None},
     "good/pickled": {"config.json": {"model_type": "bert"}, "pytorch_model.bin": None},
     "good/code": {"config.json": {"model_type": "bert", "auto_map": {"AutoModel": "m.M"}}, "model.safetensors": None},
+    "good/tokenizer-code": {
+        "config.json": {"model_type": "bert"},
+        "tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["m.T", None]}},
+        "model.safetensors": None,
+    },
+    "good/module": {
+        "config.json": {"model_type": "bert"},
+        "modules.json": [
+            {"path": "", "type": "sentence_transformers.models.Transformer"},
+            {"path": "2_Dense", "type": "sentence_transformers.models.Dense"},
+        ],
+        "model.safetensors": None,
+        "2_Dense/config.json": {},
+        "2_Dense/pytorch_model.bin": None,
+    },
     "good/empty": {"README.md": None},
     "good/damaged": {"config.json": ["no object"], "model.safetensors": None},
 }
@@ -42,7 +57,7 @@ def serving() -> Generator[Hub]:
             if parts[:2] == ["api", "models"]:
                 self._about("/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main")
             else:
-                self._file("/".join(parts[:2]), parts[-1])
+                self._file("/".join(parts[:2]), "/".join(parts[4:]))
 
         def _about(self, name: str, revision: str) -> None:
             if name not in FILES:

@@ -23,12 +23,11 @@ from ..protocol.errors import EXIT_DONE, EXIT_USAGE, EmbedfleetError, ModelError
 from ..protocol.model_refusal import Refusal
 from ..protocol.spec import CPU_KINDS, FLAGS, PassSpec
 from .model_files import find_local, hub_errors
-from .model_folder import check_folder, check_settings, one_line
-from .model_kinds import M3_HEADS
+from .model_folder import SETTINGS, check_folder, check_modules, check_settings, one_line
+from .model_kinds import M3_HEADS, module_paths
 
 HUB_SECONDS = 10.0
 """For one answer of the hub."""
-_SETTINGS = ("config.json", "modules.json")
 
 
 def refusals(passes: Iterable[PassSpec]) -> list[Refusal]:
@@ -70,17 +69,21 @@ def _check_hub(hub: str, spec: PassSpec) -> None:
     heads = [f"{head}.pt" for head in M3_HEADS if f"{head}.pt" not in names] if spec.kind == "bge-m3" else []
     if heads:
         raise ModelError(f"model {hub}: the repository has no {heads[0]}, a head that bge-m3 ships; use --dense for it")
-    with hub_errors(hub, spec.revision):
-        fetched = [
-            hf_hub_download(hub, name, revision=about.sha or spec.revision, etag_timeout=HUB_SECONDS)
-            for name in _SETTINGS
-            if name in names
-        ]
-    folder = Path(fetched[0]).parent
+
+    def fetch(wanted: Iterable[str]) -> Path:
+        with hub_errors(hub, spec.revision):
+            for name in (one for one in wanted if one in names and one != "config.json"):
+                hf_hub_download(hub, name, revision=about.sha or spec.revision, etag_timeout=HUB_SECONDS)
+            path = hf_hub_download(hub, "config.json", revision=about.sha or spec.revision, etag_timeout=HUB_SECONDS)
+        return Path(path).parent
+
+    folder = fetch(("modules.json", *SETTINGS))
     # The heads of bge-m3 are on the hub, as was seen, and not in this folder.
     asked = msgspec.structs.replace(spec, kind="dense") if spec.kind == "bge-m3" else spec
     try:
+        fetch(f"{path}/{name}" for path in module_paths(folder) if path for name in SETTINGS)
         check_settings(folder, hub, asked)
+        check_modules(folder, hub, names)
     except (OSError, ValueError) as error:
         raise ModelError(f"model {hub}: {one_line(error)}; give another revision (MODEL@REVISION)") from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,13 +11,15 @@ import msgspec
 
 from ..protocol.errors import ModelError
 from ..protocol.spec import PassSpec
-from .model_kinds import check_kind, module_types, read_config
+from .model_kinds import check_kind, module_paths, module_types, read_config, read_settings
 from .safetensors_header import Tensor, read_tensors
 
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "tekken.json", "*.tiktoken")
 _OURS = ("sentence_transformers.", "pylate.")
 """Modules that sentence-transformers knows itself; it asks for trust before it imports others."""
 _WIDTHS = ("hidden_size", "d_model", "n_embd")
+SETTINGS = ("config.json", "tokenizer_config.json")
+"""Files that may name code to be run, of the model and of each of its modules."""
 
 
 class _Tokenizer(msgspec.Struct):
@@ -29,6 +33,7 @@ def check_folder(folder: Path, name: str, spec: PassSpec) -> None:
     try:
         check_settings(folder, name, spec)
         widths = _check_weights(folder, name)
+        check_modules(folder, name, (one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file()))
         _check_width(folder, name, widths)
         if not spec.trust_remote_code:
             _check_tokenizer(folder, name)
@@ -37,22 +42,43 @@ def check_folder(folder: Path, name: str, spec: PassSpec) -> None:
 
 
 def check_settings(folder: Path, name: str, spec: PassSpec) -> None:
-    """What `config.json` and `modules.json` alone can tell: trust, and the kind. ValueError for a damaged one."""
+    """What the files of settings alone can tell: trust, and the kind. ValueError for a damaged one."""
     settings, types = read_config(folder), module_types(folder)
-    if not spec.trust_remote_code:
-        foreign = [one for one in types or [] if not one.startswith(_OURS)]
-        if "auto_map" in settings or foreign:
-            where = "auto_map in config.json" if "auto_map" in settings else f"{foreign[0]} in modules.json"
-            raise ModelError(
-                f"model {name} brings Python code of its own ({where} of {folder}). To run that code with your "
-                "rights, read it first, then give --trust-remote-code"
-            )
+    if not spec.trust_remote_code and (where := _own_code(folder, types or [])):
+        raise ModelError(
+            f"model {name} brings Python code of its own ({where} of {folder}). To run that code with your "
+            "rights, read it first, then give --trust-remote-code"
+        )
     if not isinstance(settings.get("model_type"), str) and "Static" not in "".join(types or []):
         raise ModelError(
             f"model {name}: {folder / 'config.json'} names no model_type, so nobody can tell what it is; "
             "give the folder of a model that transformers or sentence-transformers saved"
         )
     check_kind(spec.kind, folder, name)
+
+
+def _own_code(folder: Path, types: Iterable[str]) -> str:
+    """Which file names code that is neither transformers' nor sentence-transformers'; empty where none does."""
+    for path in dict.fromkeys(["", *module_paths(folder)]):
+        for name in SETTINGS:
+            file = folder / path / name
+            if file.is_file() and "auto_map" in read_settings(file):
+                return f"auto_map in {file.relative_to(folder)}"
+    return next((f"{one} in modules.json" for one in types if not one.startswith(_OURS)), "")
+
+
+def check_modules(folder: Path, name: str, files: Iterable[str]) -> None:
+    """ModelError where a module would be loaded from pickled weights. `files` are the model's, by path within its folder."""
+    known = list(files)
+    for path in module_paths(folder):
+        mine = [one.rpartition("/")[2] for one in known if one.rpartition("/")[0] == path]
+        pickled = [one for one in mine if fnmatchcase(one, "pytorch_model*.bin")]
+        if pickled and not any(one.endswith(".safetensors") for one in mine):
+            raise ModelError(
+                f"model {name}: {'/'.join(filter(None, (path, pickled[0])))} of {folder} is pickled, without safetensors "
+                "weights beside it. Pickled weights can run code when loaded and are refused; convert them with "
+                "sentence-transformers' save_pretrained()"
+            )
 
 
 def one_line(error: Exception) -> str:

@@ -24,23 +24,36 @@ def saved_modules(folder: Path) -> list[str] | None:
 
 def module_types(folder: Path) -> list[str] | None:
     """The full names of the classes in `modules.json`; ValueError where it is damaged."""
+    modules = _modules(folder)
+    return None if modules is None else [one["type"] for one in modules]
+
+
+def module_paths(folder: Path) -> list[str]:
+    """The folders in `modules.json` that its modules are loaded from, within the model's; that one itself where it has none."""
+    found = [one.get("path", "") for one in _modules(folder) or [{}]]
+    return [one.strip("/") for one in dict.fromkeys(found) if isinstance(one, str)]
+
+
+def _modules(folder: Path) -> list[dict[str, Any]] | None:
     path = folder / "modules.json"
     if not path.is_file():
         return None
     modules: Any = _json(path)
     if not isinstance(modules, list):
         raise ValueError(f"{path} is no list of modules")
-    found: list[str] = []
     for one in cast("list[Any]", modules):
         if not isinstance(one, dict) or not isinstance(one.get("type"), str):
             raise ValueError(f"{path} has a module without a type")
-        found.append(one["type"])
-    return found
+    return cast("list[dict[str, Any]]", modules)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """`config.json`; ValueError where it is damaged."""
-    path = folder / "config.json"
+    return read_settings(folder / "config.json")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A file of settings; ValueError where it is damaged."""
     settings: Any = _json(path)
     if not isinstance(settings, dict):
         raise ValueError(f"{path} is no JSON object")

@@ -175,7 +175,8 @@ class Pipeline:
                 self._longest = max(self._longest, int(prepared.lengths[rows[0]]))
                 done += count
                 padded += tokens if encoder.pads else int(prepared.lengths[rows].sum())
-                parts.append((kept, part))
+                if len(kept):
+                    parts.append((kept, part))
                 errors.extend(failed)
                 continue
             smaller = controller.out_of_memory(tokens)
@@ -193,25 +194,34 @@ class Pipeline:
     def _compute_some(self, prepared: Prepared, rows: IntArray) -> tuple[IntArray, Any, list[RowError]]:
         """One micro-batch: the rows that have a result, the results, and the errors of the others.
 
-        Rows with unusable values are computed once more in float32; what is still bad is an error. Out of memory there
-        takes the whole micro-batch back, its errors included.
+        Rows with unusable values are computed once more in float32, one by one; what is still bad is an error. So are all
+        rows of a micro-batch whose result is of another shape than it should: nobody can tell whose numbers those are.
+        Out of memory there takes the whole micro-batch back, its errors included.
         """
         encoder = self._manager.encoder
-        errors: list[RowError] = []
         part = encoder.compute(prepared, rows)
-        bad = np.flatnonzero(encoder.unusable(part))
-        for position in bad.tolist():
-            row = rows[position : position + 1]
+        if encoder.fits(part, len(rows)):
+            bad = np.flatnonzero(encoder.unusable(part)).tolist()
+        else:
+            part, bad = [None] * len(rows), list(range(len(rows)))
+        refused: dict[int, str] = {}
+        for position in bad:
             try:
-                again = encoder.recompute(prepared, row)
+                again = encoder.recompute(prepared, rows[position : position + 1])
             except OutOfMemory as error:
                 raise _NoRoomForFloat32(str(error)) from error
-            part[position] = again[0]
-            if encoder.unusable(again)[0]:
-                errors.append(RowError(int(row[0]), "the model's result is not finite or has no length"))
-        refused = encoder.too_large(part)
+            self.progress += 1
+            if not encoder.fits(again, 1):
+                refused[position] = "the model's result is of another shape than its vectors have"
+            elif encoder.unusable(again)[0]:
+                refused[position] = "the model's result is not finite or has no length"
+            else:
+                part[position] = again[0]
+        usable = [position for position in range(len(rows)) if position not in refused]
+        large = encoder.too_large([part[position] for position in usable] if refused else part)
+        refused |= {usable[number]: reason for number, reason in large.items()}
         if not refused:
-            return rows, part, errors
-        errors += [RowError(int(rows[position]), reason) for position, reason in refused.items()]
-        kept = [position for position in range(len(rows)) if position not in refused]
+            return rows, part, []
+        errors = [RowError(int(rows[position]), reason) for position, reason in refused.items()]
+        kept = [position for position in usable if position not in refused]
         return rows[kept], [part[position] for position in kept], errors

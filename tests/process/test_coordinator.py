@@ -196,6 +196,21 @@ def test_sigterm_drains_and_ends_every_child(
     waiting.all_gone(children, 5.0)
 
 
+def test_the_drain_lasts_no_longer_than_the_grace(
+    folder: Path, start: Callable[..., ChildProcess], connect: Any, corpus: Path, tmp_path: Path, waiting: Any
+) -> None:
+    """A batch that takes two minutes is left to the next session."""
+    coordinator = start("embedfleet.coordinator", f"--bind=ipc://{folder}", "--devices=cpu", "--grace=0.5")
+    client = hello(connect())
+    run = client.ask("submit", spec=spec(corpus, "fake:8,delay_ms=120000"), out=str(tmp_path / "out"))["run"]
+    client.ask("watch", run=run)
+    waiting.eventually(lambda: client.next()["passes"][0]["in_flight"], what="a batch in flight")
+    children = psutil.Process(coordinator.pid).children(recursive=True)
+    coordinator.terminate()
+    assert coordinator.wait(15) == 143
+    waiting.all_gone(children, 5.0)
+
+
 def test_sigterm_while_the_intake_waits_on_standard_input(
     folder: Path, start: Callable[..., ChildProcess], connect: Any, tmp_path: Path
 ) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import psutil
 import pytest
 import zmq
+from embedfleet.coordinator.host_agent import HostAgent
+from embedfleet.coordinator.host_main import AttachedHost
 from embedfleet.protocol import channels
 from embedfleet.protocol.codec import Decoder, encode
 from embedfleet.protocol.host_messages import (
@@ -153,6 +155,32 @@ def test_its_workers_end_with_it(agent: HostPeer, waiting: Any, how: str) -> Non
         agent.hear(HostLeaving)
     assert agent.process.wait(10) == (143 if how == "terminate" else -signal.SIGKILL)
     waiting.all_gone([worker], 2.0)
+
+
+def test_it_says_that_it_leaves_before_its_workers_have_ended(
+    context: zmq.Context[Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker in the driver's hands may take long to end."""
+    hosts = channels.bind(context, zmq.ROUTER, f"ipc://{folder}/hosts")
+    heard: list[Any] = []
+
+    def end_the_workers(_agent: HostAgent) -> None:
+        assert hosts.poll(20_000)
+        heard.append(Decoder[Any](ToCoordinator).decode(hosts.recv_multipart()[1]))
+
+    monkeypatch.setattr(HostAgent, "close", end_the_workers)
+    host = AttachedHost(channels.parse_address(f"ipc://{folder}", "--connect"), "cpu", 20.0, lambda _text: None)
+    host._send(HostAlive("h"))  # so that the link stands
+    assert hosts.poll(20_000)
+    identity, _ = hosts.recv_multipart()
+    hosts.send_multipart([identity, encode(HostWelcome(PROTOCOL, __version__))])
+    while not host._welcome:
+        host._receive()
+    host.signals.append(signal.SIGTERM)
+    host.close()
+    (leaving,) = heard
+    assert isinstance(leaving, HostLeaving)
+    hosts.close(linger=0)
 
 
 def test_nobody_answers(folder: Path, start: Callable[..., ChildProcess]) -> None:

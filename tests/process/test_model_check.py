@@ -53,6 +53,8 @@ def dense(model: str, **options: Any) -> PassSpec:
         ("good/model", "v9", "the hub has no revision 'v9'; give a branch, tag or commit that it has"),
         ("good/pickled", None, "no safetensors weights. Pickled weights"),
         ("good/code", None, "auto_map in config.json"),
+        ("good/tokenizer-code", None, "auto_map in tokenizer_config.json"),
+        ("good/module", None, "2_Dense/pytorch_model.bin"),
         ("good/empty", None, "the repository has no config.json"),
         ("good/damaged", None, "config.json is no JSON object"),
     ],

@@ -41,6 +41,7 @@ def deaths(events: list[dict[str, Any]]) -> list[str]:
         ("kill_on", "signal 9", ()),
         ("exit_on", "exit code 1", ()),
         ("prepare_on", "signal 9", ()),
+        ("shape_on", "of another shape", ()),
         ("raise_on", "CUDA error: an illegal memory access", ()),
         ("hang_on", "no progress on a batch for 2 s", QUICK),
         ("gil_on", "no progress on a batch for 2 s", QUICK),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,14 @@ def test_heads_that_are_missing_or_wrong_are_refused(folder: Path, tmp_path: Pat
     with pytest.raises(ModelError, match="not the state of a linear layer"):
         encoder_of(other)
     assert not ran.exists()
+
+
+def test_rows_of_another_shape_do_not_fit(folder: Path) -> None:
+    encoder = encoder_of(folder)
+    prepared = encoder.prepare(TEXTS[:2])
+    second, first = encoder.compute(prepared, np.arange(2, dtype=np.int32))
+    assert encoder.fits([first, second], 2)
+    assert not encoder.fits([first], 2)
+    assert not encoder.fits([first, replace(second, dense=second.dense[:1])], 2)
+    assert not encoder.fits([first, replace(second, sparse=(second.sparse[0], second.sparse[1][1:]))], 2)
+    assert not encoder.fits([first, replace(second, colbert=second.colbert[:, :1])], 2)

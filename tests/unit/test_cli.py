@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from embedfleet.client import daemons, run_command
 from embedfleet.client.cli import app, export, search, upload
 from embedfleet.protocol.errors import UsageError
+from embedfleet.protocol.run_options import RunOptions
 
 
 def test_a_flag_that_names_nothing(tmp_path: Path) -> None:
@@ -16,6 +19,28 @@ def test_a_flag_that_names_nothing(tmp_path: Path) -> None:
         export(tmp_path, [""])
     with pytest.raises(UsageError, match="--signals ',': names nothing"):
         search(tmp_path, "box", signals=[","])
+
+
+def test_how_a_run_is_carried_out_reaches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(run_command, "run", lambda *_where, **flags: asked.append(flags) or 0)
+    flags = ("--cpu-fallback", "--sparse-device", "cpu", "--batch-timeout", "5", "--load-timeout", "7", "--grace", "3")
+    for more in ((), flags):
+        with pytest.raises(SystemExit):
+            app(["run", "-", "--out", str(tmp_path), "--dense", "fake:8", *more])
+    plain, chosen = asked
+    assert plain["options"] == RunOptions()
+    assert chosen["options"] == RunOptions(cpu_fallback=True, sparse_device="cpu", batch_timeout=5, load_timeout=7)
+    assert (plain["grace"], chosen["grace"]) == (25.0, 3.0)
+
+
+def test_serve_drains_within_what_kubernetes_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[list[str]] = []
+    monkeypatch.setattr(daemons, "_become", lambda _module, arguments: became.append(arguments) or 0)
+    for more in ((), ("--grace", "100")):
+        with pytest.raises(SystemExit):
+            app(["serve", "--bind", "ipc:///tmp/fleet", *more])
+    assert [arguments[1] for arguments in became] == ["--grace=25.0", "--grace=100.0"]
 
 
 @pytest.mark.parametrize("command", ["run", "search", "verify", "export", "upload", "serve"])

@@ -15,7 +15,7 @@ from embedfleet.worker.safetensors_header import read_tensors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ..model_folders import SPOILED, TENSORS, config, file, modules, safetensors, save
+from ..model_folders import SPOILED, TENSORS, config, file, modules, safetensors, save, with_dense
 
 
 def spec_of(folder: Path | str, kind: Kind = "dense", **options: bool) -> PassSpec:
@@ -54,6 +54,16 @@ def test_a_good_model_passes(tmp_path: Path, kind: Kind, architecture: str) -> N
 def test_a_model_with_modules_is_what_they_say(tmp_path: Path) -> None:
     folder = save(tmp_path / "m", "NewForTokenClassification")
     modules("sentence_transformers.models.Transformer", "sentence_transformers.models.Pooling")(folder)
+    check_model(spec_of(folder))
+
+
+def test_pickled_weights_that_nothing_loads_do_not_matter(tmp_path: Path) -> None:
+    folder = save(tmp_path / "m")
+    with_dense("model.safetensors", safetensors())(folder)
+    for name in ("pytorch_model.bin", "2_Dense/pytorch_model.bin", "training_args.bin"):
+        file(name, "pickled")(folder)
+    (folder / "original").mkdir()
+    file("original/pytorch_model.bin", "pickled")(folder)
     check_model(spec_of(folder))
 
 

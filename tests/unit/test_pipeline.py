@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from embedfleet.protocol.devices import MemorySample
-from embedfleet.protocol.spec import PassSpec
+from embedfleet.protocol.fake_models import FAKE_KINDS
+from embedfleet.protocol.pairs import join_pair
+from embedfleet.protocol.spec import Kind, PassSpec
 from embedfleet.protocol.work_messages import BatchFailed, Mitigation, Ready
 from embedfleet.worker.encoders.base import OutOfMemory, Prepared, TokenBudget
+from embedfleet.worker.encoders.choose import load_encoder
 from embedfleet.worker.encoders.fake import FakeEncoder
 from embedfleet.worker.encoders.fake_others import FakeMultivectorEncoder
 from embedfleet.worker.memory import DeviceMemory, Pressure
@@ -95,6 +99,54 @@ def test_a_batch_of_nothing_but_such_texts_has_no_rows() -> None:
     assert [error.position for error in result.errors] == [0]
 
 
+@pytest.mark.parametrize("kind", FAKE_KINDS)
+def test_a_row_of_another_shape_is_refused_alone_and_nothing_is_broadcast(kind: Kind) -> None:
+    """The whole micro-batch is of another shape; at dimension 2 its vectors could be spread over those that are due."""
+
+    def encoder(options: str = "") -> Any:
+        return load_encoder(PassSpec(vector="v", kind=kind, model=f"fake:2{options}"), "cpu", 1)
+
+    texts = ["fine", "poison", "fine as well"]
+    if kind == "rerank":
+        texts = [join_pair("as well", text) for text in texts]
+    result, _ = computed(encoder(",shape_on=poison"), texts)
+    (error,) = result.errors
+    assert (error.position, error.reason) == (1, "the model's result is of another shape than its vectors have")
+    good, _ = computed(encoder(), [texts[0], texts[2]])
+    for name, array in good.arrays.items():
+        if name in ("vector", "score"):
+            np.testing.assert_array_equal(result.arrays[name][[0, 2]], array)
+            assert np.isnan(result.arrays[name][1]).all()
+        elif name in ("indices", "values", "tokens"):
+            np.testing.assert_array_equal(result.arrays[name], array)
+    if "offsets" in good.arrays:
+        start, middle, stop = good.arrays["offsets"].tolist()
+        assert result.arrays["offsets"].tolist() == [start, middle, middle, stop]
+
+
+class Once(FakeEncoder):
+    """The first result is of another shape; row by row all is well."""
+
+    def compute(self, prepared: Prepared, rows: Any) -> Any:
+        vectors = super().compute(prepared, rows)
+        return vectors if len(rows) == 1 else vectors[:, :1]
+
+
+def test_a_result_of_another_shape_is_computed_again_row_by_row() -> None:
+    texts = ["a", "of", "three"]
+    spec = PassSpec(vector="v", kind="dense", model="fake:2")
+    result, _ = computed(Once(spec), texts)
+    assert result.errors == ()
+    np.testing.assert_array_equal(result.arrays["vector"], computed(FakeEncoder(spec), texts)[0].arrays["vector"])
+
+
+def test_a_batch_of_nothing_but_such_rows() -> None:
+    spec = PassSpec(vector="v", kind="dense", model="fake:8,shape_on=poison")
+    result, _ = computed(FakeEncoder(spec), ["poison", "more poison"])
+    assert sorted(error.position for error in result.errors) == [0, 1]
+    assert np.isnan(result.arrays["vector"]).all()
+
+
 class Shrinking(FakeEncoder):
     """From a text with `gone` on, nothing fits."""
 
@@ -129,14 +181,28 @@ class Crowded(DeviceMemory):
 
     def __init__(self) -> None:
         super().__init__("cpu", "")
+        self.given_back = 0
 
     def pressure(self) -> Pressure:
         return Pressure(0.99, crowded=True)
+
+    def give_back(self) -> None:
+        self.given_back += 1
 
 
 def test_where_others_have_taken_the_memory_no_text_is_to_blame() -> None:
     found, _ = outcome_of(Shrinking(), ["gone " * 300], Crowded())
     assert isinstance(found, Starved)
+
+
+def test_others_that_take_the_memory_shrink_the_budget_before_anything_fails() -> None:
+    memory = Crowded()
+    encoder = FakeEncoder(PassSpec(vector="v", kind="dense", model="fake:8"))
+    encoder.budget = TokenBudget(1_000, 1_000)
+    found, changes = outcome_of(encoder, ["fine", "as well"], memory)
+    assert isinstance(found, Computed)
+    assert changes == [Mitigation("memory_pressure", 1_000, 750)]
+    assert memory.given_back == 1, "what torch keeps for later helps at once"
 
 
 class Halved(FakeEncoder):

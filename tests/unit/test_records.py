@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import uuid
 from typing import Any
 
@@ -77,9 +78,11 @@ def test_named_fields_are_the_only_ones() -> None:
         ({"text": "t", "metadata": {"id": ""}}, "id field 'metadata.id' is empty"),
         (
             {"text": "t", "id": 1.8446744073709552e19},
-            "id field 'id' is a float, not a string or an integer (1.8446744073709552e+19); "
+            "id field 'id' is a number too large to be read exactly (1.8446744073709552e+19); "
             "write numbers over 64 bits as strings",
         ),
+        ({"text": "t", "id": 1.5}, "id field 'id' is a float, not a string or an integer (1.5)"),
+        ({"text": "t", "id": math.inf}, "id field 'id' is a float, not a string or an integer (inf)"),
         ({"text": 3, "id": "a"}, "text field 'text' is an integer, not a string"),
         ({"content": ["x"]}, "text field 'content' is an array, not a string"),
         ({"text": None}, "text field 'text' is null, not a string"),

@@ -69,6 +69,10 @@ class Encoder(Protocol):
         """As `compute`, in float32 whatever the model's dtype: the second try of rows whose values are unusable."""
         ...
 
+    def fits(self, part: Any, count: int, /) -> bool:
+        """Whether `part` is of the shape that a `compute` result of `count` rows has; the other calls take no other."""
+        ...
+
     def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
         """The results of all micro-batches as the arrays of one batch of `count` rows, in the batch's order."""
         ...
@@ -92,6 +96,11 @@ def kept_dim(spec: PassSpec, dim: int) -> int:
     return dim if spec.truncate_dim is None else spec.truncate_dim
 
 
+def shape_of(array: Any) -> tuple[int, ...] | None:
+    """The shape of an array; None for what is none."""
+    return getattr(array, "shape", None)
+
+
 class PointResults:
     """Results that fit into a point, whatever the text."""
 
@@ -100,9 +109,12 @@ class PointResults:
 
 
 class DenseResults(PointResults):
-    """`gather` and `unusable` for encoders whose `compute` returns (rows, dim) float32."""
+    """`fits`, `gather` and `unusable` for encoders whose `compute` returns (rows, dim) float32."""
 
     fingerprint: Fingerprint
+
+    def fits(self, part: Any, count: int, /) -> bool:
+        return shape_of(part) == (count, self.fingerprint.dim)
 
     def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
         vectors = np.full((count, self.fingerprint.dim), np.nan, np.float32)
@@ -116,7 +128,12 @@ class DenseResults(PointResults):
 
 
 class SparseResults(PointResults):
-    """`gather` and `unusable` for encoders whose `compute` returns a list of (indices, values), sorted by index."""
+    """`fits`, `gather` and `unusable` for encoders whose `compute` returns a list of (indices, values), sorted by index."""
+
+    def fits(self, part: Any, count: int, /) -> bool:
+        return len(part) == count and all(
+            shape_of(indices) == shape_of(values) == (len(indices),) for indices, values in part
+        )
 
     def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
         placed: list[tuple[Array, Array]] = [(np.empty(0, np.uint32), np.empty(0, np.float32))] * count
@@ -136,7 +153,10 @@ class SparseResults(PointResults):
 
 
 class ScoreResults(PointResults):
-    """`gather` and `unusable` for encoders whose `compute` returns (rows,) float32."""
+    """`fits`, `gather` and `unusable` for encoders whose `compute` returns (rows,) float32."""
+
+    def fits(self, part: Any, count: int, /) -> bool:
+        return shape_of(part) == (count,)
 
     def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
         scores = np.full(count, np.nan, np.float32)

@@ -18,7 +18,7 @@ from ...protocol.arrays import Array
 from ...protocol.errors import ModelError
 from ...protocol.spec import PassSpec
 from ..model_files import ModelFiles
-from .base import BoolArray, DenseResults, FloatArray, IntArray, SparseResults, kept_dim
+from .base import BoolArray, DenseResults, FloatArray, IntArray, SparseResults, kept_dim, shape_of
 from .multivector import MultivectorResults
 from .text_model import TextEncoder
 
@@ -63,6 +63,14 @@ class BgeM3Encoder(TextEncoder):
         self._dense_results.fingerprint = self.fingerprint
         self._multivector_results.fingerprint = msgspec.structs.replace(self.fingerprint, dim=width)
         self.row_bytes = 4 * self._dim + 8 * 128 + 2 * width * min(self._max_tokens, 256)
+
+    def fits(self, part: Any, count: int, /) -> bool:
+        return (
+            len(part) == count
+            and all(shape_of(one.dense) == (self._dim,) for one in part)
+            and self._sparse_results.fits([one.sparse for one in part], count)
+            and self._multivector_results.fits([one.colbert for one in part], count)
+        )
 
     def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
         dense = self._dense_results.gather(count, [(rows, [one.dense for one in part]) for rows, part in parts])

@@ -1,8 +1,9 @@
 """The fake encoder: deterministic unit vectors from the text alone, and faults on demand. It ships, and needs no torch.
 
 A text's 64-bit BLAKE2b hash seeds SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"),
-whose outputs become the components. `fake:384,delay_ms=5,nan_on=WORD,oom_above=TOKENS,load=FAULT`; `kill_on`, `exit_on`,
-`raise_on`, `hang_on` and `gil_on` end or stop the process on a text with the word, `prepare_on` when it is tokenized.
+whose outputs become the components. `fake:384,delay_ms=5,nan_on=WORD,shape_on=WORD,oom_above=TOKENS,load=FAULT`: a text
+with the word of `shape_on` gives a result of another shape; `kill_on`, `exit_on`, `raise_on`, `hang_on` and `gil_on` end or
+stop the process on one, `prepare_on` when it is tokenized.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ class FakeEncoder(DenseResults):
         vectors = self.vectors(seeds[rows])
         if self.nan_on is not None:
             vectors[[self.nan_on in texts[row] for row in rows]] = np.nan
+        if self.misshapes([texts[row] for row in rows]):
+            return vectors[:, : self._dim // 2]
         return vectors
 
     def vectors(self, seeds: npt.NDArray[np.uint64]) -> FloatArray:
@@ -107,6 +110,10 @@ class FakeEncoder(DenseResults):
         state ^= state >> np.uint64(31)
         np.copyto(out, state.view(np.int32)[:, : out.shape[1]], casting="unsafe")
         _unit(out)
+
+    def misshapes(self, texts: Sequence[str]) -> bool:
+        """Whether the result for these texts is to be of another shape than it should."""
+        return "shape_on" in self._options and any(self._options["shape_on"] in text for text in texts)
 
     def misbehave(self, texts: Sequence[str], tokens: int) -> None:
         """Do what the options ask for on these texts: fail, end, hang, or be slow."""

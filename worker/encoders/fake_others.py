@@ -36,7 +36,8 @@ class FakeSparseEncoder(SparseResults, FakeEncoder):
         texts = [prepared.items[0][row] for row in rows.tolist()]
         self.misbehave(texts, int(prepared.lengths[rows].sum()))
         bad = self.nan_on
-        return [self._weights(text, np.nan if bad is not None and bad in text else 1.0) for text in texts]
+        weights = [self._weights(text, np.nan if bad is not None and bad in text else 1.0) for text in texts]
+        return weights if not self.misshapes(texts) else [(indices, values[:-1]) for indices, values in weights]
 
     def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
         return self.compute(prepared, rows)
@@ -66,6 +67,8 @@ class FakeMultivectorEncoder(MultivectorResults, FakeEncoder):
         vectors = FakeEncoder.vectors(self, flat.items[1])
         if self.nan_on is not None:
             vectors[[self.nan_on in word for some in words for word in some]] = np.nan
+        if self.misshapes(texts):
+            vectors = vectors[:, : self.fingerprint.dim // 2]
         return np.split(vectors, np.cumsum([len(some) for some in words])[:-1])
 
     def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
@@ -86,7 +89,7 @@ class FakeRerankEncoder(ScoreResults, FakeEncoder):
         scores = np.array([_overlap(*split_pair(text)) for text in texts], np.float32)
         if self.nan_on is not None:
             scores[[self.nan_on in text for text in texts]] = np.nan
-        return scores
+        return scores[:, None] if self.misshapes(texts) else scores
 
     def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
         return self.compute(prepared, rows)

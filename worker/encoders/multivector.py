@@ -16,7 +16,7 @@ from ...protocol.errors import ModelError
 from ...protocol.spec import PassSpec
 from ...protocol.work_messages import Fingerprint
 from ..model_files import ModelFiles
-from .base import BoolArray, FloatArray, IntArray
+from .base import BoolArray, FloatArray, IntArray, shape_of
 from .model_loading import describe
 from .text_model import TextEncoder
 
@@ -26,9 +26,12 @@ LARGEST = float(np.finfo(np.float16).max)
 
 
 class MultivectorResults:
-    """`gather` and `unusable` for encoders whose `compute` returns a list of (tokens, dim) float32."""
+    """`fits`, `gather` and `unusable` for encoders whose `compute` returns a list of (tokens, dim) float32."""
 
     fingerprint: Fingerprint
+
+    def fits(self, part: Any, count: int, /) -> bool:
+        return len(part) == count and all(shape_of(one) == (len(one), self.fingerprint.dim) for one in part)
 
     def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
         placed: list[Array] = [np.empty((0, self.fingerprint.dim), np.float16)] * count

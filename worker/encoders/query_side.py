@@ -53,6 +53,9 @@ class QuerySide:
             return self._encoder.in_float32(lambda: self.compute(prepared, rows))
         return self.compute(prepared, rows)
 
+    def fits(self, part: Any, count: int, /) -> bool:
+        return self._encoder.fits(part, count)
+
     def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
         return self._encoder.gather(count, parts)
 

@@ -1,0 +1,73 @@
+"""A fault that the driver reports of a GPU, from the worker's end to the pool: the device is given up, no batch is blamed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from embedfleet.coordinator import events as ev
+from embedfleet.coordinator import host_agent
+from embedfleet.coordinator.host_agent import HostAgent
+from embedfleet.coordinator.reports import HostReports
+from embedfleet.protocol.devices import Device, MemorySample
+from embedfleet.protocol.host_messages import WorkerSpawned
+
+from ..pool_driver import Driver
+
+DEVICE = Device(uuid="GPU-1", name="a GPU", kind="cpu", memory=1 << 30, threads=1)
+
+
+class Lease:
+    """A GpuLease of which the driver has something to tell. The memory settles at the second look."""
+
+    lock, before = None, MemorySample(phase="before", used=1, total=2, source="nvml")
+
+    def __init__(self, device: Device) -> None:
+        self.device, self.workers, self.looks = device, set[str](), 0
+        self.xids = SimpleNamespace(take=lambda: [31, 79])
+
+    def settled(self, _since: float) -> tuple[MemorySample, bool] | None:
+        self.looks += 1
+        return (self.before, True) if self.looks > 1 else None
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.fixture
+def agent(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostAgent]:
+    monkeypatch.setattr(host_agent, "GpuLease", Lease)
+    made = HostAgent("h", (DEVICE,), f"ipc://{folder}/work")
+    yield made
+    made.close()
+
+
+def test_an_xid_gives_the_device_up_at_once(agent: HostAgent, waiting: Any) -> None:
+    driver = Driver(DEVICE)
+    driver.run(ev.PassPlan("v"))
+    emitted: list[Any] = []
+    silent = SimpleNamespace(local=agent, receive=lambda _now: ())
+    context: Any = SimpleNamespace(hosts=silent, released=set(), runs={}, emit=emitted.append)
+    spawned = agent.spawn("w0", DEVICE.uuid, 1)
+    assert isinstance(spawned, WorkerSpawned)
+    psutil.Process(spawned.pid).send_signal(signal.SIGABRT)
+    reports = HostReports(context)
+
+    def told() -> list[Any]:
+        reports.gather(0.0)
+        return emitted[1:]
+
+    waiting.eventually(told, what="both reports of the end")
+    died, exited = emitted
+    assert isinstance(died, ev.WorkerDied)
+    assert (died.worker, died.innocent) == ("w0", True)
+    assert isinstance(exited, ev.WorkerExited)
+    assert (exited.worker, exited.fault) == ("w0", "XID 79: it has fallen off the bus")
+    for event in emitted:
+        driver.tell(event)
+    assert driver.pool.fleet.devices[DEVICE.uuid].bad == "XID 79: it has fallen off the bus"
