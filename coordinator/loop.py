@@ -49,7 +49,6 @@ from .hosts import Hosts
 from .model_checks import ModelChecks, later_spec, passes_to_check
 from .notices import Notices
 from .observer import Observer
-from .planner import plan_passes
 from .pool import Pool
 from .reports import ExportReports, HostReports, WorkReports
 from .state import PoolConfig, WorkerStage
@@ -289,9 +288,8 @@ class Coordinator:
             observer=observer,
         )
         self._outs[run] = out
-        plans = plan_passes(request.spec, request.options)
         unchecked = self._look_at_models(run, request)
-        self._context.emit(ev.RunSubmitted(run, plans, request.options, unchecked))
+        self._context.runs[run].run_exclusive_ensemble(self._context.emit, unchecked=unchecked)
         self._say(f"run {run}: {request.spec.source} into {out}")
         return run
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from embedfleet.client.verify import verify_run
 from embedfleet.exporter.candidates import find_candidates
-from embedfleet.exporter.export_command import export_for_local_qdrant
+from embedfleet.exporter.export_runtime import ExportRuntime
 from embedfleet.exporter.ranking import rank_candidates
 from embedfleet.protocol.layout import RunLayout
 
@@ -22,7 +22,7 @@ def layout(run_files: Any, tmp_path: Path) -> RunLayout:
     run_files.RunFiles(files.layout.queries, sizes=(2,), index="none").write()
     find_candidates(files.root, 5)
     rank_candidates(files.root, 3, None)
-    export_for_local_qdrant(files.root, ["jsonl"], None, lambda _file: None)
+    ExportRuntime.export_for_local_qdrant(files.root, ["jsonl"], None, lambda _file: None)
     return files.layout
 
 
