@@ -72,7 +72,7 @@ class RunSpans:
             case "lease":
                 self._leased(when, fields)
             case "mitigation":
-                worker = fields["worker"]
+                worker = fields.get("worker", "")
                 mine = (one.span for one in self._batches.values() if one.worker == worker)
                 span = next(mine, self._leases[worker].span if worker in self._leases else self._run)
                 _event(span, event, when, fields)
