@@ -47,6 +47,8 @@ class Session:
         self._options, self._grace = options, grace
         self._views = views
         self._view: ProgressView | None = None
+        self._traceparent = ""
+        """The span of the session's first run: all else that it does stands below it."""
 
     @property
     def exit_code(self) -> int:
@@ -66,18 +68,43 @@ class Session:
         """
         self._view = self._views(about)
         try:
-            run = self._client.submit(spec, out, restart=restart, options=self._options, later=later)
-            return self._watch(run, self._view)
+            how = {"restart": restart, "options": self._options, "later": later, "traceparent": self._traceparent}
+            ending = self._watch(self._client.submit(spec, out, **how), self._view)
+            if ending is not None:
+                self._traceparent = self._traceparent or ending.traceparent
+            return ending
         finally:
             self._view.close()
 
-    def process(self, module: str, arguments: Sequence[str]) -> None:
-        """Run `python -m MODULE ARGUMENTS` to its end. Raises Interrupted, and what the process says went wrong."""
+    @contextmanager
+    def stage(self, name: str) -> Generator[dict[str, int | float | str]]:
+        """A step that is no run of the coordinator's. Where spans are made it is one, and says what the block puts into the
+        dict: counts, bytes, seconds.
+        """
+        fields: dict[str, int | float | str] = {}
+        begin, error = time.time(), ""
+        try:
+            yield fields
+        except BaseException as failure:
+            error = str(failure) or type(failure).__name__
+            raise
+        finally:
+            if self._traceparent and self._coordinator.exit_code() is None:
+                with contextlib.suppress(EmbedfleetError):
+                    self._client.stage_done(name, begin, time.time(), fields, error, self._traceparent)
+
+    def process(self, module: str, arguments: Sequence[str]) -> int:
+        """Run `python -m MODULE ARGUMENTS` to its end; the most resident memory that it was seen with, in bytes.
+
+        Raises Interrupted, and what the process says went wrong.
+        """
         if self.received:
             raise Interrupted
         child = ChildProcess(module, arguments, environment=STEADY_MEMORY)
+        peak = 0
         try:
             while (code := child.wait(POLL_SECONDS)) is None:
+                peak = max(peak, child.peak_bytes())
                 if self.received:
                     child.interrupt()  # it removes the files that it is writing
                     self._let_end(child)
@@ -92,6 +119,7 @@ class Session:
         if code:
             message = said.rsplit("embedfleet: error: ", 1)[-1] or f"{module} ended with exit code {code}"
             raise UsageError(message) if code == EXIT_USAGE else EmbedfleetError(message)
+        return peak
 
     def _let_end(self, child: ChildProcess) -> None:
         """Wait for it, unless a second signal comes or who sent SIGTERM will soon kill; the caller ends it then."""
@@ -133,6 +161,11 @@ class Session:
     @property
     def _terminated(self) -> bool:
         return bool(self.received) and self.received[0] == signal.SIGTERM
+
+
+def memory_field(peak: int) -> dict[str, int | float | str]:
+    """What a stage says of its process's memory, in bytes; nothing where nobody saw it."""
+    return {"memory.peak_bytes": peak} if peak else {}
 
 
 def drain_notice(in_flight: int, batch_timeout: float | None, grace: float | None) -> str:

@@ -302,8 +302,12 @@ class BatchRunner:
 
     def ended(self, status: str, kind: str, error: str) -> RunEnded:
         """The run's end for its watchers."""
-        self.telemetry.over(status, error)
         counts = self.closed or Closed(sum(self.rows.values()) + self.rejected, 0, self.rejected, 0, 0)
+        if (done := counts.publishing) is not None:
+            peak = {"memory.peak_bytes": done.peak_bytes}
+            self.telemetry.stage("publish", done.begin, done.end, rows=done.rows, points=counts.published, **peak)
+        traceparent = self.telemetry.traceparent
+        self.telemetry.over(status, error)
         return RunEnded(
             run=self.run,
             status=status,
@@ -315,6 +319,7 @@ class BatchRunner:
             passes=tuple(self._summary(number, counts) for number in range(len(self.spec.passes))),
             kind=kind,
             error=error,
+            traceparent=traceparent,
         )
 
     def _summary(self, number: int, counts: Closed) -> PassSummary:

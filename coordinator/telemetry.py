@@ -280,6 +280,16 @@ class TelemetryTracker:
         """What the samples came to, of this host and by pass and device."""
         return self._performance.record()
 
+    @property
+    def traceparent(self) -> str:
+        """The run's span; empty where nobody makes spans, or the run is over."""
+        return self._observer.traceparent if self._observer is not None else ""
+
+    def stage(self, name: str, begin: float, end: float, **fields: Any) -> None:
+        """A step that no worker did, for the observer; Unix time, in seconds."""
+        if self._observer is not None:
+            self._observer.stage(name, begin, end, fields)
+
     def over(self, status: str, error: str) -> None:
         """The run has ended; nothing more comes."""
         if self._observer is not None:

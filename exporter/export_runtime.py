@@ -187,9 +187,9 @@ class ExportRuntime:
         self._committer.shutdown(wait=True)
         # What an interrupted run does not publish now, the next one does.
         self._publisher.shutdown(wait=True, cancel_futures=message.status != "done")
-        points = 0
+        points, publishing = 0, None
         if self._index is not None:
-            points = self._index.count()
+            points, publishing = self._index.count(), self._index.figures
             self._index.close()
         lenient = message.status != "done"  # it may end before damage was found: that is for the next session to tell
         counts, passes = recount(self._layout, self._spec, lenient=lenient)
@@ -202,7 +202,7 @@ class ExportRuntime:
         self._events.close()
         self._directory.release()
         told = (counts.chunks, counts.committed, counts.quarantined, counts.skipped_duplicates, points)
-        return Closed(*told, *covered(self._spec, passes))
+        return Closed(*told, *covered(self._spec, passes), publishing)
 
     def _write_stats(self, message: CloseRun, rows: Mapping[str, int]) -> None:
         """`rows` are those committed, by vector."""
