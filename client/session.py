@@ -68,8 +68,9 @@ class Session:
         """
         self._view = self._views(about)
         try:
-            how = {"restart": restart, "options": self._options, "later": later, "traceparent": self._traceparent}
-            ending = self._watch(self._client.submit(spec, out, **how), self._view)
+            above = self._traceparent
+            run = self._client.submit(spec, out, restart=restart, options=self._options, later=later, traceparent=above)
+            ending = self._watch(run, self._view)
             if ending is not None:
                 self._traceparent = self._traceparent or ending.traceparent
             return ending
