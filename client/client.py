@@ -21,6 +21,7 @@ from ..protocol.control_messages import (
     Progress,
     Refused,
     RunEnded,
+    StageDone,
     Status,
     Submit,
     ToClient,
@@ -67,13 +68,15 @@ class Client:
         restart: bool = False,
         options: RunOptions = DEFAULTS,
         later: Sequence[PassSpec] = (),
+        traceparent: str = "",
     ) -> str:
         """Queue a run into the folder `out` on the coordinator's host; its name.
 
-        Models of `later`, passes that are to follow in runs of their own, are looked at with those of this one.
+        Models of `later`, passes that are to follow in runs of their own, are looked at with those of this one. The run's span
+        stands below `traceparent`, another span in the form of W3C's header.
         """
         where = str(Path(out).absolute())
-        answer = self._request(Submit(next(self._numbers), spec, where, restart, options, tuple(later)))
+        answer = self._request(Submit(next(self._numbers), spec, where, restart, options, tuple(later), traceparent))
         assert isinstance(answer, Accepted), answer
         return answer.run
 
@@ -96,6 +99,22 @@ class Client:
     def cancel(self, run: str) -> None:
         """Let the run finish what is in flight, commit it and stop; the same submission resumes it."""
         self._request(Cancel(next(self._numbers), run))
+
+    def stage_done(
+        self, name: str, begin: float, end: float, fields: dict[str, int | float | str], error: str, traceparent: str
+    ) -> None:
+        """Have the coordinator make a span, below `traceparent`, of a step of this process's own; Unix times, in seconds."""
+        self._request(
+            StageDone(
+                request=next(self._numbers),
+                name=name,
+                begin=begin,
+                end=end,
+                fields=fields,
+                error=error,
+                traceparent=traceparent,
+            )
+        )
 
     def status(self) -> Status:
         """What the fleet is doing."""

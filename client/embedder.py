@@ -25,7 +25,7 @@ from .retrieval import Retrieval
 from .retrieval_flags import build_plan
 from .run_files import read_object, read_spec
 from .run_reader import Run, open_run
-from .run_telemetry import RunTelemetry
+from .run_telemetry import RunTelemetry, stage_layouts
 from .search import Hit, search
 from .session import Interrupted, Session, open_session
 from .sparse_vectors import SparseVectors
@@ -164,10 +164,33 @@ class Embedder:
     def processing_stats(self) -> dict[str, Any]:
         """From `stats.json`: `host` in the last session, and `passes` by vector and device, each in the last that computed it.
 
-        Empty before the first session.
+        After `rank`, `queries` and `rerank` hold the same of those two runs. Empty before the first session.
         """
-        stats = read_object(RunLayout(self.out).stats) or {}
-        return stats.get("processing_stats", {})
+        found: dict[str, dict[str, Any]] = {}
+        for stage, layout in stage_layouts(RunLayout(self.out)).items():
+            if stats := (read_object(layout.stats) or {}).get("processing_stats"):
+                found[stage] = stats
+        return found.pop("corpus", {}) | found
+
+    @property
+    def sparse_vectors(self) -> dict[str, SparseVectors]:
+        """The vectors of every sparse pass, by name, in row order. RunDirectoryError where one is not whole yet."""
+        run = self.run
+        names = [one.vector for one in read_spec(RunLayout(self.out)).outputs if one.form == "sparse"]
+        return {name: found for name in names if isinstance(found := run.vectors(name), SparseVectors)}
+
+    @property
+    def sparse_run(self) -> list[dict[str, Any]]:
+        """The manifest's section of the sparse passes: rows live, from the metadata and without, device, dtype, latency.
+
+        Empty where there is none, or the run is not done.
+        """
+        return self._section("sparse_run") or []
+
+    @property
+    def rerank_run(self) -> dict[str, Any] | None:
+        """The manifest's section of the last `rank` that had a reranker: coverage, batches, latency, peaks, fallbacks."""
+        return self._section("rerank_run")
 
     def vectors(self, name: str | None = None) -> FloatArray | SparseVectors | Multivectors:
         """The vectors called `name`, as `Run.vectors` has them."""
@@ -189,6 +212,9 @@ class Embedder:
         """
         chosen = names_in("signals", signals)
         return search(self.out, query, top_k, signals=chosen, filters=filters, rerank=rerank)
+
+    def _section(self, name: str) -> Any:
+        return (read_object(RunLayout(self.out).manifest) or {}).get(name)
 
     @contextmanager
     def _session(self, progress: Callable[[Progress], None] | None) -> Generator[Session]:

@@ -1,9 +1,9 @@
-"""What stands in `export/` and `rerank/` against what is on record of it."""
+"""What stands in `export/` and `rerank/` against what is on record of it; and the record of an evaluation's files."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -26,26 +26,39 @@ class _Record(msgspec.Struct, frozen=True):
     files: tuple[_File, ...]
 
 
+def record_of(files: Mapping[str, bytes]) -> bytes:
+    """What is put on record of files, by name, in the form of `export.json`."""
+    found = tuple(_File(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items())
+    return msgspec.json.format(msgspec.json.encode(_Record(found)), indent=2) + b"\n"
+
+
 def export_problems(layout: RunLayout) -> Iterator[str]:
-    """Every file that `export.json` names, by its size and then by its digest: all of it is read."""
+    """Every file that `export.json` names, and the evaluation's two, by size and then by digest: all of it is read."""
+    yield from _problems(layout, layout.export_record, "export again")
+    yield from _problems(layout, layout.report_record, AGAIN)
+
+
+def _problems(layout: RunLayout, record_file: Path, again: str) -> Iterator[str]:
+    """`again` makes the files of the record anew."""
+    said = record_file.name
     try:
-        record = msgspec.json.decode(layout.export_record.read_bytes(), type=_Record)
+        record = msgspec.json.decode(record_file.read_bytes(), type=_Record)
     except FileNotFoundError:
         return
     except (OSError, msgspec.MsgspecError) as error:
-        yield f"{layout.export_record}: not a record of files ({error}); delete it and export again"
+        yield f"{record_file}: not a record of files ({error}); delete it and {again}"
         return
     for one in record.files:
         path = layout.export / one.name
-        remedy = AGAIN if path == layout.reranked else "export again"
+        remedy = AGAIN if path == layout.reranked else again
         try:
             size = path.stat().st_size
             if size != one.bytes:
-                yield f"{path}: has {size} bytes, and export.json says {one.bytes}; {remedy}"
+                yield f"{path}: has {size} bytes, and {said} says {one.bytes}; {remedy}"
             elif _sha256(path) != one.sha256:
                 yield f"{path}: its content is not what was exported (digest differs); {remedy}"
         except FileNotFoundError:
-            yield f"{path}: is gone, and export.json names it; {remedy}"
+            yield f"{path}: is gone, and {said} names it; {remedy}"
         except OSError as error:
             yield f"{path}: cannot be read ({error.strerror}); {remedy}"
 

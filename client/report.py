@@ -14,6 +14,7 @@ from ..protocol.candidates import FUSED, RERANK
 from ..protocol.durable import commit_bytes, make_folder
 from ..protocol.layout import RunLayout
 from .evaluation import Evaluation, Figures
+from .export_checks import record_of
 from .words import counted
 
 _STYLE = """
@@ -39,10 +40,16 @@ svg { display: block; width: 100%; height: 1rem; border-radius: 2px; background:
 
 
 def write_report(layout: RunLayout, found: Evaluation) -> None:
-    """Commit export/report.html and export/evaluation.json."""
+    """Commit export/report.html and export/evaluation.json, and then what `verify` compares them with."""
     make_folder(layout.export)
-    commit_bytes(layout.evaluation, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
-    commit_bytes(layout.report, render(found, layout.root.name).encode())
+    layout.report_record.unlink(missing_ok=True)  # it is of the files that stood there before
+    contents = {
+        layout.evaluation: msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n",
+        layout.report: render(found, layout.root.name).encode(),
+    }
+    for path, content in contents.items():
+        commit_bytes(path, content)
+    commit_bytes(layout.report_record, record_of({path.name: content for path, content in contents.items()}))
 
 
 def render(found: Evaluation, title: str) -> str:

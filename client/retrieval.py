@@ -18,7 +18,7 @@ from ..protocol.fusion import has_no_model
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.spec import PassSpec, RunSpec
 from .run_files import read_object
-from .session import Interrupted, Session
+from .session import Interrupted, Session, memory_field
 from .set_aside import SetAside
 from .stages import Stage, candidate_stage, pass_stages
 from .words import counted
@@ -58,19 +58,25 @@ class Retrieval:
         plan, layout = self._plan, self._layout
         queries = self._derived(self._query_spec(), layout.queries, "queries: ", "other queries or models")
         self._stages += pass_stages(queries, "queries: ")
-        self._session.process(
-            "embedfleet.exporter.candidates_main", [str(layout.root), f"--candidates={plan.candidates}"]
-        )
-        found = read_object(layout.candidates_record) or {}
-        self._stages.append(candidate_stage(found))
+        with self._session.stage("candidates") as told:
+            arguments = [str(layout.root), f"--candidates={plan.candidates}"]
+            peak = self._session.process("embedfleet.exporter.candidates_main", arguments)
+            found = read_object(layout.candidates_record) or {}
+            told |= {"rows": found["queries"], "pairs": found["pairs"], **memory_field(peak)}
+        self._stages.append(candidate_stage(found, peak))
         self._session.say(
             f"{counted(found['queries'], 'query', 'queries')}, {counted(found['pairs'], 'fused candidate')}"
             + (f"; nothing was found for {found['without']:,}" if found["without"] else "")
         )
         scored = self._score(plan.rerank, found["pairs"])
         reranker = [f"--reranker={plan.rerank.vector}"] if plan.rerank is not None else []
-        self._session.process("embedfleet.exporter.rerank_main", [str(layout.root), f"--top-k={plan.top_k}", *reranker])
-        section = (read_object(layout.manifest) or {}).get("rerank_run")
+        with self._session.stage("ranking") as told:
+            arguments = [str(layout.root), f"--top-k={plan.top_k}", *reranker]
+            peak = self._session.process("embedfleet.exporter.rerank_main", arguments)
+            section = (read_object(layout.manifest) or {}).get("rerank_run")
+            told |= {"rows": found["pairs"], **memory_field(peak)}
+            if section is not None:
+                told |= {"coverage": section["coverage"], "fallbacks": section["fallbacks"]}
         printed["rerank"] = {
             "file": str(layout.reranked),
             "queries": _counts(queries),

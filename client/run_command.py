@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from ..protocol.spec import RunSpec
 from .retrieval import Retrieval, RetrievalPlan
 from .run_files import read_object
 from .run_table import show_stages
-from .session import Interrupted, Session, open_session, the_same
-from .stages import Stage, ensemble_stages, pass_stages
+from .session import Interrupted, Session, memory_field, open_session, the_same
+from .stages import Stage, ensemble_stages, export_stage, pass_stages
 from .tables import print_evaluation
 from .words import counted
 
@@ -101,14 +102,19 @@ def _conclude(
         if retrieval.evaluation is not None:
             print_evaluation(retrieval.evaluation)
     if after.formats:
-        printed["export"] = _export(session, RunLayout(out), after.formats)
+        printed["export"] = _export(session, RunLayout(out), after.formats, stages)
     return EXIT_QUARANTINED if quarantined else EXIT_DONE
 
 
-def _export(session: Session, layout: RunLayout, formats: tuple[str, ...]) -> list[dict[str, Any]]:
+def _export(session: Session, layout: RunLayout, formats: tuple[str, ...], stages: list[Stage]) -> list[dict[str, Any]]:
     """Write the files; what `export.json` says of those in `export/`."""
-    session.process("embedfleet.exporter.export_main", [str(layout.root), f"--formats={','.join(formats)}"])
-    files = (read_object(layout.export_record) or {}).get("files", [])
+    arguments, start = [str(layout.root), f"--formats={','.join(formats)}"], time.monotonic()
+    with session.stage("export") as told:
+        peak = session.process("embedfleet.exporter.export_main", arguments)
+        record = read_object(layout.export_record) or {}
+        files, rows = record.get("files", []), record.get("rows", 0)
+        told |= {"rows": rows, "files": len(files), **memory_field(peak)}
+    stages.append(export_stage(rows, time.monotonic() - start, peak))
     session.say(f"exported to {layout.export}: " + ", ".join(one["name"] for one in files))
     return files
 

@@ -1,4 +1,4 @@
-"""RunTelemetry: the events of a run, by kind, as its directory keeps them."""
+"""RunTelemetry: the events of a run and of the runs derived from it, by kind, as their directories keep them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,28 @@ import msgspec
 from ..protocol.layout import RunLayout
 
 
+def stage_layouts(root: RunLayout) -> dict[str, RunLayout]:
+    """The runs of one run directory: of the corpus, of the queries and of the pairs that are reranked."""
+    return {"corpus": root, "queries": RunLayout(root.queries), "rerank": RunLayout(root.scores)}
+
+
 class RunTelemetry:
-    """Reads `events.jsonl` anew at each question, also while the run goes on; every event has `time` and `event`."""
+    """Reads `events.jsonl` of the corpus, the queries and the reranker anew at each question, also while they go on.
+
+    Every event has `time` (Unix seconds), `event`, and `stage`: `corpus`, `queries` or `rerank`.
+    """
 
     def __init__(self, layout: RunLayout) -> None:
-        self._path = layout.events
+        self._root = layout.root
+        self._paths = {stage: one.events for stage, one in stage_layouts(layout).items()}
 
     def __repr__(self) -> str:
-        return f"RunTelemetry({str(self._path)!r})"
+        return f"RunTelemetry({str(self._root)!r})"
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """The events of one kind, or all, in the order in which they happened. Sessions of one run follow each other."""
-        return [one for one in self._read() if kind is None or one.get("event") == kind]
+        """The events of one kind, or all, by the time at which they happened. Sessions follow each other."""
+        found = [one for one in self._read() if kind is None or one.get("event") == kind]
+        return sorted(found, key=lambda one: one.get("time", 0.0))
 
     @property
     def gpu_lease_events(self) -> list[dict[str, Any]]:
@@ -31,7 +41,8 @@ class RunTelemetry:
 
     @property
     def mitigation_events(self) -> list[dict[str, Any]]:
-        """Changes of a worker's micro-batch budget: `reason`, `from` and `to` tokens."""
+        """Changes of a worker's micro-batch budget: `reason`, `from` and `to` tokens. Under the reason `reassigned`, batches
+        of a lost worker that went on elsewhere: `from_worker`, `from_device`, `worker`, `device`."""
         return self.events("mitigation")
 
     @property
@@ -51,11 +62,12 @@ class RunTelemetry:
 
     def _read(self) -> Iterator[dict[str, Any]]:
         decoder = msgspec.json.Decoder(dict[str, Any])
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as lines:
-            for line in lines:
-                try:
-                    yield decoder.decode(line)
-                except msgspec.DecodeError:
-                    continue  # being written, or torn by a crash: what follows it stands
+        for stage, path in self._paths.items():
+            if not path.exists():
+                continue
+            with path.open("rb") as lines:
+                for line in lines:
+                    try:
+                        yield decoder.decode(line) | {"stage": stage}
+                    except msgspec.DecodeError:
+                        continue  # being written, or torn by a crash: what follows it stands

@@ -49,6 +49,8 @@ class Session:
         self._view: ProgressView | None = None
         self.submitted = False
         """Whether the coordinator has taken a run: from then on its directory may be written to."""
+        self._traceparent = ""
+        """The span of the session's first run: all else that it does stands below it."""
 
     @property
     def exit_code(self) -> int:
@@ -68,19 +70,45 @@ class Session:
         """
         self._view = self._views(about)
         try:
-            run = self._client.submit(spec, out, restart=restart, options=self._options, later=later)
+            above = self._traceparent
+            run = self._client.submit(spec, out, restart=restart, options=self._options, later=later, traceparent=above)
             self.submitted = True
-            return self._watch(run, self._view, the_same(restart))
+            ending = self._watch(run, self._view, the_same(restart))
+            if ending is not None:
+                self._traceparent = self._traceparent or ending.traceparent
+            return ending
         finally:
             self._view.close()
 
-    def process(self, module: str, arguments: Sequence[str]) -> None:
-        """Run `python -m MODULE ARGUMENTS` to its end. Raises Interrupted, and what the process says went wrong."""
+    @contextmanager
+    def stage(self, name: str) -> Generator[dict[str, int | float | str]]:
+        """A step that is no run of the coordinator's. Where spans are made it is one, and says what the block puts into the
+        dict: counts, bytes, seconds.
+        """
+        fields: dict[str, int | float | str] = {}
+        begin, error = time.time(), ""
+        try:
+            yield fields
+        except BaseException as failure:
+            error = str(failure) or type(failure).__name__
+            raise
+        finally:
+            if self._traceparent and self._coordinator.exit_code() is None:
+                with contextlib.suppress(EmbedfleetError):
+                    self._client.stage_done(name, begin, time.time(), fields, error, self._traceparent)
+
+    def process(self, module: str, arguments: Sequence[str]) -> int:
+        """Run `python -m MODULE ARGUMENTS` to its end; the most resident memory that it was seen with, in bytes.
+
+        Raises Interrupted, and what the process says went wrong.
+        """
         if self.received:
             raise Interrupted
         child = ChildProcess(module, arguments, environment=STEADY_MEMORY)
+        peak = 0
         try:
             while (code := child.wait(POLL_SECONDS)) is None:
+                peak = max(peak, child.peak_bytes())
                 if self.received:
                     child.interrupt()  # it removes the files that it is writing
                     self._let_end(child)
@@ -95,6 +123,7 @@ class Session:
         if code:
             message = said.rsplit("embedfleet: error: ", 1)[-1] or f"{module} ended with exit code {code}"
             raise UsageError(message) if code == EXIT_USAGE else EmbedfleetError(message)
+        return peak
 
     def _let_end(self, child: ChildProcess) -> None:
         """Wait for it, unless a second signal comes or who sent SIGTERM will soon kill; the caller ends it then."""
@@ -141,6 +170,11 @@ class Session:
 def the_same(restart: bool) -> str:
     """The command that goes on with a run that this one began."""
     return "the same command without --restart" if restart else "the same command"
+
+
+def memory_field(peak: int) -> dict[str, int | float | str]:
+    """What a stage says of its process's memory, in bytes; nothing where nobody saw it."""
+    return {"memory.peak_bytes": peak} if peak else {}
 
 
 def drain_notice(in_flight: int, batch_timeout: float | None, grace: float | None) -> str:

@@ -37,13 +37,31 @@ def ensemble_stages(spec: RunSpec, out: RunLayout) -> list[Stage]:
     return [Stage(one.vector, _counted(out, one.vector, total)) for one in spec.ensembles]
 
 
-def candidate_stage(found: Mapping[str, Any]) -> Stage:
-    """The signals' candidates and their fusion, by `candidates.json`."""
+def candidate_stage(found: Mapping[str, Any], peak: int = 0) -> Stage:
+    """The signals' candidates and their fusion, by `candidates.json`. `peak`: bytes of its process, where they are known."""
     queries = found["queries"]
-    cells = {"rows": f"{queries:,}", "seconds": f"{found['seconds']:,.1f}"}
+    cells = {"rows": f"{queries:,}", "seconds": f"{found['seconds']:,.1f}"} | _process_cells(peak)
+    cells |= _latency(found.get("query_seconds", {}))
     if queries:
         cells["coverage"] = f"{(queries - found['without']) / queries:.2%}"
     return Stage("candidates, fusion", cells, "queries")
+
+
+def export_stage(rows: int, seconds: float, peak: int) -> Stage:
+    """The files of a run of `rows`; `peak`: bytes of the process that wrote them."""
+    cells = {"rows": f"{rows:,}", "seconds": f"{seconds:,.1f}"}
+    if seconds:
+        cells["rate"] = f"{rows / seconds:,.1f}"
+    return Stage("export", cells | _process_cells(peak))
+
+
+def _process_cells(peak: int) -> dict[str, str]:
+    return {"memory": size_of(peak)} if peak else {}
+
+
+def _latency(seconds: Mapping[str, float]) -> dict[str, str]:
+    known = {"p50", "p95"} <= seconds.keys()
+    return {"latency": f"{_short(seconds['p50'], 3)} / {_short(seconds['p95'], 3)}"} if known else {}
 
 
 def _cells(one: PassSummary, latency: Mapping[str, float]) -> dict[str, str]:
@@ -55,8 +73,7 @@ def _cells(one: PassSummary, latency: Mapping[str, float]) -> dict[str, str]:
         found["padding"] = f"{one.padding:.1%}"
     if one.batches:
         found["batch"] = _short(one.computed / one.batches, 1)
-    if {"p50", "p95"} <= latency.keys():
-        found["latency"] = f"{_short(latency['p50'], 3)} / {_short(latency['p95'], 3)}"
+    found |= _latency(latency)
     if one.peak_bytes:
         found["memory"] = size_of(one.peak_bytes)
     if one.gpu_peak_bytes:

@@ -67,7 +67,7 @@ def _serve(options: Any) -> int:
         take_socket_folder(folder)  # until this process ends
         say = _say if options.ready_fd is None else _keep_quiet
         grace = DRAIN_SECONDS if options.grace is None else options.grace
-        coordinator = Coordinator(address, hosts, folder, say, spans.run if spans is not None else None, grace)
+        coordinator = Coordinator(address, hosts, folder, say, spans, grace)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: coordinator.signals.append(received))
         signal.set_wakeup_fd(coordinator.wake_fd, warn_on_full_buffer=False)

@@ -1,7 +1,7 @@
 """BatchRunner: a run's data on its way. Intake thread, segments cut and sent, results checked and forwarded, exporter.
 
 It performs what the pool decided for one run and knows nothing of devices or leases. Passes run exclusively, one model
-after the other on a device, because the pool leases so.
+after the other on a device, because the pool leases so: `run_exclusive_ensemble` is what sets it about that.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ from ..protocol.work_messages import Batch, Fingerprint, Result
 from .actions import ForwardResult, QuarantineRows, SendBatch
 from .bm25_fit import fit_average_length
 from .chunk_loader import ChunkLoader, SpooledSegment
-from .events import Cut, Event, IntakeDone, RunFailed, SegmentSpooled
+from .events import Cut, Event, IntakeDone, RunFailed, RunSubmitted, SegmentSpooled
 from .export_link import ExportLink
 from .observer import Observer
-from .planner import needs_fit, segment_limits, settle_dtype
+from .planner import needs_fit, plan_passes, segment_limits, settle_dtype
 from .segment_texts import SegmentCache
 from .stand_ins import asks_for_stand_ins, has_metadata_weights, source_of_weights
 from .telemetry import TelemetryTracker
@@ -110,6 +110,13 @@ class BatchRunner:
         self._stand_ins = not any(asks_for_stand_ins(one) for one in spec.passes)
         """Whether a chunk spooled so far has weights of its own; true from the start where nobody asks."""
 
+    def run_exclusive_ensemble(self, emit: Callable[[Event], None], *, unchecked: bool) -> None:
+        """Plan the run's passes and hand them to the pool, through `emit`: each gets its devices to itself, leased, one pass
+        after the other. What the pool decides from then on comes back to the methods below. `unchecked`: ModelsChecked is
+        on its way.
+        """
+        emit(RunSubmitted(self.run, plan_passes(self.spec, self._options), self._options, unchecked))
+
     def prepare(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
         """Start an exporter, which then waits."""
         self.drop_exporter()
@@ -168,7 +175,7 @@ class BatchRunner:
     def segment_committed(self, number: int, segment: int, rows: int) -> None:
         """Count a segment that was committed now."""
         self._committed[number].add(segment)
-        self.telemetry.passes[number].committed += rows
+        self.telemetry.segment_committed(number, segment, rows)
 
     def segment_damaged(self, message: SegmentDamaged) -> None:
         """A segment that an earlier session committed is to be computed again."""
@@ -306,8 +313,12 @@ class BatchRunner:
 
     def ended(self, status: str, kind: str, error: str) -> RunEnded:
         """The run's end for its watchers."""
-        self.telemetry.over(status, error)
         counts = self.closed or Closed(sum(self.rows.values()) + self.rejected, 0, self.rejected, 0, 0)
+        if (done := counts.publishing) is not None:
+            peak = {"memory.peak_bytes": done.peak_bytes}
+            self.telemetry.stage("publish", done.begin, done.end, rows=done.rows, points=counts.published, **peak)
+        traceparent = self.telemetry.traceparent
+        self.telemetry.over(status, error)
         return RunEnded(
             run=self.run,
             status=status,
@@ -319,6 +330,7 @@ class BatchRunner:
             passes=tuple(self._summary(number, counts) for number in range(len(self.spec.passes))),
             kind=kind,
             error=error,
+            traceparent=traceparent,
         )
 
     def _summary(self, number: int, counts: Closed) -> PassSummary:

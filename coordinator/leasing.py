@@ -242,6 +242,9 @@ def _spawn(fleet: Fleet, slot: DeviceSlot, run: Run, number: int) -> str:
     worker.seen = worker.moved = fleet.now
     fleet.workers[name] = worker
     fleet.out.append(SpawnWorker(name, slot.host, slot.device.uuid, worker.epoch))
+    plan = run.passes[number].plan
+    if slot.device.auxiliary and not plan.cpu_only:
+        fleet.note("cpu_fallback", vector=plan.vector, device=slot.device.name)
     return name
 
 

@@ -29,6 +29,7 @@ from ..protocol.control_messages import (
     GetStatus,
     Refused,
     RunState,
+    StageDone,
     Status,
     Submit,
     ToCoordinator,
@@ -49,8 +50,7 @@ from .failures import failure
 from .hosts import Hosts
 from .model_checks import ModelChecks, later_spec, passes_to_check
 from .notices import Notices
-from .observer import Observer
-from .planner import plan_passes
+from .observer import Observers
 from .pool import Pool
 from .reports import ExportReports, HostReports, WorkReports
 from .state import PoolConfig, WorkerStage
@@ -70,7 +70,7 @@ class Coordinator:
         hosts: Callable[[zmq.Context[Any]], Hosts],
         private_folder: Path,
         say: Callable[[str], None],
-        observe: Callable[[str, RunSpec], Observer] | None = None,
+        observers: Observers | None = None,
         grace: float = DRAIN_SECONDS,
     ) -> None:
         self._say, self._grace = say, grace
@@ -80,7 +80,7 @@ class Coordinator:
         epochs = PoolConfig(first_epoch=time.time_ns() // 1_000_000)
         self._context = Context(Pool(epochs), hosts(self._zmq), work)
         self._control = ControlServer(self._zmq, address.control)
-        self._folder, self._observe = private_folder, observe
+        self._folder, self._observers = private_folder, observers
         self._exporters = 0
         self._outs: dict[str, Path] = {}
         self._wake_read, self._wake_write = os.pipe()
@@ -263,6 +263,10 @@ class Coordinator:
                     raise UsageError(f"run {request.run!r} is not running here")
                 self._context.emit(ev.RunCancelled(request.run, "cancelled"))
                 self._control.answer(client, Accepted(request.request, request.run))
+            case StageDone():
+                if self._observers is not None:
+                    self._observers.stage(request)
+                self._control.answer(client, Accepted(request.request, ""))
             case GetStatus():
                 self._control.answer(client, self._status(request.request))
 
@@ -282,7 +286,8 @@ class Coordinator:
         if busy is not None:
             raise UsageError(f"--out {out}: run {busy} is writing there")
         run = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        observer = self._observe(run, request.spec) if self._observe is not None else None
+        observers = self._observers
+        observer = observers.run(run, request.spec, request.traceparent) if observers is not None else None
         self._context.runs[run] = BatchRunner(
             run,
             request.spec,
@@ -293,9 +298,8 @@ class Coordinator:
             observer=observer,
         )
         self._outs[run] = out
-        plans = plan_passes(request.spec, request.options)
         unchecked = self._look_at_models(run, request)
-        self._context.emit(ev.RunSubmitted(run, plans, request.options, unchecked))
+        self._context.runs[run].run_exclusive_ensemble(self._context.emit, unchecked=unchecked)
         self._say(f"run {run}: {request.spec.source} into {out}")
         return run
 

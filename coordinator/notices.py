@@ -9,6 +9,7 @@ from typing import Any
 TEMPLATES = {
     "worker_lost": "worker lost on {device}: {reason}; its batches go to others",
     "device_bad": "{device} is given up after {failures} failures: {reason}",
+    "cpu_fallback": "{vector} goes on on {device}: every GPU is given up",
     "segment_damaged": "segment {segment} of {vector} was damaged ({reason}); it is computed again",
     "pass_given_up": "{vector}: {reason}. Weights of the metadata stand in where chunks have them",
     "models_unchecked": "the models could not be looked at beforehand: {reason}; their workers will, as they load them",

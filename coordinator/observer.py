@@ -1,16 +1,26 @@
-"""Observer: who else hears what the TelemetryTracker of a run hears. Times are Unix time, in seconds."""
+"""Observer: who else hears what the TelemetryTracker of a run hears; Observers: where they come from.
+
+Times are Unix time, in seconds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from ..protocol.control_messages import StageDone
+from ..protocol.spec import RunSpec
 from ..protocol.work_messages import Result
 from .actions import SendBatch
 
 
 class Observer(Protocol):
     """Called by the loop, in order; none of it may block or raise."""
+
+    @property
+    def traceparent(self) -> str:
+        """The run's own span, for others that are to stand below it."""
+        ...
 
     def noted(self, event: str, when: float, fields: Mapping[str, Any]) -> None:
         """An event, as it is written to events.jsonl."""
@@ -28,6 +38,22 @@ class Observer(Protocol):
         """Its worker could not compute it."""
         ...
 
+    def stage(self, name: str, begin: float, end: float, fields: Mapping[str, Any]) -> None:
+        """A step of the run that no worker does is over."""
+        ...
+
     def over(self, status: str, error: str, when: float, passes: Sequence[Mapping[str, Any]]) -> None:
         """The run has ended; `passes` is what stats.json says of each."""
+        ...
+
+
+class Observers(Protocol):
+    """Of all runs of a coordinator."""
+
+    def run(self, run: str, spec: RunSpec, traceparent: str = "") -> Observer:
+        """The observer of a run that begins now, below the span `traceparent` if there is one."""
+        ...
+
+    def stage(self, stage: StageDone) -> None:
+        """A step of a client's command is over."""
         ...

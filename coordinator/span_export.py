@@ -10,10 +10,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from ..protocol.control_messages import StageDone
 from ..protocol.errors import UsageError
 from ..protocol.spec import RunSpec
 from ..protocol.version import __version__
-from .spans import RunSpans
+from .spans import RunSpans, add_stage
 
 CLOSE_SECONDS = 2.0
 MOST_SPANS = 2_048
@@ -46,10 +47,15 @@ class SpanExport:
         target = exporter or trace_exporter.OTLPSpanExporter(endpoint=endpoint)
         provider.add_span_processor(export.BatchSpanProcessor(target, max_queue_size=MOST_SPANS))
         self._provider = provider
+        self._tracer: Any = provider.get_tracer("embedfleet", __version__)
 
-    def run(self, run: str, spec: RunSpec) -> RunSpans:
-        """The observer of a run that begins now."""
-        return RunSpans(self._provider.get_tracer("embedfleet", __version__), run, spec, time.time())
+    def run(self, run: str, spec: RunSpec, traceparent: str = "") -> RunSpans:
+        """The observer of a run that begins now, below the span `traceparent` if there is one."""
+        return RunSpans(self._tracer, run, spec, time.time(), traceparent)
+
+    def stage(self, stage: StageDone) -> None:
+        """A step of a client's command is over."""
+        add_stage(self._tracer, stage)
 
     def close(self) -> None:
         """Send what is left, for two seconds at most; then the process may end."""

@@ -1,5 +1,7 @@
 """RunSpans: a run as OpenTelemetry spans, run → pass → lease → batch, made of what the TelemetryTracker hears.
 
+What is no pass is a span below the run too, as are the runs that the same command derives from it (`traceparent`).
+
 Attributes begin with `embedfleet.`; bytes, seconds and counts throughout.
 """
 
@@ -9,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..protocol.control_messages import StageDone
 from ..protocol.spec import RunSpec
 from ..protocol.work_messages import Result
 from .actions import SendBatch
@@ -54,10 +57,11 @@ class _Sent:
 class RunSpans:
     """The spans of one run, an Observer. Only leases and batches in flight are held, and one span a pass."""
 
-    def __init__(self, tracer: Any, run: str, spec: RunSpec, when: float) -> None:
+    def __init__(self, tracer: Any, run: str, spec: RunSpec, when: float, traceparent: str = "") -> None:
         from opentelemetry import trace  # pyright: ignore[reportMissingImports] - the extra `otel`
 
         self._trace: Any = trace
+        self._above = above(traceparent)
         self._tracer = tracer
         self._models = {one.vector: one.model for one in spec.passes}
         self._vectors = [one.vector for one in spec.passes]
@@ -72,7 +76,7 @@ class RunSpans:
             case "lease":
                 self._leased(when, fields)
             case "mitigation":
-                worker = fields["worker"]
+                worker = fields.get("worker", "")
                 mine = (one.span for one in self._batches.values() if one.worker == worker)
                 span = next(mine, self._leases[worker].span if worker in self._leases else self._run)
                 _event(span, event, when, fields)
@@ -82,6 +86,17 @@ class RunSpans:
                 pass  # often, and told better by the spans themselves
             case _:
                 _event(self._run, event, when, fields)
+
+    @property
+    def traceparent(self) -> str:
+        """As W3C's header has it."""
+        carrier: dict[str, str] = {}
+        _propagator().inject(carrier, self._trace.set_span_in_context(self._run))
+        return carrier.get("traceparent", "")
+
+    def stage(self, name: str, begin: float, end: float, fields: Mapping[str, Any]) -> None:
+        """A span below the run that is over already."""
+        self._start(name, self._run, begin, fields).end(end_time=_ns(end))
 
     def batch_sent(self, action: SendBatch, device: str, when: float) -> None:
         """The batch's span begins; one that was sent before has failed with its worker."""
@@ -170,11 +185,33 @@ class RunSpans:
         span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, reason))
 
     def _start(self, name: str, parent: Any, when: float, attributes: Mapping[str, Any]) -> Any:
-        context = self._trace.set_span_in_context(parent) if parent is not None else None
+        context = self._trace.set_span_in_context(parent) if parent is not None else self._above
         return self._tracer.start_span(name, context=context, start_time=_ns(when), attributes=_plain(attributes))
 
     def _named(self, vector: str) -> dict[str, Any]:
         return {"vector": vector, "model": self._models[vector]}
+
+
+def above(traceparent: str) -> Any:
+    """The context of what stands below that span; None where there is none, or the header cannot be read."""
+    return _propagator().extract({"traceparent": traceparent}) if traceparent else None
+
+
+def add_stage(tracer: Any, stage: StageDone) -> None:
+    """The span of a step of a client's command, which is over already."""
+    from opentelemetry.trace import Status, StatusCode  # pyright: ignore[reportMissingImports]
+
+    begin, context = _ns(stage.begin), above(stage.traceparent)
+    span = tracer.start_span(stage.name, context=context, start_time=begin, attributes=_plain(stage.fields))
+    if stage.error:
+        span.set_status(Status(StatusCode.ERROR, stage.error))
+    span.end(end_time=_ns(stage.end))
+
+
+def _propagator() -> Any:
+    from opentelemetry.trace.propagation import tracecontext  # pyright: ignore[reportMissingImports]
+
+    return tracecontext.TraceContextTextMapPropagator()
 
 
 def _event(span: Any, name: str, when: float, fields: Mapping[str, Any]) -> None:

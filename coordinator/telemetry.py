@@ -18,9 +18,12 @@ from .actions import SendBatch
 from .notices import Notices
 from .observer import Observer
 from .performance import PerformanceLog
+from .reassignments import Reassignments
 
 BATCH_EVENT_SECONDS = 2.0
 """A batch-progress event per pass at most this often: events.jsonl grows with the time, not with the corpus."""
+REASSIGNED = "reassigned"
+"""Reason of a mitigation: another worker, or a CPU slot, goes on with what a lost worker or a device given up had."""
 
 
 @dataclass(slots=True)
@@ -92,10 +95,23 @@ class TelemetryTracker:
         self._last_result: dict[str, tuple[int, float]] = {}
         """By device: the pass it worked for last, and when its last result came."""
         self._before: dict[str, int] = {}
+        self._reassignments = Reassignments()
+        self._given_up: list[str] = []
+        """Devices."""
 
     def event(self, event: str, **fields: Any) -> None:
         """An event of the run; some are told to people too."""
         self._record(event, fields)
+        match event:
+            case "device_bad":
+                self._given_up.append(fields["device"])
+            case "cpu_fallback":
+                from_device = ", ".join(dict.fromkeys(self._given_up))
+                self._record("mitigation", {"reason": REASSIGNED, "from_device": from_device, **fields})
+            case "exporter_lost":
+                self._reassignments.clear()  # what is in flight is computed again, nobody lost it
+            case _:
+                pass
         self._lines += self._notices.tell(event, fields, time.monotonic())
 
     def take_notices(self, *, end: bool = False) -> tuple[str, ...]:
@@ -136,6 +152,12 @@ class TelemetryTracker:
         if self._observer is not None:
             self._observer.batch_sent(action, device, time.time())
         figures = self.passes[number]
+        lost = self._reassignments.sent(action, device)
+        if lost is not None:
+            where = {"worker": action.worker, "device": device, "vector": figures.spec.vector}
+            rows = {"segment": action.segment, "rows": action.stop - action.start}
+            came = {"from_worker": lost.worker, "from_device": lost.device}
+            self._record("mitigation", {"reason": REASSIGNED, **where, **came, **rows})
         figures.first = figures.first or now
         before = self._last_result.get(device)
         if before is not None and before[0] != number:
@@ -147,6 +169,7 @@ class TelemetryTracker:
 
     def result(self, number: int, device: str, rows: int, estimated: int, result: Result, now: float) -> None:
         """A batch's result: its rows, and the tokens that had been estimated for them."""
+        self._reassignments.handed_in(result.batch)
         if self._observer is not None:
             self._observer.batch_done(result, time.time())
         figures = self.passes[number]
@@ -176,8 +199,14 @@ class TelemetryTracker:
 
     def batch_failed(self, batch: int, reason: str) -> None:
         """A worker could not compute a batch; what becomes of it is an event of the pool's."""
+        self._reassignments.handed_in(batch)
         if self._observer is not None:
             self._observer.batch_failed(batch, reason, time.time())
+
+    def segment_committed(self, number: int, segment: int, rows: int) -> None:
+        """A segment of the pass stands."""
+        self.passes[number].committed += rows
+        self._reassignments.committed(number, segment)
 
     def mitigation(self, number: int, device: str, worker: str, change: Mitigation) -> None:
         """A worker changed its micro-batch budget."""
@@ -250,6 +279,16 @@ class TelemetryTracker:
     def processing_stats(self) -> dict[str, Any]:
         """What the samples came to, of this host and by pass and device."""
         return self._performance.record()
+
+    @property
+    def traceparent(self) -> str:
+        """The run's span; empty where nobody makes spans, or the run is over."""
+        return self._observer.traceparent if self._observer is not None else ""
+
+    def stage(self, name: str, begin: float, end: float, **fields: Any) -> None:
+        """A step that no worker did, for the observer; Unix time, in seconds."""
+        if self._observer is not None:
+            self._observer.stage(name, begin, end, fields)
 
     def over(self, status: str, error: str) -> None:
         """The run has ended; nothing more comes."""

@@ -28,6 +28,7 @@ from ..protocol.engine_queries import (
 )
 from ..protocol.errors import EmbedfleetError, ModelError, UsageError
 from ..protocol.fusion import fused_names, metadata_vectors
+from ..protocol.histogram import LogHistogram
 from ..protocol.layout import RunLayout
 from ..protocol.pairs import join_pair
 from ..protocol.points import Point
@@ -78,6 +79,7 @@ class _Search:
         """Sparse vectors in which weights of the metadata may stand in: the query carries its words there too."""
         self._of_metadata = metadata_vectors(run.layout, run.spec)
         self._pairs = self._without = 0
+        self._latency = LogHistogram()
 
     def write(self, made_of: str) -> CandidatesRecord:
         layout, start = self._run.layout, time.monotonic()
@@ -97,6 +99,7 @@ class _Search:
             without=self._without,
             pairs=self._pairs,
             seconds=round(time.monotonic() - start, 3),
+            query_seconds=self._latency.summary(6),
         )
         commit_bytes(layout.candidates_record, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
         return record
@@ -104,7 +107,9 @@ class _Search:
     def _fill(self, shard: Any, table: Path, pairs: Path) -> None:
         with TableWriter(table, candidates_schema(self._run.names)) as rows, pairs.open("wb", buffering=1 << 20) as out:
             for query in self._queries.points():
+                start = time.monotonic()
                 found = self._find(shard, query)
+                self._latency.add(time.monotonic() - start)
                 self._without += not found
                 for row, text in found:
                     rows.add(row)

@@ -7,6 +7,7 @@ with which vectors: one that was deleted and computed again is published again.
 
 from __future__ import annotations
 
+import resource
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import msgspec
 
 from ..protocol.collection import sparse_modifier
 from ..protocol.durable import commit_bytes
+from ..protocol.export_messages import Publishing
 from ..protocol.layout import RunLayout
 from ..protocol.points import Point, read_points
 from ..protocol.published import decode_published, encode_published, segment_digest
@@ -38,6 +40,7 @@ class EdgeIndex:
         self._shard: Any = None
         standing = (layout.edge / "edge_config.json").exists()
         self._published = _read_published(layout.published) if standing else dict[int, str]()
+        self._rows, self._begin, self._end = 0, 0.0, 0.0
 
     def publish(self, segment: int, dims: dict[str, int]) -> int:
         """Put the segment's rows into the shard and note it; the number of points. Nothing to do if these are in.
@@ -47,6 +50,7 @@ class EdgeIndex:
         digest = segment_digest(self._layout, self._names, segment)
         if self._published.get(segment) == digest:
             return 0
+        self._begin = self._begin or time.time()
         if self._shard is None:
             self._shard = self._open(dims)
         written = 0
@@ -56,7 +60,14 @@ class EdgeIndex:
         self._shard.flush()
         self._published[segment] = digest
         commit_bytes(self._layout.published, encode_published(self._published))
+        self._rows, self._end = self._rows + written, time.time()
         return written
+
+    @property
+    def figures(self) -> Publishing | None:
+        """What was published since this was opened; None: nothing."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return Publishing(self._rows, self._begin, self._end, peak) if self._rows else None
 
     def count(self) -> int:
         """Points in the shard, those of earlier sessions included."""

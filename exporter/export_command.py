@@ -1,4 +1,4 @@
-"""Exporting a done run: the directory is held, each format is written whole, and `export/export.json` says what is there."""
+"""The formats of a done run: each is written whole, and `export/export.json` says what is there."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from itertools import chain
 from pathlib import Path
 
 from ..protocol.collection import Quantization
-from ..protocol.done_run import DoneRun, open_done_run
+from ..protocol.done_run import DoneRun
 from ..protocol.durable import make_folder
 from ..protocol.export_formats import choose_formats
-from .command_line import held
 from .export_record import ExportRecord, add_files
 from .sinks.collection import write_collection
 from .sinks.exported_file import ExportedFile
@@ -33,21 +32,10 @@ WRITERS: dict[str, Callable[[DoneRun, Path], Iterator[ExportedFile]]] = {
 """Of each format of `export_formats.py`."""
 
 
-def export_for_local_qdrant(
-    root: Path, formats: Sequence[str], quantization: Quantization, say: Callable[[ExportedFile], None]
-) -> ExportRecord:
-    """Write `formats` (none: all that apply) of the run in `root`; `say` is told of each file that stands.
-
-    Exporting again replaces the files of these formats and keeps the others. UsageError for a format that is not known or
-    does not apply, RunDirectoryError where the run is not done or another process writes there.
-    """
-    open_done_run(root)  # before anything, the lock file included, is written there
-    return held(root, lambda: _export(open_done_run(root), formats, quantization, say), "export again")
-
-
-def _export(
+def write_formats(
     run: DoneRun, formats: Sequence[str], quantization: Quantization, say: Callable[[ExportedFile], None]
 ) -> ExportRecord:
+    """Write `formats` (none: all that apply) of a run whose directory is held; `say` is told of each file that stands."""
     names = choose_formats(formats, run.spec, "--format")
     folder = run.layout.export
     make_folder(folder)

@@ -26,9 +26,9 @@ def main() -> int:
     formats = [name for one in flags.formats.split(",") if (name := one.strip())]
 
     def work() -> None:
-        from .export_command import export_for_local_qdrant
+        from .export_runtime import ExportRuntime
 
-        export_for_local_qdrant(flags.root, formats, flags.quantization, say)
+        ExportRuntime.export_for_local_qdrant(flags.root, formats, flags.quantization, say)
 
     return serve(work)
 

@@ -2,7 +2,7 @@
 
 Messages come in on the main thread, which assembles segments. Whole segments go to one thread that commits them and
 derives the ensembles; segments of which every vector stands go on to one that publishes them. What they report is taken
-with `take`.
+with `take`. Once the run is done, `export_for_local_qdrant` writes what others read.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import numpy as np
 import orjson
 
 from ..protocol import arrays
+from ..protocol.collection import Quantization
+from ..protocol.done_run import open_done_run
 from ..protocol.durable import commit_bytes
 from ..protocol.errors import DamagedChunks
 from ..protocol.export_messages import (
@@ -38,14 +40,18 @@ from ..protocol.export_messages import (
 from ..protocol.output_dims import output_dims
 from ..protocol.work_messages import Fingerprint
 from .calibration import Calibration
+from .command_line import held
 from .edge_index import EdgeIndex
 from .ensembles import Ensembles
+from .export_command import write_formats
+from .export_record import ExportRecord
 from .manifest import covered, recount, write_manifest, write_quarantine
 from .run_directory import RunDirectory
 from .scrub import ScrubbedSegment, scrub
 from .segment_builder import SegmentBuilder
 from .segment_writer import commit_segment
 from .session_stats import merge_stats, read_stats
+from .sinks.exported_file import ExportedFile
 from .stand_in import stand_in
 
 UNCOMMITTED_SEGMENTS = 3
@@ -95,6 +101,18 @@ class ExportRuntime:
         self._unscrubbed = set[int]().union(*before)
         """Segments of earlier sessions that nobody has looked at yet; the committing thread's."""
         self._scrubber.submit(self._guard, lambda: self._scrub(before))
+
+    @staticmethod
+    def export_for_local_qdrant(
+        root: Path, formats: Sequence[str], quantization: Quantization, say: Callable[[ExportedFile], None]
+    ) -> ExportRecord:
+        """Write `formats` (none: all that apply) of the done run in `root`; `say` is told of each file that stands.
+
+        Exporting again replaces the files of these formats and keeps the others. UsageError for a format that is not known
+        or does not apply, RunDirectoryError where the run is not done or another process writes there.
+        """
+        open_done_run(root)  # before anything, the lock file included, is written there
+        return held(root, lambda: write_formats(open_done_run(root), formats, quantization, say), "export again")
 
     @property
     def root(self) -> Path:
@@ -170,9 +188,9 @@ class ExportRuntime:
         self._committer.shutdown(wait=True)
         # What an interrupted run does not publish now, the next one does.
         self._publisher.shutdown(wait=True, cancel_futures=message.status != "done")
-        points = 0
+        points, publishing = 0, None
         if self._index is not None:
-            points = self._index.count()
+            points, publishing = self._index.count(), self._index.figures
             self._index.close()
         lenient = message.status != "done"  # it may end before damage was found: that is for the next session to tell
         counts, passes = recount(self._layout, self._spec, lenient=lenient)
@@ -185,7 +203,7 @@ class ExportRuntime:
         self._events.close()
         self._directory.release()
         told = (counts.chunks, counts.committed, counts.quarantined, counts.skipped_duplicates, points)
-        return Closed(*told, *covered(self._spec, passes))
+        return Closed(*told, *covered(self._spec, passes), publishing)
 
     def _write_stats(self, message: CloseRun, rows: Mapping[str, int]) -> None:
         """`rows` are those committed, by vector."""

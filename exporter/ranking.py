@@ -66,7 +66,7 @@ def rank_candidates(root: Path, top_k: int, reranker: str | None) -> None:
                         out.write(orjson.dumps(_line(row, found.signals), option=_OPTIONS))
                         lines_written += 1
         if not _is_same(table, layout.ranking):  # an evaluation is of one ranking, and does not outlive it
-            for stale in (layout.report, layout.evaluation):
+            for stale in (layout.report_record, layout.report, layout.evaluation):
                 stale.unlink(missing_ok=True)
 
     commit_files((layout.ranking, layout.reranked), write)

@@ -16,7 +16,7 @@ MOST_REASONS = 20
 
 
 class CrossEncoderRerankRun(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of batches are of all sessions that computed, `peak_bytes` the most of any; `placement` is of the last."""
+    """Figures of batches are of all sessions that computed, peaks the most of any; `placement` is of the last."""
 
     model: str
     candidates: int
@@ -41,7 +41,9 @@ class CrossEncoderRerankRun(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     placement: str
     peak_bytes: int
-    """Of the GPU's memory; of resident memory on a CPU."""
+    """Reserved by torch on a GPU; resident memory on a CPU."""
+    gpu_peak_bytes: int = 0
+    """In use on the GPU by NVML's samples, other tenants included; 0 on a CPU."""
 
 
 class FallbackCount:
@@ -91,6 +93,7 @@ def describe_rerank(
         dtype=about.get("dtype", ""),
         placement=figures.get("placement", ""),
         peak_bytes=figures.get("peak_bytes", 0),
+        gpu_peak_bytes=figures.get("gpu_peak_bytes", 0),
     )
 
 

@@ -30,6 +30,8 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     options: RunOptions = RunOptions()
     later: tuple[PassSpec, ...] = ()
     """Of runs that the same command will submit once this one is done: their models are looked at with this one's."""
+    traceparent: str = ""
+    """The span that the run's is to stand below, as W3C's header of that name has it; empty: it begins a trace."""
 
 
 class Watch(msgspec.Struct, frozen=True, tag="watch"):
@@ -52,7 +54,23 @@ class GetStatus(msgspec.Struct, frozen=True, tag="get_status"):
     request: int
 
 
-ToCoordinator = ClientHello | Submit | Watch | Cancel | GetStatus
+class StageDone(msgspec.Struct, frozen=True, kw_only=True, tag="stage_done"):
+    """A step of the client's own command is over: it becomes a span. Answered by Accepted, without a run."""
+
+    request: int
+    name: str
+    begin: float
+    end: float
+    """Unix time, in seconds."""
+    fields: dict[str, int | float | str] = {}
+    """What the span says of it: counts, bytes, seconds."""
+    error: str = ""
+    """Why it failed."""
+    traceparent: str = ""
+    """The span that it stands below."""
+
+
+ToCoordinator = ClientHello | Submit | Watch | Cancel | GetStatus | StageDone
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
@@ -152,6 +170,8 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True, tag="run_ended"):
     passes: tuple[PassSummary, ...]
     kind: str = ""
     error: str = ""
+    traceparent: str = ""
+    """The run's span, for what the same command does next; empty where no spans are made."""
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):

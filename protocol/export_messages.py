@@ -138,6 +138,16 @@ class ExportFailed(msgspec.Struct, frozen=True, array_like=True, tag="export_fai
     message: str
 
 
+class Publishing(msgspec.Struct, frozen=True, array_like=True):
+    """What a session put into the Edge shard. Unix time in seconds, from the first segment's begin to the last one's end."""
+
+    rows: int
+    begin: float
+    end: float
+    peak_bytes: int
+    """The most resident memory of the exporter's process."""
+
+
 class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
     """All that was promised is on disk. The counts are recounted from the segments' footers."""
 
@@ -151,6 +161,8 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
     """By vector: rows that have one."""
     stood_in: dict[str, int] = {}
     """By sparse vector: rows whose weights are their metadata's."""
+    publishing: Publishing | None = None
+    """None where nothing was published."""
 
 
 ToCoordinator = (

@@ -168,6 +168,11 @@ class RunLayout:
     def evaluation(self) -> Path:
         return self.export / "evaluation.json"
 
+    @property
+    def report_record(self) -> Path:
+        """Bytes and digests of the two files of the evaluation. Written last: without it nothing is known of them."""
+        return self.rerank / "report.json"
+
     def chunk_segment(self, segment: int) -> Path:
         return self.chunks / segment_file(segment)
 

@@ -94,6 +94,15 @@ class ChildProcess:
             return self._process.wait(seconds)
         return None
 
+    def peak_bytes(self) -> int:
+        """The most resident memory that it had so far, by the kernel's count; 0 once it has ended."""
+        try:
+            with open(f"/proc/{self.pid}/status", "rb") as lines:
+                found = next((line for line in lines if line.startswith(b"VmHWM:")), b"VmHWM: 0 kB")
+        except OSError:
+            return 0
+        return int(found.split()[1]) * 1024
+
     def tail(self) -> str:
         """The end of what it wrote, for a message."""
         if self._errors is None:

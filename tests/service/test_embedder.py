@@ -82,6 +82,14 @@ def test_queries_are_ranked_and_a_search_takes_every_option(tmp_path: Path, capf
     assert {one.name: one.scores["MRR@10"] for one in ranking.evaluation.rankings}["rerank"] == 1.0
     assert ranking.report is not None
     assert "nDCG@10" in ranking.report.read_text()
+    leased = {(one["stage"], one["vector"]) for one in embedder.telemetry.gpu_lease_events}
+    both = {(stage, name) for stage in ("corpus", "queries") for name in ("dense-fake-32", "sparse-bm25")}
+    assert leased == both | {("rerank", "rerank-fake-8")}
+    assert embedder.processing_stats["rerank"]["passes"].keys() == {"rerank-fake-8"}
+    assert embedder.rerank_run is not None
+    assert embedder.rerank_run["coverage"] == 1.0
+    assert [one["live"] for one in embedder.sparse_run] == [len(TEXTS)]
+    assert len(embedder.sparse_vectors["sparse-bm25"].indptr) == len(TEXTS) + 1
     scored = (tmp_path / "run" / "rerank" / "run" / "manifest.json").stat().st_mtime_ns
     fused = Embedder(tmp_path / "run", devices="cpu").rank(queries, candidates=20, top_k=1)  # a run of another day
     assert [one.scores["rerank"] for one in fused] == [None, None]

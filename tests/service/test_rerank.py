@@ -88,6 +88,7 @@ def test_a_score_that_is_no_number_keeps_the_fused_order_and_is_marked(ranked: t
     assert section["batches"] >= 1
     assert {"p50", "p95", "p99"} <= section["batch_seconds"].keys()
     assert section["peak_bytes"] > 0
+    assert section["gpu_peak_bytes"] == 0  # on a CPU
     assert section["device"].startswith("cpu")
     assert done.json["rerank"]["run"] == section
     assert "20 keep their fused order" in done.err

@@ -67,6 +67,41 @@ def run(corpus: Path, out: Path, *more: str) -> tuple[str, ...]:
     return ("run", str(corpus), "--out", str(out), "--devices", "cpu", "--index", "none", *more)
 
 
+def test_a_command_with_queries_is_one_trace(tmp_path: Path, corpus_of: Any, cli: Any, collector: Collector) -> None:
+    corpus = corpus_of(tmp_path / "corpus.jsonl", TEXTS)
+    queries = corpus_of(tmp_path / "queries.jsonl", TEXTS[:3])
+    asked = ("--queries", str(queries), "--rerank", "fake:8", "--candidates", "5", "--top-k", "2", "--export", "npy")
+    out = tmp_path / "run"
+    done = cli(
+        "run", str(corpus), "--out", str(out), "--devices", "cpu", "--dense", "fake:8", *asked, "--otlp", collector.url
+    )
+    (whole,) = (one for one in collector.spans if one.parent_span_id == b"")
+    assert (whole.name, told(whole)["source"]) == ("run", str(corpus))
+    assert {one.trace_id for one in collector.spans} == {whole.trace_id}
+    by_id = {one.span_id: one for one in collector.spans}
+    below = {(one.name, by_id[one.parent_span_id].name) for one in collector.spans if one is not whole}
+    stages = {"publish", "candidates", "ranking", "export"}
+    chain = {("pass", "run"), ("lease", "pass"), ("batch", "lease")}
+    assert below == chain | {(name, "run") for name in (*stages, "run")}
+    derived = [one for one in collector.named("run") if one is not whole]
+    assert [told(one)["source"] for one in derived] == [str(queries), str(out / "rerank" / "pairs.jsonl")]
+    assert {one.parent_span_id for one in derived} == {whole.span_id}
+    vectors = [told(one)["vector"] for one in collector.named("pass")]
+    assert sorted(vectors) == ["dense-fake-8", "dense-fake-8", "rerank-fake-8"]
+    found = {name: told(one) for name in stages for one in collector.named(name)}
+    assert {name: one["rows"] for name, one in found.items()} == {
+        "publish": 300,
+        "candidates": 3,
+        "ranking": 15,
+        "export": 300,
+    }
+    assert all(one["memory.peak_bytes"] > 1_000_000 for one in found.values())
+    assert (found["ranking"]["coverage"], found["ranking"]["fallbacks"]) == (1.0, 0)
+    lines = done.err.splitlines()
+    assert any("export: 300 rows, " in line and "memory" in line for line in lines), done.err
+    assert any("candidates, fusion: 3 queries, " in line and "p50 / p95" in line for line in lines), done.err
+
+
 def test_spans_arrive_with_parents_attributes_and_memory(
     tmp_path: Path, corpus_of: Any, cli: Any, collector: Collector
 ) -> None:

@@ -18,10 +18,10 @@ FAKES = {
 }
 REAL = {
     "dense": "dense.DenseEncoder",
-    "sparse": "splade.SpladeEncoder",
+    "sparse": "sparse.SparseVectorGenerator",
     "multivector": "multivector.MultiVectorEncoder",
     "bge-m3": "bge_m3.BgeM3Encoder",
-    "rerank": "rerank.RerankEncoder",
+    "rerank": "rerank.CrossEncoderBatchExecutor",
 }
 
 

@@ -61,6 +61,33 @@ def test_events_are_told_apart_and_a_torn_line_is_passed_over(tmp_path: Path) ->
     assert [one["event"] for one in telemetry.performance_events] == ["performance"]
 
 
+def test_after_ranking_the_events_and_samples_of_all_three_runs_are_read(tmp_path: Path) -> None:
+    layout = RunLayout(tmp_path)
+    for at, root in enumerate((tmp_path, layout.queries, layout.scores)):
+        root.mkdir(parents=True, exist_ok=True)
+        line = {"time": 10.0 - at, "event": "lease", "phase": "before"}
+        RunLayout(root).events.write_text(json.dumps(line) + "\n")
+        RunLayout(root).stats.write_text(json.dumps({"processing_stats": {"host": {"samples": at}, "passes": {}}}))
+    leases = RunTelemetry(layout).gpu_lease_events
+    assert [(one["stage"], one["time"]) for one in leases] == [("rerank", 8.0), ("queries", 9.0), ("corpus", 10.0)]
+    stats = Embedder(tmp_path, dense="fake:4").processing_stats
+    assert stats["host"]["samples"] == 0
+    assert [stats[name]["host"]["samples"] for name in ("queries", "rerank")] == [1, 2]
+
+
+def test_sparse_vectors_and_the_sections_of_the_manifest_are_read_back(tmp_path: Path, run_files: Any) -> None:
+    files = run_files.RunFiles(tmp_path / "run").write()
+    embedder = Embedder(files.root, sparse="bm25")
+    assert (embedder.sparse_run, embedder.rerank_run) == ([], None)
+    (name,) = embedder.sparse_vectors
+    assert name == run_files.SPARSE
+    assert embedder.sparse_vectors[name].indptr.tolist() == [0, 2, 2, 4, 6, 8]
+    manifest = json.loads(files.layout.manifest.read_text())
+    sections = {"sparse_run": [{"vector": name, "live": 5}], "rerank_run": {"pairs": 9}}
+    files.layout.manifest.write_text(json.dumps(manifest | sections))
+    assert (embedder.sparse_run, embedder.rerank_run) == ([{"vector": name, "live": 5}], {"pairs": 9})
+
+
 def test_models_and_options_that_no_run_can_follow_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text":"a"}\n')
     with pytest.raises(UsageError, match="nothing to compute"):

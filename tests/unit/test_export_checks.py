@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from embedfleet.client.evaluation import Evaluation
+from embedfleet.client.report import write_report
 from embedfleet.client.verify import verify_run
 from embedfleet.exporter.candidates import find_candidates
-from embedfleet.exporter.export_command import export_for_local_qdrant
+from embedfleet.exporter.export_runtime import ExportRuntime
 from embedfleet.exporter.ranking import rank_candidates
 from embedfleet.protocol.layout import RunLayout
 
@@ -22,7 +24,8 @@ def layout(run_files: Any, tmp_path: Path) -> RunLayout:
     run_files.RunFiles(files.layout.queries, sizes=(2,), index="none").write()
     find_candidates(files.root, 5)
     rank_candidates(files.root, 3, None)
-    export_for_local_qdrant(files.root, ["jsonl"], None, lambda _file: None)
+    write_report(files.layout, Evaluation(queries=0, candidates=5, rankings=(), verdict="nothing", notes=()))
+    ExportRuntime.export_for_local_qdrant(files.root, ["jsonl"], None, lambda _file: None)
     return files.layout
 
 
@@ -41,6 +44,9 @@ def test_what_is_on_record_stands(layout: RunLayout) -> None:
         ("export/points.jsonl", lambda path: path.write_bytes(path.read_bytes()[:-9]), "bytes, and export.json says"),
         ("export/points.jsonl", lambda path: path.write_bytes(path.read_bytes()[::-1]), "digest differs"),
         ("export/rerank.jsonl", Path.unlink, "is gone, and export.json names it; run the same command again"),
+        ("export/report.html", lambda path: path.write_bytes(path.read_bytes()[::-1]), "digest differs"),
+        ("export/evaluation.json", Path.unlink, "is gone, and report.json names it; run the same command again"),
+        ("rerank/report.json", lambda path: path.write_text("{"), "not a record of files"),
         ("export/export.json", lambda path: path.write_text("{"), "not a record of files"),
         ("rerank/ranking.parquet", Path.unlink, "is gone; run the same command again"),
         ("rerank/ranking.parquet", lambda path: path.write_bytes(b"PAR1"), "torn or unreadable"),
@@ -52,3 +58,10 @@ def test_what_does_not_is_a_problem(layout: RunLayout, name: str, damage: Callab
     problem = found(layout)
     assert f"{layout.root / name}: " in problem
     assert said in problem
+
+
+def test_an_evaluation_goes_with_its_record_where_the_order_is_another_one(layout: RunLayout) -> None:
+    layout.ranking.write_bytes(b"another one")
+    rank_candidates(layout.root, 3, None)
+    assert not any(path.exists() for path in (layout.report, layout.evaluation, layout.report_record))
+    assert found(layout) == ""

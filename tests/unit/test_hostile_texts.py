@@ -83,10 +83,10 @@ def test_a_long_text_is_tokenized_soon(folder: Path) -> None:
 
 
 def test_pairs_are_truncated_as_whole_ones_are(tmp_path: Path) -> None:
-    from embedfleet.worker.encoders.rerank import RerankEncoder
+    from embedfleet.worker.encoders.rerank import CrossEncoderBatchExecutor
 
     folder = tiny_models.cross_encoder(tmp_path)
-    encoder: Any = RerankEncoder(spec_of(folder), files_of(folder), "cpu", 2)
+    encoder: Any = CrossEncoderBatchExecutor(spec_of(folder), files_of(folder), "cpu", 2)
     pairs = [
         ("a query", LONG[:400_000]),
         ("many words " * 60, LONG[:400_000]),

@@ -45,6 +45,14 @@ def test_exit_code_and_output_of_a_child(start: Start) -> None:
     assert sorted(child.tail().splitlines()) == ["err", "out a b"]
 
 
+def test_its_peak_is_known_while_it_runs(start: Start) -> None:
+    child = start(FOREVER)
+    assert child.peak_bytes() > 0
+    child.kill()
+    assert child.wait(SECONDS) == -signal.SIGKILL
+    assert child.peak_bytes() == 0
+
+
 def test_the_tail_is_the_end(start: Start) -> None:
     child = start(f"print('x' * {2 * TAIL_BYTES}, 'end')")
     child.wait(SECONDS)

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from embedfleet.client import export_command as export_client
 from embedfleet.exporter.edge_index import EdgeIndex
-from embedfleet.exporter.export_command import WRITERS, export_for_local_qdrant
+from embedfleet.exporter.export_command import WRITERS
+from embedfleet.exporter.export_runtime import ExportRuntime
 from embedfleet.exporter.sinks import npy
 from embedfleet.exporter.sinks.upload_script import SOURCE
 from embedfleet.protocol.collection import collection_schema
@@ -36,7 +37,8 @@ def files(run_files, tmp_path):
 
 def export(files, *formats, quantization=None):
     return {
-        one.name: one for one in export_for_local_qdrant(files.root, formats, quantization, lambda _file: None).files
+        one.name: one
+        for one in ExportRuntime.export_for_local_qdrant(files.root, formats, quantization, lambda _file: None).files
     }
 
 
@@ -47,7 +49,7 @@ def lines(path):
 def test_all_formats_are_written_and_recorded(files):
     said = []
     files.layout.stats.write_text("{}")
-    record = export_for_local_qdrant(files.root, (), None, said.append)
+    record = ExportRuntime.export_for_local_qdrant(files.root, (), None, said.append)
     names = {one.name: (one.format, one.rows) for one in record.files}
     assert names == {
         "collection.json": ("collection", 0),
@@ -195,7 +197,7 @@ def test_what_cannot_be_exported(files, run_files, tmp_path):
     with pytest.raises(RunDirectoryError, match="the run is not done"):
         export(plain)
     with pytest.raises(RunDirectoryError, match="not a run directory"):
-        export_for_local_qdrant(tmp_path, (), None, print)
+        ExportRuntime.export_for_local_qdrant(tmp_path, (), None, print)
     assert not (tmp_path / ".lock").exists()
 
 

@@ -12,6 +12,7 @@ from embedfleet.coordinator import span_export
 from embedfleet.coordinator.actions import SendBatch
 from embedfleet.coordinator.span_export import SpanExport, traces_endpoint
 from embedfleet.coordinator.telemetry import TelemetryTracker
+from embedfleet.protocol.control_messages import StageDone
 from embedfleet.protocol.devices import MemorySample, PerformanceSample
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.spec import PassSpec, RunSpec
@@ -127,6 +128,28 @@ def test_run_pass_lease_and_batch_stand_below_each_other(spans_of: Any) -> None:
     assert run.resource.attributes["service.name"] == "embedfleet"
     assert run.start_time <= passed.start_time <= leased.start_time <= batch.start_time
     assert batch.end_time <= leased.end_time <= run.end_time
+
+
+def test_what_a_command_does_after_its_run_stands_below_it(finished: Any) -> None:
+    export = SpanExport("http://nowhere/v1/traces", finished)
+    first = TelemetryTracker(SPEC.passes, lambda *_: None, export.run("run-1", SPEC))
+    first.stage("publish", 10.0, 12.0, rows=7, **{"memory.peak_bytes": 5})
+    above = first.traceparent
+    first.over("done", "")
+    assert first.traceparent == ""
+    TelemetryTracker(SPEC.passes, lambda *_: None, export.run("run-2", SPEC, above)).over("done", "")
+    times = {"begin": 20.0, "end": 21.0}
+    export.stage(StageDone(request=1, name="ranking", **times, fields={"rows": 3}, error="no room", traceparent=above))
+    export.stage(StageDone(request=2, name="lost", **times, traceparent="what is this"))
+    export.close()
+    publish, run, derived, ranking, lost = finished.get_finished_spans()
+    assert above.startswith(f"00-{run.context.trace_id:032x}-{run.context.span_id:016x}-")
+    assert {one.parent.span_id for one in (publish, derived, ranking)} == {run.context.span_id}
+    assert {one.context.trace_id for one in (publish, derived, ranking)} == {run.context.trace_id}
+    assert (publish.start_time, publish.end_time) == (10_000_000_000, 12_000_000_000)
+    assert (publish.attributes["embedfleet.rows"], publish.attributes["embedfleet.memory.peak_bytes"]) == (7, 5)
+    assert (ranking.attributes["embedfleet.rows"], ranking.status.description) == (3, "no room")
+    assert lost.parent is None
 
 
 def test_a_lost_worker_takes_its_batches_with_it_and_they_are_sent_again(spans_of: Any) -> None:

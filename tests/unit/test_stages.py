@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from embedfleet.client.run_table import make_table, show_stages
-from embedfleet.client.stages import Stage, candidate_stage, ensemble_stages, pass_stages
+from embedfleet.client.stages import Stage, candidate_stage, ensemble_stages, export_stage, pass_stages
 from embedfleet.protocol.control_messages import PassSummary, RunEnded
 from embedfleet.protocol.ensembles import EnsembleSpec
 from rich.console import Console
@@ -90,6 +90,13 @@ def test_a_pass_that_computed_nothing_has_rows_and_coverage_alone(run_files: Any
     (stage,) = pass_stages(msgspec.structs.replace(ending, passes=(worked,)))
     assert stage.cells["latency"] == "0.123 / 150"
     assert (stage.cells["batch"], stage.cells["memory"], stage.cells["seconds"]) == ("2.5", "1.5 MB", "1.2")
+
+
+def test_steps_that_are_no_run_have_latency_and_memory_where_they_are_known() -> None:
+    found = {"queries": 4, "without": 1, "seconds": 2.0, "query_seconds": {"p50": 0.01, "p95": 0.25}}
+    cells = candidate_stage(found, 2_000_000).cells
+    assert (cells["latency"], cells["memory"], cells["coverage"]) == ("0.010 / 0.250", "2.0 MB", "75.00%")
+    assert export_stage(600, 2.0, 0) == Stage("export", {"rows": "600", "seconds": "2.0", "rate": "300.0"})
 
 
 def test_an_ensemble_is_counted_from_its_segments(run_files: Any, tmp_path: Any) -> None:

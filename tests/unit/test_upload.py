@@ -10,7 +10,7 @@ import pytest
 from embedfleet.client import retry, upload_target
 from embedfleet.client.upload import upload_run
 from embedfleet.client.upload_batches import BatchLimits, cut
-from embedfleet.exporter.export_command import export_for_local_qdrant
+from embedfleet.exporter.export_runtime import ExportRuntime
 from embedfleet.protocol.collection import collection_schema
 from embedfleet.protocol.done_run import open_done_run
 from embedfleet.protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
@@ -169,7 +169,7 @@ def test_a_run_kept_in_another_way_is_sent_again(files, run_files, client):
 
 
 def test_quantization_is_the_exports_unless_it_is_given(files, client):
-    export_for_local_qdrant(files.root, ["metadata"], "scalar", lambda _file: None)
+    ExportRuntime.export_for_local_qdrant(files.root, ["metadata"], "scalar", lambda _file: None)
     upload_run(files.root, client)
     assert dict(client.asked)["create_collection"]["quantization_config"].scalar.type == "int8"
     client.asked.clear()

@@ -35,9 +35,9 @@ def _load(spec: PassSpec, device: str, threads: int) -> Encoder:
 
             return DenseEncoder(spec, files, device, threads)
         case "sparse":
-            from .splade import SpladeEncoder
+            from .sparse import SparseVectorGenerator
 
-            return SpladeEncoder(spec, files, device, threads, spec.max_active_dims)
+            return SparseVectorGenerator(spec, files, device, threads, spec.max_active_dims)
         case "multivector":
             from .multivector import MultiVectorEncoder
 
@@ -47,9 +47,9 @@ def _load(spec: PassSpec, device: str, threads: int) -> Encoder:
 
             return BgeM3Encoder(spec, files, device, threads)
         case "rerank":
-            from .rerank import RerankEncoder
+            from .rerank import CrossEncoderBatchExecutor
 
-            return RerankEncoder(spec, files, device, threads)
+            return CrossEncoderBatchExecutor(spec, files, device, threads)
         case _:
             raise ModelError(f"a pass of kind {spec.kind!r} needs no worker")
 

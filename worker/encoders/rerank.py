@@ -1,4 +1,8 @@
-"""The cross-encoder as an encoder of pairs: a score for each (query, text) that travels as one text."""
+"""The cross-encoder in batches, under a worker's lease: a score for each (query, text) pair that travels as one text.
+
+Batch sizes, halving on out-of-memory, deadlines and telemetry are those of every encoder; `exporter/rerank_run.py` keeps what
+they came to, `exporter/ranking.py` the fused order of what could not be scored.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from .base import FloatArray, IntArray, Prepared, ScoreResults
 from .cross_encoder import CrossEncoderScorer
 
 
-class RerankEncoder(ScoreResults, CrossEncoderScorer):
+class CrossEncoderBatchExecutor(ScoreResults, CrossEncoderScorer):
     """`compute` returns (rows,) float32."""
 
     row_bytes = 4

@@ -1,4 +1,4 @@
-"""SpladeEncoder against sentence-transformers' SparseEncoder on the same weights."""
+"""SparseVectorGenerator against sentence-transformers' SparseEncoder on the same weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from embedfleet.protocol.errors import ModelError
 from embedfleet.worker.encoders.base import OutOfMemory
-from embedfleet.worker.encoders.splade import SpladeEncoder
+from embedfleet.worker.encoders.sparse import SparseVectorGenerator
 
 from .. import tiny_models
 from ..tiny_models import TEXTS, files_of, in_micro_batches, in_order, spec_of
@@ -30,8 +30,8 @@ def reference(folder: Path) -> Any:
     return sentence_transformers.SparseEncoder(str(folder), device="cpu", local_files_only=True)
 
 
-def encoder_of(folder: Path, limit: int | None = None, **options: Any) -> SpladeEncoder:
-    return SpladeEncoder(spec_of(folder, **options), files_of(folder), "cpu", 1, limit)
+def encoder_of(folder: Path, limit: int | None = None, **options: Any) -> SparseVectorGenerator:
+    return SparseVectorGenerator(spec_of(folder, **options), files_of(folder), "cpu", 1, limit)
 
 
 def assert_same(ours: list[Any], theirs: Any) -> None:

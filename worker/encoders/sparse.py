@@ -24,8 +24,11 @@ ACTIVE_DIMS = 256
 """Guess at a document's weights where the model names no limit."""
 
 
-class SpladeEncoder(SparseResults, TextEncoder):
-    """`compute` returns, for each row, (indices uint32 sorted, values float32 other than 0)."""
+class SparseVectorGenerator(SparseResults, TextEncoder):
+    """`compute` returns, for each row, (indices uint32 sorted, values float32 other than 0).
+
+    Where the model cannot be loaded or fails on a chunk, the exporter puts the metadata's weights in (`stand_in.py`).
+    """
 
     family = "SparseEncoder"
     kind = "sparse"
