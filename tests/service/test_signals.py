@@ -193,6 +193,26 @@ def test_without_fallback_a_missing_model_is_an_error(cli: Any, corpus: Path, tm
     assert "missing" in error
 
 
+@pytest.mark.parametrize(("flags", "code"), [((), 0), (("--no-fallback",), 3)])
+def test_without_fallback_a_chunk_that_the_model_fails_on_is_in_quarantine(
+    cli: Any, corpus: Path, tmp_path: Path, flags: tuple[str, ...], code: int
+) -> None:
+    """The others keep the model's weights; with the fallback, the chunk's own stand in."""
+    out, bad = tmp_path / "run", 33
+    assert bad % UNWEIGHTED, "it has weights of its own"
+    model = f"fake:500,nan_on=chunk {bad}"
+    done = cli("run", corpus, "--out", out, "--devices", "cpu", "--sparse", model, "--json", *flags, code=code).json
+    (section,) = json.loads((out / "manifest.json").read_bytes())["sparse_run"]
+    found, run = (section["live"], section["from_metadata"], section["without"]), open_run(out)
+    if not flags:
+        assert (done["quarantined"], found, run.quarantine) == (0, (ROWS - 1, 1, 0), [])
+        return
+    assert (done["committed"], done["quarantined"], found) == (ROWS - 1, 1, (ROWS - 1, 0, 1))
+    (one,) = run.quarantine
+    assert (one["row"], one["vector"]) == (bad, "sparse-fake-500")
+    assert (np.diff(run.vectors("sparse-fake-500").indptr) > 0).tolist() == [row != bad for row in range(ROWS)]
+
+
 @pytest.mark.parametrize("storage", ["float16", "int8", "binary"])
 def test_stored_in_fewer_bits_it_is_still_found(cli: Any, corpus: Path, tmp_path: Path, storage: str) -> None:
     out = tmp_path / "run"
