@@ -56,6 +56,8 @@ class RunFiles:
     sizes: Sequence[int] = (3, 2)
     quarantined: Sequence[int] = ()
     sparse_quarantined: Sequence[int] = ()
+    stood_in: Sequence[int] = ()
+    """Rows whose sparse weights are marked as the metadata's."""
     dim: int = 4
     index: str = "edge"
     multivector: bool = False
@@ -189,7 +191,9 @@ class RunFiles:
     def sparse_table(self, segment: int) -> pa.Table:
         pairs = [(None, None) if row in self.sparse_quarantined else sparse_of(row) for row in self.span(segment)]
         lists = {"indices": [one for one, _ in pairs], "values": [one for _, one in pairs]}
-        common = self.common(segment, self.sparse_quarantined) | {"stood_in": [False] * self.sizes[segment]}
+        common = self.common(segment, self.sparse_quarantined) | {
+            "stood_in": [row in self.stood_in for row in self.span(segment)]
+        }
         return pa.table({**common, **lists}, vector_schema("sparse", 0))
 
     def multi_table(self, segment: int) -> pa.Table:

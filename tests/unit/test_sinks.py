@@ -30,7 +30,7 @@ ROWS = 7
 @pytest.fixture
 def files(run_files, tmp_path):
     return run_files.RunFiles(
-        tmp_path / "my run", sizes=(3, 4), quarantined=(4,), sparse_quarantined=(0,), multivector=True
+        tmp_path / "my run", sizes=(3, 4), quarantined=(4,), sparse_quarantined=(0,), stood_in=(5,), multivector=True
     ).write()
 
 
@@ -124,6 +124,7 @@ def test_sidecars_have_a_line_for_each_vector(files, run_files):
     sparse = lines(files.layout.export / "sparse-bm25.sparse.jsonl")
     assert [(one["row"], one["id"]) for one in sparse] == [(row, f"c{row}") for row in range(1, 7)]
     assert all((one["indices"], one["values"]) == run_files.sparse_of(one["row"]) for one in sparse)
+    assert [one["stood_in"] for one in sparse] == [one["row"] == 5 for one in sparse]
     many = lines(files.layout.export / "multivector-fake.multivector.jsonl")
     assert [one["row"] for one in many] == [0, 1, 2, 3, 5, 6]
     for one in many:
