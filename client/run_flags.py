@@ -98,7 +98,8 @@ def run(
         ),
     ] = None,
     sparse_device: Annotated[
-        PlacementName, typer.Option(help="Learned sparse: auto as the others; cpu beside what works on GPUs; gpu.")
+        PlacementName,
+        typer.Option(help="Learned sparse: cpu beside what works on GPUs; gpu; auto by the source's size."),
     ] = PlacementName.auto,
     batch_timeout: Annotated[
         float | None,

@@ -37,7 +37,7 @@ from ..protocol.control_messages import (
 )
 from ..protocol.errors import EmbedfleetError, UsageError
 from ..protocol.known_models import check_known
-from ..protocol.run_options import RunOptions, check_options
+from ..protocol.run_options import check_options
 from ..protocol.spec import RunSpec, check_spec
 from ..protocol.version import PROTOCOL, __version__
 from . import actions as act
@@ -52,6 +52,7 @@ from .observer import Observer
 from .planner import plan_passes
 from .pool import Pool
 from .reports import ExportReports, HostReports, WorkReports
+from .sparse_placement import place_sparse
 from .state import PoolConfig, WorkerStage
 
 TICK_SECONDS = 0.1
@@ -270,8 +271,8 @@ class Coordinator:
         check_known(later_spec(request))
         check_options(request.options)
         _check_extras(request.spec)
-        self._check_placement(request.spec, request.options)
         out = Path(request.out)
+        placed = place_sparse(request.spec, request.options, self._context.devices(), out)
         if not out.is_absolute():
             raise UsageError(f"out {request.out!r}: give an absolute path; it is on the coordinator's host")
         busy = next((run for run, path in self._outs.items() if path == out), None)
@@ -284,14 +285,16 @@ class Coordinator:
             request.spec,
             out,
             restart=request.restart,
-            options=request.options,
+            options=placed.options,
             wake=self.wake,
             observer=observer,
         )
         self._outs[run] = out
-        plans = plan_passes(request.spec, request.options)
+        if placed.reason:
+            self._context.runs[run].telemetry.event("sparse_placed", reason=placed.reason)
+        plans = plan_passes(request.spec, placed.options)
         unchecked = self._look_at_models(run, request)
-        self._context.emit(ev.RunSubmitted(run, plans, request.options, unchecked))
+        self._context.emit(ev.RunSubmitted(run, plans, placed.options, unchecked))
         self._say(f"run {run}: {request.spec.source} into {out}")
         return run
 
@@ -311,11 +314,6 @@ class Coordinator:
         self._context.runs[run].telemetry.event("models_unchecked", reason=reason)
         for text in self._notices.tell("models_unchecked", {"reason": reason}, time.monotonic()):
             self._say(text)
-
-    def _check_placement(self, spec: RunSpec, options: RunOptions) -> None:
-        gpus = any(device.kind == "cuda" for device in self._context.devices())
-        if options.sparse_device == "gpu" and not gpus and any(one.kind == "sparse" for one in spec.passes):
-            raise UsageError("--sparse-device gpu: no GPU is in the fleet; leave it out, or attach one first")
 
     def _status(self, number: int) -> Status:
         fleet = self._context.fleet
