@@ -76,6 +76,12 @@ def run(
     weights: Annotated[
         str | None, typer.Option(metavar="A,B", help="Of the ensemble, one a dense model. Default: equal.")
     ] = None,
+    project: Annotated[
+        bool,
+        typer.Option(
+            "--project", metavar="", help="Average: bring longer vectors down to the shortest, by a random projection."
+        ),
+    ] = False,
     queries: Annotated[
         Path | None, typer.Option(metavar="Q.jsonl", help="Then find chunks for these queries (id and text a line).")
     ] = None,
@@ -154,6 +160,7 @@ def run(
         storage=store.value,
         ensemble=[one.value for one in ensemble or []],
         weights=weights,
+        project=project,
     )
     plan = plan_if_asked(
         queries,

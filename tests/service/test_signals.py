@@ -216,14 +216,18 @@ def test_without_fallback_a_chunk_that_the_model_fails_on_is_in_quarantine(
 @pytest.mark.parametrize("storage", ["float16", "int8", "binary"])
 def test_stored_in_fewer_bits_it_is_still_found(cli: Any, corpus: Path, tmp_path: Path, storage: str) -> None:
     out = tmp_path / "run"
-    models = ("--dense", "fake:64", "--dense", "fake:32", "--ensemble", "concat")
+    models = ("--dense", "fake:64", "--dense", "fake:32", "--ensemble", "concat", "--ensemble", "average", "--project")
     cli("run", corpus, "--out", out, *models, "--store", storage, "--devices", "cpu")
     assert cli("verify", out, "--json").json["problems"] == []
     hits = cli("search", out, text_of(41), "--top-k", "1", "--json").json
     assert hits[0]["id"] == "c41"
-    assert set(hits[0]["scores"]) == {"dense-fake-64", "dense-fake-32", "ensemble-concat"}
-    described = {one["vector"]: one["storage"] for one in cli("info", out, "--json").json["vectors"]}
-    assert described == {"dense-fake-64": storage, "dense-fake-32": storage, "ensemble-concat": "float32"}
+    ensembles = {"ensemble-concat": ("float32", 96), "ensemble-average": ("float32", 32)}
+    assert set(hits[0]["scores"]) == {"dense-fake-64", "dense-fake-32", *ensembles}
+    assert hits[0]["scores"]["ensemble-average"] > 0.7, "the query is projected as the rows are"
+    described = {one["vector"]: (one["storage"], one["dim"]) for one in cli("info", out, "--json").json["vectors"]}
+    assert described == {"dense-fake-64": (storage, 64), "dense-fake-32": (storage, 32)} | ensembles
+    settings = json.loads(RunLayout(out).pass_file("ensemble-average").read_bytes())["settings"]
+    assert settings == {"dense-fake-64": 0.5, "dense-fake-32": 0.5, "projection_seed": 17}
 
 
 @pytest.mark.parametrize(
