@@ -177,6 +177,10 @@ def test_exports_and_manifest_hold_every_vector(made: tuple[Path, Any], cli: Any
     recorded = {one["vector"]: one for one in run.manifest["passes"]}
     assert list(recorded) == NAMES
     assert recorded["ensemble-concat"]["members"] == list(MEMBERS)
+    lengths = [len(text_of(row).split()) for row in range(ROWS)]
+    counted = {"total": sum(lengths), "fewest": min(lengths), "most": max(lengths)}
+    assert recorded["multivector-fake-8"]["token_vectors"] == counted
+    assert "token_vectors" not in recorded["ensemble-concat"]
 
 
 def test_the_same_command_has_nothing_left_to_do(made: tuple[Path, Any], cli: Any, corpus: Path) -> None:
