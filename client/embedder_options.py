@@ -34,6 +34,7 @@ TYPES: dict[str, Any] = {
     **{name: get_type_hints(RunSpec)[name] for name in _OF_THE_RUN},
     "ensemble": list[Method],
     "weights": str | None,
+    "project": bool,
 }
 """Of the options that reach the spec, by the name of the field."""
 

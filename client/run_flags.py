@@ -76,6 +76,12 @@ def run(
     weights: Annotated[
         str | None, typer.Option(metavar="A,B", help="Of the ensemble, one a dense model. Default: equal.")
     ] = None,
+    project: Annotated[
+        bool,
+        typer.Option(
+            "--project", metavar="", help="Average: bring longer vectors down to the shortest, by a random projection."
+        ),
+    ] = False,
     queries: Annotated[
         Path | None, typer.Option(metavar="Q.jsonl", help="Then find chunks for these queries (id and text a line).")
     ] = None,
@@ -98,7 +104,8 @@ def run(
         ),
     ] = None,
     sparse_device: Annotated[
-        PlacementName, typer.Option(help="Learned sparse: auto as the others; cpu beside what works on GPUs; gpu.")
+        PlacementName,
+        typer.Option(help="Learned sparse: cpu beside what works on GPUs; gpu; auto by the source's size."),
     ] = PlacementName.auto,
     batch_timeout: Annotated[
         float | None,
@@ -154,6 +161,7 @@ def run(
         storage=store.value,
         ensemble=[one.value for one in ensemble or []],
         weights=weights,
+        project=project,
     )
     plan = plan_if_asked(
         queries,

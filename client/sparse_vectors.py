@@ -23,12 +23,14 @@ compute: Any = pyarrow.compute  # its functions are made at import: no checker s
 class SparseVectors:
     """Row i has `indices[indptr[i]:indptr[i + 1]]` and as many `values`; a quarantined row has none.
 
-    `indptr` int64 (rows + 1), `indices` uint32, `values` float32: what `scipy.sparse.csr_matrix` takes.
+    `indptr` int64 (rows + 1), `indices` uint32, `values` float32: what `scipy.sparse.csr_matrix` takes. `stood_in` bool
+    (rows,): the row's weights are those of the chunk's metadata, not a model's.
     """
 
     indptr: npt.NDArray[np.int64]
     indices: npt.NDArray[np.uint32]
     values: npt.NDArray[np.float32]
+    stood_in: npt.NDArray[np.bool_]
 
 
 def read_sparse(segments: Iterable[tuple[Path, int]]) -> SparseVectors:
@@ -37,17 +39,19 @@ def read_sparse(segments: Iterable[tuple[Path, int]]) -> SparseVectors:
     room = sum(_most_values(path) for path, _ in files)
     indptr = np.zeros(sum(rows for _, rows in files) + 1, dtype=np.int64)
     indices, values = np.empty(room, dtype=np.uint32), np.empty(room, dtype=np.float32)
+    stood_in = np.zeros(len(indptr) - 1, dtype=np.bool_)
     row = used = 0
     for path, rows in files:
-        table = read_table(path, ("indices", "values"))
+        table = read_table(path, ("indices", "values", "stood_in"))
         ends = used + np.cumsum(list_lengths(table.column("indices")))
         if table.num_rows != rows or not np.array_equal(ends, used + np.cumsum(list_lengths(table.column("values")))):
             raise RunDirectoryError(f"{path}: its rows are not those of its chunk segment; delete it and {AGAIN}")
         end = int(ends[-1]) if rows else used
         indices[used:end], values[used:end] = flattened(table.column("indices")), flattened(table.column("values"))
         indptr[row + 1 : row + rows + 1] = ends
+        stood_in[row : row + rows] = table.column("stood_in").fill_null(False).to_numpy()
         row, used = row + rows, end
-    return SparseVectors(indptr, indices[:used], values[:used])
+    return SparseVectors(indptr, indices[:used], values[:used], stood_in)
 
 
 def list_lengths(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:

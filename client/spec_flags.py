@@ -32,6 +32,7 @@ def build_spec(
     index: Any = "edge",
     ensemble: Sequence[Method] = (),
     weights: str | None = None,
+    project: bool = False,
     **options: Any,
 ) -> RunSpec:
     """Check the flags and build the spec; UsageError or SourceError names the flag and the remedy.
@@ -58,7 +59,7 @@ def build_spec(
         id_field=id_field,
         limit=limit,
         index=index,
-        ensembles=_ensembles(passes, ensemble, weights),
+        ensembles=_ensembles(passes, ensemble, weights, project),
     )
     check_spec(spec)
     _check_use(spec, options)
@@ -89,17 +90,28 @@ def _check_use(spec: RunSpec, options: dict[str, Any]) -> None:
             raise UsageError(f"{flag} is for {what}: give a model with {remedy} too, or leave it out")
 
 
-def _ensembles(passes: list[PassSpec], methods: Sequence[Method], weights: str | None) -> tuple[EnsembleSpec, ...]:
+def _ensembles(
+    passes: list[PassSpec], methods: Sequence[Method], weights: str | None, project: bool
+) -> tuple[EnsembleSpec, ...]:
     """One of each method, over all dense vectors; equal weights where none are given."""
     members = tuple(output.vector for one in passes for output in one.outputs if output.form == "dense")
     if weights is not None and not methods:
         raise UsageError(f"--weights {weights}: they are an ensemble's; give --ensemble concat or average too")
+    if project and "average" not in methods:
+        raise UsageError("--project is for an average of models of different dimensions; give --ensemble average too")
     try:
         numbers = tuple(map(float, weights.split(","))) if weights is not None else (1.0,) * len(members)
     except ValueError:
         raise UsageError(f"--weights {weights}: give numbers with commas between, as in 2,1") from None
     return tuple(
-        EnsembleSpec(vector=f"ensemble-{method}", method=method, members=members, weights=numbers) for method in methods
+        EnsembleSpec(
+            vector=f"ensemble-{method}",
+            method=method,
+            members=members,
+            weights=numbers,
+            project=project and method == "average",
+        )
+        for method in methods
     )
 
 

@@ -38,7 +38,7 @@ from ..protocol.control_messages import (
 )
 from ..protocol.errors import DamagedChunks, EmbedfleetError, UsageError
 from ..protocol.known_models import check_known
-from ..protocol.run_options import RunOptions, check_options
+from ..protocol.run_options import check_options
 from ..protocol.spec import RunSpec, check_spec
 from ..protocol.version import PROTOCOL, __version__
 from . import actions as act
@@ -53,6 +53,7 @@ from .notices import Notices
 from .observer import Observers
 from .pool import Pool
 from .reports import ExportReports, HostReports, WorkReports
+from .sparse_placement import place_sparse
 from .state import PoolConfig, WorkerStage
 
 TICK_SECONDS = 0.1
@@ -278,8 +279,8 @@ class Coordinator:
         check_known(later_spec(request))
         check_options(request.options)
         _check_extras(request.spec)
-        self._check_placement(request.spec, request.options)
         out = Path(request.out)
+        placed = place_sparse(request.spec, request.options, self._context.devices(), out)
         if not out.is_absolute():
             raise UsageError(f"out {request.out!r}: give an absolute path; it is on the coordinator's host")
         busy = next((run for run, path in self._outs.items() if path == out), None)
@@ -293,11 +294,13 @@ class Coordinator:
             request.spec,
             out,
             restart=request.restart,
-            options=request.options,
+            options=placed.options,
             wake=self.wake,
             observer=observer,
         )
         self._outs[run] = out
+        if placed.reason:
+            self._context.runs[run].telemetry.event("sparse_placed", reason=placed.reason)
         unchecked = self._look_at_models(run, request)
         self._context.runs[run].run_exclusive_ensemble(self._context.emit, unchecked=unchecked)
         self._say(f"run {run}: {request.spec.source} into {out}")
@@ -319,11 +322,6 @@ class Coordinator:
         self._context.runs[run].telemetry.event("models_unchecked", reason=reason)
         for text in self._notices.tell("models_unchecked", {"reason": reason}, time.monotonic()):
             self._say(text)
-
-    def _check_placement(self, spec: RunSpec, options: RunOptions) -> None:
-        gpus = any(device.kind == "cuda" for device in self._context.devices())
-        if options.sparse_device == "gpu" and not gpus and any(one.kind == "sparse" for one in spec.passes):
-            raise UsageError("--sparse-device gpu: no GPU is in the fleet; leave it out, or attach one first")
 
     def _status(self, number: int) -> Status:
         fleet = self._context.fleet

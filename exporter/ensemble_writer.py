@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ..protocol.ensembles import EnsembleSpec, combine
 from ..protocol.layout import RunLayout
+from ..protocol.projection import SEED
 from ..protocol.segment_stream import stream_batches
 from ..protocol.segments import VectorSegmentInfo, dense_vectors, read_info
 from ..protocol.spec import Output
@@ -25,7 +26,7 @@ _COLUMNS = ("vector", "n_tokens", "truncated", "error")
 
 
 def ensemble_fingerprint(one: EnsembleSpec, dim: int, members: Mapping[str, Fingerprint]) -> Fingerprint:
-    """What makes an ensemble's numbers: its method and weights, and the fingerprints of its members' passes."""
+    """What makes an ensemble's numbers: its method, weights and projection, and the fingerprints of its members' passes."""
     digests = "".join(members[name].digest() for name in one.members)
     return Fingerprint(
         model=f"{one.method} of {', '.join(one.members)}",
@@ -37,7 +38,7 @@ def ensemble_fingerprint(one: EnsembleSpec, dim: int, members: Mapping[str, Fing
         pooling=one.method,
         dim=dim,
         normalized=True,
-        settings=dict(zip(one.members, one.shares, strict=True)),
+        settings=dict(zip(one.members, one.shares, strict=True)) | ({"projection_seed": SEED} if one.project else {}),
         versions={},
     )
 

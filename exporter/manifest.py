@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from ..protocol.durable import commit_bytes, commit_file
 from ..protocol.estimates import estimated_tokens
 from ..protocol.layout import RunLayout, segments_in
-from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
+from ..protocol.segments import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo, read_info
 from ..protocol.spec import RunSpec
 from ..protocol.version import __version__
 from .rerank_run import kept_rerank
@@ -49,17 +49,19 @@ def recount(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> tuple
     for one in spec.outputs:
         rows = quarantined = tokens = stood_in = 0
         segments: set[int] = set()
+        kept: list[TokenVectors] = []
         for segment, info, errors in _standing(layout, one.vector, lenient):
             segments.add(segment)
             rows, quarantined, tokens = rows + info.rows, quarantined + info.quarantined, tokens + info.tokens
             stood_in += info.stood_in
+            kept += [info.token_vectors] if info.token_vectors is not None else []
             rows_of[segment] = info.rows
             bad_rows.update((segment, row) for row, *_ in errors)
         whole = segments if whole is None else whole & segments
         counted = {"rows": rows, "quarantined": quarantined, "tokens": tokens}
         if one.form == "sparse":
             counted["stood_in"] = stood_in
-        passes.append(_pass_record(layout, one.vector) | counted)
+        passes.append(_pass_record(layout, one.vector) | counted | _token_vectors(kept))
     committed = sum(rows_of[segment] for segment in whole or ())
     spooled = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
     rows = sum(_chunk_rows(path, lenient) for path in spooled)
@@ -154,6 +156,15 @@ def _pass_record(layout: RunLayout, vector: str) -> dict[str, Any]:
     if path.exists():
         return orjson.loads(path.read_bytes())
     return {"vector": vector, "kind": "", "dim": 0}  # an empty corpus: no model was ever loaded
+
+
+def _token_vectors(kept: list[TokenVectors]) -> dict[str, Any]:
+    """Of a multivector: what its rows have together, and the extremes; nothing where no segment tells of a row."""
+    counted = [one for one in kept if one.total]
+    if not counted:
+        return {}
+    fewest, most = min(one.fewest for one in counted), max(one.most for one in counted)
+    return {"token_vectors": {"total": sum(one.total for one in counted), "fewest": fewest, "most": most}}
 
 
 def _object(path: Path) -> dict[str, Any]:

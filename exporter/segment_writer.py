@@ -13,7 +13,7 @@ from ..protocol.chunk_columns import read_chunk_columns
 from ..protocol.durable import commit_file
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout
-from ..protocol.segments import VectorSegmentInfo, digest, with_info
+from ..protocol.segments import VectorSegmentInfo, digest, token_vectors, with_info
 from ..protocol.storage import is_bytewise
 from .segment_builder import SegmentBuilder
 
@@ -49,6 +49,7 @@ def commit_segment(layout: RunLayout, segment: int, fingerprint: str, builder: S
             unusable=len(builder.unusable) if output.form == "sparse" else 0,
             fingerprint=fingerprint,
             digest=digest(table),
+            token_vectors=token_vectors(table) if output.form == "multivector" else None,
         )
         _commit(with_info(table, info), layout.vector_segment(output.vector, segment))
     return CommittedSegment(segment, builder.rows, len(builder.errors))

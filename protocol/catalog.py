@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -14,7 +15,10 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True):
     hub: str
     """The repository on the Hugging Face hub."""
     dim: int
+    """Of a vector; of a token's vector; of a sparse model's vocabulary; of a reranker 1, its score."""
     max_tokens: int
+    kind: Literal["dense", "sparse", "multivector", "rerank"] = "dense"
+    """What it computes: the kind of its passes."""
     document_prompt: str = ""
     query_prompt: str = ""
     package: str = ""
@@ -39,6 +43,6 @@ def find(model: str) -> CatalogEntry | None:
     return None
 
 
-def aliases() -> list[str]:
-    """The short names, for messages."""
-    return sorted(catalog(), key=str.lower)
+def aliases(kind: str = "dense") -> list[str]:
+    """The short names of the models of a kind, for messages."""
+    return sorted((alias for alias, entry in catalog().items() if entry.kind == kind), key=str.lower)

@@ -3,7 +3,8 @@
 concat   each member, scaled by the root of its weight, one after another: the dot product of two such vectors is the
          weighted mean of the members' cosines
 average  the weighted sum of the members, normalized again; for models whose spaces agree in dimension *and* meaning,
-         such as fine-tunings of one model. Of unrelated models it is noise
+         such as fine-tunings of one model. Of unrelated models it is noise. With `project`, longer members are brought
+         down to the dimensions of the shortest one first (see `projection.py`)
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import UsageError
+from .projection import projection
 
 Method = Literal["concat", "average"]
 FloatArray = npt.NDArray[np.float32]
@@ -33,6 +35,8 @@ class EnsembleSpec(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[str, ...]
     """Names of dense vectors of the run."""
     weights: tuple[float, ...]
+    project: bool = False
+    """average: members may differ in their dimensions."""
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -62,11 +66,13 @@ def ensemble_dim(one: EnsembleSpec, dims: Mapping[str, int]) -> int:
     """Dimensions of the ensemble, given those of its members; UsageError where they cannot be averaged."""
     if one.method == "concat":
         return sum(dims[name] for name in one.members)
+    if one.project:
+        return min(dims[name] for name in one.members)
     if len({dims[name] for name in one.members}) > 1:
         named = ", ".join(f"{name} has {dims[name]}" for name in one.members)
         raise UsageError(
             f"--ensemble average needs vectors of equal dimensions, and {named}. Make them equal with --truncate-dim "
-            "where the models allow it, or use --ensemble concat"
+            "where the models allow it, use --ensemble concat, or give --project too"
         )
     return dims[one.members[0]]
 
@@ -75,8 +81,10 @@ def combine(one: EnsembleSpec, members: Sequence[FloatArray]) -> FloatArray:
     """The ensemble's vectors (rows, dim) from those of its members, each (rows, its own dim), in their order.
 
     A row is NaN where a member is, or where the sum has no direction. Members are normalized first: what storage has
-    rounded counts no more than what it has not.
+    rounded counts no more than what it has not, nor what a projection has shortened.
     """
+    if one.project:
+        members = _projected(members)
     scaled = [
         unit(vectors) * np.float32(math.sqrt(share) if one.method == "concat" else share)
         for vectors, share in zip(members, one.shares, strict=True)
@@ -87,6 +95,14 @@ def combine(one: EnsembleSpec, members: Sequence[FloatArray]) -> FloatArray:
     for vectors in scaled[1:]:
         total += vectors
     return unit(total)
+
+
+def _projected(members: Sequence[FloatArray]) -> list[FloatArray]:
+    """All with the dimensions of the shortest. Those of the same length go the same way: a space that they share stays one."""
+    fewest = min(vectors.shape[1] for vectors in members)
+    return [
+        vectors @ projection(vectors.shape[1], fewest) if vectors.shape[1] > fewest else vectors for vectors in members
+    ]
 
 
 def unit(vectors: FloatArray) -> FloatArray:

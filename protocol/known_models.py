@@ -6,7 +6,7 @@ from . import catalog
 from .errors import ModelError
 from .fake_models import FAKE_KINDS, PREFIX, parse_fake
 from .output_dims import with_ensembles
-from .spec import PassSpec, RunSpec
+from .spec import FLAGS, PassSpec, RunSpec
 
 
 def check_known(spec: RunSpec) -> None:
@@ -31,6 +31,8 @@ def _dense_dim(one: PassSpec) -> int | None:
         if entry is None or one.revision is not None:
             return None
         full = entry.dim
+        if entry.kind not in ("dense", one.kind):
+            raise ModelError(f"model {one.model!r} is none for {FLAGS[one.kind]}: give it with {FLAGS[entry.kind]}")
     if one.kind not in ("dense", "bge-m3"):
         return None
     if one.truncate_dim is not None and one.truncate_dim > full:

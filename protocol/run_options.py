@@ -23,7 +23,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpu_fallback: bool = False
     """Where every GPU is given up, a CPU slot goes on, slowly; otherwise the run ends and can be resumed."""
     sparse_device: Placement = "auto"
-    """Where learned sparse models run. auto: where all models do; cpu: on a CPU slot, beside what works on GPUs."""
+    """Where learned sparse models run. cpu: on a CPU slot, beside what works on GPUs; auto: there, if the coordinator finds
+    the source so small that a GPU would need as long, and else where all models do."""
 
 
 DEFAULTS = RunOptions()

@@ -78,6 +78,14 @@ class ChunkSegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
     cursor: Cursor
 
 
+class TokenVectors(msgspec.Struct, frozen=True):
+    """How many token vectors the rows of a multivector have that are not in quarantine: together, and the extremes."""
+
+    total: int
+    fewest: int
+    most: int
+
+
 class VectorSegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a vector segment says of itself. `digest` is `digest()` of its table."""
 
@@ -94,6 +102,8 @@ class VectorSegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
     """Of the pass, as in its `pass.json`."""
     digest: str
+    token_vectors: TokenVectors | None = None
+    """Of a multivector."""
 
 
 Info = TypeVar("Info", ChunkSegmentInfo, VectorSegmentInfo)
@@ -153,6 +163,14 @@ def dense_vectors(table: pa.Table) -> FloatArray:
         vectors = vectors.copy()
         vectors[np.asarray(column.is_null())] = np.nan
     return vectors
+
+
+def token_vectors(table: pa.Table) -> TokenVectors:
+    """Counted in the `vector` column of a multivector; zeros where every row is in quarantine."""
+    lengths = np.asarray(compute.list_value_length(table.column("vector").drop_null()).to_numpy())
+    if not len(lengths):
+        return TokenVectors(0, 0, 0)
+    return TokenVectors(int(lengths.sum(dtype=np.int64)), int(lengths.min()), int(lengths.max()))
 
 
 def digest(table: pa.Table) -> str:

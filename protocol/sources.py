@@ -75,6 +75,30 @@ def resolve(source: str, exclude: Path | None = None) -> list[SourceFile]:
     return files
 
 
+def plain_bytes(source: str, most: int, exclude: Path | None = None) -> int | None:
+    """Bytes of the source's files, counted until they are more than `most`.
+
+    None where they do not tell how much text there is: standard input, something compressed, Parquet, nothing readable.
+    """
+    if source == STDIN:
+        return None
+    root = Path(source)
+    total = 0
+    try:
+        for path in _walk(root, exclude) if root.is_dir() else (root,):
+            format_, compression = _format(path.name)
+            if format_ == "parquet" or compression is not None:
+                return None
+            if format_ == "json" and path != root and not path.name.lower().endswith(_CHUNKS):
+                continue
+            total += path.stat().st_size if format_ is not None else 0
+            if total > most:
+                break
+    except OSError:
+        return None
+    return total or None
+
+
 def fingerprint(files: list[SourceFile]) -> list[FileStamp]:
     """What has to be unchanged for a resume: path, size and time of each file, in order."""
     return [FileStamp(file.name, file.size, file.mtime_ns) for file in files]

@@ -2,7 +2,7 @@
 
 dense        `vector` as `storage.py` keeps it                  → (dim,) float32
 multivector  `vector` list<fixed_size_list<float16>[dim]>       → (tokens, dim), number format of the file
-sparse       `indices` list<uint32>, `values` list<float32>     → SparseVector
+sparse       `indices` list<uint32>, `values` list<float32>     → SparseVector; and `stood_in` bool
 """
 
 from __future__ import annotations
@@ -40,11 +40,15 @@ Vector = Array | SparseVector
 
 @dataclass(frozen=True, slots=True)
 class VectorRow:
-    """One row of a vector segment; `vector` is None where the row is quarantined."""
+    """One row of a vector segment; `vector` is None where the row is quarantined.
+
+    `stood_in`: its sparse weights are those of the chunk's metadata.
+    """
 
     row: int
     id: str
     vector: Vector | None
+    stood_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +72,13 @@ def read_shape(path: Path) -> VectorShape:
 def read_vectors(path: Path) -> Iterator[VectorRow]:
     """The rows of a vector segment, in order. RunDirectoryError where it is torn."""
     form = read_shape(path).form
-    columns = ("indices", "values") if form == "sparse" else ("vector",)
+    columns = ("indices", "values", "stood_in") if form == "sparse" else ("vector",)
     for batch in stream_batches(path, ("row", "id", "error", *columns)):
         rows, ids = batch.column("row").to_pylist(), batch.column("id").to_pylist()
         failed: list[bool] = batch.column("error").is_valid().to_pylist()
-        for row, name, bad, vector in zip(rows, ids, failed, _READERS[form](batch), strict=True):
-            yield VectorRow(row, name, None if bad else vector)
+        marks: list[bool] = batch.column("stood_in").to_pylist() if form == "sparse" else [False] * len(rows)
+        for row, name, bad, vector, mark in zip(rows, ids, failed, _READERS[form](batch), marks, strict=True):
+            yield VectorRow(row, name, None if bad else vector, bool(mark))
 
 
 def _shape(schema: Any) -> VectorShape:

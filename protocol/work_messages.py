@@ -44,7 +44,7 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     """Dimensions of a dense vector; 0 for sparse ones."""
     normalized: bool
     settings: dict[str, float] = {}
-    """Of BM25: k, b and the average length."""
+    """Of BM25: k, b and the average length; of an ensemble: the members' shares, and the seed of its projection."""
     token_dim: int = 0
     """Dimensions of a token's vector, where a pass has both dense vectors and multivectors."""
     versions: dict[str, str]

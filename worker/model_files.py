@@ -97,11 +97,11 @@ def _fetched(spec: PassSpec, hub: str) -> ModelFiles:
 
 def _meant(spec: PassSpec) -> str:
     """What may have been meant by a name that is nothing's, and what would do."""
-    if spec.kind == "sparse":  # no alias is of a sparse model
-        known = sorted(CPU_KINDS)
+    if spec.kind == "sparse":
+        known = [*sorted(CPU_KINDS), *catalog.aliases("sparse")]
         remedy = "For sparse weights give bm25, metadata, or a SPLADE-style model by its folder or hub id"
     else:
-        known = catalog.aliases()
+        known = catalog.aliases(spec.kind if spec.kind in ("multivector", "rerank") else "dense")
         remedy = f"Known: {', '.join(known)}"
     by_lower = {one.lower(): one for one in known}
     close = difflib.get_close_matches(spec.model.lower(), by_lower, 1, 0.5)

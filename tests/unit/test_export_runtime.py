@@ -117,6 +117,9 @@ def test_the_files_of_one_model_stand_before_its_segment_is_reported(make_bench:
     tokens = pq.read_table(bench.layout.vector_segment("multivector-m3", 0)).column("vector").to_pylist()
     assert [len(one) for one in tokens] == [1, 2, 3, 4]
     assert session.close().covered == {"dense-m3": 4, "sparse-m3": 4, "multivector-m3": 4}
+    passes = json.loads(bench.layout.manifest.read_bytes())["passes"]
+    counted = [one.get("token_vectors") for one in passes]
+    assert counted == [None, None, {"total": 10, "fewest": 1, "most": 4}]
 
 
 class TestChunks:

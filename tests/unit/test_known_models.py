@@ -32,6 +32,8 @@ def spec_of(*passes: PassSpec, method: Method | None = None) -> RunSpec:
         ((one("fake:8"), one("bge-m3", "dense-b", revision="other")), "average"),
         ((one("fake:10", "sparse-a", "sparse"), one("bm25", "sparse-b", "bm25")), None),
         ((one("fake:16", storage="binary"),), None),
+        ((one("ms-marco-MiniLM-L6-v2", "rerank-a", "rerank"),), None),
+        ((one("fake:8"), one("answerai-colbert-small-v1", "multivector-a", "multivector")), None),
     ],
 )
 def test_what_may_work_passes(passes: tuple[PassSpec, ...], method: Method | None) -> None:
@@ -58,6 +60,8 @@ def test_dimensions_that_cannot_work_are_refused(
     ("wrong", "words"),
     [
         (one("fake:none"), "give the dimension"),
+        (one("bge-reranker-base"), "none for --dense: give it with --rerank"),
+        (one("answerai-colbert-small-v1", "sparse-a", "sparse"), "none for --sparse: give it with --multivector"),
         (one("fake:8,speed=9"), "speed=9"),
         (one("fake:8", "heads-a", "bge-m3"), "no fake encoder of kind 'bge-m3'"),
         (one("fake:8", truncate_dim=9), "--truncate-dim 9: the vectors of fake:8 have 8 dimensions"),

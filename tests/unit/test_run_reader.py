@@ -42,9 +42,10 @@ def test_sparse_vectors_are_csr(files, run_files):
 
 
 def test_a_quarantined_sparse_row_is_empty(run_files, tmp_path):
-    files = run_files.RunFiles(tmp_path / "run", sparse_quarantined=(0, 3)).write()
+    files = run_files.RunFiles(tmp_path / "run", sparse_quarantined=(0, 3), stood_in=(2, 4)).write()
     sparse = open_run(files.root).vectors(run_files.SPARSE)
     assert isinstance(sparse, SparseVectors)
+    assert sparse.stood_in.tolist() == [False, False, True, False, True]
     assert sparse.indptr.tolist() == [0, 0, 0, 2, 2, 4]
     assert sparse.indices.tolist() == [5, 102, 5, 104]
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from embedfleet.exporter.segment_builder import SegmentBuilder
 from embedfleet.protocol.errors import ProtocolError
-from embedfleet.protocol.segments import dense_vectors, vector_schema
+from embedfleet.protocol.segments import TokenVectors, dense_vectors, token_vectors, vector_schema
 from embedfleet.protocol.spec import Output
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -221,3 +221,12 @@ def test_only_vectors_that_count_are_a_sample() -> None:
     builder = dense_builder(3)
     builder.add(dense([0, 1, 2]), {1: "why"})
     assert builder.dense_vectors().tobytes() == vectors_of([0, 2]).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("counts", "found"), [((2, None, 5, 0), (7, 0, 5)), ((None, None), (0, 0, 0)), ((), (0, 0, 0)), ((3,), (3, 3, 3))]
+)
+def test_token_vectors_are_counted_in_the_rows_that_have_some(counts: Any, found: tuple[int, int, int]) -> None:
+    rows = [None if count is None else [[0.5] * DIM] * count for count in counts]
+    field = vector_schema("multivector", DIM).field("vector")
+    assert token_vectors(pa.table([pa.array(rows, field.type)], pa.schema([field]))) == TokenVectors(*found)

@@ -31,7 +31,7 @@ ROWS = 7
 @pytest.fixture
 def files(run_files, tmp_path):
     return run_files.RunFiles(
-        tmp_path / "my run", sizes=(3, 4), quarantined=(4,), sparse_quarantined=(0,), multivector=True
+        tmp_path / "my run", sizes=(3, 4), quarantined=(4,), sparse_quarantined=(0,), stood_in=(5,), multivector=True
     ).write()
 
 
@@ -70,13 +70,22 @@ def test_all_formats_are_written_and_recorded(files):
     assert {path.name for path in files.layout.export.iterdir()} == {*names, "export.json"}
 
 
-def test_jsonl_npy_and_the_edge_shard_hold_the_same_numbers(run_files, tmp_path):
+@pytest.mark.parametrize(
+    ("storage", "rounding"), [("float32", 2e-7), ("float16", 1e-3), ("int8", 2e-7), ("binary", 2e-7)]
+)
+def test_jsonl_npy_and_the_edge_shard_hold_the_same_numbers(run_files, tmp_path, storage, rounding):
+    """`rounding`: the engine normalizes what it takes for a cosine, and keeps float16 as such."""
     edge = pytest.importorskip("qdrant_edge")
-    files = run_files.RunFiles(tmp_path / "run", sizes=(40, 30), quarantined=(4, 50), sparse_quarantined=(7,), dim=32)
+    files = run_files.RunFiles(
+        tmp_path / "run", sizes=(40, 30), quarantined=(4, 50), sparse_quarantined=(7,), dim=32, storage=storage,
+        multivector=True, ensemble=True,
+    )  # fmt: skip
     files.write()
     export(files)
     index = EdgeIndex(files.layout, files.spec)
-    assert sum(index.publish(segment, {run_files.DENSE: 32, run_files.SPARSE: 0}) for segment in (0, 1)) == 70
+    dense = {run_files.DENSE: 32, run_files.HALF: 16, run_files.CONCAT: 48}
+    dims = dense | {run_files.SPARSE: 0, run_files.MULTI: 32}
+    assert sum(index.publish(segment, dims) for segment in (0, 1)) == 70
     index.close()
     shard = edge.EdgeShard.load(str(files.layout.edge))
     records = {
@@ -84,27 +93,32 @@ def test_jsonl_npy_and_the_edge_shard_hold_the_same_numbers(run_files, tmp_path)
         for record in shard.retrieve([point_id(f"c{row}") for row in range(70)], with_payload=True, with_vector=True)
     }
     shard.close()
-    array = np.load(files.layout.export / "dense-fake.npy", mmap_mode="r")
+    arrays = {name: np.load(files.layout.export / f"{name}.npy", mmap_mode="r") for name in dense}
     points = lines(files.layout.export / "points.jsonl")
-    assert array.shape == (70, 32)
+    assert {name: array.shape for name, array in arrays.items()} == {name: (70, dim) for name, dim in dense.items()}
     assert len(records) == len(points) == 70
     for row, point in enumerate(points):
         in_shard = records[row]
         assert (point["id"], point["payload"]) == (str(in_shard.id), in_shard.payload)
-        assert point["vector"].keys() == in_shard.vector.keys()
-        assert (run_files.DENSE in point["vector"]) == (row not in (4, 50))
-        if run_files.DENSE in point["vector"]:
-            in_jsonl = np.asarray(point["vector"][run_files.DENSE], np.float32)
-            assert np.array_equal(in_jsonl, array[row])  # to the bit
-            # the engine normalizes what it takes for a cosine
-            assert np.allclose(in_shard.vector[run_files.DENSE], array[row], rtol=0, atol=2e-7)
-        else:
-            assert np.isnan(array[row]).all()
-        if run_files.SPARSE in point["vector"]:
+        absent = {*dense, run_files.MULTI} if row in (4, 50) else {run_files.SPARSE} if row in (1, 7) else set()
+        assert point["vector"].keys() == in_shard.vector.keys() == dims.keys() - absent
+        for name, array in arrays.items():
+            if name in absent:
+                assert np.isnan(array[row]).all()
+                continue
+            assert np.array_equal(np.asarray(point["vector"][name], np.float32), array[row])  # to the bit
+            room = 2e-7 if name == run_files.CONCAT else rounding  # which is float32 whatever its members are
+            assert np.allclose(in_shard.vector[name], array[row] / np.linalg.norm(array[row]), rtol=0, atol=room)
+        if run_files.SPARSE not in absent:
             theirs, ours = in_shard.vector[run_files.SPARSE], point["vector"][run_files.SPARSE]
             assert dict(zip(ours["indices"], ours["values"], strict=True)) == dict(
                 zip(theirs.indices, theirs.values, strict=True)
             )
+        if run_files.MULTI not in absent:
+            tokens = run_files.multi_of(row, 32)
+            assert np.array_equal(np.asarray(point["vector"][run_files.MULTI], np.float16), tokens)
+            units = tokens / np.linalg.norm(tokens.astype(np.float32), axis=1, keepdims=True)
+            assert np.allclose(in_shard.vector[run_files.MULTI], units, rtol=0, atol=1e-3)
 
 
 def test_sidecars_have_a_line_for_each_vector(files, run_files):
@@ -112,6 +126,7 @@ def test_sidecars_have_a_line_for_each_vector(files, run_files):
     sparse = lines(files.layout.export / "sparse-bm25.sparse.jsonl")
     assert [(one["row"], one["id"]) for one in sparse] == [(row, f"c{row}") for row in range(1, 7)]
     assert all((one["indices"], one["values"]) == run_files.sparse_of(one["row"]) for one in sparse)
+    assert [one["stood_in"] for one in sparse] == [one["row"] == 5 for one in sparse]
     many = lines(files.layout.export / "multivector-fake.multivector.jsonl")
     assert [one["row"] for one in many] == [0, 1, 2, 3, 5, 6]
     for one in many:

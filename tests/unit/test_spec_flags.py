@@ -36,12 +36,15 @@ def test_an_ensemble_is_of_all_dense_vectors_in_their_order() -> None:
         for method in ("concat", "average")
     )
     assert build(dense=["fake:8", "fake:9"], ensemble=["concat"]).ensembles[0].weights == (1.0, 1.0)
+    both = build(dense=["fake:8", "fake:9"], ensemble=["concat", "average"], project=True).ensembles
+    assert [one.project for one in both] == [False, True]
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
         ({"weights": "1,2"}, "give --ensemble concat or average too"),
+        ({"project": True, "ensemble": ["concat"]}, "--project is for an average .* give --ensemble average too"),
         ({"weights": "1;2", "ensemble": ["concat"]}, "--weights 1;2: give numbers with commas"),
         ({"weights": "1,2,3", "ensemble": ["concat"]}, "3 weights for 2 dense vectors.*dense-fake-8, dense-fake-9"),
         ({"weights": "1,-2", "ensemble": ["concat"]}, "--weights 1,-2: give numbers above 0"),
