@@ -163,7 +163,7 @@ class Pipeline:
             rows = order[done : done + count]
             tokens = count * int(prepared.lengths[rows[0]])
             try:
-                kept, part, failed = self._compute_some(prepared, rows)
+                part, failed = self._compute_some(prepared, rows)
             except OutOfMemory as error:
                 failure, once_fit = str(error), not isinstance(error, _NoRoomForFloat32)
             else:
@@ -175,7 +175,7 @@ class Pipeline:
                 self._longest = max(self._longest, int(prepared.lengths[rows[0]]))
                 done += count
                 padded += tokens if encoder.pads else int(prepared.lengths[rows].sum())
-                parts.append((kept, part))
+                parts.append((rows, part))
                 errors.extend(failed)
                 continue
             smaller = controller.out_of_memory(tokens)
@@ -190,8 +190,8 @@ class Pipeline:
         total = int(prepared.lengths.sum())
         return Computed(batch.batch, batch.epoch, total, padded, timings, arrays, tuple(errors))
 
-    def _compute_some(self, prepared: Prepared, rows: IntArray) -> tuple[IntArray, Any, list[RowError]]:
-        """One micro-batch: the rows that have a result, the results, and the errors of the others.
+    def _compute_some(self, prepared: Prepared, rows: IntArray) -> tuple[Any, list[RowError]]:
+        """One micro-batch: the results of its rows, and the errors of those that have none, or not all.
 
         Rows with unusable values are computed once more in float32; what is still bad is an error. Out of memory there
         takes the whole micro-batch back, its errors included.
@@ -209,9 +209,6 @@ class Pipeline:
             part[position] = again[0]
             if encoder.unusable(again)[0]:
                 errors.append(RowError(int(row[0]), "the model's result is not finite or has no length"))
-        refused = encoder.too_large(part)
-        if not refused:
-            return rows, part, errors
-        errors += [RowError(int(rows[position]), reason) for position, reason in refused.items()]
-        kept = [position for position in range(len(rows)) if position not in refused]
-        return rows[kept], [part[position] for position in kept], errors
+        for position, reason in encoder.empty_too_large(part).items():
+            errors.append(RowError(int(rows[position]), reason, "multivector", too_large=True))
+        return part, errors

@@ -12,7 +12,7 @@ from embedfleet.protocol.spec import PassSpec
 from embedfleet.protocol.work_messages import BatchFailed, Mitigation, Ready
 from embedfleet.worker.encoders.base import OutOfMemory, Prepared, TokenBudget
 from embedfleet.worker.encoders.fake import FakeEncoder
-from embedfleet.worker.encoders.fake_others import FakeMultivectorEncoder
+from embedfleet.worker.encoders.fake_others import FakeHeadsEncoder, FakeMultivectorEncoder
 from embedfleet.worker.memory import DeviceMemory, Pressure
 from embedfleet.worker.pipeline import Computed, Outcome, Pipeline, Starved, TextBatch
 
@@ -79,8 +79,10 @@ def test_more_numbers_than_a_point_takes_are_an_error_and_are_not_sent() -> None
     encoder = FakeMultivectorEncoder(PassSpec(vector="v", kind="multivector", model="fake:65536"))
     result, _ = computed(encoder, ["two words", "word " * 20, "three more words"])
     (error,) = result.errors
-    assert (error.position, error.reason) == (
+    assert (error.position, error.output, error.too_large, error.reason) == (
         1,
+        "multivector",
+        True,
         "20 token vectors are 1,310,720 numbers, and Qdrant takes at most 1,048,576 in a point; give --pool-factor, or "
         "fewer --max-tokens",
     )
@@ -93,6 +95,18 @@ def test_a_batch_of_nothing_but_such_texts_has_no_rows() -> None:
     result, _ = computed(encoder, ["word " * 20])
     assert result.arrays["tokens"].shape == (0, 65_536)
     assert [error.position for error in result.errors] == [0]
+
+
+def test_of_three_heads_only_the_multivector_is_too_large() -> None:
+    encoder = FakeHeadsEncoder(PassSpec(vector="v", kind="bge-m3", model="fake:65536", truncate_dim=8))
+    texts = ["two words", "word " * 20, "three more words"]
+    result, _ = computed(encoder, texts)
+    assert [(error.position, error.output) for error in result.errors] == [(1, "multivector")]
+    assert result.arrays["multivector/offsets"].tolist() == [0, 2, 2, 5]
+    assert result.arrays["multivector/tokens"].shape == (5, 65_536)
+    assert np.diff(result.arrays["sparse/offsets"]).tolist() == [2, 1, 3]
+    alone = FakeEncoder(PassSpec(vector="v", kind="dense", model="fake:65536", truncate_dim=8))
+    np.testing.assert_array_equal(result.arrays["dense/vector"], alone.compute(alone.prepare(texts), np.arange(3)))
 
 
 class Shrinking(FakeEncoder):
