@@ -56,8 +56,16 @@ def export(rows: int, folder: Path) -> Watched:
     return watch(embedfleet("export", str(folder / "run")))
 
 
+def verify(rows: int, folder: Path) -> Watched:
+    """A run with every form of vector, recounted."""
+    run(rows, folder, "--dense", "fake:64", "--sparse", "fake:500", "--multivector", "fake:16")
+    return watch(embedfleet("verify", str(folder / "run")))
+
+
 PATHS: dict[str, Callable[[int, Path], Watched]] = {
     "multivectors": lambda rows, folder: run(rows, folder, "--multivector", "fake:32", "--index", "none"),
+    "multivectors, the collection": lambda rows, folder: run(rows, folder, "--multivector", "fake:32"),
+    "heads": lambda rows, folder: run(rows, folder, "--heads", "fake:32"),
     "learned sparse": lambda rows, folder: run(rows, folder, "--sparse", "fake:500", "--index", "none"),
     "int8, two models, an ensemble": lambda rows, folder: run(
         rows,
@@ -75,6 +83,7 @@ PATHS: dict[str, Callable[[int, Path], Watched]] = {
     ),
     "the collection": lambda rows, folder: run(rows, folder, "--dense", "fake:32", "--sparse", "bm25"),
     "resume": resume,
+    "verify": verify,
     "export": export,
     "queries and reranking": rerank,
 }

@@ -18,6 +18,8 @@ ROLES = {
     "embedfleet.exporter.candidates_main": "candidates",
     "embedfleet.exporter.rerank_main": "ranking",
 }
+CLIENT = "client"
+"""The command itself."""
 SAMPLE_SECONDS = 0.1
 
 
@@ -48,7 +50,7 @@ def watch(command: list[str]) -> Watched:
         for one in _family(me):
             try:
                 line = one.cmdline()
-                role = next((ROLES[part] for part in line if part in ROLES), None)
+                role = next((ROLES[part] for part in line if part in ROLES), CLIENT if one == me else None)
                 if role is not None:
                     memory = one.memory_info()
                     # Pages of mapped files come and go as the system likes: the collection's vectors are such.
@@ -70,6 +72,6 @@ def embedfleet(*arguments: str) -> list[str]:
 
 def _family(process: psutil.Process) -> list[psutil.Process]:
     try:
-        return process.children(recursive=True)
+        return [process, *process.children(recursive=True)]
     except psutil.Error:
         return []

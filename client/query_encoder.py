@@ -87,9 +87,9 @@ def encode_queries(
         answer = answers.get(one.vector, _Answer(sparse=[SparseQuery([], [])] * len(texts)))
         for output in one.outputs:
             found[output.vector] = _vectors(output, answer, len(texts))
-        if one.kind == "metadata" or (one.kind == "sparse" and one.fallback):
-            vectors = found[one.vector]
-            found[one.vector] = [_with_terms(vector, text) for vector, text in zip(vectors, texts, strict=True)]
+        if one.stood_in is not None:
+            vectors = found[one.stood_in]
+            found[one.stood_in] = [_with_terms(vector, text) for vector, text in zip(vectors, texts, strict=True)]
     for one in ensembles:
         found[one.vector] = _combined(one, found)
     return found

@@ -79,12 +79,13 @@ def _check_values(**given: Any) -> None:
 def _check_use(spec: RunSpec, options: dict[str, Any]) -> None:
     """UsageError for an option that no model of the run would heed."""
     dense = any(one.form == "dense" for one in spec.outputs)
+    late = any(one.form == "multivector" for one in spec.outputs)
     kinds = {one.kind for one in spec.passes}
     for flag, given, used, what, remedy in (
         ("--truncate-dim", options.get("truncate_dim"), dense, "dense vectors", "--dense or --heads"),
         ("--store", options.get("storage", "float32") != "float32", dense, "dense vectors", "--dense or --heads"),
         ("--max-active-dims", options.get("max_active_dims"), "sparse" in kinds, "learned sparse weights", "--sparse"),
-        ("--pool-factor", options.get("pool_factor", 1) != 1, "multivector" in kinds, "multivectors", "--multivector"),
+        ("--pool-factor", options.get("pool_factor", 1) != 1, late, "multivectors", "--multivector or --heads"),
     ):
         if given and not used:
             raise UsageError(f"{flag} is for {what}: give a model with {remedy} too, or leave it out")

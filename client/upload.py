@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from ..protocol.collection import Quantization, collection_name, collection_schema
 from ..protocol.done_run import DoneRun, open_done_run
 from ..protocol.errors import EmbedfleetError
+from ..protocol.point_batches import BatchLimits, cut
 from ..protocol.points import Point
-from .upload_batches import BatchLimits, cut
 from .upload_payloads import Spelled
 from .upload_target import Delivered, UploadTarget
 

@@ -19,9 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..protocol.collection import Quantization
 from ..protocol.done_run import open_done_run
 from ..protocol.errors import EXIT_TERMINATED
+from ..protocol.point_batches import BatchLimits
 from .qdrant_server import connect
 from .upload import upload_run
-from .upload_batches import NUMBER_BYTES, BatchLimits
+from .upload_batches import NUMBER_BYTES
 
 
 def upload(

@@ -279,7 +279,7 @@ class BatchRunner:
         self.stop_intake()
         seconds = time.monotonic() - self._started
         passes = [self.telemetry.stats(number) for number in range(len(self.spec.passes))]
-        self.telemetry.event("run_closing", status=status, error=error)
+        self.telemetry.closing(status, error)
         stats = {"run": self.run, "seconds": round(seconds, 3), "passes": passes}
         self._send(CloseRun(status, error, stats | {"processing_stats": self.telemetry.processing_stats}))
 
@@ -342,8 +342,10 @@ class BatchRunner:
         known = [count for count in found if count is not None]
         if not known or not rows:
             return summary
-        one, stood_in = self.spec.passes[number], counts.stood_in.get(self.spec.passes[number].vector, 0)
-        shares = (known[0] - stood_in, stood_in, rows - known[0])
+        one = self.spec.passes[number]
+        sparse = one.stood_in or ""
+        stood_in, weighed = counts.stood_in.get(sparse, 0), counts.covered.get(sparse, 0)
+        shares = (weighed - stood_in, stood_in, rows - weighed)
         weights = source_of_weights(*shares) if stood_in or one.kind == "metadata" else ""
         return msgspec.structs.replace(summary, coverage=min(known) / rows, weights=weights)
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import msgspec
 
 from ..protocol.devices import Device
+from ..protocol.known_models import known_dim
 from ..protocol.run_options import DEFAULTS, RunOptions
-from ..protocol.spec import CPU_KINDS, Dtype, PassSpec, RunSpec
+from ..protocol.spec import CPU_KINDS, FORMS, Dtype, PassSpec, RunSpec
 from ..protocol.terms import METADATA_WEIGHTS
 from ..protocol.work_messages import Fingerprint
 from .events import PassPlan
@@ -16,6 +17,16 @@ from .segment_spool import SegmentLimits
 
 SLOW_LIMITS = SegmentLimits(rows=2_048, tokens=131_072)
 """For real models on a CPU: a segment is the unit of resume, and there a million tokens take minutes."""
+
+MULTIVECTOR_BYTES = 256 << 20
+"""About the most that the multivectors of a segment take: of the tokens that its texts are estimated at, in float16. Two such
+segments may be open and three wait for the disk, so the exporter's memory goes by it."""
+BYTES_A_NUMBER = 2
+HEADS_DIM, TOKEN_DIM = 1_024, 128
+"""Dimensions of a token's vector where the name of a model does not tell: what bge-m3 has, and what ColBERT and most models
+after it have. A folder may hold one that is wider: its segments take more memory, by as much, and are right all the same."""
+TOKENS_A_ROW = 16
+"""A segment cut by such bytes has at most a row for so many of its tokens: the special tokens of each text count too."""
 
 NO_WEIGHTS = (
     f"--sparse metadata: no chunk has {METADATA_WEIGHTS}, a list of objects with a term and a positive weight; "
@@ -50,11 +61,20 @@ def needs_fit(one: PassSpec) -> bool:
 
 
 def segment_limits(spec: RunSpec, devices: Sequence[Device]) -> SegmentLimits:
-    """Segments small enough that a resumed run repeats little, large enough that sorting pays."""
+    """Segments small enough that a resumed run repeats little and that multivectors fit, large enough that sorting pays."""
     slow = any(not one.model.startswith("fake:") and one.kind not in CPU_KINDS for one in spec.passes)
-    if slow and not any(device.kind == "cuda" for device in devices):
-        return SLOW_LIMITS
-    return SegmentLimits()
+    limits = SLOW_LIMITS if slow and not any(device.kind == "cuda" for device in devices) else SegmentLimits()
+    widest = max((_token_bytes(one) for one in spec.passes if "multivector" in FORMS[one.kind]), default=1.0)
+    tokens = int(MULTIVECTOR_BYTES / widest)
+    if tokens >= limits.tokens:
+        return limits
+    return SegmentLimits(rows=min(limits.rows, max(1, tokens // TOKENS_A_ROW)), tokens=tokens)
+
+
+def _token_bytes(one: PassSpec) -> float:
+    """Bytes of the vector of a text's token, or of its share in a pooled one."""
+    dim = known_dim(one) or (HEADS_DIM if one.kind == "bge-m3" else TOKEN_DIM)
+    return dim * BYTES_A_NUMBER / one.pool_factor
 
 
 def settle_dtype(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..protocol.control_messages import PassProgress, PassSummary
 from ..protocol.devices import MemorySample, PerformanceSample
 from ..protocol.histogram import BATCH_DIGITS, LogHistogram
 from ..protocol.spec import PassSpec
-from ..protocol.work_messages import Mitigation, Released, Result
+from ..protocol.work_messages import Mitigation, Released, Result, RowError
 from .actions import SendBatch
 from .notices import Notices
 from .observer import Observer
@@ -36,6 +36,10 @@ class PassFigures:
     padded: int = 0
     batches: int = 0
     errors: int = 0
+    too_large: int = 0
+    """Of the errors: multivectors of more numbers than a point takes."""
+    told_too_large: int = 0
+    too_large_reason: str = ""
     tokenize: float = 0.0
     forward: float = 0.0
     wait: float = 0.0
@@ -59,6 +63,7 @@ class PassFigures:
     """Estimated tokens of the rows computed in this session: batches come longest first, so rows tell little."""
     reported: float = 0.0
     told_errors: float = 0.0
+    told_too_large_at: float = 0.0
     batch_seconds: LogHistogram = field(default_factory=LogHistogram)
     """Tokenizing and computing one batch, in its worker."""
     batch_rows: LogHistogram = field(default_factory=LogHistogram)
@@ -178,17 +183,13 @@ class TelemetryTracker:
         figures.batches += 1
         figures.tokens += result.tokens
         figures.padded += result.padded
-        figures.errors += len(result.errors)
         figures.tokenize += result.timings.tokenize
         figures.forward += result.timings.forward
         figures.wait += result.timings.wait
         figures.batch_seconds.add(result.timings.tokenize + result.timings.forward)
         figures.batch_rows.add(rows)
         figures.batch_tokens.add(result.tokens)
-        if result.errors and now - figures.told_errors >= BATCH_EVENT_SECONDS:
-            figures.told_errors = now
-            fields = {"vector": figures.spec.vector, "device": device, "rows": figures.errors}
-            self._record("rows_failed", fields | {"reason": result.errors[0].reason})
+        self._row_errors(figures, device, result.errors, now)
         figures.last = now
         figures.devices[device] = figures.devices.get(device, 0) + rows
         self._last_result[device] = (number, now)
@@ -196,6 +197,33 @@ class TelemetryTracker:
             figures.reported = now
             fields = {"vector": figures.spec.vector, "rows": figures.rows, "tokens": figures.tokens}
             self._record("batch_progress", fields | {"device": device})
+
+    def _row_errors(self, figures: PassFigures, device: str, errors: Sequence[RowError], now: float) -> None:
+        too_large = [one for one in errors if one.too_large]
+        failed = [one for one in errors if not one.too_large]
+        figures.errors += len(errors)
+        figures.too_large += len(too_large)
+        if failed and now - figures.told_errors >= BATCH_EVENT_SECONDS:
+            figures.told_errors = now
+            fields = {"vector": figures.spec.vector, "device": device, "rows": figures.errors - figures.too_large}
+            self._record("rows_failed", fields | {"reason": failed[0].reason})
+        if too_large:
+            figures.too_large_reason = too_large[0].reason
+            if now - figures.told_too_large_at >= BATCH_EVENT_SECONDS:
+                self._tell_too_large(figures, now)
+
+    def _tell_too_large(self, figures: PassFigures, now: float) -> None:
+        figures.told_too_large, figures.told_too_large_at = figures.too_large, now
+        vector = next(one.vector for one in figures.spec.outputs if one.form == "multivector")
+        fields = {"vector": vector, "rows": figures.too_large, "reason": figures.too_large_reason}
+        self.event("multivector_too_large", **fields)
+
+    def closing(self, status: str, error: str) -> None:
+        """The run is being closed: what was only counted is told before that."""
+        for figures in self.passes:
+            if figures.too_large > figures.told_too_large:
+                self._tell_too_large(figures, time.monotonic())
+        self.event("run_closing", status=status, error=error)
 
     def batch_failed(self, batch: int, reason: str) -> None:
         """A worker could not compute a batch; what becomes of it is an event of the pool's."""

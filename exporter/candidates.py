@@ -72,9 +72,9 @@ class _Search:
         self._run, self._queries, self._count = run, queries, count
         by_vector = {one.vector: one for one in queries.spec.passes}
         self._extended = {
-            one.vector
+            one.stood_in
             for one in run.spec.passes
-            if one.kind == "sparse" and one.fallback and by_vector[one.vector].kind == "sparse"
+            if one.stood_in is not None and one.kind != "metadata" and by_vector[one.vector].kind == one.kind
         }
         """Sparse vectors in which weights of the metadata may stand in: the query carries its words there too."""
         self._of_metadata = metadata_vectors(run.layout, run.spec)

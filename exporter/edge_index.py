@@ -11,7 +11,6 @@ import resource
 import shutil
 import time
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,15 @@ from ..protocol.collection import sparse_modifier
 from ..protocol.durable import commit_bytes
 from ..protocol.export_messages import Publishing
 from ..protocol.layout import RunLayout
+from ..protocol.point_batches import BatchLimits, cut
 from ..protocol.points import Point, read_points
 from ..protocol.published import decode_published, encode_published, segment_digest
 from ..protocol.spec import RunSpec
 from ..protocol.vector_rows import SparseVector
 
-POINTS_AT_ONCE = 512
+AT_ONCE = BatchLimits(points=512, bytes=64 << 20, number_bytes=40)
+"""Points that are given to the engine together. It takes lists: a number is an object of 24 bytes, a pointer to it, and what
+the engine makes of it. The largest multivector that it takes is 40 MiB so."""
 LOCK_SECONDS = 30.0
 """How long a search in another process may hold the shard before publishing fails."""
 
@@ -118,9 +120,8 @@ class EdgeIndex:
         return edge.EdgeShard.create(str(self._layout.edge), config)
 
     def _points(self, segment: int) -> Iterator[list[Any]]:
-        points = read_points(self._layout, self._names, segment)
-        while batch := [_edge_point(point) for point in islice(points, POINTS_AT_ONCE)]:
-            yield batch
+        for batch in cut(read_points(self._layout, self._names, segment), AT_ONCE):
+            yield [_edge_point(point) for point in batch]
 
 
 def _edge_point(point: Point) -> Any:

@@ -15,7 +15,7 @@ from ..protocol.projection import SEED
 from ..protocol.segment_stream import stream_batches
 from ..protocol.segments import VectorSegmentInfo, dense_vectors, read_info
 from ..protocol.spec import Output
-from ..protocol.work_messages import Fingerprint
+from ..protocol.work_messages import Fingerprint, RowError
 from .segment_builder import SegmentBuilder
 from .segment_writer import commit_segment
 
@@ -73,7 +73,7 @@ def _add(builder: SegmentBuilder, one: EnsembleSpec, first: int, tables: Sequenc
         "n_tokens": np.max([_numbers(table, "n_tokens") for table in tables], axis=0),
         "truncated": np.any([_numbers(table, "truncated") for table in tables], axis=0),
     }
-    builder.add(found, errors)
+    builder.add(found, [RowError(row, reason) for row, reason in errors.items()])
     return len(vectors)
 
 

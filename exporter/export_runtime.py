@@ -150,7 +150,7 @@ class ExportRuntime:
         if builder is None:
             return
         found = arrays.unpack(message.arrays, frames)
-        builder.add(found, {error.position: error.reason for error in message.errors})
+        builder.add(found, message.errors)
         self._commit_if_whole(message.number, message.segment)
 
     def give_up(self, message: FailedRows) -> None:
@@ -246,7 +246,7 @@ class ExportRuntime:
 
     def _commit(self, number: int, segment: int, builder: SegmentBuilder) -> None:
         one = self._spec.passes[number]
-        if one.kind == "metadata" or (one.kind == "sparse" and one.fallback):
+        if one.stood_in is not None:
             stand_in(self._layout, one, segment, builder)
         waiting = next((key for key in self._calibrations if key[0] == number), None)
         if waiting is None:

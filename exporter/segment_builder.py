@@ -12,8 +12,9 @@ import pyarrow as pa
 from ..protocol.arrays import Array
 from ..protocol.errors import ProtocolError
 from ..protocol.segments import vector_schema
-from ..protocol.spec import Output
+from ..protocol.spec import Form, Output
 from ..protocol.storage import Ranges
+from ..protocol.work_messages import RowError
 from .columns import Bools, Column, DenseColumn, make_column
 
 
@@ -26,7 +27,8 @@ class SegmentBuilder:
 
     def __init__(self, rows: int, outputs: Sequence[Output], dims: Sequence[int]) -> None:
         self.rows, self.outputs = rows, tuple(outputs)
-        self.errors: dict[int, str] = {}
+        self.errors: tuple[dict[int, str], ...] = tuple({} for _ in outputs)
+        """By output: the rows that have no vector of it, and why."""
         self.stood_in: set[int] = set()
         """Rows whose sparse weights are the metadata's."""
         self.unusable: set[int] = set()
@@ -42,6 +44,11 @@ class SegmentBuilder:
         return not self._missing.any()
 
     @property
+    def quarantined(self) -> int:
+        """Rows that lack a vector, of whichever output."""
+        return len(set[int]().union(*self.errors))
+
+    @property
     def tokens(self) -> int:
         return int(self._n_tokens.sum(dtype=np.int64))
 
@@ -51,20 +58,21 @@ class SegmentBuilder:
 
     def dense_vectors(self) -> npt.NDArray[np.float32]:
         """The dense vectors of the rows that have one."""
-        return self._dense().vectors(self._bad())
+        place = next(n for n, one in enumerate(self._columns) if isinstance(one, DenseColumn))
+        return self._dense().vectors(self._bad(place))
 
     def set_ranges(self, ranges: Ranges) -> None:
         """What the dense vectors' int8 is to span."""
         self._dense().ranges = ranges
 
-    def add(self, arrays: Mapping[str, Array], errors: Mapping[int, str]) -> None:
-        """Take one batch. `errors` are by position in the batch. ProtocolError for arrays that do not fit."""
+    def add(self, arrays: Mapping[str, Array], errors: Sequence[RowError] = ()) -> None:
+        """Take one batch and its errors. ProtocolError for arrays that do not fit."""
         try:
             self._add(arrays["positions"], arrays, errors)
         except KeyError as error:
             raise ProtocolError(f"a result without the array {error}") from None
 
-    def _add(self, positions: Array, arrays: Mapping[str, Array], errors: Mapping[int, str]) -> None:
+    def _add(self, positions: Array, arrays: Mapping[str, Array], errors: Sequence[RowError]) -> None:
         self._check_positions(positions)
         count = len(positions)
         if any(len(arrays[name]) != count for name in ("n_tokens", "truncated")):
@@ -73,32 +81,39 @@ class SegmentBuilder:
         self._truncated[positions] = arrays["truncated"].astype(np.bool_)
         for output, column in zip(self.outputs, self._columns, strict=True):
             for position, reason in column.set(positions, self._own(arrays, output)):
-                self.errors.setdefault(int(positions[position]), reason)
-        for position, reason in errors.items():
-            if not 0 <= position < count:
-                raise ProtocolError(f"an error for text {position} of a batch of {count}")
-            self.errors[int(positions[position])] = reason
+                for found in self.errors:
+                    found.setdefault(int(positions[position]), reason)
+        for error in errors:
+            if not 0 <= error.position < count:
+                raise ProtocolError(f"an error for text {error.position} of a batch of {count}")
+            self._fail(int(positions[error.position]), error.reason, error.output)
         self._missing[positions] = False
 
     def give_up(self, positions: npt.NDArray[np.int32], reason: str) -> None:
         """These rows get no result."""
         self._check_positions(positions)
         for position in positions.tolist():
-            self.errors[position] = reason
+            self._fail(position, reason)
         self._missing[positions] = False
+
+    def _fail(self, row: int, reason: str, form: Form | None = None) -> None:
+        """The row has no vector of this form, or none at all."""
+        found = [errors for one, errors in zip(self.outputs, self.errors, strict=True) if form in (None, one.form)]
+        if not found:
+            raise ProtocolError(f"an error of a {form} vector, which the pass does not make")
+        for errors in found:
+            errors[row] = reason
 
     def table(self, number: int, rows: Any, ids: Any) -> pa.Table:
         """One output of the segment as a table, given the `row` and `id` columns of its chunks."""
-        column = self._columns[number]
+        column, errors = self._columns[number], self.errors[number]
         columns = {
             "row": rows,
             "id": ids,
-            **column.fields(self._bad()),
+            **column.fields(self._bad(number)),
             "n_tokens": pa.array(self._n_tokens),
             "truncated": pa.array(self._truncated),
-            "error": pa.array(
-                [self.errors.get(row) for row in range(self.rows)] if self.errors else [None] * self.rows
-            ),
+            "error": pa.array([errors.get(row) for row in range(self.rows)] if errors else [None] * self.rows),
         }
         if self.outputs[number].form == "sparse":
             columns["stood_in"] = pa.array([row in self.stood_in for row in range(self.rows)])
@@ -112,9 +127,9 @@ class SegmentBuilder:
     def _dense(self) -> DenseColumn:
         return next(one for one in self._columns if isinstance(one, DenseColumn))
 
-    def _bad(self) -> Bools:
+    def _bad(self, number: int) -> Bools:
         bad = np.zeros(self.rows, np.bool_)
-        bad[list(self.errors)] = True
+        bad[list(self.errors[number])] = True
         return bad
 
     def _own(self, arrays: Mapping[str, Array], output: Output) -> Mapping[str, Array]:

@@ -20,7 +20,7 @@ from .segment_builder import SegmentBuilder
 
 @dataclass(frozen=True, slots=True)
 class CommittedSegment:
-    """A segment that stands."""
+    """A segment that stands. `quarantined` rows lack a vector, of whichever output."""
 
     segment: int
     rows: int
@@ -43,7 +43,7 @@ def commit_segment(layout: RunLayout, segment: int, fingerprint: str, builder: S
             segment=segment,
             first_row=int(chunks.column("row")[0].as_py()),
             rows=builder.rows,
-            quarantined=len(builder.errors),
+            quarantined=len(builder.errors[place]),
             tokens=builder.tokens,
             stood_in=len(builder.stood_in) if output.form == "sparse" else 0,
             unusable=len(builder.unusable) if output.form == "sparse" else 0,
@@ -52,7 +52,7 @@ def commit_segment(layout: RunLayout, segment: int, fingerprint: str, builder: S
             token_vectors=token_vectors(table) if output.form == "multivector" else None,
         )
         _commit(with_info(table, info), layout.vector_segment(output.vector, segment))
-    return CommittedSegment(segment, builder.rows, len(builder.errors))
+    return CommittedSegment(segment, builder.rows, builder.quarantined)
 
 
 def _commit(table: pa.Table, path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from .errors import ModelError
 
 PREFIX = "fake:"
-FAKE_KINDS = ("dense", "sparse", "multivector", "rerank")
+FAKE_KINDS = ("dense", "sparse", "multivector", "bge-m3", "rerank")
 """Kinds of passes that there is a fake encoder of."""
 LOAD_FAULTS = ("kill", "hang", "raise")
 _OPTIONS: dict[str, Any] = {

@@ -77,11 +77,11 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     side: Literal["document", "query"] = "document"
     """Which prompt and which encoding of the model."""
     fallback: bool = True
-    """Sparse kinds: where the model fails, weights from the chunk's metadata stand in."""
+    """Learned sparse weights: where the model fails, weights from the chunk's metadata stand in."""
     max_active_dims: int | None = None
     """Learned sparse: keep so many of the largest weights; None keeps all."""
     pool_factor: int = 1
-    """Multivectors: tokens are pooled to one for every so many; 1 keeps all."""
+    """Multivectors of documents: tokens are pooled to one for every so many; 1 keeps all."""
     truncate_dim: int | None = None
     """Dense: keep so many leading components (Matryoshka) and normalize again."""
     storage: Storage = "float32"
@@ -101,6 +101,13 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             Output(name, form, self.kind, self.storage if form == "dense" else "float32")
             for name, form in zip(names, forms, strict=True)
         )
+
+    @property
+    def stood_in(self) -> str | None:
+        """The sparse vector in which weights of the chunks' metadata may stand; None: in none."""
+        if self.kind != "metadata" and not (self.fallback and self.kind in ("sparse", "bge-m3")):
+            return None
+        return next(one.vector for one in self.outputs if one.form == "sparse")
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

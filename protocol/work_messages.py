@@ -120,6 +120,10 @@ class RowError(msgspec.Struct, frozen=True, array_like=True):
 
     position: int
     reason: str
+    output: Form | None = None
+    """The one vector of a pass that the row lacks; None: it lacks all."""
+    too_large: bool = False
+    """It has a multivector, of more numbers than the engine takes in a point."""
 
 
 class Result(msgspec.Struct, frozen=True, array_like=True, tag="result"):

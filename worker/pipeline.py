@@ -192,7 +192,7 @@ class Pipeline:
         return Computed(batch.batch, batch.epoch, total, padded, timings, arrays, tuple(errors))
 
     def _compute_some(self, prepared: Prepared, rows: IntArray) -> tuple[IntArray, Any, list[RowError]]:
-        """One micro-batch: the rows that have a result, the results, and the errors of the others.
+        """One micro-batch: the rows that have a result, the results, and the errors of those that have none, or not all.
 
         Rows with unusable values are computed once more in float32, one by one; what is still bad is an error. So are all
         rows of a micro-batch whose result is of another shape than it should: nobody can tell whose numbers those are.
@@ -217,11 +217,10 @@ class Pipeline:
                 refused[position] = "the model's result is not finite or has no length"
             else:
                 part[position] = again[0]
-        usable = [position for position in range(len(rows)) if position not in refused]
-        large = encoder.too_large([part[position] for position in usable] if refused else part)
-        refused |= {usable[number]: reason for number, reason in large.items()}
-        if not refused:
-            return rows, part, []
         errors = [RowError(int(rows[position]), reason) for position, reason in refused.items()]
-        kept = [position for position in usable if position not in refused]
-        return rows[kept], [part[position] for position in kept], errors
+        if refused:
+            kept = [position for position in range(len(rows)) if position not in refused]
+            rows, part = rows[kept], [part[position] for position in kept]
+        for position, reason in encoder.empty_too_large(part).items():
+            errors.append(RowError(int(rows[position]), reason, "multivector", too_large=True))
+        return rows, part, errors

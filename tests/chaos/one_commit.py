@@ -32,7 +32,7 @@ def main() -> int:
         "n_tokens": np.full(ROWS, 3, np.int32),
         "truncated": np.zeros(ROWS, np.uint8),
     }
-    builder.add(results, {})
+    builder.add(results)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     commit_segment(RunLayout(Path(sys.argv[1])), 0, "f" * 16, builder)

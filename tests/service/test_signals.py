@@ -273,20 +273,22 @@ def test_where_no_chunk_has_weights_nothing_can_stand_in(
     assert why in cli(*args, code=2).error
 
 
-def test_a_text_with_more_numbers_than_a_point_takes_is_in_quarantine(
+def test_a_multivector_of_more_numbers_than_a_point_takes_is_all_that_its_row_lacks(
     cli: Any, corpus_of: Any, read_events: Any, tmp_path: Path
 ) -> None:
     out, texts = tmp_path / "run", ["two words", "word " * 20, "three more words"]
-    args = ("--multivector", "fake:65536", "--devices", "cpu", "--json")
+    args = ("--heads", "fake:65536", "--truncate-dim", "8", "--devices", "cpu", "--json")
     done = cli("run", corpus_of(tmp_path / "long.jsonl", texts), "--out", out, *args, code=3)
     assert (done.json["committed"], done.json["quarantined"]) == (2, 1)
     (bad,) = open_run(out).quarantine
     why = "20 token vectors are 1,310,720 numbers, and Qdrant takes at most 1,048,576 in a point; give --pool-factor"
-    assert bad["id"] == "c1"
+    assert (bad["id"], bad["vector"]) == ("c1", "multivector-fake-65536")
     assert bad["reason"].startswith(why)
-    (event,) = [one for one in read_events(out) if one["event"] == "rows_failed"]
+    assert np.isfinite(open_run(out).vectors("dense-fake-65536")).all()
+    (event,) = [one for one in read_events(out) if one["event"] == "multivector_too_large"]
     assert (event["vector"], event["rows"]) == ("multivector-fake-65536", 1)
     assert event["reason"].startswith(why)
+    assert f"multivector-fake-65536: rows without a multivector so far: 1. {why}" in done.err
     assert cli("verify", out, "--json").json["problems"] == []
 
 

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from embedfleet.protocol.errors import ModelError
+from embedfleet.worker.encoders import multivector
 from embedfleet.worker.encoders.base import OutOfMemory
-from embedfleet.worker.encoders.bge_m3 import BgeM3Encoder, M3Row
+from embedfleet.worker.encoders.bge_m3 import BgeM3Encoder
+from embedfleet.worker.encoders.heads import M3Row
 
 from .. import tiny_models
 from ..tiny_models import TEXTS, files_of, in_micro_batches, in_order, spec_of
@@ -48,7 +50,7 @@ def test_one_pass_gives_what_three_give(folder: Path, budget: int, order: Any) -
     for row, text in zip(rows, TEXTS, strict=True):
         assert_same(row, *apart(folder, text))
     assert sum(len(row.sparse[0]) for row in rows) > 20
-    assert not any(encoder.unusable(part).any() or encoder.too_large(part) for _, part in parts)
+    assert not any(encoder.unusable(part).any() or encoder.empty_too_large(part) for _, part in parts)
     arrays = encoder.gather(len(TEXTS), parts)
     shapes = {name: (array.dtype.str, array.shape[1:]) for name, array in arrays.items()}
     assert shapes == {
@@ -63,6 +65,38 @@ def test_one_pass_gives_what_three_give(folder: Path, budget: int, order: Any) -
     np.testing.assert_array_equal(arrays["dense/vector"], np.stack([row.dense for row in rows]))
     np.testing.assert_array_equal(arrays["sparse/values"], np.concatenate([row.sparse[1] for row in rows]))
     np.testing.assert_allclose(arrays["multivector/tokens"], np.concatenate([row.colbert for row in rows]), atol=1e-3)
+
+
+def test_token_vectors_of_documents_are_pooled_as_the_reference_does(folder: Path) -> None:
+    from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
+
+    encoder = encoder_of(folder, pool_factor=2)
+    for row, text in zip(encoder.compute(encoder.prepare(TEXTS), np.arange(len(TEXTS))), TEXTS, strict=True):
+        dense, sparse, colbert = apart(folder, text)
+        assert_same(row, dense, sparse, HierarchicalTokenPooling(2).pool_one(torch.from_numpy(colbert)).numpy())
+    for row, text in zip(encoder.queries(TEXTS, None), TEXTS, strict=True):
+        assert_same(row, *apart(folder, text))
+    assert encoder.fingerprint.pooling.endswith("colbert_linear(24) pool_factor=2")
+    with pytest.raises(ModelError, match="pool_factor 0"):
+        encoder_of(folder, pool_factor=0)
+
+
+def test_a_multivector_that_is_too_large_leaves_the_other_two(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multivector, "MAX_POINT_FLOATS", 24 * 8)
+    encoder = encoder_of(folder)
+    texts = ["fox", "fox " * 40]
+    part = encoder.compute(encoder.prepare(texts), np.arange(2))
+    refused = encoder.empty_too_large(part)
+    assert list(refused) == [1]
+    assert "give --pool-factor, or fewer --max-tokens" in refused[1]
+    assert part[1].colbert.shape == (0, 24)
+    for row, text in zip(part, texts, strict=True):
+        dense, sparse, colbert = apart(folder, text)
+        assert_same(row, dense, sparse, colbert if row is part[0] else colbert[:0])
+    assert np.diff(encoder.gather(2, [(np.arange(2), part)])["multivector/offsets"]).tolist() == [
+        len(part[0].colbert),
+        0,
+    ]
 
 
 def test_queries_and_a_limit(folder: Path) -> None:

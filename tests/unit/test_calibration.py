@@ -7,6 +7,7 @@ from embedfleet.exporter.calibration import FEWEST_ROWS, SAMPLE_ROWS, Calibratio
 from embedfleet.exporter.segment_builder import SegmentBuilder
 from embedfleet.protocol.spec import Output
 from embedfleet.protocol.storage import Ranges
+from embedfleet.protocol.work_messages import RowError
 
 
 def builder(rows: int, seed: int = 0, bad: int = 0) -> SegmentBuilder:
@@ -15,7 +16,7 @@ def builder(rows: int, seed: int = 0, bad: int = 0) -> SegmentBuilder:
     found /= np.linalg.norm(found, axis=1, keepdims=True)
     made = SegmentBuilder(rows, [Output("v", "dense", "dense", "int8")], [8])
     arrays = {"positions": np.arange(rows), "vector": found, "n_tokens": np.ones(rows), "truncated": np.zeros(rows)}
-    made.add(arrays, dict.fromkeys(range(bad), "no luck"))
+    made.add(arrays, [RowError(row, "no luck") for row in range(bad)])
     return made
 
 

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from embedfleet import open_run
+from embedfleet.client.verify import verify_run
 from embedfleet.protocol.export_messages import Committed
 from embedfleet.protocol.segments import VectorSegmentInfo, dense_vectors, read_info
 from embedfleet.protocol.spec import PassSpec
 from embedfleet.protocol.terms import term_index
+from embedfleet.protocol.work_messages import RowError
 
-from ..export_bench import DENSE, DIM, ROWS, Bench, vectors_of
+from ..export_bench import DENSE, DIM, HEADS, ROWS, Bench, vectors_of
 
 INT8 = PassSpec(vector="dense-a", kind="dense", model=f"fake:{DIM}", storage="int8")
 INT8_B = PassSpec(vector="dense-b", kind="dense", model=f"fake:{DIM}", storage="int8")
@@ -53,6 +56,47 @@ class TestRanges:
 def weights(*terms: str) -> dict[str, Any]:
     listed = [{"term": term, "tf": 1, "weight": 2.0} for term in terms]
     return {"sparse_features": {"term_weights": listed}}
+
+
+class TestHeads:
+    """Three vectors of one pass, of which a row may lack one."""
+
+    def test_what_a_row_lacks_is_counted_by_vector_and_once_by_row(self, make_bench: Callable[..., Bench]) -> None:
+        bench = make_bench(HEADS, segments=1)
+        session = bench.begin()
+        late = [RowError(1, "too large", "multivector", too_large=True)]
+        session.rows(0, [0, 1], errors=[*late, RowError(0, "no luck")])
+        session.rows(0, [2, 3], errors=late)
+        assert session.hear(Committed).quarantined == 3
+        session.source_read(1)
+        closed = session.close()
+        assert (closed.committed, closed.quarantined) == (1, 3)
+        assert closed.covered == {"dense-m3": 3, "sparse-m3": 3, "multivector-m3": 1}
+        lines = [json.loads(line) for line in bench.layout.quarantine.read_text().splitlines()]
+        assert [(one["vector"], one["row"], one["reason"]) for one in lines] == [
+            ("dense-m3", 0, "no luck"),
+            ("sparse-m3", 0, "no luck"),
+            ("multivector-m3", 0, "no luck"),
+            ("multivector-m3", 1, "too large"),
+            ("multivector-m3", 3, "too large"),
+        ]
+        report = verify_run(bench.root)
+        assert report.problems == []
+        assert [count.quarantined for count in report.vectors.values()] == [1, 1, 3]
+        vectors = open_run(bench.root).vectors("multivector-m3")
+        assert np.diff(vectors.indptr).tolist() == [0, 0, 3, 0]
+
+    def test_metadata_stands_in_for_the_sparse_one(self, make_bench: Callable[..., Bench]) -> None:
+        bench = make_bench(HEADS, segments=1, metadata=[weights("cat"), {}])
+        session = bench.begin()
+        session.rows(0, [2, 3])
+        session.give_up(0, [0, 1], "took its worker down")
+        assert session.hear(Committed).quarantined == 2
+        session.source_read(1)
+        assert session.close().stood_in == {"sparse-m3": 1}
+        (section,) = json.loads(bench.layout.manifest.read_bytes())["sparse_run"]
+        assert [section[name] for name in ("vector", "live", "from_metadata", "without")] == ["sparse-m3", 2, 1, 1]
+        assert verify_run(bench.root).problems == []
 
 
 class TestStandIns:

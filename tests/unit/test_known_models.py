@@ -63,7 +63,7 @@ def test_dimensions_that_cannot_work_are_refused(
         (one("bge-reranker-base"), "none for --dense: give it with --rerank"),
         (one("answerai-colbert-small-v1", "sparse-a", "sparse"), "none for --sparse: give it with --multivector"),
         (one("fake:8,speed=9"), "speed=9"),
-        (one("fake:8", "heads-a", "bge-m3"), "no fake encoder of kind 'bge-m3'"),
+        (one("fake:8", "sparse-a", "bm25"), "no fake encoder of kind 'bm25'"),
         (one("fake:8", truncate_dim=9), "--truncate-dim 9: the vectors of fake:8 have 8 dimensions"),
         (one("all-MiniLM-L6-v2", truncate_dim=400), "have 384 dimensions"),
     ],

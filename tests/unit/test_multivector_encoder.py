@@ -55,7 +55,7 @@ def test_vectors_are_the_reference_s_however_the_rows_are_cut(
     ours = in_order(parts)
     assert_same(ours, theirs)
     assert all(np.allclose(np.linalg.norm(one, axis=1), 1, atol=1e-5) for one in ours)
-    assert not any(encoder.unusable(part).any() or encoder.too_large(part) for _, part in parts)
+    assert not any(encoder.unusable(part).any() or encoder.empty_too_large(part) for _, part in parts)
     arrays = encoder.gather(len(TEXTS), parts)
     assert (arrays["offsets"].dtype, arrays["tokens"].dtype) == (np.int64, np.float16)
     assert arrays["offsets"].tolist() == np.cumsum([0, *(len(one) for one in ours)]).tolist()
@@ -145,8 +145,9 @@ def test_rows_that_are_not_finite_or_empty_are_unusable(
 
 def test_a_row_over_qdrant_s_limit_is_reported(folder: Path) -> None:
     rows = [np.ones((MAX_POINT_FLOATS // 16 + more, 16), np.float32) for more in (0, 1)]
-    found = encoder_of(folder).too_large(rows)
+    found = encoder_of(folder).empty_too_large(rows)
     assert list(found) == [1]
+    assert [one.shape for one in rows] == [(MAX_POINT_FLOATS // 16, 16), (0, 16)]
     assert found[1].startswith("65,537 token vectors are 1,048,592 numbers, and Qdrant takes at most 1,048,576")
     assert encoder_of(folder).unusable([np.full((2, 16), 1e6, np.float32)]).tolist() == [True]
 

@@ -16,7 +16,7 @@ from embedfleet.protocol.work_messages import BatchFailed, Mitigation, Ready
 from embedfleet.worker.encoders.base import OutOfMemory, Prepared, TokenBudget
 from embedfleet.worker.encoders.choose import load_encoder
 from embedfleet.worker.encoders.fake import FakeEncoder
-from embedfleet.worker.encoders.fake_others import FakeMultivectorEncoder
+from embedfleet.worker.encoders.fake_others import FakeHeadsEncoder, FakeMultivectorEncoder
 from embedfleet.worker.memory import DeviceMemory, Pressure
 from embedfleet.worker.pipeline import Computed, Outcome, Pipeline, Starved, TextBatch
 
@@ -83,8 +83,10 @@ def test_more_numbers_than_a_point_takes_are_an_error_and_are_not_sent() -> None
     encoder = FakeMultivectorEncoder(PassSpec(vector="v", kind="multivector", model="fake:65536"))
     result, _ = computed(encoder, ["two words", "word " * 20, "three more words"])
     (error,) = result.errors
-    assert (error.position, error.reason) == (
+    assert (error.position, error.output, error.too_large, error.reason) == (
         1,
+        "multivector",
+        True,
         "20 token vectors are 1,310,720 numbers, and Qdrant takes at most 1,048,576 in a point; give --pool-factor, or "
         "fewer --max-tokens",
     )
@@ -114,14 +116,15 @@ def test_a_row_of_another_shape_is_refused_alone_and_nothing_is_broadcast(kind: 
     assert (error.position, error.reason) == (1, "the model's result is of another shape than its vectors have")
     good, _ = computed(encoder(), [texts[0], texts[2]])
     for name, array in good.arrays.items():
-        if name in ("vector", "score"):
-            np.testing.assert_array_equal(result.arrays[name][[0, 2]], array)
-            assert np.isnan(result.arrays[name][1]).all()
-        elif name in ("indices", "values", "tokens"):
-            np.testing.assert_array_equal(result.arrays[name], array)
-    if "offsets" in good.arrays:
-        start, middle, stop = good.arrays["offsets"].tolist()
-        assert result.arrays["offsets"].tolist() == [start, middle, middle, stop]
+        match name.rpartition("/")[2]:
+            case "vector" | "score":
+                np.testing.assert_array_equal(result.arrays[name][[0, 2]], array)
+                assert np.isnan(result.arrays[name][1]).all()
+            case "indices" | "values" | "tokens":
+                np.testing.assert_array_equal(result.arrays[name], array)
+            case "offsets":
+                start, middle, stop = array.tolist()
+                assert result.arrays[name].tolist() == [start, middle, middle, stop]
 
 
 class Once(FakeEncoder):
@@ -145,6 +148,18 @@ def test_a_batch_of_nothing_but_such_rows() -> None:
     result, _ = computed(FakeEncoder(spec), ["poison", "more poison"])
     assert sorted(error.position for error in result.errors) == [0, 1]
     assert np.isnan(result.arrays["vector"]).all()
+
+
+def test_of_three_heads_only_the_multivector_is_too_large() -> None:
+    encoder = FakeHeadsEncoder(PassSpec(vector="v", kind="bge-m3", model="fake:65536", truncate_dim=8))
+    texts = ["two words", "word " * 20, "three more words"]
+    result, _ = computed(encoder, texts)
+    assert [(error.position, error.output) for error in result.errors] == [(1, "multivector")]
+    assert result.arrays["multivector/offsets"].tolist() == [0, 2, 2, 5]
+    assert result.arrays["multivector/tokens"].shape == (5, 65_536)
+    assert np.diff(result.arrays["sparse/offsets"]).tolist() == [2, 1, 3]
+    alone = FakeEncoder(PassSpec(vector="v", kind="dense", model="fake:65536", truncate_dim=8))
+    np.testing.assert_array_equal(result.arrays["dense/vector"], alone.compute(alone.prepare(texts), np.arange(3)))
 
 
 class Shrinking(FakeEncoder):

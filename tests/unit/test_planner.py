@@ -86,6 +86,22 @@ def test_segments_are_small_where_real_models_are_slow(
 
 
 @pytest.mark.parametrize(
+    ("passes", "limits"),
+    [
+        ((one("multivector"),), SegmentLimits()),
+        ((one("bge-m3", "bge-m3"), one("dense")), SegmentLimits(rows=8_192, tokens=131_072)),
+        ((one("bge-m3", "/a/folder"),), SegmentLimits(rows=8_192, tokens=131_072)),
+        ((one("bge-m3", "bge-m3", pool_factor=4),), SegmentLimits(rows=16_384, tokens=524_288)),
+        ((one("multivector", "fake:256"), one("multivector", "fake:16")), SegmentLimits(rows=16_384, tokens=524_288)),
+        ((one("bge-m3", "fake:64"),), SegmentLimits()),
+        ((one("multivector", "fake:65536"),), SegmentLimits(rows=128, tokens=2_048)),
+    ],
+)
+def test_segments_of_wide_multivectors_hold_fewer_tokens(passes: tuple[PassSpec, ...], limits: SegmentLimits) -> None:
+    assert segment_limits(spec(*passes), (H100,)) == limits
+
+
+@pytest.mark.parametrize(
     ("devices", "dtype"),
     [
         ((CPU,), "float32"),

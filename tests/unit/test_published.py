@@ -7,8 +7,10 @@ import pyarrow as pa
 import pytest
 from embedfleet.client.edge_shard import published_digests, published_segments
 from embedfleet.client.verify import verify_run
+from embedfleet.exporter import edge_index
 from embedfleet.exporter.edge_index import EdgeIndex
 from embedfleet.protocol.errors import RunDirectoryError
+from embedfleet.protocol.point_batches import BatchLimits
 from embedfleet.protocol.point_ids import point_id
 
 edge = pytest.importorskip("qdrant_edge")
@@ -80,3 +82,24 @@ def test_a_damaged_file_is_told_to_readers_and_made_again_by_the_writer(files, r
     with pytest.raises(RunDirectoryError, match=r"published\.json: cannot be read"):
         published_digests(files.layout)
     assert publish(files, run_files) == [3, 4]
+
+
+def test_points_go_to_the_engine_so_many_bytes_at_once(run_files, tmp_path, monkeypatch):
+    files = run_files.RunFiles(tmp_path / "run", sizes=(6,), dim=32, multivector=True).write()
+    # 32 numbers of the dense vector and, row by row, 1, 2 and 3 tokens of as many
+    monkeypatch.setattr(edge_index, "AT_ONCE", BatchLimits(points=512, bytes=11_000, number_bytes=40))
+    given: list[int] = []
+
+    class Counted:
+        def __init__(self, shard) -> None:
+            self.flush, self._shard = shard.flush, shard
+
+        def update(self, operation) -> None:
+            self._shard.update(operation)
+            given.append(self._shard.info().points_count)
+
+    index = EdgeIndex(files.layout, files.spec)
+    opened = index._open
+    monkeypatch.setattr(index, "_open", lambda dims: Counted(opened(dims)))
+    assert index.publish(0, {run_files.DENSE: 32, run_files.SPARSE: 0, run_files.MULTI: 32}) == 6
+    assert given == [2, 4, 6]

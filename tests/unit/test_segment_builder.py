@@ -12,6 +12,7 @@ from embedfleet.exporter.segment_builder import SegmentBuilder
 from embedfleet.protocol.errors import ProtocolError
 from embedfleet.protocol.segments import TokenVectors, dense_vectors, token_vectors, vector_schema
 from embedfleet.protocol.spec import Output
+from embedfleet.protocol.work_messages import RowError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,9 +65,9 @@ def table(builder: SegmentBuilder, first: int = 100) -> pa.Table:
 
 def test_batches_in_any_order_make_one_segment() -> None:
     builder = dense_builder(5)
-    builder.add(dense([4, 0, 2]), {})
+    builder.add(dense([4, 0, 2]))
     assert not builder.complete
-    builder.add(dense([3, 1]), {})
+    builder.add(dense([3, 1]))
     assert builder.complete
     assert builder.tokens == 1 + 2 + 3 + 4 + 5
     made = table(builder)
@@ -86,17 +87,17 @@ def test_no_order_of_batches_crosses_rows(case: tuple[list[int], int]) -> None:
     builder = dense_builder(len(order))
     for start in range(0, len(order), size):
         assert not builder.complete
-        builder.add(dense(list(order[start : start + size])), {})
+        builder.add(dense(list(order[start : start + size])))
     assert builder.complete
     assert dense_vectors(table(builder)).tobytes() == vectors_of(list(range(len(order)))).tobytes()
 
 
 def test_a_row_that_failed_has_no_vector_and_its_reason() -> None:
     builder = dense_builder(3)
-    builder.add(dense([2, 0]), {1: "not finite"})
+    builder.add(dense([2, 0]), [RowError(1, "not finite")])
     builder.give_up(np.array([1], np.int32), "took its worker down")
     assert builder.complete
-    assert builder.errors == {0: "not finite", 1: "took its worker down"}
+    assert builder.errors == ({0: "not finite", 1: "took its worker down"},)
     made = table(builder)
     assert made.column("error").to_pylist() == ["not finite", "took its worker down", None]
     assert [value is None for value in made.column("vector").to_pylist()] == [True, True, False]
@@ -108,22 +109,22 @@ def test_a_vector_that_is_not_normalized_is_quarantined(scale: float) -> None:
     builder = dense_builder(2)
     vectors = vectors_of([0, 1])
     vectors[1] *= np.float32(scale)
-    builder.add(dense([0, 1], vector=vectors), {})
-    assert list(builder.errors) == [1]
-    assert builder.errors[1].startswith("the vector is not normalized: squared length")
+    builder.add(dense([0, 1], vector=vectors))
+    assert list(builder.errors[0]) == [1]
+    assert builder.errors[0][1].startswith("the vector is not normalized: squared length")
     assert table(builder).column("vector").to_pylist()[1] is None
 
 
 def test_rounding_is_not_an_error() -> None:
     builder = dense_builder(1)
-    builder.add(dense([0], vector=vectors_of([0]).astype(np.float16).astype(np.float32)), {})
-    assert builder.errors == {}
+    builder.add(dense([0], vector=vectors_of([0]).astype(np.float16).astype(np.float32)))
+    assert builder.errors == ({},)
 
 
 def test_sparse_rows() -> None:
     builder = sparse_builder(4)
-    builder.add(sparse({3: [(1, 0.5)], 1: []}), {})
-    builder.add(sparse({0: [(7, 1.0), (9, 2.0)]}), {})
+    builder.add(sparse({3: [(1, 0.5)], 1: []}))
+    builder.add(sparse({0: [(7, 1.0), (9, 2.0)]}))
     builder.give_up(np.array([2], np.int32), "why")
     assert builder.complete
     made = table(builder)
@@ -136,8 +137,8 @@ def test_sparse_rows() -> None:
 
 def test_a_sparse_weight_that_is_not_finite_is_quarantined() -> None:
     builder = sparse_builder(2)
-    builder.add(sparse({0: [(1, np.nan)], 1: [(1, 1.0)]}), {})
-    assert builder.errors == {0: "a weight is not finite"}
+    builder.add(sparse({0: [(1, np.nan)], 1: [(1, 1.0)]}))
+    assert builder.errors == ({0: "a weight is not finite"},)
     assert table(builder).column("indices").to_pylist() == [None, [1]]
 
 
@@ -156,7 +157,7 @@ def test_a_sparse_weight_that_is_not_finite_is_quarantined() -> None:
 )
 def test_a_dense_result_that_does_not_fit_is_refused(batch: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError):
-        dense_builder(5).add(batch, {})
+        dense_builder(5).add(batch)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_a_dense_result_that_does_not_fit_is_refused(batch: dict[str, Any]) -> N
 )
 def test_a_sparse_result_that_does_not_fit_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError):
-        sparse_builder(2).add(sparse({0: [(1, 1.0)], 1: [(2, 1.0)]}, **changes), {})
+        sparse_builder(2).add(sparse({0: [(1, 1.0)], 1: [(2, 1.0)]}, **changes))
 
 
 def test_rows_outside_the_segment_cannot_be_given_up() -> None:
@@ -184,13 +185,13 @@ def test_a_result_without_one_of_its_arrays_is_refused_by_name(name: str) -> Non
     batch = dense([0, 1])
     del batch[name]
     with pytest.raises(ProtocolError, match=f"a result without the array '{name}'"):
-        dense_builder(5).add(batch, {})
+        dense_builder(5).add(batch)
 
 
 @pytest.mark.parametrize("position", [-1, 2])
 def test_an_error_of_no_text_of_the_batch_is_refused(position: int) -> None:
     with pytest.raises(ProtocolError, match=f"an error for text {position} of a batch of 2"):
-        dense_builder(5).add(dense([0, 1]), {position: "why"})
+        dense_builder(5).add(dense([0, 1]), [RowError(position, "why")])
 
 
 def test_the_vectors_of_one_model_are_told_apart_by_their_form() -> None:
@@ -199,7 +200,7 @@ def test_the_vectors_of_one_model_are_told_apart_by_their_form() -> None:
     builder = SegmentBuilder(2, outputs, [DIM, 0])
     both = {f"dense/{name}": array for name, array in dense([1, 0]).items()}
     both |= {f"sparse/{name}": array for name, array in sparse({1: [(7, 1.0)], 0: [(8, np.nan)]}).items()}
-    builder.add(both | {name: both[f"dense/{name}"] for name in ("positions", "n_tokens", "truncated")}, {})
+    builder.add(both | {name: both[f"dense/{name}"] for name in ("positions", "n_tokens", "truncated")})
     assert builder.complete
     rows, ids = pa.array([0, 1], pa.int64()), pa.array(["a", "b"])
     first, second = (builder.table(number, rows, ids) for number in (0, 1))
@@ -210,16 +211,52 @@ def test_the_vectors_of_one_model_are_told_apart_by_their_form() -> None:
         assert made.column("error").to_pylist() == ["a weight is not finite", None]
 
 
+def both_of(positions: list[int]) -> dict[str, Any]:
+    """A batch of a pass with a dense and a sparse vector."""
+    parts = {"dense": dense(positions), "sparse": sparse({position: [(7, 1.0)] for position in positions})}
+    named = {f"{form}/{name}": array for form, arrays in parts.items() for name, array in arrays.items()}
+    return named | {name: parts["dense"][name] for name in ("positions", "n_tokens", "truncated")}
+
+
+def heads_builder(rows: int) -> SegmentBuilder:
+    return SegmentBuilder(
+        rows, [Output("dense-m", "dense", "bge-m3"), Output("sparse-m", "sparse", "bge-m3")], [DIM, 0]
+    )
+
+
+def test_an_error_of_one_vector_leaves_the_others_of_its_row() -> None:
+    builder = heads_builder(4)
+    errors = [RowError(1, "too large", "sparse"), RowError(2, "no luck"), RowError(2, "too large", "sparse")]
+    builder.add(both_of([3, 1, 2]), errors)
+    builder.give_up(np.array([0], np.int32), "took its worker down")
+    assert builder.quarantined == 3
+    assert builder.errors == (
+        {2: "no luck", 0: "took its worker down"},
+        {1: "too large", 2: "too large", 0: "took its worker down"},
+    )
+    rows, ids = pa.array(range(4), pa.int64()), pa.array(list("abcd"))
+    first, second = (builder.table(number, rows, ids) for number in (0, 1))
+    assert first.column("vector").is_null().to_pylist() == [True, False, True, False]
+    assert second.column("indices").to_pylist() == [None, None, None, [7]]
+    assert second.column("error").to_pylist() == ["took its worker down", "too large", "too large", None]
+    assert builder.dense_vectors().tobytes() == vectors_of([1, 3]).tobytes()
+
+
+def test_an_error_of_a_vector_that_the_pass_does_not_make_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="an error of a multivector vector, which the pass does not make"):
+        dense_builder(2).add(dense([0, 1]), [RowError(0, "too large", "multivector")])
+
+
 def test_a_row_that_comes_again_is_as_it_came_last() -> None:
     builder = dense_builder(2)
-    builder.add(dense([0, 1]), {0: "out of memory"})
+    builder.add(dense([0, 1]), [RowError(0, "out of memory")])
     builder.give_up(np.array([0], np.int32), "took its worker down")
-    assert builder.errors == {0: "took its worker down"}
+    assert builder.errors == ({0: "took its worker down"},)
 
 
 def test_only_vectors_that_count_are_a_sample() -> None:
     builder = dense_builder(3)
-    builder.add(dense([0, 1, 2]), {1: "why"})
+    builder.add(dense([0, 1, 2]), [RowError(1, "why")])
     assert builder.dense_vectors().tobytes() == vectors_of([0, 2]).tobytes()
 
 

@@ -56,12 +56,19 @@ def test_an_ensemble_is_of_all_dense_vectors_in_their_order() -> None:
             {"sparse": ["bm25"], "max_active_dims": 9},
             "--max-active-dims is for learned sparse weights: give .* --sparse",
         ),
-        ({"heads": ["bge-m3"], "pool_factor": 2}, "--pool-factor is for multivectors: give a model with --multivector"),
+        (
+            {"sparse": ["fake:8"], "pool_factor": 2},
+            "--pool-factor is for multivectors: give a model with --multivector or --heads",
+        ),
     ],
 )
 def test_flags_that_mean_nothing_are_refused(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         build(**({"dense": ["fake:8", "fake:9"]} | changes))
+
+
+def test_tokens_of_heads_may_be_pooled() -> None:
+    assert [one.pool_factor for one in build(heads=["bge-m3"], pool_factor=2).passes] == [2]
 
 
 def test_a_vector_may_be_given_a_name() -> None:

@@ -15,6 +15,7 @@ from embedfleet.exporter.stand_in import stand_in
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.spec import Output, PassSpec
 from embedfleet.protocol.terms import term_index
+from embedfleet.protocol.work_messages import RowError
 
 WEIGHTS = json.dumps({"sparse_features": {"term_weights": [{"term": "fox", "weight": 2.0}]}})
 METADATA = [WEIGHTS, WEIGHTS, json.dumps({"page": 1}), None]
@@ -42,7 +43,7 @@ def builder(errors: dict[int, str]) -> SegmentBuilder:
         "n_tokens": np.ones(4),
         "truncated": np.zeros(4),
     }
-    made.add(arrays, errors)
+    made.add(arrays, [RowError(row, reason) for row, reason in errors.items()])
     return made
 
 
@@ -91,8 +92,8 @@ def test_weights_that_cannot_be_used_are_counted_and_named(tmp_path: Path, one: 
     pq.write_table(pa.table({"metadata": pa.array([WEIGHTS, TORN, PART, PART])}), layout.chunk_segment(0))
     made = builder(dict.fromkeys(range(3), "no luck"))
     stand_in(layout, one, 0, made)
-    assert list(made.errors) == [1]
-    assert made.errors[1].startswith(reason)
+    assert list(made.errors[0]) == [1]
+    assert made.errors[0][1].startswith(reason)
     assert (made.stood_in, made.unusable) == ({0, 2}, {1, 2})
     assert rows(made)[2][1] == [2.0]
 
@@ -105,4 +106,17 @@ def test_other_forms_have_no_stand_in(tmp_path: Path) -> None:
     made = SegmentBuilder(1, [Output("dense-a", "dense", "dense")], [2])
     made.give_up(np.array([0], np.int32), "no luck")
     stand_in(RunLayout(tmp_path / "nowhere"), SPARSE, 0, made)
-    assert made.errors == {0: "no luck"}
+    assert made.errors == ({0: "no luck"},)
+
+
+HEADS_PASS = PassSpec(vector="heads-a", kind="bge-m3", model="a")
+
+
+def test_of_three_heads_the_sparse_one_alone_has_a_stand_in(layout: RunLayout) -> None:
+    made = SegmentBuilder(4, HEADS_PASS.outputs, [2, 0, 2])
+    made.give_up(np.arange(4, dtype=np.int32), "no luck")
+    stand_in(layout, HEADS_PASS, 0, made)
+    assert [list(errors) for errors in made.errors] == [[0, 1, 2, 3], [2, 3], [0, 1, 2, 3]]
+    assert (made.stood_in, made.quarantined) == ({0, 1}, 4)
+    table = made.table(1, pa.array(range(4)), pa.array(list("abcd")))
+    assert table.column("indices").to_pylist() == [[term_index("fox")], [term_index("fox")], None, None]

@@ -16,6 +16,7 @@ from embedfleet.protocol.segments import dense_vectors, digest, vector_schema
 from embedfleet.protocol.spec import Output
 from embedfleet.protocol.storage import Ranges, calibrate, dim_of, pack, ranges_of, storage_of, unpack
 from embedfleet.protocol.vector_rows import read_shape, read_vectors
+from embedfleet.protocol.work_messages import RowError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,7 +40,7 @@ def table_of(storage: Any, vectors: np.ndarray, bad: tuple[int, ...] = ()) -> pa
     rows = len(vectors)
     builder = SegmentBuilder(rows, [Output("v", "dense", "dense", storage)], [vectors.shape[1]])
     found = {"positions": np.arange(rows), "vector": vectors, "n_tokens": np.ones(rows), "truncated": np.zeros(rows)}
-    builder.add(found, dict.fromkeys(bad, "no luck"))
+    builder.add(found, [RowError(row, "no luck") for row in bad])
     if storage == "int8":
         builder.set_ranges(calibrate(builder.dense_vectors()))
     return builder.table(0, pa.array(range(rows)), pa.array([f"c{row}" for row in range(rows)]))

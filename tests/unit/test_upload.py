@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from embedfleet.client import retry, upload_target
 from embedfleet.client.upload import upload_run
-from embedfleet.client.upload_batches import BatchLimits, cut
 from embedfleet.exporter.export_runtime import ExportRuntime
 from embedfleet.protocol.collection import collection_schema
 from embedfleet.protocol.done_run import open_done_run
 from embedfleet.protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
+from embedfleet.protocol.point_batches import BatchLimits, cut
 from embedfleet.protocol.points import Point
 from embedfleet.protocol.vector_rows import SparseVector
 

@@ -81,8 +81,11 @@ class Encoder(Protocol):
         """Which rows of a `compute` result are not finite or cannot be normalized."""
         ...
 
-    def too_large(self, part: Any, /) -> dict[int, str]:
-        """Which rows of a `compute` result are more than the engine takes in a point, each with what to do about it."""
+    def empty_too_large(self, part: Any, /) -> dict[int, str]:
+        """Empty, in place, the multivectors of a `compute` result that are more than the engine takes in a point.
+
+        Which rows these are, each with what to do about it.
+        """
         ...
 
 
@@ -104,7 +107,7 @@ def shape_of(array: Any) -> tuple[int, ...] | None:
 class PointResults:
     """Results that fit into a point, whatever the text."""
 
-    def too_large(self, _part: Any, /) -> dict[int, str]:
+    def empty_too_large(self, _part: Any, /) -> dict[int, str]:
         return {}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -18,8 +18,9 @@ from ...protocol.arrays import Array
 from ...protocol.errors import ModelError
 from ...protocol.spec import PassSpec
 from ..model_files import ModelFiles
-from .base import BoolArray, DenseResults, FloatArray, IntArray, SparseResults, kept_dim, shape_of
-from .multivector import MultivectorResults
+from .base import IntArray, Prepared, kept_dim
+from .heads import HeadsResults, M3Row
+from .multivector import token_pooling
 from .text_model import TextEncoder
 
 HEADS = ("sparse_linear", "colbert_linear")
@@ -27,22 +28,15 @@ HEADS = ("sparse_linear", "colbert_linear")
 QUERY_BATCH = 32
 
 
-@dataclass(frozen=True, slots=True)
-class M3Row:
-    """One text: `dense` (dim), `sparse` as (token ids uint32 sorted, weights float32), `colbert` (tokens, dim)."""
-
-    dense: FloatArray
-    sparse: tuple[Array, Array]
-    colbert: FloatArray
-
-
-class BgeM3Encoder(TextEncoder):
-    """`compute` returns a list of M3Row; `gather` names the arrays `dense/…`, `sparse/…` and `multivector/…`."""
+class BgeM3Encoder(HeadsResults, TextEncoder):
+    """`compute` returns a list of M3Row. Documents' token vectors are pooled as those of a MultiVectorEncoder."""
 
     kind = "bge-m3"
 
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
+        pooling_of = token_pooling(spec.pool_factor)
         super().__init__(spec, files, device, threads)
+        self._pooling = pooling_of
         dim = int(self._first.get_embedding_dimension())  # of the backbone, which the heads take
         states = [_read_head(self._torch, files, name, dim) for name in HEADS]
         self._sparse, self._colbert = (_linear(self._torch, state).to(self._dtype).eval() for state in states)
@@ -52,45 +46,25 @@ class BgeM3Encoder(TextEncoder):
         self._special: Any = self._torch.tensor(sorted({one for one in ids if one is not None}))
         width = int(self._colbert.out_features)
         pooling = f"{type(self._first).__name__} → cls, sparse_linear(max), colbert_linear({width})"
+        if pooling_of is not None:
+            pooling += f" pool_factor={spec.pool_factor}"
         self._dim = kept_dim(spec, dim)
         self.fingerprint = self._make_fingerprint(self._dim, True, pooling)
         hashes = [self.fingerprint.weights, *(_hash(files, name) for name in HEADS)]
         self.fingerprint = msgspec.structs.replace(
             self.fingerprint, token_dim=width, weights=hashlib.sha256("".join(hashes).encode()).hexdigest()
         )
-        self._dense_results, self._multivector_results = DenseResults(), MultivectorResults()
-        self._sparse_results = SparseResults()
-        self._dense_results.fingerprint = self.fingerprint
-        self._multivector_results.fingerprint = msgspec.structs.replace(self.fingerprint, dim=width)
-        self.row_bytes = 4 * self._dim + 8 * 128 + 2 * width * min(self._max_tokens, 256)
+        self.row_bytes = 4 * self._dim + 8 * 128 + 2 * width * min(self._max_tokens, 256) // spec.pool_factor
 
-    def fits(self, part: Any, count: int, /) -> bool:
-        return (
-            len(part) == count
-            and all(shape_of(one.dense) == (self._dim,) for one in part)
-            and self._sparse_results.fits([one.sparse for one in part], count)
-            and self._multivector_results.fits([one.colbert for one in part], count)
-        )
-
-    def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
-        dense = self._dense_results.gather(count, [(rows, [one.dense for one in part]) for rows, part in parts])
-        sparse = self._sparse_results.gather(count, [(rows, [one.sparse for one in part]) for rows, part in parts])
-        colbert = self._multivector_results.gather(
-            count, [(rows, [one.colbert for one in part]) for rows, part in parts]
-        )
-        named = {"dense": dense, "sparse": sparse, "multivector": colbert}
-        return {f"{head}/{name}": array for head, arrays in named.items() for name, array in arrays.items()}
-
-    def unusable(self, part: Any) -> BoolArray:
-        dense = self._dense_results.unusable(np.stack([one.dense for one in part]))
-        sparse = self._sparse_results.unusable([one.sparse for one in part])
-        return dense | sparse | self._multivector_results.unusable([one.colbert for one in part])
-
-    def too_large(self, part: Any, /) -> dict[int, str]:
-        return self._multivector_results.too_large([one.colbert for one in part])
+    def compute(self, prepared: Prepared, rows: IntArray) -> list[M3Row]:
+        found: list[M3Row] = super().compute(prepared, rows)
+        if self._pooling is None:
+            return found
+        tensor = self._torch.from_numpy
+        return [replace(one, colbert=self._pooling(tensor(one.colbert)).numpy()) for one in found]
 
     def queries(self, texts: Sequence[str], prompt: str | None) -> list[M3Row]:
-        """All three results of each query. The model has no query prompt of its own."""
+        """All three results of each query, no tokens pooled. The model has no query prompt of its own."""
         chosen = self._query_prompt(prompt) or ""
         prepared = self._tokenize(texts, prompt=chosen)
         starts = range(0, len(texts), QUERY_BATCH)

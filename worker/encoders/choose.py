@@ -64,6 +64,8 @@ def _fake(spec: PassSpec) -> Encoder:
             return fake_others.FakeSparseEncoder(spec)
         case "multivector":
             return fake_others.FakeMultivectorEncoder(spec)
+        case "bge-m3":
+            return fake_others.FakeHeadsEncoder(spec)
         case "rerank":
             return fake_others.FakeRerankEncoder(spec)
         case _:

@@ -1,7 +1,8 @@
 """Fake encoders of the other forms, from the fake dense one: for tests and for measuring the machinery without a model.
 
 Sparse: a weight for each distinct word, `fake:N` hashing words to N terms. Multivector: a vector of N dimensions for each of
-the first 32 words. Rerank: the share of the query's words that the text has.
+the first 32 words. Heads: all three of these, the dense one being what `--truncate-dim` shortens. Rerank: the share of the
+query's words that the text has.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import msgspec
 import numpy as np
 
 from ...protocol.arrays import Array
+from ...protocol.fake_models import PREFIX, parse_fake
 from ...protocol.pairs import split_pair
 from ...protocol.spec import PassSpec
 from .base import IntArray, Prepared, ScoreResults, SparseResults
 from .fake import FakeEncoder
+from .heads import HeadsResults, M3Row
 from .multivector import MultivectorResults
 
 MOST_TOKENS = 32
@@ -70,6 +73,28 @@ class FakeMultivectorEncoder(MultivectorResults, FakeEncoder):
         if self.misshapes(texts):
             vectors = vectors[:, : self.fingerprint.dim // 2]
         return np.split(vectors, np.cumsum([len(some) for some in words])[:-1])
+
+    def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
+        return self.compute(prepared, rows)
+
+
+class FakeHeadsEncoder(HeadsResults, FakeEncoder):
+    """`compute` returns, for each row, an M3Row. Faults on demand are those of the dense vector, once a micro-batch."""
+
+    def __init__(self, spec: PassSpec) -> None:
+        FakeEncoder.__init__(self, spec)
+        dim, _ = parse_fake(spec.model)
+        shape_on = f",shape_on={self._options['shape_on']}" if "shape_on" in self._options else ""
+        plain = msgspec.structs.replace(spec, model=f"{PREFIX}{dim}{shape_on}", truncate_dim=None)
+        self._sparse, self._late = FakeSparseEncoder(plain), FakeMultivectorEncoder(plain)
+        pooling = f"{self.fingerprint.pooling}, word hashes, a vector a word"
+        self.fingerprint = msgspec.structs.replace(self.fingerprint, pooling=pooling, token_dim=dim)
+        self.row_bytes += self._sparse.row_bytes + self._late.row_bytes
+
+    def compute(self, prepared: Prepared, rows: IntArray) -> Any:
+        dense = FakeEncoder.compute(self, prepared, rows)
+        found = zip(dense, self._sparse.compute(prepared, rows), self._late.compute(prepared, rows), strict=True)
+        return [M3Row(*row) for row in found]
 
     def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
         return self.compute(prepared, rows)

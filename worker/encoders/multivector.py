@@ -6,7 +6,7 @@ over BERT".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,16 +31,18 @@ class MultivectorResults:
     fingerprint: Fingerprint
 
     def fits(self, part: Any, count: int, /) -> bool:
-        return len(part) == count and all(shape_of(one) == (len(one), self.fingerprint.dim) for one in part)
+        dim = self.fingerprint.dim_of("multivector")
+        return len(part) == count and all(shape_of(one) == (len(one), dim) for one in part)
 
     def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
-        placed: list[Array] = [np.empty((0, self.fingerprint.dim), np.float16)] * count
+        dim = self.fingerprint.dim_of("multivector")
+        placed: list[Array] = [np.empty((0, dim), np.float16)] * count
         for rows, part in parts:
             for row, tokens in zip(rows.tolist(), part, strict=True):
                 placed[row] = tokens
         offsets = np.zeros(count + 1, np.int64)
         np.cumsum([len(tokens) for tokens in placed], out=offsets[1:])
-        vectors = np.empty((int(offsets[-1]), self.fingerprint.dim), np.float16)
+        vectors = np.empty((int(offsets[-1]), dim), np.float16)
         with np.errstate(over="ignore"):  # a row that overflows is one that `unusable` named
             np.concatenate([vectors[:0], *placed], out=vectors, casting="same_kind")
         return {"offsets": offsets, "tokens": vectors}
@@ -49,14 +51,17 @@ class MultivectorResults:
         """Rows without a token, or with a number that is not finite in float16."""
         return np.array([not (len(one) and np.abs(one).max() <= LARGEST) for one in part], np.bool_)
 
-    def too_large(self, part: Any, /) -> dict[int, str]:
+    def empty_too_large(self, part: Any, /) -> dict[int, str]:
         """Rows with more numbers than Qdrant takes in a point."""
-        return {
+        refused = {
             position: f"{len(one):,} token vectors are {one.size:,} numbers, and Qdrant takes at most "
             f"{MAX_POINT_FLOATS:,} in a point; give --pool-factor, or fewer --max-tokens"
             for position, one in enumerate(part)
             if one.size > MAX_POINT_FLOATS
         }
+        for position in refused:
+            part[position] = part[position][:0].copy()  # a view would keep all of it
+        return refused
 
 
 class MultiVectorEncoder(MultivectorResults, TextEncoder):
@@ -70,10 +75,9 @@ class MultiVectorEncoder(MultivectorResults, TextEncoder):
     task = "document"
 
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int, pool_factor: float = 1.0) -> None:
-        if pool_factor < 1:
-            raise ModelError(f"pool_factor {pool_factor:g}: give 1 or more")
+        pooling_of = token_pooling(pool_factor)
         super().__init__(spec, files, device, threads)
-        self._pooling: Any = _token_pooling(pool_factor) if pool_factor > 1 else None
+        self._pooling = pooling_of
         dim = int(self._model.get_embedding_dimension())
         last = [type(one).__name__ for one in self._model if type(one).__name__ != "MultiVectorMask"][-1]
         pooling = describe(self._model) + (f" pool_factor={pool_factor:g}" if self._pooling is not None else "")
@@ -95,12 +99,22 @@ class MultiVectorEncoder(MultivectorResults, TextEncoder):
             vectors = self._torch.nn.functional.normalize(vectors, dim=1)
         rows = list(vectors.cpu().split(mask.sum(1).tolist()))
         if self._pooling is not None:
-            # Clustering refuses numbers that are not finite; such a row is left as it is for `unusable` to see.
-            rows = [self._pooling.pool_one(row) if row.isfinite().all() else row for row in rows]
+            rows = [self._pooling(row) for row in rows]
         return [row.numpy() for row in rows]
 
 
-def _token_pooling(pool_factor: float) -> Any:
+def token_pooling(pool_factor: float) -> Callable[[Any], Any] | None:
+    """Pools a document's token vectors, a tensor (tokens, dim), to about 1/p of them, of length 1; None where p is 1.
+
+    ModelError below 1. The reference's hierarchical pooling, as in Clavié, Chaffin, Adams 2024, "Reducing the Footprint of
+    Multi-Vector Retrieval with Minimal Performance Impact via Token Pooling".
+    """
+    if pool_factor < 1:
+        raise ModelError(f"pool_factor {pool_factor:g}: give 1 or more")
+    if pool_factor == 1:
+        return None
     from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
 
-    return HierarchicalTokenPooling(pool_factor)
+    pooling: Any = HierarchicalTokenPooling(pool_factor)
+    # Clustering refuses numbers that are not finite; such a row is left as it is for `unusable` to see.
+    return lambda row: pooling.pool_one(row) if row.isfinite().all() else row

@@ -62,8 +62,8 @@ class QuerySide:
     def unusable(self, part: Any) -> BoolArray:
         return self._encoder.unusable(part)
 
-    def too_large(self, part: Any, /) -> dict[int, str]:
-        return self._encoder.too_large(part)
+    def empty_too_large(self, part: Any, /) -> dict[int, str]:
+        return self._encoder.empty_too_large(part)
 
     def _guarded(self, work: Callable[[], Any]) -> Any:
         return self._encoder.guarded(work) if isinstance(self._encoder, TextModel) else work()
