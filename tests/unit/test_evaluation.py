@@ -60,14 +60,13 @@ def test_many_queries_are_measured_in_parts():
     assert found.measures[:, 2].tolist() == [1.0 if number % 3 else 0.5 for number in range(600)]
 
 
-@pytest.fixture
-def layout(run_files, tmp_path):
+def ranked(run_files, root, **queries):
     """60 chunks, c4 without a dense vector; three queries with the vectors of c0, c1, c2; candidates and a ranking."""
     pytest.importorskip("qdrant_edge")
     pytest.importorskip("ir_measures")
-    files = run_files.RunFiles(tmp_path / "run", sizes=(30, 30), quarantined=(4,)).write()
+    files = run_files.RunFiles(root, sizes=(30, 30), quarantined=(4,)).write()
     files.publish()
-    run_files.RunFiles(files.layout.queries, sizes=(2, 1), index="none").write()
+    run_files.RunFiles(files.layout.queries, sizes=(2, 1), index="none", **queries).write()
     passes = [
         {"vector": run_files.DENSE, "seconds": 9.5, "chunks_per_second": 6.3, "device": "cuda:0"},
         {"vector": run_files.SPARSE, "seconds": 0.5, "chunks_per_second": 120.0, "device": "cpu:0"},
@@ -76,6 +75,11 @@ def layout(run_files, tmp_path):
     find_candidates(files.root, 10)
     rank_candidates(files.root, 5, None)
     return files.layout
+
+
+@pytest.fixture
+def layout(run_files, tmp_path):
+    return ranked(run_files, tmp_path / "run")
 
 
 def judge(tmp_path, *lines):
@@ -100,6 +104,25 @@ def test_every_ranking_is_evaluated_and_what_is_left_out_is_counted(layout, run_
     assert "1 judged query has no relevant chunk" in text
     assert found.measures == ("nDCG@10", "Recall@10", "MRR@10"), "there are ten candidates: deeper is nothing"
     assert measure_names(1000) == ("nDCG@10", "Recall@100", "MRR@10")
+
+
+def test_a_query_that_could_not_be_encoded_is_left_out_and_one_that_a_signal_could_not_is_told(run_files, tmp_path):
+    """c1 has no vector at all, c2 no dense one; c0 has both."""
+    layout = ranked(run_files, tmp_path / "run", quarantined=(1, 2), sparse_quarantined=(1,))
+    qrels = judge(tmp_path, ("c0", "c0", 1), ("c1", "c1", 1), ("c2", "c2", 1))
+    found = evaluate(layout, qrels)
+    assert found.queries == 2
+    assert found.notes == (
+        "1 judged query could not be encoded, and left out",
+        "dense-fake could not encode 1 of the 2 judged queries; they count all the same",
+    )
+    dense, sparse, fused = found.rankings
+    assert (dense.scores["nDCG@10"], sparse.scores["nDCG@10"]) == (0.5, 1.0), "c0 and c2 count"
+    assert fused.scores["nDCG@10"] == 1.0
+    with pytest.raises(
+        UsageError, match=rf"0 of its 1 queries .* 1 could not be encoded, see {layout.queries}/quarantine"
+    ):
+        evaluate(layout, judge(tmp_path, ("c1", "c1", 1)))
 
 
 def test_queries_without_judgements_are_counted(layout, tmp_path):
