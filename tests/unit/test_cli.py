@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from embedfleet.client.cli import app, export, search, upload
+from embedfleet.client.query_encoder import TIMEOUT
 from embedfleet.protocol.errors import UsageError
 
 
@@ -16,6 +18,20 @@ def test_a_flag_that_names_nothing(tmp_path: Path) -> None:
         export(tmp_path, [""])
     with pytest.raises(UsageError, match="--signals ',': names nothing"):
         search(tmp_path, "box", signals=[","])
+
+
+def test_a_search_takes_its_time_and_a_rerankers_code_from_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def found(*_: Any, **how: Any) -> list[Any]:
+        given.update(how)
+        return []
+
+    monkeypatch.setattr("embedfleet.client.search.search", found)
+    app(["search", "run", "box", "--rerank", "m", "--timeout", "300", "--trust-remote-code"], standalone_mode=False)
+    assert (given["rerank"], given["timeout"], given["trust_remote_code"]) == ("m", 300.0, True)
+    app(["search", "run", "box"], standalone_mode=False)
+    assert (given["rerank"], given["timeout"], given["trust_remote_code"]) == (None, TIMEOUT, False)
 
 
 @pytest.mark.parametrize("command", ["run", "search", "verify", "export", "upload", "serve"])
