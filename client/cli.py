@@ -9,7 +9,7 @@ import typer
 
 from ..protocol.errors import EXIT_FAILED, EXIT_INTERRUPTED, EmbedfleetError
 from ..protocol.version import __version__
-from .flag_types import AsJson, Devices, Otlp, Quantized, RunFolder
+from .flag_types import AsJson, Devices, Otlp, Quantized, RunFolder, TrustsCode
 from .run_flags import run
 
 app = typer.Typer(
@@ -42,6 +42,10 @@ def search(
     rerank: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A cross-encoder that orders the first hits anew.")
     ] = None,
+    trust_remote_code: TrustsCode = False,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long the models may take; the reranker as long again.")
+    ] = 120.0,
     as_json: AsJson = False,
 ) -> None:
     """Search a run: the candidates of every signal, fused by the engine, with the score of each."""
@@ -50,7 +54,8 @@ def search(
     from .tables import print_hits
 
     chosen, wanted = split_names(signals, "--signals"), split_filters(filters or [])
-    hits = find(folder, query, top_k, signals=chosen, filters=wanted, rerank=rerank)
+    how: dict[str, Any] = {"rerank": rerank, "timeout": timeout, "trust_remote_code": trust_remote_code}
+    hits = find(folder, query, top_k, signals=chosen, filters=wanted, **how)
     if as_json:
         _print_json([{name: getattr(hit, name) for name in hit.__slots__} for hit in hits])
     else:

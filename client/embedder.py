@@ -20,6 +20,7 @@ from .export_command import export_quietly
 from .given import given_path
 from .multivectors import Multivectors
 from .progress import CallbackView
+from .query_encoder import TIMEOUT
 from .ranking_reader import Ranking
 from .retrieval import Retrieval
 from .retrieval_flags import build_plan
@@ -204,14 +205,18 @@ class Embedder:
         signals: str | Sequence[str] = (),
         filters: Sequence[tuple[str, str]] = (),
         rerank: str | None = None,
+        timeout: float = TIMEOUT,
+        trust_remote_code: bool = False,
     ) -> list[Hit]:
         """The chunks that fit the query best, best first.
 
         `signals` are vectors to fuse, or forms (`dense`, `sparse`, `multivector`); `filters` are (key, value) of the metadata,
-        all of which must hold; `rerank` is a cross-encoder that orders the first hits anew.
+        all of which must hold; `rerank` is a cross-encoder that orders the first hits anew. The models may take `timeout`
+        seconds, and the cross-encoder as long again; with `trust_remote_code` it may run code of its own.
         """
         chosen = names_in("signals", signals)
-        return search(self.out, query, top_k, signals=chosen, filters=filters, rerank=rerank)
+        how: dict[str, Any] = {"rerank": rerank, "timeout": timeout, "trust_remote_code": trust_remote_code}
+        return search(self.out, query, top_k, signals=chosen, filters=filters, **how)
 
     def _section(self, name: str) -> Any:
         return (read_object(RunLayout(self.out).manifest) or {}).get(name)

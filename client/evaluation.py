@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..protocol.candidates import FUSED, RERANK, CandidatesRecord, queries_in
-from ..protocol.errors import RunDirectoryError, UsageError
-from ..protocol.layout import RunLayout, segments_in
+from ..protocol.errors import RunDirectoryError
+from ..protocol.layout import RunLayout
 from .costs import Cost, costs
-from .qrels import Qrels, read_qrels
-from .run_files import AGAIN, read_object, read_spec, read_table
+from .judged_queries import judged_queries
+from .qrels import Qrels
+from .run_files import AGAIN, read_object, read_spec
 from .verdict import Outcome, verdict
-from .words import counted
 
 RECALL_DEPTH = 100
 """Or the number of candidates, where that is less: what is asked for is what can be found."""
@@ -73,7 +73,7 @@ def evaluate(layout: RunLayout, qrels: Path) -> Evaluation:
     UsageError where none of them is of its queries and chunks; what else is left out is counted in `notes`.
     """
     found = _candidates(layout)
-    judged, notes = _usable(layout, read_qrels(qrels), qrels)
+    judged, notes = judged_queries(layout, qrels, found.signals)
     section = read_object(layout.rerank_record)
     if section is not None and section["fallbacks"]:
         notes.append(f"{section['fallbacks']:,} of {section['pairs']:,} pairs have no score and keep their fused order")
@@ -126,39 +126,6 @@ def _rankings(layout: RunLayout, names: Sequence[str], judged: Qrels) -> Iterato
 def _ordered(rows: list[dict[str, Any]], column: str) -> list[str]:
     ranked = [row for row in rows if row[column] is not None]
     return [row["id"] for row in sorted(ranked, key=lambda row: row[column])]
-
-
-def _usable(layout: RunLayout, qrels: Qrels, path: Path) -> tuple[Qrels, list[str]]:
-    """The judgements of queries and chunks that are there, of queries with a relevant one; and notes on the others."""
-    asked = set(_ids(RunLayout(layout.queries)))
-    wanted = {chunk for chunks in qrels.values() for chunk in chunks}
-    there = {chunk for chunk in _ids(layout) if chunk in wanted}
-    strangers = qrels.keys() - asked
-    known = {query: chunks for query, chunks in qrels.items() if query in asked}
-    missing = sum(chunk not in there for chunks in known.values() for chunk in chunks)
-    kept = {
-        query: {chunk: score for chunk, score in chunks.items() if chunk in there} for query, chunks in known.items()
-    }
-    judged = {query: chunks for query, chunks in kept.items() if any(score > 0 for score in chunks.values())}
-    if not judged:
-        raise UsageError(
-            f"--qrels {path}: no judgement of a relevant chunk is of this corpus and these queries "
-            f"({len(known):,} of its {len(qrels):,} queries and {len(there):,} of its {len(wanted):,} chunks are known)"
-        )
-    asked_only = len(asked - qrels.keys())
-    pointless = len(known) - len(judged)
-    counts = (
-        (len(strangers), "judged query is", "judged queries are", " not among the queries that could be encoded"),
-        (missing, "judgement is", "judgements are", " of chunks that are not in the corpus, and left out"),
-        (pointless, "judged query has", "judged queries have", " no relevant chunk in the corpus, and left out"),
-        (asked_only, "query has", "queries have", " no judgement, and left out"),
-    )
-    return judged, [counted(count, one, many) + rest for count, one, many, rest in counts if count]
-
-
-def _ids(layout: RunLayout) -> Iterator[str]:
-    for segment in segments_in(layout.chunks):
-        yield from read_table(layout.chunk_segment(segment), ("id",)).column("id").to_pylist()
 
 
 def _means(one: Outcome, named: Sequence[str]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +19,25 @@ SAMPLE = 200
 MOST_KEYS = 20
 
 
+_PLAIN = re.compile(r"[\w-]+")
+"""What the engine takes as a key without quotes. In quotes it takes all but these two: quotes and backslashes."""
+
+
 def plain_filters(filters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """With keys as they are inside the metadata: `metadata.KEY` is KEY."""
-    return [(key.removeprefix(METADATA), value) for key, value in filters]
+    """With keys as they are inside the metadata: `metadata.KEY` is KEY. UsageError for a key that the engine cannot read."""
+    import qdrant_edge as edge
+
+    found = [(key.removeprefix(METADATA), value) for key, value in filters]
+    for key, _ in found:
+        try:
+            edge.IsEmptyCondition(METADATA + key)
+        except ValueError:
+            quoted = _quoted(key) or _quoted("a key")
+            raise UsageError(
+                f"--filter {key}=…: is no path of keys; put a key with other signs than letters, digits, - and _ in double "
+                f"quotes, as in --filter '{quoted}=VALUE'"
+            ) from None
+    return found
 
 
 def check_keys(layout: RunLayout, shard: Any, filters: Sequence[tuple[str, str]]) -> None:
@@ -50,9 +67,19 @@ def _keys(layout: RunLayout) -> list[str]:
 
 
 def _inside(metadata: Mapping[str, Any], before: str = "") -> Iterator[str]:
-    """With dots inwards."""
+    """With dots inwards, as a filter has to give them."""
     for key, value in metadata.items():
+        quoted = _quoted(key)
+        if quoted is None:
+            continue
         if isinstance(value, Mapping):
-            yield from _inside(value, f"{before}{key}.")
+            yield from _inside(value, f"{before}{quoted}.")
         else:
-            yield before + key
+            yield before + quoted
+
+
+def _quoted(key: str) -> str | None:
+    """One key as a filter has to give it; None where it cannot."""
+    if _PLAIN.fullmatch(key):
+        return key
+    return None if '"' in key or "\\" in key else f'"{key}"'

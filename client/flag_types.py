@@ -69,6 +69,10 @@ Quantized = Annotated[
     QuantizationName | None,
     typer.Option(help="Of the collection: none, or scalar (int8). Default: as the last export had it, at first none."),
 ]
+TrustsCode = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", metavar="", help="Run Python code that comes with a model, with your rights."),
+]
 Otlp = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Send OpenTelemetry spans there over HTTP, as in http://localhost:4318."),

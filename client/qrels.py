@@ -6,6 +6,7 @@ TREC   `query-id 0 corpus-id score`, separated by blanks or tabs
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ..protocol.errors import SourceError
@@ -13,17 +14,25 @@ from ..protocol.errors import SourceError
 Qrels = dict[str, dict[str, int]]
 """By query: the judgement of each chunk; above 0 is relevant."""
 
+LARGEST_SCORE = 1_000_000
+"""trec_eval counts the judgements by their scores in a table as long as the largest one; far beyond this it gives wrong
+figures, and then none."""
+
+BLANKS = " \t"
+"""What separates fields. Ids may hold whatever else Unicode calls a blank or the end of a line."""
+
 
 def read_qrels(path: Path) -> Qrels:
     """SourceError names the line that is none, or contradicts an earlier one."""
     found: Qrels = {}
     first: tuple[int, int] | None = None
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"--qrels {path}: cannot be read ({error})") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or (number == 1 and _is_header(line)):
+    for number, ended in enumerate(lines, 1):
+        line = ended.strip("\r")
+        if not line.strip(BLANKS) or (number == 1 and _is_header(line)):
             continue
         where = f"--qrels {path}, line {number}"
         (query, chunk, score), columns = _fields(line, where)
@@ -34,6 +43,8 @@ def read_qrels(path: Path) -> Qrels:
             judged = int(score)
         except ValueError:
             raise SourceError(f"{where}: the score {score!r} is not a whole number") from None
+        if abs(judged) > LARGEST_SCORE:
+            raise SourceError(f"{where}: the score {score} is too large; give at most {LARGEST_SCORE:,}")
         if found.setdefault(query, {}).setdefault(chunk, judged) != judged:
             raise SourceError(f"{where}: {query} and {chunk} were judged {found[query][chunk]} before, {judged} here")
     if not found:
@@ -42,13 +53,13 @@ def read_qrels(path: Path) -> Qrels:
 
 
 def _is_header(line: str) -> bool:
-    return line.split()[0].lower() in ("query-id", "query_id", "qid")
+    return _words(line)[0].lower() in ("query-id", "query_id", "qid")
 
 
 def _fields(line: str, where: str) -> tuple[tuple[str, str, str], int]:
     """Query, chunk and score; and in how many columns they stood."""
-    tabs = [word.strip() for word in line.split("\t")]
-    words = tabs if len(tabs) == 3 else line.split()
+    tabs = [word.strip(BLANKS) for word in line.split("\t")]
+    words = tabs if len(tabs) == 3 else _words(line)
     match words:
         case [query, chunk, score] | [query, _, chunk, score]:
             return (query, chunk, score), len(words)
@@ -56,3 +67,7 @@ def _fields(line: str, where: str) -> tuple[tuple[str, str, str], int]:
             raise SourceError(
                 f"{where}: {len(words)} fields; give `query-id corpus-id score` separated by tabs, or TREC's four columns"
             )
+
+
+def _words(line: str) -> list[str]:
+    return re.split(f"[{BLANKS}]+", line.strip(BLANKS))

@@ -31,7 +31,7 @@ from ..protocol.spec import Output, PassSpec, RunSpec
 from .run_files import AGAIN, read_object
 
 TIMEOUT = 120.0
-"""Seconds for all children together, model loading included."""
+"""Seconds for all children together, model loading included; `--timeout` says otherwise."""
 
 TAIL_BYTES = 2_000
 
@@ -117,8 +117,10 @@ def _ask(requests: Mapping[str, bytes], timeout: float) -> dict[str, _Answer]:
             try:
                 child.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                message = f"{child.vector}: no answer after {timeout:.0f} s{_tail(child)}"
-                raise EmbedfleetError(message) from None
+                remedy = "where the model needs longer, give --timeout SECONDS"
+                raise EmbedfleetError(
+                    f"{child.vector}: no answer after {timeout:g} s; {remedy}{_tail(child)}"
+                ) from None
             answers[child.vector] = _read(child)
         return answers
 

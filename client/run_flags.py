@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from .flag_types import AsJson, Devices, DtypeName, EnsembleName, IndexKind, Otlp, PlacementName, StorageName
+from .flag_types import (
+    AsJson,
+    Devices,
+    DtypeName,
+    EnsembleName,
+    IndexKind,
+    Otlp,
+    PlacementName,
+    StorageName,
+    TrustsCode,
+)
 
 
 def run(
@@ -50,12 +60,7 @@ def run(
         str | None,
         typer.Option(metavar="TEXT", help="Before each query, here and in search. Default: the model's own."),
     ] = None,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-remote-code", metavar="", help="Run Python code that comes with a model, with your rights."
-        ),
-    ] = False,
+    trust_remote_code: TrustsCode = False,
     no_fallback: Annotated[
         bool,
         typer.Option(

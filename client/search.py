@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -40,6 +41,8 @@ class Hit:
     text: str
     metadata: dict[str, Any]
     row: int
+    fused: bool = True
+    """Whether `score` is of several signals; else it is that of the only one."""
     rerank: float | None = None
     """The reranker's score, which then orders the hits; None without one, and where it gave none."""
 
@@ -53,16 +56,18 @@ def search(
     filters: Sequence[tuple[str, str]] = (),
     rerank: str | None = None,
     timeout: float = TIMEOUT,
+    trust_remote_code: bool = False,
 ) -> list[Hit]:
     """The `top_k` chunks of the run in `path` that fit `query` best, best first.
 
     `signals` are names of vectors (or how these end) or forms (`dense`, `sparse`, `multivector`), none for all. Vectors that
     are named are fused; of the others, those that `fused_names` says, and the rest is scored. `filters` are (key, value) of
     the metadata, all of which must hold. A reranker orders the first RERANKED hits anew; what it cannot score follows in the
-    fused order.
+    fused order. With `trust_remote_code` it may run code of its own; whether the run's models may, the run says.
 
     A run that is not done is searched as far as it is published. UsageError or RunDirectoryError says why a run cannot
-    be searched; ModelError and EmbedfleetError come from encoding the query, which may take `timeout` seconds.
+    be searched; ModelError and EmbedfleetError come from encoding the query, which may take `timeout` seconds,
+    as the reranker may after it.
     """
     layout = RunLayout(Path(path))
     text = preprocess(query)
@@ -70,11 +75,13 @@ def search(
         raise UsageError("the query is empty: give some words to search for")
     if top_k < 1:
         raise UsageError(f"{top_k} hits asked for: give 1 or more")
+    if not (math.isfinite(timeout) and timeout > 0):
+        raise UsageError(f"--timeout {timeout:g}: give seconds, more than 0")
     spec = read_spec(layout)
     check_searchable(layout, spec)
     wanted, named = choose_signals(spec, signals, layout.root)
     filters = plain_filters(filters)
-    reranker = make_pass("rerank", rerank, {"dtype": "float32"}) if rerank is not None else None
+    reranker = _reranker(rerank, trust_remote_code) if rerank is not None else None
     encoded = encode_queries(layout, spec, [text], timeout, wanted)
     vectors = {name: encoded[name][0] for name in wanted}
     if reranker is None:
@@ -111,8 +118,12 @@ def search_shard(
             raise
         except Exception as error:  # the engine raises nothing more exact
             raise EmbedfleetError(f"{layout.edge}: the Edge engine refused the query ({error})") from error
-    hits = [_hit(point, scores[str(point.id)]) for point in points]
+    hits = [_hit(point, scores[str(point.id)], fused=len(together) > 1) for point in points]
     return sorted(hits, key=lambda hit: (-hit.score, hit.row))  # the engine leaves ties in any order
+
+
+def _reranker(model: str, trust_remote_code: bool) -> PassSpec:
+    return make_pass("rerank", model, {"dtype": "float32", "trust_remote_code": trust_remote_code})
 
 
 def _reranked(one: PassSpec, query: str, hits: list[Hit], timeout: float) -> list[Hit]:
@@ -121,7 +132,7 @@ def _reranked(one: PassSpec, query: str, hits: list[Hit], timeout: float) -> lis
     return sorted(scored, key=lambda hit: (hit.rerank is None, -(hit.rerank or 0.0)))  # stable: ties stay as fused
 
 
-def _hit(point: Any, scores: dict[str, float]) -> Hit:
+def _hit(point: Any, scores: dict[str, float], *, fused: bool) -> Hit:
     payload: dict[str, Any] = point.payload or {}
     return Hit(
         id=payload["id"],
@@ -130,4 +141,5 @@ def _hit(point: Any, scores: dict[str, float]) -> Hit:
         text=payload.get("text", ""),
         metadata=payload.get("metadata") or {},
         row=payload["row"],
+        fused=fused,
     )

@@ -38,7 +38,7 @@ def labelled_scores(hit: Hit) -> dict[str, float]:
     """By what they are of: first what orders the hits, the reranker or the fusion, then every signal. A lone signal is not
     fused: its own score is the one that orders."""
     first = {} if hit.rerank is None else {RERANK: hit.rerank}
-    if hit.score not in hit.scores.values():
+    if hit.fused:
         first[FUSED] = hit.score
     return first | hit.scores
 

@@ -14,6 +14,9 @@ from .words import counted
 
 CHANCE_T = 2.0
 
+NO_SPREAD = 1e-9
+"""Below it, differences are the same but for rounding."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -30,8 +33,8 @@ class Outcome:
 
     @property
     def mean(self) -> float:
-        """nDCG@10 over all queries."""
-        return float(self.ndcg.mean())
+        """nDCG@10 over all queries, as the table shows it: what looks equal there is called equal."""
+        return round(float(self.ndcg.mean()), 4)
 
 
 def verdict(outcomes: Sequence[Outcome], spent: Mapping[str, Cost], fused_of: Sequence[str]) -> str:
@@ -54,24 +57,31 @@ def verdict(outcomes: Sequence[Outcome], spent: Mapping[str, Cost], fused_of: Se
 def _hybrid(fused: Outcome, best: Outcome, together: Sequence[Outcome]) -> str:
     if len(together) == 1:
         (only,) = together
-        better = f" {best.name} alone reaches {best.mean:.3f}." if best.mean > only.mean else ""
-        return f"There is one signal to rank by, {only.name} ({only.mean:.3f}): nothing to fuse.{better}"
+        better = f" {best.name} alone reaches {best.mean:.4f}." if best.mean > only.mean else ""
+        return f"There is one signal to rank by, {only.name} ({only.mean:.4f}): nothing to fuse.{better}"
     if fused.mean >= best.mean:
         word = "beats" if fused.mean > best.mean else "equals"
         return (
-            f"Hybrid ({fused.mean:.3f}) {word} the best single signal, {best.name} ({best.mean:.3f}), at nDCG@10: "
+            f"Hybrid ({fused.mean:.4f}) {word} the best single signal, {best.name} ({best.mean:.4f}), at nDCG@10: "
             f"{_against(fused, best)}."
         )
-    weakest = min(together, key=lambda one: one.mean)
     pushed = int((best.found & ~fused.found).sum())
     pulled = int((fused.found & ~best.found).sum())
     moved = [f"it brought a relevant chunk into the first ten for {_queries(pulled)}"] if pulled else []
     moved += [f"it pushed the only ones out of the first ten for {_queries(pushed)}"] if pushed else []
+    moved = moved or ["within the first ten it moved relevant chunks down more than up"]
     return (
-        f"Hybrid ({fused.mean:.3f}) does not beat {best.name} alone ({best.mean:.3f}) at nDCG@10: {_against(fused, best)}. "
-        f"The fusion gives each signal the same say, and {weakest.name} ({weakest.mean:.3f}) is weaker"
-        + (f": {' and '.join(moved)}." if moved else ".")
+        f"Hybrid ({fused.mean:.4f}) does not beat {best.name} alone ({best.mean:.4f}) at nDCG@10: {_against(fused, best)}. "
+        f"The fusion gives each signal the same say, and {_fault(best, together)}: {' and '.join(moved)}."
     )
+
+
+def _fault(best: Outcome, together: Sequence[Outcome]) -> str:
+    """What about the fused signals makes their order worse than that of the best one."""
+    weakest = min(together, key=lambda one: one.mean)
+    if weakest.mean < best.mean:
+        return f"{weakest.name} ({weakest.mean:.4f}) is weaker"
+    return "none is weaker on the whole, but chunks on which they agree stand before those that only one ranks high"
 
 
 def _earns(one: Outcome, best: Outcome, spent: Mapping[str, Cost], *, improves: bool) -> str:
@@ -96,8 +106,8 @@ def _reranker(one: Outcome, fused: Outcome, spent: Mapping[str, Cost]) -> str:
     change = one.mean - fused.mean
     price = _seconds(spent[RERANK].seconds)
     if change > 0:
-        return f"Reranking adds {change:.3f} for {price}: {_against(one, fused)}."
-    what = f"makes the order worse by {-change:.3f}" if change < 0 else "changes nothing on the whole"
+        return f"Reranking adds {change:.4f} for {price}: {_against(one, fused)}."
+    what = f"makes the order worse by {-change:.4f}" if change < 0 else "changes nothing on the whole"
     return f"Reranking {what}, for {price}: {_against(one, fused)}; this reranker does not earn its cost here."
 
 
@@ -111,10 +121,17 @@ def _queries(count: int) -> str:
 
 
 def _chance(one: Outcome, other: Outcome) -> str:
-    """A warning where the paired t statistic of the differences is below CHANCE_T: about one in twenty by chance."""
+    """A warning where the paired t statistic of the differences is below CHANCE_T, about one in twenty by chance, and where
+    there is none: of one query, or of differences that are all the same."""
     differences = one.ndcg - other.ndcg
-    spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
-    t = abs(float(differences.mean())) / (spread / len(differences) ** 0.5) if spread else 0.0
+    if not differences.any():
+        return ""
+    if len(differences) < 2:
+        return " (a difference that chance may explain: one query tells nothing of others)"
+    spread = float(differences.std(ddof=1))
+    if spread < NO_SPREAD:
+        return " (a difference that chance may explain: it is the same on every query, too even to be tested)"
+    t = abs(float(differences.mean())) / (spread / len(differences) ** 0.5)
     return f" (a difference that chance may explain: paired t {t:.1f})" if 0 < t < CHANCE_T else ""
 
 

@@ -15,9 +15,16 @@ import numpy as np
 
 
 def nearest(folder: Path, chunk: str | None, count: int = 5) -> list[tuple[float, str]]:
-    """Cosines and ids of the `count` chunks nearest to `chunk` (None: the first one) in its run's first dense vector."""
+    """Cosines and ids of the `count` chunks nearest to `chunk` (None: the first one) in its run's first dense vector.
+
+    Ends the program with a message where the run has neither.
+    """
     run = embedfleet.open_run(folder)
-    name = next(one.vector for one in run.spec.passes if one.kind == "dense")
+    name = next((one.vector for one in run.spec.outputs if one.form == "dense"), None)
+    if name is None:
+        sys.exit(f"{folder}: no dense vector in it; it has {', '.join(run.vector_names)}")
+    if chunk is not None and chunk not in run.ids:
+        sys.exit(f"{folder}: no chunk has the id {chunk!r}; {folder / 'chunks'} has the ids")
     vectors = np.asarray(run.vectors(name))  # float32, (rows, dimensions), in row order
     row = run.ids.index(chunk) if chunk is not None else 0
     cosines = np.nan_to_num(vectors @ vectors[row], nan=-1.0)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from embedfleet.client import daemons, run_command
 from embedfleet.client.cli import app, export, search, upload
+from embedfleet.client.query_encoder import TIMEOUT
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.run_options import RunOptions
 
@@ -41,6 +42,20 @@ def test_serve_drains_within_what_kubernetes_gives(monkeypatch: pytest.MonkeyPat
         with pytest.raises(SystemExit):
             app(["serve", "--bind", "ipc:///tmp/fleet", *more])
     assert [arguments[1] for arguments in became] == ["--grace=25.0", "--grace=100.0"]
+
+
+def test_a_search_takes_its_time_and_a_rerankers_code_from_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def found(*_: Any, **how: Any) -> list[Any]:
+        given.update(how)
+        return []
+
+    monkeypatch.setattr("embedfleet.client.search.search", found)
+    app(["search", "run", "box", "--rerank", "m", "--timeout", "300", "--trust-remote-code"], standalone_mode=False)
+    assert (given["rerank"], given["timeout"], given["trust_remote_code"]) == ("m", 300.0, True)
+    app(["search", "run", "box"], standalone_mode=False)
+    assert (given["rerank"], given["timeout"], given["trust_remote_code"]) == (None, TIMEOUT, False)
 
 
 @pytest.mark.parametrize("command", ["run", "search", "verify", "export", "upload", "serve"])

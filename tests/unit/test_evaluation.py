@@ -60,14 +60,13 @@ def test_many_queries_are_measured_in_parts():
     assert found.measures[:, 2].tolist() == [1.0 if number % 3 else 0.5 for number in range(600)]
 
 
-@pytest.fixture
-def layout(run_files, tmp_path):
+def ranked(run_files, root, **queries):
     """60 chunks, c4 without a dense vector; three queries with the vectors of c0, c1, c2; candidates and a ranking."""
     pytest.importorskip("qdrant_edge")
     pytest.importorskip("ir_measures")
-    files = run_files.RunFiles(tmp_path / "run", sizes=(30, 30), quarantined=(4,)).write()
+    files = run_files.RunFiles(root, sizes=(30, 30), quarantined=(4,)).write()
     files.publish()
-    run_files.RunFiles(files.layout.queries, sizes=(2, 1), index="none").write()
+    run_files.RunFiles(files.layout.queries, sizes=(2, 1), index="none", **queries).write()
     passes = [
         {"vector": run_files.DENSE, "seconds": 9.5, "chunks_per_second": 6.3, "device": "cuda:0"},
         {"vector": run_files.SPARSE, "seconds": 0.5, "chunks_per_second": 120.0, "device": "cpu:0"},
@@ -76,6 +75,11 @@ def layout(run_files, tmp_path):
     find_candidates(files.root, 10)
     rank_candidates(files.root, 5, None)
     return files.layout
+
+
+@pytest.fixture
+def layout(run_files, tmp_path):
+    return ranked(run_files, tmp_path / "run")
 
 
 def judge(tmp_path, *lines):
@@ -100,6 +104,25 @@ def test_every_ranking_is_evaluated_and_what_is_left_out_is_counted(layout, run_
     assert "1 judged query has no relevant chunk" in text
     assert found.measures == ("nDCG@10", "Recall@10", "MRR@10"), "there are ten candidates: deeper is nothing"
     assert measure_names(1000) == ("nDCG@10", "Recall@100", "MRR@10")
+
+
+def test_a_query_that_could_not_be_encoded_is_left_out_and_one_that_a_signal_could_not_is_told(run_files, tmp_path):
+    """c1 has no vector at all, c2 no dense one; c0 has both."""
+    layout = ranked(run_files, tmp_path / "run", quarantined=(1, 2), sparse_quarantined=(1,))
+    qrels = judge(tmp_path, ("c0", "c0", 1), ("c1", "c1", 1), ("c2", "c2", 1))
+    found = evaluate(layout, qrels)
+    assert found.queries == 2
+    assert found.notes == (
+        "1 judged query could not be encoded, and left out",
+        "dense-fake could not encode 1 of the 2 judged queries; they count all the same",
+    )
+    dense, sparse, fused = found.rankings
+    assert (dense.scores["nDCG@10"], sparse.scores["nDCG@10"]) == (0.5, 1.0), "c0 and c2 count"
+    assert fused.scores["nDCG@10"] == 1.0
+    with pytest.raises(
+        UsageError, match=rf"0 of its 1 queries .* 1 could not be encoded, see {layout.queries}/quarantine"
+    ):
+        evaluate(layout, judge(tmp_path, ("c1", "c1", 1)))
 
 
 def test_queries_without_judgements_are_counted(layout, tmp_path):
@@ -180,7 +203,7 @@ def said(*outcomes, fused_of=("dense", "sparse")):
 
 def test_the_verdict_where_hybrid_wins():
     text = said(outcome("dense", 1, 0, 1, 0), outcome("sparse", 0, 1, 0, 0), outcome("fused", 1, 1, 1, 0))
-    assert "Hybrid (0.750) beats the best single signal, dense (0.500)" in text
+    assert "Hybrid (0.7500) beats the best single signal, dense (0.5000)" in text
     assert "better on 1 query, worse on 0" in text
     assert "sparse (2.0 s, against 2.0 s) finds a relevant chunk for 1 query (25.0%) where dense finds none" in text
 
@@ -192,12 +215,12 @@ def test_the_verdict_where_hybrid_loses_and_reranking_does_too():
         outcome("fused", 0, 1, 0, 0),
         outcome("rerank", 0, 0.5, 0, 0),
     )
-    assert "Hybrid (0.250) does not beat dense alone (0.500)" in text
-    assert "sparse (0.075) is weaker" in text
+    assert "Hybrid (0.2500) does not beat dense alone (0.5000)" in text
+    assert "sparse (0.0750) is weaker" in text
     assert "is weaker: it pushed the only ones out of the first ten for 1 query." in text
     assert "brought" not in text, "for no query"
     assert "sparse (2.0 s) finds nothing in its first ten that dense does not: it does not earn its cost" in text
-    assert "Reranking makes the order worse by 0.125, for 2.0 s: better on 0 queries, worse on 1 (" in text
+    assert "Reranking makes the order worse by 0.1250, for 2.0 s: better on 0 queries, worse on 1 (" in text
     assert "this reranker does not earn its cost here" in text
     equal = said(outcome("dense", 1, 0), outcome("fused", 1, 0), outcome("rerank", 1, 0), fused_of=("dense",))
     assert "Reranking changes nothing on the whole, for 2.0 s: better on 0 queries, worse on 0;" in equal
@@ -205,33 +228,63 @@ def test_the_verdict_where_hybrid_loses_and_reranking_does_too():
 
 def test_a_signal_that_finds_nothing_new_but_improves_the_order_earns_its_cost():
     text = said(outcome("dense", 1, 0.5, 0.5), outcome("sparse", 0.3, 1, 0), outcome("fused", 1, 1, 0.5))
-    assert "Hybrid (0.833) beats the best single signal, dense (0.667)" in text
+    assert "Hybrid (0.8333) beats the best single signal, dense (0.6667)" in text
     assert "sparse (2.0 s) finds nothing in its first ten that dense does not, but the fused order" in text
     assert "does not earn its cost" not in text
     equal = said(outcome("dense", 1, 0.5, 0.5), outcome("sparse", 0.3, 1, 0), outcome("fused", 0.5, 1, 0.5))
-    assert "Hybrid (0.667) equals" in equal
+    assert "Hybrid (0.6667) equals" in equal
     assert "does not earn its cost" in equal
 
 
 def test_members_of_an_ensemble_are_not_said_to_be_fused():
     dense, other, both = outcome("dense", 1, 0), outcome("other", 0, 0), outcome("ensemble", 1, 0)
     text = said(dense, other, both, outcome("fused", 1, 0), fused_of=("ensemble",))
-    assert "There is one signal to rank by, ensemble (0.500): nothing to fuse. Not fused" in text
+    assert "There is one signal to rank by, ensemble (0.5000): nothing to fuse. Not fused" in text
     assert "since another signal holds them: dense, other." in text
     assert "earn" not in text
     worse = said(dense, other, outcome("ensemble", 0, 0), outcome("fused", 0, 0), fused_of=("ensemble",))
-    assert "dense alone reaches 0.500." in worse
+    assert "dense alone reaches 0.5000." in worse
 
 
 def test_the_verdict_of_one_signal_and_a_reranker():
     text = said(outcome("dense", 0.5, 0.5), outcome("fused", 0.5, 0.5), outcome("rerank", 1, 0.5), fused_of=("dense",))
-    assert "There is one signal to rank by, dense (0.500): nothing to fuse." in text
-    assert "Reranking adds 0.250 for 2.0 s: better on 1 query, worse on 0" in text
+    assert "There is one signal to rank by, dense (0.5000): nothing to fuse." in text
+    assert "Reranking adds 0.2500 for 2.0 s: better on 1 query, worse on 0" in text
+
+
+def test_the_verdict_says_why_hybrid_does_not_win_where_no_signal_is_weaker():
+    """What each has first, the other has third: the fusion gives both places to chunks that nobody asked for."""
+    text = said(outcome("dense", 1, 0.5), outcome("sparse", 0.5, 1), outcome("fused", 0.6, 0.6))
+    assert "Hybrid (0.6000) does not beat dense alone (0.7500) at nDCG@10: better on 1 query, worse on 1" in text
+    assert (
+        "none is weaker on the whole, but chunks on which they agree stand before those that only one ranks high"
+        in text
+    )
+    assert "within the first ten it moved relevant chunks down more than up." in text
+    assert "is weaker:" not in text
+
+
+@pytest.mark.parametrize("fused", [0.2, 0.4999, 0.49999, 0.5, 0.50001, 0.5001, 0.8])
+def test_the_verdict_is_that_of_the_table_and_has_a_reason_where_hybrid_loses(fused):
+    text = said(outcome("dense", 0.5, 0.5), outcome("sparse", 0.3, 0.4), outcome("fused", fused, fused))
+    shown = round(fused, 4)
+    word = "beats" if shown > 0.5 else "equals" if shown == 0.5 else "does not beat"
+    assert text.startswith(f"Hybrid ({shown:.4f}) {word} ")
+    assert (". The fusion gives each signal the same say, and sparse (0.3500) is weaker: " in text) == (shown < 0.5)
+
+
+def test_one_query_and_differences_without_spread_are_told_to_be_chance():
+    one = said(outcome("dense", 0.5), outcome("sparse", 0), outcome("fused", 1))
+    assert "worse on 0 (a difference that chance may explain: one query tells nothing of others)." in one
+    even = said(outcome("dense", 0.1, 0.5, 0.7), outcome("sparse", 0, 0, 0), outcome("fused", 0.2, 0.6, 0.8))
+    assert "worse on 0 (a difference that chance may explain: it is the same on every query, too even" in even
+    same = said(outcome("dense", 0.5), outcome("sparse", 0), outcome("fused", 0.5))
+    assert "chance" not in same, "there is no difference"
 
 
 def test_a_difference_that_chance_may_explain_is_called_so():
     noise = np.random.default_rng(5).random(40)
     near = said(outcome("dense", *noise), outcome("sparse", *noise[::-1]), outcome("fused", *(noise[::-1] * 1.01)))
     assert "a difference that chance may explain: paired t" in near
-    far = said(outcome("dense", *noise), outcome("sparse", *noise / 2), outcome("fused", *(noise + 1)))
+    far = said(outcome("dense", *noise), outcome("sparse", *noise / 2), outcome("fused", *(noise * 1.1 + 1)))
     assert "chance" not in far

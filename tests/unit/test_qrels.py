@@ -42,6 +42,30 @@ def test_what_is_no_judgement_is_named(tmp_path, text, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("score", [10**6 + 1, -(10**6) - 1, 10**20])
+def test_a_score_beyond_the_bound_is_named(tmp_path, score):
+    path = written(tmp_path, f"q1\tc1\t{10**6}\nq1\tc2\t{-(10**6)}\nq2\tc1\t{score}\n")
+    with pytest.raises(SourceError, match=rf"--qrels {path}, line 3: the score {score} is too large; give at most 1,0"):
+        read_qrels(path)
+
+
+@pytest.mark.parametrize("line", ["q1 0 c1 2\n", "q1\tc1\t2\n", "query-id\tcorpus-id\tscore\nq1\tc1\t2\n"])
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path, line):
+    path = tmp_path / "qrels"
+    path.write_bytes(b"\xef\xbb\xbf" + line.encode())
+    assert read_qrels(path) == {"q1": {"c1": 2}}
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\x85", "\x0b", "\x1c", "\xa0"])
+@pytest.mark.parametrize("form", ["{query}\t{chunk}\t1{end}", "{query} 0 {chunk} 1{end}"])
+def test_ids_may_hold_what_looks_like_the_end_of_a_line(tmp_path, sign, form):
+    path = tmp_path / "qrels"
+    path.write_bytes(
+        "".join(form.format(query=f"q{sign}1", chunk=f"c{sign}", end=end) for end in ("\r\n", "\n")).encode()
+    )
+    assert read_qrels(path) == {f"q{sign}1": {f"c{sign}": 1}}
+
+
 def test_bytes_that_are_no_text(tmp_path):
     path = tmp_path / "qrels"
     path.write_bytes(b"\xff\xfe\n")

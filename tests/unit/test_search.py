@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from embedfleet.client import edge_shard, query_encoder
 from embedfleet.client.query_encoder import SparseQuery, encode_queries
@@ -13,6 +15,7 @@ from embedfleet.client.search import search, search_shard
 from embedfleet.client.signal_names import choose_signals
 from embedfleet.protocol.ensembles import EnsembleSpec
 from embedfleet.protocol.errors import EmbedfleetError, ModelError, RunDirectoryError, UsageError
+from embedfleet.protocol.point_ids import point_id
 from embedfleet.protocol.spec import PassSpec, RunSpec
 
 pytest.importorskip("qdrant_edge")
@@ -127,6 +130,51 @@ def test_a_key_may_be_given_with_what_it_lies_in(files, child):
         assert [hit.row for hit in search(files.root, "box", filters=[(key, "7")])] == [7]
 
 
+def set_metadata(files, metadata):
+    """Of row 0, in its chunk segment and in the shard."""
+    import qdrant_edge as edge
+
+    path = files.layout.chunk_segment(0)
+    table = pq.read_table(path)
+    texts = [json.dumps(metadata), *table.column("metadata").to_pylist()[1:]]
+    pq.write_table(table.set_column(3, table.schema.field(3), [texts]), path)
+    shard = edge.EdgeShard.load(str(files.layout.edge))
+    shard.update(edge.UpdateOperation.set_payload([point_id("c0")], {"metadata": metadata}))
+    shard.close()
+
+
+def test_keys_with_other_signs_are_told_as_a_filter_takes_them(files, run_files):
+    odd = {"a.b": "1", "my key": "2", "x:y": "3", "in": {"c d": "4", "e-f_0": "5"}, 'no"t': "6", "back\\slash": "7"}
+    told = {'"a.b"': "1", '"my key"': "2", '"x:y"': "3", 'in."c d"': "4", "in.e-f_0": "5"}
+    set_metadata(files, odd)
+    vectors = {run_files.DENSE: run_files.dense_of(60)[0]}
+    with pytest.raises(UsageError) as caught:
+        search_shard(files.layout, files.spec, vectors, 3, [("a.b", "1")])
+    assert str(caught.value).endswith("no chunk has metadata.a.b; keys: " + ", ".join(sorted([*told, "n"])))
+    for key, value in told.items():
+        assert [hit.row for hit in search_shard(files.layout, files.spec, vectors, 3, [(key, value)])] == [0]
+
+
+@pytest.mark.parametrize(("key", "remedy"), [("my key", "my key"), ("metadata.x:y", "x:y"), ('no"t', "a key")])
+def test_a_key_that_the_engine_cannot_read_is_refused_before_anything_is_loaded(files, child, key, remedy):
+    child("raise SystemExit('not to be asked')")
+    with pytest.raises(UsageError, match="is no path of keys; put a key with other signs") as caught:
+        search(files.root, "box", filters=[(key, "2")])
+    assert f"""--filter '"{remedy}"=VALUE'""" in str(caught.value)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_time_that_is_none_is_refused(files, seconds):
+    with pytest.raises(UsageError, match=f"--timeout {seconds:g}: give seconds, more than 0"):
+        search(files.root, "box", timeout=seconds)
+
+
+def test_a_lone_signal_is_not_called_fused(files, run_files):
+    both = {run_files.DENSE: run_files.dense_of(60)[9], run_files.SPARSE: SparseQuery([5, 109], [1.0, 1.0])}
+    for asked, fused in ((both, True), ({run_files.DENSE: both[run_files.DENSE]}, False)):
+        assert {hit.fused for hit in search_shard(files.layout, files.spec, asked, 3)} == {fused}
+
+
 def dense_pass(vector, kind="dense"):
     return PassSpec(vector=vector, kind=kind, model="fake:4")
 
@@ -217,7 +265,9 @@ def test_encoders_have_a_deadline_and_are_killed(files, child, tmp_path):
     pids = tmp_path / "pids"
     child(f"import os, time; open({str(pids)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(600)")
     began = time.monotonic()
-    with pytest.raises(EmbedfleetError, match="no answer after 1 s"):
+    with pytest.raises(
+        EmbedfleetError, match="no answer after 1 s; where the model needs longer, give --timeout SECONDS"
+    ):
         encode_queries(files.layout, files.spec, ["box"], timeout=1.0)
     assert time.monotonic() - began < 10
     started = pids.read_text().split()
