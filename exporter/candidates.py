@@ -78,6 +78,7 @@ class _Search:
         """Sparse vectors in which weights of the metadata may stand in: the query carries its words there too."""
         self._of_metadata = metadata_vectors(run.layout, run.spec)
         self._pairs = self._without = 0
+        self._pairs_digest = hashlib.sha256()
 
     def write(self, made_of: str) -> CandidatesRecord:
         layout, start = self._run.layout, time.monotonic()
@@ -97,6 +98,7 @@ class _Search:
             without=self._without,
             pairs=self._pairs,
             seconds=round(time.monotonic() - start, 3),
+            pairs_sha256=self._pairs_digest.hexdigest(),
         )
         commit_bytes(layout.candidates_record, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
         return record
@@ -113,7 +115,9 @@ class _Search:
 
     def _write_pair(self, out: BinaryIO, query: Point, chunk: str, text: str) -> None:
         pair = {"id": pair_id(query.payload["id"], chunk), "text": join_pair(query.payload["text"], text)}
-        out.write(orjson.dumps(pair, option=orjson.OPT_APPEND_NEWLINE))
+        line = orjson.dumps(pair, option=orjson.OPT_APPEND_NEWLINE)
+        out.write(line)
+        self._pairs_digest.update(line)
         self._pairs += 1
 
     def _find(self, shard: Any, query: Point) -> list[tuple[Row, str | None]]:

@@ -46,6 +46,8 @@ class CandidatesRecord(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     fused: tuple[str, ...] = ()
     """The signals that are fused for a query that has them all (see `fusion.py`)."""
+    pairs_sha256: str = ""
+    """Of `pairs.jsonl`, hexadecimal; empty in records of earlier versions."""
 
 
 def candidates_schema(signals: Sequence[str]) -> pa.Schema:
