@@ -1,4 +1,4 @@
-"""What stands in `export/` and `rerank/` against what is on record of it."""
+"""What stands in `export/` against what is on record of it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..protocol.layout import RunLayout
 from .run_files import AGAIN
@@ -31,8 +29,9 @@ def export_problems(layout: RunLayout) -> Iterator[str]:
     try:
         record = msgspec.json.decode(layout.export_record.read_bytes(), type=_Record)
     except FileNotFoundError:
+        yield from _unrecorded(layout)
         return
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError) as error:
         yield f"{layout.export_record}: not a record of files ({error}); delete it and export again"
         return
     for one in record.files:
@@ -50,21 +49,13 @@ def export_problems(layout: RunLayout) -> Iterator[str]:
             yield f"{path}: cannot be read ({error.strerror}); {remedy}"
 
 
-def ranking_problems(layout: RunLayout) -> Iterator[str]:
-    """The tables of candidates and of their order, where what is written after them says that there are some."""
-    expected: list[Path] = []
-    if layout.candidates_record.exists():
-        expected += [layout.candidates, layout.pairs]
-    if layout.reranked.exists():
-        expected.append(layout.ranking)
-    for path in expected:
-        if not path.exists():
-            yield f"{path}: is gone; {AGAIN}"
-        elif path.suffix == ".parquet":
-            try:
-                pq.read_metadata(path)
-            except (OSError, ValueError, pa.ArrowException) as error:
-                yield f"{path}: torn or unreadable ({error}); delete it and {AGAIN}"
+def _unrecorded(layout: RunLayout) -> Iterator[str]:
+    """The record itself is gone; the report and the evaluation are on no record."""
+    known = {layout.report, layout.evaluation}
+    stray = sorted(path for path in layout.export.glob("[!.]*") if path not in known)
+    if stray:
+        remedy = AGAIN if stray == [layout.reranked] else "export again"
+        yield f"{layout.export_record}: is gone, and {stray[0].name} stands there; {remedy}"
 
 
 def _sha256(path: Path) -> str:
