@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from ..protocol.errors import RunDirectoryError, UsageError
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.published import decode_published
@@ -24,6 +22,11 @@ if TYPE_CHECKING:
 
 PATIENCE = 2.0
 """Seconds that a locked shard is tried again: as long as another search may hold it."""
+
+
+class ShardUnavailable(RunDirectoryError):
+    """The shard cannot be opened now or here, which says nothing of what it holds: in use, or not to be written to."""
+
 
 _LOCKED = "WouldBlock"
 _READ_ONLY = ("Read-only file system", "Permission denied")
@@ -42,7 +45,7 @@ def published_digests(layout: RunLayout) -> dict[int, str]:
         return decode_published(layout.published.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError) as error:
         raise RunDirectoryError(f"{layout.published}: cannot be read ({error}); delete it and {AGAIN}") from error
 
 
@@ -84,9 +87,11 @@ def _load(layout: RunLayout) -> qdrant_edge.EdgeShard:
     while True:
         try:
             return qdrant_edge.EdgeShard.load(str(layout.edge))
-        except Exception as error:  # the engine raises nothing more exact
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
             if any(words in str(error) for words in _READ_ONLY):
-                raise RunDirectoryError(
+                raise ShardUnavailable(
                     f"{layout.edge}: the engine writes into the folder that it opens, and cannot here; "
                     "copy the run to a folder that can be written"
                 ) from error
@@ -95,7 +100,7 @@ def _load(layout: RunLayout) -> qdrant_edge.EdgeShard:
                     f"{layout.edge}: the shard cannot be opened ({error}); delete the folder and published.json and {AGAIN}"
                 ) from error
             if time.monotonic() > give_up:
-                raise RunDirectoryError(
+                raise ShardUnavailable(
                     f"{layout.edge}: in use by another process; wait until the run has ended, then search again"
                 ) from None
         time.sleep(0.05)  # the engine offers no way to wait for its lock

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..protocol.layout import RunLayout
 from .run_files import AGAIN
@@ -44,8 +42,10 @@ def _problems(layout: RunLayout, record_file: Path, again: str) -> Iterator[str]
     try:
         record = msgspec.json.decode(record_file.read_bytes(), type=_Record)
     except FileNotFoundError:
+        if record_file == layout.export_record:
+            yield from _unrecorded(layout)
         return
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError) as error:
         yield f"{record_file}: not a record of files ({error}); delete it and {again}"
         return
     for one in record.files:
@@ -63,21 +63,13 @@ def _problems(layout: RunLayout, record_file: Path, again: str) -> Iterator[str]
             yield f"{path}: cannot be read ({error.strerror}); {remedy}"
 
 
-def ranking_problems(layout: RunLayout) -> Iterator[str]:
-    """The tables of candidates and of their order, where what is written after them says that there are some."""
-    expected: list[Path] = []
-    if layout.candidates_record.exists():
-        expected += [layout.candidates, layout.pairs]
-    if layout.reranked.exists():
-        expected.append(layout.ranking)
-    for path in expected:
-        if not path.exists():
-            yield f"{path}: is gone; {AGAIN}"
-        elif path.suffix == ".parquet":
-            try:
-                pq.read_metadata(path)
-            except (OSError, ValueError, pa.ArrowException) as error:
-                yield f"{path}: torn or unreadable ({error}); delete it and {AGAIN}"
+def _unrecorded(layout: RunLayout) -> Iterator[str]:
+    """The record itself is gone; the report and the evaluation are on no record."""
+    known = {layout.report, layout.evaluation}
+    stray = sorted(path for path in layout.export.glob("[!.]*") if path not in known)
+    if stray:
+        remedy = AGAIN if stray == [layout.reranked] else "export again"
+        yield f"{layout.export_record}: is gone, and {stray[0].name} stands there; {remedy}"
 
 
 def _sha256(path: Path) -> str:

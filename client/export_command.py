@@ -10,7 +10,7 @@ from pathlib import Path
 from ..protocol.done_run import open_done_run
 from ..protocol.errors import EXIT_INTERRUPTED, EXIT_USAGE, EmbedfleetError, revive
 from ..protocol.layout import RunLayout
-from ..protocol.process import STEADY_MEMORY, ChildProcess
+from ..protocol.process import STEADY_MEMORY, ChildProcess, error_in
 from .run_files import read_object, read_spec
 
 POLL_SECONDS = 3600.0
@@ -22,7 +22,7 @@ def export_quietly(root: Path, formats: list[str], quantization: str | None) -> 
     layout = open_done_run(root).layout
     with _started(layout, formats, quantization, quiet=True) as child:
         code = _wait(child)
-        message = child.tail().rpartition("error: ")[2]
+        message = error_in(child.tail())
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     if code != 0:

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from ..protocol.layout import RunLayout, segments_in
-from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo
+from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
 from ..protocol.spec import Output, RunSpec
 from .edge_shard import published_segments
-from .run_files import read_footer, read_object, read_spec
+from .run_files import read_object, read_spec
 
 JsonObject = dict[str, Any]
 
@@ -41,7 +41,7 @@ def describe_run(path: str | PathLike[str]) -> JsonObject:
 
 def _chunks(layout: RunLayout) -> JsonObject:
     paths = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
-    infos = [read_footer(path, ChunkSegmentInfo) for path in paths]
+    infos = [read_info(path, ChunkSegmentInfo) for path in paths]
     return {
         "rows": sum(info.rows for info in infos),
         "segments": len(infos),
@@ -59,7 +59,7 @@ def _asked(spec: RunSpec, one: Output) -> str:
 
 def _vector(layout: RunLayout, model: str, one: Output) -> JsonObject:
     paths = [layout.vector_segment(one.vector, segment) for segment in segments_in(layout.vector_folder(one.vector))]
-    infos = [read_footer(path, VectorSegmentInfo) for path in paths]
+    infos = [read_info(path, VectorSegmentInfo) for path in paths]
     about = read_object(layout.pass_file(one.vector)) or {}
     return {
         "vector": one.vector,

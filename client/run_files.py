@@ -13,46 +13,38 @@ import pyarrow.parquet as pq
 
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout
-from ..protocol.segments import Info, read_info
-from ..protocol.spec import RunSpec
+from ..protocol.run_json import read_json
+from ..protocol.run_json import read_spec as read_spec
 
 AGAIN = "run the same command again"
 
 
-def read_spec(layout: RunLayout) -> RunSpec:
-    """The spec of the run at `layout.root`; RunDirectoryError where there is no run."""
-    try:
-        raw = layout.spec.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunDirectoryError(
-            f"{layout.root}: not a run directory (it has no spec.json); give the folder that `embedfleet run` wrote to"
-        ) from None
-    except OSError as error:
-        raise RunDirectoryError(f"{layout.spec}: cannot be read ({error.strerror}); check the permissions") from error
-    try:
-        return msgspec.json.decode(raw, type=RunSpec)
-    except msgspec.MsgspecError as error:
-        raise RunDirectoryError(
-            f"{layout.spec}: not a spec that this version reads ({error}); update embedfleet or restore the file"
-        ) from error
-
-
 def read_object(path: Path) -> dict[str, Any] | None:
     """The JSON object in `path`, None where there is no such file."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.MsgspecError) as error:
-        raise RunDirectoryError(f"{path}: not a JSON object ({error}); delete it and {AGAIN}") from error
+    return read_json(path, dict[str, Any])
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON objects in `path`, one a line."""
     try:
         return msgspec.json.Decoder(dict[str, Any]).decode_lines(path.read_bytes())
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError) as error:
         raise RunDirectoryError(f"{path}: not JSON objects, one a line ({error}); delete it and {AGAIN}") from error
+
+
+def count_lines(path: Path) -> int:
+    """How many JSON objects stand in `path`, one a line; one is in memory at a time. RunDirectoryError where one is none."""
+    decoder, count = msgspec.json.Decoder(dict[str, Any]), 0
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                count += 1
+                decoder.decode(line)
+    except (OSError, ValueError) as error:
+        raise RunDirectoryError(
+            f"{path}: not JSON objects, one a line ({error} in line {count}); delete it and {AGAIN}"
+        ) from error
+    return count
 
 
 def rejected_files(layout: RunLayout) -> list[Path]:
@@ -74,14 +66,6 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     if absent:
         raise RunDirectoryError(f"{path}: has no column {', '.join(absent)}; delete it and {AGAIN}")
     return table.replace_schema_metadata(None)
-
-
-def read_footer(path: Path, kind: type[Info]) -> Info:
-    """`segments.read_info`, also for damage that pyarrow meets with a plain ValueError."""
-    try:
-        return read_info(path, kind)
-    except ValueError as error:
-        raise RunDirectoryError(f"{path}: not a whole segment ({error}); delete it and {AGAIN}") from error
 
 
 def is_being_written(layout: RunLayout) -> bool:

@@ -18,10 +18,11 @@ from ..protocol.segments import (
     FloatArray,
     VectorSegmentInfo,
     dense_vectors,
+    read_info,
 )
 from ..protocol.spec import Output, RunSpec
 from .multivectors import Multivectors, read_multivectors
-from .run_files import AGAIN, read_footer, read_lines, read_object, read_spec, read_table, rejected_files, spans
+from .run_files import AGAIN, read_lines, read_object, read_spec, read_table, rejected_files, spans
 from .sparse_vectors import SparseVectors, read_sparse
 
 __all__ = ["Run", "SparseVectors", "open_run"]
@@ -98,7 +99,7 @@ class Run:
         for name in self.vector_names:
             for segment in segments_in(self.layout.vector_folder(name)):
                 path = self.layout.vector_segment(name, segment)
-                if read_footer(path, VectorSegmentInfo).quarantined:
+                if read_info(path, VectorSegmentInfo).quarantined:
                     table = read_table(path, ("row", "id", "error"))
                     for bad in table.filter(table.column("error").is_valid()).to_pylist():
                         found.append({"row": bad["row"], "id": bad["id"], "vector": name, "reason": bad["error"]})
@@ -112,7 +113,7 @@ class Run:
         missing = sorted(set(range(segments[-1] + 1 if segments else 0)) - set(segments))
         if missing:
             raise RunDirectoryError(f"{self.layout.chunks}: lacks segments {spans(missing)}; {AGAIN} with --restart")
-        return [read_footer(self.layout.chunk_segment(segment), ChunkSegmentInfo) for segment in segments]
+        return [read_info(self.layout.chunk_segment(segment), ChunkSegmentInfo) for segment in segments]
 
     @property
     def _chunk_files(self) -> list[Path]:

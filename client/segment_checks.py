@@ -109,6 +109,21 @@ def sparse_problems(table: pa.Table) -> Iterator[str]:
         yield from _at(table, _rows_hit(len(lengths), row_of[infinite]), "NaN or infinity in the values")
 
 
+def telling(form: Form, table: pa.Table) -> int:
+    """How many vectors are neither null nor empty nor all zeros: those that a point is found by."""
+    match form:
+        case "dense":
+            nonzero = dense_vectors(table).any(axis=1) & _mask(table, "vector", valid=True)
+        case "sparse":
+            nonzero = list_lengths(table.column("indices")) > 0
+        case "multivector":
+            row_of = np.repeat(np.arange(table.num_rows), list_lengths(table.column("vector")))
+            nonzero = _rows_hit(table.num_rows, row_of[token_vectors(table.column("vector")).any(axis=1)])
+        case "score":
+            nonzero = _mask(table, "score", valid=True)
+    return int(nonzero.sum())
+
+
 def _null_problems(table: pa.Table, error: Mask, null: Mask) -> Iterator[str]:
     yield from _at(table, error & ~null, "is quarantined and yet has a vector")
     yield from _at(table, null & ~error, "has no vector and no reason for that")

@@ -13,7 +13,7 @@ from types import FrameType
 
 from ..protocol.control_messages import RunEnded
 from ..protocol.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USAGE, EmbedfleetError, RunFailed, UsageError
-from ..protocol.process import STEADY_MEMORY, ChildProcess
+from ..protocol.process import STEADY_MEMORY, ChildProcess, error_in
 from ..protocol.run_options import DEFAULTS, RunOptions
 from ..protocol.spec import PassSpec, RunSpec
 from .client import Client
@@ -121,7 +121,7 @@ class Session:
         if code < 0:
             raise EmbedfleetError(f"{module} was killed by signal {-code}; the same command resumes")
         if code:
-            message = said.rsplit("embedfleet: error: ", 1)[-1] or f"{module} ended with exit code {code}"
+            message = error_in(said) or f"{module} ended with exit code {code}"
             raise UsageError(message) if code == EXIT_USAGE else EmbedfleetError(message)
         return peak
 

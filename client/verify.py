@@ -2,66 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.published import UNKNOWN, segment_digest
-from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo
-from ..protocol.spec import Output
-from ..protocol.storage import Ranges, ranges_of
+from ..protocol.run_json import read_json, read_spec
+from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
+from ..protocol.spec import Output, RunSpec
+from ..protocol.storage import ranges_of
 from ..protocol.vector_rows import read_shape
-from .edge_shard import engine_installed, open_shard, published_digests
-from .export_checks import export_problems, ranking_problems
-from .run_files import AGAIN, read_footer, read_lines, read_object, read_spec, read_table, rejected_files, spans
-from .segment_checks import info_problems, row_problems, vector_problems
+from .chunk_checks import Ids, count_chunks
+from .edge_shard import ShardUnavailable, engine_installed, published_digests
+from .export_checks import export_problems
+from .rerank_checks import needs_queries, needs_scores, rerank_problems
+from .run_claims import IntakeClaim, ManifestClaim, PassClaim
+from .run_files import AGAIN, count_lines, read_table, rejected_files, spans
+from .segment_checks import info_problems, row_problems, telling, vector_problems
+from .shard_checks import count_points, remedy
 from .verify_report import VectorCount, VerifyReport
 
 __all__ = ["VectorCount", "VerifyReport", "verify_run"]
 
-Ids = npt.NDArray[np.int64]
+T = TypeVar("T")
 
 
 def verify_run(path: str | PathLike[str]) -> VerifyReport:
     """Recount the run in the directory `path`. RunDirectoryError only where there is no run; all else is in the report."""
     layout = RunLayout(Path(path))
+    report = _recounted(layout)
+    for derived, needed in (
+        (RunLayout(layout.queries), needs_queries(layout)),
+        (RunLayout(layout.scores), needs_scores(layout)),
+    ):
+        if derived.spec.exists():
+            found = _derived(derived)
+            report.problems += found.problems
+            report.notes += found.notes
+        elif needed or derived.chunks.exists() or derived.vectors.exists():
+            report.problems.append(f"{derived.root}: has no spec.json; delete the folder and {AGAIN}")
+    report.problems += [*export_problems(layout), *rerank_problems(layout)]
+    for partial in sorted(layout.root.rglob("*.tmp")):
+        if layout.edge not in partial.parents:
+            report.notes.append(f"{partial}: left by a write that was cut short; harmless, may be deleted")
+    return report
+
+
+def _recounted(layout: RunLayout) -> VerifyReport:
+    """One run, without those that are derived from it."""
     spec = read_spec(layout)
-    recount = _Recount(layout, spec.index)
+    recount = _Recount(layout, spec)
     recount.chunks()
     recount.intake()
     for one in spec.outputs:
         recount.vectors(one)
     recount.manifest()
     recount.shard()
-    recount.report.problems += [*export_problems(layout), *ranking_problems(layout)]
-    for partial in sorted(layout.root.rglob("*.tmp")):
-        if layout.edge not in partial.parents:
-            recount.report.notes.append(f"{partial}: left by a write that was cut short; harmless, may be deleted")
     return recount.report
+
+
+def _derived(layout: RunLayout) -> VerifyReport:
+    """The run of the queries or of the pairs, whose spec may be damaged."""
+    try:
+        return _recounted(layout)
+    except RunDirectoryError as error:
+        return VerifyReport(layout.root, problems=[str(error)])
 
 
 class _Recount:
     """The steps of one verification; each adds to the report."""
 
-    def __init__(self, layout: RunLayout, index: str) -> None:
-        self.layout, self._index = layout, index
+    def __init__(self, layout: RunLayout, spec: RunSpec) -> None:
+        self.layout, self._spec = layout, spec
         self.report = VerifyReport(layout.root)
         self._rows: dict[int, int] = {}
         """Rows of each whole chunk segment."""
         self._quarantined: set[int] = set()
         """Rows in quarantine in any pass."""
+        self._telling: dict[tuple[str, int], int] = {}
+        """By vector and segment, the vectors that are neither null nor empty nor all zeros."""
+        self._rejected: dict[Path, int] = {}
+        """Records in each file of rejected ones."""
         self._complete = False
 
     def chunks(self) -> None:
-        """Chunk segments: contiguous, rows numbered through, ids once only."""
+        """Chunk segments: contiguous, rows numbered through, ids once only, every column as it was written."""
         report, hashes = self.report, list[Ids]()
         segments = segments_in(self.layout.chunks)
         missing = sorted(set(range(segments[-1] + 1 if segments else 0)) - set(segments))
@@ -70,18 +102,19 @@ class _Recount:
         for segment in segments:
             path = self.layout.chunk_segment(segment)
             try:
-                info, table = read_footer(path, ChunkSegmentInfo), read_table(path, ("row", "id"))
+                info = read_info(path, ChunkSegmentInfo)
+                count = count_chunks(path, info)
             except RunDirectoryError as error:
                 report.problems.append(str(error))
                 continue
-            numbers = np.arange(info.first_row, info.first_row + info.rows)
-            if not np.array_equal(table.column("row").to_numpy(), numbers) or info.segment != segment:
-                report.problems.append(f"{path}: its rows are not those that its footer says; {AGAIN} with --restart")
+            report.problems += count.problems
+            if info.segment != segment:
+                self._problem(path, f"its footer says that it is segment {info.segment}; {AGAIN} with --restart")
             if not missing and info.first_row != report.chunks:
                 report.problems.append(f"{path}: begins at row {info.first_row}, not {report.chunks}")
-            hashes.append(np.fromiter(map(hash, table.column("id").to_pylist()), np.int64, table.num_rows))
-            self._rows[segment] = table.num_rows
-            report.segments, report.chunks = report.segments + 1, report.chunks + table.num_rows
+            hashes.append(count.hashes)
+            self._rows[segment] = count.rows
+            report.segments, report.chunks = report.segments + 1, report.chunks + count.rows
             report.duplicates += info.duplicates
             lines = self._lines(self.layout.rejected_segment(segment))
             if lines != info.rejected:
@@ -92,13 +125,13 @@ class _Recount:
         """The counts that the intake ended with. It alone knows of duplicates after the last chunk."""
         report = self.report
         report.rejected = sum(map(self._lines, rejected_files(self.layout)))
-        claimed = self._object(self.layout.intake)
+        claimed = self._claim(self.layout.intake, IntakeClaim)
         if claimed is None:
             report.problems.append(f"{self.layout.root}: the source was not read to its end; {AGAIN}")
             return
         counted = {"segments": report.segments, "rows": report.chunks, "rejected": report.rejected}
         self._compare(self.layout.intake, claimed, counted)
-        report.duplicates = max(report.duplicates, claimed.get("duplicates", 0))
+        report.duplicates = max(report.duplicates, claimed.duplicates)
 
     def vectors(self, one: Output) -> None:
         """The segments of one pass against the chunk segments and its `pass.json`."""
@@ -110,33 +143,32 @@ class _Recount:
             self._problem(folder, f"lacks segments {spans(missing)} of {len(self._rows)}; {AGAIN}")
         for stray in sorted(set(have) - set(segments_in(self.layout.chunks))):
             self._problem(self.layout.vector_segment(one.vector, stray), "has no chunk segment; delete it")
-        about = self._object(self.layout.pass_file(one.vector)) or {}
-        if have and not about:
+        about = self._claim(self.layout.pass_file(one.vector), PassClaim)
+        if have and about is None:
             self._problem(
                 folder, f"has no readable pass.json, so nobody knows which model this is; {AGAIN} with --restart"
             )
         for segment in sorted(set(have) & self._rows.keys()):
             self._vector_segment(one, segment, about, count)
 
-    def _vector_segment(self, one: Output, segment: int, about: dict[str, Any], count: VectorCount) -> None:
+    def _vector_segment(self, one: Output, segment: int, about: PassClaim | None, count: VectorCount) -> None:
         path = self.layout.vector_segment(one.vector, segment)
         try:
-            info, table = read_footer(path, VectorSegmentInfo), read_table(path)
+            info, table = read_info(path, VectorSegmentInfo), read_table(path)
             chunk = read_table(self.layout.chunk_segment(segment), ("row", "id"))
             found = [*row_problems(table, chunk), *info_problems(table, info, one.vector, segment)]
-            found.extend(vector_problems(one.form, table, bool(about.get("normalized", True))))
+            found.extend(vector_problems(one.form, table, about is None or about.normalized))
             found.extend(self._dim_problems(read_shape(path).dim, about, count))
-            if one.storage == "int8" and ranges_of(table.schema.field("vector")) != msgspec.convert(
-                about["ranges"], Ranges
-            ):
+            if one.storage == "int8" and about and ranges_of(table.schema.field("vector")) != about.ranges:
                 found.append(f"its int8 spans other ranges than pass.json says; delete it and {AGAIN}")
+            self._telling[one.vector, segment] = telling(one.form, table)
         except RunDirectoryError as error:
             self.report.problems.append(str(error))
             return
         except (KeyError, TypeError, AttributeError, ValueError, msgspec.MsgspecError, pa.ArrowException) as error:
             self._problem(path, f"not a segment of {one.form} vectors ({error}); delete it and {AGAIN}")
             return
-        if about and info.fingerprint != about.get("fingerprint"):
+        if about is not None and info.fingerprint != about.fingerprint:
             found.append(f"computed by another model or setting than pass.json says; delete it and {AGAIN}")
         for what in found:
             self._problem(path, what)
@@ -145,8 +177,8 @@ class _Recount:
         self._quarantined.update(bad)
         count.quarantined += len(bad)
 
-    def _dim_problems(self, dim: int, about: dict[str, Any], count: VectorCount) -> Iterator[str]:
-        expected = count.dim or about.get("output_dim") or dim
+    def _dim_problems(self, dim: int, about: PassClaim | None, count: VectorCount) -> Iterator[str]:
+        expected = count.dim or (about.output_dim if about is not None else None) or dim
         count.dim = count.dim or dim or None
         if dim != expected:
             yield f"its vectors have {dim} dimensions, others of the pass {expected}; delete it and {AGAIN}"
@@ -154,11 +186,11 @@ class _Recount:
     def manifest(self) -> None:
         """The totals that the manifest claims, where it stands."""
         path, report = self.layout.manifest, self.report
-        claimed = self._object(path)
+        claimed = self._claim(path, ManifestClaim)
         if claimed is None:
             report.notes.append(f"{path}: not there, the run is not done; {AGAIN}")
             return
-        self._complete = claimed.get("status") == "done"
+        self._complete = claimed.status == "done"
         bad = len(self._quarantined)
         counted = {
             "chunks": report.chunks + report.rejected,
@@ -167,32 +199,52 @@ class _Recount:
             "rejected": report.rejected,
             "skipped_duplicates": report.duplicates,
         }
-        self._compare(path, claimed.get("counts", {}), counted)
-        for one in claimed.get("passes", []):
-            count = report.vectors.get(one.get("vector"), VectorCount())
-            self._compare(path, one, {"rows": count.rows, "quarantined": count.quarantined}, f"{one.get('vector')}: ")
+        self._compare(path, claimed.counts, counted)
+        told, expected = [one.vector for one in claimed.passes], [one.vector for one in self._spec.outputs]
+        if told != expected:
+            self._problem(path, f"tells of the vectors {', '.join(told) or 'none'}, the spec has {', '.join(expected)}")
+        for one in claimed.passes:
+            count = report.vectors.get(one.vector, VectorCount())
+            self._compare(path, one, {"rows": count.rows, "quarantined": count.quarantined}, f"{one.vector}: ")
 
     def shard(self) -> None:
-        """The number of points in the Edge shard against the published segments, where both can be had."""
+        """The points of the Edge shard against the published segments, where both can be had."""
         try:
             published = published_digests(self.layout)
-            if self._complete and self._rows and self._index == "edge" and not published:
+            if self._complete and self._rows and self._spec.index == "edge" and not published:
                 self._problem(self.layout.edge, f"the collection is missing; {AGAIN}")
-            self._stale(published)
+            stale = self._stale(published)
             if not published or not engine_installed():
                 return
-            with open_shard(self.layout) as shard:
-                points = self.report.points = shard.info().points_count
-        except RunDirectoryError as error:
+            held = count_points(self.layout, self._spec.outputs)
+        except ShardUnavailable as error:
             self.report.notes.append(f"points not counted: {error}")
             return
+        except RunDirectoryError as error:
+            self.report.problems.append(str(error))
+            return
+        points = self.report.points = held.points
         expected = sum(self._rows.get(segment, 0) for segment in published)
+        if held.strange:
+            self._problem(
+                self.layout.edge, f"{held.strange} points have another chunk's payload; {remedy(self.layout)}"
+            )
         # a run cut short may have published a segment that it has not written down yet
         if points < expected or points > (expected if self._complete else self.report.chunks):
             self._problem(self.layout.edge, f"holds {points} points; the published segments have {expected} rows")
+        elif points == expected and not stale:
+            self._lost(held.vectors, published)
 
-    def _stale(self, published: Mapping[int, str]) -> None:
-        """Segments that were computed again since they were published, or of which nobody knows whether they were."""
+    def _lost(self, held: Mapping[str, int], published: Iterable[int]) -> None:
+        """Vectors that the files have and the shard has not, where both are of the same points."""
+        for name, count in held.items():
+            expected = sum(self._telling.get((name, segment), 0) for segment in published)
+            if count < expected:
+                what = f"holds {count} vectors {name}, the published segments {expected}; {remedy(self.layout)}"
+                self._problem(self.layout.edge, what)
+
+    def _stale(self, published: Mapping[int, str]) -> bool:
+        """Whether there are segments that were computed again since they were published, or may have been."""
         other, unknown = list[int](), list[int]()
         for segment, digest in sorted(published.items()):
             try:
@@ -208,6 +260,7 @@ class _Recount:
         if unknown:
             what = f"does not say which vectors of segments {spans(unknown)} the collection holds; {AGAIN} to be sure"
             self.report.notes.append(f"{self.layout.published}: {what}")
+        return bool(other or unknown)
 
     def _twice(self, hashes: list[Ids]) -> Iterator[str]:
         """Ids that stand in two rows. Hashes find the candidates, since all ids at once may not fit in memory."""
@@ -221,26 +274,28 @@ class _Recount:
                         yield f"{path}: the id {name!r} stands in two rows; {AGAIN} with --restart"
                     seen.add(name)
 
-    def _compare(self, path: Path, claimed: dict[str, Any], counted: dict[str, int], where: str = "") -> None:
+    def _compare(self, path: Path, claimed: msgspec.Struct, counted: dict[str, int], where: str = "") -> None:
         for name, value in counted.items():
-            if claimed.get(name) != value:
-                self._problem(path, f"{where}{name} {claimed.get(name)}, but the files have {value}")
+            if getattr(claimed, name) != value:
+                self._problem(path, f"{where}{name} {getattr(claimed, name)}, but the files have {value}")
 
-    def _object(self, path: Path) -> dict[str, Any] | None:
-        """The JSON object in `path`; None where there is none, which is a problem if it is damaged."""
+    def _claim(self, path: Path, kind: type[T]) -> T | None:
+        """What the file says; None where there is none, or where it is damaged, which is a problem."""
         try:
-            return read_object(path)
+            return read_json(path, kind)
         except RunDirectoryError as error:
             self.report.problems.append(str(error))
             return None
 
     def _lines(self, path: Path) -> int:
-        try:
-            return len(read_lines(path)) if path.exists() else 0
-        except RunDirectoryError as error:
-            if str(error) not in self.report.problems:
+        """Records in a file of rejected ones; each file is read once."""
+        if path not in self._rejected:
+            try:
+                self._rejected[path] = count_lines(path) if path.exists() else 0
+            except RunDirectoryError as error:
                 self.report.problems.append(str(error))
-            return 0
+                self._rejected[path] = 0
+        return self._rejected[path]
 
     def _problem(self, path: Path, what: str) -> None:
         self.report.problems.append(f"{path}: {what}")

@@ -80,6 +80,7 @@ class _Search:
         self._of_metadata = metadata_vectors(run.layout, run.spec)
         self._pairs = self._without = 0
         self._latency = LogHistogram()
+        self._pairs_digest = hashlib.sha256()
 
     def write(self, made_of: str) -> CandidatesRecord:
         layout, start = self._run.layout, time.monotonic()
@@ -100,6 +101,7 @@ class _Search:
             pairs=self._pairs,
             seconds=round(time.monotonic() - start, 3),
             query_seconds=self._latency.summary(6),
+            pairs_sha256=self._pairs_digest.hexdigest(),
         )
         commit_bytes(layout.candidates_record, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
         return record
@@ -118,7 +120,9 @@ class _Search:
 
     def _write_pair(self, out: BinaryIO, query: Point, chunk: str, text: str) -> None:
         pair = {"id": pair_id(query.payload["id"], chunk), "text": join_pair(query.payload["text"], text)}
-        out.write(orjson.dumps(pair, option=orjson.OPT_APPEND_NEWLINE))
+        line = orjson.dumps(pair, option=orjson.OPT_APPEND_NEWLINE)
+        out.write(line)
+        self._pairs_digest.update(line)
         self._pairs += 1
 
     def _find(self, shard: Any, query: Point) -> list[tuple[Row, str | None]]:

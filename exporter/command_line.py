@@ -12,6 +12,7 @@ from typing import TypeVar
 from ..protocol import lifeline
 from ..protocol.errors import EXIT_DONE, EXIT_INTERRUPTED, EmbedfleetError, RunDirectoryError
 from ..protocol.layout import RunLayout
+from ..protocol.process import ERROR_MARK
 from .directory_lock import take_lock
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ def serve(work: Callable[[], object]) -> int:
     try:
         work()
     except EmbedfleetError as error:
-        sys.stderr.write(f"embedfleet: error: {error}\n")
+        sys.stderr.write(f"{ERROR_MARK}{error}\n")
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

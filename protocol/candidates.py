@@ -48,6 +48,8 @@ class CandidatesRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The signals that are fused for a query that has them all (see `fusion.py`)."""
     query_seconds: dict[str, float] = {}
     """`p50`, `p95` and others: one query's candidates of all signals and their fusion."""
+    pairs_sha256: str = ""
+    """Of `pairs.jsonl`, hexadecimal; empty in records of earlier versions."""
 
 
 def candidates_schema(signals: Sequence[str]) -> pa.Schema:

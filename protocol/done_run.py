@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import msgspec
+from typing import Any
 
 from .errors import RunDirectoryError
 from .layout import RunLayout, segments_in
 from .points import Point, read_points
+from .run_json import read_json, read_spec
 from .segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
 from .spec import RunSpec
 from .vector_rows import VectorRow, VectorShape, read_shape, read_vectors
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +61,8 @@ class DoneRun:
 def open_done_run(root: Path) -> DoneRun:
     """The run in `root`. RunDirectoryError where there is none, it is not done, or segments are missing."""
     layout = RunLayout(root)
-    spec = _decode(layout.spec, RunSpec)
-    if spec is None:
-        raise RunDirectoryError(
-            f"{root}: not a run directory (it has no spec.json); give the folder that `embedfleet run` wrote to"
-        )
-    manifest = _decode(layout.manifest, dict[str, Any])
+    spec = read_spec(layout)
+    manifest = read_json(layout.manifest, dict[str, Any])
     if manifest is None or manifest.get("status") != "done":
         raise RunDirectoryError(f"{root}: the run is not done; run the same command again and let it finish")
     segments = segments_in(layout.chunks)
@@ -81,13 +74,3 @@ def open_done_run(root: Path) -> DoneRun:
             )
     rows = sum(read_info(layout.chunk_segment(segment), ChunkSegmentInfo).rows for segment in segments)
     return DoneRun(layout, spec, tuple(segments), rows)
-
-
-def _decode(path: Path, kind: type[T]) -> T | None:
-    """None where there is no such file."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, msgspec.MsgspecError) as error:
-        raise RunDirectoryError(f"{path}: cannot be read ({error}); restore it or run again with --restart") from error

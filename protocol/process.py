@@ -17,6 +17,9 @@ TAIL_BYTES = 4_000
 REAP_SECONDS = 10.0
 """After SIGKILL."""
 
+ERROR_MARK = "embedfleet: error: "
+"""What a process of this package writes before the error that ends it, at the beginning of a line."""
+
 STEADY_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_ARENA_MAX": "2"}
 """For processes that handle large, short-lived buffers: glibc then returns them to the system at once, so that resident
 memory says what is used. Not for workers: there the same pages are wanted again by the next micro-batch."""
@@ -132,3 +135,8 @@ class ChildProcess:
     def _signal(self, number: signal.Signals) -> None:
         if self._process.poll() is None:
             self._process.send_signal(number)
+
+
+def error_in(tail: str) -> str:
+    """The error that ended a process, out of the end of what it wrote; all of that where no error is marked."""
+    return f"\n{tail}".rpartition(f"\n{ERROR_MARK}")[2].strip()

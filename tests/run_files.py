@@ -136,14 +136,15 @@ class RunFiles:
         manifest = {"status": "done", "counts": {**counts, "skipped_duplicates": 0}, "passes": passes}
         self.layout.manifest.write_text(json.dumps(manifest))
 
-    def chunk_segment(self, segment: int, ids: Sequence[str] | None = None) -> None:
+    def chunk_segment(self, segment: int, ids: Sequence[str] | None = None, **changed: Sequence[object]) -> None:
+        """Write a segment; `changed` are other values of its columns."""
         span = self.span(segment)
         columns = {
             "row": list(span),
             "id": list(ids or [f"c{row}" for row in span]),
             "text": [f"text {row}" for row in span],
             "metadata": [json.dumps({"n": row}) for row in span],
-            "n_bytes": [6] * len(span),
+            "n_bytes": [len(f"text {row}") for row in span],
         }
         info = ChunkSegmentInfo(
             segment=segment,
@@ -153,7 +154,8 @@ class RunFiles:
             duplicates=0,
             cursor=Cursor(records=span.stop),
         )
-        pq.write_table(with_info(pa.table(columns, CHUNK_SCHEMA), info), self.layout.chunk_segment(segment))
+        table = with_info(pa.table({**columns, **changed}, CHUNK_SCHEMA), info)
+        pq.write_table(table, self.layout.chunk_segment(segment), write_page_checksum=True)
 
     def common(self, segment: int, quarantined: Sequence[int]) -> dict[str, list[object]]:
         span = self.span(segment)
@@ -215,7 +217,7 @@ class RunFiles:
             "digest": info.get("digest") or digest(table),
         }
         written = with_info(table, VectorSegmentInfo(**{**truth, **info}))
-        pq.write_table(written, self.layout.vector_segment(vector, segment))
+        pq.write_table(written, self.layout.vector_segment(vector, segment), write_page_checksum=True)
 
     def publish(self) -> None:
         """The Edge shard with every row, and `published.json`."""

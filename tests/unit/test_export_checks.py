@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from embedfleet.client.evaluation import Evaluation
 from embedfleet.client.report import write_report
+from embedfleet.client.rerank_checks import rerank_problems
 from embedfleet.client.verify import verify_run
 from embedfleet.exporter.candidates import find_candidates
 from embedfleet.exporter.export_runtime import ExportRuntime
@@ -16,10 +19,10 @@ from embedfleet.protocol.layout import RunLayout
 pytest.importorskip("qdrant_edge")
 
 
-@pytest.fixture
-def layout(run_files: Any, tmp_path: Path) -> RunLayout:
+@pytest.fixture(scope="module")
+def made(run_files: Any, tmp_path_factory: pytest.TempPathFactory) -> RunLayout:
     """A run that is exported and ranked."""
-    files = run_files.RunFiles(tmp_path / "run", sizes=(3, 4)).write()
+    files = run_files.RunFiles(tmp_path_factory.mktemp("made") / "run", sizes=(3, 4)).write()
     files.publish()
     run_files.RunFiles(files.layout.queries, sizes=(2,), index="none").write()
     find_candidates(files.root, 5)
@@ -29,9 +32,28 @@ def layout(run_files: Any, tmp_path: Path) -> RunLayout:
     return files.layout
 
 
+@pytest.fixture
+def layout(made: RunLayout, tmp_path: Path) -> Iterator[RunLayout]:
+    """The same, which gets back after each test what that damaged."""
+    folders = (made.export, made.rerank, made.queries)
+    for folder in folders:
+        shutil.copytree(folder, tmp_path / folder.name)
+    yield made
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(tmp_path / folder.name, folder)
+
+
 def found(layout: RunLayout) -> str:
-    """What `verify` says of exports and rankings."""
-    return "\n".join(one for one in verify_run(layout.root).problems if "/export/" in one or "/rerank/" in one)
+    """What `verify` says."""
+    return "\n".join(verify_run(layout.root).problems)
+
+
+def flip(path: Path) -> None:
+    """Change a bit in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
 
 
 def test_what_is_on_record_stands(layout: RunLayout) -> None:
@@ -51,6 +73,21 @@ def test_what_is_on_record_stands(layout: RunLayout) -> None:
         ("rerank/ranking.parquet", Path.unlink, "is gone; run the same command again"),
         ("rerank/ranking.parquet", lambda path: path.write_bytes(b"PAR1"), "torn or unreadable"),
         ("rerank/pairs.jsonl", Path.unlink, "is gone"),
+        ("rerank/pairs.jsonl", flip, "delete it and run the same command again"),
+        (
+            "rerank/pairs.jsonl",
+            lambda path: path.write_bytes(path.read_bytes().replace(b"text ", b"test ", 1)),
+            "digest",
+        ),
+        ("rerank/pairs.jsonl", lambda path: path.write_bytes(b""), "has 0 pairs, and candidates.json says"),
+        ("rerank/candidates.json", lambda path: path.write_text("{}"), "missing required field"),
+        ("rerank/candidates.json", Path.unlink, "is gone; run the same command again"),
+        ("rerank/rerank_run.json", lambda path: path.write_text("{}"), "missing required field"),
+        ("export/export.json", Path.unlink, "is gone, and collection.json stands there; export again"),
+        ("export/export.json", lambda path: path.write_bytes(b'{"files": "\xff"}'), "not a record of files"),
+        ("queries/vectors/dense-fake", shutil.rmtree, "lacks segments 0 of 1; run the same command again"),
+        ("queries/spec.json", lambda path: path.write_text("{"), "not a spec that this version reads"),
+        ("queries", shutil.rmtree, "has no spec.json; delete the folder and run the same command again"),
     ],
 )
 def test_what_does_not_is_a_problem(layout: RunLayout, name: str, damage: Callable[[Path], Any], said: str) -> None:
@@ -65,3 +102,27 @@ def test_an_evaluation_goes_with_its_record_where_the_order_is_another_one(layou
     rank_candidates(layout.root, 3, None)
     assert not any(path.exists() for path in (layout.report, layout.evaluation, layout.report_record))
     assert found(layout) == ""
+
+
+@pytest.mark.parametrize("name", ["candidates.parquet", "ranking.parquet"])
+def test_a_changed_byte_of_a_table_is_found(layout: RunLayout, name: str) -> None:
+    path = layout.rerank / name
+    with pq.ParquetFile(path) as file:
+        group = file.metadata.row_group(0)
+    for number in range(group.num_columns):
+        whole, column = path.read_bytes(), group.column(number)
+        data = bytearray(whole)
+        start = column.dictionary_page_offset or column.data_page_offset
+        data[start + column.total_compressed_size - 2] ^= 0x10
+        path.write_bytes(data)
+        assert f"{path}: torn or unreadable" in "\n".join(rerank_problems(layout)), column.path_in_schema
+        path.write_bytes(whole)
+
+
+def test_the_run_of_the_pairs_is_recounted_too(layout: RunLayout, run_files: Any) -> None:
+    layout.rerank_record.write_text('{"pairs": 3}')
+    assert f"{layout.scores}: has no spec.json" in found(layout)
+    pairs = run_files.RunFiles(layout.scores, sizes=(3,), index="none").write()
+    assert found(layout) == ""
+    pairs.layout.vector_segment(run_files.DENSE, 0).unlink()
+    assert f"{pairs.layout.vector_folder(run_files.DENSE)}: lacks segments 0" in found(layout)

@@ -126,7 +126,7 @@ def test_only_a_run_that_is_done_can_be_read(files, run_files, tmp_path):
     with pytest.raises(RunDirectoryError, match="the run is not done"):
         open_done_run(files.root)
     files.layout.spec.write_text("{")
-    with pytest.raises(RunDirectoryError, match=r"spec\.json: cannot be read"):
+    with pytest.raises(RunDirectoryError, match=r"spec\.json: not a spec that this version reads"):
         open_done_run(files.root)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 from embedfleet.protocol import lifeline
-from embedfleet.protocol.process import TAIL_BYTES, ChildProcess
+from embedfleet.protocol.process import TAIL_BYTES, ChildProcess, error_in
 
 SECONDS = 20.0
 Start = Callable[..., ChildProcess]
@@ -164,3 +164,17 @@ def _until_said(child: ChildProcess) -> str:
         if child.tail() or child.wait(0.01) is not None:
             break
     return child.tail()
+
+
+@pytest.mark.parametrize(
+    ("tail", "error"),
+    [
+        ("a warning\nembedfleet: error: /run: IO error: disk full; make room", "/run: IO error: disk full; make room"),
+        ("embedfleet: error: a\nembedfleet: error: b: embedfleet: error: c", "b: embedfleet: error: c"),
+        ("embedfleet: error: two\nlines", "two\nlines"),
+        ("killed by the host", "killed by the host"),
+        ("", ""),
+    ],
+)
+def test_the_error_of_a_process_is_what_follows_its_mark(tail: str, error: str) -> None:
+    assert error_in(tail) == error

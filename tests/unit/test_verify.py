@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from embedfleet.client import edge_shard
+from embedfleet.client.run_files import count_lines
 from embedfleet.client.verify import verify_run
 from embedfleet.protocol.errors import RunDirectoryError
 from embedfleet.protocol.segments import digest
@@ -137,7 +143,7 @@ def test_another_model_is_found(files, run_files):
     files.vector_segment(run_files.DENSE, 0, files.dense_table(0), fingerprint="0" * 64)
     assert "dense-fake/00000.parquet: computed by another model" in problems(files)
     files.layout.pass_file(run_files.DENSE).write_text("{")
-    assert "pass.json: not a JSON object" in problems(files)
+    assert "pass.json: damaged" in problems(files)
 
 
 def test_a_footer_that_lies_is_found(files, run_files):
@@ -200,6 +206,83 @@ def test_partial_files_are_noted(files, run_files):
     assert str(partial) in report.notes[0]
 
 
+@pytest.mark.parametrize("name", ["row", "id", "text", "metadata", "n_bytes"])
+def test_a_changed_byte_of_any_chunk_column_is_found(files, name):
+    path = files.layout.chunk_segment(1)
+    with pq.ParquetFile(path) as file:
+        group = file.metadata.row_group(0)
+    (column,) = [one for one in map(group.column, range(5)) if one.path_in_schema == name]
+    start = column.dictionary_page_offset or column.data_page_offset
+    data = bytearray(path.read_bytes())
+    data[start + column.total_compressed_size - 2] ^= 0x10
+    path.write_bytes(data)
+    assert f"{path}: torn or unreadable" in problems(files)
+
+
+def test_chunks_that_do_not_fit_their_text_or_hold_no_metadata_are_found(files):
+    files.chunk_segment(1, n_bytes=[6, 7, 6, 8], metadata=[None, "[1]", '{"a"', "{}"])
+    found = problems(files)
+    assert "row 4 (id 'c4'): `n_bytes` is not the length of its text, and 1 more rows alike; run the same" in found
+    assert "row 4 (id 'c4'): its metadata is no JSON object, and 1 more rows alike; run the same" in found
+    files.chunk_segment(1, row=[3, 4, 6, 5])
+    assert "row 6 (id 'c5'): its number is not the next one, and 1 more rows alike" in problems(files)
+
+
+def test_a_chunk_segment_of_other_types_is_found(files):
+    path = files.layout.chunk_segment(1)
+    table = pq.read_table(path)
+    place = table.column_names.index("n_bytes")
+    pq.write_table(table.set_column(place, "n_bytes", table.column("n_bytes").cast(pa.string())), path)
+    assert f"{path}: its column n_bytes is of string" in problems(files)
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged"),
+    [
+        ("manifest.json", b'{"status": "done", "counts": null, "passes": []}'),
+        ("manifest.json", b'{"status": "done", "counts": {"chunks": "8"}, "passes": []}'),
+        ("manifest.json", b'{"status": "d\xffne"}'),
+        ("chunks/intake.json", b'{"segments": 2, "rows": 7, "rejected": 1, "duplicates": "none"}'),
+        ("chunks/intake.json", b"[]"),
+        ("vectors/dense-fake/pass.json", b'{"fingerprint": 7}'),
+        ("published.json", b'{"segments": {"0": 1'),
+        ("published.json", b"\xff"),
+    ],
+)
+def test_a_record_of_other_types_is_a_problem_and_no_traceback(files, name, damaged):
+    files.layout.edge.mkdir()
+    (files.layout.edge / "edge_config.json").write_text("{}")
+    (files.root / name).write_bytes(damaged)
+    assert f"{files.root / name}: " in problems(files)
+
+
+def test_a_manifest_without_its_passes_is_a_problem(files):
+    claimed = json.loads(files.layout.manifest.read_text())
+    files.layout.manifest.write_text(json.dumps({**claimed, "passes": claimed["passes"][:1]}))
+    assert "manifest.json: tells of the vectors dense-fake, the spec has dense-fake, sparse-bm25" in problems(files)
+    del claimed["passes"]
+    files.layout.manifest.write_text(json.dumps(claimed))
+    assert f"{files.layout.manifest}: damaged" in problems(files)
+
+
+def test_lines_are_counted_in_little_memory(tmp_path):
+    path = tmp_path / "many.jsonl"
+    path.write_text("".join(json.dumps({"record": number, "reason": "x" * 100}) + "\n" for number in range(20_000)))
+    tracemalloc.start()
+    try:
+        assert count_lines(path) == 20_000
+        assert tracemalloc.get_traced_memory()[1] < path.stat().st_size // 4
+    finally:
+        tracemalloc.stop()
+
+
+def test_rejected_records_are_read_once(files, monkeypatch):
+    read = []
+    monkeypatch.setattr("embedfleet.client.verify.count_lines", lambda path: read.append(path) or count_lines(path))
+    assert verify_run(files.root).ok
+    assert read == [files.layout.rejected_segment(0)]
+
+
 def test_points_are_counted(files):
     pytest.importorskip("qdrant_edge")
     files.publish()
@@ -213,3 +296,66 @@ def test_points_are_counted(files):
 def test_a_collection_that_was_asked_for_and_is_gone_is_a_problem(tmp_path, run_files):
     files = run_files.RunFiles(tmp_path / "run").write()
     assert "the collection is missing" in problems(files)
+
+
+@pytest.fixture
+def published(run_files, tmp_path):
+    """A run whose shard holds everything; one dense vector is missing, one sparse one is empty."""
+    pytest.importorskip("qdrant_edge")
+    files = run_files.RunFiles(tmp_path / "run", sizes=(3, 4), quarantined=(4,)).write()
+    files.publish()
+    assert verify_run(files.root).problems == []
+    return files
+
+
+def shard_file(files, pattern: str) -> Path:
+    (path,) = files.layout.edge.glob(f"segments/*/{pattern}")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pattern", "size", "said"),
+    [
+        ("segment.json", 9, "cannot be opened"),
+        ("payload_storage/tracker.dat", 0, "cannot be opened"),
+        ("vector_storage-dense-fake/deleted/status.dat", 0, "cannot be opened"),  # where the engine panics
+        ("payload_storage/page_0.dat", None, "cannot be read back"),
+        (
+            "vector_storage-dense-fake/vectors/chunk_0.mmap",
+            None,
+            "holds 0 vectors dense-fake, the published segments 6",
+        ),
+        ("vector_storage-sparse-bm25/store/page_0.dat", None, "holds 0 vectors sparse-bm25, the published segments 6"),
+    ],
+)
+def test_a_broken_shard_is_a_problem(published, pattern, size, said):
+    """Cut to `size` bytes, or emptied by zeros."""
+    path = shard_file(published, pattern)
+    whole = path.stat().st_size
+    os.truncate(path, size or 0)
+    if size is None:
+        os.truncate(path, whole)
+    found = problems(published)
+    assert said in found
+    assert f"{published.layout.edge}: " in found
+    assert "run the same command again" in found
+
+
+def test_points_under_other_payloads_are_found(published):
+    import qdrant_edge as edge
+    from embedfleet.protocol.point_ids import point_id
+
+    shard = edge.EdgeShard.load(str(published.layout.edge))
+    shard.update(edge.UpdateOperation.overwrite_payload([point_id("c2")], {"id": "c3", "row": 3}))
+    shard.close()
+    assert "qdrant: 1 points have another chunk's payload" in problems(published)
+
+
+def test_a_shard_that_is_in_use_is_a_note(published, monkeypatch):
+    monkeypatch.setattr(edge_shard, "PATIENCE", 0.0)
+    with edge_shard.open_shard(published.layout):
+        report = verify_run(published.root)
+    assert report.ok
+    assert report.points is None
+    assert "points not counted" in report.notes[0]
+    assert "in use by another process" in report.notes[0]

@@ -1,0 +1,44 @@
+"""Reading the JSON files of a run directory; what is torn, foreign or of other types becomes a RunDirectoryError."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from .errors import RunDirectoryError
+from .layout import RunLayout
+from .spec import RunSpec
+
+T = TypeVar("T")
+
+
+def read_json(path: Path, kind: type[T]) -> T | None:
+    """The file's content, checked against its type; None where there is no such file."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RunDirectoryError(f"{path}: cannot be read ({error.strerror}); check the permissions") from error
+    except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8
+        raise RunDirectoryError(f"{path}: damaged ({error}); delete it and run the same command again") from error
+
+
+def read_spec(layout: RunLayout) -> RunSpec:
+    """The spec of the run at `layout.root`; RunDirectoryError where there is no run."""
+    try:
+        raw = layout.spec.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunDirectoryError(
+            f"{layout.root}: not a run directory (it has no spec.json); give the folder that `embedfleet run` wrote to"
+        ) from None
+    except OSError as error:
+        raise RunDirectoryError(f"{layout.spec}: cannot be read ({error.strerror}); check the permissions") from error
+    try:
+        return msgspec.json.decode(raw, type=RunSpec)
+    except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8
+        raise RunDirectoryError(
+            f"{layout.spec}: not a spec that this version reads ({error}); update embedfleet or restore the file"
+        ) from error
