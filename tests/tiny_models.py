@@ -47,6 +47,25 @@ def splade(folder: Path, fails_on: str | None = None) -> Path:
     return _save(model, folder)
 
 
+def qwen3(folder: Path) -> Path:
+    """A Qwen3 with rotary positions, last-token pooling and padding on the left."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+    from transformers import Qwen3Config, Qwen3Model
+
+    tokenizer = _tokenizer()
+    tokenizer.padding_side = "left"
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), num_key_value_heads=1, head_dim=16, max_position_embeddings=4096, **SMALL
+    )
+    _save(Qwen3Model(config), folder / "plain")
+    tokenizer.save_pretrained(str(folder / "plain"))
+    modules = [Transformer(str(folder / "plain"), max_seq_length=2048), Pooling(32, pooling_mode="lasttoken")]
+    SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder / "whole"), create_model_card=False)
+    return folder / "whole"
+
+
 def routed_splade(folder: Path) -> Path:
     """An inference-free one: static query weights, and `splade` for the documents."""
     from sentence_transformers import SparseEncoder

@@ -22,12 +22,9 @@ from ..protocol import lifeline
 from ..protocol.errors import EXIT_DONE, EXIT_USAGE, EmbedfleetError, ModelError, ProtocolError
 from ..protocol.model_refusal import Refusal
 from ..protocol.spec import CPU_KINDS, FLAGS, PassSpec
-from .model_files import find_local, hub_errors
+from .model_files import HUB_SECONDS, find_local, hub_errors
 from .model_folder import SETTINGS, check_folder, check_modules, check_settings, one_line
 from .model_kinds import M3_HEADS, module_paths
-
-HUB_SECONDS = 10.0
-"""For one answer of the hub."""
 
 
 def refusals(passes: Iterable[PassSpec]) -> list[Refusal]:

@@ -28,6 +28,10 @@ WANTED: tuple[str, ...] = (
 """What is fetched from the hub: no pickled weights but bge-m3's two heads, which are read with `weights_only=True`."""
 
 
+HUB_SECONDS = 10.0
+"""For one answer of the hub."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
     """A model's folder, what to call it, and which revision it is (empty where nobody says)."""
@@ -76,12 +80,40 @@ def find_local(spec: PassSpec) -> tuple[ModelFiles | None, str]:
     hub = entry.hub if entry is not None else spec.model
     cached = _from_hub(hub, spec.revision, offline=True)
     if cached is not None:
-        return cached, hub
+        return (cached if _is_whole(cached) else _completed(cached, hub, spec.revision)), hub
     if entry is not None and entry.package and spec.revision is None:
         packaged = importlib.util.find_spec(entry.package)
         if packaged is not None and packaged.origin is not None:
             return ModelFiles(Path(packaged.origin).parent / "model", hub, ""), hub
     return None, hub
+
+
+def _is_whole(files: ModelFiles) -> bool:
+    """Whether a snapshot in the cache says how it pools, or is known to have nothing to say of it.
+
+    What was put there by transformers alone has the weights, and not the modules that make an embedding of them: pooled
+    in another way, its vectors would be another model's.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if (files.folder / "modules.json").exists():
+        return True
+    return try_to_load_from_cache(files.name, "modules.json", revision=files.revision) is not None
+
+
+def _completed(files: ModelFiles, hub: str, revision: str | None) -> ModelFiles:
+    """The whole snapshot, where the hub has modules for it; else, or where the hub is out of reach, what is there.
+
+    That the hub has none is kept in the cache: it is asked once.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(hub, "modules.json", revision=files.revision, etag_timeout=HUB_SECONDS)
+    except (OSError, ValueError):  # huggingface_hub's are OSErrors or ValueErrors
+        return files
+    with hub_errors(hub, revision):
+        return _from_hub(hub, files.revision, offline=False) or files
 
 
 def _fetched(spec: PassSpec, hub: str) -> ModelFiles:

@@ -144,3 +144,35 @@ def test_a_model_with_tasks_of_its_own_is_told_no_side(folder: Path, monkeypatch
     encoder.compute(encoder.prepare(TEXTS[:1]), np.zeros(1, np.int32))
     encoder.queries(TEXTS[:1], None)
     assert given == [{}, {}]
+
+
+def test_rotary_frequencies_are_those_of_the_reference(tmp_path: Path) -> None:
+    """Half precision would shift the positions of long texts by whole radians."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    folder = tiny_models.qwen3(tmp_path)
+    encoder = encoder_of(folder, dtype="bfloat16")
+    exact = SentenceTransformer(
+        str(folder), device="cpu", local_files_only=True, model_kwargs={"dtype": torch.bfloat16}
+    )
+    frequencies = {name: one for name, one in exact.named_buffers() if name.endswith("inv_freq")}
+    assert frequencies
+    assert {one.dtype for one in frequencies.values()} == {torch.float32}
+
+    def same() -> bool:
+        ours = dict(encoder._model.named_buffers())
+        return all(torch.equal(ours[name], one) for name, one in frequencies.items())
+
+    assert same()
+    assert {one.dtype for one in encoder._model.parameters()} == {torch.bfloat16}
+    assert encoder.in_float32(lambda: (same(), {one.dtype for one in encoder._model.parameters()})) == (
+        True,
+        {torch.float32},
+    )
+    assert same()
+    assert {one.dtype for one in encoder._model.parameters()} == {torch.bfloat16}
+    text = "a long text " * 150
+    (ours,) = in_order(in_micro_batches(encoder.compute, encoder.prepare([text]), 4096))
+    (theirs,) = exact.encode([text], normalize_embeddings=True, show_progress_bar=False, convert_to_tensor=True)
+    np.testing.assert_allclose(ours, theirs.float().numpy(), atol=2e-2)

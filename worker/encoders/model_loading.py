@@ -64,7 +64,22 @@ def load(family: str, spec: PassSpec, files: ModelFiles, dtype: Any) -> Any:
         raise ModelError(f"model {files.name} cannot be loaded from {files.folder}: {summary}") from error
     if not spec.trust_remote_code:  # a model's own code may name its weights as it likes
         check_filled(model, files)
-    return model.eval().to(dtype)
+    cast(model, dtype)
+    return model.eval()
+
+
+def cast(module: Any, dtype: Any) -> None:
+    """Turn a module's parameters into `dtype`, in place, and leave its buffers as they are.
+
+    The reference keeps some of those in float32 whatever the dtype: the frequencies of rotary positions, which half
+    precision would shift by whole radians in long texts.
+    """
+    buffers = [(one, name, held) for one in module.modules() for name, held in one.named_buffers(recurse=False)]
+    try:
+        module.to(dtype)
+    finally:
+        for one, name, held in buffers:
+            setattr(one, name, held.to(getattr(one, name).device))
 
 
 def modules_of(model: Any, task: str | None) -> list[Any]:

@@ -189,11 +189,11 @@ class TextModel:
         if self._dtype == self._torch.float32:
             return compute()
         try:  # a half-precision weight survives the way through float32 and back
-            self.guarded(lambda: [part.float() for part in self._parts])
+            self.guarded(lambda: [model_loading.cast(part, self._torch.float32) for part in self._parts])
             return compute()
         finally:
             for part in self._parts:
-                part.to(self._dtype)
+                model_loading.cast(part, self._dtype)
 
     def _move(self) -> None:
         for part in self._parts:
