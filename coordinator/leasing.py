@@ -28,7 +28,9 @@ RETRY_LEASE_SECONDS = 1.0
 
 def host_joined(fleet: Fleet, event: HostJoined) -> None:
     for device in event.devices:
-        if device.uuid not in fleet.devices:
+        known = fleet.devices.get(device.uuid)
+        if known is None or known.host != event.host:  # of an agent that was started again: the other one is gone
+            _evict(fleet, device.uuid)
             fleet.devices[device.uuid] = DeviceSlot(device, event.host)
     fleet.note("host_joined", host=event.host, devices=[device.name for device in event.devices])
 
@@ -41,6 +43,14 @@ def host_left(fleet: Fleet, event: HostLeft) -> None:
         take_back(fleet, worker, blamed="")
     for uuid in [uuid for uuid, slot in fleet.devices.items() if slot.host == event.host]:
         del fleet.devices[uuid]
+
+
+def _evict(fleet: Fleet, uuid: str) -> None:
+    """End the device's workers and take their batches back; nobody is blamed."""
+    for worker in [one for one in fleet.workers.values() if one.device == uuid]:
+        fleet.out.append(KillWorker(worker.name, worker.host))
+        _forget(fleet, worker)
+        take_back(fleet, worker, blamed="")
 
 
 def worker_hello(fleet: Fleet, event: WorkerHello) -> None:
@@ -65,6 +75,7 @@ def worker_ready(fleet: Fleet, event: WorkerReady) -> None:
     worker = fleet.workers.get(event.worker)
     if worker is not None and worker.stage is WorkerStage.HYDRATING:
         _enter(fleet, worker, WorkerStage.READY)
+        fleet.devices[worker.device].loading.pop(worker.number, None)
 
 
 def worker_alive(fleet: Fleet, event: WorkerAlive) -> None:
@@ -100,7 +111,9 @@ def worker_exited(fleet: Fleet, event: WorkerExited) -> None:
     suspected = worker.suspected or _take_back(fleet, worker, event.innocent or bool(event.fault))
     slot = fleet.devices[worker.device]
     run = fleet.runs.get(worker.run)
-    if expected and unreleased:
+    if run is not None and event.fault:  # of one that was released too: the next one is not to be sent there
+        _mark_bad(fleet, slot, event.fault)
+    elif expected and unreleased:
         _count_failure(fleet, slot, unreleased, worker.number)
     if expected or run is None or run.status is RunStatus.CLOSING:
         return
@@ -108,10 +121,14 @@ def worker_exited(fleet: Fleet, event: WorkerExited) -> None:
     fleet.note("worker_lost", **lost)
     slot.losses += 1
     if event.fault:
-        _mark_bad(fleet, slot, event.fault)
-    elif slot.losses >= fleet.config.device_losses:
+        return
+    if slot.losses >= fleet.config.device_losses:
         last = f"{slot.losses} workers in a row ended without a result, the last one: {reason}"
         _mark_bad(fleet, slot, last, worker.number)
+    elif worker.stage not in (WorkerStage.READY, WorkerStage.RELEASING):
+        _count_load(fleet, slot, reason, worker.number)
+        if unreleased:
+            _count_failure(fleet, slot, reason, worker.number)
     elif batching.computes_nothing(fleet, run, worker.number, worker.device):
         _mark_bad(
             fleet,
@@ -130,7 +147,7 @@ def _take_back(fleet: Fleet, worker: WorkerSlot, innocent: bool) -> bool:
     computing = worker.stage in (WorkerStage.READY, WorkerStage.RELEASING)
     run = fleet.runs.get(worker.run)
     slots = serving_devices(fleet, run, worker.number) if run is not None else []
-    serving = [slot.device.uuid for slot in slots if not slot.bad]
+    serving = [slot.device.uuid for slot in slots if not slot.given_up(worker.number)]
     return take_back(fleet, worker, worker.killed if computing and not innocent else "", serving)
 
 
@@ -188,11 +205,15 @@ def serving_devices(fleet: Fleet, run: Run, number: int) -> list[DeviceSlot]:
 def clear_failures(slot: DeviceSlot) -> None:
     """What other models did to a device says nothing of the next one's."""
     slot.bad, slot.bad_for, slot.failures, slot.losses, slot.strain, slot.not_before = "", None, 0, 0, 0.0, 0.0
+    slot.loading.clear()
+    slot.refused.clear()
 
 
 def _lease(fleet: Fleet, slot: DeviceSlot, run: Run) -> None:
     wanted = [
-        n for n in range(len(run.passes)) if _may_serve(fleet, slot, run, n) and _may_begin(run, n) and has_work(run, n)
+        n
+        for n in range(len(run.passes))
+        if n not in slot.refused and _may_serve(fleet, slot, run, n) and _may_begin(run, n) and has_work(run, n)
     ]
     active = fleet.workers.get(slot.active or "")
     standby = fleet.workers.get(slot.standby or "")
@@ -264,10 +285,22 @@ def _forget(fleet: Fleet, worker: WorkerSlot) -> None:
 
 def _count_failure(fleet: Fleet, slot: DeviceSlot, reason: str, number: int) -> None:
     slot.failures += 1
-    pause = min(fleet.config.backoff * 2 ** (slot.failures - 1), fleet.config.max_backoff)
-    slot.not_before = fleet.now + pause
+    _pause(fleet, slot, slot.failures)
     if slot.failures >= fleet.config.device_failures:
         _mark_bad(fleet, slot, reason, number)
+
+
+def _count_load(fleet: Fleet, slot: DeviceSlot, reason: str, number: int) -> None:
+    """A model that does not get ready says nothing of the others, nor does one that works say anything of it."""
+    slot.loading[number] = slot.loading.get(number, 0) + 1
+    _pause(fleet, slot, slot.loading[number])
+    if slot.loading[number] >= fleet.config.device_failures and not slot.given_up(number):
+        slot.refused[number] = reason
+        fleet.note("device_bad", device=slot.device.name, failures=slot.loading[number], reason=reason)
+
+
+def _pause(fleet: Fleet, slot: DeviceSlot, failures: int) -> None:
+    slot.not_before = fleet.now + min(fleet.config.backoff * 2 ** (failures - 1), fleet.config.max_backoff)
 
 
 def _mark_bad(fleet: Fleet, slot: DeviceSlot, reason: str, number: int | None = None) -> None:
@@ -300,12 +333,12 @@ def _may_serve(fleet: Fleet, slot: DeviceSlot, run: Run, number: int) -> bool:
     plan = run.passes[number].plan
     if plan.cpu_only or plan.gpu_only:
         return slot.device.kind == ("cpu" if plan.cpu_only else "cuda")
-    return not slot.device.auxiliary or (run.options.cpu_fallback and _gpus_are_given_up(fleet))
+    return not slot.device.auxiliary or (run.options.cpu_fallback and _gpus_are_given_up(fleet, number))
 
 
-def _gpus_are_given_up(fleet: Fleet) -> bool:
+def _gpus_are_given_up(fleet: Fleet, number: int) -> bool:
     working = [slot for slot in fleet.devices.values() if not slot.device.auxiliary]
-    return bool(working) and all(slot.bad for slot in working)
+    return bool(working) and all(slot.given_up(number) for slot in working)
 
 
 def _overdue(fleet: Fleet, worker: WorkerSlot) -> str:

@@ -334,8 +334,9 @@ class Coordinator:
             vector = (
                 fleet.runs[worker.run].passes[worker.number].plan.vector if worker and worker.run in fleet.runs else ""
             )
+            bad = slot.bad or "; ".join(slot.refused.values())
             devices.append(
-                DeviceState(uuid=slot.device.uuid, name=slot.device.name, host=slot.host, working=vector, bad=slot.bad)
+                DeviceState(uuid=slot.device.uuid, name=slot.device.name, host=slot.host, working=vector, bad=bad)
             )
         return Status(request=number, runs=runs, devices=tuple(devices))
 

@@ -185,8 +185,8 @@ def _fail_if_hopeless(fleet: Fleet) -> None:
         return
     for number, one in enumerate(run.passes):
         slots = leasing.serving_devices(fleet, run, number)
-        if slots and all(slot.bad for slot in slots) and batching.has_work(run, number):
-            reasons = "; ".join(f"{slot.device.name}: {slot.bad}" for slot in slots)
+        if slots and all(slot.given_up(number) for slot in slots) and batching.has_work(run, number):
+            reasons = "; ".join(f"{slot.device.name}: {slot.given_up(number)}" for slot in slots)
             message = f"every device for {one.plan.vector} was given up: {reasons}"
             if not one.plan.fallback:
                 _fail(fleet, run, "RunFailed", message)

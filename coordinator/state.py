@@ -46,6 +46,10 @@ class DeviceSlot:
     """In a row, without a result between."""
     losses: int = 0
     """Workers lost in a row without a result between, whoever was to blame."""
+    loading: dict[int, int] = field(default_factory=dict[int, int])
+    """Workers in a row that ended before they were ready, by pass: whoever works meanwhile says nothing of them."""
+    refused: dict[int, str] = field(default_factory=dict[int, str])
+    """Passes that the device is given up for, and why; it may work for the others."""
     strain: float = 0.0
     """Workers lost that no row was found guilty of, less a share for each result: what is lost now and then adds up too."""
     not_before: float = 0.0
@@ -54,6 +58,10 @@ class DeviceSlot:
     """The pass whose workers ended there until it was given up; None where the device itself is at fault."""
     waiting: str = ""
     """Why the last lease was refused; empty once it was granted."""
+
+    def given_up(self, number: int) -> str:
+        """Why the device does not work for a pass any more; empty where it does."""
+        return self.bad or self.refused.get(number, "")
 
 
 @dataclass(slots=True)

@@ -601,12 +601,17 @@ class Watch:
                 require(device not in self.hydrated, "one hydrated worker a device", device, action)
                 self.hydrated[device] = action.worker
             case do.SpawnWorker():
-                given_up = self.world.pool.fleet.devices[action.device].bad
+                fleet = self.world.pool.fleet
+                given_up = fleet.devices[action.device].given_up(fleet.workers[action.worker].number)
                 require(not given_up, "no lease of a device given up", action)
             case do.StageWorker():
                 device = self.world.pool.fleet.devices[self.world.processes[action.worker].device].device
                 cpu_only = self.world.corpora[action.run].passes[action.number].cpu_only
-                serves = device.kind == "cpu" if cpu_only else not device.auxiliary or self._cpu_fallback(action.run)
+                serves = (
+                    device.kind == "cpu"
+                    if cpu_only
+                    else not device.auxiliary or self._cpu_fallback(action.run, action.number)
+                )
                 require(serves, "a device serves the passes that it can", device, action)
             case do.SendBatch():
                 self._sent(action)
@@ -667,12 +672,17 @@ class Watch:
         if "given up" in action.error:
             devices = self.world.pool.fleet.devices.values()
             plans = self.world.corpora[action.run].passes
-            spare = self._cpu_fallback(action.run)
+            spare = [self._cpu_fallback(action.run, number) for number in range(len(plans))]
             serving = [[d for d in devices if d.device.kind == "cpu" if p.cpu_only] or
-                       [d for d in devices if spare or not d.device.auxiliary if not p.cpu_only] for p in plans]  # fmt: skip
+                       [d for d in devices if spare[n] or not d.device.auxiliary if not p.cpu_only]
+                       for n, p in enumerate(plans)]  # fmt: skip
             run = self.world.pool.fleet.runs.get(action.run)
             unaided = run is not None and not run.stand_ins and any(one.broken for one in run.passes)
-            hopeless = isinstance(action, do.RunOver) or unaided or any(all(s.bad for s in slots) for slots in serving)
+            hopeless = (
+                isinstance(action, do.RunOver)
+                or unaided
+                or any(all(slot.given_up(number) for slot in slots) for number, slots in enumerate(serving))
+            )
             require(hopeless and self.world.config.device_failures < MANY, "a device was left", action)
             return
         if action.kind == "ModelBroken":
@@ -683,10 +693,14 @@ class Watch:
         often = self.world.config.exporter_failures < MANY and "the exporter ended 3 times" in action.error
         require(action.kind in known or often, "a run fails for a reason", action)
 
-    def _cpu_fallback(self, run: str) -> bool:
+    def _cpu_fallback(self, run: str, number: int) -> bool:
         """Whether CPU slots beside GPUs may do their work: it was asked for, and every GPU is given up."""
         working = [slot for slot in self.world.pool.fleet.devices.values() if not slot.device.auxiliary]
-        return self.world.corpora[run].options.cpu_fallback and bool(working) and all(slot.bad for slot in working)
+        return (
+            self.world.corpora[run].options.cpu_fallback
+            and bool(working)
+            and all(slot.given_up(number) for slot in working)
+        )
 
     def after(self) -> None:
         fleet = self.world.pool.fleet

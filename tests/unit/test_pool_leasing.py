@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from embedfleet.coordinator.actions import (
+    Action,
     CloseRun,
     CutSegment,
     HydrateWorker,
@@ -471,3 +472,76 @@ def test_memory_that_was_not_given_back_is_told_with_the_loss(early: bool) -> No
     reason = "signal 9; its device's memory was not given back"
     assert [one["reason"] for one in driver.noted("worker_lost")] == [reason]
     assert driver.pool.fleet.devices["g0"].bad == reason
+
+
+def loads_and_fails(driver: Driver, worker: str) -> list[Action]:
+    driver.tick(after=2.0)
+    driver.stage(worker)
+    return driver.exit(worker, "signal 11")
+
+
+def test_a_model_that_never_gets_ready_is_given_up_and_the_one_that_works_goes_on() -> None:
+    """Staged behind it, it crashes; results of the other neither excuse it nor does it take the device from them."""
+    driver = Driver(gpu("g0"), config=PoolConfig(device_failures=3))
+    driver.run(V, PassPlan("w", fallback=True), segments=(80,))
+    driver.ready("w0")
+    driver.cut(*range(0, 81, 4))
+    for standby in ("w1", "w2", "w3"):
+        driver.done("w0")
+        loads_and_fails(driver, standby)
+    slot = driver.pool.fleet.devices["g0"]
+    assert (slot.bad, slot.refused) == ("", {1: "signal 11"})
+    assert driver.passes()[1].given_up
+    assert not driver.passes()[0].given_up
+    driver.tick(after=2.0)
+    driver.done("w0")
+    assert driver.held("w0")
+
+
+def test_a_run_fails_for_the_model_that_never_gets_ready() -> None:
+    driver = Driver(gpu("g0"), config=PoolConfig(device_failures=1))
+    driver.run(V, PassPlan("w"), segments=(8,))
+    driver.ready("w0")
+    driver.cut(0, 4, 8)
+    (close,) = [one for one in loads_and_fails(driver, "w1") if isinstance(one, CloseRun)]
+    assert close.error == "every device for w was given up: g0: signal 11"
+
+
+def test_a_device_of_an_agent_that_was_started_again_is_its_own() -> None:
+    """It comes back under another name, before the silence of the first one was noticed."""
+    driver, _ = Driver(gpu("g0")), None
+    driver.run(V, segments=(8,))
+    driver.ready("w0")
+    driver.cut(0, 4, 8)
+    told = driver.tell(HostJoined("again", (gpu("g0"),)))
+    assert KillWorker("w0", "h") in told
+    assert [(one.host, one.device) for one in told if isinstance(one, SpawnWorker)] == [("again", "g0")]
+    driver.tell(HostLeft("h", "silent"))
+    assert driver.pool.fleet.devices["g0"].host == "again"
+    driver.ready("w1")
+    assert driver.held("w1") == [0, 1]
+    assert {one.failures for one in driver.pool.fleet.batches.values()} == {0}
+
+
+def test_a_fault_told_at_an_orderly_end_counts() -> None:
+    driver = Driver(gpu("g0"), gpu("g1"))
+    driver.run(V, PassPlan("w"), segments=(8,))
+    driver.ready("w0")
+    driver.cut(0, 8)
+    driver.done("w0")
+    driver.tell(WorkerExited("w0", "released", fault="XID 79"))
+    assert driver.pool.fleet.devices["g0"].bad == "XID 79"
+
+
+def test_a_device_given_up_in_the_work_of_a_pass_with_a_fallback_works_for_the_others() -> None:
+    driver = Driver(gpu("g0"), config=PoolConfig(device_failures=1))
+    driver.run(PassPlan("v", fallback=True), PassPlan("w"), segments=(8,))
+    driver.ready("w0")
+    driver.cut(0, 4, 8)
+    driver.exit("w0")
+    first, second = driver.passes()
+    assert "g0: signal 11" in first.given_up
+    assert driver.pool.fleet.devices["g0"].bad == ""
+    driver.tick(after=2.0)
+    driver.ready("w1")
+    assert second.open
