@@ -31,9 +31,11 @@ class _Worker:
     ended: float = 0.0
     end: WorkerEnd = field(default_factory=lambda: WorkerEnd(0, ""))
     starved: str = ""
+    """Why the host's memory was the cause of its end."""
     killed: bool = False
     """By us."""
-    """Why the host's memory was the cause of its end."""
+    xids: list[int] = field(default_factory=list[int])
+    """What the driver told of its device while it worked."""
 
 
 class HostAgent:
@@ -102,6 +104,7 @@ class HostAgent:
     def reap(self) -> Iterator[WorkerDied | WorkerGone]:
         """Reports of the workers that have ended and whose device has settled; ends one where the host's memory runs out."""
         self._spare_the_host(time.monotonic())
+        self._look_at_faults()
         for name, one in list(self._workers.items()):
             news = not one.ended and self._has_ended(name, one)
             settled = one.lease.settled(one.ended) if one.ended else None
@@ -120,14 +123,25 @@ class HostAgent:
         one.ended = time.monotonic()
         if code == -signal.SIGKILL and not one.killed and self._memory.killed():
             one.starved = "the kernel killed it: the host had no memory left"
-        xids = one.lease.xids.take() if one.lease.xids is not None else []
-        tail = one.process.tail() + "".join(f"\nXID {xid}" for xid in xids)
+        self._look_at_faults()  # it may have been told of in the moment of its end
+        tail = one.process.tail() + "".join(f"\nXID {xid}" for xid in one.xids)
         if code == EXIT_STARVED:
             one.starved = tail.rsplit("\n", 1)[-1]
-        one.end = WorkerEnd(code, tail, hardware_fault(xids), one.starved)
+        one.end = WorkerEnd(code, tail, hardware_fault(one.xids), one.starved)
         one.process.close()
         one.lease.workers.discard(name)
         return True
+
+    def _look_at_faults(self) -> None:
+        """What the driver tells of a device is its workers' who are there now. A fault of the hardware ends them: the
+        kernel that they wait for may never return."""
+        for lease in self._leases.values():
+            xids = lease.xids.take() if lease.xids is not None else []
+            for one in self._workers.values() if xids else ():
+                if one.lease is lease and not one.end.code:
+                    one.xids += xids
+                    if hardware_fault(xids) and not one.ended:
+                        one.process.kill()
 
     def _spare_the_host(self, now: float) -> None:
         """The largest worker goes before the kernel chooses, or the host swaps: its batches are computed again."""

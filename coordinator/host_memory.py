@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,8 @@ MOST_BYTES = 4 << 30
 """What has to be left: a share of all memory, within these bounds. Below it a worker is ended, before the kernel picks a
 process, or the host starts to swap; a share alone would leave a large host's tens of gigabytes to nobody."""
 LOOK_SECONDS = 0.5
+RECENT_SECONDS = 5.0
+"""Between the kernel's killing a process and our hearing of its end, at most."""
 SETTLE_SECONDS = 5.0
 """After one worker was ended, before another is."""
 
@@ -27,13 +31,17 @@ class HostMemory:
         self._look = look or (lambda: available(root))
         self._root = root
         self._next = 0.0
-        self._kills = oom_kills(root)
+        self._kills: deque[tuple[float, int]] = deque([(-math.inf, oom_kills(root))])
+        """When it was looked at how often the kernel had killed; the first one is older than RECENT_SECONDS."""
 
     def short(self, now: float) -> str:
         """Why a worker has to end now; empty where none has to. A look every LOOK_SECONDS is made, no more."""
         if now < self._next:
             return ""
         self._next = now + LOOK_SECONDS
+        self._kills.append((now, oom_kills(self._root)))
+        while self._kills[1][0] < now - RECENT_SECONDS:
+            self._kills.popleft()
         left, total = self._look()
         if left >= max(LEAST_BYTES, min(int(total * LEAST_SHARE), MOST_BYTES)):
             return ""
@@ -41,9 +49,9 @@ class HostMemory:
         return f"the host's memory runs out: {left >> 20} of {total >> 20} MiB are left"
 
     def killed(self) -> bool:
-        """Whether the kernel has killed some process for want of memory since the last call."""
-        before, self._kills = self._kills, oom_kills(self._root)
-        return self._kills > before
+        """Whether the kernel has killed some process for want of memory of late: one that it killed hours ago does not
+        excuse a signal of today, and of two that it kills at once both are excused."""
+        return oom_kills(self._root) > self._kills[0][1]
 
 
 def available(root: Path = _ROOT) -> tuple[int, int]:

@@ -280,7 +280,8 @@ class ExportRuntime:
             if found.chunks:
                 self._report(ChunksDamaged(found.segment, found.chunks))
                 return
-            self._committer.submit(self._guard, lambda found=found: self._take_over(found))
+            # One at a time: what is computed now must not wait behind hundreds of segments that an ensemble lacks.
+            self._committer.submit(self._guard, lambda found=found: self._take_over(found)).result()
         if not self._closing.is_set():  # else it may have stopped before the end
             self._committer.submit(self._guard, lambda: self._report(Scrubbed()))
 

@@ -100,6 +100,7 @@ def tune(socket: zmq.Socket[bytes], high_water: int = HIGH_WATER) -> zmq.Socket[
     socket.setsockopt(zmq.IPV6, 1)
     if socket.type == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a peer that connects anew under its name is heard from at once
     return socket
 
 

@@ -29,7 +29,12 @@ class Lease:
 
     def __init__(self, device: Device) -> None:
         self.device, self.workers, self.looks = device, set[str](), 0
-        self.xids = SimpleNamespace(take=lambda: [31, 79])
+        self.told = [31, 79]
+        self.xids = SimpleNamespace(take=self.take)
+
+    def take(self) -> list[int]:
+        told, self.told = self.told, []
+        return told
 
     def settled(self, _since: float) -> tuple[MemorySample, bool] | None:
         self.looks += 1
@@ -47,7 +52,9 @@ def agent(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostAgent]:
     made.close()
 
 
-def test_an_xid_gives_the_device_up_at_once(agent: HostAgent, waiting: Any) -> None:
+@pytest.mark.parametrize("ends_by_itself", [True, False])
+def test_an_xid_gives_the_device_up_at_once(agent: HostAgent, waiting: Any, ends_by_itself: bool) -> None:
+    """Also where the worker hangs, waiting for a kernel that may never return."""
     driver = Driver(DEVICE)
     driver.run(ev.PassPlan("v"))
     emitted: list[Any] = []
@@ -55,7 +62,7 @@ def test_an_xid_gives_the_device_up_at_once(agent: HostAgent, waiting: Any) -> N
     context: Any = SimpleNamespace(hosts=silent, released=set(), runs={}, emit=emitted.append)
     spawned = agent.spawn("w0", DEVICE.uuid, 1)
     assert isinstance(spawned, WorkerSpawned)
-    psutil.Process(spawned.pid).send_signal(signal.SIGABRT)
+    psutil.Process(spawned.pid).send_signal(signal.SIGABRT if ends_by_itself else signal.SIGSTOP)
     reports = HostReports(context)
 
     def told() -> list[Any]:

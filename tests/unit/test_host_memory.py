@@ -65,12 +65,17 @@ def test_without_a_limit_it_is_the_hosts(tmp_path: Path, limit: str) -> None:
 
 
 def test_the_kernels_kills_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of several that it killed at once is excused; a signal long after it is not."""
     events = tmp_path / "memory.events"
     events.write_text("low 0\noom_kill 3\n")
     base = oom_kills(tmp_path)
     monkeypatch.setattr(host_memory, "oom_kills", lambda root: oom_kills(root) - base)
-    memory = HostMemory(root=tmp_path)
+    memory = HostMemory(lambda: (8 * GIB, 64 * GIB), root=tmp_path)
+    assert memory.short(100.0) == ""
     assert not memory.killed()
     events.write_text("low 0\noom_kill 4\n")
-    assert memory.killed()
+    assert memory.short(100.0 + LOOK_SECONDS) == "", "the look before its end was heard of"
+    assert [memory.killed(), memory.killed()] == [True, True]
+    for second in range(20):
+        memory.short(101.0 + second)
     assert not memory.killed()

@@ -35,7 +35,7 @@ class QuerySide:
         self.batch_tokens, self.row_bytes = encoder.batch_tokens, encoder.row_bytes
         self.budget, self.pads = encoder.budget, encoder.pads
         # `encode_query` sets the padding and truncation of the model's tokenizer in another thread meanwhile.
-        self._count = encoder.counter() if isinstance(encoder, TextModel) else encoder.prepare
+        self._count = encoder.counter(prompt) if isinstance(encoder, TextModel) else encoder.prepare
 
     def hydrate(self) -> str:
         return self._encoder.hydrate()

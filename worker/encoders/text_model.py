@@ -105,10 +105,9 @@ class TextModel:
         chosen = self._query_prompt(None)
         return chosen if chosen is not None else (self._model.prompts or {}).get("query") or self._default_prompt()
 
-    def counter(self) -> Callable[[Sequence[str]], Prepared]:
-        """Counts the tokens of queries with a tokenizer of its own, so that it may run while the model's is in use."""
+    def counter(self, prompt: str) -> Callable[[Sequence[str]], Prepared]:
+        """Counts the tokens of queries behind `prompt`, with a tokenizer of its own: it may run while the model's is in use."""
         apart = copy.deepcopy(self._tokenizer) if self._tokenizes else None
-        prompt = self.query_prompt()
         return lambda texts: self._tokenize(texts, prompt=prompt, tokenizer=apart)
 
     def _make_fingerprint(self, dim: int, normalized: bool, pooling: str) -> Fingerprint:
