@@ -11,6 +11,7 @@
 #   VENV=.venv          where it is
 #   TORCH=torch         which torch to install, in pip's words; the default is the version of constraints.txt
 #   ARGS="-k codec"     more arguments for pytest
+#   WORKERS=2           tests side by side
 #   INPUTS=10000000, SEED=0   of the fuzzer
 
 SHELL := /bin/bash
@@ -23,6 +24,7 @@ TORCH ?= $(shell grep '^torch==' constraints.txt)
 CHUNKS ?= 1500
 KILLS ?= 200
 ARGS ?=
+WORKERS ?= 2
 INPUTS ?= 10000000
 SEED ?= 0
 
@@ -49,7 +51,7 @@ $(DEMO)/corpus/corpus.jsonl: examples/stdlib_corpus.py | $(STAMP)
 	$(BIN)/python examples/stdlib_corpus.py $(DEMO)/corpus
 
 test: $(STAMP)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 coverage: $(STAMP)
 	$(BIN)/coverage run -m pytest $(COVERING)
