@@ -188,10 +188,7 @@ class BatchRunner:
         self.telemetry.event("segment_damaged", vector=vector, segment=segment, reason=message.reason)
 
     def chunks_damaged(self, message: ChunksDamaged | DamagedChunks) -> str:
-        """A chunk segment is to be read from the source again, by the next session; why this one ends.
-
-        From the loop's thread alone: it writes an event.
-        """
+        """A chunk segment is to be read from the source again, by the next session; why this one ends."""
         path = self.layout.chunk_segment(message.segment)
         self.stop_intake()
         with contextlib.suppress(FileNotFoundError):

@@ -110,9 +110,9 @@ class ChildProcess:
         """The end of what it wrote, for a message."""
         if self._errors is None:
             return ""
-        size = self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, size - TAIL_BYTES))
-        return self._errors.read().decode(errors="replace").strip()
+        # At a place of our own: the child writes where this file stands, which a seek would move for it too.
+        size = os.fstat(self._errors.fileno()).st_size
+        return os.pread(self._errors.fileno(), TAIL_BYTES, max(0, size - TAIL_BYTES)).decode(errors="replace").strip()
 
     def close(self) -> None:
         """Kill it if it still runs, reap it, and free what the handle holds. Safe to call again.

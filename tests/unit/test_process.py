@@ -154,6 +154,15 @@ def test_a_process_that_nobody_holds_goes_on(monkeypatch: pytest.MonkeyPatch) ->
     lifeline.hold()
 
 
+def test_reading_what_a_child_wrote_does_not_move_where_it_writes(start: Start) -> None:
+    child = start("import os\nfor _ in range(3000):\n    os.write(2, b'0123456789')\n")
+    while child.wait(0.0) is None:
+        child.tail()
+    assert child._errors is not None
+    child._errors.seek(0)
+    assert child._errors.read() == b"0123456789" * 3000
+
+
 def _until_up(child: ChildProcess) -> None:
     assert _until_said(child).startswith("up")
 
