@@ -127,7 +127,7 @@ def test_nothing_is_lost_doubled_or_left_behind(
             standing = now
             if code in (0, 3):
                 break
-        assert code == 3, f"seed {seed}: not done after {MOST_COMMANDS} commands"  # the line that is no JSON
+        assert code == 3, f"seed {seed}: not done after {MOST_COMMANDS} commands: {said}"  # the line that is no JSON
         found, report = open_run(out), verify_run(out)
         assert report.problems == []
         assert (len(found.ids), len(set(found.ids)), len(found.quarantine)) == (ROWS, ROWS, 1)
