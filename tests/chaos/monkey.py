@@ -16,8 +16,6 @@ ROLES = {
     "embedfleet.exporter": "exporter",
     "embedfleet.coordinator": "coordinator",
 }
-PAUSE_SECONDS = 0.6
-"""Between two blows, on average."""
 STOPPED_SECONDS = 1.0
 """A stop is shorter than this, most of the time."""
 LONG_STOP, LONG_SECONDS = 0.2, 7.0
@@ -29,6 +27,8 @@ class Monkey:
     """`blows` counts by what was done; `seen` are all processes that were ever below a command."""
 
     rng: random.Random
+    pause: float = 1.0
+    """Seconds between two blows, on average."""
     blows: Counter[str] = field(default_factory=Counter[str])
     seen: dict[int, psutil.Process] = field(default_factory=dict[int, psutil.Process])
 
@@ -44,7 +44,7 @@ class Monkey:
             if struck >= most:
                 time.sleep(0.02)
                 continue
-            until = time.monotonic() + self.rng.expovariate(1 / PAUSE_SECONDS)
+            until = time.monotonic() + self.rng.expovariate(1 / self.pause)
             while time.monotonic() < until and command.poll() is None:
                 self.look(command)
                 time.sleep(0.02)

@@ -29,6 +29,8 @@ from .monkey import Monkey
 KILLS = 8
 A_COMMAND = 6
 """Blows at one command at most: then it may end."""
+A_PAUSE = 0.2
+"""Between two blows, on average, of the time that a run takes undisturbed, on a host of any speed."""
 MOST_COMMANDS = 40
 RESUMABLE = {0, 1, 3, -9}
 """0 and 3: done; 1: a device or the exporter was lost too often; -9: the command itself was killed."""
@@ -53,12 +55,14 @@ class Undisturbed:
     def __init__(self, corpus: Path, folder: Path) -> None:
         self._corpus, self._folder = corpus, folder
         self._found: dict[str, dict[str, str]] = {}
+        self.seconds: dict[str, float] = {}
 
     def of(self, kind: str) -> dict[str, str]:
         if kind not in self._found:
-            out = self._folder / kind
+            out, began = self._folder / kind, time.monotonic()
             done = subprocess.run(arguments(self._corpus, out, kind), capture_output=True, text=True, timeout=120)
             assert done.returncode == 3, done.stderr  # the line that is no JSON
+            self.seconds[kind] = time.monotonic() - began
             self._found[kind] = content(out)
         return self._found[kind]
 
@@ -105,6 +109,8 @@ def test_nothing_is_lost_doubled_or_left_behind(
     while monkey.kills < wanted:
         out, kind = tmp_path / f"run-{runs}", kinds[runs % len(kinds)]
         runs += 1
+        undisturbed.of(kind)
+        monkey.pause = undisturbed.seconds[kind] * A_PAUSE  # some blows come before anything is committed, some after
         standing: dict[str, tuple[int, int]] = {}
         code, read = None, 0
         for _ in range(MOST_COMMANDS):
