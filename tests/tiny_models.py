@@ -132,11 +132,11 @@ def colbert(folder: Path, document_length: int | None = 40) -> Path:
     return folder / "colbert"
 
 
-def bert(folder: Path) -> Path:
-    """A BertModel: no head of any kind."""
+def bert(folder: Path, vocabulary: int = 30_522) -> Path:
+    """A BertModel: no head of any kind. With a smaller vocabulary than the tokenizer's, some texts have tokens beyond it."""
     from transformers import BertModel
 
-    return _save(BertModel(_bert_config()), folder)
+    return _save(BertModel(_bert_config(vocab_size=vocabulary)), folder)
 
 
 def cross_encoder(folder: Path, labels: int = 1) -> Path:
@@ -228,7 +228,7 @@ def _bert_config(**options: Any) -> Any:
 
     torch.manual_seed(7)
     # The usual range of 0.02 would make all texts alike.
-    return BertConfig(**SMALL, vocab_size=30_522, initializer_range=0.3, **options)
+    return BertConfig(**{**SMALL, "vocab_size": 30_522, "initializer_range": 0.3, **options})
 
 
 def _tokenizer() -> Any:

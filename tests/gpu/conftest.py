@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+
+COMMAND = [sys.executable, "-c", "from embedfleet.client.cli import main; main()", "run"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,6 +31,39 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+@pytest.fixture(scope="session")
+def embed() -> Callable[..., Any]:
+    """Runs `embedfleet run SOURCE --out OUT FLAGS` to its end; what `--json` says. `code` is what it has to end with."""
+
+    def call(source: Path, out: Path, *flags: str, code: int = 0) -> Any:
+        command = [*COMMAND, str(source), "--out", str(out), "--json", *flags]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return call
+
+
+@pytest.fixture
+def begin() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts the same command; whatever of it still runs after the test is killed."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def call(source: Path, out: Path, *flags: str) -> subprocess.Popen[bytes]:
+        command = [*COMMAND, str(source), "--out", str(out), *flags]
+        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL))
+        return started[-1]
+
+    yield call
+    for process in started:
+        if process.poll() is None:
+            for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+                one.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
 
 
 def _save(folder: Path, model, tokenizer, pooling: str, max_tokens: int) -> Path:

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from embedfleet import open_run
 
+from .corpus import events, write_corpus
+
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 
 SHAPES = ["bge_m3_shape", "qwen3_shape"]
-
-
-def write_corpus(path: Path, rows: int) -> list[str]:
-    rng = random.Random(5)
-    words = ["lease", "device", "batch", "segment", "commit", "vector", "query", "corpus", "worker", "token", "memory"]
-    texts = [" ".join(rng.choices(words, k=rng.randint(3, 400))) + f" {row}" for row in range(rows)]
-    path.write_text("".join(json.dumps({"id": f"c{row}", "text": text}) + "\n" for row, text in enumerate(texts)))
-    return texts
-
-
-def embed(source: Path, out: Path, *flags: str) -> dict:
-    command = [sys.executable, "-c", "from embedfleet.client.cli import main; main()", "run", str(source)]
-    done = subprocess.run(
-        [*command, "--out", str(out), "--index", "none", "--json", *flags], capture_output=True, text=True, timeout=800
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def events(out: Path, name: str) -> list[dict]:
-    found = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
-    return [one for one in found if one["event"] == name]
 
 
 def reference(folder: Path, texts: list[str], dtype: str) -> np.ndarray:
@@ -53,7 +29,7 @@ def reference(folder: Path, texts: list[str], dtype: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_float32_agrees_in_every_component(shape, tmp_path, request):
+def test_float32_agrees_in_every_component(shape, tmp_path, embed, request):
     folder = request.getfixturevalue(shape)
     texts = write_corpus(tmp_path / "c.jsonl", 300)
     embed(tmp_path / "c.jsonl", tmp_path / "run", "--dense", str(folder), "--dtype", "float32", "--devices", "cuda:0")
@@ -62,7 +38,7 @@ def test_float32_agrees_in_every_component(shape, tmp_path, request):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_bfloat16_agrees_by_cosine(shape, tmp_path, request):
+def test_bfloat16_agrees_by_cosine(shape, tmp_path, embed, request):
     folder = request.getfixturevalue(shape)
     texts = write_corpus(tmp_path / "c.jsonl", 300)
     embed(tmp_path / "c.jsonl", tmp_path / "run", "--dense", str(folder), "--dtype", "bfloat16", "--devices", "cuda:0")
@@ -73,7 +49,7 @@ def test_bfloat16_agrees_by_cosine(shape, tmp_path, request):
     assert placements == ["cuda:0 bfloat16"]
 
 
-def test_leases_show_nvml_snapshots_and_the_memory_comes_back(bge_m3_shape, tmp_path):
+def test_leases_show_nvml_snapshots_and_the_memory_comes_back(bge_m3_shape, tmp_path, embed):
     write_corpus(tmp_path / "c.jsonl", 2_000)
     models = ["--dense", str(bge_m3_shape), "--sparse", "bm25"]
     embed(tmp_path / "c.jsonl", tmp_path / "run", *models, "--devices", "cuda:0")
@@ -87,7 +63,7 @@ def test_leases_show_nvml_snapshots_and_the_memory_comes_back(bge_m3_shape, tmp_
     assert {one["device"] for one in bm25} == {next(one["device"] for one in bm25 if "auxiliary" in one["device"])}
 
 
-def test_two_models_rotate_on_one_gpu(bge_m3_shape, qwen3_shape, tmp_path):
+def test_two_models_rotate_on_one_gpu(bge_m3_shape, qwen3_shape, tmp_path, embed):
     import shutil
 
     first, second = tmp_path / "first", tmp_path / "second"
@@ -107,36 +83,17 @@ def test_two_models_rotate_on_one_gpu(bge_m3_shape, qwen3_shape, tmp_path):
     assert ending["passes"][1]["rotation_gap_seconds"] is not None
 
 
-def test_one_gpu_is_not_leased_to_two_runs(bge_m3_shape, tmp_path):
+def test_one_gpu_is_not_leased_to_two_runs(bge_m3_shape, tmp_path, begin):
     from embedfleet.coordinator.devices import discover
     from embedfleet.coordinator.leases import DeviceLock
 
     uuid = discover("cuda:0", "here")[0].uuid
     lock = DeviceLock(uuid)
     write_corpus(tmp_path / "c.jsonl", 10)
-    command = [sys.executable, "-c", "from embedfleet.client.cli import main; main()", "run", str(tmp_path / "c.jsonl")]
-    waiting = subprocess.Popen(
-        [
-            *command,
-            "--out",
-            str(tmp_path / "run"),
-            "--dense",
-            str(bge_m3_shape),
-            "--index",
-            "none",
-            "--devices",
-            "cuda:0",
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    waiting = begin(tmp_path / "c.jsonl", tmp_path / "run", "--dense", str(bge_m3_shape), "--devices", "cuda:0")
     try:
-        assert waiting.stderr is not None
-        said = next(line for line in waiting.stderr if "waiting for" in line)
-        assert "held by another run" in said
-        lock.release()
-        assert waiting.wait(300) == 0
+        said = next(line for line in waiting.stderr if b"waiting for" in line)
+        assert b"held by another run" in said
     finally:
-        waiting.kill()
-        waiting.wait()
-        waiting.stderr.close()
+        lock.release()
+    assert waiting.wait(300) == 0

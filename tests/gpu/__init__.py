@@ -1,0 +1,1 @@
+"""On a machine with an NVIDIA GPU only: `pytest tests/gpu`."""
