@@ -1,12 +1,13 @@
-"""What a change costs: this checkout against another, in turn. `python benchmarks/cost.py OTHER CORPUS [--rounds 7] [--out FILE]`.
+"""What a change costs: this checkout against another, in turn.
 
     git worktree add --detach /tmp/before/embedfleet COMMIT
     python examples/stdlib_corpus.py /tmp/corpus
-    python benchmarks/cost.py /tmp/before/embedfleet /tmp/corpus/corpus.jsonl
+    python benchmarks/cost.py /tmp/before/embedfleet /tmp/corpus/corpus.jsonl [--rounds 7] [--out FILE]
 
-OTHER is a checkout in a folder named `embedfleet`, since the repository's root is the package. Two commands, by the wall clock of
-the whole command: `ceiling.py`'s (the fake encoder) and `throughput.py`'s (a real model, published). The order alternates;
-what is printed is the median of each and the median of the pairs' ratios, ours through the other's: 1.03 is 3% slower.
+The other checkout is in a folder named `embedfleet`, since the repository's root is the package. Two commands, by the wall
+clock of the whole command: `ceiling.py`'s (the fake encoder) and `throughput.py`'s (a real model, published). The order
+alternates; what is printed is the median of each and the median of the pairs' ratios, ours through the other's: 1.03 is 3%
+slower.
 """
 
 from __future__ import annotations

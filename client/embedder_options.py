@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from ..protocol.ensembles import Method
+from ..protocol.ensemble_spec import Method
 from ..protocol.errors import UsageError
 from ..protocol.run_options import RunOptions, check_options
 from ..protocol.spec import PassSpec, RunSpec

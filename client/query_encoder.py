@@ -23,7 +23,8 @@ import numpy as np
 
 from ..protocol import lifeline
 from ..protocol.engine_queries import QueryVector, SparseQuery, with_terms
-from ..protocol.ensembles import EnsembleSpec, combine
+from ..protocol.ensemble_spec import EnsembleSpec
+from ..protocol.ensembles import combine
 from ..protocol.errors import EmbedfleetError, RunDirectoryError, revive
 from ..protocol.fusion import has_no_model
 from ..protocol.layout import RunLayout

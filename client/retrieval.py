@@ -6,7 +6,6 @@ The queries are a corpus of their own in `DIR/queries`, encoded by the same pass
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,9 @@ from ..protocol.control_messages import RunEnded
 from ..protocol.errors import revive
 from ..protocol.fusion import has_no_model
 from ..protocol.layout import RunLayout, segments_in
+from ..protocol.run_json import read_object
 from ..protocol.spec import PassSpec, RunSpec
-from .run_files import read_object
+from .retrieval_plan import RetrievalPlan
 from .session import Interrupted, Session, memory_field
 from .set_aside import SetAside
 from .stages import Stage, candidate_stage, pass_stages
@@ -28,17 +28,6 @@ if TYPE_CHECKING:
 
 DERIVED = ("SpecMismatch", "SourceError")
 """What a run fails with where the folder holds that of another command's queries or pairs. It is made anew, not refused."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetrievalPlan:
-    """What is to be done once the corpus is embedded."""
-
-    queries: Path
-    qrels: Path | None
-    rerank: PassSpec | None
-    candidates: int
-    top_k: int
 
 
 class Retrieval:

@@ -9,7 +9,7 @@ from typing import Any
 from ..protocol.errors import SourceError, UsageError
 from .given import check_number, given_path
 from .qrels import read_qrels
-from .retrieval import RetrievalPlan
+from .retrieval_plan import RetrievalPlan
 from .spec_flags import make_pass
 
 CANDIDATES, TOP_K = 100, 10

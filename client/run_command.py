@@ -14,14 +14,13 @@ from ..protocol.control_messages import PassSummary, RunEnded
 from ..protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, revive
 from ..protocol.layout import RunLayout
 from ..protocol.reason_count import ReasonCount
+from ..protocol.run_json import read_object
 from ..protocol.run_options import RunOptions
 from ..protocol.spec import RunSpec
-from .retrieval import Retrieval, RetrievalPlan
-from .run_files import read_object
+from .retrieval_plan import RetrievalPlan
 from .run_table import show_stages
 from .session import Interrupted, Session, memory_field, open_session, the_same
 from .stages import Stage, ensemble_stages, export_stage, pass_stages
-from .tables import print_evaluation
 from .words import counted
 
 SHOWN_REASONS = 3
@@ -97,9 +96,15 @@ def _conclude(
         raise Interrupted
     quarantined = ending.quarantined
     if after.retrieval is not None:
+        from .retrieval import (
+            Retrieval,  # late, as the tables: an engine and Arrow, while a run without them could begin
+        )
+
         retrieval = Retrieval(session, spec, out, after.retrieval, stages)
         quarantined += retrieval.run(printed)
         if retrieval.evaluation is not None:
+            from .tables import print_evaluation
+
             print_evaluation(retrieval.evaluation)
     if after.formats:
         printed["export"] = _export(session, RunLayout(out), after.formats, stages)

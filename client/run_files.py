@@ -13,15 +13,10 @@ import pyarrow.parquet as pq
 
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout
-from ..protocol.run_json import read_json
+from ..protocol.run_json import read_object as read_object
 from ..protocol.run_json import read_spec as read_spec
 
 AGAIN = "run the same command again"
-
-
-def read_object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in `path`, None where there is no such file."""
-    return read_json(path, dict[str, Any])
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from typing import TYPE_CHECKING, NamedTuple
 
 from .stages import Stage
-from .tables import ROOMY
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+ROOMY = 110
+"""Columns of a terminal from which tables show what matters less."""
 
 
 class Column(NamedTuple):
@@ -44,6 +44,8 @@ worker's own is left out too."""
 def show_stages(stages: Sequence[Stage], say: Callable[[str], None]) -> None:
     """All stages; lines for people go to `say`."""
     if sys.stderr.isatty():
+        from rich.console import Console
+
         console = Console(stderr=True, highlight=False)
         if stages:
             console.print(make_table(stages, console.width))
@@ -55,6 +57,10 @@ def show_stages(stages: Sequence[Stage], say: Callable[[str], None]) -> None:
 
 def make_table(stages: Sequence[Stage], width: int) -> Table:
     """The columns that there is room for in a terminal of `width`."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
     filled = {name for stage in stages for name in stage.cells}
     shown = [name for name, column in COLUMNS.items() if name in filled and width >= column.from_width]
     if "gpu" in shown and width < ROOMY:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ..protocol.ensembles import EnsembleSpec, Method
+from ..protocol.ensemble_spec import EnsembleSpec, Method
 from ..protocol.errors import SourceError, UsageError
 from ..protocol.known_models import check_known
 from ..protocol.spec import CPU_KINDS, FORMS, Kind, PassSpec, RunSpec, check_spec, given_name, vector_name

@@ -8,9 +8,8 @@ from typing import Any
 
 from ..protocol.control_messages import PassSummary, RunEnded
 from ..protocol.layout import RunLayout, segments_in
-from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
 from ..protocol.spec import RunSpec
-from .tables import size_of
+from .words import size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,8 @@ def ensemble_stages(spec: RunSpec, out: RunLayout) -> list[Stage]:
     """Every ensemble, counted from its committed segments: no worker made it, so it has no batches."""
     if not spec.ensembles:
         return []
+    from ..protocol.segments import ChunkSegmentInfo, read_info  # late, and below: it needs Arrow, and few runs need it
+
     total = sum(read_info(out.chunk_segment(one), ChunkSegmentInfo).rows for one in segments_in(out.chunks))
     return [Stage(one.vector, _counted(out, one.vector, total)) for one in spec.ensembles]
 
@@ -95,6 +96,8 @@ def _short(value: float, digits: int) -> str:
 
 def _counted(out: RunLayout, vector: str, total: int) -> dict[str, str]:
     """As for a pass, coverage is of all the rows of the run, `total`, also where segments are still missing."""
+    from ..protocol.segments import VectorSegmentInfo, read_info
+
     segments = segments_in(out.vector_folder(vector))
     infos = [read_info(out.vector_segment(vector, one), VectorSegmentInfo) for one in segments]
     rows = sum(info.rows for info in infos)

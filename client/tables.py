@@ -12,14 +12,12 @@ from rich.table import Table
 
 from ..protocol.candidates import FUSED, RERANK
 from .evaluation import Evaluation
+from .run_table import ROOMY
 from .search import Hit
 from .verify_report import VerifyReport
-from .words import counted
+from .words import counted, size_of
 
 EXCERPT = 160
-
-ROOMY = 110
-"""Columns of a terminal from which tables show what matters less."""
 
 
 def print_hits(hits: Sequence[Hit]) -> None:
@@ -104,13 +102,3 @@ def print_info(described: dict[str, Any]) -> None:
 def _console() -> Console:
     """Lines are left whole; where nobody sees a terminal, tables are too."""
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-
-
-def size_of(count: int) -> str:
-    """`1.5 MB`, in powers of 1,000."""
-    size = float(count)
-    for unit in ("B", "KB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

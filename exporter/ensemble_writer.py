@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..protocol.ensembles import EnsembleSpec, combine
+from ..protocol.ensemble_spec import EnsembleSpec
+from ..protocol.ensembles import combine
 from ..protocol.layout import RunLayout
 from ..protocol.projection import SEED
 from ..protocol.segment_stream import stream_batches

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 
 from ..protocol.durable import sync_folder
-from ..protocol.ensembles import EnsembleSpec
+from ..protocol.ensemble_spec import EnsembleSpec
 from ..protocol.output_dims import output_dims
 from ..protocol.work_messages import Fingerprint
 from .ensemble_writer import derive_segment, ensemble_fingerprint

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..protocol.durable import commit_bytes, make_folder, partial_of, sync_folder
-from ..protocol.ensembles import EnsembleSpec
+from ..protocol.ensemble_spec import EnsembleSpec
 from ..protocol.errors import RunDirectoryError, SpecMismatch
 from ..protocol.layout import RunLayout, segments_in, set_aside
 from ..protocol.spec import Output, RunSpec, differences

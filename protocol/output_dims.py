@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from .ensembles import ensemble_dim
+from .ensemble_spec import ensemble_dim
 from .errors import UsageError
 from .spec import RunSpec
-from .work_messages import Fingerprint
+
+if TYPE_CHECKING:
+    from .work_messages import Fingerprint
 
 
 def output_dims(spec: RunSpec, fingerprints: Mapping[int, Fingerprint]) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,6 +24,11 @@ def read_json(path: Path, kind: type[T]) -> T | None:
         raise RunDirectoryError(f"{path}: cannot be read ({error.strerror}); check the permissions") from error
     except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8
         raise RunDirectoryError(f"{path}: damaged ({error}); delete it and run the same command again") from error
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`, None where there is no such file."""
+    return read_json(path, dict[str, Any])
 
 
 def read_spec(layout: RunLayout) -> RunSpec:

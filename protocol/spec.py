@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from .ensembles import EnsembleSpec, check_ensemble
+from .ensemble_spec import EnsembleSpec, check_ensemble
 from .errors import UsageError
 
 Kind = Literal["dense", "bm25", "sparse", "metadata", "multivector", "bge-m3", "rerank"]

@@ -16,7 +16,7 @@ from embedfleet.coordinator.chunk_loader import ChunkLoader, SegmentLimits
 from embedfleet.exporter.export_runtime import ExportRuntime, Report
 from embedfleet.exporter.run_directory import RunDirectory
 from embedfleet.protocol import arrays
-from embedfleet.protocol.ensembles import EnsembleSpec
+from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.export_messages import Closed, CloseRun, FailedRows, Rows, SourceRead
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.spec import PassSpec, RunSpec

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from embedfleet.protocol.ensembles import EnsembleSpec, combine
+from embedfleet.protocol.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.ensembles import combine
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.published import encode_published, segment_digest
 from embedfleet.protocol.segments import (

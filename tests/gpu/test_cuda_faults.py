@@ -135,9 +135,7 @@ def test_out_of_memory_halves_the_micro_batch_in_place(bge_m3_shape: Path, tmp_p
     assert np.einsum("ij,ij->i", roomy.arrays["vector"], tight.arrays["vector"]).min() >= 0.9999
 
 
-def test_a_text_that_breaks_the_cuda_context_is_quarantined_alone(
-    tmp_path: Path, embed: Callable[..., Any]
-) -> None:
+def test_a_text_that_breaks_the_cuda_context_is_quarantined_alone(tmp_path: Path, embed: Callable[..., Any]) -> None:
     """A token beyond the model's vocabulary is an assertion in the kernel, after which that process can compute no more."""
     rows, guilty = 64, 41
     folder = tiny_models.bert(tmp_path / "bert", vocabulary=29_000)

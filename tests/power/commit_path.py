@@ -18,7 +18,8 @@ from embedfleet.coordinator.chunk_loader import ChunkLoader, SegmentLimits
 from embedfleet.exporter.export_runtime import ExportRuntime
 from embedfleet.exporter.run_directory import RunDirectory
 from embedfleet.protocol import arrays
-from embedfleet.protocol.ensembles import EnsembleSpec, combine
+from embedfleet.protocol.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.ensembles import combine
 from embedfleet.protocol.errors import EmbedfleetError
 from embedfleet.protocol.export_messages import (
     ChunksDamaged,

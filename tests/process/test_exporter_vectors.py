@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from embedfleet.client.verify import verify_run
-from embedfleet.protocol.ensembles import EnsembleSpec, combine
+from embedfleet.protocol.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.ensembles import combine
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.export_messages import BeginPass, Committed, ExportFailed, Scrubbed, SourceRead
 from embedfleet.protocol.output_dims import output_dims

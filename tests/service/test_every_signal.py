@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from embedfleet import open_run
 from embedfleet.client.run_reader import Run, SparseVectors
-from embedfleet.protocol.ensembles import EnsembleSpec, combine
+from embedfleet.protocol.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.ensembles import combine
 from embedfleet.protocol.point_ids import point_id
 from embedfleet.protocol.terms import term_index
 

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from embedfleet import open_run
-from embedfleet.protocol.ensembles import EnsembleSpec, combine
+from embedfleet.protocol.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.ensembles import combine
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.terms import term_index
 

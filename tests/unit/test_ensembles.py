@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from embedfleet.protocol.ensembles import EnsembleSpec, check_ensemble, combine, ensemble_dim
+from embedfleet.protocol.ensemble_spec import EnsembleSpec, check_ensemble, ensemble_dim
+from embedfleet.protocol.ensembles import combine
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.output_dims import output_dims
 from embedfleet.protocol.projection import projection

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from embedfleet.client.verify import verify_run
 from embedfleet.exporter import export_runtime, scrub
-from embedfleet.protocol.ensembles import EnsembleSpec
+from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.errors import RunDirectoryError
 from embedfleet.protocol.export_messages import ChunksDamaged, Committed, ExportFailed, Scrubbed, SegmentDamaged
 from embedfleet.protocol.segments import dense_vectors

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from embedfleet.protocol.ensembles import EnsembleSpec
+from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.fusion import fused_names, has_no_model, metadata_vectors
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.spec import PassSpec, RunSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from embedfleet.protocol.ensembles import EnsembleSpec, Method
+from embedfleet.protocol.ensemble_spec import EnsembleSpec, Method
 from embedfleet.protocol.errors import ModelError, UsageError
 from embedfleet.protocol.known_models import check_known
 from embedfleet.protocol.spec import Kind, PassSpec, RunSpec

@@ -13,7 +13,7 @@ import pytest
 from embedfleet.exporter import run_directory
 from embedfleet.exporter.run_directory import RunDirectory
 from embedfleet.protocol.durable import partial_of
-from embedfleet.protocol.ensembles import EnsembleSpec
+from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.errors import RunDirectoryError, SpecMismatch
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.spec import PassSpec, RunSpec

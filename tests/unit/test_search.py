@@ -13,7 +13,7 @@ from embedfleet.client import edge_shard, query_encoder
 from embedfleet.client.query_encoder import SparseQuery, encode_queries
 from embedfleet.client.search import search, search_shard
 from embedfleet.client.signal_names import choose_signals
-from embedfleet.protocol.ensembles import EnsembleSpec
+from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.errors import EmbedfleetError, ModelError, RunDirectoryError, UsageError
 from embedfleet.protocol.point_ids import point_id
 from embedfleet.protocol.spec import PassSpec, RunSpec

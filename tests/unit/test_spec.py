@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from embedfleet.protocol.ensembles import EnsembleSpec
+from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.spec import PassSpec, RunSpec, check_spec, differences, vector_name
 from hypothesis import given

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from embedfleet.exporter.run_directory import RunDirectory
-from embedfleet.protocol.ensembles import EnsembleSpec
+from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.errors import SpecMismatch
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.spec import Kind, PassSpec, RunSpec

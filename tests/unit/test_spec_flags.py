@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from embedfleet.client.spec_flags import build_spec, split_names
-from embedfleet.protocol.ensembles import EnsembleSpec
+from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.spec import RunSpec
 

@@ -8,7 +8,7 @@ import pytest
 from embedfleet.client.run_table import make_table, show_stages
 from embedfleet.client.stages import Stage, candidate_stage, ensemble_stages, export_stage, pass_stages
 from embedfleet.protocol.control_messages import PassSummary, RunEnded
-from embedfleet.protocol.ensembles import EnsembleSpec
+from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from rich.console import Console
 
 FULL = {

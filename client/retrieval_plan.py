@@ -1,0 +1,19 @@
+"""RetrievalPlan: what `embedfleet run --queries` is to do once the corpus is embedded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..protocol.spec import PassSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalPlan:
+    """What is to be done once the corpus is embedded."""
+
+    queries: Path
+    qrels: Path | None
+    rerank: PassSpec | None
+    candidates: int
+    top_k: int
