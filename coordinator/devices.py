@@ -12,7 +12,10 @@ import psutil
 
 from ..protocol.devices import Device
 from ..protocol.errors import DeviceError
+from .driver import GpuDriver
 
+DRIVER_SECONDS = 20.0
+"""For the driver to tell what is there; on a host of many GPUs that nobody uses it wakes each of them first."""
 SYNTAX = "give cuda:0,cuda:1 | GPU-… or MIG-… UUIDs | cpu | cpu:2 (slots), separated by commas"
 
 
@@ -22,7 +25,7 @@ def discover(wanted: str | None, host: str) -> tuple[Device, ...]:
     A host that offers GPUs offers one auxiliary CPU slot too, for the passes that need no GPU. DeviceError names what is
     not there.
     """
-    gpus = list(_gpus())
+    gpus = _gpus() if wanted is None or any(not _is_cpu(part) for part in wanted.split(",")) else []
     if wanted is None:
         chosen = gpus or _cpu_slots(host, 1)
     else:
@@ -35,6 +38,10 @@ def discover(wanted: str | None, host: str) -> tuple[Device, ...]:
         name = f"auxiliary {spare.name}"
         chosen = [*chosen, msgspec.structs.replace(spare, name=name, auxiliary=True)]
     return tuple(chosen)
+
+
+def _is_cpu(part: str) -> bool:
+    return part.strip().split(":", 1)[0] == "cpu"
 
 
 def _named(part: str, gpus: list[Device], host: str) -> list[Device]:
@@ -84,7 +91,19 @@ def _cpu_slots(host: str, slots: int) -> list[Device]:
     ]
 
 
-def _gpus() -> Iterator[Device]:
+def _gpus() -> list[Device]:
+    driver = GpuDriver()
+    found = driver.ask(lambda: list(_told_of()), None, DRIVER_SECONDS)
+    driver.close()
+    if found is None:
+        raise DeviceError(
+            f"the NVIDIA driver has not answered for {DRIVER_SECONDS:.0f} s: a GPU of this host hangs, see `nvidia-smi` and "
+            "`dmesg`; to do without GPUs, give --devices cpu"
+        )
+    return found
+
+
+def _told_of() -> Iterator[Device]:
     try:
         import pynvml
 

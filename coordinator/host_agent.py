@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import msgspec
 import psutil
 
 from ..protocol.devices import Device
@@ -20,6 +21,8 @@ from ..protocol.work_messages import EXIT_STARVED
 from .gpu_faults import hardware_fault
 from .host_memory import HostMemory
 from .leases import DeviceBusy, GpuLease
+
+HUNG = "the NVIDIA driver does not answer for its GPU"
 
 HostReport = WorkerSpawned | WorkerDied | WorkerGone | SpawnRefused
 
@@ -110,9 +113,10 @@ class HostAgent:
             settled = one.lease.settled(one.ended) if one.ended else None
             if settled is not None:
                 memory, released = settled
+                end = msgspec.structs.replace(one.end, fault=one.end.fault or HUNG) if one.lease.hung else one.end
                 del self._workers[name]
                 self._leave(one.lease)
-                yield WorkerGone(name, one.end, memory, released)
+                yield WorkerGone(name, end, memory, released)
             elif news and one.end.code != 0:
                 yield WorkerDied(name, one.end)
 
@@ -123,7 +127,7 @@ class HostAgent:
         one.ended = time.monotonic()
         if code == -signal.SIGKILL and not one.killed and self._memory.killed():
             one.starved = "the kernel killed it: the host had no memory left"
-        self._look_at_faults()  # it may have been told of in the moment of its end
+        self._look_at_faults(now=True)  # it may have been told of in the moment of its end
         tail = one.process.tail() + "".join(f"\nXID {xid}" for xid in one.xids)
         if code == EXIT_STARVED:
             one.starved = tail.rsplit("\n", 1)[-1]
@@ -132,11 +136,11 @@ class HostAgent:
         one.lease.workers.discard(name)
         return True
 
-    def _look_at_faults(self) -> None:
+    def _look_at_faults(self, *, now: bool = False) -> None:
         """What the driver tells of a device is its workers' who are there now. A fault of the hardware ends them: the
         kernel that they wait for may never return."""
         for lease in self._leases.values():
-            xids = lease.xids.take() if lease.xids is not None else []
+            xids = lease.faults(now=now)
             for one in self._workers.values() if xids else ():
                 if one.lease is lease and not one.end.code:
                     one.xids += xids

@@ -7,13 +7,17 @@ import fcntl
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
 from ..protocol.devices import Device, MemorySample
+from .driver import GpuDriver
 from .gpu_faults import XidWatch
+
+T = TypeVar("T")
 
 RELEASE_SLACK = 64 << 20
 """Bytes by which a GPU's memory may stay above its level before the lease: the driver's own."""
@@ -55,23 +59,39 @@ class GpuLease:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.before = sample_memory(device, "before")
         self.lock = DeviceLock(device.uuid) if device.kind == "cuda" else None
-        self.xids = XidWatch(device.uuid) if device.kind == "cuda" else None
+        self._driver = GpuDriver() if device.kind == "cuda" else None
+        self.before = self._sample("before")
+        self._xids = self._ask(lambda: XidWatch(device.uuid), None) if device.kind == "cuda" else None
         self.workers: set[str] = set()
-        self._looked = 0.0
+        self._looked = self._listened = 0.0
+
+    @property
+    def hung(self) -> bool:
+        """Whether the GPU's driver does not answer."""
+        return self._driver is not None and self._driver.hung
+
+    def faults(self, *, now: bool = False) -> list[int]:
+        """The XIDs since the last call; not asked for more often than every LOOK_SECONDS, but `now`."""
+        watch, looked = self._xids, time.monotonic()
+        if watch is None or (not now and looked - self._listened < LOOK_SECONDS):
+            return []
+        self._listened = looked
+        return self._ask(watch.take, [])
 
     def settled(self, since: float) -> tuple[MemorySample | None, bool] | None:
         """After a worker's end at `since`: the memory and whether it is given back; None while it may still fall.
 
         On a CPU the process took its memory with it. On a GPU the level is compared with that before the lease, which
-        says nothing while another worker is there, and cannot be had from a GPU that is lost.
+        says nothing while another worker is there, and cannot be had from a GPU that is lost, nor from a driver that hangs.
         """
         now = time.monotonic()
         if self.device.kind == "cuda" and now - self._looked < LOOK_SECONDS:
             return None
         self._looked = now
-        after = sample_memory(self.device, "after")
+        after = self._sample("after")
+        if self.hung:
+            return None, True
         if self.device.kind == "cpu" or self.workers:
             return after, True
         if self.before is None:  # a GPU that does not say has none to compare with
@@ -84,10 +104,18 @@ class GpuLease:
 
     def release(self) -> None:
         """No worker is left."""
-        if self.xids is not None:
-            self.xids.close()
+        if self._xids is not None:
+            self._ask(self._xids.close, None)
+        if self._driver is not None:
+            self._driver.close()
         if self.lock is not None:
             self.lock.release()
+
+    def _sample(self, phase: str) -> MemorySample | None:
+        return self._ask(lambda: sample_memory(self.device, phase), None)
+
+    def _ask(self, call: Callable[[], T], otherwise: T) -> T:
+        return call() if self._driver is None else self._driver.ask(call, otherwise)
 
 
 def sample_memory(device: Device, phase: str) -> MemorySample | None:

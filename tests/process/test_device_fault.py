@@ -15,7 +15,7 @@ from embedfleet.coordinator import host_agent
 from embedfleet.coordinator.host_agent import HostAgent
 from embedfleet.coordinator.reports import HostReports
 from embedfleet.protocol.devices import Device, MemorySample
-from embedfleet.protocol.host_messages import WorkerSpawned
+from embedfleet.protocol.host_messages import WorkerGone, WorkerSpawned
 
 from ..pool_driver import Driver
 
@@ -30,9 +30,10 @@ class Lease:
     def __init__(self, device: Device) -> None:
         self.device, self.workers, self.looks = device, set[str](), 0
         self.told = [31, 79]
-        self.xids = SimpleNamespace(take=self.take)
+        self.hung = False
 
-    def take(self) -> list[int]:
+    def faults(self, *, now: bool = False) -> list[int]:
+        del now
         told, self.told = self.told, []
         return told
 
@@ -50,6 +51,32 @@ def agent(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostAgent]:
     made = HostAgent("h", (DEVICE,), f"ipc://{folder}/work")
     yield made
     made.close()
+
+
+class HungLease(Lease):
+    """A GpuLease whose driver does not answer."""
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(device)
+        self.told, self.hung = [], True
+
+    def settled(self, _since: float) -> tuple[MemorySample | None, bool] | None:
+        return None, True
+
+
+def test_a_driver_that_hangs_gives_the_device_up_when_its_worker_has_ended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, waiting: Any
+) -> None:
+    monkeypatch.setattr(host_agent, "GpuLease", HungLease)
+    agent = HostAgent("h", (DEVICE,), f"ipc://{folder}/work")
+    try:
+        spawned = agent.spawn("w0", DEVICE.uuid, 1)
+        assert isinstance(spawned, WorkerSpawned)
+        psutil.Process(spawned.pid).kill()
+        gone = waiting.eventually(lambda: [one for one in agent.reap() if isinstance(one, WorkerGone)])[0]
+    finally:
+        agent.close()
+    assert (gone.memory, gone.released, gone.end.fault) == (None, True, host_agent.HUNG)
 
 
 @pytest.mark.parametrize("ends_by_itself", [True, False])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from embedfleet.coordinator import devices
 from embedfleet.coordinator.devices import discover
 from embedfleet.protocol.errors import DeviceError
 
@@ -93,6 +95,21 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     fake = FakeNvml([FakeGpu("GPU-aaaa"), FakeGpu("GPU-bbbb", "NVIDIA Old", 16 << 30, (7, 5))])
     monkeypatch.setitem(sys.modules, "pynvml", fake.module())
     return fake
+
+
+def test_a_driver_that_hangs_is_named_and_is_not_asked_by_who_wants_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: Any = ModuleType("pynvml")
+    healthy = threading.Event()
+    made.nvmlInit = lambda: healthy.wait(30)
+    monkeypatch.setitem(sys.modules, "pynvml", made)
+    monkeypatch.setattr(devices, "DRIVER_SECONDS", 0.05)
+    try:
+        for wanted in (None, "cuda:0", "cpu,GPU-aaaa"):
+            with pytest.raises(DeviceError, match="driver has not answered"):
+                discover(wanted, "h")
+        assert [slot.kind for slot in discover("cpu", "h")] == ["cpu"]
+    finally:
+        healthy.set()
 
 
 @pytest.mark.usefixtures("no_nvml")

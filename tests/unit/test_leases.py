@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
-from embedfleet.coordinator import leases
+from embedfleet.coordinator import driver, leases
 from embedfleet.coordinator.leases import RELEASE_SECONDS, RELEASE_SLACK, DeviceBusy, DeviceLock, GpuLease
 from embedfleet.protocol.devices import Device, MemorySample
 
@@ -88,6 +90,50 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         DeviceLock("GPU-aaaa", tmp_path)
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_a_driver_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing more is asked of it, and what its GPU's memory does is not waited for; once it answers, all is as before."""
+    lock, healthy = DeviceLock, threading.Event()
+    asked: list[str] = []
+
+    def sample(device: Device, phase: str) -> MemorySample:
+        asked.append(phase)
+        if phase == "after":
+            healthy.wait(30)
+        return MemorySample(phase=phase, used=1, total=device.memory, source="nvml")
+
+    monkeypatch.setattr(leases, "sample_memory", sample)
+    monkeypatch.setattr(leases, "DeviceLock", lambda uuid: lock(uuid, tmp_path))
+    monkeypatch.setattr(leases, "XidWatch", lambda _uuid: Watch([79]))
+    monkeypatch.setattr(driver, "PATIENCE", 0.05)
+    lease = GpuLease(GPU)
+    assert lease.before is not None
+    assert not lease.hung
+    assert lease.settled(0.0) == (None, True)
+    assert lease.hung
+    assert lease.faults(now=True) == []
+    assert asked == ["before", "after"]
+    healthy.set()
+    until = time.monotonic() + 30
+    while lease.hung:
+        assert time.monotonic() < until
+    assert lease.faults(now=True) == [79]
+    assert lease.faults() == [], "not asked again so soon"
+    lease.release()
+
+
+class Watch:
+    """An XidWatch with XIDs to tell."""
+
+    def __init__(self, xids: list[int]) -> None:
+        self._xids = xids
+
+    def take(self) -> list[int]:
+        return self._xids
+
+    def close(self) -> None:
+        self._xids = []
 
 
 def test_a_cpu_slot_needs_no_lock_and_settles_at_once() -> None:

@@ -1,0 +1,45 @@
+"""Calls into a driver: answered, refused, or never answered."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from embedfleet.coordinator.driver import GpuDriver
+
+
+def test_an_answer_and_an_error_come_back() -> None:
+    driver = GpuDriver()
+    assert driver.ask(lambda: 7, 0) == 7
+    with pytest.raises(ZeroDivisionError):
+        driver.ask(lambda: 1 // 0, 0)
+    assert not driver.hung
+    driver.close()
+
+
+def test_what_does_not_answer_is_not_asked_again_until_it_has() -> None:
+    driver, answers = GpuDriver(), threading.Event()
+    assert driver.ask(lambda: answers.wait(30), None, 0.05) is None
+    asked: list[int] = []
+    assert driver.ask(lambda: asked.append(1) or 1, 0) == 0
+    assert driver.hung
+    assert not asked
+    answers.set()
+    until = time.monotonic() + 30
+    while driver.hung:
+        assert time.monotonic() < until
+    assert driver.ask(lambda: 8, 0) == 8
+    driver.close()
+
+
+def test_a_process_ends_while_its_driver_hangs() -> None:
+    code = """
+import threading
+from embedfleet.coordinator.driver import GpuDriver
+print(GpuDriver().ask(threading.Event().wait, "silent", 0.01))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "silent\n"
