@@ -1,1 +1,0 @@
-"""On a machine with an NVIDIA GPU only: `pytest tests/gpu`."""
