@@ -13,6 +13,7 @@ from embedfleet import open_run
 from embedfleet.client.run_reader import SparseVectors
 
 from .. import tiny_models
+from .corpus import events
 
 st: Any = pytest.importorskip("sentence_transformers")
 
@@ -22,28 +23,32 @@ TEXTS = [f"A {word} of {row}. " * (1 + row % 4) for row in range(60) for word in
 CLOSE = 2e-3
 """Products of float32 may be taken in TF32 on a GPU, whose mantissa has 10 bits."""
 ON_GPU = ("--devices", "cuda:0", "--dtype", "float32")
+PLACED = ["cuda:0 float32"]
 
 
 @pytest.fixture
 def embedded(tmp_path: Path, embed: Callable[..., Any]) -> Callable[..., Any]:
-    """Runs TEXTS through the passes that the flags ask for; the run, read back. Each model's lease has to be on the GPU."""
+    """Runs TEXTS through the passes that the flags ask for; the run, read back."""
 
     def call(*flags: str) -> Any:
         corpus = tmp_path / "corpus.jsonl"
         corpus.write_text("".join(json.dumps({"id": f"c{n}", "text": text}) + "\n" for n, text in enumerate(TEXTS)))
         embed(corpus, tmp_path / "run", *ON_GPU, *flags)
-        lines = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
-        leases = [one for one in map(json.loads, lines) if one["event"] == "lease" and one["phase"] == "hydrated"]
-        assert leases
-        assert all(one["placement"].startswith("cuda:0") for one in leases), leases
         return open_run(tmp_path / "run")
 
     return call
 
 
+def placements(folder: Path) -> list[str]:
+    """Where a run had its models."""
+    return [one["placement"] for one in events(folder, "lease") if one["phase"] == "hydrated"]
+
+
 def test_learned_sparse_weights(tmp_path: Path, embedded: Callable[..., Any]) -> None:
     folder = tiny_models.splade(tmp_path / "splade")
-    found = embedded("--sparse", str(folder), "--sparse-device", "gpu").vectors("sparse-splade")
+    run = embedded("--sparse", str(folder), "--sparse-device", "gpu")
+    assert placements(run.layout.root) == PLACED
+    found = run.vectors("sparse-splade")
     assert isinstance(found, SparseVectors)
     model = st.SparseEncoder(str(folder), device="cuda", local_files_only=True)
     theirs = model.encode_document(TEXTS, convert_to_sparse_tensor=False).float().cpu().numpy()
@@ -56,7 +61,9 @@ def test_learned_sparse_weights(tmp_path: Path, embedded: Callable[..., Any]) ->
 
 def test_multivectors(tmp_path: Path, embedded: Callable[..., Any]) -> None:
     folder = tiny_models.colbert(tmp_path)
-    found = embedded("--multivector", str(folder)).vectors("multivector-colbert")
+    run = embedded("--multivector", str(folder))
+    assert placements(run.layout.root) == PLACED
+    found = run.vectors("multivector-colbert")
     model = st.MultiVectorEncoder(str(folder), device="cuda", local_files_only=True)
     theirs = model.encode_document(TEXTS, convert_to_numpy=True)
     for ours, other in zip(np.split(found.tokens, found.indptr[1:-1]), theirs, strict=True):
@@ -66,6 +73,7 @@ def test_multivectors(tmp_path: Path, embedded: Callable[..., Any]) -> None:
 def test_the_three_heads_of_one_pass(tmp_path: Path, embedded: Callable[..., Any]) -> None:
     folder = tiny_models.bge_m3(tmp_path / "m3")
     run = embedded("--heads", str(folder))
+    assert placements(run.layout.root) == PLACED
     dense, late = run.vectors("dense-m3"), run.vectors("multivector-m3")
     sparse, tokens = run.vectors("sparse-m3"), np.split(late.tokens, late.indptr[1:-1])
     for row in (0, 7, len(TEXTS) - 1):
@@ -83,6 +91,7 @@ def test_scores_of_pairs(tmp_path: Path, embedded: Callable[..., Any]) -> None:
     path = tmp_path / "queries.jsonl"
     path.write_text("".join(json.dumps({"_id": name, "text": text}) + "\n" for name, text in queries.items()))
     run = embedded("--sparse", "bm25", "--queries", str(path), "--rerank", str(folder), "--candidates", "40")
+    assert placements(run.layout.scores) == PLACED
     ranked = [json.loads(line) for line in (run.layout.export / "rerank.jsonl").read_text().splitlines()]
     assert len(ranked) > len(queries)
     model = st.CrossEncoder(str(folder), device="cuda", local_files_only=True)
