@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,25 +67,36 @@ def record(tmp_path: Path) -> Callable[..., Recorded]:
     return begin
 
 
-def test_nothing_acknowledged_is_lost(record: Any, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+@pytest.fixture
+def cut(tmp_path: Path) -> Iterator[Path]:
+    """Where the folder of a cut comes: in memory where the system has a place for that, since thousands are made."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path / "cut"
+        return
+    with tempfile.TemporaryDirectory(prefix="embedfleet-cut-", dir=memory) as made:
+        yield Path(made) / "cut"
+
+
+def test_nothing_acknowledged_is_lost(record: Any, cut: Path, request: pytest.FixtureRequest) -> None:
     cuts = request.config.getoption("--power-cuts") or CUTS
     base = request.config.getoption("--seed") or 0
     for number, seed in enumerate(range(base, base + cuts)):
         if number % 1_000 == 0:  # another order of the segments
             recorded = record(seed=seed)
             assert len(recorded.moments) > 100
-        assert recorded.cut(seed, tmp_path / "cut") == ""
+        assert recorded.cut(seed, cut) == ""
 
 
-def test_an_ensemble_is_of_the_members_that_stand(record: Any, tmp_path: Path) -> None:
+def test_an_ensemble_is_of_the_members_that_stand(record: Any, cut: Path) -> None:
     """A run is resumed of which a member's segment is gone: the ensemble that was made of it has to go first, for certain."""
     recorded = record(ensemble=True)
     for seed in range(150):
-        assert recorded.cut(seed, tmp_path / "cut") == ""
+        assert recorded.cut(seed, cut) == ""
 
 
 @pytest.mark.parametrize("drops", ["file", "folder"])
-def test_without_a_sync_something_would_be_lost(record: Any, tmp_path: Path, drops: str) -> None:
+def test_without_a_sync_something_would_be_lost(record: Any, cut: Path, drops: str) -> None:
     recorded = record(drops)
-    found = [wrong for seed in range(1, 300) if (wrong := recorded.cut(seed, tmp_path / "cut"))]
+    found = [wrong for seed in range(1, 300) if (wrong := recorded.cut(seed, cut))]
     assert len(found) > 10
