@@ -20,6 +20,8 @@ from .state import Batch, Fleet, OpenSegment, Pass, Run, RunStatus, WorkerSlot, 
 
 SMOOTHING = 0.3
 """Weight of the newest measurement in a pass's seconds per token."""
+MOST_POISON = 7
+"""Rows that may all be poison, where nothing else is left to tell; of more than these it is rather the device that broke."""
 
 
 def segment_spooled(fleet: Fleet, event: SegmentSpooled) -> None:
@@ -195,11 +197,14 @@ def _is_guilty(fleet: Fleet, run: Run, batch: Batch, device: str, serving: Colle
 
 
 def computes_nothing(fleet: Fleet, run: Run, number: int, device: str) -> bool:
-    """Whether the device has no result of the pass, and every row that is left took its worker down alone."""
+    """Whether every row that is left took the device's worker down alone, and it has no result of the pass; or none since
+    the first of them did, and they are more than are likely to be all poison."""
     one = run.passes[number]
     left = [batch for batch in fleet.batches.values() if batch.number == number]
     accused = len(left) > 1 and all(device in batch.deaths for batch in left)
-    return accused and not one.results.get(device) and not _more_comes(fleet, run, one)
+    results = one.results.get(device, 0)
+    none = not results or (len(left) > MOST_POISON and all(batch.deaths.get(device) == results for batch in left))
+    return accused and none and not _more_comes(fleet, run, one)
 
 
 def refill(fleet: Fleet) -> None:

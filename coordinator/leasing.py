@@ -125,6 +125,8 @@ def worker_exited(fleet: Fleet, event: WorkerExited) -> None:
     if slot.losses >= fleet.config.device_losses:
         last = f"{slot.losses} workers in a row ended without a result, the last one: {reason}"
         _mark_bad(fleet, slot, last, worker.number)
+    elif worker.stage not in (WorkerStage.READY, WorkerStage.RELEASING) and event.innocent and slot.active is not None:
+        _pause(fleet, slot, slot.losses)  # it was staged behind another, which has the memory that it wanted
     elif worker.stage not in (WorkerStage.READY, WorkerStage.RELEASING):
         _count_load(fleet, slot, reason, worker.number)
         if unreleased:
@@ -312,7 +314,7 @@ def _write_off(fleet: Fleet, worker: WorkerSlot) -> None:
     """A killed worker does not end: its batches go to others (epochs fence what it may yet say), its device is given up."""
     slot = fleet.devices[worker.device]
     if worker.batches:
-        take_back(fleet, worker, blamed=worker.killed)
+        _take_back(fleet, worker, innocent=False)
     if not slot.bad:
         _mark_bad(fleet, slot, f"a killed worker does not end ({worker.killed})")
 

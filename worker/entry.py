@@ -36,10 +36,10 @@ from ..protocol.work_messages import (
     WorkerHello,
     worker_identity,
 )
-from .memory import DeviceMemory
+from .memory import DeviceMemory, Starved
 from .model_manager import ModelManager
 from .performance_monitor import PerformanceMonitor
-from .pipeline import Computed, Crashed, Outcome, Pipeline, Starved, TextBatch
+from .pipeline import Computed, Crashed, Outcome, Pipeline, TextBatch
 
 ALIVE_SECONDS = 1.0
 EXIT_CRASHED = 70

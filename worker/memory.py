@@ -26,6 +26,13 @@ class Pressure:
     crowded: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Starved:
+    """There is no memory for what would fit otherwise: others have it, or it is in pieces. The process must end."""
+
+    reason: str
+
+
 class DeviceMemory:
     """Memory of the worker's device. `uuid` is NVML's; `kind` is `cuda` or `cpu`."""
 

@@ -10,7 +10,7 @@ from ..protocol.spec import PassSpec
 from ..protocol.work_messages import Broken, Ready, Staged
 from .encoders.base import Encoder, OutOfMemory
 from .encoders.choose import load_encoder
-from .memory import DeviceMemory
+from .memory import DeviceMemory, Starved
 
 DEVICE_WORDS = ("cuda", "cudnn", "cublas", "nccl", "nvidia driver", "no kernel image")
 """What torch's messages say of errors that are the device's or its libraries', in lower case."""
@@ -30,7 +30,7 @@ class ModelManager:
             raise RuntimeError("no model is staged")
         return self._encoder
 
-    def stage(self, spec: PassSpec) -> Staged | Broken:
+    def stage(self, spec: PassSpec) -> Staged | Broken | Starved:
         """Load the weights into host memory."""
         start = time.monotonic()
         try:
@@ -38,7 +38,7 @@ class ModelManager:
         except EmbedfleetError as error:
             return Broken(type(error).__name__, str(error), fatal=True)
         except MemoryError as error:
-            return Broken("ModelError", f"model {spec.model}: no host memory to load it ({error})", fatal=False)
+            return Starved(f"model {spec.model}: no host memory to load it ({error})")
         except Exception as error:  # noqa: BLE001 - whatever a model's own files or code can raise
             return _broken(spec.model, "cannot be loaded", error)
         encoder = self._encoder

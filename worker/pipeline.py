@@ -20,7 +20,7 @@ from ..protocol.arrays import Array
 from ..protocol.work_messages import BatchFailed, Broken, Mitigation, Ready, RowError, Staged, Timings
 from .adaptive_batch import AdaptiveBatchController
 from .encoders.base import IntArray, OutOfMemory, Prepared
-from .memory import DeviceMemory
+from .memory import DeviceMemory, Starved
 from .model_manager import ModelManager
 from .token_budget import fitting, longest_first
 
@@ -45,13 +45,6 @@ class Computed:
     timings: Timings
     arrays: dict[str, Array]
     errors: tuple[RowError, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Starved:
-    """A text that would fit does not any more: the device's memory is not what it was, and the process must end."""
-
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from embedfleet.worker.encoders.base import OutOfMemory, Prepared, TokenBudget
 from embedfleet.worker.encoders.choose import load_encoder
 from embedfleet.worker.encoders.fake import FakeEncoder
 from embedfleet.worker.encoders.fake_others import FakeHeadsEncoder, FakeMultivectorEncoder
-from embedfleet.worker.memory import DeviceMemory, Pressure
-from embedfleet.worker.pipeline import Computed, Outcome, Pipeline, Starved, TextBatch
+from embedfleet.worker.memory import DeviceMemory, Pressure, Starved
+from embedfleet.worker.pipeline import Computed, Outcome, Pipeline, TextBatch
 
 MEMORY = MemorySample(phase="hydrated", used=1, total=1, source="rss")
 

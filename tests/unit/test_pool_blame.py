@@ -7,18 +7,22 @@ from collections.abc import Sequence
 
 import pytest
 from embedfleet.coordinator.actions import Action, CloseRun, QuarantineRows
-from embedfleet.coordinator.events import PassPlan, WorkerExited
+from embedfleet.coordinator.events import PassPlan, WorkerAlive, WorkerExited
 from embedfleet.coordinator.state import PoolConfig, WorkerSlot, WorkerStage
 
 from ..pool_driver import Driver, gpu
 
 
 class Bench:
-    """Devices of which some end every worker at its first batch, and a corpus in which some rows do so anywhere."""
+    """Devices of which some end every worker at its first batch, or at the one after so many (`lasts`), and a corpus in
+    which some rows do so anywhere."""
 
-    def __init__(self, *broken: str, rows: int, batch: int, guilty: Sequence[int] = (), early: bool = False) -> None:
+    def __init__(
+        self, *broken: str, rows: int, batch: int, guilty: Sequence[int] = (), early: bool = False, lasts: int = 0
+    ) -> None:
         self.driver = Driver(*map(gpu, sorted({"g0", *broken})), config=PoolConfig(backoff=0.0))
         self.broken, self.guilty, self.early = broken, set(guilty), early
+        self.lasts = lasts
         self.deaths = self.steps = 0
         self.given_up: list[int] = []
         self.over: list[CloseRun] = []
@@ -50,9 +54,12 @@ class Bench:
     def compute(self, worker: WorkerSlot) -> list[Action]:
         held = [self.driver.pool.fleet.batches[name] for name in worker.batches]
         seen = held if self.early else held[:1]  # the second one is tokenized meanwhile
-        if worker.device in self.broken or any(one.start <= row < one.stop for one in seen for row in self.guilty):
+        if (worker.device in self.broken and self.lasts == 0) or any(
+            one.start <= row < one.stop for one in seen for row in self.guilty
+        ):
             self.deaths += 1
             return self.driver.exit(worker.name)
+        self.lasts = max(0, self.lasts - 1)
         return self.driver.done(worker.name)
 
 
@@ -90,6 +97,60 @@ def test_many_poison_rows_are_given_up_and_the_device_is_not(guilty: Sequence[in
     bench = Bench(rows=8, batch=8, guilty=guilty).play()
     assert sorted(bench.given_up) == list(guilty)
     assert bench.driver.pool.fleet.devices["g0"].bad == ""
+
+
+@pytest.mark.parametrize("left", [8, 64])
+def test_a_device_that_breaks_late_costs_no_row(left: int) -> None:
+    """It computed three batches, and ends every worker at the last one now: of so many rows not all are poison."""
+    bench = Bench("g0", rows=4 * left, batch=left, lasts=3).play()
+    assert bench.given_up == []
+    assert [one.status for one in bench.over] == ["failed"]
+    assert bench.deaths <= PoolConfig().device_losses
+
+
+def test_a_row_that_is_left_is_tried_everywhere_before_it_is_given_up() -> None:
+    """Also where a device's worker does not even end, and is written off."""
+    quick = PoolConfig(backoff=0.0, first_batch_timeout=1.0, death_timeout=1.0)
+    driver = Driver(gpu("g0"), gpu("g1"), gpu("g2"), config=quick)
+    driver.run(PassPlan("v"), segments=(1,))
+    driver.ready("w0")
+    driver.cut(0, 1)
+    for worker in ("w0", "w1", "w2"):  # the others had nothing to do
+        driver.exit(worker)
+    devices = driver.pool.fleet.devices
+    second = devices["g1"].active
+    assert second is not None
+    driver.ready(second)
+    assert driver.held(second) == [0]
+    for worker in [one for one in driver.pool.fleet.workers if one != second]:
+        driver.exit(worker)
+    driver.tick(after=2.0)
+    out = driver.tick(after=2.0)
+    assert "does not end" in devices["g1"].bad
+    assert not [one for one in out if isinstance(one, QuarantineRows)]
+    assert driver.pool.fleet.batches
+
+
+def test_a_model_that_waits_for_the_memory_of_another_is_not_given_up() -> None:
+    """The host holds one of them: what is staged behind the other is ended again and again, until that one is done."""
+    driver = Driver(gpu("g0"))
+    driver.run(PassPlan("v"), PassPlan("w"), segments=(4,))
+    driver.ready("w0")
+    driver.cut(0, 4)
+    slot = driver.pool.fleet.devices["g0"]
+    for _ in range(6):
+        assert slot.standby is not None
+        driver.tell(WorkerExited(slot.standby, "the host's memory runs out", innocent=True))
+        driver.tell(WorkerAlive("w0", driver.pool.fleet.workers["w0"].progress + 1), after=31.0)
+    driver.done("w0")
+    driver.exit("w0", "released")
+    assert (slot.refused, slot.bad) == ({}, "")
+    assert slot.active is not None
+    for _ in range(3):  # alone there, it has nobody's memory to wait for
+        assert slot.active is not None
+        driver.tell(WorkerExited(slot.active, "the host's memory runs out", innocent=True))
+        driver.tick(after=31.0)
+    assert slot.given_up(1) == "the host's memory runs out"
 
 
 def test_the_only_row_of_a_run_is_given_up() -> None:
