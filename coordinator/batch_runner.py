@@ -6,7 +6,6 @@ after the other on a device, because the pool leases so: `run_exclusive_ensemble
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections import deque
@@ -37,7 +36,7 @@ from ..protocol.export_messages import (
     SegmentDamaged,
     SourceRead,
 )
-from ..protocol.layout import RunLayout, damaged_of
+from ..protocol.layout import RunLayout
 from ..protocol.output_dims import output_dims
 from ..protocol.run_options import RunOptions
 from ..protocol.spec import Output, PassSpec, RunSpec
@@ -47,6 +46,7 @@ from ..protocol.work_messages import Batch, Fingerprint, Result
 from .actions import ForwardResult, QuarantineRows, SendBatch
 from .bm25_fit import fit_average_length
 from .chunk_loader import ChunkLoader, SpooledSegment
+from .damaged_chunks import set_chunks_aside
 from .events import Cut, Event, IntakeDone, RunFailed, RunSubmitted, SegmentSpooled
 from .export_link import ExportLink
 from .observer import Observer
@@ -189,15 +189,9 @@ class BatchRunner:
 
     def chunks_damaged(self, message: ChunksDamaged | DamagedChunks) -> str:
         """A chunk segment is to be read from the source again, by the next session; why this one ends."""
-        path = self.layout.chunk_segment(message.segment)
         self.stop_intake()
-        with contextlib.suppress(FileNotFoundError):
-            path.rename(damaged_of(path))
         self.telemetry.event("chunks_damaged", segment=message.segment, reason=message.reason)
-        return (
-            f"{path} was damaged ({message.reason}) and is set aside as {damaged_of(path).name}: the same command reads it "
-            "from the source again, and keeps the vectors"
-        )
+        return set_chunks_aside(self.layout.chunk_segment(message.segment), message.reason)
 
     def stage(self, number: int, devices: Sequence[Device]) -> PassSpec:
         """The pass as its workers are to load it: with one dtype for all, and BM25 fitted to the corpus."""

@@ -115,8 +115,8 @@ def _told_of() -> Iterator[Device]:
         for index in range(pynvml.nvmlDeviceGetCount()):
             with contextlib.suppress(pynvml.NVMLError):  # this one is lost; the others are not
                 yield from _gpu_at(pynvml, index, allowed)
-    finally:
-        pynvml.nvmlShutdown()
+    except pynvml.NVMLError:  # it counts none
+        return
 
 
 def _gpu_at(pynvml: Any, index: int, allowed: str | None) -> list[Device]:

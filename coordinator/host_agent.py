@@ -18,6 +18,7 @@ from ..protocol.devices import Device
 from ..protocol.host_messages import SpawnRefused, WorkerDied, WorkerEnd, WorkerGone, WorkerSpawned
 from ..protocol.process import ChildProcess
 from ..protocol.work_messages import EXIT_STARVED
+from .driver import GpuDriver
 from .gpu_faults import hardware_fault
 from .host_memory import HostMemory
 from .leases import DeviceBusy, GpuLease
@@ -48,13 +49,14 @@ class HostAgent:
         self.host, self.devices, self._endpoint = host, devices, endpoint
         self._by_uuid = {device.uuid: device for device in devices}
         self._leases: dict[str, GpuLease] = {}
+        self._drivers = {device.uuid: GpuDriver() for device in devices if device.kind == "cuda"}
         self._workers: dict[str, _Worker] = {}
         self._memory = memory or HostMemory()
 
     def spawn(self, worker: str, device: str, epoch: int) -> HostReport:
         """Start a worker pinned to the device."""
         try:
-            lease = self._leases.get(device) or GpuLease(self._by_uuid[device])
+            lease = self._leases.get(device) or GpuLease(self._by_uuid[device], self._drivers.get(device))
         except DeviceBusy as error:
             return SpawnRefused(worker, str(error))
         except OSError as error:
@@ -164,6 +166,8 @@ class HostAgent:
             one.process.close()
         for lease in self._leases.values():
             lease.release()
+        for driver in self._drivers.values():
+            driver.close()
         self._workers.clear()
         self._leases.clear()
 

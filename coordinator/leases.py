@@ -7,17 +7,16 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 
 from ..protocol.devices import Device, MemorySample
 from .driver import GpuDriver
 from .gpu_faults import XidWatch
-
-T = TypeVar("T")
 
 RELEASE_SLACK = 64 << 20
 """Bytes by which a GPU's memory may stay above its level before the lease: the driver's own."""
@@ -26,6 +25,12 @@ LOOK_SECONDS = 0.05
 """Between two looks at a GPU's memory."""
 RELEASE_SECONDS = 5.0
 """How long the driver may take to give memory back after a process has ended."""
+ANSWER_SECONDS = 1.0
+"""How long an answer of the driver is waited for. One of a healthy driver takes some milliseconds."""
+SOON = 0.01
+"""The same, where it can be had the next time."""
+HUNG_SECONDS = 15.0
+"""Without an answer for so long the driver hangs. It may be slow: when it wakes a GPU, or when another process begins."""
 
 
 class DeviceBusy(Exception):
@@ -55,29 +60,49 @@ class DeviceLock:
 
 
 class GpuLease:
-    """One device for its workers: the active one and the one staged behind it. `before` is the memory at the start."""
+    """One device for its workers: the active one and the one staged behind it. `before` is the memory at the start.
 
-    def __init__(self, device: Device) -> None:
-        self.device = device
+    `driver` is the GPU's, None for a CPU. It is never waited for longer than ANSWER_SECONDS, and only before a lease and at a
+    worker's end; `hung` is whether it has not answered for HUNG_SECONDS.
+    """
+
+    def __init__(self, device: Device, driver: GpuDriver | None = None) -> None:
+        self.device, self._driver = device, driver
         self.lock = DeviceLock(device.uuid) if device.kind == "cuda" else None
-        self._driver = GpuDriver() if device.kind == "cuda" else None
-        self.before = self._sample("before")
-        self._xids = self._ask(lambda: XidWatch(device.uuid), None) if device.kind == "cuda" else None
+        self.hung = False
         self.workers: set[str] = set()
         self._looked = self._listened = 0.0
-
-    @property
-    def hung(self) -> bool:
-        """Whether the GPU's driver does not answer."""
-        return self._driver is not None and self._driver.hung
+        self._after: Future[MemorySample | None] | None = None
+        self._xids: Future[list[int]] | None = None
+        if driver is None:
+            self.before = sample_memory(device, "before")
+            self._watch = None
+        else:
+            self.before = driver.ask(lambda: sample_memory(device, "before"), None, ANSWER_SECONDS)
+            self._watch = driver.post(lambda: XidWatch(device.uuid))
 
     def faults(self, *, now: bool = False) -> list[int]:
-        """The XIDs since the last call; not asked for more often than every LOOK_SECONDS, but `now`."""
-        watch, looked = self._xids, time.monotonic()
-        if watch is None or (not now and looked - self._listened < LOOK_SECONDS):
+        """The XIDs that were told since the last call. `now`: of this moment too, if the driver answers."""
+        found = self._told(0.0)
+        if now or time.monotonic() - self._listened >= LOOK_SECONDS:
+            self._listen()
+        return found + (self._told(ANSWER_SECONDS) if now else [])
+
+    def _listen(self) -> None:
+        watch = self._watch
+        if self._driver is not None and watch is not None and watch.done() and self._xids is None:
+            self._listened = time.monotonic()
+            self._xids = self._driver.post(lambda: watch.result().take())
+
+    def _told(self, seconds: float) -> list[int]:
+        if self._xids is None:
             return []
-        self._listened = looked
-        return self._ask(watch.take, [])
+        try:
+            found = self._xids.result(seconds)
+        except NotYet:
+            return []
+        self._xids = None
+        return found
 
     def settled(self, since: float) -> tuple[MemorySample | None, bool] | None:
         """After a worker's end at `since`: the memory and whether it is given back; None while it may still fall.
@@ -85,16 +110,23 @@ class GpuLease:
         On a CPU the process took its memory with it. On a GPU the level is compared with that before the lease, which
         says nothing while another worker is there, and cannot be had from a GPU that is lost, nor from a driver that hangs.
         """
+        if self._driver is None:
+            return sample_memory(self.device, "after"), True
         now = time.monotonic()
-        if self.device.kind == "cuda" and now - self._looked < LOOK_SECONDS:
-            return None
-        self._looked = now
-        after = self._sample("after")
-        if self.hung:
-            return None, True
-        if self.device.kind == "cpu" or self.workers:
-            return after, True
-        if self.before is None:  # a GPU that does not say has none to compare with
+        if self._after is None:
+            if now - self._looked < LOOK_SECONDS:
+                return None
+            self._looked = now
+            self._after = self._driver.post(lambda: sample_memory(self.device, "after"))
+        try:
+            after = self._after.result(SOON)
+        except NotYet:
+            self.hung = now - since > HUNG_SECONDS
+            return (None, True) if self.hung else None
+        self._after, self.hung = None, False
+        if (
+            self.workers or self.before is None
+        ):  # another one is there; or the GPU does not say, and has none to compare with
             return after, True
         if after is None:
             return after, False
@@ -104,18 +136,11 @@ class GpuLease:
 
     def release(self) -> None:
         """No worker is left."""
-        if self._xids is not None:
-            self._ask(self._xids.close, None)
-        if self._driver is not None:
-            self._driver.close()
+        watch = self._watch
+        if self._driver is not None and watch is not None:
+            self._driver.post(lambda: watch.result().close())
         if self.lock is not None:
             self.lock.release()
-
-    def _sample(self, phase: str) -> MemorySample | None:
-        return self._ask(lambda: sample_memory(self.device, phase), None)
-
-    def _ask(self, call: Callable[[], T], otherwise: T) -> T:
-        return call() if self._driver is None else self._driver.ask(call, otherwise)
 
 
 def sample_memory(device: Device, phase: str) -> MemorySample | None:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from ..protocol.control_messages import (
 from ..protocol.errors import DamagedChunks, EmbedfleetError, UsageError
 from ..protocol.known_models import check_known
 from ..protocol.run_options import check_options
-from ..protocol.spec import RunSpec, check_spec
+from ..protocol.spec import PassSpec, RunSpec, check_spec
 from ..protocol.version import PROTOCOL, __version__
 from . import actions as act
 from . import events as ev
@@ -286,6 +286,8 @@ class Coordinator:
         busy = next((run for run, path in self._outs.items() if path == out), None)
         if busy is not None:
             raise UsageError(f"--out {out}: run {busy} is writing there")
+        # Where all devices are on other hosts, so may be the models: not here, then.
+        asked = passes_to_check(request) if self._context.hosts.local is not None else ()
         run = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         observers = self._observers
         observer = observers.run(run, request.spec, request.traceparent) if observers is not None else None
@@ -301,18 +303,15 @@ class Coordinator:
         self._outs[run] = out
         if placed.reason:
             self._context.runs[run].telemetry.event("sparse_placed", reason=placed.reason)
-        unchecked = self._look_at_models(run, request)
+        unchecked = bool(asked) and self._look_at_models(run, request.spec, asked)
         self._context.runs[run].run_exclusive_ensemble(self._context.emit, unchecked=unchecked)
         self._say(f"run {run}: {request.spec.source} into {out}")
         return run
 
-    def _look_at_models(self, run: str, request: Submit) -> bool:
-        """Whether ModelsChecked will follow. Where all devices are on other hosts, so may be the models: not here, then."""
-        asked = passes_to_check(request)
-        if self._context.hosts.local is None or not asked:
-            return False
+    def _look_at_models(self, run: str, spec: RunSpec, asked: Sequence[PassSpec]) -> bool:
+        """Whether ModelsChecked will follow."""
         try:
-            self._model_checks.start(run, request.spec, asked)
+            self._model_checks.start(run, spec, asked)
         except OSError as error:
             self._tell_unchecked(run, str(error))
             return False

@@ -19,6 +19,8 @@ from .spans import RunSpans, add_stage
 CLOSE_SECONDS = 2.0
 MOST_SPANS = 2_048
 """Ended spans that wait to be sent; with a collector that does not listen, the oldest are dropped."""
+LATEST = 1e11
+"""Unix seconds: what is later, or infinite, is a mistake."""
 TRACES_PATH = "/v1/traces"
 VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
@@ -54,7 +56,10 @@ class SpanExport:
         return RunSpans(self._tracer, run, spec, time.time(), traceparent)
 
     def stage(self, stage: StageDone) -> None:
-        """A step of a client's command is over."""
+        """A step of a client's command is over. UsageError where it says no times."""
+        for when in (stage.begin, stage.end):
+            if not 0 <= when <= LATEST:
+                raise UsageError(f"stage {stage.name!r}: {when} is no time; give Unix seconds")
         add_stage(self._tracer, stage)
 
     def close(self) -> None:

@@ -180,6 +180,16 @@ def test_an_out_that_is_not_absolute_is_refused(client: Any, corpus: Path) -> No
     assert "absolute" in client.ask("submit", spec=spec(corpus), out="somewhere")["message"]
 
 
+def test_a_submission_that_is_refused_leaves_nothing(client: Any, tmp_path: Path) -> None:
+    """Nor is its directory taken: the same is said again, and not that a run is writing there."""
+    asked = spec(tmp_path / "c.jsonl", model="intfloat/e5-small")
+    for _ in range(2):
+        refused = client.ask("submit", spec=asked, out=str(tmp_path / "nul\0byte"))
+        assert refused["type"] == "refused"
+        assert "null byte" in refused["message"]
+    assert client.ask("get_status")["runs"] == []
+
+
 def test_sigterm_drains_and_ends_every_child(
     coordinator: ChildProcess, client: Any, slow_corpus: Path, tmp_path: Path, waiting: Any
 ) -> None:

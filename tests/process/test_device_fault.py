@@ -27,7 +27,8 @@ class Lease:
 
     lock, before = None, MemorySample(phase="before", used=1, total=2, source="nvml")
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, driver: None = None) -> None:
+        assert driver is None
         self.device, self.workers, self.looks = device, set[str](), 0
         self.told = [31, 79]
         self.hung = False
@@ -56,8 +57,8 @@ def agent(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostAgent]:
 class HungLease(Lease):
     """A GpuLease whose driver does not answer."""
 
-    def __init__(self, device: Device) -> None:
-        super().__init__(device)
+    def __init__(self, device: Device, driver: None = None) -> None:
+        super().__init__(device, driver)
         self.told, self.hung = [], True
 
     def settled(self, _since: float) -> tuple[MemorySample | None, bool] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from embedfleet.coordinator.driver import GpuDriver
@@ -13,25 +12,24 @@ from embedfleet.coordinator.driver import GpuDriver
 
 def test_an_answer_and_an_error_come_back() -> None:
     driver = GpuDriver()
-    assert driver.ask(lambda: 7, 0) == 7
+    assert driver.ask(lambda: 7, 0, 30) == 7
     with pytest.raises(ZeroDivisionError):
-        driver.ask(lambda: 1 // 0, 0)
-    assert not driver.hung
+        driver.ask(lambda: 1 // 0, 0, 30)
+    assert driver.post(lambda: 8).result(30) == 8
     driver.close()
 
 
-def test_what_does_not_answer_is_not_asked_again_until_it_has() -> None:
+def test_what_does_not_answer_is_not_waited_for_again_until_it_has() -> None:
     driver, answers = GpuDriver(), threading.Event()
     assert driver.ask(lambda: answers.wait(30), None, 0.05) is None
     asked: list[int] = []
-    assert driver.ask(lambda: asked.append(1) or 1, 0) == 0
-    assert driver.hung
-    assert not asked
+    assert driver.ask(lambda: asked.append(1), 0, 30) == 0
+    late = driver.post(lambda: 9)
+    assert not late.done()
     answers.set()
-    until = time.monotonic() + 30
-    while driver.hung:
-        assert time.monotonic() < until
-    assert driver.ask(lambda: 8, 0) == 8
+    assert late.result(30) == 9
+    assert not asked
+    assert driver.ask(lambda: 8, 0, 30) == 8
     driver.close()
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from embedfleet.coordinator import driver, leases
+from embedfleet.coordinator import leases
+from embedfleet.coordinator.driver import GpuDriver
 from embedfleet.coordinator.leases import RELEASE_SECONDS, RELEASE_SLACK, DeviceBusy, DeviceLock, GpuLease
 from embedfleet.protocol.devices import Device, MemorySample
 
@@ -93,8 +94,8 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_driver_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing more is asked of it, and what its GPU's memory does is not waited for; once it answers, all is as before."""
-    lock, healthy = DeviceLock, threading.Event()
+    """It is slow, then it hangs, and what its GPU's memory does is not known; once it answers, all is as before."""
+    lock, healthy, clock = DeviceLock, threading.Event(), [100.0]
     asked: list[str] = []
 
     def sample(device: Device, phase: str) -> MemorySample:
@@ -106,21 +107,29 @@ def test_a_driver_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(leases, "sample_memory", sample)
     monkeypatch.setattr(leases, "DeviceLock", lambda uuid: lock(uuid, tmp_path))
     monkeypatch.setattr(leases, "XidWatch", lambda _uuid: Watch([79]))
-    monkeypatch.setattr(driver, "PATIENCE", 0.05)
-    lease = GpuLease(GPU)
+    monkeypatch.setattr(leases, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(leases.time, "monotonic", lambda: clock[0])
+    driver = GpuDriver()
+    lease = GpuLease(GPU, driver)
     assert lease.before is not None
+    assert lease.settled(100.0) is None
+    clock[0] += leases.HUNG_SECONDS / 2
+    assert lease.settled(100.0) is None, "it may be slow"
     assert not lease.hung
-    assert lease.settled(0.0) == (None, True)
-    assert lease.hung
     assert lease.faults(now=True) == []
-    assert asked == ["before", "after"]
+    clock[0] += leases.HUNG_SECONDS
+    assert lease.settled(100.0) == (None, True)
+    assert lease.hung
+    assert asked == ["before", "after"], "not asked again before it has answered"
     healthy.set()
-    until = time.monotonic() + 30
-    while lease.hung:
-        assert time.monotonic() < until
-    assert lease.faults(now=True) == [79]
-    assert lease.faults() == [], "not asked again so soon"
+    monkeypatch.setattr(leases, "ANSWER_SECONDS", 30.0)
+    assert lease.faults(now=True) == [79], "what it tells late is told"
+    settled = lease.settled(clock[0])
+    assert settled is not None
+    assert settled[1]
+    assert not lease.hung
     lease.release()
+    driver.close()
 
 
 class Watch:
@@ -130,7 +139,8 @@ class Watch:
         self._xids = xids
 
     def take(self) -> list[int]:
-        return self._xids
+        told, self._xids = self._xids, []
+        return told
 
     def close(self) -> None:
         self._xids = []
@@ -156,17 +166,21 @@ class TestGpuMemory:
     clock = 100.0
 
     @pytest.fixture(autouse=True)
-    def fake(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fake(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         lock = DeviceLock
         monkeypatch.setattr(leases, "sample_memory", lambda device, phase: self._sample(device, phase))
         monkeypatch.setattr(leases, "DeviceLock", lambda uuid: lock(uuid, tmp_path))
         monkeypatch.setattr(leases.time, "monotonic", lambda: self.clock)
+        monkeypatch.setattr(leases, "SOON", 30.0)
+        self.driver = GpuDriver()
+        yield
+        self.driver.close()
 
     def _sample(self, device: Device, phase: str) -> MemorySample:
         return MemorySample(phase=phase, used=self.used, total=device.memory, source="nvml")
 
     def test_memory_back_at_its_level_is_released(self) -> None:
-        lease = GpuLease(GPU)
+        lease = GpuLease(GPU, self.driver)
         self.used += RELEASE_SLACK
         settled = lease.settled(self.clock)
         assert settled is not None
@@ -174,7 +188,7 @@ class TestGpuMemory:
         lease.release()
 
     def test_the_driver_is_given_time_and_then_it_is_said(self) -> None:
-        lease = GpuLease(GPU)
+        lease = GpuLease(GPU, self.driver)
         self.used += RELEASE_SLACK + 1
         ended = self.clock
         assert lease.settled(ended) is None
@@ -185,7 +199,7 @@ class TestGpuMemory:
         lease.release()
 
     def test_the_level_does_not_count_while_the_next_worker_is_there(self) -> None:
-        lease = GpuLease(GPU)
+        lease = GpuLease(GPU, self.driver)
         lease.workers.add("w2")
         self.used += 10 << 30
         settled = lease.settled(self.clock)
@@ -194,8 +208,8 @@ class TestGpuMemory:
         lease.release()
 
     def test_a_lease_holds_the_lock(self) -> None:
-        lease = GpuLease(GPU)
+        lease = GpuLease(GPU, self.driver)
         with pytest.raises(DeviceBusy):
-            GpuLease(GPU)
+            GpuLease(GPU, self.driver)
         lease.release()
-        GpuLease(GPU).release()
+        GpuLease(GPU, self.driver).release()

@@ -130,6 +130,14 @@ def test_run_pass_lease_and_batch_stand_below_each_other(spans_of: Any) -> None:
     assert batch.end_time <= leased.end_time <= run.end_time
 
 
+@pytest.mark.parametrize("when", [float("inf"), float("nan"), -1.0, 1e300])
+def test_a_step_of_no_time_is_refused(finished: Any, when: float) -> None:
+    export = SpanExport("http://nowhere/v1/traces", finished)
+    with pytest.raises(UsageError, match="is no time"):
+        export.stage(StageDone(request=1, name="ranking", begin=0.0, end=when))
+    export.close()
+
+
 def test_what_a_command_does_after_its_run_stands_below_it(finished: Any) -> None:
     export = SpanExport("http://nowhere/v1/traces", finished)
     first = TelemetryTracker(SPEC.passes, lambda *_: None, export.run("run-1", SPEC))
