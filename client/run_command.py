@@ -128,7 +128,7 @@ def _say_counts(session: Session, ending: RunEnded, out: Path) -> None:
     left = ending.chunks - ending.committed - ending.quarantined
     session.say(
         f"{ending.chunks:,} read = {ending.committed:,} committed + {ending.quarantined:,} quarantined"
-        + (f" + {left:,} to be computed" if left else "")
+        + (f" + {left:,} that still lack a vector" if left else "")
         + f"; {ending.skipped_duplicates:,} duplicates skipped; {ending.seconds:,.1f} s"
     )
     if ending.status == "done" and ending.quarantined:

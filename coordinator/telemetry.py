@@ -57,6 +57,8 @@ class PassFigures:
     """Rows that earlier sessions committed."""
     committed: int = 0
     """Rows that this session committed."""
+    lost: int = 0
+    """Rows computed in this session that went with an exporter, and are computed again."""
     estimated_before: int = 0
     """Estimated tokens of those rows."""
     estimated: int = 0
@@ -73,6 +75,11 @@ class PassFigures:
     def seconds(self) -> float:
         """From the first batch sent to the last result."""
         return max(self.last - self.first, 1e-9) if self.rows else 0.0
+
+    @property
+    def done(self) -> int:
+        """Rows of the run that need no computing any more; rows may also be committed that no worker computed."""
+        return max(self.rows - self.lost, self.committed) + self.committed_before
 
     def rate(self, amount: int) -> float:
         """`amount` per second of the pass."""
@@ -115,6 +122,8 @@ class TelemetryTracker:
                 self._record("mitigation", {"reason": REASSIGNED, "from_device": from_device, **fields})
             case "exporter_lost":
                 self._reassignments.clear()  # what is in flight is computed again, nobody lost it
+                for figures in self.passes:
+                    figures.lost = max(figures.rows - figures.committed, 0)
             case _:
                 pass
         self._lines += self._notices.tell(event, fields, time.monotonic())
@@ -270,7 +279,7 @@ class TelemetryTracker:
         return PassProgress(
             vector=figures.spec.vector,
             model=figures.spec.model,
-            rows_done=figures.rows + figures.committed_before,
+            rows_done=figures.done,
             rows_committed=figures.committed + figures.committed_before,
             rows_per_second=figures.rate(figures.rows),
             tokens_per_second=figures.rate(figures.tokens),

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from embedfleet import Embedder
 
+if len(sys.argv) < 3:
+    sys.exit("usage: notebook.py SOURCE OUT_DIR [MODEL [RERANKER]]")
 source, out, *models = sys.argv[1:]
 model, reranker = (*models, *["fake:64", "fake:8"][len(models) :])
 embedder = Embedder(out, dense=[model], sparse=["bm25"], rerank=reranker)

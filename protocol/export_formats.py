@@ -30,7 +30,7 @@ def choose_formats(names: Sequence[str], spec: RunSpec, flag: str = "--export") 
         if name != ALL and name not in FORMATS:
             raise UsageError(f"{flag} {name}: not known; give one or more of {', '.join(FORMATS)}, or all")
         if not _applies(name, forms):
-            raise UsageError(f"{flag} {name}: this run has no {FORMATS[name]} vectors")
+            raise UsageError(f"{flag} {name}: this run has no {FORMATS[name]} vectors; leave it out, or give all")
     chosen = set(names)
     if not chosen or ALL in chosen:
         chosen = {name for name in FORMATS if _applies(name, forms)}

@@ -138,8 +138,10 @@ def main() -> int:
     client = QdrantClient(url=flags.url, api_key=key, timeout=60)
     try:
         count = load(client, Path(__file__).resolve().parent, flags.collection)
-    except (UnexpectedResponse, ResponseHandlingException) as error:
-        raise SystemExit(f"{flags.url}: {error}") from None
+    except ResponseHandlingException as error:
+        raise SystemExit(f"{flags.url}: {error}; is a Qdrant server running there? --url gives another address") from None
+    except UnexpectedResponse as error:
+        raise SystemExit(f"{flags.url}: {error}; for a key, see --api-key-env") from None
     finally:
         client.close()
     sys.stderr.write(f"done: the collection has {count:,} points\n")
