@@ -15,6 +15,8 @@ from .errors import SourceError
 Format = Literal["jsonl", "json", "parquet"]
 Compression = Literal["gzip", "zstd"]
 
+MOST_LOOKED = 10_000
+"""Files of a folder that are looked at for their sizes."""
 STDIN = "-"
 SUPPORTED = ".jsonl, .ndjson (also .gz, .zst), .parquet, or .json with one array of objects"
 
@@ -78,16 +80,17 @@ def resolve(source: str, exclude: Path | None = None) -> list[SourceFile]:
 def plain_bytes(source: str, most: int, exclude: Path | None = None) -> int | None:
     """Bytes of the source's files, counted until they are more than `most`.
 
-    None where they do not tell how much text there is: standard input, something compressed, Parquet, nothing readable.
+    None where they do not tell how much text there is: standard input, something compressed, Parquet, nothing readable, or so
+    many files that looking at them would hold up whoever asks.
     """
     if source == STDIN:
         return None
     root = Path(source)
     total = 0
     try:
-        for path in _walk(root, exclude) if root.is_dir() else (root,):
+        for number, path in enumerate(_walk(root, exclude) if root.is_dir() else (root,)):
             format_, compression = _format(path.name)
-            if format_ == "parquet" or compression is not None:
+            if format_ == "parquet" or compression is not None or number >= MOST_LOOKED:
                 return None
             if format_ == "json" and path != root and not path.name.lower().endswith(_CHUNKS):
                 continue

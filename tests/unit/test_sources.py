@@ -19,6 +19,7 @@ import pytest
 from embedfleet.coordinator import readers
 from embedfleet.coordinator.readers import read_records
 from embedfleet.coordinator.records import Raw, Reject
+from embedfleet.protocol import sources
 from embedfleet.protocol.errors import SourceError
 from embedfleet.protocol.sources import FileStamp, SourceFile, fingerprint, first_difference, resolve
 
@@ -308,3 +309,12 @@ def test_bytes_that_the_system_does_not_give_end_the_intake(tmp_path, monkeypatc
     monkeypatch.setattr(Path, "open", lambda *_, **__: Stale())
     with pytest.raises(SourceError, match=r"a\.jsonl cannot be read on: Stale file handle; the same command goes on"):
         list(read_records(file))
+
+
+def test_a_folder_of_many_files_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks is not held up by it."""
+    for number in range(4):
+        (tmp_path / f"{number}.jsonl").write_text("x" * 10)
+    assert sources.plain_bytes(str(tmp_path), 1_000) == 40
+    monkeypatch.setattr(sources, "MOST_LOOKED", 3)
+    assert sources.plain_bytes(str(tmp_path), 1_000) is None
