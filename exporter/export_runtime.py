@@ -37,6 +37,7 @@ from ..protocol.export_messages import (
     SegmentDamaged,
     SourceRead,
 )
+from ..protocol.layout import segments_in
 from ..protocol.output_dims import output_dims
 from ..protocol.work_messages import Fingerprint
 from .calibration import Calibration
@@ -100,6 +101,10 @@ class ExportRuntime:
         before = self.committed
         self._unscrubbed = set[int]().union(*before)
         """Segments of earlier sessions that nobody has looked at yet; the committing thread's."""
+        self._spooled = {at for at, segment in enumerate(segments_in(self._layout.chunks)) if at == segment}
+        """The chunk segments that stand without a gap: those behind one are the intake's to remove and to read again."""
+        self._unread = set[int]()
+        """Segments that stand and wait for their chunks; the committing thread's."""
         self._scrubber.submit(self._guard, lambda: self._scrub(before))
 
     @staticmethod
@@ -135,12 +140,14 @@ class ExportRuntime:
         self._fingerprints = self._fingerprints | {number: fingerprint}  # a new one: other threads go through it
 
     def source_read(self, message: SourceRead) -> None:
-        """No more segments come: what waits for a larger sample waits no longer."""
+        """No more segments come: what waits for a larger sample or for its chunks, goes on."""
 
         def work() -> None:
             self._segments = message.segments
             for number, vector in self._calibrations:
                 self._release(number, vector)
+            for segment in sorted(self._unread):
+                self._complete(segment, ours=False)
 
         self._committer.submit(self._guard, work)
 
@@ -302,6 +309,9 @@ class ExportRuntime:
             return
         self._wrote |= self._ensembles.derive(segment, self._fingerprints)
         if self._ensembles.stand(segment) and all(segment in standing for standing in self._standing):
+        if not ours and self._segments is None and segment not in self._spooled:
+            self._unread.add(segment)
+            return
             self._publish(segment)
 
     def _publish(self, segment: int) -> None:

@@ -169,6 +169,27 @@ def test_an_ensemble_of_a_damaged_member_is_made_of_the_new_one(make_bench: Call
 
 class TestShard:
     """The embedded collection, segment by segment."""
+@pytest.mark.parametrize("missing", [0, 1])
+def test_what_lacks_its_chunks_waits_until_they_are_read_again(make_bench: Callable[..., Bench], missing: int) -> None:
+    """They were set aside for damage. The intake removes those behind them too, while what stands is looked at."""
+    bench = make_bench(DENSE, OTHER, index="edge", ensembles=[BOTH])
+    bench.finish()
+    bench.layout.published.unlink()
+    for segment in (0, 1):
+        bench.layout.vector_segment(BOTH.vector, segment).unlink()
+    bench.layout.chunk_segment(missing).unlink()
+    session = bench.begin()
+    session.hear(Scrubbed)
+    assert bench.standing(BOTH.vector) == ["00000.parquet"][:missing]
+    session.spool()
+    session.source_read(2)
+    session.runtime._committer.submit(lambda: None).result()
+    assert bench.standing(BOTH.vector) == ["00000.parquet", "00001.parquet"]
+    assert session.close().published == 2 * ROWS
+    assert session.heard == []
+    assert verify_run(bench.root).ok
+
+
 
     @pytest.fixture(autouse=True)
     def _engine(self) -> None:
