@@ -16,7 +16,7 @@ from ..protocol.errors import RunDirectoryError, SourceError
 from ..protocol.layout import RunLayout
 from ..protocol.preprocessing import preprocess
 from ..protocol.segments import Cursor
-from ..protocol.sources import STDIN, FileStamp, SourceFile, fingerprint, first_difference, resolve
+from ..protocol.sources import STDIN, SourceFile, check_unchanged, fingerprint, resolve
 from ..protocol.spec import RunSpec
 from .chunk_batch import ChunkBatch
 from .chunk_limits import TOO_DEEP, fault, too_deep
@@ -135,20 +135,9 @@ class ChunkLoader:
 
     def _check_source(self, files: list[SourceFile]) -> None:
         """The files have to be those that the intake began with; keep their list if it begins now."""
-        now, path = fingerprint(files), self._layout.source
-        try:
-            before = msgspec.json.decode(path.read_bytes(), type=list[FileStamp])
-        except FileNotFoundError:
-            commit_bytes(path, msgspec.json.encode(now))
-            return
-        except msgspec.MsgspecError as error:
-            raise RunDirectoryError(f"{path}: damaged ({error}); start over with --restart") from error
-        difference = first_difference(before, now)
-        if difference is not None:
-            raise SourceError(
-                f"{self._spec.source}: the source changed since its intake began: {difference}; "
-                "put it back as it was, or start over with --restart"
-            )
+        path = self._layout.source
+        if not check_unchanged(self._spec.source, files, path):
+            commit_bytes(path, msgspec.json.encode(fingerprint(files)))
 
     def _restore(self, index: IdIndex, segments: list[SpooledSegment]) -> None:
         for segment in segments:

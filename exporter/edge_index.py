@@ -10,14 +10,15 @@ from __future__ import annotations
 import resource
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ..protocol.collection import sparse_modifier
-from ..protocol.durable import commit_bytes
+from ..protocol.durable import commit_bytes, sync_folder
+from ..protocol.errors import RunDirectoryError, is_the_hosts
 from ..protocol.export_messages import Publishing
 from ..protocol.layout import RunLayout
 from ..protocol.point_batches import BatchLimits, cut
@@ -31,6 +32,17 @@ AT_ONCE = BatchLimits(points=512, bytes=64 << 20, number_bytes=40)
 the engine makes of it. The largest multivector that it takes is 40 MiB so."""
 LOCK_SECONDS = 30.0
 """How long a search in another process may hold the shard before publishing fails."""
+
+_LOCKED = "WouldBlock"
+_THE_HOSTS = (
+    "Read-only file system",
+    "Permission denied",
+    "No space left on device",
+    "Disk quota exceeded",
+    "Too many open files",
+    "Cannot allocate memory",
+    "Input/output error",
+)
 
 
 class EdgeIndex:
@@ -71,10 +83,19 @@ class EdgeIndex:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return Publishing(self._rows, self._begin, self._end, peak) if self._rows else None
 
-    def count(self) -> int:
-        """Points in the shard, those of earlier sessions included."""
+    def complete(self, segments: Iterable[int], dims: dict[str, int]) -> None:
+        """Open the shard, made anew where it cannot be opened, and publish those of `segments` that are not in.
+
+        RunDirectoryError where another process has it, or where a segment is not whole.
+        """
         if self._shard is None and self._published:
-            self._shard = self._open({})  # all was published before
+            self._shard = self._open(dims)
+        for segment in segments:
+            if segment not in self._published:
+                self.publish(segment, dims)
+
+    def count(self) -> int:
+        """Points in the shard, those of earlier sessions included; 0 where nobody had to open it."""
         return int(self._shard.info().points_count) if self._shard is not None else 0
 
     def close(self) -> None:
@@ -85,11 +106,19 @@ class EdgeIndex:
             self._shard = None
 
     def _open(self, dims: dict[str, int]) -> Any:
-        edge = _engine()
         if self._published:
-            return load_shard(self._layout)
+            try:
+                return load_shard(self._layout)
+            except DamagedShard:
+                self._published.clear()  # it is derived: all is published again
+        self._layout.published.unlink(missing_ok=True)
+        sync_folder(self._layout.root)  # first: nothing may be said to be in a shard that is new
         if self._layout.edge.exists():
-            shutil.rmtree(self._layout.edge)  # points of a run that never got to its first segment
+            shutil.rmtree(self._layout.edge)
+        return self._create(dims)
+
+    def _create(self, dims: dict[str, int]) -> Any:
+        edge = _engine()
         self._layout.edge.mkdir()
         dense: dict[str, Any] = {}
         sparse: dict[str, Any] = {}
@@ -148,13 +177,33 @@ def _read_published(path: Path) -> dict[int, str]:
         return {}  # derived: publishing again writes the same points
 
 
+class DamagedShard(RunDirectoryError):
+    """The engine cannot make anything of the shard's files."""
+
+
 def load_shard(layout: RunLayout) -> Any:
-    """Open the shard, waiting for a search that has it open; the engine offers no way to wait for its lock."""
-    give_up = time.monotonic() + LOCK_SECONDS
+    """Open the shard, waiting for a search that has it open; the engine offers no way to wait for its lock.
+
+    DamagedShard, or RunDirectoryError where another process keeps it or the host does not let the engine have it.
+    """
+    edge, give_up = _engine(), time.monotonic() + LOCK_SECONDS
     while True:
         try:
-            return _engine().EdgeShard.load(str(layout.edge))
-        except Exception as error:
-            if "WouldBlock" not in str(error) or time.monotonic() > give_up:
-                raise
+            return edge.EdgeShard.load(str(layout.edge))
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
+            if is_the_hosts(error) or any(words in str(error) for words in _THE_HOSTS):
+                raise RunDirectoryError(
+                    f"{layout.edge}: the engine cannot open it here ({error}); run the same command again when it can"
+                ) from error
+            if _LOCKED not in str(error):
+                raise DamagedShard(
+                    f"{layout.edge}: the shard is damaged ({error}); run the same command again, which makes it anew"
+                ) from error
+            if time.monotonic() > give_up:
+                raise RunDirectoryError(
+                    f"{layout.edge}: in use by another process, a long search or verify; run the same command again when "
+                    "it has ended"
+                ) from None
         time.sleep(0.1)

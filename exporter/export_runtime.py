@@ -37,6 +37,7 @@ from ..protocol.export_messages import (
     SegmentDamaged,
     SourceRead,
 )
+from ..protocol.layout import segments_in
 from ..protocol.output_dims import output_dims
 from ..protocol.work_messages import Fingerprint
 from .calibration import Calibration
@@ -100,6 +101,10 @@ class ExportRuntime:
         before = self.committed
         self._unscrubbed = set[int]().union(*before)
         """Segments of earlier sessions that nobody has looked at yet; the committing thread's."""
+        self._spooled = {at for at, segment in enumerate(segments_in(self._layout.chunks)) if at == segment}
+        """The chunk segments that stand without a gap: those behind one are the intake's to remove and to read again."""
+        self._unread = set[int]()
+        """Segments that stand and wait for their chunks; the committing thread's."""
         self._scrubber.submit(self._guard, lambda: self._scrub(before))
 
     @staticmethod
@@ -135,12 +140,14 @@ class ExportRuntime:
         self._fingerprints = self._fingerprints | {number: fingerprint}  # a new one: other threads go through it
 
     def source_read(self, message: SourceRead) -> None:
-        """No more segments come: what waits for a larger sample waits no longer."""
+        """No more segments come: what waits for a larger sample or for its chunks, goes on."""
 
         def work() -> None:
             self._segments = message.segments
             for number, vector in self._calibrations:
                 self._release(number, vector)
+            for segment in sorted(self._unread):
+                self._complete(segment, ours=False)
 
         self._committer.submit(self._guard, work)
 
@@ -190,6 +197,8 @@ class ExportRuntime:
         self._publisher.shutdown(wait=True, cancel_futures=message.status != "done")
         points, publishing = 0, None
         if self._index is not None:
+            if message.status == "done":
+                self._guard(self._publish_rest)
             points, publishing = self._index.count(), self._index.figures
             self._index.close()
         lenient = message.status != "done"  # it may end before damage was found: that is for the next session to tell
@@ -300,6 +309,9 @@ class ExportRuntime:
         self._wrote |= ours
         if segment in self._unscrubbed:  # what another pass has of it may be damaged: it is taken over later
             return
+        if not ours and self._segments is None and segment not in self._spooled:
+            self._unread.add(segment)
+            return
         self._wrote |= self._ensembles.derive(segment, self._fingerprints)
         if self._ensembles.stand(segment) and all(segment in standing for standing in self._standing):
             self._publish(segment)
@@ -317,6 +329,12 @@ class ExportRuntime:
 
         self._publisher.submit(self._guard, work)
 
+    def _publish_rest(self) -> None:
+        """A run that is done has all its segments in the shard, also where that was made anew."""
+        assert self._index is not None, "asked where there is one"
+        segments = segments_in(self._layout.chunks)
+        self._index.complete(segments, self._dims() if segments else {})
+
     def _guard(self, work: Callable[[], None]) -> None:
         if self._failed:
             return
@@ -325,7 +343,7 @@ class ExportRuntime:
         except DamagedChunks as error:  # met before the look at what stands came there: to be made good all the same
             self._failed = True
             self._report(ChunksDamaged(error.segment, error.reason))
-        except Exception as error:  # noqa: BLE001 - whatever the disk or the engine raises ends the run with one message
+        except BaseException as error:  # noqa: BLE001 - the engine's panics too: whatever it is ends the run with one message
             self._failed = True
             self._report(ExportFailed(f"{self.root}: {type(error).__name__}: {error}"))
 

@@ -13,6 +13,7 @@ from ..protocol.durable import commit_bytes, make_folder, partial_of, sync_folde
 from ..protocol.ensemble_spec import EnsembleSpec
 from ..protocol.errors import RunDirectoryError, SpecMismatch
 from ..protocol.layout import RunLayout, segments_in, set_aside
+from ..protocol.sources import check_unchanged, resolve
 from ..protocol.spec import Output, RunSpec, differences
 from ..protocol.storage import Ranges
 from ..protocol.work_messages import Fingerprint
@@ -30,7 +31,8 @@ class _Calibrated(msgspec.Struct, frozen=True):
 
 
 class RunDirectory:
-    """A run directory that this process holds. Raises RunDirectoryError or SpecMismatch where it cannot be held."""
+    """A run directory that this process holds. Raises RunDirectoryError or SpecMismatch where it cannot be held, SourceError
+    where its source has changed; it is then as it was."""
 
     def __init__(self, root: Path, spec: RunSpec, *, restart: bool) -> None:
         self.layout, self.spec = RunLayout(root), spec
@@ -140,31 +142,48 @@ class RunDirectory:
     def _prepare(self, restart: bool) -> None:
         if restart:
             _clear(self.layout)
-        self._take_spec()
-        self.layout.manifest.unlink(missing_ok=True)
+        before = self._changed_spec()
+        if before is not None or self.layout.manifest.exists():
+            self._check_source()
+            self.layout.manifest.unlink(missing_ok=True)
+            sync_folder(
+                self.layout.root
+            )  # first: a manifest must not come back beside segments that it does not describe
+        if before is not None:
+            change(self.layout, before, self.spec)
+        commit_bytes(self.layout.spec, _pretty(self.spec))
         for one in self.spec.outputs:
             make_folder(self.layout.vector_folder(one.vector))
         make_folder(self.layout.chunks)
 
-    def _take_spec(self) -> None:
+    def _changed_spec(self) -> RunSpec | None:
+        """The spec that stands, where the directory has to be made ready for another one; SpecMismatch where it cannot be."""
         path = self.layout.spec
-        if path.exists():
-            try:
-                before = msgspec.json.decode(path.read_bytes(), type=RunSpec)
-            except (OSError, msgspec.MsgspecError) as error:
-                raise RunDirectoryError(f"{path} cannot be read ({error}); --restart starts over") from error
-            found = differences(self.spec, before)
-            if found and may_change(self.layout, before, self.spec):
-                change(self.layout, before, self.spec)
-            elif found and not any(segments_in(folder) for folder in self.layout.vectors.glob("*/")):
-                # Nothing was computed for the other spec: nothing to protect.
-                _clear(self.layout)
-            elif found:
-                raise SpecMismatch(
-                    f"--out {self.layout.root} holds a run of another spec: {'; '.join(found)}. "
-                    "Give another folder, or --restart to start over"
-                )
-        commit_bytes(path, _pretty(self.spec))
+        if not path.exists():
+            return None
+        try:
+            before = msgspec.json.decode(path.read_bytes(), type=RunSpec)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise RunDirectoryError(f"{path} cannot be read ({error}); --restart starts over") from error
+        found = differences(self.spec, before)
+        if not found:
+            return None
+        if may_change(self.layout, before, self.spec):
+            return before
+        if any(segments_in(folder) for folder in self.layout.vectors.glob("*/")):
+            raise SpecMismatch(
+                f"--out {self.layout.root} holds a run of another spec: {'; '.join(found)}. "
+                "Give another folder, or --restart to start over"
+            )
+        _clear(self.layout)  # nothing was computed for the other spec: nothing to protect
+        return None
+
+    def _check_source(self) -> None:
+        """SourceError for one that the intake would refuse, once this directory is taken and something of it is gone."""
+        source = self.spec.source
+        begun, ended = self.layout.source.exists(), self.layout.intake.exists()
+        if begun and (os.path.exists(source) or not ended):  # to one that was read to its end no harm comes
+            check_unchanged(source, resolve(source, self.layout.root), self.layout.source)
 
 
 def _is_foreign(layout: RunLayout) -> bool:
@@ -182,12 +201,12 @@ def _pretty(value: object) -> bytes:
 def _clear(layout: RunLayout) -> None:
     """Remove what a run wrote, and nothing else.
 
-    What was made of the chunks goes before them, and their spec goes last: at no moment, and after no power cut, could
-    vectors of these chunks be taken for those of others.
+    The manifest goes before what it describes, what was made of the chunks before them, and their spec last: at no moment,
+    and after no power cut, could vectors of these chunks be taken for those of others.
     """
     derived = (layout.queries, set_aside(layout.queries), layout.rerank, layout.export)
-    made = (layout.manifest, layout.stats, layout.events, layout.quarantine, layout.published)
-    for stage in ((*made, layout.edge, *derived, layout.vectors), (layout.chunks,), (layout.spec,)):
+    made = (layout.stats, layout.events, layout.quarantine, layout.published)
+    for stage in ((layout.manifest,), (*made, layout.edge, *derived, layout.vectors), (layout.chunks,), (layout.spec,)):
         for path in stage:
             if path.is_dir():
                 shutil.rmtree(path)

@@ -156,7 +156,7 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
     quarantined: int
     skipped_duplicates: int
     published: int
-    """Points in the Edge shard."""
+    """Points in the Edge shard; 0 also where a run that is not done had nothing to publish."""
     covered: dict[str, int] = {}
     """By vector: rows that have one."""
     stood_in: dict[str, int] = {}

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from .errors import SourceError
+from .errors import RunDirectoryError, SourceError
 
 Format = Literal["jsonl", "json", "parquet"]
 Compression = Literal["gzip", "zstd"]
@@ -120,6 +120,26 @@ def first_difference(before: list[FileStamp], now: list[FileStamp]) -> str | Non
         if old[path].mtime_ns != new[path].mtime_ns:
             return f"{path} was written to"
     return None if before == now else "the order of the files"
+
+
+def check_unchanged(source: str, files: list[SourceFile], stamps: Path) -> bool:
+    """Whether the file `stamps` says how the source stood when its intake began; False where there is none.
+
+    SourceError where `files` are not as they were then, RunDirectoryError where `stamps` cannot be understood.
+    """
+    try:
+        before = msgspec.json.decode(stamps.read_bytes(), type=list[FileStamp])
+    except FileNotFoundError:
+        return False
+    except msgspec.MsgspecError as error:
+        raise RunDirectoryError(f"{stamps}: damaged ({error}); start over with --restart") from error
+    difference = first_difference(before, fingerprint(files))
+    if difference is not None:
+        raise SourceError(
+            f"{source}: the source changed since its intake began: {difference}; "
+            "put it back as it was, or start over with --restart"
+        )
+    return True
 
 
 def _given(path: Path) -> SourceFile:

@@ -91,10 +91,14 @@ class Session:
         """Taken from the runtime and asked for by nobody yet."""
         self._over = False
         if not self.layout.intake.exists():
-            ChunkLoader(spec, self.layout, SegmentLimits(rows=ROWS), lambda _segment: None, lambda: False).load()
+            self.spool()
         for number, one in enumerate(spec.passes):
             more = {"token_dim": DIM} if one.kind == "bge-m3" else {}
             self.runtime.begin_pass(number, fingerprint(0 if one.kind in ("bm25", "metadata") else DIM, **more))
+
+    def spool(self) -> None:
+        """What the coordinator's intake does."""
+        ChunkLoader(self.spec, self.layout, SegmentLimits(rows=ROWS), lambda _segment: None, lambda: False).load()
 
     def rows(
         self, segment: int, positions: Sequence[int] = range(ROWS), *, number: int = 0, errors: Sequence[RowError] = ()

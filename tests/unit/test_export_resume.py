@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from embedfleet.client.edge_shard import open_shard
 from embedfleet.client.verify import verify_run
-from embedfleet.exporter import export_runtime, scrub
+from embedfleet.exporter import edge_index, export_runtime, scrub
 from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.errors import RunDirectoryError
 from embedfleet.protocol.export_messages import ChunksDamaged, Committed, ExportFailed, Scrubbed, SegmentDamaged
@@ -167,6 +169,27 @@ def test_an_ensemble_of_a_damaged_member_is_made_of_the_new_one(make_bench: Call
     assert verify_run(bench.root).ok
 
 
+@pytest.mark.parametrize("missing", [0, 1])
+def test_what_lacks_its_chunks_waits_until_they_are_read_again(make_bench: Callable[..., Bench], missing: int) -> None:
+    """They were set aside for damage. The intake removes those behind them too, while what stands is looked at."""
+    bench = make_bench(DENSE, OTHER, index="edge", ensembles=[BOTH])
+    bench.finish()
+    bench.layout.published.unlink()
+    for segment in (0, 1):
+        bench.layout.vector_segment(BOTH.vector, segment).unlink()
+    bench.layout.chunk_segment(missing).unlink()
+    session = bench.begin()
+    session.hear(Scrubbed)
+    assert bench.standing(BOTH.vector) == ["00000.parquet"][:missing]
+    session.spool()
+    session.source_read(2)
+    session.runtime._committer.submit(lambda: None).result()
+    assert bench.standing(BOTH.vector) == ["00000.parquet", "00001.parquet"]
+    assert session.close().published == 2 * ROWS
+    assert session.heard == []
+    assert verify_run(bench.root).ok
+
+
 class TestShard:
     """The embedded collection, segment by segment."""
 
@@ -228,6 +251,78 @@ class TestShard:
         assert bench.standing() == ["00000.parquet"], "what is committed is committed"
         session.close("failed")
         assert bench.finish().published == ROWS
+
+    def test_a_panic_of_the_engine_ends_the_run_as_well(
+        self, make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class PanicException(BaseException):
+            """As PyO3's, which no `except Exception` catches."""
+
+        def panic(*_args: Any) -> int:
+            raise PanicException("index out of bounds")
+
+        bench = make_bench(segments=1, index="edge")
+        session = bench.begin()
+        monkeypatch.setattr(session.runtime._index, "publish", panic)
+        session.rows(0)
+        session.close()
+        assert session.hear(ExportFailed).message == f"{bench.root}: PanicException: index out of bounds"
+        assert not bench.layout.manifest.exists()
+        assert bench.finish().published == ROWS
+
+    def test_a_run_is_done_when_all_its_segments_are_in(self, make_bench: Callable[..., Bench]) -> None:
+        bench = make_bench(DENSE, OTHER, segments=1, index="edge")
+        session = bench.begin()
+        session.rows(0)
+        session.close("done")
+        assert "dense-b" in session.hear(ExportFailed).message
+        assert not bench.layout.manifest.exists()
+
+    @pytest.mark.parametrize("more", [False, True])
+    def test_a_damaged_shard_is_made_anew(self, make_bench: Callable[..., Bench], more: bool) -> None:
+        """Found by the count at the end, or by the first segment that is published."""
+        bench = make_bench(index="edge")
+        bench.finish()
+        (about,) = bench.layout.edge.rglob("segment.json")
+        about.write_bytes(bytes(about.stat().st_size))
+        if more:
+            bench.layout.vector_segment("dense-a", 1).unlink()
+        assert bench.finish().published == 2 * ROWS
+        assert self.published(bench) == ["0", "1"]
+        assert verify_run(bench.root).ok
+
+    def test_a_shard_that_another_process_holds_is_left_as_it_is(
+        self, make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bench = make_bench(index="edge")
+        bench.finish()
+        monkeypatch.setattr(edge_index, "LOCK_SECONDS", 0.0)
+        with open_shard(bench.layout):
+            session = bench.begin()
+            session.close()
+        told = session.hear(ExportFailed).message
+        assert f"{bench.layout.edge}: in use by another process" in told
+        assert "run the same command again when it has ended" in told
+        assert self.published(bench) == ["0", "1"]
+        assert bench.finish().published == 2 * ROWS
+
+    def test_a_shard_that_the_host_withholds_is_left_as_it_is(
+        self, make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import qdrant_edge
+
+        def full(_path: str) -> None:
+            raise RuntimeError("failed to open WAL: No space left on device (os error 28)")
+
+        bench = make_bench(index="edge")
+        bench.finish()
+        with monkeypatch.context() as patch:
+            patch.setattr(qdrant_edge, "EdgeShard", SimpleNamespace(load=full))
+            session = bench.begin()
+            session.close()
+        assert "No space left" in session.hear(ExportFailed).message
+        assert self.published(bench) == ["0", "1"]
+        assert bench.finish().published == 2 * ROWS
 
     def test_what_was_computed_again_is_published_again(self, make_bench: Callable[..., Bench]) -> None:
         bench = make_bench(index="edge")

@@ -14,8 +14,10 @@ from embedfleet.exporter import run_directory
 from embedfleet.exporter.run_directory import RunDirectory
 from embedfleet.protocol.durable import partial_of
 from embedfleet.protocol.ensemble_spec import EnsembleSpec
-from embedfleet.protocol.errors import RunDirectoryError, SpecMismatch
+from embedfleet.protocol.errors import RunDirectoryError, SourceError, SpecMismatch
 from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.sources import fingerprint as stamps
+from embedfleet.protocol.sources import resolve
 from embedfleet.protocol.spec import PassSpec, RunSpec
 from embedfleet.protocol.storage import Ranges
 
@@ -105,6 +107,65 @@ def test_a_manifest_goes_when_work_begins_again(root: Path) -> None:
     manifest.write_text("{}")
     take(root)
     assert not manifest.exists()
+
+
+def begun(folder: Path) -> tuple[Path, RunSpec, RunLayout]:
+    """A source, and a run of it that is done and published as far as anyone looks."""
+    source = folder / "corpus.jsonl"
+    source.write_text("{}")
+    spec = RunSpec(source=str(source), passes=(DENSE,))
+    directory = take(folder / "run", spec)
+    whole(directory, "dense-a", 0)
+    layout = directory.layout
+    layout.source.write_bytes(msgspec.json.encode(stamps(resolve(str(source)))))
+    layout.edge.mkdir()
+    for path in (layout.manifest, layout.published, layout.intake):
+        path.write_text("{}")
+    return source, spec, layout
+
+
+@pytest.mark.parametrize("passes", [(DENSE,), (DENSE, OTHER)])
+@pytest.mark.parametrize("what", ["touched", "gone before its end"])
+def test_a_run_whose_source_is_refused_stays_as_it_was(tmp_path: Path, passes: tuple[PassSpec, ...], what: str) -> None:
+    """The intake looks once the directory is taken: it would be too late for the manifest and the shard."""
+    source, spec, layout = begun(tmp_path)
+    if what == "touched":
+        os.utime(source, (1, 1))
+    else:
+        source.unlink()
+        layout.intake.unlink()
+    before = {path: path.is_file() and path.read_bytes() for path in layout.root.rglob("*")}
+    with pytest.raises(SourceError, match=r"changed since its intake began|no such file"):
+        take(layout.root, msgspec.structs.replace(spec, passes=passes))
+    assert {path: path.is_file() and path.read_bytes() for path in layout.root.rglob("*")} == before
+    assert not take(layout.root, spec, restart=True).layout.manifest.exists()
+
+
+@pytest.mark.parametrize("what", ["as it was", "read to its end and gone"])
+def test_a_source_that_the_intake_takes_is_no_hindrance(tmp_path: Path, what: str) -> None:
+    source, spec, layout = begun(tmp_path)
+    if what != "as it was":
+        source.unlink()
+    take(layout.root, msgspec.structs.replace(spec, passes=(DENSE, OTHER)))
+    assert not layout.manifest.exists()
+    assert not layout.edge.exists()
+
+
+def test_a_manifest_is_gone_for_good_before_anything_that_it_describes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, spec, layout = begun(tmp_path)
+    synced: list[bool] = []
+
+    def refuse(*_args: Any) -> None:
+        assert synced == [False]
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(run_directory, "sync_folder", lambda _folder: synced.append(layout.manifest.exists()))
+    monkeypatch.setattr(run_directory, "change", refuse)
+    with pytest.raises(RunDirectoryError, match="Input/output error"):
+        take(layout.root, msgspec.structs.replace(spec, passes=(DENSE, OTHER)))
+    assert synced == [False]
 
 
 def test_another_spec_is_refused_by_what_differs_where_something_was_computed(root: Path) -> None:
