@@ -1,6 +1,6 @@
 """Candidates: what each signal and the fusion find for each query, and the (query, text) pairs for a reranker.
 
-Derived from committed files alone; found again only where the vectors, the queries or their number differ.
+Derived from committed files alone; found again only where the vectors, the queries (their words too) or their number differ.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ..protocol.histogram import LogHistogram
 from ..protocol.layout import RunLayout
 from ..protocol.pairs import join_pair
 from ..protocol.points import Point
+from ..protocol.segment_stream import stream_batches
 from ..protocol.segments import VectorSegmentInfo, read_info
 from ..protocol.vector_rows import SparseVector
 from .edge_index import load_shard
@@ -203,6 +204,11 @@ def _made_of(run: DoneRun, queries: DoneRun, count: int) -> str:
             for segment in side.segments:
                 info = read_info(side.layout.vector_segment(name, segment), VectorSegmentInfo)
                 state.update(f"{name} {info.fingerprint} {info.digest}\n".encode())
+    for segment in queries.segments:  # texts too: several have one vector, and a pair has the text
+        for batch in stream_batches(queries.layout.chunk_segment(segment), ("id", "text")):
+            columns = (batch.column(name).to_pylist() for name in ("id", "text"))
+            for one in zip(*columns, strict=True):
+                state.update(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))
     return state.hexdigest()
 
 

@@ -98,6 +98,16 @@ def test_what_stands_is_kept_and_what_differs_is_found_again(files):
     assert find_candidates(files.root, 6).pairs == 18
 
 
+def test_a_query_in_other_words_makes_other_pairs_though_its_vectors_are_the_same(files, run_files):
+    """BM25 knows neither order nor sentence marks."""
+    first = find_candidates(files.root, 5)
+    queries = run_files.RunFiles(files.layout.queries, sizes=(2, 1))
+    queries.chunk_segment(1, text=["2 text!"])
+    assert find_candidates(files.root, 5).made_of != first.made_of
+    pairs = [json.loads(line) for line in files.layout.pairs.read_text().splitlines()]
+    assert {split_pair(one["text"])[0] for one in pairs} == {"text 0", "text 1", "2 text!"}
+
+
 def test_what_cannot_be_searched_is_said(files, run_files, tmp_path):
     about = json.loads((files.layout.pass_file(run_files.DENSE)).read_text())
     files.layout.pass_file(run_files.DENSE).write_text(json.dumps({**about, "weights": "abc"}))
