@@ -35,7 +35,7 @@ from ..protocol.points import Point
 from ..protocol.segment_stream import stream_batches
 from ..protocol.segments import VectorSegmentInfo, read_info
 from ..protocol.vector_rows import SparseVector
-from .edge_index import load_shard
+from .edge_index import damaged_shard, load_shard
 from .table_writer import TableWriter
 
 Row = dict[str, Any]
@@ -141,9 +141,13 @@ class _Search:
             *own, fused = shard.query_batch(edge.QueryBatchRequest(requests))
             points = {str(point.id): point for some in (*own, fused) for point in some}
             scores = signal_scores(shard, signals, [point.id for point in points.values()])
-        except Exception as error:  # the engine raises nothing more exact
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
             name = query.payload["id"]
-            raise EmbedfleetError(f"query {name!r}: the Edge engine refused it ({error})") from error
+            raise EmbedfleetError(
+                f"query {name!r}: the Edge engine refused it ({error}); {damaged_shard(self._run.layout)}"
+            ) from error
         rows = {
             key: _row(query, point.payload) | {f"{name}.score": score for name, score in scores[key].items()}
             for key, point in points.items()

@@ -18,6 +18,7 @@ import msgspec
 
 from ..protocol.collection import sparse_modifier
 from ..protocol.durable import commit_bytes
+from ..protocol.errors import RunDirectoryError
 from ..protocol.export_messages import Publishing
 from ..protocol.layout import RunLayout
 from ..protocol.point_batches import BatchLimits, cut
@@ -149,12 +150,27 @@ def _read_published(path: Path) -> dict[int, str]:
 
 
 def load_shard(layout: RunLayout) -> Any:
-    """Open the shard, waiting for a search that has it open; the engine offers no way to wait for its lock."""
+    """Open the shard, waiting for a search that has it open; the engine offers no way to wait for its lock.
+
+    RunDirectoryError where it cannot be opened.
+    """
     give_up = time.monotonic() + LOCK_SECONDS
     while True:
         try:
             return _engine().EdgeShard.load(str(layout.edge))
-        except Exception as error:
-            if "WouldBlock" not in str(error) or time.monotonic() > give_up:
-                raise
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
+            if "WouldBlock" not in str(error):
+                what = f"{layout.edge}: the shard cannot be opened ({error}); {damaged_shard(layout)}"
+                raise RunDirectoryError(what) from error
+            if time.monotonic() > give_up:
+                raise RunDirectoryError(
+                    f"{layout.edge}: in use by another process; run the same command again once that has ended"
+                ) from None
         time.sleep(0.1)
+
+
+def damaged_shard(layout: RunLayout) -> str:
+    """What to do: the shard is derived, and without it all is published again."""
+    return f"delete {layout.edge} and {layout.published.name} and run the same command again"

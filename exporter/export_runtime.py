@@ -326,7 +326,7 @@ class ExportRuntime:
         except DamagedChunks as error:  # met before the look at what stands came there: to be made good all the same
             self._failed = True
             self._report(ChunksDamaged(error.segment, error.reason))
-        except Exception as error:  # noqa: BLE001 - whatever the disk or the engine raises ends the run with one message
+        except BaseException as error:  # noqa: BLE001 - what the disk or the engine raises, panics too: one message
             self._failed = True
             self._report(ExportFailed(f"{self.root}: {type(error).__name__}: {error}"))
 
