@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
-from ..protocol.layout import RunLayout
-from .run_files import AGAIN
+from ..protocol.errors import RunDirectoryError
+from ..protocol.layout import RunLayout, segments_in
+from ..protocol.published import run_digest
+from .run_files import AGAIN, read_spec
 
 
-class _File(msgspec.Struct, frozen=True):
+class _File(msgspec.Struct, frozen=True, omit_defaults=True):
     """What `export.json` says of a file."""
 
     name: str
     bytes: int
     sha256: str
+    made_of: str = ""
+    """The digest of the vectors that it was exported from."""
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -31,7 +36,10 @@ def record_of(files: Mapping[str, bytes]) -> bytes:
 
 
 def export_problems(layout: RunLayout) -> Iterator[str]:
-    """Every file that `export.json` names, and the evaluation's two, by size and then by digest: all of it is read."""
+    """Every file that `export.json` names, and the evaluation's two, by size and then by digest: all of it is read.
+
+    An exported file of other vectors than those that stand is told too.
+    """
     yield from _problems(layout, layout.export_record, "export again")
     yield from _problems(layout, layout.report_record, AGAIN)
 
@@ -48,12 +56,16 @@ def _problems(layout: RunLayout, record_file: Path, again: str) -> Iterator[str]
     except (OSError, ValueError) as error:
         yield f"{record_file}: not a record of files ({error}); delete it and {again}"
         return
+    state = _state(layout) if record_file == layout.export_record else None
     for one in record.files:
         path = layout.export / one.name
         remedy = AGAIN if path == layout.reranked else again
         try:
             size = path.stat().st_size
-            if size != one.bytes:
+            if state not in (None, one.made_of) and path != layout.reranked:
+                command = f"embedfleet export {shlex.quote(str(layout.root))}"
+                yield f"{path}: of other vectors than the run has now; export it again: {command}"
+            elif size != one.bytes:
                 yield f"{path}: has {size} bytes, and {said} says {one.bytes}; {remedy}"
             elif _sha256(path) != one.sha256:
                 yield f"{path}: its content is not what was exported (digest differs); {remedy}"
@@ -61,6 +73,15 @@ def _problems(layout: RunLayout, record_file: Path, again: str) -> Iterator[str]
             yield f"{path}: is gone, and {said} names it; {remedy}"
         except OSError as error:
             yield f"{path}: cannot be read ({error.strerror}); {remedy}"
+
+
+def _state(layout: RunLayout) -> str | None:
+    """The digest of the vectors; None where some are missing or damaged, which is told of them."""
+    names = [one.vector for one in read_spec(layout).outputs]
+    try:
+        return run_digest(layout, names, segments_in(layout.chunks))
+    except (RunDirectoryError, ValueError):
+        return None
 
 
 def _unrecorded(layout: RunLayout) -> Iterator[str]:

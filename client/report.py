@@ -15,6 +15,7 @@ from ..protocol.durable import commit_bytes, make_folder
 from ..protocol.layout import RunLayout
 from .evaluation import Evaluation, Figures
 from .export_checks import record_of
+from .run_files import writing
 from .words import counted
 
 _STYLE = """
@@ -40,16 +41,23 @@ svg { display: block; width: 100%; height: 1rem; border-radius: 2px; background:
 
 
 def write_report(layout: RunLayout, found: Evaluation) -> None:
-    """Commit export/report.html and export/evaluation.json, and then what `verify` compares them with."""
-    make_folder(layout.export)
-    layout.report_record.unlink(missing_ok=True)  # it is of the files that stood there before
+    """Commit export/report.html and export/evaluation.json, and then what `verify` compares them with.
+
+    EmbedfleetError where one cannot be written.
+    """
+    with writing(layout.export):
+        make_folder(layout.export)
+    with writing(layout.report_record):
+        layout.report_record.unlink(missing_ok=True)  # it is of the files that stood there before
     contents = {
         layout.evaluation: msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n",
         layout.report: render(found, layout.root.name).encode(),
     }
     for path, content in contents.items():
-        commit_bytes(path, content)
-    commit_bytes(layout.report_record, record_of({path.name: content for path, content in contents.items()}))
+        with writing(path):
+            commit_bytes(path, content)
+    with writing(layout.report_record):
+        commit_bytes(layout.report_record, record_of({path.name: content for path, content in contents.items()}))
 
 
 def render(found: Evaluation, title: str) -> str:

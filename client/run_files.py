@@ -1,9 +1,10 @@
-"""Reading single files of a run directory; what is torn or foreign becomes a RunDirectoryError that names the file."""
+"""Single files of a run directory: what is torn, foreign or not to be written becomes an error that names the file."""
 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,12 +12,22 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..protocol.errors import RunDirectoryError
+from ..protocol.errors import EmbedfleetError, RunDirectoryError
 from ..protocol.layout import RunLayout
 from ..protocol.run_json import read_object as read_object
 from ..protocol.run_json import read_spec as read_spec
 
 AGAIN = "run the same command again"
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """What the disk refuses of `path` in this block is an EmbedfleetError."""
+    try:
+        yield
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise EmbedfleetError(f"{path}: {what}; make room there or let it be written to, and {AGAIN}") from error
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from .edge_shard import check_searchable, open_shard
 from .filter_keys import check_keys, plain_filters
 from .query_encoder import TIMEOUT, encode_queries, score_pairs
 from .run_files import read_spec
+from .shard_checks import remedy
 from .signal_names import choose_signals
 from .spec_flags import make_pass
 
@@ -114,10 +115,12 @@ def search_shard(
             if not points:
                 check_keys(layout, shard, filters)
             scores = signal_scores(shard, used, [point.id for point in points])
-        except UsageError:
+        except (UsageError, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        except Exception as error:  # the engine raises nothing more exact
-            raise EmbedfleetError(f"{layout.edge}: the Edge engine refused the query ({error})") from error
+        except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
+            raise EmbedfleetError(
+                f"{layout.edge}: the Edge engine refused the query ({error}); {remedy(layout)}"
+            ) from error
     hits = [_hit(point, scores[str(point.id)], fused=len(together) > 1) for point in points]
     return sorted(hits, key=lambda hit: (-hit.score, hit.row))  # the engine leaves ties in any order
 

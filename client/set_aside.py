@@ -7,12 +7,14 @@ from pathlib import Path
 
 from ..protocol.durable import sync_folder
 from ..protocol.layout import set_aside
+from .run_files import writing
 
 
 class SetAside:
     """Of one derived run directory. Each step is a rename, so that a crash leaves one whole folder or both.
 
-    What is to go is renamed first: a folder that is half deleted would be taken for somebody else's.
+    What is to go is renamed first: a folder that is half deleted would be taken for somebody else's. What the disk refuses is
+    an EmbedfleetError.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -28,21 +30,24 @@ class SetAside:
     def take(self) -> None:
         """Put what stands in the folder beside it."""
         if self._folder.exists():
-            self._folder.rename(self._before)
-            sync_folder(self._folder.parent)
+            with writing(self._folder):
+                self._folder.rename(self._before)
+                sync_folder(self._folder.parent)
 
     def put_back(self) -> bool:
         """Give the folder its earlier contents again, in place of the new ones; False where nothing stands beside it."""
         if not self._before.exists():
             return False
-        self._remove(self._folder)
-        self._before.rename(self._folder)
-        sync_folder(self._folder.parent)
+        with writing(self._folder):
+            self._remove(self._folder)
+            self._before.rename(self._folder)
+            sync_folder(self._folder.parent)
         return True
 
     def drop(self) -> None:
         """The new contents are done: the earlier ones may go."""
-        self._remove(self._before)
+        with writing(self._before):
+            self._remove(self._before)
 
     def _remove(self, folder: Path) -> None:
         if folder.exists():

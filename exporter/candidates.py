@@ -1,6 +1,6 @@
 """Candidates: what each signal and the fusion find for each query, and the (query, text) pairs for a reranker.
 
-Derived from committed files alone; found again only where the vectors, the queries or their number differ.
+Derived from committed files alone; found again only where the vectors, the queries (their words too) or their number differ.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from ..protocol.histogram import LogHistogram
 from ..protocol.layout import RunLayout
 from ..protocol.pairs import join_pair
 from ..protocol.points import Point
+from ..protocol.segment_stream import stream_batches
 from ..protocol.segments import VectorSegmentInfo, read_info
 from ..protocol.vector_rows import SparseVector
-from .edge_index import load_shard
+from .edge_index import damaged_shard, load_shard
 from .table_writer import TableWriter
 
 Row = dict[str, Any]
@@ -140,9 +141,13 @@ class _Search:
             *own, fused = shard.query_batch(edge.QueryBatchRequest(requests))
             points = {str(point.id): point for some in (*own, fused) for point in some}
             scores = signal_scores(shard, signals, [point.id for point in points.values()])
-        except Exception as error:  # the engine raises nothing more exact
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
             name = query.payload["id"]
-            raise EmbedfleetError(f"query {name!r}: the Edge engine refused it ({error})") from error
+            raise EmbedfleetError(
+                f"query {name!r}: the Edge engine refused it ({error}); {damaged_shard(self._run.layout)}"
+            ) from error
         rows = {
             key: _row(query, point.payload) | {f"{name}.score": score for name, score in scores[key].items()}
             for key, point in points.items()
@@ -203,6 +208,11 @@ def _made_of(run: DoneRun, queries: DoneRun, count: int) -> str:
             for segment in side.segments:
                 info = read_info(side.layout.vector_segment(name, segment), VectorSegmentInfo)
                 state.update(f"{name} {info.fingerprint} {info.digest}\n".encode())
+    for segment in queries.segments:  # texts too: several have one vector, and a pair has the text
+        for batch in stream_batches(queries.layout.chunk_segment(segment), ("id", "text")):
+            columns = (batch.column(name).to_pylist() for name in ("id", "text"))
+            for one in zip(*columns, strict=True):
+                state.update(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))
     return state.hexdigest()
 
 

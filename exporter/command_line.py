@@ -49,9 +49,9 @@ def held(root: Path, work: Callable[[], T], again: str = "run the same command a
     except OSError as error:
         where = error.filename or root
         raise EmbedfleetError(f"{where}: {error.strerror or error}; make room and {again}") from error
-    except EmbedfleetError:
+    except (EmbedfleetError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except Exception as error:  # the engine and pyarrow raise what they like; people get one message
+    except BaseException as error:  # pyarrow and the engine raise what they like, panics too; people get one message
         raise EmbedfleetError(f"{root}: {type(error).__name__}: {error}") from error
     finally:
         os.close(lock)

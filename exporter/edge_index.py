@@ -207,3 +207,8 @@ def load_shard(layout: RunLayout) -> Any:
                     "it has ended"
                 ) from None
         time.sleep(0.1)
+
+
+def damaged_shard(layout: RunLayout) -> str:
+    """What to do: the shard is derived, and without it all is published again."""
+    return f"delete {layout.edge} and {layout.published.name} and run the same command again"

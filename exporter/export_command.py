@@ -10,7 +10,7 @@ from ..protocol.collection import Quantization
 from ..protocol.done_run import DoneRun
 from ..protocol.durable import make_folder
 from ..protocol.export_formats import choose_formats
-from .export_record import ExportRecord, add_files
+from .export_record import ExportRecord, add_files, drop_older
 from .sinks.collection import write_collection
 from .sinks.exported_file import ExportedFile
 from .sinks.jsonl import write_jsonl
@@ -35,13 +35,17 @@ WRITERS: dict[str, Callable[[DoneRun, Path], Iterator[ExportedFile]]] = {
 def write_formats(
     run: DoneRun, formats: Sequence[str], quantization: Quantization, say: Callable[[ExportedFile], None]
 ) -> ExportRecord:
-    """Write `formats` (none: all that apply) of a run whose directory is held; `say` is told of each file that stands."""
+    """Write `formats` (none: all that apply) of a run whose directory is held; `say` is told of each file that stands.
+
+    What earlier exports wrote of other vectors goes.
+    """
     names = choose_formats(formats, run.spec, "--format")
     folder = run.layout.export
     make_folder(folder)
-    record = add_files(run, ())
+    state = run.digest()
+    record = drop_older(run, state)
     always = (write_collection(run, folder, quantization), write_stats(run, folder))
     for one in chain(*always, *(WRITERS[name](run, folder) for name in names)):
-        record = add_files(run, (one,))  # each as soon as it stands
+        record = add_files(run, (one,), state)  # each as soon as it stands
         say(one)
     return record

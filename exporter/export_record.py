@@ -23,10 +23,24 @@ class ExportRecord(msgspec.Struct, frozen=True, kw_only=True):
     """By name."""
 
 
-def add_files(run: DoneRun, written: Iterable[ExportedFile]) -> ExportRecord:
-    """Commit the record with these files beside those of earlier exports that still stand."""
+def drop_older(run: DoneRun, state: str) -> ExportRecord:
+    """Delete the files that are of other vectors than those with the digest `state`, and commit the record without them.
+
+    Together with newer ones they would be half a collection. Two stay: the collection's description, which the next one
+    is made of, and the ranking, which no export can make again.
+    """
+    stay = (run.layout.collection.name, run.layout.reranked.name)
+    older = {one.name for one in _earlier(run) if one.made_of != state and one.name not in stay}
+    for path in run.layout.export.iterdir():
+        if path.name in older:
+            path.unlink()
+    return add_files(run, (), state)
+
+
+def add_files(run: DoneRun, written: Iterable[ExportedFile], state: str) -> ExportRecord:
+    """Commit the record with these files, made of the vectors with the digest `state`, beside those that still stand."""
     files = {one.name: one for one in _earlier(run) if (run.layout.export / one.name).exists()}
-    files |= {one.name: one for one in written}
+    files |= {one.name: msgspec.structs.replace(one, made_of=state) for one in written}
     record = ExportRecord(rows=run.rows, files=tuple(files[name] for name in sorted(files)))
     commit_bytes(run.layout.export_record, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
     return record

@@ -113,8 +113,9 @@ class ExportRuntime:
     ) -> ExportRecord:
         """Write `formats` (none: all that apply) of the done run in `root`; `say` is told of each file that stands.
 
-        Exporting again replaces the files of these formats and keeps the others. UsageError for a format that is not known
-        or does not apply, RunDirectoryError where the run is not done or another process writes there.
+        Exporting again replaces the files of these formats and keeps the others, unless those are of other vectors than the
+        run has now. UsageError for a format that is not known or does not apply, RunDirectoryError where the run is not
+        done or another process writes there.
         """
         open_done_run(root)  # before anything, the lock file included, is written there
         return held(root, lambda: write_formats(open_done_run(root), formats, quantization, say), "export again")

@@ -10,6 +10,7 @@ from typing import Any
 from .errors import RunDirectoryError
 from .layout import RunLayout, segments_in
 from .points import Point, read_points
+from .published import run_digest
 from .run_json import read_json, read_spec
 from .segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
 from .spec import RunSpec
@@ -44,6 +45,10 @@ class DoneRun:
     def shapes(self) -> dict[str, VectorShape]:
         """What each vector is; empty for an empty corpus."""
         return {name: read_shape(self.layout.vector_segment(name, self.segments[0])) for name in self._standing}
+
+    def digest(self) -> str:
+        """Of all vectors, by the footers of their segments."""
+        return run_digest(self.layout, self.names, self.segments)
 
     def fingerprints(self) -> dict[str, str]:
         """Of the pass that made each vector; empty for an empty corpus."""

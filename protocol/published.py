@@ -46,3 +46,11 @@ def segment_digest(layout: RunLayout, names: Sequence[str], segment: int) -> str
         info = read_info(layout.vector_segment(name, segment), VectorSegmentInfo)
         state.update(f"{name}\0{info.digest}\n".encode())
     return state.hexdigest()
+
+
+def run_digest(layout: RunLayout, names: Sequence[str], segments: Sequence[int]) -> str:
+    """As `segment_digest`, of these segments together: another where a vector came, went or was computed again."""
+    state = hashlib.blake2b("\0".join(names).encode(), digest_size=8)
+    for segment in segments:
+        state.update(segment_digest(layout, names, segment).encode())
+    return state.hexdigest()

@@ -17,6 +17,8 @@ class ExportedFile(msgspec.Struct, frozen=True, kw_only=True):
     """Lines or rows in it; 0 where it has none."""
     bytes: int
     sha256: str
+    made_of: str = ""
+    """The digest of the run's vectors when it was written; put there by the record."""
 
 
 def describe(path: Path, form: str, rows: int) -> ExportedFile:

@@ -139,7 +139,9 @@ def main() -> int:
     try:
         count = load(client, Path(__file__).resolve().parent, flags.collection)
     except ResponseHandlingException as error:
-        raise SystemExit(f"{flags.url}: {error}; is a Qdrant server running there? --url gives another address") from None
+        raise SystemExit(
+            f"{flags.url}: {error}; is a Qdrant server running there? --url gives another address"
+        ) from None
     except UnexpectedResponse as error:
         raise SystemExit(f"{flags.url}: {error}; for a key, see --api-key-env") from None
     finally:

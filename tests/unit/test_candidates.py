@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from embedfleet.exporter import candidates, edge_index
 from embedfleet.exporter.candidates import find_candidates
+from embedfleet.exporter.command_line import held
 from embedfleet.exporter.edge_index import EdgeIndex
 from embedfleet.exporter.ranking import rank_candidates
 from embedfleet.protocol.candidates import pair_id, queries_in
-from embedfleet.protocol.errors import ModelError, RunDirectoryError, UsageError
+from embedfleet.protocol.errors import EmbedfleetError, ModelError, RunDirectoryError, UsageError
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.pairs import split_pair
 from embedfleet.protocol.segments import vector_schema
@@ -98,6 +102,16 @@ def test_what_stands_is_kept_and_what_differs_is_found_again(files):
     assert find_candidates(files.root, 6).pairs == 18
 
 
+def test_a_query_in_other_words_makes_other_pairs_though_its_vectors_are_the_same(files, run_files):
+    """BM25 knows neither order nor sentence marks."""
+    first = find_candidates(files.root, 5)
+    queries = run_files.RunFiles(files.layout.queries, sizes=(2, 1))
+    queries.chunk_segment(1, text=["2 text!"])
+    assert find_candidates(files.root, 5).made_of != first.made_of
+    pairs = [json.loads(line) for line in files.layout.pairs.read_text().splitlines()]
+    assert {split_pair(one["text"])[0] for one in pairs} == {"text 0", "text 1", "2 text!"}
+
+
 def test_what_cannot_be_searched_is_said(files, run_files, tmp_path):
     about = json.loads((files.layout.pass_file(run_files.DENSE)).read_text())
     files.layout.pass_file(run_files.DENSE).write_text(json.dumps({**about, "weights": "abc"}))
@@ -108,6 +122,49 @@ def test_what_cannot_be_searched_is_said(files, run_files, tmp_path):
         find_candidates(bare.root, 5)
     with pytest.raises(RunDirectoryError, match="has no candidates"):
         rank_candidates(bare.root, 5, None)
+
+
+class Panic(BaseException):
+    """As PyO3's own, which is no Exception."""
+
+
+@pytest.mark.parametrize(("raised", "told"), [(Panic, EmbedfleetError), (KeyboardInterrupt, KeyboardInterrupt)])
+def test_a_panic_of_the_engine_is_told_with_its_remedy(files, monkeypatch, raised, told):
+    def damaged(*_arguments):
+        raise raised("index out of bounds")
+
+    monkeypatch.setattr(candidates, "signal_scores", damaged)
+    with pytest.raises(told, match="index out of bounds") as caught:
+        find_candidates(files.root, 5)
+    if told is EmbedfleetError:
+        assert f"query 'c0': the Edge engine refused it (index out of bounds); delete {files.layout.edge}" in str(
+            caught.value
+        )
+    assert not files.layout.candidates.exists()
+
+
+def test_a_shard_that_cannot_be_opened_is_told_with_its_remedy(files, monkeypatch):
+    (status,) = files.layout.edge.glob("segments/*/vector_storage-dense-fake/deleted/status.dat")
+    os.truncate(status, 0)  # where the engine panics
+    with pytest.raises(RunDirectoryError, match=r"cannot be opened .* published\.json and run the same command again"):
+        find_candidates(files.root, 5)
+    monkeypatch.setattr(edge_index, "LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(edge_index, "_engine", lambda: SimpleNamespace(EdgeShard=SimpleNamespace(load=locked)))
+    with pytest.raises(RunDirectoryError, match="in use by another process"):
+        find_candidates(files.root, 5)
+
+
+def locked(_path):
+    raise RuntimeError("WouldBlock")
+
+
+@pytest.mark.parametrize(("raised", "told"), [(Panic, EmbedfleetError), (KeyboardInterrupt, KeyboardInterrupt)])
+def test_whatever_ends_the_work_of_a_process_is_one_message(tmp_path, raised, told):
+    def work():
+        raise raised("index out of bounds")
+
+    with pytest.raises(told, match="index out of bounds"):
+        held(tmp_path, work)
 
 
 def test_a_run_without_an_index(run_files, tmp_path):

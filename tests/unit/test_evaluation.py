@@ -13,7 +13,7 @@ from embedfleet.client.report import render, write_report
 from embedfleet.client.verdict import Outcome, verdict
 from embedfleet.exporter.candidates import find_candidates
 from embedfleet.exporter.ranking import rank_candidates
-from embedfleet.protocol.errors import UsageError
+from embedfleet.protocol.errors import EmbedfleetError, UsageError
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.spec import RunSpec
 
@@ -160,6 +160,21 @@ def test_an_evaluation_does_not_outlive_its_ranking(layout, tmp_path):
     rank_candidates(layout.root, 3, None)
     assert not layout.evaluation.exists()
     assert not layout.report.exists()
+
+
+def test_a_report_that_cannot_be_written_is_an_error_of_ours(layout):
+    found = Evaluation(queries=1, candidates=9, rankings=(), verdict="", notes=())
+    layout.report.mkdir(parents=True)
+    with pytest.raises(
+        EmbedfleetError, match=f"{layout.report}: Is a directory; make room there .*run the same command"
+    ):
+        write_report(layout, found)
+    layout.report.rmdir()
+    layout.report_record.mkdir(parents=True)
+    with pytest.raises(EmbedfleetError, match=f"{layout.report_record}: "):
+        write_report(layout, found)
+    layout.report_record.rmdir()
+    write_report(layout, found)
 
 
 def test_long_names_are_whole_and_bars_are_shares():

@@ -24,6 +24,10 @@ from ..export_bench import BM25, DENSE, OTHER, ROWS, SECONDS, Bench, flip, vecto
 BOTH = EnsembleSpec(vector="ensemble-concat", method="concat", members=("dense-a", "dense-b"), weights=(1.0, 1.0))
 
 
+class Panic(BaseException):
+    """As PyO3's own, which is no Exception."""
+
+
 def test_a_damaged_segment_goes_and_is_computed_again(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(DENSE, OTHER)
     bench.finish()
@@ -236,18 +240,19 @@ class TestShard:
         assert session.close().published == ROWS
         assert verify_run(bench.root).ok
 
+    @pytest.mark.parametrize("kind", [RuntimeError, Panic])
     def test_a_shard_that_refuses_ends_the_run(
-        self, make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+        self, make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
     ) -> None:
         bench = make_bench(segments=1, index="edge")
         session = bench.begin()
 
         def broken(*_args: Any) -> int:
-            raise RuntimeError("the shard is locked")
+            raise kind("the shard is locked")
 
         monkeypatch.setattr(session.runtime._index, "publish", broken)
         session.rows(0)
-        assert session.hear(ExportFailed).message == f"{bench.root}: RuntimeError: the shard is locked"
+        assert session.hear(ExportFailed).message == f"{bench.root}: {kind.__name__}: the shard is locked"
         assert bench.standing() == ["00000.parquet"], "what is committed is committed"
         session.close("failed")
         assert bench.finish().published == ROWS

@@ -104,6 +104,22 @@ def test_the_engines_refusal_is_an_error_of_ours(files, run_files):
         search_shard(files.layout, files.spec, {run_files.DENSE: np.ones(3, np.float32)}, 3)
 
 
+class Panic(BaseException):
+    """As PyO3's own, which is no Exception."""
+
+
+@pytest.mark.parametrize(("raised", "told"), [(Panic, EmbedfleetError), (KeyboardInterrupt, KeyboardInterrupt)])
+def test_a_panic_of_the_engine_is_an_error_of_ours(files, run_files, monkeypatch, raised, told):
+    def damaged(*_arguments):
+        raise raised("index out of bounds")
+
+    monkeypatch.setattr("embedfleet.client.search.signal_scores", damaged)
+    with pytest.raises(told, match="index out of bounds") as caught:
+        search_shard(files.layout, files.spec, {run_files.DENSE: run_files.dense_of(60)[7]}, 3)
+    if told is EmbedfleetError:
+        assert "delete the folder and published.json and run the same command again" in str(caught.value)
+
+
 def test_search_asks_every_encoder(files, run_files, child):
     child(ANSWER)
     hits = search(files.root, " what is a box? ", top_k=3)

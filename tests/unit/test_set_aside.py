@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from embedfleet.client.set_aside import SetAside
+from embedfleet.protocol.errors import EmbedfleetError
 
 
 def made(folder: Path, what: str) -> Path:
@@ -54,3 +55,15 @@ def test_a_crash_between_two_renames(folder: Path) -> None:
     made(folder, "new")
     SetAside(folder).recover()
     assert held(folder) == ("new", [".run.before"]), "both are whole: the command says which is asked for"
+
+
+def test_what_the_disk_refuses_is_an_error_of_ours(folder: Path) -> None:
+    before = made(folder.parent / ".run.before", "older")
+    with pytest.raises(EmbedfleetError, match=f"{folder}: .*make room there .* and run the same command again"):
+        SetAside(folder).take()
+    (folder.parent / ".run.gone").write_text("in the way")
+    with pytest.raises(EmbedfleetError, match=f"{folder}: "):
+        SetAside(folder).put_back()
+    with pytest.raises(EmbedfleetError, match=f"{before}: "):
+        SetAside(folder).drop()
+    assert held(folder) == ("old", [".run.before", ".run.gone"])
