@@ -9,7 +9,16 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..protocol.engine_queries import QueryVector, asking, fused_request, metadata_filter, signal_scores
+from ..protocol.engine_queries import (
+    QueryVector,
+    asking,
+    best,
+    few,
+    fused_request,
+    metadata_filter,
+    payloads,
+    signal_scores,
+)
 from ..protocol.errors import EmbedfleetError, UsageError
 from ..protocol.fusion import fused_names, metadata_vectors
 from ..protocol.layout import RunLayout
@@ -111,18 +120,20 @@ def search_shard(
     with open_shard(layout) as shard:
         try:
             candidates = max(4 * top_k, MIN_CANDIDATES)
-            points = shard.query(fused_request(together, top_k, candidates, only=metadata_filter(filters)))
+            found = shard.query(fused_request(together, candidates, few(), metadata_filter(filters)))
+            points = best(found, top_k)
             if not points:
                 check_keys(layout, shard, filters)
             scores = signal_scores(shard, used, [point.id for point in points])
+            whole = payloads(shard, points)
         except (UsageError, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
             raise EmbedfleetError(
                 f"{layout.edge}: the Edge engine refused the query ({error}); {remedy(layout)}"
             ) from error
-    hits = [_hit(point, scores[str(point.id)], fused=len(together) > 1) for point in points]
-    return sorted(hits, key=lambda hit: (-hit.score, hit.row))  # the engine leaves ties in any order
+    fused = len(together) > 1
+    return [_hit(one.score, whole[str(one.id)], scores[str(one.id)], fused=fused) for one in points]
 
 
 def _reranker(model: str, trust_remote_code: bool) -> PassSpec:
@@ -135,11 +146,10 @@ def _reranked(one: PassSpec, query: str, hits: list[Hit], timeout: float) -> lis
     return sorted(scored, key=lambda hit: (hit.rerank is None, -(hit.rerank or 0.0)))  # stable: ties stay as fused
 
 
-def _hit(point: Any, scores: dict[str, float], *, fused: bool) -> Hit:
-    payload: dict[str, Any] = point.payload or {}
+def _hit(score: float, payload: Mapping[str, Any], scores: dict[str, float], *, fused: bool) -> Hit:
     return Hit(
         id=payload["id"],
-        score=point.score,
+        score=score,
         scores=scores,
         text=payload.get("text", ""),
         metadata=payload.get("metadata") or {},

@@ -21,8 +21,11 @@ from ..protocol.engine_queries import (
     QueryVector,
     SparseQuery,
     asking,
+    best,
+    few,
     fused_request,
     nearest_request,
+    payloads,
     signal_scores,
     with_terms,
 )
@@ -40,8 +43,8 @@ from .table_writer import TableWriter
 
 Row = dict[str, Any]
 
-PAIRS = "candidates 2"
-"""Another number where pairs get other ids: what an earlier version found is then found again, ids and all."""
+PAIRS = "candidates 3"
+"""Another number where others are chosen, or pairs get other ids: what an earlier version found is then found again."""
 
 
 def find_candidates(root: Path, count: int) -> CandidatesRecord:
@@ -133,14 +136,14 @@ class _Search:
         signals = asking(dict(self._vectors(query)))
         if not signals:
             return []
-        few = edge.PayloadSelector.Include(["id", "row"])
-        requests = [nearest_request(name, vector, self._count, few) for name, vector in signals.items()]
+        requests = [nearest_request(name, vector, self._count, few()) for name, vector in signals.items()]
         together = fused_names(self._run.spec, signals, self._of_metadata)
-        requests.append(fused_request({name: signals[name] for name in together}, self._count, self._count))
+        requests.append(fused_request({name: signals[name] for name in together}, self._count, few()))
         try:
-            *own, fused = shard.query_batch(edge.QueryBatchRequest(requests))
+            *own, fused = (best(some, self._count) for some in shard.query_batch(edge.QueryBatchRequest(requests)))
             points = {str(point.id): point for some in (*own, fused) for point in some}
             scores = signal_scores(shard, signals, [point.id for point in points.values()])
+            texts = payloads(shard, fused)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
@@ -153,12 +156,12 @@ class _Search:
             for key, point in points.items()
         }
         for name, some in zip(signals, own, strict=True):
-            for place, point in enumerate(_ordered(some), 1):
+            for place, point in enumerate(some, 1):
                 rows[str(point.id)] |= {f"{name}.rank": place}
         found: list[tuple[Row, str | None]] = []
-        for place, point in enumerate(_ordered(fused), 1):
+        for place, point in enumerate(fused, 1):
             row = rows.pop(str(point.id)) | {f"{FUSED}.score": point.score, f"{FUSED}.rank": place}
-            found.append((row, point.payload["text"]))
+            found.append((row, texts[str(point.id)]["text"]))
         return found + [(row, None) for row in sorted(rows.values(), key=lambda row: row["row"])]
 
     def _vectors(self, query: Point) -> Iterator[tuple[str, QueryVector]]:
@@ -180,11 +183,6 @@ class _Search:
 def _row(query: Point, payload: Mapping[str, Any]) -> Row:
     who = {"query": query.payload["id"], "query_row": query.payload["row"]}
     return {**who, "id": payload["id"], "row": payload["row"]}
-
-
-def _ordered(points: list[Any]) -> list[Any]:
-    """Best first; the engine leaves ties in any order."""
-    return sorted(points, key=lambda point: (-point.score, point.payload["row"]))
 
 
 def _check_weights(run: DoneRun, queries: DoneRun) -> None:

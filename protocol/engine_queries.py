@@ -64,20 +64,41 @@ def nearest_request(name: str, vector: QueryVector, limit: int, payload: Any, on
     return edge.QueryRequest(limit=limit, query=nearest(name, vector), with_payload=payload, filter=only)
 
 
-def fused_request(
-    signals: Mapping[str, QueryVector], limit: int, candidates: int, payload: Any = True, only: Any = None
-) -> Any:
-    """The best `limit` points over `candidates` of each signal, fused by rank; a lone signal is asked as it is."""
+def fused_request(signals: Mapping[str, QueryVector], candidates: int, payload: Any, only: Any = None) -> Any:
+    """`candidates` of each signal, fused by rank; a lone signal is asked as it is.
+
+    All that are found come: ranks give many the same score, and the engine leaves ties in any order, another one each time.
+    So whoever wants some of them takes `best` of all.
+    """
     import qdrant_edge as edge
 
     if len(signals) == 1:
         ((name, vector),) = signals.items()
-        return nearest_request(name, vector, limit, payload, only)
+        return nearest_request(name, vector, candidates, payload, only)
     prefetches = [
         edge.Prefetch(limit=candidates, query=nearest(name, vector), filter=only) for name, vector in signals.items()
     ]
     fusion: Any = edge.Fusion.Rrf(k=RRF_K)
+    limit = candidates * len(signals)
     return edge.QueryRequest(limit=limit, query=fusion, prefetches=prefetches, with_payload=payload)
+
+
+def few() -> Any:
+    """The payload that `best` needs."""
+    import qdrant_edge as edge
+
+    return edge.PayloadSelector.Include(["id", "row"])
+
+
+def best(points: Iterable[Any], limit: int) -> list[Any]:
+    """The first `limit` by score, of equal ones by row; the points have a payload with `row`."""
+    return sorted(points, key=lambda point: (-point.score, point.payload["row"]))[:limit]
+
+
+def payloads(shard: Any, points: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """The whole payload of each of the points, by its id."""
+    found = shard.retrieve([point.id for point in points], with_payload=True, with_vector=False)
+    return {str(one.id): one.payload or {} for one in found}
 
 
 def signal_scores(shard: Any, signals: Mapping[str, QueryVector], ids: Sequence[Any]) -> dict[str, dict[str, float]]:

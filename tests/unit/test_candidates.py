@@ -146,7 +146,7 @@ def test_a_panic_of_the_engine_is_told_with_its_remedy(files, monkeypatch, raise
 def test_a_shard_that_cannot_be_opened_is_told_with_its_remedy(files, monkeypatch):
     (status,) = files.layout.edge.glob("segments/*/vector_storage-dense-fake/deleted/status.dat")
     os.truncate(status, 0)  # where the engine panics
-    with pytest.raises(RunDirectoryError, match=r"cannot be opened .* published\.json and run the same command again"):
+    with pytest.raises(RunDirectoryError, match=r"is damaged .* run the same command again, which makes it anew"):
         find_candidates(files.root, 5)
     monkeypatch.setattr(edge_index, "LOCK_SECONDS", 0.0)
     monkeypatch.setattr(edge_index, "_engine", lambda: SimpleNamespace(EdgeShard=SimpleNamespace(load=locked)))

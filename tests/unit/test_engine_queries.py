@@ -5,6 +5,8 @@ import pytest
 from embedfleet.protocol.engine_queries import (
     SparseQuery,
     asking,
+    best,
+    few,
     fused_request,
     metadata_filter,
     nearest_request,
@@ -32,7 +34,9 @@ def shard(tmp_path):
     )
     points = [
         edge.Point(
-            row, {"dense": [1.0, 0.1 * row], "sparse": edge.SparseVector([1, 2 + row], [1.0, 1.0])}, {"metadata": one}
+            row,
+            {"dense": [1.0, 0.1 * row], "sparse": edge.SparseVector([1, 2 + row], [1.0, 1.0])},
+            {"metadata": one, "row": row},
         )
         for row, one in enumerate(METADATA)
     ]
@@ -57,8 +61,25 @@ def shard(tmp_path):
 def test_a_filter_holds_in_every_signal(shard, wanted, rows):
     only = metadata_filter(wanted)
     signals = {"dense": DENSE, "sparse": SparseQuery([1], [1.0])}
-    assert {point.id for point in shard.query(fused_request(signals, 10, 10, only=only))} == rows
+    assert {point.id for point in shard.query(fused_request(signals, 10, few(), only))} == rows
     assert {point.id for point in shard.query(nearest_request("dense", DENSE, 10, False, only))} == rows
+
+
+def test_ties_are_cut_in_the_order_of_the_rows(tmp_path):
+    """Half the points are found by one signal, half by the other: each rank is there twice, with one score."""
+    vectors = {"dense": edge.EdgeVectorParams(size=2, distance=edge.Distance.Cosine)}
+    made = edge.EdgeShard.create(
+        str(tmp_path), edge.EdgeConfig(vectors=vectors, sparse_vectors={"sparse": edge.EdgeSparseVectorParams()})
+    )
+    dense = [edge.Point(row, {"dense": [1.0, 0.1 * row]}, {"row": row}) for row in range(0, 20, 2)]
+    sparse = [
+        edge.Point(row, {"sparse": edge.SparseVector([1], [100.0 - row])}, {"row": row}) for row in range(1, 20, 2)
+    ]
+    made.update(edge.UpdateOperation.upsert_points(dense + sparse))
+    asked = {"dense": DENSE, "sparse": SparseQuery([1], [1.0])}
+    for _ in range(20):
+        assert [one.payload["row"] for one in best(made.query(fused_request(asked, 10, few())), 7)] == list(range(7))
+    made.close()
 
 
 @pytest.mark.parametrize(
