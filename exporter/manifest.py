@@ -14,7 +14,7 @@ from ..protocol.durable import commit_bytes, commit_file
 from ..protocol.estimates import estimated_tokens
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segments import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo, read_info
-from ..protocol.spec import RunSpec
+from ..protocol.spec import Form, RunSpec
 from ..protocol.version import __version__
 from .rerank_run import kept_rerank
 from .sparse_run import sparse_runs
@@ -42,40 +42,58 @@ def recount(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> tuple
 
     RunDirectoryError where a segment cannot be read; `lenient` leaves it out, for a run that ended before all were looked at.
     """
-    passes: list[dict[str, Any]] = []
-    bad_rows: set[tuple[int, int]] = set()
-    whole: set[int] | None = None
-    rows_of: dict[int, int] = {}
-    for one in spec.outputs:
-        rows = quarantined = tokens = stood_in = 0
-        segments: set[int] = set()
-        kept: list[TokenVectors] = []
-        for segment, info, errors in _standing(layout, one.vector, lenient):
-            segments.add(segment)
-            rows, quarantined, tokens = rows + info.rows, quarantined + info.quarantined, tokens + info.tokens
-            stood_in += info.stood_in
-            kept += [info.token_vectors] if info.token_vectors is not None else []
-            rows_of[segment] = info.rows
-            bad_rows.update((segment, row) for row, *_ in errors)
-        whole = segments if whole is None else whole & segments
-        counted = {"rows": rows, "quarantined": quarantined, "tokens": tokens}
-        if one.form == "sparse":
-            counted["stood_in"] = stood_in
-        passes.append(_pass_record(layout, one.vector) | counted | _token_vectors(kept))
-    committed = sum(rows_of[segment] for segment in whole or ())
+    tallies = {one.vector: _Tally() for one in spec.outputs}
+    committed = failed = 0
+    standing = (segment for one in spec.outputs for segment in segments_in(layout.vector_folder(one.vector)))
+    for segment in sorted(set(standing)):
+        bad: set[int] = set()
+        """Rows that lack a vector of any pass: of one segment, since those of a run may be more than memory holds."""
+        rows, whole = 0, True
+        for one in spec.outputs:
+            found = _segment(layout, one.vector, segment, lenient)
+            if found is None:
+                whole = False
+                continue
+            info, errors = found
+            tallies[one.vector].add(info)
+            rows = info.rows
+            bad.update(row for row, *_ in errors)
+        if whole:
+            committed, failed = committed + rows - len(bad), failed + len(bad)
     spooled = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
     rows = sum(_chunk_rows(path, lenient) for path in spooled)
     intake = _object(layout.intake)
     refused = sum(1 for _ in rejected(layout))
-    failed = sum(segment in (whole or ()) for segment, _ in bad_rows)
     counts = Counts(
         chunks=rows + refused,
-        committed=committed - failed,
+        committed=committed,
         quarantined=refused + failed,
         rejected=refused,
         skipped_duplicates=int(intake.get("duplicates", 0)),
     )
-    return counts, passes
+    return counts, [_pass_record(layout, one.vector) | tallies[one.vector].record(one.form) for one in spec.outputs]
+
+
+class _Tally:
+    """The segments of one vector, added up."""
+
+    def __init__(self) -> None:
+        self._rows = self._quarantined = self._tokens = self._stood_in = 0
+        self._kept: list[TokenVectors] = []
+
+    def add(self, info: VectorSegmentInfo) -> None:
+        self._rows += info.rows
+        self._quarantined += info.quarantined
+        self._tokens += info.tokens
+        self._stood_in += info.stood_in
+        if info.token_vectors is not None:
+            self._kept.append(info.token_vectors)
+
+    def record(self, form: Form) -> dict[str, Any]:
+        counted: dict[str, Any] = {"rows": self._rows, "quarantined": self._quarantined, "tokens": self._tokens}
+        if form == "sparse":
+            counted["stood_in"] = self._stood_in
+        return counted | _token_vectors(self._kept)
 
 
 def covered(spec: RunSpec, passes: list[dict[str, Any]]) -> tuple[dict[str, int], dict[str, int]]:
@@ -184,14 +202,24 @@ def _standing(
 ) -> Iterator[tuple[int, VectorSegmentInfo, list[tuple[int, str, int]]]]:
     """Number, info and errors of each segment of a vector; `lenient` leaves out those that cannot be read."""
     for segment in segments_in(layout.vector_folder(vector)):
-        try:
-            info = read_info(layout.vector_segment(vector, segment), VectorSegmentInfo)
-            errors = list(_errors(layout, vector, segment)) if info.quarantined else []
-        except Exception:  # a changed byte of a footer may make the reader raise anything
-            if not lenient:
-                raise
-            continue
-        yield segment, info, errors
+        if (found := _segment(layout, vector, segment, lenient)) is not None:
+            yield segment, *found
+
+
+def _segment(
+    layout: RunLayout, vector: str, segment: int, lenient: bool
+) -> tuple[VectorSegmentInfo, list[tuple[int, str, int]]] | None:
+    """Info and errors of a segment; None where it does not stand and, if `lenient`, where it cannot be read."""
+    path = layout.vector_segment(vector, segment)
+    if not path.exists():
+        return None
+    try:
+        info = read_info(path, VectorSegmentInfo)
+        return info, list(_errors(layout, vector, segment)) if info.quarantined else []
+    except Exception:  # a changed byte of a footer may make the reader raise anything
+        if not lenient:
+            raise
+        return None
 
 
 def _chunk_rows(path: Path, lenient: bool) -> int:

@@ -90,15 +90,24 @@ class _Scores:
 
     def __init__(self, layout: RunLayout, reranker: str) -> None:
         self._rows = _scores(layout, reranker)
-        self._refused = {one.get("id"): one["reason"] for one in rejected(layout)}
+        self._refusals = rejected(layout)
         self._next: _Score | None = next(self._rows, None)
+        self._refused: dict[str, Any] | None = next(self._refusals, None)
 
     def take(self, pair: str) -> _Score:
         """A pair that never became a row of the run was refused at its intake."""
         if self._next is None or self._next.pair != pair:
-            return _Score(pair, None, f"the pair was refused: {self._refused.get(pair, 'no reason is on file')}")
+            return _Score(pair, None, f"the pair was refused: {self._refusal(pair)}")
         taken, self._next = self._next, next(self._rows, None)
         return taken
+
+    def _refusal(self, pair: str) -> str:
+        """Its reason; what was refused is on file in the order of the pairs too, without an id where the line is not JSON."""
+        found = self._refused
+        if found is None or found.get("id", pair) != pair:
+            return "no reason is on file"
+        self._refused = next(self._refusals, None)
+        return found["reason"]
 
 
 def _scores(layout: RunLayout, reranker: str) -> Iterator[_Score]:

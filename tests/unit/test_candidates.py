@@ -221,6 +221,21 @@ def test_the_final_order_is_by_score_and_then_as_fused(files, run_files):
     assert section["coverage"] == 0.5
 
 
+def test_reasons_of_refused_pairs_are_taken_along_with_the_scores(files, run_files):
+    find_candidates(files.root, 4)
+    score(files, run_files, [..., 0.5, ..., 0.5, ..., 0.5, ..., 0.5, 0.5, 0.5, 0.5, ...])
+    rejects = RunLayout(files.layout.scores).rejected_segment(0)
+    first, second, third, fourth, _fifth = (json.loads(line) for line in rejects.read_text().splitlines())
+    del second["id"]  # its line was no JSON
+    kept = (first | {"reason": "a"}, second | {"reason": "b"}, third | {"reason": "c"}, fourth | {"reason": "d"})
+    rejects.write_text("".join(f"{json.dumps(one)}\n" for one in kept))
+    rank_candidates(files.root, 4, RERANKER)
+    section = json.loads(files.layout.manifest.read_text())["rerank_run"]
+    assert section["reasons"] == {
+        f"the pair was refused: {reason}": 1 for reason in ("a", "b", "c", "d", "no reason is on file")
+    }
+
+
 def test_scores_are_written_whole(files, run_files):
     """A cross-encoder's sigmoid gives most pairs next to nothing: rounded, they would be ties."""
     find_candidates(files.root, 4)
