@@ -47,6 +47,7 @@ class Retrieval:
         plan, layout = self._plan, self._layout
         queries = self._derived(self._query_spec(), layout.queries, "queries: ", "other queries or models")
         self._stages += pass_stages(queries, "queries: ")
+        self._session.say(f"finding {plan.candidates:,} candidates of each signal, for each query")
         with self._session.stage("candidates") as told:
             arguments = [str(layout.root), f"--candidates={plan.candidates}"]
             peak = self._session.process("embedfleet.exporter.candidates_main", arguments)

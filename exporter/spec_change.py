@@ -1,17 +1,21 @@
 """A run that is resumed with other models: what of the earlier ones may go, and how the directory is made ready for it.
 
-A pass that never wrote a segment (its name was mistyped, say) has nothing to protect. It goes, others come, and those that
-are as they were keep their vectors. What differs in anything but the passes and ensembles is another run.
+A pass that never wrote a segment (its name was mistyped, say), or no weights from a metadata that has none, has nothing to
+protect. It goes, others come, and those that are as they were keep their vectors. What differs in anything but the passes
+and ensembles is another run.
 """
 
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import msgspec
 
 from ..protocol.durable import sync_folder
+from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout, segments_in
+from ..protocol.segments import VectorSegmentInfo, read_info
 from ..protocol.spec import Output, RunSpec, differences
 
 
@@ -22,7 +26,7 @@ def may_change(layout: RunLayout, before: RunSpec, after: RunSpec) -> bool:
     gone, new = _gone(before, after), _gone(after, before)
     if elsewhere or not (gone or new):
         return False
-    return not any(segments_in(layout.vector_folder(one.vector)) for one in gone)
+    return not any(_has_vectors(layout, one) for one in gone)
 
 
 def change(layout: RunLayout, before: RunSpec, after: RunSpec) -> None:
@@ -37,6 +41,19 @@ def change(layout: RunLayout, before: RunSpec, after: RunSpec) -> None:
         if folder.exists():
             shutil.rmtree(folder)
     sync_folder(layout.root)
+
+
+def _has_vectors(layout: RunLayout, one: Output) -> bool:
+    """Whether a segment of it stands, and one with weights if it is of the metadata: where no chunk has any, the run failed."""
+    paths = (layout.vector_segment(one.vector, segment) for segment in segments_in(layout.vector_folder(one.vector)))
+    return any(one.kind != "metadata" or _has_weights(path) for path in paths)
+
+
+def _has_weights(path: Path) -> bool:
+    try:
+        return read_info(path, VectorSegmentInfo).stood_in > 0
+    except RunDirectoryError:  # torn: nobody knows
+        return True
 
 
 def _gone(before: RunSpec, after: RunSpec) -> list[Output]:

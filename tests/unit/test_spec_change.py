@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from embedfleet.exporter.run_directory import RunDirectory
 from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.errors import SpecMismatch
 from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.segments import VectorSegmentInfo, with_info
 from embedfleet.protocol.spec import Kind, PassSpec, RunSpec
 
 SEGMENT = b"PAR1 as far as anyone looks PAR1"
@@ -115,3 +118,24 @@ def test_what_was_computed_is_not_taken_away(
     assert all(layout.vector_segment(vector, 0).exists() for vector in computed)
     assert layout.edge.exists()
     assert all(layout.pass_file(output.vector).exists() for output in before.outputs)
+
+
+@pytest.mark.parametrize(("weights", "goes"), [(0, True), (1, False), (None, False)])
+def test_a_pass_of_the_metadata_goes_where_no_chunk_had_weights(
+    tmp_path: Path, weights: int | None, goes: bool
+) -> None:
+    """None: the file is torn, and nobody knows."""
+    bare = PassSpec(vector="sparse-metadata", kind="metadata", model="metadata")
+    layout = made(tmp_path / "run", spec_of(A, bare), "dense-a", "sparse-metadata")
+    if weights is not None:
+        info = VectorSegmentInfo(
+            vector="sparse-metadata", segment=0, first_row=0, rows=1, quarantined=0, tokens=0, stood_in=weights,
+            fingerprint="", digest="",
+        )  # fmt: skip
+        pq.write_table(with_info(pa.table({"row": [0]}), info), layout.vector_segment("sparse-metadata", 0))
+    if goes:
+        RunDirectory(tmp_path / "run", spec_of(A), restart=False).release()
+        assert not layout.vector_folder("sparse-metadata").exists()
+    else:
+        with pytest.raises(SpecMismatch, match="sparse-metadata is gone"):
+            RunDirectory(tmp_path / "run", spec_of(A), restart=False)
