@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -88,4 +88,14 @@ def checked(option: str, value: Any, kind: Any) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{option}={value!r}: {str(error)[:1].lower()}{str(error)[1:]}") from None
+        choices = _choices(kind)
+        what = f"give {' or '.join(choices)}" if choices else f"{str(error)[:1].lower()}{str(error)[1:]}"
+        raise UsageError(f"{option}={value!r}: {what}") from None
+
+
+def _choices(kind: Any) -> list[str]:
+    """The words that a Literal takes, or the items of a list of one."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return [str(one) for one in parts]
+    return [word for part in parts for word in _choices(part)]
