@@ -96,9 +96,8 @@ def _conclude(
         raise Interrupted
     quarantined = ending.quarantined
     if after.retrieval is not None:
-        from .retrieval import (
-            Retrieval,  # late, as the tables: an engine and Arrow, while a run without them could begin
-        )
+        # Late, as the tables: they bring an engine and Arrow, while the run could begin.
+        from .retrieval import Retrieval
 
         retrieval = Retrieval(session, spec, out, after.retrieval, stages)
         quarantined += retrieval.run(printed)

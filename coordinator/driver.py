@@ -21,22 +21,23 @@ class GpuDriver:
 
     def __init__(self) -> None:
         self._asked: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
-        self._last: Future[Any] | None = None
+        self._waited: Future[Any] | None = None
+        """What `ask` waited for last. What was posted does not count: a lease that ends posts a call just before the next."""
         threading.Thread(target=self._answer, name="driver", daemon=True).start()
 
     def post(self, call: Callable[[], T]) -> Future[T]:
         """Have it called; the answer comes when it comes."""
         answer: Future[T] = Future()
-        self._last = answer
         self._asked.put((call, answer))
         return answer
 
     def ask(self, call: Callable[[], T], otherwise: T, seconds: float) -> T:
-        """What `call` returns, or raises; `otherwise` where there is no answer in time, or one is still awaited."""
-        if self._last is not None and not self._last.done():
+        """What `call` returns, or raises; `otherwise` where there is no answer in time, or the one before has not come."""
+        if self._waited is not None and not self._waited.done():
             return otherwise
+        self._waited = answer = self.post(call)
         try:
-            return self.post(call).result(seconds)
+            return answer.result(seconds)
         except NotYet:
             return otherwise
 

@@ -124,9 +124,7 @@ class GpuLease:
             self.hung = now - since > HUNG_SECONDS
             return (None, True) if self.hung else None
         self._after, self.hung = None, False
-        if (
-            self.workers or self.before is None
-        ):  # another one is there; or the GPU does not say, and has none to compare with
+        if self.workers or self.before is None:  # another worker has some; or there is no level to compare with
             return after, True
         if after is None:
             return after, False

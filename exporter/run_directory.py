@@ -146,9 +146,8 @@ class RunDirectory:
         if before is not None or self.layout.manifest.exists():
             self._check_source()
             self.layout.manifest.unlink(missing_ok=True)
-            sync_folder(
-                self.layout.root
-            )  # first: a manifest must not come back beside segments that it does not describe
+            # First: a manifest must not come back beside segments that it does not describe.
+            sync_folder(self.layout.root)
         if before is not None:
             change(self.layout, before, self.spec)
         commit_bytes(self.layout.spec, _pretty(self.spec))

@@ -33,6 +33,15 @@ def test_what_does_not_answer_is_not_waited_for_again_until_it_has() -> None:
     driver.close()
 
 
+def test_what_was_posted_before_keeps_nobody_from_an_answer() -> None:
+    """The end of one lease and the beginning of the next come close together."""
+    driver, answers = GpuDriver(), threading.Event()
+    driver.post(lambda: answers.wait(30))
+    threading.Timer(0.05, answers.set).start()
+    assert driver.ask(lambda: 7, 0, 30) == 7
+    driver.close()
+
+
 def test_a_process_ends_while_its_driver_hangs() -> None:
     code = """
 import threading
