@@ -16,10 +16,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from .rank_fusion import RRF_K
 from .terms import query_weights
-
-RRF_K = 2
-"""Qdrant's own default; the 60 of the RRF paper is 61 in Qdrant's formula."""
 
 
 class SparseQuery(msgspec.Struct, frozen=True):
