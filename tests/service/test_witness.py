@@ -1,0 +1,121 @@
+"""Run directories of release 0.1.0: read, verified, searched, exported and resumed by today's code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from embedfleet import open_run
+from embedfleet.protocol.spec import PassSpec
+from embedfleet.worker.encoders.fake import FakeEncoder
+
+from ..witness.corpora import LONG_ROWS, SMALL, SMALL_ROWS, long_text, small_text
+from ..witness.kept import BROKEN, RUNS, Kept, unpack
+
+SMALL_TEXTS = [small_text(row) for row in range(SMALL_ROWS)]
+LONG_TEXTS = [long_text(row).strip() for row in range(LONG_ROWS)]
+REJECTED = {run: 3 if SMALL in args or args[0] == "-" else 0 for run, args in (RUNS | BROKEN).items()}
+WORST_COSINE = {"float32": 1 - 1e-6, "float16": 0.999999, "int8": 0.99, "binary": 0.6}
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return unpack(tmp_path)
+
+
+def worst_cosine(kept: Kept, run: str, vector: str, dim: int, texts: list[str]) -> float:
+    """Of the run's vectors to those that the fake model has for the texts."""
+    encoder = FakeEncoder(PassSpec(vector="v", kind="dense", model=f"fake:{dim}"))
+    made = encoder.compute(encoder.prepare(texts), np.arange(len(texts), dtype=np.int32))
+    found = np.asarray(open_run(kept.base / run).vectors(vector), np.float64)
+    wanted = np.asarray(made, np.float64)
+    assert found.shape == wanted.shape
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
+    return float((np.einsum("ij,ij->i", found, wanted) / lengths).min())
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_done_run_is_whole(kept: Kept, cli: Callable[..., Any], run: str) -> None:
+    report = cli("verify", kept.base / run, "--json").json
+    assert report["problems"] == []
+    info = cli("info", kept.base / run, "--json").json
+    assert info["chunks"]["rows"] == (LONG_ROWS if run == "int8" else SMALL_ROWS)
+
+
+@pytest.mark.parametrize(
+    ("run", "vector", "dim", "storage"),
+    [
+        ("every", "dense-a", 32, "float32"),
+        ("every", "dense-b", 24, "float32"),
+        ("int8", "dense-fake-16", 16, "int8"),
+        ("float16", "dense-fake-16", 16, "float16"),
+        ("binary", "dense-fake-16", 16, "binary"),
+        ("stdin", "dense-fake-16", 16, "float32"),
+    ],
+)
+def test_its_vectors_are_read(kept: Kept, run: str, vector: str, dim: int, storage: str) -> None:
+    texts = LONG_TEXTS if run == "int8" else SMALL_TEXTS
+    assert worst_cosine(kept, run, vector, dim, texts) > WORST_COSINE[storage]
+
+
+def test_every_form_is_read(kept: Kept) -> None:
+    run = open_run(kept.base / "every")
+    assert run.vectors("ensemble-concat").shape == (SMALL_ROWS, 32 + 24 + 16)
+    for name in ("sparse-bm25", "sparse-metadata", "sparse-s", "sparse-h"):
+        sparse = run.vectors(name)
+        assert len(sparse.indptr) == SMALL_ROWS + 1
+        assert sparse.indptr[-1] == len(sparse.values) > 0
+    for name in ("multivector-m", "multivector-h"):
+        assert len(run.vectors(name)[0]) > 0
+    assert len(run.quarantine) == REJECTED["every"]
+
+
+@pytest.mark.parametrize("run", ["every", "minilm", "int8", "float16"])
+def test_it_is_searched(kept: Kept, cli: Callable[..., Any], run: str) -> None:
+    text = LONG_TEXTS[7] if run == "int8" else SMALL_TEXTS[7]
+    hits = cli("search", kept.base / run, text, "--top-k", "3", "--json").json
+    assert ("l7" if run == "int8" else "c7") in [hit["id"] for hit in hits]
+
+
+def test_it_is_exported(kept: Kept, cli: Callable[..., Any]) -> None:
+    cli("export", kept.base / "float16", "--format", "npy,jsonl,metadata")
+    exported = np.load(kept.base / "float16" / "export" / "dense-fake-16.npy")
+    assert exported.shape == (SMALL_ROWS, 16)
+    assert cli("verify", kept.base / "float16", "--json").json["problems"] == []
+
+
+@pytest.mark.parametrize("run", [one for one in RUNS if one != "stdin"])
+def test_the_same_command_finds_it_done(kept: Kept, cli: Callable[..., Any], run: str) -> None:
+    before = kept.stamps(run)
+    done = cli(*kept.command(run, "--json"), code=3 if REJECTED[run] else 0).json
+    assert done["status"] == "done"
+    assert done["quarantined"] == REJECTED[run]
+    assert kept.stamps(run) == before
+    assert cli("verify", kept.base / run, "--json").json["problems"] == []
+
+
+@pytest.mark.parametrize("run", BROKEN)
+@pytest.mark.parametrize("intake", ["done", "broken off"])
+def test_an_interrupted_run_goes_on(kept: Kept, cli: Callable[..., Any], run: str, intake: str) -> None:
+    if intake == "broken off":
+        for name in ("intake.json", "00002.parquet"):
+            (kept.base / run / "chunks" / name).unlink()
+    before = kept.stamps(run)
+    assert cli(*kept.command(run, "--json")).json["committed"] == LONG_ROWS
+    after = kept.stamps(run)
+    assert before.items() <= after.items()
+    assert cli("verify", kept.base / run, "--json").json["problems"] == []
+    storage = "int8" if "int8" in run else "float32"
+    assert worst_cosine(kept, run, "dense-fake-16", 16, LONG_TEXTS) > WORST_COSINE[storage]
+
+
+def test_a_model_is_added(kept: Kept, cli: Callable[..., Any]) -> None:
+    before = kept.stamps("float16")
+    cli(*kept.command("float16", "--dense", "more=fake:24"), code=3)
+    assert before.items() <= kept.stamps("float16").items()
+    run = open_run(kept.base / "float16")
+    assert run.vectors("dense-more").shape == (SMALL_ROWS, 24)
+    assert cli("verify", kept.base / "float16", "--json").json["problems"] == []

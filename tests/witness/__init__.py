@@ -1,0 +1,1 @@
+"""Run directories of earlier releases, kept as they were written, and what tries them on today's code."""

@@ -1,0 +1,52 @@
+"""Unpacks the run directories of an earlier release, as if they had been written where they now lie."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .corpora import write_corpora
+from .make import BASE, BROKEN, RUNS
+
+RELEASE = "0.1.0"
+COMMANDS = RUNS | BROKEN
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The folder that holds the sources and the run directories."""
+
+    base: Path
+
+    def command(self, run: str, *more: str) -> list[str]:
+        """The arguments that made the run, with paths of this folder, and `more`."""
+        args = [str(self.base / one) if (self.base / one).is_file() else one for one in COMMANDS[run]]
+        return ["run", *args, "--out", str(self.base / run), *more]
+
+    def stamps(self, run: str) -> dict[str, tuple[int, int, int]]:
+        """Inode, size and time of change of each committed segment."""
+        root = self.base / run
+        found = [*root.glob("chunks/*.parquet"), *root.glob("vectors/*/*.parquet")]
+        return {str(path.relative_to(root)): _stamp(path) for path in found}
+
+
+def unpack(folder: Path) -> Kept:
+    """The archive of RELEASE in `folder`, and the sources as they stood then."""
+    with tarfile.open(Path(__file__).with_name(f"{RELEASE}.tar.xz")) as packed:
+        packed.extractall(folder, filter="data")
+    write_corpora(folder)
+    for name, mtime in json.loads((folder / "times.json").read_text()).items():
+        os.utime(folder / name, ns=(mtime, mtime))
+    for path in folder.rglob("*.json"):
+        text = path.read_text()
+        if BASE in text:
+            path.write_text(text.replace(BASE, str(folder)))
+    return Kept(folder)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
