@@ -69,7 +69,7 @@ def test_every_form_is_read(kept: Kept) -> None:
         assert len(sparse.indptr) == SMALL_ROWS + 1
         assert sparse.indptr[-1] == len(sparse.values) > 0
     for name in ("multivector-m", "multivector-h"):
-        assert len(run.vectors(name)[0]) > 0
+        assert len(run.vectors(name).tokens) > 0
     assert len(run.quarantine) == REJECTED["every"]
 
 
