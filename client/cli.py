@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from ..protocol.errors import EXIT_FAILED, EXIT_INTERRUPTED, EmbedfleetError
+from ..protocol.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_QUARANTINED, EmbedfleetError
+from ..protocol.standard_streams import guard_standard_streams
+from ..protocol.terminal_text import printable
 from ..protocol.version import __version__
 from .flag_types import AsJson, Devices, Otlp, Quantized, RunFolder, TrustsCode
 from .run_flags import run
@@ -211,14 +214,30 @@ def _print_json(value: Any) -> None:
 
 
 def main() -> None:
-    """Entry point: every error that a user can meet is one message on standard error and an exit code."""
+    """Entry point: every error that a user can meet is one message on standard error and an exit code.
+
+    A reader of the output that has gone (`| head -1`) changes nothing; output that a full disk cuts short is exit code 1.
+    """
+    output = guard_standard_streams()
+    code = _exit_code()
+    sys.stdout.flush()
+    lost = output.error
+    if lost is not None and lost.errno != errno.EPIPE and code in (EXIT_DONE, EXIT_QUARANTINED):
+        sys.stderr.write(
+            f"embedfleet: error: standard output cannot be written ({lost.strerror}); part of it is missing\n"
+        )
+        code = EXIT_FAILED
+    sys.exit(code)
+
+
+def _exit_code() -> int:
     try:
         app()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else EXIT_DONE
     except EmbedfleetError as error:
-        sys.stderr.write(f"embedfleet: error: {error}\n")
-        sys.exit(error.exit_code)
+        sys.stderr.write(f"embedfleet: error: {printable(str(error))}\n")
+        return error.exit_code
     except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(EXIT_FAILED)
+        return EXIT_INTERRUPTED
+    return EXIT_DONE

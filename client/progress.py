@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..protocol.control_messages import PassProgress, Progress
+from ..protocol.terminal_text import printable
 
 PLAIN_SECONDS = 5.0
 WIDE = 140
@@ -79,7 +80,7 @@ class PlainView:
                 self.say(f"{self._about}{one.vector}: {one.state} {one.rows_done:,}/{rows_of(progress)}{detail}")
 
     def say(self, text: str) -> None:
-        sys.stderr.write(f"embedfleet: {text}\n")
+        sys.stderr.write(f"embedfleet: {printable(text)}\n")
         sys.stderr.flush()
 
     def close(self) -> None:
@@ -90,11 +91,12 @@ class BarView:
     """One bar a pass, with rich."""
 
     def __init__(self, about: str = "") -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bars
 
-        console = Console(stderr=True)
+        from .console import message_console
+
+        console = message_console()
         self._wide = console.width >= WIDE
         self._bars = Bars(
             TextColumn("[bold]{task.description}"),

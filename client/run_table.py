@@ -44,9 +44,9 @@ worker's own is left out too."""
 def show_stages(stages: Sequence[Stage], say: Callable[[str], None]) -> None:
     """All stages; lines for people go to `say`."""
     if sys.stderr.isatty():
-        from rich.console import Console
+        from .console import message_console
 
-        console = Console(stderr=True, highlight=False)
+        console = message_console()
         if stages:
             console.print(make_table(stages, console.width))
         return

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from ..protocol.candidates import FUSED, RERANK
+from .console import message_console, output_console
 from .evaluation import Evaluation
 from .run_table import ROOMY
 from .search import Hit
@@ -22,7 +21,7 @@ EXCERPT = 160
 
 def print_hits(hits: Sequence[Hit]) -> None:
     """Each hit with its scores and the beginning of its text."""
-    console = _console()
+    console = output_console()
     for place, hit in enumerate(hits, 1):
         scores = "  ".join(f"{name} {score:.4f}" for name, score in labelled_scores(hit).items())
         text = " ".join(hit.text.split())
@@ -43,7 +42,7 @@ def labelled_scores(hit: Hit) -> dict[str, float]:
 
 def print_report(report: VerifyReport) -> None:
     """Counts, notes and problems of a verification."""
-    console = _console()
+    console = output_console()
     table = Table("vector", "segments", "rows", "quarantined", "dimensions")
     for name, one in report.vectors.items():
         table.add_row(name, *(f"{n:,}" for n in (one.segments, one.rows, one.quarantined)), str(one.dim or "-"))
@@ -62,7 +61,7 @@ def print_report(report: VerifyReport) -> None:
 
 def print_evaluation(found: Evaluation) -> None:
     """Measures and costs of every ranking, on standard error: beside the progress, not among the data."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else 160)
+    console = message_console(whole_tables=True)
     more = ("rows/s", "device") if console.width >= ROOMY else ()  # else the names would be cut off
     table = Table("ranking", *found.measures, "seconds", *more)
     for one in found.rankings:
@@ -78,7 +77,7 @@ def print_evaluation(found: Evaluation) -> None:
 
 def print_info(described: dict[str, Any]) -> None:
     """What a run directory holds."""
-    console = _console()
+    console = output_console()
     chunks, index = described["chunks"], described["index"]
     console.print(f"{escape(described['root'])}: {described['status']}")
     console.print(f"source     {escape(described['spec']['source'])}")
@@ -97,8 +96,3 @@ def print_info(described: dict[str, Any]) -> None:
         stored = one["storage"] or ""
         table.add_row(one["vector"], escape(one["model"]), dim, one["dtype"], stored, *counts, size_of(one["bytes"]))
     console.print(table)
-
-
-def _console() -> Console:
-    """Lines are left whole; where nobody sees a terminal, tables are too."""
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)

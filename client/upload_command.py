@@ -12,7 +12,6 @@ from types import FrameType
 from typing import Any
 
 import orjson
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -20,6 +19,7 @@ from ..protocol.collection import Quantization
 from ..protocol.done_run import open_done_run
 from ..protocol.errors import EXIT_TERMINATED
 from ..protocol.point_batches import BatchLimits
+from .console import message_console
 from .qdrant_server import connect
 from .upload import upload_run
 from .upload_batches import NUMBER_BYTES
@@ -41,7 +41,7 @@ def upload(
 ) -> int:
     """Upload the run in `root` to the server at `url`; the exit code."""
     open_done_run(root)  # no server is asked for a run that cannot be uploaded
-    console = Console(stderr=True, highlight=False)
+    console = message_console()
     bar = Progress(
         TextColumn("upload"),
         BarColumn(),

@@ -14,10 +14,13 @@ from typing import Any
 
 from ..protocol import lifeline
 from ..protocol.errors import EmbedfleetError
+from ..protocol.standard_streams import guard_standard_error
+from ..protocol.terminal_text import printable
 
 
 def main() -> int:
     """Bind, then serve until told to stop. Writes `ready` to the descriptor of --ready-fd once clients can connect."""
+    guard_standard_error(patient=False)  # nobody's stopped terminal holds up the loop
     lifeline.hold()
     parser = argparse.ArgumentParser(prog="python -m embedfleet.coordinator")
     parser.add_argument("--bind", required=True)
@@ -32,7 +35,7 @@ def main() -> int:
     try:
         return _serve(options)
     except EmbedfleetError as error:
-        sys.stderr.write(f"embedfleet: {error}\n")
+        sys.stderr.write(f"embedfleet: {printable(str(error))}\n")
         return error.exit_code
 
 
@@ -42,6 +45,7 @@ def _serve(options: Any) -> int:
 
     from ..protocol.channels import parse_address
     from ..protocol.socket_folder import PREFIX, make_socket_folder, take_socket_folder
+    from .connection_cap import raise_file_limit
     from .devices import discover
     from .host_agent import HostAgent
     from .hosts import SILENCE_SECONDS, Hosts
@@ -50,6 +54,7 @@ def _serve(options: Any) -> int:
 
     # Segments' buffers are large and short-lived: the system's allocator gives them back, Arrow's own keeps them.
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())
+    raise_file_limit()
     address = parse_address(options.bind, "--bind")
     endpoint = traces_endpoint(options.otlp, os.environ)
     spans = SpanExport(endpoint) if endpoint is not None else None
@@ -87,8 +92,7 @@ def _serve(options: Any) -> int:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"embedfleet serve: {text}\n")
-    sys.stderr.flush()
+    sys.stderr.write(f"embedfleet serve: {printable(text)}\n")
 
 
 def _keep_quiet(_text: str) -> None:

@@ -25,7 +25,7 @@ RETRY_MS = 10
 
 
 class ExportLink:
-    """One exporter process. `endpoint` is an ipc address that nobody used before."""
+    """One exporter process. `endpoint` is an ipc address that nobody uses."""
 
     stopped_seconds, silence_seconds = STOPPED_SECONDS, SILENCE_SECONDS
 
@@ -35,6 +35,7 @@ class ExportLink:
         self.socket = channels.tune(context.socket(zmq.PAIR), high_water=0)
         self.socket.setsockopt(zmq.RECONNECT_IVL, RETRY_MS)
         self.socket.connect(endpoint)
+        self.endpoint = endpoint
         self._heard = time.monotonic()
         self._decoder: Decoder[ToCoordinator] = Decoder(ToCoordinator)
         self.process = ChildProcess("embedfleet.exporter", [endpoint], environment=STEADY_MEMORY)
@@ -61,11 +62,12 @@ class ExportLink:
         """End the process if it has not ended, and free the socket."""
         self.socket.close(linger=0)
         self.process.close()
+        channels.unlink_socket(self.endpoint)
 
 
 def _is_stopped(pid: int) -> bool:
     """Whether a signal has stopped the process."""
     try:
         return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-    except psutil.Error:  # it ended this moment
+    except (psutil.Error, OSError):  # it ended this moment, or no file can be opened
         return False

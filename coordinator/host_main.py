@@ -29,7 +29,10 @@ from ..protocol.host_messages import (
     Spawn,
     ToHost,
 )
+from ..protocol.standard_streams import guard_standard_error
+from ..protocol.terminal_text import printable
 from ..protocol.version import PROTOCOL, __version__
+from .connection_cap import raise_file_limit
 from .devices import discover
 from .host_agent import HostAgent
 
@@ -137,6 +140,8 @@ class AttachedHost:
 
 def main() -> int:
     """Attach and serve."""
+    guard_standard_error(patient=False)
+    raise_file_limit()
     lifeline.hold()
     parser = argparse.ArgumentParser(prog="python -m embedfleet.coordinator.host_main")
     parser.add_argument("--connect", required=True)
@@ -159,8 +164,7 @@ def main() -> int:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"embedfleet worker: {text}\n")
-    sys.stderr.flush()
+    sys.stderr.write(f"embedfleet worker: {printable(text)}\n")
 
 
 if __name__ == "__main__":

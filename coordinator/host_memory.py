@@ -42,7 +42,10 @@ class HostMemory:
         self._kills.append((now, oom_kills(self._root)))
         while self._kills[1][0] < now - RECENT_SECONDS:
             self._kills.popleft()
-        left, total = self._look()
+        try:
+            left, total = self._look()
+        except OSError:  # no file can be opened: that is no reason to end a worker, nor the process that asks
+            return ""
         if left >= max(LEAST_BYTES, min(int(total * LEAST_SHARE), MOST_BYTES)):
             return ""
         self._next = now + SETTLE_SECONDS

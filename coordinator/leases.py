@@ -144,7 +144,10 @@ class GpuLease:
 def sample_memory(device: Device, phase: str) -> MemorySample | None:
     """The device's memory in use now, whoever uses it; None where NVML cannot say (a lost GPU, say)."""
     if device.kind == "cpu":
-        host: Any = psutil.virtual_memory()
+        try:
+            host: Any = psutil.virtual_memory()
+        except OSError:  # no file can be opened
+            return None
         return MemorySample(phase=phase, used=int(host.total - host.available), total=int(host.total), source="host")
     import pynvml
 

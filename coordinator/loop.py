@@ -12,7 +12,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,15 @@ from ..protocol.control_messages import (
 from ..protocol.errors import DamagedChunks, EmbedfleetError, UsageError
 from ..protocol.known_models import check_known
 from ..protocol.run_options import check_options
-from ..protocol.spec import PassSpec, RunSpec, check_spec
+from ..protocol.spec import PassSpec, RunSpec, check_path, check_spec
 from ..protocol.version import PROTOCOL, __version__
 from . import actions as act
 from . import events as ev
 from .batch_runner import BatchRunner
+from .connection_cap import ConnectionCap, connections_allowed
 from .context import Context
 from .control_server import ControlServer
+from .extras import check_extras
 from .failures import failure
 from .hosts import Hosts
 from .model_checks import ModelChecks, later_spec, passes_to_check
@@ -82,13 +84,15 @@ class Coordinator:
         self._context = Context(Pool(epochs), hosts(self._zmq), work)
         self._control = ControlServer(self._zmq, address.control)
         self._folder, self._observers = private_folder, observers
-        self._exporters = 0
+        self._endpoints = (address.control, address.hosts, address.work)
         self._outs: dict[str, Path] = {}
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._poller = zmq.Poller()
-        for source in (self._control.socket, self._context.hosts.socket, self._context.work, self._wake_read):
+        listening = (self._control.socket, self._context.hosts.socket, work)
+        self._caps = [ConnectionCap(one, connections_allowed()) for one in listening]
+        for source in (*listening, *(cap.monitor for cap in self._caps), self._wake_read):
             self._poller.register(source, zmq.POLLIN)
         self._watched: set[Any] = set()
         self._work_reports = WorkReports(self._context)
@@ -132,10 +136,14 @@ class Coordinator:
         for runner in self._context.runs.values():
             runner.finish()
             runner.telemetry.over("interrupted", "the coordinator ended")
+        for cap in self._caps:
+            cap.close()
         self._context.hosts.close()
         self._control.close()
         self._context.work.close(linger=0)
         self._zmq.term()
+        for endpoint in self._endpoints:
+            channels.unlink_socket(endpoint)
 
     def status_of(self, run: str) -> str:
         """The run's status for people."""
@@ -147,6 +155,8 @@ class Coordinator:
         self._poller.poll(max(1, int(TICK_SECONDS * 1000)))
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
+        for cap in self._caps:
+            cap.enforce()
         for client, request in self._control.receive():
             self._request(client, request)
         self._work_reports.gather()  # before the hosts: what a worker said counts before its end
@@ -221,8 +231,9 @@ class Coordinator:
                     self._say(text)
 
     def _new_endpoint(self) -> str:
-        self._exporters += 1
-        return f"ipc://{self._folder}/export-{self._exporters}"
+        """One that no exporter has now."""
+        used = {runner.link.endpoint for runner in self._context.runs.values() if runner.link is not None}
+        return next(one for number in count(1) if (one := f"ipc://{self._folder}/export-{number}") not in used)
 
     def _over(self, action: act.RunOver) -> None:
         runner = self._context.runs.pop(action.run)
@@ -232,10 +243,10 @@ class Coordinator:
         progress = runner.progress(action.status, [(action.status, 0)] * len(runner.spec.passes), end=True)
         if progress.notices or action.status == "done":
             self._control.tell(progress)
+        self._control.tell_end(runner.ended(action.status, action.kind, action.error))  # first: it matters most
         for text in self._notices.due(time.monotonic(), end=True):
             self._say(text)
         self._say(f"run {action.run}: {action.status}" + (f": {action.error}" if action.error else ""))
-        self._control.tell_end(runner.ended(action.status, action.kind, action.error))
 
     def _request(self, client: bytes, request: ToCoordinator | EmbedfleetError) -> None:
         try:
@@ -278,7 +289,8 @@ class Coordinator:
         check_known(request.spec)
         check_known(later_spec(request))
         check_options(request.options)
-        _check_extras(request.spec)
+        check_extras(request.spec)
+        check_path(request.out, "out")
         out = Path(request.out)
         placed = place_sparse(request.spec, request.options, self._context.devices(), out)
         if not out.is_absolute():
@@ -384,16 +396,3 @@ class Coordinator:
                 self._context.emit(ev.RunCancelled(run, "the coordinator was told to stop"))
         forced = len(self.signals) > 1 or now - self._stopping_since > self._grace
         return forced or not self._context.fleet.runs
-
-
-def _check_extras(spec: RunSpec) -> None:
-    """Refuse what this installation cannot do before anything is spooled or leased."""
-    edge = spec.index == "edge" or any(one.kind == "bm25" for one in spec.passes)
-    if edge and find_spec("qdrant_edge") is None:
-        raise UsageError(
-            "the searchable index and BM25 need qdrant-edge-py: pip install 'embedfleet[qdrant]', "
-            "or give --index none and no --sparse bm25"
-        )
-    real = [one.model for one in spec.passes if one.kind == "dense" and not one.model.startswith("fake:")]
-    if real and find_spec("sentence_transformers") is None:
-        raise UsageError(f"model {real[0]} needs torch and sentence-transformers: pip install 'embedfleet[torch]'")

@@ -103,7 +103,10 @@ class PerformanceLog:
         if now - self._looked < HOST_SECONDS:
             return None
         self._looked = now
-        sample = HostSample(cpu_percent=psutil.cpu_percent(None), available_bytes=psutil.virtual_memory().available)
+        try:
+            sample = HostSample(cpu_percent=psutil.cpu_percent(None), available_bytes=psutil.virtual_memory().available)
+        except OSError:  # no file can be opened: a sample less
+            return None
         values = _told(sample)
         self._host.add(values)
         return {"host": "coordinator"} | values if self._host.due(now) else None

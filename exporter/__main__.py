@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 
 from ..protocol import lifeline
+from ..protocol.standard_streams import guard_standard_error
 
 
 def main() -> int:
     """Serve one run."""
+    guard_standard_error()
     lifeline.outlast_signals()
     lifeline.hold()
     import pyarrow

@@ -13,6 +13,7 @@ from ..protocol import lifeline
 from ..protocol.errors import EXIT_DONE, EXIT_INTERRUPTED, EmbedfleetError, RunDirectoryError
 from ..protocol.layout import RunLayout
 from ..protocol.process import ERROR_MARK
+from ..protocol.standard_streams import guard_standard_error
 from .directory_lock import take_lock
 
 T = TypeVar("T")
@@ -23,6 +24,7 @@ def serve(work: Callable[[], object]) -> int:
 
     SIGTERM is left to the parent, which interrupts it: a scheduler signals every process of a job.
     """
+    guard_standard_error()
     lifeline.hold()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     import pyarrow

@@ -6,6 +6,7 @@ it. The export link is always local.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -116,6 +117,13 @@ def bind(
         hint = "; is a coordinator running there?" if error.errno == errno.EADDRINUSE else ""
         raise UsageError(f"cannot listen on {endpoint}: {error.strerror}{hint}") from error
     return socket
+
+
+def unlink_socket(endpoint: str) -> None:
+    """Remove the file of an ipc endpoint whose socket is closed: libzmq leaves it behind."""
+    if endpoint.startswith("ipc://"):
+        with contextlib.suppress(OSError):
+            os.unlink(endpoint.removeprefix("ipc://"))
 
 
 def connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes | None = None) -> zmq.Socket[bytes]:

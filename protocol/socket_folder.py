@@ -19,7 +19,9 @@ STALE_SECONDS = 60.0
 def make_socket_folder(folder: Path) -> None:
     """Create the folder of ipc sockets, for its owner only; UsageError where it is somebody else's or open to others."""
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        missing = [one for one in (folder, *folder.parents) if not one.exists()]
+        for one in reversed(missing):  # with `parents=True` the mode would be that of the last folder alone
+            one.mkdir(mode=0o700, exist_ok=True)
         state = folder.stat()
     except OSError as error:
         raise UsageError(f"{folder}: the folder of the sockets cannot be made: {error.strerror}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Literal
 
@@ -46,6 +47,9 @@ PREPROCESSING = "nfc-strip-1"
 
 HEADS = "heads-"
 """How the name of a pass with several vectors begins."""
+
+MOST_PATH_BYTES = 4096
+"""Of a path on Linux (PATH_MAX)."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
@@ -152,6 +156,9 @@ def check_spec(spec: RunSpec) -> None:
     """Raise UsageError for a spec that no run can follow."""
     if not spec.passes:
         raise UsageError("nothing to compute: give at least one --dense, --sparse, --multivector or --heads MODEL")
+    check_path(spec.source, "source")
+    for one in spec.passes:
+        check_path(one.model, FLAGS[one.kind])
     _check_names(spec)
     if spec.limit is not None and spec.limit < 1:
         raise UsageError(f"--limit {spec.limit}: give a number of chunks, 1 or more")
@@ -171,6 +178,16 @@ def check_spec(spec: RunSpec) -> None:
     dense = [output.vector for one in spec.passes for output in one.outputs if output.form == "dense"]
     for ensemble in spec.ensembles:
         check_ensemble(ensemble, dense)
+
+
+def check_path(path: str, what: str) -> None:
+    """UsageError for a path that no system can open; `what` names it."""
+    if "\0" in path:
+        raise UsageError(f"{what} {path[:80]!r}: holds a NUL character; give a path without one")
+    if len(os.fsencode(path)) >= MOST_PATH_BYTES:
+        raise UsageError(
+            f"{what} {path[:80]!r}…: has {len(path):,} characters; give one below {MOST_PATH_BYTES:,} bytes"
+        )
 
 
 def _check_names(spec: RunSpec) -> None:

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 from ..protocol import lifeline
+from ..protocol.standard_streams import guard_standard_error
 
 
 def main() -> int:
     """Pin this process, then serve. CUDA_VISIBLE_DEVICES and the thread counts are in the environment already."""
+    guard_standard_error()
     lifeline.outlast_signals()
     lifeline.hold()
     parser = argparse.ArgumentParser(prog="python -m embedfleet.worker")

@@ -115,10 +115,9 @@ def test_nothing_is_lost_doubled_or_left_behind(
         code, read = None, 0
         for _ in range(MOST_COMMANDS):
             commands += 1
-            with tempfile.TemporaryFile() as errors:
-                command = psutil.Popen(
-                    arguments(corpus, out, kind), stdout=errors, stderr=errors, start_new_session=True
-                )
+            with tempfile.TemporaryFile() as errors, open("/dev/full", "wb") as full:
+                heard = full if commands % 3 == 0 else errors  # of every third command no message can be written
+                command = psutil.Popen(arguments(corpus, out, kind), stdout=heard, stderr=heard, start_new_session=True)
                 monkey.play(command, A_COMMAND if monkey.kills < wanted else 0)
                 code = command.wait()
                 errors.seek(0)

@@ -257,6 +257,13 @@ MUTANTS = (
         ("tests/unit/test_sinks.py::test_one_writer_at_a_time",),
     ),
     Mutant(
+        "a message that cannot be written ends the process",
+        "protocol/standard_streams.py",
+        "            self.error = self.error or error\n",
+        "            raise\n",
+        ("tests/unit/test_standard_streams.py",),
+    ),
+    Mutant(
         "a vector that is no number is exported",
         "exporter/columns.py",
         "wrong = ~(np.abs(squares - 1.0) <= 2 * NORM_TOLERANCE)",

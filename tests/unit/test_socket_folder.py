@@ -33,9 +33,13 @@ def test_what_killed_coordinators_left_is_swept(tmp_path: Path) -> None:
 
 
 def test_the_socket_folder_is_its_owners_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "a" / "b"
-    make_socket_folder(folder)
-    assert folder.stat().st_mode & 0o777 == 0o700
+    folder = tmp_path / "a" / "b" / "c"
+    before = os.umask(0)
+    try:
+        make_socket_folder(folder)
+    finally:
+        os.umask(before)
+    assert [one.stat().st_mode & 0o777 for one in (folder, *folder.parents[:2])] == [0o700] * 3
     make_socket_folder(folder)
 
 

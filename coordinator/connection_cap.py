@@ -1,0 +1,90 @@
+"""A bound on the connections of a listening socket: strangers that connect and say nothing must not use up the files.
+
+libzmq has no such bound, and closes a connection that says nothing only after its handshake time. So its own events are
+watched, and what is beyond the bound is shut down at once. A peer of ours that this meets connects anew by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from ..protocol.channels import tune
+
+MOST_FILES = 1 << 16
+"""As many files as are ever asked for: some systems allow a billion."""
+RESERVED_FILES = 256
+"""For the run directories, the children, and what the libraries open."""
+LINKS = 3
+MOST_CONNECTIONS = 4_096
+EVENTS_QUEUED = 100_000
+_EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED
+
+
+def raise_file_limit() -> int:
+    """Let this process and its children open as many files as the system allows; how many that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = MOST_FILES if hard == unlimited else min(hard, MOST_FILES)
+    if soft != unlimited and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # a container that forbids it: the soft limit stays
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_FILES if soft == unlimited else soft
+
+
+def connections_allowed() -> int:
+    """For each link, by the files that this process may open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    share = MOST_CONNECTIONS if files == resource.RLIM_INFINITY else (files - RESERVED_FILES) // LINKS
+    return max(16, min(MOST_CONNECTIONS, share))
+
+
+class ConnectionCap:
+    """Watches one listening socket. `monitor` becomes readable when a connection comes or goes: call `enforce` then."""
+
+    def __init__(self, listening: zmq.Socket[bytes], most: int) -> None:
+        self._listening, self._most = listening, most
+        self._open: set[int] = set()
+        address = f"inproc://connections-{id(self)}"
+        listening.monitor(address, _EVENTS)
+        self.monitor: zmq.Socket[bytes] = tune(listening.context.socket(zmq.PAIR), EVENTS_QUEUED)
+        self.monitor.connect(address)
+        self.refused = 0
+        """Connections that were shut down."""
+
+    def enforce(self) -> None:
+        """Shut down the newest connections beyond the bound."""
+        fresh: list[int] = []
+        while self.monitor.poll(0):
+            event: Any = parse_monitor_message(self.monitor.recv_multipart())
+            fd = int(event["value"])
+            if event["event"] == zmq.EVENT_ACCEPTED:
+                self._open.add(fd)
+                fresh.append(fd)
+            else:
+                self._open.discard(fd)
+        for fd in reversed(fresh):
+            if len(self._open) <= self._most:
+                break
+            if fd in self._open:
+                self._open.discard(fd)
+                self._shut(fd)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._listening.disable_monitor()
+        self.monitor.close(linger=0)
+
+    def _shut(self, fd: int) -> None:
+        """libzmq sees the end of the connection and closes it: its descriptor stays its own."""
+        with contextlib.suppress(OSError):  # it was closed this moment
+            with socket.socket(fileno=os.dup(fd)) as connection:
+                connection.shutdown(socket.SHUT_RDWR)
+            self.refused += 1

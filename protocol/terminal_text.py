@@ -1,0 +1,24 @@
+"""Text of a corpus as a terminal may show it: what would steer the terminal is written out."""
+
+from __future__ import annotations
+
+import re
+
+_STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls but tab and newline: escape sequences begin with one of these
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # marks that turn the reading direction, line and paragraph separators
+    "\ud800-\udfff]"  # halves of surrogate pairs, as in a file's name that is not UTF-8
+)
+
+
+def printable(text: str) -> str:
+    r"""The text with each steering character as its escape: `\x1b` for an escape character.
+
+    A line end of Windows stays one.
+    """
+    return text if text.isascii() and text.isprintable() else _STEERING.sub(_escape, text.replace("\r\n", "\n"))
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
