@@ -135,6 +135,22 @@ def upload(
         int, typer.Option(metavar="PORT", min=1, max=65_535, help="Where the server listens for gRPC.")
     ] = 6334,
     wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long building the index may take.")] = 3600.0,
+    max_request: Annotated[
+        int, typer.Option(metavar="MIB", min=1, max=4096, help="What the server takes in one request.")
+    ] = 32,
+    cut_payload: Annotated[
+        bool,
+        typer.Option(
+            "--cut-payload", metavar="", help="A chunk beyond --max-request goes with a cut text, without metadata."
+        ),
+    ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", metavar="", help="Write over chunks of the same made-up id (FILE#NUMBER)."),
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", metavar="", help="Then delete the points that other runs wrote there.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Load a finished run into a Qdrant server; what is there already is not sent again."""
@@ -155,6 +171,10 @@ def upload(
             grpc=grpc,
             grpc_port=grpc_port,
             green_seconds=wait,
+            max_request=max_request,
+            cut_payload=cut_payload,
+            replace=replace,
+            prune=prune,
             as_json=as_json,
         )
     )

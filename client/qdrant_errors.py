@@ -25,6 +25,15 @@ _GRPC: dict[str, Verdict] = {
 }
 
 
+_TOO_LARGE = (
+    "larger than allowed",
+    "payload too large",
+    "larger than max",
+    "message length too large",
+    "request entity too large",
+)
+
+
 def foreign_errors() -> tuple[type[Exception], ...]:
     """What qdrant-client raises over gRPC and REST, and (ValueError) as the in-memory engine."""
     import grpc
@@ -49,6 +58,16 @@ def verdict(error: Exception) -> Verdict:
     if isinstance(error, ResourceExhaustedResponse):
         return "busy"
     return _GRPC.get(_grpc_code(error), "refused")
+
+
+def too_large(error: Exception) -> bool:
+    """Whether the server refuses a request for its size: 413, or the words of its web framework or of gRPC."""
+    from qdrant_client.http.exceptions import UnexpectedResponse
+
+    if isinstance(error, UnexpectedResponse) and error.status_code == 413:
+        return True
+    words = f"{_said(error)} {getattr(error, 'content', '')}".lower()
+    return any(one in words for one in _TOO_LARGE)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -12,10 +13,15 @@ from typing import TYPE_CHECKING
 from ..protocol.collection import Quantization, collection_name, collection_schema
 from ..protocol.done_run import DoneRun, open_done_run
 from ..protocol.errors import EmbedfleetError
+from ..protocol.numbered_ids import NumberedIds
 from ..protocol.point_batches import BatchLimits, cut
+from ..protocol.point_ids import point_id
 from ..protocol.points import Point
+from .upload_batches import NUMBER_BYTES
 from .upload_payloads import Spelled
+from .upload_sizes import MOST_REQUEST_MIB, LargePoints
 from .upload_target import Delivered, UploadTarget
+from .words import counted
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -35,6 +41,11 @@ class Uploaded:
     delivered: Delivered
     spelled: int = 0
     """Points with whole numbers beyond 64 bits, which went as text."""
+    left_out: tuple[str, ...] = ()
+    """Chunks that are larger than a request may be."""
+    others: int = 0
+    """Points of other runs, or of earlier states of this one, that are there too."""
+    pruned: int = 0
     notices: tuple[str, ...] = ()
     """Lines for people: what was not sent as it stands in the run."""
 
@@ -46,39 +57,58 @@ def upload_run(
     *,
     streams: int = 2,
     limits: BatchLimits | None = None,
+    large: LargePoints | None = None,
     quantization: Quantization = None,
+    replace: bool = False,
+    prune: bool = False,
     green_seconds: float = GREEN_SECONDS,
     progress: Progress | None = None,
 ) -> Uploaded:
     """Load the run in `root` into `collection` (default: the folder's name), which is made where it is not there.
 
     What is there already, with this payload and all its vectors, is not sent again. The index is off while points are
-    loaded and built afterwards.
+    loaded and built afterwards. `large` says what becomes of points that are more than a request may be, `replace` whether
+    a chunk with a made-up id may be written over another text, and `prune` whether points of other runs are deleted.
 
-    RunDirectoryError where the run is not done, UsageError where the collection is of another schema,
-    EmbedfleetError where the server fails, the index is not ready in time, or the count is wrong at the end.
+    RunDirectoryError where the run is not done; UsageError where the collection is of another schema, or has other chunks
+    under this run's made-up ids; EmbedfleetError where the server fails, the index is not ready in time, or the count is
+    wrong at the end.
     """
     run = open_done_run(root)
-    target = UploadTarget(client, collection or collection_name(root))
+    numbered = () if replace else NumberedIds(run.layout)
+    target = UploadTarget(client, collection or collection_name(root), numbered)
+    large = large or LargePoints(MOST_REQUEST_MIB << 20, NUMBER_BYTES[True], grpc=True)
+    limits = limits or BatchLimits()
+    limits = dataclasses.replace(limits, bytes=min(limits.bytes, large.most_bytes // 2))
     target.prepare(collection_schema(run, quantization), quantize=quantization is not None)
     spelled = Spelled()
     try:
         target.switch_indexing_off()  # in here: an answer that is lost may stand for a request that was followed
-        delivered = _send(run, spelled.take(run.points()), target, streams, limits or BatchLimits(), progress)
+        delivered = _send(run, large.take(spelled.take(run.points())), target, streams, limits, progress)
+        large.left_out += delivered.refused
+        pruned = target.prune(point_id(one) for one in run.ids()) if prune else 0
     except BaseException:
         with contextlib.suppress(EmbedfleetError):  # the first error says more
             target.switch_indexing_on()
         raise
     target.switch_indexing_on()
     target.wait_until_green(green_seconds)
-    points, due = target.count(), target.before + delivered.new
-    if delivered.points != run.rows or points != due:
+    points, due = target.count(), target.before + delivered.new - pruned
+    if delivered.points + len(large.left_out) != run.rows or points != due:
         raise EmbedfleetError(
             f"{target.collection}: holds {points:,} points where {due:,} are due ({target.before:,} before, "
             f"{delivered.new:,} new of {run.rows:,}); if nobody else writes there, run the same command again"
         )
-    notices = (spelled.notice,) if spelled.notice is not None else ()
-    return Uploaded(target.collection, points, delivered, spelled.points, notices)
+    others = target.count_ours() - delivered.points
+    notices = [spelled.notice] if spelled.notice is not None else []
+    notices += large.notices
+    if others > 0:
+        notices.append(
+            f"{target.collection} has {counted(others, 'more point')}, of other runs or of an earlier state of this one; "
+            "--prune deletes them"
+        )
+    left_out = tuple(large.left_out)
+    return Uploaded(target.collection, points, delivered, spelled.points, left_out, others, pruned, tuple(notices))
 
 
 def _send(

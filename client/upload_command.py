@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Generator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,12 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..protocol.collection import Quantization
 from ..protocol.done_run import open_done_run
-from ..protocol.errors import EXIT_TERMINATED
+from ..protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EXIT_TERMINATED
 from ..protocol.point_batches import BatchLimits
 from .console import message_console
 from .qdrant_server import connect
 from .upload import upload_run
 from .upload_batches import NUMBER_BYTES
+from .upload_sizes import LargePoints
 
 
 def upload(
@@ -37,9 +37,13 @@ def upload(
     grpc: bool,
     grpc_port: int,
     green_seconds: float,
+    max_request: int,
+    cut_payload: bool,
+    replace: bool,
+    prune: bool,
     as_json: bool,
 ) -> int:
-    """Upload the run in `root` to the server at `url`; the exit code."""
+    """Upload the run in `root` to the server at `url`; the exit code: 3 where a chunk was left out."""
     open_done_run(root)  # no server is asked for a run that cannot be uploaded
     console = message_console()
     bar = Progress(
@@ -59,7 +63,10 @@ def upload(
                 collection,
                 streams=streams,
                 limits=BatchLimits(batch_points, number_bytes=NUMBER_BYTES[grpc]),
+                large=LargePoints(max_request << 20, NUMBER_BYTES[grpc], grpc=grpc, cut=cut_payload),
                 quantization=quantization,
+                replace=replace,
+                prune=prune,
                 green_seconds=green_seconds,
                 progress=lambda count, due: bar.update(task, completed=count, total=due),
             )
@@ -68,20 +75,23 @@ def upload(
                 raise
             console.print("terminated; the same command sends what is missing")
             return EXIT_TERMINATED
+    code = EXIT_QUARANTINED if done.left_out else EXIT_DONE
     for notice in done.notices:
         console.print(f"note: {escape(notice)}")
     if as_json:
-        summary: dict[str, Any] = {"collection": done.collection, "points": done.points, **asdict(done.delivered)}
-        summary["spelled"] = done.spelled
+        one = done.delivered
+        counts = {"new": one.new, "replaced": one.replaced, "present": one.present, "spelled": done.spelled}
+        summary: dict[str, Any] = {"collection": done.collection, "points": done.points, **counts}
+        summary |= {"left_out": done.left_out, "others": done.others, "pruned": done.pruned}
         sys.stdout.buffer.write(orjson.dumps(summary) + b"\n")
         sys.stdout.flush()
-        return 0
+        return code
     one = done.delivered
     console.print(
         f"{done.collection}: {done.points:,} points, all counted and indexed; {one.new:,} new, {one.replaced:,} replaced, "
-        f"{one.present:,} were there"
+        f"{one.present:,} were there" + (f"; {done.pruned:,} others deleted" if done.pruned else "")
     )
-    return 0
+    return code
 
 
 @contextmanager

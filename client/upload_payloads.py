@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import orjson
+
 from ..protocol.points import Point
 
 LEAST, MOST = -(1 << 63), (1 << 63) - 1
@@ -41,6 +43,15 @@ class Spelled:
         return (
             f"{self.points:,} points have whole numbers beyond 64 bits, sent as text: the first is chunk {self.first}"
         )
+
+
+def same_payload(ours: Any, theirs: Any) -> bool:
+    """Whether two payloads are the same JSON: 1, 1.0 and true are three values, and the order of keys is none."""
+    return _canonical(ours) == _canonical(theirs)
+
+
+def _canonical(payload: Any) -> bytes:
+    return orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
 
 
 def _beyond(value: Any, path: str = "") -> str | None:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from ..protocol.collection import FINGERPRINTS
 from ..protocol.errors import EmbedfleetError, UsageError
-from ..protocol.points import Point
-from .qdrant_errors import foreign_errors, server_errors, verdict
+from ..protocol.points import RESERVED, Point
+from .qdrant_errors import foreign_errors, server_errors, too_large, verdict
 from .retry import with_retries
 from .upload_batches import to_struct
+from .upload_payloads import same_payload
+from .upload_sizes import CUT_CHARS
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
 
 POLL_SECONDS = 1.0
+PAGE = 4_096
+"""Ids that are asked for at once."""
 GREEN_IN_A_ROW = 2
 """Building an index begins a moment after it is switched on: one green may be that moment."""
 
@@ -36,20 +43,25 @@ class Delivered:
     new: int = 0
     replaced: int = 0
     present: int = 0
+    refused: tuple[str, ...] = ()
+    """Chunks that the server would not take alone, since their request was too large."""
 
     def __add__(self, other: Delivered) -> Delivered:
-        return Delivered(self.new + other.new, self.replaced + other.replaced, self.present + other.present)
+        numbers = (self.new + other.new, self.replaced + other.replaced, self.present + other.present)
+        return Delivered(*numbers, self.refused + other.refused)
 
     @property
     def points(self) -> int:
+        """Those that are in the collection now."""
         return self.new + self.replaced + self.present
 
 
 class UploadTarget:
     """Prepare, switch indexing off, deliver from any number of threads, switch indexing on, wait, count."""
 
-    def __init__(self, client: QdrantClient, collection: str) -> None:
-        self.collection = collection
+    def __init__(self, client: QdrantClient, collection: str, numbered: Container[str] = ()) -> None:
+        """`numbered` are the chunk ids that say only where a record stood: nothing is written over by such a one."""
+        self.collection, self._numbered = collection, numbered
         self.before = 0
         """Points that were there when it was prepared."""
         self._client, self._threshold = client, INDEXING_THRESHOLD
@@ -100,13 +112,57 @@ class UploadTarget:
         vector may have been deleted beside it. No vector is read for that.
         """
         there = self._payloads([one.id for one in points]) if self.before else {}
-        whole = self._with_all_vectors([one for one in points if there.get(one.id) == one.payload])
+        same = [one for one in points if one.id in there and same_payload(one.payload, there[one.id])]
+        whole = self._with_all_vectors(same)
         due = [one for one in points if one.id not in whole]
-        if due:
-            structs = [to_struct(one) for one in due]
-            self._ask(lambda: self._client.upsert(self.collection, structs, wait=True))
-        replaced = sum(one.id in there for one in due)
-        return Delivered(len(due) - replaced, replaced, len(whole))
+        self._check_numbered(due, there)
+        refused = set(self._write(due)) if due else set[str]()
+        written = [one for one in due if one.id not in refused]
+        replaced = sum(one.id in there for one in written)
+        left = tuple(one.payload["id"] for one in due if one.id in refused)
+        return Delivered(len(written) - replaced, replaced, len(whole), left)
+
+    def _check_numbered(self, due: Sequence[Point], there: dict[str, Any]) -> None:
+        """UsageError before a chunk of another corpus is written over: `corpus.jsonl#1` is in every corpus of that name."""
+        for one in due:
+            if one.id not in there or one.payload["id"] not in self._numbered:
+                continue
+            text = str((there[one.id] or {}).get("text", ""))
+            if text[:CUT_CHARS] != one.payload["text"][:CUT_CHARS]:
+                raise UsageError(
+                    f"--collection {self.collection}: chunk {one.payload['id']!r} is there with another text. Its id only says "
+                    "where the record stood, so this is another corpus, or the source has changed. Name another collection, "
+                    "run with ids (--id-field), or write over what is there with --replace"
+                )
+
+    def _write(self, points: Sequence[Point]) -> list[str]:
+        """Upsert; the ids of those that the server refuses for their size, found by halving."""
+        structs = [to_struct(one) for one in points]
+        many = len(points) > 1
+
+        def passing(error: BaseException) -> bool:
+            # A server, or a proxy before it, may close the connection over a request that is too large.
+            return _passing(error) and not (many and _is_away(error) and self._answers())
+
+        try:
+            with_retries(lambda: self._client.upsert(self.collection, structs, wait=True), passing, self._stop)
+        except foreign_errors() as error:
+            if not (too_large(error) or (many and _is_away(error) and self._answers())):
+                with server_errors(self.collection):
+                    raise
+            if not many:
+                return [points[0].id]
+            half = len(points) // 2
+            return [*self._write(points[:half]), *self._write(points[half:])]
+        return []
+
+    def _answers(self) -> bool:
+        """Whether the server is there for a small request."""
+        try:
+            self._client.collection_exists(self.collection)
+        except foreign_errors():
+            return False
+        return True
 
     def stop(self) -> None:
         """No further attempts in any thread."""
@@ -139,6 +195,37 @@ class UploadTarget:
     def count(self) -> int:
         """Points in the collection, exactly."""
         return self._ask(lambda: self._client.count(self.collection, exact=True)).count
+
+    def count_ours(self) -> int:
+        """Points that an upload of this package wrote, of whichever run."""
+        return self._ask(lambda: self._client.count(self.collection, _ours(), exact=True)).count
+
+    def prune(self, run_ids: Iterable[str]) -> int:
+        """Delete the points of other runs, and of earlier states of this one; how many. Points of other programs stay."""
+        from qdrant_client import models
+
+        kept = np.sort(np.fromiter((_leading(one) for one in run_ids), np.uint64))
+        gone, offset = 0, None
+        while True:
+            page: Any = partial(self._page, offset)
+            records, offset = self._ask(page)
+            theirs: list[Any] = [one.id for one in records]
+            heads = np.array([_leading(str(one)) for one in theirs], np.uint64)
+            place = np.minimum(np.searchsorted(kept, heads), max(len(kept) - 1, 0))
+            stale = [
+                one for one, at, head in zip(theirs, place, heads, strict=True) if not len(kept) or kept[at] != head
+            ]
+            if stale:
+                chosen = models.PointIdsList(points=stale)
+                self._ask(lambda chosen=chosen: self._client.delete(self.collection, chosen, wait=True))
+                gone += len(stale)
+            if offset is None:
+                return gone
+
+    def _page(self, offset: Any) -> Any:
+        return self._client.scroll(
+            self.collection, _ours(), limit=PAGE, offset=offset, with_payload=False, with_vectors=False
+        )
 
     def _payloads(self, ids: list[str]) -> dict[str, Any]:
         records = self._ask(
@@ -212,5 +299,21 @@ def _described(params: Any) -> dict[str, str]:
     return words
 
 
+def _ours() -> models.Filter:
+    """Points with the reserved key in their payload."""
+    from qdrant_client import models
+
+    return models.Filter(must_not=[models.IsEmptyCondition(is_empty=models.PayloadField(key=RESERVED))])
+
+
+def _leading(point: str) -> int:
+    """64 bits of a UUID: two points that share them are kept or deleted together, which nobody will see happen."""
+    return int(point.replace("-", "")[:16], 16)
+
+
 def _passing(error: BaseException) -> bool:
     return isinstance(error, foreign_errors()) and verdict(error) in ("away", "busy")
+
+
+def _is_away(error: BaseException) -> bool:
+    return isinstance(error, foreign_errors()) and verdict(error) == "away"

@@ -12,6 +12,7 @@ from .layout import RunLayout, segments_in
 from .points import Point, read_points
 from .published import run_digest
 from .run_json import read_json, read_spec
+from .segment_stream import stream_batches
 from .segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
 from .spec import RunSpec
 from .vector_rows import VectorRow, VectorShape, read_shape, read_vectors
@@ -36,6 +37,12 @@ class DoneRun:
         """All points, in row order."""
         for segment in self.segments:
             yield from read_points(self.layout, self.names, segment)
+
+    def ids(self) -> Iterator[str]:
+        """The chunks' ids, in row order."""
+        for segment in self.segments:
+            for batch in stream_batches(self.layout.chunk_segment(segment), ("id",)):
+                yield from batch.column("id").to_pylist()
 
     def vectors(self, name: str) -> Iterator[VectorRow]:
         """One vector of every row, in row order."""

@@ -40,11 +40,15 @@ def cut(points: Iterable[Point], limits: BatchLimits) -> Iterator[list[Point]]:
         yield batch
 
 
-def _bytes(point: Point, number: int) -> int:
-    numbers = sum(
+def numbers_in(point: Point) -> int:
+    """How many numbers its vectors have; a sparse one has two for each term."""
+    return sum(
         2 * len(one.indices) if isinstance(one, SparseVector) else int(one.size) for one in point.vectors.values()
     )
-    return POINT_BYTES + numbers * number + _payload_bytes(point.payload)
+
+
+def _bytes(point: Point, number: int) -> int:
+    return POINT_BYTES + numbers_in(point) * number + _payload_bytes(point.payload)
 
 
 def _payload_bytes(value: Any) -> int:

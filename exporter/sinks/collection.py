@@ -10,15 +10,17 @@ import orjson
 from ...protocol.collection import Quantization, collection_name, collection_schema
 from ...protocol.done_run import DoneRun
 from ...protocol.durable import commit_bytes
+from ...protocol.numbered_ids import NumberedIds
 from .exported_file import ExportedFile, describe
 
 
 def write_collection(run: DoneRun, folder: Path, quantization: Quantization) -> Iterator[ExportedFile]:
-    """`{"name", "points", "create"}`; `create` is the body of Qdrant's `PUT /collections/{name}`."""
+    """`{"name", "points", "source_files", "create"}`; `create` is the body of Qdrant's `PUT /collections/{name}`."""
     path = folder / run.layout.collection.name
     content = {
         "name": collection_name(run.layout.root),
         "points": run.rows,
+        "source_files": sorted(NumberedIds(run.layout).files),
         "create": collection_schema(run, quantization),
     }
     commit_bytes(path, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

@@ -35,8 +35,18 @@ INDEXING_THRESHOLD = 10_000
 T = TypeVar("T")
 
 
-def load(client: QdrantClient, folder: Path, collection: str | None = None, poll_seconds: float = 1.0) -> int:
-    """Make the collection, send all points, have them indexed; the number of points that the collection then has."""
+def load(
+    client: QdrantClient,
+    folder: Path,
+    collection: str | None = None,
+    poll_seconds: float = 1.0,
+    *,
+    replace: bool = False,
+) -> int:
+    """Make the collection, send all points, have them indexed; the number of points that the collection then has.
+
+    Unless `replace` is set, a chunk whose id only says where its record stood is not written over another text.
+    """
     about = json.loads((folder / "collection.json").read_bytes())
     name: str = collection or about["name"]
     if not client.collection_exists(name):
@@ -52,6 +62,8 @@ def load(client: QdrantClient, folder: Path, collection: str | None = None, poll
         client.update_collection(name, optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0))
         sent = 0
         for points in batches(folder / "points.jsonl"):
+            if not replace:
+                check_numbered(client, name, points, set(about.get("source_files", ())))
             again(lambda points=points: client.upsert(name, points, wait=True))
             sent += len(points)
             sys.stderr.write(f"\r{sent:,} of {about['points']:,} points")
@@ -99,6 +111,28 @@ def batches(path: Path) -> Iterator[list[models.PointStruct]]:
         yield batch
 
 
+def check_numbered(client: QdrantClient, name: str, points: list[models.PointStruct], files: set[str]) -> None:
+    """End before a chunk of another corpus is written over: `corpus.jsonl#1` is in every corpus of that name."""
+    texts = {
+        str(one.id): payload["text"] for one in points if (payload := one.payload) and numbered(payload["id"], files)
+    }
+    if not texts:
+        return
+    for record in again(lambda: client.retrieve(name, list(texts), with_payload=["id", "text"])):
+        there = record.payload or {}
+        if there.get("text") != texts[str(record.id)]:
+            raise SystemExit(
+                f"{name}: chunk {there.get('id')!r} is there with another text, from another corpus or an earlier state of "
+                "this one; name another collection with --collection, or write over it with --replace"
+            )
+
+
+def numbered(chunk: str, files: set[str]) -> bool:
+    """Whether the id was made up: the name of a source file, a `#`, and the record's number."""
+    file, mark, number = chunk.rpartition("#")
+    return bool(mark) and number.isdecimal() and file in files
+
+
 def again(work: Callable[[], T]) -> T:
     """Do it, and some seconds later once more where the server was busy or away."""
     for attempt in range(ATTEMPTS - 1):
@@ -130,6 +164,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Load points.jsonl into a Qdrant server.")
     parser.add_argument("--url", default="http://localhost:6333", help="the server (default: %(default)s)")
     parser.add_argument("--collection", metavar="NAME", help="default: the name in collection.json")
+    parser.add_argument("--replace", action="store_true", help="write over chunks of the same made-up id (FILE#NUMBER)")
     parser.add_argument("--api-key-env", metavar="VARIABLE", help="environment variable that holds the API key")
     flags = parser.parse_args()
     key = os.environ.get(flags.api_key_env) if flags.api_key_env else None
@@ -137,7 +172,7 @@ def main() -> int:
         parser.error(f"--api-key-env {flags.api_key_env}: the variable is not set")
     client = QdrantClient(url=flags.url, api_key=key, timeout=60)
     try:
-        count = load(client, Path(__file__).resolve().parent, flags.collection)
+        count = load(client, Path(__file__).resolve().parent, flags.collection, replace=flags.replace)
     except ResponseHandlingException as error:
         raise SystemExit(
             f"{flags.url}: {error}; is a Qdrant server running there? --url gives another address"

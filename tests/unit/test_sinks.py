@@ -295,6 +295,28 @@ def test_the_script_takes_no_vectors_away(files, run_files, script):
     client.close()
 
 
+def test_the_script_writes_over_no_other_corpus(files, script):
+    from qdrant_client import QdrantClient
+
+    client = QdrantClient(":memory:")
+    points = files.layout.export / "points.jsonl"
+    lines = [json.loads(line) for line in points.read_text().splitlines()]
+    for row, line in enumerate(lines):
+        line["payload"]["id"] = f"corpus.jsonl#{row + 1}"
+    described = files.layout.export / "collection.json"
+    described.write_text(json.dumps(json.loads(described.read_text()) | {"source_files": ["corpus.jsonl"]}))
+    points.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for _ in range(2):
+        assert script.load(client, files.layout.export, poll_seconds=0) == ROWS
+    lines[1]["payload"]["text"] = "of another corpus"
+    points.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(SystemExit, match=r"'corpus.jsonl#2' is there with another text.*--replace"):
+        script.load(client, files.layout.export, poll_seconds=0)
+    assert script.load(client, files.layout.export, poll_seconds=0, replace=True) == ROWS
+    assert client.retrieve("my-run", [lines[1]["id"]])[0].payload["text"] == "of another corpus"
+    client.close()
+
+
 def test_the_script_leaves_the_index_on_where_switching_it_off_fails(files, script, monkeypatch):
     from qdrant_client import QdrantClient
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from embedfleet.client import retry, upload_target
 from embedfleet.client.upload import upload_run
+from embedfleet.client.upload_sizes import LargePoints
 from embedfleet.exporter.export_runtime import ExportRuntime
 from embedfleet.protocol.collection import collection_schema
 from embedfleet.protocol.done_run import open_done_run
@@ -376,3 +377,137 @@ def test_batches_are_bounded_by_points_and_bytes():
     assert alone == [1, 1, 1]
     sparse = Point("id", {}, {"s": SparseVector(np.zeros(1 << 18, np.uint32), np.zeros(1 << 18, np.float32))})
     assert max(len(one) for one in cut([sparse] * 20, BatchLimits())) == 7
+
+
+@pytest.fixture
+def metadata(files):
+    """Gives chunk 5 this metadata, in files and all."""
+
+    def change(value):
+        path = files.layout.chunk_segment(0)
+        table = pq.read_table(path)
+        column = table.column("metadata").to_pylist()
+        column[5] = json.dumps(value)
+        place = table.schema.get_field_index("metadata")
+        pq.write_table(table.set_column(place, table.schema.field(place), pa.array(column)), path)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(1, True), (1, 1.0), (0, False), (0.0, -0.0), ([1], [1.0]), ({"a": [True]}, {"a": [1]}), (None, {}), ("1", 1)],
+)
+def test_a_value_of_another_type_is_another_payload(files, client, metadata, before, after):
+    metadata({"value": before})
+    upload_run(files.root, client)
+    assert upload_run(files.root, client).delivered.present == ROWS
+    metadata({"value": after})
+    done = upload_run(files.root, client)
+    assert (done.delivered.replaced, done.delivered.present) == (1, ROWS - 1)
+    point = list(open_done_run(files.root).points())[5].id
+    there = client.engine.retrieve("run", [point])[0].payload["metadata"]["value"]
+    assert json.dumps(there) == json.dumps(after)
+
+
+def test_the_order_of_keys_is_no_difference(files, client, metadata):
+    metadata({"a": 1, "b": {"c": 2, "d": 3}})
+    upload_run(files.root, client)
+    metadata({"b": {"d": 3, "c": 2}, "a": 1})
+    assert upload_run(files.root, client).delivered.present == ROWS
+
+
+@pytest.mark.parametrize("grpc", [True, False])
+def test_a_chunk_beyond_a_request_is_named_and_the_others_arrive(files, client, metadata, grpc):
+    quotes = '"\n' * 150_000  # 300,000 bytes as they are, twice as many in JSON
+    metadata({"quotes": quotes})
+    large = LargePoints(400_000, 4, grpc=grpc)
+    done = upload_run(files.root, client, large=large)
+    left = 0 if grpc else 1
+    assert (done.points, len(done.left_out)) == (ROWS - left, left)
+    if left:
+        chunk = open_done_run(files.root)
+        assert done.left_out == (list(chunk.ids())[5],)
+        assert repr(done.left_out[0]) in done.notices[0]
+        assert "--cut-payload" in done.notices[0]
+        cut = upload_run(files.root, client, large=LargePoints(400_000, 4, grpc=grpc, cut=True))
+        assert (cut.points, cut.left_out, cut.delivered.new) == (ROWS, (), 1)
+        point = list(chunk.points())[5].id
+        assert client.engine.retrieve("run", [point])[0].payload["metadata"] == {}
+        again = upload_run(files.root, client, large=LargePoints(400_000, 4, grpc=grpc, cut=True))
+        assert again.delivered.present == ROWS
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnexpectedResponse(413, "Payload Too Large", b"", None),
+        UnexpectedResponse(
+            400, "Bad Request", b'{"status":{"error":"JSON payload (1 bytes) is larger than allowed"}}', None
+        ),
+        ResponseHandlingException(ConnectionResetError("closed by the peer")),
+    ],
+)
+def test_a_request_that_a_server_finds_too_large_is_halved(files, client, error):
+    victim = list(open_done_run(files.root).points())[17].id
+    upsert = client.engine.upsert
+
+    def refuse(name, points, **how):
+        if any(one.id == victim for one in points) and (
+            len(points) > 1 or not isinstance(error, ResponseHandlingException)
+        ):
+            raise error
+        return upsert(name, points, **how)
+
+    client.engine.upsert = refuse
+    done = upload_run(files.root, client, limits=BatchLimits(points=16))
+    if isinstance(error, ResponseHandlingException):  # alone it goes: it was the size of the request
+        assert (done.points, done.left_out) == (ROWS, ())
+    else:
+        assert (done.points, len(done.left_out)) == (ROWS - 1, 1)
+
+
+def numbered(files, texts):
+    """Give the run made-up ids, and these texts."""
+    row = 0
+    for segment in (0, 1):
+        names = [path for path in files.root.rglob(f"{segment:05d}.parquet") if "qdrant" not in path.parts]
+        rows = pq.read_table(files.layout.chunk_segment(segment)).num_rows
+        ids = [f"corpus.jsonl#{row + at + 1}" for at in range(rows)]
+        for path in names:
+            table = pq.read_table(path)
+            columns = {"id": ids, **({"text": texts[row : row + rows]} if "text" in table.column_names else {})}
+            for name, values in columns.items():
+                place = table.schema.get_field_index(name)
+                table = table.set_column(place, table.schema.field(place), pa.array(values))
+            pq.write_table(table, path)
+        row += rows
+    files.layout.source.write_text('[{"path":"corpus.jsonl","size":1,"mtime_ns":1}]')
+
+
+def test_made_up_ids_of_two_corpora_do_not_meet(files, client):
+    numbered(files, [f"alpha {row}" for row in range(ROWS)])
+    upload_run(files.root, client)
+    assert upload_run(files.root, client).delivered.present == ROWS
+    numbered(files, [f"beta {row}" for row in range(ROWS)])
+    with pytest.raises(UsageError, match=r"'corpus.jsonl#1' is there with another text.*--replace"):
+        upload_run(files.root, client)
+    assert {one.payload["text"][:5] for one in client.engine.scroll("run", limit=ROWS)[0]} == {"alpha"}
+    done = upload_run(files.root, client, replace=True)
+    assert (done.delivered.replaced, done.points) == (ROWS, ROWS)
+
+
+def test_points_of_an_earlier_state_are_counted_and_pruned(files, run_files, tmp_path, client):
+    upload_run(files.root, client, "shared")
+    client.engine.upsert("shared", [models.PointStruct(id=7, vector={}, payload={"of": "another program"})])
+    fewer = run_files.RunFiles(
+        tmp_path / "fewer", sizes=(30,), quarantined=(4,), sparse_quarantined=(7,), multivector=True
+    ).write()
+    done = upload_run(fewer.root, client, "shared")
+    assert (done.others, done.pruned) == (ROWS - 30, 0)
+    assert "30 more points" in done.notices[-1]
+    assert "--prune" in done.notices[-1]
+    done = upload_run(fewer.root, client, "shared", prune=True)
+    assert (done.others, done.pruned, done.points) == (0, ROWS - 30, 31)
+    ours = {one.id for one in open_done_run(fewer.root).points()}
+    assert {str(one.id) for one in client.engine.scroll("shared", limit=100)[0]} == ours | {"7"}
