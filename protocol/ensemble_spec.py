@@ -54,7 +54,7 @@ def check_ensemble(one: EnsembleSpec, dense: Sequence[str]) -> None:
         raise UsageError(f"{weights}: their sum is too large; they count relative to it, so give smaller numbers")
     if (least := min(one.weights)) < SMALLEST_SHARE * sum(one.weights):
         raise UsageError(
-            f"{weights}: {_typed(least)} is too small beside the others to make a difference; give more, or leave that model out"
+            f"{weights}: {_typed(least)} is too small beside the others to count; give more, or leave that model out"
         )
 
 

@@ -138,7 +138,9 @@ def test_binary_needs_whole_bytes(dim: int, why: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["concat", "average"])
-@pytest.mark.parametrize("weights", [(8e307, 8e307), (1e-320, 3e-320), (3e38, 3e38), (1.0, 1e-7), (2.0**-24, 1 - 2.0**-24)])
+@pytest.mark.parametrize(
+    "weights", [(8e307, 8e307), (1e-320, 3e-320), (3e38, 3e38), (1.0, 1e-7), (2.0**-24, 1 - 2.0**-24)]
+)
 def test_weights_that_are_accepted_give_vectors_of_numbers(method: Any, weights: tuple[float, ...]) -> None:
     one = ensemble(method, weights)
     check_ensemble(one, NAMES)
