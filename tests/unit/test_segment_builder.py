@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from embedfleet.exporter.segment_builder import SegmentBuilder
 from embedfleet.protocol.errors import ProtocolError
-from embedfleet.protocol.segments import dense_vectors, vector_schema
+from embedfleet.protocol.segments import TokenVectors, dense_vectors, token_vectors, vector_schema
 from embedfleet.protocol.spec import Output
 from embedfleet.protocol.work_messages import RowError
 from hypothesis import given, settings
