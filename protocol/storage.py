@@ -108,11 +108,12 @@ def pack(vectors: FloatArray, storage: Storage, ranges: Ranges | None) -> npt.ND
 def pack_int8(vectors: FloatArray, ranges: Ranges | None) -> tuple[npt.NDArray[np.int8], FloatArray]:
     """Vectors (rows, dim) as int8, and the cosine of each to what is read back; NaN where a vector is all zeros."""
     low, step = _scale(ranges)
-    divisor = np.where(step > 0, step, np.float32(1))
+    divisor = step.copy()
+    divisor[divisor == 0] = 1
     packed, cosines = np.empty(vectors.shape, np.int8), np.empty(len(vectors), np.float32)
     for start in range(0, len(vectors), BLOCK):
         block = vectors[start : start + BLOCK]
-        steps: FloatArray = (block - low) / divisor
+        steps = (block - low) / divisor
         np.clip(np.rint(steps, out=steps), 0, STEPS, out=steps)
         packed[start : start + BLOCK] = steps - 128
         steps *= step
