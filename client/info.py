@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from ..protocol.int8_count import Int8Count
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
 from ..protocol.spec import Output, RunSpec
@@ -61,6 +62,9 @@ def _vector(layout: RunLayout, model: str, one: Output) -> JsonObject:
     paths = [layout.vector_segment(one.vector, segment) for segment in segments_in(layout.vector_folder(one.vector))]
     infos = [read_info(path, VectorSegmentInfo) for path in paths]
     about = read_object(layout.pass_file(one.vector)) or {}
+    int8 = Int8Count()
+    for info in infos:
+        int8.add(info)
     return {
         "vector": one.vector,
         "kind": one.kind,
@@ -77,6 +81,8 @@ def _vector(layout: RunLayout, model: str, one: Output) -> JsonObject:
         "segments": len(infos),
         "bytes": sum(path.stat().st_size for path in paths),
         "fingerprint": about.get("fingerprint"),
+        "settings": about.get("settings", {}),
+        **(int8.record() if one.storage == "int8" else {}),
     }
 
 

@@ -23,7 +23,7 @@ class PassClaim(msgspec.Struct, frozen=True):
     normalized: bool = True
     output_dim: int | None = None
     ranges: Ranges | None = None
-    """Of int8 vectors."""
+    """Of the int8 vectors that 0.1.0 wrote; each segment has its own since."""
 
 
 class CountsClaim(msgspec.Struct, frozen=True):

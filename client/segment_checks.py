@@ -17,7 +17,7 @@ from .sparse_vectors import flattened, list_lengths
 
 NORM_TOLERANCE: dict[Storage, float] = {"float32": 1e-3, "float16": 1e-3, "int8": 0.2, "binary": 1e-3}
 """Vectors that the encoder normalized may miss length 1 by this much, by how they are kept: float16 and bfloat16 round,
-and int8 clips what lies outside its ranges."""
+and int8 of 0.1.0 clipped what lay outside its ranges."""
 
 Mask = npt.NDArray[np.bool_]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -96,3 +96,14 @@ def print_info(described: dict[str, Any]) -> None:
         stored = one["storage"] or ""
         table.add_row(one["vector"], escape(one["model"]), dim, one["dtype"], stored, *counts, size_of(one["bytes"]))
     console.print(table)
+    for one in described["vectors"]:
+        for line in _details(one):
+            console.print(f"{one['vector']}: {line}")
+
+
+def _details(one: dict[str, Any]) -> Iterator[str]:
+    """What is to be said of a vector beside its row in the table."""
+    if "average_length" in one["settings"]:
+        yield f"fitted to an average length of {one['settings']['average_length']:,.6g} terms"
+    if one.get("float16_segments"):
+        yield f"{counted(one['float16_segments'], 'segment')} stored as float16, where int8 would be too far off"

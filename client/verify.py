@@ -17,11 +17,11 @@ from ..protocol.published import UNKNOWN, segment_digest
 from ..protocol.run_json import read_json, read_spec
 from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
 from ..protocol.spec import Output, RunSpec
-from ..protocol.storage import ranges_of
 from ..protocol.vector_rows import read_shape
 from .chunk_checks import Ids, count_chunks
 from .edge_shard import ShardUnavailable, engine_installed, published_digests
 from .export_checks import export_problems
+from .int8_checks import Int8Notes
 from .rerank_checks import needs_queries, needs_scores, rerank_problems
 from .run_claims import IntakeClaim, ManifestClaim, PassClaim
 from .run_files import AGAIN, count_lines, read_table, rejected_files, spans
@@ -148,10 +148,14 @@ class _Recount:
             self._problem(
                 folder, f"has no readable pass.json, so nobody knows which model this is; {AGAIN} with --restart"
             )
+        int8 = Int8Notes(folder, about.ranges if about is not None else None)
         for segment in sorted(set(have) & self._rows.keys()):
-            self._vector_segment(one, segment, about, count)
+            self._vector_segment(one, segment, about, count, int8)
+        self.report.notes += int8.lines()
 
-    def _vector_segment(self, one: Output, segment: int, about: PassClaim | None, count: VectorCount) -> None:
+    def _vector_segment(
+        self, one: Output, segment: int, about: PassClaim | None, count: VectorCount, int8: Int8Notes
+    ) -> None:
         path = self.layout.vector_segment(one.vector, segment)
         try:
             info, table = read_info(path, VectorSegmentInfo), read_table(path)
@@ -159,8 +163,8 @@ class _Recount:
             found = [*row_problems(table, chunk), *info_problems(table, info, one.vector, segment)]
             found.extend(vector_problems(one.form, table, about is None or about.normalized))
             found.extend(self._dim_problems(read_shape(path).dim, about, count))
-            if one.storage == "int8" and about and ranges_of(table.schema.field("vector")) != about.ranges:
-                found.append(f"its int8 spans other ranges than pass.json says; delete it and {AGAIN}")
+            if one.storage == "int8":
+                int8.add(info, table)
             self._telling[one.vector, segment] = telling(one.form, table)
         except RunDirectoryError as error:
             self.report.problems.append(str(error))

@@ -40,11 +40,10 @@ from ..protocol.layout import RunLayout
 from ..protocol.output_dims import output_dims
 from ..protocol.run_options import RunOptions
 from ..protocol.spec import Output, PassSpec, RunSpec
-from ..protocol.terms import METADATA_WEIGHTS
 from ..protocol.version import PROTOCOL, __version__
 from ..protocol.work_messages import Batch, Fingerprint, Result
 from .actions import ForwardResult, QuarantineRows, SendBatch
-from .bm25_fit import fit_average_length
+from .bm25_fit import Bm25Fit
 from .chunk_loader import ChunkLoader, SpooledSegment
 from .damaged_chunks import set_chunks_aside
 from .events import Cut, Event, IntakeDone, RunFailed, RunSubmitted, SegmentSpooled
@@ -52,7 +51,7 @@ from .export_link import ExportLink
 from .observer import Observer
 from .planner import needs_fit, plan_passes, segment_limits, settle_dtype
 from .segment_texts import SegmentCache
-from .stand_ins import asks_for_stand_ins, has_metadata_weights, source_of_weights
+from .stand_ins import asks_for_stand_ins, has_metadata_weights, source_of_weights, without_model
 from .telemetry import TelemetryTracker
 
 
@@ -67,7 +66,7 @@ class Payload:
 
 
 class BatchRunner:
-    """One run. `wake` is called from the intake thread whenever `intake_events` has something."""
+    """One run. `wake` is called, from other threads too, whenever `intake_events` has something."""
 
     def __init__(
         self,
@@ -105,6 +104,7 @@ class BatchRunner:
         self._committed: list[set[int]] = [set() for _ in spec.passes]
         self._stopping = threading.Event()
         self._loader: threading.Thread | None = None
+        self._fit = Bm25Fit(run, spec, self.layout, self._report)
         self._early: list[Record] = []
         self._source_read = False
         self._stand_ins = not any(asks_for_stand_ins(one) for one in spec.passes)
@@ -160,6 +160,7 @@ class BatchRunner:
 
     def segment_spooled(self, event: SegmentSpooled) -> None:
         """Count a segment that an earlier session may have committed."""
+        self._fit.begin(self._fingerprints)
         segment, rows = event.segment, event.rows
         self.rows[segment], self._tokens[segment] = rows, event.tokens
         for number, committed in enumerate(self._committed):
@@ -170,6 +171,7 @@ class BatchRunner:
     def source_read(self) -> None:
         """All segments are spooled: the exporter, and any later one, is told how many there are."""
         self._source_read = True
+        self._fit.begin(self._fingerprints)
         self._send(SourceRead(len(self.rows)))
 
     def segment_committed(self, number: int, segment: int, rows: int) -> None:
@@ -202,8 +204,9 @@ class BatchRunner:
     def _settle(self, number: int, devices: Sequence[Device]) -> PassSpec:
         one, before = self.spec.passes[number], self._fingerprints.get(number)
         if needs_fit(one):
-            fitted = before.settings.get("average_length") if before is not None else None
-            return msgspec.structs.replace(one, average_length=fitted or fit_average_length(self.layout))
+            fitted = self._fit.fitted(one, before)
+            self.telemetry.event("bm25_fitted", vector=one.vector, average_length=fitted.average_length)
+            return fitted
         return settle_dtype(one, before, devices, self._options)
 
     def staged(self, number: int, fingerprint: Fingerprint, batch_tokens: int) -> None:
@@ -230,7 +233,7 @@ class BatchRunner:
         """Tell the exporter, once, what the pass is computed with."""
         if number not in self._begun:
             self._begun.add(number)
-            fingerprint = self._fingerprints.get(number) or _without_model(self.spec.passes[number])
+            fingerprint = self._fingerprints.get(number) or without_model(self.spec.passes[number])
             self._send(BeginPass(number, fingerprint, self.telemetry.passes[number].placement))
 
     def cut(self, number: int, segment: int) -> tuple[Cut, ...]:
@@ -284,6 +287,7 @@ class BatchRunner:
     def finish(self) -> None:
         """Stop the intake thread (it looks at every block) and the exporter."""
         self.stop_intake()
+        self._fit.end()
         if self._loader is not None and self.spec.source != "-":
             self._loader.join(10)
         self.drop_exporter()
@@ -355,39 +359,24 @@ class BatchRunner:
         self.rejected += segment.rejected
         tokens = estimated_tokens(segment.n_bytes, segment.rows)
         self._stand_ins = self._stand_ins or has_metadata_weights(self.layout, segment.segment)
-        self.intake_events.append(
-            SegmentSpooled(self.run, segment.segment, segment.rows, tokens, stand_ins=self._stand_ins)
-        )
+        self._report(SegmentSpooled(self.run, segment.segment, segment.rows, tokens, stand_ins=self._stand_ins))
+
+    def _report(self, event: Event | DamagedChunks) -> None:
+        """From any thread."""
+        self.intake_events.append(event)
         self._wake()
 
     def _load(self, loader: ChunkLoader) -> None:
         try:
             counts = loader.load()
         except DamagedChunks as error:
-            self.intake_events.append(error)
+            self._report(error)
         except EmbedfleetError as error:
-            self.intake_events.append(RunFailed(self.run, type(error).__name__, str(error)))
+            self._report(RunFailed(self.run, type(error).__name__, str(error)))
         except Exception as error:  # noqa: BLE001 - a full disk, a vanished source: the run fails with one message
             message = f"the source {self.spec.source} cannot be read on: {type(error).__name__}: {error}"
-            self.intake_events.append(RunFailed(self.run, "RunFailed", message))
+            self._report(RunFailed(self.run, "RunFailed", message))
         else:
             if counts.complete:
                 self.rejected, self.intake_done = counts.rejected, True
-                self.intake_events.append(IntakeDone(self.run))
-        self._wake()
-
-
-def _without_model(one: PassSpec) -> Fingerprint:
-    """Of a pass that no model computes: every row's weights are its metadata's."""
-    return Fingerprint(
-        model=one.model,
-        revision="",
-        weights="",
-        dtype="float32",
-        max_tokens=0,
-        prompt="",
-        pooling=METADATA_WEIGHTS,
-        dim=0,
-        normalized=False,
-        versions={},
-    )
+                self._report(IntakeDone(self.run))

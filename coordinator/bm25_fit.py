@@ -1,55 +1,133 @@
-"""The corpus's average length in BM25's own terms, from an even sample of its chunks."""
+"""The corpus's average length in BM25's own terms: counted over every chunk by a child process, `bm25_count.py`.
+
+A thread of its own starts the child, watches it and reaps it: neither the coordinator's loop nor its interpreter has any part
+in the counting. A child that dies or falls silent is started again; after ATTEMPTS the run fails with the reason.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
+import msgspec
 
-from ..protocol.bm25_words import bounded_words
-from ..protocol.chunk_columns import read_chunk_columns
-from ..protocol.layout import RunLayout, segments_in
+from ..protocol.errors import DamagedChunks
+from ..protocol.layout import RunLayout
+from ..protocol.process import STEADY_MEMORY, ChildProcess
+from ..protocol.spec import PassSpec, RunSpec
+from ..protocol.work_messages import Fingerprint
+from .bm25_count import Outcome
+from .events import CorpusMeasured, RunFailed
+from .planner import needs_fit
 
-SEGMENTS, ROWS = 64, 64
-"""At most so many segments, evenly spaced, and as many rows of each: 4,096 texts take a fifth of a second."""
-CHARS = 16 << 20
-"""Of all texts together: of longer ones the beginning counts for the whole, so that the caller never waits for long."""
-_K = 1.2
+ATTEMPTS = 3
+SILENCE_SECONDS = 120.0
+"""It gives a sign of life a second, but while it reads a segment or counts a text of 16 MiB."""
+LOOK_SECONDS = 0.1
+JOIN_SECONDS = 10.0
 
-
-def fit_average_length(layout: RunLayout) -> float:
-    """Mean number of terms of a chunk, stop words left out; at least 1. Call when the intake is done."""
-    import qdrant_edge
-
-    model: Any = qdrant_edge.Bm25(qdrant_edge.Bm25Config(k=_K, b=0.0))
-    lengths = [_length(model, text, most) for text, most in _sample(layout)]
-    return round(max(1.0, float(np.mean(lengths))), 2) if lengths else 1.0
+Report = Callable[[CorpusMeasured | RunFailed | DamagedChunks], None]
 
 
-def _length(model: Any, text: str, most: int) -> float:
-    """Terms of the text, by its first `most` characters."""
-    terms = _terms(model.embed_document(bounded_words(text[:most])))
-    return terms * max(1.0, len(text) / most)
+class Bm25Fit:
+    """One run's. `report` is called at most once, with CorpusMeasured or with what the run fails of."""
+
+    def __init__(
+        self, run: str, spec: RunSpec, layout: RunLayout, report: Report, silence: float = SILENCE_SECONDS
+    ) -> None:
+        self._run, self._spec, self._layout, self._report, self._silence = run, spec, layout, report, silence
+        self._average: float | None = None
+        self._begun = False
+        self._thread: threading.Thread | None = None
+        self._ending = threading.Event()
+
+    def begin(self, fingerprints: Mapping[int, Fingerprint]) -> None:
+        """Count, unless that was begun, or earlier sessions began every such pass: by pass, what they computed with.
+
+        Call when the first chunk segment stands, or the intake has ended: what an earlier session left behind a gap is gone.
+        """
+        if self._begun:
+            return
+        self._begun = True
+        passes = [fingerprints.get(number) for number, one in enumerate(self._spec.passes) if needs_fit(one)]
+        if not passes:
+            return
+        if all(map(_average_length, passes)):
+            self._report(CorpusMeasured(self._run))
+        else:
+            self._thread = threading.Thread(target=self._measure, name="bm25-fit", daemon=True)
+            self._thread.start()
+
+    def fitted(self, one: PassSpec, before: Fingerprint | None) -> PassSpec:
+        """The pass with the mean that an earlier session computed it with, else with the corpus's: after CorpusMeasured."""
+        return msgspec.structs.replace(one, average_length=_average_length(before) or self._average)
+
+    def end(self) -> None:
+        """End the child, if it goes on, and report nothing more."""
+        self._ending.set()
+        if self._thread is not None:
+            self._thread.join(JOIN_SECONDS)
+
+    def _measure(self) -> None:
+        trouble = ""
+        for _ in range(ATTEMPTS):
+            found = self._attempt()
+            if self._ending.is_set():
+                return
+            if isinstance(found, Outcome) and found.damaged is not None:
+                path = self._layout.chunk_segment(found.damaged)
+                self._report(DamagedChunks(f"{path}: {found.trouble}", found.damaged, found.trouble))
+                return
+            if isinstance(found, Outcome) and not found.trouble:
+                self._average = found.terms / found.chunks if found.terms else 1.0
+                self._report(CorpusMeasured(self._run))
+                return
+            trouble = found.trouble if isinstance(found, Outcome) else found
+        message = (
+            f"the terms of the chunks, which BM25 needs the mean of, could not be counted in {ATTEMPTS} attempts ({trouble}). "
+            "The same command goes on where this one ended"
+        )
+        self._report(RunFailed(self._run, "RunFailed", message))
+
+    def _attempt(self) -> Outcome | str:
+        """The outcome; or why there is none."""
+        with tempfile.TemporaryFile() as said:
+            try:
+                arguments = [str(self._layout.root)]
+                child = ChildProcess(
+                    "embedfleet.coordinator.bm25_count", arguments, environment=STEADY_MEMORY, stdout=said
+                )
+            except OSError as error:
+                return f"no process can be started: {error.strerror or error}"
+            try:
+                code = self._watch(child, said.fileno())
+                tail = " ".join(child.tail().split())[-300:]
+            finally:
+                child.close()
+            if code is None:
+                return f"the process gave no sign of life for {self._silence:.0f} s"
+            said.seek(0)
+            try:
+                return msgspec.json.decode(said.read().partition(b"\n")[2], type=Outcome)
+            except msgspec.MsgspecError:
+                ended = f"a signal, {-code}" if code < 0 else f"exit code {code}"
+                return f"the process ended with {ended}" + (f": {tail}" if tail else "")
+
+    def _watch(self, child: ChildProcess, said: int) -> int | None:
+        """The child's exit status; None where it was silent for too long, or is no longer wanted."""
+        size, moved = 0, time.monotonic()
+        while (code := child.wait(LOOK_SECONDS)) is None:
+            now, grown = time.monotonic(), os.fstat(said).st_size
+            if grown != size:
+                size, moved = grown, now
+            if self._ending.is_set() or now - moved > self._silence:
+                return None
+        return code
 
 
-def _terms(vector: Any) -> float:
-    """With b = 0 a weight is tf·(k+1) / (tf+k), whatever the length; solved for tf and summed."""
-    weights = np.asarray(vector.values, np.float64)
-    return float(np.rint(_K * weights / (_K + 1 - weights)).sum())
-
-
-def _sample(layout: RunLayout) -> Iterator[tuple[str, int]]:
-    """Texts, and how many characters of each there is time for."""
-    segments = _evenly(segments_in(layout.chunks), SEGMENTS)
-    for segment in segments:
-        column: Any = read_chunk_columns(layout, segment, ("text",)).column("text")
-        rows = _evenly(list(range(len(column))), ROWS)
-        for row in rows:
-            yield column[row].as_py(), CHARS // (len(segments) * len(rows))
-
-
-def _evenly(items: list[int], most: int) -> list[int]:
-    if len(items) <= most:
-        return items
-    return [items[place * len(items) // most] for place in range(most)]
+def _average_length(before: Fingerprint | None) -> Any:
+    return before.settings.get("average_length") if before is not None else None

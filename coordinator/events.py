@@ -59,7 +59,7 @@ class PassPlan:
     """Rows without a result have a substitute elsewhere: a model that cannot be loaded does not fail the run, if a chunk has
     weights of its own."""
     after_intake: bool = False
-    """It needs to see the whole corpus first."""
+    """It needs to know something of the whole corpus first: it begins with CorpusMeasured."""
     given_up: str = ""
     """Why no worker is to compute it at all; empty: workers do."""
     gpu_only: bool = False
@@ -118,6 +118,13 @@ class SegmentSpooled:
 
 @dataclass(frozen=True, slots=True)
 class IntakeDone:
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusMeasured:
+    """What a pass needs to know of the whole corpus is known."""
+
     run: str
 
 
@@ -259,6 +266,7 @@ Event = (
     | ExporterLost
     | SegmentSpooled
     | IntakeDone
+    | CorpusMeasured
     | SegmentCut
     | SegmentCommitted
     | SegmentDamaged

@@ -328,7 +328,7 @@ def _is_in_doubt(run: Run) -> bool:
 
 
 def _may_begin(run: Run, number: int) -> bool:
-    return run.intake_done or not run.passes[number].plan.after_intake
+    return run.measured or not run.passes[number].plan.after_intake
 
 
 def _may_serve(fleet: Fleet, slot: DeviceSlot, run: Run, number: int) -> bool:

@@ -20,6 +20,7 @@ from .actions import Action, CloseRun, OpenRun, PrepareRun, RunOver, StartIntake
 from .events import (
     BatchDone,
     BatchFailed,
+    CorpusMeasured,
     Event,
     ExporterLost,
     HostJoined,
@@ -160,6 +161,12 @@ def _intake_done(fleet: Fleet, event: IntakeDone) -> None:
         run.intake_done = True
 
 
+def _corpus_measured(fleet: Fleet, event: CorpusMeasured) -> None:
+    run = fleet.runs.get(event.run)
+    if run is not None:
+        run.measured = True
+
+
 def _worker_broken(fleet: Fleet, event: WorkerBroken) -> None:
     worker = fleet.workers.get(event.worker)
     run = fleet.runs.get(worker.run) if worker is not None else None
@@ -291,6 +298,7 @@ _TRANSITIONS: dict[type[Any], Callable[[Fleet, Any], None]] = {
     ExporterLost: _exporter_lost,
     SegmentSpooled: batching.segment_spooled,
     IntakeDone: _intake_done,
+    CorpusMeasured: _corpus_measured,
     SegmentCut: batching.segment_cut,
     SegmentCommitted: batching.segment_committed,
     SegmentDamaged: batching.segment_damaged,

@@ -286,6 +286,7 @@ class ExportReports:
                 pass
             case Closed():
                 runner.closed = message
+                runner.telemetry.stored_as_float16(message.float16_segments)
                 context.emit(ev.RunClosed(run))
             case _:
                 raise ProtocolError(f"an unexpected message on the export link: {type(message).__name__}")

@@ -9,7 +9,8 @@ import orjson
 from ..protocol.chunk_columns import read_chunk_columns
 from ..protocol.layout import RunLayout
 from ..protocol.spec import PassSpec
-from ..protocol.terms import metadata_weights
+from ..protocol.terms import METADATA_WEIGHTS, metadata_weights
+from ..protocol.work_messages import Fingerprint
 
 
 def asks_for_stand_ins(one: PassSpec) -> bool:
@@ -27,3 +28,19 @@ def source_of_weights(live: int, stood_in: int, without: int) -> str:
     """Where the rows' weights are from, in words."""
     parts = [(live, "by the model"), (stood_in, "from metadata"), (without, "without")]
     return ", ".join(f"{rows:,} {what}" for rows, what in parts if rows)
+
+
+def without_model(one: PassSpec) -> Fingerprint:
+    """Of a pass that no model computes: every row's weights are its metadata's."""
+    return Fingerprint(
+        model=one.model,
+        revision="",
+        weights="",
+        dtype="float32",
+        max_tokens=0,
+        prompt="",
+        pooling=METADATA_WEIGHTS,
+        dim=0,
+        normalized=False,
+        versions={},
+    )

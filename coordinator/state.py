@@ -161,6 +161,8 @@ class Run:
     segments: dict[int, int] = field(default_factory=dict[int, int])
     intake_started: bool = False
     intake_done: bool = False
+    measured: bool = False
+    """CorpusMeasured has come."""
     scrubbed: bool = False
     """Whether what earlier sessions committed is known to be whole."""
     stand_ins: bool = False

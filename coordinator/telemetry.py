@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -233,6 +233,12 @@ class TelemetryTracker:
             if figures.too_large > figures.told_too_large:
                 self._tell_too_large(figures, time.monotonic())
         self.event("run_closing", status=status, error=error)
+
+    def stored_as_float16(self, segments: Mapping[str, int]) -> None:
+        """What the exporter counted when it had ended; so it is for people alone, and not in events.jsonl."""
+        for vector, count in segments.items():
+            fields = {"vector": vector, "segments": count}
+            self._lines += self._notices.tell("stored_as_float16", fields, time.monotonic())
 
     def batch_failed(self, batch: int, reason: str) -> None:
         """A worker could not compute a batch; what becomes of it is an event of the pool's."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..protocol.arrays import Array
 from ..protocol.errors import ProtocolError
 from ..protocol.spec import Form, Storage
-from ..protocol.storage import Ranges, pack
+from ..protocol.storage import INT8_COSINE, Ranges, pack, pack_int8, spanned
 
 NORM_TOLERANCE = 1e-3
 Bools = npt.NDArray[np.bool_]
@@ -45,11 +45,16 @@ def make_column(form: Form, rows: int, dim: int, storage: Storage = "float32") -
 
 
 class DenseColumn:
-    """`vector`: (rows, dim) float32, each of length 1, and written as `storage` keeps them. int8 needs `ranges` first."""
+    """`vector`: (rows, dim) float32, each of length 1, and written as `storage` keeps them.
+
+    After `fields`, `storage` is how they are kept: float16 where int8 would be too far off. `ranges` and `worst_cosine` are
+    those of int8; None otherwise, and the cosine also where no row has a vector.
+    """
 
     def __init__(self, rows: int, dim: int, storage: Storage = "float32") -> None:
-        self._storage: Storage = storage
+        self.storage: Storage = storage
         self.ranges: Ranges | None = None
+        self.worst_cosine: float | None = None
         self._dim = dim
         self._vectors = np.zeros((rows, dim), np.float32)
 
@@ -63,16 +68,23 @@ class DenseColumn:
         for position in np.flatnonzero(wrong).tolist():
             yield position, f"the vector is not normalized: squared length {squares[position]:.6g}"
 
-    def vectors(self, bad: Bools) -> npt.NDArray[np.float32]:
-        """Those of the rows that are not `bad`."""
-        return self._vectors[~bad]
-
     def fields(self, bad: Bools) -> dict[str, Any]:
         self._vectors[bad] = 0
         mask = pa.array(bad) if bad.any() else None
-        packed = pack(self._vectors, self._storage, self.ranges)
+        packed = self._int8(bad) if self.storage == "int8" else pack(self._vectors, self.storage, None)
         flat = pa.array(packed.reshape(-1))
         return {"vector": pa.FixedSizeListArray.from_arrays(flat, packed.shape[1], mask=mask)}
+
+    def _int8(self, bad: Bools) -> npt.NDArray[Any]:
+        """As int8 by the ranges of these rows, or as float16."""
+        ranges = spanned(self._vectors[~bad] if bad.any() else self._vectors)
+        packed, cosines = pack_int8(self._vectors, ranges)
+        worst = float(np.min(cosines, where=~bad, initial=1.0))
+        if worst < INT8_COSINE:
+            self.storage = "float16"
+            return pack(self._vectors, self.storage, None)
+        self.ranges, self.worst_cosine = ranges, None if bad.all() else round(worst, 6)
+        return packed
 
 
 class SparseColumn:

@@ -40,7 +40,6 @@ from ..protocol.export_messages import (
 from ..protocol.layout import segments_in
 from ..protocol.output_dims import output_dims
 from ..protocol.work_messages import Fingerprint
-from .calibration import Calibration
 from .command_line import held
 from .edge_index import EdgeIndex
 from .ensembles import Ensembles
@@ -76,12 +75,6 @@ class ExportRuntime:
         self._committed = [set(directory.committed(number)) for number in passes]
         self._standing = [set(segments) for segments in self._committed]
         self._ensembles = Ensembles(directory, self._standing)
-        self._calibrations = {
-            (number, output.vector): Calibration(directory.ranges(output.vector))
-            for number, one in enumerate(self._spec.passes)
-            for output in one.outputs
-            if output.storage == "int8"
-        }
         self._segments: int | None = None
         """How many the run has, once that is known."""
         self._builders: list[dict[int, SegmentBuilder]] = [{} for _ in passes]
@@ -141,12 +134,10 @@ class ExportRuntime:
         self._fingerprints = self._fingerprints | {number: fingerprint}  # a new one: other threads go through it
 
     def source_read(self, message: SourceRead) -> None:
-        """No more segments come: what waits for a larger sample or for its chunks, goes on."""
+        """No more segments come: what waits for its chunks goes on."""
 
         def work() -> None:
             self._segments = message.segments
-            for number, vector in self._calibrations:
-                self._release(number, vector)
             for segment in sorted(self._unread):
                 self._complete(segment, ours=False)
 
@@ -213,7 +204,8 @@ class ExportRuntime:
         self._events.close()
         self._directory.release()
         told = (counts.chunks, counts.committed, counts.quarantined, counts.skipped_duplicates, points)
-        return Closed(*told, *covered(self._spec, passes), publishing)
+        float16 = {one["vector"]: one["float16_segments"] for one in passes if one.get("float16_segments")}
+        return Closed(*told, *covered(self._spec, passes), publishing, float16)
 
     def _write_stats(self, message: CloseRun, rows: Mapping[str, int]) -> None:
         """`rows` are those committed, by vector."""
@@ -258,24 +250,6 @@ class ExportRuntime:
         one = self._spec.passes[number]
         if one.stood_in is not None:
             stand_in(self._layout, one, segment, builder)
-        waiting = next((key for key in self._calibrations if key[0] == number), None)
-        if waiting is None:
-            self._write(number, segment, builder)
-        else:
-            self._calibrations[waiting].hold(segment, builder)
-            self._release(*waiting)
-
-    def _release(self, number: int, vector: str) -> None:
-        """Write the segments whose int8 ranges are known; the ranges themselves before the first of them."""
-        calibration = self._calibrations[number, vector]
-        known = calibration.ranges
-        ready = calibration.release(self._segments)
-        if known is None and calibration.ranges is not None:
-            self._directory.set_ranges(vector, calibration.ranges)
-        for segment, builder in ready:
-            self._write(number, segment, builder)
-
-    def _write(self, number: int, segment: int, builder: SegmentBuilder) -> None:
         start = time.monotonic()
         done = commit_segment(self._layout, segment, self._fingerprints[number].digest(), builder)
         self._standing[number].add(segment)

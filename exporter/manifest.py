@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from ..protocol.durable import commit_bytes, commit_file
 from ..protocol.estimates import estimated_tokens
+from ..protocol.int8_count import Int8Count
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segments import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo, read_info
-from ..protocol.spec import Form, RunSpec
+from ..protocol.spec import Output, RunSpec
 from ..protocol.version import __version__
 from .rerank_run import kept_rerank
 from .sparse_run import sparse_runs
@@ -71,7 +72,7 @@ def recount(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> tuple
         rejected=refused,
         skipped_duplicates=int(intake.get("duplicates", 0)),
     )
-    return counts, [_pass_record(layout, one.vector) | tallies[one.vector].record(one.form) for one in spec.outputs]
+    return counts, [_pass_record(layout, one.vector) | tallies[one.vector].record(one) for one in spec.outputs]
 
 
 class _Tally:
@@ -80,6 +81,7 @@ class _Tally:
     def __init__(self) -> None:
         self._rows = self._quarantined = self._tokens = self._stood_in = 0
         self._kept: list[TokenVectors] = []
+        self._int8 = Int8Count()
 
     def add(self, info: VectorSegmentInfo) -> None:
         self._rows += info.rows
@@ -88,11 +90,14 @@ class _Tally:
         self._stood_in += info.stood_in
         if info.token_vectors is not None:
             self._kept.append(info.token_vectors)
+        self._int8.add(info)
 
-    def record(self, form: Form) -> dict[str, Any]:
+    def record(self, one: Output) -> dict[str, Any]:
         counted: dict[str, Any] = {"rows": self._rows, "quarantined": self._quarantined, "tokens": self._tokens}
-        if form == "sparse":
+        if one.form == "sparse":
             counted["stood_in"] = self._stood_in
+        if one.storage == "int8":
+            counted |= self._int8.record()
         return counted | _token_vectors(self._kept)
 
 

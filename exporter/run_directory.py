@@ -15,19 +15,12 @@ from ..protocol.errors import RunDirectoryError, SpecMismatch
 from ..protocol.layout import RunLayout, segments_in, set_aside
 from ..protocol.sources import check_unchanged, resolve
 from ..protocol.spec import Output, RunSpec, differences
-from ..protocol.storage import Ranges
 from ..protocol.work_messages import Fingerprint
 from .directory_lock import take_lock
 from .spec_change import change, may_change
 
 _MAGIC = b"PAR1"
 T = TypeVar("T")
-
-
-class _Calibrated(msgspec.Struct, frozen=True):
-    """What `pass.json` may have beside the fingerprint."""
-
-    ranges: Ranges | None = None
 
 
 class RunDirectory:
@@ -61,17 +54,6 @@ class RunDirectory:
     def fingerprint(self, number: int) -> Fingerprint | None:
         """What the committed segments of a pass were computed with; None before the first."""
         return self._read(self.spec.passes[number].outputs[0].vector, Fingerprint)
-
-    def ranges(self, vector: str) -> Ranges | None:
-        """What the int8 of a vector spans; None before its first segment."""
-        about = self._read(vector, _Calibrated)
-        return about.ranges if about is not None else None
-
-    def set_ranges(self, vector: str, ranges: Ranges) -> None:
-        """Write them into `pass.json`, which stands; synced when this returns."""
-        path = self.layout.pass_file(vector)
-        record = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        commit_bytes(path, _pretty(record | {"ranges": ranges}))
 
     def begin_pass(self, number: int, fingerprint: Fingerprint, placement: str = "") -> None:
         """Write `pass.json` of each output, or check that the model is the one named there; SpecMismatch otherwise.

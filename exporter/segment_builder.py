@@ -13,7 +13,6 @@ from ..protocol.arrays import Array
 from ..protocol.errors import ProtocolError
 from ..protocol.segments import vector_schema
 from ..protocol.spec import Form, Output
-from ..protocol.storage import Ranges
 from ..protocol.work_messages import RowError
 from .columns import Bools, Column, DenseColumn, make_column
 
@@ -55,15 +54,6 @@ class SegmentBuilder:
     def column(self, number: int) -> Column:
         """The vectors of one output."""
         return self._columns[number]
-
-    def dense_vectors(self) -> npt.NDArray[np.float32]:
-        """The dense vectors of the rows that have one."""
-        place = next(n for n, one in enumerate(self._columns) if isinstance(one, DenseColumn))
-        return self._dense().vectors(self._bad(place))
-
-    def set_ranges(self, ranges: Ranges) -> None:
-        """What the dense vectors' int8 is to span."""
-        self._dense().ranges = ranges
 
     def add(self, arrays: Mapping[str, Array], errors: Sequence[RowError] = ()) -> None:
         """Take one batch and its errors. ProtocolError for arrays that do not fit."""
@@ -117,15 +107,12 @@ class SegmentBuilder:
         }
         if self.outputs[number].form == "sparse":
             columns["stood_in"] = pa.array([row in self.stood_in for row in range(self.rows)])
-        output = self.outputs[number]
-        ranges = column.ranges if isinstance(column, DenseColumn) else None
-        schema = vector_schema(output.form, self._dims[number], output.storage, ranges)
+        form, dim = self.outputs[number].form, self._dims[number]
+        dense = isinstance(column, DenseColumn)
+        schema = vector_schema(form, dim, column.storage, column.ranges) if dense else vector_schema(form, dim)
         return pa.Table.from_arrays(
             [columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema
         )
-
-    def _dense(self) -> DenseColumn:
-        return next(one for one in self._columns if isinstance(one, DenseColumn))
 
     def _bad(self, number: int) -> Bools:
         bad = np.zeros(self.rows, np.bool_)

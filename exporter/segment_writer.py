@@ -15,6 +15,7 @@ from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout
 from ..protocol.segments import VectorSegmentInfo, digest, token_vectors, with_info
 from ..protocol.storage import is_bytewise
+from .columns import DenseColumn
 from .segment_builder import SegmentBuilder
 
 
@@ -38,6 +39,7 @@ def commit_segment(layout: RunLayout, segment: int, fingerprint: str, builder: S
         raise RunDirectoryError(f"{path} has {chunks.num_rows} rows, the results {builder.rows}; --restart starts over")
     for place, output in enumerate(builder.outputs):
         table = builder.table(place, _one(chunks, "row"), _one(chunks, "id"))
+        column = builder.column(place)
         info = VectorSegmentInfo(
             vector=output.vector,
             segment=segment,
@@ -50,6 +52,8 @@ def commit_segment(layout: RunLayout, segment: int, fingerprint: str, builder: S
             fingerprint=fingerprint,
             digest=digest(table),
             token_vectors=token_vectors(table) if output.form == "multivector" else None,
+            storage=column.storage if isinstance(column, DenseColumn) else None,
+            worst_cosine=column.worst_cosine if isinstance(column, DenseColumn) else None,
         )
         _commit(with_info(table, info), layout.vector_segment(output.vector, segment))
     return CommittedSegment(segment, builder.rows, builder.quarantined)

@@ -12,6 +12,9 @@ from .errors import UsageError
 
 Method = Literal["concat", "average"]
 
+SMALLEST_SHARE = 2.0**-24
+"""Of all weights together. A smaller one is lost in the rounding of float32: its member would count for nothing."""
+
 
 class EnsembleSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One aggregated vector. `weights` are one for each member, positive; they count relative to their sum."""
@@ -44,8 +47,20 @@ def check_ensemble(one: EnsembleSpec, dense: Sequence[str]) -> None:
             f"--weights: {len(one.weights)} weights for {len(one.members)} dense vectors; give one for each, "
             f"in the order {', '.join(one.members)}"
         )
+    weights = f"--weights {','.join(_typed(weight) for weight in one.weights)}"
     if not all(math.isfinite(weight) and weight > 0 for weight in one.weights):
-        raise UsageError(f"--weights {','.join(f'{weight:g}' for weight in one.weights)}: give numbers above 0")
+        raise UsageError(f"{weights}: give numbers above 0")
+    if not math.isfinite(sum(one.weights)):  # not fsum, which raises
+        raise UsageError(f"{weights}: their sum is too large; they count relative to it, so give smaller numbers")
+    if (least := min(one.weights)) < SMALLEST_SHARE * sum(one.weights):
+        raise UsageError(
+            f"{weights}: {_typed(least)} is too small beside the others to count; give more, or leave that model out"
+        )
+
+
+def _typed(weight: float) -> str:
+    """The number as people type it: `2`, not `2.0`."""
+    return str(weight).removesuffix(".0")
 
 
 def ensemble_dim(one: EnsembleSpec, dims: Mapping[str, int]) -> int:

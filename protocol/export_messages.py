@@ -163,6 +163,8 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
     """By sparse vector: rows whose weights are their metadata's."""
     publishing: Publishing | None = None
     """None where nothing was published."""
+    float16_segments: dict[str, int] = {}
+    """By vector of `--store int8`: segments that are float16, where there are any."""
 
 
 ToCoordinator = (

@@ -104,6 +104,10 @@ class VectorSegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     token_vectors: TokenVectors | None = None
     """Of a multivector."""
+    storage: Storage | None = None
+    """How dense vectors are kept in this file. None for other forms, and in files of 0.1.0."""
+    worst_cosine: float | None = None
+    """Of int8: the least cosine of a row to what was computed."""
 
 
 Info = TypeVar("Info", ChunkSegmentInfo, VectorSegmentInfo)
@@ -112,7 +116,7 @@ Info = TypeVar("Info", ChunkSegmentInfo, VectorSegmentInfo)
 def vector_schema(form: Form, dim: int, storage: Storage = "float32", ranges: Ranges | None = None) -> pa.Schema:
     """Columns of a vector segment; `dim` counts for dense vectors and for the tokens of multivectors.
 
-    `storage` and `ranges` (of int8) count for dense vectors.
+    `storage` and `ranges` (of int8) are for dense vectors.
     """
     own: dict[Form, list[Any]] = {
         "dense": [dense_field(storage, dim, ranges)],

@@ -3,7 +3,9 @@
 float32  fixed_size_list<float>[dim]
 float16  fixed_size_list<halffloat>[dim]
 int8     fixed_size_list<int8>[dim]; q stands for `low + (q + 128) * (high - low) / 255`, with `low` and `high` of its
-         dimension. They stand in the metadata of the field, so that a file can be read alone, and in `pass.json`
+         dimension: the least and the largest number that the file's own vectors have there, so that nothing is clipped.
+         They are in the metadata of the field: a file can be read alone. A segment that is not within INT8_COSINE so
+         (a few numbers that stand out make a range wide and its steps coarse) is float16
 binary   fixed_size_list<uint8>[dim / 8]; bit 7 of byte 0 is component 0, and a set bit says that it is above 0. It is
          read as ±1/√dim
 
@@ -28,9 +30,8 @@ RANGES_KEY = b"embedfleet.ranges"
 STEPS = 255
 BLOCK = 1024
 """Rows that are rounded at once: what that takes in between is as large as they are."""
-MARGIN = 0.2
-"""Ranges are widened by this share of themselves at either end: later rows reach beyond the sample, and clipping costs more
-than coarser steps. Of 0 to 0.3, measured best."""
+INT8_COSINE = 0.9996
+"""The least cosine of an int8 vector to what was computed: what docs/vectors.md promises."""
 
 _ITEM: dict[Storage, Any] = {
     "float32": pa.float32(),
@@ -42,20 +43,18 @@ _STORAGE: dict[Any, Storage] = {kind: name for name, kind in _ITEM.items()}
 
 
 class Ranges(msgspec.Struct, frozen=True):
-    """What int8 spans in each dimension; values outside are clipped."""
+    """What int8 spans in each dimension."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
 
 
-def calibrate(sample: FloatArray) -> Ranges:
-    """The ranges of a sample (rows, dim), widened by MARGIN; of no rows, the widest that unit vectors can have."""
-    if not len(sample):
-        dim = sample.shape[1]
+def spanned(vectors: FloatArray) -> Ranges:
+    """The least and the largest number in each dimension of (rows, dim); of no rows, what unit vectors may have."""
+    if not len(vectors):
+        dim = vectors.shape[1]
         return Ranges((-1.0,) * dim, (1.0,) * dim)
-    low, high = sample.min(axis=0), sample.max(axis=0)
-    margin = np.float32(MARGIN) * (high - low)
-    return Ranges(tuple((low - margin).tolist()), tuple((high + margin).tolist()))
+    return Ranges(tuple(vectors.min(axis=0).tolist()), tuple(vectors.max(axis=0).tolist()))
 
 
 def dense_field(storage: Storage, dim: int, ranges: Ranges | None = None) -> Any:
@@ -101,15 +100,26 @@ def pack(vectors: FloatArray, storage: Storage, ranges: Ranges | None) -> npt.ND
         case "float16":
             return vectors.astype(np.float16)
         case "int8":
-            low, step = _scale(ranges)
-            step = np.where(step > 0, step, np.float32(1))
-            packed = np.empty(vectors.shape, np.int8)
-            for start in range(0, len(vectors), BLOCK):
-                block = np.rint((vectors[start : start + BLOCK] - low) / step) - 128
-                packed[start : start + BLOCK] = np.clip(block, -128, 127)
-            return packed
+            return pack_int8(vectors, ranges)[0]
         case "binary":
             return np.packbits(vectors > 0, axis=1)
+
+
+def pack_int8(vectors: FloatArray, ranges: Ranges | None) -> tuple[npt.NDArray[np.int8], FloatArray]:
+    """Vectors (rows, dim) as int8, and the cosine of each to what is read back; NaN where a vector is all zeros."""
+    low, step = _scale(ranges)
+    divisor = step.copy()
+    divisor[divisor == 0] = 1
+    packed, cosines = np.empty(vectors.shape, np.int8), np.empty(len(vectors), np.float32)
+    for start in range(0, len(vectors), BLOCK):
+        block = vectors[start : start + BLOCK]
+        steps = (block - low) / divisor
+        np.clip(np.rint(steps, out=steps), 0, STEPS, out=steps)
+        packed[start : start + BLOCK] = steps - 128
+        steps *= step
+        steps += low
+        cosines[start : start + BLOCK] = _cosines(block, steps)
+    return packed, cosines
 
 
 def unpack(packed: npt.NDArray[Any], storage: Storage, ranges: Ranges | None) -> FloatArray:
@@ -135,3 +145,9 @@ def _scale(ranges: Ranges | None) -> tuple[FloatArray, FloatArray]:
         raise ValueError("int8 vectors without their ranges")
     low, high = np.array(ranges.low, np.float32), np.array(ranges.high, np.float32)
     return low, (high - low) / np.float32(STEPS)
+
+
+def _cosines(ours: FloatArray, theirs: FloatArray) -> FloatArray:
+    squares = np.einsum("ij,ij->i", ours, ours) * np.einsum("ij,ij->i", theirs, theirs)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.einsum("ij,ij->i", ours, theirs) / np.sqrt(squares)

@@ -26,7 +26,7 @@ from embedfleet.protocol.segments import (
     with_info,
 )
 from embedfleet.protocol.spec import PassSpec, RunSpec, Storage
-from embedfleet.protocol.storage import calibrate, pack, unpack
+from embedfleet.protocol.storage import pack, spanned, unpack
 
 DENSE, SPARSE, MULTI = "dense-fake", "sparse-bm25", "multivector-fake"
 HALF, CONCAT = "dense-half", "ensemble-concat"
@@ -171,7 +171,7 @@ class RunFiles:
 
     def dense_table(self, segment: int, name: str = DENSE) -> pa.Table:
         vectors = self.dense_vectors(name)
-        ranges = calibrate(vectors) if self.storage == "int8" else None
+        ranges = spanned(vectors) if self.storage == "int8" else None
         schema = vector_schema("dense", vectors.shape[1], self.storage, ranges)
         return self._dense_table(segment, pack(vectors, self.storage, ranges), schema)
 
@@ -179,7 +179,7 @@ class RunFiles:
         kept: list[np.ndarray] = []
         for name in (DENSE, HALF):
             vectors = self.dense_vectors(name)
-            ranges = calibrate(vectors)
+            ranges = spanned(vectors)
             kept.append(unpack(pack(vectors, self.storage, ranges), self.storage, ranges))
         vectors = combine(self.concat, kept)
         return self._dense_table(segment, vectors, vector_schema("dense", vectors.shape[1]))

@@ -434,7 +434,7 @@ class World:
         return Corpus(run, passes, rows, poison, cuts, weighted, options)
 
     def _plan(self, number: int) -> on.PassPlan:
-        plan = on.PassPlan(f"v{number}", self._cpu_only())
+        plan = on.PassPlan(f"v{number}", self._cpu_only(), after_intake=self.rng.random() < 0.2)
         if self.rng.random() >= self.scenario.fallback:
             return plan
         return replace(plan, fallback=True, given_up="no model is asked for" if self.rng.random() < 0.2 else "")
@@ -473,9 +473,11 @@ class World:
             weighted = segment >= self.corpora[action.run].weighted
             spooled = on.SegmentSpooled(action.run, segment, rows, stand_ins=weighted)
             self.later(at, self.intake, self.submissions[action.run], spooled)
-        self.later(at + self.soon(2), self.intake, self.submissions[action.run], on.IntakeDone(action.run))
+        at += self.soon(2)
+        self.later(at, self.intake, self.submissions[action.run], on.IntakeDone(action.run))
+        self.later(at + self.soon(2), self.intake, self.submissions[action.run], on.CorpusMeasured(action.run))
 
-    def intake(self, submission: int, event: on.SegmentSpooled | on.IntakeDone) -> None:
+    def intake(self, submission: int, event: on.SegmentSpooled | on.IntakeDone | on.CorpusMeasured) -> None:
         if self.submissions[event.run] == submission:
             self.tell(event)
 

@@ -264,6 +264,20 @@ MUTANTS = (
         ("tests/unit/test_standard_streams.py",),
     ),
     Mutant(
+        "int8 is kept however far off it is",
+        "exporter/columns.py",
+        "        if worst < INT8_COSINE:\n",
+        "        if False:\n",
+        ("tests/unit/test_storage.py::test_vectors_that_stand_out_make_a_segment_float16",),
+    ),
+    Mutant(
+        "a pass that needs the corpus begins before it is measured",
+        "coordinator/leasing.py",
+        "    return run.measured or not run.passes[number].plan.after_intake\n",
+        "    return run.intake_done or not run.passes[number].plan.after_intake\n",
+        POOL,
+    ),
+    Mutant(
         "a vector that is no number is exported",
         "exporter/columns.py",
         "wrong = ~(np.abs(squares - 1.0) <= 2 * NORM_TOLERANCE)",

@@ -135,3 +135,18 @@ def test_binary_needs_whole_bytes(dim: int, why: str) -> None:
     one = PassSpec(vector="dense-a", kind="dense", model="a", storage="binary")
     with pytest.raises(UsageError, match=f"dense-a has {dim} dimensions.*{why}"):
         output_dims(RunSpec(source="s", passes=(one,)), {0: fingerprint(dim)})
+
+
+@pytest.mark.parametrize("method", ["concat", "average"])
+@pytest.mark.parametrize(
+    "weights", [(8e307, 8e307), (1e-320, 3e-320), (3e38, 3e38), (1.0, 1e-7), (2.0**-24, 1 - 2.0**-24)]
+)
+def test_weights_that_are_accepted_give_vectors_of_numbers(method: Any, weights: tuple[float, ...]) -> None:
+    one = ensemble(method, weights)
+    check_ensemble(one, NAMES)
+    found = combine(one, [np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32)[::-1].copy()])
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+    share = weights[0] / (weights[0] + weights[1])
+    expected = np.sqrt(share) if method == "concat" else share / np.hypot(share, 1 - share)
+    np.testing.assert_allclose(found[0, 0], expected, rtol=1e-6)

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from embedfleet import open_run
+from embedfleet.client.info import describe_run
 from embedfleet.client.verify import verify_run
+from embedfleet.exporter import columns
+from embedfleet.protocol.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.ensembles import combine
 from embedfleet.protocol.export_messages import Committed
-from embedfleet.protocol.segments import VectorSegmentInfo, dense_vectors, read_info
+from embedfleet.protocol.points import read_points
+from embedfleet.protocol.segments import (
+    VectorSegmentInfo,
+    dense_vectors,
+    digest,
+    read_info,
+    vector_schema,
+    with_info,
+)
 from embedfleet.protocol.spec import PassSpec
+from embedfleet.protocol.storage import Ranges, pack, spanned, storage_of, unpack
 from embedfleet.protocol.terms import term_index
 from embedfleet.protocol.work_messages import RowError
 
-from ..export_bench import DENSE, DIM, HEADS, ROWS, Bench, vectors_of
+from ..export_bench import DENSE, DIM, HEADS, OTHER, ROWS, Bench, vectors_of
+
+BOTH = EnsembleSpec(vector="ensemble-concat", method="concat", members=("dense-a", "dense-b"), weights=(3.0, 1.0))
 
 INT8 = PassSpec(vector="dense-a", kind="dense", model=f"fake:{DIM}", storage="int8")
 INT8_B = PassSpec(vector="dense-b", kind="dense", model=f"fake:{DIM}", storage="int8")
@@ -25,32 +44,120 @@ SPARSE = PassSpec(vector="sparse-learned", kind="sparse", model="fake:sparse")
 
 
 class TestRanges:
-    """int8 vectors wait for the ranges that the first rows give."""
+    """Each segment of int8 vectors has ranges of its own, and waits for nobody."""
 
-    def test_they_wait_until_the_source_is_read(self, make_bench: Callable[..., Bench]) -> None:
-        bench = make_bench(INT8, segments=1)
+    def test_a_segment_is_committed_as_soon_as_it_is_whole(self, make_bench: Callable[..., Bench]) -> None:
+        bench = make_bench(INT8, segments=2)
+        session = bench.begin()
+        session.rows(1)
+        assert session.hear(Committed).segment == 1
+        path = bench.layout.vector_segment("dense-a", 1)
+        np.testing.assert_allclose(dense_vectors(pq.read_table(path)), vectors_of(1), atol=0.005)
+        info = read_info(path, VectorSegmentInfo)
+        assert info.storage == "int8"
+        assert 0.9996 <= (info.worst_cosine or 0) <= 1
+        session.rows(0)
+        session.hear(Committed)
+        session.source_read(2)
+        assert session.close().float16_segments == {}
+        (record,) = json.loads(bench.layout.manifest.read_bytes())["passes"]
+        assert record["float16_segments"] == 0
+        worst = [read_info(path, VectorSegmentInfo).worst_cosine for path in bench.layout.vectors.glob("*/*.parquet")]
+        assert record["worst_cosine"] == min(worst)
+        assert "ranges" not in json.loads(bench.layout.pass_file("dense-a").read_bytes())
+        assert verify_run(bench.root).notes == []
+
+    def test_bytes_are_the_same_in_any_order_and_after_an_interruption(self, make_bench: Callable[..., Bench]) -> None:
+        bench = make_bench(DENSE, INT8_B, segments=3)
+        found: list[dict[int, bytes]] = []
+        for order in ((0, 1, 2), (2, 1, 0), (1, 0, 2)):
+            for segment in order:
+                session = bench.begin()
+                session.rows(segment, number=1, errors=[RowError(1, "no luck")] if segment == 1 else [])
+                session.hear(Committed)
+                session.close("interrupted")
+            paths = [bench.layout.vector_segment("dense-b", segment) for segment in range(3)]
+            found.append({segment: path.read_bytes() for segment, path in enumerate(paths)})
+            for path in paths:
+                path.unlink()
+        assert found == [found[0]] * 3
+
+    def test_a_segment_that_int8_would_spoil_is_float16_and_counted(
+        self, make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bench = make_bench(INT8, OTHER, segments=2, index="edge", ensembles=[BOTH])
+        promise = columns.INT8_COSINE
+        monkeypatch.setattr(columns, "INT8_COSINE", 1.1)  # nothing is so good
         session = bench.begin()
         session.rows(0)
-        session.runtime._committer.submit(lambda: None).result()
-        assert bench.standing() == []
-        session.source_read(1)
         session.hear(Committed)
-        found = dense_vectors(pq.read_table(bench.layout.vector_segment("dense-a", 0)))
-        np.testing.assert_allclose(found, vectors_of(0), atol=0.02)
-        assert "ranges" in json.loads(bench.layout.pass_file("dense-a").read_bytes())
-
-    def test_a_later_session_takes_the_ranges_that_stand(self, make_bench: Callable[..., Bench]) -> None:
-        bench = make_bench(DENSE, INT8_B, segments=3)
-        session = bench.begin()
-        for segment in (0, 1):  # two held segments are enough, however few their rows
+        monkeypatch.setattr(columns, "INT8_COSINE", promise)
+        session.rows(1)
+        session.hear(Committed)
+        for segment in (0, 1):
             session.rows(segment, number=1)
-        assert {session.hear(Committed).segment for _ in range(2)} == {0, 1}
-        before = bench.layout.pass_file("dense-b").read_bytes()
+            session.hear(Committed)
+        session.source_read(2)
+        closed = session.close()
+        assert closed.float16_segments == {"dense-a": 1}
+        assert closed.published == 2 * ROWS
+        files = [pq.read_schema(bench.layout.vector_segment("dense-a", segment)) for segment in (0, 1)]
+        assert [storage_of(one.field("vector")) for one in files] == ["float16", "int8"]
+        record = json.loads(bench.layout.manifest.read_bytes())["passes"][0]
+        assert (record["storage"], record["float16_segments"]) == ("int8", 1)
+        described = describe_run(bench.root)["vectors"][0]
+        assert (described["float16_segments"], described["worst_cosine"]) == (1, record["worst_cosine"])
+        report = verify_run(bench.root)
+        assert report.problems == []
+        (note,) = report.notes
+        assert "1 segment stored as float16, since int8 would not be within a cosine of 0.9996" in note
+        expected = np.concatenate([vectors_of(0), vectors_of(1)])
+        np.testing.assert_allclose(open_run(bench.root).vectors("dense-a"), expected, atol=0.005)
+        both = combine(BOTH, [open_run(bench.root).vectors(name) for name in ("dense-a", "dense-b")])
+        np.testing.assert_allclose(open_run(bench.root).vectors("ensemble-concat"), both, atol=1e-6)
+        exported = [
+            one.vectors["dense-a"] for segment in (0, 1) for one in read_points(bench.layout, ["dense-a"], segment)
+        ]
+        np.testing.assert_array_equal(np.stack(exported), open_run(bench.root).vectors("dense-a"))
+
+    def test_a_directory_of_the_first_release_goes_on_and_is_read(self, make_bench: Callable[..., Bench]) -> None:
+        """There all segments have the ranges of `pass.json`, taken from the first rows; what lay outside was clipped."""
+        bench = make_bench(INT8, segments=3)
+        session = bench.begin()
+        for segment in (0, 1):
+            session.rows(segment)
+            session.hear(Committed)
         session.close("interrupted")
-        second = bench.begin()
-        second.rows(2, number=1)
-        assert second.hear(Committed).segment == 2
-        assert bench.layout.pass_file("dense-b").read_bytes() == before
+        ranges = spanned(0.5 * vectors_of(0))
+        for segment in (0, 1):
+            as_before(bench.layout.vector_segment("dense-a", segment), vectors_of(segment), ranges)
+        path = bench.layout.pass_file("dense-a")
+        path.write_text(json.dumps(json.loads(path.read_bytes()) | {"ranges": msgspec.to_builtins(ranges)}))
+        before = [bench.layout.vector_segment("dense-a", segment).read_bytes() for segment in (0, 1)]
+        closed = bench.finish()
+        assert closed.committed == 3 * ROWS
+        assert [bench.layout.vector_segment("dense-a", segment).read_bytes() for segment in (0, 1)] == before
+        found = open_run(bench.root).vectors("dense-a")
+        np.testing.assert_allclose(found[2 * ROWS :], vectors_of(2), atol=0.005)
+        kept = unpack(pack(vectors_of(0), "int8", ranges), "int8", ranges)
+        np.testing.assert_array_equal(found[:ROWS], kept)
+        report = verify_run(bench.root)
+        assert [one for one in report.problems if "length" not in one] == []
+        (note,) = report.notes
+        assert "numbers are at an end of the ranges that 0.1.0 took from the first rows" in note
+        assert describe_run(bench.root)["vectors"][0]["worst_cosine"] is None
+
+
+def as_before(path: Path, vectors: np.ndarray, ranges: Ranges) -> None:
+    """Rewrite an int8 segment with these ranges, as 0.1.0 wrote it."""
+    table, info = pq.read_table(path), read_info(path, VectorSegmentInfo)
+    schema = vector_schema("dense", DIM, "int8", ranges)
+    flat = pa.array(pack(vectors, "int8", ranges).reshape(-1))
+    parts = [table.column(name) for name in table.column_names]
+    parts[table.column_names.index("vector")] = pa.chunked_array([pa.FixedSizeListArray.from_arrays(flat, DIM)])
+    made = pa.Table.from_arrays(parts, schema=schema)
+    changed = msgspec.structs.replace(info, digest=digest(made), storage=None, worst_cosine=None)
+    pq.write_table(with_info(made, changed), path, write_page_checksum=True)
 
 
 def weights(*terms: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from embedfleet.coordinator.actions import CloseRun, KillWorker, OpenRun, RunOver, SpawnWorker
 from embedfleet.coordinator.events import (
+    CorpusMeasured,
     Event,
     ExporterLost,
     IntakeDone,
@@ -69,6 +70,7 @@ def name_of(event: Event) -> str:
         ExporterLost("gone", "signal 9"),
         SegmentSpooled("gone", 0, 8),
         IntakeDone("gone"),
+        CorpusMeasured("gone"),
         SegmentCut("gone", 0, 0, ()),
         SegmentCommitted("gone", 0, 0),
         SegmentDamaged("gone", 0, 0),

@@ -19,6 +19,7 @@ from embedfleet.coordinator.actions import (
 )
 from embedfleet.coordinator.events import (
     BatchDone,
+    CorpusMeasured,
     ExporterLost,
     IntakeDone,
     PassPlan,
@@ -79,6 +80,20 @@ def test_from_the_cut_to_the_end() -> None:
     assert driver.tell(SegmentCommitted("r", 0, 0)) == [CloseRun("r", "done")]
     assert driver.tell(RunClosed("r")) == [RunOver("r", "done")]
     assert driver.noted("worker_lost") == []
+
+
+def test_a_pass_that_needs_the_corpus_waits_until_it_is_measured_and_no_other_does() -> None:
+    driver = Driver(gpu("g0"), gpu("g1"))
+    out = driver.run(PassPlan("bm25", after_intake=True), V)
+    assert [one.device for one in out if isinstance(one, SpawnWorker)] == ["g0", "g1"]
+    assert {worker.number for worker in driver.pool.fleet.workers.values()} == {1}
+    driver.ready("w0")
+    driver.cut(0, 8, number=1)
+    assert ReleaseWorker("w0") in driver.done("w0")
+    assert driver.exit("w0", "released") == []
+    assert driver.tell(SegmentCommitted("r", 1, 0)) == []
+    (spawned, *_) = [one for one in driver.tell(CorpusMeasured("r")) if isinstance(one, SpawnWorker)]
+    assert driver.pool.fleet.workers[spawned.worker].number == 0
 
 
 def test_an_empty_corpus_is_done() -> None:

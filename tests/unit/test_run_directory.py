@@ -19,7 +19,6 @@ from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.sources import fingerprint as stamps
 from embedfleet.protocol.sources import resolve
 from embedfleet.protocol.spec import PassSpec, RunSpec
-from embedfleet.protocol.storage import Ranges
 
 from ..export_bench import DENSE, HEADS, OTHER, fingerprint
 
@@ -293,15 +292,14 @@ def test_a_damaged_pass_file_is_told(root: Path) -> None:
         directory.fingerprint(0)
 
 
-def test_ranges_are_kept_beside_the_fingerprint(root: Path) -> None:
+def test_ranges_that_an_older_version_kept_beside_the_fingerprint_stay_and_matter_to_nobody(root: Path) -> None:
     directory = take(root, RunSpec(source="s", passes=(PassSpec(vector="v", kind="dense", model="m", storage="int8"),)))
-    assert directory.ranges("v") is None
     directory.begin_pass(0, fingerprint())
-    assert directory.ranges("v") is None
-    known = Ranges((-1.0,) * 8, (0.5,) * 8)
-    directory.set_ranges("v", known)
-    assert directory.ranges("v") == known
+    path = directory.layout.pass_file("v")
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"ranges": {"low": [-1.0], "high": [0.5]}}))
+    directory.begin_pass(0, fingerprint(), "cpu float32")
     assert directory.fingerprint(0) == fingerprint()
+    assert about(directory, "v")["ranges"] == {"low": [-1.0], "high": [0.5]}
 
 
 def test_an_ensemble_is_written_down_with_its_members_and_compared(root: Path) -> None:

@@ -14,14 +14,24 @@ from embedfleet.exporter.segment_builder import SegmentBuilder
 from embedfleet.exporter.segment_writer import _write
 from embedfleet.protocol.segments import dense_vectors, digest, vector_schema
 from embedfleet.protocol.spec import Output
-from embedfleet.protocol.storage import Ranges, calibrate, dim_of, pack, ranges_of, storage_of, unpack
+from embedfleet.protocol.storage import (
+    INT8_COSINE,
+    Ranges,
+    dim_of,
+    pack,
+    pack_int8,
+    ranges_of,
+    spanned,
+    storage_of,
+    unpack,
+)
 from embedfleet.protocol.vector_rows import read_shape, read_vectors
 from embedfleet.protocol.work_messages import RowError
 from hypothesis import given
 from hypothesis import strategies as st
 
 STORAGES = ("float32", "float16", "int8", "binary")
-COSINE = {"float32": 1.0, "float16": 0.999999, "int8": 0.9995, "binary": 0.65}
+COSINE = {"float32": 1.0, "float16": 0.999999, "int8": INT8_COSINE, "binary": 0.65}
 """The least that a row keeps; docs/vectors.md has what was measured."""
 ROWS, DIM = 600, 64
 
@@ -41,8 +51,6 @@ def table_of(storage: Any, vectors: np.ndarray, bad: tuple[int, ...] = ()) -> pa
     builder = SegmentBuilder(rows, [Output("v", "dense", "dense", storage)], [vectors.shape[1]])
     found = {"positions": np.arange(rows), "vector": vectors, "n_tokens": np.ones(rows), "truncated": np.zeros(rows)}
     builder.add(found, [RowError(row, "no luck") for row in bad])
-    if storage == "int8":
-        builder.set_ranges(calibrate(builder.dense_vectors()))
     return builder.table(0, pa.array(range(rows)), pa.array([f"c{row}" for row in range(rows)]))
 
 
@@ -82,7 +90,7 @@ def test_float32_is_exact_and_binary_is_the_signs() -> None:
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 9))
 def test_int8_is_off_by_half_a_step_at_most(seed: int, rows: int, dim: int) -> None:
     vectors = unit(rows, dim, seed)
-    ranges = calibrate(vectors)
+    ranges = spanned(vectors)
     found = unpack(pack(vectors, "int8", ranges), "int8", ranges)
     step = (np.array(ranges.high) - np.array(ranges.low)) / 255
     assert (np.abs(found - vectors) <= 0.5 * step + 1e-6).all()
@@ -104,7 +112,79 @@ def test_int8_needs_its_ranges() -> None:
 
 
 def test_no_rows_still_have_ranges() -> None:
-    assert calibrate(np.empty((0, 2), np.float32)) == Ranges((-1.0, -1.0), (1.0, 1.0))
+    assert spanned(np.empty((0, 2), np.float32)) == Ranges((-1.0, -1.0), (1.0, 1.0))
+    made = table_of("int8", unit(3), bad=(0, 1, 2))
+    assert storage_of(made.schema.field("vector")) == "int8"
+    assert np.isnan(dense_vectors(made)).all()
+
+
+def boilerplate(rows: int, dim: int = DIM) -> np.ndarray:
+    """Texts that are nearly one: what invoices or licences are to a model."""
+    found = unit(1, dim, 9) + 0.002 * unit(rows, dim, 11)
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+def nearest(vectors: np.ndarray) -> np.ndarray:
+    """The other row that is nearest to each, by distance in float64."""
+    wide = vectors.astype(np.float64)
+    squares = (wide**2).sum(axis=1)
+    distances = squares[:, None] + squares - 2 * wide @ wide.T
+    np.fill_diagonal(distances, np.inf)
+    return distances.argmin(axis=1)
+
+
+def one_number_stands_out(rows: int) -> np.ndarray:
+    found = 0.5 * unit(rows, 384, 13)
+    found[:, 7] = 1.0
+    found[rows // 2, 7] = -30.0
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        np.concatenate([boilerplate(2048), unit(1000)]),
+        np.concatenate([unit(5), boilerplate(900)]),
+        boilerplate(900),
+        np.repeat(unit(1), 900, axis=0),
+        unit(1),
+        unit(2),
+        unit(31),
+        unit(4000, 8),
+        unit(3000, 384),
+        one_number_stands_out(500),
+        np.eye(384, dtype=np.float32),  # every dimension has one number that stands out
+        np.concatenate([np.eye(384, dtype=np.float32), -np.eye(384, dtype=np.float32), unit(2000, 384)]),
+    ],
+)
+def test_int8_keeps_its_cosine_or_is_float16(vectors: np.ndarray) -> None:
+    """Against the cosine by hand, in float64."""
+    made = table_of("int8", vectors)
+    found, wide = dense_vectors(made).astype(np.float64), vectors.astype(np.float64)
+    assert cosines(found, wide).min() >= 0.9996
+    _, ours = pack_int8(vectors, spanned(vectors))
+    theirs = unpack(pack(vectors, "int8", spanned(vectors)), "int8", spanned(vectors)).astype(np.float64)
+    np.testing.assert_allclose(ours, cosines(theirs, wide), atol=2e-6)
+    assert storage_of(made.schema.field("vector")) == ("int8" if ours.min() >= INT8_COSINE else "float16")
+
+
+def test_vectors_that_stand_out_make_a_segment_float16() -> None:
+    ends = np.eye(384, dtype=np.float32)
+    some = np.concatenate([ends, -ends, unit(2000, 384)])
+    assert storage_of(table_of("int8", some).schema.field("vector")) == "float16"
+    assert storage_of(table_of("int8", some[768:]).schema.field("vector")) == "int8"
+    bad = tuple(range(768))  # what has no vector counts for nothing
+    assert storage_of(table_of("int8", some, bad).schema.field("vector")) == "int8"
+
+
+def test_vectors_that_are_nearly_one_stay_apart_and_equal_ones_stay_equal() -> None:
+    vectors = np.concatenate([boilerplate(900), boilerplate(900)])
+    found = dense_vectors(table_of("int8", vectors))
+    np.testing.assert_array_equal(found[:900], found[900:])
+    assert len(np.unique(found, axis=0)) == 900
+    assert (nearest(vectors[:900]) == nearest(found[:900])).mean() > 0.9
+    same = np.repeat(unit(1), 40, axis=0)
+    np.testing.assert_array_equal(dense_vectors(table_of("int8", same)), same)
 
 
 def test_a_foreign_type_is_no_storage() -> None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+from embedfleet.client.info import describe_run
 from embedfleet.client.search import Hit
-from embedfleet.client.tables import labelled_scores, print_hits
+from embedfleet.client.tables import labelled_scores, print_hits, print_info
 
 
 def hit(score: float, scores: dict[str, float], rerank: float | None = None, *, fused: bool = True) -> Hit:
@@ -19,3 +23,16 @@ def test_what_orders_the_hits_stands_first_and_is_named() -> None:
 def test_a_hit_as_a_line(capsys) -> None:
     print_hits([hit(1 / 9, {"dense-x": 0.5}, 0.9)])
     assert capsys.readouterr().out.startswith("  1. c1  rerank 0.9000  fused 0.1111  dense-x 0.5000\n")
+
+
+def test_what_a_run_was_fitted_to_and_what_is_float16_after_all(run_files: Any, tmp_path: Path, capsys) -> None:
+    files = run_files.RunFiles(tmp_path / "run", index="none").write()
+    described = describe_run(files.root)
+    print_info(described)
+    assert "average" not in capsys.readouterr().out
+    dense, sparse = described["vectors"]
+    dense["float16_segments"], sparse["settings"]["average_length"] = 2, 1234.5
+    print_info(described)
+    shown = capsys.readouterr().out
+    assert f"{dense['vector']}: 2 segments stored as float16, where int8 would be too far off\n" in shown
+    assert f"{sparse['vector']}: fitted to an average length of 1,234.5 terms\n" in shown

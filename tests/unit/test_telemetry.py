@@ -38,3 +38,12 @@ def test_multivectors_that_are_too_large_have_an_event_and_a_line_of_their_own()
     line = f"multivector-m3: rows without a multivector so far: 2. {LARGE.reason}"
     assert tracker.take_notices()[0] == line
     assert tracker.stats(0)["row_errors"] == 6
+
+
+def test_segments_that_are_float16_after_all_are_said_in_one_line() -> None:
+    tracker = TelemetryTracker((), lambda *_: None)
+    tracker.stored_as_float16({})
+    assert tracker.take_notices(end=True) == ()
+    tracker.stored_as_float16({"dense-m3": 1_234})
+    line = "dense-m3: segments stored as float16, since int8 would be too far off there: 1,234"
+    assert tracker.take_notices(end=True) == (line,)

@@ -1,0 +1,48 @@
+"""What is worth knowing of int8 vectors: where they are float16 after all, and where an older version may have clipped them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..protocol.int8_count import Int8Count
+from ..protocol.segments import VectorSegmentInfo
+from ..protocol.storage import INT8_COSINE, Ranges, ranges_of, storage_of
+from .run_files import AGAIN
+from .words import counted
+
+
+class Int8Notes:
+    """Of one vector of `--store int8`; `ranges` are those of `pass.json`, which 0.1.0 used for every segment."""
+
+    def __init__(self, folder: Path, ranges: Ranges | None) -> None:
+        self._folder, self._ranges = folder, ranges
+        self._count = Int8Count()
+        self._numbers = self._at_the_end = 0
+        """Of segments of 0.1.0."""
+
+    def add(self, info: VectorSegmentInfo, table: pa.Table) -> None:
+        """Take a segment."""
+        self._count.add(info)
+        field = table.schema.field("vector")
+        if self._ranges is None or storage_of(field) != "int8" or ranges_of(field) != self._ranges:
+            return
+        vectors: Any = table.column("vector").combine_chunks()
+        numbers = np.asarray(vectors.flatten())
+        self._numbers += numbers.size
+        self._at_the_end += int(((numbers == -128) | (numbers == 127)).sum())
+
+    def lines(self) -> Iterator[str]:
+        """The notes, if there are any."""
+        if self._count.float16_segments:
+            segments = counted(self._count.float16_segments, "segment")
+            yield f"{self._folder}: {segments} stored as float16, since int8 would not be within a cosine of {INT8_COSINE}"
+        if self._at_the_end:
+            yield (
+                f"{self._folder}: {self._at_the_end:,} of {self._numbers:,} numbers are at an end of the ranges that 0.1.0 "
+                f"took from the first rows, and may be clipped; delete these segments and {AGAIN} to have them exact"
+            )

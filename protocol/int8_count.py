@@ -1,0 +1,33 @@
+"""How the segments of an int8 vector are kept, counted by their footers: for the manifest, `info` and `verify`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .segments import VectorSegmentInfo
+
+
+class Int8Count:
+    """The segments of one vector of `--store int8`."""
+
+    def __init__(self) -> None:
+        self.float16_segments = 0
+        """Stored as float16, since int8 would be off by more than INT8_COSINE allows."""
+        self._cosines: list[float | None] = []
+
+    def add(self, info: VectorSegmentInfo) -> None:
+        """Count a segment."""
+        if info.storage == "float16":
+            self.float16_segments += 1
+        elif info.rows > info.quarantined:
+            self._cosines.append(info.worst_cosine)
+
+    @property
+    def worst_cosine(self) -> float | None:
+        """The least of any int8 vector to what was computed; None where none is known, as of a segment of 0.1.0."""
+        known = [one for one in self._cosines if one is not None]
+        return min(known) if known and len(known) == len(self._cosines) else None
+
+    def record(self) -> dict[str, Any]:
+        """The two as JSON values."""
+        return {"float16_segments": self.float16_segments, "worst_cosine": self.worst_cosine}
