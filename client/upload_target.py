@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..protocol.collection import FINGERPRINTS
 from ..protocol.errors import EmbedfleetError, UsageError
 from ..protocol.points import Point
+from ..protocol.work_messages import same_digest
 from .qdrant_errors import foreign_errors, server_errors, verdict
 from .retry import with_retries
 from .upload_batches import to_struct
@@ -188,7 +189,7 @@ def schema_differences(wanted: models.CreateCollection, config: models.Collectio
     ]
     passes = (config.metadata or {}).get(FINGERPRINTS, {})
     for name, fingerprint in (wanted.metadata or {}).get(FINGERPRINTS, {}).items():
-        if passes.get(name, fingerprint) != fingerprint:
+        if not same_digest(passes.get(name, fingerprint), fingerprint):
             found.append(f"vector {name} (made by another model or with other settings)")
     return found
 

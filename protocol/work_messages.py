@@ -8,6 +8,7 @@ import msgspec
 
 from .arrays import ArrayHeader
 from .devices import MemorySample, PerformanceSample
+from .model_refusal import changed_files
 from .spec import Form, PassSpec
 
 EXIT_STARVED = 71
@@ -49,6 +50,11 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     """Dimensions of a token's vector, where a pass has both dense vectors and multivectors."""
     versions: dict[str, str]
     """Of the libraries that computed it: recorded, not compared."""
+    files: dict[str, str] = {}
+    """A digest for each file that decides the model's numbers, by its path (`worker/model_identity.py`). Compared where both
+    sides have them: what 0.1.0 wrote has none."""
+    similarity: str = ""
+    """What the model itself compares its vectors by, where that is not the cosine: recorded, not compared."""
 
     def dim_of(self, form: Form) -> int:
         """Dimensions of the vectors of one form; 0 where they have none of their own."""
@@ -61,22 +67,31 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
                 return 0
 
     def differences(self, other: Fingerprint) -> list[str]:
-        """The fields in which `other` would give other numbers, each as `field: other → ours`."""
-        return [
+        """The fields in which `other` would give other numbers, each as `field: other → ours`; of files their paths alone."""
+        found = [
             f"{name}: {getattr(other, name)!r} → {getattr(self, name)!r}"
             for name in self._compared()
             if getattr(self, name) != getattr(other, name)
         ]
+        paths = changed_files(other.files, self.files)
+        return found + ([f"changed files: {', '.join(paths)}"] if paths else [])
 
     def digest(self) -> str:
-        """A short name for these numbers: BLAKE2b-64 of the fields that are compared."""
-        fields = {name: getattr(self, name) for name in self._compared()}
-        return hashlib.blake2b(msgspec.json.encode(fields, order="sorted"), digest_size=8).hexdigest()
+        """A short name for these numbers: BLAKE2b-64 of the fields that are compared, and, after a dot, of the files."""
+        parts = [{name: getattr(self, name) for name in self._compared()}, *([self.files] if self.files else [])]
+        return ".".join(
+            hashlib.blake2b(msgspec.json.encode(one, order="sorted"), digest_size=8).hexdigest() for one in parts
+        )
 
     def _compared(self) -> list[str]:
         """Without the versions; and weights that hash the same are the same model under any name and revision."""
-        skipped = {"versions", "revision"} | ({"model"} if self.weights else set())
+        skipped = {"versions", "revision", "files", "similarity"} | ({"model"} if self.weights else set())
         return [name for name in self.__struct_fields__ if name not in skipped]
+
+
+def same_digest(one: str, other: str) -> bool:
+    """Whether two digests of fingerprints agree in what both have: one of 0.1.0 says nothing of the files."""
+    return all(mine == theirs for mine, theirs in zip(one.split("."), other.split("."), strict=False))
 
 
 class Staged(msgspec.Struct, frozen=True, array_like=True, tag="staged"):

@@ -27,7 +27,7 @@ FILES = {
             {"path": "2_Dense", "type": "sentence_transformers.models.Dense"},
         ],
         "model.safetensors": None,
-        "2_Dense/config.json": {},
+        "2_Dense/config.json": {"in_features": 8, "out_features": 8},
         "2_Dense/pytorch_model.bin": None,
     },
     "good/empty": {"README.md": None},

@@ -20,6 +20,8 @@ WANTED: tuple[str, ...] = (
     "*.json",
     "*.txt",
     "*.model",
+    "*.tiktoken",
+    "*.jinja",
     "*.py",
     "*.metadata",
     "sparse_linear.pt",
@@ -64,10 +66,10 @@ def hash_weights(folder: Path) -> str:
     return state.hexdigest()
 
 
-def find_local(spec: PassSpec) -> tuple[ModelFiles | None, str]:
+def find_local(spec: PassSpec, *, offline: bool = False) -> tuple[ModelFiles | None, str]:
     """The files of a model where they are on this host, None where they are not; and its hub id, empty for a folder.
 
-    ModelError for a name that can be neither.
+    `offline`: as they are, and no hub is asked for what a snapshot lacks. ModelError for a name that can be neither.
     """
     folder = Path(spec.model).expanduser()
     if folder.is_dir():
@@ -80,7 +82,7 @@ def find_local(spec: PassSpec) -> tuple[ModelFiles | None, str]:
     hub = entry.hub if entry is not None else spec.model
     cached = _from_hub(hub, spec.revision, offline=True)
     if cached is not None:
-        return (cached if _is_whole(cached) else _completed(cached, hub, spec.revision)), hub
+        return (cached if offline or _is_whole(cached) else _completed(cached, hub, spec.revision)), hub
     if entry is not None and entry.package and spec.revision is None:
         packaged = importlib.util.find_spec(entry.package)
         if packaged is not None and packaged.origin is not None:
