@@ -55,6 +55,8 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     sides have them: what 0.1.0 wrote has none."""
     similarity: str = ""
     """What the model itself compares its vectors by, where that is not the cosine: recorded, not compared."""
+    weights_before: str = ""
+    """The hash of the weights as 0.1.0 made it, where that is another; a run that has it there has the same model."""
 
     def dim_of(self, form: Form) -> int:
         """Dimensions of the vectors of one form; 0 where they have none of their own."""
@@ -71,10 +73,14 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
         found = [
             f"{name}: {getattr(other, name)!r} → {getattr(self, name)!r}"
             for name in self._compared()
-            if getattr(self, name) != getattr(other, name)
+            if getattr(self, name) != getattr(other, name) and not (name == "weights" and self.same_weights(other))
         ]
         paths = changed_files(other.files, self.files)
         return found + ([f"changed files: {', '.join(paths)}"] if paths else [])
+
+    def same_weights(self, other: Fingerprint) -> bool:
+        """Whether the weights of `other` are these."""
+        return other.weights in (self.weights, self.weights_before or self.weights)
 
     def digest(self) -> str:
         """A short name for these numbers: BLAKE2b-64 of the fields that are compared, and, after a dot, of the files."""
@@ -85,7 +91,9 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
 
     def _compared(self) -> list[str]:
         """Without the versions; and weights that hash the same are the same model under any name and revision."""
-        skipped = {"versions", "revision", "files", "similarity"} | ({"model"} if self.weights else set())
+        skipped = {"versions", "revision", "files", "similarity", "weights_before"} | (
+            {"model"} if self.weights else set()
+        )
         return [name for name in self.__struct_fields__ if name not in skipped]
 
 

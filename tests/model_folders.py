@@ -222,6 +222,37 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "no tokenizer": (without("tokenizer.json"), "dense", "has no tokenizer", "Save the tokenizer there"),
     "tokenizer is cut": (file("tokenizer.json", '{"model":'), "dense", "tokenizer.json is damaged", "copy it again"),
     "tokenizer is none": (file("tokenizer.json", "{}"), "dense", "tokenizer.json is damaged", "copy it again"),
+    "a module's folder is missing": (
+        file(
+            "modules.json",
+            '[{"path":"","type":"sentence_transformers.models.Transformer"},{"path":"1_Pooling",'
+            '"type":"sentence_transformers.models.Pooling"}]',
+        ),
+        "dense",
+        "1_Pooling is not there",
+        "get the folder anew",
+    ),
+    "an adapter without its base": (
+        both(
+            file("adapter_config.json", '{"peft_type":"LORA","base_model_name_or_path":"someone/base"}'),
+            without("config.json", "model.safetensors"),
+        ),
+        "dense",
+        "is an adapter (LORA) for someone/base",
+        "merge it into its base",
+    ),
+    "a model for the dot product": (
+        file("config_sentence_transformers.json", '{"similarity_fn_name":"dot"}'),
+        "dense",
+        "comparison by dot product",
+        "give --normalize",
+    ),
+    "a model for images": (
+        config(model_type="clip"),
+        "dense",
+        "for images and their captions",
+        "give a model for texts",
+    ),
     "a cross-encoder as dense": (
         config(architectures=["BertForSequenceClassification"]),
         "dense",

@@ -182,8 +182,8 @@ def _check_module(folder: Path, name: str, part: Part, has: Has) -> None:
         if part.path and not (folder / part.path).is_dir():
             there = f"{folder / part.path} is not there"
         raise ModelError(
-            f"model {name}: {_named(part)} {part.path or 'the folder itself'}, and {there}, so that its vectors would be others; "
-            f"{_again(name, 'folder')}"
+            f"model {name}: {_named(part)} {part.path or 'the folder itself'}, and {there}, so that its vectors "
+            f"would be others; {_again(name, 'folder')}"
         )
     if found is not None:
         settings = read_settings(folder / found)

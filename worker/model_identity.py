@@ -36,7 +36,9 @@ def identity(folder: Path, *, own_code: bool) -> dict[str, str]:
     parts = parts_of(folder)
     paths = {path for part in [Part("", ""), *parts] for path in _small_files(folder, part, own_code=own_code)}
     found = {path: _small(folder / path) for path in paths}
-    weights = {path for part in parts for path in weight_files(folder, part)}
+    weights = {
+        path for part in parts for path in weight_files(folder, part) or _others(folder, part, own_code=own_code)
+    }
     found |= {path: _sample(folder / path) for path in weights}
     return dict(sorted(found.items()))
 
@@ -47,6 +49,11 @@ def _small_files(folder: Path, part: Part, *, own_code: bool) -> Iterator[str]:
     for path in place.iterdir() if place.is_dir() else ():
         if path.name not in _NOTHING and any(fnmatchcase(path.name, one) for one in patterns) and path.is_file():
             yield part.file(path.name)
+
+
+def _others(folder: Path, part: Part, *, own_code: bool) -> list[str]:
+    """Weights that no module of the reference looks for: the model's own code may."""
+    return [part.file(one.name) for one in (folder / part.path).glob("*.safetensors")] if own_code else []
 
 
 def _small(path: Path) -> str:

@@ -24,7 +24,7 @@ def similarity_of(folder: Path, name: str) -> tuple[str, str]:
     if isinstance(said, str):
         return said, str(path)
     if _NAMED_SO.search(name.rsplit("/", 1)[-1]):
-        return "dot", "its name"
+        return "dot", f"the name of {folder}"
     return COSINE, ""
 
 

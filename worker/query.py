@@ -47,7 +47,7 @@ def answer(request: QueryRequest) -> dict[str, Any]:
     if spec.kind == "rerank":
         return {"scores": _scores(encoder, request.texts)}
     theirs = request.fingerprint
-    if theirs is not None and ours.weights != theirs.weights:
+    if theirs is not None and not ours.same_weights(theirs):
         raise ModelError(
             f"model {spec.model} has other weights than the run was computed with "
             f"({ours.weights[:12]}… here, {theirs.weights[:12]}… there)"

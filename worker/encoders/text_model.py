@@ -113,10 +113,12 @@ class TextModel:
         return lambda texts: self._tokenize(texts, prompt=prompt, tokenizer=apart)
 
     def _make_fingerprint(self, dim: int, normalized: bool, pooling: str) -> Fingerprint:
+        weights, weights_before = hash_weights(self._files.folder, own_code=self._own_code)
         return Fingerprint(
             model=self._files.name,
             revision=self._files.revision,
-            weights=hash_weights(self._files.folder),
+            weights=weights,
+            weights_before=weights_before,
             files=identity(self._files.folder, own_code=self._own_code),
             dtype=self._dtype_name,
             max_tokens=self._max_tokens,
