@@ -30,7 +30,7 @@ from .model_parts import (
     read_settings,
     weight_files,
 )
-from .model_similarity import check_similarity
+from .model_similarity import SENTENCE, check_similarity
 from .safetensors_header import Tensor, read_tensors
 
 _TOKENIZERS = (
@@ -44,6 +44,8 @@ _OURS = ("sentence_transformers.", "pylate.")
 _WIDTHS = ("hidden_size", "d_model", "n_embd")
 _NAMED_BY = ("config.json", "tokenizer_config.json")
 """Files that may name code to be run, of each part."""
+_READ = ("tokenizer_config.json", "sentence_bert_config.json", "special_tokens_map.json")
+"""Files of settings that a part is loaded from where it has them."""
 _IMAGES = ("clip", "chinese_clip", "siglip", "siglip2", "align", "altclip", "clipseg", "groupvit", "blip", "flava")
 """Types of models for images and their captions, whose vector of a text is no embedding of a chunk."""
 _NEEDED = {
@@ -81,9 +83,9 @@ def check_folder(folder: Path, name: str, spec: PassSpec) -> None:
 
 def settings_files(parts: Iterable[Part]) -> list[str]:
     """Every file that `check_parts` reads, by its path, where the model has it."""
-    found = ["modules.json", "config_sentence_transformers.json"]
+    found = ["modules.json", SENTENCE]
     for part in parts:
-        found += [*(part.file(one) for one in _NAMED_BY), *part.settings(), part.file(ADAPTER)]
+        found += [*(part.file(one) for one in (*_NAMED_BY, *_READ)), *part.settings(), part.file(ADAPTER)]
     return list(dict.fromkeys(found))
 
 
@@ -98,10 +100,15 @@ def check_parts(folder: Path, name: str, spec: PassSpec, parts: list[Part], has:
             "rights, read it first, then give --trust-remote-code"
         )
     for part in parts:
+        if not part.type.startswith(_OURS):
+            continue  # the model's own code, which is trusted, knows what it loads
         if part.name in TRANSFORMERS:
             _check_backbone(folder, name, part, has)
-        elif part.type.startswith(_OURS):
+        else:
             _check_module(folder, name, part, has)
+    for file in dict.fromkeys((SENTENCE, *(part.file(one) for part in parts for one in _READ))):
+        if (folder / file).is_file():
+            read_settings(folder / file)
     check_kind(spec.kind, folder, name)
     check_similarity(folder, name, spec)
 
@@ -241,7 +248,7 @@ def _again(name: str, what: str = "file") -> str:
 
 def _check_weights(folder: Path, name: str, part: Part, *, trusted: bool) -> None:
     """The safetensors files that the part is loaded from are there and whole, and of its config."""
-    if part.name not in TRANSFORMERS and part.name not in WITH_WEIGHTS:
+    if part.name not in (*TRANSFORMERS, *WITH_WEIGHTS) or not part.type.startswith(_OURS):
         return
     files = weight_files(folder, part)
     if not files:

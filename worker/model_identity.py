@@ -19,13 +19,28 @@ import msgspec
 from .model_parts import Part, parts_of, weight_files
 from .safetensors_header import Tensor, read_tensors
 
-_SETTINGS = ("*config*.json", "modules.json", "special_tokens_map.json", "added_tokens.json", "idf.json")
+_SETTINGS = (
+    *(
+        "modules.json",
+        "config.json",
+        "config_sentence_transformers.json",
+        "sentence_*_config.json",
+        "router_config.json",
+    ),
+    *(
+        "wordembedding_config.json",
+        "cnn_config.json",
+        "lstm_config.json",
+        "*tokenizer_config.json",
+        "adapter_config.json",
+    ),
+    *("processor_config.json", "preprocessor_config.json", "quantize_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "idf.json"),
+)
 _RAW = (
     *("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.model", "*.tiktoken", "tekken.json", "bpe.codes"),
     *("*.jinja", "sparse_linear.pt", "colbert_linear.pt"),
 )
-_NOTHING = ("generation_config.json",)
-"""Files of settings that no vector depends on."""
 _NO_KEYS = frozenset({"_name_or_path", "name_or_path", "transformers_version", "__version__", "torch_dtype", "dtype"})
 """Keys of settings that say who saved the model, from where; and the dtype, which the run says."""
 _BLOCK = 1 << 12
@@ -47,7 +62,7 @@ def _small_files(folder: Path, part: Part, *, own_code: bool) -> Iterator[str]:
     place = folder / part.path
     patterns = (*_SETTINGS, *_RAW, *(("*.py",) if own_code else ()))
     for path in place.iterdir() if place.is_dir() else ():
-        if path.name not in _NOTHING and any(fnmatchcase(path.name, one) for one in patterns) and path.is_file():
+        if any(fnmatchcase(path.name, one) for one in patterns) and path.is_file():
             yield part.file(path.name)
 
 

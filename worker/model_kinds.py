@@ -30,9 +30,9 @@ def architectures(folder: Path) -> list[str]:
 
 
 def config_file(folder: Path) -> Path | None:
-    """The `config.json` of the first part that transformers loads; None where there is none."""
-    found = (folder / one.file("config.json") for one in backbones(parts_of(folder)))
-    return next((one for one in found if one.is_file()), None)
+    """The `config.json` of the first part that transformers loads, else the folder's own; None where there is none."""
+    found = [folder / one.file("config.json") for one in backbones(parts_of(folder))]
+    return next((one for one in [*found, folder / "config.json"] if one.is_file()), None)
 
 
 def check_kind(kind: str, folder: Path, name: str) -> None:

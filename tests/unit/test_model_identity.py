@@ -87,7 +87,8 @@ def test_what_does_not_matter(folder: Path) -> None:
     settings = json.loads((folder / "1_Pooling/config.json").read_text())
     put(folder, "1_Pooling/config.json", json.dumps(dict(reversed(settings.items())), indent=4) + "\n")
     put(folder, "README.md", "words")
-    put(folder, "generation_config.json", {"a": 1})
+    for name in ("generation_config.json", "training_config.json", "trainer_state.json", "eval_results.json"):
+        put(folder, name, {"a": 1})
     put(folder, "model.safetensors.index.json", "{}")
     for path in ("onnx/config.json", "checkpoint-5/config.json", "2_Dense/config.json"):
         put(folder, path, {})

@@ -130,6 +130,11 @@ class TestWhatLoads:
         put(folder, "tokenizer_config.json", {"tokenizer_class": "ByT5Tokenizer"})
         check_model(spec_of(folder))
 
+    def test_its_own_code_knows_what_it_loads(self, tmp_path: Path) -> None:
+        folder = save(tmp_path / "m")
+        with_modules(folder, ("custom_st.Transformer", ""), ("custom_st.Pooling", "1_Pooling"))
+        check_model(spec_of(folder, trust_remote_code=True))
+
 
 class TestWhatDoesNotMatter:
     """The reference takes a whole file before an index, and looks into no folder that no module names."""
@@ -192,6 +197,14 @@ class TestWhatIsMissing:
             (
                 lambda folder: put(folder, "1_Pooling/config.json", {}),
                 "config.json has no embedding_dimension or word_",
+            ),
+            (
+                lambda folder: put(folder, "sentence_bert_config.json", "{"),
+                "{folder}/sentence_bert_config.json is not JSON",
+            ),
+            (
+                lambda folder: put(folder, "config_sentence_transformers.json", []),
+                "transformers.json is no JSON object",
             ),
             (gone("2_Dense"), "names the module Dense in 2_Dense"),
             (
