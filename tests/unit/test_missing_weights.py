@@ -88,3 +88,12 @@ def test_the_loader_is_as_it_was(tmp_path: Path) -> None:
     before = PreTrainedModel.__dict__["from_pretrained"]
     encoder_of(tiny_models.bert(tmp_path / "m"))
     assert PreTrainedModel.__dict__["from_pretrained"] is before
+
+
+def test_a_head_that_weighs_words_is_no_layer_to_make_up(tmp_path: Path) -> None:
+    from embedfleet.worker.encoders.sparse import SparseVectorGenerator
+
+    folder = tiny_models.splade(tmp_path / "m")
+    rename(folder, "cls.predictions.transform.dense.weight", "elsewhere")
+    with pytest.raises(ModelError, match="the others would be random"):
+        SparseVectorGenerator(spec_of(folder), files_of(folder), "cpu", 1)
