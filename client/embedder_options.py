@@ -26,6 +26,7 @@ _OF_PASSES = (
     "pool_factor",
     "truncate_dim",
     "storage",
+    "normalize",
 )
 _OF_THE_RUN = ("text_field", "id_field", "limit", "index")
 

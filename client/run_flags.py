@@ -74,6 +74,14 @@ def run(
     truncate_dim: Annotated[
         int | None, typer.Option(metavar="N", help="Dense: keep N leading components, normalized again.")
     ] = None,
+    normalize: Annotated[
+        bool,
+        typer.Option(
+            "--normalize",
+            metavar="",
+            help="Take a model for the dot product all the same: unit vectors, by their cosine.",
+        ),
+    ] = False,
     store: Annotated[StorageName, typer.Option(help="How dense vectors are kept in files.")] = StorageName.float32,
     ensemble: Annotated[
         list[EnsembleName] | None, typer.Option(help="One more vector made of all dense ones. Repeatable.")
@@ -164,6 +172,7 @@ def run(
         pool_factor=pool_factor,
         truncate_dim=truncate_dim,
         storage=store.value,
+        normalize=normalize,
         ensemble=[one.value for one in ensemble or []],
         weights=weights,
         project=project,

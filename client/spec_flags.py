@@ -15,7 +15,7 @@ from .given import check_number, check_text, given_path
 _NAMED = re.compile(r"([^/:,=@]*)=(.*)", re.DOTALL)
 """`NAME=MODEL`."""
 
-_OF_DENSE = ("truncate_dim", "storage")
+_OF_DENSE = ("truncate_dim", "storage", "normalize")
 """Options of dense vectors alone."""
 
 
@@ -83,6 +83,7 @@ def _check_use(spec: RunSpec, options: dict[str, Any]) -> None:
     kinds = {one.kind for one in spec.passes}
     for flag, given, used, what, remedy in (
         ("--truncate-dim", options.get("truncate_dim"), dense, "dense vectors", "--dense or --heads"),
+        ("--normalize", options.get("normalize"), dense, "dense vectors", "--dense"),
         ("--store", options.get("storage", "float32") != "float32", dense, "dense vectors", "--dense or --heads"),
         ("--max-active-dims", options.get("max_active_dims"), "sparse" in kinds, "learned sparse weights", "--sparse"),
         ("--pool-factor", options.get("pool_factor", 1) != 1, late, "multivectors", "--multivector or --heads"),

@@ -14,6 +14,7 @@ import numpy as np
 from ..protocol.collection import FINGERPRINTS
 from ..protocol.errors import EmbedfleetError, UsageError
 from ..protocol.points import RESERVED, Point
+from ..protocol.work_messages import same_digest
 from .qdrant_errors import foreign_errors, server_errors, too_large, verdict
 from .retry import with_retries
 from .upload_batches import to_struct
@@ -275,7 +276,7 @@ def schema_differences(wanted: models.CreateCollection, config: models.Collectio
     ]
     passes = (config.metadata or {}).get(FINGERPRINTS, {})
     for name, fingerprint in (wanted.metadata or {}).get(FINGERPRINTS, {}).items():
-        if passes.get(name, fingerprint) != fingerprint:
+        if not same_digest(passes.get(name, fingerprint), fingerprint):
             found.append(f"vector {name} (made by another model or with other settings)")
     return found
 

@@ -34,7 +34,8 @@ class RunSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class RefusedModel:
-    """The number of a pass whose model cannot be used, None for one of a later run; `kind` is the name of an error class."""
+    """The number of a pass whose model cannot be used, None for one of a later run or where no fallback helps; `kind` is the
+    name of an error class."""
 
     number: int | None
     kind: str

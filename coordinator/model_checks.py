@@ -1,8 +1,9 @@
 """The models of runs looked at before anything else: a child process a run, `worker.model_check`, and what it found.
 
 The child may crash, or wait for a hub that does not answer: then the run goes on as if it had found nothing, with a word to
-people, and the workers refuse what they cannot load. A pass whose segments all stand needs no model, and none is looked for:
-a run that is done can be given again where its models are no more.
+people, and the workers refuse what they cannot load. A pass whose segments all stand needs no model: a run that is done can be
+given again where its models are no more. Where one is still there and has changed, the run is refused: its vectors are of
+another model.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import IO
 import msgspec
 
 from ..protocol.control_messages import Submit
-from ..protocol.errors import EXIT_DONE, EXIT_USAGE
+from ..protocol.errors import EXIT_DONE, EXIT_USAGE, SpecMismatch
 from ..protocol.fake_models import PREFIX
 from ..protocol.layout import RunLayout, segments_in
-from ..protocol.model_refusal import Refusal
+from ..protocol.model_refusal import PassToCheck, Refusal
 from ..protocol.process import ChildProcess
 from ..protocol.spec import CPU_KINDS, PassSpec, RunSpec
 from .chunk_loader import IntakeCounts
@@ -28,6 +29,8 @@ from .events import ModelsChecked, RefusedModel
 
 CHECK_SECONDS = 60.0
 """For all models of a run. What is on this host takes well under a second; a hub has ten for each answer."""
+CHANGED = SpecMismatch.__name__
+"""The kind of refusal of a model that is not the one of the segments that stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,12 @@ class Checked:
 
     event: ModelsChecked
     trouble: str = ""
+
+
+class _Noted(msgspec.Struct, frozen=True):
+    """Of a `pass.json`, what is asked of it here."""
+
+    files: dict[str, str] = {}
 
 
 @dataclass(slots=True)
@@ -92,11 +101,11 @@ class ModelChecks:
             self.end(run)
 
 
-def passes_to_check(request: Submit) -> list[PassSpec]:
-    """Those that a model is yet to be loaded for, in this run and in later ones of the same command."""
+def passes_to_check(request: Submit) -> list[PassToCheck]:
+    """Those of this run and of later ones of the same command that a model is yet to be loaded for, or was loaded for."""
     layout = RunLayout(Path(request.out))
-    later = _unfinished(later_spec(request), RunLayout(layout.scores), restart=request.restart)
-    return _unfinished(request.spec, layout, restart=request.restart) + later
+    later = _to_check(later_spec(request), RunLayout(layout.scores), restart=request.restart)
+    return _to_check(request.spec, layout, restart=request.restart) + later
 
 
 def later_spec(request: Submit) -> RunSpec:
@@ -104,15 +113,35 @@ def later_spec(request: Submit) -> RunSpec:
     return msgspec.structs.replace(request.spec, passes=request.later, ensembles=())
 
 
-def _unfinished(spec: RunSpec, layout: RunLayout, *, restart: bool) -> list[PassSpec]:
+def _to_check(spec: RunSpec, layout: RunLayout, *, restart: bool) -> list[PassToCheck]:
     asked = [one for one in spec.passes if one.kind not in CPU_KINDS and not one.model.startswith(PREFIX)]
-    if restart or not asked:
-        return asked
+    if restart:
+        return [_asked(one, {}, whole=False) for one in asked]
     try:
-        intake = msgspec.json.decode(layout.intake.read_bytes(), type=IntakeCounts)
+        intake = msgspec.json.decode(layout.intake.read_bytes(), type=IntakeCounts) if asked else None
     except (OSError, msgspec.MsgspecError):
-        return asked
-    return [one for one in asked if not (intake.complete and _is_computed(one, layout, intake.segments))]
+        intake = None
+    found: list[PassToCheck] = []
+    for one in asked:
+        whole = intake is not None and intake.complete and _is_computed(one, layout, intake.segments)
+        files = _identity(one, layout)
+        if files or not whole:  # of a whole one whose model nobody noted there is nothing to compare
+            found.append(_asked(one, files, whole=whole))
+    return found
+
+
+def _asked(one: PassSpec, files: dict[str, str], *, whole: bool) -> PassToCheck:
+    return PassToCheck(**msgspec.structs.asdict(one), files=files, whole=whole)
+
+
+def _identity(one: PassSpec, layout: RunLayout) -> dict[str, str]:
+    """Of the model that the pass was computed with; empty where that was not noted, or no segment stands."""
+    name = one.outputs[0].vector
+    try:
+        noted = msgspec.json.decode(layout.pass_file(name).read_bytes(), type=_Noted)
+    except (OSError, msgspec.MsgspecError):
+        return {}
+    return noted.files if segments_in(layout.vector_folder(name)) else {}
 
 
 def _is_computed(one: PassSpec, layout: RunLayout, segments: int) -> bool:
@@ -133,5 +162,12 @@ def _outcome(run: str, one: _Check, code: int | None, seconds: float) -> Checked
         return Checked(ModelsChecked(run), f"the check ended with exit code {code}. {said}".strip())
     numbers = {vector: number for number, vector in enumerate(one.vectors)}
     return Checked(
-        ModelsChecked(run, tuple(RefusedModel(numbers.get(each.vector), each.kind, each.message) for each in refused))
+        ModelsChecked(
+            run,
+            tuple(
+                # No fallback makes good that a model has changed: its vectors stand.
+                RefusedModel(None if each.kind == CHANGED else numbers.get(each.vector), each.kind, each.message)
+                for each in refused
+            ),
+        )
     )

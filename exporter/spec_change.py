@@ -67,6 +67,6 @@ def _by_vector(spec: RunSpec) -> dict[str, object]:
     """What decides each vector of the run."""
     made: dict[str, object] = {}
     for one in spec.passes:
-        asked = msgspec.structs.replace(one, query_prompt=None)  # no chunk depends on it
+        asked = msgspec.structs.replace(one, query_prompt=None, normalize=False)  # no chunk depends on them
         made |= {output.vector: asked for output in one.outputs}
     return made | {one.vector: one for one in spec.ensembles}

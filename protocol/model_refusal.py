@@ -1,8 +1,21 @@
-"""What the check of a run's models (`worker.model_check`) says of each one that cannot be used."""
+"""What the check of a run's models (`worker.model_check`) is asked, and what it says of each one that cannot be used."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
+
+from .spec import PassSpec
+
+
+class PassToCheck(PassSpec, frozen=True, kw_only=True, omit_defaults=True):
+    """A pass whose model is looked at."""
+
+    files: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    """The identity of the model that its segments were computed with; empty where there are none, or nobody noted it."""
+    whole: bool = False
+    """Nothing of it is missing: no model is needed, and one that has changed is refused all the same."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -11,3 +24,10 @@ class Refusal(msgspec.Struct, frozen=True):
     vector: str
     kind: str
     message: str
+
+
+def changed_files(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """The paths whose digests differ; none where one side has no digests at all."""
+    if not before or not after:
+        return []
+    return sorted(path for path in {*before, *after} if before.get(path) != after.get(path))

@@ -94,6 +94,9 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """BM25: the corpus's average length in terms; None: fitted when the pass begins."""
     query_prompt: str | None = None
     """Put before each query of the run; None takes the model's own query prompt. No chunk depends on it."""
+    normalize: bool = False
+    """Dense: bring the vectors of a model for the dot product (or another distance) to length 1, and compare by the cosine.
+    Without it such a model is refused; those of every other model are brought there anyway, so that no vector depends on it."""
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -207,7 +210,7 @@ def _check_names(spec: RunSpec) -> None:
 def differences(ours: RunSpec, theirs: RunSpec) -> list[str]:
     """The fields in which two specs differ, each as `field: theirs → ours`, for a refusal that names them.
 
-    What only queries depend on may differ: it changes nothing that is committed.
+    What no committed vector depends on may differ: a query's prompt, and whether a model is taken for the cosine.
     """
     ours, theirs = _of_the_corpus(ours), _of_the_corpus(theirs)
     found: list[str] = []
@@ -223,7 +226,7 @@ def differences(ours: RunSpec, theirs: RunSpec) -> list[str]:
 
 
 def _of_the_corpus(spec: RunSpec) -> RunSpec:
-    passes = tuple(msgspec.structs.replace(one, query_prompt=None) for one in spec.passes)
+    passes = tuple(msgspec.structs.replace(one, query_prompt=None, normalize=False) for one in spec.passes)
     return msgspec.structs.replace(spec, passes=passes)
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from .arrays import ArrayHeader
 from .devices import MemorySample, PerformanceSample
+from .model_refusal import changed_files
 from .spec import Form, PassSpec
 
 EXIT_STARVED = 71
@@ -49,6 +50,13 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     """Dimensions of a token's vector, where a pass has both dense vectors and multivectors."""
     versions: dict[str, str]
     """Of the libraries that computed it: recorded, not compared."""
+    files: dict[str, str] = {}
+    """A digest for each file that decides the model's numbers, by its path (`worker/model_identity.py`). Compared where both
+    sides have them: what 0.1.0 wrote has none."""
+    similarity: str = ""
+    """What the model itself compares its vectors by, where that is not the cosine: recorded, not compared."""
+    weights_before: str = ""
+    """The hash of the weights as 0.1.0 made it, where that is another; a run that has it there has the same model."""
 
     def dim_of(self, form: Form) -> int:
         """Dimensions of the vectors of one form; 0 where they have none of their own."""
@@ -61,22 +69,37 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
                 return 0
 
     def differences(self, other: Fingerprint) -> list[str]:
-        """The fields in which `other` would give other numbers, each as `field: other → ours`."""
-        return [
+        """The fields in which `other` would give other numbers, each as `field: other → ours`; of files their paths alone."""
+        found = [
             f"{name}: {getattr(other, name)!r} → {getattr(self, name)!r}"
             for name in self._compared()
-            if getattr(self, name) != getattr(other, name)
+            if getattr(self, name) != getattr(other, name) and not (name == "weights" and self.same_weights(other))
         ]
+        paths = changed_files(other.files, self.files)
+        return found + ([f"changed files: {', '.join(paths)}"] if paths else [])
+
+    def same_weights(self, other: Fingerprint) -> bool:
+        """Whether the weights of `other` are these."""
+        return other.weights in (self.weights, self.weights_before or self.weights)
 
     def digest(self) -> str:
-        """A short name for these numbers: BLAKE2b-64 of the fields that are compared."""
-        fields = {name: getattr(self, name) for name in self._compared()}
-        return hashlib.blake2b(msgspec.json.encode(fields, order="sorted"), digest_size=8).hexdigest()
+        """A short name for these numbers: BLAKE2b-64 of the fields that are compared, and, after a dot, of the files."""
+        parts = [{name: getattr(self, name) for name in self._compared()}, *([self.files] if self.files else [])]
+        return ".".join(
+            hashlib.blake2b(msgspec.json.encode(one, order="sorted"), digest_size=8).hexdigest() for one in parts
+        )
 
     def _compared(self) -> list[str]:
         """Without the versions; and weights that hash the same are the same model under any name and revision."""
-        skipped = {"versions", "revision"} | ({"model"} if self.weights else set())
+        skipped = {"versions", "revision", "files", "similarity", "weights_before"} | (
+            {"model"} if self.weights else set()
+        )
         return [name for name in self.__struct_fields__ if name not in skipped]
+
+
+def same_digest(one: str, other: str) -> bool:
+    """Whether two digests of fingerprints agree in what both have: one of 0.1.0 says nothing of the files."""
+    return all(mine == theirs for mine, theirs in zip(one.split("."), other.split("."), strict=False))
 
 
 class Staged(msgspec.Struct, frozen=True, array_like=True, tag="staged"):

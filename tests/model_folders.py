@@ -89,6 +89,7 @@ def with_dense(name: str, content: bytes | str) -> Callable[[Path], None]:
         saved = [{"path": path, "type": f"sentence_transformers.models.{one}"} for path, one in types.items()]
         (folder / "modules.json").write_text(json.dumps(saved))
         (folder / "2_Dense").mkdir()
+        file("2_Dense/config.json", json.dumps({"in_features": WIDTH, "out_features": WIDTH}))(folder)
         file(f"2_Dense/{name}", content)(folder)
 
     return add
@@ -203,16 +204,55 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         "copy",
     ),
     "a shard is missing": (
-        file("model.safetensors.index.json", '{"weight_map":{"a":"other.safetensors"}}'),
+        both(
+            file("model.safetensors.index.json", '{"weight_map":{"a":"other.safetensors"}}'),
+            without("model.safetensors"),
+        ),
         "dense",
         "other.safetensors is missing",
         "copy",
     ),
-    "the index is damaged": (file("model.safetensors.index.json", "{}"), "dense", "index.json is damaged", "copy"),
+    "the index is damaged": (
+        both(file("model.safetensors.index.json", "{}"), without("model.safetensors")),
+        "dense",
+        "index.json is damaged",
+        "copy",
+    ),
     "weights of another model": (config(hidden_size=9), "dense", "a width of 9", "put the two that belong together"),
     "no tokenizer": (without("tokenizer.json"), "dense", "has no tokenizer", "Save the tokenizer there"),
     "tokenizer is cut": (file("tokenizer.json", '{"model":'), "dense", "tokenizer.json is damaged", "copy it again"),
     "tokenizer is none": (file("tokenizer.json", "{}"), "dense", "tokenizer.json is damaged", "copy it again"),
+    "a module's folder is missing": (
+        file(
+            "modules.json",
+            '[{"path":"","type":"sentence_transformers.models.Transformer"},{"path":"1_Pooling",'
+            '"type":"sentence_transformers.models.Pooling"}]',
+        ),
+        "dense",
+        "1_Pooling is not there",
+        "get the folder anew",
+    ),
+    "an adapter without its base": (
+        both(
+            file("adapter_config.json", '{"peft_type":"LORA","base_model_name_or_path":"someone/base"}'),
+            without("config.json", "model.safetensors"),
+        ),
+        "dense",
+        "is an adapter (LORA) for someone/base",
+        "merge it into its base",
+    ),
+    "a model for the dot product": (
+        file("config_sentence_transformers.json", '{"similarity_fn_name":"dot"}'),
+        "dense",
+        "comparison by dot product",
+        "give --normalize",
+    ),
+    "a model for images": (
+        config(model_type="clip"),
+        "dense",
+        "for images and their captions",
+        "give a model for texts",
+    ),
     "a cross-encoder as dense": (
         config(architectures=["BertForSequenceClassification"]),
         "dense",

@@ -27,8 +27,30 @@ FILES = {
             {"path": "2_Dense", "type": "sentence_transformers.models.Dense"},
         ],
         "model.safetensors": None,
-        "2_Dense/config.json": {},
+        "2_Dense/config.json": {"in_features": 8, "out_features": 8},
         "2_Dense/pytorch_model.bin": None,
+    },
+    "good/static": {
+        "modules.json": [{"path": "0_Static", "type": "sentence_transformers.models.StaticEmbedding"}],
+        "0_Static/model.safetensors": None,
+        "0_Static/tokenizer.json": None,
+    },
+    "good/no-pooling": {
+        "config.json": {"model_type": "bert"},
+        "modules.json": [
+            {"path": "", "type": "sentence_transformers.models.Transformer"},
+            {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+        ],
+        "model.safetensors": None,
+    },
+    "good/dot": {
+        "config.json": {"model_type": "bert"},
+        "config_sentence_transformers.json": {"similarity_fn_name": "dot"},
+        "model.safetensors": None,
+    },
+    "good/adapter": {
+        "adapter_config.json": {"peft_type": "LORA", "base_model_name_or_path": "good/model"},
+        "adapter_model.safetensors": None,
     },
     "good/empty": {"README.md": None},
     "good/damaged": {"config.json": ["no object"], "model.safetensors": None},

@@ -2,29 +2,32 @@
 
     python -m embedfleet.worker.model_check < passes.json
 
-reads a JSON array of PassSpecs and writes a line `{"vector": …, "kind": …, "message": …}` for each pass that is refused;
+reads a JSON array of PassToCheck and writes a line `{"vector": …, "kind": …, "message": …}` for each pass that is refused;
 `kind` is an error class of `errors.py`. It ends with 2 where there is one, with 0 where there is none.
 
 It takes no torch and reads no weight: a pass that goes through can still fail when it is loaded. A model that is not on this
-host is looked up on the hub, but not fetched, its settings left aside.
+host is looked up on the hub, but not fetched, its settings left aside. Of a pass that is whole only the identity of its model
+is compared, and no hub is asked: where the model is no more, the pass stays what it is.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from ..protocol import lifeline
-from ..protocol.errors import EXIT_DONE, EXIT_USAGE, EmbedfleetError, ModelError, ProtocolError
-from ..protocol.model_refusal import Refusal
+from ..protocol.errors import EXIT_DONE, EXIT_USAGE, EmbedfleetError, ModelError, ProtocolError, SpecMismatch
+from ..protocol.model_refusal import PassToCheck, Refusal, changed_files
 from ..protocol.spec import CPU_KINDS, FLAGS, PassSpec
 from .model_files import HUB_SECONDS, find_local, hub_errors
-from .model_folder import SETTINGS, check_folder, check_modules, check_settings, one_line
-from .model_kinds import M3_HEADS, module_paths
+from .model_folder import check_folder, check_parts, check_pickled, one_line, settings_files
+from .model_identity import identity
+from .model_kinds import M3_HEADS
+from .model_parts import ADAPTER, ROUTERS, named_modules, parts_of
 
 
 def refusals(passes: Iterable[PassSpec]) -> list[Refusal]:
@@ -32,7 +35,10 @@ def refusals(passes: Iterable[PassSpec]) -> list[Refusal]:
     found: list[Refusal] = []
     for spec in passes:
         try:
-            check_model(spec)
+            if not isinstance(spec, PassToCheck) or not spec.whole:
+                check_model(spec)
+            if isinstance(spec, PassToCheck) and spec.files:
+                check_identity(spec, spec.files)
         except EmbedfleetError as error:
             found.append(Refusal(spec.vector, type(error).__name__, f"{FLAGS[spec.kind]}: {one_line(error)}"))
     return found
@@ -49,6 +55,24 @@ def check_model(spec: PassSpec) -> None:
         _check_hub(hub, spec)
 
 
+def check_identity(spec: PassSpec, before: Mapping[str, str]) -> None:
+    """SpecMismatch where the model on this host is not the one that `before` was noted of; nothing where there is none."""
+    try:
+        files, _ = find_local(spec, offline=True)
+        found = (
+            changed_files(before, identity(files.folder, own_code=spec.trust_remote_code)) if files is not None else []
+        )
+    except (ModelError, OSError, ValueError):  # gone, or damaged: what is computed stands
+        return
+    if found:
+        assert files is not None, "something of it has changed"
+        raise SpecMismatch(
+            f"model {files.name} has changed since the vectors of {spec.vector} were computed: {', '.join(found[:5])}"
+            f"{' and more' if len(found) > 5 else ''} in {files.folder}. Put back what was there, give another --out, or "
+            "--restart to compute everything anew"
+        )
+
+
 def _check_hub(hub: str, spec: PassSpec) -> None:
     """Ask the hub what it has, and for the small files that tell whether the model is wanted."""
     from huggingface_hub import HfApi, hf_hub_download
@@ -56,7 +80,7 @@ def _check_hub(hub: str, spec: PassSpec) -> None:
     with hub_errors(hub, spec.revision):
         about = HfApi().model_info(hub, revision=spec.revision, timeout=HUB_SECONDS)
         names = [one.rfilename for one in about.siblings or []]
-    if "config.json" not in names:
+    if not {"config.json", "modules.json", ADAPTER} & set(names):
         raise ModelError(f"model {hub}: the repository has no config.json; give one of a saved model")
     if not fnmatch.filter(names, "*.safetensors"):
         raise ModelError(
@@ -67,20 +91,26 @@ def _check_hub(hub: str, spec: PassSpec) -> None:
     if heads:
         raise ModelError(f"model {hub}: the repository has no {heads[0]}, a head that bge-m3 ships; use --dense for it")
 
-    def fetch(wanted: Iterable[str]) -> Path:
+    def fetch(wanted: Iterable[str]) -> Path | None:
+        """The snapshot's folder; None where the repository has none of these files."""
+        folder = None
         with hub_errors(hub, spec.revision):
-            for name in (one for one in wanted if one in names and one != "config.json"):
-                hf_hub_download(hub, name, revision=about.sha or spec.revision, etag_timeout=HUB_SECONDS)
-            path = hf_hub_download(hub, "config.json", revision=about.sha or spec.revision, etag_timeout=HUB_SECONDS)
-        return Path(path).parent
+            for name in (one for one in wanted if one in names):
+                path = hf_hub_download(hub, name, revision=about.sha or spec.revision, etag_timeout=HUB_SECONDS)
+                folder = Path(path).parents[name.count("/")]
+        return folder
 
-    folder = fetch(("modules.json", *SETTINGS))
     # The heads of bge-m3 are on the hub, as was seen, and not in this folder.
-    asked = msgspec.structs.replace(spec, kind="dense") if spec.kind == "bge-m3" else spec
+    asked = msgspec.structs.replace(spec, kind="dense", normalize=True) if spec.kind == "bge-m3" else spec
     try:
-        fetch(f"{path}/{name}" for path in module_paths(folder) if path for name in SETTINGS)
-        check_settings(folder, hub, asked)
-        check_modules(folder, hub, names)
+        folder = fetch(("modules.json",)) or fetch(("config.json", ADAPTER))
+        assert folder is not None, "one of them is there"
+        routers = [one for one in named_modules(folder) or [] if one.name in ROUTERS]
+        fetch(path for one in routers for path in one.settings())
+        parts = parts_of(folder)
+        fetch(settings_files(parts))
+        check_parts(folder, hub, asked, parts, names.__contains__)
+        check_pickled(folder, hub, parts, names)
     except (OSError, ValueError) as error:
         raise ModelError(f"model {hub}: {one_line(error)}; give another revision (MODEL@REVISION)") from error
 
@@ -89,7 +119,7 @@ def main() -> int:
     """Check the passes on standard input; ProtocolError's exit code where they are none."""
     lifeline.hold()
     try:
-        passes = msgspec.json.decode(sys.stdin.buffer.read(), type=list[PassSpec])
+        passes = msgspec.json.decode(sys.stdin.buffer.read(), type=list[PassToCheck])
     except (msgspec.MsgspecError, RecursionError) as error:
         sys.stderr.write(f"standard input is no JSON array of passes: {error}\n")
         return ProtocolError.exit_code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib.util
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,15 @@ from ..protocol import catalog
 from ..protocol.errors import ModelError
 from ..protocol.spec import CPU_KINDS, FLAGS, PassSpec
 from .model_folder import check_folder
+from .model_parts import parts_of, weight_files
 
 WANTED: tuple[str, ...] = (
     "*.safetensors",
     "*.json",
     "*.txt",
     "*.model",
+    "*.tiktoken",
+    "*.jinja",
     "*.py",
     "*.metadata",
     "sparse_linear.pt",
@@ -52,10 +55,27 @@ def find_model(spec: PassSpec) -> ModelFiles:
     return files
 
 
-def hash_weights(folder: Path) -> str:
-    """SHA-256 over the names and contents of the weight files and of what decides the tokens and the pooling."""
+def hash_weights(folder: Path, *, own_code: bool) -> tuple[str, str]:
+    """SHA-256 over the names and contents of the weight files and of what decides the tokens and the pooling.
+
+    The second is over all such files, as 0.1.0 made it, where that is another: those of folders that no module names counted.
+    """
+    everything = {
+        *folder.rglob("*.safetensors"),
+        *folder.rglob("tokenizer.json"),
+        *folder.glob("*_Pooling/config.json"),
+    }
+    parts = parts_of(folder)
+    weights = {folder / path for part in parts for path in weight_files(folder, part)}
+    places = {folder / part.path for part in parts}
+    used = {one for one in everything if one in weights or (one.suffix == ".json" and one.parent in places)}
+    if own_code or not weights or used == everything:
+        return _hash(folder, everything), ""
+    return _hash(folder, used), _hash(folder, everything)
+
+
+def _hash(folder: Path, paths: Iterable[Path]) -> str:
     state = hashlib.sha256()
-    paths = [*folder.rglob("*.safetensors"), *folder.rglob("tokenizer.json"), *folder.glob("*_Pooling/config.json")]
     for path in sorted(paths):
         state.update(path.relative_to(folder).as_posix().encode() + b"\0")
         with path.open("rb") as handle:
@@ -64,10 +84,10 @@ def hash_weights(folder: Path) -> str:
     return state.hexdigest()
 
 
-def find_local(spec: PassSpec) -> tuple[ModelFiles | None, str]:
+def find_local(spec: PassSpec, *, offline: bool = False) -> tuple[ModelFiles | None, str]:
     """The files of a model where they are on this host, None where they are not; and its hub id, empty for a folder.
 
-    ModelError for a name that can be neither.
+    `offline`: as they are, and no hub is asked for what a snapshot lacks. ModelError for a name that can be neither.
     """
     folder = Path(spec.model).expanduser()
     if folder.is_dir():
@@ -80,7 +100,7 @@ def find_local(spec: PassSpec) -> tuple[ModelFiles | None, str]:
     hub = entry.hub if entry is not None else spec.model
     cached = _from_hub(hub, spec.revision, offline=True)
     if cached is not None:
-        return (cached if _is_whole(cached) else _completed(cached, hub, spec.revision)), hub
+        return (cached if offline or _is_whole(cached) else _completed(cached, hub, spec.revision)), hub
     if entry is not None and entry.package and spec.revision is None:
         packaged = importlib.util.find_spec(entry.package)
         if packaged is not None and packaged.origin is not None:

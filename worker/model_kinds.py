@@ -8,9 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-import msgspec
-
 from ..protocol.errors import ModelError
+from .model_parts import backbones, named_modules, parts_of, read_settings
 
 M3_HEADS = ("sparse_linear", "colbert_linear")
 _HEADED = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice")
@@ -18,59 +17,22 @@ _HEADED = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAn
 
 def saved_modules(folder: Path) -> list[str] | None:
     """The class names in `modules.json`; None for a folder that transformers alone saved."""
-    types = module_types(folder)
-    return None if types is None else [one.rsplit(".", 1)[-1] for one in types]
-
-
-def module_types(folder: Path) -> list[str] | None:
-    """The full names of the classes in `modules.json`; ValueError where it is damaged."""
-    modules = _modules(folder)
-    return None if modules is None else [one["type"] for one in modules]
-
-
-def module_paths(folder: Path) -> list[str]:
-    """The folders in `modules.json` that its modules are loaded from, within the model's; that one itself where it has none."""
-    found = [one.get("path", "") for one in _modules(folder) or [{}]]
-    return [one.strip("/") for one in dict.fromkeys(found) if isinstance(one, str)]
-
-
-def _modules(folder: Path) -> list[dict[str, Any]] | None:
-    path = folder / "modules.json"
-    if not path.is_file():
-        return None
-    modules: Any = _json(path)
-    if not isinstance(modules, list):
-        raise ValueError(f"{path} is no list of modules")
-    for one in cast("list[Any]", modules):
-        if not isinstance(one, dict) or not isinstance(one.get("type"), str):
-            raise ValueError(f"{path} has a module without a type")
-    return cast("list[dict[str, Any]]", modules)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json`; ValueError where it is damaged."""
-    return read_settings(folder / "config.json")
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """A file of settings; ValueError where it is damaged."""
-    settings: Any = _json(path)
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} is no JSON object")
-    return cast("dict[str, Any]", settings)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return msgspec.json.decode(path.read_bytes())
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    named = named_modules(folder)
+    return None if named is None else [one.name for one in named]
 
 
 def architectures(folder: Path) -> list[str]:
-    """The class names in `config.json`."""
-    found: Any = read_config(folder).get("architectures")
+    """The class names in the `config.json` of what transformers loads, none where it loads nothing. ValueError where it is
+    damaged."""
+    path = config_file(folder)
+    found: Any = read_settings(path).get("architectures") if path is not None else None
     return [one for one in cast("list[Any]", found) if isinstance(one, str)] if isinstance(found, list) else []
+
+
+def config_file(folder: Path) -> Path | None:
+    """The `config.json` of the first part that transformers loads, else the folder's own; None where there is none."""
+    found = [folder / one.file("config.json") for one in backbones(parts_of(folder))]
+    return next((one for one in [*found, folder / "config.json"] if one.is_file()), None)
 
 
 def check_kind(kind: str, folder: Path, name: str) -> None:
@@ -98,7 +60,7 @@ def check_kind(kind: str, folder: Path, name: str) -> None:
 def _check_dense(saved: list[str] | None, classes: list[str], folder: Path, name: str) -> None:
     if saved is None and classes and all(one.endswith(_HEADED) for one in classes):
         raise ModelError(
-            f"model {name} is no embedding model: {folder / 'config.json'} names {classes[0]}, whose backbone was not "
+            f"model {name} is no embedding model: {config_file(folder)} names {classes[0]}, whose backbone was not "
             "trained to give vectors. Give an embedding model, or use --rerank for a cross-encoder"
         )
 

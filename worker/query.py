@@ -16,6 +16,7 @@ import numpy as np
 
 from ..protocol import lifeline
 from ..protocol.errors import EmbedfleetError, ModelError
+from ..protocol.model_refusal import changed_files
 from ..protocol.spec import PassSpec
 from ..protocol.work_messages import Fingerprint
 from .adaptive_batch import AdaptiveBatchController
@@ -37,7 +38,8 @@ def answer(request: QueryRequest) -> dict[str, Any]:
 
     spec = request.spec
     if spec.kind != "bm25":
-        spec = msgspec.structs.replace(spec, dtype="float32", average_length=None)
+        # The run's vectors are what they are: how its model was taken is no question any more.
+        spec = msgspec.structs.replace(spec, dtype="float32", average_length=None, normalize=True)
     if spec.model.startswith("fake:"):  # a fake has one side
         spec = msgspec.structs.replace(spec, prompt=spec.query_prompt)
     encoder: Any = load_encoder(spec, "cpu", len(os.sched_getaffinity(0)))
@@ -45,10 +47,15 @@ def answer(request: QueryRequest) -> dict[str, Any]:
     if spec.kind == "rerank":
         return {"scores": _scores(encoder, request.texts)}
     theirs = request.fingerprint
-    if theirs is not None and ours.weights != theirs.weights:
+    if theirs is not None and not ours.same_weights(theirs):
         raise ModelError(
             f"model {spec.model} has other weights than the run was computed with "
             f"({ours.weights[:12]}… here, {theirs.weights[:12]}… there)"
+        )
+    if theirs is not None and (found := _other_settings(ours, theirs)):
+        raise ModelError(
+            f"model {spec.model} has changed since the vectors of {spec.vector} were computed: {found}. A query encoded by it "
+            "would be compared with vectors of another model: put back what was there, or compute the run anew"
         )
     if spec.model.startswith("fake:"):
         prepared = encoder.prepare(request.texts)
@@ -65,6 +72,14 @@ def answer(request: QueryRequest) -> dict[str, Any]:
             return {"multivectors": _lists(found)}
         case _:
             return {"vectors": _lists(found)}
+
+
+def _other_settings(ours: Fingerprint, theirs: Fingerprint) -> str:
+    """What decides the model's numbers and is not as it was; empty where nothing is known to differ."""
+    paths = changed_files(theirs.files, ours.files)
+    if paths:
+        return ", ".join(paths)
+    return f"{theirs.pooling} → {ours.pooling}" if theirs.weights and theirs.pooling != ours.pooling else ""
 
 
 def _scores(encoder: Any, pairs: list[str]) -> list[float]:

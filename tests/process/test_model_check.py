@@ -55,6 +55,9 @@ def dense(model: str, **options: Any) -> PassSpec:
         ("good/code", None, "auto_map in config.json"),
         ("good/tokenizer-code", None, "auto_map in tokenizer_config.json"),
         ("good/module", None, "2_Dense/pytorch_model.bin"),
+        ("good/no-pooling", None, "the module Pooling in 1_Pooling"),
+        ("good/dot", None, "give --normalize"),
+        ("good/adapter", None, "is an adapter (LORA) for good/model"),
         ("good/empty", None, "the repository has no config.json"),
         ("good/damaged", None, "config.json is no JSON object"),
     ],
@@ -70,7 +73,8 @@ def test_what_the_hub_says_is_refused_before_anything_is_fetched(
 
 
 def test_a_good_model_of_the_hub_passes_and_its_weights_are_not_fetched(hub: Hub, tmp_path: Path) -> None:
-    passes = [dense("good/model"), dense("good/model", revision="main"), dense("good/code", trust_remote_code=True)]
+    passes = [dense("good/model"), dense("good/static"), dense("good/dot", normalize=True)]
+    passes += [dense("good/model", revision="main"), dense("good/code", trust_remote_code=True)]
     assert check(passes, tmp_path, hub.url, 0) == []
     assert hub.asked
     assert not any("safetensors" in one for one in hub.asked)

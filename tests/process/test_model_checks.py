@@ -89,22 +89,33 @@ def test_a_run_that_ends_takes_its_check_along() -> None:
     assert checks.take(time.monotonic() + 1000) == []
 
 
-def test_only_what_a_model_is_yet_to_be_loaded_for_is_looked_at(tmp_path: Path) -> None:
+def named(request: Submit) -> list[str]:
+    """The vectors of the passes whose models are looked at."""
+    return [one.vector for one in passes_to_check(request)]
+
+
+def test_what_is_whole_is_looked_at_only_where_its_model_was_noted(tmp_path: Path) -> None:
     a, b = dense("model-a"), dense("model-b", "dense-b")
     bm25 = PassSpec(vector="sparse-bm25", kind="bm25", model="bm25")
     spec = spec_of(dense("fake:8", "dense-f"), bm25, a, b)
     request = Submit(request=1, spec=spec, out=str(tmp_path), later=(RERANKER,))
-    assert passes_to_check(request) == [a, b, RERANKER]
+    assert named(request) == ["dense-a", "dense-b", "rerank-r"]
     layout = RunLayout(tmp_path)
     for vector, segments in (("dense-a", 2), ("dense-b", 1)):
         layout.vector_folder(vector).mkdir(parents=True)
         for segment in range(segments):
             layout.vector_segment(vector, segment).write_bytes(b"")
-    assert passes_to_check(request) == [a, b, RERANKER], "nobody knows how many segments there are to be"
+    assert named(request) == ["dense-a", "dense-b", "rerank-r"], "nobody knows how many segments there are to be"
     layout.chunks.mkdir()
     counts = {"segments": 2, "rows": 9, "rejected": 0, "duplicates": 0, "complete": True}
     layout.intake.write_bytes(msgspec.json.encode(counts))
-    assert passes_to_check(request) == [b, RERANKER]
-    assert passes_to_check(msgspec.structs.replace(request, restart=True)) == [a, b, RERANKER]
+    assert named(request) == ["dense-b", "rerank-r"], "of dense-a nobody noted which model it was"
+    layout.pass_file("dense-a").write_bytes(b'{"files": {"config.json": "1"}}')
+    assert [(one.vector, one.whole, one.files) for one in passes_to_check(request)] == [
+        ("dense-a", True, {"config.json": "1"}),
+        ("dense-b", False, {}),
+        ("rerank-r", False, {}),
+    ]
+    assert named(msgspec.structs.replace(request, restart=True)) == ["dense-a", "dense-b", "rerank-r"]
     layout.intake.write_bytes(msgspec.json.encode(counts | {"complete": False}))
-    assert passes_to_check(request) == [a, b, RERANKER]
+    assert named(request) == ["dense-a", "dense-b", "rerank-r"]

@@ -10,6 +10,8 @@ from embedfleet.protocol.spec import Kind, PassSpec
 from embedfleet.worker import model_files
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from ..model_folders import safetensors, save
+
 
 @pytest.mark.parametrize(
     ("kind", "model", "said"),
@@ -89,3 +91,14 @@ class TestPartOfASnapshot:
         (tmp_path / "part").mkdir()
         (tmp_path / "part" / "modules.json").write_text("[]")
         assert self.found(monkeypatch, tmp_path, known=None, hub_has=True) == ["cache", "part"]
+
+
+def test_what_no_module_names_is_not_hashed_and_what_0_1_0_hashed_is_known(tmp_path: Path) -> None:
+    folder = save(tmp_path / "m")
+    weights, before = model_files.hash_weights(folder, own_code=False)
+    assert before == ""
+    (folder / "checkpoint-5").mkdir()
+    (folder / "checkpoint-5" / "model.safetensors").write_bytes(safetensors())
+    after = model_files.hash_weights(folder, own_code=False)
+    assert after[0] == weights
+    assert after[1] == model_files.hash_weights(folder, own_code=True)[0] != weights

@@ -50,9 +50,11 @@ class BgeM3Encoder(HeadsResults, TextEncoder):
             pooling += f" pool_factor={spec.pool_factor}"
         self._dim = kept_dim(spec, dim)
         self.fingerprint = self._make_fingerprint(self._dim, True, pooling)
-        hashes = [self.fingerprint.weights, *(_hash(files, name) for name in HEADS)]
+        heads = "".join(_hash(files, name) for name in HEADS)
+        found = (self.fingerprint.weights, self.fingerprint.weights_before)
+        weights, before = (hashlib.sha256((one + heads).encode()).hexdigest() if one else "" for one in found)
         self.fingerprint = msgspec.structs.replace(
-            self.fingerprint, token_dim=width, weights=hashlib.sha256("".join(hashes).encode()).hexdigest()
+            self.fingerprint, token_dim=width, weights=weights, weights_before=before
         )
         self.row_bytes = 4 * self._dim + 8 * 128 + 2 * width * min(self._max_tokens, 256) // spec.pool_factor
 

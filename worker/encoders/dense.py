@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from ...protocol.spec import PassSpec
 from ..model_files import ModelFiles
+from ..model_similarity import COSINE, similarity_of
 from .base import DenseResults, FloatArray, kept_dim
 from .model_loading import describe
 from .text_model import TextEncoder
@@ -22,7 +24,11 @@ class DenseEncoder(DenseResults, TextEncoder):
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
         super().__init__(spec, files, device, threads)
         dim = self._dim = kept_dim(spec, int(self._model.get_embedding_dimension()))
-        self.fingerprint = self._make_fingerprint(dim, True, describe(self._model))
+        similarity, _ = similarity_of(files.folder, files.name)
+        self.fingerprint = msgspec.structs.replace(
+            self._make_fingerprint(dim, True, describe(self._model)),
+            similarity="" if similarity == COSINE else similarity,
+        )
         self.row_bytes = 4 * dim
 
     def queries(self, texts: Sequence[str], prompt: str | None) -> FloatArray:

@@ -11,7 +11,7 @@ from typing import Any
 from ...protocol.errors import ModelError
 from ...protocol.spec import PassSpec
 from ..model_files import ModelFiles
-from .weight_names import check_filled
+from .missing_weights import check_filled, lacking_weights
 
 
 def import_torch() -> Any:
@@ -46,7 +46,7 @@ def load(family: str, spec: PassSpec, files: ModelFiles, dtype: Any) -> Any:
         found = version("sentence-transformers")
         raise ModelError(f"sentence-transformers {found} has no {family}: pip install -U sentence-transformers")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), lacking_weights() as lacking:
             warnings.simplefilter("ignore")
             model = reference(
                 str(files.folder),
@@ -62,8 +62,7 @@ def load(family: str, spec: PassSpec, files: ModelFiles, dtype: Any) -> Any:
             raise MemoryError(str(error)) from error
         summary = str(error).strip().split("\n", 1)[0][:500]
         raise ModelError(f"model {files.name} cannot be loaded from {files.folder}: {summary}") from error
-    if not spec.trust_remote_code:  # a model's own code may name its weights as it likes
-        check_filled(model, files)
+    check_filled(lacking, files, family)
     cast(model, dtype)
     return model.eval()
 

@@ -18,6 +18,7 @@ from ...protocol.errors import ModelError
 from ...protocol.spec import PassSpec
 from ...protocol.work_messages import Fingerprint
 from ..model_files import ModelFiles, hash_weights
+from ..model_identity import identity
 from ..model_kinds import check_kind
 from . import model_loading
 from .base import IntArray, OutOfMemory, Prepared, TokenBudget
@@ -55,6 +56,7 @@ class TextModel:
         self._model: Any = model_loading.load(self.family, spec, files, self._dtype)
         self._parts: list[Any] = [self._model]
         """The modules that move to the device together."""
+        self._own_code = spec.trust_remote_code
         self._entry = catalog.find(files.name)
         self._prompt = spec.prompt if spec.prompt is not None else self._own_prompt()
         self._side: dict[str, Any] = {"task": self.task} if self.task is not None and _has_sides(self._model) else {}
@@ -111,10 +113,13 @@ class TextModel:
         return lambda texts: self._tokenize(texts, prompt=prompt, tokenizer=apart)
 
     def _make_fingerprint(self, dim: int, normalized: bool, pooling: str) -> Fingerprint:
+        weights, weights_before = hash_weights(self._files.folder, own_code=self._own_code)
         return Fingerprint(
             model=self._files.name,
             revision=self._files.revision,
-            weights=hash_weights(self._files.folder),
+            weights=weights,
+            weights_before=weights_before,
+            files=identity(self._files.folder, own_code=self._own_code),
             dtype=self._dtype_name,
             max_tokens=self._max_tokens,
             prompt=self._prompt,
