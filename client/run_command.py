@@ -21,6 +21,7 @@ from .retrieval_plan import RetrievalPlan
 from .run_table import show_stages
 from .session import Interrupted, Session, memory_field, open_session, the_same
 from .stages import Stage, ensemble_stages, export_stage, pass_stages
+from .truncation_lines import advice_lines
 from .words import counted
 
 SHOWN_REASONS = 3
@@ -92,6 +93,8 @@ def _conclude(
         raise revive(ending.kind, ending.error)
     stages += [*pass_stages(ending), *ensemble_stages(spec, RunLayout(out))]
     _say_counts(session, ending, out)
+    for line in advice_lines(ending, spec):
+        session.say(line)
     if ending.status == "interrupted":
         raise Interrupted
     quarantined = ending.quarantined
@@ -188,4 +191,5 @@ def _pass_summary(one: PassSummary) -> dict[str, Any]:
         "chunks": one.chunks,
         **(computed if one.computed else dict.fromkeys(computed)),
         "rotation_gap_seconds": one.rotation_gap_seconds,
+        **(one.truncation.record() if one.truncation is not None else {}),
     }

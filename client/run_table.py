@@ -33,6 +33,7 @@ COLUMNS = {
     "gpu": Column("GPU"),
     "padding": Column("padding", 140),
     "coverage": Column("coverage"),
+    "cut": Column("cut / tokens lost", 80),
     "weights": Column("weights", 140),
     "placed": Column("dtype, placement", 170),
     "device": Column("device", 170),
@@ -85,6 +86,9 @@ def _plain(name: str, text: str, unit: str) -> str:
             return f"{text} {unit}"
         case "rate":
             return f"{text} {unit}/s"
+        case "cut":
+            rows, _, lost = text.partition(" / ")
+            return f"cut {rows} {unit}, {lost} of all tokens"
         case "tokens":
             return f"{text} tokens/s"
         case "latency":

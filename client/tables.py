@@ -11,9 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..protocol.candidates import FUSED, RERANK
+from ..protocol.truncation import Truncation
 from .evaluation import Evaluation
 from .run_table import ROOMY
 from .search import Hit
+from .truncation_lines import advice, cut_cell, percent
 from .verify_report import VerifyReport
 from .words import counted, size_of
 
@@ -44,9 +46,11 @@ def labelled_scores(hit: Hit) -> dict[str, float]:
 def print_report(report: VerifyReport) -> None:
     """Counts, notes and problems of a verification."""
     console = _console()
-    table = Table("vector", "segments", "rows", "quarantined", "dimensions")
+    table = Table("vector", "segments", "rows", "quarantined", "dimensions", "cut / tokens lost")
     for name, one in report.vectors.items():
-        table.add_row(name, *(f"{n:,}" for n in (one.segments, one.rows, one.quarantined)), str(one.dim or "-"))
+        cut = "-" if one.truncated is None else cut_cell(one.truncation)
+        counts = (f"{n:,}" for n in (one.segments, one.rows, one.quarantined))
+        table.add_row(name, *counts, str(one.dim or "-"), cut)
     console.print(table)
     console.print(
         f"{counted(report.chunks, 'chunk')} in {counted(report.segments, 'segment')}, "
@@ -90,13 +94,22 @@ def print_info(described: dict[str, Any]) -> None:
     console.print(
         f"collection {index['kind']}, {counted(index['published_segments'], 'segment')} ({size_of(index['bytes'])})"
     )
-    table = Table("vector", "model", "dimensions", "dtype", "stored", "rows", "quarantined", "tokens", "size")
+    names = ("vector", "model", "dimensions", "dtype", "stored", "rows", "quarantined", "tokens", "cut / tokens lost")
+    table = Table(*names, "size")
     for one in described["vectors"]:
-        counts = (f"{one[name]:,}" for name in ("rows", "quarantined", "tokens"))
+        cut = "-" if one["truncated"] is None else f"{one['truncated']:,} / {percent(one['tokens_cut_share'])}"
+        counts = (*(f"{one[name]:,}" for name in ("rows", "quarantined", "tokens")), cut)
         dim = str(one["dim"] or "-")
         stored = one["storage"] or ""
         table.add_row(one["vector"], escape(one["model"]), dim, one["dtype"], stored, *counts, size_of(one["bytes"]))
     console.print(table)
+    asked = {one["vector"]: one.get("max_tokens") for one in described["spec"]["passes"]}
+    for one in described["vectors"]:
+        if one["truncated"]:
+            found = Truncation(one["rows"], one["truncated"], one["tokens"], one["tokens_cut"])
+            line = advice(one["vector"], found, one["max_tokens"] or 0, asked.get(one["vector"]))
+            if line:
+                console.print(f"note: {escape(line)}")
 
 
 def _console() -> Console:

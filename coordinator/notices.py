@@ -14,6 +14,7 @@ TEMPLATES = {
     "pass_given_up": "{vector}: {reason}. Weights of the metadata stand in where chunks have them",
     "models_unchecked": "the models could not be looked at beforehand: {reason}; their workers will, as they load them",
     "multivector_too_large": "{vector}: rows without a multivector so far: {rows:,}. {reason}",
+    "model_assumed": "{vector}: {what}",
     "lease_waiting": "waiting for {device}: {reason}",
     "exporter_lost": "the exporter ended ({reason}); uncommitted segments are computed again",
     "host_joined": "host {host} joined with {devices}",

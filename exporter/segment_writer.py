@@ -50,6 +50,8 @@ def commit_segment(layout: RunLayout, segment: int, fingerprint: str, builder: S
             fingerprint=fingerprint,
             digest=digest(table),
             token_vectors=token_vectors(table) if output.form == "multivector" else None,
+            truncated=builder.truncated,
+            tokens_cut=builder.tokens_cut,
         )
         _commit(with_info(table, info), layout.vector_segment(output.vector, segment))
     return CommittedSegment(segment, builder.rows, builder.quarantined)

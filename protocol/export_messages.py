@@ -8,6 +8,7 @@ import msgspec
 
 from .arrays import ArrayHeader
 from .spec import RunSpec
+from .truncation import Truncation
 from .work_messages import Fingerprint, RowError
 
 
@@ -163,6 +164,8 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
     """By sparse vector: rows whose weights are their metadata's."""
     publishing: Publishing | None = None
     """None where nothing was published."""
+    truncation: dict[str, Truncation] = {}
+    """By vector that has a limit of tokens: how many texts were cut."""
 
 
 ToCoordinator = (

@@ -49,6 +49,8 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     """Dimensions of a token's vector, where a pass has both dense vectors and multivectors."""
     versions: dict[str, str]
     """Of the libraries that computed it: recorded, not compared."""
+    assumed: str = ""
+    """What the model's files do not say and was taken for granted, as the reference does: recorded, not compared."""
 
     def dim_of(self, form: Form) -> int:
         """Dimensions of the vectors of one form; 0 where they have none of their own."""
@@ -75,7 +77,7 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
 
     def _compared(self) -> list[str]:
         """Without the versions; and weights that hash the same are the same model under any name and revision."""
-        skipped = {"versions", "revision"} | ({"model"} if self.weights else set())
+        skipped = {"versions", "revision", "assumed"} | ({"model"} if self.weights else set())
         return [name for name in self.__struct_fields__ if name not in skipped]
 
 

@@ -25,6 +25,7 @@ from ..protocol.spec import CPU_KINDS, FLAGS, PassSpec
 from .model_files import HUB_SECONDS, find_local, hub_errors
 from .model_folder import SETTINGS, check_folder, check_modules, check_settings, one_line
 from .model_kinds import M3_HEADS, module_paths
+from .model_texts import PROMPTS
 
 
 def refusals(passes: Iterable[PassSpec]) -> list[Refusal]:
@@ -74,7 +75,7 @@ def _check_hub(hub: str, spec: PassSpec) -> None:
             path = hf_hub_download(hub, "config.json", revision=about.sha or spec.revision, etag_timeout=HUB_SECONDS)
         return Path(path).parent
 
-    folder = fetch(("modules.json", *SETTINGS))
+    folder = fetch(("modules.json", PROMPTS, *SETTINGS))
     # The heads of bge-m3 are on the hub, as was seen, and not in this folder.
     asked = msgspec.structs.replace(spec, kind="dense") if spec.kind == "bge-m3" else spec
     try:

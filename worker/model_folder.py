@@ -12,6 +12,7 @@ import msgspec
 from ..protocol.errors import ModelError
 from ..protocol.spec import PassSpec
 from .model_kinds import check_kind, module_paths, module_types, read_config, read_settings
+from .model_texts import check_prompts
 from .safetensors_header import Tensor, read_tensors
 
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "tekken.json", "*.tiktoken")
@@ -55,6 +56,7 @@ def check_settings(folder: Path, name: str, spec: PassSpec) -> None:
             "give the folder of a model that transformers or sentence-transformers saved"
         )
     check_kind(spec.kind, folder, name)
+    check_prompts(folder, name, spec.kind)
 
 
 def _own_code(folder: Path, types: Iterable[str]) -> str:

@@ -1,8 +1,9 @@
 """`python -m embedfleet.worker.query`: encode queries for a search. One JSON object in, one out, on standard streams.
 
 In: `{"pass": PassSpec, "fingerprint": pass.json, "texts": […]}`. Out, by the pass's kind: `vectors` [[…]], `sparse`
-[{"indices", "values"}] and `multivectors` [[[…]]], or `{"error": {"kind", "message"}}`. A reranker gets pairs as texts, needs
-no fingerprint, and answers `scores` […], null where a score is not finite.
+[{"indices", "values"}] and `multivectors` [[[…]]], with `cut` […], the tokens of each text that truncation left out; or
+`{"error": {"kind", "message"}}`. A reranker gets pairs as texts, needs no fingerprint, and answers `scores` […], null where a
+score is not finite.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from ..protocol.errors import EmbedfleetError, ModelError
 from ..protocol.spec import PassSpec
 from ..protocol.work_messages import Fingerprint
 from .adaptive_batch import AdaptiveBatchController
-from .encoders.base import OutOfMemory
+from .encoders.base import OutOfMemory, Prepared
+from .encoders.query_side import QuerySide
 from .token_budget import fitting, longest_first
 
 
@@ -43,18 +45,24 @@ def answer(request: QueryRequest) -> dict[str, Any]:
     encoder: Any = load_encoder(spec, "cpu", len(os.sched_getaffinity(0)))
     ours: Fingerprint = encoder.fingerprint
     if spec.kind == "rerank":
-        return {"scores": _scores(encoder, request.texts)}
+        return _scores(encoder, request.texts)
     theirs = request.fingerprint
     if theirs is not None and ours.weights != theirs.weights:
         raise ModelError(
             f"model {spec.model} has other weights than the run was computed with "
             f"({ours.weights[:12]}… here, {theirs.weights[:12]}… there)"
         )
+    prepared: Prepared
     if spec.model.startswith("fake:"):
         prepared = encoder.prepare(request.texts)
         found = encoder.compute(prepared, np.arange(len(request.texts), dtype=np.int32))
     else:
         found = encoder.queries(request.texts, spec.query_prompt)
+        prepared = QuerySide(encoder, spec.query_prompt).prepare(request.texts)
+    return _vectors(spec, found) | _cut(prepared)
+
+
+def _vectors(spec: PassSpec, found: Any) -> dict[str, Any]:
     match spec.kind:
         case "bge-m3":
             dense, sparse, late = ([getattr(one, name) for one in found] for name in ("dense", "sparse", "colbert"))
@@ -67,7 +75,11 @@ def answer(request: QueryRequest) -> dict[str, Any]:
             return {"vectors": _lists(found)}
 
 
-def _scores(encoder: Any, pairs: list[str]) -> list[float]:
+def _cut(prepared: Prepared) -> dict[str, Any]:
+    return {"cut": prepared.cut.tolist() if prepared.cut is not None else None}
+
+
+def _scores(encoder: Any, pairs: list[str]) -> dict[str, Any]:
     """In micro-batches by a budget that out of memory halves; NaN, which msgspec writes as null, where not even one fits."""
     prepared = encoder.prepare(pairs)
     controller = AdaptiveBatchController(encoder.budget, _unheard)
@@ -83,7 +95,7 @@ def _scores(encoder: Any, pairs: list[str]) -> list[float]:
             if smaller and len(rows) > 1:
                 continue
         done += len(rows)
-    return scores.tolist()
+    return {"scores": scores.tolist()} | _cut(prepared)
 
 
 def _unheard(_reason: str, _before: int, _after: int) -> None:
