@@ -25,7 +25,7 @@ def declared_prompts(folder: Path) -> dict[str, str]:
 def check_prompts(folder: Path, name: str, kind: str) -> None:
     """ModelError, naming file and key, for prompts that the reference would end with."""
     path = folder / PROMPTS
-    if not path.is_file():
+    if not path.is_file() or saved_modules(folder) is None:  # without modules the reference does not read it
         return
     settings = read_settings(path)
     prompts: Any = settings.get("prompts", {})

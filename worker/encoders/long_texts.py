@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 CHARS_A_TOKEN = 64
 """A first guess on the safe side: English has 4 or 5."""
+LEAST = 8_192
+"""Characters that are tokenized soon enough whatever the limit: the tokens of such texts are counted, not estimated."""
 _SPACE = re.compile(r"\s")
 
 
@@ -22,7 +24,7 @@ def head(text: str, tokens: int, count: Callable[[str], int]) -> str:
     therefore those of the whole text: what a tokenizer does with a word may depend on its neighbours, but not on a word
     that is `tokens` tokens away. A text without spaces is given whole. `count` tokenizes without truncating.
     """
-    size = 2 * tokens * CHARS_A_TOKEN
+    size = max(2 * tokens * CHARS_A_TOKEN, LEAST)
     while 2 * size < len(text):
         space = _SPACE.search(text, size)
         if space is None or 2 * space.start() > len(text):
@@ -36,7 +38,7 @@ def head(text: str, tokens: int, count: Callable[[str], int]) -> str:
 
 def tail(text: str, tokens: int, count: Callable[[str], int]) -> str:
     """As `head`, the end of `text`, for a tokenizer that keeps the last `tokens` tokens. It begins with a space."""
-    size = 2 * tokens * CHARS_A_TOKEN
+    size = max(2 * tokens * CHARS_A_TOKEN, LEAST)
     while 2 * size < len(text):
         before = text[len(text) // 2 : len(text) - size]
         space = _SPACE.search(before[::-1])

@@ -98,7 +98,8 @@ class TextModel:
         """As the reference's `encode_document` chooses: a prompt that the model has counts, an empty one too, and its
         default prompt does not. The reference passes over `passage` where there is no `document`, against its own words.
         """
-        prompts = declared_prompts(self._files.folder)
+        written = declared_prompts(self._files.folder)  # the reference makes up empty ones as it loads
+        prompts = {name: one for name, one in self._model.prompts.items() if name in written}
         known = self._entry.document_prompt if self._entry is not None else ""
         if known and not any(prompts.get(name) for name in DOCUMENT_PROMPTS):
             return known  # empty ones stand in whatever the reference saves
