@@ -67,6 +67,9 @@ class TextModel:
         self._first: Any = self._route[0]
         self._tokenizer: Any = getattr(self._first, "tokenizer", None)
         self._tokenizes = _is_plain_text(self._first, self._tokenizer)
+        # Of one text all types are 0, which is what a model with a table of types takes for granted. One without may embed
+        # them otherwise: GPT-2 as words.
+        self._types_are_zero = any("token_type" in name for name, _ in self._first.named_parameters())
         self._max_tokens = self._limit(spec)
         self._prompt_tokens = self._excluded_prompt()
         self.batch_tokens = 65_536 if device == "cuda" else 8_192
@@ -168,7 +171,7 @@ class TextModel:
             truncation=True,  # of pairs, the longer text first
             max_length=most,
             return_attention_mask=False,
-            return_token_type_ids=None if seconds is not None else False,
+            return_token_type_ids=False if seconds is None and self._types_are_zero else None,
             verbose=False,
         )
         lengths = np.array([len(one) for one in encoded["input_ids"]], np.int32)
