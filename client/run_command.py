@@ -17,6 +17,7 @@ from ..protocol.reason_count import ReasonCount
 from ..protocol.run_json import read_object
 from ..protocol.run_options import RunOptions
 from ..protocol.spec import RunSpec
+from ..protocol.truncation import Truncation
 from .retrieval_plan import RetrievalPlan
 from .run_table import show_stages
 from .session import Interrupted, Session, memory_field, open_session, the_same
@@ -191,5 +192,5 @@ def _pass_summary(one: PassSummary) -> dict[str, Any]:
         "chunks": one.chunks,
         **(computed if one.computed else dict.fromkeys(computed)),
         "rotation_gap_seconds": one.rotation_gap_seconds,
-        **(one.truncation.record() if one.truncation is not None else {}),
+        **(one.truncation.record() if one.truncation is not None else dict.fromkeys(Truncation().record())),
     }

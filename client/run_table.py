@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from .stages import Stage
+from .truncation_lines import UNKNOWN
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -88,7 +89,8 @@ def _plain(name: str, text: str, unit: str) -> str:
             return f"{text} {unit}/s"
         case "cut":
             rows, _, lost = text.partition(" / ")
-            return f"cut {rows} {unit}, {lost} of all tokens"
+            share = "an unknown share" if lost == UNKNOWN else lost
+            return f"cut {rows} {unit}, {share} of all tokens"
         case "tokens":
             return f"{text} tokens/s"
         case "latency":

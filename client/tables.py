@@ -57,6 +57,9 @@ def print_report(report: VerifyReport) -> None:
         f"{counted(report.rejected, 'record')} rejected, {counted(report.duplicates, 'duplicate')} skipped, "
         "points in the collection: " + (f"{report.points:,}" if report.points is not None else "not counted")
     )
+    for name, one in report.vectors.items():
+        if line := advice(name, one.truncation, 0, None):
+            console.print(f"note: {escape(line)}")
     for note in report.notes:
         console.print(f"note: {escape(note)}")
     for problem in report.problems:

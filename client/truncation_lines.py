@@ -9,11 +9,13 @@ from ..protocol.spec import RunSpec
 from ..protocol.truncation import TELLING, Truncation
 from .words import counted
 
+UNKNOWN = "unknown"
+
 
 def percent(share: float | None) -> str:
     """`12.5%`; what is not nothing never shows as 0.0%."""
     if share is None:
-        return "unknown"
+        return UNKNOWN
     return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
 
 
@@ -36,6 +38,8 @@ def advice(vector: str, one: Truncation, limit: int, asked: int | None) -> str:
     helps = "a model that takes longer texts, or smaller chunks"
     if asked is not None:
         helps = f"a larger --max-tokens than {asked:,}, {helps}"
+    elif not limit:
+        helps = f"a larger --max-tokens where it was set, {helps}"
     else:
         helps += " (without --max-tokens, the limit is the model's own)"
     return (

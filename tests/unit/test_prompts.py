@@ -1,4 +1,4 @@
-"""Which prompt stands before documents and queries: the one that sentence-transformers' encode_document and encode_query take."""
+"""The prompts before documents and queries are those that sentence-transformers' encode_document and encode_query take."""
 
 from __future__ import annotations
 
@@ -77,7 +77,6 @@ def test_a_passage_prompt_counts_where_there_is_no_document_prompt(folder: Path)
 def test_the_same_for_learned_sparse_vectors(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
     from embedfleet.worker.encoders.sparse import SparseVectorGenerator
-
     from sentence_transformers import SparseEncoder
 
     plain = tiny_models.splade(tmp_path / "plain")

@@ -195,7 +195,9 @@ def unpadded(folder: Path, **changes: Any) -> Path:
 def test_a_model_without_a_pad_token_gets_one_that_changes_nothing(tmp_path: Path, family: str) -> None:
     from sentence_transformers import SentenceTransformer
 
-    options: dict[str, Any] = {"GPT2": GPT2, "Roberta": {"pad_token_id": 1, "max_position_embeddings": 66}}.get(family, {})
+    options: dict[str, Any] = {"GPT2": GPT2, "Roberta": {"pad_token_id": 1, "max_position_embeddings": 66}}.get(
+        family, {}
+    )
     folder = unpadded(positioned(tmp_path, family, **options), eos_token="[SEP]")
     encoder = encoder_of(folder)
     encoder.hydrate()
