@@ -17,8 +17,6 @@ from ..protocol.storage import Ranges
 from ..protocol.work_messages import RowError
 from .columns import Bools, Column, DenseColumn, make_column
 
-_UNCOUNTED = np.int32(-1)
-
 
 class SegmentBuilder:
     """Rows of a segment, for every output of its pass; `complete` once each has a result or a reason.
@@ -89,12 +87,13 @@ class SegmentBuilder:
     def _add(self, positions: Array, arrays: Mapping[str, Array], errors: Sequence[RowError]) -> None:
         self._check_positions(positions)
         count = len(positions)
-        counted = [arrays[name] for name in ("n_tokens", "truncated")] + [arrays.get("tokens_cut", positions)]
-        if any(len(one) != count for one in counted):
+        by_row = [arrays["n_tokens"], arrays["truncated"], arrays.get("tokens_cut", positions)]
+        if any(len(one) != count for one in by_row):
             raise ProtocolError(f"a result of {count} rows with arrays of another length")
         self._n_tokens[positions] = arrays["n_tokens"]
         self._truncated[positions] = arrays["truncated"].astype(np.bool_)
-        self._tokens_cut[positions] = arrays.get("tokens_cut", _UNCOUNTED)
+        counted = arrays.get("tokens_cut")  # a worker of 0.1.0 does not count them
+        self._tokens_cut[positions] = counted if counted is not None else -self._truncated[positions].astype(np.int32)
         for output, column in zip(self.outputs, self._columns, strict=True):
             for position, reason in column.set(positions, self._own(arrays, output)):
                 for found in self.errors:
