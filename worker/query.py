@@ -76,7 +76,7 @@ def _vectors(spec: PassSpec, found: Any) -> dict[str, Any]:
 
 
 def _cut(prepared: Prepared) -> dict[str, Any]:
-    return {"cut": prepared.cut.tolist() if prepared.cut is not None else None}
+    return {"cut": prepared.cut.clip(min=0).tolist()}
 
 
 def _scores(encoder: Any, pairs: list[str]) -> dict[str, Any]:

@@ -196,7 +196,7 @@ class TextModel:
         pairs = zip(texts, seconds, strict=True) if seconds is not None else ((text, "") for text in texts)
         lengths = [min(len(prompt + text + second) // 4 + 2, self._max_tokens) for text, second in pairs]
         items = list(texts) if seconds is None else list(zip(texts, seconds, strict=True))
-        cut = np.zeros(len(texts), np.int32) if self._max_tokens == LONGEST else None
+        cut = np.full(len(texts), 0 if self._max_tokens == LONGEST else -1, np.int32)
         return Prepared(np.array(lengths, np.int32), np.zeros(len(texts), np.bool_), items, cut)
 
     def _features(self, prepared: Prepared, rows: IntArray, prompt: str) -> dict[str, Any]:
