@@ -58,6 +58,7 @@ def search(
 
     chosen, wanted = split_names(signals, "--signals"), split_filters(filters or [])
     how: dict[str, Any] = {"rerank": rerank, "timeout": timeout, "trust_remote_code": trust_remote_code}
+    how["say"] = _say
     hits = find(folder, query, top_k, signals=chosen, filters=wanted, **how)
     if as_json:
         _print_json([{name: getattr(hit, name) for name in hit.__slots__} for hit in hits])
@@ -225,6 +226,10 @@ def _options(  # pyright: ignore[reportUnusedFunction] - typer registers it
     ] = False,
 ) -> None:
     pass
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"embedfleet: {line}\n")
 
 
 def _print_json(value: Any) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 import msgspec
 
+from ..protocol.errors import RunDirectoryError
 from ..protocol.int8_count import Int8Count
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
-from ..protocol.spec import Output, RunSpec
+from ..protocol.spec import CPU_KINDS, Output, RunSpec
+from ..protocol.truncation import Truncation, add_up, of_segment
 from .edge_shard import published_segments
-from .run_files import read_object, read_spec
+from .run_files import AGAIN, read_object, read_spec
 
 JsonObject = dict[str, Any]
 
@@ -61,6 +63,7 @@ def _asked(spec: RunSpec, one: Output) -> str:
 def _vector(layout: RunLayout, model: str, one: Output) -> JsonObject:
     paths = [layout.vector_segment(one.vector, segment) for segment in segments_in(layout.vector_folder(one.vector))]
     infos = [read_info(path, VectorSegmentInfo) for path in paths]
+    truncation = add_up(_truncation(path, info) for path, info in zip(paths, infos, strict=True))
     about = read_object(layout.pass_file(one.vector)) or {}
     int8 = Int8Count()
     for info in infos:
@@ -78,12 +81,21 @@ def _vector(layout: RunLayout, model: str, one: Output) -> JsonObject:
         "quarantined": sum(info.quarantined for info in infos),
         "stood_in": sum(info.stood_in for info in infos),
         "tokens": sum(info.tokens for info in infos),
+        "max_tokens": about.get("max_tokens") or None,
+        **(truncation.record() if one.kind not in CPU_KINDS else dict.fromkeys(truncation.record())),
         "segments": len(infos),
         "bytes": sum(path.stat().st_size for path in paths),
         "fingerprint": about.get("fingerprint"),
         "settings": about.get("settings", {}),
         **(int8.record() if one.storage == "int8" else {}),
     }
+
+
+def _truncation(path: Path, info: VectorSegmentInfo) -> Truncation:
+    try:
+        return of_segment(path, info)
+    except Exception as error:  # a changed byte may make the reader raise anything
+        raise RunDirectoryError(f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error
 
 
 def _bytes_under(folder: Path) -> int:

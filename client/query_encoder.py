@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO
@@ -30,6 +30,7 @@ from ..protocol.fusion import has_no_model
 from ..protocol.layout import RunLayout
 from ..protocol.spec import Output, PassSpec, RunSpec
 from .run_files import AGAIN, read_object
+from .truncation_lines import cut_pairs, cut_query
 
 TIMEOUT = 120.0
 """Seconds for all children together, model loading included; `--timeout` says otherwise."""
@@ -47,6 +48,8 @@ class _Answer(msgspec.Struct, frozen=True):
     sparse: list[SparseQuery] | None = None
     multivectors: list[list[list[float]]] | None = None
     scores: list[float | None] | None = None
+    cut: list[int] | None = None
+    """Tokens that truncation left out, by text."""
     error: _Failure | None = None
 
 
@@ -69,11 +72,12 @@ def encode_queries(
     texts: Sequence[str],
     timeout: float = TIMEOUT,
     wanted: Collection[str] | None = None,
+    say: Callable[[str], None] = lambda _line: None,
 ) -> dict[str, list[QueryVector]]:
     """For each vector of the run (or each of those `wanted`), by its name, one query vector a text. All passes at once.
 
     Float32 (dim,), SparseQuery, or float32 (tokens, dim). Where weights of the metadata may stand in a sparse vector, the
-    query carries the terms of that range too.
+    query carries the terms of that range too. `say` gets a line for each model that cut a text.
 
     Raises what a child reports, RunDirectoryError for a pass that has not begun, and EmbedfleetError for a child that
     dies, answers nonsense, or has not answered after `timeout` seconds. No child outlives the call.
@@ -88,6 +92,8 @@ def encode_queries(
         answer = answers.get(one.vector, _Answer(sparse=[SparseQuery([], [])] * len(texts)))
         for output in one.outputs:
             found[output.vector] = _vectors(output, answer, len(texts))
+        if cut := sum(answer.cut or ()):
+            say(cut_query(one.vector, cut))
         if one.stood_in is not None:
             vectors = found[one.stood_in]
             found[one.stood_in] = [_with_terms(vector, text) for vector, text in zip(vectors, texts, strict=True)]
@@ -96,15 +102,20 @@ def encode_queries(
     return found
 
 
-def score_pairs(one: PassSpec, pairs: Sequence[str], timeout: float = TIMEOUT) -> list[float | None]:
+def score_pairs(
+    one: PassSpec, pairs: Sequence[str], timeout: float = TIMEOUT, say: Callable[[str], None] = lambda _line: None
+) -> list[float | None]:
     """The scores of (query, text) pairs, joined as `protocol.pairs` does, by the reranker of the pass `one`.
 
-    None where the model's score is no number. Raises as `encode_queries` does.
+    None where the model's score is no number. `say` gets a line where pairs were cut. Raises as `encode_queries` does.
     """
     request = msgspec.json.encode({"pass": one, "fingerprint": None, "texts": list(pairs)})
-    scores = _ask({one.vector: request}, timeout)[one.vector].scores or []
+    answer = _ask({one.vector: request}, timeout)[one.vector]
+    scores = answer.scores or []
     if len(scores) != len(pairs):
         raise EmbedfleetError(f"{one.vector}: the reranker answered {len(scores)} scores for {len(pairs)} pairs")
+    if cut := sum(1 for tokens in answer.cut or () if tokens):
+        say(cut_pairs(one.vector, cut, len(pairs)))
     return scores
 
 

@@ -21,6 +21,7 @@ from .retrieval_plan import RetrievalPlan
 from .session import Interrupted, Session, memory_field
 from .set_aside import SetAside
 from .stages import Stage, candidate_stage, pass_stages
+from .truncation_lines import percent, query_lines
 from .words import counted
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Retrieval:
         plan, layout = self._plan, self._layout
         queries = self._derived(self._query_spec(), layout.queries, "queries: ", "other queries or models")
         self._stages += pass_stages(queries, "queries: ")
+        for line in query_lines(queries):
+            self._session.say(f"queries: {line}")
         self._session.say(f"finding {plan.candidates:,} candidates of each signal, for each query")
         with self._session.stage("candidates") as told:
             arguments = [str(layout.root), f"--candidates={plan.candidates}"]
@@ -193,5 +196,7 @@ def _reranked(section: dict[str, Any]) -> str:
     text = f"{section['model']}: {section['scored']:,} of {section['pairs']:,} pairs scored ({section['coverage']:.1%})"
     if latency:
         text += f", batches p50 {latency['p50']:.3f} s, p95 {latency['p95']:.3f} s, p99 {latency['p99']:.3f} s"
+    if section.get("truncated"):
+        text += f"; {section['truncated']:,} pairs were cut ({percent(section['tokens_cut_share'])} of all tokens)"
     reasons = "; ".join(f"{reason} ({count:,})" for reason, count in list(section["reasons"].items())[:3])
     return text + (f"; {section['fallbacks']:,} keep their fused order: {reasons}" if reasons else "")

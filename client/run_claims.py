@@ -42,6 +42,8 @@ class VectorClaim(msgspec.Struct, frozen=True):
     vector: str
     rows: int
     quarantined: int
+    truncated: int | None = None
+    tokens_cut: int | None = None
 
 
 class ManifestClaim(msgspec.Struct, frozen=True):

@@ -17,10 +17,12 @@ from ..protocol.reason_count import ReasonCount
 from ..protocol.run_json import read_object
 from ..protocol.run_options import RunOptions
 from ..protocol.spec import RunSpec
+from ..protocol.truncation import Truncation
 from .retrieval_plan import RetrievalPlan
 from .run_table import show_stages
 from .session import Interrupted, Session, memory_field, open_session, the_same
 from .stages import Stage, ensemble_stages, export_stage, pass_stages
+from .truncation_lines import advice_lines
 from .words import counted
 
 SHOWN_REASONS = 3
@@ -92,6 +94,8 @@ def _conclude(
         raise revive(ending.kind, ending.error)
     stages += [*pass_stages(ending), *ensemble_stages(spec, RunLayout(out))]
     _say_counts(session, ending, out)
+    for line in advice_lines(ending, spec):
+        session.say(line)
     if ending.status == "interrupted":
         raise Interrupted
     quarantined = ending.quarantined
@@ -188,4 +192,5 @@ def _pass_summary(one: PassSummary) -> dict[str, Any]:
         "chunks": one.chunks,
         **(computed if one.computed else dict.fromkeys(computed)),
         "rotation_gap_seconds": one.rotation_gap_seconds,
+        **(one.truncation.record() if one.truncation is not None else dict.fromkeys(Truncation().record())),
     }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from .stages import Stage
+from .truncation_lines import UNKNOWN
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,6 +34,7 @@ COLUMNS = {
     "gpu": Column("GPU"),
     "padding": Column("padding", 140),
     "coverage": Column("coverage"),
+    "cut": Column("cut / tokens lost", 80),
     "weights": Column("weights", 140),
     "placed": Column("dtype, placement", 170),
     "device": Column("device", 170),
@@ -85,6 +87,10 @@ def _plain(name: str, text: str, unit: str) -> str:
             return f"{text} {unit}"
         case "rate":
             return f"{text} {unit}/s"
+        case "cut":
+            rows, _, lost = text.partition(" / ")
+            share = "an unknown share" if lost == UNKNOWN else lost
+            return f"cut {rows} {unit}, {share} of all tokens"
         case "tokens":
             return f"{text} tokens/s"
         case "latency":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -67,6 +67,7 @@ def search(
     rerank: str | None = None,
     timeout: float = TIMEOUT,
     trust_remote_code: bool = False,
+    say: Callable[[str], None] = lambda _line: None,
 ) -> list[Hit]:
     """The `top_k` chunks of the run in `path` that fit `query` best, best first.
 
@@ -74,6 +75,7 @@ def search(
     are named are fused; of the others, those that `fused_names` says, and the rest is scored. `filters` are (key, value) of
     the metadata, all of which must hold. A reranker orders the first RERANKED hits anew; what it cannot score follows in the
     fused order. With `trust_remote_code` it may run code of its own; whether the run's models may, the run says.
+    `say` gets a line for each model that cut the query, and one where the reranker cut texts.
 
     A run that is not done is searched as far as it is published. UsageError or RunDirectoryError says why a run cannot
     be searched; ModelError and EmbedfleetError come from encoding the query, which may take `timeout` seconds,
@@ -92,12 +94,12 @@ def search(
     wanted, named = choose_signals(spec, signals, layout.root)
     filters = plain_filters(filters)
     reranker = _reranker(rerank, trust_remote_code) if rerank is not None else None
-    encoded = encode_queries(layout, spec, [text], timeout, wanted)
+    encoded = encode_queries(layout, spec, [text], timeout, wanted, say)
     vectors = {name: encoded[name][0] for name in wanted}
     if reranker is None:
         return search_shard(layout, spec, vectors, top_k, filters, named)
     hits = search_shard(layout, spec, vectors, max(top_k, RERANKED), filters, named)
-    return _reranked(reranker, text, hits, timeout)[:top_k]
+    return _reranked(reranker, text, hits, timeout, say)[:top_k]
 
 
 def search_shard(
@@ -140,8 +142,8 @@ def _reranker(model: str, trust_remote_code: bool) -> PassSpec:
     return make_pass("rerank", model, {"dtype": "float32", "trust_remote_code": trust_remote_code})
 
 
-def _reranked(one: PassSpec, query: str, hits: list[Hit], timeout: float) -> list[Hit]:
-    scores = score_pairs(one, [join_pair(query, hit.text) for hit in hits], timeout) if hits else []
+def _reranked(one: PassSpec, query: str, hits: list[Hit], timeout: float, say: Callable[[str], None]) -> list[Hit]:
+    scores = score_pairs(one, [join_pair(query, hit.text) for hit in hits], timeout, say) if hits else []
     scored = [replace(hit, rerank=score) for hit, score in zip(hits, scores, strict=True)]
     return sorted(scored, key=lambda hit: (hit.rerank is None, -(hit.rerank or 0.0)))  # stable: ties stay as fused
 

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..protocol.segments import VectorSegmentInfo, dense_vectors, digest
+from ..protocol.segments import TOKENS_CUT, VectorSegmentInfo, dense_vectors, digest
 from ..protocol.spec import Form, Storage
 from ..protocol.storage import storage_of
+from ..protocol.truncation import Truncation
 from .multivectors import token_vectors
 from .sparse_vectors import flattened, list_lengths
 
@@ -43,8 +44,25 @@ def info_problems(table: pa.Table, info: VectorSegmentInfo, vector: str, segment
     for field, value in expected.items():
         if getattr(info, field) != value:
             yield f"its footer says {field} {getattr(info, field)!r}, the file itself {value!r}"
+    counted = truncation_of(table)
+    if info.truncated not in (None, counted.truncated):
+        yield f"its footer says that {info.truncated} texts were cut, the file itself {counted.truncated}"
+    if info.truncated is not None and info.tokens_cut != counted.tokens_cut:
+        yield f"its footer says that {info.tokens_cut} tokens were cut, the file itself {counted.tokens_cut}"
     if digest(table) != info.digest:
         yield "its content is not what was committed (digest differs)"
+
+
+def truncation_of(table: pa.Table) -> Truncation:
+    """Counted row by row. A table of 0.1.0 has no column of the tokens that were cut."""
+    truncated: Any = table.column("truncated").fill_null(False)
+    rows = int(np.count_nonzero(truncated.to_numpy()))
+    tokens = int(table.column("n_tokens").fill_null(0).to_numpy().sum(dtype=np.int64))
+    if TOKENS_CUT.name not in table.column_names:
+        return Truncation(table.num_rows, rows, tokens, None if rows else 0)
+    cut: Any = table.column(TOKENS_CUT.name)
+    known = cut.null_count == 0
+    return Truncation(table.num_rows, rows, tokens, int(cut.to_numpy().sum(dtype=np.int64)) if known else None)
 
 
 def vector_problems(form: Form, table: pa.Table, normalized: bool) -> Iterator[str]:

@@ -9,6 +9,8 @@ from typing import Any
 from ..protocol.control_messages import PassSummary, RunEnded
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.spec import RunSpec
+from ..protocol.truncation import add_up, of_segment
+from .truncation_lines import cut_cell
 from .words import size_of
 
 
@@ -80,6 +82,8 @@ def _cells(one: PassSummary, latency: Mapping[str, float]) -> dict[str, str]:
         found["gpu"] = size_of(one.gpu_peak_bytes)
     if one.coverage is not None:
         found["coverage"] = f"{one.coverage:.2%}"
+    if one.truncation is not None:
+        found["cut"] = cut_cell(one.truncation)
     if one.weights:
         found["weights"] = one.weights
     if placed := one.placement if one.dtype in one.placement else ", ".join(filter(None, (one.dtype, one.placement))):
@@ -99,7 +103,10 @@ def _counted(out: RunLayout, vector: str, total: int) -> dict[str, str]:
     from ..protocol.segments import VectorSegmentInfo, read_info
 
     segments = segments_in(out.vector_folder(vector))
-    infos = [read_info(out.vector_segment(vector, one), VectorSegmentInfo) for one in segments]
+    paths = [out.vector_segment(vector, one) for one in segments]
+    infos = [read_info(path, VectorSegmentInfo) for path in paths]
     rows = sum(info.rows for info in infos)
     bad = sum(info.quarantined for info in infos)
-    return {"rows": f"{rows:,}"} | ({"coverage": f"{(rows - bad) / total:.2%}"} if total else {})
+    cut = add_up(of_segment(path, info) for path, info in zip(paths, infos, strict=True))
+    found = {"rows": f"{rows:,}"} | ({"coverage": f"{(rows - bad) / total:.2%}"} if total else {})
+    return found | {"cut": cut_cell(cut)}

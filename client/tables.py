@@ -9,10 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..protocol.candidates import FUSED, RERANK
+from ..protocol.truncation import Truncation
 from .console import message_console, output_console
 from .evaluation import Evaluation
 from .run_table import ROOMY
 from .search import Hit
+from .truncation_lines import advice, cut_cell, percent
 from .verify_report import VerifyReport
 from .words import counted, size_of
 
@@ -43,15 +45,20 @@ def labelled_scores(hit: Hit) -> dict[str, float]:
 def print_report(report: VerifyReport) -> None:
     """Counts, notes and problems of a verification."""
     console = output_console()
-    table = Table("vector", "segments", "rows", "quarantined", "dimensions")
+    table = Table("vector", "segments", "rows", "quarantined", "dimensions", "cut / tokens lost")
     for name, one in report.vectors.items():
-        table.add_row(name, *(f"{n:,}" for n in (one.segments, one.rows, one.quarantined)), str(one.dim or "-"))
+        cut = "-" if one.truncated is None else cut_cell(one.truncation)
+        counts = (f"{n:,}" for n in (one.segments, one.rows, one.quarantined))
+        table.add_row(name, *counts, str(one.dim or "-"), cut)
     console.print(table)
     console.print(
         f"{counted(report.chunks, 'chunk')} in {counted(report.segments, 'segment')}, "
         f"{counted(report.rejected, 'record')} rejected, {counted(report.duplicates, 'duplicate')} skipped, "
         "points in the collection: " + (f"{report.points:,}" if report.points is not None else "not counted")
     )
+    for name, one in report.vectors.items():
+        if line := advice(name, one.truncation, 0, None):
+            console.print(f"note: {escape(line)}")
     for note in report.notes:
         console.print(f"note: {escape(note)}")
     for problem in report.problems:
@@ -89,16 +96,24 @@ def print_info(described: dict[str, Any]) -> None:
     console.print(
         f"collection {index['kind']}, {counted(index['published_segments'], 'segment')} ({size_of(index['bytes'])})"
     )
-    table = Table("vector", "model", "dimensions", "dtype", "stored", "rows", "quarantined", "tokens", "size")
+    names = ("vector", "model", "dimensions", "dtype", "stored", "rows", "quarantined", "tokens", "cut / tokens lost")
+    table = Table(*names, "size")
     for one in described["vectors"]:
-        counts = (f"{one[name]:,}" for name in ("rows", "quarantined", "tokens"))
+        cut = "-" if one["truncated"] is None else f"{one['truncated']:,} / {percent(one['tokens_cut_share'])}"
+        counts = (*(f"{one[name]:,}" for name in ("rows", "quarantined", "tokens")), cut)
         dim = str(one["dim"] or "-")
         stored = one["storage"] or ""
         table.add_row(one["vector"], escape(one["model"]), dim, one["dtype"], stored, *counts, size_of(one["bytes"]))
     console.print(table)
+    asked = {one["vector"]: one.get("max_tokens") for one in described["spec"]["passes"]}
     for one in described["vectors"]:
         for line in _details(one):
             console.print(f"{one['vector']}: {line}")
+        if one["truncated"]:
+            found = Truncation(one["rows"], one["truncated"], one["tokens"], one["tokens_cut"])
+            line = advice(one["vector"], found, one["max_tokens"] or 0, asked.get(one["vector"]))
+            if line:
+                console.print(f"note: {escape(line)}")
 
 
 def _details(one: dict[str, Any]) -> Iterator[str]:

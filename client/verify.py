@@ -16,7 +16,8 @@ from ..protocol.layout import RunLayout, segments_in
 from ..protocol.published import UNKNOWN, segment_digest
 from ..protocol.run_json import read_json, read_spec
 from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
-from ..protocol.spec import Output, RunSpec
+from ..protocol.spec import CPU_KINDS, Output, RunSpec
+from ..protocol.truncation import add_up
 from ..protocol.vector_rows import read_shape
 from .chunk_checks import Ids, count_chunks
 from .edge_shard import ShardUnavailable, engine_installed, published_digests
@@ -25,7 +26,7 @@ from .int8_checks import Int8Notes
 from .rerank_checks import needs_queries, needs_scores, rerank_problems
 from .run_claims import IntakeClaim, ManifestClaim, PassClaim
 from .run_files import AGAIN, count_lines, read_table, rejected_files, spans
-from .segment_checks import info_problems, row_problems, telling, vector_problems
+from .segment_checks import info_problems, row_problems, telling, truncation_of, vector_problems
 from .shard_checks import count_points, remedy
 from .verify_report import VectorCount, VerifyReport
 
@@ -136,6 +137,8 @@ class _Recount:
     def vectors(self, one: Output) -> None:
         """The segments of one pass against the chunk segments and its `pass.json`."""
         count = self.report.vectors[one.vector] = VectorCount()
+        if one.kind not in CPU_KINDS:  # those take texts of any length
+            count.truncated = count.tokens_cut = 0
         folder = self.layout.vector_folder(one.vector)
         have = segments_in(folder)
         missing = sorted(self._rows.keys() - set(have))
@@ -177,6 +180,13 @@ class _Recount:
         for what in found:
             self._problem(path, what)
         count.segments, count.rows = count.segments + 1, count.rows + table.num_rows
+        if count.truncated is not None:
+            found_cut = add_up([count.truncation, truncation_of(table)])
+            count.truncated, count.tokens, count.tokens_cut = (
+                found_cut.truncated,
+                found_cut.tokens,
+                found_cut.tokens_cut,
+            )
         bad = table.column("row").filter(table.column("error").is_valid()).to_pylist()
         self._quarantined.update(bad)
         count.quarantined += len(bad)
@@ -210,6 +220,9 @@ class _Recount:
         for one in claimed.passes:
             count = report.vectors.get(one.vector, VectorCount())
             self._compare(path, one, {"rows": count.rows, "quarantined": count.quarantined}, f"{one.vector}: ")
+            if one.truncated is not None:  # 0.1.0 says nothing of it
+                counted = {"truncated": count.truncated, "tokens_cut": count.tokens_cut}
+                self._compare(path, one, counted, f"{one.vector}: ")
 
     def shard(self) -> None:
         """The points of the Edge shard against the published segments, where both can be had."""
@@ -278,7 +291,7 @@ class _Recount:
                         yield f"{path}: the id {name!r} stands in two rows; {AGAIN} with --restart"
                     seen.add(name)
 
-    def _compare(self, path: Path, claimed: msgspec.Struct, counted: dict[str, int], where: str = "") -> None:
+    def _compare(self, path: Path, claimed: msgspec.Struct, counted: Mapping[str, int | None], where: str = "") -> None:
         for name, value in counted.items():
             if getattr(claimed, name) != value:
                 self._problem(path, f"{where}{name} {getattr(claimed, name)}, but the files have {value}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..protocol.truncation import Truncation
+
 
 @dataclass(slots=True)
 class VectorCount:
@@ -14,6 +16,16 @@ class VectorCount:
     rows: int = 0
     quarantined: int = 0
     dim: int | None = None
+    truncated: int | None = None
+    """Rows whose text was cut at the model's limit; None where texts may have any length."""
+    tokens: int = 0
+    """Tokens that were computed."""
+    tokens_cut: int | None = None
+    """Tokens that were left out; None where nobody counted them."""
+
+    @property
+    def truncation(self) -> Truncation:
+        return Truncation(self.rows, self.truncated or 0, self.tokens, self.tokens_cut)
 
 
 @dataclass(slots=True)

@@ -221,6 +221,8 @@ class BatchRunner:
                 f"{vector}: this model is not the one of the committed segments: {'; '.join(found)}. --restart starts over"
             )
         output_dims(self.spec, self._fingerprints | {number: fingerprint})
+        if known is None and fingerprint.assumed and self.spec.passes[number].side == "document":
+            self.telemetry.event("model_assumed", vector=self.spec.passes[number].vector, what=fingerprint.assumed)
         self._fingerprints.setdefault(number, fingerprint)
         self._batch_tokens.setdefault(number, batch_tokens)
 
@@ -332,7 +334,9 @@ class BatchRunner:
         """A pass covers a row when each of its vectors is there."""
         committed = sum(self.rows.get(segment, 0) for segment in self._committed[number])
         summary, rows = self.telemetry.summary(number), sum(self.rows.values())
-        summary = msgspec.structs.replace(summary, chunks=committed)
+        truncation = counts.truncation.get(self.spec.passes[number].outputs[0].vector)
+        limit = self._fingerprints[number].max_tokens if number in self._fingerprints else 0
+        summary = msgspec.structs.replace(summary, chunks=committed, truncation=truncation, max_tokens=limit)
         found = [counts.covered.get(output.vector) for output in self.spec.passes[number].outputs]
         known = [count for count in found if count is not None]
         if not known or not rows:

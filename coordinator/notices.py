@@ -15,6 +15,7 @@ TEMPLATES = {
     "models_unchecked": "the models could not be looked at beforehand: {reason}; their workers will, as they load them",
     "multivector_too_large": "{vector}: rows without a multivector so far: {rows:,}. {reason}",
     "stored_as_float16": "{vector}: segments stored as float16, since int8 would be too far off there: {segments:,}",
+    "model_assumed": "{vector}: {what}",
     "lease_waiting": "waiting for {device}: {reason}",
     "exporter_lost": "the exporter ended ({reason}); uncommitted segments are computed again",
     "host_joined": "host {host} joined with {devices}",

@@ -344,7 +344,8 @@ class TelemetryTracker:
         figures = self.passes[number]
         histograms: dict[str, LogHistogram] = {name: getattr(figures, name) for name in BATCH_DIGITS}
         summary = msgspec.to_builtins(self.summary(number))
-        del summary["coverage"]  # the exporter counts it when it closes: it is in the run's end and in the manifest
+        for counted in ("coverage", "truncation", "max_tokens"):
+            del summary[counted]  # the exporter counts it when it closes: it is in the run's end and in the manifest
         return {
             **summary,
             "tokens": figures.tokens,

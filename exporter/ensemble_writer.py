@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..protocol.ensemble_spec import EnsembleSpec
 from ..protocol.ensembles import combine
 from ..protocol.layout import RunLayout
 from ..protocol.projection import SEED
 from ..protocol.segment_stream import stream_batches
-from ..protocol.segments import VectorSegmentInfo, dense_vectors, read_info
+from ..protocol.segments import TOKENS_CUT, VectorSegmentInfo, dense_vectors, read_info
 from ..protocol.spec import Output
 from ..protocol.work_messages import Fingerprint, RowError
 from .segment_builder import SegmentBuilder
@@ -47,12 +49,13 @@ def ensemble_fingerprint(one: EnsembleSpec, dim: int, members: Mapping[str, Fing
 def derive_segment(layout: RunLayout, one: EnsembleSpec, segment: int, dim: int, fingerprint: str) -> None:
     """Commit the ensemble's segment. A row that is quarantined in a member is so here, for the first such reason.
 
-    `n_tokens` is the most of any member, `truncated` whether any of them was cut. OSError where the disk refuses,
-    RunDirectoryError where a member's file is torn, ValueError where the members differ in their rows.
+    `n_tokens` and `tokens_cut` are the most of any member, `truncated` whether any of them was cut. OSError where the disk
+    refuses, RunDirectoryError where a member's file is torn, ValueError where the members differ in their rows.
     """
     rows = read_info(layout.vector_segment(one.members[0], segment), VectorSegmentInfo).rows
     builder = SegmentBuilder(rows, [Output(one.vector, "dense", "ensemble")], [dim])
-    streams = [stream_batches(layout.vector_segment(name, segment), _COLUMNS, ROWS_AT_ONCE) for name in one.members]
+    paths = [layout.vector_segment(name, segment) for name in one.members]
+    streams = [stream_batches(path, _columns(path), ROWS_AT_ONCE) for path in paths]
     first = 0
     for batches in zip(*streams, strict=True):
         first += _add(builder, one, first, [pa.Table.from_batches([batch]) for batch in batches])
@@ -73,9 +76,27 @@ def _add(builder: SegmentBuilder, one: EnsembleSpec, first: int, tables: Sequenc
         "vector": vectors,
         "n_tokens": np.max([_numbers(table, "n_tokens") for table in tables], axis=0),
         "truncated": np.any([_numbers(table, "truncated") for table in tables], axis=0),
+        "tokens_cut": _tokens_cut(tables),
     }
     builder.add(found, [RowError(row, reason) for row, reason in errors.items()])
     return len(vectors)
+
+
+def _columns(path: Path) -> list[str]:
+    """A member's file of 0.1.0 does not count the tokens that were cut."""
+    names: list[str] = pq.read_schema(path).names
+    return [*_COLUMNS, *(name for name in names if name == TOKENS_CUT.name)]
+
+
+def _tokens_cut(tables: Sequence[pa.Table]) -> Any:
+    """The most of any member; -1 where one did not count them."""
+    counts: list[Any] = []
+    for table in tables:
+        if TOKENS_CUT.name in table.column_names:
+            counts.append(table.column(TOKENS_CUT.name).fill_null(-1).to_numpy())
+        else:
+            counts.append(np.where(_numbers(table, "truncated"), -1, 0))
+    return np.where(np.min(counts, axis=0) < 0, -1, np.max(counts, axis=0)).astype(np.int32)
 
 
 def _numbers(table: Any, name: str) -> Any:

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -45,12 +45,12 @@ from .edge_index import EdgeIndex
 from .ensembles import Ensembles
 from .export_command import write_formats
 from .export_record import ExportRecord
-from .manifest import covered, recount, write_manifest, write_quarantine
+from .manifest import covered, recount, truncations, write_manifest, write_quarantine
 from .run_directory import RunDirectory
 from .scrub import ScrubbedSegment, scrub
 from .segment_builder import SegmentBuilder
 from .segment_writer import commit_segment
-from .session_stats import merge_stats, read_stats
+from .session_stats import add_figures, merge_stats, read_stats
 from .sinks.exported_file import ExportedFile
 from .stand_in import stand_in
 
@@ -196,7 +196,7 @@ class ExportRuntime:
         lenient = message.status != "done"  # it may end before damage was found: that is for the next session to tell
         counts, passes = recount(self._layout, self._spec, lenient=lenient)
         write_quarantine(self._layout, self._spec, lenient=lenient)
-        self._write_stats(message, {one["vector"]: one["rows"] for one in passes})
+        self._write_stats(message, passes)
         if message.status == "done" and not self._failed:
             write_manifest(self._layout, self._spec, self._run, counts, passes, points)
         self._events.flush()
@@ -205,15 +205,20 @@ class ExportRuntime:
         self._directory.release()
         told = (counts.chunks, counts.committed, counts.quarantined, counts.skipped_duplicates, points)
         float16 = {one["vector"]: one["float16_segments"] for one in passes if one.get("float16_segments")}
-        return Closed(*told, *covered(self._spec, passes), publishing, float16)
+        return Closed(*told, *covered(self._spec, passes), publishing, float16, truncations(passes))
 
-    def _write_stats(self, message: CloseRun, rows: Mapping[str, int]) -> None:
-        """`rows` are those committed, by vector."""
+    def _write_stats(self, message: CloseRun, passes: list[dict[str, Any]]) -> None:
+        """`passes` as `recount` found them."""
         before = read_stats(self._layout.stats)
         if message.status == before.get("status") == "done" and not self._wrote:
             return  # a session that found nothing to do has nothing to tell
+        rows = {one["vector"]: one["rows"] for one in passes}
         by_pass = {one.vector: min(rows[output.vector] for output in one.outputs) for one in self._spec.passes}
         stats = merge_stats(before, message.stats, by_pass)
+        found = truncations(passes)
+        for one in self._spec.passes:  # all vectors of a pass are of the same tokens
+            if (cut := found.get(one.outputs[0].vector)) is not None:
+                add_figures(stats, one.vector, cut.record())
         stats |= {"status": message.status, "error": message.error, "export_seconds": self._seconds}
         commit_bytes(self._layout.stats, orjson.dumps(stats, default=str, option=orjson.OPT_INDENT_2) + b"\n")
 

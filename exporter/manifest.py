@@ -15,7 +15,8 @@ from ..protocol.estimates import estimated_tokens
 from ..protocol.int8_count import Int8Count
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segments import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo, read_info
-from ..protocol.spec import Output, RunSpec
+from ..protocol.spec import CPU_KINDS, Output, RunSpec
+from ..protocol.truncation import Truncation, add_up, of_segment
 from ..protocol.version import __version__
 from .rerank_run import kept_rerank
 from .sparse_run import sparse_runs
@@ -55,8 +56,8 @@ def recount(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> tuple
             if found is None:
                 whole = False
                 continue
-            info, errors = found
-            tallies[one.vector].add(info)
+            info, errors, truncation = found
+            tallies[one.vector].add(info, truncation)
             rows = info.rows
             bad.update(row for row, *_ in errors)
         if whole:
@@ -82,8 +83,10 @@ class _Tally:
         self._rows = self._quarantined = self._tokens = self._stood_in = 0
         self._kept: list[TokenVectors] = []
         self._int8 = Int8Count()
+        self._truncations: list[Truncation] = []
 
-    def add(self, info: VectorSegmentInfo) -> None:
+    def add(self, info: VectorSegmentInfo, truncation: Truncation) -> None:
+        self._truncations.append(truncation)
         self._rows += info.rows
         self._quarantined += info.quarantined
         self._tokens += info.tokens
@@ -98,6 +101,8 @@ class _Tally:
             counted["stood_in"] = self._stood_in
         if one.storage == "int8":
             counted |= self._int8.record()
+        if one.kind not in CPU_KINDS:  # those take texts of any length
+            counted |= add_up(self._truncations).record()
         return counted | _token_vectors(self._kept)
 
 
@@ -110,6 +115,15 @@ def covered(spec: RunSpec, passes: list[dict[str, Any]]) -> tuple[dict[str, int]
     stood_in: dict[str, int] = {one["vector"]: one["stood_in"] for one in passes if "stood_in" in one}
     whole = {one["vector"]: one["rows"] - one["quarantined"] for one in passes}
     return whole | {name: rows for name, rows in stood_in.items() if kinds[name] == "metadata"}, stood_in
+
+
+def truncations(passes: list[dict[str, Any]]) -> dict[str, Truncation]:
+    """By vector, of what `recount` found: how many texts were cut. Vectors that take texts of any length are not in it."""
+    return {
+        one["vector"]: Truncation(one["rows"], one["truncated"], one["tokens"], one["tokens_cut"])
+        for one in passes
+        if "truncated" in one
+    }
 
 
 def write_quarantine(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> None:
@@ -208,19 +222,20 @@ def _standing(
     """Number, info and errors of each segment of a vector; `lenient` leaves out those that cannot be read."""
     for segment in segments_in(layout.vector_folder(vector)):
         if (found := _segment(layout, vector, segment, lenient)) is not None:
-            yield segment, *found
+            yield segment, found[0], found[1]
 
 
 def _segment(
     layout: RunLayout, vector: str, segment: int, lenient: bool
-) -> tuple[VectorSegmentInfo, list[tuple[int, str, int]]] | None:
-    """Info and errors of a segment; None where it does not stand and, if `lenient`, where it cannot be read."""
+) -> tuple[VectorSegmentInfo, list[tuple[int, str, int]], Truncation] | None:
+    """Info, errors and truncation of a segment; None where it does not stand and, if `lenient`, where it cannot be read."""
     path = layout.vector_segment(vector, segment)
     if not path.exists():
         return None
     try:
         info = read_info(path, VectorSegmentInfo)
-        return info, list(_errors(layout, vector, segment)) if info.quarantined else []
+        errors = list(_errors(layout, vector, segment)) if info.quarantined else []
+        return info, errors, of_segment(path, info)
     except Exception:  # a changed byte of a footer may make the reader raise anything
         if not lenient:
             raise

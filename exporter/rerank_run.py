@@ -9,8 +9,10 @@ import orjson
 
 from ..protocol.candidates import CandidatesRecord
 from ..protocol.durable import commit_bytes
-from ..protocol.layout import RunLayout
+from ..protocol.layout import RunLayout, segments_in
 from ..protocol.reason_count import ReasonCount
+from ..protocol.segments import VectorSegmentInfo, read_info
+from ..protocol.truncation import Truncation, add_up, of_segment
 
 MOST_REASONS = 20
 
@@ -44,6 +46,12 @@ class CrossEncoderRerankRun(msgspec.Struct, frozen=True, kw_only=True):
     """Reserved by torch on a GPU; resident memory on a CPU."""
     gpu_peak_bytes: int = 0
     """In use on the GPU by NVML's samples, other tenants included; 0 on a CPU."""
+    truncated: int | None = None
+    """Pairs that were cut at the model's limit; None where 0.1.0 wrote the section."""
+    tokens_cut: int | None = None
+    """Tokens of theirs that were left out; None where nobody counted them."""
+    tokens_cut_share: float | None = None
+    """Of all tokens that the pairs have."""
 
 
 class FallbackCount:
@@ -74,6 +82,7 @@ def describe_rerank(
     figures: dict[str, Any] = next(iter(stats.get("passes", [])), {})
     about = _object(scores.pass_file(reranker))
     scored = count.pairs - count.fallbacks
+    truncation = _truncation(scores, reranker)
     return CrossEncoderRerankRun(
         model=about.get("model") or figures.get("model", ""),
         candidates=found.candidates,
@@ -94,7 +103,15 @@ def describe_rerank(
         placement=figures.get("placement", ""),
         peak_bytes=figures.get("peak_bytes", 0),
         gpu_peak_bytes=figures.get("gpu_peak_bytes", 0),
+        truncated=truncation.truncated,
+        tokens_cut=truncation.tokens_cut,
+        tokens_cut_share=truncation.record()["tokens_cut_share"],
     )
+
+
+def _truncation(scores: RunLayout, reranker: str) -> Truncation:
+    paths = [scores.vector_segment(reranker, one) for one in segments_in(scores.vector_folder(reranker))]
+    return add_up(of_segment(path, read_info(path, VectorSegmentInfo)) for path in paths)
 
 
 def keep_rerank(layout: RunLayout, section: CrossEncoderRerankRun | None) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ..protocol.arrays import Array
 from ..protocol.errors import ProtocolError
-from ..protocol.segments import vector_schema
+from ..protocol.segments import TOKENS_CUT, vector_schema
 from ..protocol.spec import Form, Output
 from ..protocol.work_messages import RowError
 from .columns import Bools, Column, DenseColumn, make_column
@@ -35,6 +35,8 @@ class SegmentBuilder:
         self._missing = np.ones(rows, np.bool_)
         self._n_tokens = np.zeros(rows, np.int32)
         self._truncated = np.zeros(rows, np.bool_)
+        self._tokens_cut = np.zeros(rows, np.int32)
+        """-1 where nobody counted them."""
         self._dims = tuple(dims)
         self._columns = [make_column(one.form, rows, dim, one.storage) for one, dim in zip(outputs, dims, strict=True)]
 
@@ -51,6 +53,16 @@ class SegmentBuilder:
     def tokens(self) -> int:
         return int(self._n_tokens.sum(dtype=np.int64))
 
+    @property
+    def truncated(self) -> int:
+        """Rows whose text was cut."""
+        return int(np.count_nonzero(self._truncated))
+
+    @property
+    def tokens_cut(self) -> int | None:
+        """Tokens that were left out; None where they were not counted for every row."""
+        return None if (self._tokens_cut < 0).any() else int(self._tokens_cut.sum(dtype=np.int64))
+
     def column(self, number: int) -> Column:
         """The vectors of one output."""
         return self._columns[number]
@@ -65,10 +77,13 @@ class SegmentBuilder:
     def _add(self, positions: Array, arrays: Mapping[str, Array], errors: Sequence[RowError]) -> None:
         self._check_positions(positions)
         count = len(positions)
-        if any(len(arrays[name]) != count for name in ("n_tokens", "truncated")):
+        by_row = [arrays["n_tokens"], arrays["truncated"], arrays.get("tokens_cut", positions)]
+        if any(len(one) != count for one in by_row):
             raise ProtocolError(f"a result of {count} rows with arrays of another length")
         self._n_tokens[positions] = arrays["n_tokens"]
         self._truncated[positions] = arrays["truncated"].astype(np.bool_)
+        counted = arrays.get("tokens_cut")  # a worker of 0.1.0 does not count them
+        self._tokens_cut[positions] = counted if counted is not None else -self._truncated[positions].astype(np.int32)
         for output, column in zip(self.outputs, self._columns, strict=True):
             for position, reason in column.set(positions, self._own(arrays, output)):
                 for found in self.errors:
@@ -107,9 +122,13 @@ class SegmentBuilder:
         }
         if self.outputs[number].form == "sparse":
             columns["stood_in"] = pa.array([row in self.stood_in for row in range(self.rows)])
-        form, dim = self.outputs[number].form, self._dims[number]
+        uncounted = self._tokens_cut < 0
+        columns[TOKENS_CUT.name] = pa.array(self._tokens_cut, mask=uncounted if uncounted.any() else None)
+        output = self.outputs[number]
+        form, dim = output.form, self._dims[number]
         dense = isinstance(column, DenseColumn)
         schema = vector_schema(form, dim, column.storage, column.ranges) if dense else vector_schema(form, dim)
+        schema = schema.append(TOKENS_CUT)
         return pa.Table.from_arrays(
             [columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema
         )

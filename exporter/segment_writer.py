@@ -54,6 +54,8 @@ def commit_segment(layout: RunLayout, segment: int, fingerprint: str, builder: S
             token_vectors=token_vectors(table) if output.form == "multivector" else None,
             storage=column.storage if isinstance(column, DenseColumn) else None,
             worst_cosine=column.worst_cosine if isinstance(column, DenseColumn) else None,
+            truncated=builder.truncated,
+            tokens_cut=builder.tokens_cut,
         )
         _commit(with_info(table, info), layout.vector_segment(output.vector, segment))
     return CommittedSegment(segment, builder.rows, builder.quarantined)

@@ -44,6 +44,13 @@ def merge_stats(before: Mapping[str, Any], now: Mapping[str, Any], rows: Mapping
         return _with_earlier({}, now, rows)
 
 
+def add_figures(stats: JsonObject, vector: str, figures: Mapping[str, Any]) -> None:
+    """Give the pass more figures, where `stats` have it."""
+    for one in stats.get("passes", []):
+        if one["vector"] == vector:
+            one.update(figures)
+
+
 def _with_earlier(before: Mapping[str, Any], now: Mapping[str, Any], rows: Mapping[str, int]) -> JsonObject:
     run = now.get("run", "")
     earlier = {one["vector"]: one for one in before.get("passes", [])}

@@ -10,6 +10,7 @@ import msgspec
 
 from .run_options import RunOptions
 from .spec import PassSpec, RunSpec
+from .truncation import Truncation
 
 
 class ClientHello(msgspec.Struct, frozen=True, tag="hello"):
@@ -155,6 +156,10 @@ class PassSummary(msgspec.Struct, frozen=True, kw_only=True):
     """`p50`, `p95` and others: tokenizing and computing one batch in this session; empty where nothing was computed."""
     weights: str = ""
     """Of a sparse pass that the metadata has a part in: where its rows' weights are from, in words."""
+    truncation: Truncation | None = None
+    """Of all its committed rows; None where it was not counted, or where texts may have any length."""
+    max_tokens: int = 0
+    """Where texts were cut; 0 where that is not known."""
 
 
 class RunEnded(msgspec.Struct, frozen=True, kw_only=True, tag="run_ended"):

@@ -8,6 +8,7 @@ import msgspec
 
 from .arrays import ArrayHeader
 from .spec import RunSpec
+from .truncation import Truncation
 from .work_messages import Fingerprint, RowError
 
 
@@ -165,6 +166,8 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
     """None where nothing was published."""
     float16_segments: dict[str, int] = {}
     """By vector of `--store int8`: segments that are float16, where there are any."""
+    truncation: dict[str, Truncation] = {}
+    """By vector that has a limit of tokens: how many texts were cut."""
 
 
 ToCoordinator = (

@@ -7,8 +7,9 @@ Vector segment  `row` int64, `id` string, then by form
                                those of the chunk's metadata, since the model gave none
                   multivector  `vector` list<fixed_size_list<float16>[dim]>
                   score        `score` float32
-                then `n_tokens` int32, `truncated` bool, `error` string. A quarantined row has nulls and its reason in
-                `error`.
+                then `n_tokens` int32, `truncated` bool, `error` string; last of all `tokens_cut` int32, the tokens that
+                truncation left out, null where nobody counted them (0.1.0 has no such column). A quarantined row has
+                no vector, and its reason in `error`.
 
 Both carry one JSON object under the key `embedfleet` in the file metadata: ChunkSegmentInfo or VectorSegmentInfo; and
 under `embedfleet.crc32` the checksum of that and of the columns' names, since Parquet has none of its footers.
@@ -56,6 +57,9 @@ _COMMON = [
     pa.field("truncated", pa.bool_()),
     pa.field("error", pa.string()),
 ]
+
+TOKENS_CUT = pa.field("tokens_cut", pa.int32())
+"""The last column of a vector segment; `vector_schema` has those that every version has."""
 
 
 class Cursor(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +112,10 @@ class VectorSegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
     """How dense vectors are kept in this file. None for other forms, and in files of 0.1.0."""
     worst_cosine: float | None = None
     """Of int8: the least cosine of a row to what was computed."""
+    truncated: int | None = None
+    """Rows whose text was cut; None in a segment of 0.1.0, which has them in its column alone."""
+    tokens_cut: int | None = None
+    """Tokens that were left out; None where nobody counted them."""
 
 
 Info = TypeVar("Info", ChunkSegmentInfo, VectorSegmentInfo)
@@ -191,6 +199,8 @@ def digest(table: pa.Table) -> str:
     if "stood_in" in table.column_names:
         state.update(np.asarray(table.column("stood_in").fill_null(False)).tobytes())
     state.update(np.ascontiguousarray(table.column("n_tokens").fill_null(0).to_numpy()).tobytes())
+    if TOKENS_CUT.name in table.column_names:
+        state.update(np.ascontiguousarray(table.column(TOKENS_CUT.name).fill_null(-1).to_numpy()).tobytes())
     for name in ("vector", "indices", "values", "score"):
         if name in table.column_names:
             state.update((table.schema.field(name).metadata or {}).get(RANGES_KEY, b""))

@@ -57,6 +57,8 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     """What the model itself compares its vectors by, where that is not the cosine: recorded, not compared."""
     weights_before: str = ""
     """The hash of the weights as 0.1.0 made it, where that is another; a run that has it there has the same model."""
+    assumed: str = ""
+    """What the model's files do not say and was taken for granted, as the reference does: recorded, not compared."""
 
     def dim_of(self, form: Form) -> int:
         """Dimensions of the vectors of one form; 0 where they have none of their own."""
@@ -91,7 +93,7 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
 
     def _compared(self) -> list[str]:
         """Without the versions; and weights that hash the same are the same model under any name and revision."""
-        skipped = {"versions", "revision", "files", "similarity", "weights_before"} | (
+        skipped = {"versions", "revision", "files", "similarity", "assumed", "weights_before"} | (
             {"model"} if self.weights else set()
         )
         return [name for name in self.__struct_fields__ if name not in skipped]

@@ -31,6 +31,7 @@ from .model_parts import (
     weight_files,
 )
 from .model_similarity import SENTENCE, check_similarity
+from .model_texts import check_prompts
 from .safetensors_header import Tensor, read_tensors
 
 _TOKENIZERS = (
@@ -110,6 +111,7 @@ def check_parts(folder: Path, name: str, spec: PassSpec, parts: list[Part], has:
         if (folder / file).is_file():
             read_settings(folder / file)
     check_kind(spec.kind, folder, name)
+    check_prompts(folder, name, spec.kind)
     check_similarity(folder, name, spec)
 
 

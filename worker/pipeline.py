@@ -180,6 +180,7 @@ class Pipeline:
         arrays = encoder.gather(len(batch.texts), parts)
         arrays["n_tokens"] = prepared.lengths
         arrays["truncated"] = prepared.truncated.astype(np.uint8)
+        arrays["tokens_cut"] = prepared.cut
         timings = Timings(tokenize, time.monotonic() - start, wait)
         total = int(prepared.lengths.sum())
         return Computed(batch.batch, batch.epoch, total, padded, timings, arrays, tuple(errors))

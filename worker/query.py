@@ -1,8 +1,9 @@
 """`python -m embedfleet.worker.query`: encode queries for a search. One JSON object in, one out, on standard streams.
 
 In: `{"pass": PassSpec, "fingerprint": pass.json, "texts": […]}`. Out, by the pass's kind: `vectors` [[…]], `sparse`
-[{"indices", "values"}] and `multivectors` [[[…]]], or `{"error": {"kind", "message"}}`. A reranker gets pairs as texts, needs
-no fingerprint, and answers `scores` […], null where a score is not finite.
+[{"indices", "values"}] and `multivectors` [[[…]]], with `cut` […], the tokens of each text that truncation left out; or
+`{"error": {"kind", "message"}}`. A reranker gets pairs as texts, needs no fingerprint, and answers `scores` […], null where a
+score is not finite.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from ..protocol.model_refusal import changed_files
 from ..protocol.spec import PassSpec
 from ..protocol.work_messages import Fingerprint
 from .adaptive_batch import AdaptiveBatchController
-from .encoders.base import OutOfMemory
+from .encoders.base import OutOfMemory, Prepared
+from .encoders.query_side import QuerySide
 from .token_budget import fitting, longest_first
 
 
@@ -45,7 +47,7 @@ def answer(request: QueryRequest) -> dict[str, Any]:
     encoder: Any = load_encoder(spec, "cpu", len(os.sched_getaffinity(0)))
     ours: Fingerprint = encoder.fingerprint
     if spec.kind == "rerank":
-        return {"scores": _scores(encoder, request.texts)}
+        return _scores(encoder, request.texts)
     theirs = request.fingerprint
     if theirs is not None and not ours.same_weights(theirs):
         raise ModelError(
@@ -57,11 +59,17 @@ def answer(request: QueryRequest) -> dict[str, Any]:
             f"model {spec.model} has changed since the vectors of {spec.vector} were computed: {found}. A query encoded by it "
             "would be compared with vectors of another model: put back what was there, or compute the run anew"
         )
+    prepared: Prepared
     if spec.model.startswith("fake:"):
         prepared = encoder.prepare(request.texts)
         found = encoder.compute(prepared, np.arange(len(request.texts), dtype=np.int32))
     else:
         found = encoder.queries(request.texts, spec.query_prompt)
+        prepared = QuerySide(encoder, spec.query_prompt).prepare(request.texts)
+    return _vectors(spec, found) | _cut(prepared)
+
+
+def _vectors(spec: PassSpec, found: Any) -> dict[str, Any]:
     match spec.kind:
         case "bge-m3":
             dense, sparse, late = ([getattr(one, name) for one in found] for name in ("dense", "sparse", "colbert"))
@@ -74,6 +82,10 @@ def answer(request: QueryRequest) -> dict[str, Any]:
             return {"vectors": _lists(found)}
 
 
+def _cut(prepared: Prepared) -> dict[str, Any]:
+    return {"cut": prepared.cut.clip(min=0).tolist()}
+
+
 def _other_settings(ours: Fingerprint, theirs: Fingerprint) -> str:
     """What decides the model's numbers and is not as it was; empty where nothing is known to differ."""
     paths = changed_files(theirs.files, ours.files)
@@ -82,7 +94,7 @@ def _other_settings(ours: Fingerprint, theirs: Fingerprint) -> str:
     return f"{theirs.pooling} → {ours.pooling}" if theirs.weights and theirs.pooling != ours.pooling else ""
 
 
-def _scores(encoder: Any, pairs: list[str]) -> list[float]:
+def _scores(encoder: Any, pairs: list[str]) -> dict[str, Any]:
     """In micro-batches by a budget that out of memory halves; NaN, which msgspec writes as null, where not even one fits."""
     prepared = encoder.prepare(pairs)
     controller = AdaptiveBatchController(encoder.budget, _unheard)
@@ -98,7 +110,7 @@ def _scores(encoder: Any, pairs: list[str]) -> list[float]:
             if smaller and len(rows) > 1:
                 continue
         done += len(rows)
-    return scores.tolist()
+    return {"scores": scores.tolist()} | _cut(prepared)
 
 
 def _unheard(_reason: str, _before: int, _after: int) -> None:

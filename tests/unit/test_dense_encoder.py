@@ -113,20 +113,6 @@ def test_static_vectors_have_no_limit_of_tokens(tmp_path: Path) -> None:
         encoder_of(folder, max_tokens=16)
 
 
-def test_the_default_prompt_counts_where_no_other_does(tmp_path: Path, folder: Path) -> None:
-    from sentence_transformers import SentenceTransformer
-
-    prompts = {"default": "text: ", "query": ""}
-    model = SentenceTransformer(str(folder), device="cpu", prompts=prompts, default_prompt_name="default")
-    model.save_pretrained(str(tmp_path / "saved"), create_model_card=False)
-    encoder = encoder_of(tmp_path / "saved")
-    assert encoder.fingerprint.prompt == "text: "
-    expected = model.encode(list(TEXTS), normalize_embeddings=True)
-    parts = in_micro_batches(encoder.compute, encoder.prepare(TEXTS), 64)
-    np.testing.assert_allclose(np.stack(in_order(parts)), expected, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(encoder.queries(TEXTS, None), expected, rtol=0, atol=1e-5)
-
-
 def test_a_model_with_tasks_of_its_own_is_told_no_side(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from embedfleet.worker.encoders import model_loading
 

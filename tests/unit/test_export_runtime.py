@@ -24,6 +24,7 @@ from embedfleet.protocol.export_messages import (
     SegmentDamaged,
 )
 from embedfleet.protocol.segments import VectorSegmentInfo, dense_vectors, digest, read_info
+from embedfleet.protocol.truncation import Truncation
 from embedfleet.protocol.work_messages import RowError
 
 from ..export_bench import BM25, DENSE, HEADS, OTHER, ROWS, Bench, fingerprint, flip, vectors_of
@@ -152,7 +153,8 @@ class TestEnd:
     def test_a_run_that_is_done_has_a_manifest(self, make_bench: Callable[..., Bench]) -> None:
         bench = make_bench(DENSE, BM25)
         closed = bench.finish()
-        assert closed == Closed(8, 8, 0, 0, 0, {"dense-a": 8, "sparse-bm25": 8}, {"sparse-bm25": 0})
+        counts = ({"dense-a": 8, "sparse-bm25": 8}, {"sparse-bm25": 0})
+        assert closed == Closed(8, 8, 0, 0, 0, *counts, truncation={"dense-a": Truncation(8, 0, 24, 0)})
         manifest = json.loads(bench.layout.manifest.read_bytes())
         assert (manifest["status"], manifest["run"], manifest["counts"]["committed"]) == ("done", "run-1", 8)
         assert json.loads(bench.layout.stats.read_bytes())["status"] == "done"

@@ -20,7 +20,7 @@ def test_a_reranker_halves_what_does_not_fit_and_leaves_out_what_never_does() ->
     short = [join_pair("fox", f"a fox {number} " + "and more " * 40) for number in range(20)]
     pairs = [*short, join_pair("fox", "word " * 2_000), join_pair("fox", "nothing of it")]
     found = asked("rerank", "fake:8,oom_above=500", pairs)
-    assert found == {"scores": [1.0] * 20 + [None, 0.0]}
+    assert found == {"scores": [1.0] * 20 + [None, 0.0], "cut": [0] * 22}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from embedfleet.exporter.segment_builder import SegmentBuilder
 from embedfleet.protocol.errors import ProtocolError
-from embedfleet.protocol.segments import TokenVectors, dense_vectors, token_vectors, vector_schema
+from embedfleet.protocol.segments import TOKENS_CUT, TokenVectors, dense_vectors, token_vectors, vector_schema
 from embedfleet.protocol.spec import Output
 from embedfleet.protocol.work_messages import RowError
 from hypothesis import given, settings
@@ -71,7 +71,7 @@ def test_batches_in_any_order_make_one_segment() -> None:
     assert builder.complete
     assert builder.tokens == 1 + 2 + 3 + 4 + 5
     made = table(builder)
-    assert made.schema == vector_schema("dense", DIM)
+    assert made.schema == vector_schema("dense", DIM).append(TOKENS_CUT)
     assert made.column("row").to_pylist() == [100, 101, 102, 103, 104]
     assert made.column("id").to_pylist() == ["c100", "c101", "c102", "c103", "c104"]
     assert dense_vectors(made).tobytes() == vectors_of([0, 1, 2, 3, 4]).tobytes()
@@ -128,7 +128,7 @@ def test_sparse_rows() -> None:
     builder.give_up(np.array([2], np.int32), "why")
     assert builder.complete
     made = table(builder)
-    assert made.schema == vector_schema("sparse", 0)
+    assert made.schema == vector_schema("sparse", 0).append(TOKENS_CUT)
     assert made.column("indices").to_pylist() == [[7, 9], [], None, [1]]
     assert made.column("values").to_pylist() == [[1.0, 2.0], [], None, [0.5]]
     assert made.column("error").to_pylist() == [None, None, "why", None]

@@ -103,7 +103,11 @@ def test_an_ensemble_is_counted_from_its_segments(run_files: Any, tmp_path: Any)
     files = run_files.RunFiles(tmp_path / "run", sizes=(3, 2), quarantined=(4,)).write()
     one = EnsembleSpec(vector=run_files.DENSE, method="concat", members=("a", "b"), weights=(1.0, 1.0))
     spec = msgspec.structs.replace(files.spec, ensembles=(one,))
-    assert ensemble_stages(spec, files.layout) == [Stage(run_files.DENSE, {"rows": "5", "coverage": "80.00%"})]
+    assert ensemble_stages(spec, files.layout) == [
+        Stage(run_files.DENSE, {"rows": "5", "coverage": "80.00%", "cut": "0 / 0.0%"})
+    ]
     files.layout.vector_segment(run_files.DENSE, 1).unlink()  # as after an interrupt
-    assert ensemble_stages(spec, files.layout) == [Stage(run_files.DENSE, {"rows": "3", "coverage": "60.00%"})]
+    assert ensemble_stages(spec, files.layout) == [
+        Stage(run_files.DENSE, {"rows": "3", "coverage": "60.00%", "cut": "0 / 0.0%"})
+    ]
     assert ensemble_stages(files.spec, files.layout) == []

@@ -12,7 +12,7 @@ import pytest
 from embedfleet.client.segment_checks import dense_problems
 from embedfleet.exporter.segment_builder import SegmentBuilder
 from embedfleet.exporter.segment_writer import _write
-from embedfleet.protocol.segments import dense_vectors, digest, vector_schema
+from embedfleet.protocol.segments import TOKENS_CUT, dense_vectors, digest, vector_schema
 from embedfleet.protocol.spec import Output
 from embedfleet.protocol.storage import (
     INT8_COSINE,
@@ -105,7 +105,7 @@ def test_int8_clips_what_lies_outside_and_keeps_a_constant() -> None:
 def test_int8_needs_its_ranges() -> None:
     made = table_of("int8", unit(3))
     assert ranges_of(made.schema.field("vector")) is not None
-    bare = made.cast(vector_schema("dense", DIM, "int8"))
+    bare = made.cast(vector_schema("dense", DIM, "int8").append(TOKENS_CUT))
     with pytest.raises(ValueError, match="without their ranges"):
         dense_vectors(bare)
     assert digest(bare) != digest(made)  # other ranges are other vectors

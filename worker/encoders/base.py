@@ -31,6 +31,8 @@ class Prepared:
     truncated: BoolArray
     items: Any
     """Whatever the encoder's `compute` wants."""
+    cut: IntArray
+    """Tokens (n) that truncation left out, 0 of a whole text, estimated of a very long one; -1 where nobody counted them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,8 +66,8 @@ class BgeM3Encoder(HeadsResults, TextEncoder):
         return [replace(one, colbert=self._pooling(tensor(one.colbert)).numpy()) for one in found]
 
     def queries(self, texts: Sequence[str], prompt: str | None) -> list[M3Row]:
-        """All three results of each query, no tokens pooled. The model has no query prompt of its own."""
-        chosen = self._query_prompt(prompt) or ""
+        """All three results of each query, no tokens pooled."""
+        chosen = prompt if prompt is not None else self.query_prompt()
         prepared = self._tokenize(texts, prompt=chosen)
         starts = range(0, len(texts), QUERY_BATCH)
         batches = [np.arange(at, min(at + QUERY_BATCH, len(texts)), dtype=np.int32) for at in starts]

@@ -54,7 +54,7 @@ class Bm25Encoder(SparseResults):
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
         lengths = np.array([(len(text) + 3) // 4 for text in texts], np.int32)
-        return Prepared(lengths, np.zeros(len(texts), np.bool_), texts)
+        return Prepared(lengths, np.zeros(len(texts), np.bool_), texts, np.zeros(len(texts), np.int32))
 
     def compute(self, prepared: Prepared, rows: IntArray) -> list[tuple[Any, Any]]:
         return [_sorted(self._model.embed_document(bounded_words(prepared.items[row]))) for row in rows.tolist()]

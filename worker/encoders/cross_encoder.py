@@ -45,7 +45,8 @@ class CrossEncoderScorer(TextModel):
         return self.in_float32(lambda: self.score(prepared, rows))
 
     def _warm_up(self) -> None:
-        self.score(self.prepare_pairs([("warm", "up")]), np.zeros(1, np.int32))
+        for text in self._first_texts():
+            self.score(self.prepare_pairs([("warm", text)]), np.zeros(1, np.int32))
 
     def _results(self, outputs: dict[str, Any]) -> FloatArray:
         scores = outputs["scores"].float()  # before the activation, as the reference does: fewer ties
@@ -54,4 +55,5 @@ class CrossEncoderScorer(TextModel):
         return scores.reshape(-1).cpu().numpy()
 
     def _own_prompt(self) -> str:
-        return self._default_prompt()
+        """The default one: the reference has no sides of pairs."""
+        return self._model.prompts.get(self._model.default_prompt_name or "") or ""

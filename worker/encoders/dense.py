@@ -44,9 +44,6 @@ class DenseEncoder(DenseResults, TextEncoder):
         vectors = np.asarray(vectors, np.float32)  # in half precision, up to 0.4% short of a unit
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=np.finfo(np.float32).tiny)
 
-    def _own_prompt(self) -> str:
-        return super()._own_prompt() or self._default_prompt()
-
     def _results(self, outputs: dict[str, Any]) -> FloatArray:
         vectors = outputs["sentence_embedding"][:, : self._dim].float()
         return self._torch.nn.functional.normalize(vectors, dim=1).cpu().numpy()

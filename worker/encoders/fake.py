@@ -77,7 +77,8 @@ class FakeEncoder(DenseResults):
         lengths = np.array([(len(one) + 3) // 4 + 2 for one in raw], np.int32)
         digests = b"".join([hashlib.blake2b(one, digest_size=8).digest() for one in raw])
         items = (texts, np.frombuffer(digests, dtype="<u8"))
-        return Prepared(np.minimum(lengths, self._max_tokens), lengths > self._max_tokens, items)
+        kept = np.minimum(lengths, self._max_tokens)
+        return Prepared(kept, lengths > self._max_tokens, items, lengths - kept)
 
     def compute(self, prepared: Prepared, rows: IntArray) -> FloatArray:
         texts, seeds = prepared.items

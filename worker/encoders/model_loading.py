@@ -67,6 +67,32 @@ def load(family: str, spec: PassSpec, files: ModelFiles, dtype: Any) -> Any:
     return model.eval()
 
 
+def ensure_padding(model: Any, files: ModelFiles) -> None:
+    """Choose a pad token for tokenizers without one; ModelError where nothing can stand in the pad's place.
+
+    The mask takes pads out of what is computed, so that any token will do. But a model may look for pads by their id: to
+    count positions, or to find a text's last token. So it is the pad that the config names, or else a token that does not
+    end texts.
+    """
+    for module in input_modules(model):
+        tokenizer: Any = getattr(module, "tokenizer", None)
+        if tokenizer is None or not hasattr(tokenizer, "pad_token") or tokenizer.pad_token is not None:
+            continue
+        config: Any = getattr(getattr(module, "model", None), "config", None)
+        named = getattr(config, "pad_token_id", None)
+        names = [tokenizer.convert_ids_to_tokens(named) if isinstance(named, int) and named >= 0 else None]
+        names += [tokenizer.unk_token, tokenizer.bos_token, tokenizer.eos_token]
+        chosen = next((one for one in names if one is not None), None)
+        if chosen is None:
+            raise ModelError(
+                f"model {files.name}: its tokenizer has no pad token, and none that can stand in for it; name one as "
+                f"'pad_token' in {files.folder / 'tokenizer_config.json'}"
+            )
+        tokenizer.pad_token = chosen
+        if config is not None and named is None:
+            config.pad_token_id = tokenizer.pad_token_id
+
+
 def cast(module: Any, dtype: Any) -> None:
     """Turn a module's parameters into `dtype`, in place, and leave its buffers as they are.
 

@@ -42,7 +42,7 @@ class QuerySide:
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
         counted = self._count(texts)
-        return Prepared(counted.lengths, counted.truncated, list(texts))
+        return Prepared(counted.lengths, counted.truncated, list(texts), counted.cut)
 
     def compute(self, prepared: Prepared, rows: IntArray) -> Any:
         texts = [prepared.items[row] for row in rows.tolist()]

@@ -20,15 +20,19 @@ from ...protocol.work_messages import Fingerprint
 from ..model_files import ModelFiles, hash_weights
 from ..model_identity import identity
 from ..model_kinds import check_kind
+from ..model_texts import DOCUMENT_PROMPTS, assumed, declared_prompts
 from . import model_loading
 from .base import IntArray, OutOfMemory, Prepared, TokenBudget
-from .long_texts import head
+from .long_texts import head, tail, whole_count
+from .text_limits import can_be_limited, positions_allowed, query_limit, set_limits
 
 CPU_BUDGET = TokenBudget(1_024, 1_024)
 """On a CPU a micro-batch should stay in the cache: measured best at 512 to 1,024 tokens (see benchmarks/)."""
 CUDA_BUDGET = TokenBudget(16_384, 131_072)
 LONGEST = 1 << 17
 """Tokens; a tokenizer that names no limit says some huge number."""
+FULL_LENGTH = {"cpu": 1e11, "cuda": 1e13}
+"""Parameters times tokens up to which the first text is as long as the model takes: a second or so."""
 
 T = TypeVar("T")
 
@@ -54,6 +58,7 @@ class TextModel:
         self._dtype_name = spec.dtype if spec.dtype != "auto" else model_loading.natural_dtype(torch, device)
         self._dtype: Any = getattr(torch, self._dtype_name)
         self._model: Any = model_loading.load(self.family, spec, files, self._dtype)
+        model_loading.ensure_padding(self._model, files)
         self._parts: list[Any] = [self._model]
         """The modules that move to the device together."""
         self._own_code = spec.trust_remote_code
@@ -64,6 +69,9 @@ class TextModel:
         self._first: Any = self._route[0]
         self._tokenizer: Any = getattr(self._first, "tokenizer", None)
         self._tokenizes = _is_plain_text(self._first, self._tokenizer)
+        # Of one text all types are 0, which is what a model with a table of types takes for granted. One without may embed
+        # them otherwise: GPT-2 as words.
+        self._types_are_zero = any("token_type" in name for name, _ in self._first.named_parameters())
         self._max_tokens = self._limit(spec)
         self._prompt_tokens = self._excluded_prompt()
         self.batch_tokens = 65_536 if device == "cuda" else 8_192
@@ -81,21 +89,26 @@ class TextModel:
     def _warm_up(self) -> None:
         raise NotImplementedError
 
+    def _first_texts(self) -> list[str]:
+        """A short text, and one as long as the model takes: what it cannot compute must show before any row is blamed."""
+        weights = sum(one.numel() for one in self._model.parameters())
+        most = min(self.budget.initial, FULL_LENGTH[self._device.type] / max(weights, 1))
+        return ["warm up", "warm up " * self._max_tokens] if self._max_tokens <= most else ["warm up"]
+
     def _results(self, outputs: dict[str, Any]) -> Any:
         """The rows' results from the model's outputs, in host memory."""
         raise NotImplementedError
 
     def _own_prompt(self) -> str:
-        prompts: dict[str, str] = self._model.prompts or {}
-        for name in ("document", "passage", "corpus"):
-            if prompts.get(name):
-                return prompts[name]
-        if self._entry is not None and self._entry.document_prompt:
-            return self._entry.document_prompt
-        return self._default_prompt() if self.task is None else ""
-
-    def _default_prompt(self) -> str:
-        return (self._model.prompts or {}).get(self._model.default_prompt_name or "", "")
+        """As the reference's `encode_document` chooses: a prompt that the model has counts, an empty one too, and its
+        default prompt does not. The reference passes over `passage` where there is no `document`, against its own words.
+        """
+        written = declared_prompts(self._files.folder)  # the reference makes up empty ones as it loads
+        prompts = {name: one for name, one in self._model.prompts.items() if name in written}
+        known = self._entry.document_prompt if self._entry is not None else ""
+        if known and not any(prompts.get(name) for name in DOCUMENT_PROMPTS):
+            return known  # empty ones stand in whatever the reference saves
+        return next((prompts[name] for name in DOCUMENT_PROMPTS if name in prompts), "")
 
     def _query_prompt(self, prompt: str | None) -> str | None:
         """For `encode_query`: None leaves the choice to the model."""
@@ -103,14 +116,18 @@ class TextModel:
         return prompt if prompt is not None else known
 
     def query_prompt(self) -> str:
-        """What `queries` puts before a query where nobody gives a prompt."""
+        """What `queries` puts before a query where nobody gives a prompt: by `encode_query` never the default one."""
         chosen = self._query_prompt(None)
-        return chosen if chosen is not None else (self._model.prompts or {}).get("query") or self._default_prompt()
+        return chosen if chosen is not None else self._model.prompts.get("query") or ""
 
     def counter(self, prompt: str) -> Callable[[Sequence[str]], Prepared]:
         """Counts the tokens of queries behind `prompt`, with a tokenizer of its own: it may run while the model's is in use."""
-        apart = copy.deepcopy(self._tokenizer) if self._tokenizes else None
-        return lambda texts: self._tokenize(texts, prompt=prompt, tokenizer=apart)
+        first = model_loading.modules_of(self._model, "query" if self._side else None)[0]
+        tokenizer: Any = getattr(first, "tokenizer", None)
+        if not _is_plain_text(first, tokenizer):
+            return lambda texts: self._estimate(texts, None, prompt)
+        apart, limit = copy.deepcopy(tokenizer), query_limit(first, min(first.max_seq_length or LONGEST, LONGEST))
+        return lambda texts: self._tokenize(texts, prompt=prompt, tokenizer=apart, limit=limit)
 
     def _make_fingerprint(self, dim: int, normalized: bool, pooling: str) -> Fingerprint:
         weights, weights_before = hash_weights(self._files.folder, own_code=self._own_code)
@@ -126,41 +143,66 @@ class TextModel:
             pooling=pooling,
             dim=dim,
             normalized=normalized,
+            assumed=assumed(self._files.folder, self.kind, model_loading.describe(self._model)),
             versions=model_loading.versions(),
         )
 
     def _tokenize(
-        self, texts: Sequence[str], seconds: Sequence[str] | None = None, prompt: str = "", tokenizer: Any = None
+        self,
+        texts: Sequence[str],
+        seconds: Sequence[str] | None = None,
+        prompt: str = "",
+        tokenizer: Any = None,
+        limit: int | None = None,
     ) -> Prepared:
-        """Texts with the prompt before them, or pairs of them and `seconds`; None takes the model's tokenizer."""
+        """Texts with the prompt before them, or pairs of them and `seconds`; None takes the model's tokenizer and limit."""
         if not texts:
-            return Prepared(np.empty(0, np.int32), np.empty(0, np.bool_), [])
-        if not self._tokenizes:
-            pairs = zip(texts, seconds, strict=True) if seconds is not None else ((text, "") for text in texts)
-            lengths = [min(len(prompt + text + second) // 4 + 2, self._max_tokens) for text, second in pairs]
-            items = list(texts) if seconds is None else list(zip(texts, seconds, strict=True))
-            return Prepared(np.array(lengths, np.int32), np.zeros(len(texts), np.bool_), items)
-        chosen = tokenizer or self._tokenizer
+            return Prepared(np.empty(0, np.int32), np.empty(0, np.bool_), [], np.empty(0, np.int32))
+        chosen, most = tokenizer or self._tokenizer, limit or self._max_tokens
+        if tokenizer is None and not self._tokenizes:
+            return self._estimate(texts, seconds, prompt)
+        part = tail if chosen.truncation_side == "left" else head
         count = partial(_tokens_in, chosen)
-        firsts = [prompt + text for text in texts]
+        wholes = firsts = [prompt + text for text in texts]
         if seconds is None:
-            firsts = [head(text, self._max_tokens, count) for text in firsts]
+            firsts = [part(text, most, count) for text in firsts]
         else:
             # A cut second stays longer than its first, as it was, since that decides which of them is truncated.
-            least = [self._max_tokens + len(first.encode()) for first in firsts]
-            seconds = [head(text, most, count) for text, most in zip(seconds, least, strict=True)]
+            least = [most + len(first.encode()) for first in firsts]
+            wholes, seconds = seconds, [part(text, size, count) for text, size in zip(seconds, least, strict=True)]
         encoded = chosen(
             firsts,
             list(seconds) if seconds is not None else None,
             truncation=True,  # of pairs, the longer text first
-            max_length=self._max_tokens,
+            max_length=most,
             return_attention_mask=False,
-            return_token_type_ids=None if seconds is not None else False,
+            return_token_type_ids=False if seconds is None and self._types_are_zero else None,
             verbose=False,
         )
         lengths = np.array([len(one) for one in encoded["input_ids"]], np.int32)
-        truncated = [bool(one.overflowing) for one in encoded.encodings]
-        return Prepared(lengths, np.array(truncated, np.bool_), dict(encoded))
+        left_out = [one.overflowing for one in encoded.encodings]
+        cut = np.zeros(len(texts), np.int64)
+        special = chosen.num_special_tokens_to_add(pair=seconds is not None)
+        for row, parts in enumerate(left_out):
+            if not parts:
+                continue
+            kept = int(lengths[row]) - special
+            if seconds is None:
+                tokens = kept + sum(map(len, parts)) - special * len(parts)
+                cut[row] = whole_count(tokens, firsts[row], wholes[row]) - kept
+            else:  # what is left out of pairs comes in every combination of their sides
+                second = whole_count(count(seconds[row]), seconds[row], wholes[row])
+                cut[row] = count(firsts[row]) + second - kept
+        truncated = np.array([bool(parts) for parts in left_out], np.bool_)
+        return Prepared(lengths, truncated, dict(encoded), cut.clip(max=np.iinfo(np.int32).max).astype(np.int32))
+
+    def _estimate(self, texts: Sequence[str], seconds: Sequence[str] | None, prompt: str) -> Prepared:
+        """For a model that tokenizes by itself, as it computes: lengths are guessed, and what it cuts is not known."""
+        pairs = zip(texts, seconds, strict=True) if seconds is not None else ((text, "") for text in texts)
+        lengths = [min(len(prompt + text + second) // 4 + 2, self._max_tokens) for text, second in pairs]
+        items = list(texts) if seconds is None else list(zip(texts, seconds, strict=True))
+        cut = np.full(len(texts), 0 if self._max_tokens == LONGEST else -1, np.int32)
+        return Prepared(np.array(lengths, np.int32), np.zeros(len(texts), np.bool_), items, cut)
 
     def _features(self, prepared: Prepared, rows: IntArray, prompt: str) -> dict[str, Any]:
         if not self._tokenizes:
@@ -224,23 +266,27 @@ class TextModel:
         # A limit for documents alone must not become the queries': those have the tokenizer's or their own.
         aside = self.task is not None and getattr(self._first, "document_length", None) is not None
         own = self._first.document_length if aside else getattr(self._first, "max_seq_length", None)
-        if not aside and not _can_be_limited(self._first):
+        if not aside and not can_be_limited(self._first):
             if spec.max_tokens is not None:
                 raise ModelError(
                     f"--max-tokens {spec.max_tokens}: {self._files.name} takes texts of any length; leave it out"
                 )
             return LONGEST
+        allowed = positions_allowed(self._torch, self._first)
         if own is None or own > LONGEST:
-            own = self._entry.max_tokens if self._entry is not None else 512
+            own = self._entry.max_tokens if self._entry is not None else allowed or 512
+        if allowed is not None:
+            own = min(own, allowed)
         if spec.max_tokens is not None and spec.max_tokens > own:
             raise ModelError(f"--max-tokens {spec.max_tokens}: {self._files.name} takes at most {own}")
         limit = int(own) if spec.max_tokens is None else spec.max_tokens
+        inputs = model_loading.input_modules(self._model)
         if aside:
             self._first.document_length = limit
+            for one in inputs:
+                set_limits(self._torch, [one], one.max_seq_length)
         else:
-            for first in model_loading.input_modules(self._model):
-                if _can_be_limited(first):
-                    first.max_seq_length = limit
+            set_limits(self._torch, inputs, limit)
         return limit
 
     def _excluded_prompt(self) -> int:
@@ -265,7 +311,8 @@ class TextEncoder(TextModel):
         return self.in_float32(lambda: self.compute(prepared, rows))
 
     def _warm_up(self) -> None:
-        self.compute(self.prepare(["warm up"]), np.zeros(1, np.int32))
+        for text in self._first_texts():
+            self.compute(self.prepare([text]), np.zeros(1, np.int32))
 
 
 def _has_sides(model: Any) -> bool:
@@ -273,12 +320,6 @@ def _has_sides(model: Any) -> bool:
     foreign = [one for one in model.modules() if not type(one).__module__.startswith("sentence_transformers.")]
     named = [name for names in (model.module_kwargs or {}).values() for name in names]
     return "task" not in named and not any("task" in getattr(one, "forward_kwargs", ()) for one in foreign)
-
-
-def _can_be_limited(module: Any) -> bool:
-    """Whether the module cuts texts to a length that can be set: one of static vectors has a property and no setter."""
-    limit = getattr(type(module), "max_seq_length", None)
-    return hasattr(module, "max_seq_length") and not (isinstance(limit, property) and limit.fset is None)
 
 
 def _is_plain_text(module: Any, tokenizer: Any) -> bool:

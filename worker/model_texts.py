@@ -1,0 +1,58 @@
+"""What the files of a model say about its texts: prompts, and whether it says at all how tokens become a vector. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from ..protocol.errors import ModelError
+from .model_kinds import saved_modules
+from .model_parts import read_settings
+
+PROMPTS = "config_sentence_transformers.json"
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+"""In the order in which the reference looks for them."""
+
+
+def declared_prompts(folder: Path) -> dict[str, str]:
+    """The prompts that the model's own file has, empty ones included; null is no prompt. ValueError where it is damaged."""
+    path = folder / PROMPTS
+    found: Any = read_settings(path).get("prompts", {}) if path.is_file() else {}
+    if not isinstance(found, dict):
+        return {}
+    return {name: one for name, one in cast("dict[str, Any]", found).items() if isinstance(one, str)}
+
+
+def check_prompts(folder: Path, name: str, kind: str) -> None:
+    """ModelError, naming file and key, for prompts that the reference would end with."""
+    path = folder / PROMPTS
+    if not path.is_file() or saved_modules(folder) is None:  # without modules the reference does not read it
+        return
+    settings = read_settings(path)
+    prompts: Any = settings.get("prompts", {})
+    if not isinstance(prompts, dict):
+        raise ModelError(
+            f"model {name}: 'prompts' in {path} is {_shown(prompts)}; make it an object of names and texts, or {{}}"
+        )
+    wrong = [key for key, one in cast("dict[str, Any]", prompts).items() if not isinstance(one, str | None)]
+    if wrong:
+        raise ModelError(f"model {name}: prompt {wrong[0]!r} in {path} is {_shown(prompts[wrong[0]])}; give a text")
+    chosen: Any = settings.get("default_prompt_name")
+    known = [*prompts, *(() if kind == "rerank" else ("query", "document"))]
+    if chosen is not None and chosen not in known:
+        have = ", ".join(dict.fromkeys(known)) or "none"
+        raise ModelError(
+            f"model {name}: 'default_prompt_name' in {path} is {_shown(chosen)}, and no prompt has that name (there are: "
+            f"{have}); correct it, or make it null"
+        )
+
+
+def assumed(folder: Path, kind: str, described: str) -> str:
+    """What was taken for granted of a model that does not say how its tokens become a vector; empty where it does."""
+    if kind not in ("dense", "sparse") or saved_modules(folder) is not None:
+        return ""
+    return f"no modules.json says how tokens become a vector; {described} is assumed, as sentence-transformers does"
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(value)[:60]
