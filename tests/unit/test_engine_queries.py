@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 from embedfleet.protocol.engine_queries import (
     SparseQuery,
-    asking,
-    best,
-    few,
-    fused_request,
+    drop_empty,
     metadata_filter,
     nearest_request,
     spellings,
@@ -60,26 +57,8 @@ def shard(tmp_path):
 )
 def test_a_filter_holds_in_every_signal(shard, wanted, rows):
     only = metadata_filter(wanted)
-    signals = {"dense": DENSE, "sparse": SparseQuery([1], [1.0])}
-    assert {point.id for point in shard.query(fused_request(signals, 10, few(), only))} == rows
-    assert {point.id for point in shard.query(nearest_request("dense", DENSE, 10, False, only))} == rows
-
-
-def test_ties_are_cut_in_the_order_of_the_rows(tmp_path):
-    """Half the points are found by one signal, half by the other: each rank is there twice, with one score."""
-    vectors = {"dense": edge.EdgeVectorParams(size=2, distance=edge.Distance.Cosine)}
-    made = edge.EdgeShard.create(
-        str(tmp_path), edge.EdgeConfig(vectors=vectors, sparse_vectors={"sparse": edge.EdgeSparseVectorParams()})
-    )
-    dense = [edge.Point(row, {"dense": [1.0, 0.1 * row]}, {"row": row}) for row in range(0, 20, 2)]
-    sparse = [
-        edge.Point(row, {"sparse": edge.SparseVector([1], [100.0 - row])}, {"row": row}) for row in range(1, 20, 2)
-    ]
-    made.update(edge.UpdateOperation.upsert_points(dense + sparse))
-    asked = {"dense": DENSE, "sparse": SparseQuery([1], [1.0])}
-    for _ in range(20):
-        assert [one.payload["row"] for one in best(made.query(fused_request(asked, 10, few())), 7)] == list(range(7))
-    made.close()
+    for name, vector in {"dense": DENSE, "sparse": SparseQuery([1], [1.0])}.items():
+        assert {point.id for point in shard.query(nearest_request(name, vector, 10, False, only))} == rows
 
 
 @pytest.mark.parametrize(
@@ -98,9 +77,10 @@ def test_spellings(value, expected):
     assert spellings(value) == expected
 
 
-def test_a_query_without_a_term_or_a_token_asks_nothing():
+def test_a_query_without_a_term_a_token_or_anything_but_zeros_asks_nothing():
     vectors = {"a": SparseQuery([], []), "b": SparseQuery([1], [1.0]), "c": np.empty((0, 4), np.float32), "d": DENSE}
-    assert list(asking(vectors)) == ["b", "d"]
+    vectors |= {"e": np.zeros(2, np.float32), "f": np.zeros((3, 2), np.float32), "g": SparseQuery([1, 2], [0.0, 0.0])}
+    assert list(drop_empty(vectors)) == ["b", "d"]
 
 
 def test_the_words_of_a_query_come_after_the_models_indices():

@@ -113,7 +113,7 @@ def test_a_panic_of_the_engine_is_an_error_of_ours(files, run_files, monkeypatch
     def damaged(*_arguments):
         raise raised("index out of bounds")
 
-    monkeypatch.setattr("embedfleet.client.search.signal_scores", damaged)
+    monkeypatch.setattr("embedfleet.protocol.shard_ranking.signal_scores", damaged)
     with pytest.raises(told, match="index out of bounds") as caught:
         search_shard(files.layout, files.spec, {run_files.DENSE: run_files.dense_of(60)[7]}, 3)
     if told is EmbedfleetError:
@@ -260,7 +260,7 @@ def test_an_encoders_error_is_revived(files, child):
         ("import sys; sys.exit('the weights are gone')", "ended with status 1; its last words:\nthe weights are gone"),
         ("print('hello')", "answered what is no query vector"),
         ("print('{}')", "answered 0 vectors for 1 texts"),
-        ("""print('{"vectors": [[null]]}')""", "answered what is no query vector"),
+        ("""print('{"vectors": [[null]]}')""", "dense-fake: NaN or infinity in the query vector"),
         ("""print('{"vectors": [[1e999]]}')""", "answered what is no query vector"),
     ],
 )
