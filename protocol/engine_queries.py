@@ -6,6 +6,8 @@ the questions stand here. The engine itself is imported when a question is built
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -85,7 +87,7 @@ def signal_scores(shard: Any, signals: Mapping[str, QueryVector], ids: Sequence[
 
 
 def metadata_filter(wanted: Iterable[tuple[str, str]]) -> Any:
-    """Points whose `metadata.KEY` is VALUE for each pair: as a keyword, or as the whole number or boolean that it spells.
+    """Points whose `metadata.KEY` is VALUE for each pair: as a keyword, or as the number, boolean or null that it spells.
 
     None where nothing is wanted.
     """
@@ -94,11 +96,21 @@ def metadata_filter(wanted: Iterable[tuple[str, str]]) -> Any:
     conditions: list[Any] = []
     for key, value in wanted:
         where = f"metadata.{key}"
-        values = spellings(value)
-        conditions.append(
-            edge.Filter(should=[edge.FieldCondition(where, match=edge.MatchValue(_plain(one))) for one in values])
-        )
+        some: list[Any] = [edge.FieldCondition(where, match=edge.MatchValue(_plain(one))) for one in spellings(value)]
+        if (span := number_span(value)) is not None:
+            some.append(edge.FieldCondition(where, range=edge.RangeFloat(gte=span[0], lte=span[1])))
+        if value == "null":
+            some.append(edge.IsNullCondition(where))
+        conditions.append(edge.Filter(should=some))
     return edge.Filter(must=conditions) if conditions else None
+
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+_DIGITS = re.compile(r"[+-]?[0-9]{1,25}", re.ASCII)
+"""Longer ones are no number of 64 bits."""
+
+_EXACT = 1 << 53
+"""Up to here every whole number is a double of its own."""
 
 
 def spellings(value: str) -> list[str | int | bool]:
@@ -106,10 +118,30 @@ def spellings(value: str) -> list[str | int | bool]:
     found: list[str | int | bool] = [value]
     if value.lower() in ("true", "false"):
         found.append(value.lower() == "true")
-    digits = value[1:] if value[:1] in ("-", "+") else value
-    if digits.isascii() and digits.isdigit() and -(1 << 63) <= int(value) < 1 << 63:
+    if _DIGITS.fullmatch(value) and -(1 << 63) <= int(value) < 1 << 63:
         found.append(int(value))
     return found
+
+
+def number_span(value: str) -> tuple[float, float] | None:
+    """The doubles that a value given as text may be; None where it spells no number, or one that a double would confuse.
+
+    A whole number beyond 2^53 that fits 64 bits is compared as it is: many of them share a double. The engine reads its
+    doubles from JSON, and may be off by the last bit.
+    """
+    if not _NUMBER.fullmatch(value):
+        return None
+    number = float(value)
+    if not math.isfinite(number):
+        return None
+    if _DIGITS.fullmatch(value):
+        if abs(int(value)) <= _EXACT or 1 << 63 <= int(value) < 1 << 64:  # the engine keeps these exactly, as unsigned
+            return number, number
+        if -(1 << 63) <= int(value) < 1 << 63:
+            return None
+    elif number.is_integer() and abs(number) <= _EXACT:
+        return number, number
+    return math.nextafter(number, -math.inf), math.nextafter(number, math.inf)
 
 
 def _plain(value: str | int | bool) -> Any:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from embedfleet.protocol.engine_queries import (
@@ -75,6 +77,66 @@ def test_a_filter_holds_in_every_signal(shard, wanted, rows):
 )
 def test_spellings(value, expected):
     assert spellings(value) == expected
+
+
+VALUES: list[Any] = [
+    3, 3.0, "3", 3.5, -0.0, 2**53 + 1, 2**53 + 2, 2**63, 2**64 - 1, 1e300, 0.1 + 0.2, True, "True", None, [None], [],
+    [1, 2.0, "x"], {"x": {"y": 1}}, [{"x": 1}, {"x": 2}], "", "9" * 5000, -(2**63), "null", "1e3", 1000, 2**70, "005",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("v", "3", [0, 1, 2]),
+        ("v", "3.0", [0, 1]),
+        ("v", "+3", [0, 1]),
+        ("v", "3e0", [0, 1]),
+        ("v", "3.5", [3]),
+        ("v", "-0", [4]),
+        ("v", "0", [4]),
+        ("v", "9007199254740993", [5]),
+        ("v", "9007199254740994", [6]),
+        ("v", "9223372036854775808", [7]),
+        ("v", "18446744073709551615", [8]),
+        ("v", "-9223372036854775808", [21]),
+        ("v", "1e300", [9]),
+        ("v", "0.30000000000000004", [10]),
+        ("v", "0.3", [10]),  # as near as the last bit
+        ("v", "true", [11]),
+        ("v", "True", [11, 12]),
+        ("v", "TRUE", [11]),
+        ("v", "null", [13, 14, 22]),
+        ("v", "2", [16]),
+        ("v", "x", [16]),
+        ("v.x.y", "1", [17]),
+        ("v[].x", "2", [18]),
+        ("v", "", [19]),
+        ("v", "9" * 5000, [20]),
+        ("v", "1e3", [23, 24]),
+        ("v", "1000", [24]),
+        ("v", "1_000", []),
+        ("v", "1180591620717411303424", [25]),
+        ("v", "005", [26]),
+        ("v", "nan", []),
+        ("v", "1e999", []),
+        ("größe", "3.5", [3]),
+        ('"a=b"', "x", [3]),
+    ],
+)
+def test_values_match_what_they_spell(tmp_path, key, value, expected):
+    made = edge.EdgeShard.create(
+        str(tmp_path),
+        edge.EdgeConfig(vectors={"dense": edge.EdgeVectorParams(size=2, distance=edge.Distance.Cosine)}),
+    )
+    points = [
+        edge.Point(row, {"dense": [1.0, 0.0]}, {"metadata": {"v": one, "größe": one, "a=b": "x" if row == 3 else "y"}})
+        for row, one in enumerate(VALUES)
+    ]
+    made.update(edge.UpdateOperation.upsert_points(points))
+    found = made.query(nearest_request("dense", DENSE, 100, False, metadata_filter([(key, value)])))
+    made.close()
+    assert sorted(point.id for point in found) == expected
 
 
 def test_a_query_without_a_term_a_token_or_anything_but_zeros_asks_nothing():
