@@ -17,6 +17,7 @@ from ..protocol.fusion import has_no_model
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.run_json import read_object
 from ..protocol.spec import PassSpec, RunSpec
+from .derived_source import adopt_source, digest_of, note_digest
 from .retrieval_plan import RetrievalPlan
 from .session import Interrupted, Session, memory_field
 from .set_aside import SetAside
@@ -137,6 +138,7 @@ class Retrieval:
     def _resumed(self, spec: RunSpec, out: Path, about: str) -> RunEnded | None:
         """Follow the run that stands in a folder, or a new one where none does; None where that is a run of others."""
         stood = out.exists()
+        adopt_source(spec, RunLayout(out))
         if stood and _is_rewritten(spec, RunLayout(out)):
             return None
         ending = self._follow(spec, out, about)
@@ -145,9 +147,12 @@ class Retrieval:
     def _follow(self, spec: RunSpec, out: Path, about: str) -> RunEnded:
         if self._session.received:
             raise Interrupted
+        digest = digest_of(Path(spec.source))
         ending = self._session.follow(spec, out, about=about)
         if ending is None or ending.status == "interrupted":
             raise Interrupted
+        if ending.status != "failed":
+            note_digest(RunLayout(out), digest)
         return ending
 
     def _evaluate(self, qrels: Path) -> dict[str, Any]:
