@@ -21,6 +21,7 @@ from .given import given_path
 from .multivectors import Multivectors
 from .progress import CallbackView
 from .query_encoder import TIMEOUT
+from .query_prompts import keep_query_prompts
 from .ranking_reader import Ranking
 from .retrieval import Retrieval
 from .retrieval_flags import build_plan
@@ -98,9 +99,10 @@ class Embedder:
         """
         if self._spec is None:
             raise UsageError("no chunks are loaded: call load_chunks(SOURCE) first")
+        spec = self._spec if self._restart else keep_query_prompts(self._spec, RunLayout(self.out))
         with self._session(progress) as session:
             try:
-                ending = session.follow(self._spec, self.out, restart=self._restart)
+                ending = session.follow(spec, self.out, restart=self._restart)
             finally:
                 self._restart &= not session.submitted  # what this run writes, however it ends, is to be resumed
         if ending is not None and ending.status == "failed":

@@ -59,6 +59,10 @@ class Retrieval:
             f"{counted(found['queries'], 'query', 'queries')}, {counted(found['pairs'], 'fused candidate')}"
             + (f"; nothing was found for {found['without']:,}" if found["without"] else "")
         )
+        for name, count in found.get("left_out", {}).items():
+            self._session.say(
+                f"{name} is left out for {counted(count, 'query', 'queries')}, of which it knows no word or failed"
+            )
         scored = self._score(plan.rerank, found["pairs"])
         reranker = [f"--reranker={plan.rerank.vector}"] if plan.rerank is not None else []
         with self._session.stage("ranking") as told:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import msgspec
 import orjson
 
+from ..protocol.candidate_state import candidate_state
 from ..protocol.candidates import FUSED, CandidatesRecord, candidates_schema, pair_id
 from ..protocol.done_run import DoneRun, open_done_run
 from ..protocol.durable import commit_bytes, commit_files, make_folder
@@ -24,8 +25,6 @@ from ..protocol.histogram import LogHistogram
 from ..protocol.layout import RunLayout
 from ..protocol.pairs import join_pair
 from ..protocol.points import Point
-from ..protocol.segment_stream import stream_batches
-from ..protocol.segments import VectorSegmentInfo, read_info
 from ..protocol.shard_ranking import Ranked, ShardRanker
 from ..protocol.vector_rows import SparseVector
 from .edge_index import damaged_shard, load_shard
@@ -73,6 +72,7 @@ class _Search:
         """Sparse vectors in which weights of the metadata may stand in: the query carries its words there too."""
         self._of_metadata = metadata_vectors(run.layout, run.spec)
         self._pairs = self._without = 0
+        self._left_out: dict[str, int] = {}
         self._latency = LogHistogram()
         self._pairs_digest = hashlib.sha256()
 
@@ -97,6 +97,8 @@ class _Search:
             seconds=round(time.monotonic() - start, 3),
             query_seconds=self._latency.summary(6),
             pairs_sha256=self._pairs_digest.hexdigest(),
+            state=candidate_state(self._run, self._queries),
+            left_out=self._left_out,
         )
         commit_bytes(layout.candidates_record, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
         return record
@@ -123,6 +125,9 @@ class _Search:
     def _find(self, ranker: ShardRanker, query: Point) -> list[tuple[Row, str | None]]:
         """The query's rows of the table, the fused ones first and with their texts."""
         signals = drop_empty(dict(self._vectors(query)))
+        for name in self._run.names:
+            if name not in signals:
+                self._left_out[name] = self._left_out.get(name, 0) + 1
         if not signals:
             return []
         together = fused_names(self._run.spec, signals, self._of_metadata)
@@ -188,18 +193,7 @@ def _weights(run: DoneRun, vector: str) -> str:
 
 
 def _made_of(run: DoneRun, queries: DoneRun, count: int) -> str:
-    state = hashlib.blake2b(f"{PAIRS} {count}".encode(), digest_size=16)
-    for side in (run, queries):
-        for name in side.names:
-            for segment in side.segments:
-                info = read_info(side.layout.vector_segment(name, segment), VectorSegmentInfo)
-                state.update(f"{name} {info.fingerprint} {info.digest}\n".encode())
-    for segment in queries.segments:  # texts too: several have one vector, and a pair has the text
-        for batch in stream_batches(queries.layout.chunk_segment(segment), ("id", "text")):
-            columns = (batch.column(name).to_pylist() for name in ("id", "text"))
-            for one in zip(*columns, strict=True):
-                state.update(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))
-    return state.hexdigest()
+    return candidate_state(run, queries, f"{PAIRS} {count}".encode())
 
 
 def _standing(layout: RunLayout) -> CandidatesRecord | None:

@@ -72,7 +72,7 @@ def rank_candidates(root: Path, top_k: int, reranker: str | None) -> None:
     commit_files((layout.ranking, layout.reranked), write)
     keep_rerank(layout, describe_rerank(layout, found, reranker, count) if reranker is not None else None)
     write_sections(layout, run.spec)
-    add_files(run, (describe(layout.reranked, "rerank", lines_written),), run.digest())
+    add_files(run, (describe(layout.reranked, "rerank", lines_written),), found.made_of)
 
 
 def _is_same(written: Path, standing: Path) -> bool:

@@ -51,6 +51,10 @@ class CandidatesRecord(msgspec.Struct, frozen=True, kw_only=True):
     """`p50`, `p95` and others: one query's candidates of all signals and their fusion."""
     pairs_sha256: str = ""
     """Of `pairs.jsonl`, hexadecimal; empty in records of earlier versions."""
+    state: str = ""
+    """The digest of the vectors and the queries alone (`candidate_state.py`); empty in records of earlier versions."""
+    left_out: dict[str, int] = {}
+    """By signal, the queries for which it had no vector, or one without a word that its model knows."""
 
 
 def candidates_schema(signals: Sequence[str]) -> pa.Schema:
