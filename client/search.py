@@ -136,7 +136,7 @@ def search_shard(
         try:
             ranker = ShardRanker(shard, spec)
             places = max(top_k, CANDIDATES if candidates is None else candidates)
-            ranked = ranker.rank(used, together, places, metadata_filter(filters))
+            ranked = ranker.rank(used, together, places, metadata_filter(filters, shard))
             first = ranked.fused[:top_k]
             if not first:
                 check_keys(layout, shard, filters)

@@ -86,10 +86,10 @@ def signal_scores(shard: Any, signals: Mapping[str, QueryVector], ids: Sequence[
     return found
 
 
-def metadata_filter(wanted: Iterable[tuple[str, str]]) -> Any:
+def metadata_filter(wanted: Iterable[tuple[str, str]], shard: Any) -> Any:
     """Points whose `metadata.KEY` is VALUE for each pair: as a keyword, or as the number, boolean or null that it spells.
 
-    None where nothing is wanted.
+    None where nothing is wanted. The shard is asked for whole numbers that the engine can compare as doubles alone.
     """
     import qdrant_edge as edge
 
@@ -98,7 +98,8 @@ def metadata_filter(wanted: Iterable[tuple[str, str]]) -> Any:
         where = f"metadata.{key}"
         some: list[Any] = [edge.FieldCondition(where, match=edge.MatchValue(_plain(one))) for one in spellings(value)]
         if (span := number_span(value)) is not None:
-            some.append(edge.FieldCondition(where, range=edge.RangeFloat(gte=span[0], lte=span[1])))
+            near = edge.FieldCondition(where, range=edge.RangeFloat(gte=span[0], lte=span[1]))
+            some.append(_holding(shard, key, int(value), near) if _is_unsigned(value) else near)
         if value == "null":
             some.append(edge.IsNullCondition(where))
         conditions.append(edge.Filter(should=some))
@@ -135,13 +136,50 @@ def number_span(value: str) -> tuple[float, float] | None:
     if not math.isfinite(number):
         return None
     if _DIGITS.fullmatch(value):
-        if abs(int(value)) <= _EXACT or 1 << 63 <= int(value) < 1 << 64:  # the engine keeps these exactly, as unsigned
+        if abs(int(value)) <= _EXACT or _is_unsigned(value):
             return number, number
         if -(1 << 63) <= int(value) < 1 << 63:
             return None
     elif number.is_integer() and abs(number) <= _EXACT:
         return number, number
     return math.nextafter(number, -math.inf), math.nextafter(number, math.inf)
+
+
+def _is_unsigned(value: str) -> bool:
+    """Whether a text spells a whole number of 64 bits without a sign, which the engine keeps but cannot match."""
+    return bool(_DIGITS.fullmatch(value)) and 1 << 63 <= int(value) < 1 << 64
+
+
+_STEP = re.compile(r'"([^"]*)"|([^".\[\]]+)|\[([0-9]*)\]')
+
+
+def values_at(payload: Any, key: str) -> list[Any]:
+    """What stands below a path of keys, as the engine reads it: of a list every element, or that of a number in brackets."""
+    found = [payload]
+    for step in _STEP.finditer(key):
+        name, index = step[1] if step[1] is not None else step[2], step[3]
+        if name is not None:
+            found = [one[name] for one in found if isinstance(one, dict) and name in one]
+        else:
+            lists = [one for one in found if isinstance(one, list)]
+            found = [item for one in lists for item in (one[int(index) : int(index) + 1] if index else one)]
+    return [item for one in found for item in (one if isinstance(one, list) else (one,))]
+
+
+def _holding(shard: Any, key: str, number: int, near: Any) -> Any:
+    """The points of the condition `near`, which compares doubles, that have exactly this number."""
+    import qdrant_edge as edge
+
+    ids: set[Any] = set()
+    start: Any = None
+    while True:
+        request = edge.ScrollRequest(
+            offset=start, limit=1_000, filter=edge.Filter(must=[near]), with_payload=["metadata"], with_vector=False
+        )
+        points, start = shard.scroll(request)
+        ids.update(one.id for one in points if number in values_at(one.payload["metadata"], key))
+        if start is None:
+            return edge.HasIdCondition(ids)
 
 
 def _plain(value: str | int | bool) -> Any:

@@ -58,7 +58,7 @@ def shard(tmp_path):
     ],
 )
 def test_a_filter_holds_in_every_signal(shard, wanted, rows):
-    only = metadata_filter(wanted)
+    only = metadata_filter(wanted, shard)
     for name, vector in {"dense": DENSE, "sparse": SparseQuery([1], [1.0])}.items():
         assert {point.id for point in shard.query(nearest_request(name, vector, 10, False, only))} == rows
 
@@ -82,6 +82,7 @@ def test_spellings(value, expected):
 VALUES: list[Any] = [
     3, 3.0, "3", 3.5, -0.0, 2**53 + 1, 2**53 + 2, 2**63, 2**64 - 1, 1e300, 0.1 + 0.2, True, "True", None, [None], [],
     [1, 2.0, "x"], {"x": {"y": 1}}, [{"x": 1}, {"x": 2}], "", "9" * 5000, -(2**63), "null", "1e3", 1000, 2**70, "005",
+    2**63 + 1, float(2**63), [{"deep": [2**64 - 2]}], {"a.b": 2**63 + 2},
 ]  # fmt: skip
 
 
@@ -97,7 +98,13 @@ VALUES: list[Any] = [
         ("v", "0", [4]),
         ("v", "9007199254740993", [5]),
         ("v", "9007199254740994", [6]),
-        ("v", "9223372036854775808", [7]),
+        ("v", "9223372036854775808", [7, 28]),
+        ("v", "9223372036854775809", [27]),
+        ("v", "9223372036854775811", []),
+        ("v[].deep", "18446744073709551614", [29]),
+        ("v[0].deep[0]", "18446744073709551614", [29]),
+        ("v[1].deep[0]", "18446744073709551614", []),
+        ('v."a.b"', "9223372036854775810", [30]),
         ("v", "18446744073709551615", [8]),
         ("v", "-9223372036854775808", [21]),
         ("v", "1e300", [9]),
@@ -134,7 +141,7 @@ def test_values_match_what_they_spell(tmp_path, key, value, expected):
         for row, one in enumerate(VALUES)
     ]
     made.update(edge.UpdateOperation.upsert_points(points))
-    found = made.query(nearest_request("dense", DENSE, 100, False, metadata_filter([(key, value)])))
+    found = made.query(nearest_request("dense", DENSE, 100, False, metadata_filter([(key, value)], made)))
     made.close()
     assert sorted(point.id for point in found) == expected
 

@@ -128,6 +128,28 @@ def test_search_asks_every_encoder(files, run_files, child):
     assert any(set(hit.scores) == {run_files.DENSE, run_files.SPARSE} for hit in hits)
 
 
+def test_a_query_of_which_a_model_knows_nothing_is_answered_by_the_others(files, run_files, child):
+    child(ANSWER.replace("[[1.0, 0.0, 0.0, 0.0]]", "[[0.0, 0.0, -0.0, 0.0]]"))
+    said: list[str] = []
+    hits = search(files.root, "🦀", top_k=3, say=said.append)
+    reason = "it knows no word of the query, whose vector has only zeros"
+    assert said == [f"dense-fake is left out: {reason}"]
+    assert [hit.left_out for hit in hits] == [{run_files.DENSE: reason}] * 3
+    assert {name for hit in hits for name in hit.scores} == {run_files.SPARSE}
+    with pytest.raises(UsageError, match=f"no signal can answer this query; dense-fake is left out: {reason}"):
+        search(files.root, "🦀", signals=["dense"])
+
+
+def test_more_candidates_than_hits(files, child):
+    child(ANSWER)
+    with pytest.raises(UsageError, match="--candidates 2: give at least the 3 of --top-k"):
+        search(files.root, "box", top_k=3, candidates=2)
+    for hit in search(files.root, "box", top_k=3, candidates=3):
+        assert hit.ranks
+        assert max(hit.ranks.values()) <= 3
+        assert hit.score == pytest.approx(sum(1 / (1 + rank) for rank in hit.ranks.values()), abs=1e-12)
+
+
 @pytest.mark.parametrize(("query", "top_k"), [("", 3), (" \n", 3), ("\x01", 3), ("box", 0)])
 def test_a_query_that_asks_nothing(files, query, top_k):
     with pytest.raises(UsageError):
