@@ -21,6 +21,7 @@ from .given import given_path
 from .multivectors import Multivectors
 from .progress import CallbackView
 from .query_encoder import TIMEOUT
+from .query_prompts import keep_query_prompts
 from .ranking_reader import Ranking
 from .retrieval import Retrieval
 from .retrieval_flags import build_plan
@@ -98,9 +99,10 @@ class Embedder:
         """
         if self._spec is None:
             raise UsageError("no chunks are loaded: call load_chunks(SOURCE) first")
+        spec = self._spec if self._restart else keep_query_prompts(self._spec, RunLayout(self.out))
         with self._session(progress) as session:
             try:
-                ending = session.follow(self._spec, self.out, restart=self._restart)
+                ending = session.follow(spec, self.out, restart=self._restart)
             finally:
                 self._restart &= not session.submitted  # what this run writes, however it ends, is to be resumed
         if ending is not None and ending.status == "failed":
@@ -207,15 +209,18 @@ class Embedder:
         rerank: str | None = None,
         timeout: float = TIMEOUT,
         trust_remote_code: bool = False,
+        candidates: int | None = None,
     ) -> list[Hit]:
         """The chunks that fit the query best, best first.
 
         `signals` are vectors to fuse, or forms (`dense`, `sparse`, `multivector`); `filters` are (key, value) of the metadata,
         all of which must hold; `rerank` is a cross-encoder that orders the first hits anew. The models may take `timeout`
-        seconds, and the cross-encoder as long again; with `trust_remote_code` it may run code of its own.
+        seconds, and the cross-encoder as long again; with `trust_remote_code` it may run code of its own. `candidates` of each
+        signal are fused. A model that cannot encode the query is left out; `Hit.left_out` says why.
         """
         chosen = names_in("signals", signals)
         how: dict[str, Any] = {"rerank": rerank, "timeout": timeout, "trust_remote_code": trust_remote_code}
+        how["candidates"] = candidates
         return search(self.out, query, top_k, signals=chosen, filters=filters, **how)
 
     def _section(self, name: str) -> Any:

@@ -16,6 +16,7 @@ from ..protocol.run_json import read_json
 from ..protocol.segment_stream import stream_batches
 from .run_claims import RerankClaim
 from .run_files import AGAIN
+from .stale_ranking import stale_ranking
 
 
 class _Pair(msgspec.Struct, frozen=True):
@@ -57,6 +58,7 @@ def rerank_problems(layout: RunLayout) -> Iterator[str]:
         return
     yield from _told(layout.candidates, _table_problems(layout.candidates, candidates_schema(found.signals)))
     yield from _told(layout.pairs, _pair_problems(layout.pairs, found))
+    yield from stale_ranking(layout)
     if ranked:
         yield from _told(layout.ranking, _table_problems(layout.ranking, ranking_schema(found.signals)))
 

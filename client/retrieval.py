@@ -17,6 +17,7 @@ from ..protocol.fusion import has_no_model
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.run_json import read_object
 from ..protocol.spec import PassSpec, RunSpec
+from .derived_source import adopt_source, digest_of, note_digest
 from .retrieval_plan import RetrievalPlan
 from .session import Interrupted, Session, memory_field
 from .set_aside import SetAside
@@ -61,6 +62,10 @@ class Retrieval:
             f"{counted(found['queries'], 'query', 'queries')}, {counted(found['pairs'], 'fused candidate')}"
             + (f"; nothing was found for {found['without']:,}" if found["without"] else "")
         )
+        for name, count in found.get("left_out", {}).items():
+            self._session.say(
+                f"{name} is left out for {counted(count, 'query', 'queries')}, of which it knows no word or failed"
+            )
         scored = self._score(plan.rerank, found["pairs"])
         reranker = [f"--reranker={plan.rerank.vector}"] if plan.rerank is not None else []
         with self._session.stage("ranking") as told:
@@ -140,6 +145,7 @@ class Retrieval:
     def _resumed(self, spec: RunSpec, out: Path, about: str) -> RunEnded | None:
         """Follow the run that stands in a folder, or a new one where none does; None where that is a run of others."""
         stood = out.exists()
+        adopt_source(spec, RunLayout(out))
         if stood and _is_rewritten(spec, RunLayout(out)):
             return None
         ending = self._follow(spec, out, about)
@@ -148,9 +154,12 @@ class Retrieval:
     def _follow(self, spec: RunSpec, out: Path, about: str) -> RunEnded:
         if self._session.received:
             raise Interrupted
+        digest = digest_of(Path(spec.source))
         ending = self._session.follow(spec, out, about=about)
         if ending is None or ending.status == "interrupted":
             raise Interrupted
+        if ending.status != "failed":
+            note_digest(RunLayout(out), digest)
         return ending
 
     def _evaluate(self, qrels: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ..protocol.run_json import read_object
 from ..protocol.run_options import RunOptions
 from ..protocol.spec import RunSpec
 from ..protocol.truncation import Truncation
+from .query_prompts import keep_query_prompts
 from .retrieval_plan import RetrievalPlan
 from .run_table import show_stages
 from .session import Interrupted, Session, memory_field, open_session, the_same
@@ -59,6 +60,8 @@ def run(
         rerank = after.retrieval.rerank if after.retrieval is not None else None
         printed, stages = dict[str, Any](), list[Stage]()
         try:
+            if after.retrieval is None and not restart:
+                spec = keep_query_prompts(spec, RunLayout(out))
             ending = session.follow(spec, out, restart=restart, later=[rerank] if rerank is not None else [])
             if ending is None:
                 printed["status"] = "interrupted"
@@ -109,6 +112,11 @@ def _conclude(
             from .tables import print_evaluation
 
             print_evaluation(retrieval.evaluation)
+    elif RunLayout(out).candidates_record.exists():
+        from .stale_ranking import stale_ranking  # late, as above
+
+        for line in stale_ranking(RunLayout(out)):
+            session.say(line)
     if after.formats:
         printed["export"] = _export(session, RunLayout(out), after.formats, stages)
     return EXIT_QUARANTINED if quarantined else EXIT_DONE

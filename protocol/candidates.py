@@ -2,7 +2,8 @@
 
 candidates.parquet   `query` string, `query_row` int64, `id` string, `row` int64; for each signal NAME `NAME.score` float32
                      (null: the chunk has no such vector, or shares no term with the query) and `NAME.rank` int32 (from 1;
-                     null: not among the signal's first); `fused.score` and `fused.rank`, null where the fusion left it out.
+                     null: not among the signal's first); `fused.score` float64 and `fused.rank`, null where the fusion left
+                     it out. Ranks are by score, of equal scores by row; the fused score follows from the ranks beside it.
                      The fused ones come first, by rank: in that order they are the pairs of `pairs.jsonl`
 ranking.parquet      the same, then `rerank.score`, `rerank.rank` (among those scored), `rank` (the final one, null where the
                      fusion left it out) and `fallback` string: why a pair has no score and keeps its fused order
@@ -50,6 +51,10 @@ class CandidatesRecord(msgspec.Struct, frozen=True, kw_only=True):
     """`p50`, `p95` and others: one query's candidates of all signals and their fusion."""
     pairs_sha256: str = ""
     """Of `pairs.jsonl`, hexadecimal; empty in records of earlier versions."""
+    state: str = ""
+    """The digest of the vectors and the queries alone (`candidate_state.py`); empty in records of earlier versions."""
+    left_out: dict[str, int] = {}
+    """By signal, the queries for which it had no vector, or one without a word that its model knows."""
 
 
 def candidates_schema(signals: Sequence[str]) -> pa.Schema:
@@ -77,4 +82,5 @@ def pair_id(query: str, chunk: str) -> str:
 
 
 def _scored(name: str) -> list[Any]:
-    return [pa.field(f"{name}.score", pa.float32()), pa.field(f"{name}.rank", pa.int32())]
+    score = pa.float64() if name == FUSED else pa.float32()
+    return [pa.field(f"{name}.score", score), pa.field(f"{name}.rank", pa.int32())]

@@ -84,6 +84,11 @@ class RunLayout:
         return self.chunks / "source.json"
 
     @property
+    def source_digest(self) -> Path:
+        """SHA-256 of the source of a derived run, of queries or pairs, which is the same file wherever it stands."""
+        return self.chunks / "source.sha256"
+
+    @property
     def id_index(self) -> Path:
         """Scratch of the intake: the ids seen so far. Derived from the segments, deleted at the end."""
         return self.chunks / ".ids.sqlite"
