@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..protocol.candidates import FUSED, RERANK
+from . import signal_table
 from .evaluation import Evaluation
 from .run_table import ROOMY
 from .search import Hit
@@ -18,6 +19,9 @@ from .verify_report import VerifyReport
 from .words import counted, size_of
 
 EXCERPT = 160
+
+LEAST_COLUMNS = 5
+"""Of what each signal adds, on a narrow screen."""
 
 
 def print_hits(hits: Sequence[Hit]) -> None:
@@ -71,6 +75,12 @@ def print_evaluation(found: Evaluation) -> None:
         cost = (rate, escape(one.cost.device))[: len(more)]
         table.add_row(one.name, *scores, f"{one.cost.seconds:,.2f}", *cost)
     console.print(table)
+    if lines := signal_table.rows(found.signals):
+        shown = None if console.width >= ROOMY else LEAST_COLUMNS
+        adding = Table(*signal_table.head(found.candidates)[:shown])
+        for line in lines:
+            adding.add_row(*map(escape, line[:shown]))
+        console.print(adding)
     console.print(f"{counted(found.queries, 'judged query', 'judged queries')}. {escape(found.verdict)}")
     for note in found.notes:
         console.print(f"note: {escape(note)}")
