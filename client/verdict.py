@@ -84,7 +84,7 @@ def _larger(found: Against, sets: int, queries: int) -> str:
 
 def _reranker(change: Difference, cost: Cost) -> str:
     price = _seconds(cost.seconds)
-    if change.mean > 0 and (change.low is None or change.low > 0):
+    if change.low is not None and change.low > 0:
         return f"Reranking adds {change.mean:.4f} to the fused order, for {price}: {_spread(change)}."
     if change.high is not None and change.high < 0:
         return f"Reranking makes the fused order worse by {-change.mean:.4f}, for {price}: {_spread(change)}."
