@@ -46,15 +46,20 @@ def search(
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long the models may take; the reranker as long again.")
     ] = 120.0,
+    candidates: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Of each signal, to fuse. Default: 100, or --top-k where that is more."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search a run: the candidates of every signal, fused by the engine, with the score of each."""
+    """Search a run: the candidates of every signal, fused by their ranks, with the score and rank of each."""
     from .search import search as find
     from .spec_flags import split_filters, split_names
     from .tables import print_hits
 
     chosen, wanted = split_names(signals, "--signals"), split_filters(filters or [])
     how: dict[str, Any] = {"rerank": rerank, "timeout": timeout, "trust_remote_code": trust_remote_code}
+    how |= {"candidates": candidates, "say": _say}
     hits = find(folder, query, top_k, signals=chosen, filters=wanted, **how)
     if as_json:
         _print_json([{name: getattr(hit, name) for name in hit.__slots__} for hit in hits])
@@ -202,6 +207,10 @@ def _options(  # pyright: ignore[reportUnusedFunction] - typer registers it
     ] = False,
 ) -> None:
     pass
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"embedfleet: {line}\n")
 
 
 def _print_json(value: Any) -> None:

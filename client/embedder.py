@@ -210,15 +210,18 @@ class Embedder:
         rerank: str | None = None,
         timeout: float = TIMEOUT,
         trust_remote_code: bool = False,
+        candidates: int | None = None,
     ) -> list[Hit]:
         """The chunks that fit the query best, best first.
 
         `signals` are vectors to fuse, or forms (`dense`, `sparse`, `multivector`); `filters` are (key, value) of the metadata,
         all of which must hold; `rerank` is a cross-encoder that orders the first hits anew. The models may take `timeout`
-        seconds, and the cross-encoder as long again; with `trust_remote_code` it may run code of its own.
+        seconds, and the cross-encoder as long again; with `trust_remote_code` it may run code of its own. `candidates` of each
+        signal are fused. A model that cannot encode the query is left out; `Hit.left_out` says why.
         """
         chosen = names_in("signals", signals)
         how: dict[str, Any] = {"rerank": rerank, "timeout": timeout, "trust_remote_code": trust_remote_code}
+        how["candidates"] = candidates
         return search(self.out, query, top_k, signals=chosen, filters=filters, **how)
 
     def _section(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Keys of the metadata in filters: one that no chunk has is told, since nothing would be found for it."""
+"""Keys of the metadata in filters: one that no chunk has is an error, since nothing would be found for it."""
 
 from __future__ import annotations
 
@@ -17,39 +17,65 @@ SAMPLE = 200
 """Chunks whose keys are told."""
 
 MOST_KEYS = 20
+MOST_SHOWN = 100
+"""Characters of a key in a message."""
 
 
 _PLAIN = re.compile(r"[\w-]+")
 """What the engine takes as a key without quotes. In quotes it takes all but these two: quotes and backslashes."""
 
 
-def plain_filters(filters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """With keys as they are inside the metadata: `metadata.KEY` is KEY. UsageError for a key that the engine cannot read."""
+def plain_filters(filters: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:
+    """With keys as they are inside the metadata (`metadata.KEY` is KEY), and values as the command line takes them.
+
+    UsageError for a key that the engine cannot read, and for a value that is neither text, number, boolean nor None.
+    """
     import qdrant_edge as edge
 
-    found = [(key.removeprefix(METADATA), value) for key, value in filters]
+    found = [(key.removeprefix(METADATA), _spelled(key, value)) for key, value in filters]
     for key, _ in found:
         try:
             edge.IsEmptyCondition(METADATA + key)
         except ValueError:
             quoted = _quoted(key) or _quoted("a key")
             raise UsageError(
-                f"--filter {key}=…: is no path of keys; put a key with other signs than letters, digits, - and _ in double "
-                f"quotes, as in --filter '{quoted}=VALUE'"
+                f"--filter {_short(key)}=…: is no path of keys; put a key with other signs than letters, digits, - and _ in "
+                f"double quotes, as in --filter '{quoted}=VALUE'"
             ) from None
     return found
 
 
 def check_keys(layout: RunLayout, shard: Any, filters: Sequence[tuple[str, str]]) -> None:
-    """UsageError for the first key that no chunk in the shard has; the engine counts them."""
+    """UsageError for the first key that no chunk in the shard has a value for; the engine counts them."""
     import qdrant_edge as edge
 
-    for key, _ in filters:
-        having = edge.Filter(must_not=[edge.IsEmptyCondition(METADATA + key)])
-        if not shard.count(edge.CountRequest(exact=True, filter=having)):
-            keys = _keys(layout)
-            known = f"; keys: {', '.join(keys)}" if keys else ""
-            raise UsageError(f"--filter {key}=…: no chunk has {METADATA}{key}{known}")
+    for key, value in filters:
+        where = METADATA + key
+        if shard.count(edge.CountRequest(exact=True, filter=edge.Filter(must_not=[edge.IsEmptyCondition(where)]))):
+            continue
+        if shard.count(edge.CountRequest(exact=True, filter=edge.Filter(must=[edge.IsNullCondition(where)]))):
+            if value != "null":
+                what = f"where a chunk has {where}, it is null; --filter {_short(key)}=null finds these"
+                raise UsageError(f"--filter {_short(key)}=…: {what}")
+            continue
+        keys = _keys(layout)
+        known = f"; keys: {', '.join(keys)}" if keys else ""
+        raise UsageError(f"--filter {_short(key)}=…: no chunk has {_short(where)}{known}")
+
+
+def _spelled(key: str, value: Any) -> str:
+    """A value from Python as the command line would have it."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    raise UsageError(
+        f"the filter {_short(key)}: its value is a {type(value).__name__}; give text, a number or a boolean"
+    )
+
+
+def _short(key: str) -> str:
+    return key if len(key) <= MOST_SHOWN else f"{key[:MOST_SHOWN]}…"
 
 
 def _keys(layout: RunLayout) -> list[str]:
@@ -74,7 +100,7 @@ def _inside(metadata: Mapping[str, Any], before: str = "") -> Iterator[str]:
             continue
         if isinstance(value, Mapping):
             yield from _inside(value, f"{before}{quoted}.")
-        else:
+        elif value is not None and value != []:
             yield before + quoted
 
 

@@ -25,7 +25,7 @@ from ..protocol import lifeline
 from ..protocol.engine_queries import QueryVector, SparseQuery, with_terms
 from ..protocol.ensemble_spec import EnsembleSpec
 from ..protocol.ensembles import combine
-from ..protocol.errors import EmbedfleetError, RunDirectoryError, revive
+from ..protocol.errors import EmbedfleetError, RunDirectoryError, UsageError, revive
 from ..protocol.fusion import has_no_model
 from ..protocol.layout import RunLayout
 from ..protocol.spec import Output, PassSpec, RunSpec
@@ -35,6 +35,8 @@ TIMEOUT = 120.0
 """Seconds for all children together, model loading included; `--timeout` says otherwise."""
 
 TAIL_BYTES = 2_000
+MOST_REASON = 400
+"""Characters of why a vector is left out."""
 
 
 class _Failure(msgspec.Struct, frozen=True):
@@ -42,12 +44,29 @@ class _Failure(msgspec.Struct, frozen=True):
     message: str
 
 
+class _Sparse(msgspec.Struct, frozen=True):
+    indices: list[int]
+    values: list[float | None]
+
+
 class _Answer(msgspec.Struct, frozen=True):
-    vectors: list[list[float]] | None = None
-    sparse: list[SparseQuery] | None = None
-    multivectors: list[list[list[float]]] | None = None
+    """JSON has neither NaN nor infinity: such a number is null."""
+
+    vectors: list[list[float | None]] | None = None
+    sparse: list[_Sparse] | None = None
+    multivectors: list[list[list[float | None]]] | None = None
     scores: list[float | None] | None = None
     error: _Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The texts as each model encodes them; vectors of models that cannot are left out, with the reason."""
+
+    vectors: dict[str, list[QueryVector]]
+    """By vector name, one query vector a text."""
+    left_out: dict[str, str]
+    """By vector name, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +88,15 @@ def encode_queries(
     texts: Sequence[str],
     timeout: float = TIMEOUT,
     wanted: Collection[str] | None = None,
-) -> dict[str, list[QueryVector]]:
+) -> Encoded:
     """For each vector of the run (or each of those `wanted`), by its name, one query vector a text. All passes at once.
 
     Float32 (dim,), SparseQuery, or float32 (tokens, dim). Where weights of the metadata may stand in a sparse vector, the
     query carries the terms of that range too.
 
-    Raises what a child reports, RunDirectoryError for a pass that has not begun, and EmbedfleetError for a child that
-    dies, answers nonsense, or has not answered after `timeout` seconds. No child outlives the call.
+    A child that dies, answers nonsense, has not answered after `timeout` seconds, or whose model fails on these texts leaves
+    its vectors out; EmbedfleetError where all are. Raises what a child reports of a model that cannot be used at all, and
+    RunDirectoryError for a pass that has not begun. No child outlives the call.
     """
     ensembles = [one for one in spec.ensembles if wanted is None or one.vector in wanted]
     needed = None if wanted is None else {*wanted, *(member for one in ensembles for member in one.members)}
@@ -84,16 +104,26 @@ def encode_queries(
     requests = {one.vector: _request(layout, one, texts) for one in passes if not has_no_model(layout, one)}
     answers = _ask(requests, timeout)
     found: dict[str, list[QueryVector]] = {}
+    failures: dict[str, EmbedfleetError] = {}
     for one in passes:
-        answer = answers.get(one.vector, _Answer(sparse=[SparseQuery([], [])] * len(texts)))
+        answer = answers.get(one.vector, _Answer(sparse=[_Sparse([], [])] * len(texts)))
         for output in one.outputs:
-            found[output.vector] = _vectors(output, answer, len(texts))
-        if one.stood_in is not None:
+            try:
+                found[output.vector] = _vectors(layout, output, answer, len(texts))
+            except EmbedfleetError as error:
+                failures[output.vector] = error
+        if one.stood_in in found:
             vectors = found[one.stood_in]
             found[one.stood_in] = [_with_terms(vector, text) for vector, text in zip(vectors, texts, strict=True)]
     for one in ensembles:
-        found[one.vector] = _combined(one, found)
-    return found
+        try:
+            found[one.vector] = _combined(one, found)
+        except EmbedfleetError as error:
+            failures[one.vector] = error
+    failures = {name: error for name, error in failures.items() if wanted is None or name in wanted}
+    if failures and not any(wanted is None or name in wanted for name in found):
+        raise EmbedfleetError("; ".join(dict.fromkeys(map(str, failures.values()))))
+    return Encoded(found, {name: _one_line(name, error) for name, error in failures.items()})
 
 
 def score_pairs(one: PassSpec, pairs: Sequence[str], timeout: float = TIMEOUT) -> list[float | None]:
@@ -102,27 +132,34 @@ def score_pairs(one: PassSpec, pairs: Sequence[str], timeout: float = TIMEOUT) -
     None where the model's score is no number. Raises as `encode_queries` does.
     """
     request = msgspec.json.encode({"pass": one, "fingerprint": None, "texts": list(pairs)})
-    scores = _ask({one.vector: request}, timeout)[one.vector].scores or []
+    answer = _ask({one.vector: request}, timeout)[one.vector]
+    if isinstance(answer, EmbedfleetError):
+        raise answer
+    scores = answer.scores or []
     if len(scores) != len(pairs):
         raise EmbedfleetError(f"{one.vector}: the reranker answered {len(scores)} scores for {len(pairs)} pairs")
     return scores
 
 
-def _ask(requests: Mapping[str, bytes], timeout: float) -> dict[str, _Answer]:
-    """The answers of one child a request, all at once."""
+def _ask(requests: Mapping[str, bytes], timeout: float) -> dict[str, _Answer | EmbedfleetError]:
+    """The answers of one child a request, all at once, or how it failed. UsageError where a model cannot be used at all."""
     with ExitStack() as stack:
         deadline = time.monotonic() + timeout
         children = [_start(stack, vector, request) for vector, request in requests.items()]
-        answers: dict[str, _Answer] = {}
+        answers: dict[str, _Answer | EmbedfleetError] = {}
         for child in children:
             try:
                 child.process.wait(max(0.0, deadline - time.monotonic()))
+                answers[child.vector] = _read(child)
             except subprocess.TimeoutExpired:
                 remedy = "where the model needs longer, give --timeout SECONDS"
-                raise EmbedfleetError(
+                answers[child.vector] = EmbedfleetError(
                     f"{child.vector}: no answer after {timeout:g} s; {remedy}{_tail(child)}"
-                ) from None
-            answers[child.vector] = _read(child)
+                )
+            except UsageError:
+                raise
+            except EmbedfleetError as error:
+                answers[child.vector] = error
         return answers
 
 
@@ -178,31 +215,65 @@ def _read(child: _Child) -> _Answer:
     return answer
 
 
-def _vectors(output: Output, answer: _Answer, count: int) -> list[QueryVector]:
-    found: Sequence[QueryVector]
-    match output.form:
-        case "sparse":
-            found = answer.sparse or []
-        case "multivector":
-            found = [np.asarray(vector, dtype=np.float32) for vector in answer.multivectors or []]
-        case _:
-            found = [np.asarray(vector, dtype=np.float32) for vector in answer.vectors or []]
+def _vectors(layout: RunLayout, output: Output, answer: _Answer | EmbedfleetError, count: int) -> list[QueryVector]:
+    if isinstance(answer, EmbedfleetError):
+        raise answer
+    found = _decoded(output, answer)
     if len(found) != count:
         raise EmbedfleetError(f"{output.vector}: the query encoder answered {len(found)} vectors for {count} texts")
     if not all(np.isfinite(vector.values if isinstance(vector, SparseQuery) else vector).all() for vector in found):
         raise EmbedfleetError(
             f"{output.vector}: NaN or infinity in the query vector; try another --dtype for this model"
         )
-    return list(found)
+    dim = _dim(layout, output)
+    for vector in found:
+        if isinstance(vector, SparseQuery):
+            fits = len(vector.indices) == len(vector.values)
+        else:
+            fits = vector.size == 0 or dim in (None, vector.shape[-1])
+        if not fits:
+            raise EmbedfleetError(
+                f"{output.vector}: the query vector has another shape than the vectors of the run; is the model another one?"
+            )
+    return found
+
+
+def _decoded(output: Output, answer: _Answer) -> list[QueryVector]:
+    """The vectors of one output; null is NaN. EmbedfleetError where an array is ragged."""
+    try:
+        match output.form:
+            case "sparse":
+                return [
+                    SparseQuery(one.indices, np.asarray(one.values, np.float64).tolist()) for one in answer.sparse or []
+                ]
+            case "multivector":
+                return [np.asarray(vector, dtype=np.float32) for vector in answer.multivectors or []]
+            case _:
+                return [np.asarray(vector, dtype=np.float32) for vector in answer.vectors or []]
+    except ValueError as error:
+        raise EmbedfleetError(f"{output.vector}: the query encoder answered no vector ({error})") from None
+
+
+def _dim(layout: RunLayout, output: Output) -> int | None:
+    """Of the run's vectors, by `pass.json`."""
+    return (read_object(layout.pass_file(output.vector)) or {}).get("output_dim") or None
 
 
 def _combined(one: EnsembleSpec, found: Mapping[str, list[QueryVector]]) -> list[QueryVector]:
     """The ensemble's query vectors, made of those of its members as its rows are of theirs."""
+    missing = [name for name in one.members if name not in found]
+    if missing:
+        raise EmbedfleetError(f"{one.vector}: made of {', '.join(missing)} too, which cannot encode the query")
     members = [np.array(found[name], np.float32).reshape(len(found[name]), -1) for name in one.members]
     vectors = combine(one, members)
     if not np.isfinite(vectors).all():
         raise EmbedfleetError(f"{one.vector}: the members' query vectors cancel each other out; search without it")
     return list(vectors)
+
+
+def _one_line(name: str, error: EmbedfleetError) -> str:
+    """Why, without the vector's name, which stands before it wherever it is shown."""
+    return " ".join(str(error).removeprefix(f"{name}: ").split())[:MOST_REASON]
 
 
 def _with_terms(vector: QueryVector, text: str) -> QueryVector:

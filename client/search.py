@@ -1,29 +1,21 @@
-"""Hybrid search over the embedded collection of a run: every signal's candidates, fused by the engine."""
+"""Hybrid search over the embedded collection of a run: every signal's first chunks, fused by their ranks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..protocol.engine_queries import (
-    QueryVector,
-    asking,
-    best,
-    few,
-    fused_request,
-    metadata_filter,
-    payloads,
-    signal_scores,
-)
+from ..protocol.engine_queries import QueryVector, SparseQuery, drop_empty, metadata_filter
 from ..protocol.errors import EmbedfleetError, UsageError
 from ..protocol.fusion import fused_names, metadata_vectors
 from ..protocol.layout import RunLayout
 from ..protocol.pairs import join_pair
 from ..protocol.preprocessing import preprocess
+from ..protocol.shard_ranking import ShardRanker
 from ..protocol.spec import PassSpec, RunSpec
 from .edge_shard import check_searchable, open_shard
 from .filter_keys import check_keys, plain_filters
@@ -33,8 +25,8 @@ from .shard_checks import remedy
 from .signal_names import choose_signals
 from .spec_flags import make_pass
 
-MIN_CANDIDATES = 100
-"""Candidates of each signal that go into the fusion, at least."""
+CANDIDATES = 100
+"""Of each signal, that are fused: as many as `run --queries` takes. More where more hits are asked for."""
 
 RERANKED = 50
 """Fused hits that a reranker orders anew, at least."""
@@ -55,6 +47,11 @@ class Hit:
     """Whether `score` is of several signals; else it is that of the only one."""
     rerank: float | None = None
     """The reranker's score, which then orders the hits; None without one, and where it gave none."""
+    ranks: dict[str, int] = field(default_factory=dict[str, int])
+    """By vector name, from 1, of equal scores by row. A signal is absent where the chunk is not among its first candidates.
+    The fused score is the sum of 1 / (1 + rank) over the signals that are fused."""
+    left_out: dict[str, str] = field(default_factory=dict[str, str])
+    """By vector name, why a signal has no say in this search: its model could not encode the query."""
 
 
 def search(
@@ -67,6 +64,8 @@ def search(
     rerank: str | None = None,
     timeout: float = TIMEOUT,
     trust_remote_code: bool = False,
+    candidates: int | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> list[Hit]:
     """The `top_k` chunks of the run in `path` that fit `query` best, best first.
 
@@ -74,6 +73,10 @@ def search(
     are named are fused; of the others, those that `fused_names` says, and the rest is scored. `filters` are (key, value) of
     the metadata, all of which must hold. A reranker orders the first RERANKED hits anew; what it cannot score follows in the
     fused order. With `trust_remote_code` it may run code of its own; whether the run's models may, the run says.
+    `candidates` of each signal are fused, CANDIDATES or `top_k` where that is more.
+
+    A signal whose model cannot encode the query, or knows no word of it, is left out: `say` gets a line for each, and
+    `Hit.left_out` has the reasons. Where none is left that is an error.
 
     A run that is not done is searched as far as it is published. UsageError or RunDirectoryError says why a run cannot
     be searched; ModelError and EmbedfleetError come from encoding the query, which may take `timeout` seconds,
@@ -89,15 +92,26 @@ def search(
         raise UsageError(f"--timeout {timeout:g}: give seconds, more than 0")
     spec = read_spec(layout)
     check_searchable(layout, spec)
+    if candidates is not None and candidates < top_k:
+        raise UsageError(f"--candidates {candidates}: give at least the {top_k} of --top-k")
     wanted, named = choose_signals(spec, signals, layout.root)
     filters = plain_filters(filters)
     reranker = _reranker(rerank, trust_remote_code) if rerank is not None else None
     encoded = encode_queries(layout, spec, [text], timeout, wanted)
-    vectors = {name: encoded[name][0] for name in wanted}
-    if reranker is None:
-        return search_shard(layout, spec, vectors, top_k, filters, named)
-    hits = search_shard(layout, spec, vectors, max(top_k, RERANKED), filters, named)
-    return _reranked(reranker, text, hits, timeout)[:top_k]
+    found = {name: encoded.vectors[name][0] for name in wanted if name in encoded.vectors}
+    vectors = drop_empty(found)
+    left_out = encoded.left_out | {name: _unknown(found[name]) for name in found if name not in vectors}
+    reasons = [f"{name} is left out: {left_out[name]}" for name in wanted if name in left_out]
+    if not vectors:
+        raise UsageError(f"no signal can answer this query; {'; '.join(reasons)}")
+    if say is not None:
+        for line in reasons:
+            say(line)
+    deep = top_k if reranker is None else max(top_k, RERANKED)
+    hits = search_shard(layout, spec, vectors, deep, filters, named, candidates)
+    if left_out:
+        hits = [replace(hit, left_out=left_out) for hit in hits]
+    return hits if reranker is None else _reranked(reranker, text, hits, timeout)[:top_k]
 
 
 def search_shard(
@@ -107,33 +121,44 @@ def search_shard(
     top_k: int,
     filters: Sequence[tuple[str, str]] = (),
     named: Sequence[str] = (),
+    candidates: int | None = None,
 ) -> list[Hit]:
     """`search` once the query is encoded; `vectors` has one query vector for each signal to score.
 
     Of these, the vectors that are `named` are fused whatever else holds them.
     """
     check_searchable(layout, spec)
-    used = asking({one.vector: vectors[one.vector] for one in spec.outputs if one.vector in vectors})
+    used = drop_empty({one.vector: vectors[one.vector] for one in spec.outputs if one.vector in vectors})
     if not used:
         return []
-    together = {name: used[name] for name in fused_names(spec, used, metadata_vectors(layout, spec), named)}
+    together = fused_names(spec, used, metadata_vectors(layout, spec), named)
     with open_shard(layout) as shard:
         try:
-            candidates = max(4 * top_k, MIN_CANDIDATES)
-            found = shard.query(fused_request(together, candidates, few(), metadata_filter(filters)))
-            points = best(found, top_k)
-            if not points:
+            ranker = ShardRanker(shard, spec)
+            places = max(top_k, CANDIDATES if candidates is None else candidates)
+            ranked = ranker.rank(used, together, places, metadata_filter(filters))
+            first = ranked.fused[:top_k]
+            if not first:
                 check_keys(layout, shard, filters)
-            scores = signal_scores(shard, used, [point.id for point in points])
-            whole = payloads(shard, points)
+            rows = [row for row, _ in first]
+            scores = ranker.scores(used, ranked, rows)
+            whole = ranker.payloads(ranked, rows)
         except (UsageError, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
             raise EmbedfleetError(
                 f"{layout.edge}: the Edge engine refused the query ({error}); {remedy(layout)}"
             ) from error
-    fused = len(together) > 1
-    return [_hit(one.score, whole[str(one.id)], scores[str(one.id)], fused=fused) for one in points]
+    ranks: dict[int, dict[str, int]] = {row: {} for row in rows}
+    for name, ranking in ranked.rankings.items():
+        for rank, row in enumerate(ranking, 1):
+            if row in ranks:
+                ranks[row][name] = rank
+    alone = together[0] if len(together) == 1 else None
+    return [
+        _hit(score if alone is None else scores[row][alone], whole[row], scores[row], ranks[row], fused=alone is None)
+        for row, score in first
+    ]
 
 
 def _reranker(model: str, trust_remote_code: bool) -> PassSpec:
@@ -146,7 +171,15 @@ def _reranked(one: PassSpec, query: str, hits: list[Hit], timeout: float) -> lis
     return sorted(scored, key=lambda hit: (hit.rerank is None, -(hit.rerank or 0.0)))  # stable: ties stay as fused
 
 
-def _hit(score: float, payload: Mapping[str, Any], scores: dict[str, float], *, fused: bool) -> Hit:
+def _unknown(vector: QueryVector) -> str:
+    """Why a vector asks for nothing."""
+    what = "no term" if isinstance(vector, SparseQuery) else "only zeros"
+    return f"it knows no word of the query, whose vector has {what}"
+
+
+def _hit(
+    score: float, payload: Mapping[str, Any], scores: dict[str, float], ranks: dict[str, int], *, fused: bool
+) -> Hit:
     return Hit(
         id=payload["id"],
         score=score,
@@ -155,4 +188,5 @@ def _hit(score: float, payload: Mapping[str, Any], scores: dict[str, float], *, 
         metadata=payload.get("metadata") or {},
         row=payload["row"],
         fused=fused,
+        ranks=ranks,
     )

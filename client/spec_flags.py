@@ -124,14 +124,23 @@ def split_names(given: Sequence[str] | None, flag: str) -> list[str]:
     return names
 
 
+MOST_SHOWN = 100
+"""Characters of a filter in a message."""
+
+_FILTER = re.compile(r'((?:[^="]|"[^"]*")*)=(.*)', re.DOTALL)
+"""A key, in which a part in double quotes may have any sign but these, and the value."""
+
+
 def split_filters(given: Sequence[str]) -> list[tuple[str, str]]:
     """`KEY=VALUE` as pairs; UsageError for what is none."""
     found: list[tuple[str, str]] = []
     for one in given:
-        key, equals, value = one.partition("=")
-        if not key.strip() or not equals:
-            raise UsageError(f"--filter {one!r}: give KEY=VALUE, as in --filter module=json")
-        found.append((key.strip(), value))
+        parts = _FILTER.fullmatch(one)
+        if parts is None or not parts[1].strip():
+            shown = one if len(one) <= MOST_SHOWN else f"{one[:MOST_SHOWN]}…"
+            quoted = """; a key with = in it goes in double quotes, as in --filter '"a=b"=x'""" if '"' in one else ""
+            raise UsageError(f"--filter {shown!r}: give KEY=VALUE, as in --filter module=json{quoted}")
+        found.append((parts[1].strip(), parts[2]))
     return found
 
 

@@ -17,18 +17,7 @@ import orjson
 from ..protocol.candidates import FUSED, CandidatesRecord, candidates_schema, pair_id
 from ..protocol.done_run import DoneRun, open_done_run
 from ..protocol.durable import commit_bytes, commit_files, make_folder
-from ..protocol.engine_queries import (
-    QueryVector,
-    SparseQuery,
-    asking,
-    best,
-    few,
-    fused_request,
-    nearest_request,
-    payloads,
-    signal_scores,
-    with_terms,
-)
+from ..protocol.engine_queries import QueryVector, SparseQuery, drop_empty, with_terms
 from ..protocol.errors import EmbedfleetError, ModelError, UsageError
 from ..protocol.fusion import fused_names, metadata_vectors
 from ..protocol.histogram import LogHistogram
@@ -37,13 +26,14 @@ from ..protocol.pairs import join_pair
 from ..protocol.points import Point
 from ..protocol.segment_stream import stream_batches
 from ..protocol.segments import VectorSegmentInfo, read_info
+from ..protocol.shard_ranking import Ranked, ShardRanker
 from ..protocol.vector_rows import SparseVector
 from .edge_index import damaged_shard, load_shard
 from .table_writer import TableWriter
 
 Row = dict[str, Any]
 
-PAIRS = "candidates 3"
+PAIRS = "candidates 4"
 """Another number where others are chosen, or pairs get other ids: what an earlier version found is then found again."""
 
 
@@ -98,7 +88,8 @@ class _Search:
         layout.candidates_record.unlink(missing_ok=True)
         shard = load_shard(layout)
         try:
-            commit_files((layout.candidates, layout.pairs), lambda partials: self._fill(shard, *partials))
+            ranker = ShardRanker(shard, self._run.spec)
+            commit_files((layout.candidates, layout.pairs), lambda partials: self._fill(ranker, *partials))
         finally:
             shard.close()
         record = CandidatesRecord(
@@ -116,11 +107,11 @@ class _Search:
         commit_bytes(layout.candidates_record, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
         return record
 
-    def _fill(self, shard: Any, table: Path, pairs: Path) -> None:
+    def _fill(self, ranker: ShardRanker, table: Path, pairs: Path) -> None:
         with TableWriter(table, candidates_schema(self._run.names)) as rows, pairs.open("wb", buffering=1 << 20) as out:
             for query in self._queries.points():
                 start = time.monotonic()
-                found = self._find(shard, query)
+                found = self._find(ranker, query)
                 self._latency.add(time.monotonic() - start)
                 self._without += not found or found[0][1] is None
                 for row, text in found:
@@ -135,23 +126,17 @@ class _Search:
         self._pairs_digest.update(line)
         self._pairs += 1
 
-    def _find(self, shard: Any, query: Point) -> list[tuple[Row, str | None]]:
+    def _find(self, ranker: ShardRanker, query: Point) -> list[tuple[Row, str | None]]:
         """The query's rows of the table, the fused ones first and with their texts."""
-        import qdrant_edge as edge
-
-        signals = asking(dict(self._vectors(query)))
+        signals = drop_empty(dict(self._vectors(query)))
         if not signals:
             return []
-        requests = [nearest_request(name, vector, self._count, few()) for name, vector in signals.items()]
         together = self._together(signals)
-        if together:
-            requests.append(fused_request({name: signals[name] for name in together}, self._count, few()))
         try:
-            answers = shard.query_batch(edge.QueryBatchRequest(requests))
-            *own, fused = (best(some, self._count) for some in (answers if together else [*answers, []]))
-            points = {str(point.id): point for some in (*own, fused) for point in some}
-            scores = signal_scores(shard, signals, [point.id for point in points.values()])
-            texts = payloads(shard, fused)
+            ranked = ranker.rank(signals, together, self._count)
+            fused = ranked.fused[: self._count]
+            scores = ranker.scores(signals, ranked, ranked.points)
+            texts = ranker.payloads(ranked, [row for row, _ in fused])
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
@@ -159,18 +144,11 @@ class _Search:
             raise EmbedfleetError(
                 f"query {name!r}: the Edge engine refused it ({error}); {damaged_shard(self._run.layout)}"
             ) from error
-        rows = {
-            key: _row(query, point.payload) | {f"{name}.score": score for name, score in scores[key].items()}
-            for key, point in points.items()
-        }
-        for name, some in zip(signals, own, strict=True):
-            for place, point in enumerate(some, 1):
-                rows[str(point.id)] |= {f"{name}.rank": place}
+        rows = _rows(query, ranked, scores)
         found: list[tuple[Row, str | None]] = []
-        for place, point in enumerate(fused, 1):
-            row = rows.pop(str(point.id)) | {f"{FUSED}.score": point.score, f"{FUSED}.rank": place}
-            found.append((row, texts[str(point.id)]["text"]))
-        return found + [(row, None) for row in sorted(rows.values(), key=lambda row: row["row"])]
+        for rank, (row, score) in enumerate(fused, 1):
+            found.append((rows.pop(row) | {f"{FUSED}.score": score, f"{FUSED}.rank": rank}, texts[row]["text"]))
+        return found + [(rows[row], None) for row in sorted(rows)]
 
     def _together(self, signals: Iterable[str]) -> list[str]:
         """Those of `signals` that are fused."""
@@ -193,9 +171,17 @@ class _Search:
                 yield name, vector.astype("float32", copy=False)
 
 
-def _row(query: Point, payload: Mapping[str, Any]) -> Row:
+def _rows(query: Point, ranked: Ranked, scores: Mapping[int, Mapping[str, float]]) -> dict[int, Row]:
+    """By row, the columns of each chunk that a signal found: its ids, scores and ranks."""
     who = {"query": query.payload["id"], "query_row": query.payload["row"]}
-    return {**who, "id": payload["id"], "row": payload["row"]}
+    rows = {
+        row: who | {"id": one.id, "row": row} | {f"{name}.score": score for name, score in scores[row].items()}
+        for row, one in ranked.points.items()
+    }
+    for name, ranking in ranked.rankings.items():
+        for rank, row in enumerate(ranking, 1):
+            rows[row][f"{name}.rank"] = rank
+    return rows
 
 
 def _check_weights(run: DoneRun, queries: DoneRun) -> None:

@@ -26,7 +26,7 @@ from .table_writer import TableWriter
 Row = dict[str, Any]
 
 _OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
-"""A float32 is then written in its own shortest form, whole: rounded, small scores would be equal."""
+"""A float32 is then written in its own shortest form, whole: rounded, small scores would be equal. A fused score is none."""
 
 
 class _Score(NamedTuple):
@@ -143,7 +143,9 @@ def _line(row: Row, signals: tuple[str, ...]) -> Row:
         "id": row["id"],
         "row": row["row"],
         "rank": row["rank"],
-        "scores": {name: None if score is None else np.float32(score) for name, score in scores.items()},
+        "scores": {
+            name: np.float32(score) if score is not None and name != FUSED else score for name, score in scores.items()
+        },
         "ranks": {name: row.get(f"{name}.rank") for name in names},
         "fallback": row.get("fallback") is not None,
     }

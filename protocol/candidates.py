@@ -2,7 +2,8 @@
 
 candidates.parquet   `query` string, `query_row` int64, `id` string, `row` int64; for each signal NAME `NAME.score` float32
                      (null: the chunk has no such vector, or shares no term with the query) and `NAME.rank` int32 (from 1;
-                     null: not among the signal's first); `fused.score` and `fused.rank`, null where the fusion left it out.
+                     null: not among the signal's first); `fused.score` float64 and `fused.rank`, null where the fusion left
+                     it out. Ranks are by score, of equal scores by row; the fused score follows from the ranks beside it.
                      The fused ones come first, by rank: in that order they are the pairs of `pairs.jsonl`
 ranking.parquet      the same, then `rerank.score`, `rerank.rank` (among those scored), `rank` (the final one, null where the
                      fusion left it out) and `fallback` string: why a pair has no score and keeps its fused order
@@ -77,4 +78,5 @@ def pair_id(query: str, chunk: str) -> str:
 
 
 def _scored(name: str) -> list[Any]:
-    return [pa.field(f"{name}.score", pa.float32()), pa.field(f"{name}.rank", pa.int32())]
+    score = pa.float64() if name == FUSED else pa.float32()
+    return [pa.field(f"{name}.score", score), pa.field(f"{name}.rank", pa.int32())]

@@ -1,14 +1,13 @@
-"""Queries as Qdrant's Edge engine takes them: nearest by one signal, fused by rank, filtered by metadata.
+"""Queries as Qdrant's Edge engine takes them: nearest by one signal, filtered by metadata.
 
 The client's search and the exporter's candidates ask the same questions of the same shard, and neither imports the other, so
 the questions stand here. The engine itself is imported when a question is built: a process that asks none needs none.
-
-Source of the fusion: Cormack, Clarke, Büttcher 2009, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank
-Learning Methods".
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from .rank_fusion import RRF_K
 from .terms import query_weights
 
 
@@ -37,12 +35,13 @@ def with_terms(vector: SparseQuery, text: str) -> SparseQuery:
     return SparseQuery([*vector.indices, *indices.tolist()], [*vector.values, *values.tolist()])
 
 
-def asking(vectors: Mapping[str, QueryVector]) -> dict[str, QueryVector]:
-    """Those that ask for something: a query of stop words only has an empty sparse vector, which is no signal."""
+def drop_empty(vectors: Mapping[str, QueryVector]) -> dict[str, QueryVector]:
+    """Those that ask for something. A query without a word that the model knows has no term, no token or only zeros: every
+    chunk would be as good as every other."""
     return {
         name: one
         for name, one in vectors.items()
-        if (len(one.indices) if isinstance(one, SparseQuery) else np.asarray(one).size)
+        if np.any(np.asarray(one.values if isinstance(one, SparseQuery) else one))
     }
 
 
@@ -56,46 +55,16 @@ def nearest(name: str, vector: QueryVector) -> Any:
 
 
 def nearest_request(name: str, vector: QueryVector, limit: int, payload: Any, only: Any = None) -> Any:
-    """One signal's best `limit` points."""
+    """One signal's best `limit` points. Exact also where somebody had the engine build a graph over the vectors."""
     import qdrant_edge as edge
 
-    return edge.QueryRequest(limit=limit, query=nearest(name, vector), with_payload=payload, filter=only)
+    exact, query = edge.SearchParams(exact=True), nearest(name, vector)
+    return edge.QueryRequest(limit=limit, query=query, with_payload=payload, filter=only, params=exact)
 
 
-def fused_request(signals: Mapping[str, QueryVector], candidates: int, payload: Any, only: Any = None) -> Any:
-    """`candidates` of each signal, fused by rank; a lone signal is asked as it is.
-
-    All that are found come: ranks give many the same score, and the engine leaves ties in any order, another one each time.
-    So whoever wants some of them takes `best` of all.
-    """
-    import qdrant_edge as edge
-
-    if len(signals) == 1:
-        ((name, vector),) = signals.items()
-        return nearest_request(name, vector, candidates, payload, only)
-    prefetches = [
-        edge.Prefetch(limit=candidates, query=nearest(name, vector), filter=only) for name, vector in signals.items()
-    ]
-    fusion: Any = edge.Fusion.Rrf(k=RRF_K)
-    limit = candidates * len(signals)
-    return edge.QueryRequest(limit=limit, query=fusion, prefetches=prefetches, with_payload=payload)
-
-
-def few() -> Any:
-    """The payload that `best` needs."""
-    import qdrant_edge as edge
-
-    return edge.PayloadSelector.Include(["id", "row"])
-
-
-def best(points: Iterable[Any], limit: int) -> list[Any]:
-    """The first `limit` by score, of equal ones by row; the points have a payload with `row`."""
-    return sorted(points, key=lambda point: (-point.score, point.payload["row"]))[:limit]
-
-
-def payloads(shard: Any, points: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """The whole payload of each of the points, by its id."""
-    found = shard.retrieve([point.id for point in points], with_payload=True, with_vector=False)
+def payloads(shard: Any, ids: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    """The whole payload of each of the points `ids`, by the point's id."""
+    found = shard.retrieve(list(ids), with_payload=True, with_vector=False)
     return {str(one.id): one.payload or {} for one in found}
 
 
@@ -107,7 +76,7 @@ def signal_scores(shard: Any, signals: Mapping[str, QueryVector], ids: Sequence[
     import qdrant_edge as edge
 
     found: dict[str, dict[str, float]] = {str(one): {} for one in ids}
-    if ids:
+    if ids and signals:
         only = edge.Filter(must=[edge.HasIdCondition(set(ids))])
         requests = [nearest_request(name, vector, len(ids), False, only) for name, vector in signals.items()]
         answers = shard.query_batch(edge.QueryBatchRequest(requests))
@@ -118,7 +87,7 @@ def signal_scores(shard: Any, signals: Mapping[str, QueryVector], ids: Sequence[
 
 
 def metadata_filter(wanted: Iterable[tuple[str, str]]) -> Any:
-    """Points whose `metadata.KEY` is VALUE for each pair: as a keyword, or as the whole number or boolean that it spells.
+    """Points whose `metadata.KEY` is VALUE for each pair: as a keyword, or as the number, boolean or null that it spells.
 
     None where nothing is wanted.
     """
@@ -127,11 +96,21 @@ def metadata_filter(wanted: Iterable[tuple[str, str]]) -> Any:
     conditions: list[Any] = []
     for key, value in wanted:
         where = f"metadata.{key}"
-        values = spellings(value)
-        conditions.append(
-            edge.Filter(should=[edge.FieldCondition(where, match=edge.MatchValue(_plain(one))) for one in values])
-        )
+        some: list[Any] = [edge.FieldCondition(where, match=edge.MatchValue(_plain(one))) for one in spellings(value)]
+        if (span := number_span(value)) is not None:
+            some.append(edge.FieldCondition(where, range=edge.RangeFloat(gte=span[0], lte=span[1])))
+        if value == "null":
+            some.append(edge.IsNullCondition(where))
+        conditions.append(edge.Filter(should=some))
     return edge.Filter(must=conditions) if conditions else None
+
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+_DIGITS = re.compile(r"[+-]?[0-9]{1,25}", re.ASCII)
+"""Longer ones are no number of 64 bits."""
+
+_EXACT = 1 << 53
+"""Up to here every whole number is a double of its own."""
 
 
 def spellings(value: str) -> list[str | int | bool]:
@@ -139,10 +118,30 @@ def spellings(value: str) -> list[str | int | bool]:
     found: list[str | int | bool] = [value]
     if value.lower() in ("true", "false"):
         found.append(value.lower() == "true")
-    digits = value[1:] if value[:1] in ("-", "+") else value
-    if digits.isascii() and digits.isdigit() and -(1 << 63) <= int(value) < 1 << 63:
+    if _DIGITS.fullmatch(value) and -(1 << 63) <= int(value) < 1 << 63:
         found.append(int(value))
     return found
+
+
+def number_span(value: str) -> tuple[float, float] | None:
+    """The doubles that a value given as text may be; None where it spells no number, or one that a double would confuse.
+
+    A whole number beyond 2^53 that fits 64 bits is compared as it is: many of them share a double. The engine reads its
+    doubles from JSON, and may be off by the last bit.
+    """
+    if not _NUMBER.fullmatch(value):
+        return None
+    number = float(value)
+    if not math.isfinite(number):
+        return None
+    if _DIGITS.fullmatch(value):
+        if abs(int(value)) <= _EXACT or 1 << 63 <= int(value) < 1 << 64:  # the engine keeps these exactly, as unsigned
+            return number, number
+        if -(1 << 63) <= int(value) < 1 << 63:
+            return None
+    elif number.is_integer() and abs(number) <= _EXACT:
+        return number, number
+    return math.nextafter(number, -math.inf), math.nextafter(number, math.inf)
 
 
 def _plain(value: str | int | bool) -> Any:

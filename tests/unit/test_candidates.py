@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
-from embedfleet.exporter import candidates, edge_index
+from embedfleet.exporter import edge_index
 from embedfleet.exporter.candidates import find_candidates
 from embedfleet.exporter.command_line import held
 from embedfleet.exporter.edge_index import EdgeIndex
 from embedfleet.exporter.ranking import rank_candidates
+from embedfleet.protocol import shard_ranking
 from embedfleet.protocol.candidates import pair_id, queries_in
 from embedfleet.protocol.errors import EmbedfleetError, ModelError, RunDirectoryError, UsageError
 from embedfleet.protocol.layout import RunLayout
@@ -133,7 +134,7 @@ def test_a_panic_of_the_engine_is_told_with_its_remedy(files, monkeypatch, raise
     def damaged(*_arguments):
         raise raised("index out of bounds")
 
-    monkeypatch.setattr(candidates, "signal_scores", damaged)
+    monkeypatch.setattr(shard_ranking, "signal_scores", damaged)
     with pytest.raises(told, match="index out of bounds") as caught:
         find_candidates(files.root, 5)
     if told is EmbedfleetError:

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from embedfleet.protocol.engine_queries import (
     SparseQuery,
-    asking,
-    best,
-    few,
-    fused_request,
+    drop_empty,
     metadata_filter,
     nearest_request,
     spellings,
@@ -60,26 +59,8 @@ def shard(tmp_path):
 )
 def test_a_filter_holds_in_every_signal(shard, wanted, rows):
     only = metadata_filter(wanted)
-    signals = {"dense": DENSE, "sparse": SparseQuery([1], [1.0])}
-    assert {point.id for point in shard.query(fused_request(signals, 10, few(), only))} == rows
-    assert {point.id for point in shard.query(nearest_request("dense", DENSE, 10, False, only))} == rows
-
-
-def test_ties_are_cut_in_the_order_of_the_rows(tmp_path):
-    """Half the points are found by one signal, half by the other: each rank is there twice, with one score."""
-    vectors = {"dense": edge.EdgeVectorParams(size=2, distance=edge.Distance.Cosine)}
-    made = edge.EdgeShard.create(
-        str(tmp_path), edge.EdgeConfig(vectors=vectors, sparse_vectors={"sparse": edge.EdgeSparseVectorParams()})
-    )
-    dense = [edge.Point(row, {"dense": [1.0, 0.1 * row]}, {"row": row}) for row in range(0, 20, 2)]
-    sparse = [
-        edge.Point(row, {"sparse": edge.SparseVector([1], [100.0 - row])}, {"row": row}) for row in range(1, 20, 2)
-    ]
-    made.update(edge.UpdateOperation.upsert_points(dense + sparse))
-    asked = {"dense": DENSE, "sparse": SparseQuery([1], [1.0])}
-    for _ in range(20):
-        assert [one.payload["row"] for one in best(made.query(fused_request(asked, 10, few())), 7)] == list(range(7))
-    made.close()
+    for name, vector in {"dense": DENSE, "sparse": SparseQuery([1], [1.0])}.items():
+        assert {point.id for point in shard.query(nearest_request(name, vector, 10, False, only))} == rows
 
 
 @pytest.mark.parametrize(
@@ -98,9 +79,70 @@ def test_spellings(value, expected):
     assert spellings(value) == expected
 
 
-def test_a_query_without_a_term_or_a_token_asks_nothing():
+VALUES: list[Any] = [
+    3, 3.0, "3", 3.5, -0.0, 2**53 + 1, 2**53 + 2, 2**63, 2**64 - 1, 1e300, 0.1 + 0.2, True, "True", None, [None], [],
+    [1, 2.0, "x"], {"x": {"y": 1}}, [{"x": 1}, {"x": 2}], "", "9" * 5000, -(2**63), "null", "1e3", 1000, 2**70, "005",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("v", "3", [0, 1, 2]),
+        ("v", "3.0", [0, 1]),
+        ("v", "+3", [0, 1]),
+        ("v", "3e0", [0, 1]),
+        ("v", "3.5", [3]),
+        ("v", "-0", [4]),
+        ("v", "0", [4]),
+        ("v", "9007199254740993", [5]),
+        ("v", "9007199254740994", [6]),
+        ("v", "9223372036854775808", [7]),
+        ("v", "18446744073709551615", [8]),
+        ("v", "-9223372036854775808", [21]),
+        ("v", "1e300", [9]),
+        ("v", "0.30000000000000004", [10]),
+        ("v", "0.3", [10]),  # as near as the last bit
+        ("v", "true", [11]),
+        ("v", "True", [11, 12]),
+        ("v", "TRUE", [11]),
+        ("v", "null", [13, 14, 22]),
+        ("v", "2", [16]),
+        ("v", "x", [16]),
+        ("v.x.y", "1", [17]),
+        ("v[].x", "2", [18]),
+        ("v", "", [19]),
+        ("v", "9" * 5000, [20]),
+        ("v", "1e3", [23, 24]),
+        ("v", "1000", [24]),
+        ("v", "1_000", []),
+        ("v", "1180591620717411303424", [25]),
+        ("v", "005", [26]),
+        ("v", "nan", []),
+        ("v", "1e999", []),
+        ("größe", "3.5", [3]),
+        ('"a=b"', "x", [3]),
+    ],
+)
+def test_values_match_what_they_spell(tmp_path, key, value, expected):
+    made = edge.EdgeShard.create(
+        str(tmp_path),
+        edge.EdgeConfig(vectors={"dense": edge.EdgeVectorParams(size=2, distance=edge.Distance.Cosine)}),
+    )
+    points = [
+        edge.Point(row, {"dense": [1.0, 0.0]}, {"metadata": {"v": one, "größe": one, "a=b": "x" if row == 3 else "y"}})
+        for row, one in enumerate(VALUES)
+    ]
+    made.update(edge.UpdateOperation.upsert_points(points))
+    found = made.query(nearest_request("dense", DENSE, 100, False, metadata_filter([(key, value)])))
+    made.close()
+    assert sorted(point.id for point in found) == expected
+
+
+def test_a_query_without_a_term_a_token_or_anything_but_zeros_asks_nothing():
     vectors = {"a": SparseQuery([], []), "b": SparseQuery([1], [1.0]), "c": np.empty((0, 4), np.float32), "d": DENSE}
-    assert list(asking(vectors)) == ["b", "d"]
+    vectors |= {"e": np.zeros(2, np.float32), "f": np.zeros((3, 2), np.float32), "g": SparseQuery([1, 2], [0.0, 0.0])}
+    assert list(drop_empty(vectors)) == ["b", "d"]
 
 
 def test_the_words_of_a_query_come_after_the_models_indices():

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from embedfleet.client import edge_shard, query_encoder
+from embedfleet.client.filter_keys import plain_filters
 from embedfleet.client.query_encoder import SparseQuery, encode_queries
 from embedfleet.client.search import search, search_shard
 from embedfleet.client.signal_names import choose_signals
@@ -113,7 +114,7 @@ def test_a_panic_of_the_engine_is_an_error_of_ours(files, run_files, monkeypatch
     def damaged(*_arguments):
         raise raised("index out of bounds")
 
-    monkeypatch.setattr("embedfleet.client.search.signal_scores", damaged)
+    monkeypatch.setattr("embedfleet.protocol.shard_ranking.signal_scores", damaged)
     with pytest.raises(told, match="index out of bounds") as caught:
         search_shard(files.layout, files.spec, {run_files.DENSE: run_files.dense_of(60)[7]}, 3)
     if told is EmbedfleetError:
@@ -177,6 +178,25 @@ def test_a_key_that_the_engine_cannot_read_is_refused_before_anything_is_loaded(
     with pytest.raises(UsageError, match="is no path of keys; put a key with other signs") as caught:
         search(files.root, "box", filters=[(key, "2")])
     assert f"""--filter '"{remedy}"=VALUE'""" in str(caught.value)
+
+
+def test_a_key_that_is_null_wherever_it_stands_is_said_to_be_and_not_listed(files, run_files):
+    set_metadata(files, {"gone": None, "none": [], "there": 1})
+    vectors = {run_files.DENSE: run_files.dense_of(60)[0]}
+    for value in ("x", "1"):
+        with pytest.raises(UsageError, match=r"where a chunk has metadata.gone, it is null; --filter gone=null finds"):
+            search_shard(files.layout, files.spec, vectors, 3, [("gone", value)])
+    assert [hit.row for hit in search_shard(files.layout, files.spec, vectors, 3, [("gone", "null")])] == [0]
+    with pytest.raises(UsageError, match=r"no chunk has metadata.none; keys: n, there$"):
+        search_shard(files.layout, files.spec, vectors, 3, [("none", "x")])
+
+
+def test_values_from_python_are_spelled_as_the_command_line_has_them():
+    given = [("a", 3), ("b", 3.5), ("c", True), ("d", None), ("metadata.e", "x"), ('"a=b"', "y=z")]
+    expected = [("a", "3"), ("b", "3.5"), ("c", "true"), ("d", "null"), ("e", "x"), ('"a=b"', "y=z")]
+    assert plain_filters(given) == expected
+    with pytest.raises(UsageError, match="the filter a: its value is a list; give text, a number or a boolean"):
+        plain_filters([("a", [1])])
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
@@ -260,7 +280,7 @@ def test_an_encoders_error_is_revived(files, child):
         ("import sys; sys.exit('the weights are gone')", "ended with status 1; its last words:\nthe weights are gone"),
         ("print('hello')", "answered what is no query vector"),
         ("print('{}')", "answered 0 vectors for 1 texts"),
-        ("""print('{"vectors": [[null]]}')""", "answered what is no query vector"),
+        ("""print('{"vectors": [[null]]}')""", "dense-fake: NaN or infinity in the query vector"),
         ("""print('{"vectors": [[1e999]]}')""", "answered what is no query vector"),
     ],
 )
