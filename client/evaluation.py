@@ -26,11 +26,11 @@ from .paired import compare
 from .qrels import Qrels
 from .recommendation import Recommendation, SetFigures
 from .run_files import AGAIN, read_object, read_spec
+from .signal_sets import DIGITS, TOP
 from .verdict import verdict
 
 RECALL_DEPTH = 100
 """Or the number of candidates, where that is less: what is asked for is what can be found."""
-TOP = 10
 QUERIES_AT_ONCE = 256
 
 
@@ -159,7 +159,7 @@ def _ordered(rows: list[dict[str, Any]], column: str) -> list[str]:
 
 def _means(one: Outcome, named: Sequence[str]) -> dict[str, float]:
     means: npt.NDArray[np.float64] = one.measures.mean(axis=0)
-    return {name: round(float(value), 4) for name, value in zip(named, means.tolist(), strict=True)}
+    return {name: round(float(value), DIGITS) for name, value in zip(named, means.tolist(), strict=True)}
 
 
 def _candidates(layout: RunLayout) -> CandidatesRecord:

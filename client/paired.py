@@ -98,5 +98,5 @@ def _critical(scaled: FloatArray) -> tuple[FloatArray, float]:
 
 
 def _plain(value: float) -> float:
-    """Six digits, and no negative zero."""
-    return round(value, 6) + 0.0
+    """Eight digits, and no negative zero."""
+    return round(value, 8) + 0.0

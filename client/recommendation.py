@@ -13,6 +13,10 @@ LEAST_GAIN = 0.01
 """At nDCG@10: a larger set that gains less is not worth another signal, however sure the gain is."""
 
 
+SHOWN = 4
+"""Digits: what looks equal in the tables is called equal."""
+
+
 class SetFigures(msgspec.Struct, frozen=True, kw_only=True):
     """A set of signals, fused."""
 
@@ -58,7 +62,7 @@ def recommend(tried: Tried, seconds: Callable[[Signals], float]) -> Recommendati
         return None
 
     def standing(place: int) -> tuple[float, int]:
-        return tried.mean(place), -round(seconds(tried.sets[place]))
+        return round(tried.mean(place), SHOWN), -round(seconds(tried.sets[place]))
 
     def figures(place: int) -> SetFigures:
         signals = tried.sets[place]

@@ -19,6 +19,8 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 TOP = 10
+DIGITS = 8
+"""Of the figures on file."""
 MOST_SIGNALS = 8
 """Of so many, every set is tried; of more, every pair, and then the best set so far with one more signal at a time."""
 
@@ -58,8 +60,8 @@ class Tried:
         return next(place for place, one in enumerate(self.sets) if frozenset(one) == wanted)
 
     def mean(self, place: int) -> float:
-        """As the tables show it: what looks equal there is called equal."""
-        return round(float(self.ndcg[:, place].mean()), 4)
+        """nDCG@10 of one set, over all queries."""
+        return round(float(self.ndcg[:, place].mean()), DIGITS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ def drawn(mean: float, count: int, columns: int, seed: int) -> np.ndarray:
 
 def test_the_mean_and_the_queries_are_counted_by_hand() -> None:
     (found,) = compare(np.array([[0.5], [-0.25], [0.0], [0.0], [0.25], [0.0]]))
-    assert (found.mean, found.better, found.worse) == (0.083333, 2, 1)
+    assert (found.mean, found.better, found.worse) == (0.08333333, 2, 1)
     assert found.low is not None
     assert found.low < 0 < found.mean
     assert not found.sure
