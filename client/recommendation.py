@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 
 import msgspec
@@ -84,7 +85,7 @@ def recommend(tried: Tried, seconds: Callable[[Signals], float]) -> Recommendati
     rival = max(larger, key=standing, default=None)
     return Recommendation(
         chosen=figures(chosen),
-        flag=f"--signals {','.join(tried.sets[chosen])}",
+        flag=f"--signals {shlex.quote(','.join(tried.sets[chosen]))}",
         single=None if chosen == single else Against(other=figures(single), difference=against_single[chosen]),
         simpler=None if simpler == single else Against(other=figures(simpler), difference=against_simpler[chosen]),
         larger=None if rival is None else Against(other=figures(rival), difference=larger[rival].reversed()),

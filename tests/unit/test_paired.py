@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from embedfleet.client.paired import LEAST_QUERIES, Difference, compare
+from embedfleet.client.paired import LEAST_QUERIES, Difference, compare, t_quantile
 
 
 def drawn(mean: float, count: int, columns: int, seed: int) -> np.ndarray:
@@ -19,16 +19,22 @@ def test_the_mean_and_the_queries_are_counted_by_hand() -> None:
     assert not found.sure
 
 
-def test_the_interval_is_that_of_a_t_test_where_differences_are_normal() -> None:
-    """t(39, 0.975) = 2.0227, from a table."""
+@pytest.mark.parametrize(
+    ("freedom", "quantile"), [(5, 2.5706), (9, 2.2622), (19, 2.0930), (39, 2.0227), (99, 1.9842), (10**6, 1.9600)]
+)
+def test_the_quantile_is_that_of_the_tables(freedom: int, quantile: float) -> None:
+    assert t_quantile(freedom) == pytest.approx(quantile, rel=0.002 if freedom < 9 else 0.0003)
+
+
+def test_the_interval_is_that_of_a_paired_t() -> None:
     for seed in range(5):
         sample = drawn(0.1, 40, 1, seed)
         (found,) = compare(sample)
-        assert found.low is not None
-        assert found.high is not None
         half = 2.0227 * sample.std(ddof=1) / 40**0.5
-        assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.05)
-        assert (found.high + found.low) / 2 == pytest.approx(sample.mean(), abs=1e-6)
+        assert found.low == pytest.approx(sample.mean() - half, abs=1e-4)
+        assert found.high == pytest.approx(sample.mean() + half, abs=1e-4)
+    (sparse,) = compare(np.array([[-0.5]] + [[0.0]] * 29))
+    assert (sparse.low, sparse.high) == (pytest.approx(-0.0508, abs=1e-3), pytest.approx(0.0174, abs=1e-3))
 
 
 def test_the_interval_holds_the_truth_in_nineteen_of_twenty_cases() -> None:
