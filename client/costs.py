@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -22,16 +22,32 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     device: str
 
 
-def costs(layout: RunLayout, spec: RunSpec, reranked: bool) -> dict[str, Cost]:
-    """By ranking. The fused one costs all the passes together, an ensemble its members; the reranker has its own."""
+def costs(layout: RunLayout, spec: RunSpec, fused: Iterable[str], reranked: bool) -> dict[str, Cost]:
+    """By ranking. The fused one costs the passes that the `fused` signals need; the reranker has its own."""
     passes = _passes(layout)
     found = {output.vector: _cost(passes.get(one.vector, {})) for one in spec.passes for output in one.outputs}
     for ensemble in spec.ensembles:
-        found[ensemble.vector] = _together(found[name] for name in ensemble.members)
-    found[FUSED] = _together(_cost(passes.get(one.vector, {})) for one in spec.passes)
+        found[ensemble.vector] = _together(passes, spec, [ensemble.vector])
+    found[FUSED] = _together(passes, spec, fused)
     if reranked:
         found[RERANK] = _cost(next(iter(_passes(RunLayout(layout.scores)).values()), {}))
     return found
+
+
+def seconds_of(layout: RunLayout, spec: RunSpec) -> Callable[[Iterable[str]], float]:
+    """What computing some signals together took; a pass that several share counts once, an ensemble is its members."""
+    passes = _passes(layout)
+    return lambda signals: _together(passes, spec, signals).seconds
+
+
+def _together(passes: Mapping[str, dict[str, Any]], spec: RunSpec, signals: Iterable[str]) -> Cost:
+    members = {one.vector: one.members for one in spec.ensembles}
+    needed = {vector for name in signals for vector in members.get(name, (name,))}
+    parts = [
+        _cost(passes.get(one.vector, {})) for one in spec.passes if needed & {output.vector for output in one.outputs}
+    ]
+    devices = ", ".join(dict.fromkeys(one.device for one in parts if one.device))
+    return Cost(seconds=round(sum(one.seconds for one in parts), 3), per_second=0.0, device=devices)
 
 
 def _passes(layout: RunLayout) -> dict[str, dict[str, Any]]:
@@ -44,9 +60,3 @@ def _cost(figures: dict[str, Any]) -> Cost:
         per_second=figures.get("chunks_per_second", 0.0),
         device=figures.get("device", ""),
     )
-
-
-def _together(costs: Iterable[Cost]) -> Cost:
-    parts = list(costs)
-    devices = ", ".join(dict.fromkeys(one.device for one in parts if one.device))
-    return Cost(seconds=round(sum(one.seconds for one in parts), 3), per_second=0.0, device=devices)

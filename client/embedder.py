@@ -120,13 +120,15 @@ class Embedder:
         *,
         candidates: int = 100,
         top_k: int = 10,
+        signals: str | Sequence[str] = (),
         progress: Callable[[Progress], None] | None = None,
     ) -> Ranking:
         """Find the first `top_k` chunks for every query of a file, as `embedfleet run --queries` does, and read them back.
 
         The queries go through the run's models, `candidates` of each signal are fused, and the reranker, if there is one,
-        orders them. `qrels`, a file of judgements, evaluates all of it. What stands is not computed again; an interrupt of
-        the kernel is raised as KeyboardInterrupt, and the next call resumes.
+        orders them. `signals` are vectors to fuse, or forms, as in `search`; none for all. `qrels`, a file of judgements,
+        evaluates all of it. What stands is not computed again; an interrupt of the kernel is raised as KeyboardInterrupt, and
+        the next call resumes.
         """
         layout = RunLayout(self.out)
         spec = read_spec(layout)
@@ -138,7 +140,8 @@ class Embedder:
             rerank=self._rerank,
             candidates=checked("candidates", candidates, int),
             top_k=checked("top_k", top_k, int),
-            index=spec.index,
+            spec=spec,
+            signals=names_in("signals", signals),
             **{name: self._options[name] for name in ("dtype", "trust_remote_code") if name in self._options},
         )
         with self._session(progress) as session:

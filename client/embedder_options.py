@@ -12,7 +12,7 @@ from ..protocol.errors import UsageError
 from ..protocol.run_options import RunOptions, check_options
 from ..protocol.spec import PassSpec, RunSpec
 
-OF_RANK = ("queries", "qrels", "candidates", "top_k")
+OF_RANK = ("queries", "qrels", "candidates", "top_k", "signals")
 """Flags of `embedfleet run` that are for a step of their own."""
 
 _OF_PASSES = (

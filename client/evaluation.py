@@ -7,6 +7,7 @@ them); MacAvaney et al. 2022, "Streamlining Evaluation with ir-measures".
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,18 @@ import numpy.typing as npt
 from ..protocol.candidates import FUSED, RERANK, CandidatesRecord, queries_in
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout
+from .contributions import SignalFigures, weigh_signals
 from .costs import Cost, costs
 from .judged_queries import judged_queries
+from .paired import compare
 from .qrels import Qrels
+from .recommendation import Recommendation, SetFigures
 from .run_files import AGAIN, read_object, read_spec
-from .verdict import Outcome, verdict
+from .signal_sets import DIGITS, TOP
+from .verdict import verdict
 
 RECALL_DEPTH = 100
 """Or the number of candidates, where that is less: what is asked for is what can be found."""
-TOP = 10
 QUERIES_AT_ONCE = 256
 
 
@@ -48,6 +52,12 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     rankings: tuple[Figures, ...]
     verdict: str
     notes: tuple[str, ...]
+    signals: tuple[SignalFigures, ...] = ()
+    """What each adds to the fusion of all."""
+    fusion: SetFigures | None = None
+    """The fusion of all, each evidence once, whatever the run fused."""
+    recommendation: Recommendation | None = None
+    """None where there are no two signals to choose from, or too few queries."""
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -58,6 +68,18 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 def measure_names(candidates: int) -> tuple[str, ...]:
     """In the order of the columns of an Outcome's measures."""
     return (f"nDCG@{TOP}", f"Recall@{min(RECALL_DEPTH, candidates)}", f"MRR@{TOP}")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One ranking over the judged queries: `measures` (queries, 3) nDCG@10, recall, MRR@10."""
+
+    name: str
+    measures: npt.NDArray[np.float64]
+
+    @property
+    def ndcg(self) -> npt.NDArray[np.float64]:
+        return self.measures[:, 0]
 
 
 class Ranked(msgspec.Struct, frozen=True):
@@ -79,16 +101,26 @@ def evaluate(layout: RunLayout, qrels: Path) -> Evaluation:
         notes.append(f"{section['fallbacks']:,} of {section['pairs']:,} pairs have no score and keep their fused order")
     reranked = section is not None
     names = (*found.signals, FUSED, *((RERANK,) if reranked else ()))
-    outcomes = measure(names, _rankings(layout, names, judged), judged)
-    spent = costs(layout, read_spec(layout), reranked)
+    outcomes = {one.name: one for one in measure(names, _rankings(layout, names, judged), judged)}
+    spec, together = read_spec(layout), found.fused or found.signals
+    spent = costs(layout, spec, together, reranked)
     named = measure_names(found.candidates)
-    figures = tuple(Figures(name=one.name, scores=_means(one, named), cost=spent[one.name]) for one in outcomes)
+    figures = {name: Figures(name=name, scores=_means(one, named), cost=spent[name]) for name, one in outcomes.items()}
+    parts = weigh_signals(layout, spec, found, judged)
+    fused = SetFigures(signals=together, ndcg=figures[FUSED].scores[named[0]], seconds=spent[FUSED].seconds)
+    reranking = None
+    if reranked:
+        (change,) = compare((outcomes[RERANK].ndcg - outcomes[FUSED].ndcg)[:, np.newaxis])
+        reranking = change, spent[RERANK]
     return Evaluation(
         queries=len(judged),
         candidates=found.candidates,
-        rankings=figures,
-        verdict=verdict(outcomes, spent, found.fused or found.signals),
+        rankings=tuple(figures.values()),
+        verdict=verdict(parts, len(judged), fused, reranking),
         notes=tuple(notes),
+        signals=parts.signals,
+        fusion=parts.fusion,
+        recommendation=parts.recommendation,
     )
 
 
@@ -99,7 +131,6 @@ def measure(names: Sequence[str], rankings: Iterable[dict[str, Ranked]], judged:
     measures: dict[Any, int] = {nDCG @ TOP: 0, R @ RECALL_DEPTH: 1, RR @ TOP: 2}
     places = {query: place for place, query in enumerate(judged)}
     tables = {name: np.zeros((len(judged), len(measures))) for name in names}
-    found = {name: np.zeros(len(judged), np.bool_) for name in names}
     queries = iter(rankings)
     while some := list(islice(queries, QUERIES_AT_ONCE)):
         asked = {one.query for rankings_of in some for one in rankings_of.values()}
@@ -109,9 +140,7 @@ def measure(names: Sequence[str], rankings: Iterable[dict[str, Ranked]], judged:
             docs = [ScoredDoc(one.query, chunk, float(-place)) for one in mine for place, chunk in enumerate(one.ids)]
             for value in iter_calc(list(measures), truth, docs):
                 tables[name][places[value.query_id], measures[value.measure]] = value.value
-            for one in mine:
-                found[name][places[one.query]] = any(judged[one.query].get(chunk, 0) > 0 for chunk in one.ids[:TOP])
-    return [Outcome(name, tables[name], found[name]) for name in names]
+    return [Outcome(name, tables[name]) for name in names]
 
 
 def _rankings(layout: RunLayout, names: Sequence[str], judged: Qrels) -> Iterator[dict[str, Ranked]]:
@@ -130,7 +159,7 @@ def _ordered(rows: list[dict[str, Any]], column: str) -> list[str]:
 
 def _means(one: Outcome, named: Sequence[str]) -> dict[str, float]:
     means: npt.NDArray[np.float64] = one.measures.mean(axis=0)
-    return {name: round(float(value), 4) for name, value in zip(named, means.tolist(), strict=True)}
+    return {name: round(float(value), DIGITS) for name, value in zip(named, means.tolist(), strict=True)}
 
 
 def _candidates(layout: RunLayout) -> CandidatesRecord:

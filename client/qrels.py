@@ -58,8 +58,8 @@ def _is_header(line: str) -> bool:
 
 def _fields(line: str, where: str) -> tuple[tuple[str, str, str], int]:
     """Query, chunk and score; and in how many columns they stood."""
-    tabs = [word.strip(BLANKS) for word in line.split("\t")]
-    words = tabs if len(tabs) == 3 else _words(line)
+    tabs = [word.strip(BLANKS) for word in line.strip(BLANKS).split("\t")]
+    words = tabs if len(tabs) in (3, 4) and all(tabs) else _words(line)
     match words:
         case [query, chunk, score] | [query, _, chunk, score]:
             return (query, chunk, score), len(words)

@@ -13,10 +13,15 @@ import msgspec
 from ..protocol.candidates import FUSED, RERANK
 from ..protocol.durable import commit_bytes, make_folder
 from ..protocol.layout import RunLayout
+from . import signal_table
+from .contributions import SignalFigures
 from .evaluation import Evaluation, Figures
 from .export_checks import record_of
 from .run_files import writing
 from .words import counted
+
+MOST_QUERIES = 50
+"""Named of a signal; evaluation.json names them all."""
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --paper: #ffffff; --line: #dde2e8; --bar: #2f6f9f;
@@ -71,7 +76,7 @@ def render(found: Evaluation, title: str) -> str:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Retrieval: {escape(title)}</title><style>{_STYLE}</style></head><body>
 <h1>Retrieval: {escape(title)}</h1>
-<p>{escape(found.verdict)}</p>
+{_signals(found)}<p>{escape(found.verdict)}</p>
 <p class="note">{judged}, {counted(found.candidates, "candidate")} of each signal.</p>
 {_table(found)}
 {charts}<p class="note">Seconds and rates are of all sessions together. The fused ranking costs all the signals
@@ -81,17 +86,42 @@ together; the reranker comes on top, and its rate is in pairs.</p>
 """
 
 
+def _signals(found: Evaluation) -> str:
+    """What each signal adds, and the queries for which only it finds something; nothing where there is one signal."""
+    rows = signal_table.rows(found.signals)
+    if not rows:
+        return ""
+    queries = "".join(_queries(one) for one in found.signals)
+    table = _grid(signal_table.head(found.candidates), rows)
+    return f'<h2>What each signal adds</h2>\n{table}\n<p class="note">{escape(signal_table.LEGEND)}</p>\n{queries}'
+
+
+def _queries(one: SignalFigures) -> str:
+    """A list that opens on a click: the queries that only this signal answers in its first ten."""
+    ids = one.first_ten.queries
+    if not ids:
+        return ""
+    named = ", ".join(map(escape, ids[:MOST_QUERIES]))
+    more = f" and {len(ids) - MOST_QUERIES:,} more, see evaluation.json" if len(ids) > MOST_QUERIES else ""
+    title = f"Queries with chunks that only {escape(one.name)} finds"
+    return f'<details class="note"><summary>{title}</summary>{named}{more}</details>\n'
+
+
 def _table(found: Evaluation) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("ranking", *found.measures, "seconds", "rows/s", "device"))
-    rows = "".join(_row(one, found.measures) for one in found.rankings)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    rows = [_row(one, found.measures) for one in found.rankings]
+    return _grid(("ranking", *found.measures, "seconds", "rows/s", "device"), rows)
 
 
-def _row(one: Figures, measures: Sequence[str]) -> str:
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    names = "".join(f"<th>{escape(name)}</th>" for name in head)
+    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table></div>'
+
+
+def _row(one: Figures, measures: Sequence[str]) -> tuple[str, ...]:
     values = [f"{one.scores[measure]:.4f}" for measure in measures]
     rate = f"{one.cost.per_second:,.1f}" if one.cost.per_second else "-"
-    cells = "".join(f"<td>{escape(text)}</td>" for text in (*values, f"{one.cost.seconds:,.2f}", rate, one.cost.device))
-    return f"<tr><td>{escape(one.name)}</td>{cells}</tr>"
+    return (one.name, *values, f"{one.cost.seconds:,.2f}", rate, one.cost.device)
 
 
 def _measured(found: Evaluation, measure: str) -> list[tuple[str, float, str]]:

@@ -54,12 +54,14 @@ class Retrieval:
         self._session.say(f"finding {plan.candidates:,} candidates of each signal, for each query")
         with self._session.stage("candidates") as told:
             arguments = [str(layout.root), f"--candidates={plan.candidates}"]
+            arguments += [f"--wanted={name}" for name in plan.wanted] + [f"--named={name}" for name in plan.named]
             peak = self._session.process("embedfleet.exporter.candidates_main", arguments)
             found = read_object(layout.candidates_record) or {}
             told |= {"rows": found["queries"], "pairs": found["pairs"], **memory_field(peak)}
         self._stages.append(candidate_stage(found, peak))
         self._session.say(
             f"{counted(found['queries'], 'query', 'queries')}, {counted(found['pairs'], 'fused candidate')}"
+            + (f" of {' + '.join(found['fused'])}" if plan.wanted else "")
             + (f"; nothing was found for {found['without']:,}" if found["without"] else "")
         )
         for name, count in found.get("left_out", {}).items():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ..protocol.errors import SourceError, UsageError
+from ..protocol.spec import RunSpec
 from .given import check_number, given_path
 from .qrels import read_qrels
 from .retrieval_plan import RetrievalPlan
+from .signal_names import choose_signals
 from .spec_flags import make_pass
 
 CANDIDATES, TOP_K = 100, 10
@@ -22,14 +25,16 @@ def plan_if_asked(
     rerank: str | None,
     candidates: int | None,
     top_k: int | None,
+    signals: Sequence[str],
     **rest: Any,
 ) -> RetrievalPlan | None:
     """`build_plan`, or None where no queries are given."""
     if queries is not None:
         wide = CANDIDATES if candidates is None else candidates
         deep = min(TOP_K, max(wide, 1)) if top_k is None else top_k
-        return build_plan(queries, qrels=qrels, rerank=rerank, candidates=wide, top_k=deep, **rest)
-    asked = {"--qrels": qrels, "--rerank": rerank, "--candidates": candidates, "--top-k": top_k}
+        return build_plan(queries, qrels=qrels, rerank=rerank, candidates=wide, top_k=deep, signals=signals, **rest)
+    asked: dict[str, Any] = {"--qrels": qrels, "--rerank": rerank, "--candidates": candidates, "--top-k": top_k}
+    asked["--signals"] = ",".join(signals) or None
     for flag, given in asked.items():
         if given is not None:
             raise UsageError(f"{flag} {given}: give --queries Q.jsonl too")
@@ -43,13 +48,15 @@ def build_plan(
     rerank: str | None,
     candidates: int,
     top_k: int,
-    index: str,
+    spec: RunSpec,
+    signals: Sequence[str] = (),
     **options: Any,
 ) -> RetrievalPlan:
-    """`options` are fields of PassSpec for the reranker. UsageError, SourceError."""
-    if index == "none":
+    """`spec` is the run's; `options` are fields of PassSpec for the reranker. UsageError, SourceError."""
+    if spec.index == "none":
         raise UsageError("--queries needs the searchable index for its candidates: leave out --index none")
     _check_counts(candidates, top_k)
+    chosen = choose_signals(spec, signals, "the run")
     source = _readable(queries, "--queries")
     judgements = None
     if qrels is not None:
@@ -58,7 +65,8 @@ def build_plan(
             raise UsageError("--qrels needs ir-measures: pip install 'embedfleet[eval]'")
         read_qrels(judgements)  # a bad line is better told now than after the embedding
     reranker = make_pass("rerank", rerank, options) if rerank is not None else None
-    return RetrievalPlan(source, judgements, reranker, candidates, top_k)
+    wanted = tuple(chosen.wanted) if signals else ()
+    return RetrievalPlan(source, judgements, reranker, candidates, top_k, wanted, tuple(chosen.named))
 
 
 def _check_counts(candidates: int, top_k: int) -> None:

@@ -17,3 +17,7 @@ class RetrievalPlan:
     rerank: PassSpec | None
     candidates: int
     top_k: int
+    wanted: tuple[str, ...] = ()
+    """Signals to fuse, each evidence once; none for all of them."""
+    named: tuple[str, ...] = ()
+    """Of these, what is fused whatever else holds it."""

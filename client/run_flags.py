@@ -110,6 +110,12 @@ def run(
     top_k: Annotated[
         int | None, typer.Option(metavar="K", help="Chunks a query in export/rerank.jsonl. Default: 10.")
     ] = None,
+    signals: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="S,S", help="With --queries: fuse these vectors or forms alone, as in search. Default: all."
+        ),
+    ] = None,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -183,7 +189,8 @@ def run(
         rerank=rerank,
         candidates=candidates,
         top_k=top_k,
-        index=index.value,
+        signals=split_names(signals, "--signals"),
+        spec=spec,
         dtype=dtype.value,
         trust_remote_code=trust_remote_code,
     )

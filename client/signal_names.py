@@ -17,7 +17,7 @@ class Chosen(NamedTuple):
     named: list[str]
 
 
-def choose_signals(spec: RunSpec, signals: Sequence[str], root: Path) -> Chosen:
+def choose_signals(spec: RunSpec, signals: Sequence[str], root: Path | str) -> Chosen:
     """None given: all vectors. UsageError for a name that means none, or several that it does not say."""
     named: list[str] = []
     wanted: set[str] = set()

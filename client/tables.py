@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ..protocol.candidates import FUSED, RERANK
 from ..protocol.truncation import Truncation
+from . import signal_table
 from .console import message_console, output_console
 from .evaluation import Evaluation
 from .run_table import ROOMY
@@ -19,6 +20,9 @@ from .verify_report import VerifyReport
 from .words import counted, size_of
 
 EXCERPT = 160
+
+LEAST_COLUMNS = 5
+"""Of what each signal adds, on a narrow screen."""
 
 
 def print_hits(hits: Sequence[Hit]) -> None:
@@ -77,6 +81,12 @@ def print_evaluation(found: Evaluation) -> None:
         cost = (rate, escape(one.cost.device))[: len(more)]
         table.add_row(one.name, *scores, f"{one.cost.seconds:,.2f}", *cost)
     console.print(table)
+    if lines := signal_table.rows(found.signals):
+        shown = None if console.width >= ROOMY else LEAST_COLUMNS
+        adding = Table(*signal_table.head(found.candidates)[:shown])
+        for line in lines:
+            adding.add_row(*map(escape, line[:shown]))
+        console.print(adding)
     console.print(f"{counted(found.queries, 'judged query', 'judged queries')}. {escape(found.verdict)}")
     for note in found.notes:
         console.print(f"note: {escape(note)}")

@@ -1,138 +1,110 @@
-"""A few sentences on an evaluation: which signal earns its cost, and, where hybrid is no better, why not."""
+"""An evaluation in words: what reranking changes, and which signals to fuse."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
-
-from ..protocol.candidates import FUSED, RERANK
+from .contributions import Contributions
 from .costs import Cost
+from .paired import LEAST_QUERIES, Difference
+from .recommendation import LEAST_GAIN, Against, Recommendation, SetFigures
 from .words import counted
 
-CHANCE_T = 2.0
 
-NO_SPREAD = 1e-9
-"""Below it, differences are the same but for rounding."""
+def verdict(
+    parts: Contributions, queries: int, fused: SetFigures, reranked: tuple[Difference, Cost] | None = None
+) -> str:
+    """The recommendation comes last, and ends with the flag to type.
 
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One ranking over the judged queries: `measures` (queries, 3) nDCG@10, recall, MRR@10; `found` (queries) whether
-    a relevant chunk is among the first ten."""
-
-    name: str
-    measures: npt.NDArray[np.float64]
-    found: npt.NDArray[np.bool_]
-
-    @property
-    def ndcg(self) -> npt.NDArray[np.float64]:
-        return self.measures[:, 0]
-
-    @property
-    def mean(self) -> float:
-        """nDCG@10 over all queries, as the table shows it: what looks equal there is called equal."""
-        return round(float(self.ndcg.mean()), 4)
+    `fused` are the signals that the run's own ranking is made of; `reranked` is the reranker against it, and its cost.
+    """
+    said: list[str] = []
+    if reranked is not None:
+        said.append(_reranker(*reranked))
+    if held := [one.name for one in parts.signals if one.name not in parts.fusion.signals]:
+        said.append(f"Another signal holds {_listed(held)}: not fused beside it.")
+    found = parts.recommendation
+    return " ".join([*said, *(_too_few(parts, queries) if found is None else _recommended(found, queries, fused))])
 
 
-def verdict(outcomes: Sequence[Outcome], spent: Mapping[str, Cost], fused_of: Sequence[str]) -> str:
-    """By nDCG@10. `fused_of` are the signals that are fused; the others are held by one of them."""
-    named = {one.name: one for one in outcomes}
-    fused = named[FUSED]
-    signals = [one for one in outcomes if one.name not in (FUSED, RERANK)]
-    together = [one for one in signals if one.name in fused_of]
-    best = max(signals, key=lambda one: (one.mean, one.name in fused_of))
-    improves = len(together) > 1 and fused.mean > best.mean
-    said = [_hybrid(fused, best, together)]
-    said += [_earns(one, best, spent, improves=improves) for one in together if one is not best]
-    if held := [one.name for one in signals if one.name not in fused_of]:
-        said.append(f"Not fused on their own, since another signal holds them: {', '.join(held)}.")
-    if RERANK in named:
-        said.append(_reranker(named[RERANK], fused, spent))
-    return " ".join(said)
+def interval(one: Difference) -> str:
+    """`95% interval 0.0040 to 0.0580`."""
+    if one.low is None or one.high is None:
+        return "too few queries for an interval"
+    return f"95% interval {one.low:.4f} to {one.high:.4f}"
 
 
-def _hybrid(fused: Outcome, best: Outcome, together: Sequence[Outcome]) -> str:
-    if len(together) == 1:
-        (only,) = together
-        better = f" {best.name} alone reaches {best.mean:.4f}." if best.mean > only.mean else ""
-        return f"There is one signal to rank by, {only.name} ({only.mean:.4f}): nothing to fuse.{better}"
-    if fused.mean >= best.mean:
-        word = "beats" if fused.mean > best.mean else "equals"
+def _too_few(parts: Contributions, queries: int) -> list[str]:
+    if len(parts.signals) == 1:
+        (only,) = parts.signals
+        return [f"There is one signal, {only.name} ({only.alone:.4f} at nDCG@10): nothing to choose from."]
+    return [
+        f"{counted(queries, 'judged query is', 'judged queries are')} too few to recommend signals by: "
+        f"give {LEAST_QUERIES} or more."
+    ]
+
+
+def _recommended(found: Recommendation, queries: int, fused: SetFigures) -> list[str]:
+    chosen = found.chosen
+    several = len(chosen.signals) > 1
+    said = [f"Recommended: {_listed(chosen.signals)}{', fused' if several else ' alone'} ({_figures(chosen)})."]
+    if found.single is not None:
+        said.append(_better("the best single signal", found.single))
+    if found.simpler is not None:
+        said.append(_better("the next simpler choice", found.simpler))
+    if found.larger is not None:
+        said.append(_larger(found.larger, found.sets, queries))
+    if set(fused.signals) != set(chosen.signals):
+        said.append(f"This run fused {_listed(fused.signals)} ({fused.ndcg:.4f}).")
+    tried = f"all {found.sets:,}" if found.exhaustive else f"{found.sets:,}"
+    said.append(f"It is chosen of {tried} sets of signals by these same queries: on others, expect a little less.")
+    return [*said, f"In `embedfleet search` and `run`: {found.flag}"]
+
+
+def _better(what: str, found: Against) -> str:
+    one, other = found.difference, found.other
+    return f"That is {one.mean:.4f} better than {what}, {_listed(other.signals)} ({_figures(other)}): {_spread(one)}."
+
+
+def _larger(found: Against, sets: int, queries: int) -> str:
+    """Why the best of the larger sets is not recommended."""
+    other, more = found.other, found.difference.reversed()
+    name = f"The best larger set, {_listed(other.signals)} ({_figures(other)}),"
+    if more.mean <= 0:
+        return f"{name} is not better: {_signed(more)}."
+    if more.mean < LEAST_GAIN:
+        return f"{name} is {more.mean:.4f} better, and less than {LEAST_GAIN} is not worth another signal: {_spread(more)}."
+    if more.low is None or more.low <= 0:
         return (
-            f"Hybrid ({fused.mean:.4f}) {word} the best single signal, {best.name} ({best.mean:.4f}), at nDCG@10: "
-            f"{_against(fused, best)}."
+            f"{name} is {more.mean:.4f} better on these queries, but {counted(queries, 'query', 'queries')} cannot show "
+            f"that it is better on others: {_spread(more)}. More judged queries may."
         )
-    pushed = int((best.found & ~fused.found).sum())
-    pulled = int((fused.found & ~best.found).sum())
-    moved = [f"it brought a relevant chunk into the first ten for {_queries(pulled)}"] if pulled else []
-    moved += [f"it pushed the only ones out of the first ten for {_queries(pushed)}"] if pushed else []
-    moved = moved or ["within the first ten it moved relevant chunks down more than up"]
-    return (
-        f"Hybrid ({fused.mean:.4f}) does not beat {best.name} alone ({best.mean:.4f}) at nDCG@10: {_against(fused, best)}. "
-        f"The fusion gives each signal the same say, and {_fault(best, together)}: {' and '.join(moved)}."
-    )
+    return f"{name} is {more.mean:.4f} better, too little for the best of {sets} sets: {_spread(more)}."
 
 
-def _fault(best: Outcome, together: Sequence[Outcome]) -> str:
-    """What about the fused signals makes their order worse than that of the best one."""
-    weakest = min(together, key=lambda one: one.mean)
-    if weakest.mean < best.mean:
-        return f"{weakest.name} ({weakest.mean:.4f}) is weaker"
-    return "none is weaker on the whole, but chunks on which they agree stand before those that only one ranks high"
+def _reranker(change: Difference, cost: Cost) -> str:
+    price = _seconds(cost.seconds)
+    if change.low is not None and change.low > 0:
+        return f"Reranking adds {change.mean:.4f} to the fused order, for {price}: {_spread(change)}."
+    if change.high is not None and change.high < 0:
+        return f"Reranking makes the fused order worse by {-change.mean:.4f}, for {price}: {_spread(change)}."
+    return f"Reranking ({price}) changes nDCG@10 by {_signed(change)}: no gain is shown."
 
 
-def _earns(one: Outcome, best: Outcome, spent: Mapping[str, Cost], *, improves: bool) -> str:
-    """Whether a fused signal beside the best one finds what that does not, or `improves` the order with the others."""
-    alone = int((one.found & ~best.found).sum())
-    price = _seconds(spent[one.name].seconds)
-    if not alone:
-        nothing = f"{one.name} ({price}) finds nothing in its first ten that {best.name} does not"
-        return (
-            f"{nothing}, but the fused order, in which it has its say, is better: that is what it earns."
-            if improves
-            else f"{nothing}: it does not earn its cost."
-        )
-    share = alone / len(one.found)
-    return (
-        f"{one.name} ({price}, against {_seconds(spent[best.name].seconds)}) finds a relevant chunk for {_queries(alone)} "
-        f"({share:.1%}) where {best.name} finds none: that is what it earns."
-    )
+def _signed(one: Difference) -> str:
+    return f"{one.mean:+.4f}, {_spread(one)}"
 
 
-def _reranker(one: Outcome, fused: Outcome, spent: Mapping[str, Cost]) -> str:
-    change = one.mean - fused.mean
-    price = _seconds(spent[RERANK].seconds)
-    if change > 0:
-        return f"Reranking adds {change:.4f} for {price}: {_against(one, fused)}."
-    what = f"makes the order worse by {-change:.4f}" if change < 0 else "changes nothing on the whole"
-    return f"Reranking {what}, for {price}: {_against(one, fused)}; this reranker does not earn its cost here."
+def _spread(one: Difference) -> str:
+    return f"{interval(one)}, better on {counted(one.better, 'query', 'queries')}, worse on {one.worse:,}"
 
 
-def _against(one: Outcome, other: Outcome) -> str:
-    won, lost = int((one.ndcg > other.ndcg).sum()), int((one.ndcg < other.ndcg).sum())
-    return f"better on {_queries(won)}, worse on {lost}{_chance(one, other)}"
+def _figures(one: SetFigures) -> str:
+    return f"nDCG@10 {one.ndcg:.4f}, {_seconds(one.seconds)}"
 
 
-def _queries(count: int) -> str:
-    return counted(count, "query", "queries")
-
-
-def _chance(one: Outcome, other: Outcome) -> str:
-    """A warning where the paired t statistic of the differences is below CHANCE_T, about one in twenty by chance, and where
-    there is none: of one query, or of differences that are all the same."""
-    differences = one.ndcg - other.ndcg
-    if not differences.any():
-        return ""
-    if len(differences) < 2:
-        return " (a difference that chance may explain: one query tells nothing of others)"
-    spread = float(differences.std(ddof=1))
-    if spread < NO_SPREAD:
-        return " (a difference that chance may explain: it is the same on every query, too even to be tested)"
-    t = abs(float(differences.mean())) / (spread / len(differences) ** 0.5)
-    return f" (a difference that chance may explain: paired t {t:.1f})" if 0 < t < CHANCE_T else ""
+def _listed(names: Sequence[str]) -> str:
+    return " + ".join(names)
 
 
 def _seconds(seconds: float) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,11 +36,14 @@ PAIRS = "candidates 4"
 """Another number where others are chosen, or pairs get other ids: what an earlier version found is then found again."""
 
 
-def find_candidates(root: Path, count: int) -> CandidatesRecord:
+def find_candidates(
+    root: Path, count: int, wanted: Collection[str] = (), named: Sequence[str] = ()
+) -> CandidatesRecord:
     """Write candidates.parquet, pairs.jsonl and, last, candidates.json for the run in `root` and its queries.
 
-    `count` of each signal and of the fusion. What stands and is made of the same is kept. UsageError where no query can
-    be used, ModelError where the queries were encoded by other weights.
+    `count` of each signal and of the fusion. Of the signals `wanted` (none for all) each evidence is fused once, and those
+    `named` whatever else holds them; every signal is ranked all the same. What stands and is made of the same is kept.
+    UsageError where no query can be used, ModelError where the queries were encoded by other weights.
     """
     run, queries = open_done_run(root), open_done_run(RunLayout(root).queries)
     if run.spec.index != "edge":
@@ -51,18 +54,21 @@ def find_candidates(root: Path, count: int) -> CandidatesRecord:
     if not run.rows:
         raise UsageError(f"{root}: no chunk in it can be searched; each one's reason stands in {run.layout.quarantine}")
     _check_weights(run, queries)
-    made_of = _made_of(run, queries, count)
+    made_of = _made_of(run, queries, count, wanted, named)
     before = _standing(run.layout)
     if before is not None and before.made_of == made_of:
         return before
-    return _Search(run, queries, count).write(made_of)
+    return _Search(run, queries, count, wanted, named).write(made_of)
 
 
 class _Search:
     """All queries, one after another, over one open shard."""
 
-    def __init__(self, run: DoneRun, queries: DoneRun, count: int) -> None:
+    def __init__(
+        self, run: DoneRun, queries: DoneRun, count: int, wanted: Collection[str], named: Sequence[str]
+    ) -> None:
         self._run, self._queries, self._count = run, queries, count
+        self._wanted, self._named = wanted or run.names, named
         by_vector = {one.vector: one for one in queries.spec.passes}
         self._extended = {
             one.stood_in
@@ -90,7 +96,7 @@ class _Search:
             made_of=made_of,
             candidates=self._count,
             signals=self._run.names,
-            fused=tuple(fused_names(self._run.spec, self._run.names, self._of_metadata)),
+            fused=tuple(self._together(self._run.names)),
             queries=self._queries.rows,
             without=self._without,
             pairs=self._pairs,
@@ -109,7 +115,7 @@ class _Search:
                 start = time.monotonic()
                 found = self._find(ranker, query)
                 self._latency.add(time.monotonic() - start)
-                self._without += not found
+                self._without += not found or found[0][1] is None
                 for row, text in found:
                     rows.add(row)
                     if text is not None:
@@ -130,7 +136,7 @@ class _Search:
                 self._left_out[name] = self._left_out.get(name, 0) + 1
         if not signals:
             return []
-        together = fused_names(self._run.spec, signals, self._of_metadata)
+        together = self._together(signals)
         try:
             ranked = ranker.rank(signals, together, self._count)
             fused = ranked.fused[: self._count]
@@ -148,6 +154,11 @@ class _Search:
         for rank, (row, score) in enumerate(fused, 1):
             found.append((rows.pop(row) | {f"{FUSED}.score": score, f"{FUSED}.rank": rank}, texts[row]["text"]))
         return found + [(rows[row], None) for row in sorted(rows)]
+
+    def _together(self, signals: Iterable[str]) -> list[str]:
+        """Those of `signals` that are fused."""
+        wanted = [name for name in signals if name in self._wanted]
+        return fused_names(self._run.spec, wanted, self._of_metadata, self._named)
 
     def _vectors(self, query: Point) -> Iterator[tuple[str, QueryVector]]:
         for name in self._run.names:
@@ -192,8 +203,11 @@ def _weights(run: DoneRun, vector: str) -> str:
     return orjson.loads(run.layout.pass_file(vector).read_bytes()).get("weights", "")
 
 
-def _made_of(run: DoneRun, queries: DoneRun, count: int) -> str:
-    return candidate_state(run, queries, f"{PAIRS} {count}".encode())
+def _made_of(run: DoneRun, queries: DoneRun, count: int, wanted: Collection[str], named: Sequence[str]) -> str:
+    head = f"{PAIRS} {count}".encode()
+    if wanted:
+        head += orjson.dumps([sorted(wanted), sorted(named)])
+    return candidate_state(run, queries, head)
 
 
 def _standing(layout: RunLayout) -> CandidatesRecord | None:

@@ -1,4 +1,4 @@
-"""`python -m embedfleet.exporter.candidates_main DIR --candidates N`: started by `embedfleet run --queries`."""
+"""`python -m embedfleet.exporter.candidates_main DIR --candidates N [--wanted S --named S]`: of `embedfleet run --queries`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="embedfleet.exporter.candidates_main")
     parser.add_argument("root", type=Path)
     parser.add_argument("--candidates", type=int, required=True)
+    parser.add_argument("--wanted", action="append", default=[], help="a signal to fuse; none: all")
+    parser.add_argument("--named", action="append", default=[], help="one that is fused whatever else holds it")
     flags = parser.parse_args()
 
     def work() -> None:
         from .candidates import find_candidates
 
-        held(flags.root, lambda: find_candidates(flags.root, flags.candidates))
+        held(flags.root, lambda: find_candidates(flags.root, flags.candidates, flags.wanted, flags.named))
 
     return serve(work)
 

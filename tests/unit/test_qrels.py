@@ -25,6 +25,13 @@ def test_trec(tmp_path, blank):
     assert read_qrels(written(tmp_path, text)) == {"q1": {"c1": 2}, "q2": {"c1": -1}}
 
 
+def test_ids_with_blanks_between_tabs(tmp_path):
+    """As many fields as the tabs say; a tab too many, before or behind, is no field."""
+    assert read_qrels(written(tmp_path, "q 1\t0\tc 1\t2\n")) == {"q 1": {"c 1": 2}}
+    assert read_qrels(written(tmp_path, "q 1\tc 1\t2\t\n")) == {"q 1": {"c 1": 2}}
+    assert read_qrels(written(tmp_path, "q1\t\tc1\t2\nq2\tc1\t1\n")) == {"q1": {"c1": 2}, "q2": {"c1": 1}}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -1,0 +1,94 @@
+"""Which signals to fuse: the fewest that no larger set is better than, by more than chance explains."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+
+import msgspec
+
+from .paired import LEAST_QUERIES, Difference, compare
+from .signal_sets import Signals, Tried
+
+LEAST_GAIN = 0.01
+"""At nDCG@10: a larger set that gains less is not worth another signal, however sure the gain is."""
+
+
+SHOWN = 4
+"""Digits: what looks equal in the tables is called equal."""
+
+
+class SetFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """A set of signals, fused."""
+
+    signals: tuple[str, ...]
+    ndcg: float
+    seconds: float
+    """What computing its signals for the corpus took."""
+
+
+class Against(msgspec.Struct, frozen=True, kw_only=True):
+    """The recommended set against another one."""
+
+    other: SetFigures
+    difference: Difference
+    """Above 0 where the recommended set is better."""
+
+
+class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
+    """What to fuse, and what speaks for it."""
+
+    chosen: SetFigures
+    flag: str
+    """For `embedfleet search` and `embedfleet run`."""
+    single: Against | None
+    """The best single signal; None where that is what is recommended."""
+    simpler: Against | None
+    """The next simpler choice, where it is not the best single signal."""
+    larger: Against | None
+    """The best of the larger sets; None where there is none."""
+    sets: int
+    """Compared."""
+    exhaustive: bool
+    """Whether these are all the sets that there are."""
+
+
+def recommend(tried: Tried, seconds: Callable[[Signals], float]) -> Recommendation | None:
+    """From the best single signal on, take the smallest set that is better beyond its interval and by LEAST_GAIN, as long as
+    there is one. Of equals the one that costs less, to the second; else the first.
+
+    None where there are no two signals, or fewer than LEAST_QUERIES queries.
+    """
+    if sum(len(one) == 1 for one in tried.sets) < 2 or len(tried.ndcg) < LEAST_QUERIES:
+        return None
+
+    def standing(place: int) -> tuple[float, int]:
+        return round(tried.mean(place), SHOWN), -round(seconds(tried.sets[place]))
+
+    def figures(place: int) -> SetFigures:
+        signals = tried.sets[place]
+        return SetFigures(signals=signals, ndcg=tried.mean(place), seconds=seconds(signals))
+
+    def of_larger(place: int) -> dict[int, Difference]:
+        size = len(tried.sets[place])
+        larger = [other for other, some in enumerate(tried.sets) if len(some) > size]
+        return dict(zip(larger, compare(tried.ndcg[:, larger] - tried.ndcg[:, [place]]), strict=True)) if larger else {}
+
+    single = max((place for place, one in enumerate(tried.sets) if len(one) == 1), key=standing)
+    chosen = simpler = single
+    against_single = against_simpler = larger = of_larger(single)
+    while better := [place for place, one in larger.items() if one.sure and one.mean >= LEAST_GAIN]:
+        smallest = min(len(tried.sets[place]) for place in better)
+        simpler, against_simpler = chosen, larger
+        chosen = max((place for place in better if len(tried.sets[place]) == smallest), key=standing)
+        larger = of_larger(chosen)
+    rival = max(larger, key=standing, default=None)
+    return Recommendation(
+        chosen=figures(chosen),
+        flag=f"--signals {shlex.quote(','.join(tried.sets[chosen]))}",
+        single=None if chosen == single else Against(other=figures(single), difference=against_single[chosen]),
+        simpler=None if simpler == single else Against(other=figures(simpler), difference=against_simpler[chosen]),
+        larger=None if rival is None else Against(other=figures(rival), difference=larger[rival].reversed()),
+        sets=len(tried.sets),
+        exhaustive=tried.exhaustive,
+    )
