@@ -286,6 +286,8 @@ class ExportReports:
                 pass
             case Closed():
                 runner.closed = message
+                if message.problem:
+                    context.emit(ev.RunFailed(run, "RunFailed", f"{runner.layout.root}: {message.problem}"))
                 context.emit(ev.RunClosed(run))
             case _:
                 raise ProtocolError(f"an unexpected message on the export link: {type(message).__name__}")

@@ -93,6 +93,17 @@ class EdgeIndex:
         for segment in segments:
             if segment not in self._published:
                 self.publish(segment, dims)
+        if self._shard is None:
+            return
+        if self.is_gone:
+            raise RunDirectoryError(f"{self._layout.edge} is gone; the same command makes it anew")
+        if _read_published(self._layout.published) != self._published:  # removed or changed from outside
+            commit_bytes(self._layout.published, encode_published(self._published))
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the shard that is open was removed from outside."""
+        return self._shard is not None and not (self._layout.edge / "edge_config.json").exists()
 
     def count(self) -> int:
         """Points in the shard, those of earlier sessions included; 0 where nobody had to open it."""

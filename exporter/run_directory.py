@@ -17,6 +17,7 @@ from ..protocol.sources import check_unchanged, resolve
 from ..protocol.spec import Output, RunSpec, differences
 from ..protocol.storage import Ranges
 from ..protocol.work_messages import Fingerprint
+from .balance import find_strays, read_intake
 from .directory_lock import take_lock
 from .spec_change import change, may_change
 
@@ -142,6 +143,8 @@ class RunDirectory:
     def _prepare(self, restart: bool) -> None:
         if restart:
             _clear(self.layout)
+        elif (intake := read_intake(self.layout)) and (strays := find_strays(self.layout, self.spec, intake.segments)):
+            raise RunDirectoryError(strays[0])
         before = self._changed_spec()
         if before is not None or self.layout.manifest.exists():
             self._check_source()

@@ -163,6 +163,8 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
     """By sparse vector: rows whose weights are their metadata's."""
     publishing: Publishing | None = None
     """None where nothing was published."""
+    problem: str = ""
+    """Why a run that was to be done is not: its files do not add up. What helps is said with it."""
 
 
 ToCoordinator = (
