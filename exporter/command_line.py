@@ -12,6 +12,7 @@ from typing import TypeVar
 from ..protocol import lifeline
 from ..protocol.errors import EXIT_DONE, EXIT_INTERRUPTED, EmbedfleetError, RunDirectoryError
 from ..protocol.layout import RunLayout
+from ..protocol.own_files import refuse_link, top_link
 from ..protocol.process import ERROR_MARK
 from .directory_lock import take_lock
 
@@ -40,6 +41,8 @@ def serve(work: Callable[[], object]) -> int:
 
 def held(root: Path, work: Callable[[], T], again: str = "run the same command again") -> T:
     """Do the work while this process alone may write to the run directory `root`; the disk's refusals become ours."""
+    if (link := top_link(RunLayout(root))) is not None:
+        raise refuse_link(link)
     try:
         lock = take_lock(RunLayout(root), str(root))
     except OSError as error:
