@@ -90,7 +90,7 @@ def _conclude(
     """Say how the run ended; where it is done, go on with what follows. The exit code. `stages` gains what was done."""
     if ending.status == "failed":
         raise revive(ending.kind, ending.error)
-    stages += [*pass_stages(ending), *ensemble_stages(spec, RunLayout(out))]
+    stages += [*pass_stages(ending, stats=_stats(out)), *ensemble_stages(spec, RunLayout(out))]
     _say_counts(session, ending, out)
     if ending.status == "interrupted":
         raise Interrupted
@@ -108,6 +108,13 @@ def _conclude(
     if after.formats:
         printed["export"] = _export(session, RunLayout(out), after.formats, stages)
     return EXIT_QUARANTINED if quarantined else EXIT_DONE
+
+
+def _stats(out: Path) -> dict[str, Any] | None:
+    try:
+        return read_object(RunLayout(out).stats)
+    except EmbedfleetError:  # figures are no reason to fail
+        return None
 
 
 def _export(session: Session, layout: RunLayout, formats: tuple[str, ...], stages: list[Stage]) -> list[dict[str, Any]]:
@@ -186,6 +193,8 @@ def _pass_summary(one: PassSummary) -> dict[str, Any]:
         "vector": one.vector,
         "model": one.model,
         "chunks": one.chunks,
+        "computed": one.computed,
+        "seconds": one.seconds,
         **(computed if one.computed else dict.fromkeys(computed)),
         "rotation_gap_seconds": one.rotation_gap_seconds,
     }

@@ -155,6 +155,10 @@ class PassSummary(msgspec.Struct, frozen=True, kw_only=True):
     """`p50`, `p95` and others: tokenizing and computing one batch in this session; empty where nothing was computed."""
     weights: str = ""
     """Of a sparse pass that the metadata has a part in: where its rows' weights are from, in words."""
+    earlier: int = 0
+    """Of `chunks`, the rows that earlier sessions committed."""
+    uncommitted: int = 0
+    """Of `computed`, the rows of segments that were not whole at the end: they are computed again."""
 
 
 class RunEnded(msgspec.Struct, frozen=True, kw_only=True, tag="run_ended"):
