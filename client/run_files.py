@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from ..protocol.errors import EmbedfleetError, RunDirectoryError
 from ..protocol.layout import RunLayout
+from ..protocol.lock_holder import read_holder
 from ..protocol.run_json import read_object as read_object
 from ..protocol.run_json import read_spec as read_spec
 
@@ -76,14 +76,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 def is_being_written(layout: RunLayout) -> bool:
     """Whether a run holds the directory now."""
-    try:
-        with layout.lock.open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    found = read_holder(layout)
+    return found is not None and found[1]
 
 
 def spans(numbers: Sequence[int]) -> str:

@@ -53,11 +53,14 @@ def print_report(report: VerifyReport) -> None:
         f"{counted(report.rejected, 'record')} rejected, {counted(report.duplicates, 'duplicate')} skipped, "
         "points in the collection: " + (f"{report.points:,}" if report.points is not None else "not counted")
     )
+    for line in filter(None, (str(report.running or ""), report.interrupted)):
+        console.print(escape(line))
     for note in report.notes:
         console.print(f"note: {escape(note)}")
     for problem in report.problems:
         console.print(f"[red]problem:[/red] {escape(problem)}")
-    console.print("[green]whole[/green]" if report.ok else f"[red]{counted(len(report.problems), 'problem')}[/red]")
+    whole = "whole so far" if report.running is not None else "whole"
+    console.print(f"[green]{whole}[/green]" if report.ok else f"[red]{counted(len(report.problems), 'problem')}[/red]")
 
 
 def print_evaluation(found: Evaluation) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from ..protocol.errors import EXIT_DONE, EXIT_INTERRUPTED, EmbedfleetError, RunD
 from ..protocol.layout import RunLayout
 from ..protocol.own_files import refuse_link, top_link
 from ..protocol.process import ERROR_MARK
-from .directory_lock import take_lock
+from .directory_lock import drop_lock, take_lock
 
 T = TypeVar("T")
 
@@ -57,4 +56,4 @@ def held(root: Path, work: Callable[[], T], again: str = "run the same command a
     except BaseException as error:  # pyarrow and the engine raise what they like, panics too; people get one message
         raise EmbedfleetError(f"{root}: {type(error).__name__}: {error}") from error
     finally:
-        os.close(lock)
+        drop_lock(lock)

@@ -18,7 +18,7 @@ from ..protocol.spec import Output, RunSpec, differences
 from ..protocol.storage import Ranges
 from ..protocol.work_messages import Fingerprint
 from .balance import find_strays, read_intake
-from .directory_lock import take_lock
+from .directory_lock import drop_lock, take_lock
 from .spec_change import change, may_change
 
 _MAGIC = b"PAR1"
@@ -94,7 +94,7 @@ class RunDirectory:
 
     def release(self) -> None:
         """Let another run have the directory."""
-        os.close(self._lock)
+        drop_lock(self._lock)
 
     def standing(self, vector: str) -> set[int]:
         """The segments of one vector that stand whole; partial and torn ones are removed."""
