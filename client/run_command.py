@@ -14,7 +14,7 @@ from ..protocol.control_messages import PassSummary, RunEnded
 from ..protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, revive
 from ..protocol.layout import RunLayout
 from ..protocol.reason_count import ReasonCount
-from ..protocol.run_json import read_object
+from ..protocol.run_json import read_object, reasons_in
 from ..protocol.run_options import RunOptions
 from ..protocol.spec import RunSpec
 from .retrieval_plan import RetrievalPlan
@@ -138,7 +138,7 @@ def _say_counts(session: Session, ending: RunEnded, out: Path) -> None:
         + f"; {ending.skipped_duplicates:,} duplicates skipped; {ending.seconds:,.1f} s"
     )
     if ending.status == "done" and ending.quarantined:
-        session.say(f"in quarantine: {ending.quarantined:,}, each with its reason in {out / 'quarantine.jsonl'}")
+        session.say(f"in quarantine: {ending.quarantined:,}, {reasons_in(RunLayout(out))}")
         for line in reason_lines(out):
             session.say(f"  {line}")
 

@@ -34,6 +34,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON objects in `path`, one a line."""
     try:
         return msgspec.json.Decoder(dict[str, Any]).decode_lines(path.read_bytes())
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{path} is gone; {AGAIN}") from None
     except (OSError, ValueError) as error:
         raise RunDirectoryError(f"{path}: not JSON objects, one a line ({error}); delete it and {AGAIN}") from error
 
@@ -66,6 +68,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(columns=None if columns is None else list(columns))
         table.validate(full=True)
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{path} is gone; {AGAIN}") from None
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunDirectoryError(f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error
     absent = [name for name in columns or () if name not in cast("list[str]", table.column_names)]

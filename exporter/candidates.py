@@ -35,6 +35,7 @@ from ..protocol.histogram import LogHistogram
 from ..protocol.layout import RunLayout
 from ..protocol.pairs import join_pair
 from ..protocol.points import Point
+from ..protocol.run_json import reasons_in
 from ..protocol.segment_stream import stream_batches
 from ..protocol.segments import VectorSegmentInfo, read_info
 from ..protocol.vector_rows import SparseVector
@@ -57,10 +58,9 @@ def find_candidates(root: Path, count: int) -> CandidatesRecord:
     if run.spec.index != "edge":
         raise UsageError(f"{root}: made with --index none, so there is nothing to search; run with --index edge")
     if not queries.rows:
-        reasons = queries.layout.quarantine
-        raise UsageError(f"{queries.spec.source}: no query in it can be used; each one's reason stands in {reasons}")
+        raise UsageError(f"{queries.spec.source}: no query in it can be used; {reasons_in(queries.layout)}")
     if not run.rows:
-        raise UsageError(f"{root}: no chunk in it can be searched; each one's reason stands in {run.layout.quarantine}")
+        raise UsageError(f"{root}: no chunk in it can be searched; {reasons_in(run.layout)}")
     _check_weights(run, queries)
     made_of = _made_of(run, queries, count)
     before = _standing(run.layout)

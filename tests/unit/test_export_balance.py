@@ -101,17 +101,28 @@ def test_a_collection_of_other_points_is_made_anew(
     assert verify_run(bench.root).ok
 
 
-def test_a_collection_that_goes_meanwhile_is_named(make_bench: Callable[..., Bench]) -> None:
+@pytest.mark.parametrize("early", [False, True])
+def test_a_collection_that_goes_meanwhile_is_named(make_bench: Callable[..., Bench], early: bool) -> None:
+    """Before something more is put into it, which the engine refuses in its own words, and behind the last."""
     pytest.importorskip("qdrant_edge")
     bench = make_bench(index="edge")
     session = bench.begin()
     for segment in (0, 1):
+        if segment and early:
+            _published(session)
+            shutil.rmtree(bench.layout.edge)
         session.rows(segment)
     session.source_read(2)
-    session.runtime._committer.submit(lambda: None).result()
-    session.runtime._publisher.submit(lambda: None).result()
-    shutil.rmtree(bench.layout.edge)
+    if not early:
+        _published(session)
+        shutil.rmtree(bench.layout.edge)
     session.close()
     assert any(f"{bench.layout.edge} is gone; the same command makes it anew" in str(one) for one in session.heard)
     assert not bench.layout.manifest.exists()
     assert bench.finish().published == 2 * ROWS
+
+
+def _published(session: Any) -> None:
+    """Wait until what was handed in is committed and published."""
+    session.runtime._committer.submit(lambda: None).result()
+    session.runtime._publisher.submit(lambda: None).result()

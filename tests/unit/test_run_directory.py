@@ -51,7 +51,7 @@ def about(directory: RunDirectory, vector: str = "dense-a") -> dict[str, Any]:
 
 
 def test_a_new_folder_is_made_with_all_that_a_run_needs(root: Path) -> None:
-    layout = take(root).layout
+    layout = take(root, restart=True).layout
     assert msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec) == SPEC
     assert layout.chunks.is_dir()
     assert layout.vector_folder("dense-a").is_dir()
@@ -59,7 +59,9 @@ def test_a_new_folder_is_made_with_all_that_a_run_needs(root: Path) -> None:
 
 def test_two_runs_never_hold_one_directory(root: Path) -> None:
     first = RunDirectory(root, SPEC, restart=False)
-    with pytest.raises(RunDirectoryError, match=f"--out {root}: another run is writing there .process {os.getpid()} on .*; wait for it"):
+    with pytest.raises(
+        RunDirectoryError, match=f"--out {root}: another run is writing there .process {os.getpid()} on .*; wait for it"
+    ):
         RunDirectory(root, SPEC, restart=True)
     first.release()
     RunDirectory(root, SPEC, restart=False).release()
@@ -307,8 +309,9 @@ def test_partial_and_torn_segments_are_removed(root: Path) -> None:
     directory.layout.vector_segment("dense-a", 1).write_bytes(b"PAR1 half of a file")
     directory.layout.vector_segment("dense-a", 3).write_bytes(b"PAR1")
     (folder / ".00004.parquet.tmp").write_bytes(b"half")
+    (folder / ".mine.tmp").write_bytes(b"half")
     assert directory.committed(0) == [0, 2]
-    assert {path.name for path in folder.iterdir()} == {"00000.parquet", "00002.parquet"}
+    assert {path.name for path in folder.iterdir()} == {"00000.parquet", "00002.parquet", ".mine.tmp"}
 
 
 def test_a_pass_with_several_vectors_has_what_all_of_them_have(root: Path) -> None:
