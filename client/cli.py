@@ -90,7 +90,7 @@ def verify(folder: RunFolder, as_json: AsJson = False) -> None:
 @app.command()
 def info(folder: RunFolder, as_json: AsJson = False) -> None:
     """What a run directory holds."""
-    from .info import describe_run
+    from .info import describe_run, describe_state
     from .tables import print_info
 
     described = describe_run(folder)
@@ -98,6 +98,8 @@ def info(folder: RunFolder, as_json: AsJson = False) -> None:
         _print_json(described)
     else:
         print_info(described)
+        if line := describe_state(folder):
+            sys.stdout.write(f"{line}\n")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..protocol.errors import RunDirectoryError, UsageError
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.published import decode_published
+from ..protocol.run_json import reasons_in
 from ..protocol.spec import RunSpec
 from .run_files import AGAIN, is_being_written
 
@@ -62,7 +63,9 @@ def check_searchable(layout: RunLayout, spec: RunSpec) -> None:
             f"{layout.root}: a run is writing there and has published nothing yet; search again later"
         )
     if layout.intake.exists() and not segments_in(layout.chunks):
-        raise RunDirectoryError(f"{layout.root}: the run has no rows; {layout.quarantine} says why")
+        raise RunDirectoryError(
+            f"{layout.root}: the run has no rows: all its records are in quarantine, {reasons_in(layout)}"
+        )
     raise RunDirectoryError(f"{layout.root}: nothing is published yet; {AGAIN} and let it finish")
 
 

@@ -16,6 +16,7 @@ from ..protocol.spec import CPU_KINDS, Output, RunSpec
 from ..protocol.truncation import Truncation, add_up, of_segment
 from .edge_shard import published_segments
 from .run_files import AGAIN, read_object, read_spec
+from .running import interrupted, look
 
 JsonObject = dict[str, Any]
 
@@ -27,10 +28,12 @@ def describe_run(path: str | PathLike[str]) -> JsonObject:
     """
     layout = RunLayout(Path(path))
     spec = read_spec(layout)
-    manifest = read_object(layout.manifest)
+    manifest, running = read_object(layout.manifest), look(layout)
+    status = "interrupted" if manifest is None else manifest.get("status", "done")
     return {
         "root": str(layout.root),
-        "status": "unfinished" if manifest is None else manifest.get("status", "done"),
+        "status": status if running is None else "running",
+        "running": running.to_json() if running is not None else None,
         "spec": msgspec.to_builtins(spec),
         "chunks": _chunks(layout),
         "vectors": [_vector(layout, _asked(spec, one), one) for one in spec.outputs],
@@ -40,6 +43,13 @@ def describe_run(path: str | PathLike[str]) -> JsonObject:
             "bytes": _bytes_under(layout.edge),
         },
     }
+
+
+def describe_state(path: str | PathLike[str]) -> str:
+    """Who is at work there and how far, or how far it came and what goes on with it; empty where the run is done."""
+    layout = RunLayout(Path(path))
+    running = look(layout)
+    return str(running) if running is not None else interrupted(layout)
 
 
 def _chunks(layout: RunLayout) -> JsonObject:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..protocol.errors import UsageError
 from ..protocol.layout import RunLayout, segments_in
+from ..protocol.run_json import reasons_in
 from .qrels import Qrels, read_qrels
 from .run_files import read_table
 from .words import counted
@@ -52,7 +53,7 @@ def _usable(layout: RunLayout, qrels: Qrels, path: Path, unencoded: Set[str]) ->
     judged = {query: chunks for query, chunks in kept.items() if any(score > 0 for score in chunks.values())}
     failed = len(qrels.keys() & unencoded)
     if not judged:
-        reasons = f"; {failed:,} could not be encoded, see {RunLayout(layout.queries).quarantine}" if failed else ""
+        reasons = f"; {failed:,} could not be encoded, {reasons_in(RunLayout(layout.queries))}" if failed else ""
         raise UsageError(
             f"--qrels {path}: no judgement of a relevant chunk is of this corpus and these queries ({len(known):,} of its "
             f"{len(qrels):,} queries and {len(there):,} of its {len(wanted):,} chunks are known{reasons})"

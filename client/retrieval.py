@@ -15,7 +15,7 @@ from ..protocol.control_messages import RunEnded
 from ..protocol.errors import revive
 from ..protocol.fusion import has_no_model
 from ..protocol.layout import RunLayout, segments_in
-from ..protocol.run_json import read_object
+from ..protocol.run_json import read_object, reasons_in
 from ..protocol.spec import PassSpec, RunSpec
 from .derived_source import adopt_source, digest_of, note_digest
 from .retrieval_plan import RetrievalPlan
@@ -139,9 +139,7 @@ class Retrieval:
             raise revive(ending.kind, ending.error)
         aside.drop()
         if ending.quarantined:
-            self._session.say(
-                f"{about}{ending.quarantined:,} in quarantine, each with its reason in {out / 'quarantine.jsonl'}"
-            )
+            self._session.say(f"{about}{ending.quarantined:,} in quarantine, {reasons_in(RunLayout(out))}")
         return ending
 
     def _resumed(self, spec: RunSpec, out: Path, about: str) -> RunEnded | None:

@@ -14,7 +14,7 @@ from ..protocol.control_messages import PassSummary, RunEnded
 from ..protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, revive
 from ..protocol.layout import RunLayout
 from ..protocol.reason_count import ReasonCount
-from ..protocol.run_json import read_object
+from ..protocol.run_json import read_object, reasons_in
 from ..protocol.run_options import RunOptions
 from ..protocol.spec import RunSpec
 from ..protocol.truncation import Truncation
@@ -95,7 +95,7 @@ def _conclude(
     """Say how the run ended; where it is done, go on with what follows. The exit code. `stages` gains what was done."""
     if ending.status == "failed":
         raise revive(ending.kind, ending.error)
-    stages += [*pass_stages(ending), *ensemble_stages(spec, RunLayout(out))]
+    stages += [*pass_stages(ending, stats=_stats(out)), *ensemble_stages(spec, RunLayout(out))]
     _say_counts(session, ending, out)
     for line in advice_lines(ending, spec):
         session.say(line)
@@ -122,6 +122,13 @@ def _conclude(
     return EXIT_QUARANTINED if quarantined else EXIT_DONE
 
 
+def _stats(out: Path) -> dict[str, Any] | None:
+    try:
+        return read_object(RunLayout(out).stats)
+    except EmbedfleetError:  # figures are no reason to fail
+        return None
+
+
 def _export(session: Session, layout: RunLayout, formats: tuple[str, ...], stages: list[Stage]) -> list[dict[str, Any]]:
     """Write the files; what `export.json` says of those in `export/`."""
     arguments, start = [str(layout.root), f"--formats={','.join(formats)}"], time.monotonic()
@@ -143,7 +150,7 @@ def _say_counts(session: Session, ending: RunEnded, out: Path) -> None:
         + f"; {ending.skipped_duplicates:,} duplicates skipped; {ending.seconds:,.1f} s"
     )
     if ending.status == "done" and ending.quarantined:
-        session.say(f"in quarantine: {ending.quarantined:,}, each with its reason in {out / 'quarantine.jsonl'}")
+        session.say(f"in quarantine: {ending.quarantined:,}, {reasons_in(RunLayout(out))}")
         for line in reason_lines(out):
             session.say(f"  {line}")
 
@@ -198,6 +205,8 @@ def _pass_summary(one: PassSummary) -> dict[str, Any]:
         "vector": one.vector,
         "model": one.model,
         "chunks": one.chunks,
+        "computed": one.computed,
+        "seconds": one.seconds,
         **(computed if one.computed else dict.fromkeys(computed)),
         "rotation_gap_seconds": one.rotation_gap_seconds,
         **(one.truncation.record() if one.truncation is not None else dict.fromkeys(Truncation().record())),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from ..protocol.errors import EmbedfleetError, RunDirectoryError
 from ..protocol.layout import RunLayout
+from ..protocol.lock_holder import read_holder
 from ..protocol.run_json import read_object as read_object
 from ..protocol.run_json import read_spec as read_spec
 
@@ -34,6 +34,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON objects in `path`, one a line."""
     try:
         return msgspec.json.Decoder(dict[str, Any]).decode_lines(path.read_bytes())
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{path} is gone; {AGAIN}") from None
     except (OSError, ValueError) as error:
         raise RunDirectoryError(f"{path}: not JSON objects, one a line ({error}); delete it and {AGAIN}") from error
 
@@ -66,6 +68,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(columns=None if columns is None else list(columns))
         table.validate(full=True)
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{path} is gone; {AGAIN}") from None
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunDirectoryError(f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error
     absent = [name for name in columns or () if name not in cast("list[str]", table.column_names)]
@@ -76,14 +80,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 def is_being_written(layout: RunLayout) -> bool:
     """Whether a run holds the directory now."""
-    try:
-        with layout.lock.open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    found = read_holder(layout)
+    return found is not None and found[1]
 
 
 def spans(numbers: Sequence[int]) -> str:

@@ -30,6 +30,7 @@ COLUMNS = {
     "tokens": Column("tokens/s", 140),
     "batch": Column("batch", 64),
     "latency": Column("p50 / p95 s", 72),
+    "committed": Column("committed"),
     "memory": Column("memory"),
     "gpu": Column("GPU"),
     "padding": Column("padding", 140),
@@ -38,6 +39,7 @@ COLUMNS = {
     "weights": Column("weights", 140),
     "placed": Column("dtype, placement", 170),
     "device": Column("device", 170),
+    "all": Column("all sessions", 150),
 }
 """By the name of a cell. One that no stage fills is left out. Where there is little room and a GPU's memory is known, the
 worker's own is left out too."""
@@ -93,6 +95,10 @@ def _plain(name: str, text: str, unit: str) -> str:
             return f"cut {rows} {unit}, {share} of all tokens"
         case "tokens":
             return f"{text} tokens/s"
+        case "committed":
+            return f"{text} {unit} committed in all"
+        case "all":
+            return f"all sessions: {text}"
         case "latency":
             return f"p50 / p95 {text} s"
         case _:

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -136,12 +136,18 @@ class Session:
         client.start_watch(run)
         draining: float | None = None
         in_flight = 0
+        open_rows: dict[str, tuple[int, int]] = {}
         while True:
             message = client.receive(POLL_SECONDS)
             if isinstance(message, RunEnded):
+                if message.status != "done":
+                    _say_open(view, {one.vector: (one.chunks, one.uncommitted) for one in message.passes}, command)
                 return message
             if message is not None:
                 view.show(message)
+                open_rows = {
+                    one.vector: (one.rows_committed, one.rows_done - one.rows_committed) for one in message.passes
+                }
                 in_flight = sum(one.in_flight for one in message.passes)
             if self.received and draining is None:
                 draining = time.monotonic()
@@ -151,6 +157,7 @@ class Session:
                     client.cancel(run)
             if len(self.received) > 1 or self._overdue(draining):
                 coordinator.kill()
+                _say_open(view, open_rows, command)
                 return None
             if message is None and coordinator.exit_code() is not None:
                 raise RunFailed(
@@ -165,6 +172,17 @@ class Session:
     @property
     def _terminated(self) -> bool:
         return bool(self.received) and self.received[0] == signal.SIGTERM
+
+
+def _say_open(view: ProgressView, rows: Mapping[str, tuple[int, int]], command: str) -> None:
+    """In one line, where a run ends before its time: by vector, rows committed, and rows computed that were not."""
+    found = [
+        f"{vector}: {counted(committed, 'row')} committed, {open_:,} computed but not committed"
+        for vector, (committed, open_) in rows.items()
+        if open_ > 0
+    ]
+    if found:
+        view.say(f"{'; '.join(found)}; {command} computes these again")
 
 
 def the_same(restart: bool) -> str:

@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 
 from ..protocol.durable import sync_folder
+from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import set_aside
+from ..protocol.own_files import foreign_files, refuse_link
 from .run_files import writing
 
 
@@ -31,6 +33,7 @@ class SetAside:
         """Put what stands in the folder beside it."""
         if self._folder.exists():
             with writing(self._folder):
+                _refuse_foreign(self._folder)
                 self._folder.rename(self._before)
                 sync_folder(self._folder.parent)
 
@@ -51,6 +54,17 @@ class SetAside:
 
     def _remove(self, folder: Path) -> None:
         if folder.exists():
+            _refuse_foreign(folder)
             shutil.rmtree(self._gone, ignore_errors=True)
             folder.rename(self._gone)
             shutil.rmtree(self._gone)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """RunDirectoryError where the folder is somewhere else, or holds what no run wrote: it would go with the rest."""
+    if folder.is_symlink():
+        raise refuse_link(folder)
+    if foreign := foreign_files(folder):
+        raise RunDirectoryError(
+            f"{foreign[0]} was not written by a run, and {folder.name} is made anew; move it away first"
+        )

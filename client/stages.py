@@ -11,7 +11,7 @@ from ..protocol.layout import RunLayout, segments_in
 from ..protocol.spec import RunSpec
 from ..protocol.truncation import add_up, of_segment
 from .truncation_lines import cut_cell
-from .words import size_of
+from .words import counted, size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,24 @@ class Stage:
     """What the cell `rows` counts."""
 
 
-def pass_stages(ending: RunEnded, about: str = "", unit: str = "rows") -> list[Stage]:
-    """Every pass of a run that has ended; `about` stands before their names."""
-    return [Stage(about + one.vector, _cells(one, one.batch_seconds), unit) for one in ending.passes]
+def pass_stages(
+    ending: RunEnded, about: str = "", unit: str = "rows", stats: Mapping[str, Any] | None = None
+) -> list[Stage]:
+    """Every pass of a run that has ended; `about` stands before their names. `stats` is what stats.json says, for the figures
+    of all sessions where there were earlier ones."""
+    recorded: dict[str, Any] = {one["vector"]: one for one in (stats or {}).get("passes", [])}
+    return [
+        Stage(about + one.vector, _cells(one, one.batch_seconds) | _all_sessions(one, recorded.get(one.vector)), unit)
+        for one in ending.passes
+    ]
+
+
+def _all_sessions(one: PassSummary, recorded: Mapping[str, Any] | None) -> dict[str, str]:
+    """Rows, seconds and rate of the sessions that left figures, together; nothing where this one was the first."""
+    if not one.earlier or recorded is None or recorded.get("sessions", 0) < 1 or not recorded.get("seconds"):
+        return {}
+    rows, seconds, sessions = recorded["computed"], recorded["seconds"], recorded["sessions"]
+    return {"all": f"{rows:,} in {seconds:,.1f} s ({rows / seconds:,.1f}/s) by {counted(sessions, 'session')}"}
 
 
 def ensemble_stages(spec: RunSpec, out: RunLayout) -> list[Stage]:
@@ -67,7 +82,10 @@ def _latency(seconds: Mapping[str, float]) -> dict[str, str]:
 
 
 def _cells(one: PassSummary, latency: Mapping[str, float]) -> dict[str, str]:
-    found = {"rows": f"{one.chunks:,}"}
+    # Rows, seconds and rate are of this session; what all of them committed stands for itself.
+    found = {"rows": f"{one.computed if one.computed or one.earlier else one.chunks:,}"}
+    if one.earlier or one.uncommitted:
+        found["committed"] = f"{one.chunks:,}"
     if one.computed:
         found["seconds"] = f"{one.seconds:,.1f}"
         found["rate"] = f"{one.chunks_per_second:,.1f}"

@@ -60,6 +60,8 @@ def print_report(report: VerifyReport) -> None:
         f"{counted(report.rejected, 'record')} rejected, {counted(report.duplicates, 'duplicate')} skipped, "
         "points in the collection: " + (f"{report.points:,}" if report.points is not None else "not counted")
     )
+    for line in filter(None, (str(report.running or ""), report.interrupted)):
+        console.print(escape(line))
     for name, one in report.vectors.items():
         if line := advice(name, one.truncation, 0, None):
             console.print(f"note: {escape(line)}")
@@ -67,7 +69,8 @@ def print_report(report: VerifyReport) -> None:
         console.print(f"note: {escape(note)}")
     for problem in report.problems:
         console.print(f"[red]problem:[/red] {escape(problem)}")
-    console.print("[green]whole[/green]" if report.ok else f"[red]{counted(len(report.problems), 'problem')}[/red]")
+    whole = "whole so far" if report.running is not None else "whole"
+    console.print(f"[green]{whole}[/green]" if report.ok else f"[red]{counted(len(report.problems), 'problem')}[/red]")
 
 
 def print_evaluation(found: Evaluation) -> None:

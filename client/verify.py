@@ -26,6 +26,7 @@ from .int8_checks import Int8Notes
 from .rerank_checks import needs_queries, needs_scores, rerank_problems
 from .run_claims import IntakeClaim, ManifestClaim, PassClaim
 from .run_files import AGAIN, count_lines, read_table, rejected_files, spans
+from .running import Running, interrupted, look
 from .segment_checks import info_problems, row_problems, telling, truncation_of, vector_problems
 from .shard_checks import count_points, remedy
 from .verify_report import VectorCount, VerifyReport
@@ -38,7 +39,21 @@ T = TypeVar("T")
 def verify_run(path: str | PathLike[str]) -> VerifyReport:
     """Recount the run in the directory `path`. RunDirectoryError only where there is no run; all else is in the report."""
     layout = RunLayout(Path(path))
-    report = _recounted(layout)
+    report = _verified(layout, look(layout))
+    if not report.ok and report.running is None and (running := look(layout)) is not None:
+        return _verified(layout, running)  # it began meanwhile
+    return report
+
+
+def _verified(layout: RunLayout, running: Running | None) -> VerifyReport:
+    report = _recounted(layout, at_work=running is not None)
+    report.running = running
+    if running is not None:
+        report.notes.append(
+            f"{layout.root}: what is committed was looked at, while the run is at work; verify again at its end"
+        )
+        return report
+    report.interrupted = interrupted(layout)
     for derived, needed in (
         (RunLayout(layout.queries), needs_queries(layout)),
         (RunLayout(layout.scores), needs_scores(layout)),
@@ -56,14 +71,16 @@ def verify_run(path: str | PathLike[str]) -> VerifyReport:
     return report
 
 
-def _recounted(layout: RunLayout) -> VerifyReport:
-    """One run, without those that are derived from it."""
+def _recounted(layout: RunLayout, *, at_work: bool = False) -> VerifyReport:
+    """One run, without those that are derived from it. `at_work`: what it lacks is still to come, and its totals change."""
     spec = read_spec(layout)
-    recount = _Recount(layout, spec)
+    recount = _Recount(layout, spec, at_work=at_work)
     recount.chunks()
     recount.intake()
     for one in spec.outputs:
         recount.vectors(one)
+    if at_work:
+        return recount.report
     recount.manifest()
     recount.shard()
     return recount.report
@@ -80,8 +97,8 @@ def _derived(layout: RunLayout) -> VerifyReport:
 class _Recount:
     """The steps of one verification; each adds to the report."""
 
-    def __init__(self, layout: RunLayout, spec: RunSpec) -> None:
-        self.layout, self._spec = layout, spec
+    def __init__(self, layout: RunLayout, spec: RunSpec, *, at_work: bool = False) -> None:
+        self.layout, self._spec, self._at_work = layout, spec, at_work
         self.report = VerifyReport(layout.root)
         self._rows: dict[int, int] = {}
         """Rows of each whole chunk segment."""
@@ -98,7 +115,7 @@ class _Recount:
         report, hashes = self.report, list[Ids]()
         segments = segments_in(self.layout.chunks)
         missing = sorted(set(range(segments[-1] + 1 if segments else 0)) - set(segments))
-        if missing:
+        if missing and not self._at_work:
             report.problems.append(f"{self.layout.chunks}: lacks segments {spans(missing)}; {AGAIN} with --restart")
         for segment in segments:
             path = self.layout.chunk_segment(segment)
@@ -126,6 +143,8 @@ class _Recount:
         """The counts that the intake ended with. It alone knows of duplicates after the last chunk."""
         report = self.report
         report.rejected = sum(map(self._lines, rejected_files(self.layout)))
+        if self._at_work:
+            return
         claimed = self._claim(self.layout.intake, IntakeClaim)
         if claimed is None:
             report.problems.append(f"{self.layout.root}: the source was not read to its end; {AGAIN}")
@@ -142,9 +161,10 @@ class _Recount:
         folder = self.layout.vector_folder(one.vector)
         have = segments_in(folder)
         missing = sorted(self._rows.keys() - set(have))
-        if missing:
+        if missing and not self._at_work:
             self._problem(folder, f"lacks segments {spans(missing)} of {len(self._rows)}; {AGAIN}")
-        for stray in sorted(set(have) - set(segments_in(self.layout.chunks))):
+        strays = set() if self._at_work else set(have) - set(segments_in(self.layout.chunks))
+        for stray in sorted(strays):
             self._problem(self.layout.vector_segment(one.vector, stray), "has no chunk segment; delete it")
         about = self._claim(self.layout.pass_file(one.vector), PassClaim)
         if have and about is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..protocol.truncation import Truncation
+from .running import Running
 
 
 @dataclass(slots=True)
@@ -42,6 +43,10 @@ class VerifyReport:
     """Points in the Edge shard; None where they could not be counted."""
     problems: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
+    running: Running | None = None
+    """Who works there now: what is missing is no problem then."""
+    interrupted: str = ""
+    """How far a run came that is not done and that nobody works on, and what goes on with it."""
 
     @property
     def ok(self) -> bool:

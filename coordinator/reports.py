@@ -287,6 +287,8 @@ class ExportReports:
             case Closed():
                 runner.closed = message
                 runner.telemetry.stored_as_float16(message.float16_segments)
+                if message.problem:
+                    context.emit(ev.RunFailed(run, "RunFailed", f"{runner.layout.root}: {message.problem}"))
                 context.emit(ev.RunClosed(run))
             case _:
                 raise ProtocolError(f"an unexpected message on the export link: {type(message).__name__}")

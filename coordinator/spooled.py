@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..protocol.errors import RunDirectoryError
-from ..protocol.layout import RunLayout, segments_in
+from ..protocol.layout import RunLayout, segment_of, segments_in
+from ..protocol.own_files import is_scratch_of_chunks
 from ..protocol.segments import ChunkSegmentInfo, Cursor, read_info
 
 
@@ -57,7 +58,6 @@ def find_spooled(layout: RunLayout) -> tuple[Spooled, list[SpooledSegment]]:
 def clear_after(layout: RunLayout, segments: int) -> None:
     """Delete what a broken-off intake left beyond its first `segments` segments; it will be read again."""
     for path in layout.chunks.iterdir():
-        stem = path.name.split(".", 1)[0]
-        beyond = stem.isdigit() and int(stem) >= segments
-        if (beyond and path.name.endswith((".parquet", ".rejected.jsonl"))) or path.name.endswith(".tmp"):
+        number = segment_of(path.name, ".parquet", ".rejected.jsonl")
+        if (number is not None and number >= segments) or is_scratch_of_chunks(path.name):
             path.unlink()

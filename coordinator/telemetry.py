@@ -316,6 +316,8 @@ class TelemetryTracker:
             dtype=figures.dtype,
             placement=figures.placement,
             batch_seconds=figures.batch_seconds.summary(6),
+            earlier=figures.committed_before,
+            uncommitted=max(figures.rows - figures.lost - figures.committed, 0),
         )
 
     @property

@@ -25,6 +25,7 @@ from ..protocol.histogram import LogHistogram
 from ..protocol.layout import RunLayout
 from ..protocol.pairs import join_pair
 from ..protocol.points import Point
+from ..protocol.run_json import reasons_in
 from ..protocol.shard_ranking import Ranked, ShardRanker
 from ..protocol.vector_rows import SparseVector
 from .edge_index import damaged_shard, load_shard
@@ -49,10 +50,9 @@ def find_candidates(
     if run.spec.index != "edge":
         raise UsageError(f"{root}: made with --index none, so there is nothing to search; run with --index edge")
     if not queries.rows:
-        reasons = queries.layout.quarantine
-        raise UsageError(f"{queries.spec.source}: no query in it can be used; each one's reason stands in {reasons}")
+        raise UsageError(f"{queries.spec.source}: no query in it can be used; {reasons_in(queries.layout)}")
     if not run.rows:
-        raise UsageError(f"{root}: no chunk in it can be searched; each one's reason stands in {run.layout.quarantine}")
+        raise UsageError(f"{root}: no chunk in it can be searched; {reasons_in(run.layout)}")
     _check_weights(run, queries)
     made_of = _made_of(run, queries, count, wanted, named)
     before = _standing(run.layout)

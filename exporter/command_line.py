@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -12,9 +11,10 @@ from typing import TypeVar
 from ..protocol import lifeline
 from ..protocol.errors import EXIT_DONE, EXIT_INTERRUPTED, EmbedfleetError, RunDirectoryError
 from ..protocol.layout import RunLayout
+from ..protocol.own_files import refuse_link, top_link
 from ..protocol.process import ERROR_MARK
 from ..protocol.standard_streams import guard_standard_error
-from .directory_lock import take_lock
+from .directory_lock import drop_lock, take_lock
 
 T = TypeVar("T")
 
@@ -42,6 +42,8 @@ def serve(work: Callable[[], object]) -> int:
 
 def held(root: Path, work: Callable[[], T], again: str = "run the same command again") -> T:
     """Do the work while this process alone may write to the run directory `root`; the disk's refusals become ours."""
+    if (link := top_link(RunLayout(root))) is not None:
+        raise refuse_link(link)
     try:
         lock = take_lock(RunLayout(root), str(root))
     except OSError as error:
@@ -56,4 +58,4 @@ def held(root: Path, work: Callable[[], T], again: str = "run the same command a
     except BaseException as error:  # pyarrow and the engine raise what they like, panics too; people get one message
         raise EmbedfleetError(f"{root}: {type(error).__name__}: {error}") from error
     finally:
-        os.close(lock)
+        drop_lock(lock)

@@ -8,7 +8,6 @@ with which vectors: one that was deleted and computed again is published again.
 from __future__ import annotations
 
 import resource
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from ..protocol.durable import commit_bytes, sync_folder
 from ..protocol.errors import RunDirectoryError, is_the_hosts
 from ..protocol.export_messages import Publishing
 from ..protocol.layout import RunLayout
+from ..protocol.own_files import remove_shard
 from ..protocol.point_batches import BatchLimits, cut
 from ..protocol.points import Point, read_points
 from ..protocol.published import decode_published, encode_published, segment_digest
@@ -93,6 +93,17 @@ class EdgeIndex:
         for segment in segments:
             if segment not in self._published:
                 self.publish(segment, dims)
+        if self._shard is None:
+            return
+        if self.is_gone:
+            raise RunDirectoryError(f"{self._layout.edge} is gone; the same command makes it anew")
+        if _read_published(self._layout.published) != self._published:  # removed or changed from outside
+            commit_bytes(self._layout.published, encode_published(self._published))
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the shard that is open was removed from outside."""
+        return self._shard is not None and not (self._layout.edge / "edge_config.json").exists()
 
     def count(self) -> int:
         """Points in the shard, those of earlier sessions included; 0 where nobody had to open it."""
@@ -113,13 +124,12 @@ class EdgeIndex:
                 self._published.clear()  # it is derived: all is published again
         self._layout.published.unlink(missing_ok=True)
         sync_folder(self._layout.root)  # first: nothing may be said to be in a shard that is new
-        if self._layout.edge.exists():
-            shutil.rmtree(self._layout.edge)
+        remove_shard(self._layout)
         return self._create(dims)
 
     def _create(self, dims: dict[str, int]) -> Any:
         edge = _engine()
-        self._layout.edge.mkdir()
+        self._layout.edge.mkdir(exist_ok=True)
         dense: dict[str, Any] = {}
         sparse: dict[str, Any] = {}
         for one in self._spec.outputs:

@@ -23,7 +23,7 @@ from ..protocol import arrays
 from ..protocol.collection import Quantization
 from ..protocol.done_run import open_done_run
 from ..protocol.durable import commit_bytes
-from ..protocol.errors import DamagedChunks
+from ..protocol.errors import DamagedChunks, EmbedfleetError
 from ..protocol.export_messages import (
     ChunksDamaged,
     Closed,
@@ -40,11 +40,13 @@ from ..protocol.export_messages import (
 from ..protocol.layout import segments_in
 from ..protocol.output_dims import output_dims
 from ..protocol.work_messages import Fingerprint
+from .balance import find_difference, find_imbalance
 from .command_line import held
 from .edge_index import EdgeIndex
 from .ensembles import Ensembles
 from .export_command import write_formats
 from .export_record import ExportRecord
+from .file_stamps import FileStamps
 from .manifest import covered, recount, truncations, write_manifest, write_quarantine
 from .run_directory import RunDirectory
 from .scrub import ScrubbedSegment, scrub
@@ -75,6 +77,8 @@ class ExportRuntime:
         self._committed = [set(directory.committed(number)) for number in passes]
         self._standing = [set(segments) for segments in self._committed]
         self._ensembles = Ensembles(directory, self._standing)
+        self._seen = FileStamps()
+        """Of the segments that were committed or read again in this session; the committing thread's."""
         self._segments: int | None = None
         """How many the run has, once that is known."""
         self._builders: list[dict[int, SegmentBuilder]] = [{} for _ in passes]
@@ -87,7 +91,7 @@ class ExportRuntime:
         os.set_blocking(self.wake_fd, False)
         self._events: BinaryIO = self._layout.events.open("ab")
         self._seconds = {"commit": 0.0, "publish": 0.0}
-        self._failed = False
+        self._failed, self._why = False, ""
         self._wrote = False
         self._closing = threading.Event()
         self._scrubber = ThreadPoolExecutor(1, "scrub")
@@ -187,17 +191,26 @@ class ExportRuntime:
         self._committer.shutdown(wait=True)
         # What an interrupted run does not publish now, the next one does.
         self._publisher.shutdown(wait=True, cancel_futures=message.status != "done")
-        points, publishing = 0, None
+        points, publishing, problem = 0, None, ""
+        if message.status == "done" and not self._failed:
+            problem = find_imbalance(self._layout, self._spec, self._seen, self._segments)
+            message = self._failed_by(problem, message)
         if self._index is not None:
             if message.status == "done":
                 self._guard(self._publish_rest)
-            points, publishing = self._index.count(), self._index.figures
-            self._index.close()
+            points, publishing = self._close_index(self._index), self._index.figures
         lenient = message.status != "done"  # it may end before damage was found: that is for the next session to tell
         counts, passes = recount(self._layout, self._spec, lenient=lenient)
-        write_quarantine(self._layout, self._spec, lenient=lenient)
-        self._write_stats(message, passes)
         if message.status == "done" and not self._failed:
+            problem = find_difference(counts, points if self._index is not None else None)
+            if problem and self._index is not None:
+                self._layout.published.unlink(missing_ok=True)  # the next one makes the collection anew
+            message = self._failed_by(problem, message)
+        write_quarantine(self._layout, self._spec, lenient=lenient)
+        if self._failed and message.status == "done":
+            message = CloseRun("failed", self._why, message.stats)
+        self._write_stats(message, passes)
+        if message.status == "done":
             write_manifest(self._layout, self._spec, self._run, counts, passes, points)
         self._events.flush()
         os.fsync(self._events.fileno())
@@ -205,7 +218,22 @@ class ExportRuntime:
         self._directory.release()
         told = (counts.chunks, counts.committed, counts.quarantined, counts.skipped_duplicates, points)
         float16 = {one["vector"]: one["float16_segments"] for one in passes if one.get("float16_segments")}
-        return Closed(*told, *covered(self._spec, passes), publishing, float16, truncations(passes))
+        return Closed(*told, *covered(self._spec, passes), publishing, float16, truncations(passes), problem)
+
+    def _close_index(self, index: EdgeIndex) -> int:
+        """The points in the shard, which is closed; 0 where the engine can make nothing of it any more."""
+        counted = [0]
+
+        def close() -> None:
+            counted[0] = index.count()
+            index.close()
+
+        self._guard(close)
+        return counted[0]
+
+    def _failed_by(self, problem: str, message: CloseRun) -> CloseRun:
+        """The end of a run, which has failed where there is a problem."""
+        return CloseRun("failed", f"{self.root}: {problem}", message.stats) if problem else message
 
     def _write_stats(self, message: CloseRun, passes: list[dict[str, Any]]) -> None:
         """`passes` as `recount` found them."""
@@ -258,6 +286,9 @@ class ExportRuntime:
         start = time.monotonic()
         done = commit_segment(self._layout, segment, self._fingerprints[number].digest(), builder)
         self._standing[number].add(segment)
+        self._seen.note_first(self._layout.chunk_segment(segment))
+        for output in self._spec.passes[number].outputs:
+            self._seen.note(self._layout.vector_segment(output.vector, segment))
         self._complete(segment)  # before the report: the coordinator takes the segment for done then
         seconds = time.monotonic() - start
         self._seconds["commit"] += seconds
@@ -282,6 +313,10 @@ class ExportRuntime:
             self._layout.vector_segment(vector, found.segment).unlink(missing_ok=True)
             self._report(SegmentDamaged(number, found.segment, f"{vector}: {reason}"))
         self._ensembles.drop_damaged(found.segment)
+        for output in self._spec.outputs:
+            self._seen.note(self._layout.vector_segment(output.vector, found.segment))
+        if found.segment in self._spooled:  # else the intake reads it again
+            self._seen.note(self._layout.chunk_segment(found.segment))
         self._complete(found.segment, ours=False)
 
     def _complete(self, segment: int, *, ours: bool = True) -> None:
@@ -292,7 +327,10 @@ class ExportRuntime:
         if not ours and self._segments is None and segment not in self._spooled:
             self._unread.add(segment)
             return
-        self._wrote |= self._ensembles.derive(segment, self._fingerprints)
+        if self._ensembles.derive(segment, self._fingerprints):
+            self._wrote = True
+            for one in self._spec.ensembles:
+                self._seen.note(self._layout.vector_segment(one.vector, segment))
         if self._ensembles.stand(segment) and all(segment in standing for standing in self._standing):
             self._publish(segment)
 
@@ -321,11 +359,18 @@ class ExportRuntime:
         try:
             work()
         except DamagedChunks as error:  # met before the look at what stands came there: to be made good all the same
-            self._failed = True
+            self._failed, self._why = True, f"{self._layout.chunk_segment(error.segment)}: {error.reason}"
             self._report(ChunksDamaged(error.segment, error.reason))
         except BaseException as error:  # noqa: BLE001 - the engine's panics too: whatever it is ends the run with one message
-            self._failed = True
-            self._report(ExportFailed(f"{self.root}: {type(error).__name__}: {error}"))
+            self._failed, self._why = True, self._explain(error)
+            self._report(ExportFailed(self._why))
+
+    def _explain(self, error: BaseException) -> str:
+        if isinstance(error, EmbedfleetError):  # it says where, and what helps
+            return str(error)
+        if self._index is not None and self._index.is_gone:
+            return f"{self._layout.edge} is gone; the same command makes it anew"
+        return f"{self.root}: {type(error).__name__}: {error}"
 
     def _report(self, report: Report) -> None:
         self._reports.append(report)

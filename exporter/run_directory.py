@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from ..protocol.durable import commit_bytes, make_folder, partial_of, sync_folder
+from ..protocol.durable import commit_bytes, make_folder, sync_folder
 from ..protocol.ensemble_spec import EnsembleSpec
 from ..protocol.errors import RunDirectoryError, SpecMismatch
-from ..protocol.layout import RunLayout, segments_in, set_aside
-from ..protocol.sources import check_unchanged, resolve
+from ..protocol.layout import RunLayout, segments_in
+from ..protocol.own_files import clear_run, find_link, holds_source, is_foreign, is_vectors, read_owner, refuse_link
+from ..protocol.sources import STDIN, check_unchanged, resolve
 from ..protocol.spec import Output, RunSpec, differences
 from ..protocol.work_messages import Fingerprint
-from .directory_lock import take_lock
+from .balance import find_strays, read_intake
+from .directory_lock import drop_lock, take_lock
 from .spec_change import change, may_change
 
 _MAGIC = b"PAR1"
@@ -32,8 +33,10 @@ class RunDirectory:
         try:
             if root.exists() and not root.is_dir():
                 raise RunDirectoryError(f"--out {root} is a file; give a folder")
-            if root.is_dir() and _is_foreign(self.layout):
-                raise RunDirectoryError(f"--out {root} is not empty and holds no run; give a new or empty folder")
+            if root.is_symlink() and not root.exists():
+                raise RunDirectoryError(f"--out {root} is a link to nothing; give a folder")
+            if root.is_dir():
+                self._look(restart)
             make_folder(root)
             self._lock = take_lock(self.layout, f"--out {root}")
             try:
@@ -73,13 +76,14 @@ class RunDirectory:
 
     def release(self) -> None:
         """Let another run have the directory."""
-        os.close(self._lock)
+        drop_lock(self._lock)
 
     def standing(self, vector: str) -> set[int]:
         """The segments of one vector that stand whole; partial and torn ones are removed."""
         folder = self.layout.vector_folder(vector)
         for stray in folder.glob(".*.tmp"):
-            stray.unlink()
+            if is_vectors(stray.name):
+                stray.unlink()
         whole: set[int] = set()
         for segment in segments_in(folder):
             path = self.layout.vector_segment(vector, segment)
@@ -123,7 +127,9 @@ class RunDirectory:
 
     def _prepare(self, restart: bool) -> None:
         if restart:
-            _clear(self.layout)
+            self._clear()
+        elif (intake := read_intake(self.layout)) and (strays := find_strays(self.layout, self.spec, intake.segments)):
+            raise RunDirectoryError(strays[0])
         before = self._changed_spec()
         if before is not None or self.layout.manifest.exists():
             self._check_source()
@@ -139,25 +145,40 @@ class RunDirectory:
 
     def _changed_spec(self) -> RunSpec | None:
         """The spec that stands, where the directory has to be made ready for another one; SpecMismatch where it cannot be."""
-        path = self.layout.spec
-        if not path.exists():
-            return None
-        try:
-            before = msgspec.json.decode(path.read_bytes(), type=RunSpec)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise RunDirectoryError(f"{path} cannot be read ({error}); --restart starts over") from error
-        found = differences(self.spec, before)
-        if not found:
+        before = read_owner(self.layout)
+        found = differences(self.spec, before) if before is not None else []
+        if before is None or not found:
             return None
         if may_change(self.layout, before, self.spec):
             return before
-        if any(segments_in(folder) for folder in self.layout.vectors.glob("*/")):
+        if any(segments_in(self.layout.vector_folder(one.vector)) for one in before.outputs):
             raise SpecMismatch(
                 f"--out {self.layout.root} holds a run of another spec: {'; '.join(found)}. "
                 "Give another folder, or --restart to start over"
             )
-        _clear(self.layout)  # nothing was computed for the other spec: nothing to protect
+        self._clear()  # nothing was computed for the other spec: nothing to protect
         return None
+
+    def _look(self, restart: bool) -> None:
+        """Whose the directory is, before anything is written or removed there."""
+        before = read_owner(self.layout)
+        if before is None and is_foreign(self.layout):
+            raise RunDirectoryError(
+                f"--out {self.layout.root} is not empty and holds no run (it has no spec.json); give a new or empty folder"
+            )
+        for spec in (self.spec,) if before is None else (before, self.spec):
+            if (link := find_link(self.layout, spec)) is not None:
+                raise refuse_link(link)
+        if restart and self.spec.source != STDIN and holds_source(self.layout, self.spec.source):
+            raise RunDirectoryError(
+                f"{self.spec.source} is the source and lies among the files that --restart removes; move it elsewhere"
+            )
+
+    def _clear(self) -> None:
+        """Remove what a run wrote, and nothing else; its spec stands until another one takes its place."""
+        before = read_owner(self.layout)
+        if before is not None:
+            clear_run(self.layout, before)
 
     def _check_source(self) -> None:
         """SourceError for one that the intake would refuse, once this directory is taken and something of it is gone."""
@@ -167,33 +188,8 @@ class RunDirectory:
             check_unchanged(source, resolve(source, self.layout.root), self.layout.source)
 
 
-def _is_foreign(layout: RunLayout) -> bool:
-    """Whether a folder holds something, and nothing that says a run began there: all that a power cut in its first moment
-    may leave is the beginning of a spec."""
-    if layout.spec.exists() or layout.lock.exists():
-        return False
-    return any(path != partial_of(layout.spec) for path in layout.root.iterdir())
-
-
 def _pretty(value: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
-
-
-def _clear(layout: RunLayout) -> None:
-    """Remove what a run wrote, and nothing else.
-
-    The manifest goes before what it describes, what was made of the chunks before them, and their spec last: at no moment,
-    and after no power cut, could vectors of these chunks be taken for those of others.
-    """
-    derived = (layout.queries, set_aside(layout.queries), layout.rerank, layout.export)
-    made = (layout.stats, layout.events, layout.quarantine, layout.published)
-    for stage in ((layout.manifest,), (*made, layout.edge, *derived, layout.vectors), (layout.chunks,), (layout.spec,)):
-        for path in stage:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        sync_folder(layout.root)
 
 
 def _ends_whole(path: Path) -> bool:

@@ -7,7 +7,6 @@ and ensembles is another run.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import msgspec
@@ -15,6 +14,7 @@ import msgspec
 from ..protocol.durable import sync_folder
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout, segments_in
+from ..protocol.own_files import remove_shard, remove_vectors
 from ..protocol.segments import VectorSegmentInfo, read_info
 from ..protocol.spec import Output, RunSpec, differences
 
@@ -34,12 +34,8 @@ def change(layout: RunLayout, before: RunSpec, after: RunSpec) -> None:
     layout.rerank_record.unlink(missing_ok=True)  # the next manifest must not say that these vectors were ranked by
     layout.published.unlink(missing_ok=True)
     sync_folder(layout.root)  # first: a shard that nothing is said to be in is made anew
-    if layout.edge.exists():
-        shutil.rmtree(layout.edge)
-    for one in _gone(before, after):
-        folder = layout.vector_folder(one.vector)
-        if folder.exists():
-            shutil.rmtree(folder)
+    remove_shard(layout)
+    remove_vectors(layout, [one.vector for one in _gone(before, after)])
     sync_folder(layout.root)
 
 

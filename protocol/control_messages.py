@@ -160,6 +160,10 @@ class PassSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Of all its committed rows; None where it was not counted, or where texts may have any length."""
     max_tokens: int = 0
     """Where texts were cut; 0 where that is not known."""
+    earlier: int = 0
+    """Of `chunks`, the rows that earlier sessions committed."""
+    uncommitted: int = 0
+    """Of `computed`, the rows of segments that were not whole at the end: they are computed again."""
 
 
 class RunEnded(msgspec.Struct, frozen=True, kw_only=True, tag="run_ended"):

@@ -168,6 +168,8 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
     """By vector of `--store int8`: segments that are float16, where there are any."""
     truncation: dict[str, Truncation] = {}
     """By vector that has a limit of tokens: how many texts were cut."""
+    problem: str = ""
+    """Why a run that was to be done is not: its files do not add up. What helps is said with it."""
 
 
 ToCoordinator = (

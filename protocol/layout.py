@@ -22,11 +22,16 @@ def segments_in(folder: Path, suffix: str = ".parquet") -> list[int]:
     """The numbers of the segment files that stand in `folder` under their final names, sorted."""
     if not folder.is_dir():
         return []
-    return sorted(
-        int(path.name.removesuffix(suffix))
-        for path in folder.iterdir()
-        if path.name.endswith(suffix) and path.name.removesuffix(suffix).isdigit()
-    )
+    numbers = (segment_of(path.name, suffix) for path in folder.iterdir())
+    return sorted(number for number in numbers if number is not None)
+
+
+def segment_of(name: str, *suffixes: str) -> int | None:
+    """The segment that a file is of by its name; None where a run writes none of that name: `7.parquet`, say."""
+    stem, _, _ = name.partition(".")
+    if not (stem.isascii() and stem.isdigit()) or name[len(stem) :] not in suffixes:
+        return None
+    return int(stem) if f"{int(stem):0{ROW_DIGITS}d}" == stem else None
 
 
 def set_aside(folder: Path) -> Path:

@@ -47,3 +47,10 @@ def read_spec(layout: RunLayout) -> RunSpec:
         raise RunDirectoryError(
             f"{layout.spec}: not a spec that this version reads ({error}); update embedfleet or restore the file"
         ) from error
+
+
+def reasons_in(layout: RunLayout) -> str:
+    """Where the reasons of what is in quarantine stand, for a message."""
+    if layout.quarantine.exists():
+        return f"each with its reason in {layout.quarantine}"
+    return f"their reasons stood in {layout.quarantine}, which is gone; the same command writes it again"

@@ -37,6 +37,8 @@ def stream_batches(path: Path, columns: Sequence[str], rows: int | None = None) 
             # Threads would decode columns side by side, each with buffers of its own, and gain nothing on small batches.
             size = rows or _rows_at_once(file.metadata)
             yield from file.iter_batches(size, columns=list(columns), use_threads=False)
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{path} is gone; the same command makes it again") from None
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunDirectoryError(f"{path}: torn or unreadable ({error}); {_REMEDY}") from error
 

@@ -151,10 +151,19 @@ def read_info(path: Path, kind: type[Info]) -> Info:
         if found.get(CHECK_KEY, expected := _check(found[INFO_KEY], schema)) != expected:
             raise ValueError("its footer is not as it was written")
         return msgspec.json.decode(found[INFO_KEY], type=kind)
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{path} is gone; {remedy_of(kind)}") from None
     except (OSError, ValueError, pa.ArrowException, KeyError, msgspec.MsgspecError) as error:
         raise RunDirectoryError(
             f"{path}: not a whole segment ({error}); delete it and run the same command again"
         ) from error
+
+
+def remedy_of(kind: type[ChunkSegmentInfo | VectorSegmentInfo]) -> str:
+    """What brings a segment back that is gone."""
+    return "the same command " + (
+        "computes it again" if kind is VectorSegmentInfo else "reads it from the source again"
+    )
 
 
 def _check(raw: bytes, schema: pa.Schema) -> bytes:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
@@ -35,6 +36,11 @@ class Monkey:
     @property
     def kills(self) -> int:
         return sum(count for name, count in self.blows.items() if name.startswith("kill "))
+
+    out: Path | None = None
+    """The run directory of the command, of which a file may go."""
+    removed: set[str] = field(default_factory=set[str])
+    """Committed files that are gone, below the run directory."""
 
     def play(self, command: psutil.Popen, most: int) -> None:
         """Strike until the command ends, or until it has struck so often; then only wait."""
@@ -68,7 +74,9 @@ class Monkey:
         here = [role for role in found if found[role]]
         if not here:
             return 0
-        how = self.rng.choices(("kill", "pair", "stop", "command"), (6, 2, 2, 1))[0]
+        how = self.rng.choices(("kill", "pair", "stop", "command", "remove"), (6, 2, 2, 1, 1))[0]
+        if how == "remove":
+            return self.remove()
         if how == "command":
             self._send(command, signal.SIGKILL)
             self.blows["kill command"] += 1
@@ -87,6 +95,20 @@ class Monkey:
             self._send(self.rng.choice(found[role]), signal.SIGKILL)
         self.blows[f"kill {' and '.join(sorted(roles))}"] += 1
         return len(roles)
+
+    def remove(self) -> int:
+        """A committed file goes, as if somebody tidied up; a vector's, more often than not."""
+        if self.out is None:
+            return 0
+        pattern = "vectors/*/*.parquet" if self.rng.random() < 0.8 else "chunks/*.parquet"
+        there = sorted(path for path in self.out.glob(pattern) if not path.name.startswith("."))
+        if not there:
+            return 0
+        victim = self.rng.choice(there)
+        victim.unlink(missing_ok=True)
+        self.removed.add(str(victim.relative_to(self.out)))
+        self.blows[f"remove {victim.relative_to(self.out).parts[0]}"] += 1
+        return 1
 
     def orphans(self, seconds: float) -> list[psutil.Process]:
         """Of all processes seen, those that still run after so many seconds."""

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import orjson
@@ -95,6 +96,26 @@ def stamps(out: Path) -> dict[str, tuple[int, int]]:
     return {str(path.relative_to(out)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
 
+class Removed:
+    """What committed files that somebody removed during a command take with them."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = set(names)
+        self._chunks = any(name.startswith("chunks/") for name in names)
+
+    def is_excused(self, name: str) -> bool:
+        """Whether the file may be another one than before: chunks behind a gap are read again, and an ensemble is made anew."""
+        return name in self._names or (self._chunks and name.startswith("chunks/")) or self._derives(name)
+
+    def excuse(self, vector: str, segment: int) -> bool:
+        """Whether the segment may be committed twice in one command."""
+        return self.is_excused(f"vectors/{vector}/{segment:05d}.parquet")
+
+    def _derives(self, name: str) -> bool:
+        members = {one.rsplit("/", 1)[-1] for one in self._names if one.startswith("vectors/")}
+        return name.startswith("vectors/ensemble") and name.rsplit("/", 1)[-1] in members
+
+
 @pytest.mark.timeout(3_000)
 def test_nothing_is_lost_doubled_or_left_behind(
     corpus: Path, expected: dict[str, bytes], tmp_path: Path, request: pytest.FixtureRequest
@@ -108,6 +129,7 @@ def test_nothing_is_lost_doubled_or_left_behind(
     began = time.monotonic()
     while monkey.kills < wanted:
         out, kind = tmp_path / f"run-{runs}", kinds[runs % len(kinds)]
+        monkey.out = out
         runs += 1
         undisturbed.of(kind)
         monkey.pause = undisturbed.seconds[kind] * A_PAUSE  # some blows come before anything is committed, some after
@@ -126,9 +148,13 @@ def test_nothing_is_lost_doubled_or_left_behind(
             assert "Traceback" not in said
             assert monkey.orphans(5.0) == [], f"seed {seed}: left behind by {said}"
             committed, read = commits(out, read)
-            assert [one for one, times in committed.items() if times > 1] == [], f"seed {seed}: committed twice"
+            gone = Removed(monkey.removed)
+            twice = [one for one, times in committed.items() if times > 1 and not gone.excuse(*one)]
+            assert twice == [], f"seed {seed}: committed twice"
             now = stamps(out)
+            standing = {name: stamp for name, stamp in standing.items() if not gone.is_excused(name)}
             assert {name: now.get(name) for name in standing} == standing, f"seed {seed}: committed twice, or gone"
+            monkey.removed.clear()
             standing = now
             if code in (0, 3):
                 break

@@ -250,10 +250,24 @@ MUTANTS = (
         ("tests/process/test_exporter.py::test_resume_lists_what_stands_and_drops_what_is_torn",),
     ),
     Mutant(
+        "a run whose files were removed meanwhile is done",
+        "exporter/export_runtime.py",
+        "            problem = find_imbalance(self._layout, self._spec, self._seen, self._segments)\n",
+        "",
+        ("tests/unit/test_export_balance.py::test_a_segment_that_is_removed_meanwhile_is_missed",),
+    ),
+    Mutant(
+        "a recount that does not add up is written down",
+        "exporter/balance.py",
+        "    if counts.chunks != counts.committed + counts.quarantined:\n",
+        "    if False:\n",
+        ("tests/unit/test_export_balance.py::test_counts_that_do_not_add_up_are_no_end",),
+    ),
+    Mutant(
         "two runs may write to one directory",
         "exporter/directory_lock.py",
-        "        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
-        "        fcntl.flock(fd, fcntl.LOCK_UN)\n",
+        "            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "            fcntl.flock(fd, fcntl.LOCK_UN)\n",
         ("tests/unit/test_sinks.py::test_one_writer_at_a_time",),
     ),
     Mutant(

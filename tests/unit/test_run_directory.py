@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import msgspec
 import pytest
 from embedfleet.exporter import run_directory
 from embedfleet.exporter.run_directory import RunDirectory
+from embedfleet.protocol import own_files
 from embedfleet.protocol.durable import partial_of
 from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.errors import RunDirectoryError, SourceError, SpecMismatch
@@ -50,7 +50,7 @@ def about(directory: RunDirectory, vector: str = "dense-a") -> dict[str, Any]:
 
 
 def test_a_new_folder_is_made_with_all_that_a_run_needs(root: Path) -> None:
-    layout = take(root).layout
+    layout = take(root, restart=True).layout
     assert msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec) == SPEC
     assert layout.chunks.is_dir()
     assert layout.vector_folder("dense-a").is_dir()
@@ -58,7 +58,9 @@ def test_a_new_folder_is_made_with_all_that_a_run_needs(root: Path) -> None:
 
 def test_two_runs_never_hold_one_directory(root: Path) -> None:
     first = RunDirectory(root, SPEC, restart=False)
-    with pytest.raises(RunDirectoryError, match=f"--out {root}: another run is writing there; wait for it"):
+    with pytest.raises(
+        RunDirectoryError, match=f"--out {root}: another run is writing there .process {os.getpid()} on .*; wait for it"
+    ):
         RunDirectory(root, SPEC, restart=True)
     first.release()
     RunDirectory(root, SPEC, restart=False).release()
@@ -185,13 +187,87 @@ def test_another_spec_takes_the_place_of_one_that_computed_nothing(root: Path) -
     assert list(layout.chunks.iterdir()) == []
 
 
-def test_a_spec_that_cannot_be_read_is_an_error_until_restart(root: Path) -> None:
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("content", [b"{", b"\xff", b'{"openapi": "3.1.0"}', b'{"source": "/x", "passes": []}'])
+def test_a_spec_that_is_none_of_ours_protects_what_stands_beside_it(root: Path, content: bytes, restart: bool) -> None:
     layout = take(root).layout
-    layout.spec.write_text("{")
-    with pytest.raises(RunDirectoryError, match=r"spec\.json cannot be read .*; --restart starts over"):
+    layout.spec.write_bytes(content)
+    before = sorted(root.rglob("*"))
+    with pytest.raises(RunDirectoryError, match=r"spec\.json is no spec of a run .*nothing there was touched"):
+        RunDirectory(root, SPEC, restart=restart)
+    assert (layout.spec.read_bytes(), sorted(root.rglob("*"))) == (content, before)
+
+
+def test_a_lock_alone_makes_no_directory_ours(root: Path) -> None:
+    root.mkdir(parents=True)
+    for name in (".lock", "manifest.json"):
+        (root / name).write_text("")
+    with pytest.raises(RunDirectoryError, match="holds no run"):
         RunDirectory(root, SPEC, restart=False)
-    take(root, restart=True)
-    assert msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec) == SPEC
+    assert (root / "manifest.json").exists()
+    (root / "manifest.json").unlink()
+    (root / ".stats.json.tmp").write_text("")
+    take(root)
+
+
+LINKS = (
+    "chunks",
+    "vectors",
+    "vectors/dense-a",
+    "qdrant",
+    "queries",
+    "rerank",
+    "export",
+    "stats.json",
+    "spec.json",
+    ".lock",
+)
+
+
+@pytest.mark.parametrize("name", [*LINKS, "chunks/00000.parquet", "vectors/dense-a/pass.json", "qdrant/segments"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_link_in_place_of_what_a_run_writes_is_refused(tmp_path: Path, name: str, restart: bool) -> None:
+    """Before anything is written or removed, there or where it points."""
+    root = tmp_path / "run"
+    take(root)
+    path, there = root / name, tmp_path / "elsewhere"
+    path.parent.mkdir(exist_ok=True)
+    if path.exists():
+        path.rename(there)
+    elif path.suffix in (".json", ".parquet"):
+        there.write_text("mine")
+    else:
+        there.mkdir()
+        (there / "00000.parquet").write_text("mine")
+    path.symlink_to(there)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RunDirectoryError, match=f"{path} is a symbolic link"):
+        RunDirectory(root, SPEC, restart=restart)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_directory_itself_may_be_a_link(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "there")
+    with pytest.raises(RunDirectoryError, match="is a link to nothing"):
+        RunDirectory(link, SPEC, restart=False)
+    (tmp_path / "there").mkdir()
+    whole(take(link), "dense-a", 0)
+    assert take(link, restart=True).committed(0) == []
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize("source", ["export/points.jsonl", "chunks/corpus.jsonl", "queries"])
+def test_a_source_among_what_a_restart_removes_is_refused(root: Path, source: str) -> None:
+    layout = take(root).layout
+    path = root / source
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    with pytest.raises(
+        RunDirectoryError, match=f"{path} is the source and lies among the files that --restart removes"
+    ):
+        RunDirectory(layout.root, msgspec.structs.replace(SPEC, source=str(path)), restart=True)
+    assert path.exists()
 
 
 def test_restart_removes_what_a_run_wrote_and_nothing_else(root: Path) -> None:
@@ -211,15 +287,18 @@ def test_a_restart_that_is_broken_off_leaves_no_vectors_of_other_chunks(
 ) -> None:
     """Whatever goes last, the vectors went before the chunks that they were made of, and these before their spec."""
     removed: list[str] = []
-    rmtree, unlink, sync = shutil.rmtree, Path.unlink, run_directory.sync_folder
+    rmdir, sync = Path.rmdir, own_files.sync_folder
     RunDirectory(root, SPEC, restart=False).release()
-    monkeypatch.setattr(run_directory, "sync_folder", lambda folder: (removed.append("synced"), sync(folder)))
-    monkeypatch.setattr(shutil, "rmtree", lambda path: (removed.append(path.name), rmtree(path)))
-    monkeypatch.setattr(Path, "unlink", lambda path, **how: (removed.append(path.name), unlink(path, **how)))
+    commit = run_directory.commit_bytes
+    monkeypatch.setattr(own_files, "sync_folder", lambda folder: (removed.append("synced"), sync(folder)))
+    monkeypatch.setattr(Path, "rmdir", lambda path: (removed.append(path.name), rmdir(path)))
+    monkeypatch.setattr(
+        run_directory, "commit_bytes", lambda path, data: (removed.append(path.name), commit(path, data))
+    )
     RunDirectory(root, SPEC, restart=True).release()
     places = [removed.index(name) for name in ("vectors", "chunks", "spec.json")]
     assert places == sorted(places)
-    assert [removed[place + 1] for place in places] == ["synced"] * 3
+    assert [removed[place + 1] for place in places[:2]] == ["synced"] * 2
 
 
 def test_partial_and_torn_segments_are_removed(root: Path) -> None:
@@ -229,8 +308,9 @@ def test_partial_and_torn_segments_are_removed(root: Path) -> None:
     directory.layout.vector_segment("dense-a", 1).write_bytes(b"PAR1 half of a file")
     directory.layout.vector_segment("dense-a", 3).write_bytes(b"PAR1")
     (folder / ".00004.parquet.tmp").write_bytes(b"half")
+    (folder / ".mine.tmp").write_bytes(b"half")
     assert directory.committed(0) == [0, 2]
-    assert {path.name for path in folder.iterdir()} == {"00000.parquet", "00002.parquet"}
+    assert {path.name for path in folder.iterdir()} == {"00000.parquet", "00002.parquet", ".mine.tmp"}
 
 
 def test_a_pass_with_several_vectors_has_what_all_of_them_have(root: Path) -> None:

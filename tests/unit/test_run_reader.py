@@ -120,4 +120,4 @@ def test_a_description_is_json(files):
     assert (dense["rows"], dense["quarantined"], dense["dim"], sparse["dim"]) == (9, 1, 4, None)
     assert dense["bytes"] > 0
     files.layout.manifest.unlink()
-    assert describe_run(files.root)["status"] == "unfinished"
+    assert describe_run(files.root)["status"] == "interrupted"

@@ -11,7 +11,7 @@ from embedfleet.protocol.errors import EmbedfleetError
 
 def made(folder: Path, what: str) -> Path:
     folder.mkdir()
-    (folder / "file").write_text(what)
+    (folder / "stats.json").write_text(what)
     return folder
 
 
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 def held(folder: Path) -> tuple[str, list[str]]:
     """What the folder holds, and what stands beside it."""
-    return (folder / "file").read_text(), sorted(one.name for one in folder.parent.iterdir() if one != folder)
+    return (folder / "stats.json").read_text(), sorted(one.name for one in folder.parent.iterdir() if one != folder)
 
 
 def test_what_is_done_takes_the_place(folder: Path) -> None:

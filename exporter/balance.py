@@ -1,0 +1,158 @@
+"""Whether the files of a run add up before its manifest is written: somebody may have removed or replaced one meanwhile.
+
+What is missing is left to the same command, which computes it again. A file that is not the one that was committed is set
+aside, so that the same command makes its own; one that no run can have written is named, and left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..protocol.errors import RunDirectoryError
+from ..protocol.layout import RunLayout, damaged_of, segment_file, segments_in
+from ..protocol.run_json import read_json, read_object
+from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info, remedy_of
+from ..protocol.spec import RunSpec
+from .file_stamps import FileStamps
+from .manifest import Counts
+
+COMPUTES, READS = remedy_of(VectorSegmentInfo), remedy_of(ChunkSegmentInfo)
+SHOWN = 3
+"""Faults in the message."""
+
+
+class Intake(msgspec.Struct, frozen=True):
+    """`chunks/intake.json`."""
+
+    segments: int
+    rows: int
+    rejected: int
+    complete: bool = True
+
+
+def find_strays(layout: RunLayout, spec: RunSpec, segments: int) -> list[str]:
+    """Segments behind the last one of a run: nobody knows whose they are."""
+    folders = [layout.chunks, *(layout.vector_folder(one.vector) for one in spec.outputs)]
+    paths = (folder / segment_file(one) for folder in folders for one in segments_in(folder) if one >= segments)
+    return [
+        f"{path} was not written by this run, whose source has {segments:,} segments; move it away, and the same command "
+        "goes on"
+        for path in paths
+    ]
+
+
+def find_imbalance(layout: RunLayout, spec: RunSpec, seen: FileStamps, segments: int | None) -> str:
+    """Why the run cannot be done: its files do not add up; empty where they do.
+
+    `segments` is how many the intake announced in this session, None where it did not.
+    """
+    intake = read_intake(layout)
+    if intake is None:
+        faults = [f"{layout.intake} is gone; the same command reads the source to its end again"]
+    else:
+        count = intake.segments if segments is None else segments
+        faults = [*find_strays(layout, spec, count), *_chunk_faults(layout, seen, intake, count)]
+        if not faults:  # else nobody knows which vectors there have to be
+            faults = [fault for one in spec.outputs for fault in _vector_faults(layout, one.vector, count, seen)]
+    if not faults:
+        return ""
+    more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    return f"the run is not done, its files changed while it worked: {'; '.join(faults[:SHOWN])}{more}"
+
+
+def find_difference(counts: Counts, points: int | None) -> str:
+    """Why the counts of a run do not add up; empty where they do. `points` are those of its collection, if it has one."""
+    if counts.chunks != counts.committed + counts.quarantined:
+        return (
+            f"the run is not done, its files changed while it worked: {counts.chunks:,} read, {counts.committed:,} "
+            f"committed + {counts.quarantined:,} quarantined; the same command computes what is missing"
+        )
+    rows = counts.chunks - counts.rejected
+    if points is not None and points != rows:
+        return f"the collection holds {points:,} points for {rows:,} chunks; the same command makes it anew"
+    return ""
+
+
+def _chunk_faults(layout: RunLayout, seen: FileStamps, intake: Intake, expected: int) -> Iterator[str]:
+    have, rejected = segments_in(layout.chunks), _rejected(layout)
+    first_row = refused = 0
+    for segment in range(expected):
+        path = layout.chunk_segment(segment)
+        if segment not in have:
+            yield f"{path} is gone; {READS}"
+            return  # what follows it is read again with it
+        info = _info(path, ChunkSegmentInfo)
+        lines = rejected.get(segment, 0)
+        if info is None or seen.differ(path) or (info.segment, info.first_row) != (segment, first_row):
+            yield f"{path} is not the file that was committed{_aside(path)}; {READS}"
+            return
+        if info.rejected != lines:
+            told = f"{layout.rejected_segment(segment)} has {lines} rejected records, {info.rejected} were met"
+            path.rename(damaged_of(path))  # they come again with the chunks that they were met among
+            yield f"{told}; the same command reads them from the source again"
+            return
+        first_row, refused = first_row + info.rows, refused + lines
+    refused += rejected.get(expected, 0)  # met behind the last chunk
+    claimed = (intake.rows, intake.rejected)
+    if claimed != (first_row, refused):
+        layout.intake.unlink()
+        told = f"{claimed[0]:,} rows and {claimed[1]:,} rejected records were read, {first_row:,} and {refused:,} stand"
+        yield f"{layout.chunks}: {told}; the same command reads the end of the source again"
+
+
+def _vector_faults(layout: RunLayout, vector: str, segments: int, seen: FileStamps) -> Iterator[str]:
+    have = set(segments_in(layout.vector_folder(vector)))
+    about = read_object(layout.pass_file(vector)) if segments else None
+    if segments and about is None:
+        yield f"{layout.pass_file(vector)} is gone; --restart starts over"
+        return
+    for segment in range(segments):
+        path = layout.vector_segment(vector, segment)
+        if segment not in have:
+            yield f"{path} is gone; {COMPUTES}"
+            continue
+        info = _info(path, VectorSegmentInfo)
+        if info is None or seen.differ(path) or not _fits(layout, info, vector, segment, about or {}):
+            yield f"{path} is not the file that was committed{_aside(path)}; {COMPUTES}"
+
+
+def _fits(layout: RunLayout, info: VectorSegmentInfo, vector: str, segment: int, about: dict[str, Any]) -> bool:
+    chunks = read_info(layout.chunk_segment(segment), ChunkSegmentInfo)
+    ours = (info.vector, info.segment, info.first_row, info.rows, info.fingerprint)
+    return ours == (vector, segment, chunks.first_row, chunks.rows, about.get("fingerprint"))
+
+
+def _aside(path: Path) -> str:
+    """Rename a file that is in the way of ours; which name it has then."""
+    aside = damaged_of(path)
+    path.rename(aside)
+    return f" (it is {aside.name} now)"
+
+
+def _rejected(layout: RunLayout) -> dict[int, int]:
+    """Lines of each file of rejected records, by segment."""
+    found: dict[int, int] = {}
+    for segment in segments_in(layout.chunks, ".rejected.jsonl"):
+        with layout.rejected_segment(segment).open("rb") as lines:
+            found[segment] = sum(1 for _ in lines)
+    return found
+
+
+def read_intake(layout: RunLayout) -> Intake | None:
+    """What the intake ended with; None before its end, and where nothing can be made of it."""
+    try:
+        found = read_json(layout.intake, Intake)
+    except RunDirectoryError:
+        return None
+    return found if found is not None and found.complete else None
+
+
+def _info(path: Path, kind: type[Any]) -> Any:
+    try:
+        return read_info(path, kind)
+    except (RunDirectoryError, msgspec.MsgspecError):
+        return None

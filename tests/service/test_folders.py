@@ -1,0 +1,137 @@
+"""Folders that hold more than a run: what no run wrote is never removed, and nothing through a symbolic link."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from embedfleet.protocol.layout import RunLayout
+
+pytest.importorskip("qdrant_edge")
+
+NOTES = (
+    "notes.txt", "chunks/notes.txt", "chunks/7.parquet", "chunks/.notes.tmp", "vectors/mine/00000.parquet",
+    "vectors/dense-fake-8/notes.txt", "qdrant/notes.txt", "queries/notes.txt", "rerank/notes.txt", "export/mine.npy",
+    "export/report.html", "latest/spec.json",
+)  # fmt: skip
+
+
+def arguments(source: Path, out: Path, *more: str) -> tuple[str, ...]:
+    return ("run", str(source), "--out", str(out), "--dense", "fake:8", "--devices", "cpu", *more)
+
+
+@pytest.fixture
+def source(corpus_of: Any, tmp_path: Path) -> Path:
+    return corpus_of(tmp_path / "corpus.jsonl", [f"row {row}" for row in range(50)])
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("restart", [(), ("--restart",)])
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"spec.json": '{"openapi": "3.1.0"}', "manifest.json": "{}", "chunks/a.txt": "mine", "stats.json": "mine"},
+        {"spec.json": '{"source": "/x", "pas', "vectors/dense-fake-8/00000.parquet": "mine"},
+        {".lock": "", "manifest.json": "mine"},
+        {".lock": "", "export/points.jsonl": "mine"},
+        {"corpus.jsonl": "mine"},
+    ],
+)
+def test_a_folder_of_somebody_else_stays_as_it_is(
+    cli: Any, source: Path, tmp_path: Path, files: dict[str, str], restart: tuple[str, ...]
+) -> None:
+    out = tmp_path / "mine"
+    for name, content in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(content)
+    before = contents(out)
+    error = cli(*arguments(source, out, *restart), code=2).error
+    assert "holds no run" in error or "is no spec of a run" in error
+    assert contents(out) == before
+
+
+def test_restart_keeps_what_no_run_wrote(cli: Any, source: Path, tmp_path: Path) -> None:
+    """Beside a run with queries and exports: they stand after a restart, and the run is whole."""
+    out, queries = tmp_path / "run", tmp_path / "queries.jsonl"
+    queries.write_text('{"_id": "q1", "text": "row 7"}\n')
+    cli(*arguments(source, out, "--queries", str(queries), "--export", "all"))
+    for name in NOTES:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(f"mine: {name}")
+    cli(*arguments(source, out, "--restart"))
+    for name in NOTES:
+        assert (out / name).read_text() == f"mine: {name}"
+    standing = {
+        name for name, content in contents(out).items() if content is not None and not name.startswith("qdrant/")
+    }
+    ours = {"spec.json", "manifest.json", "stats.json", "events.jsonl", "quarantine.jsonl", "published.json", ".lock"}
+    ours |= {f"chunks/{name}" for name in ("00000.parquet", "intake.json", "limits.json", "source.json")}
+    ours |= {f"vectors/dense-fake-8/{name}" for name in ("00000.parquet", "pass.json")}
+    assert standing == ours | {name for name in NOTES if name != "qdrant/notes.txt"}
+    assert cli("verify", out, "--json").json["problems"] == []
+    assert cli("search", out, "row 7", "--top-k", "1", "--json").json[0]["id"] == "c7"
+
+
+@pytest.mark.parametrize(
+    "name", ["chunks", "vectors", "vectors/dense-fake-8", "qdrant", "export", "chunks/00000.parquet"]
+)
+def test_nothing_is_removed_or_written_through_a_link(cli: Any, source: Path, tmp_path: Path, name: str) -> None:
+    out, there = tmp_path / "run", tmp_path / "elsewhere"
+    cli(*arguments(source, out, "--export", "npy"))
+    (out / name).rename(there)
+    (out / name).symlink_to(there)
+    before = contents(tmp_path)
+    for restart in ((), ("--restart",)):
+        assert f"{out / name} is a symbolic link" in cli(*arguments(source, out, *restart), code=2).error
+    if name == "export":
+        assert f"{out / name} is a symbolic link" in cli("export", out, "--format", "npy", code=2).error
+    assert contents(tmp_path) == before
+
+
+def test_the_directory_may_be_a_link_itself(cli: Any, source: Path, tmp_path: Path) -> None:
+    there, link = tmp_path / "there", tmp_path / "link"
+    there.mkdir()
+    link.symlink_to(there)
+    cli(*arguments(source, link))
+    cli(*arguments(source, link, "--restart"))
+    assert link.is_symlink()
+    assert RunLayout(there).manifest.exists()
+
+
+def test_queries_that_are_made_anew_take_nobodys_files_with_them(cli: Any, source: Path, tmp_path: Path) -> None:
+    out, queries = tmp_path / "run", tmp_path / "queries.jsonl"
+    for text in ("row 7", "row 8"):
+        queries.write_text(json.dumps({"_id": "q1", "text": text}) + "\n")
+        mine = out / "queries" / "notes.txt"
+        if text == "row 7":
+            cli(*arguments(source, out, "--queries", str(queries)))
+            mine.write_text("mine")
+        else:
+            done = cli(*arguments(source, out, "--queries", str(queries)), code=2)
+            assert f"{mine} was not written by a run" in done.err
+            assert mine.read_text() == "mine"
+            mine.unlink()
+            cli(*arguments(source, out, "--queries", str(queries)))
+
+
+def test_a_run_inside_its_source_folder_and_one_that_has_its_source(cli: Any, source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copyfile(source, folder / "corpus.jsonl")
+    out = folder / "run"
+    cli(*arguments(folder, out))
+    cli(*arguments(folder, out, "--restart"))
+    inside = out / "corpus.jsonl"
+    (folder / "corpus.jsonl").rename(inside)
+    cli(*arguments(inside, out, "--restart"))
+    assert inside.exists()
+    moved = out / "chunks" / "corpus.jsonl"
+    inside.rename(moved)
+    assert "lies among the files that --restart removes" in cli(*arguments(moved, out, "--restart"), code=2).error
+    assert moved.exists()

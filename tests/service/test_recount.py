@@ -1,0 +1,155 @@
+"""Files that are removed, replaced or added while a run works: it does not end as done, and what it says helps."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from embedfleet import open_run
+from embedfleet.protocol.layout import RunLayout
+
+pytest.importorskip("qdrant_edge")
+
+FIRST, SLOW, BOTH = "dense-fake-16", "dense-fake-8", "ensemble-concat"
+MODELS = ("--dense", "fake:16", "--dense", "fake:8,delay_ms=200", "--ensemble", "concat", "--devices", "cpu")
+BAD = (10, 39_999)
+"""Rows after which a line is no JSON: met in the first segment, and behind the last chunk."""
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return [f"row {row} of several" for row in range(40_000)]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
+    path = tmp_path_factory.mktemp("source") / "corpus.jsonl"
+    with path.open("w") as out:
+        for row, text in enumerate(texts):
+            out.write(json.dumps({"id": f"c{row}", "text": text}) + "\n" + ("no json\n" if row in BAD else ""))
+    return path
+
+
+def arguments(source: Path, out: Path) -> tuple[str, ...]:
+    return ("run", str(source), "--out", str(out), *MODELS)
+
+
+@pytest.fixture(scope="module")
+def other(cli: Any, corpus_of: Any, tmp_path_factory: pytest.TempPathFactory) -> RunLayout:
+    """A run of another corpus, with the same models and as many rows."""
+    folder = tmp_path_factory.mktemp("other")
+    source = corpus_of(folder / "corpus.jsonl", [f"another {row}" for row in range(40_000)])
+    cli(*arguments(source, folder / "run"))
+    return RunLayout(folder / "run")
+
+
+def replace(path: Path, by: Path) -> None:
+    """As `mv` does."""
+    copy = path.with_name("copy")
+    shutil.copyfile(by, copy)
+    copy.rename(path)
+
+
+Harm = Callable[[RunLayout, RunLayout], Any]
+HARMS: dict[str, tuple[Harm, str]] = {
+    "a vector segment removed": (lambda run, _other: run.vector_segment(FIRST, 1).unlink(), "computes it again"),
+    "a folder of vectors emptied": (
+        lambda run, _other: [one.unlink() for one in run.vector_folder(FIRST).glob("*.parquet")],
+        "computes it again",
+    ),
+    "a vector segment of another run": (
+        lambda run, other: replace(run.vector_segment(FIRST, 0), other.vector_segment(FIRST, 0)),
+        "computes it again",
+    ),
+    "a segment of the ensemble removed": (
+        lambda run, _other: run.vector_segment(BOTH, 0).unlink(),
+        "computes it again",
+    ),
+    "a chunk segment removed": (lambda run, _other: run.chunk_segment(0).unlink(), "reads it from the source again"),
+    "a chunk segment of another run": (
+        lambda run, other: replace(run.chunk_segment(0), other.chunk_segment(0)),
+        "reads it from the source again",
+    ),
+    "rejected records removed": (
+        lambda run, _other: run.rejected_segment(0).unlink(),
+        "reads them from the source again",
+    ),
+    "the last rejected records removed": (
+        lambda run, _other: run.rejected_segment(2).unlink(),
+        "reads them from the source again",
+    ),
+    "the intake's counts removed": (lambda run, _other: run.intake.unlink(), "reads the source to its end again"),
+}
+
+
+def harmed(start: Any, waiting: Any, source: Path, out: Path, harm: Callable[[RunLayout], Any]) -> Any:
+    """The command of a run to which harm was done while it worked, once that has ended."""
+    layout, command = RunLayout(out), start(*arguments(source, out))
+    ready = (layout.vector_segment(BOTH, 0), layout.published)
+    waiting.eventually(lambda: all(one.exists() for one in ready), 60.0, "a segment of every vector")
+    harm(layout)
+    command.wait(1)
+    assert not layout.manifest.exists()
+    assert json.loads(layout.stats.read_bytes())["status"] == "failed"
+    assert "Traceback" not in command.err
+    assert " = " not in command.err, "no count that does not add up"
+    return command
+
+
+@pytest.mark.parametrize("name", HARMS)
+def test_a_run_whose_files_do_not_add_up_is_not_done(
+    name: str, start: Any, cli: Any, waiting: Any, source: Path, other: RunLayout, tmp_path: Path, texts: list[str],
+    fake_vectors: Any,
+) -> None:  # fmt: skip
+    harm, remedy = HARMS[name]
+    out = tmp_path / "run"
+    command = harmed(start, waiting, source, out, lambda run: harm(run, other))
+    (error,) = [line for line in command.err.splitlines() if "error:" in line]
+    assert f"the same command {remedy}" in error or "is gone; the same command makes it again" in error
+    again = cli(*arguments(source, out), code=3)
+    assert "40,002 read = 40,000 committed + 2 quarantined" in again.err
+    assert cli("verify", out, "--json").json["problems"] == []
+    np.testing.assert_array_equal(open_run(out).vectors(FIRST), fake_vectors(texts, 16))
+
+
+@pytest.mark.parametrize("what", ["vectors", "chunks"])
+def test_a_segment_that_no_run_wrote_is_named_and_left_alone(
+    what: str, start: Any, cli: Any, waiting: Any, source: Path, other: RunLayout, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    added = (RunLayout(out).vector_folder(FIRST) if what == "vectors" else RunLayout(out).chunks) / "00003.parquet"
+    like = other.vector_segment(FIRST, 2) if what == "vectors" else other.chunk_segment(2)
+    command = harmed(start, waiting, source, out, lambda _run: shutil.copyfile(like, added))
+    assert f"{added} was not written by this run" in command.err
+    refused = cli(*arguments(source, out), code=2)
+    assert f"{added} was not written by this run" in refused.err, "as long as it is there"
+    added.rename(tmp_path / "mine.parquet")
+    cli(*arguments(source, out), code=3)
+    assert cli("verify", out, "--json").json["problems"] == []
+
+
+def test_a_note_of_what_is_published_that_was_removed_is_written_again(
+    start: Any, cli: Any, waiting: Any, source: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    layout, command = RunLayout(out), start(*arguments(source, out))
+    waiting.eventually(layout.published.exists, 60.0, "a published segment")
+    layout.published.unlink()
+    command.wait(3)
+    assert cli("verify", out, "--json").json["points"] == 40_000
+
+
+def test_a_collection_that_was_removed_is_made_anew_by_the_same_command(
+    start: Any, cli: Any, waiting: Any, source: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    command = harmed(start, waiting, source, out, lambda run: shutil.rmtree(run.edge))
+    assert "the same command" in command.err
+    cli(*arguments(source, out), code=3)
+    report = cli("verify", out, "--json").json
+    assert (report["problems"], report["points"]) == ([], 40_000)
