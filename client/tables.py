@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..protocol.candidates import FUSED, RERANK
+from ..protocol.intake_notes import note_lines
 from .evaluation import Evaluation
 from .run_table import ROOMY
 from .search import Hit
@@ -87,6 +88,8 @@ def print_info(described: dict[str, Any]) -> None:
         f"{chunks['rejected']:,} rejected, {counted(chunks['duplicates'], 'duplicate')}"
         + ("" if chunks["intake_done"] else ", source not read to its end")
     )
+    for line in note_lines(chunks["notes"]):
+        console.print(f"           {line}")
     console.print(
         f"collection {index['kind']}, {counted(index['published_segments'], 'segment')} ({size_of(index['bytes'])})"
     )

@@ -13,6 +13,7 @@ from ..protocol.durable import commit_bytes, make_folder, partial_of, sync_folde
 from ..protocol.ensemble_spec import EnsembleSpec
 from ..protocol.errors import RunDirectoryError, SpecMismatch
 from ..protocol.layout import RunLayout, segments_in, set_aside
+from ..protocol.preprocessing import POLICIES
 from ..protocol.sources import check_unchanged, resolve
 from ..protocol.spec import Output, RunSpec, differences
 from ..protocol.storage import Ranges
@@ -164,11 +165,17 @@ class RunDirectory:
             before = msgspec.json.decode(path.read_bytes(), type=RunSpec)
         except (OSError, msgspec.MsgspecError) as error:
             raise RunDirectoryError(f"{path} cannot be read ({error}); --restart starts over") from error
-        found = differences(self.spec, before)
-        if not found:
-            return None
-        if may_change(self.layout, before, self.spec):
-            return before
+        if before.preprocessing not in POLICIES:
+            raise SpecMismatch(
+                f"--out {self.layout.root}: its texts went through policy {before.preprocessing!r}, which this build does not "
+                "have; use the version that began the run, or --restart to start over"
+            )
+        # A run goes on with the policy that it began with, whatever is the latest one.
+        ours = msgspec.structs.replace(self.spec, preprocessing=before.preprocessing)
+        found = differences(ours, before)
+        if not found or may_change(self.layout, before, ours):
+            self.spec = ours
+            return before if found else None
         if any(segments_in(folder) for folder in self.layout.vectors.glob("*/")):
             raise SpecMismatch(
                 f"--out {self.layout.root} holds a run of another spec: {'; '.join(found)}. "

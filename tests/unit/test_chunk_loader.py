@@ -23,7 +23,7 @@ from embedfleet.coordinator.chunk_loader import ChunkLoader, IntakeCounts, Segme
 from embedfleet.protocol.errors import RunDirectoryError, SourceError
 from embedfleet.protocol.layout import RunLayout, damaged_of
 from embedfleet.protocol.segments import CHUNK_SCHEMA, ChunkSegmentInfo, Cursor, read_info
-from embedfleet.protocol.spec import PassSpec, RunSpec
+from embedfleet.protocol.spec import PREPROCESSING, PassSpec, RunSpec
 
 PASSES = (PassSpec(vector="dense-fake-8", kind="dense", model="fake:8"),)
 
@@ -33,7 +33,7 @@ class Intake:
 
     def __init__(self, source: Path | str, root: Path, **spec: Any) -> None:
         self.layout = RunLayout(root)
-        self.spec = RunSpec(source=str(source), passes=PASSES, **spec)
+        self.spec = RunSpec(source=str(source), passes=PASSES, **{"preprocessing": PREPROCESSING} | spec)
         self.spooled: list[SpooledSegment] = []
 
     def load(
@@ -126,7 +126,8 @@ def test_rejects_and_duplicates_go_with_the_next_chunk(tmp_path: Path) -> None:
         )[:-1]
     )
     intake = Intake(source, tmp_path / "run")
-    assert intake.load(rows=2) == IntakeCounts(segments=2, rows=4, rejected=4, duplicates=2, complete=True)
+    counts = IntakeCounts(segments=2, rows=4, rejected=4, duplicates=2, complete=True, notes={"id_shared": 1})
+    assert intake.load(rows=2) == counts
     assert [row["id"] for row in intake.table()] == ["a", "b", "d", "e"]
     assert [row["row"] for row in intake.table()] == [0, 1, 2, 3]
     assert [(one.rejected, one.duplicates, one.cursor.records) for one in intake.infos()] == [(1, 0, 3), (2, 1, 8)]
@@ -211,7 +212,8 @@ def mixed_folder(root: Path) -> Path:
 
 def test_formats_follow_one_another(tmp_path: Path) -> None:
     intake = Intake(mixed_folder(tmp_path / "corpus"), tmp_path / "run")
-    assert intake.load() == IntakeCounts(segments=10, rows=40, rejected=5, duplicates=2, complete=True)
+    counts = IntakeCounts(segments=10, rows=40, rejected=5, duplicates=2, complete=True, notes={"id_shared": 1})
+    assert intake.load() == counts
     assert [(row["row"], row["id"], row["text"]) for row in intake.table()] == [
         (n, f"d{n}", f"text {n}") for n in range(40)
     ]
