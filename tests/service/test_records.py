@@ -9,10 +9,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from embedfleet import open_run
+from embedfleet.coordinator.chunk_loader import ChunkLoader, SegmentLimits
+from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.spec import PassSpec, RunSpec
 
 STRINGS = pa.map_(pa.string(), pa.string())
 NS = 1_700_000_000_123_456_789
@@ -353,3 +357,30 @@ def test_what_cannot_be_taken_is_rejected_with_its_reason(cli: Any, tmp_path: Pa
         "text field 'text' is bytes that are not UTF-8 (the one at 1), not a string",
         "id field 'id' is bytes that are not UTF-8 (the one at 0), not a string or an integer",
     ]
+
+
+def test_a_run_of_the_first_version_goes_on_with_its_own_rules(cli: Any, tmp_path: Path) -> None:
+    """Interrupted after its first segment, resumed by the same command, then searched and given one model more."""
+    records = [{"id": f"d{n}", "chunk_id": f"c{n}", "title": "T", "text": f"page{n}\fStart"} for n in range(5)]
+    source = write(tmp_path / "c.jsonl", lines(*records, b'{"id":"n","text":"t","score":NaN}'))
+    layout = RunLayout(tmp_path / "run")
+    spec = RunSpec(source=str(source), passes=(PassSpec(vector="dense-fake-8", kind="dense", model="fake:8"),))
+    segments: list[Any] = []
+    ChunkLoader(spec, layout, SegmentLimits(rows=2), segments.append, lambda: bool(segments)).load()
+    assert 0 < len(segments) < 3
+    assert not layout.intake.exists()
+    layout.spec.write_bytes(msgspec.json.encode(spec))  # as 0.1.0 writes it: it says nothing of a policy
+    done = cli(*run(source, tmp_path / "run"), code=3)
+    assert (done.json["committed"], done.json["quarantined"], done.json["notes"]) == (5, 1, {})
+    expected = {f"d{n}": (f"page{n}Start", {"chunk_id": f"c{n}", "title": "T"}) for n in range(5)}
+    assert chunks(tmp_path / "run") == expected
+    assert b"preprocessing" not in layout.spec.read_bytes()
+    hits = cli("search", tmp_path / "run", "page3\fStart", "--top-k", "1", "--json").json
+    assert (hits[0]["id"], round(hits[0]["score"], 4)) == ("d3", 1.0), "a query goes through the policy of the chunks"
+    cli(*run(source, tmp_path / "run", "--dense", "fake:16"), code=3)
+    assert chunks(tmp_path / "run") == expected
+    assert cli("verify", tmp_path / "run", "--json").json["ok"] is True
+    assert "title_field" in cli(*run(source, tmp_path / "run", "--dense", "fake:16", "--title-field", "T"), code=2).err
+    cli(*run(source, tmp_path / "run", "--restart"))
+    assert chunks(tmp_path / "run")["c3"] == ("T page3 Start", {"id": "d3", "title": "T"})
+    assert b"nfc-blank-2" in layout.spec.read_bytes()
