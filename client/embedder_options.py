@@ -28,7 +28,7 @@ _OF_PASSES = (
     "storage",
     "normalize",
 )
-_OF_THE_RUN = ("text_field", "id_field", "limit", "index")
+_OF_THE_RUN = ("text_field", "id_field", "title_field", "limit", "index")
 
 TYPES: dict[str, Any] = {
     **{name: get_type_hints(PassSpec)[name] for name in _OF_PASSES},

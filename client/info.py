@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,16 @@ def describe_state(path: str | PathLike[str]) -> str:
 def _chunks(layout: RunLayout) -> JsonObject:
     paths = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
     infos = [read_info(path, ChunkSegmentInfo) for path in paths]
+    # Once the source is read, the intake's own count: it has what came after the last chunk too.
+    ended = read_object(layout.intake)
+    so_far = sum((Counter(info.notes) for info in infos), Counter[str]())
     return {
         "rows": sum(info.rows for info in infos),
         "segments": len(infos),
         "rejected": sum(info.rejected for info in infos),
         "duplicates": sum(info.duplicates for info in infos),
-        "intake_done": layout.intake.exists(),
+        "notes": dict(so_far) if ended is None else ended.get("notes", {}),
+        "intake_done": ended is not None,
         "bytes": sum(path.stat().st_size for path in paths),
     }
 

@@ -15,7 +15,7 @@ from ..protocol.control_messages import RunEnded
 from ..protocol.errors import revive
 from ..protocol.fusion import has_no_model
 from ..protocol.layout import RunLayout, segments_in
-from ..protocol.run_json import read_object, reasons_in
+from ..protocol.run_json import read_object, read_spec, reasons_in
 from ..protocol.spec import PassSpec, RunSpec
 from .derived_source import adopt_source, digest_of, note_digest
 from .retrieval_plan import RetrievalPlan
@@ -92,7 +92,17 @@ class Retrieval:
 
     def _query_spec(self) -> RunSpec:
         passes = tuple(self._query_pass(one) for one in self._spec.passes)
-        return RunSpec(source=str(self._plan.queries), passes=passes, index="none", ensembles=self._spec.ensembles)
+        return RunSpec(
+            source=str(self._plan.queries),
+            passes=passes,
+            index="none",
+            preprocessing=self._policy(),
+            ensembles=self._spec.ensembles,
+        )
+
+    def _policy(self) -> str:
+        """That of the chunks, which may be an earlier one than the command would take for a new run."""
+        return read_spec(self._layout).preprocessing
 
     def _query_pass(self, one: PassSpec) -> PassSpec:
         """The pass as queries go through it. Without fallback: a query that has no vector is told, not guessed."""
@@ -112,7 +122,8 @@ class Retrieval:
     def _score(self, one: PassSpec | None, pairs: int) -> RunEnded | None:
         if one is None or not pairs:
             return None
-        spec = RunSpec(source=str(self._layout.pairs), passes=(one,), index="none")
+        policy = self._policy()
+        spec = RunSpec(source=str(self._layout.pairs), passes=(one,), index="none", preprocessing=policy)
         ending = self._derived(spec, self._layout.scores, "pairs: ", "other pairs or another reranker")
         self._stages += pass_stages(ending, unit="pairs")
         return ending

@@ -12,11 +12,12 @@ import orjson
 
 from ..protocol.control_messages import PassSummary, RunEnded
 from ..protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, revive
+from ..protocol.intake_notes import TITLE_JOINED, Notes, note_lines
 from ..protocol.layout import RunLayout
 from ..protocol.reason_count import ReasonCount
 from ..protocol.run_json import read_object, reasons_in
 from ..protocol.run_options import RunOptions
-from ..protocol.spec import RunSpec
+from ..protocol.spec import NONE, RunSpec
 from ..protocol.truncation import Truncation
 from .query_prompts import keep_query_prompts
 from .retrieval_plan import RetrievalPlan
@@ -97,7 +98,7 @@ def _conclude(
         raise revive(ending.kind, ending.error)
     stages += [*pass_stages(ending, stats=_stats(out)), *ensemble_stages(spec, RunLayout(out))]
     _say_counts(session, ending, out)
-    for line in advice_lines(ending, spec):
+    for line in (*intake_lines(spec, ending.notes), *advice_lines(ending, spec)):
         session.say(line)
     if ending.status == "interrupted":
         raise Interrupted
@@ -155,6 +156,14 @@ def _say_counts(session: Session, ending: RunEnded, out: Path) -> None:
             session.say(f"  {line}")
 
 
+def intake_lines(spec: RunSpec, notes: Notes) -> list[str]:
+    """What the intake did to records, and a named title that no record has."""
+    lines = note_lines(notes)
+    if spec.title_field not in (None, NONE) and not notes.get(TITLE_JOINED):
+        lines.append(f"no record has a title in the field {spec.title_field!r} (--title-field)")
+    return lines
+
+
 def reason_lines(out: Path) -> list[str]:
     """The three reasons that stand most often in the quarantine, and how many records have another one."""
     counts = count_reasons(out)
@@ -187,6 +196,7 @@ def summary(ending: RunEnded) -> dict[str, Any]:
         "committed": ending.committed,
         "quarantined": ending.quarantined,
         "skipped_duplicates": ending.skipped_duplicates,
+        "notes": ending.notes,
         "seconds": ending.seconds,
         "passes": [_pass_summary(one) for one in ending.passes],
         **({"error": ending.error} if ending.error else {}),

@@ -41,8 +41,15 @@ def run(
         list[str] | None, typer.Option(metavar="MODEL", help="bge-m3: dense, sparse and multivector in one pass.")
     ] = None,
     devices: Devices = None,
-    text_field: Annotated[str | None, typer.Option(metavar="F", help="Default: text, page_content or content.")] = None,
-    id_field: Annotated[str | None, typer.Option(metavar="F", help="Default: id, chunk_id, _id or id_.")] = None,
+    text_field: Annotated[
+        str | None, typer.Option(metavar="F", help="As in doc.body. Default: text, page_content or content.")
+    ] = None,
+    id_field: Annotated[
+        str | None, typer.Option(metavar="F", help="Default: chunk_id, id, _id and others; none: chunks are numbered.")
+    ] = None,
+    title_field: Annotated[
+        str | None, typer.Option(metavar="F", help="Put before the text. Default: title; none: no title is.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Stop after N chunks.")] = None,
     index: Annotated[
         IndexKind, typer.Option(help="Publish an embedded Qdrant Edge shard, or nothing.")
@@ -166,6 +173,7 @@ def run(
         heads=heads or [],
         text_field=text_field,
         id_field=id_field,
+        title_field=title_field,
         limit=limit,
         index=index.value,
         dtype=dtype.value,

@@ -14,7 +14,7 @@ from ..protocol.errors import EmbedfleetError, UsageError
 from ..protocol.fusion import fused_names, metadata_vectors
 from ..protocol.layout import RunLayout
 from ..protocol.pairs import join_pair
-from ..protocol.preprocessing import preprocess
+from ..protocol.preprocessing import preprocess, preprocessor
 from ..protocol.shard_ranking import ShardRanker
 from ..protocol.spec import PassSpec, RunSpec
 from .edge_shard import check_searchable, open_shard
@@ -84,8 +84,7 @@ def search(
     as the reranker may after it.
     """
     layout = RunLayout(Path(path))
-    text = preprocess(query)
-    if not text:
+    if not preprocess(query):
         raise UsageError("the query is empty: give some words to search for")
     if top_k < 1:
         raise UsageError(f"{top_k} hits asked for: give 1 or more")
@@ -95,6 +94,7 @@ def search(
     check_searchable(layout, spec)
     if candidates is not None and candidates < top_k:
         raise UsageError(f"--candidates {candidates}: give at least the {top_k} of --top-k")
+    text = preprocessor(spec.preprocessing)(query)
     wanted, named = choose_signals(spec, signals, layout.root)
     filters = plain_filters(filters)
     reranker = _reranker(rerank, trust_remote_code) if rerank is not None else None

@@ -9,7 +9,17 @@ from typing import Any
 from ..protocol.ensemble_spec import EnsembleSpec, Method
 from ..protocol.errors import SourceError, UsageError
 from ..protocol.known_models import check_known
-from ..protocol.spec import CPU_KINDS, FORMS, Kind, PassSpec, RunSpec, check_spec, given_name, vector_name
+from ..protocol.spec import (
+    CPU_KINDS,
+    FORMS,
+    PREPROCESSING,
+    Kind,
+    PassSpec,
+    RunSpec,
+    check_spec,
+    given_name,
+    vector_name,
+)
 from .given import check_number, check_text, given_path
 
 _NAMED = re.compile(r"([^/:,=@]*)=(.*)", re.DOTALL)
@@ -28,6 +38,7 @@ def build_spec(
     heads: list[str],
     text_field: str | None = None,
     id_field: str | None = None,
+    title_field: str | None = None,
     limit: int | None = None,
     index: Any = "edge",
     ensemble: Sequence[Method] = (),
@@ -47,7 +58,8 @@ def build_spec(
         if not path.exists():
             raise SourceError(f"source {source}: no such file or folder")
         source = str(given_path(path.absolute(), "source", SourceError))
-    _check_values(text_field=text_field, id_field=id_field, limit=limit, weights=weights, **options)
+    fields = {"text_field": text_field, "id_field": id_field, "title_field": title_field}
+    _check_values(**fields, limit=limit, weights=weights, **options)
     passes = [make_pass("dense", model, options) for model in dense]
     passes += [make_pass("bge-m3", model, options) for model in heads]
     passes += [make_pass("multivector", model, options) for model in multivector]
@@ -57,8 +69,10 @@ def build_spec(
         passes=tuple(passes),
         text_field=text_field,
         id_field=id_field,
+        title_field=title_field,
         limit=limit,
         index=index,
+        preprocessing=PREPROCESSING,
         ensembles=_ensembles(passes, ensemble, weights, project),
     )
     check_spec(spec)

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..protocol.candidates import FUSED, RERANK
+from ..protocol.intake_notes import note_lines
 from ..protocol.truncation import Truncation
 from . import signal_table
 from .console import message_console, output_console
@@ -106,6 +107,8 @@ def print_info(described: dict[str, Any]) -> None:
         f"{chunks['rejected']:,} rejected, {counted(chunks['duplicates'], 'duplicate')}"
         + ("" if chunks["intake_done"] else ", source not read to its end")
     )
+    for line in note_lines(chunks["notes"]):
+        console.print(f"           {line}")
     console.print(
         f"collection {index['kind']}, {counted(index['published_segments'], 'segment')} ({size_of(index['bytes'])})"
     )

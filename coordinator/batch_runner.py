@@ -91,6 +91,8 @@ class BatchRunner:
         self._tokens: dict[int, int] = {}
         """Estimated tokens of each."""
         self.rejected = 0
+        self.notes: dict[str, int] = {}
+        """What the intake did to records."""
         self.intake_done = False
         self.intake_events: deque[Event | DamagedChunks] = deque()
         self._restart, self._wake = restart, wake
@@ -135,6 +137,8 @@ class BatchRunner:
     def opened(self, message: Opened) -> tuple[frozenset[int], ...]:
         """The directory is ours; per pass the committed segments."""
         self._restart = False  # not before: an exporter that died of it left some of the old run there
+        if message.preprocessing:
+            self.spec = msgspec.structs.replace(self.spec, preprocessing=message.preprocessing)
         for number, before in enumerate(message.fingerprints):
             if before is not None:
                 self._fingerprints[number] = before
@@ -328,6 +332,7 @@ class BatchRunner:
             kind=kind,
             error=error,
             traceparent=traceparent,
+            notes=self.notes,
         )
 
     def _summary(self, number: int, counts: Closed) -> PassSummary:
@@ -382,5 +387,5 @@ class BatchRunner:
             self._report(RunFailed(self.run, "RunFailed", message))
         else:
             if counts.complete:
-                self.rejected, self.intake_done = counts.rejected, True
+                self.rejected, self.notes, self.intake_done = counts.rejected, counts.notes, True
                 self._report(IntakeDone(self.run))

@@ -8,21 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import orjson
 
 from ..protocol.chunk_columns import read_chunk_columns
 from ..protocol.durable import commit_bytes, make_folder
 from ..protocol.errors import RunDirectoryError, SourceError
+from ..protocol.intake_notes import ID_SHARED, note_lines
 from ..protocol.layout import RunLayout
-from ..protocol.preprocessing import preprocess
+from ..protocol.preprocessing import FIRST, preprocessor
 from ..protocol.segments import Cursor
 from ..protocol.sources import STDIN, SourceFile, check_unchanged, fingerprint, resolve
 from ..protocol.spec import RunSpec
 from .chunk_batch import ChunkBatch
 from .chunk_limits import TOO_DEEP, fault, too_deep
+from .conventions import conventions_of, field_names
 from .id_index import IdIndex, text_digest
-from .readers import Numbered, read_records
-from .records import Reject, excerpt, plain, read_record
+from .readers import read_records
+from .records import Noted, Numbered, Reject, excerpt
 from .segment_spool import SegmentLimits, SegmentSpool
 from .spooled import Spooled, SpooledSegment, clear_after, find_spooled
 
@@ -36,7 +37,7 @@ SETTLE_BYTES = 4 << 20
 """Ids are checked in batches: after the block of records that reaches either."""
 
 
-class IntakeCounts(msgspec.Struct, frozen=True, kw_only=True):
+class IntakeCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the intake came to; `complete` says that the source was read to its end (or to the limit)."""
 
     segments: int
@@ -44,6 +45,8 @@ class IntakeCounts(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int
     duplicates: int
     complete: bool
+    notes: dict[str, int] = {}
+    """What was done to records, by `protocol/intake_notes.py`."""
 
 
 @dataclass(slots=True)
@@ -53,12 +56,14 @@ class _Pending:
     batch: ChunkBatch = field(default_factory=ChunkBatch)
     digests: list[bytes] = field(default_factory=list[bytes])
     rejects: list[tuple[int, Reject]] = field(default_factory=list[tuple[int, Reject]])
+    notes: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     held: int = 0
     last: int = 0
 
     @property
     def ripe(self) -> bool:
-        return len(self.digests) + len(self.rejects) >= SETTLE_ROWS or self.held >= SETTLE_BYTES
+        records = max(len(self.digests) + len(self.rejects), len(self.notes))
+        return records >= SETTLE_ROWS or self.held >= SETTLE_BYTES
 
 
 class ChunkLoader:
@@ -77,6 +82,8 @@ class ChunkLoader:
         self._limits = limits
         self._on_segment = on_segment
         self._stopping = stopping
+        self._conventions = conventions_of(spec)
+        self._preprocess = preprocessor(spec.preprocessing)
         self._refused: tuple[Reject, tuple[str, ...]] | None = None
         """The first record that became no chunk, and the fields that it has."""
 
@@ -154,7 +161,7 @@ class ChunkLoader:
             file = files[at]
             skip = begin.records if at == begin.file else 0
             pending = _Pending()
-            with closing(read_records(file, skip)) as blocks:
+            with closing(read_records(file, skip, first=self._spec.preprocessing == FIRST)) as blocks:
                 for block in blocks:
                     if self._stopping():
                         return _counts(spool, complete=False)
@@ -174,7 +181,10 @@ class ChunkLoader:
         counts = _counts(spool, complete=True)
         what = "standard input" if self._spec.source == STDIN else self._spec.source
         if not counts.rows and not counts.rejected:
-            raise SourceError(f"{what}: there is no record in it; give a source with at least one")
+            skipped = f"no record in it can be used ({'; '.join(note_lines(counts.notes))})"
+            raise SourceError(
+                f"{what}: {skipped if counts.notes else 'there is no record in it'}; give a source with at least one"
+            )
         # A pair that is refused keeps its fused order, also where it is the only one.
         if not counts.rows and self._refused is not None and self._spec.passes[0].kind != "rerank":
             raise SourceError(f"{what}: {_nothing_usable(self._spec, counts.rejected, *self._refused)}")
@@ -185,27 +195,41 @@ class ChunkLoader:
         return self._spec.limit is not None and spool.next_row >= self._spec.limit
 
     def _take(self, file: SourceFile, block: Numbered, pending: _Pending) -> None:
-        """Turn records into chunks or rejects."""
-        text_field, id_field, collection = self._spec.text_field, self._spec.id_field, file.collection
-        batch, digests, rejects = pending.batch, pending.digests, pending.rejects
+        """Turn records into chunks or rejects, and note what was done to them."""
+        read, write, met = self._conventions.read, self._conventions.write, self._conventions.met
+        collection, preprocess = file.collection, self._preprocess
+        batch, digests, rejects, noted = pending.batch, pending.digests, pending.rejects, pending.notes
         held = 0
         for number, record in block:
-            if isinstance(record, Reject):
-                rejects.append((number, record))
+            notes: tuple[str, ...] = ()
+            if type(record) is not dict:
+                if isinstance(record, Reject):
+                    rejects.append((number, record))
+                    continue
+                assert isinstance(record, Noted)
+                record, notes = record.record, record.notes
+                if record is None:
+                    noted += [(number, note) for note in notes]
+                    continue
+            fields = read(record)
+            if isinstance(fields, Noted):
+                noted += [(number, note) for note in fields.notes]
                 continue
-            fields = read_record(record, text_field, id_field)
             if isinstance(fields, Reject):
                 rejects.append((number, fields))
                 if self._refused is None or not self._refused[1]:
-                    self._refused = fields, tuple(record)
+                    self._refused = fields, tuple(field_names(record))
                 continue
-            id_, raw_text, extra = fields
+            id_, raw_text, extra, done = fields
             text = preprocess(raw_text)
             data = text.encode()
+            if done:
+                notes += done
             if collection is not None:
-                extra = {"collection": collection, **(extra or {})}
+                extra, done = self._conventions.with_folder(extra, collection)
+                notes += done
             try:
-                metadata = None if extra is None else orjson.dumps(extra, default=plain).decode()
+                metadata = None if extra is None else write(extra)
             except (TypeError, RecursionError) as error:
                 reason = TOO_DEEP if too_deep(extra) else f"metadata cannot be kept as JSON: {error}"
             else:
@@ -218,7 +242,13 @@ class ChunkLoader:
                     batch.n_bytes.append(len(data))
                     digests.append(text_digest(data))
                     held += len(data) + (len(metadata) if metadata else 0)
+                    if met:
+                        notes = (*notes, *met)
+                        met.clear()
+                    if notes:
+                        noted += [(number, note) for note in dict.fromkeys(notes)]
                     continue
+            met.clear()
             rejects.append((number, Reject(reason, excerpt(raw_text), id_)))
         if rejects:
             self._refused = self._refused or (rejects[0][1], ())
@@ -228,7 +258,7 @@ class ChunkLoader:
 
     def _settle(self, at: int, file: SourceFile, pending: _Pending, index: IdIndex, spool: SegmentSpool) -> Cursor:
         """Check the ids, hand what is new to the spool, and say how far that reaches."""
-        batch, rejects, last = pending.batch, pending.rejects, pending.last
+        batch, rejects, notes, last = pending.batch, pending.rejects, pending.notes, pending.last
         duplicates: list[int] = []
         admission = index.admit(batch.ids, pending.digests, spool.next_row)
         if admission is not None:
@@ -237,6 +267,7 @@ class ChunkLoader:
                 id_ = batch.ids[position]
                 reason = f"id {id_!r} was already used by row {row} with another text"
                 rejects.append((batch.numbers[position], Reject(reason, excerpt(batch.texts[position]), id_)))
+                notes.append((batch.numbers[position], ID_SHARED))
             rejects.sort(key=lambda one: one[0])
             batch = batch.only(admission.new)
         if self._spec.limit is not None and spool.next_row + len(batch) >= self._spec.limit:
@@ -244,7 +275,8 @@ class ChunkLoader:
             last = batch.numbers[-1]
             rejects = [one for one in rejects if one[0] <= last]
             duplicates = [number for number in duplicates if number <= last]
-        spool.add(at, file.name, batch, rejects, duplicates)
+            notes = [one for one in notes if one[0] <= last]
+        spool.add(at, file.name, batch, rejects, duplicates, notes)
         return Cursor(file=at, records=last)
 
 
@@ -266,4 +298,5 @@ def _counts(spool: SegmentSpool, *, complete: bool) -> IntakeCounts:
         rejected=spool.rejected,
         duplicates=spool.duplicates,
         complete=complete,
+        notes=dict(sorted(spool.notes.items())),
     )

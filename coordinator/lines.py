@@ -42,8 +42,9 @@ class LineReader:
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         self.number = 0
+        self.skip = skip
+        """May be raised between two blocks."""
         self._read = read
-        self._skip = skip
         # No larger than a line may be: a line that stands whole in one block then needs no check of its length.
         self._block_bytes = min(block_bytes, max_line_bytes)
         self._partial = _PartialLine(max_line_bytes)
@@ -66,9 +67,9 @@ class LineReader:
         return block[len(_BOM) :] or self._read(self._block_bytes)
 
     def _lines(self, block: bytes) -> list[Line]:
-        if self.number < self._skip:
+        if self.number < self.skip:
             ends = block.count(b"\n")
-            if self.number + ends < self._skip:
+            if self.number + ends < self.skip:
                 self.number += ends
                 return []
         pieces = block.split(b"\n")
@@ -80,16 +81,16 @@ class LineReader:
             given = self._given(self.number, self._partial.finish())
         first = self.number + 1
         self.number += len(pieces)
-        if first <= self._skip:
-            pieces = pieces[self._skip - first + 1 :]
-            first = self._skip + 1
+        if first <= self.skip:
+            pieces = pieces[self.skip - first + 1 :]
+            first = self.skip + 1
         given += [(number, line) for number, line in enumerate(pieces, first) if line and not line.isspace()]
         self._partial.add(tail)
         return given
 
     def _given(self, number: int, line: bytes | OversizedLine) -> list[Line]:
         blank = isinstance(line, bytes) and (not line or line.isspace())
-        return [] if blank or number <= self._skip else [(number, line)]
+        return [] if blank or number <= self.skip else [(number, line)]
 
 
 class _PartialLine:

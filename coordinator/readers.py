@@ -17,8 +17,11 @@ import pyarrow.parquet as pq
 
 from ..protocol.errors import SourceError, is_the_hosts
 from ..protocol.sources import SourceFile
-from .lines import BLOCK_BYTES, MAX_LINE_BYTES, LineReader, OversizedLine
-from .records import Raw, Reject, excerpt, kind
+from . import arrow_values, first_conventions, lenient_json
+from .bulk_file import BulkFile, is_bulk
+from .first_conventions import as_record, why_not_json
+from .lines import BLOCK_BYTES, LineReader
+from .records import Item, Numbered, Reject, excerpt, kind
 
 MAX_JSON_BYTES = 1 << 30
 """A JSON array is read whole; beyond this it has to come as JSON lines."""
@@ -26,47 +29,22 @@ MAX_JSON_BYTES = 1 << 30
 ROWS = 4096
 """Records in a block, at most."""
 
-Numbered = list[tuple[int, Raw | Reject]]
-
 # A read that fails takes with it what it had unpacked, so it is kept short.
 _ZSTD_BLOCK = 16 << 10
 _DAMAGE = (OSError, EOFError, zlib.error, pa.ArrowException)
 
 
-def read_records(file: SourceFile, skip: int = 0) -> Generator[Numbered]:
-    """Blocks of (number, record or reject), numbers rising and above `skip`; a block may be empty.
+def read_records(file: SourceFile, skip: int = 0, *, first: bool = False) -> Generator[Numbered]:
+    """Blocks of (number, item), numbers rising and above `skip`; a block may be empty.
 
     The number is the line (JSONL), the place in the array (JSON) or the row (Parquet), from 1. Where the file turns out
-    damaged, what stood before the damage is given, then one reject that names the file.
+    damaged, what stood before the damage is given, then one reject that names the file. `first`: as version 0.1.0 read it.
     """
     if file.format == "json":
-        return _json_array(file, skip)
+        return _json_array(file, skip, first)
     if file.format == "parquet":
-        return _parquet(file, skip)
-    return _json_lines(file, skip)
-
-
-def parse_line(line: bytes | OversizedLine) -> Raw | Reject:
-    """The object on a line, or why there is none."""
-    if isinstance(line, OversizedLine):
-        reason = f"line of {line.n_bytes} bytes is over the limit of {MAX_LINE_BYTES}"
-        return Reject(reason, excerpt(line.head))
-    try:
-        return _as_record(orjson.loads(line))
-    except (orjson.JSONDecodeError, RecursionError) as error:
-        return Reject(_why_not_json(line, error), excerpt(line))
-
-
-def _as_record(value: Any) -> Raw | Reject:
-    return value if type(value) is dict else Reject(f"record is {kind(value)}, not an object", excerpt(value))
-
-
-def _why_not_json(data: bytes, error: Exception) -> str:
-    try:
-        data.decode()
-    except UnicodeDecodeError as bad:
-        return f"invalid UTF-8 at byte {bad.start}"
-    return f"not JSON: {error}"
+        return _parquet(file, skip, first)
+    return _json_lines(file, skip, first)
 
 
 def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Generator[Numbered]:
@@ -85,16 +63,28 @@ def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Gene
         yield [(number, Reject(reason))]
 
 
-def _json_lines(file: SourceFile, skip: int) -> Generator[Numbered]:
+def _json_lines(file: SourceFile, skip: int, first: bool) -> Generator[Numbered]:
+    parse = first_conventions.parse_line if first else lenient_json.parse_line
     whole = 0
+    bulk: BulkFile | None = None
+    seen = first
+    """Whether the first record was looked at, which says what the file is."""
     try:
         with _opened(file) as (read, block_bytes):
-            lines = LineReader(read, skip=skip, block_bytes=block_bytes)
+            lines = LineReader(read, skip=skip if first else 0, block_bytes=block_bytes)
             for block in lines:
+                if not seen and block:
+                    seen = True
+                    bulk = BulkFile() if is_bulk(parse(block[0][1])) else None
+                    lines.skip = skip
+                    block = [line for line in block if line[0] > skip]
                 # A block of very short lines is cut, since a rejected line takes far more memory than its bytes.
                 for start in range(0, len(block) or 1, ROWS):
-                    yield [(number, parse_line(line)) for number, line in block[start : start + ROWS]]
+                    parsed: Numbered = [(number, parse(line)) for number, line in block[start : start + ROWS]]
+                    yield parsed if bulk is None else bulk.take(parsed)
                 whole = lines.number
+        if bulk is not None:
+            yield bulk.finish()
     except _DAMAGE as error:
         yield from _damaged(file, whole + 1, skip, error)
 
@@ -117,21 +107,24 @@ def _opened(file: SourceFile) -> Generator[tuple[Callable[[int], bytes], int]]:
             yield plain.read, BLOCK_BYTES
 
 
-def _json_array(file: SourceFile, skip: int) -> Generator[Numbered]:
+def _json_array(file: SourceFile, skip: int, first: bool) -> Generator[Numbered]:
     assert file.path is not None
-    found = _load_array(file.path)
+    found = _load_array(file.path, first)
     if isinstance(found, Reject):
         if skip < 1:
             yield [(1, found)]
         return
+    found, as_item = found
     for start in range(skip, len(found), ROWS):
         block = found[start : start + ROWS]
         # Given away: the whole array need not stay while its records are worked on.
         found[start : start + ROWS] = [None] * len(block)
-        yield [(number, _as_record(value)) for number, value in enumerate(block, start + 1)]
+        yield [(number, as_item(value)) for number, value in enumerate(block, start + 1)]
 
 
-def _load_array(path: Path) -> list[Any] | Reject:
+def _load_array(path: Path, first: bool) -> tuple[list[Any], Callable[[Any], Item]] | Reject:
+    """The values of an array, and how each becomes an item."""
+    as_item: Callable[[Any], Item] = as_record
     try:
         size = path.stat().st_size
         if size > MAX_JSON_BYTES:
@@ -143,14 +136,18 @@ def _load_array(path: Path) -> list[Any] | Reject:
     try:
         value: Any = orjson.loads(data)
     except (orjson.JSONDecodeError, RecursionError) as error:
-        return Reject(f"{path}: {_why_not_json(data, error)}", excerpt(data))
+        found = None if first else lenient_json.parse_leniently(data)
+        if found is None:
+            return Reject(f"{path}: {why_not_json(data, error)}", excerpt(data))
+        (value,), as_item = found, lenient_json.cleaned_record
     if not isinstance(value, list):
         remedy = "name a file with one object a line .jsonl"
         return Reject(f"{path} holds {kind(value)}, not an array of objects; {remedy}", excerpt(data))
-    return value
+    return cast("list[Any]", value), as_item
 
 
-def _parquet(file: SourceFile, skip: int) -> Generator[Numbered]:
+def _parquet(file: SourceFile, skip: int, first: bool) -> Generator[Numbered]:
+    rows_of = first_conventions.rows if first else arrow_values.rows
     done = 0
     try:
         # The buffer size makes it stream a column's pages instead of taking in a whole row group.
@@ -164,25 +161,9 @@ def _parquet(file: SourceFile, skip: int) -> Generator[Numbered]:
                 # By group, and small where rows are large: the batches, and so the numbers, are always the same.
                 rows = max(1, min(ROWS, 4 * BLOCK_BYTES * info.num_rows // max(1, info.total_byte_size)))
                 for batch in table.iter_batches(batch_size=rows, row_groups=[group]):
-                    first = done + 1
+                    begin = done + 1
                     done += batch.num_rows
-                    passed = min(max(0, skip - first + 1), batch.num_rows)
-                    yield _rows(batch.slice(passed), first + passed)
+                    passed = min(max(0, skip - begin + 1), batch.num_rows)
+                    yield rows_of(batch.slice(passed), begin + passed)
     except _DAMAGE as error:
         yield from _damaged(file, done + 1, skip, error)
-
-
-def _rows(batch: pa.RecordBatch, first: int) -> Numbered:
-    try:
-        return list(enumerate(batch.to_pylist(), first))
-    except (ValueError, OverflowError):  # text that is not UTF-8, a date beyond what Python has
-        return [(first + row, _row(batch.slice(row, 1))) for row in range(batch.num_rows)]
-
-
-def _row(batch: pa.RecordBatch) -> Raw | Reject:
-    try:
-        return batch.to_pylist()[0]
-    except UnicodeDecodeError as error:
-        return Reject(f"invalid UTF-8 at byte {error.start}", excerpt(error.object))
-    except (ValueError, OverflowError) as error:
-        return Reject(f"row cannot be read ({error})")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ class SegmentSpool:
         self.rows = found.rows
         self.rejected = found.rejected
         self.duplicates = found.duplicates
+        self.notes = Counter(found.notes)
+        """Records by what was done to them, of all sessions."""
         self._layout = layout
         self._limits = limits
         self._on_segment = on_segment
@@ -62,6 +65,7 @@ class SegmentSpool:
         self._n_bytes = 0
         self._held = 0
         self._duplicates = 0
+        self._notes: Counter[str] = Counter()
         self._full = False
 
     @property
@@ -69,11 +73,17 @@ class SegmentSpool:
         return self.rows + len(self._batch)
 
     def add(
-        self, at: int, file: str, batch: ChunkBatch, rejects: list[tuple[int, Reject]], duplicates: list[int]
+        self,
+        at: int,
+        file: str,
+        batch: ChunkBatch,
+        rejects: list[tuple[int, Reject]],
+        duplicates: list[int],
+        notes: Sequence[tuple[int, str]] = (),
     ) -> None:
-        """Take chunks, rejects and duplicates (their numbers) of file number `at`, each list in order of number.
+        """Take chunks, rejects, duplicates (their numbers) and notes of file number `at`, the first two in order of number.
 
-        A reject or duplicate belongs to the segment of the first chunk after it.
+        A reject, a duplicate or the note of a record belongs to the segment of its chunk, or of the first chunk after it.
         """
         start = 0
         while start < len(batch):
@@ -86,10 +96,13 @@ class SegmentSpool:
             rejects = self._take_rejects(file, rejects, end)
             self._duplicates += sum(number <= end for number in duplicates)
             duplicates = [number for number in duplicates if number > end]
+            self._notes.update(note for number, note in notes if number <= end)
+            notes = [one for one in notes if one[0] > end]
             self.commit(Cursor(file=at, records=end))
         for number, reject in rejects:
             self._rejects.add(file, number, reject)
         self._duplicates += len(duplicates)
+        self._notes.update(note for _, note in notes)
 
     def _take_rejects(self, file: str, rejects: list[tuple[int, Reject]], end: int) -> list[tuple[int, Reject]]:
         for number, reject in rejects:
@@ -128,6 +141,7 @@ class SegmentSpool:
             duplicates=self._duplicates,
             n_bytes=self._n_bytes,
             cursor=cursor,
+            notes=dict(sorted(self._notes.items())),
         )
         table = with_info(_table(self._batch, self.rows), info)
         path = self._layout.chunk_segment(self.segment)
@@ -138,14 +152,16 @@ class SegmentSpool:
         self.rows += rows
         self.rejected += rejected
         self.duplicates += self._duplicates
+        self.notes += self._notes
         self._start()
         self._on_segment(spooled)
 
     def finish(self, cursor: Cursor) -> None:
-        """Commit the last segment, and the bad rows and duplicates that no chunk came after."""
+        """Commit the last segment, and the bad rows, duplicates and notes that no chunk came after."""
         self.commit(cursor)
         self.rejected += self._rejects.count
         self.duplicates += self._duplicates
+        self.notes += self._notes
         self._rejects.commit(self._layout.rejected_segment(self.segment))
 
     def close(self) -> None:

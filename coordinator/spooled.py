@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..protocol.errors import RunDirectoryError
@@ -30,6 +32,7 @@ class Spooled:
     rejected: int = 0
     duplicates: int = 0
     cursor: Cursor = field(default_factory=Cursor)
+    notes: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 def find_spooled(layout: RunLayout) -> tuple[Spooled, list[SpooledSegment]]:
@@ -51,6 +54,7 @@ def find_spooled(layout: RunLayout) -> tuple[Spooled, list[SpooledSegment]]:
             rejected=found.rejected + info.rejected,
             duplicates=found.duplicates + info.duplicates,
             cursor=info.cursor,
+            notes=Counter(found.notes) + Counter(info.notes),
         )
     return found, segments
 

@@ -90,7 +90,7 @@ class ExporterLoop:
             self._send(OpenRefused("RunDirectoryError", f"--out {message.directory}: {error}"))
             return False
         self._runtime = runtime
-        self._send(Opened(PROTOCOL, __version__, runtime.committed, runtime.fingerprints))
+        self._send(Opened(PROTOCOL, __version__, runtime.committed, runtime.fingerprints, directory.spec.preprocessing))
         return True
 
     def _work(self, message: BeginPass | SourceRead | Rows | FailedRows | Record, frames: list[Any]) -> None:

@@ -25,7 +25,7 @@ EXCERPT = 200
 """Characters of a quarantined text that are shown."""
 
 
-class Counts(msgspec.Struct, frozen=True, kw_only=True):
+class Counts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`chunks` counts the records read and not skipped as duplicates.
 
     `chunks` = `committed` + `quarantined` when the run is done; until then the rest is still to be computed.
@@ -37,6 +37,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int
     """Of the quarantined: records that never became a row."""
     skipped_duplicates: int
+    notes: dict[str, int] = {}
+    """Records by what the intake did to them (`protocol/intake_notes.py`)."""
 
 
 def recount(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> tuple[Counts, list[dict[str, Any]]]:
@@ -72,6 +74,7 @@ def recount(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> tuple
         quarantined=refused + failed,
         rejected=refused,
         skipped_duplicates=int(intake.get("duplicates", 0)),
+        notes=intake.get("notes", {}),
     )
     return counts, [_pass_record(layout, one.vector) | tallies[one.vector].record(one) for one in spec.outputs]
 

@@ -13,6 +13,7 @@ from ..protocol.ensemble_spec import EnsembleSpec
 from ..protocol.errors import RunDirectoryError, SpecMismatch
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.own_files import clear_run, find_link, holds_source, is_foreign, is_vectors, read_owner, refuse_link
+from ..protocol.preprocessing import POLICIES
 from ..protocol.sources import STDIN, check_unchanged, resolve
 from ..protocol.spec import Output, RunSpec, differences
 from ..protocol.work_messages import Fingerprint
@@ -146,11 +147,19 @@ class RunDirectory:
     def _changed_spec(self) -> RunSpec | None:
         """The spec that stands, where the directory has to be made ready for another one; SpecMismatch where it cannot be."""
         before = read_owner(self.layout)
-        found = differences(self.spec, before) if before is not None else []
-        if before is None or not found:
+        if before is None:
             return None
-        if may_change(self.layout, before, self.spec):
-            return before
+        if before.preprocessing not in POLICIES:
+            raise SpecMismatch(
+                f"--out {self.layout.root}: its texts went through policy {before.preprocessing!r}, which this build does not "
+                "have; use the version that began the run, or --restart to start over"
+            )
+        # A run goes on with the policy that it began with, whatever is the latest one.
+        ours = msgspec.structs.replace(self.spec, preprocessing=before.preprocessing)
+        found = differences(ours, before)
+        if not found or may_change(self.layout, before, ours):
+            self.spec = ours
+            return before if found else None
         if any(segments_in(self.layout.vector_folder(one.vector)) for one in before.outputs):
             raise SpecMismatch(
                 f"--out {self.layout.root} holds a run of another spec: {'; '.join(found)}. "

@@ -181,6 +181,8 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True, tag="run_ended"):
     error: str = ""
     traceparent: str = ""
     """The run's span, for what the same command does next; empty where no spans are made."""
+    notes: dict[str, int] = {}
+    """Records by what the intake did to them (`intake_notes.py`), where it was read to its end."""
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):

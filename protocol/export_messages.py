@@ -86,6 +86,8 @@ class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
     build: str
     committed: tuple[tuple[int, ...], ...]
     fingerprints: tuple[Fingerprint | None, ...]
+    preprocessing: str = ""
+    """The policy of the directory, which the intake follows; empty: that of the spec."""
 
 
 class OpenRefused(msgspec.Struct, frozen=True, array_like=True, tag="open_refused"):

@@ -69,7 +69,7 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
     records: int = 0
 
 
-class ChunkSegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
+class ChunkSegmentInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a chunk segment says of itself; `cursor` is where the next segment begins."""
 
     segment: int
@@ -80,6 +80,8 @@ class ChunkSegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
     n_bytes: int = 0
     """UTF-8 bytes of the texts."""
     cursor: Cursor
+    notes: dict[str, int] = {}
+    """Records by what was done to them (`intake_notes.py`)."""
 
 
 class TokenVectors(msgspec.Struct, frozen=True):

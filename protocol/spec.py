@@ -10,6 +10,7 @@ import msgspec
 
 from .ensemble_spec import EnsembleSpec, check_ensemble
 from .errors import UsageError
+from .preprocessing import FIRST, LATEST, preprocessor
 
 Kind = Literal["dense", "bm25", "sparse", "metadata", "multivector", "bge-m3", "rerank"]
 Form = Literal["dense", "sparse", "multivector", "score"]
@@ -42,8 +43,11 @@ FLAGS: dict[Kind, str] = {
 CPU_KINDS: frozenset[str] = frozenset({"bm25", "metadata"})
 """Kinds that never use a GPU: they run on a CPU slot beside the GPU passes."""
 
-PREPROCESSING = "nfc-strip-1"
-"""The only policy so far: Unicode NFC, control characters but tab and newline removed, stripped."""
+PREPROCESSING = LATEST
+"""The policy of a new run. One that is resumed keeps that of its directory."""
+
+NONE = "none"
+"""Of a field: no field at all. A field of that name is given in double quotes."""
 
 HEADS = "heads-"
 """How the name of a pass with several vectors begins."""
@@ -125,12 +129,16 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     passes: tuple[PassSpec, ...]
     text_field: str | None = None
     id_field: str | None = None
+    """NONE: the chunks are numbered. None: by convention, as for the others."""
     limit: int | None = None
     """Stop after this many chunks."""
     index: Index = "edge"
-    preprocessing: str = PREPROCESSING
+    preprocessing: str = FIRST
+    """Version 0.1.0 had one policy and wrote none down."""
     ensembles: tuple[EnsembleSpec, ...] = ()
     """Vectors made of those of the passes, by the exporter."""
+    title_field: str | None = None
+    """Put before the text. NONE: no title is."""
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -165,8 +173,9 @@ def check_spec(spec: RunSpec) -> None:
     _check_names(spec)
     if spec.limit is not None and spec.limit < 1:
         raise UsageError(f"--limit {spec.limit}: give a number of chunks, 1 or more")
-    if spec.preprocessing != PREPROCESSING:
-        raise UsageError(f"preprocessing policy {spec.preprocessing!r} is not known; this build has {PREPROCESSING!r}")
+    preprocessor(spec.preprocessing)
+    if spec.preprocessing == FIRST and spec.title_field is not None:
+        raise UsageError(f"--title-field {spec.title_field}: policy {FIRST!r} knows no named title")
     for one in spec.passes:
         for flag, value in (
             ("--max-tokens", one.max_tokens),

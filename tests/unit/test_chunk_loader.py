@@ -23,7 +23,7 @@ from embedfleet.coordinator.chunk_loader import ChunkLoader, IntakeCounts, Segme
 from embedfleet.protocol.errors import RunDirectoryError, SourceError
 from embedfleet.protocol.layout import RunLayout, damaged_of
 from embedfleet.protocol.segments import CHUNK_SCHEMA, ChunkSegmentInfo, Cursor, read_info
-from embedfleet.protocol.spec import PassSpec, RunSpec
+from embedfleet.protocol.spec import PREPROCESSING, PassSpec, RunSpec
 
 PASSES = (PassSpec(vector="dense-fake-8", kind="dense", model="fake:8"),)
 
@@ -33,7 +33,7 @@ class Intake:
 
     def __init__(self, source: Path | str, root: Path, **spec: Any) -> None:
         self.layout = RunLayout(root)
-        self.spec = RunSpec(source=str(source), passes=PASSES, **spec)
+        self.spec = RunSpec(source=str(source), passes=PASSES, **{"preprocessing": PREPROCESSING} | spec)
         self.spooled: list[SpooledSegment] = []
 
     def load(
@@ -126,7 +126,8 @@ def test_rejects_and_duplicates_go_with_the_next_chunk(tmp_path: Path) -> None:
         )[:-1]
     )
     intake = Intake(source, tmp_path / "run")
-    assert intake.load(rows=2) == IntakeCounts(segments=2, rows=4, rejected=4, duplicates=2, complete=True)
+    counts = IntakeCounts(segments=2, rows=4, rejected=4, duplicates=2, complete=True, notes={"id_shared": 1})
+    assert intake.load(rows=2) == counts
     assert [row["id"] for row in intake.table()] == ["a", "b", "d", "e"]
     assert [row["row"] for row in intake.table()] == [0, 1, 2, 3]
     assert [(one.rejected, one.duplicates, one.cursor.records) for one in intake.infos()] == [(1, 0, 3), (2, 1, 8)]
@@ -211,7 +212,8 @@ def mixed_folder(root: Path) -> Path:
 
 def test_formats_follow_one_another(tmp_path: Path) -> None:
     intake = Intake(mixed_folder(tmp_path / "corpus"), tmp_path / "run")
-    assert intake.load() == IntakeCounts(segments=10, rows=40, rejected=5, duplicates=2, complete=True)
+    counts = IntakeCounts(segments=10, rows=40, rejected=5, duplicates=2, complete=True, notes={"id_shared": 1})
+    assert intake.load() == counts
     assert [(row["row"], row["id"], row["text"]) for row in intake.table()] == [
         (n, f"d{n}", f"text {n}") for n in range(40)
     ]
@@ -453,3 +455,97 @@ def test_what_was_set_aside_as_damaged_goes_once_it_is_read_again(tmp_path: Path
     intake.load()
     assert path.exists()
     assert not damaged_of(path).exists()
+
+
+ODD = [
+    b'{"id":"n0","text":"a","x":NaN}',
+    b'{"type":"PageBreak"}',
+    {"id": "n1", "title": "T", "text": "b", "x": 1, "metadata": {"x": 2}},
+    {"id": "n0", "text": "another"},
+    {"id": "n2", "title": "T", "text": "c"},
+    {"id": "n3", "text": "d"},
+    b'{"id":"n4","text":"half \\ud800"}',
+    {"id": "n5", "text": "e"},
+    {"type": "PageBreak"},
+    b'{"type":"PageBreak","x":"\\ud800"}',
+]
+"""One note a record or two, some after the last chunk; of what is passed over nothing else is noted."""
+NOTES = {
+    "elements_skipped": 3,
+    "halves_removed": 1,
+    "id_shared": 1,
+    "not_finite": 1,
+    "outer_kept": 1,
+    "title_joined": 2,
+}
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 100])
+def test_what_is_done_to_records_is_counted_whatever_the_sessions(tmp_path: Path, rows: int) -> None:
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(json_lines(*ODD))
+    whole = Intake(source, tmp_path / "whole")
+    counts = whole.load(rows)
+    assert (counts.rows, counts.rejected, counts.notes) == (6, 1, NOTES)
+    for crash_at in range(counts.segments):
+        intake = Intake(source, tmp_path / f"run{crash_at}")
+        with pytest.raises(KeyboardInterrupt):
+            intake.load(rows, crash_at=crash_at)
+        assert intake.load(rows) == counts
+        assert intake.files() == whole.files()
+        assert intake.load(rows) == counts
+
+
+def test_notes_beyond_the_limit_are_not_counted(tmp_path: Path) -> None:
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(json_lines(*ODD))
+    counts = Intake(source, tmp_path / "run", limit=2).load()
+    assert counts.notes == {"elements_skipped": 1, "not_finite": 1, "outer_kept": 1, "title_joined": 1}
+
+
+def test_a_source_of_nothing_but_page_breaks(tmp_path: Path) -> None:
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(json_lines(*({"type": "PageBreak"} for _ in range(3000))))
+    with pytest.raises(
+        SourceError, match=r"no record in it can be used \(elements without text skipped.*: 3,000 records"
+    ):
+        Intake(source, tmp_path / "run").load()
+
+
+def test_bulk_files_are_resumed_between_documents(tmp_path: Path) -> None:
+    source = tmp_path / "c.jsonl"
+    pairs = [one for n in range(9) for one in ({"index": {"_id": str(n)}}, {"text": f"text {n}"})]
+    source.write_bytes(json_lines(*pairs, {"delete": {"_id": "0"}}))
+    whole = Intake(source, tmp_path / "whole")
+    counts = whole.load(rows=2)
+    assert (counts.rows, counts.rejected, counts.notes) == (9, 0, {"actions_skipped": 1})
+    assert [row["id"] for row in whole.table()] == [str(n) for n in range(9)]
+    for crash_at in range(counts.segments):
+        intake = Intake(source, tmp_path / f"run{crash_at}")
+        with pytest.raises(KeyboardInterrupt):
+            intake.load(rows=2, crash_at=crash_at)
+        assert intake.load(rows=2) == counts
+        assert intake.files() == whole.files()
+
+
+def test_an_intake_of_the_first_version_goes_on_as_it_began(tmp_path: Path) -> None:
+    """Its rows have vectors already: which records become rows, and as what, must not change."""
+    source = tmp_path / "c.jsonl"
+    records = [{"id": f"d{n}", "chunk_id": f"c{n}", "title": "T", "text": f"a\fb {n}"} for n in range(4)]
+    records.append({"id": "x", "text": "t", "k": 1, "metadata": {"k": 2}})
+    source.write_bytes(
+        json_lines(*records, b'{"id":"n","text":"t","k":NaN}', b'{"id":"h","text":"\\ud800a"}', *ODD[-3:])
+    )
+    intake = Intake(source, tmp_path / "run", preprocessing="nfc-strip-1")
+    counts = intake.load(rows=2)
+    assert [(row["id"], row["text"]) for row in intake.table()] == [
+        *((f"d{n}", f"ab {n}") for n in range(4)),
+        ("x", "t"),
+        ("n5", "e"),
+    ]
+    assert intake.table()[4]["metadata"] == '{"k":2}'
+    assert (counts.rejected, counts.notes) == (4, {})
+    before = intake.files()
+    intake.layout.chunk_segment(1).unlink()
+    assert intake.load(rows=2) == counts
+    assert intake.files() == before

@@ -16,7 +16,7 @@ from embedfleet.coordinator.chunk_loader import ChunkLoader, SegmentLimits, Spoo
 from embedfleet.coordinator.lines import MAX_LINE_BYTES
 from embedfleet.protocol.errors import SourceError
 from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.spec import PassSpec, RunSpec
+from embedfleet.protocol.spec import PREPROCESSING, PassSpec, RunSpec
 
 from ..hostile_input import CASES, DONE, LINE_LIMIT, QUARANTINED, TEXT_LIMIT, Case, line
 
@@ -26,7 +26,7 @@ PASSES = (PassSpec(vector="dense-fake-8", kind="dense", model="fake:8"),)
 
 
 def spec_of(source: Path) -> RunSpec:
-    return RunSpec(source=str(source), passes=PASSES)
+    return RunSpec(source=str(source), passes=PASSES, preprocessing=PREPROCESSING)
 
 
 def load(source: Path, root: Path, stop_after: int | None = None) -> tuple[RunLayout, list[SpooledSegment]]:

@@ -17,7 +17,7 @@ from embedfleet.protocol.errors import SourceError
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.preprocessing import preprocess
 from embedfleet.protocol.segments import ChunkSegmentInfo, read_info
-from embedfleet.protocol.spec import PassSpec, RunSpec
+from embedfleet.protocol.spec import PREPROCESSING, PassSpec, RunSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -113,7 +113,7 @@ class Intake:
 
     def __init__(self, source: Path, root: Path, rows: int) -> None:
         self.layout, self._rows = RunLayout(root), rows
-        self._spec = RunSpec(source=str(source), passes=PASSES)
+        self._spec = RunSpec(source=str(source), passes=PASSES, preprocessing=PREPROCESSING)
 
     def load(self, break_after: int | None = None) -> IntakeCounts | None:
         def on_segment(segment: SpooledSegment) -> None:

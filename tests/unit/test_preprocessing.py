@@ -1,19 +1,20 @@
-"""The policy nfc-strip-1."""
+"""The policies nfc-blank-2 and nfc-strip-1."""
 
 from __future__ import annotations
 
 import sys
 import time
 import unicodedata
+from collections.abc import Callable
 
 import pytest
 from embedfleet.protocol import preprocessing
-from embedfleet.protocol.preprocessing import preprocess
+from embedfleet.protocol.errors import UsageError
+from embedfleet.protocol.preprocessing import FIRST, LATEST, POLICIES, preprocess, preprocess_first, preprocessor
 from hypothesis import given
 from hypothesis import strategies as st
 
-
-@pytest.mark.parametrize(
+ALIKE = pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("plain", "plain"),
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
         ("a\x00b\x07c\x7fd\x1be", "abcde"),
         ("caf\u0065\u0301", "caf\u00e9"),
         ("e\x00\u0301", "\u00e9"),
-        ("a\u0085b\u009fc\u00a0", "abc"),
+        ("a\u0080b\u009fc\u00a0", "abc"),
         ("\u3000\u00fc\u2028", "\u00fc"),
         ("a\ud800b\udfff\u00e9", "ab\u00e9"),
         ("\U0001f600\u200d", "\U0001f600\u200d"),
@@ -30,15 +31,37 @@ from hypothesis import strategies as st
         ("", ""),
     ],
 )
-def test_policy(text: str, expected: str) -> None:
-    assert preprocess(text) == expected
 
 
-@given(st.text(st.characters()) | st.text(st.sampled_from("ae\u0301\r\n\t \x00\x85\u00a0\ud800\u1100\u1161")))
+@ALIKE
+@pytest.mark.parametrize("policy", [FIRST, LATEST])
+def test_what_both_policies_do(policy: str, text: str, expected: str) -> None:
+    assert preprocessor(policy)(text) == expected
+
+
+@pytest.mark.parametrize("sign", list("\x0b\x0c\x1c\x1d\x1e\x1f\x85\u2028\u2029"))
+@pytest.mark.parametrize("word", ["page", "p\u00e4ge"])
+def test_what_stands_between_words_becomes_a_blank(sign: str, word: str) -> None:
+    assert preprocess(f"{sign}{word}{sign}Start{sign}") == f"{word} Start"
+    first = preprocess_first(f"{sign}{word}{sign}Start{sign}")
+    assert first == (f"{word}{sign}Start" if sign in "\u2028\u2029" else f"{word}Start"), "runs of 0.1.0 keep theirs"
+
+
+def test_a_policy_that_is_not_known() -> None:
+    with pytest.raises(UsageError, match="'nfc-9' is not known; this build has 'nfc-strip-1' and 'nfc-blank-2'"):
+        preprocessor("nfc-9")
+
+
+@given(st.text(st.characters()) | st.text(st.sampled_from("ae\u0301\r\n\t \x00\x0c\x85\u2028\u00a0\ud800\u1100\u1161")))
 def test_result_is_clean_and_stays_as_it_is(text: str) -> None:
-    result = preprocess(text)
+    for clean in POLICIES.values():
+        check_clean(clean, text)
+
+
+def check_clean(clean: Callable[[str], str], text: str) -> None:
+    result = clean(text)
     result.encode()
-    assert preprocess(result) == result
+    assert clean(result) == result
     assert unicodedata.is_normalized("NFC", result)
     assert not [one for one in result if unicodedata.category(one) in ("Cc", "Cs") and one not in "\t\n"]
     assert result == result.strip()

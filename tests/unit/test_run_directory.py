@@ -16,6 +16,7 @@ from embedfleet.protocol.durable import partial_of
 from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.errors import RunDirectoryError, SourceError, SpecMismatch
 from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.preprocessing import FIRST, LATEST
 from embedfleet.protocol.sources import fingerprint as stamps
 from embedfleet.protocol.sources import resolve
 from embedfleet.protocol.spec import PassSpec, RunSpec
@@ -398,3 +399,29 @@ def test_where_nothing_was_computed_another_spec_takes_the_folder(root: Path) ->
     other = msgspec.structs.replace(SPEC, limit=5)
     assert not take(root, other).layout.chunk_segment(0).exists()
     assert json.loads((root / "spec.json").read_bytes())["limit"] == 5
+
+
+def test_a_run_goes_on_with_the_policy_that_it_began_with(root: Path) -> None:
+    """Version 0.1.0 wrote none down; a new command has the latest one."""
+    latest = msgspec.structs.replace(SPEC, preprocessing=LATEST)
+    whole(take(root, SPEC), "dense-a", 0)
+    assert b"preprocessing" not in RunLayout(root).spec.read_bytes()
+    assert take(root, latest).spec == SPEC
+    assert b"preprocessing" not in RunLayout(root).spec.read_bytes()
+    # with one model more
+    more = take(root, msgspec.structs.replace(latest, passes=(DENSE, OTHER)))
+    assert (more.spec.preprocessing, len(more.spec.passes)) == (FIRST, 2)
+    # how records are read may not change otherwise
+    with pytest.raises(SpecMismatch, match="another spec: title_field: None → 'heading'"):
+        take(root, msgspec.structs.replace(more.spec, preprocessing=LATEST, title_field="heading"))
+    assert take(root, latest, restart=True).spec == latest
+    assert msgspec.json.decode(RunLayout(root).spec.read_bytes(), type=RunSpec) == latest
+
+
+def test_a_policy_of_a_later_version_is_refused(root: Path) -> None:
+    whole(take(root, msgspec.structs.replace(SPEC, preprocessing="nfc-9")), "dense-a", 0)
+    with pytest.raises(
+        SpecMismatch, match="policy 'nfc-9', which this build does not have; use the version that began"
+    ):
+        take(root)
+    assert take(root, restart=True).spec == SPEC

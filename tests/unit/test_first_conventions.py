@@ -1,4 +1,4 @@
-"""From raw records to id, text and metadata."""
+"""Records as version 0.1.0 read them, which its runs go on with: nothing here may change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 import pytest
-from embedfleet.coordinator.records import Reject, excerpt, read_record
+from embedfleet.coordinator.first_conventions import read_record
+from embedfleet.coordinator.records import Reject, excerpt
 
 
 @pytest.mark.parametrize(
