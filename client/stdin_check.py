@@ -59,5 +59,6 @@ def _compare(stream: io.BufferedReader, boundaries: list[Boundary]) -> None:
             n_bytes += len(part)
             block = block[len(part) :] or stream.read1(BLOCK_BYTES)
         if state.hexdigest() != digest or (upto is not None and n_bytes < upto):
-            raise SourceError(another_stream(f"after its record {records:,}"))
+            short = upto is not None and n_bytes < upto
+            raise SourceError(another_stream(f"{'ends' if short else 'differs'} after record {records:,} or later"))
         records = after

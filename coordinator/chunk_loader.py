@@ -112,12 +112,12 @@ class ChunkLoader:
         files = self._check_source(corpus)
         if line := corpus.left_out.line():
             self._on_left_out(line)
+        trail = SourceTrail(self._spec.source, files, read_trail(self._layout))
         clear_after(self._layout, found.segments)
         for segment in segments:
             self._on_segment(segment)
         with closing(IdIndex(self._layout.id_index)) as index:
             self._restore(index, segments)
-            trail = SourceTrail(self._spec.source, files, read_trail(self._layout))
             spool = SegmentSpool(self._layout, self._settled_limits(), self._on_segment, found, trail.passed)
             with closing(spool):
                 return self._read(files, found.cursor, index, spool, trail)

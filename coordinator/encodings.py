@@ -61,28 +61,25 @@ def _wide(block: bytes) -> str | None:
 
 
 def _single_byte(block: bytes) -> str | None:
-    """The first line that is not UTF-8, as Windows-1252 has it, where no line beyond ASCII is UTF-8."""
-    whole = block[: block.rfind(b"\n") + 1] or block
-    try:
-        whole.decode()
-    except UnicodeDecodeError:
-        pass
-    else:
-        return None
-    lines = whole.splitlines()
+    """The first line that is not UTF-8, as Windows-1252 has it, where no line beyond ASCII is UTF-8.
+
+    Of an array, the lines are its objects.
+    """
+    lines = block.split(b"}" if block.lstrip()[:1] == b"[" else b"\n")
     bad = list[bytes]()
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         if line.isascii():
             continue
         try:
-            line.decode()
+            # The last one may be cut in the middle of a character.
+            codecs.getincrementaldecoder("utf-8")().decode(line, number < len(lines))
         except UnicodeDecodeError:
             bad.append(line)
         else:
             return None
     if len(bad) < _LEAST_LINES or len(bad) < _LEAST_SHARE * len(lines):
         return None
-    shown = [line.decode("cp1252", "replace") for line in bad]
+    shown = [line.decode("cp1252", "replace").strip() for line in bad]
     words = sum(any(not letter.isascii() for letter in _LETTERS.findall(line)) for line in shown)
     return shown[0][:80] if 2 * words > len(bad) else None
 

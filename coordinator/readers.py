@@ -101,7 +101,10 @@ def _text(file: SourceFile, skip: int, digest: RunningDigest) -> Generator[Numbe
             for block in values:
                 # A block of very short lines is cut, since a rejected line takes far more memory than its bytes.
                 for start in range(0, len(block) or 1, ROWS):
-                    yield [(number, parse_line(line)) for number, line in block[start : start + ROWS]]
+                    yield [
+                        (number, line if isinstance(line, dict) else parse_line(line))
+                        for number, line in block[start : start + ROWS]
+                    ]
                 whole = values.number
             if isinstance(values, JsonValues) and values.fault:
                 yield from _damaged(file, values.number + 1, skip, ValueError(values.fault))

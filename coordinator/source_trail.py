@@ -78,5 +78,11 @@ class SourceTrail:
 
     def _changed(self, cursor: Cursor) -> SourceError:
         if self._source == STDIN:
-            return SourceError(another_stream(f"before its record {cursor.records + 1:,}"))
+            short = self._digest.reached < cursor.records
+            how = (
+                f"ends after record {self._digest.reached:,}"
+                if short
+                else f"differs before record {cursor.records + 1:,}"
+            )
+            return SourceError(another_stream(how))
         return SourceError(changed(self._source, f"{self._files[cursor.file].name} was written to"))

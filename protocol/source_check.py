@@ -125,7 +125,8 @@ def was_read(out: Path, source: str) -> bool:
 
 
 def unchanged_files(source: str, corpus: Corpus, layout: RunLayout) -> list[SourceFile] | None:
-    """The files that the intake of `layout` began with, where all of them are still as they were then; None before it.
+    """The files that the intake of `layout` began with, where all of them are still as they were then; None where nothing
+    was made of them yet.
 
     SourceError where they are not, RunDirectoryError where `chunks/source.json` cannot be understood. Files that have only
     another time of change are compared by content, and noted with the new one.
@@ -137,18 +138,19 @@ def unchanged_files(source: str, corpus: Corpus, layout: RunLayout) -> list[Sour
         return None
     except (ValueError, OSError) as error:
         raise RunDirectoryError(f"{path}: damaged ({error}); start over with --restart") from error
-    files, trail = corpus.files, None
-    if [one.path for one in before] != [file.name for file in files] and (trail := read_trail(layout)).old:
+    files = corpus.files
+    if fingerprint(files) == before:
+        return files
+    trail = read_trail(layout)
+    if not (trail.segments or trail.whole or trail.read_beyond):
+        return None  # nothing was made of it
+    if trail.old:
         files = _as_0_1_read(corpus, before)
-    difference = first_difference(before, fingerprint(files))
-    times = [file.mtime_ns for file in files]
-    if difference is None and times != [one.mtime_ns for one in before]:
-        trail = trail or read_trail(layout)
-        difference = _other_content(files, before, trail)
-        if difference is None:
-            commit_bytes(path, msgspec.json.encode(fingerprint(files)))
+    difference = first_difference(before, fingerprint(files)) or _other_content(files, before, trail)
     if difference is not None:
         raise SourceError(changed(source, difference))
+    if fingerprint(files) != before:
+        commit_bytes(path, msgspec.json.encode(fingerprint(files)))
     return files
 
 
@@ -160,10 +162,10 @@ def changed(source: str, difference: str) -> str:
     )
 
 
-def another_stream(where: str) -> str:
-    """The same of standard input."""
+def another_stream(how: str) -> str:
+    """The same of standard input; `how` says what it does otherwise."""
     return (
-        f"standard input is another stream than the one that this run began with: it differs {where}; "
+        f"standard input is another stream than the one that this run began with: it {how}; "
         "give the same stream again, another --out, or --restart"
     )
 
