@@ -30,10 +30,10 @@ def test_another_stream_is_not_mixed_in(cli: Any, start: Any, waiting: Any, tmp_
     slow = "fake:8,delay_ms=300"
     with (tmp_path / "first").open("rb") as stream:
         command = start(*run("-", out, model=slow), stdin=stream)
-        waiting.until(lambda: (out / "chunks" / "00000.parquet").exists())
+        waiting.eventually(lambda: (out / "chunks" / "00000.parquet").exists())
         command.process.send_signal(signal.SIGKILL)
         command.process.wait()
-    waiting.until(lambda: not any(one.is_running() for one in command.look().values()))
+    waiting.eventually(lambda: not any(one.is_running() for one in command.look().values()))
     for other in (second, b"", first[:1000]):
         refused = cli(*run("-", out, model=slow), stdin=other, code=2)
         assert "standard input is another stream than the one that this run began with" in refused.error
