@@ -10,7 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..protocol.errors import SourceError, UsageError
-from ..protocol.sources import STDIN, SourceFile, resolve
+from ..protocol.layout import RunLayout
+from ..protocol.run_json import read_json
+from ..protocol.source_check import FileStamp, was_read
+from ..protocol.sources import STDIN, SourceFile, is_gone, survey
 from .given import given_path
 
 BLOCK = 1 << 20
@@ -25,18 +28,29 @@ class ChunkSource:
     bytes: int
     records: int | None
     """Lines of JSONL and rows of Parquet; None where a file would have to be read as a whole (compressed, one array)."""
+    not_read: str = ""
+    """Which names of a folder are not read: how many of each kind, and the first of them."""
 
 
-def look_at_source(source: str | PathLike[str], out: Path) -> ChunkSource:
-    """The corpus in a file or folder, without what lies under `out`. SourceError where nothing can be read."""
+def look_at_source(
+    source: str | PathLike[str], out: Path, text_field: str | None = None, *, fresh: bool = False
+) -> ChunkSource:
+    """The corpus in a file or folder, without what lies under `out`. SourceError where nothing can be read.
+
+    One that is gone is taken from the run in `out`, if that has read it to its end and is not to start `fresh`.
+    """
     if str(source) == STDIN:
         raise UsageError("standard input is for the command line: give a file or a folder")
-    path = given_path(Path(source), "source", SourceError).absolute()
-    files = resolve(str(path), out)
+    path = given_path(str(source), "source", SourceError).absolute()
+    if is_gone(str(path)) and not fresh and was_read(out, str(path)):
+        stamps = read_json(RunLayout(out).source, list[FileStamp]) or []
+        return ChunkSource(path, len(stamps), sum(one.size for one in stamps), None)
+    corpus = survey(str(path), out, text_field)
+    files = corpus.files
     counts = [_records(file) for file in files]
     known = [count for count in counts if count is not None]
     records = sum(known) if len(known) == len(counts) else None
-    return ChunkSource(path, len(files), sum(file.size for file in files), records)
+    return ChunkSource(path, len(files), sum(file.size for file in files), records, corpus.left_out.line())
 
 
 def _records(file: SourceFile) -> int | None:

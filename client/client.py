@@ -29,6 +29,7 @@ from ..protocol.control_messages import (
     Watch,
 )
 from ..protocol.errors import Unreachable, revive
+from ..protocol.local_paths import check_local
 from ..protocol.run_options import DEFAULTS, RunOptions
 from ..protocol.spec import PassSpec, RunSpec
 from ..protocol.version import PROTOCOL, __version__
@@ -75,6 +76,7 @@ class Client:
         Models of `later`, passes that are to follow in runs of their own, are looked at with those of this one. The run's span
         stands below `traceparent`, another span in the form of W3C's header.
         """
+        check_local(out, "out")
         where = str(Path(out).absolute())
         answer = self._request(Submit(next(self._numbers), spec, where, restart, options, tuple(later), traceparent))
         assert isinstance(answer, Accepted), answer

@@ -62,7 +62,7 @@ class Embedder:
         cpu_fallback: bool = False,
         **options: Any,
     ) -> None:
-        self.out = given_path(Path(out), "out").absolute()
+        self.out = given_path(str(out), "out").absolute()
         models = {"dense": dense, "sparse": sparse, "multivector": multivector, "heads": heads}
         self._models = {name: names_in(name, given) for name, given in models.items()}
         self._options = spec_options(options)
@@ -83,12 +83,14 @@ class Embedder:
         return f"Embedder({str(self.out)!r}: {models or 'no models'})"
 
     def load_chunks(self, source: str | PathLike[str]) -> ChunkSource:
-        """Take a file or folder as the corpus; what it holds as far as that is cheap to tell.
+        """Take a file or folder as the corpus; what it holds as far as that is cheap to tell. A run that has read it needs
+        it no more.
 
         SourceError where it cannot be read, UsageError for models and options that no run can follow.
         """
-        found = look_at_source(source, self.out)
-        self._spec = build_spec(str(found.path), **self._models, **self._options)
+        found = look_at_source(source, self.out, self._options.get("text_field"), fresh=self._restart)
+        out = None if self._restart else self.out
+        self._spec = build_spec(str(found.path), **self._models, out=out, **self._options)
         return found
 
     def generate_embeddings(self, progress: Callable[[Progress], None] | None = None) -> RunEnded:

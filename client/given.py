@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..protocol.errors import EmbedfleetError, UsageError
+from ..protocol.local_paths import check_local
 
 LARGEST = 2**53
 """Of a number in a flag: what every process and every file format holds exactly."""
 
 
 def given_path(given: str | Path, what: str, error: type[EmbedfleetError] = UsageError) -> Path:
-    """`given` with `~` expanded; `what` is the flag or argument that an `error` names. It need not exist."""
+    """`given`, a local path, with `~` expanded; `what` is the flag or argument that an `error` names. It need not exist."""
+    check_local(given, what, error)
     try:
         str(given).encode()
         path = Path(given).expanduser()

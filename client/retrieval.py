@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..protocol.control_messages import RunEnded
-from ..protocol.errors import revive
+from ..protocol.errors import RunDirectoryError, SourceError, revive
 from ..protocol.fusion import has_no_model
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.run_json import read_object, read_spec, reasons_in
+from ..protocol.source_check import unchanged_files
+from ..protocol.sources import survey
 from ..protocol.spec import PassSpec, RunSpec
 from .derived_source import adopt_source, digest_of, note_digest
 from .retrieval_plan import RetrievalPlan
@@ -193,18 +195,16 @@ def _has_vectors(root: Path) -> bool:
 def _is_rewritten(spec: RunSpec, layout: RunLayout) -> bool:
     """Whether the source is another file than its intake read. A run whose intake is done would not look at it again."""
     try:
-        (before,) = msgspec.json.decode(layout.source.read_bytes(), type=list[_Stamp])
-        now = Path(spec.source).stat()
-    except (OSError, ValueError, msgspec.MsgspecError):
+        corpus = survey(spec.source, layout.root, spec.text_field)
+    except SourceError:
         return False  # the run itself says what is wrong
-    return (before.size, before.mtime_ns) != (now.st_size, now.st_mtime_ns)
-
-
-class _Stamp(msgspec.Struct, frozen=True):
-    """What `chunks/source.json` says of a file."""
-
-    size: int
-    mtime_ns: int
+    try:
+        unchanged_files(spec.source, corpus, layout)
+    except SourceError:
+        return True
+    except RunDirectoryError:
+        pass
+    return False
 
 
 def _counts(ending: RunEnded) -> dict[str, int]:

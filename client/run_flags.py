@@ -158,13 +158,17 @@ def run(
 ) -> None:
     """Embed a corpus into a run directory and publish a searchable collection."""
     from ..protocol.export_formats import choose_formats
+    from ..protocol.layout import RunLayout
     from ..protocol.run_options import RunOptions, check_options
+    from ..protocol.sources import STDIN
     from .given import given_path
     from .retrieval_flags import plan_if_asked
     from .run_command import AfterRun
     from .run_command import run as execute
     from .spec_flags import build_spec, split_names
+    from .stdin_check import check_stdin
 
+    folder = given_path(out, "--out").absolute()
     spec = build_spec(
         source,
         dense=dense or [],
@@ -190,7 +194,10 @@ def run(
         ensemble=[one.value for one in ensemble or []],
         weights=weights,
         project=project,
+        out=None if restart else folder,
     )
+    if spec.source == STDIN and not restart:
+        check_stdin(RunLayout(folder), spec)
     plan = plan_if_asked(
         queries,
         qrels=qrels,
@@ -213,7 +220,7 @@ def run(
     raise typer.Exit(
         execute(
             spec,
-            given_path(out, "--out").absolute(),
+            folder,
             devices=devices,
             restart=restart,
             otlp=otlp,

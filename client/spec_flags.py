@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..protocol.ensemble_spec import EnsembleSpec, Method
 from ..protocol.errors import SourceError, UsageError
 from ..protocol.known_models import check_known
+from ..protocol.source_check import was_read
 from ..protocol.spec import (
     CPU_KINDS,
     FORMS,
@@ -44,10 +46,12 @@ def build_spec(
     ensemble: Sequence[Method] = (),
     weights: str | None = None,
     project: bool = False,
+    out: Path | None = None,
     **options: Any,
 ) -> RunSpec:
     """Check the flags and build the spec; UsageError or SourceError names the flag and the remedy.
 
+    A run in `out` that has read its source to its end needs it no more.
     `options` are fields of PassSpec that hold for every model that has them.
     """
     unknown = sorted(options.keys() - set(PassSpec.__struct_fields__))
@@ -55,9 +59,10 @@ def build_spec(
         raise UsageError(f"{', '.join(unknown)}: no option of a pass")
     if source != "-":
         path = given_path(source, "source", SourceError)
-        if not path.exists():
+        absolute = str(given_path(path.absolute(), "source", SourceError))
+        if not path.exists() and (out is None or not was_read(out, absolute)):
             raise SourceError(f"source {source}: no such file or folder")
-        source = str(given_path(path.absolute(), "source", SourceError))
+        source = absolute
     fields = {"text_field": text_field, "id_field": id_field, "title_field": title_field}
     _check_values(**fields, limit=limit, weights=weights, **options)
     passes = [make_pass("dense", model, options) for model in dense]

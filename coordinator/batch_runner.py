@@ -108,6 +108,7 @@ class BatchRunner:
         self._loader: threading.Thread | None = None
         self._fit = Bm25Fit(run, spec, self.layout, self._report)
         self._early: list[Record] = []
+        self._left_out: list[str] = []
         self._source_read = False
         self._stand_ins = not any(asks_for_stand_ins(one) for one in spec.passes)
         """Whether a chunk spooled so far has weights of its own; true from the start where nobody asks."""
@@ -154,7 +155,9 @@ class BatchRunner:
     def start_intake(self, devices: Sequence[Device]) -> None:
         """Read the source in a thread of its own."""
         limits = segment_limits(self.spec, devices)
-        loader = ChunkLoader(self.spec, self.layout, limits, self._spooled, self._stopping.is_set)
+        loader = ChunkLoader(
+            self.spec, self.layout, limits, self._spooled, self._stopping.is_set, self._left_out.append
+        )
         self._loader = threading.Thread(target=self._load, args=(loader,), name="intake", daemon=True)
         self._loader.start()
 
@@ -165,6 +168,7 @@ class BatchRunner:
     def segment_spooled(self, event: SegmentSpooled) -> None:
         """Count a segment that an earlier session may have committed."""
         self._fit.begin(self._fingerprints)
+        self._tell_left_out()
         segment, rows = event.segment, event.rows
         self.rows[segment], self._tokens[segment] = rows, event.tokens
         for number, committed in enumerate(self._committed):
@@ -300,6 +304,7 @@ class BatchRunner:
 
     def progress(self, status: str, passes: Sequence[tuple[str, int]], *, end: bool = False) -> Progress:
         """The run for its watchers; for each pass its state and its batches in flight. `end`: it is the last one."""
+        self._tell_left_out()
         notices = self.telemetry.take_notices(end=end)
         total = sum(self._tokens.values())
         return Progress(
@@ -352,6 +357,10 @@ class BatchRunner:
         shares = (weighed - stood_in, stood_in, rows - weighed)
         weights = source_of_weights(*shares) if stood_in or one.kind == "metadata" else ""
         return msgspec.structs.replace(summary, coverage=min(known) / rows, weights=weights)
+
+    def _tell_left_out(self) -> None:
+        while self._left_out:
+            self.telemetry.event("source_left_out", names=self._left_out.pop())
 
     def _record(self, event: str, when: float, fields: dict[str, Any]) -> None:
         record = Record(event, when, fields)

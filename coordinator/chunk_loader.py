@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 
@@ -16,7 +15,8 @@ from ..protocol.intake_notes import ID_SHARED, note_lines
 from ..protocol.layout import RunLayout
 from ..protocol.preprocessing import FIRST, preprocessor
 from ..protocol.segments import Cursor
-from ..protocol.sources import STDIN, SourceFile, check_unchanged, fingerprint, resolve
+from ..protocol.source_check import fingerprint, read_trail, unchanged_files
+from ..protocol.sources import STDIN, Corpus, SourceFile, is_gone, survey
 from ..protocol.spec import RunSpec
 from .chunk_batch import ChunkBatch
 from .chunk_limits import TOO_DEEP, fault, too_deep
@@ -25,6 +25,7 @@ from .id_index import IdIndex, text_digest
 from .readers import read_records
 from .records import Noted, Numbered, Reject, excerpt
 from .segment_spool import SegmentLimits, SegmentSpool
+from .source_trail import SourceTrail
 from .spooled import Spooled, SpooledSegment, clear_after, find_spooled
 
 __all__ = ["ChunkLoader", "IntakeCounts", "SegmentLimits", "SpooledSegment"]
@@ -47,6 +48,13 @@ class IntakeCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     complete: bool
     notes: dict[str, int] = {}
     """What was done to records, by `protocol/intake_notes.py`."""
+
+
+class _Intake(IntakeCounts, frozen=True, kw_only=True, omit_defaults=True):
+    """`chunks/intake.json`."""
+
+    finished: tuple[str, ...] = ()
+    """Digests of the files that were read to their end since the last segment's cursor, as in `Passed`."""
 
 
 @dataclass(slots=True)
@@ -76,7 +84,9 @@ class ChunkLoader:
         limits: SegmentLimits,
         on_segment: Callable[[SpooledSegment], None],
         stopping: Callable[[], bool],
+        on_left_out: Callable[[str], None] = lambda _line: None,
     ) -> None:
+        """`on_left_out` gets a line about what of the source is not read, where there is something."""
         self._spec = spec
         self._layout = layout
         self._limits = limits
@@ -84,6 +94,8 @@ class ChunkLoader:
         self._stopping = stopping
         self._conventions = conventions_of(spec)
         self._preprocess = preprocessor(spec.preprocessing)
+        self._on_left_out = on_left_out
+        self._on_left_out = on_left_out
         self._refused: tuple[Reject, tuple[str, ...]] | None = None
         """The first record that became no chunk, and the fields that it has."""
 
@@ -98,22 +110,28 @@ class ChunkLoader:
         counts = self._finished(found)
         if counts is not None:
             # A source that is gone by now is no matter; one that says something else is.
-            if self._spec.source != STDIN and Path(self._spec.source).exists():
-                self._check_source(resolve(self._spec.source, self._layout.root))
+            if self._spec.source != STDIN and not is_gone(self._spec.source):
+                self._check_source(self._survey())
             self._layout.id_index.unlink(missing_ok=True)
             for segment in segments:
                 self._on_segment(segment)
             return counts
-        files = resolve(self._spec.source, self._layout.root)
-        self._check_source(files)
+        corpus = self._survey()
+        files = self._check_source(corpus)
+        if line := corpus.left_out.line():
+            self._on_left_out(line)
+        trail = SourceTrail(self._spec.source, files, read_trail(self._layout))
         clear_after(self._layout, found.segments)
         for segment in segments:
             self._on_segment(segment)
         with closing(IdIndex(self._layout.id_index)) as index:
             self._restore(index, segments)
-            spool = SegmentSpool(self._layout, self._settled_limits(), self._on_segment, found)
+            spool = SegmentSpool(self._layout, self._settled_limits(), self._on_segment, found, trail.passed)
             with closing(spool):
-                return self._read(files, found.cursor, index, spool)
+                return self._read(files, found.cursor, index, spool, trail)
+
+    def _survey(self) -> Corpus:
+        return survey(self._spec.source, self._layout.root, self._spec.text_field)
 
     def _settled_limits(self) -> SegmentLimits:
         """Those of the first session: what it was computed with may differ, but where a segment ends must not."""
@@ -140,11 +158,13 @@ class ChunkLoader:
         path.unlink()
         return None
 
-    def _check_source(self, files: list[SourceFile]) -> None:
-        """The files have to be those that the intake began with; keep their list if it begins now."""
-        path = self._layout.source
-        if not check_unchanged(self._spec.source, files, path):
-            commit_bytes(path, msgspec.json.encode(fingerprint(files)))
+    def _check_source(self, corpus: Corpus) -> list[SourceFile]:
+        """The files to read. They have to be those that the intake began with; keep their list if it begins now."""
+        files = unchanged_files(self._spec.source, corpus, self._layout)
+        if files is None:
+            files = corpus.files
+            commit_bytes(self._layout.source, msgspec.json.encode(fingerprint(files)))
+        return files
 
     def _restore(self, index: IdIndex, segments: list[SpooledSegment]) -> None:
         for segment in segments:
@@ -155,26 +175,32 @@ class ChunkLoader:
             texts: list[str] = table.column("text").to_pylist()
             index.admit(ids, [text_digest(text.encode()) for text in texts], segment.first_row)
 
-    def _read(self, files: list[SourceFile], cursor: Cursor, index: IdIndex, spool: SegmentSpool) -> IntakeCounts:
+    def _read(
+        self, files: list[SourceFile], cursor: Cursor, index: IdIndex, spool: SegmentSpool, trail: SourceTrail
+    ) -> IntakeCounts:
         begin = cursor
         for at in range(begin.file, len(files)):
             file = files[at]
             skip = begin.records if at == begin.file else 0
             pending = _Pending()
-            with closing(read_records(file, skip, first=self._spec.preprocessing == FIRST)) as blocks:
+            with closing(read_records(file, skip, trail.open(at), first=self._spec.preprocessing == FIRST)) as blocks:
                 for block in blocks:
                     if self._stopping():
                         return _counts(spool, complete=False)
                     if self._enough(spool):
                         break
+                    trail.check()
                     self._take(file, block, pending)
                     if pending.ripe:
                         cursor = self._settle(at, file, pending, index, spool)
                         pending = _Pending()
+                    if not pending.last:
+                        trail.hold(cursor)
             if pending.last:
                 cursor = self._settle(at, file, pending, index, spool)
             if self._enough(spool):
                 break
+            trail.close(cursor)
         if self._stopping():
             return _counts(spool, complete=False)
         spool.finish(cursor)
@@ -188,7 +214,8 @@ class ChunkLoader:
         # A pair that is refused keeps its fused order, also where it is the only one.
         if not counts.rows and self._refused is not None and self._spec.passes[0].kind != "rerank":
             raise SourceError(f"{what}: {_nothing_usable(self._spec, counts.rejected, *self._refused)}")
-        commit_bytes(self._layout.intake, msgspec.json.encode(counts))
+        intake = _Intake(**msgspec.structs.asdict(counts), finished=trail.finished)
+        commit_bytes(self._layout.intake, msgspec.json.encode(intake))
         return counts
 
     def _enough(self, spool: SegmentSpool) -> bool:

@@ -24,7 +24,7 @@ _HALVES = re.compile("[\ud800-\udfff]")
 def parse_line(line: bytes | OversizedLine) -> Item:
     """The object on a line, or why there is none."""
     if isinstance(line, OversizedLine):
-        reason = f"line of {line.n_bytes} bytes is over the limit of {MAX_LINE_BYTES}"
+        reason = f"record of {line.n_bytes} bytes is over the limit of {MAX_LINE_BYTES}"
         return Reject(reason, excerpt(line.head))
     try:
         value = orjson.loads(line)

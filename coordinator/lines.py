@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from .running_digest import RunningDigest
+
 BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 32 << 20
 """A longer line is rejected unread. The worst line below it, all empty objects, takes about 1 GB while it is parsed."""
@@ -37,6 +39,7 @@ class LineReader:
         self,
         read: Callable[[int], bytes],
         *,
+        digest: RunningDigest | None = None,
         skip: int = 0,
         block_bytes: int = BLOCK_BYTES,
         max_line_bytes: int = MAX_LINE_BYTES,
@@ -45,9 +48,10 @@ class LineReader:
         self.skip = skip
         """May be raised between two blocks."""
         self._read = read
+        self._digest = digest
         # No larger than a line may be: a line that stands whole in one block then needs no check of its length.
         self._block_bytes = min(block_bytes, max_line_bytes)
-        self._partial = _PartialLine(max_line_bytes)
+        self._partial = PartialLine(max_line_bytes)
 
     def __iter__(self) -> Iterator[list[Line]]:
         block = self._first_block()
@@ -56,6 +60,8 @@ class LineReader:
             block = self._read(self._block_bytes)
         if self._partial.n_bytes:
             self.number += 1
+            if self._digest is not None:
+                self._digest.end(self.number)
             yield self._given(self.number, self._partial.finish())
 
     def _first_block(self) -> bytes:
@@ -64,14 +70,17 @@ class LineReader:
             block += more
         if not block.startswith(_BOM):
             return block
+        if self._digest is not None:
+            self._digest.add(_BOM)
         return block[len(_BOM) :] or self._read(self._block_bytes)
 
     def _lines(self, block: bytes) -> list[Line]:
-        if self.number < self.skip:
-            ends = block.count(b"\n")
-            if self.number + ends < self.skip:
-                self.number += ends
-                return []
+        ends = block.count(b"\n")
+        if self._digest is not None:
+            self._digest.add(block, self.number + 1, ends)
+        if self.number + ends < self.skip:
+            self.number += ends
+            return []
         pieces = block.split(b"\n")
         tail = pieces.pop()
         given: list[Line] = []
@@ -93,8 +102,8 @@ class LineReader:
         return [] if blank or number <= self.skip else [(number, line)]
 
 
-class _PartialLine:
-    """A line that reaches over blocks."""
+class PartialLine:
+    """A line that reaches over blocks, or a value that does."""
 
     def __init__(self, max_bytes: int) -> None:
         self.n_bytes = 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TEMPLATES = {
+    "source_left_out": "not read of the source: {names}",
     "worker_lost": "worker lost on {device}: {reason}; its batches go to others",
     "device_bad": "{device} is given up after {failures} failures: {reason}",
     "cpu_fallback": "{vector} goes on on {device}: every GPU is given up",

@@ -2,49 +2,47 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import sys
+import shlex
 import zlib
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Generator, Sequence
+from typing import Any
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..protocol.errors import SourceError, is_the_hosts
+from ..protocol.json_head import BLANKS, BOM, array_inside, begins_lines
+from ..protocol.source_bytes import BLOCK_BYTES, FileDigest, Read, opened
 from ..protocol.sources import SourceFile
 from . import arrow_values, first_conventions, lenient_json
 from .bulk_file import BulkFile, is_bulk
-from .first_conventions import as_record, why_not_json
-from .lines import BLOCK_BYTES, LineReader
-from .records import Item, Numbered, Reject, excerpt, kind
-
-MAX_JSON_BYTES = 1 << 30
-"""A JSON array is read whole; beyond this it has to come as JSON lines."""
+from .encodings import not_utf8
+from .json_values import JsonValues, Value
+from .lines import MAX_LINE_BYTES, LineReader, OversizedLine
+from .records import Item, Numbered, Reject, excerpt
+from .running_digest import RunningDigest
 
 ROWS = 4096
 """Records in a block, at most."""
+VALUES_BLOCK = 256 << 10
 
-# A read that fails takes with it what it had unpacked, so it is kept short.
-_ZSTD_BLOCK = 16 << 10
+ZSTD_WINDOW = "Frame requires too much memory"
+"""What the library says of a window beyond the 128 MiB that it reads."""
 _DAMAGE = (OSError, EOFError, zlib.error, pa.ArrowException)
 
 
-def read_records(file: SourceFile, skip: int = 0, *, first: bool = False) -> Generator[Numbered]:
+def read_records(
+    file: SourceFile, skip: int = 0, digest: RunningDigest | None = None, *, first: bool = False
+) -> Generator[Numbered]:
     """Blocks of (number, item), numbers rising and above `skip`; a block may be empty.
 
-    The number is the line (JSONL), the place in the array (JSON) or the row (Parquet), from 1. Where the file turns out
-    damaged, what stood before the damage is given, then one reject that names the file. `first`: as version 0.1.0 read it.
+    The number is the line (JSON lines), the place among the values (a JSON array) or the row (Parquet), from 1. Where the
+    file turns out damaged, what stood before the damage is given, then one reject that names the file. `digest` takes all
+    that is read. `first`: as version 0.1.0 read it.
     """
-    if file.format == "json":
-        return _json_array(file, skip, first)
-    if file.format == "parquet":
-        return _parquet(file, skip, first)
-    return _json_lines(file, skip, first)
+    digest = digest or RunningDigest()
+    return _parquet(file, skip, digest, first) if file.format == "parquet" else _text(file, skip, digest, first)
 
 
 def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Generator[Numbered]:
@@ -57,107 +55,160 @@ def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Gene
             f"{file.path or file.name} cannot be read on: {error.strerror or error}; the same command goes on there"
         ) from error
     if number > skip:
-        reason = (
-            f"{file.path or file.name} is damaged or cannot be read from here on ({error}); the rest of it is left out"
-        )
+        where = file.path or file.name
+        reason = f"{where} is damaged or cannot be read from here on ({error}); the rest of it is left out"
+        if ZSTD_WINDOW in str(error):
+            command = f"zstd -d --long=31 {shlex.quote(str(where))}"
+            reason = (
+                f"{where} was packed with a window of more than the 128 MiB that are read; unpack it first: {command}"
+            )
         yield [(number, Reject(reason))]
 
 
-def _json_lines(file: SourceFile, skip: int, first: bool) -> Generator[Numbered]:
-    parse = first_conventions.parse_line if first else lenient_json.parse_line
+def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Generator[Numbered]:
+    """Records of JSON, line by line or value by value."""
+    form = _Form(skip, first)
     whole = 0
-    bulk: BulkFile | None = None
-    seen = first
-    """Whether the first record was looked at, which says what the file is."""
     try:
-        with _opened(file) as (read, block_bytes):
-            lines = LineReader(read, skip=skip if first else 0, block_bytes=block_bytes)
-            for block in lines:
-                if not seen and block:
-                    seen = True
-                    bulk = BulkFile() if is_bulk(parse(block[0][1])) else None
-                    lines.skip = skip
-                    block = [line for line in block if line[0] > skip]
+        with opened(file) as (read, most):
+            begin = _first_block(read, most)
+            refused = not_utf8(file, begin) or (_no_records(file, begin) if file.format == "json" else None)
+            if refused is not None:
+                if skip < 1:
+                    yield [(1, Reject(refused))]
+                return
+            values = _values(file, begin, _after(begin, read), most, skip, digest)
+            form.begin(values)
+            for found in values:
+                block = form.look(values, found)
                 # A block of very short lines is cut, since a rejected line takes far more memory than its bytes.
                 for start in range(0, len(block) or 1, ROWS):
-                    parsed: Numbered = [(number, parse(line)) for number, line in block[start : start + ROWS]]
-                    yield parsed if bulk is None else bulk.take(parsed)
-                whole = lines.number
-        if bulk is not None:
-            yield bulk.finish()
+                    yield form.parsed(block[start : start + ROWS])
+                whole = values.number
+            yield form.finish()
+            if isinstance(values, JsonValues) and values.fault:
+                yield from _damaged(file, values.number + 1, skip, ValueError(values.fault))
+            else:
+                digest.finish()
     except _DAMAGE as error:
         yield from _damaged(file, whole + 1, skip, error)
 
 
-@contextmanager
-def _opened(file: SourceFile) -> Generator[tuple[Callable[[int], bytes], int]]:
-    """A read function and the most to ask it for."""
-    if file.path is None:
-        # Whatever there is, so that a slow pipe is read as it comes.
-        yield cast("io.BufferedReader", sys.stdin.buffer).read1, BLOCK_BYTES
-    elif file.compression == "gzip":
-        with gzip.open(file.path) as packed:
-            # Unlike `read`, it fails only where the damage is, with everything before it given.
-            yield packed.read1, BLOCK_BYTES
-    elif file.compression == "zstd":
-        with pa.input_stream(str(file.path), compression="zstd") as stream:
-            yield stream.read, _ZSTD_BLOCK
-    else:
-        with file.path.open("rb", buffering=0) as plain:
-            yield plain.read, BLOCK_BYTES
+class _Form:
+    """How the values of one file become items. The first value says whether it is a bulk file, also where it is skipped."""
+
+    def __init__(self, skip: int, first: bool) -> None:
+        self._skip, self._looked = skip, first
+        self._parse = first_conventions.parse_line if first else lenient_json.parse_line
+        self._bulk: BulkFile | None = None
+
+    def begin(self, values: LineReader | JsonValues) -> None:
+        """Before the first block."""
+        if isinstance(values, JsonValues):
+            self._looked = True
+        elif not self._looked:
+            values.skip = 0  # until the first line was looked at
+
+    def look(self, values: LineReader | JsonValues, block: Sequence[Value]) -> Sequence[Value]:
+        """The block without what is skipped."""
+        if self._looked or not block or isinstance(values, JsonValues):
+            return block
+        self._looked = True
+        self._bulk = BulkFile() if is_bulk(self._item(block[0][1])) else None
+        values.skip = self._skip
+        return [one for one in block if one[0] > self._skip]
+
+    def parsed(self, block: Sequence[Value]) -> Numbered:
+        """The items of a block."""
+        items: Numbered = [(number, self._item(value)) for number, value in block]
+        return items if self._bulk is None else self._bulk.take(items)
+
+    def finish(self) -> Numbered:
+        """What is due at the end of the file."""
+        return self._bulk.finish() if self._bulk is not None else []
+
+    def _item(self, value: bytes | OversizedLine | dict[str, Any]) -> Item:
+        return value if isinstance(value, dict) else self._parse(value)
 
 
-def _json_array(file: SourceFile, skip: int, first: bool) -> Generator[Numbered]:
-    assert file.path is not None
-    found = _load_array(file.path, first)
-    if isinstance(found, Reject):
-        if skip < 1:
-            yield [(1, found)]
-        return
-    found, as_item = found
-    for start in range(skip, len(found), ROWS):
-        block = found[start : start + ROWS]
-        # Given away: the whole array need not stay while its records are worked on.
-        found[start : start + ROWS] = [None] * len(block)
-        yield [(number, as_item(value)) for number, value in enumerate(block, start + 1)]
+def _first_block(read: Read, most: int) -> bytes:
+    """As much as tells the encoding and the form: of a pipe, what comes first."""
+    block = read(most)
+    while 0 < len(block) < len(BOM) and (more := read(most)):
+        block += more
+    return block
 
 
-def _load_array(path: Path, first: bool) -> tuple[list[Any], Callable[[Any], Item]] | Reject:
-    """The values of an array, and how each becomes an item."""
-    as_item: Callable[[Any], Item] = as_record
-    try:
-        size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            remedy = f"turn it into JSON lines: jq -c '.[]' {path.name} > {path.stem}.jsonl"
-            return Reject(f"{path} has {size} bytes, over the limit of {MAX_JSON_BYTES} for a JSON array; {remedy}")
-        data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    except OSError as error:
-        return Reject(f"{path} cannot be read ({error})")
-    try:
-        value: Any = orjson.loads(data)
-    except (orjson.JSONDecodeError, RecursionError) as error:
-        found = None if first else lenient_json.parse_leniently(data)
-        if found is None:
-            return Reject(f"{path}: {why_not_json(data, error)}", excerpt(data))
-        (value,), as_item = found, lenient_json.cleaned_record
-    if not isinstance(value, list):
-        remedy = "name a file with one object a line .jsonl"
-        return Reject(f"{path} holds {kind(value)}, not an array of objects; {remedy}", excerpt(data))
-    return cast("list[Any]", value), as_item
+def _after(first: bytes, read: Read) -> Read:
+    """`read`, with what was read before given again."""
+    waiting = [first]
+
+    def again(most: int) -> bytes:
+        if not waiting:
+            return read(most)
+        block = waiting.pop()
+        if len(block) > most:
+            waiting.append(block[most:])
+        return block[:most]
+
+    return again
 
 
-def _parquet(file: SourceFile, skip: int, first: bool) -> Generator[Numbered]:
+def _values(
+    file: SourceFile, first: bytes, read: Read, most: int, skip: int, digest: RunningDigest
+) -> LineReader | JsonValues:
+    head = first.removeprefix(BOM).lstrip(BLANKS)
+    if file.format == "json" and (head[:1] == b"[" or _is_spread(head)):
+        block_bytes = min(most, VALUES_BLOCK)
+        return JsonValues(
+            read,
+            array=head[:1] == b"[",
+            digest=digest,
+            skip=skip,
+            block_bytes=block_bytes,
+            max_value_bytes=MAX_LINE_BYTES,
+        )
+    return LineReader(read, digest=digest, skip=skip, block_bytes=most)
+
+
+def _is_spread(head: bytes) -> bool:
+    """Whether the first object goes on over more lines than one."""
+    _, end, rest = head.partition(b"\n")
+    return bool(end) and not begins_lines(head) and rest.lstrip(BLANKS)[:1] != b"{"
+
+
+def _no_records(file: SourceFile, first: bytes) -> str | None:
+    """Why no record can be found in a `.json` file that begins so; None where it is an array, or objects."""
+    head = first.removeprefix(BOM).lstrip(BLANKS)
+    if head[:1] in (b"", b"["):
+        return None
+    where = file.path or file.name
+    if head[:1] != b"{":
+        return (
+            f"{where}: not JSON records: it begins with {excerpt(head[:20])!r}; give an array of objects, or one a line"
+        )
+    name = array_inside(head)
+    if name is None:
+        return None
+    command = f"jq -c {shlex.quote(f'.[{orjson.dumps(name).decode()}][]')} {shlex.quote(str(where))}"
+    return f"{where} holds one object around an array of records, {name!r}; write them one a line: {command} > records.jsonl"
+
+
+def _parquet(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Generator[Numbered]:
     rows_of = first_conventions.rows if first else arrow_values.rows
+    assert file.path is not None, "not standard input"
     done = 0
     try:
         # The buffer size makes it stream a column's pages instead of taking in a whole row group.
-        with pq.ParquetFile(file.path, buffer_size=BLOCK_BYTES) as table:
+        with file.path.open("rb", buffering=0) as raw, pq.ParquetFile(file.path, buffer_size=BLOCK_BYTES) as table:
+            digest.follow(FileDigest(raw))
             for group in range(table.metadata.num_row_groups):
                 info = table.metadata.row_group(group)
                 # The group that `skip` ends in is read even if it ends there: damage may have ended it.
                 if done + info.num_rows < skip:
                     done += info.num_rows
                     continue
+                digest.add_group(done + 1, info.num_rows, _end_of(info))
                 # By group, and small where rows are large: the batches, and so the numbers, are always the same.
                 rows = max(1, min(ROWS, 4 * BLOCK_BYTES * info.num_rows // max(1, info.total_byte_size)))
                 for batch in table.iter_batches(batch_size=rows, row_groups=[group]):
@@ -165,5 +216,18 @@ def _parquet(file: SourceFile, skip: int, first: bool) -> Generator[Numbered]:
                     done += batch.num_rows
                     passed = min(max(0, skip - begin + 1), batch.num_rows)
                     yield rows_of(batch.slice(passed), begin + passed)
+            digest.finish()
     except _DAMAGE as error:
         yield from _damaged(file, done + 1, skip, error)
+
+
+def _end_of(group: Any) -> int:
+    """The byte of the file that the row group ends with."""
+    ends = [0]
+    for number in range(group.num_columns):
+        column = group.column(number)
+        start = column.data_page_offset
+        if column.dictionary_page_offset is not None:
+            start = min(start, column.dictionary_page_offset)
+        ends.append(start + column.total_compressed_size)
+    return max(ends)

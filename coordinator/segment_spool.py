@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from ..protocol.durable import commit_file
 from ..protocol.layout import RunLayout, damaged_of
-from ..protocol.segments import CHUNK_SCHEMA, ChunkSegmentInfo, Cursor, with_info
+from ..protocol.segments import CHUNK_SCHEMA, ChunkSegmentInfo, Cursor, Passed, with_info
 from .chunk_batch import ChunkBatch
 from .records import Reject
 from .reject_file import RejectFile
@@ -46,8 +46,14 @@ class SegmentSpool:
     """Collects chunks and commits each segment as soon as it is full."""
 
     def __init__(
-        self, layout: RunLayout, limits: SegmentLimits, on_segment: Callable[[SpooledSegment], None], found: Spooled
+        self,
+        layout: RunLayout,
+        limits: SegmentLimits,
+        on_segment: Callable[[SpooledSegment], None],
+        found: Spooled,
+        passed: Callable[[Cursor], Passed],
     ) -> None:
+        """`passed` says by what the source is known again as far as a cursor; cursors rise."""
         self.segment = found.segments
         self.rows = found.rows
         self.rejected = found.rejected
@@ -57,6 +63,7 @@ class SegmentSpool:
         self._layout = layout
         self._limits = limits
         self._on_segment = on_segment
+        self._passed = passed
         self._rejects = RejectFile(layout.chunks)
         self._start()
 
@@ -142,6 +149,7 @@ class SegmentSpool:
             n_bytes=self._n_bytes,
             cursor=cursor,
             notes=dict(sorted(self._notes.items())),
+            passed=self._passed(cursor),
         )
         table = with_info(_table(self._batch, self.rows), info)
         path = self._layout.chunk_segment(self.segment)

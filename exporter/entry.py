@@ -81,7 +81,7 @@ class ExporterLoop:
     def _open(self, message: OpenRun) -> bool:
         try:
             check_version("the coordinator", message.protocol, message.build, PROTOCOL, __version__)
-            directory = RunDirectory(Path(message.directory), message.spec, restart=message.restart)
+            directory = self._take(message)
             runtime = ExportRuntime(directory, message.run)
         except EmbedfleetError as error:
             self._send(OpenRefused(type(error).__name__, str(error)))
@@ -92,6 +92,14 @@ class ExporterLoop:
         self._runtime = runtime
         self._send(Opened(PROTOCOL, __version__, runtime.committed, runtime.fingerprints, directory.spec.preprocessing))
         return True
+
+    def _take(self, message: OpenRun) -> RunDirectory:
+        """In a thread of its own, since a source that was touched is read again."""
+        with ThreadPoolExecutor(1, "open") as pool:
+            taking = pool.submit(RunDirectory, Path(message.directory), message.spec, restart=message.restart)
+            while not wait([taking], ALIVE_MS / 1000).done:
+                self._alive()
+        return taking.result()
 
     def _work(self, message: BeginPass | SourceRead | Rows | FailedRows | Record, frames: list[Any]) -> None:
         runtime = self._runtime

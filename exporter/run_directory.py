@@ -14,7 +14,8 @@ from ..protocol.errors import RunDirectoryError, SpecMismatch
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.own_files import clear_run, find_link, holds_source, is_foreign, is_vectors, read_owner, refuse_link
 from ..protocol.preprocessing import POLICIES
-from ..protocol.sources import STDIN, check_unchanged, resolve
+from ..protocol.source_check import read_trail, unchanged_files
+from ..protocol.sources import STDIN, is_gone, survey
 from ..protocol.spec import Output, RunSpec, differences
 from ..protocol.work_messages import Fingerprint
 from .balance import find_strays, read_intake
@@ -192,9 +193,11 @@ class RunDirectory:
     def _check_source(self) -> None:
         """SourceError for one that the intake would refuse, once this directory is taken and something of it is gone."""
         source = self.spec.source
-        begun, ended = self.layout.source.exists(), self.layout.intake.exists()
-        if begun and (os.path.exists(source) or not ended):  # to one that was read to its end no harm comes
-            check_unchanged(source, resolve(source, self.layout.root), self.layout.source)
+        if not self.layout.source.exists():
+            return
+        if is_gone(source) and read_trail(self.layout).whole:  # to what was read to its end no harm comes
+            return
+        unchanged_files(source, survey(source, self.layout.root, self.spec.text_field), self.layout)
 
 
 def _pretty(value: object) -> bytes:

@@ -9,6 +9,7 @@ import msgspec
 
 from .errors import RunDirectoryError
 from .layout import RunLayout
+from .local_paths import check_local
 from .spec import RunSpec
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ def read_spec(layout: RunLayout) -> RunSpec:
     try:
         raw = layout.spec.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
+        check_local(layout.root, "DIR", RunDirectoryError)
         raise RunDirectoryError(
             f"{layout.root}: not a run directory (it has no spec.json); give the folder that `embedfleet run` wrote to"
         ) from None

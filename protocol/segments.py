@@ -69,6 +69,17 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
     records: int = 0
 
 
+class Passed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """By what a source is known again as far as a segment's cursor: digests of what was read."""
+
+    finished: tuple[str, ...] = ()
+    """Of each whole file that the cursor left behind since the segment before; empty where one could not be read whole."""
+    n_bytes: int = 0
+    digest: str = ""
+    """Of the first `n_bytes` unpacked bytes of the cursor's file, through the end of its last record; of Parquet, as it is
+    on the disk, through the end of its row group."""
+
+
 class ChunkSegmentInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a chunk segment says of itself; `cursor` is where the next segment begins."""
 
@@ -82,6 +93,8 @@ class ChunkSegmentInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     cursor: Cursor
     notes: dict[str, int] = {}
     """Records by what was done to them (`intake_notes.py`)."""
+    passed: Passed | None = None
+    """None in a directory of 0.1.0."""
 
 
 class TokenVectors(msgspec.Struct, frozen=True):

@@ -1,16 +1,16 @@
-"""The files of a corpus: which they are, in which order, and how they stood when the intake began."""
+"""The files of a corpus: which they are and in which order, and which names of a folder are not read."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
-from .errors import RunDirectoryError, SourceError
+from .errors import SourceError
+from .local_paths import check_local
+from .source_folder import READ_ALREADY, Kind, LeftOut, printable, walk
 
 Format = Literal["jsonl", "json", "parquet"]
 Compression = Literal["gzip", "zstd"]
@@ -18,18 +18,15 @@ Compression = Literal["gzip", "zstd"]
 MOST_LOOKED = 10_000
 """Files of a folder that are looked at for their sizes."""
 STDIN = "-"
-SUPPORTED = ".jsonl, .ndjson (also .gz, .zst), .parquet, or .json with one array of objects"
+SUPPORTED = ".jsonl, .ndjson or .json (also .gz, .zst), or .parquet"
 
 _COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
 _CHUNKS = "_chunks.json"
-
-
-class FileStamp(msgspec.Struct, frozen=True):
-    """A source file as it stood: path below the source, bytes, and time of change."""
-
-    path: str
-    size: int
-    mtime_ns: int
+_EMPTY: Kind = ("empty file", "empty files")
+_NO_RECORDS: Kind = (
+    ".json without a text field in its first record",
+    ".json without a text field in their first record",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +41,40 @@ class SourceFile:
     """The folder of a `*_chunks.json` file, which its records get as metadata."""
     size: int = 0
     mtime_ns: int = 0
+    since_0_1: bool = False
+    """Whether 0.1.0 would have passed it over in a folder."""
 
 
-def resolve(source: str, exclude: Path | None = None) -> list[SourceFile]:
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What a source comes to."""
+
+    files: list[SourceFile]
+    left_out: LeftOut = field(default_factory=LeftOut)
+    twins: list[SourceFile] = field(default_factory=list[SourceFile])
+    """Links to files that are read anyway. 0.1.0 read them too."""
+
+
+def resolve(source: str, exclude: Path | None = None, text_field: str | None = None) -> list[SourceFile]:
+    """The files of `survey`."""
+    return survey(source, exclude, text_field).files
+
+
+def survey(source: str, exclude: Path | None = None, text_field: str | None = None) -> Corpus:
     """The files of a source: one file, a folder with all below it by relative path, or `-` for standard input.
 
-    Hidden names and what lies under `exclude` (the run directory) are left out. SourceError where there is nothing to
-    read, or something that cannot be read.
+    Linked folders are followed. What lies under `exclude` (the run directory) does not count; `text_field` helps to tell
+    records from settings in a `.json`. SourceError where there is nothing to read, or something that cannot be read.
     """
     if source == STDIN:
-        return [SourceFile(None, "stdin", "jsonl")]
+        return Corpus([SourceFile(None, "stdin", "jsonl")])
+    check_local(source, "source", SourceError)
     root = Path(source)
     try:
         if root.is_dir():
-            files = _in_folder(root, exclude)
+            found = _in_folder(root, exclude, text_field)
         elif root.is_file():
-            files = [_given(root)]
+            found = Corpus([_named(root)])
         elif root.exists():
             raise SourceError(f"{source}: neither a file nor a folder; to read a pipe, give - as the source")
         else:
@@ -68,13 +83,26 @@ def resolve(source: str, exclude: Path | None = None) -> list[SourceFile]:
         raise SourceError(
             f"{error.filename or source}: cannot be read ({error.strerror}); check its permissions"
         ) from error
-    for file in files:
+    for file in found.files:
         if file.path is not None and not os.access(file.path, os.R_OK):
             raise SourceError(f"{file.path}: cannot be read (permission denied); check its permissions")
-    if not any(file.size for file in files):
-        what = "is an empty file" if root.is_file() else f"holds only empty files ({len(files)})"
+    if not any(file.size for file in found.files):
+        what = "is an empty file" if root.is_file() else f"holds only empty files ({len(found.files)})"
         raise SourceError(f"{source}: {what}; give a source with at least one record")
-    return files
+    return found
+
+
+def is_gone(source: str) -> bool:
+    """Whether nothing is left of a source; an empty folder is what a disk leaves that is not mounted."""
+    try:
+        with os.scandir(source) as found:
+            return not any(found)
+    except NotADirectoryError:
+        return not Path(source).exists()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def plain_bytes(source: str, most: int, exclude: Path | None = None) -> int | None:
@@ -88,7 +116,8 @@ def plain_bytes(source: str, most: int, exclude: Path | None = None) -> int | No
     root = Path(source)
     total = 0
     try:
-        for number, path in enumerate(_walk(root, exclude) if root.is_dir() else (root,)):
+        paths = (path for path, _, _ in walk(root, exclude, LeftOut())) if root.is_dir() else iter((root,))
+        for number, path in enumerate(paths):
             format_, compression = _format(path.name)
             if format_ == "parquet" or compression is not None or number >= MOST_LOOKED:
                 return None
@@ -102,87 +131,53 @@ def plain_bytes(source: str, most: int, exclude: Path | None = None) -> int | No
     return total or None
 
 
-def fingerprint(files: list[SourceFile]) -> list[FileStamp]:
-    """What has to be unchanged for a resume: path, size and time of each file, in order."""
-    return [FileStamp(file.name, file.size, file.mtime_ns) for file in files]
-
-
-def first_difference(before: list[FileStamp], now: list[FileStamp]) -> str | None:
-    """The first file in which two fingerprints differ, and how; None where they are the same."""
-    old, new = {one.path: one for one in before}, {one.path: one for one in now}
-    for path in sorted(old.keys() | new.keys()):
-        if path not in new:
-            return f"{path} is gone"
-        if path not in old:
-            return f"{path} is new"
-        if old[path].size != new[path].size:
-            return f"{path} had {old[path].size} bytes and has {new[path].size}"
-        if old[path].mtime_ns != new[path].mtime_ns:
-            return f"{path} was written to"
-    return None if before == now else "the order of the files"
-
-
-def check_unchanged(source: str, files: list[SourceFile], stamps: Path) -> bool:
-    """Whether the file `stamps` says how the source stood when its intake began; False where there is none.
-
-    SourceError where `files` are not as they were then, RunDirectoryError where `stamps` cannot be understood.
-    """
-    try:
-        before = msgspec.json.decode(stamps.read_bytes(), type=list[FileStamp])
-    except FileNotFoundError:
-        return False
-    except msgspec.MsgspecError as error:
-        raise RunDirectoryError(f"{stamps}: damaged ({error}); start over with --restart") from error
-    difference = first_difference(before, fingerprint(files))
-    if difference is not None:
-        raise SourceError(
-            f"{source}: the source changed since its intake began: {difference}; "
-            "put it back as it was, or start over with --restart"
-        )
-    return True
-
-
-def _given(path: Path) -> SourceFile:
-    """A file named directly, where any .json is taken for an array."""
+def _named(path: Path) -> SourceFile:
+    """A file named directly."""
     format_, compression = _format(path.name)
     if format_ is None:
         raise SourceError(f"{path}: {path.suffix or 'a name without extension'} is not supported; give {SUPPORTED}")
     return _source_file(path, path.name, format_, compression)
 
 
-def _in_folder(root: Path, exclude: Path | None) -> list[SourceFile]:
+def _in_folder(root: Path, exclude: Path | None, text_field: str | None) -> Corpus:
     if exclude is not None and exclude.resolve() == root.resolve():
         raise SourceError(f"{root}: the source cannot be the run directory too; give another output folder")
-    found: list[SourceFile] = []
-    for path in _walk(root, exclude):
-        format_, compression = _format(path.name)
-        if format_ is None or (format_ == "json" and not path.name.lower().endswith(_CHUNKS)):
-            continue
-        found.append(_source_file(path, path.relative_to(root).as_posix(), format_, compression))
+    left_out = LeftOut()
+    found = list(_files(root, exclude, text_field, left_out))
     if not found:
         raise SourceError(
-            f"{root}: the folder holds no chunks; looked for *.jsonl, *.ndjson (also .gz, .zst), *.parquet and "
-            f"*{_CHUNKS} in it and below"
+            f"{root}: the folder holds no chunks; looked for *.jsonl, *.ndjson, *.json with records (also .gz, .zst) and "
+            f"*.parquet in it and below" + (f". It has {line}" if (line := left_out.line()) else "")
         )
-    return sorted(found, key=lambda file: file.name)
+    real = {os.path.realpath(file.path) for file in found if file.path is not None and not file.path.is_symlink()}
+    files, twins = list[SourceFile](), list[SourceFile]()
+    for file in sorted(found, key=lambda file: file.name):
+        target = os.path.realpath(file.path) if file.path is not None and file.path.is_symlink() else None
+        if target is not None and target in real:
+            left_out.add(READ_ALREADY, file.name)
+            twins.append(file)
+            continue
+        if target is not None:
+            real.add(target)
+        files.append(file)
+    return Corpus(files, left_out, twins)
 
 
-def _walk(root: Path, exclude: Path | None) -> Iterator[Path]:
-    barred = None if exclude is None else exclude.resolve()
+def _files(root: Path, exclude: Path | None, text_field: str | None, left_out: LeftOut) -> Iterator[SourceFile]:
+    """Those that are read."""
+    from .json_head import holds_records
 
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for folder, folders, names in os.walk(root, onerror=refuse):
-        here = Path(folder)
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and (barred is None or (here / name).resolve() != barred)
-        ]
-        for name in names:
-            if not name.startswith(".") and (here / name).is_file():
-                yield here / name
+    for path, name, linked in walk(root, exclude, left_out):
+        format_, compression = _format(path.name)
+        if format_ is None:
+            suffix = printable("".join(path.suffixes[-2:]).lower()) if path.suffix else "without extension"
+            left_out.add((suffix, suffix), name)
+            continue
+        file = _source_file(path, name, format_, compression, linked=linked)
+        if format_ == "json" and file.collection is None and not (file.size and holds_records(file, text_field)):
+            left_out.add(_NO_RECORDS if file.size else _EMPTY, name)
+            continue
+        yield file
 
 
 def _format(name: str) -> tuple[Format | None, Compression | None]:
@@ -194,20 +189,24 @@ def _format(name: str) -> tuple[Format | None, Compression | None]:
         return "jsonl", compression
     if compression is None and suffix == ".parquet":
         return "parquet", None
-    if compression is None and suffix == ".json":
-        return "json", None
+    if suffix == ".json":
+        return "json", compression
     return None, None
 
 
-def _source_file(path: Path, name: str, format_: Format, compression: Compression | None) -> SourceFile:
+def _source_file(
+    path: Path, name: str, format_: Format, compression: Compression | None, *, linked: bool = False
+) -> SourceFile:
     stat = path.stat()
+    chunks = path.name.lower().endswith((_CHUNKS, *(f"{_CHUNKS}{suffix}" for suffix in _COMPRESSIONS)))
     return SourceFile(
         path=path,
         # A file name need not be UTF-8, but reports and ids must.
         name=os.fsencode(name).decode("utf-8", "replace"),
         format=format_,
         compression=compression,
-        collection=path.absolute().parent.name if path.name.lower().endswith(_CHUNKS) else None,
+        collection=path.absolute().parent.name if chunks else None,
         size=stat.st_size,
         mtime_ns=stat.st_mtime_ns,
+        since_0_1=linked or (format_ == "json" and not (chunks and compression is None)),
     )

@@ -135,7 +135,7 @@ def test_a_source_that_changes_between_start_and_resume(tmp_path: Path, change: 
         source.unlink()
     if change == "replaced by a folder":
         source.mkdir()
-        (source / "c.jsonl").write_bytes(data)
+        (source / "c.jsonl").write_bytes(data.replace(b"text", b"word"))
     with pytest.raises(SourceError, match=r"changed since its intake began|no such file"):
         load(source, tmp_path / "run")
     assert sorted(path.name for path in layout.chunks.glob("*.parquet")) == standing

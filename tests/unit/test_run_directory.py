@@ -17,7 +17,7 @@ from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.errors import RunDirectoryError, SourceError, SpecMismatch
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.preprocessing import FIRST, LATEST
-from embedfleet.protocol.sources import fingerprint as stamps
+from embedfleet.protocol.source_check import fingerprint as stamps
 from embedfleet.protocol.sources import resolve
 from embedfleet.protocol.spec import PassSpec, RunSpec
 
@@ -121,8 +121,9 @@ def begun(folder: Path) -> tuple[Path, RunSpec, RunLayout]:
     layout = directory.layout
     layout.source.write_bytes(msgspec.json.encode(stamps(resolve(str(source)))))
     layout.edge.mkdir()
-    for path in (layout.manifest, layout.published, layout.intake):
+    for path in (layout.manifest, layout.published):
         path.write_text("{}")
+    layout.intake.write_text('{"segments":0,"complete":true,"finished":["another"]}')
     return source, spec, layout
 
 

@@ -21,7 +21,8 @@ from embedfleet.coordinator.records import Item, Noted, Reject
 from embedfleet.protocol import sources
 from embedfleet.protocol.errors import SourceError
 from embedfleet.protocol.intake_notes import NOT_FINITE
-from embedfleet.protocol.sources import FileStamp, SourceFile, fingerprint, first_difference, resolve
+from embedfleet.protocol.source_check import FileStamp, fingerprint, first_difference
+from embedfleet.protocol.sources import SourceFile, resolve
 
 
 def put(path: Path, data: bytes = b"{}\n") -> Path:
@@ -82,12 +83,12 @@ def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
         (lambda _: None, "{p}: no such file or folder; give a file, a folder, or - for standard input"),
         (
             lambda p: put(p / "x.txt"),
-            "{p}: the folder holds no chunks; looked for *.jsonl, *.ndjson (also .gz, .zst), *.parquet and "
-            "*_chunks.json in it and below",
+            "{p}: the folder holds no chunks; looked for *.jsonl, *.ndjson, *.json with records (also .gz, .zst) and "
+            "*.parquet in it and below. It has 1 .txt (x.txt)",
         ),
         (
             lambda p: put(p, b""),
-            "{p}: .src is not supported; give .jsonl, .ndjson (also .gz, .zst), .parquet, or .json",
+            "{p}: .src is not supported; give .jsonl, .ndjson or .json (also .gz, .zst), or .parquet",
         ),
         (lambda p: put(p / "x.jsonl", b""), "{p}: holds only empty files (1); give a source with at least one record"),
         (lambda p: os.mkfifo(p), "{p}: neither a file nor a folder; to read a pipe, give - as the source"),
@@ -123,7 +124,8 @@ def test_first_difference() -> None:
     assert first_difference([a, b], [a]) == "b is gone"
     assert first_difference([b], [a, b]) == "a is new"
     assert first_difference([a, b], [a, FileStamp("b", 3, 20)]) == "b had 2 bytes and has 3"
-    assert first_difference([a, b], [FileStamp("a", 1, 11), b]) == "a was written to"
+    assert first_difference([a, b], [FileStamp("a", 1, 11), b]) is None, "its content decides"
+    assert first_difference([a, b], [b, a]) == "the order of the files"
 
 
 JSON_LINES = b'\xef\xbb\xbf{"a":1}\r\n\n[1]\n{"a":NaN}\n{"a":"\xff"}\n{"a":"\x00"}\n{"a":2}\n{"a":'
@@ -172,7 +174,7 @@ def test_nesting_bombs_and_oversized_lines(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(readers, "LineReader", lambda read, **given: reader(read, max_line_bytes=1000, **given))
     reject = records(path)[0][1]
     assert isinstance(reject, Reject)
-    assert reject.reason == "line of 100000 bytes is over the limit of 33554432"
+    assert reject.reason == "record of 100000 bytes is over the limit of 33554432"
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,25 +221,33 @@ def test_json_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"),
+    ("data", "whole", "reason"),
     [
-        (b'{"a":1}', "{p} holds an object, not an array of objects; name a file with one object a line .jsonl"),
-        (b'[{"a":1},', "{p}: not JSON: "),
-        (b'[{"a":"\xff"}]', "{p}: invalid UTF-8 at byte 7"),
-        (
-            b"[" * 33,
-            "{p} has 33 bytes, over the limit of 32 for a JSON array; turn it into JSON lines: jq -c '.[]' x.json",
-        ),
+        (b'[{"a":1},', 1, "it ends"),
+        (b'[{"a":1},{"a":"x},{"a":"y"}]', 1, "it ends in the middle of a value"),
+        (b'[{"a":1},{"a":[1},{"a":2}]', 1, "a bracket is closed with '}' that was opened otherwise"),
+        (b'[{"a":1},]', 1, "a value is missing"),
+        (b'[{"a":1},x,{"a":2}]', 1, "a value is no JSON"),
+        (b'[{"a":1}] {"a":2}', 1, "something else follows the array"),
+        (b'[{"a":1},{"a":2}', 1, "the array does not end"),
+        (b"[" * 33, 0, "it ends in the middle of a value"),
+        (b'{\n"a":1}\n{\n"a":2}}', 2, "'}' closes nothing"),
+        (b'{\n"a":1}\nx', 1, "something else follows the last object"),
     ],
 )
-def test_json_file_that_is_no_array(tmp_path: Path, data: bytes, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "MAX_JSON_BYTES", 32)
+@pytest.mark.parametrize("block", [1, 2, 7, 1 << 18])
+def test_what_stood_before_the_damage_of_an_array_is_given(
+    tmp_path: Path, data: bytes, whole: int, reason: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "VALUES_BLOCK", block)
     path = put(tmp_path / "x.json", data)
-    ((number, reject),) = records(path)
-    assert number == 1
+    *before, (number, reject) = records(path)
+    assert before == [(n + 1, {"a": n + 1}) for n in range(whole)]
+    assert number == whole + 1
     assert isinstance(reject, Reject)
-    assert reject.reason.startswith(reason.format(p=path))
-    assert records(path, 1) == []
+    assert reject.reason.startswith(f"{path} is damaged or cannot be read from here on ({reason}")
+    assert records(path, whole) == [(number, reject)]
+    assert records(path, whole + 1) == []
 
 
 def table(rows: int) -> pa.Table:

@@ -1,0 +1,24 @@
+"""Paths are local: an address of an object store is refused before a folder of that name is made."""
+
+from __future__ import annotations
+
+import re
+from os import PathLike
+
+from .errors import EmbedfleetError, UsageError
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""One slash is enough: a `Path` drops the second."""
+
+
+def check_local(path: str | PathLike[str], what: str, error: type[EmbedfleetError] = UsageError) -> None:
+    """`error` for `s3://bucket/key` and the like; `what` is the flag or argument. `./s3:/…` and absolute paths are local."""
+    text = str(path)
+    if (found := _SCHEME.match(text)) is None:
+        return
+    scheme, rest = found[0][:-2], text[found.end() :].lstrip("/")
+    if scheme.lower() == "file":
+        raise error(f"{what} {scheme}:///{rest}: give the path alone: /{rest}")
+    raise error(
+        f"{what} {scheme}://{rest}: only local paths are read and written; copy or mount it, and give the path of that"
+    )
