@@ -16,7 +16,7 @@ from ..protocol.durable import commit_bytes
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout
 from ..protocol.run_json import read_spec
-from ..protocol.sources import FileStamp
+from ..protocol.source_check import FileStamp
 from ..protocol.spec import RunSpec, differences
 from .run_files import is_being_written, writing
 

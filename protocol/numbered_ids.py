@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from .layout import RunLayout
-from .sources import FileStamp
+from .source_check import FileStamp
 
 
 class NumberedIds:
