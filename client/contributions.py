@@ -68,8 +68,9 @@ class _Judged:
                 judgements = self.judged[query]
                 gains = [max(judgements.get(row["id"], 0), 0) for row in rows]
                 ranks = np.array([[row[column] or 0 for row in rows] for column in columns], np.int64)
-                ideal = discounted(sorted((score for score in judgements.values() if score > 0), reverse=True))
-                yield QueryRanks(places[query], ranks, np.array(gains, np.int64), ideal)
+                relevant = sorted((score for score in judgements.values() if score > 0), reverse=True)
+                ideal = discounted(relevant)
+                yield QueryRanks(places[query], ranks, np.array(gains, np.int64), ideal, len(relevant))
 
 
 def weigh_signals(layout: RunLayout, spec: RunSpec, found: CandidatesRecord, judged: Qrels) -> Contributions:

@@ -32,7 +32,7 @@ _ROUNDING = 1e-9
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One ranking against another, at nDCG@10: the mean over the queries, and its 95% interval."""
+    """One ranking against another, at one measure: the mean over the queries, and its 95% interval."""
 
     mean: float
     low: float | None

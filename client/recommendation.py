@@ -1,4 +1,8 @@
-"""Which signals to fuse: the fewest that no larger set is better than, by more than chance explains."""
+"""Which signals to fuse: the fewest that no larger set is better than, by more than chance explains.
+
+Better at nDCG@10, or at Recall@10, which says whether the relevant chunks are among the first ten at all: a fusion of two
+signals that each find what the other lacks moves what one had first to the second place, and brings in the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import shlex
 from collections.abc import Callable
 
 import msgspec
+import numpy as np
 
 from .paired import LEAST_QUERIES, Difference, compare
 from .signal_sets import Signals, Tried
@@ -32,7 +37,14 @@ class Against(msgspec.Struct, frozen=True, kw_only=True):
 
     other: SetFigures
     difference: Difference
-    """Above 0 where the recommended set is better."""
+    """At nDCG@10; above 0 where the recommended set is better."""
+    recall: Difference
+    """The same at Recall@10."""
+
+    @property
+    def gains(self) -> bool:
+        """Whether the set that was compared is worth its further signals."""
+        return self.difference.mean >= LEAST_GAIN and (self.difference.sure or self.recall.sure)
 
 
 class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,8 +66,8 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def recommend(tried: Tried, seconds: Callable[[Signals], float]) -> Recommendation | None:
-    """From the best single signal on, take the smallest set that is better beyond its interval and by LEAST_GAIN, as long as
-    there is one. Of equals the one that costs less, to the second; else the first.
+    """From the best single signal on, take the smallest set that gains LEAST_GAIN and is surely better, as long as there is
+    one. Of equals the one that costs less, to the second; else the first.
 
     None where there are no two signals, or fewer than LEAST_QUERIES queries.
     """
@@ -69,15 +81,19 @@ def recommend(tried: Tried, seconds: Callable[[Signals], float]) -> Recommendati
         signals = tried.sets[place]
         return SetFigures(signals=signals, ndcg=tried.mean(place), seconds=seconds(signals))
 
-    def of_larger(place: int) -> dict[int, Difference]:
-        size = len(tried.sets[place])
-        larger = [other for other, some in enumerate(tried.sets) if len(some) > size]
-        return dict(zip(larger, compare(tried.ndcg[:, larger] - tried.ndcg[:, [place]]), strict=True)) if larger else {}
+    def of_larger(place: int) -> dict[int, Against]:
+        """Every larger set against this one."""
+        other, size = figures(place), len(tried.sets[place])
+        larger = [more for more, some in enumerate(tried.sets) if len(some) > size]
+        gains = [table[:, larger] - table[:, [place]] for table in (tried.ndcg, tried.recall)]
+        found = compare(np.concatenate(gains, axis=1)) if larger else []
+        pairs = zip(larger, found[: len(larger)], found[len(larger) :], strict=True)
+        return {more: Against(other=other, difference=ndcg, recall=recall) for more, ndcg, recall in pairs}
 
     single = max((place for place, one in enumerate(tried.sets) if len(one) == 1), key=standing)
     chosen = simpler = single
     against_single = against_simpler = larger = of_larger(single)
-    while better := [place for place, one in larger.items() if one.sure and one.mean >= LEAST_GAIN]:
+    while better := [place for place, one in larger.items() if one.gains]:
         smallest = min(len(tried.sets[place]) for place in better)
         simpler, against_simpler = chosen, larger
         chosen = max((place for place in better if len(tried.sets[place]) == smallest), key=standing)
@@ -86,9 +102,14 @@ def recommend(tried: Tried, seconds: Callable[[Signals], float]) -> Recommendati
     return Recommendation(
         chosen=figures(chosen),
         flag=f"--signals {shlex.quote(','.join(tried.sets[chosen]))}",
-        single=None if chosen == single else Against(other=figures(single), difference=against_single[chosen]),
-        simpler=None if simpler == single else Against(other=figures(simpler), difference=against_simpler[chosen]),
-        larger=None if rival is None else Against(other=figures(rival), difference=larger[rival].reversed()),
+        single=None if chosen == single else against_single[chosen],
+        simpler=None if simpler == single else against_simpler[chosen],
+        larger=None if rival is None else _against(figures(rival), larger[rival]),
         sets=len(tried.sets),
         exhaustive=tried.exhaustive,
     )
+
+
+def _against(other: SetFigures, found: Against) -> Against:
+    """The recommended set against a larger one that was compared with it."""
+    return Against(other=other, difference=found.difference.reversed(), recall=found.recall.reversed())

@@ -39,14 +39,17 @@ class QueryRanks:
     """By chunk: its judgement; 0 where it is not relevant."""
     ideal: float
     """The best discounted gain that there can be."""
+    relevant: int
+    """Chunks that are, found or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """Sets of signals, and nDCG@10 of each: `ndcg` (queries, sets)."""
+    """Sets of signals, and nDCG@10 and Recall@10 of each: `ndcg` and `recall` (queries, sets)."""
 
     sets: tuple[Signals, ...]
     ndcg: FloatArray
+    recall: FloatArray
     exhaustive: bool = True
     """Whether these are all the sets that there are."""
 
@@ -86,24 +89,28 @@ def try_sets(
     depth: int,
     also: Sequence[Signals] = (),
 ) -> Tried:
-    """nDCG@10 of every set of `signals` that `fits`, over `count` queries, and of the sets in `also`.
+    """nDCG@10 and Recall@10 of every set of `signals` that `fits`, over `count` queries, and of the sets in `also`.
 
     `queries` is read once, or once a step where there are more than MOST_SIGNALS; a fused list ends after `depth` chunks.
     """
     sizes = range(1, len(signals) + 1) if len(signals) <= MOST_SIGNALS else (1, 2)
     sets = [some for size in sizes for some in combinations(signals, size) if fits(some)]
     sets += [one for one in dict.fromkeys(also) if one not in sets]
-    found = Tried(tuple(sets), fused_ndcg(queries(), count, signals, sets, depth), len(signals) <= MOST_SIGNALS)
+    found = Tried(tuple(sets), *fused_measures(queries(), count, signals, sets, depth), len(signals) <= MOST_SIGNALS)
     if found.exhaustive:
         return found
     best = max(range(len(sets)), key=lambda place: (len(sets[place]) == 2, found.mean(place)))
     grown = found.sets[best]
     while longer := [some for one in signals if one not in grown and fits(some := _with(signals, grown, one))]:
-        scores = fused_ndcg(queries(), count, signals, longer, depth)
-        grown = longer[int(np.round(scores.mean(axis=0), 4).argmax())]
+        ndcg, recall = fused_measures(queries(), count, signals, longer, depth)
+        grown = longer[int(np.round(ndcg.mean(axis=0), 4).argmax())]
         new = [place for place, one in enumerate(longer) if one not in found.sets]
-        sets = (*found.sets, *(longer[place] for place in new))
-        found = Tried(sets, np.concatenate([found.ndcg, scores[:, new]], axis=1), exhaustive=False)
+        found = Tried(
+            (*found.sets, *(longer[place] for place in new)),
+            np.concatenate([found.ndcg, ndcg[:, new]], axis=1),
+            np.concatenate([found.recall, recall[:, new]], axis=1),
+            exhaustive=False,
+        )
     return found
 
 
@@ -111,20 +118,21 @@ def _with(signals: Signals, some: Signals, one: str) -> Signals:
     return tuple(name for name in signals if name in some or name == one)
 
 
-def fused_ndcg(
+def fused_measures(
     queries: Iterable[QueryRanks], count: int, signals: Signals, sets: Sequence[Signals], depth: int
-) -> FloatArray:
-    """(queries, sets); 0 for a query for which nothing was found."""
+) -> tuple[FloatArray, FloatArray]:
+    """nDCG@10 and Recall@10, (queries, sets) each; 0 for a query for which nothing was found."""
     members = np.array([[name in one for name in signals] for one in sets], np.float64)
-    table = np.zeros((count, len(sets)))
+    ndcg, recall = np.zeros((2, count, len(sets)))
     for one in queries:
         relevant = np.flatnonzero(one.gains)
         if len(relevant):
             places = fused_places(one.ranks, members, relevant)
             shown = (places > 0) & (places <= min(TOP, depth))
             gains = one.gains[relevant] / np.log2(np.where(shown, places, 1) + 1)
-            table[one.query] = np.where(shown, gains, 0.0).sum(axis=1) / one.ideal
-    return table
+            ndcg[one.query] = np.where(shown, gains, 0.0).sum(axis=1) / one.ideal
+            recall[one.query] = shown.sum(axis=1) / one.relevant
+    return ndcg, recall
 
 
 def fused_places(ranks: IntArray, members: FloatArray, wanted: IntArray) -> IntArray:

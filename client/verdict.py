@@ -63,7 +63,10 @@ def _recommended(found: Recommendation, queries: int, fused: SetFigures) -> list
 
 def _better(what: str, found: Against) -> str:
     one, other = found.difference, found.other
-    return f"That is {one.mean:.4f} better than {what}, {_listed(other.signals)} ({_figures(other)}): {_spread(one)}."
+    return (
+        f"That is {one.mean:.4f} better than {what}, {_listed(other.signals)} ({_figures(other)}): {_spread(one)}; "
+        f"at Recall@10 {_signed(found.recall)}."
+    )
 
 
 def _larger(found: Against, sets: int, queries: int) -> str:
@@ -77,7 +80,8 @@ def _larger(found: Against, sets: int, queries: int) -> str:
     if more.low is None or more.low <= 0:
         return (
             f"{name} is {more.mean:.4f} better on these queries, but {counted(queries, 'query', 'queries')} cannot show "
-            f"that it is better on others: {_spread(more)}. More judged queries may."
+            f"that it is better on others: {_spread(more)}; at Recall@10 {_signed(found.recall.reversed())}. "
+            "More judged queries may."
         )
     return f"{name} is {more.mean:.4f} better, too little for the best of {sets} sets: {_spread(more)}."
 

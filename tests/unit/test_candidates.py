@@ -62,6 +62,20 @@ def test_candidates_are_the_first_of_each_signal_and_of_the_fusion(files, run_fi
     assert all(row[sparse] is None and row[dense] == row["fused.rank"] for row in groups[1])
 
 
+def test_only_the_signals_that_are_wanted_are_fused_and_all_are_ranked(files, run_files):
+    """Query 1 has no term, and so no candidate by the sparse signal alone."""
+    every = find_candidates(files.root, 10)
+    record = find_candidates(files.root, 10, [run_files.SPARSE], [run_files.SPARSE])
+    assert (record.fused, record.signals, record.without) == ((run_files.SPARSE,), every.signals, 1)
+    groups = rows_of(files.layout, f"{run_files.DENSE}.rank", f"{run_files.SPARSE}.rank", "fused.rank")
+    for number, group in enumerate(groups):
+        assert all(row["fused.rank"] == row[f"{run_files.SPARSE}.rank"] for row in group)
+        assert sum(row[f"{run_files.DENSE}.rank"] is not None for row in group) == 10
+        assert any(row["fused.rank"] for row in group) == (number != 1)
+    assert find_candidates(files.root, 10, [run_files.SPARSE], [run_files.SPARSE]) == record
+    assert find_candidates(files.root, 10).made_of == every.made_of
+
+
 def test_pairs_are_the_fused_candidates_in_their_order(files):
     record = find_candidates(files.root, 5)
     pairs = [json.loads(line) for line in files.layout.pairs.read_text().splitlines()]

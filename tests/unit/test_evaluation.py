@@ -95,6 +95,15 @@ def test_every_ranking_is_evaluated_and_what_is_left_out_is_counted(layout, run_
     assert sparse.scores["Recall@10"] == 0.5  # c1 has no term
     assert fused.cost.seconds == 10.0
     assert dense.cost == Cost(seconds=9.5, per_second=6.3, device="cuda:0")
+    ours, other = found.signals
+    assert (ours.name, ours.alone, ours.without) == (run_files.DENSE, 1.0, sparse.scores["nDCG@10"])
+    assert (other.name, other.alone, other.without) == (run_files.SPARSE, sparse.scores["nDCG@10"], 1.0)
+    assert ours.first_ten.queries == ("c1",), "which has no term"
+    assert (other.first_ten.chunks, other.candidates.chunks) == (0, 0)
+    assert found.fusion is not None
+    assert found.fusion.ndcg == fused.scores["nDCG@10"]
+    assert found.recommendation is None
+    assert found.verdict == "2 judged queries are too few to recommend signals by: give 6 or more."
     text = " ".join(found.notes)
     assert "1 judged query is not among the queries" in text
     assert "2 judgements are of chunks that are not in the corpus" in text

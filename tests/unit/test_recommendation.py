@@ -50,7 +50,8 @@ def judged(seed: int, queries: int, signals: dict[str, Any], relevant: int = 1) 
         ranks = np.zeros((len(signals), CHUNKS), np.int64)
         for line, one in zip(ranks, scores.values(), strict=True):
             line[np.argsort(-one, kind="stable")[:DEPTH]] = range(1, DEPTH + 1)
-        found.append(QueryRanks(query, ranks, grades, discounted(sorted(grades[grades > 0].tolist(), reverse=True))))
+        ideal = discounted(sorted(grades[grades > 0].tolist(), reverse=True))
+        found.append(QueryRanks(query, ranks, grades, ideal, relevant))
     return found
 
 
@@ -101,6 +102,34 @@ def test_three_that_complement_each_other_among_nine(seed: int) -> None:
     assert not found.exhaustive
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_twenty_queries_are_enough_for_two_that_complement_each_other(seed: int) -> None:
+    signals = {"left": useful(6.0, 0, 2), "spoils": useless, "right": useful(6.0, 1, 2)}
+    for relevant in (1, 5):
+        found = recommended(judged(seed, 20, signals, relevant), signals)
+        assert found is not None
+        assert found.chosen.signals == ("left", "right")
+
+
+def test_more_relevant_chunks_in_the_first_ten_speak_for_a_set_whose_ndcg_is_in_doubt() -> None:
+    ndcg = np.where(np.arange(30) % 2, 0.9, -0.6)[:, np.newaxis] * [0, 0, 1] + [0.5, 0.4, 0.5]
+    sets: tuple[tuple[str, ...], ...] = (("a",), ("b",), ("a", "b"))
+    same = np.full((30, 3), 0.5)
+    more = np.broadcast_to([0.5, 0.5, 0.7], (30, 3))
+    found = recommend(Tried(sets, ndcg, same), len)
+    assert found is not None
+    assert found.chosen.signals == ("a",)
+    found = recommend(Tried(sets, ndcg, more), len)
+    assert found is not None
+    assert found.chosen.signals == ("a", "b")
+    assert found.single is not None
+    assert found.single.difference.low is not None
+    assert found.single.difference.low < 0 < found.single.recall.mean
+    found = recommend(Tried(sets, ndcg - [0, 0, 0.2], more), len)
+    assert found is not None
+    assert found.chosen.signals == ("a",), "the order has to gain as well"
+
+
 def test_what_it_says_of_the_difference_follows_from_the_figures() -> None:
     signals = {"left": useful(6.0, 0, 2), "spoils": useless, "right": useful(6.0, 1, 2)}
     queries = judged(3, QUERIES, signals)
@@ -125,7 +154,8 @@ def test_what_it_says_of_the_difference_follows_from_the_figures() -> None:
 
 def of_columns(queries: int, **columns: Any) -> Tried:
     sets = tuple(tuple(name.split("_")) for name in columns)
-    return Tried(sets, np.stack([np.broadcast_to(one, queries).astype(float) for one in columns.values()], axis=1))
+    table = np.stack([np.broadcast_to(one, queries).astype(float) for one in columns.values()], axis=1)
+    return Tried(sets, table, table)
 
 
 def test_a_larger_set_that_gains_little_is_not_taken_however_sure_it_is() -> None:

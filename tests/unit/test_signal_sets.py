@@ -12,7 +12,7 @@ from embedfleet.client.signal_sets import (
     OnlyFound,
     QueryRanks,
     discounted,
-    fused_ndcg,
+    fused_measures,
     fused_places,
     only_found,
     try_sets,
@@ -73,28 +73,31 @@ def test_ndcg_is_that_of_ir_measures(depth: int) -> None:
         truth += [measures.Qrel(f"q{number}", chunk, score) for chunk, score in judged.items()]
         found.append(some)
         ideal = discounted(sorted((score for score in judged.values() if score > 0), reverse=True))
-        queries.append(QueryRanks(number, ranks_of(some, 40), np.maximum(graded, 0), ideal))
-    ours = fused_ndcg(queries, 25, NAMES, SETS, depth)
+        relevant = sum(score > 0 for score in judged.values())
+        queries.append(QueryRanks(number, ranks_of(some, 40), np.maximum(graded, 0), ideal, relevant))
+    ours, recall = fused_measures(queries, 25, NAMES, SETS, depth)
     for place, some in enumerate(SETS):
         run = []
         for number, rankings in enumerate(found):
             order = fuse(one for name, one in zip(NAMES, rankings, strict=True) if name in some)[:depth]
             run += [measures.ScoredDoc(f"q{number}", f"c{row}", -float(at)) for at, (row, _) in enumerate(order)]
-        theirs = {one.query_id: one.value for one in measures.iter_calc([measures.nDCG @ 10], truth, run)}
-        expected = [theirs.get(f"q{number}", 0.0) for number in range(25)]
-        np.testing.assert_allclose(ours[:, place], expected, atol=1e-9)
+        for measure, table in ((measures.nDCG @ 10, ours), (measures.R @ 10, recall)):
+            theirs = {one.query_id: one.value for one in measures.iter_calc([measure], truth, run)}
+            expected = [theirs.get(f"q{number}", 0.0) for number in range(25)]
+            np.testing.assert_allclose(table[:, place], expected, atol=1e-9)
 
 
 def test_a_query_for_which_nothing_was_found_counts_as_nothing() -> None:
-    one = QueryRanks(1, ranks_of([[0], [], [], []], 1), np.array([1]), 1.0)
-    assert fused_ndcg([one], 3, NAMES, [("a",), ("b",), ("a", "b")], 10).tolist() == [[0] * 3, [1, 0, 1], [0] * 3]
+    one = QueryRanks(1, ranks_of([[0], [], [], []], 1), np.array([1]), 1.0, 1)
+    for table in fused_measures([one], 3, NAMES, [("a",), ("b",), ("a", "b")], 10):
+        assert table.tolist() == [[0] * 3, [1, 0, 1], [0] * 3]
 
 
 def test_relevant_chunks_that_only_one_finds() -> None:
     """Chunks 0 and 1 are relevant; b has chunk 1 at its eleventh place, c everything."""
     long = [*range(2, 12), 1]
-    first = QueryRanks(0, ranks_of([[0], long, [0, 1, 2]], 12), np.array([1, 2] + [0] * 10), 1.0)
-    second = QueryRanks(4, ranks_of([[3], [], []], 12), np.array([0] * 3 + [1] + [0] * 8), 1.0)
+    first = QueryRanks(0, ranks_of([[0], long, [0, 1, 2]], 12), np.array([1, 2] + [0] * 10), 1.0, 2)
+    second = QueryRanks(4, ranks_of([[3], [], []], 12), np.array([0] * 3 + [1] + [0] * 8), 1.0, 1)
     ten, hundred = only_found([first, second], ("a", "b", "c"), ("a", "b"), (10, 100))
     assert ten == {"a": OnlyFound(2, (0, 4)), "b": OnlyFound(0, ()), "c": OnlyFound(1, (0,))}
     assert hundred == {"a": OnlyFound(2, (0, 4)), "b": OnlyFound(1, (0,)), "c": OnlyFound(0, ())}
@@ -106,7 +109,7 @@ def test_of_more_than_eight_signals_every_pair_is_tried_and_then_one_more_at_a_t
     for number in range(12):  # s2, s5 and s7 answer a third each, the others nothing
         rankings = [[1, 2]] * 10
         rankings[(2, 5, 7)[number % 3]] = [0, 1]
-        queries.append(QueryRanks(number, ranks_of(rankings, 3), np.array([1, 0, 0]), 1.0))
+        queries.append(QueryRanks(number, ranks_of(rankings, 3), np.array([1, 0, 0]), 1.0, 1))
     tried = try_sets(lambda: queries, 12, names, lambda some: "s9" not in some, 10, also=[names])
     assert not tried.exhaustive
     assert [len(one) for one in tried.sets].count(1) == 9
@@ -115,7 +118,7 @@ def test_of_more_than_eight_signals_every_pair_is_tried_and_then_one_more_at_a_t
     assert names in tried.sets
     assert max(len(one) for one in tried.sets if one != names) == 9
     assert len(set(tried.sets)) == len(tried.sets)
-    eight = [QueryRanks(one.query, one.ranks[:8], one.gains, one.ideal) for one in queries]
+    eight = [QueryRanks(one.query, one.ranks[:8], one.gains, one.ideal, 1) for one in queries]
     few = try_sets(lambda: eight, 12, names[:8], lambda _some: True, 10)
     assert few.exhaustive
     assert len(few.sets) == 255

@@ -29,6 +29,9 @@ def signal(name: str, **more: Any) -> SignalFigures:
     return SignalFigures(name=name, **(plain | {"seconds": 61.5} | more))
 
 
+MORE = difference(0.1, 0.05, 0.15)
+
+
 def recommendation(chosen: SetFigures, **more: Any) -> Recommendation:
     flag = f"--signals {','.join(chosen.signals)}"
     plain: dict[str, Any] = {"single": None, "simpler": None, "larger": None, "sets": 7, "exhaustive": True}
@@ -44,13 +47,17 @@ def said(
 
 
 def test_a_set_is_recommended_with_what_it_gains_and_what_it_costs() -> None:
-    single = Against(other=figures("dense", ndcg=0.559), difference=difference(0.031, 0.004, 0.058, sure=True))
-    larger = Against(other=figures("dense", "bm25", "bad", ndcg=0.47), difference=difference(0.12, 0.08, 0.16))
+    single = Against(
+        other=figures("dense", ndcg=0.559), difference=difference(0.031, 0.004, 0.058, sure=True), recall=MORE
+    )
+    larger = Against(
+        other=figures("dense", "bm25", "bad", ndcg=0.47), difference=difference(0.12, 0.08, 0.16), recall=MORE
+    )
     text = said(recommendation(figures("dense", "bm25", ndcg=0.59, seconds=61.56), single=single, larger=larger))
     assert text.startswith("Recommended: dense + bm25, fused (nDCG@10 0.5900, 61.6 s). ")
     assert (
         "That is 0.0310 better than the best single signal, dense (nDCG@10 0.5590, 61.5 s): 95% interval 0.0040 to 0.0580, "
-        "better on 12 queries, worse on 5." in text
+        "better on 12 queries, worse on 5; at Recall@10 +0.1000, 95% interval 0.0500 to 0.1500, better on 12" in text
     )
     assert (
         "The best larger set, dense + bm25 + bad (nDCG@10 0.4700, 61.5 s), is not better: -0.1200, 95% interval" in text
@@ -71,7 +78,10 @@ def test_a_run_that_fused_what_is_recommended_says_nothing_of_it() -> None:
     ("gain", "words"),
     [
         (difference(-0.031, -0.067, 0.005), "is 0.0310 better on these queries, but 29 queries cannot show that"),
-        (difference(-0.031), "on others: too few queries for an interval, better on 5 queries, worse on 12. More"),
+        (
+            difference(-0.031),
+            "on others: too few queries for an interval, better on 5 queries, worse on 12; at Recall@10 -0",
+        ),
         (difference(-0.004, -0.005, -0.003), "is 0.0040 better, and less than 0.01 is not worth another signal: 95%"),
         (
             difference(-0.031, -0.060, -0.002),
@@ -81,7 +91,7 @@ def test_a_run_that_fused_what_is_recommended_says_nothing_of_it() -> None:
     ],
 )
 def test_why_a_larger_set_is_not_recommended(gain: Difference, words: str) -> None:
-    larger = Against(other=figures("dense", "bm25"), difference=gain)
+    larger = Against(other=figures("dense", "bm25"), difference=gain, recall=MORE)
     text = said(recommendation(figures("dense"), larger=larger))
     assert text.startswith("Recommended: dense alone (nDCG@10 0.5000, 61.5 s). The best larger set, dense + bm25")
     assert words in text
@@ -89,7 +99,9 @@ def test_why_a_larger_set_is_not_recommended(gain: Difference, words: str) -> No
 
 
 def test_the_next_simpler_choice() -> None:
-    simpler = Against(other=figures("a", "b", ndcg=0.52), difference=difference(0.03, 0.01, 0.05, sure=True))
+    simpler = Against(
+        other=figures("a", "b", ndcg=0.52), difference=difference(0.03, 0.01, 0.05, sure=True), recall=MORE
+    )
     text = said(recommendation(figures("a", "b", "c", ndcg=0.55), simpler=simpler))
     assert "That is 0.0300 better than the next simpler choice, a + b (nDCG@10 0.5200, 61.5 s): 95% interval" in text
 
