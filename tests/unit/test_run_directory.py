@@ -59,9 +59,8 @@ def test_a_new_folder_is_made_with_all_that_a_run_needs(root: Path) -> None:
 
 def test_two_runs_never_hold_one_directory(root: Path) -> None:
     first = RunDirectory(root, SPEC, restart=False)
-    with pytest.raises(
-        RunDirectoryError, match=f"--out {root}: another run is writing there .process {os.getpid()} on .*; wait for it"
-    ):
+    mine = f"another run is writing there .process {os.getpid()} on .*; wait for it"
+    with pytest.raises(RunDirectoryError, match=f"--out {root}: {mine}"):
         RunDirectory(root, SPEC, restart=True)
     first.release()
     RunDirectory(root, SPEC, restart=False).release()
