@@ -168,7 +168,8 @@ class BatchRunner:
     def segment_spooled(self, event: SegmentSpooled) -> None:
         """Count a segment that an earlier session may have committed."""
         self._fit.begin(self._fingerprints)
-        self._tell_left_out()
+        while self._left_out:
+            self.telemetry.event("source_left_out", names=self._left_out.pop())
         segment, rows = event.segment, event.rows
         self.rows[segment], self._tokens[segment] = rows, event.tokens
         for number, committed in enumerate(self._committed):
@@ -304,7 +305,6 @@ class BatchRunner:
 
     def progress(self, status: str, passes: Sequence[tuple[str, int]], *, end: bool = False) -> Progress:
         """The run for its watchers; for each pass its state and its batches in flight. `end`: it is the last one."""
-        self._tell_left_out()
         notices = self.telemetry.take_notices(end=end)
         total = sum(self._tokens.values())
         return Progress(
@@ -357,10 +357,6 @@ class BatchRunner:
         shares = (weighed - stood_in, stood_in, rows - weighed)
         weights = source_of_weights(*shares) if stood_in or one.kind == "metadata" else ""
         return msgspec.structs.replace(summary, coverage=min(known) / rows, weights=weights)
-
-    def _tell_left_out(self) -> None:
-        while self._left_out:
-            self.telemetry.event("source_left_out", names=self._left_out.pop())
 
     def _record(self, event: str, when: float, fields: dict[str, Any]) -> None:
         record = Record(event, when, fields)

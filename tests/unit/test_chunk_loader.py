@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
-import os
 import subprocess
 import sys
 import tracemalloc
@@ -22,7 +22,7 @@ from embedfleet.coordinator import segment_spool
 from embedfleet.coordinator.chunk_loader import ChunkLoader, IntakeCounts, SegmentLimits, SpooledSegment
 from embedfleet.protocol.errors import RunDirectoryError, SourceError
 from embedfleet.protocol.layout import RunLayout, damaged_of
-from embedfleet.protocol.segments import CHUNK_SCHEMA, ChunkSegmentInfo, Cursor, read_info
+from embedfleet.protocol.segments import CHUNK_SCHEMA, ChunkSegmentInfo, Cursor, Passed, read_info
 from embedfleet.protocol.spec import PREPROCESSING, PassSpec, RunSpec
 
 PASSES = (PassSpec(vector="dense-fake-8", kind="dense", model="fake:8"),)
@@ -87,12 +87,20 @@ def test_what_a_segment_holds(tmp_path: Path) -> None:
         {"row": 0, "id": "a", "text": "caf\u00e9", "metadata": '{"k":[1]}', "n_bytes": 5},
         {"row": 1, "id": "c.jsonl#2", "text": "b", "metadata": None, "n_bytes": 1},
     ]
+    digest = hashlib.sha1(source.read_bytes(), usedforsecurity=False).hexdigest()
     path = intake.layout.chunk_segment(0)
     assert pq.read_schema(path).equals(CHUNK_SCHEMA)
     assert pq.read_metadata(path).row_group(0).column(2).compression == "ZSTD"
     assert intake.infos() == [
         ChunkSegmentInfo(
-            segment=0, first_row=0, rows=2, rejected=0, duplicates=0, n_bytes=6, cursor=Cursor(file=0, records=2)
+            segment=0,
+            first_row=0,
+            rows=2,
+            rejected=0,
+            duplicates=0,
+            n_bytes=6,
+            cursor=Cursor(file=0, records=2),
+            passed=Passed(n_bytes=source.stat().st_size, digest=digest),
         )
     ]
     assert sorted(intake.files()) == ["00000.parquet", "intake.json", "limits.json", "source.json"]
@@ -102,6 +110,7 @@ def test_what_a_segment_holds(tmp_path: Path) -> None:
         "rejected": 0,
         "duplicates": 0,
         "complete": True,
+        "finished": [digest],
     }
     stat = source.stat()
     assert orjson.loads(intake.layout.source.read_bytes()) == [
@@ -268,11 +277,13 @@ def test_a_changed_source_is_refused(tmp_path: Path) -> None:
     intake = Intake(source, tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
         intake.load(crash_at=2)
-    os.utime(source / "b.jsonl.gz", ns=(1, 1))
+    data = bytearray((source / "a.jsonl").read_bytes())
+    data[2:4] = b"xx"
+    (source / "a.jsonl").write_bytes(data)
     with pytest.raises(SourceError) as caught:
         intake.load()
     assert str(caught.value) == (
-        f"{source}: the source changed since its intake began: b.jsonl.gz was written to; "
+        f"{source}: the source changed since its intake began: a.jsonl was written to; "
         "put it back as it was, or start over with --restart"
     )
     assert intake.spooled == []
