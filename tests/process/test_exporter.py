@@ -35,6 +35,7 @@ from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.point_ids import point_id
 from embedfleet.protocol.segments import VectorSegmentInfo, dense_vectors, digest, read_info
 from embedfleet.protocol.spec import PassSpec, RunSpec
+from embedfleet.protocol.truncation import Truncation
 from embedfleet.protocol.version import PROTOCOL
 from embedfleet.protocol.work_messages import Fingerprint, RowError
 
@@ -357,7 +358,9 @@ def test_a_run_that_is_done_leaves_manifest_stats_and_a_collection(make_exporter
     send_rows(exporter, 1, [1, 0], rows=2)
     closed = close(exporter)
     assert closed.publishing.rows == 7
-    assert msgspec.structs.replace(closed, publishing=None) == Closed(
+    # These rows are as a worker of 0.1.0 sends them: it does not count the tokens that it cuts.
+    assert closed.truncation == {"dense-a": Truncation(7, 2, 81, None)}
+    assert msgspec.structs.replace(closed, publishing=None, truncation={}) == Closed(
         8, 7, 1, 1, published=7, covered={"dense-a": 7, "sparse-bm25": 7}, stood_in={"sparse-bm25": 0}
     )
     manifest = json.loads(bench.layout.manifest.read_bytes())
