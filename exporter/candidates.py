@@ -54,6 +54,7 @@ def find_candidates(
     if not run.rows:
         raise UsageError(f"{root}: no chunk in it can be searched; {reasons_in(run.layout)}")
     _check_weights(run, queries)
+    wanted, named = _plainest(run, wanted, named)
     made_of = _made_of(run, queries, count, wanted, named)
     before = _standing(run.layout)
     if before is not None and before.made_of == made_of:
@@ -201,6 +202,13 @@ def _check_weights(run: DoneRun, queries: DoneRun) -> None:
 
 def _weights(run: DoneRun, vector: str) -> str:
     return orjson.loads(run.layout.pass_file(vector).read_bytes()).get("weights", "")
+
+
+def _plainest(run: DoneRun, wanted: Collection[str], named: Sequence[str]) -> tuple[Collection[str], Sequence[str]]:
+    """The same choice, however it was put: what makes no difference is left out, so that nothing is found again for it."""
+    if not run.spec.ensembles and len(metadata_vectors(run.layout, run.spec)) < 2:  # nothing holds anything
+        named = ()
+    return ((), ()) if not named and set(wanted) == set(run.names) else (wanted, named)
 
 
 def _made_of(run: DoneRun, queries: DoneRun, count: int, wanted: Collection[str], named: Sequence[str]) -> str:

@@ -73,7 +73,10 @@ def test_only_the_signals_that_are_wanted_are_fused_and_all_are_ranked(files, ru
         assert sum(row[f"{run_files.DENSE}.rank"] is not None for row in group) == 10
         assert any(row["fused.rank"] for row in group) == (number != 1)
     assert find_candidates(files.root, 10, [run_files.SPARSE], [run_files.SPARSE]) == record
+    assert find_candidates(files.root, 10, [run_files.SPARSE]) == record, "named or not, nothing holds it"
     assert find_candidates(files.root, 10).made_of == every.made_of
+    both = [run_files.SPARSE, run_files.DENSE]
+    assert find_candidates(files.root, 10, both, both).made_of == every.made_of, "these are all"
 
 
 def test_pairs_are_the_fused_candidates_in_their_order(files):
