@@ -35,6 +35,10 @@ def record_of(files: Mapping[str, bytes]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(_Record(found)), indent=2) + b"\n"
 
 
+_EXPORTED = ("stats.json", "points.jsonl", "metadata.jsonl", "upload_to_qdrant.py")
+_OF_A_VECTOR = (".npy", ".sparse.jsonl", ".multivector.jsonl")
+
+
 def export_problems(layout: RunLayout) -> Iterator[str]:
     """Every file that `export.json` names, and the evaluation's two, by size and then by digest: all of it is read.
 
@@ -85,9 +89,11 @@ def _state(layout: RunLayout) -> str | None:
 
 
 def _unrecorded(layout: RunLayout) -> Iterator[str]:
-    """The record itself is gone; the report and the evaluation are on no record."""
-    known = {layout.report, layout.evaluation}
-    stray = sorted(path for path in layout.export.glob("[!.]*") if path not in known)
+    """The record itself is gone. Files of names that no export writes are somebody's own."""
+    vectors = [one.vector for one in read_spec(layout).outputs]
+    names = {layout.collection.name, layout.reranked.name, *_EXPORTED}
+    names |= {f"{vector}{suffix}" for vector in vectors for suffix in _OF_A_VECTOR}
+    stray = sorted(path for path in layout.export.glob("[!.]*") if path.name in names)
     if stray:
         remedy = AGAIN if stray == [layout.reranked] else "export again"
         yield f"{layout.export_record}: is gone, and {stray[0].name} stands there; {remedy}"

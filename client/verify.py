@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout, segments_in
+from ..protocol.own_files import is_partial
 from ..protocol.published import UNKNOWN, segment_digest
 from ..protocol.run_json import read_json, read_spec
 from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
@@ -66,7 +67,7 @@ def _verified(layout: RunLayout, running: Running | None) -> VerifyReport:
             report.problems.append(f"{derived.root}: has no spec.json; delete the folder and {AGAIN}")
     report.problems += [*export_problems(layout), *rerank_problems(layout)]
     for partial in sorted(layout.root.rglob("*.tmp")):
-        if layout.edge not in partial.parents:
+        if layout.edge not in partial.parents and is_partial(partial):
             report.notes.append(f"{partial}: left by a write that was cut short; harmless, may be deleted")
     return report
 

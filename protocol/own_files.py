@@ -157,6 +157,17 @@ def is_scratch_of_chunks(name: str) -> bool:
     return name in _SCRATCH or _is_partial(name, _is_chunks)
 
 
+def is_partial(path: Path) -> bool:
+    """Whether it is what a write that was cut short may have left of a file of a run: by its name, and its folder's."""
+    match path.parent.name:
+        case "chunks":
+            return is_scratch_of_chunks(path.name)
+        case folder if path.parent.parent.name == "vectors" and folder:
+            return is_vectors(path.name)
+        case _:
+            return _PARTIAL.fullmatch(path.name) is not None
+
+
 def _is_chunks(name: str) -> bool:
     return name in _SCRATCH or _is_own(name, lambda one: one in _CHUNKS or _SEGMENT.fullmatch(one) is not None)
 

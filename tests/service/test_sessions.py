@@ -45,7 +45,8 @@ def test_an_interrupted_run_and_its_resume(
     assert line.endswith("not committed; the same command computes these again")
     committed = figure(rf"{SLOW}: ([\d,]+) rows? committed", line)
     lost = figure(r"([\d,]+) computed but not committed", line)
-    assert (committed, lost > 0) == (16_384, True)
+    assert committed in (16_384, 32_768)
+    assert lost > 0
     if how == "once":
         (before,) = [one for one in command.err.splitlines() if f"embedfleet: {SLOW}: " in one and "coverage" in one]
         assert figure(r": ([\d,]+) rows,", before) == committed + lost
