@@ -223,7 +223,7 @@ def test_json_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("data", "whole", "reason"),
     [
-        (b'[{"a":1},', 1, "it ends"),
+        (b'[{"a":1},', 1, "the array does not end"),
         (b'[{"a":1},{"a":"x},{"a":"y"}]', 1, "it ends in the middle of a value"),
         (b'[{"a":1},{"a":[1},{"a":2}]', 1, "a bracket is closed with '}' that was opened otherwise"),
         (b'[{"a":1},]', 1, "a value is missing"),
