@@ -85,7 +85,8 @@ def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Ge
                 for start in range(0, len(block) or 1, ROWS):
                     yield form.parsed(block[start : start + ROWS])
                 whole = values.number
-            yield form.finish()
+            if left := form.finish():
+                yield left
             if isinstance(values, JsonValues) and values.fault:
                 yield from _damaged(file, values.number + 1, skip, ValueError(values.fault))
             else:

@@ -132,7 +132,7 @@ class RunDirectory:
             self._clear()
         elif (intake := read_intake(self.layout)) and (strays := find_strays(self.layout, self.spec, intake.segments)):
             raise RunDirectoryError(strays[0])
-        before = self._changed_spec()
+        before = None if restart else self._changed_spec()
         if before is not None or self.layout.manifest.exists():
             self._check_source()
             self.layout.manifest.unlink(missing_ok=True)

@@ -126,7 +126,7 @@ def test_a_query_that_could_not_be_encoded_is_left_out_and_one_that_a_signal_cou
     assert (dense.scores["nDCG@10"], sparse.scores["nDCG@10"]) == (0.5, 1.0), "c0 and c2 count"
     assert fused.scores["nDCG@10"] == 1.0
     with pytest.raises(
-        UsageError, match=rf"0 of its 1 queries .* 1 could not be encoded, see {layout.queries}/quarantine"
+        UsageError, match=rf"0 of its 1 queries .* 1 could not be encoded, .*{layout.queries}/quarantine"
     ):
         evaluate(layout, judge(tmp_path, ("c1", "c1", 1)))
 

@@ -153,10 +153,12 @@ def as_before(path: Path, vectors: np.ndarray, ranges: Ranges) -> None:
     table, info = pq.read_table(path), read_info(path, VectorSegmentInfo)
     schema = vector_schema("dense", DIM, "int8", ranges)
     flat = pa.array(pack(vectors, "int8", ranges).reshape(-1))
-    parts = [table.column(name) for name in table.column_names]
-    parts[table.column_names.index("vector")] = pa.chunked_array([pa.FixedSizeListArray.from_arrays(flat, DIM)])
+    parts = [table.column(name) for name in schema.names]  # there were no counts of tokens that were cut
+    parts[schema.names.index("vector")] = pa.chunked_array([pa.FixedSizeListArray.from_arrays(flat, DIM)])
     made = pa.Table.from_arrays(parts, schema=schema)
-    changed = msgspec.structs.replace(info, digest=digest(made), storage=None, worst_cosine=None)
+    changed = msgspec.structs.replace(
+        info, digest=digest(made), storage=None, worst_cosine=None, truncated=None, tokens_cut=None
+    )
     pq.write_table(with_info(made, changed), path, write_page_checksum=True)
 
 

@@ -38,10 +38,19 @@ def test_sparse_vectors_say_so() -> None:
     assert vector_name("bm25", "bm25") == "sparse-bm25"
 
 
-@given(st.text())
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
 def test_every_name_that_is_made_is_accepted(model: str) -> None:
     one = PassSpec(vector=vector_name("dense", model), kind="dense", model=model)
     check_spec(RunSpec(source="s", passes=(one,)))
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\0", "x" * 4096, "ü" * 2048])
+def test_a_path_that_no_system_can_open_is_refused(path: str) -> None:
+    one = PassSpec(vector="dense-a", kind="dense", model="fake:8")
+    with pytest.raises(UsageError, match="^source"):
+        check_spec(RunSpec(source=path, passes=(one,)))
+    with pytest.raises(UsageError, match="^--dense"):
+        check_spec(RunSpec(source="s", passes=(msgspec.structs.replace(one, model=path),)))
 
 
 def test_a_usable_spec_passes() -> None:
