@@ -41,7 +41,8 @@ def _all_sessions(one: PassSummary, recorded: Mapping[str, Any] | None) -> dict[
     if not one.earlier or recorded is None or recorded.get("sessions", 0) < 1 or not recorded.get("seconds"):
         return {}
     rows, seconds, sessions = recorded["computed"], recorded["seconds"], recorded["sessions"]
-    return {"all": f"{rows:,} in {seconds:,.1f} s ({rows / seconds:,.1f}/s) by {counted(sessions, 'session')}"}
+    rate = recorded["chunks_per_second"]  # that of unrounded seconds, where there was one session
+    return {"all": f"{rows:,} in {seconds:,.1f} s ({rate:,.1f}/s) by {counted(sessions, 'session')}"}
 
 
 def ensemble_stages(spec: RunSpec, out: RunLayout) -> list[Stage]:
