@@ -11,7 +11,6 @@ from typing import Any, cast
 from ..protocol.intake_notes import NOT_FINITE
 from .plain_values import decimal_value, iso_instant
 
-
 DECIMAL_EXPONENT = 6_176
 """No Decimal128 has a larger one, up or down; what has would be written out in as many digits."""
 
