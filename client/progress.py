@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ..protocol.control_messages import PassProgress, Progress
 from ..protocol.terminal_text import printable
+from .words import percent
 
 PLAIN_SECONDS = 5.0
 WIDE = 140
@@ -51,7 +52,7 @@ def figures_of(one: PassProgress, *, total_known: bool, wide: bool = True) -> st
         return f"{one.rows_per_second:,.1f}/s" + (f" ETA {_clock(one.seconds_left or 0)}" if known else "")
     parts = [f"{one.rows_per_second:,.1f} rows/s", f"{one.tokens_per_second:,.0f} tokens/s"]
     if one.seconds_left is not None and total_known and one.share_done < 1:
-        parts.append(f"{one.share_done:.0%} done, ETA {_clock(one.seconds_left)}")
+        parts.append(f"{percent(one.share_done, 0)} done, ETA {_clock(one.seconds_left)}")
     if one.devices:
         parts.append(", ".join(one.devices))
     if one.in_flight:

@@ -69,9 +69,9 @@ def recommend(tried: Tried, seconds: Callable[[Signals], float]) -> Recommendati
     """From the best single signal on, take the smallest set that gains LEAST_GAIN and is surely better, as long as there is
     one. Of equals the one that costs less, to the second; else the first.
 
-    None where there are no two signals, or fewer than LEAST_QUERIES queries.
+    None where there are no two signals, fewer than LEAST_QUERIES queries, or no relevant chunk among the first ten of any.
     """
-    if sum(len(one) == 1 for one in tried.sets) < 2 or len(tried.ndcg) < LEAST_QUERIES:
+    if sum(len(one) == 1 for one in tried.sets) < 2 or len(tried.ndcg) < LEAST_QUERIES or not tried.ndcg.any():
         return None
 
     def standing(place: int) -> tuple[float, int]:

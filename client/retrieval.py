@@ -213,7 +213,8 @@ def _counts(ending: RunEnded) -> dict[str, int]:
 
 def _reranked(section: dict[str, Any]) -> str:
     latency = section["batch_seconds"]
-    text = f"{section['model']}: {section['scored']:,} of {section['pairs']:,} pairs scored ({section['coverage']:.1%})"
+    scored, pairs = section["scored"], section["pairs"]
+    text = f"{section['model']}: {scored:,} of {pairs:,} pairs scored ({percent(scored / max(pairs, 1))})"
     if latency:
         text += f", batches p50 {latency['p50']:.3f} s, p95 {latency['p95']:.3f} s, p99 {latency['p99']:.3f} s"
     if section.get("truncated"):

@@ -29,7 +29,7 @@ CANDIDATES = 100
 """Of each signal, that are fused: as many as `run --queries` takes. More where more hits are asked for."""
 
 RERANKED = 50
-"""Fused hits that a reranker orders anew, at least."""
+"""Fused hits that a reranker orders anew: more where more are asked for, fewer where fewer candidates are fused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def search(
         raise UsageError(f"no signal can answer this query; {'; '.join(reasons)}")
     for line in reasons:
         say(line)
-    deep = top_k if reranker is None else max(top_k, RERANKED)
+    deep = top_k if reranker is None else max(top_k, min(RERANKED, candidates or RERANKED))
     hits = search_shard(layout, spec, vectors, deep, filters, named, candidates)
     if left_out:
         hits = [replace(hit, left_out=left_out) for hit in hits]

@@ -11,7 +11,7 @@ from ..protocol.layout import RunLayout, segments_in
 from ..protocol.spec import RunSpec
 from ..protocol.truncation import add_up, of_segment
 from .truncation_lines import cut_cell
-from .words import counted, size_of
+from .words import counted, percent, size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ def _all_sessions(one: PassSummary, recorded: Mapping[str, Any] | None) -> dict[
     if not one.earlier or recorded is None or recorded.get("sessions", 0) < 1 or not recorded.get("seconds"):
         return {}
     rows, seconds, sessions = recorded["computed"], recorded["seconds"], recorded["sessions"]
-    return {"all": f"{rows:,} in {seconds:,.1f} s ({rows / seconds:,.1f}/s) by {counted(sessions, 'session')}"}
+    rate = recorded["chunks_per_second"]  # that of unrounded seconds, where there was one session
+    return {"all": f"{rows:,} in {seconds:,.1f} s ({rate:,.1f}/s) by {counted(sessions, 'session')}"}
 
 
 def ensemble_stages(spec: RunSpec, out: RunLayout) -> list[Stage]:
@@ -60,7 +61,7 @@ def candidate_stage(found: Mapping[str, Any], peak: int = 0) -> Stage:
     cells = {"rows": f"{queries:,}", "seconds": f"{found['seconds']:,.1f}"} | _process_cells(peak)
     cells |= _latency(found.get("query_seconds", {}))
     if queries:
-        cells["coverage"] = f"{(queries - found['without']) / queries:.2%}"
+        cells["coverage"] = percent((queries - found["without"]) / queries, 2)
     return Stage("candidates, fusion", cells, "queries")
 
 
@@ -99,7 +100,7 @@ def _cells(one: PassSummary, latency: Mapping[str, float]) -> dict[str, str]:
     if one.gpu_peak_bytes:
         found["gpu"] = size_of(one.gpu_peak_bytes)
     if one.coverage is not None:
-        found["coverage"] = f"{one.coverage:.2%}"
+        found["coverage"] = percent(one.coverage, 2)
     if one.truncation is not None:
         found["cut"] = cut_cell(one.truncation)
     if one.weights:
@@ -126,5 +127,5 @@ def _counted(out: RunLayout, vector: str, total: int) -> dict[str, str]:
     rows = sum(info.rows for info in infos)
     bad = sum(info.quarantined for info in infos)
     cut = add_up(of_segment(path, info) for path, info in zip(paths, infos, strict=True))
-    found = {"rows": f"{rows:,}"} | ({"coverage": f"{(rows - bad) / total:.2%}"} if total else {})
+    found = {"rows": f"{rows:,}"} | ({"coverage": percent((rows - bad) / total, 2)} if total else {})
     return found | {"cut": cut_cell(cut)}

@@ -7,16 +7,15 @@ from collections.abc import Iterator
 from ..protocol.control_messages import RunEnded
 from ..protocol.spec import RunSpec
 from ..protocol.truncation import TELLING, Truncation
+from . import words
 from .words import counted
 
 UNKNOWN = "unknown"
 
 
 def percent(share: float | None) -> str:
-    """`12.5%`; what is not nothing never shows as 0.0%."""
-    if share is None:
-        return UNKNOWN
-    return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
+    """`12.5%`, or that nobody knows."""
+    return UNKNOWN if share is None else words.percent(share)
 
 
 def cut_cell(one: Truncation) -> str:

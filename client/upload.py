@@ -82,6 +82,8 @@ def upload_run(
     limits = dataclasses.replace(limits, bytes=min(limits.bytes, large.most_bytes // 2))
     target.prepare(collection_schema(run, quantization), quantize=quantization is not None)
     spelled = Spelled()
+    if _in_process(client):
+        streams = 1
     try:
         target.switch_indexing_off()  # in here: an answer that is lost may stand for a request that was followed
         delivered = _send(run, large.take(spelled.take(run.points())), target, streams, limits, progress)
@@ -109,6 +111,13 @@ def upload_run(
         )
     left_out = tuple(large.left_out)
     return Uploaded(target.collection, points, delivered, spelled.points, left_out, others, pruned, tuple(notices))
+
+
+def _in_process(client: QdrantClient) -> bool:
+    """Whether the collection is in this process (`:memory:`, or a path): two threads mix up its vectors there."""
+    from qdrant_client.local.qdrant_local import QdrantLocal
+
+    return isinstance(getattr(client, "_client", None), QdrantLocal)
 
 
 def _send(

@@ -24,7 +24,7 @@ def verdict(
     if held := [one.name for one in parts.signals if one.name not in parts.fusion.signals]:
         said.append(f"Another signal holds {_listed(held)}: not fused beside it.")
     found = parts.recommendation
-    return " ".join([*said, *(_too_few(parts, queries) if found is None else _recommended(found, queries, fused))])
+    return " ".join([*said, *(_nothing(parts, queries) if found is None else _recommended(found, queries, fused))])
 
 
 def interval(one: Difference) -> str:
@@ -34,10 +34,15 @@ def interval(one: Difference) -> str:
     return f"95% interval {one.low:.4f} to {one.high:.4f}"
 
 
-def _too_few(parts: Contributions, queries: int) -> list[str]:
+def _nothing(parts: Contributions, queries: int) -> list[str]:
     if len(parts.signals) == 1:
         (only,) = parts.signals
         return [f"There is one signal, {only.name} ({only.alone:.4f} at nDCG@10): nothing to choose from."]
+    if queries >= LEAST_QUERIES:
+        return [
+            f"No signal has a relevant chunk among its first ten, for any of the {queries:,} judged queries: there is "
+            "nothing to recommend."
+        ]
     return [
         f"{counted(queries, 'judged query is', 'judged queries are')} too few to recommend signals by: "
         f"give {LEAST_QUERIES} or more."

@@ -201,13 +201,10 @@ class _Recount:
         for what in found:
             self._problem(path, what)
         count.segments, count.rows = count.segments + 1, count.rows + table.num_rows
+        found_cut = add_up([count.truncation, truncation_of(table)])
+        count.tokens = found_cut.tokens
         if count.truncated is not None:
-            found_cut = add_up([count.truncation, truncation_of(table)])
-            count.truncated, count.tokens, count.tokens_cut = (
-                found_cut.truncated,
-                found_cut.tokens,
-                found_cut.tokens_cut,
-            )
+            count.truncated, count.tokens_cut = found_cut.truncated, found_cut.tokens_cut
         bad = table.column("row").filter(table.column("error").is_valid()).to_pylist()
         self._quarantined.update(bad)
         count.quarantined += len(bad)

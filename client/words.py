@@ -8,11 +8,21 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def percent(share: float, digits: int = 1) -> str:
+    """`12.5%`; what is not nothing never shows as 0.0%, and what is not everything never as 100.0%."""
+    text = f"{share:.{digits}%}"
+    if 0 < share < 0.5 and text == f"{0:.{digits}%}":
+        return f"<{10**-digits:.{digits}f}%"
+    if 0.5 < share < 1 and text == f"{1:.{digits}%}":
+        return f">{100 - 10**-digits:.{digits}f}%"
+    return text
+
+
 def size_of(count: int) -> str:
     """`1.5 MB`, in powers of 1,000."""
     size = float(count)
     for unit in ("B", "KB", "MB", "GB"):
-        if size < 1000:
+        if size < (1000 if unit == "B" else 999.95):
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"

@@ -133,7 +133,7 @@ class Conventions:
         """The metadata as JSON, bytes as base64 and MongoDB's typed values as plain ones; TypeError where it is too deep."""
         data = orjson.dumps(metadata, default=self._plain)
         if b"$" in data and b'{"$' in data:
-            data = orjson.dumps(plain_values(metadata), default=self._plain)
+            data = orjson.dumps(plain_values(metadata, self.met), default=self._plain)
         return data.decode()
 
     def _plain(self, value: Any) -> str:

@@ -8,23 +8,33 @@ from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
+from ..protocol.intake_notes import NOT_FINITE
 from .plain_values import decimal_value, iso_instant
 
+DECIMAL_EXPONENT = 6_176
+"""No Decimal128 has a larger one, up or down; what has would be written out in as many digits."""
 
-def plain_values(value: Any) -> Any:
-    """A JSON value with plain values in place of typed ones; an object that is none of these stays as it is."""
+
+def plain_values(value: Any, met: list[str] | None = None) -> Any:
+    """A JSON value with plain values in place of typed ones; an object that is none of these stays as it is.
+
+    `met` gains NOT_FINITE, once, where a number that is none became null.
+    """
     if isinstance(value, list):
-        return [plain_values(one) for one in cast("list[Any]", value)]
+        return [plain_values(one, met) for one in cast("list[Any]", value)]
     if not isinstance(value, dict):
         return value
     record = cast("dict[str, Any]", value)
     for key in record if len(record) <= 2 else ():
         if key in _TYPES and (len(record) == 1 or (key == "$binary" and "$type" in record)):
             try:
-                return _TYPES[key](record[key])
+                found = _TYPES[key](record[key])
             except (ValueError, TypeError, KeyError, OverflowError, InvalidOperation):
                 break
-    return {key: plain_values(one) for key, one in record.items()}
+            if found is None and met is not None and NOT_FINITE not in met:
+                met.append(NOT_FINITE)
+            return found
+    return {key: plain_values(one, met) for key, one in record.items()}
 
 
 def _date(value: Any) -> str:
@@ -53,7 +63,18 @@ def _double(value: Any) -> float | None:
 
 def _decimal(value: Any) -> Any:
     number = Decimal(_text(value))
-    return decimal_value(number) if number.is_finite() else None
+    if not number.is_finite():
+        return None
+    if max(abs(number.adjusted()), abs(int(number.as_tuple().exponent))) > DECIMAL_EXPONENT:
+        raise ValueError("no Decimal128")
+    return decimal_value(number)
+
+
+def _whole(value: Any) -> int:
+    number = int(_text(value))
+    if not -(1 << 63) <= number < 1 << 64:
+        raise ValueError("JSON has no such number here")
+    return number
 
 
 def _binary(value: Any) -> str:
@@ -67,8 +88,8 @@ def _binary(value: Any) -> str:
 _TYPES: dict[str, Callable[[Any], Any]] = {
     "$oid": _text,
     "$date": _date,
-    "$numberInt": lambda value: int(_text(value)),
-    "$numberLong": lambda value: int(_text(value)),
+    "$numberInt": _whole,
+    "$numberLong": _whole,
     "$numberDouble": _double,
     "$numberDecimal": _decimal,
     "$uuid": _text,

@@ -16,7 +16,7 @@ def decimal_value(value: Decimal) -> int | float | str:
     """A whole number of 64 bits as one, what a double gives back as a number, anything else as text with all its digits."""
     whole = int(value)
     if whole == value:
-        return whole if -(1 << 63) <= whole < 1 << 64 else str(whole)
+        return whole if -(1 << 63) <= whole < 1 << 64 else str(Decimal(whole))  # str() of an int takes 4,300 digits
     near = float(value)
     return near if Decimal(repr(near)) == value else format(value, "f")
 

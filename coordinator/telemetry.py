@@ -346,8 +346,9 @@ class TelemetryTracker:
         figures = self.passes[number]
         histograms: dict[str, LogHistogram] = {name: getattr(figures, name) for name in BATCH_DIGITS}
         summary = msgspec.to_builtins(self.summary(number))
-        for counted in ("coverage", "truncation", "max_tokens"):
-            del summary[counted]  # the exporter counts it when it closes: it is in the run's end and in the manifest
+        # The exporter counts these when it closes, and commits until then: they are in the run's end and in the manifest.
+        for counted in ("coverage", "truncation", "max_tokens", "earlier", "uncommitted"):
+            del summary[counted]
         return {
             **summary,
             "tokens": figures.tokens,

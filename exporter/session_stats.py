@@ -80,9 +80,9 @@ def _merged(before: JsonObject, now: JsonObject) -> JsonObject:
     found |= {name: max((one[name] for one in (before, now) if one[name] is not None), default=None) for name in MOST}
     found["sessions"] = before["sessions"] + now["sessions"]
     found["device"] = ", ".join(found["rows_by_device"])
-    seconds = found["seconds"] or 1e-9
-    found["chunks_per_second"] = round(found["computed"] / seconds, 2)
-    found["tokens_per_second"] = round(found["tokens"] / seconds, 2)
+    if found["seconds"]:  # else all of them were below a millisecond, and the latest one's rates are as good as any
+        found["chunks_per_second"] = round(found["computed"] / found["seconds"], 2)
+        found["tokens_per_second"] = round(found["tokens"] / found["seconds"], 2)
     found["padding"] = round(1 - found["tokens"] / found["padded"], 4) if found["padded"] else 0.0
     found["histograms"] = {}
     for name, digits in BATCH_DIGITS.items():

@@ -185,12 +185,6 @@ def test_one_signal_or_too_few_queries_have_no_recommendation() -> None:
     assert recommend(of_columns(6, a=0.5, b=0.4, a_b=0.9), len) is not None
 
 
-def test_signals_that_found_nothing() -> None:
-    found = recommend(of_columns(50, a=0.0, b=0.0, a_b=0.0), len)
-    assert found is not None
-    assert (found.chosen.signals, found.chosen.ndcg) == (("a",), 0.0)
-
-
 def test_the_next_simpler_choice_is_named_where_it_is_another_than_the_best_single_signal() -> None:
     signals = {f"third{part}": useful(6.0, part, 3) for part in range(3)}
     found = recommended(judged(1, 120, signals), signals)
@@ -199,3 +193,14 @@ def test_the_next_simpler_choice_is_named_where_it_is_another_than_the_best_sing
     assert found.simpler is not None
     assert len(found.simpler.other.signals) == 2
     assert found.larger is None
+
+
+def test_nothing_is_recommended_where_nobody_finds_anything() -> None:
+    sets = (("a",), ("b",), ("a", "b"))
+    nothing = np.zeros((20, 3))
+    assert recommend(Tried(sets, nothing, nothing), len) is None
+    once = nothing.copy()
+    once[3, 1] = 0.5
+    found = recommend(Tried(sets, once, once), len)
+    assert found is not None
+    assert found.chosen.signals == ("b",)

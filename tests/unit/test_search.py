@@ -150,6 +150,19 @@ def test_more_candidates_than_hits(files, child):
         assert hit.score == pytest.approx(sum(1 / (1 + rank) for rank in hit.ranks.values()), abs=1e-12)
 
 
+@pytest.mark.parametrize("candidates", [3, 20, 50, None])
+def test_a_reranker_changes_nothing_of_what_is_fused(files, child, monkeypatch, candidates):
+    child(ANSWER)
+    plain = {hit.row: hit for hit in search(files.root, "box", top_k=candidates or 50, candidates=candidates)}
+    monkeypatch.setattr(
+        "embedfleet.client.search.score_pairs", lambda _one, texts, *_: [float(n) for n in range(len(texts))]
+    )
+    hits = search(files.root, "box", top_k=3, candidates=candidates, rerank="fake:4")
+    assert hits
+    for hit in hits:
+        assert (hit.score, hit.ranks) == (plain[hit.row].score, plain[hit.row].ranks)
+
+
 @pytest.mark.parametrize(("query", "top_k"), [("", 3), (" \n", 3), ("\x01", 3), ("box", 0)])
 def test_a_query_that_asks_nothing(files, query, top_k):
     with pytest.raises(UsageError):

@@ -50,6 +50,19 @@ def test_sums_are_added_and_histograms_are_joined():
     assert one["placement"] == "cpu:1 float32"
 
 
+def test_sessions_below_a_millisecond_have_a_rate_that_was_measured():
+    first, now = session("r1", 0.5), session("r2", 0.5)
+    for one in (first["passes"][0], now["passes"][0]):
+        one.update(seconds=0.0, chunks_per_second=25_000.0, tokens_per_second=100_000.0)
+    (one,) = merge_stats(merge_stats({}, first, {VECTOR: 10}), now, {VECTOR: 20})["passes"]
+    assert (one["chunks_per_second"], one["tokens_per_second"]) == (25_000.0, 100_000.0)
+
+
+def test_what_is_committed_while_the_exporter_closes_is_not_called_uncommitted():
+    (one,) = session("r1", 0.5)["passes"]
+    assert not {"earlier", "uncommitted"} & one.keys(), "`computed` and `chunks` of all sessions say it"
+
+
 def test_a_session_is_not_added_to_itself():
     first = merge_stats({}, session("r1", 0.5), {VECTOR: 10})
     assert merge_stats(first, session("r1", 0.5), {VECTOR: 10})["passes"] == first["passes"]

@@ -76,6 +76,9 @@ def test_footer_column_manifest_info_and_verify_agree(
     assert said["tokens_cut_share"] == (None if cut is None else round(37 / 87, 6))
     report = verify_run(files.root)
     assert report.vectors[NAME].truncation == expected
+    for name, found in report.vectors.items():  # also those that take texts of any length
+        n_tokens = pq.read_table(files.layout.vector_segment(name, 0)).column("n_tokens").to_pylist()
+        assert found.tokens == sum(n_tokens) > 0, name
     assert not [one for one in report.problems if path.name in one and NAME in one]
 
 

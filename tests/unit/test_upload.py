@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -511,3 +512,18 @@ def test_points_of_an_earlier_state_are_counted_and_pruned(files, run_files, tmp
     assert (done.others, done.pruned, done.points) == (0, ROWS - 30, 31)
     ours = {one.id for one in open_done_run(fewer.root).points()}
     assert {str(one.id) for one in client.engine.scroll("shared", limit=100)[0]} == ours | {"7"}
+
+
+def test_a_client_in_this_process_gets_one_stream(files):
+    """Its engine takes one thread at a time: with more, points had the vectors of others."""
+
+    threads: set[int] = set()
+
+    class Engine(QdrantClient):
+        def upsert(self, *args, **kwargs):
+            threads.add(threading.get_ident())
+            time.sleep(0.01)
+            return super().upsert(*args, **kwargs)
+
+    upload_run(files.root, Engine(":memory:"), "c", streams=4, limits=BatchLimits(points=5))
+    assert len(threads) == 1

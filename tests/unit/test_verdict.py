@@ -110,6 +110,8 @@ def test_nothing_is_recommended_of_one_signal_or_by_few_queries() -> None:
     assert said(None, ("dense",)) == "There is one signal, dense (0.5000 at nDCG@10): nothing to choose from."
     assert said(None, queries=1) == "1 judged query is too few to recommend signals by: give 6 or more."
     assert said(None, queries=5) == "5 judged queries are too few to recommend signals by: give 6 or more."
+    words = "No signal has a relevant chunk among its first ten, for any of the 6 judged queries: there is nothing to recommend"
+    assert said(None, queries=6) == f"{words}."
 
 
 def test_members_of_an_ensemble_are_not_fused_beside_it() -> None:
