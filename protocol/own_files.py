@@ -21,7 +21,7 @@ from .spec import RunSpec
 
 _SEGMENT = re.compile(r"\d{5,}\.(parquet|parquet\.damaged|rejected\.jsonl)", re.ASCII)
 _PARTIAL = re.compile(r"\.(.+)\.tmp")
-_CHUNKS = {"limits.json", "intake.json", "source.json", ".ids.sqlite"}
+_CHUNKS = {"limits.json", "intake.json", "source.json", "source.sha256", ".ids.sqlite"}
 _SCRATCH = {".rejected.tmp", ".ids.sqlite-journal", ".ids.sqlite-wal", ".ids.sqlite-shm"}
 _SHARD_FOLDERS = ("segments", "wal")
 _RERANK = {"candidates.parquet", "pairs.jsonl", "candidates.json", "ranking.parquet", "rerank_run.json", "report.json"}
@@ -114,6 +114,8 @@ def remove_run(root: Path) -> None:
         return
     if spec is not None:
         clear_run(layout, spec)
+        if any(path not in (layout.spec, layout.lock) for path in root.iterdir()):
+            return  # with its spec, which says whose the folder is: the next run there would be refused without
         layout.spec.unlink()
     if spec is not None or not is_foreign(layout):
         layout.lock.unlink(missing_ok=True)
