@@ -6,6 +6,7 @@ in the counting. A child that dies or falls silent is started again; after ATTEM
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import threading
@@ -95,8 +96,9 @@ class Bm25Fit:
 
     def _attempt(self) -> Outcome | str:
         """The outcome; or why there is none."""
-        with tempfile.TemporaryFile() as said:
+        with contextlib.ExitStack() as stack:
             try:
+                said = stack.enter_context(tempfile.TemporaryFile())
                 arguments = [str(self._layout.root)]
                 child = ChildProcess(
                     "embedfleet.coordinator.bm25_count", arguments, environment=STEADY_MEMORY, stdout=said

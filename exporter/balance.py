@@ -108,7 +108,10 @@ def _vector_faults(layout: RunLayout, vector: str, segments: int, seen: FileStam
     have = set(segments_in(layout.vector_folder(vector)))
     about = read_object(layout.pass_file(vector)) if segments else None
     if segments and about is None:
-        yield f"{layout.pass_file(vector)} is gone; --restart starts over"
+        yield (
+            f"{layout.pass_file(vector)} is gone; delete the folder {layout.vector_folder(vector)} and run the same command "
+            "again: it computes these vectors again"
+        )
         return
     for segment in range(segments):
         path = layout.vector_segment(vector, segment)

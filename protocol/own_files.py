@@ -114,6 +114,8 @@ def remove_run(root: Path) -> None:
         return
     if spec is not None:
         clear_run(layout, spec)
+        if any(path not in (layout.spec, layout.lock) for path in root.iterdir()):
+            return  # with its spec, which says whose the folder is: the next run there would be refused without
         layout.spec.unlink()
     if spec is not None or not is_foreign(layout):
         layout.lock.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -257,3 +258,13 @@ def test_the_child_ends_with_the_coordinator(case: Case) -> None:
         parent.wait()
     _, alive = psutil.wait_procs(children, SECONDS)
     assert not alive
+
+
+def test_a_folder_for_temporary_files_that_is_gone_fails_the_run_and_not_its_thread(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    case.fit().begin({})
+    failed = case.hear()
+    assert isinstance(failed, RunFailed)
+    assert "no process can be started: No such file or directory" in failed.message

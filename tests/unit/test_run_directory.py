@@ -369,7 +369,7 @@ def test_the_vectors_of_one_model_say_their_own_forms(root: Path) -> None:
 def test_a_damaged_pass_file_is_told(root: Path) -> None:
     directory = take(root)
     directory.layout.pass_file("dense-a").write_text('{"model": 1}')
-    with pytest.raises(RunDirectoryError, match=r"pass\.json cannot be read .*; --restart starts over"):
+    with pytest.raises(RunDirectoryError, match=r"pass\.json cannot be read .*; delete the folder"):
         directory.fingerprint(0)
 
 
