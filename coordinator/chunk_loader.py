@@ -95,7 +95,6 @@ class ChunkLoader:
         self._conventions = conventions_of(spec)
         self._preprocess = preprocessor(spec.preprocessing)
         self._on_left_out = on_left_out
-        self._on_left_out = on_left_out
         self._refused: tuple[Reject, tuple[str, ...]] | None = None
         """The first record that became no chunk, and the fields that it has."""
 
