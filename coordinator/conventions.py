@@ -12,6 +12,7 @@ from typing import Any, cast
 import orjson
 
 from ..protocol.intake_notes import BYTES_AS_BASE64, ELEMENTS_SKIPPED, OUTER_KEPT, TITLE_JOINED
+from ..protocol.json_head import TEXT_FIELDS
 from ..protocol.preprocessing import FIRST
 from ..protocol.spec import NONE, RunSpec
 from .envelopes import PREFIXES, Opened, open_envelope
@@ -20,7 +21,6 @@ from .field_paths import FieldPath
 from .first_conventions import FirstConventions
 from .records import MAX_ID_CHARS, Fields, Noted, Raw, Reject, excerpt, kind, too_long_id
 
-TEXT_FIELDS = ("text", "page_content", "content")
 ID_FIELDS = ("chunk_id", "element_id", "id", "_id", "id_", "docid")
 """Looked for in this order, at the top level first and then inside `metadata`: a chunk's own id before its document's."""
 TITLE_FIELD = "title"
