@@ -22,8 +22,7 @@ def listening(tmp_path: Path) -> Iterator[Any]:
     found = context.socket(zmq.ROUTER)
     found.bind(f"ipc://{tmp_path}/socket")
     yield found
-    found.close(linger=0)
-    context.term()
+    context.destroy(linger=0)
 
 
 def connect(path: Path) -> socket.socket:
