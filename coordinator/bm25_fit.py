@@ -25,6 +25,8 @@ from .events import CorpusMeasured, RunFailed
 from .planner import needs_fit
 
 ATTEMPTS = 3
+PAUSE_SECONDS = 0.5
+"""Between two: what a host lacks for a moment may be there then."""
 SILENCE_SECONDS = 120.0
 """It gives a sign of life a second, but while it reads a segment or counts a text of 16 MiB."""
 LOOK_SECONDS = 0.1
@@ -87,6 +89,8 @@ class Bm25Fit:
                 self._report(CorpusMeasured(self._run))
                 return
             trouble = found.trouble if isinstance(found, Outcome) else found
+            if self._ending.wait(PAUSE_SECONDS):
+                return
         message = (
             f"the terms of the chunks, which BM25 needs the mean of, could not be counted in {ATTEMPTS} attempts ({trouble}). "
             "The same command goes on where this one ended"
