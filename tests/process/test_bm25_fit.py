@@ -190,11 +190,12 @@ def test_a_slow_source_is_no_hang(case: Case) -> None:
     assert case.hear() == CorpusMeasured("r")
 
 
-def test_no_process_at_all_is_a_failure_too(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("what", ["ChildProcess", "tempfile.TemporaryFile"])
+def test_no_process_at_all_is_a_failure_too(case: Case, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(bm25_fit, "ChildProcess", refuse)
+    monkeypatch.setattr(f"{bm25_fit.__name__}.{what}", refuse)
     case.fit().begin({})
     assert "no process can be started: Resource temporarily unavailable" in case.hear().message
 
