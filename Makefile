@@ -45,7 +45,7 @@ demo: $(DEMO)/corpus/corpus.jsonl
 	$(SEARCH) "compare two sequences of lines and show the differences"
 	@echo 'More: $(BIN)/embedfleet search $(DEMO)/run "your words"'
 
-# A rebuilt corpus has another time of change, so a run of the old one could not be resumed.
+# A rebuilt corpus may have other content; a run of the old one is then refused.
 $(DEMO)/corpus/corpus.jsonl: examples/stdlib_corpus.py | $(STAMP)
 	rm -rf $(DEMO)/run
 	$(BIN)/python examples/stdlib_corpus.py $(DEMO)/corpus

@@ -60,5 +60,6 @@ def _compare(stream: io.BufferedReader, boundaries: list[Boundary]) -> None:
             block = block[len(part) :] or stream.read1(BLOCK_BYTES)
         if state.hexdigest() != digest or (upto is not None and n_bytes < upto):
             short = upto is not None and n_bytes < upto
-            raise SourceError(another_stream(f"{'ends' if short else 'differs'} after record {records:,} or later"))
+            same = f", though its first {records:,} records are the same" if records else ""
+            raise SourceError(another_stream(("is shorter" if short else "has other content") + same))
         records = after

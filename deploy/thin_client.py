@@ -40,7 +40,8 @@ def main(address: str, source: str, out: str, model: str) -> int:
     welcome = ask(type="hello", protocol=PROTOCOL, build="thin client")
     print(f"connected to embedfleet {welcome['build']}")
     passes = [{"vector": "dense", "kind": "dense", "model": model}]
-    run = ask(type="submit", spec={"source": source, "passes": passes, "index": "none"}, out=out)["run"]
+    spec = {"source": source, "passes": passes, "index": "none", "preprocessing": "nfc-blank-2"}
+    run = ask(type="submit", spec=spec, out=out)["run"]
     ask(type="watch", run=run)
     while (message := receive())["type"] != "run_ended":
         one = message["passes"][0]

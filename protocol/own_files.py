@@ -21,7 +21,7 @@ from .spec import RunSpec
 
 _SEGMENT = re.compile(r"\d{5,}\.(parquet|parquet\.damaged|rejected\.jsonl)", re.ASCII)
 _PARTIAL = re.compile(r"\.(.+)\.tmp")
-_CHUNKS = {"limits.json", "intake.json", "source.json", ".ids.sqlite"}
+_CHUNKS = {"limits.json", "intake.json", "source.json", "source.sha256", ".ids.sqlite"}
 _SCRATCH = {".rejected.tmp", ".ids.sqlite-journal", ".ids.sqlite-wal", ".ids.sqlite-shm"}
 _SHARD_FOLDERS = ("segments", "wal")
 _RERANK = {"candidates.parquet", "pairs.jsonl", "candidates.json", "ranking.parquet", "rerank_run.json", "report.json"}

@@ -63,6 +63,8 @@ def read_shape(path: Path) -> VectorShape:
     """The shape of a segment's vectors, by its footer alone."""
     try:
         return _shape(pq.read_schema(path))
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{path} is gone; the same command makes it again") from None
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunDirectoryError(
             f"{path}: not a whole segment ({error}); delete it and run the same command again"

@@ -186,7 +186,7 @@ def test_a_submission_that_is_refused_leaves_nothing(client: Any, tmp_path: Path
     for _ in range(2):
         refused = client.ask("submit", spec=asked, out=str(tmp_path / "nul\0byte"))
         assert refused["type"] == "refused"
-        assert "null byte" in refused["message"]
+        assert "holds a NUL character" in refused["message"]
     assert client.ask("get_status")["runs"] == []
 
 

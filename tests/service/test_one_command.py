@@ -107,7 +107,7 @@ def test_a_resume_that_computes_little_keeps_the_figures(
             assert one == before[one["vector"]]
     assert json.loads((out / "manifest.json").read_bytes())["sparse_run"] == sections["sparse_run"]
     assert {one["vector"]: one["chunks"] for one in again.json["passes"]} == dict.fromkeys(NAMES, ROWS)
-    assert f"sparse-metadata: {ROWS} rows, coverage 100.00%" in again.err
+    assert f"sparse-metadata: 0 rows, {ROWS} rows committed in all, coverage 100.00%" in again.err
 
 
 def test_formats_are_checked_before_anything_is_done(cli: Any, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,7 @@ from embedfleet import open_run
 from embedfleet.client.search import search
 from embedfleet.client.verify import verify_run
 from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.work_messages import Fingerprint
 
 pytest.importorskip("qdrant_edge")
 K, B = 1.2, 0.75
@@ -88,9 +90,11 @@ def test_a_killed_run_keeps_its_mean_and_one_of_the_first_release_too(
     path = layout.pass_file("sparse-bm25")
     record = json.loads(path.read_bytes())
     record["settings"]["average_length"] = 3.0
+    record["fingerprint"] = msgspec.convert(record, Fingerprint).digest()
     path.write_text(json.dumps(record))
     layout.manifest.unlink()
-    layout.vector_segment("sparse-bm25", 0).unlink()
+    for path in layout.vector_folder("sparse-bm25").glob("*.parquet"):
+        path.unlink()
     cli("run", source, "--out", out, *args)
     assert fitted(out) == 3.0
     table = pq.read_table(layout.vector_segment("sparse-bm25", 0))

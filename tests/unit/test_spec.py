@@ -47,9 +47,9 @@ def test_every_name_that_is_made_is_accepted(model: str) -> None:
 @pytest.mark.parametrize("path", ["a\0b", "\0", "x" * 4096, "ü" * 2048])
 def test_a_path_that_no_system_can_open_is_refused(path: str) -> None:
     one = PassSpec(vector="dense-a", kind="dense", model="fake:8")
-    with pytest.raises(UsageError, match="^source"):
+    with pytest.raises(UsageError, match=r"^source"):
         check_spec(RunSpec(source=path, passes=(one,)))
-    with pytest.raises(UsageError, match="^--dense"):
+    with pytest.raises(UsageError, match=r"^--dense"):
         check_spec(RunSpec(source="s", passes=(msgspec.structs.replace(one, model=path),)))
 
 
