@@ -10,6 +10,7 @@ import typer
 
 from ..protocol.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_QUARANTINED, EmbedfleetError
 from ..protocol.standard_streams import guard_standard_streams
+from ..protocol.system_refusals import refusal
 from ..protocol.terminal_text import printable
 from ..protocol.version import __version__
 from .flag_types import AsJson, Devices, Otlp, Quantized, RunFolder, TrustsCode
@@ -271,4 +272,9 @@ def _exit_code() -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except Exception as error:  # not OSError alone: a socket's library has one of its own
+        if (refused := refusal(error)) is None:
+            raise
+        sys.stderr.write(f"embedfleet: error: {printable(refused)}\n")
+        return EXIT_FAILED
     return EXIT_DONE

@@ -12,7 +12,15 @@ from pathlib import Path
 from types import FrameType
 
 from ..protocol.control_messages import RunEnded
-from ..protocol.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_USAGE, EmbedfleetError, RunFailed, UsageError
+from ..protocol.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    EXIT_USAGE,
+    EmbedfleetError,
+    RunFailed,
+    Unreachable,
+    UsageError,
+)
 from ..protocol.process import STEADY_MEMORY, ChildProcess, error_in
 from ..protocol.run_options import DEFAULTS, RunOptions
 from ..protocol.spec import PassSpec, RunSpec
@@ -71,7 +79,12 @@ class Session:
         self._view = self._views(about)
         try:
             above = self._traceparent
-            run = self._client.submit(spec, out, restart=restart, options=self._options, later=later, traceparent=above)
+            try:
+                run = self._client.submit(
+                    spec, out, restart=restart, options=self._options, later=later, traceparent=above
+                )
+            except Unreachable:  # its remedy is for those who have no coordinator of their own
+                raise self._lost(the_same(restart)) from None
             self.submitted = True
             ending = self._watch(run, self._view, the_same(restart))
             if ending is not None:
@@ -160,10 +173,14 @@ class Session:
                 _say_open(view, open_rows, command)
                 return None
             if message is None and coordinator.exit_code() is not None:
-                raise RunFailed(
-                    f"the coordinator ended (exit code {coordinator.exit_code()}). What was committed stays; "
-                    f"{command} resumes. {coordinator.tail()[-1000:]}".strip()
-                )
+                raise self._lost(command)
+
+    def _lost(self, command: str) -> RunFailed:
+        """The coordinator has ended, or is silent."""
+        code = self._coordinator.exit_code()
+        what = "does not answer" if code is None else f"ended (exit code {code})"
+        tail = self._coordinator.tail()[-1000:]
+        return RunFailed(f"the coordinator {what}. What was committed stays; {command} resumes. {tail}".strip())
 
     def _overdue(self, draining: float | None) -> bool:
         """Whether who sent SIGTERM will soon kill; a person who pressed Ctrl-C can do so again."""

@@ -167,15 +167,26 @@ class _Recount:
         strays = set() if self._at_work else set(have) - set(segments_in(self.layout.chunks))
         for stray in sorted(strays):
             self._problem(self.layout.vector_segment(one.vector, stray), "has no chunk segment; delete it")
-        about = self._claim(self.layout.pass_file(one.vector), PassClaim)
-        if have and about is None:
-            self._problem(
-                folder, f"has no readable pass.json, so nobody knows which model this is; {AGAIN} with --restart"
-            )
+        about = self._model_of(one.vector, computed=bool(have))
         int8 = Int8Notes(folder, about.ranges if about is not None else None)
         for segment in sorted(set(have) & self._rows.keys()):
             self._vector_segment(one, segment, about, count, int8)
         self.report.notes += int8.lines()
+
+    def _model_of(self, vector: str, *, computed: bool) -> PassClaim | None:
+        """What the vector's `pass.json` says of its model."""
+        path, what = self.layout.pass_file(vector), "is not there"
+        try:
+            about = read_json(path, PassClaim)
+        except RunDirectoryError:
+            about, what = None, "cannot be read"
+        if about is None and (computed or path.exists()):
+            self._problem(
+                path,
+                f"{what}, so nobody knows which model this is; delete the folder {path.parent} and {AGAIN}: "
+                "it computes these vectors again",
+            )
+        return about
 
     def _vector_segment(
         self, one: Output, segment: int, about: PassClaim | None, count: VectorCount, int8: Int8Notes

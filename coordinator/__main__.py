@@ -15,6 +15,7 @@ from typing import Any
 from ..protocol import lifeline
 from ..protocol.errors import EmbedfleetError
 from ..protocol.standard_streams import guard_standard_error
+from ..protocol.system_refusals import refusal
 from ..protocol.terminal_text import printable
 
 
@@ -72,7 +73,10 @@ def _serve(options: Any) -> int:
         take_socket_folder(folder)  # until this process ends
         say = _say if options.ready_fd is None else _keep_quiet
         grace = DRAIN_SECONDS if options.grace is None else options.grace
-        coordinator = Coordinator(address, hosts, folder, say, spans, grace)
+        try:
+            coordinator = Coordinator(address, hosts, folder, say, spans, grace)
+        except (OSError, zmq.ZMQError) as error:
+            raise EmbedfleetError(refusal(error) or str(error)) from error
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: coordinator.signals.append(received))
         signal.set_wakeup_fd(coordinator.wake_fd, warn_on_full_buffer=False)

@@ -132,8 +132,7 @@ class BatchRunner:
         assert self.link is not None, "prepared"
         self._asked = True
         self._begun.clear()
-        where = (self.run, str(self.layout.root), self.spec, self._restart)
-        self.link.send(OpenRun(PROTOCOL, __version__, *where))
+        self.link.send(OpenRun(PROTOCOL, __version__, self.run, str(self.layout.root), self.spec, self._restart))
 
     def opened(self, message: Opened) -> tuple[frozenset[int], ...]:
         """The directory is ours; per pass the committed segments."""
@@ -168,14 +167,17 @@ class BatchRunner:
     def segment_spooled(self, event: SegmentSpooled) -> None:
         """Count a segment that an earlier session may have committed."""
         self._fit.begin(self._fingerprints)
-        while self._left_out:
-            self.telemetry.event("source_left_out", names=self._left_out.pop())
+        self._tell_left_out()
         segment, rows = event.segment, event.rows
         self.rows[segment], self._tokens[segment] = rows, event.tokens
         for number, committed in enumerate(self._committed):
             if segment in committed:
                 self.telemetry.passes[number].committed_before += rows
                 self.telemetry.passes[number].estimated_before += event.tokens
+
+    def _tell_left_out(self) -> None:
+        while self._left_out:
+            self.telemetry.event("source_left_out", names=self._left_out.pop())
 
     def source_read(self) -> None:
         """All segments are spooled: the exporter, and any later one, is told how many there are."""
@@ -282,6 +284,7 @@ class BatchRunner:
     def close(self, status: str, error: str) -> None:
         """Let the exporter finish."""
         self.stop_intake()
+        self._tell_left_out()
         seconds = time.monotonic() - self._started
         passes = [self.telemetry.stats(number) for number in range(len(self.spec.passes))]
         self.telemetry.closing(status, error)

@@ -21,8 +21,8 @@ from ..protocol import lifeline
 from ..protocol.bm25_words import bounded_words
 from ..protocol.chunk_columns import read_chunk_columns
 from ..protocol.errors import EXIT_DONE, DamagedChunks, RunDirectoryError
+from ..protocol.intake_counts import IntakeCounts
 from ..protocol.layout import RunLayout
-from .chunk_loader import IntakeCounts
 
 EXACT_K = 2.0**60
 """With b = 0, the engine's weight of a term that stands tf times is tf·(k+1) / (tf+k). With so large a k that is tf itself, to

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -25,6 +25,8 @@ from .events import CorpusMeasured, RunFailed
 from .planner import needs_fit
 
 ATTEMPTS = 3
+PAUSE_SECONDS = 0.5
+"""Between two: what a host lacks for a moment may be there then."""
 SILENCE_SECONDS = 120.0
 """It gives a sign of life a second, but while it reads a segment or counts a text of 16 MiB."""
 LOOK_SECONDS = 0.1
@@ -87,6 +89,8 @@ class Bm25Fit:
                 self._report(CorpusMeasured(self._run))
                 return
             trouble = found.trouble if isinstance(found, Outcome) else found
+            if self._ending.wait(PAUSE_SECONDS):
+                return
         message = (
             f"the terms of the chunks, which BM25 needs the mean of, could not be counted in {ATTEMPTS} attempts ({trouble}). "
             "The same command goes on where this one ended"
@@ -95,27 +99,29 @@ class Bm25Fit:
 
     def _attempt(self) -> Outcome | str:
         """The outcome; or why there is none."""
-        with tempfile.TemporaryFile() as said:
-            try:
-                arguments = [str(self._layout.root)]
-                child = ChildProcess(
-                    "embedfleet.coordinator.bm25_count", arguments, environment=STEADY_MEMORY, stdout=said
-                )
-            except OSError as error:
-                return f"no process can be started: {error.strerror or error}"
-            try:
-                code = self._watch(child, said.fileno())
-                tail = " ".join(child.tail().split())[-300:]
-            finally:
-                child.close()
-            if code is None:
-                return f"the process gave no sign of life for {self._silence:.0f} s"
-            said.seek(0)
-            try:
-                return msgspec.json.decode(said.read().partition(b"\n")[2], type=Outcome)
-            except msgspec.MsgspecError:
-                ended = f"a signal, {-code}" if code < 0 else f"exit code {code}"
-                return f"the process ended with {ended}" + (f": {tail}" if tail else "")
+        try:
+            with tempfile.TemporaryFile() as said:
+                return self._count(said)
+        except OSError as error:  # no file, pipe or process can be had
+            return f"no process can be started: {error.strerror or error}"
+
+    def _count(self, said: IO[bytes]) -> Outcome | str:
+        child = ChildProcess(
+            "embedfleet.coordinator.bm25_count", [str(self._layout.root)], environment=STEADY_MEMORY, stdout=said
+        )
+        try:
+            code = self._watch(child, said.fileno())
+            tail = " ".join(child.tail().split())[-300:]
+        finally:
+            child.close()
+        if code is None:
+            return f"the process gave no sign of life for {self._silence:.0f} s"
+        said.seek(0)
+        try:
+            return msgspec.json.decode(said.read().partition(b"\n")[2], type=Outcome)
+        except msgspec.MsgspecError:
+            ended = f"a signal, {-code}" if code < 0 else f"exit code {code}"
+            return f"the process ended with {ended}" + (f": {tail}" if tail else "")
 
     def _watch(self, child: ChildProcess, said: int) -> int | None:
         """The child's exit status; None where it was silent for too long, or is no longer wanted."""

@@ -11,6 +11,7 @@ import msgspec
 from ..protocol.chunk_columns import read_chunk_columns
 from ..protocol.durable import commit_bytes, make_folder
 from ..protocol.errors import RunDirectoryError, SourceError
+from ..protocol.intake_counts import IntakeCounts, IntakeRecord
 from ..protocol.intake_notes import ID_SHARED, note_lines
 from ..protocol.layout import RunLayout
 from ..protocol.preprocessing import FIRST, preprocessor
@@ -36,25 +37,6 @@ MOST_FIELDS = 20
 SETTLE_ROWS = 1024
 SETTLE_BYTES = 4 << 20
 """Ids are checked in batches: after the block of records that reaches either."""
-
-
-class IntakeCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the intake came to; `complete` says that the source was read to its end (or to the limit)."""
-
-    segments: int
-    rows: int
-    rejected: int
-    duplicates: int
-    complete: bool
-    notes: dict[str, int] = {}
-    """What was done to records, by `protocol/intake_notes.py`."""
-
-
-class _Intake(IntakeCounts, frozen=True, kw_only=True, omit_defaults=True):
-    """`chunks/intake.json`."""
-
-    finished: tuple[str, ...] = ()
-    """Digests of the files that were read to their end since the last segment's cursor, as in `Passed`."""
 
 
 @dataclass(slots=True)
@@ -94,7 +76,6 @@ class ChunkLoader:
         self._stopping = stopping
         self._conventions = conventions_of(spec)
         self._preprocess = preprocessor(spec.preprocessing)
-        self._on_left_out = on_left_out
         self._on_left_out = on_left_out
         self._refused: tuple[Reject, tuple[str, ...]] | None = None
         """The first record that became no chunk, and the fields that it has."""
@@ -214,8 +195,8 @@ class ChunkLoader:
         # A pair that is refused keeps its fused order, also where it is the only one.
         if not counts.rows and self._refused is not None and self._spec.passes[0].kind != "rerank":
             raise SourceError(f"{what}: {_nothing_usable(self._spec, counts.rejected, *self._refused)}")
-        intake = _Intake(**msgspec.structs.asdict(counts), finished=trail.finished)
-        commit_bytes(self._layout.intake, msgspec.json.encode(intake))
+        record = IntakeRecord(**msgspec.structs.asdict(counts), finished=trail.finished)
+        commit_bytes(self._layout.intake, msgspec.json.encode(record))
         return counts
 
     def _enough(self, spool: SegmentSpool) -> bool:

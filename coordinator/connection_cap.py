@@ -7,7 +7,6 @@ watched, and what is beyond the bound is shut down at once. A peer of ours that 
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 import socket
 from typing import Any
@@ -85,6 +84,9 @@ class ConnectionCap:
     def _shut(self, fd: int) -> None:
         """libzmq sees the end of the connection and closes it: its descriptor stays its own."""
         with contextlib.suppress(OSError):  # it was closed this moment
-            with socket.socket(fileno=os.dup(fd)) as connection:
+            connection = socket.socket(fileno=fd)  # no copy of it: there may be no descriptor left
+            try:
                 connection.shutdown(socket.SHUT_RDWR)
+            finally:
+                connection.detach()
             self.refused += 1

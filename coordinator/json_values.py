@@ -12,17 +12,16 @@ from typing import Any
 
 import orjson
 
+from ..protocol.json_head import BOM, STRING
 from .lines import OversizedLine, PartialLine
 from .running_digest import RunningDigest
 
 BLOCK_BYTES = 256 << 10
-_BOM = b"\xef\xbb\xbf"
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_BETWEEN = re.compile(rb'(?:[^"{}\[\],]++|' + _STRING + rb")*+", re.DOTALL)
+_BETWEEN = re.compile(rb'(?:[^"{}\[\],]++|' + STRING + rb")*+", re.DOTALL)
 """Up to what ends a value of the array, or begins a deeper one."""
-_INSIDE = re.compile(rb'(?:[^"{}\[\]]++|' + _STRING + rb")*+", re.DOTALL)
+_INSIDE = re.compile(rb'(?:[^"{}\[\]]++|' + STRING + rb")*+", re.DOTALL)
 _REST_OF_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-_SCALAR = re.compile(_STRING + rb"|-?[0-9][0-9.eE+-]*+|true|false|null|NaN|-?Infinity", re.DOTALL)
+_SCALAR = re.compile(STRING + rb"|-?[0-9][0-9.eE+-]*+|true|false|null|NaN|-?Infinity", re.DOTALL)
 _LIKELY_END = re.compile(rb"\}[ \t\r\n]*+,(?=[ \t\r\n]*+\{)")
 _MOST_MISSES = 16
 _CLOSES = {ord("}"): ord("{"), ord("]"): ord("[")}
@@ -68,11 +67,11 @@ class JsonValues:
     def __iter__(self) -> Iterator[list[Value]]:
         first = True
         while not self.fault and (block := self._read(self._block_bytes)):
-            while first and len(block) < len(_BOM) and (more := self._read(len(_BOM))):
+            while first and len(block) < len(BOM) and (more := self._read(len(BOM))):
                 block += more
             before = self.number
             self._given, self._ends = [], []
-            start = len(_BOM) if first and block.startswith(_BOM) else 0
+            start = len(BOM) if first and block.startswith(BOM) else 0
             first = False
             self._scan(block, start)
             if self._digest is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ..protocol.json_head import BOM
 from .running_digest import RunningDigest
 
 BLOCK_BYTES = 1 << 20
@@ -12,8 +13,6 @@ MAX_LINE_BYTES = 32 << 20
 """A longer line is rejected unread. The worst line below it, all empty objects, takes about 1 GB while it is parsed."""
 HEAD_BYTES = 800
 """What is kept of a line that is too long, for the report: 200 characters of UTF-8."""
-
-_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +65,13 @@ class LineReader:
 
     def _first_block(self) -> bytes:
         block = self._read(self._block_bytes)
-        while 0 < len(block) < len(_BOM) and (more := self._read(len(_BOM) - len(block))):
+        while 0 < len(block) < len(BOM) and (more := self._read(len(BOM) - len(block))):
             block += more
-        if not block.startswith(_BOM):
+        if not block.startswith(BOM):
             return block
         if self._digest is not None:
-            self._digest.add(_BOM)
-        return block[len(_BOM) :] or self._read(self._block_bytes)
+            self._digest.add(BOM)
+        return block[len(BOM) :] or self._read(self._block_bytes)
 
     def _lines(self, block: bytes) -> list[Line]:
         ends = block.count(b"\n")

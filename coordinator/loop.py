@@ -152,11 +152,12 @@ class Coordinator:
 
     def _gather(self) -> None:
         self._watch_children()
-        self._poller.poll(max(1, int(TICK_SECONDS * 1000)))
+        ready = dict(self._poller.poll(max(1, int(TICK_SECONDS * 1000))))
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
         for cap in self._caps:
-            cap.enforce()
+            if cap.monitor in ready:
+                cap.enforce()
         for client, request in self._control.receive():
             self._request(client, request)
         self._work_reports.gather()  # before the hosts: what a worker said counts before its end

@@ -20,11 +20,11 @@ import msgspec
 from ..protocol.control_messages import Submit
 from ..protocol.errors import EXIT_DONE, EXIT_USAGE, SpecMismatch
 from ..protocol.fake_models import PREFIX
+from ..protocol.intake_counts import IntakeCounts
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.model_refusal import PassToCheck, Refusal
 from ..protocol.process import ChildProcess
 from ..protocol.spec import CPU_KINDS, PassSpec, RunSpec
-from .chunk_loader import IntakeCounts
 from .events import ModelsChecked, RefusedModel
 
 CHECK_SECONDS = 60.0

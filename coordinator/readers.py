@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import zlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import orjson
@@ -101,12 +101,14 @@ class _Form:
     def __init__(self, skip: int, first: bool) -> None:
         self._skip, self._looked = skip, first
         self._parse = first_conventions.parse_line if first else lenient_json.parse_line
+        self._item: Callable[[Any], Item] = self._parse  # lines come in millions: no call between
         self._bulk: BulkFile | None = None
 
     def begin(self, values: LineReader | JsonValues) -> None:
         """Before the first block."""
         if isinstance(values, JsonValues):
             self._looked = True
+            self._item = self._value
         elif not self._looked:
             values.skip = 0  # until the first line was looked at
 
@@ -121,14 +123,15 @@ class _Form:
 
     def parsed(self, block: Sequence[Value]) -> Numbered:
         """The items of a block."""
-        items: Numbered = [(number, self._item(value)) for number, value in block]
+        item = self._item
+        items: Numbered = [(number, item(value)) for number, value in block]
         return items if self._bulk is None else self._bulk.take(items)
 
     def finish(self) -> Numbered:
         """What is due at the end of the file."""
         return self._bulk.finish() if self._bulk is not None else []
 
-    def _item(self, value: bytes | OversizedLine | dict[str, Any]) -> Item:
+    def _value(self, value: bytes | OversizedLine | dict[str, Any]) -> Item:
         return value if isinstance(value, dict) else self._parse(value)
 
 

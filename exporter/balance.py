@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ..protocol.errors import RunDirectoryError
+from ..protocol.intake_counts import IntakeCounts
 from ..protocol.layout import RunLayout, damaged_of, segment_file, segments_in
 from ..protocol.run_json import read_json, read_object
 from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info, remedy_of
@@ -23,15 +24,6 @@ from .manifest import Counts
 COMPUTES, READS = remedy_of(VectorSegmentInfo), remedy_of(ChunkSegmentInfo)
 SHOWN = 3
 """Faults in the message."""
-
-
-class Intake(msgspec.Struct, frozen=True):
-    """`chunks/intake.json`."""
-
-    segments: int
-    rows: int
-    rejected: int
-    complete: bool = True
 
 
 def find_strays(layout: RunLayout, spec: RunSpec, segments: int) -> list[str]:
@@ -77,7 +69,7 @@ def find_difference(counts: Counts, points: int | None) -> str:
     return ""
 
 
-def _chunk_faults(layout: RunLayout, seen: FileStamps, intake: Intake, expected: int) -> Iterator[str]:
+def _chunk_faults(layout: RunLayout, seen: FileStamps, intake: IntakeCounts, expected: int) -> Iterator[str]:
     have, rejected = segments_in(layout.chunks), _rejected(layout)
     first_row = refused = 0
     for segment in range(expected):
@@ -108,7 +100,10 @@ def _vector_faults(layout: RunLayout, vector: str, segments: int, seen: FileStam
     have = set(segments_in(layout.vector_folder(vector)))
     about = read_object(layout.pass_file(vector)) if segments else None
     if segments and about is None:
-        yield f"{layout.pass_file(vector)} is gone; --restart starts over"
+        yield (
+            f"{layout.pass_file(vector)} is gone; delete the folder {layout.vector_folder(vector)} and run the same command "
+            "again: it computes these vectors again"
+        )
         return
     for segment in range(segments):
         path = layout.vector_segment(vector, segment)
@@ -142,10 +137,10 @@ def _rejected(layout: RunLayout) -> dict[int, int]:
     return found
 
 
-def read_intake(layout: RunLayout) -> Intake | None:
+def read_intake(layout: RunLayout) -> IntakeCounts | None:
     """What the intake ended with; None before its end, and where nothing can be made of it."""
     try:
-        found = read_json(layout.intake, Intake)
+        found = read_json(layout.intake, IntakeCounts)
     except RunDirectoryError:
         return None
     return found if found is not None and found.complete else None

@@ -25,7 +25,7 @@ from ..protocol.histogram import LogHistogram
 from ..protocol.layout import RunLayout
 from ..protocol.pairs import join_pair
 from ..protocol.points import Point
-from ..protocol.run_json import reasons_in
+from ..protocol.run_json import read_json, reasons_in
 from ..protocol.shard_ranking import Ranked, ShardRanker
 from ..protocol.vector_rows import SparseVector
 from .edge_index import damaged_shard, load_shard
@@ -193,15 +193,27 @@ def _rows(query: Point, ranked: Ranked, scores: Mapping[int, Mapping[str, float]
 def _check_weights(run: DoneRun, queries: DoneRun) -> None:
     for one, asked in zip(run.spec.passes, queries.spec.passes, strict=True):
         ours, theirs = (_weights(side, name.outputs[0].vector) for side, name in ((run, one), (queries, asked)))
-        if ours != theirs:
+        if not ours.hashes & theirs.hashes:
             raise ModelError(
                 f"model {asked.model}: the queries were encoded by other weights than the corpus "
-                f"({theirs[:12]}… and {ours[:12]}…); --restart starts over"
+                f"({theirs.weights[:12]}… and {ours.weights[:12]}…); --restart starts over"
             )
 
 
-def _weights(run: DoneRun, vector: str) -> str:
-    return orjson.loads(run.layout.pass_file(vector).read_bytes()).get("weights", "")
+class _Weights(msgspec.Struct, frozen=True):
+    """Of a `pass.json`, as `Fingerprint` has them."""
+
+    weights: str = ""
+    weights_before: str = ""
+
+    @property
+    def hashes(self) -> set[str]:
+        """All by which the weights are known: 0.1.0 hashed other files of some models."""
+        return {self.weights, self.weights_before or self.weights}
+
+
+def _weights(run: DoneRun, vector: str) -> _Weights:
+    return read_json(run.layout.pass_file(vector), _Weights) or _Weights()
 
 
 def _plainest(run: DoneRun, wanted: Collection[str], named: Sequence[str]) -> tuple[Collection[str], Sequence[str]]:

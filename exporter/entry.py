@@ -130,7 +130,8 @@ class ExporterLoop:
             self._send(report)
         error = closing.exception()
         if error is not None:  # a full disk, a broken shard: one message, whatever it is
-            self._send(ExportFailed(f"{type(error).__name__}: {error}"))
+            told = str(error) if isinstance(error, EmbedfleetError) else f"{type(error).__name__}: {error}"
+            self._send(ExportFailed(told))
         else:
             self._send(closing.result())
 

@@ -11,6 +11,7 @@ import orjson
 import pyarrow.parquet as pq
 
 from ..protocol.durable import commit_bytes, commit_file
+from ..protocol.errors import RunDirectoryError
 from ..protocol.estimates import estimated_tokens
 from ..protocol.int8_count import Int8Count
 from ..protocol.layout import RunLayout, segments_in
@@ -174,7 +175,13 @@ def rejected(layout: RunLayout) -> Iterator[dict[str, Any]]:
     for path in sorted(layout.chunks.glob("[0-9]*.rejected.jsonl"), key=lambda one: (len(one.name), one.name)):
         with path.open("rb") as lines:
             for line in lines:
-                yield orjson.loads(line)
+                try:
+                    record: dict[str, Any] = orjson.loads(line)
+                except orjson.JSONDecodeError as error:
+                    raise RunDirectoryError(
+                        f"{path}: damaged ({error}); delete it and run the same command again: it reads these records again"
+                    ) from error
+                yield record
 
 
 def _sections(layout: RunLayout, spec: RunSpec) -> dict[str, Any]:

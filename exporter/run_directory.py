@@ -47,8 +47,9 @@ class RunDirectory:
                 self.release()
                 raise
         except OSError as error:
+            where = f" ({error.filename})" if error.filename not in (None, str(root)) else ""
             raise RunDirectoryError(
-                f"--out {root}: {error.strerror or error}; give a folder that can be written"
+                f"--out {root}: {error.strerror or error}{where}; give a folder that can be written"
             ) from error
 
     def committed(self, number: int) -> list[int]:
@@ -102,7 +103,10 @@ class RunDirectory:
         try:
             return msgspec.json.decode(path.read_bytes(), type=kind)
         except (OSError, msgspec.MsgspecError) as error:
-            raise RunDirectoryError(f"{path} cannot be read ({error}); --restart starts over") from error
+            raise RunDirectoryError(
+                f"{path} cannot be read ({error}); delete the folder {path.parent} and run the same command again: it computes "
+                "these vectors again"
+            ) from error
 
     def _compare(self, vector: str, before: Fingerprint | None, fingerprint: Fingerprint) -> None:
         found = fingerprint.differences(before) if before is not None else []

@@ -20,7 +20,7 @@ LINES = {
     TITLE_JOINED: "title put before the text in {n}; --title-field none leaves it out, --title-field F takes another field",
     OUTER_KEPT: "the same field beside and inside of the metadata in {n}: FIELD is the inner one, _outer.FIELD the outer one",
     ID_SHARED: (
-        "id shared with another text, in quarantine: {n}; name a field that differs for each chunk with "
+        "id shared with another text in {n}, now in quarantine: name a field that differs for each chunk with "
         "--id-field F, or number the chunks with --id-field none (with --restart)"
     ),
     BYTES_AS_BASE64: "bytes in the metadata kept as base64 in {n}",

@@ -15,8 +15,8 @@ BOM = b"\xef\xbb\xbf"
 BLANKS = b" \t\r\n"
 TEXT_FIELDS = ("text", "page_content", "content")
 
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_TOKEN = re.compile(rb"[^\"{}\[\]]*+(?:(" + _STRING + rb")|([{}\[\]]))", re.DOTALL)
+STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_TOKEN = re.compile(rb"[^\"{}\[\]]*+(?:(" + STRING + rb")|([{}\[\]]))", re.DOTALL)
 _VALUE = re.compile(rb"\s*+:\s*+(\[\s*+\{)?")
 
 

@@ -114,6 +114,8 @@ def remove_run(root: Path) -> None:
         return
     if spec is not None:
         clear_run(layout, spec)
+        if any(path not in (layout.spec, layout.lock) for path in root.iterdir()):
+            return  # with its spec, which says whose the folder is: the next run there would be refused without
         layout.spec.unlink()
     if spec is not None or not is_foreign(layout):
         layout.lock.unlink(missing_ok=True)
@@ -121,11 +123,16 @@ def remove_run(root: Path) -> None:
 
 
 def foreign_files(root: Path) -> list[Path]:
-    """What stands in a run directory and no run wrote, as far as its names tell."""
+    """What stands in the run directory of queries or pairs and no run wrote, as far as its names tell."""
     layout = RunLayout(root)
-    own = {*_FOLDERS, *_TOP, layout.lock.name, set_aside(layout.queries).name}
-    top = [path for path in root.iterdir() if path.name not in own and not _is_partial(path.name, _TOP.__contains__)]
-    return sorted([*top, *_others(layout.chunks, _is_chunks)])
+    own = {layout.chunks.name, layout.vectors.name, layout.lock.name}
+    found = [
+        *_others(root, lambda name: name in own or _is_own(name, _TOP.__contains__)),
+        *_others(layout.chunks, _is_chunks),
+    ]
+    for folder in layout.vectors.iterdir() if layout.vectors.is_dir() else ():
+        found += _others(folder, is_vectors) if folder.is_dir() else [folder]
+    return sorted(found)
 
 
 def remove_vectors(layout: RunLayout, names: Iterable[str]) -> None:
@@ -163,7 +170,7 @@ def is_partial(path: Path) -> bool:
         case "chunks":
             return is_scratch_of_chunks(path.name)
         case folder if path.parent.parent.name == "vectors" and folder:
-            return is_vectors(path.name)
+            return _is_partial(path.name, is_vectors)
         case _:
             return _PARTIAL.fullmatch(path.name) is not None
 

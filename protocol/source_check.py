@@ -13,6 +13,7 @@ import msgspec
 
 from .durable import commit_bytes
 from .errors import RunDirectoryError, SourceError
+from .intake_counts import IntakeRecord
 from .layout import RunLayout, segments_in
 from .run_json import read_spec
 from .segments import ChunkSegmentInfo, Cursor, Passed, read_info
@@ -26,14 +27,6 @@ class FileStamp(msgspec.Struct, frozen=True):
     path: str
     size: int
     mtime_ns: int
-
-
-class _Intake(msgspec.Struct, frozen=True):
-    """What is needed here of `chunks/intake.json`."""
-
-    segments: int
-    complete: bool
-    finished: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -106,7 +99,7 @@ def read_trail(layout: RunLayout) -> Trail:
     vectors = [number for folder in layout.vectors.glob("*/") for number in segments_in(folder)]
     trail.read_beyond = any(number >= trail.segments for number in vectors)
     try:
-        intake = msgspec.json.decode(layout.intake.read_bytes(), type=_Intake)
+        intake = msgspec.json.decode(layout.intake.read_bytes(), type=IntakeRecord)
     except (OSError, ValueError):
         return trail
     trail.whole = intake.complete and intake.segments == trail.segments

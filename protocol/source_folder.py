@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .terminal_text import on_one_line
+
 SHOWN_NAMES, SHOWN_KINDS = 2, 8
 
 Kind = tuple[str, str]
@@ -33,7 +35,7 @@ class LeftOut:
         self.counts[kind] = self.counts.get(kind, 0) + 1
         shown = self.names.setdefault(kind, [])
         if len(shown) < SHOWN_NAMES:
-            shown.append(printable(name))
+            shown.append(on_one_line(name))
 
     def line(self) -> str:
         """All of it in one line; empty where there is nothing."""
@@ -97,11 +99,6 @@ def walk(root: Path, exclude: Path | None, left_out: LeftOut) -> Iterator[tuple[
             else:
                 below.append(_Folder(path, name, folder.linked))
         folders += reversed(below)
-
-
-def printable(name: str) -> str:
-    """A name as it can be shown on a terminal."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in name)
 
 
 def _why_not(entry: os.DirEntry[str], folder: _Folder) -> Kind | None:

@@ -10,7 +10,8 @@ from typing import Literal
 
 from .errors import SourceError
 from .local_paths import check_local
-from .source_folder import READ_ALREADY, Kind, LeftOut, printable, walk
+from .source_folder import READ_ALREADY, Kind, LeftOut, walk
+from .terminal_text import on_one_line
 
 Format = Literal["jsonl", "json", "parquet"]
 Compression = Literal["gzip", "zstd"]
@@ -170,7 +171,7 @@ def _files(root: Path, exclude: Path | None, text_field: str | None, left_out: L
     for path, name, linked in walk(root, exclude, left_out):
         format_, compression = _format(path.name)
         if format_ is None:
-            suffix = printable("".join(path.suffixes[-2:]).lower()) if path.suffix else "without extension"
+            suffix = on_one_line("".join(path.suffixes[-2:]).lower()) if path.suffix else "without extension"
             left_out.add((suffix, suffix), name)
             continue
         file = _source_file(path, name, format_, compression, linked=linked)

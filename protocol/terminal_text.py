@@ -19,6 +19,11 @@ def printable(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _STEERING.sub(_escape, text.replace("\r\n", "\n"))
 
 
+def on_one_line(text: str) -> str:
+    """The same with line ends and tabs written out too."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def _escape(match: re.Match[str]) -> str:
     code = ord(match.group())
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

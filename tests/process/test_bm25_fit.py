@@ -9,6 +9,7 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -189,11 +190,12 @@ def test_a_slow_source_is_no_hang(case: Case) -> None:
     assert case.hear() == CorpusMeasured("r")
 
 
-def test_no_process_at_all_is_a_failure_too(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("what", ["ChildProcess", "tempfile.TemporaryFile"])
+def test_no_process_at_all_is_a_failure_too(case: Case, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(bm25_fit, "ChildProcess", refuse)
+    monkeypatch.setattr(f"{bm25_fit.__name__}.{what}", refuse)
     case.fit().begin({})
     assert "no process can be started: Resource temporarily unavailable" in case.hear().message
 
@@ -257,3 +259,13 @@ def test_the_child_ends_with_the_coordinator(case: Case) -> None:
         parent.wait()
     _, alive = psutil.wait_procs(children, SECONDS)
     assert not alive
+
+
+def test_a_folder_for_temporary_files_that_is_gone_fails_the_run_and_not_its_thread(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    case.fit().begin({})
+    failed = case.hear()
+    assert isinstance(failed, RunFailed)
+    assert "no process can be started: No such file or directory" in failed.message

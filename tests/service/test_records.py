@@ -287,7 +287,7 @@ def test_an_id_that_is_not_the_chunks_is_said_with_the_remedies(cli: Any, tmp_pa
     done = cli(*run(source, tmp_path / "run"), code=3)
     assert (done.json["committed"], done.json["quarantined"]) == (2, 6)
     assert done.json["notes"] == {"id_shared": 6}
-    (line,) = [one for one in done.err.splitlines() if "id shared with another text, in quarantine: 6 records" in one]
+    (line,) = [one for one in done.err.splitlines() if "id shared with another text in 6 records" in one]
     assert "--id-field F" in line
     assert "--id-field none" in line
     cli(*run(source, tmp_path / "run", "--id-field", "none"), code=2)  # of another spec: not without --restart

@@ -99,6 +99,16 @@ def test_what_is_not_read_is_said_in_one_line(cli: Any, tmp_path: Path) -> None:
     assert [one["names"] for one in events if one["event"] == "source_left_out"] == [told.partition("source: ")[2]]
 
 
+def test_what_is_not_read_is_said_too_where_nothing_can_be_used(cli: Any, tmp_path: Path) -> None:
+    source, out = tmp_path / "corpus", tmp_path / "run"
+    source.mkdir()
+    (source / "a.jsonl").write_text('{"name": "no text"}\n')
+    (source / "t.tsv").write_text("id\ttext\n")
+    refused = cli(*run(source, out), code=2)
+    assert "not one record in it can be used" in refused.error
+    assert "not read of the source: 1 .tsv (t.tsv)" in refused.err
+
+
 @pytest.mark.parametrize("address", ["s3://bucket/key", "gs://b", "file:///tmp/x"])
 def test_an_address_is_refused_wherever_a_path_is_asked_for(cli: Any, tmp_path: Path, address: str) -> None:
     source = tmp_path / "c.jsonl"

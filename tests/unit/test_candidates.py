@@ -130,6 +130,16 @@ def test_a_query_in_other_words_makes_other_pairs_though_its_vectors_are_the_sam
     assert {split_pair(one["text"])[0] for one in pairs} == {"text 0", "text 1", "2 text!"}
 
 
+@pytest.mark.parametrize("older", ["corpus", "queries"])
+def test_weights_that_0_1_hashed_in_another_way_are_the_same(files, run_files, older):
+    queries = RunLayout(files.layout.queries)
+    for layout, is_older in ((files.layout, older == "corpus"), (queries, older == "queries")):
+        path = layout.pass_file(run_files.DENSE)
+        hashes = {"weights": "old"} if is_older else {"weights": "new", "weights_before": "old"}
+        path.write_text(json.dumps(json.loads(path.read_text()) | hashes))
+    assert find_candidates(files.root, 5).queries == 3
+
+
 def test_what_cannot_be_searched_is_said(files, run_files, tmp_path):
     about = json.loads((files.layout.pass_file(run_files.DENSE)).read_text())
     files.layout.pass_file(run_files.DENSE).write_text(json.dumps({**about, "weights": "abc"}))

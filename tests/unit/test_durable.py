@@ -116,3 +116,10 @@ def _watch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "rename", named)
     return done
+
+
+def test_a_folder_below_more_folders_than_a_stack_holds_is_refused_by_its_reason(tmp_path):
+    with pytest.raises(OSError, match="File name too long"):
+        make_folder(tmp_path.joinpath(*["a"] * 2000, "b" * 300))
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c").is_dir()

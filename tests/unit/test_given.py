@@ -20,6 +20,7 @@ def test_a_path_is_expanded_and_need_not_exist(monkeypatch: pytest.MonkeyPatch, 
     ("given", "words"),
     [
         ("~no-such-user/x", "no home folder of that name"),
+        ("", "is empty"),
         ("x" * 300, "File name too long"),
         (os.fsdecode(b"a\xff"), "is not UTF-8"),
     ],

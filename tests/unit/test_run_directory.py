@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 from embedfleet.exporter import run_directory
 from embedfleet.exporter.run_directory import RunDirectory
@@ -15,8 +16,10 @@ from embedfleet.protocol import own_files
 from embedfleet.protocol.durable import partial_of
 from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.errors import RunDirectoryError, SourceError, SpecMismatch
+from embedfleet.protocol.intake_counts import IntakeRecord
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.preprocessing import FIRST, LATEST
+from embedfleet.protocol.segments import CHUNK_SCHEMA, ChunkSegmentInfo, Cursor, Passed, with_info
 from embedfleet.protocol.source_check import fingerprint as stamps
 from embedfleet.protocol.sources import resolve
 from embedfleet.protocol.spec import PassSpec, RunSpec
@@ -122,7 +125,10 @@ def begun(folder: Path) -> tuple[Path, RunSpec, RunLayout]:
     layout.edge.mkdir()
     for path in (layout.manifest, layout.published):
         path.write_text("{}")
-    layout.intake.write_text('{"segments":0,"complete":true,"finished":["another"]}')
+    info = ChunkSegmentInfo(segment=0, first_row=0, rows=0, rejected=0, duplicates=0, cursor=Cursor(), passed=Passed())
+    pq.write_table(with_info(CHUNK_SCHEMA.empty_table(), info), layout.chunk_segment(0))
+    record = IntakeRecord(segments=1, rows=0, rejected=0, duplicates=0, complete=True, finished=("another",))
+    layout.intake.write_bytes(msgspec.json.encode(record))
     return source, spec, layout
 
 
@@ -369,7 +375,7 @@ def test_the_vectors_of_one_model_say_their_own_forms(root: Path) -> None:
 def test_a_damaged_pass_file_is_told(root: Path) -> None:
     directory = take(root)
     directory.layout.pass_file("dense-a").write_text('{"model": 1}')
-    with pytest.raises(RunDirectoryError, match=r"pass\.json cannot be read .*; --restart starts over"):
+    with pytest.raises(RunDirectoryError, match=r"pass\.json cannot be read .*; delete the folder"):
         directory.fingerprint(0)
 
 

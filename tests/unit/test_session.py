@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from embedfleet.client.session import POLL_SECONDS, STOP_SECONDS, Interrupted, Session, drain_notice, the_same
 from embedfleet.client.words import counted
+from embedfleet.protocol.errors import RunFailed, Unreachable
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,34 @@ def test_a_process_that_fails_once_a_signal_came_was_interrupted(tmp_path, monke
     unused = cast(Any, None)
     with pytest.raises(Interrupted):
         Session(unused, unused, Received(tmp_path, signal.SIGINT, None)).process("failing", [str(tmp_path)])
+
+
+class Silent:
+    """A coordinator that answers nothing: as its client sees it, and as its process."""
+
+    def __init__(self, code: int | None) -> None:
+        self._code = code
+
+    def submit(self, *_: Any, **__: Any) -> str:
+        raise Unreachable("no coordinator answers at ipc:///x; start one with: embedfleet serve --bind ipc:///x")
+
+    def exit_code(self) -> int | None:
+        return self._code
+
+    def tail(self) -> str:
+        return "its last words"
+
+
+@pytest.mark.parametrize(("code", "what"), [(-9, "ended (exit code -9)"), (None, "does not answer")])
+def test_a_coordinator_that_was_lost_between_two_runs_of_a_command(tmp_path, code, what):
+    """Nobody can start another one in its place: the command is given again."""
+    silent = cast(Any, Silent(code))
+    with pytest.raises(RunFailed) as caught:
+        Session(silent, silent, []).follow(cast(Any, None), tmp_path)
+    said = str(caught.value)
+    assert what in said
+    assert "the same command resumes" in said
+    assert "serve" not in said
 
 
 def test_the_command_that_resumes():

@@ -1,0 +1,24 @@
+"""What an intake came to: `chunks/intake.json`, which the coordinator's intake writes and others read."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class IntakeCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`complete` says that the source was read to its end (or to the limit)."""
+
+    segments: int
+    rows: int
+    rejected: int
+    duplicates: int
+    complete: bool
+    notes: dict[str, int] = {}
+    """What was done to records, by `intake_notes.py`."""
+
+
+class IntakeRecord(IntakeCounts, frozen=True, kw_only=True, omit_defaults=True):
+    """The file."""
+
+    finished: tuple[str, ...] = ()
+    """Digests of the files that were read to their end since the last segment's cursor, as in `Passed`."""

@@ -1,0 +1,29 @@
+"""What the operating system refuses where nobody expects it, in one line with what helps."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+
+def refusal(error: Exception) -> str | None:
+    """The line; None where it is no refusal of the system's, but a fault of ours. A socket's library has errors of its own."""
+    number = getattr(error, "errno", None)
+    if not isinstance(number, int):
+        return None
+    why, name = getattr(error, "strerror", None) or str(error), getattr(error, "filename", None)
+    if name is None and number == errno.ENOENT and not _folder_stands():
+        return "the folder that you are in is gone; change to another one (cd)"
+    if "temporary directory" in why:
+        return f"{why}; set TMPDIR to a folder that can be written"
+    if number == errno.EMFILE:
+        why += "; allow more (ulimit -n 1024)"
+    return f"{name}: {why}" if name is not None else why
+
+
+def _folder_stands() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True

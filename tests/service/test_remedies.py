@@ -1,0 +1,55 @@
+"""Small files of a run that were damaged or lost: what `run` and `verify` say helps, and costs no more than it must."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DAMAGED = b"\xff{"
+
+
+@pytest.fixture(scope="module")
+def made(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+    folder = tmp_path_factory.mktemp("remedies")
+    source = folder / "corpus.jsonl"
+    source.write_text("".join(f'{{"id": "c{row}", "text": "chunk {row}"}}\n' for row in range(20)) + "no json\n")
+    models = ("--dense", "fake:8", "--dense", "fake:4", "--ensemble", "concat", "--index", "none", "--devices", "cpu")
+    command = ("run", source, "--out", folder / "run", *models)
+    cli(*command, code=3)
+    return command
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [
+        ("vectors/dense-fake-8/pass.json", DAMAGED, 2),
+        ("vectors/dense-fake-8/pass.json", None, 1),
+        ("vectors/ensemble-concat/pass.json", None, 1),
+        ("chunks/00000.rejected.jsonl", DAMAGED, 1),
+    ],
+)
+def test_the_remedy_that_is_named_helps(
+    cli: Any, made: tuple[Any, ...], tmp_path: Path, name: str, content: bytes | None, code: int
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(made[3], out)
+    command = (*made[:3], out, *made[4:])
+    (out / name).unlink() if content is None else (out / name).write_bytes(content)
+
+    problems = cli("verify", out, "--json", code=1).json["problems"]
+    failed = cli(*command, code=code)
+    remedy = re.compile(r"delete (?:it|the folder (\S+))(?: yourself)? and run the same command again")
+    found = remedy.search(failed.error)
+    assert found is not None, failed.error
+    assert [one for one in problems if "--restart" in one] == []
+    assert remedy.search(problems[0]), problems
+
+    shutil.rmtree(found[1]) if found[1] else (out / name).unlink()
+    if not found[1]:
+        cli(*command, code=1)  # they were missed: the next one reads them
+    cli(*command, code=3)
+    assert cli("verify", out, "--json").json["problems"] == []

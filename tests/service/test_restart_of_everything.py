@@ -1,0 +1,55 @@
+"""`--restart` over a run that has everything: nothing of the run's own is taken for somebody else's, wherever it lies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.own_files import clear_run, foreign_files, read_owner
+
+pytest.importorskip("qdrant_edge")
+
+
+@pytest.fixture
+def command(tmp_path: Path, corpus_of: Any) -> tuple[Any, ...]:
+    source = corpus_of(tmp_path / "corpus.jsonl", [f"chunk {row} of several" for row in range(40)])
+    write_queries(tmp_path, "chunk 7")
+    (tmp_path / "qrels.tsv").write_text("q 0 c7 1\n")
+    models = ("--dense", "fake:8", "--dense", "fake:4", "--sparse", "bm25", "--ensemble", "concat", "--store", "int8")
+    after = ("--queries", tmp_path / "queries.jsonl", "--qrels", tmp_path / "qrels.tsv", "--rerank", "fake:1")
+    return ("run", source, "--out", tmp_path / "run", "--devices", "cpu", *models, *after, "--export", "all")
+
+
+def write_queries(folder: Path, text: str) -> None:
+    (folder / "queries.jsonl").write_text(json.dumps({"id": "q", "text": text}) + "\n")
+
+
+def test_everything_is_the_runs_own_and_goes_with_a_restart(command: tuple[Any, ...], cli: Any, tmp_path: Path) -> None:
+    cli(*command)
+    layout = RunLayout(tmp_path / "run")
+    for root in (layout.root, layout.queries, layout.scores):
+        assert foreign_files(root) == []
+
+    cli(*command, "--restart")
+    assert cli("verify", layout.root, "--json").json["problems"] == []
+    write_queries(tmp_path, "chunk 8")
+    cli(*command)
+    assert cli("verify", layout.root, "--json").json["problems"] == []
+
+    spec = read_owner(layout)
+    assert spec is not None
+    clear_run(layout, spec)
+    assert sorted(path.name for path in layout.root.rglob("*")) == [".lock", "spec.json"]
+
+
+@pytest.mark.parametrize("place", ["chunks", "vectors/dense-fake-8"])
+def test_notes_among_the_queries_are_kept(command: tuple[Any, ...], cli: Any, tmp_path: Path, place: str) -> None:
+    cli(*command)
+    notes = tmp_path / "run" / "queries" / place / "notes.txt"
+    notes.write_text("mine")
+    cli(*command, "--restart")
+    assert notes.read_text() == "mine"
+    assert cli("verify", tmp_path / "run", "--json").json["problems"] == []
