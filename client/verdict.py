@@ -24,7 +24,11 @@ def verdict(
     if held := [one.name for one in parts.signals if one.name not in parts.fusion.signals]:
         said.append(f"Another signal holds {_listed(held)}: not fused beside it.")
     found = parts.recommendation
-    return " ".join([*said, *(_nothing(parts, queries) if found is None else _recommended(found, queries, fused))])
+    if found is None:
+        said += _nothing(parts, queries)
+    else:
+        said += _recommended(found, queries, _ran(parts, fused), fused.signals)
+    return " ".join(said)
 
 
 def interval(one: Difference) -> str:
@@ -32,6 +36,14 @@ def interval(one: Difference) -> str:
     if one.low is None or one.high is None:
         return "too few queries for an interval"
     return f"95% interval {one.low:.4f} to {one.high:.4f}"
+
+
+def _ran(parts: Contributions, fused: SetFigures) -> str:
+    """What the run itself fused. Of the same signals it can come to another figure than in the report: where an ensemble
+    could not encode a query, the run fused its members, and a set of signals is just that set."""
+    differs = set(fused.signals) == set(parts.fusion.signals) and abs(fused.ndcg - parts.fusion.ndcg) >= 0.00005
+    instead = "; members in place of an ensemble that could not encode a query" if differs else ""
+    return f"This run fused {_listed(fused.signals)} ({fused.ndcg:.4f}{instead})."
 
 
 def _nothing(parts: Contributions, queries: int) -> list[str]:
@@ -49,7 +61,7 @@ def _nothing(parts: Contributions, queries: int) -> list[str]:
     ]
 
 
-def _recommended(found: Recommendation, queries: int, fused: SetFigures) -> list[str]:
+def _recommended(found: Recommendation, queries: int, ran: str, signals: Sequence[str]) -> list[str]:
     chosen = found.chosen
     several = len(chosen.signals) > 1
     said = [f"Recommended: {_listed(chosen.signals)}{', fused' if several else ' alone'} ({_figures(chosen)})."]
@@ -59,8 +71,8 @@ def _recommended(found: Recommendation, queries: int, fused: SetFigures) -> list
         said.append(_better("the next simpler choice", found.simpler))
     if found.larger is not None:
         said.append(_larger(found.larger, found.sets, queries))
-    if set(fused.signals) != set(chosen.signals):
-        said.append(f"This run fused {_listed(fused.signals)} ({fused.ndcg:.4f}).")
+    if set(signals) != set(chosen.signals):
+        said.append(ran)
     tried = f"all {found.sets:,}" if found.exhaustive else f"{found.sets:,}"
     said.append(f"It is chosen of {tried} sets of signals by these same queries: on others, expect a little less.")
     return [*said, f"In `embedfleet search` and `run`: {found.flag}"]

@@ -74,6 +74,11 @@ def test_a_run_that_fused_what_is_recommended_says_nothing_of_it() -> None:
     assert "chosen of 47 sets" in said(recommendation(chosen, sets=47, exhaustive=False))
 
 
+def test_one_set_with_two_figures_is_explained() -> None:
+    text = said(recommendation(figures("dense")), fused=figures("bad", "bm25", "dense", ndcg=0.46))
+    assert "fused bad + bm25 + dense (0.4600; members in place of an ensemble that could not encode a query)." in text
+
+
 @pytest.mark.parametrize(
     ("gain", "words"),
     [
