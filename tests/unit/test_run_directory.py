@@ -98,7 +98,7 @@ def test_a_disk_that_refuses_is_told_with_its_reason(root: Path, monkeypatch: py
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refuse)
-        with pytest.raises(RunDirectoryError, match=f"--out {root}: No space left on device; give a folder"):
+        with pytest.raises(RunDirectoryError, match=f"--out {root}: No space left on device; make room"):
             RunDirectory(root, SPEC, restart=False)
     take(root)
 
