@@ -5,10 +5,12 @@ The engine has no read-only mode: whoever opens a shard locks it, and a second p
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..protocol.errors import RunDirectoryError, UsageError
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 2.0
 """Seconds that a locked shard is tried again: as long as another search may hold it."""
+LEAST_ROOM = 1 << 20
+"""Bytes that opening a shard may take."""
 
 
 class ShardUnavailable(RunDirectoryError):
@@ -86,6 +90,8 @@ def open_shard(layout: RunLayout) -> Generator[qdrant_edge.EdgeShard]:
 def _load(layout: RunLayout) -> qdrant_edge.EdgeShard:
     import qdrant_edge
 
+    if _is_full(layout.edge):  # a page that cannot be written in a mapped file would end the process
+        raise ShardUnavailable(f"{layout.edge}: the disk is full, and the engine writes where it opens; make room")
     give_up = time.monotonic() + PATIENCE
     while True:
         try:
@@ -107,3 +113,12 @@ def _load(layout: RunLayout) -> qdrant_edge.EdgeShard:
                     f"{layout.edge}: in use by another process; wait until the run has ended, then search again"
                 ) from None
         time.sleep(0.05)  # the engine offers no way to wait for its lock
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether its disk has no room; where it does not say how large it is, nobody knows."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False  # the engine says what is wrong there
+    return disk.f_blocks > 0 and disk.f_bavail * disk.f_frsize < LEAST_ROOM

@@ -132,7 +132,8 @@ class Session:
         if code == EXIT_INTERRUPTED or (code and self.received):  # who signalled us may have signalled it as well
             raise Interrupted
         if code < 0:
-            raise EmbedfleetError(f"{module} was killed by signal {-code}; the same command resumes")
+            full = " (where the disk is full, make room)" if code == -signal.SIGBUS else ""
+            raise EmbedfleetError(f"{module} was killed by signal {-code}{full}; the same command resumes")
         if code:
             message = error_in(said) or f"{module} ended with exit code {code}"
             raise UsageError(message) if code == EXIT_USAGE else EmbedfleetError(message)

@@ -98,10 +98,13 @@ def _chunk_faults(layout: RunLayout, seen: FileStamps, intake: IntakeCounts, exp
 
 def _vector_faults(layout: RunLayout, vector: str, segments: int, seen: FileStamps) -> Iterator[str]:
     have = set(segments_in(layout.vector_folder(vector)))
-    about = read_object(layout.pass_file(vector)) if segments else None
+    try:
+        about, what = read_object(layout.pass_file(vector)) if segments else None, "is gone"
+    except RunDirectoryError:
+        about, what = None, "cannot be read"
     if segments and about is None:
         yield (
-            f"{layout.pass_file(vector)} is gone; delete the folder {layout.vector_folder(vector)} and run the same command "
+            f"{layout.pass_file(vector)} {what}; delete the folder {layout.vector_folder(vector)} and run the same command "
             "again: it computes these vectors again"
         )
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Callable
@@ -52,7 +53,8 @@ def held(root: Path, work: Callable[[], T], again: str = "run the same command a
         return work()
     except OSError as error:
         where = error.filename or root
-        raise EmbedfleetError(f"{where}: {error.strerror or error}; make room and {again}") from error
+        remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "see to it that it can be written"
+        raise EmbedfleetError(f"{where}: {error.strerror or error}; {remedy} and {again}") from error
     except (EmbedfleetError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # pyarrow and the engine raise what they like, panics too; people get one message

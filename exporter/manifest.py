@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ..protocol.errors import RunDirectoryError
 from ..protocol.estimates import estimated_tokens
 from ..protocol.int8_count import Int8Count
 from ..protocol.layout import RunLayout, segments_in
+from ..protocol.run_json import read_object
 from ..protocol.segments import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo, read_info
 from ..protocol.spec import CPU_KINDS, Output, RunSpec
 from ..protocol.truncation import Truncation, add_up, of_segment
@@ -199,9 +201,9 @@ def _commit(layout: RunLayout, manifest: dict[str, Any]) -> None:
 
 
 def _pass_record(layout: RunLayout, vector: str) -> dict[str, Any]:
-    path = layout.pass_file(vector)
-    if path.exists():
-        return orjson.loads(path.read_bytes())
+    with contextlib.suppress(RunDirectoryError):  # whoever looks whether the run is whole says so
+        if (record := read_object(layout.pass_file(vector))) is not None:
+            return record
     return {"vector": vector, "kind": "", "dim": 0}  # an empty corpus: no model was ever loaded
 
 
@@ -215,7 +217,7 @@ def _token_vectors(kept: list[TokenVectors]) -> dict[str, Any]:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    return orjson.loads(path.read_bytes()) if path.exists() else {}
+    return read_object(path) or {}
 
 
 def _errors(layout: RunLayout, vector: str, segment: int) -> Iterator[tuple[int, str, int]]:

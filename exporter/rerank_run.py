@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import orjson
 
 from ..protocol.candidates import CandidatesRecord
 from ..protocol.durable import commit_bytes
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.reason_count import ReasonCount
+from ..protocol.run_json import read_object
 from ..protocol.segments import VectorSegmentInfo, read_info
 from ..protocol.truncation import Truncation, add_up, of_segment
 
@@ -128,4 +128,4 @@ def kept_rerank(layout: RunLayout) -> dict[str, Any] | None:
 
 
 def _object(path: Any) -> dict[str, Any]:
-    return orjson.loads(path.read_bytes()) if path.exists() else {}
+    return read_object(path) or {}

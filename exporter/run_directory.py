@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,9 +49,9 @@ class RunDirectory:
                 raise
         except OSError as error:
             where = f" ({error.filename})" if error.filename not in (None, str(root)) else ""
-            raise RunDirectoryError(
-                f"--out {root}: {error.strerror or error}{where}; give a folder that can be written"
-            ) from error
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            remedy = "make room and run the same command again" if full else "give a folder that can be written"
+            raise RunDirectoryError(f"--out {root}: {error.strerror or error}{where}; {remedy}") from error
 
     def committed(self, number: int) -> list[int]:
         """The segments of a pass whose files all stand whole; partial and torn ones are removed, to be computed again."""

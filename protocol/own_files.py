@@ -17,7 +17,7 @@ import msgspec
 from .durable import sync_folder
 from .errors import RunDirectoryError
 from .layout import RunLayout, set_aside
-from .spec import RunSpec
+from .spec import RunSpec, is_name
 
 _SEGMENT = re.compile(r"\d{5,}\.(parquet|parquet\.damaged|rejected\.jsonl)", re.ASCII)
 _PARTIAL = re.compile(r"\.(.+)\.tmp")
@@ -36,6 +36,8 @@ def read_owner(layout: RunLayout) -> RunSpec | None:
         spec = msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec)
         if not spec.passes:
             raise ValueError("it names no model")
+        if found := [one.vector for one in spec.outputs if not is_name(one.vector)]:
+            raise ValueError(f"{found[0]!r} is no name of a vector")  # it could lead out of the directory
     except FileNotFoundError:
         return None
     except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8

@@ -202,13 +202,18 @@ def check_path(path: str, what: str) -> None:
         )
 
 
+def is_name(vector: str) -> bool:
+    """Whether a vector can be called so: a folder is."""
+    return _NAME.fullmatch(vector) is not None
+
+
 def _check_names(spec: RunSpec) -> None:
     """Every vector has a name of its own, which a folder can have."""
     makers = [(output.vector, one.model) for one in spec.passes for output in one.outputs]
     makers += [(one.vector, f"--ensemble {one.method}") for one in spec.ensembles]
     made_by: dict[str, str] = {}
     for name, maker in makers:
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             raise UsageError(f"vector name {name!r}: use lower-case letters, digits, '.', '_' and '-', at most 100")
         if (first := made_by.get(name)) is not None:
             remedy = "give it once" if first == maker else f"give one of them another name, as in NAME={maker}"

@@ -210,8 +210,8 @@ MUTANTS = (
     Mutant(
         "a new folder is not synced",
         "protocol/durable.py",
-        "    folder.mkdir(exist_ok=True)\n    sync_folder(folder.parent)\n",
-        "    folder.mkdir(exist_ok=True)\n",
+        "        one.mkdir(exist_ok=True)\n        sync_folder(one.parent)\n",
+        "        one.mkdir(exist_ok=True)\n",
         POWER,
     ),
     Mutant(

@@ -29,6 +29,7 @@ def made(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
         ("vectors/dense-fake-8/pass.json", DAMAGED, 2),
         ("vectors/dense-fake-8/pass.json", None, 1),
         ("vectors/ensemble-concat/pass.json", None, 1),
+        ("vectors/ensemble-concat/pass.json", DAMAGED, 1),
         ("chunks/00000.rejected.jsonl", DAMAGED, 1),
     ],
 )

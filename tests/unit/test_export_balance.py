@@ -126,3 +126,22 @@ def _published(session: Any) -> None:
     """Wait until what was handed in is committed and published."""
     session.runtime._committer.submit(lambda: None).result()
     session.runtime._publisher.submit(lambda: None).result()
+
+
+@pytest.mark.parametrize(("content", "what"), [(None, "is gone"), (b"{", "cannot be read")])
+def test_a_vector_of_which_nobody_knows_the_model_any_more(
+    make_bench: Callable[..., Bench], content: bytes | None, what: str
+) -> None:
+    bench = make_bench()
+    session = bench.begin()
+    for segment in (0, 1):
+        session.rows(segment)
+    session.source_read(2)
+    session.runtime._committer.submit(lambda: None).result()
+    path = bench.layout.pass_file("dense-a")
+    path.unlink() if content is None else path.write_bytes(content)
+    told = session.close().problem
+    assert f"{path} {what}; delete the folder {path.parent} and run the same command again" in told
+    shutil.rmtree(path.parent)
+    assert bench.finish().problem == ""
+    assert verify_run(bench.root).ok

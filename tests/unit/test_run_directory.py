@@ -101,7 +101,7 @@ def test_a_disk_that_refuses_is_told_with_its_reason(root: Path, monkeypatch: py
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refuse)
-        with pytest.raises(RunDirectoryError, match=f"--out {root}: No space left on device; give a folder"):
+        with pytest.raises(RunDirectoryError, match=f"--out {root}: No space left on device; make room"):
             RunDirectory(root, SPEC, restart=False)
     take(root)
 
@@ -195,7 +195,17 @@ def test_another_spec_takes_the_place_of_one_that_computed_nothing(root: Path) -
 
 
 @pytest.mark.parametrize("restart", [False, True])
-@pytest.mark.parametrize("content", [b"{", b"\xff", b'{"openapi": "3.1.0"}', b'{"source": "/x", "passes": []}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"\xff",
+        b'{"openapi": "3.1.0"}',
+        b'{"source": "/x", "passes": []}',
+        b'{"source": "/x", "passes": [{"vector": "../../other/vectors/a", "kind": "dense", "model": "fake:8"}]}',
+        b'{"source": "/x", "passes": [{"vector": "/etc", "kind": "dense", "model": "fake:8"}]}',
+    ],
+)
 def test_a_spec_that_is_none_of_ours_protects_what_stands_beside_it(root: Path, content: bytes, restart: bool) -> None:
     layout = take(root).layout
     layout.spec.write_bytes(content)

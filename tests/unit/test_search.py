@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -295,6 +296,15 @@ def test_a_shard_in_use_is_an_error(files, run_files, monkeypatch):
         process.stdout.readline()
         with pytest.raises(RunDirectoryError, match="in use by another process"):
             search_shard(files.layout, files.spec, {run_files.DENSE: run_files.dense_of(60)[0]}, 3)
+
+
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(files, run_files, monkeypatch):
+    query = {run_files.DENSE: run_files.dense_of(60)[0]}
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result([4096, 4096, 10_000, *[0] * 6, 255]))
+    with pytest.raises(RunDirectoryError, match="the disk is full, and the engine writes where it opens; make room"):
+        search_shard(files.layout, files.spec, query, 3)
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result([4096, 4096, *[0] * 7, 255]))
+    assert search_shard(files.layout, files.spec, query, 3)
 
 
 def test_a_broken_shard_is_an_error(files, run_files):
