@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from embedfleet import open_run
 from embedfleet.exporter.run_directory import RunDirectory
 from embedfleet.protocol.durable import partial_of
 from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.own_files import read_owner
 from embedfleet.protocol.segments import (
     CHUNK_SCHEMA,
     ChunkSegmentInfo,
@@ -61,7 +63,7 @@ def layout(tmp_path: Path) -> RunLayout:
     found = RunLayout(tmp_path / "run")
     found.vector_folder(one_commit.PASS.vector).mkdir(parents=True)
     found.chunks.mkdir()
-    found.lock.touch()
+    found.spec.write_bytes(msgspec.json.encode(RunSpec(source="-", passes=(one_commit.PASS,), index="none")))
     rows = range(one_commit.ROWS)
     columns = [list(rows), [f"c{row}" for row in rows], [f"text {row}" for row in rows], [None] * 5, [6] * 5]
     info = ChunkSegmentInfo(segment=0, first_row=0, rows=5, rejected=0, duplicates=0, cursor=Cursor())
@@ -80,7 +82,8 @@ def commit(layout: RunLayout, *before: str) -> tuple[int, list[str]]:
 
 def stands_whole(layout: RunLayout) -> bool:
     """Whether the segment stands; if so, every number in it is checked. What a resume would remove is removed."""
-    spec = RunSpec(source="-", passes=(one_commit.PASS,), index="none")
+    spec = read_owner(layout)
+    assert spec is not None
     directory = RunDirectory(layout.root, spec, restart=False)
     try:
         committed = directory.committed(0)

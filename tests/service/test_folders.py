@@ -73,6 +73,7 @@ def test_restart_keeps_what_no_run_wrote(cli: Any, source: Path, tmp_path: Path)
     ours = {"spec.json", "manifest.json", "stats.json", "events.jsonl", "quarantine.jsonl", "published.json", ".lock"}
     ours |= {f"chunks/{name}" for name in ("00000.parquet", "intake.json", "limits.json", "source.json")}
     ours |= {f"vectors/dense-fake-8/{name}" for name in ("00000.parquet", "pass.json")}
+    ours |= {"queries/.lock", "queries/spec.json"}  # it keeps notes, and has to be known as a run's the next time
     assert standing == ours | {name for name in NOTES if name != "qdrant/notes.txt"}
     assert cli("verify", out, "--json").json["problems"] == []
     assert cli("search", out, "row 7", "--top-k", "1", "--json").json[0]["id"] == "c7"

@@ -30,7 +30,7 @@ def write_queries(folder: Path, text: str) -> None:
 def test_everything_is_the_runs_own_and_goes_with_a_restart(command: tuple[Any, ...], cli: Any, tmp_path: Path) -> None:
     cli(*command)
     layout = RunLayout(tmp_path / "run")
-    for root in (layout.root, layout.queries, layout.scores):
+    for root in (layout.queries, layout.scores):
         assert foreign_files(root) == []
 
     cli(*command, "--restart")
