@@ -59,6 +59,8 @@ def _verified(layout: RunLayout, running: Running | None) -> VerifyReport:
         (RunLayout(layout.queries), needs_queries(layout)),
         (RunLayout(layout.scores), needs_scores(layout)),
     ):
+        if derived.spec.exists() and not needed and not derived.limits.exists():
+            continue  # emptied by a --restart; its spec stands for the sake of somebody's notes
         if derived.spec.exists():
             found = _derived(derived)
             report.problems += found.problems
