@@ -198,7 +198,7 @@ def test_a_host_that_was_suspended_comes_back_and_its_old_results_are_dropped(
     start("embedfleet.coordinator", f"--bind={address}", "--no-devices", "--host-silence=2")
     agent = ("embedfleet.coordinator.host_main", f"--connect={address}", "--devices=cpu")
     texts = corpus_of(tmp_path / "corpus.jsonl", 40_000)
-    client, run = submit(tmp_path / "corpus.jsonl", out, f"fake:{DIM},delay_ms=300")
+    client, run = submit(tmp_path / "corpus.jsonl", out, f"fake:{DIM},delay_ms=900")
 
     def told(event: str) -> list[dict[str, Any]]:
         path = out / "events.jsonl"
