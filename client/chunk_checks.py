@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..protocol.errors import RunDirectoryError
+from ..protocol.segment_info import ChunkSegmentInfo
 from ..protocol.segment_stream import stream_batches
-from ..protocol.segments import CHUNK_SCHEMA, ChunkSegmentInfo, compute
+from ..protocol.segments import CHUNK_SCHEMA, compute
 from .run_files import AGAIN
 
 Ids = npt.NDArray[np.int64]

@@ -12,7 +12,8 @@ import msgspec
 from ..protocol.errors import RunDirectoryError
 from ..protocol.int8_count import Int8Count
 from ..protocol.layout import RunLayout, segments_in
-from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
+from ..protocol.segment_info import ChunkSegmentInfo, VectorSegmentInfo
+from ..protocol.segments import read_info
 from ..protocol.spec import CPU_KINDS, Output, RunSpec
 from ..protocol.truncation import Truncation, add_up, of_segment
 from .edge_shard import published_segments

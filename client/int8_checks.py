@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..protocol.int8_count import Int8Count
-from ..protocol.segments import VectorSegmentInfo
+from ..protocol.segment_info import VectorSegmentInfo
 from ..protocol.storage import INT8_COSINE, Ranges, ranges_of, storage_of
 from .run_files import AGAIN
 from .words import counted

@@ -12,14 +12,8 @@ import pyarrow as pa
 
 from ..protocol.errors import RunDirectoryError, UsageError
 from ..protocol.layout import RunLayout, segments_in
-from ..protocol.segments import (
-    CHUNK_SCHEMA,
-    ChunkSegmentInfo,
-    FloatArray,
-    VectorSegmentInfo,
-    dense_vectors,
-    read_info,
-)
+from ..protocol.segment_info import ChunkSegmentInfo, VectorSegmentInfo
+from ..protocol.segments import CHUNK_SCHEMA, FloatArray, dense_vectors, read_info
 from ..protocol.spec import Output, RunSpec
 from .multivectors import Multivectors, read_multivectors
 from .run_files import AGAIN, read_lines, read_object, read_spec, read_table, rejected_files, spans

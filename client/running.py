@@ -16,7 +16,8 @@ from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.lock_holder import read_holder
 from ..protocol.run_json import read_spec
-from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
+from ..protocol.segment_info import ChunkSegmentInfo, VectorSegmentInfo
+from ..protocol.segments import read_info
 from .words import counted
 
 TAIL_BYTES = 1 << 18

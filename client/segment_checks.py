@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..protocol.segments import TOKENS_CUT, VectorSegmentInfo, dense_vectors, digest
+from ..protocol.segment_info import VectorSegmentInfo
+from ..protocol.segments import TOKENS_CUT, dense_vectors, digest
 from ..protocol.spec import Form, Storage
 from ..protocol.storage import storage_of
 from ..protocol.truncation import Truncation

@@ -49,7 +49,8 @@ def ensemble_stages(spec: RunSpec, out: RunLayout) -> list[Stage]:
     """Every ensemble, counted from its committed segments: no worker made it, so it has no batches."""
     if not spec.ensembles:
         return []
-    from ..protocol.segments import ChunkSegmentInfo, read_info  # late, and below: it needs Arrow, and few runs need it
+    from ..protocol.segment_info import ChunkSegmentInfo
+    from ..protocol.segments import read_info  # late, and below: it needs Arrow, and few runs need it
 
     total = sum(read_info(out.chunk_segment(one), ChunkSegmentInfo).rows for one in segments_in(out.chunks))
     return [Stage(one.vector, _counted(out, one.vector, total)) for one in spec.ensembles]
@@ -119,7 +120,8 @@ def _short(value: float, digits: int) -> str:
 
 def _counted(out: RunLayout, vector: str, total: int) -> dict[str, str]:
     """As for a pass, coverage is of all the rows of the run, `total`, also where segments are still missing."""
-    from ..protocol.segments import VectorSegmentInfo, read_info
+    from ..protocol.segment_info import VectorSegmentInfo
+    from ..protocol.segments import read_info
 
     segments = segments_in(out.vector_folder(vector))
     paths = [out.vector_segment(vector, one) for one in segments]

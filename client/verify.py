@@ -16,7 +16,8 @@ from ..protocol.layout import RunLayout, segments_in
 from ..protocol.own_files import is_partial
 from ..protocol.published import UNKNOWN, segment_digest
 from ..protocol.run_json import read_json, read_spec
-from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
+from ..protocol.segment_info import ChunkSegmentInfo, VectorSegmentInfo
+from ..protocol.segments import read_info
 from ..protocol.spec import CPU_KINDS, Output, RunSpec
 from ..protocol.truncation import add_up
 from ..protocol.vector_rows import read_shape

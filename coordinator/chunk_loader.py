@@ -15,7 +15,7 @@ from ..protocol.intake_counts import IntakeCounts, IntakeRecord
 from ..protocol.intake_notes import ID_SHARED, note_lines
 from ..protocol.layout import RunLayout
 from ..protocol.preprocessing import FIRST, preprocessor
-from ..protocol.segments import Cursor
+from ..protocol.segment_info import Cursor
 from ..protocol.source_check import fingerprint, read_trail, unchanged_files
 from ..protocol.sources import STDIN, Corpus, SourceFile, is_gone, survey
 from ..protocol.spec import RunSpec

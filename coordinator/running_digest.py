@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..protocol.segments import Passed
+from ..protocol.segment_info import Passed
 from ..protocol.source_bytes import FileDigest, new_digest
 
 

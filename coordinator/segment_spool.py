@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from ..protocol.durable import commit_file
 from ..protocol.layout import RunLayout, damaged_of
-from ..protocol.segments import CHUNK_SCHEMA, ChunkSegmentInfo, Cursor, Passed, with_info
+from ..protocol.segment_info import ChunkSegmentInfo, Cursor, Passed
+from ..protocol.segments import CHUNK_SCHEMA, with_info
 from .chunk_batch import ChunkBatch
 from .records import Reject
 from .reject_file import RejectFile

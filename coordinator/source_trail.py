@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..protocol.errors import SourceError
-from ..protocol.segments import Cursor, Passed
+from ..protocol.segment_info import Cursor, Passed
 from ..protocol.source_check import Trail, another_stream, changed
 from ..protocol.sources import STDIN, SourceFile
 from .running_digest import RunningDigest

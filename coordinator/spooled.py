@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout, segment_of, segments_in
 from ..protocol.own_files import is_scratch_of_chunks
-from ..protocol.segments import ChunkSegmentInfo, Cursor, read_info
+from ..protocol.segment_info import ChunkSegmentInfo, Cursor
+from ..protocol.segments import read_info
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from ..protocol.errors import RunDirectoryError
 from ..protocol.intake_counts import IntakeCounts
 from ..protocol.layout import RunLayout, damaged_of, segment_file, segments_in
 from ..protocol.run_json import read_json, read_object
-from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info, remedy_of
+from ..protocol.segment_info import ChunkSegmentInfo, VectorSegmentInfo
+from ..protocol.segments import read_info, remedy_of
 from ..protocol.spec import RunSpec
 from .file_stamps import FileStamps
 from .manifest import Counts

@@ -15,8 +15,9 @@ from ..protocol.ensemble_spec import EnsembleSpec
 from ..protocol.ensembles import combine
 from ..protocol.layout import RunLayout
 from ..protocol.projection import SEED
+from ..protocol.segment_info import VectorSegmentInfo
 from ..protocol.segment_stream import stream_batches
-from ..protocol.segments import TOKENS_CUT, VectorSegmentInfo, dense_vectors, read_info
+from ..protocol.segments import TOKENS_CUT, dense_vectors, read_info
 from ..protocol.spec import Output
 from ..protocol.work_messages import Fingerprint, RowError
 from .segment_builder import SegmentBuilder

@@ -17,7 +17,8 @@ from ..protocol.estimates import estimated_tokens
 from ..protocol.int8_count import Int8Count
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.run_json import read_object
-from ..protocol.segments import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo, read_info
+from ..protocol.segment_info import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo
+from ..protocol.segments import read_info
 from ..protocol.spec import CPU_KINDS, Output, RunSpec
 from ..protocol.truncation import Truncation, add_up, of_segment
 from ..protocol.version import __version__

@@ -11,7 +11,8 @@ from ..protocol.durable import commit_bytes
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.reason_count import ReasonCount
 from ..protocol.run_json import read_object
-from ..protocol.segments import VectorSegmentInfo, read_info
+from ..protocol.segment_info import VectorSegmentInfo
+from ..protocol.segments import read_info
 from ..protocol.truncation import Truncation, add_up, of_segment
 
 MOST_REASONS = 20

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 
 from ..protocol.errors import RunDirectoryError, is_the_hosts
 from ..protocol.layout import RunLayout, segments_in
+from ..protocol.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ..protocol.segment_stream import stream_batches
-from ..protocol.segments import ChunkSegmentInfo, Info, VectorSegmentInfo, digest, read_info
+from ..protocol.segments import Info, digest, read_info
 from ..protocol.spec import RunSpec
 
 WHOLE_BYTES = 64 << 20

@@ -13,7 +13,8 @@ from ..protocol.chunk_columns import read_chunk_columns
 from ..protocol.durable import commit_file
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout
-from ..protocol.segments import VectorSegmentInfo, digest, token_vectors, with_info
+from ..protocol.segment_info import VectorSegmentInfo
+from ..protocol.segments import digest, token_vectors, with_info
 from ..protocol.storage import is_bytewise
 from .columns import DenseColumn
 from .segment_builder import SegmentBuilder

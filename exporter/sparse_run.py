@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from ..protocol.layout import RunLayout, segments_in
-from ..protocol.segments import VectorSegmentInfo, read_info
+from ..protocol.segment_info import VectorSegmentInfo
+from ..protocol.segments import read_info
 from ..protocol.spec import Output, RunSpec
 
 

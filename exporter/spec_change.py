@@ -15,7 +15,8 @@ from ..protocol.durable import sync_folder
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.own_files import remove_shard, remove_vectors
-from ..protocol.segments import VectorSegmentInfo, read_info
+from ..protocol.segment_info import VectorSegmentInfo
+from ..protocol.segments import read_info
 from ..protocol.spec import Output, RunSpec, differences
 
 

@@ -7,8 +7,9 @@ import hashlib
 import orjson
 
 from .done_run import DoneRun
+from .segment_info import VectorSegmentInfo
 from .segment_stream import stream_batches
-from .segments import VectorSegmentInfo, read_info
+from .segments import read_info
 
 
 def candidate_state(run: DoneRun, queries: DoneRun, head: bytes = b"") -> str:

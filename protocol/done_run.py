@@ -12,8 +12,9 @@ from .layout import RunLayout, segments_in
 from .points import Point, read_points
 from .published import run_digest
 from .run_json import read_json, read_spec
+from .segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from .segment_stream import stream_batches
-from .segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
+from .segments import read_info
 from .spec import RunSpec
 from .vector_rows import VectorRow, VectorShape, read_shape, read_vectors
 

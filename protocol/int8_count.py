@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .segments import VectorSegmentInfo
+from .segment_info import VectorSegmentInfo
 
 
 class Int8Count:

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from .layout import RunLayout
-from .segments import VectorSegmentInfo, read_info
+from .segment_info import VectorSegmentInfo
+from .segments import read_info
 
 UNKNOWN = ""
 """The digest of a segment that an earlier version published; no vectors have it."""

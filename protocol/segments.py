@@ -31,6 +31,7 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from .errors import RunDirectoryError
+from .segment_info import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo
 from .spec import Form, Storage
 from .storage import RANGES_KEY, Ranges, dense_field, ranges_of, storage_of, unpack
 
@@ -60,77 +61,6 @@ _COMMON = [
 
 TOKENS_CUT = pa.field("tokens_cut", pa.int32())
 """The last column of a vector segment; `vector_schema` has those that every version has."""
-
-
-class Cursor(msgspec.Struct, frozen=True, kw_only=True):
-    """How far into the source a segment reaches: `records` records of file number `file` have been read."""
-
-    file: int = 0
-    records: int = 0
-
-
-class Passed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """By what a source is known again as far as a segment's cursor: digests of what was read."""
-
-    finished: tuple[str, ...] = ()
-    """Of each whole file that the cursor left behind since the segment before; empty where one could not be read whole."""
-    n_bytes: int = 0
-    digest: str = ""
-    """Of the first `n_bytes` unpacked bytes of the cursor's file, through the end of its last record; of Parquet, as it is
-    on the disk, through the end of its row group."""
-
-
-class ChunkSegmentInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a chunk segment says of itself; `cursor` is where the next segment begins."""
-
-    segment: int
-    first_row: int
-    rows: int
-    rejected: int
-    duplicates: int
-    n_bytes: int = 0
-    """UTF-8 bytes of the texts."""
-    cursor: Cursor
-    notes: dict[str, int] = {}
-    """Records by what was done to them (`intake_notes.py`)."""
-    passed: Passed | None = None
-    """None in a directory of 0.1.0."""
-
-
-class TokenVectors(msgspec.Struct, frozen=True):
-    """How many token vectors the rows of a multivector have that are not in quarantine: together, and the extremes."""
-
-    total: int
-    fewest: int
-    most: int
-
-
-class VectorSegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a vector segment says of itself. `digest` is `digest()` of its table."""
-
-    vector: str
-    segment: int
-    first_row: int
-    rows: int
-    quarantined: int
-    tokens: int
-    stood_in: int = 0
-    """Sparse rows whose weights are the metadata's."""
-    unusable: int = 0
-    """Sparse rows whose metadata was looked at and has weights that cannot be used, or some."""
-    fingerprint: str
-    """Of the pass, as in its `pass.json`."""
-    digest: str
-    token_vectors: TokenVectors | None = None
-    """Of a multivector."""
-    storage: Storage | None = None
-    """How dense vectors are kept in this file. None for other forms, and in files of 0.1.0."""
-    worst_cosine: float | None = None
-    """Of int8: the least cosine of a row to what was computed."""
-    truncated: int | None = None
-    """Rows whose text was cut; None in a segment of 0.1.0, which has them in its column alone."""
-    tokens_cut: int | None = None
-    """Tokens that were left out; None where nobody counted them."""
 
 
 Info = TypeVar("Info", ChunkSegmentInfo, VectorSegmentInfo)

@@ -16,7 +16,7 @@ from .errors import RunDirectoryError, SourceError
 from .intake_counts import IntakeRecord
 from .layout import RunLayout, segments_in
 from .run_json import read_spec
-from .segments import ChunkSegmentInfo, Cursor, Passed, read_info
+from .segment_info import ChunkSegmentInfo, Cursor, Passed
 from .source_bytes import digest_of
 from .sources import Corpus, SourceFile
 
@@ -89,8 +89,10 @@ def first_difference(before: list[FileStamp], now: list[FileStamp]) -> str | Non
 
 def read_trail(layout: RunLayout) -> Trail:
     """What the segments say that stand."""
-    trail, standing = Trail(), segments_in(layout.chunks)
-    for segment in standing:
+    trail = Trail()
+    for segment in segments_in(layout.chunks):
+        from .segments import read_info  # it loads Arrow for 0.15 s, which a new run's client does without
+
         try:
             info = read_info(layout.chunk_segment(segment), ChunkSegmentInfo)
         except RunDirectoryError:

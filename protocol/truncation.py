@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from .segments import VectorSegmentInfo
+    from .segment_info import VectorSegmentInfo
 
 TELLING = 0.01
 """Share of cut texts beyond which people hear what helps."""

@@ -16,15 +16,8 @@ from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.ensembles import combine
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.published import encode_published, segment_digest
-from embedfleet.protocol.segments import (
-    CHUNK_SCHEMA,
-    ChunkSegmentInfo,
-    Cursor,
-    VectorSegmentInfo,
-    digest,
-    vector_schema,
-    with_info,
-)
+from embedfleet.protocol.segment_info import ChunkSegmentInfo, Cursor, VectorSegmentInfo
+from embedfleet.protocol.segments import CHUNK_SCHEMA, digest, vector_schema, with_info
 from embedfleet.protocol.spec import PassSpec, RunSpec, Storage
 from embedfleet.protocol.storage import pack, spanned, unpack
 

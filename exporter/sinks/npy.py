@@ -13,7 +13,8 @@ from numpy.lib.format import open_memmap
 from ...protocol.done_run import DoneRun
 from ...protocol.durable import commit_file
 from ...protocol.errors import RunDirectoryError
-from ...protocol.segments import ChunkSegmentInfo, read_info
+from ...protocol.segment_info import ChunkSegmentInfo
+from ...protocol.segments import read_info
 from ...protocol.vector_rows import read_vectors
 from .exported_file import ExportedFile, describe
 

@@ -22,16 +22,8 @@ from embedfleet.exporter.run_directory import RunDirectory
 from embedfleet.protocol.durable import partial_of
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.own_files import read_owner
-from embedfleet.protocol.segments import (
-    CHUNK_SCHEMA,
-    ChunkSegmentInfo,
-    Cursor,
-    VectorSegmentInfo,
-    dense_vectors,
-    digest,
-    read_info,
-    with_info,
-)
+from embedfleet.protocol.segment_info import ChunkSegmentInfo, Cursor, VectorSegmentInfo
+from embedfleet.protocol.segments import CHUNK_SCHEMA, dense_vectors, digest, read_info, with_info
 from embedfleet.protocol.spec import RunSpec
 
 from . import one_commit

@@ -31,7 +31,8 @@ from embedfleet.protocol.export_messages import (
     SourceRead,
 )
 from embedfleet.protocol.layout import RunLayout, segments_in
-from embedfleet.protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, dense_vectors, digest, read_info
+from embedfleet.protocol.segment_info import ChunkSegmentInfo, VectorSegmentInfo
+from embedfleet.protocol.segments import dense_vectors, digest, read_info
 from embedfleet.protocol.spec import PassSpec, RunSpec
 from embedfleet.protocol.work_messages import Fingerprint
 

@@ -33,7 +33,8 @@ from embedfleet.protocol.export_messages import (
 )
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.point_ids import point_id
-from embedfleet.protocol.segments import VectorSegmentInfo, dense_vectors, digest, read_info
+from embedfleet.protocol.segment_info import VectorSegmentInfo
+from embedfleet.protocol.segments import dense_vectors, digest, read_info
 from embedfleet.protocol.spec import PassSpec, RunSpec
 from embedfleet.protocol.truncation import Truncation
 from embedfleet.protocol.version import PROTOCOL

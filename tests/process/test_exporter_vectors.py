@@ -17,7 +17,8 @@ from embedfleet.protocol.ensembles import combine
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.export_messages import BeginPass, Committed, ExportFailed, Scrubbed
 from embedfleet.protocol.output_dims import output_dims
-from embedfleet.protocol.segments import VectorSegmentInfo, dense_vectors, read_info
+from embedfleet.protocol.segment_info import VectorSegmentInfo
+from embedfleet.protocol.segments import dense_vectors, read_info
 from embedfleet.protocol.spec import PassSpec
 from embedfleet.protocol.work_messages import RowError
 

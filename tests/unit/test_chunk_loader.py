@@ -22,7 +22,8 @@ from embedfleet.coordinator import segment_spool
 from embedfleet.coordinator.chunk_loader import ChunkLoader, IntakeCounts, SegmentLimits, SpooledSegment
 from embedfleet.protocol.errors import RunDirectoryError, SourceError
 from embedfleet.protocol.layout import RunLayout, damaged_of
-from embedfleet.protocol.segments import CHUNK_SCHEMA, ChunkSegmentInfo, Cursor, Passed, read_info
+from embedfleet.protocol.segment_info import ChunkSegmentInfo, Cursor, Passed
+from embedfleet.protocol.segments import CHUNK_SCHEMA, read_info
 from embedfleet.protocol.spec import PREPROCESSING, PassSpec, RunSpec
 
 PASSES = (PassSpec(vector="dense-fake-8", kind="dense", model="fake:8"),)

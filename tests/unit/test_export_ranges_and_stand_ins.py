@@ -20,14 +20,8 @@ from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.ensembles import combine
 from embedfleet.protocol.export_messages import Committed
 from embedfleet.protocol.points import read_points
-from embedfleet.protocol.segments import (
-    VectorSegmentInfo,
-    dense_vectors,
-    digest,
-    read_info,
-    vector_schema,
-    with_info,
-)
+from embedfleet.protocol.segment_info import VectorSegmentInfo
+from embedfleet.protocol.segments import dense_vectors, digest, read_info, vector_schema, with_info
 from embedfleet.protocol.spec import PassSpec
 from embedfleet.protocol.storage import Ranges, pack, spanned, storage_of, unpack
 from embedfleet.protocol.terms import term_index

@@ -23,7 +23,8 @@ from embedfleet.protocol.export_messages import (
     Scrubbed,
     SegmentDamaged,
 )
-from embedfleet.protocol.segments import VectorSegmentInfo, dense_vectors, digest, read_info
+from embedfleet.protocol.segment_info import VectorSegmentInfo
+from embedfleet.protocol.segments import dense_vectors, digest, read_info
 from embedfleet.protocol.truncation import Truncation
 from embedfleet.protocol.work_messages import RowError
 

@@ -16,7 +16,8 @@ from embedfleet.coordinator.chunk_loader import ChunkLoader, IntakeCounts, Segme
 from embedfleet.protocol.errors import SourceError
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.preprocessing import preprocess
-from embedfleet.protocol.segments import ChunkSegmentInfo, read_info
+from embedfleet.protocol.segment_info import ChunkSegmentInfo
+from embedfleet.protocol.segments import read_info
 from embedfleet.protocol.spec import PREPROCESSING, PassSpec, RunSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from embedfleet.exporter.manifest import recount
 from embedfleet.protocol.errors import RunDirectoryError
-from embedfleet.protocol.segments import VectorSegmentInfo, read_info
+from embedfleet.protocol.segment_info import VectorSegmentInfo
+from embedfleet.protocol.segments import read_info
 
 
 def test_a_row_that_lacks_two_vectors_counts_once(run_files: Any, tmp_path: Path) -> None:

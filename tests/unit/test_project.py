@@ -104,6 +104,25 @@ def test_importing_embedfleet_alone_loads_next_to_nothing() -> None:
     assert not {"zmq", "numpy", "pyarrow", "msgspec", "typer", "rich"}.intersection(json.loads(done.stdout))
 
 
+def test_a_new_run_starts_its_coordinator_before_numpy_and_arrow_are_loaded(tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text('{"id": "a", "text": "one"}\n')
+    code = (
+        "import json, sys\n"
+        "from embedfleet.client.cli import main\n"
+        "from embedfleet.client.private_coordinator import PrivateCoordinator as Private\n"
+        "def start(self):\n"
+        "    print(json.dumps([one for one in sys.modules if '.' not in one]))\n"
+        "    raise SystemExit(0)\n"
+        "Private.__enter__ = start\n"
+        "sys.argv = ['embedfleet', 'run', 'c.jsonl', '--out', 'run', '--dense', 'fake:8']\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path
+    )
+    assert not {"numpy", "pyarrow"}.intersection(json.loads(done.stdout))
+
+
 @pytest.fixture(scope="module")
 def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())

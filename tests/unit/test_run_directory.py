@@ -19,7 +19,8 @@ from embedfleet.protocol.errors import RunDirectoryError, SourceError, SpecMisma
 from embedfleet.protocol.intake_counts import IntakeRecord
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.preprocessing import FIRST, LATEST
-from embedfleet.protocol.segments import CHUNK_SCHEMA, ChunkSegmentInfo, Cursor, Passed, with_info
+from embedfleet.protocol.segment_info import ChunkSegmentInfo, Cursor, Passed
+from embedfleet.protocol.segments import CHUNK_SCHEMA, with_info
 from embedfleet.protocol.source_check import fingerprint as stamps
 from embedfleet.protocol.sources import resolve
 from embedfleet.protocol.spec import PassSpec, RunSpec

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from embedfleet.exporter import scrub as scrubbing
 from embedfleet.exporter.scrub import ScrubbedSegment, chunk_damage, scrub, vector_damage
-from embedfleet.protocol.segments import INFO_KEY, ChunkSegmentInfo, VectorSegmentInfo, digest, read_info, with_info
+from embedfleet.protocol.segment_info import ChunkSegmentInfo, VectorSegmentInfo
+from embedfleet.protocol.segments import INFO_KEY, digest, read_info, with_info
 from embedfleet.protocol.spec import PassSpec, RunSpec
 
 from ..export_bench import Bench

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from embedfleet.exporter.segment_builder import SegmentBuilder
 from embedfleet.protocol.errors import ProtocolError
-from embedfleet.protocol.segments import TOKENS_CUT, TokenVectors, dense_vectors, token_vectors, vector_schema
+from embedfleet.protocol.segment_info import TokenVectors
+from embedfleet.protocol.segments import TOKENS_CUT, dense_vectors, token_vectors, vector_schema
 from embedfleet.protocol.spec import Output
 from embedfleet.protocol.work_messages import RowError
 from hypothesis import given, settings

@@ -21,7 +21,8 @@ from embedfleet.client.stdin_check import check_stdin
 from embedfleet.coordinator.chunk_loader import ChunkLoader, IntakeCounts, SegmentLimits, SpooledSegment
 from embedfleet.protocol.errors import SourceError
 from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.segments import ChunkSegmentInfo, read_info, with_info
+from embedfleet.protocol.segment_info import ChunkSegmentInfo
+from embedfleet.protocol.segments import read_info, with_info
 from embedfleet.protocol.source_check import FileStamp, read_trail, was_read
 from embedfleet.protocol.spec import PassSpec, RunSpec
 

@@ -13,7 +13,8 @@ from embedfleet.exporter.run_directory import RunDirectory
 from embedfleet.protocol.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.errors import SpecMismatch
 from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.segments import VectorSegmentInfo, with_info
+from embedfleet.protocol.segment_info import VectorSegmentInfo
+from embedfleet.protocol.segments import with_info
 from embedfleet.protocol.spec import Kind, PassSpec, RunSpec
 
 SEGMENT = b"PAR1 as far as anyone looks PAR1"

@@ -15,7 +15,8 @@ from embedfleet.client.verify import verify_run
 from embedfleet.exporter.manifest import recount, truncations
 from embedfleet.exporter.segment_builder import SegmentBuilder
 from embedfleet.exporter.segment_writer import commit_segment
-from embedfleet.protocol.segments import INFO_KEY, TOKENS_CUT, VectorSegmentInfo, digest, read_info, with_info
+from embedfleet.protocol.segment_info import VectorSegmentInfo
+from embedfleet.protocol.segments import INFO_KEY, TOKENS_CUT, digest, read_info, with_info
 from embedfleet.protocol.truncation import Truncation, add_up, of_segment
 
 from .. import run_files
