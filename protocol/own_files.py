@@ -48,6 +48,14 @@ def read_owner(layout: RunLayout) -> RunSpec | None:
     return spec
 
 
+def holds_run(root: Path) -> bool:
+    """Whether a folder is the directory of a run, by a spec that says so."""
+    try:
+        return read_owner(RunLayout(root)) is not None
+    except (RunDirectoryError, OSError):
+        return False
+
+
 def is_foreign(layout: RunLayout) -> bool:
     """Whether a folder without a spec holds something. All that a power cut in its first moment may leave is a lock and the
     beginning of a file."""
