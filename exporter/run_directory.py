@@ -13,7 +13,7 @@ from ..protocol.durable import commit_bytes, make_folder, sync_folder
 from ..protocol.ensemble_spec import EnsembleSpec
 from ..protocol.errors import RunDirectoryError, SpecMismatch
 from ..protocol.layout import RunLayout, segments_in
-from ..protocol.own_files import clear_run, find_link, holds_source, is_foreign, is_vectors, read_owner, refuse_link
+from ..protocol.own_files import clear_run, find_odd, holds_source, is_foreign, is_vectors, read_owner, refuse_odd
 from ..protocol.preprocessing import POLICIES
 from ..protocol.source_check import read_trail, unchanged_files
 from ..protocol.sources import STDIN, is_gone, survey
@@ -181,13 +181,13 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"--out {self.layout.root} is not empty and holds no run (it has no spec.json); give a new or empty folder"
             )
-        for spec in (self.spec,) if before is None else (before, self.spec):
-            if (link := find_link(self.layout, spec)) is not None:
-                raise refuse_link(link)
         if restart and self.spec.source != STDIN and holds_source(self.layout, self.spec.source):
             raise RunDirectoryError(
                 f"{self.spec.source} is the source and lies among the files that --restart removes; move it elsewhere"
             )
+        vectors = [one.vector for spec in (before, self.spec) if spec is not None for one in spec.outputs]
+        if (odd := find_odd(self.layout, vectors)) is not None:
+            raise refuse_odd(odd)
 
     def _clear(self) -> None:
         """Remove what a run wrote, and nothing else; its spec stands until another one takes its place."""

@@ -33,6 +33,8 @@ _TOP = {"spec.json", "manifest.json", *_DERIVED}
 def read_owner(layout: RunLayout) -> RunSpec | None:
     """The spec that says whose directory it is; None where there is none. RunDirectoryError where it is no spec of a run."""
     try:
+        if layout.spec.exists() and not layout.spec.is_file():  # nor to be opened: a pipe waits for who writes into it
+            raise ValueError(f"it is {kind_of(layout.spec)}")
         spec = msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec)
         if not spec.passes:
             raise ValueError("it names no model")
@@ -65,28 +67,34 @@ def is_foreign(layout: RunLayout) -> bool:
     )
 
 
-def find_link(layout: RunLayout, spec: RunSpec) -> Path | None:
-    """A symbolic link under a name of the run's own; None where there is none."""
-    return next(_links(layout, [one.vector for one in spec.outputs]), None)
+def find_odd(layout: RunLayout, vectors: Iterable[str] = (), *, links: bool = True) -> Path | None:
+    """A name of the run's own, among those of `vectors` too, that is of another kind there: a folder instead of a file, a pipe,
+    or a symbolic link, which may be read (`links` False) but not written to or removed; None where there is none."""
+    return next(_odd(layout, vectors, links), None)
 
 
-def refuse_link(path: Path) -> RunDirectoryError:
+def refuse_odd(path: Path) -> RunDirectoryError:
     """What people hear of it."""
+    if path.is_symlink():
+        return RunDirectoryError(
+            f"{path} is a symbolic link: a run removes and writes its files where they stand, not where a link points. "
+            "Put what it points to there, or give another folder"
+        )
     return RunDirectoryError(
-        f"{path} is a symbolic link: a run removes and writes its files where they stand, not where a link points. Put what it "
-        "points to there, or give another folder"
+        f"{path} is {kind_of(path)}, and a run has something else of that name. Move it away, or give another folder"
     )
 
 
-def top_link(layout: RunLayout) -> Path | None:
-    """As `find_link`, among the names at the top alone."""
-    return next((path for path in _top(layout) if path.is_symlink()), None)
+def kind_of(path: Path) -> str:
+    """What stands there, for a message."""
+    return "a folder" if path.is_dir() else "a file" if path.is_file() else "a pipe, socket or device"
 
 
 def holds_source(layout: RunLayout, source: str) -> bool:
-    """Whether a source lies in the folders that `clear_run` empties."""
+    """Whether a source lies among what `clear_run` removes."""
     inside = Path(source).resolve()
-    return any(inside.is_relative_to(path.resolve()) for path in _top(layout))
+    names = (*_FOLDERS, *_TOP, layout.lock.name, set_aside(layout.queries).name)
+    return any(inside.is_relative_to((layout.root / name).resolve()) for name in names)
 
 
 def clear_run(layout: RunLayout, spec: RunSpec) -> None:
@@ -199,21 +207,28 @@ def _is_partial(name: str, own: Callable[[str], bool]) -> bool:
     return found is not None and own(found[1])
 
 
-def _top(layout: RunLayout) -> Iterator[Path]:
-    for name in (*_FOLDERS, *_TOP, layout.lock.name, set_aside(layout.queries).name):
-        yield layout.root / name
-
-
-def _links(layout: RunLayout, vectors: Iterable[str]) -> Iterator[Path]:
-    yield from (path for path in _top(layout) if path.is_symlink())
-    folders = [(layout.vector_folder(name), is_vectors) for name in vectors]
-    yield from (folder for folder, _ in folders if folder.is_symlink())
-    shard = {*_SHARD_FOLDERS, "edge_config.json"}
-    rerank = {*_RERANK, layout.scores.name, set_aside(layout.scores).name}
-    more = [(layout.chunks, _is_chunks), (layout.edge, shard.__contains__), (layout.rerank, rerank.__contains__)]
-    for folder, own in [*folders, *more]:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-            yield from (Path(one.path) for one in entries if one.is_symlink() and own(one.name))
+def _odd(layout: RunLayout, vectors: Iterable[str], links: bool) -> Iterator[Path]:
+    top = {*_FOLDERS, set_aside(layout.queries).name}
+    shard, rerank = set(_SHARD_FOLDERS), {layout.scores.name, set_aside(layout.scores).name}
+    look: list[tuple[Path, set[str], Callable[[str], bool]]] = [
+        (layout.root, top, lambda name: name == layout.lock.name or _is_own(name, _TOP.__contains__)),
+        (layout.chunks, set(), _is_chunks),
+        (layout.vectors, set(vectors), lambda _name: False),
+        *((layout.vector_folder(name), set[str](), is_vectors) for name in vectors),
+        (layout.edge, shard, {"edge_config.json"}.__contains__),
+        (layout.rerank, rerank, _RERANK.__contains__),
+    ]
+    for folder, folders, is_file in look:
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for one in entries:
+                if one.is_symlink():
+                    odd = links and (one.name in folders or is_file(one.name))
+                elif one.is_dir():
+                    odd = one.name not in folders and is_file(one.name)
+                else:
+                    odd = one.name in folders or (not one.is_file() and is_file(one.name))
+                if odd:
+                    yield Path(one.path)
 
 
 def _others(folder: Path, own: Callable[[str], bool]) -> Iterator[Path]:

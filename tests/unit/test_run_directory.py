@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from embedfleet.protocol.errors import RunDirectoryError, SourceError, SpecMisma
 from embedfleet.protocol.intake_counts import IntakeRecord
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.preprocessing import FIRST, LATEST
+from embedfleet.protocol.run_json import read_spec
 from embedfleet.protocol.segments import CHUNK_SCHEMA, ChunkSegmentInfo, Cursor, Passed, with_info
 from embedfleet.protocol.source_check import fingerprint as stamps
 from embedfleet.protocol.sources import resolve
@@ -261,6 +263,43 @@ def test_a_link_in_place_of_what_a_run_writes_is_refused(tmp_path: Path, name: s
     with pytest.raises(RunDirectoryError, match=f"{path} is a symbolic link"):
         RunDirectory(root, SPEC, restart=restart)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+FOLDERS = (".lock", "manifest.json", "stats.json", ".stats.json.tmp", "chunks/source.json", "chunks/.ids.sqlite")
+ODD = {
+    "folder": (*FOLDERS, "chunks/00000.parquet", "vectors/dense-a/pass.json", "rerank/candidates.json"),
+    "pipe": (".lock", "published.json", "chunks/limits.json", "vectors/dense-a/00000.parquet", "vectors", "rerank/run"),
+    "file": ("chunks", "vectors/dense-a", "qdrant/segments", ".queries.before"),
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in ODD.items() for name in names])
+def test_another_kind_in_place_of_what_a_run_has_is_refused(root: Path, kind: str, name: str) -> None:
+    """By who writes there and by who reads; a pipe is not even opened, since that waits for a writer."""
+    layout, path = take(root).layout, root / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "file": lambda: path.write_text("mine")}[kind]()
+    words = f"{path} is a {kind}.*, and a run has something else of that name. Move it away"
+    for restart in (False, True):
+        with pytest.raises(RunDirectoryError, match=words):
+            RunDirectory(root, SPEC, restart=restart)
+    with pytest.raises(RunDirectoryError, match=words):
+        read_spec(layout)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe, socket or device"])
+def test_a_spec_of_another_kind_is_nobodys(root: Path, kind: str) -> None:
+    layout = take(root).layout
+    layout.spec.unlink()
+    layout.spec.mkdir() if kind == "folder" else os.mkfifo(layout.spec)
+    with pytest.raises(RunDirectoryError, match=rf"spec.json is no spec of a run \(it is a {kind}\)"):
+        RunDirectory(root, SPEC, restart=True)
+    with pytest.raises(RunDirectoryError, match=f"spec.json is a {kind}, and a run has something else of that name"):
+        read_spec(layout)
 
 
 def test_the_directory_itself_may_be_a_link(tmp_path: Path) -> None:
