@@ -13,8 +13,6 @@ LARGEST = 2**53
 
 def given_path(given: str | Path, what: str, error: type[EmbedfleetError] = UsageError) -> Path:
     """`given`, a local path, with `~` expanded; `what` is the flag or argument that an `error` names. It need not exist."""
-    if not str(given):
-        raise error(f"{what} '': is empty; give a path, or . for the folder that you are in")
     check_local(given, what, error)
     try:
         str(given).encode()

@@ -23,6 +23,7 @@ from ..protocol.vector_rows import read_shape
 from .chunk_checks import Ids, count_chunks
 from .edge_shard import ShardUnavailable, engine_installed, published_digests
 from .export_checks import export_problems
+from .given import given_path
 from .int8_checks import Int8Notes
 from .rerank_checks import needs_queries, needs_scores, rerank_problems
 from .run_claims import IntakeClaim, ManifestClaim, PassClaim
@@ -39,7 +40,7 @@ T = TypeVar("T")
 
 def verify_run(path: str | PathLike[str]) -> VerifyReport:
     """Recount the run in the directory `path`. RunDirectoryError only where there is no run; all else is in the report."""
-    layout = RunLayout(Path(path))
+    layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
     report = _verified(layout, look(layout))
     if not report.ok and report.running is None and (running := look(layout)) is not None:
         return _verified(layout, running)  # it began meanwhile
