@@ -260,6 +260,42 @@ class _File(msgspec.Struct, frozen=True):
 
 class _Record(msgspec.Struct, frozen=True):
     files: list[_File]
+    ours: list[str] = []
+
+
+def recorded(path: Path) -> set[str]:
+    """The names that a record of an export or of an evaluation has, also of files that were about to be written."""
+    record = msgspec.json.decode(path.read_bytes(), type=_Record)
+    return {one.name for one in record.files} | set(record.ours)
+
+
+def refuse_others(layout: RunLayout, record: Path, names: Iterable[str]) -> set[str]:
+    """Before files of these names are written to `export`: RunDirectoryError where one stands there that is not of `record`,
+    or the record is none. The names that it has from then on."""
+    try:
+        ours = recorded(record)
+    except FileNotFoundError:
+        ours = set[str]()
+    except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8
+        raise RunDirectoryError(
+            f"{record}: not a record of files ({error}), so nobody knows whose the files in {layout.export} are; move it away, "
+            "and those of them that are in the way, and run the same command again"
+        ) from error
+    names = set(names)
+    if others := sorted(name for name in names - ours if os.path.lexists(layout.export / name)):
+        raise RunDirectoryError(
+            f"{layout.export}: {', '.join(others)} would be written over, and {record.name} does not say that this run wrote "
+            "that; move it away, and run the same command again"
+        )
+    return ours | names
+
+
+def remove_report(layout: RunLayout) -> None:
+    """Remove the files of an evaluation, as its record names them."""
+    with contextlib.suppress(OSError, ValueError):
+        for name in recorded(layout.report_record) & {layout.report.name, layout.evaluation.name}:
+            (layout.export / name).unlink(missing_ok=True)
+    layout.report_record.unlink(missing_ok=True)
 
 
 def _remove_export(layout: RunLayout) -> None:
@@ -267,5 +303,5 @@ def _remove_export(layout: RunLayout) -> None:
     names = {layout.export_record.name}
     for path in (layout.export_record, layout.report_record):
         with contextlib.suppress(OSError, ValueError):
-            names |= {one.name for one in msgspec.json.decode(path.read_bytes(), type=_Record).files}
+            names |= recorded(path)
     _remove_folder(layout.export, names.__contains__)
