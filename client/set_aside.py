@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..protocol.durable import sync_folder
 from ..protocol.errors import RunDirectoryError
-from ..protocol.layout import set_aside
+from ..protocol.layout import being_removed, set_aside
 from ..protocol.own_files import foreign_files, refuse_odd
 from .run_files import writing
 
@@ -21,7 +21,7 @@ class SetAside:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._before = folder, set_aside(folder)
-        self._gone = folder.with_name(f".{folder.name}.gone")
+        self._gone = being_removed(folder)
 
     def recover(self) -> None:
         """End what a crash cut short between two renames."""

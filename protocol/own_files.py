@@ -16,7 +16,7 @@ import msgspec
 
 from .durable import sync_folder
 from .errors import RunDirectoryError
-from .layout import RunLayout, set_aside
+from .layout import RunLayout, being_removed, set_aside
 from .spec import RunSpec, is_name
 
 _SEGMENT = re.compile(r"\d{5,}\.(parquet|parquet\.damaged|rejected\.jsonl)", re.ASCII)
@@ -110,9 +110,11 @@ def clear_run(layout: RunLayout, spec: RunSpec) -> None:
     remove_shard(layout)
     for folder in (layout.queries, set_aside(layout.queries)):
         remove_run(folder)
-    for folder in (layout.scores, set_aside(layout.scores)):
-        if not layout.rerank.is_symlink():
+    remove_rest(being_removed(layout.queries))
+    if not layout.rerank.is_symlink():
+        for folder in (layout.scores, set_aside(layout.scores)):
             remove_run(folder)
+        remove_rest(being_removed(layout.scores))
     _remove_folder(layout.rerank, _RERANK.__contains__)
     remove_vectors(layout, [one.vector for one in spec.outputs])
     sync_folder(layout.root)
@@ -138,6 +140,12 @@ def remove_run(root: Path) -> None:
     if spec is not None or not is_foreign(layout):
         layout.lock.unlink(missing_ok=True)
         _remove_folder(root, _TOP.__contains__)
+
+
+def remove_rest(folder: Path) -> None:
+    """Remove what a crash left of a derived run directory that was being removed; it may be without its spec by then."""
+    if folder.is_dir() and not folder.is_symlink() and not foreign_files(folder):
+        shutil.rmtree(folder)
 
 
 def foreign_files(root: Path) -> list[Path]:
