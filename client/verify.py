@@ -17,6 +17,7 @@ from ..protocol.own_files import is_partial
 from ..protocol.published import UNKNOWN, segment_digest
 from ..protocol.run_json import read_json, read_spec
 from ..protocol.segments import ChunkSegmentInfo, VectorSegmentInfo, read_info
+from ..protocol.source_check import read_stamps
 from ..protocol.spec import CPU_KINDS, Output, RunSpec
 from ..protocol.truncation import add_up
 from ..protocol.vector_rows import read_shape
@@ -153,6 +154,11 @@ class _Recount:
         if claimed is None:
             report.problems.append(f"{self.layout.root}: the source was not read to its end; {AGAIN}")
             return
+        if read_stamps(self.layout) is None:
+            self._problem(
+                self.layout.source,
+                f"gone or damaged; {AGAIN}: it makes it anew where the source is what was read, or asks for --restart",
+            )
         counted = {"segments": report.segments, "rows": report.chunks, "rejected": report.rejected}
         self._compare(self.layout.intake, claimed, counted)
         report.duplicates = max(report.duplicates, claimed.duplicates)

@@ -198,7 +198,7 @@ class RunDirectory:
     def _check_source(self) -> None:
         """SourceError for one that the intake would refuse, once this directory is taken and something of it is gone."""
         source = self.spec.source
-        if not self.layout.source.exists():
+        if not segments_in(self.layout.chunks) and not self.layout.source.exists():
             return
         if is_gone(source) and read_trail(self.layout).whole:  # to what was read to its end no harm comes
             return

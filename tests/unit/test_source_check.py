@@ -215,6 +215,84 @@ def test_a_finished_intake_needs_no_source(tmp_path: Path, gone: str) -> None:
         intake.load()
 
 
+DAMAGE: dict[str, Callable[[Path], Any]] = {
+    "gone": Path.unlink,
+    "emptied": lambda path: path.write_bytes(b""),
+    "garbage": lambda path: path.write_bytes(b'[{"path": "\xff"}]'),
+    "of another type": lambda path: path.write_bytes(b'{"path": "a.jsonl"}'),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("segments", [*range(10), None])
+def test_the_stamps_of_the_source_are_made_anew_where_the_content_is_known(
+    tmp_path: Path, how: str, segments: int | None
+) -> None:
+    source = every_format(tmp_path / "corpus")
+    whole = Intake(source, tmp_path / "whole")
+    counts = whole.load()
+    intake = Intake(source, tmp_path / "run")
+    if segments is None:
+        intake.load()
+    else:
+        intake.broken_off(segments)
+    stamps = intake.layout.source.read_bytes()
+    DAMAGE[how](intake.layout.source)
+    assert intake.load() == counts
+    assert (intake.files(), intake.layout.source.read_bytes()) == (whole.files(), stamps)
+
+
+@pytest.mark.parametrize("segments", [2, 6, None])
+@pytest.mark.parametrize("change", ["a.jsonl", "b.jsonl.gz", "c_chunks.json", "d.parquet", "first", "last", "without"])
+def test_without_stamps_another_source_is_refused(tmp_path: Path, change: str, segments: int | None) -> None:
+    source, other = every_format(tmp_path / "corpus"), every_format(tmp_path / "other", "word")
+    intake = Intake(source, tmp_path / "run")
+    if segments is None:
+        intake.load()
+    else:
+        intake.broken_off(segments)
+    intake.layout.source.unlink()
+    match change:
+        case "first":
+            (source / "0.jsonl").write_bytes(lines(50, 55))
+        case "last":
+            (source / "x.jsonl").write_bytes(lines(50, 55))
+        case "without":
+            (source / "a.jsonl").unlink()
+        case _:
+            shutil.copyfile(other / change, source / change)
+    read = {
+        2: ("a.jsonl", "b.jsonl.gz", "first", "without"),
+        6: ("a.jsonl", "b.jsonl.gz", "c_chunks.json", "first", "without"),
+    }
+    if segments is not None and change not in read[segments]:
+        assert intake.load().rows == 40 + 5 * (change == "last"), "nothing of it had been read"
+        return
+    before = intake.files()
+    with pytest.raises(SourceError, match=r"source\.json is gone or damaged, and .*; put .* as it was, or start over"):
+        intake.load()
+    assert intake.files() == before
+    assert not intake.layout.source.exists()
+
+
+def test_without_stamps_a_limit_ends_what_has_to_be_known(tmp_path: Path) -> None:
+    source = every_format(tmp_path / "corpus")
+    for limit in (6, 10, 14, 40):
+        intake = Intake(source, tmp_path / f"run-{limit}", limit=limit)
+        counts = intake.load()
+        intake.layout.source.unlink()
+        assert intake.load() == counts
+
+
+def test_without_stamps_nobody_knows_what_0_1_0_read(tmp_path: Path) -> None:
+    intake = Intake(every_format(tmp_path / "corpus"), tmp_path / "run")
+    intake.load()
+    intake.forget_digests()
+    intake.layout.source.unlink()
+    with pytest.raises(SourceError, match=r"a\.jsonl is not known to be what was read; .*--restart"):
+        intake.load()
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_directory_of_0_1_0_goes_by_the_times(tmp_path: Path, whole: bool) -> None:
     source = every_format(tmp_path / "corpus")
@@ -286,6 +364,10 @@ def test_another_stream_is_refused_before_a_row_is_mixed_in(tmp_path: Path, stdi
     parquet = {name: data for name, data in intake.files().items() if name.endswith(".parquet")}
     assert parquet == {name: data for name, data in before.items() if name.endswith(".parquet")}
     assert not intake.layout.intake.exists()
+    intake.layout.source.unlink()
+    stdin(OTHERS[how])
+    with pytest.raises(SourceError, match=r"standard input is another stream .*--restart"):
+        intake.load()
     stdin(lines(0, 14))
     assert intake.load().rows == 14
     assert intake.ids() == [f"d{n:02}" for n in range(14)]
