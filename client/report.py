@@ -84,7 +84,7 @@ def render(found: Evaluation, title: str) -> str:
 {_signals(found)}<p>{escape(found.verdict)}</p>
 <p class="note">{judged}, {counted(found.candidates, "candidate")} of each signal.</p>
 {_table(found)}
-{charts}<p class="note">Seconds and rates are of all sessions together. The fused ranking costs all the signals
+{charts}<p class="note">Seconds and rates are of all sessions that were not killed. The fused ranking costs all the signals
 together; the reranker comes on top, and its rate is in pairs.</p>
 {f'<ul class="note">{notes}</ul>' if notes else ""}
 </body></html>
