@@ -11,11 +11,11 @@ import msgspec
 
 from ..protocol.durable import commit_bytes, make_folder, sync_folder
 from ..protocol.ensemble_spec import EnsembleSpec
-from ..protocol.errors import RunDirectoryError, SpecMismatch
+from ..protocol.errors import RunDirectoryError, SourceError, SpecMismatch
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.own_files import clear_run, find_odd, holds_source, is_foreign, is_vectors, read_owner, refuse_odd
 from ..protocol.preprocessing import POLICIES
-from ..protocol.source_check import read_trail, unchanged_files
+from ..protocol.source_check import is_moved, read_trail, unchanged_files
 from ..protocol.sources import STDIN, is_gone, survey
 from ..protocol.spec import Output, RunSpec, differences
 from ..protocol.work_messages import Fingerprint
@@ -162,17 +162,30 @@ class RunDirectory:
             )
         # A run goes on with the policy that it began with, whatever is the latest one.
         ours = msgspec.structs.replace(self.spec, preprocessing=before.preprocessing)
+        if self._is_moved(before):
+            before = msgspec.structs.replace(before, source=ours.source)
         found = differences(ours, before)
         if not found or may_change(self.layout, before, ours):
             self.spec = ours
             return before if found else None
         if any(segments_in(self.layout.vector_folder(one.vector)) for one in before.outputs):
+            link = "the source that it was made of by the path above (a link there will do), "
             raise SpecMismatch(
                 f"--out {self.layout.root} holds a run of another spec: {'; '.join(found)}. "
-                "Give another folder, or --restart to start over"
+                f"Give {link if ours.source != before.source else ''}another folder, or --restart to start over"
             )
         self._clear()  # nothing was computed for the other spec: nothing to protect
         return None
+
+    def _is_moved(self, before: RunSpec) -> bool:
+        """Whether the source is that of the run at another place: whoever moves a project moves both."""
+        source = self.spec.source
+        if source == before.source:
+            return False
+        try:
+            return is_moved(source, survey(source, self.layout.root, self.spec.text_field), self.layout)
+        except SourceError:  # the intake says it
+            return False
 
     def _look(self, restart: bool) -> None:
         """Whose the directory is, before anything is written or removed there."""

@@ -147,6 +147,19 @@ def unchanged_files(source: str, corpus: Corpus, layout: RunLayout) -> list[Sour
     return files
 
 
+def is_moved(source: str, corpus: Corpus, layout: RunLayout) -> bool:
+    """Whether a corpus at another place is what the intake of `layout` read: the same names, sizes and content. Where only part
+    of it was read, the name of a folder must not become metadata of the rest."""
+    trail, before = read_trail(layout), read_stamps(layout)
+    if source == STDIN or trail.old or not trail.segments:
+        return False
+    if before is not None and first_difference(before, fingerprint(corpus.files)) is not None:
+        return False
+    if not trail.whole and any(file.collection is not None for file in corpus.files):
+        return False
+    return not _not_as_read(corpus.files, trail)
+
+
 def read_stamps(layout: RunLayout) -> list[FileStamp] | None:
     """The files of the source as they were when the intake began; None where `chunks/source.json` is gone or damaged."""
     try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,42 @@ def begun(folder: Path) -> tuple[Path, RunSpec, RunLayout]:
     record = IntakeRecord(segments=1, rows=0, rejected=0, duplicates=0, complete=True, finished=("another",))
     layout.intake.write_bytes(msgspec.json.encode(record))
     return source, spec, layout
+
+
+@pytest.mark.parametrize("passes", [(DENSE,), (DENSE, OTHER)])
+def test_a_source_at_another_place_is_known_by_its_content(tmp_path: Path, passes: tuple[PassSpec, ...]) -> None:
+    """A project that was moved: its corpus and its run."""
+    source, spec, layout = begun(tmp_path)
+    record = IntakeRecord(
+        segments=1, rows=0, rejected=0, duplicates=0, complete=True, finished=(sha1(b"{}").hexdigest(),)
+    )
+    layout.intake.write_bytes(msgspec.json.encode(record))
+    moved = tmp_path / "elsewhere" / source.name
+    moved.parent.mkdir()
+    source.rename(moved)
+    now = msgspec.structs.replace(spec, passes=passes, source=str(moved))
+    assert take(layout.root, now).committed(0) == [0]
+    assert msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec) == now
+
+
+@pytest.mark.parametrize("what", ["content", "name", "limit", "none"])
+def test_another_source_at_another_place_is_refused(tmp_path: Path, what: str) -> None:
+    source, spec, layout = begun(tmp_path)
+    record = IntakeRecord(
+        segments=1, rows=0, rejected=0, duplicates=0, complete=True, finished=(sha1(b"{}").hexdigest(),)
+    )
+    layout.intake.write_bytes(msgspec.json.encode(record))
+    moved = tmp_path / "elsewhere" / ("other.jsonl" if what == "name" else source.name)
+    moved.parent.mkdir()
+    if what != "none":
+        moved.write_text("[]" if what == "content" else "{}")
+    now = msgspec.structs.replace(spec, source=str(moved), limit=7 if what == "limit" else None)
+    link = "the source that it was made of by the path above (a link there will do), "
+    words = f"Give {'' if what == 'limit' else link}another folder, or --restart"
+    with pytest.raises(SpecMismatch, match=re.escape(words)):
+        take(layout.root, now)
+    assert msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec) == spec
+    assert layout.manifest.exists()
 
 
 @pytest.mark.parametrize("passes", [(DENSE,), (DENSE, OTHER)])

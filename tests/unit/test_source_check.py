@@ -22,7 +22,8 @@ from embedfleet.coordinator.chunk_loader import ChunkLoader, IntakeCounts, Segme
 from embedfleet.protocol.errors import SourceError
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.segments import ChunkSegmentInfo, read_info, with_info
-from embedfleet.protocol.source_check import FileStamp, read_trail, was_read
+from embedfleet.protocol.source_check import FileStamp, is_moved, read_trail, was_read
+from embedfleet.protocol.sources import survey
 from embedfleet.protocol.spec import PassSpec, RunSpec
 
 PASSES = (PassSpec(vector="dense-fake-8", kind="dense", model="fake:8"),)
@@ -282,6 +283,31 @@ def test_without_stamps_a_limit_ends_what_has_to_be_known(tmp_path: Path) -> Non
         counts = intake.load()
         intake.layout.source.unlink()
         assert intake.load() == counts
+
+
+@pytest.mark.parametrize("segments", [0, 2, 9, None])
+def test_a_corpus_that_was_moved_is_known_by_its_content(tmp_path: Path, segments: int | None) -> None:
+    source = every_format(tmp_path / "corpus")
+    intake = Intake(source, tmp_path / "run")
+    assert not moved(intake, source), "nothing was read yet"
+    if segments is None:
+        intake.load()
+    else:
+        intake.broken_off(segments)
+    there = shutil.copytree(source, tmp_path / "elsewhere")
+    assert moved(intake, there) == (segments is None), "its rest would say `elsewhere` in the metadata"
+    (source / "c_chunks.json").rename(source / "c.json")
+    (there / "c_chunks.json").rename(there / "c.json")
+    assert not moved(intake, there), "of another name"
+    intake.layout.source.unlink()
+    assert moved(intake, there)
+    assert not moved(intake, every_format(tmp_path / "other", "word"))
+    intake.forget_digests()
+    assert not moved(intake, there), "as 0.1.0 read it"
+
+
+def moved(intake: Intake, source: Path) -> bool:
+    return is_moved(str(source), survey(str(source), intake.layout.root), intake.layout)
 
 
 def test_without_stamps_nobody_knows_what_0_1_0_read(tmp_path: Path) -> None:
