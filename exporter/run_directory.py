@@ -211,9 +211,10 @@ class RunDirectory:
     def _check_source(self) -> None:
         """SourceError for one that the intake would refuse, once this directory is taken and something of it is gone."""
         source = self.spec.source
-        if not segments_in(self.layout.chunks) and not self.layout.source.exists():
+        trail = read_trail(self.layout)
+        if not (trail.segments or self.layout.source.exists()):
             return
-        if is_gone(source) and read_trail(self.layout).whole:  # to what was read to its end no harm comes
+        if is_gone(source) and trail.whole:  # to what was read to its end no harm comes
             return
         unchanged_files(source, survey(source, self.layout.root, self.spec.text_field), self.layout)
 

@@ -173,17 +173,20 @@ def test_another_source_at_another_place_is_refused(tmp_path: Path, what: str) -
 
 
 @pytest.mark.parametrize("passes", [(DENSE,), (DENSE, OTHER)])
-@pytest.mark.parametrize("what", ["touched", "gone before its end"])
+@pytest.mark.parametrize("what", ["touched", "gone before its end", "without stamps"])
 def test_a_run_whose_source_is_refused_stays_as_it_was(tmp_path: Path, passes: tuple[PassSpec, ...], what: str) -> None:
     """The intake looks once the directory is taken: it would be too late for the manifest and the shard."""
     source, spec, layout = begun(tmp_path)
-    if what == "touched":
-        os.utime(source, (1, 1))
-    else:
-        source.unlink()
-        layout.intake.unlink()
+    match what:
+        case "touched":
+            os.utime(source, (1, 1))
+        case "without stamps":
+            layout.source.unlink()
+        case _:
+            source.unlink()
+            layout.intake.unlink()
     before = {path: path.is_file() and path.read_bytes() for path in layout.root.rglob("*")}
-    with pytest.raises(SourceError, match=r"changed since its intake began|no such file"):
+    with pytest.raises(SourceError, match=r"changed since its intake began|no such file|gone or damaged"):
         take(layout.root, msgspec.structs.replace(spec, passes=passes))
     assert {path: path.is_file() and path.read_bytes() for path in layout.root.rglob("*")} == before
     assert not take(layout.root, spec, restart=True).layout.manifest.exists()
