@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from os import PathLike
@@ -80,7 +79,7 @@ def _check_counts(candidates: int, top_k: int) -> None:
 
 
 def _readable(given: str | PathLike[str], flag: str) -> Path:
-    path = given_path(os.fspath(given), flag, SourceError).absolute()
+    path = given_path(given, flag, SourceError).absolute()
     try:
         with path.open("rb"):
             return path

@@ -217,7 +217,7 @@ def _is_partial(name: str, own: Callable[[str], bool]) -> bool:
 
 def _odd(layout: RunLayout, vectors: Iterable[str], links: bool) -> Iterator[Path]:
     top = {*_FOLDERS, set_aside(layout.queries).name}
-    shard, rerank = set(_SHARD_FOLDERS), {layout.scores.name, set_aside(layout.scores).name}
+    shard, rerank = set[str](_SHARD_FOLDERS), {layout.scores.name, set_aside(layout.scores).name}
     look: list[tuple[Path, set[str], Callable[[str], bool]]] = [
         (layout.root, top, lambda name: name == layout.lock.name or _is_own(name, _TOP.__contains__)),
         (layout.chunks, set(), _is_chunks),

@@ -96,7 +96,8 @@ def read_trail(layout: RunLayout) -> Trail:
         except RunDirectoryError:
             continue
         trail.add(segment, info)
-    vectors = [number for folder in layout.vectors.glob("*/") for number in segments_in(folder)]
+    ours = (folder for folder in layout.vectors.glob("*/") if layout.pass_file(folder.name).exists())
+    vectors = [number for folder in ours for number in segments_in(folder)]
     trail.read_beyond = any(number >= trail.segments for number in vectors)
     try:
         intake = msgspec.json.decode(layout.intake.read_bytes(), type=IntakeRecord)

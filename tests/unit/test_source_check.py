@@ -155,6 +155,7 @@ def test_a_change_of_rows_that_have_vectors_is_refused_although_their_chunks_are
     vectors = intake.layout.vector_segment("dense-fake-8", 2)
     vectors.parent.mkdir(parents=True)
     vectors.write_bytes(b"PAR1PAR1")
+    intake.layout.pass_file("dense-fake-8").write_text("{}")
     intake.layout.chunk_segment(1).unlink()
     stat = source.stat()
     source.write_bytes(lines(0, 9) + lines(9, 12, "word"))
@@ -166,6 +167,17 @@ def test_a_change_of_rows_that_have_vectors_is_refused_although_their_chunks_are
     source.write_bytes(lines(0, 12))
     os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert intake.load().rows == 12
+
+
+def test_somebodys_own_folder_among_the_vectors_says_nothing_of_the_source(tmp_path: Path) -> None:
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(lines(0, 12))
+    intake = Intake(source, tmp_path / "run")
+    mine = intake.layout.vectors / "mine" / "00007.parquet"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    assert intake.broken_off(1).load().rows == 12
+    assert not read_trail(intake.layout).read_beyond
 
 
 def test_a_limit_ends_what_has_to_be_the_same(tmp_path: Path) -> None:
