@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 
 from ..protocol.errors import SourceError, UsageError
 from ..protocol.layout import RunLayout
-from ..protocol.run_json import read_json
-from ..protocol.source_check import FileStamp, was_read
+from ..protocol.source_check import read_stamps, was_read
 from ..protocol.sources import STDIN, SourceFile, is_gone, survey
 from .given import given_path
 
@@ -43,7 +42,7 @@ def look_at_source(
         raise UsageError("standard input is for the command line: give a file or a folder")
     path = given_path(str(source), "source", SourceError).absolute()
     if is_gone(str(path)) and not fresh and was_read(out, str(path)):
-        stamps = read_json(RunLayout(out).source, list[FileStamp]) or []
+        stamps = read_stamps(RunLayout(out)) or []
         return ChunkSource(path, len(stamps), sum(one.size for one in stamps), None)
     corpus = survey(str(path), out, text_field)
     files = corpus.files

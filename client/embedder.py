@@ -137,8 +137,8 @@ class Embedder:
         if not self.run.complete:
             raise RunDirectoryError(f"{self.out}: the run is not done; call generate_embeddings() first")
         plan = build_plan(
-            Path(queries),
-            qrels=Path(qrels) if qrels is not None else None,
+            queries,
+            qrels=qrels,
             rerank=self._rerank,
             candidates=checked("candidates", candidates, int),
             top_k=checked("top_k", top_k, int),

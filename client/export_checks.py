@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from ..protocol.errors import RunDirectoryError
+from ..protocol.export_formats import FORMATS, file_names
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.published import run_digest
 from .run_files import AGAIN, read_spec
@@ -25,18 +26,15 @@ class _File(msgspec.Struct, frozen=True, omit_defaults=True):
     """The digest of the vectors that it was exported from."""
 
 
-class _Record(msgspec.Struct, frozen=True):
+class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
     files: tuple[_File, ...]
+    ours: tuple[str, ...] = ()
 
 
-def record_of(files: Mapping[str, bytes]) -> bytes:
-    """What is put on record of files, by name, in the form of `export.json`."""
+def record_of(files: Mapping[str, bytes], ours: tuple[str, ...] = ()) -> bytes:
+    """What is put on record of files, by name, in the form of `export.json`; `ours` are about to be written."""
     found = tuple(_File(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items())
-    return msgspec.json.format(msgspec.json.encode(_Record(found)), indent=2) + b"\n"
-
-
-_EXPORTED = ("stats.json", "points.jsonl", "metadata.jsonl", "upload_to_qdrant.py")
-_OF_A_VECTOR = (".npy", ".sparse.jsonl", ".multivector.jsonl")
+    return msgspec.json.format(msgspec.json.encode(_Record(found, ours)), indent=2) + b"\n"
 
 
 def export_problems(layout: RunLayout) -> Iterator[str]:
@@ -58,7 +56,7 @@ def _problems(layout: RunLayout, record_file: Path, again: str) -> Iterator[str]
             yield from _unrecorded(layout)
         return
     except (OSError, ValueError) as error:
-        yield f"{record_file}: not a record of files ({error}); delete it and {again}"
+        yield f"{record_file}: not a record of files ({error}); move it away, and the files that it was of, and {again}"
         return
     state = _state(layout) if record_file == layout.export_record else None
     for one in record.files:
@@ -90,13 +88,12 @@ def _state(layout: RunLayout) -> str | None:
 
 def _unrecorded(layout: RunLayout) -> Iterator[str]:
     """The record itself is gone. Files of names that no export writes are somebody's own."""
-    vectors = [one.vector for one in read_spec(layout).outputs]
-    names = {layout.collection.name, layout.reranked.name, *_EXPORTED}
-    names |= {f"{vector}{suffix}" for vector in vectors for suffix in _OF_A_VECTOR}
+    names = {layout.reranked.name, *file_names(FORMATS, read_spec(layout))}
     stray = sorted(path for path in layout.export.glob("[!.]*") if path.name in names)
     if stray:
         remedy = AGAIN if stray == [layout.reranked] else "export again"
-        yield f"{layout.export_record}: is gone, and {stray[0].name} stands there; {remedy}"
+        which = ", ".join(path.name for path in stray)
+        yield f"{layout.export_record}: is gone, and nobody knows whose {which} is; move it away and {remedy}"
 
 
 def _sha256(path: Path) -> str:

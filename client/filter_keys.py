@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from ..protocol.errors import RunDirectoryError, UsageError
 from ..protocol.layout import RunLayout, segments_in
@@ -65,9 +67,9 @@ def check_keys(layout: RunLayout, shard: Any, filters: Sequence[tuple[str, str]]
 
 def _spelled(key: str, value: Any) -> str:
     """A value from Python as the command line would have it."""
-    if value is None or isinstance(value, bool):
+    if value is None or isinstance(value, (bool, np.bool_)):
         return "null" if value is None else str(value).lower()
-    if isinstance(value, (str, int, float)):
+    if isinstance(value, (str, int, float, np.number, Decimal)):
         return str(value)
     raise UsageError(
         f"the filter {_short(key)}: its value is a {type(value).__name__}; give text, a number or a boolean"

@@ -64,7 +64,18 @@ Devices = Annotated[
     str | None,
     typer.Option(metavar="SPEC", help="cuda:0,cuda:1 | GPU UUIDs | cpu | cpu:2. Default: all GPUs, else one CPU slot."),
 ]
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `embedfleet run` wrote to.")]
+
+
+def local_path(typed: str) -> Path:
+    """What was typed, as a path: `Path` alone takes nothing at all, as an unset variable gives it, for the folder one is in."""
+    if not typed:
+        raise typer.BadParameter("is empty; give a path, or . for the folder that you are in")
+    return Path(typed)
+
+
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="DIR", parser=local_path, help="The folder that `embedfleet run` wrote to.")
+]
 Quantized = Annotated[
     QuantizationName | None,
     typer.Option(help="Of the collection: none, or scalar (int8). Default: as the last export had it, at first none."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from os import PathLike
 from pathlib import Path
 
 from ..protocol.errors import EmbedfleetError, UsageError
@@ -11,17 +13,16 @@ LARGEST = 2**53
 """Of a number in a flag: what every process and every file format holds exactly."""
 
 
-def given_path(given: str | Path, what: str, error: type[EmbedfleetError] = UsageError) -> Path:
+def given_path(given: str | PathLike[str], what: str, error: type[EmbedfleetError] = UsageError) -> Path:
     """`given`, a local path, with `~` expanded; `what` is the flag or argument that an `error` names. It need not exist."""
-    if not str(given):
-        raise error(f"{what} '': is empty; give a path, or . for the folder that you are in")
+    given = os.fspath(given)
     check_local(given, what, error)
     try:
-        str(given).encode()
+        given.encode()
         path = Path(given).expanduser()
         path.exists()
     except UnicodeEncodeError:
-        raise error(f"{what} {str(given)!r}: its name is not UTF-8; rename it") from None
+        raise error(f"{what} {given!r}: its name is not UTF-8; rename it") from None
     except RuntimeError:
         raise error(f"{what} {given}: there is no home folder of that name; give the path in full") from None
     except OSError as refused:  # a folder that may not be entered, a name that is too long

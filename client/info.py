@@ -17,6 +17,7 @@ from ..protocol.segments import read_info
 from ..protocol.spec import CPU_KINDS, Output, RunSpec
 from ..protocol.truncation import Truncation, add_up, of_segment
 from .edge_shard import published_segments
+from .given import given_path
 from .run_files import AGAIN, read_object, read_spec
 from .running import interrupted, look
 
@@ -28,7 +29,7 @@ def describe_run(path: str | PathLike[str]) -> JsonObject:
 
     RunDirectoryError where there is no run, or a file is torn.
     """
-    layout = RunLayout(Path(path))
+    layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
     spec = read_spec(layout)
     manifest, running = read_object(layout.manifest), look(layout)
     status = "interrupted" if manifest is None else manifest.get("status", "done")
@@ -49,7 +50,7 @@ def describe_run(path: str | PathLike[str]) -> JsonObject:
 
 def describe_state(path: str | PathLike[str]) -> str:
     """Who is at work there and how far, or how far it came and what goes on with it; empty where the run is done."""
-    layout = RunLayout(Path(path))
+    layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
     running = look(layout)
     return str(running) if running is not None else interrupted(layout)
 

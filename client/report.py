@@ -13,6 +13,7 @@ import msgspec
 from ..protocol.candidates import FUSED, RERANK
 from ..protocol.durable import commit_bytes, make_folder
 from ..protocol.layout import RunLayout
+from ..protocol.own_files import refuse_others
 from . import signal_table
 from .contributions import SignalFigures
 from .evaluation import Evaluation, Figures
@@ -48,12 +49,16 @@ svg { display: block; width: 100%; height: 1rem; border-radius: 2px; background:
 def write_report(layout: RunLayout, found: Evaluation) -> None:
     """Commit export/report.html and export/evaluation.json, and then what `verify` compares them with.
 
-    EmbedfleetError where one cannot be written.
+    EmbedfleetError where one cannot be written, or would be written over what somebody else has there.
     """
+    names = (layout.evaluation.name, layout.report.name)
     with writing(layout.export):
         make_folder(layout.export)
     with writing(layout.report_record):
-        layout.report_record.unlink(missing_ok=True)  # it is of the files that stood there before
+        refuse_others(layout, layout.report_record, names)
+        commit_bytes(
+            layout.report_record, record_of({}, names)
+        )  # what it said was of the files that stood there before
     contents = {
         layout.evaluation: msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n",
         layout.report: render(found, layout.root.name).encode(),
@@ -79,7 +84,7 @@ def render(found: Evaluation, title: str) -> str:
 {_signals(found)}<p>{escape(found.verdict)}</p>
 <p class="note">{judged}, {counted(found.candidates, "candidate")} of each signal.</p>
 {_table(found)}
-{charts}<p class="note">Seconds and rates are of all sessions together. The fused ranking costs all the signals
+{charts}<p class="note">Seconds and rates are of all sessions that were not killed. The fused ranking costs all the signals
 together; the reranker comes on top, and its rate is in pairs.</p>
 {f'<ul class="note">{notes}</ul>' if notes else ""}
 </body></html>

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,9 @@ def plan_if_asked(
 
 
 def build_plan(
-    queries: Path,
+    queries: str | PathLike[str],
     *,
-    qrels: Path | None,
+    qrels: str | PathLike[str] | None,
     rerank: str | None,
     candidates: int,
     top_k: int,
@@ -77,8 +78,8 @@ def _check_counts(candidates: int, top_k: int) -> None:
         raise UsageError(f"--top-k {top_k}: give 1 or more, and at most the {candidates} of --candidates")
 
 
-def _readable(path: Path, flag: str) -> Path:
-    path = given_path(path, flag, SourceError).absolute()
+def _readable(given: str | PathLike[str], flag: str) -> Path:
+    path = given_path(given, flag, SourceError).absolute()
     try:
         with path.open("rb"):
             return path

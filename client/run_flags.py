@@ -17,6 +17,7 @@ from .flag_types import (
     PlacementName,
     StorageName,
     TrustsCode,
+    local_path,
 )
 
 
@@ -24,7 +25,10 @@ def run(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="JSONL (.gz, .zst), Parquet, a folder, or - for stdin.")
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The run directory. The same command resumes there.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="DIR", parser=local_path, help="The run directory. The same command resumes there."),
+    ],
     dense: Annotated[
         list[str] | None,
         typer.Option(
@@ -103,10 +107,14 @@ def run(
         ),
     ] = False,
     queries: Annotated[
-        Path | None, typer.Option(metavar="Q.jsonl", help="Then find chunks for these queries (id and text a line).")
+        Path | None,
+        typer.Option(
+            metavar="Q.jsonl", parser=local_path, help="Then find chunks for these queries (id and text a line)."
+        ),
     ] = None,
     qrels: Annotated[
-        Path | None, typer.Option(metavar="F", help="Judgements (BEIR or TREC): evaluate every signal.")
+        Path | None,
+        typer.Option(metavar="F", parser=local_path, help="Judgements (BEIR or TREC): evaluate every signal."),
     ] = None,
     rerank: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A cross-encoder that orders the fused candidates.")

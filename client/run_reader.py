@@ -15,6 +15,7 @@ from ..protocol.layout import RunLayout, segments_in
 from ..protocol.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ..protocol.segments import CHUNK_SCHEMA, FloatArray, dense_vectors, read_info
 from ..protocol.spec import Output, RunSpec
+from .given import given_path
 from .multivectors import Multivectors, read_multivectors
 from .run_files import AGAIN, read_lines, read_object, read_spec, read_table, rejected_files, spans
 from .sparse_vectors import SparseVectors, read_sparse
@@ -24,7 +25,7 @@ __all__ = ["Run", "SparseVectors", "open_run"]
 
 def open_run(path: str | PathLike[str]) -> Run:
     """The run in the directory `path`, finished or not. RunDirectoryError where there is none."""
-    layout = RunLayout(Path(path))
+    layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
     return Run(layout, read_spec(layout), read_object(layout.manifest))
 
 

@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from ..protocol.engine_queries import QueryVector, SparseQuery, drop_empty, metadata_filter
-from ..protocol.errors import EmbedfleetError, UsageError
+from ..protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
 from ..protocol.fusion import fused_names, metadata_vectors
 from ..protocol.layout import RunLayout
 from ..protocol.pairs import join_pair
@@ -19,6 +18,7 @@ from ..protocol.shard_ranking import ShardRanker
 from ..protocol.spec import PassSpec, RunSpec
 from .edge_shard import check_searchable, open_shard
 from .filter_keys import check_keys, plain_filters
+from .given import given_path
 from .query_encoder import TIMEOUT, encode_queries, score_pairs
 from .run_files import read_spec
 from .shard_checks import remedy
@@ -83,7 +83,7 @@ def search(
     be searched; ModelError and EmbedfleetError come from encoding the query, which may take `timeout` seconds,
     as the reranker may after it.
     """
-    layout = RunLayout(Path(path))
+    layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
     if not preprocess(query):
         raise UsageError("the query is empty: give some words to search for")
     if top_k < 1:

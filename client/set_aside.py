@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..protocol.durable import sync_folder
 from ..protocol.errors import RunDirectoryError
-from ..protocol.layout import set_aside
-from ..protocol.own_files import foreign_files, refuse_link
+from ..protocol.layout import being_removed, set_aside
+from ..protocol.own_files import foreign_files, refuse_odd
 from .run_files import writing
 
 
@@ -21,7 +21,7 @@ class SetAside:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._before = folder, set_aside(folder)
-        self._gone = folder.with_name(f".{folder.name}.gone")
+        self._gone = being_removed(folder)
 
     def recover(self) -> None:
         """End what a crash cut short between two renames."""
@@ -63,7 +63,7 @@ class SetAside:
 def _refuse_foreign(folder: Path) -> None:
     """RunDirectoryError where the folder is somewhere else, or holds what no run wrote: it would go with the rest."""
     if folder.is_symlink():
-        raise refuse_link(folder)
+        raise refuse_odd(folder)
     if foreign := foreign_files(folder):
         raise RunDirectoryError(
             f"{foreign[0]} was not written by a run, and {folder.name} is made anew; move it away first"

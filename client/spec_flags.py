@@ -13,6 +13,7 @@ from ..protocol.known_models import check_known
 from ..protocol.source_check import was_read
 from ..protocol.spec import (
     CPU_KINDS,
+    FLAGS,
     FORMS,
     PREPROCESSING,
     Kind,
@@ -187,7 +188,7 @@ def make_pass(kind: Kind, given: str, options: dict[str, Any]) -> PassSpec:
     """One pass with `options`, fields of PassSpec, for a `MODEL`, a `MODEL@REVISION` of the hub, or a `NAME=MODEL`."""
     name, model = split_model(given)
     if not model.strip():
-        raise UsageError("a model's name is empty: give an alias, a hub id or a folder")
+        raise UsageError(f"{FLAGS[kind]} {given!r}: a model's name is empty: give an alias, a hub id or a folder")
     if name is not None and not name.strip():
         raise UsageError(f"model {given!r}: give a name for the vector before the sign =")
     stem, model, revision = _meant(kind, model)

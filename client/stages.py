@@ -37,12 +37,18 @@ def pass_stages(
 
 
 def _all_sessions(one: PassSummary, recorded: Mapping[str, Any] | None) -> dict[str, str]:
-    """Rows, seconds and rate of the sessions that left figures, together; nothing where this one was the first."""
-    if not one.earlier or recorded is None or recorded.get("sessions", 0) < 1 or not recorded.get("seconds"):
+    """Rows, seconds and rate of the sessions that left figures, together, and rows of those that were killed; nothing where
+    this one was the first."""
+    if not one.earlier or recorded is None:
         return {}
+    rows = recorded.get("untimed", 0)
+    killed = f"{rows:,} by sessions that were killed, in a time that is not known" if rows else ""
+    if recorded.get("sessions", 0) < 1 or not recorded.get("seconds"):
+        return {"all": killed} if killed else {}
     rows, seconds, sessions = recorded["computed"], recorded["seconds"], recorded["sessions"]
     rate = recorded["chunks_per_second"]  # that of unrounded seconds, where there was one session
-    return {"all": f"{rows:,} in {seconds:,.1f} s ({rate:,.1f}/s) by {counted(sessions, 'session')}"}
+    timed = f"{rows:,} in {seconds:,.1f} s ({rate:,.1f}/s) by {counted(sessions, 'session')}"
+    return {"all": f"{timed}; {killed}" if killed else timed}
 
 
 def ensemble_stages(spec: RunSpec, out: RunLayout) -> list[Stage]:

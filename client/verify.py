@@ -18,12 +18,14 @@ from ..protocol.published import UNKNOWN, segment_digest
 from ..protocol.run_json import read_json, read_spec
 from ..protocol.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ..protocol.segments import read_info
+from ..protocol.source_check import read_stamps
 from ..protocol.spec import CPU_KINDS, Output, RunSpec
 from ..protocol.truncation import add_up
 from ..protocol.vector_rows import read_shape
 from .chunk_checks import Ids, count_chunks
 from .edge_shard import ShardUnavailable, engine_installed, published_digests
 from .export_checks import export_problems
+from .given import given_path
 from .int8_checks import Int8Notes
 from .rerank_checks import needs_queries, needs_scores, rerank_problems
 from .run_claims import IntakeClaim, ManifestClaim, PassClaim
@@ -40,7 +42,7 @@ T = TypeVar("T")
 
 def verify_run(path: str | PathLike[str]) -> VerifyReport:
     """Recount the run in the directory `path`. RunDirectoryError only where there is no run; all else is in the report."""
-    layout = RunLayout(Path(path))
+    layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
     report = _verified(layout, look(layout))
     if not report.ok and report.running is None and (running := look(layout)) is not None:
         return _verified(layout, running)  # it began meanwhile
@@ -153,6 +155,11 @@ class _Recount:
         if claimed is None:
             report.problems.append(f"{self.layout.root}: the source was not read to its end; {AGAIN}")
             return
+        if read_stamps(self.layout) is None:
+            self._problem(
+                self.layout.source,
+                f"gone or damaged; {AGAIN}: it makes it anew where the source is what was read, or asks for --restart",
+            )
         counted = {"segments": report.segments, "rows": report.chunks, "rejected": report.rejected}
         self._compare(self.layout.intake, claimed, counted)
         report.duplicates = max(report.duplicates, claimed.duplicates)

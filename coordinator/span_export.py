@@ -95,12 +95,12 @@ def traces_endpoint(flag: str | None, environment: Mapping[str, str]) -> str | N
     exact, base = (environment.get(name, "").strip() for name in VARIABLES)
     if flag is None and exact:
         return exact
-    base = flag if flag is not None else base
-    if not base:
+    if flag is None and not base:
         return None
+    base = flag if flag is not None else base
     if not base.startswith(("http://", "https://")):
         where = "--otlp" if flag is not None else VARIABLES[1]
-        raise UsageError(f"{where} {base}: give an http:// or https:// address, as in http://localhost:4318")
+        raise UsageError(f"{where} {base!r}: give an http:// or https:// address, as in http://localhost:4318")
     base = base.rstrip("/")
     return base if base.endswith(TRACES_PATH) else base + TRACES_PATH
 

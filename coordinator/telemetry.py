@@ -347,7 +347,7 @@ class TelemetryTracker:
         histograms: dict[str, LogHistogram] = {name: getattr(figures, name) for name in BATCH_DIGITS}
         summary = msgspec.to_builtins(self.summary(number))
         # The exporter counts these when it closes, and commits until then: they are in the run's end and in the manifest.
-        for counted in ("coverage", "truncation", "max_tokens", "earlier", "uncommitted"):
+        for counted in ("coverage", "truncation", "max_tokens", "uncommitted"):
             del summary[counted]
         return {
             **summary,

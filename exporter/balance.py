@@ -6,7 +6,7 @@ aside, so that the same command makes its own; one that no run can have written 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from .manifest import Counts
 COMPUTES, READS = remedy_of(VectorSegmentInfo), remedy_of(ChunkSegmentInfo)
 SHOWN = 3
 """Faults in the message."""
+
+_Span = tuple[int, int]
+"""The first row of a segment, and how many there are."""
 
 
 def find_strays(layout: RunLayout, spec: RunSpec, segments: int) -> list[str]:
@@ -48,9 +51,10 @@ def find_imbalance(layout: RunLayout, spec: RunSpec, seen: FileStamps, segments:
         faults = [f"{layout.intake} is gone; the same command reads the source to its end again"]
     else:
         count = intake.segments if segments is None else segments
-        faults = [*find_strays(layout, spec, count), *_chunk_faults(layout, seen, intake, count)]
+        spans: list[_Span] = []
+        faults = [*find_strays(layout, spec, count), *_chunk_faults(layout, seen, intake, count, spans)]
         if not faults:  # else nobody knows which vectors there have to be
-            faults = [fault for one in spec.outputs for fault in _vector_faults(layout, one.vector, count, seen)]
+            faults = [fault for one in spec.outputs for fault in _vector_faults(layout, one.vector, spans, seen)]
     if not faults:
         return ""
     more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
@@ -70,7 +74,10 @@ def find_difference(counts: Counts, points: int | None) -> str:
     return ""
 
 
-def _chunk_faults(layout: RunLayout, seen: FileStamps, intake: IntakeCounts, expected: int) -> Iterator[str]:
+def _chunk_faults(
+    layout: RunLayout, seen: FileStamps, intake: IntakeCounts, expected: int, spans: list[_Span]
+) -> Iterator[str]:
+    """`spans` gains the rows of each segment that is as it was committed."""
     have, rejected = segments_in(layout.chunks), _rejected(layout)
     first_row = refused = 0
     for segment in range(expected):
@@ -88,6 +95,7 @@ def _chunk_faults(layout: RunLayout, seen: FileStamps, intake: IntakeCounts, exp
             path.rename(damaged_of(path))  # they come again with the chunks that they were met among
             yield f"{told}; the same command reads them from the source again"
             return
+        spans.append((first_row, info.rows))
         first_row, refused = first_row + info.rows, refused + lines
     refused += rejected.get(expected, 0)  # met behind the last chunk
     claimed = (intake.rows, intake.rejected)
@@ -97,32 +105,31 @@ def _chunk_faults(layout: RunLayout, seen: FileStamps, intake: IntakeCounts, exp
         yield f"{layout.chunks}: {told}; the same command reads the end of the source again"
 
 
-def _vector_faults(layout: RunLayout, vector: str, segments: int, seen: FileStamps) -> Iterator[str]:
+def _vector_faults(layout: RunLayout, vector: str, spans: Sequence[_Span], seen: FileStamps) -> Iterator[str]:
     have = set(segments_in(layout.vector_folder(vector)))
     try:
-        about, what = read_object(layout.pass_file(vector)) if segments else None, "is gone"
+        about, what = read_object(layout.pass_file(vector)) if spans else None, "is gone"
     except RunDirectoryError:
         about, what = None, "cannot be read"
-    if segments and about is None:
+    if spans and about is None:
         yield (
             f"{layout.pass_file(vector)} {what}; delete the folder {layout.vector_folder(vector)} and run the same command "
             "again: it computes these vectors again"
         )
         return
-    for segment in range(segments):
+    for segment, (first_row, rows) in enumerate(spans):
         path = layout.vector_segment(vector, segment)
         if segment not in have:
             yield f"{path} is gone; {COMPUTES}"
             continue
         info = _info(path, VectorSegmentInfo)
-        if info is None or seen.differ(path) or not _fits(layout, info, vector, segment, about or {}):
+        wanted = (vector, segment, first_row, rows, (about or {}).get("fingerprint"))
+        if info is None or seen.differ(path) or _said(info) != wanted:
             yield f"{path} is not the file that was committed{_aside(path)}; {COMPUTES}"
 
 
-def _fits(layout: RunLayout, info: VectorSegmentInfo, vector: str, segment: int, about: dict[str, Any]) -> bool:
-    chunks = read_info(layout.chunk_segment(segment), ChunkSegmentInfo)
-    ours = (info.vector, info.segment, info.first_row, info.rows, info.fingerprint)
-    return ours == (vector, segment, chunks.first_row, chunks.rows, about.get("fingerprint"))
+def _said(info: VectorSegmentInfo) -> tuple[object, ...]:
+    return (info.vector, info.segment, info.first_row, info.rows, info.fingerprint)
 
 
 def _aside(path: Path) -> str:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from ..protocol import lifeline
 from ..protocol.errors import EXIT_DONE, EXIT_INTERRUPTED, EmbedfleetError, RunDirectoryError
 from ..protocol.layout import RunLayout
-from ..protocol.own_files import refuse_link, top_link
+from ..protocol.own_files import find_odd, refuse_odd
 from ..protocol.process import ERROR_MARK
 from ..protocol.standard_streams import guard_standard_error
 from .directory_lock import drop_lock, take_lock
@@ -43,8 +43,8 @@ def serve(work: Callable[[], object]) -> int:
 
 def held(root: Path, work: Callable[[], T], again: str = "run the same command again") -> T:
     """Do the work while this process alone may write to the run directory `root`; the disk's refusals become ours."""
-    if (link := top_link(RunLayout(root))) is not None:
-        raise refuse_link(link)
+    if (odd := find_odd(RunLayout(root))) is not None:
+        raise refuse_odd(odd)
     try:
         lock = take_lock(RunLayout(root), str(root))
     except OSError as error:

@@ -9,8 +9,8 @@ from pathlib import Path
 from ..protocol.collection import Quantization
 from ..protocol.done_run import DoneRun
 from ..protocol.durable import make_folder
-from ..protocol.export_formats import choose_formats
-from .export_record import ExportRecord, add_files, drop_older
+from ..protocol.export_formats import choose_formats, file_names
+from .export_record import ExportRecord, add_files, claim, drop_older
 from .sinks.collection import write_collection
 from .sinks.exported_file import ExportedFile
 from .sinks.jsonl import write_jsonl
@@ -37,11 +37,12 @@ def write_formats(
 ) -> ExportRecord:
     """Write `formats` (none: all that apply) of a run whose directory is held; `say` is told of each file that stands.
 
-    What earlier exports wrote of other vectors goes.
+    What earlier exports wrote of other vectors goes. RunDirectoryError where a file would be written over that none wrote.
     """
     names = choose_formats(formats, run.spec, "--format")
     folder = run.layout.export
     make_folder(folder)
+    claim(run, file_names(names, run.spec))
     state = run.digest()
     record = drop_older(run, state)
     always = (write_collection(run, folder, quantization), write_stats(run, folder))

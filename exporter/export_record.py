@@ -8,6 +8,7 @@ import msgspec
 
 from ..protocol.done_run import DoneRun
 from ..protocol.durable import commit_bytes
+from ..protocol.own_files import recorded, refuse_others
 from ..protocol.version import __version__
 from .sinks.exported_file import ExportedFile
 
@@ -21,6 +22,14 @@ class ExportRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of the run."""
     files: tuple[ExportedFile, ...]
     """By name."""
+    ours: tuple[str, ...] = ()
+    """Names that an export of this run has written to, or is about to: what has another name is somebody else's."""
+
+
+def claim(run: DoneRun, names: Iterable[str]) -> None:
+    """Note that files of these names are ours, before they are written; RunDirectoryError where others stand there."""
+    ours = refuse_others(run.layout, run.layout.export_record, names)
+    _commit(run, _earlier(run), ours)
 
 
 def drop_older(run: DoneRun, state: str) -> ExportRecord:
@@ -41,13 +50,22 @@ def add_files(run: DoneRun, written: Iterable[ExportedFile], state: str) -> Expo
     """Commit the record with these files, made of the vectors with the digest `state`, beside those that still stand."""
     files = {one.name: one for one in _earlier(run) if (run.layout.export / one.name).exists()}
     files |= {one.name: msgspec.structs.replace(one, made_of=state) for one in written}
-    record = ExportRecord(rows=run.rows, files=tuple(files[name] for name in sorted(files)))
+    return _commit(run, files.values(), {*_names(run), *files})
+
+
+def _names(run: DoneRun) -> set[str]:
+    return recorded(run.layout.export_record) if run.layout.export_record.exists() else set()
+
+
+def _commit(run: DoneRun, files: Iterable[ExportedFile], ours: Iterable[str]) -> ExportRecord:
+    by_name = tuple(sorted(files, key=lambda one: one.name))
+    record = ExportRecord(rows=run.rows, files=by_name, ours=tuple(sorted(ours)))
     commit_bytes(run.layout.export_record, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
     return record
 
 
 def _earlier(run: DoneRun) -> tuple[ExportedFile, ...]:
-    """The record is derived: without one, all is written anew."""
+    """Of a record that says of files less than this one, or of none, all is written anew."""
     try:
         return msgspec.json.decode(run.layout.export_record.read_bytes(), type=ExportRecord).files
     except (OSError, msgspec.MsgspecError):

@@ -16,8 +16,9 @@ from ..protocol.done_run import open_done_run
 from ..protocol.durable import commit_files, make_folder
 from ..protocol.errors import RunDirectoryError
 from ..protocol.layout import RunLayout, segments_in
+from ..protocol.own_files import remove_report
 from ..protocol.segment_stream import stream_batches
-from .export_record import add_files
+from .export_record import add_files, claim
 from .manifest import rejected, write_sections
 from .rerank_run import FallbackCount, describe_rerank, keep_rerank
 from .sinks.exported_file import describe
@@ -49,6 +50,7 @@ def rank_candidates(root: Path, top_k: int, reranker: str | None) -> None:
         raise RunDirectoryError(f"{layout.rerank}: has no candidates; run the same command again")
     found = msgspec.json.decode(layout.candidates_record.read_bytes(), type=CandidatesRecord)
     make_folder(layout.export)
+    claim(run, (layout.reranked.name,))
     count = FallbackCount()
     scores = _Scores(RunLayout(layout.scores), reranker) if reranker is not None else None
 
@@ -66,8 +68,7 @@ def rank_candidates(root: Path, top_k: int, reranker: str | None) -> None:
                         out.write(orjson.dumps(_line(row, found.signals), option=_OPTIONS))
                         lines_written += 1
         if not _is_same(table, layout.ranking):  # an evaluation is of one ranking, and does not outlive it
-            for stale in (layout.report_record, layout.report, layout.evaluation):
-                stale.unlink(missing_ok=True)
+            remove_report(layout)
 
     commit_files((layout.ranking, layout.reranked), write)
     keep_rerank(layout, describe_rerank(layout, found, reranker, count) if reranker is not None else None)

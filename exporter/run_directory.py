@@ -11,11 +11,11 @@ import msgspec
 
 from ..protocol.durable import commit_bytes, make_folder, sync_folder
 from ..protocol.ensemble_spec import EnsembleSpec
-from ..protocol.errors import RunDirectoryError, SpecMismatch
+from ..protocol.errors import RunDirectoryError, SourceError, SpecMismatch
 from ..protocol.layout import RunLayout, segments_in
-from ..protocol.own_files import clear_run, find_link, holds_source, is_foreign, is_vectors, read_owner, refuse_link
+from ..protocol.own_files import clear_run, find_odd, holds_source, is_foreign, is_vectors, read_owner, refuse_odd
 from ..protocol.preprocessing import POLICIES
-from ..protocol.source_check import read_trail, unchanged_files
+from ..protocol.source_check import is_moved, read_trail, unchanged_files
 from ..protocol.sources import STDIN, is_gone, survey
 from ..protocol.spec import Output, RunSpec, differences
 from ..protocol.work_messages import Fingerprint
@@ -162,17 +162,30 @@ class RunDirectory:
             )
         # A run goes on with the policy that it began with, whatever is the latest one.
         ours = msgspec.structs.replace(self.spec, preprocessing=before.preprocessing)
+        if self._is_moved(before):
+            before = msgspec.structs.replace(before, source=ours.source)
         found = differences(ours, before)
         if not found or may_change(self.layout, before, ours):
             self.spec = ours
             return before if found else None
         if any(segments_in(self.layout.vector_folder(one.vector)) for one in before.outputs):
+            link = "the source that it was made of by the path above (a link there will do), "
             raise SpecMismatch(
                 f"--out {self.layout.root} holds a run of another spec: {'; '.join(found)}. "
-                "Give another folder, or --restart to start over"
+                f"Give {link if ours.source != before.source else ''}another folder, or --restart to start over"
             )
         self._clear()  # nothing was computed for the other spec: nothing to protect
         return None
+
+    def _is_moved(self, before: RunSpec) -> bool:
+        """Whether the source is that of the run at another place: whoever moves a project moves both."""
+        source = self.spec.source
+        if source == before.source:
+            return False
+        try:
+            return is_moved(source, survey(source, self.layout.root, self.spec.text_field), self.layout)
+        except SourceError:  # the intake says it
+            return False
 
     def _look(self, restart: bool) -> None:
         """Whose the directory is, before anything is written or removed there."""
@@ -181,13 +194,13 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"--out {self.layout.root} is not empty and holds no run (it has no spec.json); give a new or empty folder"
             )
-        for spec in (self.spec,) if before is None else (before, self.spec):
-            if (link := find_link(self.layout, spec)) is not None:
-                raise refuse_link(link)
         if restart and self.spec.source != STDIN and holds_source(self.layout, self.spec.source):
             raise RunDirectoryError(
                 f"{self.spec.source} is the source and lies among the files that --restart removes; move it elsewhere"
             )
+        vectors = [one.vector for spec in (before, self.spec) if spec is not None for one in spec.outputs]
+        if (odd := find_odd(self.layout, vectors)) is not None:
+            raise refuse_odd(odd)
 
     def _clear(self) -> None:
         """Remove what a run wrote, and nothing else; its spec stands until another one takes its place."""
@@ -198,9 +211,10 @@ class RunDirectory:
     def _check_source(self) -> None:
         """SourceError for one that the intake would refuse, once this directory is taken and something of it is gone."""
         source = self.spec.source
-        if not self.layout.source.exists():
+        trail = read_trail(self.layout)
+        if not (trail.segments or self.layout.source.exists()):
             return
-        if is_gone(source) and read_trail(self.layout).whole:  # to what was read to its end no harm comes
+        if is_gone(source) and trail.whole:  # to what was read to its end no harm comes
             return
         unchanged_files(source, survey(source, self.layout.root, self.spec.text_field), self.layout)
 

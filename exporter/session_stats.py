@@ -2,7 +2,8 @@
 
 A resume computes what is missing, often next to nothing: its own figures would say that a pass cost nothing and ran nowhere.
 So counts and seconds are added up, histograms of batches are joined bucket by bucket, and rates follow from the sums. What
-cannot be added (dtype, placement) is the latest. Of a session that was killed there are no figures.
+cannot be added (dtype, placement) is the latest. Of a session that was killed there are no figures: the rows that it committed
+are counted as `untimed`, so that nobody takes the sums for more than they are.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ def read_stats(path: Path) -> JsonObject:
 def merge_stats(before: Mapping[str, Any], now: Mapping[str, Any], rows: Mapping[str, int]) -> JsonObject:
     """`now`, what the session says, with the passes of all sessions; `rows` are the committed ones by pass.
 
-    A pass gains `chunks` (those rows), `sessions` (how many computed a batch of it) and `session` (the latest of them, as in
-    `run`). The rest of the file is of this session alone; samples of a pass's devices are of the latest that computed it.
+    A pass gains `chunks` (those rows), `sessions` (how many computed a batch of it), `session` (the latest of them, as in
+    `run`) and `untimed` (rows of those that left no figures). The rest of the file is of this session alone; samples of a
+    pass's devices are of the latest that computed it.
     Where `before` is damaged the figures are of this session alone: a run is not to fail over them.
     """
     try:
@@ -61,7 +63,16 @@ def _with_earlier(before: Mapping[str, Any], now: Mapping[str, Any], rows: Mappi
         vector: str = one["vector"]
         mine = one | ({"sessions": 1, "session": run} if one["batches"] else {"sessions": 0, "session": ""})
         found = earlier.get(vector)
-        merged = mine if found is None else found if told else _merged(found, mine)
+        stood: int = mine.pop("earlier", 0)
+        if found is None:
+            merged = mine | {"untimed": stood}
+        elif told:
+            merged = found
+        else:
+            merged = _merged(found, mine)
+            dropped = merged is mine and bool(found.get("batches"))
+            killed = max(stood - found["chunks"], 0)  # committed since the last session that left figures
+            merged = merged | {"untimed": stood if dropped else found.get("untimed", 0) + killed}
         passes.append(merged | {"chunks": rows.get(vector, merged.get("chunks", 0))})
     samples: JsonObject = now.get("processing_stats", {})
     devices = before.get("processing_stats", {}).get("passes", {}) | samples.get("passes", {})

@@ -100,6 +100,8 @@ def metadata_filter(wanted: Iterable[tuple[str, str]], shard: Any) -> Any:
         if (span := number_span(value)) is not None:
             near = edge.FieldCondition(where, range=edge.RangeFloat(gte=span[0], lte=span[1]))
             some.append(_holding(shard, key, int(value), near) if _is_unsigned(value) else near)
+            spans = [(math.nextafter(one, -math.inf), math.nextafter(one, math.inf)) for one in short_doubles(value)]
+            some += [edge.FieldCondition(where, range=edge.RangeFloat(gte=low, lte=high)) for low, high in spans]
         if value == "null":
             some.append(edge.IsNullCondition(where))
         conditions.append(edge.Filter(should=some))
@@ -143,6 +145,20 @@ def number_span(value: str) -> tuple[float, float] | None:
     elif number.is_integer() and abs(number) <= _EXACT:
         return number, number
     return math.nextafter(number, -math.inf), math.nextafter(number, math.inf)
+
+
+def short_doubles(value: str) -> list[float]:
+    """What a decimal fraction became that was a number of 32 or 16 bits before it was a double: 0.10000000149011612 for 0.1.
+
+    Only where it is the shortest way to write that number, so that 1000.3 is not also 1000.5, the nearest of 16 bits.
+    """
+    number, found = float(value), list[float]()
+    if not number.is_integer():  # inf is none, and whole numbers are compared as they are
+        with np.errstate(all="ignore"):
+            for short in (np.float32(number), np.float16(number)):
+                if float(str(short)) == number != float(short):
+                    found.append(float(short))
+    return found
 
 
 def _is_unsigned(value: str) -> bool:

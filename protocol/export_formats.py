@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from .errors import UsageError
 from .spec import Form, RunSpec
@@ -16,6 +16,16 @@ FORMATS: dict[str, Form | None] = {
     "upload-script": None,
 }
 """By name: the form of vector without which the format has nothing to hold."""
+
+_FILES = {
+    "jsonl": "points.jsonl",
+    "npy": "{}.npy",
+    "sparse-jsonl": "{}.sparse.jsonl",
+    "multivector-jsonl": "{}.multivector.jsonl",
+    "metadata": "metadata.jsonl",
+    "upload-script": "upload_to_qdrant.py",
+}
+"""The file of a format; `{}` is the vector of which there is one each."""
 
 ALL = "all"
 
@@ -37,6 +47,15 @@ def choose_formats(names: Sequence[str], spec: RunSpec, flag: str = "--export") 
     if "upload-script" in chosen:
         chosen.add("jsonl")
     return tuple(name for name in FORMATS if name in chosen)
+
+
+def file_names(formats: Iterable[str], spec: RunSpec) -> set[str]:
+    """The files of an export in these formats: those that every export has, too."""
+    found = {"collection.json", "stats.json"}
+    for name in formats:
+        form, pattern = FORMATS[name], _FILES[name]
+        found |= {pattern.format(one.vector) for one in spec.outputs if form in (None, one.form)}
+    return found
 
 
 def _applies(name: str, forms: Collection[str]) -> bool:

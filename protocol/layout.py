@@ -39,6 +39,11 @@ def set_aside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.before")
 
 
+def being_removed(folder: Path) -> Path:
+    """What a derived run directory is called while it is removed: half of it would be taken for somebody else's."""
+    return folder.with_name(f".{folder.name}.gone")
+
+
 @dataclass(frozen=True, slots=True)
 class RunLayout:
     """The paths of one run directory."""

@@ -1,4 +1,4 @@
-"""Paths are local: an address of an object store is refused before a folder of that name is made."""
+"""Paths are local: an address of an object store is refused before a folder of that name is made, and so is no path at all."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def check_local(path: str | PathLike[str], what: str, error: type[EmbedfleetError] = UsageError) -> None:
-    """`error` for `s3://bucket/key` and the like; `what` is the flag or argument. `./s3:/…` and absolute paths are local."""
+    """`error` for `s3://bucket/key` and the like, and for nothing; `what` is the flag or argument.
+
+    `./s3:/…` and absolute paths are local.
+    """
     text = str(path)
+    if not text:  # as an unset variable gives it; a `Path` of it is the folder that one is in
+        raise error(f"{what} '': is empty; give a path, or . for the folder that you are in")
     if (found := _SCHEME.match(text)) is None:
         return
     scheme, rest = found[0][:-2], text[found.end() :].lstrip("/")

@@ -37,6 +37,8 @@ def read_holder(layout: RunLayout) -> tuple[Holder, bool] | None:
     host whose locks are not seen here.
     """
     try:
+        if not layout.lock.is_file():  # a pipe would wait for who writes into it
+            return None
         with layout.lock.open("rb") as file:
             held = _is_held(file.fileno())
             raw = file.read()

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from .layout import RunLayout
-from .source_check import FileStamp
+from .source_check import read_stamps
 
 
 class NumberedIds:
     """Tells the made-up ids of a run: their part before the last `#` is the name of a file of its source."""
 
     def __init__(self, layout: RunLayout) -> None:
-        try:
-            stamps = msgspec.json.decode(layout.source.read_bytes(), type=list[FileStamp])
-        except (OSError, msgspec.MsgspecError):  # a copy without it: then no id is known to be made up
-            stamps = []
-        self.files = frozenset(one.path for one in stamps)
+        # a copy without them: then no id is known to be made up
+        self.files = frozenset(one.path for one in read_stamps(layout) or ())
 
     def __contains__(self, chunk_id: object) -> bool:
         file, mark, number = str(chunk_id).rpartition("#")

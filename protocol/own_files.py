@@ -16,7 +16,7 @@ import msgspec
 
 from .durable import sync_folder
 from .errors import RunDirectoryError
-from .layout import RunLayout, set_aside
+from .layout import RunLayout, being_removed, set_aside
 from .spec import RunSpec, is_name
 
 _SEGMENT = re.compile(r"\d{5,}\.(parquet|parquet\.damaged|rejected\.jsonl)", re.ASCII)
@@ -33,6 +33,8 @@ _TOP = {"spec.json", "manifest.json", *_DERIVED}
 def read_owner(layout: RunLayout) -> RunSpec | None:
     """The spec that says whose directory it is; None where there is none. RunDirectoryError where it is no spec of a run."""
     try:
+        if layout.spec.exists() and not layout.spec.is_file():  # nor to be opened: a pipe waits for who writes into it
+            raise ValueError(f"it is {kind_of(layout.spec)}")
         spec = msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec)
         if not spec.passes:
             raise ValueError("it names no model")
@@ -48,6 +50,14 @@ def read_owner(layout: RunLayout) -> RunSpec | None:
     return spec
 
 
+def holds_run(root: Path) -> bool:
+    """Whether a folder is the directory of a run, by a spec that says so."""
+    try:
+        return read_owner(RunLayout(root)) is not None
+    except (RunDirectoryError, OSError):
+        return False
+
+
 def is_foreign(layout: RunLayout) -> bool:
     """Whether a folder without a spec holds something. All that a power cut in its first moment may leave is a lock and the
     beginning of a file."""
@@ -57,28 +67,34 @@ def is_foreign(layout: RunLayout) -> bool:
     )
 
 
-def find_link(layout: RunLayout, spec: RunSpec) -> Path | None:
-    """A symbolic link under a name of the run's own; None where there is none."""
-    return next(_links(layout, [one.vector for one in spec.outputs]), None)
+def find_odd(layout: RunLayout, vectors: Iterable[str] = (), *, links: bool = True) -> Path | None:
+    """A name of the run's own, among those of `vectors` too, that is of another kind there: a folder instead of a file, a pipe,
+    or a symbolic link, which may be read (`links` False) but not written to or removed; None where there is none."""
+    return next(_odd(layout, vectors, links), None)
 
 
-def refuse_link(path: Path) -> RunDirectoryError:
+def refuse_odd(path: Path) -> RunDirectoryError:
     """What people hear of it."""
+    if path.is_symlink():
+        return RunDirectoryError(
+            f"{path} is a symbolic link: a run removes and writes its files where they stand, not where a link points. "
+            "Put what it points to there, or give another folder"
+        )
     return RunDirectoryError(
-        f"{path} is a symbolic link: a run removes and writes its files where they stand, not where a link points. Put what it "
-        "points to there, or give another folder"
+        f"{path} is {kind_of(path)}, and a run has something else of that name. Move it away, or give another folder"
     )
 
 
-def top_link(layout: RunLayout) -> Path | None:
-    """As `find_link`, among the names at the top alone."""
-    return next((path for path in _top(layout) if path.is_symlink()), None)
+def kind_of(path: Path) -> str:
+    """What stands there, for a message."""
+    return "a folder" if path.is_dir() else "a file" if path.is_file() else "a pipe, socket or device"
 
 
 def holds_source(layout: RunLayout, source: str) -> bool:
-    """Whether a source lies in the folders that `clear_run` empties."""
+    """Whether a source lies among what `clear_run` removes."""
     inside = Path(source).resolve()
-    return any(inside.is_relative_to(path.resolve()) for path in _top(layout))
+    names = (*_FOLDERS, *_TOP, layout.lock.name, set_aside(layout.queries).name)
+    return any(inside.is_relative_to((layout.root / name).resolve()) for name in names)
 
 
 def clear_run(layout: RunLayout, spec: RunSpec) -> None:
@@ -94,9 +110,11 @@ def clear_run(layout: RunLayout, spec: RunSpec) -> None:
     remove_shard(layout)
     for folder in (layout.queries, set_aside(layout.queries)):
         remove_run(folder)
-    for folder in (layout.scores, set_aside(layout.scores)):
-        if not layout.rerank.is_symlink():
+    remove_rest(being_removed(layout.queries))
+    if not layout.rerank.is_symlink():
+        for folder in (layout.scores, set_aside(layout.scores)):
             remove_run(folder)
+        remove_rest(being_removed(layout.scores))
     _remove_folder(layout.rerank, _RERANK.__contains__)
     remove_vectors(layout, [one.vector for one in spec.outputs])
     sync_folder(layout.root)
@@ -122,6 +140,12 @@ def remove_run(root: Path) -> None:
     if spec is not None or not is_foreign(layout):
         layout.lock.unlink(missing_ok=True)
         _remove_folder(root, _TOP.__contains__)
+
+
+def remove_rest(folder: Path) -> None:
+    """Remove what a crash left of a derived run directory that was being removed; it may be without its spec by then."""
+    if folder.is_dir() and not folder.is_symlink() and not foreign_files(folder):
+        shutil.rmtree(folder)
 
 
 def foreign_files(root: Path) -> list[Path]:
@@ -191,21 +215,28 @@ def _is_partial(name: str, own: Callable[[str], bool]) -> bool:
     return found is not None and own(found[1])
 
 
-def _top(layout: RunLayout) -> Iterator[Path]:
-    for name in (*_FOLDERS, *_TOP, layout.lock.name, set_aside(layout.queries).name):
-        yield layout.root / name
-
-
-def _links(layout: RunLayout, vectors: Iterable[str]) -> Iterator[Path]:
-    yield from (path for path in _top(layout) if path.is_symlink())
-    folders = [(layout.vector_folder(name), is_vectors) for name in vectors]
-    yield from (folder for folder, _ in folders if folder.is_symlink())
-    shard = {*_SHARD_FOLDERS, "edge_config.json"}
-    rerank = {*_RERANK, layout.scores.name, set_aside(layout.scores).name}
-    more = [(layout.chunks, _is_chunks), (layout.edge, shard.__contains__), (layout.rerank, rerank.__contains__)]
-    for folder, own in [*folders, *more]:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-            yield from (Path(one.path) for one in entries if one.is_symlink() and own(one.name))
+def _odd(layout: RunLayout, vectors: Iterable[str], links: bool) -> Iterator[Path]:
+    top = {*_FOLDERS, set_aside(layout.queries).name}
+    shard, rerank = set[str](_SHARD_FOLDERS), {layout.scores.name, set_aside(layout.scores).name}
+    look: list[tuple[Path, set[str], Callable[[str], bool]]] = [
+        (layout.root, top, lambda name: name == layout.lock.name or _is_own(name, _TOP.__contains__)),
+        (layout.chunks, set(), _is_chunks),
+        (layout.vectors, set(vectors), lambda _name: False),
+        *((layout.vector_folder(name), set[str](), is_vectors) for name in vectors),
+        (layout.edge, shard, {"edge_config.json"}.__contains__),
+        (layout.rerank, rerank, _RERANK.__contains__),
+    ]
+    for folder, folders, is_file in look:
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for one in entries:
+                if one.is_symlink():
+                    odd = links and (one.name in folders or is_file(one.name))
+                elif one.is_dir():
+                    odd = one.name not in folders and is_file(one.name)
+                else:
+                    odd = one.name in folders or (not one.is_file() and is_file(one.name))
+                if odd:
+                    yield Path(one.path)
 
 
 def _others(folder: Path, own: Callable[[str], bool]) -> Iterator[Path]:
@@ -237,6 +268,42 @@ class _File(msgspec.Struct, frozen=True):
 
 class _Record(msgspec.Struct, frozen=True):
     files: list[_File]
+    ours: list[str] = []
+
+
+def recorded(path: Path) -> set[str]:
+    """The names that a record of an export or of an evaluation has, also of files that were about to be written."""
+    record = msgspec.json.decode(path.read_bytes(), type=_Record)
+    return {one.name for one in record.files} | set(record.ours)
+
+
+def refuse_others(layout: RunLayout, record: Path, names: Iterable[str]) -> set[str]:
+    """Before files of these names are written to `export`: RunDirectoryError where one stands there that is not of `record`,
+    or the record is none. The names that it has from then on."""
+    try:
+        ours = recorded(record)
+    except FileNotFoundError:
+        ours = set[str]()
+    except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8
+        raise RunDirectoryError(
+            f"{record}: not a record of files ({error}), so nobody knows whose the files in {layout.export} are; move it away, "
+            "and those of them that are in the way, and run the same command again"
+        ) from error
+    names = set(names)
+    if others := sorted(name for name in names - ours if os.path.lexists(layout.export / name)):
+        raise RunDirectoryError(
+            f"{layout.export}: {', '.join(others)} would be written over, and {record.name} does not say that this run wrote "
+            "that; move it away, and run the same command again"
+        )
+    return ours | names
+
+
+def remove_report(layout: RunLayout) -> None:
+    """Remove the files of an evaluation, as its record names them."""
+    with contextlib.suppress(OSError, ValueError):
+        for name in recorded(layout.report_record) & {layout.report.name, layout.evaluation.name}:
+            (layout.export / name).unlink(missing_ok=True)
+    layout.report_record.unlink(missing_ok=True)
 
 
 def _remove_export(layout: RunLayout) -> None:
@@ -244,5 +311,5 @@ def _remove_export(layout: RunLayout) -> None:
     names = {layout.export_record.name}
     for path in (layout.export_record, layout.report_record):
         with contextlib.suppress(OSError, ValueError):
-            names |= {one.name for one in msgspec.json.decode(path.read_bytes(), type=_Record).files}
+            names |= recorded(path)
     _remove_folder(layout.export, names.__contains__)

@@ -10,6 +10,7 @@ import msgspec
 from .errors import RunDirectoryError
 from .layout import RunLayout
 from .local_paths import check_local
+from .own_files import find_odd, refuse_odd
 from .spec import RunSpec
 
 T = TypeVar("T")
@@ -33,8 +34,10 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 def read_spec(layout: RunLayout) -> RunSpec:
-    """The spec of the run at `layout.root`; RunDirectoryError where there is no run."""
+    """The spec of the run at `layout.root`; RunDirectoryError where there is no run, or something else under its names."""
     try:
+        if layout.spec.exists() and not layout.spec.is_file():
+            raise refuse_odd(layout.spec)
         raw = layout.spec.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         check_local(layout.root, "DIR", RunDirectoryError)
@@ -44,11 +47,14 @@ def read_spec(layout: RunLayout) -> RunSpec:
     except OSError as error:
         raise RunDirectoryError(f"{layout.spec}: cannot be read ({error.strerror}); check the permissions") from error
     try:
-        return msgspec.json.decode(raw, type=RunSpec)
+        spec = msgspec.json.decode(raw, type=RunSpec)
     except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8
         raise RunDirectoryError(
             f"{layout.spec}: not a spec that this version reads ({error}); update embedfleet or restore the file"
         ) from error
+    if (odd := find_odd(layout, [one.vector for one in spec.outputs], links=False)) is not None:
+        raise refuse_odd(odd)
+    return spec
 
 
 def reasons_in(layout: RunLayout) -> str:

@@ -18,7 +18,7 @@ from .layout import RunLayout, segments_in
 from .run_json import read_spec
 from .segment_info import ChunkSegmentInfo, Cursor, Passed
 from .source_bytes import digest_of
-from .sources import Corpus, SourceFile
+from .sources import STDIN, Corpus, SourceFile
 
 
 class FileStamp(msgspec.Struct, frozen=True):
@@ -98,7 +98,8 @@ def read_trail(layout: RunLayout) -> Trail:
         except RunDirectoryError:
             continue
         trail.add(segment, info)
-    vectors = [number for folder in layout.vectors.glob("*/") for number in segments_in(folder)]
+    ours = (folder for folder in layout.vectors.glob("*/") if layout.pass_file(folder.name).exists())
+    vectors = [number for folder in ours for number in segments_in(folder)]
     trail.read_beyond = any(number >= trail.segments for number in vectors)
     try:
         intake = msgspec.json.decode(layout.intake.read_bytes(), type=IntakeRecord)
@@ -123,22 +124,22 @@ def unchanged_files(source: str, corpus: Corpus, layout: RunLayout) -> list[Sour
     """The files that the intake of `layout` began with, where all of them are still as they were then; None where nothing
     was made of them yet.
 
-    SourceError where they are not, RunDirectoryError where `chunks/source.json` cannot be understood. Files that have only
-    another time of change are compared by content, and noted with the new one.
+    SourceError where they are not. Files that have only another time of change are compared by content, and noted with the new
+    one. So are all of them where `chunks/source.json` is gone or damaged: it is made anew.
     """
-    path = layout.source
-    try:
-        before = msgspec.json.decode(path.read_bytes(), type=list[FileStamp])
-    except FileNotFoundError:
-        return None
-    except (ValueError, OSError) as error:
-        raise RunDirectoryError(f"{path}: damaged ({error}); start over with --restart") from error
-    files = corpus.files
+    path, files, before = layout.source, corpus.files, read_stamps(layout)
     if fingerprint(files) == before:
         return files
     trail = read_trail(layout)
     if not (trail.segments or trail.whole or trail.read_beyond):
         return None  # nothing was made of it
+    if before is None:
+        if source != STDIN and (unknown := _not_as_read(files, trail)):  # a stream is compared while it is read
+            raise SourceError(
+                f"{path} is gone or damaged, and {unknown}; put {source} back as it was, or start over with --restart"
+            )
+        commit_bytes(path, msgspec.json.encode(fingerprint(files)))
+        return files
     if trail.old:
         files = _as_0_1_read(corpus, before)
     difference = first_difference(before, fingerprint(files)) or _other_content(files, before, trail)
@@ -147,6 +148,40 @@ def unchanged_files(source: str, corpus: Corpus, layout: RunLayout) -> list[Sour
     if fingerprint(files) != before:
         commit_bytes(path, msgspec.json.encode(fingerprint(files)))
     return files
+
+
+def is_moved(source: str, corpus: Corpus, layout: RunLayout) -> bool:
+    """Whether a corpus at another place is what the intake of `layout` read: the same names, sizes and content. Where only part
+    of it was read, the name of a folder must not become metadata of the rest."""
+    trail, before = read_trail(layout), read_stamps(layout)
+    if source == STDIN or trail.old or not trail.segments:
+        return False
+    if before is not None and first_difference(before, fingerprint(corpus.files)) is not None:
+        return False
+    if not trail.whole and any(file.collection is not None for file in corpus.files):
+        return False
+    return not _not_as_read(corpus.files, trail)
+
+
+def read_stamps(layout: RunLayout) -> list[FileStamp] | None:
+    """The files of the source as they were when the intake began; None where `chunks/source.json` is gone or damaged."""
+    try:
+        return msgspec.json.decode(layout.source.read_bytes(), type=list[FileStamp])
+    except (ValueError, OSError):
+        return None
+
+
+def _not_as_read(files: list[SourceFile], trail: Trail) -> str:
+    """Why these are not known to be the files that were read, by their content alone; empty where they are."""
+    read = max(len(trail.finished), trail.cursor.file + 1 if trail.segments else 0)
+    if len(files) < read:
+        return f"the source has {len(files):,} files where {read:,} were read"
+    if trail.whole and len(trail.finished) > trail.cursor.file and len(files) > read:  # it did not end with --limit
+        return f"{files[read].name} was not read"
+    for at, file in enumerate(files):
+        if not _says_the_same(file, at, trail):
+            return f"{file.name} is not known to be what was read"
+    return ""
 
 
 def changed(source: str, difference: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .own_files import holds_run
 from .terminal_text import on_one_line
 
 SHOWN_NAMES, SHOWN_KINDS = 2, 8
@@ -21,6 +22,7 @@ CIRCLE: Kind = ("link in a circle", "links in a circle")
 READ_ALREADY: Kind = ("link to what is read anyway", "links to what is read anyway")
 NO_FILE: Kind = ("pipe, socket or device", "pipes, sockets or devices")
 CLOSED: Kind = ("folder that may not be read", "folders that may not be read")
+OTHER_RUN: Kind = ("run directory", "run directories")
 
 
 @dataclass(slots=True)
@@ -62,8 +64,8 @@ def walk(root: Path, exclude: Path | None, left_out: LeftOut) -> Iterator[tuple[
     """Every file in `root` and below: its path, its name below `root`, and whether a linked folder leads to it.
 
     Each folder is read once, its own name before those of links to it. `left_out` gains what is no file, and is not
-    looked at: hidden names, links that lead nowhere or in a circle, pipes, folders that cannot be read. What lies under
-    `exclude`, the run directory, is nobody's. OSError where `root` itself cannot be read.
+    looked at: hidden names, links that lead nowhere or in a circle, pipes, folders that cannot be read, directories of other
+    runs. What lies under `exclude`, the run directory, is nobody's. OSError where `root` itself cannot be read.
     """
     barred = None if exclude is None else os.path.realpath(exclude)
     seen: set[tuple[int, int]] = set()
@@ -82,6 +84,9 @@ def walk(root: Path, exclude: Path | None, left_out: LeftOut) -> Iterator[tuple[
             if not folder.name:
                 raise
             left_out.add(CLOSED, folder.name)
+            continue
+        if folder.name and holds_run(folder.path):
+            left_out.add(OTHER_RUN, folder.name)
             continue
         below: list[_Folder] = []
         for entry in entries:

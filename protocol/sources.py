@@ -10,6 +10,7 @@ from typing import Literal
 
 from .errors import SourceError
 from .local_paths import check_local
+from .own_files import holds_run
 from .source_folder import READ_ALREADY, Kind, LeftOut, walk
 from .terminal_text import on_one_line
 
@@ -143,6 +144,10 @@ def _named(path: Path) -> SourceFile:
 def _in_folder(root: Path, exclude: Path | None, text_field: str | None) -> Corpus:
     if exclude is not None and exclude.resolve() == root.resolve():
         raise SourceError(f"{root}: the source cannot be the run directory too; give another output folder")
+    if holds_run(root):
+        raise SourceError(
+            f"{root}: is the directory of a run, not a corpus; give the corpus of that run, or files in it by name"
+        )
     left_out = LeftOut()
     found = list(_files(root, exclude, text_field, left_out))
     if not found:

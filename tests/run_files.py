@@ -97,6 +97,7 @@ class RunFiles:
         for folder in (self.layout.chunks, self.layout.vector_folder(DENSE), self.layout.vector_folder(SPARSE)):
             folder.mkdir(parents=True)
         self.layout.spec.write_bytes(msgspec.json.encode(self.spec))
+        self.layout.source.write_text("[]")
         for segment in range(len(self.sizes)):
             self.chunk_segment(segment)
             self.vector_segment(DENSE, segment, self.dense_table(segment))

@@ -57,6 +57,21 @@ def test_standard_input_over_a_run_that_is_done(cli: Any, tmp_path: Path) -> Non
     assert cli(*run("-", out, "--restart", "--json"), stdin=lines("beta", 7)).json["committed"] == 7
 
 
+def test_a_project_that_was_moved_goes_on_at_its_new_place(cli: Any, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "corpus.jsonl").write_bytes(lines("alpha", 100))
+    cli(*run(project / "corpus.jsonl", project / "run"))
+    there = project.rename(tmp_path / "elsewhere")
+    done = cli(*run(there / "corpus.jsonl", there / "run", "--json")).json
+    assert (done["status"], done["passes"][0]["computed"]) == (DONE, 0)
+    assert json.loads((there / "run" / "spec.json").read_bytes())["source"] == str(there / "corpus.jsonl")
+    assert cli("verify", there / "run", "--json").json["problems"] == []
+    (tmp_path / "corpus.jsonl").write_bytes(lines("beta", 100))
+    refused = cli(*run(tmp_path / "corpus.jsonl", there / "run"), code=2)
+    assert "Give the source that it was made of by the path above (a link there will do)" in refused.error
+
+
 def test_a_touched_source_and_one_that_is_gone(cli: Any, tmp_path: Path) -> None:
     source, out = tmp_path / "c.jsonl", tmp_path / "run"
     source.write_bytes(lines("alpha", 100))

@@ -299,10 +299,6 @@ def test_records_of_the_intake_that_are_torn_are_refused_and_a_torn_segment_is_r
     with pytest.raises(RunDirectoryError, match=r"intake\.json: damaged .* delete it and run the same command again"):
         intake.load()
     intake.layout.intake.unlink()
-    intake.layout.source.write_bytes(b"{")
-    with pytest.raises(RunDirectoryError, match=r"source\.json: damaged .* start over with --restart"):
-        intake.load()
-    intake.layout.source.unlink()
     whole = intake.layout.chunk_segment(1).read_bytes()
     intake.layout.chunk_segment(1).write_bytes(whole[:-9])
     intake.load()

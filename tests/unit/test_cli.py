@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 from embedfleet.client import daemons, run_command
 from embedfleet.client.cli import app, export, search, upload
+from embedfleet.client.info import describe_run
 from embedfleet.client.query_encoder import TIMEOUT
-from embedfleet.protocol.errors import UsageError
+from embedfleet.client.retrieval_flags import build_plan
+from embedfleet.client.run_reader import open_run
+from embedfleet.client.search import search as find
+from embedfleet.client.spec_flags import build_spec
+from embedfleet.client.verify import verify_run
+from embedfleet.protocol.errors import RunDirectoryError, SourceError, UsageError
 from embedfleet.protocol.run_options import RunOptions
+from embedfleet.protocol.sources import survey
 
 
 def test_a_flag_that_names_nothing(tmp_path: Path) -> None:
@@ -20,6 +27,41 @@ def test_a_flag_that_names_nothing(tmp_path: Path) -> None:
         export(tmp_path, [""])
     with pytest.raises(UsageError, match="--signals ',': names nothing"):
         search(tmp_path, "box", signals=[","])
+
+
+NO_PATH = (
+    ("--out", ["run", "-", "--out", "", "--dense", "fake:8"]),
+    ("--queries", ["run", "-", "--out", "new", "--dense", "fake:8", "--queries", ""]),
+    ("--qrels", ["run", "-", "--out", "new", "--dense", "fake:8", "--queries", "q.jsonl", "--qrels", ""]),
+    *(("DIR", [name, "", *more]) for name, more in {"verify": [], "info": [], "export": [], "search": ["box"]}.items()),
+    ("DIR", ["upload", "", "--url", "http://localhost:6333"]),
+)
+
+
+@pytest.mark.parametrize(("flag", "words"), NO_PATH)
+def test_no_path_at_all_is_not_the_folder_one_is_in(
+    flag: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        app(words)
+    said = " ".join(capsys.readouterr().err.split())
+    assert (end.value.code, list(tmp_path.iterdir())) == (2, [])
+    assert f"Invalid value for '{flag}': is empty; give a path" in said
+
+
+def test_no_path_at_all_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for read in (open_run, verify_run, describe_run, lambda path: find(path, "box")):
+        with pytest.raises(RunDirectoryError, match="DIR '': is empty; give a path"):
+            read("")
+    with pytest.raises(SourceError, match="source '': is empty"):
+        survey("")
+    for queries, qrels in (("", None), (tmp_path / "q.jsonl", "")):
+        (tmp_path / "q.jsonl").write_text("{}")
+        spec = build_spec("-", dense=["fake:8"], sparse=[], multivector=[], heads=[])
+        with pytest.raises(SourceError, match=r"--q[a-z]+ '': is empty; give a path"):
+            build_plan(queries, qrels=qrels, rerank=None, candidates=10, top_k=10, spec=spec)
 
 
 def test_how_a_run_is_carried_out_reaches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from embedfleet.client.costs import Cost, costs
 from embedfleet.client.evaluation import Evaluation, Figures, Ranked, evaluate, measure, measure_names
+from embedfleet.client.export_checks import record_of
 from embedfleet.client.report import render, write_report
 from embedfleet.exporter.candidates import find_candidates
 from embedfleet.exporter.ranking import rank_candidates
@@ -172,15 +173,24 @@ def test_a_report_that_cannot_be_written_is_an_error_of_ours(layout):
     found = Evaluation(queries=1, candidates=9, rankings=(), verdict="", notes=())
     layout.report.mkdir(parents=True)
     with pytest.raises(
-        EmbedfleetError, match=f"{layout.report}: Is a directory; make room there .*run the same command"
+        EmbedfleetError, match=r"report\.html would be written over, and report\.json does not say that"
     ):
         write_report(layout, found)
+    assert not layout.report_record.exists()
     layout.report.rmdir()
     layout.report_record.mkdir(parents=True)
     with pytest.raises(EmbedfleetError, match=f"{layout.report_record}: "):
         write_report(layout, found)
     layout.report_record.rmdir()
     write_report(layout, found)
+    layout.report_record.write_bytes(
+        record_of({}, (layout.report.name, layout.evaluation.name))
+    )  # killed while it wrote
+    write_report(layout, found)
+    assert [one["name"] for one in json.loads(layout.report_record.read_bytes())["files"]] == [
+        "evaluation.json",
+        "report.html",
+    ]
 
 
 def test_long_names_are_whole_and_bars_are_shares():

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from embedfleet.client.verify import verify_run
-from embedfleet.exporter import export_runtime
+from embedfleet.exporter import balance, export_runtime
 from embedfleet.exporter.balance import find_difference
+from embedfleet.exporter.file_stamps import FileStamps
 from embedfleet.exporter.manifest import Counts, recount
 from embedfleet.protocol.errors import RunDirectoryError
 
@@ -31,6 +33,16 @@ def test_a_segment_that_is_removed_meanwhile_is_missed(make_bench: Callable[...,
     assert not bench.layout.manifest.exists()
     assert bench.finish().problem == ""
     assert verify_run(bench.root).ok
+
+
+def test_each_footer_is_read_once(make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = make_bench(DENSE, OTHER)
+    bench.finish()
+    footers: list[Path] = []
+    read = balance.read_info
+    monkeypatch.setattr(balance, "read_info", lambda path, kind: footers.append(path) or read(path, kind))
+    assert balance.find_imbalance(bench.layout, bench.spec, FileStamps(), None) == ""
+    assert len(footers) == len(set(footers)) == 6, "two of chunks, and two of each vector"
 
 
 @pytest.mark.parametrize("earlier", [False, True])

@@ -83,7 +83,7 @@ def test_what_is_on_record_stands(layout: RunLayout) -> None:
         ("rerank/candidates.json", lambda path: path.write_text("{}"), "missing required field"),
         ("rerank/candidates.json", Path.unlink, "is gone; run the same command again"),
         ("rerank/rerank_run.json", lambda path: path.write_text("{}"), "missing required field"),
-        ("export/export.json", Path.unlink, "is gone, and collection.json stands there; export again"),
+        ("export/export.json", Path.unlink, "is gone, and nobody knows whose collection.json, "),
         ("export/export.json", lambda path: path.write_bytes(b'{"files": "\xff"}'), "not a record of files"),
         ("queries/vectors/dense-fake", shutil.rmtree, "lacks segments 0 of 1; run the same command again"),
         ("queries/spec.json", lambda path: path.write_text("{"), "not a spec that this version reads"),

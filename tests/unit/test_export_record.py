@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from embedfleet.client.verify import verify_run
 from embedfleet.exporter.export_runtime import ExportRuntime
+from embedfleet.protocol.errors import RunDirectoryError
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.published import run_digest
 
@@ -59,6 +60,50 @@ def test_so_do_vectors_that_are_computed_again(files: Any, run_files: Any) -> No
     assert "points.jsonl" in stale(files)
     assert export(files, "upload-script") == {"collection.json", "points.jsonl", "upload_to_qdrant.py"}
     assert stale(files) == set()
+
+
+@pytest.mark.parametrize(
+    "name", ["points.jsonl", "dense-fake.npy", "collection.json", "stats.json", "upload_to_qdrant.py"]
+)
+def test_what_no_export_wrote_is_not_written_over(run_files: Any, tmp_path: Path, name: str) -> None:
+    files = run_files.RunFiles(tmp_path / "run", sizes=(3, 4), index="none").write()
+    mine = files.layout.export / name
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(
+        RunDirectoryError, match=f"{name} would be written over, .*; move it away, and run the same command"
+    ):
+        export(files)
+    assert [path.read_text() for path in files.layout.export.iterdir()] == ["mine"]
+    mine.rename(tmp_path / "elsewhere")
+    assert name in export(files) | {"stats.json"}
+    export(files)  # over what it wrote itself
+
+
+def test_an_export_that_was_killed_knows_what_it_was_about_to_write(files: Any) -> None:
+    """The file has its name before the record says what is in it."""
+    record = json.loads(files.layout.export_record.read_bytes())
+    record["files"] = [one for one in record["files"] if one["name"] != "points.jsonl"]
+    files.layout.export_record.write_text(json.dumps(record))
+    assert "points.jsonl" in export(files, "jsonl")
+
+
+def test_one_of_an_earlier_version_has_the_names_of_its_files(files: Any) -> None:
+    record = json.loads(files.layout.export_record.read_bytes())
+    del record["ours"]
+    files.layout.export_record.write_text(json.dumps(record))
+    export(files, "jsonl")
+    (files.layout.export / "dense-fake.npy").write_text("mine")
+    with pytest.raises(RunDirectoryError, match=r"dense-fake\.npy would be written over"):
+        export(files)
+
+
+def test_a_damaged_record_says_nothing_of_whose_the_files_are(files: Any) -> None:
+    files.layout.export_record.write_text("{")
+    with pytest.raises(
+        RunDirectoryError, match=r"export\.json: not a record of files .*; move it away, and those of them"
+    ):
+        export(files)
 
 
 def test_an_empty_corpus_tells_models_apart(tmp_path: Path) -> None:

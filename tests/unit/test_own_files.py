@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import msgspec
-from embedfleet.protocol.layout import RunLayout, set_aside
+from embedfleet.protocol.layout import RunLayout, being_removed, set_aside
 from embedfleet.protocol.own_files import clear_run, foreign_files, is_partial, remove_run
 from embedfleet.protocol.spec import PassSpec, RunSpec
 
@@ -52,3 +52,19 @@ def test_nothing_of_a_run_is_left_behind(tmp_path: Path) -> None:
     fill(tmp_path / "derived", derived=False)
     remove_run(tmp_path / "derived")
     assert not (tmp_path / "derived").exists()
+
+
+def test_what_a_crash_left_of_a_derived_run_goes_too(tmp_path: Path) -> None:
+    """While it is removed it has no spec any more; somebody's own file in it keeps it."""
+    layout = fill(tmp_path)
+    for rest in (being_removed(layout.queries), being_removed(layout.scores)):
+        fill(rest, derived=False).spec.unlink()
+        for name in ("qdrant", "queries", "rerank", "export"):
+            shutil.rmtree(rest / name, ignore_errors=True)
+    (being_removed(layout.scores) / "notes.txt").write_text("mine")
+    clear_run(layout, SPEC)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "rerank", "spec.json"]
+    assert (being_removed(layout.scores) / "notes.txt").read_text() == "mine"
+    (being_removed(layout.scores) / "notes.txt").unlink()
+    clear_run(layout, SPEC)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".lock", "spec.json"]

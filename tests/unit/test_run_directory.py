@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from embedfleet.protocol.errors import RunDirectoryError, SourceError, SpecMisma
 from embedfleet.protocol.intake_counts import IntakeRecord
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.preprocessing import FIRST, LATEST
+from embedfleet.protocol.run_json import read_spec
 from embedfleet.protocol.segment_info import ChunkSegmentInfo, Cursor, Passed
 from embedfleet.protocol.segments import CHUNK_SCHEMA, with_info
 from embedfleet.protocol.source_check import fingerprint as stamps
@@ -134,17 +138,56 @@ def begun(folder: Path) -> tuple[Path, RunSpec, RunLayout]:
 
 
 @pytest.mark.parametrize("passes", [(DENSE,), (DENSE, OTHER)])
-@pytest.mark.parametrize("what", ["touched", "gone before its end"])
+def test_a_source_at_another_place_is_known_by_its_content(tmp_path: Path, passes: tuple[PassSpec, ...]) -> None:
+    """A project that was moved: its corpus and its run."""
+    source, spec, layout = begun(tmp_path)
+    record = IntakeRecord(
+        segments=1, rows=0, rejected=0, duplicates=0, complete=True, finished=(sha1(b"{}").hexdigest(),)
+    )
+    layout.intake.write_bytes(msgspec.json.encode(record))
+    moved = tmp_path / "elsewhere" / source.name
+    moved.parent.mkdir()
+    source.rename(moved)
+    now = msgspec.structs.replace(spec, passes=passes, source=str(moved))
+    assert take(layout.root, now).committed(0) == [0]
+    assert msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec) == now
+
+
+@pytest.mark.parametrize("what", ["content", "name", "limit", "none"])
+def test_another_source_at_another_place_is_refused(tmp_path: Path, what: str) -> None:
+    source, spec, layout = begun(tmp_path)
+    record = IntakeRecord(
+        segments=1, rows=0, rejected=0, duplicates=0, complete=True, finished=(sha1(b"{}").hexdigest(),)
+    )
+    layout.intake.write_bytes(msgspec.json.encode(record))
+    moved = tmp_path / "elsewhere" / ("other.jsonl" if what == "name" else source.name)
+    moved.parent.mkdir()
+    if what != "none":
+        moved.write_text("[]" if what == "content" else "{}")
+    now = msgspec.structs.replace(spec, source=str(moved), limit=7 if what == "limit" else None)
+    link = "the source that it was made of by the path above (a link there will do), "
+    words = f"Give {'' if what == 'limit' else link}another folder, or --restart"
+    with pytest.raises(SpecMismatch, match=re.escape(words)):
+        take(layout.root, now)
+    assert msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec) == spec
+    assert layout.manifest.exists()
+
+
+@pytest.mark.parametrize("passes", [(DENSE,), (DENSE, OTHER)])
+@pytest.mark.parametrize("what", ["touched", "gone before its end", "without stamps"])
 def test_a_run_whose_source_is_refused_stays_as_it_was(tmp_path: Path, passes: tuple[PassSpec, ...], what: str) -> None:
     """The intake looks once the directory is taken: it would be too late for the manifest and the shard."""
     source, spec, layout = begun(tmp_path)
-    if what == "touched":
-        os.utime(source, (1, 1))
-    else:
-        source.unlink()
-        layout.intake.unlink()
+    match what:
+        case "touched":
+            os.utime(source, (1, 1))
+        case "without stamps":
+            layout.source.unlink()
+        case _:
+            source.unlink()
+            layout.intake.unlink()
     before = {path: path.is_file() and path.read_bytes() for path in layout.root.rglob("*")}
-    with pytest.raises(SourceError, match=r"changed since its intake began|no such file"):
+    with pytest.raises(SourceError, match=r"changed since its intake began|no such file|gone or damaged"):
         take(layout.root, msgspec.structs.replace(spec, passes=passes))
     assert {path: path.is_file() and path.read_bytes() for path in layout.root.rglob("*")} == before
     assert not take(layout.root, spec, restart=True).layout.manifest.exists()
@@ -262,6 +305,43 @@ def test_a_link_in_place_of_what_a_run_writes_is_refused(tmp_path: Path, name: s
     with pytest.raises(RunDirectoryError, match=f"{path} is a symbolic link"):
         RunDirectory(root, SPEC, restart=restart)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+FOLDERS = (".lock", "manifest.json", "stats.json", ".stats.json.tmp", "chunks/source.json", "chunks/.ids.sqlite")
+ODD = {
+    "folder": (*FOLDERS, "chunks/00000.parquet", "vectors/dense-a/pass.json", "rerank/candidates.json"),
+    "pipe": (".lock", "published.json", "chunks/limits.json", "vectors/dense-a/00000.parquet", "vectors", "rerank/run"),
+    "file": ("chunks", "vectors/dense-a", "qdrant/segments", ".queries.before"),
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in ODD.items() for name in names])
+def test_another_kind_in_place_of_what_a_run_has_is_refused(root: Path, kind: str, name: str) -> None:
+    """By who writes there and by who reads; a pipe is not even opened, since that waits for a writer."""
+    layout, path = take(root).layout, root / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "file": lambda: path.write_text("mine")}[kind]()
+    words = f"{path} is a {kind}.*, and a run has something else of that name. Move it away"
+    for restart in (False, True):
+        with pytest.raises(RunDirectoryError, match=words):
+            RunDirectory(root, SPEC, restart=restart)
+    with pytest.raises(RunDirectoryError, match=words):
+        read_spec(layout)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe, socket or device"])
+def test_a_spec_of_another_kind_is_nobodys(root: Path, kind: str) -> None:
+    layout = take(root).layout
+    layout.spec.unlink()
+    layout.spec.mkdir() if kind == "folder" else os.mkfifo(layout.spec)
+    with pytest.raises(RunDirectoryError, match=rf"spec.json is no spec of a run \(it is a {kind}\)"):
+        RunDirectory(root, SPEC, restart=True)
+    with pytest.raises(RunDirectoryError, match=f"spec.json is a {kind}, and a run has something else of that name"):
+        read_spec(layout)
 
 
 def test_the_directory_itself_may_be_a_link(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -231,6 +232,14 @@ def test_values_from_python_are_spelled_as_the_command_line_has_them():
     given = [("a", 3), ("b", 3.5), ("c", True), ("d", None), ("metadata.e", "x"), ('"a=b"', "y=z")]
     expected = [("a", "3"), ("b", "3.5"), ("c", "true"), ("d", "null"), ("e", "x"), ('"a=b"', "y=z")]
     assert plain_filters(given) == expected
+    given = [
+        ("a", np.float32(0.1)),
+        ("b", np.int64(3)),
+        ("c", np.bool_(True)),
+        ("d", Decimal("0.10")),
+        ("e", np.str_("x")),
+    ]
+    assert plain_filters(given) == [("a", "0.1"), ("b", "3"), ("c", "true"), ("d", "0.10"), ("e", "x")]
     with pytest.raises(UsageError, match="the filter a: its value is a list; give text, a number or a boolean"):
         plain_filters([("a", [1])])
 

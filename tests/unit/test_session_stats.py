@@ -60,7 +60,41 @@ def test_sessions_below_a_millisecond_have_a_rate_that_was_measured():
 
 def test_what_is_committed_while_the_exporter_closes_is_not_called_uncommitted():
     (one,) = session("r1", 0.5)["passes"]
-    assert not {"earlier", "uncommitted"} & one.keys(), "`computed` and `chunks` of all sessions say it"
+    assert "uncommitted" not in one, "`computed` and `chunks` of all sessions say it"
+
+
+def resumed(run: str, earlier: int, *batches: float) -> dict:
+    """A session over a run of which so many rows were committed before."""
+    now = session(run, *batches)
+    now["passes"][0]["earlier"] = earlier
+    return now
+
+
+def test_rows_of_a_session_that_was_killed_are_counted_as_untimed():
+    first = merge_stats({}, resumed("r1", 0, 0.5), {VECTOR: 10})
+    assert "earlier" not in first["passes"][0]
+    assert first["passes"][0]["untimed"] == 0
+    second = merge_stats(first, resumed("r2", 40, 0.5), {VECTOR: 50})  # one between them committed 30 rows
+    third = merge_stats(second, resumed("r3", 50, 0.5), {VECTOR: 60})
+    assert merge_stats(third, resumed("r3", 50, 0.5), {VECTOR: 60}) == third
+    assert [one["passes"][0]["untimed"] for one in (second, third)] == [30, 30]
+    assert (third["passes"][0]["computed"], third["passes"][0]["chunks"]) == (30, 60)
+    damaged = merge_stats(third, resumed("r4", 20, 0.5), {VECTOR: 30})  # segments that were damaged are gone
+    assert damaged["passes"][0]["untimed"] == 30
+
+
+def test_rows_of_the_first_sessions_are_untimed_where_they_were_killed():
+    alone = merge_stats({}, resumed("r2", 20), {VECTOR: 20})
+    assert (alone["passes"][0]["untimed"], alone["passes"][0]["sessions"]) == (20, 0)
+    after = merge_stats(alone, resumed("r3", 20, 0.5), {VECTOR: 30})
+    assert (after["passes"][0]["untimed"], after["passes"][0]["sessions"]) == (20, 1)
+
+
+def test_rows_whose_figures_cannot_be_joined_are_untimed():
+    first = merge_stats({}, resumed("r1", 0, 0.5), {VECTOR: 10})
+    del first["passes"][0]["histograms"]
+    assert merge_stats(first, resumed("r2", 10, 0.5), {VECTOR: 20})["passes"][0]["untimed"] == 10
+    assert merge_stats(first, resumed("r2", 10), {VECTOR: 10})["passes"][0]["untimed"] == 0
 
 
 def test_a_session_is_not_added_to_itself():

@@ -197,7 +197,8 @@ def test_a_later_export_keeps_the_other_formats(files):
     assert export(files, "metadata").keys() == {"collection.json", "dense-fake.npy", "metadata.jsonl"}
     (files.layout.export / "dense-fake.npy").unlink()
     assert export(files, "metadata").keys() == {"collection.json", "metadata.jsonl"}
-    files.layout.export_record.write_text("{")
+    for path in list(files.layout.export.iterdir()):
+        path.unlink()
     assert export(files, "upload-script").keys() == {"collection.json", "points.jsonl", "upload_to_qdrant.py"}
 
 

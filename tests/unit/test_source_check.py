@@ -23,7 +23,8 @@ from embedfleet.protocol.errors import SourceError
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.segment_info import ChunkSegmentInfo
 from embedfleet.protocol.segments import read_info, with_info
-from embedfleet.protocol.source_check import FileStamp, read_trail, was_read
+from embedfleet.protocol.source_check import FileStamp, is_moved, read_trail, was_read
+from embedfleet.protocol.sources import survey
 from embedfleet.protocol.spec import PassSpec, RunSpec
 
 PASSES = (PassSpec(vector="dense-fake-8", kind="dense", model="fake:8"),)
@@ -155,6 +156,7 @@ def test_a_change_of_rows_that_have_vectors_is_refused_although_their_chunks_are
     vectors = intake.layout.vector_segment("dense-fake-8", 2)
     vectors.parent.mkdir(parents=True)
     vectors.write_bytes(b"PAR1PAR1")
+    intake.layout.pass_file("dense-fake-8").write_text("{}")
     intake.layout.chunk_segment(1).unlink()
     stat = source.stat()
     source.write_bytes(lines(0, 9) + lines(9, 12, "word"))
@@ -166,6 +168,17 @@ def test_a_change_of_rows_that_have_vectors_is_refused_although_their_chunks_are
     source.write_bytes(lines(0, 12))
     os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert intake.load().rows == 12
+
+
+def test_somebodys_own_folder_among_the_vectors_says_nothing_of_the_source(tmp_path: Path) -> None:
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(lines(0, 12))
+    intake = Intake(source, tmp_path / "run")
+    mine = intake.layout.vectors / "mine" / "00007.parquet"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    assert intake.broken_off(1).load().rows == 12
+    assert not read_trail(intake.layout).read_beyond
 
 
 def test_a_limit_ends_what_has_to_be_the_same(tmp_path: Path) -> None:
@@ -213,6 +226,109 @@ def test_a_finished_intake_needs_no_source(tmp_path: Path, gone: str) -> None:
     intake.layout.chunk_segment(1).unlink()
     assert not was_read(intake.layout.root, str(source))
     with pytest.raises(SourceError, match=r"no such file|holds no chunks"):
+        intake.load()
+
+
+DAMAGE: dict[str, Callable[[Path], Any]] = {
+    "gone": Path.unlink,
+    "emptied": lambda path: path.write_bytes(b""),
+    "garbage": lambda path: path.write_bytes(b'[{"path": "\xff"}]'),
+    "of another type": lambda path: path.write_bytes(b'{"path": "a.jsonl"}'),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("segments", [*range(10), None])
+def test_the_stamps_of_the_source_are_made_anew_where_the_content_is_known(
+    tmp_path: Path, how: str, segments: int | None
+) -> None:
+    source = every_format(tmp_path / "corpus")
+    whole = Intake(source, tmp_path / "whole")
+    counts = whole.load()
+    intake = Intake(source, tmp_path / "run")
+    if segments is None:
+        intake.load()
+    else:
+        intake.broken_off(segments)
+    stamps = intake.layout.source.read_bytes()
+    DAMAGE[how](intake.layout.source)
+    assert intake.load() == counts
+    assert (intake.files(), intake.layout.source.read_bytes()) == (whole.files(), stamps)
+
+
+@pytest.mark.parametrize("segments", [2, 6, None])
+@pytest.mark.parametrize("change", ["a.jsonl", "b.jsonl.gz", "c_chunks.json", "d.parquet", "first", "last", "without"])
+def test_without_stamps_another_source_is_refused(tmp_path: Path, change: str, segments: int | None) -> None:
+    source, other = every_format(tmp_path / "corpus"), every_format(tmp_path / "other", "word")
+    intake = Intake(source, tmp_path / "run")
+    if segments is None:
+        intake.load()
+    else:
+        intake.broken_off(segments)
+    intake.layout.source.unlink()
+    match change:
+        case "first":
+            (source / "0.jsonl").write_bytes(lines(50, 55))
+        case "last":
+            (source / "x.jsonl").write_bytes(lines(50, 55))
+        case "without":
+            (source / "a.jsonl").unlink()
+        case _:
+            shutil.copyfile(other / change, source / change)
+    read = {
+        2: ("a.jsonl", "b.jsonl.gz", "first", "without"),
+        6: ("a.jsonl", "b.jsonl.gz", "c_chunks.json", "first", "without"),
+    }
+    if segments is not None and change not in read[segments]:
+        assert intake.load().rows == 40 + 5 * (change == "last"), "nothing of it had been read"
+        return
+    before = intake.files()
+    with pytest.raises(SourceError, match=r"source\.json is gone or damaged, and .*; put .* as it was, or start over"):
+        intake.load()
+    assert intake.files() == before
+    assert not intake.layout.source.exists()
+
+
+def test_without_stamps_a_limit_ends_what_has_to_be_known(tmp_path: Path) -> None:
+    source = every_format(tmp_path / "corpus")
+    for limit in (6, 10, 14, 40):
+        intake = Intake(source, tmp_path / f"run-{limit}", limit=limit)
+        counts = intake.load()
+        intake.layout.source.unlink()
+        assert intake.load() == counts
+
+
+@pytest.mark.parametrize("segments", [0, 2, 9, None])
+def test_a_corpus_that_was_moved_is_known_by_its_content(tmp_path: Path, segments: int | None) -> None:
+    source = every_format(tmp_path / "corpus")
+    intake = Intake(source, tmp_path / "run")
+    assert not moved(intake, source), "nothing was read yet"
+    if segments is None:
+        intake.load()
+    else:
+        intake.broken_off(segments)
+    there = shutil.copytree(source, tmp_path / "elsewhere")
+    assert moved(intake, there) == (segments is None), "its rest would say `elsewhere` in the metadata"
+    (source / "c_chunks.json").rename(source / "c.json")
+    (there / "c_chunks.json").rename(there / "c.json")
+    assert not moved(intake, there), "of another name"
+    intake.layout.source.unlink()
+    assert moved(intake, there)
+    assert not moved(intake, every_format(tmp_path / "other", "word"))
+    intake.forget_digests()
+    assert not moved(intake, there), "as 0.1.0 read it"
+
+
+def moved(intake: Intake, source: Path) -> bool:
+    return is_moved(str(source), survey(str(source), intake.layout.root), intake.layout)
+
+
+def test_without_stamps_nobody_knows_what_0_1_0_read(tmp_path: Path) -> None:
+    intake = Intake(every_format(tmp_path / "corpus"), tmp_path / "run")
+    intake.load()
+    intake.forget_digests()
+    intake.layout.source.unlink()
+    with pytest.raises(SourceError, match=r"a\.jsonl is not known to be what was read; .*--restart"):
         intake.load()
 
 
@@ -287,6 +403,10 @@ def test_another_stream_is_refused_before_a_row_is_mixed_in(tmp_path: Path, stdi
     parquet = {name: data for name, data in intake.files().items() if name.endswith(".parquet")}
     assert parquet == {name: data for name, data in before.items() if name.endswith(".parquet")}
     assert not intake.layout.intake.exists()
+    intake.layout.source.unlink()
+    stdin(OTHERS[how])
+    with pytest.raises(SourceError, match=r"standard input is another stream .*--restart"):
+        intake.load()
     stdin(lines(0, 14))
     assert intake.load().rows == 14
     assert intake.ids() == [f"d{n:02}" for n in range(14)]

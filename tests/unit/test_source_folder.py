@@ -13,7 +13,9 @@ import pyarrow as pa
 import pytest
 from embedfleet.protocol.errors import SourceError
 from embedfleet.protocol.source_folder import LeftOut
-from embedfleet.protocol.sources import is_gone, resolve, survey
+from embedfleet.protocol.sources import is_gone, plain_bytes, resolve, survey
+
+from tests.run_files import RunFiles
 
 RECORDS = b'{"id":"1","text":"a"}\n{"id":"2","text":"b"}\n'
 
@@ -106,6 +108,33 @@ def test_the_run_directory_is_not_the_sources(tmp_path: Path) -> None:
     assert names(tmp_path, exclude=tmp_path / "run") == (["a.jsonl"], "1 hidden (.hidden-run)")
     found, line = names(tmp_path, exclude=tmp_path / ".hidden-run")
     assert (found, line.count("hidden")) == (["a.jsonl", "run/chunks/x.jsonl"], 0)
+
+
+def test_directories_of_other_runs_are_not_the_sources(tmp_path: Path) -> None:
+    root = tmp_path / "corpus"
+    put(root / "a.jsonl")
+    RunFiles(root / "run1").write()
+    RunFiles(root / "sub" / "run2").write()
+    RunFiles(tmp_path / "elsewhere").write()
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    put(root / "config" / "spec.json", b'{"openapi":"3.1"}')
+    put(root / "config" / "b.jsonl")
+    assert names(root) == (
+        ["a.jsonl", "config/b.jsonl"],
+        "3 run directories (run1, sub/run2, …); 1 .json without a text field in its first record (config/spec.json)",
+    )
+    assert names(root, exclude=root / "run1")[1].startswith("2 run directories (sub/run2, linked); ")
+    assert plain_bytes(str(root), 1 << 20) == 2 * len(RECORDS)
+
+
+def test_a_run_directory_is_no_source(tmp_path: Path) -> None:
+    RunFiles(tmp_path / "corpus" / "run").write()
+    put(tmp_path / "corpus" / "run" / "mine.jsonl")
+    with pytest.raises(SourceError, match=r"run: is the directory of a run, not a corpus; give the corpus of that run"):
+        survey(str(tmp_path / "corpus" / "run"), tmp_path / "out")
+    assert [file.name for file in resolve(str(tmp_path / "corpus" / "run" / "mine.jsonl"))] == ["mine.jsonl"]
+    with pytest.raises(SourceError, match=r"the folder holds no chunks; .* It has 1 run directory \(run\)"):
+        survey(str(tmp_path / "corpus"), tmp_path / "out")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

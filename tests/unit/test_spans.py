@@ -36,8 +36,10 @@ class TestEndpoint:
         assert traces_endpoint(None, base | {"OTEL_SDK_DISABLED": "true"}) is None
 
     def test_what_is_no_address_is_refused(self) -> None:
-        with pytest.raises(UsageError, match="--otlp here:4318: give an http"):
+        with pytest.raises(UsageError, match="--otlp 'here:4318': give an http"):
             traces_endpoint("here:4318", {})
+        with pytest.raises(UsageError, match="--otlp '': give an http"):
+            traces_endpoint("", {})
 
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def test_a_folder_with_the_sign_in_its_name_is_a_folder(tmp_path: Path, monkeypa
         (["a=x/m", "a=y/m"], r"'dense-a' would be written twice, by x/m and by y/m"),
         (["A b=x/m"], "vector name 'dense-A b': use lower-case letters"),
         (["=x/m"], "give a name for the vector before the sign ="),
-        (["a="], "a model's name is empty"),
+        (["a="], "--dense 'a=': a model's name is empty"),
     ],
 )
 def test_names_that_cannot_be(models: list[str], why: str) -> None:

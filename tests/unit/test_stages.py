@@ -92,6 +92,42 @@ def test_a_pass_that_computed_nothing_has_rows_and_coverage_alone(run_files: Any
     assert (stage.cells["batch"], stage.cells["memory"], stage.cells["seconds"]) == ("2.5", "1.5 MB", "1.2")
 
 
+KILLED = "20,000 by sessions that were killed, in a time that is not known"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "line"),
+    [
+        (
+            {"sessions": 2, "computed": 1_000, "seconds": 4.0, "chunks_per_second": 250.0},
+            "1,000 in 4.0 s (250.0/s) by 2 sessions",
+        ),
+        ({"sessions": 0, "computed": 0, "seconds": 0.0, "untimed": 20_000}, KILLED),
+        ({"sessions": 0, "computed": 0, "seconds": 0.0, "untimed": 0}, None),
+        (
+            {"sessions": 1, "computed": 50, "seconds": 2.0, "chunks_per_second": 25.0, "untimed": 20_000},
+            f"50 in 2.0 s (25.0/s) by 1 session; {KILLED}",
+        ),
+    ],
+)
+def test_sessions_that_were_killed_are_named_beside_those_whose_time_is_known(recorded: Any, line: str | None) -> None:
+    summary = PassSummary(
+        vector="dense-a",
+        model="fake:4",
+        device="",
+        chunks=21_000,
+        chunks_per_second=0.0,
+        tokens_per_second=0.0,
+        padding=0.0,
+        rotation_gap_seconds=None,
+        earlier=20_500,
+    )
+    counts: dict[str, Any] = {"chunks": 21_000, "committed": 21_000, "quarantined": 0, "skipped_duplicates": 0}
+    ending = RunEnded(run="r1", status="done", seconds=1.0, passes=(summary,), **counts)
+    (stage,) = pass_stages(ending, stats={"passes": [{"vector": "dense-a", **recorded}]})
+    assert stage.cells.get("all") == line
+
+
 def test_steps_that_are_no_run_have_latency_and_memory_where_they_are_known() -> None:
     found = {"queries": 4, "without": 1, "seconds": 2.0, "query_seconds": {"p50": 0.01, "p95": 0.25}}
     cells = candidate_stage(found, 2_000_000).cells

@@ -283,6 +283,17 @@ def test_rejected_records_are_read_once(files, monkeypatch):
     assert read == [files.layout.rejected_segment(0)]
 
 
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda path: path.write_bytes(b""), lambda path: path.write_text("{}")]
+)
+def test_stamps_of_the_source_that_are_gone_or_damaged_are_a_problem(files, damage):
+    damage(files.layout.source)
+    (problem,) = verify_run(files.root).problems
+    assert problem.startswith(
+        f"{files.layout.source}: gone or damaged; run the same command again: it makes it anew where"
+    )
+
+
 def test_points_are_counted(files):
     pytest.importorskip("qdrant_edge")
     files.publish()
