@@ -143,7 +143,7 @@ def number_span(value: str) -> tuple[float, float] | None:
 def _shares_a_double(value: str) -> bool:
     """Whether a text spells a whole number of 64 bits that is no double of its own. Of these, the engine matches the signed
     ones where they are whole numbers in the metadata too, and none that is a double there or has no sign."""
-    return bool(_DIGITS.fullmatch(value)) and _EXACT <= abs(int(value)) and -(1 << 63) <= int(value) < 1 << 64
+    return bool(_DIGITS.fullmatch(value)) and abs(int(value)) >= _EXACT and -(1 << 63) <= int(value) < 1 << 64
 
 
 _STEP = re.compile(r'"([^"]*)"|([^".\[\]]+)|\[([0-9]*)\]')
