@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from unicodedata import normalize
 
 import msgspec
 import numpy as np
@@ -115,8 +116,9 @@ _EXACT = 1 << 53
 
 
 def spellings(value: str) -> list[str | int | bool]:
-    """What a value given as text may be in the metadata: itself, a boolean, a whole number of 64 bits."""
-    found: list[str | int | bool] = [value]
+    """What a value given as text may be in the metadata: itself, with its accents composed or apart, since metadata stay as
+    they were written; a boolean; a whole number of 64 bits."""
+    found: list[str | int | bool] = [*dict.fromkeys((value, normalize("NFC", value), normalize("NFD", value)))]
     if value.lower() in ("true", "false"):
         found.append(value.lower() == "true")
     if _DIGITS.fullmatch(value) and -(1 << 63) <= int(value) < 1 << 63:
