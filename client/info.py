@@ -58,15 +58,18 @@ def describe_state(path: str | PathLike[str]) -> str:
 def _chunks(layout: RunLayout) -> JsonObject:
     paths = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
     infos = [read_info(path, ChunkSegmentInfo) for path in paths]
-    # Once the source is read, the intake's own count: it has what came after the last chunk too.
+    so_far = {
+        "rejected": sum(info.rejected for info in infos),
+        "duplicates": sum(info.duplicates for info in infos),
+        "notes": dict(sum((Counter(info.notes) for info in infos), Counter[str]())),
+    }
+    # Once the source is read, the intake's own counts: they have what came after the last chunk too.
     ended = read_object(layout.intake)
-    so_far = sum((Counter(info.notes) for info in infos), Counter[str]())
+    counted = so_far if ended is None else {"rejected": 0, "duplicates": 0, "notes": {}} | ended
     return {
         "rows": sum(info.rows for info in infos),
         "segments": len(infos),
-        "rejected": sum(info.rejected for info in infos),
-        "duplicates": sum(info.duplicates for info in infos),
-        "notes": dict(so_far) if ended is None else ended.get("notes", {}),
+        **{name: counted[name] for name in so_far},
         "intake_done": ended is not None,
         "bytes": sum(path.stat().st_size for path in paths),
     }

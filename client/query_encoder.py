@@ -27,7 +27,7 @@ from ..protocol.ensemble_spec import EnsembleSpec
 from ..protocol.ensembles import combine
 from ..protocol.errors import EmbedfleetError, RunDirectoryError, UsageError, revive
 from ..protocol.fusion import has_no_model
-from ..protocol.layout import RunLayout
+from ..protocol.layout import RunLayout, segments_in
 from ..protocol.spec import Output, PassSpec, RunSpec
 from .run_files import AGAIN, read_object
 from .truncation_lines import cut_pairs, cut_query
@@ -99,7 +99,8 @@ def encode_queries(
     query carries the terms of that range too. `say` gets a line for each model that cut a text.
 
     A child that dies, answers nonsense, has not answered after `timeout` seconds, or whose model fails on these texts leaves
-    its vectors out; EmbedfleetError where all are. Raises what a child reports of a model that cannot be used at all, and
+    its vectors out; EmbedfleetError where all are. Where weights of the metadata do stand in the sparse one, the query's words
+    take its place there, as for `run --queries`. Raises what a child reports of a model that cannot be used at all, and
     RunDirectoryError for a pass that has not begun. No child outlives the call.
     """
     ensembles = [one for one in spec.ensembles if wanted is None or one.vector in wanted]
@@ -111,11 +112,10 @@ def encode_queries(
     failures: dict[str, EmbedfleetError] = {}
     for one in passes:
         answer = answers.get(one.vector, _Answer(sparse=[_Sparse([], [])] * len(texts)))
-        for output in one.outputs:
-            try:
-                found[output.vector] = _vectors(layout, output, answer, len(texts))
-            except EmbedfleetError as error:
-                failures[output.vector] = error
+        try:
+            found |= {output.vector: _vectors(layout, output, answer, len(texts)) for output in one.outputs}
+        except EmbedfleetError as error:  # a text that one head cannot encode is in quarantine for all of them in a run
+            failures |= {output.vector: error for output in one.outputs}
         if isinstance(answer, _Answer) and (cut := sum(answer.cut or ())):
             say(cut_query(one.vector, cut))
         if one.stood_in in found:
@@ -129,6 +129,11 @@ def encode_queries(
     failures = {name: error for name, error in failures.items() if wanted is None or name in wanted}
     if failures and not any(wanted is None or name in wanted for name in found):
         raise EmbedfleetError("; ".join(dict.fromkeys(map(str, failures.values()))))
+    for name in [one.stood_in for one in passes if one.stood_in in failures and _holds_metadata(layout, one.stood_in)]:
+        say(
+            f"{name}: {_one_line(name, failures.pop(name))}; the query's words are looked for in the metadata's weights"
+        )
+        found[name] = [with_terms(SparseQuery([], []), text) for text in texts]
     return Encoded(found, {name: _one_line(name, error) for name, error in failures.items()})
 
 
@@ -257,16 +262,30 @@ def _decoded(output: Output, answer: _Answer) -> list[QueryVector]:
                     SparseQuery(one.indices, np.asarray(one.values, np.float64).tolist()) for one in answer.sparse or []
                 ]
             case "multivector":
-                return [np.asarray(vector, dtype=np.float32) for vector in answer.multivectors or []]
+                return [_as_kept(vector) for vector in answer.multivectors or []]
             case _:
                 return [np.asarray(vector, dtype=np.float32) for vector in answer.vectors or []]
     except ValueError as error:
         raise EmbedfleetError(f"{output.vector}: the query encoder answered no vector ({error})") from None
 
 
+def _as_kept(vector: list[list[float | None]]) -> QueryVector:
+    """Token vectors as a run keeps them for its queries, so that a search has the scores of a run."""
+    with np.errstate(over="ignore"):
+        return np.asarray(vector, np.float32).astype(np.float16).astype(np.float32)
+
+
 def _dim(layout: RunLayout, output: Output) -> int | None:
     """Of the run's vectors, by `pass.json`."""
     return (read_object(layout.pass_file(output.vector)) or {}).get("output_dim") or None
+
+
+def _holds_metadata(layout: RunLayout, vector: str) -> bool:
+    """Whether weights of the metadata stand in the vector for some chunk: a query can then be answered without its model."""
+    from ..protocol.segments import VectorSegmentInfo, read_info  # late: it brings Arrow, and few searches need it
+
+    segments = segments_in(layout.vector_folder(vector))
+    return any(read_info(layout.vector_segment(vector, one), VectorSegmentInfo).stood_in for one in segments)
 
 
 def _combined(one: EnsembleSpec, found: Mapping[str, list[QueryVector]]) -> list[QueryVector]:

@@ -17,6 +17,7 @@ from ..protocol.preprocessing import preprocess, preprocessor
 from ..protocol.shard_ranking import ShardRanker
 from ..protocol.spec import PassSpec, RunSpec
 from .edge_shard import check_searchable, open_shard
+from .exact_metadata import exact_metadata
 from .filter_keys import check_keys, plain_filters
 from .given import given_path
 from .query_encoder import TIMEOUT, encode_queries, score_pairs
@@ -149,6 +150,7 @@ def search_shard(
             raise EmbedfleetError(
                 f"{layout.edge}: the Edge engine refused the query ({error}); {remedy(layout)}"
             ) from error
+    metadata = exact_metadata(layout, whole)
     ranks: dict[int, dict[str, int]] = {row: {} for row in rows}
     for name, ranking in ranked.rankings.items():
         for rank, row in enumerate(ranking, 1):
@@ -156,7 +158,13 @@ def search_shard(
                 ranks[row][name] = rank
     alone = together[0] if len(together) == 1 else None
     return [
-        _hit(score if alone is None else scores[row][alone], whole[row], scores[row], ranks[row], fused=alone is None)
+        _hit(
+            score if alone is None else scores[row][alone],
+            {**whole[row], "metadata": metadata[row]},
+            scores[row],
+            ranks[row],
+            fused=alone is None,
+        )
         for row, score in first
     ]
 
@@ -185,7 +193,7 @@ def _hit(
         score=score,
         scores=scores,
         text=payload.get("text", ""),
-        metadata=payload.get("metadata") or {},
+        metadata=payload["metadata"],
         row=payload["row"],
         fused=fused,
         ranks=ranks,

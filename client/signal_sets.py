@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from ..protocol.rank_fusion import reciprocal_rank
+from ..protocol.rank_fusion import PART_BITS, reciprocal_rank
 
 Signals = tuple[str, ...]
 FloatArray = npt.NDArray[np.float64]
@@ -24,7 +24,7 @@ DIGITS = 8
 MOST_SIGNALS = 8
 """Of so many, every set is tried; of more, every pair, and then the best set so far with one more signal at a time."""
 
-_GRID = 2.0**30
+_HALF = PART_BITS // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +139,12 @@ def fused_places(ranks: IntArray, members: FloatArray, wanted: IntArray) -> IntA
     """(sets, wanted): where each of the chunks `wanted` stands in each set's fused order, from 1; 0 for not at all.
 
     `members` (sets, signals) holds 1 and 0. The scores are those of `fuse` to the last bit, so that ties are the same: each
-    part is split in two halves whose sums are exact in any order.
+    part is split in two halves, whose sums over up to 64 signals are exact in any order.
     """
-    parts = np.array([0.0, *map(reciprocal_rank, range(1, int(ranks.max(initial=0)) + 1))])[ranks]
-    coarse = np.round(parts * _GRID) / _GRID
-    scores = members @ coarse + members @ (parts - coarse)
+    parts = [0, *map(reciprocal_rank, range(1, int(ranks.max(initial=0)) + 1))]
+    coarse = np.array([part >> _HALF for part in parts], np.float64)[ranks]
+    fine = np.array([part & ((1 << _HALF) - 1) for part in parts], np.float64)[ranks]
+    scores = members @ coarse * 2.0**-_HALF + members @ fine * 2.0**-PART_BITS
     places = np.zeros((len(members), len(wanted)), np.int64)
     for column, chunk in enumerate(wanted.tolist()):
         own = scores[:, [chunk]]

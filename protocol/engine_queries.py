@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from unicodedata import normalize
 
 import msgspec
 import numpy as np
@@ -99,7 +100,7 @@ def metadata_filter(wanted: Iterable[tuple[str, str]], shard: Any) -> Any:
         some: list[Any] = [edge.FieldCondition(where, match=edge.MatchValue(_plain(one))) for one in spellings(value)]
         if (span := number_span(value)) is not None:
             near = edge.FieldCondition(where, range=edge.RangeFloat(gte=span[0], lte=span[1]))
-            some.append(_holding(shard, key, int(value), near) if _is_unsigned(value) else near)
+            some.append(_holding(shard, key, int(value), near, some) if _shares_a_double(value) else near)
             spans = [(math.nextafter(one, -math.inf), math.nextafter(one, math.inf)) for one in short_doubles(value)]
             some += [edge.FieldCondition(where, range=edge.RangeFloat(gte=low, lte=high)) for low, high in spans]
         if value == "null":
@@ -113,12 +114,13 @@ _DIGITS = re.compile(r"[+-]?[0-9]{1,25}", re.ASCII)
 """Longer ones are no number of 64 bits."""
 
 _EXACT = 1 << 53
-"""Up to here every whole number is a double of its own."""
+"""Below it every whole number has a double of its own; it shares its own with the next one."""
 
 
 def spellings(value: str) -> list[str | int | bool]:
-    """What a value given as text may be in the metadata: itself, a boolean, a whole number of 64 bits."""
-    found: list[str | int | bool] = [value]
+    """What a value given as text may be in the metadata: itself, with its accents composed or apart, since metadata stay as
+    they were written; a boolean; a whole number of 64 bits."""
+    found: list[str | int | bool] = [*dict.fromkeys((value, normalize("NFC", value), normalize("NFD", value)))]
     if value.lower() in ("true", "false"):
         found.append(value.lower() == "true")
     if _DIGITS.fullmatch(value) and -(1 << 63) <= int(value) < 1 << 63:
@@ -127,22 +129,17 @@ def spellings(value: str) -> list[str | int | bool]:
 
 
 def number_span(value: str) -> tuple[float, float] | None:
-    """The doubles that a value given as text may be; None where it spells no number, or one that a double would confuse.
+    """The doubles that a value given as text may be; None where it spells no number that a double can be near to.
 
-    A whole number beyond 2^53 that fits 64 bits is compared as it is: many of them share a double. The engine reads its
-    doubles from JSON, and may be off by the last bit.
+    A whole number from 2^53 on that fits 64 bits shares its double with others: see `_holding`. The engine reads its doubles
+    from JSON, and may be off by the last bit.
     """
     if not _NUMBER.fullmatch(value):
         return None
     number = float(value)
     if not math.isfinite(number):
         return None
-    if _DIGITS.fullmatch(value):
-        if abs(int(value)) <= _EXACT or _is_unsigned(value):
-            return number, number
-        if -(1 << 63) <= int(value) < 1 << 63:
-            return None
-    elif number.is_integer() and abs(number) <= _EXACT:
+    if (number.is_integer() and abs(number) <= _EXACT) or _shares_a_double(value):
         return number, number
     return math.nextafter(number, -math.inf), math.nextafter(number, math.inf)
 
@@ -161,9 +158,10 @@ def short_doubles(value: str) -> list[float]:
     return found
 
 
-def _is_unsigned(value: str) -> bool:
-    """Whether a text spells a whole number of 64 bits without a sign, which the engine keeps but cannot match."""
-    return bool(_DIGITS.fullmatch(value)) and 1 << 63 <= int(value) < 1 << 64
+def _shares_a_double(value: str) -> bool:
+    """Whether a text spells a whole number of 64 bits that is no double of its own. Of these, the engine matches the signed
+    ones where they are whole numbers in the metadata too, and none that is a double there or has no sign."""
+    return bool(_DIGITS.fullmatch(value)) and abs(int(value)) >= _EXACT and -(1 << 63) <= int(value) < 1 << 64
 
 
 _STEP = re.compile(r'"([^"]*)"|([^".\[\]]+)|\[([0-9]*)\]')
@@ -182,15 +180,16 @@ def values_at(payload: Any, key: str) -> list[Any]:
     return [item for one in found for item in (one if isinstance(one, list) else (one,))]
 
 
-def _holding(shard: Any, key: str, number: int, near: Any) -> Any:
-    """The points of the condition `near`, which compares doubles, that have exactly this number."""
+def _holding(shard: Any, key: str, number: int, near: Any, matched: Sequence[Any]) -> Any:
+    """The points of the condition `near`, which compares doubles, that have exactly this number; but for those `matched`."""
     import qdrant_edge as edge
 
     ids: set[Any] = set()
     start: Any = None
+    only = edge.Filter(must=[near], must_not=list(matched))
     while True:
         request = edge.ScrollRequest(
-            offset=start, limit=1_000, filter=edge.Filter(must=[near]), with_payload=["metadata"], with_vector=False
+            offset=start, limit=1_000, filter=only, with_payload=["metadata"], with_vector=False
         )
         points, start = shard.scroll(request)
         ids.update(one.id for one in points if number in values_at(one.payload["metadata"], key))

@@ -6,25 +6,32 @@ Source: Cormack, Clarke, Büttcher 2009, "Reciprocal Rank Fusion outperforms Con
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import fsum
+from functools import cache
 
 RRF_K = 2
 """Qdrant's own default, with ranks from 0; the 60 of the paper is 61 in this formula."""
 
 
-def reciprocal_rank(rank: int) -> float:
-    """What a place gives to the fused score: 1 / (1 + rank), with ranks from 1."""
-    return 1.0 / (RRF_K - 1 + rank)
+PART_BITS = 94
+"""A place gives a whole number of 2^-94. As fractions, 1/3 and 1/4 + 1/12 are equal; summed as doubles they can differ in the
+last bit, and such ties would stand in no stated order."""
+
+
+@cache
+def reciprocal_rank(rank: int) -> int:
+    """What a place gives to the fused score, 1 / (1 + rank) with ranks from 1, in 2^-94."""
+    return ((2 << PART_BITS) // (RRF_K - 1 + rank) + 1) // 2
 
 
 def fuse(rankings: Iterable[Sequence[int]]) -> list[tuple[int, float]]:
     """(row, fused score) of every row of the rankings, best first, equal scores in the order of the rows.
 
     Each ranking holds the rows that one signal found, best first, none twice. The order of the rankings does not matter.
+    A score is the double that is nearest to the sum of the fractions: sums that are equal have one score.
     """
-    parts: dict[int, list[float]] = {}
+    sums: dict[int, int] = {}
     for ranking in rankings:
         for rank, row in enumerate(ranking, 1):
-            parts.setdefault(row, []).append(reciprocal_rank(rank))
-    scores = [(row, fsum(found)) for row, found in parts.items()]
+            sums[row] = sums.get(row, 0) + reciprocal_rank(rank)
+    scores = [(row, found / (1 << PART_BITS)) for row, found in sums.items()]
     return sorted(scores, key=lambda one: (-one[1], one[0]))

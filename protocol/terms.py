@@ -12,9 +12,12 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
+
+from .preprocessing import preprocess
 
 METADATA_WEIGHTS = "metadata.sparse_features.term_weights"
 _BIT_31 = 1 << 31
@@ -24,8 +27,10 @@ Weights = tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]
 
 
 def term_index(term: str) -> int:
-    """The index of a term: bit 31, and 31 bits of its BLAKE2b hash."""
-    return int.from_bytes(hashlib.blake2b(term.casefold().encode(), digest_size=4).digest(), "little") | _BIT_31
+    """The index of a term: bit 31, and 31 bits of its BLAKE2b hash. Terms are compared in any case and, as the texts that ask
+    for them, in NFC: metadata stay as they were written."""
+    plain = preprocess(term).casefold()
+    return int.from_bytes(hashlib.blake2b(plain.encode(), digest_size=4).digest(), "little") | _BIT_31
 
 
 def metadata_weights(metadata: Mapping[str, Any]) -> Weights | None:
@@ -79,7 +84,19 @@ def _weight(one: Any) -> tuple[str, float]:
 
 def query_weights(text: str) -> Weights:
     """A query for such vectors: weight 1 for each of its words."""
-    return _sorted({term_index(word): 1.0 for word in _WORD.findall(text)})
+    return _sorted({term_index(word): 1.0 for word in _words(text)})
+
+
+def _words(text: str) -> list[str]:
+    """Letters, digits and underscores in a row, with the marks on them: a vowel of Devanagari or Thai is none of the first."""
+    if text.isascii():
+        return _WORD.findall(text)
+    return "".join(one if _WORD.match(one) or _is_mark(one) else " " for one in text).split()
+
+
+def _is_mark(character: str) -> bool:
+    """But for variation selectors, which say how an emoji looks."""
+    return category(character) in ("Mn", "Mc") and not "\ufe00" <= character <= "\ufe0f"
 
 
 def _sorted(weights: Mapping[int, float]) -> Weights:

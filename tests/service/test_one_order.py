@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -85,6 +86,42 @@ def test_the_lines_and_a_search_say_the_same(out: Path, cli: Any) -> None:
                 assert hit["scores"].get(name) == score
                 assert hit["ranks"].get(name) == line["ranks"][name] == rank
             assert hit["left_out"] == {}
+
+
+def test_a_search_is_a_run_of_one_query_where_models_fail_too(cli: Any, tmp_path: Path) -> None:
+    """A model that fails on a query: the words of the query stand in where the metadata's weights do, and a text that one
+    head cannot encode has none of the others either. Token vectors are those that a run keeps, in half precision."""
+    words = [f"w{number}" for number in range(40)]
+    random = np.random.default_rng(3)
+    records = []
+    for row in range(60):
+        some = random.choice(words, 12).tolist() + (["poison"] if row % 5 == 0 else [])
+        weights = [{"term": word, "weight": float(random.random())} for word in random.choice(words, 6, replace=False)]
+        features = {"sparse_features": {"term_weights": weights}}
+        records.append({"id": f"c{row}", "text": " ".join(some), "metadata": features})
+    asked = {"a": "w1 w7 w9 w30", "b": "poison w1 w2 w3 w4", "c": "oddly w5 w6 w7 w8"}
+    source = write(tmp_path / "c.jsonl", records)
+    queries = write(tmp_path / "q.jsonl", [{"id": name, "text": text} for name, text in asked.items()])
+    out, models = tmp_path / "run", ("--heads", "fake:16,nan_on=oddly", "--sparse", "fake:64,nan_on=poison")
+    more = ("--multivector", "fake:8", "--devices", "cpu", "--queries", queries, "--candidates", "30", "--json")
+    cli("run", source, "--out", out, *models, *more, code=3)
+    table = pq.read_table(out / "rerank" / "ranking.parquet").to_pylist()
+    names = [name.removesuffix(".rank") for name in table[0] if name.endswith(".rank") and not name.startswith("fused")]
+    for name, text in asked.items():
+        rows = [row for row in table if row["query"] == name and row["rank"] is not None]
+        done = cli("search", out, text, "--top-k", "30", "--candidates", "30", "--json")
+        assert [(hit["id"], hit["score"]) for hit in done.json] == [(row["id"], row["fused.score"]) for row in rows]
+        for row, hit in zip(rows, done.json, strict=True):
+            for signal in names:
+                assert hit["ranks"].get(signal) == row[f"{signal}.rank"]
+                assert hit["scores"].get(signal) == row[f"{signal}.score"]
+        said = (
+            "sparse-fake-64: NaN or infinity in the query vector; try another --dtype for this model; the query's words"
+        )
+        assert (said in done.err) == (name == "b")
+        left_out = ["dense-fake-16", "multivector-fake-16", "sparse-fake-16"] if name == "c" else []
+        assert sorted(done.json[0]["left_out"]) == left_out
+    assert any(row["sparse-fake-64.rank"] for row in table if row["query"] == "b")
 
 
 def test_another_build_gives_the_same_bytes(out: Path, cli: Any, files: Path, tmp_path: Path) -> None:

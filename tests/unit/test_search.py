@@ -197,6 +197,20 @@ def set_metadata(files, metadata):
     shard.close()
 
 
+def test_numbers_are_those_of_the_source(files, run_files):
+    """The engine gives back one in eight random doubles with another last bit."""
+    metadata = {"u": 0.9126225929315033, "deep": [{"x": 6.399540943024564e-11}], "v": 0.1 + 0.2, "n": 2**63 + 1}
+    set_metadata(files, metadata)
+    vectors = {run_files.DENSE: run_files.dense_of(60)[0]}
+    hits = search_shard(files.layout, files.spec, vectors, 3)
+    assert hits[0].id == "c0"
+    assert hits[0].metadata == metadata
+    assert all(hit.metadata == {"n": hit.row} for hit in hits[1:])
+    files.layout.chunk_segment(0).unlink()  # the collection alone is searched too
+    (hit, *_) = search_shard(files.layout, files.spec, vectors, 3)
+    assert hit.metadata["u"] == pytest.approx(metadata["u"], rel=1e-15)
+
+
 def test_keys_with_other_signs_are_told_as_a_filter_takes_them(files, run_files):
     odd = {"a.b": "1", "my key": "2", "x:y": "3", "in": {"c d": "4", "e-f_0": "5"}, 'no"t': "6", "back\\slash": "7"}
     told = {'"a.b"': "1", '"my key"': "2", '"x:y"': "3", 'in."c d"': "4", "in.e-f_0": "5"}

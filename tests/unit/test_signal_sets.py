@@ -61,6 +61,16 @@ def test_ties_are_those_of_the_sums_to_the_last_bit() -> None:
     assert [order.index(row) + 1 for row in range(3)] == ours
 
 
+def test_ties_of_fractions_are_ties_here_too() -> None:
+    """1/5 and 1/6 + 1/30: doubles that are added up differ in the last bit."""
+    found = [[*range(10, 40)] for _ in range(3)]
+    found[0][3], found[1][4], found[2][28] = 7, 3, 3
+    third, seventh = fused_places(ranks_of(found, 40), np.ones((1, 3)), np.array([3, 7]))[0].tolist()
+    assert seventh == third + 1
+    order = [row for row, _ in fuse(found)]
+    assert [order.index(3) + 1, order.index(7) + 1] == [third, seventh]
+
+
 @pytest.mark.parametrize("depth", [5, 10, 100])
 def test_ndcg_is_that_of_ir_measures(depth: int) -> None:
     measures = pytest.importorskip("ir_measures")

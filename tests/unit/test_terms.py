@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from embedfleet.protocol.preprocessing import preprocess
 from embedfleet.protocol.terms import metadata_weights, query_weights, read_weights, term_index
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,3 +96,29 @@ def test_a_query_has_each_of_its_words_once() -> None:
     assert indices.tolist() == sorted(term_index(word) for word in ("the", "fox", "dog", "naïve"))
     assert values.tolist() == [1.0] * 4
     assert len(query_weights("... !!!")[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("term", "query"),
+    [
+        ("e\u0301te\u0301", "L'été"),
+        (" tapir\n", "a tapir"),
+        ("हिन्दी", "मेरी हिन्दी किताब"),
+        ("x\u0302", "x\u0302 = 3"),
+        ("ที่นี่", "ที่นี่"),
+        ("1", "1\ufe0f\u20e3"),
+        ("love", "\u2764\ufe0f love"),
+    ],
+)
+def test_a_word_of_a_query_finds_the_term_that_is_written_so(term: str, query: str) -> None:
+    """Terms of the metadata stand there as somebody wrote them, with accents apart; texts and queries are in NFC."""
+    found = metadata_weights(weighted({"term": term, "weight": 2}))
+    assert found is not None
+    assert found[0][0] in query_weights(preprocess(query))[0]
+
+
+def test_marks_do_not_cut_words() -> None:
+    assert len(query_weights("हिन्दी")[0]) == 1
+    assert query_weights("नमस्ते_१ und Straße")[0].tolist() == sorted(
+        term_index(word) for word in ("नमस्ते_१", "und", "STRASSE")
+    )
