@@ -36,8 +36,8 @@ def with_terms(vector: SparseQuery, text: str) -> SparseQuery:
 
 
 def drop_empty(vectors: Mapping[str, QueryVector]) -> dict[str, QueryVector]:
-    """Those that ask for something. A query without a word that the model knows has no term, no token or only zeros: every
-    chunk would be as good as every other."""
+    """Drop the vectors that are empty. A query without a word that the model knows has no term, no token or only zeros, and
+    would match every chunk equally well."""
     return {
         name: one
         for name, one in vectors.items()
@@ -55,7 +55,7 @@ def nearest(name: str, vector: QueryVector) -> Any:
 
 
 def nearest_request(name: str, vector: QueryVector, limit: int, payload: Any, only: Any = None) -> Any:
-    """One signal's best `limit` points. Exact also where somebody had the engine build a graph over the vectors."""
+    """Ask for one signal's best `limit` points: exactly, even if the engine has a graph over the vectors."""
     import qdrant_edge as edge
 
     exact, query = edge.SearchParams(exact=True), nearest(name, vector)
@@ -87,9 +87,10 @@ def signal_scores(shard: Any, signals: Mapping[str, QueryVector], ids: Sequence[
 
 
 def metadata_filter(wanted: Iterable[tuple[str, str]], shard: Any) -> Any:
-    """Points whose `metadata.KEY` is VALUE for each pair: as a keyword, or as the number, boolean or null that it spells.
+    """A filter for points whose `metadata.KEY` is VALUE, for each pair: as text, or as the number, boolean or null that it
+    spells.
 
-    None where nothing is wanted. The shard is asked for whole numbers that the engine can compare as doubles alone.
+    None without pairs. Whole numbers of 2^63 and more are looked up in the shard, since the engine compares them as doubles.
     """
     import qdrant_edge as edge
 
@@ -108,10 +109,10 @@ def metadata_filter(wanted: Iterable[tuple[str, str]], shard: Any) -> Any:
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 _DIGITS = re.compile(r"[+-]?[0-9]{1,25}", re.ASCII)
-"""Longer ones are no number of 64 bits."""
+"""Longer ones are beyond 64 bits."""
 
 _EXACT = 1 << 53
-"""Up to here every whole number is a double of its own."""
+"""Up to here every whole number has a double of its own."""
 
 
 def spellings(value: str) -> list[str | int | bool]:
@@ -125,10 +126,10 @@ def spellings(value: str) -> list[str | int | bool]:
 
 
 def number_span(value: str) -> tuple[float, float] | None:
-    """The doubles that a value given as text may be; None where it spells no number, or one that a double would confuse.
+    """The range of doubles that match a value given as text; None if it is not a number, or has to match as an integer.
 
-    A whole number beyond 2^53 that fits 64 bits is compared as it is: many of them share a double. The engine reads its
-    doubles from JSON, and may be off by the last bit.
+    A whole number beyond 2^53 that fits 64 bits, with its sign, has to: many of them share a double. A range is wider than
+    one double, since the engine reads doubles from JSON and may be off by the last bit.
     """
     if not _NUMBER.fullmatch(value):
         return None
@@ -146,7 +147,7 @@ def number_span(value: str) -> tuple[float, float] | None:
 
 
 def _is_unsigned(value: str) -> bool:
-    """Whether a text spells a whole number of 64 bits without a sign, which the engine keeps but cannot match."""
+    """Whether a text spells a whole number from 2^63 to 2^64 - 1, which the engine keeps but cannot match."""
     return bool(_DIGITS.fullmatch(value)) and 1 << 63 <= int(value) < 1 << 64
 
 
@@ -154,7 +155,7 @@ _STEP = re.compile(r'"([^"]*)"|([^".\[\]]+)|\[([0-9]*)\]')
 
 
 def values_at(payload: Any, key: str) -> list[Any]:
-    """What stands below a path of keys, as the engine reads it: of a list every element, or that of a number in brackets."""
+    """The values at a path of keys, as the engine reads it: every element of a list, or the one whose number is in brackets."""
     found = [payload]
     for step in _STEP.finditer(key):
         name, index = step[1] if step[1] is not None else step[2], step[3]
@@ -167,7 +168,7 @@ def values_at(payload: Any, key: str) -> list[Any]:
 
 
 def _holding(shard: Any, key: str, number: int, near: Any) -> Any:
-    """The points of the condition `near`, which compares doubles, that have exactly this number."""
+    """A condition for the points that have exactly this number, among those of the condition `near`, which compares doubles."""
     import qdrant_edge as edge
 
     ids: set[Any] = set()

@@ -1,4 +1,4 @@
-"""Ids that were made up for want of one: `FILE#NUMBER`. They say where a record stood, not what it is."""
+"""Generated ids, `FILE#NUMBER`, of records without an id. They give a record's position, and do not identify its content."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from .source_check import FileStamp
 
 
 class NumberedIds:
-    """Tells the made-up ids of a run: their part before the last `#` is the name of a file of its source."""
+    """Recognises the generated ids of a run: the part before the last `#` is the name of a file of its source."""
 
     def __init__(self, layout: RunLayout) -> None:
         try:
             stamps = msgspec.json.decode(layout.source.read_bytes(), type=list[FileStamp])
-        except (OSError, msgspec.MsgspecError):  # a copy without it: then no id is known to be made up
+        except (OSError, msgspec.MsgspecError):  # a copy without it: then no id counts as generated
             stamps = []
         self.files = frozenset(one.path for one in stamps)
 

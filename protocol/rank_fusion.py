@@ -1,4 +1,4 @@
-"""Reciprocal rank fusion over ranks: what is shown as fused can be computed by hand from the ranks that stand beside it.
+"""Reciprocal rank fusion: the fused score can be computed by hand from the ranks that are shown beside it.
 
 Source: Cormack, Clarke, Büttcher 2009, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods".
 """
@@ -13,7 +13,7 @@ RRF_K = 2
 
 
 def reciprocal_rank(rank: int) -> float:
-    """What a place gives to the fused score: 1 / (1 + rank), with ranks from 1."""
+    """What a rank adds to the fused score: 1 / (1 + rank), with ranks from 1."""
     return 1.0 / (RRF_K - 1 + rank)
 
 
