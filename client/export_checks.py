@@ -89,7 +89,7 @@ def _state(layout: RunLayout) -> str | None:
 
 
 def _unrecorded(layout: RunLayout) -> Iterator[str]:
-    """The record itself is gone. Files of names that no export writes are somebody's own."""
+    """Report exported files if `export.json` is missing. Files with names that no export writes are the user's own."""
     vectors = [one.vector for one in read_spec(layout).outputs]
     names = {layout.collection.name, layout.reranked.name, *_EXPORTED}
     names |= {f"{vector}{suffix}" for vector in vectors for suffix in _OF_A_VECTOR}

@@ -12,9 +12,9 @@ LARGEST = 2**53
 
 
 def given_path(given: str | Path, what: str, error: type[EmbedfleetError] = UsageError) -> Path:
-    """`given`, a local path, with `~` expanded; `what` is the flag or argument that an `error` names. It need not exist."""
+    """Expand `~` in `given`, a local path that need not exist. `what` is the flag or argument that an `error` names."""
     if not str(given):
-        raise error(f"{what} '': is empty; give a path, or . for the folder that you are in")
+        raise error(f"{what} '': is empty; give a path, or . for the current folder")
     check_local(given, what, error)
     try:
         str(given).encode()

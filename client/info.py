@@ -47,7 +47,8 @@ def describe_run(path: str | PathLike[str]) -> JsonObject:
 
 
 def describe_state(path: str | PathLike[str]) -> str:
-    """Who is at work there and how far, or how far it came and what goes on with it; empty where the run is done."""
+    """One line about a run that is not done: the process at work and its progress, or how far an interrupted run came and how
+    to resume it. Empty for a run that is done."""
     layout = RunLayout(Path(path))
     running = look(layout)
     return str(running) if running is not None else interrupted(layout)
@@ -56,7 +57,7 @@ def describe_state(path: str | PathLike[str]) -> str:
 def _chunks(layout: RunLayout) -> JsonObject:
     paths = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
     infos = [read_info(path, ChunkSegmentInfo) for path in paths]
-    # Once the source is read, the intake's own count: it has what came after the last chunk too.
+    # After the source is read, the intake's totals: they include the records after the last chunk.
     ended = read_object(layout.intake)
     so_far = sum((Counter(info.notes) for info in infos), Counter[str]())
     return {
