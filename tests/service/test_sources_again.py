@@ -96,7 +96,7 @@ def test_what_is_not_read_is_said_in_one_line(cli: Any, tmp_path: Path) -> None:
     for what in ("1 .tsv (t.tsv)", "(config.json)", "(gone.jsonl)", "(sub/pipe.jsonl)"):
         assert what in told
     events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
-    assert [one["names"] for one in events if one["event"] == "source_left_out"] == [told.partition("source: ")[2]]
+    assert [one["names"] for one in events if one["event"] == "source_left_out"] == [told.partition("not read: ")[2]]
 
 
 def test_what_is_not_read_is_said_too_where_nothing_can_be_used(cli: Any, tmp_path: Path) -> None:
