@@ -28,15 +28,15 @@ class ChunkSource:
     records: int | None
     """Lines of JSONL and rows of Parquet; None where a file would have to be read as a whole (compressed, one array)."""
     not_read: str = ""
-    """Which names of a folder are not read: how many of each kind, and the first of them."""
+    """Names in the folder that are not read: a count for each kind, with the first names."""
 
 
 def look_at_source(
     source: str | PathLike[str], out: Path, text_field: str | None = None, *, fresh: bool = False
 ) -> ChunkSource:
-    """The corpus in a file or folder, without what lies under `out`. SourceError where nothing can be read.
+    """Describe the corpus in a file or folder, without the files under `out`. SourceError if nothing can be read.
 
-    One that is gone is taken from the run in `out`, if that has read it to its end and is not to start `fresh`.
+    A missing source is described by the run in `out`, if that run has read it to its end and `fresh` is False.
     """
     if str(source) == STDIN:
         raise UsageError("standard input is for the command line: give a file or a folder")

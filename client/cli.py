@@ -52,11 +52,11 @@ def search(
     ] = 120.0,
     candidates: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Of each signal, to fuse. Default: 100, or --top-k where that is more."),
+        typer.Option(metavar="N", min=1, help="Chunks of each signal to fuse. Default: 100, or --top-k if larger."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search a run: the candidates of every signal, fused by their ranks, with the score and rank of each."""
+    """Search a run: the first chunks of every signal, fused by their ranks."""
     from .search import search as find
     from .spec_flags import split_filters, split_names
     from .tables import print_hits
@@ -144,20 +144,20 @@ def upload(
     ] = 6334,
     wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long building the index may take.")] = 3600.0,
     max_request: Annotated[
-        int, typer.Option(metavar="MIB", min=1, max=4096, help="What the server takes in one request.")
+        int, typer.Option(metavar="MIB", min=1, max=4096, help="The server's limit on the size of a request.")
     ] = 32,
     cut_payload: Annotated[
         bool,
         typer.Option(
-            "--cut-payload", metavar="", help="A chunk beyond --max-request goes with a cut text, without metadata."
+            "--cut-payload", metavar="", help="Send a chunk above --max-request with a shortened text and no metadata."
         ),
     ] = False,
     replace: Annotated[
         bool,
-        typer.Option("--replace", metavar="", help="Write over chunks of the same made-up id (FILE#NUMBER)."),
+        typer.Option("--replace", metavar="", help="Overwrite chunks with the same generated id (FILE#NUMBER)."),
     ] = False,
     prune: Annotated[
-        bool, typer.Option("--prune", metavar="", help="Then delete the points that other runs wrote there.")
+        bool, typer.Option("--prune", metavar="", help="Then delete embedfleet's points that are not of this run.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -246,9 +246,10 @@ def _print_json(value: Any) -> None:
 
 
 def main() -> None:
-    """Entry point: every error that a user can meet is one message on standard error and an exit code.
+    """Entry point: report every expected error as one message on standard error and an exit code.
 
-    A reader of the output that has gone (`| head -1`) changes nothing; output that a full disk cuts short is exit code 1.
+    A reader of the output that has closed it (`| head -1`) does not change the exit code. If a full disk cuts the output
+    short, the exit code is 1.
     """
     output = guard_standard_streams()
     code = _exit_code()
@@ -256,7 +257,8 @@ def main() -> None:
     lost = output.error
     if lost is not None and lost.errno != errno.EPIPE and code in (EXIT_DONE, EXIT_QUARANTINED):
         sys.stderr.write(
-            f"embedfleet: error: standard output cannot be written ({lost.strerror}); part of it is missing\n"
+            f"embedfleet: error: standard output cannot be written ({lost.strerror}): part of the output is missing; "
+            "write it elsewhere and run the command again\n"
         )
         code = EXIT_FAILED
     sys.exit(code)
@@ -272,7 +274,7 @@ def _exit_code() -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except Exception as error:  # not OSError alone: a socket's library has one of its own
+    except Exception as error:  # not only OSError: ZeroMQ's errors carry an errno too
         if (refused := refusal(error)) is None:
             raise
         sys.stderr.write(f"embedfleet: error: {printable(refused)}\n")

@@ -1,4 +1,4 @@
-"""The consoles that people read: rich's, and every text on them as a terminal may show it."""
+"""Consoles of rich for standard output and standard error, which show control characters as escapes."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from rich.text import Text
 from ..protocol.terminal_text import printable
 
 UNSEEN_WIDTH = 160
-"""Columns where nobody sees a terminal."""
+"""Width in columns if the stream is not a terminal."""
 
 
 class SafeConsole(Console):
-    """Text with control characters is shown with these written out: an id of a corpus must not steer the terminal."""
+    """A console that shows control characters as escapes: an id of a corpus must not control the terminal."""
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """What rich makes of every string that it shows, in tables too."""
+        """Convert a string to rich's text; rich calls this for every string that it shows, in tables too."""
         return super().render_str(printable(text), **how)
 
 
 def output_console() -> Console:
-    """On standard output. Lines are left whole; where nobody sees a terminal, tables are too."""
+    """A console for standard output. It wraps no lines; if the output is not a terminal, tables have UNSEEN_WIDTH columns."""
     return SafeConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNSEEN_WIDTH)
 
 
 def message_console(*, whole_tables: bool = False) -> Console:
-    """On standard error, beside the progress. `whole_tables`: as those on standard output are."""
+    """A console for standard error. With `whole_tables`, lines and tables are as on standard output."""
     if not whole_tables:
         return SafeConsole(stderr=True, highlight=False)
     width = None if sys.stderr.isatty() else UNSEEN_WIDTH

@@ -1,4 +1,4 @@
-"""What each signal adds: alone, left out of the fusion of all, and by the relevant chunks that only it finds."""
+"""What each signal adds: its score alone, the fusion without it, and the relevant chunks that only it finds."""
 
 from __future__ import annotations
 
@@ -20,39 +20,40 @@ from .signal_sets import TOP, OnlyFound, QueryRanks, Signals, discounted, only_f
 
 
 class OnlyIt(msgspec.Struct, frozen=True, kw_only=True):
-    """Relevant chunks that no other signal of the fusion of all has found to the same depth."""
+    """Relevant chunks among a signal's first N that no other fused signal has among its own first N."""
 
     chunks: int
     queries: tuple[str, ...]
-    """That they answer."""
+    """Ids of the queries that these chunks answer."""
 
 
 class SignalFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One signal, at nDCG@10."""
+    """The figures of one signal; the scores are nDCG@10."""
 
     name: str
     alone: float
     without: float | None
-    """The fusion of all signals without this one; None where this is the only one, or another one holds it."""
+    """The fusion of all signals but this one. None for the only signal, and for one that is not fused (a member of an
+    ensemble)."""
     adds: Difference | None
-    """The fusion of all against that."""
+    """The fusion of all signals minus `without`, query by query."""
     first_ten: OnlyIt
     candidates: OnlyIt
     seconds: float
 
 
 class Contributions(msgspec.Struct, frozen=True, kw_only=True):
-    """Of all signals."""
+    """The figures of all signals, and the recommendation."""
 
     fusion: SetFigures
-    """Of all: each evidence once."""
+    """The fusion of all signals, each kind of evidence once."""
     signals: tuple[SignalFigures, ...]
     recommendation: Recommendation | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """The judged queries' ranks, read anew at each turn: they may be many."""
+    """The ranks of the judged queries; each iteration reads them from the file, since there may be many."""
 
     layout: RunLayout
     signals: Signals
@@ -74,7 +75,7 @@ class _Judged:
 
 
 def weigh_signals(layout: RunLayout, spec: RunSpec, found: CandidatesRecord, judged: Qrels) -> Contributions:
-    """Every signal's part, and which of them to fuse, by the judged queries of the run in `layout`."""
+    """Compute what each signal adds and which signals to fuse, from the judged queries of the run in `layout`."""
     signals, of_metadata = found.signals, metadata_vectors(layout, spec)
     together = tuple(fused_names(spec, signals, of_metadata))
     without = {name: tuple(one for one in together if one != name) for name in together if len(together) > 1}

@@ -23,7 +23,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def costs(layout: RunLayout, spec: RunSpec, fused: Iterable[str], reranked: bool) -> dict[str, Cost]:
-    """By ranking. The fused one costs the passes that the `fused` signals need; the reranker has its own."""
+    """The cost of each ranking. The fused one costs the passes that the `fused` signals need; the reranker counts by itself."""
     passes = _passes(layout)
     found = {output.vector: _cost(passes.get(one.vector, {})) for one in spec.passes for output in one.outputs}
     for ensemble in spec.ensembles:
@@ -35,7 +35,7 @@ def costs(layout: RunLayout, spec: RunSpec, fused: Iterable[str], reranked: bool
 
 
 def seconds_of(layout: RunLayout, spec: RunSpec) -> Callable[[Iterable[str]], float]:
-    """What computing some signals together took; a pass that several share counts once, an ensemble is its members."""
+    """A function from signals to the seconds their passes took. A shared pass counts once; an ensemble costs its members."""
     passes = _passes(layout)
     return lambda signals: _together(passes, spec, signals).seconds
 

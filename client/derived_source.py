@@ -1,8 +1,8 @@
-"""The source of a derived run (queries, pairs) that stands elsewhere now, or was written again with the same content.
+"""Recognise the source of a derived run (queries, pairs) that was moved, or written again with the same content.
 
-The spec of a run has the absolute path of its source, and `chunks/source.json` its size and time. A run directory that was
-moved or copied, or a file of queries that was fetched again, would be another source by these, and all of it computed anew.
-What counts is the content: the derived run is then told where its source stands now.
+A run's spec has the absolute path of its source, and `chunks/source.json` its size and time. These differ after a run
+directory was moved or copied, or a query file was downloaded again, and everything would be computed again. So the content is
+compared by its digest; if it is the same, the new path and time are written into the derived run.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .run_files import is_being_written, writing
 
 
 def adopt_source(spec: RunSpec, layout: RunLayout) -> None:
-    """Note where the source stands now in the run of a folder, where that is the run of `spec` and of this content."""
+    """Write the source's new path and time into the run in `layout`, if that run has this `spec` and the same content."""
     try:
         stood = read_spec(layout)
         (before,) = msgspec.json.decode(layout.source.read_bytes(), type=list[FileStamp])
         source = Path(spec.source)
         found = source.stat()
     except (OSError, ValueError, msgspec.MsgspecError, RunDirectoryError):
-        return  # none, or damaged: the run itself says so
+        return  # missing or damaged: the run itself reports it
     now = FileStamp(source.name, found.st_size, found.st_mtime_ns)
     moved = stood.source != spec.source
     if (not moved and before == now) or differences(msgspec.structs.replace(spec, source=stood.source), stood):
@@ -45,14 +45,14 @@ def adopt_source(spec: RunSpec, layout: RunLayout) -> None:
 
 
 def note_digest(layout: RunLayout, digest: str) -> None:
-    """Keep the digest of the source beside what was read of it."""
+    """Store the digest of the source in the run directory."""
     if digest and _noted(layout) != digest:
         with writing(layout.source_digest):
             commit_bytes(layout.source_digest, f"{digest}\n".encode())
 
 
 def digest_of(source: Path) -> str:
-    """Hexadecimal SHA-256 of a file; empty where it cannot be read, which whoever reads it says."""
+    """Hexadecimal SHA-256 of a file; empty if it cannot be read, which its reader reports."""
     try:
         with source.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

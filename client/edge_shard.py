@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PATIENCE = 2.0
 """Seconds that a locked shard is tried again: as long as another search may hold it."""
 LEAST_ROOM = 1 << 20
-"""Bytes that opening a shard may take."""
+"""Free bytes on the disk that opening a shard needs."""
 
 
 class ShardUnavailable(RunDirectoryError):
@@ -90,8 +90,8 @@ def open_shard(layout: RunLayout) -> Generator[qdrant_edge.EdgeShard]:
 def _load(layout: RunLayout) -> qdrant_edge.EdgeShard:
     import qdrant_edge
 
-    if _is_full(layout.edge):  # a page that cannot be written in a mapped file would end the process
-        raise ShardUnavailable(f"{layout.edge}: the disk is full, and the engine writes where it opens; make room")
+    if _is_full(layout.edge):  # writing to a memory-mapped file would kill the process
+        raise ShardUnavailable(f"{layout.edge}: the disk is full, and opening the collection writes to it; make room")
     give_up = time.monotonic() + PATIENCE
     while True:
         try:
@@ -116,7 +116,7 @@ def _load(layout: RunLayout) -> qdrant_edge.EdgeShard:
 
 
 def _is_full(folder: Path) -> bool:
-    """Whether its disk has no room; where it does not say how large it is, nobody knows."""
+    """Whether the folder's disk has less than LEAST_ROOM free; False if the file system does not report its size."""
     try:
         disk = os.statvfs(folder)
     except OSError:

@@ -83,8 +83,8 @@ class Embedder:
         return f"Embedder({str(self.out)!r}: {models or 'no models'})"
 
     def load_chunks(self, source: str | PathLike[str]) -> ChunkSource:
-        """Take a file or folder as the corpus; what it holds as far as that is cheap to tell. A run that has read it needs
-        it no more.
+        """Set the corpus to a file or folder, and describe it as far as that is cheap. A source that the run has read to its
+        end may be missing.
 
         SourceError where it cannot be read, UsageError for models and options that no run can follow.
         """
@@ -128,9 +128,9 @@ class Embedder:
         """Find the first `top_k` chunks for every query of a file, as `embedfleet run --queries` does, and read them back.
 
         The queries go through the run's models, `candidates` of each signal are fused, and the reranker, if there is one,
-        orders them. `signals` are vectors to fuse, or forms, as in `search`; none for all. `qrels`, a file of judgements,
-        evaluates all of it. What stands is not computed again; an interrupt of the kernel is raised as KeyboardInterrupt, and
-        the next call resumes.
+        orders them. `signals` are the vectors or forms to fuse, as in `search`; empty fuses all. `qrels`, a file of
+        judgements, evaluates every ranking. Finished steps are not repeated. Interrupting the kernel raises KeyboardInterrupt,
+        and the next call resumes.
         """
         layout = RunLayout(self.out)
         spec = read_spec(layout)
@@ -220,8 +220,8 @@ class Embedder:
 
         `signals` are vectors to fuse, or forms (`dense`, `sparse`, `multivector`); `filters` are (key, value) of the metadata,
         all of which must hold; `rerank` is a cross-encoder that orders the first hits anew. The models may take `timeout`
-        seconds, and the cross-encoder as long again; with `trust_remote_code` it may run code of its own. `candidates` of each
-        signal are fused. A model that cannot encode the query is left out; `Hit.left_out` says why.
+        seconds, and the cross-encoder as long again; with `trust_remote_code` it may run code of its own. The first
+        `candidates` chunks of each signal are fused. A model that cannot encode the query is left out; `Hit.left_out` says why.
         """
         chosen = names_in("signals", signals)
         how: dict[str, Any] = {"rerank": rerank, "timeout": timeout, "trust_remote_code": trust_remote_code}

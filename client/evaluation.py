@@ -53,11 +53,11 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     notes: tuple[str, ...]
     signals: tuple[SignalFigures, ...] = ()
-    """What each adds to the fusion of all."""
+    """What each signal adds to the fusion of all signals."""
     fusion: SetFigures | None = None
-    """The fusion of all, each evidence once, whatever the run fused."""
+    """The fusion of all signals, each kind of evidence once, whichever of them the run fused."""
     recommendation: Recommendation | None = None
-    """None where there are no two signals to choose from, or too few queries."""
+    """None with fewer than two signals, too few judged queries, or no relevant chunk among the first ten of any signal."""
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ def measure_names(candidates: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One ranking over the judged queries: `measures` (queries, 3) nDCG@10, recall, MRR@10."""
+    """The measures of one ranking: for each judged query nDCG@10, recall and MRR@10, as (queries, 3)."""
 
     name: str
     measures: npt.NDArray[np.float64]

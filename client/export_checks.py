@@ -87,7 +87,7 @@ def _state(layout: RunLayout) -> str | None:
 
 
 def _unrecorded(layout: RunLayout) -> Iterator[str]:
-    """The record itself is gone. Files of names that no export writes are somebody's own."""
+    """Report exported files if `export.json` is missing. Files with names that no export writes are the user's own."""
     names = {layout.reranked.name, *file_names(FORMATS, read_spec(layout))}
     stray = sorted(path for path in layout.export.glob("[!.]*") if path.name in names)
     if stray:

@@ -1,4 +1,4 @@
-"""Keys of the metadata in filters: one that no chunk has is an error, since nothing would be found for it."""
+"""Check the metadata keys in filters: a key that no chunk has is an error, since the filter would match nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAMPLE = 200
 
 MOST_KEYS = 20
 MOST_SHOWN = 100
-"""Characters of a key in a message."""
+"""Most characters of a key that a message shows."""
 
 
 _PLAIN = re.compile(r"[\w-]+")
@@ -28,9 +28,9 @@ _PLAIN = re.compile(r"[\w-]+")
 
 
 def plain_filters(filters: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:
-    """With keys as they are inside the metadata (`metadata.KEY` is KEY), and values as the command line takes them.
+    """The filters with keys inside the metadata (`metadata.KEY` is KEY), and values spelled as on the command line.
 
-    UsageError for a key that the engine cannot read, and for a value that is neither text, number, boolean nor None.
+    UsageError for a key that the engine cannot read, and for a value that is not text, a number, a boolean or None.
     """
     import qdrant_edge as edge
 
@@ -41,14 +41,14 @@ def plain_filters(filters: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:
         except ValueError:
             quoted = _quoted(key) or _quoted("a key")
             raise UsageError(
-                f"--filter {_short(key)}=…: is no path of keys; put a key with other signs than letters, digits, - and _ in "
-                f"double quotes, as in --filter '{quoted}=VALUE'"
+                f"--filter {_short(key)}=…: the key is not a valid path; put a name with other characters than letters, "
+                f"digits, - and _ in double quotes, as in --filter '{quoted}=VALUE'"
             ) from None
     return found
 
 
 def check_keys(layout: RunLayout, shard: Any, filters: Sequence[tuple[str, str]]) -> None:
-    """UsageError for the first key that no chunk in the shard has a value for; the engine counts them."""
+    """Raise UsageError for the first key that has no value in any chunk of the shard."""
     import qdrant_edge as edge
 
     for key, value in filters:
@@ -57,7 +57,7 @@ def check_keys(layout: RunLayout, shard: Any, filters: Sequence[tuple[str, str]]
             continue
         if shard.count(edge.CountRequest(exact=True, filter=edge.Filter(must=[edge.IsNullCondition(where)]))):
             if value != "null":
-                what = f"where a chunk has {where}, it is null; --filter {_short(key)}=null finds these"
+                what = f"{where} is null in every chunk that has it; --filter {_short(key)}=null finds these chunks"
                 raise UsageError(f"--filter {_short(key)}=…: {what}")
             continue
         keys = _keys(layout)
@@ -66,7 +66,7 @@ def check_keys(layout: RunLayout, shard: Any, filters: Sequence[tuple[str, str]]
 
 
 def _spelled(key: str, value: Any) -> str:
-    """A value from Python as the command line would have it."""
+    """A Python value, spelled as on the command line."""
     if value is None or isinstance(value, (bool, np.bool_)):
         return "null" if value is None else str(value).lower()
     if isinstance(value, (str, int, float, np.number, Decimal)):

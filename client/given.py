@@ -14,7 +14,7 @@ LARGEST = 2**53
 
 
 def given_path(given: str | PathLike[str], what: str, error: type[EmbedfleetError] = UsageError) -> Path:
-    """`given`, a local path, with `~` expanded; `what` is the flag or argument that an `error` names. It need not exist."""
+    """Expand `~` in `given`, a local path that need not exist. `what` is the flag or argument that an `error` names."""
     given = os.fspath(given)
     check_local(given, what, error)
     try:

@@ -49,7 +49,8 @@ def describe_run(path: str | PathLike[str]) -> JsonObject:
 
 
 def describe_state(path: str | PathLike[str]) -> str:
-    """Who is at work there and how far, or how far it came and what goes on with it; empty where the run is done."""
+    """One line about a run that is not done: the process at work and its progress, or how far an interrupted run came and how
+    to resume it. Empty for a run that is done."""
     layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
     running = look(layout)
     return str(running) if running is not None else interrupted(layout)
@@ -63,7 +64,7 @@ def _chunks(layout: RunLayout) -> JsonObject:
         "duplicates": sum(info.duplicates for info in infos),
         "notes": dict(sum((Counter(info.notes) for info in infos), Counter[str]())),
     }
-    # Once the source is read, the intake's own counts: they have what came after the last chunk too.
+    # After the source is read, the intake's totals: they include the records after the last chunk.
     ended = read_object(layout.intake)
     counted = so_far if ended is None else {"rejected": 0, "duplicates": 0, "notes": {}} | ended
     return {

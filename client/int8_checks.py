@@ -1,4 +1,4 @@
-"""What is worth knowing of int8 vectors: where they are float16 after all, and where an older version may have clipped them."""
+"""Notes of `verify` on int8 vectors: segments stored as float16, and values that 0.1.0 may have clipped."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .words import counted
 
 
 class Int8Notes:
-    """Of one vector of `--store int8`; `ranges` are those of `pass.json`, which 0.1.0 used for every segment."""
+    """Collects the notes on one vector of `--store int8`. `ranges`, from `pass.json`, are those of all segments of 0.1.0."""
 
     def __init__(self, folder: Path, ranges: Ranges | None) -> None:
         self._folder, self._ranges = folder, ranges
         self._count = Int8Count()
         self._numbers = self._at_the_end = 0
-        """Of segments of 0.1.0."""
+        """Values in segments of 0.1.0, and those of them at an end of the ranges."""
 
     def add(self, info: VectorSegmentInfo, table: pa.Table) -> None:
-        """Take a segment."""
+        """Count a segment."""
         self._count.add(info)
         field = table.schema.field("vector")
         if self._ranges is None or storage_of(field) != "int8" or ranges_of(field) != self._ranges:
@@ -37,12 +37,12 @@ class Int8Notes:
         self._at_the_end += int(((numbers == -128) | (numbers == 127)).sum())
 
     def lines(self) -> Iterator[str]:
-        """The notes, if there are any."""
+        """The notes, one line each."""
         if self._count.float16_segments:
             segments = counted(self._count.float16_segments, "segment")
-            yield f"{self._folder}: {segments} stored as float16, since int8 would not be within a cosine of {INT8_COSINE}"
+            yield f"{self._folder}: {segments} stored as float16, since int8 would be below a cosine of {INT8_COSINE}"
         if self._at_the_end:
             yield (
-                f"{self._folder}: {self._at_the_end:,} of {self._numbers:,} numbers are at an end of the ranges that 0.1.0 "
-                f"took from the first rows, and may be clipped; delete these segments and {AGAIN} to have them exact"
+                f"{self._folder}: {self._at_the_end:,} of {self._numbers:,} values are at an end of the ranges that 0.1.0 "
+                f"took from the first rows, and may be clipped; delete these segments and {AGAIN} to compute them exactly"
             )

@@ -1,8 +1,8 @@
-"""Paired differences over the judged queries, and how far they can be trusted.
+"""Paired differences over the judged queries: their intervals, and whether chance explains them.
 
-The interval is that of the paired t. `sure` allows for many comparisons at once: the best of many sets looks better than it
-is, so it also has to beat what the largest of all the differences comes to by chance. That is the randomization test: if two
-rankings are equally good, each query's difference might as well have the other sign.
+The interval is that of the paired t. `sure` also corrects for many comparisons, since the best of many sets looks better than
+it is. Its difference must exceed the largest of all differences in a randomization test, which flips the sign of each query's
+difference at random, as if the two rankings were equally good.
 
 Sources: Smucker, Allan, Carterette 2007, "A Comparison of Statistical Significance Tests for Information Retrieval
 Evaluation" (paired t, randomization); Westfall, Young 1993, "Resampling-Based Multiple Testing" (the largest of several
@@ -21,10 +21,10 @@ FloatArray = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
 LEAST_QUERIES = 6
-"""Of five differences, all have the same sign by chance in one case of sixteen: fewer than six show nothing."""
+"""With five queries, all differences have the same sign by chance in one case of 16: fewer than six show nothing."""
 
 FLIPS = 4_999
-"""Draws of random signs. The seed is fixed: the same figures have the same outcome."""
+"""Draws of random signs. The seed is fixed, so that the same figures give the same result."""
 
 _SEED = 20_240_229
 _NUMBERS_AT_ONCE = 4_000_000
@@ -32,26 +32,26 @@ _ROUNDING = 1e-9
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One ranking against another, at one measure: the mean over the queries, and its 95% interval."""
+    """One ranking minus another at one measure: the mean over the queries, and its 95% interval."""
 
     mean: float
     low: float | None
     """None where there are too few queries for an interval."""
     high: float | None
     better: int
-    """Queries on which it is better."""
+    """Queries on which the first ranking is better."""
     worse: int
     sure: bool
-    """Better by more than the interval allows, and than the best of all that was compared with it is by chance."""
+    """Whether the interval is above 0, and the difference larger than chance gives the best of all comparisons."""
 
     def reversed(self) -> Difference:
-        """The other ranking against this one. It was not the one that was asked about: nothing is sure."""
+        """The difference with the rankings exchanged. `sure` is False, since only the first one was tested for being better."""
         low, high = (None if end is None else _plain(-end) for end in (self.high, self.low))
         return Difference(mean=_plain(-self.mean), low=low, high=high, better=self.worse, worse=self.better, sure=False)
 
 
 def compare(differences: FloatArray) -> list[Difference]:
-    """What each column of `differences` (queries, comparisons) comes to."""
+    """The Difference of each column of `differences` (queries, comparisons)."""
     count = len(differences)
     better, worse = ((sign * differences > _ROUNDING).sum(axis=0).tolist() for sign in (1, -1))
     means = differences.mean(axis=0).tolist()
@@ -77,7 +77,7 @@ def compare(differences: FloatArray) -> list[Difference]:
 
 
 def t_quantile(freedom: int) -> float:
-    """Of Student's t, two-sided: within 0.2% of it from five degrees of freedom on."""
+    """The two-sided quantile of Student's t, within 0.2% from five degrees of freedom on."""
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     terms = (
         (z**3 + z) / 4,
@@ -88,7 +88,7 @@ def t_quantile(freedom: int) -> float:
 
 
 def _beats_chance(differences: FloatArray) -> npt.NDArray[np.bool_]:
-    """By column, whether it sums to more than the largest of all columns does in 19 of 20 draws of the queries' signs.
+    """For each column, whether its sum exceeds the largest column sum in 19 of 20 draws of signs for the queries.
 
     Columns are scaled to the same length first.
     """

@@ -61,7 +61,7 @@ def verdict(error: Exception) -> Verdict:
 
 
 def too_large(error: Exception) -> bool:
-    """Whether the server refuses a request for its size: 413, or the words of its web framework or of gRPC."""
+    """Whether the server refuses a request as too large: status 413, or an error text of its web framework or of gRPC."""
     from qdrant_client.http.exceptions import UnexpectedResponse
 
     if isinstance(error, UnexpectedResponse) and error.status_code == 413:

@@ -37,7 +37,7 @@ TIMEOUT = 120.0
 
 TAIL_BYTES = 2_000
 MOST_REASON = 400
-"""Characters of why a vector is left out."""
+"""Most characters of the reason why a vector is left out."""
 
 
 class _Failure(msgspec.Struct, frozen=True):
@@ -51,25 +51,25 @@ class _Sparse(msgspec.Struct, frozen=True):
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    """JSON has neither NaN nor infinity: such a number is null."""
+    """A child's answer. JSON has neither NaN nor infinity: such a number is null."""
 
     vectors: list[list[float | None]] | None = None
     sparse: list[_Sparse] | None = None
     multivectors: list[list[list[float | None]]] | None = None
     scores: list[float | None] | None = None
     cut: list[int] | None = None
-    """Tokens that truncation left out, by text."""
+    """For each text, the tokens that truncation removed."""
     error: _Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """The texts as each model encodes them; vectors of models that cannot are left out, with the reason."""
+    """The texts as each model encodes them. A vector whose model failed is in `left_out` instead."""
 
     vectors: dict[str, list[QueryVector]]
     """By vector name, one query vector a text."""
     left_out: dict[str, str]
-    """By vector name, in one line."""
+    """By vector name, the reason in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +96,12 @@ def encode_queries(
     """For each vector of the run (or each of those `wanted`), by its name, one query vector a text. All passes at once.
 
     Float32 (dim,), SparseQuery, or float32 (tokens, dim). Where weights of the metadata may stand in a sparse vector, the
-    query carries the terms of that range too. `say` gets a line for each model that cut a text.
+    query carries the terms of that range too. `say` gets a line for each model that truncated a text.
 
-    A child that dies, answers nonsense, has not answered after `timeout` seconds, or whose model fails on these texts leaves
-    its vectors out; EmbedfleetError where all are. Where weights of the metadata do stand in the sparse one, the query's words
-    take its place there, as for `run --queries`. Raises what a child reports of a model that cannot be used at all, and
-    RunDirectoryError for a pass that has not begun. No child outlives the call.
+    A vector is left out if its child dies, answers nonsense or not within `timeout` seconds, or if its model fails on these
+    texts; EmbedfleetError if none is left. For a sparse vector in which metadata weights stand in for some chunks, the query's
+    words are used instead, as for `run --queries`. UsageError for a model that cannot be used at all, RunDirectoryError for a
+    pass that has not begun. No child outlives the call.
     """
     ensembles = [one for one in spec.ensembles if wanted is None or one.vector in wanted]
     needed = None if wanted is None else {*wanted, *(member for one in ensembles for member in one.members)}
@@ -142,7 +142,7 @@ def score_pairs(
 ) -> list[float | None]:
     """The scores of (query, text) pairs, joined as `protocol.pairs` does, by the reranker of the pass `one`.
 
-    None where the model's score is no number. `say` gets a line where pairs were cut. Raises as `encode_queries` does.
+    None for a score that is not a number. `say` gets a line if pairs were truncated. Raises as `encode_queries` does.
     """
     request = msgspec.json.encode({"pass": one, "fingerprint": None, "texts": list(pairs)})
     answer = _ask({one.vector: request}, timeout)[one.vector]
@@ -157,7 +157,8 @@ def score_pairs(
 
 
 def _ask(requests: Mapping[str, bytes], timeout: float) -> dict[str, _Answer | EmbedfleetError]:
-    """The answers of one child a request, all at once, or how it failed. UsageError where a model cannot be used at all."""
+    """Run one child for each request, all at once: its answer or its error, by vector. UsageError for a model that cannot be
+    used."""
     with ExitStack() as stack:
         deadline = time.monotonic() + timeout
         children = [_start(stack, vector, request) for vector, request in requests.items()]
@@ -248,7 +249,7 @@ def _vectors(layout: RunLayout, output: Output, answer: _Answer | EmbedfleetErro
             fits = vector.size == 0 or dim in (None, vector.shape[-1])
         if not fits:
             raise EmbedfleetError(
-                f"{output.vector}: the query vector has another shape than the vectors of the run; is the model another one?"
+                f"{output.vector}: the query vector has another shape than the run's vectors; put back the run's model"
             )
     return found
 
@@ -266,7 +267,7 @@ def _decoded(output: Output, answer: _Answer) -> list[QueryVector]:
             case _:
                 return [np.asarray(vector, dtype=np.float32) for vector in answer.vectors or []]
     except ValueError as error:
-        raise EmbedfleetError(f"{output.vector}: the query encoder answered no vector ({error})") from None
+        raise EmbedfleetError(f"{output.vector}: the query encoder sent an invalid vector ({error})") from None
 
 
 def _as_kept(vector: list[list[float | None]]) -> QueryVector:
@@ -276,7 +277,7 @@ def _as_kept(vector: list[list[float | None]]) -> QueryVector:
 
 
 def _dim(layout: RunLayout, output: Output) -> int | None:
-    """Of the run's vectors, by `pass.json`."""
+    """The dimensions of the run's vectors, from `pass.json`."""
     return (read_object(layout.pass_file(output.vector)) or {}).get("output_dim") or None
 
 
@@ -292,7 +293,7 @@ def _combined(one: EnsembleSpec, found: Mapping[str, list[QueryVector]]) -> list
     """The ensemble's query vectors, made of those of its members as its rows are of theirs."""
     missing = [name for name in one.members if name not in found]
     if missing:
-        raise EmbedfleetError(f"{one.vector}: made of {', '.join(missing)} too, which cannot encode the query")
+        raise EmbedfleetError(f"{one.vector}: cannot be computed, since {', '.join(missing)} cannot encode the query")
     members = [np.array(found[name], np.float32).reshape(len(found[name]), -1) for name in one.members]
     vectors = combine(one, members)
     if not np.isfinite(vectors).all():
@@ -301,7 +302,7 @@ def _combined(one: EnsembleSpec, found: Mapping[str, list[QueryVector]]) -> list
 
 
 def _one_line(name: str, error: EmbedfleetError) -> str:
-    """Why, without the vector's name, which stands before it wherever it is shown."""
+    """The error in one line, without the vector's name, which is shown before it."""
     return " ".join(str(error).removeprefix(f"{name}: ").split())[:MOST_REASON]
 
 

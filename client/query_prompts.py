@@ -1,4 +1,4 @@
-"""The prompts that queries get: a command that has none and asks nothing leaves those that stand in the run directory."""
+"""Query prompts: a command without `--queries` and `--query-prompt` keeps those of the run directory."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ..protocol.spec import RunSpec
 
 
 def keep_query_prompts(spec: RunSpec, layout: RunLayout) -> RunSpec:
-    """`spec` with the query prompts of the run that stands there, where `spec` has none.
+    """`spec` with the query prompts of the run in `layout`, if `spec` has none.
 
-    For a command without queries: otherwise embedding more of a corpus would change what searches ask, while the candidates
-    stay those of the prompt.
+    For a command without queries. Otherwise embedding more of a corpus would change the prompt of searches, while the
+    candidates keep the old one.
     """
     if not layout.spec.exists() or any(one.query_prompt is not None for one in spec.passes):
         return spec
     try:
         kept = {one.vector: one.query_prompt for one in read_spec(layout).passes}
     except RunDirectoryError:
-        return spec  # the run itself says what is wrong
+        return spec  # the run itself reports the damage
     passes = tuple(msgspec.structs.replace(one, query_prompt=kept.get(one.vector)) for one in spec.passes)
     return msgspec.structs.replace(spec, passes=passes)

@@ -1,7 +1,8 @@
-"""Which signals to fuse: the fewest that no larger set is better than, by more than chance explains.
+"""Recommend which signals to fuse: the smallest set that no larger set beats by more than chance.
 
-Better at nDCG@10, or at Recall@10, which says whether the relevant chunks are among the first ten at all: a fusion of two
-signals that each find what the other lacks moves what one had first to the second place, and brings in the rest.
+A larger set has to gain LEAST_GAIN at nDCG@10, and be surely better at nDCG@10 or at Recall@10. Recall@10 counts too, because
+fusing two signals that complement each other moves some chunks from the first place to the second, but brings more relevant
+chunks into the first ten.
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ from .paired import LEAST_QUERIES, Difference, compare
 from .signal_sets import Signals, Tried
 
 LEAST_GAIN = 0.01
-"""At nDCG@10: a larger set that gains less is not worth another signal, however sure the gain is."""
+"""The smallest gain at nDCG@10 that is worth another signal, even where a smaller gain is sure."""
 
 
 SHOWN = 4
-"""Digits: what looks equal in the tables is called equal."""
+"""Digits by which sets are compared: those that the tables show."""
 
 
 class SetFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """A set of signals, fused."""
+    """A set of signals, and the figures of its fusion."""
 
     signals: tuple[str, ...]
     ndcg: float
     seconds: float
-    """What computing its signals for the corpus took."""
+    """Seconds that computing its signals for the corpus took."""
 
 
 class Against(msgspec.Struct, frozen=True, kw_only=True):
-    """The recommended set against another one."""
+    """The recommended set compared with another one."""
 
     other: SetFigures
     difference: Difference
@@ -43,33 +44,33 @@ class Against(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def gains(self) -> bool:
-        """Whether the set that was compared is worth its further signals."""
+        """Whether the larger set is worth its further signals."""
         return self.difference.mean >= LEAST_GAIN and (self.difference.sure or self.recall.sure)
 
 
 class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
-    """What to fuse, and what speaks for it."""
+    """The signals to fuse, and the comparisons that support the choice."""
 
     chosen: SetFigures
     flag: str
-    """For `embedfleet search` and `embedfleet run`."""
+    """The flag to type, for `embedfleet search` and `embedfleet run`."""
     single: Against | None
-    """The best single signal; None where that is what is recommended."""
+    """Compared with the best single signal; None if that is recommended."""
     simpler: Against | None
-    """The next simpler choice, where it is not the best single signal."""
+    """Compared with the next simpler choice; None if that is the best single signal."""
     larger: Against | None
-    """The best of the larger sets; None where there is none."""
+    """Compared with the best of the larger sets; None if there is none."""
     sets: int
-    """Compared."""
+    """How many sets were compared."""
     exhaustive: bool
-    """Whether these are all the sets that there are."""
+    """Whether these are all possible sets."""
 
 
 def recommend(tried: Tried, seconds: Callable[[Signals], float]) -> Recommendation | None:
-    """From the best single signal on, take the smallest set that gains LEAST_GAIN and is surely better, as long as there is
-    one. Of equals the one that costs less, to the second; else the first.
+    """Begin with the best single signal; while a larger set gains LEAST_GAIN and is surely better, take the smallest such
+    set. Of sets with equal scores take the cheapest, in whole seconds, and then the first.
 
-    None where there are no two signals, fewer than LEAST_QUERIES queries, or no relevant chunk among the first ten of any.
+    None with fewer than two signals, fewer than LEAST_QUERIES queries, or no relevant chunk among the first ten of any set.
     """
     if sum(len(one) == 1 for one in tried.sets) < 2 or len(tried.ndcg) < LEAST_QUERIES or not tried.ndcg.any():
         return None
@@ -82,7 +83,7 @@ def recommend(tried: Tried, seconds: Callable[[Signals], float]) -> Recommendati
         return SetFigures(signals=signals, ndcg=tried.mean(place), seconds=seconds(signals))
 
     def of_larger(place: int) -> dict[int, Against]:
-        """Every larger set against this one."""
+        """Compare every larger set with this one."""
         other, size = figures(place), len(tried.sets[place])
         larger = [more for more, some in enumerate(tried.sets) if len(some) > size]
         gains = [table[:, larger] - table[:, [place]] for table in (tried.ndcg, tried.recall)]
@@ -111,5 +112,5 @@ def recommend(tried: Tried, seconds: Callable[[Signals], float]) -> Recommendati
 
 
 def _against(other: SetFigures, found: Against) -> Against:
-    """The recommended set against a larger one that was compared with it."""
+    """The comparison of a larger set with the recommended one, turned round."""
     return Against(other=other, difference=found.difference.reversed(), recall=found.recall.reversed())

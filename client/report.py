@@ -22,7 +22,7 @@ from .run_files import writing
 from .words import counted
 
 MOST_QUERIES = 50
-"""Named of a signal; evaluation.json names them all."""
+"""Most queries that the report names for a signal; evaluation.json names them all."""
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --paper: #ffffff; --line: #dde2e8; --bar: #2f6f9f;
@@ -92,7 +92,7 @@ together; the reranker comes on top, and its rate is in pairs.</p>
 
 
 def _signals(found: Evaluation) -> str:
-    """What each signal adds, and the queries for which only it finds something; nothing where there is one signal."""
+    """The table of what each signal adds, and the queries that only it answers; empty with a single signal."""
     rows = signal_table.rows(found.signals)
     if not rows:
         return ""
@@ -102,7 +102,7 @@ def _signals(found: Evaluation) -> str:
 
 
 def _queries(one: SignalFigures) -> str:
-    """A list that opens on a click: the queries that only this signal answers in its first ten."""
+    """A collapsed list of the queries that only this signal answers in its first ten."""
     ids = one.first_ten.queries
     if not ids:
         return ""

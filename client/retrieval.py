@@ -68,7 +68,7 @@ class Retrieval:
         )
         for name, count in found.get("left_out", {}).items():
             self._session.say(
-                f"{name} is left out for {counted(count, 'query', 'queries')}, of which it knows no word or failed"
+                f"{name} is left out for {counted(count, 'query', 'queries')}: it knows no word of them, or failed"
             )
         scored = self._score(plan.rerank, found["pairs"])
         reranker = [f"--reranker={plan.rerank.vector}"] if plan.rerank is not None else []
@@ -103,7 +103,7 @@ class Retrieval:
         )
 
     def _policy(self) -> str:
-        """That of the chunks, which may be an earlier one than the command would take for a new run."""
+        """The preprocessing policy of the chunks, which may be older than that of a new run."""
         return read_spec(self._layout).preprocessing
 
     def _query_pass(self, one: PassSpec) -> PassSpec:

@@ -53,7 +53,7 @@ def build_plan(
     signals: Sequence[str] = (),
     **options: Any,
 ) -> RetrievalPlan:
-    """`spec` is the run's; `options` are fields of PassSpec for the reranker. UsageError, SourceError."""
+    """`spec` is the run's; `options` are fields of PassSpec for the reranker. Raises UsageError or SourceError."""
     if spec.index == "none":
         raise UsageError("--queries needs the searchable index for its candidates: leave out --index none")
     _check_counts(candidates, top_k)

@@ -18,6 +18,6 @@ class RetrievalPlan:
     candidates: int
     top_k: int
     wanted: tuple[str, ...] = ()
-    """Signals to fuse, each evidence once; none for all of them."""
+    """Signals to fuse, each kind of evidence once; empty fuses all."""
     named: tuple[str, ...] = ()
-    """Of these, what is fused whatever else holds it."""
+    """Those of them that are fused even if another signal contains them, since the user named them."""

@@ -23,7 +23,7 @@ class PassClaim(msgspec.Struct, frozen=True):
     normalized: bool = True
     output_dim: int | None = None
     ranges: Ranges | None = None
-    """Of the int8 vectors that 0.1.0 wrote; each segment has its own since."""
+    """The int8 ranges of 0.1.0; later versions keep ranges in each segment."""
 
 
 class CountsClaim(msgspec.Struct, frozen=True):

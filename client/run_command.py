@@ -126,7 +126,7 @@ def _conclude(
 def _stats(out: Path) -> dict[str, Any] | None:
     try:
         return read_object(RunLayout(out).stats)
-    except EmbedfleetError:  # figures are no reason to fail
+    except EmbedfleetError:  # a run does not fail for missing figures
         return None
 
 
@@ -157,10 +157,10 @@ def _say_counts(session: Session, ending: RunEnded, out: Path) -> None:
 
 
 def intake_lines(spec: RunSpec, notes: Notes) -> list[str]:
-    """What the intake did to records, and a named title that no record has."""
+    """Lines on what the intake did to records, and on a `--title-field` that no record has."""
     lines = note_lines(notes)
     if spec.title_field not in (None, NONE) and not notes.get(TITLE_JOINED):
-        lines.append(f"no record has a title in the field {spec.title_field!r} (--title-field)")
+        lines.append(f"no record has the title field {spec.title_field!r}; check --title-field")
     return lines
 
 

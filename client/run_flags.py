@@ -46,13 +46,15 @@ def run(
     ] = None,
     devices: Devices = None,
     text_field: Annotated[
-        str | None, typer.Option(metavar="F", help="As in doc.body. Default: text, page_content or content.")
+        str | None,
+        typer.Option(metavar="F", help="Field of the text, or path (a.b). Default: text, page_content or content."),
     ] = None,
     id_field: Annotated[
-        str | None, typer.Option(metavar="F", help="Default: chunk_id, id, _id and others; none: chunks are numbered.")
+        str | None,
+        typer.Option(metavar="F", help="Field of the id; none numbers the chunks. Default: chunk_id, id, _id, …"),
     ] = None,
     title_field: Annotated[
-        str | None, typer.Option(metavar="F", help="Put before the text. Default: title; none: no title is.")
+        str | None, typer.Option(metavar="F", help="Field put before the text; none leaves titles out. Default: title.")
     ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Stop after N chunks.")] = None,
     index: Annotated[
@@ -90,7 +92,7 @@ def run(
         typer.Option(
             "--normalize",
             metavar="",
-            help="Take a model for the dot product all the same: unit vectors, by their cosine.",
+            help="Accept a model for the dot product: normalize its vectors, compare by cosine.",
         ),
     ] = False,
     store: Annotated[StorageName, typer.Option(help="How dense vectors are kept in files.")] = StorageName.float32,
@@ -128,7 +130,7 @@ def run(
     signals: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="S,S", help="With --queries: fuse these vectors or forms alone, as in search. Default: all."
+            metavar="S,S", help="With --queries: fuse only these vectors or forms, as in search. Default: all."
         ),
     ] = None,
     formats: Annotated[

@@ -1,4 +1,4 @@
-"""A run that is at work, seen from its files: by whom, how far it is, and how long it may still take."""
+"""A run in progress, seen from its files: which process works on it, how far it is, and the time left."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from ..protocol.segments import read_info
 from .words import counted
 
 TAIL_BYTES = 1 << 18
-"""Of the events, read from their end."""
+"""Bytes that are read from the end of `events.jsonl`."""
 LIVE_SECONDS = 60.0
-"""A run on a host whose lock is not seen here is at work if it wrote something so recently."""
+"""A run on another host, whose lock is not visible here, counts as running if it wrote an event within this time."""
 QUIET_SECONDS = 30.0
-"""Without an event for so long it is said: the run may hang."""
+"""After this time without an event, the line on the run says so: it may hang."""
 
 
 @dataclass(frozen=True, slots=True)
 class VectorProgress:
-    """One vector of a run: rows that are committed, and how long the others may take; None where nothing tells."""
+    """One vector of a run: committed rows, and seconds for the remaining ones, None if the rate is not known."""
 
     rows: int
     seconds_left: float | None = None
@@ -38,7 +38,7 @@ class VectorProgress:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The process that writes to a run directory. `pid` is 0 where it does not say."""
+    """The process that writes to a run directory, and its progress. `pid` is 0 if the lock does not name the process."""
 
     step: str
     """`run`, `queries`, `pairs`, or `after` for candidates, ranking and exports."""
@@ -47,13 +47,13 @@ class Running:
     host: str
     since: float
     rows: int
-    """Read from the source so far."""
+    """Rows read from the source so far."""
     source_read: bool
-    """To its end."""
+    """Whether the source was read to its end."""
     vectors: dict[str, VectorProgress] = field(default_factory=dict[str, VectorProgress])
     seconds_left: float | None = None
     quiet_seconds: float | None = None
-    """Since the last event."""
+    """Seconds since the last event."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -62,18 +62,18 @@ class Running:
         who = f"process {self.pid} on {self.host}" if self.pid else "a process of another version"
         when = f" since {time.strftime('%H:%M:%S', time.localtime(self.since))}" if self.since else ""
         if self.step == "after":
-            return f"running: {who}{when} works on candidates, a ranking or an export"
+            return f"running: {who}{when} writes candidates, a ranking or an export"
         what = "" if self.step == "run" else f", at the {self.step}"
         text = f"running: {who}{when}{what}; {how_far(self.rows, self.source_read, self.vectors)}"
         if self.seconds_left is not None:
             text += f"; about {_span(self.seconds_left)} left"
         if self.quiet_seconds is not None and self.quiet_seconds > QUIET_SECONDS:
-            text += f"; nothing was heard of it for {_span(self.quiet_seconds)}"
+            text += f"; no event for {_span(self.quiet_seconds)}"
         return text
 
 
 def look(root: RunLayout) -> Running | None:
-    """Who is at work in a run directory, or on its queries or pairs; None where nobody is."""
+    """The process that works on a run, or on its queries or pairs; None if there is none."""
     for step, layout in (("run", root), ("queries", RunLayout(root.queries)), ("pairs", RunLayout(root.scores))):
         found = read_holder(layout)
         if found is None or not (found[1] or _is_elsewhere(layout, found[0].host)):
@@ -95,7 +95,7 @@ def look(root: RunLayout) -> Running | None:
 
 
 def progress_of(layout: RunLayout) -> tuple[int, bool, dict[str, VectorProgress]]:
-    """Rows that were read, whether to the end of the source, and by vector the rows that are committed."""
+    """Rows read, whether the source was read to its end, and the committed rows of each vector."""
     try:
         names = [one.vector for one in read_spec(layout).outputs]
     except RunDirectoryError:
@@ -116,7 +116,7 @@ def progress_of(layout: RunLayout) -> tuple[int, bool, dict[str, VectorProgress]
 
 
 def how_far(rows: int, source_read: bool, vectors: dict[str, VectorProgress]) -> str:
-    """For people."""
+    """The progress in words."""
     total = f"{rows:,}{'' if source_read else '+'}"
     return (
         ", ".join(f"{name} {one.rows:,} of {total} rows committed" for name, one in vectors.items()) or f"{total} rows"
@@ -124,19 +124,19 @@ def how_far(rows: int, source_read: bool, vectors: dict[str, VectorProgress]) ->
 
 
 def interrupted(layout: RunLayout) -> str:
-    """How far a run came that nobody works on and that is not done, and what goes on with it; empty where it is done."""
+    """One line on an interrupted run: how far it came, and the command that resumes it. Empty for a run that is done."""
     if layout.manifest.exists():
         return ""
     spec = read_spec(layout)
     return (
-        f"interrupted: {how_far(*progress_of(layout))}; the same command as before goes on: embedfleet run {spec.source} "
-        f"--out {layout.root} and its other flags"
+        f"interrupted: {how_far(*progress_of(layout))}; to resume, run the same command again: embedfleet run {spec.source} "
+        f"--out {layout.root} with its other flags"
     )
 
 
 def _rows(paths: Iterator[Any], kind: type[Any]) -> Iterator[int]:
     for path in paths:
-        with contextlib.suppress(RunDirectoryError):  # that is for `verify` to say
+        with contextlib.suppress(RunDirectoryError):  # `verify` reports it
             yield read_info(path, kind).rows
 
 
@@ -163,7 +163,7 @@ class _Event(msgspec.Struct, frozen=True):
 
 
 def _rates(layout: RunLayout, since: float) -> tuple[dict[str, float], float | None]:
-    """By vector, rows a second since it began in this session, by its events; and for how long there was none."""
+    """For each vector its rows per second in this session, by the events; and the seconds since the last event."""
     events = [one for one in _tail(layout) if one.time >= since]
     rates: dict[str, float] = {}
     for name in {one.vector for one in events if one.event == "batch_progress"}:

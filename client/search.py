@@ -27,10 +27,10 @@ from .signal_names import choose_signals
 from .spec_flags import make_pass
 
 CANDIDATES = 100
-"""Of each signal, that are fused: as many as `run --queries` takes. More where more hits are asked for."""
+"""Chunks of each signal that are fused, as in `run --queries`; at least `top_k`."""
 
 RERANKED = 50
-"""Fused hits that a reranker orders anew: more where more are asked for, fewer where fewer candidates are fused."""
+"""Fused hits that a reranker orders anew; at most `candidates`, at least `top_k`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class Hit:
     rerank: float | None = None
     """The reranker's score, which then orders the hits; None without one, and where it gave none."""
     ranks: dict[str, int] = field(default_factory=dict[str, int])
-    """By vector name, from 1, of equal scores by row. A signal is absent where the chunk is not among its first candidates.
+    """By vector name, from 1; equal scores are ranked by row. A signal is absent if the chunk is not among its candidates.
     The fused score is the sum of 1 / (1 + rank) over the signals that are fused."""
     left_out: dict[str, str] = field(default_factory=dict[str, str])
-    """By vector name, why a signal has no say in this search: its model could not encode the query."""
+    """By vector name, why a signal is left out of this search: its model could not encode the query."""
 
 
 def search(
@@ -74,11 +74,11 @@ def search(
     are named are fused; of the others, those that `fused_names` says, and the rest is scored. `filters` are (key, value) of
     the metadata, all of which must hold. A reranker orders the first RERANKED hits anew; what it cannot score follows in the
     fused order. With `trust_remote_code` it may run code of its own; whether the run's models may, the run says.
-    `candidates` of each signal are fused, CANDIDATES or `top_k` where that is more.
+    The first `candidates` chunks of each signal are fused; by default CANDIDATES, or `top_k` if larger.
 
     A signal whose model cannot encode the query, or knows no word of it, is left out: `say` gets a line for each, and
-    `Hit.left_out` has the reasons. Where none is left that is an error. `say` also gets a line for each model that cut the
-    query, and one where the reranker cut texts.
+    `Hit.left_out` has the reasons. If none is left, that is an error. `say` also gets a line for each model that truncated
+    the query, and one if the reranker truncated texts.
 
     A run that is not done is searched as far as it is published. UsageError or RunDirectoryError says why a run cannot
     be searched; ModelError and EmbedfleetError come from encoding the query, which may take `timeout` seconds,
@@ -94,7 +94,7 @@ def search(
     spec = read_spec(layout)
     check_searchable(layout, spec)
     if candidates is not None and candidates < top_k:
-        raise UsageError(f"--candidates {candidates}: give at least the {top_k} of --top-k")
+        raise UsageError(f"--candidates {candidates}: give at least {top_k}, which is --top-k")
     text = preprocessor(spec.preprocessing)(query)
     wanted, named = choose_signals(spec, signals, layout.root)
     filters = plain_filters(filters)
@@ -180,9 +180,9 @@ def _reranked(one: PassSpec, query: str, hits: list[Hit], timeout: float, say: C
 
 
 def _unknown(vector: QueryVector) -> str:
-    """Why a vector asks for nothing."""
+    """Why a query vector is empty."""
     what = "no term" if isinstance(vector, SparseQuery) else "only zeros"
-    return f"it knows no word of the query, whose vector has {what}"
+    return f"its model knows no word of the query, so that the query vector has {what}"
 
 
 def _hit(

@@ -55,7 +55,7 @@ def info_problems(table: pa.Table, info: VectorSegmentInfo, vector: str, segment
 
 
 def truncation_of(table: pa.Table) -> Truncation:
-    """Counted row by row. A table of 0.1.0 has no column of the tokens that were cut."""
+    """Count the truncated texts row by row. A table of 0.1.0 has no column `tokens_cut`."""
     truncated: Any = table.column("truncated").fill_null(False)
     rows = int(np.count_nonzero(truncated.to_numpy()))
     tokens = int(table.column("n_tokens").fill_null(0).to_numpy().sum(dtype=np.int64))

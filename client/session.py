@@ -83,7 +83,7 @@ class Session:
                 run = self._client.submit(
                     spec, out, restart=restart, options=self._options, later=later, traceparent=above
                 )
-            except Unreachable:  # its remedy is for those who have no coordinator of their own
+            except Unreachable:  # its remedy is for a coordinator that the user started
                 raise self._lost(the_same(restart)) from None
             self.submitted = True
             ending = self._watch(run, self._view, the_same(restart))
@@ -177,7 +177,7 @@ class Session:
                 raise self._lost(command)
 
     def _lost(self, command: str) -> RunFailed:
-        """The coordinator has ended, or is silent."""
+        """The error for a coordinator that has ended, or does not answer."""
         code = self._coordinator.exit_code()
         what = "does not answer" if code is None else f"ended (exit code {code})"
         tail = self._coordinator.tail()[-1000:]
@@ -193,7 +193,7 @@ class Session:
 
 
 def _say_open(view: ProgressView, rows: Mapping[str, tuple[int, int]], command: str) -> None:
-    """In one line, where a run ends before its time: by vector, rows committed, and rows computed that were not."""
+    """Report in one line, if a run ends early, the committed rows of each vector and those computed but not committed."""
     found = [
         f"{vector}: {counted(committed, 'row')} committed, {open_:,} computed but not committed"
         for vector, (committed, open_) in rows.items()

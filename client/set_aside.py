@@ -61,10 +61,11 @@ class SetAside:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """RunDirectoryError where the folder is somewhere else, or holds what no run wrote: it would go with the rest."""
+    """Raise RunDirectoryError for a link, and for files that no run wrote: they would be removed with the folder."""
     if folder.is_symlink():
         raise refuse_odd(folder)
     if foreign := foreign_files(folder):
         raise RunDirectoryError(
-            f"{foreign[0]} was not written by a run, and {folder.name} is made anew; move it away first"
+            f"{foreign[0]} was not written by a run, and the folder {folder.name} is to be replaced; "
+            "move the file elsewhere first"
         )

@@ -1,6 +1,7 @@
-"""Sets of signals, fused anew from the ranks on file: nDCG@10 of each set on each judged query, and what only one finds.
+"""Fuse sets of signals from the stored ranks: nDCG@10 and Recall@10 of each set on each judged query, and the relevant chunks
+that only one signal finds.
 
-A set's fused order is that of `protocol/rank_fusion.py`, here for all sets at once.
+The fused order is that of `protocol/rank_fusion.py`, here for all sets at once.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ IntArray = npt.NDArray[np.int64]
 
 TOP = 10
 DIGITS = 8
-"""Of the figures on file."""
+"""Decimal places of the stored figures."""
 MOST_SIGNALS = 8
-"""Of so many, every set is tried; of more, every pair, and then the best set so far with one more signal at a time."""
+"""With up to so many signals every set is tried; with more every pair, then the best set so far plus one signal at a time."""
 
 _HALF = PART_BITS // 2
 
@@ -32,33 +33,33 @@ class QueryRanks:
     """What the signals found for one judged query."""
 
     query: int
-    """Its place among the judged queries."""
+    """Its index among the judged queries."""
     ranks: IntArray
     """(signals, chunks), from 1; 0 where a signal did not find the chunk. Chunks in the order of their rows."""
     gains: IntArray
     """By chunk: its judgement; 0 where it is not relevant."""
     ideal: float
-    """The best discounted gain that there can be."""
+    """The largest possible discounted gain."""
     relevant: int
-    """Chunks that are, found or not."""
+    """How many chunks are relevant, found or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """Sets of signals, and nDCG@10 and Recall@10 of each: `ndcg` and `recall` (queries, sets)."""
+    """Sets of signals, and their nDCG@10 and Recall@10: `ndcg` and `recall` (queries, sets)."""
 
     sets: tuple[Signals, ...]
     ndcg: FloatArray
     recall: FloatArray
     exhaustive: bool = True
-    """Whether these are all the sets that there are."""
+    """Whether these are all possible sets."""
 
     def of(self, signals: Iterable[str]) -> FloatArray:
         """nDCG@10 of one set, by query."""
         return self.ndcg[:, self.place(signals)]
 
     def place(self, signals: Iterable[str]) -> int:
-        """Its column."""
+        """The column of one set."""
         wanted = frozenset(signals)
         return next(place for place, one in enumerate(self.sets) if frozenset(one) == wanted)
 
@@ -73,7 +74,7 @@ class OnlyFound:
 
     chunks: int
     queries: tuple[int, ...]
-    """The places of the queries that these chunks answer."""
+    """Indices of the queries that these chunks answer."""
 
 
 def discounted(gains: Iterable[float]) -> float:
@@ -89,9 +90,10 @@ def try_sets(
     depth: int,
     also: Sequence[Signals] = (),
 ) -> Tried:
-    """nDCG@10 and Recall@10 of every set of `signals` that `fits`, over `count` queries, and of the sets in `also`.
+    """Measure every set of `signals` that `fits`, and the sets in `also`, over `count` queries.
 
-    `queries` is read once, or once a step where there are more than MOST_SIGNALS; a fused list ends after `depth` chunks.
+    `queries` is read once; with more than MOST_SIGNALS signals, once more for each added signal. A fused list ends after
+    `depth` chunks.
     """
     sizes = range(1, len(signals) + 1) if len(signals) <= MOST_SIGNALS else (1, 2)
     sets = [some for size in sizes for some in combinations(signals, size) if fits(some)]
@@ -136,10 +138,10 @@ def fused_measures(
 
 
 def fused_places(ranks: IntArray, members: FloatArray, wanted: IntArray) -> IntArray:
-    """(sets, wanted): where each of the chunks `wanted` stands in each set's fused order, from 1; 0 for not at all.
+    """(sets, wanted): the rank of each of the chunks `wanted` in each set's fused order, from 1; 0 if it is not found.
 
-    `members` (sets, signals) holds 1 and 0. The scores are those of `fuse` to the last bit, so that ties are the same: each
-    part is split in two halves, whose sums over up to 64 signals are exact in any order.
+    `members` (sets, signals) holds 1 and 0. The scores equal those of `fuse` to the last bit, so that ties are the same: each
+    part is split in two halves whose sums over up to 64 signals are exact in any order.
     """
     parts = [0, *map(reciprocal_rank, range(1, int(ranks.max(initial=0)) + 1))]
     coarse = np.array([part >> _HALF for part in parts], np.float64)[ranks]
@@ -156,8 +158,8 @@ def fused_places(ranks: IntArray, members: FloatArray, wanted: IntArray) -> IntA
 def only_found(
     queries: Iterable[QueryRanks], signals: Signals, together: Iterable[str], depths: Sequence[int]
 ) -> list[dict[str, OnlyFound]]:
-    """For each of `depths`, by signal: the relevant chunks among its first so many that none of the signals `together`,
-    itself left out, has among its own."""
+    """For each depth and signal: relevant chunks in its first `depth` that no other signal of `together` has in its first
+    `depth`."""
     rivals = {name: [signals.index(one) for one in together if one != name] for name in signals}
     chunks = [dict.fromkeys(signals, 0) for _ in depths]
     places = [{name: list[int]() for name in signals} for _ in depths]

@@ -1,4 +1,4 @@
-"""What each signal adds, as a table for people: the same on the screen and in the report."""
+"""The table of what each signal adds, the same on the screen and in the report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .signal_sets import TOP
 from .words import counted
 
 LEGEND = (
-    "Alone: the signal by itself. Without it: all signals fused but this one, and what it adds to them. "
+    "Alone: the signal by itself. Without it: all other signals, fused. It adds: the fusion of all signals, minus that. "
     "Only it finds: relevant chunks that no other fused signal has among its own first ones."
 )
 
@@ -21,7 +21,7 @@ def head(candidates: int) -> tuple[str, ...]:
 
 
 def rows(signals: Sequence[SignalFigures]) -> list[tuple[str, ...]]:
-    """A line for each signal; none where there is one alone, which adds to nothing."""
+    """A line for each signal; empty with a single signal."""
     return [_row(one) for one in signals] if len(signals) > 1 else []
 
 

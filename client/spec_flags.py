@@ -52,7 +52,7 @@ def build_spec(
 ) -> RunSpec:
     """Check the flags and build the spec; UsageError or SourceError names the flag and the remedy.
 
-    A run in `out` that has read its source to its end needs it no more.
+    The source may be missing if the run in `out` has read it to its end.
     `options` are fields of PassSpec that hold for every model that has them.
     """
     unknown = sorted(options.keys() - set(PassSpec.__struct_fields__))
@@ -146,10 +146,10 @@ def split_names(given: Sequence[str] | None, flag: str) -> list[str]:
 
 
 MOST_SHOWN = 100
-"""Characters of a filter in a message."""
+"""Most characters of a filter that a message shows."""
 
 _FILTER = re.compile(r'((?:[^="]|"[^"]*")*)=(.*)', re.DOTALL)
-"""A key, in which a part in double quotes may have any sign but these, and the value."""
+"""Key and value. A part of the key in double quotes may have any character but a double quote."""
 
 
 def split_filters(given: Sequence[str]) -> list[tuple[str, str]]:
@@ -159,7 +159,7 @@ def split_filters(given: Sequence[str]) -> list[tuple[str, str]]:
         parts = _FILTER.fullmatch(one)
         if parts is None or not parts[1].strip():
             shown = one if len(one) <= MOST_SHOWN else f"{one[:MOST_SHOWN]}…"
-            quoted = """; a key with = in it goes in double quotes, as in --filter '"a=b"=x'""" if '"' in one else ""
+            quoted = """; put a key that contains = in double quotes, as in --filter '"a=b"=x'""" if '"' in one else ""
             raise UsageError(f"--filter {shown!r}: give KEY=VALUE, as in --filter module=json{quoted}")
         found.append((parts[1].strip(), parts[2]))
     return found

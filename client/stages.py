@@ -27,8 +27,8 @@ class Stage:
 def pass_stages(
     ending: RunEnded, about: str = "", unit: str = "rows", stats: Mapping[str, Any] | None = None
 ) -> list[Stage]:
-    """Every pass of a run that has ended; `about` stands before their names. `stats` is what stats.json says, for the figures
-    of all sessions where there were earlier ones."""
+    """The passes of a run that has ended; `about` is put before their names. `stats`, from stats.json, has the figures of all
+    sessions, for a run with earlier ones."""
     recorded: dict[str, Any] = {one["vector"]: one for one in (stats or {}).get("passes", [])}
     return [
         Stage(about + one.vector, _cells(one, one.batch_seconds) | _all_sessions(one, recorded.get(one.vector)), unit)
@@ -37,8 +37,8 @@ def pass_stages(
 
 
 def _all_sessions(one: PassSummary, recorded: Mapping[str, Any] | None) -> dict[str, str]:
-    """Rows, seconds and rate of the sessions that left figures, together, and rows of those that were killed; nothing where
-    this one was the first."""
+    """Rows, seconds and rate of all recorded sessions together, and the rows of sessions that were killed; empty in the first
+    session."""
     if not one.earlier or recorded is None:
         return {}
     rows = recorded.get("untimed", 0)
@@ -90,7 +90,7 @@ def _latency(seconds: Mapping[str, float]) -> dict[str, str]:
 
 
 def _cells(one: PassSummary, latency: Mapping[str, float]) -> dict[str, str]:
-    # Rows, seconds and rate are of this session; what all of them committed stands for itself.
+    # Rows, seconds and rate are of this session; `committed` is of all sessions.
     found = {"rows": f"{one.computed if one.computed or one.earlier else one.chunks:,}"}
     if one.earlier or one.uncommitted:
         found["committed"] = f"{one.chunks:,}"

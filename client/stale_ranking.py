@@ -1,7 +1,7 @@
-"""Whether candidates, ranking and evaluation are of the vectors, queries and prompts that the run has now.
+"""Whether candidates, ranking and evaluation match the run's vectors, queries and prompts.
 
-A model that came or went, a segment that was computed again, another `--query-prompt`: a command with `--queries` makes anew
-what follows from them; one without leaves it, and then this says so.
+They become stale if a model is added or removed, a segment is computed again, or `--query-prompt` changes. A command with
+`--queries` makes them anew. One without leaves them, and this module reports that they are stale.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class _File(msgspec.Struct, frozen=True):
 
 
 class _Record(msgspec.Struct, frozen=True):
-    """`export.json`, as far as it is needed here."""
+    """The fields of `export.json` that are needed here."""
 
     files: tuple[_File, ...]
 
 
 def stale_ranking(layout: RunLayout) -> Iterator[str]:
-    """A sentence with its remedy, where what was ranked is of something else. What is damaged or missing others say."""
+    """A message with its remedy if the ranking is stale. Other checks report damaged and missing files."""
     try:
         found = read_json(layout.candidates_record, CandidatesRecord)
         spec, asked = read_spec(layout), read_spec(RunLayout(layout.queries))
@@ -51,15 +51,15 @@ def _other_models(spec: RunSpec, asked: RunSpec) -> str:
     ours, theirs = [one.vector for one in spec.outputs], [one.vector for one in asked.outputs]
     if ours != theirs:
         new, gone = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
-        parts = [f"{', '.join(new)} came since"] if new else []
-        parts += [f"{', '.join(gone)} went since"] if gone else []
+        parts = [f"{', '.join(new)} added since"] if new else []
+        parts += [f"{', '.join(gone)} removed since"] if gone else []
         return " and ".join(parts) or "the vectors have another order"
     for one, query in zip(spec.passes, asked.passes, strict=False):
         if one.kind == query.kind and one.query_prompt != query.prompt:
             had, has = (
                 repr(text) if text is not None else "the model's own" for text in (query.prompt, one.query_prompt)
             )
-            return f"the queries were encoded with the prompt {had} by {one.vector}, and searches are with {has}"
+            return f"the queries were encoded with the prompt {had} by {one.vector}, but searches use {has}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Standard input over a run that has read it to its end: the same stream again, none at all, or another one."""
+"""Compare standard input with the stream that a run has already read to its end."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..protocol.source_check import another_stream, read_trail
 from ..protocol.spec import RunSpec
 
 Boundary = tuple[int | None, str, int]
-"""Bytes (None: all of them), their digest, and the records that end there."""
+"""A beginning of the stream: its bytes (None: all of them), their digest, and the records in it."""
 
 
 def check_stdin(layout: RunLayout, spec: RunSpec) -> None:
-    """SourceError where standard input is not the stream that `layout` holds whole, before anything of it is touched.
+    """Raise SourceError if standard input is not the stream that the run has read, before any file is changed.
 
-    A terminal, or a stream without a byte, gives nothing anew: the run stands as it is. Where the intake is not whole,
-    the coordinator reads the stream and looks itself.
+    A terminal, or a stream without a byte, is accepted: the run stays as it is. If the run has not read its whole source, the
+    coordinator compares the stream while it reads on.
     """
     trail = read_trail(layout)
     if not trail.whole or trail.old or not _is_of(layout, spec):

@@ -23,7 +23,7 @@ from .words import counted, size_of
 EXCERPT = 160
 
 LEAST_COLUMNS = 5
-"""Of what each signal adds, on a narrow screen."""
+"""Columns of the table of signals that a narrow screen shows."""
 
 
 def print_hits(hits: Sequence[Hit]) -> None:
@@ -133,8 +133,8 @@ def print_info(described: dict[str, Any]) -> None:
 
 
 def _details(one: dict[str, Any]) -> Iterator[str]:
-    """What is to be said of a vector beside its row in the table."""
+    """Lines on a vector, beside its row in the table."""
     if "average_length" in one["settings"]:
         yield f"fitted to an average length of {one['settings']['average_length']:,.6g} terms"
     if one.get("float16_segments"):
-        yield f"{counted(one['float16_segments'], 'segment')} stored as float16, where int8 would be too far off"
+        yield f"{counted(one['float16_segments'], 'segment')} stored as float16, since int8 would be too coarse"

@@ -1,4 +1,4 @@
-"""How many texts were cut at a model's limit, in words."""
+"""Messages about texts that were truncated at a model's limit."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ UNKNOWN = "unknown"
 
 
 def percent(share: float | None) -> str:
-    """`12.5%`, or that nobody knows."""
+    """`12.5%`, or `unknown`."""
     return UNKNOWN if share is None else words.percent(share)
 
 
 def cut_cell(one: Truncation) -> str:
-    """For a table: texts that were cut, and the share of all tokens that is in no vector."""
+    """A table cell: truncated texts, and the share of all tokens that is in no vector."""
     return f"{one.truncated:,} / {percent(one.share_cut)}"
 
 
 def advice(vector: str, one: Truncation, limit: int, asked: int | None) -> str:
-    """What helps, where more than a hundredth of a vector's chunks was cut; else empty.
+    """A line with the remedy if more than 1% of a vector's chunks were truncated; else empty.
 
-    `limit` is the model's in tokens, 0 where it is not known; `asked`: what --max-tokens said, if anything.
+    `limit` is the model's limit in tokens, 0 if it is not known; `asked` is --max-tokens, or None.
     """
     if one.share_truncated <= TELLING:
         return ""
-    lost = "how many of their tokens are in no vector is not known"
+    lost = "the share of tokens that are in no vector is not known"
     if one.share_cut is not None:
         lost = f"{percent(one.share_cut)} of all tokens are in no vector"
     at = f" at {limit:,} tokens" if limit else ""
@@ -48,7 +48,7 @@ def advice(vector: str, one: Truncation, limit: int, asked: int | None) -> str:
 
 
 def advice_lines(ending: RunEnded, spec: RunSpec) -> Iterator[str]:
-    """For each pass of a run that has ended."""
+    """The advice for each pass of a run that has ended."""
     for one, asked in zip(ending.passes, spec.passes, strict=True):
         if one.truncation is not None and (
             line := advice(one.vector, one.truncation, one.max_tokens, asked.max_tokens)
@@ -57,18 +57,18 @@ def advice_lines(ending: RunEnded, spec: RunSpec) -> Iterator[str]:
 
 
 def cut_query(vector: str, tokens: int) -> str:
-    """That a query was cut, for who searches."""
-    return f"{vector}: the query is longer than the model takes; {counted(tokens, 'token')} of it are not looked for"
+    """A line on a truncated query."""
+    return f"{vector}: the query is longer than the model takes, and was cut; {counted(tokens, 'token')} ignored"
 
 
 def cut_pairs(vector: str, pairs: int, of: int) -> str:
-    """That a reranker did not see the whole of some pairs."""
+    """A line on pairs that the reranker truncated."""
     return f"{vector}: {pairs:,} of {counted(of, 'pair')} of query and text are longer than the reranker takes; they were cut"
 
 
 def query_lines(ending: RunEnded) -> Iterator[str]:
-    """For each pass that cut a query: what was cut off is not looked for."""
+    """A line for each pass that truncated queries."""
     for one in ending.passes:
         if one.truncation is not None and one.truncation.truncated:
             cut, queries = one.truncation.truncated, counted(one.truncation.texts, "query", "queries")
-            yield f"{one.vector}: {cut:,} of {queries} cut at the model's limit; what lies behind is not looked for"
+            yield f"{one.vector}: {cut:,} of {queries} cut at the model's limit; the rest of their text is ignored"

@@ -42,9 +42,9 @@ class Uploaded:
     spelled: int = 0
     """Points with whole numbers beyond 64 bits, which went as text."""
     left_out: tuple[str, ...] = ()
-    """Chunks that are larger than a request may be."""
+    """Ids of chunks that are larger than a request may be."""
     others: int = 0
-    """Points of other runs, or of earlier states of this one, that are there too."""
+    """Points in the collection of other runs, or of earlier states of this one."""
     pruned: int = 0
     notices: tuple[str, ...] = ()
     """Lines for people: what was not sent as it stands in the run."""
@@ -67,11 +67,11 @@ def upload_run(
     """Load the run in `root` into `collection` (default: the folder's name), which is made where it is not there.
 
     What is there already, with this payload and all its vectors, is not sent again. The index is off while points are
-    loaded and built afterwards. `large` says what becomes of points that are more than a request may be, `replace` whether
-    a chunk with a made-up id may be written over another text, and `prune` whether points of other runs are deleted.
+    loaded and built afterwards. `large` decides on points that are larger than a request may be, `replace` whether a chunk
+    with a generated id may overwrite another text, and `prune` whether points of other runs are deleted.
 
-    RunDirectoryError where the run is not done; UsageError where the collection is of another schema, or has other chunks
-    under this run's made-up ids; EmbedfleetError where the server fails, the index is not ready in time, or the count is
+    RunDirectoryError where the run is not done; UsageError if the collection has another schema, or other chunks
+    under this run's generated ids; EmbedfleetError if the server fails, the index is not ready in time, or the count is
     wrong at the end.
     """
     run = open_done_run(root)
@@ -114,7 +114,7 @@ def upload_run(
 
 
 def _in_process(client: QdrantClient) -> bool:
-    """Whether the collection is in this process (`:memory:`, or a path): two threads mix up its vectors there."""
+    """Whether the collection is in this process (`:memory:`, or a path), where uploads in two threads mix up vectors."""
     from qdrant_client.local.qdrant_local import QdrantLocal
 
     return isinstance(getattr(client, "_client", None), QdrantLocal)

@@ -43,7 +43,7 @@ def upload(
     prune: bool,
     as_json: bool,
 ) -> int:
-    """Upload the run in `root` to the server at `url`; the exit code: 3 where a chunk was left out."""
+    """Upload the run in `root` to the server at `url`, and return the exit code: 3 if a chunk was left out."""
     open_done_run(root)  # no server is asked for a run that cannot be uploaded
     console = message_console()
     bar = Progress(

@@ -46,7 +46,7 @@ class Spelled:
 
 
 def same_payload(ours: Any, theirs: Any) -> bool:
-    """Whether two payloads are the same JSON: 1, 1.0 and true are three values, and the order of keys is none."""
+    """Whether two payloads are the same JSON: 1, 1.0 and true differ, and the order of keys does not count."""
     return _canonical(ours) == _canonical(theirs)
 
 

@@ -1,4 +1,4 @@
-"""Points that a server's limit on a request refuses: known by their size, before anything is sent."""
+"""Find the points that are larger than a server's limit on a request, before anything is sent."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..protocol.points import Point
 from .words import counted, size_of
 
 MOST_REQUEST_MIB = 32
-"""Of a request to Qdrant, unless its setting `max_request_size_mb` says otherwise."""
+"""Qdrant's limit on a request, by default (its setting `max_request_size_mb`)."""
 OVERHEAD = 64 << 10
-"""What a request has beside its points, generously."""
+"""An upper bound on the bytes of a request beside its points."""
 CUT_CHARS = 64 << 10
-"""Of a text that is cut: what people read of a hit."""
+"""Characters that are kept of a text that --cut-payload shortens."""
 NAMED = 5
 
 
 @dataclass(slots=True)
 class LargePoints:
-    """Leaves out the points that alone are more than a request may be, or cuts their payloads, and counts them.
+    """Leaves out points that are larger than a request may be, or shortens their payloads, and lists them.
 
-    `grpc`: strings go as they are; over REST as JSON, where a quotation mark or a line end takes two bytes.
+    `grpc`: sizes are those of gRPC; otherwise those of JSON, where a quotation mark or a line end takes two bytes.
     """
 
     most_bytes: int
@@ -33,11 +33,11 @@ class LargePoints:
     grpc: bool
     cut: bool = False
     left_out: list[str] = field(default_factory=list[str])
-    """Ids of chunks; the first ones alone are shown."""
+    """Ids of chunks; messages show only the first ones."""
     shortened: list[str] = field(default_factory=list[str])
 
     def take(self, points: Iterable[Point]) -> Iterator[Point]:
-        """The points that fit, those with a cut payload among them."""
+        """Yield the points that fit, including those with a shortened payload."""
         for point in points:
             if self._fits(point):
                 yield point
@@ -49,12 +49,12 @@ class LargePoints:
 
     @property
     def notices(self) -> Iterator[str]:
-        """Lines for people."""
+        """Messages about these points."""
         if self.left_out:
             yield (
                 f"{counted(len(self.left_out), 'chunk')} left out: larger than a request may be "
                 f"({size_of(self.most_bytes)}): {_named(self.left_out)}. --cut-payload sends such chunks with the beginning "
-                "of their text and no metadata; --max-request MIB allows more, if the server does"
+                "of their text and no metadata; --max-request MIB allows more, if the server accepts it"
             )
         if self.shortened:
             yield (
@@ -65,7 +65,7 @@ class LargePoints:
     def _fits(self, point: Point) -> bool:
         rest = self.most_bytes - OVERHEAD - POINT_BYTES - numbers_in(point) * self.number_bytes
         text = point.payload["text"]
-        if 6 * len(text) + (1 << 20) < rest and not point.payload["metadata"]:  # most, without a look at each letter
+        if 6 * len(text) + (1 << 20) < rest and not point.payload["metadata"]:  # most points, quickly
             return True
         return (_wire_bytes(point.payload) if self.grpc else len(orjson.dumps(point.payload))) <= rest
 
@@ -76,7 +76,7 @@ def cut_payload(point: Point) -> Point:
 
 
 def _wire_bytes(value: Any) -> int:
-    """What a payload takes in Qdrant's messages, within some bytes a value."""
+    """The size of a payload in Qdrant's gRPC messages, within some bytes per value."""
     match value:
         case str():
             return 16 + len(value.encode())

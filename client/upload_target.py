@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 PAGE = 4_096
-"""Ids that are asked for at once."""
+"""Ids in one page of a scroll request."""
 GREEN_IN_A_ROW = 2
 """Building an index begins a moment after it is switched on: one green may be that moment."""
 
@@ -45,7 +45,7 @@ class Delivered:
     replaced: int = 0
     present: int = 0
     refused: tuple[str, ...] = ()
-    """Chunks that the server would not take alone, since their request was too large."""
+    """Ids of chunks that the server refused as too large, each sent by itself."""
 
     def __add__(self, other: Delivered) -> Delivered:
         numbers = (self.new + other.new, self.replaced + other.replaced, self.present + other.present)
@@ -53,7 +53,7 @@ class Delivered:
 
     @property
     def points(self) -> int:
-        """Those that are in the collection now."""
+        """Points of this run that are in the collection now."""
         return self.new + self.replaced + self.present
 
 
@@ -61,7 +61,7 @@ class UploadTarget:
     """Prepare, switch indexing off, deliver from any number of threads, switch indexing on, wait, count."""
 
     def __init__(self, client: QdrantClient, collection: str, numbered: Container[str] = ()) -> None:
-        """`numbered` are the chunk ids that say only where a record stood: nothing is written over by such a one."""
+        """`numbered` holds the generated chunk ids (FILE#NUMBER): a chunk with such an id does not overwrite another text."""
         self.collection, self._numbered = collection, numbered
         self.before = 0
         """Points that were there when it was prepared."""
@@ -124,20 +124,20 @@ class UploadTarget:
         return Delivered(len(written) - replaced, replaced, len(whole), left)
 
     def _check_numbered(self, due: Sequence[Point], there: dict[str, Any]) -> None:
-        """UsageError before a chunk of another corpus is written over: `corpus.jsonl#1` is in every corpus of that name."""
+        """Raise UsageError before a chunk of another corpus is overwritten: every `corpus.jsonl` has an id `corpus.jsonl#1`."""
         for one in due:
             if one.id not in there or one.payload["id"] not in self._numbered:
                 continue
             text = str((there[one.id] or {}).get("text", ""))
             if text[:CUT_CHARS] != one.payload["text"][:CUT_CHARS]:
                 raise UsageError(
-                    f"--collection {self.collection}: chunk {one.payload['id']!r} is there with another text. Its id only says "
-                    "where the record stood, so this is another corpus, or the source has changed. Name another collection, "
-                    "run with ids (--id-field), or write over what is there with --replace"
+                    f"--collection {self.collection}: chunk {one.payload['id']!r} is there with another text. Its id was "
+                    "generated from the record's position, so this is another corpus, or the source has changed. Name another "
+                    "collection, run with ids (--id-field), or overwrite the chunk with --replace"
                 )
 
     def _write(self, points: Sequence[Point]) -> list[str]:
-        """Upsert; the ids of those that the server refuses for their size, found by halving."""
+        """Upsert the points; return the ids of those that the server refuses as too large, found by halving."""
         structs = [to_struct(one) for one in points]
         many = len(points) > 1
 
@@ -158,7 +158,7 @@ class UploadTarget:
         return []
 
     def _answers(self) -> bool:
-        """Whether the server is there for a small request."""
+        """Whether the server answers a small request."""
         try:
             self._client.collection_exists(self.collection)
         except foreign_errors():
@@ -198,11 +198,11 @@ class UploadTarget:
         return self._ask(lambda: self._client.count(self.collection, exact=True)).count
 
     def count_ours(self) -> int:
-        """Points that an upload of this package wrote, of whichever run."""
+        """Count the points that embedfleet wrote, of any run."""
         return self._ask(lambda: self._client.count(self.collection, _ours(), exact=True)).count
 
     def prune(self, run_ids: Iterable[str]) -> int:
-        """Delete the points of other runs, and of earlier states of this one; how many. Points of other programs stay."""
+        """Delete the points of other runs and of earlier states of this one; return how many. Points of other programs stay."""
         from qdrant_client import models
 
         kept = np.sort(np.fromiter((_leading(one) for one in run_ids), np.uint64))
@@ -308,7 +308,7 @@ def _ours() -> models.Filter:
 
 
 def _leading(point: str) -> int:
-    """64 bits of a UUID: two points that share them are kept or deleted together, which nobody will see happen."""
+    """The first 64 bits of a UUID. Points that share them are kept or deleted together, which is too rare to matter."""
     return int(point.replace("-", "")[:16], 16)
 
 

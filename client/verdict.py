@@ -14,15 +14,15 @@ from .words import counted
 def verdict(
     parts: Contributions, queries: int, fused: SetFigures, reranked: tuple[Difference, Cost] | None = None
 ) -> str:
-    """The recommendation comes last, and ends with the flag to type.
+    """Describe an evaluation. The recommendation comes last, and ends with the flag to type.
 
-    `fused` are the signals that the run's own ranking is made of; `reranked` is the reranker against it, and its cost.
+    `fused` are the signals of the run's own ranking; `reranked` is the reranker's difference to it, and its cost.
     """
     said: list[str] = []
     if reranked is not None:
         said.append(_reranker(*reranked))
     if held := [one.name for one in parts.signals if one.name not in parts.fusion.signals]:
-        said.append(f"Another signal holds {_listed(held)}: not fused beside it.")
+        said.append(f"Not fused, since another signal contains it: {_listed(held)}.")
     found = parts.recommendation
     if found is None:
         said += _nothing(parts, queries)
@@ -39,8 +39,8 @@ def interval(one: Difference) -> str:
 
 
 def _ran(parts: Contributions, fused: SetFigures) -> str:
-    """What the run itself fused. Of the same signals it can come to another figure than in the report: where an ensemble
-    could not encode a query, the run fused its members, and a set of signals is just that set."""
+    """The signals that the run fused. For the same signals its figure may differ from the report's: if an ensemble cannot
+    encode a query, the run fuses the ensemble's members instead."""
     differs = set(fused.signals) == set(parts.fusion.signals) and abs(fused.ndcg - parts.fusion.ndcg) >= 0.00005
     instead = "; members in place of an ensemble that could not encode a query" if differs else ""
     return f"This run fused {_listed(fused.signals)} ({fused.ndcg:.4f}{instead})."
@@ -56,7 +56,7 @@ def _nothing(parts: Contributions, queries: int) -> list[str]:
             "nothing to recommend."
         ]
     return [
-        f"{counted(queries, 'judged query is', 'judged queries are')} too few to recommend signals by: "
+        f"{counted(queries, 'judged query is', 'judged queries are')} too few to recommend signals: "
         f"give {LEAST_QUERIES} or more."
     ]
 
@@ -74,7 +74,7 @@ def _recommended(found: Recommendation, queries: int, ran: str, signals: Sequenc
     if set(signals) != set(chosen.signals):
         said.append(ran)
     tried = f"all {found.sets:,}" if found.exhaustive else f"{found.sets:,}"
-    said.append(f"It is chosen of {tried} sets of signals by these same queries: on others, expect a little less.")
+    said.append(f"It was chosen from {tried} sets of signals by these same queries: on others, expect a little less.")
     return [*said, f"In `embedfleet search` and `run`: {found.flag}"]
 
 
@@ -93,14 +93,14 @@ def _larger(found: Against, sets: int, queries: int) -> str:
     if more.mean <= 0:
         return f"{name} is not better: {_signed(more)}."
     if more.mean < LEAST_GAIN:
-        return f"{name} is {more.mean:.4f} better, and less than {LEAST_GAIN} is not worth another signal: {_spread(more)}."
+        return f"{name} is {more.mean:.4f} better; below {LEAST_GAIN} is not worth another signal: {_spread(more)}."
     if more.low is None or more.low <= 0:
         return (
             f"{name} is {more.mean:.4f} better on these queries, but {counted(queries, 'query', 'queries')} cannot show "
             f"that it is better on others: {_spread(more)}; at Recall@10 {_signed(found.recall.reversed())}. "
-            "More judged queries may."
+            "More judged queries may show it."
         )
-    return f"{name} is {more.mean:.4f} better, too little for the best of {sets} sets: {_spread(more)}."
+    return f"{name} is {more.mean:.4f} better, which is within chance for the best of {sets} sets: {_spread(more)}."
 
 
 def _reranker(change: Difference, cost: Cost) -> str:

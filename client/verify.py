@@ -45,7 +45,7 @@ def verify_run(path: str | PathLike[str]) -> VerifyReport:
     layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
     report = _verified(layout, look(layout))
     if not report.ok and report.running is None and (running := look(layout)) is not None:
-        return _verified(layout, running)  # it began meanwhile
+        return _verified(layout, running)  # the run began meanwhile
     return report
 
 
@@ -54,7 +54,7 @@ def _verified(layout: RunLayout, running: Running | None) -> VerifyReport:
     report.running = running
     if running is not None:
         report.notes.append(
-            f"{layout.root}: what is committed was looked at, while the run is at work; verify again at its end"
+            f"{layout.root}: the run is in progress, and only what is committed was checked; verify again at its end"
         )
         return report
     report.interrupted = interrupted(layout)
@@ -63,7 +63,7 @@ def _verified(layout: RunLayout, running: Running | None) -> VerifyReport:
         (RunLayout(layout.scores), needs_scores(layout)),
     ):
         if derived.spec.exists() and not needed and not derived.limits.exists():
-            continue  # emptied by a --restart; its spec stands for the sake of somebody's notes
+            continue  # emptied by a --restart; its spec stays, since the folder holds files of the user
         if derived.spec.exists():
             found = _derived(derived)
             report.problems += found.problems
@@ -78,7 +78,7 @@ def _verified(layout: RunLayout, running: Running | None) -> VerifyReport:
 
 
 def _recounted(layout: RunLayout, *, at_work: bool = False) -> VerifyReport:
-    """One run, without those that are derived from it. `at_work`: what it lacks is still to come, and its totals change."""
+    """Check one run, without the runs derived from it. `at_work`: do not report what is still missing, nor totals."""
     spec = read_spec(layout)
     recount = _Recount(layout, spec, at_work=at_work)
     recount.chunks()
@@ -184,7 +184,7 @@ class _Recount:
         self.report.notes += int8.lines()
 
     def _model_of(self, vector: str, *, computed: bool) -> PassClaim | None:
-        """What the vector's `pass.json` says of its model."""
+        """The model of a vector, from its `pass.json`."""
         path, what = self.layout.pass_file(vector), "is not there"
         try:
             about = read_json(path, PassClaim)
@@ -193,7 +193,7 @@ class _Recount:
         if about is None and (computed or path.exists()):
             self._problem(
                 path,
-                f"{what}, so nobody knows which model this is; delete the folder {path.parent} and {AGAIN}: "
+                f"{what}, so the model is unknown; delete the folder {path.parent} and {AGAIN}: "
                 "it computes these vectors again",
             )
         return about
@@ -259,7 +259,7 @@ class _Recount:
         for one in claimed.passes:
             count = report.vectors.get(one.vector, VectorCount())
             self._compare(path, one, {"rows": count.rows, "quarantined": count.quarantined}, f"{one.vector}: ")
-            if one.truncated is not None:  # 0.1.0 says nothing of it
+            if one.truncated is not None:  # 0.1.0 did not record it
                 counted = {"truncated": count.truncated, "tokens_cut": count.tokens_cut}
                 self._compare(path, one, counted, f"{one.vector}: ")
 

@@ -18,11 +18,11 @@ class VectorCount:
     quarantined: int = 0
     dim: int | None = None
     truncated: int | None = None
-    """Rows whose text was cut at the model's limit; None where texts may have any length."""
+    """Rows whose text was truncated at the model's limit; None for kinds without a limit."""
     tokens: int = 0
     """Tokens that were computed."""
     tokens_cut: int | None = None
-    """Tokens that were left out; None where nobody counted them."""
+    """Tokens that truncation removed; None if they were not counted."""
 
     @property
     def truncation(self) -> Truncation:
@@ -44,9 +44,9 @@ class VerifyReport:
     problems: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
     running: Running | None = None
-    """Who works there now: what is missing is no problem then."""
+    """The process that works on the run now; then missing segments are no problem."""
     interrupted: str = ""
-    """How far a run came that is not done and that nobody works on, and what goes on with it."""
+    """One line on an interrupted run: how far it came, and how to resume it; else empty."""
 
     @property
     def ok(self) -> bool:

@@ -9,7 +9,7 @@ def counted(count: int, one: str, many: str = "") -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """`12.5%`; what is not nothing never shows as 0.0%, and what is not everything never as 100.0%."""
+    """`12.5%`. A share above 0 never shows as 0.0%, and a share below 1 never as 100.0%."""
     text = f"{share:.{digits}%}"
     if 0 < share < 0.5 and text == f"{0:.{digits}%}":
         return f"<{10**-digits:.{digits}f}%"

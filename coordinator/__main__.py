@@ -21,7 +21,7 @@ from ..protocol.terminal_text import printable
 
 def main() -> int:
     """Bind, then serve until told to stop. Writes `ready` to the descriptor of --ready-fd once clients can connect."""
-    guard_standard_error(patient=False)  # nobody's stopped terminal holds up the loop
+    guard_standard_error(patient=False)  # a stopped terminal must not block the loop
     lifeline.hold()
     parser = argparse.ArgumentParser(prog="python -m embedfleet.coordinator")
     parser.add_argument("--bind", required=True)

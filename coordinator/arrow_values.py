@@ -1,8 +1,8 @@
-"""Rows of Parquet as JSON-able records: what each type of Arrow becomes.
+"""Convert rows of Parquet to JSON-able records: what each type of Arrow becomes.
 
-Maps and structs become objects, lists arrays; times become ISO text built from their integers, so that it is the same
-whether a library of time zones is installed or not; decimals become numbers. Bytes stay bytes: they may be a text or an id.
-No type makes a row, or a file, unreadable.
+Maps and structs become objects, and lists arrays. Times become ISO text built from their integers, so that installed time
+zone libraries make no difference. Decimals become numbers if that is exact, else text. Bytes stay bytes, since they may be a
+text or an id. No type makes a row, or a file, unreadable.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from .lenient_json import cleaned
 from .plain_values import decimal_value, iso_dates, iso_duration, iso_interval, iso_time, iso_timestamps, map_key
 from .records import Item, Noted, Numbered, Reject, excerpt
 
-compute: Any = pyarrow.compute  # its functions are made at import: no checker sees them
+compute: Any = pyarrow.compute  # its functions are made at import, where type checkers do not see them
 types: Any = pa.types
 
 MS_A_DAY = 86_400_000
 
 
 def rows(batch: pa.RecordBatch, first: int) -> Numbered:
-    """The rows of a batch, numbered from `first`; one with text that is not UTF-8 is rejected."""
+    """The rows of a batch, numbered from `first`; a row with text that is not UTF-8 becomes a Reject."""
     try:
         return list(enumerate(_records(batch), first))
     except UnicodeDecodeError:
@@ -55,7 +55,7 @@ def _records(batch: pa.RecordBatch) -> list[Item]:
 
 
 def _column(column: Any, notes: dict[int, set[str]]) -> list[Any]:
-    """The values of a column; `notes` gains, by row, what had to be left out of them."""
+    """The values of a column. What had to be changed in a row is added to its set in `notes`."""
     found = values(column)
     if _has_odd_floats(column):
         for row, value in enumerate(found):
@@ -67,7 +67,7 @@ def _column(column: Any, notes: dict[int, set[str]]) -> list[Any]:
 
 
 def _has_odd_floats(array: Any) -> bool:
-    """Whether any number in the array, however deep, is not finite; what lies outside of a slice may count too."""
+    """Whether the array may hold, at any depth, a number that is not finite; values outside of a slice may count too."""
     kind = array.type
     if types.is_floating(kind):
         numbers = array.drop_null()
@@ -79,11 +79,11 @@ def _has_odd_floats(array: Any) -> bool:
 
 
 _INSIDE = ("storage", "dictionary", "keys", "items", "values")
-"""Where the arrays inside of an extension, a dictionary, a map and a list are."""
+"""Attributes that hold the inner arrays of an extension, a dictionary, a map and a list."""
 
 
 def values(array: Any) -> list[Any]:
-    """The values of an array as JSON has them, None where one is null; bytes as they are, floats that are not finite too.
+    """The values of an array as JSON has them, None for null. Bytes, and floats that are not finite, stay as they are.
 
     UnicodeDecodeError where text is not UTF-8.
     """
@@ -91,7 +91,7 @@ def values(array: Any) -> list[Any]:
         return _values(array)
     except UnicodeDecodeError:
         raise
-    except (pa.ArrowException, ValueError, TypeError, OverflowError, AttributeError):  # a type that is new, or rare
+    except (pa.ArrowException, ValueError, TypeError, OverflowError, AttributeError):  # a new or rare type
         return [_scalar(one) for one in array]
 
 
@@ -100,7 +100,7 @@ def _scalar(one: Any) -> Any:
         return one.as_py()
     except UnicodeDecodeError:
         raise
-    except Exception:  # noqa: BLE001 - whatever a type's own code raises: that it is there remains
+    except Exception:  # noqa: BLE001 - a type's own code may raise anything; the type's name is kept
         return f"a value of type {one.type}"
 
 
@@ -152,7 +152,7 @@ def _extension(array: Any, kind: Any) -> list[Any]:
 
 
 def _spans(array: Any) -> tuple[list[tuple[int, int]], tuple[int, int]]:
-    """Where each list begins and ends among the items of the array, and the offset and length of these among all items."""
+    """The begin and end of each list within the used items, and the offset and length of the used items in the array."""
     if not len(array):
         return [], (0, 0)
     offsets = np.asarray(array.offsets).astype(np.int64)
@@ -188,6 +188,6 @@ def _times(array: Any, kind: Any) -> list[Any]:
 
 
 def _integers(array: Any, kind: Any) -> npt.NDArray[np.int64]:
-    """The integers that times are kept as; anything where one is null."""
+    """The integers that the times are kept as, 0 for null."""
     counts = array.view(pa.int32() if kind.bit_width == 32 else pa.int64())
     return np.asarray(counts.fill_null(0).to_numpy(zero_copy_only=False)).astype(np.int64)

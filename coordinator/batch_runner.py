@@ -92,7 +92,7 @@ class BatchRunner:
         """Estimated tokens of each."""
         self.rejected = 0
         self.notes: dict[str, int] = {}
-        """What the intake did to records."""
+        """Records by what the intake did to them, with the keys of `protocol/intake_notes.py`."""
         self.intake_done = False
         self.intake_events: deque[Event | DamagedChunks] = deque()
         self._restart, self._wake = restart, wake
@@ -379,7 +379,7 @@ class BatchRunner:
         self._report(SegmentSpooled(self.run, segment.segment, segment.rows, tokens, stand_ins=self._stand_ins))
 
     def _report(self, event: Event | DamagedChunks) -> None:
-        """From any thread."""
+        """Queue an event, from any thread."""
         self.intake_events.append(event)
         self._wake()
 

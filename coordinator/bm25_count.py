@@ -1,9 +1,9 @@
-"""Counts the terms of a run's chunks, as BM25 has them, while the intake writes them: a child process of the coordinator.
+"""Count the BM25 terms of a run's chunks while the intake writes them, as a child process of the coordinator.
 
     python -m embedfleet.coordinator.bm25_count DIR
 
-reads the chunk segments of DIR in their order, each as soon as it stands, and ends after the last one. A byte a second on
-standard output says that it goes on; then follows a line with the outcome, a JSON object.
+reads the chunk segments of DIR in order, each as soon as it is written, and ends after the last one. On standard output it
+writes a byte every second as a sign of life, and at the end a line with the outcome, a JSON object.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from ..protocol.intake_counts import IntakeCounts
 from ..protocol.layout import RunLayout
 
 EXACT_K = 2.0**60
-"""With b = 0, the engine's weight of a term that stands tf times is tf·(k+1) / (tf+k). With so large a k that is tf itself, to
-the last bit of a float32 up to 2^24; a text has at most half as many terms. With k = 1.2 it would be exact up to some 2,500."""
+"""With b = 0, the engine's weight of a term that occurs tf times is tf·(k+1) / (tf+k). With so large a k the weight is tf
+itself, exact in float32 up to 2^24; a text has at most half as many terms. With k = 1.2 it would be exact up to about 2,500."""
 BEAT_SECONDS, LOOK_SECONDS = 1.0, 0.05
 NICENESS = 10
-"""The workers' batches come first."""
+"""A lower priority than that of the workers."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The count; or what was wrong: with a chunk segment, or with the host (`damaged` is None)."""
+    """The counts; or, in `trouble`, why there are none. `damaged` is the chunk segment at fault, None if the host is."""
 
     chunks: int = 0
     terms: int = 0
@@ -42,7 +42,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TermCounter:
-    """Terms of texts, stop words left out, repetitions counted."""
+    """Counts the terms of texts: without stop words, with repetitions."""
 
     def __init__(self) -> None:
         import qdrant_edge
@@ -55,11 +55,11 @@ class TermCounter:
 
 
 def count_terms(layout: RunLayout, beat: Callable[[], None]) -> Outcome:
-    """Count until the intake has ended and every segment was seen; `beat` is called at least once a text."""
+    """Count until the intake has ended and every segment is counted; `beat` is called at least once per text."""
     counter, segment, chunks, terms = TermCounter(), 0, 0, 0
     while True:
         beat()
-        # In this order: what stands once the intake has ended are all segments.
+        # In this order: once the intake has ended, all segments are there.
         last = _segments(layout)
         if layout.chunk_segment(segment).exists() or (last is not None and segment < last):
             column: Any = read_chunk_columns(layout, segment, ("text",)).column("text")
@@ -74,7 +74,7 @@ def count_terms(layout: RunLayout, beat: Callable[[], None]) -> Outcome:
 
 
 def _segments(layout: RunLayout) -> int | None:
-    """How many segments the run has; None as long as the intake goes on."""
+    """How many segments the run has; None until the intake has ended."""
     try:
         return msgspec.json.decode(layout.intake.read_bytes(), type=IntakeCounts).segments
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""The corpus's average length in BM25's own terms: counted over every chunk by a child process, `bm25_count.py`.
+"""Compute BM25's average length over every chunk, in a child process (`bm25_count.py`).
 
-A thread of its own starts the child, watches it and reaps it: neither the coordinator's loop nor its interpreter has any part
-in the counting. A child that dies or falls silent is started again; after ATTEMPTS the run fails with the reason.
+A thread starts the child, watches it and reaps it, so that counting holds up neither the coordinator's loop nor its
+interpreter. A child that dies or gives no sign of life is replaced; after ATTEMPTS the run fails with the reason.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from .planner import needs_fit
 
 ATTEMPTS = 3
 PAUSE_SECONDS = 0.5
-"""Between two: what a host lacks for a moment may be there then."""
+"""Pause before another attempt: the host may lack a process or a file for a moment only."""
 SILENCE_SECONDS = 120.0
-"""It gives a sign of life a second, but while it reads a segment or counts a text of 16 MiB."""
+"""Longest silence of the child. It gives a sign of life every second, except while it reads a segment or counts a long text."""
 LOOK_SECONDS = 0.1
 JOIN_SECONDS = 10.0
 
@@ -36,7 +36,7 @@ Report = Callable[[CorpusMeasured | RunFailed | DamagedChunks], None]
 
 
 class Bm25Fit:
-    """One run's. `report` is called at most once, with CorpusMeasured or with what the run fails of."""
+    """The count of one run. `report` is called at most once: with CorpusMeasured, or with why the run fails."""
 
     def __init__(
         self, run: str, spec: RunSpec, layout: RunLayout, report: Report, silence: float = SILENCE_SECONDS
@@ -48,9 +48,11 @@ class Bm25Fit:
         self._ending = threading.Event()
 
     def begin(self, fingerprints: Mapping[int, Fingerprint]) -> None:
-        """Count, unless that was begun, or earlier sessions began every such pass: by pass, what they computed with.
+        """Start counting, unless it was started, or earlier sessions began every BM25 pass; `fingerprints` are theirs, by
+        pass.
 
-        Call when the first chunk segment stands, or the intake has ended: what an earlier session left behind a gap is gone.
+        Call when the first chunk segment is written, or the intake has ended: by then, segments that an earlier session left
+        after a gap are removed.
         """
         if self._begun:
             return
@@ -65,11 +67,12 @@ class Bm25Fit:
             self._thread.start()
 
     def fitted(self, one: PassSpec, before: Fingerprint | None) -> PassSpec:
-        """The pass with the mean that an earlier session computed it with, else with the corpus's: after CorpusMeasured."""
+        """The pass with its average length: that of the session that began it, else that of the corpus. Call after
+        CorpusMeasured."""
         return msgspec.structs.replace(one, average_length=_average_length(before) or self._average)
 
     def end(self) -> None:
-        """End the child, if it goes on, and report nothing more."""
+        """End the child, if it still runs, and report nothing more."""
         self._ending.set()
         if self._thread is not None:
             self._thread.join(JOIN_SECONDS)
@@ -92,8 +95,8 @@ class Bm25Fit:
             if self._ending.wait(PAUSE_SECONDS):
                 return
         message = (
-            f"the terms of the chunks, which BM25 needs the mean of, could not be counted in {ATTEMPTS} attempts ({trouble}). "
-            "The same command goes on where this one ended"
+            f"the terms of the chunks, for BM25's average length, could not be counted in {ATTEMPTS} attempts ({trouble}). "
+            "Run the same command again to resume"
         )
         self._report(RunFailed(self._run, "RunFailed", message))
 
@@ -102,7 +105,7 @@ class Bm25Fit:
         try:
             with tempfile.TemporaryFile() as said:
                 return self._count(said)
-        except OSError as error:  # no file, pipe or process can be had
+        except OSError as error:  # no file, pipe or process is available
             return f"no process can be started: {error.strerror or error}"
 
     def _count(self, said: IO[bytes]) -> Outcome | str:
@@ -124,7 +127,7 @@ class Bm25Fit:
             return f"the process ended with {ended}" + (f": {tail}" if tail else "")
 
     def _watch(self, child: ChildProcess, said: int) -> int | None:
-        """The child's exit status; None where it was silent for too long, or is no longer wanted."""
+        """The child's exit status; None if it was silent for too long, or `end` was called."""
         size, moved = 0, time.monotonic()
         while (code := child.wait(LOOK_SECONDS)) is None:
             now, grown = time.monotonic(), os.fstat(said).st_size

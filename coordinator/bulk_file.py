@@ -25,19 +25,19 @@ _FIELDS = frozenset(
         "list_executed_pipelines",
     }
 )
-"""Of an action, beside those that begin with `_`."""
+"""Fields of an action, beside those that begin with `_`."""
 
 
 def is_bulk(item: Item) -> bool:
-    """Whether the first record of a file is an action, and the file so one of bulk actions."""
+    """Whether the first record of a file is an action, which makes it a bulk file."""
     return _action_of(item) is not None
 
 
 class BulkFile:
-    """Puts documents and their actions together. A document has the number of its own line.
+    """Pairs documents with their actions. A document has the number of its own line.
 
-    Index and create actions become records as a search gives them, `{"_index": …, "_id": …, "_source": {…}}`. Delete and update
-    actions are noted and passed over.
+    Index and create actions become records like search hits, `{"_index": …, "_id": …, "_source": {…}}`. Delete and update
+    actions are counted and skipped.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class BulkFile:
                 else:
                     self._open = (number, *action)
             elif self._open is None:
-                reason = "no action stands on the line before, as it does for the others of this bulk file"
+                reason = "no action on the line before it, which a bulk file needs"
                 found.append((number, item if isinstance(item, Reject) else Reject(reason, excerpt(_record(item)))))
             else:
                 _, name, fields = self._open
@@ -65,7 +65,7 @@ class BulkFile:
         return found
 
     def finish(self) -> Numbered:
-        """The rejection of an action whose document did not come."""
+        """A Reject for the action that still waits for its document, if there is one."""
         if self._open is None:
             return []
         number, name, fields = self._open

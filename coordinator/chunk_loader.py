@@ -68,7 +68,7 @@ class ChunkLoader:
         stopping: Callable[[], bool],
         on_left_out: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        """`on_left_out` gets a line about what of the source is not read, where there is something."""
+        """`on_left_out` gets a line on names in the source that are not read, if there are any."""
         self._spec = spec
         self._layout = layout
         self._limits = limits
@@ -140,7 +140,7 @@ class ChunkLoader:
         return None
 
     def _check_source(self, corpus: Corpus) -> list[SourceFile]:
-        """The files to read. They have to be those that the intake began with; keep their list if it begins now."""
+        """The files to read, which must be those that the intake began with. If it begins now, their list is stored."""
         files = unchanged_files(self._spec.source, corpus, self._layout)
         if files is None:
             files = corpus.files

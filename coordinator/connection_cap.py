@@ -1,7 +1,7 @@
-"""A bound on the connections of a listening socket: strangers that connect and say nothing must not use up the files.
+"""Bound the connections of a listening socket, so that idle ones cannot use up the process's open files.
 
-libzmq has no such bound, and closes a connection that says nothing only after its handshake time. So its own events are
-watched, and what is beyond the bound is shut down at once. A peer of ours that this meets connects anew by itself.
+libzmq has no such bound, and closes a silent connection only after its handshake timeout. So this module watches libzmq's
+events and shuts down connections beyond the bound at once. If one of our own peers is cut off, it reconnects by itself.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import zmq
 from ..protocol.channels import tune
 
 MOST_FILES = 1 << 16
-"""As many files as are ever asked for: some systems allow a billion."""
+"""The highest limit of open files that is asked for: some systems allow a billion."""
 RESERVED_FILES = 256
-"""For the run directories, the children, and what the libraries open."""
+"""Open files that are kept for run directories, child processes and libraries."""
 LINKS = 3
 MOST_CONNECTIONS = 4_096
 EVENTS_QUEUED = 100_000
 _EVENT = struct.Struct("=Hi")
-"""An event and its descriptor, as `zmq_socket_monitor(3)` has them. pyzmq's own reader brings asyncio: 50 ms at each start."""
+"""An event and its descriptor, as `zmq_socket_monitor(3)` has them. pyzmq's own reader imports asyncio, which takes 50 ms."""
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED
 
 
 def raise_file_limit() -> int:
-    """Let this process and its children open as many files as the system allows; how many that is."""
+    """Raise the limit of open files, for this process and its children, to the system's hard limit; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     wanted = MOST_FILES if hard == unlimited else min(hard, MOST_FILES)
@@ -40,7 +40,7 @@ def raise_file_limit() -> int:
 
 
 def connections_allowed() -> int:
-    """For each link, by the files that this process may open."""
+    """The bound for each link, by the files that this process may open."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     share = MOST_CONNECTIONS if files == resource.RLIM_INFINITY else (files - RESERVED_FILES) // LINKS
     return max(16, min(MOST_CONNECTIONS, share))
@@ -82,8 +82,8 @@ class ConnectionCap:
         self.monitor.close(linger=0)
 
     def _shut(self, fd: int) -> None:
-        """libzmq sees the end of the connection and closes it: its descriptor stays its own."""
-        with contextlib.suppress(OSError):  # it was closed this moment
+        """Shut a connection down. libzmq sees its end and closes the descriptor, which stays libzmq's."""
+        with contextlib.suppress(OSError):  # it was closed meanwhile
             connection = socket.socket(fileno=fd)  # no copy of it: there may be no descriptor left
             try:
                 connection.shutdown(socket.SHUT_RDWR)

@@ -1,7 +1,7 @@
-"""From a raw record to the id, text and metadata of a chunk, or to the reason why not: by convention, or by the fields named.
+"""Turn a raw record into the id, text and metadata of a chunk, or into the reason why it is rejected.
 
-These are the rules of policy `nfc-blank-2`; `docs/sources.md` has them for people. A run of 0.1.0 keeps those of
-`first_conventions.py`.
+Fields are found by convention, or named by flags. These are the rules of policy `nfc-blank-2`, described in
+`docs/sources.md`. A run of 0.1.0 keeps those of `first_conventions.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ID_FIELDS = ("chunk_id", "element_id", "id", "_id", "id_", "docid")
 """Looked for in this order, at the top level first and then inside `metadata`: a chunk's own id before its document's."""
 TITLE_FIELD = "title"
 OUTER = "_outer"
-"""Holds the values of outer fields whose names the metadata has too."""
+"""Holds the outer fields whose names occur inside of `metadata` too."""
 
 EXACT = 1 << 53
 """Whole doubles below it are exact."""
@@ -50,13 +50,13 @@ class Conventions:
         self._usual = text_field is None and id_field is None and title_field is None
         self._usual_title = title_field is None and text_field is None
         self.met: list[str] = []
-        """Notes of the metadata that was written last; whoever takes them clears it."""
+        """Notes on the metadata written last; the caller takes and clears them."""
 
     def read(self, record: Raw) -> Fields | Reject | Noted:
-        """Id, text, metadata and notes of a record, which is used up."""
+        """Id, text, metadata and notes of a record, which is changed in place."""
         if not self._usual:
             return self._read(record)
-        # Without names nearly all records go this way, which takes half the time.
+        # A fast path: without named fields, nearly all records take it, in half the time.
         key = "text"
         text = record.get("text")
         if text is None:
@@ -126,12 +126,13 @@ class Conventions:
         return id_, text, left, notes + kept
 
     def with_folder(self, metadata: Raw | None, collection: str) -> tuple[Raw, tuple[str, ...]]:
-        """The metadata with the name of the file's folder as `collection`, and notes; the record's own one wins."""
+        """The metadata with the name of the file's folder as `collection`, and notes; a `collection` of the record's own
+        wins."""
         return _merged({"collection": collection}, metadata or {})
 
     def write(self, metadata: Raw) -> str:
         """The metadata as JSON, bytes as base64 and MongoDB's typed values as plain ones; TypeError where it is too deep."""
-        # Searched as text: there a sign is found five times as fast as in bytes.
+        # Searched as text, which is five times as fast as in bytes.
         text = orjson.dumps(metadata, default=self._plain).decode()
         if "$" in text and '{"$' in text:
             text = orjson.dumps(plain_values(metadata, self.met), default=self._plain).decode()
@@ -161,7 +162,7 @@ class Conventions:
         return _as_title(title)
 
     def _find_id(self, record: Raw, nested: Raw, envelope: Opened | None) -> tuple[_Place | None, str | Reject | None]:
-        """The field to take out of the record, None where it stays, and the id."""
+        """The field to remove from the record, None to leave it there; and the id."""
         if self._numbered:
             return None, None
         if self._id is not None:
@@ -187,7 +188,8 @@ class Conventions:
 
 
 class _Named:
-    """A field that a flag names, at the top or as a path; inside an envelope also without its key."""
+    """A field that a flag names: at the top level, or by a path. Inside an envelope, the path may leave out the envelope's
+    key."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -199,7 +201,7 @@ class _Named:
         return (record, self.name) if self.name in record else None
 
     def find(self, record: Raw, envelope: Opened | None) -> _Place | None:
-        """The field in the record, which is the one inside of the envelope if there is one."""
+        """Find the field in the record, which is the inner one if there is an envelope."""
         place = self._path.find(record)
         if place is None and envelope is not None:
             inside = self._inside.get(envelope.prefix)
@@ -215,7 +217,7 @@ def conventions_of(spec: RunSpec) -> Conventions | FirstConventions:
 
 
 def _usual_text(record: Raw) -> _Place | None:
-    """A field that is null counts only where there is no better one."""
+    """The first text field that is not null, else one that is null."""
     for key in TEXT_FIELDS:
         if record.get(key) is not None:
             return record, key
@@ -254,7 +256,7 @@ def _decoded(value: bytes) -> str | None:
 
 
 def _what(value: Any) -> str:
-    """What a value is that should be text, for a message."""
+    """The type of a value that should be text, for a message."""
     if not isinstance(value, bytes):
         return kind(value)
     try:
@@ -278,7 +280,7 @@ def _remove(record: Raw, holder: Raw, key: str) -> None:
 
 
 def _flattened(record: Raw) -> tuple[Raw | None, tuple[str, ...]]:
-    """What is left of a record with the fields of its `metadata` among its own, and notes; None where nothing is left."""
+    """The record with the fields of its `metadata` moved to the top level, and notes; None if no field is left."""
     metadata = record.get("metadata")
     if metadata is not None and type(metadata) is not dict:
         return record, ()
@@ -289,9 +291,10 @@ def _flattened(record: Raw) -> tuple[Raw | None, tuple[str, ...]]:
 
 
 def _merged(outer: Raw, inner: Raw) -> tuple[Raw, tuple[str, ...]]:
-    """Both in one. Where both have a field, the inner one keeps its name, and the outer one stands below OUTER.
+    """Merge two objects. A field with different values in both keeps its name for the inner one; the outer one goes below
+    OUTER.
 
-    A null is no value, and what is the same twice is kept once.
+    A null does not count as a value, and equal values are kept once.
     """
     merged = {**outer, **inner}
     if len(merged) == len(outer) + len(inner):
@@ -333,7 +336,7 @@ def as_id(key: str, value: Any, record: Raw) -> str | Reject:
     if isinstance(value, float) and value.is_integer():
         if abs(value) < EXACT:
             return str(int(value))
-        # A whole number over 64 bits comes out of the JSON parser as a float: which number it was, nobody knows any more.
+        # A whole number over 64 bits comes out of the JSON parser as a float: its exact value is lost.
         reason = f"is a number too large to be read exactly ({value!r}); write numbers over 64 bits as strings"
         return Reject(f"id field {key!r} {reason}", excerpt(record))
     shown = f" ({value!r})" if isinstance(value, float) else ""
@@ -341,7 +344,7 @@ def as_id(key: str, value: Any, record: Raw) -> str | Reject:
 
 
 def field_names(record: Raw, before: str = "") -> list[str]:
-    """The fields of a record as a flag would name them: those inside of objects with dots."""
+    """The names of a record's fields as flags take them, with dots for fields inside of objects."""
     names: list[str] = []
     for key, value in record.items():
         if isinstance(value, dict) and value and not before:

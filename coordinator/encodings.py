@@ -1,4 +1,4 @@
-"""Whether a file is text in UTF-8, by its first block; a file in another encoding gets one message, not one a line."""
+"""Tell from its first block whether a file is UTF-8. A file in another encoding gets one message, not one per line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..protocol.sources import SourceFile
 
 _LEAST_LINES = 2
 _LEAST_SHARE = 0.1
-"""Of the lines: fewer that are not UTF-8 are damage of theirs, and the others are read."""
+"""A share of the lines. If fewer are not UTF-8, only those are damaged, and the others are read."""
 
 # UTF-32 first: its mark begins with that of UTF-16.
 _MARKS = (
@@ -20,7 +20,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
 _LETTERS = re.compile(r"[^\W\d_](?=[^\W\d_])|(?<=[^\W\d_])[^\W\d_]")
-"""Those beside another: a byte that is alone among other signs is damage."""
+"""Letters beside another letter: a single one among other characters is taken for damage."""
 _PACKED = (
     (b"\x1f\x8b\x08", "gzip", ".gz", "zcat"),
     (b"\x28\xb5\x2f\xfd", "zstd", ".zst", "zstd -dc"),
@@ -32,7 +32,7 @@ _PACKED = (
 
 
 def not_utf8(file: SourceFile, block: bytes) -> str | None:
-    """What the file is instead, and what to do about it; None where the block is UTF-8, or nearly."""
+    """The message that names the encoding and the remedy; None if the block is UTF-8, or nearly."""
     for magic, name, suffix, command in _PACKED:
         if block.startswith(magic):
             return _packed(file, name, suffix, command)
@@ -61,9 +61,9 @@ def _wide(block: bytes) -> str | None:
 
 
 def _single_byte(block: bytes) -> str | None:
-    """The first line that is not UTF-8, as Windows-1252 has it, where no line beyond ASCII is UTF-8.
+    """The first line that is not UTF-8, decoded as Windows-1252; None if some line beyond ASCII is UTF-8.
 
-    Of an array, the lines are its objects.
+    For an array, its objects count as lines.
     """
     lines = block.split(b"}" if block.lstrip()[:1] == b"[" else b"\n")
     bad = list[bytes]()
@@ -86,14 +86,14 @@ def _single_byte(block: bytes) -> str | None:
 
 def _recode(file: SourceFile, name: str, source: str, more: str = "") -> str:
     if file.path is None:
-        return f"standard input is {name}, and UTF-8 is read{more}; give it through: iconv -f {source} -t UTF-8"
+        return f"standard input is {name}, but has to be UTF-8{more}; pipe it through: iconv -f {source} -t UTF-8"
     path = str(file.path)
     unpack = {"gzip": "zcat", "zstd": "zstd -dc"}.get(file.compression or "", "")
     if unpack:
         command = f"{unpack} {shlex.quote(path)} | iconv -f {source} -t UTF-8"
     else:
         command = f"iconv -f {source} -t UTF-8 {shlex.quote(path)}"
-    return f"{path} is {name}, and UTF-8 is read{more}. Recode it: {command} > utf8.jsonl"
+    return f"{path} is {name}, but has to be UTF-8{more}. Recode it: {command} > utf8.jsonl"
 
 
 def _packed(file: SourceFile, name: str, suffix: str, command: str) -> str:
@@ -102,5 +102,5 @@ def _packed(file: SourceFile, name: str, suffix: str, command: str) -> str:
             f": {command} FILE | embedfleet run - …" if command else ""
         )
     path = str(file.path)
-    remedy = f"end its name in {suffix}" if suffix and file.compression is None else "unpack it"
-    return f"{path} holds {name}, and text was looked for; {remedy}"
+    remedy = f"rename it to end in {suffix}" if suffix and file.compression is None else "unpack it"
+    return f"{path} holds {name}, although its name promises text; {remedy}"

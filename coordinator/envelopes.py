@@ -1,4 +1,4 @@
-"""Records that stand inside another object: as Elasticsearch, LangChain and LlamaIndex write them."""
+"""Records inside of another object, as Elasticsearch, LangChain and LlamaIndex write them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any, cast
 from .records import Raw
 
 PREFIXES = ("_source", "kwargs", "__data__")
-"""The keys under which such records stand."""
+"""The keys that hold the inner record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The record itself. `outer` are the fields beside it, `prefix` is the key that it stood under."""
+    """The inner record. `outer` has the fields beside it, `prefix` is the key that held it."""
 
     record: Raw
     prefix: str
     outer: Raw
     id: Any = None
-    """The id that the outer object has for it."""
+    """Its id, from the outer object."""
 
 
 def open_envelope(record: Raw) -> Opened | None:
-    """The record inside; None where there is none.
+    """The inner record; None if there is none.
 
-    Elasticsearch: `_source`, with `_id` beside it. LangChain: `kwargs` of a serialized constructor. LlamaIndex: `__data__`, and
-    `text_resource` of a document.
+    Elasticsearch: `_source`, with `_id` beside it. LangChain: `kwargs` of a serialized constructor. LlamaIndex: `__data__`,
+    and `text_resource` of a document.
     """
     if isinstance(source := record.get("_source"), dict):
         outer = {key: value for key, value in record.items() if key not in ("_source", "_id")}

@@ -34,8 +34,8 @@ class RunSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class RefusedModel:
-    """The number of a pass whose model cannot be used, None for one of a later run or where no fallback helps; `kind` is the
-    name of an error class."""
+    """A model that cannot be used. `number` is its pass, None for a pass of a later run or where no fallback helps; `kind` is
+    the name of an error class."""
 
     number: int | None
     kind: str
@@ -60,7 +60,7 @@ class PassPlan:
     """Rows without a result have a substitute elsewhere: a model that cannot be loaded does not fail the run, if a chunk has
     weights of its own."""
     after_intake: bool = False
-    """It needs to know something of the whole corpus first: it begins with CorpusMeasured."""
+    """The pass needs a figure of the whole corpus: it begins after CorpusMeasured."""
     given_up: str = ""
     """Why no worker is to compute it at all; empty: workers do."""
     gpu_only: bool = False
@@ -124,7 +124,7 @@ class IntakeDone:
 
 @dataclass(frozen=True, slots=True)
 class CorpusMeasured:
-    """What a pass needs to know of the whole corpus is known."""
+    """The figure of the whole corpus that passes wait for is known: BM25's average length."""
 
     run: str
 

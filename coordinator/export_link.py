@@ -25,7 +25,7 @@ RETRY_MS = 10
 
 
 class ExportLink:
-    """One exporter process. `endpoint` is an ipc address that nobody uses."""
+    """One exporter process. `endpoint` is an ipc address that no other socket uses."""
 
     stopped_seconds, silence_seconds = STOPPED_SECONDS, SILENCE_SECONDS
 
@@ -69,5 +69,5 @@ def _is_stopped(pid: int) -> bool:
     """Whether a signal has stopped the process."""
     try:
         return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-    except (psutil.Error, OSError):  # it ended this moment, or no file can be opened
+    except (psutil.Error, OSError):  # it has just ended, or no file can be opened
         return False

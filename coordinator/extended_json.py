@@ -12,13 +12,13 @@ from ..protocol.intake_notes import NOT_FINITE
 from .plain_values import decimal_value, iso_instant
 
 DECIMAL_EXPONENT = 6_176
-"""No Decimal128 has a larger one, up or down; what has would be written out in as many digits."""
+"""The largest exponent of a Decimal128, up or down. A number beyond it would be written out with that many digits."""
 
 
 def plain_values(value: Any, met: list[str] | None = None) -> Any:
-    """A JSON value with plain values in place of typed ones; an object that is none of these stays as it is.
+    """Replace typed values inside of a JSON value by plain ones; other objects stay as they are.
 
-    `met` gains NOT_FINITE, once, where a number that is none became null.
+    Where NaN or infinity became null, NOT_FINITE is added to `met`, once.
     """
     if isinstance(value, list):
         return [plain_values(one, met) for one in cast("list[Any]", value)]

@@ -1,4 +1,4 @@
-"""The optional packages that a run needs: refused by name before anything is leased."""
+"""Check the optional packages that a run needs, before anything is leased."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..protocol.spec import RunSpec
 
 
 def check_extras(spec: RunSpec) -> None:
-    """Refuse what this installation cannot do before anything is spooled or leased."""
+    """Raise UsageError for a package that the run needs and that is not installed."""
     edge = spec.index == "edge" or any(one.kind == "bm25" for one in spec.passes)
     if edge and find_spec("qdrant_edge") is None:
         raise UsageError(

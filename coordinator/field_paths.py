@@ -11,9 +11,10 @@ _QUOTED = re.compile(r'"([^"]*)"|([^."]+)')
 
 
 class FieldPath:
-    """The way to a field. `find` gives the object that holds it and its key there; None where the record has none.
+    """A path to a field. `find` gives the object that holds the field, and its key there; None if the record has no such
+    field.
 
-    Without quotes, a key with dots in it is found before a path of the same spelling.
+    Without quotes, a key with dots in it wins over a path of the same spelling.
     """
 
     def __init__(self, name: str) -> None:
@@ -21,17 +22,17 @@ class FieldPath:
         self._keys = _keys_of(name) if '"' in name else None
 
     def find(self, record: Raw) -> tuple[Raw, str] | None:
-        """Where the record has the field; what it holds may be null."""
+        """The object that holds the field, and its key there. The value may be null."""
         return _find(record, self.name) if self._keys is None else _follow(record, self._keys)
 
     def below(self, prefix: str) -> FieldPath | None:
-        """The path that is left when its first key is `prefix`; None where it is not."""
+        """The path without its first key, if that is `prefix`; else None."""
         start = f"{prefix}."
         return FieldPath(self.name[len(start) :]) if self.name.startswith(start) else None
 
 
 def _keys_of(name: str) -> list[str] | None:
-    """The keys of a path with quotes; None where it is none, and so a plain name."""
+    """The keys of a path with quotes; None if it is not well formed, and so a plain name."""
     keys: list[str] = []
     at = 0
     while (found := _QUOTED.match(name, at)) is not None:

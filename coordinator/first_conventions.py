@@ -1,6 +1,6 @@
-"""How version 0.1.0 read records (policy `nfc-strip-1`): a run that it began is read on, and read again, in the same way.
+"""Read records as version 0.1.0 did (policy `nfc-strip-1`): a run that it began is resumed, and read again, in the same way.
 
-Nothing here may change: which records become rows, under which ids, decides which vectors belong to them.
+Nothing here may change: it decides which records become rows, under which ids, and so which vectors belong to them.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ First = tuple[str | None, str, Raw | None]
 
 
 class FirstConventions:
-    """Records by the conventions of 0.1.0, or by the fields named."""
+    """Reads records by the conventions of 0.1.0, or by the fields that flags name."""
 
     def __init__(self, text_field: str | None, id_field: str | None) -> None:
         self._fields = text_field, id_field
         self.met: list[str] = []
-        """Always empty: nothing was noted."""
+        """Always empty: 0.1.0 noted nothing."""
 
     def read(self, record: Raw) -> Fields | Reject:
-        """Id, text and metadata of a record, which is used up."""
+        """Id, text and metadata of a record, which is changed in place."""
         found = read_record(record, *self._fields)
         return found if isinstance(found, Reject) else (*found, ())
 
@@ -55,7 +55,7 @@ def parse_line(line: bytes | OversizedLine) -> Raw | Reject:
 
 
 def as_record(value: Any) -> Raw | Reject:
-    """The value where it is an object."""
+    """The value if it is an object, else a Reject."""
     return value if type(value) is dict else Reject(f"record is {kind(value)}, not an object", excerpt(value))
 
 
@@ -86,7 +86,7 @@ def _row(batch: pa.RecordBatch) -> Raw | Reject:
 
 
 def read_record(record: Raw, text_field: str | None = None, id_field: str | None = None) -> First | Reject:
-    """Find id, text and metadata by convention, or in the fields named. `record` is used up.
+    """Find id, text and metadata by convention, or in the fields named. `record` is changed in place.
 
     A BEIR record (`_id`, `title`, `text`) has its title put before its text, unless a text field is named.
     """
@@ -132,7 +132,7 @@ def _text_reason(key: str, text: Any, text_field: str | None) -> str:
 
 
 def _find_id(record: Raw, nested: Raw, id_field: str | None) -> tuple[str | None, str | Reject | None]:
-    """The top-level field used, None where it is none, and the id."""
+    """The top-level field that has the id, None if it is not at the top; and the id."""
     fields = ID_FIELDS if id_field is None else (id_field,)
     for key in fields:
         if (value := record.get(key)) is not None:
@@ -159,7 +159,7 @@ def _as_id(key: str, value: Any, record: Raw) -> str | Reject:
     if type(value) is int:
         return str(value)
     if isinstance(value, float) and value.is_integer() and abs(value) >= 2.0**63:
-        # A whole number over 64 bits comes out of the JSON parser as a float: which number it was, nobody knows any more.
+        # A whole number over 64 bits comes out of the JSON parser as a float: its exact value is lost.
         reason = f"is a number too large to be read exactly ({value!r}); write numbers over 64 bits as strings"
         return Reject(f"id field {key!r} {reason}", excerpt(record))
     shown = f" ({value!r})" if isinstance(value, float) else ""

@@ -175,7 +175,7 @@ class HostAgent:
 def _resident(pid: int) -> int:
     try:
         return int(psutil.Process(pid).memory_info().rss)
-    except (psutil.Error, OSError):  # it ended this moment, or no file can be opened
+    except (psutil.Error, OSError):  # it has just ended, or no file can be opened
         return 0
 
 

@@ -44,7 +44,7 @@ class HostMemory:
             self._kills.popleft()
         try:
             left, total = self._look()
-        except OSError:  # no file can be opened: that is no reason to end a worker, nor the process that asks
+        except OSError:  # no file can be opened: no reason to end a worker, or this process
             return ""
         if left >= max(LEAST_BYTES, min(int(total * LEAST_SHARE), MOST_BYTES)):
             return ""

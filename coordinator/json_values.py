@@ -1,7 +1,7 @@
-"""The values of a JSON array, or of objects that follow one another, each as its bytes, in blocks and in bounded memory.
+"""Split a JSON array, or objects that follow one another, into the bytes of each value: by blocks, in bounded memory.
 
-Only brackets, strings and commas are looked at, so that each value can be handed to a parser by itself: what is wrong
-inside one stays with it.
+Only brackets, strings and commas are looked at. Each value is parsed by itself, so that an error inside of one leaves the
+others alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .running_digest import RunningDigest
 
 BLOCK_BYTES = 256 << 10
 _BETWEEN = re.compile(rb'(?:[^"{}\[\],]++|' + STRING + rb")*+", re.DOTALL)
-"""Up to what ends a value of the array, or begins a deeper one."""
+"""Up to the end of a value of the array, or the begin of a nested one."""
 _INSIDE = re.compile(rb'(?:[^"{}\[\]]++|' + STRING + rb")*+", re.DOTALL)
 _REST_OF_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _SCALAR = re.compile(STRING + rb"|-?[0-9][0-9.eE+-]*+|true|false|null|NaN|-?Infinity", re.DOTALL)
@@ -31,11 +31,11 @@ Value = tuple[int, bytes | OversizedLine | dict[str, Any]]
 
 
 class JsonValues:
-    """Iterates over blocks of (number from 1, bytes of the value, or the object itself where it was parsed to find its end);
-    values up to `skip` are only counted.
+    """Iterates over blocks of (number from 1, value). A value is its bytes, or the object if it was parsed to find its end.
+    Values up to `skip` are only counted.
 
-    `array`: the values of an array; otherwise whole objects, one after the other. `fault` then says why the file could
-    not be read to its end, and `number` how many values stood before; empty where it could. `read` is as for LineReader.
+    With `array`, the values of an array; otherwise whole objects, one after the other. Afterwards `fault` says why the file
+    could not be read to its end, empty if it could, and `number` how many values came before. `read` is as for LineReader.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class JsonValues:
         self._after_comma = False
         self._in_string = self._escaped = False
         self._misses = 0
-        """Ends that were none, more than those that were."""
+        """How many more guessed ends were wrong than right."""
         self._given: list[Value] = []
         self._ends: list[int] = []
 
@@ -109,7 +109,7 @@ class JsonValues:
                 self._after_comma, begin = True, at
             elif self._stack:
                 if self._stack.pop() != _CLOSES[sign]:
-                    self.fault = f"a bracket is closed with {chr(sign)!r} that was opened otherwise"
+                    self.fault = f"{chr(sign)!r} closes a bracket of the other kind"
                 elif not self._stack and not self._array:
                     self._value(block, begin, at, at)
                     begin = at
@@ -117,14 +117,15 @@ class JsonValues:
                 self._close(block, begin, at)
                 begin = at
             else:
-                self.fault = f"{chr(sign)!r} closes nothing"
+                self.fault = f"{chr(sign)!r} closes no open bracket"
         if not self.fault and self._begun:
             self._partial.add(block[begin:])
 
     def _whole_object(self, block: bytes, at: int) -> int:
-        """Take the object that begins here and ends where one most likely does; where the next begins, 0 where it does not.
+        """Guess the end of the object that begins here, and take the object if it parses: where the next value begins, else
+        0.
 
-        No beginning of an object is an object: what can be parsed is whole. That is several times as fast.
+        A part of an object never parses, so what parses is whole. This is several times as fast as scanning.
         """
         if self._misses >= _MOST_MISSES or (likely := _LIKELY_END.search(block, at)) is None:
             return 0
@@ -156,7 +157,7 @@ class JsonValues:
         return at
 
     def _open(self, block: bytes, at: int) -> int:
-        """Where the array's first value may begin; or the end of the block."""
+        """The place where the array's first value may begin, or the end of the block."""
         while at < len(block) and block[at] in b" \t\r\n":
             at += 1
         if at == len(block):
@@ -174,15 +175,15 @@ class JsonValues:
         self._begun = False
 
     def _value(self, block: bytes, begin: int, stop: int, end: int, *, last: bool = False) -> None:
-        """Take the value that stops there; its record reaches to `end`."""
+        """Take the value that ends at `stop`; its record reaches to `end`."""
         self._partial.add(block[begin:stop])
         value = self._partial.finish()
         if isinstance(value, bytes):
             value = value.strip(b" \t\r\n")
             if not value and last and not self._after_comma:
-                return  # blanks of an empty array, over blocks
+                return  # an empty array, with blanks across blocks
             if not _is_bounded(value):
-                self.fault = "a value is missing" if not value else "a value is no JSON"
+                self.fault = "a value is missing" if not value else "a value is not JSON"
                 return
         self.number += 1
         self._ends.append(end)

@@ -1,6 +1,6 @@
-"""JSON as programs write it that are less strict: NaN and Infinity become null, half a surrogate pair is taken out.
+"""Parse JSON of less strict programs: NaN and Infinity become null, and halves of surrogate pairs are removed.
 
-Only what the strict parser refuses comes here.
+It gets only what the strict parser refuses.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def parse_line(line: bytes | OversizedLine) -> Item:
 
 
 def parse_leniently(data: bytes) -> tuple[Any] | None:
-    """The data's value, not cleaned yet, in a tuple; None where it is no JSON for other reasons."""
+    """The parsed value in a tuple, not cleaned yet; None if other faults keep it from being JSON."""
     if _WORTH_TRYING.search(data) is None:
         return None
     try:
@@ -47,7 +47,7 @@ def parse_leniently(data: bytes) -> tuple[Any] | None:
 
 
 def cleaned_record(value: Any) -> Item:
-    """The object without what is not finite and without halves of pairs, and a note of each."""
+    """The object with null for numbers that are not finite, without halves of surrogate pairs, and with a note of each."""
     if not isinstance(value, dict):
         return as_record(value)
     notes = set[str]()
@@ -59,7 +59,7 @@ def cleaned_record(value: Any) -> Item:
 
 
 def cleaned(value: Any, notes: set[str]) -> Any:
-    """A JSON value without these, changed in place where it can be; `notes` gains what was met."""
+    """Clean a JSON value in the same way, in place where possible; `notes` gains what was changed."""
     if isinstance(value, str):
         if _is_whole(value):
             return value
@@ -88,6 +88,6 @@ def _is_whole(text: str) -> bool:
 
 
 def _integer(digits: str) -> int | float:
-    """As the strict parser has it: a double beyond 64 bits."""
+    """Parse an integer as the strict parser does: beyond 64 bits as a double."""
     number = int(digits) if len(digits) <= 20 else 1 << 64
     return number if -(1 << 63) <= number < 1 << 64 else float(digits)

@@ -45,7 +45,7 @@ class LineReader:
     ) -> None:
         self.number = 0
         self.skip = skip
-        """May be raised between two blocks."""
+        """Records that are not given; may be raised between two blocks."""
         self._read = read
         self._digest = digest
         # No larger than a line may be: a line that stands whole in one block then needs no check of its length.
@@ -102,7 +102,7 @@ class LineReader:
 
 
 class PartialLine:
-    """A line that reaches over blocks, or a value that does."""
+    """A line, or a value, that spans blocks."""
 
     def __init__(self, max_bytes: int) -> None:
         self.n_bytes = 0

@@ -232,7 +232,7 @@ class Coordinator:
                     self._say(text)
 
     def _new_endpoint(self) -> str:
-        """One that no exporter has now."""
+        """An endpoint that no exporter has now."""
         used = {runner.link.endpoint for runner in self._context.runs.values() if runner.link is not None}
         return next(one for number in count(1) if (one := f"ipc://{self._folder}/export-{number}") not in used)
 
@@ -244,7 +244,7 @@ class Coordinator:
         progress = runner.progress(action.status, [(action.status, 0)] * len(runner.spec.passes), end=True)
         if progress.notices or action.status == "done":
             self._control.tell(progress)
-        self._control.tell_end(runner.ended(action.status, action.kind, action.error))  # first: it matters most
+        self._control.tell_end(runner.ended(action.status, action.kind, action.error))  # before any message is written
         for text in self._notices.due(time.monotonic(), end=True):
             self._say(text)
         self._say(f"run {action.run}: {action.status}" + (f": {action.error}" if action.error else ""))

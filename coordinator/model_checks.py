@@ -1,9 +1,9 @@
 """The models of runs looked at before anything else: a child process a run, `worker.model_check`, and what it found.
 
 The child may crash, or wait for a hub that does not answer: then the run goes on as if it had found nothing, with a word to
-people, and the workers refuse what they cannot load. A pass whose segments all stand needs no model: a run that is done can be
-given again where its models are no more. Where one is still there and has changed, the run is refused: its vectors are of
-another model.
+people, and the workers refuse what they cannot load. A pass with all its segments needs no model, so the command
+of a done run can be repeated after its models are gone. But if a model is still there and has changed, the run is refused,
+since its vectors are of another model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .events import ModelsChecked, RefusedModel
 CHECK_SECONDS = 60.0
 """For all models of a run. What is on this host takes well under a second; a hub has ten for each answer."""
 CHANGED = SpecMismatch.__name__
-"""The kind of refusal of a model that is not the one of the segments that stand."""
+"""The kind of refusal of a model that is not the one of the committed segments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Checked:
 
 
 class _Noted(msgspec.Struct, frozen=True):
-    """Of a `pass.json`, what is asked of it here."""
+    """The fields of a `pass.json` that are needed here."""
 
     files: dict[str, str] = {}
 
@@ -102,7 +102,7 @@ class ModelChecks:
 
 
 def passes_to_check(request: Submit) -> list[PassToCheck]:
-    """Those of this run and of later ones of the same command that a model is yet to be loaded for, or was loaded for."""
+    """Passes of this run, and of the command's later ones, that still need a model or were computed by one."""
     layout = RunLayout(Path(request.out))
     later = _to_check(later_spec(request), RunLayout(layout.scores), restart=request.restart)
     return _to_check(request.spec, layout, restart=request.restart) + later
@@ -125,7 +125,7 @@ def _to_check(spec: RunSpec, layout: RunLayout, *, restart: bool) -> list[PassTo
     for one in asked:
         whole = intake is not None and intake.complete and _is_computed(one, layout, intake.segments)
         files = _identity(one, layout)
-        if files or not whole:  # of a whole one whose model nobody noted there is nothing to compare
+        if files or not whole:  # a whole pass without a noted identity: nothing to compare
             found.append(_asked(one, files, whole=whole))
     return found
 
@@ -135,7 +135,7 @@ def _asked(one: PassSpec, files: dict[str, str], *, whole: bool) -> PassToCheck:
 
 
 def _identity(one: PassSpec, layout: RunLayout) -> dict[str, str]:
-    """Of the model that the pass was computed with; empty where that was not noted, or no segment stands."""
+    """The identity of the model that the pass was computed with; empty if it was not noted, or no segment is there."""
     name = one.outputs[0].vector
     try:
         noted = msgspec.json.decode(layout.pass_file(name).read_bytes(), type=_Noted)
@@ -165,7 +165,7 @@ def _outcome(run: str, one: _Check, code: int | None, seconds: float) -> Checked
         ModelsChecked(
             run,
             tuple(
-                # No fallback makes good that a model has changed: its vectors stand.
+                # No fallback for a model that has changed: vectors of the earlier one are there.
                 RefusedModel(None if each.kind == CHANGED else numbers.get(each.vector), each.kind, each.message)
                 for each in refused
             ),

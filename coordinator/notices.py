@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TEMPLATES = {
-    "source_left_out": "not read of the source: {names}",
+    "source_left_out": "names in the source that are not read: {names}",
     "worker_lost": "worker lost on {device}: {reason}; its batches go to others",
     "device_bad": "{device} is given up after {failures} failures: {reason}",
     "cpu_fallback": "{vector} goes on on {device}: every GPU is given up",
@@ -15,7 +15,7 @@ TEMPLATES = {
     "pass_given_up": "{vector}: {reason}. Weights of the metadata stand in where chunks have them",
     "models_unchecked": "the models could not be looked at beforehand: {reason}; their workers will, as they load them",
     "multivector_too_large": "{vector}: rows without a multivector so far: {rows:,}. {reason}",
-    "stored_as_float16": "{vector}: segments stored as float16, since int8 would be too far off there: {segments:,}",
+    "stored_as_float16": "{vector}: segments stored as float16, since int8 would be too coarse: {segments:,}",
     "model_assumed": "{vector}: {what}",
     "lease_waiting": "waiting for {device}: {reason}",
     "exporter_lost": "the exporter ended ({reason}); uncommitted segments are computed again",

@@ -105,7 +105,7 @@ class PerformanceLog:
         self._looked = now
         try:
             sample = HostSample(cpu_percent=psutil.cpu_percent(None), available_bytes=psutil.virtual_memory().available)
-        except OSError:  # no file can be opened: a sample less
+        except OSError:  # no file can be opened: this sample is left out
             return None
         values = _told(sample)
         self._host.add(values)

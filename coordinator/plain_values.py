@@ -1,4 +1,4 @@
-"""Values that JSON has no type for, as plain ones that look the same whatever is installed: decimals, times, durations."""
+"""Convert decimals, times and durations, which JSON has no type for, to plain values that no installed library changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
 
 def decimal_value(value: Decimal) -> int | float | str:
-    """A whole number of 64 bits as one, what a double gives back as a number, anything else as text with all its digits."""
+    """An int for a whole number of 64 bits, a float if that is exact, else text with all its digits."""
     whole = int(value)
     if whole == value:
         return whole if -(1 << 63) <= whole < 1 << 64 else str(Decimal(whole))  # str() of an int takes 4,300 digits
@@ -22,7 +22,7 @@ def decimal_value(value: Decimal) -> int | float | str:
 
 
 def iso_timestamps(values: npt.NDArray[np.int64], unit: str, *, zoned: bool) -> list[str | None]:
-    """Counts of `unit` since 1970 as ISO 8601, in UTC if zoned: with the digits of the unit, none where they are all zero."""
+    """Counts of `unit` since 1970 as ISO 8601, in UTC if zoned: with the digits of the unit, or none if these are all zero."""
     texts: list[str] = np.datetime_as_string(values.view(f"datetime64[{unit}]")).tolist()
     zeros = "." + "0" * _DIGITS[unit]
     zone = "+00:00" if zoned else ""
@@ -60,7 +60,7 @@ def iso_interval(months: int, days: int, nanoseconds: int) -> str:
 
 
 def _period(parts: list[tuple[int, str]], rest: int, unit: str, sign: str = "") -> str:
-    """`rest` counts `unit`s; what is zero is left out."""
+    """The text of a period. `rest` counts `unit`s; parts that are zero are left out."""
     date = "".join(f"{count}{letter}" for count, letter in parts if count)
     seconds, part = divmod(rest, PER_SECOND[unit])
     hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
@@ -75,7 +75,7 @@ def _fraction(rest: int, unit: str) -> str:
 
 
 def map_key(value: Any) -> str:
-    """A key of a map, as an object's key has to be: text."""
+    """A key of a map as text, which a JSON object needs."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
@@ -86,7 +86,7 @@ def map_key(value: Any) -> str:
 
 
 def text_or_base64(value: bytes) -> str:
-    """Bytes as the UTF-8 that they are, else as base64."""
+    """Bytes as text if they are UTF-8, else as base64."""
     from base64 import b64encode
 
     try:

@@ -28,7 +28,7 @@ ROWS = 4096
 VALUES_BLOCK = 256 << 10
 
 ZSTD_WINDOW = "Frame requires too much memory"
-"""What the library says of a window beyond the 128 MiB that it reads."""
+"""The library's error text for a window beyond 128 MiB, its limit."""
 _DAMAGE = (OSError, EOFError, zlib.error, pa.ArrowException)
 
 
@@ -37,9 +37,9 @@ def read_records(
 ) -> Generator[Numbered]:
     """Blocks of (number, item), numbers rising and above `skip`; a block may be empty.
 
-    The number is the line (JSON lines), the place among the values (a JSON array) or the row (Parquet), from 1. Where the
-    file turns out damaged, what stood before the damage is given, then one reject that names the file. `digest` takes all
-    that is read. `first`: as version 0.1.0 read it.
+    The number is the line (JSON lines), the place among the values (a JSON array) or the row (Parquet), from 1. If the file
+    is damaged, what comes before the damage is given, then one reject that names the file. `digest` takes all that is read.
+    With `first`, read as version 0.1.0 did.
     """
     digest = digest or RunningDigest()
     return _parquet(file, skip, digest, first) if file.format == "parquet" else _text(file, skip, digest, first)
@@ -59,9 +59,7 @@ def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Gene
         reason = f"{where} is damaged or cannot be read from here on ({error}); the rest of it is left out"
         if ZSTD_WINDOW in str(error):
             command = f"zstd -d --long=31 {shlex.quote(str(where))}"
-            reason = (
-                f"{where} was packed with a window of more than the 128 MiB that are read; unpack it first: {command}"
-            )
+            reason = f"{where} was packed with a window above 128 MiB, which cannot be read; unpack it first: {command}"
         yield [(number, Reject(reason))]
 
 
@@ -96,16 +94,16 @@ def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Ge
 
 
 class _Form:
-    """How the values of one file become items. The first value says whether it is a bulk file, also where it is skipped."""
+    """Turns the values of one file into items. The first value, even if it is skipped, tells whether this is a bulk file."""
 
     def __init__(self, skip: int, first: bool) -> None:
         self._skip, self._looked = skip, first
         self._parse = first_conventions.parse_line if first else lenient_json.parse_line
-        self._item: Callable[[Any], Item] = self._parse  # lines come in millions: no call between
+        self._item: Callable[[Any], Item] = self._parse  # called for millions of lines: no function between
         self._bulk: BulkFile | None = None
 
     def begin(self, values: LineReader | JsonValues) -> None:
-        """Before the first block."""
+        """Prepare for the first block."""
         if isinstance(values, JsonValues):
             self._looked = True
             self._item = self._value
@@ -113,7 +111,7 @@ class _Form:
             values.skip = 0  # until the first line was looked at
 
     def look(self, values: LineReader | JsonValues, block: Sequence[Value]) -> Sequence[Value]:
-        """The block without what is skipped."""
+        """The block without skipped values."""
         if self._looked or not block or isinstance(values, JsonValues):
             return block
         self._looked = True
@@ -128,7 +126,7 @@ class _Form:
         return items if self._bulk is None else self._bulk.take(items)
 
     def finish(self) -> Numbered:
-        """What is due at the end of the file."""
+        """The items that are left at the end of the file."""
         return self._bulk.finish() if self._bulk is not None else []
 
     def _value(self, value: bytes | OversizedLine | dict[str, Any]) -> Item:
@@ -136,7 +134,7 @@ class _Form:
 
 
 def _first_block(read: Read, most: int) -> bytes:
-    """As much as tells the encoding and the form: of a pipe, what comes first."""
+    """The first block, which shows encoding and form; of a pipe, what comes first."""
     block = read(most)
     while 0 < len(block) < len(BOM) and (more := read(most)):
         block += more
@@ -144,7 +142,7 @@ def _first_block(read: Read, most: int) -> bytes:
 
 
 def _after(first: bytes, read: Read) -> Read:
-    """`read`, with what was read before given again."""
+    """`read`, but beginning with the block that was read before."""
     waiting = [first]
 
     def again(most: int) -> bytes:
@@ -176,13 +174,13 @@ def _values(
 
 
 def _is_spread(head: bytes) -> bool:
-    """Whether the first object goes on over more lines than one."""
+    """Whether the first object spans several lines."""
     _, end, rest = head.partition(b"\n")
     return bool(end) and not begins_lines(head) and rest.lstrip(BLANKS)[:1] != b"{"
 
 
 def _no_records(file: SourceFile, first: bytes) -> str | None:
-    """Why no record can be found in a `.json` file that begins so; None where it is an array, or objects."""
+    """The reason why a `.json` file with this beginning has no records; None if it is an array, or objects."""
     head = first.removeprefix(BOM).lstrip(BLANKS)
     if head[:1] in (b"", b"["):
         return None
@@ -195,7 +193,7 @@ def _no_records(file: SourceFile, first: bytes) -> str | None:
     if name is None:
         return None
     command = f"jq -c {shlex.quote(f'.[{orjson.dumps(name).decode()}][]')} {shlex.quote(str(where))}"
-    return f"{where} holds one object around an array of records, {name!r}; write them one a line: {command} > records.jsonl"
+    return f"{where} holds an object around the array of records {name!r}; write them one a line: {command} > records.jsonl"
 
 
 def _parquet(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Generator[Numbered]:
@@ -226,7 +224,7 @@ def _parquet(file: SourceFile, skip: int, digest: RunningDigest, first: bool) ->
 
 
 def _end_of(group: Any) -> int:
-    """The byte of the file that the row group ends with."""
+    """The offset in the file where the row group ends."""
     ends = [0]
     for number in range(group.num_columns):
         column = group.column(number)

@@ -1,4 +1,4 @@
-"""What becomes of a raw record on its way to a chunk: a rejected one, a noted one; and words for messages about them."""
+"""Types of records on their way to a chunk (rejected, noted), and texts for messages about them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A record that something was done to, `notes` of `protocol/intake_notes.py`; None: it is passed over."""
+    """A record with `notes` (of `protocol/intake_notes.py`) on what was done to it; None for one that is skipped."""
 
     record: Raw | None
     notes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The digest of what has been read of a file, for the end of any record that may still become the end of a segment."""
+"""A digest of what was read of a file so far, for the end of any record that may still become the end of a segment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..protocol.source_bytes import FileDigest, new_digest
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A block in which records end: the first and last of them, the digest and the bytes before it."""
+    """A block in which records end: the first and last record, and the digest and byte count before the block."""
 
     first: int
     last: int
@@ -21,7 +21,7 @@ class _Block:
     before: int
     data: bytes
     ends: Sequence[int] | None
-    """Where in it each of them ends; None: each with the next newline."""
+    """Offsets in the block at which the records end; None: each ends with the next newline."""
 
     def end_of(self, number: int) -> int:
         if not self.data:
@@ -35,7 +35,7 @@ class _Block:
 
 
 class RunningDigest:
-    """Grows with the blocks as they are read. The numbers of records rise; `hold` frees the blocks of earlier ones."""
+    """Grows with each block that is read. The numbers of records rise; `hold` frees the blocks of earlier records."""
 
     def __init__(self) -> None:
         self.reached = 0
@@ -56,15 +56,15 @@ class RunningDigest:
         self._n_bytes += len(data)
 
     def end(self, number: int) -> None:
-        """Record `number` ends with what was taken last."""
+        """Note that record `number` ends with the bytes taken last."""
         self.add(b"", number, 1)
 
     def follow(self, raw: FileDigest) -> None:
-        """Take the bytes from `raw` from now on, and not from `add`."""
+        """From now on take the bytes of `raw`, instead of those given to `add`."""
         self._raw = raw
 
     def add_group(self, first: int, count: int, end: int) -> None:
-        """Take `raw` through byte `end`, where records end that cannot be told apart."""
+        """Take `raw` through byte `end`, the end of a group of records without known ends of their own."""
         assert self._raw is not None, "followed"
         self._raw.up_to(end)
         self._state, self._n_bytes = self._raw.state(), self._raw.n_bytes
@@ -72,16 +72,16 @@ class RunningDigest:
             self.add(b"", first, count)
 
     def hold(self, number: int) -> None:
-        """Of all records so far, a mark may be asked for of record `number` alone: none of the others waits any more."""
+        """Promise that of all records so far, `mark` is asked only for `number`: frees the blocks of the others."""
         if self._kept is None or self._kept[0] != number:
             self._drop(number - 1)
-            if len(self._blocks) < 2:  # it is of no use yet to look for the record's end
+            if len(self._blocks) < 2:  # too early to look for the record's end
                 return
             self._kept = (number, self.mark(number))
         self._blocks.clear()
 
     def mark(self, number: int) -> Passed:
-        """What was read through record `number`; through the last byte where it has not ended."""
+        """Bytes and digest through the end of record `number`, or through the last byte if it has not ended."""
         if self._kept is not None and self._kept[0] == number:
             return self._kept[1]
         self._drop(number - 1)
@@ -97,7 +97,7 @@ class RunningDigest:
             self._blocks.popleft()
 
     def finish(self) -> None:
-        """The file was read to its end."""
+        """Note that the file was read to its end."""
         if self._raw is not None:
             self._raw.up_to()
             self._state, self._n_bytes = self._raw.state(), self._raw.n_bytes
@@ -105,5 +105,5 @@ class RunningDigest:
 
     @property
     def total(self) -> str:
-        """Of the whole file; empty where it was not read to its end."""
+        """The digest of the whole file; empty if it was not read to its end."""
         return self._state.hexdigest() if self.whole else ""

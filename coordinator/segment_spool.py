@@ -54,7 +54,7 @@ class SegmentSpool:
         found: Spooled,
         passed: Callable[[Cursor], Passed],
     ) -> None:
-        """`passed` says by what the source is known again as far as a cursor; cursors rise."""
+        """`passed` gives the digests of the source up to a cursor; cursors rise."""
         self.segment = found.segments
         self.rows = found.rows
         self.rejected = found.rejected
@@ -166,7 +166,7 @@ class SegmentSpool:
         self._on_segment(spooled)
 
     def finish(self, cursor: Cursor) -> None:
-        """Commit the last segment, and the bad rows, duplicates and notes that no chunk came after."""
+        """Commit the last segment, and the rejects, duplicates and notes after the last chunk."""
         self.commit(cursor)
         self.rejected += self._rejects.count
         self.duplicates += self._duplicates

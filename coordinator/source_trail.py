@@ -1,4 +1,4 @@
-"""What an intake notes of its source on the way, so that a later one knows it again; and the look back of that one."""
+"""Note digests of the source while an intake reads it, and compare them when a later intake reads it again."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .running_digest import RunningDigest
 
 
 class SourceTrail:
-    """Of one intake over `files`. `found` is what an earlier one left: from its cursor on, the source is read again.
+    """The digests of one intake over `files`. `found` is what an earlier intake left: reading goes on from its cursor.
 
-    `open`, `check` and `close` for each file in order; `passed` for each segment's cursor.
+    Call `open`, `check` and `close` for each file in order, and `passed` for each segment's cursor.
     """
 
     def __init__(self, source: str, files: list[SourceFile], found: Trail) -> None:
@@ -21,30 +21,30 @@ class SourceTrail:
         self._expected: Passed | None = found.passed if found.segments else None
         self._begin = found.cursor
         self._noted = found.cursor.file
-        """The first file of which no segment has the digest."""
+        """The first file whose digest is in no segment yet."""
         self._finished: list[str] = []
         """Digests from that file on."""
         self._at = found.cursor.file
         self._digest = RunningDigest()
         self._end = Passed()
-        """At the end of the last record of a file that is closed."""
+        """The digest at the end of the last record of a closed file."""
 
     def open(self, at: int) -> RunningDigest:
-        """The digest that is to take file number `at`."""
+        """Begin the digest of file number `at`, and return it."""
         self._at, self._digest = at, RunningDigest()
         return self._digest
 
     def check(self) -> None:
-        """Before records are taken: SourceError where what stands before them is not what was read by the first intake."""
+        """Call before records are taken: SourceError if what comes before them is not what the earlier intake read."""
         if self._expected is not None and self._at == self._begin.file and self._digest.reached >= self._begin.records:
             self._compare(self._expected)
 
     def hold(self, cursor: Cursor) -> None:
-        """No record after `cursor` is waiting to be taken."""
+        """Note that no record up to `cursor` is pending any more, which frees blocks of the digest."""
         self._digest.hold(cursor.records if cursor.file == self._at else self._digest.reached)
 
     def close(self, cursor: Cursor) -> None:
-        """The file that is open was read to its end, and `cursor` is the last record that was taken."""
+        """Note that the open file was read to its end; `cursor` is the last record that was taken."""
         if self._expected is not None and self._at == self._begin.file:
             self._compare(self._expected)
         if cursor.file == self._at:
@@ -52,7 +52,7 @@ class SourceTrail:
         self._finished.append(self._digest.total)
 
     def passed(self, cursor: Cursor) -> Passed:
-        """By what the source is known again as far as the cursor of a segment that is to be written."""
+        """The digests of the source up to the cursor of a segment that is about to be written."""
         closed = self._noted + len(self._finished) > cursor.file
         mark = self._end if closed else self._digest.mark(cursor.records)
         done = cursor.file - self._noted
@@ -85,4 +85,4 @@ class SourceTrail:
                 else f"differs before record {cursor.records + 1:,}"
             )
             return SourceError(another_stream(how))
-        return SourceError(changed(self._source, f"{self._files[cursor.file].name} was written to"))
+        return SourceError(changed(self._source, f"{self._files[cursor.file].name} has other content"))

@@ -31,7 +31,7 @@ def source_of_weights(live: int, stood_in: int, without: int) -> str:
 
 
 def without_model(one: PassSpec) -> Fingerprint:
-    """Of a pass that no model computes: every row's weights are its metadata's."""
+    """The fingerprint of a pass that no model computes: every row has the weights of its metadata."""
     return Fingerprint(
         model=one.model,
         revision="",

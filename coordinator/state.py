@@ -162,7 +162,7 @@ class Run:
     intake_started: bool = False
     intake_done: bool = False
     measured: bool = False
-    """CorpusMeasured has come."""
+    """Whether CorpusMeasured has come."""
     scrubbed: bool = False
     """Whether what earlier sessions committed is known to be whole."""
     stand_ins: bool = False

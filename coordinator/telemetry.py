@@ -235,7 +235,7 @@ class TelemetryTracker:
         self.event("run_closing", status=status, error=error)
 
     def stored_as_float16(self, segments: Mapping[str, int]) -> None:
-        """What the exporter counted when it had ended; so it is for people alone, and not in events.jsonl."""
+        """Report on the terminal what the exporter counts at its end; events.jsonl does not have it."""
         for vector, count in segments.items():
             fields = {"vector": vector, "segments": count}
             self._lines += self._notices.tell("stored_as_float16", fields, time.monotonic())

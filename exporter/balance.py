@@ -1,7 +1,7 @@
-"""Whether the files of a run add up before its manifest is written: somebody may have removed or replaced one meanwhile.
+"""Check that the files of a run add up before its manifest is written: some may have been removed or replaced meanwhile.
 
-What is missing is left to the same command, which computes it again. A file that is not the one that was committed is set
-aside, so that the same command makes its own; one that no run can have written is named, and left alone.
+Missing files are computed or read again by the same command. A file that is not the committed one is set aside, so that the
+same command can write its own. A file that no run can have written is named, and left alone.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ from .manifest import Counts
 
 COMPUTES, READS = remedy_of(VectorSegmentInfo), remedy_of(ChunkSegmentInfo)
 SHOWN = 3
-"""Faults in the message."""
+"""Most faults that the message names."""
 
 _Span = tuple[int, int]
 """The first row of a segment, and how many there are."""
 
 
 def find_strays(layout: RunLayout, spec: RunSpec, segments: int) -> list[str]:
-    """Segments behind the last one of a run: nobody knows whose they are."""
+    """Messages on segments beyond the run's last one, which this run did not write."""
     folders = [layout.chunks, *(layout.vector_folder(one.vector) for one in spec.outputs)]
     paths = (folder / segment_file(one) for folder in folders for one in segments_in(folder) if one >= segments)
     return [
-        f"{path} was not written by this run, whose source has {segments:,} segments; move it away, and the same command "
-        "goes on"
+        f"{path} was not written by this run, whose source has {segments:,} segments; move it away and "
+        "run the same command again"
         for path in paths
     ]
 
 
 def find_imbalance(layout: RunLayout, spec: RunSpec, seen: FileStamps, segments: int | None) -> str:
-    """Why the run cannot be done: its files do not add up; empty where they do.
+    """The reason why the files do not add up, so that the run cannot be done; empty if they do.
 
-    `segments` is how many the intake announced in this session, None where it did not.
+    `segments` is how many the intake announced in this session, None if it announced none.
     """
     intake = read_intake(layout)
     if intake is None:
-        faults = [f"{layout.intake} is gone; the same command reads the source to its end again"]
+        faults = [f"{layout.intake} is gone; run the same command again, which reads the source to its end"]
     else:
         count = intake.segments if segments is None else segments
         spans: list[_Span] = []
         faults = [*find_strays(layout, spec, count), *_chunk_faults(layout, seen, intake, count, spans)]
-        if not faults:  # else nobody knows which vectors there have to be
+        if not faults:  # else it is not known which vectors there have to be
             faults = [fault for one in spec.outputs for fault in _vector_faults(layout, one.vector, spans, seen)]
     if not faults:
         return ""
@@ -66,11 +66,11 @@ def find_difference(counts: Counts, points: int | None) -> str:
     if counts.chunks != counts.committed + counts.quarantined:
         return (
             f"the run is not done, its files changed while it worked: {counts.chunks:,} read, {counts.committed:,} "
-            f"committed + {counts.quarantined:,} quarantined; the same command computes what is missing"
+            f"committed + {counts.quarantined:,} quarantined; run the same command again, which computes what is missing"
         )
     rows = counts.chunks - counts.rejected
     if points is not None and points != rows:
-        return f"the collection holds {points:,} points for {rows:,} chunks; the same command makes it anew"
+        return f"the collection holds {points:,} points for {rows:,} chunks; run the same command again, which makes it anew"
     return ""
 
 
@@ -91,18 +91,18 @@ def _chunk_faults(
             yield f"{path} is not the file that was committed{_aside(path)}; {READS}"
             return
         if info.rejected != lines:
-            told = f"{layout.rejected_segment(segment)} has {lines} rejected records, {info.rejected} were met"
-            path.rename(damaged_of(path))  # they come again with the chunks that they were met among
-            yield f"{told}; the same command reads them from the source again"
+            told = f"{layout.rejected_segment(segment)} has {lines} rejected records instead of {info.rejected}"
+            path.rename(damaged_of(path))  # they are read again with the chunks of their segment
+            yield f"{told}; run the same command again, which reads them from the source"
             return
         spans.append((first_row, info.rows))
         first_row, refused = first_row + info.rows, refused + lines
-    refused += rejected.get(expected, 0)  # met behind the last chunk
+    refused += rejected.get(expected, 0)  # after the last chunk
     claimed = (intake.rows, intake.rejected)
     if claimed != (first_row, refused):
         layout.intake.unlink()
-        told = f"{claimed[0]:,} rows and {claimed[1]:,} rejected records were read, {first_row:,} and {refused:,} stand"
-        yield f"{layout.chunks}: {told}; the same command reads the end of the source again"
+        told = f"{claimed[0]:,} rows and {claimed[1]:,} rejected records were read, but {first_row:,} and {refused:,} are there"
+        yield f"{layout.chunks}: {told}; run the same command again, which reads the end of the source"
 
 
 def _vector_faults(layout: RunLayout, vector: str, spans: Sequence[_Span], seen: FileStamps) -> Iterator[str]:
@@ -133,7 +133,7 @@ def _said(info: VectorSegmentInfo) -> tuple[object, ...]:
 
 
 def _aside(path: Path) -> str:
-    """Rename a file that is in the way of ours; which name it has then."""
+    """Set aside a file that is in the way of the run's own, and return a phrase with its new name."""
     aside = damaged_of(path)
     path.rename(aside)
     return f" (it is {aside.name} now)"
@@ -149,7 +149,7 @@ def _rejected(layout: RunLayout) -> dict[int, int]:
 
 
 def read_intake(layout: RunLayout) -> IntakeCounts | None:
-    """What the intake ended with; None before its end, and where nothing can be made of it."""
+    """The totals of the intake; None before its end, and for a damaged file."""
     try:
         found = read_json(layout.intake, IntakeCounts)
     except RunDirectoryError:

@@ -42,9 +42,9 @@ def find_candidates(
 ) -> CandidatesRecord:
     """Write candidates.parquet, pairs.jsonl and, last, candidates.json for the run in `root` and its queries.
 
-    `count` of each signal and of the fusion. Of the signals `wanted` (none for all) each evidence is fused once, and those
-    `named` whatever else holds them; every signal is ranked all the same. What stands and is made of the same is kept.
-    UsageError where no query can be used, ModelError where the queries were encoded by other weights.
+    Each signal and the fusion give `count` chunks. `wanted` are the signals to fuse (empty: all), each kind of evidence once;
+    `named` are fused even if another signal contains them. Every signal is ranked, fused or not. Candidates that were made of
+    the same inputs are kept. UsageError where no query can be used, ModelError where the queries were encoded by other weights.
     """
     run, queries = open_done_run(root), open_done_run(RunLayout(root).queries)
     if run.spec.index != "edge":
@@ -201,14 +201,14 @@ def _check_weights(run: DoneRun, queries: DoneRun) -> None:
 
 
 class _Weights(msgspec.Struct, frozen=True):
-    """Of a `pass.json`, as `Fingerprint` has them."""
+    """The weights of a `pass.json`, as in `Fingerprint`."""
 
     weights: str = ""
     weights_before: str = ""
 
     @property
     def hashes(self) -> set[str]:
-        """All by which the weights are known: 0.1.0 hashed other files of some models."""
+        """All hashes of the weights: 0.1.0 hashed other files of some models."""
         return {self.weights, self.weights_before or self.weights}
 
 
@@ -217,8 +217,8 @@ def _weights(run: DoneRun, vector: str) -> _Weights:
 
 
 def _plainest(run: DoneRun, wanted: Collection[str], named: Sequence[str]) -> tuple[Collection[str], Sequence[str]]:
-    """The same choice, however it was put: what makes no difference is left out, so that nothing is found again for it."""
-    if not run.spec.ensembles and len(metadata_vectors(run.layout, run.spec)) < 2:  # nothing holds anything
+    """One form for choices that mean the same, so that candidates are not made again for another wording."""
+    if not run.spec.ensembles and len(metadata_vectors(run.layout, run.spec)) < 2:  # no signal contains another
         named = ()
     return ((), ()) if not named and set(wanted) == set(run.names) else (wanted, named)
 

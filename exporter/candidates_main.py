@@ -15,7 +15,7 @@ def main() -> int:
     parser.add_argument("root", type=Path)
     parser.add_argument("--candidates", type=int, required=True)
     parser.add_argument("--wanted", action="append", default=[], help="a signal to fuse; none: all")
-    parser.add_argument("--named", action="append", default=[], help="one that is fused whatever else holds it")
+    parser.add_argument("--named", action="append", default=[], help="a signal fused even if another contains it")
     flags = parser.parse_args()
 
     def work() -> None:

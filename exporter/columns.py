@@ -45,10 +45,10 @@ def make_column(form: Form, rows: int, dim: int, storage: Storage = "float32") -
 
 
 class DenseColumn:
-    """`vector`: (rows, dim) float32, each of length 1, and written as `storage` keeps them.
+    """The column `vector`: (rows, dim) float32, each row of length 1, to be written as `storage`.
 
-    After `fields`, `storage` is how they are kept: float16 where int8 would be too far off. `ranges` and `worst_cosine` are
-    those of int8; None otherwise, and the cosine also where no row has a vector.
+    After `fields`, `storage` is how it is written: float16 where int8 would be too coarse. `ranges` and `worst_cosine` are
+    those of int8, else None; the cosine is None too if no row has a vector.
     """
 
     def __init__(self, rows: int, dim: int, storage: Storage = "float32") -> None:
@@ -76,7 +76,7 @@ class DenseColumn:
         return {"vector": pa.FixedSizeListArray.from_arrays(flat, packed.shape[1], mask=mask)}
 
     def _int8(self, bad: Bools) -> npt.NDArray[Any]:
-        """As int8 by the ranges of these rows, or as float16."""
+        """Pack as int8 by the ranges of these rows, or as float16 if that is too coarse."""
         ranges = spanned(self._vectors[~bad] if bad.any() else self._vectors)
         packed, cosines = pack_int8(self._vectors, ranges)
         worst = float(np.min(cosines, where=~bad, initial=1.0))

@@ -53,7 +53,7 @@ def held(root: Path, work: Callable[[], T], again: str = "run the same command a
         return work()
     except OSError as error:
         where = error.filename or root
-        remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "see to it that it can be written"
+        remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
         raise EmbedfleetError(f"{where}: {error.strerror or error}; {remedy} and {again}") from error
     except (EmbedfleetError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise

@@ -12,7 +12,7 @@ from ..protocol.lock_holder import read_holder, write_holder
 
 LOOKS = 5
 LOOK_SECONDS = 0.05
-"""Who only looks whether the lock is held, holds it himself for a moment."""
+"""A process that only checks the lock holds it for a moment, so taking it is tried again."""
 
 
 def take_lock(layout: RunLayout, where: str) -> int:
@@ -34,6 +34,6 @@ def take_lock(layout: RunLayout, where: str) -> int:
 
 
 def drop_lock(fd: int) -> None:
-    """Let go in good order: who finds a name in the file of a free lock knows that its holder was killed."""
+    """Release the lock and empty its file. If the file of a free lock names a process, that process was killed."""
     os.ftruncate(fd, 0)
     os.close(fd)

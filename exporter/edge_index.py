@@ -96,13 +96,13 @@ class EdgeIndex:
         if self._shard is None:
             return
         if self.is_gone:
-            raise RunDirectoryError(f"{self._layout.edge} is gone; the same command makes it anew")
+            raise RunDirectoryError(f"{self._layout.edge} is gone; run the same command again, which makes it anew")
         if _read_published(self._layout.published) != self._published:  # removed or changed from outside
             commit_bytes(self._layout.published, encode_published(self._published))
 
     @property
     def is_gone(self) -> bool:
-        """Whether the shard that is open was removed from outside."""
+        """Whether the open shard was removed from outside."""
         return self._shard is not None and not (self._layout.edge / "edge_config.json").exists()
 
     def count(self) -> int:

@@ -50,7 +50,7 @@ def ensemble_fingerprint(one: EnsembleSpec, dim: int, members: Mapping[str, Fing
 def derive_segment(layout: RunLayout, one: EnsembleSpec, segment: int, dim: int, fingerprint: str) -> None:
     """Commit the ensemble's segment. A row that is quarantined in a member is so here, for the first such reason.
 
-    `n_tokens` and `tokens_cut` are the most of any member, `truncated` whether any of them was cut. OSError where the disk
+    `n_tokens` and `tokens_cut` are the most of any member, `truncated` is set if any of them is. OSError where the disk
     refuses, RunDirectoryError where a member's file is torn, ValueError where the members differ in their rows.
     """
     rows = read_info(layout.vector_segment(one.members[0], segment), VectorSegmentInfo).rows
@@ -84,7 +84,7 @@ def _add(builder: SegmentBuilder, one: EnsembleSpec, first: int, tables: Sequenc
 
 
 def _columns(path: Path) -> list[str]:
-    """A member's file of 0.1.0 does not count the tokens that were cut."""
+    """The columns to read; a file of 0.1.0 has no `tokens_cut`."""
     names: list[str] = pq.read_schema(path).names
     return [*_COLUMNS, *(name for name in names if name == TOKENS_CUT.name)]
 

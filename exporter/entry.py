@@ -94,7 +94,7 @@ class ExporterLoop:
         return True
 
     def _take(self, message: OpenRun) -> RunDirectory:
-        """In a thread of its own, since a source that was touched is read again."""
+        """Open the directory in a thread, since a source that was touched is read again; send signs of life meanwhile."""
         with ThreadPoolExecutor(1, "open") as pool:
             taking = pool.submit(RunDirectory, Path(message.directory), message.spec, restart=message.restart)
             while not wait([taking], ALIVE_MS / 1000).done:

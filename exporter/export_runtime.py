@@ -78,7 +78,7 @@ class ExportRuntime:
         self._standing = [set(segments) for segments in self._committed]
         self._ensembles = Ensembles(directory, self._standing)
         self._seen = FileStamps()
-        """Of the segments that were committed or read again in this session; the committing thread's."""
+        """Stamps of the segments that were committed or read again in this session. Only the committing thread uses them."""
         self._segments: int | None = None
         """How many the run has, once that is known."""
         self._builders: list[dict[int, SegmentBuilder]] = [{} for _ in passes]
@@ -138,7 +138,7 @@ class ExportRuntime:
         self._fingerprints = self._fingerprints | {number: fingerprint}  # a new one: other threads go through it
 
     def source_read(self, message: SourceRead) -> None:
-        """No more segments come: what waits for its chunks goes on."""
+        """No more chunk segments come: complete the segments that waited for their chunks."""
 
         def work() -> None:
             self._segments = message.segments
@@ -204,7 +204,7 @@ class ExportRuntime:
         if message.status == "done" and not self._failed:
             problem = find_difference(counts, points if self._index is not None else None)
             if problem and self._index is not None:
-                self._layout.published.unlink(missing_ok=True)  # the next one makes the collection anew
+                self._layout.published.unlink(missing_ok=True)  # the next run makes the collection anew
             message = self._failed_by(problem, message)
         write_quarantine(self._layout, self._spec, lenient=lenient)
         if self._failed and message.status == "done":
@@ -221,7 +221,7 @@ class ExportRuntime:
         return Closed(*told, *covered(self._spec, passes), publishing, float16, truncations(passes), problem)
 
     def _close_index(self, index: EdgeIndex) -> int:
-        """The points in the shard, which is closed; 0 where the engine can make nothing of it any more."""
+        """Close the shard, and return its points; 0 if the engine cannot read it any more."""
         counted = [0]
 
         def close() -> None:
@@ -232,7 +232,7 @@ class ExportRuntime:
         return counted[0]
 
     def _failed_by(self, problem: str, message: CloseRun) -> CloseRun:
-        """The end of a run, which has failed where there is a problem."""
+        """The end of a run, turned into a failure if there is a problem."""
         return CloseRun("failed", f"{self.root}: {problem}", message.stats) if problem else message
 
     def _write_stats(self, message: CloseRun, passes: list[dict[str, Any]]) -> None:
@@ -244,7 +244,7 @@ class ExportRuntime:
         by_pass = {one.vector: min(rows[output.vector] for output in one.outputs) for one in self._spec.passes}
         stats = merge_stats(before, message.stats, by_pass)
         found = truncations(passes)
-        for one in self._spec.passes:  # all vectors of a pass are of the same tokens
+        for one in self._spec.passes:  # all vectors of a pass come from the same tokens
             if (cut := found.get(one.outputs[0].vector)) is not None:
                 add_figures(stats, one.vector, cut.record())
         stats |= {"status": message.status, "error": message.error, "export_seconds": self._seconds}
@@ -369,7 +369,7 @@ class ExportRuntime:
         if isinstance(error, EmbedfleetError):  # it says where, and what helps
             return str(error)
         if self._index is not None and self._index.is_gone:
-            return f"{self._layout.edge} is gone; the same command makes it anew"
+            return f"{self._layout.edge} is gone; run the same command again, which makes it anew"
         return f"{self.root}: {type(error).__name__}: {error}"
 
     def _report(self, report: Report) -> None:

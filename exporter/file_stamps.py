@@ -1,4 +1,4 @@
-"""FileStamps: which file stood under each name when this session committed it or first looked at it."""
+"""Remember which file had each name when this session committed it or first looked at it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from pathlib import Path
 
 
 class FileStamps:
-    """Of segments. A file of the same size and content in place of another is another file too."""
+    """Stamps of segments. A replaced file counts as another one, even with the same size and content."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, tuple[int, int, int] | None] = {}
 
     def note(self, path: Path) -> None:
-        """Remember the file that stands there now, in place of what was known of it."""
+        """Remember the file that is there now, in place of an earlier stamp."""
         self._seen[path] = _stamp(path)
 
     def note_first(self, path: Path) -> None:
-        """Remember it where nothing is known yet."""
+        """Remember the file, unless it has a stamp."""
         if path not in self._seen:
             self.note(path)
 
     def differ(self, path: Path) -> bool:
-        """Whether another file stands there than the one that is remembered."""
+        """Whether the file is not the remembered one."""
         known = self._seen.get(path)
         return known is not None and _stamp(path) != known
 

@@ -125,7 +125,7 @@ def covered(spec: RunSpec, passes: list[dict[str, Any]]) -> tuple[dict[str, int]
 
 
 def truncations(passes: list[dict[str, Any]]) -> dict[str, Truncation]:
-    """By vector, of what `recount` found: how many texts were cut. Vectors that take texts of any length are not in it."""
+    """The truncation of each vector, from the records of `recount`, but for vectors that take texts of any length."""
     return {
         one["vector"]: Truncation(one["rows"], one["truncated"], one["tokens"], one["tokens_cut"])
         for one in passes
@@ -202,7 +202,7 @@ def _commit(layout: RunLayout, manifest: dict[str, Any]) -> None:
 
 
 def _pass_record(layout: RunLayout, vector: str) -> dict[str, Any]:
-    with contextlib.suppress(RunDirectoryError):  # whoever looks whether the run is whole says so
+    with contextlib.suppress(RunDirectoryError):  # the check of the whole run reports it
         if (record := read_object(layout.pass_file(vector))) is not None:
             return record
     return {"vector": vector, "kind": "", "dim": 0}  # an empty corpus: no model was ever loaded
@@ -241,7 +241,7 @@ def _standing(
 def _segment(
     layout: RunLayout, vector: str, segment: int, lenient: bool
 ) -> tuple[VectorSegmentInfo, list[tuple[int, str, int]], Truncation] | None:
-    """Info, errors and truncation of a segment; None where it does not stand and, if `lenient`, where it cannot be read."""
+    """Info, errors and truncation of a segment; None if it is missing or, with `lenient`, cannot be read."""
     path = layout.vector_segment(vector, segment)
     if not path.exists():
         return None

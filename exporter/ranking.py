@@ -27,7 +27,7 @@ from .table_writer import TableWriter
 Row = dict[str, Any]
 
 _OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
-"""A float32 is then written in its own shortest form, whole: rounded, small scores would be equal. A fused score is none."""
+"""A float32 score is then written in its shortest exact form: if it were rounded, small scores would be equal."""
 
 
 class _Score(NamedTuple):

@@ -48,11 +48,11 @@ class CrossEncoderRerankRun(msgspec.Struct, frozen=True, kw_only=True):
     gpu_peak_bytes: int = 0
     """In use on the GPU by NVML's samples, other tenants included; 0 on a CPU."""
     truncated: int | None = None
-    """Pairs that were cut at the model's limit; None where 0.1.0 wrote the section."""
+    """Pairs that were cut at the model's limit; None in a section of 0.1.0."""
     tokens_cut: int | None = None
-    """Tokens of theirs that were left out; None where nobody counted them."""
+    """Tokens that were cut off; None if they were not counted."""
     tokens_cut_share: float | None = None
-    """Of all tokens that the pairs have."""
+    """The share of these in all tokens of the pairs."""
 
 
 class FallbackCount:

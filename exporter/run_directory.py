@@ -37,7 +37,7 @@ class RunDirectory:
             if root.exists() and not root.is_dir():
                 raise RunDirectoryError(f"--out {root} is a file; give a folder")
             if root.is_symlink() and not root.exists():
-                raise RunDirectoryError(f"--out {root} is a link to nothing; give a folder")
+                raise RunDirectoryError(f"--out {root} is a link that leads nowhere; give a folder")
             if root.is_dir():
                 self._look(restart)
             make_folder(root)
@@ -157,10 +157,10 @@ class RunDirectory:
             return None
         if before.preprocessing not in POLICIES:
             raise SpecMismatch(
-                f"--out {self.layout.root}: its texts went through policy {before.preprocessing!r}, which this build does not "
-                "have; use the version that began the run, or --restart to start over"
+                f"--out {self.layout.root}: its policy {before.preprocessing!r} for reading records is not known to this "
+                "build; use the version that began the run, or --restart to start over"
             )
-        # A run goes on with the policy that it began with, whatever is the latest one.
+        # A run keeps the policy that it began with, also where there is a later one.
         ours = msgspec.structs.replace(self.spec, preprocessing=before.preprocessing)
         if self._is_moved(before):
             before = msgspec.structs.replace(before, source=ours.source)
@@ -188,7 +188,7 @@ class RunDirectory:
             return False
 
     def _look(self, restart: bool) -> None:
-        """Whose the directory is, before anything is written or removed there."""
+        """Check that the directory may be used, before anything is written or removed there."""
         before = read_owner(self.layout)
         if before is None and is_foreign(self.layout):
             raise RunDirectoryError(
@@ -203,7 +203,7 @@ class RunDirectory:
             raise refuse_odd(odd)
 
     def _clear(self) -> None:
-        """Remove what a run wrote, and nothing else; its spec stands until another one takes its place."""
+        """Remove what a run wrote, and nothing else. Its spec stays until the new one replaces it."""
         before = read_owner(self.layout)
         if before is not None:
             clear_run(self.layout, before)
@@ -214,7 +214,7 @@ class RunDirectory:
         trail = read_trail(self.layout)
         if not (trail.segments or self.layout.source.exists()):
             return
-        if is_gone(source) and trail.whole:  # to what was read to its end no harm comes
+        if is_gone(source) and trail.whole:  # a source that was read to its end is needed no more
             return
         unchanged_files(source, survey(source, self.layout.root, self.spec.text_field), self.layout)
 

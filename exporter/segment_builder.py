@@ -36,7 +36,7 @@ class SegmentBuilder:
         self._n_tokens = np.zeros(rows, np.int32)
         self._truncated = np.zeros(rows, np.bool_)
         self._tokens_cut = np.zeros(rows, np.int32)
-        """-1 where nobody counted them."""
+        """-1 where they were not counted."""
         self._dims = tuple(dims)
         self._columns = [make_column(one.form, rows, dim, one.storage) for one, dim in zip(outputs, dims, strict=True)]
 

@@ -47,7 +47,7 @@ def merge_stats(before: Mapping[str, Any], now: Mapping[str, Any], rows: Mapping
 
 
 def add_figures(stats: JsonObject, vector: str, figures: Mapping[str, Any]) -> None:
-    """Give the pass more figures, where `stats` have it."""
+    """Add figures to the pass, if `stats` have it."""
     for one in stats.get("passes", []):
         if one["vector"] == vector:
             one.update(figures)

@@ -1,4 +1,4 @@
-"""What candidates are made of: the vectors of a run, and its queries with their vectors and words, as one digest."""
+"""One digest of what candidates are made of: the vectors of a run, and its queries with their vectors and texts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from .segments import read_info
 
 
 def candidate_state(run: DoneRun, queries: DoneRun, head: bytes = b"") -> str:
-    """Another one where a vector of the run or of its queries came, went or was computed again, or a query has other words.
+    """A digest that changes if a vector of the run or of its queries is added, removed or computed again, or if a query's
+    text changes.
 
-    `head` is what else decides. RunDirectoryError where a file is missing or torn.
+    `head` goes into it too. RunDirectoryError where a file is missing or torn.
     """
     state = hashlib.blake2b(head, digest_size=16)
     for side in (run, queries):
@@ -23,7 +24,7 @@ def candidate_state(run: DoneRun, queries: DoneRun, head: bytes = b"") -> str:
             for segment in side.segments:
                 info = read_info(side.layout.vector_segment(name, segment), VectorSegmentInfo)
                 state.update(f"{name} {info.fingerprint} {info.digest}\n".encode())
-    for segment in queries.segments:  # texts too: several have one vector, and a pair has the text
+    for segment in queries.segments:  # texts too: different ones may have the same vector, and pairs contain them
         for batch in stream_batches(queries.layout.chunk_segment(segment), ("id", "text")):
             columns = (batch.column(name).to_pylist() for name in ("id", "text"))
             for one in zip(*columns, strict=True):

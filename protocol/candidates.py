@@ -3,7 +3,7 @@
 candidates.parquet   `query` string, `query_row` int64, `id` string, `row` int64; for each signal NAME `NAME.score` float32
                      (null: the chunk has no such vector, or shares no term with the query) and `NAME.rank` int32 (from 1;
                      null: not among the signal's first); `fused.score` float64 and `fused.rank`, null where the fusion left
-                     it out. Ranks are by score, of equal scores by row; the fused score follows from the ranks beside it.
+                     it out. Ranks are by score, equal scores by row; the fused score is computed from the ranks beside it.
                      The fused ones come first, by rank: in that order they are the pairs of `pairs.jsonl`
 ranking.parquet      the same, then `rerank.score`, `rerank.rank` (among those scored), `rank` (the final one, null where the
                      fusion left it out) and `fallback` string: why a pair has no score and keeps its fused order
@@ -54,7 +54,7 @@ class CandidatesRecord(msgspec.Struct, frozen=True, kw_only=True):
     state: str = ""
     """The digest of the vectors and the queries alone (`candidate_state.py`); empty in records of earlier versions."""
     left_out: dict[str, int] = {}
-    """By signal, the queries for which it had no vector, or one without a word that its model knows."""
+    """By signal, for how many queries it had no vector, or one without a word that its model knows."""
 
 
 def candidates_schema(signals: Sequence[str]) -> pa.Schema:

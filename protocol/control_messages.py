@@ -157,13 +157,13 @@ class PassSummary(msgspec.Struct, frozen=True, kw_only=True):
     weights: str = ""
     """Of a sparse pass that the metadata has a part in: where its rows' weights are from, in words."""
     truncation: Truncation | None = None
-    """Of all its committed rows; None where it was not counted, or where texts may have any length."""
+    """Truncation of all committed rows; None if it was not counted, or texts may have any length."""
     max_tokens: int = 0
-    """Where texts were cut; 0 where that is not known."""
+    """The limit in tokens at which texts were cut; 0 if it is not known."""
     earlier: int = 0
-    """Of `chunks`, the rows that earlier sessions committed."""
+    """How many of `chunks` earlier sessions committed."""
     uncommitted: int = 0
-    """Of `computed`, the rows of segments that were not whole at the end: they are computed again."""
+    """How many rows of `computed` are in segments that were not complete at the end, and are computed again."""
 
 
 class RunEnded(msgspec.Struct, frozen=True, kw_only=True, tag="run_ended"):
@@ -182,7 +182,7 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True, tag="run_ended"):
     traceparent: str = ""
     """The run's span, for what the same command does next; empty where no spans are made."""
     notes: dict[str, int] = {}
-    """Records by what the intake did to them (`intake_notes.py`), where it was read to its end."""
+    """Records by what the intake did to them (`intake_notes.py`), if the source was read to its end."""
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):

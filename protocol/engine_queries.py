@@ -37,8 +37,8 @@ def with_terms(vector: SparseQuery, text: str) -> SparseQuery:
 
 
 def drop_empty(vectors: Mapping[str, QueryVector]) -> dict[str, QueryVector]:
-    """Those that ask for something. A query without a word that the model knows has no term, no token or only zeros: every
-    chunk would be as good as every other."""
+    """Drop the vectors that are empty. A query without a word that the model knows has no term, no token or only zeros, and
+    would match every chunk equally well."""
     return {
         name: one
         for name, one in vectors.items()
@@ -56,7 +56,7 @@ def nearest(name: str, vector: QueryVector) -> Any:
 
 
 def nearest_request(name: str, vector: QueryVector, limit: int, payload: Any, only: Any = None) -> Any:
-    """One signal's best `limit` points. Exact also where somebody had the engine build a graph over the vectors."""
+    """Ask for one signal's best `limit` points: exactly, even if the engine has a graph over the vectors."""
     import qdrant_edge as edge
 
     exact, query = edge.SearchParams(exact=True), nearest(name, vector)
@@ -88,9 +88,10 @@ def signal_scores(shard: Any, signals: Mapping[str, QueryVector], ids: Sequence[
 
 
 def metadata_filter(wanted: Iterable[tuple[str, str]], shard: Any) -> Any:
-    """Points whose `metadata.KEY` is VALUE for each pair: as a keyword, or as the number, boolean or null that it spells.
+    """A filter for points whose `metadata.KEY` is VALUE, for each pair: as text, or as the number, boolean or null that it
+    spells.
 
-    None where nothing is wanted. The shard is asked for whole numbers that the engine can compare as doubles alone.
+    None without pairs. Whole numbers of 2^63 and more are looked up in the shard, since the engine compares them as doubles.
     """
     import qdrant_edge as edge
 
@@ -111,10 +112,10 @@ def metadata_filter(wanted: Iterable[tuple[str, str]], shard: Any) -> Any:
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 _DIGITS = re.compile(r"[+-]?[0-9]{1,25}", re.ASCII)
-"""Longer ones are no number of 64 bits."""
+"""Longer ones are beyond 64 bits."""
 
 _EXACT = 1 << 53
-"""Below it every whole number has a double of its own; it shares its own with the next one."""
+"""Below it every whole number has a double of its own; 2^53 shares its double with 2^53 + 1."""
 
 
 def spellings(value: str) -> list[str | int | bool]:
@@ -129,10 +130,10 @@ def spellings(value: str) -> list[str | int | bool]:
 
 
 def number_span(value: str) -> tuple[float, float] | None:
-    """The doubles that a value given as text may be; None where it spells no number that a double can be near to.
+    """The range of doubles that match a value given as text; None if it is not a finite number.
 
-    A whole number from 2^53 on that fits 64 bits shares its double with others: see `_holding`. The engine reads its doubles
-    from JSON, and may be off by the last bit.
+    A whole number from 2^53 on that fits 64 bits shares its double with others: see `_holding`. Other ranges are wider than
+    one double, since the engine reads doubles from JSON and may be off by the last bit.
     """
     if not _NUMBER.fullmatch(value):
         return None
@@ -145,9 +146,9 @@ def number_span(value: str) -> tuple[float, float] | None:
 
 
 def short_doubles(value: str) -> list[float]:
-    """What a decimal fraction became that was a number of 32 or 16 bits before it was a double: 0.10000000149011612 for 0.1.
+    """The doubles that a decimal fraction becomes if it is stored in 32 or 16 bits first: 0.10000000149011612 for 0.1.
 
-    Only where it is the shortest way to write that number, so that 1000.3 is not also 1000.5, the nearest of 16 bits.
+    Only if the fraction is the shortest way to write that number, so that 1000.3 does not find 1000.5, its nearest float16.
     """
     number, found = float(value), list[float]()
     if not number.is_integer():  # inf is none, and whole numbers are compared as they are
@@ -159,8 +160,8 @@ def short_doubles(value: str) -> list[float]:
 
 
 def _shares_a_double(value: str) -> bool:
-    """Whether a text spells a whole number of 64 bits that is no double of its own. Of these, the engine matches the signed
-    ones where they are whole numbers in the metadata too, and none that is a double there or has no sign."""
+    """Whether a text spells a whole number of 64 bits that shares its double with others. The engine matches such a number
+    only if it is signed and is stored as a whole number in the metadata, not as a double."""
     return bool(_DIGITS.fullmatch(value)) and abs(int(value)) >= _EXACT and -(1 << 63) <= int(value) < 1 << 64
 
 
@@ -168,7 +169,7 @@ _STEP = re.compile(r'"([^"]*)"|([^".\[\]]+)|\[([0-9]*)\]')
 
 
 def values_at(payload: Any, key: str) -> list[Any]:
-    """What stands below a path of keys, as the engine reads it: of a list every element, or that of a number in brackets."""
+    """The values at a path of keys, as the engine reads it: every element of a list, or the one whose number is in brackets."""
     found = [payload]
     for step in _STEP.finditer(key):
         name, index = step[1] if step[1] is not None else step[2], step[3]
@@ -181,7 +182,10 @@ def values_at(payload: Any, key: str) -> list[Any]:
 
 
 def _holding(shard: Any, key: str, number: int, near: Any, matched: Sequence[Any]) -> Any:
-    """The points of the condition `near`, which compares doubles, that have exactly this number; but for those `matched`."""
+    """A condition for the points that have exactly this number, among those of the condition `near`, which compares doubles.
+
+    Points that the conditions `matched` find already are not looked at.
+    """
     import qdrant_edge as edge
 
     ids: set[Any] = set()

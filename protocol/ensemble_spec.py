@@ -13,7 +13,8 @@ from .errors import UsageError
 Method = Literal["concat", "average"]
 
 SMALLEST_SHARE = 2.0**-24
-"""Of all weights together. A smaller one is lost in the rounding of float32: its member would count for nothing."""
+"""The smallest share of a weight in their sum. A smaller one is lost in the rounding of float32, and its member has no
+effect."""
 
 
 class EnsembleSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,10 +52,10 @@ def check_ensemble(one: EnsembleSpec, dense: Sequence[str]) -> None:
     if not all(math.isfinite(weight) and weight > 0 for weight in one.weights):
         raise UsageError(f"{weights}: give numbers above 0")
     if not math.isfinite(sum(one.weights)):  # not fsum, which raises
-        raise UsageError(f"{weights}: their sum is too large; they count relative to it, so give smaller numbers")
+        raise UsageError(f"{weights}: their sum is too large; only their ratios count, so give smaller numbers")
     if (least := min(one.weights)) < SMALLEST_SHARE * sum(one.weights):
         raise UsageError(
-            f"{weights}: {_typed(least)} is too small beside the others to count; give more, or leave that model out"
+            f"{weights}: {_typed(least)} is too small beside the others to have an effect; give more, or leave that model out"
         )
 
 

@@ -87,7 +87,7 @@ class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
     committed: tuple[tuple[int, ...], ...]
     fingerprints: tuple[Fingerprint | None, ...]
     preprocessing: str = ""
-    """The policy of the directory, which the intake follows; empty: that of the spec."""
+    """The directory's policy for reading records, which the intake follows; empty for that of the spec."""
 
 
 class OpenRefused(msgspec.Struct, frozen=True, array_like=True, tag="open_refused"):
@@ -167,11 +167,11 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
     publishing: Publishing | None = None
     """None where nothing was published."""
     float16_segments: dict[str, int] = {}
-    """By vector of `--store int8`: segments that are float16, where there are any."""
+    """For each vector of `--store int8`, how many segments are float16, if there are any."""
     truncation: dict[str, Truncation] = {}
-    """By vector that has a limit of tokens: how many texts were cut."""
+    """The truncation of each vector that has a limit of tokens."""
     problem: str = ""
-    """Why a run that was to be done is not: its files do not add up. What helps is said with it."""
+    """The reason why the files do not add up, and its remedy; empty if they do. With one, the run is not done."""
 
 
 ToCoordinator = (

@@ -1,4 +1,4 @@
-"""How the segments of an int8 vector are kept, counted by their footers: for the manifest, `info` and `verify`."""
+"""Count from the footers how the segments of an int8 vector are stored, for the manifest, `info` and `verify`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Int8Count:
 
     def __init__(self) -> None:
         self.float16_segments = 0
-        """Stored as float16, since int8 would be off by more than INT8_COSINE allows."""
+        """Segments stored as float16, since int8 would have a cosine below INT8_COSINE."""
         self._cosines: list[float | None] = []
 
     def add(self, info: VectorSegmentInfo) -> None:
@@ -24,7 +24,7 @@ class Int8Count:
 
     @property
     def worst_cosine(self) -> float | None:
-        """The least of any int8 vector to what was computed; None where none is known, as of a segment of 0.1.0."""
+        """The least cosine of any int8 vector to the computed one; None if a segment does not have it, as in 0.1.0."""
         known = [one for one in self._cosines if one is not None]
         return min(known) if known and len(known) == len(self._cosines) else None
 

@@ -1,4 +1,4 @@
-"""What an intake came to: `chunks/intake.json`, which the coordinator's intake writes and others read."""
+"""The totals of an intake: `chunks/intake.json`, which the coordinator's intake writes and others read."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class IntakeCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     duplicates: int
     complete: bool
     notes: dict[str, int] = {}
-    """What was done to records, by `intake_notes.py`."""
+    """Records by what was done to them, with the keys of `intake_notes.py`."""
 
 
 class IntakeRecord(IntakeCounts, frozen=True, kw_only=True, omit_defaults=True):
-    """The file."""
+    """The content of `chunks/intake.json`."""
 
     finished: tuple[str, ...] = ()
     """Digests of the files that were read to their end since the last segment's cursor, as in `Passed`."""

@@ -1,4 +1,4 @@
-"""What the intake did to records on its own: counted, kept with the segments, and said once at the end of a run."""
+"""What the intake changed in records: counted, kept with the segments, and reported once at the end of a run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ELEMENTS_SKIPPED = "elements_skipped"
 ACTIONS_SKIPPED = "actions_skipped"
 
 Notes = Mapping[str, int]
-"""Records by what was done to them; a key is one of the above."""
+"""How many records each note applies to; a key is one of the above."""
 
 LINES = {
     TITLE_JOINED: "title put before the text in {n}; --title-field none leaves it out, --title-field F takes another field",
-    OUTER_KEPT: "the same field beside and inside of the metadata in {n}: FIELD is the inner one, _outer.FIELD the outer one",
+    OUTER_KEPT: "the same field outside and inside of the metadata in {n}: FIELD is the inner one, _outer.FIELD the outer one",
     ID_SHARED: (
-        "id shared with another text in {n}, now in quarantine: name a field that differs for each chunk with "
+        "id used before with another text in {n}, now in quarantine: name a field that differs for each chunk with "
         "--id-field F, or number the chunks with --id-field none (with --restart)"
     ),
     BYTES_AS_BASE64: "bytes in the metadata kept as base64 in {n}",

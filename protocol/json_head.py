@@ -1,4 +1,4 @@
-"""What a `.json` file holds, by its beginning: records, an object around an array of them, or settings of something else."""
+"""Tell from its beginning what a `.json` file holds: records, an object around an array of records, or something else."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _VALUE = re.compile(rb"\s*+:\s*+(\[\s*+\{)?")
 
 
 def holds_records(file: SourceFile, text_field: str | None) -> bool:
-    """Whether a `.json` of a folder is an array of objects or JSON lines of which the first have a text field.
+    """Whether a `.json` file in a folder holds records: an array of objects, JSON lines or one object, with a text field.
 
-    A file that cannot be read is taken for one: the intake then says what is wrong with it.
+    A file that cannot be read counts as one: the intake then reports what is wrong with it.
     """
     head = head_of(file, HEAD_BYTES).removeprefix(BOM).lstrip(BLANKS)
     if not head:
@@ -41,8 +41,8 @@ def holds_records(file: SourceFile, text_field: str | None) -> bool:
 
 
 def array_inside(head: bytes) -> str | None:
-    """The field of the object that begins in `head` whose value is an array of objects; None where it has a text itself,
-    or others follow it."""
+    """The first field of the object in `head` whose value is an array of objects; None if the object has a text field, or if
+    other objects follow it."""
     keys, arrays, stop = keys_of(head)
     if not arrays or not set(TEXT_FIELDS).isdisjoint(keys) or (stop and head[stop:].strip(BLANKS)):
         return None
@@ -55,8 +55,8 @@ def begins_lines(head: bytes) -> bool:
 
 
 def keys_of(head: bytes) -> tuple[list[str], list[str], int]:
-    """The fields of the object that begins in `head`, those of them whose value is an array of objects, and where the
-    object ends; 0 where it does not."""
+    """The fields of the object that begins in `head`, those whose value is an array of objects, and the offset of the
+    object's end, 0 if it does not end there."""
     keys, arrays, depth, at = list[str](), list[str](), 0, 0
     while (token := _TOKEN.match(head, at)) is not None:
         at = token.end()

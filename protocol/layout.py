@@ -27,7 +27,7 @@ def segments_in(folder: Path, suffix: str = ".parquet") -> list[int]:
 
 
 def segment_of(name: str, *suffixes: str) -> int | None:
-    """The segment that a file is of by its name; None where a run writes none of that name: `7.parquet`, say."""
+    """The number of a segment, from the name of its file; None if a run writes no such name (`7.parquet`, say)."""
     stem, _, _ = name.partition(".")
     if not (stem.isascii() and stem.isdigit()) or name[len(stem) :] not in suffixes:
         return None
@@ -95,7 +95,7 @@ class RunLayout:
 
     @property
     def source_digest(self) -> Path:
-        """SHA-256 of the source of a derived run, of queries or pairs, which is the same file wherever it stands."""
+        """SHA-256 of the source of a derived run (queries, pairs), by which it is recognised in another place."""
         return self.chunks / "source.sha256"
 
     @property

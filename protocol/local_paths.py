@@ -1,4 +1,4 @@
-"""Paths are local: an address of an object store is refused before a folder of that name is made, and so is no path at all."""
+"""Paths are local: refuse an empty path, and the address of an object store before a folder of that name is made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def check_local(path: str | PathLike[str], what: str, error: type[EmbedfleetError] = UsageError) -> None:
-    """`error` for `s3://bucket/key` and the like, and for nothing; `what` is the flag or argument.
+    """Raise `error` for `s3://bucket/key` and the like, and for an empty path; `what` is the flag or argument.
 
     `./s3:/…` and absolute paths are local.
     """
@@ -25,5 +25,5 @@ def check_local(path: str | PathLike[str], what: str, error: type[EmbedfleetErro
     if scheme.lower() == "file":
         raise error(f"{what} {scheme}:///{rest}: give the path alone: /{rest}")
     raise error(
-        f"{what} {scheme}://{rest}: only local paths are read and written; copy or mount it, and give the path of that"
+        f"{what} {scheme}://{rest}: only local paths are read and written; copy or mount it, and give that path"
     )

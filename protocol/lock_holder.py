@@ -1,4 +1,4 @@
-"""Who holds a run directory: the lock of `.lock`, and what its holder wrote into it."""
+"""The process that holds a run directory: the lock on `.lock`, and what its holder wrote into the file."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from .layout import RunLayout
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """The process that has the lock. Empty where a version wrote it that says nothing of itself."""
+    """The process that has the lock. Empty if a version wrote the file that does not name its process."""
 
     pid: int = 0
     parent: int = 0
-    """The process that it works for."""
+    """Its parent process."""
     host: str = ""
     since: float = 0.0
     """Unix time, seconds."""
 
 
 def write_holder(fd: int) -> None:
-    """Say in the file of a lock who has it: this process."""
+    """Write into the file of a lock which process has it: this one."""
     mine = Holder(pid=os.getpid(), parent=os.getppid(), host=socket.gethostname(), since=round(time.time(), 3))
     os.ftruncate(fd, 0)
     os.pwrite(fd, msgspec.json.encode(mine), 0)
 
 
 def read_holder(layout: RunLayout) -> tuple[Holder, bool] | None:
-    """What the last holder wrote, and whether the lock is held now; None where the directory never had one.
+    """What the last holder wrote, and whether the lock is held now; None if there is no lock file.
 
-    A holder that let go in good order left nothing there: one that is named and holds nothing was killed, or is on another
-    host whose locks are not seen here.
+    A holder that released the lock left the file empty. If the file names a process and the lock is free, that process was
+    killed, or it is on another host whose locks are not visible here.
     """
     try:
         if not layout.lock.is_file():  # a pipe would wait for who writes into it

@@ -1,4 +1,4 @@
-"""What the check of a run's models (`worker.model_check`) is asked, and what it says of each one that cannot be used."""
+"""Input and output of the check of a run's models (`worker.model_check`): passes to check, and refusals."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .spec import PassSpec
 
 
 class PassToCheck(PassSpec, frozen=True, kw_only=True, omit_defaults=True):
-    """A pass whose model is looked at."""
+    """A pass whose model is to be checked."""
 
     files: dict[str, str] = msgspec.field(default_factory=dict[str, str])
-    """The identity of the model that its segments were computed with; empty where there are none, or nobody noted it."""
+    """The identity of the model that its segments were computed with; empty without segments, or if it was not noted."""
     whole: bool = False
-    """Nothing of it is missing: no model is needed, and one that has changed is refused all the same."""
+    """Whether no segment is missing. Then no model is needed, but one that has changed is still refused."""
 
 
 class Refusal(msgspec.Struct, frozen=True):

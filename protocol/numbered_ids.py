@@ -1,4 +1,4 @@
-"""Ids that were made up for want of one: `FILE#NUMBER`. They say where a record stood, not what it is."""
+"""Generated ids, `FILE#NUMBER`, of records without an id. They give a record's position, and do not identify its content."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from .source_check import read_stamps
 
 
 class NumberedIds:
-    """Tells the made-up ids of a run: their part before the last `#` is the name of a file of its source."""
+    """Recognises the generated ids of a run: the part before the last `#` is the name of a file of its source."""
 
     def __init__(self, layout: RunLayout) -> None:
-        # a copy without them: then no id is known to be made up
+        # a copy without them: then no id counts as generated
         self.files = frozenset(one.path for one in read_stamps(layout) or ())
 
     def __contains__(self, chunk_id: object) -> bool:

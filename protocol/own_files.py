@@ -1,6 +1,7 @@
-"""Which files of a run directory are the run's own, by name, and the removing of these and of nothing else.
+"""Tell by name which files of a run directory the run wrote, and remove those and nothing else.
 
-Whoever keeps notes in a run directory keeps them: what no run writes is never removed, and nothing through a symbolic link.
+Notes that users keep in a run directory stay: a file that no run writes is never removed, and nothing through a symbolic
+link.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _TOP = {"spec.json", "manifest.json", *_DERIVED}
 
 
 def read_owner(layout: RunLayout) -> RunSpec | None:
-    """The spec that says whose directory it is; None where there is none. RunDirectoryError where it is no spec of a run."""
+    """The spec of the run that owns the directory; None if there is none. RunDirectoryError if it is not a run's spec."""
     try:
         if layout.spec.exists() and not layout.spec.is_file():  # nor to be opened: a pipe waits for who writes into it
             raise ValueError(f"it is {kind_of(layout.spec)}")
@@ -39,13 +40,13 @@ def read_owner(layout: RunLayout) -> RunSpec | None:
         if not spec.passes:
             raise ValueError("it names no model")
         if found := [one.vector for one in spec.outputs if not is_name(one.vector)]:
-            raise ValueError(f"{found[0]!r} is no name of a vector")  # it could lead out of the directory
+            raise ValueError(f"{found[0]!r} is not a vector's name")  # it could lead out of the directory
     except FileNotFoundError:
         return None
     except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8
         raise RunDirectoryError(
-            f"{layout.spec} is no spec of a run ({error}), so nobody knows whose files stand beside it: nothing there was "
-            "touched. Restore that file, give another folder, or delete this one yourself"
+            f"{layout.spec} is not the spec of a run ({error}), so the files beside it may be somebody else's: nothing there "
+            "was touched. Restore that file, give another folder, or delete this one yourself"
         ) from error
     return spec
 
@@ -59,8 +60,8 @@ def holds_run(root: Path) -> bool:
 
 
 def is_foreign(layout: RunLayout) -> bool:
-    """Whether a folder without a spec holds something. All that a power cut in its first moment may leave is a lock and the
-    beginning of a file."""
+    """Whether a folder without a spec holds something else than a new run. A power cut in a run's first moment leaves at most
+    a lock and the beginning of a file."""
     return any(
         path.name != layout.lock.name and not _is_partial(path.name, _TOP.__contains__)
         for path in layout.root.iterdir()
@@ -68,17 +69,17 @@ def is_foreign(layout: RunLayout) -> bool:
 
 
 def find_odd(layout: RunLayout, vectors: Iterable[str] = (), *, links: bool = True) -> Path | None:
-    """A name of the run's own, among those of `vectors` too, that is of another kind there: a folder instead of a file, a pipe,
-    or a symbolic link, which may be read (`links` False) but not written to or removed; None where there is none."""
+    """A name that the run uses, also for `vectors`, and that is something of another kind: a folder instead of a file, a pipe,
+    or a symbolic link. Links may be read (`links` False) but not written to or removed. None if there is none."""
     return next(_odd(layout, vectors, links), None)
 
 
 def refuse_odd(path: Path) -> RunDirectoryError:
-    """What people hear of it."""
+    """The error for it."""
     if path.is_symlink():
         return RunDirectoryError(
-            f"{path} is a symbolic link: a run removes and writes its files where they stand, not where a link points. "
-            "Put what it points to there, or give another folder"
+            f"{path} is a symbolic link, and a run neither writes nor removes files through links. "
+            "Put the link's target there, or give another folder"
         )
     return RunDirectoryError(
         f"{path} is {kind_of(path)}, and a run has something else of that name. Move it away, or give another folder"
@@ -86,7 +87,7 @@ def refuse_odd(path: Path) -> RunDirectoryError:
 
 
 def kind_of(path: Path) -> str:
-    """What stands there, for a message."""
+    """The kind of file at a path, for a message."""
     return "a folder" if path.is_dir() else "a file" if path.is_file() else "a pipe, socket or device"
 
 
@@ -98,14 +99,14 @@ def holds_source(layout: RunLayout, source: str) -> bool:
 
 
 def clear_run(layout: RunLayout, spec: RunSpec) -> None:
-    """Remove what a run wrote but its lock and its spec, which tells the directory from somebody else's.
+    """Remove what a run wrote, except its lock and its spec, which marks the directory as a run's.
 
-    The manifest goes before what it describes, and what was made of the chunks before them: at no moment, and after no power
-    cut, could vectors of these chunks be taken for those of others.
+    The manifest goes before the files it describes, and what was made of the chunks goes before the chunks. So at no moment,
+    and after no power cut, are old vectors taken for those of new chunks.
     """
     _remove(layout.root, {"manifest.json"}.__contains__)
     sync_folder(layout.root)
-    _remove_export(layout)  # by records that stand in other folders
+    _remove_export(layout)  # while the records that list its files are there
     _remove(layout.root, set(_DERIVED).__contains__)
     remove_shard(layout)
     for folder in (layout.queries, set_aside(layout.queries)):
@@ -123,8 +124,8 @@ def clear_run(layout: RunLayout, spec: RunSpec) -> None:
 
 
 def remove_run(root: Path) -> None:
-    """Remove a run directory that another one has inside. What its spec does not vouch for stays, and so does what no run
-    writes."""
+    """Remove a run directory inside of another one. Files that no run writes stay, and so does a folder whose spec is not a
+    run's."""
     layout = RunLayout(root)
     if root.is_symlink() or not root.is_dir():
         return
@@ -135,7 +136,7 @@ def remove_run(root: Path) -> None:
     if spec is not None:
         clear_run(layout, spec)
         if any(path not in (layout.spec, layout.lock) for path in root.iterdir()):
-            return  # with its spec, which says whose the folder is: the next run there would be refused without
+            return  # the spec stays too: without it, the next run in this folder would be refused
         layout.spec.unlink()
     if spec is not None or not is_foreign(layout):
         layout.lock.unlink(missing_ok=True)
@@ -149,7 +150,7 @@ def remove_rest(folder: Path) -> None:
 
 
 def foreign_files(root: Path) -> list[Path]:
-    """What stands in the run directory of queries or pairs and no run wrote, as far as its names tell."""
+    """Files in the run directory of queries or pairs that no run wrote, judged by their names."""
     layout = RunLayout(root)
     own = {layout.chunks.name, layout.vectors.name, layout.lock.name}
     found = [
@@ -162,7 +163,7 @@ def foreign_files(root: Path) -> list[Path]:
 
 
 def remove_vectors(layout: RunLayout, names: Iterable[str]) -> None:
-    """Remove the segments of these vectors, and what is said of them."""
+    """Remove the segments and the `pass.json` of these vectors."""
     if layout.vectors.is_symlink():
         return
     for name in names:
@@ -186,12 +187,12 @@ def is_vectors(name: str) -> bool:
 
 
 def is_scratch_of_chunks(name: str) -> bool:
-    """Whether it is what a killed intake leaves in `chunks`."""
+    """Whether a killed intake may leave a file of this name in `chunks`."""
     return name in _SCRATCH or _is_partial(name, _is_chunks)
 
 
 def is_partial(path: Path) -> bool:
-    """Whether it is what a write that was cut short may have left of a file of a run: by its name, and its folder's."""
+    """Whether it is a partial file that an interrupted write of a run may leave, by its name and its folder's."""
     match path.parent.name:
         case "chunks":
             return is_scratch_of_chunks(path.name)
@@ -210,7 +211,7 @@ def _is_own(name: str, own: Callable[[str], bool]) -> bool:
 
 
 def _is_partial(name: str, own: Callable[[str], bool]) -> bool:
-    """Whether it is where a file of one's own is written before it gets its name."""
+    """Whether it is the temporary name of a file that `own` accepts."""
     found = _PARTIAL.fullmatch(name)
     return found is not None and own(found[1])
 
@@ -244,7 +245,7 @@ def _others(folder: Path, own: Callable[[str], bool]) -> Iterator[Path]:
 
 
 def _remove(folder: Path, own: Callable[[str], bool]) -> None:
-    """Remove the files of these names, and what was to become one."""
+    """Remove the files of these names, and their partial files."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for one in list(entries):
             if one.is_file(follow_symlinks=False) and _is_own(one.name, own):
@@ -252,7 +253,7 @@ def _remove(folder: Path, own: Callable[[str], bool]) -> None:
 
 
 def _remove_folder(folder: Path, own: Callable[[str], bool]) -> None:
-    """Remove these, and the folder where nothing else stands in it."""
+    """Remove these files, and the folder if it is empty then."""
     if folder.is_symlink() or not folder.is_dir():
         return
     _remove(folder, own)
@@ -307,7 +308,7 @@ def remove_report(layout: RunLayout) -> None:
 
 
 def _remove_export(layout: RunLayout) -> None:
-    """What the records of exports and of evaluations name."""
+    """Remove the files that the records of exports and of evaluations name."""
     names = {layout.export_record.name}
     for path in (layout.export_record, layout.report_record):
         with contextlib.suppress(OSError, ValueError):

@@ -41,7 +41,7 @@ def cut(points: Iterable[Point], limits: BatchLimits) -> Iterator[list[Point]]:
 
 
 def numbers_in(point: Point) -> int:
-    """How many numbers its vectors have; a sparse one has two for each term."""
+    """How many numbers the point's vectors have; a sparse vector has two for each term."""
     return sum(
         2 * len(one.indices) if isinstance(one, SparseVector) else int(one.size) for one in point.vectors.values()
     )

@@ -1,10 +1,10 @@
-"""What every text goes through before it is embedded, in two versions. A run keeps the one that it began with.
+"""Normalize every text before it is embedded, by one of two policies. A run keeps the policy that it began with.
 
-`nfc-blank-2`: line ends as newlines; what separates words (form feed, vertical tab, next line, the information separators,
-U+2028 and U+2029) as a blank; other control characters but tab and newline removed; Unicode NFC; stripped.
+`nfc-blank-2`: line ends as newlines; word separators (form feed, vertical tab, next line, the information separators, U+2028
+and U+2029) as a blank; other control characters but tab and newline removed; Unicode NFC; stripped.
 `nfc-strip-1`, of version 0.1.0, removes the separators too and keeps U+2028 and U+2029.
 
-The version also fixes how records are read (`coordinator/conventions.py`, `coordinator/first_conventions.py`).
+The policy also fixes how records are read (`coordinator/conventions.py`, `coordinator/first_conventions.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from unicodedata import combining, is_normalized, normalize
 from .errors import UsageError
 
 FIRST = "nfc-strip-1"
-"""Also that of a spec that names none."""
+"""Also the policy of a spec that names none."""
 LATEST = "nfc-blank-2"
 
 _ASCII_CONTROLS = bytes(code for code in range(32) if code not in b"\t\n") + b"\x7f"

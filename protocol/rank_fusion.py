@@ -1,4 +1,4 @@
-"""Reciprocal rank fusion over ranks: what is shown as fused can be computed by hand from the ranks that stand beside it.
+"""Reciprocal rank fusion: the fused score can be computed by hand from the ranks that are shown beside it.
 
 Source: Cormack, Clarke, Büttcher 2009, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods".
 """
@@ -13,13 +13,13 @@ RRF_K = 2
 
 
 PART_BITS = 94
-"""A place gives a whole number of 2^-94. As fractions, 1/3 and 1/4 + 1/12 are equal; summed as doubles they can differ in the
-last bit, and such ties would stand in no stated order."""
+"""Parts of a fused score are whole multiples of 2^-94. As fractions, 1/3 and 1/4 + 1/12 are equal; their sums as doubles may
+differ in the last bit, and such ties would have no stated order."""
 
 
 @cache
 def reciprocal_rank(rank: int) -> int:
-    """What a place gives to the fused score, 1 / (1 + rank) with ranks from 1, in 2^-94."""
+    """What a rank adds to the fused score: 1 / (1 + rank), with ranks from 1, in multiples of 2^-94."""
     return ((2 << PART_BITS) // (RRF_K - 1 + rank) + 1) // 2
 
 

@@ -58,7 +58,7 @@ def read_spec(layout: RunLayout) -> RunSpec:
 
 
 def reasons_in(layout: RunLayout) -> str:
-    """Where the reasons of what is in quarantine stand, for a message."""
+    """Where the reasons for quarantine are, for a message."""
     if layout.quarantine.exists():
         return f"each with its reason in {layout.quarantine}"
-    return f"their reasons stood in {layout.quarantine}, which is gone; the same command writes it again"
+    return f"their reasons were in {layout.quarantine}, which is gone; run the same command again to write it"

@@ -17,14 +17,14 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Passed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """By what a source is known again as far as a segment's cursor: digests of what was read."""
+    """Digests of what was read of the source up to a segment's cursor; a later intake recognises the source by them."""
 
     finished: tuple[str, ...] = ()
-    """Of each whole file that the cursor left behind since the segment before; empty where one could not be read whole."""
+    """The digest of each file that was finished since the segment before; empty for a file that could not be read whole."""
     n_bytes: int = 0
     digest: str = ""
-    """Of the first `n_bytes` unpacked bytes of the cursor's file, through the end of its last record; of Parquet, as it is
-    on the disk, through the end of its row group."""
+    """The digest of the first `n_bytes` unpacked bytes of the cursor's file, through the end of its last record. Of Parquet,
+    bytes count as on the disk, through the end of the row group."""
 
 
 class ChunkSegmentInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -71,10 +71,10 @@ class VectorSegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
     token_vectors: TokenVectors | None = None
     """Of a multivector."""
     storage: Storage | None = None
-    """How dense vectors are kept in this file. None for other forms, and in files of 0.1.0."""
+    """How dense vectors are stored in this file. None for other forms, and in files of 0.1.0."""
     worst_cosine: float | None = None
-    """Of int8: the least cosine of a row to what was computed."""
+    """For int8, the least cosine of a row to the computed vector."""
     truncated: int | None = None
-    """Rows whose text was cut; None in a segment of 0.1.0, which has them in its column alone."""
+    """Rows whose text was cut; None in a segment of 0.1.0, where only the column tells."""
     tokens_cut: int | None = None
-    """Tokens that were left out; None where nobody counted them."""
+    """Tokens that truncation removed; None if they were not counted."""

@@ -38,7 +38,7 @@ def stream_batches(path: Path, columns: Sequence[str], rows: int | None = None) 
             size = rows or _rows_at_once(file.metadata)
             yield from file.iter_batches(size, columns=list(columns), use_threads=False)
     except FileNotFoundError:
-        raise RunDirectoryError(f"{path} is gone; the same command makes it again") from None
+        raise RunDirectoryError(f"{path} is gone; run the same command again, which makes it") from None
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunDirectoryError(f"{path}: torn or unreadable ({error}); {_REMEDY}") from error
 

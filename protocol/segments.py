@@ -8,7 +8,7 @@ Vector segment  `row` int64, `id` string, then by form
                   multivector  `vector` list<fixed_size_list<float16>[dim]>
                   score        `score` float32
                 then `n_tokens` int32, `truncated` bool, `error` string; last of all `tokens_cut` int32, the tokens that
-                truncation left out, null where nobody counted them (0.1.0 has no such column). A quarantined row has
+                truncation removed, null if not counted (0.1.0 has no such column). A quarantined row has
                 no vector, and its reason in `error`.
 
 Both carry one JSON object under the key `embedfleet` in the file metadata: ChunkSegmentInfo or VectorSegmentInfo; and
@@ -60,7 +60,7 @@ _COMMON = [
 ]
 
 TOKENS_CUT = pa.field("tokens_cut", pa.int32())
-"""The last column of a vector segment; `vector_schema` has those that every version has."""
+"""The last column of a vector segment. `vector_schema` has the columns that files of 0.1.0 have too."""
 
 
 Info = TypeVar("Info", ChunkSegmentInfo, VectorSegmentInfo)
@@ -105,9 +105,9 @@ def read_info(path: Path, kind: type[Info]) -> Info:
 
 
 def remedy_of(kind: type[ChunkSegmentInfo | VectorSegmentInfo]) -> str:
-    """What brings a segment back that is gone."""
-    return "the same command " + (
-        "computes it again" if kind is VectorSegmentInfo else "reads it from the source again"
+    """The remedy for a missing segment."""
+    return "run the same command again, which " + (
+        "computes it" if kind is VectorSegmentInfo else "reads it from the source"
     )
 
 

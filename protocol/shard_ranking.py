@@ -1,13 +1,13 @@
-"""Rankings of one open shard: each signal's by score and, where scores are equal, by row; and their fusion by these ranks.
+"""Rank the points of one open shard: each signal by score, equal scores by row; and fuse the signals by these ranks.
 
-What was measured of the engine (0.9.0): a dense or multivector score is the same to the last bit in every shard, whatever the
-order in which the points came, and asked for all points or for some. A sparse score is not. The engine adds a query's terms
-in the order in which it first met them, and another one while it skips long lists: equal vectors then differ in their last
-bits, within one answer and from one build to the next. So sparse scores are computed here, from the vectors in the shard, by
-a sum that no order changes. Ranks are by the float32 that is shown.
+Measured with version 0.9.0 of the engine: a dense or multivector score is the same to the last bit in every shard, whatever
+the order in which the points came, and however many points are asked for. A sparse score is not. The engine adds a query's
+terms in the order in which it first met them, and in another order while it skips long lists. So equal vectors get scores
+that differ in their last bits, within one answer and from one build to the next. Therefore sparse scores are computed here,
+from the vectors in the shard, by a sum that no order changes. Ranks are by the float32 score that is shown.
 
-The engine cuts ties at its limit as it likes. Where the last place is tied with what may follow it, more is asked for; where
-even many do not end the tie, those of the lowest rows.
+The engine breaks ties at its limit arbitrarily. If the last place is tied with points that may follow it, more points are
+asked for; if the tie is longer than that, the points of the lowest rows are taken.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .rank_fusion import fuse
 from .spec import RunSpec
 
 SPARSE_ERROR = 1e-5
-"""How far, of itself, the engine's float32 sum over the terms of a query may be from the true one."""
+"""The largest relative error of the engine's float32 sum over the terms of a query."""
 
 WIDER = (2, 16)
-"""How many times the places that are wanted are asked for, one after another, until no tie crosses the limit."""
+"""Factors by which more places than wanted are asked for, one after another, until no tie crosses the limit."""
 
 ID_AND_ROW = ("id", "row")
-"""Of the payload: what a ranking needs."""
+"""Fields of the payload that a ranking needs."""
 
 
 class Found(NamedTuple):
@@ -43,7 +43,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """What a query found. Rows stand for points: `points` has each that a ranking holds."""
+    """The rankings of one query. Points go by their rows; `points` has every point of the rankings."""
 
     rankings: Mapping[str, Sequence[int]]
     """By signal, the rows of its first places, best first."""
@@ -51,11 +51,12 @@ class Ranked:
     """Rows with their fused scores, best first."""
     points: Mapping[int, Found]
     sparse: Mapping[str, Mapping[Any, float]]
-    """By sparse signal and point, the scores that were computed on the way."""
+    """For each sparse signal, the scores by point that the ranking computed."""
 
 
 class ShardRanker:
-    """Asks one open shard. It keeps how rare the terms of earlier queries are, so one shard's queries go to one ranker."""
+    """Queries one open shard. It keeps the rarity of terms that it has met, so all queries of a shard should go to one
+    ranker."""
 
     def __init__(self, shard: Any, spec: RunSpec) -> None:
         from .collection import sparse_modifier  # late: it brings Arrow, and `import embedfleet` must not
@@ -66,7 +67,7 @@ class ShardRanker:
         }
 
     def rank(self, signals: Mapping[str, QueryVector], fused: Collection[str], places: int, only: Any = None) -> Ranked:
-        """The first `places` of each signal among the points of the filter `only`, and those of the signals `fused` fused."""
+        """Rank the first `places` points of each signal that match the filter `only`, and fuse the signals `fused`."""
         points: dict[int, Found] = {}
         rankings: dict[str, list[int]] = {}
         sparse: dict[str, dict[Any, float]] = {}
@@ -135,7 +136,7 @@ class ShardRanker:
             answer = self._first({name: vector}, limits[0], only)[name]
 
     def _lowest_rows(self, name: str, vector: QueryVector, floor: float, limit: int, only: Any) -> list[Any]:
-        """The first `limit` rows of the points whose scores are above `floor`, with these scores."""
+        """The `limit` points of the lowest rows among those whose scores are above `floor`, with these scores."""
         import qdrant_edge as edge
 
         everything = max(1, self._shard.info().points_count)
@@ -153,7 +154,7 @@ class ShardRanker:
         return self._first({name: vector}, limit, among)[name]
 
     def _sparse_scores(self, name: str, vector: SparseQuery, ids: Sequence[Any]) -> dict[Any, float]:
-        """By the point's id, where it has one of the query's terms: the sum of products, as a float32."""
+        """By point id, for points that share a term with the query: the sum of products, as a float32."""
         if not ids:
             return {}
         weights = dict(zip(vector.indices, vector.values, strict=True))
@@ -171,10 +172,10 @@ class ShardRanker:
 
 
 class _Rarity:
-    """The inverse document frequency of terms, which the engine multiplies the weights of one vector with.
+    """The inverse document frequency of terms (IDF), by which the engine multiplies the weights of one vector.
 
-    ln((N + 1) / (n + 0.5)) for a term that n of N vectors have. The engine tells neither; N is counted, and n follows from a
-    score of that term alone: it is a whole number, so what is lost to float32 there does not matter.
+    It is ln((N + 1) / (n + 0.5)) for a term that n of N vectors have. The engine reports neither number. N is counted; n is
+    computed from a score of that term alone, and rounded: it is a whole number, so that the error of float32 does not matter.
     """
 
     def __init__(self, shard: Any, name: str) -> None:
@@ -183,7 +184,7 @@ class _Rarity:
         self._vectors = 0
 
     def of(self, terms: Iterable[int]) -> Mapping[int, float]:
-        """Of each term, among others; 0 for one that no vector has."""
+        """The IDF of each term, and of earlier ones; 0 for a term that no vector has."""
         import qdrant_edge as edge
 
         new = [term for term in terms if term not in self._found]
@@ -216,6 +217,6 @@ def _by_point(points: Iterable[Any]) -> dict[Found, float]:
 
 
 def _floor(score: float, is_sparse: bool) -> float:
-    """What a point's score has to be above for it to be as good as one of `score`."""
+    """The bound that a point's score has to exceed for the point to be possibly as good as one of `score`."""
     error = SPARSE_ERROR * abs(score) if is_sparse else 0.0
     return float(np.nextafter(np.float32(score - error), np.float32(-np.inf)))

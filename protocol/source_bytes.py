@@ -1,4 +1,4 @@
-"""The bytes of a source file, unpacked; and digests of them, by which a source is known again."""
+"""The bytes of a source file, unpacked; and digests of them, by which a source is recognised."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO, Any, cast
 from .sources import SourceFile
 
 BLOCK_BYTES = 1 << 20
-# A read that fails takes with it what it had unpacked, so it is kept short.
+# A read that fails loses what it had unpacked, so each read is short.
 _ZSTD_BLOCK = 16 << 10
 
 Read = Callable[[int], bytes]
@@ -21,13 +21,13 @@ Read = Callable[[int], bytes]
 
 @contextmanager
 def opened(file: SourceFile) -> Generator[tuple[Read, int]]:
-    """A read function over the unpacked bytes, and the most to ask it for. Parquet comes as it is."""
+    """A read function over the unpacked bytes, and the most bytes to ask it for. Parquet is read as it is."""
     if file.path is None:
         # Whatever there is, so that a slow pipe is read as it comes.
         yield cast("io.BufferedReader", sys.stdin.buffer).read1, BLOCK_BYTES
     elif file.compression == "gzip":
         with gzip.open(file.path) as packed:
-            # Unlike `read`, it fails only where the damage is, with everything before it given.
+            # Unlike `read`, it gives everything before the damage, and only then fails.
             yield packed.read1, BLOCK_BYTES
     elif file.compression == "zstd":
         import pyarrow as pa
@@ -40,7 +40,7 @@ def opened(file: SourceFile) -> Generator[tuple[Read, int]]:
 
 
 def new_digest() -> Any:
-    """SHA-1, because processors compute it: it has to tell another source, not to stand up to an attacker."""
+    """SHA-1, which processors compute fast. It has to detect a changed source, not to withstand an attacker."""
     return hashlib.sha1(usedforsecurity=False)
 
 
@@ -77,7 +77,7 @@ def head_of(file: SourceFile, n_bytes: int) -> bytes:
 
 
 class FileDigest:
-    """The digest of a file's first bytes, as they are on the disk, which grows as far as it is asked for."""
+    """The digest of a file's first bytes, as they are on the disk. It grows on demand."""
 
     def __init__(self, handle: IO[bytes]) -> None:
         self._handle, self._state, self.n_bytes = handle, new_digest(), 0
@@ -87,7 +87,7 @@ class FileDigest:
         return self._state.copy()
 
     def up_to(self, n_bytes: int | None = None) -> None:
-        """Grow to the first `n_bytes`, where it was not longer before; None: to all."""
+        """Grow to the first `n_bytes`, unless it has more already; None: to the whole file."""
         while n_bytes is None or self.n_bytes < n_bytes:
             block = self._handle.read(BLOCK_BYTES if n_bytes is None else min(BLOCK_BYTES, n_bytes - self.n_bytes))
             if not block:

@@ -1,7 +1,7 @@
-"""Whether a source is still what an intake read: by size and time, and where the times differ by digests of the content.
+"""Check that a source is still what an intake read: by size and time, and if only the times differ, by digests.
 
-`chunks/source.json` has the files as they stood when the intake began. The digests are with the segments (`Passed`) and,
-for what came after the last one, in `chunks/intake.json`; a directory of 0.1.0 has none, and there the times decide.
+`chunks/source.json` has the files as they were when the intake began. The digests are with the segments (`Passed`) and, for
+files after the last segment, in `chunks/intake.json`. A directory of 0.1.0 has no digests; there the times decide.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .sources import STDIN, Corpus, SourceFile
 
 
 class FileStamp(msgspec.Struct, frozen=True):
-    """A source file as it stood: path below the source, bytes, and time of change."""
+    """A source file as it was: path below the source, bytes, and time of change."""
 
     path: str
     size: int
@@ -31,30 +31,30 @@ class FileStamp(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Trail:
-    """What the segments that stand say of the source that they were read from."""
+    """What the committed segments say of the source that they were read from."""
 
     segments: int = 0
     cursor: Cursor = field(default_factory=Cursor)
     finished: list[str] = field(default_factory=list[str])
     """Digests of the files before the cursor's, and of all that were read where the intake is `whole`."""
     marks: list[tuple[Cursor, Passed]] = field(default_factory=list[tuple[Cursor, Passed]])
-    """Of each segment, where it has one."""
+    """The cursor and digests of each segment that has them."""
     whole: bool = False
-    """Whether the intake came to its end and all its segments stand."""
+    """Whether the intake has ended, and all its segments are there."""
     old: bool = False
-    """Whether 0.1.0 read some of it."""
+    """Whether 0.1.0 wrote some of the segments."""
     later: dict[Cursor, Passed] = field(default_factory=dict[Cursor, Passed])
-    """Of segments beyond one that is missing: the source is read again from there, and their vectors stay."""
+    """Digests of segments after a missing one: the source is read again from the gap, and their vectors are kept."""
     read_beyond: bool = False
-    """Whether vectors stand of rows beyond the last segment here."""
+    """Whether there are vectors of rows after the last segment here."""
 
     @property
     def passed(self) -> Passed:
-        """What is known of the cursor's file."""
+        """The digests at the cursor."""
         return self.marks[-1][1] if self.marks and self.marks[-1][0] == self.cursor else Passed()
 
     def add(self, segment: int, info: ChunkSegmentInfo) -> None:
-        """Take one segment more, in the order of their numbers."""
+        """Add the next segment; segments come in order of their numbers."""
         cursor, passed = info.cursor, info.passed
         if segment != self.segments:
             if passed is not None:
@@ -75,7 +75,7 @@ def fingerprint(files: list[SourceFile]) -> list[FileStamp]:
 
 
 def first_difference(before: list[FileStamp], now: list[FileStamp]) -> str | None:
-    """The first file in which two fingerprints differ otherwise than in times, and how; None where there is none."""
+    """The first difference of two fingerprints in anything but times; None if there is none."""
     old, new = {one.path: one for one in before}, {one.path: one for one in now}
     for path in sorted(old.keys() | new.keys()):
         if path not in new:
@@ -88,7 +88,7 @@ def first_difference(before: list[FileStamp], now: list[FileStamp]) -> str | Non
 
 
 def read_trail(layout: RunLayout) -> Trail:
-    """What the segments say that stand."""
+    """The Trail of a run directory, from its segments."""
     trail = Trail()
     for segment in segments_in(layout.chunks):
         from .segments import read_info  # it loads Arrow for 0.15 s, which a new run's client does without
@@ -112,7 +112,7 @@ def read_trail(layout: RunLayout) -> Trail:
 
 
 def was_read(out: Path, source: str) -> bool:
-    """Whether the run directory `out` has the source whole, so that it is needed no more."""
+    """Whether the run in `out` has read this source to its end, so that it needs the source no more."""
     layout = RunLayout(out)
     try:
         return read_spec(layout).source == source and read_trail(layout).whole
@@ -121,11 +121,10 @@ def was_read(out: Path, source: str) -> bool:
 
 
 def unchanged_files(source: str, corpus: Corpus, layout: RunLayout) -> list[SourceFile] | None:
-    """The files that the intake of `layout` began with, where all of them are still as they were then; None where nothing
-    was made of them yet.
+    """The files that the intake of `layout` began with, if they are all unchanged; None if nothing was made of them yet.
 
-    SourceError where they are not. Files that have only another time of change are compared by content, and noted with the new
-    one. So are all of them where `chunks/source.json` is gone or damaged: it is made anew.
+    SourceError if they have changed. Files that differ only in their time are compared by content, and their new time is
+    noted. If `chunks/source.json` is missing or damaged, all files are compared by content, and it is written again.
     """
     path, files, before = layout.source, corpus.files, read_stamps(layout)
     if fingerprint(files) == before:
@@ -185,7 +184,7 @@ def _not_as_read(files: list[SourceFile], trail: Trail) -> str:
 
 
 def changed(source: str, difference: str) -> str:
-    """What to say of a source that is not what a run began with."""
+    """The message for a source that is not what a run began with."""
     return (
         f"{source}: the source changed since its intake began: {difference}; "
         "put it back as it was, or start over with --restart"
@@ -193,7 +192,7 @@ def changed(source: str, difference: str) -> str:
 
 
 def another_stream(how: str) -> str:
-    """The same of standard input; `how` says what it does otherwise."""
+    """The same for standard input; `how` is the difference."""
     return (
         f"standard input is another stream than the one that this run began with: it {how}; "
         "give the same stream again, another --out, or --restart"
@@ -201,7 +200,7 @@ def another_stream(how: str) -> str:
 
 
 def _as_0_1_read(corpus: Corpus, before: list[FileStamp]) -> list[SourceFile]:
-    """Without what 0.1.0 passed over, and with the links that are read once by now."""
+    """The files that 0.1.0 read: without those that it skipped, and with links to files that are now read once."""
     known = {one.path for one in before}
     files = [file for file in corpus.files if file.name in known or not file.since_0_1]
     files += [file for file in corpus.twins if file.name in known]
@@ -209,10 +208,10 @@ def _as_0_1_read(corpus: Corpus, before: list[FileStamp]) -> list[SourceFile]:
 
 
 def _other_content(files: list[SourceFile], before: list[FileStamp], trail: Trail) -> str | None:
-    """The first of the files with another time of which the content is not known to be what was read."""
+    """The first file whose time differs and whose content is not known to be what was read."""
     for at, (file, stamp) in enumerate(zip(files, before, strict=True)):
         if file.mtime_ns != stamp.mtime_ns and not _says_the_same(file, at, trail):
-            return f"{file.name} was written to"
+            return f"{file.name} has other content"
     return None
 
 

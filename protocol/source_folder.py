@@ -1,4 +1,4 @@
-"""What lies in a folder and below it: the files, with linked folders followed, and the names that cannot be read."""
+"""Walk a folder and what is below it: the files, with linked folders followed, and the names that cannot be read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .terminal_text import on_one_line
 SHOWN_NAMES, SHOWN_KINDS = 2, 8
 
 Kind = tuple[str, str]
-"""Why a name is not read, for one and for several."""
+"""The reason why names are not read, in the singular and in the plural."""
 
 HIDDEN: Kind = ("hidden", "hidden")
 NOWHERE: Kind = ("link that leads nowhere", "links that lead nowhere")
@@ -63,9 +63,9 @@ class _Folder:
 def walk(root: Path, exclude: Path | None, left_out: LeftOut) -> Iterator[tuple[Path, str, bool]]:
     """Every file in `root` and below: its path, its name below `root`, and whether a linked folder leads to it.
 
-    Each folder is read once, its own name before those of links to it. `left_out` gains what is no file, and is not
-    looked at: hidden names, links that lead nowhere or in a circle, pipes, folders that cannot be read, directories of other
-    runs. What lies under `exclude`, the run directory, is nobody's. OSError where `root` itself cannot be read.
+    Each folder is read once, its own name before those of links to it. `left_out` gains the names that are not
+    read: hidden names, links that lead nowhere or in a circle, pipes, folders that cannot be read, directories of other runs.
+    Files under `exclude`, the run directory, are ignored. OSError where `root` itself cannot be read.
     """
     barred = None if exclude is None else os.path.realpath(exclude)
     seen: set[tuple[int, int]] = set()
@@ -107,7 +107,7 @@ def walk(root: Path, exclude: Path | None, left_out: LeftOut) -> Iterator[tuple[
 
 
 def _why_not(entry: os.DirEntry[str], folder: _Folder) -> Kind | None:
-    """Why a name of a folder is not looked at; None where it is."""
+    """The reason why a name is not read; None if it is."""
     if entry.name.startswith("."):
         return HIDDEN
     try:

@@ -44,12 +44,12 @@ class SourceFile:
     size: int = 0
     mtime_ns: int = 0
     since_0_1: bool = False
-    """Whether 0.1.0 would have passed it over in a folder."""
+    """Whether 0.1.0 would have skipped it in a folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """What a source comes to."""
+    """The files of a source, and the names in it that are not read."""
 
     files: list[SourceFile]
     left_out: LeftOut = field(default_factory=LeftOut)
@@ -95,7 +95,7 @@ def survey(source: str, exclude: Path | None = None, text_field: str | None = No
 
 
 def is_gone(source: str) -> bool:
-    """Whether nothing is left of a source; an empty folder is what a disk leaves that is not mounted."""
+    """Whether a source is missing. An empty folder counts as missing: its disk may not be mounted."""
     try:
         with os.scandir(source) as found:
             return not any(found)

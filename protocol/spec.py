@@ -44,16 +44,16 @@ CPU_KINDS: frozenset[str] = frozenset({"bm25", "metadata"})
 """Kinds that never use a GPU: they run on a CPU slot beside the GPU passes."""
 
 PREPROCESSING = LATEST
-"""The policy of a new run. One that is resumed keeps that of its directory."""
+"""The policy of a new run. A resumed run keeps the one of its directory."""
 
 NONE = "none"
-"""Of a field: no field at all. A field of that name is given in double quotes."""
+"""The name of a field that means no field at all. A field really called so is given in double quotes."""
 
 HEADS = "heads-"
 """How the name of a pass with several vectors begins."""
 
 MOST_PATH_BYTES = 4096
-"""Of a path on Linux (PATH_MAX)."""
+"""The longest path on Linux (PATH_MAX)."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
@@ -99,8 +99,8 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     query_prompt: str | None = None
     """Put before each query of the run; None takes the model's own query prompt. No chunk depends on it."""
     normalize: bool = False
-    """Dense: bring the vectors of a model for the dot product (or another distance) to length 1, and compare by the cosine.
-    Without it such a model is refused; those of every other model are brought there anyway, so that no vector depends on it."""
+    """Dense: accept a model for the dot product, or for another distance, and compare its vectors by cosine. Without it such
+    a model is refused. Vectors of every model are brought to length 1 anyway, so that none depends on this field."""
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -129,16 +129,16 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     passes: tuple[PassSpec, ...]
     text_field: str | None = None
     id_field: str | None = None
-    """NONE: the chunks are numbered. None: by convention, as for the others."""
+    """NONE numbers the chunks. None finds the id by convention, as for the other fields."""
     limit: int | None = None
     """Stop after this many chunks."""
     index: Index = "edge"
     preprocessing: str = FIRST
-    """Version 0.1.0 had one policy and wrote none down."""
+    """By default the only policy of 0.1.0, which did not write it down."""
     ensembles: tuple[EnsembleSpec, ...] = ()
     """Vectors made of those of the passes, by the exporter."""
     title_field: str | None = None
-    """Put before the text. NONE: no title is."""
+    """The field that is put before the text. NONE leaves titles out."""
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -175,7 +175,7 @@ def check_spec(spec: RunSpec) -> None:
         raise UsageError(f"--limit {spec.limit}: give a number of chunks, 1 or more")
     preprocessor(spec.preprocessing)
     if spec.preprocessing == FIRST and spec.title_field is not None:
-        raise UsageError(f"--title-field {spec.title_field}: policy {FIRST!r} knows no named title")
+        raise UsageError(f"--title-field {spec.title_field}: policy {FIRST!r} has no named title; leave it out")
     for one in spec.passes:
         for flag, value in (
             ("--max-tokens", one.max_tokens),
@@ -203,7 +203,7 @@ def check_path(path: str, what: str) -> None:
 
 
 def is_name(vector: str) -> bool:
-    """Whether a vector can be called so: a folder is."""
+    """Whether a vector, and its folder, can have this name."""
     return _NAME.fullmatch(vector) is not None
 
 
@@ -224,7 +224,7 @@ def _check_names(spec: RunSpec) -> None:
 def differences(ours: RunSpec, theirs: RunSpec) -> list[str]:
     """The fields in which two specs differ, each as `field: theirs → ours`, for a refusal that names them.
 
-    What no committed vector depends on may differ: a query's prompt, and whether a model is taken for the cosine.
+    Fields that no committed vector depends on may differ: the prompt of queries, and `normalize`.
     """
     ours, theirs = _of_the_corpus(ours), _of_the_corpus(theirs)
     found: list[str] = []

@@ -1,7 +1,7 @@
 """Standard streams that cannot end a process: a message that cannot be written is dropped.
 
-A closed pipe (`2>&1 | head -1`), a full disk under a log, or a closed descriptor must not end a coordinator in the middle
-of a run, nor a command before its exit code. Each process calls one of the two functions first, before it opens a file.
+A closed pipe (`2>&1 | head -1`), a full disk under a log, or a closed descriptor must not end a coordinator in the middle of
+a run, nor a command before it sets its exit code. Each process calls one of the two functions before it opens a file.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import sys
 from typing import Any
 
 PIPE_BYTES = 4096
-"""What a pipe takes at once where it takes anything (PIPE_BUF): so much never waits."""
+"""How much a pipe that is ready takes without waiting (PIPE_BUF)."""
 
 
 class DroppingOutput(io.RawIOBase):
-    """A descriptor to write to. What cannot be written is dropped; `error` is the first reason.
+    """An output that drops what cannot be written; `error` is the first reason.
 
-    `patient` waits for a reader that is slow. Otherwise what would have to wait is dropped too: a stopped terminal must not
-    hold up a loop that answers others.
+    With `patient`, writing waits for a slow reader. Otherwise, what would have to wait is dropped too: a stopped terminal
+    must not hold up a loop that serves others.
     """
 
     def __init__(self, fd: int, *, patient: bool) -> None:
@@ -37,7 +37,7 @@ class DroppingOutput(io.RawIOBase):
         return True
 
     def write(self, data: Any, /) -> int:
-        """Write what can be written at once; all of it counts as written where that is nothing."""
+        """Write what can be written at once. If that is nothing, all of it counts as written."""
         whole = memoryview(data)
         try:
             if self._ready():
@@ -53,13 +53,13 @@ class DroppingOutput(io.RawIOBase):
 
 
 def guard_standard_error(*, patient: bool = True) -> None:
-    """Make `sys.stderr` drop what cannot be written, and lead closed standard descriptors to /dev/null."""
+    """Make `sys.stderr` drop what cannot be written, and open /dev/null for closed standard descriptors."""
     _fill_closed()
     sys.stderr = _text(DroppingOutput(2, patient=patient))
 
 
 def guard_standard_streams() -> DroppingOutput:
-    """The same for `sys.stdout` too; the descriptor below it, whose `error` tells whether data was lost."""
+    """Do the same for `sys.stdout`; return the output below it, whose `error` tells whether data was lost."""
     guard_standard_error()
     output = DroppingOutput(1, patient=True)
     sys.stdout = _text(output)
@@ -67,7 +67,8 @@ def guard_standard_streams() -> DroppingOutput:
 
 
 def _fill_closed() -> None:
-    """A file that is opened next would otherwise become the standard stream of this process and of its children."""
+    """Open /dev/null for closed standard descriptors. Otherwise the next opened file would become a standard stream, of this
+    process and of its children."""
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)

@@ -4,8 +4,8 @@ float32  fixed_size_list<float>[dim]
 float16  fixed_size_list<halffloat>[dim]
 int8     fixed_size_list<int8>[dim]; q stands for `low + (q + 128) * (high - low) / 255`, with `low` and `high` of its
          dimension: the least and the largest number that the file's own vectors have there, so that nothing is clipped.
-         They are in the metadata of the field: a file can be read alone. A segment that is not within INT8_COSINE so
-         (a few numbers that stand out make a range wide and its steps coarse) is float16
+         They are in the metadata of the field, so that a file can be read alone. A segment with a cosine below INT8_COSINE
+         (a few extreme numbers make a range wide and its steps coarse) is float16
 binary   fixed_size_list<uint8>[dim / 8]; bit 7 of byte 0 is component 0, and a set bit says that it is above 0. It is
          read as ±1/√dim
 
@@ -31,7 +31,7 @@ STEPS = 255
 BLOCK = 1024
 """Rows that are rounded at once: what that takes in between is as large as they are."""
 INT8_COSINE = 0.9996
-"""The least cosine of an int8 vector to what was computed: what docs/vectors.md promises."""
+"""The least cosine of an int8 vector to the computed one, as docs/vectors.md promises."""
 
 _ITEM: dict[Storage, Any] = {
     "float32": pa.float32(),
@@ -43,14 +43,14 @@ _STORAGE: dict[Any, Storage] = {kind: name for name, kind in _ITEM.items()}
 
 
 class Ranges(msgspec.Struct, frozen=True):
-    """What int8 spans in each dimension."""
+    """The range of int8 in each dimension."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
 
 
 def spanned(vectors: FloatArray) -> Ranges:
-    """The least and the largest number in each dimension of (rows, dim); of no rows, what unit vectors may have."""
+    """The least and the largest number in each dimension of (rows, dim); without rows -1 and 1, the bounds of unit vectors."""
     if not len(vectors):
         dim = vectors.shape[1]
         return Ranges((-1.0,) * dim, (1.0,) * dim)

@@ -1,4 +1,4 @@
-"""What the operating system refuses where nobody expects it, in one line with what helps."""
+"""Turn an unexpected error of the operating system into one line, with its remedy."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 
 
 def refusal(error: Exception) -> str | None:
-    """The line; None where it is no refusal of the system's, but a fault of ours. A socket's library has errors of its own."""
+    """One line for an error of the operating system, or of ZeroMQ; None for any other, which is a fault of this program."""
     number = getattr(error, "errno", None)
     if not isinstance(number, int):
         return None
     why, name = getattr(error, "strerror", None) or str(error), getattr(error, "filename", None)
     if name is None and number == errno.ENOENT and not _folder_stands():
-        return "the folder that you are in is gone; change to another one (cd)"
+        return "the current folder is gone; change to another one (cd)"
     if "temporary directory" in why:
         return f"{why}; set TMPDIR to a folder that can be written"
     if number == errno.EMFILE:

@@ -1,4 +1,4 @@
-"""Text of a corpus as a terminal may show it: what would steer the terminal is written out."""
+"""Make text safe for a terminal: control characters are shown as escapes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _STEERING = re.compile(
 
 
 def printable(text: str) -> str:
-    r"""The text with each steering character as its escape: `\x1b` for an escape character.
+    r"""The text with each control character as an escape, such as `\x1b`.
 
-    A line end of Windows stays one.
+    A line end of Windows becomes a newline.
     """
     return text if text.isascii() and text.isprintable() else _STEERING.sub(_escape, text.replace("\r\n", "\n"))
 

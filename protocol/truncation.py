@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from .segment_info import VectorSegmentInfo
 
 TELLING = 0.01
-"""Share of cut texts beyond which people hear what helps."""
+"""The share of cut texts beyond which a line with a remedy is shown."""
 
 
 class Truncation(msgspec.Struct, frozen=True):
-    """Of one vector, or of a part of it."""
+    """The truncation of one vector, or of a part of it."""
 
     texts: int = 0
     truncated: int = 0
@@ -27,22 +27,22 @@ class Truncation(msgspec.Struct, frozen=True):
     tokens: int = 0
     """Tokens that were computed, special ones included."""
     tokens_cut: int | None = 0
-    """Tokens that were left out, of very long texts by an estimate; None where a part of them was not counted."""
+    """Tokens that truncation removed, estimated for very long texts; None if some were not counted."""
 
     @property
     def share_truncated(self) -> float:
-        """Of the texts, 0 to 1."""
+        """The share of texts that were cut, 0 to 1."""
         return self.truncated / self.texts if self.texts else 0.0
 
     @property
     def share_cut(self) -> float | None:
-        """Of the tokens that the texts have, 0 to 1; None where it is not known."""
+        """The share of the texts' tokens that truncation removed, 0 to 1; None if it is not known."""
         if self.tokens_cut is None:
             return None
         return self.tokens_cut / max(self.tokens + self.tokens_cut, 1)
 
     def record(self) -> dict[str, Any]:
-        """For JSON."""
+        """Counts and shares as JSON values."""
         share = self.share_cut
         return {
             "truncated": self.truncated,
@@ -53,7 +53,7 @@ class Truncation(msgspec.Struct, frozen=True):
 
 
 def add_up(parts: Iterable[Truncation]) -> Truncation:
-    """All of them together."""
+    """The sum of the parts."""
     found = list(parts)
     cuts = [one.tokens_cut for one in found]
     return Truncation(
@@ -65,9 +65,8 @@ def add_up(parts: Iterable[Truncation]) -> Truncation:
 
 
 def of_segment(path: Path, info: VectorSegmentInfo) -> Truncation:
-    """What a segment's footer says of it. That of a 0.1.0 one says nothing: its rows are looked at, and if none was cut,
-    no token was. What Arrow raises for a torn file.
-    """
+    """The truncation in a segment's footer. A footer of 0.1.0 does not have it: then the rows are counted, and if one was
+    cut, the tokens are not known. Raises what Arrow raises for a torn file."""
     if info.truncated is not None:
         return Truncation(info.rows, info.truncated, info.tokens, info.tokens_cut)
     import pyarrow.parquet as pq

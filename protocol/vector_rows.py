@@ -64,7 +64,7 @@ def read_shape(path: Path) -> VectorShape:
     try:
         return _shape(pq.read_schema(path))
     except FileNotFoundError:
-        raise RunDirectoryError(f"{path} is gone; the same command makes it again") from None
+        raise RunDirectoryError(f"{path} is gone; run the same command again, which makes it") from None
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunDirectoryError(
             f"{path}: not a whole segment ({error}); delete it and run the same command again"

@@ -51,14 +51,14 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     """Of the libraries that computed it: recorded, not compared."""
     files: dict[str, str] = {}
-    """A digest for each file that decides the model's numbers, by its path (`worker/model_identity.py`). Compared where both
-    sides have them: what 0.1.0 wrote has none."""
+    """A digest for each file that decides the model's numbers, by its path (`worker/model_identity.py`). Compared if both
+    sides have them: 0.1.0 wrote none."""
     similarity: str = ""
-    """What the model itself compares its vectors by, where that is not the cosine: recorded, not compared."""
+    """How the model itself compares its vectors, if not by the cosine: recorded, not compared."""
     weights_before: str = ""
-    """The hash of the weights as 0.1.0 made it, where that is another; a run that has it there has the same model."""
+    """The hash of the weights as 0.1.0 made it, if it differs. A run that recorded this hash has the same model."""
     assumed: str = ""
-    """What the model's files do not say and was taken for granted, as the reference does: recorded, not compared."""
+    """What was assumed because the model's files do not say it, as sentence-transformers assumes it: recorded, not compared."""
 
     def dim_of(self, form: Form) -> int:
         """Dimensions of the vectors of one form; 0 where they have none of their own."""
@@ -71,7 +71,7 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
                 return 0
 
     def differences(self, other: Fingerprint) -> list[str]:
-        """The fields in which `other` would give other numbers, each as `field: other → ours`; of files their paths alone."""
+        """The fields in which `other` would give other numbers, each as `field: other → ours`; for files, only their paths."""
         found = [
             f"{name}: {getattr(other, name)!r} → {getattr(self, name)!r}"
             for name in self._compared()
@@ -81,11 +81,11 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
         return found + ([f"changed files: {', '.join(paths)}"] if paths else [])
 
     def same_weights(self, other: Fingerprint) -> bool:
-        """Whether the weights of `other` are these."""
+        """Whether `other` has the same weights."""
         return other.weights in (self.weights, self.weights_before or self.weights)
 
     def digest(self) -> str:
-        """A short name for these numbers: BLAKE2b-64 of the fields that are compared, and, after a dot, of the files."""
+        """A short name for what decides the numbers: BLAKE2b-64 of the compared fields and, after a dot, of the files."""
         parts = [{name: getattr(self, name) for name in self._compared()}, *([self.files] if self.files else [])]
         return ".".join(
             hashlib.blake2b(msgspec.json.encode(one, order="sorted"), digest_size=8).hexdigest() for one in parts
@@ -100,7 +100,7 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def same_digest(one: str, other: str) -> bool:
-    """Whether two digests of fingerprints agree in what both have: one of 0.1.0 says nothing of the files."""
+    """Whether two digests of fingerprints agree in the parts that both have: one of 0.1.0 has no part for the files."""
     return all(mine == theirs for mine, theirs in zip(one.split("."), other.split("."), strict=False))
 
 

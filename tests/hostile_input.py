@@ -129,7 +129,7 @@ CASES = (
         lambda: line("u16", "x").decode().encode("utf-16"),
         1,
         {},
-        {1: "PATH is UTF-16, and UTF-8 is read. Recode it: iconv -f UTF-16 -t UTF-8 PATH > utf8.jsonl"},
+        {1: "PATH is UTF-16, but has to be UTF-8. Recode it: iconv -f UTF-16 -t UTF-8 PATH > utf8.jsonl"},
         QUARANTINED,
     ),
     Case(
@@ -398,7 +398,7 @@ CASES = (
         lambda: b'{"data":[{"id":"x","text":"t"}]}',
         1,
         {},
-        {1: "PATH holds one object around an array of records, 'data'; write them one a line: jq -c '.[\"data\"][]'"},
+        {1: "PATH holds an object around the array of records 'data'; write them one a line: jq -c '.[\"data\"][]'"},
         QUARANTINED,
         "_chunks.json",
     ),

@@ -102,12 +102,12 @@ def both(first: Callable[[Path], None], second: Callable[[Path], None]) -> Calla
 SPOILED: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "no config": (without("config.json"), "dense", "config.json", "give the folder of a saved model"),
     "config is cut": (file("config.json", '{"a":'), "dense", "config.json is not JSON", "copy it again"),
-    "config is a list": (file("config.json", "[]"), "dense", "config.json is no JSON object", "copy it again"),
+    "config is a list": (file("config.json", "[]"), "dense", "config.json is not a JSON object", "copy it again"),
     "config is nested": (file("config.json", "[" * 100_000), "dense", "config.json is not JSON", "copy it again"),
     "config is not UTF-8": (file("config.json", b'{"a":"\xff"}'), "dense", "config.json is not JSON", "copy it again"),
     "no model_type": (config(model_type=None), "dense", "config.json names no model_type", "give the folder"),
     "modules is cut": (file("modules.json", "[{"), "dense", "modules.json is not JSON", "copy it again"),
-    "modules is an object": (file("modules.json", "{}"), "dense", "modules.json is no list", "copy it again"),
+    "modules is an object": (file("modules.json", "{}"), "dense", "modules.json is not a list", "copy it again"),
     "modules has no type": (
         file("modules.json", "[{}]"),
         "dense",
@@ -230,7 +230,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         ),
         "dense",
         "1_Pooling is not there",
-        "get the folder anew",
+        "get the folder again",
     ),
     "an adapter without its base": (
         both(

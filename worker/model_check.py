@@ -1,4 +1,4 @@
-"""Whether the models of a run can be had and used, before a device is leased for them.
+"""Check that the models of a run can be found and used, before a device is leased for them.
 
     python -m embedfleet.worker.model_check < passes.json
 
@@ -6,8 +6,8 @@ reads a JSON array of PassToCheck and writes a line `{"vector": …, "kind": …
 `kind` is an error class of `errors.py`. It ends with 2 where there is one, with 0 where there is none.
 
 It takes no torch and reads no weight: a pass that goes through can still fail when it is loaded. A model that is not on this
-host is looked up on the hub, but not fetched, its settings left aside. Of a pass that is whole only the identity of its model
-is compared, and no hub is asked: where the model is no more, the pass stays what it is.
+host is looked up on the hub, of which only its settings are fetched. For a pass that is whole, only the identity of its model
+is compared, and no hub is asked. If that model is gone, the pass stays as it is.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def check_model(spec: PassSpec) -> None:
 
 
 def check_identity(spec: PassSpec, before: Mapping[str, str]) -> None:
-    """SpecMismatch where the model on this host is not the one that `before` was noted of; nothing where there is none."""
+    """Raise SpecMismatch if the model on this host is not the one with the identity `before`. A missing model is accepted."""
     try:
         files, _ = find_local(spec, offline=True)
         found = (
@@ -68,7 +68,7 @@ def check_identity(spec: PassSpec, before: Mapping[str, str]) -> None:
         assert files is not None, "something of it has changed"
         raise SpecMismatch(
             f"model {files.name} has changed since the vectors of {spec.vector} were computed: {', '.join(found[:5])}"
-            f"{' and more' if len(found) > 5 else ''} in {files.folder}. Put back what was there, give another --out, or "
+            f"{' and more' if len(found) > 5 else ''} in {files.folder}. Put these files back, give another --out, or "
             "--restart to compute everything anew"
         )
 

@@ -56,9 +56,9 @@ def find_model(spec: PassSpec) -> ModelFiles:
 
 
 def hash_weights(folder: Path, *, own_code: bool) -> tuple[str, str]:
-    """SHA-256 over the names and contents of the weight files and of what decides the tokens and the pooling.
+    """SHA-256 over the names and contents of the weight files, and of the files that decide tokens and pooling.
 
-    The second is over all such files, as 0.1.0 made it, where that is another: those of folders that no module names counted.
+    The second value is the hash as 0.1.0 made it, if it differs: that covered folders that no module names, too.
     """
     everything = {
         *folder.rglob("*.safetensors"),
@@ -87,7 +87,7 @@ def _hash(folder: Path, paths: Iterable[Path]) -> str:
 def find_local(spec: PassSpec, *, offline: bool = False) -> tuple[ModelFiles | None, str]:
     """The files of a model where they are on this host, None where they are not; and its hub id, empty for a folder.
 
-    `offline`: as they are, and no hub is asked for what a snapshot lacks. ModelError for a name that can be neither.
+    With `offline`, no hub is asked for what a snapshot lacks. ModelError for a name that can be neither.
     """
     folder = Path(spec.model).expanduser()
     if folder.is_dir():

@@ -1,6 +1,6 @@
-"""Whether a model's folder can be used, by its files alone: no torch, no weight read, some milliseconds.
+"""Check by its files alone whether a model's folder can be used: no torch, no weight read, some milliseconds.
 
-What is looked at are the files of the model's parts (`model_parts.py`), as sentence-transformers would load them.
+The files checked are those of the model's parts (`model_parts.py`), as sentence-transformers would load them.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _OURS = ("sentence_transformers.", "pylate.")
 """Modules that sentence-transformers knows itself; it asks for trust before it imports others."""
 _WIDTHS = ("hidden_size", "d_model", "n_embd")
 _NAMED_BY = ("config.json", "tokenizer_config.json")
-"""Files that may name code to be run, of each part."""
+"""Files of each part that may name code to run."""
 _READ = ("tokenizer_config.json", "sentence_bert_config.json", "special_tokens_map.json")
 """Files of settings that a part is loaded from where it has them."""
 _IMAGES = ("clip", "chinese_clip", "siglip", "siglip2", "align", "altclip", "clipseg", "groupvit", "blip", "flava")
-"""Types of models for images and their captions, whose vector of a text is no embedding of a chunk."""
+"""Types of models for images and captions, whose vectors of texts are not meant for chunks."""
 _NEEDED = {
     "Pooling": (("embedding_dimension", "word_embedding_dimension"),),
     "WeightedLayerPooling": (("embedding_dimension", "word_embedding_dimension"),),
@@ -56,7 +56,7 @@ _NEEDED = {
     "LayerNorm": (("dimension",),),
     "WordEmbeddings": (("tokenizer_class",),),
 }
-"""Settings without which a module cannot be made, each under any of some names."""
+"""Settings that a module cannot do without, each with its alternative names."""
 
 
 class _Tokenizer(msgspec.Struct):
@@ -91,7 +91,8 @@ def settings_files(parts: Iterable[Part]) -> list[str]:
 
 
 def check_parts(folder: Path, name: str, spec: PassSpec, parts: list[Part], has: Has) -> None:
-    """What the files of settings alone can tell: that each part is there, trust, the kind. ValueError for a damaged one.
+    """Check what the settings alone can tell: every part is there, code is trusted, the kind fits. ValueError for a damaged
+    file.
 
     `has` says which files the model has; those of settings are in `folder`.
     """
@@ -116,7 +117,7 @@ def check_parts(folder: Path, name: str, spec: PassSpec, parts: list[Part], has:
 
 
 def _own_code(folder: Path, parts: Iterable[Part]) -> str:
-    """Which file names code that is neither transformers' nor sentence-transformers'; empty where none does."""
+    """The file that names code which is neither transformers' nor sentence-transformers'; empty if there is none."""
     parts = list(parts)
     for path in dict.fromkeys(part.file(one) for part in parts for one in _NAMED_BY):
         if (folder / path).is_file() and "auto_map" in read_settings(folder / path):
@@ -135,12 +136,12 @@ def _check_backbone(folder: Path, name: str, part: Part, has: Has) -> None:
     settings = read_settings(config)
     if not isinstance(settings.get("model_type"), str):
         raise ModelError(
-            f"model {name}: {config} names no model_type, so nobody can tell what it is; "
+            f"model {name}: {config} names no model_type, so its architecture is not known; "
             "give the folder of a model that transformers or sentence-transformers saved"
         )
     if part.name == "CLIPModel" or settings["model_type"] in _IMAGES:
         raise ModelError(
-            f"model {name} is one for images and their captions ({config}: model_type {settings['model_type']}), "
+            f"model {name} is for images and their captions ({config}: model_type {settings['model_type']}), "
             "which is not supported; give a model for texts"
         )
 
@@ -159,7 +160,7 @@ def _check_adapter(folder: Path, name: str, part: Part) -> None:
     )
     if importlib.util.find_spec("peft") is None:
         raise ModelError(
-            f"{what}. Without its base it is no model: {merge}. Or pip install peft, with the base on this host"
+            f"{what}. It cannot be used without its base: {merge}. Or pip install peft, with the base on this host"
         )
     if not _is_here(str(base)):
         raise ModelError(f"{what}, and the base is not on this host. Fetch it (hf download {base}), or {merge}")
@@ -178,7 +179,7 @@ def _is_here(base: str) -> bool:
 
 
 def _check_module(folder: Path, name: str, part: Part, has: Has) -> None:
-    """That a module of sentence-transformers is known, and has the settings that it needs."""
+    """Check that a module of sentence-transformers is known, and has the settings that it needs."""
     if part.name not in WITHOUT_SETTINGS and part.name not in _NEEDED and not _is_known(part):
         raise ModelError(
             f"model {name}: modules.json of {folder} names the module {part.type}, which the installed sentence-transformers "
@@ -192,7 +193,7 @@ def _check_module(folder: Path, name: str, part: Part, has: Has) -> None:
             there = f"{folder / part.path} is not there"
         raise ModelError(
             f"model {name}: {_named(part)} {part.path or 'the folder itself'}, and {there}, so that its vectors "
-            f"would be others; {_again(name, 'folder')}"
+            f"would be wrong; {_again(name, 'folder')}"
         )
     if found is not None:
         settings = read_settings(folder / found)
@@ -208,7 +209,7 @@ def _named(part: Part) -> str:
 
 
 def _is_known(part: Part) -> bool:
-    """Whether the installed sentence-transformers has a class of that name. True also where nobody can tell."""
+    """Whether the installed sentence-transformers has a class of that name. True also if that cannot be found out."""
     if part.type.startswith("pylate.") or part.name == "Asym":
         return True
     package = importlib.util.find_spec("sentence_transformers")
@@ -245,11 +246,11 @@ def _files_in(folder: Path) -> Iterable[Path]:
 
 def _again(name: str, what: str = "file") -> str:
     fetch = f"hf download --force-download {name}" if "/" in name else "copy it again from where it came from"
-    return f"get the {what} anew: {fetch}"
+    return f"get the {what} again: {fetch}"
 
 
 def _check_weights(folder: Path, name: str, part: Part, *, trusted: bool) -> None:
-    """The safetensors files that the part is loaded from are there and whole, and of its config."""
+    """Check that the part's safetensors files are there, whole, and of the model that its config names."""
     if part.name not in (*TRANSFORMERS, *WITH_WEIGHTS) or not part.type.startswith(_OURS):
         return
     files = weight_files(folder, part)
@@ -286,7 +287,7 @@ def _check_width(config: Path, name: str, sides: set[int]) -> None:
 
 
 def _check_tokenizer(folder: Path, name: str, part: Part) -> None:
-    """That a part which takes texts has a tokenizer, and that it is whole."""
+    """Check that a part which takes texts has a tokenizer, and that it is whole."""
     if part.name not in (*TRANSFORMERS, "StaticEmbedding", "SparseStaticEmbedding", "WordEmbeddings"):
         return
     place = folder / part.path

@@ -1,9 +1,9 @@
-"""What decides a model's numbers, as a digest a file: the settings of every part, the tokenizer, the prompts, its own code, and
-a sample of the weights.
+"""The identity of a model: a digest for each file that decides its numbers. These are the settings of every part, the
+tokenizer, the prompts, its own code, and a sample of the weights.
 
-It takes milliseconds and no torch, so that it can be asked of a model that is not loaded. Of settings the content counts, not
-its layout, and not who saved it. Of weights the header counts, with the beginning, the middle and the end of each tensor:
-training changes every one of these. What a worker loads is hashed whole besides (`model_files.hash_weights`).
+It takes milliseconds and no torch, so that it can be computed without loading the model. Settings count by their content, not
+by their layout, nor by who saved them. Of weights, the header counts, with the beginning, the middle and the end of each
+tensor: training changes every tensor. A worker also hashes all weights that it loads (`model_files.hash_weights`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _RAW = (
     *("*.jinja", "sparse_linear.pt", "colbert_linear.pt"),
 )
 _NO_KEYS = frozenset({"_name_or_path", "name_or_path", "transformers_version", "__version__", "torch_dtype", "dtype"})
-"""Keys of settings that say who saved the model, from where; and the dtype, which the run says."""
+"""Keys that are left out: who saved the model, from where, and the dtype, which the run sets."""
 _BLOCK = 1 << 12
 
 
@@ -78,7 +78,7 @@ def _small(path: Path) -> str:
             settings: Any = msgspec.json.decode(content)
             content = msgspec.json.encode(_without(settings), order="sorted")
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            pass  # as it is: whether it can be used is for others to say
+            pass  # as it is: other checks report the damage
     return _digest(content)
 
 

@@ -1,6 +1,6 @@
 """The parts of a model's folder, by what `modules.json` and a router's own file name, and the files that each is loaded from.
 
-A folder that transformers alone saved is one part, a Transformer. What no part names is not looked at: exports to ONNX,
+A folder that transformers alone saved is one part, a Transformer. Files that no part names are ignored: exports to ONNX,
 checkpoints of a training, modules that are left over.
 """
 
@@ -39,7 +39,7 @@ ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One module: the full name of its class, and its folder within the model's, empty for that one itself."""
+    """One module: the full name of its class, and its folder within the model's, empty for the model's folder itself."""
 
     type: str
     path: str
@@ -54,7 +54,7 @@ class Part:
         return f"{self.path}/{name}" if self.path else name
 
     def settings(self) -> tuple[str, ...]:
-        """Where its settings may stand, the first that is there counts; none where it needs no file of its own."""
+        """Paths of its settings, of which the first that is there counts; empty if it needs none."""
         if self.name in WITHOUT_SETTINGS:
             return ()
         return tuple(self.file(one) for one in OF_OTHER_NAMES.get(self.name, ("config.json",)))
@@ -75,7 +75,7 @@ def named_modules(folder: Path) -> list[Part] | None:
         return None
     modules: Any = read_json(path)
     if not isinstance(modules, list):
-        raise ValueError(f"{path} is no list of modules")
+        raise ValueError(f"{path} is not a list of modules")
     if not modules:
         raise ValueError(f"{path} is an empty list: it names no module")
     return [_module(path, one) for one in cast("list[Any]", modules)]
@@ -104,10 +104,10 @@ def _with_routes(folder: Path, module: Part) -> Iterator[Part]:
         return
     file = next((folder / one for one in module.settings() if (folder / one).is_file()), None)
     if file is None:
-        return  # which is found where the settings of every part are looked for
+        return  # the check of every part's settings reports it
     types: Any = read_settings(file).get("types")
     if not isinstance(types, dict):
-        raise ValueError(f"{file} names no modules of its routes")
+        raise ValueError(f"{file} names no modules for its routes")
     for name, kind in cast("dict[str, Any]", types).items():
         if not isinstance(kind, str):
             raise ValueError(f"{file} has a module without a type")
@@ -120,8 +120,8 @@ def backbones(parts: list[Part]) -> list[Part]:
 
 
 def weight_files(folder: Path, part: Part) -> list[str]:
-    """The safetensors files that the part is loaded from, in the reference's order: one whole file, or else the shards of an
-    index. Empty where it has none. ValueError for a damaged index."""
+    """The safetensors files that the part is loaded from, as sentence-transformers chooses: one whole file, or else the
+    shards of an index. Empty if it has none. ValueError for a damaged index."""
     if part.name in TRANSFORMERS and (folder / part.file(ADAPTER)).is_file():
         found = [part.file(ADAPTER_WEIGHTS)]
         return [one for one in found if (folder / one).is_file()]
@@ -142,7 +142,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """A file of settings; ValueError where it is damaged."""
     settings: Any = read_json(path)
     if not isinstance(settings, dict):
-        raise ValueError(f"{path} is no JSON object")
+        raise ValueError(f"{path} is not a JSON object")
     return cast("dict[str, Any]", settings)
 
 

@@ -1,4 +1,4 @@
-"""How a model's vectors are meant to be compared, by its files. Vectors here are units, ranked by their cosine."""
+"""Read from a model's files how its vectors are meant to be compared. Here vectors have length 1, and are ranked by cosine."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .model_parts import ROUTERS, Part, named_modules, parts_of, read_settings
 COSINE = "cosine"
 SENTENCE = "config_sentence_transformers.json"
 _SAME_FOR_UNITS = ("dot", "euclidean")
-"""Of unit vectors they rank as the cosine does; the sum of differences (manhattan) does not."""
+"""Similarities that rank unit vectors as the cosine does. The sum of differences (manhattan) does not."""
 _NAMED_SO = re.compile(r"(^|[-_.])dot([-_.]|$)", re.IGNORECASE)
-"""Models made before the file could say it are named after it: multi-qa-mpnet-base-dot-v1, msmarco-bert-base-dot-v5."""
+"""Older models, whose file cannot say it, have it in their names: multi-qa-mpnet-base-dot-v1, msmarco-bert-base-dot-v5."""
 
 
 def similarity_of(folder: Path, name: str) -> tuple[str, str]:
-    """The similarity of a dense model and what says so; ("cosine", "") where nothing does. ValueError for a damaged file."""
+    """The similarity of a dense model, and where it is stated; ("cosine", "") if nowhere. ValueError for a damaged file."""
     path = folder / SENTENCE
     said = read_settings(path).get("similarity_fn_name") if path.is_file() else None
     if isinstance(said, str):
@@ -29,16 +29,16 @@ def similarity_of(folder: Path, name: str) -> tuple[str, str]:
 
 
 def check_similarity(folder: Path, name: str, spec: PassSpec) -> None:
-    """ModelError for a dense model that is not for the cosine, unless the pass says that it is to be taken so."""
+    """Raise ModelError for a dense model that is not meant for the cosine, unless the pass has `normalize`."""
     if spec.kind != "dense" or spec.normalize:
         return
     similarity, where = similarity_of(folder, name)
     if similarity == COSINE or (similarity in _SAME_FOR_UNITS and gives_units(folder)):
         return
     raise ModelError(
-        f"model {name} is made for comparison by {_words(similarity)} (so says {where}), and the length of its vectors counts. "
+        f"model {name} is made for comparison by {_words(similarity)} (according to {where}): the length of vectors counts. "
         "Here vectors are brought to length 1 and ranked by their cosine, which gives another order; give --normalize to "
-        "take it so all the same, or a model for the cosine"
+        "use it nevertheless, or a model for the cosine"
     )
 
 
@@ -47,7 +47,7 @@ def _words(similarity: str) -> str:
 
 
 def gives_units(folder: Path) -> bool:
-    """Whether the model's vectors have length 1 by its last module, on every route."""
+    """Whether the model's last module brings its vectors to length 1, on every route."""
     named = named_modules(folder)
     if not named:
         return False

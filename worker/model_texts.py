@@ -1,4 +1,4 @@
-"""What the files of a model say about its texts: prompts, and whether it says at all how tokens become a vector. No torch."""
+"""Read what a model's files say about its texts: its prompts, and whether they name the pooling. No torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .model_parts import read_settings
 
 PROMPTS = "config_sentence_transformers.json"
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
-"""In the order in which the reference looks for them."""
+"""In the order in which sentence-transformers looks for them."""
 
 
 def declared_prompts(folder: Path) -> dict[str, str]:
@@ -24,9 +24,9 @@ def declared_prompts(folder: Path) -> dict[str, str]:
 
 
 def check_prompts(folder: Path, name: str, kind: str) -> None:
-    """ModelError, naming file and key, for prompts that the reference would end with."""
+    """Raise ModelError, naming file and key, for prompts with which sentence-transformers would fail."""
     path = folder / PROMPTS
-    if not path.is_file() or saved_modules(folder) is None:  # without modules the reference does not read it
+    if not path.is_file() or saved_modules(folder) is None:  # without modules, sentence-transformers does not read it
         return
     settings = read_settings(path)
     prompts: Any = settings.get("prompts", {})
@@ -48,10 +48,10 @@ def check_prompts(folder: Path, name: str, kind: str) -> None:
 
 
 def assumed(folder: Path, kind: str, described: str) -> str:
-    """What was taken for granted of a model that does not say how its tokens become a vector; empty where it does."""
+    """The pooling that is assumed for a model whose files do not name it; empty if they do."""
     if kind not in ("dense", "sparse") or saved_modules(folder) is not None:
         return ""
-    return f"no modules.json says how tokens become a vector; {described} is assumed, as sentence-transformers does"
+    return f"no modules.json says how tokens become one vector; {described} is assumed, as sentence-transformers does"
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,7 @@
 """`python -m embedfleet.worker.query`: encode queries for a search. One JSON object in, one out, on standard streams.
 
 In: `{"pass": PassSpec, "fingerprint": pass.json, "texts": […]}`. Out, by the pass's kind: `vectors` [[…]], `sparse`
-[{"indices", "values"}] and `multivectors` [[[…]]], with `cut` […], the tokens of each text that truncation left out; or
+[{"indices", "values"}] and `multivectors` [[[…]]], with `cut` […], the tokens of each text that truncation removed; or
 `{"error": {"kind", "message"}}`. A reranker gets pairs as texts, needs no fingerprint, and answers `scores` […], null where a
 score is not finite.
 """
@@ -40,7 +40,7 @@ def answer(request: QueryRequest) -> dict[str, Any]:
 
     spec = request.spec
     if spec.kind != "bm25":
-        # The run's vectors are what they are: how its model was taken is no question any more.
+        # The run has its vectors already: whether its model needs --normalize does not matter any more.
         spec = msgspec.structs.replace(spec, dtype="float32", average_length=None, normalize=True)
     if spec.model.startswith("fake:"):  # a fake has one side
         spec = msgspec.structs.replace(spec, prompt=spec.query_prompt)
@@ -57,7 +57,7 @@ def answer(request: QueryRequest) -> dict[str, Any]:
     if theirs is not None and (found := _other_settings(ours, theirs)):
         raise ModelError(
             f"model {spec.model} has changed since the vectors of {spec.vector} were computed: {found}. A query encoded by it "
-            "would be compared with vectors of another model: put back what was there, or compute the run anew"
+            "would be compared with vectors of another model: put it back, or compute the run anew (--restart)"
         )
     prepared: Prepared
     if spec.model.startswith("fake:"):
@@ -87,7 +87,7 @@ def _cut(prepared: Prepared) -> dict[str, Any]:
 
 
 def _other_settings(ours: Fingerprint, theirs: Fingerprint) -> str:
-    """What decides the model's numbers and is not as it was; empty where nothing is known to differ."""
+    """What has changed of what decides the model's numbers; empty if no change is known."""
     paths = changed_files(theirs.files, ours.files)
     if paths:
         return ", ".join(paths)

@@ -43,9 +43,9 @@ def load(
     *,
     replace: bool = False,
 ) -> int:
-    """Make the collection, send all points, have them indexed; the number of points that the collection then has.
+    """Make the collection, send all points and have them indexed; return how many points the collection then has.
 
-    Unless `replace` is set, a chunk whose id only says where its record stood is not written over another text.
+    Unless `replace` is set, a chunk with a generated id (FILE#NUMBER) does not overwrite another text.
     """
     about = json.loads((folder / "collection.json").read_bytes())
     name: str = collection or about["name"]
@@ -112,7 +112,7 @@ def batches(path: Path) -> Iterator[list[models.PointStruct]]:
 
 
 def check_numbered(client: QdrantClient, name: str, points: list[models.PointStruct], files: set[str]) -> None:
-    """End before a chunk of another corpus is written over: `corpus.jsonl#1` is in every corpus of that name."""
+    """End before a chunk of another corpus is overwritten: every `corpus.jsonl` has an id `corpus.jsonl#1`."""
     texts = {
         str(one.id): payload["text"] for one in points if (payload := one.payload) and numbered(payload["id"], files)
     }
@@ -123,12 +123,12 @@ def check_numbered(client: QdrantClient, name: str, points: list[models.PointStr
         if there.get("text") != texts[str(record.id)]:
             raise SystemExit(
                 f"{name}: chunk {there.get('id')!r} is there with another text, from another corpus or an earlier state of "
-                "this one; name another collection with --collection, or write over it with --replace"
+                "this one; name another collection with --collection, or overwrite it with --replace"
             )
 
 
 def numbered(chunk: str, files: set[str]) -> bool:
-    """Whether the id was made up: the name of a source file, a `#`, and the record's number."""
+    """Whether the id was generated: the name of a source file, a `#`, and the record's number."""
     file, mark, number = chunk.rpartition("#")
     return bool(mark) and number.isdecimal() and file in files
 
@@ -164,7 +164,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Load points.jsonl into a Qdrant server.")
     parser.add_argument("--url", default="http://localhost:6333", help="the server (default: %(default)s)")
     parser.add_argument("--collection", metavar="NAME", help="default: the name in collection.json")
-    parser.add_argument("--replace", action="store_true", help="write over chunks of the same made-up id (FILE#NUMBER)")
+    parser.add_argument("--replace", action="store_true", help="overwrite chunks of the same generated id, FILE#NUMBER")
     parser.add_argument("--api-key-env", metavar="VARIABLE", help="environment variable that holds the API key")
     flags = parser.parse_args()
     key = os.environ.get(flags.api_key_env) if flags.api_key_env else None

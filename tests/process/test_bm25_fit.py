@@ -163,8 +163,8 @@ def test_one_that_dies_each_time_fails_the_run_with_a_message(case: Case) -> Non
         kill(child())
     failed = case.hear()
     assert isinstance(failed, RunFailed)
-    assert "could not be counted in 3 attempts (the process ended with a signal, 9). The same" in failed.message
-    assert failed.message.endswith("The same command goes on where this one ended")
+    assert "could not be counted in 3 attempts (the process ended with a signal, 9). Run the same" in failed.message
+    assert failed.message.endswith("Run the same command again to resume")
 
 
 def test_one_that_hangs_is_ended_and_followed_by_another(case: Case) -> None:

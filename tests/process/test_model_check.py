@@ -59,7 +59,7 @@ def dense(model: str, **options: Any) -> PassSpec:
         ("good/dot", None, "give --normalize"),
         ("good/adapter", None, "is an adapter (LORA) for good/model"),
         ("good/empty", None, "the repository has no config.json"),
-        ("good/damaged", None, "config.json is no JSON object"),
+        ("good/damaged", None, "config.json is not a JSON object"),
     ],
 )
 def test_what_the_hub_says_is_refused_before_anything_is_fetched(

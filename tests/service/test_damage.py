@@ -92,7 +92,7 @@ def test_damaged_chunks_are_read_from_the_source_again(done: tuple[Path, Path], 
     assert "00001.parquet" in json.dumps(cli("verify", out, "--json", code=1).json["problems"])
     refused = cli(*arguments(source, out), code=1)
     assert f"{path} was damaged" in refused.err
-    assert "the same command reads it from the source again" in refused.err
+    assert "run the same command again, which reads it from the source" in refused.err
     assert [one["segment"] for one in read_events(out) if one["event"] == "chunks_damaged"] == [1]
     cli(*arguments(source, out))
     assert path.read_bytes() == whole

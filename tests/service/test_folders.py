@@ -52,7 +52,7 @@ def test_a_folder_of_somebody_else_stays_as_it_is(
         (out / name).write_text(content)
     before = contents(out)
     error = cli(*arguments(source, out, *restart), code=2).error
-    assert "holds no run" in error or "is no spec of a run" in error
+    assert "holds no run" in error or "is not the spec of a run" in error
     assert contents(out) == before
 
 

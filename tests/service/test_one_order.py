@@ -159,7 +159,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory, cli: Any, files: Path) -> P
     ("word", "reason"),
     [
         ("nonsense", "NaN or infinity in the query vector"),
-        ("crooked", "the query vector has another shape than the vectors of the run"),
+        ("crooked", "the query vector has another shape than the run's vectors"),
         ("broken", "failed: RuntimeError: CUDA error"),
         ("deadly", "the query encoder ended with status -9"),
         ("endless", "no answer after 20 s; where the model needs longer, give --timeout SECONDS"),
@@ -188,6 +188,6 @@ def test_no_signal_left_is_one_error(faulty: Path, cli: Any) -> None:
         == "embedfleet: error: dense-odd: NaN or infinity in the query vector; try another --dtype for this model\n"
     )
     done = cli("search", faulty, "of the and", "--signals", "bm25", code=2)
-    assert "no signal can answer this query; sparse-bm25 is left out: it knows no word of the query" in done.err
+    assert "no signal can answer this query; sparse-bm25 is left out: its model knows no word of the query" in done.err
     done = cli("search", faulty, "of the and", "--json")
     assert set(done.json[0]["left_out"]) == {"sparse-bm25"}

@@ -127,9 +127,9 @@ def test_after_a_model_came_what_was_ranked_is_stale_until_queries_are_asked_aga
     report = (out / "export" / "evaluation.json").read_bytes()
     assert not problems(out)
     done = files.run(out, models=TWO)
-    assert "are stale: sparse-bm25 came since; run the same command again with --queries" in done.err
+    assert "are stale: sparse-bm25 added since; run the same command again with --queries" in done.err
     (problem,) = problems(out)
-    assert "sparse-bm25 came since" in problem
+    assert "sparse-bm25 added since" in problem
     assert str(files.folder / "queries.jsonl") in problem
     assert (out / "export" / "evaluation.json").read_bytes() == report, "nothing is lost"
     done = files.rank(out, models=TWO)
@@ -143,8 +143,8 @@ def test_after_a_model_came_what_was_ranked_is_stale_until_queries_are_asked_aga
 def test_an_ensemble_that_came_makes_it_stale(files: Files, tmp_path: Path) -> None:
     out, more = tmp_path / "run", (*TWO, "--dense", "fake:16", "--ensemble", "concat")
     files.rank(out, models=TWO)
-    assert "dense-fake-16, ensemble-concat came since" in files.run(out, models=more).err
-    assert any("dense-fake-16, ensemble-concat came since" in one for one in problems(out))
+    assert "dense-fake-16, ensemble-concat added since" in files.run(out, models=more).err
+    assert any("dense-fake-16, ensemble-concat added since" in one for one in problems(out))
     files.rank(out, models=more)
     assert not problems(out)
 
@@ -207,9 +207,7 @@ def test_the_query_prompt_follows_or_stays(files: Files, tmp_path: Path) -> None
     spec, queries, (problem,) = state()
     assert (spec, queries) == ("ask: ", "query: ")
     for said in (problem, done.err):
-        assert (
-            "the queries were encoded with the prompt 'query: ' by dense-fake-8, and searches are with 'ask: '" in said
-        )
+        assert "the queries were encoded with the prompt 'query: ' by dense-fake-8, but searches use 'ask: '" in said
     files.rank(out, "--query-prompt", "ask: ", models=TWO)
     assert state() == ("ask: ", "ask: ", [])
 

@@ -57,33 +57,33 @@ def replace(path: Path, by: Path) -> None:
 
 Harm = Callable[[RunLayout, RunLayout], Any]
 HARMS: dict[str, tuple[Harm, str]] = {
-    "a vector segment removed": (lambda run, _other: run.vector_segment(FIRST, 1).unlink(), "computes it again"),
+    "a vector segment removed": (lambda run, _other: run.vector_segment(FIRST, 1).unlink(), "computes it"),
     "a folder of vectors emptied": (
         lambda run, _other: [one.unlink() for one in run.vector_folder(FIRST).glob("*.parquet")],
-        "computes it again",
+        "computes it",
     ),
     "a vector segment of another run": (
         lambda run, other: replace(run.vector_segment(FIRST, 0), other.vector_segment(FIRST, 0)),
-        "computes it again",
+        "computes it",
     ),
     "a segment of the ensemble removed": (
         lambda run, _other: run.vector_segment(BOTH, 0).unlink(),
-        "computes it again",
+        "computes it",
     ),
-    "a chunk segment removed": (lambda run, _other: run.chunk_segment(0).unlink(), "reads it from the source again"),
+    "a chunk segment removed": (lambda run, _other: run.chunk_segment(0).unlink(), "reads it from the source"),
     "a chunk segment of another run": (
         lambda run, other: replace(run.chunk_segment(0), other.chunk_segment(0)),
-        "reads it from the source again",
+        "reads it from the source",
     ),
     "rejected records removed": (
         lambda run, _other: run.rejected_segment(0).unlink(),
-        "reads them from the source again",
+        "reads them from the source",
     ),
     "the last rejected records removed": (
         lambda run, _other: run.rejected_segment(2).unlink(),
-        "reads them from the source again",
+        "reads them from the source",
     ),
-    "the intake's counts removed": (lambda run, _other: run.intake.unlink(), "reads the source to its end again"),
+    "the intake's counts removed": (lambda run, _other: run.intake.unlink(), "reads the source to its end"),
 }
 
 
@@ -110,7 +110,10 @@ def test_a_run_whose_files_do_not_add_up_is_not_done(
     out = tmp_path / "run"
     command = harmed(start, waiting, source, out, lambda run: harm(run, other))
     (error,) = [line for line in command.err.splitlines() if "error:" in line]
-    assert f"the same command {remedy}" in error or "is gone; the same command makes it again" in error
+    assert (
+        f"the same command again, which {remedy}" in error
+        or "is gone; run the same command again, which makes it" in error
+    )
     again = cli(*arguments(source, out), code=3)
     assert "40,002 read = 40,000 committed + 2 quarantined" in again.err
     assert cli("verify", out, "--json").json["problems"] == []

@@ -81,7 +81,7 @@ def test_a_touched_source_and_one_that_is_gone(cli: Any, tmp_path: Path) -> None
     source.write_bytes(lines("gamma", 100))
     manifest = (out / "manifest.json").read_bytes()
     refused = cli(*run(source, out), code=2)
-    assert "the source changed since its intake began: c.jsonl was written to" in refused.error
+    assert "the source changed since its intake began: c.jsonl has other content" in refused.error
     assert (out / "manifest.json").read_bytes() == manifest
     source.unlink()
     assert cli(*run(source, out, "--json")).json["committed"] == 100
@@ -107,11 +107,11 @@ def test_what_is_not_read_is_said_in_one_line(cli: Any, tmp_path: Path) -> None:
     (source / "more").symlink_to("../elsewhere")
     done = cli(*run(source, out, "--json"))
     assert done.json["committed"] == 9
-    (told,) = [line for line in done.err.splitlines() if "not read of the source" in line]
+    (told,) = [line for line in done.err.splitlines() if "names in the source that are not read" in line]
     for what in ("1 .tsv (t.tsv)", "(config.json)", "(gone.jsonl)", "(sub/pipe.jsonl)"):
         assert what in told
     events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
-    assert [one["names"] for one in events if one["event"] == "source_left_out"] == [told.partition("source: ")[2]]
+    assert [one["names"] for one in events if one["event"] == "source_left_out"] == [told.partition("not read: ")[2]]
 
 
 def test_what_is_not_read_is_said_too_where_nothing_can_be_used(cli: Any, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_what_is_not_read_is_said_too_where_nothing_can_be_used(cli: Any, tmp_pa
     (source / "t.tsv").write_text("id\ttext\n")
     refused = cli(*run(source, out), code=2)
     assert "not one record in it can be used" in refused.error
-    assert "not read of the source: 1 .tsv (t.tsv)" in refused.err
+    assert "names in the source that are not read: 1 .tsv (t.tsv)" in refused.err
 
 
 @pytest.mark.parametrize("address", ["s3://bucket/key", "gs://b", "file:///tmp/x"])
@@ -174,7 +174,7 @@ def test_zstd_with_a_long_window_names_the_remedy(cli: Any, tmp_path: Path, pack
         told = (tmp_path / "run" / "quarantine.jsonl").read_text()
     else:
         told = cli(*run(path, tmp_path / "run"), code=2).error
-    assert "packed with a window of more than the 128 MiB" in told
+    assert "packed with a window above 128 MiB" in told
     assert f"zstd -d --long=31 {path}" in told
     assert "damaged" not in told
 

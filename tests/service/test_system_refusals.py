@@ -16,7 +16,7 @@ EMBEDFLEET = Path(sys.executable).with_name("embedfleet")
     [
         ("ulimit -n 24", "ulimit -n 1024"),
         ("ulimit -f 0", "set TMPDIR"),
-        ("mkdir gone && cd gone && rmdir ../gone", "the folder that you are in is gone"),
+        ("mkdir gone && cd gone && rmdir ../gone", "the current folder is gone"),
     ],
 )
 def test_a_refusal_is_one_line_with_its_remedy(tmp_path: Path, before: str, words: str) -> None:

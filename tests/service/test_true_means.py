@@ -115,7 +115,7 @@ def test_a_damaged_chunk_segment_ends_the_run_with_what_to_do(
     data[text.data_page_offset + text.total_compressed_size - 1] ^= 0x10
     path.write_bytes(data)
     args = ("run", source, "--out", out, "--dense", "fake:8", "--sparse", "bm25", "--index", "none", "--devices", "cpu")
-    assert "the same command reads it from the source again" in cli(*args, code=1).error
+    assert "run the same command again, which reads it from the source" in cli(*args, code=1).error
     cli(*args)
     assert fitted(out) == 5.0
 

@@ -63,7 +63,7 @@ def test_what_is_missing_is_rejected(tmp_path: Path) -> None:
     assert found[1] == (3, hit("2", text="b"))
     assert found[2][0] == 4
     assert isinstance(found[2][1], Reject)
-    assert found[2][1].reason.startswith("no action stands on the line before")
+    assert found[2][1].reason.startswith("no action on the line before")
     assert found[3][0] == 6
     assert isinstance(found[3][1], Reject)
     assert found[3][1].reason.startswith("not JSON")

@@ -284,7 +284,7 @@ def test_a_changed_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         intake.load()
     assert str(caught.value) == (
-        f"{source}: the source changed since its intake began: a.jsonl was written to; "
+        f"{source}: the source changed since its intake began: a.jsonl has other content; "
         "put it back as it was, or start over with --restart"
     )
     assert intake.spooled == []

@@ -50,7 +50,7 @@ def test_one_message_with_the_remedy(tmp_path: Path, name: str, encoding: str, t
         path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
     (reject,) = found(path)
     assert isinstance(reject, Reject)
-    assert reject.reason.startswith(f"{path} is {told}, and UTF-8 is read")
+    assert reject.reason.startswith(f"{path} is {told}, but has to be UTF-8")
     source = "WINDOWS-1252" if told == "not UTF-8" else told
     assert f"iconv -f {source} -t UTF-8" in reject.reason
     assert ("Größe" in reject.reason) == (told == "not UTF-8")
@@ -92,11 +92,11 @@ def test_no_utf_8_is_taken_for_something_else(text: str) -> None:
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (gzip.compress(TEXT.encode()), "holds gzip, and text was looked for; end its name in .gz"),
-        (bz2.compress(TEXT.encode()), "holds bzip2, and text was looked for; unpack it"),
-        (lzma.compress(TEXT.encode()), "holds xz, and text was looked for; unpack it"),
-        (b"PAR1\x15\x04", "holds Parquet, and text was looked for; end its name in .parquet"),
-        (b"PK\x03\x04\x14\x00", "holds zip, and text was looked for; unpack it"),
+        (gzip.compress(TEXT.encode()), "holds gzip, although its name promises text; rename it to end in .gz"),
+        (bz2.compress(TEXT.encode()), "holds bzip2, although its name promises text; unpack it"),
+        (lzma.compress(TEXT.encode()), "holds xz, although its name promises text; unpack it"),
+        (b"PAR1\x15\x04", "holds Parquet, although its name promises text; rename it to end in .parquet"),
+        (b"PK\x03\x04\x14\x00", "holds zip, although its name promises text; unpack it"),
     ],
 )
 def test_packed_data_under_a_plain_name(tmp_path: Path, data: bytes, told: str) -> None:

@@ -104,7 +104,7 @@ def test_every_ranking_is_evaluated_and_what_is_left_out_is_counted(layout, run_
     assert found.fusion is not None
     assert found.fusion.ndcg == fused.scores["nDCG@10"]
     assert found.recommendation is None
-    assert found.verdict == "2 judged queries are too few to recommend signals by: give 6 or more."
+    assert found.verdict == "2 judged queries are too few to recommend signals: give 6 or more."
     text = " ".join(found.notes)
     assert "1 judged query is not among the queries" in text
     assert "2 judgements are of chunks that are not in the corpus" in text

@@ -29,7 +29,7 @@ def test_a_segment_that_is_removed_meanwhile_is_missed(make_bench: Callable[...,
     path = bench.layout.vector_segment("dense-a", 1)
     path.unlink()
     closed = session.close()
-    assert f"{path} is gone; the same command computes it again" in closed.problem
+    assert f"{path} is gone; run the same command again, which computes it" in closed.problem
     assert not bench.layout.manifest.exists()
     assert bench.finish().problem == ""
     assert verify_run(bench.root).ok
@@ -107,7 +107,7 @@ def test_a_collection_of_other_points_is_made_anew(
     bench = make_bench(index="edge")
     with monkeypatch.context() as patch:
         patch.setattr(export_runtime, "find_difference", lambda counts, _points: find_difference(counts, 7))
-        assert "holds 7 points for 8 chunks; the same command makes it anew" in bench.finish().problem
+        assert "holds 7 points for 8 chunks; run the same command again, which makes it anew" in bench.finish().problem
     assert not bench.layout.published.exists()
     assert bench.finish().published == 2 * ROWS
     assert verify_run(bench.root).ok
@@ -129,7 +129,10 @@ def test_a_collection_that_goes_meanwhile_is_named(make_bench: Callable[..., Ben
         _published(session)
         shutil.rmtree(bench.layout.edge)
     session.close()
-    assert any(f"{bench.layout.edge} is gone; the same command makes it anew" in str(one) for one in session.heard)
+    assert any(
+        f"{bench.layout.edge} is gone; run the same command again, which makes it anew" in str(one)
+        for one in session.heard
+    )
     assert not bench.layout.manifest.exists()
     assert bench.finish().published == 2 * ROWS
 

@@ -104,7 +104,7 @@ class TestRanges:
         report = verify_run(bench.root)
         assert report.problems == []
         (note,) = report.notes
-        assert "1 segment stored as float16, since int8 would not be within a cosine of 0.9996" in note
+        assert "1 segment stored as float16, since int8 would be below a cosine of 0.9996" in note
         expected = np.concatenate([vectors_of(0), vectors_of(1)])
         np.testing.assert_allclose(open_run(bench.root).vectors("dense-a"), expected, atol=0.005)
         both = combine(BOTH, [open_run(bench.root).vectors(name) for name in ("dense-a", "dense-b")])
@@ -138,7 +138,7 @@ class TestRanges:
         report = verify_run(bench.root)
         assert [one for one in report.problems if "length" not in one] == []
         (note,) = report.notes
-        assert "numbers are at an end of the ranges that 0.1.0 took from the first rows" in note
+        assert "values are at an end of the ranges that 0.1.0 took from the first rows" in note
         assert describe_run(bench.root)["vectors"][0]["worst_cosine"] is None
 
 

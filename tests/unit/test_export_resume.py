@@ -279,7 +279,10 @@ class TestShard:
         session = bench.begin()
         session.rows(0)
         problem = session.close("done").problem
-        assert f"{bench.layout.vector_segment('dense-b', 0)} is gone; the same command computes it again" in problem
+        assert (
+            f"{bench.layout.vector_segment('dense-b', 0)} is gone; run the same command again, which computes it"
+            in problem
+        )
         assert not bench.layout.manifest.exists()
 
     @pytest.mark.parametrize("more", [False, True])

@@ -173,8 +173,8 @@ def test_memory_does_not_grow_with_the_array(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b'{"data":[{"text":"a"}],"version":1}', "holds one object around an array of records, 'data'; write them"),
-        (b'{\n "version": 1,\n "rows": [\n {"text":"a"}]}', "holds one object around an array of records, 'rows'"),
+        (b'{"data":[{"text":"a"}],"version":1}', "holds an object around the array of records 'data'; write them"),
+        (b'{\n "version": 1,\n "rows": [\n {"text":"a"}]}', "holds an object around the array of records 'rows'"),
         (b'"text"', "not JSON records: it begins with '\"text\"'"),
         (b"plain words", "not JSON records: it begins with 'plain words'"),
     ],

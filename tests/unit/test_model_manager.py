@@ -89,7 +89,7 @@ def test_an_error_of_the_device_ends_the_process(monkeypatch: pytest.MonkeyPatch
 def test_a_modules_file_that_is_none_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "modules.json").write_text(content)
     with pytest.raises(
-        ValueError, match=r"modules\.json (is not JSON|is no list of modules|has a module without a type)"
+        ValueError, match=r"modules\.json (is not JSON|is not a list of modules|has a module without a type)"
     ):
         saved_modules(tmp_path)
 
@@ -97,5 +97,5 @@ def test_a_modules_file_that_is_none_is_named(tmp_path: Path, content: str) -> N
 @pytest.mark.parametrize("content", ["{", "[]", "3"])
 def test_a_config_that_is_none_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ValueError, match=r"config\.json (is not JSON|is no JSON object)"):
+    with pytest.raises(ValueError, match=r"config\.json (is not JSON|is not a JSON object)"):
         architectures(tmp_path)

@@ -192,7 +192,7 @@ class TestWhatIsMissing:
             (lambda folder: put(folder, "1_Pooling/config.json", "{"), "{folder}/1_Pooling/config.json is not JSON"),
             (
                 lambda folder: put(folder, "1_Pooling/config.json", []),
-                "{folder}/1_Pooling/config.json is no JSON object",
+                "{folder}/1_Pooling/config.json is not a JSON object",
             ),
             (
                 lambda folder: put(folder, "1_Pooling/config.json", {}),
@@ -204,7 +204,7 @@ class TestWhatIsMissing:
             ),
             (
                 lambda folder: put(folder, "config_sentence_transformers.json", []),
-                "transformers.json is no JSON object",
+                "transformers.json is not a JSON object",
             ),
             (gone("2_Dense"), "names the module Dense in 2_Dense"),
             (
@@ -212,7 +212,7 @@ class TestWhatIsMissing:
                 "{folder}/2_Dense has no safetensors weights",
             ),
             (lambda folder: put(folder, "modules.json", []), "{folder}/modules.json is an empty list"),
-            (lambda folder: put(folder, "modules.json", {}), "{folder}/modules.json is no list"),
+            (lambda folder: put(folder, "modules.json", {}), "{folder}/modules.json is not a list"),
             (lambda folder: put(folder, "modules.json", [{"type": f"{ST}.Pooling"}]), "a module without a path"),
             (lambda folder: put(folder, "modules.json", [{"path": ""}]), "a module without a type"),
             (
@@ -326,7 +326,7 @@ class TestSimilarity:
     @pytest.mark.parametrize("name", ["multi-qa-mpnet-base-dot-v1", "msmarco-bert-base-dot-v5", "my_dot_model"])
     def test_older_ones_are_named_after_it(self, tmp_path: Path, name: str) -> None:
         folder = pooled(tmp_path / name)
-        assert f"so says the name of {folder}" in refused(folder)
+        assert f"according to the name of {folder}" in refused(folder)
         put(folder, "config_sentence_transformers.json", {"similarity_fn_name": "cosine"})
         check_model(spec_of(folder))
 

@@ -254,7 +254,7 @@ def test_a_spec_that_is_none_of_ours_protects_what_stands_beside_it(root: Path, 
     layout = take(root).layout
     layout.spec.write_bytes(content)
     before = sorted(root.rglob("*"))
-    with pytest.raises(RunDirectoryError, match=r"spec\.json is no spec of a run .*nothing there was touched"):
+    with pytest.raises(RunDirectoryError, match=r"spec\.json is not the spec of a run .*nothing there was touched"):
         RunDirectory(root, SPEC, restart=restart)
     assert (layout.spec.read_bytes(), sorted(root.rglob("*"))) == (content, before)
 
@@ -347,7 +347,7 @@ def test_a_spec_of_another_kind_is_nobodys(root: Path, kind: str) -> None:
 def test_the_directory_itself_may_be_a_link(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "there")
-    with pytest.raises(RunDirectoryError, match="is a link to nothing"):
+    with pytest.raises(RunDirectoryError, match="is a link that leads nowhere"):
         RunDirectory(link, SPEC, restart=False)
     (tmp_path / "there").mkdir()
     whole(take(link), "dense-a", 0)
@@ -518,7 +518,7 @@ def test_a_run_goes_on_with_the_policy_that_it_began_with(root: Path) -> None:
 def test_a_policy_of_a_later_version_is_refused(root: Path) -> None:
     whole(take(root, msgspec.structs.replace(SPEC, preprocessing="nfc-9")), "dense-a", 0)
     with pytest.raises(
-        SpecMismatch, match="policy 'nfc-9', which this build does not have; use the version that began"
+        SpecMismatch, match="policy 'nfc-9' for reading records is not known to this build; use the version that began"
     ):
         take(root)
     assert take(root, restart=True).spec == SPEC

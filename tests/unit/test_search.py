@@ -134,7 +134,7 @@ def test_a_query_of_which_a_model_knows_nothing_is_answered_by_the_others(files,
     child(ANSWER.replace("[[1.0, 0.0, 0.0, 0.0]]", "[[0.0, 0.0, -0.0, 0.0]]"))
     said: list[str] = []
     hits = search(files.root, "🦀", top_k=3, say=said.append)
-    reason = "it knows no word of the query, whose vector has only zeros"
+    reason = "its model knows no word of the query, so that the query vector has only zeros"
     assert said == [f"dense-fake is left out: {reason}"]
     assert [hit.left_out for hit in hits] == [{run_files.DENSE: reason}] * 3
     assert {name for hit in hits for name in hit.scores} == {run_files.SPARSE}
@@ -144,7 +144,7 @@ def test_a_query_of_which_a_model_knows_nothing_is_answered_by_the_others(files,
 
 def test_more_candidates_than_hits(files, child):
     child(ANSWER)
-    with pytest.raises(UsageError, match="--candidates 2: give at least the 3 of --top-k"):
+    with pytest.raises(UsageError, match="--candidates 2: give at least 3, which is --top-k"):
         search(files.root, "box", top_k=3, candidates=2)
     for hit in search(files.root, "box", top_k=3, candidates=3):
         assert hit.ranks
@@ -226,7 +226,7 @@ def test_keys_with_other_signs_are_told_as_a_filter_takes_them(files, run_files)
 @pytest.mark.parametrize(("key", "remedy"), [("my key", "my key"), ("metadata.x:y", "x:y"), ('no"t', "a key")])
 def test_a_key_that_the_engine_cannot_read_is_refused_before_anything_is_loaded(files, child, key, remedy):
     child("raise SystemExit('not to be asked')")
-    with pytest.raises(UsageError, match="is no path of keys; put a key with other signs") as caught:
+    with pytest.raises(UsageError, match="the key is not a valid path; put a name with other characters") as caught:
         search(files.root, "box", filters=[(key, "2")])
     assert f"""--filter '"{remedy}"=VALUE'""" in str(caught.value)
 
@@ -235,7 +235,9 @@ def test_a_key_that_is_null_wherever_it_stands_is_said_to_be_and_not_listed(file
     set_metadata(files, {"gone": None, "none": [], "there": 1})
     vectors = {run_files.DENSE: run_files.dense_of(60)[0]}
     for value in ("x", "1"):
-        with pytest.raises(UsageError, match=r"where a chunk has metadata.gone, it is null; --filter gone=null finds"):
+        with pytest.raises(
+            UsageError, match=r"metadata.gone is null in every chunk that has it; --filter gone=null finds"
+        ):
             search_shard(files.layout, files.spec, vectors, 3, [("gone", value)])
     assert [hit.row for hit in search_shard(files.layout, files.spec, vectors, 3, [("gone", "null")])] == [0]
     with pytest.raises(UsageError, match=r"no chunk has metadata.none; keys: n, there$"):
@@ -324,7 +326,7 @@ def test_a_shard_in_use_is_an_error(files, run_files, monkeypatch):
 def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(files, run_files, monkeypatch):
     query = {run_files.DENSE: run_files.dense_of(60)[0]}
     monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result([4096, 4096, 10_000, *[0] * 6, 255]))
-    with pytest.raises(RunDirectoryError, match="the disk is full, and the engine writes where it opens; make room"):
+    with pytest.raises(RunDirectoryError, match="the disk is full, and opening the collection writes to it; make room"):
         search_shard(files.layout, files.spec, query, 3)
     monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result([4096, 4096, *[0] * 7, 255]))
     assert search_shard(files.layout, files.spec, query, 3)

@@ -132,7 +132,7 @@ def test_other_content_of_the_same_size_is_refused_where_it_was_read(
     shutil.copyfile(other / name, source / name)
     read = 10 if segments is None else (segments + 1) * ROWS / 10
     if file < read:
-        with pytest.raises(SourceError, match=f"{CHANGED}{name} was written to"):
+        with pytest.raises(SourceError, match=f"{CHANGED}{name} has other content"):
             intake.load()
         assert all(intake.files()[name] == data for name, data in before.items() if name.endswith(".parquet"))
     else:
@@ -160,10 +160,10 @@ def test_a_change_of_rows_that_have_vectors_is_refused_although_their_chunks_are
     intake.layout.chunk_segment(1).unlink()
     stat = source.stat()
     source.write_bytes(lines(0, 9) + lines(9, 12, "word"))
-    with pytest.raises(SourceError, match=f"{CHANGED}c.jsonl was written to"):
+    with pytest.raises(SourceError, match=f"{CHANGED}c.jsonl has other content"):
         intake.load()
     os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as if nobody had touched it
-    with pytest.raises(SourceError, match=f"{CHANGED}c.jsonl was written to"):
+    with pytest.raises(SourceError, match=f"{CHANGED}c.jsonl has other content"):
         intake.load()
     source.write_bytes(lines(0, 12))
     os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -344,7 +344,7 @@ def test_a_directory_of_0_1_0_goes_by_the_times(tmp_path: Path, whole: bool) -> 
     assert read_trail(intake.layout).old
     assert intake.load().rows == 40
     touch(source)
-    with pytest.raises(SourceError, match=f"{CHANGED}a.jsonl was written to"):
+    with pytest.raises(SourceError, match=f"{CHANGED}a.jsonl has other content"):
         intake.load()
 
 

@@ -225,13 +225,13 @@ def test_json_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (b'[{"a":1},', 1, "the array does not end"),
         (b'[{"a":1},{"a":"x},{"a":"y"}]', 1, "it ends in the middle of a value"),
-        (b'[{"a":1},{"a":[1},{"a":2}]', 1, "a bracket is closed with '}' that was opened otherwise"),
+        (b'[{"a":1},{"a":[1},{"a":2}]', 1, "'}' closes a bracket of the other kind"),
         (b'[{"a":1},]', 1, "a value is missing"),
-        (b'[{"a":1},x,{"a":2}]', 1, "a value is no JSON"),
+        (b'[{"a":1},x,{"a":2}]', 1, "a value is not JSON"),
         (b'[{"a":1}] {"a":2}', 1, "something else follows the array"),
         (b'[{"a":1},{"a":2}', 1, "the array does not end"),
         (b"[" * 33, 0, "it ends in the middle of a value"),
-        (b'{\n"a":1}\n{\n"a":2}}', 2, "'}' closes nothing"),
+        (b'{\n"a":1}\n{\n"a":2}}', 2, "'}' closes no open bracket"),
         (b'{\n"a":1}\nx', 1, "something else follows the last object"),
     ],
 )

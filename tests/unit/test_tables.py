@@ -34,5 +34,5 @@ def test_what_a_run_was_fitted_to_and_what_is_float16_after_all(run_files: Any, 
     dense["float16_segments"], sparse["settings"]["average_length"] = 2, 1234.5
     print_info(described)
     shown = capsys.readouterr().out
-    assert f"{dense['vector']}: 2 segments stored as float16, where int8 would be too far off\n" in shown
+    assert f"{dense['vector']}: 2 segments stored as float16, since int8 would be too coarse\n" in shown
     assert f"{sparse['vector']}: fitted to an average length of 1,234.5 terms\n" in shown

@@ -45,5 +45,5 @@ def test_segments_that_are_float16_after_all_are_said_in_one_line() -> None:
     tracker.stored_as_float16({})
     assert tracker.take_notices(end=True) == ()
     tracker.stored_as_float16({"dense-m3": 1_234})
-    line = "dense-m3: segments stored as float16, since int8 would be too far off there: 1,234"
+    line = "dense-m3: segments stored as float16, since int8 would be too coarse: 1,234"
     assert tracker.take_notices(end=True) == (line,)

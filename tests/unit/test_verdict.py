@@ -64,14 +64,14 @@ def test_a_set_is_recommended_with_what_it_gains_and_what_it_costs() -> None:
     )
     assert "95% interval -0.1600 to -0.0800, better on 5 queries, worse on 12." in text
     assert "This run fused dense + bm25 + bad (0.4700)." in text
-    assert "It is chosen of all 7 sets of signals by these same queries: on others, expect a little less." in text
+    assert "It was chosen from all 7 sets of signals by these same queries: on others, expect a little less." in text
     assert text.endswith("--signals dense,bm25")
 
 
 def test_a_run_that_fused_what_is_recommended_says_nothing_of_it() -> None:
     chosen = figures("dense", "bm25")
     assert "This run fused" not in said(recommendation(chosen), fused=figures("bm25", "dense"))
-    assert "chosen of 47 sets" in said(recommendation(chosen, sets=47, exhaustive=False))
+    assert "chosen from 47 sets" in said(recommendation(chosen, sets=47, exhaustive=False))
 
 
 def test_one_set_with_two_figures_is_explained() -> None:
@@ -87,10 +87,10 @@ def test_one_set_with_two_figures_is_explained() -> None:
             difference(-0.031),
             "on others: too few queries for an interval, better on 5 queries, worse on 12; at Recall@10 -0",
         ),
-        (difference(-0.004, -0.005, -0.003), "is 0.0040 better, and less than 0.01 is not worth another signal: 95%"),
+        (difference(-0.004, -0.005, -0.003), "is 0.0040 better; below 0.01 is not worth another signal: 95%"),
         (
             difference(-0.031, -0.060, -0.002),
-            "is 0.0310 better, too little for the best of 7 sets: 95% interval 0.0020",
+            "is 0.0310 better, which is within chance for the best of 7 sets: 95% interval 0.0020",
         ),
         (difference(0.0, 0.0, 0.0), "is not better: +0.0000, 95% interval 0.0000 to 0.0000"),
     ],
@@ -113,15 +113,15 @@ def test_the_next_simpler_choice() -> None:
 
 def test_nothing_is_recommended_of_one_signal_or_by_few_queries() -> None:
     assert said(None, ("dense",)) == "There is one signal, dense (0.5000 at nDCG@10): nothing to choose from."
-    assert said(None, queries=1) == "1 judged query is too few to recommend signals by: give 6 or more."
-    assert said(None, queries=5) == "5 judged queries are too few to recommend signals by: give 6 or more."
+    assert said(None, queries=1) == "1 judged query is too few to recommend signals: give 6 or more."
+    assert said(None, queries=5) == "5 judged queries are too few to recommend signals: give 6 or more."
     words = "No signal has a relevant chunk among its first ten, for any of the 6 judged queries: there is nothing to recommend"
     assert said(None, queries=6) == f"{words}."
 
 
 def test_members_of_an_ensemble_are_not_fused_beside_it() -> None:
     text = said(None, ("a", "b", "both"), queries=3, fusion=figures("both"))
-    assert text.startswith("Another signal holds a + b: not fused beside it. 3 judged")
+    assert text.startswith("Not fused, since another signal contains it: a + b. 3 judged")
 
 
 @pytest.mark.parametrize(

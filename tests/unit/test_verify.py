@@ -143,7 +143,7 @@ def test_another_model_is_found(files, run_files):
     files.vector_segment(run_files.DENSE, 0, files.dense_table(0), fingerprint="0" * 64)
     assert "dense-fake/00000.parquet: computed by another model" in problems(files)
     files.layout.pass_file(run_files.DENSE).write_text("{")
-    assert "pass.json: cannot be read, so nobody knows which model this is; delete the folder" in problems(files)
+    assert "pass.json: cannot be read, so the model is unknown; delete the folder" in problems(files)
 
 
 def test_a_footer_that_lies_is_found(files, run_files):

@@ -32,7 +32,7 @@ class Prepared:
     items: Any
     """Whatever the encoder's `compute` wants."""
     cut: IntArray
-    """Tokens (n) that truncation left out, 0 of a whole text, estimated of a very long one; -1 where nobody counted them."""
+    """Tokens (n) that truncation removed: 0 for a whole text, estimated for a very long one, -1 if not counted."""
 
 
 @dataclass(frozen=True, slots=True)

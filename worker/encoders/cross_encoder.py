@@ -55,5 +55,5 @@ class CrossEncoderScorer(TextModel):
         return scores.reshape(-1).cpu().numpy()
 
     def _own_prompt(self) -> str:
-        """The default one: the reference has no sides of pairs."""
+        """The model's default prompt: sentence-transformers has no document and query prompts for pairs."""
         return self._model.prompts.get(self._model.default_prompt_name or "") or ""

@@ -13,7 +13,8 @@ from collections.abc import Callable
 CHARS_A_TOKEN = 64
 """A first guess on the safe side: English has 4 or 5."""
 LEAST = 8_192
-"""Characters that are tokenized soon enough whatever the limit: the tokens of such texts are counted, not estimated."""
+"""The least size of a part. Texts of up to twice as many characters are tokenized whole, so that their tokens are counted,
+not estimated."""
 _SPACE = re.compile(r"\s")
 
 
@@ -37,7 +38,7 @@ def head(text: str, tokens: int, count: Callable[[str], int]) -> str:
 
 
 def tail(text: str, tokens: int, count: Callable[[str], int]) -> str:
-    """As `head`, the end of `text`, for a tokenizer that keeps the last `tokens` tokens. It begins with a space."""
+    """As `head`, but the end of `text`, for a tokenizer that keeps the last `tokens` tokens. It begins with a space."""
     size = max(2 * tokens * CHARS_A_TOKEN, LEAST)
     while 2 * size < len(text):
         before = text[len(text) // 2 : len(text) - size]
@@ -52,5 +53,5 @@ def tail(text: str, tokens: int, count: Callable[[str], int]) -> str:
 
 
 def whole_count(tokens: int, piece: str, text: str) -> int:
-    """The tokens of `text`, of which `piece` has `tokens`: exact where that is all of it, else in proportion to the length."""
+    """The tokens of `text`, whose part `piece` has `tokens`: exact if that is all of it, else in proportion to the length."""
     return tokens if len(piece) == len(text) else round(tokens * len(text) / len(piece))

@@ -1,4 +1,4 @@
-"""Whether a loaded model has its weights from its files: the rest is random, which the reference says in a log alone."""
+"""Check that a loaded model has all its weights from its files. Missing ones are random, which transformers only logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..model_files import ModelFiles
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """A model that transformers has loaded, and the names of its weights that no file had."""
+    """A model that transformers has loaded, and the names of its weights that were in no file."""
 
     model: Any
     names: tuple[str, ...]
@@ -21,7 +21,7 @@ class Lacking:
 
 @contextmanager
 def lacking_weights() -> Generator[list[Lacking]]:
-    """Gathers what transformers says of every model that it loads meanwhile, after its renamings, ties and conversions."""
+    """Gather what transformers reports of every model that it loads meanwhile, after its renamings, ties and conversions."""
     from transformers import PreTrainedModel
 
     reference: Any = PreTrainedModel.__dict__["from_pretrained"]
@@ -29,7 +29,7 @@ def lacking_weights() -> Generator[list[Lacking]]:
 
     def from_pretrained(cls: Any, *args: Any, output_loading_info: bool = False, **options: Any) -> Any:
         loaded = reference.__func__(cls, *args, output_loading_info=True, **options)
-        if not isinstance(loaded, tuple):  # a class with a method of its own, which asks for no more
+        if not isinstance(loaded, tuple):  # a class with its own method, which returns the model alone
             return loaded
         model, about = loaded
         found.append(Lacking(model, tuple(sorted(about.get("missing_keys", ())))))
@@ -44,7 +44,7 @@ def lacking_weights() -> Generator[list[Lacking]]:
 
 
 def check_filled(loaded: list[Lacking], files: ModelFiles, family: str) -> None:
-    """ModelError where weights that the model's numbers depend on are in no file."""
+    """Raise ModelError if weights that the model's numbers depend on are in no file."""
     for one in loaded:
         if type(one.model).__module__.startswith("transformers_modules."):
             continue  # a model's own code may fill what it likes
@@ -54,10 +54,11 @@ def check_filled(loaded: list[Lacking], files: ModelFiles, family: str) -> None:
             raise ModelError(
                 f"model {files.name}: {files.folder} holds {total - len(names)} of the {total} weights that a "
                 f"{type(one.model).__name__} has, and the others would be random ({', '.join(names[:3])}"
-                f"{' and more' if len(names) > 3 else ''}); its config.json and its weights are of two models: get both anew"
+                f"{' and more' if len(names) > 3 else ''}); its config.json and its weights do not match: get both again"
             )
 
 
 def _is_pooler(name: str) -> bool:
-    """Of a layer over the first token that sentence-transformers makes no use of, and that many models are saved without."""
+    """Whether a weight is of the pooler, a layer over the first token. sentence-transformers does not use it, and many models
+    are saved without it."""
     return "pooler" in name.split(".")

@@ -68,11 +68,11 @@ def load(family: str, spec: PassSpec, files: ModelFiles, dtype: Any) -> Any:
 
 
 def ensure_padding(model: Any, files: ModelFiles) -> None:
-    """Choose a pad token for tokenizers without one; ModelError where nothing can stand in the pad's place.
+    """Choose a pad token for tokenizers without one; ModelError if no token can serve as one.
 
-    The mask takes pads out of what is computed, so that any token will do. But a model may look for pads by their id: to
-    count positions, or to find a text's last token. So it is the pad that the config names, or else a token that does not
-    end texts.
+    The mask keeps pads out of what is computed, so that any token would do. But a model may look for pads by their id, to
+    count positions or to find a text's last token. So the first choice is the pad that the config names, then the unknown,
+    the first and the last token.
     """
     for module in input_modules(model):
         tokenizer: Any = getattr(module, "tokenizer", None)
@@ -85,7 +85,7 @@ def ensure_padding(model: Any, files: ModelFiles) -> None:
         chosen = next((one for one in names if one is not None), None)
         if chosen is None:
             raise ModelError(
-                f"model {files.name}: its tokenizer has no pad token, and none that can stand in for it; name one as "
+                f"model {files.name}: its tokenizer has no pad token, and none that can serve as one; name one as "
                 f"'pad_token' in {files.folder / 'tokenizer_config.json'}"
             )
         tokenizer.pad_token = chosen

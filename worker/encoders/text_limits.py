@@ -1,4 +1,4 @@
-"""How many tokens a model's inputs may have: what its tokenizer says is not always what its positions allow."""
+"""The limit of a model's inputs in tokens: its positions may allow fewer than its tokenizer says."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ PROBE = "the quick brown fox jumps over the lazy dog"
 
 
 class _Found(Exception):
-    """The table of positions was asked: it allows so many tokens."""
+    """Raised when the model looks up a position; its table allows so many tokens."""
 
     def __init__(self, allowed: int) -> None:
         self.allowed = allowed
 
 
 def positions_allowed(torch: Any, module: Any) -> int | None:
-    """The most tokens for which a transformer has positions; None where it learned none, as with rotary ones.
+    """The most tokens for which a transformer has positions; None if it learned none, as with rotary ones.
 
-    A short text is computed as far as the table of positions: of n tokens the last one's position is n - 1 in BERT, and
-    more in RoBERTa, whose positions begin behind the pad id.
+    A short text is computed up to the table of positions. The last of n tokens has position n - 1 in BERT, and a higher one
+    in RoBERTa, whose positions begin behind the pad id.
     """
     tables = _position_tables(torch, module)
     if not tables:
@@ -35,7 +35,7 @@ def positions_allowed(torch: Any, module: Any) -> int | None:
                 index: Any = args[0] if args else named.get("input")
                 if any(weight is one for one in tables):
                     highest = int(index.max())
-                    if highest >= tokens - 1:  # else it is of something that does not grow with the text
+                    if highest >= tokens - 1:  # else this is no position of a token
                         raise _Found(len(weight) - (highest - (tokens - 1)))
             return func(*args, **(kwargs or {}))
 
@@ -47,7 +47,7 @@ def positions_allowed(torch: Any, module: Any) -> int | None:
                 module(features)
     except _Found as found:
         return max(found.allowed, 1)
-    except Exception:  # noqa: BLE001 - a model's own code can raise anything; the first text that is computed will tell
+    except Exception:  # noqa: BLE001 - a model's own code can raise anything; the first text that is computed shows it
         return None
     return None
 
@@ -65,7 +65,7 @@ def _names_positions(name: str) -> bool:
 
 
 def query_limit(module: Any, otherwise: int) -> int:
-    """The most tokens of a query that a module takes: a late-interaction model has a length of its own for them."""
+    """The most tokens of a query that a module takes: a late-interaction model has a limit of its own for queries."""
     own = getattr(module, "query_length", None)
     expansion: Any = getattr(module, "query_expansion", None)
     if expansion is None:
@@ -76,7 +76,7 @@ def query_limit(module: Any, otherwise: int) -> int:
 
 
 def set_limits(torch: Any, modules: list[Any], limit: int) -> None:
-    """Let no module take more than `limit` tokens, nor more than its positions allow."""
+    """Limit each module to `limit` tokens, or to what its positions allow."""
     for one in modules:
         if can_be_limited(one):
             allowed = positions_allowed(torch, one)
@@ -84,6 +84,6 @@ def set_limits(torch: Any, modules: list[Any], limit: int) -> None:
 
 
 def can_be_limited(module: Any) -> bool:
-    """Whether the module cuts texts to a length that can be set: one of static vectors has a property and no setter."""
+    """Whether the module's limit of tokens can be set: a module of static vectors has only a read-only property."""
     limit = getattr(type(module), "max_seq_length", None)
     return hasattr(module, "max_seq_length") and not (isinstance(limit, property) and limit.fset is None)

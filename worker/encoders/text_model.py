@@ -32,7 +32,7 @@ CUDA_BUDGET = TokenBudget(16_384, 131_072)
 LONGEST = 1 << 17
 """Tokens; a tokenizer that names no limit says some huge number."""
 FULL_LENGTH = {"cpu": 1e11, "cuda": 1e13}
-"""Parameters times tokens up to which the first text is as long as the model takes: a second or so."""
+"""The first text has the model's full length if parameters times tokens are at most this: about a second."""
 
 T = TypeVar("T")
 
@@ -69,8 +69,8 @@ class TextModel:
         self._first: Any = self._route[0]
         self._tokenizer: Any = getattr(self._first, "tokenizer", None)
         self._tokenizes = _is_plain_text(self._first, self._tokenizer)
-        # Of one text all types are 0, which is what a model with a table of types takes for granted. One without may embed
-        # them otherwise: GPT-2 as words.
+        # For single texts all types are 0, which a model with a table of types assumes by itself. A model without one may
+        # embed them otherwise: GPT-2 as words.
         self._types_are_zero = any("token_type" in name for name, _ in self._first.named_parameters())
         self._max_tokens = self._limit(spec)
         self._prompt_tokens = self._excluded_prompt()
@@ -90,7 +90,8 @@ class TextModel:
         raise NotImplementedError
 
     def _first_texts(self) -> list[str]:
-        """A short text, and one as long as the model takes: what it cannot compute must show before any row is blamed."""
+        """A short text, and one of the model's full length: a model that cannot compute them has to fail before any row is
+        blamed."""
         weights = sum(one.numel() for one in self._model.parameters())
         most = min(self.budget.initial, FULL_LENGTH[self._device.type] / max(weights, 1))
         return ["warm up", "warm up " * self._max_tokens] if self._max_tokens <= most else ["warm up"]
@@ -100,14 +101,14 @@ class TextModel:
         raise NotImplementedError
 
     def _own_prompt(self) -> str:
-        """As the reference's `encode_document` chooses: a prompt that the model has counts, an empty one too, and its
-        default prompt does not. The reference passes over `passage` where there is no `document`, against its own words.
-        """
-        written = declared_prompts(self._files.folder)  # the reference makes up empty ones as it loads
+        """Choose as `encode_document` of sentence-transformers does: the first of DOCUMENT_PROMPTS that the model's file has,
+        even if it is empty, and never the default prompt. One difference: on loading, sentence-transformers adds an empty
+        `document` prompt, which hides `passage` and `corpus`. Here these count, as its documentation says."""
+        written = declared_prompts(self._files.folder)  # sentence-transformers adds empty ones on loading
         prompts = {name: one for name, one in self._model.prompts.items() if name in written}
         known = self._entry.document_prompt if self._entry is not None else ""
         if known and not any(prompts.get(name) for name in DOCUMENT_PROMPTS):
-            return known  # empty ones stand in whatever the reference saves
+            return known  # sentence-transformers saves empty ones with every model
         return next((prompts[name] for name in DOCUMENT_PROMPTS if name in prompts), "")
 
     def _query_prompt(self, prompt: str | None) -> str | None:
@@ -116,7 +117,7 @@ class TextModel:
         return prompt if prompt is not None else known
 
     def query_prompt(self) -> str:
-        """What `queries` puts before a query where nobody gives a prompt: by `encode_query` never the default one."""
+        """The prompt of queries if none is given; as in `encode_query`, never the default prompt."""
         chosen = self._query_prompt(None)
         return chosen if chosen is not None else self._model.prompts.get("query") or ""
 
@@ -155,7 +156,8 @@ class TextModel:
         tokenizer: Any = None,
         limit: int | None = None,
     ) -> Prepared:
-        """Texts with the prompt before them, or pairs of them and `seconds`; None takes the model's tokenizer and limit."""
+        """Tokenize texts with the prompt before them, or pairs of them and `seconds`. None takes the model's tokenizer and
+        limit."""
         if not texts:
             return Prepared(np.empty(0, np.int32), np.empty(0, np.bool_), [], np.empty(0, np.int32))
         chosen, most = tokenizer or self._tokenizer, limit or self._max_tokens
@@ -190,14 +192,14 @@ class TextModel:
             if seconds is None:
                 tokens = kept + sum(map(len, parts)) - special * len(parts)
                 cut[row] = whole_count(tokens, firsts[row], wholes[row]) - kept
-            else:  # what is left out of pairs comes in every combination of their sides
+            else:  # for pairs, overflow comes in every combination of their sides
                 second = whole_count(count(seconds[row]), seconds[row], wholes[row])
                 cut[row] = count(firsts[row]) + second - kept
         truncated = np.array([bool(parts) for parts in left_out], np.bool_)
         return Prepared(lengths, truncated, dict(encoded), cut.clip(max=np.iinfo(np.int32).max).astype(np.int32))
 
     def _estimate(self, texts: Sequence[str], seconds: Sequence[str] | None, prompt: str) -> Prepared:
-        """For a model that tokenizes by itself, as it computes: lengths are guessed, and what it cuts is not known."""
+        """For a model that tokenizes within its own computation: lengths are estimated, and truncation is not known."""
         pairs = zip(texts, seconds, strict=True) if seconds is not None else ((text, "") for text in texts)
         lengths = [min(len(prompt + text + second) // 4 + 2, self._max_tokens) for text, second in pairs]
         items = list(texts) if seconds is None else list(zip(texts, seconds, strict=True))
