@@ -18,7 +18,7 @@ from typing import IO
 import msgspec
 
 from ..protocol.control_messages import Submit
-from ..protocol.errors import EXIT_DONE, EXIT_USAGE, SpecMismatch
+from ..protocol.errors import EXIT_DONE, EXIT_USAGE, SpecMismatch, how_ended
 from ..protocol.fake_models import PREFIX
 from ..protocol.intake_counts import IntakeCounts
 from ..protocol.layout import RunLayout, segments_in
@@ -159,7 +159,8 @@ def _outcome(run: str, one: _Check, code: int | None, seconds: float) -> Checked
         refused = None
     if refused is None or code != (EXIT_USAGE if refused else EXIT_DONE):
         said = " ".join(one.process.tail().split())[-300:]
-        return Checked(ModelsChecked(run), f"the check ended with exit code {code}. {said}".strip())
+        how = f"{'was' if code < 0 else 'ended with'} {how_ended(code)}"
+        return Checked(ModelsChecked(run), f"the check {how}. {said}".strip())
     numbers = {vector: number for number, vector in enumerate(one.vectors)}
     return Checked(
         ModelsChecked(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from embedfleet.coordinator.id_index import MOST_PATH_BYTES, IdIndex
 from embedfleet.coordinator.intake_failure import intake_failure
-from embedfleet.protocol.errors import RunDirectoryError
+from embedfleet.protocol.errors import RunDirectoryError, how_ended
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.system_refusals import not_written
 
@@ -63,3 +63,11 @@ def test_a_path_that_the_list_of_ids_cannot_have(tmp_path):
         RunDirectoryError, match=r"a path of 505 bytes, .* 504 at most; give a run directory with a shorter"
     ):
         IdIndex(longest.with_name(longest.name + "x"))
+
+
+def test_how_a_process_ended():
+    told = [how_ended(code) for code in (0, 3, None, -9, -7)]
+    assert told == [
+        *("exit code 0", "exit code 3", "exit code None", "killed by signal 9"),
+        "killed by signal 7 (where the disk is full, make room)",
+    ]
