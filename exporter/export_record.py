@@ -8,6 +8,7 @@ import msgspec
 
 from ..protocol.done_run import DoneRun
 from ..protocol.durable import commit_bytes
+from ..protocol.json_bytes import decode_json
 from ..protocol.version import __version__
 from .sinks.exported_file import ExportedFile
 
@@ -49,6 +50,6 @@ def add_files(run: DoneRun, written: Iterable[ExportedFile], state: str) -> Expo
 def _earlier(run: DoneRun) -> tuple[ExportedFile, ...]:
     """The record is derived: without one, all is written anew."""
     try:
-        return msgspec.json.decode(run.layout.export_record.read_bytes(), type=ExportRecord).files
+        return decode_json(run.layout.export_record.read_bytes(), ExportRecord).files
     except (OSError, msgspec.MsgspecError):
         return ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from .json_bytes import decode_json
 from .layout import RunLayout
 from .source_check import FileStamp
 
@@ -13,7 +14,7 @@ class NumberedIds:
 
     def __init__(self, layout: RunLayout) -> None:
         try:
-            stamps = msgspec.json.decode(layout.source.read_bytes(), type=list[FileStamp])
+            stamps = decode_json(layout.source.read_bytes(), list[FileStamp])
         except (OSError, msgspec.MsgspecError):  # a copy without it: then no id is known to be made up
             stamps = []
         self.files = frozenset(one.path for one in stamps)

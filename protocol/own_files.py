@@ -16,6 +16,7 @@ import msgspec
 
 from .durable import sync_folder
 from .errors import RunDirectoryError
+from .json_bytes import decode_json
 from .layout import RunLayout, set_aside
 from .spec import RunSpec, is_name
 
@@ -33,7 +34,7 @@ _TOP = {"spec.json", "manifest.json", *_DERIVED}
 def read_owner(layout: RunLayout) -> RunSpec | None:
     """The spec that says whose directory it is; None where there is none. RunDirectoryError where it is no spec of a run."""
     try:
-        spec = msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec)
+        spec = decode_json(layout.spec.read_bytes(), RunSpec)
         if not spec.passes:
             raise ValueError("it names no model")
         if found := [one.vector for one in spec.outputs if not is_name(one.vector)]:
@@ -244,5 +245,5 @@ def _remove_export(layout: RunLayout) -> None:
     names = {layout.export_record.name}
     for path in (layout.export_record, layout.report_record):
         with contextlib.suppress(OSError, ValueError):
-            names |= {one.name for one in msgspec.json.decode(path.read_bytes(), type=_Record).files}
+            names |= {one.name for one in decode_json(path.read_bytes(), _Record).files}
     _remove_folder(layout.export, names.__contains__)

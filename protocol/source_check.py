@@ -14,6 +14,7 @@ import msgspec
 from .durable import commit_bytes
 from .errors import RunDirectoryError, SourceError
 from .intake_counts import IntakeRecord
+from .json_bytes import decode_json
 from .layout import RunLayout, segments_in
 from .run_json import read_spec
 from .segments import ChunkSegmentInfo, Cursor, Passed, read_info
@@ -99,7 +100,7 @@ def read_trail(layout: RunLayout) -> Trail:
     vectors = [number for folder in layout.vectors.glob("*/") for number in segments_in(folder)]
     trail.read_beyond = any(number >= trail.segments for number in vectors)
     try:
-        intake = msgspec.json.decode(layout.intake.read_bytes(), type=IntakeRecord)
+        intake = decode_json(layout.intake.read_bytes(), IntakeRecord)
     except (OSError, ValueError):
         return trail
     trail.whole = intake.complete and intake.segments == trail.segments
@@ -126,7 +127,7 @@ def unchanged_files(source: str, corpus: Corpus, layout: RunLayout) -> list[Sour
     """
     path = layout.source
     try:
-        before = msgspec.json.decode(path.read_bytes(), type=list[FileStamp])
+        before = decode_json(path.read_bytes(), list[FileStamp])
     except FileNotFoundError:
         return None
     except (ValueError, OSError) as error:
