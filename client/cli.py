@@ -142,7 +142,9 @@ def upload(
     grpc_port: Annotated[
         int, typer.Option(metavar="PORT", min=1, max=65_535, help="Where the server listens for gRPC.")
     ] = 6334,
-    wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long building the index may take.")] = 3600.0,
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How long building the index may take.")
+    ] = 3600.0,
     max_request: Annotated[
         int, typer.Option(metavar="MIB", min=1, max=4096, help="The server's limit on the size of a request.")
     ] = 32,
@@ -212,7 +214,9 @@ def serve(
 def worker(
     connect: Annotated[str, typer.Option(metavar="ADDR", help="Where the coordinator listens.")],
     devices: Devices = None,
-    patience: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for a coordinator.")] = 60.0,
+    patience: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for a coordinator.")
+    ] = 60.0,
 ) -> None:
     """Attach this host's devices to a coordinator, at any time."""
     from .daemons import attach

@@ -28,7 +28,7 @@ from ..protocol.control_messages import (
     ToCoordinator,
     Watch,
 )
-from ..protocol.errors import Unreachable, revive
+from ..protocol.errors import Unreachable, UsageError, revive
 from ..protocol.local_paths import check_local
 from ..protocol.run_options import DEFAULTS, RunOptions
 from ..protocol.spec import PassSpec, RunSpec
@@ -76,6 +76,8 @@ class Client:
         Models of `later`, passes that are to follow in runs of their own, are looked at with those of this one. The run's span
         stands below `traceparent`, another span in the form of W3C's header.
         """
+        if not os.fspath(out):  # it would become the folder that this process is in
+            raise UsageError("out '': is empty; give a folder")
         check_local(out, "out")
         where = str(Path(out).absolute())
         answer = self._request(Submit(next(self._numbers), spec, where, restart, options, tuple(later), traceparent))

@@ -14,6 +14,7 @@ import msgspec
 
 from ..protocol.durable import commit_bytes
 from ..protocol.errors import RunDirectoryError
+from ..protocol.json_bytes import decode_json
 from ..protocol.layout import RunLayout
 from ..protocol.run_json import read_spec
 from ..protocol.source_check import FileStamp
@@ -25,7 +26,7 @@ def adopt_source(spec: RunSpec, layout: RunLayout) -> None:
     """Write the source's new path and time into the run in `layout`, if that run has this `spec` and the same content."""
     try:
         stood = read_spec(layout)
-        (before,) = msgspec.json.decode(layout.source.read_bytes(), type=list[FileStamp])
+        (before,) = decode_json(layout.source.read_bytes(), list[FileStamp])
         source = Path(spec.source)
         found = source.stat()
     except (OSError, ValueError, msgspec.MsgspecError, RunDirectoryError):

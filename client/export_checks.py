@@ -11,6 +11,7 @@ import msgspec
 
 from ..protocol.errors import RunDirectoryError
 from ..protocol.export_formats import FORMATS, file_names
+from ..protocol.json_bytes import decode_json
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.published import run_digest
 from .run_files import AGAIN, read_spec
@@ -50,7 +51,7 @@ def _problems(layout: RunLayout, record_file: Path, again: str) -> Iterator[str]
     """`again` makes the files of the record anew."""
     said = record_file.name
     try:
-        record = msgspec.json.decode(record_file.read_bytes(), type=_Record)
+        record = decode_json(record_file.read_bytes(), _Record)
     except FileNotFoundError:
         if record_file == layout.export_record:
             yield from _unrecorded(layout)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..protocol.channels import IPC_PATH_LIMIT
-from ..protocol.errors import EmbedfleetError, revive
+from ..protocol.errors import EmbedfleetError, how_ended, revive
 from ..protocol.process import STEADY_MEMORY, ChildProcess
 from ..protocol.socket_folder import PREFIX, sweep
 
@@ -82,7 +82,7 @@ class PrivateCoordinator:
         text = self.tail().removeprefix(SAID)
         if code == 2:
             raise revive("UsageError", text)
-        raise EmbedfleetError(f"the coordinator did not start (exit code {code}): {text or 'it said nothing'}")
+        raise EmbedfleetError(f"the coordinator did not start ({how_ended(code)}): {text or 'it said nothing'}")
 
     def _end(self, patience: float) -> None:
         if self._process is not None:

@@ -35,12 +35,13 @@ _TOO_LARGE = (
 
 
 def foreign_errors() -> tuple[type[Exception], ...]:
-    """What qdrant-client raises over gRPC and REST, and (ValueError) as the in-memory engine."""
+    """What qdrant-client raises over gRPC and REST, as the in-memory engine (ValueError), and where an answer lacks its
+    result (AssertionError)."""
     import grpc
     from qdrant_client.common.client_exceptions import QdrantException
     from qdrant_client.http.exceptions import ApiException
 
-    return (grpc.RpcError, QdrantException, ApiException, ValueError)
+    return (grpc.RpcError, QdrantException, ApiException, ValueError, AssertionError)
 
 
 def verdict(error: Exception) -> Verdict:
@@ -100,15 +101,15 @@ def _grpc_code(error: Any) -> str:
 
 
 def _is_foreign(error: Exception) -> bool:
-    """Whether some other server answered: a Qdrant does in JSON, or says nothing beside the status."""
+    """Whether some other server answered: a Qdrant does in JSON, with a result, or says nothing beside the status."""
     content: Any = getattr(error, "content", b"")
     page = isinstance(content, bytes) and content.lstrip()[:1] == b"<"
-    return page or isinstance(error, JSONDecodeError)
+    return page or isinstance(error, (JSONDecodeError, AssertionError))
 
 
 def _said(error: Exception) -> str:
     if _is_foreign(error):
-        return "another server does, and not in JSON"
+        return "another server does, and not as a Qdrant would"
     details: Any = getattr(error, "details", None)
     if callable(details):
         return str(details())

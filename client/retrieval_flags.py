@@ -80,6 +80,8 @@ def _check_counts(candidates: int, top_k: int) -> None:
 
 def _readable(given: str | PathLike[str], flag: str) -> Path:
     path = given_path(given, flag, SourceError).absolute()
+    if path.exists() and not path.is_file() and not path.is_dir():  # it is read more than once, and a pipe cannot be
+        raise SourceError(f"{flag} {path}: neither a file nor a folder; write it to a file first")
     try:
         with path.open("rb"):
             return path

@@ -36,7 +36,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         return msgspec.json.Decoder(dict[str, Any]).decode_lines(path.read_bytes())
     except FileNotFoundError:
         raise RunDirectoryError(f"{path} is gone; {AGAIN}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunDirectoryError(f"{path}: not JSON objects, one a line ({error}); delete it and {AGAIN}") from error
 
 
@@ -48,7 +48,7 @@ def count_lines(path: Path) -> int:
             for line in lines:
                 count += 1
                 decoder.decode(line)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunDirectoryError(
             f"{path}: not JSON objects, one a line ({error} in line {count}); delete it and {AGAIN}"
         ) from error

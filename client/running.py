@@ -184,7 +184,7 @@ def _tail(layout: RunLayout) -> Sequence[_Event]:
         return ()
     found: list[_Event] = []
     for line in lines:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             found.append(msgspec.json.decode(line, type=_Event))
     return found
 

@@ -20,6 +20,7 @@ from ..protocol.errors import (
     RunFailed,
     Unreachable,
     UsageError,
+    how_ended,
 )
 from ..protocol.process import STEADY_MEMORY, ChildProcess, error_in
 from ..protocol.run_options import DEFAULTS, RunOptions
@@ -132,8 +133,7 @@ class Session:
         if code == EXIT_INTERRUPTED or (code and self.received):  # who signalled us may have signalled it as well
             raise Interrupted
         if code < 0:
-            full = " (where the disk is full, make room)" if code == -signal.SIGBUS else ""
-            raise EmbedfleetError(f"{module} was killed by signal {-code}{full}; the same command resumes")
+            raise EmbedfleetError(f"{module} was {how_ended(code)}; the same command resumes")
         if code:
             message = error_in(said) or f"{module} ended with exit code {code}"
             raise UsageError(message) if code == EXIT_USAGE else EmbedfleetError(message)
@@ -179,7 +179,7 @@ class Session:
     def _lost(self, command: str) -> RunFailed:
         """The error for a coordinator that has ended, or does not answer."""
         code = self._coordinator.exit_code()
-        what = "does not answer" if code is None else f"ended (exit code {code})"
+        what = "does not answer" if code is None else f"ended ({how_ended(code)})"
         tail = self._coordinator.tail()[-1000:]
         return RunFailed(f"the coordinator {what}. What was committed stays; {command} resumes. {tail}".strip())
 

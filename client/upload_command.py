@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..protocol.collection import Quantization
 from ..protocol.done_run import open_done_run
-from ..protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EXIT_TERMINATED
+from ..protocol.errors import EXIT_DONE, EXIT_QUARANTINED
 from ..protocol.point_batches import BatchLimits
 from .console import message_console
 from .qdrant_server import connect
@@ -74,7 +74,7 @@ def upload(
             if not ended:
                 raise
             console.print("terminated; the same command sends what is missing")
-            return EXIT_TERMINATED
+            return 128 + ended[0]
     code = EXIT_QUARANTINED if done.left_out else EXIT_DONE
     for notice in done.notices:
         console.print(f"note: {escape(notice)}")
@@ -96,7 +96,8 @@ def upload(
 
 @contextmanager
 def ending_in_order() -> Generator[list[int]]:
-    """SIGTERM interrupts as Ctrl-C does, so that the server gets its index back; the list has it then."""
+    """SIGTERM, and SIGHUP of a terminal that is gone, interrupt as Ctrl-C does, so that the server gets its index back; the
+    list has the signal then. One that is ignored (nohup) stays so."""
     ended: list[int] = []
 
     def end(number: int, _frame: FrameType | None) -> None:
@@ -104,8 +105,12 @@ def ending_in_order() -> Generator[list[int]]:
             ended.append(number)
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, end)
     try:
         yield ended
     finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

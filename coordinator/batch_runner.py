@@ -48,6 +48,7 @@ from .chunk_loader import ChunkLoader, SpooledSegment
 from .damaged_chunks import set_chunks_aside
 from .events import Cut, Event, IntakeDone, RunFailed, RunSubmitted, SegmentSpooled
 from .export_link import ExportLink
+from .intake_failure import intake_failure
 from .observer import Observer
 from .planner import needs_fit, plan_passes, segment_limits, settle_dtype
 from .segment_texts import SegmentCache
@@ -391,8 +392,7 @@ class BatchRunner:
         except EmbedfleetError as error:
             self._report(RunFailed(self.run, type(error).__name__, str(error)))
         except Exception as error:  # noqa: BLE001 - a full disk, a vanished source: the run fails with one message
-            message = f"the source {self.spec.source} cannot be read on: {type(error).__name__}: {error}"
-            self._report(RunFailed(self.run, "RunFailed", message))
+            self._report(RunFailed(self.run, "RunFailed", intake_failure(error, self.spec.source, self.layout)))
         else:
             if counts.complete:
                 self.rejected, self.notes, self.intake_done = counts.rejected, counts.notes, True

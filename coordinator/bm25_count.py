@@ -22,6 +22,7 @@ from ..protocol.bm25_words import bounded_words
 from ..protocol.chunk_columns import read_chunk_columns
 from ..protocol.errors import EXIT_DONE, DamagedChunks, RunDirectoryError
 from ..protocol.intake_counts import IntakeCounts
+from ..protocol.json_bytes import decode_json
 from ..protocol.layout import RunLayout
 
 EXACT_K = 2.0**60
@@ -76,7 +77,7 @@ def count_terms(layout: RunLayout, beat: Callable[[], None]) -> Outcome:
 def _segments(layout: RunLayout) -> int | None:
     """How many segments the run has; None until the intake has ended."""
     try:
-        return msgspec.json.decode(layout.intake.read_bytes(), type=IntakeCounts).segments
+        return decode_json(layout.intake.read_bytes(), IntakeCounts).segments
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError as error:

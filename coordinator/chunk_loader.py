@@ -13,6 +13,7 @@ from ..protocol.durable import commit_bytes, make_folder
 from ..protocol.errors import RunDirectoryError, SourceError
 from ..protocol.intake_counts import IntakeCounts, IntakeRecord
 from ..protocol.intake_notes import ID_SHARED, note_lines
+from ..protocol.json_bytes import decode_json
 from ..protocol.layout import RunLayout
 from ..protocol.preprocessing import FIRST, preprocessor
 from ..protocol.segment_info import Cursor
@@ -118,7 +119,7 @@ class ChunkLoader:
         """Those of the first session: what it was computed with may differ, but where a segment ends must not."""
         path = self._layout.limits
         try:
-            return msgspec.json.decode(path.read_bytes(), type=SegmentLimits)
+            return decode_json(path.read_bytes(), SegmentLimits)
         except FileNotFoundError:
             commit_bytes(path, msgspec.json.encode(self._limits))
             return self._limits
@@ -129,7 +130,7 @@ class ChunkLoader:
         """The counts of an intake that came to its end and whose segments all stand."""
         path = self._layout.intake
         try:
-            counts = msgspec.json.decode(path.read_bytes(), type=IntakeCounts)
+            counts = decode_json(path.read_bytes(), IntakeCounts)
         except FileNotFoundError:
             return None
         except msgspec.MsgspecError as error:

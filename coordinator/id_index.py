@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..protocol.errors import RunDirectoryError
+
 CACHE_KIB = 8 * 1024
+MOST_PATH_BYTES = 504
+"""Of a database: SQLite keeps 512, and eight of them for the names of files beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,11 @@ class IdIndex:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        if len(name := os.fsencode(path.absolute())) > MOST_PATH_BYTES:
+            raise RunDirectoryError(
+                f"{path}: a path of {len(name):,} bytes, and the list of ids can have {MOST_PATH_BYTES} at most; "
+                "give a run directory with a shorter path"
+            )
         path.unlink(missing_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None)
         for setting in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", f"cache_size=-{CACHE_KIB}"):

@@ -18,9 +18,10 @@ from typing import IO
 import msgspec
 
 from ..protocol.control_messages import Submit
-from ..protocol.errors import EXIT_DONE, EXIT_USAGE, SpecMismatch
+from ..protocol.errors import EXIT_DONE, EXIT_USAGE, SpecMismatch, how_ended
 from ..protocol.fake_models import PREFIX
 from ..protocol.intake_counts import IntakeCounts
+from ..protocol.json_bytes import decode_json
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.model_refusal import PassToCheck, Refusal
 from ..protocol.process import ChildProcess
@@ -118,7 +119,7 @@ def _to_check(spec: RunSpec, layout: RunLayout, *, restart: bool) -> list[PassTo
     if restart:
         return [_asked(one, {}, whole=False) for one in asked]
     try:
-        intake = msgspec.json.decode(layout.intake.read_bytes(), type=IntakeCounts) if asked else None
+        intake = decode_json(layout.intake.read_bytes(), IntakeCounts) if asked else None
     except (OSError, msgspec.MsgspecError):
         intake = None
     found: list[PassToCheck] = []
@@ -138,7 +139,7 @@ def _identity(one: PassSpec, layout: RunLayout) -> dict[str, str]:
     """The identity of the model that the pass was computed with; empty if it was not noted, or no segment is there."""
     name = one.outputs[0].vector
     try:
-        noted = msgspec.json.decode(layout.pass_file(name).read_bytes(), type=_Noted)
+        noted = decode_json(layout.pass_file(name).read_bytes(), _Noted)
     except (OSError, msgspec.MsgspecError):
         return {}
     return noted.files if segments_in(layout.vector_folder(name)) else {}
@@ -154,12 +155,13 @@ def _outcome(run: str, one: _Check, code: int | None, seconds: float) -> Checked
         return Checked(ModelsChecked(run), f"that took more than {seconds:.0f} s")
     one.found.seek(0)
     try:
-        refused = [msgspec.json.decode(line, type=Refusal) for line in one.found.read().splitlines()]
+        refused = [decode_json(line, Refusal) for line in one.found.read().splitlines()]
     except ValueError:  # msgspec's are ValueErrors
         refused = None
     if refused is None or code != (EXIT_USAGE if refused else EXIT_DONE):
         said = " ".join(one.process.tail().split())[-300:]
-        return Checked(ModelsChecked(run), f"the check ended with exit code {code}. {said}".strip())
+        how = f"{'was' if code < 0 else 'ended with'} {how_ended(code)}"
+        return Checked(ModelsChecked(run), f"the check {how}. {said}".strip())
     numbers = {vector: number for number, vector in enumerate(one.vectors)}
     return Checked(
         ModelsChecked(

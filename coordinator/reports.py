@@ -8,7 +8,7 @@ from typing import Any
 
 from ..protocol import arrays
 from ..protocol.codec import Decoder, check_version, encode
-from ..protocol.errors import EmbedfleetError, ProtocolError
+from ..protocol.errors import EmbedfleetError, ProtocolError, how_ended
 from ..protocol.export_messages import (
     ChunksDamaged,
     Closed,
@@ -249,7 +249,8 @@ class ExportReports:
             if link.silent():  # not before: after a pause of our own, its signs of life wait to be read
                 link.process.kill()
             if ended is not None and runner.link is link:
-                reason = f"exit code {ended}. {link.process.tail()[-500:]}".strip()
+                said = link.process.tail()[-500:]
+                reason = f"{how_ended(ended)}. {said}" if said else how_ended(ended)
                 runner.drop_exporter()
                 if runner.closed is None:
                     self._context.emit(ev.ExporterLost(runner.run, reason))

@@ -22,6 +22,7 @@ from ..protocol.engine_queries import QueryVector, SparseQuery, drop_empty, with
 from ..protocol.errors import EmbedfleetError, ModelError, UsageError
 from ..protocol.fusion import fused_names, metadata_vectors
 from ..protocol.histogram import LogHistogram
+from ..protocol.json_bytes import decode_json
 from ..protocol.layout import RunLayout
 from ..protocol.pairs import join_pair
 from ..protocol.points import Point
@@ -232,7 +233,7 @@ def _made_of(run: DoneRun, queries: DoneRun, count: int, wanted: Collection[str]
 
 def _standing(layout: RunLayout) -> CandidatesRecord | None:
     try:
-        record = msgspec.json.decode(layout.candidates_record.read_bytes(), type=CandidatesRecord)
+        record = decode_json(layout.candidates_record.read_bytes(), CandidatesRecord)
     except (OSError, msgspec.MsgspecError):
         return None  # derived: found again
     return record if layout.candidates.exists() and layout.pairs.exists() else None

@@ -28,6 +28,7 @@ from ..protocol.export_messages import (
     SourceRead,
     ToExporter,
 )
+from ..protocol.system_refusals import not_written
 from ..protocol.version import PROTOCOL, __version__
 from .export_runtime import ExportRuntime
 from .run_directory import RunDirectory
@@ -70,8 +71,10 @@ class ExporterLoop:
                 case message:
                     try:
                         self._work(message, frames)
-                    except (EmbedfleetError, OSError) as error:
+                    except EmbedfleetError as error:
                         self._send(ExportFailed(f"{self._where()}: {error}"))
+                    except OSError as error:
+                        self._send(ExportFailed(not_written(error, self._where())))
 
     def close(self) -> None:
         """Hand the last messages to the system, then free the sockets."""
@@ -130,7 +133,7 @@ class ExporterLoop:
             self._send(report)
         error = closing.exception()
         if error is not None:  # a full disk, a broken shard: one message, whatever it is
-            told = str(error) if isinstance(error, EmbedfleetError) else f"{type(error).__name__}: {error}"
+            told = str(error) if isinstance(error, EmbedfleetError) else not_written(error, self._where())
             self._send(ExportFailed(told))
         else:
             self._send(closing.result())

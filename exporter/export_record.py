@@ -8,6 +8,7 @@ import msgspec
 
 from ..protocol.done_run import DoneRun
 from ..protocol.durable import commit_bytes
+from ..protocol.json_bytes import decode_json
 from ..protocol.own_files import recorded, refuse_others
 from ..protocol.version import __version__
 from .sinks.exported_file import ExportedFile
@@ -67,6 +68,6 @@ def _commit(run: DoneRun, files: Iterable[ExportedFile], ours: Iterable[str]) ->
 def _earlier(run: DoneRun) -> tuple[ExportedFile, ...]:
     """Of a record that says of files less than this one, or of none, all is written anew."""
     try:
-        return msgspec.json.decode(run.layout.export_record.read_bytes(), type=ExportRecord).files
+        return decode_json(run.layout.export_record.read_bytes(), ExportRecord).files
     except (OSError, msgspec.MsgspecError):
         return ()

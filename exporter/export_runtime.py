@@ -39,6 +39,7 @@ from ..protocol.export_messages import (
 )
 from ..protocol.layout import segments_in
 from ..protocol.output_dims import output_dims
+from ..protocol.system_refusals import not_written
 from ..protocol.work_messages import Fingerprint
 from .balance import find_difference, find_imbalance
 from .command_line import held
@@ -370,7 +371,7 @@ class ExportRuntime:
             return str(error)
         if self._index is not None and self._index.is_gone:
             return f"{self._layout.edge} is gone; run the same command again, which makes it anew"
-        return f"{self.root}: {type(error).__name__}: {error}"
+        return not_written(error, self.root)
 
     def _report(self, report: Report) -> None:
         self._reports.append(report)

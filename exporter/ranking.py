@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import orjson
 
@@ -15,6 +14,7 @@ from ..protocol.candidates import FUSED, HEAD, RERANK, CandidatesRecord, pair_id
 from ..protocol.done_run import open_done_run
 from ..protocol.durable import commit_files, make_folder
 from ..protocol.errors import RunDirectoryError
+from ..protocol.json_bytes import decode_json
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.own_files import remove_report
 from ..protocol.segment_stream import stream_batches
@@ -48,7 +48,7 @@ def rank_candidates(root: Path, top_k: int, reranker: str | None) -> None:
     layout = run.layout
     if not layout.candidates_record.exists():
         raise RunDirectoryError(f"{layout.rerank}: has no candidates; run the same command again")
-    found = msgspec.json.decode(layout.candidates_record.read_bytes(), type=CandidatesRecord)
+    found = decode_json(layout.candidates_record.read_bytes(), CandidatesRecord)
     make_folder(layout.export)
     claim(run, (layout.reranked.name,))
     count = FallbackCount()

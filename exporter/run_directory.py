@@ -12,6 +12,7 @@ import msgspec
 from ..protocol.durable import commit_bytes, make_folder, sync_folder
 from ..protocol.ensemble_spec import EnsembleSpec
 from ..protocol.errors import RunDirectoryError, SourceError, SpecMismatch
+from ..protocol.json_bytes import decode_json
 from ..protocol.layout import RunLayout, segments_in
 from ..protocol.own_files import clear_run, find_odd, holds_source, is_foreign, is_vectors, read_owner, refuse_odd
 from ..protocol.preprocessing import POLICIES
@@ -102,7 +103,7 @@ class RunDirectory:
         if not path.exists():
             return None
         try:
-            return msgspec.json.decode(path.read_bytes(), type=kind)
+            return decode_json(path.read_bytes(), kind)
         except (OSError, msgspec.MsgspecError) as error:
             raise RunDirectoryError(
                 f"{path} cannot be read ({error}); delete the folder {path.parent} and run the same command again: it computes "
@@ -120,7 +121,7 @@ class RunDirectory:
     def _describe(self, output: Output, fingerprint: Fingerprint, more: dict[str, Any], placement: str) -> None:
         path = self.layout.pass_file(output.vector)
         if path.exists():
-            record = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+            record = decode_json(path.read_bytes(), dict[str, Any])
             if not placement or placement in record.get("placements", []):
                 return
         else:

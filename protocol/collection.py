@@ -10,6 +10,7 @@ import msgspec
 
 from .done_run import DoneRun
 from .errors import RunDirectoryError
+from .json_bytes import decode_json
 
 Quantization = Literal["none", "scalar"] | None
 """What was asked for; None: nothing was, and what the last export said goes on."""
@@ -69,7 +70,7 @@ def _quantization(described: Path, asked: Quantization) -> dict[str, Any] | None
     if asked is not None:
         return _SCALAR if asked == "scalar" else None
     try:
-        return msgspec.json.decode(described.read_bytes())["create"]["quantization_config"]
+        return decode_json(described.read_bytes(), dict[str, Any])["create"]["quantization_config"]
     except FileNotFoundError:
         return None
     except (OSError, KeyError, TypeError, msgspec.MsgspecError) as error:

@@ -17,6 +17,8 @@ A message says what is wrong, where (file, line, field or flag), and what to do 
 
 from __future__ import annotations
 
+import signal
+
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -113,3 +115,12 @@ def is_the_hosts(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def how_ended(code: int | None) -> str:
+    """Of a process with this exit status, in words."""
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    # a file that is mapped into memory has no page to be written to
+    full = " (where the disk is full, make room)" if code == -signal.SIGBUS else ""
+    return f"killed by signal {-code}{full}"

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
+from .json_bytes import decode_json
 from .layout import RunLayout
 from .spec import PassSpec, RunSpec
 from .terms import METADATA_WEIGHTS
@@ -26,7 +27,7 @@ def has_no_model(layout: RunLayout, one: PassSpec) -> bool:
     if one.kind not in ("metadata", "sparse"):
         return False
     try:
-        computed = msgspec.json.decode(layout.pass_file(one.vector).read_bytes(), type=_Computed)
+        computed = decode_json(layout.pass_file(one.vector).read_bytes(), _Computed)
     except (OSError, msgspec.MsgspecError):
         return False  # not begun, or torn: whoever needs the file says so
     return computed.pooling == METADATA_WEIGHTS

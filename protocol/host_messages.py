@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from .devices import Device, MemorySample
+from .errors import how_ended
 
 
 class HostHello(msgspec.Struct, frozen=True, array_like=True, tag="host_hello"):
@@ -53,7 +54,7 @@ class WorkerEnd(msgspec.Struct, frozen=True, array_like=True):
         """For people, in one line."""
         if self.starved:
             return self.starved
-        how = f"killed by signal {-self.code}" if self.code < 0 else f"exit code {self.code}"
+        how = how_ended(self.code)
         last = self.tail.rsplit("\n", 1)[-1].strip()
         return f"{how}: {last}" if last else how
 

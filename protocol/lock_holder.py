@@ -9,6 +9,7 @@ import time
 
 import msgspec
 
+from .json_bytes import decode_json
 from .layout import RunLayout
 
 
@@ -45,7 +46,7 @@ def read_holder(layout: RunLayout) -> tuple[Holder, bool] | None:
     except OSError:
         return None
     try:
-        return msgspec.json.decode(raw, type=Holder), held
+        return decode_json(raw, Holder), held
     except msgspec.MsgspecError:
         return Holder(), held
 

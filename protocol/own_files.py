@@ -17,6 +17,7 @@ import msgspec
 
 from .durable import sync_folder
 from .errors import RunDirectoryError
+from .json_bytes import decode_json
 from .layout import RunLayout, being_removed, set_aside
 from .spec import RunSpec, is_name
 
@@ -36,7 +37,7 @@ def read_owner(layout: RunLayout) -> RunSpec | None:
     try:
         if layout.spec.exists() and not layout.spec.is_file():  # nor to be opened: a pipe waits for who writes into it
             raise ValueError(f"it is {kind_of(layout.spec)}")
-        spec = msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec)
+        spec = decode_json(layout.spec.read_bytes(), RunSpec)
         if not spec.passes:
             raise ValueError("it names no model")
         if found := [one.vector for one in spec.outputs if not is_name(one.vector)]:
@@ -274,7 +275,7 @@ class _Record(msgspec.Struct, frozen=True):
 
 def recorded(path: Path) -> set[str]:
     """The names that a record of an export or of an evaluation has, also of files that were about to be written."""
-    record = msgspec.json.decode(path.read_bytes(), type=_Record)
+    record = decode_json(path.read_bytes(), _Record)
     return {one.name for one in record.files} | set(record.ours)
 
 

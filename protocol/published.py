@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from .json_bytes import decode_json
 from .layout import RunLayout
 from .segment_info import VectorSegmentInfo
 from .segments import read_info
@@ -27,7 +28,7 @@ class _Published(msgspec.Struct, frozen=True):
 
 def decode_published(raw: bytes) -> dict[int, str]:
     """The digests by segment. msgspec.MsgspecError where the file is no such thing."""
-    segments = msgspec.json.decode(raw, type=_Published).segments
+    segments = decode_json(raw, _Published).segments
     return segments if isinstance(segments, dict) else dict.fromkeys(segments, UNKNOWN)
 
 

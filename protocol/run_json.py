@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from .errors import RunDirectoryError
+from .json_bytes import decode_json
 from .layout import RunLayout
 from .local_paths import check_local
 from .own_files import find_odd, refuse_odd
@@ -19,7 +18,7 @@ T = TypeVar("T")
 def read_json(path: Path, kind: type[T]) -> T | None:
     """The file's content, checked against its type; None where there is no such file."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return decode_json(path.read_bytes(), kind)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -47,7 +46,7 @@ def read_spec(layout: RunLayout) -> RunSpec:
     except OSError as error:
         raise RunDirectoryError(f"{layout.spec}: cannot be read ({error.strerror}); check the permissions") from error
     try:
-        spec = msgspec.json.decode(raw, type=RunSpec)
+        spec = decode_json(raw, RunSpec)
     except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8
         raise RunDirectoryError(
             f"{layout.spec}: not a spec that this version reads ({error}); update embedfleet or restore the file"

@@ -14,6 +14,7 @@ import msgspec
 from .durable import commit_bytes
 from .errors import RunDirectoryError, SourceError
 from .intake_counts import IntakeRecord
+from .json_bytes import decode_json
 from .layout import RunLayout, segments_in
 from .run_json import read_spec
 from .segment_info import ChunkSegmentInfo, Cursor, Passed
@@ -102,7 +103,7 @@ def read_trail(layout: RunLayout) -> Trail:
     vectors = [number for folder in ours for number in segments_in(folder)]
     trail.read_beyond = any(number >= trail.segments for number in vectors)
     try:
-        intake = msgspec.json.decode(layout.intake.read_bytes(), type=IntakeRecord)
+        intake = decode_json(layout.intake.read_bytes(), IntakeRecord)
     except (OSError, ValueError):
         return trail
     trail.whole = intake.complete and intake.segments == trail.segments
@@ -165,7 +166,7 @@ def is_moved(source: str, corpus: Corpus, layout: RunLayout) -> bool:
 def read_stamps(layout: RunLayout) -> list[FileStamp] | None:
     """The files of the source as they were when the intake began; None where `chunks/source.json` is gone or damaged."""
     try:
-        return msgspec.json.decode(layout.source.read_bytes(), type=list[FileStamp])
+        return decode_json(layout.source.read_bytes(), list[FileStamp])
     except (ValueError, OSError):
         return None
 

@@ -167,6 +167,8 @@ def check_spec(spec: RunSpec) -> None:
     """Raise UsageError for a spec that no run can follow."""
     if not spec.passes:
         raise UsageError("nothing to compute: give at least one --dense, --sparse, --multivector or --heads MODEL")
+    if not spec.source:  # as a path it would be the folder that the coordinator runs in
+        raise UsageError("source '': is empty; give a file, a folder, or - for standard input")
     check_path(spec.source, "source")
     for one in spec.passes:
         check_path(one.model, FLAGS[one.kind])

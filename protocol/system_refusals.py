@@ -21,6 +21,14 @@ def refusal(error: Exception) -> str | None:
     return f"{name}: {why}" if name is not None else why
 
 
+def not_written(error: BaseException, folder: str | os.PathLike[str]) -> str:
+    """What ended the writing of a file below `folder`: the file, if the error names one, and what helps against a refusal."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return f"{folder}: {type(error).__name__}: {error}"
+    remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "see to it that it can be written"
+    return f"{error.filename or folder}: {os.strerror(error.errno)}; {remedy} and run the same command again"
+
+
 def _folder_stands() -> bool:
     try:
         os.getcwd()

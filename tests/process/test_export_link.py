@@ -61,7 +61,7 @@ def test_a_stopped_exporter_is_killed_and_told_of(
     os.kill(link.process.pid, signal.SIGSTOP)
     (lost,) = waiting.eventually(gather, what="the exporter's end")
     assert isinstance(lost, ev.ExporterLost)
-    assert "exit code -9" in lost.reason
+    assert lost.reason == "killed by signal 9"
 
 
 def test_one_that_lives_is_silent_only_where_it_says_nothing_for_longer(

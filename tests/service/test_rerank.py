@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -293,6 +294,11 @@ def test_a_reranker_that_cannot_be_had(cli: Any, files: Path, tmp_path: Path) ->
         (("--export", ""), "--export '': names nothing"),
         (("--queries", "absent.jsonl"), "absent.jsonl: No such file"),
         (("--queries", "."), "is a folder"),
+        (("--queries", "pipe"), "pipe: neither a file nor a folder; write it to a file first"),
+        (
+            ("--queries", "queries.jsonl", "--qrels", "pipe"),
+            "pipe: neither a file nor a folder; write it to a file first",
+        ),
         (("--queries", "queries.jsonl", "--index", "none"), "leave out --index none"),
         (("--queries", "queries.jsonl", "--candidates", "0"), "--candidates 0: give 1 or more"),
         (("--queries", "queries.jsonl", "--top-k", "101"), "at most the 100 of --candidates"),
@@ -301,6 +307,8 @@ def test_a_reranker_that_cannot_be_had(cli: Any, files: Path, tmp_path: Path) ->
 )
 def test_flags_that_cannot_be_used(cli: Any, files: Path, tmp_path: Path, more: Sequence[str], message: str) -> None:
     args = ("run", "corpus.jsonl", "--out", tmp_path / "run", "--dense", "fake:8", "--devices", "cpu", *more)
+    if not (files / "pipe").exists():
+        os.mkfifo(files / "pipe")
     assert message in cli(*args, code=2, cwd=files).error
     assert not (tmp_path / "run").exists()
 

@@ -86,6 +86,22 @@ def test_serve_drains_within_what_kubernetes_gives(monkeypatch: pytest.MonkeyPat
     assert [arguments[1] for arguments in became] == ["--grace=25.0", "--grace=100.0"]
 
 
+@pytest.mark.parametrize("seconds", ["nan", "-1"])
+def test_a_time_to_wait_that_never_ends_is_refused(
+    seconds: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is longer than NaN seconds."""
+    monkeypatch.setattr(daemons, "_become", lambda _module, _arguments: 0)
+    for command in (
+        ("worker", "--connect", "ipc:///tmp/fleet", "--patience", seconds),
+        ("serve", "--bind", "ipc:///tmp/fleet", "--grace", seconds),
+        ("upload", "run", "--url", "http://localhost:1", "--wait", seconds),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            app(list(command))
+        assert command[-2] in capsys.readouterr().err
+
+
 def test_a_search_takes_its_time_and_a_rerankers_code_from_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
 

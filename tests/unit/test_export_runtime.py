@@ -218,7 +218,9 @@ class TestDisk:
 
         monkeypatch.setattr(segment_writer, "commit_file", full)
         session.rows(1)
-        assert session.hear(ExportFailed).message == f"{bench.root}: OSError: [Errno 28] No space left on device"
+        assert session.hear(ExportFailed).message == (
+            f"{bench.root}: No space left on device; make room and run the same command again"
+        )
         monkeypatch.undo()
         session.rows(2)
         session.give_up(2, range(ROWS), "late")

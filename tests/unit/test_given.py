@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from embedfleet.client.client import Client
 from embedfleet.client.given import LARGEST, check_number, check_text, given_path
 from embedfleet.client.spec_flags import build_spec
 from embedfleet.protocol.errors import SourceError, UsageError
+from embedfleet.protocol.spec import RunSpec
 
 
 def test_a_path_is_expanded_and_need_not_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -57,3 +59,9 @@ def test_texts_and_numbers() -> None:
 def test_options_of_a_model_are_looked_at(option: dict[str, object], flag: str) -> None:
     with pytest.raises(UsageError, match=flag):
         build_spec("-", dense=["fake:8"], sparse=[], multivector=[], heads=[], **option)
+
+
+def test_an_empty_out_is_not_the_folder_that_a_program_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Client, "_request", lambda _self, _message: None)
+    with Client("ipc:///tmp/nobody-listens") as client, pytest.raises(UsageError, match="out '': is empty"):
+        client.submit(RunSpec(source="s", passes=()), "")

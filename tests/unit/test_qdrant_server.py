@@ -91,6 +91,15 @@ def test_a_server_of_something_else(status):
     assert "html" not in str(caught.value), "no raw page"
 
 
+def test_a_server_of_something_else_in_json():
+    page = b'{"result": null, "status": "ok", "time": 0}'
+    with (
+        rest_server(200, page) as port,
+        pytest.raises(Unreachable, match=r"no Qdrant server answers \(another server does"),
+    ):
+        connect(f"http://127.0.0.1:{port}", grpc=False)
+
+
 @pytest.mark.parametrize(
     "url", ["localhost:6333", "ftp://host", "http://", "http://host:99999", "http://host:port", "http://[::1"]
 )
@@ -126,11 +135,23 @@ def test_a_package_that_is_missing(monkeypatch, missing):
         connect("http://localhost:6333")
 
 
-def test_a_termination_interrupts_once_so_that_the_index_can_be_switched_on():
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_termination_interrupts_once_so_that_the_index_can_be_switched_on(number):
+    before = signal.getsignal(number)
     with upload_command.ending_in_order() as ended:
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         os.kill(os.getpid(), signal.SIGTERM)
-    assert ended == [signal.SIGTERM]
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert ended == [number]
+    assert signal.getsignal(number) is before
+
+
+def test_a_terminal_that_goes_does_not_end_an_upload_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with upload_command.ending_in_order() as ended:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert ended == []
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

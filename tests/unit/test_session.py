@@ -123,7 +123,7 @@ class Silent:
         return "its last words"
 
 
-@pytest.mark.parametrize(("code", "what"), [(-9, "ended (exit code -9)"), (None, "does not answer")])
+@pytest.mark.parametrize(("code", "what"), [(-9, "ended (killed by signal 9)"), (None, "does not answer")])
 def test_a_coordinator_that_was_lost_between_two_runs_of_a_command(tmp_path, code, what):
     """Nobody can start another one in its place: the command is given again."""
     silent = cast(Any, Silent(code))

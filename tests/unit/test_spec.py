@@ -53,6 +53,11 @@ def test_a_path_that_no_system_can_open_is_refused(path: str) -> None:
         check_spec(RunSpec(source="s", passes=(msgspec.structs.replace(one, model=path),)))
 
 
+def test_an_empty_source_is_not_the_folder_that_a_coordinator_runs_in() -> None:
+    with pytest.raises(UsageError, match="source '': is empty"):
+        check_spec(msgspec.structs.replace(SPEC, source=""))
+
+
 def test_a_usable_spec_passes() -> None:
     check_spec(SPEC)
 

@@ -60,11 +60,20 @@ def load(family: str, spec: PassSpec, files: ModelFiles, dtype: Any) -> Any:
     except Exception as error:  # whatever a model's own code or files can raise ends as one message
         if "can't allocate memory" in str(error):  # torch's way to say MemoryError
             raise MemoryError(str(error)) from error
-        summary = str(error).strip().split("\n", 1)[0][:500]
-        raise ModelError(f"model {files.name} cannot be loaded from {files.folder}: {summary}") from error
+        raise ModelError(f"model {files.name} cannot be loaded from {files.folder}: {why(error)}") from error
     check_filled(lacking, files, family)
     cast(model, dtype)
     return model.eval()
+
+
+def why(error: Exception) -> str:
+    """What a library says of a model that it cannot load, in one line that tells something without its log."""
+    said = str(error).strip().split("\n", 1)[0][:500]
+    if "ignore_mismatched_sizes" in said:  # "For details look at the above report!"
+        return (
+            "its weights have other shapes than its config.json says; put the two that belong together into one folder"
+        )
+    return repr(error) if not said or isinstance(error, KeyError) else said
 
 
 def ensure_padding(model: Any, files: ModelFiles) -> None:
