@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ import numpy as np
 import pytest
 from embedfleet import open_run
 from embedfleet.protocol.layout import RunLayout
+
+from ..run_copies import copied
 
 pytest.importorskip("qdrant_edge")
 
@@ -40,7 +41,7 @@ def made(cli: Any, corpus_of: Any, tmp_path_factory: pytest.TempPathFactory, tex
 @pytest.fixture
 def done(made: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
     """The source, and a copy of the run."""
-    return made[0], Path(shutil.copytree(made[1], tmp_path / "run"))
+    return made[0], copied(made[1], tmp_path / "run")
 
 
 def flip(path: Path, at: float) -> None:

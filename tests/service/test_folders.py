@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from embedfleet.protocol.layout import RunLayout
 
+from ..run_copies import copied
+
 pytest.importorskip("qdrant_edge")
 
 NOTES = (
@@ -44,7 +46,7 @@ def made(cli: Any, source: Path) -> tuple[Path, Path]:
 @pytest.fixture
 def out(made: tuple[Path, Path], tmp_path: Path) -> Path:
     """A copy of that run."""
-    return Path(shutil.copytree(made[0], tmp_path / "run"))
+    return copied(made[0], tmp_path / "run")
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
