@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,9 @@ class ForkedCommands:
     def _start(self) -> socket.socket:
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-P", __file__, str(theirs.fileno())]
-        self._server = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
+        self._server = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
+        )
         theirs.close()
         return self._link
 
@@ -72,7 +75,7 @@ def serve(link: socket.socket) -> None:
         asked, streams, _, _ = socket.recv_fds(link, MESSAGE_BYTES, 3)
         if not asked:
             sys.exit(0)
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
             link.close()
             become(json.loads(asked), streams)
@@ -82,6 +85,13 @@ def serve(link: socket.socket) -> None:
         link.send(str(pid).encode())
         _, status = os.waitpid(pid, 0)
         link.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def fork() -> int:
+    """os.fork() of a process whose other threads, of its libraries, do nothing yet: newer Pythons warn of any."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def become(asked: dict[str, Any], streams: Sequence[int]) -> None:
