@@ -36,7 +36,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def make(pooling: str, *, prompts: dict[str, str] | None = None, include_prompt: bool = True) -> Path:
         import torch
         from sentence_transformers import SentenceTransformer
-        from sentence_transformers.models import Pooling, Transformer
+        from sentence_transformers.base.modules import Transformer
+        from sentence_transformers.sentence_transformer.modules import Pooling
         from transformers import AutoTokenizer, BertConfig, BertModel
 
         name = f"{pooling}-{bool(prompts)}-{include_prompt}"
@@ -58,7 +59,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         tokenizer.model_max_length = 128
         tokenizer.save_pretrained(plain)
         modules = [Transformer(str(plain), max_seq_length=128), Pooling(32, pooling, include_prompt=include_prompt)]
-        SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save(str(folder))
+        SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save_pretrained(
+            str(folder), create_model_card=False
+        )
         return folder
 
     return make
