@@ -16,6 +16,8 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
+# The tests start a thousand processes: each would compile the packages anew.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test coverage lint types bench fuzz chaos env clean distclean
 
 PYTHON ?= python3

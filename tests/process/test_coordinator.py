@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import zmq
 from embedfleet.protocol.process import ChildProcess
 from embedfleet.protocol.version import PROTOCOL
+
+from .conftest import ControlClient
 
 
 def spec(source: Path, model: str = "fake:8", **more: Any) -> dict[str, Any]:
@@ -58,14 +63,36 @@ def client(coordinator: ChildProcess, connect: Callable[[], Any]) -> Any:
     return hello(connect())
 
 
+@pytest.fixture(scope="module")
+def standing() -> Iterator[Path]:
+    """The folder of a coordinator that all tests share of what it refuses: it lives through every one of them."""
+    made = Path(tempfile.mkdtemp(prefix="ef-", dir="/tmp"))
+    process = ChildProcess("embedfleet.coordinator", [f"--bind=ipc://{made}", "--devices=cpu"])
+    yield made
+    assert process.exit_code() is None, process.tail()
+    process.close()
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture
+def stranger(standing: Path, context: zmq.Context[Any]) -> ControlClient:
+    """A client of that coordinator, which has not said hello."""
+    return ControlClient(context, f"ipc://{standing}/control")
+
+
+@pytest.fixture
+def asking(stranger: ControlClient) -> ControlClient:
+    """A client of that coordinator, which was welcomed."""
+    return hello(stranger)
+
+
 def working(client: Any) -> Callable[[], bool]:
     """Whether a progress message says that rows have been computed."""
     return lambda: any(one["rows_done"] for one in client.next().get("passes", ()))
 
 
-def test_another_protocol_version_is_refused_by_name(coordinator: ChildProcess, connect: Callable[[], Any]) -> None:
-    assert coordinator.pid
-    refused = connect().ask("hello", protocol=99, build="9.9")
+def test_another_protocol_version_is_refused_by_name(stranger: ControlClient) -> None:
+    refused = stranger.ask("hello", protocol=99, build="9.9")
     assert (refused["type"], refused["kind"]) == ("refused", "ProtocolError")
     assert "speaks protocol 99 (embedfleet 9.9)" in refused["message"]
 
@@ -83,11 +110,11 @@ def test_another_protocol_version_is_refused_by_name(coordinator: ChildProcess, 
     ],
     ids=["no MessagePack", "empty", "two frames", "nested", "announces 4G pairs", "too long", "unknown type"],
 )
-def test_garbage_is_refused_and_the_coordinator_lives(client: Any, frames: list[bytes]) -> None:
-    client.socket.send_multipart(frames)
-    refused = client.next()
+def test_garbage_is_refused_and_the_coordinator_lives(asking: ControlClient, frames: list[bytes]) -> None:
+    asking.socket.send_multipart(frames)
+    refused = asking.next()
     assert (refused["type"], refused["request"], refused["kind"]) == ("refused", 0, "ProtocolError")
-    assert client.ask("get_status")["type"] == "status"
+    assert asking.ask("get_status")["type"] == "status"
 
 
 @pytest.mark.parametrize(
@@ -101,10 +128,10 @@ def test_garbage_is_refused_and_the_coordinator_lives(client: Any, frames: list[
     ],
 )
 def test_an_impossible_spec_is_refused(
-    client: Any, corpus: Path, tmp_path: Path, changed: dict[str, Any], kind: str, words: str
+    asking: ControlClient, corpus: Path, tmp_path: Path, changed: dict[str, Any], kind: str, words: str
 ) -> None:
-    number = client.send("submit", spec={**spec(corpus), **changed}, out=str(tmp_path / "out"))
-    refused = client.next()
+    number = asking.send("submit", spec={**spec(corpus), **changed}, out=str(tmp_path / "out"))
+    refused = asking.next()
     assert (refused["type"], refused["kind"]) == ("refused", kind)
     assert words in refused["message"]
     assert refused["request"] in (number, 0)  # 0 where the request could not be read at all
@@ -170,24 +197,24 @@ def test_status_and_cancel(client: Any, slow_corpus: Path, tmp_path: Path, waiti
 
 
 @pytest.mark.parametrize("request_type", ["watch", "cancel"])
-def test_an_unknown_run_is_refused(client: Any, request_type: str) -> None:
-    refused = client.ask(request_type, run="20200101-000000-abcdef")
+def test_an_unknown_run_is_refused(asking: ControlClient, request_type: str) -> None:
+    refused = asking.ask(request_type, run="20200101-000000-abcdef")
     assert (refused["type"], refused["kind"]) == ("refused", "UsageError")
     assert "20200101-000000-abcdef" in refused["message"]
 
 
-def test_an_out_that_is_not_absolute_is_refused(client: Any, corpus: Path) -> None:
-    assert "absolute" in client.ask("submit", spec=spec(corpus), out="somewhere")["message"]
+def test_an_out_that_is_not_absolute_is_refused(asking: ControlClient, corpus: Path) -> None:
+    assert "absolute" in asking.ask("submit", spec=spec(corpus), out="somewhere")["message"]
 
 
-def test_a_submission_that_is_refused_leaves_nothing(client: Any, tmp_path: Path) -> None:
+def test_a_submission_that_is_refused_leaves_nothing(asking: ControlClient, tmp_path: Path) -> None:
     """Nor is its directory taken: the same is said again, and not that a run is writing there."""
     asked = spec(tmp_path / "c.jsonl", model="intfloat/e5-small")
     for _ in range(2):
-        refused = client.ask("submit", spec=asked, out=str(tmp_path / "nul\0byte"))
+        refused = asking.ask("submit", spec=asked, out=str(tmp_path / "nul\0byte"))
         assert refused["type"] == "refused"
         assert "holds a NUL character" in refused["message"]
-    assert client.ask("get_status")["runs"] == []
+    assert asking.ask("get_status")["runs"] == []
 
 
 def test_sigterm_drains_and_ends_every_child(

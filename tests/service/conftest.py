@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,8 @@ import psutil
 import pytest
 from embedfleet.protocol.spec import PassSpec
 from embedfleet.worker.encoders.fake import FakeEncoder
+
+from ..forked_commands import ForkedCommands
 
 COMMAND = str(Path(sys.executable).with_name("embedfleet"))
 LIMIT = 240.0
@@ -72,8 +75,15 @@ class Done:
 
 
 @pytest.fixture(scope="session")
-def cli() -> Callable[..., Done]:
-    """Runs `embedfleet ARGS` to its end; `code` is what it has to end with."""
+def forked() -> Iterator[ForkedCommands]:
+    made = ForkedCommands()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def cli(forked: ForkedCommands) -> Callable[..., Done]:
+    """Runs `embedfleet ARGS` to its end; `code` is what it has to end with. With `stdin`, Python is started for it."""
 
     def call(
         *args: str | Path,
@@ -82,13 +92,26 @@ def cli() -> Callable[..., Done]:
         cwd: Path | None = None,
         seconds: float = LIMIT,
     ) -> Done:
-        given = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
-        done = subprocess.run([COMMAND, *map(str, args)], capture_output=True, timeout=seconds, cwd=cwd, **given)
-        err = done.stderr.decode()
-        assert done.returncode == code, f"exit code {done.returncode}, not {code}: {err}"
-        return Done(done.returncode, done.stdout, err)
+        done = _started(args, stdin, cwd, seconds) if stdin is not None else _forked(forked, args, cwd, seconds)
+        assert done.code == code, f"exit code {done.code}, not {code}: {done.err}"
+        return done
 
     return call
+
+
+def _started(args: Sequence[str | Path], stdin: bytes, cwd: Path | None, seconds: float) -> Done:
+    command = [COMMAND, *map(str, args)]
+    done = subprocess.run(command, capture_output=True, timeout=seconds, cwd=cwd, input=stdin, check=False)
+    return Done(done.returncode, done.stdout, done.stderr.decode())
+
+
+def _forked(forked: ForkedCommands, args: Sequence[str | Path], cwd: Path | None, seconds: float) -> Done:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:
+        streams = [one.fileno() for one in (nothing, out, err)]
+        code = forked.call([str(one) for one in args], streams, cwd, seconds)
+        out.seek(0)
+        err.seek(0)
+        return Done(code, out.read(), err.read().decode())
 
 
 class Started:

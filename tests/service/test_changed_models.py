@@ -41,6 +41,10 @@ def change(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
+def segments(place: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (place / "run" / "vectors" / "dense-mini").glob("*.parquet")}
+
+
 def leases(place: Path, read_events: Any) -> int:
     return sum(one["event"] == "lease" for one in read_events(place / "run"))
 
@@ -84,8 +88,12 @@ def test_a_changed_model_is_refused_by_everything_and_a_whole_run_needs_none(
     noted.write_text(json.dumps(about))
     run("--dense", "mini")
     noted.write_text(json.dumps(about | {"files": {"config.json": "0"}}))
+    kept = segments(place)
+    assert kept
     shutil.rmtree(place / "mini")
     run("--dense", place / "mini")
+    assert segments(place) == kept, "it needs its model no more"
+    assert "is not a folder" in run("--dense", place / "mini", "--restart", code=2).error
 
 
 def test_a_sparse_model_with_a_fallback_is_refused_too(run: Any, place: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 from embedfleet import open_run
 from embedfleet.protocol.layout import RunLayout
 
+from ..run_copies import copied
+
 pytest.importorskip("qdrant_edge")
 
 DIM = 16
@@ -22,17 +24,24 @@ def arguments(source: Path, out: Path, *more: str) -> tuple[str, ...]:
     return ("run", str(source), "--out", str(out), *models, "--devices", "cpu", *more)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def texts() -> list[str]:
     return [f"row {row} of several" for row in range(20_000)]
 
 
-@pytest.fixture
-def done(cli: Any, corpus_of: Any, tmp_path: Path, texts: list[str]) -> tuple[Path, Path]:
+@pytest.fixture(scope="module")
+def made(cli: Any, corpus_of: Any, tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> tuple[Path, Path]:
     """A source, and the finished run of it: two segments."""
-    source, out = corpus_of(tmp_path / "corpus.jsonl", texts), tmp_path / "run"
+    folder = tmp_path_factory.mktemp("damage")
+    source, out = corpus_of(folder / "corpus.jsonl", texts), folder / "run"
     cli(*arguments(source, out))
     return source, out
+
+
+@pytest.fixture
+def done(made: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
+    """The source, and a copy of the run."""
+    return made[0], copied(made[1], tmp_path / "run")
 
 
 def flip(path: Path, at: float) -> None:
@@ -64,10 +73,10 @@ def test_a_flipped_bit_is_found_and_computed_again(
 
 
 def test_a_damaged_segment_is_never_published(
-    start: Any, cli: Any, corpus_of: Any, tmp_path: Path, texts: list[str], waiting: Any
+    start: Any, cli: Any, made: tuple[Path, Path], tmp_path: Path, texts: list[str], waiting: Any
 ) -> None:
     """The first segment of one pass stands and its bit flips before the other pass makes it ready to be published."""
-    source, out = corpus_of(tmp_path / "corpus.jsonl", texts), tmp_path / "run"
+    source, out = made[0], tmp_path / "run"
     models = ("--dense", f"fake:{DIM}", "--dense", "fake:8,delay_ms=2000", "--devices", "cpu")
     command = start("run", source, "--out", out, *models)
     path = RunLayout(out).vector_segment(f"dense-fake-{DIM}", 0)

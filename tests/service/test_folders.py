@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from embedfleet.protocol.layout import RunLayout
 
+from ..run_copies import copied
+
 pytest.importorskip("qdrant_edge")
 
 NOTES = (
@@ -23,29 +25,45 @@ def arguments(source: Path, out: Path, *more: str) -> tuple[str, ...]:
     return ("run", str(source), "--out", str(out), "--dense", "fake:8", "--devices", "cpu", *more)
 
 
+def ask(queries: Path, text: str) -> None:
+    queries.write_text(json.dumps({"_id": "q1", "text": text}) + "\n")
+
+
+@pytest.fixture(scope="module")
+def source(corpus_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return corpus_of(tmp_path_factory.mktemp("folders") / "corpus.jsonl", [f"row {row}" for row in range(50)])
+
+
+@pytest.fixture(scope="module")
+def made(cli: Any, source: Path) -> tuple[Path, Path]:
+    """A run with queries and every export; and its queries, of "row 7"."""
+    out, queries = source.with_name("run"), source.with_name("queries.jsonl")
+    ask(queries, "row 7")
+    cli(*arguments(source, out, "--queries", str(queries), "--export", "all"))
+    return out, queries
+
+
 @pytest.fixture
-def source(corpus_of: Any, tmp_path: Path) -> Path:
-    return corpus_of(tmp_path / "corpus.jsonl", [f"row {row}" for row in range(50)])
+def out(made: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A copy of that run."""
+    return copied(made[0], tmp_path / "run")
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-@pytest.mark.parametrize("restart", [(), ("--restart",)])
 @pytest.mark.parametrize(
-    "files",
+    ("files", "restart"),
     [
-        {"spec.json": '{"openapi": "3.1.0"}', "manifest.json": "{}", "chunks/a.txt": "mine", "stats.json": "mine"},
-        {"spec.json": '{"source": "/x", "pas', "vectors/dense-fake-8/00000.parquet": "mine"},
-        {".lock": "", "manifest.json": "mine"},
-        {".lock": "", "export/points.jsonl": "mine"},
-        {"corpus.jsonl": "mine"},
+        ({"spec.json": '{"source": "/x", "pas', "vectors/dense-fake-8/00000.parquet": "mine"}, ()),
+        ({".lock": "", "export/points.jsonl": "mine"}, ("--restart",)),
     ],
 )
 def test_a_folder_of_somebody_else_stays_as_it_is(
     cli: Any, source: Path, tmp_path: Path, files: dict[str, str], restart: tuple[str, ...]
 ) -> None:
+    """More of them are in `unit/test_run_directory.py`."""
     out = tmp_path / "mine"
     for name, content in files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -56,11 +74,8 @@ def test_a_folder_of_somebody_else_stays_as_it_is(
     assert contents(out) == before
 
 
-def test_restart_keeps_what_no_run_wrote(cli: Any, source: Path, tmp_path: Path) -> None:
+def test_restart_keeps_what_no_run_wrote(cli: Any, source: Path, out: Path) -> None:
     """Beside a run with queries and exports: they stand after a restart, and the run is whole."""
-    out, queries = tmp_path / "run", tmp_path / "queries.jsonl"
-    queries.write_text('{"_id": "q1", "text": "row 7"}\n')
-    cli(*arguments(source, out, "--queries", str(queries), "--export", "all"))
     for name in NOTES:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text(f"mine: {name}")
@@ -79,16 +94,16 @@ def test_restart_keeps_what_no_run_wrote(cli: Any, source: Path, tmp_path: Path)
     assert cli("search", out, "row 7", "--top-k", "1", "--json").json[0]["id"] == "c7"
 
 
-@pytest.mark.parametrize(
-    "name", ["chunks", "vectors", "vectors/dense-fake-8", "qdrant", "export", "chunks/00000.parquet"]
-)
-def test_nothing_is_removed_or_written_through_a_link(cli: Any, source: Path, tmp_path: Path, name: str) -> None:
-    out, there = tmp_path / "run", tmp_path / "elsewhere"
-    cli(*arguments(source, out, "--export", "npy"))
+@pytest.mark.parametrize("name", ["vectors/dense-fake-8", "export", "chunks/00000.parquet"])
+def test_nothing_is_removed_or_written_through_a_link(
+    cli: Any, source: Path, tmp_path: Path, out: Path, name: str
+) -> None:
+    """More of them are in `unit/test_run_directory.py`."""
+    there = tmp_path / "elsewhere"
     (out / name).rename(there)
     (out / name).symlink_to(there)
     before = contents(tmp_path)
-    for restart in ((), ("--restart",)):
+    for restart in ((), ("--restart",)) if name == "export" else ((),):
         assert f"{out / name} is a symbolic link" in cli(*arguments(source, out, *restart), code=2).error
     if name == "export":
         assert f"{out / name} is a symbolic link" in cli("export", out, "--format", "npy", code=2).error
@@ -105,20 +120,20 @@ def test_the_directory_may_be_a_link_itself(cli: Any, source: Path, tmp_path: Pa
     assert RunLayout(there).manifest.exists()
 
 
-def test_queries_that_are_made_anew_take_nobodys_files_with_them(cli: Any, source: Path, tmp_path: Path) -> None:
-    out, queries = tmp_path / "run", tmp_path / "queries.jsonl"
-    for text in ("row 7", "row 8"):
-        queries.write_text(json.dumps({"_id": "q1", "text": text}) + "\n")
-        mine = out / "queries" / "notes.txt"
-        if text == "row 7":
-            cli(*arguments(source, out, "--queries", str(queries)))
-            mine.write_text("mine")
-        else:
-            done = cli(*arguments(source, out, "--queries", str(queries)), code=2)
-            assert f"{mine} was not written by a run" in done.err
-            assert mine.read_text() == "mine"
-            mine.unlink()
-            cli(*arguments(source, out, "--queries", str(queries)))
+def test_queries_that_are_made_anew_take_nobodys_files_with_them(
+    cli: Any, source: Path, out: Path, made: tuple[Path, Path]
+) -> None:
+    queries, mine = made[1], out / "queries" / "notes.txt"
+    mine.write_text("mine")
+    ask(queries, "row 8")
+    try:
+        done = cli(*arguments(source, out, "--queries", str(queries)), code=2)
+        assert f"{mine} was not written by a run" in done.err
+        assert mine.read_text() == "mine"
+        mine.unlink()
+        cli(*arguments(source, out, "--queries", str(queries)))
+    finally:
+        ask(queries, "row 7")
 
 
 def test_a_run_inside_its_source_folder_and_one_that_has_its_source(cli: Any, source: Path, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from embedfleet.client.verify import verify_run
 
+from ..run_copies import copied
+
 pytest.importorskip("qdrant_edge")
 pytest.importorskip("ir_measures")
 
@@ -24,15 +26,17 @@ COMPUTED = (
 
 
 class Files:
-    """A corpus, its queries and judgements, and the command on them."""
+    """A corpus, its queries and judgements, the command on them, and the run directory `out`."""
 
     def __init__(self, cli: Any, folder: Path) -> None:
-        self.cli, self.folder = cli, folder
-        folder.mkdir()
+        self.cli, self.folder, self.out = cli, folder, folder / "run"
+
+    def make(self) -> None:
+        self.folder.mkdir()
         texts = [f"a text about number {row}" for row in range(40)]
         self.write("corpus.jsonl", [{"id": f"c{row}", "text": text} for row, text in enumerate(texts)])
         self.ask("number 7", "number 9")
-        (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq0\tc7\t1\nq1\tc9\t1\n")
+        (self.folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq0\tc7\t1\nq1\tc9\t1\n")
 
     def write(self, name: str, records: list[dict[str, str]]) -> None:
         (self.folder / name).write_text("".join(json.dumps(one) + "\n" for one in records))
@@ -49,9 +53,34 @@ class Files:
         return self.run(out, *asked, "--candidates", "9", "--top-k", "3", *more, models=models, code=code)
 
 
+@pytest.fixture(scope="module")
+def kept(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Beside the folder `files`, where both were made: `ranked`, with a run whose queries were ranked, and `reranked`."""
+    root = tmp_path_factory.mktemp("ranking")
+    files = Files(cli, root / "files")
+    files.make()
+    files.rank(files.out)
+    copied(files.folder, root / "ranked")
+    files.rank(files.out, "--rerank", "fake:8")
+    copied(files.folder, root / "reranked")
+    return root
+
+
+def as_it_was(cli: Any, kept: Path, name: str) -> Files:
+    """What is kept under the name, in the place where it was made."""
+    shutil.rmtree(kept / "files")
+    copied(kept / name, kept / "files")
+    return Files(cli, kept / "files")
+
+
 @pytest.fixture
-def files(cli: Any, tmp_path: Path) -> Files:
-    return Files(cli, tmp_path / "files")
+def ranked(cli: Any, kept: Path) -> Files:
+    return as_it_was(cli, kept, "ranked")
+
+
+@pytest.fixture
+def reranked(cli: Any, kept: Path) -> Files:
+    return as_it_was(cli, kept, "reranked")
 
 
 def computed(out: Path) -> dict[str, tuple[int, bytes]]:
@@ -78,10 +107,10 @@ def move_old(before: Path, after: Path) -> None:
 
 @pytest.mark.parametrize("how", [move, copy, move_old])
 def test_a_directory_that_stands_elsewhere_computes_nothing_anew(
-    files: Files, tmp_path: Path, how: Callable[[Path, Path], None]
+    reranked: Files, tmp_path: Path, how: Callable[[Path, Path], None]
 ) -> None:
-    out, elsewhere = tmp_path / "run", tmp_path / "deep" / "other name" if how is move else tmp_path / "other"
-    files.rank(out, "--rerank", "fake:8")
+    files, out = reranked, reranked.out
+    elsewhere = tmp_path / "deep" / "other name" if how is move else tmp_path / "other"
     ranking = (out / "rerank" / "ranking.parquet").read_bytes()
     how(out, elsewhere)
     before = computed(elsewhere)
@@ -98,9 +127,8 @@ def test_a_directory_that_stands_elsewhere_computes_nothing_anew(
     assert computed(elsewhere) == before
 
 
-def test_queries_that_are_fetched_again_are_the_same_and_others_are_not(files: Files, tmp_path: Path) -> None:
-    out, queries = tmp_path / "run", files.folder / "queries.jsonl"
-    files.rank(out, "--rerank", "fake:8")
+def test_queries_that_are_fetched_again_are_the_same_and_others_are_not(reranked: Files) -> None:
+    files, out, queries = reranked, reranked.out, reranked.folder / "queries.jsonl"
     before = computed(out)
     content = queries.read_bytes()
     queries.unlink()
@@ -119,11 +147,8 @@ def problems(out: Path) -> list[str]:
 TWO = ("--dense", "fake:8", "--sparse", "bm25")
 
 
-def test_after_a_model_came_what_was_ranked_is_stale_until_queries_are_asked_again(
-    files: Files, tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    files.rank(out)
+def test_after_a_model_came_what_was_ranked_is_stale_until_queries_are_asked_again(ranked: Files) -> None:
+    files, out = ranked, ranked.out
     report = (out / "export" / "evaluation.json").read_bytes()
     assert not problems(out)
     done = files.run(out, models=TWO)
@@ -140,8 +165,8 @@ def test_after_a_model_came_what_was_ranked_is_stale_until_queries_are_asked_aga
     assert "stale" not in files.run(out, models=TWO).err
 
 
-def test_an_ensemble_that_came_makes_it_stale(files: Files, tmp_path: Path) -> None:
-    out, more = tmp_path / "run", (*TWO, "--dense", "fake:16", "--ensemble", "concat")
+def test_an_ensemble_that_came_makes_it_stale(ranked: Files) -> None:
+    files, out, more = ranked, ranked.out, (*TWO, "--dense", "fake:16", "--ensemble", "concat")
     files.rank(out, models=TWO)
     assert "dense-fake-16, ensemble-concat added since" in files.run(out, models=more).err
     assert any("dense-fake-16, ensemble-concat added since" in one for one in problems(out))
@@ -149,17 +174,16 @@ def test_an_ensemble_that_came_makes_it_stale(files: Files, tmp_path: Path) -> N
     assert not problems(out)
 
 
-def test_a_restart_leaves_nothing_of_the_ranking(files: Files, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    files.rank(out)
+def test_a_restart_leaves_nothing_of_the_ranking(ranked: Files) -> None:
+    files, out = ranked, ranked.out
     files.run(out, "--restart")
     assert not (out / "rerank").exists()
     assert not (out / "queries").exists()
     assert not problems(out)
 
 
-def test_other_counts_and_another_reranker_are_made_anew_at_once(files: Files, tmp_path: Path) -> None:
-    out = tmp_path / "run"
+def test_other_counts_and_another_reranker_are_made_anew_at_once(ranked: Files) -> None:
+    files, out = ranked, ranked.out
     for more in (("--rerank", "fake:8"), ("--candidates", "4"), ("--top-k", "2"), ("--rerank", "fake:9"), ()):
         done = files.rank(out, *more, "--json")
         assert not problems(out), more
@@ -178,13 +202,12 @@ def search_scores(files: Files, out: Path) -> list[float]:
     return [hit["score"] for hit in files.cli("search", out, "number 7", "--top-k", "3", "--json").json]
 
 
-def test_the_query_prompt_follows_or_stays(files: Files, tmp_path: Path) -> None:
-    out = tmp_path / "run"
+def test_the_query_prompt_follows_or_stays(ranked: Files) -> None:
+    files, out = ranked, ranked.out
 
     def state() -> tuple[Any, Any, list[str]]:
         return prompt_of(out, "", "query_prompt"), prompt_of(out, "queries", "prompt"), problems(out)
 
-    files.rank(out)
     plain = search_scores(files, out)
     assert state() == (None, None, [])
     files.rank(out, "--query-prompt", "query: ")
@@ -215,9 +238,8 @@ def test_the_query_prompt_follows_or_stays(files: Files, tmp_path: Path) -> None
     assert state() == (None, None, [])
 
 
-def test_ranking_that_was_cut_short_after_its_candidates_is_stale(files: Files, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    files.rank(out)
+def test_ranking_that_was_cut_short_after_its_candidates_is_stale(ranked: Files) -> None:
+    files, out = ranked, ranked.out
     lines = (out / "export" / "rerank.jsonl").read_bytes()
     record = (out / "export" / "export.json").read_bytes()
     files.rank(out, "--candidates", "5")

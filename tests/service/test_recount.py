@@ -16,14 +16,20 @@ from embedfleet.protocol.layout import RunLayout
 pytest.importorskip("qdrant_edge")
 
 FIRST, SLOW, BOTH = "dense-fake-16", "dense-fake-8", "ensemble-concat"
-MODELS = ("--dense", "fake:16", "--dense", "fake:8,delay_ms=200", "--ensemble", "concat", "--devices", "cpu")
-BAD = (10, 39_999)
+MODELS = ("--dense", "fake:16", "--dense", "fake:8,delay_ms=100", "--ensemble", "concat", "--devices", "cpu")
+ROWS = 100
+"""As long as they are: three segments, twenty batches."""
+BAD = (10, ROWS - 1)
 """Rows after which a line is no JSON: met in the first segment, and behind the last chunk."""
+
+
+def long_texts(first: str) -> list[str]:
+    return [f"{first} {row} " + "of several long rows " * 5_000 for row in range(ROWS)]
 
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    return [f"row {row} of several" for row in range(40_000)]
+    return long_texts("row")
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +49,9 @@ def arguments(source: Path, out: Path) -> tuple[str, ...]:
 def other(cli: Any, corpus_of: Any, tmp_path_factory: pytest.TempPathFactory) -> RunLayout:
     """A run of another corpus, with the same models and as many rows."""
     folder = tmp_path_factory.mktemp("other")
-    source = corpus_of(folder / "corpus.jsonl", [f"another {row}" for row in range(40_000)])
+    source = corpus_of(folder / "corpus.jsonl", long_texts("another"))
     cli(*arguments(source, folder / "run"))
+    assert len(list(RunLayout(folder / "run").chunks.glob("*.parquet"))) == 3
     return RunLayout(folder / "run")
 
 
@@ -115,9 +122,9 @@ def test_a_run_whose_files_do_not_add_up_is_not_done(
         or "is gone; run the same command again, which makes it" in error
     )
     again = cli(*arguments(source, out), code=3)
-    assert "40,002 read = 40,000 committed + 2 quarantined" in again.err
+    assert f"{ROWS + 2} read = {ROWS} committed + 2 quarantined" in again.err
     assert cli("verify", out, "--json").json["problems"] == []
-    np.testing.assert_array_equal(open_run(out).vectors(FIRST), fake_vectors(texts, 16))
+    np.testing.assert_array_equal(open_run(out).vectors(FIRST), fake_vectors([one.strip() for one in texts], 16))
 
 
 @pytest.mark.parametrize("what", ["vectors", "chunks"])
@@ -144,7 +151,7 @@ def test_a_note_of_what_is_published_that_was_removed_is_written_again(
     waiting.eventually(layout.published.exists, 60.0, "a published segment")
     layout.published.unlink()
     command.wait(3)
-    assert cli("verify", out, "--json").json["points"] == 40_000
+    assert cli("verify", out, "--json").json["points"] == ROWS
 
 
 def test_a_collection_that_was_removed_is_made_anew_by_the_same_command(
@@ -155,4 +162,4 @@ def test_a_collection_that_was_removed_is_made_anew_by_the_same_command(
     assert "the same command" in command.err
     cli(*arguments(source, out), code=3)
     report = cli("verify", out, "--json").json
-    assert (report["problems"], report["points"]) == ([], 40_000)
+    assert (report["problems"], report["points"]) == ([], ROWS)

@@ -35,6 +35,17 @@ def test_everything_is_the_runs_own_and_goes_with_a_restart(command: tuple[Any, 
 
     cli(*command, "--restart")
     assert cli("verify", layout.root, "--json").json["problems"] == []
+
+    # Notes among the queries are kept.
+    notes = [layout.queries / place / "notes.txt" for place in ("chunks", "vectors/dense-fake-8")]
+    for one in notes:
+        one.write_text(f"mine: {one}")
+    cli(*command, "--restart")
+    for one in notes:
+        assert one.read_text() == f"mine: {one}"
+        one.unlink()
+    assert cli("verify", layout.root, "--json").json["problems"] == []
+
     write_queries(tmp_path, "chunk 8")
     cli(*command)
     assert cli("verify", layout.root, "--json").json["problems"] == []
@@ -43,13 +54,3 @@ def test_everything_is_the_runs_own_and_goes_with_a_restart(command: tuple[Any, 
     assert spec is not None
     clear_run(layout, spec)
     assert sorted(path.name for path in layout.root.rglob("*")) == [".lock", "spec.json"]
-
-
-@pytest.mark.parametrize("place", ["chunks", "vectors/dense-fake-8"])
-def test_notes_among_the_queries_are_kept(command: tuple[Any, ...], cli: Any, tmp_path: Path, place: str) -> None:
-    cli(*command)
-    notes = tmp_path / "run" / "queries" / place / "notes.txt"
-    notes.write_text("mine")
-    cli(*command, "--restart")
-    assert notes.read_text() == "mine"
-    assert cli("verify", tmp_path / "run", "--json").json["problems"] == []

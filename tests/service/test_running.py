@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from embedfleet.protocol.layout import RunLayout
 
@@ -15,13 +16,14 @@ DENSE, OTHER = "dense-fake-8", "dense-fake-16"
 
 
 def arguments(source: Path, out: Path, *more: str) -> tuple[str, ...]:
-    models = ("--dense", "fake:8,delay_ms=3000", "--dense", "fake:16", "--index", "none", "--devices", "cpu")
-    return ("run", str(source), "--out", str(out), *models, *more)
+    models = ("--dense", "fake:8,delay_ms=700", "--dense", "fake:16", "--index", "none", "--devices", "cpu")
+    return ("run", str(source), "--out", str(out), *models, "--batch-timeout", "300", *more)
 
 
 @pytest.fixture
 def at_work(start: Any, waiting: Any, read_events: Any, many: Path, tmp_path: Path) -> Any:
-    """A run of which one segment is committed; its processes and its directory."""
+    """A run of which one segment is committed; its processes, its directory and its worker, which is stopped: it is at work
+    for as long as a test needs."""
     out = tmp_path / "run"
     command = start(*arguments(many, out))
 
@@ -30,11 +32,16 @@ def at_work(start: Any, waiting: Any, read_events: Any, many: Path, tmp_path: Pa
         return RunLayout(out).vector_segment(DENSE, 0).exists() and len(rows) > 1
 
     waiting.eventually(far_enough, 60.0, "a committed segment")
-    return command, out
+    leases = [one for one in read_events(out) if one["event"] == "lease" and one["phase"] == "before"]
+    (lease,) = [one for one in leases if one["vector"] == DENSE]
+    worker = psutil.Process(lease["pid"])
+    worker.suspend()
+    assert not RunLayout(out).vector_segment(DENSE, 2).exists()
+    return command, out, worker
 
 
 def test_a_run_at_work_is_no_problem(at_work: Any, cli: Any, many: Path) -> None:
-    command, out = at_work
+    command, out, worker = at_work
     exporter = command.child("embedfleet.exporter")
     coordinator = command.child("embedfleet.coordinator")
     report = cli("verify", out, "--json").json
@@ -56,6 +63,15 @@ def test_a_run_at_work_is_no_problem(at_work: Any, cli: Any, many: Path) -> None
     assert "running: process" in cli("info", out).out.decode()
     refused = cli(*arguments(many, out), code=2)
     assert f"another run is writing there (process {exporter.pid} on {socket.gethostname()})" in refused.err
+
+    # A coordinator that hangs is not taken for one that ended.
+    coordinator.send_signal(signal.SIGSTOP)
+    try:
+        assert cli("verify", out, "--json").json["running"]["parent"] == coordinator.pid
+    finally:
+        coordinator.send_signal(signal.SIGCONT)
+
+    worker.resume()
     command.wait(0)
     done = cli("verify", out, "--json").json
     assert (done["problems"], done["running"], done["interrupted"]) == ([], None, "")
@@ -63,7 +79,7 @@ def test_a_run_at_work_is_no_problem(at_work: Any, cli: Any, many: Path) -> None
 
 
 def test_a_killed_run_is_interrupted_and_says_what_goes_on(at_work: Any, cli: Any, many: Path) -> None:
-    command, out = at_work
+    command, out, _ = at_work
     for one in command.look().values():
         one.kill()
     command.process.kill()
@@ -80,7 +96,7 @@ def test_a_killed_run_is_interrupted_and_says_what_goes_on(at_work: Any, cli: An
 
 
 def test_a_damaged_segment_is_a_problem_while_the_run_works(at_work: Any, cli: Any) -> None:
-    _, out = at_work
+    _, out, _ = at_work
     path = RunLayout(out).vector_segment(DENSE, 0)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -90,17 +106,6 @@ def test_a_damaged_segment_is_a_problem_while_the_run_works(at_work: Any, cli: A
     assert all(str(path) in problem for problem in report["problems"])
 
 
-def test_a_coordinator_that_hangs_is_not_taken_for_one_that_ended(at_work: Any, cli: Any) -> None:
-    command, out = at_work
-    coordinator = command.child("embedfleet.coordinator")
-    coordinator.send_signal(signal.SIGSTOP)
-    try:
-        assert cli("verify", out, "--json").json["running"]["parent"] == coordinator.pid
-    finally:
-        coordinator.send_signal(signal.SIGCONT)
-    command.wait(0)
-
-
 def test_the_queries_of_a_run_that_is_done(
     start: Any, cli: Any, corpus_of: Any, waiting: Any, tmp_path: Path
 ) -> None:  # fmt: skip
@@ -108,7 +113,7 @@ def test_the_queries_of_a_run_that_is_done(
     source = corpus_of(tmp_path / "corpus.jsonl", [f"row {row}" for row in range(50)])
     out, queries = tmp_path / "run", tmp_path / "queries.jsonl"
     queries.write_text("".join(json.dumps({"_id": f"q{n}", "text": f"row {n}"}) + "\n" for n in range(20)))
-    models = ("--dense", "fake:8,delay_ms=1500", "--devices", "cpu", "--queries", str(queries))
+    models = ("--dense", "fake:8,delay_ms=1000", "--devices", "cpu", "--queries", str(queries))
     command = start("run", source, "--out", out, *models)
     waiting.eventually(RunLayout(out / "queries").spec.exists, 60.0, "the run of the queries")
     running = cli("verify", out, "--json").json["running"]

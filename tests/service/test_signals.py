@@ -15,6 +15,8 @@ from embedfleet.protocol.ensembles import combine
 from embedfleet.protocol.layout import RunLayout
 from embedfleet.protocol.terms import term_index
 
+from ..run_copies import copied
+
 pytest.importorskip("qdrant_edge")
 
 ROWS = 60
@@ -150,8 +152,10 @@ def test_each_evidence_is_fused_once(made: tuple[Path, Any], cli: Any) -> None:
     assert scores("dense", "multivector-fake-8", "dense-fake-16")[0] == pytest.approx(1.5), "three signals' first place"
 
 
-def test_candidates_are_fused_of_each_evidence_once(cli: Any, corpus: Path, tmp_path: Path) -> None:
-    out, queries = tmp_path / "run", tmp_path / "queries.jsonl"
+def test_candidates_are_fused_of_each_evidence_once(
+    made: tuple[Path, Any], cli: Any, corpus: Path, tmp_path: Path
+) -> None:
+    out, queries = copied(made[0], tmp_path / "run"), tmp_path / "queries.jsonl"
     queries.write_text(json.dumps({"_id": "q", "text": text_of(8)}) + "\n")
     done = cli(*command(corpus, out, "--queries", str(queries), "--json"), code=3)
     fused = done.json["rerank"]["candidates"]["fused"]

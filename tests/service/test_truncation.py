@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from ..run_copies import copied
+
 pytest.importorskip("qdrant_edge")
 
 LIMIT = 32
@@ -38,11 +40,12 @@ FLAGS = (*FLAGS, "--devices", "cpu")
 NAMES = ("dense-fake-8", "dense-fake-6", "ensemble-concat")
 
 
-@pytest.fixture
-def made(tmp_path: Path, cli: Any, corpus_of: Any) -> tuple[Path, Path, Any]:
-    corpus, queries = corpus_of(tmp_path / "corpus.jsonl", TEXTS), tmp_path / "queries.jsonl"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, cli: Any, corpus_of: Any) -> tuple[Path, Path, Any]:
+    folder = tmp_path_factory.mktemp("truncation")
+    corpus, queries = corpus_of(folder / "corpus.jsonl", TEXTS), folder / "queries.jsonl"
     queries.write_text("".join(json.dumps({"id": f"q{n}", "text": one}) + "\n" for n, one in enumerate(TEXTS[:2])))
-    out = tmp_path / "run"
+    out = folder / "run"
     after = ("--queries", queries, "--rerank", "fake:4")
     return corpus, out, cli("run", corpus, "--out", out, *FLAGS, *after, "--json")
 
@@ -76,8 +79,8 @@ def test_every_place_says_the_same(made: tuple[Path, Path, Any], cli: Any) -> No
     assert "20 of 80 chunks (25.0%) were cut" in cli("verify", out).out.decode()
 
 
-def test_a_resume_counts_all_sessions(made: tuple[Path, Path, Any], cli: Any) -> None:
-    corpus, out, _done = made
+def test_a_resume_counts_all_sessions(made: tuple[Path, Path, Any], cli: Any, tmp_path: Path) -> None:
+    corpus, out = made[0], copied(made[1], tmp_path / "run")
     (out / "vectors" / "dense-fake-6" / "00000.parquet").unlink()
     done = cli("run", corpus, "--out", out, *FLAGS, "--json")
     assert [figures(one) for one in done.json["passes"][:2]] == [EXPECTED, EXPECTED]

@@ -21,9 +21,16 @@ REJECTED = {run: 3 if SMALL in args or args[0] == "-" else 0 for run, args in (R
 WORST_COSINE = {"float32": 1 - 1e-6, "float16": 0.999999, "int8": 0.99, "binary": 0.6}
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """All of them, to be read."""
+    return unpack(tmp_path_factory.mktemp("kept"))
+
+
 @pytest.fixture
-def kept(tmp_path: Path) -> Kept:
-    return unpack(tmp_path)
+def alone(kept: Kept, tmp_path: Path) -> Callable[[str], Kept]:
+    """A copy of one of them, to be altered."""
+    return lambda run: kept.alone(run, tmp_path)
 
 
 def worst_cosine(kept: Kept, run: str, vector: str, dim: int, texts: list[str]) -> float:
@@ -74,13 +81,15 @@ def test_every_form_is_read(kept: Kept) -> None:
 
 
 @pytest.mark.parametrize("run", ["every", "minilm", "int8", "float16"])
-def test_it_is_searched(kept: Kept, cli: Callable[..., Any], run: str) -> None:
+def test_it_is_searched(alone: Callable[[str], Kept], cli: Callable[..., Any], run: str) -> None:
+    kept = alone(run)
     text = LONG_TEXTS[7] if run == "int8" else SMALL_TEXTS[7]
     hits = cli("search", kept.base / run, text, "--top-k", "3", "--json").json
     assert ("l7" if run == "int8" else "c7") in [hit["id"] for hit in hits]
 
 
-def test_it_is_exported(kept: Kept, cli: Callable[..., Any]) -> None:
+def test_it_is_exported(alone: Callable[[str], Kept], cli: Callable[..., Any]) -> None:
+    kept = alone("float16")
     cli("export", kept.base / "float16", "--format", "npy,jsonl,metadata")
     exported = np.load(kept.base / "float16" / "export" / "dense-fake-16.npy")
     assert exported.shape == (SMALL_ROWS, 16)
@@ -88,7 +97,8 @@ def test_it_is_exported(kept: Kept, cli: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("run", [one for one in RUNS if one != "stdin"])
-def test_the_same_command_finds_it_done(kept: Kept, cli: Callable[..., Any], run: str) -> None:
+def test_the_same_command_finds_it_done(alone: Callable[[str], Kept], cli: Callable[..., Any], run: str) -> None:
+    kept = alone(run)
     before = kept.stamps(run)
     done = cli(*kept.command(run, "--json"), code=3 if REJECTED[run] else 0).json
     assert done["status"] == "done"
@@ -99,7 +109,10 @@ def test_the_same_command_finds_it_done(kept: Kept, cli: Callable[..., Any], run
 
 @pytest.mark.parametrize("run", BROKEN)
 @pytest.mark.parametrize("intake", ["done", "broken off"])
-def test_an_interrupted_run_goes_on(kept: Kept, cli: Callable[..., Any], run: str, intake: str) -> None:
+def test_an_interrupted_run_goes_on(
+    alone: Callable[[str], Kept], cli: Callable[..., Any], run: str, intake: str
+) -> None:
+    kept = alone(run)
     if intake == "broken off":
         for name in ("intake.json", "00002.parquet"):
             (kept.base / run / "chunks" / name).unlink()
@@ -112,7 +125,8 @@ def test_an_interrupted_run_goes_on(kept: Kept, cli: Callable[..., Any], run: st
     assert worst_cosine(kept, run, "dense-fake-16", 16, LONG_TEXTS) > WORST_COSINE[storage]
 
 
-def test_a_model_is_added(kept: Kept, cli: Callable[..., Any]) -> None:
+def test_a_model_is_added(alone: Callable[[str], Kept], cli: Callable[..., Any]) -> None:
+    kept = alone("float16")
     before = kept.stamps("float16")
     cli(*kept.command("float16", "--dense", "more=fake:24"), code=3)
     assert before.items() <= kept.stamps("float16").items()

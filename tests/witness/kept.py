@@ -8,6 +8,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..run_copies import copied
 from .corpora import write_corpora
 from .make import BASE, BROKEN, RUNS
 
@@ -32,6 +33,14 @@ class Kept:
         found = [*root.glob("chunks/*.parquet"), *root.glob("vectors/*/*.parquet")]
         return {str(path.relative_to(root)): _stamp(path) for path in found}
 
+    def alone(self, run: str, folder: Path) -> Kept:
+        """A copy in `folder` of one run and of the sources, which may be altered."""
+        for path in self.base.iterdir():
+            if path.is_file() or path.name == run:
+                copied(path, folder / path.name)
+        _stand(folder, str(self.base))
+        return Kept(folder)
+
 
 def unpack(folder: Path) -> Kept:
     """The archive of RELEASE in `folder`, and the sources as they stood then."""
@@ -40,11 +49,16 @@ def unpack(folder: Path) -> Kept:
     write_corpora(folder)
     for name, mtime in json.loads((folder / "times.json").read_text()).items():
         os.utime(folder / name, ns=(mtime, mtime))
+    _stand(folder, BASE)
+    return Kept(folder)
+
+
+def _stand(folder: Path, before: str) -> None:
+    """Make every path that begins with `before` one that begins with `folder`."""
     for path in folder.rglob("*.json"):
         text = path.read_text()
-        if BASE in text:
-            path.write_text(text.replace(BASE, str(folder)))
-    return Kept(folder)
+        if before in text:
+            path.write_text(text.replace(before, str(folder)))
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
