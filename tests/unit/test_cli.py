@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +124,24 @@ def test_a_switch_has_no_type_in_the_help(command: str, capsys: pytest.CaptureFi
         app([command, "--help"])
     switches = [line for line in capsys.readouterr().out.splitlines() if "<bool>" in line and "--help" not in line]
     assert switches == []
+
+
+def test_ctrl_c_while_modules_are_imported_ends_without_a_traceback() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from embedfleet.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_python_dash_m_is_the_command() -> None:
+    command = [sys.executable, "-m", "embedfleet", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("embedfleet ")
