@@ -21,7 +21,7 @@ Ids = npt.NDArray[np.int64]
 
 _NUMBERS = "its number is not the next one"
 _BYTES = "`n_bytes` is not the length of its text"
-_METADATA = "its metadata is no JSON object"
+_METADATA = "its metadata is not a JSON object"
 
 
 @dataclass(slots=True)

@@ -223,7 +223,7 @@ def test_chunks_that_do_not_fit_their_text_or_hold_no_metadata_are_found(files):
     files.chunk_segment(1, n_bytes=[6, 7, 6, 8], metadata=[None, "[1]", '{"a"', "{}"])
     found = problems(files)
     assert "row 4 (id 'c4'): `n_bytes` is not the length of its text, and 1 more rows alike; run the same" in found
-    assert "row 4 (id 'c4'): its metadata is no JSON object, and 1 more rows alike; run the same" in found
+    assert "row 4 (id 'c4'): its metadata is not a JSON object, and 1 more rows alike; run the same" in found
     files.chunk_segment(1, row=[3, 4, 6, 5])
     assert "row 6 (id 'c5'): its number is not the next one, and 1 more rows alike" in problems(files)
 
