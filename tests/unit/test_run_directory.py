@@ -291,7 +291,7 @@ def test_a_folder_of_somebody_else_stays_as_it_is(root: Path, files: dict[str, s
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content)
     before = contents(root)
-    with pytest.raises(RunDirectoryError, match=r"holds no run|is no spec of a run"):
+    with pytest.raises(RunDirectoryError, match=r"holds no run|is not the spec of a run"):
         RunDirectory(root, SPEC, restart=restart)
     assert contents(root) == before
 
@@ -363,7 +363,7 @@ def test_a_spec_of_another_kind_is_nobodys(root: Path, kind: str) -> None:
     layout = take(root).layout
     layout.spec.unlink()
     layout.spec.mkdir() if kind == "folder" else os.mkfifo(layout.spec)
-    with pytest.raises(RunDirectoryError, match=rf"spec.json is no spec of a run \(it is a {kind}\)"):
+    with pytest.raises(RunDirectoryError, match=rf"spec.json is not the spec of a run \(it is a {kind}\)"):
         RunDirectory(root, SPEC, restart=True)
     with pytest.raises(RunDirectoryError, match=f"spec.json is a {kind}, and a run has something else of that name"):
         read_spec(layout)
