@@ -11,6 +11,7 @@
 #   VENV=.venv          where it is
 #   TORCH=torch         which torch to install, in pip's words; the default is the version of constraints.txt
 #   ARGS="-k codec"     more arguments for pytest
+#   CHUNKS=1500         how many chunks the demo embeds
 #   WORKERS=2           tests side by side
 #   INPUTS=10000000, SEED=0   of the fuzzer
 
@@ -41,6 +42,7 @@ DEMO := demo
 SEARCH := $(BIN)/embedfleet search $(DEMO)/run --top-k 3
 
 demo: $(DEMO)/corpus/corpus.jsonl
+	@test -e $(DEMO)/chunks-$(CHUNKS) || { rm -rf $(DEMO)/run $(DEMO)/chunks-*; touch $(DEMO)/chunks-$(CHUNKS); }
 	$(BIN)/embedfleet run $(DEMO)/corpus/corpus.jsonl --out $(DEMO)/run --dense all-MiniLM-L6-v2 --sparse bm25 --limit $(CHUNKS)
 	$(SEARCH) "parse command line arguments"
 	$(SEARCH) "run coroutines with staggered start times"

@@ -72,7 +72,7 @@ def run(
             return _conclude(session, ending, spec, out, after, printed, stages)
         except Interrupted:
             printed["status"] = "interrupted"
-            session.say(f"interrupted; {the_same(restart)} resumes in {out}")
+            session.say(f"interrupted; {the_same(restart)} " + (f"resumes in {out}" if out.exists() else "starts it"))
             return session.exit_code
         except EmbedfleetError as error:
             printed |= {"status": "failed", "error": str(error)}
@@ -148,7 +148,7 @@ def _say_counts(session: Session, ending: RunEnded, out: Path) -> None:
     session.say(
         f"{ending.chunks:,} read = {ending.committed:,} committed + {ending.quarantined:,} quarantined"
         + (f" + {left:,} that still lack a vector" if left else "")
-        + f"; {ending.skipped_duplicates:,} duplicates skipped; {ending.seconds:,.1f} s"
+        + f"; {counted(ending.skipped_duplicates, 'duplicate')} skipped; {ending.seconds:,.1f} s"
     )
     if ending.status == "done" and ending.quarantined:
         session.say(f"in quarantine: {ending.quarantined:,}, {reasons_in(RunLayout(out))}")

@@ -182,7 +182,7 @@ def _reranked(one: PassSpec, query: str, hits: list[Hit], timeout: float, say: C
 def _unknown(vector: QueryVector) -> str:
     """Why a query vector is empty."""
     what = "no term" if isinstance(vector, SparseQuery) else "only zeros"
-    return f"its model knows no word of the query, so that the query vector has {what}"
+    return f"the query vector has {what}: it knows no word of the query, or stop words alone"
 
 
 def _hit(

@@ -218,8 +218,8 @@ def drain_notice(in_flight: int, batch_timeout: float | None, grace: float | Non
     batches = f"{counted(in_flight, 'batch', 'batches')} in flight" if in_flight else "what is in flight"
     if grace is not None:
         return f"finishing {batches}, for {grace:g} s at most; once more to stop at once"
-    limit = f"after {batch_timeout:g} s" if batch_timeout is not None else "by the measured speed, after 600 s at most"
-    return f"finishing {batches}; one without progress is given up {limit}; Ctrl-C once more to stop at once"
+    limit = f"{batch_timeout:g} s" if batch_timeout is not None else "some times its usual time, 600 s at most"
+    return f"finishing {batches}; a batch without progress is given up after {limit}; Ctrl-C once more to stop at once"
 
 
 @contextmanager

@@ -98,9 +98,10 @@ def _recode(file: SourceFile, name: str, source: str, more: str = "") -> str:
 
 def _packed(file: SourceFile, name: str, suffix: str, command: str) -> str:
     if file.path is None:
-        return f"standard input is {name}; unpack it first" + (
-            f": {command} FILE | embedfleet run - …" if command else ""
+        remedy = (
+            f"unpack it first: {command} FILE | embedfleet run - …" if command else "name the file as SOURCE instead"
         )
+        return f"standard input is {name}; {remedy}"
     path = str(file.path)
     remedy = f"rename it to end in {suffix}" if suffix and file.compression is None else "unpack it"
     return f"{path} holds {name}, although its name promises text; {remedy}"

@@ -44,7 +44,7 @@ class LeftOut:
         kinds = sorted(self.counts, key=lambda kind: (-self.counts[kind], kind))
         parts = [self._part(kind) for kind in kinds[:SHOWN_KINDS]]
         if rest := kinds[SHOWN_KINDS:]:
-            parts.append(f"{sum(self.counts[kind] for kind in rest):,} of {len(rest)} other kinds")
+            parts.append(f"{sum(self.counts[kind] for kind in rest):,} of other kinds")
         return "; ".join(parts)
 
     def _part(self, kind: Kind) -> str:

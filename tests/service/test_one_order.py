@@ -189,6 +189,6 @@ def test_no_signal_left_is_one_error(faulty: Path, cli: Any) -> None:
         == "embedfleet: error: dense-odd: NaN or infinity in the query vector; try another --dtype for this model\n"
     )
     done = cli("search", faulty, "of the and", "--signals", "bm25", code=2)
-    assert "no signal can answer this query; sparse-bm25 is left out: its model knows no word of the query" in done.err
+    assert "no signal can answer this query; sparse-bm25 is left out: the query vector has no term" in done.err
     done = cli("search", faulty, "of the and", "--json")
     assert set(done.json[0]["left_out"]) == {"sparse-bm25"}

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from embedfleet.client.info import describe_run
-from embedfleet.protocol.spec import RunSpec
+from embedfleet.protocol.spec import PassSpec, RunSpec
 
 
 def test_a_local_model_is_shown_with_its_folder(run_files: Any, tmp_path: Any) -> None:
@@ -29,3 +30,12 @@ def test_what_came_after_the_last_chunk_is_counted(run_files: Any, tmp_path: Any
     assert {name: found[name] for name in more} == more
     files.layout.intake.unlink()
     assert describe_run(files.root)["chunks"] == before | {"intake_done": False, "notes": {}}
+
+
+def test_records_that_were_all_rejected_are_counted(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    (out / "chunks").mkdir(parents=True)
+    spec = RunSpec(source="c.jsonl", passes=(PassSpec(vector="dense-x", kind="dense", model="fake:4"),))
+    (out / "spec.json").write_bytes(msgspec.json.encode(spec))
+    (out / "chunks" / "00000.rejected.jsonl").write_text('{"record":1}\n{"record":2}\n')
+    assert describe_run(out)["chunks"]["rejected"] == 2

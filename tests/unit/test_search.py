@@ -134,7 +134,7 @@ def test_a_query_of_which_a_model_knows_nothing_is_answered_by_the_others(files,
     child(ANSWER.replace("[[1.0, 0.0, 0.0, 0.0]]", "[[0.0, 0.0, -0.0, 0.0]]"))
     said: list[str] = []
     hits = search(files.root, "🦀", top_k=3, say=said.append)
-    reason = "its model knows no word of the query, so that the query vector has only zeros"
+    reason = "the query vector has only zeros: it knows no word of the query, or stop words alone"
     assert said == [f"dense-fake is left out: {reason}"]
     assert [hit.left_out for hit in hits] == [{run_files.DENSE: reason}] * 3
     assert {name for hit in hits for name in hit.scores} == {run_files.SPARSE}

@@ -56,7 +56,7 @@ def test_a_line_stays_a_line(tmp_path: Path) -> None:
         put(tmp_path / f"x.t{number:02}")
     line = names(tmp_path)[1]
     assert line.startswith("1 .t00 (x.t00); ")
-    assert line.endswith("; 13 of 13 other kinds")
+    assert line.endswith("; 13 of other kinds")
     assert line.isprintable()
     left_out = LeftOut()
     left_out.add(("x", "x"), "\x1b[2J\n")
