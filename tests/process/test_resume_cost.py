@@ -14,9 +14,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 from embedfleet.coordinator.chunk_loader import ChunkLoader, SegmentLimits
 from embedfleet.protocol.export_messages import Opened
+from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.source_check import fingerprint
+from embedfleet.protocol.sources import resolve
 from embedfleet.protocol.spec import RunSpec
 
 FEW, MANY = 10, 1_000
@@ -39,7 +43,12 @@ def run_of(run_files: ModuleType, tmp_path: Path) -> Callable[[int], Any]:
             files.layout.pass_file(vector).unlink()
             for segment in range(1, segments - 1):
                 os.link(first, files.layout.vector_segment(vector, segment))
-        return files
+        source = tmp_path / "corpus.jsonl"
+        source.write_text('{"id": "c0", "text": "text 0"}\n')
+        spec = msgspec.structs.replace(files.spec, source=str(source))
+        files.layout.spec.write_bytes(msgspec.json.encode(spec))
+        note_source(files.layout, spec)
+        return files.layout, spec
 
     return make
 
@@ -47,9 +56,9 @@ def run_of(run_files: ModuleType, tmp_path: Path) -> Callable[[int], Any]:
 def test_the_exporter_opens_them_within_a_second(make_exporter: Any, run_of: Any) -> None:
     took: dict[int, float] = {}
     for segments in (FEW, MANY):
-        files, exporter = run_of(segments), make_exporter()
+        (layout, spec), exporter = run_of(segments), make_exporter()
         began = time.monotonic()
-        exporter.open(files.root, files.spec)
+        exporter.open(layout.root, spec)
         assert len(exporter.hear(Opened).committed[0]) == segments - 1
         took[segments] = time.monotonic() - began
     assert took[MANY] - took[FEW] < SECONDS
@@ -64,6 +73,7 @@ def test_the_intake_tells_of_them_within_a_second(run_files: ModuleType, tmp_pat
     source = tmp_path / "corpus.jsonl"
     source.write_text("".join(f'{{"id": "c{row}", "text": "text {row}"}}\n' for row in range(MANY)))
     spec = RunSpec(source=str(source), passes=files.spec.passes, index="none")
+    note_source(files.layout, spec)
     for _ in ("broken off", "read to its end"):
         told: list[float] = []
         began = time.process_time()
@@ -73,6 +83,11 @@ def test_the_intake_tells_of_them_within_a_second(run_files: ModuleType, tmp_pat
         assert len(told) == MANY
         assert told[-1] < SECONDS
     assert files.layout.intake.exists()
+
+
+def note_source(layout: RunLayout, spec: RunSpec) -> None:
+    """The files of the source, as an intake that begins notes them."""
+    layout.source.write_bytes(msgspec.json.encode(fingerprint(resolve(spec.source))))
 
 
 def never() -> bool:

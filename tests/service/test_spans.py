@@ -144,7 +144,7 @@ def test_a_collector_that_is_not_there_costs_two_seconds_at_most(tmp_path: Path,
 def test_an_address_that_is_none_is_refused_before_anything_starts(tmp_path: Path, corpus_of: Any, cli: Any) -> None:
     corpus = corpus_of(tmp_path / "corpus.jsonl", TEXTS)
     done = cli(*run(corpus, tmp_path / "run", "--dense", "fake:8", "--otlp", "here:4318"), code=2)
-    assert "--otlp here:4318: give an http://" in done.error
+    assert "--otlp 'here:4318': give an http://" in done.error
     assert not (tmp_path / "run").exists()
 
 
