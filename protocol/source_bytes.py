@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import IO, Any, cast
+
+import xxhash
 
 from .sources import SourceFile
 
@@ -40,8 +41,9 @@ def opened(file: SourceFile) -> Generator[tuple[Read, int]]:
 
 
 def new_digest() -> Any:
-    """SHA-1, which processors compute fast. It has to detect a changed source, not to withstand an attacker."""
-    return hashlib.sha1(usedforsecurity=False)
+    """XXH3 of 128 bits, since every byte of a source goes through it. It has to detect a changed source, not to withstand an
+    attacker."""
+    return xxhash.xxh3_128()
 
 
 def digest_of(file: SourceFile, n_bytes: int | None = None) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from embedfleet.protocol.layout import RunLayout, damaged_of
 from embedfleet.protocol.segment_info import ChunkSegmentInfo, Cursor, Passed
 from embedfleet.protocol.segments import CHUNK_SCHEMA, read_info
 from embedfleet.protocol.spec import PREPROCESSING, PassSpec, RunSpec
+from xxhash import xxh3_128_hexdigest
 
 PASSES = (PassSpec(vector="dense-fake-8", kind="dense", model="fake:8"),)
 
@@ -88,7 +88,7 @@ def test_what_a_segment_holds(tmp_path: Path) -> None:
         {"row": 0, "id": "a", "text": "caf\u00e9", "metadata": '{"k":[1]}', "n_bytes": 5},
         {"row": 1, "id": "c.jsonl#2", "text": "b", "metadata": None, "n_bytes": 1},
     ]
-    digest = hashlib.sha1(source.read_bytes(), usedforsecurity=False).hexdigest()
+    digest = xxh3_128_hexdigest(source.read_bytes())
     path = intake.layout.chunk_segment(0)
     assert pq.read_schema(path).equals(CHUNK_SCHEMA)
     assert pq.read_metadata(path).row_group(0).column(2).compression == "ZSTD"

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from embedfleet.protocol.segments import CHUNK_SCHEMA, with_info
 from embedfleet.protocol.source_check import fingerprint as stamps
 from embedfleet.protocol.sources import resolve
 from embedfleet.protocol.spec import PassSpec, RunSpec
+from xxhash import xxh3_128_hexdigest
 
 from ..export_bench import DENSE, HEADS, OTHER, fingerprint
 
@@ -146,7 +146,7 @@ def test_a_source_at_another_place_is_known_by_its_content(tmp_path: Path, passe
     """A project that was moved: its corpus and its run."""
     source, spec, layout = begun(tmp_path)
     record = IntakeRecord(
-        segments=1, rows=0, rejected=0, duplicates=0, complete=True, finished=(sha1(b"{}").hexdigest(),)
+        segments=1, rows=0, rejected=0, duplicates=0, complete=True, finished=(xxh3_128_hexdigest(b"{}"),)
     )
     layout.intake.write_bytes(msgspec.json.encode(record))
     moved = tmp_path / "elsewhere" / source.name
@@ -161,7 +161,7 @@ def test_a_source_at_another_place_is_known_by_its_content(tmp_path: Path, passe
 def test_another_source_at_another_place_is_refused(tmp_path: Path, what: str) -> None:
     source, spec, layout = begun(tmp_path)
     record = IntakeRecord(
-        segments=1, rows=0, rejected=0, duplicates=0, complete=True, finished=(sha1(b"{}").hexdigest(),)
+        segments=1, rows=0, rejected=0, duplicates=0, complete=True, finished=(xxh3_128_hexdigest(b"{}"),)
     )
     layout.intake.write_bytes(msgspec.json.encode(record))
     moved = tmp_path / "elsewhere" / ("other.jsonl" if what == "name" else source.name)
