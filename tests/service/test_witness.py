@@ -1,4 +1,4 @@
-"""Run directories of release 0.1.0: read, verified, searched, exported and resumed by today's code."""
+"""Run directories of release 0.1.0 and of a later state: read, verified, searched, exported and resumed by today's code."""
 
 from __future__ import annotations
 
@@ -12,19 +12,26 @@ from embedfleet import open_run
 from embedfleet.protocol.spec import PassSpec
 from embedfleet.worker.encoders.fake import FakeEncoder
 
-from ..witness.corpora import LONG_ROWS, SMALL, SMALL_ROWS, long_text, small_text
+from ..witness.corpora import LONG_ROWS, SMALL_ROWS, long_text, small_text
 from ..witness.kept import BROKEN, RUNS, Kept, unpack
 
 SMALL_TEXTS = [small_text(row) for row in range(SMALL_ROWS)]
 LONG_TEXTS = [long_text(row).strip() for row in range(LONG_ROWS)]
-REJECTED = {run: 3 if SMALL in args or args[0] == "-" else 0 for run, args in (RUNS | BROKEN).items()}
+REJECTED = {"every": 3, "minilm": 3, "int8": 0, "float16": 3, "binary": 3, "stdin": 3, "poison": 27}
+"""Records and rows in quarantine."""
 WORST_COSINE = {"float32": 1 - 1e-6, "float16": 0.999999, "int8": 0.99, "binary": 0.6}
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
-    """All of them, to be read."""
-    return unpack(tmp_path_factory.mktemp("kept"))
+@pytest.fixture(scope="module", params=RUNS)
+def kept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """All runs of a release, to be read."""
+    return unpack(tmp_path_factory.mktemp("kept"), request.param)
+
+
+def each_run(*names: str) -> pytest.MarkDecorator:
+    """With each run of each release, or each of those that have these names."""
+    pairs = [(release, run) for release, runs in RUNS.items() for run in runs if run in names or not names]
+    return pytest.mark.parametrize(("kept", "run"), pairs, indirect=["kept"])
 
 
 @pytest.fixture
@@ -44,7 +51,7 @@ def worst_cosine(kept: Kept, run: str, vector: str, dim: int, texts: list[str]) 
     return float((np.einsum("ij,ij->i", found, wanted) / lengths).min())
 
 
-@pytest.mark.parametrize("run", RUNS)
+@each_run()
 def test_a_done_run_is_whole(kept: Kept, cli: Callable[..., Any], run: str) -> None:
     report = cli("verify", kept.base / run, "--json").json
     assert report["problems"] == []
@@ -80,7 +87,7 @@ def test_every_form_is_read(kept: Kept) -> None:
     assert len(run.quarantine) == REJECTED["every"]
 
 
-@pytest.mark.parametrize("run", ["every", "minilm", "int8", "float16"])
+@each_run("every", "minilm", "int8", "float16")
 def test_it_is_searched(alone: Callable[[str], Kept], cli: Callable[..., Any], run: str) -> None:
     kept = alone(run)
     text = LONG_TEXTS[7] if run == "int8" else SMALL_TEXTS[7]
@@ -96,7 +103,7 @@ def test_it_is_exported(alone: Callable[[str], Kept], cli: Callable[..., Any]) -
     assert cli("verify", kept.base / "float16", "--json").json["problems"] == []
 
 
-@pytest.mark.parametrize("run", [one for one in RUNS if one != "stdin"])
+@each_run("every", "minilm", "int8", "float16", "binary", "poison")
 def test_the_same_command_finds_it_done(alone: Callable[[str], Kept], cli: Callable[..., Any], run: str) -> None:
     kept = alone(run)
     before = kept.stamps(run)
@@ -105,6 +112,16 @@ def test_the_same_command_finds_it_done(alone: Callable[[str], Kept], cli: Calla
     assert done["quarantined"] == REJECTED[run]
     assert kept.stamps(run) == before
     assert cli("verify", kept.base / run, "--json").json["problems"] == []
+
+
+def test_what_is_in_quarantine_is_read(kept: Kept) -> None:
+    run = open_run(kept.base / ("poison" if kept.release != "0.1.0" else "every"))
+    assert len(run.quarantine) >= 3
+    if kept.release != "0.1.0":
+        poisoned = {row for row, text in enumerate(SMALL_TEXTS) if "adder" in text.split()}
+        vectors = np.asarray(run.vectors("dense-a"))
+        assert {int(row) for row in np.flatnonzero(np.isnan(vectors).any(axis=1))} == poisoned
+        assert {int(row) for row in np.flatnonzero(np.isnan(run.vectors("ensemble-average")).any(axis=1))} == poisoned
 
 
 @pytest.mark.parametrize("run", BROKEN)

@@ -1,4 +1,4 @@
-"""Unpacks the run directories of an earlier release, as if they had been written where they now lie."""
+"""Unpacks the run directories of an earlier state, as if they had been written where they now lie."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from ..run_copies import copied
 from .corpora import write_corpora
 from .make import BASE, BROKEN, RUNS
 
-RELEASE = "0.1.0"
-COMMANDS = RUNS | BROKEN
-
 
 @dataclass(frozen=True)
 class Kept:
     """The folder that holds the sources and the run directories."""
 
     base: Path
+    release: str
 
     def command(self, run: str, *more: str) -> list[str]:
         """The arguments that made the run, with paths of this folder, and `more`."""
-        args = [str(self.base / one) if (self.base / one).is_file() else one for one in COMMANDS[run]]
+        made = (RUNS[self.release] | BROKEN)[run]
+        args = [str(self.base / one) if (self.base / one).is_file() else one for one in made]
         return ["run", *args, "--out", str(self.base / run), *more]
 
     def stamps(self, run: str) -> dict[str, tuple[int, int, int]]:
@@ -39,18 +38,18 @@ class Kept:
             if path.is_file() or path.name == run:
                 copied(path, folder / path.name)
         _stand(folder, str(self.base))
-        return Kept(folder)
+        return Kept(folder, self.release)
 
 
-def unpack(folder: Path) -> Kept:
-    """The archive of RELEASE in `folder`, and the sources as they stood then."""
-    with tarfile.open(Path(__file__).with_name(f"{RELEASE}.tar.xz")) as packed:
+def unpack(folder: Path, release: str) -> Kept:
+    """The archive of a release in `folder`, and the sources as they stood then."""
+    with tarfile.open(Path(__file__).with_name(f"{release}.tar.xz")) as packed:
         packed.extractall(folder, filter="data")
     write_corpora(folder)
     for name, mtime in json.loads((folder / "times.json").read_text()).items():
         os.utime(folder / name, ns=(mtime, mtime))
     _stand(folder, BASE)
-    return Kept(folder)
+    return Kept(folder, release)
 
 
 def _stand(folder: Path, before: str) -> None:
