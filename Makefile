@@ -32,8 +32,10 @@ INPUTS ?= 10000000
 SEED ?= 0
 
 # The tests that say what those files do, and no other: what a simulation happens to run is not tested by that alone.
-COVERING := $(addprefix tests/unit/test_,pool_*.py codec.py arrays.py durable.py chunk_loader.py segment_builder.py \
-  run_directory.py spec_change.py scrub.py export_*.py)
+COVERING := $(addprefix tests/unit/,coordinator/core/test_pool_*.py protocol/wire/test_codec.py protocol/wire/test_arrays.py \
+  protocol/run_directory/test_durable.py coordinator/intake/test_chunk_loader.py exporter/segments/test_segment_builder.py \
+  exporter/run_directory/test_run_directory.py exporter/run_directory/test_spec_change.py exporter/run_directory/test_scrub.py \
+  exporter/test_export_*.py exporter/*/test_export_*.py)
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.embedfleet-installed

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client.client import Client
-    from .client.embedder import Embedder
-    from .client.run_reader import Run, open_run
+    from .client.notebook.embedder import Embedder
+    from .client.run_directory.reader import Run, open_run
     from .protocol.errors import EmbedfleetError
-    from .protocol.spec import PassSpec, RunSpec
+    from .protocol.spec.run_spec import PassSpec, RunSpec
     from .protocol.version import __version__
 
 __all__ = ["Client", "Embedder", "EmbedfleetError", "PassSpec", "Run", "RunSpec", "__version__", "open_run"]
 
 _HOME = {
     "Client": ".client.client",
-    "Embedder": ".client.embedder",
+    "Embedder": ".client.notebook.embedder",
     "EmbedfleetError": ".protocol.errors",
-    "PassSpec": ".protocol.spec",
-    "Run": ".client.run_reader",
-    "RunSpec": ".protocol.spec",
+    "PassSpec": ".protocol.spec.run_spec",
+    "Run": ".client.run_directory.reader",
+    "RunSpec": ".protocol.spec.run_spec",
     "__version__": ".protocol.version",
-    "open_run": ".client.run_reader",
+    "open_run": ".client.run_directory.reader",
 }
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 def main() -> None:
     """Run the command line. Ctrl-C while its modules are still being imported ends it as quietly as later."""
     try:
-        from .client.cli import main as command
+        from .client.cli.app import main as command
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     command()

@@ -14,9 +14,9 @@ ROLES = {
     "embedfleet.coordinator": "coordinator",
     "embedfleet.exporter": "exporter",
     "embedfleet.worker": "worker",
-    "embedfleet.exporter.export_main": "export",
-    "embedfleet.exporter.candidates_main": "candidates",
-    "embedfleet.exporter.rerank_main": "ranking",
+    "embedfleet.exporter.commands.export": "export",
+    "embedfleet.exporter.commands.candidates": "candidates",
+    "embedfleet.exporter.commands.rank": "ranking",
 }
 CLIENT = "client"
 """The command itself."""
@@ -67,7 +67,7 @@ def watch(command: list[str]) -> Watched:
 
 def embedfleet(*arguments: str) -> list[str]:
     """The command line of this installation."""
-    return [sys.executable, "-c", "from embedfleet.client.cli import main; main()", *arguments]
+    return [sys.executable, "-c", "from embedfleet.client.cli.app import main; main()", *arguments]
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:

@@ -58,8 +58,8 @@ def texts_of(out: Path) -> list[str]:
 
 def load_reference(options: argparse.Namespace) -> Any:
     import torch
-    from embedfleet.protocol.spec import PassSpec
-    from embedfleet.worker.model_files import find_model
+    from embedfleet.protocol.spec.run_spec import PassSpec
+    from embedfleet.worker.models.locate import find_model
     from sentence_transformers import SentenceTransformer
 
     folder = find_model(PassSpec(vector="reference", kind="dense", model=options.model)).folder

@@ -11,9 +11,13 @@ from types import TracebackType
 
 import zmq
 
-from ..protocol import channels
-from ..protocol.codec import Decoder, encode
-from ..protocol.control_messages import (
+from ..protocol.errors import Unreachable, UsageError, revive
+from ..protocol.spec.local_paths import check_local
+from ..protocol.spec.run_spec import PassSpec, RunSpec
+from ..protocol.version import PROTOCOL, __version__
+from ..protocol.wire import channels
+from ..protocol.wire.codec import Decoder, encode
+from ..protocol.wire.control import (
     Accepted,
     Cancel,
     ClientHello,
@@ -28,11 +32,7 @@ from ..protocol.control_messages import (
     ToCoordinator,
     Watch,
 )
-from ..protocol.errors import Unreachable, UsageError, revive
-from ..protocol.local_paths import check_local
-from ..protocol.run_options import DEFAULTS, RunOptions
-from ..protocol.spec import PassSpec, RunSpec
-from ..protocol.version import PROTOCOL, __version__
+from ..protocol.wire.run_options import DEFAULTS, RunOptions
 
 ASK_AGAIN_SECONDS = 5.0
 SILENCE_SECONDS = 30.0

@@ -12,11 +12,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..protocol import lifeline
 from ..protocol.errors import EmbedfleetError
-from ..protocol.standard_streams import guard_standard_error
-from ..protocol.system_refusals import refusal
-from ..protocol.terminal_text import printable
+from ..protocol.process import lifeline
+from ..protocol.process.standard_streams import guard_standard_error
+from ..protocol.process.system_refusals import refusal
+from ..protocol.text.terminal_text import printable
 
 
 def main() -> int:
@@ -44,14 +44,14 @@ def _serve(options: Any) -> int:
     import pyarrow
     import zmq
 
-    from ..protocol.channels import parse_address
-    from ..protocol.socket_folder import PREFIX, make_socket_folder, take_socket_folder
-    from .connection_cap import raise_file_limit
-    from .devices import discover
-    from .host_agent import HostAgent
-    from .hosts import SILENCE_SECONDS, Hosts
+    from ..protocol.process.socket_folder import PREFIX, make_socket_folder, take_socket_folder
+    from ..protocol.wire.channels import parse_address
+    from .hosts.agent import HostAgent
+    from .hosts.connection_cap import raise_file_limit
+    from .hosts.discovery import discover
+    from .hosts.registry import SILENCE_SECONDS, Hosts
     from .loop import DRAIN_SECONDS, Coordinator
-    from .span_export import SpanExport, traces_endpoint
+    from .telemetry.otlp import SpanExport, traces_endpoint
 
     # Segments' buffers are large and short-lived: the system's allocator gives them back, Arrow's own keeps them.
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())

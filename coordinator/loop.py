@@ -18,10 +18,14 @@ from typing import Any
 
 import zmq
 
-from ..protocol import channels
-from ..protocol.channels import Address
-from ..protocol.codec import check_version
-from ..protocol.control_messages import (
+from ..protocol.errors import DamagedChunks, EmbedfleetError, UsageError
+from ..protocol.spec.known_models import check_known
+from ..protocol.spec.run_spec import PassSpec, RunSpec, check_path, check_spec
+from ..protocol.version import PROTOCOL, __version__
+from ..protocol.wire import channels
+from ..protocol.wire.channels import Address
+from ..protocol.wire.codec import check_version
+from ..protocol.wire.control import (
     Accepted,
     Cancel,
     ClientHello,
@@ -36,27 +40,23 @@ from ..protocol.control_messages import (
     Watch,
     Welcome,
 )
-from ..protocol.errors import DamagedChunks, EmbedfleetError, UsageError
-from ..protocol.known_models import check_known
-from ..protocol.run_options import check_options
-from ..protocol.spec import PassSpec, RunSpec, check_path, check_spec
-from ..protocol.version import PROTOCOL, __version__
-from . import actions as act
-from . import events as ev
-from .batch_runner import BatchRunner
-from .connection_cap import ConnectionCap, connections_allowed
-from .context import Context
-from .control_server import ControlServer
-from .extras import check_extras
-from .failures import failure
-from .hosts import Hosts
-from .model_checks import ModelChecks, later_spec, passes_to_check
-from .notices import Notices
-from .observer import Observers
-from .pool import Pool
-from .reports import ExportReports, HostReports, WorkReports
-from .sparse_placement import place_sparse
-from .state import PoolConfig, WorkerStage
+from ..protocol.wire.run_options import check_options
+from .core import actions as act
+from .core import events as ev
+from .core.pool import Pool
+from .core.state import PoolConfig, WorkerStage
+from .hosts.connection_cap import ConnectionCap, connections_allowed
+from .hosts.registry import Hosts
+from .links.context import Context
+from .links.control_server import ControlServer
+from .links.reports import ExportReports, HostReports, WorkReports
+from .runs.batch_runner import BatchRunner
+from .runs.extras import check_extras
+from .runs.failures import failure
+from .runs.model_checks import ModelChecks, later_spec, passes_to_check
+from .runs.sparse_placement import place_sparse
+from .telemetry.notices import Notices
+from .telemetry.observer import Observers
 
 TICK_SECONDS = 0.1
 PROGRESS_SECONDS = 0.5

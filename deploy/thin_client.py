@@ -2,7 +2,7 @@
 
     python thin_client.py ADDRESS SOURCE OUT MODEL
 
-SOURCE and OUT are paths on the coordinator's host. The messages are those of protocol/control_messages.py, as maps.
+SOURCE and OUT are paths on the coordinator's host. The messages are those of protocol/wire/control.py, as maps.
 """
 
 import itertools

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from ..protocol import lifeline
-from ..protocol.standard_streams import guard_standard_error
+from ..protocol.process import lifeline
+from ..protocol.process.standard_streams import guard_standard_error
 
 
 def main() -> int:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ..protocol import lifeline
 from ..protocol.errors import EXIT_DONE, EXIT_INTERRUPTED, EmbedfleetError, RunDirectoryError
-from ..protocol.layout import RunLayout
-from ..protocol.own_files import find_odd, refuse_odd
-from ..protocol.process import ERROR_MARK
-from ..protocol.standard_streams import guard_standard_error
-from .directory_lock import drop_lock, take_lock
+from ..protocol.process import lifeline
+from ..protocol.process.child import ERROR_MARK
+from ..protocol.process.standard_streams import guard_standard_error
+from ..protocol.run_directory.layout import RunLayout
+from ..protocol.run_directory.own_files import find_odd, refuse_odd
+from .run_directory.directory_lock import drop_lock, take_lock
 
 T = TypeVar("T")
 

@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 import zmq
 
-from ..protocol import channels
-from ..protocol.codec import Decoder, check_version, encode
 from ..protocol.errors import EmbedfleetError
-from ..protocol.export_messages import (
+from ..protocol.process.system_refusals import not_written
+from ..protocol.version import PROTOCOL, __version__
+from ..protocol.wire import channels
+from ..protocol.wire.codec import Decoder, check_version, encode
+from ..protocol.wire.export import (
     BeginPass,
     CloseRun,
     ExporterAlive,
@@ -28,10 +30,8 @@ from ..protocol.export_messages import (
     SourceRead,
     ToExporter,
 )
-from ..protocol.system_refusals import not_written
-from ..protocol.version import PROTOCOL, __version__
 from .export_runtime import ExportRuntime
-from .run_directory import RunDirectory
+from .run_directory.owned_directory import RunDirectory
 
 ALIVE_MS = 1_000
 

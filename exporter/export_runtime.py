@@ -19,12 +19,15 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 
-from ..protocol import arrays
-from ..protocol.collection import Quantization
-from ..protocol.done_run import open_done_run
-from ..protocol.durable import commit_bytes
 from ..protocol.errors import DamagedChunks, EmbedfleetError
-from ..protocol.export_messages import (
+from ..protocol.finished_run.done_run import open_done_run
+from ..protocol.index.collection import Quantization
+from ..protocol.process.system_refusals import not_written
+from ..protocol.run_directory.atomic_files import commit_bytes
+from ..protocol.run_directory.layout import segments_in
+from ..protocol.spec.output_dims import output_dims
+from ..protocol.wire import arrays
+from ..protocol.wire.export import (
     ChunksDamaged,
     Closed,
     CloseRun,
@@ -37,25 +40,22 @@ from ..protocol.export_messages import (
     SegmentDamaged,
     SourceRead,
 )
-from ..protocol.layout import segments_in
-from ..protocol.output_dims import output_dims
-from ..protocol.system_refusals import not_written
-from ..protocol.work_messages import Fingerprint
-from .balance import find_difference, find_imbalance
+from ..protocol.wire.work import Fingerprint
 from .command_line import held
-from .edge_index import EdgeIndex
-from .ensembles import Ensembles
-from .export_command import write_formats
-from .export_record import ExportRecord
-from .file_stamps import FileStamps
-from .manifest import covered, recount, truncations, write_manifest, write_quarantine
-from .run_directory import RunDirectory
-from .scrub import ScrubbedSegment, scrub
-from .segment_builder import SegmentBuilder
-from .segment_writer import commit_segment
-from .session_stats import add_figures, merge_stats, read_stats
-from .sinks.exported_file import ExportedFile
-from .stand_in import stand_in
+from .formats.export_record import ExportRecord
+from .formats.exported_file import ExportedFile
+from .formats.writers import write_formats
+from .index.edge_index import EdgeIndex
+from .run_directory.balance import find_difference, find_imbalance
+from .run_directory.file_stamps import FileStamps
+from .run_directory.manifest import covered, recount, truncations, write_manifest, write_quarantine
+from .run_directory.owned_directory import RunDirectory
+from .run_directory.scrub import ScrubbedSegment, scrub
+from .run_directory.stats import add_figures, merge_stats, read_stats
+from .segments.builder import SegmentBuilder
+from .segments.ensembles import Ensembles
+from .segments.metadata_weights import stand_in
+from .segments.writer import commit_segment
 
 UNCOMMITTED_SEGMENTS = 3
 """Whole segments waiting for the disk before the assembling thread waits too."""

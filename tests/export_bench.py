@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
-from embedfleet.coordinator.chunk_loader import ChunkLoader, SegmentLimits
+from embedfleet.coordinator.intake.loader import ChunkLoader, SegmentLimits
 from embedfleet.exporter.export_runtime import ExportRuntime, Report
-from embedfleet.exporter.run_directory import RunDirectory
-from embedfleet.protocol import arrays
-from embedfleet.protocol.ensemble_spec import EnsembleSpec
-from embedfleet.protocol.export_messages import Closed, CloseRun, FailedRows, Rows, SourceRead
-from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.spec import PassSpec, RunSpec
-from embedfleet.protocol.work_messages import Fingerprint, RowError
+from embedfleet.exporter.run_directory.owned_directory import RunDirectory
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
+from embedfleet.protocol.wire import arrays
+from embedfleet.protocol.wire.export import Closed, CloseRun, FailedRows, Rows, SourceRead
+from embedfleet.protocol.wire.work import Fingerprint, RowError
 
 DIM, ROWS = 8, 4
 """Of a dense vector; rows of a full segment."""

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 SEEN = (
-    "client.export_command", "client.info", "client.retrieval", "client.run_command",
-    "client.search", "client.tables", "client.verify",
+    "client.steps.export", "client.run_directory.info", "client.steps.retrieval", "client.cli.run_command",
+    "client.search.hybrid", "client.cli.tables", "client.verify.recount",
 )  # fmt: skip
 """What the commands import when they run, where it is there."""
 MESSAGE_BYTES = 1 << 20
@@ -106,7 +106,7 @@ def become(asked: dict[str, Any], streams: Sequence[int]) -> None:
 
 
 def main() -> None:
-    from embedfleet.client.cli import main as command
+    from embedfleet.client.cli.app import main as command
 
     for name in SEEN:
         importlib.import_module(f"embedfleet.{name}")

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from embedfleet.coordinator.actions import Action, Note, SendBatch
-from embedfleet.coordinator.events import (
+from embedfleet.coordinator.core.actions import Action, Note, SendBatch
+from embedfleet.coordinator.core.events import (
     BatchDone,
     BatchFailed,
     Cut,
@@ -26,10 +26,10 @@ from embedfleet.coordinator.events import (
     WorkerReady,
     WorkerStaged,
 )
-from embedfleet.coordinator.pool import Pool
-from embedfleet.coordinator.state import Pass, PoolConfig
-from embedfleet.protocol.devices import Device
-from embedfleet.protocol.run_options import DEFAULTS, RunOptions
+from embedfleet.coordinator.core.pool import Pool
+from embedfleet.coordinator.core.state import Pass, PoolConfig
+from embedfleet.protocol.wire.devices import Device
+from embedfleet.protocol.wire.run_options import DEFAULTS, RunOptions
 
 
 def gpu(uuid: str) -> Device:

@@ -1,4 +1,4 @@
-"""Small synthetic run directories, written with the functions of `protocol/segments.py` alone."""
+"""Small synthetic run directories, written with the functions of `protocol/run_directory/tables.py` alone."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from embedfleet.protocol.ensemble_spec import EnsembleSpec
-from embedfleet.protocol.ensembles import combine
-from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.published import encode_published, segment_digest
-from embedfleet.protocol.segment_info import ChunkSegmentInfo, Cursor, VectorSegmentInfo
-from embedfleet.protocol.segments import CHUNK_SCHEMA, digest, vector_schema, with_info
-from embedfleet.protocol.spec import PassSpec, RunSpec, Storage
-from embedfleet.protocol.storage import pack, spanned, unpack
+from embedfleet.protocol.finished_run.published import encode_published, segment_digest
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor, VectorSegmentInfo
+from embedfleet.protocol.run_directory.tables import CHUNK_SCHEMA, digest, vector_schema, with_info
+from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec, Storage
+from embedfleet.protocol.vectors.ensembles import combine
+from embedfleet.protocol.vectors.storage import pack, spanned, unpack
 
 DENSE, SPARSE, MULTI = "dense-fake", "sparse-bm25", "multivector-fake"
 HALF, CONCAT = "dense-half", "ensemble-concat"
@@ -217,7 +217,7 @@ class RunFiles:
     def publish(self) -> None:
         """The Edge shard with every row, and `published.json`."""
         import qdrant_edge as edge
-        from embedfleet.protocol.point_ids import point_id
+        from embedfleet.protocol.finished_run.point_ids import point_id
 
         config = edge.EdgeConfig(
             vectors={DENSE: edge.EdgeVectorParams(size=self.dim, distance=edge.Distance.Dot)},

@@ -23,12 +23,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from embedfleet.coordinator import actions as do
-from embedfleet.coordinator import events as on
-from embedfleet.coordinator.pool import Pool
-from embedfleet.coordinator.state import PoolConfig, RunStatus, WorkerStage
-from embedfleet.protocol.devices import Device
-from embedfleet.protocol.run_options import RunOptions
+from embedfleet.coordinator.core import actions as do
+from embedfleet.coordinator.core import events as on
+from embedfleet.coordinator.core.pool import Pool
+from embedfleet.coordinator.core.state import PoolConfig, RunStatus, WorkerStage
+from embedfleet.protocol.wire.devices import Device
+from embedfleet.protocol.wire.run_options import RunOptions
 
 MANY = 10**6
 MAX_STEPS = 50_000

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from embedfleet.protocol.spec import PassSpec
+from embedfleet.protocol.spec.run_spec import PassSpec
 from embedfleet.worker.encoders.base import Prepared
-from embedfleet.worker.model_files import ModelFiles
+from embedfleet.worker.models.locate import ModelFiles
 from embedfleet.worker.token_budget import fitting, longest_first
 
 TEXTS = (

@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from ..protocol import lifeline
-from ..protocol.standard_streams import guard_standard_error
+from ..protocol.process import lifeline
+from ..protocol.process.standard_streams import guard_standard_error
 
 
 def main() -> int:

@@ -17,12 +17,12 @@ from typing import Any
 import msgspec
 import zmq
 
-from ..protocol import arrays, channels
-from ..protocol.arrays import Array
-from ..protocol.codec import Decoder, encode
 from ..protocol.errors import ProtocolError
 from ..protocol.version import PROTOCOL, __version__
-from ..protocol.work_messages import (
+from ..protocol.wire import arrays, channels
+from ..protocol.wire.arrays import Array
+from ..protocol.wire.codec import Decoder, encode
+from ..protocol.wire.work import (
     EXIT_STARVED,
     Alive,
     Batch,
@@ -36,9 +36,9 @@ from ..protocol.work_messages import (
     WorkerHello,
     worker_identity,
 )
-from .memory import DeviceMemory, Starved
+from .device.memory import DeviceMemory, Starved
+from .device.performance_monitor import PerformanceMonitor
 from .model_manager import ModelManager
-from .performance_monitor import PerformanceMonitor
 from .pipeline import Computed, Crashed, Outcome, Pipeline, TextBatch
 
 ALIVE_SECONDS = 1.0

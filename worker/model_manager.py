@@ -6,11 +6,11 @@ import sys
 import time
 
 from ..protocol.errors import EmbedfleetError
-from ..protocol.spec import PassSpec
-from ..protocol.work_messages import Broken, Ready, Staged
+from ..protocol.spec.run_spec import PassSpec
+from ..protocol.wire.work import Broken, Ready, Staged
+from .device.memory import DeviceMemory, Starved
 from .encoders.base import Encoder, OutOfMemory
 from .encoders.choose import load_encoder
-from .memory import DeviceMemory, Starved
 
 DEVICE_WORDS = ("cuda", "cudnn", "cublas", "nccl", "nvidia driver", "no kernel image")
 """What torch's messages say of errors that are the device's or its libraries', in lower case."""

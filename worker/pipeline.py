@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from ..protocol.arrays import Array
-from ..protocol.work_messages import BatchFailed, Broken, Mitigation, Ready, RowError, Staged, Timings
+from ..protocol.wire.arrays import Array
+from ..protocol.wire.work import BatchFailed, Broken, Mitigation, Ready, RowError, Staged, Timings
 from .adaptive_batch import AdaptiveBatchController
+from .device.memory import DeviceMemory, Starved
 from .encoders.base import IntArray, OutOfMemory, Prepared
-from .memory import DeviceMemory, Starved
 from .model_manager import ModelManager
 from .token_budget import fitting, longest_first
 

@@ -15,11 +15,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ..protocol import lifeline
 from ..protocol.errors import EmbedfleetError, ModelError
-from ..protocol.model_refusal import changed_files
-from ..protocol.spec import PassSpec
-from ..protocol.work_messages import Fingerprint
+from ..protocol.process import lifeline
+from ..protocol.spec.run_spec import PassSpec
+from ..protocol.wire.model_refusal import changed_files
+from ..protocol.wire.work import Fingerprint
 from .adaptive_batch import AdaptiveBatchController
 from .encoders.base import OutOfMemory, Prepared
 from .encoders.query_side import QuerySide

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from embedfleet.protocol.spec import PassSpec
+from embedfleet.protocol.spec.run_spec import PassSpec
 from embedfleet.worker.encoders.fake import FakeEncoder
 
 COMMAND = str(Path(sys.executable).with_name("embedfleet"))

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from embedfleet.exporter.segment_builder import SegmentBuilder
-from embedfleet.exporter.segment_writer import commit_segment
-from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.spec import PassSpec
+from embedfleet.exporter.segments.builder import SegmentBuilder
+from embedfleet.exporter.segments.writer import commit_segment
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.spec.run_spec import PassSpec
 
 ROWS, DIM = 5, 4
 PASS = PassSpec(vector="dense-a", kind="dense", model="fake:4")

@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from embedfleet import open_run
-from embedfleet.exporter.run_directory import RunDirectory
-from embedfleet.protocol.durable import partial_of
-from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.own_files import read_owner
-from embedfleet.protocol.segment_info import ChunkSegmentInfo, Cursor, VectorSegmentInfo
-from embedfleet.protocol.segments import CHUNK_SCHEMA, dense_vectors, digest, read_info, with_info
-from embedfleet.protocol.spec import RunSpec
+from embedfleet.exporter.run_directory.owned_directory import RunDirectory
+from embedfleet.protocol.run_directory.atomic_files import partial_of
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.run_directory.own_files import read_owner
+from embedfleet.protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor, VectorSegmentInfo
+from embedfleet.protocol.run_directory.tables import CHUNK_SCHEMA, dense_vectors, digest, read_info, with_info
+from embedfleet.protocol.spec.run_spec import RunSpec
 
 from . import one_commit
 from .conftest import COMMAND

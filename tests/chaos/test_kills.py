@@ -21,8 +21,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from embedfleet import open_run
-from embedfleet.client.verify import verify_run
-from embedfleet.protocol.segments import digest
+from embedfleet.client.verify.recount import verify_run
+from embedfleet.protocol.run_directory.tables import digest
 
 from .conftest import COMMAND, ROWS
 from .monkey import Monkey

@@ -30,10 +30,10 @@ else:
 
 import msgspec
 import numpy as np
-from embedfleet.protocol import arrays
-from embedfleet.protocol.arrays import ArrayHeader
-from embedfleet.protocol.codec import Decoder, encode
 from embedfleet.protocol.errors import ProtocolError
+from embedfleet.protocol.wire import arrays
+from embedfleet.protocol.wire.arrays import ArrayHeader
+from embedfleet.protocol.wire.codec import Decoder, encode
 
 POOL = 400
 """Valid messages of each link to start from; renewed now and then."""

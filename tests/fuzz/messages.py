@@ -9,17 +9,17 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
-from embedfleet.protocol import control_messages, export_messages, host_messages, work_messages
+from embedfleet.protocol.wire import control, export, hosts, work
 
 LINKS = {
-    "control, requests": control_messages.ToCoordinator,
-    "control, answers": control_messages.ToClient,
-    "hosts, from agents": host_messages.ToCoordinator,
-    "hosts, to agents": host_messages.ToHost,
-    "work, from workers": work_messages.ToCoordinator,
-    "work, to workers": work_messages.ToWorker,
-    "export, from the exporter": export_messages.ToCoordinator,
-    "export, to the exporter": export_messages.ToExporter,
+    "control, requests": control.ToCoordinator,
+    "control, answers": control.ToClient,
+    "hosts, from agents": hosts.ToCoordinator,
+    "hosts, to agents": hosts.ToHost,
+    "work, from workers": work.ToCoordinator,
+    "work, to workers": work.ToWorker,
+    "export, from the exporter": export.ToCoordinator,
+    "export, to the exporter": export.ToExporter,
 }
 MOST = 4
 """Items in a list or map."""

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-COMMAND = [sys.executable, "-c", "from embedfleet.client.cli import main; main()", "run"]
+COMMAND = [sys.executable, "-c", "from embedfleet.client.cli.app import main; main()", "run"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

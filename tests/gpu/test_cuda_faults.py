@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from embedfleet import open_run
-from embedfleet.protocol.spec import PassSpec
-from embedfleet.protocol.work_messages import Mitigation, Ready
+from embedfleet.protocol.spec.run_spec import PassSpec
+from embedfleet.protocol.wire.work import Mitigation, Ready
 
 from .. import tiny_models
 from .corpus import events, write_corpus
@@ -96,8 +96,8 @@ def test_a_tenant_that_takes_the_memory_makes_micro_batches_smaller_and_costs_no
 def test_out_of_memory_halves_the_micro_batch_in_place(bge_m3_shape: Path, tmp_path: Path) -> None:
     """The worker's own thread, in this process, so that the driver can be told to refuse."""
     import torch
-    from embedfleet.coordinator.devices import discover
-    from embedfleet.worker.memory import DeviceMemory
+    from embedfleet.coordinator.hosts.discovery import discover
+    from embedfleet.worker.device.memory import DeviceMemory
     from embedfleet.worker.model_manager import ModelManager
     from embedfleet.worker.pipeline import Computed, Pipeline, TextBatch
 

@@ -84,8 +84,8 @@ def test_two_models_rotate_on_one_gpu(bge_m3_shape, qwen3_shape, tmp_path, embed
 
 
 def test_one_gpu_is_not_leased_to_two_runs(bge_m3_shape, tmp_path, begin):
-    from embedfleet.coordinator.devices import discover
-    from embedfleet.coordinator.leases import DeviceLock
+    from embedfleet.coordinator.hosts.discovery import discover
+    from embedfleet.coordinator.hosts.lease import DeviceLock
 
     uuid = discover("cuda:0", "here")[0].uuid
     lock = DeviceLock(uuid)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from embedfleet import open_run
-from embedfleet.client.run_reader import SparseVectors
+from embedfleet.client.run_directory.reader import SparseVectors
 
 from .. import tiny_models
 from .corpus import events

@@ -12,29 +12,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from embedfleet.client.run_reader import open_run
-from embedfleet.client.verify import verify_run
-from embedfleet.coordinator.chunk_loader import ChunkLoader, SegmentLimits
+from embedfleet.client.run_directory.reader import open_run
+from embedfleet.client.verify.recount import verify_run
+from embedfleet.coordinator.intake.loader import ChunkLoader, SegmentLimits
 from embedfleet.exporter.export_runtime import ExportRuntime
-from embedfleet.exporter.run_directory import RunDirectory
-from embedfleet.protocol import arrays
-from embedfleet.protocol.ensemble_spec import EnsembleSpec
-from embedfleet.protocol.ensembles import combine
+from embedfleet.exporter.run_directory.owned_directory import RunDirectory
 from embedfleet.protocol.errors import EmbedfleetError
-from embedfleet.protocol.export_messages import (
-    ChunksDamaged,
-    CloseRun,
-    Committed,
-    ExportFailed,
-    Rows,
-    Scrubbed,
-    SourceRead,
-)
-from embedfleet.protocol.layout import RunLayout, segments_in
-from embedfleet.protocol.segment_info import ChunkSegmentInfo, VectorSegmentInfo
-from embedfleet.protocol.segments import dense_vectors, digest, read_info
-from embedfleet.protocol.spec import PassSpec, RunSpec
-from embedfleet.protocol.work_messages import Fingerprint
+from embedfleet.protocol.run_directory.layout import RunLayout, segments_in
+from embedfleet.protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
+from embedfleet.protocol.run_directory.tables import dense_vectors, digest, read_info
+from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
+from embedfleet.protocol.vectors.ensembles import combine
+from embedfleet.protocol.wire import arrays
+from embedfleet.protocol.wire.export import ChunksDamaged, CloseRun, Committed, ExportFailed, Rows, Scrubbed, SourceRead
+from embedfleet.protocol.wire.work import Fingerprint
 
 ROWS, SEGMENTS, DIM = 4, 3, 8
 ENSEMBLE = EnsembleSpec(vector="ensemble-average", method="average", members=("dense-a", "dense-b"), weights=(1.0, 1.0))

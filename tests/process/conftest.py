@@ -17,15 +17,15 @@ import numpy as np
 import psutil
 import pytest
 import zmq
-from embedfleet.protocol import arrays, channels
-from embedfleet.protocol.codec import Decoder, encode
-from embedfleet.protocol.export_messages import ExporterAlive, OpenRun, Scrubbed
-from embedfleet.protocol.export_messages import ToCoordinator as FromExporter
-from embedfleet.protocol.process import ChildProcess
-from embedfleet.protocol.spec import PassSpec, RunSpec
+from embedfleet.protocol.process.child import ChildProcess
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.version import PROTOCOL, __version__
-from embedfleet.protocol.work_messages import Alive, Batch, Hydrate, Ready, Stage, Staged, WorkerHello, worker_identity
-from embedfleet.protocol.work_messages import ToCoordinator as FromWorker
+from embedfleet.protocol.wire import arrays, channels
+from embedfleet.protocol.wire.codec import Decoder, encode
+from embedfleet.protocol.wire.export import ExporterAlive, OpenRun, Scrubbed
+from embedfleet.protocol.wire.export import ToCoordinator as FromExporter
+from embedfleet.protocol.wire.work import Alive, Batch, Hydrate, Ready, Stage, Staged, WorkerHello, worker_identity
+from embedfleet.protocol.wire.work import ToCoordinator as FromWorker
 
 SECONDS = 20.0
 """For anything that a healthy process does at once; two busy cores may take their time."""
@@ -203,7 +203,7 @@ class Grandchild:
 
     PROGRAM = """
 import signal, sys
-from embedfleet.protocol.process import ChildProcess
+from embedfleet.protocol.process.child import ChildProcess
 child = ChildProcess(sys.argv[1], sys.argv[2:])
 print(child.pid, flush=True)
 signal.pause()

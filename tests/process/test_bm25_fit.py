@@ -19,13 +19,13 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from embedfleet.coordinator import bm25_fit
-from embedfleet.coordinator.bm25_fit import ATTEMPTS, Bm25Fit
-from embedfleet.coordinator.events import CorpusMeasured, RunFailed
+from embedfleet.coordinator.core.events import CorpusMeasured, RunFailed
+from embedfleet.coordinator.runs import bm25_fit
+from embedfleet.coordinator.runs.bm25_fit import ATTEMPTS, Bm25Fit
 from embedfleet.protocol.errors import DamagedChunks
-from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.spec import PassSpec, RunSpec
-from embedfleet.protocol.work_messages import Fingerprint
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
+from embedfleet.protocol.wire.work import Fingerprint
 
 pytest.importorskip("qdrant_edge")
 
@@ -84,7 +84,7 @@ def child() -> psutil.Process:
     while time.monotonic() < give_up:
         for one in psutil.Process().children():
             try:
-                if "embedfleet.coordinator.bm25_count" in one.cmdline():  # empty once it has ended
+                if "embedfleet.coordinator.runs.bm25_count" in one.cmdline():  # empty once it has ended
                     return one
             except psutil.Error:
                 continue
@@ -232,9 +232,9 @@ def test_the_end_of_the_run_ends_the_child_at_once(case: Case) -> None:
 STARTER = """
 import sys, time
 from pathlib import Path
-from embedfleet.coordinator.bm25_fit import Bm25Fit
-from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.spec import PassSpec, RunSpec
+from embedfleet.coordinator.runs.bm25_fit import Bm25Fit
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 spec = RunSpec(source="/s", passes=(PassSpec(vector="b", kind="bm25", model="bm25"),))
 Bm25Fit("r", spec, RunLayout(Path(sys.argv[1])), print).begin({})
 time.sleep(600)

@@ -12,23 +12,15 @@ import numpy as np
 import psutil
 import pytest
 import zmq
-from embedfleet.client.run_reader import open_run
-from embedfleet.protocol import arrays
-from embedfleet.protocol.codec import Decoder, encode
-from embedfleet.protocol.devices import Device, MemorySample
-from embedfleet.protocol.host_messages import (
-    HostHello,
-    HostWelcome,
-    Spawn,
-    ToHost,
-    WorkerEnd,
-    WorkerGone,
-    WorkerSpawned,
-)
-from embedfleet.protocol.process import ChildProcess
-from embedfleet.protocol.spec import PassSpec
+from embedfleet.client.run_directory.reader import open_run
+from embedfleet.protocol.process.child import ChildProcess
+from embedfleet.protocol.spec.run_spec import PassSpec
 from embedfleet.protocol.version import PROTOCOL, __version__
-from embedfleet.protocol.work_messages import (
+from embedfleet.protocol.wire import arrays
+from embedfleet.protocol.wire.codec import Decoder, encode
+from embedfleet.protocol.wire.devices import Device, MemorySample
+from embedfleet.protocol.wire.hosts import HostHello, HostWelcome, Spawn, ToHost, WorkerEnd, WorkerGone, WorkerSpawned
+from embedfleet.protocol.wire.work import (
     Batch,
     Hydrate,
     Ready,
@@ -196,7 +188,7 @@ def test_a_host_that_was_suspended_comes_back_and_its_old_results_are_dropped(
 ) -> None:
     address, out = f"ipc://{folder}", tmp_path / "out"
     start("embedfleet.coordinator", f"--bind={address}", "--no-devices", "--host-silence=2")
-    agent = ("embedfleet.coordinator.host_main", f"--connect={address}", "--devices=cpu")
+    agent = ("embedfleet.coordinator.hosts.attached_agent", f"--connect={address}", "--devices=cpu")
     texts = corpus_of(tmp_path / "corpus.jsonl", 40_000)
     client, run = submit(tmp_path / "corpus.jsonl", out, f"fake:{DIM},delay_ms=900")
 

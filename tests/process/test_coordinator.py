@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import zmq
-from embedfleet.protocol.process import ChildProcess
+from embedfleet.protocol.process.child import ChildProcess
 from embedfleet.protocol.version import PROTOCOL
 
 from .conftest import ControlClient
@@ -341,6 +341,7 @@ def test_a_folder_that_others_may_enter_is_refused(start: Callable[..., ChildPro
 
 
 def test_the_coordinator_imports_no_torch() -> None:
-    program = "import sys, embedfleet.coordinator.loop, embedfleet.coordinator.host_main; print('torch' in sys.modules)"
+    modules = "embedfleet.coordinator.loop, embedfleet.coordinator.hosts.attached_agent"
+    program = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "False"

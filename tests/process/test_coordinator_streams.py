@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
-from embedfleet.protocol.process import STEADY_MEMORY
+from embedfleet.protocol.process.child import STEADY_MEMORY
 from embedfleet.protocol.version import PROTOCOL
 
 FILES = 256

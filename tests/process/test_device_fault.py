@@ -10,12 +10,12 @@ from typing import Any
 
 import psutil
 import pytest
-from embedfleet.coordinator import events as ev
-from embedfleet.coordinator import host_agent
-from embedfleet.coordinator.host_agent import HostAgent
-from embedfleet.coordinator.reports import HostReports
-from embedfleet.protocol.devices import Device, MemorySample
-from embedfleet.protocol.host_messages import WorkerGone, WorkerSpawned
+from embedfleet.coordinator.core import events as ev
+from embedfleet.coordinator.hosts import agent as host_agent
+from embedfleet.coordinator.hosts.agent import HostAgent
+from embedfleet.coordinator.links.reports import HostReports
+from embedfleet.protocol.wire.devices import Device, MemorySample
+from embedfleet.protocol.wire.hosts import WorkerGone, WorkerSpawned
 
 from ..pool_driver import Driver
 

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from embedfleet.coordinator import events as ev
-from embedfleet.coordinator.export_link import ExportLink
-from embedfleet.coordinator.reports import ExportReports
+from embedfleet.coordinator.core import events as ev
+from embedfleet.coordinator.links.reports import ExportReports
+from embedfleet.coordinator.runs.exporter_process import ExportLink
 
 STOPPED, SILENCE = 2.5, 600.0
 """Seconds, in place of the 20 and the 90."""

@@ -14,10 +14,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import zmq
-from embedfleet.coordinator.chunk_loader import ChunkLoader, SegmentLimits
-from embedfleet.coordinator.export_link import ExportLink
-from embedfleet.protocol import arrays
-from embedfleet.protocol.export_messages import (
+from embedfleet.coordinator.intake.loader import ChunkLoader, SegmentLimits
+from embedfleet.coordinator.runs.exporter_process import ExportLink
+from embedfleet.protocol.finished_run.point_ids import point_id
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.run_directory.segment_info import VectorSegmentInfo
+from embedfleet.protocol.run_directory.tables import dense_vectors, digest, read_info
+from embedfleet.protocol.run_directory.truncation import Truncation
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
+from embedfleet.protocol.version import PROTOCOL
+from embedfleet.protocol.wire import arrays
+from embedfleet.protocol.wire.export import (
     BeginPass,
     Closed,
     CloseRun,
@@ -31,14 +38,7 @@ from embedfleet.protocol.export_messages import (
     Record,
     Rows,
 )
-from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.point_ids import point_id
-from embedfleet.protocol.segment_info import VectorSegmentInfo
-from embedfleet.protocol.segments import dense_vectors, digest, read_info
-from embedfleet.protocol.spec import PassSpec, RunSpec
-from embedfleet.protocol.truncation import Truncation
-from embedfleet.protocol.version import PROTOCOL
-from embedfleet.protocol.work_messages import Fingerprint, RowError
+from embedfleet.protocol.wire.work import Fingerprint, RowError
 
 DIM, ROWS = 4, 5
 """Rows of a full segment."""

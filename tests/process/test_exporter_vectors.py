@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from embedfleet.client.verify import verify_run
-from embedfleet.protocol.ensemble_spec import EnsembleSpec
-from embedfleet.protocol.ensembles import combine
+from embedfleet.client.verify.recount import verify_run
 from embedfleet.protocol.errors import UsageError
-from embedfleet.protocol.export_messages import BeginPass, Committed, ExportFailed, Scrubbed
-from embedfleet.protocol.output_dims import output_dims
-from embedfleet.protocol.segment_info import VectorSegmentInfo
-from embedfleet.protocol.segments import dense_vectors, read_info
-from embedfleet.protocol.spec import PassSpec
-from embedfleet.protocol.work_messages import RowError
+from embedfleet.protocol.run_directory.segment_info import VectorSegmentInfo
+from embedfleet.protocol.run_directory.tables import dense_vectors, read_info
+from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.spec.output_dims import output_dims
+from embedfleet.protocol.spec.run_spec import PassSpec
+from embedfleet.protocol.vectors.ensembles import combine
+from embedfleet.protocol.wire.export import BeginPass, Committed, ExportFailed, Scrubbed
+from embedfleet.protocol.wire.work import RowError
 
 from . import test_exporter as base
 from .test_exporter import ROWS, Bench, close, fingerprint, send_rows, vectors_of

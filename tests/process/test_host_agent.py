@@ -10,11 +10,13 @@ from typing import Any
 import psutil
 import pytest
 import zmq
-from embedfleet.coordinator.host_agent import HostAgent
-from embedfleet.coordinator.host_main import AttachedHost
-from embedfleet.protocol import channels
-from embedfleet.protocol.codec import Decoder, encode
-from embedfleet.protocol.host_messages import (
+from embedfleet.coordinator.hosts.agent import HostAgent
+from embedfleet.coordinator.hosts.attached_agent import AttachedHost
+from embedfleet.protocol.process.child import ChildProcess
+from embedfleet.protocol.version import PROTOCOL, __version__
+from embedfleet.protocol.wire import channels
+from embedfleet.protocol.wire.codec import Decoder, encode
+from embedfleet.protocol.wire.hosts import (
     Goodbye,
     HostAlive,
     HostHello,
@@ -27,10 +29,8 @@ from embedfleet.protocol.host_messages import (
     WorkerGone,
     WorkerSpawned,
 )
-from embedfleet.protocol.process import ChildProcess
-from embedfleet.protocol.version import PROTOCOL, __version__
-from embedfleet.protocol.work_messages import ToCoordinator as FromWorker
-from embedfleet.protocol.work_messages import WorkerHello, worker_identity
+from embedfleet.protocol.wire.work import ToCoordinator as FromWorker
+from embedfleet.protocol.wire.work import WorkerHello, worker_identity
 
 
 class HostPeer:
@@ -40,7 +40,10 @@ class HostPeer:
         self.hosts = channels.bind(context, zmq.ROUTER, f"ipc://{folder}/hosts")
         self.work = channels.bind(context, zmq.ROUTER, f"ipc://{folder}/work")
         self.process = start(
-            "embedfleet.coordinator.host_main", f"--connect=ipc://{folder}", "--devices=cpu:2", "--patience=20"
+            "embedfleet.coordinator.hosts.attached_agent",
+            f"--connect=ipc://{folder}",
+            "--devices=cpu:2",
+            "--patience=20",
         )
         self.identity = b""
         self.alives = 0
@@ -184,13 +187,15 @@ def test_it_says_that_it_leaves_before_its_workers_have_ended(
 
 
 def test_nobody_answers(folder: Path, start: Callable[..., ChildProcess]) -> None:
-    process = start("embedfleet.coordinator.host_main", f"--connect=ipc://{folder}", "--devices=cpu", "--patience=0.5")
+    process = start(
+        "embedfleet.coordinator.hosts.attached_agent", f"--connect=ipc://{folder}", "--devices=cpu", "--patience=0.5"
+    )
     assert process.wait(15) == 1
     assert "no coordinator answers" in process.tail()
     assert "Traceback" not in process.tail()
 
 
 def test_a_device_that_is_not_there(folder: Path, start: Callable[..., ChildProcess]) -> None:
-    process = start("embedfleet.coordinator.host_main", f"--connect=ipc://{folder}", "--devices=cuda:9")
+    process = start("embedfleet.coordinator.hosts.attached_agent", f"--connect=ipc://{folder}", "--devices=cuda:9")
     assert process.wait(15) == 2
     assert "no such GPU" in process.tail()

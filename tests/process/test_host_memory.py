@@ -10,12 +10,12 @@ from typing import Any
 
 import psutil
 import pytest
-from embedfleet.coordinator import host_agent
-from embedfleet.coordinator.host_agent import HostAgent
-from embedfleet.coordinator.host_memory import HostMemory
-from embedfleet.protocol.devices import Device
-from embedfleet.protocol.host_messages import WorkerGone, WorkerSpawned
-from embedfleet.protocol.work_messages import EXIT_STARVED
+from embedfleet.coordinator.hosts import agent as host_agent
+from embedfleet.coordinator.hosts.agent import HostAgent
+from embedfleet.coordinator.hosts.host_memory import HostMemory
+from embedfleet.protocol.wire.devices import Device
+from embedfleet.protocol.wire.hosts import WorkerGone, WorkerSpawned
+from embedfleet.protocol.wire.work import EXIT_STARVED
 
 GIB = 1 << 30
 DEVICES = tuple(

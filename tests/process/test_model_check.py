@@ -1,4 +1,4 @@
-"""`python -m embedfleet.worker.model_check` as a process, with the test as its hub."""
+"""`python -m embedfleet.worker.models.check` as a process, with the test as its hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from embedfleet.protocol.spec import PassSpec
+from embedfleet.protocol.spec.run_spec import PassSpec
 
 from ..model_folders import save
 from ..model_hub import Hub, serving
@@ -33,7 +33,7 @@ def check(passes: list[PassSpec], home: Path, endpoint: str, code: int, **more: 
     environment = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1", **more}
     for name in ("HF_HUB_CACHE", "HF_TOKEN"):
         environment.pop(name, None)
-    command = [sys.executable, "-m", "embedfleet.worker.model_check"]
+    command = [sys.executable, "-m", "embedfleet.worker.models.check"]
     done = subprocess.run(
         command, input=msgspec.json.encode(passes), capture_output=True, env=environment, timeout=60, check=False
     )
@@ -98,7 +98,7 @@ def test_each_refused_pass_has_a_line_and_the_others_none(tmp_path: Path) -> Non
 
 
 def test_what_is_no_list_of_passes() -> None:
-    command = [sys.executable, "-m", "embedfleet.worker.model_check"]
+    command = [sys.executable, "-m", "embedfleet.worker.models.check"]
     for given in (b"", b"{}", b"[1]", b"[" * 100_000):
         done = subprocess.run(command, input=given, capture_output=True, timeout=60, check=False)
         assert done.returncode == 1
@@ -111,8 +111,8 @@ def test_it_is_light_and_quick(tmp_path: Path) -> None:
     code = """if True:
         import json, sys, time
         start = time.monotonic()
-        from embedfleet.protocol.spec import PassSpec
-        from embedfleet.worker.model_check import refusals
+        from embedfleet.protocol.spec.run_spec import PassSpec
+        from embedfleet.worker.models.check import refusals
         found = refusals([PassSpec(vector="v", kind="dense", model=one) for one in sys.argv[1:]])
         seconds = time.monotonic() - start
         print(json.dumps([len(found), seconds, [one for one in sys.modules if "." not in one]]))

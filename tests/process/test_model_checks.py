@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
-from embedfleet.coordinator.events import ModelsChecked
-from embedfleet.coordinator.model_checks import ModelChecks, passes_to_check
-from embedfleet.protocol.control_messages import Submit
-from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.spec import PassSpec, RunSpec
+from embedfleet.coordinator.core.events import ModelsChecked
+from embedfleet.coordinator.runs.model_checks import ModelChecks, passes_to_check
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
+from embedfleet.protocol.wire.control import Submit
 
 from ..model_folders import save
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from embedfleet.coordinator.chunk_loader import ChunkLoader, SegmentLimits
-from embedfleet.protocol.export_messages import Opened
-from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.source_check import fingerprint
-from embedfleet.protocol.sources import resolve
-from embedfleet.protocol.spec import RunSpec
+from embedfleet.coordinator.intake.loader import ChunkLoader, SegmentLimits
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.source.check import fingerprint
+from embedfleet.protocol.source.corpus import resolve
+from embedfleet.protocol.spec.run_spec import RunSpec
+from embedfleet.protocol.wire.export import Opened
 
 FEW, MANY = 10, 1_000
 SECONDS = 1.0

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from embedfleet.protocol.host_messages import WorkerEnd
-from embedfleet.protocol.process import ChildProcess
-from embedfleet.protocol.spec import PassSpec
+from embedfleet.protocol.process.child import ChildProcess
+from embedfleet.protocol.spec.run_spec import PassSpec
 from embedfleet.protocol.version import PROTOCOL, __version__
-from embedfleet.protocol.work_messages import (
+from embedfleet.protocol.wire.hosts import WorkerEnd
+from embedfleet.protocol.wire.work import (
     Alive,
     BatchFailed,
     Broken,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from embedfleet.protocol.spec import PassSpec
+from embedfleet.protocol.spec.run_spec import PassSpec
 from embedfleet.worker.encoders.fake import FakeEncoder
 
 from ..forked_commands import ForkedCommands

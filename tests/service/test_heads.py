@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from embedfleet import open_run
-from embedfleet.protocol.terms import term_index
+from embedfleet.protocol.vectors.metadata_terms import term_index
 
 pytest.importorskip("qdrant_edge")
 

@@ -130,7 +130,7 @@ def test_a_signal_does_not_wait_for_a_hub(
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         corpus, out = place / "corpus.jsonl", place / "run"
         started = start("run", corpus, "--out", out, "--devices", "cpu", "--index", "none", "--dense", "some/model")
-        started.child("embedfleet.worker.model_check")
+        started.child("embedfleet.worker.models.check")
         waiting.eventually(lambda: "opening" in started.err or "waiting" in started.err, what="the watch")
         started.signal(signal.SIGINT)
         started.wait(130, 5)
@@ -207,7 +207,7 @@ def test_where_the_check_crashes_the_worker_refuses(
     config(auto_map={"AutoModel": "m.M"})(place / "a-model")
     (place / "site").mkdir()
     (place / "site" / "sitecustomize.py").write_text(
-        "import os, sys\nif 'embedfleet.worker.model_check' in sys.orig_argv:\n    os._exit(9)\n"
+        "import os, sys\nif 'embedfleet.worker.models.check' in sys.orig_argv:\n    os._exit(9)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(place / "site"), prepend=":")
     done = run("--dense", "a-model", code=2)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedfleet.client.verify import verify_run
+from embedfleet.client.verify.recount import verify_run
 
 from ..run_copies import copied
 

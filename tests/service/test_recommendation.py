@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from embedfleet import Embedder
-from embedfleet.protocol.rank_fusion import fuse
+from embedfleet.protocol.index.rank_fusion import fuse
 
 pytest.importorskip("qdrant_edge")
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from embedfleet import open_run
-from embedfleet.coordinator.chunk_loader import ChunkLoader, SegmentLimits
-from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.spec import PassSpec, RunSpec
+from embedfleet.coordinator.intake.loader import ChunkLoader, SegmentLimits
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 
 STRINGS = pa.map_(pa.string(), pa.string())
 NS = 1_700_000_000_123_456_789

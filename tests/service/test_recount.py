@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from embedfleet import open_run
-from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.run_directory.layout import RunLayout
 
 pytest.importorskip("qdrant_edge")
 

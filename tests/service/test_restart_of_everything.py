@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.own_files import clear_run, foreign_files, read_owner
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.run_directory.own_files import clear_run, foreign_files, read_owner
 
 pytest.importorskip("qdrant_edge")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from embedfleet.protocol.layout import RunLayout
+from embedfleet.protocol.run_directory.layout import RunLayout
 
 DENSE, OTHER = "dense-fake-8", "dense-fake-16"
 

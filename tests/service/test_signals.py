@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from embedfleet import open_run
-from embedfleet.protocol.ensemble_spec import EnsembleSpec
-from embedfleet.protocol.ensembles import combine
-from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.terms import term_index
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.vectors.ensembles import combine
+from embedfleet.protocol.vectors.metadata_terms import term_index
 
 from ..run_copies import copied
 

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from embedfleet import open_run
-from embedfleet.client.search import search
-from embedfleet.client.verify import verify_run
-from embedfleet.protocol.layout import RunLayout
-from embedfleet.protocol.work_messages import Fingerprint
+from embedfleet.client.search.hybrid import search
+from embedfleet.client.verify.recount import verify_run
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.wire.work import Fingerprint
 
 pytest.importorskip("qdrant_edge")
 K, B = 1.2, 0.75

@@ -29,7 +29,7 @@ def files(run_files, tmp_path):
 
 @pytest.fixture
 def server():
-    from embedfleet.client.qdrant_server import connect
+    from embedfleet.client.upload.server import connect
 
     client = connect(URL, "QDRANT_API_KEY" if KEY else None, grpc_port=int(PORT))
     yield client
@@ -44,7 +44,7 @@ def collection(server):
 
 
 def test_a_server_holds_the_same_numbers(files, run_files, cli, server, collection):
-    from embedfleet.protocol.done_run import open_done_run
+    from embedfleet.protocol.finished_run.done_run import open_done_run
 
     flags = ("--url", URL, "--collection", collection, "--grpc-port", PORT, *KEY, "--json")
     done = cli("upload", str(files.root), *flags, "--batch", "64", "--streams", "4").json

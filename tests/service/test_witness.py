@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from embedfleet import open_run
-from embedfleet.protocol.spec import PassSpec
+from embedfleet.protocol.spec.run_spec import PassSpec
 from embedfleet.worker.encoders.fake import FakeEncoder
 
 from ..witness.corpora import LONG_ROWS, SMALL_ROWS, long_text, small_text

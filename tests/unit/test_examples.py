@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from embedfleet.protocol.errors import UsageError
-from embedfleet.protocol.spec import PassSpec, RunSpec
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 
 ROOT = Path(__file__).parents[2]
 

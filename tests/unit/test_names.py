@@ -7,10 +7,10 @@ from functools import reduce
 from pathlib import Path
 from pkgutil import resolve_name
 
-from embedfleet.coordinator.batch_runner import BatchRunner
-from embedfleet.coordinator.events import Event, RunSubmitted
-from embedfleet.protocol.run_options import RunOptions
-from embedfleet.protocol.spec import PassSpec, RunSpec
+from embedfleet.coordinator.core.events import Event, RunSubmitted
+from embedfleet.coordinator.runs.batch_runner import BatchRunner
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
+from embedfleet.protocol.wire.run_options import RunOptions
 
 ROOT = Path(__file__).parents[2]
 

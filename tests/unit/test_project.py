@@ -14,7 +14,8 @@ from typing import Any
 
 import embedfleet
 import pytest
-from embedfleet.protocol import catalog, version
+from embedfleet.protocol import version
+from embedfleet.protocol.spec import catalog
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("protocol", "coordinator", "worker", "exporter", "client")
@@ -82,12 +83,12 @@ def test_the_public_face_is_fixed_and_every_name_resolves() -> None:
     [
         "embedfleet",
         "embedfleet.client.client",
-        "embedfleet.client.embedder",
-        "embedfleet.client.cli",
-        "embedfleet.client.run_reader",
+        "embedfleet.client.notebook.embedder",
+        "embedfleet.client.cli.app",
+        "embedfleet.client.run_directory.reader",
         "embedfleet.coordinator.loop",
         "embedfleet.coordinator.__main__",
-        "embedfleet.coordinator.host_main",
+        "embedfleet.coordinator.hosts.attached_agent",
         "embedfleet.exporter.entry",
         "embedfleet.worker.entry",
     ],
@@ -108,8 +109,8 @@ def test_a_new_run_starts_its_coordinator_before_numpy_and_arrow_are_loaded(tmp_
     (tmp_path / "c.jsonl").write_text('{"id": "a", "text": "one"}\n')
     code = (
         "import json, sys\n"
-        "from embedfleet.client.cli import main\n"
-        "from embedfleet.client.private_coordinator import PrivateCoordinator as Private\n"
+        "from embedfleet.client.cli.app import main\n"
+        "from embedfleet.client.steps.private_coordinator import PrivateCoordinator as Private\n"
         "def start(self):\n"
         "    print(json.dumps([one for one in sys.modules if '.' not in one]))\n"
         "    raise SystemExit(0)\n"
@@ -165,25 +166,20 @@ def test_the_pinned_versions_fit_what_is_asked_for(project: dict[str, Any]) -> N
     assert "torch" in pinned, "the Makefile installs the torch that is pinned there"
 
 
-def test_the_file_table_names_files_that_are_there() -> None:
+def test_the_table_of_sub_packages_is_whole_and_names_files_that_are_there() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    table = text[text.index("| package |") : text.index("## Where to change")]
-    package, absent = "", list[str]()
-    for line in table.splitlines()[2:]:
-        first, _, rest = line.removeprefix("| ").partition("|")
-        package = first.strip().strip("`/") or package
-        named = re.findall(r"`([\w/.]+\.(?:py|json))`", rest)
-        absent += [f"{package}/{name}" for name in named if not (ROOT / package / name).exists()]
-    assert absent == []
-    held = ("exporter/sinks", "exporter/export_command.py", "exporter/command_line.py", "client/ranking_reader.py")
-    assert all((ROOT / one).exists() and one.rpartition("/")[2] in table for one in held)
-    uploads = [path.name for path in (ROOT / "client").glob("*.py") if re.match("upload|qdrant_|export_", path.name)]
-    assert [name for name in uploads if f"`{name}`" not in table] == []
+    rows = text[text.index("| sub-package |") : text.index("## Where to change")].splitlines()[2:]
+    table = {row.split("|")[1].strip().strip("`/"): row.split("|")[2] for row in rows if row}
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in sources(*PACKAGES) if path.name == "__init__.py"}
+    assert set(table) == folders
+    named = [(folder, name) for folder, what in table.items() for name in re.findall(r"`([\w/.]+\.(?:py|json))`", what)]
+    assert len(named) > 20
+    assert [f"{folder}/{name}" for folder, name in named if not (ROOT / folder / name).exists()] == []
 
 
 def test_every_flag_is_documented() -> None:
     import typer.main
-    from embedfleet.client.cli import app
+    from embedfleet.client.cli.app import app
 
     told = "".join(path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
     commands: dict[str, Any] = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue] - a group
@@ -251,7 +247,7 @@ class TestCatalogue:
             assert len(dict(pairs)) == len(pairs)
             return dict(pairs)
 
-        raw = json.loads((ROOT / "protocol" / "models.json").read_text(), object_pairs_hook=once)
+        raw = json.loads((ROOT / "protocol" / "spec" / "models.json").read_text(), object_pairs_hook=once)
         assert {key for entry in raw.values() for key in entry} <= set(catalog.CatalogEntry.__struct_fields__)
 
     def test_a_model_is_found_by_alias_or_hub_id_in_any_case(self) -> None:

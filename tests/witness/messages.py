@@ -11,7 +11,7 @@ import sys
 import typing
 from pathlib import Path
 
-from embedfleet.protocol.codec import encode
+from embedfleet.protocol.wire.codec import encode
 
 from ..fuzz.messages import LINKS, sample
 

@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ...protocol.arrays import Array
 from ...protocol.errors import ModelError
-from ...protocol.spec import PassSpec
-from ..model_files import ModelFiles
+from ...protocol.spec.run_spec import PassSpec
+from ...protocol.wire.arrays import Array
+from ..models.locate import ModelFiles
 from .base import IntArray, Prepared, kept_dim
 from .heads import HeadsResults, M3Row
 from .multivector import token_pooling

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ...protocol.bm25_words import bounded_words
 from ...protocol.errors import ModelError
-from ...protocol.spec import PassSpec
-from ...protocol.work_messages import Fingerprint
+from ...protocol.spec.run_spec import PassSpec
+from ...protocol.text.bm25_words import bounded_words
+from ...protocol.wire.work import Fingerprint
 from .base import IntArray, Prepared, SparseResults, TokenBudget
 
 K, B, AVERAGE_LENGTH = 1.2, 0.75, 256.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...protocol.errors import ModelError
-from ...protocol.spec import PassSpec
+from ...protocol.spec.run_spec import PassSpec
 from .base import Encoder
 
 
@@ -26,7 +26,7 @@ def _load(spec: PassSpec, device: str, threads: int) -> Encoder:
         from .bm25 import Bm25Encoder
 
         return Bm25Encoder(spec)
-    from ..model_files import find_model
+    from ..models.locate import find_model
 
     files = find_model(spec)
     match spec.kind:

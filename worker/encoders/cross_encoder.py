@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ...protocol.errors import ModelError
-from ...protocol.spec import PassSpec
-from ..model_files import ModelFiles
+from ...protocol.spec.run_spec import PassSpec
+from ..models.loading import describe
+from ..models.locate import ModelFiles
 from .base import FloatArray, IntArray, Prepared
-from .model_loading import describe
 from .text_model import TextModel
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ...protocol.spec import PassSpec
-from ..model_files import ModelFiles
-from ..model_similarity import COSINE, similarity_of
+from ...protocol.spec.run_spec import PassSpec
+from ..models.loading import describe
+from ..models.locate import ModelFiles
+from ..models.similarity import COSINE, similarity_of
 from .base import DenseResults, FloatArray, kept_dim
-from .model_loading import describe
 from .text_model import TextEncoder
 
 

@@ -19,9 +19,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ...protocol.fake_models import parse_fake
-from ...protocol.spec import PassSpec
-from ...protocol.work_messages import Fingerprint
+from ...protocol.spec.fake_models import parse_fake
+from ...protocol.spec.run_spec import PassSpec
+from ...protocol.wire.work import Fingerprint
 from .base import DenseResults, FloatArray, IntArray, OutOfMemory, Prepared, TokenBudget, kept_dim
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

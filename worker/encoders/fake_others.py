@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ...protocol.arrays import Array
-from ...protocol.fake_models import PREFIX, parse_fake
-from ...protocol.pairs import split_pair
-from ...protocol.spec import PassSpec
+from ...protocol.spec.fake_models import PREFIX, parse_fake
+from ...protocol.spec.run_spec import PassSpec
+from ...protocol.text.query_pairs import split_pair
+from ...protocol.wire.arrays import Array
 from .base import IntArray, Prepared, ScoreResults, SparseResults
 from .fake import FakeEncoder
 from .heads import HeadsResults, M3Row

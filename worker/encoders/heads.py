@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...protocol.arrays import Array
+from ...protocol.wire.arrays import Array
 from .base import BoolArray, DenseResults, FloatArray, IntArray, SparseResults, shape_of
 from .multivector import MultivectorResults
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ...protocol.arrays import Array
 from ...protocol.errors import ModelError
-from ...protocol.spec import PassSpec
-from ...protocol.work_messages import Fingerprint
-from ..model_files import ModelFiles
+from ...protocol.spec.run_spec import PassSpec
+from ...protocol.wire.arrays import Array
+from ...protocol.wire.work import Fingerprint
+from ..models.loading import describe
+from ..models.locate import ModelFiles
 from .base import BoolArray, FloatArray, IntArray, shape_of
-from .model_loading import describe
 from .text_model import TextEncoder
 
 MAX_POINT_FLOATS = 1_048_576

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ...protocol.arrays import Array
+from ...protocol.wire.arrays import Array
 from .base import BoolArray, Encoder, IntArray, Prepared
 from .text_model import TextModel
 

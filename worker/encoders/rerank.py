@@ -1,14 +1,14 @@
 """The cross-encoder in batches, under a worker's lease: a score for each (query, text) pair that travels as one text.
 
-Batch sizes, halving on out-of-memory, deadlines and telemetry are those of every encoder; `exporter/rerank_run.py` keeps what
-they came to, `exporter/ranking.py` the fused order of what could not be scored.
+Batch sizes, halving on out-of-memory, deadlines and telemetry are those of every encoder; `rerank_run.py` keeps what
+they came to, `exporter/ranking/ranking.py` the fused order of what could not be scored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...protocol.pairs import split_pair
+from ...protocol.text.query_pairs import split_pair
 from .base import FloatArray, IntArray, Prepared, ScoreResults
 from .cross_encoder import CrossEncoderScorer
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ...protocol.arrays import Array
 from ...protocol.errors import ModelError
-from ...protocol.spec import PassSpec
-from ..model_files import ModelFiles
+from ...protocol.spec.run_spec import PassSpec
+from ...protocol.wire.arrays import Array
+from ..models.loading import describe
+from ..models.locate import ModelFiles
 from .base import SparseResults, TokenBudget
-from .model_loading import describe
 from .text_model import TextEncoder
 
 CUDA_BUDGET = TokenBudget(4_096, 32_768)
@@ -27,7 +27,7 @@ ACTIVE_DIMS = 256
 class SparseVectorGenerator(SparseResults, TextEncoder):
     """`compute` returns, for each row, (indices uint32 sorted, values float32 other than 0).
 
-    Where the model cannot be loaded or fails on a chunk, the exporter puts the metadata's weights in (`stand_in.py`).
+    Where the model cannot be loaded or fails on a chunk, the exporter puts the metadata's weights in (`metadata_weights.py`).
     """
 
     family = "SparseEncoder"

@@ -13,18 +13,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ...protocol import catalog
 from ...protocol.errors import ModelError
-from ...protocol.spec import PassSpec
-from ...protocol.work_messages import Fingerprint
-from ..model_files import ModelFiles, hash_weights
-from ..model_identity import identity
-from ..model_kinds import check_kind
-from ..model_texts import DOCUMENT_PROMPTS, assumed, declared_prompts
-from . import model_loading
+from ...protocol.spec import catalog
+from ...protocol.spec.run_spec import PassSpec
+from ...protocol.wire.work import Fingerprint
+from ..models import loading
+from ..models.identity import identity
+from ..models.kind_check import check_kind
+from ..models.locate import ModelFiles, hash_weights
+from ..models.text_limits import can_be_limited, positions_allowed, query_limit, set_limits
+from ..models.texts import DOCUMENT_PROMPTS, assumed, declared_prompts
 from .base import IntArray, OutOfMemory, Prepared, TokenBudget
 from .long_texts import head, tail, whole_count
-from .text_limits import can_be_limited, positions_allowed, query_limit, set_limits
 
 CPU_BUDGET = TokenBudget(1_024, 1_024)
 """On a CPU a micro-batch should stay in the cache: measured best at 512 to 1,024 tokens (see benchmarks/)."""
@@ -49,23 +49,23 @@ class TextModel:
     fingerprint: Fingerprint
 
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
-        torch = model_loading.import_torch()
+        torch = loading.import_torch()
         self._torch = torch
         self._files = files
         self._device = torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
         torch.set_num_threads(threads)
         check_kind(self.kind, files.folder, files.name)
-        self._dtype_name = spec.dtype if spec.dtype != "auto" else model_loading.natural_dtype(torch, device)
+        self._dtype_name = spec.dtype if spec.dtype != "auto" else loading.natural_dtype(torch, device)
         self._dtype: Any = getattr(torch, self._dtype_name)
-        self._model: Any = model_loading.load(self.family, spec, files, self._dtype)
-        model_loading.ensure_padding(self._model, files)
+        self._model: Any = loading.load(self.family, spec, files, self._dtype)
+        loading.ensure_padding(self._model, files)
         self._parts: list[Any] = [self._model]
         """The modules that move to the device together."""
         self._own_code = spec.trust_remote_code
         self._entry = catalog.find(files.name)
         self._prompt = spec.prompt if spec.prompt is not None else self._own_prompt()
         self._side: dict[str, Any] = {"task": self.task} if self.task is not None and _has_sides(self._model) else {}
-        self._route: list[Any] = model_loading.modules_of(self._model, self._side.get("task"))
+        self._route: list[Any] = loading.modules_of(self._model, self._side.get("task"))
         self._first: Any = self._route[0]
         self._tokenizer: Any = getattr(self._first, "tokenizer", None)
         self._tokenizes = _is_plain_text(self._first, self._tokenizer)
@@ -123,7 +123,7 @@ class TextModel:
 
     def counter(self, prompt: str) -> Callable[[Sequence[str]], Prepared]:
         """Counts the tokens of queries behind `prompt`, with a tokenizer of its own: it may run while the model's is in use."""
-        first = model_loading.modules_of(self._model, "query" if self._side else None)[0]
+        first = loading.modules_of(self._model, "query" if self._side else None)[0]
         tokenizer: Any = getattr(first, "tokenizer", None)
         if not _is_plain_text(first, tokenizer):
             return lambda texts: self._estimate(texts, None, prompt)
@@ -144,8 +144,8 @@ class TextModel:
             pooling=pooling,
             dim=dim,
             normalized=normalized,
-            assumed=assumed(self._files.folder, self.kind, model_loading.describe(self._model)),
-            versions=model_loading.versions(),
+            assumed=assumed(self._files.folder, self.kind, loading.describe(self._model)),
+            versions=loading.versions(),
         )
 
     def _tokenize(
@@ -237,11 +237,11 @@ class TextModel:
         if self._dtype == self._torch.float32:
             return compute()
         try:  # a half-precision weight survives the way through float32 and back
-            self.guarded(lambda: [model_loading.cast(part, self._torch.float32) for part in self._parts])
+            self.guarded(lambda: [loading.cast(part, self._torch.float32) for part in self._parts])
             return compute()
         finally:
             for part in self._parts:
-                model_loading.cast(part, self._dtype)
+                loading.cast(part, self._dtype)
 
     def _move(self) -> None:
         for part in self._parts:
@@ -282,7 +282,7 @@ class TextModel:
         if spec.max_tokens is not None and spec.max_tokens > own:
             raise ModelError(f"--max-tokens {spec.max_tokens}: {self._files.name} takes at most {own}")
         limit = int(own) if spec.max_tokens is None else spec.max_tokens
-        inputs = model_loading.input_modules(self._model)
+        inputs = loading.input_modules(self._model)
         if aside:
             self._first.document_length = limit
             for one in inputs:

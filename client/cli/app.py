@@ -1,0 +1,286 @@
+"""The command line. Every command imports what it needs when it runs, so that --help answers at once."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from ...protocol.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_QUARANTINED, EmbedfleetError
+from ...protocol.process.standard_streams import guard_standard_streams
+from ...protocol.process.system_refusals import refusal
+from ...protocol.text.terminal_text import printable
+from ...protocol.version import __version__
+from .flag_types import AsJson, Devices, Otlp, Quantized, RunFolder, TrustsCode
+from .run_flags import run
+
+app = typer.Typer(
+    name="embedfleet",
+    help="Every retrieval signal for every chunk of a corpus, over all GPUs, with nothing lost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.command()(run)
+
+
+@app.command()
+def search(
+    folder: RunFolder,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for.")],
+    top_k: Annotated[int, typer.Option(metavar="N", help="How many hits.")] = 10,
+    signals: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="S,S",
+            help="Vectors to fuse, by name or its end; or forms: dense, sparse, multivector. Default: all.",
+        ),
+    ] = None,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option("--filter", metavar="KEY=VALUE", help="Only chunks whose metadata.KEY is VALUE. Repeatable."),
+    ] = None,
+    rerank: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A cross-encoder that orders the first hits anew.")
+    ] = None,
+    trust_remote_code: TrustsCode = False,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long the models may take; the reranker as long again.")
+    ] = 120.0,
+    candidates: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Chunks of each signal to fuse. Default: 100, or --top-k if larger."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search a run: the first chunks of every signal, fused by their ranks."""
+    from ..options.spec_builder import split_filters, split_names
+    from ..search.hybrid import search as find
+    from .tables import print_hits
+
+    chosen, wanted = split_names(signals, "--signals"), split_filters(filters or [])
+    how: dict[str, Any] = {"rerank": rerank, "timeout": timeout, "trust_remote_code": trust_remote_code}
+    how |= {"candidates": candidates, "say": _say}
+    hits = find(folder, query, top_k, signals=chosen, filters=wanted, **how)
+    if as_json:
+        _print_json([{name: getattr(hit, name) for name in hit.__slots__} for hit in hits])
+    else:
+        print_hits(hits)
+
+
+@app.command()
+def verify(folder: RunFolder, as_json: AsJson = False) -> None:
+    """Recount rows, ids, dimensions, norms and digests of a run; exit code 1 where something is wrong."""
+    from ..verify.recount import verify_run
+    from .tables import print_report
+
+    report = verify_run(folder)
+    if as_json:
+        from dataclasses import asdict
+
+        _print_json({"ok": report.ok, **asdict(report)})
+    else:
+        print_report(report)
+    if not report.ok:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def info(folder: RunFolder, as_json: AsJson = False) -> None:
+    """What a run directory holds."""
+    from ..run_directory.info import describe_run, describe_state
+    from .tables import print_info
+
+    described = describe_run(folder)
+    if as_json:
+        _print_json(described)
+    else:
+        print_info(described)
+        if line := describe_state(folder):
+            sys.stdout.write(f"{line}\n")
+
+
+@app.command()
+def export(
+    folder: RunFolder,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="F,F",
+            help="jsonl, npy, sparse-jsonl, multivector-jsonl, metadata, upload-script. Default: all that apply.",
+        ),
+    ] = None,
+    quantization: Quantized = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a finished run's vectors, points and metadata to files in DIR/export."""
+    from ..options.spec_builder import split_names
+    from ..steps.export import export as execute
+
+    chosen = quantization.chosen if quantization else None
+    raise typer.Exit(execute(folder, split_names(formats, "--format"), chosen, as_json=as_json))
+
+
+@app.command()
+def upload(
+    folder: RunFolder,
+    url: Annotated[str, typer.Option(metavar="URL", help="The Qdrant server, as in http://localhost:6333.")],
+    collection: Annotated[
+        str | None, typer.Option(metavar="C", help="Made where it is not there. Default: the folder's name.")
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(metavar="V", help="The environment variable that holds the API key.")
+    ] = None,
+    streams: Annotated[int, typer.Option(metavar="N", min=1, max=4, help="Requests side by side.")] = 2,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Points in a request, at most.")] = 256,
+    quantization: Quantized = None,
+    grpc: Annotated[bool, typer.Option("--grpc/--no-grpc", metavar="", help="gRPC, or REST.")] = True,
+    grpc_port: Annotated[
+        int, typer.Option(metavar="PORT", min=1, max=65_535, help="Where the server listens for gRPC.")
+    ] = 6334,
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How long building the index may take.")
+    ] = 3600.0,
+    max_request: Annotated[
+        int, typer.Option(metavar="MIB", min=1, max=4096, help="The server's limit on the size of a request.")
+    ] = 32,
+    cut_payload: Annotated[
+        bool,
+        typer.Option(
+            "--cut-payload", metavar="", help="Send a chunk above --max-request with a shortened text and no metadata."
+        ),
+    ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", metavar="", help="Overwrite chunks with the same generated id (FILE#NUMBER)."),
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", metavar="", help="Then delete embedfleet's points that are not of this run.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Load a finished run into a Qdrant server; what is there already is not sent again."""
+    from ...protocol.errors import UsageError
+    from .upload_command import upload as execute
+
+    if collection is not None and not collection.strip():
+        raise UsageError(f"--collection {collection!r}: is empty; give a name, or leave it out for the folder's")
+    raise typer.Exit(
+        execute(
+            folder,
+            url,
+            collection,
+            api_key_env=api_key_env,
+            streams=streams,
+            batch_points=batch,
+            quantization=quantization.chosen if quantization else None,
+            grpc=grpc,
+            grpc_port=grpc_port,
+            green_seconds=wait,
+            max_request=max_request,
+            cut_payload=cut_payload,
+            replace=replace,
+            prune=prune,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
+def serve(
+    bind: Annotated[
+        str, typer.Option(metavar="ADDR", help="ipc:///folder or tcp://127.0.0.1:PORT (and the two after).")
+    ],
+    devices: Devices = None,
+    no_devices: Annotated[
+        bool, typer.Option("--no-devices", metavar="", help="Offer none of this host; agents will attach.")
+    ] = False,
+    grace: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="After a signal, to finish the batches in flight.")
+    ] = 25.0,
+    otlp: Otlp = None,
+) -> None:
+    """Run a coordinator that others submit to; SIGTERM or Ctrl-C drains it."""
+    from .daemons import serve as execute
+
+    raise typer.Exit(execute(bind, devices, no_devices=no_devices, grace=grace, otlp=otlp))
+
+
+@app.command()
+def worker(
+    connect: Annotated[str, typer.Option(metavar="ADDR", help="Where the coordinator listens.")],
+    devices: Devices = None,
+    patience: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for a coordinator.")
+    ] = 60.0,
+) -> None:
+    """Attach this host's devices to a coordinator, at any time."""
+    from .daemons import attach
+
+    raise typer.Exit(attach(connect, devices, patience))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"embedfleet {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(  # pyright: ignore[reportUnusedFunction] - typer registers it
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"embedfleet: {line}\n")
+
+
+def _print_json(value: Any) -> None:
+    import orjson
+
+    sys.stdout.buffer.write(orjson.dumps(value, default=str) + b"\n")
+
+
+def main() -> None:
+    """Entry point: report every expected error as one message on standard error and an exit code.
+
+    A reader of the output that has closed it (`| head -1`) does not change the exit code. If a full disk cuts the output
+    short, the exit code is 1.
+    """
+    output = guard_standard_streams()
+    code = _exit_code()
+    sys.stdout.flush()
+    lost = output.error
+    if lost is not None and lost.errno != errno.EPIPE and code in (EXIT_DONE, EXIT_QUARANTINED):
+        sys.stderr.write(
+            f"embedfleet: error: standard output cannot be written ({lost.strerror}): part of the output is missing; "
+            "write it elsewhere and run the command again\n"
+        )
+        code = EXIT_FAILED
+    sys.exit(code)
+
+
+def _exit_code() -> int:
+    try:
+        app()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else EXIT_DONE
+    except EmbedfleetError as error:
+        sys.stderr.write(f"embedfleet: error: {printable(str(error))}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except Exception as error:  # not only OSError: ZeroMQ's errors carry an errno too
+        if (refused := refusal(error)) is None:
+            raise
+        sys.stderr.write(f"embedfleet: error: {printable(refused)}\n")
+        return EXIT_FAILED
+    return EXIT_DONE

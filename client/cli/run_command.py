@@ -1,0 +1,223 @@
+"""`embedfleet run`: a private coordinator, a submission, a watch, and an end, in one; then, if asked, queries."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ...protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, revive
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.run_json import read_object, reasons_in
+from ...protocol.run_directory.truncation import Truncation
+from ...protocol.source.intake_notes import TITLE_JOINED, Notes, note_lines
+from ...protocol.spec.run_spec import NONE, RunSpec
+from ...protocol.statistics.reason_count import ReasonCount
+from ...protocol.wire.control import PassSummary, RunEnded
+from ...protocol.wire.run_options import RunOptions
+from ..options.query_prompts import keep_query_prompts
+from ..options.retrieval_plan import RetrievalPlan
+from ..output.formatting import counted
+from ..output.truncation_lines import advice_lines
+from ..steps.run_table import show_stages
+from ..steps.session import Interrupted, Session, memory_field, open_session, the_same
+from ..steps.step_summary import Stage, ensemble_stages, export_stage, pass_stages
+
+SHOWN_REASONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AfterRun:
+    """What follows once the corpus is embedded."""
+
+    retrieval: RetrievalPlan | None = None
+    formats: tuple[str, ...] = ()
+    """To export."""
+
+
+def run(
+    spec: RunSpec,
+    out: Path,
+    *,
+    devices: str | None,
+    restart: bool,
+    otlp: str | None,
+    as_json: bool,
+    options: RunOptions,
+    grace: float,
+    after: AfterRun,
+) -> int:
+    """Embed the corpus, then do what is to follow; the exit code.
+
+    The first signal drains, a second one ends everything at once.
+    """
+    with open_session(
+        devices=devices, otlp=otlp, share_stdin=spec.source == "-", options=options, grace=grace
+    ) as session:
+        rerank = after.retrieval.rerank if after.retrieval is not None else None
+        printed, stages = dict[str, Any](), list[Stage]()
+        try:
+            if after.retrieval is None and not restart:
+                spec = keep_query_prompts(spec, RunLayout(out))
+            ending = session.follow(spec, out, restart=restart, later=[rerank] if rerank is not None else [])
+            if ending is None:
+                printed["status"] = "interrupted"
+                session.say(f"stopped at once; what was committed stays, {the_same(restart)} resumes")
+                return session.exit_code
+            printed |= summary(ending)
+            return _conclude(session, ending, spec, out, after, printed, stages)
+        except Interrupted:
+            printed["status"] = "interrupted"
+            session.say(f"interrupted; {the_same(restart)} " + (f"resumes in {out}" if out.exists() else "starts it"))
+            return session.exit_code
+        except EmbedfleetError as error:
+            printed |= {"status": "failed", "error": str(error)}
+            raise
+        finally:
+            show_stages(stages, session.say)
+            if as_json:
+                sys.stdout.buffer.write(orjson.dumps(printed) + b"\n")
+                sys.stdout.flush()
+
+
+def _conclude(
+    session: Session,
+    ending: RunEnded,
+    spec: RunSpec,
+    out: Path,
+    after: AfterRun,
+    printed: dict[str, Any],
+    stages: list[Stage],
+) -> int:
+    """Say how the run ended; where it is done, go on with what follows. The exit code. `stages` gains what was done."""
+    if ending.status == "failed":
+        raise revive(ending.kind, ending.error)
+    stages += [*pass_stages(ending, stats=_stats(out)), *ensemble_stages(spec, RunLayout(out))]
+    _say_counts(session, ending, out)
+    for line in (*intake_lines(spec, ending.notes), *advice_lines(ending, spec)):
+        session.say(line)
+    if ending.status == "interrupted":
+        raise Interrupted
+    quarantined = ending.quarantined
+    if after.retrieval is not None:
+        # Late, as the tables: they bring an engine and Arrow, while the run could begin.
+        from ..steps.retrieval import Retrieval
+
+        retrieval = Retrieval(session, spec, out, after.retrieval, stages)
+        quarantined += retrieval.run(printed)
+        if retrieval.evaluation is not None:
+            from .tables import print_evaluation
+
+            print_evaluation(retrieval.evaluation)
+    elif RunLayout(out).candidates_record.exists():
+        from ..verify.stale_ranking import stale_ranking  # late, as above
+
+        for line in stale_ranking(RunLayout(out)):
+            session.say(line)
+    if after.formats:
+        printed["export"] = _export(session, RunLayout(out), after.formats, stages)
+    return EXIT_QUARANTINED if quarantined else EXIT_DONE
+
+
+def _stats(out: Path) -> dict[str, Any] | None:
+    try:
+        return read_object(RunLayout(out).stats)
+    except EmbedfleetError:  # a run does not fail for missing figures
+        return None
+
+
+def _export(session: Session, layout: RunLayout, formats: tuple[str, ...], stages: list[Stage]) -> list[dict[str, Any]]:
+    """Write the files; what `export.json` says of those in `export/`."""
+    arguments, start = [str(layout.root), f"--formats={','.join(formats)}"], time.monotonic()
+    with session.stage("export") as told:
+        peak = session.process("embedfleet.exporter.commands.export", arguments)
+        record = read_object(layout.export_record) or {}
+        files, rows = record.get("files", []), record.get("rows", 0)
+        told |= {"rows": rows, "files": len(files), **memory_field(peak)}
+    stages.append(export_stage(rows, time.monotonic() - start, peak))
+    session.say(f"exported to {layout.export}: " + ", ".join(one["name"] for one in files))
+    return files
+
+
+def _say_counts(session: Session, ending: RunEnded, out: Path) -> None:
+    left = ending.chunks - ending.committed - ending.quarantined
+    session.say(
+        f"{ending.chunks:,} read = {ending.committed:,} committed + {ending.quarantined:,} quarantined"
+        + (f" + {left:,} that still lack a vector" if left else "")
+        + f"; {counted(ending.skipped_duplicates, 'duplicate')} skipped; {ending.seconds:,.1f} s"
+    )
+    if ending.status == "done" and ending.quarantined:
+        session.say(f"in quarantine: {ending.quarantined:,}, {reasons_in(RunLayout(out))}")
+        for line in reason_lines(out):
+            session.say(f"  {line}")
+
+
+def intake_lines(spec: RunSpec, notes: Notes) -> list[str]:
+    """Lines on what the intake did to records, and on a `--title-field` that no record has."""
+    lines = note_lines(notes)
+    if spec.title_field not in (None, NONE) and not notes.get(TITLE_JOINED):
+        lines.append(f"no record has the title field {spec.title_field!r}; check --title-field")
+    return lines
+
+
+def reason_lines(out: Path) -> list[str]:
+    """The three reasons that stand most often in the quarantine, and how many records have another one."""
+    counts = count_reasons(out)
+    shown = counts.first(SHOWN_REASONS)
+    lines = [f"{counted(count, 'time')}: {reason}" for reason, count in shown]
+    left = len(counts) - len(shown)
+    if left:
+        lines.append(f"and {counted(left, 'more reason')}, {counted(counts.total - sum(n for _, n in shown), 'time')}")
+    return lines
+
+
+def count_reasons(out: Path) -> ReasonCount:
+    """Of all that stands in the quarantine."""
+    counts = ReasonCount()
+    try:
+        with (out / "quarantine.jsonl").open("rb") as lines:
+            for line in lines:
+                counts.add(str(orjson.loads(line)["reason"]))
+    except (OSError, KeyError, orjson.JSONDecodeError):
+        return ReasonCount()  # on another host, perhaps: the file itself is named above
+    return counts
+
+
+def summary(ending: RunEnded) -> dict[str, Any]:
+    """The object that `--json` prints, as far as the corpus goes."""
+    return {
+        "run": ending.run,
+        "status": ending.status,
+        "chunks": ending.chunks,
+        "committed": ending.committed,
+        "quarantined": ending.quarantined,
+        "skipped_duplicates": ending.skipped_duplicates,
+        "notes": ending.notes,
+        "seconds": ending.seconds,
+        "passes": [_pass_summary(one) for one in ending.passes],
+        **({"error": ending.error} if ending.error else {}),
+    }
+
+
+def _pass_summary(one: PassSummary) -> dict[str, Any]:
+    """Null for what only computing tells, where all was committed before."""
+    computed = {
+        "device": one.device,
+        "chunks_per_second": one.chunks_per_second,
+        "tokens_per_second": one.tokens_per_second,
+        "padding": one.padding,
+    }
+    return {
+        "vector": one.vector,
+        "model": one.model,
+        "chunks": one.chunks,
+        "computed": one.computed,
+        "seconds": one.seconds,
+        **(computed if one.computed else dict.fromkeys(computed)),
+        "rotation_gap_seconds": one.rotation_gap_seconds,
+        **(one.truncation.record() if one.truncation is not None else dict.fromkeys(Truncation().record())),
+    }

@@ -1,0 +1,242 @@
+"""The flags of `embedfleet run`, and what they come to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .flag_types import (
+    AsJson,
+    Devices,
+    DtypeName,
+    EnsembleName,
+    IndexKind,
+    Otlp,
+    PlacementName,
+    StorageName,
+    TrustsCode,
+    local_path,
+)
+
+
+def run(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="JSONL (.gz, .zst), Parquet, a folder, or - for stdin.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="DIR", parser=local_path, help="The run directory. The same command resumes there."),
+    ],
+    dense: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]MODEL", help="Dense model: alias, hub id or folder; NAME is the vector's. Repeatable."
+        ),
+    ] = None,
+    sparse: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="bm25, metadata, or a learned sparse model. Repeatable.")
+    ] = None,
+    multivector: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="Late-interaction model. Repeatable.")
+    ] = None,
+    heads: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="bge-m3: dense, sparse and multivector in one pass.")
+    ] = None,
+    devices: Devices = None,
+    text_field: Annotated[
+        str | None,
+        typer.Option(metavar="F", help="Field of the text, or path (a.b). Default: text, page_content or content."),
+    ] = None,
+    id_field: Annotated[
+        str | None,
+        typer.Option(metavar="F", help="Field of the id; none numbers the chunks. Default: chunk_id, id, _id, …"),
+    ] = None,
+    title_field: Annotated[
+        str | None, typer.Option(metavar="F", help="Field put before the text; none leaves titles out. Default: title.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Stop after N chunks.")] = None,
+    index: Annotated[
+        IndexKind, typer.Option(help="Publish an embedded Qdrant Edge shard, or nothing.")
+    ] = IndexKind.edge,
+    dtype: Annotated[
+        DtypeName, typer.Option(help="auto: float32 on a CPU, bfloat16 or float16 on GPUs.")
+    ] = DtypeName.auto,
+    max_tokens: Annotated[
+        int | None, typer.Option(metavar="N", help="Truncate texts there. Default: the model's.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Before each text. Default: the model's own.")
+    ] = None,
+    query_prompt: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Before each query, here and in search. Default: the model's own."),
+    ] = None,
+    trust_remote_code: TrustsCode = False,
+    no_fallback: Annotated[
+        bool,
+        typer.Option(
+            "--no-fallback", metavar="", help="A sparse model that fails is an error; no metadata weights instead."
+        ),
+    ] = False,
+    max_active_dims: Annotated[
+        int | None, typer.Option(metavar="N", help="Learned sparse: keep the N largest weights.")
+    ] = None,
+    pool_factor: Annotated[int, typer.Option(metavar="N", help="Multivectors: pool N tokens into one.")] = 1,
+    truncate_dim: Annotated[
+        int | None, typer.Option(metavar="N", help="Dense: keep N leading components, normalized again.")
+    ] = None,
+    normalize: Annotated[
+        bool,
+        typer.Option(
+            "--normalize",
+            metavar="",
+            help="Accept a model for the dot product: normalize its vectors, compare by cosine.",
+        ),
+    ] = False,
+    store: Annotated[StorageName, typer.Option(help="How dense vectors are kept in files.")] = StorageName.float32,
+    ensemble: Annotated[
+        list[EnsembleName] | None, typer.Option(help="One more vector made of all dense ones. Repeatable.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Of the ensemble, one a dense model. Default: equal.")
+    ] = None,
+    project: Annotated[
+        bool,
+        typer.Option(
+            "--project", metavar="", help="Average: bring longer vectors down to the shortest, by a random projection."
+        ),
+    ] = False,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="Q.jsonl", parser=local_path, help="Then find chunks for these queries (id and text a line)."
+        ),
+    ] = None,
+    qrels: Annotated[
+        Path | None,
+        typer.Option(metavar="F", parser=local_path, help="Judgements (BEIR or TREC): evaluate every signal."),
+    ] = None,
+    rerank: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A cross-encoder that orders the fused candidates.")
+    ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(metavar="N", help="Of each signal and of the fusion, a query. Default: 100.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(metavar="K", help="Chunks a query in export/rerank.jsonl. Default: 10.")
+    ] = None,
+    signals: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="S,S", help="With --queries: fuse only these vectors or forms, as in search. Default: all."
+        ),
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--export", metavar="F,F", help="At the end, write these to DIR/export, or all: see `embedfleet export`."
+        ),
+    ] = None,
+    sparse_device: Annotated[
+        PlacementName,
+        typer.Option(help="Learned sparse: cpu beside what works on GPUs; gpu; auto by the source's size."),
+    ] = PlacementName.auto,
+    batch_timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Without progress for so long, a worker hangs. Default: by the measured speed."
+        ),
+    ] = None,
+    load_timeout: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="For a model to load. Default: 3600, then 300 to the device."),
+    ] = None,
+    cpu_fallback: Annotated[
+        bool,
+        typer.Option("--cpu-fallback", metavar="", help="Where every GPU is given up, go on with a CPU slot, slowly."),
+    ] = False,
+    grace: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="After SIGTERM, to finish the batches in flight.")
+    ] = 25.0,
+    restart: Annotated[
+        bool, typer.Option("--restart", metavar="", help="Delete what an earlier run wrote there; start over.")
+    ] = False,
+    otlp: Otlp = None,
+    as_json: AsJson = False,
+) -> None:
+    """Embed a corpus into a run directory and publish a searchable collection."""
+    from ...protocol.run_directory.layout import RunLayout
+    from ...protocol.source.corpus import STDIN
+    from ...protocol.spec.export_formats import choose_formats
+    from ...protocol.wire.run_options import RunOptions, check_options
+    from ..arguments import given_path
+    from ..options.retrieval_options import plan_if_asked
+    from ..options.spec_builder import build_spec, split_names
+    from ..options.stdin_check import check_stdin
+    from .run_command import AfterRun
+    from .run_command import run as execute
+
+    folder = given_path(out, "--out").absolute()
+    spec = build_spec(
+        source,
+        dense=dense or [],
+        sparse=sparse or [],
+        multivector=multivector or [],
+        heads=heads or [],
+        text_field=text_field,
+        id_field=id_field,
+        title_field=title_field,
+        limit=limit,
+        index=index.value,
+        dtype=dtype.value,
+        max_tokens=max_tokens,
+        prompt=prompt,
+        query_prompt=query_prompt,
+        trust_remote_code=trust_remote_code,
+        fallback=not no_fallback,
+        max_active_dims=max_active_dims,
+        pool_factor=pool_factor,
+        truncate_dim=truncate_dim,
+        storage=store.value,
+        normalize=normalize,
+        ensemble=[one.value for one in ensemble or []],
+        weights=weights,
+        project=project,
+        out=None if restart else folder,
+    )
+    if spec.source == STDIN and not restart:
+        check_stdin(RunLayout(folder), spec)
+    plan = plan_if_asked(
+        queries,
+        qrels=qrels,
+        rerank=rerank,
+        candidates=candidates,
+        top_k=top_k,
+        signals=split_names(signals, "--signals"),
+        spec=spec,
+        dtype=dtype.value,
+        trust_remote_code=trust_remote_code,
+    )
+    options = RunOptions(
+        batch_timeout=batch_timeout,
+        load_timeout=load_timeout,
+        cpu_fallback=cpu_fallback,
+        sparse_device=sparse_device.value,
+    )
+    check_options(options)
+    steps = AfterRun(plan, choose_formats(split_names(formats, "--export"), spec) if formats else ())
+    raise typer.Exit(
+        execute(
+            spec,
+            folder,
+            devices=devices,
+            restart=restart,
+            otlp=otlp,
+            as_json=as_json,
+            options=options,
+            grace=grace,
+            after=steps,
+        )
+    )

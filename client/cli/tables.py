@@ -1,0 +1,140 @@
+"""What people see of hits, reports and runs: text on standard output, tables by rich."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from ...protocol.finished_run.candidates import FUSED, RERANK
+from ...protocol.run_directory.truncation import Truncation
+from ...protocol.source.intake_notes import note_lines
+from ..evaluation import signal_table
+from ..evaluation.evaluation import Evaluation
+from ..output.console import message_console, output_console
+from ..output.formatting import counted, size_of
+from ..output.truncation_lines import advice, cut_cell, percent
+from ..search.hybrid import Hit
+from ..steps.run_table import ROOMY
+from ..verify.report import VerifyReport
+
+EXCERPT = 160
+
+LEAST_COLUMNS = 5
+"""Columns of the table of signals that a narrow screen shows."""
+
+
+def print_hits(hits: Sequence[Hit]) -> None:
+    """Each hit with its scores and the beginning of its text."""
+    console = output_console()
+    for place, hit in enumerate(hits, 1):
+        scores = "  ".join(f"{name} {score:.4f}" for name, score in labelled_scores(hit).items())
+        text = " ".join(hit.text.split())
+        shown = text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
+        console.print(f"[bold]{place:>3}. {escape(hit.id)}[/bold]  {scores}\n     [dim]{escape(shown)}[/dim]")
+    if not hits:
+        console.print("nothing found")
+
+
+def labelled_scores(hit: Hit) -> dict[str, float]:
+    """By what they are of: first what orders the hits, the reranker or the fusion, then every signal. A lone signal is not
+    fused: its own score is the one that orders."""
+    first = {} if hit.rerank is None else {RERANK: hit.rerank}
+    if hit.fused:
+        first[FUSED] = hit.score
+    return first | hit.scores
+
+
+def print_report(report: VerifyReport) -> None:
+    """Counts, notes and problems of a verification."""
+    console = output_console()
+    table = Table("vector", "segments", "rows", "quarantined", "dimensions", "cut / tokens lost")
+    for name, one in report.vectors.items():
+        cut = "-" if one.truncated is None else cut_cell(one.truncation)
+        counts = (f"{n:,}" for n in (one.segments, one.rows, one.quarantined))
+        table.add_row(name, *counts, str(one.dim or "-"), cut)
+    console.print(table)
+    console.print(
+        f"{counted(report.chunks, 'chunk')} in {counted(report.segments, 'segment')}, "
+        f"{counted(report.rejected, 'record')} rejected, {counted(report.duplicates, 'duplicate')} skipped, "
+        "points in the collection: " + (f"{report.points:,}" if report.points is not None else "not counted")
+    )
+    for line in filter(None, (str(report.running or ""), report.interrupted)):
+        console.print(escape(line))
+    for name, one in report.vectors.items():
+        if line := advice(name, one.truncation, 0, None):
+            console.print(f"note: {escape(line)}")
+    for note in report.notes:
+        console.print(f"note: {escape(note)}")
+    for problem in report.problems:
+        console.print(f"[red]problem:[/red] {escape(problem)}")
+    whole = "whole so far" if report.running is not None else "whole"
+    console.print(f"[green]{whole}[/green]" if report.ok else f"[red]{counted(len(report.problems), 'problem')}[/red]")
+
+
+def print_evaluation(found: Evaluation) -> None:
+    """Measures and costs of every ranking, on standard error: beside the progress, not among the data."""
+    console = message_console(whole_tables=True)
+    more = ("rows/s", "device") if console.width >= ROOMY else ()  # else the names would be cut off
+    table = Table("ranking", *found.measures, "seconds", *more)
+    for one in found.rankings:
+        rate = f"{one.cost.per_second:,.1f}" if one.cost.per_second else "-"
+        scores = (f"{one.scores[measure]:.4f}" for measure in found.measures)
+        cost = (rate, escape(one.cost.device))[: len(more)]
+        table.add_row(one.name, *scores, f"{one.cost.seconds:,.2f}", *cost)
+    console.print(table)
+    if lines := signal_table.rows(found.signals):
+        shown = None if console.width >= ROOMY else LEAST_COLUMNS
+        adding = Table(*signal_table.head(found.candidates)[:shown])
+        for line in lines:
+            adding.add_row(*map(escape, line[:shown]))
+        console.print(adding)
+    console.print(f"{counted(found.queries, 'judged query', 'judged queries')}. {escape(found.verdict)}")
+    for note in found.notes:
+        console.print(f"note: {escape(note)}")
+
+
+def print_info(described: dict[str, Any]) -> None:
+    """What a run directory holds."""
+    console = output_console()
+    chunks, index = described["chunks"], described["index"]
+    console.print(f"{escape(described['root'])}: {described['status']}")
+    console.print(f"source     {escape(described['spec']['source'])}")
+    console.print(
+        f"chunks     {chunks['rows']:,} in {counted(chunks['segments'], 'segment')} ({size_of(chunks['bytes'])}), "
+        f"{chunks['rejected']:,} rejected, {counted(chunks['duplicates'], 'duplicate')}"
+        + ("" if chunks["intake_done"] else ", source not read to its end")
+    )
+    for line in note_lines(chunks["notes"]):
+        console.print(f"           {line}")
+    console.print(
+        f"collection {index['kind']}, {counted(index['published_segments'], 'segment')} ({size_of(index['bytes'])})"
+    )
+    names = ("vector", "model", "dimensions", "dtype", "stored", "rows", "quarantined", "tokens", "cut / tokens lost")
+    table = Table(*names, "size")
+    for one in described["vectors"]:
+        cut = "-" if one["truncated"] is None else f"{one['truncated']:,} / {percent(one['tokens_cut_share'])}"
+        counts = (*(f"{one[name]:,}" for name in ("rows", "quarantined", "tokens")), cut)
+        dim = str(one["dim"] or "-")
+        stored = one["storage"] or ""
+        table.add_row(one["vector"], escape(one["model"]), dim, one["dtype"], stored, *counts, size_of(one["bytes"]))
+    console.print(table)
+    asked = {one["vector"]: one.get("max_tokens") for one in described["spec"]["passes"]}
+    for one in described["vectors"]:
+        for line in _details(one):
+            console.print(f"{one['vector']}: {line}")
+        if one["truncated"]:
+            found = Truncation(one["rows"], one["truncated"], one["tokens"], one["tokens_cut"])
+            line = advice(one["vector"], found, one["max_tokens"] or 0, asked.get(one["vector"]))
+            if line:
+                console.print(f"note: {escape(line)}")
+
+
+def _details(one: dict[str, Any]) -> Iterator[str]:
+    """Lines on a vector, beside its row in the table."""
+    if "average_length" in one["settings"]:
+        yield f"fitted to an average length of {one['settings']['average_length']:,.6g} terms"
+    if one.get("float16_segments"):
+        yield f"{counted(one['float16_segments'], 'segment')} stored as float16, since int8 would be too coarse"

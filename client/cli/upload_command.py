@@ -1,0 +1,116 @@
+"""`embedfleet upload`: a connection, an upload, and its progress on a terminal."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import orjson
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ...protocol.errors import EXIT_DONE, EXIT_QUARANTINED
+from ...protocol.finished_run.done_run import open_done_run
+from ...protocol.finished_run.point_batches import BatchLimits
+from ...protocol.index.collection import Quantization
+from ..output.console import message_console
+from ..upload.points import NUMBER_BYTES
+from ..upload.server import connect
+from ..upload.sizes import LargePoints
+from ..upload.uploader import upload_run
+
+
+def upload(
+    root: Path,
+    url: str,
+    collection: str | None,
+    *,
+    api_key_env: str | None,
+    streams: int,
+    batch_points: int,
+    quantization: Quantization,
+    grpc: bool,
+    grpc_port: int,
+    green_seconds: float,
+    max_request: int,
+    cut_payload: bool,
+    replace: bool,
+    prune: bool,
+    as_json: bool,
+) -> int:
+    """Upload the run in `root` to the server at `url`, and return the exit code: 3 if a chunk was left out."""
+    open_done_run(root)  # no server is asked for a run that cannot be uploaded
+    console = message_console()
+    bar = Progress(
+        TextColumn("upload"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with closing(connect(url, api_key_env, grpc=grpc, grpc_port=grpc_port)) as client, bar, ending_in_order() as ended:
+        task = bar.add_task("upload", total=None)
+        try:
+            done = upload_run(
+                root,
+                client,
+                collection,
+                streams=streams,
+                limits=BatchLimits(batch_points, number_bytes=NUMBER_BYTES[grpc]),
+                large=LargePoints(max_request << 20, NUMBER_BYTES[grpc], grpc=grpc, cut=cut_payload),
+                quantization=quantization,
+                replace=replace,
+                prune=prune,
+                green_seconds=green_seconds,
+                progress=lambda count, due: bar.update(task, completed=count, total=due),
+            )
+        except KeyboardInterrupt:
+            if not ended:
+                raise
+            console.print("terminated; the same command sends what is missing")
+            return 128 + ended[0]
+    code = EXIT_QUARANTINED if done.left_out else EXIT_DONE
+    for notice in done.notices:
+        console.print(f"note: {escape(notice)}")
+    if as_json:
+        one = done.delivered
+        counts = {"new": one.new, "replaced": one.replaced, "present": one.present, "spelled": done.spelled}
+        summary: dict[str, Any] = {"collection": done.collection, "points": done.points, **counts}
+        summary |= {"left_out": done.left_out, "others": done.others, "pruned": done.pruned}
+        sys.stdout.buffer.write(orjson.dumps(summary) + b"\n")
+        sys.stdout.flush()
+        return code
+    one = done.delivered
+    console.print(
+        f"{done.collection}: {done.points:,} points, all counted and indexed; {one.new:,} new, {one.replaced:,} replaced, "
+        f"{one.present:,} were there" + (f"; {done.pruned:,} others deleted" if done.pruned else "")
+    )
+    return code
+
+
+@contextmanager
+def ending_in_order() -> Generator[list[int]]:
+    """SIGTERM, and SIGHUP of a terminal that is gone, interrupt as Ctrl-C does, so that the server gets its index back; the
+    list has the signal then. One that is ignored (nohup) stays so."""
+    ended: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        if not ended:  # a second one must not break off the end
+            ended.append(number)
+            raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, end)
+    try:
+        yield ended
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

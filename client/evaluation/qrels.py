@@ -1,0 +1,73 @@
+"""Relevance judgements, as BEIR and TREC write them.
+
+BEIR   `query-id<TAB>corpus-id<TAB>score`, the first line a header
+TREC   `query-id 0 corpus-id score`, separated by blanks or tabs
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ...protocol.errors import SourceError
+
+Qrels = dict[str, dict[str, int]]
+"""By query: the judgement of each chunk; above 0 is relevant."""
+
+LARGEST_SCORE = 1_000_000
+"""trec_eval counts the judgements by their scores in a table as long as the largest one; far beyond this it gives wrong
+figures, and then none."""
+
+BLANKS = " \t"
+"""What separates fields. Ids may hold whatever else Unicode calls a blank or the end of a line."""
+
+
+def read_qrels(path: Path) -> Qrels:
+    """SourceError names the line that is none, or contradicts an earlier one."""
+    found: Qrels = {}
+    first: tuple[int, int] | None = None
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"--qrels {path}: cannot be read ({error})") from error
+    for number, ended in enumerate(lines, 1):
+        line = ended.strip("\r")
+        if not line.strip(BLANKS) or (number == 1 and _is_header(line)):
+            continue
+        where = f"--qrels {path}, line {number}"
+        (query, chunk, score), columns = _fields(line, where)
+        first = first or (number, columns)
+        if columns != first[1]:
+            raise SourceError(f"{where}: {columns} fields, line {first[0]} had {first[1]}; give one form throughout")
+        try:
+            judged = int(score)
+        except ValueError:
+            raise SourceError(f"{where}: the score {score!r} is not a whole number") from None
+        if abs(judged) > LARGEST_SCORE:
+            raise SourceError(f"{where}: the score {score} is too large; give at most {LARGEST_SCORE:,}")
+        if found.setdefault(query, {}).setdefault(chunk, judged) != judged:
+            raise SourceError(f"{where}: {query} and {chunk} were judged {found[query][chunk]} before, {judged} here")
+    if not found:
+        raise SourceError(f"--qrels {path}: there is no judgement in it")
+    return found
+
+
+def _is_header(line: str) -> bool:
+    return _words(line)[0].lower() in ("query-id", "query_id", "qid")
+
+
+def _fields(line: str, where: str) -> tuple[tuple[str, str, str], int]:
+    """Query, chunk and score; and in how many columns they stood."""
+    tabs = [word.strip(BLANKS) for word in line.strip(BLANKS).split("\t")]
+    words = tabs if len(tabs) in (3, 4) and all(tabs) else _words(line)
+    match words:
+        case [query, chunk, score] | [query, _, chunk, score]:
+            return (query, chunk, score), len(words)
+        case _:
+            raise SourceError(
+                f"{where}: {len(words)} fields; give `query-id corpus-id score` separated by tabs, or TREC's four columns"
+            )
+
+
+def _words(line: str) -> list[str]:
+    return re.split(f"[{BLANKS}]+", line.strip(BLANKS))

@@ -1,0 +1,62 @@
+"""What each ranking cost to compute, by the runs' own statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from ...protocol.finished_run.candidates import FUSED, RERANK
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.spec.run_spec import RunSpec
+from ..run_directory.files import read_object
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """Of all sessions together. A signal's is that of its pass, which several may share."""
+
+    seconds: float
+    per_second: float
+    """Rows of the corpus; for the reranker, pairs. 0 where the ranking is made of others."""
+    device: str
+
+
+def costs(layout: RunLayout, spec: RunSpec, fused: Iterable[str], reranked: bool) -> dict[str, Cost]:
+    """The cost of each ranking. The fused one costs the passes that the `fused` signals need; the reranker counts by itself."""
+    passes = _passes(layout)
+    found = {output.vector: _cost(passes.get(one.vector, {})) for one in spec.passes for output in one.outputs}
+    for ensemble in spec.ensembles:
+        found[ensemble.vector] = _together(passes, spec, [ensemble.vector])
+    found[FUSED] = _together(passes, spec, fused)
+    if reranked:
+        found[RERANK] = _cost(next(iter(_passes(RunLayout(layout.scores)).values()), {}))
+    return found
+
+
+def seconds_of(layout: RunLayout, spec: RunSpec) -> Callable[[Iterable[str]], float]:
+    """A function from signals to the seconds their passes took. A shared pass counts once; an ensemble costs its members."""
+    passes = _passes(layout)
+    return lambda signals: _together(passes, spec, signals).seconds
+
+
+def _together(passes: Mapping[str, dict[str, Any]], spec: RunSpec, signals: Iterable[str]) -> Cost:
+    members = {one.vector: one.members for one in spec.ensembles}
+    needed = {vector for name in signals for vector in members.get(name, (name,))}
+    parts = [
+        _cost(passes.get(one.vector, {})) for one in spec.passes if needed & {output.vector for output in one.outputs}
+    ]
+    devices = ", ".join(dict.fromkeys(one.device for one in parts if one.device))
+    return Cost(seconds=round(sum(one.seconds for one in parts), 3), per_second=0.0, device=devices)
+
+
+def _passes(layout: RunLayout) -> dict[str, dict[str, Any]]:
+    return {one["vector"]: one for one in (read_object(layout.stats) or {}).get("passes", [])}
+
+
+def _cost(figures: dict[str, Any]) -> Cost:
+    return Cost(
+        seconds=figures.get("seconds", 0.0),
+        per_second=figures.get("chunks_per_second", 0.0),
+        device=figures.get("device", ""),
+    )

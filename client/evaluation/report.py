@@ -1,0 +1,149 @@
+"""The evaluation as one HTML file that needs nothing else: bars in inline SVG, no scripts, light or dark as the reader's.
+
+Names and figures are text beside the bars, not in them: on a narrow screen the bars shrink and the letters do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import msgspec
+
+from ...protocol.finished_run.candidates import FUSED, RERANK
+from ...protocol.run_directory.atomic_files import commit_bytes, make_folder
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.own_files import refuse_others
+from ..output.formatting import counted
+from ..run_directory.files import writing
+from ..verify.export_checks import record_of
+from . import signal_table
+from .contributions import SignalFigures
+from .evaluation import Evaluation, Figures
+
+MOST_QUERIES = 50
+"""Most queries that the report names for a signal; evaluation.json names them all."""
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --paper: #ffffff; --line: #dde2e8; --bar: #2f6f9f;
+  --fused: #b0691a; --rerank: #3d7d44; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ed; --soft: #9aa5b1; --paper: #14181d; --line: #323a44;
+  --bar: #6aa9d8; --fused: #dd9a4c; --rerank: #7cc084; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem;
+  margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin: 1.6rem 0 .3rem; }
+table { border-collapse: collapse; width: 100%; } th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line);
+  text-align: right; font-variant-numeric: tabular-nums; } th:first-child, td:first-child { text-align: left; }
+th { white-space: nowrap; } .wide { overflow-x: auto; }
+.note { color: var(--soft); }
+.row { display: grid; grid-template-columns: minmax(8rem, 26%) 1fr 5.5rem; gap: 0 .7rem; align-items: center; }
+.name { text-align: right; overflow-wrap: anywhere; line-height: 1.3; padding: .15rem 0; }
+.value { font-variant-numeric: tabular-nums; }
+svg { display: block; width: 100%; height: 1rem; border-radius: 2px; background: var(--line); }
+.bar { fill: var(--bar); } .fused { fill: var(--fused); } .rerank { fill: var(--rerank); }
+@media (max-width: 40rem) { .row { grid-template-columns: 1fr 5.5rem; } .name { grid-column: 1 / -1; text-align: left; }
+  th, td { padding: .3rem .4rem; } }
+"""
+
+
+def write_report(layout: RunLayout, found: Evaluation) -> None:
+    """Commit export/report.html and export/evaluation.json, and then what `verify` compares them with.
+
+    EmbedfleetError where one cannot be written, or would be written over what somebody else has there.
+    """
+    names = (layout.evaluation.name, layout.report.name)
+    with writing(layout.export):
+        make_folder(layout.export)
+    with writing(layout.report_record):
+        refuse_others(layout, layout.report_record, names)
+        commit_bytes(
+            layout.report_record, record_of({}, names)
+        )  # what it said was of the files that stood there before
+    contents = {
+        layout.evaluation: msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n",
+        layout.report: render(found, layout.root.name).encode(),
+    }
+    for path, content in contents.items():
+        with writing(path):
+            commit_bytes(path, content)
+    with writing(layout.report_record):
+        commit_bytes(layout.report_record, record_of({path.name: content for path, content in contents.items()}))
+
+
+def render(found: Evaluation, title: str) -> str:
+    """The page."""
+    charts = "".join(_chart(measure, _measured(found, measure), 1.0) for measure in found.measures)
+    seconds = [(one.name, one.cost.seconds, f"{one.cost.seconds:,.2f}") for one in found.rankings]
+    charts += _chart("Seconds", seconds, max((value for _, value, _ in seconds), default=0.0))
+    notes = "".join(f"<li>{escape(note)}</li>" for note in found.notes)
+    judged = counted(found.queries, "judged query", "judged queries")
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Retrieval: {escape(title)}</title><style>{_STYLE}</style></head><body>
+<h1>Retrieval: {escape(title)}</h1>
+{_signals(found)}<p>{escape(found.verdict)}</p>
+<p class="note">{judged}, {counted(found.candidates, "candidate")} of each signal.</p>
+{_table(found)}
+{charts}<p class="note">Seconds and rates are of all sessions that were not killed. The fused ranking costs all the signals
+together; the reranker comes on top, and its rate is in pairs.</p>
+{f'<ul class="note">{notes}</ul>' if notes else ""}
+</body></html>
+"""
+
+
+def _signals(found: Evaluation) -> str:
+    """The table of what each signal adds, and the queries that only it answers; empty with a single signal."""
+    rows = signal_table.rows(found.signals)
+    if not rows:
+        return ""
+    queries = "".join(_queries(one) for one in found.signals)
+    table = _grid(signal_table.head(found.candidates), rows)
+    return f'<h2>What each signal adds</h2>\n{table}\n<p class="note">{escape(signal_table.LEGEND)}</p>\n{queries}'
+
+
+def _queries(one: SignalFigures) -> str:
+    """A collapsed list of the queries that only this signal answers in its first ten."""
+    ids = one.first_ten.queries
+    if not ids:
+        return ""
+    named = ", ".join(map(escape, ids[:MOST_QUERIES]))
+    more = f" and {len(ids) - MOST_QUERIES:,} more, see evaluation.json" if len(ids) > MOST_QUERIES else ""
+    title = f"Queries with chunks that only {escape(one.name)} finds"
+    return f'<details class="note"><summary>{title}</summary>{named}{more}</details>\n'
+
+
+def _table(found: Evaluation) -> str:
+    rows = [_row(one, found.measures) for one in found.rankings]
+    return _grid(("ranking", *found.measures, "seconds", "rows/s", "device"), rows)
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    names = "".join(f"<th>{escape(name)}</th>" for name in head)
+    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table></div>'
+
+
+def _row(one: Figures, measures: Sequence[str]) -> tuple[str, ...]:
+    values = [f"{one.scores[measure]:.4f}" for measure in measures]
+    rate = f"{one.cost.per_second:,.1f}" if one.cost.per_second else "-"
+    return (one.name, *values, f"{one.cost.seconds:,.2f}", rate, one.cost.device)
+
+
+def _measured(found: Evaluation, measure: str) -> list[tuple[str, float, str]]:
+    return [(one.name, one.scores[measure], f"{one.scores[measure]:.4f}") for one in found.rankings]
+
+
+def _chart(title: str, bars: Sequence[tuple[str, float, str]], full: float) -> str:
+    """A heading and a bar for each (name, value, its text); `full` is the value of a whole bar."""
+    drawn = "".join(_bar(name, value / full if full else 0.0, text) for name, value, text in bars)
+    return f"<h2>{escape(title)}</h2>\n{drawn}"
+
+
+def _bar(name: str, share: float, text: str) -> str:
+    kind = name if name in (FUSED, RERANK) else "bar"
+    return (
+        f'<div class="row"><span class="name">{escape(name)}</span>'
+        f'<svg viewBox="0 0 1000 1" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="{kind}" width="{1000 * share:.1f}" height="1"/></svg>'
+        f'<span class="value">{escape(text)}</span></div>\n'
+    )

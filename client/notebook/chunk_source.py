@@ -1,0 +1,77 @@
+"""ChunkSource: a corpus before it is read: its files, their bytes, and its records where they are cheap to count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...protocol.errors import SourceError, UsageError
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.source.check import read_stamps, was_read
+from ...protocol.source.corpus import STDIN, SourceFile, is_gone, survey
+from ..arguments import given_path
+
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSource:
+    """A corpus that stands and can be read. Whether each record is one the run itself finds out."""
+
+    path: Path
+    files: int
+    bytes: int
+    records: int | None
+    """Lines of JSONL and rows of Parquet; None where a file would have to be read as a whole (compressed, one array)."""
+    not_read: str = ""
+    """Names in the folder that are not read: a count for each kind, with the first names."""
+
+
+def look_at_source(
+    source: str | PathLike[str], out: Path, text_field: str | None = None, *, fresh: bool = False
+) -> ChunkSource:
+    """Describe the corpus in a file or folder, without the files under `out`. SourceError if nothing can be read.
+
+    A missing source is described by the run in `out`, if that run has read it to its end and `fresh` is False.
+    """
+    if str(source) == STDIN:
+        raise UsageError("standard input is for the command line: give a file or a folder")
+    path = given_path(str(source), "source", SourceError).absolute()
+    if is_gone(str(path)) and not fresh and was_read(out, str(path)):
+        stamps = read_stamps(RunLayout(out)) or []
+        return ChunkSource(path, len(stamps), sum(one.size for one in stamps), None)
+    corpus = survey(str(path), out, text_field)
+    files = corpus.files
+    counts = [_records(file) for file in files]
+    known = [count for count in counts if count is not None]
+    records = sum(known) if len(known) == len(counts) else None
+    return ChunkSource(path, len(files), sum(file.size for file in files), records, corpus.left_out.line())
+
+
+def _records(file: SourceFile) -> int | None:
+    if file.path is None or file.compression is not None:
+        return None
+    try:
+        match file.format:
+            case "jsonl":
+                return _lines(file.path)
+            case "parquet":
+                return int(pq.read_metadata(file.path).num_rows)
+            case _:
+                return None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise SourceError(f"{file.path}: cannot be read ({error}); restore it or leave it out") from error
+
+
+def _lines(path: Path) -> int:
+    """Lines of a file, the last one also without its end."""
+    lines, last = 0, b"\n"
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            lines += block.count(b"\n")
+            last = block[-1:]
+    return lines + (last != b"\n")

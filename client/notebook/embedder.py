@@ -1,0 +1,240 @@
+"""Embedder: a run in steps, for notebooks. Load chunks, generate embeddings, rank, export, look at what happened, search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+from ...protocol.errors import RunDirectoryError, RunFailed, UsageError, revive
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.tables import FloatArray
+from ...protocol.spec.run_spec import RunSpec
+from ...protocol.wire.control import Progress, RunEnded
+from ...protocol.wire.run_options import Placement
+from ..arguments import given_path
+from ..options.embedder_options import checked, names_in, run_options, spec_options
+from ..options.query_prompts import keep_query_prompts
+from ..options.retrieval_options import build_plan
+from ..options.spec_builder import build_spec
+from ..output.progress import CallbackView
+from ..run_directory.files import read_object, read_spec
+from ..run_directory.multivectors import Multivectors
+from ..run_directory.reader import Run, open_run
+from ..run_directory.sparse_vectors import SparseVectors
+from ..search.hybrid import Hit, search
+from ..search.query_encoder import TIMEOUT
+from ..steps.export import export_quietly
+from ..steps.retrieval import Retrieval
+from ..steps.session import Interrupted, Session, open_session
+from .chunk_source import ChunkSource, look_at_source
+from .ranking_reader import Ranking
+from .run_telemetry import RunTelemetry, stage_layouts
+
+
+class Embedder:
+    """One run directory and the models that fill it; `options` are the other flags of `embedfleet run`, by name, as in
+    `store="int8"` or `no_fallback=True`.
+
+    A lone name stands for a list of one. `rerank` is the cross-encoder that `rank` orders with.
+
+    The work is done by processes of their own, as for `embedfleet run`: nothing heavy is loaded here, and a notebook's
+    event loop is not touched. Each step raises an EmbedfleetError that says what to do.
+    """
+
+    def __init__(
+        self,
+        out: str | PathLike[str],
+        *,
+        dense: str | Sequence[str] = (),
+        sparse: str | Sequence[str] = (),
+        multivector: str | Sequence[str] = (),
+        heads: str | Sequence[str] = (),
+        rerank: str | None = None,
+        devices: str | None = None,
+        restart: bool = False,
+        otlp: str | None = None,
+        batch_timeout: float | None = None,
+        load_timeout: float | None = None,
+        sparse_device: Placement = "auto",
+        cpu_fallback: bool = False,
+        **options: Any,
+    ) -> None:
+        self.out = given_path(str(out), "out").absolute()
+        models = {"dense": dense, "sparse": sparse, "multivector": multivector, "heads": heads}
+        self._models = {name: names_in(name, given) for name, given in models.items()}
+        self._options = spec_options(options)
+        self._rerank = checked("rerank", rerank, str | None)
+        self._devices, self._otlp = checked("devices", devices, str | None), checked("otlp", otlp, str | None)
+        self._restart = checked("restart", restart, bool)
+        self._run_options = run_options(
+            batch_timeout=batch_timeout,
+            load_timeout=load_timeout,
+            sparse_device=sparse_device,
+            cpu_fallback=cpu_fallback,
+        )
+        self._spec: RunSpec | None = None
+        self.telemetry = RunTelemetry(RunLayout(self.out))
+
+    def __repr__(self) -> str:
+        models = ", ".join(model for named in self._models.values() for model in named)
+        return f"Embedder({str(self.out)!r}: {models or 'no models'})"
+
+    def load_chunks(self, source: str | PathLike[str]) -> ChunkSource:
+        """Set the corpus to a file or folder, and describe it as far as that is cheap. A source that the run has read to its
+        end may be missing.
+
+        SourceError where it cannot be read, UsageError for models and options that no run can follow.
+        """
+        found = look_at_source(source, self.out, self._options.get("text_field"), fresh=self._restart)
+        out = None if self._restart else self.out
+        self._spec = build_spec(str(found.path), **self._models, out=out, **self._options)
+        return found
+
+    def generate_embeddings(self, progress: Callable[[Progress], None] | None = None) -> RunEnded:
+        """Run all passes through a private coordinator; what each came to. `progress` is called about twice a second.
+
+        What is committed already is not computed again. An interrupt of the kernel finishes the batches in flight and is
+        then raised as KeyboardInterrupt; the next call resumes. An error that ends the run is raised as its own type.
+        """
+        if self._spec is None:
+            raise UsageError("no chunks are loaded: call load_chunks(SOURCE) first")
+        spec = self._spec if self._restart else keep_query_prompts(self._spec, RunLayout(self.out))
+        with self._session(progress) as session:
+            try:
+                ending = session.follow(spec, self.out, restart=self._restart)
+            finally:
+                self._restart &= not session.submitted  # what this run writes, however it ends, is to be resumed
+        if ending is not None and ending.status == "failed":
+            raise revive(ending.kind, ending.error)
+        if ending is None or (session.received and ending.status == "interrupted"):
+            raise KeyboardInterrupt("interrupted; what was committed stays, the same call resumes")
+        if ending.status != "done":
+            raise RunFailed(f"{self.out}: the run was {ending.status} ({ending.error}); call again to resume")
+        return ending
+
+    def rank(
+        self,
+        queries: str | PathLike[str],
+        qrels: str | PathLike[str] | None = None,
+        *,
+        candidates: int = 100,
+        top_k: int = 10,
+        signals: str | Sequence[str] = (),
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Ranking:
+        """Find the first `top_k` chunks for every query of a file, as `embedfleet run --queries` does, and read them back.
+
+        The queries go through the run's models, `candidates` of each signal are fused, and the reranker, if there is one,
+        orders them. `signals` are the vectors or forms to fuse, as in `search`; empty fuses all. `qrels`, a file of
+        judgements, evaluates every ranking. Finished steps are not repeated. Interrupting the kernel raises KeyboardInterrupt,
+        and the next call resumes.
+        """
+        layout = RunLayout(self.out)
+        spec = read_spec(layout)
+        if not self.run.complete:
+            raise RunDirectoryError(f"{self.out}: the run is not done; call generate_embeddings() first")
+        plan = build_plan(
+            queries,
+            qrels=qrels,
+            rerank=self._rerank,
+            candidates=checked("candidates", candidates, int),
+            top_k=checked("top_k", top_k, int),
+            spec=spec,
+            signals=names_in("signals", signals),
+            **{name: self._options[name] for name in ("dtype", "trust_remote_code") if name in self._options},
+        )
+        with self._session(progress) as session:
+            retrieval = Retrieval(session, spec, self.out, plan, [])
+            try:
+                retrieval.run({})
+            except Interrupted:
+                raise KeyboardInterrupt("interrupted; what is done stays, the same call resumes") from None
+        return Ranking(layout, retrieval.evaluation)
+
+    def export_for_local_qdrant(
+        self, formats: str | Sequence[str] = (), quantization: Literal["none", "scalar"] | None = None
+    ) -> dict[str, Path]:
+        """Write points, vectors and the upload script to `export/`; the files there, by name. None named: all that apply.
+
+        `quantization` None: as the last export had it.
+        """
+        return export_quietly(self.out, names_in("formats", formats), quantization)
+
+    @property
+    def run(self) -> Run:
+        """The run directory, read back: ids, chunks, quarantine, manifest."""
+        return open_run(self.out)
+
+    @property
+    def processing_stats(self) -> dict[str, Any]:
+        """From `stats.json`: `host` in the last session, and `passes` by vector and device, each in the last that computed it.
+
+        After `rank`, `queries` and `rerank` hold the same of those two runs. Empty before the first session.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for stage, layout in stage_layouts(RunLayout(self.out)).items():
+            if stats := (read_object(layout.stats) or {}).get("processing_stats"):
+                found[stage] = stats
+        return found.pop("corpus", {}) | found
+
+    @property
+    def sparse_vectors(self) -> dict[str, SparseVectors]:
+        """The vectors of every sparse pass, by name, in row order. RunDirectoryError where one is not whole yet."""
+        run = self.run
+        names = [one.vector for one in read_spec(RunLayout(self.out)).outputs if one.form == "sparse"]
+        return {name: found for name in names if isinstance(found := run.vectors(name), SparseVectors)}
+
+    @property
+    def sparse_run(self) -> list[dict[str, Any]]:
+        """The manifest's section of the sparse passes: rows live, from the metadata and without, device, dtype, latency.
+
+        Empty where there is none, or the run is not done.
+        """
+        return self._section("sparse_run") or []
+
+    @property
+    def rerank_run(self) -> dict[str, Any] | None:
+        """The manifest's section of the last `rank` that had a reranker: coverage, batches, latency, peaks, fallbacks."""
+        return self._section("rerank_run")
+
+    def vectors(self, name: str | None = None) -> FloatArray | SparseVectors | Multivectors:
+        """The vectors called `name`, as `Run.vectors` has them."""
+        return self.run.vectors(name)
+
+    def search(
+        self,
+        query: str,
+        top_k: int = 10,
+        *,
+        signals: str | Sequence[str] = (),
+        filters: Sequence[tuple[str, str]] = (),
+        rerank: str | None = None,
+        timeout: float = TIMEOUT,
+        trust_remote_code: bool = False,
+        candidates: int | None = None,
+    ) -> list[Hit]:
+        """The chunks that fit the query best, best first.
+
+        `signals` are vectors to fuse, or forms (`dense`, `sparse`, `multivector`); `filters` are (key, value) of the metadata,
+        all of which must hold; `rerank` is a cross-encoder that orders the first hits anew. The models may take `timeout`
+        seconds, and the cross-encoder as long again; with `trust_remote_code` it may run code of its own. The first
+        `candidates` chunks of each signal are fused. A model that cannot encode the query is left out; `Hit.left_out` says why.
+        """
+        chosen = names_in("signals", signals)
+        how: dict[str, Any] = {"rerank": rerank, "timeout": timeout, "trust_remote_code": trust_remote_code}
+        how["candidates"] = candidates
+        return search(self.out, query, top_k, signals=chosen, filters=filters, **how)
+
+    def _section(self, name: str) -> Any:
+        return (read_object(RunLayout(self.out).manifest) or {}).get(name)
+
+    @contextmanager
+    def _session(self, progress: Callable[[Progress], None] | None) -> Generator[Session]:
+        """A private coordinator that prints nothing."""
+        view = CallbackView(progress)
+        where: dict[str, Any] = {"devices": self._devices, "otlp": self._otlp, "options": self._run_options}
+        with open_session(share_stdin=False, views=lambda _about: view, **where) as session:
+            yield session

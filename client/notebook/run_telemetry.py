@@ -1,0 +1,73 @@
+"""RunTelemetry: the events of a run and of the runs derived from it, by kind, as their directories keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from ...protocol.run_directory.layout import RunLayout
+
+
+def stage_layouts(root: RunLayout) -> dict[str, RunLayout]:
+    """The runs of one run directory: of the corpus, of the queries and of the pairs that are reranked."""
+    return {"corpus": root, "queries": RunLayout(root.queries), "rerank": RunLayout(root.scores)}
+
+
+class RunTelemetry:
+    """Reads `events.jsonl` of the corpus, the queries and the reranker anew at each question, also while they go on.
+
+    Every event has `time` (Unix seconds), `event`, and `stage`: `corpus`, `queries` or `rerank`.
+    """
+
+    def __init__(self, layout: RunLayout) -> None:
+        self._root = layout.root
+        self._paths = {stage: one.events for stage, one in stage_layouts(layout).items()}
+
+    def __repr__(self) -> str:
+        return f"RunTelemetry({str(self._root)!r})"
+
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """The events of one kind, or all, by the time at which they happened. Sessions follow each other."""
+        found = [one for one in self._read() if kind is None or one.get("event") == kind]
+        return sorted(found, key=lambda one: one.get("time", 0.0))
+
+    @property
+    def gpu_lease_events(self) -> list[dict[str, Any]]:
+        """`phase` before, staged, hydrated, peak, after; with the memory of the device where it was looked at. Leases of CPU
+        slots are among them."""
+        return self.events("lease")
+
+    @property
+    def mitigation_events(self) -> list[dict[str, Any]]:
+        """Changes of a worker's micro-batch budget: `reason`, `from` and `to` tokens. Under the reason `reassigned`, batches
+        of a lost worker that went on elsewhere: `from_worker`, `from_device`, `worker`, `device`."""
+        return self.events("mitigation")
+
+    @property
+    def rotation_events(self) -> list[dict[str, Any]]:
+        """A device went on with the next model: `from`, `to`, `gap_seconds`."""
+        return self.events("rotation")
+
+    @property
+    def batch_progress_events(self) -> list[dict[str, Any]]:
+        """Rows and tokens of a pass so far, every few seconds."""
+        return self.events("batch_progress")
+
+    @property
+    def performance_events(self) -> list[dict[str, Any]]:
+        """Samples of workers and of the coordinator's host, every few seconds."""
+        return self.events("performance")
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        decoder = msgspec.json.Decoder(dict[str, Any])
+        for stage, path in self._paths.items():
+            if not path.exists():
+                continue
+            with path.open("rb") as lines:
+                for line in lines:
+                    try:
+                        yield decoder.decode(line) | {"stage": stage}
+                    except msgspec.DecodeError:
+                        continue  # being written, or torn by a crash: what follows it stands

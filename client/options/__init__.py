@@ -1,0 +1,1 @@
+"""Makes specs of flags and arguments."""

@@ -1,0 +1,102 @@
+"""What an Embedder takes as options: the names and values of the command line, checked as soon as they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from ...protocol.errors import UsageError
+from ...protocol.spec.ensemble_spec import Method
+from ...protocol.spec.run_spec import PassSpec, RunSpec
+from ...protocol.wire.run_options import RunOptions, check_options
+
+OF_RANK = ("queries", "qrels", "candidates", "top_k", "signals")
+"""Flags of `embedfleet run` that are for a step of their own."""
+
+_OF_PASSES = (
+    "dtype",
+    "max_tokens",
+    "prompt",
+    "query_prompt",
+    "trust_remote_code",
+    "fallback",
+    "max_active_dims",
+    "pool_factor",
+    "truncate_dim",
+    "storage",
+    "normalize",
+)
+_OF_THE_RUN = ("text_field", "id_field", "title_field", "limit", "index")
+
+TYPES: dict[str, Any] = {
+    **{name: get_type_hints(PassSpec)[name] for name in _OF_PASSES},
+    **{name: get_type_hints(RunSpec)[name] for name in _OF_THE_RUN},
+    "ensemble": list[Method],
+    "weights": str | None,
+    "project": bool,
+}
+"""Of the options that reach the spec, by the name of the field."""
+
+_FLAGS = {"store": "storage", "no_fallback": "fallback"}
+"""Flags whose field has another name; the first of each is the one that is told to people."""
+
+_TOLD = {field: flag for flag, field in _FLAGS.items()}
+
+
+def names_in(option: str, given: Any) -> list[str]:
+    """One name, or several, as a list. UsageError for what holds none."""
+    if isinstance(given, str):
+        return [given]
+    if not isinstance(given, Sequence) or not all(isinstance(one, str) for one in given):
+        raise UsageError(f"{option}={given!r}: give a name, or a list of names")
+    return list(given)
+
+
+def spec_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options by the names of their fields. UsageError names one that is unknown, and one that cannot be meant."""
+    if ranking := [name for name in OF_RANK if name in given]:
+        raise UsageError(f"{', '.join(ranking)}: no option of an Embedder; give it to rank(QUERIES)")
+    unknown = [name for name in given if _FLAGS.get(name, name) not in TYPES]
+    if unknown:
+        told = sorted(_TOLD.get(name, name) for name in TYPES)
+        raise UsageError(f"{', '.join(unknown)}: no option of an Embedder; it takes {', '.join(told)}")
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        field = _FLAGS.get(name, name)
+        if field in found:
+            raise UsageError(f"{name}: given twice, as {_TOLD[field]} and as {field}")
+        if field == "ensemble":
+            value = names_in(name, value)
+        if field == "weights" and isinstance(value, Sequence) and not isinstance(value, str):
+            value = ",".join(map(str, value))
+        value = checked(name, value, bool if name == "no_fallback" else TYPES[field])
+        found[field] = not value if name == "no_fallback" else value
+    return found
+
+
+def run_options(**given: Any) -> RunOptions:
+    """How the run is carried out. UsageError names the option that cannot be meant."""
+    types = get_type_hints(RunOptions)
+    options = RunOptions(**{name: checked(name, value, types[name]) for name, value in given.items()})
+    check_options(options)
+    return options
+
+
+def checked(option: str, value: Any, kind: Any) -> Any:
+    """The value as it was given, where it is of the kind."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        choices = _choices(kind)
+        what = f"give {' or '.join(choices)}" if choices else f"{str(error)[:1].lower()}{str(error)[1:]}"
+        raise UsageError(f"{option}={value!r}: {what}") from None
+
+
+def _choices(kind: Any) -> list[str]:
+    """The words that a Literal takes, or the items of a list of one."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return [str(one) for one in parts]
+    return [word for part in parts for word in _choices(part)]

@@ -1,0 +1,213 @@
+"""The spec that the flags of `embedfleet run` describe, with paths made absolute and what is plainly wrong refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...protocol.errors import SourceError, UsageError
+from ...protocol.source.check import was_read
+from ...protocol.spec.ensemble_spec import EnsembleSpec, Method
+from ...protocol.spec.known_models import check_known
+from ...protocol.spec.run_spec import (
+    CPU_KINDS,
+    FLAGS,
+    FORMS,
+    PREPROCESSING,
+    Kind,
+    PassSpec,
+    RunSpec,
+    check_spec,
+    given_name,
+    vector_name,
+)
+from ..arguments import check_number, check_text, given_path
+
+_NAMED = re.compile(r"([^/:,=@]*)=(.*)", re.DOTALL)
+"""`NAME=MODEL`."""
+
+_OF_DENSE = ("truncate_dim", "storage", "normalize")
+"""Options of dense vectors alone."""
+
+
+def build_spec(
+    source: str,
+    *,
+    dense: list[str],
+    sparse: list[str],
+    multivector: list[str],
+    heads: list[str],
+    text_field: str | None = None,
+    id_field: str | None = None,
+    title_field: str | None = None,
+    limit: int | None = None,
+    index: Any = "edge",
+    ensemble: Sequence[Method] = (),
+    weights: str | None = None,
+    project: bool = False,
+    out: Path | None = None,
+    **options: Any,
+) -> RunSpec:
+    """Check the flags and build the spec; UsageError or SourceError names the flag and the remedy.
+
+    The source may be missing if the run in `out` has read it to its end.
+    `options` are fields of PassSpec that hold for every model that has them.
+    """
+    unknown = sorted(options.keys() - set(PassSpec.__struct_fields__))
+    if unknown:
+        raise UsageError(f"{', '.join(unknown)}: no option of a pass")
+    if source != "-":
+        path = given_path(source, "source", SourceError)
+        absolute = str(given_path(path.absolute(), "source", SourceError))
+        if not path.exists() and (out is None or not was_read(out, absolute)):
+            raise SourceError(f"source {source}: no such file or folder")
+        source = absolute
+    fields = {"text_field": text_field, "id_field": id_field, "title_field": title_field}
+    _check_values(**fields, limit=limit, weights=weights, **options)
+    passes = [make_pass("dense", model, options) for model in dense]
+    passes += [make_pass("bge-m3", model, options) for model in heads]
+    passes += [make_pass("multivector", model, options) for model in multivector]
+    passes += [make_pass(_sparse_kind(split_model(model)[1]), model, options) for model in sparse]
+    spec = RunSpec(
+        source=source,
+        passes=tuple(passes),
+        text_field=text_field,
+        id_field=id_field,
+        title_field=title_field,
+        limit=limit,
+        index=index,
+        preprocessing=PREPROCESSING,
+        ensembles=_ensembles(passes, ensemble, weights, project),
+    )
+    check_spec(spec)
+    _check_use(spec, options)
+    check_known(spec)
+    return spec
+
+
+def _check_values(**given: Any) -> None:
+    for name, value in given.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, str):
+            check_text(value, flag)
+        elif isinstance(value, int):
+            check_number(value, flag)
+
+
+def _check_use(spec: RunSpec, options: dict[str, Any]) -> None:
+    """UsageError for an option that no model of the run would heed."""
+    dense = any(one.form == "dense" for one in spec.outputs)
+    late = any(one.form == "multivector" for one in spec.outputs)
+    kinds = {one.kind for one in spec.passes}
+    for flag, given, used, what, remedy in (
+        ("--truncate-dim", options.get("truncate_dim"), dense, "dense vectors", "--dense or --heads"),
+        ("--normalize", options.get("normalize"), dense, "dense vectors", "--dense"),
+        ("--store", options.get("storage", "float32") != "float32", dense, "dense vectors", "--dense or --heads"),
+        ("--max-active-dims", options.get("max_active_dims"), "sparse" in kinds, "learned sparse weights", "--sparse"),
+        ("--pool-factor", options.get("pool_factor", 1) != 1, late, "multivectors", "--multivector or --heads"),
+    ):
+        if given and not used:
+            raise UsageError(f"{flag} is for {what}: give a model with {remedy} too, or leave it out")
+
+
+def _ensembles(
+    passes: list[PassSpec], methods: Sequence[Method], weights: str | None, project: bool
+) -> tuple[EnsembleSpec, ...]:
+    """One of each method, over all dense vectors; equal weights where none are given."""
+    members = tuple(output.vector for one in passes for output in one.outputs if output.form == "dense")
+    if weights is not None and not methods:
+        raise UsageError(f"--weights {weights}: they are an ensemble's; give --ensemble concat or average too")
+    if project and "average" not in methods:
+        raise UsageError("--project is for an average of models of different dimensions; give --ensemble average too")
+    try:
+        numbers = tuple(map(float, weights.split(","))) if weights is not None else (1.0,) * len(members)
+    except ValueError:
+        raise UsageError(f"--weights {weights}: give numbers with commas between, as in 2,1") from None
+    return tuple(
+        EnsembleSpec(
+            vector=f"ensemble-{method}",
+            method=method,
+            members=members,
+            weights=numbers,
+            project=project and method == "average",
+        )
+        for method in methods
+    )
+
+
+def split_names(given: Sequence[str] | None, flag: str) -> list[str]:
+    """The names in a flag that may be repeated and may list several, separated by commas. UsageError where none is given."""
+    names = [name.strip() for one in given or [] for name in one.split(",") if name.strip()]
+    if given and not names:
+        raise UsageError(f"{flag} {given[0]!r}: names nothing; give names with commas between, or leave it out")
+    return names
+
+
+MOST_SHOWN = 100
+"""Most characters of a filter that a message shows."""
+
+_FILTER = re.compile(r'((?:[^="]|"[^"]*")*)=(.*)', re.DOTALL)
+"""Key and value. A part of the key in double quotes may have any character but a double quote."""
+
+
+def split_filters(given: Sequence[str]) -> list[tuple[str, str]]:
+    """`KEY=VALUE` as pairs; UsageError for what is none."""
+    found: list[tuple[str, str]] = []
+    for one in given:
+        parts = _FILTER.fullmatch(one)
+        if parts is None or not parts[1].strip():
+            shown = one if len(one) <= MOST_SHOWN else f"{one[:MOST_SHOWN]}…"
+            quoted = """; put a key that contains = in double quotes, as in --filter '"a=b"=x'""" if '"' in one else ""
+            raise UsageError(f"--filter {shown!r}: give KEY=VALUE, as in --filter module=json{quoted}")
+        found.append((parts[1].strip(), parts[2]))
+    return found
+
+
+def _sparse_kind(model: str) -> Kind:
+    match model:
+        case "bm25" | "metadata":
+            return model
+        case _:
+            return "sparse"
+
+
+def split_model(given: str) -> tuple[str | None, str]:
+    """`NAME=MODEL` as the vector's name and the model; None where no name is given.
+
+    What is a folder is one, and an option of a fake model (`fake:8,delay_ms=5`) comes after other signs than a name has.
+    """
+    found = _NAMED.fullmatch(given)
+    if found is None or given_path(given, "model").is_dir():
+        return None, given
+    return found[1], found[2]
+
+
+def make_pass(kind: Kind, given: str, options: dict[str, Any]) -> PassSpec:
+    """One pass with `options`, fields of PassSpec, for a `MODEL`, a `MODEL@REVISION` of the hub, or a `NAME=MODEL`."""
+    name, model = split_model(given)
+    if not model.strip():
+        raise UsageError(f"{FLAGS[kind]} {given!r}: a model's name is empty: give an alias, a hub id or a folder")
+    if name is not None and not name.strip():
+        raise UsageError(f"model {given!r}: give a name for the vector before the sign =")
+    stem, model, revision = _meant(kind, model)
+    if kind in CPU_KINDS:
+        options = {"fallback": options.get("fallback", True)}
+    elif "dense" not in FORMS[kind]:
+        options = {name: value for name, value in options.items() if name not in _OF_DENSE}
+    vector = vector_name(kind, stem) if name is None else given_name(kind, name)
+    return PassSpec(vector=vector, kind=kind, model=model, revision=revision, **options)
+
+
+def _meant(kind: Kind, model: str) -> tuple[str, str, str | None]:
+    """What the vector is named after, the model (the whole path of a folder), and its revision."""
+    if kind in CPU_KINDS:
+        return model, model, None
+    path = given_path(model, "model")
+    if path.is_dir():
+        return model, str(path.absolute()), None
+    name, _, revision = model.partition("@")
+    if not name:
+        raise UsageError(f"model {model!r}: give a name before the revision")
+    return name, name, revision or None

@@ -1,0 +1,35 @@
+"""Consoles of rich for standard output and standard error, which show control characters as escapes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ...protocol.text.terminal_text import printable
+
+UNSEEN_WIDTH = 160
+"""Width in columns if the stream is not a terminal."""
+
+
+class SafeConsole(Console):
+    """A console that shows control characters as escapes: an id of a corpus must not control the terminal."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Convert a string to rich's text; rich calls this for every string that it shows, in tables too."""
+        return super().render_str(printable(text), **how)
+
+
+def output_console() -> Console:
+    """A console for standard output. It wraps no lines; if the output is not a terminal, tables have UNSEEN_WIDTH columns."""
+    return SafeConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNSEEN_WIDTH)
+
+
+def message_console(*, whole_tables: bool = False) -> Console:
+    """A console for standard error. With `whole_tables`, lines and tables are as on standard output."""
+    if not whole_tables:
+        return SafeConsole(stderr=True, highlight=False)
+    width = None if sys.stderr.isatty() else UNSEEN_WIDTH
+    return SafeConsole(stderr=True, highlight=False, soft_wrap=True, width=width)

@@ -1,0 +1,161 @@
+"""How a run looks while it goes on: bars on a terminal, plain lines elsewhere. All of it on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ...protocol.text.terminal_text import printable
+from ...protocol.wire.control import PassProgress, Progress
+from .formatting import percent
+
+PLAIN_SECONDS = 5.0
+WIDE = 140
+"""Columns from which a terminal shows everything."""
+NARROW_NAME = 24
+
+
+class ProgressView(Protocol):
+    """Something that shows progress."""
+
+    def show(self, progress: Progress) -> None:
+        """Take the newest figures."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Show a line to people."""
+        ...
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        ...
+
+
+def make_view(about: str = "") -> ProgressView:
+    """Bars where standard error is a terminal, else lines; `about` stands before the names of the passes."""
+    return BarView(about) if sys.stderr.isatty() else PlainView(about)
+
+
+def rows_of(progress: Progress) -> str:
+    """`1,024 rows` or, while the source is read, `1,024+ rows`."""
+    return f"{progress.rows:,}{'' if progress.intake_done else '+'}"
+
+
+def figures_of(one: PassProgress, *, total_known: bool, wide: bool = True) -> str:
+    """Rates, time left, devices and batches in flight of a pass; only what matters most where there is little room."""
+    if not one.rows_per_second:
+        return one.state
+    if not wide:
+        known = one.seconds_left is not None and total_known and one.share_done < 1
+        return f"{one.rows_per_second:,.1f}/s" + (f" ETA {_clock(one.seconds_left or 0)}" if known else "")
+    parts = [f"{one.rows_per_second:,.1f} rows/s", f"{one.tokens_per_second:,.0f} tokens/s"]
+    if one.seconds_left is not None and total_known and one.share_done < 1:
+        parts.append(f"{percent(one.share_done, 0)} done, ETA {_clock(one.seconds_left)}")
+    if one.devices:
+        parts.append(", ".join(one.devices))
+    if one.in_flight:
+        parts.append(f"{one.in_flight} in flight")
+    return " · ".join(parts)
+
+
+class PlainView:
+    """A line a pass at each change of state, and every few seconds while it works."""
+
+    def __init__(self, about: str = "") -> None:
+        self._about = about
+        self._last: dict[str, tuple[str, float]] = {}
+
+    def show(self, progress: Progress) -> None:
+        for notice in progress.notices:
+            self.say(notice)
+        for one in progress.passes:
+            state, when = self._last.get(one.vector, ("", 0.0))
+            now = time.monotonic()
+            due = one.state == "working" and now - when >= PLAIN_SECONDS
+            if one.state != state or due:
+                self._last[one.vector] = (one.state, now)
+                figures = figures_of(one, total_known=progress.intake_done)
+                detail = f" · {figures}" if figures != one.state else ""
+                self.say(f"{self._about}{one.vector}: {one.state} {one.rows_done:,}/{rows_of(progress)}{detail}")
+
+    def say(self, text: str) -> None:
+        sys.stderr.write(f"embedfleet: {printable(text)}\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        pass
+
+
+class BarView:
+    """One bar a pass, with rich."""
+
+    def __init__(self, about: str = "") -> None:
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
+
+        from .console import message_console
+
+        console = message_console()
+        self._wide = console.width >= WIDE
+        self._bars = Bars(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24 if self._wide else 10),
+            TextColumn("{task.fields[count]}"),
+            TextColumn("[dim]{task.fields[figures]}"),
+            console=console,
+            transient=True,
+        )
+        self._about = about
+        self._tasks: dict[str, Any] = {}
+        self._bars.start()
+
+    def show(self, progress: Progress) -> None:
+        for notice in progress.notices:
+            self.say(notice)
+        for one in progress.passes:
+            if one.vector not in self._tasks:
+                name = self._name(self._about + one.vector)
+                self._tasks[one.vector] = self._bars.add_task(name, total=None, count="", figures="")
+            self._bars.update(
+                self._tasks[one.vector],
+                total=1.0,
+                completed=one.share_done,
+                count=f"{one.rows_done:,}/{rows_of(progress)}",
+                figures=figures_of(one, total_known=progress.intake_done, wide=self._wide),
+            )
+
+    def _name(self, vector: str) -> str:
+        return vector if self._wide or len(vector) <= NARROW_NAME else vector[: NARROW_NAME - 1] + "…"
+
+    def say(self, text: str) -> None:
+        from rich.markup import escape
+
+        self._bars.console.print(escape(text), highlight=False)
+
+    def close(self) -> None:
+        self._bars.stop()
+
+
+class CallbackView:
+    """For a program: what is shown goes to a function, and nothing is printed."""
+
+    def __init__(self, callback: Callable[[Progress], None] | None) -> None:
+        self._callback = callback
+
+    def show(self, progress: Progress) -> None:
+        if self._callback is not None:
+            self._callback(progress)
+
+    def say(self, text: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,127 @@
+"""The embedded Qdrant Edge shard of a run, opened for a moment.
+
+The engine has no read-only mode: whoever opens a shard locks it, and a second process is refused. So open late, close soon.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...protocol.errors import RunDirectoryError, UsageError
+from ...protocol.finished_run.published import decode_published
+from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.run_json import reasons_in
+from ...protocol.spec.run_spec import RunSpec
+from .files import AGAIN, is_being_written
+
+if TYPE_CHECKING:
+    import qdrant_edge
+
+PATIENCE = 2.0
+"""Seconds that a locked shard is tried again: as long as another search may hold it."""
+LEAST_ROOM = 1 << 20
+"""Free bytes on the disk that opening a shard needs."""
+
+
+class ShardUnavailable(RunDirectoryError):
+    """The shard cannot be opened now or here, which says nothing of what it holds: in use, or not to be written to."""
+
+
+_LOCKED = "WouldBlock"
+_READ_ONLY = ("Read-only file system", "Permission denied")
+
+
+def published_segments(layout: RunLayout) -> list[int]:
+    """The segments that the shard holds, by `published.json`; none where nothing is published."""
+    return sorted(published_digests(layout))
+
+
+def published_digests(layout: RunLayout) -> dict[int, str]:
+    """Which vectors the shard holds of each segment, as `published.py` has it.
+
+    RunDirectoryError for damage.
+    """
+    if not (layout.edge / "edge_config.json").is_file():
+        return {}
+    try:
+        return decode_published(layout.published.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise RunDirectoryError(f"{layout.published}: cannot be read ({error}); delete it and {AGAIN}") from error
+
+
+def check_searchable(layout: RunLayout, spec: RunSpec) -> None:
+    """Raise the error that says why this run cannot be searched, if it cannot."""
+    if spec.index == "none":
+        raise UsageError(f"{layout.root}: made with --index none, so there is nothing to search; run with --index edge")
+    if not engine_installed():
+        raise UsageError("searching needs the Qdrant Edge engine: pip install 'embedfleet[qdrant]'")
+    if published_segments(layout):
+        return
+    if is_being_written(layout):
+        raise RunDirectoryError(
+            f"{layout.root}: a run is writing there and has published nothing yet; search again later"
+        )
+    if layout.intake.exists() and not segments_in(layout.chunks):
+        raise RunDirectoryError(
+            f"{layout.root}: the run has no rows: all its records are in quarantine, {reasons_in(layout)}"
+        )
+    raise RunDirectoryError(f"{layout.root}: nothing is published yet; {AGAIN} and let it finish")
+
+
+def engine_installed() -> bool:
+    return find_spec("qdrant_edge") is not None
+
+
+@contextmanager
+def open_shard(layout: RunLayout) -> Generator[qdrant_edge.EdgeShard]:
+    """The shard, locked until the block ends. RunDirectoryError where another process has it or it cannot be read."""
+    shard = _load(layout)
+    try:
+        yield shard
+    finally:
+        shard.close()
+
+
+def _load(layout: RunLayout) -> qdrant_edge.EdgeShard:
+    import qdrant_edge
+
+    if _is_full(layout.edge):  # writing to a memory-mapped file would kill the process
+        raise ShardUnavailable(f"{layout.edge}: the disk is full, and opening the collection writes to it; make room")
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return qdrant_edge.EdgeShard.load(str(layout.edge))
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
+            if any(words in str(error) for words in _READ_ONLY):
+                raise ShardUnavailable(
+                    f"{layout.edge}: the engine writes into the folder that it opens, and cannot here; "
+                    "copy the run to a folder that can be written"
+                ) from error
+            if _LOCKED not in str(error):
+                raise RunDirectoryError(
+                    f"{layout.edge}: the shard cannot be opened ({error}); delete the folder and published.json and {AGAIN}"
+                ) from error
+            if time.monotonic() > give_up:
+                raise ShardUnavailable(
+                    f"{layout.edge}: in use by another process; wait until the run has ended, then search again"
+                ) from None
+        time.sleep(0.05)  # the engine offers no way to wait for its lock
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether the folder's disk has less than LEAST_ROOM free; False if the file system does not report its size."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False  # the engine says what is wrong there
+    return disk.f_blocks > 0 and disk.f_bavail * disk.f_frsize < LEAST_ROOM

@@ -1,0 +1,95 @@
+"""Single files of a run directory: what is torn, foreign or not to be written becomes an error that names the file."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...protocol.errors import EmbedfleetError, RunDirectoryError
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.lock_holder import read_holder
+from ...protocol.run_directory.run_json import read_object as read_object
+from ...protocol.run_directory.run_json import read_spec as read_spec
+
+AGAIN = "run the same command again"
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """What the disk refuses of `path` in this block is an EmbedfleetError."""
+    try:
+        yield
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise EmbedfleetError(f"{path}: {what}; make room there or let it be written to, and {AGAIN}") from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects in `path`, one a line."""
+    try:
+        return msgspec.json.Decoder(dict[str, Any]).decode_lines(path.read_bytes())
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{path} is gone; {AGAIN}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunDirectoryError(f"{path}: not JSON objects, one a line ({error}); delete it and {AGAIN}") from error
+
+
+def count_lines(path: Path) -> int:
+    """How many JSON objects stand in `path`, one a line; one is in memory at a time. RunDirectoryError where one is none."""
+    decoder, count = msgspec.json.Decoder(dict[str, Any]), 0
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                count += 1
+                decoder.decode(line)
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunDirectoryError(
+            f"{path}: not JSON objects, one a line ({error} in line {count}); delete it and {AGAIN}"
+        ) from error
+    return count
+
+
+def rejected_files(layout: RunLayout) -> list[Path]:
+    """The files of rejected input records, in the order of their segments."""
+    names = {path.name: path for path in layout.chunks.glob("*.rejected.jsonl") if not path.name.startswith(".")}
+    return [names[name] for name in sorted(names, key=lambda name: (len(name), name))]
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Columns of one segment file (None: all), without file metadata; page checksums are verified where it has them."""
+    try:
+        # not pq.read_table: it takes folders named `key=value` above the file for columns
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read(columns=None if columns is None else list(columns))
+        table.validate(full=True)
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{path} is gone; {AGAIN}") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise RunDirectoryError(f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error
+    absent = [name for name in columns or () if name not in cast("list[str]", table.column_names)]
+    if absent:
+        raise RunDirectoryError(f"{path}: has no column {', '.join(absent)}; delete it and {AGAIN}")
+    return table.replace_schema_metadata(None)
+
+
+def is_being_written(layout: RunLayout) -> bool:
+    """Whether a run holds the directory now."""
+    found = read_holder(layout)
+    return found is not None and found[1]
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Sorted numbers for a message: `0, 3-7, 9`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

@@ -1,0 +1,126 @@
+"""A summary of a run directory, for `embedfleet info`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ...protocol.errors import RunDirectoryError
+from ...protocol.run_directory.int8_count import Int8Count
+from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
+from ...protocol.run_directory.tables import read_info
+from ...protocol.run_directory.truncation import Truncation, add_up, of_segment
+from ...protocol.spec.run_spec import CPU_KINDS, Output, RunSpec
+from ..arguments import given_path
+from .edge_shard import published_segments
+from .files import AGAIN, read_object, read_spec
+from .running import interrupted, look
+
+JsonObject = dict[str, Any]
+
+
+def describe_run(path: str | PathLike[str]) -> JsonObject:
+    """What stands in the run directory `path`, as JSON values; only footers are read. Sizes are in bytes.
+
+    RunDirectoryError where there is no run, or a file is torn.
+    """
+    layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
+    spec = read_spec(layout)
+    manifest, running = read_object(layout.manifest), look(layout)
+    status = "interrupted" if manifest is None else manifest.get("status", "done")
+    return {
+        "root": str(layout.root),
+        "status": status if running is None else "running",
+        "running": running.to_json() if running is not None else None,
+        "spec": msgspec.to_builtins(spec),
+        "chunks": _chunks(layout),
+        "vectors": [_vector(layout, _asked(spec, one), one) for one in spec.outputs],
+        "index": {
+            "kind": spec.index,
+            "published_segments": len(published_segments(layout)),
+            "bytes": _bytes_under(layout.edge),
+        },
+    }
+
+
+def describe_state(path: str | PathLike[str]) -> str:
+    """One line about a run that is not done: the process at work and its progress, or how far an interrupted run came and how
+    to resume it. Empty for a run that is done."""
+    layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
+    running = look(layout)
+    return str(running) if running is not None else interrupted(layout)
+
+
+def _chunks(layout: RunLayout) -> JsonObject:
+    paths = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
+    infos = [read_info(path, ChunkSegmentInfo) for path in paths]
+    so_far = {
+        "rejected": sum(info.rejected for info in infos),
+        "duplicates": sum(info.duplicates for info in infos),
+        "notes": dict(sum((Counter(info.notes) for info in infos), Counter[str]())),
+    }
+    # After the source is read, the intake's totals: they include the records after the last chunk.
+    ended = read_object(layout.intake)
+    if not infos:  # no record could be used so far
+        so_far["rejected"] = sum(path.read_bytes().count(b"\n") for path in layout.chunks.glob("[0-9]*.rejected.jsonl"))
+    counted = so_far if ended is None else {"rejected": 0, "duplicates": 0, "notes": {}} | ended
+    return {
+        "rows": sum(info.rows for info in infos),
+        "segments": len(infos),
+        **{name: counted[name] for name in so_far},
+        "intake_done": ended is not None,
+        "bytes": sum(path.stat().st_size for path in paths),
+    }
+
+
+def _asked(spec: RunSpec, one: Output) -> str:
+    """The model as it was asked for."""
+    return next((asked.model for asked in spec.passes if one in asked.outputs), one.kind)
+
+
+def _vector(layout: RunLayout, model: str, one: Output) -> JsonObject:
+    paths = [layout.vector_segment(one.vector, segment) for segment in segments_in(layout.vector_folder(one.vector))]
+    infos = [read_info(path, VectorSegmentInfo) for path in paths]
+    truncation = add_up(_truncation(path, info) for path, info in zip(paths, infos, strict=True))
+    about = read_object(layout.pass_file(one.vector)) or {}
+    int8 = Int8Count()
+    for info in infos:
+        int8.add(info)
+    return {
+        "vector": one.vector,
+        "kind": one.kind,
+        # of a folder, `pass.json` has the last part alone
+        "model": model if Path(model).is_absolute() else about.get("model", model),
+        "form": one.form,
+        "dim": about.get("output_dim") or None,
+        "storage": one.storage if one.form == "dense" else None,
+        "dtype": about.get("dtype", "auto"),
+        "rows": sum(info.rows for info in infos),
+        "quarantined": sum(info.quarantined for info in infos),
+        "stood_in": sum(info.stood_in for info in infos),
+        "tokens": sum(info.tokens for info in infos),
+        "max_tokens": about.get("max_tokens") or None,
+        **(truncation.record() if one.kind not in CPU_KINDS else dict.fromkeys(truncation.record())),
+        "segments": len(infos),
+        "bytes": sum(path.stat().st_size for path in paths),
+        "fingerprint": about.get("fingerprint"),
+        "settings": about.get("settings", {}),
+        **(int8.record() if one.storage == "int8" else {}),
+    }
+
+
+def _truncation(path: Path, info: VectorSegmentInfo) -> Truncation:
+    try:
+        return of_segment(path, info)
+    except Exception as error:  # a changed byte may make the reader raise anything
+        raise RunDirectoryError(f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error
+
+
+def _bytes_under(folder: Path) -> int:
+    """What the files take on disk: the engine reserves far more than it writes."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,150 @@
+"""Reading a run back: its chunks and every vector, in row order."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ...protocol.errors import RunDirectoryError, UsageError
+from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
+from ...protocol.run_directory.tables import CHUNK_SCHEMA, FloatArray, dense_vectors, read_info
+from ...protocol.spec.run_spec import Output, RunSpec
+from ..arguments import given_path
+from .files import AGAIN, read_lines, read_object, read_spec, read_table, rejected_files, spans
+from .multivectors import Multivectors, read_multivectors
+from .sparse_vectors import SparseVectors, read_sparse
+
+__all__ = ["Run", "SparseVectors", "open_run"]
+
+
+def open_run(path: str | PathLike[str]) -> Run:
+    """The run in the directory `path`, finished or not. RunDirectoryError where there is none."""
+    layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
+    return Run(layout, read_spec(layout), read_object(layout.manifest))
+
+
+class Run:
+    """One run directory, read-only. Chunks and vectors are read when asked for, and stand in row order."""
+
+    def __init__(self, layout: RunLayout, spec: RunSpec, manifest: dict[str, Any] | None) -> None:
+        self.layout = layout
+        self.spec = spec
+        self.manifest = manifest
+        """`manifest.json`; None as long as the run is not done."""
+
+    @property
+    def root(self) -> Path:
+        return self.layout.root
+
+    @property
+    def complete(self) -> bool:
+        """The manifest stands and says `done`: nothing is missing."""
+        return self.manifest is not None and self.manifest.get("status") == "done"
+
+    @property
+    def vector_names(self) -> tuple[str, ...]:
+        """The vectors of the run, in the order of its passes."""
+        return tuple(one.vector for one in self.spec.outputs)
+
+    @property
+    def rows(self) -> int:
+        """Chunks spooled so far; all of them when the run is complete."""
+        return sum(info.rows for info in self._infos)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Chunk ids; `ids[i]` belongs to row i."""
+        return [one for path in self._chunk_files for one in read_table(path, ("id",)).column("id").to_pylist()]
+
+    @cached_property
+    def chunks(self) -> pa.Table:
+        """All chunks: `row`, `id`, `text`, `metadata` (a JSON object as text, or null), `n_bytes`."""
+        tables = [read_table(path) for path in self._chunk_files]
+        return pa.concat_tables(tables) if tables else CHUNK_SCHEMA.empty_table()
+
+    def vectors(self, name: str | None = None) -> FloatArray | SparseVectors | Multivectors:
+        """The vectors called `name`: dense float32 (rows, dim), NaN where a row is quarantined; or sparse; or multi.
+
+        The name may be left out where there is exactly one dense vector. Not cached: each call reads the files anew.
+        UsageError for a name that the run has not, RunDirectoryError where segments are missing or torn.
+        """
+        one = self._output(name)
+        self._check_whole(one.vector)
+        files = [(self.layout.vector_segment(one.vector, info.segment), info.rows) for info in self._infos]
+        match one.form:
+            case "sparse":
+                return read_sparse(files)
+            case "multivector":
+                return read_multivectors(files)
+            case "score":
+                return np.concatenate([_scores(path) for path, _ in files])
+            case "dense":
+                return self._dense(files)
+
+    @property
+    def quarantine(self) -> list[dict[str, Any]]:
+        """What was not embedded: `row`, `id`, `vector`, `reason`; then rejected records: `file`, `record`, `reason`."""
+        found: list[dict[str, Any]] = []
+        for name in self.vector_names:
+            for segment in segments_in(self.layout.vector_folder(name)):
+                path = self.layout.vector_segment(name, segment)
+                if read_info(path, VectorSegmentInfo).quarantined:
+                    table = read_table(path, ("row", "id", "error"))
+                    for bad in table.filter(table.column("error").is_valid()).to_pylist():
+                        found.append({"row": bad["row"], "id": bad["id"], "vector": name, "reason": bad["error"]})
+        for path in rejected_files(self.layout):
+            found.extend(read_lines(path))
+        return found
+
+    @cached_property
+    def _infos(self) -> list[ChunkSegmentInfo]:
+        segments = segments_in(self.layout.chunks)
+        missing = sorted(set(range(segments[-1] + 1 if segments else 0)) - set(segments))
+        if missing:
+            raise RunDirectoryError(f"{self.layout.chunks}: lacks segments {spans(missing)}; {AGAIN} with --restart")
+        return [read_info(self.layout.chunk_segment(segment), ChunkSegmentInfo) for segment in segments]
+
+    @property
+    def _chunk_files(self) -> list[Path]:
+        return [self.layout.chunk_segment(info.segment) for info in self._infos]
+
+    def _output(self, name: str | None) -> Output:
+        dense = [one for one in self.spec.outputs if one.form == "dense"]
+        wanted = [one for one in self.spec.outputs if one.vector == name] if name is not None else dense
+        if len(wanted) == 1:
+            return wanted[0]
+        what = f"there is no vector {name!r}" if name is not None else f"{len(dense)} dense vectors: say which"
+        raise UsageError(f"{self.root}: {what}; this run has {', '.join(self.vector_names)}")
+
+    def _check_whole(self, name: str) -> None:
+        have = set(segments_in(self.layout.vector_folder(name)))
+        missing = [info.segment for info in self._infos if info.segment not in have]
+        if missing:
+            lack = f"{name} lacks segments {spans(missing)} of {len(self._infos)}"
+            raise RunDirectoryError(f"{self.root}: unfinished, {lack}; {AGAIN}")
+        if not self.complete and not self.layout.intake.exists():
+            raise RunDirectoryError(f"{self.root}: unfinished, the source was not read to its end; {AGAIN}")
+
+    def _dense(self, files: list[tuple[Path, int]]) -> FloatArray:
+        vectors = np.empty((0, 0), dtype=np.float32)
+        row = 0
+        for path, rows in files:
+            part = dense_vectors(read_table(path, ("vector",)))
+            if not row:
+                vectors = np.empty((self.rows, part.shape[1]), dtype=np.float32)
+            if part.shape != (rows, vectors.shape[1]):
+                shapes = f"{part.shape} vectors where {(rows, vectors.shape[1])} belong"
+                raise RunDirectoryError(f"{path}: {shapes}; delete it and {AGAIN}")
+            vectors[row : row + rows] = part
+            row += rows
+        return vectors
+
+
+def _scores(path: Path) -> FloatArray:
+    return np.asarray(read_table(path, ("score",)).column("score").to_numpy(), np.float32)

@@ -1,0 +1,113 @@
+"""Check the metadata keys in filters: a key that no chunk has is an error, since the filter would match nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ...protocol.errors import RunDirectoryError, UsageError
+from ...protocol.run_directory.layout import RunLayout, segments_in
+from ..run_directory.files import read_table
+
+METADATA = "metadata."
+SAMPLE = 200
+"""Chunks whose keys are told."""
+
+MOST_KEYS = 20
+MOST_SHOWN = 100
+"""Most characters of a key that a message shows."""
+
+
+_PLAIN = re.compile(r"[\w-]+")
+"""What the engine takes as a key without quotes. In quotes it takes all but these two: quotes and backslashes."""
+
+
+def plain_filters(filters: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:
+    """The filters with keys inside the metadata (`metadata.KEY` is KEY), and values spelled as on the command line.
+
+    UsageError for a key that the engine cannot read, and for a value that is not text, a number, a boolean or None.
+    """
+    import qdrant_edge as edge
+
+    found = [(key.removeprefix(METADATA), _spelled(key, value)) for key, value in filters]
+    for key, _ in found:
+        try:
+            edge.IsEmptyCondition(METADATA + key)
+        except ValueError:
+            quoted = _quoted(key) or _quoted("a key")
+            raise UsageError(
+                f"--filter {_short(key)}=…: the key is not a valid path; put a name with other characters than letters, "
+                f"digits, - and _ in double quotes, as in --filter '{quoted}=VALUE'"
+            ) from None
+    return found
+
+
+def check_keys(layout: RunLayout, shard: Any, filters: Sequence[tuple[str, str]]) -> None:
+    """Raise UsageError for the first key that has no value in any chunk of the shard."""
+    import qdrant_edge as edge
+
+    for key, value in filters:
+        where = METADATA + key
+        if shard.count(edge.CountRequest(exact=True, filter=edge.Filter(must_not=[edge.IsEmptyCondition(where)]))):
+            continue
+        if shard.count(edge.CountRequest(exact=True, filter=edge.Filter(must=[edge.IsNullCondition(where)]))):
+            if value != "null":
+                what = f"{where} is null in every chunk that has it; --filter {_short(key)}=null finds these chunks"
+                raise UsageError(f"--filter {_short(key)}=…: {what}")
+            continue
+        keys = _keys(layout)
+        known = f"; keys: {', '.join(keys)}" if keys else ""
+        raise UsageError(f"--filter {_short(key)}=…: no chunk has {_short(where)}{known}")
+
+
+def _spelled(key: str, value: Any) -> str:
+    """A Python value, spelled as on the command line."""
+    if value is None or isinstance(value, (bool, np.bool_)):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, (str, int, float, np.number, Decimal)):
+        return str(value)
+    raise UsageError(
+        f"the filter {_short(key)}: its value is a {type(value).__name__}; give text, a number or a boolean"
+    )
+
+
+def _short(key: str) -> str:
+    return key if len(key) <= MOST_SHOWN else f"{key[:MOST_SHOWN]}…"
+
+
+def _keys(layout: RunLayout) -> list[str]:
+    """Those of the first chunks: enough to see what was mistyped."""
+    found: dict[str, None] = {}
+    try:
+        for segment in segments_in(layout.chunks)[:1]:
+            texts = read_table(layout.chunk_segment(segment), ("metadata",)).column("metadata")
+            for text in texts.slice(0, SAMPLE).to_pylist():
+                found.update(dict.fromkeys(_inside(msgspec.json.decode(text) if text else {})))
+    except (RunDirectoryError, msgspec.MsgspecError):
+        return []  # the message stands without them
+    keys = sorted(found)
+    return [*keys[:MOST_KEYS], *(["…"] if len(keys) > MOST_KEYS else [])]
+
+
+def _inside(metadata: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """With dots inwards, as a filter has to give them."""
+    for key, value in metadata.items():
+        quoted = _quoted(key)
+        if quoted is None:
+            continue
+        if isinstance(value, Mapping):
+            yield from _inside(value, f"{before}{quoted}.")
+        elif value is not None and value != []:
+            yield before + quoted
+
+
+def _quoted(key: str) -> str | None:
+    """One key as a filter has to give it; None where it cannot."""
+    if _PLAIN.fullmatch(key):
+        return key
+    return None if '"' in key or "\\" in key else f'"{key}"'

@@ -1,0 +1,74 @@
+"""`embedfleet export`: the exporter, started on a run that is done."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ...protocol.errors import EXIT_INTERRUPTED, EXIT_USAGE, EmbedfleetError, revive
+from ...protocol.finished_run.done_run import open_done_run
+from ...protocol.process.child import STEADY_MEMORY, ChildProcess, error_in
+from ...protocol.run_directory.layout import RunLayout
+from ..run_directory.files import read_object, read_spec
+
+POLL_SECONDS = 3600.0
+STOP_SECONDS = 10.0
+
+
+def export_quietly(root: Path, formats: list[str], quantization: str | None) -> dict[str, Path]:
+    """Export as `export` does and print nothing; the files that `export` then holds, by name."""
+    layout = open_done_run(root).layout
+    with _started(layout, formats, quantization, quiet=True) as child:
+        code = _wait(child)
+        message = error_in(child.tail())
+    if code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    if code != 0:
+        kind = "UsageError" if code == EXIT_USAGE else "EmbedfleetError"
+        raise revive(kind, message or f"{root}: the exporter ended with {code}; export again")
+    record = read_object(layout.export_record) or {}
+    return {one["name"]: layout.export / one["name"] for one in record.get("files", [])}
+
+
+def export(root: Path, formats: list[str], quantization: str | None, *, as_json: bool) -> int:
+    """Export the run in `root` in the formats named (none: all that apply); the exit code.
+
+    The process writes its own messages to standard error; with `as_json`, `export.json` is printed at the end.
+    """
+    layout = RunLayout(root)
+    read_spec(layout)  # no process for a folder that holds no run
+    with _started(layout, formats, quantization, quiet=False) as child:
+        code = _wait(child)
+    if code < 0:
+        raise EmbedfleetError(f"{root}: the exporter was killed by signal {-code}; export again")
+    if code == 0 and as_json:
+        sys.stdout.buffer.write(layout.export_record.read_bytes())
+        sys.stdout.flush()
+    return code
+
+
+@contextmanager
+def _started(
+    layout: RunLayout, formats: list[str], quantization: str | None, *, quiet: bool
+) -> Generator[ChildProcess]:
+    arguments = [str(layout.root), f"--formats={','.join(formats)}"]
+    if quantization is not None:
+        arguments.append(f"--quantization={quantization}")
+    child = ChildProcess("embedfleet.exporter.commands.export", arguments, environment=STEADY_MEMORY, quiet=quiet)
+    try:
+        yield child
+    finally:
+        child.close()
+
+
+def _wait(child: ChildProcess) -> int:
+    try:
+        while (code := child.wait(POLL_SECONDS)) is None:
+            pass
+    except KeyboardInterrupt:
+        child.interrupt()  # it removes the file that it is writing
+        child.wait(STOP_SECONDS)
+        return EXIT_INTERRUPTED
+    return code

@@ -1,0 +1,102 @@
+"""The coordinator that `embedfleet run` starts for itself, in a folder that nobody else sees."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from ...protocol.errors import EmbedfleetError, how_ended, revive
+from ...protocol.process.child import STEADY_MEMORY, ChildProcess
+from ...protocol.process.socket_folder import PREFIX, sweep
+from ...protocol.wire.channels import IPC_PATH_LIMIT
+
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
+SAID = "embedfleet: "
+"""How a line begins that the coordinator writes for people."""
+
+
+class PrivateCoordinator:
+    """A child coordinator on ipc. Enter to start it and wait until it listens; leave to end it and all its children."""
+
+    def __init__(self, devices: str | None, *, otlp: str | None = None, share_stdin: bool) -> None:
+        parent = _short_folder()
+        sweep(parent)
+        self._folder = tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent)
+        self.address = f"ipc://{self._folder.name}"
+        self._devices, self._otlp, self._share_stdin = devices, otlp, share_stdin
+        self._process: ChildProcess | None = None
+        self.last_words: list[str] = []
+        """Once it has ended: what it had to tell people."""
+
+    def __enter__(self) -> PrivateCoordinator:
+        ready, write = os.pipe()
+        arguments = [f"--bind={self.address}", f"--ready-fd={write}"]
+        if self._devices is not None:
+            arguments.append(f"--devices={self._devices}")
+        if self._otlp is not None:
+            arguments.append(f"--otlp={self._otlp}")
+        stdin = None if self._share_stdin else subprocess.DEVNULL
+        try:
+            self._process = ChildProcess(
+                "embedfleet.coordinator", arguments, environment=STEADY_MEMORY, stdin=stdin, keep_fds=[write]
+            )
+            os.close(write)
+            self._await(ready)
+        except BaseException:
+            self._end(0)
+            raise
+        finally:
+            os.close(ready)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        told = kind is None or issubclass(kind, EmbedfleetError)  # a run that failed has spans to send
+        self._end(STOP_SECONDS if told else 0)
+
+    def exit_code(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._process.exit_code() if self._process is not None else None
+
+    def kill(self) -> None:
+        """End it now; its children end with it."""
+        if self._process is not None:
+            self._process.kill()
+
+    def tail(self) -> str:
+        """The end of what it wrote on standard error."""
+        return self._process.tail() if self._process is not None else ""
+
+    def _await(self, ready: int) -> None:
+        assert self._process is not None, "started"
+        readable, _, _ = select.select([ready], [], [], START_SECONDS)
+        if readable and os.read(ready, 16) == b"ready":
+            return
+        code = self._process.wait(5)
+        text = self.tail().removeprefix(SAID)
+        if code == 2:
+            raise revive("UsageError", text)
+        raise EmbedfleetError(f"the coordinator did not start ({how_ended(code)}): {text or 'it said nothing'}")
+
+    def _end(self, patience: float) -> None:
+        if self._process is not None:
+            if patience:
+                self._process.terminate()
+                self._process.wait(patience)
+            told = (line.partition(SAID) for line in self.tail().splitlines())
+            self.last_words = [words for before, said, words in told if said and not before]
+            self._process.close()
+        self._folder.cleanup()
+
+
+def _short_folder() -> Path:
+    """The usual folder for temporary files, or /tmp where its path is too long for a socket."""
+    usual = Path(tempfile.gettempdir())
+    longest = len(os.fsencode(usual / f"{PREFIX}12345678" / "export-100"))
+    return Path("/tmp") if longest > IPC_PATH_LIMIT else usual

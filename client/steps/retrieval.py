@@ -1,0 +1,223 @@
+"""`embedfleet run --queries`: queries encoded, candidates found, pairs reranked, the ranking evaluated; each step resumes.
+
+The queries are a corpus of their own in `DIR/queries`, encoded by the same passes, and the (query, text) pairs are one in
+`DIR/rerank/run`, scored by a reranker: so leases, batches, deadlines, quarantine and resume are those of any run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ...protocol.errors import RunDirectoryError, SourceError, revive
+from ...protocol.index.fusion import has_no_model
+from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.run_json import read_object, read_spec, reasons_in
+from ...protocol.source.check import unchanged_files
+from ...protocol.source.corpus import survey
+from ...protocol.spec.run_spec import PassSpec, RunSpec
+from ...protocol.wire.control import RunEnded
+from ..options.retrieval_plan import RetrievalPlan
+from ..output.formatting import counted
+from ..output.truncation_lines import percent, query_lines
+from .derived_source import adopt_source, digest_of, note_digest
+from .session import Interrupted, Session, memory_field
+from .set_aside import SetAside
+from .step_summary import Stage, candidate_stage, pass_stages
+
+if TYPE_CHECKING:
+    from ..evaluation.evaluation import Evaluation
+
+DERIVED = ("SpecMismatch", "SourceError")
+"""What a run fails with where the folder holds that of another command's queries or pairs. It is made anew, not refused."""
+
+
+class Retrieval:
+    """The steps for one run directory. `stages` gains each one that is done."""
+
+    def __init__(self, session: Session, spec: RunSpec, out: Path, plan: RetrievalPlan, stages: list[Stage]) -> None:
+        self._session, self._spec, self._plan, self._stages = session, spec, plan, stages
+        self._layout = RunLayout(out)
+        self.evaluation: Evaluation | None = None
+        """Once it is done, and where the plan has judgements."""
+
+    def run(self, printed: dict[str, Any]) -> int:
+        """Do what is missing; how many queries and pairs are in quarantine. `printed` gains what `--json` shows.
+
+        Raises Interrupted after a signal; every step that is done stays.
+        """
+        plan, layout = self._plan, self._layout
+        queries = self._derived(self._query_spec(), layout.queries, "queries: ", "other queries or models")
+        self._stages += pass_stages(queries, "queries: ")
+        for line in query_lines(queries):
+            self._session.say(f"queries: {line}")
+        self._session.say(f"finding {plan.candidates:,} candidates of each signal, for each query")
+        with self._session.stage("candidates") as told:
+            arguments = [str(layout.root), f"--candidates={plan.candidates}"]
+            arguments += [f"--wanted={name}" for name in plan.wanted] + [f"--named={name}" for name in plan.named]
+            peak = self._session.process("embedfleet.exporter.commands.candidates", arguments)
+            found = read_object(layout.candidates_record) or {}
+            told |= {"rows": found["queries"], "pairs": found["pairs"], **memory_field(peak)}
+        self._stages.append(candidate_stage(found, peak))
+        self._session.say(
+            f"{counted(found['queries'], 'query', 'queries')}, {counted(found['pairs'], 'fused candidate')}"
+            + (f" of {' + '.join(found['fused'])}" if plan.wanted else "")
+            + (f"; nothing was found for {found['without']:,}" if found["without"] else "")
+        )
+        for name, count in found.get("left_out", {}).items():
+            self._session.say(
+                f"{name} is left out for {counted(count, 'query', 'queries')}: it knows no word of them, or failed"
+            )
+        scored = self._score(plan.rerank, found["pairs"])
+        reranker = [f"--reranker={plan.rerank.vector}"] if plan.rerank is not None else []
+        with self._session.stage("ranking") as told:
+            arguments = [str(layout.root), f"--top-k={plan.top_k}", *reranker]
+            peak = self._session.process("embedfleet.exporter.commands.rank", arguments)
+            section = (read_object(layout.manifest) or {}).get("rerank_run")
+            told |= {"rows": found["pairs"], **memory_field(peak)}
+            if section is not None:
+                told |= {"coverage": section["coverage"], "fallbacks": section["fallbacks"]}
+        printed["rerank"] = {
+            "file": str(layout.reranked),
+            "queries": _counts(queries),
+            "candidates": found,
+            "run": section,
+        }
+        if section is not None:
+            self._session.say(_reranked(section))
+        self._session.say(f"the first {plan.top_k} for each query, with every score: {layout.reranked}")
+        if plan.qrels is not None:
+            printed["evaluation"] = self._evaluate(plan.qrels)
+        return queries.quarantined + (scored.quarantined if scored is not None else 0)
+
+    def _query_spec(self) -> RunSpec:
+        passes = tuple(self._query_pass(one) for one in self._spec.passes)
+        return RunSpec(
+            source=str(self._plan.queries),
+            passes=passes,
+            index="none",
+            preprocessing=self._policy(),
+            ensembles=self._spec.ensembles,
+        )
+
+    def _policy(self) -> str:
+        """The preprocessing policy of the chunks, which may be older than that of a new run."""
+        return read_spec(self._layout).preprocessing
+
+    def _query_pass(self, one: PassSpec) -> PassSpec:
+        """The pass as queries go through it. Without fallback: a query that has no vector is told, not guessed."""
+        if one.kind == "sparse" and has_no_model(self._layout, one):
+            return PassSpec(vector=one.vector, kind="metadata", model="metadata", side="query")
+        fallback = one.kind == "metadata"
+        return msgspec.structs.replace(
+            one,
+            side="query",
+            prompt=one.query_prompt,
+            query_prompt=None,
+            average_length=None,
+            fallback=fallback,
+            storage="float32",
+        )
+
+    def _score(self, one: PassSpec | None, pairs: int) -> RunEnded | None:
+        if one is None or not pairs:
+            return None
+        policy = self._policy()
+        spec = RunSpec(source=str(self._layout.pairs), passes=(one,), index="none", preprocessing=policy)
+        ending = self._derived(spec, self._layout.scores, "pairs: ", "other pairs or another reranker")
+        self._stages += pass_stages(ending, unit="pairs")
+        return ending
+
+    def _derived(self, spec: RunSpec, out: Path, about: str, made_of: str) -> RunEnded:
+        """Follow a run to its end. Where the folder holds that of other queries, models or pairs, it is made anew, and what
+        stood there comes back if that fails before anything of it is computed."""
+        aside = SetAside(out)
+        aside.recover()
+        if not _has_vectors(out):  # a replacement that had nothing to lose yet
+            aside.put_back()
+        ending = self._resumed(spec, out, about)
+        if ending is None and aside.put_back():  # it was being replaced, and may be what is asked for again
+            ending = self._resumed(spec, out, about)
+        if ending is None:
+            kept = _has_vectors(out)
+            if kept:
+                self._session.say(f"{out}: made of {made_of}; that is kept until the new one is done")
+            aside.take()
+            ending = self._follow(spec, out, about)
+        if ending.status == "failed":
+            if not _has_vectors(out) and aside.put_back() and _has_vectors(out):
+                self._session.say(f"{out}: as it was before")
+            raise revive(ending.kind, ending.error)
+        aside.drop()
+        if ending.quarantined:
+            self._session.say(f"{about}{ending.quarantined:,} in quarantine, {reasons_in(RunLayout(out))}")
+        return ending
+
+    def _resumed(self, spec: RunSpec, out: Path, about: str) -> RunEnded | None:
+        """Follow the run that stands in a folder, or a new one where none does; None where that is a run of others."""
+        stood = out.exists()
+        adopt_source(spec, RunLayout(out))
+        if stood and _is_rewritten(spec, RunLayout(out)):
+            return None
+        ending = self._follow(spec, out, about)
+        return None if stood and ending.status == "failed" and ending.kind in DERIVED else ending
+
+    def _follow(self, spec: RunSpec, out: Path, about: str) -> RunEnded:
+        if self._session.received:
+            raise Interrupted
+        digest = digest_of(Path(spec.source))
+        ending = self._session.follow(spec, out, about=about)
+        if ending is None or ending.status == "interrupted":
+            raise Interrupted
+        if ending.status != "failed":
+            note_digest(RunLayout(out), digest)
+        return ending
+
+    def _evaluate(self, qrels: Path) -> dict[str, Any]:
+        from ..evaluation.evaluation import evaluate
+        from ..evaluation.report import write_report
+
+        if self._session.received:
+            raise Interrupted
+        found = self.evaluation = evaluate(self._layout, qrels)
+        write_report(self._layout, found)
+        self._session.say(f"the report: {self._layout.report}")
+        return msgspec.to_builtins(found)
+
+
+def _has_vectors(root: Path) -> bool:
+    """Whether the run directory holds something that took computing."""
+    return any(segments_in(folder) for folder in RunLayout(root).vectors.glob("*/"))
+
+
+def _is_rewritten(spec: RunSpec, layout: RunLayout) -> bool:
+    """Whether the source is another file than its intake read. A run whose intake is done would not look at it again."""
+    try:
+        corpus = survey(spec.source, layout.root, spec.text_field)
+    except SourceError:
+        return False  # the run itself says what is wrong
+    try:
+        unchanged_files(spec.source, corpus, layout)
+    except SourceError:
+        return True
+    except RunDirectoryError:
+        pass
+    return False
+
+
+def _counts(ending: RunEnded) -> dict[str, int]:
+    return {"read": ending.chunks, "encoded": ending.committed, "quarantined": ending.quarantined}
+
+
+def _reranked(section: dict[str, Any]) -> str:
+    latency = section["batch_seconds"]
+    scored, pairs = section["scored"], section["pairs"]
+    text = f"{section['model']}: {scored:,} of {pairs:,} pairs scored ({percent(scored / max(pairs, 1))})"
+    if latency:
+        text += f", batches p50 {latency['p50']:.3f} s, p95 {latency['p95']:.3f} s, p99 {latency['p99']:.3f} s"
+    if section.get("truncated"):
+        text += f"; {section['truncated']:,} pairs were cut ({percent(section['tokens_cut_share'])} of all tokens)"
+    reasons = "; ".join(f"{reason} ({count:,})" for reason, count in list(section["reasons"].items())[:3])
+    return text + (f"; {section['fallbacks']:,} keep their fused order: {reasons}" if reasons else "")

@@ -1,0 +1,105 @@
+"""The stages of a command, at its end: on a terminal a table by rich, elsewhere a plain line each. On standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..output.truncation_lines import UNKNOWN
+from .step_summary import Stage
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+ROOMY = 110
+"""Columns of a terminal from which tables show what matters less."""
+
+
+class Column(NamedTuple):
+    """What stands over a cell, and from how many columns of a terminal on it is shown."""
+
+    heading: str
+    from_width: int = 0
+
+
+COLUMNS = {
+    "rows": Column("rows"),
+    "seconds": Column("s"),
+    "rate": Column("rows/s", ROOMY),
+    "tokens": Column("tokens/s", 140),
+    "batch": Column("batch", 64),
+    "latency": Column("p50 / p95 s", 72),
+    "committed": Column("committed"),
+    "memory": Column("memory"),
+    "gpu": Column("GPU"),
+    "padding": Column("padding", 140),
+    "coverage": Column("coverage"),
+    "weights": Column("weights", 140),
+    "cut": Column("cut / tokens lost", 80),
+    "placed": Column("dtype, placement", 170),
+    "device": Column("device", 170),
+    "all": Column("all sessions", 150),
+}
+"""By the name of a cell. One that no stage fills is left out. Where there is little room and a GPU's memory is known, the
+worker's own is left out too."""
+
+
+def show_stages(stages: Sequence[Stage], say: Callable[[str], None]) -> None:
+    """All stages; lines for people go to `say`."""
+    if sys.stderr.isatty():
+        from ..output.console import message_console
+
+        console = message_console()
+        if stages:
+            console.print(make_table(stages, console.width))
+        return
+    for stage in stages:
+        cells = ((name, stage.cells[name]) for name in COLUMNS if name in stage.cells)
+        say(f"{stage.name}: {', '.join(_plain(name, text, stage.unit) for name, text in cells)}")
+
+
+def make_table(stages: Sequence[Stage], width: int) -> Table:
+    """The columns that there is room for in a terminal of `width`."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    filled = {name for stage in stages for name in stage.cells}
+    shown = [name for name, column in COLUMNS.items() if name in filled and width >= column.from_width]
+    if "gpu" in shown and width < ROOMY:
+        shown.remove("memory")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
+    table.add_column("stage", overflow="fold", ratio=1 if width < ROOMY else None)
+    for name in shown:
+        table.add_column(COLUMNS[name].heading, justify="left" if name in ("placed", "device") else "right")
+    for stage in stages:
+        named = stage.name if stage.unit == "rows" else f"{stage.name} ({stage.unit})"
+        table.add_row(escape(named), *(escape(stage.cells.get(name, "")) for name in shown))
+    return table
+
+
+def _plain(name: str, text: str, unit: str) -> str:
+    match name:
+        case "placed" | "device":
+            return f"on {text}"
+        case "seconds":
+            return f"{text} s"
+        case "rows":
+            return f"{text} {unit}"
+        case "rate":
+            return f"{text} {unit}/s"
+        case "cut":
+            rows, _, lost = text.partition(" / ")
+            share = "an unknown share" if lost == UNKNOWN else lost
+            return f"cut {rows} {unit}, {share} of all tokens"
+        case "tokens":
+            return f"{text} tokens/s"
+        case "committed":
+            return f"{text} {unit} committed in all"
+        case "all":
+            return f"all sessions: {text}"
+        case "latency":
+            return f"p50 / p95 {text} s"
+        case _:
+            return f"{COLUMNS[name].heading} {text}"

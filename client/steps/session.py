@@ -1,0 +1,268 @@
+"""What one command does, one thing after another: runs of its coordinator and processes of its own; and how signals end it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from ...protocol.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    EXIT_USAGE,
+    EmbedfleetError,
+    RunFailed,
+    Unreachable,
+    UsageError,
+    how_ended,
+)
+from ...protocol.process.child import STEADY_MEMORY, ChildProcess, error_in
+from ...protocol.spec.run_spec import PassSpec, RunSpec
+from ...protocol.wire.control import RunEnded
+from ...protocol.wire.run_options import DEFAULTS, RunOptions
+from ..client import Client
+from ..output.formatting import counted
+from ..output.progress import ProgressView, make_view
+from .private_coordinator import PrivateCoordinator
+
+POLL_SECONDS = 0.1
+STOP_SECONDS = 10.0
+GRACE_SECONDS = 25.0
+"""After SIGTERM; schedulers kill after 30."""
+
+
+class Interrupted(Exception):
+    """A signal ended the step that was going on."""
+
+
+class Session:
+    """One command. `received` gets the numbers of the signals: the first one drains, a second one ends everything at once."""
+
+    def __init__(
+        self,
+        client: Client,
+        coordinator: PrivateCoordinator,
+        received: list[int],
+        views: Callable[[str], ProgressView] = make_view,
+        options: RunOptions = DEFAULTS,
+        grace: float = GRACE_SECONDS,
+    ) -> None:
+        self._client, self._coordinator, self.received = client, coordinator, received
+        self._options, self._grace = options, grace
+        self._views = views
+        self._view: ProgressView | None = None
+        self.submitted = False
+        """Whether the coordinator has taken a run: from then on its directory may be written to."""
+        self._traceparent = ""
+        """The span of the session's first run: all else that it does stands below it."""
+
+    @property
+    def exit_code(self) -> int:
+        """Of a command that a signal ended."""
+        return EXIT_TERMINATED if self.received and self.received[0] == signal.SIGTERM else EXIT_INTERRUPTED
+
+    def say(self, text: str) -> None:
+        """Show a line to people."""
+        (self._view or self._views("")).say(text)
+
+    def follow(
+        self, spec: RunSpec, out: Path, *, restart: bool = False, about: str = "", later: Sequence[PassSpec] = ()
+    ) -> RunEnded | None:
+        """Submit a run and show it until it ends; None if a second signal asked to end at once.
+
+        `later` are passes of runs that are to follow.
+        """
+        self._view = self._views(about)
+        try:
+            above = self._traceparent
+            try:
+                run = self._client.submit(
+                    spec, out, restart=restart, options=self._options, later=later, traceparent=above
+                )
+            except Unreachable:  # its remedy is for a coordinator that the user started
+                raise self._lost(the_same(restart)) from None
+            self.submitted = True
+            ending = self._watch(run, self._view, the_same(restart))
+            if ending is not None:
+                self._traceparent = self._traceparent or ending.traceparent
+            return ending
+        finally:
+            self._view.close()
+
+    @contextmanager
+    def stage(self, name: str) -> Generator[dict[str, int | float | str]]:
+        """A step that is no run of the coordinator's. Where spans are made it is one, and says what the block puts into the
+        dict: counts, bytes, seconds.
+        """
+        fields: dict[str, int | float | str] = {}
+        begin, error = time.time(), ""
+        try:
+            yield fields
+        except BaseException as failure:
+            error = str(failure) or type(failure).__name__
+            raise
+        finally:
+            if self._traceparent and self._coordinator.exit_code() is None:
+                with contextlib.suppress(EmbedfleetError):
+                    self._client.stage_done(name, begin, time.time(), fields, error, self._traceparent)
+
+    def process(self, module: str, arguments: Sequence[str]) -> int:
+        """Run `python -m MODULE ARGUMENTS` to its end; the most resident memory that it was seen with, in bytes.
+
+        Raises Interrupted, and what the process says went wrong.
+        """
+        if self.received:
+            raise Interrupted
+        child = ChildProcess(module, arguments, environment=STEADY_MEMORY)
+        peak = 0
+        try:
+            while (code := child.wait(POLL_SECONDS)) is None:
+                peak = max(peak, child.peak_bytes())
+                if self.received:
+                    child.interrupt()  # it removes the files that it is writing
+                    self._let_end(child)
+                    raise Interrupted
+            said = child.tail()
+        finally:
+            child.close()
+        if code == EXIT_INTERRUPTED or (code and self.received):  # who signalled us may have signalled it as well
+            raise Interrupted
+        if code < 0:
+            raise EmbedfleetError(f"{module} was {how_ended(code)}; the same command resumes")
+        if code:
+            message = error_in(said) or f"{module} ended with exit code {code}"
+            raise UsageError(message) if code == EXIT_USAGE else EmbedfleetError(message)
+        return peak
+
+    def _let_end(self, child: ChildProcess) -> None:
+        """Wait for it, unless a second signal comes or who sent SIGTERM will soon kill; the caller ends it then."""
+        end = time.monotonic() + (min(STOP_SECONDS, self._grace) if self._terminated else STOP_SECONDS)
+        while len(self.received) < 2 and time.monotonic() < end and child.wait(POLL_SECONDS) is None:
+            pass
+
+    def _watch(self, run: str, view: ProgressView, command: str) -> RunEnded | None:
+        client, coordinator = self._client, self._coordinator
+        client.start_watch(run)
+        draining: float | None = None
+        in_flight = 0
+        open_rows: dict[str, tuple[int, int]] = {}
+        while True:
+            message = client.receive(POLL_SECONDS)
+            if isinstance(message, RunEnded):
+                if message.status != "done":
+                    _say_open(view, {one.vector: (one.chunks, one.uncommitted) for one in message.passes}, command)
+                return message
+            if message is not None:
+                view.show(message)
+                open_rows = {
+                    one.vector: (one.rows_committed, one.rows_done - one.rows_committed) for one in message.passes
+                }
+                in_flight = sum(one.in_flight for one in message.passes)
+            if self.received and draining is None:
+                draining = time.monotonic()
+                grace = self._grace if self._terminated else None
+                view.say(drain_notice(in_flight, self._options.batch_timeout, grace))
+                with contextlib.suppress(UsageError):  # it ended this moment: its ending is on the way
+                    client.cancel(run)
+            if len(self.received) > 1 or self._overdue(draining):
+                coordinator.kill()
+                _say_open(view, open_rows, command)
+                return None
+            if message is None and coordinator.exit_code() is not None:
+                raise self._lost(command)
+
+    def _lost(self, command: str) -> RunFailed:
+        """The error for a coordinator that has ended, or does not answer."""
+        code = self._coordinator.exit_code()
+        what = "does not answer" if code is None else f"ended ({how_ended(code)})"
+        tail = self._coordinator.tail()[-1000:]
+        return RunFailed(f"the coordinator {what}. What was committed stays; {command} resumes. {tail}".strip())
+
+    def _overdue(self, draining: float | None) -> bool:
+        """Whether who sent SIGTERM will soon kill; a person who pressed Ctrl-C can do so again."""
+        return self._terminated and draining is not None and time.monotonic() - draining > self._grace
+
+    @property
+    def _terminated(self) -> bool:
+        return bool(self.received) and self.received[0] == signal.SIGTERM
+
+
+def _say_open(view: ProgressView, rows: Mapping[str, tuple[int, int]], command: str) -> None:
+    """Report in one line, if a run ends early, the committed rows of each vector and those computed but not committed."""
+    found = [
+        f"{vector}: {counted(committed, 'row')} committed, {open_:,} computed but not committed"
+        for vector, (committed, open_) in rows.items()
+        if open_ > 0
+    ]
+    if found:
+        view.say(f"{'; '.join(found)}; {command} computes these again")
+
+
+def the_same(restart: bool) -> str:
+    """The command that goes on with a run that this one began."""
+    return "the same command without --restart" if restart else "the same command"
+
+
+def memory_field(peak: int) -> dict[str, int | float | str]:
+    """What a stage says of its process's memory, in bytes; nothing where nobody saw it."""
+    return {"memory.peak_bytes": peak} if peak else {}
+
+
+def drain_notice(in_flight: int, batch_timeout: float | None, grace: float | None) -> str:
+    """What is waited for after the first signal, and for how long at most; `grace` counts after SIGTERM alone."""
+    batches = f"{counted(in_flight, 'batch', 'batches')} in flight" if in_flight else "what is in flight"
+    if grace is not None:
+        return f"finishing {batches}, for {grace:g} s at most; once more to stop at once"
+    limit = f"{batch_timeout:g} s" if batch_timeout is not None else "some times its usual time, 600 s at most"
+    return f"finishing {batches}; a batch without progress is given up after {limit}; Ctrl-C once more to stop at once"
+
+
+@contextmanager
+def open_session(
+    *,
+    devices: str | None,
+    otlp: str | None,
+    share_stdin: bool,
+    views: Callable[[str], ProgressView] = make_view,
+    options: RunOptions = DEFAULTS,
+    grace: float = GRACE_SECONDS,
+) -> Generator[Session]:
+    """A session with a private coordinator, which ends with the block. `views` makes what shows each run's progress."""
+    with catching_signals() as received:
+        coordinator = PrivateCoordinator(devices, otlp=otlp, share_stdin=share_stdin)
+        with coordinator, Client(coordinator.address) as client:
+            session = Session(client, coordinator, received, views, options, grace)
+            yield session
+        for line in coordinator.last_words:
+            session.say(line)
+
+
+@contextmanager
+def catching_signals() -> Generator[list[int]]:
+    """SIGINT and SIGTERM only append to the list; the loop acts on it. A third one falls back to the usual.
+
+    Python lets the main thread alone handle signals: elsewhere the list stays empty.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 2:
+            raise KeyboardInterrupt
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -1,0 +1,1 @@
+"""Uploads a finished run to a Qdrant server."""

@@ -1,0 +1,77 @@
+"""Payloads as every way to a server takes them: gRPC has no whole number beyond 64 bits with a sign, JSON has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from ...protocol.finished_run.points import Point
+
+LEAST, MOST = -(1 << 63), (1 << 63) - 1
+
+
+class Spelled:
+    """Writes whole numbers that do not fit as text, digit for digit, and counts the points that had some.
+
+    Over REST too, so that a later upload finds the same whichever way it takes.
+    """
+
+    def __init__(self) -> None:
+        self.points = 0
+        self.first = ""
+        """The id of the first chunk among them, and where in it: `'c5' (metadata.serial)`."""
+
+    def take(self, points: Iterable[Point]) -> Iterator[Point]:
+        """The points, as a server can hold them."""
+        for point in points:
+            where = _beyond(point.payload)
+            if where is None:
+                yield point
+                continue
+            self.points += 1
+            self.first = self.first or f"{point.payload['id']!r} ({where})"
+            yield replace(point, payload=_spelled(point.payload))
+
+    @property
+    def notice(self) -> str | None:
+        """A line for people; None where there is nothing to tell."""
+        if not self.points:
+            return None
+        return (
+            f"{self.points:,} points have whole numbers beyond 64 bits, sent as text: the first is chunk {self.first}"
+        )
+
+
+def same_payload(ours: Any, theirs: Any) -> bool:
+    """Whether two payloads are the same JSON: 1, 1.0 and true differ, and the order of keys does not count."""
+    return _canonical(ours) == _canonical(theirs)
+
+
+def _canonical(payload: Any) -> bytes:
+    return orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
+
+
+def _beyond(value: Any, path: str = "") -> str | None:
+    """Where the first number stands that does not fit; None where all fit."""
+    if type(value) is int:
+        return None if LEAST <= value <= MOST else path
+    if isinstance(value, dict):
+        parts = ((f"{path}.{name}" if path else str(name), one) for name, one in value.items())
+    elif isinstance(value, list):
+        parts = ((f"{path}[{place}]", one) for place, one in enumerate(value))
+    else:
+        return None
+    return next((found for where, one in parts if (found := _beyond(one, where)) is not None), None)
+
+
+def _spelled(value: Any) -> Any:
+    if type(value) is int and not LEAST <= value <= MOST:
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _spelled(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_spelled(one) for one in value]
+    return value

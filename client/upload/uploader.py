@@ -1,0 +1,155 @@
+"""Uploading a done run to a collection: read in one thread, sent in a few, resumed where it was cut short."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...protocol.errors import EmbedfleetError
+from ...protocol.finished_run.done_run import DoneRun, open_done_run
+from ...protocol.finished_run.point_batches import BatchLimits, cut
+from ...protocol.finished_run.point_ids import point_id
+from ...protocol.finished_run.points import Point
+from ...protocol.index.collection import Quantization, collection_name, collection_schema
+from ...protocol.source.numbered_ids import NumberedIds
+from ..output.formatting import counted
+from .payloads import Spelled
+from .points import NUMBER_BYTES
+from .sizes import MOST_REQUEST_MIB, LargePoints
+from .target import Delivered, UploadTarget
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
+GREEN_SECONDS = 3600.0
+
+Progress = Callable[[int, int], None]
+"""Is told how many points are done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """How an upload ended. `points` are what the collection holds, counted."""
+
+    collection: str
+    points: int
+    delivered: Delivered
+    spelled: int = 0
+    """Points with whole numbers beyond 64 bits, which went as text."""
+    left_out: tuple[str, ...] = ()
+    """Ids of chunks that are larger than a request may be."""
+    others: int = 0
+    """Points in the collection of other runs, or of earlier states of this one."""
+    pruned: int = 0
+    notices: tuple[str, ...] = ()
+    """Lines for people: what was not sent as it stands in the run."""
+
+
+def upload_run(
+    root: Path,
+    client: QdrantClient,
+    collection: str | None = None,
+    *,
+    streams: int = 2,
+    limits: BatchLimits | None = None,
+    large: LargePoints | None = None,
+    quantization: Quantization = None,
+    replace: bool = False,
+    prune: bool = False,
+    green_seconds: float = GREEN_SECONDS,
+    progress: Progress | None = None,
+) -> Uploaded:
+    """Load the run in `root` into `collection` (default: the folder's name), which is made where it is not there.
+
+    What is there already, with this payload and all its vectors, is not sent again. The index is off while points are
+    loaded and built afterwards. `large` decides on points that are larger than a request may be, `replace` whether a chunk
+    with a generated id may overwrite another text, and `prune` whether points of other runs are deleted.
+
+    RunDirectoryError where the run is not done; UsageError if the collection has another schema, or other chunks
+    under this run's generated ids; EmbedfleetError if the server fails, the index is not ready in time, or the count is
+    wrong at the end.
+    """
+    run = open_done_run(root)
+    numbered = () if replace else NumberedIds(run.layout)
+    target = UploadTarget(client, collection or collection_name(root), numbered)
+    large = large or LargePoints(MOST_REQUEST_MIB << 20, NUMBER_BYTES[True], grpc=True)
+    limits = limits or BatchLimits()
+    limits = dataclasses.replace(limits, bytes=min(limits.bytes, large.most_bytes // 2))
+    target.prepare(collection_schema(run, quantization), quantize=quantization is not None)
+    spelled = Spelled()
+    if _in_process(client):
+        streams = 1
+    try:
+        target.switch_indexing_off()  # in here: an answer that is lost may stand for a request that was followed
+        delivered = _send(run, large.take(spelled.take(run.points())), target, streams, limits, progress)
+        large.left_out += delivered.refused
+        pruned = target.prune(point_id(one) for one in run.ids()) if prune else 0
+    except BaseException:
+        with contextlib.suppress(EmbedfleetError):  # the first error says more
+            target.switch_indexing_on()
+        raise
+    target.switch_indexing_on()
+    target.wait_until_green(green_seconds)
+    points, due = target.count(), target.before + delivered.new - pruned
+    if delivered.points + len(large.left_out) != run.rows or points != due:
+        raise EmbedfleetError(
+            f"{target.collection}: holds {points:,} points where {due:,} are due ({target.before:,} before, "
+            f"{delivered.new:,} new of {run.rows:,}); if nobody else writes there, run the same command again"
+        )
+    others = target.count_ours() - delivered.points
+    notices = [spelled.notice] if spelled.notice is not None else []
+    notices += large.notices
+    if others > 0:
+        notices.append(
+            f"{target.collection} has {counted(others, 'more point')}, of other runs or of an earlier state of this one; "
+            "--prune deletes them"
+        )
+    left_out = tuple(large.left_out)
+    return Uploaded(target.collection, points, delivered, spelled.points, left_out, others, pruned, tuple(notices))
+
+
+def _in_process(client: QdrantClient) -> bool:
+    """Whether the collection is in this process (`:memory:`, or a path), where uploads in two threads mix up vectors."""
+    from qdrant_client.local.qdrant_local import QdrantLocal
+
+    return isinstance(getattr(client, "_client", None), QdrantLocal)
+
+
+def _send(
+    run: DoneRun,
+    points: Iterable[Point],
+    target: UploadTarget,
+    streams: int,
+    limits: BatchLimits,
+    progress: Progress | None,
+) -> Delivered:
+    total = Delivered()
+    pending: set[Future[Delivered]] = set()
+
+    def settle(most: int) -> None:
+        """Wait until at most so many batches are under way; raise what a stream has met."""
+        nonlocal total, pending
+        while len(pending) > most:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for one in done:
+                total += one.result()
+            if progress is not None:
+                progress(total.points, run.rows)
+
+    with ThreadPoolExecutor(streams, "upload") as pool:
+        try:
+            for batch in cut(points, limits):
+                settle(streams)  # one batch a stream, and one ready
+                pending.add(pool.submit(target.deliver, batch))
+            settle(0)
+        except BaseException:
+            target.stop()
+            for one in pending:
+                one.cancel()
+            raise
+    return total

@@ -1,0 +1,1 @@
+"""Checks a run directory against its records."""

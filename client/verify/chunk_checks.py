@@ -1,0 +1,105 @@
+"""What must hold in one chunk segment, of which every page is read: no digest stands for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ...protocol.errors import RunDirectoryError
+from ...protocol.run_directory.segment_info import ChunkSegmentInfo
+from ...protocol.run_directory.segment_stream import stream_batches
+from ...protocol.run_directory.tables import CHUNK_SCHEMA, compute
+from ..run_directory.files import AGAIN
+
+Ids = npt.NDArray[np.int64]
+
+_NUMBERS = "its number is not the next one"
+_BYTES = "`n_bytes` is not the length of its text"
+_METADATA = "its metadata is not a JSON object"
+
+
+@dataclass(slots=True)
+class ChunkCount:
+    """One chunk segment, read through. `hashes` are of its ids, in row order."""
+
+    hashes: Ids
+    problems: list[str] = field(default_factory=list[str])
+
+    @property
+    def rows(self) -> int:
+        return len(self.hashes)
+
+
+def count_chunks(path: Path, info: ChunkSegmentInfo) -> ChunkCount:
+    """Read a chunk segment a few megabytes at a time. RunDirectoryError where it is torn or foreign."""
+    hashes, faults = [np.empty(0, np.int64)], _Faults()
+    row = info.first_row
+    for batch in stream_batches(path, CHUNK_SCHEMA.names):
+        _check_types(path, batch)
+        numbers = np.arange(row, row + batch.num_rows)
+        faults.add(_NUMBERS, batch, np.asarray(batch.column("row").to_numpy()) != numbers)
+        fits = compute.equal(batch.column("n_bytes"), compute.binary_length(batch.column("text")))
+        faults.add(_BYTES, batch, ~np.asarray(fits.to_numpy(zero_copy_only=False), np.bool_))
+        faults.add(_METADATA, batch, _undecodable(batch.column("metadata")))
+        hashes.append(np.fromiter(map(hash, batch.column("id").to_pylist()), np.int64, batch.num_rows))
+        row += batch.num_rows
+    count = ChunkCount(np.concatenate(hashes), faults.told(path))
+    if count.rows != info.rows:
+        count.problems.append(f"{path}: has {count.rows} rows, its footer says {info.rows}; {AGAIN} with --restart")
+    return count
+
+
+class _Faults:
+    """Of each kind the first row, and how many there are."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+        self._times: dict[str, int] = {}
+
+    def add(self, what: str, batch: pa.RecordBatch, rows: npt.NDArray[np.bool_]) -> None:
+        """Of the kind `what`, in those `rows` of the batch."""
+        if rows.any():
+            at = int(np.argmax(rows))
+            name = f"row {batch.column('row')[at].as_py()} (id {batch.column('id')[at].as_py()!r})"
+            self._first.setdefault(what, name)
+            self._times[what] = self._times.get(what, 0) + int(rows.sum())
+
+    def told(self, path: Path) -> list[str]:
+        return [
+            f"{path}: {first}: {what}"
+            + (f", and {self._times[what] - 1} more rows alike" if self._times[what] > 1 else "")
+            + f"; {AGAIN} with --restart"
+            for what, first in self._first.items()
+        ]
+
+
+def _check_types(path: Path, batch: pa.RecordBatch) -> None:
+    """The columns are those of chunks, and all text in them is UTF-8."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise RunDirectoryError(f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error
+    for wanted in CHUNK_SCHEMA:
+        found = batch.schema.field(wanted.name).type
+        if found != wanted.type:
+            raise RunDirectoryError(f"{path}: its column {wanted.name} is of {found}; delete it and {AGAIN}")
+
+
+def _undecodable(metadata: Any) -> npt.NDArray[np.bool_]:
+    decoder = msgspec.json.Decoder(dict[str, Any])
+
+    def fails(one: str | None) -> bool:
+        try:
+            if one is not None:
+                decoder.decode(one)
+        except msgspec.MsgspecError:
+            return True
+        return False
+
+    return np.fromiter(map(fails, metadata.to_pylist()), np.bool_, len(metadata))

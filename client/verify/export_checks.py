@@ -1,0 +1,102 @@
+"""What stands in `export/` and `rerank/` against what is on record of it; and the record of an evaluation's files."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from ...protocol.errors import RunDirectoryError
+from ...protocol.finished_run.published import run_digest
+from ...protocol.run_directory.json_bytes import decode_json
+from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.spec.export_formats import FORMATS, file_names
+from ..run_directory.files import AGAIN, read_spec
+
+
+class _File(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What `export.json` says of a file."""
+
+    name: str
+    bytes: int
+    sha256: str
+    made_of: str = ""
+    """The digest of the vectors that it was exported from."""
+
+
+class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    files: tuple[_File, ...]
+    ours: tuple[str, ...] = ()
+
+
+def record_of(files: Mapping[str, bytes], ours: tuple[str, ...] = ()) -> bytes:
+    """What is put on record of files, by name, in the form of `export.json`; `ours` are about to be written."""
+    found = tuple(_File(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items())
+    return msgspec.json.format(msgspec.json.encode(_Record(found, ours)), indent=2) + b"\n"
+
+
+def export_problems(layout: RunLayout) -> Iterator[str]:
+    """Every file that `export.json` names, and the evaluation's two, by size and then by digest: all of it is read.
+
+    An exported file of other vectors than those that stand is told too.
+    """
+    yield from _problems(layout, layout.export_record, "export again")
+    yield from _problems(layout, layout.report_record, AGAIN)
+
+
+def _problems(layout: RunLayout, record_file: Path, again: str) -> Iterator[str]:
+    """`again` makes the files of the record anew."""
+    said = record_file.name
+    try:
+        record = decode_json(record_file.read_bytes(), _Record)
+    except FileNotFoundError:
+        if record_file == layout.export_record:
+            yield from _unrecorded(layout)
+        return
+    except (OSError, ValueError) as error:
+        yield f"{record_file}: not a record of files ({error}); move it away, and the files that it was of, and {again}"
+        return
+    state = _state(layout) if record_file == layout.export_record else None
+    for one in record.files:
+        path = layout.export / one.name
+        remedy = AGAIN if path == layout.reranked else again
+        try:
+            size = path.stat().st_size
+            if state not in (None, one.made_of) and path != layout.reranked:
+                command = f"embedfleet export {shlex.quote(str(layout.root))}"
+                yield f"{path}: of other vectors than the run has now; export it again: {command}"
+            elif size != one.bytes:
+                yield f"{path}: has {size} bytes, and {said} says {one.bytes}; {remedy}"
+            elif _sha256(path) != one.sha256:
+                yield f"{path}: its content is not what was exported (digest differs); {remedy}"
+        except FileNotFoundError:
+            yield f"{path}: is gone, and {said} names it; {remedy}"
+        except OSError as error:
+            yield f"{path}: cannot be read ({error.strerror}); {remedy}"
+
+
+def _state(layout: RunLayout) -> str | None:
+    """The digest of the vectors; None where some are missing or damaged, which is told of them."""
+    names = [one.vector for one in read_spec(layout).outputs]
+    try:
+        return run_digest(layout, names, segments_in(layout.chunks))
+    except (RunDirectoryError, ValueError):
+        return None
+
+
+def _unrecorded(layout: RunLayout) -> Iterator[str]:
+    """Report exported files if `export.json` is missing. Files with names that no export writes are the user's own."""
+    names = {layout.reranked.name, *file_names(FORMATS, read_spec(layout))}
+    stray = sorted(path for path in layout.export.glob("[!.]*") if path.name in names)
+    if stray:
+        remedy = AGAIN if stray == [layout.reranked] else "export again"
+        which = ", ".join(path.name for path in stray)
+        yield f"{layout.export_record}: is gone, and nobody knows whose {which} is; move it away and {remedy}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,95 @@
+"""What stands in `rerank/`: every page of its tables, every line of its pairs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ...protocol.errors import RunDirectoryError
+from ...protocol.finished_run.candidates import CandidatesRecord, candidates_schema, ranking_schema
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.run_json import read_json
+from ...protocol.run_directory.segment_stream import stream_batches
+from ..run_directory.files import AGAIN
+from .run_claims import RerankClaim
+from .stale_ranking import stale_ranking
+
+
+class _Pair(msgspec.Struct, frozen=True):
+    """One line of the pairs."""
+
+    id: str
+    text: str
+
+
+def needs_queries(layout: RunLayout) -> bool:
+    """Whether there are candidates, which are of queries."""
+    return layout.candidates_record.exists()
+
+
+def needs_scores(layout: RunLayout) -> bool:
+    """Whether a reranker is on record that had pairs to score. A damaged record is told by `rerank_problems`."""
+    try:
+        found = read_json(layout.rerank_record, RerankClaim)
+    except RunDirectoryError:
+        return False
+    return found is not None and found.pairs > 0
+
+
+def rerank_problems(layout: RunLayout) -> Iterator[str]:
+    """What is wrong with the candidates and their order, where what is written after them says that there are some."""
+    ranked = layout.reranked.exists() or layout.rerank_record.exists() or layout.ranking.exists()
+    try:
+        read_json(layout.rerank_record, RerankClaim)
+    except RunDirectoryError as error:
+        yield str(error)
+    try:
+        found = read_json(layout.candidates_record, CandidatesRecord)
+    except RunDirectoryError as error:
+        yield str(error)
+        return
+    if found is None:
+        if ranked:
+            yield f"{layout.candidates_record}: is gone; {AGAIN}"
+        return
+    yield from _told(layout.candidates, _table_problems(layout.candidates, candidates_schema(found.signals)))
+    yield from _told(layout.pairs, _pair_problems(layout.pairs, found))
+    yield from stale_ranking(layout)
+    if ranked:
+        yield from _told(layout.ranking, _table_problems(layout.ranking, ranking_schema(found.signals)))
+
+
+def _told(path: Path, problems: Iterator[str]) -> Iterator[str]:
+    if not path.exists():
+        yield f"{path}: is gone; {AGAIN}"
+    else:
+        yield from problems
+
+
+def _table_problems(path: Path, schema: Any) -> Iterator[str]:
+    try:
+        for _batch in stream_batches(path, schema.names):
+            pass  # the checksum of each page is compared on the way
+    except RunDirectoryError as error:
+        yield str(error)
+
+
+def _pair_problems(path: Path, found: CandidatesRecord) -> Iterator[str]:
+    decoder, state, count = msgspec.json.Decoder(_Pair), hashlib.sha256(), 0
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                count += 1
+                state.update(line)
+                decoder.decode(line)
+    except (OSError, ValueError) as error:
+        yield f"{path}: no pair in line {count} ({error}); delete it and {AGAIN}"
+        return
+    if count != found.pairs:
+        yield f"{path}: has {count} pairs, and candidates.json says {found.pairs}; delete it and {AGAIN}"
+    elif found.pairs_sha256 and state.hexdigest() != found.pairs_sha256:
+        yield f"{path}: its content is not what was written (digest differs); delete it and {AGAIN}"

@@ -1,0 +1,1 @@
+"""Decides what runs where. Pure: events in, actions out; no I/O and no clock."""

@@ -1,0 +1,1 @@
+"""Hosts, their devices, and the worker processes that lease them."""

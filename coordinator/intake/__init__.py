@@ -1,0 +1,1 @@
+"""Makes chunks of records and writes them in segments."""

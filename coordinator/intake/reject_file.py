@@ -1,0 +1,47 @@
+"""The bad rows of the segment in the making."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO
+
+import orjson
+
+from ...protocol.run_directory.atomic_files import commit_file
+from ..reading.records import Reject
+
+
+class RejectFile:
+    """The bad rows met since the last segment, on disk as they come: there may be more of them than memory holds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.count = 0
+        self._path = folder / ".rejected.tmp"
+        self._handle: IO[bytes] | None = None
+
+    def add(self, file: str, number: int, reject: Reject) -> None:
+        """Note one: file, record, id where known, reason, excerpt."""
+        if self._handle is None:
+            self._handle = self._path.open("wb")
+        line: dict[str, str | int] = {"file": file, "record": number}
+        if reject.id is not None:
+            line["id"] = reject.id
+        line |= {"reason": reject.reason, "excerpt": reject.excerpt}
+        self._handle.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        self.count += 1
+
+    def commit(self, path: Path) -> None:
+        """Make them stand under `path`, durably, if there are any; start anew."""
+        if self._handle is not None:
+            self.close()
+            commit_file(path, self._move)
+        self.count = 0
+
+    def _move(self, partial: Path) -> None:
+        self._path.replace(partial)
+
+    def close(self) -> None:
+        """Let go of the file; what was not committed is void."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None

@@ -1,0 +1,193 @@
+"""The chunk segment in the making: collected in memory, committed as soon as it is full."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...protocol.run_directory.atomic_files import commit_file
+from ...protocol.run_directory.layout import RunLayout, damaged_of
+from ...protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor, Passed
+from ...protocol.run_directory.tables import CHUNK_SCHEMA, with_info
+from ..reading.records import Reject
+from .chunk_batch import ChunkBatch
+from .reject_file import RejectFile
+from .resume_point import Spooled, SpooledSegment
+
+BYTES_A_TOKEN = 4
+MAX_HELD_BYTES = 64 << 20
+"""A segment ends when its texts, ids and metadata take this much memory, however few rows it has."""
+
+# Ids and texts are all different: a dictionary or statistics of them would cost time for nothing.
+_ENCODING: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 1,
+    "use_dictionary": ["metadata"],
+    "write_statistics": False,
+    "write_page_checksum": True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentLimits:
+    """A segment ends with the row that reaches either; a token is taken to be four bytes."""
+
+    rows: int = 16_384
+    tokens: int = 1_000_000
+
+
+class SegmentSpool:
+    """Collects chunks and commits each segment as soon as it is full."""
+
+    def __init__(
+        self,
+        layout: RunLayout,
+        limits: SegmentLimits,
+        on_segment: Callable[[SpooledSegment], None],
+        found: Spooled,
+        passed: Callable[[Cursor], Passed],
+    ) -> None:
+        """`passed` gives the digests of the source up to a cursor; cursors rise."""
+        self.segment = found.segments
+        self.rows = found.rows
+        self.rejected = found.rejected
+        self.duplicates = found.duplicates
+        self.notes = Counter(found.notes)
+        """Records by what was done to them, of all sessions."""
+        self._layout = layout
+        self._limits = limits
+        self._on_segment = on_segment
+        self._passed = passed
+        self._rejects = RejectFile(layout.chunks)
+        self._start()
+
+    def _start(self) -> None:
+        self._batch = ChunkBatch()
+        self._n_bytes = 0
+        self._held = 0
+        self._duplicates = 0
+        self._notes: Counter[str] = Counter()
+        self._full = False
+
+    @property
+    def next_row(self) -> int:
+        return self.rows + len(self._batch)
+
+    def add(
+        self,
+        at: int,
+        file: str,
+        batch: ChunkBatch,
+        rejects: list[tuple[int, Reject]],
+        duplicates: list[int],
+        notes: Sequence[tuple[int, str]] = (),
+    ) -> None:
+        """Take chunks, rejects, duplicates (their numbers) and notes of file number `at`, the first two in order of number.
+
+        A reject, a duplicate or the note of a record belongs to the segment of its chunk, or of the first chunk after it.
+        """
+        start = 0
+        while start < len(batch):
+            stop = self._fill(batch, start)
+            self._batch.extend(batch.part(start, stop) if (start, stop) != (0, len(batch)) else batch)
+            start = stop
+            if not self._full:
+                break
+            end = batch.numbers[stop - 1]
+            rejects = self._take_rejects(file, rejects, end)
+            self._duplicates += sum(number <= end for number in duplicates)
+            duplicates = [number for number in duplicates if number > end]
+            self._notes.update(note for number, note in notes if number <= end)
+            notes = [one for one in notes if one[0] > end]
+            self.commit(Cursor(file=at, records=end))
+        for number, reject in rejects:
+            self._rejects.add(file, number, reject)
+        self._duplicates += len(duplicates)
+        self._notes.update(note for _, note in notes)
+
+    def _take_rejects(self, file: str, rejects: list[tuple[int, Reject]], end: int) -> list[tuple[int, Reject]]:
+        for number, reject in rejects:
+            if number <= end:
+                self._rejects.add(file, number, reject)
+        return [one for one in rejects if one[0] > end]
+
+    def _fill(self, batch: ChunkBatch, start: int) -> int:
+        """Count chunks in from `start` until the segment is full; where that is."""
+        room = self._limits.rows - len(self._batch)
+        most = self._limits.tokens * BYTES_A_TOKEN
+        stop = start
+        for position in range(start, min(len(batch), start + room)):
+            metadata = batch.metadata[position]
+            self._n_bytes += batch.n_bytes[position]
+            self._held += batch.n_bytes[position] + len(batch.ids[position]) + (len(metadata) if metadata else 0)
+            stop += 1
+            if self._n_bytes >= most or self._held >= MAX_HELD_BYTES:
+                self._full = True
+                break
+        self._full |= stop - start == room
+        return stop
+
+    def commit(self, cursor: Cursor) -> None:
+        """Write what is collected as a segment, the bad rows first, and report it; nothing where there are no chunks."""
+        rows = len(self._batch)
+        if not rows:
+            return
+        rejected = self._rejects.count
+        self._rejects.commit(self._layout.rejected_segment(self.segment))
+        info = ChunkSegmentInfo(
+            segment=self.segment,
+            first_row=self.rows,
+            rows=rows,
+            rejected=rejected,
+            duplicates=self._duplicates,
+            n_bytes=self._n_bytes,
+            cursor=cursor,
+            notes=dict(sorted(self._notes.items())),
+            passed=self._passed(cursor),
+        )
+        table = with_info(_table(self._batch, self.rows), info)
+        path = self._layout.chunk_segment(self.segment)
+        commit_file(path, lambda partial: _write(table, partial))
+        damaged_of(path).unlink(missing_ok=True)
+        spooled = SpooledSegment(self.segment, self.rows, rows, self._n_bytes, rejected)
+        self.segment += 1
+        self.rows += rows
+        self.rejected += rejected
+        self.duplicates += self._duplicates
+        self.notes += self._notes
+        self._start()
+        self._on_segment(spooled)
+
+    def finish(self, cursor: Cursor) -> None:
+        """Commit the last segment, and the rejects, duplicates and notes after the last chunk."""
+        self.commit(cursor)
+        self.rejected += self._rejects.count
+        self.duplicates += self._duplicates
+        self.notes += self._notes
+        self._rejects.commit(self._layout.rejected_segment(self.segment))
+
+    def close(self) -> None:
+        """Let go of what was not committed."""
+        self._rejects.close()
+
+
+def _table(batch: ChunkBatch, first_row: int) -> pa.Table:
+    columns = [
+        pa.array(np.arange(first_row, first_row + len(batch), dtype=np.int64)),
+        pa.array(batch.ids, pa.string()),
+        pa.array(batch.texts, pa.string()),
+        pa.array(batch.metadata, pa.string()),
+        pa.array(batch.n_bytes, pa.int32()),
+    ]
+    return pa.Table.from_arrays(columns, schema=CHUNK_SCHEMA)
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, **_ENCODING)

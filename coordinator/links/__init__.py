@@ -1,0 +1,1 @@
+"""Conversations with clients, workers, hosts and exporters."""

@@ -1,0 +1,62 @@
+"""Whether a worker's result is of the shape that its batch and its pass ask for, before anybody builds on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...protocol.errors import ProtocolError
+from ...protocol.spec.run_spec import Output
+from ...protocol.wire import arrays
+from ...protocol.wire.arrays import Array
+from ...protocol.wire.work import Result
+
+
+def check_result(message: Result, frames: Sequence[Any], rows: int, outputs: Sequence[tuple[Output, int]]) -> None:
+    """ProtocolError unless the arrays are those that `rows` texts give in a pass of these outputs.
+
+    `outputs` come each with the dimensions of its vectors. The exporter, which takes no other shape either, would have to
+    end the run: it cannot ask another worker.
+    """
+    found = arrays.unpack(message.arrays, frames)
+    for name in ("n_tokens", "truncated"):
+        _expect(found, name, (rows,))
+    if "tokens_cut" in found:  # a worker of 0.1.0 does not count them
+        _expect(found, "tokens_cut", (rows,))
+    for output, dim in outputs:
+        _check_output(found, f"{output.form}/" if len(outputs) > 1 else "", output, dim, rows)
+    if any(not 0 <= error.position < rows for error in message.errors):
+        raise ProtocolError(f"a result of {rows} rows has an error for another one")
+
+
+def _check_output(found: Mapping[str, Array], prefix: str, output: Output, dim: int, rows: int) -> None:
+    match output.form:
+        case "dense":
+            _expect(found, f"{prefix}vector", (rows, dim))
+        case "score":
+            _expect(found, f"{prefix}score", (rows,))
+        case "sparse":
+            items = _items(_expect(found, f"{prefix}offsets", (rows + 1,)))
+            _expect(found, f"{prefix}indices", (items,))
+            _expect(found, f"{prefix}values", (items,))
+        case "multivector":
+            items = _items(_expect(found, f"{prefix}offsets", (rows + 1,)))
+            _expect(found, f"{prefix}tokens", (items, dim))
+
+
+def _expect(found: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Array:
+    array = found.get(name)
+    if array is None:
+        raise ProtocolError(f"a result has no array {name!r}")
+    if array.shape != shape:
+        raise ProtocolError(f"a result has an array {name!r} of shape {array.shape} where {shape} is due")
+    return array
+
+
+def _items(offsets: Array) -> int:
+    """How many items the offsets cut into rows."""
+    if offsets.dtype.kind != "i" or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+        raise ProtocolError("a result has offsets that are not ascending whole numbers from 0")
+    return int(offsets[-1])

@@ -1,0 +1,1 @@
+"""Reads records from the files of a source."""

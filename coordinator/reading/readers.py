@@ -1,0 +1,235 @@
+"""The records of a source file, numbered, whatever its format; damage becomes a rejected record."""
+
+from __future__ import annotations
+
+import shlex
+import zlib
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...protocol.errors import SourceError, is_the_hosts
+from ...protocol.source.corpus import SourceFile
+from ...protocol.source.json_head import BLANKS, BOM, array_inside, begins_lines
+from ...protocol.source.unpacked import BLOCK_BYTES, FileDigest, Read, opened
+from . import arrow_values, first_conventions, lenient_json
+from .bulk_file import BulkFile, is_bulk
+from .encodings import not_utf8
+from .json_values import JsonValues, Value
+from .line_reader import MAX_LINE_BYTES, LineReader, OversizedLine
+from .records import Item, Numbered, Reject, excerpt
+from .running_digest import RunningDigest
+
+ROWS = 4096
+"""Records in a block, at most."""
+VALUES_BLOCK = 256 << 10
+
+ZSTD_WINDOW = "Frame requires too much memory"
+"""The library's error text for a window beyond 128 MiB, its limit."""
+_DAMAGE = (OSError, EOFError, zlib.error, pa.ArrowException)
+
+
+def read_records(
+    file: SourceFile, skip: int = 0, digest: RunningDigest | None = None, *, first: bool = False
+) -> Generator[Numbered]:
+    """Blocks of (number, item), numbers rising and above `skip`; a block may be empty.
+
+    The number is the line (JSON lines), the place among the values (a JSON array) or the row (Parquet), from 1. If the file
+    is damaged, what comes before the damage is given, then one reject that names the file. `digest` takes all that is read.
+    With `first`, read as version 0.1.0 did.
+    """
+    digest = digest or RunningDigest()
+    return _parquet(file, skip, digest, first) if file.format == "parquet" else _text(file, skip, digest, first)
+
+
+def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Generator[Numbered]:
+    """Numbered by what was whole before it, so that a resumed intake does not report it again.
+
+    SourceError where it is the system that did not give the bytes: they may be there the next time.
+    """
+    if isinstance(error, OSError) and is_the_hosts(error):
+        raise SourceError(
+            f"{file.path or file.name} cannot be read on: {error.strerror or error}; the same command goes on there"
+        ) from error
+    if number > skip:
+        where = file.path or file.name
+        reason = f"{where} is damaged or cannot be read from here on ({error}); the rest of it is left out"
+        if ZSTD_WINDOW in str(error):
+            command = f"zstd -d --long=31 {shlex.quote(str(where))}"
+            reason = f"{where} was packed with a window above 128 MiB, which cannot be read; unpack it first: {command}"
+        yield [(number, Reject(reason))]
+
+
+def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Generator[Numbered]:
+    """Records of JSON, line by line or value by value."""
+    form = _Form(skip, first)
+    whole = 0
+    try:
+        with opened(file) as (read, most):
+            begin = _first_block(read, most)
+            refused = not_utf8(file, begin) or (_no_records(file, begin) if file.format == "json" else None)
+            if refused is not None:
+                if skip < 1:
+                    yield [(1, Reject(refused))]
+                return
+            values = _values(file, begin, _after(begin, read), most, skip, digest)
+            form.begin(values)
+            for found in values:
+                block = form.look(values, found)
+                # A block of very short lines is cut, since a rejected line takes far more memory than its bytes.
+                for start in range(0, len(block) or 1, ROWS):
+                    yield form.parsed(block[start : start + ROWS])
+                whole = values.number
+            if left := form.finish():
+                yield left
+            if isinstance(values, JsonValues) and values.fault:
+                yield from _damaged(file, values.number + 1, skip, ValueError(values.fault))
+            else:
+                digest.finish()
+    except _DAMAGE as error:
+        yield from _damaged(file, whole + 1, skip, error)
+
+
+class _Form:
+    """Turns the values of one file into items. The first value, even if it is skipped, tells whether this is a bulk file."""
+
+    def __init__(self, skip: int, first: bool) -> None:
+        self._skip, self._looked = skip, first
+        self._parse = first_conventions.parse_line if first else lenient_json.parse_line
+        self._item: Callable[[Any], Item] = self._parse  # called for millions of lines: no function between
+        self._bulk: BulkFile | None = None
+
+    def begin(self, values: LineReader | JsonValues) -> None:
+        """Prepare for the first block."""
+        if isinstance(values, JsonValues):
+            self._looked = True
+            self._item = self._value
+        elif not self._looked:
+            values.skip = 0  # until the first line was looked at
+
+    def look(self, values: LineReader | JsonValues, block: Sequence[Value]) -> Sequence[Value]:
+        """The block without skipped values."""
+        if self._looked or not block or isinstance(values, JsonValues):
+            return block
+        self._looked = True
+        self._bulk = BulkFile() if is_bulk(self._item(block[0][1])) else None
+        values.skip = self._skip
+        return [one for one in block if one[0] > self._skip]
+
+    def parsed(self, block: Sequence[Value]) -> Numbered:
+        """The items of a block."""
+        item = self._item
+        items: Numbered = [(number, item(value)) for number, value in block]
+        return items if self._bulk is None else self._bulk.take(items)
+
+    def finish(self) -> Numbered:
+        """The items that are left at the end of the file."""
+        return self._bulk.finish() if self._bulk is not None else []
+
+    def _value(self, value: bytes | OversizedLine | dict[str, Any]) -> Item:
+        return value if isinstance(value, dict) else self._parse(value)
+
+
+def _first_block(read: Read, most: int) -> bytes:
+    """The first block, which shows encoding and form; of a pipe, what comes first."""
+    block = read(most)
+    while 0 < len(block) < len(BOM) and (more := read(most)):
+        block += more
+    return block
+
+
+def _after(first: bytes, read: Read) -> Read:
+    """`read`, but beginning with the block that was read before."""
+    waiting = [first]
+
+    def again(most: int) -> bytes:
+        if not waiting:
+            return read(most)
+        block = waiting.pop()
+        if len(block) > most:
+            waiting.append(block[most:])
+        return block[:most]
+
+    return again
+
+
+def _values(
+    file: SourceFile, first: bytes, read: Read, most: int, skip: int, digest: RunningDigest
+) -> LineReader | JsonValues:
+    head = first.removeprefix(BOM).lstrip(BLANKS)
+    if file.format == "json" and (head[:1] == b"[" or _is_spread(head)):
+        block_bytes = min(most, VALUES_BLOCK)
+        return JsonValues(
+            read,
+            array=head[:1] == b"[",
+            digest=digest,
+            skip=skip,
+            block_bytes=block_bytes,
+            max_value_bytes=MAX_LINE_BYTES,
+        )
+    return LineReader(read, digest=digest, skip=skip, block_bytes=most)
+
+
+def _is_spread(head: bytes) -> bool:
+    """Whether the first object spans several lines."""
+    _, end, rest = head.partition(b"\n")
+    return bool(end) and not begins_lines(head) and rest.lstrip(BLANKS)[:1] != b"{"
+
+
+def _no_records(file: SourceFile, first: bytes) -> str | None:
+    """The reason why a `.json` file with this beginning has no records; None if it is an array, or objects."""
+    head = first.removeprefix(BOM).lstrip(BLANKS)
+    if head[:1] in (b"", b"["):
+        return None
+    where = file.path or file.name
+    if head[:1] != b"{":
+        return (
+            f"{where}: not JSON records: it begins with {excerpt(head[:20])!r}; give an array of objects, or one a line"
+        )
+    name = array_inside(head)
+    if name is None:
+        return None
+    command = f"jq -c {shlex.quote(f'.[{orjson.dumps(name).decode()}][]')} {shlex.quote(str(where))}"
+    return f"{where} holds an object around the array of records {name!r}; write them one a line: {command} > records.jsonl"
+
+
+def _parquet(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Generator[Numbered]:
+    rows_of = first_conventions.rows if first else arrow_values.rows
+    assert file.path is not None, "not standard input"
+    done = 0
+    try:
+        # The buffer size makes it stream a column's pages instead of taking in a whole row group.
+        with file.path.open("rb", buffering=0) as raw, pq.ParquetFile(file.path, buffer_size=BLOCK_BYTES) as table:
+            digest.follow(FileDigest(raw))
+            for group in range(table.metadata.num_row_groups):
+                info = table.metadata.row_group(group)
+                # The group that `skip` ends in is read even if it ends there: damage may have ended it.
+                if done + info.num_rows < skip:
+                    done += info.num_rows
+                    continue
+                digest.add_group(done + 1, info.num_rows, _end_of(info))
+                # By group, and small where rows are large: the batches, and so the numbers, are always the same.
+                rows = max(1, min(ROWS, 4 * BLOCK_BYTES * info.num_rows // max(1, info.total_byte_size)))
+                for batch in table.iter_batches(batch_size=rows, row_groups=[group]):
+                    begin = done + 1
+                    done += batch.num_rows
+                    passed = min(max(0, skip - begin + 1), batch.num_rows)
+                    yield rows_of(batch.slice(passed), begin + passed)
+            digest.finish()
+    except _DAMAGE as error:
+        yield from _damaged(file, done + 1, skip, error)
+
+
+def _end_of(group: Any) -> int:
+    """The offset in the file where the row group ends."""
+    ends = [0]
+    for number in range(group.num_columns):
+        column = group.column(number)
+        start = column.data_page_offset
+        if column.dictionary_page_offset is not None:
+            start = min(start, column.dictionary_page_offset)
+        ends.append(start + column.total_compressed_size)
+    return max(ends)

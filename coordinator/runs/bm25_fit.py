@@ -1,0 +1,142 @@
+"""Compute BM25's average length over every chunk, in a child process (`bm25_count.py`).
+
+A thread starts the child, watches it and reaps it, so that counting holds up neither the coordinator's loop nor its
+interpreter. A child that dies or gives no sign of life is replaced; after ATTEMPTS the run fails with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+import msgspec
+
+from ...protocol.errors import DamagedChunks
+from ...protocol.process.child import STEADY_MEMORY, ChildProcess
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.spec.run_spec import PassSpec, RunSpec
+from ...protocol.wire.work import Fingerprint
+from ..core.events import CorpusMeasured, RunFailed
+from .bm25_count import Outcome
+from .planner import needs_fit
+
+ATTEMPTS = 3
+PAUSE_SECONDS = 0.5
+"""Pause before another attempt: the host may lack a process or a file for a moment only."""
+SILENCE_SECONDS = 120.0
+"""Longest silence of the child. It gives a sign of life every second, except while it reads a segment or counts a long text."""
+LOOK_SECONDS = 0.1
+JOIN_SECONDS = 10.0
+
+Report = Callable[[CorpusMeasured | RunFailed | DamagedChunks], None]
+
+
+class Bm25Fit:
+    """The count of one run. `report` is called at most once: with CorpusMeasured, or with why the run fails."""
+
+    def __init__(
+        self, run: str, spec: RunSpec, layout: RunLayout, report: Report, silence: float = SILENCE_SECONDS
+    ) -> None:
+        self._run, self._spec, self._layout, self._report, self._silence = run, spec, layout, report, silence
+        self._average: float | None = None
+        self._begun = False
+        self._thread: threading.Thread | None = None
+        self._ending = threading.Event()
+
+    def begin(self, fingerprints: Mapping[int, Fingerprint]) -> None:
+        """Start counting, unless it was started, or earlier sessions began every BM25 pass; `fingerprints` are theirs, by
+        pass.
+
+        Call when the first chunk segment is written, or the intake has ended: by then, segments that an earlier session left
+        after a gap are removed.
+        """
+        if self._begun:
+            return
+        self._begun = True
+        passes = [fingerprints.get(number) for number, one in enumerate(self._spec.passes) if needs_fit(one)]
+        if not passes:
+            return
+        if all(map(_average_length, passes)):
+            self._report(CorpusMeasured(self._run))
+        else:
+            self._thread = threading.Thread(target=self._measure, name="bm25-fit", daemon=True)
+            self._thread.start()
+
+    def fitted(self, one: PassSpec, before: Fingerprint | None) -> PassSpec:
+        """The pass with its average length: that of the session that began it, else that of the corpus. Call after
+        CorpusMeasured."""
+        return msgspec.structs.replace(one, average_length=_average_length(before) or self._average)
+
+    def end(self) -> None:
+        """End the child, if it still runs, and report nothing more."""
+        self._ending.set()
+        if self._thread is not None:
+            self._thread.join(JOIN_SECONDS)
+
+    def _measure(self) -> None:
+        trouble = ""
+        for _ in range(ATTEMPTS):
+            found = self._attempt()
+            if self._ending.is_set():
+                return
+            if isinstance(found, Outcome) and found.damaged is not None:
+                path = self._layout.chunk_segment(found.damaged)
+                self._report(DamagedChunks(f"{path}: {found.trouble}", found.damaged, found.trouble))
+                return
+            if isinstance(found, Outcome) and not found.trouble:
+                self._average = found.terms / found.chunks if found.terms else 1.0
+                self._report(CorpusMeasured(self._run))
+                return
+            trouble = found.trouble if isinstance(found, Outcome) else found
+            if self._ending.wait(PAUSE_SECONDS):
+                return
+        message = (
+            f"the terms of the chunks, for BM25's average length, could not be counted in {ATTEMPTS} attempts ({trouble}). "
+            "Run the same command again to resume"
+        )
+        self._report(RunFailed(self._run, "RunFailed", message))
+
+    def _attempt(self) -> Outcome | str:
+        """The outcome; or why there is none."""
+        try:
+            with tempfile.TemporaryFile() as said:
+                return self._count(said)
+        except OSError as error:  # no file, pipe or process is available
+            return f"no process can be started: {error.strerror or error}"
+
+    def _count(self, said: IO[bytes]) -> Outcome | str:
+        child = ChildProcess(
+            "embedfleet.coordinator.runs.bm25_count", [str(self._layout.root)], environment=STEADY_MEMORY, stdout=said
+        )
+        try:
+            code = self._watch(child, said.fileno())
+            tail = " ".join(child.tail().split())[-300:]
+        finally:
+            child.close()
+        if code is None:
+            return f"the process gave no sign of life for {self._silence:.0f} s"
+        said.seek(0)
+        try:
+            return msgspec.json.decode(said.read().partition(b"\n")[2], type=Outcome)
+        except msgspec.MsgspecError:
+            ended = f"a signal, {-code}" if code < 0 else f"exit code {code}"
+            return f"the process ended with {ended}" + (f": {tail}" if tail else "")
+
+    def _watch(self, child: ChildProcess, said: int) -> int | None:
+        """The child's exit status; None if it was silent for too long, or `end` was called."""
+        size, moved = 0, time.monotonic()
+        while (code := child.wait(LOOK_SECONDS)) is None:
+            now, grown = time.monotonic(), os.fstat(said).st_size
+            if grown != size:
+                size, moved = grown, now
+            if self._ending.is_set() or now - moved > self._silence:
+                return None
+        return code
+
+
+def _average_length(before: Fingerprint | None) -> Any:
+    return before.settings.get("average_length") if before is not None else None

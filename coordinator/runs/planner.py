@@ -1,0 +1,105 @@
+"""What the spec and the devices make of a run: which passes need a GPU, in which dtype, and how large segments are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ...protocol.spec.known_models import known_dim
+from ...protocol.spec.run_spec import CPU_KINDS, FORMS, Dtype, PassSpec, RunSpec
+from ...protocol.vectors.metadata_terms import METADATA_WEIGHTS
+from ...protocol.wire.devices import Device
+from ...protocol.wire.run_options import DEFAULTS, RunOptions
+from ...protocol.wire.work import Fingerprint
+from ..core.events import PassPlan
+from ..intake.segment_writer import SegmentLimits
+
+SLOW_LIMITS = SegmentLimits(rows=2_048, tokens=131_072)
+"""For real models on a CPU: a segment is the unit of resume, and there a million tokens take minutes."""
+
+MULTIVECTOR_BYTES = 256 << 20
+"""About the most that the multivectors of a segment take: of the tokens that its texts are estimated at, in float16. Two such
+segments may be open and three wait for the disk, so the exporter's memory goes by it."""
+BYTES_A_NUMBER = 2
+HEADS_DIM, TOKEN_DIM = 1_024, 128
+"""Dimensions of a token's vector where the name of a model does not tell: what bge-m3 has, and what ColBERT and most models
+after it have. A folder may hold one that is wider: its segments take more memory, by as much, and are right all the same."""
+TOKENS_A_ROW = 16
+"""A segment cut by such bytes has at most a row for so many of its tokens: the special tokens of each text count too."""
+
+NO_WEIGHTS = (
+    f"--sparse metadata: no chunk has {METADATA_WEIGHTS}, a list of objects with a term and a positive weight; "
+    "leave the flag out, or give a model"
+)
+"""What a run with a pass of them alone then fails with."""
+
+
+def plan_passes(spec: RunSpec, options: RunOptions = DEFAULTS) -> tuple[PassPlan, ...]:
+    """What the pool needs to know of each pass."""
+    return tuple(
+        PassPlan(
+            one.vector,
+            cpu_only=_on_cpu(one, options),
+            gpu_only=one.kind == "sparse" and options.sparse_device == "gpu",
+            fallback=one.kind == "sparse" and one.fallback,
+            after_intake=needs_fit(one),
+            given_up="the weights are those of the metadata" if one.kind == "metadata" else "",
+            without=NO_WEIGHTS if one.kind == "metadata" and one.side == "document" else "",
+        )
+        for one in spec.passes
+    )
+
+
+def _on_cpu(one: PassSpec, options: RunOptions) -> bool:
+    return one.kind in CPU_KINDS or (one.kind == "sparse" and options.sparse_device == "cpu")
+
+
+def needs_fit(one: PassSpec) -> bool:
+    """Whether the pass begins with a look at the whole corpus: BM25's length of a document, of which a query has none."""
+    return one.kind == "bm25" and one.average_length is None and one.side == "document"
+
+
+def segment_limits(spec: RunSpec, devices: Sequence[Device]) -> SegmentLimits:
+    """Segments small enough that a resumed run repeats little and that multivectors fit, large enough that sorting pays."""
+    slow = any(not one.model.startswith("fake:") and one.kind not in CPU_KINDS for one in spec.passes)
+    limits = SLOW_LIMITS if slow and not any(device.kind == "cuda" for device in devices) else SegmentLimits()
+    widest = max((_token_bytes(one) for one in spec.passes if "multivector" in FORMS[one.kind]), default=1.0)
+    tokens = int(MULTIVECTOR_BYTES / widest)
+    if tokens >= limits.tokens:
+        return limits
+    return SegmentLimits(rows=min(limits.rows, max(1, tokens // TOKENS_A_ROW)), tokens=tokens)
+
+
+def _token_bytes(one: PassSpec) -> float:
+    """Bytes of the vector of a text's token, or of its share in a pooled one."""
+    dim = known_dim(one) or (HEADS_DIM if one.kind == "bge-m3" else TOKEN_DIM)
+    return dim * BYTES_A_NUMBER / one.pool_factor
+
+
+def settle_dtype(
+    one: PassSpec,
+    before: Fingerprint | None,
+    devices: Sequence[Device],
+    options: RunOptions = DEFAULTS,
+) -> PassSpec:
+    """The pass with one dtype for all its workers: that of the committed segments, else what every device computes well."""
+    if one.dtype != "auto" or one.kind in CPU_KINDS or one.model.startswith("fake:"):
+        return one
+    common: Dtype = "float32" if _on_cpu(one, options) else _common_dtype(devices)
+    return msgspec.structs.replace(one, dtype=_dtype_of(before) or common)
+
+
+def _dtype_of(before: Fingerprint | None) -> Dtype | None:
+    match before.dtype if before is not None else "":
+        case "float32" | "bfloat16" | "float16" as known:
+            return known
+        case _:
+            return None
+
+
+def _common_dtype(devices: Sequence[Device]) -> Dtype:
+    working = [device for device in devices if not device.auxiliary]
+    if not working or any(device.kind == "cpu" for device in working):
+        return "float32"
+    return "bfloat16" if all(device.capability >= (8, 0) for device in working) else "float16"

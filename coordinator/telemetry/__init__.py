@@ -1,0 +1,1 @@
+"""Figures, events and spans of a run."""

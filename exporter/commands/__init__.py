@@ -1,0 +1,1 @@
+"""The processes that a client starts for one step."""

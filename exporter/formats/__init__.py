@@ -1,0 +1,1 @@
+"""The files that `embedfleet export` writes."""

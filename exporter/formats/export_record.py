@@ -1,0 +1,73 @@
+"""`export/export.json`: which files of a run stand in `export/`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from ...protocol.finished_run.done_run import DoneRun
+from ...protocol.run_directory.atomic_files import commit_bytes
+from ...protocol.run_directory.json_bytes import decode_json
+from ...protocol.run_directory.own_files import recorded, refuse_others
+from ...protocol.version import __version__
+from .exported_file import ExportedFile
+
+
+class ExportRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The record."""
+
+    format: int = 1
+    embedfleet: str = __version__
+    rows: int
+    """Of the run."""
+    files: tuple[ExportedFile, ...]
+    """By name."""
+    ours: tuple[str, ...] = ()
+    """Names that an export of this run has written to, or is about to: what has another name is somebody else's."""
+
+
+def claim(run: DoneRun, names: Iterable[str]) -> None:
+    """Note that files of these names are ours, before they are written; RunDirectoryError where others stand there."""
+    ours = refuse_others(run.layout, run.layout.export_record, names)
+    _commit(run, _earlier(run), ours)
+
+
+def drop_older(run: DoneRun, state: str) -> ExportRecord:
+    """Delete the files that are of other vectors than those with the digest `state`, and commit the record without them.
+
+    Together with newer ones they would be half a collection. Two stay: the collection's description, which the next one
+    is made of, and the ranking, which no export can make again.
+    """
+    stay = (run.layout.collection.name, run.layout.reranked.name)
+    older = {one.name for one in _earlier(run) if one.made_of != state and one.name not in stay}
+    for path in run.layout.export.iterdir():
+        if path.name in older:
+            path.unlink()
+    return add_files(run, (), state)
+
+
+def add_files(run: DoneRun, written: Iterable[ExportedFile], state: str) -> ExportRecord:
+    """Commit the record with these files, made of the vectors with the digest `state`, beside those that still stand."""
+    files = {one.name: one for one in _earlier(run) if (run.layout.export / one.name).exists()}
+    files |= {one.name: msgspec.structs.replace(one, made_of=state) for one in written}
+    return _commit(run, files.values(), {*_names(run), *files})
+
+
+def _names(run: DoneRun) -> set[str]:
+    return recorded(run.layout.export_record) if run.layout.export_record.exists() else set()
+
+
+def _commit(run: DoneRun, files: Iterable[ExportedFile], ours: Iterable[str]) -> ExportRecord:
+    by_name = tuple(sorted(files, key=lambda one: one.name))
+    record = ExportRecord(rows=run.rows, files=by_name, ours=tuple(sorted(ours)))
+    commit_bytes(run.layout.export_record, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    return record
+
+
+def _earlier(run: DoneRun) -> tuple[ExportedFile, ...]:
+    """Of a record that says of files less than this one, or of none, all is written anew."""
+    try:
+        return decode_json(run.layout.export_record.read_bytes(), ExportRecord).files
+    except (OSError, msgspec.MsgspecError):
+        return ()

@@ -1,0 +1,28 @@
+"""`metadata.jsonl`: what the source said of each chunk beside its text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ...protocol.finished_run.done_run import DoneRun
+from ...protocol.run_directory.segment_stream import stream_batches
+from .exported_file import ExportedFile, describe
+from .lines import write_lines
+
+
+def write_metadata(run: DoneRun, folder: Path) -> Iterator[ExportedFile]:
+    """`{"row", "id", "metadata"}` for every row; `{}` where the source had none."""
+    path = folder / "metadata.jsonl"
+    yield describe(path, "metadata", write_lines(path, _records(run)))
+
+
+def _records(run: DoneRun) -> Iterator[dict[str, Any]]:
+    for segment in run.segments:
+        for batch in stream_batches(run.layout.chunk_segment(segment), ("row", "id", "metadata")):
+            for record in batch.to_pylist():
+                # it is JSON already: written as it is
+                yield {**record, "metadata": orjson.Fragment(record["metadata"] or "{}")}

@@ -1,0 +1,52 @@
+"""The formats of a done run: each is written whole, and `export/export.json` says what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from ...protocol.finished_run.done_run import DoneRun
+from ...protocol.index.collection import Quantization
+from ...protocol.run_directory.atomic_files import make_folder
+from ...protocol.spec.export_formats import choose_formats, file_names
+from .collection import write_collection
+from .export_record import ExportRecord, add_files, claim, drop_older
+from .exported_file import ExportedFile
+from .jsonl import write_jsonl
+from .metadata import write_metadata
+from .multivector_jsonl import write_multivector_jsonl
+from .npy import write_npy
+from .sparse_jsonl import write_sparse_jsonl
+from .stats import write_stats
+from .upload_script import write_upload_script
+
+WRITERS: dict[str, Callable[[DoneRun, Path], Iterator[ExportedFile]]] = {
+    "jsonl": write_jsonl,
+    "npy": write_npy,
+    "sparse-jsonl": write_sparse_jsonl,
+    "multivector-jsonl": write_multivector_jsonl,
+    "metadata": write_metadata,
+    "upload-script": write_upload_script,
+}
+"""Of each format of `export_formats.py`."""
+
+
+def write_formats(
+    run: DoneRun, formats: Sequence[str], quantization: Quantization, say: Callable[[ExportedFile], None]
+) -> ExportRecord:
+    """Write `formats` (none: all that apply) of a run whose directory is held; `say` is told of each file that stands.
+
+    What earlier exports wrote of other vectors goes. RunDirectoryError where a file would be written over that none wrote.
+    """
+    names = choose_formats(formats, run.spec, "--format")
+    folder = run.layout.export
+    make_folder(folder)
+    claim(run, file_names(names, run.spec))
+    state = run.digest()
+    record = drop_older(run, state)
+    always = (write_collection(run, folder, quantization), write_stats(run, folder))
+    for one in chain(*always, *(WRITERS[name](run, folder) for name in names)):
+        record = add_files(run, (one,), state)  # each as soon as it stands
+        say(one)
+    return record

@@ -1,0 +1,224 @@
+"""The embedded Qdrant Edge shard: searchable as soon as the run is published, and derived from the committed files alone.
+
+A segment is published when every pass has committed it: its points, under ids that derive from the chunks' ids, with all
+named vectors and the payload. Publishing twice writes the same points. `published.json` says which segments are in, and
+with which vectors: one that was deleted and computed again is published again.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ...protocol.errors import RunDirectoryError, is_the_hosts
+from ...protocol.finished_run.point_batches import BatchLimits, cut
+from ...protocol.finished_run.points import Point, read_points
+from ...protocol.finished_run.published import decode_published, encode_published, segment_digest
+from ...protocol.index.collection import sparse_modifier
+from ...protocol.run_directory.atomic_files import commit_bytes, sync_folder
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.own_files import remove_shard
+from ...protocol.run_directory.vector_rows import SparseVector
+from ...protocol.spec.run_spec import RunSpec
+from ...protocol.wire.export import Publishing
+
+AT_ONCE = BatchLimits(points=512, bytes=64 << 20, number_bytes=40)
+"""Points that are given to the engine together. It takes lists: a number is an object of 24 bytes, a pointer to it, and what
+the engine makes of it. The largest multivector that it takes is 40 MiB so."""
+LOCK_SECONDS = 30.0
+"""How long a search in another process may hold the shard before publishing fails."""
+
+_LOCKED = "WouldBlock"
+_THE_HOSTS = (
+    "Read-only file system",
+    "Permission denied",
+    "No space left on device",
+    "Disk quota exceeded",
+    "Too many open files",
+    "Cannot allocate memory",
+    "Input/output error",
+)
+
+
+class EdgeIndex:
+    """The shard of one run. Opened at the first segment, since its dimensions must be known."""
+
+    def __init__(self, layout: RunLayout, spec: RunSpec) -> None:
+        self._layout, self._spec = layout, spec
+        self._names = [one.vector for one in spec.outputs]
+        self._shard: Any = None
+        standing = (layout.edge / "edge_config.json").exists()
+        self._published = _read_published(layout.published) if standing else dict[int, str]()
+        self._rows, self._begin, self._end = 0, 0.0, 0.0
+
+    def publish(self, segment: int, dims: dict[str, int]) -> int:
+        """Put the segment's rows into the shard and note it; the number of points. Nothing to do if these are in.
+
+        Its footers are read to know that: RunDirectoryError where one is torn.
+        """
+        digest = segment_digest(self._layout, self._names, segment)
+        if self._published.get(segment) == digest:
+            return 0
+        self._begin = self._begin or time.time()
+        if self._shard is None:
+            self._shard = self._open(dims)
+        written = 0
+        for points in self._points(segment):
+            self._shard.update(_engine().UpdateOperation.upsert_points(points))
+            written += len(points)
+        self._shard.flush()
+        self._published[segment] = digest
+        commit_bytes(self._layout.published, encode_published(self._published))
+        self._rows, self._end = self._rows + written, time.time()
+        return written
+
+    @property
+    def figures(self) -> Publishing | None:
+        """What was published since this was opened; None: nothing."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return Publishing(self._rows, self._begin, self._end, peak) if self._rows else None
+
+    def complete(self, segments: Iterable[int], dims: dict[str, int]) -> None:
+        """Open the shard, made anew where it cannot be opened, and publish those of `segments` that are not in.
+
+        RunDirectoryError where another process has it, or where a segment is not whole.
+        """
+        if self._shard is None and self._published:
+            self._shard = self._open(dims)
+        for segment in segments:
+            if segment not in self._published:
+                self.publish(segment, dims)
+        if self._shard is None:
+            return
+        if self.is_gone:
+            raise RunDirectoryError(f"{self._layout.edge} is gone; run the same command again, which makes it anew")
+        if _read_published(self._layout.published) != self._published:  # removed or changed from outside
+            commit_bytes(self._layout.published, encode_published(self._published))
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the open shard was removed from outside."""
+        return self._shard is not None and not (self._layout.edge / "edge_config.json").exists()
+
+    def count(self) -> int:
+        """Points in the shard, those of earlier sessions included; 0 where nobody had to open it."""
+        return int(self._shard.info().points_count) if self._shard is not None else 0
+
+    def close(self) -> None:
+        """Flush and unlock the shard."""
+        if self._shard is not None:
+            self._shard.flush()
+            self._shard.close()
+            self._shard = None
+
+    def _open(self, dims: dict[str, int]) -> Any:
+        if self._published:
+            try:
+                return load_shard(self._layout)
+            except DamagedShard:
+                self._published.clear()  # it is derived: all is published again
+        self._layout.published.unlink(missing_ok=True)
+        sync_folder(self._layout.root)  # first: nothing may be said to be in a shard that is new
+        remove_shard(self._layout)
+        return self._create(dims)
+
+    def _create(self, dims: dict[str, int]) -> Any:
+        edge = _engine()
+        self._layout.edge.mkdir(exist_ok=True)
+        dense: dict[str, Any] = {}
+        sparse: dict[str, Any] = {}
+        for one in self._spec.outputs:
+            match one.form:
+                case "dense":
+                    # The other ways of storage are read as float32: the engine would round them once more.
+                    half = edge.VectorStorageDatatype.Float16 if one.storage == "float16" else None
+                    dense[one.vector] = edge.EdgeVectorParams(
+                        size=dims[one.vector], distance=edge.Distance.Cosine, datatype=half
+                    )
+                case "multivector":
+                    # Compared as they are: MaxSim over the tokens, without a graph that could not be built over them.
+                    late = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)
+                    dense[one.vector] = edge.EdgeVectorParams(
+                        size=dims[one.vector],
+                        distance=edge.Distance.Cosine,
+                        multivector_config=late,
+                        datatype=edge.VectorStorageDatatype.Float16,
+                        hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000),
+                    )
+                case "sparse":
+                    idf = edge.Modifier.Idf if sparse_modifier(one.kind) == "idf" else None
+                    sparse[one.vector] = edge.EdgeSparseVectorParams(modifier=idf)
+                case "score":
+                    pass
+        config = edge.EdgeConfig(vectors=dense or None, sparse_vectors=sparse or None)
+        return edge.EdgeShard.create(str(self._layout.edge), config)
+
+    def _points(self, segment: int) -> Iterator[list[Any]]:
+        for batch in cut(read_points(self._layout, self._names, segment), AT_ONCE):
+            yield [_edge_point(point) for point in batch]
+
+
+def _edge_point(point: Point) -> Any:
+    edge = _engine()
+    vectors: dict[str, Any] = {
+        name: edge.SparseVector(one.indices.tolist(), one.values.tolist())
+        if isinstance(one, SparseVector)
+        else one.tolist()
+        for name, one in point.vectors.items()
+    }
+    return edge.Point(point.id, vectors, point.payload)
+
+
+def _engine() -> Any:
+    import qdrant_edge
+
+    return qdrant_edge
+
+
+def _read_published(path: Path) -> dict[int, str]:
+    try:
+        return decode_published(path.read_bytes())
+    except (OSError, msgspec.MsgspecError):
+        return {}  # derived: publishing again writes the same points
+
+
+class DamagedShard(RunDirectoryError):
+    """The engine cannot make anything of the shard's files."""
+
+
+def load_shard(layout: RunLayout) -> Any:
+    """Open the shard, waiting for a search that has it open; the engine offers no way to wait for its lock.
+
+    DamagedShard, or RunDirectoryError where another process keeps it or the host does not let the engine have it.
+    """
+    edge, give_up = _engine(), time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return edge.EdgeShard.load(str(layout.edge))
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
+            if is_the_hosts(error) or any(words in str(error) for words in _THE_HOSTS):
+                raise RunDirectoryError(
+                    f"{layout.edge}: the engine cannot open it here ({error}); run the same command again when it can"
+                ) from error
+            if _LOCKED not in str(error):
+                raise DamagedShard(
+                    f"{layout.edge}: the shard is damaged ({error}); run the same command again, which makes it anew"
+                ) from error
+            if time.monotonic() > give_up:
+                raise RunDirectoryError(
+                    f"{layout.edge}: in use by another process, a long search or verify; run the same command again when "
+                    "it has ended"
+                ) from None
+        time.sleep(0.1)
+
+
+def damaged_shard(layout: RunLayout) -> str:
+    """What to do: the shard is derived, and without it all is published again."""
+    return f"delete {layout.edge} and {layout.published.name} and run the same command again"

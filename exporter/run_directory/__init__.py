@@ -1,0 +1,1 @@
+"""Owns a run directory while a run is at work: lock, spec, checks and manifest."""

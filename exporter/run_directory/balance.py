@@ -1,0 +1,164 @@
+"""Check that the files of a run add up before its manifest is written: some may have been removed or replaced meanwhile.
+
+Missing files are computed or read again by the same command. A file that is not the committed one is set aside, so that the
+same command can write its own. A file that no run can have written is named, and left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ...protocol.errors import RunDirectoryError
+from ...protocol.run_directory.layout import RunLayout, damaged_of, segment_file, segments_in
+from ...protocol.run_directory.run_json import read_json, read_object
+from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
+from ...protocol.run_directory.tables import read_info, remedy_of
+from ...protocol.source.intake_counts import IntakeCounts
+from ...protocol.spec.run_spec import RunSpec
+from .file_stamps import FileStamps
+from .manifest import Counts
+
+COMPUTES, READS = remedy_of(VectorSegmentInfo), remedy_of(ChunkSegmentInfo)
+SHOWN = 3
+"""Most faults that the message names."""
+
+_Span = tuple[int, int]
+"""The first row of a segment, and how many there are."""
+
+
+def find_strays(layout: RunLayout, spec: RunSpec, segments: int) -> list[str]:
+    """Messages on segments beyond the run's last one, which this run did not write."""
+    folders = [layout.chunks, *(layout.vector_folder(one.vector) for one in spec.outputs)]
+    paths = (folder / segment_file(one) for folder in folders for one in segments_in(folder) if one >= segments)
+    return [
+        f"{path} was not written by this run, whose source has {segments:,} segments; move it away and "
+        "run the same command again"
+        for path in paths
+    ]
+
+
+def find_imbalance(layout: RunLayout, spec: RunSpec, seen: FileStamps, segments: int | None) -> str:
+    """The reason why the files do not add up, so that the run cannot be done; empty if they do.
+
+    `segments` is how many the intake announced in this session, None if it announced none.
+    """
+    intake = read_intake(layout)
+    if intake is None:
+        faults = [f"{layout.intake} is gone; run the same command again, which reads the source to its end"]
+    else:
+        count = intake.segments if segments is None else segments
+        spans: list[_Span] = []
+        faults = [*find_strays(layout, spec, count), *_chunk_faults(layout, seen, intake, count, spans)]
+        if not faults:  # else it is not known which vectors there have to be
+            faults = [fault for one in spec.outputs for fault in _vector_faults(layout, one.vector, spans, seen)]
+    if not faults:
+        return ""
+    more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    return f"the run is not done, its files changed while it worked: {'; '.join(faults[:SHOWN])}{more}"
+
+
+def find_difference(counts: Counts, points: int | None) -> str:
+    """Why the counts of a run do not add up; empty where they do. `points` are those of its collection, if it has one."""
+    if counts.chunks != counts.committed + counts.quarantined:
+        return (
+            f"the run is not done, its files changed while it worked: {counts.chunks:,} read, {counts.committed:,} "
+            f"committed + {counts.quarantined:,} quarantined; run the same command again, which computes what is missing"
+        )
+    rows = counts.chunks - counts.rejected
+    if points is not None and points != rows:
+        return f"the collection holds {points:,} points for {rows:,} chunks; run the same command again, which makes it anew"
+    return ""
+
+
+def _chunk_faults(
+    layout: RunLayout, seen: FileStamps, intake: IntakeCounts, expected: int, spans: list[_Span]
+) -> Iterator[str]:
+    """`spans` gains the rows of each segment that is as it was committed."""
+    have, rejected = segments_in(layout.chunks), _rejected(layout)
+    first_row = refused = 0
+    for segment in range(expected):
+        path = layout.chunk_segment(segment)
+        if segment not in have:
+            yield f"{path} is gone; {READS}"
+            return  # what follows it is read again with it
+        info = _info(path, ChunkSegmentInfo)
+        lines = rejected.get(segment, 0)
+        if info is None or seen.differ(path) or (info.segment, info.first_row) != (segment, first_row):
+            yield f"{path} is not the file that was committed{_aside(path)}; {READS}"
+            return
+        if info.rejected != lines:
+            told = f"{layout.rejected_segment(segment)} has {lines} rejected records instead of {info.rejected}"
+            path.rename(damaged_of(path))  # they are read again with the chunks of their segment
+            yield f"{told}; run the same command again, which reads them from the source"
+            return
+        spans.append((first_row, info.rows))
+        first_row, refused = first_row + info.rows, refused + lines
+    refused += rejected.get(expected, 0)  # after the last chunk
+    claimed = (intake.rows, intake.rejected)
+    if claimed != (first_row, refused):
+        layout.intake.unlink()
+        told = f"{claimed[0]:,} rows and {claimed[1]:,} rejected records were read, but {first_row:,} and {refused:,} are there"
+        yield f"{layout.chunks}: {told}; run the same command again, which reads the end of the source"
+
+
+def _vector_faults(layout: RunLayout, vector: str, spans: Sequence[_Span], seen: FileStamps) -> Iterator[str]:
+    have = set(segments_in(layout.vector_folder(vector)))
+    try:
+        about, what = read_object(layout.pass_file(vector)) if spans else None, "is gone"
+    except RunDirectoryError:
+        about, what = None, "cannot be read"
+    if spans and about is None:
+        yield (
+            f"{layout.pass_file(vector)} {what}; delete the folder {layout.vector_folder(vector)} and run the same command "
+            "again: it computes these vectors again"
+        )
+        return
+    for segment, (first_row, rows) in enumerate(spans):
+        path = layout.vector_segment(vector, segment)
+        if segment not in have:
+            yield f"{path} is gone; {COMPUTES}"
+            continue
+        info = _info(path, VectorSegmentInfo)
+        wanted = (vector, segment, first_row, rows, (about or {}).get("fingerprint"))
+        if info is None or seen.differ(path) or _said(info) != wanted:
+            yield f"{path} is not the file that was committed{_aside(path)}; {COMPUTES}"
+
+
+def _said(info: VectorSegmentInfo) -> tuple[object, ...]:
+    return (info.vector, info.segment, info.first_row, info.rows, info.fingerprint)
+
+
+def _aside(path: Path) -> str:
+    """Set aside a file that is in the way of the run's own, and return a phrase with its new name."""
+    aside = damaged_of(path)
+    path.rename(aside)
+    return f" (it is {aside.name} now)"
+
+
+def _rejected(layout: RunLayout) -> dict[int, int]:
+    """Lines of each file of rejected records, by segment."""
+    found: dict[int, int] = {}
+    for segment in segments_in(layout.chunks, ".rejected.jsonl"):
+        with layout.rejected_segment(segment).open("rb") as lines:
+            found[segment] = sum(1 for _ in lines)
+    return found
+
+
+def read_intake(layout: RunLayout) -> IntakeCounts | None:
+    """The totals of the intake; None before its end, and for a damaged file."""
+    try:
+        found = read_json(layout.intake, IntakeCounts)
+    except RunDirectoryError:
+        return None
+    return found if found is not None and found.complete else None
+
+
+def _info(path: Path, kind: type[Any]) -> Any:
+    try:
+        return read_info(path, kind)
+    except (RunDirectoryError, msgspec.MsgspecError):
+        return None

@@ -1,0 +1,240 @@
+"""Taking a run directory: one writer, one spec, and what is already committed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from ...protocol.errors import RunDirectoryError, SourceError, SpecMismatch
+from ...protocol.run_directory.atomic_files import commit_bytes, make_folder, sync_folder
+from ...protocol.run_directory.json_bytes import decode_json
+from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.own_files import (
+    clear_run,
+    find_odd,
+    holds_source,
+    is_foreign,
+    is_vectors,
+    read_owner,
+    refuse_odd,
+)
+from ...protocol.source.check import is_moved, read_trail, unchanged_files
+from ...protocol.source.corpus import STDIN, is_gone, survey
+from ...protocol.spec.ensemble_spec import EnsembleSpec
+from ...protocol.spec.run_spec import Output, RunSpec, differences
+from ...protocol.text.preprocessing import POLICIES
+from ...protocol.wire.work import Fingerprint
+from .balance import find_strays, read_intake
+from .directory_lock import drop_lock, take_lock
+from .spec_change import change, may_change
+
+_MAGIC = b"PAR1"
+T = TypeVar("T")
+
+
+class RunDirectory:
+    """A run directory that this process holds. Raises RunDirectoryError or SpecMismatch where it cannot be held, SourceError
+    where its source has changed; it is then as it was."""
+
+    def __init__(self, root: Path, spec: RunSpec, *, restart: bool) -> None:
+        self.layout, self.spec = RunLayout(root), spec
+        try:
+            if root.exists() and not root.is_dir():
+                raise RunDirectoryError(f"--out {root} is a file; give a folder")
+            if root.is_symlink() and not root.exists():
+                raise RunDirectoryError(f"--out {root} is a link that leads nowhere; give a folder")
+            if root.is_dir():
+                self._look(restart)
+            make_folder(root)
+            self._lock = take_lock(self.layout, f"--out {root}")
+            try:
+                self._prepare(restart)
+            except BaseException:
+                self.release()
+                raise
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename not in (None, str(root)) else ""
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            remedy = "make room and run the same command again" if full else "give a folder that can be written"
+            raise RunDirectoryError(f"--out {root}: {error.strerror or error}{where}; {remedy}") from error
+
+    def committed(self, number: int) -> list[int]:
+        """The segments of a pass whose files all stand whole; partial and torn ones are removed, to be computed again."""
+        standing = [self.standing(one.vector) for one in self.spec.passes[number].outputs]
+        return sorted(set[int].intersection(*standing))
+
+    def fingerprint(self, number: int) -> Fingerprint | None:
+        """What the committed segments of a pass were computed with; None before the first."""
+        return self._read(self.spec.passes[number].outputs[0].vector, Fingerprint)
+
+    def begin_pass(self, number: int, fingerprint: Fingerprint, placement: str = "") -> None:
+        """Write `pass.json` of each output, or check that the model is the one named there; SpecMismatch otherwise.
+
+        `placements` there gathers, for audit, where the model was in each session that computed something.
+        """
+        one = self.spec.passes[number]
+        self._compare(one.vector, self.fingerprint(number), fingerprint)
+        for output in reversed(one.outputs):  # the first is the one that is looked for
+            self._describe(output, fingerprint, {}, placement)
+
+    def begin_ensemble(self, one: EnsembleSpec, fingerprint: Fingerprint) -> None:
+        """As `begin_pass`, for an ensemble."""
+        self._compare(one.vector, self._read(one.vector, Fingerprint), fingerprint)
+        output = next(output for output in self.spec.outputs if output.vector == one.vector)
+        self._describe(output, fingerprint, {"method": one.method, "members": one.members}, "")
+
+    def release(self) -> None:
+        """Let another run have the directory."""
+        drop_lock(self._lock)
+
+    def standing(self, vector: str) -> set[int]:
+        """The segments of one vector that stand whole; partial and torn ones are removed."""
+        folder = self.layout.vector_folder(vector)
+        for stray in folder.glob(".*.tmp"):
+            if is_vectors(stray.name):
+                stray.unlink()
+        whole: set[int] = set()
+        for segment in segments_in(folder):
+            path = self.layout.vector_segment(vector, segment)
+            if _ends_whole(path):
+                whole.add(segment)
+            else:
+                path.unlink()
+        return whole
+
+    def _read(self, vector: str, kind: type[T]) -> T | None:
+        path = self.layout.pass_file(vector)
+        if not path.exists():
+            return None
+        try:
+            return decode_json(path.read_bytes(), kind)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise RunDirectoryError(
+                f"{path} cannot be read ({error}); delete the folder {path.parent} and run the same command again: it computes "
+                "these vectors again"
+            ) from error
+
+    def _compare(self, vector: str, before: Fingerprint | None, fingerprint: Fingerprint) -> None:
+        found = fingerprint.differences(before) if before is not None else []
+        if found:
+            raise SpecMismatch(
+                f"--out {self.layout.root}: {vector} was computed with another model: {'; '.join(found)}. "
+                "--restart starts over"
+            )
+
+    def _describe(self, output: Output, fingerprint: Fingerprint, more: dict[str, Any], placement: str) -> None:
+        path = self.layout.pass_file(output.vector)
+        if path.exists():
+            record = decode_json(path.read_bytes(), dict[str, Any])
+            if not placement or placement in record.get("placements", []):
+                return
+        else:
+            record = {"vector": output.vector, "kind": output.kind, "form": output.form}
+            record |= {"fingerprint": fingerprint.digest()} | msgspec.to_builtins(fingerprint)
+            record |= {"output_dim": fingerprint.dim_of(output.form)} | more
+            if output.form == "dense":
+                record["storage"] = output.storage
+        record["placements"] = [*record.get("placements", []), *([placement] if placement else [])]
+        commit_bytes(path, _pretty(record))
+
+    def _prepare(self, restart: bool) -> None:
+        if restart:
+            self._clear()
+        elif (intake := read_intake(self.layout)) and (strays := find_strays(self.layout, self.spec, intake.segments)):
+            raise RunDirectoryError(strays[0])
+        before = None if restart else self._changed_spec()
+        if before is not None or self.layout.manifest.exists():
+            self._check_source()
+            self.layout.manifest.unlink(missing_ok=True)
+            # First: a manifest must not come back beside segments that it does not describe.
+            sync_folder(self.layout.root)
+        if before is not None:
+            change(self.layout, before, self.spec)
+        commit_bytes(self.layout.spec, _pretty(self.spec))
+        for one in self.spec.outputs:
+            make_folder(self.layout.vector_folder(one.vector))
+        make_folder(self.layout.chunks)
+
+    def _changed_spec(self) -> RunSpec | None:
+        """The spec that stands, where the directory has to be made ready for another one; SpecMismatch where it cannot be."""
+        before = read_owner(self.layout)
+        if before is None:
+            return None
+        if before.preprocessing not in POLICIES:
+            raise SpecMismatch(
+                f"--out {self.layout.root}: its policy {before.preprocessing!r} for reading records is not known to this "
+                "build; use the version that began the run, or --restart to start over"
+            )
+        # A run keeps the policy that it began with, also where there is a later one.
+        ours = msgspec.structs.replace(self.spec, preprocessing=before.preprocessing)
+        if self._is_moved(before):
+            before = msgspec.structs.replace(before, source=ours.source)
+        found = differences(ours, before)
+        if not found or may_change(self.layout, before, ours):
+            self.spec = ours
+            return before if found else None
+        if any(segments_in(self.layout.vector_folder(one.vector)) for one in before.outputs):
+            link = "the source that it was made of by the path above (a link there will do), "
+            raise SpecMismatch(
+                f"--out {self.layout.root} holds a run of another spec: {'; '.join(found)}. "
+                f"Give {link if ours.source != before.source else ''}another folder, or --restart to start over"
+            )
+        self._clear()  # nothing was computed for the other spec: nothing to protect
+        return None
+
+    def _is_moved(self, before: RunSpec) -> bool:
+        """Whether the source is that of the run at another place: whoever moves a project moves both."""
+        source = self.spec.source
+        if source == before.source:
+            return False
+        try:
+            return is_moved(source, survey(source, self.layout.root, self.spec.text_field), self.layout)
+        except SourceError:  # the intake says it
+            return False
+
+    def _look(self, restart: bool) -> None:
+        """Check that the directory may be used, before anything is written or removed there."""
+        before = read_owner(self.layout)
+        if before is None and is_foreign(self.layout):
+            raise RunDirectoryError(
+                f"--out {self.layout.root} is not empty and holds no run (it has no spec.json); give a new or empty folder"
+            )
+        if restart and self.spec.source != STDIN and holds_source(self.layout, self.spec.source):
+            raise RunDirectoryError(
+                f"{self.spec.source} is the source and lies among the files that --restart removes; move it elsewhere"
+            )
+        vectors = [one.vector for spec in (before, self.spec) if spec is not None for one in spec.outputs]
+        if (odd := find_odd(self.layout, vectors)) is not None:
+            raise refuse_odd(odd)
+
+    def _clear(self) -> None:
+        """Remove what a run wrote, and nothing else. Its spec stays until the new one replaces it."""
+        before = read_owner(self.layout)
+        if before is not None:
+            clear_run(self.layout, before)
+
+    def _check_source(self) -> None:
+        """SourceError for one that the intake would refuse, once this directory is taken and something of it is gone."""
+        source = self.spec.source
+        trail = read_trail(self.layout)
+        if not (trail.segments or self.layout.source.exists()):
+            return
+        if is_gone(source) and trail.whole:  # a source that was read to its end is needed no more
+            return
+        unchanged_files(source, survey(source, self.layout.root, self.spec.text_field), self.layout)
+
+
+def _pretty(value: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as handle:
+        if handle.seek(0, os.SEEK_END) < 2 * len(_MAGIC):
+            return False
+        handle.seek(-len(_MAGIC), os.SEEK_END)
+        return handle.read() == _MAGIC

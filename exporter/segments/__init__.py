@@ -1,0 +1,1 @@
+"""Builds vector segments and writes them."""

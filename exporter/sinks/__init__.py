@@ -1,1 +1,0 @@
-"""What a done run is exported to: a module a format, each streaming, each file committed whole."""

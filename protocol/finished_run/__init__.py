@@ -1,0 +1,1 @@
+"""A finished run, read row by row."""

@@ -1,0 +1,86 @@
+"""The tables of candidates and of their final ranking: one row a (query, chunk), the rows of a query together.
+
+candidates.parquet   `query` string, `query_row` int64, `id` string, `row` int64; for each signal NAME `NAME.score` float32
+                     (null: the chunk has no such vector, or shares no term with the query) and `NAME.rank` int32 (from 1;
+                     null: not among the signal's first); `fused.score` float64 and `fused.rank`, null where the fusion left
+                     it out. Ranks are by score, equal scores by row; the fused score is computed from the ranks beside it.
+                     The fused ones come first, by rank: in that order they are the pairs of `pairs.jsonl`
+ranking.parquet      the same, then `rerank.score`, `rerank.rank` (among those scored), `rank` (the final one, null where the
+                     fusion left it out) and `fallback` string: why a pair has no score and keeps its fused order
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from ..run_directory.segment_stream import stream_batches
+
+FUSED, RERANK = "fused", "rerank"
+HEAD = ("query", "query_row", "id", "row")
+
+_HEAD = [
+    pa.field("query", pa.string()),
+    pa.field("query_row", pa.int64()),
+    pa.field("id", pa.string()),
+    pa.field("row", pa.int64()),
+]
+
+
+class CandidatesRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """`candidates.json`. `made_of` is a digest of the vectors, of the queries and of how many were asked for."""
+
+    made_of: str
+    candidates: int
+    """Of each signal, and of the fusion, at most."""
+    signals: tuple[str, ...]
+    queries: int
+    without: int
+    """Queries for which no signal that is fused found a chunk."""
+    pairs: int
+    seconds: float
+    fused: tuple[str, ...] = ()
+    """The signals that are fused for a query that has them all (see `fusion.py`)."""
+    query_seconds: dict[str, float] = {}
+    """`p50`, `p95` and others: one query's candidates of all signals and their fusion."""
+    pairs_sha256: str = ""
+    """Of `pairs.jsonl`, hexadecimal; empty in records of earlier versions."""
+    state: str = ""
+    """The digest of the vectors and the queries alone (`candidate_state.py`); empty in records of earlier versions."""
+    left_out: dict[str, int] = {}
+    """By signal, for how many queries it had no vector, or one without a word that its model knows."""
+
+
+def candidates_schema(signals: Sequence[str]) -> pa.Schema:
+    """Columns of candidates.parquet."""
+    return pa.schema([*_HEAD, *(field for name in (*signals, FUSED) for field in _scored(name))])
+
+
+def ranking_schema(signals: Sequence[str]) -> pa.Schema:
+    """Columns of ranking.parquet."""
+    own = [*_scored(RERANK), pa.field("rank", pa.int32()), pa.field("fallback", pa.string())]
+    return pa.schema([*candidates_schema(signals), *own])
+
+
+def queries_in(path: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each query in such a file, in order; a few megabytes are in memory at a time."""
+    names = list(dict.fromkeys(["query_row", *columns]))
+    rows = (row for batch in stream_batches(path, names) for row in batch.to_pylist())
+    for _, group in groupby(rows, key=itemgetter("query_row")):
+        yield list(group)
+
+
+def pair_id(query: str, chunk: str) -> str:
+    """The id of a pair in its corpus. Ids may hold tabs: the length of the query's says where it ends."""
+    return f"{len(query)}\t{query}\t{chunk}"
+
+
+def _scored(name: str) -> list[Any]:
+    score = pa.float64() if name == FUSED else pa.float32()
+    return [pa.field(f"{name}.score", score), pa.field(f"{name}.rank", pa.int32())]

@@ -1,0 +1,1 @@
+"""The searchable collection: its layout, its queries and the fusion of their results."""

@@ -1,0 +1,79 @@
+"""What the collection of a run is to be, as plain data: the body of Qdrant's `PUT /collections/{name}`. No engine here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ..errors import RunDirectoryError
+from ..finished_run.done_run import DoneRun
+from ..run_directory.json_bytes import decode_json
+
+Quantization = Literal["none", "scalar"] | None
+"""What was asked for; None: nothing was, and what the last export said goes on."""
+
+DISTANCE = "Cosine"
+
+FINGERPRINTS = "embedfleet"
+"""The key of the collection's metadata under which the fingerprint of each vector's pass stands."""
+
+_SCALAR: dict[str, Any] = {"scalar": {"type": "int8", "quantile": 0.99, "always_ram": True}}
+
+
+def collection_name(root: Path) -> str:
+    """The collection's name where none is given: the run directory's, in letters, digits, `.`, `_` and `-`."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", root.absolute().name).strip("-.")
+    return name[:100] or "embedfleet"
+
+
+def sparse_modifier(kind: str) -> Literal["idf", "none"]:
+    """BM25 weights lack the rarity of a term, which the engine adds; learned weights have it already."""
+    return "idf" if kind == "bm25" else "none"
+
+
+def collection_schema(run: DoneRun, quantization: Quantization = None) -> dict[str, Any]:
+    """Named vectors with size, distance and number format, MaxSim for multivectors, sparse vectors with their modifier.
+
+    The format is the one that the Edge shard has: float16 for what is kept as float16 and for multivectors, which are
+    compared as they are, without a graph that could not be built over them. What is kept as int8 or binary is float32
+    there: Qdrant's uint8 is for vectors of whole numbers from 0 to 255, with one scale for all dimensions, and ours have a
+    range for each; quantization is what makes those small on a server.
+
+    RunDirectoryError where the last export's description cannot be read and is needed.
+    """
+    outputs = {one.vector: one for one in run.spec.outputs}
+    vectors: dict[str, Any] = {}
+    sparse: dict[str, Any] = {}
+    for name, shape in run.shapes().items():
+        if shape.form == "sparse":
+            sparse[name] = {"modifier": sparse_modifier(outputs[name].kind)}
+            continue
+        vectors[name] = {"size": shape.dim, "distance": DISTANCE}
+        if shape.form == "multivector":
+            late = {"comparator": "max_sim"}
+            vectors[name] |= {"datatype": "float16", "multivector_config": late, "hnsw_config": {"m": 0}}
+        elif outputs[name].storage == "float16":
+            vectors[name]["datatype"] = "float16"
+    return {
+        "vectors": vectors,
+        "sparse_vectors": sparse,
+        "quantization_config": _quantization(run.layout.collection, quantization),
+        "metadata": {FINGERPRINTS: run.fingerprints()},
+    }
+
+
+def _quantization(described: Path, asked: Quantization) -> dict[str, Any] | None:
+    """The configuration; where nothing was asked for, the one in `described`, so that a later export does not drop it."""
+    if asked is not None:
+        return _SCALAR if asked == "scalar" else None
+    try:
+        return decode_json(described.read_bytes(), dict[str, Any])["create"]["quantization_config"]
+    except FileNotFoundError:
+        return None
+    except (OSError, KeyError, TypeError, msgspec.MsgspecError) as error:
+        raise RunDirectoryError(
+            f"{described}: cannot be read ({error}); delete it, or say --quantization none or scalar"
+        ) from error

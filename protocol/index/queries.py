@@ -1,0 +1,206 @@
+"""Queries as Qdrant's Edge engine takes them: nearest by one signal, filtered by metadata.
+
+The client's search and the exporter's candidates ask the same questions of the same shard, and neither imports the other, so
+the questions stand here. The engine itself is imported when a question is built: a process that asks none needs none.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from unicodedata import normalize
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ..vectors.metadata_terms import query_weights
+
+
+class SparseQuery(msgspec.Struct, frozen=True):
+    """One sparse query vector: token indices and their weights."""
+
+    indices: list[int]
+    values: list[float]
+
+
+QueryVector = npt.NDArray[np.float32] | SparseQuery
+"""Dense (dim,), late interaction (tokens, dim), or sparse."""
+
+
+def with_terms(vector: SparseQuery, text: str) -> SparseQuery:
+    """The query's words in the range of metadata terms, after the model's own indices: that range lies above them."""
+    indices, values = query_weights(text)
+    return SparseQuery([*vector.indices, *indices.tolist()], [*vector.values, *values.tolist()])
+
+
+def drop_empty(vectors: Mapping[str, QueryVector]) -> dict[str, QueryVector]:
+    """Drop the vectors that are empty. A query without a word that the model knows has no term, no token or only zeros, and
+    would match every chunk equally well."""
+    return {
+        name: one
+        for name, one in vectors.items()
+        if np.any(np.asarray(one.values if isinstance(one, SparseQuery) else one))
+    }
+
+
+def nearest(name: str, vector: QueryVector) -> Any:
+    """The points nearest to a query vector by the signal `name`."""
+    import qdrant_edge as edge
+
+    if isinstance(vector, SparseQuery):
+        return edge.Query.Nearest(edge.SparseVector(indices=vector.indices, values=vector.values), using=name)
+    return edge.Query.Nearest(vector.tolist(), using=name)
+
+
+def nearest_request(name: str, vector: QueryVector, limit: int, payload: Any, only: Any = None) -> Any:
+    """Ask for one signal's best `limit` points: exactly, even if the engine has a graph over the vectors."""
+    import qdrant_edge as edge
+
+    exact, query = edge.SearchParams(exact=True), nearest(name, vector)
+    return edge.QueryRequest(limit=limit, query=query, with_payload=payload, filter=only, params=exact)
+
+
+def payloads(shard: Any, ids: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    """The whole payload of each of the points `ids`, by the point's id."""
+    found = shard.retrieve(list(ids), with_payload=True, with_vector=False)
+    return {str(one.id): one.payload or {} for one in found}
+
+
+def signal_scores(shard: Any, signals: Mapping[str, QueryVector], ids: Sequence[Any]) -> dict[str, dict[str, float]]:
+    """Each signal's own score of each of the points `ids`, by the point's id; one query a signal, over those points only.
+
+    A signal is absent where the point has no vector for it, or shares no term with the query.
+    """
+    import qdrant_edge as edge
+
+    found: dict[str, dict[str, float]] = {str(one): {} for one in ids}
+    if ids and signals:
+        only = edge.Filter(must=[edge.HasIdCondition(set(ids))])
+        requests = [nearest_request(name, vector, len(ids), False, only) for name, vector in signals.items()]
+        answers = shard.query_batch(edge.QueryBatchRequest(requests))
+        for name, points in zip(signals, answers, strict=True):
+            for point in points:
+                found[str(point.id)][name] = point.score
+    return found
+
+
+def metadata_filter(wanted: Iterable[tuple[str, str]], shard: Any) -> Any:
+    """A filter for points whose `metadata.KEY` is VALUE, for each pair: as text, or as the number, boolean or null that it
+    spells.
+
+    None without pairs. Whole numbers of 2^63 and more are looked up in the shard, since the engine compares them as doubles.
+    """
+    import qdrant_edge as edge
+
+    conditions: list[Any] = []
+    for key, value in wanted:
+        where = f"metadata.{key}"
+        some: list[Any] = [edge.FieldCondition(where, match=edge.MatchValue(_plain(one))) for one in spellings(value)]
+        if (span := number_span(value)) is not None:
+            near = edge.FieldCondition(where, range=edge.RangeFloat(gte=span[0], lte=span[1]))
+            some.append(_holding(shard, key, int(value), near, some) if _shares_a_double(value) else near)
+            spans = [(math.nextafter(one, -math.inf), math.nextafter(one, math.inf)) for one in short_doubles(value)]
+            some += [edge.FieldCondition(where, range=edge.RangeFloat(gte=low, lte=high)) for low, high in spans]
+        if value == "null":
+            some.append(edge.IsNullCondition(where))
+        conditions.append(edge.Filter(should=some))
+    return edge.Filter(must=conditions) if conditions else None
+
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+_DIGITS = re.compile(r"[+-]?[0-9]{1,25}", re.ASCII)
+"""Longer ones are beyond 64 bits."""
+
+_EXACT = 1 << 53
+"""Below it every whole number has a double of its own; 2^53 shares its double with 2^53 + 1."""
+
+
+def spellings(value: str) -> list[str | int | bool]:
+    """What a value given as text may be in the metadata: itself, with its accents composed or apart, since metadata stay as
+    they were written; a boolean; a whole number of 64 bits."""
+    found: list[str | int | bool] = [*dict.fromkeys((value, normalize("NFC", value), normalize("NFD", value)))]
+    if value.lower() in ("true", "false"):
+        found.append(value.lower() == "true")
+    if _DIGITS.fullmatch(value) and -(1 << 63) <= int(value) < 1 << 63:
+        found.append(int(value))
+    return found
+
+
+def number_span(value: str) -> tuple[float, float] | None:
+    """The range of doubles that match a value given as text; None if it is not a finite number.
+
+    A whole number from 2^53 on that fits 64 bits shares its double with others: see `_holding`. Other ranges are wider than
+    one double, since the engine reads doubles from JSON and may be off by the last bit.
+    """
+    if not _NUMBER.fullmatch(value):
+        return None
+    number = float(value)
+    if not math.isfinite(number):
+        return None
+    if (number.is_integer() and abs(number) <= _EXACT) or _shares_a_double(value):
+        return number, number
+    return math.nextafter(number, -math.inf), math.nextafter(number, math.inf)
+
+
+def short_doubles(value: str) -> list[float]:
+    """The doubles that a decimal fraction becomes if it is stored in 32 or 16 bits first: 0.10000000149011612 for 0.1.
+
+    Only if the fraction is the shortest way to write that number, so that 1000.3 does not find 1000.5, its nearest float16.
+    """
+    number, found = float(value), list[float]()
+    if not number.is_integer():  # inf is none, and whole numbers are compared as they are
+        with np.errstate(all="ignore"):
+            for short in (np.float32(number), np.float16(number)):
+                if float(str(short)) == number != float(short):
+                    found.append(float(short))
+    return found
+
+
+def _shares_a_double(value: str) -> bool:
+    """Whether a text spells a whole number of 64 bits that shares its double with others. The engine matches such a number
+    only if it is signed and is stored as a whole number in the metadata, not as a double."""
+    return bool(_DIGITS.fullmatch(value)) and abs(int(value)) >= _EXACT and -(1 << 63) <= int(value) < 1 << 64
+
+
+_STEP = re.compile(r'"([^"]*)"|([^".\[\]]+)|\[([0-9]*)\]')
+
+
+def values_at(payload: Any, key: str) -> list[Any]:
+    """The values at a path of keys, as the engine reads it: every element of a list, or the one whose number is in brackets."""
+    found = [payload]
+    for step in _STEP.finditer(key):
+        name, index = step[1] if step[1] is not None else step[2], step[3]
+        if name is not None:
+            found = [one[name] for one in found if isinstance(one, dict) and name in one]
+        else:
+            lists = [one for one in found if isinstance(one, list)]
+            found = [item for one in lists for item in (one[int(index) : int(index) + 1] if index else one)]
+    return [item for one in found for item in (one if isinstance(one, list) else (one,))]
+
+
+def _holding(shard: Any, key: str, number: int, near: Any, matched: Sequence[Any]) -> Any:
+    """A condition for the points that have exactly this number, among those of the condition `near`, which compares doubles.
+
+    Points that the conditions `matched` find already are not looked at.
+    """
+    import qdrant_edge as edge
+
+    ids: set[Any] = set()
+    start: Any = None
+    only = edge.Filter(must=[near], must_not=list(matched))
+    while True:
+        request = edge.ScrollRequest(
+            offset=start, limit=1_000, filter=only, with_payload=["metadata"], with_vector=False
+        )
+        points, start = shard.scroll(request)
+        ids.update(one.id for one in points if number in values_at(one.payload["metadata"], key))
+        if start is None:
+            return edge.HasIdCondition(ids)
+
+
+def _plain(value: str | int | bool) -> Any:
+    """A Python bool is an int to the engine's binding of 0.9.0, and then matches no boolean; numpy's is none."""
+    return np.bool_(value) if isinstance(value, bool) else value

@@ -1,0 +1,1 @@
+"""Child processes, standard streams and socket folders."""

@@ -1,0 +1,26 @@
+"""Reading a chunk segment while a run goes on: damage to it has a type of its own, since it can be made good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import DamagedChunks, RunDirectoryError, is_the_hosts
+from .layout import RunLayout
+
+
+def read_chunk_columns(layout: RunLayout, segment: int, names: Sequence[str]) -> pa.Table:
+    """These columns of a whole segment, page checksums compared. DamagedChunks where it is not as it was written,
+    RunDirectoryError where the host does not give it.
+    """
+    path = layout.chunk_segment(segment)
+    try:
+        # Not pq.read_table: it takes folders named `key=value` above the file for columns.
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read(columns=list(names))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        if is_the_hosts(error):
+            raise RunDirectoryError(f"{path}: cannot be read ({error}); the same command goes on there") from error
+        raise DamagedChunks(f"{path}: {error}", segment, str(error)) from error

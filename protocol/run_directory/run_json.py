@@ -1,0 +1,63 @@
+"""Reading the JSON files of a run directory; what is torn, foreign or of other types becomes a RunDirectoryError."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import RunDirectoryError
+from ..spec.local_paths import check_local
+from ..spec.run_spec import RunSpec
+from .json_bytes import decode_json
+from .layout import RunLayout
+from .own_files import find_odd, refuse_odd
+
+T = TypeVar("T")
+
+
+def read_json(path: Path, kind: type[T]) -> T | None:
+    """The file's content, checked against its type; None where there is no such file."""
+    try:
+        return decode_json(path.read_bytes(), kind)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RunDirectoryError(f"{path}: cannot be read ({error.strerror}); check the permissions") from error
+    except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8
+        raise RunDirectoryError(f"{path}: damaged ({error}); delete it and run the same command again") from error
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`, None where there is no such file."""
+    return read_json(path, dict[str, Any])
+
+
+def read_spec(layout: RunLayout) -> RunSpec:
+    """The spec of the run at `layout.root`; RunDirectoryError where there is no run, or something else under its names."""
+    try:
+        if layout.spec.exists() and not layout.spec.is_file():
+            raise refuse_odd(layout.spec)
+        raw = layout.spec.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        check_local(layout.root, "DIR", RunDirectoryError)
+        raise RunDirectoryError(
+            f"{layout.root}: not a run directory (it has no spec.json); give the folder that `embedfleet run` wrote to"
+        ) from None
+    except OSError as error:
+        raise RunDirectoryError(f"{layout.spec}: cannot be read ({error.strerror}); check the permissions") from error
+    try:
+        spec = decode_json(raw, RunSpec)
+    except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8
+        raise RunDirectoryError(
+            f"{layout.spec}: not a spec that this version reads ({error}); update embedfleet or restore the file"
+        ) from error
+    if (odd := find_odd(layout, [one.vector for one in spec.outputs], links=False)) is not None:
+        raise refuse_odd(odd)
+    return spec
+
+
+def reasons_in(layout: RunLayout) -> str:
+    """Where the reasons for quarantine are, for a message."""
+    if layout.quarantine.exists():
+        return f"each with its reason in {layout.quarantine}"
+    return f"their reasons were in {layout.quarantine}, which is gone; run the same command again to write it"

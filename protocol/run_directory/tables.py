@@ -1,0 +1,191 @@
+"""The tables in a run directory: chunk segments and vector segments, their columns, their file metadata, their digest.
+
+Chunk segment   `row` int64, `id` string, `text` string, `metadata` string (a JSON object) or null, `n_bytes` int32
+Vector segment  `row` int64, `id` string, then by form
+                  dense        `vector` fixed_size_list<float32>[dim], or as `storage.py` keeps it
+                  sparse       `indices` list<uint32>, `values` list<float32>; last, `stood_in` bool: the weights are
+                               those of the chunk's metadata, since the model gave none
+                  multivector  `vector` list<fixed_size_list<float16>[dim]>
+                  score        `score` float32
+                then `n_tokens` int32, `truncated` bool, `error` string; last of all `tokens_cut` int32, the tokens that
+                truncation removed, null if not counted (0.1.0 has no such column). A quarantined row has
+                no vector, and its reason in `error`.
+
+Both carry one JSON object under the key `embedfleet` in the file metadata: ChunkSegmentInfo or VectorSegmentInfo; and
+under `embedfleet.crc32` the checksum of that and of the columns' names, since Parquet has none of its footers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+
+from ..errors import RunDirectoryError
+from ..spec.run_spec import Form, Storage
+from ..vectors.storage import RANGES_KEY, Ranges, dense_field, ranges_of, storage_of, unpack
+from .segment_info import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo
+
+FloatArray = npt.NDArray[np.float32]
+
+compute: Any = pyarrow.compute  # its functions are made at import: no checker sees them
+
+INFO_KEY = b"embedfleet"
+CHECK_KEY = b"embedfleet.crc32"
+
+CHUNK_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("metadata", pa.string()),
+        pa.field("n_bytes", pa.int32(), nullable=False),
+    ]
+)
+
+_HEAD = [pa.field("row", pa.int64(), nullable=False), pa.field("id", pa.string(), nullable=False)]
+_COMMON = [
+    pa.field("n_tokens", pa.int32()),
+    pa.field("truncated", pa.bool_()),
+    pa.field("error", pa.string()),
+]
+
+TOKENS_CUT = pa.field("tokens_cut", pa.int32())
+"""The last column of a vector segment. `vector_schema` has the columns that files of 0.1.0 have too."""
+
+
+Info = TypeVar("Info", ChunkSegmentInfo, VectorSegmentInfo)
+
+
+def vector_schema(form: Form, dim: int, storage: Storage = "float32", ranges: Ranges | None = None) -> pa.Schema:
+    """Columns of a vector segment; `dim` counts for dense vectors and for the tokens of multivectors.
+
+    `storage` and `ranges` (of int8) are for dense vectors.
+    """
+    own: dict[Form, list[Any]] = {
+        "dense": [dense_field(storage, dim, ranges)],
+        "sparse": [pa.field("indices", pa.list_(pa.uint32())), pa.field("values", pa.list_(pa.float32()))],
+        "multivector": [pa.field("vector", pa.list_(pa.list_(pa.float16(), dim)))],
+        "score": [pa.field("score", pa.float32())],
+    }
+    last = [pa.field("stood_in", pa.bool_())] if form == "sparse" else []
+    return pa.schema([*_HEAD, *own[form], *_COMMON, *last])
+
+
+def with_info(table: pa.Table, info: ChunkSegmentInfo | VectorSegmentInfo) -> pa.Table:
+    """The table with its info in the schema's metadata, so that it is written into the file."""
+    raw = msgspec.json.encode(info)
+    return table.replace_schema_metadata({INFO_KEY: raw, CHECK_KEY: _check(raw, table.schema)})
+
+
+def read_info(path: Path, kind: type[Info]) -> Info:
+    """The info of a segment file, read from its footer alone. RunDirectoryError where the file is torn, changed or foreign."""
+    try:
+        schema = pq.read_schema(path)
+        found = schema.metadata or {}
+        # A file of an earlier version has no checksum; one whose key has changed is not told apart from it.
+        if found.get(CHECK_KEY, expected := _check(found[INFO_KEY], schema)) != expected:
+            raise ValueError("its footer is not as it was written")
+        return msgspec.json.decode(found[INFO_KEY], type=kind)
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{path} is gone; {remedy_of(kind)}") from None
+    except (OSError, ValueError, pa.ArrowException, KeyError, msgspec.MsgspecError) as error:
+        raise RunDirectoryError(
+            f"{path}: not a whole segment ({error}); delete it and run the same command again"
+        ) from error
+
+
+def remedy_of(kind: type[ChunkSegmentInfo | VectorSegmentInfo]) -> str:
+    """The remedy for a missing segment."""
+    return "run the same command again, which " + (
+        "computes it" if kind is VectorSegmentInfo else "reads it from the source"
+    )
+
+
+def _check(raw: bytes, schema: pa.Schema) -> bytes:
+    return f"{zlib.crc32('/'.join(schema.names).encode(), zlib.crc32(raw)):08x}".encode()
+
+
+def dense_vectors(table: pa.Table) -> FloatArray:
+    """The `vector` column as (rows, dim) float32, whatever it is kept as; NaN where a row is quarantined.
+
+    ValueError where int8 vectors lack their ranges.
+    """
+    field: Any = table.schema.field("vector")
+    column: Any = table.column("vector").combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    vectors = unpack(_components(column), storage_of(field), ranges_of(field))
+    if column.null_count:
+        vectors = vectors.copy()
+        vectors[np.asarray(column.is_null())] = np.nan
+    return vectors
+
+
+def token_vectors(table: pa.Table) -> TokenVectors:
+    """Counted in the `vector` column of a multivector; zeros where every row is in quarantine."""
+    lengths = np.asarray(compute.list_value_length(table.column("vector").drop_null()).to_numpy())
+    if not len(lengths):
+        return TokenVectors(0, 0, 0)
+    return TokenVectors(int(lengths.sum(dtype=np.int64)), int(lengths.min()), int(lengths.max()))
+
+
+def digest(table: pa.Table) -> str:
+    """BLAKE2b-256 of what the table says: ids, vectors as they are kept, token counts and errors.
+
+    The file's encoding does not count.
+    """
+    state = hashlib.blake2b(digest_size=32)
+    for name in ("id", "error"):
+        column = table.column(name)
+        state.update("\0".join("" if one is None else one for one in column.to_pylist()).encode())
+        state.update(b"\1")
+    state.update(np.ascontiguousarray(table.column("row").to_numpy()).tobytes())
+    if "stood_in" in table.column_names:
+        state.update(np.asarray(table.column("stood_in").fill_null(False)).tobytes())
+    state.update(np.ascontiguousarray(table.column("n_tokens").fill_null(0).to_numpy()).tobytes())
+    if TOKENS_CUT.name in table.column_names:
+        state.update(np.ascontiguousarray(table.column(TOKENS_CUT.name).fill_null(-1).to_numpy()).tobytes())
+    for name in ("vector", "indices", "values", "score"):
+        if name in table.column_names:
+            state.update((table.schema.field(name).metadata or {}).get(RANGES_KEY, b""))
+            for part in _contents(table.column(name)):
+                state.update(np.ascontiguousarray(part).data)
+    return state.hexdigest()
+
+
+def _contents(column: Any) -> Iterator[Any]:
+    """The numbers of a column, and the lengths of its lists; nulls count as zeros or as empty lists."""
+    array: Any = (
+        column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
+    )
+    kind: Any = array.type
+    if pa.types.is_fixed_size_list(kind):
+        numbers = _components(array)
+        if array.null_count:
+            numbers = numbers.copy()
+            numbers[np.asarray(array.is_null())] = 0
+        yield numbers
+    elif pa.types.is_list(kind):
+        yield np.asarray(compute.list_value_length(array).fill_null(0))
+        yield from _contents(pa.chunked_array([array.flatten()]))
+    else:
+        yield np.asarray(array.fill_null(0).to_numpy(zero_copy_only=False))
+
+
+def _components(array: Any) -> npt.NDArray[Any]:
+    """The numbers of a fixed-size list array, (rows, list size), in their own format; anything where a row is null."""
+    width = int(array.type.list_size)
+    values = array.values.slice(array.offset * width, len(array) * width)
+    if values.null_count and pa.types.is_integer(values.type):
+        values = values.fill_null(0)  # to_numpy would make floats of them all, to have a NaN
+    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(-1, width)

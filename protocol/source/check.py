@@ -1,0 +1,228 @@
+"""Check that a source is still what an intake read: by size and time, and if only the times differ, by digests.
+
+`chunks/source.json` has the files as they were when the intake began. The digests are with the segments (`Passed`) and, for
+files after the last segment, in `chunks/intake.json`. A directory of 0.1.0 has no digests; there the times decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from ..errors import RunDirectoryError, SourceError
+from ..run_directory.atomic_files import commit_bytes
+from ..run_directory.json_bytes import decode_json
+from ..run_directory.layout import RunLayout, segments_in
+from ..run_directory.run_json import read_spec
+from ..run_directory.segment_info import ChunkSegmentInfo, Cursor, Passed
+from .corpus import STDIN, Corpus, SourceFile
+from .intake_counts import IntakeRecord
+from .unpacked import digest_of
+
+
+class FileStamp(msgspec.Struct, frozen=True):
+    """A source file as it was: path below the source, bytes, and time of change."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(slots=True)
+class Trail:
+    """What the committed segments say of the source that they were read from."""
+
+    segments: int = 0
+    cursor: Cursor = field(default_factory=Cursor)
+    finished: list[str] = field(default_factory=list[str])
+    """Digests of the files before the cursor's, and of all that were read where the intake is `whole`."""
+    marks: list[tuple[Cursor, Passed]] = field(default_factory=list[tuple[Cursor, Passed]])
+    """The cursor and digests of each segment that has them."""
+    whole: bool = False
+    """Whether the intake has ended, and all its segments are there."""
+    old: bool = False
+    """Whether 0.1.0 wrote some of the segments."""
+    later: dict[Cursor, Passed] = field(default_factory=dict[Cursor, Passed])
+    """Digests of segments after a missing one: the source is read again from the gap, and their vectors are kept."""
+    read_beyond: bool = False
+    """Whether there are vectors of rows after the last segment here."""
+
+    @property
+    def passed(self) -> Passed:
+        """The digests at the cursor."""
+        return self.marks[-1][1] if self.marks and self.marks[-1][0] == self.cursor else Passed()
+
+    def add(self, segment: int, info: ChunkSegmentInfo) -> None:
+        """Add the next segment; segments come in order of their numbers."""
+        cursor, passed = info.cursor, info.passed
+        if segment != self.segments:
+            if passed is not None:
+                self.later[cursor] = passed
+            return
+        self.old |= passed is None
+        self.finished += passed.finished if passed is not None else ()
+        if len(self.finished) != cursor.file:
+            self.finished = [""] * cursor.file
+        if passed is not None:
+            self.marks.append((cursor, passed))
+        self.segments, self.cursor = self.segments + 1, cursor
+
+
+def fingerprint(files: list[SourceFile]) -> list[FileStamp]:
+    """What has to be unchanged for a resume: path, size and time of each file, in order."""
+    return [FileStamp(file.name, file.size, file.mtime_ns) for file in files]
+
+
+def first_difference(before: list[FileStamp], now: list[FileStamp]) -> str | None:
+    """The first difference of two fingerprints in anything but times; None if there is none."""
+    old, new = {one.path: one for one in before}, {one.path: one for one in now}
+    for path in sorted(old.keys() | new.keys()):
+        if path not in new:
+            return f"{path} is gone"
+        if path not in old:
+            return f"{path} is new"
+        if old[path].size != new[path].size:
+            return f"{path} had {old[path].size} bytes and has {new[path].size}"
+    return None if [one.path for one in before] == [one.path for one in now] else "the order of the files"
+
+
+def read_trail(layout: RunLayout) -> Trail:
+    """The Trail of a run directory, from its segments."""
+    trail = Trail()
+    for segment in segments_in(layout.chunks):
+        from ..run_directory.tables import read_info  # it loads Arrow for 0.15 s, which a new run's client does without
+
+        try:
+            info = read_info(layout.chunk_segment(segment), ChunkSegmentInfo)
+        except RunDirectoryError:
+            continue
+        trail.add(segment, info)
+    ours = (folder for folder in layout.vectors.glob("*/") if layout.pass_file(folder.name).exists())
+    vectors = [number for folder in ours for number in segments_in(folder)]
+    trail.read_beyond = any(number >= trail.segments for number in vectors)
+    try:
+        intake = decode_json(layout.intake.read_bytes(), IntakeRecord)
+    except (OSError, ValueError):
+        return trail
+    trail.whole = intake.complete and intake.segments == trail.segments
+    if trail.whole:
+        trail.finished += intake.finished
+    return trail
+
+
+def was_read(out: Path, source: str) -> bool:
+    """Whether the run in `out` has read this source to its end, so that it needs the source no more."""
+    layout = RunLayout(out)
+    try:
+        return read_spec(layout).source == source and read_trail(layout).whole
+    except RunDirectoryError:
+        return False
+
+
+def unchanged_files(source: str, corpus: Corpus, layout: RunLayout) -> list[SourceFile] | None:
+    """The files that the intake of `layout` began with, if they are all unchanged; None if nothing was made of them yet.
+
+    SourceError if they have changed. Files that differ only in their time are compared by content, and their new time is
+    noted. If `chunks/source.json` is missing or damaged, all files are compared by content, and it is written again.
+    """
+    path, files, before = layout.source, corpus.files, read_stamps(layout)
+    if fingerprint(files) == before:
+        return files
+    trail = read_trail(layout)
+    if not (trail.segments or trail.whole or trail.read_beyond):
+        return None  # nothing was made of it
+    if before is None:
+        if source != STDIN and (unknown := _not_as_read(files, trail)):  # a stream is compared while it is read
+            raise SourceError(
+                f"{path} is gone or damaged, and {unknown}; put {source} back as it was, or start over with --restart"
+            )
+        commit_bytes(path, msgspec.json.encode(fingerprint(files)))
+        return files
+    if trail.old:
+        files = _as_0_1_read(corpus, before)
+    difference = first_difference(before, fingerprint(files)) or _other_content(files, before, trail)
+    if difference is not None:
+        raise SourceError(changed(source, difference))
+    if fingerprint(files) != before:
+        commit_bytes(path, msgspec.json.encode(fingerprint(files)))
+    return files
+
+
+def is_moved(source: str, corpus: Corpus, layout: RunLayout) -> bool:
+    """Whether a corpus at another place is what the intake of `layout` read: the same names, sizes and content. Where only part
+    of it was read, the name of a folder must not become metadata of the rest."""
+    trail, before = read_trail(layout), read_stamps(layout)
+    if source == STDIN or trail.old or not trail.segments:
+        return False
+    if before is not None and first_difference(before, fingerprint(corpus.files)) is not None:
+        return False
+    if not trail.whole and any(file.collection is not None for file in corpus.files):
+        return False
+    return not _not_as_read(corpus.files, trail)
+
+
+def read_stamps(layout: RunLayout) -> list[FileStamp] | None:
+    """The files of the source as they were when the intake began; None where `chunks/source.json` is gone or damaged."""
+    try:
+        return decode_json(layout.source.read_bytes(), list[FileStamp])
+    except (ValueError, OSError):
+        return None
+
+
+def _not_as_read(files: list[SourceFile], trail: Trail) -> str:
+    """Why these are not known to be the files that were read, by their content alone; empty where they are."""
+    read = max(len(trail.finished), trail.cursor.file + 1 if trail.segments else 0)
+    if len(files) < read:
+        return f"the source has {len(files):,} files where {read:,} were read"
+    if trail.whole and len(trail.finished) > trail.cursor.file and len(files) > read:  # it did not end with --limit
+        return f"{files[read].name} was not read"
+    for at, file in enumerate(files):
+        if not _says_the_same(file, at, trail):
+            return f"{file.name} is not known to be what was read"
+    return ""
+
+
+def changed(source: str, difference: str) -> str:
+    """The message for a source that is not what a run began with."""
+    return (
+        f"{source}: the source changed since its intake began: {difference}; "
+        "put it back as it was, or start over with --restart"
+    )
+
+
+def another_stream(how: str) -> str:
+    """The same for standard input; `how` is the difference."""
+    return (
+        f"standard input is another stream than the one that this run began with: it {how}; "
+        "give the same stream again, another --out, or --restart"
+    )
+
+
+def _as_0_1_read(corpus: Corpus, before: list[FileStamp]) -> list[SourceFile]:
+    """The files that 0.1.0 read: without those that it skipped, and with links to files that are now read once."""
+    known = {one.path for one in before}
+    files = [file for file in corpus.files if file.name in known or not file.since_0_1]
+    files += [file for file in corpus.twins if file.name in known]
+    return sorted(files, key=lambda file: file.name)
+
+
+def _other_content(files: list[SourceFile], before: list[FileStamp], trail: Trail) -> str | None:
+    """The first file whose time differs and whose content is not known to be what was read."""
+    for at, (file, stamp) in enumerate(zip(files, before, strict=True)):
+        if file.mtime_ns != stamp.mtime_ns and not _says_the_same(file, at, trail):
+            return f"{file.name} has other content"
+    return None
+
+
+def _says_the_same(file: SourceFile, at: int, trail: Trail) -> bool:
+    if at < len(trail.finished):
+        digest, n_bytes = trail.finished[at], None
+    elif at == trail.cursor.file and trail.segments:
+        digest, n_bytes = "" if trail.read_beyond else trail.passed.digest, trail.passed.n_bytes
+    else:
+        return not trail.old and not trail.read_beyond  # nothing of it was read
+    if not digest:
+        return False
+    return digest_of(file, n_bytes) == digest

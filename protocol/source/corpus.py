@@ -1,0 +1,218 @@
+"""The files of a corpus: which they are and in which order, and which names of a folder are not read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ..errors import SourceError
+from ..run_directory.own_files import holds_run
+from ..spec.local_paths import check_local
+from ..text.terminal_text import on_one_line
+from .folder import READ_ALREADY, Kind, LeftOut, walk
+
+Format = Literal["jsonl", "json", "parquet"]
+Compression = Literal["gzip", "zstd"]
+
+MOST_LOOKED = 10_000
+"""Files of a folder that are looked at for their sizes."""
+STDIN = "-"
+SUPPORTED = ".jsonl, .ndjson or .json (also .gz, .zst), or .parquet"
+
+_COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
+_CHUNKS = "_chunks.json"
+_EMPTY: Kind = ("empty file", "empty files")
+_NO_RECORDS: Kind = (
+    ".json without a text field in its first record",
+    ".json without a text field in their first record",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file to read; `path` is None for standard input. `name` is what reports and made-up ids call it."""
+
+    path: Path | None
+    name: str
+    format: Format
+    compression: Compression | None = None
+    collection: str | None = None
+    """The folder of a `*_chunks.json` file, which its records get as metadata."""
+    size: int = 0
+    mtime_ns: int = 0
+    since_0_1: bool = False
+    """Whether 0.1.0 would have skipped it in a folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """The files of a source, and the names in it that are not read."""
+
+    files: list[SourceFile]
+    left_out: LeftOut = field(default_factory=LeftOut)
+    twins: list[SourceFile] = field(default_factory=list[SourceFile])
+    """Links to files that are read anyway. 0.1.0 read them too."""
+
+
+def resolve(source: str, exclude: Path | None = None, text_field: str | None = None) -> list[SourceFile]:
+    """The files of `survey`."""
+    return survey(source, exclude, text_field).files
+
+
+def survey(source: str, exclude: Path | None = None, text_field: str | None = None) -> Corpus:
+    """The files of a source: one file, a folder with all below it by relative path, or `-` for standard input.
+
+    Linked folders are followed. What lies under `exclude` (the run directory) does not count; `text_field` helps to tell
+    records from settings in a `.json`. SourceError where there is nothing to read, or something that cannot be read.
+    """
+    if source == STDIN:
+        return Corpus([SourceFile(None, "stdin", "jsonl")])
+    check_local(source, "source", SourceError)
+    root = Path(source)
+    try:
+        if root.is_dir():
+            found = _in_folder(root, exclude, text_field)
+        elif root.is_file():
+            found = Corpus([_named(root)])
+        elif root.exists():
+            raise SourceError(f"{source}: neither a file nor a folder; to read a pipe, give - as the source")
+        else:
+            raise SourceError(f"{source}: no such file or folder; give a file, a folder, or - for standard input")
+    except OSError as error:
+        raise SourceError(
+            f"{error.filename or source}: cannot be read ({error.strerror}); check its permissions"
+        ) from error
+    for file in found.files:
+        if file.path is not None and not os.access(file.path, os.R_OK):
+            raise SourceError(f"{file.path}: cannot be read (permission denied); check its permissions")
+    if not any(file.size for file in found.files):
+        what = "is an empty file" if root.is_file() else f"holds only empty files ({len(found.files)})"
+        raise SourceError(f"{source}: {what}; give a source with at least one record")
+    return found
+
+
+def is_gone(source: str) -> bool:
+    """Whether a source is missing. An empty folder counts as missing: its disk may not be mounted."""
+    try:
+        with os.scandir(source) as found:
+            return not any(found)
+    except NotADirectoryError:
+        return not Path(source).exists()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def plain_bytes(source: str, most: int, exclude: Path | None = None) -> int | None:
+    """Bytes of the source's files, counted until they are more than `most`.
+
+    None where they do not tell how much text there is: standard input, something compressed, Parquet, nothing readable, or so
+    many files that looking at them would hold up whoever asks.
+    """
+    if source == STDIN:
+        return None
+    root = Path(source)
+    total = 0
+    try:
+        paths = (path for path, _, _ in walk(root, exclude, LeftOut())) if root.is_dir() else iter((root,))
+        for number, path in enumerate(paths):
+            format_, compression = _format(path.name)
+            if format_ == "parquet" or compression is not None or number >= MOST_LOOKED:
+                return None
+            if format_ == "json" and path != root and not path.name.lower().endswith(_CHUNKS):
+                continue
+            total += path.stat().st_size if format_ is not None else 0
+            if total > most:
+                break
+    except OSError:
+        return None
+    return total or None
+
+
+def _named(path: Path) -> SourceFile:
+    """A file named directly."""
+    format_, compression = _format(path.name)
+    if format_ is None:
+        raise SourceError(f"{path}: {path.suffix or 'a name without extension'} is not supported; give {SUPPORTED}")
+    return _source_file(path, path.name, format_, compression)
+
+
+def _in_folder(root: Path, exclude: Path | None, text_field: str | None) -> Corpus:
+    if exclude is not None and exclude.resolve() == root.resolve():
+        raise SourceError(f"{root}: the source cannot be the run directory too; give another output folder")
+    if holds_run(root):
+        raise SourceError(
+            f"{root}: is the directory of a run, not a corpus; give the corpus of that run, or files in it by name"
+        )
+    left_out = LeftOut()
+    found = list(_files(root, exclude, text_field, left_out))
+    if not found:
+        raise SourceError(
+            f"{root}: the folder holds no chunks; looked for *.jsonl, *.ndjson, *.json with records (also .gz, .zst) and "
+            f"*.parquet in it and below" + (f". It has {line}" if (line := left_out.line()) else "")
+        )
+    real = {os.path.realpath(file.path) for file in found if file.path is not None and not file.path.is_symlink()}
+    files, twins = list[SourceFile](), list[SourceFile]()
+    for file in sorted(found, key=lambda file: file.name):
+        target = os.path.realpath(file.path) if file.path is not None and file.path.is_symlink() else None
+        if target is not None and target in real:
+            left_out.add(READ_ALREADY, file.name)
+            twins.append(file)
+            continue
+        if target is not None:
+            real.add(target)
+        files.append(file)
+    return Corpus(files, left_out, twins)
+
+
+def _files(root: Path, exclude: Path | None, text_field: str | None, left_out: LeftOut) -> Iterator[SourceFile]:
+    """Those that are read."""
+    from .json_head import holds_records
+
+    for path, name, linked in walk(root, exclude, left_out):
+        format_, compression = _format(path.name)
+        if format_ is None:
+            suffix = on_one_line("".join(path.suffixes[-2:]).lower()) if path.suffix else "without extension"
+            left_out.add((suffix, suffix), name)
+            continue
+        file = _source_file(path, name, format_, compression, linked=linked)
+        if format_ == "json" and file.collection is None and not (file.size and holds_records(file, text_field)):
+            left_out.add(_NO_RECORDS if file.size else _EMPTY, name)
+            continue
+        yield file
+
+
+def _format(name: str) -> tuple[Format | None, Compression | None]:
+    stem, suffix = os.path.splitext(name.lower())
+    compression = _COMPRESSIONS.get(suffix)
+    if compression is not None:
+        suffix = os.path.splitext(stem)[1]
+    if suffix in (".jsonl", ".ndjson"):
+        return "jsonl", compression
+    if compression is None and suffix == ".parquet":
+        return "parquet", None
+    if suffix == ".json":
+        return "json", compression
+    return None, None
+
+
+def _source_file(
+    path: Path, name: str, format_: Format, compression: Compression | None, *, linked: bool = False
+) -> SourceFile:
+    stat = path.stat()
+    chunks = path.name.lower().endswith((_CHUNKS, *(f"{_CHUNKS}{suffix}" for suffix in _COMPRESSIONS)))
+    return SourceFile(
+        path=path,
+        # A file name need not be UTF-8, but reports and ids must.
+        name=os.fsencode(name).decode("utf-8", "replace"),
+        format=format_,
+        compression=compression,
+        collection=path.absolute().parent.name if chunks else None,
+        size=stat.st_size,
+        mtime_ns=stat.st_mtime_ns,
+        since_0_1=linked or (format_ == "json" and not (chunks and compression is None)),
+    )

@@ -1,0 +1,63 @@
+"""The formats that a done run can be exported in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from ..errors import UsageError
+from .run_spec import Form, RunSpec
+
+FORMATS: dict[str, Form | None] = {
+    "jsonl": None,
+    "npy": "dense",
+    "sparse-jsonl": "sparse",
+    "multivector-jsonl": "multivector",
+    "metadata": None,
+    "upload-script": None,
+}
+"""By name: the form of vector without which the format has nothing to hold."""
+
+_FILES = {
+    "jsonl": "points.jsonl",
+    "npy": "{}.npy",
+    "sparse-jsonl": "{}.sparse.jsonl",
+    "multivector-jsonl": "{}.multivector.jsonl",
+    "metadata": "metadata.jsonl",
+    "upload-script": "upload_to_qdrant.py",
+}
+"""The file of a format; `{}` is the vector of which there is one each."""
+
+ALL = "all"
+
+
+def choose_formats(names: Sequence[str], spec: RunSpec, flag: str = "--export") -> tuple[str, ...]:
+    """The formats to write, in their order; none named, or `all`: those that apply to the run.
+
+    The upload script brings the points that it loads. UsageError for one that is not known or does not apply.
+    """
+    forms = {output.form for output in spec.outputs}
+    for name in names:
+        if name != ALL and name not in FORMATS:
+            raise UsageError(f"{flag} {name}: not known; give one or more of {', '.join(FORMATS)}, or all")
+        if not _applies(name, forms):
+            raise UsageError(f"{flag} {name}: this run has no {FORMATS[name]} vectors; leave it out, or give all")
+    chosen = set(names)
+    if not chosen or ALL in chosen:
+        chosen = {name for name in FORMATS if _applies(name, forms)}
+    if "upload-script" in chosen:
+        chosen.add("jsonl")
+    return tuple(name for name in FORMATS if name in chosen)
+
+
+def file_names(formats: Iterable[str], spec: RunSpec) -> set[str]:
+    """The files of an export in these formats: those that every export has, too."""
+    found = {"collection.json", "stats.json"}
+    for name in formats:
+        form, pattern = FORMATS[name], _FILES[name]
+        found |= {pattern.format(one.vector) for one in spec.outputs if form in (None, one.form)}
+    return found
+
+
+def _applies(name: str, forms: Collection[str]) -> bool:
+    needs = FORMATS.get(name)
+    return needs is None or needs in forms

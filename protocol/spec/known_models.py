@@ -1,0 +1,43 @@
+"""What is known of a run's models before anyone looks for them: the fake ones by their names, others by the catalogue."""
+
+from __future__ import annotations
+
+from ..errors import ModelError
+from . import catalog
+from .fake_models import FAKE_KINDS, PREFIX, parse_fake
+from .output_dims import with_ensembles
+from .run_spec import FLAGS, PassSpec, RunSpec
+
+
+def check_known(spec: RunSpec) -> None:
+    """ModelError or UsageError for models that the spec alone shows to be impossible, alone or together."""
+    known: dict[str, int] = {}
+    for one in spec.passes:
+        dim = _dense_dim(one)
+        if dim is not None:
+            known |= {output.vector: dim for output in one.outputs if output.form == "dense"}
+    with_ensembles(spec, known)
+
+
+def known_dim(one: PassSpec) -> int | None:
+    """Dimensions of the vectors of its model, untruncated; None where its name does not tell. ModelError for a bad fake."""
+    if one.model.startswith(PREFIX):
+        return parse_fake(one.model)[0]
+    entry = catalog.find(one.model)
+    # Of another revision than the card's nothing is known.
+    return entry.dim if entry is not None and one.revision is None else None
+
+
+def _dense_dim(one: PassSpec) -> int | None:
+    """Dimensions that the pass keeps of its dense vectors; None where nobody knows yet, or it has none."""
+    if one.model.startswith(PREFIX) and one.kind not in FAKE_KINDS:
+        raise ModelError(f"model {one.model!r}: there is no fake encoder of kind {one.kind!r}")
+    entry = catalog.find(one.model) if one.revision is None else None
+    if entry is not None and entry.kind not in ("dense", one.kind):
+        raise ModelError(f"model {one.model!r} is none for {FLAGS[one.kind]}: give it with {FLAGS[entry.kind]}")
+    full = known_dim(one)
+    if full is None or one.kind not in ("dense", "bge-m3"):
+        return None
+    if one.truncate_dim is not None and one.truncate_dim > full:
+        raise ModelError(f"--truncate-dim {one.truncate_dim}: the vectors of {one.model} have {full} dimensions")
+    return one.truncate_dim or full

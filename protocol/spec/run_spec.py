@@ -1,0 +1,258 @@
+"""What a run is to do: the spec that a client submits and that `spec.json` keeps."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Literal
+
+import msgspec
+
+from ..errors import UsageError
+from ..text.preprocessing import FIRST, LATEST, preprocessor
+from .ensemble_spec import EnsembleSpec, check_ensemble
+
+Kind = Literal["dense", "bm25", "sparse", "metadata", "multivector", "bge-m3", "rerank"]
+Form = Literal["dense", "sparse", "multivector", "score"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Index = Literal["edge", "none"]
+Storage = Literal["float32", "float16", "int8", "binary"]
+
+FORMS: dict[Kind, tuple[Form, ...]] = {
+    "dense": ("dense",),
+    "bm25": ("sparse",),
+    "sparse": ("sparse",),
+    "metadata": ("sparse",),
+    "multivector": ("multivector",),
+    "bge-m3": ("dense", "sparse", "multivector"),
+    "rerank": ("score",),
+}
+"""What a pass of each kind produces for every row. bge-m3's three come from one forward pass."""
+
+FLAGS: dict[Kind, str] = {
+    "dense": "--dense",
+    "bm25": "--sparse",
+    "sparse": "--sparse",
+    "metadata": "--sparse",
+    "multivector": "--multivector",
+    "bge-m3": "--heads",
+    "rerank": "--rerank",
+}
+"""Which flag names a model of each kind, for messages."""
+
+CPU_KINDS: frozenset[str] = frozenset({"bm25", "metadata"})
+"""Kinds that never use a GPU: they run on a CPU slot beside the GPU passes."""
+
+PREPROCESSING = LATEST
+"""The policy of a new run. A resumed run keeps the one of its directory."""
+
+NONE = "none"
+"""The name of a field that means no field at all. A field really called so is given in double quotes."""
+
+HEADS = "heads-"
+"""How the name of a pass with several vectors begins."""
+
+MOST_PATH_BYTES = 4096
+"""The longest path on Linux (PATH_MAX)."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+class Output(msgspec.Struct, frozen=True):
+    """One vector of a pass: its name, which is that of its folder, and its form."""
+
+    vector: str
+    form: Form
+    kind: Kind | Literal["ensemble"]
+    storage: Storage = "float32"
+    """Of dense vectors in their segments (see `storage.py`)."""
+
+
+class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One model over the whole corpus. `vector` is the name of the vector that it produces."""
+
+    vector: str
+    kind: Kind
+    model: str
+    """An alias of the catalogue, a hub id, a local folder, or `fake:DIM[,option=value…]`."""
+    revision: str | None = None
+    dtype: Dtype = "auto"
+    max_tokens: int | None = None
+    """Texts are truncated there; None takes the model's own limit."""
+    prompt: str | None = None
+    """Put before each text; None takes the model's own document prompt."""
+    trust_remote_code: bool = False
+    side: Literal["document", "query"] = "document"
+    """Which prompt and which encoding of the model."""
+    fallback: bool = True
+    """Learned sparse weights: where the model fails, weights from the chunk's metadata stand in."""
+    max_active_dims: int | None = None
+    """Learned sparse: keep so many of the largest weights; None keeps all."""
+    pool_factor: int = 1
+    """Multivectors of documents: tokens are pooled to one for every so many; 1 keeps all."""
+    truncate_dim: int | None = None
+    """Dense: keep so many leading components (Matryoshka) and normalize again."""
+    storage: Storage = "float32"
+    """Dense: how the vectors are kept in their segments."""
+    average_length: float | None = None
+    """BM25: the corpus's average length in terms; None: fitted when the pass begins."""
+    query_prompt: str | None = None
+    """Put before each query of the run; None takes the model's own query prompt. No chunk depends on it."""
+    normalize: bool = False
+    """Dense: accept a model for the dot product, or for another distance, and compare its vectors by cosine. Without it such
+    a model is refused. Vectors of every model are brought to length 1 anyway, so that none depends on this field."""
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The vectors that the pass writes. A pass of one vector carries its name."""
+        forms = FORMS[self.kind]
+        stem = self.vector.removeprefix(HEADS)
+        names = (self.vector,) if len(forms) == 1 else tuple(f"{form}-{stem}" for form in forms)
+        return tuple(
+            Output(name, form, self.kind, self.storage if form == "dense" else "float32")
+            for name, form in zip(names, forms, strict=True)
+        )
+
+    @property
+    def stood_in(self) -> str | None:
+        """The sparse vector in which weights of the chunks' metadata may stand; None: in none."""
+        if self.kind != "metadata" and not (self.fallback and self.kind in ("sparse", "bge-m3")):
+            return None
+        return next(one.vector for one in self.outputs if one.form == "sparse")
+
+
+class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One corpus and what to make of it. Paths are absolute: the coordinator may stand elsewhere."""
+
+    source: str
+    """A file, a folder, or `-` for the coordinator's standard input."""
+    passes: tuple[PassSpec, ...]
+    text_field: str | None = None
+    id_field: str | None = None
+    """NONE numbers the chunks. None finds the id by convention, as for the other fields."""
+    limit: int | None = None
+    """Stop after this many chunks."""
+    index: Index = "edge"
+    preprocessing: str = FIRST
+    """By default the only policy of 0.1.0, which did not write it down."""
+    ensembles: tuple[EnsembleSpec, ...] = ()
+    """Vectors made of those of the passes, by the exporter."""
+    title_field: str | None = None
+    """The field that is put before the text. NONE leaves titles out."""
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """Every vector of the run, in the order of the passes; then the ensembles."""
+        derived = (Output(one.vector, "dense", "ensemble") for one in self.ensembles)
+        return (*(output for one in self.passes for output in one.outputs), *derived)
+
+
+def vector_name(kind: Kind, model: str) -> str:
+    """The vector's name for a model: `dense-bge-m3` for `BAAI/bge-m3`, `dense-fake-384` for `fake:384,delay_ms=5`."""
+    stem = model.split(",", 1)[0].replace(":", "-").rstrip("/").rsplit("/", 1)[-1].lower()
+    stem = re.sub(r"[^a-z0-9._-]+", "-", stem).strip("-._") or "model"
+    return f"{_prefix(kind)}{stem}"[:100]
+
+
+def given_name(kind: Kind, name: str) -> str:
+    """The vector's name where somebody gives one: with the prefix of its form, as all have it."""
+    return _prefix(kind) + name.removeprefix(_prefix(kind))
+
+
+def _prefix(kind: Kind) -> str:
+    return HEADS if kind == "bge-m3" else "rerank-" if kind == "rerank" else f"{FORMS[kind][0]}-"
+
+
+def check_spec(spec: RunSpec) -> None:
+    """Raise UsageError for a spec that no run can follow."""
+    if not spec.passes:
+        raise UsageError("nothing to compute: give at least one --dense, --sparse, --multivector or --heads MODEL")
+    if not spec.source:  # as a path it would be the folder that the coordinator runs in
+        raise UsageError("source '': is empty; give a file, a folder, or - for standard input")
+    check_path(spec.source, "source")
+    for one in spec.passes:
+        check_path(one.model, FLAGS[one.kind])
+    _check_names(spec)
+    if spec.limit is not None and spec.limit < 1:
+        raise UsageError(f"--limit {spec.limit}: give a number of chunks, 1 or more")
+    preprocessor(spec.preprocessing)
+    if spec.preprocessing == FIRST and spec.title_field is not None:
+        raise UsageError(f"--title-field {spec.title_field}: policy {FIRST!r} has no named title; leave it out")
+    for one in spec.passes:
+        for flag, value in (
+            ("--max-tokens", one.max_tokens),
+            ("--max-active-dims", one.max_active_dims),
+            ("--pool-factor", one.pool_factor),
+            ("--truncate-dim", one.truncate_dim),
+        ):
+            if value is not None and value < 1:
+                raise UsageError(f"{flag} {value}: give 1 or more")
+        if "dense" not in FORMS[one.kind] and (one.truncate_dim is not None or one.storage != "float32"):
+            raise UsageError(f"{one.vector}: --truncate-dim and --store are for dense vectors, and this pass has none")
+    dense = [output.vector for one in spec.passes for output in one.outputs if output.form == "dense"]
+    for ensemble in spec.ensembles:
+        check_ensemble(ensemble, dense)
+
+
+def check_path(path: str, what: str) -> None:
+    """UsageError for a path that no system can open; `what` names it."""
+    if "\0" in path:
+        raise UsageError(f"{what} {path[:80]!r}: holds a NUL character; give a path without one")
+    if len(os.fsencode(path)) >= MOST_PATH_BYTES:
+        raise UsageError(
+            f"{what} {path[:80]!r}…: has {len(path):,} characters; give one below {MOST_PATH_BYTES:,} bytes"
+        )
+
+
+def is_name(vector: str) -> bool:
+    """Whether a vector, and its folder, can have this name."""
+    return _NAME.fullmatch(vector) is not None
+
+
+def _check_names(spec: RunSpec) -> None:
+    """Every vector has a name of its own, which a folder can have."""
+    makers = [(output.vector, one.model) for one in spec.passes for output in one.outputs]
+    makers += [(one.vector, f"--ensemble {one.method}") for one in spec.ensembles]
+    made_by: dict[str, str] = {}
+    for name, maker in makers:
+        if not is_name(name):
+            raise UsageError(f"vector name {name!r}: use lower-case letters, digits, '.', '_' and '-', at most 100")
+        if (first := made_by.get(name)) is not None:
+            remedy = "give it once" if first == maker else f"give one of them another name, as in NAME={maker}"
+            raise UsageError(f"the vector {name!r} would be written twice, by {first} and by {maker}; {remedy}")
+        made_by[name] = maker
+
+
+def differences(ours: RunSpec, theirs: RunSpec) -> list[str]:
+    """The fields in which two specs differ, each as `field: theirs → ours`, for a refusal that names them.
+
+    Fields that no committed vector depends on may differ: the prompt of queries, and `normalize`.
+    """
+    ours, theirs = _of_the_corpus(ours), _of_the_corpus(theirs)
+    found: list[str] = []
+    for field in RunSpec.__struct_fields__:
+        new, old = getattr(ours, field), getattr(theirs, field)
+        if new == old:
+            continue
+        if field == "passes":
+            found.extend(_pass_differences(new, old))
+        else:
+            found.append(f"{field}: {old!r} → {new!r}")
+    return found
+
+
+def _of_the_corpus(spec: RunSpec) -> RunSpec:
+    passes = tuple(msgspec.structs.replace(one, query_prompt=None, normalize=False) for one in spec.passes)
+    return msgspec.structs.replace(spec, passes=passes)
+
+
+def _pass_differences(new: tuple[PassSpec, ...], old: tuple[PassSpec, ...]) -> list[str]:
+    ours, theirs = {one.vector: one for one in new}, {one.vector: one for one in old}
+    found = [f"passes: {name} is new" for name in ours if name not in theirs]
+    found += [f"passes: {name} is gone" for name in theirs if name not in ours]
+    for name in ours.keys() & theirs.keys():
+        for field in PassSpec.__struct_fields__:
+            before, after = getattr(theirs[name], field), getattr(ours[name], field)
+            if before != after:
+                found.append(f"{name}.{field}: {before!r} → {after!r}")
+    return found or ["passes: their order"]

@@ -1,0 +1,1 @@
+"""Small pure functions over texts, on which several processes must agree."""

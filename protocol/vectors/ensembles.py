@@ -1,0 +1,59 @@
+"""Ensembles: one dense vector made of several models' vectors, for rows and for queries in the same way.
+
+concat   each member, scaled by the root of its weight, one after another: the dot product of two such vectors is the
+         weighted mean of the members' cosines
+average  the weighted sum of the members, normalized again; for models whose spaces agree in dimension *and* meaning,
+         such as fine-tunings of one model. Of unrelated models it is noise. With `project`, longer members are brought
+         down to the dimensions of the shortest one first (see `projection.py`)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..spec.ensemble_spec import EnsembleSpec
+from .projection import projection
+
+FloatArray = npt.NDArray[np.float32]
+
+SHORTEST = 1e-6
+"""A sum shorter than this has no direction: its members cancel each other out."""
+
+
+def combine(one: EnsembleSpec, members: Sequence[FloatArray]) -> FloatArray:
+    """The ensemble's vectors (rows, dim) from those of its members, each (rows, its own dim), in their order.
+
+    A row is NaN where a member is, or where the sum has no direction. Members are normalized first: what storage has
+    rounded counts no more than what it has not, nor what a projection has shortened.
+    """
+    if one.project:
+        members = _projected(members)
+    scaled = [
+        unit(vectors) * np.float32(math.sqrt(share) if one.method == "concat" else share)
+        for vectors, share in zip(members, one.shares, strict=True)
+    ]
+    if one.method == "concat":
+        return np.concatenate(scaled, axis=1)
+    total = scaled[0]
+    for vectors in scaled[1:]:
+        total += vectors
+    return unit(total)
+
+
+def _projected(members: Sequence[FloatArray]) -> list[FloatArray]:
+    """All with the dimensions of the shortest. Those of the same length go the same way: a space that they share stays one."""
+    fewest = min(vectors.shape[1] for vectors in members)
+    return [
+        vectors @ projection(vectors.shape[1], fewest) if vectors.shape[1] > fewest else vectors for vectors in members
+    ]
+
+
+def unit(vectors: FloatArray) -> FloatArray:
+    """Rows (rows, dim) of length 1; NaN where a row is NaN or has no direction."""
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    norms[norms < SHORTEST] = np.nan
+    return vectors / norms[:, None]

@@ -1,0 +1,116 @@
+"""The hosts link: host agent ↔ coordinator."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..errors import how_ended
+from .devices import Device, MemorySample
+
+
+class HostHello(msgspec.Struct, frozen=True, array_like=True, tag="host_hello"):
+    """An agent offers its devices."""
+
+    protocol: int
+    build: str
+    host: str
+    devices: tuple[Device, ...]
+
+
+class HostAlive(msgspec.Struct, frozen=True, array_like=True, tag="host_alive"):
+    """Sent every second by the agent's loop."""
+
+    host: str
+
+
+class HostLeaving(msgspec.Struct, frozen=True, array_like=True, tag="host_leaving"):
+    """Last message of an agent that was told to stop; its workers end with it."""
+
+    host: str
+
+
+class WorkerSpawned(msgspec.Struct, frozen=True, array_like=True, tag="worker_spawned"):
+    """The process is started; the device's memory as it was before."""
+
+    worker: str
+    pid: int
+    memory: MemorySample | None
+
+
+class WorkerEnd(msgspec.Struct, frozen=True, array_like=True):
+    """How a worker's process ended."""
+
+    code: int
+    """Exit status; negative: the signal."""
+    tail: str
+    """The end of what it wrote on standard error."""
+    fault: str = ""
+    """What is wrong with the device itself; empty where nothing is known to be."""
+    starved: str = ""
+    """How the host's own memory ended it; empty where that was not the cause."""
+
+    @property
+    def reason(self) -> str:
+        """For people, in one line."""
+        if self.starved:
+            return self.starved
+        how = how_ended(self.code)
+        last = self.tail.rsplit("\n", 1)[-1].strip()
+        return f"{how}: {last}" if last else how
+
+
+class WorkerDied(msgspec.Struct, frozen=True, array_like=True, tag="worker_died"):
+    """A worker's process has ended unexpectedly; WorkerGone follows once its device's memory has been looked at."""
+
+    worker: str
+    end: WorkerEnd
+
+
+class WorkerGone(msgspec.Struct, frozen=True, array_like=True, tag="worker_gone"):
+    """A worker's process has ended (or could not be started); its device's memory has been looked at since."""
+
+    worker: str
+    end: WorkerEnd
+    memory: MemorySample | None
+    released: bool
+    """Whether the memory is back to its level before the lease."""
+
+
+class SpawnRefused(msgspec.Struct, frozen=True, array_like=True, tag="spawn_refused"):
+    """The device cannot be leased now, for instance because another run on this host holds it."""
+
+    worker: str
+    reason: str
+
+
+ToCoordinator = HostHello | HostAlive | HostLeaving | WorkerSpawned | WorkerDied | WorkerGone | SpawnRefused
+
+
+class HostWelcome(msgspec.Struct, frozen=True, array_like=True, tag="host_welcome"):
+    """The agent is in the fleet. Sent again as the answer to each HostAlive."""
+
+    protocol: int
+    build: str
+
+
+class HostRefused(msgspec.Struct, frozen=True, array_like=True, tag="host_refused"):
+    message: str
+
+
+class Spawn(msgspec.Struct, frozen=True, array_like=True, tag="spawn"):
+    """Start a worker pinned to a device."""
+
+    worker: str
+    device: str
+    epoch: int
+
+
+class Kill(msgspec.Struct, frozen=True, array_like=True, tag="kill"):
+    worker: str
+
+
+class Goodbye(msgspec.Struct, frozen=True, array_like=True, tag="goodbye"):
+    """The coordinator ends in good order; so does the agent."""
+
+
+ToHost = HostWelcome | HostRefused | Spawn | Kill | Goodbye

@@ -1,0 +1,33 @@
+"""Input and output of the check of a run's models (`worker.model_check`): passes to check, and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from ..spec.run_spec import PassSpec
+
+
+class PassToCheck(PassSpec, frozen=True, kw_only=True, omit_defaults=True):
+    """A pass whose model is to be checked."""
+
+    files: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    """The identity of the model that its segments were computed with; empty without segments, or if it was not noted."""
+    whole: bool = False
+    """Whether no segment is missing. Then no model is needed, but one that has changed is still refused."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A pass whose model cannot be used, and why; `kind` is the name of an error class."""
+
+    vector: str
+    kind: str
+    message: str
+
+
+def changed_files(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """The paths whose digests differ; none where one side has no digests at all."""
+    if not before or not after:
+        return []
+    return sorted(path for path in {*before, *after} if before.get(path) != after.get(path))

@@ -1,0 +1,197 @@
+"""Passes that go on without a model: their rows reach the exporter without a result, and the run ends well."""
+
+from __future__ import annotations
+
+from embedfleet.coordinator.core.actions import CloseRun, QuarantineRows, SendBatch, SpawnWorker
+from embedfleet.coordinator.core.events import (
+    ExporterLost,
+    IntakeDone,
+    PassPlan,
+    RunOpened,
+    RunSubmitted,
+    Scrubbed,
+    SegmentCommitted,
+    SegmentSpooled,
+    WorkerBroken,
+    WorkerExited,
+    WorkerHello,
+)
+
+from ....pool_driver import Driver, cpu, gpu
+
+WHY = "no such model"
+
+
+def handed_on(actions: list) -> list[tuple[int, int, int, int, str]]:
+    return [
+        (one.number, one.segment, one.start, one.stop, one.reason) for one in actions if isinstance(one, QuarantineRows)
+    ]
+
+
+def test_a_pass_without_a_model_is_handed_on_as_it_is_spooled_and_takes_no_device() -> None:
+    driver = Driver(gpu("g"))
+    driver.tell(RunSubmitted("r", (PassPlan("v", given_up=WHY),)))
+    driver.tell(RunOpened("r", (frozenset({1}),)))
+    driver.tell(Scrubbed("r"))
+    out = driver.tell(SegmentSpooled("r", 0, 5))
+    assert handed_on(out) == [(0, 0, 0, 5, WHY)]
+    out = driver.tell(SegmentSpooled("r", 1, 5)) + driver.tell(IntakeDone("r"))
+    assert out == []  # it stands, and nothing is spawned
+    assert isinstance(driver.tell(SegmentCommitted("r", 0, 0))[-1], CloseRun)
+
+
+def test_a_model_that_does_not_load_gives_way_to_the_fallback() -> None:
+    driver = Driver(gpu("g"))
+    out = driver.run(PassPlan("v", fallback=True), segments=(4, 3))
+    (spawn,) = [one for one in out if isinstance(one, SpawnWorker)]
+    driver.tell(WorkerHello(spawn.worker, driver.pool.fleet.workers[spawn.worker].epoch))
+    out = driver.tell(WorkerBroken(spawn.worker, "ModelError", WHY, True))
+    assert handed_on(out) == [(0, 0, 0, 4, WHY), (0, 1, 0, 3, WHY)]
+    assert driver.noted("pass_given_up") == [{"vector": "v", "reason": WHY}]
+    driver.exit(spawn.worker)
+    assert not [one for one in driver.tick(100.0) if isinstance(one, SpawnWorker)]
+    driver.tell(SegmentCommitted("r", 0, 0))
+    closed = driver.tell(SegmentCommitted("r", 0, 1))[-1]
+    assert isinstance(closed, CloseRun)
+    assert closed.status == "done"
+
+
+def test_without_fallback_it_fails_the_run() -> None:
+    driver = Driver(gpu("g"))
+    driver.run(PassPlan("v"))
+    out = driver.tell(WorkerBroken("w0", "ModelError", WHY, True))
+    (closed,) = [one for one in out if isinstance(one, CloseRun)]
+    assert (closed.status, closed.kind, closed.error) == ("failed", "ModelError", WHY)
+
+
+def test_what_another_worker_has_in_hand_is_kept() -> None:
+    driver = Driver(gpu("a"), gpu("b"))
+    driver.run(PassPlan("v", fallback=True), segments=(4,))
+    driver.ready("w0")
+    driver.cut(0, 1, 2, 3, 4)
+    held = driver.held("w0")
+    assert len(held) == 2
+    driver.tell(WorkerHello("w1", driver.pool.fleet.workers["w1"].epoch))
+    out = driver.tell(WorkerBroken("w1", "ModelError", WHY, True))
+    assert handed_on(out) == [(0, 0, 2, 3, WHY), (0, 0, 3, 4, WHY)]
+    assert not [one for one in driver.done("w0") if isinstance(one, SendBatch | QuarantineRows)]
+    assert not driver.passes()[0].pending
+
+
+def test_batches_of_a_worker_that_dies_later_are_handed_on_too() -> None:
+    driver = Driver(gpu("a"), gpu("b"))
+    driver.run(PassPlan("v", fallback=True), segments=(3,))
+    driver.ready("w0")
+    driver.cut(0, 1, 2, 3)
+    driver.tell(WorkerHello("w1", driver.pool.fleet.workers["w1"].epoch))
+    assert handed_on(driver.tell(WorkerBroken("w1", "ModelError", WHY, True))) == [(0, 0, 2, 3, WHY)]
+    assert sorted(handed_on(driver.exit("w0"))) == [(0, 0, 0, 1, WHY), (0, 0, 1, 2, WHY)]
+
+
+def test_after_a_lost_exporter_the_rows_are_handed_on_again() -> None:
+    driver = Driver(cpu("c"))
+    driver.run(PassPlan("v", given_up=WHY), segments=(4, 3))
+    driver.tell(SegmentCommitted("r", 0, 0))
+    driver.tell(ExporterLost("r", "killed"))
+    assert handed_on(driver.tell(RunOpened("r", (frozenset({0}),)))) == [(0, 1, 0, 3, WHY)]
+
+
+def test_the_other_passes_go_on() -> None:
+    driver = Driver(gpu("g"))
+    out = driver.run(PassPlan("a", given_up=WHY), PassPlan("b"), segments=(4,))
+    assert handed_on(out) == [(0, 0, 0, 4, WHY)]
+    assert driver.pool.fleet.workers["w0"].number == 1
+    driver.ready("w0")
+    assert [(one.start, one.stop) for one in driver.cut(0, 4, number=1) if isinstance(one, SendBatch)] == [(0, 4)]
+
+
+def broken(driver: Driver, worker: str = "w0") -> list:
+    """The worker's model does not load; the actions, its end included."""
+    driver.tell(WorkerHello(worker, driver.pool.fleet.workers[worker].epoch))
+    return driver.tell(WorkerBroken(worker, "ModelError", WHY, True)) + driver.exit(worker)
+
+
+def opened(*passes: PassPlan) -> Driver:
+    driver = Driver(gpu("g"))
+    driver.tell(RunSubmitted("r", passes))
+    driver.tell(RunOpened("r", (frozenset(),) * len(passes)))
+    return driver
+
+
+def test_a_broken_pass_waits_until_a_chunk_with_weights_is_spooled() -> None:
+    driver = opened(PassPlan("v", fallback=True))
+    out = broken(driver)
+    out += driver.tell(SegmentSpooled("r", 0, 5, stand_ins=False)) + driver.tick(100.0)
+    assert not [one for one in out if isinstance(one, SpawnWorker | QuarantineRows | CloseRun)]
+    assert handed_on(driver.tell(SegmentSpooled("r", 1, 4))) == [(0, 0, 0, 5, WHY), (0, 1, 0, 4, WHY)]
+    assert len(driver.noted("pass_given_up")) == 1
+
+
+def test_a_broken_pass_fails_the_run_where_the_intake_ends_without_such_a_chunk() -> None:
+    driver = opened(PassPlan("v", fallback=True))
+    broken(driver)
+    driver.tell(SegmentSpooled("r", 0, 5, stand_ins=False))
+    (closed,) = [one for one in driver.tell(IntakeDone("r")) if isinstance(one, CloseRun)]
+    assert (closed.status, closed.kind) == ("failed", "ModelError")
+    assert closed.error == f"{WHY}; and no chunk has metadata.sparse_features.term_weights that could stand in"
+
+
+def test_a_worker_that_is_ready_gets_nothing_of_a_broken_pass() -> None:
+    driver = Driver(gpu("a"), gpu("b"))
+    driver.tell(RunSubmitted("r", (PassPlan("v", fallback=True),)))
+    driver.tell(RunOpened("r", (frozenset(),)))
+    driver.tell(SegmentSpooled("r", 0, 4, stand_ins=False))
+    driver.ready("w0")
+    driver.cut(0, 1, 2, 3, 4)
+    broken(driver, "w1")
+    assert not [one for one in driver.done("w0") + driver.done("w0") if isinstance(one, SendBatch)]
+    assert handed_on(driver.tell(SegmentSpooled("r", 1, 2))) == [
+        (0, 0, 2, 3, WHY),
+        (0, 0, 3, 4, WHY),
+        (0, 1, 0, 2, WHY),
+    ]
+
+
+def test_a_pass_that_no_device_can_hold_is_given_up_and_the_device_is_not() -> None:
+    driver = Driver(gpu("g"))
+    driver.run(PassPlan("a", fallback=True), PassPlan("b"), segments=(4,))
+    for attempt in range(3):
+        worker = f"w{attempt}"
+        driver.stage(worker)
+        driver.tell(WorkerBroken(worker, "ModelError", "does not fit on the device", False))
+        out = driver.exit(worker) + driver.tick(60.0)
+    (reason,) = {one[4] for one in handed_on(driver.tick(0.0)) + handed_on(out)}
+    assert reason == "every device for a was given up: g: does not fit on the device"
+    assert not [one for one in out if isinstance(one, CloseRun)]
+    assert driver.pool.fleet.workers["w3"].number == 1, "the other pass has the device"
+
+
+def test_without_weights_in_any_chunk_the_devices_failure_is_the_runs() -> None:
+    driver = Driver(gpu("g"))
+    driver.tell(RunSubmitted("r", (PassPlan("a", fallback=True),)))
+    driver.tell(RunOpened("r", (frozenset(),)))
+    driver.tell(SegmentSpooled("r", 0, 4, stand_ins=False))
+    for attempt in range(3):
+        driver.tick(60.0)
+        driver.exit(f"w{attempt}")
+    (closed,) = [one for one in driver.tell(IntakeDone("r")) if isinstance(one, CloseRun)]
+    assert closed.error.startswith("every device for a was given up: g: signal 11; and no chunk has")
+
+
+def test_a_fault_of_the_device_itself_stays_with_it() -> None:
+    driver = Driver(gpu("g"), cpu("c"))
+    driver.run(PassPlan("a", fallback=True, gpu_only=True), PassPlan("b"), segments=(4,))
+    driver.tell(WorkerExited("w0", "XID 79", fault="it fell off the bus"))
+    assert driver.noted("pass_given_up")
+    assert driver.pool.fleet.devices["g"].bad
+
+
+def test_metadata_alone_is_an_error_where_no_chunk_has_any() -> None:
+    driver = opened(PassPlan("v", given_up=WHY, without="no weights anywhere"))
+    driver.tell(SegmentSpooled("r", 0, 5, stand_ins=False))
+    (closed,) = [one for one in driver.tell(IntakeDone("r")) if isinstance(one, CloseRun)]
+    assert (closed.status, closed.kind, closed.error) == ("failed", "SourceError", "no weights anywhere")
+    driver = opened(PassPlan("v", given_up=WHY, without="no weights anywhere"))
+    driver.tell(SegmentSpooled("r", 0, 5, stand_ins=False))
+    driver.tell(SegmentSpooled("r", 1, 5))
+    assert not [one for one in driver.tell(IntakeDone("r")) if isinstance(one, CloseRun)]

@@ -1,0 +1,132 @@
+"""What a spec and devices make of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from embedfleet.coordinator.core.events import PassPlan
+from embedfleet.coordinator.intake.segment_writer import SegmentLimits
+from embedfleet.coordinator.runs.planner import NO_WEIGHTS, SLOW_LIMITS, plan_passes, segment_limits, settle_dtype
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
+from embedfleet.protocol.wire.devices import Device
+from embedfleet.protocol.wire.run_options import RunOptions
+from embedfleet.protocol.wire.work import Fingerprint
+
+
+def one(kind: Any, model: str = "m", **options: Any) -> PassSpec:
+    return PassSpec(vector=f"v-{kind}", kind=kind, model=model, **options)
+
+
+def spec(*passes: PassSpec) -> RunSpec:
+    return RunSpec(source="s", passes=passes)
+
+
+def device(kind: Any, capability: tuple[int, int] = (0, 0), *, auxiliary: bool = False) -> Device:
+    return Device(
+        uuid=f"{kind}{capability}", kind=kind, name="d", memory=1, threads=1, capability=capability, auxiliary=auxiliary
+    )
+
+
+CPU, HELPER = device("cpu"), device("cpu", auxiliary=True)
+T4, H100 = device("cuda", (7, 5)), device("cuda", (9, 0))
+
+
+@pytest.mark.parametrize(
+    ("given", "plan"),
+    [
+        (one("dense"), PassPlan("v-dense")),
+        (one("multivector"), PassPlan("v-multivector")),
+        (one("sparse"), PassPlan("v-sparse", fallback=True)),
+        (one("sparse", fallback=False), PassPlan("v-sparse")),
+        (one("bm25"), PassPlan("v-bm25", cpu_only=True, after_intake=True)),
+        (one("bm25", average_length=9.5), PassPlan("v-bm25", cpu_only=True)),
+        (
+            one("metadata"),
+            PassPlan("v-metadata", cpu_only=True, given_up="the weights are those of the metadata", without=NO_WEIGHTS),
+        ),
+        (
+            one("metadata", side="query"),
+            PassPlan("v-metadata", cpu_only=True, given_up="the weights are those of the metadata"),
+        ),
+    ],
+)
+def test_what_the_pool_knows_of_a_pass(given: PassSpec, plan: PassPlan) -> None:
+    assert plan_passes(spec(given)) == (plan,)
+
+
+@pytest.mark.parametrize(
+    ("where", "plan", "dtype"),
+    [
+        ("auto", PassPlan("v-sparse", fallback=True), "bfloat16"),
+        ("cpu", PassPlan("v-sparse", cpu_only=True, fallback=True), "float32"),
+        ("gpu", PassPlan("v-sparse", gpu_only=True, fallback=True), "bfloat16"),
+    ],
+)
+def test_where_a_learned_sparse_model_runs(where: Any, plan: PassPlan, dtype: str) -> None:
+    options = RunOptions(sparse_device=where)
+    assert plan_passes(spec(one("dense"), one("sparse")), options) == (PassPlan("v-dense"), plan)
+    assert settle_dtype(one("sparse"), None, [H100, HELPER], options).dtype == dtype
+    assert settle_dtype(one("dense"), None, [H100, HELPER], options).dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("passes", "devices", "limits"),
+    [
+        ((one("dense"),), (CPU,), SLOW_LIMITS),
+        ((one("bm25"), one("sparse")), (CPU,), SLOW_LIMITS),
+        ((one("dense"),), (HELPER, T4), SegmentLimits()),
+        ((one("dense", "fake:8"), one("bm25"), one("metadata")), (CPU,), SegmentLimits()),
+    ],
+)
+def test_segments_are_small_where_real_models_are_slow(
+    passes: tuple[PassSpec, ...], devices: tuple[Device, ...], limits: SegmentLimits
+) -> None:
+    assert segment_limits(spec(*passes), devices) == limits
+
+
+@pytest.mark.parametrize(
+    ("passes", "limits"),
+    [
+        ((one("multivector"),), SegmentLimits()),
+        ((one("bge-m3", "bge-m3"), one("dense")), SegmentLimits(rows=8_192, tokens=131_072)),
+        ((one("bge-m3", "/a/folder"),), SegmentLimits(rows=8_192, tokens=131_072)),
+        ((one("bge-m3", "bge-m3", pool_factor=4),), SegmentLimits(rows=16_384, tokens=524_288)),
+        ((one("multivector", "fake:256"), one("multivector", "fake:16")), SegmentLimits(rows=16_384, tokens=524_288)),
+        ((one("bge-m3", "fake:64"),), SegmentLimits()),
+        ((one("multivector", "fake:65536"),), SegmentLimits(rows=128, tokens=2_048)),
+    ],
+)
+def test_segments_of_wide_multivectors_hold_fewer_tokens(passes: tuple[PassSpec, ...], limits: SegmentLimits) -> None:
+    assert segment_limits(spec(*passes), (H100,)) == limits
+
+
+@pytest.mark.parametrize(
+    ("devices", "dtype"),
+    [
+        ((CPU,), "float32"),
+        ((), "float32"),
+        ((HELPER, H100), "bfloat16"),
+        ((HELPER, H100, T4), "float16"),
+        ((CPU, H100), "float32"),
+    ],
+)
+def test_auto_becomes_what_every_device_computes_well(devices: tuple[Device, ...], dtype: str) -> None:
+    assert settle_dtype(one("dense"), None, devices).dtype == dtype
+
+
+def before(dtype: str) -> Fingerprint:
+    return Fingerprint(
+        model="m", revision="", weights="w", dtype=dtype, max_tokens=1, prompt="", pooling="", dim=8,
+        normalized=True, versions={},
+    )  # fmt: skip
+
+
+def test_a_resume_computes_as_the_committed_segments_were() -> None:
+    assert settle_dtype(one("dense"), before("bfloat16"), (CPU,)).dtype == "bfloat16"
+    assert settle_dtype(one("dense"), before("int4"), (CPU,)).dtype == "float32"
+
+
+@pytest.mark.parametrize("given", [one("dense", dtype="float16"), one("bm25"), one("dense", "fake:8")])
+def test_what_is_settled_or_has_no_dtype_is_left_alone(given: PassSpec) -> None:
+    assert settle_dtype(given, before("bfloat16"), (H100,)) is given

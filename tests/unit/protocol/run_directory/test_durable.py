@@ -1,0 +1,125 @@
+"""Files that stand whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from embedfleet.protocol.run_directory.atomic_files import commit_bytes, commit_file, commit_files, make_folder
+
+
+def test_a_committed_file_stands_alone(tmp_path: Path) -> None:
+    commit_bytes(tmp_path / "a", b"one")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"one")]
+
+
+def test_a_commit_replaces_what_stood_there(tmp_path: Path) -> None:
+    commit_bytes(tmp_path / "a", b"one")
+    commit_bytes(tmp_path / "a", b"two")
+    assert (tmp_path / "a").read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failed_write_leaves_what_stood_there_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
+    commit_bytes(tmp_path / "a", b"one")
+
+    def write(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    with pytest.raises(type(error)):
+        commit_file(tmp_path / "a", write)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"one")]
+
+
+def test_the_partial_file_is_hidden_and_beside_the_final_one(tmp_path: Path) -> None:
+    seen: list[Path] = []
+    commit_file(tmp_path / "00001.parquet", lambda path: (seen.append(path), path.touch())[1])
+    assert seen == [tmp_path / ".00001.parquet.tmp"]
+
+
+def test_the_order_is_write_sync_rename_sync_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = _watch(monkeypatch)
+    commit_bytes(tmp_path / "a", b"one")
+    assert done == ["sync .a.tmp", "rename .a.tmp", f"sync {tmp_path.name}"]
+
+
+def test_a_failed_sync_commits_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        commit_bytes(tmp_path / "a", b"one")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_new_folder_is_synced_in_the_one_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = _watch(monkeypatch)
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    assert done == [f"sync {tmp_path.name}", "sync a"]
+    make_folder(tmp_path / "a" / "b")
+    assert len(done) == 2
+
+
+def test_a_file_in_the_way_of_a_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(OSError, match="exists"):
+        make_folder(tmp_path / "a")
+
+
+def test_files_that_are_filled_together_stand_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last gets its name first: where the first stands, all do."""
+    done = _watch(monkeypatch)
+
+    def write(partials: Sequence[Path]) -> None:
+        for partial in partials:
+            partial.write_bytes(partial.name.encode())
+
+    commit_files((tmp_path / "record", tmp_path / "data"), write)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "record": b".record.tmp",
+        "data": b".data.tmp",
+    }
+    assert [step for step in done if step.startswith("rename")] == ["rename .data.tmp", "rename .record.tmp"]
+
+
+def test_files_that_are_filled_together_fail_together(tmp_path: Path) -> None:
+    commit_bytes(tmp_path / "record", b"before")
+
+    def write(partials: Sequence[Path]) -> None:
+        partials[0].write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        commit_files((tmp_path / "record", tmp_path / "data"), write)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("record", b"before")]
+
+
+def _watch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is synced and renamed, in order, by name."""
+    done: list[str] = []
+    sync, rename = os.fsync, Path.rename
+
+    def fsync(fd: int) -> None:
+        done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{fd}')).name}")
+        sync(fd)
+
+    def named(self: Path, target: Any) -> Path:
+        done.append(f"rename {self.name}")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", named)
+    return done
+
+
+def test_a_folder_below_more_folders_than_a_stack_holds_is_refused_by_its_reason(tmp_path):
+    with pytest.raises(OSError, match="File name too long"):
+        make_folder(tmp_path.joinpath(*["a"] * 2000, "b" * 300))
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c").is_dir()

@@ -1,0 +1,38 @@
+"""What is said of a model that a library cannot load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from embedfleet.protocol.errors import ModelError
+
+from .... import tiny_models
+from ....model_folders import config
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("sentence_transformers")
+
+from embedfleet.worker.models.loading import load, why  # noqa: E402 - torch first
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"vocab_size": 10},
+            "its weights have other shapes than its config.json says; put the two that belong together",
+        ),
+        ({"hidden_act": "nope"}, r"cannot be loaded from .*: KeyError\('nope'\)"),
+    ],
+)
+def test_a_config_of_another_model(tmp_path: Path, changes: dict[str, object], words: str) -> None:
+    folder = tiny_models.bert(tmp_path / "model")
+    config(**changes)(folder)
+    with pytest.raises(ModelError, match=words):
+        load("SentenceTransformer", tiny_models.spec_of(folder), tiny_models.files_of(folder), torch.float32)
+
+
+def test_an_error_without_words_has_its_name() -> None:
+    assert why(AssertionError()) == "AssertionError()"
+    assert why(ValueError("one\ntwo")) == "one"

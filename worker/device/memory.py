@@ -1,0 +1,86 @@
+"""What memory a worker uses: resident memory on a CPU, NVML and torch's own count on a GPU. Bytes."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import dataclass
+
+import psutil
+
+from ...protocol.wire.devices import MemorySample
+from .gpu_device import GpuDevice
+
+CROWDED = 0.05
+"""Of the GPU's memory: with less left, the next micro-batch may not fit."""
+OTHERS_SLACK = 256 << 20
+"""Bytes that others may take before they count: contexts and libraries that are loaded late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """`share`: used part of the GPU's memory, other tenants included, 0 to 1; 0 on a CPU. `crowded`: others have taken
+    memory since the model came, and little is left."""
+
+    share: float
+    crowded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Starved:
+    """There is no memory for what would fit otherwise: others have it, or it is in pieces. The process must end."""
+
+    reason: str
+
+
+class DeviceMemory:
+    """Memory of the worker's device. `uuid` is NVML's; `kind` is `cuda` or `cpu`."""
+
+    def __init__(self, kind: str, uuid: str) -> None:
+        self._process = psutil.Process()
+        self.gpu = GpuDevice(uuid) if kind == "cuda" else None
+        self._others: int | None = None
+        """Bytes in use on the GPU that torch did not reserve, when the model had just been hydrated."""
+
+    def resident(self) -> int:
+        """Resident memory of this process."""
+        return int(self._process.memory_info().rss)
+
+    def pressure(self) -> Pressure:
+        """How full the GPU is now. The first call, once the model is there, sets the mark for what others take."""
+        if self.gpu is None:
+            return Pressure(0.0, crowded=False)
+        found = self.gpu.memory()
+        if found is None:
+            return Pressure(0.0, crowded=False)
+        used, total = found
+        others = used - self._reserved()
+        if self._others is None:
+            self._others = others
+        grown = others - self._others > OTHERS_SLACK
+        return Pressure(used / total, crowded=grown and total - used < CROWDED * total)
+
+    def give_back(self) -> None:
+        """Return to the driver what torch keeps for later and does not use now."""
+        torch = sys.modules.get("torch")
+        if self.gpu is not None and torch is not None:
+            torch.cuda.empty_cache()
+
+    def _reserved(self) -> int:
+        torch = sys.modules.get("torch")
+        return int(torch.cuda.memory_reserved()) if torch is not None else 0
+
+    def sample(self, phase: str) -> MemorySample:
+        """The device's memory now."""
+        if self.gpu is None:
+            return MemorySample(phase=phase, used=self.resident(), total=psutil.virtual_memory().total, source="rss")
+        used, total = self.gpu.memory() or (0, 0)
+        return MemorySample(phase=phase, used=used, total=total, source="nvml")
+
+    def peak(self) -> MemorySample:
+        """The most that this process used: torch's reserved memory on a GPU, resident memory on a CPU."""
+        total = self.sample("peak").total
+        if self.gpu is not None and (torch := sys.modules.get("torch")) is not None:
+            return MemorySample(phase="peak", used=int(torch.cuda.max_memory_reserved()), total=total, source="torch")
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return MemorySample(phase="peak", used=kilobytes * 1024, total=total, source="rss")

@@ -1,0 +1,214 @@
+"""Where a model's files are: a local folder, the hub's cache, an installed package, or the hub; and whether to trust them."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...protocol.errors import ModelError
+from ...protocol.spec import catalog
+from ...protocol.spec.run_spec import CPU_KINDS, FLAGS, PassSpec
+from .folder_check import check_folder
+from .parts import parts_of, weight_files
+
+WANTED: tuple[str, ...] = (
+    "*.safetensors",
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.tiktoken",
+    "*.jinja",
+    "*.py",
+    "*.metadata",
+    "sparse_linear.pt",
+    "colbert_linear.pt",
+)
+"""What is fetched from the hub: no pickled weights but bge-m3's two heads, which are read with `weights_only=True`."""
+
+
+HUB_SECONDS = 10.0
+"""For one answer of the hub."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model's folder, what to call it, and which revision it is (empty where nobody says)."""
+
+    folder: Path
+    name: str
+    revision: str
+
+
+def find_model(spec: PassSpec) -> ModelFiles:
+    """Resolve an alias, hub id or folder and check that it can be used; ModelError says what to do otherwise."""
+    try:
+        files, hub = find_local(spec)
+        files = files or _fetched(spec, hub)
+        check_folder(files.folder, files.name, spec)
+    except ModelError as error:
+        raise ModelError(f"{FLAGS[spec.kind]}: {error}") from error
+    return files
+
+
+def hash_weights(folder: Path, *, own_code: bool) -> tuple[str, str]:
+    """SHA-256 over the names and contents of the weight files, and of the files that decide tokens and pooling.
+
+    The second value is the hash as 0.1.0 made it, if it differs: that covered folders that no module names, too.
+    """
+    everything = {
+        *folder.rglob("*.safetensors"),
+        *folder.rglob("tokenizer.json"),
+        *folder.glob("*_Pooling/config.json"),
+    }
+    parts = parts_of(folder)
+    weights = {folder / path for part in parts for path in weight_files(folder, part)}
+    places = {folder / part.path for part in parts}
+    used = {one for one in everything if one in weights or (one.suffix == ".json" and one.parent in places)}
+    if own_code or not weights or used == everything:
+        return _hash(folder, everything), ""
+    return _hash(folder, used), _hash(folder, everything)
+
+
+def _hash(folder: Path, paths: Iterable[Path]) -> str:
+    state = hashlib.sha256()
+    for path in sorted(paths):
+        state.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        with path.open("rb") as handle:
+            while block := handle.read(1 << 22):
+                state.update(block)
+    return state.hexdigest()
+
+
+def find_local(spec: PassSpec, *, offline: bool = False) -> tuple[ModelFiles | None, str]:
+    """The files of a model where they are on this host, None where they are not; and its hub id, empty for a folder.
+
+    With `offline`, no hub is asked for what a snapshot lacks. ModelError for a name that can be neither.
+    """
+    folder = Path(spec.model).expanduser()
+    if folder.is_dir():
+        return ModelFiles(folder, folder.name, spec.revision or ""), ""
+    entry = catalog.find(spec.model)
+    if entry is None and not _is_hub_id(spec.model):
+        raise ModelError(
+            f"model {spec.model!r} is not a folder, not a hub id (owner/name), and not in the catalogue. {_meant(spec)}"
+        )
+    hub = entry.hub if entry is not None else spec.model
+    cached = _from_hub(hub, spec.revision, offline=True)
+    if cached is not None:
+        return (cached if offline or _is_whole(cached) else _completed(cached, hub, spec.revision)), hub
+    if entry is not None and entry.package and spec.revision is None:
+        packaged = importlib.util.find_spec(entry.package)
+        if packaged is not None and packaged.origin is not None:
+            return ModelFiles(Path(packaged.origin).parent / "model", hub, ""), hub
+    return None, hub
+
+
+def _is_whole(files: ModelFiles) -> bool:
+    """Whether a snapshot in the cache says how it pools, or is known to have nothing to say of it.
+
+    What was put there by transformers alone has the weights, and not the modules that make an embedding of them: pooled
+    in another way, its vectors would be another model's.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if (files.folder / "modules.json").exists():
+        return True
+    return try_to_load_from_cache(files.name, "modules.json", revision=files.revision) is not None
+
+
+def _completed(files: ModelFiles, hub: str, revision: str | None) -> ModelFiles:
+    """The whole snapshot, where the hub has modules for it; else, or where the hub is out of reach, what is there.
+
+    That the hub has none is kept in the cache: it is asked once.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(hub, "modules.json", revision=files.revision, etag_timeout=HUB_SECONDS)
+    except (OSError, ValueError):  # huggingface_hub's are OSErrors or ValueErrors
+        return files
+    with hub_errors(hub, revision):
+        return _from_hub(hub, files.revision, offline=False) or files
+
+
+def _fetched(spec: PassSpec, hub: str) -> ModelFiles:
+    try:
+        files = _from_hub(hub, spec.revision, offline=False)
+    except ModelError as error:
+        if catalog.find(spec.model) is not None:
+            raise
+        raise ModelError(f"no folder {spec.model!r} is here, and {error}") from error
+    assert files is not None, "online, a missing snapshot raises"
+    return files
+
+
+def _meant(spec: PassSpec) -> str:
+    """What may have been meant by a name that is nothing's, and what would do."""
+    if spec.kind == "sparse":
+        known = [*sorted(CPU_KINDS), *catalog.aliases("sparse")]
+        remedy = "For sparse weights give bm25, metadata, or a SPLADE-style model by its folder or hub id"
+    else:
+        known = catalog.aliases(spec.kind if spec.kind in ("multivector", "rerank") else "dense")
+        remedy = f"Known: {', '.join(known)}"
+    by_lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(spec.model.lower(), by_lower, 1, 0.5)
+    return f"Did you mean {by_lower[close[0]]}? {remedy}" if close else remedy
+
+
+def _is_hub_id(model: str) -> bool:
+    owner, _, name = model.partition("/")
+    return bool(owner and name) and "/" not in name and not model.startswith((".", "/", "~"))
+
+
+def _from_hub(hub: str, revision: str | None, *, offline: bool) -> ModelFiles | None:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise ModelError("real models need torch: pip install 'embedfleet[torch]'") from error
+    wanted = list(WANTED)
+    if offline:
+        try:
+            folder = snapshot_download(hub, revision=revision, allow_patterns=wanted, local_files_only=True)
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError):
+            return None
+        if not any(Path(folder).rglob("*.safetensors")):
+            return None
+    else:
+        with hub_errors(hub, revision):
+            folder = snapshot_download(hub, revision=revision, allow_patterns=wanted)
+    return ModelFiles(Path(folder), hub, Path(folder).name)
+
+
+@contextmanager
+def hub_errors(hub: str, revision: str | None) -> Generator[None]:
+    """What the hub's client raises, as ModelErrors that say what to do."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        yield
+    except GatedRepoError as error:
+        raise ModelError(f"model {hub}: access is gated; accept its terms on the hub and set HF_TOKEN") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"model {hub}: the hub has no such repository (or it is private: set HF_TOKEN); check the spelling"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(
+            f"model {hub}: the hub has no revision {revision!r}; give a branch, tag or commit that it has, as in "
+            f"{hub}@main"
+        ) from error
+    except Exception as error:  # a hub that fails does so in the words of any of several HTTP libraries
+        raise ModelError(
+            f"model {hub}: not in the hub's cache, and the hub cannot be reached ({type(error).__name__}). "
+            "Give a local folder instead, or fetch it where there is a network: hf download " + hub
+        ) from error

@@ -1,0 +1,58 @@
+"""Read what a model's files say about its texts: its prompts, and whether they name the pooling. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from ...protocol.errors import ModelError
+from .kind_check import saved_modules
+from .parts import read_settings
+
+PROMPTS = "config_sentence_transformers.json"
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+"""In the order in which sentence-transformers looks for them."""
+
+
+def declared_prompts(folder: Path) -> dict[str, str]:
+    """The prompts that the model's own file has, empty ones included; null is no prompt. ValueError where it is damaged."""
+    path = folder / PROMPTS
+    found: Any = read_settings(path).get("prompts", {}) if path.is_file() else {}
+    if not isinstance(found, dict):
+        return {}
+    return {name: one for name, one in cast("dict[str, Any]", found).items() if isinstance(one, str)}
+
+
+def check_prompts(folder: Path, name: str, kind: str) -> None:
+    """Raise ModelError, naming file and key, for prompts with which sentence-transformers would fail."""
+    path = folder / PROMPTS
+    if not path.is_file() or saved_modules(folder) is None:  # without modules, sentence-transformers does not read it
+        return
+    settings = read_settings(path)
+    prompts: Any = settings.get("prompts", {})
+    if not isinstance(prompts, dict):
+        raise ModelError(
+            f"model {name}: 'prompts' in {path} is {_shown(prompts)}; make it an object of names and texts, or {{}}"
+        )
+    wrong = [key for key, one in cast("dict[str, Any]", prompts).items() if not isinstance(one, str | None)]
+    if wrong:
+        raise ModelError(f"model {name}: prompt {wrong[0]!r} in {path} is {_shown(prompts[wrong[0]])}; give a text")
+    chosen: Any = settings.get("default_prompt_name")
+    known = [*prompts, *(() if kind == "rerank" else ("query", "document"))]
+    if chosen is not None and chosen not in known:
+        have = ", ".join(dict.fromkeys(known)) or "none"
+        raise ModelError(
+            f"model {name}: 'default_prompt_name' in {path} is {_shown(chosen)}, and no prompt has that name (there are: "
+            f"{have}); correct it, or make it null"
+        )
+
+
+def assumed(folder: Path, kind: str, described: str) -> str:
+    """The pooling that is assumed for a model whose files do not name it; empty if they do."""
+    if kind not in ("dense", "sparse") or saved_modules(folder) is not None:
+        return ""
+    return f"no modules.json says how tokens become one vector; {described} is assumed, as sentence-transformers does"
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(value)[:60]
