@@ -25,6 +25,7 @@ from ..protocol.index.collection import Quantization
 from ..protocol.process.system_refusals import not_written
 from ..protocol.run_directory.atomic_files import commit_bytes
 from ..protocol.run_directory.layout import segments_in
+from ..protocol.spec.fingerprint import Fingerprint
 from ..protocol.spec.output_dims import output_dims
 from ..protocol.wire import arrays
 from ..protocol.wire.export import (
@@ -40,7 +41,6 @@ from ..protocol.wire.export import (
     SegmentDamaged,
     SourceRead,
 )
-from ..protocol.wire.work import Fingerprint
 from .command_line import held
 from .formats.export_record import ExportRecord
 from .formats.exported_file import ExportedFile

@@ -17,10 +17,11 @@ from embedfleet.exporter.export_runtime import ExportRuntime, Report
 from embedfleet.exporter.run_directory.owned_directory import RunDirectory
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.spec.fingerprint import Fingerprint
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.wire import arrays
 from embedfleet.protocol.wire.export import Closed, CloseRun, FailedRows, Rows, SourceRead
-from embedfleet.protocol.wire.work import Fingerprint, RowError
+from embedfleet.protocol.wire.work import RowError
 
 DIM, ROWS = 8, 4
 """Of a dense vector; rows of a full segment."""

@@ -17,9 +17,8 @@ import numpy as np
 
 from ..protocol.errors import EmbedfleetError, ModelError
 from ..protocol.process import lifeline
+from ..protocol.spec.fingerprint import Fingerprint, changed_files
 from ..protocol.spec.run_spec import PassSpec
-from ..protocol.wire.model_refusal import changed_files
-from ..protocol.wire.work import Fingerprint
 from .adaptive_batch import AdaptiveBatchController
 from .encoders.base import OutOfMemory, Prepared
 from .encoders.query_side import QuerySide

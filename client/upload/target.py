@@ -14,7 +14,7 @@ import numpy as np
 from ...protocol.errors import EmbedfleetError, UsageError
 from ...protocol.finished_run.points import RESERVED, Point
 from ...protocol.index.collection import FINGERPRINTS
-from ...protocol.wire.work import same_digest
+from ...protocol.spec.fingerprint import same_digest
 from .errors import foreign_errors, server_errors, too_large, verdict
 from .payloads import same_payload
 from .points import to_struct

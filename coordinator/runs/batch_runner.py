@@ -19,6 +19,7 @@ import zmq
 
 from ...protocol.errors import DamagedChunks, EmbedfleetError, SpecMismatch
 from ...protocol.run_directory.layout import RunLayout
+from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.output_dims import output_dims
 from ...protocol.spec.run_spec import Output, PassSpec, RunSpec
 from ...protocol.text.token_estimates import estimated_tokens
@@ -41,7 +42,7 @@ from ...protocol.wire.export import (
     SourceRead,
 )
 from ...protocol.wire.run_options import RunOptions
-from ...protocol.wire.work import Batch, Fingerprint, Result
+from ...protocol.wire.work import Batch, Result
 from ..core.actions import ForwardResult, QuarantineRows, SendBatch
 from ..core.events import Cut, Event, IntakeDone, RunFailed, RunSubmitted, SegmentSpooled
 from ..intake.failure import intake_failure

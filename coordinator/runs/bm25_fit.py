@@ -18,8 +18,8 @@ import msgspec
 from ...protocol.errors import DamagedChunks
 from ...protocol.process.child import STEADY_MEMORY, ChildProcess
 from ...protocol.run_directory.layout import RunLayout
+from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec, RunSpec
-from ...protocol.wire.work import Fingerprint
 from ..core.events import CorpusMeasured, RunFailed
 from .bm25_count import Outcome
 from .planner import needs_fit

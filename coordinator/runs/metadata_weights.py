@@ -8,9 +8,9 @@ import orjson
 
 from ...protocol.run_directory.chunk_columns import read_chunk_columns
 from ...protocol.run_directory.layout import RunLayout
+from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec
 from ...protocol.vectors.metadata_terms import METADATA_WEIGHTS, metadata_weights
-from ...protocol.wire.work import Fingerprint
 
 
 def asks_for_stand_ins(one: PassSpec) -> bool:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.known_models import known_dim
 from ...protocol.spec.run_spec import CPU_KINDS, FORMS, Dtype, PassSpec, RunSpec
 from ...protocol.vectors.metadata_terms import METADATA_WEIGHTS
 from ...protocol.wire.devices import Device
 from ...protocol.wire.run_options import DEFAULTS, RunOptions
-from ...protocol.wire.work import Fingerprint
 from ..core.events import PassPlan
 from ..intake.segment_writer import SegmentLimits
 

@@ -25,9 +25,9 @@ from ...protocol.run_directory.own_files import (
 from ...protocol.source.check import is_moved, read_trail, unchanged_files
 from ...protocol.source.corpus import STDIN, is_gone, survey
 from ...protocol.spec.ensemble_spec import EnsembleSpec
+from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import Output, RunSpec, differences
 from ...protocol.text.preprocessing import POLICIES
-from ...protocol.wire.work import Fingerprint
 from .balance import find_strays, read_intake
 from .directory_lock import drop_lock, take_lock
 from .spec_change import change, may_change

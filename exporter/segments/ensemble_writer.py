@@ -16,10 +16,11 @@ from ...protocol.run_directory.segment_info import VectorSegmentInfo
 from ...protocol.run_directory.segment_stream import stream_batches
 from ...protocol.run_directory.tables import TOKENS_CUT, dense_vectors, read_info
 from ...protocol.spec.ensemble_spec import EnsembleSpec
+from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import Output
 from ...protocol.vectors.ensembles import combine
 from ...protocol.vectors.projection import SEED
-from ...protocol.wire.work import Fingerprint, RowError
+from ...protocol.wire.work import RowError
 from .builder import SegmentBuilder
 from .writer import commit_segment
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence, Set
 
 from ...protocol.run_directory.atomic_files import sync_folder
 from ...protocol.spec.ensemble_spec import EnsembleSpec
+from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.output_dims import output_dims
-from ...protocol.wire.work import Fingerprint
 from ..run_directory.owned_directory import RunDirectory
 from ..run_directory.scrub import vector_damage
 from .ensemble_writer import derive_segment, ensemble_fingerprint

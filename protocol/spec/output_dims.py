@@ -10,7 +10,7 @@ from .ensemble_spec import ensemble_dim
 from .run_spec import RunSpec
 
 if TYPE_CHECKING:
-    from ..wire.work import Fingerprint
+    from .fingerprint import Fingerprint
 
 
 def output_dims(spec: RunSpec, fingerprints: Mapping[int, Fingerprint]) -> dict[str, int]:

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from ..run_directory.truncation import Truncation
+from ..spec.fingerprint import Fingerprint
 from ..spec.run_spec import RunSpec
 from .arrays import ArrayHeader
-from .work import Fingerprint, RowError
+from .work import RowError
 
 
 class OpenRun(msgspec.Struct, frozen=True, array_like=True, tag="open_run"):

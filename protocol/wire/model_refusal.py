@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
 
 from ..spec.run_spec import PassSpec
@@ -24,10 +22,3 @@ class Refusal(msgspec.Struct, frozen=True):
     vector: str
     kind: str
     message: str
-
-
-def changed_files(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """The paths whose digests differ; none where one side has no digests at all."""
-    if not before or not after:
-        return []
-    return sorted(path for path in {*before, *after} if before.get(path) != after.get(path))

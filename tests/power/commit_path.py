@@ -22,11 +22,11 @@ from embedfleet.protocol.run_directory.layout import RunLayout, segments_in
 from embedfleet.protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from embedfleet.protocol.run_directory.tables import dense_vectors, digest, read_info
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.spec.fingerprint import Fingerprint
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.vectors.ensembles import combine
 from embedfleet.protocol.wire import arrays
 from embedfleet.protocol.wire.export import ChunksDamaged, CloseRun, Committed, ExportFailed, Rows, Scrubbed, SourceRead
-from embedfleet.protocol.wire.work import Fingerprint
 
 ROWS, SEGMENTS, DIM = 4, 3, 8
 ENSEMBLE = EnsembleSpec(vector="ensemble-average", method="average", members=("dense-a", "dense-b"), weights=(1.0, 1.0))

@@ -24,8 +24,8 @@ from embedfleet.coordinator.runs import bm25_fit
 from embedfleet.coordinator.runs.bm25_fit import ATTEMPTS, Bm25Fit
 from embedfleet.protocol.errors import DamagedChunks
 from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.spec.fingerprint import Fingerprint
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
-from embedfleet.protocol.wire.work import Fingerprint
 
 pytest.importorskip("qdrant_edge")
 

@@ -21,6 +21,7 @@ from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.run_directory.segment_info import VectorSegmentInfo
 from embedfleet.protocol.run_directory.tables import dense_vectors, digest, read_info
 from embedfleet.protocol.run_directory.truncation import Truncation
+from embedfleet.protocol.spec.fingerprint import Fingerprint
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.version import PROTOCOL
 from embedfleet.protocol.wire import arrays
@@ -38,7 +39,7 @@ from embedfleet.protocol.wire.export import (
     Record,
     Rows,
 )
-from embedfleet.protocol.wire.work import Fingerprint, RowError
+from embedfleet.protocol.wire.work import RowError
 
 DIM, ROWS = 4, 5
 """Rows of a full segment."""

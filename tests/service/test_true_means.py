@@ -17,7 +17,7 @@ from embedfleet import open_run
 from embedfleet.client.search.hybrid import search
 from embedfleet.client.verify.recount import verify_run
 from embedfleet.protocol.run_directory.layout import RunLayout
-from embedfleet.protocol.wire.work import Fingerprint
+from embedfleet.protocol.spec.fingerprint import Fingerprint
 
 pytest.importorskip("qdrant_edge")
 K, B = 1.2, 0.75

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...protocol.errors import ModelError
+from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec
 from ...protocol.wire.arrays import Array
-from ...protocol.wire.work import Fingerprint
 
 IntArray = npt.NDArray[np.int32]
 BoolArray = npt.NDArray[np.bool_]

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ...protocol.errors import ModelError
+from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec
 from ...protocol.text.bm25_words import bounded_words
-from ...protocol.wire.work import Fingerprint
 from .base import IntArray, Prepared, SparseResults, TokenBudget
 
 K, B, AVERAGE_LENGTH = 1.2, 0.75, 256.0

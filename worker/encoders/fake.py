@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...protocol.spec.fake_models import parse_fake
+from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec
-from ...protocol.wire.work import Fingerprint
 from .base import DenseResults, FloatArray, IntArray, OutOfMemory, Prepared, TokenBudget, kept_dim
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ...protocol.errors import ModelError
+from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec
 from ...protocol.wire.arrays import Array
-from ...protocol.wire.work import Fingerprint
 from ..models.loading import describe
 from ..models.locate import ModelFiles
 from .base import BoolArray, FloatArray, IntArray, shape_of

@@ -15,8 +15,8 @@ import numpy as np
 
 from ...protocol.errors import ModelError
 from ...protocol.spec import catalog
+from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec
-from ...protocol.wire.work import Fingerprint
 from ..models import loading
 from ..models.identity import identity
 from ..models.kind_check import check_kind

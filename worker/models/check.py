@@ -21,8 +21,9 @@ import msgspec
 
 from ...protocol.errors import EXIT_DONE, EXIT_USAGE, EmbedfleetError, ModelError, ProtocolError, SpecMismatch
 from ...protocol.process import lifeline
+from ...protocol.spec.fingerprint import changed_files
 from ...protocol.spec.run_spec import CPU_KINDS, FLAGS, PassSpec
-from ...protocol.wire.model_refusal import PassToCheck, Refusal, changed_files
+from ...protocol.wire.model_refusal import PassToCheck, Refusal
 from .folder_check import check_folder, check_parts, check_pickled, one_line, settings_files
 from .identity import identity
 from .kind_check import M3_HEADS

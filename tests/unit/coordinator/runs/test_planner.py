@@ -8,10 +8,10 @@ import pytest
 from embedfleet.coordinator.core.events import PassPlan
 from embedfleet.coordinator.intake.segment_writer import SegmentLimits
 from embedfleet.coordinator.runs.planner import NO_WEIGHTS, SLOW_LIMITS, plan_passes, segment_limits, settle_dtype
+from embedfleet.protocol.spec.fingerprint import Fingerprint
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.wire.devices import Device
 from embedfleet.protocol.wire.run_options import RunOptions
-from embedfleet.protocol.wire.work import Fingerprint
 
 
 def one(kind: Any, model: str = "m", **options: Any) -> PassSpec:

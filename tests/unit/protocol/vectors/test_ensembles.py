@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec, check_ensemble, ensemble_dim
+from embedfleet.protocol.spec.fingerprint import Fingerprint
 from embedfleet.protocol.spec.output_dims import output_dims
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.vectors.ensembles import combine
 from embedfleet.protocol.vectors.projection import projection
-from embedfleet.protocol.wire.work import Fingerprint
 
 NAMES = ("dense-a", "dense-b", "dense-c")
 

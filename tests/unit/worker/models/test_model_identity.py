@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 from embedfleet.protocol.errors import SpecMismatch
-from embedfleet.protocol.wire.model_refusal import PassToCheck, changed_files
-from embedfleet.protocol.wire.work import Fingerprint, same_digest
+from embedfleet.protocol.spec.fingerprint import Fingerprint, changed_files, same_digest
+from embedfleet.protocol.wire.model_refusal import PassToCheck
 from embedfleet.worker.models.check import check_identity, refusals
 from embedfleet.worker.models.identity import identity
 

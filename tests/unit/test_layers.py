@@ -1,0 +1,135 @@
+"""Which sub-package may import which of its siblings. Every package may import `protocol` besides, and no other package."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MOST_MODULES = 15
+PACKAGES = ("protocol", "coordinator", "worker", "exporter", "client")
+
+LAYERS: dict[str, dict[str, set[str]]] = {
+    "protocol": {
+        "errors": set(),
+        "version": set(),
+        "statistics": set(),
+        "text": {"errors"},
+        "process": {"errors"},
+        "spec": {"errors", "text"},
+        "vectors": {"text", "spec"},
+        "run_directory": {"errors", "spec", "vectors"},
+        "wire": {"errors", "spec", "run_directory"},
+        "source": {"errors", "text", "spec", "run_directory"},
+        "finished_run": {"errors", "spec", "run_directory"},
+        "index": {"errors", "spec", "vectors", "run_directory", "finished_run"},
+    },
+    "coordinator": {
+        "core": set(),
+        "reading": set(),
+        "intake": {"reading"},
+        "hosts": {"core"},
+        "telemetry": {"core"},
+        "runs": {"core", "intake", "telemetry"},
+        "links": {"core", "hosts", "runs"},
+        "loop": {"core", "hosts", "telemetry", "runs", "links"},
+        "__main__": {"hosts", "telemetry", "loop"},
+    },
+    "worker": {
+        "models": set(),
+        "device": set(),
+        "encoders": {"models"},
+        "token_budget": {"encoders"},
+        "adaptive_batch": {"encoders"},
+        "model_manager": {"device", "encoders"},
+        "pipeline": {"device", "encoders", "token_budget", "adaptive_batch", "model_manager"},
+        "query": {"encoders", "token_budget", "adaptive_batch"},
+        "entry": {"device", "model_manager", "pipeline"},
+        "__main__": {"entry"},
+    },
+    "exporter": {
+        "run_directory": set(),
+        "segments": {"run_directory"},
+        "index": set(),
+        "formats": set(),
+        "ranking": {"run_directory", "index", "formats"},
+        "command_line": {"run_directory"},
+        "export_runtime": {"run_directory", "segments", "index", "formats", "command_line"},
+        "commands": {"formats", "ranking", "command_line", "export_runtime"},
+        "entry": {"run_directory", "export_runtime"},
+        "__main__": {"entry"},
+    },
+    "client": {
+        "client": set(),
+        "arguments": set(),
+        "output": set(),
+        "run_directory": {"arguments", "output"},
+        "verify": {"arguments", "output", "run_directory"},
+        "evaluation": {"output", "run_directory", "verify"},
+        "options": {"arguments", "evaluation"},
+        "search": {"arguments", "output", "run_directory", "verify", "options"},
+        "upload": {"output"},
+        "steps": {"client", "arguments", "output", "run_directory", "evaluation", "options"},
+        "notebook": {"arguments", "output", "run_directory", "evaluation", "options", "search", "steps"},
+        "cli": {"arguments", "output", "run_directory", "verify", "evaluation", "options", "search", "upload", "steps"},
+    },
+}
+"""A row comes after all that it names, so there is no circle."""
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The dotted names, below the root, of what a module imports of ours: at any place, for the type checker too."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        if node.level:
+            base = package[: len(package) - node.level + 1]
+        elif (node.module or "").split(".")[0] == "embedfleet":
+            base = ()
+        else:
+            continue
+        module = tuple((node.module or "").removeprefix("embedfleet").strip(".").split(".")) if node.module else ()
+        yield from (".".join([*base, *module, alias.name]) for alias in node.names)
+
+
+def sub_package(package: str, path: Path) -> str:
+    below = path.relative_to(ROOT / package)
+    return below.parts[0] if len(below.parts) > 1 else below.stem
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_import_is_in_the_table(package: str) -> None:
+    table, wrong = LAYERS[package], list[str]()
+    for path in sorted((ROOT / package).rglob("*.py")):
+        room = sub_package(package, path)
+        for name in imports(path):
+            target, _, rest = name.partition(".")
+            sibling = rest.split(".")[0]
+            if target == package and sibling != room:
+                allowed = room != "__init__" and sibling in table[room]
+            else:
+                allowed = target in (package, "protocol")
+            if not allowed:
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_table_names_each_sub_package_after_those_that_it_imports(package: str) -> None:
+    here = {sub_package(package, path) for path in (ROOT / package).rglob("*.py")} - {"__init__"}
+    assert set(LAYERS[package]) == here
+    before = set[str]()
+    for room, siblings in LAYERS[package].items():
+        assert siblings <= before, f"{package}/{room} imports what comes after it"
+        before.add(room)
+
+
+def test_no_folder_has_more_modules_than_one_takes_in_at_a_glance() -> None:
+    for package in PACKAGES:
+        for folder in {path.parent for path in (ROOT / package).rglob("*.py")}:
+            modules = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
+            assert len(modules) <= MOST_MODULES, folder.relative_to(ROOT)
