@@ -1,0 +1,66 @@
+"""What users of other versions rely on: commands and flags, exit codes, names of files. Nothing here goes without a release."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import typer.main
+from embedfleet.client.cli.app import app
+from embedfleet.protocol import errors
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.spec.export_formats import FORMATS
+
+FLAGS = {
+    "run": "batch-timeout candidates cpu-fallback dense devices dtype ensemble export grace heads id-field index json "
+    "limit load-timeout max-active-dims max-tokens multivector no-fallback normalize otlp out pool-factor project prompt "
+    "qrels queries query-prompt rerank restart signals sparse sparse-device store text-field title-field top-k "
+    "truncate-dim trust-remote-code weights",
+    "search": "candidates filter json rerank signals timeout top-k trust-remote-code",
+    "verify": "json",
+    "info": "json",
+    "export": "format json quantization",
+    "upload": "api-key-env batch collection cut-payload grpc grpc-port json max-request prune quantization replace streams url "
+    "wait",
+    "serve": "bind devices grace no-devices otlp",
+    "worker": "connect devices patience",
+}
+EXIT_CODES = {"DONE": 0, "FAILED": 1, "USAGE": 2, "QUARANTINED": 3, "INTERRUPTED": 130, "TERMINATED": 143}
+FILES = {
+    "spec.json", "manifest.json", "stats.json", "events.jsonl", "quarantine.jsonl", ".lock", "published.json", "qdrant",
+    "chunks", "chunks/limits.json", "chunks/intake.json", "chunks/source.json", "chunks/source.sha256", "chunks/.ids.sqlite",
+    "vectors", "queries", "rerank", "rerank/candidates.parquet", "rerank/pairs.jsonl", "rerank/candidates.json", "rerank/run",
+    "rerank/ranking.parquet", "rerank/rerank_run.json", "rerank/report.json", "export", "export/export.json",
+    "export/collection.json", "export/rerank.jsonl", "export/report.html", "export/evaluation.json",
+}  # fmt: skip
+
+
+def test_commands_and_flags() -> None:
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue] - a group
+    flags = {
+        name: sorted(flag.removeprefix("--") for one in command.params for flag in one.opts if flag.startswith("--"))
+        for name, command in commands.items()
+    }
+    assert flags == {name: sorted(spelled.split()) for name, spelled in FLAGS.items()}
+
+
+def test_exit_codes() -> None:
+    assert {
+        name.removeprefix("EXIT_"): code for name, code in vars(errors).items() if name.startswith("EXIT_")
+    } == EXIT_CODES
+
+
+def test_files_of_a_run_directory() -> None:
+    layout = RunLayout(Path("/run"))
+    properties = [name for name, kind in inspect.getmembers(RunLayout) if isinstance(kind, property)]
+    paths = [getattr(layout, name) for name in properties]
+    assert {path.relative_to("/run").as_posix() for path in paths if isinstance(path, Path)} == FILES
+    assert layout.chunk_segment(7).relative_to("/run").as_posix() == "chunks/00007.parquet"
+    assert layout.rejected_segment(7).relative_to("/run").as_posix() == "chunks/00007.rejected.jsonl"
+    assert layout.vector_segment("dense-x", 7).relative_to("/run").as_posix() == "vectors/dense-x/00007.parquet"
+    assert layout.pass_file("dense-x").relative_to("/run").as_posix() == "vectors/dense-x/pass.json"
+
+
+def test_export_formats() -> None:
+    assert list(FORMATS) == ["jsonl", "npy", "sparse-jsonl", "multivector-jsonl", "metadata", "upload-script"]
