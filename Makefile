@@ -5,6 +5,7 @@
 #   make fuzz    millions of hostile messages at the decoders
 #   make chaos   KILLS=200 processes killed at random
 #   make coverage    the branches of the core, the codec and the commit path
+#   make docs    write docs/cli.md from the command line
 #   make bench   run the benchmarks                       make clean   remove what was built (distclean: the environments too)
 #
 #   PYTHON=python3.12   which Python makes the environment (3.11 or newer)
@@ -19,7 +20,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 # The tests start a thousand processes: each would compile the packages anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo test coverage lint types bench fuzz chaos env clean distclean
+.PHONY: demo test coverage lint types docs bench fuzz chaos env clean distclean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -75,6 +76,9 @@ fuzz: $(STAMP)
 
 chaos: $(STAMP)
 	$(BIN)/pytest tests/chaos --kills $(KILLS) -s $(ARGS)
+
+docs: $(STAMP)
+	$(BIN)/python -m typer embedfleet.client.cli.app utils docs --name embedfleet --title "Command line" --output docs/cli.md
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/throughput.py

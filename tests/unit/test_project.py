@@ -189,6 +189,24 @@ def test_every_flag_is_documented() -> None:
     assert absent == []
 
 
+def test_the_page_of_the_command_line_is_what_typer_makes_of_it(tmp_path: Path) -> None:
+    """`make docs` writes it anew."""
+    made = tmp_path / "cli.md"
+    command = [
+        "-m",
+        "typer",
+        "embedfleet.client.cli.app",
+        "utils",
+        "docs",
+        "--name",
+        "embedfleet",
+        "--title",
+        "Command line",
+    ]
+    subprocess.run([sys.executable, *command, "--output", made], capture_output=True, timeout=60, check=True)
+    assert (ROOT / "docs" / "cli.md").read_text() == made.read_text()
+
+
 def test_coverage_is_measured_of_files_that_are_there_and_nothing_hides(project: dict[str, Any]) -> None:
     """A pattern that matches nothing would leave its file out of the report without a word."""
     coverage = project["tool"]["coverage"]
