@@ -101,11 +101,7 @@ def _cells(one: PassSummary, latency: Mapping[str, float]) -> dict[str, str]:
         found["padding"] = f"{one.padding:.1%}"
     if one.batches:
         found["batch"] = _short(one.computed / one.batches, 1)
-    found |= _latency(latency)
-    if one.peak_bytes:
-        found["memory"] = size_of(one.peak_bytes)
-    if one.gpu_peak_bytes:
-        found["gpu"] = size_of(one.gpu_peak_bytes)
+    found |= _latency(latency) | _memory(one)
     if one.coverage is not None:
         found["coverage"] = percent(one.coverage, 2)
     if one.truncation is not None:
@@ -117,6 +113,11 @@ def _cells(one: PassSummary, latency: Mapping[str, float]) -> dict[str, str]:
     if one.device:
         found["device"] = one.device
     return found
+
+
+def _memory(one: PassSummary) -> dict[str, str]:
+    peaks = {"memory": one.peak_bytes, "gpu": one.gpu_peak_bytes}
+    return {name: size_of(peak) for name, peak in peaks.items() if peak}
 
 
 def _short(value: float, digits: int) -> str:

@@ -187,6 +187,13 @@ class ChunkLoader:
             return _counts(spool, complete=False)
         spool.finish(cursor)
         counts = _counts(spool, complete=True)
+        self._check_usable(counts)
+        record = IntakeRecord(**msgspec.structs.asdict(counts), finished=trail.finished)
+        commit_bytes(self._layout.intake, msgspec.json.encode(record))
+        return counts
+
+    def _check_usable(self, counts: IntakeCounts) -> None:
+        """SourceError for a source in which no record could be used."""
         what = "standard input" if self._spec.source == STDIN else self._spec.source
         if not counts.rows and not counts.rejected:
             skipped = f"no record in it can be used ({'; '.join(note_lines(counts.notes))})"
@@ -196,9 +203,6 @@ class ChunkLoader:
         # A pair that is refused keeps its fused order, also where it is the only one.
         if not counts.rows and self._refused is not None and self._spec.passes[0].kind != "rerank":
             raise SourceError(f"{what}: {_nothing_usable(self._spec, counts.rejected, *self._refused)}")
-        record = IntakeRecord(**msgspec.structs.asdict(counts), finished=trail.finished)
-        commit_bytes(self._layout.intake, msgspec.json.encode(record))
-        return counts
 
     def _enough(self, spool: SegmentSpool) -> bool:
         return self._spec.limit is not None and spool.next_row >= self._spec.limit

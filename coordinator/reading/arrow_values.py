@@ -118,6 +118,11 @@ def _values(array: Any) -> list[Any]:
         return [None if one is None else decimal_value(one) for one in array.to_pylist()]
     if types.is_temporal(kind):
         return _masked(array, _times(array, kind))
+    return _nested(array, kind)
+
+
+def _nested(array: Any, kind: Any) -> list[Any]:
+    """Of structs, maps and lists; of any other type, what Arrow makes of it."""
     if types.is_struct(kind):
         names = [kind.field(index).name for index in range(kind.num_fields)]
         if not names:

@@ -77,19 +77,8 @@ def walk(root: Path, exclude: Path | None, left_out: LeftOut) -> Iterator[tuple[
             left_out.add(READ_ALREADY, folder.name)
             continue
         seen.add((about.st_dev, about.st_ino))
-        try:
-            with os.scandir(folder.path) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
-        except OSError:
-            if not folder.name:
-                raise
-            left_out.add(CLOSED, folder.name)
-            continue
-        if folder.name and holds_run(folder.path):
-            left_out.add(OTHER_RUN, folder.name)
-            continue
         below: list[_Folder] = []
-        for entry in entries:
+        for entry in _entries(folder, left_out):
             name = f"{folder.name}/{entry.name}" if folder.name else entry.name
             path = Path(entry.path)
             if barred is not None and _is_in(entry, barred):
@@ -104,6 +93,22 @@ def walk(root: Path, exclude: Path | None, left_out: LeftOut) -> Iterator[tuple[
             else:
                 below.append(_Folder(path, name, folder.linked))
         folders += reversed(below)
+
+
+def _entries(folder: _Folder, left_out: LeftOut) -> list[os.DirEntry[str]]:
+    """The entries by name; none, and counted, of a folder that cannot be read or is another run's directory."""
+    try:
+        with os.scandir(folder.path) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError:
+        if not folder.name:
+            raise
+        left_out.add(CLOSED, folder.name)
+        return []
+    if folder.name and holds_run(folder.path):
+        left_out.add(OTHER_RUN, folder.name)
+        return []
+    return entries
 
 
 def _why_not(entry: os.DirEntry[str], folder: _Folder) -> Kind | None:

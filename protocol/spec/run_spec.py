@@ -179,19 +179,23 @@ def check_spec(spec: RunSpec) -> None:
     if spec.preprocessing == FIRST and spec.title_field is not None:
         raise UsageError(f"--title-field {spec.title_field}: policy {FIRST!r} has no named title; leave it out")
     for one in spec.passes:
-        for flag, value in (
-            ("--max-tokens", one.max_tokens),
-            ("--max-active-dims", one.max_active_dims),
-            ("--pool-factor", one.pool_factor),
-            ("--truncate-dim", one.truncate_dim),
-        ):
-            if value is not None and value < 1:
-                raise UsageError(f"{flag} {value}: give 1 or more")
-        if "dense" not in FORMS[one.kind] and (one.truncate_dim is not None or one.storage != "float32"):
-            raise UsageError(f"{one.vector}: --truncate-dim and --store are for dense vectors, and this pass has none")
+        _check_numbers(one)
     dense = [output.vector for one in spec.passes for output in one.outputs if output.form == "dense"]
     for ensemble in spec.ensembles:
         check_ensemble(ensemble, dense)
+
+
+def _check_numbers(one: PassSpec) -> None:
+    for flag, value in (
+        ("--max-tokens", one.max_tokens),
+        ("--max-active-dims", one.max_active_dims),
+        ("--pool-factor", one.pool_factor),
+        ("--truncate-dim", one.truncate_dim),
+    ):
+        if value is not None and value < 1:
+            raise UsageError(f"{flag} {value}: give 1 or more")
+    if "dense" not in FORMS[one.kind] and (one.truncate_dim is not None or one.storage != "float32"):
+        raise UsageError(f"{one.vector}: --truncate-dim and --store are for dense vectors, and this pass has none")
 
 
 def check_path(path: str, what: str) -> None:
