@@ -2,6 +2,7 @@
 #
 #   make demo    build a corpus, embed it, search it      make lint    ruff
 #   make test    run every test                           make types   pyright
+#   make check   ruff, pyright and the quick unit tests: before each commit
 #   make fuzz    millions of hostile messages at the decoders
 #   make chaos   KILLS=200 processes killed at random
 #   make coverage    the branches of the core, the codec and the commit path
@@ -20,7 +21,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 # The tests start a thousand processes: each would compile the packages anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo test coverage lint types docs bench fuzz chaos env clean distclean
+.PHONY: demo test check coverage lint types docs bench fuzz chaos env clean distclean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -37,6 +38,11 @@ COVERING := $(addprefix tests/unit/,coordinator/core/test_pool_*.py protocol/wir
   protocol/run_directory/test_durable.py coordinator/intake/test_chunk_loader.py exporter/segments/test_segment_builder.py \
   exporter/run_directory/test_run_directory.py exporter/run_directory/test_spec_change.py exporter/run_directory/test_scrub.py \
   exporter/test_export_*.py exporter/*/test_export_*.py)
+
+# Left to `make test`: what loads models, and what tries thousands of worlds, cuts, bytes or messages, or every mutant.
+LONG := $(addprefix --ignore=tests/unit/,worker/encoders worker/models coordinator/core/test_mutants.py \
+  coordinator/core/test_simulation.py coordinator/intake/test_hostile_input.py exporter/test_power_cut.py \
+  exporter/run_directory/test_scrub.py protocol/wire/test_decoder_fuzz.py)
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.embedfleet-installed
@@ -59,6 +65,9 @@ $(DEMO)/corpus/corpus.jsonl: examples/stdlib_corpus.py | $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+check: lint types
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal tests/unit $(LONG) $(ARGS)
 
 coverage: $(STAMP)
 	$(BIN)/coverage run -m pytest $(COVERING)
