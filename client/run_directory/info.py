@@ -67,7 +67,7 @@ def _chunks(layout: RunLayout) -> JsonObject:
     # After the source is read, the intake's totals: they include the records after the last chunk.
     ended = read_object(layout.intake)
     if not infos:  # no record could be used so far
-        so_far["rejected"] = sum(path.read_bytes().count(b"\n") for path in layout.chunks.glob("[0-9]*.rejected.jsonl"))
+        so_far["rejected"] = sum(map(_count_lines, layout.chunks.glob("[0-9]*.rejected.jsonl")))
     counted = so_far if ended is None else {"rejected": 0, "duplicates": 0, "notes": {}} | ended
     return {
         "rows": sum(info.rows for info in infos),
@@ -76,6 +76,11 @@ def _chunks(layout: RunLayout) -> JsonObject:
         "intake_done": ended is not None,
         "bytes": sum(path.stat().st_size for path in paths),
     }
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as lines:
+        return sum(1 for _ in lines)
 
 
 def _asked(spec: RunSpec, one: Output) -> str:

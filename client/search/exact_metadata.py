@@ -37,16 +37,17 @@ def _stored(layout: RunLayout, wanted: Mapping[int, str]) -> dict[int, Any]:
     """By row, the metadata of the chunks `wanted`, which have these ids."""
     if not wanted:
         return {}
-    from ...protocol.run_directory.tables import (  # late, as in the next line: they bring Arrow
-        ChunkSegmentInfo,
-        read_info,
-    )
+    from ...protocol.run_directory.segment_info import ChunkSegmentInfo
+    from ...protocol.run_directory.tables import read_info  # late, as the next line: they bring Arrow
     from ..run_directory.files import read_table
 
     found: dict[int, Any] = {}
+    last = max(wanted)
     for segment in segments_in(layout.chunks):
         path = layout.chunk_segment(segment)
         info = read_info(path, ChunkSegmentInfo)
+        if info.first_row > last:
+            break
         mine = [row for row in wanted if info.first_row <= row < info.first_row + info.rows]
         if not mine:
             continue

@@ -91,7 +91,7 @@ def metadata_filter(wanted: Iterable[tuple[str, str]], shard: Any) -> Any:
     """A filter for points whose `metadata.KEY` is VALUE, for each pair: as text, or as the number, boolean or null that it
     spells.
 
-    None without pairs. Whole numbers of 2^63 and more are looked up in the shard, since the engine compares them as doubles.
+    None without pairs. Whole numbers from 2^53 on are looked up in the shard, since the engine may compare them as doubles.
     """
     import qdrant_edge as edge
 
