@@ -101,18 +101,13 @@ def progress_of(layout: RunLayout) -> tuple[int, bool, dict[str, VectorProgress]
     except RunDirectoryError:
         names = []
     rows = sum(_rows((layout.chunk_segment(one) for one in segments_in(layout.chunks)), ChunkSegmentInfo))
-    vectors = {
-        name: VectorProgress(
-            sum(
-                _rows(
-                    (layout.vector_segment(name, one) for one in segments_in(layout.vector_folder(name))),
-                    VectorSegmentInfo,
-                )
-            )
-        )
-        for name in names
-    }
-    return rows, layout.intake.exists(), vectors
+    return rows, layout.intake.exists(), {name: VectorProgress(committed_rows(layout, name)) for name in names}
+
+
+def committed_rows(layout: RunLayout, vector: str) -> int:
+    """The rows of a vector's segments on disk."""
+    paths = (layout.vector_segment(vector, one) for one in segments_in(layout.vector_folder(vector)))
+    return sum(_rows(paths, VectorSegmentInfo))
 
 
 def how_far(rows: int, source_read: bool, vectors: dict[str, VectorProgress]) -> str:

@@ -16,6 +16,7 @@ from ...protocol.wire.channels import IPC_PATH_LIMIT
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
+KILL_SECONDS = 5.0
 SAID = "embedfleet: "
 """How a line begins that the coordinator writes for people."""
 
@@ -65,9 +66,10 @@ class PrivateCoordinator:
         return self._process.exit_code() if self._process is not None else None
 
     def kill(self) -> None:
-        """End it now; its children end with it."""
+        """End it now and wait until it is gone; its children end with it."""
         if self._process is not None:
             self._process.kill()
+            self._process.wait(KILL_SECONDS)
 
     def tail(self) -> str:
         """The end of what it wrote on standard error."""

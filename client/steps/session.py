@@ -22,6 +22,7 @@ from ...protocol.errors import (
     how_ended,
 )
 from ...protocol.process.child import STEADY_MEMORY, ChildProcess, error_in
+from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.wire.control import RunEnded
 from ...protocol.wire.run_options import DEFAULTS, RunOptions
@@ -87,7 +88,7 @@ class Session:
             except Unreachable:  # its remedy is for a coordinator that the user started
                 raise self._lost(the_same(restart)) from None
             self.submitted = True
-            ending = self._watch(run, self._view, the_same(restart))
+            ending = self._watch(run, self._view, out, the_same(restart))
             if ending is not None:
                 self._traceparent = self._traceparent or ending.traceparent
             return ending
@@ -145,12 +146,12 @@ class Session:
         while len(self.received) < 2 and time.monotonic() < end and child.wait(POLL_SECONDS) is None:
             pass
 
-    def _watch(self, run: str, view: ProgressView, command: str) -> RunEnded | None:
+    def _watch(self, run: str, view: ProgressView, out: Path, command: str) -> RunEnded | None:
         client, coordinator = self._client, self._coordinator
         client.start_watch(run)
         draining: float | None = None
         in_flight = 0
-        open_rows: dict[str, tuple[int, int]] = {}
+        computed: dict[str, int] = {}
         while True:
             message = client.receive(POLL_SECONDS)
             if isinstance(message, RunEnded):
@@ -159,9 +160,7 @@ class Session:
                 return message
             if message is not None:
                 view.show(message)
-                open_rows = {
-                    one.vector: (one.rows_committed, one.rows_done - one.rows_committed) for one in message.passes
-                }
+                computed = {one.vector: one.rows_done for one in message.passes}
                 in_flight = sum(one.in_flight for one in message.passes)
             if self.received and draining is None:
                 draining = time.monotonic()
@@ -171,7 +170,7 @@ class Session:
                     client.cancel(run)
             if len(self.received) > 1 or self._overdue(draining):
                 coordinator.kill()
-                _say_open(view, open_rows, command)
+                _say_open(view, _left_open(out, computed), command)
                 return None
             if message is None and coordinator.exit_code() is not None:
                 raise self._lost(command)
@@ -190,6 +189,14 @@ class Session:
     @property
     def _terminated(self) -> bool:
         return bool(self.received) and self.received[0] == signal.SIGTERM
+
+
+def _left_open(out: Path, computed: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """By vector, the rows on disk and those computed beyond them: since the last report, another segment may have come."""
+    from ..run_directory.running import committed_rows  # reads Parquet
+
+    on_disk = {vector: committed_rows(RunLayout(out), vector) for vector in computed}
+    return {vector: (on_disk[vector], rows - on_disk[vector]) for vector, rows in computed.items()}
 
 
 def _say_open(view: ProgressView, rows: Mapping[str, tuple[int, int]], command: str) -> None:

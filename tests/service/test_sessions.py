@@ -31,11 +31,9 @@ def test_an_interrupted_run_and_its_resume(
     command = start(*arguments(many, out))
     first = out / "vectors" / SLOW / "00000.parquet"
     waiting.eventually(first.exists, 60.0, "a committed segment")
-    if (
-        how == "twice"
-    ):  # after the first signal the batches in flight are computed; there are not enough to end a segment
+    if how == "twice":  # the batches in flight after the first signal are too few to end the next segment
         waiting.eventually(
-            lambda: any(one["rows"] > 24_000 for one in read_events(out) if one["event"] == "batch_progress"),
+            lambda: any(one["rows"] > 16_384 for one in read_events(out) if one["event"] == "batch_progress"),
             60.0,
             "a batch of the next one",
         )
