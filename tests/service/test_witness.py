@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,16 @@ REJECTED = {"every": 3, "minilm": 3, "int8": 0, "float16": 3, "binary": 3, "stdi
 WORST_COSINE = {"float32": 1 - 1e-6, "float16": 0.999999, "int8": 0.99, "binary": 0.6}
 
 
-@pytest.fixture(scope="module", params=RUNS)
-def kept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kept:
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Kept]:
+    """All runs of a release; they are unpacked once, whichever order the tests have."""
+    return functools.cache(lambda release: unpack(tmp_path_factory.mktemp("kept"), release))
+
+
+@pytest.fixture(params=RUNS)
+def kept(request: pytest.FixtureRequest, unpacked: Callable[[str], Kept]) -> Kept:
     """All runs of a release, to be read."""
-    return unpack(tmp_path_factory.mktemp("kept"), request.param)
+    return unpacked(request.param)
 
 
 def each_run(*names: str) -> pytest.MarkDecorator:

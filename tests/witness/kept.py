@@ -12,6 +12,8 @@ from ..run_copies import copied
 from .corpora import write_corpora
 from .make import BASE, BROKEN, RUNS
 
+BLOCK = 1 << 16
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -44,12 +46,33 @@ class Kept:
 def unpack(folder: Path, release: str) -> Kept:
     """The archive of a release in `folder`, and the sources as they stood then."""
     with tarfile.open(Path(__file__).with_name(f"{release}.tar.xz")) as packed:
-        packed.extractall(folder, filter="data")
+        for member in packed:
+            if member.isfile():
+                _write_sparsely(packed, member, folder)
+            else:
+                packed.extract(member, folder, filter="data")
     write_corpora(folder)
     for name, mtime in json.loads((folder / "times.json").read_text()).items():
         os.utime(folder / name, ns=(mtime, mtime))
     _stand(folder, BASE)
     return Kept(folder, release)
+
+
+def _write_sparsely(packed: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Extract a file with holes for its blocks of zeros: an engine's files are hardly anything else, and hold a gigabyte."""
+    path = folder / member.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source = packed.extractfile(member)
+    assert source is not None, "a file"
+    with open(path, "wb") as file:
+        while block := source.read(BLOCK):
+            if block.count(0) == len(block):
+                file.seek(len(block), os.SEEK_CUR)
+            else:
+                file.write(block)
+        file.truncate(member.size)
+    path.chmod(member.mode)
+    os.utime(path, (member.mtime, member.mtime))
 
 
 def _stand(folder: Path, before: str) -> None:
