@@ -147,8 +147,7 @@ class Coordinator:
 
     def status_of(self, run: str) -> str:
         """The run's status for people."""
-        found = self._context.fleet.runs.get(run)
-        return found.status.value if found is not None else "ended"
+        return self._context.fleet.shown_status(run)
 
     def _gather(self) -> None:
         self._watch_children()
@@ -214,7 +213,7 @@ class Coordinator:
                 self._work_reports.command(action)
             case act.QuarantineRows():
                 self._context.runs[action.run].quarantine(action)
-            case act.PrepareRun():
+            case act.StartExporter():
                 self._context.runs[action.run].prepare(self._zmq, self._new_endpoint())
             case act.OpenRun():
                 self._context.runs[action.run].open(self._zmq, self._new_endpoint())

@@ -8,8 +8,8 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class PrepareRun:
-    """Start an exporter for the run. It waits: the directory of a run whose models are refused stays as it is."""
+class StartExporter:
+    """Start an exporter, which waits while the run's models are checked: if one is refused, the directory stays as it is."""
 
     run: str
 
@@ -131,7 +131,7 @@ class Note:
 
 
 Action = (
-    PrepareRun
+    StartExporter
     | OpenRun
     | StartIntake
     | CutSegment

@@ -16,7 +16,7 @@ from typing import Any
 
 from ...protocol.vectors.metadata_terms import METADATA_WEIGHTS
 from . import batching, leasing
-from .actions import Action, CloseRun, OpenRun, PrepareRun, RunOver, StartIntake
+from .actions import Action, CloseRun, OpenRun, RunOver, StartExporter, StartIntake
 from .events import (
     BatchDone,
     BatchFailed,
@@ -50,6 +50,10 @@ from .events import (
 from .state import Fleet, Pass, PoolConfig, Run, RunStatus, WorkerStage
 
 
+_UNOPENED = (RunStatus.CHECKING, RunStatus.QUEUED)
+"""No exporter has the run's directory: it may end at once."""
+
+
 class Pool:
     """The state machine. `fleet` may be read by anyone and is changed only through `handle`."""
 
@@ -73,13 +77,15 @@ class Pool:
 
 def _run_submitted(fleet: Fleet, event: RunSubmitted) -> None:
     passes = [Pass(plan, given_up=plan.given_up) for plan in event.passes]
-    fleet.runs[event.run] = Run(event.run, passes, options=event.options, unchecked=event.unchecked)
-    _start_next(fleet)
+    status = RunStatus.CHECKING if event.unchecked else RunStatus.QUEUED
+    run = fleet.runs[event.run] = Run(event.run, passes, status, options=event.options)
+    if run is fleet.current:
+        _begin(fleet, run)
 
 
 def _models_checked(fleet: Fleet, event: ModelsChecked) -> None:
     run = fleet.runs.get(event.run)
-    if run is None or not run.unchecked:
+    if run is None or run.status is not RunStatus.CHECKING:
         return
     spared = [(run.passes[one.number], one) for one in event.refused if one.number is not None]
     spared = [(mine, one) for mine, one in spared if mine.plan.fallback]
@@ -90,9 +96,9 @@ def _models_checked(fleet: Fleet, event: ModelsChecked) -> None:
         return
     for mine, one in spared:
         mine.broken, mine.refused = (one.kind, one.message), True
-    run.unchecked = False
-    if run.status is RunStatus.OPENING:
-        _open(fleet, run)
+    run.status = RunStatus.QUEUED
+    if run is fleet.current:
+        _begin(fleet, run)
 
 
 def _run_opened(fleet: Fleet, event: RunOpened) -> None:
@@ -116,7 +122,7 @@ def _run_cancelled(fleet: Fleet, event: RunCancelled) -> None:
     if run is None or run.outcome:
         return
     run.outcome, run.error = "interrupted", event.reason
-    if run.status is RunStatus.QUEUED or run.unchecked:
+    if run.status in _UNOPENED:
         _end(fleet, run)
     elif run.status is RunStatus.RUNNING:
         run.status = RunStatus.DRAINING
@@ -136,7 +142,7 @@ def _run_closed(fleet: Fleet, event: RunClosed) -> None:
 
 def _exporter_lost(fleet: Fleet, event: ExporterLost) -> None:
     run = fleet.runs.get(event.run)
-    if run is None or run.status is RunStatus.QUEUED:
+    if run is None or run is not fleet.current:
         return
     fleet.note("exporter_lost", reason=event.reason)
     run.exporter_failures += 1
@@ -151,8 +157,7 @@ def _exporter_lost(fleet: Fleet, event: ExporterLost) -> None:
     run.outcome = ""
     for number, one in enumerate(run.passes):
         batching.reset_pass(fleet, run, number, frozenset(one.committed))
-    run.status = RunStatus.OPENING
-    _open(fleet, run)
+    _begin(fleet, run)
 
 
 def _intake_done(fleet: Fleet, event: IntakeDone) -> None:
@@ -241,7 +246,7 @@ def _fail(fleet: Fleet, run: Run, kind: str, message: str) -> None:
     if run.outcome == "failed":
         return
     run.outcome, run.kind, run.error = "failed", kind, message
-    if run.status is RunStatus.QUEUED or run.unchecked:
+    if run.status in _UNOPENED:
         _end(fleet, run)
     elif run.status is not RunStatus.OPENING:
         _close(fleet, run)
@@ -272,18 +277,17 @@ def _end(fleet: Fleet, run: Run) -> None:
         for slot in fleet.devices.values():  # what this run's models did to a device says nothing of the next one's
             leasing.clear_failures(slot)
     fleet.out.append(RunOver(run.name, run.outcome or "interrupted", run.kind, run.error))
-    _start_next(fleet)
+    if current and fleet.current is not None:
+        _begin(fleet, fleet.current)
 
 
-def _start_next(fleet: Fleet) -> None:
-    run = fleet.current
-    if run is not None and run.status is RunStatus.QUEUED:
+def _begin(fleet: Fleet, run: Run) -> None:
+    """Open the current run. Where its models are still being checked, its exporter starts meanwhile."""
+    if run.status is RunStatus.CHECKING:
+        fleet.out.append(StartExporter(run.name))
+    else:
         run.status = RunStatus.OPENING
-        _open(fleet, run)
-
-
-def _open(fleet: Fleet, run: Run) -> None:
-    fleet.out.append(PrepareRun(run.name) if run.unchecked else OpenRun(run.name))
+        fleet.out.append(OpenRun(run.name))
 
 
 _TRANSITIONS: dict[type[Any], Callable[[Fleet, Any], None]] = {

@@ -25,8 +25,12 @@ class WorkerStage(Enum):
 
 
 class RunStatus(Enum):
-    """A run's life, in order; OPENING may come again after a lost exporter."""
+    """A run's life, in order; OPENING may come again after a lost exporter.
 
+    CHECKING is left out where nobody looks at the models. A run may be checked while it waits for the one before it.
+    """
+
+    CHECKING = "checking"
     QUEUED = "queued"
     OPENING = "opening"
     RUNNING = "running"
@@ -156,8 +160,6 @@ class Run:
     name: str
     passes: list[Pass]
     status: RunStatus = RunStatus.QUEUED
-    unchecked: bool = False
-    """Its models are being looked at; until then no exporter takes its directory."""
     segments: dict[int, int] = field(default_factory=dict[int, int])
     intake_started: bool = False
     intake_done: bool = False
@@ -234,6 +236,15 @@ class Fleet:
     def current(self) -> Run | None:
         """The run that has the fleet."""
         return next(iter(self.runs.values()), None)
+
+    def shown_status(self, run: str) -> str:
+        """The run's status for people: a run that is checked is queued, or its exporter starts meanwhile."""
+        found = self.runs.get(run)
+        if found is None:
+            return "ended"
+        if found.status is RunStatus.CHECKING:
+            return (RunStatus.OPENING if found is self.current else RunStatus.QUEUED).value
+        return found.status.value
 
     def note(self, event: str, **fields: Any) -> None:
         """Add a line for the event log."""
