@@ -203,8 +203,8 @@ class Coordinator:
             case act.ForwardResult():
                 self._context.runs[action.run].forward(action)
             case act.CutSegment():
-                cuts = self._context.runs[action.run].cut(action.number, action.segment)
-                self._context.emit(ev.SegmentCut(action.run, action.number, action.segment, cuts))
+                cuts = self._context.runs[action.run].cut(action.pass_index, action.segment)
+                self._context.emit(ev.SegmentCut(action.run, action.pass_index, action.segment, cuts))
             case act.SpawnWorker():
                 self._host_reports.spawn(action)
             case act.KillWorker():
@@ -343,7 +343,9 @@ class Coordinator:
         for slot in fleet.devices.values():
             worker = fleet.workers.get(slot.active or "")
             vector = (
-                fleet.runs[worker.run].passes[worker.number].plan.vector if worker and worker.run in fleet.runs else ""
+                fleet.runs[worker.run].passes[worker.pass_index].plan.vector
+                if worker and worker.run in fleet.runs
+                else ""
             )
             bad = slot.bad or "; ".join(slot.refused.values())
             devices.append(
@@ -363,7 +365,9 @@ class Coordinator:
                 runner.telemetry.look_at_host()
             passes: list[tuple[str, int]] = []
             for number, one in enumerate(found.passes):
-                mine = [worker for worker in fleet.workers.values() if worker.run == name and worker.number == number]
+                mine = [
+                    worker for worker in fleet.workers.values() if worker.run == name and worker.pass_index == number
+                ]
                 state = "staging" if mine else "waiting"
                 if any(worker.stage is WorkerStage.READY for worker in mine):
                     state = "working"

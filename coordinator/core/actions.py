@@ -31,7 +31,7 @@ class CutSegment:
     """Sort the segment's rows and cut them into batches; answer with SegmentCut."""
 
     run: str
-    number: int
+    pass_index: int
     segment: int
 
 
@@ -47,7 +47,7 @@ class SpawnWorker:
 class StageWorker:
     worker: str
     run: str
-    number: int
+    pass_index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class SendBatch:
     epoch: int
     batch: int
     run: str
-    number: int
+    pass_index: int
     segment: int
     start: int
     stop: int
@@ -83,7 +83,7 @@ class ForwardResult:
     """Hand the result to the exporter."""
 
     run: str
-    number: int
+    pass_index: int
     segment: int
     start: int
     stop: int
@@ -95,7 +95,7 @@ class QuarantineRows:
     """Give up the sorted rows from `start` to `stop` of the segment."""
 
     run: str
-    number: int
+    pass_index: int
     segment: int
     start: int
     stop: int

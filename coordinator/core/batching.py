@@ -41,13 +41,13 @@ def segment_cut(fleet: Fleet, event: SegmentCut) -> None:
     run = fleet.runs.get(event.run)
     if run is None or run.status is not RunStatus.RUNNING:
         return
-    one = run.passes[event.number]
+    one = run.passes[event.pass_index]
     segment = one.open.get(event.segment)
     if segment is None or not segment.cutting:
         return
     segment.cutting = False
     for cut in event.cuts:
-        batch = _new_batch(fleet, Batch(event.number, event.segment, cut.start, cut.stop, cut.tokens))
+        batch = _new_batch(fleet, Batch(event.pass_index, event.segment, cut.start, cut.stop, cut.tokens))
         segment.outstanding.add(batch)
         one.pending.append(batch)
 
@@ -56,7 +56,7 @@ def segment_committed(fleet: Fleet, event: SegmentCommitted) -> None:
     run = fleet.runs.get(event.run)
     if run is None or run.status is RunStatus.OPENING:
         return
-    one = run.passes[event.number]
+    one = run.passes[event.pass_index]
     one.open.pop(event.segment, None)
     one.committed.add(event.segment)
 
@@ -65,7 +65,7 @@ def segment_damaged(fleet: Fleet, event: SegmentDamaged) -> None:
     run = fleet.runs.get(event.run)
     if run is None or run.status is RunStatus.OPENING:
         return
-    one = run.passes[event.number]
+    one = run.passes[event.pass_index]
     if event.segment in one.committed:
         one.committed.discard(event.segment)
         if event.segment in run.segments:
@@ -93,17 +93,17 @@ def batch_done(fleet: Fleet, event: BatchDone) -> None:
     if batch is None or run is None or run.name != worker.run:
         fleet.note("stale_result", worker=event.worker, epoch=event.epoch, batch=event.batch)
         return
-    one = run.passes[batch.number]
+    one = run.passes[batch.pass_index]
     one.results[worker.device] = one.results.get(worker.device, 0) + 1
-    for name in batch.companions:
-        companion = fleet.batches.get(name)
+    for batch_id in batch.companions:
+        companion = fleet.batches.get(batch_id)
         if companion is not None and companion.rows > 1:  # enough to halve it sooner, not to give up a row
             companion.failures = max(companion.failures, 1)
     measured = seconds / max(batch.tokens, 1)
     known = one.seconds_per_token
     one.seconds_per_token = measured if known == 0 else known + SMOOTHING * (measured - known)
     one.open[batch.segment].outstanding.discard(event.batch)
-    fleet.out.append(ForwardResult(run.name, batch.number, batch.segment, batch.start, batch.stop, event.payload))
+    fleet.out.append(ForwardResult(run.name, batch.pass_index, batch.segment, batch.start, batch.stop, event.payload))
 
 
 def batch_failed(fleet: Fleet, event: BatchFailed) -> None:
@@ -140,34 +140,34 @@ def take_back(fleet: Fleet, worker: WorkerSlot, blamed: str, serving: Collection
     return suspected
 
 
-def blame(fleet: Fleet, number: int, reason: str, device: str = "", serving: Collection[str] = ()) -> None:
+def blame(fleet: Fleet, batch_id: int, reason: str, device: str = "", serving: Collection[str] = ()) -> None:
     """Count a failure of a batch that is in nobody's hands: try again, split, or quarantine its row.
 
     `device` is where a worker died of it; empty: the worker is well. `serving` are all devices that may compute it.
     """
-    batch = fleet.batches.get(number)
+    batch = fleet.batches.get(batch_id)
     run = fleet.current
     if batch is None or run is None:
         return
     batch.failures += 1
-    one = run.passes[batch.number]
+    one = run.passes[batch.pass_index]
     fleet.note("batch_failed", vector=one.plan.vector, segment=batch.segment, rows=batch.rows, reason=reason)
     limit = 1 if batch.suspect and batch.rows > 1 else 2
     if batch.rows == 1 and device:
         guilty = _is_guilty(fleet, run, batch, device, serving)
         batch.deaths.setdefault(device, one.results.get(device, 0))
         if batch.failures < limit or not guilty:
-            one.pending.appendleft(number)
+            one.pending.appendleft(batch_id)
             return
     elif batch.failures < limit:
-        one.pending.appendleft(number)
+        one.pending.appendleft(batch_id)
         return
     segment = one.open[batch.segment]
-    segment.outstanding.discard(number)
-    del fleet.batches[number]
+    segment.outstanding.discard(batch_id)
+    del fleet.batches[batch_id]
     if batch.rows == 1:
         row = (batch.segment, batch.start, batch.stop)
-        fleet.out.append(QuarantineRows(run.name, batch.number, *row, f"could not be embedded: {reason}"))
+        fleet.out.append(QuarantineRows(run.name, batch.pass_index, *row, f"could not be embedded: {reason}"))
         if (slot := fleet.devices.get(batch.charged)) is not None:
             slot.strain = max(0.0, slot.strain - 1.0)
         return
@@ -175,10 +175,10 @@ def blame(fleet: Fleet, number: int, reason: str, device: str = "", serving: Col
     per_row = batch.tokens / batch.rows
     for start, stop in ((middle, batch.stop), (batch.start, middle)):
         tokens = int(per_row * (stop - start)) + 1
-        half = Batch(batch.number, batch.segment, start, stop, tokens, suspect=True, charged=batch.charged)
-        name = _new_batch(fleet, half)
-        segment.outstanding.add(name)
-        one.pending.appendleft(name)
+        half = Batch(batch.pass_index, batch.segment, start, stop, tokens, suspect=True, charged=batch.charged)
+        half_id = _new_batch(fleet, half)
+        segment.outstanding.add(half_id)
+        one.pending.appendleft(half_id)
 
 
 def _is_guilty(fleet: Fleet, run: Run, batch: Batch, device: str, serving: Collection[str]) -> bool:
@@ -188,19 +188,19 @@ def _is_guilty(fleet: Fleet, run: Run, batch: Batch, device: str, serving: Colle
     since. A row that is all that is left is guilty on a device of which nothing is known too, once it has been on all that
     there are: their workers computed a text before they were given it.
     """
-    one = run.passes[batch.number]
-    others = [other for other in fleet.batches.values() if other.number == batch.number and other is not batch]
+    one = run.passes[batch.pass_index]
+    others = [other for other in fleet.batches.values() if other.pass_index == batch.pass_index and other is not batch]
     more = _more_comes(fleet, run, one)
     if one.results.get(device):
         return not _waits(one, batch) or (all(other.deaths for other in others) and not more)
     return not others and not more and {*batch.deaths, device}.issuperset(serving)
 
 
-def computes_nothing(fleet: Fleet, run: Run, number: int, device: str) -> bool:
+def computes_nothing(fleet: Fleet, run: Run, pass_index: int, device: str) -> bool:
     """Whether every row that is left took the device's worker down alone, and it has no result of the pass; or none since
     the first of them did, and they are more than are likely to be all poison."""
-    one = run.passes[number]
-    left = [batch for batch in fleet.batches.values() if batch.number == number]
+    one = run.passes[pass_index]
+    left = [batch for batch in fleet.batches.values() if batch.pass_index == pass_index]
     accused = len(left) > 1 and all(device in batch.deaths for batch in left)
     results = one.results.get(device, 0)
     none = not results or (len(left) > MOST_POISON and all(batch.deaths.get(device) == results for batch in left))
@@ -212,17 +212,17 @@ def refill(fleet: Fleet) -> None:
     run = fleet.current
     if run is None or run.status is not RunStatus.RUNNING:
         return
-    for number, one in enumerate(run.passes):
+    for pass_index, one in enumerate(run.passes):
         if one.given_up:
-            _hand_on(fleet, run, number)
+            _hand_on(fleet, run, pass_index)
     ready = [
         one
         for one in fleet.workers.values()
-        if one.stage is WorkerStage.READY and not one.killed and run.passes[one.number].broken is None
+        if one.stage is WorkerStage.READY and not one.killed and run.passes[one.pass_index].broken is None
     ]
-    for number in {one.number for one in ready}:
-        mine = [one for one in ready if one.number == number]
-        _cut_ahead(fleet, run, number, want=fleet.config.credit * len(mine))
+    for pass_index in {one.pass_index for one in ready}:
+        mine = [one for one in ready if one.pass_index == pass_index]
+        _cut_ahead(fleet, run, pass_index, want=fleet.config.credit * len(mine))
         for level in range(fleet.config.credit):
             for worker in mine:
                 if len(worker.batches) == level and _may_follow(fleet, run, worker):
@@ -235,19 +235,19 @@ def _may_follow(fleet: Fleet, run: Run, worker: WorkerSlot) -> bool:
     A worker may also die of the batch that it tokenizes meanwhile, or of a result that it did not get to send: so a batch
     that has failed once travels alone, and whoever it blames is to blame.
     """
-    following = _next(fleet, run, worker.number)
+    following = _next(fleet, run, worker.pass_index)
     if not worker.batches or following is None:
         return True
     both = (fleet.batches.get(worker.batches[-1]), fleet.batches[following])
     return not any(one is not None and (one.failures or one.suspect) for one in both)
 
 
-def _next(fleet: Fleet, run: Run, number: int) -> int | None:
+def _next(fleet: Fleet, run: Run, pass_index: int) -> int | None:
     """The batch that is to be computed next. A row that waits for others goes after them, those yet to be cut included."""
-    one = run.passes[number]
-    for name in one.pending:
-        if not _waits(one, fleet.batches[name]):
-            return name
+    one = run.passes[pass_index]
+    for batch_id in one.pending:
+        if not _waits(one, fleet.batches[batch_id]):
+            return batch_id
     return one.pending[0] if one.pending and not _more_comes(fleet, run, one) else None
 
 
@@ -256,9 +256,9 @@ def _waits(one: Pass, batch: Batch) -> bool:
     return bool(batch.deaths) and not any(one.results.get(device, 0) > n for device, n in batch.deaths.items())
 
 
-def has_work(run: Run, number: int) -> bool:
+def has_work(run: Run, pass_index: int) -> bool:
     """Whether a worker of this pass would find (or may yet find) something that nobody computes."""
-    one = run.passes[number]
+    one = run.passes[pass_index]
     if one.given_up or one.broken is not None:
         return False
     if one.pending or one.uncut or not run.intake_done:
@@ -271,11 +271,11 @@ def is_complete(run: Run) -> bool:
     return run.intake_done and run.scrubbed and all(len(one.committed) >= len(run.segments) for one in run.passes)
 
 
-def reset_pass(fleet: Fleet, run: Run, number: int, committed: frozenset[int]) -> None:
+def reset_pass(fleet: Fleet, run: Run, pass_index: int, committed: frozenset[int]) -> None:
     """Forget what is not committed: its segments are uncut again, and results on their way will be stale."""
-    one = run.passes[number]
-    for batch in [name for name, batch in fleet.batches.items() if batch.number == number]:
-        del fleet.batches[batch]
+    one = run.passes[pass_index]
+    for batch_id in [batch_id for batch_id, batch in fleet.batches.items() if batch.pass_index == pass_index]:
+        del fleet.batches[batch_id]
     one.pending.clear()
     one.open.clear()
     one.committed = set(committed)
@@ -283,44 +283,44 @@ def reset_pass(fleet: Fleet, run: Run, number: int, committed: frozenset[int]) -
     one.uncut.extend(segment for segment in sorted(run.segments) if segment not in one.committed)
 
 
-def _hand_on(fleet: Fleet, run: Run, number: int) -> None:
+def _hand_on(fleet: Fleet, run: Run, pass_index: int) -> None:
     """Nobody computes this pass: its rows go to the exporter without a result, segment by segment."""
-    one = run.passes[number]
+    one = run.passes[pass_index]
     while one.pending:
-        name = one.pending.popleft()
-        batch = fleet.batches.pop(name)
-        one.open[batch.segment].outstanding.discard(name)
+        batch_id = one.pending.popleft()
+        batch = fleet.batches.pop(batch_id)
+        one.open[batch.segment].outstanding.discard(batch_id)
         rows = (batch.segment, batch.start, batch.stop)
-        fleet.out.append(QuarantineRows(run.name, number, *rows, one.given_up))
+        fleet.out.append(QuarantineRows(run.name, pass_index, *rows, one.given_up))
     while one.uncut:
         segment = one.uncut.popleft()
         rows = run.segments[segment]
         one.open[segment] = OpenSegment(rows, cutting=False)
-        fleet.out.append(QuarantineRows(run.name, number, segment, 0, rows, one.given_up))
+        fleet.out.append(QuarantineRows(run.name, pass_index, segment, 0, rows, one.given_up))
 
 
 def _send_next(fleet: Fleet, run: Run, worker: WorkerSlot) -> None:
-    one = run.passes[worker.number]
-    name = _next(fleet, run, worker.number)
-    if name is None:
+    one = run.passes[worker.pass_index]
+    batch_id = _next(fleet, run, worker.pass_index)
+    if batch_id is None:
         return
-    one.pending.remove(name)
-    batch = fleet.batches[name]
+    one.pending.remove(batch_id)
+    batch = fleet.batches[batch_id]
     if not worker.batches:
         worker.moved = fleet.now
-    worker.batches.append(name)
-    where = (run.name, batch.number, batch.segment, batch.start, batch.stop)
-    fleet.out.append(SendBatch(worker.name, worker.epoch, name, *where))
+    worker.batches.append(batch_id)
+    where = (run.name, batch.pass_index, batch.segment, batch.start, batch.stop)
+    fleet.out.append(SendBatch(worker.name, worker.epoch, batch_id, *where))
 
 
-def _cut_ahead(fleet: Fleet, run: Run, number: int, want: int) -> None:
-    one = run.passes[number]
-    ready = (name for name in one.pending if not _waits(one, fleet.batches[name]))
+def _cut_ahead(fleet: Fleet, run: Run, pass_index: int, want: int) -> None:
+    one = run.passes[pass_index]
+    ready = (batch_id for batch_id in one.pending if not _waits(one, fleet.batches[batch_id]))
     if len(list(itertools.islice(ready, want))) >= want or _is_cutting(one) or not _may_cut(fleet, run, one):
         return
     segment = one.uncut.popleft()
     one.open[segment] = OpenSegment(run.segments[segment])
-    fleet.out.append(CutSegment(run.name, number, segment))
+    fleet.out.append(CutSegment(run.name, pass_index, segment))
 
 
 def _more_comes(fleet: Fleet, run: Run, one: Pass) -> bool:
@@ -340,10 +340,10 @@ def _may_cut(fleet: Fleet, run: Run, one: Pass) -> bool:
 
 
 def _new_batch(fleet: Fleet, batch: Batch) -> int:
-    name = fleet.next_batch
+    batch_id = fleet.next_batch
     fleet.next_batch += 1
-    fleet.batches[name] = batch
-    return name
+    fleet.batches[batch_id] = batch
+    return batch_id
 
 
 def _holder(fleet: Fleet, name: str, epoch: int, batch: int) -> WorkerSlot | None:
@@ -361,4 +361,4 @@ def _hand_in(fleet: Fleet, worker: WorkerSlot, batch: int) -> None:
 def _pass_of(fleet: Fleet, batch: int) -> Pass:
     run = fleet.current
     assert run is not None, "a batch exists only while its run is current"
-    return run.passes[fleet.batches[batch].number]
+    return run.passes[fleet.batches[batch].pass_index]

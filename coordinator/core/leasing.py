@@ -58,7 +58,7 @@ def worker_hello(fleet: Fleet, event: WorkerHello) -> None:
     if worker is None or worker.epoch != event.epoch or worker.stage is not WorkerStage.SPAWNED:
         return
     _enter(fleet, worker, WorkerStage.STAGING)
-    fleet.out.append(StageWorker(worker.name, worker.run, worker.number))
+    fleet.out.append(StageWorker(worker.name, worker.run, worker.pass_index))
 
 
 def worker_staged(fleet: Fleet, event: WorkerStaged) -> None:
@@ -68,14 +68,14 @@ def worker_staged(fleet: Fleet, event: WorkerStaged) -> None:
     _enter(fleet, worker, WorkerStage.STAGED)
     run = fleet.runs.get(worker.run)
     if run is not None:
-        run.passes[worker.number].row_bytes = event.row_bytes
+        run.passes[worker.pass_index].row_bytes = event.row_bytes
 
 
 def worker_ready(fleet: Fleet, event: WorkerReady) -> None:
     worker = fleet.workers.get(event.worker)
     if worker is not None and worker.stage is WorkerStage.HYDRATING:
         _enter(fleet, worker, WorkerStage.READY)
-        fleet.devices[worker.device].loading.pop(worker.number, None)
+        fleet.devices[worker.device].loading.pop(worker.pass_index, None)
 
 
 def worker_alive(fleet: Fleet, event: WorkerAlive) -> None:
@@ -114,7 +114,7 @@ def worker_exited(fleet: Fleet, event: WorkerExited) -> None:
     if run is not None and event.fault:  # of one that was released too: the next one is not to be sent there
         _mark_bad(fleet, slot, event.fault)
     elif expected and unreleased:
-        _count_failure(fleet, slot, unreleased, worker.number)
+        _count_failure(fleet, slot, unreleased, worker.pass_index)
     if expected or run is None or run.status is RunStatus.CLOSING:
         return
     lost = {"worker": worker.name, "device": slot.device.name, "reason": reason, "batches": worker.rework}
@@ -124,32 +124,32 @@ def worker_exited(fleet: Fleet, event: WorkerExited) -> None:
         return
     if slot.losses >= fleet.config.device_losses:
         last = f"{slot.losses} workers in a row ended without a result, the last one: {reason}"
-        _mark_bad(fleet, slot, last, worker.number)
+        _mark_bad(fleet, slot, last, worker.pass_index)
     elif worker.stage not in (WorkerStage.READY, WorkerStage.RELEASING) and event.innocent and slot.active is not None:
         _pause(fleet, slot, slot.losses)  # it was staged behind another, which has the memory that it wanted
     elif worker.stage not in (WorkerStage.READY, WorkerStage.RELEASING):
-        _count_load(fleet, slot, reason, worker.number)
+        _count_load(fleet, slot, reason, worker.pass_index)
         if unreleased:
-            _count_failure(fleet, slot, reason, worker.number)
-    elif batching.computes_nothing(fleet, run, worker.number, worker.device):
+            _count_failure(fleet, slot, reason, worker.pass_index)
+    elif batching.computes_nothing(fleet, run, worker.pass_index, worker.device):
         _mark_bad(
             fleet,
             slot,
             f"every worker ended at the first batch that it was given, the last one: {reason}",
-            worker.number,
+            worker.pass_index,
         )
     elif not suspected:
-        _count_failure(fleet, slot, reason, worker.number)
+        _count_failure(fleet, slot, reason, worker.pass_index)
         slot.strain += not event.innocent
         if slot.strain >= fleet.config.device_strain and not slot.bad:
-            _mark_bad(fleet, slot, f"its workers end again and again, the last one: {reason}", worker.number)
+            _mark_bad(fleet, slot, f"its workers end again and again, the last one: {reason}", worker.pass_index)
 
 
 def _take_back(fleet: Fleet, worker: WorkerSlot, innocent: bool) -> bool:
     computing = worker.stage in (WorkerStage.READY, WorkerStage.RELEASING)
     run = fleet.runs.get(worker.run)
-    slots = serving_devices(fleet, run, worker.number) if run is not None else []
-    serving = [slot.device.uuid for slot in slots if not slot.given_up(worker.number)]
+    slots = serving_devices(fleet, run, worker.pass_index) if run is not None else []
+    serving = [slot.device.uuid for slot in slots if not slot.given_up(worker.pass_index)]
     return take_back(fleet, worker, worker.killed if computing and not innocent else "", serving)
 
 
@@ -199,9 +199,9 @@ def any_alive(fleet: Fleet) -> bool:
     return any(not worker.killed or fleet.now - worker.killed_at <= patience for worker in fleet.workers.values())
 
 
-def serving_devices(fleet: Fleet, run: Run, number: int) -> list[DeviceSlot]:
+def serving_devices(fleet: Fleet, run: Run, pass_index: int) -> list[DeviceSlot]:
     """Devices that may work for the pass, those given up among them."""
-    return [slot for slot in fleet.devices.values() if _may_serve(fleet, slot, run, number)]
+    return [slot for slot in fleet.devices.values() if _may_serve(fleet, slot, run, pass_index)]
 
 
 def clear_failures(slot: DeviceSlot) -> None:
@@ -219,9 +219,9 @@ def _lease(fleet: Fleet, slot: DeviceSlot, run: Run) -> None:
     ]
     active = fleet.workers.get(slot.active or "")
     standby = fleet.workers.get(slot.standby or "")
-    if standby is not None and not standby.killed and (slot.bad or standby.number not in wanted):
+    if standby is not None and not standby.killed and (slot.bad or standby.pass_index not in wanted):
         _dismiss(fleet, standby)
-    if active is None and standby is not None and wanted and standby.number == wanted[0]:
+    if active is None and standby is not None and wanted and standby.pass_index == wanted[0]:
         slot.active, slot.standby = slot.standby, None
         active, standby = standby, None
     if active is None:
@@ -231,9 +231,9 @@ def _lease(fleet: Fleet, slot: DeviceSlot, run: Run) -> None:
     if active.stage is WorkerStage.STAGED and not active.killed:
         _enter(fleet, active, WorkerStage.HYDRATING)
         fleet.out.append(HydrateWorker(active.name))
-    if active.number not in wanted and not active.batches:
+    if active.pass_index not in wanted and not active.batches:
         _dismiss(fleet, active)
-    others = [n for n in wanted if n != active.number]
+    others = [n for n in wanted if n != active.pass_index]
     idle = active.stage in (WorkerStage.READY, WorkerStage.RELEASING) and slot.standby is None
     if idle and others and not slot.bad and fleet.now >= slot.not_before:
         slot.standby = _spawn(fleet, slot, run, others[0])
@@ -257,15 +257,15 @@ def _dismiss(fleet: Fleet, worker: WorkerSlot) -> None:
     _enter(fleet, worker, WorkerStage.RELEASING)
 
 
-def _spawn(fleet: Fleet, slot: DeviceSlot, run: Run, number: int) -> str:
+def _spawn(fleet: Fleet, slot: DeviceSlot, run: Run, pass_index: int) -> str:
     name = f"w{fleet.next_worker}"
     epoch = fleet.config.first_epoch + fleet.next_worker
     fleet.next_worker += 1
-    worker = WorkerSlot(name, slot.host, slot.device.uuid, run.name, number, epoch, fleet.now)
+    worker = WorkerSlot(name, slot.host, slot.device.uuid, run.name, pass_index, epoch, fleet.now)
     worker.seen = worker.moved = fleet.now
     fleet.workers[name] = worker
     fleet.out.append(SpawnWorker(name, slot.host, slot.device.uuid, worker.epoch))
-    plan = run.passes[number].plan
+    plan = run.passes[pass_index].plan
     if slot.device.auxiliary and not plan.cpu_only:
         fleet.note("cpu_fallback", vector=plan.vector, device=slot.device.name)
     return name
@@ -285,28 +285,28 @@ def _forget(fleet: Fleet, worker: WorkerSlot) -> None:
         slot.standby = None
 
 
-def _count_failure(fleet: Fleet, slot: DeviceSlot, reason: str, number: int) -> None:
+def _count_failure(fleet: Fleet, slot: DeviceSlot, reason: str, pass_index: int) -> None:
     slot.failures += 1
     _pause(fleet, slot, slot.failures)
     if slot.failures >= fleet.config.device_failures:
-        _mark_bad(fleet, slot, reason, number)
+        _mark_bad(fleet, slot, reason, pass_index)
 
 
-def _count_load(fleet: Fleet, slot: DeviceSlot, reason: str, number: int) -> None:
+def _count_load(fleet: Fleet, slot: DeviceSlot, reason: str, pass_index: int) -> None:
     """A model that does not get ready says nothing of the others, nor does one that works say anything of it."""
-    slot.loading[number] = slot.loading.get(number, 0) + 1
-    _pause(fleet, slot, slot.loading[number])
-    if slot.loading[number] >= fleet.config.device_failures and not slot.given_up(number):
-        slot.refused[number] = reason
-        fleet.note("device_bad", device=slot.device.name, failures=slot.loading[number], reason=reason)
+    slot.loading[pass_index] = slot.loading.get(pass_index, 0) + 1
+    _pause(fleet, slot, slot.loading[pass_index])
+    if slot.loading[pass_index] >= fleet.config.device_failures and not slot.given_up(pass_index):
+        slot.refused[pass_index] = reason
+        fleet.note("device_bad", device=slot.device.name, failures=slot.loading[pass_index], reason=reason)
 
 
 def _pause(fleet: Fleet, slot: DeviceSlot, failures: int) -> None:
     slot.not_before = fleet.now + min(fleet.config.backoff * 2 ** (failures - 1), fleet.config.max_backoff)
 
 
-def _mark_bad(fleet: Fleet, slot: DeviceSlot, reason: str, number: int | None = None) -> None:
-    slot.bad, slot.bad_for = reason, number
+def _mark_bad(fleet: Fleet, slot: DeviceSlot, reason: str, pass_index: int | None = None) -> None:
+    slot.bad, slot.bad_for = reason, pass_index
     fleet.note("device_bad", device=slot.device.name, failures=max(slot.failures, slot.losses), reason=reason)
 
 
@@ -327,20 +327,20 @@ def _is_in_doubt(run: Run) -> bool:
     return not run.intake_done and any(one.refused and not one.given_up for one in run.passes)
 
 
-def _may_begin(run: Run, number: int) -> bool:
-    return run.measured or not run.passes[number].plan.after_intake
+def _may_begin(run: Run, pass_index: int) -> bool:
+    return run.measured or not run.passes[pass_index].plan.after_intake
 
 
-def _may_serve(fleet: Fleet, slot: DeviceSlot, run: Run, number: int) -> bool:
-    plan = run.passes[number].plan
+def _may_serve(fleet: Fleet, slot: DeviceSlot, run: Run, pass_index: int) -> bool:
+    plan = run.passes[pass_index].plan
     if plan.cpu_only or plan.gpu_only:
         return slot.device.kind == ("cpu" if plan.cpu_only else "cuda")
-    return not slot.device.auxiliary or (run.options.cpu_fallback and _gpus_are_given_up(fleet, number))
+    return not slot.device.auxiliary or (run.options.cpu_fallback and _gpus_are_given_up(fleet, pass_index))
 
 
-def _gpus_are_given_up(fleet: Fleet, number: int) -> bool:
+def _gpus_are_given_up(fleet: Fleet, pass_index: int) -> bool:
     working = [slot for slot in fleet.devices.values() if not slot.device.auxiliary]
-    return bool(working) and all(slot.given_up(number) for slot in working)
+    return bool(working) and all(slot.given_up(pass_index) for slot in working)
 
 
 def _overdue(fleet: Fleet, worker: WorkerSlot) -> str:
@@ -372,8 +372,8 @@ def _batch_allowance(fleet: Fleet, worker: WorkerSlot) -> float:
     run = fleet.runs.get(worker.run)
     if run is not None and run.options.batch_timeout is not None:
         return run.options.batch_timeout
-    if batch is None or run is None or run.passes[worker.number].seconds_per_token == 0:
+    if batch is None or run is None or run.passes[worker.pass_index].seconds_per_token == 0:
         return fleet.config.first_batch_timeout
-    allowed = fleet.config.batch_slowdown * batch.tokens * run.passes[worker.number].seconds_per_token
+    allowed = fleet.config.batch_slowdown * batch.tokens * run.passes[worker.pass_index].seconds_per_token
     # One late result must not let the next stuck batch wait for hours.
     return max(fleet.config.batch_timeout, min(allowed, fleet.config.first_batch_timeout))

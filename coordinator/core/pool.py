@@ -49,7 +49,6 @@ from .events import (
 )
 from .state import Fleet, Pass, PoolConfig, Run, RunStatus, WorkerStage
 
-
 _UNOPENED = (RunStatus.CHECKING, RunStatus.QUEUED)
 """No exporter has the run's directory: it may end at once."""
 
@@ -87,7 +86,7 @@ def _models_checked(fleet: Fleet, event: ModelsChecked) -> None:
     run = fleet.runs.get(event.run)
     if run is None or run.status is not RunStatus.CHECKING:
         return
-    spared = [(run.passes[one.number], one) for one in event.refused if one.number is not None]
+    spared = [(run.passes[one.pass_index], one) for one in event.refused if one.pass_index is not None]
     spared = [(mine, one) for mine, one in spared if mine.plan.fallback]
     if len(spared) < len(event.refused):
         # All of them, those with a fallback too: who mistyped two names wants to hear of both.
@@ -106,8 +105,8 @@ def _run_opened(fleet: Fleet, event: RunOpened) -> None:
     if run is None or run.status is not RunStatus.OPENING:
         return
     run.scrubbed = not any(event.committed)
-    for number, committed in enumerate(event.committed):
-        batching.reset_pass(fleet, run, number, committed)
+    for pass_index, committed in enumerate(event.committed):
+        batching.reset_pass(fleet, run, pass_index, committed)
     if run.outcome:
         _close(fleet, run)
         return
@@ -155,8 +154,8 @@ def _exporter_lost(fleet: Fleet, event: ExporterLost) -> None:
         _end(fleet, run)
         return
     run.outcome = ""
-    for number, one in enumerate(run.passes):
-        batching.reset_pass(fleet, run, number, frozenset(one.committed))
+    for pass_index, one in enumerate(run.passes):
+        batching.reset_pass(fleet, run, pass_index, frozenset(one.committed))
     _begin(fleet, run)
 
 
@@ -177,7 +176,7 @@ def _worker_broken(fleet: Fleet, event: WorkerBroken) -> None:
     run = fleet.runs.get(worker.run) if worker is not None else None
     if worker is None or run is None or worker.killed:
         return
-    one = run.passes[worker.number]
+    one = run.passes[worker.pass_index]
     if event.fatal and one.plan.fallback:
         one.broken = one.broken or (event.kind, event.message)
     elif event.fatal:
@@ -195,17 +194,17 @@ def _fail_if_hopeless(fleet: Fleet) -> None:
     run = fleet.current
     if run is None or run.status is not RunStatus.RUNNING:
         return
-    for number, one in enumerate(run.passes):
-        slots = leasing.serving_devices(fleet, run, number)
-        if slots and all(slot.given_up(number) for slot in slots) and batching.has_work(run, number):
-            reasons = "; ".join(f"{slot.device.name}: {slot.given_up(number)}" for slot in slots)
+    for pass_index, one in enumerate(run.passes):
+        slots = leasing.serving_devices(fleet, run, pass_index)
+        if slots and all(slot.given_up(pass_index) for slot in slots) and batching.has_work(run, pass_index):
+            reasons = "; ".join(f"{slot.device.name}: {slot.given_up(pass_index)}" for slot in slots)
             message = f"every device for {one.plan.vector} was given up: {reasons}"
             if not one.plan.fallback:
                 _fail(fleet, run, "RunFailed", message)
                 return
             one.broken = ("RunFailed", message)
             for slot in slots:
-                if slot.bad_for == number:  # the other passes may well do on it
+                if slot.bad_for == pass_index:  # the other passes may well do on it
                     leasing.clear_failures(slot)
 
 

@@ -63,9 +63,9 @@ class DeviceSlot:
     waiting: str = ""
     """Why the last lease was refused; empty once it was granted."""
 
-    def given_up(self, number: int) -> str:
+    def given_up(self, pass_index: int) -> str:
         """Why the device does not work for a pass any more; empty where it does."""
-        return self.bad or self.refused.get(number, "")
+        return self.bad or self.refused.get(pass_index, "")
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ class WorkerSlot:
     host: str
     device: str
     run: str
-    number: int
+    pass_index: int
     epoch: int
     since: float
     """When it entered its stage."""
@@ -101,7 +101,7 @@ class WorkerSlot:
 class Batch:
     """Sorted rows `start` to `stop` of a segment. `failures` counts results denied and workers lost to it."""
 
-    number: int
+    pass_index: int
     segment: int
     start: int
     stop: int

@@ -79,7 +79,7 @@ MUTANTS = (
     Mutant(
         "a device that computes nothing is leased on and on",
         "coordinator/core/leasing.py",
-        "    elif batching.computes_nothing(fleet, run, worker.number, worker.device):\n",
+        "    elif batching.computes_nothing(fleet, run, worker.pass_index, worker.device):\n",
         "    elif False:\n",
         BLAME,
     ),
@@ -93,8 +93,8 @@ MUTANTS = (
     Mutant(
         "a batch that is halved is tried again as a whole too",
         "coordinator/core/batching.py",
-        "    segment.outstanding.discard(number)\n    del fleet.batches[number]\n",
-        "    segment.outstanding.discard(number)\n    one.pending.appendleft(number)\n",
+        "    segment.outstanding.discard(batch_id)\n    del fleet.batches[batch_id]\n",
+        "    segment.outstanding.discard(batch_id)\n    one.pending.appendleft(batch_id)\n",
         SIMULATION,
     ),
     Mutant(
@@ -135,8 +135,8 @@ MUTANTS = (
     Mutant(
         "after a lost exporter, batches under way still count",
         "coordinator/core/batching.py",
-        "        del fleet.batches[batch]\n    one.pending.clear()\n",
-        "        fleet.batches[batch]\n    one.pending.clear()\n",
+        "        del fleet.batches[batch_id]\n    one.pending.clear()\n",
+        "        fleet.batches[batch_id]\n    one.pending.clear()\n",
         SIMULATION,
     ),
     Mutant(
@@ -293,8 +293,8 @@ MUTANTS = (
     Mutant(
         "a pass that needs the corpus begins before it is measured",
         "coordinator/core/leasing.py",
-        "    return run.measured or not run.passes[number].plan.after_intake\n",
-        "    return run.intake_done or not run.passes[number].plan.after_intake\n",
+        "    return run.measured or not run.passes[pass_index].plan.after_intake\n",
+        "    return run.intake_done or not run.passes[pass_index].plan.after_intake\n",
         POOL,
     ),
     Mutant(

@@ -53,7 +53,7 @@ def test_a_dead_worker_loses_nothing_and_only_the_computing_batch_is_blamed() ->
     driver, _ = ready(0, 2, 4, 6, workers=2)
     driver.exit("w0", "signal 9")
     assert driver.noted("batch_failed") == [{"vector": "v", "segment": 0, "rows": 2, "reason": "signal 9"}]
-    assert {number: batch.failures for number, batch in driver.pool.fleet.batches.items()} == {0: 1, 1: 0, 2: 0}
+    assert {batch_id: batch.failures for batch_id, batch in driver.pool.fleet.batches.items()} == {0: 1, 1: 0, 2: 0}
     assert driver.held("w1") == [1]
     driver.done("w1")
     assert driver.held("w1") == [0], "what failed once travels alone"

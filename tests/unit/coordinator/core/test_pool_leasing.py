@@ -90,7 +90,7 @@ def test_passes_share_the_devices_that_can_serve_them() -> None:
     driver = Driver(gpu("g0"), cpu("aux", auxiliary=True))
     driver.run(V, SPARSE)
     slots = driver.pool.fleet.devices
-    serving = {uuid: driver.pool.fleet.workers[slot.active or ""].number for uuid, slot in slots.items()}
+    serving = {uuid: driver.pool.fleet.workers[slot.active or ""].pass_index for uuid, slot in slots.items()}
     assert serving == {"g0": 0, "aux": 1}
     driver.ready("w0")
     driver.ready("w1")
@@ -107,7 +107,7 @@ def test_a_cpu_serves_every_pass() -> None:
     driver.run(V, SPARSE)
     driver.ready("w0")
     workers = driver.pool.fleet.workers
-    assert [(one.device, one.number) for one in workers.values()] == [("c0", 0), ("c0", 1)]
+    assert [(one.device, one.pass_index) for one in workers.values()] == [("c0", 0), ("c0", 1)]
 
 
 def test_a_host_that_joins_mid_run_takes_part() -> None:
