@@ -347,7 +347,7 @@ class Coordinator:
                 if worker and worker.run in fleet.runs
                 else ""
             )
-            bad = slot.bad or "; ".join(slot.refused.values())
+            bad = slot.health.bad or "; ".join(slot.health.refused.values())
             devices.append(
                 DeviceState(uuid=slot.device.uuid, name=slot.device.name, host=slot.host, working=vector, bad=bad)
             )

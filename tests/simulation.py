@@ -607,7 +607,7 @@ class Watch:
                 self.hydrated[device] = action.worker
             case actions.SpawnWorker():
                 fleet = self.world.pool.fleet
-                given_up = fleet.devices[action.device].given_up(fleet.workers[action.worker].pass_index)
+                given_up = fleet.devices[action.device].health.given_up(fleet.workers[action.worker].pass_index)
                 require(not given_up, "no lease of a device given up", action)
             case actions.StageWorker():
                 device = self.world.pool.fleet.devices[self.world.processes[action.worker].device].device
@@ -688,7 +688,7 @@ class Watch:
             hopeless = (
                 isinstance(action, actions.RunOver)
                 or unaided
-                or any(all(slot.given_up(pass_index) for slot in slots) for pass_index, slots in enumerate(serving))
+                or any(all(slot.health.given_up(pass_index) for slot in slots) for pass_index, slots in enumerate(serving))
             )
             require(hopeless and self.world.config.device_failures < MANY, "a device was left", action)
             return
@@ -706,7 +706,7 @@ class Watch:
         return (
             self.world.corpora[run].options.cpu_fallback
             and bool(working)
-            and all(slot.given_up(pass_index) for slot in working)
+            and all(slot.health.given_up(pass_index) for slot in working)
         )
 
     def after(self) -> None:

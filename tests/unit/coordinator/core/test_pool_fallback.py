@@ -185,7 +185,7 @@ def test_a_fault_of_the_device_itself_stays_with_it() -> None:
     driver.run(PassPlan("a", fallback=True, gpu_only=True), PassPlan("b"), segments=(4,))
     driver.tell(WorkerExited("w0", "XID 79", fault="it fell off the bus"))
     assert driver.noted("pass_given_up")
-    assert driver.pool.fleet.devices["g"].bad
+    assert driver.pool.fleet.devices["g"].health.bad
 
 
 def test_metadata_alone_is_an_error_where_no_chunk_has_any() -> None:

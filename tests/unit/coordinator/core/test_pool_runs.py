@@ -296,7 +296,7 @@ def test_a_run_submitted_again_does_not_answer_for_the_one_before() -> None:
     assert driver.tell(WorkerBroken("w0", "ModelBroken", "interrupted", fatal=True)) == []
     assert driver.tell(WorkerExited("w0", "signal 9")) == []
     assert driver.pool.fleet.runs["r"].outcome == ""
-    assert driver.pool.fleet.devices["g0"].failures == 0
+    assert driver.pool.fleet.devices["g0"].health.failures == 0
 
 
 def test_a_damaged_segment_is_computed_again() -> None:
