@@ -688,7 +688,9 @@ class Watch:
             hopeless = (
                 isinstance(action, actions.RunOver)
                 or unaided
-                or any(all(slot.health.given_up(pass_index) for slot in slots) for pass_index, slots in enumerate(serving))
+                or any(
+                    all(slot.health.given_up(pass_index) for slot in slots) for pass_index, slots in enumerate(serving)
+                )
             )
             require(hopeless and self.world.config.device_failures < MANY, "a device was left", action)
             return
@@ -728,6 +730,9 @@ class Watch:
         places.update(batch for one in run.passes for batch in one.pending)
         require(set(places) == set(fleet.batches), "every batch is somewhere", places, fleet.batches)
         require(all(count == 1 for count in places.values()), "a batch is in one place", places)
+        waiting = {batch for one in run.passes for batch in one.pending}
+        flying = {batch_id for batch_id, batch in fleet.batches.items() if batch.in_flight}
+        require(flying.isdisjoint(waiting) and len(flying) + len(waiting) == len(places), "in flight or not", places)
         rows: Counter[tuple[int, int]] = Counter()
         for batch in fleet.batches.values():
             rows[batch.pass_index, batch.segment] += batch.rows

@@ -9,6 +9,7 @@ import pytest
 from embedfleet.coordinator.core.actions import Action, CloseRun, QuarantineRows
 from embedfleet.coordinator.core.events import PassPlan, WorkerAlive, WorkerExited
 from embedfleet.coordinator.core.state import PoolConfig, WorkerSlot, WorkerStage
+from embedfleet.coordinator.core.verdicts import BatchPhase
 
 from ....pool_driver import Driver, gpu
 
@@ -151,6 +152,35 @@ def test_a_model_that_waits_for_the_memory_of_another_is_not_given_up() -> None:
         driver.tell(WorkerExited(slot.active, "the host's memory runs out", innocent=True))
         driver.tick(after=31.0)
     assert slot.health.given_up(1) == "the host's memory runs out"
+
+
+def test_the_phases_of_a_poison_row() -> None:
+    driver = Driver(gpu("g0"), gpu("g1"), config=PoolConfig(backoff=0.0))
+    driver.run(PassPlan("v"), segments=(6,))
+    driver.ready("w0")
+    driver.cut(0, 2, 4, 6)
+    fleet, results = driver.pool.fleet, driver.passes()[0].results
+
+    def phases() -> list[BatchPhase]:
+        return [fleet.batches[batch_id].phase(results) for batch_id in sorted(fleet.batches)]
+
+    assert phases() == [BatchPhase.IN_FLIGHT, BatchPhase.IN_FLIGHT, BatchPhase.PENDING]
+    driver.exit("w0")
+    assert phases() == [BatchPhase.ISOLATED, BatchPhase.PENDING, BatchPhase.PENDING], "what was beside it is put back"
+    driver.ready("w2")
+    driver.exit("w2")
+    assert phases() == [BatchPhase.PENDING, BatchPhase.PENDING, BatchPhase.ISOLATED, BatchPhase.ISOLATED], "its halves"
+    driver.ready("w3")
+    assert driver.held("w3") == [4], "the left half, alone"
+    driver.exit("w3")
+    assert phases()[-1] is BatchPhase.PARKED
+    driver.ready("w4")
+    assert driver.held("w4") == [3]
+    driver.done("w4")
+    assert phases()[-1] is BatchPhase.LAST_TRY, "the device has computed something since"
+    assert driver.held("w4") == [4]
+    assert [type(one) for one in driver.exit("w4")].count(QuarantineRows) == 1
+    assert phases() == [BatchPhase.PENDING, BatchPhase.PENDING]
 
 
 def test_the_only_row_of_a_run_is_given_up() -> None:

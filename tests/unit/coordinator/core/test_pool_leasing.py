@@ -408,6 +408,7 @@ def test_a_host_without_memory_is_not_the_batchs_fault(early: bool) -> None:
         driver.tick(after=1.0)
     assert driver.noted("batch_failed") == []
     assert driver.pool.fleet.devices["g0"].health.failures == 3
+    assert driver.pool.fleet.devices["g0"].health.unexplained_losses == 0.0
 
 
 @pytest.mark.parametrize("wanted", [False, True])
