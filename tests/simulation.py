@@ -600,59 +600,30 @@ class Watch:
         self.hydrated = {device: one for device, one in self.hydrated.items() if one != worker}
 
     def asked(self, action: actions.Action) -> None:
-        match action:
-            case actions.HydrateWorker():
-                device = self.world.processes[action.worker].device
-                require(device not in self.hydrated, "one hydrated worker a device", device, action)
-                self.hydrated[device] = action.worker
-            case actions.SpawnWorker():
-                fleet = self.world.pool.fleet
-                given_up = fleet.devices[action.device].health.given_up(fleet.workers[action.worker].pass_index)
-                require(not given_up, "no lease of a device given up", action)
-            case actions.StageWorker():
-                device = self.world.pool.fleet.devices[self.world.processes[action.worker].device].device
-                cpu_only = self.world.corpora[action.run].passes[action.pass_index].cpu_only
-                serves = (
-                    device.kind == "cpu"
-                    if cpu_only
-                    else not device.auxiliary or self._cpu_fallback(action.run, action.pass_index)
-                )
-                require(serves, "a device serves the passes that it can", device, action)
-            case actions.SendBatch():
-                self._sent(action)
-            case actions.CutSegment():
-                self._cut(action)
-            case actions.ForwardResult():
-                self._given_once(action)
-                require(action.payload == (action.segment, action.start, action.stop), "no result is crossed", action)
-            case actions.QuarantineRows():
-                self._given_once(action)
-                if reason := self.world.pool.fleet.runs[action.run].passes[action.pass_index].given_up:
-                    plan = self.world.corpora[action.run].passes[action.pass_index]
-                    require(plan.fallback, "only a pass with a fallback goes on without a model", action)
-                    known = self.world.pool.fleet.runs[action.run].segments
-                    weighted = plan.given_up or any(one >= self.world.corpora[action.run].weighted for one in known)
-                    require(bool(weighted), "a chunk has weights that stand in", action)
-                    self.handed_on.add((action.run, action.pass_index))
-                    if action.reason == reason:
-                        return
-                poison = self.world.corpora[action.run].poison
-                alone = action.stop - action.start == 1
-                require(
-                    alone and (action.pass_index, action.segment, action.start) in poison,
-                    "only poison is given up",
-                    action,
-                )
-            case actions.CloseRun(status="done"):
-                done = self.world.durable[action.run].keys() == self.world.corpora[action.run].keys()
-                require(done, "a run that is done is all committed", action)
-                require(not self.world.exporters[action.run].damaged, "a run that is done is whole", action)
-            case actions.CloseRun(status="failed") | actions.RunOver(status="failed"):
-                self._may_fail(action)
-            case _:
-                pass
+        """Check what the pool asks for, by the method that has the action's name."""
+        check = getattr(self, f"on_{type(action).__name__}", None)
+        if check is not None:
+            check(action)
 
-    def _sent(self, action: actions.SendBatch) -> None:
+    def on_HydrateWorker(self, action: actions.HydrateWorker) -> None:
+        device = self.world.processes[action.worker].device
+        require(device not in self.hydrated, "one hydrated worker a device", device, action)
+        self.hydrated[device] = action.worker
+
+    def on_SpawnWorker(self, action: actions.SpawnWorker) -> None:
+        fleet = self.world.pool.fleet
+        given_up = fleet.devices[action.device].health.given_up(fleet.workers[action.worker].pass_index)
+        require(not given_up, "no lease of a device given up", action)
+
+    def on_StageWorker(self, action: actions.StageWorker) -> None:
+        device = self.world.pool.fleet.devices[self.world.processes[action.worker].device].device
+        if self.world.corpora[action.run].passes[action.pass_index].cpu_only:
+            serves = device.kind == "cpu"
+        else:
+            serves = not device.auxiliary or self._cpu_fallback(action.run, action.pass_index)
+        require(serves, "a device serves the passes that it can", device, action)
+
+    def on_SendBatch(self, action: actions.SendBatch) -> None:
         holders = [worker for worker, batches in self.held.items() if action.batch in batches]
         require(not holders, "a batch is with one worker", action, holders)
         process = self.world.processes[action.worker]
@@ -662,7 +633,7 @@ class Watch:
         self.sent[action.batch] = action
         require(len(self.held[action.worker]) <= self.world.config.credit, "credit", action)
 
-    def _cut(self, action: actions.CutSegment) -> None:
+    def on_CutSegment(self, action: actions.CutSegment) -> None:
         key, exporter = (action.pass_index, action.segment), self.world.exporters[action.run]
         require(key not in exporter.cut, "a segment is opened once", action)
         require(key not in self.world.durable[action.run], "no committed segment is computed", action)
@@ -670,6 +641,43 @@ class Watch:
         one = self.world.pool.fleet.runs[action.run].passes[action.pass_index]
         held = sum(segment.rows for segment in one.open.values()) * ROW_BYTES
         require(len(one.open) <= 2 or held <= self.world.config.uncommitted_bytes, "uncommitted bytes", action, held)
+
+    def on_ForwardResult(self, action: actions.ForwardResult) -> None:
+        self._given_once(action)
+        require(action.payload == (action.segment, action.start, action.stop), "no result is crossed", action)
+
+    def on_QuarantineRows(self, action: actions.QuarantineRows) -> None:
+        self._given_once(action)
+        if self._handed_on(action):
+            return
+        key = (action.pass_index, action.segment, action.start)
+        poison = action.stop - action.start == 1 and key in self.world.corpora[action.run].poison
+        require(poison, "only poison is given up", action)
+
+    def _handed_on(self, action: actions.QuarantineRows) -> bool:
+        """Whether the rows go on without a result since their pass goes on without a model."""
+        run = self.world.pool.fleet.runs[action.run]
+        reason = run.passes[action.pass_index].given_up
+        if reason:
+            corpus = self.world.corpora[action.run]
+            plan = corpus.passes[action.pass_index]
+            require(plan.fallback, "only a pass with a fallback goes on without a model", action)
+            weighted = plan.given_up != "" or any(segment >= corpus.weighted for segment in run.segments)
+            require(weighted, "a chunk has weights that stand in", action)
+            self.handed_on.add((action.run, action.pass_index))
+        return reason != "" and action.reason == reason
+
+    def on_CloseRun(self, action: actions.CloseRun) -> None:
+        if action.status == "done":
+            done = self.world.durable[action.run].keys() == self.world.corpora[action.run].keys()
+            require(done, "a run that is done is all committed", action)
+            require(not self.world.exporters[action.run].damaged, "a run that is done is whole", action)
+        elif action.status == "failed":
+            self._may_fail(action)
+
+    def on_RunOver(self, action: actions.RunOver) -> None:
+        if action.status == "failed":
+            self._may_fail(action)
 
     def _given_once(self, action: actions.ForwardResult | actions.QuarantineRows) -> None:
         given = self.world.exporters[action.run].given[action.pass_index, action.segment]

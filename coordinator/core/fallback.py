@@ -36,8 +36,8 @@ def fail_if_hopeless(fleet: Fleet) -> None:
     if run is None or run.status is not RunStatus.RUNNING:
         return
     for pass_index, one in enumerate(run.passes):
-        slots = serving_devices(fleet, run, pass_index)
-        if slots and all(slot.health.given_up(pass_index) for slot in slots) and has_work(run, pass_index):
+        slots = serving_devices(fleet, run, pass_index) if has_work(run, pass_index) else []
+        if slots and all(slot.health.given_up(pass_index) for slot in slots):
             reasons = "; ".join(f"{slot.device.name}: {slot.health.given_up(pass_index)}" for slot in slots)
             message = f"every device for {one.plan.vector} was given up: {reasons}"
             if not one.plan.fallback:

@@ -17,12 +17,14 @@ from .workers import enter, kill
 def plan(fleet: Fleet) -> None:
     """Bring every device closer to what the current run wants of it."""
     run = fleet.current
-    working = run is not None and run.status is RunStatus.RUNNING and not is_in_doubt(run)
-    for slot in fleet.devices.values():
-        if working and run is not None:
-            _lease(fleet, slot, run)
-        else:
+    if run is None or run.status is not RunStatus.RUNNING or is_in_doubt(run):
+        for slot in fleet.devices.values():
             _vacate(fleet, slot)
+        return
+    unfinished = [n for n in range(len(run.passes)) if may_begin(run, n) and has_work(run, n)]
+    for slot in fleet.devices.values():
+        wanted = [n for n in unfinished if n not in slot.health.refused and may_serve(fleet, slot, run, n)]
+        _lease(fleet, slot, run, wanted)
 
 
 def any_alive(fleet: Fleet) -> bool:
@@ -31,12 +33,8 @@ def any_alive(fleet: Fleet) -> bool:
     return any(not worker.killed or fleet.now - worker.killed_at <= patience for worker in fleet.workers.values())
 
 
-def _lease(fleet: Fleet, slot: DeviceSlot, run: Run) -> None:
-    wanted = [
-        n
-        for n in range(len(run.passes))
-        if n not in slot.health.refused and may_serve(fleet, slot, run, n) and may_begin(run, n) and has_work(run, n)
-    ]
+def _lease(fleet: Fleet, slot: DeviceSlot, run: Run, wanted: list[int]) -> None:
+    """Bring the device closer to working for the first of the wanted passes."""
     active = fleet.workers.get(slot.active or "")
     standby = fleet.workers.get(slot.standby or "")
     if standby is not None and not standby.killed and (slot.health.bad or standby.pass_index not in wanted):
