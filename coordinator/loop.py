@@ -365,9 +365,7 @@ class Coordinator:
                 runner.telemetry.look_at_host()
             passes: list[tuple[str, int]] = []
             for number, one in enumerate(found.passes):
-                mine = [
-                    worker for worker in fleet.workers.values() if worker.run == name and worker.pass_index == number
-                ]
+                mine = [one for one in fleet.workers.values() if (one.run, one.pass_index) == (name, number)]
                 state = "staging" if mine else "waiting"
                 if any(worker.stage is WorkerStage.READY for worker in mine):
                     state = "working"

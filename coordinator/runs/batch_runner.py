@@ -266,14 +266,8 @@ class BatchRunner:
         texts = self._cache.get(action.segment)
         headers, frames = arrays.pack({"positions": texts.positions(action.start, action.stop)})
         self.begin_pass(action.pass_index)
-        self.telemetry.result(
-            action.pass_index,
-            payload.device,
-            action.stop - action.start,
-            payload.tokens,
-            payload.header,
-            time.monotonic(),
-        )
+        rows = action.stop - action.start
+        self.telemetry.result(action.pass_index, payload.device, rows, payload.tokens, payload.header, time.monotonic())
         head = (action.pass_index, action.segment, texts.rows)
         message = Rows(*head, (*headers, *payload.header.arrays), payload.header.errors)
         self._send(message, [*frames, *payload.frames])
