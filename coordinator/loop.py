@@ -147,8 +147,7 @@ class Coordinator:
 
     def status_of(self, run: str) -> str:
         """The run's status for people."""
-        found = self._context.fleet.runs.get(run)
-        return found.status.value if found is not None else "ended"
+        return self._context.fleet.shown_status(run)
 
     def _gather(self) -> None:
         self._watch_children()
@@ -204,8 +203,8 @@ class Coordinator:
             case act.ForwardResult():
                 self._context.runs[action.run].forward(action)
             case act.CutSegment():
-                cuts = self._context.runs[action.run].cut(action.number, action.segment)
-                self._context.emit(ev.SegmentCut(action.run, action.number, action.segment, cuts))
+                cuts = self._context.runs[action.run].cut(action.pass_index, action.segment)
+                self._context.emit(ev.SegmentCut(action.run, action.pass_index, action.segment, cuts))
             case act.SpawnWorker():
                 self._host_reports.spawn(action)
             case act.KillWorker():
@@ -214,7 +213,7 @@ class Coordinator:
                 self._work_reports.command(action)
             case act.QuarantineRows():
                 self._context.runs[action.run].quarantine(action)
-            case act.PrepareRun():
+            case act.StartExporter():
                 self._context.runs[action.run].prepare(self._zmq, self._new_endpoint())
             case act.OpenRun():
                 self._context.runs[action.run].open(self._zmq, self._new_endpoint())
@@ -344,9 +343,11 @@ class Coordinator:
         for slot in fleet.devices.values():
             worker = fleet.workers.get(slot.active or "")
             vector = (
-                fleet.runs[worker.run].passes[worker.number].plan.vector if worker and worker.run in fleet.runs else ""
+                fleet.runs[worker.run].passes[worker.pass_index].plan.vector
+                if worker and worker.run in fleet.runs
+                else ""
             )
-            bad = slot.bad or "; ".join(slot.refused.values())
+            bad = slot.health.bad or "; ".join(slot.health.refused.values())
             devices.append(
                 DeviceState(uuid=slot.device.uuid, name=slot.device.name, host=slot.host, working=vector, bad=bad)
             )
@@ -364,7 +365,7 @@ class Coordinator:
                 runner.telemetry.look_at_host()
             passes: list[tuple[str, int]] = []
             for number, one in enumerate(found.passes):
-                mine = [worker for worker in fleet.workers.values() if worker.run == name and worker.number == number]
+                mine = [one for one in fleet.workers.values() if (one.run, one.pass_index) == (name, number)]
                 state = "staging" if mine else "waiting"
                 if any(worker.stage is WorkerStage.READY for worker in mine):
                     state = "working"

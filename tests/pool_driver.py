@@ -90,10 +90,10 @@ class Driver:
         self.stage(worker, row_bytes)
         return self.tell(WorkerReady(worker))
 
-    def cut(self, *edges: int, segment: int = 0, number: int = 0, name: str = "r") -> list[Action]:
+    def cut(self, *edges: int, segment: int = 0, pass_index: int = 0, name: str = "r") -> list[Action]:
         """The segment's batches, by their edges; ten tokens a row."""
         cuts = tuple(Cut(a, b, 10 * (b - a)) for a, b in itertools.pairwise(edges))
-        return self.tell(SegmentCut(name, number, segment, cuts))
+        return self.tell(SegmentCut(name, pass_index, segment, cuts))
 
     def done(self, worker: str, batch: int | None = None, after: float = 0.0) -> list[Action]:
         """The worker's batch, its oldest by default, is computed; its number is the payload."""

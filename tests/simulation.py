@@ -1,7 +1,8 @@
 """A seeded world around the pool: hosts, workers, exporters, poison rows, and the ways in which they fail.
 
-A world is a queue of happenings ordered by simulated time; each event that the pool handles is a step, and after each one
-the invariants in `Watch` are checked. Everything is drawn from `random.Random(seed)`: a seed that fails can be replayed.
+A world is a queue of happenings ordered by simulated time. Each event that the pool handles is a step, and after each one the
+invariants of `simulation_watch.py` are checked. Everything is drawn from `random.Random(seed)`: a seed that fails can be
+replayed.
 
     python tests/simulation.py --seeds 0:1000
 
@@ -23,16 +24,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from embedfleet.coordinator.core import actions as do
-from embedfleet.coordinator.core import events as on
+from embedfleet.coordinator.core import actions, events
 from embedfleet.coordinator.core.pool import Pool
-from embedfleet.coordinator.core.state import PoolConfig, RunStatus, WorkerStage
+from embedfleet.coordinator.core.state import PoolConfig, WorkerStage
 from embedfleet.protocol.wire.devices import Device
 from embedfleet.protocol.wire.run_options import RunOptions
+from embedfleet.tests.simulation_watch import MANY, ROW_BYTES, Watch, require
 
-MANY = 10**6
 MAX_STEPS = 50_000
-ROW_BYTES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +92,10 @@ class Corpus:
     """What a run has to embed. `poison` maps (pass, segment, sorted row) to what it does to a worker."""
 
     run: str
-    passes: tuple[on.PassPlan, ...]
+    passes: tuple[events.PassPlan, ...]
     rows: tuple[int, ...]
     poison: dict[tuple[int, int, int], str]
-    cuts: dict[tuple[int, int], tuple[on.Cut, ...]]
+    cuts: dict[tuple[int, int], tuple[events.Cut, ...]]
     weighted: int
     """The first segment with a chunk that has weights of its own; beyond the last: none has."""
     options: RunOptions
@@ -105,7 +104,7 @@ class Corpus:
         return set(self.cuts)
 
     def poison_in(self, batch: Any) -> str:
-        rows = ((batch.number, batch.segment, row) for row in range(batch.start, batch.stop))
+        rows = ((batch.pass_index, batch.segment, row) for row in range(batch.start, batch.stop))
         return next((self.poison[row] for row in rows if row in self.poison), "")
 
 
@@ -128,7 +127,7 @@ class Process:
     serves: tuple[str, int, int] | None = None
     """Run, its submission, and the pass."""
     progress: int = 0
-    inbox: deque[do.SendBatch] = field(default_factory=deque)
+    inbox: deque[actions.SendBatch] = field(default_factory=deque)
     sent_until: float = 0.0
 
 
@@ -143,11 +142,6 @@ class Exporter:
     cut: set[tuple[int, int]] = field(default_factory=set)
     given: dict[tuple[int, int], set[int]] = field(default_factory=lambda: defaultdict(set))
     quarantined: dict[tuple[int, int], set[int]] = field(default_factory=lambda: defaultdict(set))
-
-
-def require(held: bool, what: str, *about: Any) -> None:
-    if not held:
-        raise AssertionError(f"{what}: {about}")
 
 
 class World:
@@ -184,7 +178,7 @@ class World:
         self.durable: dict[str, dict[tuple[int, int], set[int]]] = {run: {} for run in self.corpora}
         self.submissions: Counter[str] = Counter()
         self.hurt: set[tuple[str, int, int, int]] = set()
-        self.over: dict[str, do.RunOver] = {}
+        self.over: dict[str, actions.RunOver] = {}
 
     def run(self) -> None:
         for host in self.hosts:
@@ -201,7 +195,7 @@ class World:
     def later(self, delay: float, happen: Callable[..., None], *args: Any) -> None:
         heapq.heappush(self.queue, (self.now + delay, next(self.serial), happen, args))
 
-    def tell(self, event: on.Event) -> None:
+    def tell(self, event: events.Event) -> None:
         """One step: the pool handles the event, the world performs what it asks for."""
         self.watch.before(event)
         asked = self.pool.handle(event, self.now)
@@ -214,7 +208,7 @@ class World:
         self.watch.after()
 
     def tick(self) -> None:
-        self.tell(on.Tick())
+        self.tell(events.Tick())
         self.later(0.5, self.tick)
 
     def chance(self, of: float) -> bool:
@@ -234,9 +228,9 @@ class World:
         return tuple(devices)
 
     def join(self, host: str) -> None:
-        self.tell(on.HostJoined(host, self.hosts[host]))
+        self.tell(events.HostJoined(host, self.hosts[host]))
         if self.chance(0.1):
-            self.tell(on.HostJoined(host, self.hosts[host]))
+            self.tell(events.HostJoined(host, self.hosts[host]))
         if self.chance(self.scenario.leave):
             self.later(5 + self.soon(60), self.leave, host)
 
@@ -244,12 +238,12 @@ class World:
         for process in self.processes.values():
             if process.host == host:
                 process.alive, process.gone = False, True
-        self.tell(on.HostLeft(host, "the link closed"))
+        self.tell(events.HostLeft(host, "the link closed"))
         self.later(1 + self.soon(20), self.join, host)
 
     # Workers.
 
-    def send(self, process: Process, event: on.Event) -> None:
+    def send(self, process: Process, event: events.Event) -> None:
         """A worker's messages arrive in order, even those under way when it dies."""
         process.sent_until = max(process.sent_until, self.now + self.soon())
         self.later(process.sent_until - self.now, self.tell, event)
@@ -261,9 +255,9 @@ class World:
 
         self.later(delay, if_alive)
 
-    def do_SpawnWorker(self, action: do.SpawnWorker) -> None:
+    def do_SpawnWorker(self, action: actions.SpawnWorker) -> None:
         if self.chance(self.scenario.refuse):
-            self.later(self.soon(), self.tell, on.SpawnRefused(action.worker, "memory is taken"))
+            self.later(self.soon(), self.tell, events.SpawnRefused(action.worker, "memory is taken"))
             return
         speed = self.rng.choice((0.5, 1, 1, 1, 5))
         process = Process(action.worker, action.epoch, action.host, action.device, speed)
@@ -273,33 +267,33 @@ class World:
     def hello(self, process: Process) -> None:
         if self.mishap(process):
             return
-        self.send(process, on.WorkerHello(process.name, process.epoch))
+        self.send(process, events.WorkerHello(process.name, process.epoch))
         self.beat(process)
 
     def beat(self, process: Process) -> None:
         if process.alive and not process.mute:
             process.progress += process.busy and not process.hung
-            self.send(process, on.WorkerAlive(process.name, process.progress))
+            self.send(process, events.WorkerAlive(process.name, process.progress))
             if self.chance(self.scenario.accident):  # one of an ended lease comes back with a result
-                number = self.rng.randrange(self.pool.fleet.next_batch + 1)
-                self.send(process, on.BatchDone(process.name, process.epoch - 1, number, "of an ended lease"))
+                batch_id = self.rng.randrange(self.pool.fleet.next_batch + 1)
+                self.send(process, events.BatchDone(process.name, process.epoch - 1, batch_id, "of an ended lease"))
             self.later(1.5, self.beat, process)
 
-    def do_StageWorker(self, action: do.StageWorker) -> None:
+    def do_StageWorker(self, action: actions.StageWorker) -> None:
         process = self.processes[action.worker]
-        process.serves = (action.run, self.submissions[action.run], action.number)
+        process.serves = (action.run, self.submissions[action.run], action.pass_index)
         self.within(process, 0.5 + self.soon(3), self.staged)
 
     def staged(self, process: Process) -> None:
         if not self.mishap(process) and not self.breaks(process):
-            self.send(process, on.WorkerStaged(process.name, ROW_BYTES))
+            self.send(process, events.WorkerStaged(process.name, ROW_BYTES))
 
-    def do_HydrateWorker(self, action: do.HydrateWorker) -> None:
+    def do_HydrateWorker(self, action: actions.HydrateWorker) -> None:
         self.within(self.processes[action.worker], 0.2 + self.soon(2), self.hydrated)
 
     def hydrated(self, process: Process) -> None:
         if not self.mishap(process) and not self.breaks(process):
-            self.send(process, on.WorkerReady(process.name))
+            self.send(process, events.WorkerReady(process.name))
 
     def breaks(self, process: Process) -> bool:
         """The model does not load; the process says so and ends, or hangs in its own end."""
@@ -308,7 +302,7 @@ class World:
             return False
         if fatal and process.serves is not None:
             self.watch.broken.add(process.serves[:2])
-        self.send(process, on.WorkerBroken(process.name, "ModelBroken", "no such weights", fatal))
+        self.send(process, events.WorkerBroken(process.name, "ModelBroken", "no such weights", fatal))
         process.hung = self.rng.random() < 0.3
         if not process.hung:
             self.die(process, "broken")
@@ -325,10 +319,10 @@ class World:
             process.mute = self.rng.random() < 0.5
         return True
 
-    def do_SendBatch(self, action: do.SendBatch) -> None:
+    def do_SendBatch(self, action: actions.SendBatch) -> None:
         self.later(self.soon(), self.take, self.processes[action.worker], action)
 
-    def take(self, process: Process, batch: do.SendBatch) -> None:
+    def take(self, process: Process, batch: actions.SendBatch) -> None:
         process.inbox.append(batch)
         if self.corpora[batch.run].poison_in(batch) == "early":  # it is tokenized while the one before it is computed
             self.within(process, self.soon(), lambda one: self.die(one, "poison"))
@@ -354,22 +348,24 @@ class World:
         elif poison == "hang":
             process.hung = True
         elif poison != "" or (self.chance(self.scenario.accident) and self.may_blame(batch)):
-            self.finish(process, on.BatchFailed(process.name, process.epoch, batch.batch, poison or "out of memory"))
+            self.finish(
+                process, events.BatchFailed(process.name, process.epoch, batch.batch, poison or "out of memory")
+            )
         elif not self.mishap(process):
             self.finish(process, _done(batch))
 
-    def finish(self, process: Process, event: on.Event) -> None:
+    def finish(self, process: Process, event: events.Event) -> None:
         process.inbox.popleft()
         process.busy = False
         self.send(process, event)
         self.compute(process)
 
-    def do_ReleaseWorker(self, action: do.ReleaseWorker) -> None:
+    def do_ReleaseWorker(self, action: actions.ReleaseWorker) -> None:
         process = self.processes[action.worker]
         process.releasing = True
         self.later(self.soon(), self.compute, process)
 
-    def do_KillWorker(self, action: do.KillWorker) -> None:
+    def do_KillWorker(self, action: actions.KillWorker) -> None:
         if action.worker in self.processes:
             self.later(self.soon(1), self.die, self.processes[action.worker], "killed")
 
@@ -384,14 +380,14 @@ class World:
         innocent = self.chance(self.scenario.accident)
         if not innocent and process.device not in self.broken:
             self._hand_in_what_may_not_be_blamed(process)
-        gone = on.WorkerExited(process.name, reason, self._fault(), innocent)
+        gone = events.WorkerExited(process.name, reason, self._fault(), innocent)
         if self.rng.random() < 0.5:
-            self.tell(on.WorkerDied(process.name, reason, innocent or bool(gone.fault)))
+            self.tell(events.WorkerDied(process.name, reason, innocent or bool(gone.fault)))
             self.later(self.soon(2), self.gone, gone)
         else:
             self.gone(gone)
 
-    def gone(self, event: on.WorkerExited) -> None:
+    def gone(self, event: events.WorkerExited) -> None:
         self.tell(event)
         if self.chance(0.1):
             self.tell(event)
@@ -407,8 +403,8 @@ class World:
                 break
             self.tell(_done(batch))
 
-    def may_blame(self, batch: do.SendBatch) -> bool:
-        rows = {(batch.run, batch.number, batch.segment, row) for row in range(batch.start, batch.stop)}
+    def may_blame(self, batch: actions.SendBatch) -> bool:
+        rows = {(batch.run, batch.pass_index, batch.segment, row) for row in range(batch.start, batch.stop)}
         if rows & self.hurt:
             return False
         self.hurt |= rows
@@ -433,8 +429,8 @@ class World:
         )
         return Corpus(run, passes, rows, poison, cuts, weighted, options)
 
-    def _plan(self, number: int) -> on.PassPlan:
-        plan = on.PassPlan(f"v{number}", self._cpu_only(), after_intake=self.rng.random() < 0.2)
+    def _plan(self, pass_index: int) -> events.PassPlan:
+        plan = events.PassPlan(f"v{pass_index}", self._cpu_only(), after_intake=self.rng.random() < 0.2)
         if self.rng.random() >= self.scenario.fallback:
             return plan
         return replace(plan, fallback=True, given_up="no model is asked for" if self.rng.random() < 0.2 else "")
@@ -442,50 +438,50 @@ class World:
     def _cpu_only(self) -> bool:
         return any(device.kind == "cpu" for device in self.hosts["h0"]) and self.rng.random() < 0.3
 
-    def _cuts(self, rows: int) -> tuple[on.Cut, ...]:
+    def _cuts(self, rows: int) -> tuple[events.Cut, ...]:
         edges = sorted({0, rows, *(self.rng.randrange(rows) for _ in range(rows // 5))})
-        return tuple(on.Cut(a, b, (b - a) * self.rng.randint(5, 200)) for a, b in itertools.pairwise(edges))
+        return tuple(events.Cut(a, b, (b - a) * self.rng.randint(5, 200)) for a, b in itertools.pairwise(edges))
 
     def submit(self, run: str) -> None:
         self.submissions[run] += 1
         unchecked = self.rng.random() < 0.3
-        self.tell(on.RunSubmitted(run, self.corpora[run].passes, self.corpora[run].options, unchecked))
+        self.tell(events.RunSubmitted(run, self.corpora[run].passes, self.corpora[run].options, unchecked))
         if unchecked:
             self.later(self.soon(3), self.models_checked, run, self.submissions[run])
         if self.chance(self.scenario.cancel):
-            self.later(self.soon(60), self.tell, on.RunCancelled(run, "interrupted"))
+            self.later(self.soon(60), self.tell, events.RunCancelled(run, "interrupted"))
 
     def models_checked(self, run: str, submission: int) -> None:
         if self.submissions[run] == submission:
-            self.tell(on.ModelsChecked(run))
+            self.tell(events.ModelsChecked(run))
 
-    def do_RunOver(self, action: do.RunOver) -> None:
+    def do_RunOver(self, action: actions.RunOver) -> None:
         self.exporters.pop(action.run, None)
         if action.status == "interrupted" or (action.status == "failed" and "given up" not in action.error):
             self.later(self.soon(5), self.submit, action.run)
         else:
             self.over[action.run] = action
 
-    def do_StartIntake(self, action: do.StartIntake) -> None:
+    def do_StartIntake(self, action: actions.StartIntake) -> None:
         at = 0.0
         for segment, rows in enumerate(self.corpora[action.run].rows):
             at += self.soon(2)
             weighted = segment >= self.corpora[action.run].weighted
-            spooled = on.SegmentSpooled(action.run, segment, rows, stand_ins=weighted)
+            spooled = events.SegmentSpooled(action.run, segment, rows, stand_ins=weighted)
             self.later(at, self.intake, self.submissions[action.run], spooled)
         at += self.soon(2)
-        self.later(at, self.intake, self.submissions[action.run], on.IntakeDone(action.run))
-        self.later(at + self.soon(2), self.intake, self.submissions[action.run], on.CorpusMeasured(action.run))
+        self.later(at, self.intake, self.submissions[action.run], events.IntakeDone(action.run))
+        self.later(at + self.soon(2), self.intake, self.submissions[action.run], events.CorpusMeasured(action.run))
 
-    def intake(self, submission: int, event: on.SegmentSpooled | on.IntakeDone | on.CorpusMeasured) -> None:
+    def intake(self, submission: int, event: events.SegmentSpooled | events.IntakeDone | events.CorpusMeasured) -> None:
         if self.submissions[event.run] == submission:
             self.tell(event)
 
-    def do_CutSegment(self, action: do.CutSegment) -> None:
-        cuts = self.corpora[action.run].cuts[action.number, action.segment]
-        self.later(self.soon(), self.tell, on.SegmentCut(action.run, action.number, action.segment, cuts))
+    def do_CutSegment(self, action: actions.CutSegment) -> None:
+        cuts = self.corpora[action.run].cuts[action.pass_index, action.segment]
+        self.later(self.soon(), self.tell, events.SegmentCut(action.run, action.pass_index, action.segment, cuts))
 
-    def do_OpenRun(self, action: do.OpenRun) -> None:
+    def do_OpenRun(self, action: actions.OpenRun) -> None:
         exporter = self.exporters[action.run] = Exporter(action.run)
         self.later(0.5 + self.soon(), self.opened, exporter)
         if self.chance(self.scenario.exporter):
@@ -498,14 +494,14 @@ class World:
         if not exporter.alive:
             return
         if self.chance(self.scenario.exporter / 20):
-            self.tell(on.RunFailed(exporter.run, "DirectoryRefused", "locked"))
+            self.tell(events.RunFailed(exporter.run, "DirectoryRefused", "locked"))
             self.close(exporter)
             return
         durable, passes = self.durable[exporter.run], self.corpora[exporter.run].passes
         before = tuple(frozenset(s for m, s in durable if m == n) for n in range(len(passes)))
         exporter.damaged = {key for key in sorted(durable) if self.chance(self.scenario.damage)}
         self.later(self.soon(5), self.scrub, exporter)
-        self.tell(on.RunOpened(exporter.run, before))
+        self.tell(events.RunOpened(exporter.run, before))
 
     def scrub(self, exporter: Exporter) -> None:
         """What earlier sessions committed is read again, and what is damaged goes."""
@@ -514,18 +510,20 @@ class World:
         for key in sorted(exporter.damaged):
             exporter.damaged.discard(key)
             del self.durable[exporter.run][key]
-            self.tell(on.SegmentDamaged(exporter.run, *key))
-        self.tell(on.Scrubbed(exporter.run))
+            self.tell(events.SegmentDamaged(exporter.run, *key))
+        self.tell(events.Scrubbed(exporter.run))
 
-    def do_ForwardResult(self, action: do.ForwardResult) -> None:
+    def do_ForwardResult(self, action: actions.ForwardResult) -> None:
         self.give(action)
 
-    def do_QuarantineRows(self, action: do.QuarantineRows) -> None:
-        self.exporters[action.run].quarantined[action.number, action.segment].update(range(action.start, action.stop))
+    def do_QuarantineRows(self, action: actions.QuarantineRows) -> None:
+        self.exporters[action.run].quarantined[action.pass_index, action.segment].update(
+            range(action.start, action.stop)
+        )
         self.give(action)
 
-    def give(self, action: do.ForwardResult | do.QuarantineRows) -> None:
-        exporter, key = self.exporters[action.run], (action.number, action.segment)
+    def give(self, action: actions.ForwardResult | actions.QuarantineRows) -> None:
+        exporter, key = self.exporters[action.run], (action.pass_index, action.segment)
         exporter.given[key].update(range(action.start, action.stop))
         if len(exporter.given[key]) == self.corpora[action.run].rows[action.segment]:
             self.later(self.soon(3), self.commit, exporter, key)
@@ -535,13 +533,13 @@ class World:
         if not exporter.alive:
             return
         if self.chance(self.scenario.exporter / 50):
-            self.tell(on.RunFailed(exporter.run, "DiskFull", "no space left"))
+            self.tell(events.RunFailed(exporter.run, "DiskFull", "no space left"))
             return
         require(key not in self.durable[exporter.run], "a segment is committed once", exporter.run, key)
         self.durable[exporter.run][key] = exporter.quarantined[key]
-        self.later(self.soon(), self.acknowledge, exporter, on.SegmentCommitted(exporter.run, *key))
+        self.later(self.soon(), self.acknowledge, exporter, events.SegmentCommitted(exporter.run, *key))
 
-    def acknowledge(self, exporter: Exporter, event: on.SegmentCommitted) -> None:
+    def acknowledge(self, exporter: Exporter, event: events.SegmentCommitted) -> None:
         if self.current(exporter):
             self.tell(event)
 
@@ -552,207 +550,23 @@ class World:
 
     def lost(self, exporter: Exporter) -> None:
         if self.current(exporter):
-            self.tell(on.ExporterLost(exporter.run, "killed"))
+            self.tell(events.ExporterLost(exporter.run, "killed"))
 
-    def do_CloseRun(self, action: do.CloseRun) -> None:
+    def do_CloseRun(self, action: actions.CloseRun) -> None:
         self.later(self.soon(2), self.close, self.exporters[action.run])
 
     def close(self, exporter: Exporter) -> None:
         if exporter.alive and self.current(exporter):
             exporter.alive = False
-            self.tell(on.RunClosed(exporter.run))
-
-
-class Watch:
-    """The invariants."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.hydrated: dict[str, str] = {}
-        """Device to worker."""
-        self.held: dict[str, list[int]] = defaultdict(list)
-        self.sent: dict[int, do.SendBatch] = {}
-        self.broken: set[tuple[str, int]] = set()
-        """Submissions of runs with a model that does not load."""
-        self.handed_on: set[tuple[str, int]] = set()
-        """Runs and passes that went on without a model."""
-
-    def before(self, event: on.Event) -> None:
-        match event:
-            case on.BatchDone() | on.BatchFailed() if event.batch in self.held[event.worker]:
-                self.held[event.worker].remove(event.batch)
-            case on.WorkerDied():
-                self.held.pop(event.worker, None)
-            case on.WorkerExited():
-                self._ended(event.worker)
-            case on.HostLeft():
-                for process in self.world.processes.values():
-                    if process.host == event.host:
-                        self._ended(process.name)
-            case _:
-                pass
-
-    def _ended(self, worker: str) -> None:
-        self.held.pop(worker, None)
-        self.hydrated = {device: one for device, one in self.hydrated.items() if one != worker}
-
-    def asked(self, action: do.Action) -> None:
-        match action:
-            case do.HydrateWorker():
-                device = self.world.processes[action.worker].device
-                require(device not in self.hydrated, "one hydrated worker a device", device, action)
-                self.hydrated[device] = action.worker
-            case do.SpawnWorker():
-                fleet = self.world.pool.fleet
-                given_up = fleet.devices[action.device].given_up(fleet.workers[action.worker].number)
-                require(not given_up, "no lease of a device given up", action)
-            case do.StageWorker():
-                device = self.world.pool.fleet.devices[self.world.processes[action.worker].device].device
-                cpu_only = self.world.corpora[action.run].passes[action.number].cpu_only
-                serves = (
-                    device.kind == "cpu"
-                    if cpu_only
-                    else not device.auxiliary or self._cpu_fallback(action.run, action.number)
-                )
-                require(serves, "a device serves the passes that it can", device, action)
-            case do.SendBatch():
-                self._sent(action)
-            case do.CutSegment():
-                self._cut(action)
-            case do.ForwardResult():
-                self._given_once(action)
-                require(action.payload == (action.segment, action.start, action.stop), "no result is crossed", action)
-            case do.QuarantineRows():
-                self._given_once(action)
-                if reason := self.world.pool.fleet.runs[action.run].passes[action.number].given_up:
-                    plan = self.world.corpora[action.run].passes[action.number]
-                    require(plan.fallback, "only a pass with a fallback goes on without a model", action)
-                    known = self.world.pool.fleet.runs[action.run].segments
-                    weighted = plan.given_up or any(one >= self.world.corpora[action.run].weighted for one in known)
-                    require(bool(weighted), "a chunk has weights that stand in", action)
-                    self.handed_on.add((action.run, action.number))
-                    if action.reason == reason:
-                        return
-                poison = self.world.corpora[action.run].poison
-                alone = action.stop - action.start == 1
-                require(
-                    alone and (action.number, action.segment, action.start) in poison, "only poison is given up", action
-                )
-            case do.CloseRun(status="done"):
-                done = self.world.durable[action.run].keys() == self.world.corpora[action.run].keys()
-                require(done, "a run that is done is all committed", action)
-                require(not self.world.exporters[action.run].damaged, "a run that is done is whole", action)
-            case do.CloseRun(status="failed") | do.RunOver(status="failed"):
-                self._may_fail(action)
-            case _:
-                pass
-
-    def _sent(self, action: do.SendBatch) -> None:
-        holders = [worker for worker, batches in self.held.items() if action.batch in batches]
-        require(not holders, "a batch is with one worker", action, holders)
-        process = self.world.processes[action.worker]
-        mine = (action.run, self.world.submissions[action.run], action.number)
-        require(process.serves == mine, "a worker gets its own pass", process, action)
-        self.held[action.worker].append(action.batch)
-        self.sent[action.batch] = action
-        require(len(self.held[action.worker]) <= self.world.config.credit, "credit", action)
-
-    def _cut(self, action: do.CutSegment) -> None:
-        key, exporter = (action.number, action.segment), self.world.exporters[action.run]
-        require(key not in exporter.cut, "a segment is opened once", action)
-        require(key not in self.world.durable[action.run], "no committed segment is computed", action)
-        exporter.cut.add(key)
-        one = self.world.pool.fleet.runs[action.run].passes[action.number]
-        held = sum(segment.rows for segment in one.open.values()) * ROW_BYTES
-        require(len(one.open) <= 2 or held <= self.world.config.uncommitted_bytes, "uncommitted bytes", action, held)
-
-    def _given_once(self, action: do.ForwardResult | do.QuarantineRows) -> None:
-        given = self.world.exporters[action.run].given[action.number, action.segment]
-        require(given.isdisjoint(range(action.start, action.stop)), "no row is given twice", action)
-
-    def _may_fail(self, action: do.CloseRun | do.RunOver) -> None:
-        if "given up" in action.error:
-            devices = self.world.pool.fleet.devices.values()
-            plans = self.world.corpora[action.run].passes
-            spare = [self._cpu_fallback(action.run, number) for number in range(len(plans))]
-            serving = [[d for d in devices if d.device.kind == "cpu" if p.cpu_only] or
-                       [d for d in devices if spare[n] or not d.device.auxiliary if not p.cpu_only]
-                       for n, p in enumerate(plans)]  # fmt: skip
-            run = self.world.pool.fleet.runs.get(action.run)
-            unaided = run is not None and not run.stand_ins and any(one.broken for one in run.passes)
-            hopeless = (
-                isinstance(action, do.RunOver)
-                or unaided
-                or any(all(slot.given_up(number) for slot in slots) for number, slots in enumerate(serving))
-            )
-            require(hopeless and self.world.config.device_failures < MANY, "a device was left", action)
-            return
-        if action.kind == "ModelBroken":
-            mine = (action.run, self.world.submissions[action.run])
-            require(mine in self.broken, "a run fails for its own models", action)
-            return
-        known = ("DirectoryRefused", "DiskFull")
-        often = self.world.config.exporter_failures < MANY and "the exporter ended 3 times" in action.error
-        require(action.kind in known or often, "a run fails for a reason", action)
-
-    def _cpu_fallback(self, run: str, number: int) -> bool:
-        """Whether CPU slots beside GPUs may do their work: it was asked for, and every GPU is given up."""
-        working = [slot for slot in self.world.pool.fleet.devices.values() if not slot.device.auxiliary]
-        return (
-            self.world.corpora[run].options.cpu_fallback
-            and bool(working)
-            and all(slot.given_up(number) for slot in working)
-        )
-
-    def after(self) -> None:
-        fleet = self.world.pool.fleet
-        for worker in fleet.workers.values():
-            require(len(worker.batches) <= fleet.config.credit, "credit", worker)
-        if self.world.steps % 8 == 0:
-            self._covered()
-
-    def _covered(self) -> None:
-        """Each row of a segment that is cut: given to the exporter, pending or in flight, once."""
-        fleet = self.world.pool.fleet
-        run = fleet.current
-        if run is None or run.status is not RunStatus.RUNNING:
-            return
-        places = Counter(
-            batch for worker in fleet.workers.values() for batch in worker.batches if batch in fleet.batches
-        )
-        places.update(batch for one in run.passes for batch in one.pending)
-        require(set(places) == set(fleet.batches), "every batch is somewhere", places, fleet.batches)
-        require(all(count == 1 for count in places.values()), "a batch is in one place", places)
-        rows: Counter[tuple[int, int]] = Counter()
-        for batch in fleet.batches.values():
-            rows[batch.number, batch.segment] += batch.rows
-            given = self.world.exporters[run.name].given[batch.number, batch.segment]
-            require(given.isdisjoint(range(batch.start, batch.stop)), "no row is computed again", batch)
-        for number, one in enumerate(run.passes):
-            for segment, opened in one.open.items():
-                given = self.world.exporters[run.name].given[number, segment]
-                covered = opened.cutting or rows[number, segment] + len(given) == opened.rows
-                require(covered, "every row is somewhere", run.name, number, segment)
-
-    def at_end(self) -> None:
-        world = self.world
-        require(not world.pool.fleet.runs and not world.pool.fleet.batches, "nothing is left over", world.pool.fleet)
-        for run, over in world.over.items():
-            durable = world.durable[run]
-            quarantined = {(*key, row) for key, rows in durable.items() for row in rows}
-            poison = {row for row in world.corpora[run].poison if row[:2] in durable}
-            computed = {row for row in quarantined if (run, row[0]) not in world.watch.handed_on}
-            require(poison <= quarantined, "poison is quarantined", run, poison - quarantined)
-            require(computed <= poison, "only poison is quarantined", run, computed - poison)
-            require(over.status == "failed" or durable.keys() == world.corpora[run].keys(), "all is committed", run)
+            self.tell(events.RunClosed(exporter.run))
 
 
 def _device(uuid: str, kind: Any, auxiliary: bool = False) -> Device:
     return Device(uuid=uuid, kind=kind, name=uuid, memory=1 << 30, threads=1, auxiliary=auxiliary)
 
 
-def _done(batch: do.SendBatch) -> on.BatchDone:
-    return on.BatchDone(batch.worker, batch.epoch, batch.batch, (batch.segment, batch.start, batch.stop))
+def _done(batch: actions.SendBatch) -> events.BatchDone:
+    return events.BatchDone(batch.worker, batch.epoch, batch.batch, (batch.segment, batch.start, batch.stop))
 
 
 def main() -> int:

@@ -8,8 +8,8 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class PrepareRun:
-    """Start an exporter for the run. It waits: the directory of a run whose models are refused stays as it is."""
+class StartExporter:
+    """Start an exporter, which waits while the run's models are checked: if one is refused, the directory stays as it is."""
 
     run: str
 
@@ -31,7 +31,7 @@ class CutSegment:
     """Sort the segment's rows and cut them into batches; answer with SegmentCut."""
 
     run: str
-    number: int
+    pass_index: int
     segment: int
 
 
@@ -47,7 +47,7 @@ class SpawnWorker:
 class StageWorker:
     worker: str
     run: str
-    number: int
+    pass_index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class SendBatch:
     epoch: int
     batch: int
     run: str
-    number: int
+    pass_index: int
     segment: int
     start: int
     stop: int
@@ -83,7 +83,7 @@ class ForwardResult:
     """Hand the result to the exporter."""
 
     run: str
-    number: int
+    pass_index: int
     segment: int
     start: int
     stop: int
@@ -95,7 +95,7 @@ class QuarantineRows:
     """Give up the sorted rows from `start` to `stop` of the segment."""
 
     run: str
-    number: int
+    pass_index: int
     segment: int
     start: int
     stop: int
@@ -131,7 +131,7 @@ class Note:
 
 
 Action = (
-    PrepareRun
+    StartExporter
     | OpenRun
     | StartIntake
     | CutSegment

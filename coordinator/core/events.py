@@ -34,10 +34,10 @@ class RunSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class RefusedModel:
-    """A model that cannot be used. `number` is its pass, None for a pass of a later run or where no fallback helps; `kind` is
-    the name of an error class."""
+    """A model that cannot be used. `pass_index` is None for a pass of a later run, or where no fallback helps; `kind` is the
+    name of an error class."""
 
-    number: int | None
+    pass_index: int | None
     kind: str
     message: str
 
@@ -141,7 +141,7 @@ class Cut:
 @dataclass(frozen=True, slots=True)
 class SegmentCut:
     run: str
-    number: int
+    pass_index: int
     segment: int
     cuts: tuple[Cut, ...]
 
@@ -149,7 +149,7 @@ class SegmentCut:
 @dataclass(frozen=True, slots=True)
 class SegmentCommitted:
     run: str
-    number: int
+    pass_index: int
     segment: int
 
 
@@ -158,7 +158,7 @@ class SegmentDamaged:
     """A segment of an earlier session is not as it was written, and is removed."""
 
     run: str
-    number: int
+    pass_index: int
     segment: int
 
 

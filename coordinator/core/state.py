@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 from ...protocol.wire.devices import Device
 from ...protocol.wire.run_options import DEFAULTS, RunOptions
 from .actions import Action, Note
+from .config import PoolConfig
+from .device_health import DeviceHealth
 from .events import PassPlan
+from .verdicts import BatchPhase
 
 
 class WorkerStage(Enum):
@@ -25,8 +29,12 @@ class WorkerStage(Enum):
 
 
 class RunStatus(Enum):
-    """A run's life, in order; OPENING may come again after a lost exporter."""
+    """A run's life, in order; OPENING may come again after a lost exporter.
 
+    CHECKING is left out where nobody looks at the models. A run may be checked while it waits for the one before it.
+    """
+
+    CHECKING = "checking"
     QUEUED = "queued"
     OPENING = "opening"
     RUNNING = "running"
@@ -42,26 +50,9 @@ class DeviceSlot:
     host: str
     active: str | None = None
     standby: str | None = None
-    failures: int = 0
-    """In a row, without a result between."""
-    losses: int = 0
-    """Workers lost in a row without a result between, whoever was to blame."""
-    loading: dict[int, int] = field(default_factory=dict[int, int])
-    """Workers in a row that ended before they were ready, by pass: whoever works meanwhile says nothing of them."""
-    refused: dict[int, str] = field(default_factory=dict[int, str])
-    """Passes that the device is given up for, and why; it may work for the others."""
-    strain: float = 0.0
-    """Workers lost that no row was found guilty of, less a share for each result: what is lost now and then adds up too."""
-    not_before: float = 0.0
-    bad: str = ""
-    bad_for: int | None = None
-    """The pass whose workers ended there until it was given up; None where the device itself is at fault."""
+    health: DeviceHealth = field(default_factory=DeviceHealth)
     waiting: str = ""
     """Why the last lease was refused; empty once it was granted."""
-
-    def given_up(self, number: int) -> str:
-        """Why the device does not work for a pass any more; empty where it does."""
-        return self.bad or self.refused.get(number, "")
 
 
 @dataclass(slots=True)
@@ -72,7 +63,7 @@ class WorkerSlot:
     host: str
     device: str
     run: str
-    number: int
+    pass_index: int
     epoch: int
     since: float
     """When it entered its stage."""
@@ -88,7 +79,7 @@ class WorkerSlot:
     died: bool = False
     """Its end is known and its batches are taken back; the device is not free yet."""
     suspected: bool = False
-    """The batch that it died of was under suspicion already."""
+    """The batch that it died of was isolated or parked before."""
     rework: int = 0
     """Batches that it had when it was lost, to be computed again."""
 
@@ -97,24 +88,34 @@ class WorkerSlot:
 class Batch:
     """Sorted rows `start` to `stop` of a segment. `failures` counts results denied and workers lost to it."""
 
-    number: int
+    pass_index: int
     segment: int
     start: int
     stop: int
     tokens: int
     failures: int = 0
-    suspect: bool = False
-    """Split from a batch that failed twice: it is given up or split again at its next failure."""
-    companions: tuple[int, ...] = ()
+    in_flight: bool = False
+    isolated: bool = False
+    """A half of a batch that failed twice."""
+    sent_with: tuple[int, ...] = ()
     """Batches that its worker had beside it when it died of one of them."""
-    deaths: dict[str, int] = field(default_factory=dict[str, int])
+    killed_on: dict[str, int] = field(default_factory=dict[str, int])
     """Devices whose worker died of it while it was one row alone, and how many results of the pass each had before."""
-    charged: str = ""
-    """The device that its first death is held against, until a row of it is found guilty."""
+    first_killed_on: str = ""
+    """The device that has an unexplained loss for it, until a row of it is found guilty."""
 
     @property
     def rows(self) -> int:
         return self.stop - self.start
+
+    def phase(self, results: Mapping[str, int]) -> BatchPhase:
+        """Its phase, where its pass has so many results by device."""
+        if self.killed_on:
+            computed_since = any(results.get(device, 0) > before for device, before in self.killed_on.items())
+            return BatchPhase.LAST_TRY if computed_since else BatchPhase.PARKED
+        if self.failures or self.isolated:
+            return BatchPhase.ISOLATED
+        return BatchPhase.IN_FLIGHT if self.in_flight else BatchPhase.PENDING
 
 
 @dataclass(slots=True)
@@ -148,6 +149,10 @@ class Pass:
     results: dict[str, int] = field(default_factory=dict[str, int])
     """Batches computed, by device."""
 
+    @property
+    def is_cutting(self) -> bool:
+        return any(segment.cutting for segment in self.open.values())
+
 
 @dataclass(slots=True)
 class Run:
@@ -156,8 +161,6 @@ class Run:
     name: str
     passes: list[Pass]
     status: RunStatus = RunStatus.QUEUED
-    unchecked: bool = False
-    """Its models are being looked at; until then no exporter takes its directory."""
     segments: dict[int, int] = field(default_factory=dict[int, int])
     intake_started: bool = False
     intake_done: bool = False
@@ -173,45 +176,6 @@ class Run:
     kind: str = ""
     error: str = ""
     options: RunOptions = DEFAULTS
-
-
-@dataclass(frozen=True, slots=True)
-class PoolConfig:
-    """Limits of the pool. Seconds and bytes."""
-
-    first_epoch: int = 1
-    """Of the first lease; a coordinator that is started again must not repeat those of the one before it."""
-    credit: int = 2
-    """Batches in flight per worker: one computed, one waiting."""
-    hello_timeout: float = 60.0
-    stage_timeout: float = 3600.0
-    """Loading weights, a download from a hub included."""
-    hydrate_timeout: float = 300.0
-    release_timeout: float = 20.0
-    silence_timeout: float = 30.0
-    """Without any message from a worker's loop."""
-    loading_silence: float = 120.0
-    """The same while it loads: libraries that come from a slow disk hold the interpreter's lock."""
-    first_batch_timeout: float = 600.0
-    """For a batch before the pass's speed is known, and the most that any batch is given."""
-    batch_timeout: float = 30.0
-    """The least that a batch is given once the speed is known."""
-    batch_slowdown: float = 20.0
-    """A batch may take this many times what the measured speed says."""
-    death_timeout: float = 30.0
-    """Between a kill and the word that the process has ended; a process that hangs in a driver never says it."""
-    device_failures: int = 3
-    device_losses: int = 48
-    """A poison row costs at most log2(batch) + 3 workers; so many in a row are the device's or the model's fault."""
-    device_strain: float = 10.0
-    relief: float = 0.1
-    """Of the strain, for each result."""
-    exporter_failures: int = 3
-    backoff: float = 0.25
-    """After the first failure of a device; doubled with each, up to `max_backoff`."""
-    max_backoff: float = 30.0
-    uncommitted_bytes: int = 256 << 20
-    """Cap on the results of segments that are cut and not committed; two segments may always be open."""
 
 
 @dataclass(slots=True)
@@ -234,6 +198,22 @@ class Fleet:
     def current(self) -> Run | None:
         """The run that has the fleet."""
         return next(iter(self.runs.values()), None)
+
+    def add_batch(self, batch: Batch) -> int:
+        """Give a new batch its id."""
+        batch_id = self.next_batch
+        self.next_batch += 1
+        self.batches[batch_id] = batch
+        return batch_id
+
+    def shown_status(self, run: str) -> str:
+        """The run's status for people: a run that is checked is queued, or its exporter starts meanwhile."""
+        found = self.runs.get(run)
+        if found is None:
+            return "ended"
+        if found.status is RunStatus.CHECKING:
+            return (RunStatus.OPENING if found is self.current else RunStatus.QUEUED).value
+        return found.status.value
 
     def note(self, event: str, **fields: Any) -> None:
         """Add a line for the event log."""

@@ -82,7 +82,7 @@ class WorkReports:
         """Tell a worker what to do next."""
         match action:
             case act.StageWorker():
-                spec = self._context.runs[action.run].stage(action.number, self._context.devices())
+                spec = self._context.runs[action.run].stage(action.pass_index, self._context.devices())
                 self._context.send(action.worker, [encode(Stage(spec))])
             case act.HydrateWorker():
                 self._context.send(action.worker, [encode(Hydrate())])
@@ -119,22 +119,22 @@ class WorkReports:
             case Alive():
                 if runner is not None and message.performance is not None:
                     device = context.device_name(worker.device)
-                    runner.telemetry.performance(worker.number, device, name, message.performance)
+                    runner.telemetry.performance(worker.pass_index, device, name, message.performance)
                 context.emit(ev.WorkerAlive(name, message.progress))
             case Mitigation():
                 if runner is not None:
-                    runner.telemetry.mitigation(worker.number, context.device_name(worker.device), name, message)
+                    runner.telemetry.mitigation(worker.pass_index, context.device_name(worker.device), name, message)
             case Released():
                 context.released.add(name)
                 self._lease(worker, "peak", message.peak)
                 if runner is not None:
-                    runner.telemetry.released(worker.number, message)
+                    runner.telemetry.released(worker.pass_index, message)
 
     def _staged(self, worker: WorkerSlot, message: Staged, runner: BatchRunner | None) -> None:
         if runner is None:
             return
         try:
-            runner.staged(worker.number, message.fingerprint, message.batch_tokens)
+            runner.staged(worker.pass_index, message.fingerprint, message.batch_tokens)
         except EmbedfleetError as error:
             self._context.emit(ev.WorkerBroken(worker.name, type(error).__name__, str(error), fatal=True))
             return
@@ -146,7 +146,7 @@ class WorkReports:
         batch = self._context.fleet.batches.get(message.batch)
         runner = self._context.runs.get(worker.run)
         if batch is not None and runner is not None and message.batch in worker.batches:
-            outputs = runner.outputs(batch.number)
+            outputs = runner.outputs(batch.pass_index)
             check_result(message, [frame.buffer for frame in frames], batch.rows, outputs)
         device = self._context.device_name(worker.device)
         payload = Payload(message, [frame.buffer for frame in frames], device, batch.tokens if batch else 0)
@@ -156,7 +156,7 @@ class WorkReports:
         runner = self._context.runs.get(worker.run)
         if runner is not None:
             runner.telemetry.lease(
-                phase, worker.name, self._context.device_name(worker.device), worker.number, memory, **more
+                phase, worker.name, self._context.device_name(worker.device), worker.pass_index, memory, **more
             )
 
 
@@ -188,7 +188,7 @@ class HostReports:
         """Let the device's host start a worker."""
         worker = self._context.fleet.workers[action.worker]
         slot = self._context.fleet.devices[action.device]
-        self._leased[action.worker] = (worker.run, worker.number, slot.device.name)
+        self._leased[action.worker] = (worker.run, worker.pass_index, slot.device.name)
         for event in self._context.hosts.spawn(action.worker, action.host, action.device, action.epoch):
             self._heard(event)
 

@@ -265,11 +265,10 @@ class BatchRunner:
         payload: Payload = action.payload
         texts = self._cache.get(action.segment)
         headers, frames = arrays.pack({"positions": texts.positions(action.start, action.stop)})
-        self.begin_pass(action.number)
-        self.telemetry.result(
-            action.number, payload.device, action.stop - action.start, payload.tokens, payload.header, time.monotonic()
-        )
-        head = (action.number, action.segment, texts.rows)
+        self.begin_pass(action.pass_index)
+        rows = action.stop - action.start
+        self.telemetry.result(action.pass_index, payload.device, rows, payload.tokens, payload.header, time.monotonic())
+        head = (action.pass_index, action.segment, texts.rows)
         message = Rows(*head, (*headers, *payload.header.arrays), payload.header.errors)
         self._send(message, [*frames, *payload.frames])
 
@@ -280,8 +279,8 @@ class BatchRunner:
             positions = tuple(range(rows))  # a late fallback hands on thousands of whole segments at once
         else:
             positions = tuple(self._cache.get(action.segment).positions(action.start, action.stop).tolist())
-        self.begin_pass(action.number)
-        self._send(FailedRows(action.number, action.segment, rows, positions, action.reason))
+        self.begin_pass(action.pass_index)
+        self._send(FailedRows(action.pass_index, action.segment, rows, positions, action.reason))
 
     def close(self, status: str, error: str) -> None:
         """Let the exporter finish."""

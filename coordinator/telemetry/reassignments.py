@@ -26,7 +26,7 @@ class Reassignments:
 
     def sent(self, action: SendBatch, device: str) -> Holding | None:
         """A batch goes to a worker; who had its rows before and did not hand them in."""
-        held = self._held.setdefault((action.number, action.segment), {})
+        held = self._held.setdefault((action.pass_index, action.segment), {})
         lost = next((batch for batch, one in held.items() if _has_rows_of(one, action)), None)
         before = held.get(lost) if lost is not None else None
         if lost is not None and before is not None:

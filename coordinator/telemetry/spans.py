@@ -104,7 +104,7 @@ class RunSpans:
         lease = self._leases.get(action.worker)
         if lease is None:
             return
-        vector = self._vectors[action.number]
+        vector = self._vectors[action.pass_index]
         attributes = {"segment": action.segment, "rows": action.stop - action.start, "device": device}
         span = self._start("batch", lease.span, when, attributes | self._named(vector))
         self._batches[action.batch] = _Sent(span, action.worker)

@@ -162,7 +162,7 @@ class TelemetryTracker:
 
     def batch_sent(self, action: SendBatch, device: str, now: float) -> None:
         """The first batch that a device gets of another pass than before is a rotation; its gap is measured."""
-        number = action.number
+        number = action.pass_index
         if self._observer is not None:
             self._observer.batch_sent(action, device, time.time())
         figures = self.passes[number]

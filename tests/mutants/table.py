@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from embedfleet.coordinator.core.verdicts import VERDICTS
+
 POOL = (
     "tests/unit/coordinator/core/test_pool_batching.py",
     "tests/unit/coordinator/core/test_pool_leasing.py",
@@ -26,7 +28,37 @@ class Mutant:
     tests: tuple[str, ...]
 
 
+FIRST_THAT_APPLIES = "if rule.who == who and rule.applies(incident))"
+
+SKIPPED_VERDICTS = tuple(
+    Mutant(
+        f"no verdict on a {rule.who}: {rule.case}",
+        "coordinator/core/verdicts.py",
+        FIRST_THAT_APPLIES,
+        f"{FIRST_THAT_APPLIES[:-1]} and (rule.who, rule.case) != {(rule.who, rule.case)!r})",
+        (*BLAME, *POOL),
+    )
+    for rule in VERDICTS
+    if rule.case != "anything else"
+)
+"""For each row of the table of verdicts but the last ones: the core walks past it."""
+
 MUTANTS = (
+    *SKIPPED_VERDICTS,
+    Mutant(
+        "a row that might be innocent is quarantined",
+        "coordinator/core/verdicts.py",
+        "lambda _: True, Verdict.PARK",
+        "lambda _: True, Verdict.QUARANTINE",
+        (*BLAME, *POOL),
+    ),
+    Mutant(
+        "a loss that nothing explains is forgotten at the next result",
+        "coordinator/core/verdicts.py",
+        "lambda _: True, Verdict.UNEXPLAINED_LOSS",
+        "lambda _: True, Verdict.FAILURE",
+        (*BLAME, *POOL),
+    ),
     Mutant(
         "a result of an ended lease counts",
         "coordinator/core/batching.py",
@@ -36,91 +68,70 @@ MUTANTS = (
     ),
     Mutant(
         "a batch that was queued is blamed, not the one that was computed",
-        "coordinator/core/batching.py",
-        "guilty = held[0] if blamed and first_is_computing else None",
-        "guilty = held[-1] if blamed and first_is_computing else None",
+        "coordinator/core/blame.py",
+        "computed = held[0] if held and",
+        "computed = held[-1] if held and",
         POOL,
     ),
     Mutant(
         "batches of a dead worker are forgotten",
-        "coordinator/core/batching.py",
-        "            _pass_of(fleet, batch).pending.appendleft(batch)\n",
-        "            pass\n",
+        "coordinator/core/blame.py",
+        "        if batch_id != computed:\n            _put_back(fleet, batch_id)\n",
+        "        pass\n",
         SIMULATION,
-    ),
-    Mutant(
-        "one failure is enough for the quarantine",
-        "coordinator/core/batching.py",
-        "limit = 1 if batch.suspect and batch.rows > 1 else 2",
-        "limit = 1",
-        SIMULATION,
-    ),
-    Mutant(
-        "a row answers for a device that computes nothing",
-        "coordinator/core/batching.py",
-        "    return not others and not more and {*batch.deaths, device}.issuperset(serving)\n",
-        "    return True\n",
-        (*BLAME, *SIMULATION),
     ),
     Mutant(
         "a row that waits for others does not",
-        "coordinator/core/batching.py",
-        "    return bool(batch.deaths) and not any(",
-        "    return False and not any(",
+        "coordinator/core/state.py",
+        "return BatchPhase.LAST_TRY if computed_since else BatchPhase.PARKED",
+        "return BatchPhase.LAST_TRY",
         BLAME,
     ),
     Mutant(
         "what was tokenized beside a batch is never to blame",
-        "coordinator/core/batching.py",
-        "        batch.companions += tuple(held[1:])\n",
+        "coordinator/core/blame.py",
+        "    batch.sent_with += tuple(beside)\n",
         "",
         BLAME,
     ),
     Mutant(
-        "a device that computes nothing is leased on and on",
-        "coordinator/core/leasing.py",
-        "    elif batching.computes_nothing(fleet, run, worker.number, worker.device):\n",
-        "    elif False:\n",
-        BLAME,
-    ),
-    Mutant(
         "halving a batch loses a row",
-        "coordinator/core/batching.py",
+        "coordinator/core/blame.py",
         "for start, stop in ((middle, batch.stop), (batch.start, middle)):",
         "for start, stop in ((middle + 1, batch.stop), (batch.start, middle)):",
         SIMULATION,
     ),
     Mutant(
         "a batch that is halved is tried again as a whole too",
-        "coordinator/core/batching.py",
-        "    segment.outstanding.discard(number)\n    del fleet.batches[number]\n",
-        "    segment.outstanding.discard(number)\n    one.pending.appendleft(number)\n",
+        "coordinator/core/blame.py",
+        "    batch = fleet.batches.pop(batch_id)\n",
+        "    batch = fleet.batches[batch_id]\n    one.pending.appendleft(batch_id)\n",
         SIMULATION,
     ),
     Mutant(
         "a committed segment is computed again",
-        "coordinator/core/batching.py",
+        "coordinator/core/segments.py",
         "        if event.segment not in one.committed:\n            one.uncut.append(event.segment)\n",
         "        one.uncut.append(event.segment)\n",
         SIMULATION,
     ),
     Mutant(
         "a run is done before its source is read",
-        "coordinator/core/batching.py",
+        "coordinator/core/segments.py",
         "return run.intake_done and run.scrubbed and all(",
         "return run.scrubbed and all(",
         SIMULATION,
     ),
     Mutant(
         "a run is done before what stands is known to be whole",
-        "coordinator/core/batching.py",
+        "coordinator/core/segments.py",
         "return run.intake_done and run.scrubbed and all(",
         "return run.intake_done and all(",
         POOL,
     ),
     Mutant(
         "a damaged segment is not computed again",
-        "coordinator/core/batching.py",
+        "coordinator/core/segments.py",
         "        if event.segment in run.segments:\n            one.uncut.append(event.segment)\n",
         "",
         POOL,
@@ -134,9 +145,9 @@ MUTANTS = (
     ),
     Mutant(
         "after a lost exporter, batches under way still count",
-        "coordinator/core/batching.py",
-        "        del fleet.batches[batch]\n    one.pending.clear()\n",
-        "        fleet.batches[batch]\n    one.pending.clear()\n",
+        "coordinator/core/segments.py",
+        "        del fleet.batches[batch_id]\n    one.pending.clear()\n",
+        "        fleet.batches[batch_id]\n    one.pending.clear()\n",
         SIMULATION,
     ),
     Mutant(
@@ -148,7 +159,7 @@ MUTANTS = (
     ),
     Mutant(
         "results without bound wait for the disk",
-        "coordinator/core/batching.py",
+        "coordinator/core/segments.py",
         "    return len(one.open) < 2 or held + run.segments",
         "    return True or held + run.segments",
         SIMULATION,
@@ -156,8 +167,8 @@ MUTANTS = (
     Mutant(
         "a device that was given up is leased",
         "coordinator/core/leasing.py",
-        "        if wanted and not slot.bad and fleet.now >= slot.not_before:\n            slot.active",
-        "        if wanted and fleet.now >= slot.not_before:\n            slot.active",
+        "        if wanted and slot.health.may_start(fleet.now):\n            slot.active",
+        "        if wanted and fleet.now >= slot.health.not_before:\n            slot.active",
         SIMULATION,
     ),
     Mutant(
@@ -170,16 +181,9 @@ MUTANTS = (
     ),
     Mutant(
         "a worker that hangs is waited for",
-        "coordinator/core/leasing.py",
+        "coordinator/core/workers.py",
         "        if now - worker.moved > allowed:\n",
         "        if now - worker.moved > 1e9:\n",
-        POOL,
-    ),
-    Mutant(
-        "a host without memory is the batch's fault",
-        "coordinator/core/leasing.py",
-        "worker.killed if computing and not innocent else",
-        "worker.killed if computing else",
         POOL,
     ),
     Mutant(
@@ -292,9 +296,9 @@ MUTANTS = (
     ),
     Mutant(
         "a pass that needs the corpus begins before it is measured",
-        "coordinator/core/leasing.py",
-        "    return run.measured or not run.passes[number].plan.after_intake\n",
-        "    return run.intake_done or not run.passes[number].plan.after_intake\n",
+        "coordinator/core/serving.py",
+        "    return run.measured or not run.passes[pass_index].plan.after_intake\n",
+        "    return run.intake_done or not run.passes[pass_index].plan.after_intake\n",
         POOL,
     ),
     Mutant(

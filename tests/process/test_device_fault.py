@@ -105,4 +105,4 @@ def test_an_xid_gives_the_device_up_at_once(agent: HostAgent, waiting: Any, ends
     assert (exited.worker, exited.fault) == ("w0", "XID 79: it has fallen off the bus")
     for event in emitted:
         driver.tell(event)
-    assert driver.pool.fleet.devices[DEVICE.uuid].bad == "XID 79: it has fallen off the bus"
+    assert driver.pool.fleet.devices[DEVICE.uuid].health.bad == "XID 79: it has fallen off the bus"

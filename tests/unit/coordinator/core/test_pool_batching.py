@@ -53,7 +53,7 @@ def test_a_dead_worker_loses_nothing_and_only_the_computing_batch_is_blamed() ->
     driver, _ = ready(0, 2, 4, 6, workers=2)
     driver.exit("w0", "signal 9")
     assert driver.noted("batch_failed") == [{"vector": "v", "segment": 0, "rows": 2, "reason": "signal 9"}]
-    assert {number: batch.failures for number, batch in driver.pool.fleet.batches.items()} == {0: 1, 1: 0, 2: 0}
+    assert {batch_id: batch.failures for batch_id, batch in driver.pool.fleet.batches.items()} == {0: 1, 1: 0, 2: 0}
     assert driver.held("w1") == [1]
     driver.done("w1")
     assert driver.held("w1") == [0], "what failed once travels alone"
@@ -133,12 +133,12 @@ def test_a_device_does_not_answer_for_a_poison_row() -> None:
     driver, _ = ready(0, 64, config=PoolConfig(device_failures=2, backoff=0.0))
     for worker in range(8):
         driver.exit(f"w{worker}")
-        assert driver.pool.fleet.devices["g0"].failures == 1
+        assert driver.pool.fleet.devices["g0"].health.failures == 1
         driver.ready(f"w{worker + 1}")
     driver.done("w8")  # the row beside it
     assert QuarantineRows("r", 0, 0, 0, 1, "could not be embedded: signal 11") in driver.exit("w8")
     slot = driver.pool.fleet.devices["g0"]
-    assert (slot.failures, slot.strain, slot.bad) == (0, 0.0, "")
+    assert (slot.health.failures, slot.health.unexplained_losses, slot.health.bad) == (0, 0.0, "")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from embedfleet.coordinator.core.actions import Action, CloseRun, QuarantineRows
 from embedfleet.coordinator.core.events import PassPlan, WorkerAlive, WorkerExited
 from embedfleet.coordinator.core.state import PoolConfig, WorkerSlot, WorkerStage
+from embedfleet.coordinator.core.verdicts import BatchPhase
 
 from ....pool_driver import Driver, gpu
 
@@ -96,7 +97,7 @@ def test_beside_a_device_that_computes_nothing_only_poison_is_given_up(rows: int
 def test_many_poison_rows_are_given_up_and_the_device_is_not(guilty: Sequence[int]) -> None:
     bench = Bench(rows=8, batch=8, guilty=guilty).play()
     assert sorted(bench.given_up) == list(guilty)
-    assert bench.driver.pool.fleet.devices["g0"].bad == ""
+    assert bench.driver.pool.fleet.devices["g0"].health.bad == ""
 
 
 @pytest.mark.parametrize("left", [8, 64])
@@ -126,7 +127,7 @@ def test_a_row_that_is_left_is_tried_everywhere_before_it_is_given_up() -> None:
         driver.exit(worker)
     driver.tick(after=2.0)
     out = driver.tick(after=2.0)
-    assert "does not end" in devices["g1"].bad
+    assert "does not end" in devices["g1"].health.bad
     assert not [one for one in out if isinstance(one, QuarantineRows)]
     assert driver.pool.fleet.batches
 
@@ -144,13 +145,42 @@ def test_a_model_that_waits_for_the_memory_of_another_is_not_given_up() -> None:
         driver.tell(WorkerAlive("w0", driver.pool.fleet.workers["w0"].progress + 1), after=31.0)
     driver.done("w0")
     driver.exit("w0", "released")
-    assert (slot.refused, slot.bad) == ({}, "")
+    assert (slot.health.refused, slot.health.bad) == ({}, "")
     assert slot.active is not None
     for _ in range(3):  # alone there, it has nobody's memory to wait for
         assert slot.active is not None
         driver.tell(WorkerExited(slot.active, "the host's memory runs out", innocent=True))
         driver.tick(after=31.0)
-    assert slot.given_up(1) == "the host's memory runs out"
+    assert slot.health.given_up(1) == "the host's memory runs out"
+
+
+def test_the_phases_of_a_poison_row() -> None:
+    driver = Driver(gpu("g0"), gpu("g1"), config=PoolConfig(backoff=0.0))
+    driver.run(PassPlan("v"), segments=(6,))
+    driver.ready("w0")
+    driver.cut(0, 2, 4, 6)
+    fleet, results = driver.pool.fleet, driver.passes()[0].results
+
+    def phases() -> list[BatchPhase]:
+        return [fleet.batches[batch_id].phase(results) for batch_id in sorted(fleet.batches)]
+
+    assert phases() == [BatchPhase.IN_FLIGHT, BatchPhase.IN_FLIGHT, BatchPhase.PENDING]
+    driver.exit("w0")
+    assert phases() == [BatchPhase.ISOLATED, BatchPhase.PENDING, BatchPhase.PENDING], "what was beside it is put back"
+    driver.ready("w2")
+    driver.exit("w2")
+    assert phases() == [BatchPhase.PENDING, BatchPhase.PENDING, BatchPhase.ISOLATED, BatchPhase.ISOLATED], "its halves"
+    driver.ready("w3")
+    assert driver.held("w3") == [4], "the left half, alone"
+    driver.exit("w3")
+    assert phases()[-1] is BatchPhase.PARKED
+    driver.ready("w4")
+    assert driver.held("w4") == [3]
+    driver.done("w4")
+    assert phases()[-1] is BatchPhase.LAST_TRY, "the device has computed something since"
+    assert driver.held("w4") == [4]
+    assert [type(one) for one in driver.exit("w4")].count(QuarantineRows) == 1
+    assert phases() == [BatchPhase.PENDING, BatchPhase.PENDING]
 
 
 def test_the_only_row_of_a_run_is_given_up() -> None:
@@ -177,15 +207,15 @@ def test_a_device_that_ends_its_workers_now_and_then_is_given_up() -> None:
     driver.ready("w0")
     driver.cut(*range(0, 401, 10))
     slot, lost = driver.pool.fleet.devices["g0"], 0
-    while not slot.bad:
+    while not slot.health.bad:
         for _ in range(min(lost, 2)):  # what its predecessor was blamed for, and what was beside it
             driver.done(f"w{lost}")
         driver.exit(f"w{lost}")
         lost += 1
-        if not slot.bad:
+        if not slot.health.bad:
             driver.ready(f"w{lost}")
     assert 10 < lost < 15
-    assert "its workers end again and again" in slot.bad
+    assert "its workers end again and again" in slot.health.bad
 
 
 def test_memory_that_is_not_given_back_counts_against_the_device() -> None:
@@ -196,8 +226,8 @@ def test_memory_that_is_not_given_back_counts_against_the_device() -> None:
     driver.done("w0")
     driver.tell(WorkerExited("w0", "released", unreleased=True))
     slot = driver.pool.fleet.devices["g0"]
-    assert (slot.failures, slot.bad) == (1, "")
+    assert (slot.health.failures, slot.health.bad) == (1, "")
     for worker in ("w1", "w2"):
         driver.tick(after=40.0)
         driver.tell(WorkerExited(worker, "out of memory", unreleased=True))
-    assert slot.bad == "out of memory; its device's memory was not given back"
+    assert slot.health.bad == "out of memory; its device's memory was not given back"

@@ -24,7 +24,9 @@ WHY = "no such model"
 
 def handed_on(actions: list) -> list[tuple[int, int, int, int, str]]:
     return [
-        (one.number, one.segment, one.start, one.stop, one.reason) for one in actions if isinstance(one, QuarantineRows)
+        (one.pass_index, one.segment, one.start, one.stop, one.reason)
+        for one in actions
+        if isinstance(one, QuarantineRows)
     ]
 
 
@@ -100,9 +102,9 @@ def test_the_other_passes_go_on() -> None:
     driver = Driver(gpu("g"))
     out = driver.run(PassPlan("a", given_up=WHY), PassPlan("b"), segments=(4,))
     assert handed_on(out) == [(0, 0, 0, 4, WHY)]
-    assert driver.pool.fleet.workers["w0"].number == 1
+    assert driver.pool.fleet.workers["w0"].pass_index == 1
     driver.ready("w0")
-    assert [(one.start, one.stop) for one in driver.cut(0, 4, number=1) if isinstance(one, SendBatch)] == [(0, 4)]
+    assert [(one.start, one.stop) for one in driver.cut(0, 4, pass_index=1) if isinstance(one, SendBatch)] == [(0, 4)]
 
 
 def broken(driver: Driver, worker: str = "w0") -> list:
@@ -163,7 +165,7 @@ def test_a_pass_that_no_device_can_hold_is_given_up_and_the_device_is_not() -> N
     (reason,) = {one[4] for one in handed_on(driver.tick(0.0)) + handed_on(out)}
     assert reason == "every device for a was given up: g: does not fit on the device"
     assert not [one for one in out if isinstance(one, CloseRun)]
-    assert driver.pool.fleet.workers["w3"].number == 1, "the other pass has the device"
+    assert driver.pool.fleet.workers["w3"].pass_index == 1, "the other pass has the device"
 
 
 def test_without_weights_in_any_chunk_the_devices_failure_is_the_runs() -> None:
@@ -183,7 +185,7 @@ def test_a_fault_of_the_device_itself_stays_with_it() -> None:
     driver.run(PassPlan("a", fallback=True, gpu_only=True), PassPlan("b"), segments=(4,))
     driver.tell(WorkerExited("w0", "XID 79", fault="it fell off the bus"))
     assert driver.noted("pass_given_up")
-    assert driver.pool.fleet.devices["g"].bad
+    assert driver.pool.fleet.devices["g"].health.bad
 
 
 def test_metadata_alone_is_an_error_where_no_chunk_has_any() -> None:

@@ -90,7 +90,7 @@ def test_passes_share_the_devices_that_can_serve_them() -> None:
     driver = Driver(gpu("g0"), cpu("aux", auxiliary=True))
     driver.run(V, SPARSE)
     slots = driver.pool.fleet.devices
-    serving = {uuid: driver.pool.fleet.workers[slot.active or ""].number for uuid, slot in slots.items()}
+    serving = {uuid: driver.pool.fleet.workers[slot.active or ""].pass_index for uuid, slot in slots.items()}
     assert serving == {"g0": 0, "aux": 1}
     driver.ready("w0")
     driver.ready("w1")
@@ -107,7 +107,7 @@ def test_a_cpu_serves_every_pass() -> None:
     driver.run(V, SPARSE)
     driver.ready("w0")
     workers = driver.pool.fleet.workers
-    assert [(one.device, one.number) for one in workers.values()] == [("c0", 0), ("c0", 1)]
+    assert [(one.device, one.pass_index) for one in workers.values()] == [("c0", 0), ("c0", 1)]
 
 
 def test_a_host_that_joins_mid_run_takes_part() -> None:
@@ -138,7 +138,7 @@ def test_a_host_that_comes_back_starts_afresh() -> None:
     driver.tell(HostLeft("h", "link closed"))
     assert driver.tell(HostJoined("h", (gpu("g0"),))) == [SpawnWorker("w1", "h", "g0", 2)]
     assert driver.exit("w0") == []
-    assert driver.pool.fleet.devices["g0"].failures == 0
+    assert driver.pool.fleet.devices["g0"].health.failures == 0
 
 
 def test_a_refused_spawn_is_tried_again() -> None:
@@ -149,7 +149,7 @@ def test_a_refused_spawn_is_tried_again() -> None:
     assert driver.tick(after=0.5) == [SpawnWorker("w1", "h", "g0", 2)]
     driver.tell(SpawnRefused("w1", "2 GiB in use"))
     assert driver.noted("lease_waiting") == [{"device": "g0", "reason": "2 GiB in use"}]
-    assert driver.pool.fleet.devices["g0"].failures == 0
+    assert driver.pool.fleet.devices["g0"].health.failures == 0
 
 
 def test_a_device_rests_longer_after_each_failure() -> None:
@@ -169,7 +169,7 @@ def test_a_result_clears_the_failures_of_a_device() -> None:
     driver.ready("w1")
     driver.cut(0, 4, 8)
     driver.done("w1")
-    assert driver.pool.fleet.devices["g0"].failures == 0
+    assert driver.pool.fleet.devices["g0"].health.failures == 0
 
 
 def test_a_device_that_keeps_failing_is_given_up() -> None:
@@ -202,7 +202,7 @@ def test_a_standby_does_not_take_over_a_device_that_is_given_up() -> None:
     driver.done("w0")
     driver.done("w1")
     assert driver.pool.fleet.workers["w0"].stage is WorkerStage.RELEASING
-    driver.pool.fleet.devices["g0"].bad = "CUDA error 719"
+    driver.pool.fleet.devices["g0"].health.bad = "CUDA error 719"
     assert driver.exit("w0", "released") == [KillWorker("w2", "h")]
 
 
@@ -227,7 +227,7 @@ def test_a_worker_that_is_no_longer_needed_is_not_held_against_its_device() -> N
     driver.ready("w0")
     assert driver.cut(0, 8)[1:] == [KillWorker("w1", "h")]
     driver.exit("w1", "signal 9")
-    assert driver.pool.fleet.devices["g1"].failures == 0
+    assert driver.pool.fleet.devices["g1"].health.failures == 0
     assert driver.noted("worker_lost") == []
 
 
@@ -267,7 +267,7 @@ def test_a_killed_worker_that_does_not_end_is_written_off() -> None:
     assert driver.tick(after=2.0) == [KillWorker("w0", "h")]
     driver.tell(WorkerAlive("w1", 2))
     driver.tick(after=LIMITS.death_timeout + 1)
-    assert "does not end" in driver.pool.fleet.devices["g0"].bad
+    assert "does not end" in driver.pool.fleet.devices["g0"].health.bad
     held = [batch for worker in driver.pool.fleet.workers.values() for batch in worker.batches]
     assert held == [1], "the one that was blamed travels alone"
     assert list(driver.passes()[0].pending) == [0]
@@ -301,7 +301,7 @@ def test_a_device_that_only_loses_workers_is_given_up() -> None:
     for number in range(5):
         driver.tick(after=60.0)
         driver.exit(f"w{number}", "signal 9")
-    assert "5 workers in a row" in driver.pool.fleet.devices["g0"].bad
+    assert "5 workers in a row" in driver.pool.fleet.devices["g0"].health.bad
 
 
 def test_a_worker_that_does_not_leave_is_killed() -> None:
@@ -310,7 +310,7 @@ def test_a_worker_that_does_not_leave_is_killed() -> None:
     assert driver.tick(after=40.0) == []
     assert driver.tick(after=1.0) == [KillWorker("w0", "h")]
     assert driver.exit("w0", "signal 9") == [HydrateWorker("w1")]
-    assert driver.pool.fleet.devices["g0"].failures == 0
+    assert driver.pool.fleet.devices["g0"].health.failures == 0
 
 
 def alive_for(driver: Driver, seconds: int, *, progress: bool) -> list[KillWorker]:
@@ -363,7 +363,7 @@ def test_batches_of_the_dead_do_not_wait_for_the_device() -> None:
     driver.tell(WorkerExited("w0", "signal 9"))
     assert len(driver.noted("batch_failed")) == 1
     assert [one["reason"] for one in driver.noted("worker_lost")] == ["signal 9"]
-    assert driver.pool.fleet.devices["g0"].failures == 1
+    assert driver.pool.fleet.devices["g0"].health.failures == 1
 
 
 def test_a_suspect_that_kills_at_once_is_not_the_devices_fault() -> None:
@@ -376,7 +376,7 @@ def test_a_suspect_that_kills_at_once_is_not_the_devices_fault() -> None:
         driver.tell(WorkerDied(worker, "signal 9"))
         driver.tell(WorkerExited(worker, "signal 9"))
         driver.tick(after=1.0)
-    assert driver.pool.fleet.devices["g0"].failures == 1, "the second death is the batch's"
+    assert driver.pool.fleet.devices["g0"].health.failures == 1, "the second death is the batch's"
 
 
 def test_an_expected_end_is_no_death() -> None:
@@ -390,7 +390,7 @@ def test_an_expected_end_is_no_death() -> None:
 def test_a_fault_of_the_device_gives_it_up_and_blames_nobody() -> None:
     driver = one_worker(0, 8)
     driver.tell(WorkerExited("w0", "exit code 70", fault="XID 79: it has fallen off the bus"))
-    assert driver.pool.fleet.devices["g0"].bad == "XID 79: it has fallen off the bus"
+    assert driver.pool.fleet.devices["g0"].health.bad == "XID 79: it has fallen off the bus"
     assert driver.noted("batch_failed") == []
 
 
@@ -407,7 +407,8 @@ def test_a_host_without_memory_is_not_the_batchs_fault(early: bool) -> None:
         driver.tell(WorkerExited(worker, "no memory", innocent=True))
         driver.tick(after=1.0)
     assert driver.noted("batch_failed") == []
-    assert driver.pool.fleet.devices["g0"].failures == 3
+    assert driver.pool.fleet.devices["g0"].health.failures == 3
+    assert driver.pool.fleet.devices["g0"].health.unexplained_losses == 0.0
 
 
 @pytest.mark.parametrize("wanted", [False, True])
@@ -471,7 +472,7 @@ def test_memory_that_was_not_given_back_is_told_with_the_loss(early: bool) -> No
     driver.tell(WorkerExited("w0", "signal 9", unreleased=True))
     reason = "signal 9; its device's memory was not given back"
     assert [one["reason"] for one in driver.noted("worker_lost")] == [reason]
-    assert driver.pool.fleet.devices["g0"].bad == reason
+    assert driver.pool.fleet.devices["g0"].health.bad == reason
 
 
 def loads_and_fails(driver: Driver, worker: str) -> list[Action]:
@@ -490,7 +491,7 @@ def test_a_model_that_never_gets_ready_is_given_up_and_the_one_that_works_goes_o
         driver.done("w0")
         loads_and_fails(driver, standby)
     slot = driver.pool.fleet.devices["g0"]
-    assert (slot.bad, slot.refused) == ("", {1: "signal 11"})
+    assert (slot.health.bad, slot.health.refused) == ("", {1: "signal 11"})
     assert driver.passes()[1].given_up
     assert not driver.passes()[0].given_up
     driver.tick(after=2.0)
@@ -530,7 +531,7 @@ def test_a_fault_told_at_an_orderly_end_counts() -> None:
     driver.cut(0, 8)
     driver.done("w0")
     driver.tell(WorkerExited("w0", "released", fault="XID 79"))
-    assert driver.pool.fleet.devices["g0"].bad == "XID 79"
+    assert driver.pool.fleet.devices["g0"].health.bad == "XID 79"
 
 
 def test_a_device_given_up_in_the_work_of_a_pass_with_a_fallback_works_for_the_others() -> None:
@@ -541,7 +542,7 @@ def test_a_device_given_up_in_the_work_of_a_pass_with_a_fallback_works_for_the_o
     driver.exit("w0")
     first, second = driver.passes()
     assert "g0: signal 11" in first.given_up
-    assert driver.pool.fleet.devices["g0"].bad == ""
+    assert driver.pool.fleet.devices["g0"].health.bad == ""
     driver.tick(after=2.0)
     driver.ready("w1")
     assert second.open

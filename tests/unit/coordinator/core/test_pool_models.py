@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from embedfleet.coordinator.core.actions import Action, CloseRun, OpenRun, PrepareRun, RunOver, SpawnWorker, StartIntake
+from embedfleet.coordinator.core.actions import (
+    Action,
+    CloseRun,
+    OpenRun,
+    RunOver,
+    SpawnWorker,
+    StartExporter,
+    StartIntake,
+)
 from embedfleet.coordinator.core.events import (
     ExporterLost,
     IntakeDone,
@@ -16,6 +24,7 @@ from embedfleet.coordinator.core.events import (
     RunSubmitted,
     SegmentSpooled,
 )
+from embedfleet.coordinator.core.state import RunStatus
 
 from ....pool_driver import Driver, gpu
 
@@ -24,7 +33,7 @@ WHY = "no such model"
 
 def submitted(*passes: PassPlan) -> Driver:
     driver = Driver(gpu("g"))
-    assert driver.tell(RunSubmitted("r", passes, unchecked=True)) == [PrepareRun("r")]
+    assert driver.tell(RunSubmitted("r", passes, unchecked=True)) == [StartExporter("r")]
     return driver
 
 
@@ -64,6 +73,30 @@ def test_a_run_in_the_queue_ends_there() -> None:
     assert list(driver.pool.fleet.runs) == ["r", "third"]
 
 
+def test_the_status_for_people_says_where_the_run_stands_and_not_that_it_is_checked() -> None:
+    driver = submitted(PassPlan("v"))
+    driver.tell(RunSubmitted("second", (PassPlan("v"),), unchecked=True))
+    fleet = driver.pool.fleet
+    assert {one.status for one in fleet.runs.values()} == {RunStatus.CHECKING}
+    assert [fleet.shown_status(run) for run in ("r", "second", "gone")] == ["opening", "queued", "ended"]
+    refused(driver)
+    refused(driver, run="second")
+    assert [fleet.runs[run].status for run in ("r", "second")] == [RunStatus.OPENING, RunStatus.QUEUED]
+    driver.tell(RunOpened("r", (frozenset(),)))
+    assert fleet.shown_status("r") == "running"
+
+
+def test_a_run_that_was_checked_in_the_queue_is_opened_at_once_and_another_has_its_exporter_started() -> None:
+    driver = Driver(gpu("g"))
+    for run in ("first", "second", "third"):
+        driver.tell(RunSubmitted(run, (PassPlan("v"),), unchecked=True))
+    assert refused(driver, run="second") == []
+    assert refused(driver, 0, run="first")[1:] == [OpenRun("second")]
+    assert driver.tell(ExporterLost("third", "nobody's")) == []
+    driver.tell(RunFailed("second", "DirectoryRefused", "locked"))
+    assert driver.tell(ExporterLost("second", "exit 2"))[1:] == [StartExporter("third")]
+
+
 def test_all_that_are_refused_are_named_once_each() -> None:
     driver = submitted(PassPlan("a"), PassPlan("b", fallback=True), PassPlan("c"))
     (over,) = refused(driver, 0, 1, 2)
@@ -84,7 +117,7 @@ def test_what_ends_meanwhile_does_not_wait(event: RunCancelled | RunFailed) -> N
 
 def test_a_lost_exporter_is_replaced_and_waits_as_the_first_one_did() -> None:
     driver = submitted(PassPlan("v"))
-    assert driver.tell(ExporterLost("r", "killed")) == [PrepareRun("r")]
+    assert driver.tell(ExporterLost("r", "killed")) == [StartExporter("r")]
     assert refused(driver) == [OpenRun("r")]
     assert driver.tell(ExporterLost("r", "killed")) == [OpenRun("r")]
 

@@ -86,14 +86,14 @@ def test_a_pass_that_needs_the_corpus_waits_until_it_is_measured_and_no_other_do
     driver = Driver(gpu("g0"), gpu("g1"))
     out = driver.run(PassPlan("bm25", after_intake=True), V)
     assert [one.device for one in out if isinstance(one, SpawnWorker)] == ["g0", "g1"]
-    assert {worker.number for worker in driver.pool.fleet.workers.values()} == {1}
+    assert {worker.pass_index for worker in driver.pool.fleet.workers.values()} == {1}
     driver.ready("w0")
-    driver.cut(0, 8, number=1)
+    driver.cut(0, 8, pass_index=1)
     assert ReleaseWorker("w0") in driver.done("w0")
     assert driver.exit("w0", "released") == []
     assert driver.tell(SegmentCommitted("r", 1, 0)) == []
     (spawned, *_) = [one for one in driver.tell(CorpusMeasured("r")) if isinstance(one, SpawnWorker)]
-    assert driver.pool.fleet.workers[spawned.worker].number == 0
+    assert driver.pool.fleet.workers[spawned.worker].pass_index == 0
 
 
 def test_an_empty_corpus_is_done() -> None:
@@ -296,7 +296,7 @@ def test_a_run_submitted_again_does_not_answer_for_the_one_before() -> None:
     assert driver.tell(WorkerBroken("w0", "ModelBroken", "interrupted", fatal=True)) == []
     assert driver.tell(WorkerExited("w0", "signal 9")) == []
     assert driver.pool.fleet.runs["r"].outcome == ""
-    assert driver.pool.fleet.devices["g0"].failures == 0
+    assert driver.pool.fleet.devices["g0"].health.failures == 0
 
 
 def test_a_damaged_segment_is_computed_again() -> None:

@@ -119,13 +119,13 @@ class Link:
 @pytest.mark.parametrize("width", [DIM, DIM + 1])
 def test_its_worker_is_ended_and_the_result_is_not_forwarded(width: int) -> None:
     message, frames = result_of(PER_ROW | {"vector": np.ones((ROWS, width), np.float32)})
-    worker = SimpleNamespace(name="w1", host="h", device="cpu-0", run="r", number=0, batches=[1])
+    worker = SimpleNamespace(name="w1", host="h", device="cpu-0", run="r", pass_index=0, batches=[1])
     emitted: list[Any] = []
     killed: list[str] = []
     context: Any = SimpleNamespace(
         work=Link([b"w1.1", encode(message), *frames]),
         worker_of=lambda _identity: worker,
-        fleet=SimpleNamespace(batches={1: SimpleNamespace(rows=ROWS, number=0, tokens=9)}),
+        fleet=SimpleNamespace(batches={1: SimpleNamespace(rows=ROWS, pass_index=0, tokens=9)}),
         runs={"r": SimpleNamespace(outputs=lambda _number: (DENSE,))},
         device_name=lambda _uuid: "cpu",
         hosts=SimpleNamespace(kill=lambda name, _host: killed.append(name)),

@@ -1,0 +1,44 @@
+"""The pool's limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PoolConfig:
+    """Limits of the pool. Seconds and bytes."""
+
+    first_epoch: int = 1
+    """Of the first lease; a coordinator that is started again must not repeat those of the one before it."""
+    credit: int = 2
+    """Batches in flight per worker: one computed, one waiting."""
+    hello_timeout: float = 60.0
+    stage_timeout: float = 3600.0
+    """Loading weights, a download from a hub included."""
+    hydrate_timeout: float = 300.0
+    release_timeout: float = 20.0
+    silence_timeout: float = 30.0
+    """Without any message from a worker's loop."""
+    loading_silence: float = 120.0
+    """The same while it loads: libraries that come from a slow disk hold the interpreter's lock."""
+    first_batch_timeout: float = 600.0
+    """For a batch before the pass's speed is known, and the most that any batch is given."""
+    batch_timeout: float = 30.0
+    """The least that a batch is given once the speed is known."""
+    batch_slowdown: float = 20.0
+    """A batch may take this many times what the measured speed says."""
+    death_timeout: float = 30.0
+    """Between a kill and the word that the process has ended; a process that hangs in a driver never says it."""
+    device_failures: int = 3
+    device_losses: int = 48
+    """A poison row costs at most log2(batch) + 3 workers; so many in a row are the device's or the model's fault."""
+    unexplained_losses: float = 10.0
+    """Workers lost that no row is found guilty of, less `forgiveness` for each result, until their device is given up."""
+    forgiveness: float = 0.1
+    exporter_failures: int = 3
+    backoff: float = 0.25
+    """After the first failure of a device; doubled with each, up to `max_backoff`."""
+    max_backoff: float = 30.0
+    uncommitted_bytes: int = 256 << 20
+    """Cap on the results of segments that are cut and not committed; two segments may always be open."""

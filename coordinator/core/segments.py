@@ -1,0 +1,131 @@
+"""Transitions of segments: spooled, cut, committed, damaged. A segment of a pass goes uncut → open → committed."""
+
+from __future__ import annotations
+
+import itertools
+
+from .actions import CutSegment, QuarantineRows
+from .events import Scrubbed, SegmentCommitted, SegmentCut, SegmentDamaged, SegmentSpooled
+from .state import Batch, Fleet, OpenSegment, Pass, Run, RunStatus
+from .verdicts import BatchPhase
+
+
+def segment_spooled(fleet: Fleet, event: SegmentSpooled) -> None:
+    run = fleet.runs.get(event.run)
+    if run is None:
+        return
+    run.segments[event.segment] = event.rows
+    run.stand_ins |= event.stand_ins
+    if run.status is not RunStatus.RUNNING:
+        return
+    for one in run.passes:
+        if event.segment not in one.committed:
+            one.uncut.append(event.segment)
+
+
+def segment_cut(fleet: Fleet, event: SegmentCut) -> None:
+    run = fleet.runs.get(event.run)
+    if run is None or run.status is not RunStatus.RUNNING:
+        return
+    one = run.passes[event.pass_index]
+    segment = one.open.get(event.segment)
+    if segment is None or not segment.cutting:
+        return
+    segment.cutting = False
+    for cut in event.cuts:
+        batch = fleet.add_batch(Batch(event.pass_index, event.segment, cut.start, cut.stop, cut.tokens))
+        segment.outstanding.add(batch)
+        one.pending.append(batch)
+
+
+def segment_committed(fleet: Fleet, event: SegmentCommitted) -> None:
+    run = fleet.runs.get(event.run)
+    if run is None or run.status is RunStatus.OPENING:
+        return
+    one = run.passes[event.pass_index]
+    one.open.pop(event.segment, None)
+    one.committed.add(event.segment)
+
+
+def segment_damaged(fleet: Fleet, event: SegmentDamaged) -> None:
+    run = fleet.runs.get(event.run)
+    if run is None or run.status is RunStatus.OPENING:
+        return
+    one = run.passes[event.pass_index]
+    if event.segment in one.committed:
+        one.committed.discard(event.segment)
+        if event.segment in run.segments:
+            one.uncut.append(event.segment)
+
+
+def scrubbed(fleet: Fleet, event: Scrubbed) -> None:
+    run = fleet.runs.get(event.run)
+    if run is not None and run.status is not RunStatus.OPENING:
+        run.scrubbed = True
+
+
+def has_work(run: Run, pass_index: int) -> bool:
+    """Whether a worker of this pass would find (or may yet find) something that nobody computes."""
+    one = run.passes[pass_index]
+    if one.given_up or one.broken is not None:
+        return False
+    if one.pending or one.uncut or not run.intake_done:
+        return True
+    return one.is_cutting
+
+
+def is_complete(run: Run) -> bool:
+    """Whether every pass has every segment committed, and those of earlier sessions are whole."""
+    return run.intake_done and run.scrubbed and all(len(one.committed) >= len(run.segments) for one in run.passes)
+
+
+def reset_pass(fleet: Fleet, run: Run, pass_index: int, committed: frozenset[int]) -> None:
+    """Forget what is not committed: its segments are uncut again, and results on their way will be stale."""
+    one = run.passes[pass_index]
+    for batch_id in [batch_id for batch_id, batch in fleet.batches.items() if batch.pass_index == pass_index]:
+        del fleet.batches[batch_id]
+    one.pending.clear()
+    one.open.clear()
+    one.committed = set(committed)
+    one.uncut.clear()
+    one.uncut.extend(segment for segment in sorted(run.segments) if segment not in one.committed)
+
+
+def hand_on(fleet: Fleet, run: Run, pass_index: int) -> None:
+    """Nobody computes this pass: its rows go to the exporter without a result, segment by segment."""
+    one = run.passes[pass_index]
+    while one.pending:
+        batch_id = one.pending.popleft()
+        batch = fleet.batches.pop(batch_id)
+        one.open[batch.segment].outstanding.discard(batch_id)
+        rows = (batch.segment, batch.start, batch.stop)
+        fleet.out.append(QuarantineRows(run.name, pass_index, *rows, one.given_up))
+    while one.uncut:
+        segment = one.uncut.popleft()
+        rows = run.segments[segment]
+        one.open[segment] = OpenSegment(rows, cutting=False)
+        fleet.out.append(QuarantineRows(run.name, pass_index, segment, 0, rows, one.given_up))
+
+
+def cut_ahead(fleet: Fleet, run: Run, pass_index: int, want: int) -> None:
+    one = run.passes[pass_index]
+    ready = (
+        batch_id for batch_id in one.pending if fleet.batches[batch_id].phase(one.results) is not BatchPhase.PARKED
+    )
+    if len(list(itertools.islice(ready, want))) >= want or one.is_cutting or not _may_cut(fleet, run, one):
+        return
+    segment = one.uncut.popleft()
+    one.open[segment] = OpenSegment(run.segments[segment])
+    fleet.out.append(CutSegment(run.name, pass_index, segment))
+
+
+def more_comes(fleet: Fleet, run: Run, one: Pass) -> bool:
+    return one.is_cutting or _may_cut(fleet, run, one)
+
+
+def _may_cut(fleet: Fleet, run: Run, one: Pass) -> bool:
+    """Whether there is a segment to cut, and room for its results."""
+    if not one.uncut:
+        return False
+    held = sum(segment.rows for segment in one.open.values()) * one.row_bytes
+    return len(one.open) < 2 or held + run.segments[one.uncut[0]] * one.row_bytes <= fleet.config.uncommitted_bytes

@@ -1,0 +1,36 @@
+"""Which device may work for which pass, and when a pass may begin."""
+
+from __future__ import annotations
+
+from .state import DeviceSlot, Fleet, Run
+
+
+def serving_devices(fleet: Fleet, run: Run, pass_index: int) -> list[DeviceSlot]:
+    """Devices that may work for the pass, those given up among them."""
+    return [slot for slot in fleet.devices.values() if may_serve(fleet, slot, run, pass_index)]
+
+
+def may_serve(fleet: Fleet, slot: DeviceSlot, run: Run, pass_index: int) -> bool:
+    """Whether the device is of a kind that works for the pass."""
+    plan = run.passes[pass_index].plan
+    if plan.cpu_only or plan.gpu_only:
+        return slot.device.kind == ("cpu" if plan.cpu_only else "cuda")
+    return not slot.device.auxiliary or (run.options.cpu_fallback and _gpus_are_given_up(fleet, pass_index))
+
+
+def may_begin(run: Run, pass_index: int) -> bool:
+    """Whether the figure of the whole corpus that the pass needs is known."""
+    return run.measured or not run.passes[pass_index].plan.after_intake
+
+
+def is_in_doubt(run: Run) -> bool:
+    """Whether a model was refused that only weights in the chunks can stand in for, and none has been seen yet.
+
+    Without them the run fails at the end of the intake: what other models compute until then would be waited for in vain.
+    """
+    return not run.intake_done and any(one.refused and not one.given_up for one in run.passes)
+
+
+def _gpus_are_given_up(fleet: Fleet, pass_index: int) -> bool:
+    working = [slot for slot in fleet.devices.values() if not slot.device.auxiliary]
+    return bool(working) and all(slot.health.given_up(pass_index) for slot in working)

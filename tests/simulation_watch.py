@@ -1,0 +1,219 @@
+"""The invariants of the simulation: what holds after every step of a world, and at its end."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+from embedfleet.coordinator.core import actions, events
+from embedfleet.coordinator.core.state import RunStatus
+
+if TYPE_CHECKING:
+    from .simulation import World
+
+MANY = 10**6
+ROW_BYTES = 1000
+
+
+def require(held: bool, what: str, *about: Any) -> None:
+    if not held:
+        raise AssertionError(f"{what}: {about}")
+
+
+class Watch:
+    """The invariants."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.hydrated: dict[str, str] = {}
+        """Device to worker."""
+        self.held: dict[str, list[int]] = defaultdict(list)
+        self.sent: dict[int, actions.SendBatch] = {}
+        self.broken: set[tuple[str, int]] = set()
+        """Submissions of runs with a model that does not load."""
+        self.handed_on: set[tuple[str, int]] = set()
+        """Runs and passes that went on without a model."""
+
+    def before(self, event: events.Event) -> None:
+        match event:
+            case events.BatchDone() | events.BatchFailed() if event.batch in self.held[event.worker]:
+                self.held[event.worker].remove(event.batch)
+            case events.WorkerDied():
+                self.held.pop(event.worker, None)
+            case events.WorkerExited():
+                self._ended(event.worker)
+            case events.HostLeft():
+                for process in self.world.processes.values():
+                    if process.host == event.host:
+                        self._ended(process.name)
+            case _:
+                pass
+
+    def _ended(self, worker: str) -> None:
+        self.held.pop(worker, None)
+        self.hydrated = {device: one for device, one in self.hydrated.items() if one != worker}
+
+    def asked(self, action: actions.Action) -> None:
+        """Check what the pool asks for, by the method that has the action's name."""
+        check = getattr(self, f"on_{type(action).__name__}", None)
+        if check is not None:
+            check(action)
+
+    def on_HydrateWorker(self, action: actions.HydrateWorker) -> None:
+        device = self.world.processes[action.worker].device
+        require(device not in self.hydrated, "one hydrated worker a device", device, action)
+        self.hydrated[device] = action.worker
+
+    def on_SpawnWorker(self, action: actions.SpawnWorker) -> None:
+        fleet = self.world.pool.fleet
+        given_up = fleet.devices[action.device].health.given_up(fleet.workers[action.worker].pass_index)
+        require(not given_up, "no lease of a device given up", action)
+
+    def on_StageWorker(self, action: actions.StageWorker) -> None:
+        device = self.world.pool.fleet.devices[self.world.processes[action.worker].device].device
+        if self.world.corpora[action.run].passes[action.pass_index].cpu_only:
+            serves = device.kind == "cpu"
+        else:
+            serves = not device.auxiliary or self._cpu_fallback(action.run, action.pass_index)
+        require(serves, "a device serves the passes that it can", device, action)
+
+    def on_SendBatch(self, action: actions.SendBatch) -> None:
+        holders = [worker for worker, batches in self.held.items() if action.batch in batches]
+        require(not holders, "a batch is with one worker", action, holders)
+        process = self.world.processes[action.worker]
+        mine = (action.run, self.world.submissions[action.run], action.pass_index)
+        require(process.serves == mine, "a worker gets its own pass", process, action)
+        self.held[action.worker].append(action.batch)
+        self.sent[action.batch] = action
+        require(len(self.held[action.worker]) <= self.world.config.credit, "credit", action)
+
+    def on_CutSegment(self, action: actions.CutSegment) -> None:
+        key, exporter = (action.pass_index, action.segment), self.world.exporters[action.run]
+        require(key not in exporter.cut, "a segment is opened once", action)
+        require(key not in self.world.durable[action.run], "no committed segment is computed", action)
+        exporter.cut.add(key)
+        one = self.world.pool.fleet.runs[action.run].passes[action.pass_index]
+        held = sum(segment.rows for segment in one.open.values()) * ROW_BYTES
+        require(len(one.open) <= 2 or held <= self.world.config.uncommitted_bytes, "uncommitted bytes", action, held)
+
+    def on_ForwardResult(self, action: actions.ForwardResult) -> None:
+        self._given_once(action)
+        require(action.payload == (action.segment, action.start, action.stop), "no result is crossed", action)
+
+    def on_QuarantineRows(self, action: actions.QuarantineRows) -> None:
+        self._given_once(action)
+        if self._handed_on(action):
+            return
+        key = (action.pass_index, action.segment, action.start)
+        poison = action.stop - action.start == 1 and key in self.world.corpora[action.run].poison
+        require(poison, "only poison is given up", action)
+
+    def _handed_on(self, action: actions.QuarantineRows) -> bool:
+        """Whether the rows go on without a result since their pass goes on without a model."""
+        run = self.world.pool.fleet.runs[action.run]
+        reason = run.passes[action.pass_index].given_up
+        if reason:
+            corpus = self.world.corpora[action.run]
+            plan = corpus.passes[action.pass_index]
+            require(plan.fallback, "only a pass with a fallback goes on without a model", action)
+            weighted = plan.given_up != "" or any(segment >= corpus.weighted for segment in run.segments)
+            require(weighted, "a chunk has weights that stand in", action)
+            self.handed_on.add((action.run, action.pass_index))
+        return reason != "" and action.reason == reason
+
+    def on_CloseRun(self, action: actions.CloseRun) -> None:
+        if action.status == "done":
+            done = self.world.durable[action.run].keys() == self.world.corpora[action.run].keys()
+            require(done, "a run that is done is all committed", action)
+            require(not self.world.exporters[action.run].damaged, "a run that is done is whole", action)
+        elif action.status == "failed":
+            self._may_fail(action)
+
+    def on_RunOver(self, action: actions.RunOver) -> None:
+        if action.status == "failed":
+            self._may_fail(action)
+
+    def _given_once(self, action: actions.ForwardResult | actions.QuarantineRows) -> None:
+        given = self.world.exporters[action.run].given[action.pass_index, action.segment]
+        require(given.isdisjoint(range(action.start, action.stop)), "no row is given twice", action)
+
+    def _may_fail(self, action: actions.CloseRun | actions.RunOver) -> None:
+        if "given up" in action.error:
+            devices = self.world.pool.fleet.devices.values()
+            plans = self.world.corpora[action.run].passes
+            spare = [self._cpu_fallback(action.run, pass_index) for pass_index in range(len(plans))]
+            serving = [[d for d in devices if d.device.kind == "cpu" if p.cpu_only] or
+                       [d for d in devices if spare[n] or not d.device.auxiliary if not p.cpu_only]
+                       for n, p in enumerate(plans)]  # fmt: skip
+            run = self.world.pool.fleet.runs.get(action.run)
+            unaided = run is not None and not run.stand_ins and any(one.broken for one in run.passes)
+            hopeless = (
+                isinstance(action, actions.RunOver)
+                or unaided
+                or any(
+                    all(slot.health.given_up(pass_index) for slot in slots) for pass_index, slots in enumerate(serving)
+                )
+            )
+            require(hopeless and self.world.config.device_failures < MANY, "a device was left", action)
+            return
+        if action.kind == "ModelBroken":
+            mine = (action.run, self.world.submissions[action.run])
+            require(mine in self.broken, "a run fails for its own models", action)
+            return
+        known = ("DirectoryRefused", "DiskFull")
+        often = self.world.config.exporter_failures < MANY and "the exporter ended 3 times" in action.error
+        require(action.kind in known or often, "a run fails for a reason", action)
+
+    def _cpu_fallback(self, run: str, pass_index: int) -> bool:
+        """Whether CPU slots beside GPUs may do their work: it was asked for, and every GPU is given up."""
+        working = [slot for slot in self.world.pool.fleet.devices.values() if not slot.device.auxiliary]
+        return (
+            self.world.corpora[run].options.cpu_fallback
+            and bool(working)
+            and all(slot.health.given_up(pass_index) for slot in working)
+        )
+
+    def after(self) -> None:
+        fleet = self.world.pool.fleet
+        for worker in fleet.workers.values():
+            require(len(worker.batches) <= fleet.config.credit, "credit", worker)
+        if self.world.steps % 8 == 0:
+            self._covered()
+
+    def _covered(self) -> None:
+        """Each row of a segment that is cut: given to the exporter, pending or in flight, once."""
+        fleet = self.world.pool.fleet
+        run = fleet.current
+        if run is None or run.status is not RunStatus.RUNNING:
+            return
+        places = Counter(
+            batch for worker in fleet.workers.values() for batch in worker.batches if batch in fleet.batches
+        )
+        places.update(batch for one in run.passes for batch in one.pending)
+        require(set(places) == set(fleet.batches), "every batch is somewhere", places, fleet.batches)
+        require(all(count == 1 for count in places.values()), "a batch is in one place", places)
+        waiting = {batch for one in run.passes for batch in one.pending}
+        flying = {batch_id for batch_id, batch in fleet.batches.items() if batch.in_flight}
+        require(flying.isdisjoint(waiting) and len(flying) + len(waiting) == len(places), "in flight or not", places)
+        rows: Counter[tuple[int, int]] = Counter()
+        for batch in fleet.batches.values():
+            rows[batch.pass_index, batch.segment] += batch.rows
+            given = self.world.exporters[run.name].given[batch.pass_index, batch.segment]
+            require(given.isdisjoint(range(batch.start, batch.stop)), "no row is computed again", batch)
+        for pass_index, one in enumerate(run.passes):
+            for segment, opened in one.open.items():
+                given = self.world.exporters[run.name].given[pass_index, segment]
+                covered = opened.cutting or rows[pass_index, segment] + len(given) == opened.rows
+                require(covered, "every row is somewhere", run.name, pass_index, segment)
+
+    def at_end(self) -> None:
+        world = self.world
+        require(not world.pool.fleet.runs and not world.pool.fleet.batches, "nothing is left over", world.pool.fleet)
+        for run, over in world.over.items():
+            durable = world.durable[run]
+            quarantined = {(*key, row) for key, rows in durable.items() for row in rows}
+            poison = {row for row in world.corpora[run].poison if row[:2] in durable}
+            computed = {row for row in quarantined if (run, row[0]) not in world.watch.handed_on}
+            require(poison <= quarantined, "poison is quarantined", run, poison - quarantined)
+            require(computed <= poison, "only poison is quarantined", run, computed - poison)
+            require(over.status == "failed" or durable.keys() == world.corpora[run].keys(), "all is committed", run)
