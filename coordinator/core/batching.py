@@ -103,7 +103,8 @@ def _send_next(fleet: Fleet, run: Run, worker: WorkerSlot) -> None:
     worker.batches.append(batch_id)
     batch.in_flight = True
     where = (run.name, batch.pass_index, batch.segment, batch.start, batch.stop)
-    fleet.out.append(SendBatch(worker.name, worker.epoch, batch_id, *where))
+    fleet.out.append(SendBatch(worker.name, worker.epoch, batch_id, *where, batch.taken_from))
+    batch.taken_from = None
 
 
 def _holder(fleet: Fleet, name: str, epoch: int, batch: int) -> WorkerSlot | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .actions import QuarantineRows
+from .actions import Holder, QuarantineRows
 from .segments import more_comes
 from .serving import serving_devices
 from .state import Batch, Fleet, Pass, Run, WorkerSlot
@@ -22,6 +22,8 @@ MOST_POISON = 7
 def take_back(fleet: Fleet, worker: WorkerSlot, incident: Incident) -> bool:
     """Take the batches of a worker that has ended; whether the one that it computed was isolated or parked before."""
     held = [batch_id for batch_id in worker.batches if batch_id in fleet.batches]
+    for batch_id in held:
+        fleet.batches[batch_id].taken_from = Holder(worker.name, fleet.devices[worker.device].device.name)
     computed = held[0] if held and held[0] == worker.batches[0] else None
     for batch_id in reversed(held):
         if batch_id != computed:
@@ -111,7 +113,7 @@ def _halve(fleet: Fleet, one: Pass, batch_id: int) -> None:
     for start, stop in ((middle, batch.stop), (batch.start, middle)):
         tokens = int(per_row * (stop - start)) + 1
         half = Batch(batch.pass_index, batch.segment, start, stop, tokens, isolated=True)
-        half.first_killed_on = batch.first_killed_on
+        half.first_killed_on, half.taken_from = batch.first_killed_on, batch.taken_from
         half_id = fleet.add_batch(half)
         one.open[batch.segment].outstanding.add(half_id)
         one.pending.appendleft(half_id)

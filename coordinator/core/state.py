@@ -10,7 +10,7 @@ from typing import Any
 
 from ...protocol.wire.devices import Device
 from ...protocol.wire.run_options import DEFAULTS, RunOptions
-from .actions import Action, Note
+from .actions import Action, Holder, Note
 from .config import PoolConfig
 from .device_health import DeviceHealth
 from .events import PassPlan
@@ -103,6 +103,8 @@ class Batch:
     """Devices whose worker died of it while it was one row alone, and how many results of the pass each had before."""
     first_killed_on: str = ""
     """The device that has an unexplained loss for it, until a row of it is found guilty."""
+    taken_from: Holder | None = None
+    """The lost worker that had it; None again once another has it."""
 
     @property
     def rows(self) -> int:
