@@ -41,15 +41,16 @@ from ..protocol.wire.control import (
     Welcome,
 )
 from ..protocol.wire.run_options import check_options
-from .core import actions as act
-from .core import events as ev
+from .core import actions, events
 from .core.pool import Pool
 from .core.state import PoolConfig, WorkerStage
 from .hosts.connection_cap import ConnectionCap, connections_allowed
 from .hosts.registry import Hosts
 from .links.context import Context
 from .links.control_server import ControlServer
-from .links.reports import ExportReports, HostReports, WorkReports
+from .links.exporter_link import ExporterLinks
+from .links.host_link import HostLink
+from .links.worker_link import WorkerLink
 from .runs.batch_runner import BatchRunner
 from .runs.extras import check_extras
 from .runs.failures import failure
@@ -95,15 +96,15 @@ class Coordinator:
         for source in (*listening, *(cap.monitor for cap in self._caps), self._wake_read):
             self._poller.register(source, zmq.POLLIN)
         self._watched: set[Any] = set()
-        self._work_reports = WorkReports(self._context)
-        self._host_reports = HostReports(self._context)
-        self._export_reports = ExportReports(self._context)
+        self._workers = WorkerLink(self._context)
+        self._hosts = HostLink(self._context)
+        self._exporters = ExporterLinks(self._context)
         self._model_checks = ModelChecks()
         self._stopping_since: float | None = None
         self._notices = Notices()
         local = self._context.hosts.local
         if local is not None:
-            self._context.emit(ev.HostJoined(local.host, local.devices))
+            self._context.emit(events.HostJoined(local.host, local.devices))
 
     @property
     def wake_fd(self) -> int:
@@ -124,7 +125,7 @@ class Coordinator:
             if now - tick >= TICK_SECONDS:
                 tick = now
                 self._context.queue.extend(self._context.hosts.silent(now))
-                self._context.emit(ev.Tick())
+                self._context.emit(events.Tick())
             self._decide()
             if now - told >= PROGRESS_SECONDS:
                 told = now
@@ -160,9 +161,9 @@ class Coordinator:
                 cap.enforce()
         for client, request in self._control.receive():
             self._request(client, request)
-        self._work_reports.gather()  # before the hosts: what a worker said counts before its end
-        self._host_reports.gather(time.monotonic())
-        self._export_reports.gather()
+        self._workers.gather()  # before the hosts: what a worker said counts before its end
+        self._hosts.gather(time.monotonic())
+        self._exporters.gather()
         for checked in self._model_checks.take(time.monotonic()):
             if checked.trouble:
                 self._tell_unchecked(checked.event.run, checked.trouble)
@@ -172,9 +173,9 @@ class Coordinator:
                 event = runner.intake_events.popleft()
                 if isinstance(event, DamagedChunks):
                     event = failure(runner, event)
-                if isinstance(event, ev.SegmentSpooled):
+                if isinstance(event, events.SegmentSpooled):
                     runner.segment_spooled(event)
-                elif isinstance(event, ev.IntakeDone):
+                elif isinstance(event, events.IntakeDone):
                     runner.source_read()
                 self._context.emit(event)
 
@@ -187,44 +188,44 @@ class Coordinator:
                 except (EmbedfleetError, OSError, ValueError) as error:  # of the run's files; pyarrow's are ValueErrors
                     self._give_up(action, error)
 
-    def _give_up(self, action: act.Action, error: Exception) -> None:
+    def _give_up(self, action: actions.Action, error: Exception) -> None:
         """One run's trouble is not the others': it fails with the message."""
         run = getattr(action, "run", "")
-        if run not in self._context.runs or isinstance(action, act.RunOver):
+        if run not in self._context.runs or isinstance(action, actions.RunOver):
             raise error
         self._context.emit(failure(self._context.runs[run], error))
-        if isinstance(action, act.OpenRun | act.CloseRun):
-            self._context.emit(ev.RunClosed(run))
+        if isinstance(action, actions.OpenRun | actions.CloseRun):
+            self._context.emit(events.RunClosed(run))
 
-    def _perform(self, action: act.Action) -> None:
+    def _perform(self, action: actions.Action) -> None:
         match action:
-            case act.SendBatch():
-                self._work_reports.sent(action)
+            case actions.SendBatch():
+                self._workers.sent(action)
                 self._context.send(action.worker, self._context.runs[action.run].batch(action))
-            case act.ForwardResult():
+            case actions.ForwardResult():
                 self._context.runs[action.run].forward(action)
-            case act.CutSegment():
+            case actions.CutSegment():
                 cuts = self._context.runs[action.run].cut(action.number, action.segment)
-                self._context.emit(ev.SegmentCut(action.run, action.number, action.segment, cuts))
-            case act.SpawnWorker():
-                self._host_reports.spawn(action)
-            case act.KillWorker():
+                self._context.emit(events.SegmentCut(action.run, action.number, action.segment, cuts))
+            case actions.SpawnWorker():
+                self._hosts.spawn(action)
+            case actions.KillWorker():
                 self._context.hosts.kill(action.worker, action.host)
-            case act.StageWorker() | act.HydrateWorker() | act.ReleaseWorker():
-                self._work_reports.command(action)
-            case act.QuarantineRows():
+            case actions.StageWorker() | actions.HydrateWorker() | actions.ReleaseWorker():
+                self._workers.command(action)
+            case actions.QuarantineRows():
                 self._context.runs[action.run].quarantine(action)
-            case act.PrepareRun():
+            case actions.PrepareRun():
                 self._context.runs[action.run].prepare(self._zmq, self._new_endpoint())
-            case act.OpenRun():
+            case actions.OpenRun():
                 self._context.runs[action.run].open(self._zmq, self._new_endpoint())
-            case act.StartIntake():
+            case actions.StartIntake():
                 self._context.runs[action.run].start_intake(self._context.devices())
-            case act.CloseRun():
+            case actions.CloseRun():
                 self._context.runs[action.run].close(action.status, action.error)
-            case act.RunOver():
+            case actions.RunOver():
                 self._over(action)
-            case act.Note():
+            case actions.Note():
                 current = self._context.fleet.current
                 if current is not None:
                     self._context.runs[current.name].telemetry.event(action.event, **action.fields)
@@ -236,7 +237,7 @@ class Coordinator:
         used = {runner.link.endpoint for runner in self._context.runs.values() if runner.link is not None}
         return next(one for number in count(1) if (one := f"ipc://{self._folder}/export-{number}") not in used)
 
-    def _over(self, action: act.RunOver) -> None:
+    def _over(self, action: actions.RunOver) -> None:
         runner = self._context.runs.pop(action.run)
         del self._outs[action.run]
         runner.finish()
@@ -274,7 +275,7 @@ class Coordinator:
             case Cancel():
                 if request.run not in self._context.runs:
                     raise UsageError(f"run {request.run!r} is not running here")
-                self._context.emit(ev.RunCancelled(request.run, "cancelled"))
+                self._context.emit(events.RunCancelled(request.run, "cancelled"))
                 self._control.answer(client, Accepted(request.request, request.run))
             case StageDone():
                 if self._observers is not None:
@@ -394,6 +395,6 @@ class Coordinator:
         if self._stopping_since is None:
             self._stopping_since = now
             for run in self._context.fleet.runs:
-                self._context.emit(ev.RunCancelled(run, "the coordinator was told to stop"))
+                self._context.emit(events.RunCancelled(run, "the coordinator was told to stop"))
         forced = len(self.signals) > 1 or now - self._stopping_since > self._grace
         return forced or not self._context.fleet.runs

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from embedfleet.coordinator.core import events as ev
-from embedfleet.coordinator.links.reports import ExportReports
+from embedfleet.coordinator.links.exporter_link import ExporterLinks
 from embedfleet.coordinator.runs.exporter_process import ExportLink
 
 STOPPED, SILENCE = 2.5, 600.0
@@ -43,7 +43,7 @@ def link(context: Any, folder: Path) -> Iterator[ExportLink]:
 def gather(link: ExportLink) -> Callable[[], list[Any]]:
     """One look at the export link, as the coordinator's loop has it; all events so far."""
     emitted: list[Any] = []
-    reports = ExportReports(SimpleNamespace(runs={"r": Run(link)}, emit=emitted.append))  # type: ignore[arg-type]
+    reports = ExporterLinks(SimpleNamespace(runs={"r": Run(link)}, emit=emitted.append))  # type: ignore[arg-type]
 
     def look() -> list[Any]:
         reports.gather()
