@@ -236,5 +236,5 @@ class Fleet:
         return next(iter(self.runs.values()), None)
 
     def note(self, event: str, **fields: Any) -> None:
-        """Add a line for the event log."""
-        self.out.append(Note(event, fields))
+        """Add a line for the event log, of the run that has the fleet."""
+        self.out.append(Note(event, fields, self.current.name if self.current is not None else ""))

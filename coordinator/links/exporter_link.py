@@ -23,6 +23,7 @@ from ...protocol.wire.export import (
 )
 from ..core import events
 from ..runs.batch_runner import BatchRunner
+from ..runs.exporter_process import ExporterProcess
 from .context import Context
 
 
@@ -47,20 +48,24 @@ class ExporterLinks:
     def gather(self) -> None:
         """Read what is here; an exporter's end counts after all that it said."""
         for runner in list(self._context.runs.values()):
-            link = runner.link
-            if link is None:
-                continue
-            ended = link.process.exit_code()
-            for message in link.receive():
-                self._heard(runner, message)
-            if link.silent():  # not before: after a pause of our own, its signs of life wait to be read
-                link.process.kill()
-            if ended is not None and runner.link is link:
-                said = link.process.tail()[-500:]
-                reason = f"{how_ended(ended)}. {said}" if said else how_ended(ended)
-                runner.drop_exporter()
-                if runner.closed is None:
-                    self._context.emit(events.ExporterLost(runner.run, reason))
+            exporter = runner.export.process
+            if exporter is not None:
+                self._look_at(runner, exporter)
+
+    def _look_at(self, runner: BatchRunner, exporter: ExporterProcess) -> None:
+        ended = exporter.process.exit_code()
+        for message in exporter.receive():
+            self._heard(runner, message)
+        if exporter.silent():  # not before: after a pause of our own, its signs of life wait to be read
+            exporter.process.kill()
+        if ended is None:
+            return
+        said = exporter.process.tail()[-500:]
+        reason = f"{how_ended(ended)}. {said}" if said else how_ended(ended)
+        runner.export.drop()
+        self._context.background.leave(exporter.wait)
+        if runner.report.closed is None:
+            self._context.emit(events.ExporterLost(runner.run, reason))
 
     def _heard(self, runner: BatchRunner, message: Any) -> None:
         handler = self._handlers.get(type(message))
@@ -80,7 +85,7 @@ class ExporterLinks:
         self._context.emit(events.RunFailed(runner.run, "SpecMismatch", message.message))
 
     def _committed(self, runner: BatchRunner, message: Committed) -> None:
-        runner.segment_committed(message.number, message.segment, message.rows)
+        runner.report.segment_committed(message.number, message.segment, message.rows)
         vector = runner.spec.passes[message.number].vector
         fields = {"segment": message.segment, "rows": message.rows, "quarantined": message.quarantined}
         runner.telemetry.event("segment_committed", vector=vector, seconds=round(message.seconds, 4), **fields)
@@ -93,11 +98,11 @@ class ExporterLinks:
         self._context.emit(events.RunFailed(runner.run, "RunFailed", reason))
 
     def _segment_damaged(self, runner: BatchRunner, message: SegmentDamaged) -> None:
-        runner.segment_damaged(message)
+        runner.report.segment_damaged(message.number, message.segment, message.reason)
         self._context.emit(events.SegmentDamaged(runner.run, message.number, message.segment))
 
     def _chunks_damaged(self, runner: BatchRunner, message: ChunksDamaged) -> None:
-        self._context.emit(events.RunFailed(runner.run, "RunFailed", runner.chunks_damaged(message)))
+        runner.chunks_damaged(message.segment, message.reason)
 
     def _scrubbed(self, runner: BatchRunner, _message: Scrubbed) -> None:
         self._context.emit(events.Scrubbed(runner.run))
@@ -106,7 +111,7 @@ class ExporterLinks:
         """That it was heard is all there is to it."""
 
     def _closed(self, runner: BatchRunner, message: Closed) -> None:
-        runner.closed = message
+        runner.report.closed = message
         runner.telemetry.stored_as_float16(message.float16_segments)
         if message.problem:
             problem = f"{runner.layout.root}: {message.problem}"

@@ -71,21 +71,25 @@ class WorkerLink:
                 self._context.emit(events.WorkerBroken(worker.name, "ProtocolError", str(error), fatal=False))
                 self._context.hosts.kill(worker.name, worker.host)
 
-    def command(self, action: actions.StageWorker | actions.HydrateWorker | actions.ReleaseWorker) -> None:
-        """Tell a worker what to do next."""
-        match action:
-            case actions.StageWorker():
-                spec = self._context.runs[action.run].stage(action.number, self._context.devices())
-                self._context.send(action.worker, [encode(Stage(spec))])
-            case actions.HydrateWorker():
-                self._context.send(action.worker, [encode(Hydrate())])
-            case actions.ReleaseWorker():
-                self._context.send(action.worker, [encode(Release())])
+    def stage(self, action: actions.StageWorker) -> None:
+        """Have a worker load its model."""
+        spec = self._context.runs[action.run].settings.stage(action.number, self._context.devices())
+        self._context.send(action.worker, [encode(Stage(spec))])
 
-    def sent(self, action: actions.SendBatch) -> None:
-        """A batch goes out."""
+    def hydrate(self, action: actions.HydrateWorker) -> None:
+        """Have it move its model to the device."""
+        self._context.send(action.worker, [encode(Hydrate())])
+
+    def release(self, action: actions.ReleaseWorker) -> None:
+        """Have it end."""
+        self._context.send(action.worker, [encode(Release())])
+
+    def send_batch(self, action: actions.SendBatch) -> None:
+        """Give it a batch."""
+        runner = self._context.runs[action.run]
         device = self._context.device_name(self._context.fleet.workers[action.worker].device)
-        self._context.runs[action.run].telemetry.batch_sent(action, device, time.monotonic())
+        runner.telemetry.batch_sent(action, device, time.monotonic())
+        self._context.send(action.worker, runner.batch(action))
 
     def _heard(self, worker: WorkerSlot, message: ToCoordinator, frames: list[Any]) -> None:
         if isinstance(message, Result):
@@ -102,7 +106,7 @@ class WorkerLink:
         if runner is None:
             return
         try:
-            runner.staged(worker.number, message.fingerprint, message.batch_tokens)
+            runner.settings.staged(worker.number, message.fingerprint, message.batch_tokens)
         except EmbedfleetError as error:
             self._context.emit(events.WorkerBroken(worker.name, type(error).__name__, str(error), fatal=True))
             return
@@ -124,7 +128,7 @@ class WorkerLink:
         batch = self._context.fleet.batches.get(message.batch)
         runner = self._context.runs.get(worker.run)
         if batch is not None and runner is not None and message.batch in worker.batches:
-            check_result(message, buffers, batch.rows, runner.outputs(batch.number))
+            check_result(message, buffers, batch.rows, runner.settings.outputs(batch.number))
         device = self._context.device_name(worker.device)
         payload = Payload(message, buffers, device, batch.tokens if batch else 0)
         self._context.emit(events.BatchDone(worker.name, message.epoch, message.batch, payload))

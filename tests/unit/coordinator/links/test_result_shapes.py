@@ -126,7 +126,7 @@ def test_its_worker_is_ended_and_the_result_is_not_forwarded(width: int) -> None
         work=Link([b"w1.1", encode(message), *frames]),
         worker_of=lambda _identity: worker,
         fleet=SimpleNamespace(batches={1: SimpleNamespace(rows=ROWS, number=0, tokens=9)}),
-        runs={"r": SimpleNamespace(outputs=lambda _number: (DENSE,))},
+        runs={"r": SimpleNamespace(settings=SimpleNamespace(outputs=lambda _number: (DENSE,)))},
         device_name=lambda _uuid: "cpu",
         hosts=SimpleNamespace(kill=lambda name, _host: killed.append(name)),
         emit=emitted.append,
