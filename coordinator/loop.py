@@ -15,7 +15,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from .hosts.registry import Hosts
 from .links.client_link import ClientLink
 from .links.context import Context
 from .links.control_server import ControlServer
+from .links.endings import Endings
 from .links.exporter_link import ExporterLinks
 from .links.host_link import HostLink
 from .links.submissions import Submissions
@@ -80,8 +80,7 @@ class Coordinator:
         self._submissions = submissions
         self._clients = ClientLink(context, self._control, submissions, observers)
         self._workers, self._hosts, self._exporters = WorkerLink(context), HostLink(context), ExporterLinks(context)
-        self._over: dict[str, actions.RunOver] = {}
-        """What is to be told of the runs in `context.ending`."""
+        self._endings = Endings(context, self._clients, self._checks)
         self._performers = self._table()
         if registry.local is not None:
             context.emit(events.HostJoined(registry.local.host, registry.local.devices))
@@ -104,7 +103,8 @@ class Coordinator:
             self._decide()
             if now - told >= PROGRESS_SECONDS:
                 told = now
-                self._say_what_is_due()
+                for text in self._context.notices.due(now):
+                    self._context.say(text)
                 self._clients.tell_progress()
 
     def close(self) -> None:
@@ -113,8 +113,7 @@ class Coordinator:
         for runner in self._context.runs.values():
             runner.finish()()
             runner.telemetry.over("interrupted", "the coordinator ended")
-        for run in list(self._over):  # there was no time to wait for what is left of them
-            self._tell_end(run)
+        self._endings.close()
         self._poll.close()
         self._context.hosts.close()
         self._control.close()
@@ -186,7 +185,7 @@ class Coordinator:
             actions.ForwardResult: lambda action: runs[action.run].forward(action),
             actions.QuarantineRows: lambda action: runs[action.run].quarantine(action),
             actions.CloseRun: lambda action: runs[action.run].close(action.status, action.error),
-            actions.RunOver: self._finish,
+            actions.RunOver: self._endings.begin,
             actions.SpawnWorker: self._hosts.spawn,
             actions.KillWorker: lambda action: context.hosts.kill(action.worker, action.host),
             actions.StageWorker: self._workers.stage,
@@ -198,30 +197,6 @@ class Coordinator:
 
     def _start_exporter(self) -> ExporterProcess:
         return ExporterProcess(self._zmq, f"ipc://{self._folder}/export-{next(self._export_links)}")
-
-    def _finish(self, action: actions.RunOver) -> None:
-        """The run's watchers, and whoever wants its directory, wait until none of its processes and threads is left."""
-        run = action.run
-        runner = self._context.ending[run] = self._context.runs.pop(run)
-        self._over[run] = action
-        self._checks.end(run)
-        self._background.end(run)
-
-        def finished(answer: Future[None]) -> None:
-            answer.result()
-            self._tell_end(run)
-
-        self._background.post("", runner.finish(), finished)
-
-    def _tell_end(self, run: str) -> None:
-        action = self._over.pop(run)
-        self._clients.tell_end(self._context.ending.pop(run), action)  # before any message is written
-        self._say_what_is_due(end=True)
-        self._context.say(f"run {run}: {action.status}" + (f": {action.error}" if action.error else ""))
-
-    def _say_what_is_due(self, *, end: bool = False) -> None:
-        for text in self._context.notices.due(time.monotonic(), end=end):
-            self._context.say(text)
 
     def _stopped(self) -> bool:
         if not self.signals:
