@@ -134,10 +134,11 @@ class RunOver:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something for the event log: its name and what goes with it."""
+    """Something for the event log: its name and what goes with it. `run` had the fleet then; empty: none had."""
 
     event: str
     fields: Mapping[str, Any]
+    run: str = ""
 
 
 Action = (

@@ -208,15 +208,12 @@ class Fleet:
         self.batches[batch_id] = batch
         return batch_id
 
-    def shown_status(self, run: str) -> str:
+    def shown_status(self, run: Run) -> RunStatus:
         """The run's status for people: a run that is checked is queued, or its exporter starts meanwhile."""
-        found = self.runs.get(run)
-        if found is None:
-            return "ended"
-        if found.status is RunStatus.CHECKING:
-            return (RunStatus.OPENING if found is self.current else RunStatus.QUEUED).value
-        return found.status.value
+        if run.status is not RunStatus.CHECKING:
+            return run.status
+        return RunStatus.OPENING if run is self.current else RunStatus.QUEUED
 
     def note(self, event: str, **fields: Any) -> None:
-        """Add a line for the event log."""
-        self.out.append(Note(event, fields))
+        """Add a line for the event log, of the run that has the fleet."""
+        self.out.append(Note(event, fields, self.current.name if self.current is not None else ""))

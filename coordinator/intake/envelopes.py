@@ -1,14 +1,19 @@
-"""Records inside of another object, as Elasticsearch, LangChain and LlamaIndex write them."""
+"""Records inside of another object, as Elasticsearch, LangChain and LlamaIndex write them, and what becomes of its fields."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, cast
 
+import orjson
+
+from ...protocol.source.intake_notes import OUTER_KEPT
 from ..reading.records import Raw
 
 PREFIXES = ("_source", "kwargs", "__data__")
 """The keys that hold the inner record."""
+OUTER = "_outer"
+"""Holds the outer fields whose names occur inside of `metadata` too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +51,53 @@ def _text_of_resource(record: Raw) -> Raw:
         return record
     text = cast("Raw", resource).get("text")
     return {key: value for key, value in record.items() if key != "text_resource"} | {"text": text} if text else record
+
+
+def remove_field(record: Raw, holder: Raw, key: str) -> None:
+    """Take a field out, and the object that held it if nothing else is in it."""
+    holder.pop(key, None)
+    if not holder and holder is not record:
+        for name in [name for name, value in record.items() if value is holder]:
+            del record[name]
+
+
+def flatten(record: Raw) -> tuple[Raw | None, tuple[str, ...]]:
+    """The record with the fields of its `metadata` moved to the top level, and notes; None if no field is left."""
+    metadata = record.get("metadata")
+    if metadata is not None and type(metadata) is not dict:
+        return record, ()
+    record.pop("metadata", None)
+    if not metadata:
+        return record or None, ()
+    return merge(record, metadata) if record else (metadata, ())
+
+
+def merge(outer: Raw, inner: Raw) -> tuple[Raw, tuple[str, ...]]:
+    """Merge two objects. A field with different values in both keeps its name for the inner one; the outer one goes below
+    OUTER.
+
+    A null does not count as a value, and equal values are kept once.
+    """
+    merged = {**outer, **inner}
+    if len(merged) == len(outer) + len(inner):
+        return merged, ()
+    kept: Raw = {}
+    for key in outer.keys() & inner.keys():
+        if inner[key] is None:
+            merged[key] = outer[key]
+        elif outer[key] is not None and not _same(outer[key], inner[key]):
+            kept[key] = outer[key]
+    if not kept:
+        return merged, ()
+    name = OUTER
+    while name in merged:
+        name = f"_{name}"
+    merged[name] = kept
+    return merged, (OUTER_KEPT,)
+
+
+def _same(one: Any, other: Any) -> bool:
+    try:
+        return orjson.dumps(one, default=repr) == orjson.dumps(other, default=repr)
+    except (TypeError, RecursionError):
+        return False

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-Raw = dict[str, Any]
+from ..reading.records import Raw
+from .envelopes import PREFIXES, Opened
+
+Place = tuple[Raw, str]
+"""An object and a key of it."""
 
 _QUOTED = re.compile(r'"([^"]*)"|([^."]+)')
 
@@ -21,7 +24,7 @@ class FieldPath:
         self.name = name
         self._keys = _keys_of(name) if '"' in name else None
 
-    def find(self, record: Raw) -> tuple[Raw, str] | None:
+    def find(self, record: Raw) -> Place | None:
         """The object that holds the field, and its key there. The value may be null."""
         return _find(record, self.name) if self._keys is None else _follow(record, self._keys)
 
@@ -46,7 +49,7 @@ def _keys_of(name: str) -> list[str] | None:
     return None
 
 
-def _find(record: Raw, name: str) -> tuple[Raw, str] | None:
+def _find(record: Raw, name: str) -> Place | None:
     if name in record:
         return record, name
     at = name.find(".")
@@ -58,10 +61,32 @@ def _find(record: Raw, name: str) -> tuple[Raw, str] | None:
     return None
 
 
-def _follow(record: Raw, keys: list[str]) -> tuple[Raw, str] | None:
+def _follow(record: Raw, keys: list[str]) -> Place | None:
     for key in keys[:-1]:
         inner = record.get(key)
         if not isinstance(inner, dict):
             return None
         record = inner
     return (record, keys[-1]) if keys[-1] in record else None
+
+
+class NamedField:
+    """A field that a flag names: at the top level, or by a path. Inside an envelope, the path may leave out the envelope's
+    key."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._path = FieldPath(name)
+        self._inside = {prefix: self._path.below(prefix) for prefix in PREFIXES}
+
+    def at_the_top(self, record: Raw) -> Place | None:
+        """The field of that very name."""
+        return (record, self.name) if self.name in record else None
+
+    def find(self, record: Raw, envelope: Opened | None) -> Place | None:
+        """Find the field in the record, which is the inner one if there is an envelope."""
+        place = self._path.find(record)
+        if place is None and envelope is not None:
+            inside = self._inside.get(envelope.prefix)
+            place = (inside.find(record) if inside is not None else None) or self._path.find(envelope.outer)
+        return place

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
 
 import msgspec
 
-from ...protocol.errors import RunDirectoryError, SourceError
+from ...protocol.errors import RunDirectoryError
 from ...protocol.run_directory.atomic_files import commit_bytes, make_folder
 from ...protocol.run_directory.chunk_columns import read_chunk_columns
 from ...protocol.run_directory.json_bytes import decode_json
@@ -17,44 +16,19 @@ from ...protocol.run_directory.segment_info import Cursor
 from ...protocol.source.check import fingerprint, read_trail, unchanged_files
 from ...protocol.source.corpus import STDIN, Corpus, SourceFile, is_gone, survey
 from ...protocol.source.intake_counts import IntakeCounts, IntakeRecord
-from ...protocol.source.intake_notes import ID_SHARED, note_lines
+from ...protocol.source.intake_notes import ID_SHARED
 from ...protocol.spec.run_spec import RunSpec
-from ...protocol.text.preprocessing import FIRST, preprocessor
+from ...protocol.text.preprocessing import FIRST
 from ..reading.readers import read_records
-from ..reading.records import Noted, Numbered, Reject, excerpt
-from .chunk_batch import ChunkBatch
-from .conventions import conventions_of, field_names
+from ..reading.records import Reject, excerpt
+from .chunk_maker import ChunkMaker, PendingChunks
+from .failure import check_usable
 from .id_index import IdIndex, text_digest
-from .limits import TOO_DEEP, fault, too_deep
 from .resume_point import Spooled, SpooledSegment, clear_after, find_spooled
 from .segment_writer import SegmentLimits, SegmentSpool
 from .source_trail import SourceTrail
 
 __all__ = ["ChunkLoader", "IntakeCounts", "SegmentLimits", "SpooledSegment"]
-
-MOST_FIELDS = 20
-"""Of a record, in a message."""
-
-SETTLE_ROWS = 1024
-SETTLE_BYTES = 4 << 20
-"""Ids are checked in batches: after the block of records that reaches either."""
-
-
-@dataclass(slots=True)
-class _Pending:
-    """Records of one file whose ids are not checked yet."""
-
-    batch: ChunkBatch = field(default_factory=ChunkBatch)
-    digests: list[bytes] = field(default_factory=list[bytes])
-    rejects: list[tuple[int, Reject]] = field(default_factory=list[tuple[int, Reject]])
-    notes: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
-    held: int = 0
-    last: int = 0
-
-    @property
-    def ripe(self) -> bool:
-        records = max(len(self.digests) + len(self.rejects), len(self.notes))
-        return records >= SETTLE_ROWS or self.held >= SETTLE_BYTES
 
 
 class ChunkLoader:
@@ -75,11 +49,8 @@ class ChunkLoader:
         self._limits = limits
         self._on_segment = on_segment
         self._stopping = stopping
-        self._conventions = conventions_of(spec)
-        self._preprocess = preprocessor(spec.preprocessing)
+        self._maker = ChunkMaker(spec)
         self._on_left_out = on_left_out
-        self._refused: tuple[Reject, tuple[str, ...]] | None = None
-        """The first record that became no chunk, and the fields that it has."""
 
     def load(self) -> IntakeCounts:
         """Report the segments that stand, then read and spool the rest; blocks, so it belongs in a thread.
@@ -108,14 +79,14 @@ class ChunkLoader:
             self._on_segment(segment)
         with closing(IdIndex(self._layout.id_index)) as index:
             self._restore(index, segments)
-            spool = SegmentSpool(self._layout, self._settled_limits(), self._on_segment, found, trail.passed)
+            spool = SegmentSpool(self._layout, self._first_limits(), self._on_segment, found, trail.passed)
             with closing(spool):
                 return self._read(files, found.cursor, index, spool, trail)
 
     def _survey(self) -> Corpus:
         return survey(self._spec.source, self._layout.root, self._spec.text_field)
 
-    def _settled_limits(self) -> SegmentLimits:
+    def _first_limits(self) -> SegmentLimits:
         """Those of the first session: what it was computed with may differ, but where a segment ends must not."""
         path = self._layout.limits
         try:
@@ -164,7 +135,7 @@ class ChunkLoader:
         for at in range(begin.file, len(files)):
             file = files[at]
             skip = begin.records if at == begin.file else 0
-            pending = _Pending()
+            pending = PendingChunks()
             with closing(read_records(file, skip, trail.open(at), first=self._spec.preprocessing == FIRST)) as blocks:
                 for block in blocks:
                     if self._stopping():
@@ -172,14 +143,14 @@ class ChunkLoader:
                     if self._enough(spool):
                         break
                     trail.check()
-                    self._take(file, block, pending)
+                    self._maker.take(file, block, pending)
                     if pending.ripe:
-                        cursor = self._settle(at, file, pending, index, spool)
-                        pending = _Pending()
+                        cursor = self._check_ids(at, file, pending, index, spool)
+                        pending = PendingChunks()
                     if not pending.last:
                         trail.hold(cursor)
             if pending.last:
-                cursor = self._settle(at, file, pending, index, spool)
+                cursor = self._check_ids(at, file, pending, index, spool)
             if self._enough(spool):
                 break
             trail.close(cursor)
@@ -187,89 +158,17 @@ class ChunkLoader:
             return _counts(spool, complete=False)
         spool.finish(cursor)
         counts = _counts(spool, complete=True)
-        self._check_usable(counts)
+        check_usable(self._spec, counts, self._maker.refused)
         record = IntakeRecord(**msgspec.structs.asdict(counts), finished=trail.finished)
         commit_bytes(self._layout.intake, msgspec.json.encode(record))
         return counts
 
-    def _check_usable(self, counts: IntakeCounts) -> None:
-        """SourceError for a source in which no record could be used."""
-        what = "standard input" if self._spec.source == STDIN else self._spec.source
-        if not counts.rows and not counts.rejected:
-            skipped = f"no record in it can be used ({'; '.join(note_lines(counts.notes))})"
-            raise SourceError(
-                f"{what}: {skipped if counts.notes else 'there is no record in it'}; give a source with at least one"
-            )
-        # A pair that is refused keeps its fused order, also where it is the only one.
-        if not counts.rows and self._refused is not None and self._spec.passes[0].kind != "rerank":
-            raise SourceError(f"{what}: {_nothing_usable(self._spec, counts.rejected, *self._refused)}")
-
     def _enough(self, spool: SegmentSpool) -> bool:
         return self._spec.limit is not None and spool.next_row >= self._spec.limit
 
-    def _take(self, file: SourceFile, block: Numbered, pending: _Pending) -> None:
-        """Turn records into chunks or rejects, and note what was done to them."""
-        read, write, met = self._conventions.read, self._conventions.write, self._conventions.met
-        collection, preprocess = file.collection, self._preprocess
-        batch, digests, rejects, noted = pending.batch, pending.digests, pending.rejects, pending.notes
-        held = 0
-        for number, record in block:
-            notes: tuple[str, ...] = ()
-            if type(record) is not dict:
-                if isinstance(record, Reject):
-                    rejects.append((number, record))
-                    continue
-                assert isinstance(record, Noted)
-                record, notes = record.record, record.notes
-                if record is None:
-                    noted += [(number, note) for note in notes]
-                    continue
-            fields = read(record)
-            if isinstance(fields, Noted):
-                noted += [(number, note) for note in fields.notes]
-                continue
-            if isinstance(fields, Reject):
-                rejects.append((number, fields))
-                if self._refused is None or not self._refused[1]:
-                    self._refused = fields, tuple(field_names(record))
-                continue
-            id_, raw_text, extra, done = fields
-            text = preprocess(raw_text)
-            data = text.encode()
-            if done:
-                notes += done
-            if collection is not None:
-                extra, done = self._conventions.with_folder(extra, collection)
-                notes += done
-            try:
-                metadata = None if extra is None else write(extra)
-            except (TypeError, RecursionError) as error:
-                reason = TOO_DEEP if too_deep(extra) else f"metadata cannot be kept as JSON: {error}"
-            else:
-                reason = fault(data, extra, metadata)
-                if reason is None:
-                    batch.numbers.append(number)
-                    batch.ids.append(f"{file.name}#{number}" if id_ is None else id_)
-                    batch.texts.append(text)
-                    batch.metadata.append(metadata)
-                    batch.n_bytes.append(len(data))
-                    digests.append(text_digest(data))
-                    held += len(data) + (len(metadata) if metadata else 0)
-                    if met:
-                        notes = (*notes, *met)
-                        met.clear()
-                    if notes:
-                        noted += [(number, note) for note in dict.fromkeys(notes)]
-                    continue
-            met.clear()
-            rejects.append((number, Reject(reason, excerpt(raw_text), id_)))
-        if rejects:
-            self._refused = self._refused or (rejects[0][1], ())
-        pending.held += held
-        if block:
-            pending.last = block[-1][0]
-
-    def _settle(self, at: int, file: SourceFile, pending: _Pending, index: IdIndex, spool: SegmentSpool) -> Cursor:
+    def _check_ids(
+        self, at: int, file: SourceFile, pending: PendingChunks, index: IdIndex, spool: SegmentSpool
+    ) -> Cursor:
         """Check the ids, hand what is new to the spool, and say how far that reaches."""
         batch, rejects, notes, last = pending.batch, pending.rejects, pending.notes, pending.last
         duplicates: list[int] = []
@@ -291,17 +190,6 @@ class ChunkLoader:
             notes = [one for one in notes if one[0] <= last]
         spool.add(at, file.name, batch, rejects, duplicates, notes)
         return Cursor(file=at, records=last)
-
-
-def _nothing_usable(spec: RunSpec, rejected: int, why: Reject, fields: tuple[str, ...]) -> str:
-    """An intake that ends so most often looked for the wrong fields: which there are is told with it."""
-    said = f"not one record in it can be used ({rejected:,} rejected): {why.reason}"
-    if not fields:
-        return said
-    said += f". The fields of that record: {', '.join(fields[:MOST_FIELDS])}" + (", …" * (len(fields) > MOST_FIELDS))
-    if any(one.side == "query" for one in spec.passes):
-        return f"{said}. A query has `_id` (or `id`) and `text`"
-    return f"{said}. Name them with --text-field and --id-field"
 
 
 def _counts(spool: SegmentSpool, *, complete: bool) -> IntakeCounts:

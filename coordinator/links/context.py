@@ -1,9 +1,11 @@
-"""What the loop and its parts share: the pool, the runs, the hosts, the work link, and the queue of events."""
+"""What the loop and the links share: the pool, the runs, the hosts, the work link, and the queue of events."""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,21 +13,28 @@ import zmq
 
 from ...protocol.wire.devices import Device
 from ...protocol.wire.work import worker_identity
+from ..background import Background
 from ..core.events import Event
 from ..core.pool import Pool
 from ..core.state import Fleet, WorkerSlot
 from ..hosts.registry import Hosts
 from ..runs.batch_runner import BatchRunner
+from ..telemetry.notices import Notices
 
 
 @dataclass(slots=True)
 class Context:
-    """One coordinator's parts. Events wait in `queue` until the loop hands them to the pool."""
+    """One coordinator's parts. Events wait in `queue` until the loop hands them to the pool; `say` tells people."""
 
     pool: Pool
     hosts: Hosts
     work: zmq.Socket[bytes]
+    background: Background
+    say: Callable[[str], None]
+    notices: Notices = field(default_factory=Notices)
     runs: dict[str, BatchRunner] = field(default_factory=dict[str, BatchRunner])
+    ending: dict[str, BatchRunner] = field(default_factory=dict[str, BatchRunner])
+    """Runs that are over and whose processes and threads are waited for, before their watchers hear of it."""
     queue: deque[Event] = field(default_factory=deque[Event])
     released: set[str] = field(default_factory=set[str])
     """Workers that have said their last word and whose end is not reported yet."""
@@ -47,6 +56,13 @@ class Context:
     def emit(self, event: Event) -> None:
         """Queue an event for the pool."""
         self.queue.append(event)
+
+    def note(self, run: str, event: str, fields: Mapping[str, Any]) -> None:
+        """Write down what has happened to a run, or to the fleet while there is none; people hear of it where they should."""
+        if run in self.runs:
+            self.runs[run].telemetry.event(event, **fields)
+        for text in self.notices.tell(event, fields, time.monotonic()):
+            self.say(text)
 
     def send(self, worker: str, frames: list[Any]) -> None:
         """Send to a worker; one that is gone will be reported by its host."""

@@ -98,28 +98,39 @@ class JsonValues:
             at = found.end() if found is not None else at
             if at == len(block):
                 break
-            sign = block[at]
             at += 1
-            if sign == 0x22:  # a string that does not end in this block
-                self._in_string = True
-            elif sign in b"{[":
-                self._stack.append(sign)
-            elif sign == 0x2C:
-                self._value(block, begin, at - 1, at)
-                self._after_comma, begin = True, at
-            elif self._stack:
-                if self._stack.pop() != _CLOSES[sign]:
-                    self.fault = f"{chr(sign)!r} closes a bracket of the other kind"
-                elif not self._stack and not self._array:
-                    self._value(block, begin, at, at)
-                    begin = at
-            elif sign == 0x5D and self._array:
-                self._close(block, begin, at)
-                begin = at
-            else:
-                self.fault = f"{chr(sign)!r} closes no open bracket"
+            begin = self._take_sign(block, begin, at)
         if not self.fault and self._begun:
             self._partial.add(block[begin:])
+
+    def _take_sign(self, block: bytes, begin: int, at: int) -> int:
+        """Take the bracket, comma or quotation mark before `at`; where in the block the value at hand begins then."""
+        sign = block[at - 1]
+        if sign == 0x22:  # a string that does not end in this block
+            self._in_string = True
+        elif sign in b"{[":
+            self._stack.append(sign)
+        elif sign == 0x2C:
+            self._value(block, begin, at - 1, at)
+            self._after_comma, begin = True, at
+        elif self._stack:
+            begin = self._close_bracket(block, begin, at)
+        elif sign == 0x5D and self._array:
+            self._close(block, begin, at)
+            begin = at
+        else:
+            self.fault = f"{chr(sign)!r} closes no open bracket"
+        return begin
+
+    def _close_bracket(self, block: bytes, begin: int, at: int) -> int:
+        """A bracket inside of the value closes, or the one around it."""
+        sign = block[at - 1]
+        if self._stack.pop() != _CLOSES[sign]:
+            self.fault = f"{chr(sign)!r} closes a bracket of the other kind"
+        elif not self._stack and not self._array:
+            self._value(block, begin, at, at)
+            return at
+        return begin
 
     def _whole_object(self, block: bytes, at: int) -> int:
         """Guess the end of the object that begins here, and take the object if it parses: where the next value begins, else

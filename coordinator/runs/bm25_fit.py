@@ -71,9 +71,13 @@ class Bm25Fit:
         CorpusMeasured."""
         return msgspec.structs.replace(one, average_length=_average_length(before) or self._average)
 
+    def stop(self) -> None:
+        """Report nothing more, and end soon."""
+        self._ending.set()
+
     def end(self) -> None:
         """End the child, if it still runs, and report nothing more."""
-        self._ending.set()
+        self.stop()
         if self._thread is not None:
             self._thread.join(JOIN_SECONDS)
 

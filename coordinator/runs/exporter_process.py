@@ -24,7 +24,7 @@ RETRY_MS = 10
 """Between two looks whether the exporter listens yet."""
 
 
-class ExportLink:
+class ExporterProcess:
     """One exporter process. `endpoint` is an ipc address that no other socket uses."""
 
     stopped_seconds, silence_seconds = STOPPED_SECONDS, SILENCE_SECONDS
@@ -58,9 +58,13 @@ class ExportLink:
             self._heard = time.monotonic()
             yield self._decoder.decode(self.socket.recv())
 
-    def close(self) -> None:
-        """End the process if it has not ended, and free the socket."""
+    def end(self) -> None:
+        """End the process if it has not ended, and free the socket. `wait` is still due."""
         self.socket.close(linger=0)
+        self.process.kill()
+
+    def wait(self) -> None:
+        """Wait for the end of the process, which on a disk that does not answer may take a while; from any thread."""
         self.process.close()
         channels.unlink_socket(self.endpoint)
 

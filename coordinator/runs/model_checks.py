@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -58,10 +58,15 @@ class _Check:
 
 
 class ModelChecks:
-    """The checks that are going on, by run. Call from the thread that the children's death signal follows."""
+    """The checks that are going on, by run. Call from the thread that the children's death signal follows.
 
-    def __init__(self, seconds: float = CHECK_SECONDS) -> None:
-        self._seconds = seconds
+    `leave` takes the wait for a child that was killed: on a disk that does not answer it takes a while.
+    """
+
+    def __init__(
+        self, seconds: float = CHECK_SECONDS, leave: Callable[[Callable[[], None]], None] = lambda wait: wait()
+    ) -> None:
+        self._seconds, self._leave = seconds, leave
         self._checks: dict[str, _Check] = {}
 
     def start(self, run: str, spec: RunSpec, passes: Sequence[PassSpec]) -> None:
@@ -93,8 +98,9 @@ class ModelChecks:
         """Forget the run's check, if there is one; end it if it goes on."""
         one = self._checks.pop(run, None)
         if one is not None:
-            one.process.close()
+            one.process.kill()
             one.found.close()
+            self._leave(one.process.close)
 
     def close(self) -> None:
         """End all of them."""

@@ -77,7 +77,7 @@ def _token_bytes(one: PassSpec) -> float:
     return dim * BYTES_A_NUMBER / one.pool_factor
 
 
-def settle_dtype(
+def choose_dtype(
     one: PassSpec,
     before: Fingerprint | None,
     devices: Sequence[Device],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,10 @@ from ...protocol.run_directory.chunk_columns import read_chunk_columns
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.text.token_estimates import BYTES_PER_TOKEN, TOKENS_A_TEXT
 from ...protocol.wire.arrays import Array
-from ..core.events import Cut
+from ..background import Background
+from ..core.events import Cut, SegmentCut
 
 MAX_BATCH_ROWS = 4_096
-KEPT = 8
-"""Segments kept in memory: those being sent, and the next."""
 
 
 class SegmentTexts:
@@ -63,17 +63,46 @@ class SegmentTexts:
         return self.order[start:stop]
 
 
-class SegmentCache:
-    """The segments in use; the oldest is dropped and would be read again, in the same order."""
+class OpenTexts:
+    """The texts of the segments that are being computed: a pass holds them from the cut until each row was handed on.
 
-    def __init__(self, layout: RunLayout) -> None:
-        self._layout = layout
-        self._kept: OrderedDict[int, SegmentTexts] = OrderedDict()
+    What is held is at hand, so that nothing is read when a batch is sent.
+    """
 
-    def get(self, segment: int) -> SegmentTexts:
-        """The segment, read if it is not at hand."""
-        found = self._kept.pop(segment, None) or SegmentTexts(self._layout, segment)
-        self._kept[segment] = found
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
-        return found
+    def __init__(self, run: str, layout: RunLayout, background: Background, emit: Callable[[SegmentCut], None]) -> None:
+        self._run, self._layout, self._background, self._emit = run, layout, background, emit
+        self._texts: dict[int, SegmentTexts] = {}
+        self._left: dict[tuple[int, int], int] = {}
+        """By segment and pass: rows that were not handed on yet."""
+
+    def __getitem__(self, segment: int) -> SegmentTexts:
+        return self._texts[segment]
+
+    def cut(self, number: int, segment: int, budget: int) -> None:
+        """Have the segment read, and cut into batches for the pass; SegmentCut follows."""
+        held = self._texts.get(segment)
+
+        def read() -> tuple[SegmentTexts, tuple[Cut, ...]]:
+            texts = held or SegmentTexts(self._layout, segment)
+            return texts, texts.cut(budget)
+
+        def hold(answer: Future[tuple[SegmentTexts, tuple[Cut, ...]]]) -> None:
+            texts, cuts = answer.result()
+            self._texts[segment] = texts
+            self._left[segment, number] = texts.rows
+            self._emit(SegmentCut(self._run, number, segment, cuts))
+
+        self._background.post(self._run, read, hold)
+
+    def handed_on(self, number: int, segment: int, rows: int) -> None:
+        """So many rows of the pass went to the exporter."""
+        left = self._left.pop((segment, number), 0) - rows
+        if left > 0:
+            self._left[segment, number] = left
+        elif not any(held == segment for held, _ in self._left):
+            self._texts.pop(segment, None)
+
+    def clear(self) -> None:
+        """Every segment that is not committed will be cut again."""
+        self._texts.clear()
+        self._left.clear()

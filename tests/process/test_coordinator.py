@@ -16,6 +16,7 @@ import psutil
 import pytest
 import zmq
 from embedfleet.protocol.process.child import ChildProcess
+from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.version import PROTOCOL
 
 from .conftest import ControlClient
@@ -294,6 +295,44 @@ def test_a_taken_address_is_refused(
     assert "a coordinator is running there" in second.tail()
     assert client.ask("get_status")["type"] == "status"
     assert coordinator.exit_code() is None
+
+
+@pytest.fixture
+def stuck(tmp_path: Path) -> dict[str, Any]:
+    """A submission that nobody can look at to the end: the directory of its run holds a pipe that nobody writes into."""
+    out = tmp_path / "stuck"
+    intake = RunLayout(out).intake
+    intake.parent.mkdir(parents=True)
+    os.mkfifo(intake)
+    return {"spec": spec(tmp_path / "corpus.jsonl", "no-such-model"), "out": str(out)}
+
+
+def test_a_disk_that_does_not_answer_holds_up_its_own_submission_only(
+    client: Any, connect: Callable[[], Any], corpus: Path, stuck: dict[str, Any], tmp_path: Path
+) -> None:
+    number = client.send("submit", **stuck)
+    other = hello(connect())
+    run = other.ask("submit", spec=spec(corpus), out=str(tmp_path / "out"))["run"]
+    other.ask("watch", run=run)
+    assert other.follow(run)[-1]["status"] == "done"
+    busy = other.ask("submit", **stuck)
+    assert "is writing there" in busy["message"]
+    RunLayout(Path(stuck["out"])).intake.write_bytes(b"{}")  # which its reader was waiting for
+    accepted = client.next()
+    assert (accepted["type"], accepted["request"]) == ("accepted", number)
+
+
+def test_a_stop_refuses_a_submission_that_is_stuck(
+    client: Any, coordinator: ChildProcess, stuck: dict[str, Any]
+) -> None:
+    number = client.send("submit", **stuck)
+    client.ask("get_status")
+    assert not client.told
+    coordinator.terminate()
+    refused = client.next()
+    assert (refused["type"], refused["request"]) == ("refused", number)
+    assert "shutting down" in refused["message"]
+    assert coordinator.wait(10) == 143
 
 
 def test_an_address_is_free_again_after_sigkill(

@@ -13,7 +13,7 @@ import pytest
 from embedfleet.coordinator.core import events as ev
 from embedfleet.coordinator.hosts import agent as host_agent
 from embedfleet.coordinator.hosts.agent import HostAgent
-from embedfleet.coordinator.links.reports import HostReports
+from embedfleet.coordinator.links.host_link import HostLink
 from embedfleet.protocol.wire.devices import Device, MemorySample
 from embedfleet.protocol.wire.hosts import WorkerGone, WorkerSpawned
 
@@ -91,7 +91,7 @@ def test_an_xid_gives_the_device_up_at_once(agent: HostAgent, waiting: Any, ends
     spawned = agent.spawn("w0", DEVICE.uuid, 1)
     assert isinstance(spawned, WorkerSpawned)
     psutil.Process(spawned.pid).send_signal(signal.SIGABRT if ends_by_itself else signal.SIGSTOP)
-    reports = HostReports(context)
+    reports = HostLink(context)
 
     def told() -> list[Any]:
         reports.gather(0.0)

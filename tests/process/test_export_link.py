@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from embedfleet.coordinator.core import events as ev
-from embedfleet.coordinator.links.reports import ExportReports
-from embedfleet.coordinator.runs.exporter_process import ExportLink
+from embedfleet.coordinator.links.exporter_link import ExporterLinks
+from embedfleet.coordinator.runs.export_session import ExportSession
+from embedfleet.coordinator.runs.exporter_process import ExporterProcess
 
 STOPPED, SILENCE = 2.5, 600.0
 """Seconds, in place of the 20 and the 90."""
@@ -21,29 +22,29 @@ STOPPED, SILENCE = 2.5, 600.0
 class Run:
     """A BatchRunner that has nothing but its exporter."""
 
-    run, closed = "r", None
+    run = "r"
 
-    def __init__(self, link: ExportLink) -> None:
-        self.link: ExportLink | None = link
-
-    def drop_exporter(self) -> None:
-        assert self.link is not None
-        self.link.close()
-        self.link = None
+    def __init__(self, link: ExporterProcess) -> None:
+        self.export = ExportSession("r", Path(), lambda: link, restart=False)
+        self.export.prepare()
+        self.report = SimpleNamespace(closed=None)
 
 
 @pytest.fixture
-def link(context: Any, folder: Path) -> Iterator[ExportLink]:
-    made = ExportLink(context, f"ipc://{folder}/export")
+def link(context: Any, folder: Path) -> Iterator[ExporterProcess]:
+    made = ExporterProcess(context, f"ipc://{folder}/export")
     yield made
-    made.close()
+    made.end()
+    made.wait()
 
 
 @pytest.fixture
-def gather(link: ExportLink) -> Callable[[], list[Any]]:
+def gather(link: ExporterProcess) -> Callable[[], list[Any]]:
     """One look at the export link, as the coordinator's loop has it; all events so far."""
     emitted: list[Any] = []
-    reports = ExportReports(SimpleNamespace(runs={"r": Run(link)}, emit=emitted.append))  # type: ignore[arg-type]
+    background = SimpleNamespace(leave=lambda wait: wait())
+    context: Any = SimpleNamespace(runs={"r": Run(link)}, emit=emitted.append, background=background)
+    reports = ExporterLinks(context)
 
     def look() -> list[Any]:
         reports.gather()
@@ -53,7 +54,7 @@ def gather(link: ExportLink) -> Callable[[], list[Any]]:
 
 
 def test_a_stopped_exporter_is_killed_and_told_of(
-    link: ExportLink, gather: Callable[[], list[Any]], waiting: Any
+    link: ExporterProcess, gather: Callable[[], list[Any]], waiting: Any
 ) -> None:
     waiting.eventually(lambda: link.socket.poll(0), what="a sign of life")
     link.stopped_seconds, link.silence_seconds = STOPPED, SILENCE
@@ -65,7 +66,7 @@ def test_a_stopped_exporter_is_killed_and_told_of(
 
 
 def test_one_that_lives_is_silent_only_where_it_says_nothing_for_longer(
-    link: ExportLink, gather: Callable[[], list[Any]], waiting: Any
+    link: ExporterProcess, gather: Callable[[], list[Any]], waiting: Any
 ) -> None:
     waiting.eventually(lambda: link.socket.poll(0), what="a sign of life")
     gather()
@@ -76,7 +77,7 @@ def test_one_that_lives_is_silent_only_where_it_says_nothing_for_longer(
 
 
 def test_what_waited_while_the_coordinator_was_held_up_counts(
-    link: ExportLink, gather: Callable[[], list[Any]], waiting: Any
+    link: ExporterProcess, gather: Callable[[], list[Any]], waiting: Any
 ) -> None:
     link.silence_seconds = 0.5  # a sign of life a second: it will be long past when it is read
     waiting.eventually(lambda: link.silent() and link.socket.poll(0), what="a word that waits for long")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import zmq
 from embedfleet.coordinator.intake.loader import ChunkLoader, SegmentLimits
-from embedfleet.coordinator.runs.exporter_process import ExportLink
+from embedfleet.coordinator.runs.exporter_process import ExporterProcess
 from embedfleet.protocol.finished_run.point_ids import point_id
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.run_directory.segment_info import VectorSegmentInfo
@@ -491,7 +491,7 @@ def test_a_disk_that_refuses_the_end_is_told(make_exporter: Any, tmp_path: Path)
 
 @pytest.mark.timeout(30)
 def test_the_coordinators_end_of_the_link_never_blocks(context: zmq.Context[Any], folder: Path) -> None:
-    link = ExportLink(context, f"ipc://{folder}/link")
+    link = ExporterProcess(context, f"ipc://{folder}/link")
     try:
         for _ in range(1_000):  # nobody listens yet
             link.send(Record("early", 1.0, {}))
@@ -500,7 +500,8 @@ def test_the_coordinators_end_of_the_link_never_blocks(context: zmq.Context[Any]
         for _ in range(1_000):  # nor will ever
             link.send(Record("late", 1.0, {}), [b"x" * 1_000])
     finally:
-        link.close()
+        link.end()
+        link.wait()
 
 
 @pytest.mark.timeout(30)
@@ -509,7 +510,7 @@ def test_nor_after_the_exporter_has_ended(
 ) -> None:
     bench = Bench(tmp_path)
     bench.root.write_text("a file, so the exporter refuses and ends")
-    link = ExportLink(context, f"ipc://{folder}/link")
+    link = ExporterProcess(context, f"ipc://{folder}/link")
     try:
         link.send(OpenRun(1, "test", "run-1", str(bench.root), bench.spec, False))
         heard = waiting.eventually(lambda: list(link.receive()), what="the refusal")
@@ -518,7 +519,8 @@ def test_nor_after_the_exporter_has_ended(
         for _ in range(1_000):
             link.send(Record("late", 1.0, {}), [b"x" * 1_000])
     finally:
-        link.close()
+        link.end()
+        link.wait()
 
 
 def test_events_are_lines(make_exporter: Any, tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ import re
 from functools import reduce
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import Any
+from unittest.mock import Mock
 
+from embedfleet.coordinator.background import Background
 from embedfleet.coordinator.core.events import Event, RunSubmitted
 from embedfleet.coordinator.runs.batch_runner import BatchRunner
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
@@ -34,9 +37,12 @@ def test_an_exclusive_ensemble_is_one_plan_a_pass_for_the_pool(tmp_path: Path) -
     passes = tuple(PassSpec(vector=f"dense-{name}", kind="dense", model="fake:8") for name in "ab")
     options = RunOptions(cpu_fallback=True)
     spec = RunSpec(source="/c.jsonl", passes=passes)
-    runner = BatchRunner("r", spec, tmp_path, restart=False, options=options, wake=lambda: None)
     told: list[Event] = []
-    runner.run_exclusive_ensemble(told.append, unchecked=True)
+    no_exporter, background = Mock(side_effect=AssertionError), Background(lambda: None)
+    parts: dict[str, Any] = {"background": background, "emit": told.append, "start_exporter": no_exporter}
+    runner = BatchRunner("r", spec, tmp_path, restart=False, options=options, **parts)
+    runner.run_exclusive_ensemble(unchecked=True)
+    background.close()
     (event,) = told
     assert isinstance(event, RunSubmitted)
     assert [plan.vector for plan in event.passes] == ["dense-a", "dense-b"]

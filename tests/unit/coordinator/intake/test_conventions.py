@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from embedfleet.coordinator.intake.conventions import Conventions, field_names
+from embedfleet.coordinator.intake.conventions import Conventions
+from embedfleet.coordinator.intake.usual_fields import field_names
 from embedfleet.coordinator.reading.records import Noted, Reject
 
 TITLE, OUTER, SKIPPED = ("title_joined",), ("outer_kept",), ("elements_skipped",)

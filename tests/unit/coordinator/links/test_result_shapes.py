@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import zmq
 from embedfleet.coordinator.core import events as ev
-from embedfleet.coordinator.links.reports import WorkReports
 from embedfleet.coordinator.links.result_shapes import check_result
+from embedfleet.coordinator.links.worker_link import WorkerLink
 from embedfleet.protocol.errors import ProtocolError
 from embedfleet.protocol.spec.run_spec import Output
 from embedfleet.protocol.wire import arrays
@@ -126,12 +126,12 @@ def test_its_worker_is_ended_and_the_result_is_not_forwarded(width: int) -> None
         work=Link([b"w1.1", encode(message), *frames]),
         worker_of=lambda _identity: worker,
         fleet=SimpleNamespace(batches={1: SimpleNamespace(rows=ROWS, pass_index=0, tokens=9)}),
-        runs={"r": SimpleNamespace(outputs=lambda _number: (DENSE,))},
+        runs={"r": SimpleNamespace(settings=SimpleNamespace(outputs=lambda _number: (DENSE,)))},
         device_name=lambda _uuid: "cpu",
         hosts=SimpleNamespace(kill=lambda name, _host: killed.append(name)),
         emit=emitted.append,
     )
-    WorkReports(context).gather()
+    WorkerLink(context).gather()
     (event,) = emitted
     if width == DIM:
         assert isinstance(event, ev.BatchDone)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from embedfleet.coordinator.core.events import PassPlan
 from embedfleet.coordinator.intake.segment_writer import SegmentLimits
-from embedfleet.coordinator.runs.planner import NO_WEIGHTS, SLOW_LIMITS, plan_passes, segment_limits, settle_dtype
+from embedfleet.coordinator.runs.planner import NO_WEIGHTS, SLOW_LIMITS, choose_dtype, plan_passes, segment_limits
 from embedfleet.protocol.spec.fingerprint import Fingerprint
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.wire.devices import Device
@@ -66,8 +66,8 @@ def test_what_the_pool_knows_of_a_pass(given: PassSpec, plan: PassPlan) -> None:
 def test_where_a_learned_sparse_model_runs(where: Any, plan: PassPlan, dtype: str) -> None:
     options = RunOptions(sparse_device=where)
     assert plan_passes(spec(one("dense"), one("sparse")), options) == (PassPlan("v-dense"), plan)
-    assert settle_dtype(one("sparse"), None, [H100, HELPER], options).dtype == dtype
-    assert settle_dtype(one("dense"), None, [H100, HELPER], options).dtype == "bfloat16"
+    assert choose_dtype(one("sparse"), None, [H100, HELPER], options).dtype == dtype
+    assert choose_dtype(one("dense"), None, [H100, HELPER], options).dtype == "bfloat16"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_segments_of_wide_multivectors_hold_fewer_tokens(passes: tuple[PassSpec,
     ],
 )
 def test_auto_becomes_what_every_device_computes_well(devices: tuple[Device, ...], dtype: str) -> None:
-    assert settle_dtype(one("dense"), None, devices).dtype == dtype
+    assert choose_dtype(one("dense"), None, devices).dtype == dtype
 
 
 def before(dtype: str) -> Fingerprint:
@@ -123,10 +123,10 @@ def before(dtype: str) -> Fingerprint:
 
 
 def test_a_resume_computes_as_the_committed_segments_were() -> None:
-    assert settle_dtype(one("dense"), before("bfloat16"), (CPU,)).dtype == "bfloat16"
-    assert settle_dtype(one("dense"), before("int4"), (CPU,)).dtype == "float32"
+    assert choose_dtype(one("dense"), before("bfloat16"), (CPU,)).dtype == "bfloat16"
+    assert choose_dtype(one("dense"), before("int4"), (CPU,)).dtype == "float32"
 
 
 @pytest.mark.parametrize("given", [one("dense", dtype="float16"), one("bm25"), one("dense", "fake:8")])
 def test_what_is_settled_or_has_no_dtype_is_left_alone(given: PassSpec) -> None:
-    assert settle_dtype(given, before("bfloat16"), (H100,)) is given
+    assert choose_dtype(given, before("bfloat16"), (H100,)) is given

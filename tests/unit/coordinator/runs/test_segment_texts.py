@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from embedfleet.coordinator.core.events import Cut
+from embedfleet.coordinator.core.events import Cut, SegmentCut
 from embedfleet.coordinator.runs import segment_texts
-from embedfleet.coordinator.runs.segment_texts import KEPT, SegmentCache, SegmentTexts
+from embedfleet.coordinator.runs.segment_texts import OpenTexts, SegmentTexts
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.run_directory.tables import CHUNK_SCHEMA
 from hypothesis import HealthCheck, given, settings
@@ -110,14 +114,71 @@ def test_cuts_cover_every_row_once_and_respect_the_budget(layout: RunLayout, len
             assert cut.tokens + len(texts[order[after.start]].encode()) // 4 + 2 > budget
 
 
-def test_the_cache_keeps_the_segments_used_last(layout: RunLayout) -> None:
-    for number in range(KEPT + 1):
-        write(layout, [f"text {number}"], number)
-    cache = SegmentCache(layout)
-    first = [cache.get(number) for number in range(KEPT)]
-    assert cache.get(0) is first[0]
-    cache.get(KEPT)  # drops segment 1, which was used longest ago
-    assert cache.get(0) is first[0]
-    assert cache.get(2) is first[2]
-    assert cache.get(1) is not first[1]
-    assert texts_of(cache.get(1), 0, 1) == ["text 1"]
+class Texts:
+    """OpenTexts with a background of which the test says when it calls, and the loop takes its notes."""
+
+    def __init__(self, layout: RunLayout) -> None:
+        self.emitted: list[SegmentCut] = []
+        self.calls: list[Callable[[], None]] = []
+        background: Any = SimpleNamespace(post=self._post)
+        self.open = OpenTexts("r", layout, background, self.emitted.append)
+
+    def _post(self, run: str, call: Callable[[], Any], then: Callable[[Future[Any]], None]) -> None:
+        assert run == "r"
+
+        def answer() -> None:
+            future: Future[Any] = Future()
+            future.set_result(call())
+            then(future)
+
+        self.calls.append(answer)
+
+    def cut(self, number: int, segment: int) -> SegmentTexts:
+        self.open.cut(number, segment, 1 << 30)
+        self.calls.pop()()
+        return self.open[segment]
+
+
+@pytest.fixture
+def texts(layout: RunLayout) -> Texts:
+    for number in range(3):
+        write(layout, [f"text {number}", "another"], number)
+    return Texts(layout)
+
+
+def test_a_segment_is_read_beside_the_loop_and_cut_when_it_is_there(texts: Texts) -> None:
+    texts.open.cut(4, 1, 1 << 30)
+    assert texts.emitted == []
+    with pytest.raises(KeyError):
+        texts.open[1]
+    texts.calls.pop()()
+    assert texts.emitted == [SegmentCut("r", 4, 1, (Cut(0, 2, 6),))]
+    assert texts_of(texts.open[1], 0, 1) == ["another"]
+
+
+def test_it_is_held_until_each_pass_has_handed_on_every_row(texts: Texts) -> None:
+    held = texts.cut(0, 1)
+    assert texts.cut(1, 1) is held, "nor read again"
+    texts.open.handed_on(0, 1, 1)
+    texts.open.handed_on(0, 1, 1)
+    texts.open.handed_on(1, 1, 1)
+    assert texts.open[1] is held
+    texts.open.handed_on(1, 1, 1)
+    with pytest.raises(KeyError):
+        texts.open[1]
+
+
+def test_rows_of_a_segment_that_was_not_cut_are_handed_on_all_the_same(texts: Texts) -> None:
+    held = texts.cut(0, 1)
+    texts.open.handed_on(1, 1, 2)
+    texts.open.handed_on(1, 2, 2)
+    assert texts.open[1] is held
+
+
+def test_a_segment_that_is_cut_anew_is_held_for_all_its_rows(texts: Texts) -> None:
+    texts.cut(0, 1)
+    texts.open.handed_on(0, 1, 1)
+    texts.open.clear()
+    held = texts.cut(0, 1)
+    texts.open.handed_on(0, 1, 1)
+    assert texts.open[1] is held

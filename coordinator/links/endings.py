@@ -1,0 +1,45 @@
+"""Runs that are over: their watchers hear of it once none of their processes and threads is left."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+
+from ..core.actions import RunOver
+from ..runs.model_checks import ModelChecks
+from .client_link import ClientLink
+from .context import Context
+
+
+class Endings:
+    """By the names of the runs. By the time that a client hears of an end, the run's directory is free for another run."""
+
+    def __init__(self, context: Context, clients: ClientLink, checks: ModelChecks) -> None:
+        self._context, self._clients, self._checks = context, clients, checks
+        self._over: dict[str, RunOver] = {}
+
+    def begin(self, action: RunOver) -> None:
+        """The pool has done with a run: end what is left of it."""
+        run = action.run
+        runner = self._context.ending[run] = self._context.runs.pop(run)
+        self._over[run] = action
+        self._checks.end(run)
+        self._context.background.end(run)
+
+        def finished(answer: Future[None]) -> None:
+            answer.result()
+            self._tell(run)
+
+        self._context.background.post("", runner.finish(), finished)
+
+    def close(self) -> None:
+        """There is no time to wait for what is left of them: tell of their ends now."""
+        for run in list(self._over):
+            self._tell(run)
+
+    def _tell(self, run: str) -> None:
+        action = self._over.pop(run)
+        self._clients.tell_end(self._context.ending.pop(run), action)  # before any message is written
+        for text in self._context.notices.due(time.monotonic(), end=True):
+            self._context.say(text)
+        self._context.say(f"run {run}: {action.status}" + (f": {action.error}" if action.error else ""))

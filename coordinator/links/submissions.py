@@ -1,0 +1,134 @@
+"""From a client's submission to a run in the queue. What there is to look at on a disk is looked at beside the loop."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ...protocol.errors import EmbedfleetError, UsageError
+from ...protocol.spec.known_models import check_known
+from ...protocol.spec.run_spec import PassSpec, RunSpec, check_path, check_spec
+from ...protocol.wire.control import Accepted, Refused, Submit
+from ...protocol.wire.run_options import check_options
+from ..runs.batch_runner import BatchRunner
+from ..runs.exporter_process import ExporterProcess
+from ..runs.model_checks import ModelChecks, later_spec
+from ..runs.submission import Findings, look_at
+from ..telemetry.observer import Observers
+from .context import Context
+
+STOPPING = "the coordinator is shutting down"
+
+
+@dataclass(frozen=True, slots=True)
+class _Submission:
+    request: Submit
+    answer: Callable[[Accepted | Refused], object]
+
+
+class Submissions:
+    """Those that are being looked at, by the names of their runs."""
+
+    def __init__(
+        self,
+        context: Context,
+        checks: ModelChecks,
+        start_exporter: Callable[[], ExporterProcess],
+        observers: Observers | None,
+    ) -> None:
+        self._context, self._checks, self._start_exporter, self._observers = context, checks, start_exporter, observers
+        self._looked_at: dict[str, _Submission] = {}
+        self._stopping = False
+
+    def take(self, request: Submit, answer: Callable[[Accepted | Refused], object]) -> None:
+        """Look at a submission and queue its run; `answer` is called once it is accepted or refused.
+
+        An EmbedfleetError where it is refused at once.
+        """
+        if self._stopping:
+            raise UsageError(STOPPING)
+        check_spec(request.spec)
+        check_known(request.spec)
+        check_known(later_spec(request))
+        check_options(request.options)
+        check_path(request.out, "out")
+        out = Path(request.out)
+        if not out.is_absolute():
+            raise UsageError(f"out {request.out!r}: give an absolute path; it is on the coordinator's host")
+        if (busy := self._writing_to(out)) is not None:
+            raise UsageError(f"--out {out}: run {busy} is writing there")
+        run = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        self._looked_at[run] = _Submission(request, answer)
+        self._context.background.begin(run)
+        # Where all devices are on other hosts, so may be the models: not here, then.
+        models = self._context.hosts.local is not None
+        look = partial(look_at, request, self._context.devices(), models=models)
+        self._context.background.post(run, look, partial(self._looked, run))
+
+    def stop(self) -> None:
+        """Refuse those that are being looked at, and whatever comes."""
+        self._stopping = True
+        for run in list(self._looked_at):
+            self._refuse(run, UsageError(STOPPING))
+
+    def _writing_to(self, out: Path) -> str | None:
+        """The run that has the folder."""
+        for run, runner in (self._context.runs | self._context.ending).items():
+            if runner.layout.root == out:
+                return run
+        return next((run for run, one in self._looked_at.items() if Path(one.request.out) == out), None)
+
+    def _looked(self, run: str, findings: Future[Findings]) -> None:
+        try:
+            found = findings.result()
+        except (EmbedfleetError, OSError, ValueError) as error:  # a path that nobody can open, for one
+            self._refuse(run, error)
+        else:
+            self._accept(run, found)
+
+    def _refuse(self, run: str, error: Exception) -> None:
+        submission = self._looked_at.pop(run)
+        self._context.background.end(run)
+        submission.answer(refusal(submission.request.request, error))
+
+    def _accept(self, run: str, found: Findings) -> None:
+        submission = self._looked_at.pop(run)
+        request = submission.request
+        observer = self._observers.run(run, request.spec, request.traceparent) if self._observers is not None else None
+        runner = self._context.runs[run] = BatchRunner(
+            run,
+            request.spec,
+            Path(request.out),
+            restart=request.restart,
+            options=found.placed.options,
+            background=self._context.background,
+            emit=self._context.emit,
+            start_exporter=self._start_exporter,
+            observer=observer,
+        )
+        if found.placed.reason:
+            runner.telemetry.event("sparse_placed", reason=found.placed.reason)
+        unchecked = bool(found.asked) and self._check_models(run, request.spec, found.asked)
+        runner.run_exclusive_ensemble(unchecked=unchecked)
+        self._context.say(f"run {run}: {request.spec.source} into {request.out}")
+        submission.answer(Accepted(request.request, run))
+
+    def _check_models(self, run: str, spec: RunSpec, asked: Sequence[PassSpec]) -> bool:
+        """Whether ModelsChecked will follow."""
+        try:
+            self._checks.start(run, spec, asked)
+        except OSError as error:
+            self._context.note(run, "models_unchecked", {"reason": str(error)})
+            return False
+        return True
+
+
+def refusal(number: int, error: Exception) -> Refused:
+    """What a client is told of an error; `number` is that of its request."""
+    kind = type(error).__name__ if isinstance(error, EmbedfleetError) else "UsageError"
+    return Refused(number, kind, str(error))

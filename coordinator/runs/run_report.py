@@ -1,0 +1,123 @@
+"""What stands of a run, counted for its watchers: its progress, and its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from ...protocol.spec.run_spec import RunSpec
+from ...protocol.wire.control import PassSummary, Progress, RunEnded
+from ...protocol.wire.export import Closed
+from ..core.events import SegmentSpooled
+from ..telemetry.tracker import TelemetryTracker
+from .intake_thread import IntakeThread
+from .metadata_weights import source_of_weights
+from .pass_settings import PassSettings
+
+
+class RunReport:
+    """Of one run. `closed` is what the exporter counted at its end."""
+
+    def __init__(
+        self, run: str, spec: RunSpec, telemetry: TelemetryTracker, intake: IntakeThread, settings: PassSettings
+    ) -> None:
+        self._run, self._spec, self._telemetry, self._intake, self._settings = run, spec, telemetry, intake, settings
+        self.closed: Closed | None = None
+        self.rows: dict[int, int] = {}
+        """Rows of each spooled segment."""
+        self._tokens: dict[int, int] = {}
+        """Estimated tokens of each."""
+        self._committed: list[set[int]] = [set() for _ in spec.passes]
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run was submitted."""
+        return round(time.monotonic() - self._started, 3)
+
+    def opened(self, committed: Sequence[Sequence[int]]) -> None:
+        """These segments are committed, pass by pass."""
+        self._committed = [set(segments) for segments in committed]
+
+    def segment_spooled(self, event: SegmentSpooled) -> None:
+        """Count a segment that an earlier session may have committed."""
+        segment, rows = event.segment, event.rows
+        self.rows[segment], self._tokens[segment] = rows, event.tokens
+        for number, committed in enumerate(self._committed):
+            if segment in committed:
+                self._telemetry.passes[number].committed_before += rows
+                self._telemetry.passes[number].estimated_before += event.tokens
+
+    def segment_committed(self, number: int, segment: int, rows: int) -> None:
+        """Count a segment that was committed now."""
+        self._committed[number].add(segment)
+        self._telemetry.segment_committed(number, rows)
+
+    def segment_damaged(self, number: int, segment: int, reason: str) -> None:
+        """A segment that an earlier session committed is to be computed again."""
+        self._committed[number].discard(segment)
+        if segment in self.rows:
+            self._telemetry.passes[number].committed_before -= self.rows[segment]
+            self._telemetry.passes[number].estimated_before -= self._tokens[segment]
+        vector = self._spec.passes[number].vector
+        self._telemetry.event("segment_damaged", vector=vector, segment=segment, reason=reason)
+
+    def progress(self, status: str, passes: Sequence[tuple[str, int]], *, end: bool = False) -> Progress:
+        """The run for its watchers; for each pass its state and its batches in flight. `end`: it is the last one."""
+        notices = self._telemetry.take_notices(end=end)
+        total = sum(self._tokens.values())
+        return Progress(
+            run=self._run,
+            status=status,
+            rows=sum(self.rows.values()),
+            intake_done=self._intake.done,
+            rejected=self._intake.rejected,
+            passes=tuple(self._telemetry.passes[number].progress(*one, total) for number, one in enumerate(passes)),
+            notices=notices,
+        )
+
+    def ended(self, status: str, kind: str, error: str) -> RunEnded:
+        """The run's end for its watchers."""
+        rejected = self._intake.rejected
+        counts = self.closed or Closed(sum(self.rows.values()) + rejected, 0, rejected, 0, 0)
+        if (done := counts.publishing) is not None:
+            peak = {"memory.peak_bytes": done.peak_bytes}
+            self._telemetry.stage("publish", done.begin, done.end, rows=done.rows, points=counts.published, **peak)
+        traceparent = self._telemetry.traceparent
+        self._telemetry.over(status, error)
+        return RunEnded(
+            run=self._run,
+            status=status,
+            chunks=counts.chunks,
+            committed=counts.committed,
+            quarantined=counts.quarantined,
+            skipped_duplicates=counts.skipped_duplicates,
+            seconds=self.seconds,
+            passes=tuple(self._summary(number, counts) for number in range(len(self._spec.passes))),
+            kind=kind,
+            error=error,
+            traceparent=traceparent,
+            notes=self._intake.notes,
+        )
+
+    def _summary(self, number: int, counts: Closed) -> PassSummary:
+        """A pass covers a row when each of its vectors is there."""
+        one = self._spec.passes[number]
+        rows = sum(self.rows.values())
+        summary = msgspec.structs.replace(
+            self._telemetry.passes[number].summary(),
+            chunks=sum(self.rows.get(segment, 0) for segment in self._committed[number]),
+            truncation=counts.truncation.get(one.outputs[0].vector),
+            max_tokens=self._settings.max_tokens(number),
+        )
+        found = [counts.covered.get(output.vector) for output in one.outputs]
+        known = [count for count in found if count is not None]
+        if not known or not rows:
+            return summary
+        sparse = one.stood_in or ""
+        stood_in, weighed = counts.stood_in.get(sparse, 0), counts.covered.get(sparse, 0)
+        shares = (weighed - stood_in, stood_in, rows - weighed)
+        weights = source_of_weights(*shares) if stood_in or one.kind == "metadata" else ""
+        return msgspec.structs.replace(summary, coverage=min(known) / rows, weights=weights)
