@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import select
 from collections.abc import Callable
@@ -74,18 +73,17 @@ class Workload:
             self._work(runtime, directory.layout, mark, rng)
         finally:  # where a cut broke the run, `close` may not have come
             runtime._events.close()
-            for fd in (runtime.wake_fd, runtime._write_fd):
-                os.close(fd)
+            runtime._reports.close()
 
     def _work(self, runtime: ExportRuntime, layout: RunLayout, mark: Callable[[Any], None], rng: random.Random) -> None:
-        said = runtime._report
+        put = runtime._reports.put
 
         def report(message: Any) -> None:
             if isinstance(message, Committed):
                 mark(("vectors", message.number, message.segment))
-            said(message)
+            put(message)
 
-        runtime._report = report
+        runtime._reports.put = report
         _wait_for_the_scrub(runtime)  # here and not beside the rest, so that a seed makes the same session again
         ChunkLoader(
             self.spec,
