@@ -277,13 +277,6 @@ MUTANTS = (
         LEDGER,
     ),
     Mutant(
-        "a member is removed before its ensemble",
-        "exporter/ledger/ledger.py",
-        "                actions += (RemoveDamaged(segment, damage), TellDamage(segment, damage))\n",
-        "                actions = [RemoveDamaged(segment, damage), TellDamage(segment, damage), *actions]\n",
-        LEDGER,
-    ),
-    Mutant(
         "damage is told before the file is removed",
         "exporter/ledger/ledger.py",
         "(RemoveDamaged(segment, damage), TellDamage(segment, damage))",
@@ -300,8 +293,8 @@ MUTANTS = (
     Mutant(
         "after a failure the ledger goes on",
         "exporter/ledger/ledger.py",
-        "                self.failed = True\n",
-        "                pass\n",
+        "            self.failed = True\n            return []\n",
+        "            self.failed = isinstance(event, Failed)\n",
         LEDGER,
     ),
     Mutant(
