@@ -55,6 +55,12 @@ class CommitPath:
         """Per pass: the segments that stand, or are about to."""
         return self._ledger.committed[: len(self._spec.passes)]
 
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Spent on the disk, and in the collection."""
+        publishing = self.publisher.seconds if self.publisher is not None else 0.0
+        return {"commit": self.committer.seconds, "publish": publishing}
+
     def takes(self, number: int, segment: int) -> bool:
         """Whether results for a pass's segment are still of use."""
         return self._ledger.takes(number, segment)

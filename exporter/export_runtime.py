@@ -16,6 +16,7 @@ import orjson
 
 from ..protocol.finished_run.done_run import open_done_run
 from ..protocol.index.collection import Quantization
+from ..protocol.run_directory.atomic_files import commit_bytes
 from ..protocol.spec.fingerprint import Fingerprint
 from ..protocol.wire import arrays
 from ..protocol.wire.export import (
@@ -36,7 +37,7 @@ from .reports import Report, Reports
 from .run_directory.balance import find_difference, find_imbalance
 from .run_directory.manifest import covered, recount, truncations, write_manifest, write_quarantine
 from .run_directory.owned_directory import RunDirectory
-from .run_directory.stats import read_stats, write_stats
+from .run_directory.stats import add_figures, merge_stats, read_stats
 from .segments.builder import SegmentBuilder
 
 
@@ -157,11 +158,19 @@ class ExportRuntime:
         return CloseRun("failed", f"{self.root}: {problem}", message.stats) if problem else message
 
     def _write_stats(self, message: CloseRun, passes: list[dict[str, Any]]) -> None:
-        if message.status == read_stats(self._layout.stats).get("status") == "done" and not self._path.committer.wrote:
+        """`passes` as `recount` found them."""
+        before = read_stats(self._layout.stats)
+        if message.status == before.get("status") == "done" and not self._path.committer.wrote:
             return  # a session that found nothing to do has nothing to tell
-        publishing = self._path.publisher.seconds if self._path.publisher is not None else 0.0
-        seconds = {"commit": self._path.committer.seconds, "publish": publishing}
-        write_stats(self._layout, self._spec, message, passes, seconds)
+        rows = {one["vector"]: one["rows"] for one in passes}
+        by_pass = {one.vector: min(rows[output.vector] for output in one.outputs) for one in self._spec.passes}
+        stats = merge_stats(before, message.stats, by_pass)
+        found = truncations(passes)
+        for one in self._spec.passes:  # all vectors of a pass come from the same tokens
+            if (cut := found.get(one.outputs[0].vector)) is not None:
+                add_figures(stats, one.vector, cut.record())
+        stats |= {"status": message.status, "error": message.error, "export_seconds": self._path.seconds}
+        commit_bytes(self._layout.stats, orjson.dumps(stats, default=str, option=orjson.OPT_INDENT_2) + b"\n")
 
     def _builder(self, message: Rows | FailedRows) -> SegmentBuilder:
         key = message.number, message.segment

@@ -14,12 +14,7 @@ from typing import Any
 
 import orjson
 
-from ...protocol.run_directory.atomic_files import commit_bytes
-from ...protocol.run_directory.layout import RunLayout
-from ...protocol.spec.run_spec import RunSpec
 from ...protocol.statistics.histogram import BATCH_DIGITS, LogHistogram
-from ...protocol.wire.export import CloseRun
-from .manifest import truncations
 
 JsonObject = dict[str, Any]
 
@@ -35,21 +30,6 @@ def read_stats(path: Path) -> JsonObject:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def write_stats(
-    layout: RunLayout, spec: RunSpec, told: CloseRun, passes: list[JsonObject], export_seconds: Mapping[str, float]
-) -> None:
-    """What the coordinator tells of the session, with the passes as `recount` found them. OSError from the disk."""
-    rows = {one["vector"]: one["rows"] for one in passes}
-    by_pass = {one.vector: min(rows[output.vector] for output in one.outputs) for one in spec.passes}
-    stats = merge_stats(read_stats(layout.stats), told.stats, by_pass)
-    found = truncations(passes)
-    for one in spec.passes:  # all vectors of a pass come from the same tokens
-        if (cut := found.get(one.outputs[0].vector)) is not None:
-            add_figures(stats, one.vector, cut.record())
-    stats |= {"status": told.status, "error": told.error, "export_seconds": export_seconds}
-    commit_bytes(layout.stats, orjson.dumps(stats, default=str, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 def merge_stats(before: Mapping[str, Any], now: Mapping[str, Any], rows: Mapping[str, int]) -> JsonObject:
