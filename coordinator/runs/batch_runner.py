@@ -377,7 +377,7 @@ class BatchRunner:
     def _spooled(self, segment: SpooledSegment) -> None:
         self.rejected += segment.rejected
         tokens = estimated_tokens(segment.n_bytes, segment.rows)
-        self._stand_ins = self._stand_ins or has_metadata_weights(self.layout, segment.segment)
+        self._stand_ins = self._stand_ins or has_metadata_weights(self.layout, segment)
         self._report(SegmentSpooled(self.run, segment.segment, segment.rows, tokens, stand_ins=self._stand_ins))
 
     def _report(self, event: Event | DamagedChunks) -> None:
