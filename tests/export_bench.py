@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import time
 from collections.abc import Iterable, Sequence
@@ -13,7 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow.parquet as pq
 from embedfleet.coordinator.intake.loader import ChunkLoader, SegmentLimits
-from embedfleet.exporter.export_runtime import ExportRuntime, Report
+from embedfleet.exporter.export_runtime import ExportRuntime
+from embedfleet.exporter.reports import Report
 from embedfleet.exporter.run_directory.owned_directory import RunDirectory
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
@@ -140,6 +140,13 @@ class Session:
             assert ready, f"no {kind.__name__}, but {self.heard}"
             self.heard += self.runtime.take()
 
+    def wait(self) -> None:
+        """Until what stood was looked at, and what was handed in is committed and published."""
+        path = self.runtime._path
+        threads = [path._scrubs, path._commits, *([path.publisher._thread] if path.publisher is not None else [])]
+        for thread in threads:
+            thread.submit(lambda: None).result()
+
     def close(self, status: str = "done", **stats: Any) -> Closed:
         """End the run; every report that it made is in `heard` then."""
         try:
@@ -152,12 +159,9 @@ class Session:
         """Give back what the process has of it; no-op after `close`."""
         if not self._over:
             self._over = True
-            self.runtime._committer.shutdown()
-            self.runtime._scrubber.shutdown()
-            self.runtime._publisher.shutdown()
+            self.runtime._path.stop(done=True)
             self.runtime._events.close()
-            for fd in (self.runtime.wake_fd, self.runtime._write_fd):
-                os.close(fd)
+            self.runtime._reports.close()
 
 
 class Bench:

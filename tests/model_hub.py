@@ -65,48 +65,56 @@ class Hub:
     asked: list[str] = field(default_factory=list[str])
 
 
+class _Handler(BaseHTTPRequestHandler):
+    """Answers as the hub does."""
+
+    hub: Hub
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        self.hub.asked.append(self.path)
+        parts = self.path.split("?")[0].strip("/").split("/")
+        if parts[:2] == ["api", "models"]:
+            self._about("/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main")
+        else:
+            self._file("/".join(parts[:2]), "/".join(parts[4:]))
+
+    def _about(self, name: str, revision: str) -> None:
+        if name not in FILES:
+            self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
+        elif revision not in ("main", SHA):
+            self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
+        else:
+            about = {"id": name, "sha": SHA, "siblings": [{"rfilename": one} for one in FILES[name]]}
+            self._send(200, json.dumps(about).encode(), {})
+
+    def _file(self, name: str, path: str) -> None:
+        content = json.dumps(FILES[name][path]).encode()
+        self._send(200, content, {"ETag": f'"{name}{path}"', "X-Repo-Commit": SHA})
+
+    def _send(self, code: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(code)
+        for key, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *_args: Any) -> None:
+        pass
+
+
 @contextmanager
 def serving() -> Generator[Hub]:
     """A hub with the repositories of FILES and the revision `main`."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            given.asked.append(self.path)
-            parts = self.path.split("?")[0].strip("/").split("/")
-            if parts[:2] == ["api", "models"]:
-                self._about("/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main")
-            else:
-                self._file("/".join(parts[:2]), "/".join(parts[4:]))
-
-        def _about(self, name: str, revision: str) -> None:
-            if name not in FILES:
-                self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
-            elif revision not in ("main", SHA):
-                self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
-            else:
-                about = {"id": name, "sha": SHA, "siblings": [{"rfilename": one} for one in FILES[name]]}
-                self._send(200, json.dumps(about).encode(), {})
-
-        def _file(self, name: str, path: str) -> None:
-            content = json.dumps(FILES[name][path]).encode()
-            self._send(200, content, {"ETag": f'"{name}{path}"', "X-Repo-Commit": SHA})
-
-        def _send(self, code: int, content: bytes, headers: dict[str, str]) -> None:
-            self.send_response(code)
-            for key, value in {**headers, "Content-Length": str(len(content))}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(content)
-
-        def log_message(self, *_args: Any) -> None:
-            pass
+    class Handler(_Handler):
+        """Of this hub."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    given = Hub(f"http://127.0.0.1:{server.server_port}")
+    Handler.hub = given = Hub(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

@@ -110,15 +110,17 @@ class WorkerLoop:
         self._context.term()
 
     def _receive(self) -> None:
-        head, *frames = self._socket.recv_multipart()
-        match self._decoder.decode(head):
+        head, *frames = self._socket.recv_multipart(copy=False)
+        match self._decoder.decode(head.buffer):
             case Stage(spec):
                 self._pipeline.stage(spec)
             case Hydrate():
                 self._pipeline.hydrate()
             case Batch() as batch:
                 self._outstanding += 1
-                self._pipeline.submit(TextBatch(batch.batch, batch.epoch, _texts(batch, frames)))
+                self._pipeline.submit(
+                    TextBatch(batch.batch, batch.epoch, _texts(batch, [frame.buffer for frame in frames]))
+                )
             case Release():
                 self._releasing = True
 
@@ -148,10 +150,10 @@ def _last_word(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).strip().split(chr(10), 1)[0]}"
 
 
-def _texts(batch: Batch, frames: list[bytes]) -> list[str]:
+def _texts(batch: Batch, frames: list[Any]) -> list[str]:
     found: dict[str, Array] = arrays.unpack(batch.arrays, frames)
     offsets = found["offsets"].tolist()
-    blob = found["utf8"].tobytes()
+    blob = found["utf8"].data
     if len(offsets) != batch.rows + 1:
         raise ProtocolError(f"a batch of {batch.rows} rows with {len(offsets)} offsets")
-    return [blob[start:stop].decode() for start, stop in itertools.pairwise(offsets)]
+    return [str(blob[start:stop], "utf-8") for start, stop in itertools.pairwise(offsets)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...protocol.errors import RunDirectoryError
@@ -15,13 +15,17 @@ from ...protocol.run_directory.tables import read_info
 
 @dataclass(frozen=True, slots=True)
 class SpooledSegment:
-    """A segment that stands on disk. `n_bytes` is of its texts, `rejected` counts the bad rows met on the way."""
+    """A segment that stands on disk. `n_bytes` is of its texts, `rejected` counts the bad rows met on the way.
+
+    `metadata` are its rows' as JSON, where they are still in memory: of a segment that was just written.
+    """
 
     segment: int
     first_row: int
     rows: int
     n_bytes: int
     rejected: int
+    metadata: Sequence[str | None] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,7 @@ class SegmentSpool:
         path = self._layout.chunk_segment(self.segment)
         commit_file(path, lambda partial: _write(table, partial))
         damaged_of(path).unlink(missing_ok=True)
-        spooled = SpooledSegment(self.segment, self.rows, rows, self._n_bytes, rejected)
+        spooled = SpooledSegment(self.segment, self.rows, rows, self._n_bytes, rejected, self._batch.metadata)
         self.segment += 1
         self.rows += rows
         self.rejected += rejected

@@ -60,7 +60,7 @@ class IntakeThread:
     def _spooled(self, segment: SpooledSegment) -> None:
         self.rejected += segment.rejected
         tokens = estimated_tokens(segment.n_bytes, segment.rows)
-        self._stand_ins = self._stand_ins or has_metadata_weights(self._layout, segment.segment)
+        self._stand_ins = self._stand_ins or has_metadata_weights(self._layout, segment)
         self._report(SegmentSpooled(self._run, segment.segment, segment.rows, tokens, stand_ins=self._stand_ins))
 
     def _load(self, loader: ChunkLoader, source: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 
 from ...protocol.run_directory.chunk_columns import read_chunk_columns
@@ -11,6 +9,7 @@ from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec
 from ...protocol.vectors.metadata_terms import METADATA_WEIGHTS, metadata_weights
+from ..intake.loader import SpooledSegment
 
 
 def asks_for_stand_ins(one: PassSpec) -> bool:
@@ -18,10 +17,12 @@ def asks_for_stand_ins(one: PassSpec) -> bool:
     return one.side == "document" and (one.kind == "metadata" or (one.kind == "sparse" and one.fallback))
 
 
-def has_metadata_weights(layout: RunLayout, segment: int) -> bool:
-    """Whether any chunk of the segment has them."""
-    stored: Any = read_chunk_columns(layout, segment, ("metadata",)).column("metadata").drop_null()
-    return any(metadata_weights(orjson.loads(one.as_py())) is not None for one in stored)
+def has_metadata_weights(layout: RunLayout, spooled: SpooledSegment) -> bool:
+    """Whether any chunk of the segment has them. A segment of an earlier session is read; one that was just written is not."""
+    stored = spooled.metadata
+    if stored is None:
+        stored = read_chunk_columns(layout, spooled.segment, ("metadata",)).column("metadata").to_pylist()
+    return any(metadata_weights(orjson.loads(one)) is not None for one in stored if one is not None)
 
 
 def source_of_weights(live: int, stood_in: int, without: int) -> str:

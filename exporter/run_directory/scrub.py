@@ -21,8 +21,8 @@ WHOLE_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class ScrubbedSegment:
-    """What was found in one segment: of its chunks, what is wrong; of each pass that is damaged, its number, the vector and
-    what is wrong with that."""
+    """What was found in one segment: of its chunks, what is wrong; of each pass or ensemble that is damaged, its number, the
+    vector and what is wrong with that."""
 
     segment: int
     chunks: str
@@ -32,22 +32,27 @@ class ScrubbedSegment:
 def scrub(
     layout: RunLayout, spec: RunSpec, committed: Sequence[Collection[int]], stopped: Callable[[], bool]
 ) -> Iterator[ScrubbedSegment]:
-    """Read every segment that stands, one after the other, until `stopped`. `committed` is by pass, as it was found."""
+    """Read every segment that stands, one after the other, until `stopped`.
+
+    `committed` is as it was found: by pass, then by ensemble.
+    """
     chunks = set(segments_in(layout.chunks))
     standing = [set(segments) for segments in committed]
+    vectors = [[output.vector for output in one.outputs] for one in spec.passes]
+    vectors += [[one.vector] for one in spec.ensembles]
     for segment in sorted(chunks.union(*standing)):
         if stopped():
             return
         reason = chunk_damage(layout, segment) if segment in chunks else ""
         numbers = [number for number, segments in enumerate(standing) if segment in segments]
-        damaged = tuple(found for number in numbers if (found := _pass_damage(layout, spec, number, segment)))
+        damaged = tuple(found for number in numbers if (found := _damage(layout, number, vectors[number], segment)))
         yield ScrubbedSegment(segment, reason, damaged)
 
 
-def _pass_damage(layout: RunLayout, spec: RunSpec, number: int, segment: int) -> tuple[int, str, str] | None:
-    for output in spec.passes[number].outputs:
-        if reason := vector_damage(layout, output.vector, segment):
-            return number, output.vector, reason
+def _damage(layout: RunLayout, number: int, vectors: Sequence[str], segment: int) -> tuple[int, str, str] | None:
+    for vector in vectors:
+        if reason := vector_damage(layout, vector, segment):
+            return number, vector, reason
     return None
 
 

@@ -14,6 +14,7 @@ POOL = (
 BLAME = ("tests/unit/coordinator/core/test_pool_blame.py",)
 SIMULATION = ("tests/unit/coordinator/core/test_simulation.py",)
 ENSEMBLE = ("tests/unit/exporter/test_power_cut.py::test_an_ensemble_is_of_the_members_that_stand",)
+LEDGER = ("tests/unit/exporter/ledger/test_ledger_simulation.py",)
 POWER = ("tests/unit/exporter/test_power_cut.py::test_nothing_acknowledged_is_lost",)
 
 
@@ -188,11 +189,117 @@ MUTANTS = (
     ),
     Mutant(
         "a segment is acknowledged before it is written",
-        "exporter/export_runtime.py",
-        "        start = time.monotonic()\n        done = commit_segment(",
-        "        start = time.monotonic()\n        self._report(Committed(number, segment, builder.rows, 0, 0.0))\n"
-        "        done = commit_segment(",
+        "exporter/commit_path.py",
+        "        self.committer.write(action.part, action.segment, builder)\n        self._handle(",
+        "        from ..protocol.wire.export import Committed\n\n"
+        "        self._reports.put(Committed(action.part, action.segment, builder.rows, 0, 0.0))\n"
+        "        self.committer.write(action.part, action.segment, builder)\n        self._handle(",
         POWER,
+    ),
+    Mutant(
+        "the ledger acknowledges a segment before it is written",
+        "exporter/ledger/ledger.py",
+        "                return [Write(part, segment)]\n",
+        "                return [Acknowledge(part, segment), Write(part, segment)]\n",
+        LEDGER,
+    ),
+    Mutant(
+        "what is being written is taken again",
+        "exporter/ledger/ledger.py",
+        "                self._places[part][segment] = Place.WRITING\n                return [Write",
+        "                return [Write",
+        LEDGER,
+    ),
+    Mutant(
+        "what stood is not known to stand",
+        "exporter/ledger/ledger.py",
+        "            self._places[part] = dict.fromkeys(kept, Place.EARLIER)\n",
+        "",
+        LEDGER,
+    ),
+    Mutant(
+        "what stood is taken for whole before it is looked at",
+        "exporter/ledger/ledger.py",
+        "dict.fromkeys(kept, Place.EARLIER)",
+        "dict.fromkeys(kept, Place.STANDING)",
+        LEDGER,
+    ),
+    Mutant(
+        "what was looked at is not derived and published",
+        "exporter/ledger/ledger.py",
+        "        return [*actions, *self._go_on(segment)] if whole else actions\n",
+        "        return actions\n",
+        LEDGER,
+    ),
+    Mutant(
+        "a segment is published again when its chunks are looked at",
+        "exporter/ledger/ledger.py",
+        "        return [*actions, *self._go_on(segment)] if whole else actions\n",
+        "        return [*actions, *self._go_on(segment)]\n",
+        LEDGER,
+    ),
+    Mutant(
+        "a segment is published before all its parts stand",
+        "exporter/ledger/ledger.py",
+        "if self._publishes and all(places",
+        "if self._publishes and any(places",
+        LEDGER,
+    ),
+    Mutant(
+        "an ensemble is derived of some of its members",
+        "exporter/ledger/ledger.py",
+        "            stand = all(",
+        "            stand = any(",
+        LEDGER,
+    ),
+    Mutant(
+        "a segment is acknowledged before its ensemble stands",
+        "exporter/ledger/ledger.py",
+        "        return [*self._go_on(segment), *told]\n",
+        "        return [*told, *self._go_on(segment)]\n",
+        LEDGER,
+    ),
+    Mutant(
+        "an ensemble is derived without chunks",
+        "exporter/ledger/ledger.py",
+        "        if not self._chunks_read and segment not in self._chunks:\n            return []\n",
+        "",
+        LEDGER,
+    ),
+    Mutant(
+        "what waits for its chunks waits for good",
+        "exporter/ledger/ledger.py",
+        "        waiting = set[int]().union(*self._places) - self._chunks\n",
+        "        waiting = set[int]()\n",
+        LEDGER,
+    ),
+    Mutant(
+        "an ensemble outlives its damaged member",
+        "exporter/ledger/ledger.py",
+        "not bad.isdisjoint((part, *members))",
+        "part in bad",
+        LEDGER,
+    ),
+    Mutant(
+        "damage is told before the file is removed",
+        "exporter/ledger/ledger.py",
+        "(RemoveDamaged(segment, damage), TellDamage(segment, damage))",
+        "(TellDamage(segment, damage), RemoveDamaged(segment, damage))",
+        LEDGER,
+    ),
+    Mutant(
+        "results are taken before anybody was told of the damage",
+        "exporter/ledger/ledger.py",
+        "                self._places[damage.part][segment] = Place.REMOVED\n",
+        "                del self._places[damage.part][segment]\n",
+        LEDGER,
+    ),
+    Mutant(
+        "after a failure the ledger goes on",
+        "exporter/ledger/ledger.py",
+        "            self.failed = True\n            return []\n",
+        "            self.failed = isinstance(event, Failed)\n",
+        LEDGER,
     ),
     Mutant(
         "a file gets its name before it is synced",
@@ -231,15 +338,15 @@ MUTANTS = (
     ),
     Mutant(
         "an ensemble outlives its member",
-        "exporter/segments/ensembles.py",
-        "            self._remove(one, self._standing[one.vector] - self._whole(one))\n",
-        "            pass\n",
-        ENSEMBLE,
+        "exporter/ledger/ledger.py",
+        "            kept = segments.intersection(*members)\n",
+        "            kept = segments\n",
+        (*ENSEMBLE, *LEDGER),
     ),
     Mutant(
         "the removal of an ensemble is not synced",
-        "exporter/segments/ensembles.py",
-        "        sync_folder(self._directory.layout.vector_folder(one.vector))\n",
+        "exporter/segments/committer.py",
+        "        sync_folder(self._layout.vector_folder(vector))\n",
         "",
         ENSEMBLE,
     ),
@@ -260,7 +367,7 @@ MUTANTS = (
     Mutant(
         "a run whose files were removed meanwhile is done",
         "exporter/export_runtime.py",
-        "            problem = find_imbalance(self._layout, self._spec, self._seen, self._segments)\n",
+        "            problem = find_imbalance(self._layout, self._spec, self._path.committer.stamps, self._segments)\n",
         "",
         (
             "tests/unit/exporter/run_directory/test_export_balance.py::test_a_segment_that_is_removed_meanwhile_is_missed",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import select
 from collections.abc import Callable
@@ -74,18 +73,17 @@ class Workload:
             self._work(runtime, directory.layout, mark, rng)
         finally:  # where a cut broke the run, `close` may not have come
             runtime._events.close()
-            for fd in (runtime.wake_fd, runtime._write_fd):
-                os.close(fd)
+            runtime._reports.close()
 
     def _work(self, runtime: ExportRuntime, layout: RunLayout, mark: Callable[[Any], None], rng: random.Random) -> None:
-        said = runtime._report
+        put = runtime._reports.put
 
         def report(message: Any) -> None:
             if isinstance(message, Committed):
                 mark(("vectors", message.number, message.segment))
-            said(message)
+            put(message)
 
-        runtime._report = report
+        runtime._reports.put = report
         _wait_for_the_scrub(runtime)  # here and not beside the rest, so that a seed makes the same session again
         ChunkLoader(
             self.spec,
@@ -117,29 +115,50 @@ def check(root: Path, workload: Workload, marks: tuple[Any, ...]) -> str:
     layout = RunLayout(root)
     finished = layout.manifest.exists()
     try:
-        for segment in segments_in(layout.chunks) if layout.chunks.exists() else ():
-            path = layout.chunk_segment(segment)
-            info = read_info(path, ChunkSegmentInfo)
-            texts = pq.read_table(path, page_checksum_verification=True).column("text").to_pylist()
-            if texts != [f"text of row {row}" for row in range(info.first_row, info.first_row + ROWS)]:
-                return f"chunk segment {segment} says something else"
+        if wrong := _wrong_chunks(layout):
+            return wrong
         directory = RunDirectory(root, workload.spec, restart=False)
     except (EmbedfleetError, OSError) as error:
         return f"the folder cannot be taken up again: {error}"
     try:
         standing = {(number, s) for number in range(2) for s in directory.committed(number)}
-        for number, segment in standing:
-            path = layout.vector_segment(workload.spec.passes[number].vector, segment)
-            if digest(pq.read_table(path)) != read_info(path, VectorSegmentInfo).digest:
-                return f"{path.parent.name}/{path.name} stands and is not whole"
-        for segment in directory.standing(ENSEMBLE.vector) if workload.ensemble else ():
-            if {(0, segment), (1, segment)} <= standing and not _is_of_its_members(layout, segment):
-                return f"segment {segment} of the ensemble is of other members than those that stand"
+        if wrong := _wrong_vectors(directory, workload, standing):
+            return wrong
     except (EmbedfleetError, OSError) as error:
         return f"a segment stands and cannot be read: {error}"
     finally:
         directory.release()
-    chunks = set(segments_in(layout.chunks))
+    if wrong := _lost(marks, set(segments_in(layout.chunks)), standing, finished=finished):
+        return wrong
+    if finished and len(standing) < 2 * SEGMENTS and not workload.ensemble:  # which has a manifest from before the loss
+        return "the manifest stands and segments do not"
+    return ""
+
+
+def _wrong_chunks(layout: RunLayout) -> str:
+    for segment in segments_in(layout.chunks) if layout.chunks.exists() else ():
+        path = layout.chunk_segment(segment)
+        info = read_info(path, ChunkSegmentInfo)
+        texts = pq.read_table(path, page_checksum_verification=True).column("text").to_pylist()
+        if texts != [f"text of row {row}" for row in range(info.first_row, info.first_row + ROWS)]:
+            return f"chunk segment {segment} says something else"
+    return ""
+
+
+def _wrong_vectors(directory: RunDirectory, workload: Workload, standing: set[tuple[int, int]]) -> str:
+    layout = directory.layout
+    for number, segment in standing:
+        path = layout.vector_segment(workload.spec.passes[number].vector, segment)
+        if digest(pq.read_table(path)) != read_info(path, VectorSegmentInfo).digest:
+            return f"{path.parent.name}/{path.name} stands and is not whole"
+    for segment in directory.standing(ENSEMBLE.vector) if workload.ensemble else ():
+        if {(0, segment), (1, segment)} <= standing and not _is_of_its_members(layout, segment):
+            return f"segment {segment} of the ensemble is of other members than those that stand"
+    return ""
+
+
+def _lost(marks: tuple[Any, ...], chunks: set[int], standing: set[tuple[int, int]], *, finished: bool) -> str:
+    """What was acknowledged and does not stand."""
     for one in marks:
         match one:
             case ("chunks", segment) if segment not in chunks:
@@ -150,8 +169,6 @@ def check(root: Path, workload: Workload, marks: tuple[Any, ...]) -> str:
                 return "the run was done and its manifest is gone"
             case _:
                 pass
-    if finished and len(standing) < 2 * SEGMENTS and not workload.ensemble:  # which has a manifest from before the loss
-        return "the manifest stands and segments do not"
     return ""
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from embedfleet.client.run_directory.edge_shard import open_shard
 from embedfleet.client.verify.recount import verify_run
-from embedfleet.exporter import export_runtime
+from embedfleet.exporter import commit_path
 from embedfleet.exporter.index import edge_index
 from embedfleet.exporter.run_directory import scrub
 from embedfleet.protocol.run_directory.tables import dense_vectors
@@ -54,8 +54,7 @@ def test_the_word_of_a_damage_comes_before_results_are_taken(make_bench: Callabl
     bench.finish()
     flip(bench.layout.vector_segment("dense-a", 0))
     session = bench.begin()
-    session.runtime._scrubber.submit(lambda: None).result()
-    session.runtime._committer.submit(lambda: None).result()
+    session.wait()
     session.rows(0)
     assert session.runtime.committed == ((0, 1),)
     session.hear(SegmentDamaged)
@@ -95,7 +94,7 @@ def test_a_run_that_ends_early_does_not_wait_for_the_look(
 
     monkeypatch.setattr(scrub, "chunk_damage", look)
     session = bench.begin()
-    told = session.runtime._closing
+    told = session.runtime._path._closing
     begin = told.set
     monkeypatch.setattr(told, "set", lambda: (begin(), closing.set()))
     assert looking.wait(SECONDS)
@@ -122,7 +121,7 @@ def test_a_run_that_ends_before_the_look_leaves_torn_footers_to_the_next(
     torn = layout.vector_segment("dense-a", 1) if folder == "vectors" else layout.chunk_segment(1)
     data = torn.read_bytes()
     torn.write_bytes(data[:-200] + bytes(192) + data[-8:])  # its end is that of a whole file
-    monkeypatch.setattr(export_runtime, "scrub", lambda *_: iter(()))
+    monkeypatch.setattr(commit_path, "scrub", lambda *_: iter(()))
     closed = bench.begin().close(status)
     assert closed.committed == (ROWS - 1 if folder == "vectors" else 2 * (ROWS - 1))
     assert bench.layout.quarantine.read_bytes() == before[0]
@@ -188,7 +187,7 @@ def test_what_lacks_its_chunks_waits_until_they_are_read_again(make_bench: Calla
     assert bench.standing(BOTH.vector) == ["00000.parquet"][:missing]
     session.spool()
     session.source_read(2)
-    session.runtime._committer.submit(lambda: None).result()
+    session.wait()
     assert bench.standing(BOTH.vector) == ["00000.parquet", "00001.parquet"]
     assert session.close().published == 2 * ROWS
     assert session.heard == []
@@ -211,7 +210,8 @@ class TestShard:
         for number, segment in ((0, 0), (0, 1), (1, 1)):
             session.rows(segment, number=number)
             session.hear(Committed)
-        assert session.runtime._publisher.submit(self.published, bench).result() == ["1"]
+        session.wait()
+        assert self.published(bench) == ["1"]
         session.rows(0, number=1)
         closed = session.close()
         assert closed.published == 2 * ROWS
@@ -251,7 +251,7 @@ class TestShard:
         def broken(*_args: Any) -> int:
             raise kind("the shard is locked")
 
-        monkeypatch.setattr(session.runtime._index, "publish", broken)
+        monkeypatch.setattr(session.runtime._path.publisher.index, "publish", broken)
         session.rows(0)
         assert session.hear(ExportFailed).message == f"{bench.root}: {kind.__name__}: the shard is locked"
         assert bench.standing() == ["00000.parquet"], "what is committed is committed"
@@ -269,7 +269,7 @@ class TestShard:
 
         bench = make_bench(segments=1, index="edge")
         session = bench.begin()
-        monkeypatch.setattr(session.runtime._index, "publish", panic)
+        monkeypatch.setattr(session.runtime._path.publisher.index, "publish", panic)
         session.rows(0)
         session.close()
         assert session.hear(ExportFailed).message == f"{bench.root}: PanicException: index out of bounds"

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from embedfleet.client.run_directory.reader import open_run
-from embedfleet.exporter import export_runtime
+from embedfleet.exporter import commit_path
 from embedfleet.exporter.segments import writer
 from embedfleet.protocol.errors import ProtocolError, RunDirectoryError, SpecMismatch
 from embedfleet.protocol.run_directory.segment_info import VectorSegmentInfo
@@ -294,13 +294,13 @@ def test_nothing_is_made_of_a_segment_of_another_pass_before_it_is_looked_at(
     first.close("interrupted")
     flip(bench.layout.vector_segment(DENSE.vector, 0))
     looked_at = threading.Event()
-    look = export_runtime.scrub
+    look = commit_path.scrub
 
     def later(*args: Any) -> Any:
         looked_at.wait(20)
         yield from look(*args)
 
-    monkeypatch.setattr(export_runtime, "scrub", later)
+    monkeypatch.setattr(commit_path, "scrub", later)
     second = bench.begin()
     second.rows(0, number=1)
     assert second.hear(Committed).number == 1

@@ -26,7 +26,7 @@ def test_a_segment_that_is_removed_meanwhile_is_missed(make_bench: Callable[...,
     for segment in (0, 1):
         session.rows(segment)
     session.source_read(2)
-    session.runtime._committer.submit(lambda: None).result()
+    session.wait()
     path = bench.layout.vector_segment("dense-a", 1)
     path.unlink()
     closed = session.close()
@@ -59,8 +59,7 @@ def test_a_file_in_place_of_the_committed_one_is_set_aside(
     for segment in (0, 1):
         session.rows(segment)
     session.source_read(2)
-    session.runtime._scrubber.submit(lambda: None).result()
-    session.runtime._committer.submit(lambda: None).result()
+    session.wait()
     path = bench.layout.vector_segment("dense-a", 1) if what == "vectors" else bench.layout.chunk_segment(1)
     shutil.copyfile(path, path.with_name("copy"))
     path.with_name("copy").rename(path)
@@ -122,12 +121,12 @@ def test_a_collection_that_goes_meanwhile_is_named(make_bench: Callable[..., Ben
     session = bench.begin()
     for segment in (0, 1):
         if segment and early:
-            _published(session)
+            session.wait()
             shutil.rmtree(bench.layout.edge)
         session.rows(segment)
     session.source_read(2)
     if not early:
-        _published(session)
+        session.wait()
         shutil.rmtree(bench.layout.edge)
     session.close()
     assert any(
@@ -136,12 +135,6 @@ def test_a_collection_that_goes_meanwhile_is_named(make_bench: Callable[..., Ben
     )
     assert not bench.layout.manifest.exists()
     assert bench.finish().published == 2 * ROWS
-
-
-def _published(session: Any) -> None:
-    """Wait until what was handed in is committed and published."""
-    session.runtime._committer.submit(lambda: None).result()
-    session.runtime._publisher.submit(lambda: None).result()
 
 
 @pytest.mark.parametrize(("content", "what"), [(None, "is gone"), (b"{", "cannot be read")])
@@ -153,7 +146,7 @@ def test_a_vector_of_which_nobody_knows_the_model_any_more(
     for segment in (0, 1):
         session.rows(segment)
     session.source_read(2)
-    session.runtime._committer.submit(lambda: None).result()
+    session.wait()
     path = bench.layout.pass_file("dense-a")
     path.unlink() if content is None else path.write_bytes(content)
     told = session.close().problem
