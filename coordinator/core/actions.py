@@ -56,6 +56,14 @@ class HydrateWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class Holder:
+    """A worker and its device, by name."""
+
+    worker: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
 class SendBatch:
     worker: str
     epoch: int
@@ -65,6 +73,8 @@ class SendBatch:
     segment: int
     start: int
     stop: int
+    taken_from: Holder | None = None
+    """The lost worker that had these rows last; None where none was lost with them."""
 
 
 @dataclass(frozen=True, slots=True)

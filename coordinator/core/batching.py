@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection
 
-from .actions import CutSegment, ForwardResult, QuarantineRows, SendBatch
+from .actions import CutSegment, ForwardResult, Holder, QuarantineRows, SendBatch
 from .events import BatchDone, BatchFailed, Scrubbed, SegmentCommitted, SegmentCut, SegmentDamaged, SegmentSpooled
 from .state import Batch, Fleet, OpenSegment, Pass, Run, RunStatus, WorkerSlot, WorkerStage
 
@@ -123,6 +123,8 @@ def take_back(fleet: Fleet, worker: WorkerSlot, blamed: str, serving: Collection
     Returns whether the blamed batch was already under suspicion, so that the device need not answer for it.
     """
     held = [batch for batch in worker.batches if batch in fleet.batches]
+    for batch in held:
+        fleet.batches[batch].taken_from = Holder(worker.name, fleet.devices[worker.device].device.name)
     first_is_computing = bool(worker.batches) and bool(held) and held[0] == worker.batches[0]
     suspected = False
     guilty = held[0] if blamed and first_is_computing else None
@@ -176,6 +178,7 @@ def blame(fleet: Fleet, number: int, reason: str, device: str = "", serving: Col
     for start, stop in ((middle, batch.stop), (batch.start, middle)):
         tokens = int(per_row * (stop - start)) + 1
         half = Batch(batch.number, batch.segment, start, stop, tokens, suspect=True, charged=batch.charged)
+        half.taken_from = batch.taken_from
         name = _new_batch(fleet, half)
         segment.outstanding.add(name)
         one.pending.appendleft(name)
@@ -310,7 +313,8 @@ def _send_next(fleet: Fleet, run: Run, worker: WorkerSlot) -> None:
         worker.moved = fleet.now
     worker.batches.append(name)
     where = (run.name, batch.number, batch.segment, batch.start, batch.stop)
-    fleet.out.append(SendBatch(worker.name, worker.epoch, name, *where))
+    fleet.out.append(SendBatch(worker.name, worker.epoch, name, *where, batch.taken_from))
+    batch.taken_from = None
 
 
 def _cut_ahead(fleet: Fleet, run: Run, number: int, want: int) -> None:

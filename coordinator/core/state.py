@@ -9,7 +9,7 @@ from typing import Any
 
 from ...protocol.wire.devices import Device
 from ...protocol.wire.run_options import DEFAULTS, RunOptions
-from .actions import Action, Note
+from .actions import Action, Holder, Note
 from .events import PassPlan
 
 
@@ -111,6 +111,8 @@ class Batch:
     """Devices whose worker died of it while it was one row alone, and how many results of the pass each had before."""
     charged: str = ""
     """The device that its first death is held against, until a row of it is found guilty."""
+    taken_from: Holder | None = None
+    """The lost worker that had it; None again once another has it."""
 
     @property
     def rows(self) -> int:

@@ -7,6 +7,7 @@ from embedfleet.coordinator.core.actions import (
     Action,
     CloseRun,
     CutSegment,
+    Holder,
     HydrateWorker,
     KillWorker,
     ReleaseWorker,
@@ -83,7 +84,7 @@ def test_a_standby_waits_for_a_pass_that_has_work_again() -> None:
     driver = at_work_on_two_passes()
     assert driver.exit("w0") == []
     assert driver.tick(after=1.0) == [SpawnWorker("w2", "h", "g0", 3)]
-    assert driver.ready("w2") == [SendBatch("w2", 3, 0, "r", 0, 0, 0, 8)]
+    assert driver.ready("w2") == [SendBatch("w2", 3, 0, "r", 0, 0, 0, 8, Holder("w0", "g0"))]
 
 
 def test_passes_share_the_devices_that_can_serve_them() -> None:
