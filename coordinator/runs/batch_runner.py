@@ -190,7 +190,7 @@ class BatchRunner:
     def segment_committed(self, number: int, segment: int, rows: int) -> None:
         """Count a segment that was committed now."""
         self._committed[number].add(segment)
-        self.telemetry.segment_committed(number, segment, rows)
+        self.telemetry.segment_committed(number, rows)
 
     def segment_damaged(self, message: SegmentDamaged) -> None:
         """A segment that an earlier session committed is to be computed again."""

@@ -18,7 +18,6 @@ from ..core.actions import SendBatch
 from .notices import Notices
 from .observer import Observer
 from .performance import PerformanceLog
-from .reassignments import Reassignments
 
 BATCH_EVENT_SECONDS = 2.0
 """A batch-progress event per pass at most this often: events.jsonl grows with the time, not with the corpus."""
@@ -107,7 +106,6 @@ class TelemetryTracker:
         self._last_result: dict[str, tuple[int, float]] = {}
         """By device: the pass it worked for last, and when its last result came."""
         self._before: dict[str, int] = {}
-        self._reassignments = Reassignments()
         self._given_up: list[str] = []
         """Devices."""
 
@@ -121,7 +119,6 @@ class TelemetryTracker:
                 from_device = ", ".join(dict.fromkeys(self._given_up))
                 self._record("mitigation", {"reason": REASSIGNED, "from_device": from_device, **fields})
             case "exporter_lost":
-                self._reassignments.clear()  # what is in flight is computed again, nobody lost it
                 for figures in self.passes:
                     figures.lost = max(figures.rows - figures.committed, 0)
             case _:
@@ -166,8 +163,7 @@ class TelemetryTracker:
         if self._observer is not None:
             self._observer.batch_sent(action, device, time.time())
         figures = self.passes[number]
-        lost = self._reassignments.sent(action, device)
-        if lost is not None:
+        if (lost := action.taken_from) is not None:
             where = {"worker": action.worker, "device": device, "vector": figures.spec.vector}
             rows = {"segment": action.segment, "rows": action.stop - action.start}
             came = {"from_worker": lost.worker, "from_device": lost.device}
@@ -183,7 +179,6 @@ class TelemetryTracker:
 
     def result(self, number: int, device: str, rows: int, estimated: int, result: Result, now: float) -> None:
         """A batch's result: its rows, and the tokens that had been estimated for them."""
-        self._reassignments.handed_in(result.batch)
         if self._observer is not None:
             self._observer.batch_done(result, time.time())
         figures = self.passes[number]
@@ -242,14 +237,12 @@ class TelemetryTracker:
 
     def batch_failed(self, batch: int, reason: str) -> None:
         """A worker could not compute a batch; what becomes of it is an event of the pool's."""
-        self._reassignments.handed_in(batch)
         if self._observer is not None:
             self._observer.batch_failed(batch, reason, time.time())
 
-    def segment_committed(self, number: int, segment: int, rows: int) -> None:
+    def segment_committed(self, number: int, rows: int) -> None:
         """A segment of the pass stands."""
         self.passes[number].committed += rows
-        self._reassignments.committed(number, segment)
 
     def mitigation(self, number: int, device: str, worker: str, change: Mitigation) -> None:
         """A worker changed its micro-batch budget."""
