@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
 import orjson
 
@@ -23,10 +24,10 @@ from ..protocol.errors import DamagedChunks, EmbedfleetError
 from ..protocol.finished_run.done_run import open_done_run
 from ..protocol.index.collection import Quantization
 from ..protocol.process.system_refusals import not_written
-from ..protocol.run_directory.atomic_files import commit_bytes
 from ..protocol.run_directory.layout import segments_in
 from ..protocol.spec.fingerprint import Fingerprint
 from ..protocol.spec.output_dims import output_dims
+from ..protocol.statistics.run_stats import session_of
 from ..protocol.wire import arrays
 from ..protocol.wire.export import (
     ChunksDamaged,
@@ -51,7 +52,7 @@ from .run_directory.file_stamps import FileStamps
 from .run_directory.manifest import covered, recount, truncations, write_manifest, write_quarantine
 from .run_directory.owned_directory import RunDirectory
 from .run_directory.scrub import ScrubbedSegment, scrub
-from .run_directory.stats import add_figures, merge_stats, read_stats
+from .run_directory.stats import add_truncation, merge_stats, read_stats, write_stats
 from .segments.builder import SegmentBuilder
 from .segments.ensembles import Ensembles
 from .segments.metadata_weights import stand_in
@@ -239,17 +240,18 @@ class ExportRuntime:
     def _write_stats(self, message: CloseRun, passes: list[dict[str, Any]]) -> None:
         """`passes` as `recount` found them."""
         before = read_stats(self._layout.stats)
-        if message.status == before.get("status") == "done" and not self._wrote:
+        if message.status == before.status == "done" and not self._wrote:
             return  # a session that found nothing to do has nothing to tell
         rows = {one["vector"]: one["rows"] for one in passes}
         by_pass = {one.vector: min(rows[output.vector] for output in one.outputs) for one in self._spec.passes}
-        stats = merge_stats(before, message.stats, by_pass)
+        stats = merge_stats(before, session_of(message.stats), by_pass)
         found = truncations(passes)
-        for one in self._spec.passes:  # all vectors of a pass come from the same tokens
-            if (cut := found.get(one.outputs[0].vector)) is not None:
-                add_figures(stats, one.vector, cut.record())
-        stats |= {"status": message.status, "error": message.error, "export_seconds": self._seconds}
-        commit_bytes(self._layout.stats, orjson.dumps(stats, default=str, option=orjson.OPT_INDENT_2) + b"\n")
+        vectors = {
+            one.vector: one.outputs[0].vector for one in self._spec.passes
+        }  # all of a pass: from the same tokens
+        stats = add_truncation(stats, {name: found[vector] for name, vector in vectors.items() if vector in found})
+        ended = {"status": message.status, "error": message.error, "export_seconds": self._seconds}
+        write_stats(self._layout.stats, msgspec.structs.replace(stats, **ended))
 
     def _builder(self, number: int, segment: int, rows: int) -> SegmentBuilder | None:
         if segment in self._committed[number] or self._failed:

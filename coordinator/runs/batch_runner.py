@@ -22,6 +22,7 @@ from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.output_dims import output_dims
 from ...protocol.spec.run_spec import Output, PassSpec, RunSpec
+from ...protocol.statistics.run_stats import as_values
 from ...protocol.text.token_estimates import estimated_tokens
 from ...protocol.version import PROTOCOL, __version__
 from ...protocol.wire import arrays
@@ -249,7 +250,7 @@ class BatchRunner:
         if number not in self._begun:
             self._begun.add(number)
             fingerprint = self._fingerprints.get(number) or without_model(self.spec.passes[number])
-            self._send(BeginPass(number, fingerprint, self.telemetry.passes[number].placement))
+            self._send(BeginPass(number, fingerprint, self.telemetry.passes[number].statistics.placement))
 
     def cut(self, number: int, segment: int) -> tuple[Cut, ...]:
         """The segment's batches for the pass."""
@@ -288,10 +289,9 @@ class BatchRunner:
         self.stop_intake()
         self._tell_left_out()
         seconds = time.monotonic() - self._started
-        passes = [self.telemetry.stats(number) for number in range(len(self.spec.passes))]
+        stats = self.telemetry.session_stats(self.run, seconds)
         self.telemetry.closing(status, error)
-        stats = {"run": self.run, "seconds": round(seconds, 3), "passes": passes}
-        self._send(CloseRun(status, error, stats | {"processing_stats": self.telemetry.processing_stats}))
+        self._send(CloseRun(status, error, as_values(stats)))
 
     def drop_exporter(self) -> None:
         """End the exporter's process if there is one."""
@@ -318,7 +318,7 @@ class BatchRunner:
             rows=sum(self.rows.values()),
             intake_done=self.intake_done,
             rejected=self.rejected,
-            passes=tuple(self.telemetry.progress(number, *one, total) for number, one in enumerate(passes)),
+            passes=tuple(self.telemetry.passes[number].progress(*one, total) for number, one in enumerate(passes)),
             notices=notices,
         )
 
@@ -348,7 +348,7 @@ class BatchRunner:
     def _summary(self, number: int, counts: Closed) -> PassSummary:
         """A pass covers a row when each of its vectors is there."""
         committed = sum(self.rows.get(segment, 0) for segment in self._committed[number])
-        summary, rows = self.telemetry.summary(number), sum(self.rows.values())
+        summary, rows = self.telemetry.passes[number].summary(), sum(self.rows.values())
         truncation = counts.truncation.get(self.spec.passes[number].outputs[0].vector)
         limit = self._fingerprints[number].max_tokens if number in self._fingerprints else 0
         summary = msgspec.structs.replace(summary, chunks=committed, truncation=truncation, max_tokens=limit)

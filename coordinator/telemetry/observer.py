@@ -9,9 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ...protocol.spec.run_spec import RunSpec
+from ...protocol.statistics.pass_record import PassRecord
 from ...protocol.wire.control import StageDone
 from ...protocol.wire.work import Result
 from ..core.actions import SendBatch
+
+EventFields = dict[str, Any]
+"""What goes with an event, as JSON values; docs/telemetry.md has the fields of each."""
 
 
 class Observer(Protocol):
@@ -22,7 +26,7 @@ class Observer(Protocol):
         """The run's own span, for others that are to stand below it."""
         ...
 
-    def noted(self, event: str, when: float, fields: Mapping[str, Any]) -> None:
+    def noted(self, event: str, when: float, fields: EventFields) -> None:
         """An event, as it is written to events.jsonl."""
         ...
 
@@ -42,9 +46,22 @@ class Observer(Protocol):
         """A step of the run that no worker does is over."""
         ...
 
-    def over(self, status: str, error: str, when: float, passes: Sequence[Mapping[str, Any]]) -> None:
+    def over(self, status: str, error: str, when: float, passes: Sequence[PassRecord]) -> None:
         """The run has ended; `passes` is what stats.json says of each."""
         ...
+
+
+class NoObserver:
+    """Hears everything, and does nothing."""
+
+    traceparent = ""
+
+    def noted(self, event: str, when: float, fields: EventFields) -> None: ...
+    def batch_sent(self, action: SendBatch, device: str, when: float) -> None: ...
+    def batch_done(self, result: Result, when: float) -> None: ...
+    def batch_failed(self, batch: int, reason: str, when: float) -> None: ...
+    def stage(self, name: str, begin: float, end: float, fields: Mapping[str, Any]) -> None: ...
+    def over(self, status: str, error: str, when: float, passes: Sequence[PassRecord]) -> None: ...
 
 
 class Observers(Protocol):

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...protocol.spec.run_spec import RunSpec
+from ...protocol.statistics.pass_record import PassRecord
 from ...protocol.wire.control import StageDone
 from ...protocol.wire.work import Result
 from ..core.actions import SendBatch
+from .observer import EventFields
 
 PREFIX = "embedfleet."
 GPU_SOURCES = frozenset({"nvml", "torch"})
@@ -70,7 +72,7 @@ class RunSpans:
         self._leases: dict[str, _Lease] = {}
         self._batches: dict[int, _Sent] = {}
 
-    def noted(self, event: str, when: float, fields: Mapping[str, Any]) -> None:
+    def noted(self, event: str, when: float, fields: EventFields) -> None:
         """Leases become spans, mitigations events of the batch that was being computed, the rest events of the run."""
         match event:
             case "lease":
@@ -125,14 +127,14 @@ class RunSpans:
         """The batch's span ends with an error."""
         self._end_batch(batch, when, reason)
 
-    def over(self, status: str, error: str, when: float, passes: Sequence[Mapping[str, Any]]) -> None:
+    def over(self, status: str, error: str, when: float, passes: Sequence[PassRecord]) -> None:
         """End every span that is open, the passes with what stats.json says of them."""
         for worker in list(self._leases):
             self._end_lease(worker, when)
         for record in passes:
-            one = self._passes.pop(record["vector"], None)
+            one = self._passes.pop(record.vector, None)
             if one is not None:
-                _set(one.span, {shown: record.get(name) for name, shown in PASS_FIELDS.items()})
+                _set(one.span, {shown: getattr(record, name) for name, shown in PASS_FIELDS.items()})
                 one.span.end(end_time=_ns(one.last))
         _set(self._run, {"status": status})
         if status == "failed":

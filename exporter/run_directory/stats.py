@@ -10,98 +10,92 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import orjson
+from msgspec import UNSET
+from msgspec.structs import asdict, replace
 
-from ...protocol.statistics.histogram import BATCH_DIGITS, LogHistogram
-
-JsonObject = dict[str, Any]
-
-SUMS = ("computed", "seconds", "batches", "tokens", "padded", "row_errors", "mitigations")
-SUMS_BY_NAME = ("split", "rows_by_device")
-MOST = ("peak_bytes", "gpu_peak_bytes", "rotation_gap_seconds")
+from ...protocol.run_directory.atomic_files import commit_bytes
+from ...protocol.run_directory.truncation import Truncation
+from ...protocol.statistics.pass_record import PassRecord, PassTotals, describe_pass
+from ...protocol.statistics.run_stats import ProcessingStats, RunStats, SessionStats, as_values
 
 
-def read_stats(path: Path) -> JsonObject:
+class _Status(msgspec.Struct):
+    status: str = ""
+
+
+def read_stats(path: Path) -> RunStats:
     """The file as it stands; empty where there is none that can be read. Figures are no reason to refuse a run."""
     try:
-        found = orjson.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return decode_stats(path.read_bytes())
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return RunStats()
 
 
-def merge_stats(before: Mapping[str, Any], now: Mapping[str, Any], rows: Mapping[str, int]) -> JsonObject:
-    """`now`, what the session says, with the passes of all sessions; `rows` are the committed ones by pass.
+def decode_stats(content: bytes) -> RunStats:
+    """The content of a file. Of damaged figures only the status is taken: those of this session are then all there are.
 
-    A pass gains `chunks` (those rows), `sessions` (how many computed a batch of it), `session` (the latest of them, as in
-    `run`) and `untimed` (rows of those that left no figures). The rest of the file is of this session alone; samples of a
-    pass's devices are of the latest that computed it.
-    Where `before` is damaged the figures are of this session alone: a run is not to fail over them.
+    DecodeError or UnicodeDecodeError where it is no JSON object.
     """
     try:
-        return _with_earlier(before, now, rows)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
-        return _with_earlier({}, now, rows)
+        return msgspec.json.decode(content, type=RunStats)
+    except msgspec.ValidationError:
+        return RunStats(status=msgspec.json.decode(content, type=_Status).status)
 
 
-def add_figures(stats: JsonObject, vector: str, figures: Mapping[str, Any]) -> None:
-    """Add figures to the pass, if `stats` have it."""
-    for one in stats.get("passes", []):
-        if one["vector"] == vector:
-            one.update(figures)
+def merge_stats(before: RunStats, now: SessionStats, rows: Mapping[str, int]) -> RunStats:
+    """`now`, what the session says, with the passes of all sessions; `rows` are the committed ones by pass.
 
-
-def _with_earlier(before: Mapping[str, Any], now: Mapping[str, Any], rows: Mapping[str, int]) -> JsonObject:
-    run = now.get("run", "")
-    earlier = {one["vector"]: one for one in before.get("passes", [])}
+    The rest of the file is of this session alone; samples of a pass's devices are of the latest that computed it.
+    """
+    earlier = {one.vector: one for one in before.passes}
     # An exporter that ended while it closed has a successor, which is told the same figures again.
-    told = bool(run) and before.get("run") == run
-    passes: list[JsonObject] = []
-    for one in now.get("passes", []):
-        vector: str = one["vector"]
-        mine = one | ({"sessions": 1, "session": run} if one["batches"] else {"sessions": 0, "session": ""})
-        found = earlier.get(vector)
-        stood: int = mine.pop("earlier", 0)
-        if found is None:
-            merged = mine | {"untimed": stood}
-        elif told:
-            merged = found
-        else:
-            merged = _merged(found, mine)
-            dropped = merged is mine and bool(found.get("batches"))
-            killed = max(stood - found["chunks"], 0)  # committed since the last session that left figures
-            merged = merged | {"untimed": stood if dropped else found.get("untimed", 0) + killed}
-        passes.append(merged | {"chunks": rows.get(vector, merged.get("chunks", 0))})
-    samples: JsonObject = now.get("processing_stats", {})
-    devices = before.get("processing_stats", {}).get("passes", {}) | samples.get("passes", {})
-    more = {"processing_stats": samples | {"passes": devices}} if samples else {}
-    return {**now, **({"passes": passes} if passes else {}), **more}
+    told = bool(now.run) and before.run == now.run
+    passes: list[PassTotals] = []
+    for one in now.passes:
+        found = earlier.get(one.vector)
+        total = found if found is not None and told else _total(found, one, now.run)
+        passes.append(replace(total, chunks=rows.get(one.vector, total.chunks)))
+    devices = before.processing_stats.passes | now.processing_stats.passes
+    samples = ProcessingStats(host=now.processing_stats.host, passes=devices)
+    return RunStats(run=now.run, seconds=now.seconds, passes=tuple(passes), processing_stats=samples)
 
 
-def _merged(before: JsonObject, now: JsonObject) -> JsonObject:
-    if not now["batches"]:
-        return before
-    if not before.get("batches") or "histograms" not in before:
-        return now  # nothing to add, or percentiles that nobody can join
-    found = before | now
-    found |= {name: round(before[name] + now[name], 3) for name in SUMS}
-    found |= {name: _added(before[name], now[name]) for name in SUMS_BY_NAME}
-    found |= {name: max((one[name] for one in (before, now) if one[name] is not None), default=None) for name in MOST}
-    found["sessions"] = before["sessions"] + now["sessions"]
-    found["device"] = ", ".join(found["rows_by_device"])
-    if found["seconds"]:  # else all of them were below a millisecond, and the latest one's rates are as good as any
-        found["chunks_per_second"] = round(found["computed"] / found["seconds"], 2)
-        found["tokens_per_second"] = round(found["tokens"] / found["seconds"], 2)
-    found["padding"] = round(1 - found["tokens"] / found["padded"], 4) if found["padded"] else 0.0
-    found["histograms"] = {}
-    for name, digits in BATCH_DIGITS.items():
-        histogram = LogHistogram.of(before["histograms"][name]).join(LogHistogram.of(now["histograms"][name]))
-        found["histograms"][name], found[name] = histogram.record(), histogram.summary(digits)
-    return found
+def add_truncation(stats: RunStats, found: Mapping[str, Truncation]) -> RunStats:
+    """`stats` with what was cut, by pass."""
+    passes = (replace(one, **found[one.vector].record()) if one.vector in found else one for one in stats.passes)
+    return replace(stats, passes=tuple(passes))
 
 
-def _added(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
-    names = dict.fromkeys([*before, *now])
-    return {name: round(before.get(name, 0) + now.get(name, 0), 3) for name in names}
+def write_stats(path: Path, stats: RunStats) -> None:
+    """Replace the file."""
+    commit_bytes(path, orjson.dumps(as_values(stats), option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def _total(before: PassTotals | None, now: PassRecord, run: str) -> PassTotals:
+    stood = now.earlier or 0
+    sessions, session = (1, run) if now.batches else (0, "")
+    mine = PassTotals(**asdict(replace(now, earlier=UNSET)), sessions=sessions, session=session, untimed=stood)
+    if before is None:
+        return mine
+    killed = max(stood - before.chunks, 0)  # committed since the last session that left figures
+    untimed = before.untimed + killed
+    if not now.batches:
+        return replace(before, untimed=untimed)
+    if not before.batches:
+        return replace(mine, untimed=untimed)
+    if before.histograms is UNSET:
+        return mine  # percentiles that nobody can join
+    return replace(_sum(before, mine), sessions=before.sessions + 1, session=run, untimed=untimed)
+
+
+def _sum(before: PassTotals, now: PassTotals) -> PassTotals:
+    found = before.statistics + now.statistics
+    found.seconds = round(found.seconds, 3)
+    record = replace(describe_pass(now.vector, now.model, now.chunks, 0, found), earlier=UNSET)
+    if not found.seconds:  # all of them were below a millisecond, and the latest one's rates are as good as any
+        rates = (now.chunks_per_second, now.tokens_per_second)
+        record = replace(record, chunks_per_second=rates[0], tokens_per_second=rates[1])
+    return replace(before, **asdict(record))

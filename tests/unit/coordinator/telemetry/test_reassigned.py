@@ -44,7 +44,7 @@ def test_a_cpu_slot_that_takes_over_is_a_mitigation(told: Told) -> None:
 
 def test_rows_that_went_with_an_exporter_count_as_lost(told: Told) -> None:
     figures = told.tracker.passes[0]
-    figures.rows = 20
+    figures.statistics.computed = 20
     told.tracker.segment_committed(0, 8)
     told.tracker.event("exporter_lost", reason="gone")
     assert (figures.committed, figures.lost, figures.done) == (8, 12, 8)

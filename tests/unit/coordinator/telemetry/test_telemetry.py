@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from embedfleet.coordinator.telemetry.tracker import BATCH_EVENT_SECONDS, TelemetryTracker
+from embedfleet.coordinator.telemetry.event_log import BATCH_EVENT_SECONDS
+from embedfleet.coordinator.telemetry.tracker import TelemetryTracker
 from embedfleet.protocol.spec.run_spec import PassSpec
 from embedfleet.protocol.wire.work import Result, RowError, Timings
 
@@ -37,7 +38,7 @@ def test_multivectors_that_are_too_large_have_an_event_and_a_line_of_their_own()
     assert [name for name, _ in events[-2:]] == ["run_closing"] * 2
     line = f"multivector-m3: rows without a multivector so far: 2. {LARGE.reason}"
     assert tracker.take_notices()[0] == line
-    assert tracker.stats(0)["row_errors"] == 6
+    assert tracker.passes[0].record().row_errors == 6
 
 
 def test_segments_that_are_float16_after_all_are_said_in_one_line() -> None:

@@ -2,26 +2,35 @@ from __future__ import annotations
 
 import time
 
+import orjson
 import pytest
 from embedfleet.coordinator.telemetry.tracker import TelemetryTracker
-from embedfleet.exporter.run_directory.stats import merge_stats, read_stats
+from embedfleet.exporter.run_directory import stats
+from embedfleet.exporter.run_directory.stats import decode_stats, read_stats
 from embedfleet.protocol.spec.run_spec import PassSpec
+from embedfleet.protocol.statistics.run_stats import RunStats, as_values, session_of
 from embedfleet.protocol.wire.work import Result, Timings
 
 VECTOR = "dense-a"
+
+
+def merge_stats(before: dict, now: dict, rows: dict[str, int]) -> dict:
+    """As JSON values, through the file and through the message."""
+    return as_values(stats.merge_stats(decode_stats(orjson.dumps(before)), session_of(now), rows))
 
 
 def session(run: str, *batches: float, device: str = "cpu:0", vector: str = VECTOR) -> dict:
     """What a coordinator says of a session whose batches of 10 rows and 40 tokens took so many seconds each."""
     tracker = TelemetryTracker((PassSpec(vector=vector, kind="dense", model="fake:4"),), lambda *_event: None)
     tracker.passes[0].first = start = time.monotonic()
-    tracker.passes[0].dtype, tracker.passes[0].placement = "float32", f"{device} float32"
+    found = tracker.passes[0].statistics
+    found.dtype, found.placement = "float32", f"{device} float32"
     for number, seconds in enumerate(batches, 1):
         timings = Timings(tokenize=0.0, forward=seconds, wait=0.0)
         result = Result(number, 1, tokens=40, padded=50, timings=timings, arrays=())
         tracker.result(0, device, 10, 40, result, start + 2.0 * number)
     samples = {"host": {"samples": 1}, "passes": {vector: {device: {"samples": 1}}} if batches else {}}
-    return {"run": run, "seconds": 1.0, "passes": [tracker.stats(0)], "processing_stats": samples}
+    return {"run": run, "seconds": 1.0, "passes": [as_values(tracker.passes[0].record())], "processing_stats": samples}
 
 
 def test_a_session_that_computed_nothing_leaves_the_earlier_figures():
@@ -139,7 +148,13 @@ def test_a_damaged_figure_is_not_added(name, value):
 
 def test_a_file_that_cannot_be_read_is_none(tmp_path):
     path = tmp_path / "stats.json"
-    assert read_stats(path) == {}
+    assert read_stats(path) == RunStats()
     for content in ("{", "[]"):
         path.write_text(content)
-        assert read_stats(path) == {}
+        assert read_stats(path) == RunStats()
+
+
+def test_of_damaged_figures_the_status_is_taken(tmp_path):
+    path = tmp_path / "stats.json"
+    path.write_text('{"status": "done", "passes": 3}')
+    assert read_stats(path) == RunStats(status="done")

@@ -1,0 +1,111 @@
+"""PassFigures: how far one pass is in this session, for progress, for the end of the run and for `stats.json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ...protocol.spec.run_spec import PassSpec
+from ...protocol.statistics.pass_record import PassRecord, describe_pass
+from ...protocol.statistics.pass_statistics import PassStatistics, Split
+from ...protocol.wire.control import PassProgress, PassSummary
+from ...protocol.wire.devices import MemorySample, PerformanceSample
+from ...protocol.wire.work import Result
+
+SHORTEST = 1e-9
+"""Seconds: a pass of one batch may take less than its clock tells apart."""
+
+
+@dataclass(slots=True)
+class PassFigures:
+    """Rows and tokens computed are in `statistics`; the others say what else stands of the run."""
+
+    spec: PassSpec
+    statistics: PassStatistics = field(default_factory=PassStatistics)
+    first: float = 0.0
+    """When the first batch was sent; 0 before."""
+    committed_before: int = 0
+    """Rows that earlier sessions committed."""
+    committed: int = 0
+    """Rows that this session committed."""
+    lost: int = 0
+    """Rows computed in this session that went with an exporter, and are computed again."""
+    estimated_before: int = 0
+    """Estimated tokens of the rows that earlier sessions committed."""
+    estimated: int = 0
+    """Estimated tokens of the rows computed in this session: batches come longest first, so rows tell little."""
+
+    @property
+    def done(self) -> int:
+        """Rows of the run that need no computing any more; rows may also be committed that no worker computed."""
+        return max(self.statistics.computed - self.lost, self.committed) + self.committed_before
+
+    def count_result(self, device: str, rows: int, estimated: int, result: Result, now: float) -> None:
+        """Add a batch's result."""
+        times = result.timings
+        split = Split(tokenize=times.tokenize, forward=times.forward, wait=times.wait)
+        self.statistics.count_batch(device, rows, result.tokens, result.padded, len(result.errors), split)
+        self.statistics.seconds = max(now - self.first, SHORTEST)
+        self.estimated += estimated
+
+    def count_lease(self, memory: MemorySample | None, dtype: str | None, placement: str | None) -> None:
+        """Take what a lease event says of the worker's memory and of its model; None where it says nothing."""
+        found = self.statistics
+        if memory is not None and memory.source in ("rss", "torch"):
+            found.peak_bytes = max(found.peak_bytes, memory.used)
+        found.dtype = found.dtype if dtype is None else dtype
+        found.placement = found.placement if placement is None else placement
+
+    def count_sample(self, sample: PerformanceSample) -> None:
+        """Take a worker's peaks from its sample."""
+        found = self.statistics
+        if sample.gpu_bytes is None:
+            found.peak_bytes = max(found.peak_bytes, sample.resident_bytes)
+        else:
+            found.gpu_peak_bytes = max(found.gpu_peak_bytes, sample.gpu_bytes)
+
+    def count_sending(self, seconds: float) -> None:
+        """Add the time that a worker spent handing over results."""
+        self.statistics.split += Split(send=seconds)
+
+    def count_rotation(self, gap: float) -> None:
+        """Take the seconds that a device was without work before it."""
+        self.statistics.rotation_gap_seconds = max(self.statistics.rotation_gap_seconds or 0.0, gap)
+
+    def lose_uncommitted(self) -> None:
+        """An exporter is gone, and with it what it had not committed."""
+        self.lost = max(self.statistics.computed - self.committed, 0)
+
+    def progress(self, state: str, in_flight: int, total: int) -> PassProgress:
+        """The pass for a progress message: `in_flight` batches at the workers, `total` estimated tokens in the run."""
+        found = self.statistics
+        done = total if state == "done" else self.estimated + self.estimated_before
+        rate = self.estimated / found.seconds if found.seconds else 0.0
+        return PassProgress(
+            vector=self.spec.vector,
+            model=self.spec.model,
+            rows_done=self.done,
+            rows_committed=self.committed + self.committed_before,
+            rows_per_second=found.chunks_per_second,
+            tokens_per_second=found.tokens_per_second,
+            share_done=min(done / total, 1.0) if total else 0.0,
+            seconds_left=max(total - done, 0) / rate if rate else None,
+            devices=tuple(found.rows_by_device),
+            in_flight=in_flight,
+            state=state,
+        )
+
+    def record(self) -> PassRecord:
+        """The pass for `stats.json`.
+
+        The exporter counts coverage and truncation when it closes, and commits until then: they are in the run's end.
+        """
+        chunks = self.committed + self.committed_before
+        return describe_pass(self.spec.vector, self.spec.model, chunks, self.committed_before, self.statistics)
+
+    def summary(self) -> PassSummary:
+        """The pass for the end of the run."""
+        summary = msgspec.convert(self.record(), PassSummary, from_attributes=True)
+        uncommitted = max(self.statistics.computed - self.lost - self.committed, 0)
+        return msgspec.structs.replace(summary, uncommitted=uncommitted)
