@@ -14,7 +14,8 @@ from ...protocol.errors import UsageError
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.version import __version__
 from ...protocol.wire.control import StageDone
-from .spans import RunSpans, add_stage
+from .spans import RunSpans
+from .tracing import add_stage
 
 CLOSE_SECONDS = 2.0
 MOST_SPANS = 2_048
