@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ...protocol.spec.run_spec import PassSpec
-from ...protocol.statistics.pass_record import PassRecord, describe_pass
 from ...protocol.statistics.pass_statistics import PassStatistics, Split
+from ...protocol.statistics.pass_stats import SessionPass, describe_pass
 from ...protocol.wire.control import PassProgress, PassSummary
 from ...protocol.wire.devices import MemorySample, PerformanceSample
 from ...protocol.wire.work import Result
@@ -96,7 +96,7 @@ class PassFigures:
             state=state,
         )
 
-    def record(self) -> PassRecord:
+    def record(self) -> SessionPass:
         """The pass for `stats.json`.
 
         The exporter counts coverage and truncation when it closes, and commits until then: they are in the run's end.

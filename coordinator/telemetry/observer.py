@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ...protocol.spec.run_spec import RunSpec
-from ...protocol.statistics.pass_record import PassRecord
+from ...protocol.statistics.pass_stats import SessionPass
 from ...protocol.wire.control import StageDone
 from ...protocol.wire.work import Result
 from ..core.actions import SendBatch
@@ -46,7 +46,7 @@ class Observer(Protocol):
         """A step of the run that no worker does is over."""
         ...
 
-    def over(self, status: str, error: str, when: float, passes: Sequence[PassRecord]) -> None:
+    def over(self, status: str, error: str, when: float, passes: Sequence[SessionPass]) -> None:
         """The run has ended; `passes` is what stats.json says of each."""
         ...
 
@@ -61,7 +61,7 @@ class NoObserver:
     def batch_done(self, result: Result, when: float) -> None: ...
     def batch_failed(self, batch: int, reason: str, when: float) -> None: ...
     def stage(self, name: str, begin: float, end: float, fields: Mapping[str, Any]) -> None: ...
-    def over(self, status: str, error: str, when: float, passes: Sequence[PassRecord]) -> None: ...
+    def over(self, status: str, error: str, when: float, passes: Sequence[SessionPass]) -> None: ...
 
 
 class Observers(Protocol):

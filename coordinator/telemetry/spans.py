@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...protocol.spec.run_spec import RunSpec
-from ...protocol.statistics.pass_record import PassRecord
+from ...protocol.statistics.pass_stats import SessionPass
 from ...protocol.wire.work import Result
 from ..core.actions import SendBatch
 from .lease_spans import LeaseSpans
@@ -100,7 +100,7 @@ class RunSpans:
         if lease is not None:
             end_span(lease.batches.pop(batch), when, reason)
 
-    def over(self, status: str, error: str, when: float, passes: Sequence[PassRecord]) -> None:
+    def over(self, status: str, error: str, when: float, passes: Sequence[SessionPass]) -> None:
         """End every span that is open, the passes with what stats.json says of them."""
         for lease in self._leases.values():
             lease.end(when)

@@ -18,7 +18,7 @@ from msgspec.structs import asdict, replace
 
 from ...protocol.run_directory.atomic_files import commit_bytes
 from ...protocol.run_directory.truncation import Truncation
-from ...protocol.statistics.pass_record import PassRecord, PassTotals, describe_pass
+from ...protocol.statistics.pass_stats import PassStats, SessionPass, describe_pass
 from ...protocol.statistics.run_stats import ProcessingStats, RunStats, SessionStats, as_values
 
 
@@ -50,10 +50,10 @@ def merge_stats(before: RunStats, now: SessionStats, rows: Mapping[str, int]) ->
 
     The rest of the file is of this session alone; samples of a pass's devices are of the latest that computed it.
     """
-    earlier = {one.vector: one for one in before.passes}
+    earlier = before.by_vector()
     # An exporter that ended while it closed has a successor, which is told the same figures again.
     told = bool(now.run) and before.run == now.run
-    passes: list[PassTotals] = []
+    passes: list[PassStats] = []
     for one in now.passes:
         found = earlier.get(one.vector)
         total = found if found is not None and told else _total(found, one, now.run)
@@ -74,13 +74,11 @@ def write_stats(path: Path, stats: RunStats) -> None:
     commit_bytes(path, orjson.dumps(as_values(stats), option=orjson.OPT_INDENT_2) + b"\n")
 
 
-def _total(before: PassTotals | None, now: PassRecord, run: str) -> PassTotals:
-    stood = now.earlier or 0
-    sessions, session = (1, run) if now.batches else (0, "")
-    mine = PassTotals(**asdict(replace(now, earlier=UNSET)), sessions=sessions, session=session, untimed=stood)
+def _total(before: PassStats | None, now: SessionPass, run: str) -> PassStats:
+    mine = PassStats.of_session(now, run)
     if before is None:
         return mine
-    killed = max(stood - before.chunks, 0)  # committed since the last session that left figures
+    killed = max(mine.untimed - before.chunks, 0)  # committed since the last session that left figures
     untimed = before.untimed + killed
     if not now.batches:
         return replace(before, untimed=untimed)
@@ -91,7 +89,7 @@ def _total(before: PassTotals | None, now: PassRecord, run: str) -> PassTotals:
     return replace(_sum(before, mine), sessions=before.sessions + 1, session=run, untimed=untimed)
 
 
-def _sum(before: PassTotals, now: PassTotals) -> PassTotals:
+def _sum(before: PassStats, now: PassStats) -> PassStats:
     found = before.statistics + now.statistics
     found.seconds = round(found.seconds, 3)
     record = replace(describe_pass(now.vector, now.model, now.chunks, 0, found), earlier=UNSET)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from .histogram import Number
-from .pass_record import PassRecord, PassTotals
+from .pass_stats import PassStats, SessionPass
 
 SampleRecord = dict[str, int | dict[str, Number | None]]
 """`samples`, how many there were, and each measure with `min`, `mean` and `max`."""
@@ -25,7 +25,7 @@ class SessionStats(msgspec.Struct, frozen=True, kw_only=True):
 
     run: str = ""
     seconds: float = 0.0
-    passes: tuple[PassRecord, ...] = ()
+    passes: tuple[SessionPass, ...] = ()
     processing_stats: ProcessingStats = ProcessingStats()
 
 
@@ -34,11 +34,15 @@ class RunStats(msgspec.Struct, frozen=True, kw_only=True):
 
     run: str = ""
     seconds: float = 0.0
-    passes: tuple[PassTotals, ...] = ()
+    passes: tuple[PassStats, ...] = ()
     processing_stats: ProcessingStats = ProcessingStats()
     status: str = ""
     error: str = ""
     export_seconds: dict[str, float] = {}
+    """Of the exporter's threads: `commit`, `publish`."""
+
+    def by_vector(self) -> dict[str, PassStats]:
+        return {one.vector: one for one in self.passes}
 
 
 def as_values(stats: msgspec.Struct) -> Any:
@@ -49,12 +53,3 @@ def as_values(stats: msgspec.Struct) -> Any:
 def session_of(values: object) -> SessionStats:
     """The session's figures, from JSON values."""
     return msgspec.convert(values, SessionStats, str_keys=True)
-
-
-def totals_of(stats: object) -> dict[str, PassTotals]:
-    """The passes by vector, from the JSON values of `stats.json`; empty where they are damaged."""
-    try:
-        found = msgspec.convert(stats, RunStats, str_keys=True)
-    except msgspec.ValidationError:
-        return {}
-    return {one.vector: one for one in found.passes}

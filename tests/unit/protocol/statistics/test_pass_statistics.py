@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from embedfleet.protocol.statistics.pass_record import PassRecord, PassTotals, describe_pass
 from embedfleet.protocol.statistics.pass_statistics import PassStatistics, Split
-from embedfleet.protocol.statistics.run_stats import as_values, totals_of
+from embedfleet.protocol.statistics.pass_stats import PassStats, SessionPass, describe_pass
+from embedfleet.protocol.statistics.run_stats import RunStats, as_values
 
 
 def computed(*batches: int, device: str = "cpu:0", seconds: float = 2.0) -> PassStatistics:
@@ -46,7 +46,7 @@ def test_a_record_is_rounded_and_has_the_statistics() -> None:
     found = computed(10, 20, seconds=3.00049)
     record = describe_pass("v", "m", 30, 0, found)
     assert (record.seconds, record.chunks_per_second, record.padding) == (3.0, 10.0, 0.2)
-    again = msgspec.convert(as_values(record), PassRecord, str_keys=True)
+    again = msgspec.convert(as_values(record), SessionPass, str_keys=True)
     assert again == record
     found.seconds = 3.0
     assert again.statistics == found
@@ -54,14 +54,20 @@ def test_a_record_is_rounded_and_has_the_statistics() -> None:
     assert again == record, "the record is of that moment"
 
 
-def test_totals_are_read_by_vector_and_damaged_ones_are_none() -> None:
-    record = msgspec.structs.replace(describe_pass("v", "m", 30, 0, computed(10)), earlier=msgspec.UNSET)
-    totals = PassTotals(**msgspec.structs.asdict(record), sessions=1, session="r")
-    values = as_values(totals)
-    assert "earlier" not in values
-    assert "truncated" not in values
-    assert totals_of({"passes": [values]}) == {"v": totals}
+def test_a_pass_of_the_file_is_read_back_and_has_every_figure() -> None:
+    found = PassStats.of_session(describe_pass("v", "m", 30, 20, computed(10)), "r")
+    assert (found.sessions, found.session, found.untimed) == (1, "r", 20)
+    values = as_values(found)
+    assert not {"earlier", "truncated"} & values.keys()
+    file = msgspec.convert({"passes": [values]}, RunStats, str_keys=True)
+    assert file.by_vector() == {"v": found}
     del values["untimed"]  # as release 0.1.0 wrote it
-    assert totals_of({"passes": [values]}) == {"v": totals}
+    assert msgspec.convert(values, PassStats, str_keys=True).untimed == 0
     del values["tokens"]
-    assert totals_of({"passes": [values]}) == totals_of([]) == totals_of(None) == {}
+    with pytest.raises(msgspec.ValidationError, match="tokens"):
+        msgspec.convert(values, PassStats, str_keys=True)
+
+
+def test_a_pass_without_a_session_has_no_figures() -> None:
+    found = PassStats.none("v")
+    assert (found.vector, found.sessions, found.session, found.seconds, found.batch_rows) == ("v", 0, "", 0.0, {})

@@ -1,4 +1,4 @@
-"""A pass in `stats.json`: PassRecord is what one session says of it, PassTotals what all sessions together came to."""
+"""A pass in `stats.json`: SessionPass is what one session says of it, PassStats what all sessions together came to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .histogram import Number
 from .pass_statistics import BatchHistograms, PassStatistics, Split
 
 
-class PassRecord(msgspec.Struct, frozen=True, kw_only=True):
+class SessionPass(msgspec.Struct, frozen=True, kw_only=True):
     """One session's. Rounded: seconds to milliseconds, rates to hundredths. The fields are in the order of the file."""
 
     vector: str
@@ -50,7 +50,7 @@ class PassRecord(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.convert(self, PassStatistics, from_attributes=True)
 
 
-class PassTotals(PassRecord, frozen=True, kw_only=True):
+class PassStats(SessionPass, frozen=True, kw_only=True):
     """All sessions'."""
 
     sessions: int
@@ -65,11 +65,23 @@ class PassTotals(PassRecord, frozen=True, kw_only=True):
     tokens_cut: int | UnsetType | None = UNSET
     tokens_cut_share: float | UnsetType | None = UNSET
 
+    @classmethod
+    def of_session(cls, found: SessionPass, session: str) -> PassStats:
+        """The first session; what earlier ones committed is untimed."""
+        sessions, name = (1, session) if found.batches else (0, "")
+        record = msgspec.structs.asdict(msgspec.structs.replace(found, earlier=UNSET))
+        return cls(**record, sessions=sessions, session=name, untimed=found.earlier or 0)
 
-def describe_pass(vector: str, model: str, chunks: int, earlier: int, found: PassStatistics) -> PassRecord:
+    @classmethod
+    def none(cls, vector: str) -> PassStats:
+        """Of a pass that no session left figures of."""
+        return cls.of_session(describe_pass(vector, "", 0, 0, PassStatistics()), "")
+
+
+def describe_pass(vector: str, model: str, chunks: int, earlier: int, found: PassStatistics) -> SessionPass:
     """What a session that computed `found` says of a pass."""
     histograms = BatchHistograms() + found.histograms
-    return PassRecord(
+    return SessionPass(
         vector=vector,
         model=model,
         device=found.device,
