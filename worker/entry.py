@@ -30,7 +30,6 @@ from ..protocol.wire.work import (
     Hydrate,
     Release,
     Released,
-    Result,
     Stage,
     ToWorker,
     WorkerHello,
@@ -126,9 +125,8 @@ class WorkerLoop:
     def _report(self, outcome: Outcome) -> None:
         if isinstance(outcome, Computed):
             headers, frames = arrays.pack(outcome.arrays)
-            work = (outcome.batch, outcome.epoch, outcome.tokens, outcome.padded, outcome.timings)
             self._outstanding -= 1
-            self._send(Result(*work, headers, outcome.errors), frames)
+            self._send(msgspec.structs.replace(outcome.message, arrays=headers), frames)
             return
         if isinstance(outcome, BatchFailed):
             self._outstanding -= 1

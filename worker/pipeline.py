@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..protocol.wire.arrays import Array
-from ..protocol.wire.work import BatchFailed, Broken, Mitigation, Ready, RowError, Staged, Timings
+from ..protocol.wire.work import BatchFailed, Broken, Mitigation, Ready, Result, RowError, Staged, Timings
 from .adaptive_batch import AdaptiveBatchController
 from .device.memory import DeviceMemory, Starved
 from .encoders.base import IntArray, OutOfMemory, Prepared
@@ -36,15 +36,10 @@ class TextBatch:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A batch that is done; `arrays` in the order of its texts."""
+    """A batch that is done. `message` says all but which arrays follow; those are in the order of its texts."""
 
-    batch: int
-    epoch: int
-    tokens: int
-    padded: int
-    timings: Timings
+    message: Result
     arrays: dict[str, Array]
-    errors: tuple[RowError, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +178,7 @@ class Pipeline:
         arrays["tokens_cut"] = prepared.cut
         timings = Timings(tokenize, time.monotonic() - start, wait)
         total = int(prepared.lengths.sum())
-        return Computed(batch.batch, batch.epoch, total, padded, timings, arrays, tuple(errors))
+        return Computed(Result(batch.batch, batch.epoch, total, padded, timings, (), tuple(errors)), arrays)
 
     def _compute_some(self, prepared: Prepared, rows: IntArray) -> tuple[IntArray, Any, list[RowError]]:
         """One micro-batch: the rows that have a result, the results, and the errors of those that have none, or not all.

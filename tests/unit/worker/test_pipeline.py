@@ -75,14 +75,14 @@ class Tight(FakeEncoder):
 def test_an_error_of_a_micro_batch_that_is_tried_again_is_told_once() -> None:
     result, changes = computed(Tight(), ["poison " * 80, "poison " * 60, "fine " * 40, "fine " * 20])
     assert [one.reason for one in changes] == ["out_of_memory"]
-    assert sorted(error.position for error in result.errors) == [0, 1]
+    assert sorted(error.position for error in result.message.errors) == [0, 1]
     assert np.isfinite(result.arrays["vector"][2:]).all()
 
 
 def test_more_numbers_than_a_point_takes_are_an_error_and_are_not_sent() -> None:
     encoder = FakeMultivectorEncoder(PassSpec(vector="v", kind="multivector", model="fake:65536"))
     result, _ = computed(encoder, ["two words", "word " * 20, "three more words"])
-    (error,) = result.errors
+    (error,) = result.message.errors
     assert (error.position, error.output, error.too_large, error.reason) == (
         1,
         "multivector",
@@ -98,7 +98,7 @@ def test_a_batch_of_nothing_but_such_texts_has_no_rows() -> None:
     encoder = FakeMultivectorEncoder(PassSpec(vector="v", kind="multivector", model="fake:65536"))
     result, _ = computed(encoder, ["word " * 20])
     assert result.arrays["tokens"].shape == (0, 65_536)
-    assert [error.position for error in result.errors] == [0]
+    assert [error.position for error in result.message.errors] == [0]
 
 
 @pytest.mark.parametrize("kind", FAKE_KINDS)
@@ -112,7 +112,7 @@ def test_a_row_of_another_shape_is_refused_alone_and_nothing_is_broadcast(kind: 
     if kind == "rerank":
         texts = [join_pair("as well", text) for text in texts]
     result, _ = computed(encoder(",shape_on=poison"), texts)
-    (error,) = result.errors
+    (error,) = result.message.errors
     assert (error.position, error.reason) == (1, "the model's result is of another shape than its vectors have")
     good, _ = computed(encoder(), [texts[0], texts[2]])
     for name, array in good.arrays.items():
@@ -139,14 +139,14 @@ def test_a_result_of_another_shape_is_computed_again_row_by_row() -> None:
     texts = ["a", "of", "three"]
     spec = PassSpec(vector="v", kind="dense", model="fake:2")
     result, _ = computed(Once(spec), texts)
-    assert result.errors == ()
+    assert result.message.errors == ()
     np.testing.assert_array_equal(result.arrays["vector"], computed(FakeEncoder(spec), texts)[0].arrays["vector"])
 
 
 def test_a_batch_of_nothing_but_such_rows() -> None:
     spec = PassSpec(vector="v", kind="dense", model="fake:8,shape_on=poison")
     result, _ = computed(FakeEncoder(spec), ["poison", "more poison"])
-    assert sorted(error.position for error in result.errors) == [0, 1]
+    assert sorted(error.position for error in result.message.errors) == [0, 1]
     assert np.isnan(result.arrays["vector"]).all()
 
 
@@ -154,7 +154,7 @@ def test_of_three_heads_only_the_multivector_is_too_large() -> None:
     encoder = FakeHeadsEncoder(PassSpec(vector="v", kind="bge-m3", model="fake:65536", truncate_dim=8))
     texts = ["two words", "word " * 20, "three more words"]
     result, _ = computed(encoder, texts)
-    assert [(error.position, error.output) for error in result.errors] == [(1, "multivector")]
+    assert [(error.position, error.output) for error in result.message.errors] == [(1, "multivector")]
     assert result.arrays["multivector/offsets"].tolist() == [0, 2, 2, 5]
     assert result.arrays["multivector/tokens"].shape == (5, 65_536)
     assert np.diff(result.arrays["sparse/offsets"]).tolist() == [2, 1, 3]
