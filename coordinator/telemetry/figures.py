@@ -12,6 +12,7 @@ from ...protocol.statistics.pass_stats import SessionPass, describe_pass
 from ...protocol.wire.control import PassProgress, PassSummary
 from ...protocol.wire.devices import MemorySample, PerformanceSample
 from ...protocol.wire.work import Result
+from .row_errors import RowErrors
 
 SHORTEST = 1e-9
 """Seconds: a pass of one batch may take less than its clock tells apart."""
@@ -35,6 +36,10 @@ class PassFigures:
     """Estimated tokens of the rows that earlier sessions committed."""
     estimated: int = 0
     """Estimated tokens of the rows computed in this session: batches come longest first, so rows tell little."""
+
+    failed: RowErrors = field(default_factory=RowErrors)
+    too_large: RowErrors = field(default_factory=RowErrors)
+    """Multivectors of more numbers than a point takes; not among `failed`."""
 
     @property
     def done(self) -> int:

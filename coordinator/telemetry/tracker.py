@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...protocol.spec.run_spec import PassSpec
 from ...protocol.statistics.run_stats import SessionStats
 from ...protocol.wire.devices import MemorySample, PerformanceSample
-from ...protocol.wire.work import Mitigation, Released, Result
+from ...protocol.wire.work import Mitigation, Released, Result, RowError
 from ..core.actions import SendBatch
 from .event_log import EventLog
 from .figures import PassFigures
@@ -17,7 +17,6 @@ from .notices import Notices
 from .observer import EventFields, NoObserver, Observer
 from .performance import PerformanceLog
 from .rotations import Rotations
-from .row_errors import RowErrors
 
 REASSIGNED = "reassigned"
 """Reason of a mitigation: another worker, or a CPU slot, goes on with what a lost worker or a device given up had."""
@@ -42,9 +41,6 @@ class TelemetryTracker:
         """For people, not shown yet."""
         self._performance = PerformanceLog([one.vector for one in passes])
         self._rotations = Rotations()
-        self._failed = [RowErrors() for _ in passes]
-        self._too_large = [RowErrors() for _ in passes]
-        """Multivectors of more numbers than a point takes."""
         self._before: dict[str, int] = {}
         """Memory in use on the device before a worker's lease, in bytes."""
         self._given_up: list[str] = []
@@ -113,7 +109,7 @@ class TelemetryTracker:
         self._log.observer.batch_done(result, time.time())
         figures = self.passes[pass_index]
         figures.count_result(device, rows, estimated, result, now)
-        self._row_errors(pass_index, device, result, now)
+        self._row_errors(pass_index, device, result.errors, now)
         self._rotations.result(device, pass_index, now)
         if self._log.due("batch_progress", pass_index, now):
             found = figures.statistics
@@ -162,9 +158,9 @@ class TelemetryTracker:
 
     def closing(self, status: str, error: str) -> None:
         """The run is being closed: what was only counted is told before that."""
-        for pass_index, errors in enumerate(self._too_large):
-            if errors.rows > errors.told:
-                self._tell_too_large(pass_index)
+        for figures in self.passes:
+            if figures.too_large.rows > figures.too_large.told:
+                self._tell_too_large(figures)
         self.event("run_closing", status=status, error=error)
 
     @property
@@ -181,20 +177,20 @@ class TelemetryTracker:
         self._log.observer.over(status, error, time.time(), [figures.record() for figures in self.passes])
         self._log.observer = NoObserver()
 
-    def _row_errors(self, pass_index: int, device: str, result: Result, now: float) -> None:
-        failed, too_large = self._failed[pass_index], self._too_large[pass_index]
-        found = failed.add([one for one in result.errors if not one.too_large])
-        if found and self._log.due("rows_failed", pass_index, now):
-            where = {"vector": self.passes[pass_index].spec.vector, "device": device}
-            self._log.record("rows_failed", {**where, "rows": failed.rows, "reason": failed.reason})
-        found = too_large.add([one for one in result.errors if one.too_large])
-        if found and self._log.due("multivector_too_large", pass_index, now):
-            self._tell_too_large(pass_index)
+    def _row_errors(self, pass_index: int, device: str, errors: Sequence[RowError], now: float) -> None:
+        figures = self.passes[pass_index]
+        failed = figures.failed.add([one for one in errors if not one.too_large])
+        if failed and self._log.due("rows_failed", pass_index, now):
+            where = {"vector": figures.spec.vector, "device": device}
+            self._log.record("rows_failed", {**where, "rows": figures.failed.rows, "reason": figures.failed.reason})
+        too_large = figures.too_large.add([one for one in errors if one.too_large])
+        if too_large and self._log.due("multivector_too_large", pass_index, now):
+            self._tell_too_large(figures)
 
-    def _tell_too_large(self, pass_index: int) -> None:
-        errors = self._too_large[pass_index]
+    def _tell_too_large(self, figures: PassFigures) -> None:
+        errors = figures.too_large
         errors.told = errors.rows
-        vector = next(one.vector for one in self.passes[pass_index].spec.outputs if one.form == "multivector")
+        vector = next(one.vector for one in figures.spec.outputs if one.form == "multivector")
         self.event("multivector_too_large", vector=vector, rows=errors.rows, reason=errors.reason)
 
     def _tell(self, event: str, fields: EventFields) -> None:
