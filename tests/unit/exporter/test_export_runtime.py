@@ -18,6 +18,9 @@ from embedfleet.protocol.errors import ProtocolError, RunDirectoryError, SpecMis
 from embedfleet.protocol.run_directory.segment_info import VectorSegmentInfo
 from embedfleet.protocol.run_directory.tables import dense_vectors, digest, read_info
 from embedfleet.protocol.run_directory.truncation import Truncation
+from embedfleet.protocol.statistics.pass_statistics import PassStatistics
+from embedfleet.protocol.statistics.pass_stats import describe_pass
+from embedfleet.protocol.statistics.run_stats import as_values
 from embedfleet.protocol.wire.export import (
     ChunksDamaged,
     Closed,
@@ -196,8 +199,8 @@ class TestEnd:
         bench = make_bench()
         session = bench.begin()
         session.rows(0)
-        told = {"vector": "dense-a", "batches": 0}
-        session.close("interrupted", passes=[told])
+        told = describe_pass("dense-a", "fake:4", 0, 0, PassStatistics())
+        session.close("interrupted", passes=[as_values(told)])
         stats = json.loads(bench.layout.stats.read_bytes())
         assert [(one["vector"], one["chunks"]) for one in stats["passes"]] == [("dense-a", ROWS)]
         assert stats["export_seconds"]["commit"] > 0
