@@ -47,7 +47,7 @@ def test_refusals_come_with_the_numbers_of_their_passes(tmp_path: Path) -> None:
     found = outcome(checks)
     assert not found.trouble
     first, second = found.event.refused
-    assert (first.number, first.kind, second.number) == (2, "ModelError", None)
+    assert (first.pass_index, first.kind, second.pass_index) == (2, "ModelError", None)
     assert "'no such model'" in first.message
     assert "'no such reranker'" in second.message
 
