@@ -20,9 +20,10 @@ from ...protocol.spec.run_spec import PassSpec
 from ..models import loading
 from ..models.identity import identity
 from ..models.kind_check import check_kind
-from ..models.locate import ModelFiles, hash_weights
+from ..models.locate import ModelFiles
 from ..models.text_limits import can_be_limited, positions_allowed, query_limit, set_limits
 from ..models.texts import DOCUMENT_PROMPTS, assumed, declared_prompts
+from ..models.weights_digest import hash_weights
 from .base import IntArray, OutOfMemory, Prepared, TokenBudget
 from .long_texts import head, tail, whole_count
 
