@@ -21,7 +21,7 @@ from ...protocol.finished_run.points import Point, as_lists, read_points
 from ...protocol.finished_run.published import decode_published, encode_published, segment_digest
 from ...protocol.run_directory.atomic_files import commit_bytes, sync_folder
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.own_files import remove_shard
+from ...protocol.run_directory.removal import remove_shard
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.wire.export import Publishing
 from .shard import DamagedShard, create_shard, open_shard
