@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 
@@ -13,6 +15,14 @@ settings.register_profile("stable", derandomize=True, deadline=None, database=No
 settings.register_profile("seeded", derandomize=False, deadline=None, database=None, print_blob=True)
 settings.register_profile("explore", settings.get_profile("seeded"), max_examples=2_000)
 settings.load_profile("stable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Digests of weights are kept for the tests alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -121,8 +121,7 @@ def export(
     from ..options.spec_builder import split_names
     from ..steps.export import export as execute
 
-    chosen = quantization.chosen if quantization else None
-    raise typer.Exit(execute(folder, split_names(formats, "--format"), chosen, as_json=as_json))
+    raise typer.Exit(execute(folder, split_names(formats, "--format"), quantization, as_json=as_json))
 
 
 @app.command()
@@ -177,7 +176,7 @@ def upload(
             api_key_env=api_key_env,
             streams=streams,
             batch_points=batch,
-            quantization=quantization.chosen if quantization else None,
+            quantization=quantization,
             grpc=grpc,
             grpc_port=grpc_port,
             green_seconds=wait,

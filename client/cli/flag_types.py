@@ -9,55 +9,11 @@ from typing import Annotated, Literal
 import typer
 
 
-class IndexKind(StrEnum):
-    """What is published."""
-
-    edge = "edge"
-    none = "none"
-
-
-class DtypeName(StrEnum):
-    """Number format of the weights."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-class StorageName(StrEnum):
-    """How dense vectors are kept."""
-
-    float32 = "float32"
-    float16 = "float16"
-    int8 = "int8"
-    binary = "binary"
-
-
 class EnsembleName(StrEnum):
-    """How several dense vectors become one."""
+    """How several dense vectors become one. An enum, since Typer takes no list of a Literal."""
 
     concat = "concat"
     average = "average"
-
-
-class PlacementName(StrEnum):
-    """Where a model runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    gpu = "gpu"
-
-
-class QuantizationName(StrEnum):
-    """How a collection compresses dense vectors."""
-
-    none = "none"
-    scalar = "scalar"
-
-    @property
-    def chosen(self) -> Literal["none", "scalar"]:
-        return "scalar" if self is QuantizationName.scalar else "none"
 
 
 Devices = Annotated[
@@ -77,7 +33,7 @@ RunFolder = Annotated[
     Path, typer.Argument(metavar="DIR", parser=local_path, help="The folder that `embedfleet run` wrote to.")
 ]
 Quantized = Annotated[
-    QuantizationName | None,
+    Literal["none", "scalar"] | None,
     typer.Option(help="Of the collection: none, or scalar (int8). Default: as the last export had it, at first none."),
 ]
 TrustsCode = Annotated[

@@ -7,18 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .flag_types import (
-    AsJson,
-    Devices,
-    DtypeName,
-    EnsembleName,
-    IndexKind,
-    Otlp,
-    PlacementName,
-    StorageName,
-    TrustsCode,
-    local_path,
-)
+from ...protocol.spec.run_spec import Dtype, Index, Storage
+from ...protocol.wire.run_options import Placement
+from .flag_types import AsJson, Devices, EnsembleName, Otlp, TrustsCode, local_path
 
 
 def run(
@@ -57,12 +48,8 @@ def run(
         str | None, typer.Option(metavar="F", help="Field put before the text; none leaves titles out. Default: title.")
     ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Stop after N chunks.")] = None,
-    index: Annotated[
-        IndexKind, typer.Option(help="Publish an embedded Qdrant Edge shard, or nothing.")
-    ] = IndexKind.edge,
-    dtype: Annotated[
-        DtypeName, typer.Option(help="auto: float32 on a CPU, bfloat16 or float16 on GPUs.")
-    ] = DtypeName.auto,
+    index: Annotated[Index, typer.Option(help="Publish an embedded Qdrant Edge shard, or nothing.")] = "edge",
+    dtype: Annotated[Dtype, typer.Option(help="auto: float32 on a CPU, bfloat16 or float16 on GPUs.")] = "auto",
     max_tokens: Annotated[
         int | None, typer.Option(metavar="N", help="Truncate texts there. Default: the model's.")
     ] = None,
@@ -95,7 +82,7 @@ def run(
             help="Accept a model for the dot product: normalize its vectors, compare by cosine.",
         ),
     ] = False,
-    store: Annotated[StorageName, typer.Option(help="How dense vectors are kept in files.")] = StorageName.float32,
+    store: Annotated[Storage, typer.Option(help="How dense vectors are kept in files.")] = "float32",
     ensemble: Annotated[
         list[EnsembleName] | None, typer.Option(help="One more vector made of all dense ones. Repeatable.")
     ] = None,
@@ -140,9 +127,9 @@ def run(
         ),
     ] = None,
     sparse_device: Annotated[
-        PlacementName,
+        Placement,
         typer.Option(help="Learned sparse: cpu beside what works on GPUs; gpu; auto by the source's size."),
-    ] = PlacementName.auto,
+    ] = "auto",
     batch_timeout: Annotated[
         float | None,
         typer.Option(
@@ -189,8 +176,8 @@ def run(
         id_field=id_field,
         title_field=title_field,
         limit=limit,
-        index=index.value,
-        dtype=dtype.value,
+        index=index,
+        dtype=dtype,
         max_tokens=max_tokens,
         prompt=prompt,
         query_prompt=query_prompt,
@@ -199,7 +186,7 @@ def run(
         max_active_dims=max_active_dims,
         pool_factor=pool_factor,
         truncate_dim=truncate_dim,
-        storage=store.value,
+        storage=store,
         normalize=normalize,
         ensemble=[one.value for one in ensemble or []],
         weights=weights,
@@ -216,14 +203,14 @@ def run(
         top_k=top_k,
         signals=split_names(signals, "--signals"),
         spec=spec,
-        dtype=dtype.value,
+        dtype=dtype,
         trust_remote_code=trust_remote_code,
     )
     options = RunOptions(
         batch_timeout=batch_timeout,
         load_timeout=load_timeout,
         cpu_fallback=cpu_fallback,
-        sparse_device=sparse_device.value,
+        sparse_device=sparse_device,
     )
     check_options(options)
     steps = AfterRun(plan, choose_formats(split_names(formats, "--export"), spec) if formats else ())

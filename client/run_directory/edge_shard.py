@@ -1,12 +1,8 @@
-"""The embedded Qdrant Edge shard of a run, opened for a moment.
-
-The engine has no read-only mode: whoever opens a shard locks it, and a second process is refused. So open late, close soon.
-"""
+"""The embedded Qdrant Edge shard of a run, opened for a moment to be searched or read back."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -15,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...protocol.errors import RunDirectoryError, UsageError
 from ...protocol.finished_run.published import decode_published
+from ...protocol.index.shard import ShardRefused, load_shard
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.run_json import reasons_in
 from ...protocol.spec.run_spec import RunSpec
@@ -31,10 +28,6 @@ LEAST_ROOM = 1 << 20
 
 class ShardUnavailable(RunDirectoryError):
     """The shard cannot be opened now or here, which says nothing of what it holds: in use, or not to be written to."""
-
-
-_LOCKED = "WouldBlock"
-_READ_ONLY = ("Read-only file system", "Permission denied")
 
 
 def published_segments(layout: RunLayout) -> list[int]:
@@ -91,31 +84,25 @@ def open_shard(layout: RunLayout) -> Generator[qdrant_edge.EdgeShard]:
 
 
 def _load(layout: RunLayout) -> qdrant_edge.EdgeShard:
-    import qdrant_edge
-
     if _is_full(layout.edge):  # writing to a memory-mapped file would kill the process
         raise ShardUnavailable(f"{layout.edge}: the disk is full, and opening the collection writes to it; make room")
-    give_up = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return qdrant_edge.EdgeShard.load(str(layout.edge))
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
-            if any(words in str(error) for words in _READ_ONLY):
-                raise ShardUnavailable(
-                    f"{layout.edge}: the engine writes into the folder that it opens, and cannot here; "
-                    "copy the run to a folder that can be written"
-                ) from error
-            if _LOCKED not in str(error):
-                raise RunDirectoryError(
-                    f"{layout.edge}: the shard cannot be opened ({error}); delete the folder and published.json and {AGAIN}"
-                ) from error
-            if time.monotonic() > give_up:
+    try:
+        return load_shard(layout.edge, PATIENCE)
+    except ShardRefused as refused:
+        match refused.reason:
+            case "locked":
                 raise ShardUnavailable(
                     f"{layout.edge}: in use by another process; wait until the run has ended, then search again"
                 ) from None
-        time.sleep(0.05)  # the engine offers no way to wait for its lock
+            case "read-only":
+                raise ShardUnavailable(
+                    f"{layout.edge}: the engine writes into the folder that it opens, and cannot here; "
+                    "copy the run to a folder that can be written"
+                ) from refused
+            case "host" | "damaged":
+                raise RunDirectoryError(
+                    f"{layout.edge}: the shard cannot be opened ({refused}); delete the folder and published.json and {AGAIN}"
+                ) from refused
 
 
 def _is_full(folder: Path) -> bool:

@@ -24,7 +24,9 @@ from ..run_directory.files import read_spec
 from ..verify.shard_checks import remedy
 from .exact_metadata import exact_metadata
 from .filter_keys import check_keys, plain_filters
-from .query_encoder import TIMEOUT, encode_queries, score_pairs
+from .pair_scores import score_pairs
+from .query_child import TIMEOUT
+from .query_encoder import encode_queries
 
 CANDIDATES = 100
 """Chunks of each signal that are fused, as in `run --queries`; at least `top_k`."""

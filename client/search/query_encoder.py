@@ -1,65 +1,25 @@
-"""Query texts to vectors, each model in a child process: the client itself loads none.
-
-A child is `python -m embedfleet.worker.query`. It reads one JSON object from stdin,
-`{"pass": PassSpec, "fingerprint": what pass.json holds, "texts": [...]}`, and writes one to stdout: `vectors`, `sparse` and
-`multivectors`, those of them that the pass produces, or `{"error": {"kind": ..., "message": ...}}`. A reranker gets pairs as
-texts and writes `scores`.
-"""
+"""Query texts to the vectors of a run, each model in a child process."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import IO
 
-import msgspec
 import numpy as np
 
-from ...protocol.errors import EmbedfleetError, RunDirectoryError, UsageError, revive
+from ...protocol.errors import EmbedfleetError, RunDirectoryError
 from ...protocol.index.fusion import has_no_model
 from ...protocol.index.queries import QueryVector, SparseQuery, with_terms
-from ...protocol.process import lifeline
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.spec.ensemble_spec import EnsembleSpec
 from ...protocol.spec.run_spec import Output, PassSpec, RunSpec
 from ...protocol.vectors.ensembles import combine
-from ..output.truncation_lines import cut_pairs, cut_query
+from ..output.truncation_lines import cut_query
 from ..run_directory.files import AGAIN, read_object
+from .query_child import TIMEOUT, Answer, Sparse, ask, request
 
-TIMEOUT = 120.0
-"""Seconds for all children together, model loading included; `--timeout` says otherwise."""
-
-TAIL_BYTES = 2_000
 MOST_REASON = 400
 """Most characters of the reason why a vector is left out."""
-
-
-class _Failure(msgspec.Struct, frozen=True):
-    kind: str
-    message: str
-
-
-class _Sparse(msgspec.Struct, frozen=True):
-    indices: list[int]
-    values: list[float | None]
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    """A child's answer. JSON has neither NaN nor infinity: such a number is null."""
-
-    vectors: list[list[float | None]] | None = None
-    sparse: list[_Sparse] | None = None
-    multivectors: list[list[list[float | None]]] | None = None
-    scores: list[float | None] | None = None
-    cut: list[int] | None = None
-    """For each text, the tokens that truncation removed."""
-    error: _Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +30,6 @@ class Encoded:
     """By vector name, one query vector a text."""
     left_out: dict[str, str]
     """By vector name, the reason in one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Child:
-    vector: str
-    process: subprocess.Popen[bytes]
-    answer: IO[bytes]
-    errors: IO[bytes]
-
-
-def command() -> list[str]:
-    """What is run for each pass."""
-    return [sys.executable, "-P", "-m", "embedfleet.worker.query"]
 
 
 def encode_queries(
@@ -107,16 +54,16 @@ def encode_queries(
     needed = None if wanted is None else {*wanted, *(member for one in ensembles for member in one.members)}
     passes = [one for one in spec.passes if needed is None or any(output.vector in needed for output in one.outputs)]
     requests = {one.vector: _request(layout, one, texts) for one in passes if not has_no_model(layout, one)}
-    answers = _ask(requests, timeout)
+    answers = ask(requests, timeout)
     found: dict[str, list[QueryVector]] = {}
     failures: dict[str, EmbedfleetError] = {}
     for one in passes:
-        answer = answers.get(one.vector, _Answer(sparse=[_Sparse([], [])] * len(texts)))
+        answer = answers.get(one.vector, Answer(sparse=[Sparse([], [])] * len(texts)))
         try:
             found |= {output.vector: _vectors(layout, output, answer, len(texts)) for output in one.outputs}
         except EmbedfleetError as error:  # a text that one head cannot encode is in quarantine for all of them in a run
             failures |= {output.vector: error for output in one.outputs}
-        if isinstance(answer, _Answer) and (cut := sum(answer.cut or ())):
+        if isinstance(answer, Answer) and (cut := sum(answer.cut or ())):
             say(cut_query(one.vector, cut))
         if one.stood_in in found:
             vectors = found[one.stood_in]
@@ -137,101 +84,14 @@ def encode_queries(
     return Encoded(found, {name: _one_line(name, error) for name, error in failures.items()})
 
 
-def score_pairs(
-    one: PassSpec, pairs: Sequence[str], timeout: float = TIMEOUT, say: Callable[[str], None] = lambda _line: None
-) -> list[float | None]:
-    """The scores of (query, text) pairs, joined as `protocol.pairs` does, by the reranker of the pass `one`.
-
-    None for a score that is not a number. `say` gets a line if pairs were truncated. Raises as `encode_queries` does.
-    """
-    request = msgspec.json.encode({"pass": one, "fingerprint": None, "texts": list(pairs)})
-    answer = _ask({one.vector: request}, timeout)[one.vector]
-    if isinstance(answer, EmbedfleetError):
-        raise answer
-    scores = answer.scores or []
-    if len(scores) != len(pairs):
-        raise EmbedfleetError(f"{one.vector}: the reranker answered {len(scores)} scores for {len(pairs)} pairs")
-    if cut := sum(1 for tokens in answer.cut or () if tokens):
-        say(cut_pairs(one.vector, cut, len(pairs)))
-    return scores
-
-
-def _ask(requests: Mapping[str, bytes], timeout: float) -> dict[str, _Answer | EmbedfleetError]:
-    """Run one child for each request, all at once: its answer or its error, by vector. UsageError for a model that cannot be
-    used."""
-    with ExitStack() as stack:
-        deadline = time.monotonic() + timeout
-        children = [_start(stack, vector, request) for vector, request in requests.items()]
-        answers: dict[str, _Answer | EmbedfleetError] = {}
-        for child in children:
-            try:
-                child.process.wait(max(0.0, deadline - time.monotonic()))
-                answers[child.vector] = _read(child)
-            except subprocess.TimeoutExpired:
-                remedy = "where the model needs longer, give --timeout SECONDS"
-                answers[child.vector] = EmbedfleetError(
-                    f"{child.vector}: no answer after {timeout:g} s; {remedy}{_tail(child)}"
-                )
-            except UsageError:
-                raise
-            except EmbedfleetError as error:
-                answers[child.vector] = error
-        return answers
-
-
 def _request(layout: RunLayout, one: PassSpec, texts: Sequence[str]) -> bytes:
     fingerprint = read_object(layout.pass_file(one.outputs[0].vector))
     if fingerprint is None:
         raise RunDirectoryError(f"{layout.root}: unfinished, the pass {one.vector} has not begun; {AGAIN}")
-    return msgspec.json.encode({"pass": one, "fingerprint": fingerprint, "texts": list(texts)})
+    return request(one, fingerprint, texts)
 
 
-def _start(stack: ExitStack, vector: str, request: bytes) -> _Child:
-    """Start a child that ends with the stack, or with this process. Files, not pipes: no peer can block on a full one."""
-    question, answer, errors = (_file(stack) for _ in range(3))
-    question.write(request)
-    question.seek(0)
-    reader, writer = os.pipe()
-    stack.callback(os.close, writer)
-    try:
-        process = subprocess.Popen(
-            command(),
-            env={**os.environ, lifeline.PIPE_VARIABLE: str(reader), lifeline.PARENT_VARIABLE: str(os.getpid())},
-            stdin=question,
-            stdout=answer,
-            stderr=errors,
-            pass_fds=(reader,),
-            start_new_session=True,
-        )
-    finally:
-        os.close(reader)
-    stack.callback(_end, process)
-    return _Child(vector, process, answer, errors)
-
-
-def _file(stack: ExitStack) -> IO[bytes]:
-    return stack.enter_context(tempfile.TemporaryFile())
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-
-
-def _read(child: _Child) -> _Answer:
-    child.answer.seek(0)
-    raw = child.answer.read().strip()
-    try:
-        answer = msgspec.json.decode(raw, type=_Answer)
-    except msgspec.MsgspecError as error:
-        what = f"answered what is no query vector ({error})" if raw else f"ended with status {child.process.returncode}"
-        raise EmbedfleetError(f"{child.vector}: the query encoder {what}{_tail(child)}") from None
-    if answer.error is not None:
-        raise revive(answer.error.kind, answer.error.message)
-    return answer
-
-
-def _vectors(layout: RunLayout, output: Output, answer: _Answer | EmbedfleetError, count: int) -> list[QueryVector]:
+def _vectors(layout: RunLayout, output: Output, answer: Answer | EmbedfleetError, count: int) -> list[QueryVector]:
     if isinstance(answer, EmbedfleetError):
         raise answer
     found = _decoded(output, answer)
@@ -254,7 +114,7 @@ def _vectors(layout: RunLayout, output: Output, answer: _Answer | EmbedfleetErro
     return found
 
 
-def _decoded(output: Output, answer: _Answer) -> list[QueryVector]:
+def _decoded(output: Output, answer: Answer) -> list[QueryVector]:
     """The vectors of one output; null is NaN. EmbedfleetError where an array is ragged."""
     try:
         match output.form:
@@ -312,11 +172,3 @@ def _one_line(name: str, error: EmbedfleetError) -> str:
 def _with_terms(vector: QueryVector, text: str) -> QueryVector:
     assert isinstance(vector, SparseQuery), "of a sparse output"
     return with_terms(vector, text)
-
-
-def _tail(child: _Child) -> str:
-    """The end of what the child wrote to stderr, as lines to append to a message."""
-    size = child.errors.seek(0, os.SEEK_END)
-    child.errors.seek(max(0, size - TAIL_BYTES))
-    text = child.errors.read().decode(errors="replace").strip()
-    return f"; its last words:\n{text}" if text else "; it wrote nothing"

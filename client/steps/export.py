@@ -7,9 +7,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...protocol.errors import EXIT_INTERRUPTED, EXIT_USAGE, EmbedfleetError, revive
+from ...protocol.errors import EXIT_INTERRUPTED, EmbedfleetError
 from ...protocol.finished_run.done_run import open_done_run
-from ...protocol.process.child import STEADY_MEMORY, ChildProcess, error_in
+from ...protocol.process.child import STEADY_MEMORY, ChildProcess, error_of
 from ...protocol.run_directory.layout import RunLayout
 from ..run_directory.files import read_object, read_spec
 
@@ -22,12 +22,11 @@ def export_quietly(root: Path, formats: list[str], quantization: str | None) -> 
     layout = open_done_run(root).layout
     with _started(layout, formats, quantization, quiet=True) as child:
         code = _wait(child)
-        message = error_in(child.tail())
+        said = child.tail()
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     if code != 0:
-        kind = "UsageError" if code == EXIT_USAGE else "EmbedfleetError"
-        raise revive(kind, message or f"{root}: the exporter ended with {code}; export again")
+        raise error_of(code, said, f"{root}: the exporter ended with {code}; export again")
     record = read_object(layout.export_record) or {}
     return {one["name"]: layout.export / one["name"] for one in record.get("files", [])}
 

@@ -11,27 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...protocol.errors import RunDirectoryError, SourceError, revive
 from ...protocol.index.fusion import has_no_model
-from ...protocol.run_directory.layout import RunLayout, segments_in
-from ...protocol.run_directory.run_json import read_object, read_spec, reasons_in
-from ...protocol.source.check import unchanged_files
-from ...protocol.source.corpus import survey
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.run_json import read_object, read_spec
 from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.wire.control import RunEnded
 from ..options.retrieval_plan import RetrievalPlan
 from ..output.formatting import counted
 from ..output.truncation_lines import percent, query_lines
-from .derived_source import adopt_source, digest_of, note_digest
+from .derived_run import DerivedRun
 from .session import Interrupted, Session, memory_field
-from .set_aside import SetAside
 from .step_summary import Stage, candidate_stage, pass_stages
 
 if TYPE_CHECKING:
     from ..evaluation.evaluation import Evaluation
-
-DERIVED = ("SpecMismatch", "SourceError")
-"""What a run fails with where the folder holds that of another command's queries or pairs. It is made anew, not refused."""
 
 
 class Retrieval:
@@ -48,11 +41,35 @@ class Retrieval:
 
         Raises Interrupted after a signal; every step that is done stays.
         """
-        plan, layout = self._plan, self._layout
-        queries = self._derived(self._query_spec(), layout.queries, "queries: ", "other queries or models")
-        self._stages += pass_stages(queries, "queries: ")
+        queries = self._encode()
+        found = self._find()
+        scored = self._score(found["pairs"])
+        section = self._rank(found["pairs"])
+        printed["rerank"] = {
+            "file": str(self._layout.reranked),
+            "queries": _counts(queries),
+            "candidates": found,
+            "run": section,
+        }
+        if section is not None:
+            self._session.say(_reranked(section))
+        self._session.say(f"the first {self._plan.top_k} for each query, with every score: {self._layout.reranked}")
+        if self._plan.qrels is not None:
+            printed["evaluation"] = self._evaluate(self._plan.qrels)
+        return queries.quarantined + (scored.quarantined if scored is not None else 0)
+
+    def _encode(self) -> RunEnded:
+        about = "queries: "
+        run = DerivedRun(self._session, self._query_spec(), self._layout.queries, about)
+        queries = run.follow("other queries or models")
+        self._stages += pass_stages(queries, about)
         for line in query_lines(queries):
-            self._session.say(f"queries: {line}")
+            self._session.say(f"{about}{line}")
+        return queries
+
+    def _find(self) -> dict[str, Any]:
+        """What `candidates.json` says of the candidates."""
+        plan, layout = self._plan, self._layout
         self._session.say(f"finding {plan.candidates:,} candidates of each signal, for each query")
         with self._session.stage("candidates") as told:
             arguments = [str(layout.root), f"--candidates={plan.candidates}"]
@@ -70,27 +87,32 @@ class Retrieval:
             self._session.say(
                 f"{name} is left out for {counted(count, 'query', 'queries')}: it knows no word of them, or failed"
             )
-        scored = self._score(plan.rerank, found["pairs"])
+        return found
+
+    def _score(self, pairs: int) -> RunEnded | None:
+        reranker = self._plan.rerank
+        if reranker is None or not pairs:
+            return None
+        source = str(self._layout.pairs)
+        spec = RunSpec(source=source, passes=(reranker,), index="none", preprocessing=self._policy())
+        ending = DerivedRun(self._session, spec, self._layout.scores, "pairs: ").follow(
+            "other pairs or another reranker"
+        )
+        self._stages += pass_stages(ending, unit="pairs")
+        return ending
+
+    def _rank(self, pairs: int) -> dict[str, Any] | None:
+        """The manifest's section of the reranker; None without one."""
+        plan, layout = self._plan, self._layout
         reranker = [f"--reranker={plan.rerank.vector}"] if plan.rerank is not None else []
         with self._session.stage("ranking") as told:
             arguments = [str(layout.root), f"--top-k={plan.top_k}", *reranker]
             peak = self._session.process("embedfleet.exporter.commands.rank", arguments)
             section = (read_object(layout.manifest) or {}).get("rerank_run")
-            told |= {"rows": found["pairs"], **memory_field(peak)}
+            told |= {"rows": pairs, **memory_field(peak)}
             if section is not None:
                 told |= {"coverage": section["coverage"], "fallbacks": section["fallbacks"]}
-        printed["rerank"] = {
-            "file": str(layout.reranked),
-            "queries": _counts(queries),
-            "candidates": found,
-            "run": section,
-        }
-        if section is not None:
-            self._session.say(_reranked(section))
-        self._session.say(f"the first {plan.top_k} for each query, with every score: {layout.reranked}")
-        if plan.qrels is not None:
-            printed["evaluation"] = self._evaluate(plan.qrels)
-        return queries.quarantined + (scored.quarantined if scored is not None else 0)
+        return section
 
     def _query_spec(self) -> RunSpec:
         passes = tuple(self._query_pass(one) for one in self._spec.passes)
@@ -121,60 +143,6 @@ class Retrieval:
             storage="float32",
         )
 
-    def _score(self, one: PassSpec | None, pairs: int) -> RunEnded | None:
-        if one is None or not pairs:
-            return None
-        policy = self._policy()
-        spec = RunSpec(source=str(self._layout.pairs), passes=(one,), index="none", preprocessing=policy)
-        ending = self._derived(spec, self._layout.scores, "pairs: ", "other pairs or another reranker")
-        self._stages += pass_stages(ending, unit="pairs")
-        return ending
-
-    def _derived(self, spec: RunSpec, out: Path, about: str, made_of: str) -> RunEnded:
-        """Follow a run to its end. Where the folder holds that of other queries, models or pairs, it is made anew, and what
-        stood there comes back if that fails before anything of it is computed."""
-        aside = SetAside(out)
-        aside.recover()
-        if not _has_vectors(out):  # a replacement that had nothing to lose yet
-            aside.put_back()
-        ending = self._resumed(spec, out, about)
-        if ending is None and aside.put_back():  # it was being replaced, and may be what is asked for again
-            ending = self._resumed(spec, out, about)
-        if ending is None:
-            kept = _has_vectors(out)
-            if kept:
-                self._session.say(f"{out}: made of {made_of}; that is kept until the new one is done")
-            aside.take()
-            ending = self._follow(spec, out, about)
-        if ending.status == "failed":
-            if not _has_vectors(out) and aside.put_back() and _has_vectors(out):
-                self._session.say(f"{out}: as it was before")
-            raise revive(ending.kind, ending.error)
-        aside.drop()
-        if ending.quarantined:
-            self._session.say(f"{about}{ending.quarantined:,} in quarantine, {reasons_in(RunLayout(out))}")
-        return ending
-
-    def _resumed(self, spec: RunSpec, out: Path, about: str) -> RunEnded | None:
-        """Follow the run that stands in a folder, or a new one where none does; None where that is a run of others."""
-        stood = out.exists()
-        adopt_source(spec, RunLayout(out))
-        if stood and _is_rewritten(spec, RunLayout(out)):
-            return None
-        ending = self._follow(spec, out, about)
-        return None if stood and ending.status == "failed" and ending.kind in DERIVED else ending
-
-    def _follow(self, spec: RunSpec, out: Path, about: str) -> RunEnded:
-        if self._session.received:
-            raise Interrupted
-        digest = digest_of(Path(spec.source))
-        ending = self._session.follow(spec, out, about=about)
-        if ending is None or ending.status == "interrupted":
-            raise Interrupted
-        if ending.status != "failed":
-            note_digest(RunLayout(out), digest)
-        return ending
-
     def _evaluate(self, qrels: Path) -> dict[str, Any]:
         from ..evaluation.evaluation import evaluate
         from ..evaluation.report import write_report
@@ -185,26 +153,6 @@ class Retrieval:
         write_report(self._layout, found)
         self._session.say(f"the report: {self._layout.report}")
         return msgspec.to_builtins(found)
-
-
-def _has_vectors(root: Path) -> bool:
-    """Whether the run directory holds something that took computing."""
-    return any(segments_in(folder) for folder in RunLayout(root).vectors.glob("*/"))
-
-
-def _is_rewritten(spec: RunSpec, layout: RunLayout) -> bool:
-    """Whether the source is another file than its intake read. A run whose intake is done would not look at it again."""
-    try:
-        corpus = survey(spec.source, layout.root, spec.text_field)
-    except SourceError:
-        return False  # the run itself says what is wrong
-    try:
-        unchanged_files(spec.source, corpus, layout)
-    except SourceError:
-        return True
-    except RunDirectoryError:
-        pass
-    return False
 
 
 def _counts(ending: RunEnded) -> dict[str, int]:

@@ -14,14 +14,13 @@ from types import FrameType
 from ...protocol.errors import (
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
-    EXIT_USAGE,
     EmbedfleetError,
     RunFailed,
     Unreachable,
     UsageError,
     how_ended,
 )
-from ...protocol.process.child import STEADY_MEMORY, ChildProcess, error_in
+from ...protocol.process.child import STEADY_MEMORY, ChildProcess, error_of
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.wire.control import RunEnded
@@ -136,8 +135,7 @@ class Session:
         if code < 0:
             raise EmbedfleetError(f"{module} was {how_ended(code)}; the same command resumes")
         if code:
-            message = error_in(said) or f"{module} ended with exit code {code}"
-            raise UsageError(message) if code == EXIT_USAGE else EmbedfleetError(message)
+            raise error_of(code, said, f"{module} ended with exit code {code}")
         return peak
 
     def _let_end(self, child: ChildProcess) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ...protocol.finished_run.points import Point
-from ...protocol.run_directory.vector_rows import SparseVector
+from ...protocol.finished_run.points import Point, as_lists
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -18,10 +17,7 @@ def to_struct(point: Point) -> models.PointStruct:
     """The point for `QdrantClient.upsert`."""
     from qdrant_client import models
 
-    vectors: dict[str, Any] = {
-        name: models.SparseVector(indices=one.indices.tolist(), values=one.values.tolist())
-        if isinstance(one, SparseVector)
-        else one.tolist()
-        for name, one in point.vectors.items()
-    }
-    return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
+    def sparse(indices: list[int], values: list[float]) -> models.SparseVector:
+        return models.SparseVector(indices=indices, values=values)
+
+    return models.PointStruct(id=point.id, vector=as_lists(point.vectors, sparse), payload=point.payload)

@@ -18,10 +18,12 @@ from ...protocol.finished_run.points import Point
 from ...protocol.index.collection import Quantization, collection_name, collection_schema
 from ...protocol.source.numbered_ids import NumberedIds
 from ..output.formatting import counted
+from .delivery import Delivered, Delivery
 from .payloads import Spelled
 from .points import NUMBER_BYTES
+from .requests import Requests
 from .sizes import MOST_REQUEST_MIB, LargePoints
-from .target import Delivered, UploadTarget
+from .target import UploadTarget
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -76,17 +78,19 @@ def upload_run(
     """
     run = open_done_run(root)
     numbered = () if replace else NumberedIds(run.layout)
-    target = UploadTarget(client, collection or collection_name(root), numbered)
+    requests = Requests(client, collection or collection_name(root))
+    target = UploadTarget(requests)
     large = large or LargePoints(MOST_REQUEST_MIB << 20, NUMBER_BYTES[True], grpc=True)
     limits = limits or BatchLimits()
     limits = dataclasses.replace(limits, bytes=min(limits.bytes, large.most_bytes // 2))
     target.prepare(collection_schema(run, quantization), quantize=quantization is not None)
+    delivery = Delivery(requests, numbered, has_points=target.before > 0)
     spelled = Spelled()
     if _in_process(client):
         streams = 1
     try:
         target.switch_indexing_off()  # in here: an answer that is lost may stand for a request that was followed
-        delivered = _send(run, large.take(spelled.take(run.points())), target, streams, limits, progress)
+        delivered = _send(run, large.take(spelled.take(run.points())), delivery, streams, limits, progress)
         large.left_out += delivered.refused
         pruned = target.prune(point_id(one) for one in run.ids()) if prune else 0
     except BaseException:
@@ -123,7 +127,7 @@ def _in_process(client: QdrantClient) -> bool:
 def _send(
     run: DoneRun,
     points: Iterable[Point],
-    target: UploadTarget,
+    delivery: Delivery,
     streams: int,
     limits: BatchLimits,
     progress: Progress | None,
@@ -145,10 +149,10 @@ def _send(
         try:
             for batch in cut(points, limits):
                 settle(streams)  # one batch a stream, and one ready
-                pending.add(pool.submit(target.deliver, batch))
+                pending.add(pool.submit(delivery.send, batch))
             settle(0)
         except BaseException:
-            target.stop()
+            delivery.stop()
             for one in pending:
                 one.cancel()
             raise

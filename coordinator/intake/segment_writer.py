@@ -16,12 +16,12 @@ from ...protocol.run_directory.atomic_files import commit_file
 from ...protocol.run_directory.layout import RunLayout, damaged_of
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor, Passed
 from ...protocol.run_directory.tables import CHUNK_SCHEMA, with_info
+from ...protocol.text.token_estimates import BYTES_PER_TOKEN
 from ..reading.records import Reject
 from .chunk_batch import ChunkBatch
 from .reject_file import RejectFile
 from .resume_point import Spooled, SpooledSegment
 
-BYTES_A_TOKEN = 4
 MAX_HELD_BYTES = 64 << 20
 """A segment ends when its texts, ids and metadata take this much memory, however few rows it has."""
 
@@ -37,7 +37,7 @@ _ENCODING: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class SegmentLimits:
-    """A segment ends with the row that reaches either; a token is taken to be four bytes."""
+    """A segment ends with the row that reaches either; tokens are estimated by the bytes."""
 
     rows: int = 16_384
     tokens: int = 1_000_000
@@ -121,7 +121,7 @@ class SegmentSpool:
     def _fill(self, batch: ChunkBatch, start: int) -> int:
         """Count chunks in from `start` until the segment is full; where that is."""
         room = self._limits.rows - len(self._batch)
-        most = self._limits.tokens * BYTES_A_TOKEN
+        most = self._limits.tokens * BYTES_PER_TOKEN
         stop = start
         for position in range(start, min(len(batch), start + room)):
             metadata = batch.metadata[position]

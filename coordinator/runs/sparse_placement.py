@@ -11,11 +11,10 @@ import msgspec
 from ...protocol.errors import UsageError
 from ...protocol.source.corpus import plain_bytes
 from ...protocol.spec.run_spec import RunSpec
+from ...protocol.text.token_estimates import BYTES_PER_TOKEN
 from ...protocol.wire.devices import Device
 from ...protocol.wire.run_options import RunOptions
 
-BYTES_PER_TOKEN = 4
-"""Of a source, metadata and all: what English text has."""
 CPU_TOKENS_PER_SECOND = 640.0
 """Of one thread, by a model of BERT-base's size in float32: a fifth of what all-MiniLM-L6-v2 does, which is 6,400 to 6,500
 on two threads (benchmarks/results/throughput-cpu-2-cores.json). The fifth is an estimate."""

@@ -15,34 +15,20 @@ from typing import Any
 
 import msgspec
 
-from ...protocol.errors import RunDirectoryError, is_the_hosts
+from ...protocol.errors import RunDirectoryError
 from ...protocol.finished_run.point_batches import BatchLimits, cut
-from ...protocol.finished_run.points import Point, read_points
+from ...protocol.finished_run.points import Point, as_lists, read_points
 from ...protocol.finished_run.published import decode_published, encode_published, segment_digest
-from ...protocol.index.collection import sparse_modifier
 from ...protocol.run_directory.atomic_files import commit_bytes, sync_folder
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.own_files import remove_shard
-from ...protocol.run_directory.vector_rows import SparseVector
+from ...protocol.run_directory.removal import remove_shard
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.wire.export import Publishing
+from .shard import DamagedShard, create_shard, open_shard
 
 AT_ONCE = BatchLimits(points=512, bytes=64 << 20, number_bytes=40)
 """Points that are given to the engine together. It takes lists: a number is an object of 24 bytes, a pointer to it, and what
 the engine makes of it. The largest multivector that it takes is 40 MiB so."""
-LOCK_SECONDS = 30.0
-"""How long a search in another process may hold the shard before publishing fails."""
-
-_LOCKED = "WouldBlock"
-_THE_HOSTS = (
-    "Read-only file system",
-    "Permission denied",
-    "No space left on device",
-    "Disk quota exceeded",
-    "Too many open files",
-    "Cannot allocate memory",
-    "Input/output error",
-)
 
 
 class EdgeIndex:
@@ -61,6 +47,8 @@ class EdgeIndex:
 
         Its footers are read to know that: RunDirectoryError where one is torn.
         """
+        import qdrant_edge
+
         digest = segment_digest(self._layout, self._names, segment)
         if self._published.get(segment) == digest:
             return 0
@@ -69,7 +57,7 @@ class EdgeIndex:
             self._shard = self._open(dims)
         written = 0
         for points in self._points(segment):
-            self._shard.update(_engine().UpdateOperation.upsert_points(points))
+            self._shard.update(qdrant_edge.UpdateOperation.upsert_points(points))
             written += len(points)
         self._shard.flush()
         self._published[segment] = digest
@@ -119,44 +107,13 @@ class EdgeIndex:
     def _open(self, dims: dict[str, int]) -> Any:
         if self._published:
             try:
-                return load_shard(self._layout)
+                return open_shard(self._layout)
             except DamagedShard:
                 self._published.clear()  # it is derived: all is published again
         self._layout.published.unlink(missing_ok=True)
         sync_folder(self._layout.root)  # first: nothing may be said to be in a shard that is new
         remove_shard(self._layout)
-        return self._create(dims)
-
-    def _create(self, dims: dict[str, int]) -> Any:
-        edge = _engine()
-        self._layout.edge.mkdir(exist_ok=True)
-        dense: dict[str, Any] = {}
-        sparse: dict[str, Any] = {}
-        for one in self._spec.outputs:
-            match one.form:
-                case "dense":
-                    # The other ways of storage are read as float32: the engine would round them once more.
-                    half = edge.VectorStorageDatatype.Float16 if one.storage == "float16" else None
-                    dense[one.vector] = edge.EdgeVectorParams(
-                        size=dims[one.vector], distance=edge.Distance.Cosine, datatype=half
-                    )
-                case "multivector":
-                    # Compared as they are: MaxSim over the tokens, without a graph that could not be built over them.
-                    late = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)
-                    dense[one.vector] = edge.EdgeVectorParams(
-                        size=dims[one.vector],
-                        distance=edge.Distance.Cosine,
-                        multivector_config=late,
-                        datatype=edge.VectorStorageDatatype.Float16,
-                        hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000),
-                    )
-                case "sparse":
-                    idf = edge.Modifier.Idf if sparse_modifier(one.kind) == "idf" else None
-                    sparse[one.vector] = edge.EdgeSparseVectorParams(modifier=idf)
-                case "score":
-                    pass
-        config = edge.EdgeConfig(vectors=dense or None, sparse_vectors=sparse or None)
-        return edge.EdgeShard.create(str(self._layout.edge), config)
+        return create_shard(self._layout, self._spec, dims)
 
     def _points(self, segment: int) -> Iterator[list[Any]]:
         for batch in cut(read_points(self._layout, self._names, segment), AT_ONCE):
@@ -164,20 +121,9 @@ class EdgeIndex:
 
 
 def _edge_point(point: Point) -> Any:
-    edge = _engine()
-    vectors: dict[str, Any] = {
-        name: edge.SparseVector(one.indices.tolist(), one.values.tolist())
-        if isinstance(one, SparseVector)
-        else one.tolist()
-        for name, one in point.vectors.items()
-    }
-    return edge.Point(point.id, vectors, point.payload)
+    import qdrant_edge as edge
 
-
-def _engine() -> Any:
-    import qdrant_edge
-
-    return qdrant_edge
+    return edge.Point(point.id, as_lists(point.vectors, edge.SparseVector), point.payload)
 
 
 def _read_published(path: Path) -> dict[int, str]:
@@ -185,40 +131,3 @@ def _read_published(path: Path) -> dict[int, str]:
         return decode_published(path.read_bytes())
     except (OSError, msgspec.MsgspecError):
         return {}  # derived: publishing again writes the same points
-
-
-class DamagedShard(RunDirectoryError):
-    """The engine cannot make anything of the shard's files."""
-
-
-def load_shard(layout: RunLayout) -> Any:
-    """Open the shard, waiting for a search that has it open; the engine offers no way to wait for its lock.
-
-    DamagedShard, or RunDirectoryError where another process keeps it or the host does not let the engine have it.
-    """
-    edge, give_up = _engine(), time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            return edge.EdgeShard.load(str(layout.edge))
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
-            if is_the_hosts(error) or any(words in str(error) for words in _THE_HOSTS):
-                raise RunDirectoryError(
-                    f"{layout.edge}: the engine cannot open it here ({error}); run the same command again when it can"
-                ) from error
-            if _LOCKED not in str(error):
-                raise DamagedShard(
-                    f"{layout.edge}: the shard is damaged ({error}); run the same command again, which makes it anew"
-                ) from error
-            if time.monotonic() > give_up:
-                raise RunDirectoryError(
-                    f"{layout.edge}: in use by another process, a long search or verify; run the same command again when "
-                    "it has ended"
-                ) from None
-        time.sleep(0.1)
-
-
-def damaged_shard(layout: RunLayout) -> str:
-    """What to do: the shard is derived, and without it all is published again."""
-    return f"delete {layout.edge} and {layout.published.name} and run the same command again"

@@ -29,7 +29,7 @@ from ...protocol.run_directory.run_json import read_json, reasons_in
 from ...protocol.run_directory.vector_rows import SparseVector
 from ...protocol.statistics.histogram import LogHistogram
 from ...protocol.text.query_pairs import join_pair
-from ..index.edge_index import damaged_shard, load_shard
+from ..index.shard import damaged_shard, open_shard
 from .table_writer import TableWriter
 
 Row = dict[str, Any]
@@ -88,7 +88,7 @@ class _Search:
         layout, start = self._run.layout, time.monotonic()
         make_folder(layout.rerank)
         layout.candidates_record.unlink(missing_ok=True)
-        shard = load_shard(layout)
+        shard = open_shard(layout)
         try:
             ranker = ShardRanker(shard, self._run.spec)
             commit_files((layout.candidates, layout.pairs), lambda partials: self._fill(ranker, *partials))

@@ -24,7 +24,7 @@ from ...protocol.finished_run.done_run import open_done_run
 from ...protocol.run_directory.atomic_files import commit_files, make_folder
 from ...protocol.run_directory.json_bytes import decode_json
 from ...protocol.run_directory.layout import RunLayout, segments_in
-from ...protocol.run_directory.own_files import remove_report
+from ...protocol.run_directory.removal import remove_report
 from ...protocol.run_directory.segment_stream import stream_batches
 from ..formats.export_record import add_files, claim
 from ..formats.exported_file import describe

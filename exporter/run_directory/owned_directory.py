@@ -14,7 +14,6 @@ from ...protocol.run_directory.atomic_files import commit_bytes, make_folder, sy
 from ...protocol.run_directory.json_bytes import decode_json
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.own_files import (
-    clear_run,
     find_odd,
     holds_source,
     is_foreign,
@@ -22,6 +21,7 @@ from ...protocol.run_directory.own_files import (
     read_owner,
     refuse_odd,
 )
+from ...protocol.run_directory.removal import clear_run
 from ...protocol.source.check import is_moved, read_trail, unchanged_files
 from ...protocol.source.corpus import STDIN, is_gone, survey
 from ...protocol.spec.ensemble_spec import EnsembleSpec

@@ -14,7 +14,7 @@ import msgspec
 from ...protocol.errors import RunDirectoryError
 from ...protocol.run_directory.atomic_files import sync_folder
 from ...protocol.run_directory.layout import RunLayout, segments_in
-from ...protocol.run_directory.own_files import remove_shard, remove_vectors
+from ...protocol.run_directory.removal import remove_shard, remove_vectors
 from ...protocol.run_directory.segment_info import VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info
 from ...protocol.spec.run_spec import Output, RunSpec, differences

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,14 @@ class Point:
     id: str
     payload: dict[str, Any]
     vectors: dict[str, Vector]
+
+
+def as_lists(vectors: Mapping[str, Vector], sparse: Callable[[list[int], list[float]], Any]) -> dict[str, Any]:
+    """The vectors as lists of numbers, which engines take; sparse ones as `sparse` makes them of their indices and values."""
+    return {
+        name: sparse(one.indices.tolist(), one.values.tolist()) if isinstance(one, SparseVector) else one.tolist()
+        for name, one in vectors.items()
+    }
 
 
 def read_points(layout: RunLayout, names: Sequence[str], segment: int) -> Iterator[Point]:

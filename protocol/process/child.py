@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import IO
 
+from ..errors import EXIT_USAGE, EmbedfleetError, UsageError
 from . import lifeline
 
 TAIL_BYTES = 4_000
@@ -135,6 +136,12 @@ class ChildProcess:
     def _signal(self, number: signal.Signals) -> None:
         if self._process.poll() is None:
             self._process.send_signal(number)
+
+
+def error_of(code: int, tail: str, otherwise: str) -> EmbedfleetError:
+    """The error of a process that ended with `code`: in its own words, or else in those of `otherwise`."""
+    message = error_in(tail) or otherwise
+    return UsageError(message) if code == EXIT_USAGE else EmbedfleetError(message)
 
 
 def error_in(tail: str) -> str:

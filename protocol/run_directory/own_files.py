@@ -1,15 +1,10 @@
-"""Tell by name which files of a run directory the run wrote, and remove those and nothing else.
-
-Notes that users keep in a run directory stay: a file that no run writes is never removed, and nothing through a symbolic
-link.
-"""
+"""Tell by name which files of a run directory the run wrote. `removal.py` removes those and nothing else."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -17,19 +12,18 @@ import msgspec
 
 from ..errors import RunDirectoryError
 from ..spec.run_spec import RunSpec, is_name
-from .atomic_files import sync_folder
 from .json_bytes import decode_json
-from .layout import RunLayout, being_removed, set_aside
+from .layout import RunLayout, set_aside
 
 _SEGMENT = re.compile(r"\d{5,}\.(parquet|parquet\.damaged|rejected\.jsonl)", re.ASCII)
 _PARTIAL = re.compile(r"\.(.+)\.tmp")
 _CHUNKS = {"limits.json", "intake.json", "source.json", "source.sha256", ".ids.sqlite"}
 _SCRATCH = {".rejected.tmp", ".ids.sqlite-journal", ".ids.sqlite-wal", ".ids.sqlite-shm"}
-_SHARD_FOLDERS = ("segments", "wal")
-_RERANK = {"candidates.parquet", "pairs.jsonl", "candidates.json", "ranking.parquet", "rerank_run.json", "report.json"}
+SHARD_FOLDERS = ("segments", "wal")
+RERANK = {"candidates.parquet", "pairs.jsonl", "candidates.json", "ranking.parquet", "rerank_run.json", "report.json"}
 _FOLDERS = ("chunks", "vectors", "qdrant", "queries", "rerank", "export")
-_DERIVED = ("stats.json", "events.jsonl", "quarantine.jsonl", "published.json")
-_TOP = {"spec.json", "manifest.json", *_DERIVED}
+DERIVED = ("stats.json", "events.jsonl", "quarantine.jsonl", "published.json")
+TOP = {"spec.json", "manifest.json", *DERIVED}
 
 
 def read_owner(layout: RunLayout) -> RunSpec | None:
@@ -64,8 +58,7 @@ def is_foreign(layout: RunLayout) -> bool:
     """Whether a folder without a spec holds something else than a new run. A power cut in a run's first moment leaves at most
     a lock and the beginning of a file."""
     return any(
-        path.name != layout.lock.name and not _is_partial(path.name, _TOP.__contains__)
-        for path in layout.root.iterdir()
+        path.name != layout.lock.name and not _is_partial(path.name, TOP.__contains__) for path in layout.root.iterdir()
     )
 
 
@@ -95,59 +88,8 @@ def kind_of(path: Path) -> str:
 def holds_source(layout: RunLayout, source: str) -> bool:
     """Whether a source lies among what `clear_run` removes."""
     inside = Path(source).resolve()
-    names = (*_FOLDERS, *_TOP, layout.lock.name, set_aside(layout.queries).name)
+    names = (*_FOLDERS, *TOP, layout.lock.name, set_aside(layout.queries).name)
     return any(inside.is_relative_to((layout.root / name).resolve()) for name in names)
-
-
-def clear_run(layout: RunLayout, spec: RunSpec) -> None:
-    """Remove what a run wrote, except its lock and its spec, which marks the directory as a run's.
-
-    The manifest goes before the files it describes, and what was made of the chunks goes before the chunks. So at no moment,
-    and after no power cut, are old vectors taken for those of new chunks.
-    """
-    _remove(layout.root, {"manifest.json"}.__contains__)
-    sync_folder(layout.root)
-    _remove_export(layout)  # while the records that list its files are there
-    _remove(layout.root, set(_DERIVED).__contains__)
-    remove_shard(layout)
-    for folder in (layout.queries, set_aside(layout.queries)):
-        remove_run(folder)
-    remove_rest(being_removed(layout.queries))
-    if not layout.rerank.is_symlink():
-        for folder in (layout.scores, set_aside(layout.scores)):
-            remove_run(folder)
-        remove_rest(being_removed(layout.scores))
-    _remove_folder(layout.rerank, _RERANK.__contains__)
-    remove_vectors(layout, [one.vector for one in spec.outputs])
-    sync_folder(layout.root)
-    _remove_folder(layout.chunks, _is_chunks)
-    sync_folder(layout.root)
-
-
-def remove_run(root: Path) -> None:
-    """Remove a run directory inside of another one. Files that no run writes stay, and so does a folder whose spec is not a
-    run's."""
-    layout = RunLayout(root)
-    if root.is_symlink() or not root.is_dir():
-        return
-    try:
-        spec = read_owner(layout)
-    except RunDirectoryError:
-        return
-    if spec is not None:
-        clear_run(layout, spec)
-        if any(path not in (layout.spec, layout.lock) for path in root.iterdir()):
-            return  # the spec stays too: without it, the next run in this folder would be refused
-        layout.spec.unlink()
-    if spec is not None or not is_foreign(layout):
-        layout.lock.unlink(missing_ok=True)
-        _remove_folder(root, _TOP.__contains__)
-
-
-def remove_rest(folder: Path) -> None:
-    """Remove what a crash left of a derived run directory that was being removed; it may be without its spec by then."""
-    if folder.is_dir() and not folder.is_symlink() and not foreign_files(folder):
-        shutil.rmtree(folder)
 
 
 def foreign_files(root: Path) -> list[Path]:
@@ -155,41 +97,22 @@ def foreign_files(root: Path) -> list[Path]:
     layout = RunLayout(root)
     own = {layout.chunks.name, layout.vectors.name, layout.lock.name}
     found = [
-        *_others(root, lambda name: name in own or _is_own(name, _TOP.__contains__)),
-        *_others(layout.chunks, _is_chunks),
+        *_others(root, lambda name: name in own or is_own(name, TOP.__contains__)),
+        *_others(layout.chunks, is_chunks),
     ]
     for folder in layout.vectors.iterdir() if layout.vectors.is_dir() else ():
         found += _others(folder, is_vectors) if folder.is_dir() else [folder]
     return sorted(found)
 
 
-def remove_vectors(layout: RunLayout, names: Iterable[str]) -> None:
-    """Remove the segments and the `pass.json` of these vectors."""
-    if layout.vectors.is_symlink():
-        return
-    for name in names:
-        _remove_folder(layout.vector_folder(name), is_vectors)
-    _remove_folder(layout.vectors, lambda _name: False)
-
-
-def remove_shard(layout: RunLayout) -> None:
-    """Remove the files of the engine."""
-    if layout.edge.is_symlink() or not layout.edge.is_dir():
-        return
-    for name in _SHARD_FOLDERS:
-        if (layout.edge / name).is_dir() and not (layout.edge / name).is_symlink():
-            shutil.rmtree(layout.edge / name)
-    _remove_folder(layout.edge, {"edge_config.json"}.__contains__)
-
-
 def is_vectors(name: str) -> bool:
     """Whether a run writes files of this name into the folder of a vector, or leaves them there when it is killed."""
-    return _is_own(name, lambda one: one == "pass.json" or _SEGMENT.fullmatch(one) is not None)
+    return is_own(name, lambda one: one == "pass.json" or _SEGMENT.fullmatch(one) is not None)
 
 
 def is_scratch_of_chunks(name: str) -> bool:
     """Whether a killed intake may leave a file of this name in `chunks`."""
-    return name in _SCRATCH or _is_partial(name, _is_chunks)
+    return name in _SCRATCH or _is_partial(name, is_chunks)
 
 
 def is_partial(path: Path) -> bool:
@@ -203,11 +126,11 @@ def is_partial(path: Path) -> bool:
             return _PARTIAL.fullmatch(path.name) is not None
 
 
-def _is_chunks(name: str) -> bool:
-    return name in _SCRATCH or _is_own(name, lambda one: one in _CHUNKS or _SEGMENT.fullmatch(one) is not None)
+def is_chunks(name: str) -> bool:
+    return name in _SCRATCH or is_own(name, lambda one: one in _CHUNKS or _SEGMENT.fullmatch(one) is not None)
 
 
-def _is_own(name: str, own: Callable[[str], bool]) -> bool:
+def is_own(name: str, own: Callable[[str], bool]) -> bool:
     return own(name) or _is_partial(name, own)
 
 
@@ -219,14 +142,14 @@ def _is_partial(name: str, own: Callable[[str], bool]) -> bool:
 
 def _odd(layout: RunLayout, vectors: Iterable[str], links: bool) -> Iterator[Path]:
     top = {*_FOLDERS, set_aside(layout.queries).name}
-    shard, rerank = set[str](_SHARD_FOLDERS), {layout.scores.name, set_aside(layout.scores).name}
+    shard, rerank = set[str](SHARD_FOLDERS), {layout.scores.name, set_aside(layout.scores).name}
     look: list[tuple[Path, set[str], Callable[[str], bool]]] = [
-        (layout.root, top, lambda name: name == layout.lock.name or _is_own(name, _TOP.__contains__)),
-        (layout.chunks, set(), _is_chunks),
+        (layout.root, top, lambda name: name == layout.lock.name or is_own(name, TOP.__contains__)),
+        (layout.chunks, set(), is_chunks),
         (layout.vectors, set(vectors), lambda _name: False),
         *((layout.vector_folder(name), set[str](), is_vectors) for name in vectors),
         (layout.edge, shard, {"edge_config.json"}.__contains__),
-        (layout.rerank, rerank, _RERANK.__contains__),
+        (layout.rerank, rerank, RERANK.__contains__),
     ]
     for folder, folders, is_file in look:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
@@ -243,25 +166,6 @@ def _odd(layout: RunLayout, vectors: Iterable[str], links: bool) -> Iterator[Pat
 
 def _others(folder: Path, own: Callable[[str], bool]) -> Iterator[Path]:
     return (path for path in folder.iterdir() if not own(path.name)) if folder.is_dir() else iter(())
-
-
-def _remove(folder: Path, own: Callable[[str], bool]) -> None:
-    """Remove the files of these names, and their partial files."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        for one in list(entries):
-            if one.is_file(follow_symlinks=False) and _is_own(one.name, own):
-                os.unlink(one.path)
-
-
-def _remove_folder(folder: Path, own: Callable[[str], bool]) -> None:
-    """Remove these files, and the folder if it is empty then."""
-    if folder.is_symlink() or not folder.is_dir():
-        return
-    _remove(folder, own)
-    try:
-        folder.rmdir()
-    except OSError:  # somebody else's files are in it
-        sync_folder(folder)
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -298,20 +202,3 @@ def refuse_others(layout: RunLayout, record: Path, names: Iterable[str]) -> set[
             "that; move it away, and run the same command again"
         )
     return ours | names
-
-
-def remove_report(layout: RunLayout) -> None:
-    """Remove the files of an evaluation, as its record names them."""
-    with contextlib.suppress(OSError, ValueError):
-        for name in recorded(layout.report_record) & {layout.report.name, layout.evaluation.name}:
-            (layout.export / name).unlink(missing_ok=True)
-    layout.report_record.unlink(missing_ok=True)
-
-
-def _remove_export(layout: RunLayout) -> None:
-    """Remove the files that the records of exports and of evaluations name."""
-    names = {layout.export_record.name}
-    for path in (layout.export_record, layout.report_record):
-        with contextlib.suppress(OSError, ValueError):
-            names |= recorded(path)
-    _remove_folder(layout.export, names.__contains__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 BYTES_PER_TOKEN = 4
+"""What English text has, metadata and all."""
 TOKENS_A_TEXT = 2
 """The special tokens that a model adds."""
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from embedfleet.protocol.run_directory.layout import RunLayout
-from embedfleet.protocol.run_directory.own_files import clear_run, foreign_files, read_owner
+from embedfleet.protocol.run_directory.own_files import foreign_files, read_owner
+from embedfleet.protocol.run_directory.removal import clear_run
 
 pytest.importorskip("qdrant_edge")
 

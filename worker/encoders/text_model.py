@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,17 +19,16 @@ from ...protocol.spec.run_spec import PassSpec
 from ..models import loading
 from ..models.identity import identity
 from ..models.kind_check import check_kind
-from ..models.locate import ModelFiles, hash_weights
+from ..models.locate import ModelFiles
 from ..models.text_limits import can_be_limited, positions_allowed, query_limit, set_limits
 from ..models.texts import DOCUMENT_PROMPTS, assumed, declared_prompts
+from ..models.weights_digest import hash_weights
 from .base import IntArray, OutOfMemory, Prepared, TokenBudget
-from .long_texts import head, tail, whole_count
+from .tokenizing import LONGEST, estimate, is_plain_text, tokenize
 
 CPU_BUDGET = TokenBudget(1_024, 1_024)
 """On a CPU a micro-batch should stay in the cache: measured best at 512 to 1,024 tokens (see benchmarks/)."""
 CUDA_BUDGET = TokenBudget(16_384, 131_072)
-LONGEST = 1 << 17
-"""Tokens; a tokenizer that names no limit says some huge number."""
 FULL_LENGTH = {"cpu": 1e11, "cuda": 1e13}
 """The first text has the model's full length if parameters times tokens are at most this: about a second."""
 
@@ -68,7 +66,7 @@ class TextModel:
         self._route: list[Any] = loading.modules_of(self._model, self._side.get("task"))
         self._first: Any = self._route[0]
         self._tokenizer: Any = getattr(self._first, "tokenizer", None)
-        self._tokenizes = _is_plain_text(self._first, self._tokenizer)
+        self._tokenizes = is_plain_text(self._first, self._tokenizer)
         # For single texts all types are 0, which a model with a table of types assumes by itself. A model without one may
         # embed them otherwise: GPT-2 as words.
         self._types_are_zero = any("token_type" in name for name, _ in self._first.named_parameters())
@@ -125,10 +123,11 @@ class TextModel:
         """Counts the tokens of queries behind `prompt`, with a tokenizer of its own: it may run while the model's is in use."""
         first = loading.modules_of(self._model, "query" if self._side else None)[0]
         tokenizer: Any = getattr(first, "tokenizer", None)
-        if not _is_plain_text(first, tokenizer):
-            return lambda texts: self._estimate(texts, None, prompt)
+        if not is_plain_text(first, tokenizer):
+            return lambda texts: estimate(self._max_tokens, texts, prompt=prompt)
         apart, limit = copy.deepcopy(tokenizer), query_limit(first, min(first.max_seq_length or LONGEST, LONGEST))
-        return lambda texts: self._tokenize(texts, prompt=prompt, tokenizer=apart, limit=limit)
+        zero = self._types_are_zero
+        return lambda texts: tokenize(apart, limit, texts, prompt=prompt, types_are_zero=zero)
 
     def _make_fingerprint(self, dim: int, normalized: bool, pooling: str) -> Fingerprint:
         weights, weights_before = hash_weights(self._files.folder, own_code=self._own_code)
@@ -148,63 +147,12 @@ class TextModel:
             versions=loading.versions(),
         )
 
-    def _tokenize(
-        self,
-        texts: Sequence[str],
-        seconds: Sequence[str] | None = None,
-        prompt: str = "",
-        tokenizer: Any = None,
-        limit: int | None = None,
-    ) -> Prepared:
-        """Tokenize texts with the prompt before them, or pairs of them and `seconds`. None takes the model's tokenizer and
-        limit."""
-        if not texts:
-            return Prepared(np.empty(0, np.int32), np.empty(0, np.bool_), [], np.empty(0, np.int32))
-        chosen, most = tokenizer or self._tokenizer, limit or self._max_tokens
-        if tokenizer is None and not self._tokenizes:
-            return self._estimate(texts, seconds, prompt)
-        part = tail if chosen.truncation_side == "left" else head
-        count = partial(_tokens_in, chosen)
-        wholes = firsts = [prompt + text for text in texts]
-        if seconds is None:
-            firsts = [part(text, most, count) for text in firsts]
-        else:
-            # A cut second stays longer than its first, as it was, since that decides which of them is truncated.
-            least = [most + len(first.encode()) for first in firsts]
-            wholes, seconds = seconds, [part(text, size, count) for text, size in zip(seconds, least, strict=True)]
-        encoded = chosen(
-            firsts,
-            list(seconds) if seconds is not None else None,
-            truncation=True,  # of pairs, the longer text first
-            max_length=most,
-            return_attention_mask=False,
-            return_token_type_ids=False if seconds is None and self._types_are_zero else None,
-            verbose=False,
-        )
-        lengths = np.array([len(one) for one in encoded["input_ids"]], np.int32)
-        left_out = [one.overflowing for one in encoded.encodings]
-        cut = np.zeros(len(texts), np.int64)
-        special = chosen.num_special_tokens_to_add(pair=seconds is not None)
-        for row, parts in enumerate(left_out):
-            if not parts:
-                continue
-            kept = int(lengths[row]) - special
-            if seconds is None:
-                tokens = kept + sum(map(len, parts)) - special * len(parts)
-                cut[row] = whole_count(tokens, firsts[row], wholes[row]) - kept
-            else:  # for pairs, overflow comes in every combination of their sides
-                second = whole_count(count(seconds[row]), seconds[row], wholes[row])
-                cut[row] = count(firsts[row]) + second - kept
-        truncated = np.array([bool(parts) for parts in left_out], np.bool_)
-        return Prepared(lengths, truncated, dict(encoded), cut.clip(max=np.iinfo(np.int32).max).astype(np.int32))
-
-    def _estimate(self, texts: Sequence[str], seconds: Sequence[str] | None, prompt: str) -> Prepared:
-        """For a model that tokenizes within its own computation: lengths are estimated, and truncation is not known."""
-        pairs = zip(texts, seconds, strict=True) if seconds is not None else ((text, "") for text in texts)
-        lengths = [min(len(prompt + text + second) // 4 + 2, self._max_tokens) for text, second in pairs]
-        items = list(texts) if seconds is None else list(zip(texts, seconds, strict=True))
-        cut = np.full(len(texts), 0 if self._max_tokens == LONGEST else -1, np.int32)
-        return Prepared(np.array(lengths, np.int32), np.zeros(len(texts), np.bool_), items, cut)
+    def _tokenize(self, texts: Sequence[str], seconds: Sequence[str] | None = None, prompt: str = "") -> Prepared:
+        """Texts with the prompt before them, or pairs of them and `seconds`."""
+        if not self._tokenizes:
+            return estimate(self._max_tokens, texts, seconds, prompt)
+        zero = self._types_are_zero
+        return tokenize(self._tokenizer, self._max_tokens, texts, seconds, prompt, types_are_zero=zero)
 
     def _features(self, prepared: Prepared, rows: IntArray, prompt: str) -> dict[str, Any]:
         if not self._tokenizes:
@@ -322,14 +270,3 @@ def _has_sides(model: Any) -> bool:
     foreign = [one for one in model.modules() if not type(one).__module__.startswith("sentence_transformers.")]
     named = [name for names in (model.module_kwargs or {}).values() for name in names]
     return "task" not in named and not any("task" in getattr(one, "forward_kwargs", ()) for one in foreign)
-
-
-def _is_plain_text(module: Any, tokenizer: Any) -> bool:
-    """Whether texts go through a fast tokenizer as they are, so that tokenizing can be done apart from the model."""
-    modes = getattr(module, "modality_config", {"text": None})
-    return bool(getattr(tokenizer, "is_fast", False)) and "text" in modes and "message" not in modes
-
-
-def _tokens_in(tokenizer: Any, text: str) -> int:
-    """Special tokens are not counted, and nothing is cut off."""
-    return len(tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"])

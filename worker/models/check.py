@@ -24,11 +24,12 @@ from ...protocol.process import lifeline
 from ...protocol.spec.fingerprint import changed_files
 from ...protocol.spec.run_spec import CPU_KINDS, FLAGS, PassSpec
 from ...protocol.wire.model_refusal import PassToCheck, Refusal
-from .folder_check import check_folder, check_parts, check_pickled, one_line, settings_files
+from .folder_check import check_folder, check_pickled, one_line
 from .identity import identity
 from .kind_check import M3_HEADS
 from .locate import HUB_SECONDS, find_local, hub_errors
 from .parts import ADAPTER, ROUTERS, named_modules, parts_of
+from .settings_check import check_parts, settings_files
 
 
 def refusals(passes: Iterable[PassSpec]) -> list[Refusal]:

@@ -3,7 +3,7 @@ tokenizer, the prompts, its own code, and a sample of the weights.
 
 It takes milliseconds and no torch, so that it can be computed without loading the model. Settings count by their content, not
 by their layout, nor by who saved them. Of weights, the header counts, with the beginning, the middle and the end of each
-tensor: training changes every tensor. A worker also hashes all weights that it loads (`model_files.hash_weights`).
+tensor: training changes every tensor. A worker also hashes all weights that it loads (`weights_digest.py`).
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib.util
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from ...protocol.errors import ModelError
 from ...protocol.spec import catalog
 from ...protocol.spec.run_spec import CPU_KINDS, FLAGS, PassSpec
 from .folder_check import check_folder
-from .parts import parts_of, weight_files
 
 WANTED: tuple[str, ...] = (
     "*.safetensors",
@@ -53,35 +51,6 @@ def find_model(spec: PassSpec) -> ModelFiles:
     except ModelError as error:
         raise ModelError(f"{FLAGS[spec.kind]}: {error}") from error
     return files
-
-
-def hash_weights(folder: Path, *, own_code: bool) -> tuple[str, str]:
-    """SHA-256 over the names and contents of the weight files, and of the files that decide tokens and pooling.
-
-    The second value is the hash as 0.1.0 made it, if it differs: that covered folders that no module names, too.
-    """
-    everything = {
-        *folder.rglob("*.safetensors"),
-        *folder.rglob("tokenizer.json"),
-        *folder.glob("*_Pooling/config.json"),
-    }
-    parts = parts_of(folder)
-    weights = {folder / path for part in parts for path in weight_files(folder, part)}
-    places = {folder / part.path for part in parts}
-    used = {one for one in everything if one in weights or (one.suffix == ".json" and one.parent in places)}
-    if own_code or not weights or used == everything:
-        return _hash(folder, everything), ""
-    return _hash(folder, used), _hash(folder, everything)
-
-
-def _hash(folder: Path, paths: Iterable[Path]) -> str:
-    state = hashlib.sha256()
-    for path in sorted(paths):
-        state.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        with path.open("rb") as handle:
-            while block := handle.read(1 << 22):
-                state.update(block)
-    return state.hexdigest()
 
 
 def find_local(spec: PassSpec, *, offline: bool = False) -> tuple[ModelFiles | None, str]:

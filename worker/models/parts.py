@@ -49,6 +49,11 @@ class Part:
         """The name of its class alone."""
         return self.type.rsplit(".", 1)[-1]
 
+    @property
+    def is_standard(self) -> bool:
+        """Whether sentence-transformers knows it itself; it asks for trust before it imports others."""
+        return self.type.startswith(("sentence_transformers.", "pylate."))
+
     def file(self, name: str) -> str:
         """A file of the part, by its path within the model's folder."""
         return f"{self.path}/{name}" if self.path else name

@@ -2,6 +2,9 @@
 
 The format: 8 bytes of the header's length, a JSON object of tensors with their `data_offsets`, then the data without gaps.
 Source: https://github.com/huggingface/safetensors, "Format".
+
+The library's own `safe_open` does not do: it gives no offsets, which a sample of the weights needs, has one message for a file
+that is cut short and for one that is too long, and comes with torch only.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import pytest
 from embedfleet.client.run_directory.edge_shard import open_shard
 from embedfleet.client.verify.recount import verify_run
 from embedfleet.exporter import commit_path
-from embedfleet.exporter.index import edge_index
+from embedfleet.exporter.index import shard
 from embedfleet.exporter.run_directory import scrub
 from embedfleet.protocol.run_directory.tables import dense_vectors
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
@@ -305,7 +305,7 @@ class TestShard:
     ) -> None:
         bench = make_bench(index="edge")
         bench.finish()
-        monkeypatch.setattr(edge_index, "LOCK_SECONDS", 0.0)
+        monkeypatch.setattr(shard, "LOCK_SECONDS", 0.0)
         with open_shard(bench.layout):
             session = bench.begin()
             session.close()

@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from embedfleet.client.options.signal_names import choose_signals
 from embedfleet.client.run_directory import edge_shard
-from embedfleet.client.search import query_encoder
+from embedfleet.client.search import query_child
 from embedfleet.client.search.filter_keys import plain_filters
 from embedfleet.client.search.hybrid import search, search_shard
-from embedfleet.client.search.query_encoder import SparseQuery, encode_queries
+from embedfleet.client.search.query_encoder import encode_queries
 from embedfleet.protocol.errors import EmbedfleetError, ModelError, RunDirectoryError, UsageError
 from embedfleet.protocol.finished_run.point_ids import point_id
+from embedfleet.protocol.index.queries import SparseQuery
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 
@@ -47,9 +48,9 @@ def child(monkeypatch, tmp_path):
     """Run this script in place of the query encoder."""
 
     def use(script: str) -> None:
-        path = tmp_path / "encoder.py"
-        path.write_text(script)
-        monkeypatch.setattr(query_encoder, "command", lambda: [sys.executable, str(path)])
+        (tmp_path / "query_script.py").write_text(script)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setattr(query_child, "MODULE", "query_script")
 
     return use
 

@@ -15,7 +15,7 @@ import pytest
 from embedfleet.exporter.run_directory import owned_directory
 from embedfleet.exporter.run_directory.owned_directory import RunDirectory
 from embedfleet.protocol.errors import RunDirectoryError, SourceError, SpecMismatch
-from embedfleet.protocol.run_directory import own_files
+from embedfleet.protocol.run_directory import removal
 from embedfleet.protocol.run_directory.atomic_files import partial_of
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.run_directory.run_json import read_spec
@@ -410,10 +410,10 @@ def test_a_restart_that_is_broken_off_leaves_no_vectors_of_other_chunks(
 ) -> None:
     """Whatever goes last, the vectors went before the chunks that they were made of, and these before their spec."""
     removed: list[str] = []
-    rmdir, sync = Path.rmdir, own_files.sync_folder
+    rmdir, sync = Path.rmdir, removal.sync_folder
     RunDirectory(root, SPEC, restart=False).release()
     commit = owned_directory.commit_bytes
-    monkeypatch.setattr(own_files, "sync_folder", lambda folder: (removed.append("synced"), sync(folder)))
+    monkeypatch.setattr(removal, "sync_folder", lambda folder: (removed.append("synced"), sync(folder)))
     monkeypatch.setattr(Path, "rmdir", lambda path: (removed.append(path.name), rmdir(path)))
     monkeypatch.setattr(
         owned_directory, "commit_bytes", lambda path, data: (removed.append(path.name), commit(path, data))

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from embedfleet.exporter.command_line import held
-from embedfleet.exporter.index import edge_index
+from embedfleet.exporter.index import shard
 from embedfleet.exporter.index.edge_index import EdgeIndex
 from embedfleet.exporter.ranking.candidates import find_candidates
 from embedfleet.exporter.ranking.ranking import rank_candidates
@@ -19,7 +19,7 @@ from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.run_directory.tables import vector_schema
 from embedfleet.protocol.text.query_pairs import split_pair
 
-pytest.importorskip("qdrant_edge")
+qdrant_edge = pytest.importorskip("qdrant_edge")
 
 RERANKER = "rerank-fake"
 
@@ -176,8 +176,8 @@ def test_a_shard_that_cannot_be_opened_is_told_with_its_remedy(files, monkeypatc
     os.truncate(status, 0)  # where the engine panics
     with pytest.raises(RunDirectoryError, match=r"is damaged .* run the same command again, which makes it anew"):
         find_candidates(files.root, 5)
-    monkeypatch.setattr(edge_index, "LOCK_SECONDS", 0.0)
-    monkeypatch.setattr(edge_index, "_engine", lambda: SimpleNamespace(EdgeShard=SimpleNamespace(load=locked)))
+    monkeypatch.setattr(shard, "LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(qdrant_edge, "EdgeShard", SimpleNamespace(load=locked))
     with pytest.raises(RunDirectoryError, match="in use by another process"):
         find_candidates(files.root, 5)
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import psutil
 import pytest
+from embedfleet.protocol.errors import EmbedfleetError, UsageError
 from embedfleet.protocol.process import lifeline
-from embedfleet.protocol.process.child import TAIL_BYTES, ChildProcess, error_in
+from embedfleet.protocol.process.child import TAIL_BYTES, ChildProcess, error_in, error_of
 
 SECONDS = 20.0
 Start = Callable[..., ChildProcess]
@@ -187,3 +188,10 @@ def _until_said(child: ChildProcess) -> str:
 )
 def test_the_error_of_a_process_is_what_follows_its_mark(tail: str, error: str) -> None:
     assert error_in(tail) == error
+
+
+@pytest.mark.parametrize(("code", "kind"), [(1, EmbedfleetError), (2, UsageError)])
+def test_the_error_of_a_process_is_in_its_own_words(code: int, kind: type[EmbedfleetError]) -> None:
+    found = error_of(code, "a warning\nembedfleet: error: no space", "it ended")
+    assert (type(found), str(found)) == (kind, "no space")
+    assert str(error_of(code, "", "it ended")) == "it ended"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 from embedfleet.protocol.run_directory.layout import RunLayout, being_removed, set_aside
-from embedfleet.protocol.run_directory.own_files import clear_run, foreign_files, is_partial, remove_run
+from embedfleet.protocol.run_directory.own_files import foreign_files, is_partial
+from embedfleet.protocol.run_directory.removal import clear_run, remove_run
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 
 SPEC = RunSpec(source="/corpus.jsonl", passes=(PassSpec(vector="dense-a", kind="dense", model="fake:8"),))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from embedfleet.worker.encoders.long_texts import CHARS_A_TOKEN, head
+from embedfleet.worker.encoders.tokenizing import CHARS_A_TOKEN, head
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -10,8 +10,6 @@ from embedfleet.protocol.spec.run_spec import Kind, PassSpec
 from embedfleet.worker.models import locate
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from ....model_folders import safetensors, save
-
 
 @pytest.mark.parametrize(
     ("kind", "model", "said"),
@@ -91,14 +89,3 @@ class TestPartOfASnapshot:
         (tmp_path / "part").mkdir()
         (tmp_path / "part" / "modules.json").write_text("[]")
         assert self.found(monkeypatch, tmp_path, known=None, hub_has=True) == ["cache", "part"]
-
-
-def test_what_no_module_names_is_not_hashed_and_what_0_1_0_hashed_is_known(tmp_path: Path) -> None:
-    folder = save(tmp_path / "m")
-    weights, before = locate.hash_weights(folder, own_code=False)
-    assert before == ""
-    (folder / "checkpoint-5").mkdir()
-    (folder / "checkpoint-5" / "model.safetensors").write_bytes(safetensors())
-    after = locate.hash_weights(folder, own_code=False)
-    assert after[0] == weights
-    assert after[1] == locate.hash_weights(folder, own_code=True)[0] != weights

@@ -261,7 +261,7 @@ def test_what_was_assumed_is_said(tmp_path: Path) -> None:
 
 @given(st.integers(1, 20), st.text(st.sampled_from("ab \n"), max_size=40).map(lambda one: one * 2_000))
 def test_a_tail_is_whole_words_and_enough_of_them(tokens: int, text: str) -> None:
-    from embedfleet.worker.encoders.long_texts import tail
+    from embedfleet.worker.encoders.tokenizing import tail
 
     def words(one: str) -> int:
         return len(one.split())

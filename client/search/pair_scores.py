@@ -1,0 +1,28 @@
+"""Scores of (query, text) pairs by a reranker, for a search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ...protocol.errors import EmbedfleetError
+from ...protocol.spec.run_spec import PassSpec
+from ..output.truncation_lines import cut_pairs
+from .query_child import TIMEOUT, ask, request
+
+
+def score_pairs(
+    one: PassSpec, pairs: Sequence[str], timeout: float = TIMEOUT, say: Callable[[str], None] = lambda _line: None
+) -> list[float | None]:
+    """The scores of (query, text) pairs, joined as `protocol.text.query_pairs` does, by the reranker of the pass `one`.
+
+    None for a score that is not a number. `say` gets a line if pairs were truncated. Raises as `encode_queries` does.
+    """
+    answer = ask({one.vector: request(one, None, pairs)}, timeout)[one.vector]
+    if isinstance(answer, EmbedfleetError):
+        raise answer
+    scores = answer.scores or []
+    if len(scores) != len(pairs):
+        raise EmbedfleetError(f"{one.vector}: the reranker answered {len(scores)} scores for {len(pairs)} pairs")
+    if cut := sum(1 for tokens in answer.cut or () if tokens):
+        say(cut_pairs(one.vector, cut, len(pairs)))
+    return scores

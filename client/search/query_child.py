@@ -1,0 +1,112 @@
+"""Ask models about texts, each in a child process: the client itself loads none.
+
+A child is `python -m embedfleet.worker.query`. It reads one JSON object from stdin,
+`{"pass": PassSpec, "fingerprint": what pass.json holds, "texts": [...]}`, and writes one to stdout: `vectors`, `sparse` and
+`multivectors`, those of them that the pass produces, or `{"error": {"kind": ..., "message": ...}}`. A reranker gets pairs as
+texts and writes `scores`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import IO, Any
+
+import msgspec
+
+from ...protocol.errors import EmbedfleetError, UsageError, revive
+from ...protocol.process.child import ChildProcess
+from ...protocol.spec.run_spec import PassSpec
+
+TIMEOUT = 120.0
+"""Seconds for all children together, model loading included; `--timeout` says otherwise."""
+
+MODULE = "embedfleet.worker.query"
+MOST_TAIL = 2_000
+"""Most characters of a child's standard error in a message."""
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    kind: str
+    message: str
+
+
+class Sparse(msgspec.Struct, frozen=True):
+    indices: list[int]
+    values: list[float | None]
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A child's answer. JSON has neither NaN nor infinity: such a number is null."""
+
+    vectors: list[list[float | None]] | None = None
+    sparse: list[Sparse] | None = None
+    multivectors: list[list[list[float | None]]] | None = None
+    scores: list[float | None] | None = None
+    cut: list[int] | None = None
+    """For each text, the tokens that truncation removed."""
+    error: _Failure | None = None
+
+
+def request(one: PassSpec, fingerprint: dict[str, Any] | None, texts: Sequence[str]) -> bytes:
+    """What a child is to encode with the model of a pass."""
+    return msgspec.json.encode({"pass": one, "fingerprint": fingerprint, "texts": list(texts)})
+
+
+def ask(requests: Mapping[str, bytes], timeout: float) -> dict[str, Answer | EmbedfleetError]:
+    """Run one child for each request, all at once: its answer or its error, by vector. None of them outlives the call.
+
+    UsageError for a model that cannot be used.
+    """
+    answers: dict[str, Answer | EmbedfleetError] = {}
+    with ExitStack() as stack:
+        deadline = time.monotonic() + timeout
+        children = {vector: stack.enter_context(_started(one)) for vector, one in requests.items()}
+        for vector, (child, output) in children.items():
+            try:
+                if child.wait(max(0.0, deadline - time.monotonic())) is None:
+                    raise EmbedfleetError(
+                        f"{vector}: no answer after {timeout:g} s; where the model needs longer, give --timeout SECONDS"
+                        f"{_last_words(child)}"
+                    )
+                answers[vector] = _read(vector, child, output)
+            except UsageError:
+                raise
+            except EmbedfleetError as error:
+                answers[vector] = error
+    return answers
+
+
+@contextmanager
+def _started(question: bytes) -> Generator[tuple[ChildProcess, IO[bytes]]]:
+    """A child that reads the question, and the file that it answers into. Files, not pipes: no peer can block on a full
+    one."""
+    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as output:
+        asked.write(question)
+        asked.seek(0)
+        child = ChildProcess(MODULE, [], stdin=asked, stdout=output)
+        try:
+            yield child, output
+        finally:
+            child.close()
+
+
+def _read(vector: str, child: ChildProcess, output: IO[bytes]) -> Answer:
+    output.seek(0)
+    raw = output.read().strip()
+    try:
+        answer = msgspec.json.decode(raw, type=Answer)
+    except msgspec.MsgspecError as error:
+        what = f"answered what is no query vector ({error})" if raw else f"ended with status {child.exit_code()}"
+        raise EmbedfleetError(f"{vector}: the query encoder {what}{_last_words(child)}") from None
+    if answer.error is not None:
+        raise revive(answer.error.kind, answer.error.message)
+    return answer
+
+
+def _last_words(child: ChildProcess) -> str:
+    """The end of what the child wrote to stderr, as lines to append to a message."""
+    text = child.tail()[-MOST_TAIL:].strip()
+    return f"; its last words:\n{text}" if text else "; it wrote nothing"

@@ -1,0 +1,97 @@
+"""DerivedRun: a run of queries or pairs inside of a run directory, resumed where it is the one asked for, or else made anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...protocol.errors import RunDirectoryError, SourceError, revive
+from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.run_json import reasons_in
+from ...protocol.source.check import unchanged_files
+from ...protocol.source.corpus import survey
+from ...protocol.spec.run_spec import RunSpec
+from ...protocol.wire.control import RunEnded
+from .derived_source import adopt_source, digest_of, note_digest
+from .session import Interrupted, Session
+from .set_aside import SetAside
+
+OTHERS = ("SpecMismatch", "SourceError")
+"""What a run fails with where the folder holds that of another command's queries or pairs. It is made anew, not refused."""
+
+
+class DerivedRun:
+    """One folder of such runs. What it holds for another question stands beside it until the new run is done."""
+
+    def __init__(self, session: Session, spec: RunSpec, out: Path, about: str) -> None:
+        """`about` stands before each line that is said."""
+        self._session, self._spec, self._out, self._about = session, spec, out, about
+        self._layout, self._aside = RunLayout(out), SetAside(out)
+
+    def follow(self, made_of: str) -> RunEnded:
+        """Follow the run to its end. `made_of` names what another run there was made of.
+
+        What stood there comes back if the new run fails before anything of it is computed.
+        """
+        ending = self._resumed_here_or_aside()
+        if ending is None:
+            if self._has_vectors():
+                self._session.say(f"{self._out}: made of {made_of}; that is kept until the new one is done")
+            self._aside.take()
+            ending = self._submitted()
+        if ending.status == "failed":
+            if not self._has_vectors() and self._aside.put_back() and self._has_vectors():
+                self._session.say(f"{self._out}: as it was before")
+            raise revive(ending.kind, ending.error)
+        self._aside.drop()
+        if ending.quarantined:
+            self._session.say(f"{self._about}{ending.quarantined:,} in quarantine, {reasons_in(self._layout)}")
+        return ending
+
+    def _resumed_here_or_aside(self) -> RunEnded | None:
+        """Resume what is in the folder, or else what an earlier command put beside it; None where both are of others."""
+        self._aside.recover()
+        if not self._has_vectors():  # a replacement that had nothing to lose yet
+            self._aside.put_back()
+        ending = self._resumed()
+        if ending is None and self._aside.put_back():
+            ending = self._resumed()
+        return ending
+
+    def _resumed(self) -> RunEnded | None:
+        """Follow the run that stands in the folder, or a new one where none does; None where that is a run of others."""
+        stood = self._out.exists()
+        adopt_source(self._spec, self._layout)
+        if stood and self._is_rewritten():
+            return None
+        ending = self._submitted()
+        return None if stood and ending.status == "failed" and ending.kind in OTHERS else ending
+
+    def _submitted(self) -> RunEnded:
+        if self._session.received:
+            raise Interrupted
+        digest = digest_of(Path(self._spec.source))
+        ending = self._session.follow(self._spec, self._out, about=self._about)
+        if ending is None or ending.status == "interrupted":
+            raise Interrupted
+        if ending.status != "failed":
+            note_digest(self._layout, digest)
+        return ending
+
+    def _has_vectors(self) -> bool:
+        """Whether the folder holds something that took computing."""
+        return any(segments_in(folder) for folder in self._layout.vectors.glob("*/"))
+
+    def _is_rewritten(self) -> bool:
+        """Whether the source is another file than its intake read. A run whose intake is done would not look at it again."""
+        spec, layout = self._spec, self._layout
+        try:
+            corpus = survey(spec.source, layout.root, spec.text_field)
+        except SourceError:
+            return False  # the run itself says what is wrong
+        try:
+            unchanged_files(spec.source, corpus, layout)
+        except SourceError:
+            return True
+        except RunDirectoryError:
+            pass
+        return False

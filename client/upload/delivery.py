@@ -1,0 +1,132 @@
+"""Delivery: points to a collection, as far as they are not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...protocol.errors import UsageError
+from ...protocol.finished_run.points import Point
+from .errors import foreign_errors, server_errors, too_large
+from .payloads import same_payload
+from .points import to_struct
+from .requests import Requests, is_away, is_passing
+from .sizes import CUT_CHARS
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What became of some points: new ones, others under ids that were taken, and those that were there as they are."""
+
+    new: int = 0
+    replaced: int = 0
+    present: int = 0
+    refused: tuple[str, ...] = ()
+    """Ids of chunks that the server refused as too large, each sent by itself."""
+
+    def __add__(self, other: Delivered) -> Delivered:
+        numbers = (self.new + other.new, self.replaced + other.replaced, self.present + other.present)
+        return Delivered(*numbers, self.refused + other.refused)
+
+    @property
+    def points(self) -> int:
+        """Points of this run that are in the collection now."""
+        return self.new + self.replaced + self.present
+
+
+class Delivery:
+    """Send points in batches, from any number of threads."""
+
+    def __init__(self, requests: Requests, numbered: Container[str] = (), *, has_points: bool = True) -> None:
+        """`numbered` holds the generated chunk ids (FILE#NUMBER): a chunk with such an id does not overwrite another text.
+        `has_points` is whether the collection had points before."""
+        self._requests, self._numbered, self._has_points = requests, numbered, has_points
+        self._client, self._collection = requests.client, requests.collection
+
+    def send(self, points: Sequence[Point]) -> Delivered:
+        """Send those of the points that are not there yet, or differ from what is there; wait until they are applied.
+
+        A point is there as it is where its payload is the same, which has a digest of its vectors, and it has them all: a
+        vector may have been deleted beside it. No vector is read for that.
+        """
+        there = self._payloads([one.id for one in points]) if self._has_points else {}
+        same = [one for one in points if one.id in there and same_payload(one.payload, there[one.id])]
+        whole = self._with_all_vectors(same)
+        due = [one for one in points if one.id not in whole]
+        self._check_numbered(due, there)
+        refused = set(self._write(due)) if due else set[str]()
+        written = [one for one in due if one.id not in refused]
+        replaced = sum(one.id in there for one in written)
+        left = tuple(one.payload["id"] for one in due if one.id in refused)
+        return Delivered(len(written) - replaced, replaced, len(whole), left)
+
+    def _check_numbered(self, due: Sequence[Point], there: dict[str, Any]) -> None:
+        """Raise UsageError before a chunk of another corpus is overwritten: every `corpus.jsonl` has an id `corpus.jsonl#1`."""
+        for one in due:
+            if one.id not in there or one.payload["id"] not in self._numbered:
+                continue
+            text = str((there[one.id] or {}).get("text", ""))
+            if text[:CUT_CHARS] != one.payload["text"][:CUT_CHARS]:
+                raise UsageError(
+                    f"--collection {self._collection}: chunk {one.payload['id']!r} is there with another text. Its id was "
+                    "generated from the record's position, so this is another corpus, or the source has changed. Name another "
+                    "collection, run with ids (--id-field), or overwrite the chunk with --replace"
+                )
+
+    def _write(self, points: Sequence[Point]) -> list[str]:
+        """Upsert the points; return the ids of those that the server refuses as too large, found by halving."""
+        structs = [to_struct(one) for one in points]
+        many = len(points) > 1
+
+        def closed(error: BaseException) -> bool:
+            """Whether a server, or a proxy before it, may have closed the connection over a request that is too large."""
+            return many and is_away(error) and self._requests.answers()
+
+        def passing(error: BaseException) -> bool:
+            return is_passing(error) and not closed(error)
+
+        try:
+            self._requests.repeat(lambda: self._client.upsert(self._collection, structs, wait=True), passing)
+        except foreign_errors() as error:
+            if not (too_large(error) or closed(error)):
+                with server_errors(self._collection):
+                    raise
+            if not many:
+                return [points[0].id]
+            half = len(points) // 2
+            return [*self._write(points[:half]), *self._write(points[half:])]
+        return []
+
+    def stop(self) -> None:
+        """No further attempts in any thread."""
+        self._requests.stop()
+
+    def _payloads(self, ids: list[str]) -> dict[str, Any]:
+        records = self._requests.ask(
+            lambda: self._client.retrieve(self._collection, list(ids), with_payload=True, with_vectors=False)
+        )
+        return {str(one.id): one.payload for one in records}
+
+    def _with_all_vectors(self, points: Sequence[Point]) -> set[str]:
+        """The ids of those that have every vector there that they are to have."""
+        from qdrant_client import models
+
+        groups: dict[tuple[str, ...], list[models.ExtendedPointId]] = {}
+        for one in points:  # nearly all have the same vectors: a row in quarantine lacks some
+            groups.setdefault(tuple(one.vectors), []).append(one.id)
+        found = set[str]()
+        for names, ids in groups.items():
+            asked: list[models.Condition] = [models.HasIdCondition(has_id=ids)]
+            asked += [models.HasVectorCondition(has_vector=name) for name in names]
+            found |= self._matching(models.Filter(must=asked), len(ids))
+        return found
+
+    def _matching(self, only: models.Filter, most: int) -> set[str]:
+        records, _ = self._requests.ask(
+            lambda: self._client.scroll(self._collection, only, limit=most, with_payload=False, with_vectors=False)
+        )
+        return {str(one.id) for one in records}

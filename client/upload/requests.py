@@ -1,0 +1,54 @@
+"""Requests about one collection, repeated while the server is away or busy; from any number of threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from .errors import foreign_errors, server_errors, verdict
+from .retry import with_retries
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
+T = TypeVar("T")
+
+
+class Requests:
+    """`client` is asked about `collection`. After `stop`, nothing is repeated in any thread."""
+
+    def __init__(self, client: QdrantClient, collection: str) -> None:
+        self.client, self.collection = client, collection
+        self._stop = threading.Event()
+
+    def ask(self, work: Callable[[], T]) -> T:
+        """The result of a request that may be repeated without harm; EmbedfleetError where there is none."""
+        with server_errors(self.collection):
+            return self.repeat(work)
+
+    def repeat(self, work: Callable[[], T], passing: Callable[[BaseException], bool] | None = None) -> T:
+        """As `ask`, as long as the error is `passing` (default: the server is away or busy), which is raised as it is."""
+        return with_retries(work, passing or is_passing, self._stop)
+
+    def answers(self) -> bool:
+        """Whether the server answers a small request."""
+        try:
+            self.client.collection_exists(self.collection)
+        except foreign_errors():
+            return False
+        return True
+
+    def stop(self) -> None:
+        """No further attempts in any thread."""
+        self._stop.set()
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the server is away or busy."""
+    return isinstance(error, foreign_errors()) and verdict(error) in ("away", "busy")
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether nobody answered."""
+    return isinstance(error, foreign_errors()) and verdict(error) == "away"

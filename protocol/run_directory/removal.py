@@ -1,0 +1,137 @@
+"""Remove the files that a run wrote into its directory, and nothing else.
+
+Notes that users keep in a run directory stay: a file that no run writes is never removed, and nothing through a symbolic
+link.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ..errors import RunDirectoryError
+from ..spec.run_spec import RunSpec
+from .atomic_files import sync_folder
+from .layout import RunLayout, being_removed, set_aside
+from .own_files import (
+    DERIVED,
+    RERANK,
+    SHARD_FOLDERS,
+    TOP,
+    foreign_files,
+    is_chunks,
+    is_foreign,
+    is_own,
+    is_vectors,
+    read_owner,
+    recorded,
+)
+
+
+def clear_run(layout: RunLayout, spec: RunSpec) -> None:
+    """Remove what a run wrote, except its lock and its spec, which marks the directory as a run's.
+
+    The manifest goes before the files it describes, and what was made of the chunks goes before the chunks. So at no moment,
+    and after no power cut, are old vectors taken for those of new chunks.
+    """
+    _remove(layout.root, {"manifest.json"}.__contains__)
+    sync_folder(layout.root)
+    _remove_export(layout)  # while the records that list its files are there
+    _remove(layout.root, set(DERIVED).__contains__)
+    remove_shard(layout)
+    for folder in (layout.queries, set_aside(layout.queries)):
+        remove_run(folder)
+    remove_rest(being_removed(layout.queries))
+    if not layout.rerank.is_symlink():
+        for folder in (layout.scores, set_aside(layout.scores)):
+            remove_run(folder)
+        remove_rest(being_removed(layout.scores))
+    _remove_folder(layout.rerank, RERANK.__contains__)
+    remove_vectors(layout, [one.vector for one in spec.outputs])
+    sync_folder(layout.root)
+    _remove_folder(layout.chunks, is_chunks)
+    sync_folder(layout.root)
+
+
+def remove_run(root: Path) -> None:
+    """Remove a run directory inside of another one. Files that no run writes stay, and so does a folder whose spec is not a
+    run's."""
+    layout = RunLayout(root)
+    if root.is_symlink() or not root.is_dir():
+        return
+    try:
+        spec = read_owner(layout)
+    except RunDirectoryError:
+        return
+    if spec is not None:
+        clear_run(layout, spec)
+        if any(path not in (layout.spec, layout.lock) for path in root.iterdir()):
+            return  # the spec stays too: without it, the next run in this folder would be refused
+        layout.spec.unlink()
+    if spec is not None or not is_foreign(layout):
+        layout.lock.unlink(missing_ok=True)
+        _remove_folder(root, TOP.__contains__)
+
+
+def remove_rest(folder: Path) -> None:
+    """Remove what a crash left of a derived run directory that was being removed; it may be without its spec by then."""
+    if folder.is_dir() and not folder.is_symlink() and not foreign_files(folder):
+        shutil.rmtree(folder)
+
+
+def remove_vectors(layout: RunLayout, names: Iterable[str]) -> None:
+    """Remove the segments and the `pass.json` of these vectors."""
+    if layout.vectors.is_symlink():
+        return
+    for name in names:
+        _remove_folder(layout.vector_folder(name), is_vectors)
+    _remove_folder(layout.vectors, lambda _name: False)
+
+
+def remove_shard(layout: RunLayout) -> None:
+    """Remove the files of the engine."""
+    if layout.edge.is_symlink() or not layout.edge.is_dir():
+        return
+    for name in SHARD_FOLDERS:
+        if (layout.edge / name).is_dir() and not (layout.edge / name).is_symlink():
+            shutil.rmtree(layout.edge / name)
+    _remove_folder(layout.edge, {"edge_config.json"}.__contains__)
+
+
+def remove_report(layout: RunLayout) -> None:
+    """Remove the files of an evaluation, as its record names them."""
+    with contextlib.suppress(OSError, ValueError):
+        for name in recorded(layout.report_record) & {layout.report.name, layout.evaluation.name}:
+            (layout.export / name).unlink(missing_ok=True)
+    layout.report_record.unlink(missing_ok=True)
+
+
+def _remove_export(layout: RunLayout) -> None:
+    """Remove the files that the records of exports and of evaluations name."""
+    names = {layout.export_record.name}
+    for path in (layout.export_record, layout.report_record):
+        with contextlib.suppress(OSError, ValueError):
+            names |= recorded(path)
+    _remove_folder(layout.export, names.__contains__)
+
+
+def _remove(folder: Path, own: Callable[[str], bool]) -> None:
+    """Remove the files of these names, and their partial files."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for one in list(entries):
+            if one.is_file(follow_symlinks=False) and is_own(one.name, own):
+                os.unlink(one.path)
+
+
+def _remove_folder(folder: Path, own: Callable[[str], bool]) -> None:
+    """Remove these files, and the folder if it is empty then."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    _remove(folder, own)
+    try:
+        folder.rmdir()
+    except OSError:  # somebody else's files are in it
+        sync_folder(folder)

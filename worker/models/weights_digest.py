@@ -1,0 +1,96 @@
+"""The SHA-256 of a model's weights, which the fingerprint of a pass has. It is kept, since every load and every search asks.
+
+An entry of the user's cache directory is found by what `stat` says of the files. The kernel itself sets the time at which an
+inode changed: a file that is changed in place has no entry any more, whatever its other times are set to. What a hub's client
+names its files by cannot be taken instead: the digest is of the names and contents of all files, one after another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...protocol.run_directory.atomic_files import commit_bytes
+from .parts import parts_of, weight_files
+
+SETTLED_SECONDS = 2.0
+"""A file that changed less than this ago is hashed each time: one more change could leave it the same times."""
+
+
+def hash_weights(folder: Path, *, own_code: bool) -> tuple[str, str]:
+    """SHA-256 over the names and contents of the weight files, and of the files that decide tokens and pooling.
+
+    The second value is the hash as 0.1.0 made it, if it differs: that covered folders that no module names, too.
+    """
+    everything = {
+        *folder.rglob("*.safetensors"),
+        *folder.rglob("tokenizer.json"),
+        *folder.glob("*_Pooling/config.json"),
+    }
+    parts = parts_of(folder)
+    weights = {folder / path for part in parts for path in weight_files(folder, part)}
+    places = {folder / part.path for part in parts}
+    used = {one for one in everything if one in weights or (one.suffix == ".json" and one.parent in places)}
+    if own_code or not weights or used == everything:
+        return _digest(folder, everything), ""
+    return _digest(folder, used), _digest(folder, everything)
+
+
+def _digest(folder: Path, paths: Iterable[Path]) -> str:
+    """The digest that is kept for these files as they are, or else computed and, where possible, kept."""
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
+    begin, key, cache = time.time(), _key(files), _cache()
+    if cache is None:
+        return _hash(files)
+    entry = cache / key
+    if (found := _kept(entry)) is not None:
+        return found
+    digest = _hash(files)
+    if _key(files) == key and max(path.stat().st_ctime for path in files.values()) < begin - SETTLED_SECONDS:
+        with contextlib.suppress(OSError):  # a home that cannot be written to: it is computed each time
+            cache.mkdir(parents=True, exist_ok=True)
+            commit_bytes(entry, _entry(key, digest))
+    return digest
+
+
+def _hash(files: dict[str, Path]) -> str:
+    state = hashlib.sha256()
+    for name, path in files.items():
+        state.update(name.encode() + b"\0")
+        with path.open("rb") as handle:
+            while block := handle.read(1 << 22):
+                state.update(block)
+    return state.hexdigest()
+
+
+def _key(files: dict[str, Path]) -> str:
+    """A name for the files as they are now."""
+    stats = {name: path.stat() for name, path in files.items()}
+    stamps = [
+        (name, one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for name, one in stats.items()
+    ]
+    return hashlib.blake2b(repr(stamps).encode(), digest_size=16).hexdigest()
+
+
+def _cache() -> Path | None:
+    """The folder of the entries; None without a home. A relative XDG_CACHE_HOME is ignored, as its specification has it."""
+    roots = (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache"))
+    return next((Path(one) / "embedfleet" / "weights" for one in roots if os.path.isabs(one)), None)
+
+
+def _entry(key: str, digest: str) -> bytes:
+    """The digest, and what tells a damaged entry."""
+    return f"{digest} {hashlib.sha256((key + digest).encode()).hexdigest()}\n".encode()
+
+
+def _kept(entry: Path) -> str | None:
+    try:
+        found = entry.read_bytes()
+    except OSError:
+        return None
+    digest = found[:64].decode("ascii", "replace")
+    return digest if found == _entry(entry.name, digest) else None
