@@ -25,6 +25,7 @@ from ..protocol.index.collection import Quantization
 from ..protocol.process.system_refusals import not_written
 from ..protocol.run_directory.atomic_files import commit_bytes
 from ..protocol.run_directory.layout import segments_in
+from ..protocol.run_directory.records.manifest import ManifestPass
 from ..protocol.spec.fingerprint import Fingerprint
 from ..protocol.spec.output_dims import output_dims
 from ..protocol.wire import arrays
@@ -218,7 +219,7 @@ class ExportRuntime:
         self._events.close()
         self._directory.release()
         told = (counts.chunks, counts.committed, counts.quarantined, counts.skipped_duplicates, points)
-        float16 = {one["vector"]: one["float16_segments"] for one in passes if one.get("float16_segments")}
+        float16 = {one.vector: one.float16_segments for one in passes if one.float16_segments}
         return Closed(*told, *covered(self._spec, passes), publishing, float16, truncations(passes), problem)
 
     def _close_index(self, index: EdgeIndex) -> int:
@@ -236,12 +237,12 @@ class ExportRuntime:
         """The end of a run, turned into a failure if there is a problem."""
         return CloseRun("failed", f"{self.root}: {problem}", message.stats) if problem else message
 
-    def _write_stats(self, message: CloseRun, passes: list[dict[str, Any]]) -> None:
+    def _write_stats(self, message: CloseRun, passes: list[ManifestPass]) -> None:
         """`passes` as `recount` found them."""
         before = read_stats(self._layout.stats)
         if message.status == before.get("status") == "done" and not self._wrote:
             return  # a session that found nothing to do has nothing to tell
-        rows = {one["vector"]: one["rows"] for one in passes}
+        rows = {one.vector: one.rows for one in passes}
         by_pass = {one.vector: min(rows[output.vector] for output in one.outputs) for one in self._spec.passes}
         stats = merge_stats(before, message.stats, by_pass)
         found = truncations(passes)

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 
 from ...protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, revive
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.run_json import read_object, reasons_in
+from ...protocol.run_directory.records.exports import read_export
+from ...protocol.run_directory.records.stats import RunStats, read_stats
+from ...protocol.run_directory.run_json import reasons_in
 from ...protocol.run_directory.truncation import Truncation
 from ...protocol.source.intake_notes import TITLE_JOINED, Notes, note_lines
 from ...protocol.spec.run_spec import NONE, RunSpec
@@ -123,11 +126,11 @@ def _conclude(
     return EXIT_QUARANTINED if quarantined else EXIT_DONE
 
 
-def _stats(out: Path) -> dict[str, Any] | None:
+def _stats(out: Path) -> RunStats:
     try:
-        return read_object(RunLayout(out).stats)
+        return read_stats(RunLayout(out))
     except EmbedfleetError:  # a run does not fail for missing figures
-        return None
+        return RunStats()
 
 
 def _export(session: Session, layout: RunLayout, formats: tuple[str, ...], stages: list[Stage]) -> list[dict[str, Any]]:
@@ -135,12 +138,12 @@ def _export(session: Session, layout: RunLayout, formats: tuple[str, ...], stage
     arguments, start = [str(layout.root), f"--formats={','.join(formats)}"], time.monotonic()
     with session.stage("export") as told:
         peak = session.process("embedfleet.exporter.commands.export", arguments)
-        record = read_object(layout.export_record) or {}
-        files, rows = record.get("files", []), record.get("rows", 0)
+        record = read_export(layout)
+        files, rows = (record.files, record.rows) if record is not None else ((), 0)
         told |= {"rows": rows, "files": len(files), **memory_field(peak)}
     stages.append(export_stage(rows, time.monotonic() - start, peak))
-    session.say(f"exported to {layout.export}: " + ", ".join(one["name"] for one in files))
-    return files
+    session.say(f"exported to {layout.export}: " + ", ".join(one.name for one in files))
+    return [msgspec.to_builtins(one) for one in files]
 
 
 def _say_counts(session: Session, ending: RunEnded, out: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from ...protocol.errors import RunDirectoryError, RunFailed, UsageError, revive
 from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.records.manifest import read_manifest
+from ...protocol.run_directory.records.stats import read_stats
 from ...protocol.run_directory.tables import FloatArray
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.wire.control import Progress, RunEnded
@@ -20,7 +22,7 @@ from ..options.query_prompts import keep_query_prompts
 from ..options.retrieval_options import build_plan
 from ..options.spec_builder import build_spec
 from ..output.progress import CallbackView
-from ..run_directory.files import read_object, read_spec
+from ..run_directory.files import read_spec
 from ..run_directory.multivectors import Multivectors
 from ..run_directory.reader import Run, open_run
 from ..run_directory.sparse_vectors import SparseVectors
@@ -176,7 +178,7 @@ class Embedder:
         """
         found: dict[str, dict[str, Any]] = {}
         for stage, layout in stage_layouts(RunLayout(self.out)).items():
-            if stats := (read_object(layout.stats) or {}).get("processing_stats"):
+            if stats := read_stats(layout).processing_stats:
                 found[stage] = stats
         return found.pop("corpus", {}) | found
 
@@ -193,12 +195,12 @@ class Embedder:
 
         Empty where there is none, or the run is not done.
         """
-        return self._section("sparse_run") or []
+        return self._manifest.get("sparse_run", [])
 
     @property
     def rerank_run(self) -> dict[str, Any] | None:
         """The manifest's section of the last `rank` that had a reranker: coverage, batches, latency, peaks, fallbacks."""
-        return self._section("rerank_run")
+        return self._manifest.get("rerank_run")
 
     def vectors(self, name: str | None = None) -> FloatArray | SparseVectors | Multivectors:
         """The vectors called `name`, as `Run.vectors` has them."""
@@ -228,8 +230,10 @@ class Embedder:
         how["candidates"] = candidates
         return search(self.out, query, top_k, signals=chosen, filters=filters, **how)
 
-    def _section(self, name: str) -> Any:
-        return (read_object(RunLayout(self.out).manifest) or {}).get(name)
+    @property
+    def _manifest(self) -> dict[str, Any]:
+        manifest = read_manifest(RunLayout(self.out))
+        return manifest.to_json() if manifest is not None else {}
 
     @contextmanager
     def _session(self, progress: Callable[[Progress], None] | None) -> Generator[Session]:

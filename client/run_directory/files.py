@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from ...protocol.errors import EmbedfleetError, RunDirectoryError
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.lock_holder import read_holder
-from ...protocol.run_directory.run_json import read_object as read_object
 from ...protocol.run_directory.run_json import read_spec as read_spec
 
 AGAIN = "run the same command again"

@@ -26,11 +26,12 @@ from ...protocol.index.fusion import has_no_model
 from ...protocol.index.queries import QueryVector, SparseQuery, with_terms
 from ...protocol.process import lifeline
 from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.records.passes import read_pass
 from ...protocol.spec.ensemble_spec import EnsembleSpec
 from ...protocol.spec.run_spec import Output, PassSpec, RunSpec
 from ...protocol.vectors.ensembles import combine
 from ..output.truncation_lines import cut_pairs, cut_query
-from ..run_directory.files import AGAIN, read_object
+from ..run_directory.files import AGAIN
 
 TIMEOUT = 120.0
 """Seconds for all children together, model loading included; `--timeout` says otherwise."""
@@ -180,7 +181,7 @@ def _ask(requests: Mapping[str, bytes], timeout: float) -> dict[str, _Answer | E
 
 
 def _request(layout: RunLayout, one: PassSpec, texts: Sequence[str]) -> bytes:
-    fingerprint = read_object(layout.pass_file(one.outputs[0].vector))
+    fingerprint = read_pass(layout, one.outputs[0].vector)
     if fingerprint is None:
         raise RunDirectoryError(f"{layout.root}: unfinished, the pass {one.vector} has not begun; {AGAIN}")
     return msgspec.json.encode({"pass": one, "fingerprint": fingerprint, "texts": list(texts)})
@@ -278,7 +279,8 @@ def _as_kept(vector: list[list[float | None]]) -> QueryVector:
 
 def _dim(layout: RunLayout, output: Output) -> int | None:
     """The dimensions of the run's vectors, from `pass.json`."""
-    return (read_object(layout.pass_file(output.vector)) or {}).get("output_dim") or None
+    about = read_pass(layout, output.vector)
+    return (about.output_dim or None) if about is not None else None
 
 
 def _holds_metadata(layout: RunLayout, vector: str) -> bool:

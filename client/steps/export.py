@@ -11,7 +11,8 @@ from ...protocol.errors import EXIT_INTERRUPTED, EXIT_USAGE, EmbedfleetError, re
 from ...protocol.finished_run.done_run import open_done_run
 from ...protocol.process.child import STEADY_MEMORY, ChildProcess, error_in
 from ...protocol.run_directory.layout import RunLayout
-from ..run_directory.files import read_object, read_spec
+from ...protocol.run_directory.records.exports import read_export
+from ..run_directory.files import read_spec
 
 POLL_SECONDS = 3600.0
 STOP_SECONDS = 10.0
@@ -28,8 +29,8 @@ def export_quietly(root: Path, formats: list[str], quantization: str | None) -> 
     if code != 0:
         kind = "UsageError" if code == EXIT_USAGE else "EmbedfleetError"
         raise revive(kind, message or f"{root}: the exporter ended with {code}; export again")
-    record = read_object(layout.export_record) or {}
-    return {one["name"]: layout.export / one["name"] for one in record.get("files", [])}
+    record = read_export(layout)
+    return {one.name: layout.export / one.name for one in record.files} if record is not None else {}
 
 
 def export(root: Path, formats: list[str], quantization: str | None, *, as_json: bool) -> int:

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import UNSET
 
 from ...protocol.errors import RunDirectoryError, SourceError, revive
 from ...protocol.index.fusion import has_no_model
 from ...protocol.run_directory.layout import RunLayout, segments_in
-from ...protocol.run_directory.run_json import read_object, read_spec, reasons_in
+from ...protocol.run_directory.records.candidates import read_candidates
+from ...protocol.run_directory.records.manifest import read_manifest
+from ...protocol.run_directory.records.sections import CrossEncoderRerankRun
+from ...protocol.run_directory.run_json import read_spec, reasons_in
 from ...protocol.source.check import unchanged_files
 from ...protocol.source.corpus import survey
 from ...protocol.spec.run_spec import PassSpec, RunSpec
@@ -58,32 +62,34 @@ class Retrieval:
             arguments = [str(layout.root), f"--candidates={plan.candidates}"]
             arguments += [f"--wanted={name}" for name in plan.wanted] + [f"--named={name}" for name in plan.named]
             peak = self._session.process("embedfleet.exporter.commands.candidates", arguments)
-            found = read_object(layout.candidates_record) or {}
-            told |= {"rows": found["queries"], "pairs": found["pairs"], **memory_field(peak)}
+            found = read_candidates(layout)
+            assert found is not None, "the process has written it"
+            told |= {"rows": found.queries, "pairs": found.pairs, **memory_field(peak)}
         self._stages.append(candidate_stage(found, peak))
         self._session.say(
-            f"{counted(found['queries'], 'query', 'queries')}, {counted(found['pairs'], 'fused candidate')}"
-            + (f" of {' + '.join(found['fused'])}" if plan.wanted else "")
-            + (f"; nothing was found for {found['without']:,}" if found["without"] else "")
+            f"{counted(found.queries, 'query', 'queries')}, {counted(found.pairs, 'fused candidate')}"
+            + (f" of {' + '.join(found.fused)}" if plan.wanted else "")
+            + (f"; nothing was found for {found.without:,}" if found.without else "")
         )
-        for name, count in found.get("left_out", {}).items():
+        for name, count in found.left_out.items():
             self._session.say(
                 f"{name} is left out for {counted(count, 'query', 'queries')}: it knows no word of them, or failed"
             )
-        scored = self._score(plan.rerank, found["pairs"])
+        scored = self._score(plan.rerank, found.pairs)
         reranker = [f"--reranker={plan.rerank.vector}"] if plan.rerank is not None else []
         with self._session.stage("ranking") as told:
             arguments = [str(layout.root), f"--top-k={plan.top_k}", *reranker]
             peak = self._session.process("embedfleet.exporter.commands.rank", arguments)
-            section = (read_object(layout.manifest) or {}).get("rerank_run")
-            told |= {"rows": found["pairs"], **memory_field(peak)}
+            manifest = read_manifest(layout)
+            section = (manifest.rerank_run or None) if manifest is not None else None
+            told |= {"rows": found.pairs, **memory_field(peak)}
             if section is not None:
-                told |= {"coverage": section["coverage"], "fallbacks": section["fallbacks"]}
+                told |= {"coverage": section.coverage, "fallbacks": section.fallbacks}
         printed["rerank"] = {
             "file": str(layout.reranked),
             "queries": _counts(queries),
-            "candidates": found,
-            "run": section,
+            "candidates": msgspec.to_builtins(found),
+            "run": msgspec.to_builtins(section),
         }
         if section is not None:
             self._session.say(_reranked(section))
@@ -211,13 +217,13 @@ def _counts(ending: RunEnded) -> dict[str, int]:
     return {"read": ending.chunks, "encoded": ending.committed, "quarantined": ending.quarantined}
 
 
-def _reranked(section: dict[str, Any]) -> str:
-    latency = section["batch_seconds"]
-    scored, pairs = section["scored"], section["pairs"]
-    text = f"{section['model']}: {scored:,} of {pairs:,} pairs scored ({percent(scored / max(pairs, 1))})"
+def _reranked(section: CrossEncoderRerankRun) -> str:
+    latency, scored, pairs = section.batch_seconds, section.scored, section.pairs
+    text = f"{section.model}: {scored:,} of {pairs:,} pairs scored ({percent(scored / max(pairs, 1))})"
     if latency:
         text += f", batches p50 {latency['p50']:.3f} s, p95 {latency['p95']:.3f} s, p99 {latency['p99']:.3f} s"
-    if section.get("truncated"):
-        text += f"; {section['truncated']:,} pairs were cut ({percent(section['tokens_cut_share'])} of all tokens)"
-    reasons = "; ".join(f"{reason} ({count:,})" for reason, count in list(section["reasons"].items())[:3])
-    return text + (f"; {section['fallbacks']:,} keep their fused order: {reasons}" if reasons else "")
+    if section.truncated:
+        share = None if section.tokens_cut_share is UNSET else section.tokens_cut_share
+        text += f"; {section.truncated:,} pairs were cut ({percent(share)} of all tokens)"
+    reasons = "; ".join(f"{reason} ({count:,})" for reason, count in list(section.reasons.items())[:3])
+    return text + (f"; {section.fallbacks:,} keep their fused order: {reasons}" if reasons else "")

@@ -11,12 +11,12 @@ import msgspec
 from ...protocol.errors import RunDirectoryError, SourceError
 from ...protocol.run_directory.atomic_files import commit_bytes, make_folder
 from ...protocol.run_directory.chunk_columns import read_chunk_columns
-from ...protocol.run_directory.json_bytes import decode_json
+from ...protocol.run_directory.json_bytes import decode_json, read_json
 from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.records.intake import IntakeCounts, IntakeRecord, SegmentLimits
 from ...protocol.run_directory.segment_info import Cursor
 from ...protocol.source.check import fingerprint, read_trail, unchanged_files
 from ...protocol.source.corpus import STDIN, Corpus, SourceFile, is_gone, survey
-from ...protocol.source.intake_counts import IntakeCounts, IntakeRecord
 from ...protocol.source.intake_notes import ID_SHARED, note_lines
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.text.preprocessing import FIRST, preprocessor
@@ -27,7 +27,7 @@ from .conventions import conventions_of, field_names
 from .id_index import IdIndex, text_digest
 from .limits import TOO_DEEP, fault, too_deep
 from .resume_point import Spooled, SpooledSegment, clear_after, find_spooled
-from .segment_writer import SegmentLimits, SegmentSpool
+from .segment_writer import SegmentSpool
 from .source_trail import SourceTrail
 
 __all__ = ["ChunkLoader", "IntakeCounts", "SegmentLimits", "SpooledSegment"]
@@ -129,12 +129,9 @@ class ChunkLoader:
     def _finished(self, found: Spooled) -> IntakeCounts | None:
         """The counts of an intake that came to its end and whose segments all stand."""
         path = self._layout.intake
-        try:
-            counts = decode_json(path.read_bytes(), IntakeCounts)
-        except FileNotFoundError:
+        counts = read_json(path, IntakeCounts)
+        if counts is None:
             return None
-        except msgspec.MsgspecError as error:
-            raise RunDirectoryError(f"{path}: damaged ({error}); delete it and run the same command again") from error
         if counts.complete and counts.segments == found.segments:
             return counts
         path.unlink()

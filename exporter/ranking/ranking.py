@@ -15,16 +15,15 @@ from ...protocol.finished_run.candidates import (
     FUSED,
     HEAD,
     RERANK,
-    CandidatesRecord,
     pair_id,
     queries_in,
     ranking_schema,
 )
 from ...protocol.finished_run.done_run import open_done_run
 from ...protocol.run_directory.atomic_files import commit_files, make_folder
-from ...protocol.run_directory.json_bytes import decode_json
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.own_files import remove_report
+from ...protocol.run_directory.records.candidates import CandidatesRecord, read_candidates
 from ...protocol.run_directory.segment_stream import stream_batches
 from ..formats.export_record import add_files, claim
 from ..formats.exported_file import describe
@@ -54,9 +53,9 @@ def rank_candidates(root: Path, top_k: int, reranker: str | None) -> None:
     """
     run = open_done_run(root)
     layout = run.layout
-    if not layout.candidates_record.exists():
+    found = read_candidates(layout)
+    if found is None:
         raise RunDirectoryError(f"{layout.rerank}: has no candidates; run the same command again")
-    found = decode_json(layout.candidates_record.read_bytes(), CandidatesRecord)
     make_folder(layout.export)
     claim(run, (layout.reranked.name,))
     count = FallbackCount()

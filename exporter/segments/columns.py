@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from ...protocol.errors import ProtocolError
 from ...protocol.spec.run_spec import Form, Storage
-from ...protocol.vectors.storage import INT8_COSINE, Ranges, pack, pack_int8, spanned
+from ...protocol.vectors.ranges import Ranges
+from ...protocol.vectors.storage import INT8_COSINE, pack, pack_int8, spanned
 from ...protocol.wire.arrays import Array
 
 NORM_TOLERANCE = 1e-3

@@ -13,13 +13,12 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import msgspec
-
 from ..errors import RunDirectoryError
 from ..spec.run_spec import RunSpec, is_name
 from .atomic_files import sync_folder
 from .json_bytes import decode_json
 from .layout import RunLayout, being_removed, set_aside
+from .records.exports import ReportRecord
 
 _SEGMENT = re.compile(r"\d{5,}\.(parquet|parquet\.damaged|rejected\.jsonl)", re.ASCII)
 _PARTIAL = re.compile(r"\.(.+)\.tmp")
@@ -264,18 +263,9 @@ def _remove_folder(folder: Path, own: Callable[[str], bool]) -> None:
         sync_folder(folder)
 
 
-class _File(msgspec.Struct, frozen=True):
-    name: str
-
-
-class _Record(msgspec.Struct, frozen=True):
-    files: list[_File]
-    ours: list[str] = []
-
-
 def recorded(path: Path) -> set[str]:
     """The names that a record of an export or of an evaluation has, also of files that were about to be written."""
-    record = decode_json(path.read_bytes(), _Record)
+    record = decode_json(path.read_bytes(), ReportRecord)
     return {one.name for one in record.files} | set(record.ours)
 
 
