@@ -6,7 +6,6 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import orjson
@@ -16,16 +15,16 @@ from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.exports import read_export
 from ...protocol.run_directory.records.stats import RunStats, read_stats
 from ...protocol.run_directory.run_json import reasons_in
-from ...protocol.run_directory.truncation import Truncation
 from ...protocol.source.intake_notes import TITLE_JOINED, Notes, note_lines
 from ...protocol.spec.run_spec import NONE, RunSpec
 from ...protocol.statistics.reason_count import ReasonCount
-from ...protocol.wire.control import PassSummary, RunEnded
+from ...protocol.wire.control import RunEnded
 from ...protocol.wire.run_options import RunOptions
 from ..options.query_prompts import keep_query_prompts
 from ..options.retrieval_plan import RetrievalPlan
 from ..output.formatting import counted
 from ..output.truncation_lines import advice_lines
+from ..steps.run_summary import JsonObject, RunSummary, summary
 from ..steps.run_table import show_stages
 from ..steps.session import Interrupted, Session, memory_field, open_session, the_same
 from ..steps.step_summary import Stage, ensemble_stages, export_stage, pass_stages
@@ -62,7 +61,7 @@ def run(
         devices=devices, otlp=otlp, share_stdin=spec.source == "-", options=options, grace=grace
     ) as session:
         rerank = after.retrieval.rerank if after.retrieval is not None else None
-        printed, stages = dict[str, Any](), list[Stage]()
+        printed, stages = RunSummary(), list[Stage]()
         try:
             if after.retrieval is None and not restart:
                 spec = keep_query_prompts(spec, RunLayout(out))
@@ -93,7 +92,7 @@ def _conclude(
     spec: RunSpec,
     out: Path,
     after: AfterRun,
-    printed: dict[str, Any],
+    printed: RunSummary,
     stages: list[Stage],
 ) -> int:
     """Say how the run ended; where it is done, go on with what follows. The exit code. `stages` gains what was done."""
@@ -133,7 +132,7 @@ def _stats(out: Path) -> RunStats:
         return RunStats()
 
 
-def _export(session: Session, layout: RunLayout, formats: tuple[str, ...], stages: list[Stage]) -> list[dict[str, Any]]:
+def _export(session: Session, layout: RunLayout, formats: tuple[str, ...], stages: list[Stage]) -> list[JsonObject]:
     """Write the files; what `export.json` says of those in `export/`."""
     arguments, start = [str(layout.root), f"--formats={','.join(formats)}"], time.monotonic()
     with session.stage("export") as told:
@@ -188,39 +187,3 @@ def count_reasons(out: Path) -> ReasonCount:
     except (OSError, KeyError, orjson.JSONDecodeError):
         return ReasonCount()  # on another host, perhaps: the file itself is named above
     return counts
-
-
-def summary(ending: RunEnded) -> dict[str, Any]:
-    """The object that `--json` prints, as far as the corpus goes."""
-    return {
-        "run": ending.run,
-        "status": ending.status,
-        "chunks": ending.chunks,
-        "committed": ending.committed,
-        "quarantined": ending.quarantined,
-        "skipped_duplicates": ending.skipped_duplicates,
-        "notes": ending.notes,
-        "seconds": ending.seconds,
-        "passes": [_pass_summary(one) for one in ending.passes],
-        **({"error": ending.error} if ending.error else {}),
-    }
-
-
-def _pass_summary(one: PassSummary) -> dict[str, Any]:
-    """Null for what only computing tells, where all was committed before."""
-    computed = {
-        "device": one.device,
-        "chunks_per_second": one.chunks_per_second,
-        "tokens_per_second": one.tokens_per_second,
-        "padding": one.padding,
-    }
-    return {
-        "vector": one.vector,
-        "model": one.model,
-        "chunks": one.chunks,
-        "computed": one.computed,
-        "seconds": one.seconds,
-        **(computed if one.computed else dict.fromkeys(computed)),
-        "rotation_gap_seconds": one.rotation_gap_seconds,
-        **(one.truncation.record() if one.truncation is not None else dict.fromkeys(Truncation().record())),
-    }

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...protocol.errors import RunDirectoryError
-from ...protocol.finished_run.candidates import FUSED, RERANK, queries_in
+from ...protocol.finished_run.candidates import FUSED, RERANK, Row, queries_in
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.candidates import CandidatesRecord, read_candidates
 from ...protocol.run_directory.records.sections import read_rerank_run
@@ -154,7 +154,7 @@ def _rankings(layout: RunLayout, names: Sequence[str], judged: Qrels) -> Iterato
             yield {name: Ranked(query, _ordered(rows, column)) for name, column in columns.items()}
 
 
-def _ordered(rows: list[dict[str, Any]], column: str) -> list[str]:
+def _ordered(rows: list[Row], column: str) -> list[str]:
     ranked = [row for row in rows if row[column] is not None]
     return [row["id"] for row in sorted(ranked, key=lambda row: row[column])]
 

@@ -8,6 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from ...protocol.errors import RunDirectoryError, RunFailed, UsageError, revive
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.manifest import read_manifest
@@ -176,10 +178,8 @@ class Embedder:
 
         After `rank`, `queries` and `rerank` hold the same of those two runs. Empty before the first session.
         """
-        found: dict[str, dict[str, Any]] = {}
-        for stage, layout in stage_layouts(RunLayout(self.out)).items():
-            if stats := read_stats(layout).processing_stats:
-                found[stage] = stats
+        layouts = stage_layouts(RunLayout(self.out))
+        found = {stage: stats for stage, one in layouts.items() if (stats := read_stats(one).processing_stats)}
         return found.pop("corpus", {}) | found
 
     @property
@@ -195,12 +195,14 @@ class Embedder:
 
         Empty where there is none, or the run is not done.
         """
-        return self._manifest.get("sparse_run", [])
+        manifest = read_manifest(RunLayout(self.out))
+        return list(map(msgspec.to_builtins, manifest.sparse_run or ())) if manifest is not None else []
 
     @property
     def rerank_run(self) -> dict[str, Any] | None:
         """The manifest's section of the last `rank` that had a reranker: coverage, batches, latency, peaks, fallbacks."""
-        return self._manifest.get("rerank_run")
+        manifest = read_manifest(RunLayout(self.out))
+        return msgspec.to_builtins(manifest.rerank_run or None) if manifest is not None else None
 
     def vectors(self, name: str | None = None) -> FloatArray | SparseVectors | Multivectors:
         """The vectors called `name`, as `Run.vectors` has them."""
@@ -226,19 +228,27 @@ class Embedder:
         `candidates` chunks of each signal are fused. A model that cannot encode the query is left out; `Hit.left_out` says why.
         """
         chosen = names_in("signals", signals)
-        how: dict[str, Any] = {"rerank": rerank, "timeout": timeout, "trust_remote_code": trust_remote_code}
-        how["candidates"] = candidates
-        return search(self.out, query, top_k, signals=chosen, filters=filters, **how)
-
-    @property
-    def _manifest(self) -> dict[str, Any]:
-        manifest = read_manifest(RunLayout(self.out))
-        return manifest.to_json() if manifest is not None else {}
+        return search(
+            self.out,
+            query,
+            top_k,
+            signals=chosen,
+            filters=filters,
+            rerank=rerank,
+            timeout=timeout,
+            trust_remote_code=trust_remote_code,
+            candidates=candidates,
+        )
 
     @contextmanager
     def _session(self, progress: Callable[[Progress], None] | None) -> Generator[Session]:
         """A private coordinator that prints nothing."""
         view = CallbackView(progress)
-        where: dict[str, Any] = {"devices": self._devices, "otlp": self._otlp, "options": self._run_options}
-        with open_session(share_stdin=False, views=lambda _about: view, **where) as session:
+        with open_session(
+            devices=self._devices,
+            otlp=self._otlp,
+            options=self._run_options,
+            share_stdin=False,
+            views=lambda _about: view,
+        ) as session:
             yield session

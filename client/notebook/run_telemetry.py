@@ -9,6 +9,9 @@ import msgspec
 
 from ...protocol.run_directory.layout import RunLayout
 
+Event = dict[str, Any]
+"""A line of `events.jsonl`: its fields depend on what happened."""
+
 
 def stage_layouts(root: RunLayout) -> dict[str, RunLayout]:
     """The runs of one run directory: of the corpus, of the queries and of the pairs that are reranked."""
@@ -28,40 +31,40 @@ class RunTelemetry:
     def __repr__(self) -> str:
         return f"RunTelemetry({str(self._root)!r})"
 
-    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+    def events(self, kind: str | None = None) -> list[Event]:
         """The events of one kind, or all, by the time at which they happened. Sessions follow each other."""
         found = [one for one in self._read() if kind is None or one.get("event") == kind]
         return sorted(found, key=lambda one: one.get("time", 0.0))
 
     @property
-    def gpu_lease_events(self) -> list[dict[str, Any]]:
+    def gpu_lease_events(self) -> list[Event]:
         """`phase` before, staged, hydrated, peak, after; with the memory of the device where it was looked at. Leases of CPU
         slots are among them."""
         return self.events("lease")
 
     @property
-    def mitigation_events(self) -> list[dict[str, Any]]:
+    def mitigation_events(self) -> list[Event]:
         """Changes of a worker's micro-batch budget: `reason`, `from` and `to` tokens. Under the reason `reassigned`, batches
         of a lost worker that went on elsewhere: `from_worker`, `from_device`, `worker`, `device`."""
         return self.events("mitigation")
 
     @property
-    def rotation_events(self) -> list[dict[str, Any]]:
+    def rotation_events(self) -> list[Event]:
         """A device went on with the next model: `from`, `to`, `gap_seconds`."""
         return self.events("rotation")
 
     @property
-    def batch_progress_events(self) -> list[dict[str, Any]]:
+    def batch_progress_events(self) -> list[Event]:
         """Rows and tokens of a pass so far, every few seconds."""
         return self.events("batch_progress")
 
     @property
-    def performance_events(self) -> list[dict[str, Any]]:
+    def performance_events(self) -> list[Event]:
         """Samples of workers and of the coordinator's host, every few seconds."""
         return self.events("performance")
 
-    def _read(self) -> Iterator[dict[str, Any]]:
-        decoder = msgspec.json.Decoder(dict[str, Any])
+    def _read(self) -> Iterator[Event]:
+        decoder = msgspec.json.Decoder(Event)
         for stage, path in self._paths.items():
             if not path.exists():
                 continue

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -21,14 +20,13 @@ from ...protocol.run_directory.tables import read_info
 from ...protocol.run_directory.truncation import Truncation, add_up, of_segment
 from ...protocol.spec.run_spec import CPU_KINDS, Output, RunSpec
 from ..arguments import given_path
+from .description import ChunksDescription, RunDescription, VectorDescription
 from .edge_shard import published_segments
 from .files import AGAIN, read_spec
 from .running import interrupted, look
 
-JsonObject = dict[str, Any]
 
-
-def describe_run(path: str | PathLike[str]) -> JsonObject:
+def describe_run(path: str | PathLike[str]) -> RunDescription:
     """What stands in the run directory `path`, as JSON values; only footers are read. Sizes are in bytes.
 
     RunDirectoryError where there is no run, or a file is torn.
@@ -60,7 +58,7 @@ def describe_state(path: str | PathLike[str]) -> str:
     return str(running) if running is not None else interrupted(layout)
 
 
-def _chunks(layout: RunLayout) -> JsonObject:
+def _chunks(layout: RunLayout) -> ChunksDescription:
     paths = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
     infos = [read_info(path, ChunkSegmentInfo) for path in paths]
     # After the source is read, the intake's totals: they include the records after the last chunk.
@@ -101,15 +99,16 @@ def _asked(spec: RunSpec, one: Output) -> str:
     return next((asked.model for asked in spec.passes if one in asked.outputs), one.kind)
 
 
-def _vector(layout: RunLayout, model: str, one: Output) -> JsonObject:
+def _vector(layout: RunLayout, model: str, one: Output) -> VectorDescription:
     paths = [layout.vector_segment(one.vector, segment) for segment in segments_in(layout.vector_folder(one.vector))]
     infos = [read_info(path, VectorSegmentInfo) for path in paths]
     truncation = add_up(_truncation(path, info) for path, info in zip(paths, infos, strict=True))
+    cut = truncation.record() if one.kind not in CPU_KINDS else None
     about = read_pass(layout, one.vector) or PassRecord()
     int8 = Int8Count()
     for info in infos:
         int8.add(info)
-    return {
+    described: VectorDescription = {
         "vector": one.vector,
         "kind": one.kind,
         # of a folder, `pass.json` has the last part alone
@@ -123,13 +122,18 @@ def _vector(layout: RunLayout, model: str, one: Output) -> JsonObject:
         "stood_in": sum(info.stood_in for info in infos),
         "tokens": sum(info.tokens for info in infos),
         "max_tokens": about.max_tokens or None,
-        **(truncation.record() if one.kind not in CPU_KINDS else dict.fromkeys(truncation.record())),
+        "truncated": cut["truncated"] if cut is not None else None,
+        "truncated_share": cut["truncated_share"] if cut is not None else None,
+        "tokens_cut": cut["tokens_cut"] if cut is not None else None,
+        "tokens_cut_share": cut["tokens_cut_share"] if cut is not None else None,
         "segments": len(infos),
         "bytes": sum(path.stat().st_size for path in paths),
         "fingerprint": about.fingerprint or None,
         "settings": about.settings or {},
-        **(int8.record() if one.storage == "int8" else {}),
     }
+    if one.storage == "int8":
+        described["float16_segments"], described["worst_cosine"] = int8.float16_segments, int8.worst_cosine
+    return described
 
 
 def _truncation(path: Path, info: VectorSegmentInfo) -> Truncation:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from ...protocol.errors import RunDirectoryError, UsageError
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.records.manifest import Manifest, read_manifest
+from ...protocol.run_directory.records.quarantine import QuarantineLine
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ...protocol.run_directory.tables import CHUNK_SCHEMA, FloatArray, dense_vectors, read_info
 from ...protocol.spec.run_spec import Output, RunSpec
@@ -93,9 +94,9 @@ class Run:
                 return self._dense(files)
 
     @property
-    def quarantine(self) -> list[dict[str, Any]]:
+    def quarantine(self) -> list[QuarantineLine]:
         """What was not embedded: `row`, `id`, `vector`, `reason`; then rejected records: `file`, `record`, `reason`."""
-        found: list[dict[str, Any]] = []
+        found: list[QuarantineLine] = []
         for name in self.vector_names:
             for segment in segments_in(self.layout.vector_folder(name)):
                 path = self.layout.vector_segment(name, segment)

@@ -7,7 +7,7 @@ The queries are a corpus of their own in `DIR/queries`, encoded by the same pass
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET
@@ -27,6 +27,7 @@ from ..options.retrieval_plan import RetrievalPlan
 from ..output.formatting import counted
 from ..output.truncation_lines import percent, query_lines
 from .derived_source import adopt_source, digest_of, note_digest
+from .run_summary import JsonObject, RunSummary
 from .session import Interrupted, Session, memory_field
 from .set_aside import SetAside
 from .step_summary import Stage, candidate_stage, pass_stages
@@ -47,7 +48,7 @@ class Retrieval:
         self.evaluation: Evaluation | None = None
         """Once it is done, and where the plan has judgements."""
 
-    def run(self, printed: dict[str, Any]) -> int:
+    def run(self, printed: RunSummary) -> int:
         """Do what is missing; how many queries and pairs are in quarantine. `printed` gains what `--json` shows.
 
         Raises Interrupted after a signal; every step that is done stays.
@@ -181,7 +182,7 @@ class Retrieval:
             note_digest(RunLayout(out), digest)
         return ending
 
-    def _evaluate(self, qrels: Path) -> dict[str, Any]:
+    def _evaluate(self, qrels: Path) -> JsonObject:
         from ..evaluation.evaluation import evaluate
         from ..evaluation.report import write_report
 

@@ -24,4 +24,4 @@ def to_struct(point: Point) -> models.PointStruct:
         else one.tolist()
         for name, one in point.vectors.items()
     }
-    return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
+    return models.PointStruct(id=point.id, vector=vectors, payload=dict(point.payload))

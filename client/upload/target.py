@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from ...protocol.errors import EmbedfleetError, UsageError
-from ...protocol.finished_run.points import RESERVED, Point
-from ...protocol.index.collection import FINGERPRINTS
+from ...protocol.finished_run.payload import RESERVED, Payload
+from ...protocol.finished_run.points import Point
+from ...protocol.index.collection import FINGERPRINTS, CollectionSchema
 from ...protocol.spec.fingerprint import same_digest
 from .errors import foreign_errors, server_errors, too_large, verdict
 from .payloads import same_payload
@@ -68,7 +69,7 @@ class UploadTarget:
         self._client, self._threshold = client, INDEXING_THRESHOLD
         self._stop = threading.Event()
 
-    def prepare(self, body: dict[str, Any], *, quantize: bool = False) -> None:
+    def prepare(self, body: CollectionSchema, *, quantize: bool = False) -> None:
         """Make the collection, or check that it takes these points.
 
         A collection that is there keeps its own quantization unless `quantize` says that the body's was asked for.
@@ -123,7 +124,7 @@ class UploadTarget:
         left = tuple(one.payload["id"] for one in due if one.id in refused)
         return Delivered(len(written) - replaced, replaced, len(whole), left)
 
-    def _check_numbered(self, due: Sequence[Point], there: dict[str, Any]) -> None:
+    def _check_numbered(self, due: Sequence[Point], there: Mapping[str, Payload | None]) -> None:
         """Raise UsageError before a chunk of another corpus is overwritten: every `corpus.jsonl` has an id `corpus.jsonl#1`."""
         for one in due:
             if one.id not in there or one.payload["id"] not in self._numbered:
@@ -228,11 +229,11 @@ class UploadTarget:
             self.collection, _ours(), limit=PAGE, offset=offset, with_payload=False, with_vectors=False
         )
 
-    def _payloads(self, ids: list[str]) -> dict[str, Any]:
+    def _payloads(self, ids: list[str]) -> dict[str, Payload | None]:
         records = self._ask(
             lambda: self._client.retrieve(self.collection, list(ids), with_payload=True, with_vectors=False)
         )
-        return {str(one.id): one.payload for one in records}
+        return {str(one.id): cast("Payload | None", one.payload) for one in records}
 
     def _with_all_vectors(self, points: Sequence[Point]) -> set[str]:
         """The ids of those that have every vector there that they are to have."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-Raw = dict[str, Any]
+from ..reading.records import Raw
 
 _QUOTED = re.compile(r'"([^"]*)"|([^."]+)')
 

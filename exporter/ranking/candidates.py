@@ -9,13 +9,13 @@ import hashlib
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import orjson
 
 from ...protocol.errors import EmbedfleetError, ModelError, RunDirectoryError, UsageError
 from ...protocol.finished_run.candidate_state import candidate_state
-from ...protocol.finished_run.candidates import FUSED, candidates_schema, pair_id
+from ...protocol.finished_run.candidates import FUSED, Row, candidates_schema, pair_id
 from ...protocol.finished_run.done_run import DoneRun, open_done_run
 from ...protocol.finished_run.points import Point
 from ...protocol.index.fusion import fused_names, metadata_vectors
@@ -32,8 +32,6 @@ from ...protocol.statistics.histogram import LogHistogram
 from ...protocol.text.query_pairs import join_pair
 from ..index.edge_index import damaged_shard, load_shard
 from .table_writer import TableWriter
-
-Row = dict[str, Any]
 
 PAIRS = "candidates 4"
 """Another number where others are chosen, or pairs get other ids: what an earlier version found is then found again."""

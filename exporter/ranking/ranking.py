@@ -15,6 +15,7 @@ from ...protocol.finished_run.candidates import (
     FUSED,
     HEAD,
     RERANK,
+    Row,
     pair_id,
     queries_in,
     ranking_schema,
@@ -24,14 +25,13 @@ from ...protocol.run_directory.atomic_files import commit_files, make_folder
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.own_files import remove_report
 from ...protocol.run_directory.records.candidates import CandidatesRecord, read_candidates
+from ...protocol.run_directory.records.quarantine import QuarantineLine
 from ...protocol.run_directory.segment_stream import stream_batches
 from ..formats.export_record import add_files, claim
 from ..formats.exported_file import describe
 from ..run_directory.manifest import rejected, write_sections
 from ..run_directory.rerank_run import FallbackCount, describe_rerank, keep_rerank
 from .table_writer import TableWriter
-
-Row = dict[str, Any]
 
 _OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
 """A float32 score is then written in its shortest exact form: if it were rounded, small scores would be equal."""
@@ -100,7 +100,7 @@ class _Scores:
         self._rows = _scores(layout, reranker)
         self._refusals = rejected(layout)
         self._next: _Score | None = next(self._rows, None)
-        self._refused: dict[str, Any] | None = next(self._refusals, None)
+        self._refused: QuarantineLine | None = next(self._refusals, None)
 
     def take(self, pair: str) -> _Score:
         """A pair that never became a row of the run was refused at its intake."""

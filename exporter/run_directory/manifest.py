@@ -26,6 +26,7 @@ from ...protocol.run_directory.records.manifest import (
     read_manifest,
 )
 from ...protocol.run_directory.records.passes import PassRecord, read_pass
+from ...protocol.run_directory.records.quarantine import QuarantineLine
 from ...protocol.run_directory.records.sections import read_rerank_run
 from ...protocol.run_directory.records.stats import read_stats
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo
@@ -170,13 +171,13 @@ def write_sections(layout: RunLayout, spec: RunSpec) -> None:
         commit_manifest(layout, _with_sections(layout, spec, manifest))
 
 
-def rejected(layout: RunLayout) -> Iterator[dict[str, Any]]:
+def rejected(layout: RunLayout) -> Iterator[QuarantineLine]:
     """The records that never became a row, in the order of the source."""
     for path in sorted(layout.chunks.glob("[0-9]*.rejected.jsonl"), key=lambda one: (len(one.name), one.name)):
         with path.open("rb") as lines:
             for line in lines:
                 try:
-                    record: dict[str, Any] = orjson.loads(line)
+                    record: QuarantineLine = orjson.loads(line)
                 except orjson.JSONDecodeError as error:
                     raise RunDirectoryError(
                         f"{path}: damaged ({error}); delete it and run the same command again: it reads these records again"
@@ -249,7 +250,7 @@ def _chunk_rows(path: Path, lenient: bool) -> int:
         return 0
 
 
-def _failed(layout: RunLayout, spec: RunSpec, lenient: bool) -> Iterator[dict[str, Any]]:
+def _failed(layout: RunLayout, spec: RunSpec, lenient: bool) -> Iterator[QuarantineLine]:
     for one in spec.outputs:
         for segment, info, errors in _standing(layout, one.vector, lenient):
             if not errors:
@@ -264,7 +265,10 @@ def _failed(layout: RunLayout, spec: RunSpec, lenient: bool) -> Iterator[dict[st
             for row, reason, tokens in errors:
                 at = row - info.first_row
                 text = chunks.column("text")[at].as_py()
-                record = {"row": row, "id": chunks.column("id")[at].as_py(), "vector": one.vector, "reason": reason}
-                guess = {"n_tokens": estimated_tokens(len(text.encode()), 1), "estimated": True}
-                counted = {"n_tokens": tokens} if tokens else guess
-                yield record | counted | {"excerpt": text[:EXCERPT]}
+                line = QuarantineLine(
+                    row=row, id=chunks.column("id")[at].as_py(), vector=one.vector, reason=reason, n_tokens=tokens
+                )
+                if not tokens:
+                    line["n_tokens"], line["estimated"] = estimated_tokens(len(text.encode()), 1), True
+                line["excerpt"] = text[:EXCERPT]
+                yield line

@@ -21,6 +21,9 @@ import pyarrow as pa
 
 from ..run_directory.segment_stream import stream_batches
 
+Row = dict[str, Any]
+"""A row of these tables: their columns depend on the signals of the run."""
+
 FUSED, RERANK = "fused", "rerank"
 HEAD = ("query", "query_row", "id", "row")
 
@@ -43,7 +46,7 @@ def ranking_schema(signals: Sequence[str]) -> pa.Schema:
     return pa.schema([*candidates_schema(signals), *own])
 
 
-def queries_in(path: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+def queries_in(path: Path, columns: Sequence[str]) -> Iterator[list[Row]]:
     """The rows of each query in such a file, in order; a few megabytes are in memory at a time."""
     names = list(dict.fromkeys(["query_row", *columns]))
     rows = (row for batch in stream_batches(path, names) for row in batch.to_pylist())
