@@ -18,7 +18,7 @@ from ..spec.run_spec import RunSpec, is_name
 from .atomic_files import sync_folder
 from .json_bytes import decode_json
 from .layout import RunLayout, being_removed, set_aside
-from .records.exports import ReportRecord
+from .records.exports import FileNames
 
 _SEGMENT = re.compile(r"\d{5,}\.(parquet|parquet\.damaged|rejected\.jsonl)", re.ASCII)
 _PARTIAL = re.compile(r"\.(.+)\.tmp")
@@ -265,7 +265,7 @@ def _remove_folder(folder: Path, own: Callable[[str], bool]) -> None:
 
 def recorded(path: Path) -> set[str]:
     """The names that a record of an export or of an evaluation has, also of files that were about to be written."""
-    record = decode_json(path.read_bytes(), ReportRecord)
+    record = decode_json(path.read_bytes(), FileNames)
     return {one.name for one in record.files} | set(record.ours)
 
 

@@ -44,11 +44,24 @@ class ReportedFile(msgspec.Struct, frozen=True):
 
 
 class ReportRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The content of `report.json`; `export.json` has these fields too."""
+    """The content of `report.json`."""
 
     files: tuple[ReportedFile, ...]
     ours: tuple[str, ...] = ()
     """Names that are about to be written."""
+
+
+class NamedFile(msgspec.Struct, frozen=True):
+    """A file of either record."""
+
+    name: str
+
+
+class FileNames(msgspec.Struct, frozen=True):
+    """The names in either record: they alone decide which files are the run's own, whatever else is damaged there."""
+
+    files: tuple[NamedFile, ...]
+    ours: tuple[str, ...] = ()
 
 
 def read_export(layout: RunLayout) -> ExportRecord | None:
