@@ -17,6 +17,7 @@ import orjson
 
 from ..protocol.finished_run.done_run import open_done_run
 from ..protocol.index.collection import Quantization
+from ..protocol.run_directory.records.manifest import ManifestPass
 from ..protocol.spec.fingerprint import Fingerprint
 from ..protocol.statistics.run_stats import session_of
 from ..protocol.wire import arrays
@@ -151,19 +152,19 @@ class ExportRuntime:
         self._directory.release()
         told = (counts.chunks, counts.committed, counts.quarantined, counts.skipped_duplicates, points)
         publishing = self._path.publisher.index.figures if self._path.publisher is not None else None
-        float16 = {one["vector"]: one["float16_segments"] for one in passes if one.get("float16_segments")}
+        float16 = {one.vector: one.float16_segments for one in passes if one.float16_segments}
         return Closed(*told, *covered(self._spec, passes), publishing, float16, truncations(passes), problem)
 
     def _failed_by(self, problem: str, message: CloseRun) -> CloseRun:
         """The end of a run, turned into a failure if there is a problem."""
         return CloseRun("failed", f"{self.root}: {problem}", message.stats) if problem else message
 
-    def _write_stats(self, message: CloseRun, passes: list[dict[str, Any]]) -> None:
+    def _write_stats(self, message: CloseRun, passes: list[ManifestPass]) -> None:
         """`passes` as `recount` found them."""
         before = read_stats(self._layout.stats)
         if message.status == before.status == "done" and not self._path.committer.wrote:
             return  # a session that found nothing to do has nothing to tell
-        rows = {one["vector"]: one["rows"] for one in passes}
+        rows = {one.vector: one.rows for one in passes}
         by_pass = {one.vector: min(rows[output.vector] for output in one.outputs) for one in self._spec.passes}
         stats = merge_stats(before, session_of(message.stats), by_pass)
         found = truncations(passes)

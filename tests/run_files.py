@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from embedfleet.protocol.finished_run.published import encode_published, segment_digest
 from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.run_directory.records.sections import CrossEncoderRerankRun, SparseInferenceRun
 from embedfleet.protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor, VectorSegmentInfo
 from embedfleet.protocol.run_directory.tables import CHUNK_SCHEMA, digest, vector_schema, with_info
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
@@ -24,6 +25,21 @@ from embedfleet.protocol.vectors.storage import pack, spanned, unpack
 DENSE, SPARSE, MULTI = "dense-fake", "sparse-bm25", "multivector-fake"
 HALF, CONCAT = "dense-half", "ensemble-concat"
 FINGERPRINT = "f" * 64
+
+
+def rerank_run(pairs: int) -> CrossEncoderRerankRun:
+    """The section of a ranking in which every pair has a score."""
+    counts = {"candidates": 10, "queries": 1, "queries_without_candidates": 0, "pairs": pairs, "scored": pairs}
+    figures = {"seconds": 0.5, "batches": 1, "batch_rows": {}, "batch_seconds": {}, "mitigations": 0, "peak_bytes": 1}
+    where = {"model": "fake:8", "device": "cpu:0", "dtype": "float32", "placement": "host memory, float32"}
+    return CrossEncoderRerankRun(**counts, fallbacks=0, reasons={}, coverage=1.0, **figures, **where)
+
+
+def sparse_run(vector: str, live: int) -> SparseInferenceRun:
+    """The section of a sparse vector in which every row is the model's."""
+    rows = {"live": live, "from_metadata": 0, "without": 0, "unusable": 0}
+    where = {"device": "cpu:0", "dtype": "float32", "placement": "host memory, float32"}
+    return SparseInferenceRun(vector=vector, kind="bm25", model="bm25", **rows, **where, batch_seconds={})
 
 
 def dense_of(rows: int, dim: int = 4) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 import numpy as np
@@ -33,7 +33,24 @@ class QueryRequest(msgspec.Struct, frozen=True, rename={"spec": "pass"}):
     texts: list[str]
 
 
-def answer(request: QueryRequest) -> dict[str, Any]:
+class SparseQuery(TypedDict):
+    """A sparse vector."""
+
+    indices: list[int]
+    values: list[float]
+
+
+class QueryAnswer(TypedDict, total=False):
+    """The vectors of each text by their form, or the scores of pairs; and how many tokens of each text were cut."""
+
+    vectors: list[list[float]]
+    sparse: list[SparseQuery]
+    multivectors: list[list[list[float]]]
+    scores: list[float]
+    cut: list[int]
+
+
+def answer(request: QueryRequest) -> QueryAnswer:
     """The queries' vectors; ModelError where the model is not the one of the run."""
     from .encoders.choose import load_encoder
 
@@ -68,7 +85,7 @@ def answer(request: QueryRequest) -> dict[str, Any]:
     return _vectors(spec, found) | _cut(prepared)
 
 
-def _vectors(spec: PassSpec, found: Any) -> dict[str, Any]:
+def _vectors(spec: PassSpec, found: Any) -> QueryAnswer:
     match spec.kind:
         case "bge-m3":
             dense, sparse, late = ([getattr(one, name) for one in found] for name in ("dense", "sparse", "colbert"))
@@ -81,7 +98,7 @@ def _vectors(spec: PassSpec, found: Any) -> dict[str, Any]:
             return {"vectors": _lists(found)}
 
 
-def _cut(prepared: Prepared) -> dict[str, Any]:
+def _cut(prepared: Prepared) -> QueryAnswer:
     return {"cut": prepared.cut.clip(min=0).tolist()}
 
 
@@ -93,7 +110,7 @@ def _other_settings(ours: Fingerprint, theirs: Fingerprint) -> str:
     return f"{theirs.pooling} → {ours.pooling}" if theirs.weights and theirs.pooling != ours.pooling else ""
 
 
-def _scores(encoder: Any, pairs: list[str]) -> dict[str, Any]:
+def _scores(encoder: Any, pairs: list[str]) -> QueryAnswer:
     """In micro-batches by a budget that out of memory halves; NaN, which msgspec writes as null, where not even one fits."""
     prepared = encoder.prepare(pairs)
     controller = AdaptiveBatchController(encoder.budget, _unheard)
@@ -109,7 +126,7 @@ def _scores(encoder: Any, pairs: list[str]) -> dict[str, Any]:
             if smaller and len(rows) > 1:
                 continue
         done += len(rows)
-    return {"scores": scores.tolist()} | _cut(prepared)
+    return QueryAnswer(scores=scores.tolist()) | _cut(prepared)
 
 
 def _unheard(_reason: str, _before: int, _after: int) -> None:
@@ -120,8 +137,8 @@ def _lists(arrays: Any) -> list[Any]:
     return [array.tolist() for array in arrays]
 
 
-def _pairs(vectors: Any) -> list[dict[str, Any]]:
-    return [{"indices": indices.tolist(), "values": values.tolist()} for indices, values in vectors]
+def _pairs(vectors: Any) -> list[SparseQuery]:
+    return [SparseQuery(indices=indices.tolist(), values=values.tolist()) for indices, values in vectors]
 
 
 def main() -> None:

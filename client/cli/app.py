@@ -62,9 +62,18 @@ def search(
     from .tables import print_hits
 
     chosen, wanted = split_names(signals, "--signals"), split_filters(filters or [])
-    how: dict[str, Any] = {"rerank": rerank, "timeout": timeout, "trust_remote_code": trust_remote_code}
-    how |= {"candidates": candidates, "say": _say}
-    hits = find(folder, query, top_k, signals=chosen, filters=wanted, **how)
+    hits = find(
+        folder,
+        query,
+        top_k,
+        signals=chosen,
+        filters=wanted,
+        rerank=rerank,
+        timeout=timeout,
+        trust_remote_code=trust_remote_code,
+        candidates=candidates,
+        say=_say,
+    )
     if as_json:
         _print_json([{name: getattr(hit, name) for name in hit.__slots__} for hit in hits])
     else:

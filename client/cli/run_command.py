@@ -6,23 +6,26 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import orjson
 
 from ...protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, revive
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.run_json import read_object, reasons_in
-from ...protocol.run_directory.truncation import Truncation
+from ...protocol.run_directory.records.exports import read_export
+from ...protocol.run_directory.records.stats import read_stats
+from ...protocol.run_directory.run_json import reasons_in
 from ...protocol.source.intake_notes import TITLE_JOINED, Notes, note_lines
 from ...protocol.spec.run_spec import NONE, RunSpec
 from ...protocol.statistics.reason_count import ReasonCount
-from ...protocol.wire.control import PassSummary, RunEnded
+from ...protocol.statistics.run_stats import RunStats
+from ...protocol.wire.control import RunEnded
 from ...protocol.wire.run_options import RunOptions
 from ..options.query_prompts import keep_query_prompts
 from ..options.retrieval_plan import RetrievalPlan
 from ..output.formatting import counted
 from ..output.truncation_lines import advice_lines
+from ..steps.run_summary import JsonObject, RunSummary, summary
 from ..steps.run_table import show_stages
 from ..steps.session import Interrupted, Session, memory_field, open_session, the_same
 from ..steps.step_summary import Stage, ensemble_stages, export_stage, pass_stages
@@ -59,7 +62,7 @@ def run(
         devices=devices, otlp=otlp, share_stdin=spec.source == "-", options=options, grace=grace
     ) as session:
         rerank = after.retrieval.rerank if after.retrieval is not None else None
-        printed, stages = dict[str, Any](), list[Stage]()
+        printed, stages = RunSummary(), list[Stage]()
         try:
             if after.retrieval is None and not restart:
                 spec = keep_query_prompts(spec, RunLayout(out))
@@ -90,7 +93,7 @@ def _conclude(
     spec: RunSpec,
     out: Path,
     after: AfterRun,
-    printed: dict[str, Any],
+    printed: RunSummary,
     stages: list[Stage],
 ) -> int:
     """Say how the run ended; where it is done, go on with what follows. The exit code. `stages` gains what was done."""
@@ -123,24 +126,24 @@ def _conclude(
     return EXIT_QUARANTINED if quarantined else EXIT_DONE
 
 
-def _stats(out: Path) -> dict[str, Any] | None:
+def _stats(out: Path) -> RunStats:
     try:
-        return read_object(RunLayout(out).stats)
+        return read_stats(RunLayout(out))
     except EmbedfleetError:  # a run does not fail for missing figures
-        return None
+        return RunStats()
 
 
-def _export(session: Session, layout: RunLayout, formats: tuple[str, ...], stages: list[Stage]) -> list[dict[str, Any]]:
+def _export(session: Session, layout: RunLayout, formats: tuple[str, ...], stages: list[Stage]) -> list[JsonObject]:
     """Write the files; what `export.json` says of those in `export/`."""
     arguments, start = [str(layout.root), f"--formats={','.join(formats)}"], time.monotonic()
     with session.stage("export") as told:
         peak = session.process("embedfleet.exporter.commands.export", arguments)
-        record = read_object(layout.export_record) or {}
-        files, rows = record.get("files", []), record.get("rows", 0)
+        record = read_export(layout)
+        files, rows = (record.files, record.rows) if record is not None else ((), 0)
         told |= {"rows": rows, "files": len(files), **memory_field(peak)}
     stages.append(export_stage(rows, time.monotonic() - start, peak))
-    session.say(f"exported to {layout.export}: " + ", ".join(one["name"] for one in files))
-    return files
+    session.say(f"exported to {layout.export}: " + ", ".join(one.name for one in files))
+    return [msgspec.to_builtins(one) for one in files]
 
 
 def _say_counts(session: Session, ending: RunEnded, out: Path) -> None:
@@ -185,39 +188,3 @@ def count_reasons(out: Path) -> ReasonCount:
     except (OSError, KeyError, orjson.JSONDecodeError):
         return ReasonCount()  # on another host, perhaps: the file itself is named above
     return counts
-
-
-def summary(ending: RunEnded) -> dict[str, Any]:
-    """The object that `--json` prints, as far as the corpus goes."""
-    return {
-        "run": ending.run,
-        "status": ending.status,
-        "chunks": ending.chunks,
-        "committed": ending.committed,
-        "quarantined": ending.quarantined,
-        "skipped_duplicates": ending.skipped_duplicates,
-        "notes": ending.notes,
-        "seconds": ending.seconds,
-        "passes": [_pass_summary(one) for one in ending.passes],
-        **({"error": ending.error} if ending.error else {}),
-    }
-
-
-def _pass_summary(one: PassSummary) -> dict[str, Any]:
-    """Null for what only computing tells, where all was committed before."""
-    computed = {
-        "device": one.device,
-        "chunks_per_second": one.chunks_per_second,
-        "tokens_per_second": one.tokens_per_second,
-        "padding": one.padding,
-    }
-    return {
-        "vector": one.vector,
-        "model": one.model,
-        "chunks": one.chunks,
-        "computed": one.computed,
-        "seconds": one.seconds,
-        **(computed if one.computed else dict.fromkeys(computed)),
-        "rotation_gap_seconds": one.rotation_gap_seconds,
-        **(one.truncation.record() if one.truncation is not None else dict.fromkeys(Truncation().record())),
-    }

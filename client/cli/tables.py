@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -16,6 +15,7 @@ from ..evaluation.evaluation import Evaluation
 from ..output.console import message_console, output_console
 from ..output.formatting import counted, size_of
 from ..output.truncation_lines import advice, cut_cell, percent
+from ..run_directory.description import RunDescription, VectorDescription
 from ..search.hybrid import Hit
 from ..steps.run_table import ROOMY
 from ..verify.report import VerifyReport
@@ -96,7 +96,7 @@ def print_evaluation(found: Evaluation) -> None:
         console.print(f"note: {escape(note)}")
 
 
-def print_info(described: dict[str, Any]) -> None:
+def print_info(described: RunDescription) -> None:
     """What a run directory holds."""
     console = output_console()
     chunks, index = described["chunks"], described["index"]
@@ -132,9 +132,9 @@ def print_info(described: dict[str, Any]) -> None:
                 console.print(f"note: {escape(line)}")
 
 
-def _details(one: dict[str, Any]) -> Iterator[str]:
+def _details(one: VectorDescription) -> Iterator[str]:
     """Lines on a vector, beside its row in the table."""
     if "average_length" in one["settings"]:
         yield f"fitted to an average length of {one['settings']['average_length']:,.6g} terms"
-    if one.get("float16_segments"):
-        yield f"{counted(one['float16_segments'], 'segment')} stored as float16, since int8 would be too coarse"
+    if segments := one.get("float16_segments", 0):
+        yield f"{counted(segments, 'segment')} stored as float16, since int8 would be too coarse"

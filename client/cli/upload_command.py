@@ -8,7 +8,6 @@ from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import orjson
 from rich.markup import escape
@@ -81,9 +80,9 @@ def upload(
     if as_json:
         one = done.delivered
         counts = {"new": one.new, "replaced": one.replaced, "present": one.present, "spelled": done.spelled}
-        summary: dict[str, Any] = {"collection": done.collection, "points": done.points, **counts}
-        summary |= {"left_out": done.left_out, "others": done.others, "pruned": done.pruned}
-        sys.stdout.buffer.write(orjson.dumps(summary) + b"\n")
+        summary = {"collection": done.collection, "points": done.points, **counts}
+        more = {"left_out": done.left_out, "others": done.others, "pruned": done.pruned}
+        sys.stdout.buffer.write(orjson.dumps(summary | more) + b"\n")
         sys.stdout.flush()
         return code
     one = done.delivered

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from ...protocol.finished_run.candidates import CandidatesRecord, queries_in
+from ...protocol.finished_run.candidates import queries_in
 from ...protocol.index.fusion import fused_names, metadata_vectors
 from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.records.candidates import CandidatesRecord
 from ...protocol.spec.run_spec import RunSpec
 from .paired import Difference, compare
 from .qrels import Qrels

@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...protocol.errors import RunDirectoryError
-from ...protocol.finished_run.candidates import FUSED, RERANK, CandidatesRecord, queries_in
+from ...protocol.finished_run.candidates import FUSED, RERANK, Row, queries_in
 from ...protocol.run_directory.layout import RunLayout
-from ..run_directory.files import AGAIN, read_object, read_spec
+from ...protocol.run_directory.records.candidates import CandidatesRecord, read_candidates
+from ...protocol.run_directory.records.sections import read_rerank_run
+from ..run_directory.files import AGAIN, read_spec
 from .contributions import SignalFigures, weigh_signals
 from .judged_queries import judged_queries
 from .paired import compare
@@ -96,9 +98,9 @@ def evaluate(layout: RunLayout, qrels: Path) -> Evaluation:
     """
     found = _candidates(layout)
     judged, notes = judged_queries(layout, qrels, found.signals)
-    section = read_object(layout.rerank_record)
-    if section is not None and section["fallbacks"]:
-        notes.append(f"{section['fallbacks']:,} of {section['pairs']:,} pairs have no score and keep their fused order")
+    section = read_rerank_run(layout)
+    if section is not None and section.fallbacks:
+        notes.append(f"{section.fallbacks:,} of {section.pairs:,} pairs have no score and keep their fused order")
     reranked = section is not None
     names = (*found.signals, FUSED, *((RERANK,) if reranked else ()))
     outcomes = {one.name: one for one in measure(names, _rankings(layout, names, judged), judged)}
@@ -152,7 +154,7 @@ def _rankings(layout: RunLayout, names: Sequence[str], judged: Qrels) -> Iterato
             yield {name: Ranked(query, _ordered(rows, column)) for name, column in columns.items()}
 
 
-def _ordered(rows: list[dict[str, Any]], column: str) -> list[str]:
+def _ordered(rows: list[Row], column: str) -> list[str]:
     ranked = [row for row in rows if row[column] is not None]
     return [row["id"] for row in sorted(ranked, key=lambda row: row[column])]
 
@@ -163,7 +165,7 @@ def _means(one: Outcome, named: Sequence[str]) -> dict[str, float]:
 
 
 def _candidates(layout: RunLayout) -> CandidatesRecord:
-    found = read_object(layout.candidates_record)
+    found = read_candidates(layout)
     if found is None:
         raise RunDirectoryError(f"{layout.rerank}: has no candidates; {AGAIN}")
-    return msgspec.convert(found, CandidatesRecord)
+    return found

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import msgspec
 
 from ...protocol.finished_run.candidates import FUSED, RERANK
 from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.records.stats import read_stats
 from ...protocol.spec.run_spec import RunSpec
-from ..run_directory.files import read_object
+from ...protocol.statistics.pass_stats import PassStats
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,39 +24,31 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 def costs(layout: RunLayout, spec: RunSpec, fused: Iterable[str], reranked: bool) -> dict[str, Cost]:
     """The cost of each ranking. The fused one costs the passes that the `fused` signals need; the reranker counts by itself."""
-    passes = _passes(layout)
-    found = {output.vector: _cost(passes.get(one.vector, {})) for one in spec.passes for output in one.outputs}
+    passes = read_stats(layout).by_vector()
+    found = {output.vector: _cost(passes.get(one.vector)) for one in spec.passes for output in one.outputs}
     for ensemble in spec.ensembles:
         found[ensemble.vector] = _together(passes, spec, [ensemble.vector])
     found[FUSED] = _together(passes, spec, fused)
     if reranked:
-        found[RERANK] = _cost(next(iter(_passes(RunLayout(layout.scores)).values()), {}))
+        found[RERANK] = _cost(next(iter(read_stats(RunLayout(layout.scores)).passes), None))
     return found
 
 
 def seconds_of(layout: RunLayout, spec: RunSpec) -> Callable[[Iterable[str]], float]:
     """A function from signals to the seconds their passes took. A shared pass counts once; an ensemble costs its members."""
-    passes = _passes(layout)
+    passes = read_stats(layout).by_vector()
     return lambda signals: _together(passes, spec, signals).seconds
 
 
-def _together(passes: Mapping[str, dict[str, Any]], spec: RunSpec, signals: Iterable[str]) -> Cost:
+def _together(passes: Mapping[str, PassStats], spec: RunSpec, signals: Iterable[str]) -> Cost:
     members = {one.vector: one.members for one in spec.ensembles}
     needed = {vector for name in signals for vector in members.get(name, (name,))}
-    parts = [
-        _cost(passes.get(one.vector, {})) for one in spec.passes if needed & {output.vector for output in one.outputs}
-    ]
+    parts = [_cost(passes.get(one.vector)) for one in spec.passes if needed & {output.vector for output in one.outputs}]
     devices = ", ".join(dict.fromkeys(one.device for one in parts if one.device))
     return Cost(seconds=round(sum(one.seconds for one in parts), 3), per_second=0.0, device=devices)
 
 
-def _passes(layout: RunLayout) -> dict[str, dict[str, Any]]:
-    return {one["vector"]: one for one in (read_object(layout.stats) or {}).get("passes", [])}
-
-
-def _cost(figures: dict[str, Any]) -> Cost:
-    return Cost(
-        seconds=figures.get("seconds", 0.0),
-        per_second=figures.get("chunks_per_second", 0.0),
-        device=figures.get("device", ""),
-    )
+def _cost(figures: PassStats | None) -> Cost:
+    if figures is None:
+        return Cost(seconds=0.0, per_second=0.0, device="")
+    return Cost(seconds=figures.seconds, per_second=figures.chunks_per_second, device=figures.device)

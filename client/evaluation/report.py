@@ -5,18 +5,18 @@ Names and figures are text beside the bars, not in them: on a narrow screen the 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from html import escape
 
-import msgspec
-
 from ...protocol.finished_run.candidates import FUSED, RERANK
 from ...protocol.run_directory.atomic_files import commit_bytes, make_folder
+from ...protocol.run_directory.json_bytes import pretty_json
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.own_files import refuse_others
+from ...protocol.run_directory.records.exports import ReportedFile, ReportRecord
 from ..output.formatting import counted
 from ..run_directory.files import writing
-from ..verify.export_checks import record_of
 from . import signal_table
 from .contributions import SignalFigures
 from .evaluation import Evaluation, Figures
@@ -56,18 +56,22 @@ def write_report(layout: RunLayout, found: Evaluation) -> None:
         make_folder(layout.export)
     with writing(layout.report_record):
         refuse_others(layout, layout.report_record, names)
-        commit_bytes(
-            layout.report_record, record_of({}, names)
-        )  # what it said was of the files that stood there before
+        # What it said was of the files that stood there before.
+        commit_bytes(layout.report_record, pretty_json(ReportRecord((), names)))
     contents = {
-        layout.evaluation: msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n",
+        layout.evaluation: pretty_json(found),
         layout.report: render(found, layout.root.name).encode(),
     }
     for path, content in contents.items():
         with writing(path):
             commit_bytes(path, content)
     with writing(layout.report_record):
-        commit_bytes(layout.report_record, record_of({path.name: content for path, content in contents.items()}))
+        files = tuple(_reported(path.name, content) for path, content in contents.items())
+        commit_bytes(layout.report_record, pretty_json(ReportRecord(files)))
+
+
+def _reported(name: str, content: bytes) -> ReportedFile:
+    return ReportedFile(name, len(content), hashlib.sha256(content).hexdigest())
 
 
 def render(found: Evaluation, title: str) -> str:

@@ -8,10 +8,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from ...protocol.errors import RunDirectoryError, RunFailed, UsageError, revive
 from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.records.manifest import read_manifest
+from ...protocol.run_directory.records.stats import read_stats
 from ...protocol.run_directory.tables import FloatArray
 from ...protocol.spec.run_spec import RunSpec
+from ...protocol.statistics.run_stats import as_values
 from ...protocol.wire.control import Progress, RunEnded
 from ...protocol.wire.run_options import Placement
 from ..arguments import given_path
@@ -20,7 +25,7 @@ from ..options.query_prompts import keep_query_prompts
 from ..options.retrieval_options import build_plan
 from ..options.spec_builder import build_spec
 from ..output.progress import CallbackView
-from ..run_directory.files import read_object, read_spec
+from ..run_directory.files import read_spec
 from ..run_directory.multivectors import Multivectors
 from ..run_directory.reader import Run, open_run
 from ..run_directory.sparse_vectors import SparseVectors
@@ -174,10 +179,8 @@ class Embedder:
 
         After `rank`, `queries` and `rerank` hold the same of those two runs. Empty before the first session.
         """
-        found: dict[str, dict[str, Any]] = {}
-        for stage, layout in stage_layouts(RunLayout(self.out)).items():
-            if stats := (read_object(layout.stats) or {}).get("processing_stats"):
-                found[stage] = stats
+        layouts = {stage: one for stage, one in stage_layouts(RunLayout(self.out)).items() if one.stats.exists()}
+        found = {stage: as_values(read_stats(one).processing_stats) for stage, one in layouts.items()}
         return found.pop("corpus", {}) | found
 
     @property
@@ -193,12 +196,14 @@ class Embedder:
 
         Empty where there is none, or the run is not done.
         """
-        return self._section("sparse_run") or []
+        manifest = read_manifest(RunLayout(self.out))
+        return list(map(msgspec.to_builtins, manifest.sparse_run or ())) if manifest is not None else []
 
     @property
     def rerank_run(self) -> dict[str, Any] | None:
         """The manifest's section of the last `rank` that had a reranker: coverage, batches, latency, peaks, fallbacks."""
-        return self._section("rerank_run")
+        manifest = read_manifest(RunLayout(self.out))
+        return msgspec.to_builtins(manifest.rerank_run or None) if manifest is not None else None
 
     def vectors(self, name: str | None = None) -> FloatArray | SparseVectors | Multivectors:
         """The vectors called `name`, as `Run.vectors` has them."""
@@ -224,17 +229,27 @@ class Embedder:
         `candidates` chunks of each signal are fused. A model that cannot encode the query is left out; `Hit.left_out` says why.
         """
         chosen = names_in("signals", signals)
-        how: dict[str, Any] = {"rerank": rerank, "timeout": timeout, "trust_remote_code": trust_remote_code}
-        how["candidates"] = candidates
-        return search(self.out, query, top_k, signals=chosen, filters=filters, **how)
-
-    def _section(self, name: str) -> Any:
-        return (read_object(RunLayout(self.out).manifest) or {}).get(name)
+        return search(
+            self.out,
+            query,
+            top_k,
+            signals=chosen,
+            filters=filters,
+            rerank=rerank,
+            timeout=timeout,
+            trust_remote_code=trust_remote_code,
+            candidates=candidates,
+        )
 
     @contextmanager
     def _session(self, progress: Callable[[Progress], None] | None) -> Generator[Session]:
         """A private coordinator that prints nothing."""
         view = CallbackView(progress)
-        where: dict[str, Any] = {"devices": self._devices, "otlp": self._otlp, "options": self._run_options}
-        with open_session(share_stdin=False, views=lambda _about: view, **where) as session:
+        with open_session(
+            devices=self._devices,
+            otlp=self._otlp,
+            options=self._run_options,
+            share_stdin=False,
+            views=lambda _about: view,
+        ) as session:
             yield session

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ...protocol.text.terminal_text import printable
 from ...protocol.wire.control import PassProgress, Progress
 from .formatting import percent
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 PLAIN_SECONDS = 5.0
 WIDE = 140
@@ -108,7 +111,7 @@ class BarView:
             transient=True,
         )
         self._about = about
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[str, TaskID] = {}
         self._bars.start()
 
     def show(self, progress: Progress) -> None:

@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 from ...protocol.errors import EmbedfleetError, RunDirectoryError
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.lock_holder import read_holder
-from ...protocol.run_directory.run_json import read_object as read_object
+from ...protocol.run_directory.records.quarantine import QuarantineLine
 from ...protocol.run_directory.run_json import read_spec as read_spec
 
 AGAIN = "run the same command again"
+
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
 @contextmanager
@@ -30,10 +32,10 @@ def writing(path: Path) -> Generator[None]:
         raise EmbedfleetError(f"{path}: {what}; make room there or let it be written to, and {AGAIN}") from error
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects in `path`, one a line."""
+def read_lines(path: Path) -> list[QuarantineLine]:
+    """The lines of a file of rejected records."""
     try:
-        return msgspec.json.Decoder(dict[str, Any]).decode_lines(path.read_bytes())
+        return [cast("QuarantineLine", one) for one in _OBJECT.decode_lines(path.read_bytes())]
     except FileNotFoundError:
         raise RunDirectoryError(f"{path} is gone; {AGAIN}") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -42,12 +44,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def count_lines(path: Path) -> int:
     """How many JSON objects stand in `path`, one a line; one is in memory at a time. RunDirectoryError where one is none."""
-    decoder, count = msgspec.json.Decoder(dict[str, Any]), 0
+    count = 0
     try:
         with path.open("rb") as lines:
             for line in lines:
                 count += 1
-                decoder.decode(line)
+                _OBJECT.decode(line)
     except (OSError, ValueError, RecursionError) as error:
         raise RunDirectoryError(
             f"{path}: not JSON objects, one a line ({error} in line {count}); delete it and {AGAIN}"

@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from ...protocol.errors import RunDirectoryError
 from ...protocol.run_directory.int8_count import Int8Count
 from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.records.intake import IntakeCounts, read_intake
+from ...protocol.run_directory.records.manifest import read_manifest
+from ...protocol.run_directory.records.passes import PassRecord, read_pass
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info
 from ...protocol.run_directory.truncation import Truncation, add_up, of_segment
 from ...protocol.spec.run_spec import CPU_KINDS, Output, RunSpec
 from ..arguments import given_path
+from .description import ChunksDescription, RunDescription, VectorDescription
 from .edge_shard import published_segments
-from .files import AGAIN, read_object, read_spec
+from .files import AGAIN, read_spec
 from .running import interrupted, look
 
-JsonObject = dict[str, Any]
 
-
-def describe_run(path: str | PathLike[str]) -> JsonObject:
+def describe_run(path: str | PathLike[str]) -> RunDescription:
     """What stands in the run directory `path`, as JSON values; only footers are read. Sizes are in bytes.
 
     RunDirectoryError where there is no run, or a file is torn.
     """
     layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
     spec = read_spec(layout)
-    manifest, running = read_object(layout.manifest), look(layout)
-    status = "interrupted" if manifest is None else manifest.get("status", "done")
+    manifest, running = read_manifest(layout), look(layout)
+    status = "interrupted" if manifest is None else manifest.status
     return {
         "root": str(layout.root),
         "status": status if running is None else "running",
@@ -56,26 +58,35 @@ def describe_state(path: str | PathLike[str]) -> str:
     return str(running) if running is not None else interrupted(layout)
 
 
-def _chunks(layout: RunLayout) -> JsonObject:
+def _chunks(layout: RunLayout) -> ChunksDescription:
     paths = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
     infos = [read_info(path, ChunkSegmentInfo) for path in paths]
-    so_far = {
-        "rejected": sum(info.rejected for info in infos),
-        "duplicates": sum(info.duplicates for info in infos),
-        "notes": dict(sum((Counter(info.notes) for info in infos), Counter[str]())),
-    }
     # After the source is read, the intake's totals: they include the records after the last chunk.
-    ended = read_object(layout.intake)
-    if not infos:  # no record could be used so far
-        so_far["rejected"] = sum(map(_count_lines, layout.chunks.glob("[0-9]*.rejected.jsonl")))
-    counted = so_far if ended is None else {"rejected": 0, "duplicates": 0, "notes": {}} | ended
+    ended = read_intake(layout)
+    counted = ended if ended is not None else _so_far(layout, infos)
     return {
         "rows": sum(info.rows for info in infos),
         "segments": len(infos),
-        **{name: counted[name] for name in so_far},
+        "rejected": counted.rejected,
+        "duplicates": counted.duplicates,
+        "notes": counted.notes,
         "intake_done": ended is not None,
         "bytes": sum(path.stat().st_size for path in paths),
     }
+
+
+def _so_far(layout: RunLayout, infos: Sequence[ChunkSegmentInfo]) -> IntakeCounts:
+    rejected = sum(info.rejected for info in infos)
+    if not infos:  # no record could be used so far
+        rejected = sum(map(_count_lines, layout.chunks.glob("[0-9]*.rejected.jsonl")))
+    return IntakeCounts(
+        segments=len(infos),
+        rows=sum(info.rows for info in infos),
+        rejected=rejected,
+        duplicates=sum(info.duplicates for info in infos),
+        complete=False,
+        notes=dict(sum((Counter(info.notes) for info in infos), Counter[str]())),
+    )
 
 
 def _count_lines(path: Path) -> int:
@@ -88,35 +99,41 @@ def _asked(spec: RunSpec, one: Output) -> str:
     return next((asked.model for asked in spec.passes if one in asked.outputs), one.kind)
 
 
-def _vector(layout: RunLayout, model: str, one: Output) -> JsonObject:
+def _vector(layout: RunLayout, model: str, one: Output) -> VectorDescription:
     paths = [layout.vector_segment(one.vector, segment) for segment in segments_in(layout.vector_folder(one.vector))]
     infos = [read_info(path, VectorSegmentInfo) for path in paths]
     truncation = add_up(_truncation(path, info) for path, info in zip(paths, infos, strict=True))
-    about = read_object(layout.pass_file(one.vector)) or {}
+    cut = truncation.record() if one.kind not in CPU_KINDS else None
+    about = read_pass(layout, one.vector) or PassRecord()
     int8 = Int8Count()
     for info in infos:
         int8.add(info)
-    return {
+    described: VectorDescription = {
         "vector": one.vector,
         "kind": one.kind,
         # of a folder, `pass.json` has the last part alone
-        "model": model if Path(model).is_absolute() else about.get("model", model),
+        "model": model if Path(model).is_absolute() else about.model or model,
         "form": one.form,
-        "dim": about.get("output_dim") or None,
+        "dim": about.output_dim or None,
         "storage": one.storage if one.form == "dense" else None,
-        "dtype": about.get("dtype", "auto"),
+        "dtype": about.dtype or "auto",
         "rows": sum(info.rows for info in infos),
         "quarantined": sum(info.quarantined for info in infos),
         "stood_in": sum(info.stood_in for info in infos),
         "tokens": sum(info.tokens for info in infos),
-        "max_tokens": about.get("max_tokens") or None,
-        **(truncation.record() if one.kind not in CPU_KINDS else dict.fromkeys(truncation.record())),
+        "max_tokens": about.max_tokens or None,
+        "truncated": cut["truncated"] if cut is not None else None,
+        "truncated_share": cut["truncated_share"] if cut is not None else None,
+        "tokens_cut": cut["tokens_cut"] if cut is not None else None,
+        "tokens_cut_share": cut["tokens_cut_share"] if cut is not None else None,
         "segments": len(infos),
         "bytes": sum(path.stat().st_size for path in paths),
-        "fingerprint": about.get("fingerprint"),
-        "settings": about.get("settings", {}),
-        **(int8.record() if one.storage == "int8" else {}),
+        "fingerprint": about.fingerprint or None,
+        "settings": about.settings or {},
     }
+    if one.storage == "int8":
+        described["float16_segments"], described["worst_cosine"] = int8.float16_segments, int8.worst_cosine
+    return described
 
 
 def _truncation(path: Path, info: VectorSegmentInfo) -> Truncation:

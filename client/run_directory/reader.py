@@ -12,11 +12,13 @@ import pyarrow as pa
 
 from ...protocol.errors import RunDirectoryError, UsageError
 from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.records.manifest import Manifest, read_manifest
+from ...protocol.run_directory.records.quarantine import QuarantineLine
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ...protocol.run_directory.tables import CHUNK_SCHEMA, FloatArray, dense_vectors, read_info
 from ...protocol.spec.run_spec import Output, RunSpec
 from ..arguments import given_path
-from .files import AGAIN, read_lines, read_object, read_spec, read_table, rejected_files, spans
+from .files import AGAIN, read_lines, read_spec, read_table, rejected_files, spans
 from .multivectors import Multivectors, read_multivectors
 from .sparse_vectors import SparseVectors, read_sparse
 
@@ -26,26 +28,30 @@ __all__ = ["Run", "SparseVectors", "open_run"]
 def open_run(path: str | PathLike[str]) -> Run:
     """The run in the directory `path`, finished or not. RunDirectoryError where there is none."""
     layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
-    return Run(layout, read_spec(layout), read_object(layout.manifest))
+    return Run(layout, read_spec(layout), read_manifest(layout))
 
 
 class Run:
     """One run directory, read-only. Chunks and vectors are read when asked for, and stand in row order."""
 
-    def __init__(self, layout: RunLayout, spec: RunSpec, manifest: dict[str, Any] | None) -> None:
+    def __init__(self, layout: RunLayout, spec: RunSpec, manifest: Manifest | None) -> None:
         self.layout = layout
         self.spec = spec
-        self.manifest = manifest
-        """`manifest.json`; None as long as the run is not done."""
+        self._manifest = manifest
 
     @property
     def root(self) -> Path:
         return self.layout.root
 
     @property
+    def manifest(self) -> dict[str, Any] | None:
+        """`manifest.json`; None as long as the run is not done."""
+        return self._manifest.to_json() if self._manifest is not None else None
+
+    @property
     def complete(self) -> bool:
         """The manifest stands and says `done`: nothing is missing."""
-        return self.manifest is not None and self.manifest.get("status") == "done"
+        return self._manifest is not None and self._manifest.done
 
     @property
     def vector_names(self) -> tuple[str, ...]:
@@ -88,9 +94,9 @@ class Run:
                 return self._dense(files)
 
     @property
-    def quarantine(self) -> list[dict[str, Any]]:
+    def quarantine(self) -> list[QuarantineLine]:
         """What was not embedded: `row`, `id`, `vector`, `reason`; then rejected records: `file`, `record`, `reason`."""
-        found: list[dict[str, Any]] = []
+        found: list[QuarantineLine] = []
         for name in self.vector_names:
             for segment in segments_in(self.layout.vector_folder(name)):
                 path = self.layout.vector_segment(name, segment)

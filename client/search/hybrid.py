@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Any
 
 from ...protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
+from ...protocol.finished_run.payload import Metadata
 from ...protocol.index.fusion import fused_names, metadata_vectors
 from ...protocol.index.queries import QueryVector, SparseQuery, drop_empty, metadata_filter
 from ...protocol.index.shard_ranking import ShardRanker
@@ -44,7 +45,7 @@ class Hit:
     scores: dict[str, float]
     """By vector name. A signal is absent where the chunk has no vector for it, or shares no term with the query."""
     text: str
-    metadata: dict[str, Any]
+    metadata: Metadata
     row: int
     fused: bool = True
     """Whether `score` is of several signals; else it is that of the only one."""

@@ -12,12 +12,13 @@ import tempfile
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 
 from ...protocol.errors import EmbedfleetError, UsageError, revive
 from ...protocol.process.child import ChildProcess
+from ...protocol.run_directory.records.passes import PassRecord
 from ...protocol.spec.run_spec import PassSpec
 
 TIMEOUT = 120.0
@@ -50,7 +51,7 @@ class Answer(msgspec.Struct, frozen=True):
     error: _Failure | None = None
 
 
-def request(one: PassSpec, fingerprint: dict[str, Any] | None, texts: Sequence[str]) -> bytes:
+def request(one: PassSpec, fingerprint: PassRecord | None, texts: Sequence[str]) -> bytes:
     """What a child is to encode with the model of a pass."""
     return msgspec.json.encode({"pass": one, "fingerprint": fingerprint, "texts": list(texts)})
 

@@ -11,11 +11,12 @@ from ...protocol.errors import EmbedfleetError, RunDirectoryError
 from ...protocol.index.fusion import has_no_model
 from ...protocol.index.queries import QueryVector, SparseQuery, with_terms
 from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.records.passes import read_pass
 from ...protocol.spec.ensemble_spec import EnsembleSpec
 from ...protocol.spec.run_spec import Output, PassSpec, RunSpec
 from ...protocol.vectors.ensembles import combine
 from ..output.truncation_lines import cut_query
-from ..run_directory.files import AGAIN, read_object
+from ..run_directory.files import AGAIN
 from .query_child import TIMEOUT, Answer, Sparse, ask, request
 
 MOST_REASON = 400
@@ -85,7 +86,7 @@ def encode_queries(
 
 
 def _request(layout: RunLayout, one: PassSpec, texts: Sequence[str]) -> bytes:
-    fingerprint = read_object(layout.pass_file(one.outputs[0].vector))
+    fingerprint = read_pass(layout, one.outputs[0].vector)
     if fingerprint is None:
         raise RunDirectoryError(f"{layout.root}: unfinished, the pass {one.vector} has not begun; {AGAIN}")
     return request(one, fingerprint, texts)
@@ -138,7 +139,8 @@ def _as_kept(vector: list[list[float | None]]) -> QueryVector:
 
 def _dim(layout: RunLayout, output: Output) -> int | None:
     """The dimensions of the run's vectors, from `pass.json`."""
-    return (read_object(layout.pass_file(output.vector)) or {}).get("output_dim") or None
+    about = read_pass(layout, output.vector)
+    return (about.output_dim or None) if about is not None else None
 
 
 def _holds_metadata(layout: RunLayout, vector: str) -> bool:

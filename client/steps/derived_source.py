@@ -14,10 +14,10 @@ import msgspec
 
 from ...protocol.errors import RunDirectoryError
 from ...protocol.run_directory.atomic_files import commit_bytes
-from ...protocol.run_directory.json_bytes import decode_json
+from ...protocol.run_directory.json_bytes import decode_json, pretty_json
 from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.records.intake import FileStamp
 from ...protocol.run_directory.run_json import read_spec
-from ...protocol.source.check import FileStamp
 from ...protocol.spec.run_spec import RunSpec, differences
 from ..run_directory.files import is_being_written, writing
 
@@ -42,7 +42,7 @@ def adopt_source(spec: RunSpec, layout: RunLayout) -> None:
     with writing(layout.root):
         commit_bytes(layout.source, msgspec.json.encode([now]))
         moved_spec = msgspec.structs.replace(stood, source=spec.source)
-        commit_bytes(layout.spec, msgspec.json.format(msgspec.json.encode(moved_spec), indent=2) + b"\n")
+        commit_bytes(layout.spec, pretty_json(moved_spec))
 
 
 def note_digest(layout: RunLayout, digest: str) -> None:

@@ -11,7 +11,8 @@ from ...protocol.errors import EXIT_INTERRUPTED, EmbedfleetError
 from ...protocol.finished_run.done_run import open_done_run
 from ...protocol.process.child import STEADY_MEMORY, ChildProcess, error_of
 from ...protocol.run_directory.layout import RunLayout
-from ..run_directory.files import read_object, read_spec
+from ...protocol.run_directory.records.exports import read_export
+from ..run_directory.files import read_spec
 
 POLL_SECONDS = 3600.0
 STOP_SECONDS = 10.0
@@ -27,8 +28,8 @@ def export_quietly(root: Path, formats: list[str], quantization: str | None) -> 
         raise KeyboardInterrupt
     if code != 0:
         raise error_of(code, said, f"{root}: the exporter ended with {code}; export again")
-    record = read_object(layout.export_record) or {}
-    return {one["name"]: layout.export / one["name"] for one in record.get("files", [])}
+    record = read_export(layout)
+    return {one.name: layout.export / one.name for one in record.files} if record is not None else {}
 
 
 def export(root: Path, formats: list[str], quantization: str | None, *, as_json: bool) -> int:

@@ -7,19 +7,24 @@ The queries are a corpus of their own in `DIR/queries`, encoded by the same pass
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import UNSET
 
 from ...protocol.index.fusion import has_no_model
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.run_json import read_object, read_spec
+from ...protocol.run_directory.records.candidates import CandidatesRecord, read_candidates
+from ...protocol.run_directory.records.manifest import read_manifest
+from ...protocol.run_directory.records.sections import CrossEncoderRerankRun
+from ...protocol.run_directory.run_json import read_spec
 from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.wire.control import RunEnded
 from ..options.retrieval_plan import RetrievalPlan
 from ..output.formatting import counted
 from ..output.truncation_lines import percent, query_lines
 from .derived_run import DerivedRun
+from .run_summary import JsonObject, RunSummary
 from .session import Interrupted, Session, memory_field
 from .step_summary import Stage, candidate_stage, pass_stages
 
@@ -36,20 +41,20 @@ class Retrieval:
         self.evaluation: Evaluation | None = None
         """Once it is done, and where the plan has judgements."""
 
-    def run(self, printed: dict[str, Any]) -> int:
+    def run(self, printed: RunSummary) -> int:
         """Do what is missing; how many queries and pairs are in quarantine. `printed` gains what `--json` shows.
 
         Raises Interrupted after a signal; every step that is done stays.
         """
         queries = self._encode()
         found = self._find()
-        scored = self._score(found["pairs"])
-        section = self._rank(found["pairs"])
+        scored = self._score(found.pairs)
+        section = self._rank(found.pairs)
         printed["rerank"] = {
             "file": str(self._layout.reranked),
             "queries": _counts(queries),
-            "candidates": found,
-            "run": section,
+            "candidates": msgspec.to_builtins(found),
+            "run": msgspec.to_builtins(section),
         }
         if section is not None:
             self._session.say(_reranked(section))
@@ -67,7 +72,7 @@ class Retrieval:
             self._session.say(f"{about}{line}")
         return queries
 
-    def _find(self) -> dict[str, Any]:
+    def _find(self) -> CandidatesRecord:
         """What `candidates.json` says of the candidates."""
         plan, layout = self._plan, self._layout
         self._session.say(f"finding {plan.candidates:,} candidates of each signal, for each query")
@@ -75,15 +80,16 @@ class Retrieval:
             arguments = [str(layout.root), f"--candidates={plan.candidates}"]
             arguments += [f"--wanted={name}" for name in plan.wanted] + [f"--named={name}" for name in plan.named]
             peak = self._session.process("embedfleet.exporter.commands.candidates", arguments)
-            found = read_object(layout.candidates_record) or {}
-            told |= {"rows": found["queries"], "pairs": found["pairs"], **memory_field(peak)}
+            found = read_candidates(layout)
+            assert found is not None, "the process has written it"
+            told |= {"rows": found.queries, "pairs": found.pairs, **memory_field(peak)}
         self._stages.append(candidate_stage(found, peak))
         self._session.say(
-            f"{counted(found['queries'], 'query', 'queries')}, {counted(found['pairs'], 'fused candidate')}"
-            + (f" of {' + '.join(found['fused'])}" if plan.wanted else "")
-            + (f"; nothing was found for {found['without']:,}" if found["without"] else "")
+            f"{counted(found.queries, 'query', 'queries')}, {counted(found.pairs, 'fused candidate')}"
+            + (f" of {' + '.join(found.fused)}" if plan.wanted else "")
+            + (f"; nothing was found for {found.without:,}" if found.without else "")
         )
-        for name, count in found.get("left_out", {}).items():
+        for name, count in found.left_out.items():
             self._session.say(
                 f"{name} is left out for {counted(count, 'query', 'queries')}: it knows no word of them, or failed"
             )
@@ -101,17 +107,18 @@ class Retrieval:
         self._stages += pass_stages(ending, unit="pairs")
         return ending
 
-    def _rank(self, pairs: int) -> dict[str, Any] | None:
+    def _rank(self, pairs: int) -> CrossEncoderRerankRun | None:
         """The manifest's section of the reranker; None without one."""
         plan, layout = self._plan, self._layout
         reranker = [f"--reranker={plan.rerank.vector}"] if plan.rerank is not None else []
         with self._session.stage("ranking") as told:
             arguments = [str(layout.root), f"--top-k={plan.top_k}", *reranker]
             peak = self._session.process("embedfleet.exporter.commands.rank", arguments)
-            section = (read_object(layout.manifest) or {}).get("rerank_run")
+            manifest = read_manifest(layout)
+            section = (manifest.rerank_run or None) if manifest is not None else None
             told |= {"rows": pairs, **memory_field(peak)}
             if section is not None:
-                told |= {"coverage": section["coverage"], "fallbacks": section["fallbacks"]}
+                told |= {"coverage": section.coverage, "fallbacks": section.fallbacks}
         return section
 
     def _query_spec(self) -> RunSpec:
@@ -143,7 +150,7 @@ class Retrieval:
             storage="float32",
         )
 
-    def _evaluate(self, qrels: Path) -> dict[str, Any]:
+    def _evaluate(self, qrels: Path) -> JsonObject:
         from ..evaluation.evaluation import evaluate
         from ..evaluation.report import write_report
 
@@ -159,13 +166,13 @@ def _counts(ending: RunEnded) -> dict[str, int]:
     return {"read": ending.chunks, "encoded": ending.committed, "quarantined": ending.quarantined}
 
 
-def _reranked(section: dict[str, Any]) -> str:
-    latency = section["batch_seconds"]
-    scored, pairs = section["scored"], section["pairs"]
-    text = f"{section['model']}: {scored:,} of {pairs:,} pairs scored ({percent(scored / max(pairs, 1))})"
+def _reranked(section: CrossEncoderRerankRun) -> str:
+    latency, scored, pairs = section.batch_seconds, section.scored, section.pairs
+    text = f"{section.model}: {scored:,} of {pairs:,} pairs scored ({percent(scored / max(pairs, 1))})"
     if latency:
         text += f", batches p50 {latency['p50']:.3f} s, p95 {latency['p95']:.3f} s, p99 {latency['p99']:.3f} s"
-    if section.get("truncated"):
-        text += f"; {section['truncated']:,} pairs were cut ({percent(section['tokens_cut_share'])} of all tokens)"
-    reasons = "; ".join(f"{reason} ({count:,})" for reason, count in list(section["reasons"].items())[:3])
-    return text + (f"; {section['fallbacks']:,} keep their fused order: {reasons}" if reasons else "")
+    if section.truncated:
+        share = None if section.tokens_cut_share is UNSET else section.tokens_cut_share
+        text += f"; {section.truncated:,} pairs were cut ({percent(share)} of all tokens)"
+    reasons = "; ".join(f"{reason} ({count:,})" for reason, count in list(section.reasons.items())[:3])
+    return text + (f"; {section.fallbacks:,} keep their fused order: {reasons}" if reasons else "")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.records.candidates import CandidatesRecord
 from ...protocol.run_directory.truncation import add_up, of_segment
 from ...protocol.spec.run_spec import RunSpec
+from ...protocol.statistics.pass_stats import PassStats
+from ...protocol.statistics.run_stats import RunStats
 from ...protocol.wire.control import PassSummary, RunEnded
 from ..output.formatting import counted, percent, size_of
 from ..output.truncation_lines import cut_cell
@@ -24,29 +26,27 @@ class Stage:
     """What the cell `rows` counts."""
 
 
-def pass_stages(
-    ending: RunEnded, about: str = "", unit: str = "rows", stats: Mapping[str, Any] | None = None
-) -> list[Stage]:
+def pass_stages(ending: RunEnded, about: str = "", unit: str = "rows", stats: RunStats | None = None) -> list[Stage]:
     """The passes of a run that has ended; `about` is put before their names. `stats`, from stats.json, has the figures of all
     sessions, for a run with earlier ones."""
-    recorded: dict[str, Any] = {one["vector"]: one for one in (stats or {}).get("passes", [])}
+    recorded = stats.by_vector() if stats is not None else {}
     return [
         Stage(about + one.vector, _cells(one, one.batch_seconds) | _all_sessions(one, recorded.get(one.vector)), unit)
         for one in ending.passes
     ]
 
 
-def _all_sessions(one: PassSummary, recorded: Mapping[str, Any] | None) -> dict[str, str]:
+def _all_sessions(one: PassSummary, recorded: PassStats | None) -> dict[str, str]:
     """Rows, seconds and rate of all recorded sessions together, and the rows of sessions that were killed; empty in the first
     session."""
     if not one.earlier or recorded is None:
         return {}
-    rows = recorded.get("untimed", 0)
+    rows = recorded.untimed
     killed = f"{rows:,} by sessions that were killed, in a time that is not known" if rows else ""
-    if recorded.get("sessions", 0) < 1 or not recorded.get("seconds"):
+    if recorded.sessions < 1 or not recorded.seconds:
         return {"all": killed} if killed else {}
-    rows, seconds, sessions = recorded["computed"], recorded["seconds"], recorded["sessions"]
-    rate = recorded["chunks_per_second"]  # that of unrounded seconds, where there was one session
+    rows, seconds, sessions = recorded.computed, recorded.seconds, recorded.sessions
+    rate = recorded.chunks_per_second  # that of unrounded seconds, where there was one session
     timed = f"{rows:,} in {seconds:,.1f} s ({rate:,.1f}/s) by {counted(sessions, 'session')}"
     return {"all": f"{timed}; {killed}" if killed else timed}
 
@@ -62,13 +62,13 @@ def ensemble_stages(spec: RunSpec, out: RunLayout) -> list[Stage]:
     return [Stage(one.vector, _counted(out, one.vector, total)) for one in spec.ensembles]
 
 
-def candidate_stage(found: Mapping[str, Any], peak: int = 0) -> Stage:
+def candidate_stage(found: CandidatesRecord, peak: int = 0) -> Stage:
     """The signals' candidates and their fusion, by `candidates.json`. `peak`: bytes of its process, where they are known."""
-    queries = found["queries"]
-    cells = {"rows": f"{queries:,}", "seconds": f"{found['seconds']:,.1f}"} | _process_cells(peak)
-    cells |= _latency(found.get("query_seconds", {}))
+    queries = found.queries
+    cells = {"rows": f"{queries:,}", "seconds": f"{found.seconds:,.1f}"} | _process_cells(peak)
+    cells |= _latency(found.query_seconds)
     if queries:
-        cells["coverage"] = percent((queries - found["without"]) / queries, 2)
+        cells["coverage"] = percent((queries - found.without) / queries, 2)
     return Stage("candidates, fusion", cells, "queries")
 
 

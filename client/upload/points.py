@@ -20,4 +20,4 @@ def to_struct(point: Point) -> models.PointStruct:
     def sparse(indices: list[int], values: list[float]) -> models.SparseVector:
         return models.SparseVector(indices=indices, values=values)
 
-    return models.PointStruct(id=point.id, vector=as_lists(point.vectors, sparse), payload=point.payload)
+    return models.PointStruct(id=point.id, vector=as_lists(point.vectors, sparse), payload=dict(point.payload))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...protocol.errors import EmbedfleetError, UsageError
-from ...protocol.finished_run.points import RESERVED
+from ...protocol.finished_run.payload import RESERVED
+from ...protocol.index.collection import CollectionSchema
 from .errors import server_errors
 from .requests import Requests
 from .schema import schema_differences, vectors_beyond
@@ -39,7 +40,7 @@ class UploadTarget:
         self._client, self._ask = requests.client, requests.ask
         self._threshold = INDEXING_THRESHOLD
 
-    def prepare(self, body: dict[str, Any], *, quantize: bool = False) -> None:
+    def prepare(self, body: CollectionSchema, *, quantize: bool = False) -> None:
         """Make the collection, or check that it takes these points.
 
         A collection that is there keeps its own quantization unless `quantize` says that the body's was asked for.

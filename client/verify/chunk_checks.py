@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ...protocol.errors import RunDirectoryError
+from ...protocol.finished_run.payload import Metadata
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo
 from ...protocol.run_directory.segment_stream import stream_batches
 from ...protocol.run_directory.tables import CHUNK_SCHEMA, compute
@@ -92,7 +93,7 @@ def _check_types(path: Path, batch: pa.RecordBatch) -> None:
 
 
 def _undecodable(metadata: Any) -> npt.NDArray[np.bool_]:
-    decoder = msgspec.json.Decoder(dict[str, Any])
+    decoder = msgspec.json.Decoder(Metadata)
 
     def fails(one: str | None) -> bool:
         try:

@@ -1,41 +1,19 @@
-"""What stands in `export/` and `rerank/` against what is on record of it; and the record of an evaluation's files."""
+"""What stands in `export/` and `rerank/` against what is on record of it."""
 
 from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-
-import msgspec
 
 from ...protocol.errors import RunDirectoryError
 from ...protocol.finished_run.published import run_digest
 from ...protocol.run_directory.json_bytes import decode_json
 from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.records.exports import ExportedFile, ExportRecord, ReportRecord
 from ...protocol.spec.export_formats import FORMATS, file_names
 from ..run_directory.files import AGAIN, read_spec
-
-
-class _File(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What `export.json` says of a file."""
-
-    name: str
-    bytes: int
-    sha256: str
-    made_of: str = ""
-    """The digest of the vectors that it was exported from."""
-
-
-class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    files: tuple[_File, ...]
-    ours: tuple[str, ...] = ()
-
-
-def record_of(files: Mapping[str, bytes], ours: tuple[str, ...] = ()) -> bytes:
-    """What is put on record of files, by name, in the form of `export.json`; `ours` are about to be written."""
-    found = tuple(_File(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items())
-    return msgspec.json.format(msgspec.json.encode(_Record(found, ours)), indent=2) + b"\n"
 
 
 def export_problems(layout: RunLayout) -> Iterator[str]:
@@ -43,15 +21,17 @@ def export_problems(layout: RunLayout) -> Iterator[str]:
 
     An exported file of other vectors than those that stand is told too.
     """
-    yield from _problems(layout, layout.export_record, "export again")
-    yield from _problems(layout, layout.report_record, AGAIN)
+    yield from _problems(layout, layout.export_record, ExportRecord, "export again")
+    yield from _problems(layout, layout.report_record, ReportRecord, AGAIN)
 
 
-def _problems(layout: RunLayout, record_file: Path, again: str) -> Iterator[str]:
+def _problems(
+    layout: RunLayout, record_file: Path, kind: type[ExportRecord | ReportRecord], again: str
+) -> Iterator[str]:
     """`again` makes the files of the record anew."""
     said = record_file.name
     try:
-        record = decode_json(record_file.read_bytes(), _Record)
+        record = decode_json(record_file.read_bytes(), kind)
     except FileNotFoundError:
         if record_file == layout.export_record:
             yield from _unrecorded(layout)
@@ -65,7 +45,7 @@ def _problems(layout: RunLayout, record_file: Path, again: str) -> Iterator[str]
         remedy = AGAIN if path == layout.reranked else again
         try:
             size = path.stat().st_size
-            if state not in (None, one.made_of) and path != layout.reranked:
+            if isinstance(one, ExportedFile) and state not in (None, one.made_of) and path != layout.reranked:
                 command = f"embedfleet export {shlex.quote(str(layout.root))}"
                 yield f"{path}: of other vectors than the run has now; export it again: {command}"
             elif size != one.bytes:

@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 from ...protocol.errors import RunDirectoryError
-from ...protocol.finished_run.candidates import CandidatesRecord, candidates_schema, ranking_schema
+from ...protocol.finished_run.candidates import candidates_schema, ranking_schema
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.run_json import read_json
+from ...protocol.run_directory.records.candidates import CandidatesRecord, read_candidates
+from ...protocol.run_directory.records.sections import read_rerank_run
 from ...protocol.run_directory.segment_stream import stream_batches
 from ..run_directory.files import AGAIN
-from .run_claims import RerankClaim
 from .stale_ranking import stale_ranking
 
 
@@ -34,7 +34,7 @@ def needs_queries(layout: RunLayout) -> bool:
 def needs_scores(layout: RunLayout) -> bool:
     """Whether a reranker is on record that had pairs to score. A damaged record is told by `rerank_problems`."""
     try:
-        found = read_json(layout.rerank_record, RerankClaim)
+        found = read_rerank_run(layout)
     except RunDirectoryError:
         return False
     return found is not None and found.pairs > 0
@@ -44,11 +44,11 @@ def rerank_problems(layout: RunLayout) -> Iterator[str]:
     """What is wrong with the candidates and their order, where what is written after them says that there are some."""
     ranked = layout.reranked.exists() or layout.rerank_record.exists() or layout.ranking.exists()
     try:
-        read_json(layout.rerank_record, RerankClaim)
+        read_rerank_run(layout)
     except RunDirectoryError as error:
         yield str(error)
     try:
-        found = read_json(layout.candidates_record, CandidatesRecord)
+        found = read_candidates(layout)
     except RunDirectoryError as error:
         yield str(error)
         return

@@ -9,32 +9,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-import msgspec
-
 from ...protocol.errors import RunDirectoryError
 from ...protocol.finished_run.candidate_state import candidate_state
-from ...protocol.finished_run.candidates import CandidatesRecord
 from ...protocol.finished_run.done_run import open_done_run
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.run_json import read_json, read_spec
+from ...protocol.run_directory.records.candidates import CandidatesRecord, read_candidates
+from ...protocol.run_directory.records.exports import read_export
+from ...protocol.run_directory.run_json import read_spec
 from ...protocol.spec.run_spec import RunSpec
-
-
-class _File(msgspec.Struct, frozen=True):
-    name: str
-    made_of: str = ""
-
-
-class _Record(msgspec.Struct, frozen=True):
-    """The fields of `export.json` that are needed here."""
-
-    files: tuple[_File, ...]
 
 
 def stale_ranking(layout: RunLayout) -> Iterator[str]:
     """A message with its remedy if the ranking is stale. Other checks report damaged and missing files."""
     try:
-        found = read_json(layout.candidates_record, CandidatesRecord)
+        found = read_candidates(layout)
         spec, asked = read_spec(layout), read_spec(RunLayout(layout.queries))
     except RunDirectoryError:
         return
@@ -77,7 +65,7 @@ def _other_vectors(layout: RunLayout, found: CandidatesRecord) -> str:
 
 def _other_candidates(layout: RunLayout, found: CandidatesRecord) -> str:
     try:
-        record = read_json(layout.export_record, _Record)
+        record = read_export(layout)
     except RunDirectoryError:
         return ""
     for one in record.files if record is not None else ():

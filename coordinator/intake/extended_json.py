@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from ...protocol.source.intake_notes import NOT_FINITE
 from ..reading.plain_values import decimal_value, iso_instant
+from ..reading.records import Raw
 
 DECIMAL_EXPONENT = 6_176
 """The largest exponent of a Decimal128, up or down. A number beyond it would be written out with that many digits."""
@@ -24,7 +25,7 @@ def plain_values(value: Any, met: list[str] | None = None) -> Any:
         return [plain_values(one, met) for one in cast("list[Any]", value)]
     if not isinstance(value, dict):
         return value
-    record = cast("dict[str, Any]", value)
+    record = cast("Raw", value)
     for key in record if len(record) <= 2 else ():
         if key in _TYPES and (len(record) == 1 or (key == "$binary" and "$type" in record)):
             try:

@@ -8,8 +8,8 @@ from pathlib import Path
 from ...protocol.errors import SourceError
 from ...protocol.process.system_refusals import not_written
 from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.records.intake import IntakeCounts
 from ...protocol.source.corpus import STDIN
-from ...protocol.source.intake_counts import IntakeCounts
 from ...protocol.source.intake_notes import note_lines
 from ...protocol.spec.run_spec import RunSpec
 from ..reading.records import Reject

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from ..reading.records import Raw
+
 MAX_TEXT_BYTES = 16 << 20
 """A tokenizer takes some 150 bytes for each byte of a text without spaces: 2.5 GB for a text of this size."""
 MAX_METADATA_CHARS = 16 << 20
@@ -11,7 +13,7 @@ MAX_NESTING = 64
 """Levels of arrays and objects in metadata. The collection accepts more than 120 and cannot be opened afterwards."""
 
 
-def fault(data: bytes, extra: dict[str, Any] | None, metadata: str | None) -> str | None:
+def fault(data: bytes, extra: Raw | None, metadata: str | None) -> str | None:
     """Why a chunk with this text (UTF-8) and metadata (as an object and as JSON) is refused; None where it is not."""
     if not data:
         return "empty text"

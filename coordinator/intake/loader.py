@@ -10,12 +10,12 @@ import msgspec
 from ...protocol.errors import RunDirectoryError
 from ...protocol.run_directory.atomic_files import commit_bytes, make_folder
 from ...protocol.run_directory.chunk_columns import read_chunk_columns
-from ...protocol.run_directory.json_bytes import decode_json
+from ...protocol.run_directory.json_bytes import decode_json, read_json
 from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.records.intake import IntakeCounts, IntakeRecord, SegmentLimits
 from ...protocol.run_directory.segment_info import Cursor
 from ...protocol.source.check import fingerprint, read_trail, unchanged_files
 from ...protocol.source.corpus import STDIN, Corpus, SourceFile, is_gone, survey
-from ...protocol.source.intake_counts import IntakeCounts, IntakeRecord
 from ...protocol.source.intake_notes import ID_SHARED
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.text.preprocessing import FIRST
@@ -25,7 +25,7 @@ from .chunk_maker import ChunkMaker, PendingChunks
 from .failure import check_usable
 from .id_index import IdIndex, text_digest
 from .resume_point import Spooled, SpooledSegment, clear_after, find_spooled
-from .segment_writer import SegmentLimits, SegmentSpool
+from .segment_writer import SegmentSpool
 from .source_trail import SourceTrail
 
 __all__ = ["ChunkLoader", "IntakeCounts", "SegmentLimits", "SpooledSegment"]
@@ -100,12 +100,9 @@ class ChunkLoader:
     def _finished(self, found: Spooled) -> IntakeCounts | None:
         """The counts of an intake that came to its end and whose segments all stand."""
         path = self._layout.intake
-        try:
-            counts = decode_json(path.read_bytes(), IntakeCounts)
-        except FileNotFoundError:
+        counts = read_json(path, IntakeCounts)
+        if counts is None:
             return None
-        except msgspec.MsgspecError as error:
-            raise RunDirectoryError(f"{path}: damaged ({error}); delete it and run the same command again") from error
         if counts.complete and counts.segments == found.segments:
             return counts
         path.unlink()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from ...protocol.run_directory.atomic_files import commit_file
 from ...protocol.run_directory.layout import RunLayout, damaged_of
+from ...protocol.run_directory.records.intake import SegmentLimits
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor, Passed
 from ...protocol.run_directory.tables import CHUNK_SCHEMA, with_info
 from ...protocol.text.token_estimates import BYTES_PER_TOKEN
@@ -33,14 +33,6 @@ _ENCODING: dict[str, Any] = {
     "write_statistics": False,
     "write_page_checksum": True,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentLimits:
-    """A segment ends with the row that reaches either; tokens are estimated by the bytes."""
-
-    rows: int = 16_384
-    tokens: int = 1_000_000
 
 
 class SegmentSpool:

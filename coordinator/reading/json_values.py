@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import orjson
 
 from ...protocol.source.json_head import BOM, STRING
 from .line_reader import OversizedLine, PartialLine
+from .records import Raw
 from .running_digest import RunningDigest
 
 BLOCK_BYTES = 256 << 10
@@ -27,7 +27,7 @@ _MOST_MISSES = 16
 _CLOSES = {ord("}"): ord("{"), ord("]"): ord("[")}
 
 
-Value = tuple[int, bytes | OversizedLine | dict[str, Any]]
+Value = tuple[int, bytes | OversizedLine | Raw]
 
 
 class JsonValues:

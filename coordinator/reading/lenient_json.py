@@ -15,7 +15,7 @@ import orjson
 from ...protocol.source.intake_notes import HALVES_REMOVED, NOT_FINITE
 from .first_conventions import as_record, why_not_json
 from .line_reader import MAX_LINE_BYTES, OversizedLine
-from .records import Item, Noted, Reject, excerpt
+from .records import Item, Noted, Raw, Reject, excerpt
 
 _WORTH_TRYING = re.compile(rb"\\u[dD][89a-fA-F]|NaN|Infinity|[eE]\+?[0-9]{3}|[0-9]{309}")
 _HALVES = re.compile("[\ud800-\udfff]")
@@ -52,7 +52,7 @@ def cleaned_record(value: Any) -> Item:
         return as_record(value)
     notes = set[str]()
     try:
-        record = cleaned(cast("dict[str, Any]", value), notes)
+        record = cleaned(cast("Raw", value), notes)
     except RecursionError:
         return Reject("not JSON: nested too deeply", "")
     return Noted(record, tuple(sorted(notes))) if notes else record
@@ -69,7 +69,7 @@ def cleaned(value: Any, notes: set[str]) -> Any:
         notes.add(NOT_FINITE)
         return None
     if isinstance(value, dict):
-        record = cast("dict[str, Any]", value)
+        record = cast("Raw", value)
         for key, one in record.items():
             record[key] = cleaned(one, notes)
         if all(map(_is_whole, record)):

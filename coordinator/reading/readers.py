@@ -20,7 +20,7 @@ from .bulk_file import BulkFile, is_bulk
 from .encodings import not_utf8
 from .json_values import JsonValues, Value
 from .line_reader import MAX_LINE_BYTES, LineReader, OversizedLine
-from .records import Item, Numbered, Reject, excerpt
+from .records import Item, Numbered, Raw, Reject, excerpt
 from .running_digest import RunningDigest
 
 ROWS = 4096
@@ -129,7 +129,7 @@ class _Form:
         """The items that are left at the end of the file."""
         return self._bulk.finish() if self._bulk is not None else []
 
-    def _value(self, value: bytes | OversizedLine | dict[str, Any]) -> Item:
+    def _value(self, value: bytes | OversizedLine | Raw) -> Item:
         return value if isinstance(value, dict) else self._parse(value)
 
 

@@ -20,9 +20,8 @@ import msgspec
 from ...protocol.errors import EXIT_DONE, DamagedChunks, RunDirectoryError
 from ...protocol.process import lifeline
 from ...protocol.run_directory.chunk_columns import read_chunk_columns
-from ...protocol.run_directory.json_bytes import decode_json
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.source.intake_counts import IntakeCounts
+from ...protocol.run_directory.records.intake import read_intake
 from ...protocol.text.bm25_words import bounded_words
 
 EXACT_K = 2.0**60
@@ -76,14 +75,8 @@ def count_terms(layout: RunLayout, beat: Callable[[], None]) -> Outcome:
 
 def _segments(layout: RunLayout) -> int | None:
     """How many segments the run has; None until the intake has ended."""
-    try:
-        return decode_json(layout.intake.read_bytes(), IntakeCounts).segments
-    except FileNotFoundError:
-        return None
-    except msgspec.MsgspecError as error:
-        raise RunDirectoryError(
-            f"{layout.intake}: damaged ({error}); delete it and run the same command again"
-        ) from error
+    intake = read_intake(layout)
+    return intake.segments if intake is not None else None
 
 
 def main() -> int:

@@ -17,11 +17,12 @@ from typing import IO
 
 import msgspec
 
-from ...protocol.errors import EXIT_DONE, EXIT_USAGE, SpecMismatch, how_ended
+from ...protocol.errors import EXIT_DONE, EXIT_USAGE, RunDirectoryError, SpecMismatch, how_ended
 from ...protocol.process.child import ChildProcess
 from ...protocol.run_directory.json_bytes import decode_json
 from ...protocol.run_directory.layout import RunLayout, segments_in
-from ...protocol.source.intake_counts import IntakeCounts
+from ...protocol.run_directory.records.intake import read_intake
+from ...protocol.run_directory.records.passes import read_pass
 from ...protocol.spec.fake_models import PREFIX
 from ...protocol.spec.run_spec import CPU_KINDS, PassSpec, RunSpec
 from ...protocol.wire.control import Submit
@@ -40,12 +41,6 @@ class Checked:
 
     event: ModelsChecked
     trouble: str = ""
-
-
-class _Noted(msgspec.Struct, frozen=True):
-    """The fields of a `pass.json` that are needed here."""
-
-    files: dict[str, str] = {}
 
 
 @dataclass(slots=True)
@@ -125,8 +120,8 @@ def _to_check(spec: RunSpec, layout: RunLayout, *, restart: bool) -> list[PassTo
     if restart:
         return [_asked(one, {}, whole=False) for one in asked]
     try:
-        intake = decode_json(layout.intake.read_bytes(), IntakeCounts) if asked else None
-    except (OSError, msgspec.MsgspecError):
+        intake = read_intake(layout) if asked else None
+    except RunDirectoryError:
         intake = None
     found: list[PassToCheck] = []
     for one in asked:
@@ -145,10 +140,10 @@ def _identity(one: PassSpec, layout: RunLayout) -> dict[str, str]:
     """The identity of the model that the pass was computed with; empty if it was not noted, or no segment is there."""
     name = one.outputs[0].vector
     try:
-        noted = decode_json(layout.pass_file(name).read_bytes(), _Noted)
-    except (OSError, msgspec.MsgspecError):
+        noted = read_pass(layout, name)
+    except RunDirectoryError:
         return {}
-    return noted.files if segments_in(layout.vector_folder(name)) else {}
+    return (noted.files or {}) if noted is not None and segments_in(layout.vector_folder(name)) else {}
 
 
 def _is_computed(one: PassSpec, layout: RunLayout, segments: int) -> bool:

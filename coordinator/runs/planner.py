@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ...protocol.run_directory.records.intake import SegmentLimits
 from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.known_models import known_dim
 from ...protocol.spec.run_spec import CPU_KINDS, FORMS, Dtype, PassSpec, RunSpec
@@ -13,7 +14,6 @@ from ...protocol.vectors.metadata_terms import METADATA_WEIGHTS
 from ...protocol.wire.devices import Device
 from ...protocol.wire.run_options import DEFAULTS, RunOptions
 from ..core.events import PassPlan
-from ..intake.segment_writer import SegmentLimits
 
 SLOW_LIMITS = SegmentLimits(rows=2_048, tokens=131_072)
 """For real models on a CPU: a segment is the unit of resume, and there a million tokens take minutes."""

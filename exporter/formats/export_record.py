@@ -6,25 +6,13 @@ from collections.abc import Iterable
 
 import msgspec
 
+from ...protocol.errors import RunDirectoryError
 from ...protocol.finished_run.done_run import DoneRun
 from ...protocol.run_directory.atomic_files import commit_bytes
-from ...protocol.run_directory.json_bytes import decode_json
+from ...protocol.run_directory.json_bytes import pretty_json
 from ...protocol.run_directory.own_files import recorded, refuse_others
+from ...protocol.run_directory.records.exports import ExportedFile, ExportRecord, read_export
 from ...protocol.version import __version__
-from .exported_file import ExportedFile
-
-
-class ExportRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The record."""
-
-    format: int = 1
-    embedfleet: str = __version__
-    rows: int
-    """Of the run."""
-    files: tuple[ExportedFile, ...]
-    """By name."""
-    ours: tuple[str, ...] = ()
-    """Names that an export of this run has written to, or is about to: what has another name is somebody else's."""
 
 
 def claim(run: DoneRun, names: Iterable[str]) -> None:
@@ -60,14 +48,15 @@ def _names(run: DoneRun) -> set[str]:
 
 def _commit(run: DoneRun, files: Iterable[ExportedFile], ours: Iterable[str]) -> ExportRecord:
     by_name = tuple(sorted(files, key=lambda one: one.name))
-    record = ExportRecord(rows=run.rows, files=by_name, ours=tuple(sorted(ours)))
-    commit_bytes(run.layout.export_record, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    record = ExportRecord(embedfleet=__version__, rows=run.rows, files=by_name, ours=tuple(sorted(ours)))
+    commit_bytes(run.layout.export_record, pretty_json(record))
     return record
 
 
 def _earlier(run: DoneRun) -> tuple[ExportedFile, ...]:
     """Of a record that says of files less than this one, or of none, all is written anew."""
     try:
-        return decode_json(run.layout.export_record.read_bytes(), ExportRecord).files
-    except (OSError, msgspec.MsgspecError):
+        record = read_export(run.layout)
+    except RunDirectoryError:
         return ()
+    return record.files if record is not None else ()

@@ -5,20 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import msgspec
-
-
-class ExportedFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file in `export/`."""
-
-    name: str
-    format: str
-    rows: int
-    """Lines or rows in it; 0 where it has none."""
-    bytes: int
-    sha256: str
-    made_of: str = ""
-    """The digest of the run's vectors when it was written; put there by the record."""
+from ...protocol.run_directory.records.exports import ExportedFile
 
 
 def describe(path: Path, form: str, rows: int) -> ExportedFile:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from ...protocol.finished_run.done_run import DoneRun
-from ...protocol.run_directory.vector_rows import SparseVector
+from ...protocol.run_directory.vector_rows import Array, Indices, SparseVector, Vector, Weights
 from .exported_file import ExportedFile, describe
 from .lines import write_lines
 
 NAME = "points.jsonl"
+
+
+class SparseWeights(TypedDict):
+    """A sparse vector."""
+
+    indices: Indices
+    values: Weights
 
 
 def write_jsonl(run: DoneRun, folder: Path) -> Iterator[ExportedFile]:
@@ -21,8 +28,8 @@ def write_jsonl(run: DoneRun, folder: Path) -> Iterator[ExportedFile]:
     yield describe(path, "jsonl", write_lines(path, lines))
 
 
-def _plain(vectors: dict[str, Any]) -> dict[str, Any]:
+def _plain(vectors: Mapping[str, Vector]) -> dict[str, SparseWeights | Array]:
     return {
-        name: {"indices": one.indices, "values": one.values} if isinstance(one, SparseVector) else one
+        name: SparseWeights(indices=one.indices, values=one.values) if isinstance(one, SparseVector) else one
         for name, one in vectors.items()
     }

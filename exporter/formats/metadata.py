@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import orjson
 
@@ -14,15 +14,25 @@ from .exported_file import ExportedFile, describe
 from .lines import write_lines
 
 
+class MetadataLine(TypedDict):
+    """What the source said of one chunk."""
+
+    row: int
+    id: str
+    metadata: orjson.Fragment
+
+
 def write_metadata(run: DoneRun, folder: Path) -> Iterator[ExportedFile]:
     """`{"row", "id", "metadata"}` for every row; `{}` where the source had none."""
     path = folder / "metadata.jsonl"
     yield describe(path, "metadata", write_lines(path, _records(run)))
 
 
-def _records(run: DoneRun) -> Iterator[dict[str, Any]]:
+def _records(run: DoneRun) -> Iterator[MetadataLine]:
     for segment in run.segments:
         for batch in stream_batches(run.layout.chunk_segment(segment), ("row", "id", "metadata")):
             for record in batch.to_pylist():
                 # it is JSON already: written as it is
-                yield {**record, "metadata": orjson.Fragment(record["metadata"] or "{}")}
+                yield MetadataLine(
+                    row=record["row"], id=record["id"], metadata=orjson.Fragment(record["metadata"] or "{}")
+                )

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from ...protocol.finished_run.done_run import DoneRun
-from ...protocol.run_directory.vector_rows import SparseVector
+from ...protocol.run_directory.vector_rows import Indices, SparseVector, Weights
 from .exported_file import ExportedFile, describe
 from .lines import write_lines
+
+
+class SparseLine(TypedDict):
+    """One row."""
+
+    row: int
+    id: str
+    indices: Indices
+    values: Weights
+    stood_in: bool
 
 
 def write_sparse_jsonl(run: DoneRun, folder: Path) -> Iterator[ExportedFile]:
@@ -23,8 +33,8 @@ def write_sparse_jsonl(run: DoneRun, folder: Path) -> Iterator[ExportedFile]:
             yield describe(path, "sparse-jsonl", write_lines(path, _records(run, name)))
 
 
-def _records(run: DoneRun, name: str) -> Iterator[dict[str, Any]]:
+def _records(run: DoneRun, name: str) -> Iterator[SparseLine]:
     for one in run.vectors(name):
         if isinstance(one.vector, SparseVector):
-            weights = {"indices": one.vector.indices, "values": one.vector.values}
-            yield {"row": one.row, "id": one.id, **weights, "stood_in": one.stood_in}
+            indices, values = one.vector.indices, one.vector.values
+            yield SparseLine(row=one.row, id=one.id, indices=indices, values=values, stood_in=one.stood_in)

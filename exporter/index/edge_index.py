@@ -123,7 +123,7 @@ class EdgeIndex:
 def _edge_point(point: Point) -> Any:
     import qdrant_edge as edge
 
-    return edge.Point(point.id, as_lists(point.vectors, edge.SparseVector), point.payload)
+    return edge.Point(point.id, as_lists(point.vectors, edge.SparseVector), dict(point.payload))
 
 
 def _read_published(path: Path) -> dict[int, str]:

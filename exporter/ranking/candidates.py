@@ -9,30 +9,29 @@ import hashlib
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import msgspec
 import orjson
 
-from ...protocol.errors import EmbedfleetError, ModelError, UsageError
+from ...protocol.errors import EmbedfleetError, ModelError, RunDirectoryError, UsageError
 from ...protocol.finished_run.candidate_state import candidate_state
-from ...protocol.finished_run.candidates import FUSED, CandidatesRecord, candidates_schema, pair_id
+from ...protocol.finished_run.candidates import FUSED, Row, candidates_schema, pair_id
 from ...protocol.finished_run.done_run import DoneRun, open_done_run
 from ...protocol.finished_run.points import Point
 from ...protocol.index.fusion import fused_names, metadata_vectors
 from ...protocol.index.queries import QueryVector, SparseQuery, drop_empty, with_terms
 from ...protocol.index.shard_ranking import Ranked, ShardRanker
 from ...protocol.run_directory.atomic_files import commit_bytes, commit_files, make_folder
-from ...protocol.run_directory.json_bytes import decode_json
+from ...protocol.run_directory.json_bytes import pretty_json
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.run_json import read_json, reasons_in
+from ...protocol.run_directory.records.candidates import CandidatesRecord, read_candidates
+from ...protocol.run_directory.records.passes import PassRecord, read_pass
+from ...protocol.run_directory.run_json import reasons_in
 from ...protocol.run_directory.vector_rows import SparseVector
 from ...protocol.statistics.histogram import LogHistogram
 from ...protocol.text.query_pairs import join_pair
 from ..index.shard import damaged_shard, open_shard
 from .table_writer import TableWriter
-
-Row = dict[str, Any]
 
 PAIRS = "candidates 4"
 """Another number where others are chosen, or pairs get other ids: what an earlier version found is then found again."""
@@ -108,7 +107,7 @@ class _Search:
             state=candidate_state(self._run, self._queries),
             left_out=self._left_out,
         )
-        commit_bytes(layout.candidates_record, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+        commit_bytes(layout.candidates_record, pretty_json(record))
         return record
 
     def _fill(self, ranker: ShardRanker, table: Path, pairs: Path) -> None:
@@ -193,28 +192,16 @@ def _rows(query: Point, ranked: Ranked, scores: Mapping[int, Mapping[str, float]
 
 def _check_weights(run: DoneRun, queries: DoneRun) -> None:
     for one, asked in zip(run.spec.passes, queries.spec.passes, strict=True):
-        ours, theirs = (_weights(side, name.outputs[0].vector) for side, name in ((run, one), (queries, asked)))
-        if not ours.hashes & theirs.hashes:
+        ours, theirs = (_pass(side, name.outputs[0].vector) for side, name in ((run, one), (queries, asked)))
+        if not ours.weight_hashes & theirs.weight_hashes:
             raise ModelError(
                 f"model {asked.model}: the queries were encoded by other weights than the corpus "
-                f"({theirs.weights[:12]}… and {ours.weights[:12]}…); --restart starts over"
+                f"({(theirs.weights or '')[:12]}… and {(ours.weights or '')[:12]}…); --restart starts over"
             )
 
 
-class _Weights(msgspec.Struct, frozen=True):
-    """The weights of a `pass.json`, as in `Fingerprint`."""
-
-    weights: str = ""
-    weights_before: str = ""
-
-    @property
-    def hashes(self) -> set[str]:
-        """All hashes of the weights: 0.1.0 hashed other files of some models."""
-        return {self.weights, self.weights_before or self.weights}
-
-
-def _weights(run: DoneRun, vector: str) -> _Weights:
-    return read_json(run.layout.pass_file(vector), _Weights) or _Weights()
+def _pass(run: DoneRun, vector: str) -> PassRecord:
+    return read_pass(run.layout, vector) or PassRecord()
 
 
 def _plainest(run: DoneRun, wanted: Collection[str], named: Sequence[str]) -> tuple[Collection[str], Sequence[str]]:
@@ -233,7 +220,7 @@ def _made_of(run: DoneRun, queries: DoneRun, count: int, wanted: Collection[str]
 
 def _standing(layout: RunLayout) -> CandidatesRecord | None:
     try:
-        record = decode_json(layout.candidates_record.read_bytes(), CandidatesRecord)
-    except (OSError, msgspec.MsgspecError):
+        record = read_candidates(layout)
+    except RunDirectoryError:
         return None  # derived: found again
     return record if layout.candidates.exists() and layout.pairs.exists() else None

@@ -15,15 +15,16 @@ from ...protocol.finished_run.candidates import (
     FUSED,
     HEAD,
     RERANK,
-    CandidatesRecord,
+    Row,
     pair_id,
     queries_in,
     ranking_schema,
 )
 from ...protocol.finished_run.done_run import open_done_run
 from ...protocol.run_directory.atomic_files import commit_files, make_folder
-from ...protocol.run_directory.json_bytes import decode_json
 from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.records.candidates import CandidatesRecord, read_candidates
+from ...protocol.run_directory.records.quarantine import QuarantineLine
 from ...protocol.run_directory.removal import remove_report
 from ...protocol.run_directory.segment_stream import stream_batches
 from ..formats.export_record import add_files, claim
@@ -31,8 +32,6 @@ from ..formats.exported_file import describe
 from ..run_directory.manifest import rejected, write_sections
 from ..run_directory.rerank_run import FallbackCount, describe_rerank, keep_rerank
 from .table_writer import TableWriter
-
-Row = dict[str, Any]
 
 _OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
 """A float32 score is then written in its shortest exact form: if it were rounded, small scores would be equal."""
@@ -54,9 +53,9 @@ def rank_candidates(root: Path, top_k: int, reranker: str | None) -> None:
     """
     run = open_done_run(root)
     layout = run.layout
-    if not layout.candidates_record.exists():
+    found = read_candidates(layout)
+    if found is None:
         raise RunDirectoryError(f"{layout.rerank}: has no candidates; run the same command again")
-    found = decode_json(layout.candidates_record.read_bytes(), CandidatesRecord)
     make_folder(layout.export)
     claim(run, (layout.reranked.name,))
     count = FallbackCount()
@@ -101,7 +100,7 @@ class _Scores:
         self._rows = _scores(layout, reranker)
         self._refusals = rejected(layout)
         self._next: _Score | None = next(self._rows, None)
-        self._refused: dict[str, Any] | None = next(self._refusals, None)
+        self._refused: QuarantineLine | None = next(self._refusals, None)
 
     def take(self, pair: str) -> _Score:
         """A pair that never became a row of the run was refused at its intake."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from ...protocol.finished_run.candidates import Row
 
 ROWS_AT_ONCE = 4_096
 
@@ -18,9 +19,9 @@ class TableWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._schema = schema
         self._writer = pq.ParquetWriter(path, schema, write_page_checksum=True)
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[Row] = []
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: Row) -> None:
         """A column that the row lacks is null."""
         self._rows.append(row)
         if len(self._rows) >= ROWS_AT_ONCE:

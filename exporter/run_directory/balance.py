@@ -14,13 +14,13 @@ import msgspec
 
 from ...protocol.errors import RunDirectoryError
 from ...protocol.run_directory.layout import RunLayout, damaged_of, segment_file, segments_in
-from ...protocol.run_directory.run_json import read_json, read_object
+from ...protocol.run_directory.records.intake import IntakeCounts, read_intake
+from ...protocol.run_directory.records.manifest import Counts
+from ...protocol.run_directory.records.passes import read_pass
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info, remedy_of
-from ...protocol.source.intake_counts import IntakeCounts
 from ...protocol.spec.run_spec import RunSpec
 from .file_stamps import FileStamps
-from .manifest import Counts
 
 COMPUTES, READS = remedy_of(VectorSegmentInfo), remedy_of(ChunkSegmentInfo)
 SHOWN = 3
@@ -46,7 +46,7 @@ def find_imbalance(layout: RunLayout, spec: RunSpec, seen: FileStamps, segments:
 
     `segments` is how many the intake announced in this session, None if it announced none.
     """
-    intake = read_intake(layout)
+    intake = read_ended_intake(layout)
     if intake is None:
         faults = [f"{layout.intake} is gone; run the same command again, which reads the source to its end"]
     else:
@@ -108,7 +108,7 @@ def _chunk_faults(
 def _vector_faults(layout: RunLayout, vector: str, spans: Sequence[_Span], seen: FileStamps) -> Iterator[str]:
     have = set(segments_in(layout.vector_folder(vector)))
     try:
-        about, what = read_object(layout.pass_file(vector)) if spans else None, "is gone"
+        about, what = read_pass(layout, vector) if spans else None, "is gone"
     except RunDirectoryError:
         about, what = None, "cannot be read"
     if spans and about is None:
@@ -123,7 +123,7 @@ def _vector_faults(layout: RunLayout, vector: str, spans: Sequence[_Span], seen:
             yield f"{path} is gone; {COMPUTES}"
             continue
         info = _info(path, VectorSegmentInfo)
-        wanted = (vector, segment, first_row, rows, (about or {}).get("fingerprint"))
+        wanted = (vector, segment, first_row, rows, about.fingerprint if about is not None else None)
         if info is None or seen.differ(path) or _said(info) != wanted:
             yield f"{path} is not the file that was committed{_aside(path)}; {COMPUTES}"
 
@@ -148,10 +148,10 @@ def _rejected(layout: RunLayout) -> dict[int, int]:
     return found
 
 
-def read_intake(layout: RunLayout) -> IntakeCounts | None:
+def read_ended_intake(layout: RunLayout) -> IntakeCounts | None:
     """The totals of the intake; None before its end, and for a damaged file."""
     try:
-        found = read_json(layout.intake, IntakeCounts)
+        found = read_intake(layout)
     except RunDirectoryError:
         return None
     return found if found is not None and found.complete else None

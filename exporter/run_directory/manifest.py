@@ -3,49 +3,45 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import orjson
 import pyarrow.parquet as pq
+from msgspec import UNSET, UnsetType
 
 from ...protocol.errors import RunDirectoryError
-from ...protocol.run_directory.atomic_files import commit_bytes, commit_file
+from ...protocol.run_directory.atomic_files import commit_file
 from ...protocol.run_directory.int8_count import Int8Count
 from ...protocol.run_directory.layout import RunLayout, segments_in
-from ...protocol.run_directory.run_json import read_object
+from ...protocol.run_directory.records.intake import read_intake
+from ...protocol.run_directory.records.manifest import (
+    Counts,
+    IndexCounts,
+    Manifest,
+    ManifestPass,
+    commit_manifest,
+    read_manifest,
+)
+from ...protocol.run_directory.records.passes import PassRecord, read_pass
+from ...protocol.run_directory.records.quarantine import QuarantineLine
+from ...protocol.run_directory.records.sections import read_rerank_run
+from ...protocol.run_directory.records.stats import read_stats
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info
 from ...protocol.run_directory.truncation import Truncation, add_up, of_segment
 from ...protocol.spec.run_spec import CPU_KINDS, Output, RunSpec
 from ...protocol.text.token_estimates import estimated_tokens
 from ...protocol.version import __version__
-from .rerank_run import kept_rerank
 from .sparse_run import sparse_runs
 
 EXCERPT = 200
 """Characters of a quarantined text that are shown."""
 
 
-class Counts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`chunks` counts the records read and not skipped as duplicates.
-
-    `chunks` = `committed` + `quarantined` when the run is done; until then the rest is still to be computed.
-    """
-
-    chunks: int
-    committed: int
-    quarantined: int
-    rejected: int
-    """Of the quarantined: records that never became a row."""
-    skipped_duplicates: int
-    notes: dict[str, int] = {}
-    """Records by what the intake did to them (`protocol/source/intake_notes.py`)."""
-
-
-def recount(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> tuple[Counts, list[dict[str, Any]]]:
+def recount(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> tuple[Counts, list[ManifestPass]]:
     """Counts and one record a pass, from the segments' footers. A row counts as committed when all its vectors are.
 
     RunDirectoryError where a segment cannot be read; `lenient` leaves it out, for a run that ended before all were looked at.
@@ -70,17 +66,17 @@ def recount(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> tuple
             committed, failed = committed + rows - len(bad), failed + len(bad)
     spooled = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
     rows = sum(_chunk_rows(path, lenient) for path in spooled)
-    intake = _object(layout.intake)
+    intake = read_intake(layout)
     refused = sum(1 for _ in rejected(layout))
     counts = Counts(
         chunks=rows + refused,
         committed=committed,
         quarantined=refused + failed,
         rejected=refused,
-        skipped_duplicates=int(intake.get("duplicates", 0)),
-        notes=intake.get("notes", {}),
+        skipped_duplicates=intake.duplicates if intake is not None else 0,
+        notes=intake.notes if intake is not None else {},
     )
-    return counts, [_pass_record(layout, one.vector) | tallies[one.vector].record(one) for one in spec.outputs]
+    return counts, [tallies[one.vector].add_to(_pass_record(layout, one.vector), one) for one in spec.outputs]
 
 
 class _Tally:
@@ -102,35 +98,37 @@ class _Tally:
             self._kept.append(info.token_vectors)
         self._int8.add(info)
 
-    def record(self, one: Output) -> dict[str, Any]:
-        counted: dict[str, Any] = {"rows": self._rows, "quarantined": self._quarantined, "tokens": self._tokens}
-        if one.form == "sparse":
-            counted["stood_in"] = self._stood_in
+    def add_to(self, record: PassRecord, one: Output) -> ManifestPass:
+        """The pass with these counts; `one` says which of them it has."""
+        counted = ManifestPass(
+            **msgspec.structs.asdict(record),
+            rows=self._rows,
+            quarantined=self._quarantined,
+            tokens=self._tokens,
+            stood_in=self._stood_in if one.form == "sparse" else UNSET,
+            token_vectors=_token_vectors(self._kept),
+        )
         if one.storage == "int8":
-            counted |= self._int8.record()
+            counted = msgspec.structs.replace(counted, **self._int8.record())
         if one.kind not in CPU_KINDS:  # those take texts of any length
-            counted |= add_up(self._truncations).record()
-        return counted | _token_vectors(self._kept)
+            counted = msgspec.structs.replace(counted, **add_up(self._truncations).record())
+        return counted
 
 
-def covered(spec: RunSpec, passes: list[dict[str, Any]]) -> tuple[dict[str, int], dict[str, int]]:
+def covered(spec: RunSpec, passes: Sequence[ManifestPass]) -> tuple[dict[str, int], dict[str, int]]:
     """By vector, of what `recount` found: rows that have one, and rows whose weights are the metadata's.
 
     Where only the metadata was asked for, a row without weights has an empty vector, and that is none.
     """
     kinds = {one.vector: one.kind for one in spec.outputs}
-    stood_in: dict[str, int] = {one["vector"]: one["stood_in"] for one in passes if "stood_in" in one}
-    whole = {one["vector"]: one["rows"] - one["quarantined"] for one in passes}
+    stood_in = {one.vector: one.stood_in for one in passes if one.stood_in is not UNSET}
+    whole = {one.vector: one.rows - one.quarantined for one in passes}
     return whole | {name: rows for name, rows in stood_in.items() if kinds[name] == "metadata"}, stood_in
 
 
-def truncations(passes: list[dict[str, Any]]) -> dict[str, Truncation]:
+def truncations(passes: Sequence[ManifestPass]) -> dict[str, Truncation]:
     """The truncation of each vector, from the records of `recount`, but for vectors that take texts of any length."""
-    return {
-        one["vector"]: Truncation(one["rows"], one["truncated"], one["tokens"], one["tokens_cut"])
-        for one in passes
-        if "truncated" in one
-    }
+    return {one.vector: one.truncation for one in passes if one.truncation is not None}
 
 
 def write_quarantine(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> None:
@@ -150,36 +148,36 @@ def write_quarantine(layout: RunLayout, spec: RunSpec, *, lenient: bool = False)
 
 
 def write_manifest(
-    layout: RunLayout, spec: RunSpec, run: str, counts: Counts, passes: list[dict[str, Any]], points: int
+    layout: RunLayout, spec: RunSpec, run: str, counts: Counts, passes: Sequence[ManifestPass], points: int
 ) -> None:
     """The last file of a run that is done."""
-    manifest = {
-        "format": 1,
-        "embedfleet": __version__,
-        "run": run,
-        "status": "done",
-        "source": spec.source,
-        "counts": msgspec.to_builtins(counts),
-        "passes": passes,
-        "index": {"kind": spec.index, "points": points},
-    }
-    _commit(layout, manifest | _sections(layout, spec))
+    manifest = Manifest(
+        format=1,
+        embedfleet=__version__,
+        run=run,
+        status="done",
+        source=spec.source,
+        counts=counts,
+        passes=tuple(passes),
+        index=IndexCounts(kind=spec.index, points=points),
+    )
+    commit_manifest(layout, _with_sections(layout, spec, manifest))
 
 
 def write_sections(layout: RunLayout, spec: RunSpec) -> None:
     """Put `sparse_run` and `rerank_run`, as they are now, into the manifest that stands."""
-    manifest = _object(layout.manifest)
-    manifest.pop("rerank_run", None)
-    _commit(layout, manifest | _sections(layout, spec))
+    manifest = read_manifest(layout)
+    if manifest is not None:
+        commit_manifest(layout, _with_sections(layout, spec, manifest))
 
 
-def rejected(layout: RunLayout) -> Iterator[dict[str, Any]]:
+def rejected(layout: RunLayout) -> Iterator[QuarantineLine]:
     """The records that never became a row, in the order of the source."""
     for path in sorted(layout.chunks.glob("[0-9]*.rejected.jsonl"), key=lambda one: (len(one.name), one.name)):
         with path.open("rb") as lines:
             for line in lines:
                 try:
-                    record: dict[str, Any] = orjson.loads(line)
+                    record: QuarantineLine = orjson.loads(line)
                 except orjson.JSONDecodeError as error:
                     raise RunDirectoryError(
                         f"{path}: damaged ({error}); delete it and run the same command again: it reads these records again"
@@ -187,38 +185,26 @@ def rejected(layout: RunLayout) -> Iterator[dict[str, Any]]:
                 yield record
 
 
-def _sections(layout: RunLayout, spec: RunSpec) -> dict[str, Any]:
-    """`sparse_run` where there are sparse vectors, `rerank_run` where candidates were reranked."""
-    found: dict[str, Any] = {}
-    if sparse := sparse_runs(layout, spec, _object(layout.stats)):
-        found["sparse_run"] = msgspec.to_builtins(sparse)
-    if (reranked := kept_rerank(layout)) is not None:
-        found["rerank_run"] = reranked
-    return found
+def _with_sections(layout: RunLayout, spec: RunSpec, manifest: Manifest) -> Manifest:
+    """With `sparse_run` where there are sparse vectors, and `rerank_run` where candidates were reranked."""
+    sparse, reranked = sparse_runs(layout, spec, read_stats(layout)), read_rerank_run(layout)
+    return msgspec.structs.replace(manifest, sparse_run=sparse or manifest.sparse_run, rerank_run=reranked or UNSET)
 
 
-def _commit(layout: RunLayout, manifest: dict[str, Any]) -> None:
-    commit_bytes(layout.manifest, orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
-
-
-def _pass_record(layout: RunLayout, vector: str) -> dict[str, Any]:
+def _pass_record(layout: RunLayout, vector: str) -> PassRecord:
     with contextlib.suppress(RunDirectoryError):  # the check of the whole run reports it
-        if (record := read_object(layout.pass_file(vector))) is not None:
+        if (record := read_pass(layout, vector)) is not None:
             return record
-    return {"vector": vector, "kind": "", "dim": 0}  # an empty corpus: no model was ever loaded
+    return PassRecord(vector=vector, dim=0)  # an empty corpus: no model was ever loaded
 
 
-def _token_vectors(kept: list[TokenVectors]) -> dict[str, Any]:
-    """Of a multivector: what its rows have together, and the extremes; nothing where no segment tells of a row."""
+def _token_vectors(kept: Sequence[TokenVectors]) -> TokenVectors | UnsetType:
+    """Of a multivector: what its rows have together, and the extremes; UNSET where no segment tells of a row."""
     counted = [one for one in kept if one.total]
     if not counted:
-        return {}
+        return UNSET
     fewest, most = min(one.fewest for one in counted), max(one.most for one in counted)
-    return {"token_vectors": {"total": sum(one.total for one in counted), "fewest": fewest, "most": most}}
-
-
-def _object(path: Path) -> dict[str, Any]:
-    return read_object(path) or {}
+    return TokenVectors(sum(one.total for one in counted), fewest, most)
 
 
 def _errors(layout: RunLayout, vector: str, segment: int) -> Iterator[tuple[int, str, int]]:
@@ -264,7 +250,7 @@ def _chunk_rows(path: Path, lenient: bool) -> int:
         return 0
 
 
-def _failed(layout: RunLayout, spec: RunSpec, lenient: bool) -> Iterator[dict[str, Any]]:
+def _failed(layout: RunLayout, spec: RunSpec, lenient: bool) -> Iterator[QuarantineLine]:
     for one in spec.outputs:
         for segment, info, errors in _standing(layout, one.vector, lenient):
             if not errors:
@@ -279,7 +265,10 @@ def _failed(layout: RunLayout, spec: RunSpec, lenient: bool) -> Iterator[dict[st
             for row, reason, tokens in errors:
                 at = row - info.first_row
                 text = chunks.column("text")[at].as_py()
-                record = {"row": row, "id": chunks.column("id")[at].as_py(), "vector": one.vector, "reason": reason}
-                guess = {"n_tokens": estimated_tokens(len(text.encode()), 1), "estimated": True}
-                counted = {"n_tokens": tokens} if tokens else guess
-                yield record | counted | {"excerpt": text[:EXCERPT]}
+                line = QuarantineLine(
+                    row=row, id=chunks.column("id")[at].as_py(), vector=one.vector, reason=reason, n_tokens=tokens
+                )
+                if not tokens:
+                    line["n_tokens"], line["estimated"] = estimated_tokens(len(text.encode()), 1), True
+                line["excerpt"] = text[:EXCERPT]
+                yield line

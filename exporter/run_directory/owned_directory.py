@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Any, TypeVar
 
 import msgspec
+from msgspec import UNSET
 
 from ...protocol.errors import RunDirectoryError, SourceError, SpecMismatch
 from ...protocol.run_directory.atomic_files import commit_bytes, make_folder, sync_folder
-from ...protocol.run_directory.json_bytes import decode_json
+from ...protocol.run_directory.json_bytes import pretty_json
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.own_files import (
     find_odd,
@@ -21,6 +21,7 @@ from ...protocol.run_directory.own_files import (
     read_owner,
     refuse_odd,
 )
+from ...protocol.run_directory.records.passes import PassRecord, read_pass
 from ...protocol.run_directory.removal import clear_run
 from ...protocol.source.check import is_moved, read_trail, unchanged_files
 from ...protocol.source.corpus import STDIN, is_gone, survey
@@ -28,12 +29,11 @@ from ...protocol.spec.ensemble_spec import EnsembleSpec
 from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import Output, RunSpec, differences
 from ...protocol.text.preprocessing import POLICIES
-from .balance import find_strays, read_intake
+from .balance import find_strays, read_ended_intake
 from .directory_lock import drop_lock, take_lock
 from .spec_change import change, may_change
 
 _MAGIC = b"PAR1"
-T = TypeVar("T")
 
 
 class RunDirectory:
@@ -69,7 +69,7 @@ class RunDirectory:
 
     def fingerprint(self, number: int) -> Fingerprint | None:
         """What the committed segments of a pass were computed with; None before the first."""
-        return self._read(self.spec.passes[number].outputs[0].vector, Fingerprint)
+        return self._read(self.spec.passes[number].outputs[0].vector)
 
     def begin_pass(self, number: int, fingerprint: Fingerprint, placement: str = "") -> None:
         """Write `pass.json` of each output, or check that the model is the one named there; SpecMismatch otherwise.
@@ -79,13 +79,13 @@ class RunDirectory:
         one = self.spec.passes[number]
         self._compare(one.vector, self.fingerprint(number), fingerprint)
         for output in reversed(one.outputs):  # the first is the one that is looked for
-            self._describe(output, fingerprint, {}, placement)
+            self._describe(output, fingerprint, placement)
 
     def begin_ensemble(self, one: EnsembleSpec, fingerprint: Fingerprint) -> None:
         """As `begin_pass`, for an ensemble."""
-        self._compare(one.vector, self._read(one.vector, Fingerprint), fingerprint)
+        self._compare(one.vector, self._read(one.vector), fingerprint)
         output = next(output for output in self.spec.outputs if output.vector == one.vector)
-        self._describe(output, fingerprint, {"method": one.method, "members": one.members}, "")
+        self._describe(output, fingerprint, "", one)
 
     def release(self) -> None:
         """Let another run have the directory."""
@@ -106,16 +106,15 @@ class RunDirectory:
                 path.unlink()
         return whole
 
-    def _read(self, vector: str, kind: type[T]) -> T | None:
-        path = self.layout.pass_file(vector)
-        if not path.exists():
-            return None
+    def _read(self, vector: str) -> Fingerprint | None:
         try:
-            return decode_json(path.read_bytes(), kind)
-        except (OSError, msgspec.MsgspecError) as error:
+            record = read_pass(self.layout, vector)
+            return record.identity() if record is not None else None
+        except (RunDirectoryError, msgspec.ValidationError) as error:
+            path, reason = self.layout.pass_file(vector), error.__cause__ or error
             raise RunDirectoryError(
-                f"{path} cannot be read ({error}); delete the folder {path.parent} and run the same command again: it computes "
-                "these vectors again"
+                f"{path} cannot be read ({reason}); delete the folder {path.parent} and run the same command again: it "
+                "computes these vectors again"
             ) from error
 
     def _compare(self, vector: str, before: Fingerprint | None, fingerprint: Fingerprint) -> None:
@@ -126,25 +125,34 @@ class RunDirectory:
                 "--restart starts over"
             )
 
-    def _describe(self, output: Output, fingerprint: Fingerprint, more: dict[str, Any], placement: str) -> None:
-        path = self.layout.pass_file(output.vector)
-        if path.exists():
-            record = decode_json(path.read_bytes(), dict[str, Any])
-            if not placement or placement in record.get("placements", []):
-                return
-        else:
-            record = {"vector": output.vector, "kind": output.kind, "form": output.form}
-            record |= {"fingerprint": fingerprint.digest()} | msgspec.to_builtins(fingerprint)
-            record |= {"output_dim": fingerprint.dim_of(output.form)} | more
-            if output.form == "dense":
-                record["storage"] = output.storage
-        record["placements"] = [*record.get("placements", []), *([placement] if placement else [])]
-        commit_bytes(path, _pretty(record))
+    def _describe(
+        self, output: Output, fingerprint: Fingerprint, placement: str, ensemble: EnsembleSpec | None = None
+    ) -> None:
+        record = read_pass(self.layout, output.vector)
+        if record is not None and (not placement or placement in (record.placements or ())):
+            return
+        if record is None:
+            record = PassRecord(
+                vector=output.vector,
+                kind=output.kind,
+                form=output.form,
+                fingerprint=fingerprint.digest(),
+                **msgspec.structs.asdict(fingerprint),
+                output_dim=fingerprint.dim_of(output.form),
+                method=ensemble.method if ensemble is not None else UNSET,
+                members=ensemble.members if ensemble is not None else UNSET,
+                storage=output.storage if output.form == "dense" else UNSET,
+            )
+        placements = (*(record.placements or ()), *([placement] if placement else []))
+        record = msgspec.structs.replace(record, placements=placements)
+        commit_bytes(self.layout.pass_file(output.vector), pretty_json(record))
 
     def _prepare(self, restart: bool) -> None:
         if restart:
             self._clear()
-        elif (intake := read_intake(self.layout)) and (strays := find_strays(self.layout, self.spec, intake.segments)):
+        elif (intake := read_ended_intake(self.layout)) and (
+            strays := find_strays(self.layout, self.spec, intake.segments)
+        ):
             raise RunDirectoryError(strays[0])
         before = None if restart else self._changed_spec()
         if before is not None or self.layout.manifest.exists():
@@ -154,7 +162,7 @@ class RunDirectory:
             sync_folder(self.layout.root)
         if before is not None:
             change(self.layout, before, self.spec)
-        commit_bytes(self.layout.spec, _pretty(self.spec))
+        commit_bytes(self.layout.spec, pretty_json(self.spec))
         for one in self.spec.outputs:
             make_folder(self.layout.vector_folder(one.vector))
         make_folder(self.layout.chunks)
@@ -226,10 +234,6 @@ class RunDirectory:
         if is_gone(source) and trail.whole:  # a source that was read to its end is needed no more
             return
         unchanged_files(source, survey(source, self.layout.root, self.spec.text_field), self.layout)
-
-
-def _pretty(value: object) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
 def _ends_whole(path: Path) -> bool:

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from ...protocol.errors import ProtocolError
 from ...protocol.spec.run_spec import Form, Storage
-from ...protocol.vectors.storage import INT8_COSINE, Ranges, pack, pack_int8, spanned
+from ...protocol.vectors.ranges import Ranges
+from ...protocol.vectors.storage import INT8_COSINE, pack, pack_int8, spanned
 from ...protocol.wire.arrays import Array
 
 NORM_TOLERANCE = 1e-3
@@ -26,7 +27,7 @@ class Column(Protocol):
         """Take the rows at `positions`; yield (position in the batch, reason) for values that must not be written."""
         ...
 
-    def fields(self, bad: Bools) -> dict[str, Any]:
+    def fields(self, bad: Bools) -> dict[str, pa.Array]:
         """The Arrow columns, null where `bad`."""
         ...
 
@@ -68,7 +69,7 @@ class DenseColumn:
         for position in np.flatnonzero(wrong).tolist():
             yield position, f"the vector is not normalized: squared length {squares[position]:.6g}"
 
-    def fields(self, bad: Bools) -> dict[str, Any]:
+    def fields(self, bad: Bools) -> dict[str, pa.Array]:
         self._vectors[bad] = 0
         mask = pa.array(bad) if bad.any() else None
         packed = self._int8(bad) if self.storage == "int8" else pack(self._vectors, self.storage, None)
@@ -108,7 +109,7 @@ class SparseColumn:
         """Set one row from elsewhere."""
         self._indices.parts[position], self._values.parts[position] = indices, values
 
-    def fields(self, bad: Bools) -> dict[str, Any]:
+    def fields(self, bad: Bools) -> dict[str, pa.Array]:
         return {"indices": self._indices.array(bad), "values": self._values.array(bad)}
 
 
@@ -128,7 +129,7 @@ class MultivectorColumn:
             if not np.isfinite(tokens[start:stop]).all():
                 yield number, "a component is not finite"
 
-    def fields(self, bad: Bools) -> dict[str, Any]:
+    def fields(self, bad: Bools) -> dict[str, pa.Array]:
         return {"vector": self._tokens.array(bad)}
 
 
@@ -146,7 +147,7 @@ class ScoreColumn:
         for position in np.flatnonzero(~np.isfinite(scores)).tolist():
             yield position, "the score is not finite"
 
-    def fields(self, bad: Bools) -> dict[str, Any]:
+    def fields(self, bad: Bools) -> dict[str, pa.Array]:
         return {"score": pa.array(self._scores, mask=bad)}
 
 

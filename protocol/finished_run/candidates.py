@@ -17,10 +17,12 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 
 from ..run_directory.segment_stream import stream_batches
+
+Row = dict[str, Any]
+"""A row of these tables: their columns depend on the signals of the run."""
 
 FUSED, RERANK = "fused", "rerank"
 HEAD = ("query", "query_row", "id", "row")
@@ -31,30 +33,6 @@ _HEAD = [
     pa.field("id", pa.string()),
     pa.field("row", pa.int64()),
 ]
-
-
-class CandidatesRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """`candidates.json`. `made_of` is a digest of the vectors, of the queries and of how many were asked for."""
-
-    made_of: str
-    candidates: int
-    """Of each signal, and of the fusion, at most."""
-    signals: tuple[str, ...]
-    queries: int
-    without: int
-    """Queries for which no signal that is fused found a chunk."""
-    pairs: int
-    seconds: float
-    fused: tuple[str, ...] = ()
-    """The signals that are fused for a query that has them all (see `fusion.py`)."""
-    query_seconds: dict[str, float] = {}
-    """`p50`, `p95` and others: one query's candidates of all signals and their fusion."""
-    pairs_sha256: str = ""
-    """Of `pairs.jsonl`, hexadecimal; empty in records of earlier versions."""
-    state: str = ""
-    """The digest of the vectors and the queries alone (`candidate_state.py`); empty in records of earlier versions."""
-    left_out: dict[str, int] = {}
-    """By signal, for how many queries it had no vector, or one without a word that its model knows."""
 
 
 def candidates_schema(signals: Sequence[str]) -> pa.Schema:
@@ -68,7 +46,7 @@ def ranking_schema(signals: Sequence[str]) -> pa.Schema:
     return pa.schema([*candidates_schema(signals), *own])
 
 
-def queries_in(path: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+def queries_in(path: Path, columns: Sequence[str]) -> Iterator[list[Row]]:
     """The rows of each query in such a file, in order; a few megabytes are in memory at a time."""
     names = list(dict.fromkeys(["query_row", *columns]))
     rows = (row for batch in stream_batches(path, names) for row in batch.to_pylist())

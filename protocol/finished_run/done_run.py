@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..errors import RunDirectoryError
 from ..run_directory.layout import RunLayout, segments_in
-from ..run_directory.run_json import read_json, read_spec
+from ..run_directory.records.manifest import read_manifest
+from ..run_directory.run_json import read_spec
 from ..run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ..run_directory.segment_stream import stream_batches
 from ..run_directory.tables import read_info
@@ -75,8 +75,8 @@ def open_done_run(root: Path) -> DoneRun:
     """The run in `root`. RunDirectoryError where there is none, it is not done, or segments are missing."""
     layout = RunLayout(root)
     spec = read_spec(layout)
-    manifest = read_json(layout.manifest, dict[str, Any])
-    if manifest is None or manifest.get("status") != "done":
+    manifest = read_manifest(layout)
+    if manifest is None or not manifest.done:
         raise RunDirectoryError(f"{root}: the run is not done; run the same command again and let it finish")
     segments = segments_in(layout.chunks)
     for one in spec.outputs:

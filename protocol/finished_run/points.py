@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -12,13 +12,18 @@ from ..errors import RunDirectoryError
 from ..run_directory.layout import RunLayout
 from ..run_directory.segment_stream import stream_batches
 from ..run_directory.vector_rows import SparseVector, Vector, VectorRow, read_vectors
+from .payload import MadeOf, Metadata, Payload
 from .point_ids import point_id
 from .published import segment_digest
 
-RESERVED = "embedfleet"
-"""The key of a payload that is neither the source's nor for people."""
-
 _CHUNK_COLUMNS = ("row", "id", "text", "metadata")
+
+
+class _ChunkRow(TypedDict):
+    row: int
+    id: str
+    text: str
+    metadata: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class Point:
     """
 
     id: str
-    payload: dict[str, Any]
+    payload: Payload
     vectors: dict[str, Vector]
 
 
@@ -49,25 +54,26 @@ def read_points(layout: RunLayout, names: Sequence[str], segment: int) -> Iterat
 
     RunDirectoryError where a file is torn, or where the rows of the files are not the same.
     """
-    about = {"vectors": segment_digest(layout, names, segment)}
+    made_of = MadeOf(vectors=segment_digest(layout, names, segment))
     streams = [read_vectors(layout.vector_segment(name, segment)) for name in names]
     try:
         for record, *rows in zip(_records(layout, segment), *streams, strict=True):
-            payload = _payload(record) | {RESERVED: about}
-            yield Point(point_id(record["id"]), payload, _vectors(layout, segment, record, names, rows))
+            yield Point(
+                point_id(record["id"]), _payload(record, made_of), _vectors(layout, segment, record, names, rows)
+            )
     except ValueError as error:  # what zip raises: one stream is shorter than another
         raise RunDirectoryError(
             f"{layout.root}: the files of segment {segment} differ in their number of rows; `embedfleet verify` says which"
         ) from error
 
 
-def _records(layout: RunLayout, segment: int) -> Iterator[dict[str, Any]]:
+def _records(layout: RunLayout, segment: int) -> Iterator[_ChunkRow]:
     for batch in stream_batches(layout.chunk_segment(segment), _CHUNK_COLUMNS):
         yield from batch.to_pylist()
 
 
 def _vectors(
-    layout: RunLayout, segment: int, record: dict[str, Any], names: Sequence[str], rows: Sequence[VectorRow]
+    layout: RunLayout, segment: int, record: _ChunkRow, names: Sequence[str], rows: Sequence[VectorRow]
 ) -> dict[str, Vector]:
     found: dict[str, Vector] = {}
     for name, row in zip(names, rows, strict=True):
@@ -81,6 +87,6 @@ def _vectors(
     return found
 
 
-def _payload(record: dict[str, Any]) -> dict[str, Any]:
-    metadata = msgspec.json.decode(record["metadata"]) if record["metadata"] else {}
-    return {"id": record["id"], "row": record["row"], "text": record["text"], "metadata": metadata}
+def _payload(record: _ChunkRow, made_of: MadeOf) -> Payload:
+    metadata: Metadata = msgspec.json.decode(record["metadata"]) if record["metadata"] else {}
+    return Payload(id=record["id"], row=record["row"], text=record["text"], metadata=metadata, embedfleet=made_of)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
@@ -20,7 +20,48 @@ DISTANCE = "Cosine"
 FINGERPRINTS = "embedfleet"
 """The key of the collection's metadata under which the fingerprint of each vector's pass stands."""
 
-_SCALAR: dict[str, Any] = {"scalar": {"type": "int8", "quantile": 0.99, "always_ram": True}}
+
+class DenseParams(TypedDict):
+    """A dense vector, or with `multivector_config` a multivector."""
+
+    size: int
+    distance: str
+    datatype: NotRequired[str]
+    multivector_config: NotRequired[dict[str, str]]
+    hnsw_config: NotRequired[dict[str, int]]
+
+
+class SparseParams(TypedDict):
+    """A sparse vector."""
+
+    modifier: str
+
+
+class CollectionSchema(TypedDict):
+    """The body of the request that makes the collection."""
+
+    vectors: dict[str, DenseParams]
+    sparse_vectors: dict[str, SparseParams]
+    quantization_config: QuantizationConfig | None
+    metadata: dict[str, dict[str, str]]
+    """Under FINGERPRINTS, by vector."""
+
+
+class ScalarQuantization(TypedDict):
+    """Numbers as int8, but for the largest ones."""
+
+    type: str
+    quantile: float
+    always_ram: bool
+
+
+class QuantizationConfig(TypedDict):
+    """How the server keeps the vectors that it compares first."""
+
+    scalar: ScalarQuantization
+
+
+_SCALAR = QuantizationConfig(scalar=ScalarQuantization(type="int8", quantile=0.99, always_ram=True))
 
 
 def collection_name(root: Path) -> str:
@@ -34,7 +75,7 @@ def sparse_modifier(kind: str) -> Literal["idf", "none"]:
     return "idf" if kind == "bm25" else "none"
 
 
-def collection_schema(run: DoneRun, quantization: Quantization = None) -> dict[str, Any]:
+def collection_schema(run: DoneRun, quantization: Quantization = None) -> CollectionSchema:
     """Named vectors with size, distance and number format, MaxSim for multivectors, sparse vectors with their modifier.
 
     The format is the one that the Edge shard has: float16 for what is kept as float16 and for multivectors, which are
@@ -45,18 +86,16 @@ def collection_schema(run: DoneRun, quantization: Quantization = None) -> dict[s
     RunDirectoryError where the last export's description cannot be read and is needed.
     """
     outputs = {one.vector: one for one in run.spec.outputs}
-    vectors: dict[str, Any] = {}
-    sparse: dict[str, Any] = {}
+    vectors, sparse = dict[str, DenseParams](), dict[str, SparseParams]()
     for name, shape in run.shapes().items():
         if shape.form == "sparse":
             sparse[name] = {"modifier": sparse_modifier(outputs[name].kind)}
             continue
-        vectors[name] = {"size": shape.dim, "distance": DISTANCE}
+        params = vectors[name] = DenseParams(size=shape.dim, distance=DISTANCE)
+        if shape.form == "multivector" or outputs[name].storage == "float16":
+            params["datatype"] = "float16"
         if shape.form == "multivector":
-            late = {"comparator": "max_sim"}
-            vectors[name] |= {"datatype": "float16", "multivector_config": late, "hnsw_config": {"m": 0}}
-        elif outputs[name].storage == "float16":
-            vectors[name]["datatype"] = "float16"
+            params["multivector_config"], params["hnsw_config"] = {"comparator": "max_sim"}, {"m": 0}
     return {
         "vectors": vectors,
         "sparse_vectors": sparse,
@@ -65,7 +104,7 @@ def collection_schema(run: DoneRun, quantization: Quantization = None) -> dict[s
     }
 
 
-def _quantization(described: Path, asked: Quantization) -> dict[str, Any] | None:
+def _quantization(described: Path, asked: Quantization) -> QuantizationConfig | None:
     """The configuration; where nothing was asked for, the one in `described`, so that a later export does not drop it."""
     if asked is not None:
         return _SCALAR if asked == "scalar" else None

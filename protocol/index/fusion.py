@@ -8,18 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-import msgspec
-
-from ..run_directory.json_bytes import decode_json
+from ..errors import RunDirectoryError
 from ..run_directory.layout import RunLayout
+from ..run_directory.records.passes import read_pass
 from ..spec.run_spec import PassSpec, RunSpec
 from ..vectors.metadata_terms import METADATA_WEIGHTS
-
-
-class _Computed(msgspec.Struct, frozen=True):
-    """What `pass.json` says of a pass that has begun."""
-
-    pooling: str = ""
 
 
 def has_no_model(layout: RunLayout, one: PassSpec) -> bool:
@@ -27,10 +20,10 @@ def has_no_model(layout: RunLayout, one: PassSpec) -> bool:
     if one.kind not in ("metadata", "sparse"):
         return False
     try:
-        computed = decode_json(layout.pass_file(one.vector).read_bytes(), _Computed)
-    except (OSError, msgspec.MsgspecError):
-        return False  # not begun, or torn: whoever needs the file says so
-    return computed.pooling == METADATA_WEIGHTS
+        computed = read_pass(layout, one.vector)
+    except RunDirectoryError:
+        return False  # torn: whoever needs the file says so
+    return computed is not None and computed.pooling == METADATA_WEIGHTS
 
 
 def metadata_vectors(layout: RunLayout, spec: RunSpec) -> list[str]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 from unicodedata import normalize
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ..finished_run.payload import Payload
 from ..vectors.metadata_terms import query_weights
 
 
@@ -63,10 +64,10 @@ def nearest_request(name: str, vector: QueryVector, limit: int, payload: Any, on
     return edge.QueryRequest(limit=limit, query=query, with_payload=payload, filter=only, params=exact)
 
 
-def payloads(shard: Any, ids: Sequence[Any]) -> dict[str, dict[str, Any]]:
+def payloads(shard: Any, ids: Sequence[Any]) -> dict[str, Payload]:
     """The whole payload of each of the points `ids`, by the point's id."""
     found = shard.retrieve(list(ids), with_payload=True, with_vector=False)
-    return {str(one.id): one.payload or {} for one in found}
+    return {str(one.id): cast("Payload", one.payload or {}) for one in found}
 
 
 def signal_scores(shard: Any, signals: Mapping[str, QueryVector], ids: Sequence[Any]) -> dict[str, dict[str, float]]:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..finished_run.payload import Payload
 from ..spec.run_spec import RunSpec
 from .queries import QueryVector, SparseQuery, nearest, nearest_request, payloads, signal_scores
 from .rank_fusion import fuse
@@ -104,7 +105,7 @@ class ShardRanker:
             for row, one in ids.items()
         }
 
-    def payloads(self, ranked: Ranked, rows: Iterable[int]) -> dict[int, dict[str, Any]]:
+    def payloads(self, ranked: Ranked, rows: Iterable[int]) -> dict[int, Payload]:
         """The whole payload of each of the rows."""
         ids = {row: ranked.points[row].point for row in rows}
         whole = payloads(self._shard, list(ids.values())) if ids else {}

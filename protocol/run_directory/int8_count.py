@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from .segment_info import VectorSegmentInfo
+
+
+class Int8Record(TypedDict):
+    """An Int8Count in JSON."""
+
+    float16_segments: int
+    worst_cosine: float | None
 
 
 class Int8Count:
@@ -28,6 +35,6 @@ class Int8Count:
         known = [one for one in self._cosines if one is not None]
         return min(known) if known and len(known) == len(self._cosines) else None
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Int8Record:
         """The two as JSON values."""
         return {"float16_segments": self.float16_segments, "worst_cosine": self.worst_cosine}

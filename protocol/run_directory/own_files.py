@@ -8,12 +8,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import msgspec
-
 from ..errors import RunDirectoryError
 from ..spec.run_spec import RunSpec, is_name
 from .json_bytes import decode_json
 from .layout import RunLayout, set_aside
+from .records.exports import FileNames
 
 _SEGMENT = re.compile(r"\d{5,}\.(parquet|parquet\.damaged|rejected\.jsonl)", re.ASCII)
 _PARTIAL = re.compile(r"\.(.+)\.tmp")
@@ -168,18 +167,9 @@ def _others(folder: Path, own: Callable[[str], bool]) -> Iterator[Path]:
     return (path for path in folder.iterdir() if not own(path.name)) if folder.is_dir() else iter(())
 
 
-class _File(msgspec.Struct, frozen=True):
-    name: str
-
-
-class _Record(msgspec.Struct, frozen=True):
-    files: list[_File]
-    ours: list[str] = []
-
-
 def recorded(path: Path) -> set[str]:
     """The names that a record of an export or of an evaluation has, also of files that were about to be written."""
-    record = decode_json(path.read_bytes(), _Record)
+    record = decode_json(path.read_bytes(), FileNames)
     return {one.name for one in record.files} | set(record.ours)
 
 

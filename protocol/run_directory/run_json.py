@@ -1,9 +1,6 @@
-"""Reading the JSON files of a run directory; what is torn, foreign or of other types becomes a RunDirectoryError."""
+"""Reading the spec of a run directory, and where its quarantine is; what is torn or foreign becomes a RunDirectoryError."""
 
 from __future__ import annotations
-
-from pathlib import Path
-from typing import Any, TypeVar
 
 from ..errors import RunDirectoryError
 from ..spec.local_paths import check_local
@@ -11,25 +8,6 @@ from ..spec.run_spec import RunSpec
 from .json_bytes import decode_json
 from .layout import RunLayout
 from .own_files import find_odd, refuse_odd
-
-T = TypeVar("T")
-
-
-def read_json(path: Path, kind: type[T]) -> T | None:
-    """The file's content, checked against its type; None where there is no such file."""
-    try:
-        return decode_json(path.read_bytes(), kind)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise RunDirectoryError(f"{path}: cannot be read ({error.strerror}); check the permissions") from error
-    except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8
-        raise RunDirectoryError(f"{path}: damaged ({error}); delete it and run the same command again") from error
-
-
-def read_object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in `path`, None where there is no such file."""
-    return read_json(path, dict[str, Any])
 
 
 def read_spec(layout: RunLayout) -> RunSpec:

@@ -32,7 +32,8 @@ import pyarrow.parquet as pq
 
 from ..errors import RunDirectoryError
 from ..spec.run_spec import Form, Storage
-from ..vectors.storage import RANGES_KEY, Ranges, dense_field, ranges_of, storage_of, unpack
+from ..vectors.ranges import Ranges
+from ..vectors.storage import RANGES_KEY, dense_field, ranges_of, storage_of, unpack
 from .segment_info import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo
 
 FloatArray = npt.NDArray[np.float32]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
 TELLING = 0.01
 """The share of cut texts beyond which a line with a remedy is shown."""
+
+
+class TruncationRecord(TypedDict):
+    """A Truncation in JSON."""
+
+    truncated: int
+    truncated_share: float
+    tokens_cut: int | None
+    tokens_cut_share: float | None
 
 
 class Truncation(msgspec.Struct, frozen=True):
@@ -41,7 +50,7 @@ class Truncation(msgspec.Struct, frozen=True):
             return None
         return self.tokens_cut / max(self.tokens + self.tokens_cut, 1)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> TruncationRecord:
         """Counts and shares as JSON values."""
         share = self.share_cut
         return {

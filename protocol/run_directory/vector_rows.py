@@ -24,14 +24,16 @@ from .segment_stream import stream_batches
 from .tables import dense_vectors
 
 Form = Literal["dense", "sparse", "multivector"]
+Indices = npt.NDArray[np.uint32]
+Weights = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class SparseVector:
     """Sorted indices and as many weights."""
 
-    indices: npt.NDArray[np.uint32]
-    values: npt.NDArray[np.float32]
+    indices: Indices
+    values: Weights
 
 
 Array = npt.NDArray[np.floating[Any]]

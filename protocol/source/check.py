@@ -15,19 +15,11 @@ from ..errors import RunDirectoryError, SourceError
 from ..run_directory.atomic_files import commit_bytes
 from ..run_directory.json_bytes import decode_json
 from ..run_directory.layout import RunLayout, segments_in
+from ..run_directory.records.intake import FileStamp, read_intake
 from ..run_directory.run_json import read_spec
 from ..run_directory.segment_info import ChunkSegmentInfo, Cursor, Passed
 from .corpus import STDIN, Corpus, SourceFile
-from .intake_counts import IntakeRecord
 from .unpacked import digest_of
-
-
-class FileStamp(msgspec.Struct, frozen=True):
-    """A source file as it was: path below the source, bytes, and time of change."""
-
-    path: str
-    size: int
-    mtime_ns: int
 
 
 @dataclass(slots=True)
@@ -103,11 +95,11 @@ def read_trail(layout: RunLayout) -> Trail:
     vectors = [number for folder in ours for number in segments_in(folder)]
     trail.read_beyond = any(number >= trail.segments for number in vectors)
     try:
-        intake = decode_json(layout.intake.read_bytes(), IntakeRecord)
-    except (OSError, ValueError):
+        intake = read_intake(layout)
+    except RunDirectoryError:
         return trail
-    trail.whole = intake.complete and intake.segments == trail.segments
-    if trail.whole:
+    trail.whole = intake is not None and intake.complete and intake.segments == trail.segments
+    if trail.whole and intake is not None:
         trail.finished += intake.finished
     return trail
 

@@ -10,7 +10,7 @@ PREFIX = "fake:"
 FAKE_KINDS = ("dense", "sparse", "multivector", "bge-m3", "rerank")
 """Kinds of passes that there is a fake encoder of."""
 LOAD_FAULTS = ("kill", "hang", "raise")
-_OPTIONS: dict[str, Any] = {
+_OPTIONS = {
     "delay_ms": float,
     "kill_on": str,
     "exit_on": str,

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..spec.run_spec import Storage
+from .ranges import Ranges
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -40,13 +41,6 @@ _ITEM: dict[Storage, Any] = {
     "binary": pa.uint8(),
 }
 _STORAGE: dict[Any, Storage] = {kind: name for name, kind in _ITEM.items()}
-
-
-class Ranges(msgspec.Struct, frozen=True):
-    """The range of int8 in each dimension."""
-
-    low: tuple[float, ...]
-    high: tuple[float, ...]
 
 
 def spanned(vectors: FloatArray) -> Ranges:

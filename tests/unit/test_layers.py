@@ -21,7 +21,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "process": {"errors"},
         "spec": {"errors", "text"},
         "vectors": {"text", "spec"},
-        "run_directory": {"errors", "spec", "vectors"},
+        "run_directory": {"errors", "spec", "statistics", "vectors"},
         "wire": {"errors", "spec", "run_directory"},
         "source": {"errors", "text", "spec", "run_directory"},
         "finished_run": {"errors", "spec", "run_directory"},

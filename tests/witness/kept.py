@@ -12,6 +12,7 @@ from ..run_copies import copied
 from .corpora import write_corpora
 from .make import BASE, BROKEN, RUNS
 
+ARCHIVES = Path(__file__).parent
 BLOCK = 1 << 16
 
 
@@ -45,7 +46,7 @@ class Kept:
 
 def unpack(folder: Path, release: str) -> Kept:
     """The archive of a release in `folder`, and the sources as they stood then."""
-    with tarfile.open(Path(__file__).with_name(f"{release}.tar.xz")) as packed:
+    with tarfile.open(ARCHIVES / f"{release}.tar.xz") as packed:
         for member in packed:
             if member.isfile():
                 _write_sparsely(packed, member, folder)

@@ -10,11 +10,11 @@ import pytest
 from embedfleet.client.evaluation.evaluation import Evaluation, Figures, Ranked, evaluate, measure, measure_names
 from embedfleet.client.evaluation.ranking_costs import Cost, costs
 from embedfleet.client.evaluation.report import render, write_report
-from embedfleet.client.verify.export_checks import record_of
 from embedfleet.exporter.ranking.candidates import find_candidates
 from embedfleet.exporter.ranking.ranking import rank_candidates
 from embedfleet.protocol.errors import EmbedfleetError, UsageError
 from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.run_directory.records.exports import ReportRecord
 from embedfleet.protocol.spec.run_spec import RunSpec
 
 MEASURES = measure_names(9)
@@ -183,9 +183,8 @@ def test_a_report_that_cannot_be_written_is_an_error_of_ours(layout):
         write_report(layout, found)
     layout.report_record.rmdir()
     write_report(layout, found)
-    layout.report_record.write_bytes(
-        record_of({}, (layout.report.name, layout.evaluation.name))
-    )  # killed while it wrote
+    ours = (layout.report.name, layout.evaluation.name)
+    layout.report_record.write_bytes(msgspec.json.encode(ReportRecord((), ours)))  # killed while it wrote
     write_report(layout, found)
     assert [one["name"] for one in json.loads(layout.report_record.read_bytes())["files"]] == [
         "evaluation.json",

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -83,9 +84,11 @@ def test_sparse_vectors_and_the_sections_of_the_manifest_are_read_back(tmp_path:
     assert name == run_files.SPARSE
     assert embedder.sparse_vectors[name].indptr.tolist() == [0, 2, 2, 4, 6, 8]
     manifest = json.loads(files.layout.manifest.read_text())
-    sections = {"sparse_run": [{"vector": name, "live": 5}], "rerank_run": {"pairs": 9}}
+    sections = msgspec.to_builtins(
+        {"sparse_run": [run_files.sparse_run(name, 5)], "rerank_run": run_files.rerank_run(9)}
+    )
     files.layout.manifest.write_text(json.dumps(manifest | sections))
-    assert (embedder.sparse_run, embedder.rerank_run) == ([{"vector": name, "live": 5}], {"pairs": 9})
+    assert (embedder.sparse_run, embedder.rerank_run) == (sections["sparse_run"], sections["rerank_run"])
 
 
 def test_models_and_options_that_no_run_can_follow_are_refused(tmp_path: Path) -> None:

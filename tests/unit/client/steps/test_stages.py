@@ -7,9 +7,17 @@ import msgspec
 import pytest
 from embedfleet.client.steps.run_table import make_table, show_stages
 from embedfleet.client.steps.step_summary import Stage, candidate_stage, ensemble_stages, export_stage, pass_stages
+from embedfleet.protocol.run_directory.records.candidates import CandidatesRecord
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.statistics.pass_stats import PassStats
+from embedfleet.protocol.statistics.run_stats import RunStats
 from embedfleet.protocol.wire.control import PassSummary, RunEnded
 from rich.console import Console
+
+
+def candidates(**counts: Any) -> CandidatesRecord:
+    return CandidatesRecord(made_of="", candidates=10, signals=("dense-a",), pairs=0, **counts)
+
 
 FULL = {
     "rows": "1,200,000",
@@ -28,7 +36,7 @@ STAGES = [
     Stage("dense-all-minilm-l6-v2", FULL),
     Stage("ensemble-concat", {"rows": "1,200,000", "coverage": "99.90%"}),
     Stage("queries: dense-all-minilm-l6-v2", FULL),
-    candidate_stage({"queries": 500, "without": 5, "seconds": 3.52}),
+    candidate_stage(candidates(queries=500, without=5, seconds=3.52)),
     Stage("rerank-ms-marco-minilm-l6-v2", FULL, "pairs"),
 ]
 
@@ -124,12 +132,12 @@ def test_sessions_that_were_killed_are_named_beside_those_whose_time_is_known(re
     )
     counts: dict[str, Any] = {"chunks": 21_000, "committed": 21_000, "quarantined": 0, "skipped_duplicates": 0}
     ending = RunEnded(run="r1", status="done", seconds=1.0, passes=(summary,), **counts)
-    (stage,) = pass_stages(ending, stats={"passes": [{"vector": "dense-a", **recorded}]})
+    (stage,) = pass_stages(ending, stats=RunStats(passes=(PassStats(vector="dense-a", **recorded),)))
     assert stage.cells.get("all") == line
 
 
 def test_steps_that_are_no_run_have_latency_and_memory_where_they_are_known() -> None:
-    found = {"queries": 4, "without": 1, "seconds": 2.0, "query_seconds": {"p50": 0.01, "p95": 0.25}}
+    found = candidates(queries=4, without=1, seconds=2.0, query_seconds={"p50": 0.01, "p95": 0.25})
     cells = candidate_stage(found, 2_000_000).cells
     assert (cells["latency"], cells["memory"], cells["coverage"]) == ("0.010 / 0.250", "2.0 MB", "75.00%")
     assert export_stage(600, 2.0, 0) == Stage("export", {"rows": "600", "seconds": "2.0", "rate": "300.0"})

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 from embedfleet.client.evaluation.evaluation import Evaluation
@@ -120,7 +121,7 @@ def test_a_changed_byte_of_a_table_is_found(layout: RunLayout, name: str) -> Non
 
 
 def test_the_run_of_the_pairs_is_recounted_too(layout: RunLayout, run_files: Any) -> None:
-    layout.rerank_record.write_text('{"pairs": 3}')
+    layout.rerank_record.write_bytes(msgspec.json.encode(run_files.rerank_run(3)))
     assert f"{layout.scores}: has no spec.json" in found(layout)
     pairs = run_files.RunFiles(layout.scores, sizes=(3,), index="none").write()
     assert found(layout) == ""

@@ -279,7 +279,7 @@ def test_lines_are_counted_in_little_memory(tmp_path):
 def test_rejected_records_are_read_once(files, monkeypatch):
     read = []
     monkeypatch.setattr(
-        "embedfleet.client.verify.recount.count_lines", lambda path: read.append(path) or count_lines(path)
+        "embedfleet.client.verify.chunk_recount.count_lines", lambda path: read.append(path) or count_lines(path)
     )
     assert verify_run(files.root).ok
     assert read == [files.layout.rejected_segment(0)]

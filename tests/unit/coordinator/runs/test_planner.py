@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from embedfleet.coordinator.core.events import PassPlan
-from embedfleet.coordinator.intake.segment_writer import SegmentLimits
 from embedfleet.coordinator.runs.planner import NO_WEIGHTS, SLOW_LIMITS, choose_dtype, plan_passes, segment_limits
+from embedfleet.protocol.run_directory.records.intake import SegmentLimits
 from embedfleet.protocol.spec.fingerprint import Fingerprint
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.wire.devices import Device

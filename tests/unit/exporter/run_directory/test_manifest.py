@@ -19,8 +19,8 @@ def test_a_row_that_lacks_two_vectors_counts_once(run_files: Any, tmp_path: Path
     ).write()
     counts, (dense, sparse) = recount(files.layout, files.spec)
     assert (counts.chunks, counts.committed, counts.quarantined, counts.rejected) == (10, 5, 5, 1)
-    assert (dense["rows"], dense["quarantined"]) == (9, 2)
-    assert (sparse["rows"], sparse["quarantined"], sparse["stood_in"]) == (9, 3, 0)
+    assert (dense.rows, dense.quarantined) == (9, 2)
+    assert (sparse.rows, sparse.quarantined, sparse.stood_in) == (9, 3, 0)
 
 
 def test_a_segment_that_lacks_a_vector_is_still_to_be_computed(run_files: Any, tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_segment_that_lacks_a_vector_is_still_to_be_computed(run_files: Any, t
     assert recount(files.layout, files.spec) == left_out
     counts, (dense, sparse) = left_out
     assert (counts.chunks, counts.committed, counts.quarantined) == (8, 2, 2)
-    assert (dense["rows"], sparse["rows"]) == (7, 3)
+    assert (dense.rows, sparse.rows) == (7, 3)
 
 
 def test_memory_does_not_grow_with_the_quarantine(run_files: Any, tmp_path: Path) -> None:

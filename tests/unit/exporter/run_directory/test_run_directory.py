@@ -18,12 +18,12 @@ from embedfleet.protocol.errors import RunDirectoryError, SourceError, SpecMisma
 from embedfleet.protocol.run_directory import removal
 from embedfleet.protocol.run_directory.atomic_files import partial_of
 from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.run_directory.records.intake import IntakeRecord
 from embedfleet.protocol.run_directory.run_json import read_spec
 from embedfleet.protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor, Passed
 from embedfleet.protocol.run_directory.tables import CHUNK_SCHEMA, with_info
 from embedfleet.protocol.source.check import fingerprint as stamps
 from embedfleet.protocol.source.corpus import resolve
-from embedfleet.protocol.source.intake_counts import IntakeRecord
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.text.preprocessing import FIRST, LATEST

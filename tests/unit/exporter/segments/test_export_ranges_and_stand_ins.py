@@ -23,7 +23,8 @@ from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.spec.run_spec import PassSpec
 from embedfleet.protocol.vectors.ensembles import combine
 from embedfleet.protocol.vectors.metadata_terms import term_index
-from embedfleet.protocol.vectors.storage import Ranges, pack, spanned, storage_of, unpack
+from embedfleet.protocol.vectors.ranges import Ranges
+from embedfleet.protocol.vectors.storage import pack, spanned, storage_of, unpack
 from embedfleet.protocol.wire.export import Committed
 from embedfleet.protocol.wire.work import RowError
 

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from embedfleet.protocol.errors import RunDirectoryError
 from embedfleet.protocol.finished_run.done_run import open_done_run
-from embedfleet.protocol.finished_run.points import RESERVED, read_points
+from embedfleet.protocol.finished_run.payload import RESERVED
+from embedfleet.protocol.finished_run.points import read_points
 from embedfleet.protocol.finished_run.published import segment_digest
 from embedfleet.protocol.run_directory import segment_stream
 from embedfleet.protocol.run_directory.vector_rows import SparseVector, VectorShape, read_vectors

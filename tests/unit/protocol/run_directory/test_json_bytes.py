@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from embedfleet.client.run_directory.files import count_lines, read_lines
 from embedfleet.protocol.errors import RunDirectoryError
-from embedfleet.protocol.run_directory.json_bytes import decode_json
+from embedfleet.protocol.run_directory.json_bytes import decode_json, read_json
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.run_directory.own_files import read_owner
-from embedfleet.protocol.run_directory.run_json import read_object, read_spec
+from embedfleet.protocol.run_directory.run_json import read_spec
 
 DEEP = b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}"
 
@@ -23,7 +23,8 @@ def test_what_is_damaged_is_one_error(data: bytes, tmp_path: Path) -> None:
         decode_json(data, dict[str, Any])
     layout = RunLayout(tmp_path)
     layout.spec.write_bytes(data)
-    for read in (lambda: read_spec(layout), lambda: read_owner(layout), lambda: read_object(layout.spec)):
+    reads = (lambda: read_spec(layout), lambda: read_owner(layout), lambda: read_json(layout.spec, dict[str, Any]))
+    for read in reads:
         with pytest.raises(RunDirectoryError):
             read()
 

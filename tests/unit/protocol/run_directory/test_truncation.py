@@ -18,6 +18,7 @@ from embedfleet.exporter.segments.writer import commit_segment
 from embedfleet.protocol.run_directory.segment_info import VectorSegmentInfo
 from embedfleet.protocol.run_directory.tables import INFO_KEY, TOKENS_CUT, digest, read_info, with_info
 from embedfleet.protocol.run_directory.truncation import Truncation, add_up, of_segment
+from msgspec import structs
 
 from .... import run_files
 
@@ -70,7 +71,7 @@ def test_footer_column_manifest_info_and_verify_agree(
     expected = Truncation(ROWS, 2, 50, cut)
     assert of_segment(path, read_info(path, VectorSegmentInfo)) == expected
     _, passes = recount(files.layout, files.spec)
-    named = [{"vector": one.vector, **found} for one, found in zip(files.spec.outputs, passes, strict=True)]
+    named = [structs.replace(found, vector=one.vector) for one, found in zip(files.spec.outputs, passes, strict=True)]
     assert truncations(named)[NAME] == expected
     (said,) = (one for one in describe_run(files.root)["vectors"] if one["vector"] == NAME)
     assert (said["truncated"], said["tokens_cut"]) == (2, cut)

@@ -1,0 +1,69 @@
+"""What `embedfleet run --json` prints at its end."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from ...protocol.run_directory.truncation import Truncation
+from ...protocol.wire.control import PassSummary, RunEnded
+
+JsonObject = dict[str, Any]
+
+
+class RunSummary(TypedDict, total=False):
+    """The corpus first; then what followed it. A run that was interrupted early has no more than a status."""
+
+    run: str
+    status: str
+    chunks: int
+    committed: int
+    quarantined: int
+    skipped_duplicates: int
+    notes: dict[str, int]
+    seconds: float
+    passes: list[JsonObject]
+    error: str
+    rerank: JsonObject
+    """The file of the ranking, counts of the queries, `candidates.json`, and the manifest's section `rerank_run`."""
+    evaluation: JsonObject
+    """`evaluation.json`."""
+    export: list[JsonObject]
+    """The files of `export.json`."""
+
+
+def summary(ending: RunEnded) -> RunSummary:
+    """The object that `--json` prints, as far as the corpus goes."""
+    found = RunSummary(
+        run=ending.run,
+        status=ending.status,
+        chunks=ending.chunks,
+        committed=ending.committed,
+        quarantined=ending.quarantined,
+        skipped_duplicates=ending.skipped_duplicates,
+        notes=ending.notes,
+        seconds=ending.seconds,
+        passes=[_pass_summary(one) for one in ending.passes],
+    )
+    if ending.error:
+        found["error"] = ending.error
+    return found
+
+
+def _pass_summary(one: PassSummary) -> JsonObject:
+    """Null for what only computing tells, where all was committed before."""
+    computed = {
+        "device": one.device,
+        "chunks_per_second": one.chunks_per_second,
+        "tokens_per_second": one.tokens_per_second,
+        "padding": one.padding,
+    }
+    return {
+        "vector": one.vector,
+        "model": one.model,
+        "chunks": one.chunks,
+        "computed": one.computed,
+        "seconds": one.seconds,
+        **(computed if one.computed else dict.fromkeys(computed)),
+        "rotation_gap_seconds": one.rotation_gap_seconds,
+        **(one.truncation.record() if one.truncation is not None else dict.fromkeys(Truncation().record())),
+    }

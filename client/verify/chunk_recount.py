@@ -1,0 +1,110 @@
+"""The chunk segments of a run together: contiguous, rows numbered through, ids once only; and the counts of its intake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ...protocol.errors import RunDirectoryError
+from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.records.intake import IntakeRecord
+from ...protocol.run_directory.segment_info import ChunkSegmentInfo
+from ...protocol.run_directory.tables import read_info
+from ...protocol.source.check import read_stamps
+from ..run_directory.files import AGAIN, count_lines, read_table, rejected_files, spans
+from .chunk_checks import Ids, count_chunks
+from .claims import differences
+
+
+@dataclass(slots=True)
+class ChunkRecount:
+    """All chunk segments, read through."""
+
+    rows: dict[int, int] = field(default_factory=dict[int, int])
+    """Rows of each segment that could be read."""
+    duplicates: int = 0
+    rejected: int = 0
+    problems: list[str] = field(default_factory=list[str])
+
+    @property
+    def total(self) -> int:
+        """Rows of all segments."""
+        return sum(self.rows.values())
+
+
+def recount_chunks(layout: RunLayout, *, at_work: bool) -> ChunkRecount:
+    """Read every column of every chunk segment. `at_work`: segments may still be missing."""
+    found, lines, hashes = ChunkRecount(), _RejectedLines(), list[Ids]()
+    segments = segments_in(layout.chunks)
+    missing = sorted(set(range(segments[-1] + 1 if segments else 0)) - set(segments))
+    if missing and not at_work:
+        found.problems.append(f"{layout.chunks}: lacks segments {spans(missing)}; {AGAIN} with --restart")
+    for segment in segments:
+        path = layout.chunk_segment(segment)
+        try:
+            info = read_info(path, ChunkSegmentInfo)
+            count = count_chunks(path, info)
+        except RunDirectoryError as error:
+            found.problems.append(str(error))
+            continue
+        found.problems += count.problems
+        if info.segment != segment:
+            found.problems.append(f"{path}: its footer says that it is segment {info.segment}; {AGAIN} with --restart")
+        if not missing and info.first_row != found.total:
+            found.problems.append(f"{path}: begins at row {info.first_row}, not {found.total}")
+        hashes.append(count.hashes)
+        found.rows[segment] = count.rows
+        found.duplicates += info.duplicates
+        rejected = lines.count(layout.rejected_segment(segment), found.problems)
+        if rejected != info.rejected:
+            found.problems.append(f"{path}: {info.rejected} records were rejected before it, {rejected} are on file")
+    found.problems.extend(_used_twice(layout, list(found.rows), hashes))
+    found.rejected = sum(lines.count(path, found.problems) for path in rejected_files(layout))
+    return found
+
+
+def intake_problems(layout: RunLayout, claimed: IntakeRecord | None, counted: ChunkRecount) -> Iterator[str]:
+    """What is wrong with the counts that the intake ended with, and with its record of the source."""
+    if claimed is None:
+        yield f"{layout.root}: the source was not read to its end; {AGAIN}"
+        return
+    if read_stamps(layout) is None:
+        yield (
+            f"{layout.source}: gone or damaged; {AGAIN}: it makes it anew where the source is what was read, or asks for "
+            "--restart"
+        )
+    counts = {"segments": len(counted.rows), "rows": counted.total, "rejected": counted.rejected}
+    yield from differences(layout.intake, claimed, counts)
+
+
+def _used_twice(layout: RunLayout, segments: list[int], hashes: list[Ids]) -> Iterator[str]:
+    """Ids that stand in two rows. Hashes find the candidates, since all ids at once may not fit in memory."""
+    values, times = np.unique(np.concatenate(hashes) if hashes else np.empty(0, np.int64), return_counts=True)
+    candidates, seen = set(values[times > 1].tolist()), set[str]()
+    for segment in segments if candidates else ():
+        path = layout.chunk_segment(segment)
+        for name in read_table(path, ("id",)).column("id").to_pylist():
+            if hash(name) in candidates:
+                if name in seen:
+                    yield f"{path}: the id {name!r} stands in two rows; {AGAIN} with --restart"
+                seen.add(name)
+
+
+class _RejectedLines:
+    """Records in the files of rejected ones; each file is read once."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Path, int] = {}
+
+    def count(self, path: Path, problems: list[str]) -> int:
+        """0 for a damaged file, which is added to `problems`."""
+        if path not in self._counts:
+            try:
+                self._counts[path] = count_lines(path) if path.exists() else 0
+            except RunDirectoryError as error:
+                problems.append(str(error))
+                self._counts[path] = 0
+        return self._counts[path]

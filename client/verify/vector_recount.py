@@ -1,0 +1,114 @@
+"""The segments of one vector against the chunk segments and its `pass.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+import pyarrow as pa
+from msgspec import UNSET
+
+from ...protocol.errors import RunDirectoryError
+from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.records.passes import PassRecord, read_pass
+from ...protocol.run_directory.segment_info import VectorSegmentInfo
+from ...protocol.run_directory.tables import read_info
+from ...protocol.run_directory.truncation import add_up
+from ...protocol.run_directory.vector_rows import read_shape
+from ...protocol.spec.run_spec import CPU_KINDS, Output
+from ..run_directory.files import AGAIN, read_table, spans
+from .int8_checks import Int8Notes
+from .report import VectorCount
+from .segment_checks import info_problems, row_problems, telling, truncation_of, vector_problems
+
+
+@dataclass(slots=True)
+class VectorRecount:
+    """All segments of one vector, read through."""
+
+    count: VectorCount = field(default_factory=VectorCount)
+    quarantined: set[int] = field(default_factory=set[int])
+    """Rows in quarantine."""
+    telling: dict[int, int] = field(default_factory=dict[int, int])
+    """By segment, the vectors that are neither null nor empty nor all zeros."""
+    problems: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
+
+
+def recount_vector(layout: RunLayout, one: Output, rows: Mapping[int, int], *, at_work: bool) -> VectorRecount:
+    """Read every segment that has a chunk segment in `rows`. `at_work`: segments may still be missing."""
+    found, folder = VectorRecount(), layout.vector_folder(one.vector)
+    if one.kind not in CPU_KINDS:  # those take texts of any length
+        found.count.truncated = found.count.tokens_cut = 0
+    have = segments_in(folder)
+    missing = sorted(rows.keys() - set(have))
+    if missing and not at_work:
+        found.problems.append(f"{folder}: lacks segments {spans(missing)} of {len(rows)}; {AGAIN}")
+    strays = set() if at_work else set(have) - set(segments_in(layout.chunks))
+    for stray in sorted(strays):
+        found.problems.append(f"{layout.vector_segment(one.vector, stray)}: has no chunk segment; delete it")
+    about = _read_model(layout, one.vector, computed=bool(have), problems=found.problems)
+    int8 = Int8Notes(folder, (about.ranges or None) if about is not None else None)
+    for segment in sorted(set(have) & rows.keys()):
+        path = layout.vector_segment(one.vector, segment)
+        try:
+            problems = [f"{path}: {what}" for what in _add_segment(layout, one, segment, about, found, int8)]
+        except RunDirectoryError as error:
+            problems = [str(error)]
+        except (KeyError, TypeError, AttributeError, ValueError, msgspec.MsgspecError, pa.ArrowException) as error:
+            problems = [f"{path}: not a segment of {one.form} vectors ({error}); delete it and {AGAIN}"]
+        found.problems += problems
+    found.notes += int8.lines()
+    return found
+
+
+def _read_model(layout: RunLayout, vector: str, *, computed: bool, problems: list[str]) -> PassRecord | None:
+    """The `pass.json` of a vector; None where it says too little, which is a problem if something was computed."""
+    path, what = layout.pass_file(vector), "is not there"
+    try:
+        about = read_pass(layout, vector)
+    except RunDirectoryError:
+        about, what = None, "cannot be read"
+    if about is not None and about.fingerprint is UNSET:
+        about, what = None, "cannot be read"
+    if about is None and (computed or path.exists()):
+        problems.append(
+            f"{path}: {what}, so the model is unknown; delete the folder {path.parent} and {AGAIN}: "
+            "it computes these vectors again"
+        )
+    return about
+
+
+def _add_segment(
+    layout: RunLayout, one: Output, segment: int, about: PassRecord | None, found: VectorRecount, int8: Int8Notes
+) -> list[str]:
+    """Count a segment; what is wrong with it. Raises whatever its columns cause if they are of other types."""
+    path = layout.vector_segment(one.vector, segment)
+    info, table = read_info(path, VectorSegmentInfo), read_table(path)
+    chunk = read_table(layout.chunk_segment(segment), ("row", "id"))
+    problems = [*row_problems(table, chunk), *info_problems(table, info, one.vector, segment)]
+    problems.extend(vector_problems(one.form, table, about is None or about.normalized is not False))
+    problems.extend(_dim_problems(read_shape(path).dim, about, found.count))
+    if one.storage == "int8":
+        int8.add(info, table)
+    found.telling[segment] = telling(one.form, table)
+    if about is not None and info.fingerprint != about.fingerprint:
+        problems.append(f"computed by another model or setting than pass.json says; delete it and {AGAIN}")
+    count = found.count
+    count.segments, count.rows = count.segments + 1, count.rows + table.num_rows
+    cut = add_up([count.truncation, truncation_of(table)])
+    count.tokens = cut.tokens
+    if count.truncated is not None:
+        count.truncated, count.tokens_cut = cut.truncated, cut.tokens_cut
+    bad = table.column("row").filter(table.column("error").is_valid()).to_pylist()
+    found.quarantined.update(bad)
+    count.quarantined += len(bad)
+    return problems
+
+
+def _dim_problems(dim: int, about: PassRecord | None, count: VectorCount) -> Iterator[str]:
+    expected = count.dim or (about.output_dim if about is not None else None) or dim
+    count.dim = count.dim or dim or None
+    if dim != expected:
+        yield f"its vectors have {dim} dimensions, others of the pass {expected}; delete it and {AGAIN}"

@@ -1,0 +1,63 @@
+"""`vectors/NAME/pass.json`: the model and the settings that a vector was computed with."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from ...spec.fingerprint import Fingerprint
+from ...vectors.ranges import Ranges
+from ..json_bytes import read_json
+from ..layout import RunLayout
+
+
+class PassRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of `pass.json`: the fields of the `Fingerprint`, and what they were used for."""
+
+    vector: str = ""
+    kind: str = ""
+    form: str | UnsetType = UNSET
+    fingerprint: str | UnsetType = UNSET
+    """`Fingerprint.digest()`, which each segment repeats."""
+    model: str | UnsetType = UNSET
+    revision: str | UnsetType = UNSET
+    weights: str | UnsetType = UNSET
+    dtype: str | UnsetType = UNSET
+    max_tokens: int | UnsetType = UNSET
+    prompt: str | UnsetType = UNSET
+    pooling: str | UnsetType = UNSET
+    dim: int | UnsetType = UNSET
+    normalized: bool | UnsetType = UNSET
+    settings: dict[str, float] | UnsetType = UNSET
+    token_dim: int | UnsetType = UNSET
+    versions: dict[str, str] | UnsetType = UNSET
+    files: dict[str, str] | UnsetType = UNSET
+    similarity: str | UnsetType = UNSET
+    weights_before: str | UnsetType = UNSET
+    assumed: str | UnsetType = UNSET
+    output_dim: int | UnsetType = UNSET
+    """Dimensions of this vector; 0 for a sparse one."""
+    method: str | UnsetType = UNSET
+    """Of an ensemble, as are its `members`."""
+    members: tuple[str, ...] | UnsetType = UNSET
+    storage: str | UnsetType = UNSET
+    """Of a dense vector."""
+    placements: tuple[str, ...] | UnsetType = UNSET
+    """Where the model was, in each session that computed something with it."""
+    ranges: Ranges | UnsetType = UNSET
+    """The int8 ranges of 0.1.0; later versions keep ranges in each segment."""
+
+    def identity(self) -> Fingerprint:
+        """What the vector was computed with. msgspec.ValidationError where a field is missing."""
+        return msgspec.convert(msgspec.to_builtins(self), Fingerprint)
+
+    @property
+    def weight_hashes(self) -> set[str]:
+        """All hashes of the weights: 0.1.0 hashed other files of some models."""
+        weights = self.weights or ""
+        return {weights, self.weights_before or weights}
+
+
+def read_pass(layout: RunLayout, vector: str) -> PassRecord | None:
+    """The pass of a vector; None before it begins. RunDirectoryError where the file is damaged."""
+    return read_json(layout.pass_file(vector), PassRecord)

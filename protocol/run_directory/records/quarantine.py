@@ -1,0 +1,24 @@
+"""`quarantine.jsonl` and `chunks/NNNNN.rejected.jsonl`: a line for each record or row that has not all of its vectors."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+
+class QuarantineLine(TypedDict):
+    """A rejected record has `file`, `record` and `excerpt`, and its `id` where that is known; a row in quarantine all the
+    others, and an `excerpt` of its text."""
+
+    file: NotRequired[str]
+    """Path below the source."""
+    record: NotRequired[int]
+    """Its number in the file, from 1."""
+    row: NotRequired[int]
+    id: NotRequired[str]
+    vector: NotRequired[str]
+    """The vector that the row lacks."""
+    reason: str
+    n_tokens: NotRequired[int]
+    estimated: NotRequired[bool]
+    """The tokens are estimated from the bytes of the text, since no tokenizer has counted them."""
+    excerpt: NotRequired[str]
