@@ -16,6 +16,8 @@ from embedfleet.protocol.errors import EmbedfleetError, UsageError
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.run_directory.records.exports import ReportRecord
 from embedfleet.protocol.spec.run_spec import RunSpec
+from embedfleet.protocol.statistics.pass_stats import PassStats
+from embedfleet.protocol.statistics.run_stats import as_values
 
 MEASURES = measure_names(9)
 COST = Cost(seconds=2.0, per_second=100.0, device="cpu:0")
@@ -66,8 +68,8 @@ def ranked(run_files, root, **queries):
     files.publish()
     run_files.RunFiles(files.layout.queries, sizes=(2, 1), index="none", **queries).write()
     passes = [
-        {"vector": run_files.DENSE, "seconds": 9.5, "chunks_per_second": 6.3, "device": "cuda:0"},
-        {"vector": run_files.SPARSE, "seconds": 0.5, "chunks_per_second": 120.0, "device": "cpu:0"},
+        as_values(PassStats.none(run_files.DENSE)) | {"seconds": 9.5, "chunks_per_second": 6.3, "device": "cuda:0"},
+        as_values(PassStats.none(run_files.SPARSE)) | {"seconds": 0.5, "chunks_per_second": 120.0, "device": "cpu:0"},
     ]
     files.layout.stats.write_text(json.dumps({"passes": passes}))
     find_candidates(files.root, 10)
