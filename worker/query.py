@@ -1,16 +1,11 @@
-"""`python -m embedfleet.worker.query`: encode queries for a search. One JSON object in, one out, on standard streams.
-
-In: `{"pass": PassSpec, "fingerprint": pass.json, "texts": […]}`. Out, by the pass's kind: `vectors` [[…]], `sparse`
-[{"indices", "values"}] and `multivectors` [[[…]]], with `cut` […], the tokens of each text that truncation removed; or
-`{"error": {"kind", "message"}}`. A reranker gets pairs as texts, needs no fingerprint, and answers `scores` […], null where a
-score is not finite.
-"""
+"""`python -m embedfleet.worker.query`: encode queries for a search. One QueryRequest in, one QueryAnswer out, on standard
+streams."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any, TypedDict
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,35 +14,11 @@ from ..protocol.errors import EmbedfleetError, ModelError
 from ..protocol.process import lifeline
 from ..protocol.spec.fingerprint import Fingerprint, changed_files
 from ..protocol.spec.run_spec import PassSpec
+from ..protocol.wire.query import QueryAnswer, QueryFailure, QueryRequest, SparseRow
 from .adaptive_batch import AdaptiveBatchController
 from .encoders.base import OutOfMemory, Prepared
 from .encoders.query_side import QuerySide
 from .token_budget import fitting, longest_first
-
-
-class QueryRequest(msgspec.Struct, frozen=True, rename={"spec": "pass"}):
-    """What to encode and with which pass's model."""
-
-    spec: PassSpec
-    fingerprint: Fingerprint | None
-    texts: list[str]
-
-
-class SparseQuery(TypedDict):
-    """A sparse vector."""
-
-    indices: list[int]
-    values: list[float]
-
-
-class QueryAnswer(TypedDict, total=False):
-    """The vectors of each text by their form, or the scores of pairs; and how many tokens of each text were cut."""
-
-    vectors: list[list[float]]
-    sparse: list[SparseQuery]
-    multivectors: list[list[list[float]]]
-    scores: list[float]
-    cut: list[int]
 
 
 def answer(request: QueryRequest) -> QueryAnswer:
@@ -82,24 +53,24 @@ def answer(request: QueryRequest) -> QueryAnswer:
     else:
         found = encoder.queries(request.texts, spec.query_prompt)
         prepared = QuerySide(encoder, spec.query_prompt).prepare(request.texts)
-    return _vectors(spec, found) | _cut(prepared)
+    return _answered(spec, found, _cut(prepared))
 
 
-def _vectors(spec: PassSpec, found: Any) -> QueryAnswer:
+def _answered(spec: PassSpec, found: Any, cut: list[int]) -> QueryAnswer:
     match spec.kind:
         case "bge-m3":
             dense, sparse, late = ([getattr(one, name) for one in found] for name in ("dense", "sparse", "colbert"))
-            return {"vectors": _lists(dense), "sparse": _pairs(sparse), "multivectors": _lists(late)}
+            return QueryAnswer(vectors=_lists(dense), sparse=_pairs(sparse), multivectors=_lists(late), cut=cut)
         case "bm25" | "sparse":
-            return {"sparse": _pairs(found)}
+            return QueryAnswer(sparse=_pairs(found), cut=cut)
         case "multivector":
-            return {"multivectors": _lists(found)}
+            return QueryAnswer(multivectors=_lists(found), cut=cut)
         case _:
-            return {"vectors": _lists(found)}
+            return QueryAnswer(vectors=_lists(found), cut=cut)
 
 
-def _cut(prepared: Prepared) -> QueryAnswer:
-    return {"cut": prepared.cut.clip(min=0).tolist()}
+def _cut(prepared: Prepared) -> list[int]:
+    return prepared.cut.clip(min=0).tolist()
 
 
 def _other_settings(ours: Fingerprint, theirs: Fingerprint) -> str:
@@ -126,7 +97,7 @@ def _scores(encoder: Any, pairs: list[str]) -> QueryAnswer:
             if smaller and len(rows) > 1:
                 continue
         done += len(rows)
-    return QueryAnswer(scores=scores.tolist()) | _cut(prepared)
+    return QueryAnswer(scores=[*scores.tolist()], cut=_cut(prepared))
 
 
 def _unheard(_reason: str, _before: int, _after: int) -> None:
@@ -137,8 +108,8 @@ def _lists(arrays: Any) -> list[Any]:
     return [array.tolist() for array in arrays]
 
 
-def _pairs(vectors: Any) -> list[SparseQuery]:
-    return [SparseQuery(indices=indices.tolist(), values=values.tolist()) for indices, values in vectors]
+def _pairs(vectors: Any) -> list[SparseRow]:
+    return [SparseRow(indices.tolist(), values.tolist()) for indices, values in vectors]
 
 
 def main() -> None:
@@ -165,7 +136,7 @@ def reply_to(data: bytes) -> bytes:
 
 
 def _failure(kind: str, message: str) -> bytes:
-    return msgspec.json.encode({"error": {"kind": kind, "message": message}})
+    return msgspec.json.encode(QueryAnswer(error=QueryFailure(kind, message)))
 
 
 def _summary(error: Exception) -> str:

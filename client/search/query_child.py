@@ -1,9 +1,6 @@
 """Ask models about texts, each in a child process: the client itself loads none.
 
-A child is `python -m embedfleet.worker.query`. It reads one JSON object from stdin,
-`{"pass": PassSpec, "fingerprint": what pass.json holds, "texts": [...]}`, and writes one to stdout: `vectors`, `sparse` and
-`multivectors`, those of them that the pass produces, or `{"error": {"kind": ..., "message": ...}}`. A reranker gets pairs as
-texts and writes `scores`.
+A child is `python -m embedfleet.worker.query`. It reads a QueryRequest from stdin and writes a QueryAnswer to stdout.
 """
 
 from __future__ import annotations
@@ -20,6 +17,7 @@ from ...protocol.errors import EmbedfleetError, UsageError, revive
 from ...protocol.process.child import ChildProcess
 from ...protocol.run_directory.records.passes import PassRecord
 from ...protocol.spec.run_spec import PassSpec
+from ...protocol.wire.query import QueryAnswer
 
 TIMEOUT = 120.0
 """Seconds for all children together, model loading included; `--timeout` says otherwise."""
@@ -29,39 +27,17 @@ MOST_TAIL = 2_000
 """Most characters of a child's standard error in a message."""
 
 
-class _Failure(msgspec.Struct, frozen=True):
-    kind: str
-    message: str
-
-
-class Sparse(msgspec.Struct, frozen=True):
-    indices: list[int]
-    values: list[float | None]
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """A child's answer. JSON has neither NaN nor infinity: such a number is null."""
-
-    vectors: list[list[float | None]] | None = None
-    sparse: list[Sparse] | None = None
-    multivectors: list[list[list[float | None]]] | None = None
-    scores: list[float | None] | None = None
-    cut: list[int] | None = None
-    """For each text, the tokens that truncation removed."""
-    error: _Failure | None = None
-
-
 def request(one: PassSpec, fingerprint: PassRecord | None, texts: Sequence[str]) -> bytes:
-    """What a child is to encode with the model of a pass."""
+    """A QueryRequest; `fingerprint` is what `pass.json` holds, and the child checks it."""
     return msgspec.json.encode({"pass": one, "fingerprint": fingerprint, "texts": list(texts)})
 
 
-def ask(requests: Mapping[str, bytes], timeout: float) -> dict[str, Answer | EmbedfleetError]:
+def ask(requests: Mapping[str, bytes], timeout: float) -> dict[str, QueryAnswer | EmbedfleetError]:
     """Run one child for each request, all at once: its answer or its error, by vector. None of them outlives the call.
 
     UsageError for a model that cannot be used.
     """
-    answers: dict[str, Answer | EmbedfleetError] = {}
+    answers: dict[str, QueryAnswer | EmbedfleetError] = {}
     with ExitStack() as stack:
         deadline = time.monotonic() + timeout
         children = {vector: stack.enter_context(_started(one)) for vector, one in requests.items()}
@@ -94,11 +70,11 @@ def _started(question: bytes) -> Generator[tuple[ChildProcess, IO[bytes]]]:
             child.close()
 
 
-def _read(vector: str, child: ChildProcess, output: IO[bytes]) -> Answer:
+def _read(vector: str, child: ChildProcess, output: IO[bytes]) -> QueryAnswer:
     output.seek(0)
     raw = output.read().strip()
     try:
-        answer = msgspec.json.decode(raw, type=Answer)
+        answer = msgspec.json.decode(raw, type=QueryAnswer)
     except msgspec.MsgspecError as error:
         what = f"answered what is no query vector ({error})" if raw else f"ended with status {child.exit_code()}"
         raise EmbedfleetError(f"{vector}: the query encoder {what}{_last_words(child)}") from None

@@ -15,9 +15,10 @@ from ...protocol.run_directory.records.passes import read_pass
 from ...protocol.spec.ensemble_spec import EnsembleSpec
 from ...protocol.spec.run_spec import Output, PassSpec, RunSpec
 from ...protocol.vectors.ensembles import combine
+from ...protocol.wire.query import QueryAnswer, SparseRow
 from ..output.truncation_lines import cut_query
 from ..run_directory.files import AGAIN
-from .query_child import TIMEOUT, Answer, Sparse, ask, request
+from .query_child import TIMEOUT, ask, request
 
 MOST_REASON = 400
 """Most characters of the reason why a vector is left out."""
@@ -59,12 +60,12 @@ def encode_queries(
     found: dict[str, list[QueryVector]] = {}
     failures: dict[str, EmbedfleetError] = {}
     for one in passes:
-        answer = answers.get(one.vector, Answer(sparse=[Sparse([], [])] * len(texts)))
+        answer = answers.get(one.vector, QueryAnswer(sparse=[SparseRow([], [])] * len(texts)))
         try:
             found |= {output.vector: _vectors(layout, output, answer, len(texts)) for output in one.outputs}
         except EmbedfleetError as error:  # a text that one head cannot encode is in quarantine for all of them in a run
             failures |= {output.vector: error for output in one.outputs}
-        if isinstance(answer, Answer) and (cut := sum(answer.cut or ())):
+        if isinstance(answer, QueryAnswer) and (cut := sum(answer.cut or ())):
             say(cut_query(one.vector, cut))
         if one.stood_in in found:
             vectors = found[one.stood_in]
@@ -92,7 +93,7 @@ def _request(layout: RunLayout, one: PassSpec, texts: Sequence[str]) -> bytes:
     return request(one, fingerprint, texts)
 
 
-def _vectors(layout: RunLayout, output: Output, answer: Answer | EmbedfleetError, count: int) -> list[QueryVector]:
+def _vectors(layout: RunLayout, output: Output, answer: QueryAnswer | EmbedfleetError, count: int) -> list[QueryVector]:
     if isinstance(answer, EmbedfleetError):
         raise answer
     found = _decoded(output, answer)
@@ -115,7 +116,7 @@ def _vectors(layout: RunLayout, output: Output, answer: Answer | EmbedfleetError
     return found
 
 
-def _decoded(output: Output, answer: Answer) -> list[QueryVector]:
+def _decoded(output: Output, answer: QueryAnswer) -> list[QueryVector]:
     """The vectors of one output; null is NaN. EmbedfleetError where an array is ragged."""
     try:
         match output.form:
