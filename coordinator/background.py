@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -28,6 +28,8 @@ class Note:
 
     run: str
     act: Callable[[], None]
+    is_answer: bool = False
+    """Whether it answers a posted call."""
 
 
 class Background:
@@ -38,8 +40,8 @@ class Background:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._notes: deque[Note] = deque()
         self._runs: set[str] = set()
-        self._idle = threading.Semaphore(0)
-        self._threads = 0
+        self._threads = self._unanswered = 0
+        """Threads, and posted calls whose answer the loop has not taken: both are counted by the loop's thread alone."""
         self._start()
 
     def begin(self, run: str) -> None:
@@ -53,7 +55,8 @@ class Background:
     def post(self, run: str, call: Callable[[], T], then: Callable[[Future[T]], None]) -> None:
         """Have `call` called by a thread, and then `then` by the loop, with the answer: `result()` is it, or raises."""
         self._calls.put(partial(self._answer, run, call, then))
-        if not self._idle.acquire(blocking=False) and self._threads < self._most:
+        self._unanswered += 1
+        if self._threads < min(self._unanswered, self._most):
             with contextlib.suppress(RuntimeError):  # the system has no more: one of those that are there takes it
                 self._start()
 
@@ -70,6 +73,7 @@ class Background:
         """The notes that are here, in order, without those about runs that have ended."""
         while self._notes:
             note = self._notes.popleft()
+            self._unanswered -= note.is_answer
             if not note.run or note.run in self._runs:
                 yield note
 
@@ -83,14 +87,7 @@ class Background:
         self._threads += 1
 
     def _work(self) -> None:
-        while True:
-            try:
-                call = self._calls.get_nowait()
-            except Empty:
-                self._idle.release()
-                call = self._calls.get()
-            if call is None:
-                return
+        while (call := self._calls.get()) is not None:
             call()
 
     def _answer(self, run: str, call: Callable[[], Any], then: Callable[[Future[Any]], None]) -> None:
@@ -99,4 +96,5 @@ class Background:
             answer.set_result(call())
         except BaseException as error:  # noqa: BLE001 - raised again on the loop, where the answer is read
             answer.set_exception(error)
-        self.tell(run, partial(then, answer))
+        self._notes.append(Note(run, partial(then, answer), is_answer=True))
+        self._wake()

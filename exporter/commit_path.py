@@ -40,7 +40,7 @@ class CommitPath:
         self._lock = threading.Lock()
         """Of the ledger."""
         self._whole: dict[tuple[int, int], SegmentBuilder] = {}
-        """By pass and segment: those that wait for the disk."""
+        """By pass and segment: those that wait for the disk. Empty once the run has failed."""
         self._room = threading.BoundedSemaphore(UNCOMMITTED_SEGMENTS)
         self.failure = ""
         """Why nothing more can be committed; empty where it can."""
@@ -69,6 +69,8 @@ class CommitPath:
         """Take a segment of which every row is there; wait where too many wait for the disk."""
         self._whole[number, segment] = builder
         self._handle(on.RowsComplete(number, segment))
+        if self._ledger.failed:
+            self._whole.clear()
 
     def chunks_read(self) -> None:
         """No more chunk segments come: complete the segments that waited for their chunks."""
@@ -143,7 +145,7 @@ class CommitPath:
 
     def _guard(self, work: Callable[..., object], *arguments: Any) -> None:
         """Do the work, unless the run has failed; an error of it fails the run."""
-        if self.failure:
+        if self._ledger.failed:
             return
         try:
             work(*arguments)
@@ -155,8 +157,9 @@ class CommitPath:
             self._fail(why, ExportFailed(why))
 
     def _fail(self, why: str, report: Report) -> None:
-        self.failure = self.failure or why
+        self.failure = self.failure or why or "it failed without a reason"
         self._handle(on.Failed())
+        self._whole.clear()
         self._reports.put(report)
 
     def _explain(self, error: BaseException) -> str:

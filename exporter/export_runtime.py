@@ -39,7 +39,7 @@ from .reports import Report, Reports
 from .run_directory.balance import find_difference, find_imbalance
 from .run_directory.manifest import covered, recount, truncations, write_manifest, write_quarantine
 from .run_directory.owned_directory import RunDirectory
-from .run_directory.stats import add_truncation, merge_stats, read_stats, write_stats
+from .run_directory.stats import add_truncation, earlier_stats, merge_stats, write_stats
 from .segments.builder import SegmentBuilder
 
 
@@ -133,6 +133,7 @@ class ExportRuntime:
             problem = find_imbalance(self._layout, self._spec, self._path.committer.stamps, self._segments)
             message = self._failed_by(problem, message)
         points = self._path.close_collection(done=message.status == "done")
+        publishing = self._path.publisher.index.figures if self._path.publisher is not None else None
         lenient = message.status != "done"  # it may end before damage was found: that is for the next session to tell
         counts, passes = recount(self._layout, self._spec, lenient=lenient)
         if message.status == "done" and not self._path.failure:
@@ -151,7 +152,6 @@ class ExportRuntime:
         self._events.close()
         self._directory.release()
         told = (counts.chunks, counts.committed, counts.quarantined, counts.skipped_duplicates, points)
-        publishing = self._path.publisher.index.figures if self._path.publisher is not None else None
         float16 = {one.vector: one.float16_segments for one in passes if one.float16_segments}
         return Closed(*told, *covered(self._spec, passes), publishing, float16, truncations(passes), problem)
 
@@ -161,7 +161,7 @@ class ExportRuntime:
 
     def _write_stats(self, message: CloseRun, passes: list[ManifestPass]) -> None:
         """`passes` as `recount` found them."""
-        before = read_stats(self._layout.stats)
+        before = earlier_stats(self._layout)
         if message.status == before.status == "done" and not self._path.committer.wrote:
             return  # a session that found nothing to do has nothing to tell
         rows = {one.vector: one.rows for one in passes}

@@ -37,7 +37,7 @@ class ChunkRecount:
 
 def recount_chunks(layout: RunLayout, *, at_work: bool) -> ChunkRecount:
     """Read every column of every chunk segment. `at_work`: segments may still be missing."""
-    found, lines, hashes = ChunkRecount(), _RejectedLines(), list[Ids]()
+    found, lines, hashes, first_row = ChunkRecount(), _RejectedLines(), list[Ids](), 0
     segments = segments_in(layout.chunks)
     missing = sorted(set(range(segments[-1] + 1 if segments else 0)) - set(segments))
     if missing and not at_work:
@@ -53,10 +53,11 @@ def recount_chunks(layout: RunLayout, *, at_work: bool) -> ChunkRecount:
         found.problems += count.problems
         if info.segment != segment:
             found.problems.append(f"{path}: its footer says that it is segment {info.segment}; {AGAIN} with --restart")
-        if not missing and info.first_row != found.total:
-            found.problems.append(f"{path}: begins at row {info.first_row}, not {found.total}")
+        if not missing and info.first_row != first_row:
+            found.problems.append(f"{path}: begins at row {info.first_row}, not {first_row}")
         hashes.append(count.hashes)
         found.rows[segment] = count.rows
+        first_row += count.rows
         found.duplicates += info.duplicates
         rejected = lines.count(layout.rejected_segment(segment), found.problems)
         if rejected != info.rejected:

@@ -82,7 +82,9 @@ def merge(outer: Raw, inner: Raw) -> tuple[Raw, tuple[str, ...]]:
     if len(merged) == len(outer) + len(inner):
         return merged, ()
     kept: Raw = {}
-    for key in outer.keys() & inner.keys():
+    for key in outer:  # in its order: chunk files are the same whenever they are made
+        if key not in inner:
+            continue
         if inner[key] is None:
             merged[key] = outer[key]
         elif outer[key] is not None and not _same(outer[key], inner[key]):

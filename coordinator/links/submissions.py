@@ -85,11 +85,9 @@ class Submissions:
 
     def _looked(self, run: str, findings: Future[Findings]) -> None:
         try:
-            found = findings.result()
+            self._accept(run, findings.result())
         except (EmbedfleetError, OSError, ValueError) as error:  # a path that nobody can open, for one
             self._refuse(run, error)
-        else:
-            self._accept(run, found)
 
     def _refuse(self, run: str, error: Exception) -> None:
         submission = self._looked_at.pop(run)
@@ -97,7 +95,7 @@ class Submissions:
         submission.answer(refusal(submission.request.request, error))
 
     def _accept(self, run: str, found: Findings) -> None:
-        submission = self._looked_at.pop(run)
+        submission = self._looked_at[run]
         request = submission.request
         observer = self._observers.run(run, request.spec, request.traceparent) if self._observers is not None else None
         runner = self._context.runs[run] = BatchRunner(
@@ -111,6 +109,7 @@ class Submissions:
             start_exporter=self._start_exporter,
             observer=observer,
         )
+        del self._looked_at[run]
         if found.placed.reason:
             runner.telemetry.event("sparse_placed", reason=found.placed.reason)
         unchecked = bool(found.asked) and self._check_models(run, request.spec, found.asked)

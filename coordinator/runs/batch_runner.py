@@ -166,6 +166,7 @@ class BatchRunner:
     def close(self, status: str, error: str) -> None:
         """Let the exporter finish."""
         self.intake.stop()
+        self.texts.clear()
         stats = self.telemetry.session_stats(self.run, self.report.seconds)
         self.telemetry.closing(status, error)
         self.export.send(CloseRun(status, error, as_values(stats)))

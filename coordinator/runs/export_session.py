@@ -33,7 +33,7 @@ class ExportSession:
 
     def open(self, spec: RunSpec) -> None:
         """Let the exporter take the directory, a new one if none waits; `restart` counts only until one has taken it."""
-        if self.process is None or self._asked:
+        if self.process is None:
             self.prepare()
         self._asked = True
         self._begun.clear()

@@ -74,19 +74,23 @@ class OpenTexts:
         self._texts: dict[int, SegmentTexts] = {}
         self._left: dict[tuple[int, int], int] = {}
         """By segment and pass: rows that were not handed on yet."""
+        self._round = 0
+        """Goes up with each `clear`: what was asked for before is of no use any more."""
 
     def __getitem__(self, segment: int) -> SegmentTexts:
         return self._texts[segment]
 
     def cut(self, number: int, segment: int, budget: int) -> None:
         """Have the segment read, and cut into batches for the pass; SegmentCut follows."""
-        held = self._texts.get(segment)
+        held, asked = self._texts.get(segment), self._round
 
         def read() -> tuple[SegmentTexts, tuple[Cut, ...]]:
             texts = held or SegmentTexts(self._layout, segment)
             return texts, texts.cut(budget)
 
         def hold(answer: Future[tuple[SegmentTexts, tuple[Cut, ...]]]) -> None:
+            if asked != self._round:
+                return
             texts, cuts = answer.result()
             self._texts[segment] = texts
             self._left[segment, number] = texts.rows
@@ -103,6 +107,7 @@ class OpenTexts:
             self._texts.pop(segment, None)
 
     def clear(self) -> None:
-        """Every segment that is not committed will be cut again."""
+        """Every segment that is not committed will be cut again; or the run is closing."""
+        self._round += 1
         self._texts.clear()
         self._left.clear()

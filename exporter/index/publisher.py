@@ -33,8 +33,12 @@ class Publisher:
 
     def publish_rest(self, dims: Callable[[], dict[str, int]]) -> None:
         """A run that is done has all its segments in the shard, also where that was made anew."""
-        segments = segments_in(self._layout.chunks)
-        self._guard(lambda: self.index.complete(segments, dims() if segments else {}))
+
+        def complete() -> None:
+            segments = segments_in(self._layout.chunks)
+            self.index.complete(segments, dims() if segments else {})
+
+        self._guard(complete)
 
     def close(self) -> int:
         """Close the shard, and return its points; 0 if the engine cannot read it any more."""

@@ -24,6 +24,7 @@ from ...protocol.run_directory.records.manifest import (
     ManifestPass,
     commit_manifest,
     read_manifest,
+    update_manifest,
 )
 from ...protocol.run_directory.records.passes import PassRecord, read_pass
 from ...protocol.run_directory.records.quarantine import QuarantineLine
@@ -165,10 +166,10 @@ def write_manifest(
 
 
 def write_sections(layout: RunLayout, spec: RunSpec) -> None:
-    """Put `sparse_run` and `rerank_run`, as they are now, into the manifest that stands."""
+    """Put `sparse_run` and `rerank_run`, as they are now, into the manifest that stands; all else stays as it is."""
     manifest = read_manifest(layout)
     if manifest is not None:
-        commit_manifest(layout, _with_sections(layout, spec, manifest))
+        update_manifest(layout, _with_sections(layout, spec, manifest), ("sparse_run", "rerank_run"))
 
 
 def rejected(layout: RunLayout) -> Iterator[QuarantineLine]:

@@ -128,24 +128,26 @@ class RunDirectory:
     def _describe(
         self, output: Output, fingerprint: Fingerprint, placement: str, ensemble: EnsembleSpec | None = None
     ) -> None:
-        record = read_pass(self.layout, output.vector)
-        if record is not None and (not placement or placement in (record.placements or ())):
+        path, before = self.layout.pass_file(output.vector), read_pass(self.layout, output.vector)
+        added = (placement,) if placement else ()
+        if before is not None:
+            if placement and placement not in (before.placements or ()):
+                content = msgspec.json.decode(path.read_bytes())  # with what a later version has put there
+                commit_bytes(path, pretty_json(content | {"placements": (*(before.placements or ()), *added)}))
             return
-        if record is None:
-            record = PassRecord(
-                vector=output.vector,
-                kind=output.kind,
-                form=output.form,
-                fingerprint=fingerprint.digest(),
-                **msgspec.structs.asdict(fingerprint),
-                output_dim=fingerprint.dim_of(output.form),
-                method=ensemble.method if ensemble is not None else UNSET,
-                members=ensemble.members if ensemble is not None else UNSET,
-                storage=output.storage if output.form == "dense" else UNSET,
-            )
-        placements = (*(record.placements or ()), *([placement] if placement else []))
-        record = msgspec.structs.replace(record, placements=placements)
-        commit_bytes(self.layout.pass_file(output.vector), pretty_json(record))
+        record = PassRecord(
+            vector=output.vector,
+            kind=output.kind,
+            form=output.form,
+            fingerprint=fingerprint.digest(),
+            **msgspec.structs.asdict(fingerprint),
+            output_dim=fingerprint.dim_of(output.form),
+            method=ensemble.method if ensemble is not None else UNSET,
+            members=ensemble.members if ensemble is not None else UNSET,
+            storage=output.storage if output.form == "dense" else UNSET,
+            placements=added,
+        )
+        commit_bytes(path, pretty_json(record))
 
     def _prepare(self, restart: bool) -> None:
         if restart:

@@ -8,41 +8,28 @@ are counted as `untimed`, so that nobody takes the sums for more than they are.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
 import orjson
 from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
+from ...protocol.errors import RunDirectoryError
 from ...protocol.run_directory.atomic_files import commit_bytes
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.records.stats import read_stats
 from ...protocol.run_directory.truncation import Truncation
 from ...protocol.statistics.pass_stats import PassStats, SessionPass, describe_pass
 from ...protocol.statistics.run_stats import ProcessingStats, RunStats, SessionStats, as_values
 
 
-class _Status(msgspec.Struct):
-    status: str = ""
-
-
-def read_stats(path: Path) -> RunStats:
+def earlier_stats(layout: RunLayout) -> RunStats:
     """The file as it stands; empty where there is none that can be read. Figures are no reason to refuse a run."""
-    try:
-        return decode_stats(path.read_bytes())
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return RunStats()
-
-
-def decode_stats(content: bytes) -> RunStats:
-    """The content of a file. Of damaged figures only the status is taken: those of this session are then all there are.
-
-    DecodeError or UnicodeDecodeError where it is no JSON object.
-    """
-    try:
-        return msgspec.json.decode(content, type=RunStats)
-    except msgspec.ValidationError:
-        return RunStats(status=msgspec.json.decode(content, type=_Status).status)
+    with contextlib.suppress(RunDirectoryError):
+        return read_stats(layout)
+    return RunStats()
 
 
 def merge_stats(before: RunStats, now: SessionStats, rows: Mapping[str, int]) -> RunStats:

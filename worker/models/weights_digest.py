@@ -1,8 +1,9 @@
 """The SHA-256 of a model's weights, which the fingerprint of a pass has. It is kept, since every load and every search asks.
 
-An entry of the user's cache directory is found by what `stat` says of the files. The kernel itself sets the time at which an
-inode changed: a file that is changed in place has no entry any more, whatever its other times are set to. What a hub's client
-names its files by cannot be taken instead: the digest is of the names and contents of all files, one after another.
+An entry of the user's cache directory is found by what `stat` says of the files. On most file systems the kernel itself sets
+the time at which an inode changed: a file that is changed in place has no entry any more, whatever its other times are set to.
+The name that a hub's client gives a file cannot be used instead: the digest is of the names and contents of all files, one
+after another.
 """
 
 from __future__ import annotations
@@ -44,17 +45,28 @@ def _digest(folder: Path, paths: Iterable[Path]) -> str:
     """The digest that is kept for these files as they are, or else computed and, where possible, kept."""
     files = {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
     begin, key, cache = time.time(), _key(files), _cache()
-    if cache is None:
+    if cache is None or not files:
         return _hash(files)
     entry = cache / key
     if (found := _kept(entry)) is not None:
         return found
     digest = _hash(files)
-    if _key(files) == key and max(path.stat().st_ctime for path in files.values()) < begin - SETTLED_SECONDS:
-        with contextlib.suppress(OSError):  # a home that cannot be written to: it is computed each time
+    with contextlib.suppress(
+        OSError
+    ):  # a file that is gone since, or a home that cannot be written to: nothing is kept
+        if _key(files) == key and _is_settled(files, begin):
             cache.mkdir(parents=True, exist_ok=True)
             commit_bytes(entry, _entry(key, digest))
     return digest
+
+
+def _is_settled(files: dict[str, Path], begin: float) -> bool:
+    """Whether a change of any of the files would show in its times.
+
+    Times in whole seconds come from an image (squashfs, ISO 9660) or from FAT, and not from the kernel's clock.
+    """
+    stats = [path.stat() for path in files.values()]
+    return all(one.st_ctime < begin - SETTLED_SECONDS and one.st_ctime_ns % 1_000_000_000 for one in stats)
 
 
 def _hash(files: dict[str, Path]) -> str:

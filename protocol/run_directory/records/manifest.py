@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -105,5 +106,16 @@ def commit_manifest(layout: RunLayout, manifest: Manifest) -> None:
     commit_bytes(layout.manifest, _encoded(manifest))
 
 
+def update_manifest(layout: RunLayout, manifest: Manifest, fields: Collection[str]) -> None:
+    """Write these fields into the manifest that stands. What a later version has put there besides is kept."""
+    before, now = orjson.loads(layout.manifest.read_bytes()), msgspec.to_builtins(manifest)
+    kept = {name: value for name, value in before.items() if name not in fields or name in now}
+    commit_bytes(layout.manifest, _pretty(kept | {name: now[name] for name in fields if name in now}))
+
+
 def _encoded(manifest: Manifest) -> bytes:
-    return orjson.dumps(msgspec.to_builtins(manifest), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return _pretty(msgspec.to_builtins(manifest))
+
+
+def _pretty(content: object) -> bytes:
+    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

@@ -125,3 +125,22 @@ def test_notes_come_in_order(loop: Loop) -> None:
         loop.background.tell("", lambda number=number: loop.done.append(number))
     loop.turn()
     assert loop.done == list(range(100))
+
+
+def test_calls_one_after_the_other_need_one_thread(loop: Loop) -> None:
+    for number in range(2_000):
+        loop.post(lambda number=number: number)
+        loop.turn()
+    assert loop.done == list(range(2_000))
+    assert sum(thread.name == "background" for thread in threading.enumerate()) <= 2
+
+
+def test_each_call_begins_while_there_are_threads_left(disk: threading.Event) -> None:
+    loop = Loop(most=8)
+    for _ in range(7):
+        loop.post(lambda: disk.wait() and "slow")
+    loop.post(lambda: "quick")
+    loop.turn()
+    assert loop.done == ["quick"]
+    disk.set()
+    loop.background.close()

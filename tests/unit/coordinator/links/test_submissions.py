@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from embedfleet.coordinator.core.events import RunSubmitted
+from embedfleet.coordinator.links import submissions
 from embedfleet.coordinator.links.submissions import Submissions
 from embedfleet.coordinator.runs.sparse_placement import SparsePlacement
 from embedfleet.coordinator.runs.submission import Findings
@@ -92,6 +93,23 @@ def test_what_is_found_may_refuse_it(tmp_path: Path, error: Exception, kind: str
     assert clients.heard == [Refused(7, kind, "no GPU")]
     assert (clients.emitted, clients.context.runs, clients.ended) == ([], {}, [run])
     clients.submit(tmp_path)  # the folder is free again
+
+
+def test_one_that_cannot_become_a_run_is_refused_and_the_loop_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: Any, **_options: Any) -> None:
+        raise OSError(24, "Too many open files")
+
+    clients = Clients()
+    monkeypatch.setattr(submissions, "BatchRunner", refuse)
+    clients.answer(clients.submit(tmp_path))
+    assert [type(one) for one in clients.heard] == [Refused]
+    assert "Too many open files" in clients.heard[0].message
+    assert (clients.context.runs, len(clients.ended)) == ({}, 1)
+    monkeypatch.undo()
+    clients.answer(clients.submit(tmp_path, 2))  # its folder is free again
+    assert type(clients.heard[-1]) is Accepted
 
 
 def test_a_folder_is_promised_to_one_run_until_that_has_ended(tmp_path: Path) -> None:

@@ -182,3 +182,13 @@ def test_a_segment_that_is_cut_anew_is_held_for_all_its_rows(texts: Texts) -> No
     held = texts.cut(0, 1)
     texts.open.handed_on(0, 1, 1)
     assert texts.open[1] is held
+
+
+def test_what_was_asked_for_before_a_clear_counts_no_more(texts: Texts) -> None:
+    """The exporter was lost, or the run is closing, while a segment was being read."""
+    texts.open.cut(0, 1, 1 << 30)
+    texts.open.clear()
+    texts.calls.pop()()
+    assert texts.emitted == []
+    with pytest.raises(KeyError):
+        texts.open[1]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
-from embedfleet.exporter.run_directory.manifest import recount
+from embedfleet.exporter.run_directory.manifest import recount, write_sections
 from embedfleet.protocol.errors import RunDirectoryError
 from embedfleet.protocol.run_directory.segment_info import VectorSegmentInfo
 from embedfleet.protocol.run_directory.tables import read_info
@@ -53,3 +54,18 @@ def test_memory_does_not_grow_with_the_quarantine(run_files: Any, tmp_path: Path
 
     few, many = peak(2), peak(24)
     assert many < 2 * few
+
+
+def test_what_a_later_version_has_put_into_a_manifest_stays_there(run_files: Any, tmp_path: Path) -> None:
+    files = run_files.RunFiles(tmp_path / "run", sizes=(3,), index="none").write()
+    content = json.loads(files.layout.manifest.read_bytes())
+    content["later"], content["passes"][0]["later"] = {"a": 1}, "b"
+    files.layout.manifest.write_text(json.dumps(content))
+    files.layout.stats.write_text(
+        '{"status": "done", "passes": [{"vector": "x", "device": null}]}'
+    )  # figures refuse nothing
+    write_sections(files.layout, files.spec)
+    after = json.loads(files.layout.manifest.read_bytes())
+    assert len(after.pop("sparse_run")) == 1
+    content.pop("sparse_run", None)
+    assert after == content

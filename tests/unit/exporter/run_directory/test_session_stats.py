@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import tempfile
 import time
+from pathlib import Path
 
 import orjson
 import pytest
 from embedfleet.coordinator.telemetry.tracker import TelemetryTracker
 from embedfleet.exporter.run_directory import stats
-from embedfleet.exporter.run_directory.stats import decode_stats, read_stats
+from embedfleet.exporter.run_directory.stats import earlier_stats
+from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.run_spec import PassSpec
 from embedfleet.protocol.statistics.run_stats import RunStats, as_values, session_of
 from embedfleet.protocol.wire.work import Result, Timings
@@ -16,7 +19,10 @@ VECTOR = "dense-a"
 
 def merge_stats(before: dict, now: dict, rows: dict[str, int]) -> dict:
     """As JSON values, through the file and through the message."""
-    return as_values(stats.merge_stats(decode_stats(orjson.dumps(before)), session_of(now), rows))
+    with tempfile.TemporaryDirectory() as folder:
+        layout = RunLayout(Path(folder))
+        layout.stats.write_bytes(orjson.dumps(before))
+        return as_values(stats.merge_stats(earlier_stats(layout), session_of(now), rows))
 
 
 def session(run: str, *batches: float, device: str = "cpu:0", vector: str = VECTOR) -> dict:
@@ -147,14 +153,14 @@ def test_a_damaged_figure_is_not_added(name, value):
 
 
 def test_a_file_that_cannot_be_read_is_none(tmp_path):
-    path = tmp_path / "stats.json"
-    assert read_stats(path) == RunStats()
-    for content in ("{", "[]"):
-        path.write_text(content)
-        assert read_stats(path) == RunStats()
+    layout = RunLayout(tmp_path)
+    assert earlier_stats(layout) == RunStats()
+    for content in ("{", "[]", '{"a":' * 100_000):
+        layout.stats.write_text(content)
+        assert earlier_stats(layout) == RunStats()
 
 
 def test_of_damaged_figures_the_status_is_taken(tmp_path):
-    path = tmp_path / "stats.json"
-    path.write_text('{"status": "done", "passes": 3}')
-    assert read_stats(path) == RunStats(status="done")
+    layout = RunLayout(tmp_path)
+    layout.stats.write_text('{"status": "done", "passes": 3}')
+    assert earlier_stats(layout) == RunStats(status="done")

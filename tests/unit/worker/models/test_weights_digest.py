@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -139,3 +140,27 @@ def test_without_a_cache_it_is_computed_each_time(
     assert len(hashed) == 2
     assert not Path("relative").exists()
     assert not Path("~").exists()
+
+
+def test_a_model_without_such_files_has_the_digest_of_nothing(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "modules.json").write_text('[{"path": "", "type": "sentence_transformers.models.BoW"}]')
+    assert hash_weights(tmp_path / "m", own_code=True) == (hashlib.sha256().hexdigest(), "")
+    assert not cache.exists()
+
+
+def test_times_in_whole_seconds_are_no_sign_that_nothing_changed(
+    folder: Path, cache: Path, hashed: list[dict[str, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of an image that is mounted: whoever made it chose its times."""
+    real = Path.stat
+
+    def whole_seconds(path: Path, **options: bool) -> os.stat_result:
+        found = real(path, **options)
+        times = found.st_ctime_ns // 1_000_000_000
+        return os.stat_result(tuple(found), {"st_ctime": float(times), "st_ctime_ns": times * 1_000_000_000})
+
+    monkeypatch.setattr(Path, "stat", whole_seconds)
+    assert hash_weights(folder, own_code=False) == hash_weights(folder, own_code=False)
+    assert len(hashed) == 2
+    assert not cache.exists()
