@@ -98,12 +98,12 @@ _BY_NAME: dict[str, type[EmbedfleetError]] = {
 }
 
 
-def revive(kind: str, message: str) -> EmbedfleetError:
+def error_from_name(kind: str, message: str) -> EmbedfleetError:
     """The error that a peer named in a message, as an exception of this process."""
     return _BY_NAME.get(kind, EmbedfleetError)(message)
 
 
-def is_the_hosts(error: BaseException | None) -> bool:
+def is_host_failure(error: BaseException | None) -> bool:
     """Whether a file could not be read because the host has no memory or gave no bytes: that says nothing of the file.
 
     Looks at what the error was made of too.
@@ -117,7 +117,7 @@ def is_the_hosts(error: BaseException | None) -> bool:
     return False
 
 
-def how_ended(code: int | None) -> str:
+def describe_exit(code: int | None) -> str:
     """Of a process with this exit status, in words."""
     if code is None or code >= 0:
         return f"exit code {code}"

@@ -15,7 +15,7 @@ from ..protocol.process.standard_streams import guard_standard_error
 def main() -> int:
     """Pin this process, then serve. CUDA_VISIBLE_DEVICES and the thread counts are in the environment already."""
     guard_standard_error()
-    lifeline.outlast_signals()
+    lifeline.ignore_stop_signals()
     lifeline.hold()
     parser = argparse.ArgumentParser(prog="python -m embedfleet.worker")
     parser.add_argument("--endpoint", required=True)

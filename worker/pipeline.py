@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..protocol.wire.arrays import Array
-from ..protocol.wire.work import BatchFailed, Broken, Mitigation, Ready, Result, RowError, Staged, Timings
+from ..protocol.wire.work import BatchFailedMessage, Broken, Mitigation, Ready, Result, RowError, Staged, Timings
 from .adaptive_batch import AdaptiveBatchController
 from .device.memory import DeviceMemory, Starved
 from .encoders.base import IntArray, OutOfMemory, Prepared
@@ -49,7 +49,7 @@ class Crashed:
     error: BaseException
 
 
-Outcome = Staged | Ready | Broken | Computed | BatchFailed | Starved | Mitigation | Crashed
+Outcome = Staged | Ready | Broken | Computed | BatchFailedMessage | Starved | Mitigation | Crashed
 
 
 class _NoRoomForFloat32(OutOfMemory):
@@ -121,7 +121,7 @@ class Pipeline:
             batch, prepared, tokenize = self._prepared.get()
             wait = time.monotonic() - waiting
             if isinstance(prepared, Exception):
-                self._put(BatchFailed(batch.batch, batch.epoch, f"tokenizing failed: {prepared}"[:500]))
+                self._put(BatchFailedMessage(batch.batch, batch.epoch, f"tokenizing failed: {prepared}"[:500]))
                 continue
             self._put(self._compute(batch, prepared, tokenize, wait))
 
@@ -138,7 +138,7 @@ class Pipeline:
 
     def _compute(
         self, batch: TextBatch, prepared: Prepared, tokenize: float, wait: float
-    ) -> Computed | BatchFailed | Starved:
+    ) -> Computed | BatchFailedMessage | Starved:
         encoder, controller = self._manager.encoder, self._controller
         assert controller is not None, "set before the first batch"
         start = time.monotonic()
@@ -171,7 +171,7 @@ class Pipeline:
             if count == 1 and once_fit and (tokens <= self._longest or self._memory.pressure().crowded):
                 return Starved(f"the device's memory is taken by others, or in pieces: {failure}"[:500])
             if not smaller or count == 1:
-                return BatchFailed(batch.batch, batch.epoch, f"out of memory: {failure}"[:500])
+                return BatchFailedMessage(batch.batch, batch.epoch, f"out of memory: {failure}"[:500])
         arrays = encoder.gather(len(batch.texts), parts)
         arrays["n_tokens"] = prepared.lengths
         arrays["truncated"] = prepared.truncated.astype(np.uint8)

@@ -53,10 +53,10 @@ def answer(request: QueryRequest) -> QueryAnswer:
     else:
         found = encoder.queries(request.texts, spec.query_prompt)
         prepared = QuerySide(encoder, spec.query_prompt).prepare(request.texts)
-    return _answered(spec, found, _cut(prepared))
+    return _to_answer(spec, found, _cut(prepared))
 
 
-def _answered(spec: PassSpec, found: Any, cut: list[int]) -> QueryAnswer:
+def _to_answer(spec: PassSpec, found: Any, cut: list[int]) -> QueryAnswer:
     match spec.kind:
         case "bge-m3":
             dense, sparse, late = ([getattr(one, name) for one in found] for name in ("dense", "sparse", "colbert"))
@@ -84,7 +84,7 @@ def _other_settings(ours: Fingerprint, theirs: Fingerprint) -> str:
 def _scores(encoder: Any, pairs: list[str]) -> QueryAnswer:
     """In micro-batches by a budget that out of memory halves; NaN, which msgspec writes as null, where not even one fits."""
     prepared = encoder.prepare(pairs)
-    controller = AdaptiveBatchController(encoder.budget, _unheard)
+    controller = AdaptiveBatchController(encoder.budget, _ignore_change)
     order = longest_first(prepared.lengths)
     scores = np.full(len(pairs), np.nan, np.float32)
     done = 0
@@ -100,7 +100,7 @@ def _scores(encoder: Any, pairs: list[str]) -> QueryAnswer:
     return QueryAnswer(scores=[*scores.tolist()], cut=_cut(prepared))
 
 
-def _unheard(_reason: str, _before: int, _after: int) -> None:
+def _ignore_change(_reason: str, _before: int, _after: int) -> None:
     """Nobody watches a search's micro-batches."""
 
 

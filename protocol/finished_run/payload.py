@@ -11,7 +11,7 @@ Metadata = dict[str, Any]
 """What the source says of a chunk beside its text: a JSON object of any shape."""
 
 
-class MadeOf(TypedDict):
+class SegmentDigest(TypedDict):
     """Under RESERVED: the digest of all vectors of the segment that the chunk is in, as they are kept."""
 
     vectors: str
@@ -24,4 +24,4 @@ class Payload(TypedDict):
     row: int
     text: str
     metadata: Metadata
-    embedfleet: MadeOf
+    embedfleet: SegmentDigest

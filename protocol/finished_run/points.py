@@ -12,7 +12,7 @@ from ..errors import RunDirectoryError
 from ..run_directory.layout import RunLayout
 from ..run_directory.segment_stream import stream_batches
 from ..run_directory.vector_rows import SparseVector, Vector, VectorRow, read_vectors
-from .payload import MadeOf, Metadata, Payload
+from .payload import Metadata, Payload, SegmentDigest
 from .point_ids import point_id
 from .published import segment_digest
 
@@ -54,7 +54,7 @@ def read_points(layout: RunLayout, names: Sequence[str], segment: int) -> Iterat
 
     RunDirectoryError where a file is torn, or where the rows of the files are not the same.
     """
-    made_of = MadeOf(vectors=segment_digest(layout, names, segment))
+    made_of = SegmentDigest(vectors=segment_digest(layout, names, segment))
     streams = [read_vectors(layout.vector_segment(name, segment)) for name in names]
     try:
         for record, *rows in zip(_records(layout, segment), *streams, strict=True):
@@ -87,6 +87,6 @@ def _vectors(
     return found
 
 
-def _payload(record: _ChunkRow, made_of: MadeOf) -> Payload:
+def _payload(record: _ChunkRow, made_of: SegmentDigest) -> Payload:
     metadata: Metadata = msgspec.json.decode(record["metadata"]) if record["metadata"] else {}
     return Payload(id=record["id"], row=record["row"], text=record["text"], metadata=metadata, embedfleet=made_of)

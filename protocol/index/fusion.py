@@ -15,7 +15,7 @@ from ..spec.run_spec import PassSpec, RunSpec
 from ..vectors.metadata_terms import METADATA_WEIGHTS
 
 
-def has_no_model(layout: RunLayout, one: PassSpec) -> bool:
+def has_only_metadata_weights(layout: RunLayout, one: PassSpec) -> bool:
     """Whether all the weights of the pass are those of the metadata: asked for, or for want of the model."""
     if one.kind not in ("metadata", "sparse"):
         return False
@@ -28,7 +28,7 @@ def has_no_model(layout: RunLayout, one: PassSpec) -> bool:
 
 def metadata_vectors(layout: RunLayout, spec: RunSpec) -> list[str]:
     """The sparse vectors whose weights are all of the metadata, the one asked for first."""
-    found = [one for one in spec.passes if has_no_model(layout, one)]
+    found = [one for one in spec.passes if has_only_metadata_weights(layout, one)]
     return [one.vector for one in sorted(found, key=lambda one: one.kind != "metadata")]
 
 

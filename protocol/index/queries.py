@@ -99,10 +99,12 @@ def metadata_filter(wanted: Iterable[tuple[str, str]], shard: Any) -> Any:
     conditions: list[Any] = []
     for key, value in wanted:
         where = f"metadata.{key}"
-        some: list[Any] = [edge.FieldCondition(where, match=edge.MatchValue(_plain(one))) for one in spellings(value)]
+        some: list[Any] = [
+            edge.FieldCondition(where, match=edge.MatchValue(_engine_value(one))) for one in spellings(value)
+        ]
         if (span := number_span(value)) is not None:
             near = edge.FieldCondition(where, range=edge.RangeFloat(gte=span[0], lte=span[1]))
-            some.append(_holding(shard, key, int(value), near, some) if _shares_a_double(value) else near)
+            some.append(_exact_number(shard, key, int(value), near, some) if _shares_a_double(value) else near)
             spans = [(math.nextafter(one, -math.inf), math.nextafter(one, math.inf)) for one in short_doubles(value)]
             some += [edge.FieldCondition(where, range=edge.RangeFloat(gte=low, lte=high)) for low, high in spans]
         if value == "null":
@@ -133,8 +135,8 @@ def spellings(value: str) -> list[str | int | bool]:
 def number_span(value: str) -> tuple[float, float] | None:
     """The range of doubles that match a value given as text; None if it is not a finite number.
 
-    A whole number from 2^53 on that fits 64 bits shares its double with others: see `_holding`. Other ranges are wider than
-    one double, since the engine reads doubles from JSON and may be off by the last bit.
+    Whole numbers of 64 bits from 2^53 on share their doubles with others: see `_exact_number`. The range of any other number is
+    wider than its double, since the engine reads doubles from JSON and may be off by the last bit.
     """
     if not _NUMBER.fullmatch(value):
         return None
@@ -182,7 +184,7 @@ def values_at(payload: Any, key: str) -> list[Any]:
     return [item for one in found for item in (one if isinstance(one, list) else (one,))]
 
 
-def _holding(shard: Any, key: str, number: int, near: Any, matched: Sequence[Any]) -> Any:
+def _exact_number(shard: Any, key: str, number: int, near: Any, matched: Sequence[Any]) -> Any:
     """A condition for the points that have exactly this number, among those of the condition `near`, which compares doubles.
 
     Points that the conditions `matched` find already are not looked at.
@@ -202,6 +204,6 @@ def _holding(shard: Any, key: str, number: int, near: Any, matched: Sequence[Any
             return edge.HasIdCondition(ids)
 
 
-def _plain(value: str | int | bool) -> Any:
+def _engine_value(value: str | int | bool) -> Any:
     """A Python bool is an int to the engine's binding of 0.9.0, and then matches no boolean; numpy's is none."""
     return np.bool_(value) if isinstance(value, bool) else value

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import is_the_hosts
+from ..errors import is_host_failure
 
 if TYPE_CHECKING:
     import qdrant_edge
@@ -59,6 +59,6 @@ def _reason(error: BaseException) -> Reason:
     words = str(error)
     if any(one in words for one in _READ_ONLY):
         return "read-only"
-    if is_the_hosts(error) or any(one in words for one in _NO_ROOM):
+    if is_host_failure(error) or any(one in words for one in _NO_ROOM):
         return "host"
     return "locked" if _LOCKED in words else "damaged"

@@ -34,7 +34,7 @@ ID_AND_ROW = ("id", "row")
 """Fields of the payload that a ranking needs."""
 
 
-class Found(NamedTuple):
+class RankedPoint(NamedTuple):
     """A point of the shard, by the engine's own id, with the chunk's id and row."""
 
     point: Any
@@ -43,14 +43,14 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
+class QueryRanking:
     """The rankings of one query. Points go by their rows; `points` has every point of the rankings."""
 
     rankings: Mapping[str, Sequence[int]]
     """By signal, the rows of its first places, best first."""
     fused: Sequence[tuple[int, float]]
     """Rows with their fused scores, best first."""
-    points: Mapping[int, Found]
+    points: Mapping[int, RankedPoint]
     sparse: Mapping[str, Mapping[Any, float]]
     """For each sparse signal, the scores by point that the ranking computed."""
 
@@ -67,9 +67,11 @@ class ShardRanker:
             one.vector: _Rarity(shard, one.vector) for one in spec.outputs if sparse_modifier(one.kind) == "idf"
         }
 
-    def rank(self, signals: Mapping[str, QueryVector], fused: Collection[str], places: int, only: Any = None) -> Ranked:
+    def rank(
+        self, signals: Mapping[str, QueryVector], fused: Collection[str], places: int, only: Any = None
+    ) -> QueryRanking:
         """Rank the first `places` points of each signal that match the filter `only`, and fuse the signals `fused`."""
-        points: dict[int, Found] = {}
+        points: dict[int, RankedPoint] = {}
         rankings: dict[str, list[int]] = {}
         sparse: dict[str, dict[Any, float]] = {}
         answers = self._first(signals, places * WIDER[0], only)
@@ -81,10 +83,10 @@ class ShardRanker:
             order = top_by_score(scores, places)
             rankings[name] = [one.row for one in order]
             points |= {one.row: one for one in order}
-        return Ranked(rankings, fuse(rankings[name] for name in fused), points, sparse)
+        return QueryRanking(rankings, fuse(rankings[name] for name in fused), points, sparse)
 
     def scores(
-        self, signals: Mapping[str, QueryVector], ranked: Ranked, rows: Iterable[int]
+        self, signals: Mapping[str, QueryVector], ranked: QueryRanking, rows: Iterable[int]
     ) -> dict[int, dict[str, float]]:
         """Each signal's own score of each of the rows; the ranks are by these.
 
@@ -105,7 +107,7 @@ class ShardRanker:
             for row, one in ids.items()
         }
 
-    def payloads(self, ranked: Ranked, rows: Iterable[int]) -> dict[int, Payload]:
+    def payloads(self, ranked: QueryRanking, rows: Iterable[int]) -> dict[int, Payload]:
         """The whole payload of each of the rows."""
         ids = {row: ranked.points[row].point for row in rows}
         whole = payloads(self._shard, list(ids.values())) if ids else {}
@@ -120,7 +122,7 @@ class ShardRanker:
 
     def _complete(
         self, name: str, vector: QueryVector, places: int, only: Any, answer: list[Any]
-    ) -> dict[Found, float]:
+    ) -> dict[RankedPoint, float]:
         """The engine's scores of all points that may be among the first `places`, ties at the last one included."""
         limits = [places * factor for factor in WIDER]
         while True:
@@ -208,13 +210,13 @@ class _Rarity:
         return log((self._vectors + 1) / (max(1, round(having)) + 0.5))
 
 
-def top_by_score(scores: Mapping[Found, float], places: int) -> list[Found]:
+def top_by_score(scores: Mapping[RankedPoint, float], places: int) -> list[RankedPoint]:
     """The first `places` by score, of equal scores by row."""
     return sorted(scores, key=lambda one: (-scores[one], one.row))[:places]
 
 
-def _by_point(points: Iterable[Any]) -> dict[Found, float]:
-    return {Found(one.id, one.payload["id"], one.payload["row"]): one.score for one in points}
+def _by_point(points: Iterable[Any]) -> dict[RankedPoint, float]:
+    return {RankedPoint(one.id, one.payload["id"], one.payload["row"]): one.score for one in points}
 
 
 def _floor(score: float, is_sparse: bool) -> float:

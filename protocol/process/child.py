@@ -138,12 +138,12 @@ class ChildProcess:
             self._process.send_signal(number)
 
 
-def error_of(code: int, tail: str, otherwise: str) -> EmbedfleetError:
+def exit_error(code: int, tail: str, otherwise: str) -> EmbedfleetError:
     """The error of a process that ended with `code`: in its own words, or else in those of `otherwise`."""
-    message = error_in(tail) or otherwise
+    message = error_text(tail) or otherwise
     return UsageError(message) if code == EXIT_USAGE else EmbedfleetError(message)
 
 
-def error_in(tail: str) -> str:
+def error_text(tail: str) -> str:
     """The error that ended a process, out of the end of what it wrote; all of that where no error is marked."""
     return f"\n{tail}".rpartition(f"\n{ERROR_MARK}")[2].strip()

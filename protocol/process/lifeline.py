@@ -33,7 +33,7 @@ def hold() -> None:
     threading.Thread(target=_watch, args=(int(pipe),), name="lifeline", daemon=True).start()
 
 
-def outlast_signals() -> None:
+def ignore_stop_signals() -> None:
     """Leave SIGTERM and SIGINT to the parent; call first thing in main.
 
     A scheduler signals every process of a job: what computes and writes has to stay until the parent has drained it.

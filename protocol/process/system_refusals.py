@@ -6,7 +6,7 @@ import errno
 import os
 
 
-def refusal(error: Exception) -> str | None:
+def describe_system_error(error: Exception) -> str | None:
     """One line for an error of the operating system, or of ZeroMQ; None for any other, which is a fault of this program."""
     number = getattr(error, "errno", None)
     if not isinstance(number, int):
@@ -21,7 +21,7 @@ def refusal(error: Exception) -> str | None:
     return f"{name}: {why}" if name is not None else why
 
 
-def not_written(error: BaseException, folder: str | os.PathLike[str]) -> str:
+def describe_write_failure(error: BaseException, folder: str | os.PathLike[str]) -> str:
     """What ended the writing of a file below `folder`: the file, if the error names one, and what helps against a refusal."""
     if not isinstance(error, OSError) or error.errno is None:
         return f"{folder}: {type(error).__name__}: {error}"

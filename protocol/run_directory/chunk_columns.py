@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import DamagedChunks, RunDirectoryError, is_the_hosts
+from ..errors import DamagedChunks, RunDirectoryError, is_host_failure
 from .layout import RunLayout
 
 
@@ -21,6 +21,6 @@ def read_chunk_columns(layout: RunLayout, segment: int, names: Sequence[str]) ->
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             return file.read(columns=list(names))
     except (OSError, ValueError, pa.ArrowException) as error:
-        if is_the_hosts(error):
+        if is_host_failure(error):
             raise RunDirectoryError(f"{path}: cannot be read ({error}); the same command goes on there") from error
         raise DamagedChunks(f"{path}: {error}", segment, str(error)) from error

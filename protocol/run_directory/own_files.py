@@ -29,7 +29,7 @@ def read_owner(layout: RunLayout) -> RunSpec | None:
     """The spec of the run that owns the directory; None if there is none. RunDirectoryError if it is not a run's spec."""
     try:
         if layout.spec.exists() and not layout.spec.is_file():  # nor to be opened: a pipe waits for who writes into it
-            raise ValueError(f"it is {kind_of(layout.spec)}")
+            raise ValueError(f"it is {file_kind(layout.spec)}")
         spec = decode_json(layout.spec.read_bytes(), RunSpec)
         if not spec.passes:
             raise ValueError("it names no model")
@@ -61,13 +61,13 @@ def is_foreign(layout: RunLayout) -> bool:
     )
 
 
-def find_odd(layout: RunLayout, vectors: Iterable[str] = (), *, links: bool = True) -> Path | None:
+def find_wrong_kind(layout: RunLayout, vectors: Iterable[str] = (), *, links: bool = True) -> Path | None:
     """A name that the run uses, also for `vectors`, and that is something of another kind: a folder instead of a file, a pipe,
     or a symbolic link. Links may be read (`links` False) but not written to or removed. None if there is none."""
-    return next(_odd(layout, vectors, links), None)
+    return next(_wrong_kinds(layout, vectors, links), None)
 
 
-def refuse_odd(path: Path) -> RunDirectoryError:
+def wrong_kind_error(path: Path) -> RunDirectoryError:
     """The error for it."""
     if path.is_symlink():
         return RunDirectoryError(
@@ -75,11 +75,11 @@ def refuse_odd(path: Path) -> RunDirectoryError:
             "Put the link's target there, or give another folder"
         )
     return RunDirectoryError(
-        f"{path} is {kind_of(path)}, and a run has something else of that name. Move it away, or give another folder"
+        f"{path} is {file_kind(path)}, and a run has something else of that name. Move it away, or give another folder"
     )
 
 
-def kind_of(path: Path) -> str:
+def file_kind(path: Path) -> str:
     """The kind of file at a path, for a message."""
     return "a folder" if path.is_dir() else "a file" if path.is_file() else "a pipe, socket or device"
 
@@ -97,35 +97,35 @@ def foreign_files(root: Path) -> list[Path]:
     own = {layout.chunks.name, layout.vectors.name, layout.lock.name}
     found = [
         *_others(root, lambda name: name in own or is_own(name, TOP.__contains__)),
-        *_others(layout.chunks, is_chunks),
+        *_others(layout.chunks, is_chunk_file),
     ]
     for folder in layout.vectors.iterdir() if layout.vectors.is_dir() else ():
-        found += _others(folder, is_vectors) if folder.is_dir() else [folder]
+        found += _others(folder, is_vector_file) if folder.is_dir() else [folder]
     return sorted(found)
 
 
-def is_vectors(name: str) -> bool:
+def is_vector_file(name: str) -> bool:
     """Whether a run writes files of this name into the folder of a vector, or leaves them there when it is killed."""
     return is_own(name, lambda one: one == "pass.json" or _SEGMENT.fullmatch(one) is not None)
 
 
-def is_scratch_of_chunks(name: str) -> bool:
+def is_chunk_scratch(name: str) -> bool:
     """Whether a killed intake may leave a file of this name in `chunks`."""
-    return name in _SCRATCH or _is_partial(name, is_chunks)
+    return name in _SCRATCH or _is_partial(name, is_chunk_file)
 
 
 def is_partial(path: Path) -> bool:
     """Whether it is a partial file that an interrupted write of a run may leave, by its name and its folder's."""
     match path.parent.name:
         case "chunks":
-            return is_scratch_of_chunks(path.name)
+            return is_chunk_scratch(path.name)
         case folder if path.parent.parent.name == "vectors" and folder:
-            return _is_partial(path.name, is_vectors)
+            return _is_partial(path.name, is_vector_file)
         case _:
             return _PARTIAL.fullmatch(path.name) is not None
 
 
-def is_chunks(name: str) -> bool:
+def is_chunk_file(name: str) -> bool:
     return name in _SCRATCH or is_own(name, lambda one: one in _CHUNKS or _SEGMENT.fullmatch(one) is not None)
 
 
@@ -139,14 +139,14 @@ def _is_partial(name: str, own: Callable[[str], bool]) -> bool:
     return found is not None and own(found[1])
 
 
-def _odd(layout: RunLayout, vectors: Iterable[str], links: bool) -> Iterator[Path]:
+def _wrong_kinds(layout: RunLayout, vectors: Iterable[str], links: bool) -> Iterator[Path]:
     top = {*_FOLDERS, set_aside(layout.queries).name}
     shard, rerank = set[str](SHARD_FOLDERS), {layout.scores.name, set_aside(layout.scores).name}
     look: list[tuple[Path, set[str], Callable[[str], bool]]] = [
         (layout.root, top, lambda name: name == layout.lock.name or is_own(name, TOP.__contains__)),
-        (layout.chunks, set(), is_chunks),
+        (layout.chunks, set(), is_chunk_file),
         (layout.vectors, set(vectors), lambda _name: False),
-        *((layout.vector_folder(name), set[str](), is_vectors) for name in vectors),
+        *((layout.vector_folder(name), set[str](), is_vector_file) for name in vectors),
         (layout.edge, shard, {"edge_config.json"}.__contains__),
         (layout.rerank, rerank, RERANK.__contains__),
     ]
@@ -167,17 +167,17 @@ def _others(folder: Path, own: Callable[[str], bool]) -> Iterator[Path]:
     return (path for path in folder.iterdir() if not own(path.name)) if folder.is_dir() else iter(())
 
 
-def recorded(path: Path) -> set[str]:
+def recorded_names(path: Path) -> set[str]:
     """The names that a record of an export or of an evaluation has, also of files that were about to be written."""
     record = decode_json(path.read_bytes(), FileNames)
     return {one.name for one in record.files} | set(record.ours)
 
 
-def refuse_others(layout: RunLayout, record: Path, names: Iterable[str]) -> set[str]:
+def claim_names(layout: RunLayout, record: Path, names: Iterable[str]) -> set[str]:
     """Before files of these names are written to `export`: RunDirectoryError where one stands there that is not of `record`,
     or the record is none. The names that it has from then on."""
     try:
-        ours = recorded(record)
+        ours = recorded_names(record)
     except FileNotFoundError:
         ours = set[str]()
     except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8

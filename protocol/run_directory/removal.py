@@ -22,12 +22,12 @@ from .own_files import (
     SHARD_FOLDERS,
     TOP,
     foreign_files,
-    is_chunks,
+    is_chunk_file,
     is_foreign,
     is_own,
-    is_vectors,
+    is_vector_file,
     read_owner,
-    recorded,
+    recorded_names,
 )
 
 
@@ -52,7 +52,7 @@ def clear_run(layout: RunLayout, spec: RunSpec) -> None:
     _remove_folder(layout.rerank, RERANK.__contains__)
     remove_vectors(layout, [one.vector for one in spec.outputs])
     sync_folder(layout.root)
-    _remove_folder(layout.chunks, is_chunks)
+    _remove_folder(layout.chunks, is_chunk_file)
     sync_folder(layout.root)
 
 
@@ -87,7 +87,7 @@ def remove_vectors(layout: RunLayout, names: Iterable[str]) -> None:
     if layout.vectors.is_symlink():
         return
     for name in names:
-        _remove_folder(layout.vector_folder(name), is_vectors)
+        _remove_folder(layout.vector_folder(name), is_vector_file)
     _remove_folder(layout.vectors, lambda _name: False)
 
 
@@ -104,7 +104,7 @@ def remove_shard(layout: RunLayout) -> None:
 def remove_report(layout: RunLayout) -> None:
     """Remove the files of an evaluation, as its record names them."""
     with contextlib.suppress(OSError, ValueError):
-        for name in recorded(layout.report_record) & {layout.report.name, layout.evaluation.name}:
+        for name in recorded_names(layout.report_record) & {layout.report.name, layout.evaluation.name}:
             (layout.export / name).unlink(missing_ok=True)
     layout.report_record.unlink(missing_ok=True)
 
@@ -114,7 +114,7 @@ def _remove_export(layout: RunLayout) -> None:
     names = {layout.export_record.name}
     for path in (layout.export_record, layout.report_record):
         with contextlib.suppress(OSError, ValueError):
-            names |= recorded(path)
+            names |= recorded_names(path)
     _remove_folder(layout.export, names.__contains__)
 
 

@@ -7,14 +7,14 @@ from ..spec.local_paths import check_local
 from ..spec.run_spec import RunSpec
 from .json_bytes import decode_json
 from .layout import RunLayout
-from .own_files import find_odd, refuse_odd
+from .own_files import find_wrong_kind, wrong_kind_error
 
 
 def read_spec(layout: RunLayout) -> RunSpec:
     """The spec of the run at `layout.root`; RunDirectoryError where there is no run, or something else under its names."""
     try:
         if layout.spec.exists() and not layout.spec.is_file():
-            raise refuse_odd(layout.spec)
+            raise wrong_kind_error(layout.spec)
         raw = layout.spec.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         check_local(layout.root, "DIR", RunDirectoryError)
@@ -29,8 +29,8 @@ def read_spec(layout: RunLayout) -> RunSpec:
         raise RunDirectoryError(
             f"{layout.spec}: not a spec that this version reads ({error}); update embedfleet or restore the file"
         ) from error
-    if (odd := find_odd(layout, [one.vector for one in spec.outputs], links=False)) is not None:
-        raise refuse_odd(odd)
+    if (odd := find_wrong_kind(layout, [one.vector for one in spec.outputs], links=False)) is not None:
+        raise wrong_kind_error(odd)
     return spec
 
 

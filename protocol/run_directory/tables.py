@@ -85,7 +85,7 @@ def vector_schema(form: Form, dim: int, storage: Storage = "float32", ranges: Ra
 def with_info(table: pa.Table, info: ChunkSegmentInfo | VectorSegmentInfo) -> pa.Table:
     """The table with its info in the schema's metadata, so that it is written into the file."""
     raw = msgspec.json.encode(info)
-    return table.replace_schema_metadata({INFO_KEY: raw, CHECK_KEY: _check(raw, table.schema)})
+    return table.replace_schema_metadata({INFO_KEY: raw, CHECK_KEY: _checksum(raw, table.schema)})
 
 
 def read_info(path: Path, kind: type[Info]) -> Info:
@@ -94,7 +94,7 @@ def read_info(path: Path, kind: type[Info]) -> Info:
         schema = pq.read_schema(path)
         found = schema.metadata or {}
         # A file of an earlier version has no checksum; one whose key has changed is not told apart from it.
-        if found.get(CHECK_KEY, expected := _check(found[INFO_KEY], schema)) != expected:
+        if found.get(CHECK_KEY, expected := _checksum(found[INFO_KEY], schema)) != expected:
             raise ValueError("its footer is not as it was written")
         return msgspec.json.decode(found[INFO_KEY], type=kind)
     except FileNotFoundError:
@@ -112,7 +112,7 @@ def remedy_of(kind: type[ChunkSegmentInfo | VectorSegmentInfo]) -> str:
     )
 
 
-def _check(raw: bytes, schema: pa.Schema) -> bytes:
+def _checksum(raw: bytes, schema: pa.Schema) -> bytes:
     return f"{zlib.crc32('/'.join(schema.names).encode(), zlib.crc32(raw)):08x}".encode()
 
 

@@ -14,7 +14,7 @@ import msgspec
 if TYPE_CHECKING:
     from .segment_info import VectorSegmentInfo
 
-TELLING = 0.01
+NOTABLE_SHARE = 0.01
 """The share of cut texts beyond which a line with a remedy is shown."""
 
 
@@ -61,7 +61,7 @@ class Truncation(msgspec.Struct, frozen=True):
         }
 
 
-def add_up(parts: Iterable[Truncation]) -> Truncation:
+def sum_truncations(parts: Iterable[Truncation]) -> Truncation:
     """The sum of the parts."""
     found = list(parts)
     cuts = [one.tokens_cut for one in found]
@@ -73,7 +73,7 @@ def add_up(parts: Iterable[Truncation]) -> Truncation:
     )
 
 
-def of_segment(path: Path, info: VectorSegmentInfo) -> Truncation:
+def segment_truncation(path: Path, info: VectorSegmentInfo) -> Truncation:
     """The truncation in a segment's footer. A footer of 0.1.0 does not have it: then the rows are counted, and if one was
     cut, the tokens are not known. Raises what Arrow raises for a torn file."""
     if info.truncated is not None:

@@ -126,17 +126,17 @@ def unchanged_files(source: str, corpus: Corpus, layout: RunLayout) -> list[Sour
     if not (trail.segments or trail.whole or trail.read_beyond):
         return None  # nothing was made of it
     if before is None:
-        if source != STDIN and (unknown := _not_as_read(files, trail)):  # a stream is compared while it is read
+        if source != STDIN and (unknown := _content_difference(files, trail)):  # a stream is compared while it is read
             raise SourceError(
                 f"{path} is gone or damaged, and {unknown}; put {source} back as it was, or start over with --restart"
             )
         commit_bytes(path, msgspec.json.encode(fingerprint(files)))
         return files
     if trail.old:
-        files = _as_0_1_read(corpus, before)
+        files = _files_of_0_1(corpus, before)
     difference = first_difference(before, fingerprint(files)) or _other_content(files, before, trail)
     if difference is not None:
-        raise SourceError(changed(source, difference))
+        raise SourceError(source_changed_message(source, difference))
     if fingerprint(files) != before:
         commit_bytes(path, msgspec.json.encode(fingerprint(files)))
     return files
@@ -152,7 +152,7 @@ def is_moved(source: str, corpus: Corpus, layout: RunLayout) -> bool:
         return False
     if not trail.whole and any(file.collection is not None for file in corpus.files):
         return False
-    return not _not_as_read(corpus.files, trail)
+    return not _content_difference(corpus.files, trail)
 
 
 def read_stamps(layout: RunLayout) -> list[FileStamp] | None:
@@ -163,7 +163,7 @@ def read_stamps(layout: RunLayout) -> list[FileStamp] | None:
         return None
 
 
-def _not_as_read(files: list[SourceFile], trail: Trail) -> str:
+def _content_difference(files: list[SourceFile], trail: Trail) -> str:
     """Why these are not known to be the files that were read, by their content alone; empty where they are."""
     read = max(len(trail.finished), trail.cursor.file + 1 if trail.segments else 0)
     if len(files) < read:
@@ -171,12 +171,12 @@ def _not_as_read(files: list[SourceFile], trail: Trail) -> str:
     if trail.whole and len(trail.finished) > trail.cursor.file and len(files) > read:  # it did not end with --limit
         return f"{files[read].name} was not read"
     for at, file in enumerate(files):
-        if not _says_the_same(file, at, trail):
+        if not _has_same_content(file, at, trail):
             return f"{file.name} is not known to be what was read"
     return ""
 
 
-def changed(source: str, difference: str) -> str:
+def source_changed_message(source: str, difference: str) -> str:
     """The message for a source that is not what a run began with."""
     return (
         f"{source}: the source changed since its intake began: {difference}; "
@@ -184,7 +184,7 @@ def changed(source: str, difference: str) -> str:
     )
 
 
-def another_stream(how: str) -> str:
+def other_stream_message(how: str) -> str:
     """The same for standard input; `how` is the difference."""
     return (
         f"standard input is another stream than the one that this run began with: it {how}; "
@@ -192,7 +192,7 @@ def another_stream(how: str) -> str:
     )
 
 
-def _as_0_1_read(corpus: Corpus, before: list[FileStamp]) -> list[SourceFile]:
+def _files_of_0_1(corpus: Corpus, before: list[FileStamp]) -> list[SourceFile]:
     """The files that 0.1.0 read: without those that it skipped, and with links to files that are now read once."""
     known = {one.path for one in before}
     files = [file for file in corpus.files if file.name in known or not file.since_0_1]
@@ -203,12 +203,12 @@ def _as_0_1_read(corpus: Corpus, before: list[FileStamp]) -> list[SourceFile]:
 def _other_content(files: list[SourceFile], before: list[FileStamp], trail: Trail) -> str | None:
     """The first file whose time differs and whose content is not known to be what was read."""
     for at, (file, stamp) in enumerate(zip(files, before, strict=True)):
-        if file.mtime_ns != stamp.mtime_ns and not _says_the_same(file, at, trail):
+        if file.mtime_ns != stamp.mtime_ns and not _has_same_content(file, at, trail):
             return f"{file.name} has other content"
     return None
 
 
-def _says_the_same(file: SourceFile, at: int, trail: Trail) -> bool:
+def _has_same_content(file: SourceFile, at: int, trail: Trail) -> bool:
     if at < len(trail.finished):
         digest, n_bytes = trail.finished[at], None
     elif at == trail.cursor.file and trail.segments:

@@ -17,7 +17,7 @@ from .folder import READ_ALREADY, Kind, LeftOut, walk
 Format = Literal["jsonl", "json", "parquet"]
 Compression = Literal["gzip", "zstd"]
 
-MOST_LOOKED = 10_000
+MAX_FILES_STATTED = 10_000
 """Files of a folder that are looked at for their sizes."""
 STDIN = "-"
 SUPPORTED = ".jsonl, .ndjson or .json (also .gz, .zst), or .parquet"
@@ -121,7 +121,7 @@ def plain_bytes(source: str, most: int, exclude: Path | None = None) -> int | No
         paths = (path for path, _, _ in walk(root, exclude, LeftOut())) if root.is_dir() else iter((root,))
         for number, path in enumerate(paths):
             format_, compression = _format(path.name)
-            if format_ == "parquet" or compression is not None or number >= MOST_LOOKED:
+            if format_ == "parquet" or compression is not None or number >= MAX_FILES_STATTED:
                 return None
             if format_ == "json" and path != root and not path.name.lower().endswith(_CHUNKS):
                 continue

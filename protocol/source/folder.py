@@ -17,11 +17,11 @@ Kind = tuple[str, str]
 """The reason why names are not read, in the singular and in the plural."""
 
 HIDDEN: Kind = ("hidden", "hidden")
-NOWHERE: Kind = ("link that leads nowhere", "links that lead nowhere")
-CIRCLE: Kind = ("link in a circle", "links in a circle")
+BROKEN_LINK: Kind = ("link that leads nowhere", "links that lead nowhere")
+CIRCULAR_LINK: Kind = ("link in a circle", "links in a circle")
 READ_ALREADY: Kind = ("link to what is read anyway", "links to what is read anyway")
-NO_FILE: Kind = ("pipe, socket or device", "pipes, sockets or devices")
-CLOSED: Kind = ("folder that may not be read", "folders that may not be read")
+NOT_A_FILE: Kind = ("pipe, socket or device", "pipes, sockets or devices")
+UNREADABLE: Kind = ("folder that may not be read", "folders that may not be read")
 OTHER_RUN: Kind = ("run directory", "run directories")
 
 
@@ -83,7 +83,7 @@ def walk(root: Path, exclude: Path | None, left_out: LeftOut) -> Iterator[tuple[
             path = Path(entry.path)
             if barred is not None and _is_in(entry, barred):
                 continue
-            kind = _why_not(entry, folder)
+            kind = _skip_reason(entry, folder)
             if kind is not None:
                 left_out.add(kind, name)
             elif not entry.is_dir():
@@ -103,7 +103,7 @@ def _entries(folder: _Folder, left_out: LeftOut) -> list[os.DirEntry[str]]:
     except OSError:
         if not folder.name:
             raise
-        left_out.add(CLOSED, folder.name)
+        left_out.add(UNREADABLE, folder.name)
         return []
     if folder.name and holds_run(folder.path):
         left_out.add(OTHER_RUN, folder.name)
@@ -111,20 +111,20 @@ def _entries(folder: _Folder, left_out: LeftOut) -> list[os.DirEntry[str]]:
     return entries
 
 
-def _why_not(entry: os.DirEntry[str], folder: _Folder) -> Kind | None:
+def _skip_reason(entry: os.DirEntry[str], folder: _Folder) -> Kind | None:
     """The reason why a name is not read; None if it is."""
     if entry.name.startswith("."):
         return HIDDEN
     try:
         if not entry.is_symlink():
-            return None if entry.is_file() or entry.is_dir() else NO_FILE
+            return None if entry.is_file() or entry.is_dir() else NOT_A_FILE
         os.stat(entry.path)
         if entry.is_dir():
             target, here = os.path.realpath(entry.path), os.path.realpath(folder.path)
-            return CIRCLE if (here + os.sep).startswith(target.rstrip(os.sep) + os.sep) else None
-        return None if entry.is_file() else NO_FILE
+            return CIRCULAR_LINK if (here + os.sep).startswith(target.rstrip(os.sep) + os.sep) else None
+        return None if entry.is_file() else NOT_A_FILE
     except OSError:
-        return NOWHERE
+        return BROKEN_LINK
 
 
 def _is_in(entry: os.DirEntry[str], barred: str) -> bool:

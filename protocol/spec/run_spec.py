@@ -154,7 +154,7 @@ def vector_name(kind: Kind, model: str) -> str:
     return f"{_prefix(kind)}{stem}"[:100]
 
 
-def given_name(kind: Kind, name: str) -> str:
+def prefixed_name(kind: Kind, name: str) -> str:
     """The vector's name where somebody gives one: with the prefix of its form, as all have it."""
     return _prefix(kind) + name.removeprefix(_prefix(kind))
 

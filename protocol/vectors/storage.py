@@ -43,7 +43,7 @@ _ITEM: dict[Storage, Any] = {
 _STORAGE: dict[Any, Storage] = {kind: name for name, kind in _ITEM.items()}
 
 
-def spanned(vectors: FloatArray) -> Ranges:
+def measure_ranges(vectors: FloatArray) -> Ranges:
     """The least and the largest number in each dimension of (rows, dim); without rows -1 and 1, the bounds of unit vectors."""
     if not len(vectors):
         dim = vectors.shape[1]

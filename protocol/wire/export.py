@@ -13,7 +13,7 @@ from .arrays import ArrayHeader
 from .work import RowError
 
 
-class OpenRun(msgspec.Struct, frozen=True, array_like=True, tag="open_run"):
+class OpenRunMessage(msgspec.Struct, frozen=True, array_like=True, tag="open_run"):
     """Take the run directory: lock it, compare the spec, say what is committed."""
 
     protocol: int
@@ -69,7 +69,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, tag="record"):
     fields: dict[str, Any]
 
 
-class CloseRun(msgspec.Struct, frozen=True, array_like=True, tag="close_run"):
+class CloseRunMessage(msgspec.Struct, frozen=True, array_like=True, tag="close_run"):
     """Nothing more comes. Commit what is whole, publish, write stats and (status `done`) the manifest, and end."""
 
     status: str
@@ -77,7 +77,7 @@ class CloseRun(msgspec.Struct, frozen=True, array_like=True, tag="close_run"):
     stats: dict[str, Any]
 
 
-ToExporter = OpenRun | BeginPass | SourceRead | Rows | FailedRows | Record | CloseRun
+ToExporter = OpenRunMessage | BeginPass | SourceRead | Rows | FailedRows | Record | CloseRunMessage
 
 
 class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
@@ -113,7 +113,7 @@ class Committed(msgspec.Struct, frozen=True, array_like=True, tag="committed"):
     seconds: float
 
 
-class SegmentDamaged(msgspec.Struct, frozen=True, array_like=True, tag="segment_damaged"):
+class SegmentDamagedMessage(msgspec.Struct, frozen=True, array_like=True, tag="segment_damaged"):
     """A vector segment of an earlier session is not as it was written; it is removed, to be computed again."""
 
     number: int
@@ -128,7 +128,7 @@ class ChunksDamaged(msgspec.Struct, frozen=True, array_like=True, tag="chunks_da
     reason: str
 
 
-class Scrubbed(msgspec.Struct, frozen=True, array_like=True, tag="scrubbed"):
+class ScrubbedMessage(msgspec.Struct, frozen=True, array_like=True, tag="scrubbed"):
     """All that earlier sessions committed has been read again."""
 
 
@@ -180,9 +180,9 @@ ToCoordinator = (
     | OpenRefused
     | PassRefused
     | Committed
-    | SegmentDamaged
+    | SegmentDamagedMessage
     | ChunksDamaged
-    | Scrubbed
+    | ScrubbedMessage
     | ExporterAlive
     | ExportFailed
     | Closed

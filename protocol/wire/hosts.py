@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ..errors import how_ended
+from ..errors import describe_exit
 from .devices import Device, MemorySample
 
 
@@ -54,12 +54,12 @@ class WorkerEnd(msgspec.Struct, frozen=True, array_like=True):
         """For people, in one line."""
         if self.starved:
             return self.starved
-        how = how_ended(self.code)
+        how = describe_exit(self.code)
         last = self.tail.rsplit("\n", 1)[-1].strip()
         return f"{how}: {last}" if last else how
 
 
-class WorkerDied(msgspec.Struct, frozen=True, array_like=True, tag="worker_died"):
+class WorkerDiedMessage(msgspec.Struct, frozen=True, array_like=True, tag="worker_died"):
     """A worker's process has ended unexpectedly; WorkerGone follows once its device's memory has been looked at."""
 
     worker: str
@@ -76,14 +76,16 @@ class WorkerGone(msgspec.Struct, frozen=True, array_like=True, tag="worker_gone"
     """Whether the memory is back to its level before the lease."""
 
 
-class SpawnRefused(msgspec.Struct, frozen=True, array_like=True, tag="spawn_refused"):
+class SpawnRefusedMessage(msgspec.Struct, frozen=True, array_like=True, tag="spawn_refused"):
     """The device cannot be leased now, for instance because another run on this host holds it."""
 
     worker: str
     reason: str
 
 
-ToCoordinator = HostHello | HostAlive | HostLeaving | WorkerSpawned | WorkerDied | WorkerGone | SpawnRefused
+ToCoordinator = (
+    HostHello | HostAlive | HostLeaving | WorkerSpawned | WorkerDiedMessage | WorkerGone | SpawnRefusedMessage
+)
 
 
 class HostWelcome(msgspec.Struct, frozen=True, array_like=True, tag="host_welcome"):

@@ -18,7 +18,7 @@ def worker_identity(worker: str, epoch: int) -> bytes:
     return f"{worker}.{epoch}".encode()
 
 
-class WorkerHello(msgspec.Struct, frozen=True, array_like=True, tag="worker_hello"):
+class WorkerHelloMessage(msgspec.Struct, frozen=True, array_like=True, tag="worker_hello"):
     """The process is up and pinned; nothing heavy is imported yet."""
 
     protocol: int
@@ -88,7 +88,7 @@ class Result(msgspec.Struct, frozen=True, array_like=True, tag="result"):
     errors: tuple[RowError, ...] = ()
 
 
-class BatchFailed(msgspec.Struct, frozen=True, array_like=True, tag="batch_failed"):
+class BatchFailedMessage(msgspec.Struct, frozen=True, array_like=True, tag="batch_failed"):
     """The batch could not be computed; the worker is well and goes on."""
 
     batch: int
@@ -122,10 +122,12 @@ class Released(msgspec.Struct, frozen=True, array_like=True, tag="released"):
     """Time spent handing results to the socket, in all."""
 
 
-ToCoordinator = WorkerHello | Staged | Ready | Broken | Result | BatchFailed | Alive | Mitigation | Released
+ToCoordinator = (
+    WorkerHelloMessage | Staged | Ready | Broken | Result | BatchFailedMessage | Alive | Mitigation | Released
+)
 
 
-class Stage(msgspec.Struct, frozen=True, array_like=True, tag="stage"):
+class StageMessage(msgspec.Struct, frozen=True, array_like=True, tag="stage"):
     """Load this model into host memory."""
 
     spec: PassSpec
@@ -135,7 +137,7 @@ class Hydrate(msgspec.Struct, frozen=True, array_like=True, tag="hydrate"):
     """The device is yours: move the model there."""
 
 
-class Batch(msgspec.Struct, frozen=True, array_like=True, tag="batch"):
+class BatchMessage(msgspec.Struct, frozen=True, array_like=True, tag="batch"):
     """Rows to compute. Two frames follow: `offsets` int32 (rows+1) and `utf8` bytes."""
 
     batch: int
@@ -148,4 +150,4 @@ class Release(msgspec.Struct, frozen=True, array_like=True, tag="release"):
     """Finish what you have and leave the device."""
 
 
-ToWorker = Stage | Hydrate | Batch | Release
+ToWorker = StageMessage | Hydrate | BatchMessage | Release

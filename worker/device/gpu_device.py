@@ -24,7 +24,7 @@ class GpuDevice:
         try:
             info = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
         except self._nvml.NVMLError:
-            return _told_by_cuda()
+            return _memory_from_cuda()
         return int(info.used), int(info.total)
 
     def used(self) -> int | None:
@@ -52,7 +52,7 @@ class GpuDevice:
             return None
 
 
-def _told_by_cuda() -> tuple[int, int] | None:
+def _memory_from_cuda() -> tuple[int, int] | None:
     """Of a GPU that shares the host's memory NVML says nothing. CUDA does, once it is in use: to begin takes the device."""
     torch: Any = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():

@@ -21,7 +21,7 @@ from ..models.identity import identity
 from ..models.kind_check import check_kind
 from ..models.locate import ModelFiles
 from ..models.text_limits import can_be_limited, positions_allowed, query_limit, set_limits
-from ..models.texts import DOCUMENT_PROMPTS, assumed, declared_prompts
+from ..models.texts import DOCUMENT_PROMPTS, assumed_pooling, declared_prompts
 from ..models.weights_digest import hash_weights
 from .base import IntArray, OutOfMemory, Prepared, TokenBudget
 from .tokenizing import LONGEST, estimate, is_plain_text, tokenize
@@ -143,7 +143,7 @@ class TextModel:
             pooling=pooling,
             dim=dim,
             normalized=normalized,
-            assumed=assumed(self._files.folder, self.kind, loading.describe(self._model)),
+            assumed=assumed_pooling(self._files.folder, self.kind, loading.describe(self._model)),
             versions=loading.versions(),
         )
 

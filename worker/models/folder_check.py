@@ -16,7 +16,7 @@ from ...protocol.errors import ModelError
 from ...protocol.spec.run_spec import PassSpec
 from .parts import ADAPTER, INDEX, TRANSFORMERS, WHOLE, WITH_WEIGHTS, Part, parts_of, read_settings, weight_files
 from .safetensors_header import Tensor, read_tensors
-from .settings_check import NAMED_BY, check_parts, get_again
+from .settings_check import NAMED_BY, check_parts, download_again_hint
 
 _TOKENIZERS = (
     *("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "tekken.json", "*.tiktoken"),
@@ -47,7 +47,7 @@ def check_folder(folder: Path, name: str, spec: PassSpec) -> None:
             if not spec.trust_remote_code:
                 _check_tokenizer(folder, name, part)
     except (OSError, ValueError) as error:
-        raise ModelError(f"model {name}: {one_line(error)}; {get_again(name)}") from error
+        raise ModelError(f"model {name}: {one_line(error)}; {download_again_hint(name)}") from error
 
 
 def check_pickled(folder: Path, name: str, parts: Iterable[Part], files: Iterable[str]) -> None:

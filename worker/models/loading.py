@@ -11,7 +11,7 @@ from typing import Any
 from ...protocol.errors import ModelError
 from ...protocol.spec.run_spec import PassSpec
 from .locate import ModelFiles
-from .missing_weights import check_filled, lacking_weights
+from .missing_weights import check_none_missing, watch_missing_weights
 
 
 def import_torch() -> Any:
@@ -46,7 +46,7 @@ def load(family: str, spec: PassSpec, files: ModelFiles, dtype: Any) -> Any:
         found = version("sentence-transformers")
         raise ModelError(f"sentence-transformers {found} has no {family}: pip install -U sentence-transformers")
     try:
-        with warnings.catch_warnings(), lacking_weights() as lacking:
+        with warnings.catch_warnings(), watch_missing_weights() as lacking:
             warnings.simplefilter("ignore")
             model = reference(
                 str(files.folder),
@@ -60,13 +60,15 @@ def load(family: str, spec: PassSpec, files: ModelFiles, dtype: Any) -> Any:
     except Exception as error:  # whatever a model's own code or files can raise ends as one message
         if "can't allocate memory" in str(error):  # torch's way to say MemoryError
             raise MemoryError(str(error)) from error
-        raise ModelError(f"model {files.name} cannot be loaded from {files.folder}: {why(error)}") from error
-    check_filled(lacking, files, family)
+        raise ModelError(
+            f"model {files.name} cannot be loaded from {files.folder}: {summarize_error(error)}"
+        ) from error
+    check_none_missing(lacking, files, family)
     cast(model, dtype)
     return model.eval()
 
 
-def why(error: Exception) -> str:
+def summarize_error(error: Exception) -> str:
     """What a library says of a model that it cannot load, in one line that tells something without its log."""
     said = str(error).strip().split("\n", 1)[0][:500]
     if "ignore_mismatched_sizes" in said:  # "For details look at the above report!"

@@ -46,7 +46,7 @@ def find_model(spec: PassSpec) -> ModelFiles:
     """Resolve an alias, hub id or folder and check that it can be used; ModelError says what to do otherwise."""
     try:
         files, hub = find_local(spec)
-        files = files or _fetched(spec, hub)
+        files = files or _fetch(spec, hub)
         check_folder(files.folder, files.name, spec)
     except ModelError as error:
         raise ModelError(f"{FLAGS[spec.kind]}: {error}") from error
@@ -64,12 +64,12 @@ def find_local(spec: PassSpec, *, offline: bool = False) -> tuple[ModelFiles | N
     entry = catalog.find(spec.model)
     if entry is None and not _is_hub_id(spec.model):
         raise ModelError(
-            f"model {spec.model!r} is not a folder, not a hub id (owner/name), and not in the catalogue. {_meant(spec)}"
+            f"model {spec.model!r} is not a folder, not a hub id (owner/name), and not in the catalogue. {_suggestion(spec)}"
         )
     hub = entry.hub if entry is not None else spec.model
     cached = _from_hub(hub, spec.revision, offline=True)
     if cached is not None:
-        return (cached if offline or _is_whole(cached) else _completed(cached, hub, spec.revision)), hub
+        return (cached if offline or _is_whole(cached) else _complete_snapshot(cached, hub, spec.revision)), hub
     if entry is not None and entry.package and spec.revision is None:
         packaged = importlib.util.find_spec(entry.package)
         if packaged is not None and packaged.origin is not None:
@@ -90,7 +90,7 @@ def _is_whole(files: ModelFiles) -> bool:
     return try_to_load_from_cache(files.name, "modules.json", revision=files.revision) is not None
 
 
-def _completed(files: ModelFiles, hub: str, revision: str | None) -> ModelFiles:
+def _complete_snapshot(files: ModelFiles, hub: str, revision: str | None) -> ModelFiles:
     """The whole snapshot, where the hub has modules for it; else, or where the hub is out of reach, what is there.
 
     That the hub has none is kept in the cache: it is asked once.
@@ -105,7 +105,7 @@ def _completed(files: ModelFiles, hub: str, revision: str | None) -> ModelFiles:
         return _from_hub(hub, files.revision, offline=False) or files
 
 
-def _fetched(spec: PassSpec, hub: str) -> ModelFiles:
+def _fetch(spec: PassSpec, hub: str) -> ModelFiles:
     try:
         files = _from_hub(hub, spec.revision, offline=False)
     except ModelError as error:
@@ -116,7 +116,7 @@ def _fetched(spec: PassSpec, hub: str) -> ModelFiles:
     return files
 
 
-def _meant(spec: PassSpec) -> str:
+def _suggestion(spec: PassSpec) -> str:
     """What may have been meant by a name that is nothing's, and what would do."""
     if spec.kind == "sparse":
         known = [*sorted(CPU_KINDS), *catalog.aliases("sparse")]

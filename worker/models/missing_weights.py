@@ -12,7 +12,7 @@ from .locate import ModelFiles
 
 
 @dataclass(frozen=True, slots=True)
-class Lacking:
+class MissingWeights:
     """A model that transformers has loaded, and the names of its weights that were in no file."""
 
     model: Any
@@ -20,19 +20,19 @@ class Lacking:
 
 
 @contextmanager
-def lacking_weights() -> Generator[list[Lacking]]:
+def watch_missing_weights() -> Generator[list[MissingWeights]]:
     """Gather what transformers reports of every model that it loads meanwhile, after its renamings, ties and conversions."""
     from transformers import PreTrainedModel
 
     reference: Any = PreTrainedModel.__dict__["from_pretrained"]
-    found: list[Lacking] = []
+    found: list[MissingWeights] = []
 
     def from_pretrained(cls: Any, *args: Any, output_loading_info: bool = False, **options: Any) -> Any:
         loaded = reference.__func__(cls, *args, output_loading_info=True, **options)
         if not isinstance(loaded, tuple):  # a class with its own method, which returns the model alone
             return loaded
         model, about = loaded
-        found.append(Lacking(model, tuple(sorted(about.get("missing_keys", ())))))
+        found.append(MissingWeights(model, tuple(sorted(about.get("missing_keys", ())))))
         return loaded if output_loading_info else model
 
     loader: Any = PreTrainedModel
@@ -43,7 +43,7 @@ def lacking_weights() -> Generator[list[Lacking]]:
         loader.from_pretrained = reference
 
 
-def check_filled(loaded: list[Lacking], files: ModelFiles, family: str) -> None:
+def check_none_missing(loaded: list[MissingWeights], files: ModelFiles, family: str) -> None:
     """Raise ModelError if weights that the model's numbers depend on are in no file."""
     for one in loaded:
         if type(one.model).__module__.startswith("transformers_modules."):

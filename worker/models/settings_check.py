@@ -145,7 +145,7 @@ def _check_module(folder: Path, name: str, part: Part, has: Has) -> None:
             there = f"{folder / part.path} is not there"
         raise ModelError(
             f"model {name}: {_named(part)} {part.path or 'the folder itself'}, and {there}, so that its vectors "
-            f"would be wrong; {get_again(name, 'folder')}"
+            f"would be wrong; {download_again_hint(name, 'folder')}"
         )
     if found is not None:
         settings = read_settings(folder / found)
@@ -173,7 +173,7 @@ def _is_known(part: Part) -> bool:
     return any(word.search(one.read_text("utf-8", "replace")) for one in files)
 
 
-def get_again(name: str, what: str = "file") -> str:
+def download_again_hint(name: str, what: str = "file") -> str:
     """What to do about a part of the model that is damaged or missing."""
     fetch = f"hf download --force-download {name}" if "/" in name else "copy it again from where it came from"
     return f"get the {what} again: {fetch}"

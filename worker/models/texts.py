@@ -47,7 +47,7 @@ def check_prompts(folder: Path, name: str, kind: str) -> None:
         )
 
 
-def assumed(folder: Path, kind: str, described: str) -> str:
+def assumed_pooling(folder: Path, kind: str, described: str) -> str:
     """The pooling that is assumed for a model whose files do not name it; empty if they do."""
     if kind not in ("dense", "sparse") or saved_modules(folder) is not None:
         return ""

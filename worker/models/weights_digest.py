@@ -17,7 +17,7 @@ from pathlib import Path
 from ...protocol.run_directory.atomic_files import commit_bytes
 from .parts import parts_of, weight_files
 
-SETTLED_SECONDS = 2.0
+RECENT_SECONDS = 2.0
 """A file that changed less than this ago is hashed each time: one more change could leave it the same times."""
 
 
@@ -47,10 +47,10 @@ def _digest(folder: Path, paths: Iterable[Path]) -> str:
     if cache is None:
         return _hash(files)
     entry = cache / key
-    if (found := _kept(entry)) is not None:
+    if (found := _read_entry(entry)) is not None:
         return found
     digest = _hash(files)
-    if _key(files) == key and max(path.stat().st_ctime for path in files.values()) < begin - SETTLED_SECONDS:
+    if _key(files) == key and max(path.stat().st_ctime for path in files.values()) < begin - RECENT_SECONDS:
         with contextlib.suppress(OSError):  # a home that cannot be written to: it is computed each time
             cache.mkdir(parents=True, exist_ok=True)
             commit_bytes(entry, _entry(key, digest))
@@ -87,7 +87,7 @@ def _entry(key: str, digest: str) -> bytes:
     return f"{digest} {hashlib.sha256((key + digest).encode()).hexdigest()}\n".encode()
 
 
-def _kept(entry: Path) -> str | None:
+def _read_entry(entry: Path) -> str | None:
     try:
         found = entry.read_bytes()
     except OSError:
