@@ -7,7 +7,7 @@ import os
 
 
 def describe_system_error(error: Exception) -> str | None:
-    """One line for an error of the operating system, or of ZeroMQ; None for any other, which is a fault of this program."""
+    """One line for an error of the operating system or of ZeroMQ; None for any other error, which is a bug."""
     number = getattr(error, "errno", None)
     if not isinstance(number, int):
         return None
@@ -22,7 +22,7 @@ def describe_system_error(error: Exception) -> str | None:
 
 
 def describe_write_failure(error: BaseException, folder: str | os.PathLike[str]) -> str:
-    """What ended the writing of a file below `folder`: the file, if the error names one, and what helps against a refusal."""
+    """The message for a failed write below `folder`: the file if the error names one, the reason, and a remedy."""
     if not isinstance(error, OSError) or error.errno is None:
         return f"{folder}: {type(error).__name__}: {error}"
     remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "see to it that it can be written"
