@@ -1,4 +1,4 @@
-"""Walk a folder and what is below it: the files, with linked folders followed, and the names that cannot be read."""
+"""Walk a folder recursively, following links: its files, and the names that cannot be read."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ OTHER_RUN: Kind = ("run directory", "run directories")
 
 @dataclass(slots=True)
 class LeftOut:
-    """Names of a source that are not read: how many of each kind, and the first of them."""
+    """Names of a source that are not read: the count and the first names of each kind."""
 
     counts: dict[Kind, int] = field(default_factory=dict[Kind, int])
     names: dict[Kind, list[str]] = field(default_factory=dict[Kind, "list[str]"])
 
     def add(self, kind: Kind, name: str) -> None:
-        """Count one."""
+        """Count a name."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
         shown = self.names.setdefault(kind, [])
         if len(shown) < SHOWN_NAMES:
             shown.append(on_one_line(name))
 
     def line(self) -> str:
-        """All of it in one line; empty where there is nothing."""
+        """One line for all kinds, the most frequent first; empty if there are none."""
         kinds = sorted(self.counts, key=lambda kind: (-self.counts[kind], kind))
         parts = [self._part(kind) for kind in kinds[:SHOWN_KINDS]]
         if rest := kinds[SHOWN_KINDS:]:
@@ -63,9 +63,9 @@ class _Folder:
 def walk(root: Path, exclude: Path | None, left_out: LeftOut) -> Iterator[tuple[Path, str, bool]]:
     """Every file in `root` and below: its path, its name below `root`, and whether a linked folder leads to it.
 
-    Each folder is read once, its own name before those of links to it. `left_out` gains the names that are not
-    read: hidden names, links that lead nowhere or in a circle, pipes, folders that cannot be read, directories of other runs.
-    Files under `exclude`, the run directory, are ignored. OSError where `root` itself cannot be read.
+    Each folder is read once, preferably by its own name and not by a link. `left_out` gains the names that are not read:
+    hidden names, broken and circular links, pipes, unreadable folders, directories of other runs. Files under `exclude`, the
+    run directory, are ignored. OSError if `root` itself cannot be read.
     """
     barred = None if exclude is None else os.path.realpath(exclude)
     seen: set[tuple[int, int]] = set()
@@ -96,7 +96,7 @@ def walk(root: Path, exclude: Path | None, left_out: LeftOut) -> Iterator[tuple[
 
 
 def _entries(folder: _Folder, left_out: LeftOut) -> list[os.DirEntry[str]]:
-    """The entries by name; none, and counted, of a folder that cannot be read or is another run's directory."""
+    """The entries, sorted by name. An unreadable folder or another run's directory has none, and is added to `left_out`."""
     try:
         with os.scandir(folder.path) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -112,7 +112,7 @@ def _entries(folder: _Folder, left_out: LeftOut) -> list[os.DirEntry[str]]:
 
 
 def _skip_reason(entry: os.DirEntry[str], folder: _Folder) -> Kind | None:
-    """The reason why a name is not read; None if it is."""
+    """Why a name is not read; None if it is."""
     if entry.name.startswith("."):
         return HIDDEN
     try:
@@ -128,7 +128,7 @@ def _skip_reason(entry: os.DirEntry[str], folder: _Folder) -> Kind | None:
 
 
 def _is_in(entry: os.DirEntry[str], barred: str) -> bool:
-    """Whether a name is the run directory, or a link into it."""
+    """Whether an entry is the run directory, or a link into it."""
     if not entry.is_symlink() and not entry.is_dir(follow_symlinks=False):
         return False
     real = os.path.realpath(entry.path)
