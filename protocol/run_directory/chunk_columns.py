@@ -1,4 +1,4 @@
-"""Reading a chunk segment while a run goes on: damage to it has a type of its own, since it can be made good."""
+"""Read a chunk segment during a run. Damage raises DamagedChunks, since the run can repair it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from .layout import RunLayout
 
 
 def read_chunk_columns(layout: RunLayout, segment: int, names: Sequence[str]) -> pa.Table:
-    """These columns of a whole segment, page checksums compared. DamagedChunks where it is not as it was written,
-    RunDirectoryError where the host does not give it.
+    """These columns of a whole segment, with page checksums verified.
+
+    DamagedChunks if the file is damaged, RunDirectoryError if the host cannot read it.
     """
     path = layout.chunk_segment(segment)
     try:

@@ -1,7 +1,6 @@
 """Remove the files that a run wrote into its directory, and nothing else.
 
-Notes that users keep in a run directory stay: a file that no run writes is never removed, and nothing through a symbolic
-link.
+Files that no run writes, such as a user's notes, are never removed, and nothing is removed through a symbolic link.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ from .own_files import (
 def clear_run(layout: RunLayout, spec: RunSpec) -> None:
     """Remove what a run wrote, except its lock and its spec, which marks the directory as a run's.
 
-    The manifest goes before the files it describes, and what was made of the chunks goes before the chunks. So at no moment,
-    and after no power cut, are old vectors taken for those of new chunks.
+    The manifest is removed before the files that it describes, and everything derived from the chunks before the chunks. So
+    even after a power cut, old vectors are never taken for those of new chunks.
     """
     _remove(layout.root, {"manifest.json"}.__contains__)
     sync_folder(layout.root)
@@ -57,8 +56,7 @@ def clear_run(layout: RunLayout, spec: RunSpec) -> None:
 
 
 def remove_run(root: Path) -> None:
-    """Remove a run directory inside of another one. Files that no run writes stay, and so does a folder whose spec is not a
-    run's."""
+    """Remove a run directory inside another one. Files that no run writes stay; so does a folder with an invalid spec."""
     layout = RunLayout(root)
     if root.is_symlink() or not root.is_dir():
         return
@@ -77,7 +75,7 @@ def remove_run(root: Path) -> None:
 
 
 def remove_rest(folder: Path) -> None:
-    """Remove what a crash left of a derived run directory that was being removed; it may be without its spec by then."""
+    """Remove the rest of a derived run directory whose removal was interrupted; it may lack its spec."""
     if folder.is_dir() and not folder.is_symlink() and not foreign_files(folder):
         shutil.rmtree(folder)
 
@@ -92,7 +90,7 @@ def remove_vectors(layout: RunLayout, names: Iterable[str]) -> None:
 
 
 def remove_shard(layout: RunLayout) -> None:
-    """Remove the files of the engine."""
+    """Remove the Edge shard: the files of the engine."""
     if layout.edge.is_symlink() or not layout.edge.is_dir():
         return
     for name in SHARD_FOLDERS:
@@ -127,11 +125,11 @@ def _remove(folder: Path, own: Callable[[str], bool]) -> None:
 
 
 def _remove_folder(folder: Path, own: Callable[[str], bool]) -> None:
-    """Remove these files, and the folder if it is empty then."""
+    """Remove the files of these names, then the folder if it is empty."""
     if folder.is_symlink() or not folder.is_dir():
         return
     _remove(folder, own)
     try:
         folder.rmdir()
-    except OSError:  # somebody else's files are in it
+    except OSError:  # it has other files
         sync_folder(folder)

@@ -1,4 +1,4 @@
-"""Reading the spec of a run directory, and where its quarantine is; what is torn or foreign becomes a RunDirectoryError."""
+"""Read the spec of a run directory, and say where its quarantine is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .own_files import find_wrong_kind, wrong_kind_error
 
 
 def read_spec(layout: RunLayout) -> RunSpec:
-    """The spec of the run at `layout.root`; RunDirectoryError where there is no run, or something else under its names."""
+    """The spec of the run at `layout.root`. RunDirectoryError if there is no run, or a file of it is of the wrong kind."""
     try:
         if layout.spec.exists() and not layout.spec.is_file():
             raise wrong_kind_error(layout.spec)
@@ -35,7 +35,7 @@ def read_spec(layout: RunLayout) -> RunSpec:
 
 
 def reasons_in(layout: RunLayout) -> str:
-    """Where the reasons for quarantine are, for a message."""
+    """Where to find the reasons for quarantine, for a message."""
     if layout.quarantine.exists():
         return f"each with its reason in {layout.quarantine}"
     return f"their reasons were in {layout.quarantine}, which is gone; run the same command again to write it"

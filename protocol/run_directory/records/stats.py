@@ -1,6 +1,6 @@
-"""`stats.json`: what the last session of a run was like, and what all sessions together took for each pass.
+"""`stats.json`: figures of the last session of a run, and of each pass over all sessions.
 
-Its fields are those of `RunStats`. The exporter adds the sessions up (`exporter/run_directory/stats.py`).
+`RunStats` has its fields. The exporter adds the sessions up (`exporter/run_directory/stats.py`).
 """
 
 from __future__ import annotations
@@ -11,5 +11,5 @@ from ..layout import RunLayout
 
 
 def read_stats(layout: RunLayout) -> RunStats:
-    """The figures; without any where the file is missing. RunDirectoryError where it is damaged."""
+    """The figures; empty without the file. RunDirectoryError if it is damaged."""
     return read_json(layout.stats, RunStats) or RunStats()
