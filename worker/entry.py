@@ -1,7 +1,7 @@
 """The worker's main loop: it owns the socket, and nothing else blocks it.
 
 Hello → Stage → Staged → Hydrate → Ready → Batch… → Result… → Release → Released, exit. The loop that sends results also
-sends the sign of life, with the pipeline's progress in it.
+sends Alive, with the progress of the pipeline.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from .pipeline import Computed, Crashed, Outcome, Pipeline, TextBatch
 
 ALIVE_SECONDS = 1.0
 EXIT_CRASHED = 70
-"""The compute thread died of something unforeseen; the traceback is on standard error."""
+"""Exit code after an unexpected error in the compute thread; the traceback is on standard error."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """What the host agent says on the command line. `endpoint` is the work link."""
+    """The arguments from the host agent. `endpoint` is that of the work link."""
 
     endpoint: str
     worker: str
@@ -58,7 +58,7 @@ class WorkerSettings:
 
 
 class WorkerLoop:
-    """One worker's conversation with its coordinator."""
+    """The worker's side of the work link."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
@@ -75,7 +75,7 @@ class WorkerLoop:
         self._send_seconds = 0.0
 
     def run(self) -> int:
-        """Serve until released; the exit code."""
+        """Serve until released, and return the exit code."""
         self._send(WorkerHelloMessage(PROTOCOL, __version__, self._settings.epoch, os.getpid()))
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
@@ -92,13 +92,13 @@ class WorkerLoop:
             for outcome in self._pipeline.take():
                 if isinstance(outcome, Crashed):
                     traceback.print_exception(outcome.error)
-                    sys.stderr.write(_one_line(outcome.error) + "\n")  # the last line is what the host tells of its end
+                    sys.stderr.write(_one_line(outcome.error) + "\n")  # the host agent reports the last line
                     return EXIT_CRASHED
                 if isinstance(outcome, Starved):
                     sys.stderr.write(f"{outcome.reason}\n")
                     return EXIT_STARVED
                 self._report(outcome)
-        self._send_alive()  # a pass of less than a second has its figures too
+        self._send_alive()  # so that a pass of less than a second has figures too
         self._send(Released(self._memory.peak(), self._send_seconds))
         return 0
 
@@ -144,7 +144,7 @@ class WorkerLoop:
 
 
 def _one_line(error: BaseException) -> str:
-    """The error in a line; torch says what it is in the first of its lines, and then what to set to learn more."""
+    """The error in one line: torch's further lines are only hints for debugging."""
     return f"{type(error).__name__}: {str(error).strip().split(chr(10), 1)[0]}"
 
 

@@ -84,9 +84,7 @@ def read_trail(layout: RunLayout) -> Trail:
     """The Trail of a run directory, from its segments."""
     trail = Trail()
     for segment in segments_in(layout.chunks):
-        from ..run_directory.tables import (
-            read_info,
-        )  # loads Arrow (0.15 s), which the client of a new run does not need
+        from ..run_directory.tables import read_info  # loads Arrow (0.15 s), which a new run does not need
 
         try:
             info = read_info(layout.chunk_segment(segment), ChunkSegmentInfo)

@@ -1,4 +1,4 @@
-"""Check that a loaded model has all its weights from its files. Missing ones are random, which transformers only logs."""
+"""Check that a loaded model has all its weights from files: transformers only logs that missing ones are random."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .locate import ModelFiles
 
 @dataclass(frozen=True, slots=True)
 class MissingWeights:
-    """A model that transformers has loaded, and the names of its weights that were in no file."""
+    """A model that transformers has loaded, and the names of its weights that no file has."""
 
     model: Any
     names: tuple[str, ...]
@@ -21,7 +21,7 @@ class MissingWeights:
 
 @contextmanager
 def watch_missing_weights() -> Generator[list[MissingWeights]]:
-    """Gather what transformers reports of every model that it loads meanwhile, after its renamings, ties and conversions."""
+    """Collect the missing weights of every model that transformers loads in this context, after its own renamings and ties."""
     from transformers import PreTrainedModel
 
     reference: Any = PreTrainedModel.__dict__["from_pretrained"]
@@ -44,10 +44,10 @@ def watch_missing_weights() -> Generator[list[MissingWeights]]:
 
 
 def check_none_missing(loaded: list[MissingWeights], files: ModelFiles, family: str) -> None:
-    """Raise ModelError if weights that the model's numbers depend on are in no file."""
+    """Raise ModelError if weights that the results depend on are in no file."""
     for one in loaded:
         if type(one.model).__module__.startswith("transformers_modules."):
-            continue  # a model's own code may fill what it likes
+            continue  # a model's own code may initialise weights itself
         names = [name for name in one.names if family == "CrossEncoder" or not _is_pooler(name)]
         if names:
             total = sum(1 for _ in one.model.named_parameters())
@@ -59,6 +59,5 @@ def check_none_missing(loaded: list[MissingWeights], files: ModelFiles, family: 
 
 
 def _is_pooler(name: str) -> bool:
-    """Whether a weight is of the pooler, a layer over the first token. sentence-transformers does not use it, and many models
-    are saved without it."""
+    """Whether a weight is of the pooler layer. sentence-transformers does not use it, and many models are saved without."""
     return "pooler" in name.split(".")
