@@ -11,7 +11,7 @@ from types import TracebackType
 
 import zmq
 
-from ..protocol.errors import Unreachable, UsageError, revive
+from ..protocol.errors import Unreachable, UsageError, error_from_name
 from ..protocol.spec.local_paths import check_local
 from ..protocol.spec.run_spec import PassSpec, RunSpec
 from ..protocol.version import PROTOCOL, __version__
@@ -175,7 +175,7 @@ class Client:
                 self._told.append(answer)
             elif answer.request in (message.request, 0):  # 0: the coordinator could not even read the request
                 if isinstance(answer, Refused):
-                    raise revive(answer.kind, answer.message)
+                    raise error_from_name(answer.kind, answer.message)
                 return answer
         raise Unreachable(
             f"no coordinator answers at {self.address.base}; start one with: embedfleet serve --bind {self.address.base}"

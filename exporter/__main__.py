@@ -11,7 +11,7 @@ from ..protocol.process.standard_streams import guard_standard_error
 def main() -> int:
     """Serve one run."""
     guard_standard_error()
-    lifeline.outlast_signals()
+    lifeline.ignore_stop_signals()
     lifeline.hold()
     import pyarrow
 

@@ -14,7 +14,7 @@ from ..protocol.process import lifeline
 from ..protocol.process.child import ERROR_MARK
 from ..protocol.process.standard_streams import guard_standard_error
 from ..protocol.run_directory.layout import RunLayout
-from ..protocol.run_directory.own_files import find_odd, refuse_odd
+from ..protocol.run_directory.own_files import find_wrong_kind, wrong_kind_error
 from .run_directory.directory_lock import drop_lock, take_lock
 
 T = TypeVar("T")
@@ -43,8 +43,8 @@ def serve(work: Callable[[], object]) -> int:
 
 def held(root: Path, work: Callable[[], T], again: str = "run the same command again") -> T:
     """Do the work while this process alone may write to the run directory `root`; the disk's refusals become ours."""
-    if (odd := find_odd(RunLayout(root))) is not None:
-        raise refuse_odd(odd)
+    if (odd := find_wrong_kind(RunLayout(root))) is not None:
+        raise wrong_kind_error(odd)
     try:
         lock = take_lock(RunLayout(root), str(root))
     except OSError as error:

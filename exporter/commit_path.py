@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..protocol.errors import DamagedChunks, EmbedfleetError
-from ..protocol.process.system_refusals import not_written
-from ..protocol.wire.export import ChunksDamaged, ExportFailed, Scrubbed, SegmentDamaged
+from ..protocol.process.system_refusals import describe_write_failure
+from ..protocol.wire.export import ChunksDamaged, ExportFailed, ScrubbedMessage, SegmentDamagedMessage
 from .index.publisher import Publisher
 from .ledger import actions as do
 from .ledger import events as on
@@ -117,7 +117,7 @@ class CommitPath:
             case do.RemoveDamaged(segment, damage):
                 self.committer.remove_damaged(damage.vector, segment)
             case do.TellDamage(segment, damage):
-                self._reports.put(SegmentDamaged(damage.part, segment, f"{damage.vector}: {damage.reason}"))
+                self._reports.put(SegmentDamagedMessage(damage.part, segment, f"{damage.vector}: {damage.reason}"))
             case do.NoteFiles(segment, chunks):
                 self.committer.note_files(segment, chunks=chunks)
             case do.Acknowledge(part, segment):
@@ -141,7 +141,7 @@ class CommitPath:
             # One at a time: what is computed now must not wait behind hundreds of segments that an ensemble lacks.
             self._commits.submit(self._guard, self._handle, looked_at).result()
         if not self._closing.is_set():  # else it may have stopped before the end
-            self._commits.submit(self._guard, self._reports.put, Scrubbed())
+            self._commits.submit(self._guard, self._reports.put, ScrubbedMessage())
 
     def _guard(self, work: Callable[..., object], *arguments: Any) -> None:
         """Do the work, unless the run has failed; an error of it fails the run."""
@@ -167,4 +167,4 @@ class CommitPath:
             return str(error)
         if self.publisher is not None and self.publisher.index.is_gone:
             return f"{self._layout.edge} is gone; run the same command again, which makes it anew"
-        return not_written(error, self._layout.root)
+        return describe_write_failure(error, self._layout.root)

@@ -11,19 +11,19 @@ import msgspec
 import zmq
 
 from ..protocol.errors import EmbedfleetError
-from ..protocol.process.system_refusals import not_written
+from ..protocol.process.system_refusals import describe_write_failure
 from ..protocol.version import PROTOCOL, __version__
 from ..protocol.wire import channels
 from ..protocol.wire.codec import Decoder, check_version, encode
 from ..protocol.wire.export import (
     BeginPass,
-    CloseRun,
+    CloseRunMessage,
     ExporterAlive,
     ExportFailed,
     FailedRows,
     Opened,
     OpenRefused,
-    OpenRun,
+    OpenRunMessage,
     PassRefused,
     Record,
     Rows,
@@ -60,12 +60,12 @@ class ExporterLoop:
                 continue
             head, *frames = self._socket.recv_multipart(copy=False)
             match self._decoder.decode(head.buffer):
-                case OpenRun() as message:
+                case OpenRunMessage() as message:
                     if not self._open(message):
                         return 0
                     assert self._runtime is not None, "just opened"
                     poller.register(self._runtime.wake_fd, zmq.POLLIN)
-                case CloseRun() as message:
+                case CloseRunMessage() as message:
                     self._close(message)
                     return 0
                 case message:
@@ -74,14 +74,14 @@ class ExporterLoop:
                     except EmbedfleetError as error:
                         self._send(ExportFailed(f"{self._where()}: {error}"))
                     except OSError as error:
-                        self._send(ExportFailed(not_written(error, self._where())))
+                        self._send(ExportFailed(describe_write_failure(error, self._where())))
 
     def close(self) -> None:
         """Hand the last messages to the system, then free the sockets."""
         self._socket.close(linger=2_000)
         self._context.term()
 
-    def _open(self, message: OpenRun) -> bool:
+    def _open(self, message: OpenRunMessage) -> bool:
         try:
             check_version("the coordinator", message.protocol, message.build, PROTOCOL, __version__)
             directory = self._take(message)
@@ -96,7 +96,7 @@ class ExporterLoop:
         self._send(Opened(PROTOCOL, __version__, runtime.committed, runtime.fingerprints, directory.spec.preprocessing))
         return True
 
-    def _take(self, message: OpenRun) -> RunDirectory:
+    def _take(self, message: OpenRunMessage) -> RunDirectory:
         """Open the directory in a thread, since a source that was touched is read again; send signs of life meanwhile."""
         with ThreadPoolExecutor(1, "open") as pool:
             taking = pool.submit(RunDirectory, Path(message.directory), message.spec, restart=message.restart)
@@ -122,7 +122,7 @@ class ExporterLoop:
             case Record():
                 runtime.record(message)
 
-    def _close(self, message: CloseRun) -> None:
+    def _close(self, message: CloseRunMessage) -> None:
         """End the run in a thread of its own, since publishing may take long, and go on giving signs of life."""
         assert self._runtime is not None, "the coordinator opens the run first"
         with ThreadPoolExecutor(1, "close") as pool:
@@ -133,7 +133,7 @@ class ExporterLoop:
             self._send(report)
         error = closing.exception()
         if error is not None:  # a full disk, a broken shard: one message, whatever it is
-            told = str(error) if isinstance(error, EmbedfleetError) else not_written(error, self._where())
+            told = str(error) if isinstance(error, EmbedfleetError) else describe_write_failure(error, self._where())
             self._send(ExportFailed(told))
         else:
             self._send(closing.result())

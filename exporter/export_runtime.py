@@ -23,11 +23,11 @@ from ..protocol.statistics.run_stats import session_of
 from ..protocol.wire import arrays
 from ..protocol.wire.export import (
     Closed,
-    CloseRun,
+    CloseRunMessage,
     FailedRows,
     Record,
     Rows,
-    SegmentDamaged,
+    SegmentDamagedMessage,
     SourceRead,
 )
 from .command_line import held
@@ -121,11 +121,13 @@ class ExportRuntime:
         """What happened since the last call."""
         taken = self._reports.take()
         for report in taken:
-            if isinstance(report, SegmentDamaged):  # on this thread, before anybody hears of it: results may come again
+            if isinstance(
+                report, SegmentDamagedMessage
+            ):  # on this thread, before anybody hears of it: results may come again
                 self._path.damage_told(report.number, report.segment)
         return taken
 
-    def close(self, message: CloseRun) -> Closed:
+    def close(self, message: CloseRunMessage) -> Closed:
         """Wait for what is whole, publish it, write stats, quarantine and (for `done`) the manifest; OSError from the disk."""
         self._path.stop(done=message.status == "done")
         problem = ""
@@ -143,7 +145,7 @@ class ExportRuntime:
             message = self._failed_by(problem, message)
         write_quarantine(self._layout, self._spec, lenient=lenient)
         if self._path.failure and message.status == "done":
-            message = CloseRun("failed", self._path.failure, message.stats)
+            message = CloseRunMessage("failed", self._path.failure, message.stats)
         self._write_stats(message, passes)
         if message.status == "done":
             write_manifest(self._layout, self._spec, self._run, counts, passes, points)
@@ -155,11 +157,11 @@ class ExportRuntime:
         float16 = {one.vector: one.float16_segments for one in passes if one.float16_segments}
         return Closed(*told, *covered(self._spec, passes), publishing, float16, truncations(passes), problem)
 
-    def _failed_by(self, problem: str, message: CloseRun) -> CloseRun:
+    def _failed_by(self, problem: str, message: CloseRunMessage) -> CloseRunMessage:
         """The end of a run, turned into a failure if there is a problem."""
-        return CloseRun("failed", f"{self.root}: {problem}", message.stats) if problem else message
+        return CloseRunMessage("failed", f"{self.root}: {problem}", message.stats) if problem else message
 
-    def _write_stats(self, message: CloseRun, passes: list[ManifestPass]) -> None:
+    def _write_stats(self, message: CloseRunMessage, passes: list[ManifestPass]) -> None:
         """`passes` as `recount` found them."""
         before = earlier_stats(self._layout)
         if message.status == before.status == "done" and not self._path.committer.wrote:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections import deque
 
-from ..protocol.wire.export import ChunksDamaged, Committed, ExportFailed, Scrubbed, SegmentDamaged
+from ..protocol.wire.export import ChunksDamaged, Committed, ExportFailed, ScrubbedMessage, SegmentDamagedMessage
 
-Report = Committed | SegmentDamaged | ChunksDamaged | Scrubbed | ExportFailed
+Report = Committed | SegmentDamagedMessage | ChunksDamaged | ScrubbedMessage | ExportFailed
 
 
 class Reports:

@@ -31,7 +31,7 @@ EXIT_TERMINATED = 143
 
 
 class EmbedfleetError(Exception):
-    """Base of all errors of this package; `exit_code` is what the command line ends with."""
+    """Base of all errors of this package. The command line ends with `exit_code`."""
 
     exit_code = EXIT_FAILED
 
@@ -61,7 +61,7 @@ class SpecMismatch(RunDirectoryError):
 
 
 class DamagedChunks(RunDirectoryError):
-    """`segment` is to be read from the source again; `reason` is what is wrong with it."""
+    """`segment` has to be read from the source again; `reason` says what is wrong with it."""
 
     def __init__(self, message: str, segment: int = 0, reason: str = "") -> None:
         super().__init__(message)
@@ -98,15 +98,15 @@ _BY_NAME: dict[str, type[EmbedfleetError]] = {
 }
 
 
-def revive(kind: str, message: str) -> EmbedfleetError:
-    """The error that a peer named in a message, as an exception of this process."""
+def error_from_name(kind: str, message: str) -> EmbedfleetError:
+    """The exception for an error in a peer's message: `kind` is its class name. EmbedfleetError for an unknown name."""
     return _BY_NAME.get(kind, EmbedfleetError)(message)
 
 
-def is_the_hosts(error: BaseException | None) -> bool:
-    """Whether a file could not be read because the host has no memory or gave no bytes: that says nothing of the file.
+def is_host_failure(error: BaseException | None) -> bool:
+    """Whether the host failed, not the file: no memory, or an error of the operating system other than a missing file.
 
-    Looks at what the error was made of too.
+    Checks the error's causes too.
     """
     while error is not None:
         if isinstance(error, MemoryError):
@@ -117,8 +117,8 @@ def is_the_hosts(error: BaseException | None) -> bool:
     return False
 
 
-def how_ended(code: int | None) -> str:
-    """Of a process with this exit status, in words."""
+def describe_exit(code: int | None) -> str:
+    """How a process with this exit status ended, for a message."""
     if code is None or code >= 0:
         return f"exit code {code}"
     # a file that is mapped into memory has no page to be written to

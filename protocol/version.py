@@ -1,4 +1,4 @@
-"""What every HELLO carries: peers of another protocol version are refused by name, not by a decoding error."""
+"""The versions in every hello message. A peer of another protocol version gets a clear refusal, not a decoding error."""
 
 PROTOCOL = 2
 """Raised when a message changes in a way that an older peer cannot read."""

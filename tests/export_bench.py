@@ -20,7 +20,7 @@ from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.spec.fingerprint import Fingerprint
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.wire import arrays
-from embedfleet.protocol.wire.export import Closed, CloseRun, FailedRows, Rows, SourceRead
+from embedfleet.protocol.wire.export import Closed, CloseRunMessage, FailedRows, Rows, SourceRead
 from embedfleet.protocol.wire.work import RowError
 
 DIM, ROWS = 8, 4
@@ -150,7 +150,7 @@ class Session:
     def close(self, status: str = "done", **stats: Any) -> Closed:
         """End the run; every report that it made is in `heard` then."""
         try:
-            return self.runtime.close(CloseRun(status, "", {"passes": [], **stats}))
+            return self.runtime.close(CloseRunMessage(status, "", {"passes": [], **stats}))
         finally:
             self.heard += self.runtime.take()
             self.free()

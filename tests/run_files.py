@@ -20,7 +20,7 @@ from embedfleet.protocol.run_directory.tables import CHUNK_SCHEMA, digest, vecto
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec, Storage
 from embedfleet.protocol.vectors.ensembles import combine
-from embedfleet.protocol.vectors.storage import pack, spanned, unpack
+from embedfleet.protocol.vectors.storage import measure_ranges, pack, unpack
 
 DENSE, SPARSE, MULTI = "dense-fake", "sparse-bm25", "multivector-fake"
 HALF, CONCAT = "dense-half", "ensemble-concat"
@@ -181,7 +181,7 @@ class RunFiles:
 
     def dense_table(self, segment: int, name: str = DENSE) -> pa.Table:
         vectors = self.dense_vectors(name)
-        ranges = spanned(vectors) if self.storage == "int8" else None
+        ranges = measure_ranges(vectors) if self.storage == "int8" else None
         schema = vector_schema("dense", vectors.shape[1], self.storage, ranges)
         return self._dense_table(segment, pack(vectors, self.storage, ranges), schema)
 
@@ -189,7 +189,7 @@ class RunFiles:
         kept: list[np.ndarray] = []
         for name in (DENSE, HALF):
             vectors = self.dense_vectors(name)
-            ranges = spanned(vectors)
+            ranges = measure_ranges(vectors)
             kept.append(unpack(pack(vectors, self.storage, ranges), self.storage, ranges))
         vectors = combine(self.concat, kept)
         return self._dense_table(segment, vectors, vector_schema("dense", vectors.shape[1]))

@@ -15,7 +15,7 @@ from ..protocol.process.standard_streams import guard_standard_error
 def main() -> int:
     """Pin this process, then serve. CUDA_VISIBLE_DEVICES and the thread counts are in the environment already."""
     guard_standard_error()
-    lifeline.outlast_signals()
+    lifeline.ignore_stop_signals()
     lifeline.hold()
     parser = argparse.ArgumentParser(prog="python -m embedfleet.worker")
     parser.add_argument("--endpoint", required=True)
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def _die_first() -> None:
-    """Where the kernel must kill for want of memory: a worker, whose batches others can compute, and nobody else."""
+    """Make the kernel kill workers first when memory runs out: other workers can compute their batches."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("900")
 
@@ -50,4 +50,4 @@ def _die_first() -> None:
 if __name__ == "__main__":
     status = main()
     sys.stderr.flush()
-    os._exit(status)  # torch's own teardown takes long and has nothing to save: the next model waits for the device
+    os._exit(status)  # skip torch's slow teardown: the next model waits for the device

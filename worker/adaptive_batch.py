@@ -1,7 +1,7 @@
-"""AdaptiveBatchController: the token budget of micro-batches follows what the device bears.
+"""AdaptiveBatchController: adapts the token budget of micro-batches to the memory of the device.
 
-Out of memory halves it at once; it grows back by a quarter after a run of successes, and stays below the level that failed
-until many more have passed, as TCP's congestion window does (Jacobson 1988), but more carefully: a failure is dear.
+Out of memory halves the budget at once. It grows by a quarter after PATIENCE successes, but stays below the size that failed
+until FORGET successes have passed. Similar to TCP's congestion window (Jacobson 1988), but slower: a failure is expensive.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ FLOOR = 64
 PATIENCE = 32
 """Successes before the budget grows."""
 FORGET = 1_024
-"""Successes before the level that failed is tried again."""
+"""Successes before the size that failed is tried again."""
 CALM = 4
-"""Successes between two steps down under pressure: the first has to show what it brought."""
+"""Successes between two reductions under memory pressure, so that the first one can take effect."""
 FULL = 0.85
 """Share of the device's memory in use above which the budget does not grow."""
 
 
 class AdaptiveBatchController:
-    """`tokens` is the budget now. `on_change(reason, before, after)` hears of every change."""
+    """`tokens` is the current budget. Calls `on_change(reason, before, after)` for every change."""
 
     def __init__(self, budget: TokenBudget, on_change: Callable[[str, int, int], None]) -> None:
         self.tokens = budget.initial
@@ -35,7 +35,7 @@ class AdaptiveBatchController:
         self._on_change = on_change
 
     def crowded(self) -> bool:
-        """Other tenants leave little of the device's memory: a quarter less, before something fails. True if it shrank."""
+        """Report that other processes take the device's memory: shrink by a quarter. True if the budget changed."""
         if self._since_shrink < CALM:
             return False
         self._since_shrink = self._successes = 0
@@ -46,7 +46,7 @@ class AdaptiveBatchController:
         return True
 
     def succeeded(self, memory_share: float = 0.0) -> None:
-        """A micro-batch went through while `memory_share` (0 to 1) of the device's memory was in use."""
+        """Report a computed micro-batch, and the share of the device's memory in use (0 to 1)."""
         self._successes += 1
         self._since_shrink += 1
         self._since_failure += 1
@@ -61,7 +61,7 @@ class AdaptiveBatchController:
             self._set("grow", grown)
 
     def out_of_memory(self, tried: int) -> bool:
-        """A micro-batch of `tried` tokens did not fit. True if a smaller one is worth trying."""
+        """Report that a micro-batch of `tried` tokens did not fit. True if a smaller one is worth trying."""
         self._failed_at = tried
         self._successes = self._since_failure = 0
         halved = max(FLOOR, min(self.tokens, tried) // 2)

@@ -1,7 +1,7 @@
 """The worker's main loop: it owns the socket, and nothing else blocks it.
 
 Hello → Stage → Staged → Hydrate → Ready → Batch… → Result… → Release → Released, exit. The loop that sends results also
-sends the sign of life, with the pipeline's progress in it.
+sends Alive, with the progress of the pipeline.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from ..protocol.wire.codec import Decoder, encode
 from ..protocol.wire.work import (
     EXIT_STARVED,
     Alive,
-    Batch,
-    BatchFailed,
+    BatchFailedMessage,
+    BatchMessage,
     Hydrate,
     Release,
     Released,
-    Stage,
+    StageMessage,
     ToWorker,
-    WorkerHello,
+    WorkerHelloMessage,
     worker_identity,
 )
 from .device.memory import DeviceMemory, Starved
@@ -42,12 +42,12 @@ from .pipeline import Computed, Crashed, Outcome, Pipeline, TextBatch
 
 ALIVE_SECONDS = 1.0
 EXIT_CRASHED = 70
-"""The compute thread died of something unforeseen; the traceback is on standard error."""
+"""Exit code after an unexpected error in the compute thread; the traceback is on standard error."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """What the host agent says on the command line. `endpoint` is the work link."""
+    """The arguments from the host agent. `endpoint` is that of the work link."""
 
     endpoint: str
     worker: str
@@ -58,7 +58,7 @@ class WorkerSettings:
 
 
 class WorkerLoop:
-    """One worker's conversation with its coordinator."""
+    """The worker's side of the work link."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
@@ -75,8 +75,8 @@ class WorkerLoop:
         self._send_seconds = 0.0
 
     def run(self) -> int:
-        """Serve until released; the exit code."""
-        self._send(WorkerHello(PROTOCOL, __version__, self._settings.epoch, os.getpid()))
+        """Serve until released, and return the exit code."""
+        self._send(WorkerHelloMessage(PROTOCOL, __version__, self._settings.epoch, os.getpid()))
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._pipeline.wake_fd, zmq.POLLIN)
@@ -92,15 +92,13 @@ class WorkerLoop:
             for outcome in self._pipeline.take():
                 if isinstance(outcome, Crashed):
                     traceback.print_exception(outcome.error)
-                    sys.stderr.write(
-                        _last_word(outcome.error) + "\n"
-                    )  # the last line is what the host tells of its end
+                    sys.stderr.write(_one_line(outcome.error) + "\n")  # the host agent reports the last line
                     return EXIT_CRASHED
                 if isinstance(outcome, Starved):
                     sys.stderr.write(f"{outcome.reason}\n")
                     return EXIT_STARVED
                 self._report(outcome)
-        self._send_alive()  # a pass of less than a second has its figures too
+        self._send_alive()  # so that a pass of less than a second has figures too
         self._send(Released(self._memory.peak(), self._send_seconds))
         return 0
 
@@ -112,11 +110,11 @@ class WorkerLoop:
     def _receive(self) -> None:
         head, *frames = self._socket.recv_multipart(copy=False)
         match self._decoder.decode(head.buffer):
-            case Stage(spec):
+            case StageMessage(spec):
                 self._pipeline.stage(spec)
             case Hydrate():
                 self._pipeline.hydrate()
-            case Batch() as batch:
+            case BatchMessage() as batch:
                 self._outstanding += 1
                 self._pipeline.submit(
                     TextBatch(batch.batch, batch.epoch, _texts(batch, [frame.buffer for frame in frames]))
@@ -130,7 +128,7 @@ class WorkerLoop:
             self._outstanding -= 1
             self._send(msgspec.structs.replace(outcome.message, arrays=headers), frames)
             return
-        if isinstance(outcome, BatchFailed):
+        if isinstance(outcome, BatchFailedMessage):
             self._outstanding -= 1
         assert not isinstance(outcome, Crashed | Starved), "ended the loop before"
         self._send(outcome)
@@ -145,12 +143,12 @@ class WorkerLoop:
         self._send_seconds += time.monotonic() - start
 
 
-def _last_word(error: BaseException) -> str:
-    """The error in a line; torch says what it is in the first of its lines, and then what to set to learn more."""
+def _one_line(error: BaseException) -> str:
+    """The error in one line: torch's further lines are only hints for debugging."""
     return f"{type(error).__name__}: {str(error).strip().split(chr(10), 1)[0]}"
 
 
-def _texts(batch: Batch, frames: list[Any]) -> list[str]:
+def _texts(batch: BatchMessage, frames: list[Any]) -> list[str]:
     found: dict[str, Array] = arrays.unpack(batch.arrays, frames)
     offsets = found["offsets"].tolist()
     blob = found["utf8"].data

@@ -1,4 +1,4 @@
-"""ModelManager: stages a model in host memory, hydrates it to the device, and says for audit what is where."""
+"""ModelManager: stages a model in host memory, moves it to the device, and reports where it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .encoders.base import Encoder, OutOfMemory
 from .encoders.choose import load_encoder
 
 DEVICE_WORDS = ("cuda", "cudnn", "cublas", "nccl", "nvidia driver", "no kernel image")
-"""What torch's messages say of errors that are the device's or its libraries', in lower case."""
+"""Lower-case words in torch's messages for errors of the device or its libraries."""
 
 
 class ModelManager:
@@ -57,13 +57,13 @@ class ModelManager:
         except MemoryError as error:
             message = f"model {self.encoder.fingerprint.model}: no host memory to compute with it ({error})"
             return Broken("ModelError", message, fatal=False)
-        except Exception as error:  # noqa: BLE001 - the same
+        except Exception as error:  # noqa: BLE001 - as in `stage`
             return _broken(self.encoder.fingerprint.model, "cannot compute a first text", error)
         return Ready(placement, self._memory.sample("hydrated"), time.monotonic() - start)
 
 
 def _broken(model: str, what: str, error: Exception) -> Broken:
-    """For an error that would come again; one of the device is raised, so that a new process tries anew."""
+    """The message for an error that would occur again. Errors of the device are raised, so that a new process retries."""
     torch = sys.modules.get("torch")
     sticky = isinstance(error, getattr(torch, "AcceleratorError", ())) or (
         isinstance(error, RuntimeError) and any(words in str(error).lower() for words in DEVICE_WORDS)

@@ -1,7 +1,7 @@
 """The worker's two threads: one tokenizes the next batch while the other computes this one.
 
-Jobs go in through `submit`, outcomes come out through `take`; a byte on `wake_fd` says that there are some. The thread that
-owns the socket sends them meanwhile, so tokenizing, forward pass and sending overlap.
+`submit` queues a batch, `take` returns outcomes; `wake_fd` is readable when there are any. The main thread sends them, so
+tokenizing, forward pass and sending overlap.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..protocol.wire.arrays import Array
-from ..protocol.wire.work import BatchFailed, Broken, Mitigation, Ready, Result, RowError, Staged, Timings
+from ..protocol.wire.work import BatchFailedMessage, Broken, Mitigation, Ready, Result, RowError, Staged, Timings
 from .adaptive_batch import AdaptiveBatchController
 from .device.memory import DeviceMemory, Starved
 from .encoders.base import IntArray, OutOfMemory, Prepared
@@ -27,7 +27,7 @@ from .token_budget import fitting, longest_first
 
 @dataclass(frozen=True, slots=True)
 class TextBatch:
-    """A batch as it came."""
+    """A batch from the coordinator."""
 
     batch: int
     epoch: int
@@ -36,7 +36,7 @@ class TextBatch:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A batch that is done. `message` says all but which arrays follow; those are in the order of its texts."""
+    """A computed batch. `message` lacks the headers of `arrays`, whose rows are in the order of the texts."""
 
     message: Result
     arrays: dict[str, Array]
@@ -44,16 +44,16 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class Crashed:
-    """The compute thread met an error that is none of a batch's: the process must end."""
+    """An error in a thread that no batch is to blame for: the process must end."""
 
     error: BaseException
 
 
-Outcome = Staged | Ready | Broken | Computed | BatchFailed | Starved | Mitigation | Crashed
+Outcome = Staged | Ready | Broken | Computed | BatchFailedMessage | Starved | Mitigation | Crashed
 
 
 class _NoRoomForFloat32(OutOfMemory):
-    """It was the second try of a row that did not fit, which takes more than the first."""
+    """Out of memory in `recompute`, which needs more than `compute`."""
 
 
 class Pipeline:
@@ -69,18 +69,18 @@ class Pipeline:
         os.set_blocking(self.wake_fd, False)
         self.progress = 0
         self._longest = 0
-        """Tokens of the longest text that went through: one that is no longer fits too, unless the memory is gone."""
+        """Tokens of the longest computed text. A shorter one fits too, unless other processes took the memory."""
 
     def stage(self, spec: Any) -> None:
-        """Load the model in the compute thread, so that the socket's thread stays alive; then Staged or Broken."""
+        """Load the model in a thread, so that the main thread can send Alive. The outcome is Staged or Broken."""
         self._start(lambda: self._put(self._manager.stage(spec)), "stage")
 
     def hydrate(self) -> None:
-        """Move the model to the device, then compute whatever is submitted."""
+        """Move the model to the device, then compute submitted batches."""
         self._start(self._compute_all, "compute")
 
     def submit(self, batch: TextBatch) -> None:
-        """Queue a batch. The coordinator's credit bounds the queue."""
+        """Queue a batch. The coordinator's credits bound the queue."""
         self._incoming.put(batch)
 
     def take(self) -> list[Outcome]:
@@ -121,7 +121,7 @@ class Pipeline:
             batch, prepared, tokenize = self._prepared.get()
             wait = time.monotonic() - waiting
             if isinstance(prepared, Exception):
-                self._put(BatchFailed(batch.batch, batch.epoch, f"tokenizing failed: {prepared}"[:500]))
+                self._put(BatchFailedMessage(batch.batch, batch.epoch, f"tokenizing failed: {prepared}"[:500]))
                 continue
             self._put(self._compute(batch, prepared, tokenize, wait))
 
@@ -138,7 +138,7 @@ class Pipeline:
 
     def _compute(
         self, batch: TextBatch, prepared: Prepared, tokenize: float, wait: float
-    ) -> Computed | BatchFailed | Starved:
+    ) -> Computed | BatchFailedMessage | Starved:
         encoder, controller = self._manager.encoder, self._controller
         assert controller is not None, "set before the first batch"
         start = time.monotonic()
@@ -171,7 +171,7 @@ class Pipeline:
             if count == 1 and once_fit and (tokens <= self._longest or self._memory.pressure().crowded):
                 return Starved(f"the device's memory is taken by others, or in pieces: {failure}"[:500])
             if not smaller or count == 1:
-                return BatchFailed(batch.batch, batch.epoch, f"out of memory: {failure}"[:500])
+                return BatchFailedMessage(batch.batch, batch.epoch, f"out of memory: {failure}"[:500])
         arrays = encoder.gather(len(batch.texts), parts)
         arrays["n_tokens"] = prepared.lengths
         arrays["truncated"] = prepared.truncated.astype(np.uint8)
@@ -181,11 +181,11 @@ class Pipeline:
         return Computed(Result(batch.batch, batch.epoch, total, padded, timings, (), tuple(errors)), arrays)
 
     def _compute_some(self, prepared: Prepared, rows: IntArray) -> tuple[IntArray, Any, list[RowError]]:
-        """One micro-batch: the rows that have a result, the results, and the errors of those that have none, or not all.
+        """Compute one micro-batch. Returns the rows with a result, their results, and the errors of the other rows.
 
-        Rows with unusable values are computed once more in float32, one by one; what is still bad is an error. So are all
-        rows of a micro-batch whose result is of another shape than it should: nobody can tell whose numbers those are.
-        Out of memory there takes the whole micro-batch back, its errors included.
+        Rows with unusable values are computed again in float32, one by one; so is every row if the result has the wrong
+        shape, since its numbers cannot be assigned to rows. A row whose second result is bad too gets an error. Out of memory
+        discards the whole micro-batch, with its errors.
         """
         encoder = self._manager.encoder
         part = encoder.compute(prepared, rows)

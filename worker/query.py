@@ -1,5 +1,5 @@
-"""`python -m embedfleet.worker.query`: encode queries for a search. One QueryRequest in, one QueryAnswer out, on standard
-streams."""
+"""`python -m embedfleet.worker.query`: encode queries for a search. Reads one QueryRequest from standard input, writes one
+QueryAnswer to standard output."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .token_budget import fitting, longest_first
 
 
 def answer(request: QueryRequest) -> QueryAnswer:
-    """The queries' vectors; ModelError where the model is not the one of the run."""
+    """The queries' vectors, or scores of pairs. ModelError if the model is not the one of the run."""
     from .encoders.choose import load_encoder
 
     spec = request.spec
     if spec.kind != "bm25":
-        # The run has its vectors already: whether its model needs --normalize does not matter any more.
+        # The run's vectors exist already, so its model is accepted whether or not it needs --normalize.
         spec = msgspec.structs.replace(spec, dtype="float32", average_length=None, normalize=True)
-    if spec.model.startswith("fake:"):  # a fake has one side
+    if spec.model.startswith("fake:"):  # a fake model does not distinguish queries from documents
         spec = msgspec.structs.replace(spec, prompt=spec.query_prompt)
     encoder: Any = load_encoder(spec, "cpu", len(os.sched_getaffinity(0)))
     ours: Fingerprint = encoder.fingerprint
@@ -53,10 +53,10 @@ def answer(request: QueryRequest) -> QueryAnswer:
     else:
         found = encoder.queries(request.texts, spec.query_prompt)
         prepared = QuerySide(encoder, spec.query_prompt).prepare(request.texts)
-    return _answered(spec, found, _cut(prepared))
+    return _to_answer(spec, found, _cut(prepared))
 
 
-def _answered(spec: PassSpec, found: Any, cut: list[int]) -> QueryAnswer:
+def _to_answer(spec: PassSpec, found: Any, cut: list[int]) -> QueryAnswer:
     match spec.kind:
         case "bge-m3":
             dense, sparse, late = ([getattr(one, name) for one in found] for name in ("dense", "sparse", "colbert"))
@@ -74,7 +74,7 @@ def _cut(prepared: Prepared) -> list[int]:
 
 
 def _other_settings(ours: Fingerprint, theirs: Fingerprint) -> str:
-    """What has changed of what decides the model's numbers; empty if no change is known."""
+    """The changed settings that the model's numbers depend on; empty if no change is known."""
     paths = changed_files(theirs.files, ours.files)
     if paths:
         return ", ".join(paths)
@@ -82,9 +82,9 @@ def _other_settings(ours: Fingerprint, theirs: Fingerprint) -> str:
 
 
 def _scores(encoder: Any, pairs: list[str]) -> QueryAnswer:
-    """In micro-batches by a budget that out of memory halves; NaN, which msgspec writes as null, where not even one fits."""
+    """Scores of the pairs, in micro-batches that shrink on out-of-memory. NaN (null in JSON) if a single pair does not fit."""
     prepared = encoder.prepare(pairs)
-    controller = AdaptiveBatchController(encoder.budget, _unheard)
+    controller = AdaptiveBatchController(encoder.budget, _ignore_change)
     order = longest_first(prepared.lengths)
     scores = np.full(len(pairs), np.nan, np.float32)
     done = 0
@@ -100,8 +100,8 @@ def _scores(encoder: Any, pairs: list[str]) -> QueryAnswer:
     return QueryAnswer(scores=[*scores.tolist()], cut=_cut(prepared))
 
 
-def _unheard(_reason: str, _before: int, _after: int) -> None:
-    """Nobody watches a search's micro-batches."""
+def _ignore_change(_reason: str, _before: int, _after: int) -> None:
+    """Searches do not report changes of the budget."""
 
 
 def _lists(arrays: Any) -> list[Any]:
@@ -121,7 +121,7 @@ def main() -> None:
 
 
 def reply_to(data: bytes) -> bytes:
-    """The reply to a request; whatever goes wrong is an error in it, in one line."""
+    """The reply to a request. Every failure becomes a one-line error in it."""
     model = "the query encoder"
     try:
         request = msgspec.json.decode(data, type=QueryRequest)

@@ -1,4 +1,4 @@
-"""Cutting a batch into micro-batches by tokens: sorted by length, so that a micro-batch holds little padding."""
+"""Cut a batch into micro-batches by tokens. Rows are sorted by length, so that there is little padding."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def longest_first(lengths: IntArray) -> IntArray:
 
 
 def fitting(lengths: IntArray, order: IntArray, start: int, budget: int) -> int:
-    """How many rows of `order`, from `start`, make a micro-batch of at most `budget` tokens, padding included.
+    """The number of rows of `order`, from `start`, that fit in `budget` tokens with padding; at least 1.
 
-    All are padded to the first, which is the longest. One row always fits: there is no smaller piece.
+    All rows are padded to the first, which is the longest.
     """
     longest = max(int(lengths[order[start]]), 1)
     return max(1, min(budget // longest, len(order) - start))

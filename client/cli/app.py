@@ -10,7 +10,7 @@ import typer
 
 from ...protocol.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_QUARANTINED, EmbedfleetError
 from ...protocol.process.standard_streams import guard_standard_streams
-from ...protocol.process.system_refusals import refusal
+from ...protocol.process.system_refusals import describe_system_error
 from ...protocol.text.terminal_text import printable
 from ...protocol.version import __version__
 from .flag_types import AsJson, Devices, Otlp, Quantized, RunFolder, TrustsCode
@@ -287,7 +287,7 @@ def _exit_code() -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:  # not only OSError: ZeroMQ's errors carry an errno too
-        if (refused := refusal(error)) is None:
+        if (refused := describe_system_error(error)) is None:
             raise
         sys.stderr.write(f"embedfleet: error: {printable(refused)}\n")
         return EXIT_FAILED

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import orjson
 
-from ...protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, revive
+from ...protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, error_from_name
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.exports import read_export
 from ...protocol.run_directory.records.stats import read_stats
@@ -98,7 +98,7 @@ def _conclude(
 ) -> int:
     """Say how the run ended; where it is done, go on with what follows. The exit code. `stages` gains what was done."""
     if ending.status == "failed":
-        raise revive(ending.kind, ending.error)
+        raise error_from_name(ending.kind, ending.error)
     stages += [*pass_stages(ending, stats=_stats(out)), *ensemble_stages(spec, RunLayout(out))]
     _say_counts(session, ending, out)
     for line in (*intake_lines(spec, ending.notes), *advice_lines(ending, spec)):

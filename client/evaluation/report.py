@@ -13,7 +13,7 @@ from ...protocol.finished_run.candidates import FUSED, RERANK
 from ...protocol.run_directory.atomic_files import commit_bytes, make_folder
 from ...protocol.run_directory.json_bytes import pretty_json
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.own_files import refuse_others
+from ...protocol.run_directory.own_files import claim_names
 from ...protocol.run_directory.records.exports import ReportedFile, ReportRecord
 from ..output.formatting import counted
 from ..run_directory.files import writing
@@ -55,7 +55,7 @@ def write_report(layout: RunLayout, found: Evaluation) -> None:
     with writing(layout.export):
         make_folder(layout.export)
     with writing(layout.report_record):
-        refuse_others(layout, layout.report_record, names)
+        claim_names(layout, layout.report_record, names)
         # What it said was of the files that stood there before.
         commit_bytes(layout.report_record, pretty_json(ReportRecord((), names)))
     contents = {

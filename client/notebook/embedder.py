@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ...protocol.errors import RunDirectoryError, RunFailed, UsageError, revive
+from ...protocol.errors import RunDirectoryError, RunFailed, UsageError, error_from_name
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.manifest import read_manifest
 from ...protocol.run_directory.records.stats import read_stats
@@ -113,7 +113,7 @@ class Embedder:
             finally:
                 self._restart &= not session.submitted  # what this run writes, however it ends, is to be resumed
         if ending is not None and ending.status == "failed":
-            raise revive(ending.kind, ending.error)
+            raise error_from_name(ending.kind, ending.error)
         if ending is None or (session.received and ending.status == "interrupted"):
             raise KeyboardInterrupt("interrupted; what was committed stays, the same call resumes")
         if ending.status != "done":

@@ -20,7 +20,7 @@ from ...protocol.spec.run_spec import (
     PassSpec,
     RunSpec,
     check_spec,
-    given_name,
+    prefixed_name,
     vector_name,
 )
 from ..arguments import check_number, check_text, given_path
@@ -196,7 +196,7 @@ def make_pass(kind: Kind, given: str, options: dict[str, Any]) -> PassSpec:
         options = {"fallback": options.get("fallback", True)}
     elif "dense" not in FORMS[kind]:
         options = {name: value for name, value in options.items() if name not in _OF_DENSE}
-    vector = vector_name(kind, stem) if name is None else given_name(kind, name)
+    vector = vector_name(kind, stem) if name is None else prefixed_name(kind, name)
     return PassSpec(vector=vector, kind=kind, model=model, revision=revision, **options)
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 from ...protocol.errors import RunDirectoryError, SourceError
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.run_json import read_spec
-from ...protocol.source.check import another_stream, read_trail
+from ...protocol.source.check import other_stream_message, read_trail
 from ...protocol.source.unpacked import BLOCK_BYTES, new_digest
 from ...protocol.spec.run_spec import RunSpec
 
@@ -61,5 +61,5 @@ def _compare(stream: io.BufferedReader, boundaries: list[Boundary]) -> None:
         if state.hexdigest() != digest or (upto is not None and n_bytes < upto):
             short = upto is not None and n_bytes < upto
             same = f", though its first {records:,} records are the same" if records else ""
-            raise SourceError(another_stream(("is shorter" if short else "has other content") + same))
+            raise SourceError(other_stream_message(("is shorter" if short else "has other content") + same))
         records = after

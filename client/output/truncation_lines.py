@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...protocol.run_directory.truncation import TELLING, Truncation
+from ...protocol.run_directory.truncation import NOTABLE_SHARE, Truncation
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.wire.control import RunEnded
 from . import formatting
@@ -28,7 +28,7 @@ def advice(vector: str, one: Truncation, limit: int, asked: int | None) -> str:
 
     `limit` is the model's limit in tokens, 0 if it is not known; `asked` is --max-tokens, or None.
     """
-    if one.share_truncated <= TELLING:
+    if one.share_truncated <= NOTABLE_SHARE:
         return ""
     lost = "the share of tokens that are in no vector is not known"
     if one.share_cut is not None:

@@ -17,7 +17,7 @@ from ...protocol.run_directory.records.manifest import read_manifest
 from ...protocol.run_directory.records.passes import PassRecord, read_pass
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info
-from ...protocol.run_directory.truncation import Truncation, add_up, of_segment
+from ...protocol.run_directory.truncation import Truncation, segment_truncation, sum_truncations
 from ...protocol.spec.run_spec import CPU_KINDS, Output, RunSpec
 from ..arguments import given_path
 from .description import ChunksDescription, RunDescription, VectorDescription
@@ -102,7 +102,7 @@ def _asked(spec: RunSpec, one: Output) -> str:
 def _vector(layout: RunLayout, model: str, one: Output) -> VectorDescription:
     paths = [layout.vector_segment(one.vector, segment) for segment in segments_in(layout.vector_folder(one.vector))]
     infos = [read_info(path, VectorSegmentInfo) for path in paths]
-    truncation = add_up(_truncation(path, info) for path, info in zip(paths, infos, strict=True))
+    truncation = sum_truncations(_truncation(path, info) for path, info in zip(paths, infos, strict=True))
     cut = truncation.record() if one.kind not in CPU_KINDS else None
     about = read_pass(layout, one.vector) or PassRecord()
     int8 = Int8Count()
@@ -138,7 +138,7 @@ def _vector(layout: RunLayout, model: str, one: Output) -> VectorDescription:
 
 def _truncation(path: Path, info: VectorSegmentInfo) -> Truncation:
     try:
-        return of_segment(path, info)
+        return segment_truncation(path, info)
     except Exception as error:  # a changed byte may make the reader raise anything
         raise RunDirectoryError(f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error
 

@@ -13,7 +13,7 @@ from typing import IO
 
 import msgspec
 
-from ...protocol.errors import EmbedfleetError, UsageError, revive
+from ...protocol.errors import EmbedfleetError, UsageError, error_from_name
 from ...protocol.process.child import ChildProcess
 from ...protocol.run_directory.records.passes import PassRecord
 from ...protocol.spec.run_spec import PassSpec
@@ -79,7 +79,7 @@ def _read(vector: str, child: ChildProcess, output: IO[bytes]) -> QueryAnswer:
         what = f"answered what is no query vector ({error})" if raw else f"ended with status {child.exit_code()}"
         raise EmbedfleetError(f"{vector}: the query encoder {what}{_last_words(child)}") from None
     if answer.error is not None:
-        raise revive(answer.error.kind, answer.error.message)
+        raise error_from_name(answer.error.kind, answer.error.message)
     return answer
 
 

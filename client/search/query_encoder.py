@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...protocol.errors import EmbedfleetError, RunDirectoryError
-from ...protocol.index.fusion import has_no_model
+from ...protocol.index.fusion import has_only_metadata_weights
 from ...protocol.index.queries import QueryVector, SparseQuery, with_terms
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.records.passes import read_pass
@@ -55,7 +55,9 @@ def encode_queries(
     ensembles = [one for one in spec.ensembles if wanted is None or one.vector in wanted]
     needed = None if wanted is None else {*wanted, *(member for one in ensembles for member in one.members)}
     passes = [one for one in spec.passes if needed is None or any(output.vector in needed for output in one.outputs)]
-    requests = {one.vector: _request(layout, one, texts) for one in passes if not has_no_model(layout, one)}
+    requests = {
+        one.vector: _request(layout, one, texts) for one in passes if not has_only_metadata_weights(layout, one)
+    }
     answers = ask(requests, timeout)
     found: dict[str, list[QueryVector]] = {}
     failures: dict[str, EmbedfleetError] = {}

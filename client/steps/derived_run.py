@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...protocol.errors import RunDirectoryError, SourceError, revive
+from ...protocol.errors import RunDirectoryError, SourceError, error_from_name
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.run_json import reasons_in
 from ...protocol.source.check import unchanged_files
@@ -41,7 +41,7 @@ class DerivedRun:
         if ending.status == "failed":
             if not self._has_vectors() and self._aside.put_back() and self._has_vectors():
                 self._session.say(f"{self._out}: as it was before")
-            raise revive(ending.kind, ending.error)
+            raise error_from_name(ending.kind, ending.error)
         self._aside.drop()
         if ending.quarantined:
             self._session.say(f"{self._about}{ending.quarantined:,} in quarantine, {reasons_in(self._layout)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...protocol.errors import EXIT_INTERRUPTED, EmbedfleetError
 from ...protocol.finished_run.done_run import open_done_run
-from ...protocol.process.child import STEADY_MEMORY, ChildProcess, error_of
+from ...protocol.process.child import STEADY_MEMORY, ChildProcess, exit_error
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.exports import read_export
 from ..run_directory.files import read_spec
@@ -27,7 +27,7 @@ def export_quietly(root: Path, formats: list[str], quantization: str | None) -> 
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     if code != 0:
-        raise error_of(code, said, f"{root}: the exporter ended with {code}; export again")
+        raise exit_error(code, said, f"{root}: the exporter ended with {code}; export again")
     record = read_export(layout)
     return {one.name: layout.export / one.name for one in record.files} if record is not None else {}
 

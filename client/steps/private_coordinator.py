@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from ...protocol.errors import EmbedfleetError, how_ended, revive
+from ...protocol.errors import EmbedfleetError, describe_exit, error_from_name
 from ...protocol.process.child import STEADY_MEMORY, ChildProcess
 from ...protocol.process.socket_folder import PREFIX, sweep
 from ...protocol.wire.channels import IPC_PATH_LIMIT
@@ -83,8 +83,8 @@ class PrivateCoordinator:
         code = self._process.wait(5)
         text = self.tail().removeprefix(SAID)
         if code == 2:
-            raise revive("UsageError", text)
-        raise EmbedfleetError(f"the coordinator did not start ({how_ended(code)}): {text or 'it said nothing'}")
+            raise error_from_name("UsageError", text)
+        raise EmbedfleetError(f"the coordinator did not start ({describe_exit(code)}): {text or 'it said nothing'}")
 
     def _end(self, patience: float) -> None:
         if self._process is not None:

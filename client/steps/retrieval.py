@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET
 
-from ...protocol.index.fusion import has_no_model
+from ...protocol.index.fusion import has_only_metadata_weights
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.candidates import CandidatesRecord, read_candidates
 from ...protocol.run_directory.records.manifest import read_manifest
@@ -137,7 +137,7 @@ class Retrieval:
 
     def _query_pass(self, one: PassSpec) -> PassSpec:
         """The pass as queries go through it. Without fallback: a query that has no vector is told, not guessed."""
-        if one.kind == "sparse" and has_no_model(self._layout, one):
+        if one.kind == "sparse" and has_only_metadata_weights(self._layout, one):
             return PassSpec(vector=one.vector, kind="metadata", model="metadata", side="query")
         fallback = one.kind == "metadata"
         return msgspec.structs.replace(

@@ -18,9 +18,9 @@ from ...protocol.errors import (
     RunFailed,
     Unreachable,
     UsageError,
-    how_ended,
+    describe_exit,
 )
-from ...protocol.process.child import STEADY_MEMORY, ChildProcess, error_of
+from ...protocol.process.child import STEADY_MEMORY, ChildProcess, exit_error
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.wire.control import RunEnded
@@ -133,9 +133,9 @@ class Session:
         if code == EXIT_INTERRUPTED or (code and self.received):  # who signalled us may have signalled it as well
             raise Interrupted
         if code < 0:
-            raise EmbedfleetError(f"{module} was {how_ended(code)}; the same command resumes")
+            raise EmbedfleetError(f"{module} was {describe_exit(code)}; the same command resumes")
         if code:
-            raise error_of(code, said, f"{module} ended with exit code {code}")
+            raise exit_error(code, said, f"{module} ended with exit code {code}")
         return peak
 
     def _let_end(self, child: ChildProcess) -> None:
@@ -176,7 +176,7 @@ class Session:
     def _lost(self, command: str) -> RunFailed:
         """The error for a coordinator that has ended, or does not answer."""
         code = self._coordinator.exit_code()
-        what = "does not answer" if code is None else f"ended ({how_ended(code)})"
+        what = "does not answer" if code is None else f"ended ({describe_exit(code)})"
         tail = self._coordinator.tail()[-1000:]
         return RunFailed(f"the coordinator {what}. What was committed stays; {command} resumes. {tail}".strip())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...protocol.errors import RunDirectoryError
 from ...protocol.run_directory.atomic_files import sync_folder
 from ...protocol.run_directory.layout import being_removed, set_aside
-from ...protocol.run_directory.own_files import foreign_files, refuse_odd
+from ...protocol.run_directory.own_files import foreign_files, wrong_kind_error
 from ..run_directory.files import writing
 
 
@@ -63,7 +63,7 @@ class SetAside:
 def _refuse_foreign(folder: Path) -> None:
     """Raise RunDirectoryError for a link, and for files that no run wrote: they would be removed with the folder."""
     if folder.is_symlink():
-        raise refuse_odd(folder)
+        raise wrong_kind_error(folder)
     if foreign := foreign_files(folder):
         raise RunDirectoryError(
             f"{foreign[0]} was not written by a run, and the folder {folder.name} is to be replaced; "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.records.candidates import CandidatesRecord
-from ...protocol.run_directory.truncation import add_up, of_segment
+from ...protocol.run_directory.truncation import segment_truncation, sum_truncations
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.statistics.pass_stats import PassStats
 from ...protocol.statistics.run_stats import RunStats
@@ -135,6 +135,6 @@ def _counted(out: RunLayout, vector: str, total: int) -> dict[str, str]:
     infos = [read_info(path, VectorSegmentInfo) for path in paths]
     rows = sum(info.rows for info in infos)
     bad = sum(info.quarantined for info in infos)
-    cut = add_up(of_segment(path, info) for path, info in zip(paths, infos, strict=True))
+    cut = sum_truncations(segment_truncation(path, info) for path, info in zip(paths, infos, strict=True))
     found = {"rows": f"{rows:,}"} | ({"coverage": percent((rows - bad) / total, 2)} if total else {})
     return found | {"cut": cut_cell(cut)}

@@ -14,7 +14,7 @@ from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.records.passes import PassRecord, read_pass
 from ...protocol.run_directory.segment_info import VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info
-from ...protocol.run_directory.truncation import add_up
+from ...protocol.run_directory.truncation import sum_truncations
 from ...protocol.run_directory.vector_rows import read_shape
 from ...protocol.spec.run_spec import CPU_KINDS, Output
 from ..run_directory.files import AGAIN, read_table, spans
@@ -97,7 +97,7 @@ def _add_segment(
         problems.append(f"computed by another model or setting than pass.json says; delete it and {AGAIN}")
     count = found.count
     count.segments, count.rows = count.segments + 1, count.rows + table.num_rows
-    cut = add_up([count.truncation, truncation_of(table)])
+    cut = sum_truncations([count.truncation, truncation_of(table)])
     count.tokens = cut.tokens
     if count.truncated is not None:
         count.truncated, count.tokens_cut = cut.truncated, cut.tokens_cut

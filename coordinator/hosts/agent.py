@@ -16,7 +16,7 @@ import psutil
 
 from ...protocol.process.child import ChildProcess
 from ...protocol.wire.devices import Device
-from ...protocol.wire.hosts import SpawnRefused, WorkerDied, WorkerEnd, WorkerGone, WorkerSpawned
+from ...protocol.wire.hosts import SpawnRefusedMessage, WorkerDiedMessage, WorkerEnd, WorkerGone, WorkerSpawned
 from ...protocol.wire.work import EXIT_STARVED
 from .gpu_driver import GpuDriver
 from .host_memory import HostMemory
@@ -25,7 +25,7 @@ from .xid import hardware_fault
 
 HUNG = "the NVIDIA driver does not answer for its GPU"
 
-HostReport = WorkerSpawned | WorkerDied | WorkerGone | SpawnRefused
+HostReport = WorkerSpawned | WorkerDiedMessage | WorkerGone | SpawnRefusedMessage
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class HostAgent:
         try:
             lease = self._leases.get(device) or GpuLease(self._by_uuid[device], self._drivers.get(device))
         except DeviceBusy as error:
-            return SpawnRefused(worker, str(error))
+            return SpawnRefusedMessage(worker, str(error))
         except OSError as error:
             return WorkerGone(worker, WorkerEnd(1, f"the device's lock file cannot be used: {error}"), None, True)
         self._leases[device] = lease
@@ -106,7 +106,7 @@ class HostAgent:
         """Whether a device's memory is being watched after its worker ended: call `reap` again soon."""
         return any(one.ended for one in self._workers.values())
 
-    def reap(self) -> Iterator[WorkerDied | WorkerGone]:
+    def reap(self) -> Iterator[WorkerDiedMessage | WorkerGone]:
         """Reports of the workers that have ended and whose device has settled; ends one where the host's memory runs out."""
         self._spare_the_host(time.monotonic())
         self._look_at_faults()
@@ -120,7 +120,7 @@ class HostAgent:
                 self._leave(one.lease)
                 yield WorkerGone(name, end, memory, released)
             elif news and one.end.code != 0:
-                yield WorkerDied(name, one.end)
+                yield WorkerDiedMessage(name, one.end)
 
     def _has_ended(self, name: str, one: _Worker) -> bool:
         code = one.process.exit_code()

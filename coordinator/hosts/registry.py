@@ -22,9 +22,9 @@ from ...protocol.wire.hosts import (
     HostWelcome,
     Kill,
     Spawn,
-    SpawnRefused,
+    SpawnRefusedMessage,
     ToCoordinator,
-    WorkerDied,
+    WorkerDiedMessage,
     WorkerGone,
     WorkerSpawned,
 )
@@ -32,7 +32,7 @@ from ..core.events import HostJoined, HostLeft
 from .agent import HostAgent
 
 SILENCE_SECONDS = 10.0
-HostEvent = HostJoined | HostLeft | WorkerSpawned | WorkerDied | WorkerGone | SpawnRefused
+HostEvent = HostJoined | HostLeft | WorkerSpawned | WorkerDiedMessage | WorkerGone | SpawnRefusedMessage
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from ...protocol.errors import SourceError
-from ...protocol.process.system_refusals import not_written
+from ...protocol.process.system_refusals import describe_write_failure
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.intake import IntakeCounts
 from ...protocol.source.corpus import STDIN
@@ -23,7 +23,7 @@ def intake_failure(error: Exception, source: str, layout: RunLayout) -> str:
     if isinstance(error, sqlite3.Error):
         return f"{layout.id_index}: cannot be written ({error}); make room there and run the same command again"
     if isinstance(error, OSError) and error.errno is not None and _is_ours(error.filename, layout):
-        return f"chunks cannot be written: {not_written(error, layout.chunks)}"
+        return f"chunks cannot be written: {describe_write_failure(error, layout.chunks)}"
     return f"the source {source} cannot be read on: {type(error).__name__}: {error}"
 
 

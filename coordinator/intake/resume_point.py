@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ...protocol.errors import RunDirectoryError
 from ...protocol.run_directory.layout import RunLayout, segment_of, segments_in
-from ...protocol.run_directory.own_files import is_scratch_of_chunks
+from ...protocol.run_directory.own_files import is_chunk_scratch
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor
 from ...protocol.run_directory.tables import read_info
 
@@ -68,5 +68,5 @@ def clear_after(layout: RunLayout, segments: int) -> None:
     """Delete what a broken-off intake left beyond its first `segments` segments; it will be read again."""
     for path in layout.chunks.iterdir():
         number = segment_of(path.name, ".parquet", ".rejected.jsonl")
-        if (number is not None and number >= segments) or is_scratch_of_chunks(path.name):
+        if (number is not None and number >= segments) or is_chunk_scratch(path.name):
             path.unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...protocol.errors import SourceError
 from ...protocol.run_directory.segment_info import Cursor, Passed
-from ...protocol.source.check import Trail, another_stream, changed
+from ...protocol.source.check import Trail, other_stream_message, source_changed_message
 from ...protocol.source.corpus import STDIN, SourceFile
 from ..reading.running_digest import RunningDigest
 
@@ -84,5 +84,5 @@ class SourceTrail:
                 if short
                 else f"differs before record {cursor.records + 1:,}"
             )
-            return SourceError(another_stream(how))
-        return SourceError(changed(self._source, f"{self._files[cursor.file].name} has other content"))
+            return SourceError(other_stream_message(how))
+        return SourceError(source_changed_message(self._source, f"{self._files[cursor.file].name} has other content"))

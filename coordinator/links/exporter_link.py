@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from ...protocol.errors import ProtocolError, how_ended
+from ...protocol.errors import ProtocolError, describe_exit
 from ...protocol.version import PROTOCOL, __version__
 from ...protocol.wire.codec import check_version
 from ...protocol.wire.export import (
@@ -18,8 +18,8 @@ from ...protocol.wire.export import (
     Opened,
     OpenRefused,
     PassRefused,
-    Scrubbed,
-    SegmentDamaged,
+    ScrubbedMessage,
+    SegmentDamagedMessage,
 )
 from ..core import events
 from ..runs.batch_runner import BatchRunner
@@ -38,9 +38,9 @@ class ExporterLinks:
             PassRefused: self._pass_refused,
             Committed: self._committed,
             ExportFailed: self._failed,
-            SegmentDamaged: self._segment_damaged,
+            SegmentDamagedMessage: self._segment_damaged,
             ChunksDamaged: self._chunks_damaged,
-            Scrubbed: self._scrubbed,
+            ScrubbedMessage: self._scrubbed,
             ExporterAlive: self._alive,
             Closed: self._closed,
         }
@@ -61,7 +61,7 @@ class ExporterLinks:
         if ended is None:
             return
         said = exporter.process.tail()[-500:]
-        reason = f"{how_ended(ended)}. {said}" if said else how_ended(ended)
+        reason = f"{describe_exit(ended)}. {said}" if said else describe_exit(ended)
         runner.export.drop()
         self._context.background.leave(exporter.wait)
         if runner.report.closed is None:
@@ -97,14 +97,14 @@ class ExporterLinks:
         reason = f"results cannot be written: {message.message}"
         self._context.emit(events.RunFailed(runner.run, "RunFailed", reason))
 
-    def _segment_damaged(self, runner: BatchRunner, message: SegmentDamaged) -> None:
+    def _segment_damaged(self, runner: BatchRunner, message: SegmentDamagedMessage) -> None:
         runner.report.segment_damaged(message.number, message.segment, message.reason)
         self._context.emit(events.SegmentDamaged(runner.run, message.number, message.segment))
 
     def _chunks_damaged(self, runner: BatchRunner, message: ChunksDamaged) -> None:
         runner.chunks_damaged(message.segment, message.reason)
 
-    def _scrubbed(self, runner: BatchRunner, _message: Scrubbed) -> None:
+    def _scrubbed(self, runner: BatchRunner, _message: ScrubbedMessage) -> None:
         self._context.emit(events.Scrubbed(runner.run))
 
     def _alive(self, runner: BatchRunner, message: ExporterAlive) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ...protocol.wire.hosts import SpawnRefused, WorkerDied, WorkerGone, WorkerSpawned
+from ...protocol.wire.hosts import SpawnRefusedMessage, WorkerDiedMessage, WorkerGone, WorkerSpawned
 from ..core import actions, events
 from ..hosts.registry import HostEvent
 from .context import Context
@@ -50,7 +50,7 @@ class HostLink:
         match event:
             case WorkerSpawned():
                 self._lease("before", event.worker, event.memory, pid=event.pid)
-            case WorkerDied(worker, end):
+            case WorkerDiedMessage(worker, end):
                 innocent = bool(end.starved or end.fault)
                 self._context.emit(events.WorkerDied(worker, end.reason, innocent=innocent))
             case WorkerGone():
@@ -58,7 +58,7 @@ class HostLink:
                     self._held.append((time.monotonic() + LAST_WORD_SECONDS, event))
                 else:
                     self._gone(event)
-            case SpawnRefused():
+            case SpawnRefusedMessage():
                 self._leased.pop(event.worker, None)
                 self._context.emit(events.SpawnRefused(event.worker, event.reason))
             case _:

@@ -12,7 +12,7 @@ from ...protocol.wire import arrays
 from ...protocol.wire.codec import Decoder, check_version, encode
 from ...protocol.wire.work import (
     Alive,
-    BatchFailed,
+    BatchFailedMessage,
     Broken,
     Hydrate,
     Mitigation,
@@ -20,10 +20,10 @@ from ...protocol.wire.work import (
     Release,
     Released,
     Result,
-    Stage,
     Staged,
+    StageMessage,
     ToCoordinator,
-    WorkerHello,
+    WorkerHelloMessage,
 )
 from ..core import actions, events
 from ..core.state import WorkerSlot
@@ -42,11 +42,11 @@ class WorkerLink:
         self._context = context
         self._decoder: Decoder[ToCoordinator] = Decoder(ToCoordinator)
         self._handlers: dict[type[Any], Callable[[WorkerSlot, Any], None]] = {
-            WorkerHello: self._hello,
+            WorkerHelloMessage: self._hello,
             Staged: self._staged,
             Ready: self._ready,
             Broken: self._broken,
-            BatchFailed: self._batch_failed,
+            BatchFailedMessage: self._batch_failed,
             Alive: self._alive,
             Mitigation: self._mitigation,
             Released: self._released,
@@ -74,7 +74,7 @@ class WorkerLink:
     def stage(self, action: actions.StageWorker) -> None:
         """Have a worker load its model."""
         spec = self._context.runs[action.run].settings.stage(action.pass_index, self._context.devices())
-        self._context.send(action.worker, [encode(Stage(spec))])
+        self._context.send(action.worker, [encode(StageMessage(spec))])
 
     def hydrate(self, action: actions.HydrateWorker) -> None:
         """Have it move its model to the device."""
@@ -97,7 +97,7 @@ class WorkerLink:
         else:
             self._handlers[type(message)](worker, message)
 
-    def _hello(self, worker: WorkerSlot, message: WorkerHello) -> None:
+    def _hello(self, worker: WorkerSlot, message: WorkerHelloMessage) -> None:
         check_version(f"worker {worker.name}", message.protocol, message.build, PROTOCOL, __version__)
         self._context.emit(events.WorkerHello(worker.name, message.epoch))
 
@@ -133,7 +133,7 @@ class WorkerLink:
         payload = Payload(message, buffers, device, batch.tokens if batch else 0)
         self._context.emit(events.BatchDone(worker.name, message.epoch, message.batch, payload))
 
-    def _batch_failed(self, worker: WorkerSlot, message: BatchFailed) -> None:
+    def _batch_failed(self, worker: WorkerSlot, message: BatchFailedMessage) -> None:
         if (runner := self._context.runs.get(worker.run)) is not None:
             runner.telemetry.batch_failed(message.batch, message.reason)
         self._context.emit(events.BatchFailed(worker.name, message.epoch, message.batch, message.reason))

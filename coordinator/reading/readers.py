@@ -11,7 +11,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...protocol.errors import SourceError, is_the_hosts
+from ...protocol.errors import SourceError, is_host_failure
 from ...protocol.source.corpus import SourceFile
 from ...protocol.source.json_head import BLANKS, BOM, array_inside, begins_lines
 from ...protocol.source.unpacked import BLOCK_BYTES, FileDigest, Read, opened
@@ -50,7 +50,7 @@ def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Gene
 
     SourceError where it is the system that did not give the bytes: they may be there the next time.
     """
-    if isinstance(error, OSError) and is_the_hosts(error):
+    if isinstance(error, OSError) and is_host_failure(error):
         raise SourceError(
             f"{file.path or file.name} cannot be read on: {error.strerror or error}; the same command goes on there"
         ) from error

@@ -22,9 +22,9 @@ from ...protocol.statistics.run_stats import as_values
 from ...protocol.wire import arrays
 from ...protocol.wire.codec import encode
 from ...protocol.wire.devices import Device
-from ...protocol.wire.export import CloseRun, FailedRows, Opened, Rows, SourceRead
+from ...protocol.wire.export import CloseRunMessage, FailedRows, Opened, Rows, SourceRead
 from ...protocol.wire.run_options import RunOptions
-from ...protocol.wire.work import Batch, Result
+from ...protocol.wire.work import BatchMessage, Result
 from ..background import Background
 from ..core.actions import CutSegment, ForwardResult, QuarantineRows, SendBatch
 from ..core.events import Event, IntakeDone, RunFailed, RunSubmitted, SegmentSpooled
@@ -111,7 +111,7 @@ class BatchRunner:
     def batch(self, action: SendBatch) -> list[Any]:
         """The frames of a batch for a worker."""
         headers, frames = arrays.pack(self.texts[action.segment].arrays(action.start, action.stop))
-        return [encode(Batch(action.batch, action.epoch, action.stop - action.start, headers)), *frames]
+        return [encode(BatchMessage(action.batch, action.epoch, action.stop - action.start, headers)), *frames]
 
     def forward(self, action: ForwardResult) -> None:
         """Hand a result to the exporter: its frames as they are, with the rows that they belong to."""
@@ -169,7 +169,7 @@ class BatchRunner:
         self.texts.clear()
         stats = self.telemetry.session_stats(self.run, self.report.seconds)
         self.telemetry.closing(status, error)
-        self.export.send(CloseRun(status, error, as_values(stats)))
+        self.export.send(CloseRunMessage(status, error, as_values(stats)))
 
     def finish(self) -> Callable[[], None]:
         """Stop the intake, the count of terms and the exporter; what is returned waits for their ends, beside the loop."""

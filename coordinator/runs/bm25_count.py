@@ -82,7 +82,7 @@ def _segments(layout: RunLayout) -> int | None:
 def main() -> int:
     """Count for the run directory that is the first argument."""
     lifeline.hold()
-    lifeline.outlast_signals()
+    lifeline.ignore_stop_signals()
     os.nice(NICENESS)
     beaten = 0.0
 

@@ -11,7 +11,7 @@ import msgspec
 from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.version import PROTOCOL, __version__
-from ...protocol.wire.export import BeginPass, OpenRun, Record
+from ...protocol.wire.export import BeginPass, OpenRunMessage, Record
 from .exporter_process import ExporterProcess
 
 
@@ -37,7 +37,7 @@ class ExportSession:
             self.prepare()
         self._asked = True
         self._begun.clear()
-        self.send(OpenRun(PROTOCOL, __version__, self._run, str(self._out), spec, self._restart))
+        self.send(OpenRunMessage(PROTOCOL, __version__, self._run, str(self._out), spec, self._restart))
 
     def opened(self) -> None:
         """The directory is taken."""

@@ -17,7 +17,7 @@ from typing import IO
 
 import msgspec
 
-from ...protocol.errors import EXIT_DONE, EXIT_USAGE, RunDirectoryError, SpecMismatch, how_ended
+from ...protocol.errors import EXIT_DONE, EXIT_USAGE, RunDirectoryError, SpecMismatch, describe_exit
 from ...protocol.process.child import ChildProcess
 from ...protocol.run_directory.json_bytes import decode_json
 from ...protocol.run_directory.layout import RunLayout, segments_in
@@ -161,7 +161,7 @@ def _outcome(run: str, one: _Check, code: int | None, seconds: float) -> Checked
         refused = None
     if refused is None or code != (EXIT_USAGE if refused else EXIT_DONE):
         said = " ".join(one.process.tail().split())[-300:]
-        how = f"{'was' if code < 0 else 'ended with'} {how_ended(code)}"
+        how = f"{'was' if code < 0 else 'ended with'} {describe_exit(code)}"
         return Checked(ModelsChecked(run), f"the check {how}. {said}".strip())
     numbers = {vector: number for number, vector in enumerate(one.vectors)}
     return Checked(

@@ -10,14 +10,14 @@ from ...protocol.errors import RunDirectoryError
 from ...protocol.finished_run.done_run import DoneRun
 from ...protocol.run_directory.atomic_files import commit_bytes
 from ...protocol.run_directory.json_bytes import pretty_json
-from ...protocol.run_directory.own_files import recorded, refuse_others
+from ...protocol.run_directory.own_files import claim_names, recorded_names
 from ...protocol.run_directory.records.exports import ExportedFile, ExportRecord, read_export
 from ...protocol.version import __version__
 
 
 def claim(run: DoneRun, names: Iterable[str]) -> None:
     """Note that files of these names are ours, before they are written; RunDirectoryError where others stand there."""
-    ours = refuse_others(run.layout, run.layout.export_record, names)
+    ours = claim_names(run.layout, run.layout.export_record, names)
     _commit(run, _earlier(run), ours)
 
 
@@ -43,7 +43,7 @@ def add_files(run: DoneRun, written: Iterable[ExportedFile], state: str) -> Expo
 
 
 def _names(run: DoneRun) -> set[str]:
-    return recorded(run.layout.export_record) if run.layout.export_record.exists() else set()
+    return recorded_names(run.layout.export_record) if run.layout.export_record.exists() else set()
 
 
 def _commit(run: DoneRun, files: Iterable[ExportedFile], ours: Iterable[str]) -> ExportRecord:

@@ -20,7 +20,7 @@ from ...protocol.finished_run.done_run import DoneRun, open_done_run
 from ...protocol.finished_run.points import Point
 from ...protocol.index.fusion import fused_names, metadata_vectors
 from ...protocol.index.queries import QueryVector, SparseQuery, drop_empty, with_terms
-from ...protocol.index.shard_ranking import Ranked, ShardRanker
+from ...protocol.index.shard_ranking import QueryRanking, ShardRanker
 from ...protocol.run_directory.atomic_files import commit_bytes, commit_files, make_folder
 from ...protocol.run_directory.json_bytes import pretty_json
 from ...protocol.run_directory.layout import RunLayout
@@ -177,7 +177,7 @@ class _Search:
                 yield name, vector.astype("float32", copy=False)
 
 
-def _rows(query: Point, ranked: Ranked, scores: Mapping[int, Mapping[str, float]]) -> dict[int, Row]:
+def _rows(query: Point, ranked: QueryRanking, scores: Mapping[int, Mapping[str, float]]) -> dict[int, Row]:
     """By row, the columns of each chunk that a signal found: its ids, scores and ranks."""
     who = {"query": query.payload["id"], "query_row": query.payload["row"]}
     rows = {

@@ -32,7 +32,7 @@ from ...protocol.run_directory.records.sections import read_rerank_run
 from ...protocol.run_directory.records.stats import read_stats
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info
-from ...protocol.run_directory.truncation import Truncation, add_up, of_segment
+from ...protocol.run_directory.truncation import Truncation, segment_truncation, sum_truncations
 from ...protocol.spec.run_spec import CPU_KINDS, Output, RunSpec
 from ...protocol.text.token_estimates import estimated_tokens
 from ...protocol.version import __version__
@@ -112,7 +112,7 @@ class _Tally:
         if one.storage == "int8":
             counted = msgspec.structs.replace(counted, **self._int8.record())
         if one.kind not in CPU_KINDS:  # those take texts of any length
-            counted = msgspec.structs.replace(counted, **add_up(self._truncations).record())
+            counted = msgspec.structs.replace(counted, **sum_truncations(self._truncations).record())
         return counted
 
 
@@ -235,7 +235,7 @@ def _segment(
     try:
         info = read_info(path, VectorSegmentInfo)
         errors = list(_errors(layout, vector, segment)) if info.quarantined else []
-        return info, errors, of_segment(path, info)
+        return info, errors, segment_truncation(path, info)
     except Exception:  # a changed byte of a footer may make the reader raise anything
         if not lenient:
             raise

@@ -14,12 +14,12 @@ from ...protocol.run_directory.atomic_files import commit_bytes, make_folder, sy
 from ...protocol.run_directory.json_bytes import pretty_json
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.own_files import (
-    find_odd,
+    find_wrong_kind,
     holds_source,
     is_foreign,
-    is_vectors,
+    is_vector_file,
     read_owner,
-    refuse_odd,
+    wrong_kind_error,
 )
 from ...protocol.run_directory.records.passes import PassRecord, read_pass
 from ...protocol.run_directory.removal import clear_run
@@ -95,7 +95,7 @@ class RunDirectory:
         """The segments of one vector that stand whole; partial and torn ones are removed."""
         folder = self.layout.vector_folder(vector)
         for stray in folder.glob(".*.tmp"):
-            if is_vectors(stray.name):
+            if is_vector_file(stray.name):
                 stray.unlink()
         whole: set[int] = set()
         for segment in segments_in(folder):
@@ -218,8 +218,8 @@ class RunDirectory:
                 f"{self.spec.source} is the source and lies among the files that --restart removes; move it elsewhere"
             )
         vectors = [one.vector for spec in (before, self.spec) if spec is not None for one in spec.outputs]
-        if (odd := find_odd(self.layout, vectors)) is not None:
-            raise refuse_odd(odd)
+        if (odd := find_wrong_kind(self.layout, vectors)) is not None:
+            raise wrong_kind_error(odd)
 
     def _clear(self) -> None:
         """Remove what a run wrote, and nothing else. Its spec stays until the new one replaces it."""

@@ -11,7 +11,7 @@ from ...protocol.run_directory.records.sections import CrossEncoderRerankRun
 from ...protocol.run_directory.records.stats import read_stats
 from ...protocol.run_directory.segment_info import VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info
-from ...protocol.run_directory.truncation import Truncation, add_up, of_segment
+from ...protocol.run_directory.truncation import Truncation, segment_truncation, sum_truncations
 from ...protocol.statistics.pass_stats import PassStats
 from ...protocol.statistics.reason_count import ReasonCount
 
@@ -74,7 +74,7 @@ def describe_rerank(
 
 def _truncation(scores: RunLayout, reranker: str) -> Truncation:
     paths = [scores.vector_segment(reranker, one) for one in segments_in(scores.vector_folder(reranker))]
-    return add_up(of_segment(path, read_info(path, VectorSegmentInfo)) for path in paths)
+    return sum_truncations(segment_truncation(path, read_info(path, VectorSegmentInfo)) for path in paths)
 
 
 def keep_rerank(layout: RunLayout, section: CrossEncoderRerankRun | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from ...protocol.errors import RunDirectoryError, is_the_hosts
+from ...protocol.errors import RunDirectoryError, is_host_failure
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ...protocol.run_directory.segment_stream import stream_batches
@@ -117,6 +117,6 @@ def _read_through(path: Path, kind: type[Info]) -> Info:
 
 def _told(path: Path, error: Exception) -> str:
     """The damage in words. What is the host's trouble and not the file's is raised: it may be read the next time."""
-    if is_the_hosts(error):
+    if is_host_failure(error):
         raise error
     return str(error).removeprefix(f"{path}: ").partition("; delete it")[0]

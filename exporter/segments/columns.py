@@ -13,7 +13,7 @@ import pyarrow as pa
 from ...protocol.errors import ProtocolError
 from ...protocol.spec.run_spec import Form, Storage
 from ...protocol.vectors.ranges import Ranges
-from ...protocol.vectors.storage import INT8_COSINE, pack, pack_int8, spanned
+from ...protocol.vectors.storage import INT8_COSINE, measure_ranges, pack, pack_int8
 from ...protocol.wire.arrays import Array
 
 NORM_TOLERANCE = 1e-3
@@ -78,7 +78,7 @@ class DenseColumn:
 
     def _int8(self, bad: Bools) -> npt.NDArray[Any]:
         """Pack as int8 by the ranges of these rows, or as float16 if that is too coarse."""
-        ranges = spanned(self._vectors[~bad] if bad.any() else self._vectors)
+        ranges = measure_ranges(self._vectors[~bad] if bad.any() else self._vectors)
         packed, cosines = pack_int8(self._vectors, ranges)
         worst = float(np.min(cosines, where=~bad, initial=1.0))
         if worst < INT8_COSINE:

@@ -1,4 +1,4 @@
-"""One digest of what candidates are made of: the vectors of a run, and its queries with their vectors and texts."""
+"""One digest of everything that candidates are computed from: the vectors of a run, its queries and their vectors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from .done_run import DoneRun
 
 
 def candidate_state(run: DoneRun, queries: DoneRun, head: bytes = b"") -> str:
-    """A digest that changes if a vector of the run or of its queries is added, removed or computed again, or if a query's
-    text changes.
+    """A digest that changes with any vector of the run or of its queries, and with any query's text.
 
-    `head` goes into it too. RunDirectoryError where a file is missing or torn.
+    It starts with `head`. RunDirectoryError if a file is missing or torn.
     """
     state = hashlib.blake2b(head, digest_size=16)
     for side in (run, queries):
@@ -24,7 +23,7 @@ def candidate_state(run: DoneRun, queries: DoneRun, head: bytes = b"") -> str:
             for segment in side.segments:
                 info = read_info(side.layout.vector_segment(name, segment), VectorSegmentInfo)
                 state.update(f"{name} {info.fingerprint} {info.digest}\n".encode())
-    for segment in queries.segments:  # texts too: different ones may have the same vector, and pairs contain them
+    for segment in queries.segments:  # texts too: pairs contain them, and different texts may have the same vector
         for batch in stream_batches(queries.layout.chunk_segment(segment), ("id", "text")):
             columns = (batch.column(name).to_pylist() for name in ("id", "text"))
             for one in zip(*columns, strict=True):

@@ -1,4 +1,4 @@
-"""The tables of candidates and of their final ranking: one row a (query, chunk), the rows of a query together.
+"""The tables of candidates and of their final ranking: one row for each (query, chunk), the rows of a query together.
 
 candidates.parquet   `query` string, `query_row` int64, `id` string, `row` int64; for each signal NAME `NAME.score` float32
                      (null: the chunk has no such vector, or shares no term with the query) and `NAME.rank` int32 (from 1;
@@ -47,7 +47,7 @@ def ranking_schema(signals: Sequence[str]) -> pa.Schema:
 
 
 def queries_in(path: Path, columns: Sequence[str]) -> Iterator[list[Row]]:
-    """The rows of each query in such a file, in order; a few megabytes are in memory at a time."""
+    """Yield the rows of each query in one of these files, in order, with a few megabytes in memory."""
     names = list(dict.fromkeys(["query_row", *columns]))
     rows = (row for batch in stream_batches(path, names) for row in batch.to_pylist())
     for _, group in groupby(rows, key=itemgetter("query_row")):
@@ -55,7 +55,7 @@ def queries_in(path: Path, columns: Sequence[str]) -> Iterator[list[Row]]:
 
 
 def pair_id(query: str, chunk: str) -> str:
-    """The id of a pair in its corpus. Ids may hold tabs: the length of the query's says where it ends."""
+    """The id of a pair in its corpus. It begins with the length of the query's id, since ids may have tabs."""
     return f"{len(query)}\t{query}\t{chunk}"
 
 

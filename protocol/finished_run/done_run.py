@@ -1,4 +1,4 @@
-"""A run that is done, as those read it who make something of it: its segments, their points, their vectors."""
+"""Read-only view of a finished run, for exporters and uploads."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .published import run_digest
 
 @dataclass(frozen=True, slots=True)
 class DoneRun:
-    """Everything is read when asked for, a few megabytes at a time; nothing is kept."""
+    """Reads on demand, a few megabytes at a time, and keeps nothing in memory."""
 
     layout: RunLayout
     spec: RunSpec
     segments: tuple[int, ...]
     rows: int
-    """Of all segments, by their footers."""
+    """Rows of all segments, by their footers."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The vectors, in the order of the passes."""
+        """Names of the vectors, in the order of the passes."""
         return tuple(one.vector for one in self.spec.outputs)
 
     def points(self) -> Iterator[Point]:
@@ -51,15 +51,15 @@ class DoneRun:
             yield from read_vectors(self.layout.vector_segment(name, segment))
 
     def shapes(self) -> dict[str, VectorShape]:
-        """What each vector is; empty for an empty corpus."""
+        """Form and dimensions of each vector; empty for an empty corpus."""
         return {name: read_shape(self.layout.vector_segment(name, self.segments[0])) for name in self._standing}
 
     def digest(self) -> str:
-        """Of all vectors, by the footers of their segments."""
+        """A digest of all vectors, from the footers of their segments."""
         return run_digest(self.layout, self.names, self.segments)
 
     def fingerprints(self) -> dict[str, str]:
-        """Of the pass that made each vector; empty for an empty corpus."""
+        """The fingerprint digest of each vector's pass; empty for an empty corpus."""
         infos = {
             name: read_info(self.layout.vector_segment(name, self.segments[0]), VectorSegmentInfo)
             for name in self._standing
@@ -72,7 +72,7 @@ class DoneRun:
 
 
 def open_done_run(root: Path) -> DoneRun:
-    """The run in `root`. RunDirectoryError where there is none, it is not done, or segments are missing."""
+    """The run in `root`. RunDirectoryError if there is none, it is not done, or segments are missing."""
     layout = RunLayout(root)
     spec = read_spec(layout)
     manifest = read_manifest(layout)

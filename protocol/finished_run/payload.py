@@ -1,27 +1,27 @@
-"""The payload of a point. Apart from the points, so that a search's results have their types without loading Arrow."""
+"""The payload of a point. Separate from `points.py`, so that a search needs no Arrow for the types of its results."""
 
 from __future__ import annotations
 
 from typing import Any, TypedDict
 
 RESERVED = "embedfleet"
-"""The key of a payload that is neither the source's nor for people."""
+"""The key for this package's own data in a payload."""
 
 Metadata = dict[str, Any]
-"""What the source says of a chunk beside its text: a JSON object of any shape."""
+"""A chunk's metadata in the source: a JSON object of any shape."""
 
 
-class MadeOf(TypedDict):
-    """Under RESERVED: the digest of all vectors of the segment that the chunk is in, as they are kept."""
+class SegmentDigest(TypedDict):
+    """Under RESERVED: a digest of all stored vectors of the chunk's segment."""
 
     vectors: str
 
 
 class Payload(TypedDict):
-    """What a point says of its chunk."""
+    """A chunk as the payload of its point."""
 
     id: str
     row: int
     text: str
     metadata: Metadata
-    embedfleet: MadeOf
+    embedfleet: SegmentDigest

@@ -1,4 +1,4 @@
-"""Points cut into batches that hold so many at most, and so many bytes: for requests to a server, and for the shard."""
+"""Cut points into batches of limited count and size, for requests to a server and for the shard."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..run_directory.vector_rows import SparseVector
 from .points import Point
 
 POINT_BYTES = 200
-"""Id, names and framing, generously."""
+"""An upper estimate for a point's id, names and framing."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """A batch holds at most so much, where a number takes `number_bytes`. A point that alone is larger goes alone.
+    """The largest batch. A number counts `number_bytes`. A larger point gets a batch of its own.
 
-    The defaults are those of a request over gRPC; Qdrant refuses 32 MB.
+    The defaults are for requests over gRPC; Qdrant refuses 32 MB.
     """
 
     points: int = 256
@@ -41,7 +41,7 @@ def cut(points: Iterable[Point], limits: BatchLimits) -> Iterator[list[Point]]:
 
 
 def numbers_in(point: Point) -> int:
-    """How many numbers the point's vectors have; a sparse vector has two for each term."""
+    """The count of numbers in the point's vectors; a sparse vector has two for each term."""
     return sum(
         2 * len(one.indices) if isinstance(one, SparseVector) else int(one.size) for one in point.vectors.values()
     )
@@ -52,7 +52,7 @@ def _bytes(point: Point, number: int) -> int:
 
 
 def _payload_bytes(value: Any) -> int:
-    """About what a payload takes, in either form."""
+    """Estimated bytes of a payload, as JSON or in gRPC."""
     match value:
         case str():
             return 8 + 3 * len(value)  # UTF-8; escapes in JSON are rarer than one-byte letters

@@ -1,4 +1,4 @@
-"""Ids of points in Qdrant, which takes only unsigned integers and UUIDs."""
+"""Ids of points for Qdrant, which accepts only unsigned integers and UUIDs."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import uuid
 
 
 def point_id(chunk_id: str) -> str:
-    """The point of a chunk: UUIDv5 of `embedfleet:` and its id, so that publishing twice writes the same point."""
+    """The point id of a chunk: UUIDv5 of `embedfleet:` and its id, so that publishing twice writes the same point."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"embedfleet:{chunk_id}"))

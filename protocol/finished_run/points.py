@@ -1,4 +1,4 @@
-"""The points of a run: what every collection and every export of it holds, streamed from the committed segments."""
+"""The points of a run, for collections and exports, streamed from the committed segments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import RunDirectoryError
 from ..run_directory.layout import RunLayout
 from ..run_directory.segment_stream import stream_batches
 from ..run_directory.vector_rows import SparseVector, Vector, VectorRow, read_vectors
-from .payload import MadeOf, Metadata, Payload
+from .payload import Metadata, Payload, SegmentDigest
 from .point_ids import point_id
 from .published import segment_digest
 
@@ -28,12 +28,11 @@ class _ChunkRow(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A chunk as a point. `id` is a UUIDv5 of the chunk's id; `payload` has `id`, `row`, `text`, `metadata` and, under
-    RESERVED, `{"vectors": DIGEST}`: of all vectors of the segment that the chunk is in, as they are kept. So whoever has the
-    payload can tell whether a point's vectors are those of the files without reading them.
+    """A chunk as a point. `id` is a UUIDv5 of the chunk's id. `payload` has `id`, `row`, `text`, `metadata` and, under
+    RESERVED, `{"vectors": DIGEST}`, a digest of all stored vectors of the chunk's segment. It shows whether a point's vectors
+    are those of the files, without reading them.
 
-    `vectors` are by name; one that is quarantined is left out, and so is one without a single term or token, which says
-    nothing and which an index refuses.
+    `vectors` are by name, without those in quarantine and those without a term or token, which an index refuses.
     """
 
     id: str
@@ -42,7 +41,7 @@ class Point:
 
 
 def as_lists(vectors: Mapping[str, Vector], sparse: Callable[[list[int], list[float]], Any]) -> dict[str, Any]:
-    """The vectors as lists of numbers, which engines take; sparse ones as `sparse` makes them of their indices and values."""
+    """The vectors as lists of numbers, for engines. `sparse` converts the indices and values of a sparse vector."""
     return {
         name: sparse(one.indices.tolist(), one.values.tolist()) if isinstance(one, SparseVector) else one.tolist()
         for name, one in vectors.items()
@@ -50,18 +49,18 @@ def as_lists(vectors: Mapping[str, Vector], sparse: Callable[[list[int], list[fl
 
 
 def read_points(layout: RunLayout, names: Sequence[str], segment: int) -> Iterator[Point]:
-    """The points of one segment with the vectors called `names`, in row order; a few megabytes are in memory at a time.
+    """Yield the points of one segment with the vectors `names`, in row order, with a few megabytes in memory.
 
-    RunDirectoryError where a file is torn, or where the rows of the files are not the same.
+    RunDirectoryError if a file is torn, or if the files have different rows.
     """
-    made_of = MadeOf(vectors=segment_digest(layout, names, segment))
+    made_of = SegmentDigest(vectors=segment_digest(layout, names, segment))
     streams = [read_vectors(layout.vector_segment(name, segment)) for name in names]
     try:
         for record, *rows in zip(_records(layout, segment), *streams, strict=True):
             yield Point(
                 point_id(record["id"]), _payload(record, made_of), _vectors(layout, segment, record, names, rows)
             )
-    except ValueError as error:  # what zip raises: one stream is shorter than another
+    except ValueError as error:  # from zip: one stream is shorter than another
         raise RunDirectoryError(
             f"{layout.root}: the files of segment {segment} differ in their number of rows; `embedfleet verify` says which"
         ) from error
@@ -87,6 +86,6 @@ def _vectors(
     return found
 
 
-def _payload(record: _ChunkRow, made_of: MadeOf) -> Payload:
+def _payload(record: _ChunkRow, made_of: SegmentDigest) -> Payload:
     metadata: Metadata = msgspec.json.decode(record["metadata"]) if record["metadata"] else {}
     return Payload(id=record["id"], row=record["row"], text=record["text"], metadata=metadata, embedfleet=made_of)

@@ -1,9 +1,9 @@
-"""`published.json`: which segments the Edge shard holds and, by a digest, with which vectors.
+"""`published.json`: the segments in the Edge shard, each with a digest of its vectors.
 
     {"segments": {"0": "9c1e…", "1": "04ab…"}}
 
-The digest tells a segment that was computed again from the one that was published. Files of earlier versions have bare
-numbers, `{"segments": [0, 1]}`: nobody knows which vectors those were, so they are published again.
+The digest shows whether a segment was computed again after it was published. Files of earlier versions have numbers only,
+`{"segments": [0, 1]}`: these segments are published again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..run_directory.segment_info import VectorSegmentInfo
 from ..run_directory.tables import read_info
 
 UNKNOWN = ""
-"""The digest of a segment that an earlier version published; no vectors have it."""
+"""Stands for the digest of a segment that an earlier version published; equal to no digest."""
 
 
 class _Published(msgspec.Struct, frozen=True):
@@ -27,7 +27,7 @@ class _Published(msgspec.Struct, frozen=True):
 
 
 def decode_published(raw: bytes) -> dict[int, str]:
-    """The digests by segment. msgspec.MsgspecError where the file is no such thing."""
+    """The digests by segment. msgspec.MsgspecError if the file is damaged."""
     segments = decode_json(raw, _Published).segments
     return segments if isinstance(segments, dict) else dict.fromkeys(segments, UNKNOWN)
 
@@ -38,10 +38,9 @@ def encode_published(segments: Mapping[int, str]) -> bytes:
 
 
 def segment_digest(layout: RunLayout, names: Sequence[str], segment: int) -> str:
-    """What all vectors of a segment are, in 16 hexadecimal digits: of the digests in the footers of their files.
+    """A digest of all vectors of a segment, 16 hexadecimal digits, from the digests in the footers of their files.
 
-    Those are over the vectors as they are kept, so another `--store` has another digest. RunDirectoryError where a file is
-    missing or torn.
+    These are over the stored vectors, so it depends on `--store`. RunDirectoryError if a file is missing or torn.
     """
     state = hashlib.blake2b(digest_size=8)
     for name in names:
@@ -51,7 +50,7 @@ def segment_digest(layout: RunLayout, names: Sequence[str], segment: int) -> str
 
 
 def run_digest(layout: RunLayout, names: Sequence[str], segments: Sequence[int]) -> str:
-    """As `segment_digest`, of these segments together: another where a vector came, went or was computed again."""
+    """A digest of all vectors of these segments. It changes with any vector that is added, removed or computed again."""
     state = hashlib.blake2b("\0".join(names).encode(), digest_size=8)
     for segment in segments:
         state.update(segment_digest(layout, names, segment).encode())

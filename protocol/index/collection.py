@@ -1,4 +1,4 @@
-"""What the collection of a run is to be, as plain data: the body of Qdrant's `PUT /collections/{name}`. No engine here."""
+"""The schema of a run's collection, as the body of Qdrant's `PUT /collections/{name}`. Needs no engine."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..finished_run.done_run import DoneRun
 from ..run_directory.json_bytes import decode_json
 
 Quantization = Literal["none", "scalar"] | None
-"""What was asked for; None: nothing was, and what the last export said goes on."""
+"""None: keep the quantization of the last export."""
 
 DISTANCE = "Cosine"
 
 FINGERPRINTS = "embedfleet"
-"""The key of the collection's metadata under which the fingerprint of each vector's pass stands."""
+"""Key in the collection's metadata: the fingerprint of each vector's pass."""
 
 
 class DenseParams(TypedDict):
@@ -48,7 +48,7 @@ class CollectionSchema(TypedDict):
 
 
 class ScalarQuantization(TypedDict):
-    """Numbers as int8, but for the largest ones."""
+    """Numbers as int8, scaled to the given quantile."""
 
     type: str
     quantile: float
@@ -56,7 +56,7 @@ class ScalarQuantization(TypedDict):
 
 
 class QuantizationConfig(TypedDict):
-    """How the server keeps the vectors that it compares first."""
+    """The quantized copy of the vectors, which the server compares first."""
 
     scalar: ScalarQuantization
 
@@ -71,19 +71,18 @@ def collection_name(root: Path) -> str:
 
 
 def sparse_modifier(kind: str) -> Literal["idf", "none"]:
-    """BM25 weights lack the rarity of a term, which the engine adds; learned weights have it already."""
+    """`idf` for BM25, whose term weights the engine multiplies by IDF; `none` for learned weights."""
     return "idf" if kind == "bm25" else "none"
 
 
 def collection_schema(run: DoneRun, quantization: Quantization = None) -> CollectionSchema:
     """Named vectors with size, distance and number format, MaxSim for multivectors, sparse vectors with their modifier.
 
-    The format is the one that the Edge shard has: float16 for what is kept as float16 and for multivectors, which are
-    compared as they are, without a graph that could not be built over them. What is kept as int8 or binary is float32
-    there: Qdrant's uint8 is for vectors of whole numbers from 0 to 255, with one scale for all dimensions, and ours have a
-    range for each; quantization is what makes those small on a server.
+    The number formats are those of the Edge shard: float16 for `--store float16` and for multivectors, float32 otherwise.
+    Also for int8 and binary: Qdrant's uint8 has one scale for all dimensions, ours has one for each. Use quantization to
+    make those small on a server. Multivectors are compared exactly, without a graph.
 
-    RunDirectoryError where the last export's description cannot be read and is needed.
+    RunDirectoryError if the last export's description is needed and cannot be read.
     """
     outputs = {one.vector: one for one in run.spec.outputs}
     vectors, sparse = dict[str, DenseParams](), dict[str, SparseParams]()
@@ -105,7 +104,7 @@ def collection_schema(run: DoneRun, quantization: Quantization = None) -> Collec
 
 
 def _quantization(described: Path, asked: Quantization) -> QuantizationConfig | None:
-    """The configuration; where nothing was asked for, the one in `described`, so that a later export does not drop it."""
+    """The configuration asked for; by default that of the last export, from `described`."""
     if asked is not None:
         return _SCALAR if asked == "scalar" else None
     try:

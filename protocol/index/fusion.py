@@ -1,7 +1,7 @@
 """Which signals are fused: each kind of evidence once, however many vectors carry it.
 
-Reciprocal rank fusion gives every list the same say. An ensemble holds what its members hold, and weights of the metadata are
-the same under every name: fused beside each other they would count twice. All of them are scored and reported.
+Reciprocal rank fusion weights all lists equally. An ensemble repeats its members, and metadata weights are the same in every
+vector that has them: fused together they would count twice. All signals are scored and reported, fused or not.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from ..spec.run_spec import PassSpec, RunSpec
 from ..vectors.metadata_terms import METADATA_WEIGHTS
 
 
-def has_no_model(layout: RunLayout, one: PassSpec) -> bool:
-    """Whether all the weights of the pass are those of the metadata: asked for, or for want of the model."""
+def has_only_metadata_weights(layout: RunLayout, one: PassSpec) -> bool:
+    """Whether all weights of the pass are from metadata: by request, or because its model could not be used."""
     if one.kind not in ("metadata", "sparse"):
         return False
     try:
         computed = read_pass(layout, one.vector)
     except RunDirectoryError:
-        return False  # torn: whoever needs the file says so
+        return False  # damaged: the readers of the file report it
     return computed is not None and computed.pooling == METADATA_WEIGHTS
 
 
 def metadata_vectors(layout: RunLayout, spec: RunSpec) -> list[str]:
-    """The sparse vectors whose weights are all of the metadata, the one asked for first."""
-    found = [one for one in spec.passes if has_no_model(layout, one)]
+    """The sparse vectors with metadata weights only, the requested one first."""
+    found = [one for one in spec.passes if has_only_metadata_weights(layout, one)]
     return [one.vector for one in sorted(found, key=lambda one: one.kind != "metadata")]
 
 
@@ -37,8 +37,8 @@ def fused_names(
 ) -> list[str]:
     """Those of `signals` that are fused, in their order.
 
-    An ensemble is fused in place of its members, of several ensembles over the same members the first one, and of the
-    vectors `of_metadata` the first one. What somebody has `named` is fused whatever else holds it.
+    An ensemble takes the place of its members. Of several ensembles over the same members only the first is fused, and so is
+    only the first of the vectors `of_metadata`. Signals that the user has `named` are always fused.
     """
     there = list(signals)
     held: set[str] = set()

@@ -1,7 +1,7 @@
-"""Queries as Qdrant's Edge engine takes them: nearest by one signal, filtered by metadata.
+"""Queries for Qdrant's Edge engine: nearest by one signal, filtered by metadata.
 
-The client's search and the exporter's candidates ask the same questions of the same shard, and neither imports the other, so
-the questions stand here. The engine itself is imported when a question is built: a process that asks none needs none.
+Shared by the client's search and the exporter's candidates. The engine is imported when a query is built, so that a process
+without queries does not need it.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ QueryVector = npt.NDArray[np.float32] | SparseQuery
 
 
 def with_terms(vector: SparseQuery, text: str) -> SparseQuery:
-    """The query's words in the range of metadata terms, after the model's own indices: that range lies above them."""
+    """Append the query's words as metadata terms. Their indices are above all of the model's."""
     indices, values = query_weights(text)
     return SparseQuery([*vector.indices, *indices.tolist()], [*vector.values, *values.tolist()])
 
 
 def drop_empty(vectors: Mapping[str, QueryVector]) -> dict[str, QueryVector]:
-    """Drop the vectors that are empty. A query without a word that the model knows has no term, no token or only zeros, and
-    would match every chunk equally well."""
+    """Drop query vectors without terms or tokens, or with zeros only: they would match every chunk equally well.
+
+    They come from queries without a word that the model knows."""
     return {
         name: one
         for name, one in vectors.items()
@@ -57,7 +58,7 @@ def nearest(name: str, vector: QueryVector) -> Any:
 
 
 def nearest_request(name: str, vector: QueryVector, limit: int, payload: Any, only: Any = None) -> Any:
-    """Ask for one signal's best `limit` points: exactly, even if the engine has a graph over the vectors."""
+    """A request for one signal's best `limit` points; exact, even if the engine has a graph over the vectors."""
     import qdrant_edge as edge
 
     exact, query = edge.SearchParams(exact=True), nearest(name, vector)
@@ -71,9 +72,9 @@ def payloads(shard: Any, ids: Sequence[Any]) -> dict[str, Payload]:
 
 
 def signal_scores(shard: Any, signals: Mapping[str, QueryVector], ids: Sequence[Any]) -> dict[str, dict[str, float]]:
-    """Each signal's own score of each of the points `ids`, by the point's id; one query a signal, over those points only.
+    """Each signal's score of each of the points `ids`, by point id. One query per signal, over these points only.
 
-    A signal is absent where the point has no vector for it, or shares no term with the query.
+    A signal is absent if the point has no vector for it, or shares no term with the query.
     """
     import qdrant_edge as edge
 
@@ -89,20 +90,22 @@ def signal_scores(shard: Any, signals: Mapping[str, QueryVector], ids: Sequence[
 
 
 def metadata_filter(wanted: Iterable[tuple[str, str]], shard: Any) -> Any:
-    """A filter for points whose `metadata.KEY` is VALUE, for each pair: as text, or as the number, boolean or null that it
-    spells.
+    """A filter for points whose `metadata.KEY` equals VALUE, for all pairs; None without pairs.
 
-    None without pairs. Whole numbers from 2^53 on are looked up in the shard, since the engine may compare them as doubles.
+    A value matches as text, and as number, boolean or null if it can be read as one. Whole numbers from 2^53 on are looked
+    up in the shard, since the engine may compare them as doubles.
     """
     import qdrant_edge as edge
 
     conditions: list[Any] = []
     for key, value in wanted:
         where = f"metadata.{key}"
-        some: list[Any] = [edge.FieldCondition(where, match=edge.MatchValue(_plain(one))) for one in spellings(value)]
+        some: list[Any] = [
+            edge.FieldCondition(where, match=edge.MatchValue(_engine_value(one))) for one in spellings(value)
+        ]
         if (span := number_span(value)) is not None:
             near = edge.FieldCondition(where, range=edge.RangeFloat(gte=span[0], lte=span[1]))
-            some.append(_holding(shard, key, int(value), near, some) if _shares_a_double(value) else near)
+            some.append(_exact_number(shard, key, int(value), near, some) if _shares_a_double(value) else near)
             spans = [(math.nextafter(one, -math.inf), math.nextafter(one, math.inf)) for one in short_doubles(value)]
             some += [edge.FieldCondition(where, range=edge.RangeFloat(gte=low, lte=high)) for low, high in spans]
         if value == "null":
@@ -120,8 +123,8 @@ _EXACT = 1 << 53
 
 
 def spellings(value: str) -> list[str | int | bool]:
-    """What a value given as text may be in the metadata: itself, with its accents composed or apart, since metadata stay as
-    they were written; a boolean; a whole number of 64 bits."""
+    """The metadata values that a value given as text matches: the text in NFC, NFD and as it is (metadata are not
+    normalized), a boolean, a whole number of 64 bits."""
     found: list[str | int | bool] = [*dict.fromkeys((value, normalize("NFC", value), normalize("NFD", value)))]
     if value.lower() in ("true", "false"):
         found.append(value.lower() == "true")
@@ -133,8 +136,8 @@ def spellings(value: str) -> list[str | int | bool]:
 def number_span(value: str) -> tuple[float, float] | None:
     """The range of doubles that match a value given as text; None if it is not a finite number.
 
-    A whole number from 2^53 on that fits 64 bits shares its double with others: see `_holding`. Other ranges are wider than
-    one double, since the engine reads doubles from JSON and may be off by the last bit.
+    Whole numbers of 64 bits from 2^53 on share their doubles with others: see `_exact_number`. The range of any other number is
+    wider than its double, since the engine reads doubles from JSON and may be off by the last bit.
     """
     if not _NUMBER.fullmatch(value):
         return None
@@ -147,12 +150,12 @@ def number_span(value: str) -> tuple[float, float] | None:
 
 
 def short_doubles(value: str) -> list[float]:
-    """The doubles that a decimal fraction becomes if it is stored in 32 or 16 bits first: 0.10000000149011612 for 0.1.
+    """The doubles that a decimal fraction becomes if it was stored as float32 or float16: 0.10000000149011612 for 0.1.
 
-    Only if the fraction is the shortest way to write that number, so that 1000.3 does not find 1000.5, its nearest float16.
+    Only if the fraction is the shortest way to write that number: 1000.3 must not find 1000.5, its nearest float16.
     """
     number, found = float(value), list[float]()
-    if not number.is_integer():  # inf is none, and whole numbers are compared as they are
+    if not number.is_integer():  # nor for inf; whole numbers are compared exactly
         with np.errstate(all="ignore"):
             for short in (np.float32(number), np.float16(number)):
                 if float(str(short)) == number != float(short):
@@ -161,8 +164,8 @@ def short_doubles(value: str) -> list[float]:
 
 
 def _shares_a_double(value: str) -> bool:
-    """Whether a text spells a whole number of 64 bits that shares its double with others. The engine matches such a number
-    only if it is signed and is stored as a whole number in the metadata, not as a double."""
+    """Whether a text is a whole number of 64 bits whose double stands for other numbers too. The engine itself matches such
+    a number only if it is signed and the metadata have it as a whole number."""
     return bool(_DIGITS.fullmatch(value)) and abs(int(value)) >= _EXACT and -(1 << 63) <= int(value) < 1 << 64
 
 
@@ -182,10 +185,10 @@ def values_at(payload: Any, key: str) -> list[Any]:
     return [item for one in found for item in (one if isinstance(one, list) else (one,))]
 
 
-def _holding(shard: Any, key: str, number: int, near: Any, matched: Sequence[Any]) -> Any:
-    """A condition for the points that have exactly this number, among those of the condition `near`, which compares doubles.
+def _exact_number(shard: Any, key: str, number: int, near: Any, matched: Sequence[Any]) -> Any:
+    """A condition for the points that have exactly this number, out of those that match `near`, which compares doubles.
 
-    Points that the conditions `matched` find already are not looked at.
+    Skips points that the conditions `matched` find already.
     """
     import qdrant_edge as edge
 
@@ -202,6 +205,6 @@ def _holding(shard: Any, key: str, number: int, near: Any, matched: Sequence[Any
             return edge.HasIdCondition(ids)
 
 
-def _plain(value: str | int | bool) -> Any:
-    """A Python bool is an int to the engine's binding of 0.9.0, and then matches no boolean; numpy's is none."""
+def _engine_value(value: str | int | bool) -> Any:
+    """The value for the engine. Its binding of 0.9.0 takes a Python bool for an int, which matches no boolean; not numpy's."""
     return np.bool_(value) if isinstance(value, bool) else value

@@ -1,4 +1,4 @@
-"""Reciprocal rank fusion: the fused score can be computed by hand from the ranks that are shown beside it.
+"""Reciprocal rank fusion. The ranks in the output are enough to compute a fused score by hand.
 
 Source: Cormack, Clarke, Büttcher 2009, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods".
 """
@@ -13,21 +13,21 @@ RRF_K = 2
 
 
 PART_BITS = 94
-"""Parts of a fused score are whole multiples of 2^-94. As fractions, 1/3 and 1/4 + 1/12 are equal; their sums as doubles may
-differ in the last bit, and such ties would have no stated order."""
+"""The terms of a fused score are whole multiples of 2^-94, so that equal sums tie. As doubles, 1/3 and 1/4 + 1/12 may differ
+in the last bit."""
 
 
 @cache
 def reciprocal_rank(rank: int) -> int:
-    """What a rank adds to the fused score: 1 / (1 + rank), with ranks from 1, in multiples of 2^-94."""
+    """The term of a rank (from 1) in the fused score: 1 / (1 + rank), in multiples of 2^-94."""
     return ((2 << PART_BITS) // (RRF_K - 1 + rank) + 1) // 2
 
 
 def fuse(rankings: Iterable[Sequence[int]]) -> list[tuple[int, float]]:
     """(row, fused score) of every row of the rankings, best first, equal scores in the order of the rows.
 
-    Each ranking holds the rows that one signal found, best first, none twice. The order of the rankings does not matter.
-    A score is the double that is nearest to the sum of the fractions: sums that are equal have one score.
+    Each ranking has one signal's rows, best first, without duplicates. The order of the rankings does not matter. A score is
+    the double nearest to the exact sum, so equal sums have equal scores.
     """
     sums: dict[int, int] = {}
     for ranking in rankings:

@@ -1,6 +1,6 @@
 """Open the embedded Qdrant Edge shard of a run.
 
-The engine has no read-only mode: whoever opens a shard locks it, and a second process is refused. So open late, close soon.
+The engine has no read-only mode: opening locks the shard, and a second process is refused. So open late and close soon.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import is_the_hosts
+from ..errors import is_host_failure
 
 if TYPE_CHECKING:
     import qdrant_edge
@@ -27,11 +27,11 @@ _NO_ROOM = (
 )
 
 Reason = Literal["locked", "read-only", "host", "damaged"]
-"""Another process has it; it cannot be written to; the host has no room or no memory for it; or its files are damaged."""
+"""Another process has the shard; its files are read-only; the host lacks disk space or memory; or the files are damaged."""
 
 
 class ShardRefused(Exception):
-    """The engine did not open a shard; its words are the text. What to do about it, the caller says."""
+    """The engine did not open a shard. The text is the engine's message; the caller adds the remedy."""
 
     def __init__(self, reason: Reason, words: str) -> None:
         super().__init__(words)
@@ -39,7 +39,7 @@ class ShardRefused(Exception):
 
 
 def load_shard(folder: Path, patience: float) -> qdrant_edge.EdgeShard:
-    """Open the shard in `folder`. While another process has it, try again for `patience` seconds; ShardRefused otherwise."""
+    """Open the shard in `folder`, waiting up to `patience` seconds for another process to close it. Raises ShardRefused."""
     import qdrant_edge
 
     give_up = time.monotonic() + patience
@@ -48,7 +48,7 @@ def load_shard(folder: Path, patience: float) -> qdrant_edge.EdgeShard:
             return qdrant_edge.EdgeShard.load(str(folder))
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
+        except BaseException as error:  # the engine has no error types, and its panics are not Exceptions
             reason = _reason(error)
             if reason != "locked" or time.monotonic() > give_up:
                 raise ShardRefused(reason, str(error)) from error
@@ -59,6 +59,6 @@ def _reason(error: BaseException) -> Reason:
     words = str(error)
     if any(one in words for one in _READ_ONLY):
         return "read-only"
-    if is_the_hosts(error) or any(one in words for one in _NO_ROOM):
+    if is_host_failure(error) or any(one in words for one in _NO_ROOM):
         return "host"
     return "locked" if _LOCKED in words else "damaged"

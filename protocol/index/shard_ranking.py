@@ -1,13 +1,12 @@
 """Rank the points of one open shard: each signal by score, equal scores by row; and fuse the signals by these ranks.
 
-Measured with version 0.9.0 of the engine: a dense or multivector score is the same to the last bit in every shard, whatever
-the order in which the points came, and however many points are asked for. A sparse score is not. The engine adds a query's
-terms in the order in which it first met them, and in another order while it skips long lists. So equal vectors get scores
-that differ in their last bits, within one answer and from one build to the next. Therefore sparse scores are computed here,
-from the vectors in the shard, by a sum that no order changes. Ranks are by the float32 score that is shown.
+Measured with version 0.9.0 of the engine: dense and multivector scores are the same to the last bit, whatever the order of
+the points and the limit of the query. Sparse scores are not: the order in which the engine adds a query's terms varies, so
+equal vectors get scores that differ in their last bits. Therefore sparse scores are computed here, from the vectors in the
+shard, by an exact sum. Ranks are by the float32 score in the output.
 
-The engine breaks ties at its limit arbitrarily. If the last place is tied with points that may follow it, more points are
-asked for; if the tie is longer than that, the points of the lowest rows are taken.
+The engine breaks ties at its limit arbitrarily. If the last place may be tied, the query is repeated with a larger limit; if
+the tie is longer still, the points of the lowest rows are taken.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ SPARSE_ERROR = 1e-5
 """The largest relative error of the engine's float32 sum over the terms of a query."""
 
 WIDER = (2, 16)
-"""Factors by which more places than wanted are asked for, one after another, until no tie crosses the limit."""
+"""The limit of a query is this many times the places, first one, then the other, until no tie crosses it."""
 
 ID_AND_ROW = ("id", "row")
 """Fields of the payload that a ranking needs."""
 
 
-class Found(NamedTuple):
+class RankedPoint(NamedTuple):
     """A point of the shard, by the engine's own id, with the chunk's id and row."""
 
     point: Any
@@ -43,21 +42,20 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
-    """The rankings of one query. Points go by their rows; `points` has every point of the rankings."""
+class QueryRanking:
+    """The rankings of one query, by row. `points` has every point of the rankings."""
 
     rankings: Mapping[str, Sequence[int]]
-    """By signal, the rows of its first places, best first."""
+    """The first rows of each signal, best first."""
     fused: Sequence[tuple[int, float]]
     """Rows with their fused scores, best first."""
-    points: Mapping[int, Found]
+    points: Mapping[int, RankedPoint]
     sparse: Mapping[str, Mapping[Any, float]]
-    """For each sparse signal, the scores by point that the ranking computed."""
+    """Scores of each sparse signal, by point id."""
 
 
 class ShardRanker:
-    """Queries one open shard. It keeps the rarity of terms that it has met, so all queries of a shard should go to one
-    ranker."""
+    """Ranks the points of one open shard. It caches the IDF of terms, so use one ranker for all queries of a shard."""
 
     def __init__(self, shard: Any, spec: RunSpec) -> None:
         from .collection import sparse_modifier  # late: it brings Arrow, and `import embedfleet` must not
@@ -67,9 +65,11 @@ class ShardRanker:
             one.vector: _Rarity(shard, one.vector) for one in spec.outputs if sparse_modifier(one.kind) == "idf"
         }
 
-    def rank(self, signals: Mapping[str, QueryVector], fused: Collection[str], places: int, only: Any = None) -> Ranked:
+    def rank(
+        self, signals: Mapping[str, QueryVector], fused: Collection[str], places: int, only: Any = None
+    ) -> QueryRanking:
         """Rank the first `places` points of each signal that match the filter `only`, and fuse the signals `fused`."""
-        points: dict[int, Found] = {}
+        points: dict[int, RankedPoint] = {}
         rankings: dict[str, list[int]] = {}
         sparse: dict[str, dict[Any, float]] = {}
         answers = self._first(signals, places * WIDER[0], only)
@@ -81,14 +81,14 @@ class ShardRanker:
             order = top_by_score(scores, places)
             rankings[name] = [one.row for one in order]
             points |= {one.row: one for one in order}
-        return Ranked(rankings, fuse(rankings[name] for name in fused), points, sparse)
+        return QueryRanking(rankings, fuse(rankings[name] for name in fused), points, sparse)
 
     def scores(
-        self, signals: Mapping[str, QueryVector], ranked: Ranked, rows: Iterable[int]
+        self, signals: Mapping[str, QueryVector], ranked: QueryRanking, rows: Iterable[int]
     ) -> dict[int, dict[str, float]]:
-        """Each signal's own score of each of the rows; the ranks are by these.
+        """Each signal's score of each row; the ranks are by these.
 
-        A signal is absent where the point has no vector for it, or shares no term with the query.
+        A signal is absent if the point has no vector for it, or shares no term with the query.
         """
         ids = {row: ranked.points[row].point for row in rows}
         dense = {name: one for name, one in signals.items() if not isinstance(one, SparseQuery)}
@@ -105,7 +105,7 @@ class ShardRanker:
             for row, one in ids.items()
         }
 
-    def payloads(self, ranked: Ranked, rows: Iterable[int]) -> dict[int, Payload]:
+    def payloads(self, ranked: QueryRanking, rows: Iterable[int]) -> dict[int, Payload]:
         """The whole payload of each of the rows."""
         ids = {row: ranked.points[row].point for row in rows}
         whole = payloads(self._shard, list(ids.values())) if ids else {}
@@ -120,8 +120,8 @@ class ShardRanker:
 
     def _complete(
         self, name: str, vector: QueryVector, places: int, only: Any, answer: list[Any]
-    ) -> dict[Found, float]:
-        """The engine's scores of all points that may be among the first `places`, ties at the last one included."""
+    ) -> dict[RankedPoint, float]:
+        """The engine's scores of all points that may be among the first `places`, with ties at the last place."""
         limits = [places * factor for factor in WIDER]
         while True:
             limit = limits.pop(0)
@@ -137,7 +137,7 @@ class ShardRanker:
             answer = self._first({name: vector}, limits[0], only)[name]
 
     def _lowest_rows(self, name: str, vector: QueryVector, floor: float, limit: int, only: Any) -> list[Any]:
-        """The `limit` points of the lowest rows among those whose scores are above `floor`, with these scores."""
+        """Out of the points with scores above `floor`, the `limit` with the lowest rows."""
         import qdrant_edge as edge
 
         everything = max(1, self._shard.info().points_count)
@@ -155,7 +155,7 @@ class ShardRanker:
         return self._first({name: vector}, limit, among)[name]
 
     def _sparse_scores(self, name: str, vector: SparseQuery, ids: Sequence[Any]) -> dict[Any, float]:
-        """By point id, for points that share a term with the query: the sum of products, as a float32."""
+        """The dot product, rounded to float32, of each point that shares a term with the query; by point id."""
         if not ids:
             return {}
         weights = dict(zip(vector.indices, vector.values, strict=True))
@@ -176,7 +176,7 @@ class _Rarity:
     """The inverse document frequency of terms (IDF), by which the engine multiplies the weights of one vector.
 
     It is ln((N + 1) / (n + 0.5)) for a term that n of N vectors have. The engine reports neither number. N is counted; n is
-    computed from a score of that term alone, and rounded: it is a whole number, so that the error of float32 does not matter.
+    computed from the score of a query with that term alone, and rounded to a whole number.
     """
 
     def __init__(self, shard: Any, name: str) -> None:
@@ -185,7 +185,7 @@ class _Rarity:
         self._vectors = 0
 
     def of(self, terms: Iterable[int]) -> Mapping[int, float]:
-        """The IDF of each term, and of earlier ones; 0 for a term that no vector has."""
+        """The IDF of each term (and of earlier ones); 0 for a term that is in no vector."""
         import qdrant_edge as edge
 
         new = [term for term in terms if term not in self._found]
@@ -208,16 +208,16 @@ class _Rarity:
         return log((self._vectors + 1) / (max(1, round(having)) + 0.5))
 
 
-def top_by_score(scores: Mapping[Found, float], places: int) -> list[Found]:
-    """The first `places` by score, of equal scores by row."""
+def top_by_score(scores: Mapping[RankedPoint, float], places: int) -> list[RankedPoint]:
+    """The `places` points with the highest scores; equal scores are ordered by row."""
     return sorted(scores, key=lambda one: (-scores[one], one.row))[:places]
 
 
-def _by_point(points: Iterable[Any]) -> dict[Found, float]:
-    return {Found(one.id, one.payload["id"], one.payload["row"]): one.score for one in points}
+def _by_point(points: Iterable[Any]) -> dict[RankedPoint, float]:
+    return {RankedPoint(one.id, one.payload["id"], one.payload["row"]): one.score for one in points}
 
 
 def _floor(score: float, is_sparse: bool) -> float:
-    """The bound that a point's score has to exceed for the point to be possibly as good as one of `score`."""
+    """A bound below `score`: points at or below it rank after one of `score`, whatever the engine's rounding."""
     error = SPARSE_ERROR * abs(score) if is_sparse else 0.0
     return float(np.nextafter(np.float32(score - error), np.float32(-np.inf)))

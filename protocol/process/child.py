@@ -1,4 +1,4 @@
-"""A child process of this package: started, watched, ended, reaped."""
+"""Start, watch, end and reap a child process of this package."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ from . import lifeline
 
 TAIL_BYTES = 4_000
 REAP_SECONDS = 10.0
-"""After SIGKILL."""
+"""How long to wait after SIGKILL."""
 
 ERROR_MARK = "embedfleet: error: "
-"""What a process of this package writes before the error that ends it, at the beginning of a line."""
+"""Begins the line in which a process of this package reports the error that ends it."""
 
 STEADY_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_ARENA_MAX": "2"}
-"""For processes that handle large, short-lived buffers: glibc then returns them to the system at once, so that resident
-memory says what is used. Not for workers: there the same pages are wanted again by the next micro-batch."""
+"""Environment of processes with large, short-lived buffers: glibc returns them to the system at once, so that resident
+memory is what is in use. Not for workers, which reuse the same pages for the next micro-batch."""
 
 
 class ChildProcess:
     """A handle on one child running `python -m MODULE ARGS`.
 
-    `-P`: what lies in the user's folder is not to be imported. The child has its own session, so a terminal's Ctrl-C
-    reaches only the command line, which then ends the others in order. `stdout` takes what it writes there; without it that
-    goes where its errors go. Start from the main thread: the parent-death
-    signal follows the thread that forked. `pidfd` becomes readable when the child ends (None where the system has no
-    pidfd).
+    `-P` keeps modules in the user's folder from being imported. The child has its own session, so a terminal's Ctrl-C
+    reaches only the command line, which then ends the others in order. `stdout` is the child's standard output; by default
+    it goes where standard error goes. Start from the main thread: the parent-death signal follows the thread that forked.
+    `pidfd` becomes readable when the child ends (None where the system has no pidfd).
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class ChildProcess:
     ) -> None:
         self._errors = tempfile.TemporaryFile() if quiet else None  # noqa: SIM115 - closed in close()
         reader, self._writer = os.pipe()
-        ours = STEADY_MEMORY.items()  # a parent's setting is not its children's
+        ours = STEADY_MEMORY.items()  # a child must not inherit its parent's setting
         variables = {name: value for name, value in os.environ.items() if (name, value) not in ours}
         variables |= environment or {}
         variables[lifeline.PIPE_VARIABLE] = str(reader)
@@ -87,7 +86,7 @@ class ChildProcess:
         self._signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it now (SIGKILL), and what it may have forked: it would hold the locks that it inherited."""
+        """End it and its own children now (SIGKILL): they would hold the locks that they inherited."""
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -99,7 +98,7 @@ class ChildProcess:
         return None
 
     def peak_bytes(self) -> int:
-        """The most resident memory that it had so far, by the kernel's count; 0 once it has ended."""
+        """Its peak resident memory so far, by the kernel's count; 0 once it has ended."""
         try:
             with open(f"/proc/{self.pid}/status", "rb") as lines:
                 found = next((line for line in lines if line.startswith(b"VmHWM:")), b"VmHWM: 0 kB")
@@ -108,17 +107,17 @@ class ChildProcess:
         return int(found.split()[1]) * 1024
 
     def tail(self) -> str:
-        """The end of what it wrote, for a message."""
+        """The end of its output, for a message; empty unless `quiet`."""
         if self._errors is None:
             return ""
-        # At a place of our own: the child writes where this file stands, which a seek would move for it too.
+        # pread: a seek would also move the child's position, which shares this file.
         size = os.fstat(self._errors.fileno()).st_size
         return os.pread(self._errors.fileno(), TAIL_BYTES, max(0, size - TAIL_BYTES)).decode(errors="replace").strip()
 
     def close(self) -> None:
         """Kill it if it still runs, reap it, and free what the handle holds. Safe to call again.
 
-        A process that hangs in a driver or on a dead disk may not end for all that; it is left to itself.
+        A process that hangs in a driver or on a dead disk may survive even this; it is not waited for.
         """
         if self._process.poll() is None:
             self.kill()
@@ -138,12 +137,12 @@ class ChildProcess:
             self._process.send_signal(number)
 
 
-def error_of(code: int, tail: str, otherwise: str) -> EmbedfleetError:
-    """The error of a process that ended with `code`: in its own words, or else in those of `otherwise`."""
-    message = error_in(tail) or otherwise
+def exit_error(code: int, tail: str, otherwise: str) -> EmbedfleetError:
+    """The error for a process that ended with `code`: its own message, or else `otherwise`. UsageError for exit code 2."""
+    message = error_text(tail) or otherwise
     return UsageError(message) if code == EXIT_USAGE else EmbedfleetError(message)
 
 
-def error_in(tail: str) -> str:
-    """The error that ended a process, out of the end of what it wrote; all of that where no error is marked."""
+def error_text(tail: str) -> str:
+    """The message after the last ERROR_MARK in a process's output; the whole output if there is no mark."""
     return f"\n{tail}".rpartition(f"\n{ERROR_MARK}")[2].strip()

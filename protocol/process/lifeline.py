@@ -1,7 +1,7 @@
 """A child ends when its parent does, whatever it is doing.
 
-Two independent means: the kernel's parent-death signal, and a pipe whose other end only the parent holds, read by a thread
-that waits for nothing else. The parent is checked again after the signal is armed, since it may have died in between.
+Two independent means: the kernel's parent-death signal, and a thread that reads from a pipe whose other end only the parent
+holds. The parent is checked again after the signal is armed, since it may have died in between.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 PIPE_VARIABLE = "EMBEDFLEET_LIFELINE"
 PARENT_VARIABLE = "EMBEDFLEET_PARENT"
 EXIT_ORPHANED = 79
-"""The parent is gone."""
+"""Exit code of a child whose parent is gone."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -33,10 +33,10 @@ def hold() -> None:
     threading.Thread(target=_watch, args=(int(pipe),), name="lifeline", daemon=True).start()
 
 
-def outlast_signals() -> None:
-    """Leave SIGTERM and SIGINT to the parent; call first thing in main.
+def ignore_stop_signals() -> None:
+    """Ignore SIGTERM and SIGINT, which the parent handles; call first thing in main.
 
-    A scheduler signals every process of a job: what computes and writes has to stay until the parent has drained it.
+    A scheduler signals every process of a job, but workers and exporters must run until the parent has drained them.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

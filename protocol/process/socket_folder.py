@@ -1,4 +1,4 @@
-"""The folder of a coordinator's ipc sockets: its owner's alone, one coordinator at a time, and swept when it is left behind."""
+"""The folder of a coordinator's ipc sockets: private to its owner, locked by one coordinator, removed if left behind."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 from ..errors import UsageError
 
 PREFIX = "embedfleet-run-"
-"""How the folders of private coordinators begin."""
+"""Prefix of the folders of private coordinators."""
 STALE_SECONDS = 60.0
 """A folder younger than this may belong to a coordinator that is just starting."""
 
 
 def make_socket_folder(folder: Path) -> None:
-    """Create the folder of ipc sockets, for its owner only; UsageError where it is somebody else's or open to others."""
+    """Create the folder of ipc sockets, private to its owner. UsageError if it belongs to or is open to other users."""
     try:
         missing = [one for one in (folder, *folder.parents) if not one.exists()]
-        for one in reversed(missing):  # with `parents=True` the mode would be that of the last folder alone
+        for one in reversed(missing):  # mkdir(parents=True) would apply the mode to the last folder only
             one.mkdir(mode=0o700, exist_ok=True)
         state = folder.stat()
     except OSError as error:
@@ -30,7 +30,10 @@ def make_socket_folder(folder: Path) -> None:
 
 
 def take_socket_folder(folder: Path) -> int:
-    """Hold the folder while the returned descriptor is open: libzmq would take over another's ipc address unasked."""
+    """Lock the folder; the returned descriptor holds the lock. Without it, libzmq would take over another's address.
+
+    UsageError if a coordinator has the lock.
+    """
     lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,7 +44,7 @@ def take_socket_folder(folder: Path) -> int:
 
 
 def sweep(parent: Path) -> None:
-    """Remove private folders of ours that no coordinator holds any more: those of processes that were killed."""
+    """Remove this user's private socket folders in `parent` whose coordinators were killed."""
     for folder in parent.glob(f"{PREFIX}*"):
         try:
             state = folder.stat()

@@ -13,14 +13,14 @@ import sys
 from typing import Any
 
 PIPE_BYTES = 4096
-"""How much a pipe that is ready takes without waiting (PIPE_BUF)."""
+"""Bytes that a ready pipe takes without waiting (PIPE_BUF)."""
 
 
 class DroppingOutput(io.RawIOBase):
-    """An output that drops what cannot be written; `error` is the first reason.
+    """An output that drops what cannot be written; `error` is the first error.
 
-    With `patient`, writing waits for a slow reader. Otherwise, what would have to wait is dropped too: a stopped terminal
-    must not hold up a loop that serves others.
+    If `patient`, writing waits for a slow reader. Otherwise it drops what it would have to wait for: a stopped terminal must
+    not block a loop that serves others.
     """
 
     def __init__(self, fd: int, *, patient: bool) -> None:
@@ -37,7 +37,7 @@ class DroppingOutput(io.RawIOBase):
         return True
 
     def write(self, data: Any, /) -> int:
-        """Write what can be written at once. If that is nothing, all of it counts as written."""
+        """Write what fits now and return its length. If nothing can be written, drop `data` and return its full length."""
         whole = memoryview(data)
         try:
             if self._ready():
@@ -59,7 +59,7 @@ def guard_standard_error(*, patient: bool = True) -> None:
 
 
 def guard_standard_streams() -> DroppingOutput:
-    """Do the same for `sys.stdout`; return the output below it, whose `error` tells whether data was lost."""
+    """Do the same for `sys.stdout` too. `error` of the returned output is set if data was lost."""
     guard_standard_error()
     output = DroppingOutput(1, patient=True)
     sys.stdout = _text(output)

@@ -6,8 +6,8 @@ import errno
 import os
 
 
-def refusal(error: Exception) -> str | None:
-    """One line for an error of the operating system, or of ZeroMQ; None for any other, which is a fault of this program."""
+def describe_system_error(error: Exception) -> str | None:
+    """One line for an error of the operating system or of ZeroMQ; None for any other error, which is a bug."""
     number = getattr(error, "errno", None)
     if not isinstance(number, int):
         return None
@@ -21,8 +21,8 @@ def refusal(error: Exception) -> str | None:
     return f"{name}: {why}" if name is not None else why
 
 
-def not_written(error: BaseException, folder: str | os.PathLike[str]) -> str:
-    """What ended the writing of a file below `folder`: the file, if the error names one, and what helps against a refusal."""
+def describe_write_failure(error: BaseException, folder: str | os.PathLike[str]) -> str:
+    """The message for a failed write below `folder`: the file if the error names one, the reason, and a remedy."""
     if not isinstance(error, OSError) or error.errno is None:
         return f"{folder}: {type(error).__name__}: {error}"
     remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "see to it that it can be written"

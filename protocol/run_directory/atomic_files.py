@@ -1,4 +1,4 @@
-"""Files that either stand whole under their final name, or do not stand there at all."""
+"""Write files atomically: under its final name a file is complete, or it does not exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create `folder` and its parents; the new names are synced in the folder above each."""
+    """Create `folder` and its parents, and sync the folder above each new one."""
     missing = list(itertools.takewhile(lambda one: not one.is_dir(), (folder, *folder.parents)))
     for one in reversed(missing):
         one.mkdir(exist_ok=True)
@@ -26,12 +26,12 @@ def make_folder(folder: Path) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """Where a file is written before it gets its name."""
+    """The temporary path at which a file is written before it gets its name."""
     return path.with_name(f".{path.name}.tmp")
 
 
 def commit_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file, sync it, give it its name, and sync the folder; only then return."""
+    """Let `write` fill a temporary file, sync it, rename it to `path`, and sync the folder."""
     partial = partial_of(path)
     try:
         write(partial)
@@ -45,7 +45,7 @@ def commit_file(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def commit_files(paths: Sequence[Path], write: Callable[[Sequence[Path]], None]) -> None:
-    """`commit_file` for files that are filled side by side; the last of them gets its name first."""
+    """`commit_file` for files that are written together; the last of them gets its name first."""
     if not paths:
         write(())
         return
@@ -54,7 +54,7 @@ def commit_files(paths: Sequence[Path], write: Callable[[Sequence[Path]], None])
 
 
 def commit_bytes(path: Path, data: bytes) -> None:
-    """`commit_file` for content that is at hand."""
+    """`commit_file` for content in memory."""
     commit_file(path, lambda partial: _write(partial, data))
 
 

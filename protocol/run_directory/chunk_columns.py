@@ -1,4 +1,4 @@
-"""Reading a chunk segment while a run goes on: damage to it has a type of its own, since it can be made good."""
+"""Read a chunk segment during a run. Damage raises DamagedChunks, since the run can repair it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import DamagedChunks, RunDirectoryError, is_the_hosts
+from ..errors import DamagedChunks, RunDirectoryError, is_host_failure
 from .layout import RunLayout
 
 
 def read_chunk_columns(layout: RunLayout, segment: int, names: Sequence[str]) -> pa.Table:
-    """These columns of a whole segment, page checksums compared. DamagedChunks where it is not as it was written,
-    RunDirectoryError where the host does not give it.
+    """These columns of a whole segment, with page checksums verified.
+
+    DamagedChunks if the file is damaged, RunDirectoryError if the host cannot read it.
     """
     path = layout.chunk_segment(segment)
     try:
@@ -21,6 +22,6 @@ def read_chunk_columns(layout: RunLayout, segment: int, names: Sequence[str]) ->
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             return file.read(columns=list(names))
     except (OSError, ValueError, pa.ArrowException) as error:
-        if is_the_hosts(error):
+        if is_host_failure(error):
             raise RunDirectoryError(f"{path}: cannot be read ({error}); the same command goes on there") from error
         raise DamagedChunks(f"{path}: {error}", segment, str(error)) from error

@@ -1,4 +1,4 @@
-"""Count from the footers how the segments of an int8 vector are stored, for the manifest, `info` and `verify`."""
+"""Count how the segments of an int8 vector are stored, by their footers; for the manifest, `info` and `verify`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Int8Count:
 
     def __init__(self) -> None:
         self.float16_segments = 0
-        """Segments stored as float16, since int8 would have a cosine below INT8_COSINE."""
+        """Segments stored as float16, because int8 would have a cosine below INT8_COSINE."""
         self._cosines: list[float | None] = []
 
     def add(self, info: VectorSegmentInfo) -> None:
@@ -31,10 +31,10 @@ class Int8Count:
 
     @property
     def worst_cosine(self) -> float | None:
-        """The least cosine of any int8 vector to the computed one; None if a segment does not have it, as in 0.1.0."""
+        """The smallest cosine of an int8 vector to the computed one; None if a segment lacks it, as in 0.1.0."""
         known = [one for one in self._cosines if one is not None]
         return min(known) if known and len(known) == len(self._cosines) else None
 
     def record(self) -> Int8Record:
-        """The two as JSON values."""
+        """The count and the cosine as JSON values."""
         return {"float16_segments": self.float16_segments, "worst_cosine": self.worst_cosine}

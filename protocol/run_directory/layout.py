@@ -1,4 +1,4 @@
-"""Where everything stands in a run directory. The names are the contract between exporter, loader and readers."""
+"""The paths in a run directory: the contract between exporter, loader and readers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ ROW_DIGITS = 5
 
 
 def segment_file(segment: int) -> str:
-    """`00042.parquet`; more digits where there are more segments."""
+    """The file name of a segment: `00042.parquet`, with more digits from 100000 on."""
     return f"{segment:0{ROW_DIGITS}d}.parquet"
 
 
 def damaged_of(path: Path) -> Path:
-    """Where a damaged chunk segment is kept until it has been read from its source again."""
+    """The path at which a damaged chunk segment is kept until it has been read from the source again."""
     return path.with_name(f"{path.name}.damaged")
 
 
 def segments_in(folder: Path, suffix: str = ".parquet") -> list[int]:
-    """The numbers of the segment files that stand in `folder` under their final names, sorted."""
+    """The sorted numbers of the committed segment files in `folder`."""
     if not folder.is_dir():
         return []
     numbers = (segment_of(path.name, suffix) for path in folder.iterdir())
@@ -27,7 +27,7 @@ def segments_in(folder: Path, suffix: str = ".parquet") -> list[int]:
 
 
 def segment_of(name: str, *suffixes: str) -> int | None:
-    """The number of a segment, from the name of its file; None if a run writes no such name (`7.parquet`, say)."""
+    """The number of a segment from its file name; None for a name that a run does not write, such as `7.parquet`."""
     stem, _, _ = name.partition(".")
     if not (stem.isascii() and stem.isdigit()) or name[len(stem) :] not in suffixes:
         return None
@@ -35,12 +35,12 @@ def segment_of(name: str, *suffixes: str) -> int | None:
 
 
 def set_aside(folder: Path) -> Path:
-    """Where the earlier contents of a derived run directory stand while new ones are made."""
+    """The path of a derived run directory's previous contents while new ones are made."""
     return folder.with_name(f".{folder.name}.before")
 
 
 def being_removed(folder: Path) -> Path:
-    """What a derived run directory is called while it is removed: half of it would be taken for somebody else's."""
+    """The path of a derived run directory while it is removed: half a directory would look like someone else's files."""
     return folder.with_name(f".{folder.name}.gone")
 
 
@@ -80,12 +80,12 @@ class RunLayout:
 
     @property
     def limits(self) -> Path:
-        """How large the segments of this run are: as the first session decided."""
+        """Limits of the segments of this run, set by its first session."""
         return self.chunks / "limits.json"
 
     @property
     def intake(self) -> Path:
-        """Written when the source has been read to its end: the counts of the intake."""
+        """The counts of the intake, written when the source has been read to its end."""
         return self.chunks / "intake.json"
 
     @property
@@ -95,12 +95,12 @@ class RunLayout:
 
     @property
     def source_digest(self) -> Path:
-        """SHA-256 of the source of a derived run (queries, pairs), by which it is recognised in another place."""
+        """SHA-256 of the source of a derived run (queries, pairs), to recognise it in another place."""
         return self.chunks / "source.sha256"
 
     @property
     def id_index(self) -> Path:
-        """Scratch of the intake: the ids seen so far. Derived from the segments, deleted at the end."""
+        """Temporary index of the ids seen by the intake. Derived from the segments, deleted at the end."""
         return self.chunks / ".ids.sqlite"
 
     @property
@@ -113,22 +113,22 @@ class RunLayout:
 
     @property
     def published(self) -> Path:
-        """The segments that the Edge shard holds."""
+        """The segments in the Edge shard."""
         return self.root / "published.json"
 
     @property
     def export(self) -> Path:
-        """The files that were asked for."""
+        """The exported files."""
         return self.root / "export"
 
     @property
     def export_record(self) -> Path:
-        """What `export` holds: files, rows, bytes, digests."""
+        """The record of the exported files: rows, bytes, digests."""
         return self.export / "export.json"
 
     @property
     def collection(self) -> Path:
-        """The collection that the points are for, as the last export described it."""
+        """The schema of the collection, written by the last export."""
         return self.export / "collection.json"
 
     @property
@@ -142,7 +142,7 @@ class RunLayout:
 
     @property
     def candidates(self) -> Path:
-        """For each query, the chunks that any signal or the fusion found."""
+        """The chunks that any signal or the fusion found for each query."""
         return self.rerank / "candidates.parquet"
 
     @property
@@ -152,7 +152,7 @@ class RunLayout:
 
     @property
     def candidates_record(self) -> Path:
-        """What the candidates were made of. Written last: without it there are none."""
+        """The record of the candidates. Written last: without it there are no candidates."""
         return self.rerank / "candidates.json"
 
     @property
@@ -167,12 +167,12 @@ class RunLayout:
 
     @property
     def rerank_record(self) -> Path:
-        """The section `rerank_run` of the manifest, for the next time that the manifest is written."""
+        """The section `rerank_run`, for the next time that the manifest is written."""
         return self.rerank / "rerank_run.json"
 
     @property
     def reranked(self) -> Path:
-        """The first chunks for each query, with every score."""
+        """The best chunks for each query, with every score."""
         return self.export / "rerank.jsonl"
 
     @property
@@ -185,14 +185,14 @@ class RunLayout:
 
     @property
     def report_record(self) -> Path:
-        """Bytes and digests of the two files of the evaluation. Written last: without it nothing is known of them."""
+        """Bytes and digests of the two files of the evaluation. Written last."""
         return self.rerank / "report.json"
 
     def chunk_segment(self, segment: int) -> Path:
         return self.chunks / segment_file(segment)
 
     def rejected_segment(self, segment: int) -> Path:
-        """The bad rows met while this segment was read; written before the segment."""
+        """The records rejected while this segment was read. Written before the segment."""
         return self.chunks / f"{segment:0{ROW_DIGITS}d}.rejected.jsonl"
 
     def vector_folder(self, vector: str) -> Path:

@@ -1,4 +1,4 @@
-"""The process that holds a run directory: the lock on `.lock`, and what its holder wrote into the file."""
+"""The process that has locked a run directory, as recorded in the file `.lock`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .layout import RunLayout
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """The process that has the lock. Empty if a version wrote the file that does not name its process."""
+    """The process that has the lock. Default values if an earlier version wrote the file."""
 
     pid: int = 0
     parent: int = 0
@@ -25,20 +25,20 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_holder(fd: int) -> None:
-    """Write into the file of a lock which process has it: this one."""
+    """Record this process as the holder in the lock file."""
     mine = Holder(pid=os.getpid(), parent=os.getppid(), host=socket.gethostname(), since=round(time.time(), 3))
     os.ftruncate(fd, 0)
     os.pwrite(fd, msgspec.json.encode(mine), 0)
 
 
 def read_holder(layout: RunLayout) -> tuple[Holder, bool] | None:
-    """What the last holder wrote, and whether the lock is held now; None if there is no lock file.
+    """The last holder, and whether the lock is held now; None if there is no lock file.
 
-    A holder that released the lock left the file empty. If the file names a process and the lock is free, that process was
-    killed, or it is on another host whose locks are not visible here.
+    A process that releases the lock empties the file. If the file names a process and the lock is free, that process was
+    killed, or is on another host whose locks are not visible here.
     """
     try:
-        if not layout.lock.is_file():  # a pipe would wait for who writes into it
+        if not layout.lock.is_file():  # opening a pipe would wait for a writer
             return None
         with layout.lock.open("rb") as file:
             held = _is_held(file.fileno())

@@ -1,4 +1,4 @@
-"""Tell by name which files of a run directory the run wrote. `removal.py` removes those and nothing else."""
+"""Decide by name which files of a run directory the run wrote. `removal.py` removes only these."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ TOP = {"spec.json", "manifest.json", *DERIVED}
 
 
 def read_owner(layout: RunLayout) -> RunSpec | None:
-    """The spec of the run that owns the directory; None if there is none. RunDirectoryError if it is not a run's spec."""
+    """The spec in the directory; None if there is none. RunDirectoryError if it is not a run's spec."""
     try:
-        if layout.spec.exists() and not layout.spec.is_file():  # nor to be opened: a pipe waits for who writes into it
-            raise ValueError(f"it is {kind_of(layout.spec)}")
+        if layout.spec.exists() and not layout.spec.is_file():  # opening a pipe would wait for a writer
+            raise ValueError(f"it is {file_kind(layout.spec)}")
         spec = decode_json(layout.spec.read_bytes(), RunSpec)
         if not spec.passes:
             raise ValueError("it names no model")
         if found := [one.vector for one in spec.outputs if not is_name(one.vector)]:
-            raise ValueError(f"{found[0]!r} is not a vector's name")  # it could lead out of the directory
+            raise ValueError(f"{found[0]!r} is not a vector's name")  # its path could lead out of the directory
     except FileNotFoundError:
         return None
     except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8
@@ -46,7 +46,7 @@ def read_owner(layout: RunLayout) -> RunSpec | None:
 
 
 def holds_run(root: Path) -> bool:
-    """Whether a folder is the directory of a run, by a spec that says so."""
+    """Whether a folder is a run directory: it has a valid spec."""
     try:
         return read_owner(RunLayout(root)) is not None
     except (RunDirectoryError, OSError):
@@ -54,78 +54,78 @@ def holds_run(root: Path) -> bool:
 
 
 def is_foreign(layout: RunLayout) -> bool:
-    """Whether a folder without a spec holds something else than a new run. A power cut in a run's first moment leaves at most
-    a lock and the beginning of a file."""
+    """Whether a folder without a spec has files that are not a new run's: a power cut at the beginning of a run leaves at
+    most a lock and a partial file."""
     return any(
         path.name != layout.lock.name and not _is_partial(path.name, TOP.__contains__) for path in layout.root.iterdir()
     )
 
 
-def find_odd(layout: RunLayout, vectors: Iterable[str] = (), *, links: bool = True) -> Path | None:
-    """A name that the run uses, also for `vectors`, and that is something of another kind: a folder instead of a file, a pipe,
-    or a symbolic link. Links may be read (`links` False) but not written to or removed. None if there is none."""
-    return next(_odd(layout, vectors, links), None)
+def find_wrong_kind(layout: RunLayout, vectors: Iterable[str] = (), *, links: bool = True) -> Path | None:
+    """The first path with a name that the run uses (also for `vectors`) but of the wrong kind: a folder instead of a file, a
+    pipe, or a symbolic link; None if there is none. `links` False allows links, which are safe for reading only."""
+    return next(_wrong_kinds(layout, vectors, links), None)
 
 
-def refuse_odd(path: Path) -> RunDirectoryError:
-    """The error for it."""
+def wrong_kind_error(path: Path) -> RunDirectoryError:
+    """The error for a path of the wrong kind."""
     if path.is_symlink():
         return RunDirectoryError(
             f"{path} is a symbolic link, and a run neither writes nor removes files through links. "
             "Put the link's target there, or give another folder"
         )
     return RunDirectoryError(
-        f"{path} is {kind_of(path)}, and a run has something else of that name. Move it away, or give another folder"
+        f"{path} is {file_kind(path)}, and a run has something else of that name. Move it away, or give another folder"
     )
 
 
-def kind_of(path: Path) -> str:
-    """The kind of file at a path, for a message."""
+def file_kind(path: Path) -> str:
+    """The kind of file at a path, as words for a message."""
     return "a folder" if path.is_dir() else "a file" if path.is_file() else "a pipe, socket or device"
 
 
 def holds_source(layout: RunLayout, source: str) -> bool:
-    """Whether a source lies among what `clear_run` removes."""
+    """Whether a source is among the files that `clear_run` removes."""
     inside = Path(source).resolve()
     names = (*_FOLDERS, *TOP, layout.lock.name, set_aside(layout.queries).name)
     return any(inside.is_relative_to((layout.root / name).resolve()) for name in names)
 
 
 def foreign_files(root: Path) -> list[Path]:
-    """Files in the run directory of queries or pairs that no run wrote, judged by their names."""
+    """Files in the run directory of queries or pairs that no run wrote, by their names."""
     layout = RunLayout(root)
     own = {layout.chunks.name, layout.vectors.name, layout.lock.name}
     found = [
         *_others(root, lambda name: name in own or is_own(name, TOP.__contains__)),
-        *_others(layout.chunks, is_chunks),
+        *_others(layout.chunks, is_chunk_file),
     ]
     for folder in layout.vectors.iterdir() if layout.vectors.is_dir() else ():
-        found += _others(folder, is_vectors) if folder.is_dir() else [folder]
+        found += _others(folder, is_vector_file) if folder.is_dir() else [folder]
     return sorted(found)
 
 
-def is_vectors(name: str) -> bool:
-    """Whether a run writes files of this name into the folder of a vector, or leaves them there when it is killed."""
+def is_vector_file(name: str) -> bool:
+    """Whether a run, even a killed one, leaves files of this name in the folder of a vector."""
     return is_own(name, lambda one: one == "pass.json" or _SEGMENT.fullmatch(one) is not None)
 
 
-def is_scratch_of_chunks(name: str) -> bool:
+def is_chunk_scratch(name: str) -> bool:
     """Whether a killed intake may leave a file of this name in `chunks`."""
-    return name in _SCRATCH or _is_partial(name, is_chunks)
+    return name in _SCRATCH or _is_partial(name, is_chunk_file)
 
 
 def is_partial(path: Path) -> bool:
-    """Whether it is a partial file that an interrupted write of a run may leave, by its name and its folder's."""
+    """Whether it is a partial file of an interrupted write, by its name and its folder's."""
     match path.parent.name:
         case "chunks":
-            return is_scratch_of_chunks(path.name)
+            return is_chunk_scratch(path.name)
         case folder if path.parent.parent.name == "vectors" and folder:
-            return _is_partial(path.name, is_vectors)
+            return _is_partial(path.name, is_vector_file)
         case _:
             return _PARTIAL.fullmatch(path.name) is not None
 
 
-def is_chunks(name: str) -> bool:
+def is_chunk_file(name: str) -> bool:
     return name in _SCRATCH or is_own(name, lambda one: one in _CHUNKS or _SEGMENT.fullmatch(one) is not None)
 
 
@@ -134,19 +134,19 @@ def is_own(name: str, own: Callable[[str], bool]) -> bool:
 
 
 def _is_partial(name: str, own: Callable[[str], bool]) -> bool:
-    """Whether it is the temporary name of a file that `own` accepts."""
+    """Whether `name` is the temporary name of a file that `own` accepts."""
     found = _PARTIAL.fullmatch(name)
     return found is not None and own(found[1])
 
 
-def _odd(layout: RunLayout, vectors: Iterable[str], links: bool) -> Iterator[Path]:
+def _wrong_kinds(layout: RunLayout, vectors: Iterable[str], links: bool) -> Iterator[Path]:
     top = {*_FOLDERS, set_aside(layout.queries).name}
     shard, rerank = set[str](SHARD_FOLDERS), {layout.scores.name, set_aside(layout.scores).name}
     look: list[tuple[Path, set[str], Callable[[str], bool]]] = [
         (layout.root, top, lambda name: name == layout.lock.name or is_own(name, TOP.__contains__)),
-        (layout.chunks, set(), is_chunks),
+        (layout.chunks, set(), is_chunk_file),
         (layout.vectors, set(vectors), lambda _name: False),
-        *((layout.vector_folder(name), set[str](), is_vectors) for name in vectors),
+        *((layout.vector_folder(name), set[str](), is_vector_file) for name in vectors),
         (layout.edge, shard, {"edge_config.json"}.__contains__),
         (layout.rerank, rerank, RERANK.__contains__),
     ]
@@ -167,17 +167,19 @@ def _others(folder: Path, own: Callable[[str], bool]) -> Iterator[Path]:
     return (path for path in folder.iterdir() if not own(path.name)) if folder.is_dir() else iter(())
 
 
-def recorded(path: Path) -> set[str]:
-    """The names that a record of an export or of an evaluation has, also of files that were about to be written."""
+def recorded_names(path: Path) -> set[str]:
+    """The file names in a record of an export or an evaluation, with those that were about to be written."""
     record = decode_json(path.read_bytes(), FileNames)
     return {one.name for one in record.files} | set(record.ours)
 
 
-def refuse_others(layout: RunLayout, record: Path, names: Iterable[str]) -> set[str]:
-    """Before files of these names are written to `export`: RunDirectoryError where one stands there that is not of `record`,
-    or the record is none. The names that it has from then on."""
+def claim_names(layout: RunLayout, record: Path, names: Iterable[str]) -> set[str]:
+    """Check that files of these names may be written to `export`, and return the names that `record` has from then on.
+
+    RunDirectoryError if another file has one of the names, or the record is damaged.
+    """
     try:
-        ours = recorded(record)
+        ours = recorded_names(record)
     except FileNotFoundError:
         ours = set[str]()
     except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8

@@ -1,7 +1,6 @@
 """Remove the files that a run wrote into its directory, and nothing else.
 
-Notes that users keep in a run directory stay: a file that no run writes is never removed, and nothing through a symbolic
-link.
+Files that no run writes, such as a user's notes, are never removed, and nothing is removed through a symbolic link.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from .own_files import (
     SHARD_FOLDERS,
     TOP,
     foreign_files,
-    is_chunks,
+    is_chunk_file,
     is_foreign,
     is_own,
-    is_vectors,
+    is_vector_file,
     read_owner,
-    recorded,
+    recorded_names,
 )
 
 
 def clear_run(layout: RunLayout, spec: RunSpec) -> None:
     """Remove what a run wrote, except its lock and its spec, which marks the directory as a run's.
 
-    The manifest goes before the files it describes, and what was made of the chunks goes before the chunks. So at no moment,
-    and after no power cut, are old vectors taken for those of new chunks.
+    The manifest is removed before the files that it describes, and everything derived from the chunks before the chunks. So
+    even after a power cut, old vectors are never taken for those of new chunks.
     """
     _remove(layout.root, {"manifest.json"}.__contains__)
     sync_folder(layout.root)
@@ -52,13 +51,12 @@ def clear_run(layout: RunLayout, spec: RunSpec) -> None:
     _remove_folder(layout.rerank, RERANK.__contains__)
     remove_vectors(layout, [one.vector for one in spec.outputs])
     sync_folder(layout.root)
-    _remove_folder(layout.chunks, is_chunks)
+    _remove_folder(layout.chunks, is_chunk_file)
     sync_folder(layout.root)
 
 
 def remove_run(root: Path) -> None:
-    """Remove a run directory inside of another one. Files that no run writes stay, and so does a folder whose spec is not a
-    run's."""
+    """Remove a run directory inside another one. Files that no run writes stay; so does a folder with an invalid spec."""
     layout = RunLayout(root)
     if root.is_symlink() or not root.is_dir():
         return
@@ -77,7 +75,7 @@ def remove_run(root: Path) -> None:
 
 
 def remove_rest(folder: Path) -> None:
-    """Remove what a crash left of a derived run directory that was being removed; it may be without its spec by then."""
+    """Remove the rest of a derived run directory whose removal was interrupted; it may lack its spec."""
     if folder.is_dir() and not folder.is_symlink() and not foreign_files(folder):
         shutil.rmtree(folder)
 
@@ -87,12 +85,12 @@ def remove_vectors(layout: RunLayout, names: Iterable[str]) -> None:
     if layout.vectors.is_symlink():
         return
     for name in names:
-        _remove_folder(layout.vector_folder(name), is_vectors)
+        _remove_folder(layout.vector_folder(name), is_vector_file)
     _remove_folder(layout.vectors, lambda _name: False)
 
 
 def remove_shard(layout: RunLayout) -> None:
-    """Remove the files of the engine."""
+    """Remove the Edge shard: the files of the engine."""
     if layout.edge.is_symlink() or not layout.edge.is_dir():
         return
     for name in SHARD_FOLDERS:
@@ -104,7 +102,7 @@ def remove_shard(layout: RunLayout) -> None:
 def remove_report(layout: RunLayout) -> None:
     """Remove the files of an evaluation, as its record names them."""
     with contextlib.suppress(OSError, ValueError):
-        for name in recorded(layout.report_record) & {layout.report.name, layout.evaluation.name}:
+        for name in recorded_names(layout.report_record) & {layout.report.name, layout.evaluation.name}:
             (layout.export / name).unlink(missing_ok=True)
     layout.report_record.unlink(missing_ok=True)
 
@@ -114,7 +112,7 @@ def _remove_export(layout: RunLayout) -> None:
     names = {layout.export_record.name}
     for path in (layout.export_record, layout.report_record):
         with contextlib.suppress(OSError, ValueError):
-            names |= recorded(path)
+            names |= recorded_names(path)
     _remove_folder(layout.export, names.__contains__)
 
 
@@ -127,11 +125,11 @@ def _remove(folder: Path, own: Callable[[str], bool]) -> None:
 
 
 def _remove_folder(folder: Path, own: Callable[[str], bool]) -> None:
-    """Remove these files, and the folder if it is empty then."""
+    """Remove the files of these names, then the folder if it is empty."""
     if folder.is_symlink() or not folder.is_dir():
         return
     _remove(folder, own)
     try:
         folder.rmdir()
-    except OSError:  # somebody else's files are in it
+    except OSError:  # it has other files
         sync_folder(folder)

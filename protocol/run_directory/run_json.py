@@ -1,4 +1,4 @@
-"""Reading the spec of a run directory, and where its quarantine is; what is torn or foreign becomes a RunDirectoryError."""
+"""Read the spec of a run directory, and say where its quarantine is."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from ..spec.local_paths import check_local
 from ..spec.run_spec import RunSpec
 from .json_bytes import decode_json
 from .layout import RunLayout
-from .own_files import find_odd, refuse_odd
+from .own_files import find_wrong_kind, wrong_kind_error
 
 
 def read_spec(layout: RunLayout) -> RunSpec:
-    """The spec of the run at `layout.root`; RunDirectoryError where there is no run, or something else under its names."""
+    """The spec of the run at `layout.root`. RunDirectoryError if there is no run, or a file of it is of the wrong kind."""
     try:
         if layout.spec.exists() and not layout.spec.is_file():
-            raise refuse_odd(layout.spec)
+            raise wrong_kind_error(layout.spec)
         raw = layout.spec.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         check_local(layout.root, "DIR", RunDirectoryError)
@@ -29,13 +29,13 @@ def read_spec(layout: RunLayout) -> RunSpec:
         raise RunDirectoryError(
             f"{layout.spec}: not a spec that this version reads ({error}); update embedfleet or restore the file"
         ) from error
-    if (odd := find_odd(layout, [one.vector for one in spec.outputs], links=False)) is not None:
-        raise refuse_odd(odd)
+    if (odd := find_wrong_kind(layout, [one.vector for one in spec.outputs], links=False)) is not None:
+        raise wrong_kind_error(odd)
     return spec
 
 
 def reasons_in(layout: RunLayout) -> str:
-    """Where the reasons for quarantine are, for a message."""
+    """Where to find the reasons for quarantine, for a message."""
     if layout.quarantine.exists():
         return f"each with its reason in {layout.quarantine}"
     return f"their reasons were in {layout.quarantine}, which is gone; run the same command again to write it"

@@ -1,4 +1,4 @@
-"""Reading a segment file a few megabytes at a time."""
+"""Read a segment file a few megabytes at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from ..errors import RunDirectoryError
 
 BATCH_BYTES = 4 << 20
-"""About what one batch of rows takes."""
+"""Approximate size of a batch of rows."""
 
 MOST_ROWS = 1024
 READ_BYTES = 1 << 16
@@ -21,11 +21,10 @@ _REMEDY = "delete it and run the same command again"
 
 
 def stream_batches(path: Path, columns: Sequence[str], rows: int | None = None) -> Iterator[pa.RecordBatch]:
-    """These columns of a segment, in batches of at most MOST_ROWS rows and, by the file's average, BATCH_BYTES.
+    """Yield these columns of a segment in batches of at most MOST_ROWS rows and about BATCH_BYTES.
 
-    Or in batches of so many `rows`, so that the files of several vectors go along together.
-
-    Page checksums are verified where the file has them. RunDirectoryError where it is torn or lacks a column.
+    With `rows`, in batches of that many rows, so that files of several vectors can be read side by side. Page checksums are
+    verified if the file has them. RunDirectoryError if it is torn or lacks a column.
     """
     try:
         # Without these two options pyarrow reads a whole column before it yields the first batch.
@@ -34,7 +33,7 @@ def stream_batches(path: Path, columns: Sequence[str], rows: int | None = None) 
             absent = [name for name in columns if name not in names]
             if absent:
                 raise RunDirectoryError(f"{path}: has no column {', '.join(absent)}; {_REMEDY}")
-            # Threads would decode columns side by side, each with buffers of its own, and gain nothing on small batches.
+            # Threads need buffers for each column and gain nothing on small batches.
             size = rows or _rows_at_once(file.metadata)
             yield from file.iter_batches(size, columns=list(columns), use_threads=False)
     except FileNotFoundError:

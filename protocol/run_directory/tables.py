@@ -1,18 +1,18 @@
-"""The tables in a run directory: chunk segments and vector segments, their columns, their file metadata, their digest.
+"""The tables in a run directory, chunk segments and vector segments: columns, file metadata, digest.
 
 Chunk segment   `row` int64, `id` string, `text` string, `metadata` string (a JSON object) or null, `n_bytes` int32
 Vector segment  `row` int64, `id` string, then by form
-                  dense        `vector` fixed_size_list<float32>[dim], or as `storage.py` keeps it
+                  dense        `vector` fixed_size_list<float32>[dim], or another format of `storage.py`
                   sparse       `indices` list<uint32>, `values` list<float32>; last, `stood_in` bool: the weights are
-                               those of the chunk's metadata, since the model gave none
+                               from the chunk's metadata, since the model computed none
                   multivector  `vector` list<fixed_size_list<float16>[dim]>
                   score        `score` float32
                 then `n_tokens` int32, `truncated` bool, `error` string; last of all `tokens_cut` int32, the tokens that
                 truncation removed, null if not counted (0.1.0 has no such column). A quarantined row has
                 no vector, and its reason in `error`.
 
-Both carry one JSON object under the key `embedfleet` in the file metadata: ChunkSegmentInfo or VectorSegmentInfo; and
-under `embedfleet.crc32` the checksum of that and of the columns' names, since Parquet has none of its footers.
+The file metadata have a JSON object under the key `embedfleet`, a ChunkSegmentInfo or VectorSegmentInfo, and under
+`embedfleet.crc32` a checksum of it and of the column names, since Parquet has no checksum of its footer.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .segment_info import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo
 
 FloatArray = npt.NDArray[np.float32]
 
-compute: Any = pyarrow.compute  # its functions are made at import: no checker sees them
+compute: Any = pyarrow.compute  # its functions are created at import, so a type checker does not see them
 
 INFO_KEY = b"embedfleet"
 CHECK_KEY = b"embedfleet.crc32"
@@ -61,16 +61,16 @@ _COMMON = [
 ]
 
 TOKENS_CUT = pa.field("tokens_cut", pa.int32())
-"""The last column of a vector segment. `vector_schema` has the columns that files of 0.1.0 have too."""
+"""The last column of a vector segment. Not in `vector_schema`, whose columns files of 0.1.0 have too."""
 
 
 Info = TypeVar("Info", ChunkSegmentInfo, VectorSegmentInfo)
 
 
 def vector_schema(form: Form, dim: int, storage: Storage = "float32", ranges: Ranges | None = None) -> pa.Schema:
-    """Columns of a vector segment; `dim` counts for dense vectors and for the tokens of multivectors.
+    """Columns of a vector segment. `dim` is for dense vectors and for the tokens of multivectors.
 
-    `storage` and `ranges` (of int8) are for dense vectors.
+    `storage` and `ranges` (for int8) apply to dense vectors only.
     """
     own: dict[Form, list[Any]] = {
         "dense": [dense_field(storage, dim, ranges)],
@@ -83,18 +83,18 @@ def vector_schema(form: Form, dim: int, storage: Storage = "float32", ranges: Ra
 
 
 def with_info(table: pa.Table, info: ChunkSegmentInfo | VectorSegmentInfo) -> pa.Table:
-    """The table with its info in the schema's metadata, so that it is written into the file."""
+    """The table with its info in the schema's metadata, which is written into the file."""
     raw = msgspec.json.encode(info)
-    return table.replace_schema_metadata({INFO_KEY: raw, CHECK_KEY: _check(raw, table.schema)})
+    return table.replace_schema_metadata({INFO_KEY: raw, CHECK_KEY: _checksum(raw, table.schema)})
 
 
 def read_info(path: Path, kind: type[Info]) -> Info:
-    """The info of a segment file, read from its footer alone. RunDirectoryError where the file is torn, changed or foreign."""
+    """The info in a segment file's footer. RunDirectoryError if the file is missing, torn, changed or not a segment."""
     try:
         schema = pq.read_schema(path)
         found = schema.metadata or {}
-        # A file of an earlier version has no checksum; one whose key has changed is not told apart from it.
-        if found.get(CHECK_KEY, expected := _check(found[INFO_KEY], schema)) != expected:
+        # A file of an earlier version has no checksum. A file whose checksum key is damaged passes as one.
+        if found.get(CHECK_KEY, expected := _checksum(found[INFO_KEY], schema)) != expected:
             raise ValueError("its footer is not as it was written")
         return msgspec.json.decode(found[INFO_KEY], type=kind)
     except FileNotFoundError:
@@ -106,20 +106,20 @@ def read_info(path: Path, kind: type[Info]) -> Info:
 
 
 def remedy_of(kind: type[ChunkSegmentInfo | VectorSegmentInfo]) -> str:
-    """The remedy for a missing segment."""
+    """What to do about a missing segment, for a message."""
     return "run the same command again, which " + (
         "computes it" if kind is VectorSegmentInfo else "reads it from the source"
     )
 
 
-def _check(raw: bytes, schema: pa.Schema) -> bytes:
+def _checksum(raw: bytes, schema: pa.Schema) -> bytes:
     return f"{zlib.crc32('/'.join(schema.names).encode(), zlib.crc32(raw)):08x}".encode()
 
 
 def dense_vectors(table: pa.Table) -> FloatArray:
-    """The `vector` column as (rows, dim) float32, whatever it is kept as; NaN where a row is quarantined.
+    """The `vector` column as (rows, dim) float32, from any storage; NaN for rows in quarantine.
 
-    ValueError where int8 vectors lack their ranges.
+    ValueError if int8 vectors lack their ranges.
     """
     field: Any = table.schema.field("vector")
     column: Any = table.column("vector").combine_chunks()
@@ -133,7 +133,7 @@ def dense_vectors(table: pa.Table) -> FloatArray:
 
 
 def token_vectors(table: pa.Table) -> TokenVectors:
-    """Counted in the `vector` column of a multivector; zeros where every row is in quarantine."""
+    """Token counts of the `vector` column of a multivector; zeros if every row is in quarantine."""
     lengths = np.asarray(compute.list_value_length(table.column("vector").drop_null()).to_numpy())
     if not len(lengths):
         return TokenVectors(0, 0, 0)
@@ -141,10 +141,7 @@ def token_vectors(table: pa.Table) -> TokenVectors:
 
 
 def digest(table: pa.Table) -> str:
-    """BLAKE2b-256 of what the table says: ids, vectors as they are kept, token counts and errors.
-
-    The file's encoding does not count.
-    """
+    """BLAKE2b-256 of the table's content: ids, stored vectors, token counts and errors; not of the file's encoding."""
     state = hashlib.blake2b(digest_size=32)
     for name in ("id", "error"):
         column = table.column(name)
@@ -165,7 +162,7 @@ def digest(table: pa.Table) -> str:
 
 
 def _contents(column: Any) -> Iterator[Any]:
-    """The numbers of a column, and the lengths of its lists; nulls count as zeros or as empty lists."""
+    """Yield the numbers of a column, and before them the lengths of its lists; nulls become zeros or empty lists."""
     array: Any = (
         column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
     )
@@ -184,9 +181,9 @@ def _contents(column: Any) -> Iterator[Any]:
 
 
 def _components(array: Any) -> npt.NDArray[Any]:
-    """The numbers of a fixed-size list array, (rows, list size), in their own format; anything where a row is null."""
+    """The numbers of a fixed-size list array (rows, list size) in their own format; arbitrary for rows that are null."""
     width = int(array.type.list_size)
     values = array.values.slice(array.offset * width, len(array) * width)
     if values.null_count and pa.types.is_integer(values.type):
-        values = values.fill_null(0)  # to_numpy would make floats of them all, to have a NaN
+        values = values.fill_null(0)  # with nulls, to_numpy would convert integers to floats
     return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(-1, width)

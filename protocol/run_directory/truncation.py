@@ -1,6 +1,6 @@
-"""Truncation: how many texts a model cut at its limit, and how many of their tokens are in no vector.
+"""Truncation: how many texts a model cut at its limit of tokens, and how many tokens that removed.
 
-Vector segments have it row by row, in `truncated` and `tokens_cut`; a segment of 0.1.0 has the first alone.
+Vector segments have it for each row, in `truncated` and `tokens_cut`; segments of 0.1.0 have only the first.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import msgspec
 if TYPE_CHECKING:
     from .segment_info import VectorSegmentInfo
 
-TELLING = 0.01
-"""The share of cut texts beyond which a line with a remedy is shown."""
+NOTABLE_SHARE = 0.01
+"""Above this share of cut texts, the output has a line with a remedy."""
 
 
 class TruncationRecord(TypedDict):
@@ -40,12 +40,12 @@ class Truncation(msgspec.Struct, frozen=True):
 
     @property
     def share_truncated(self) -> float:
-        """The share of texts that were cut, 0 to 1."""
+        """The share of texts that were cut, 0 to 1; 0 without texts."""
         return self.truncated / self.texts if self.texts else 0.0
 
     @property
     def share_cut(self) -> float | None:
-        """The share of the texts' tokens that truncation removed, 0 to 1; None if it is not known."""
+        """The share of tokens that truncation removed, 0 to 1; None if they were not counted."""
         if self.tokens_cut is None:
             return None
         return self.tokens_cut / max(self.tokens + self.tokens_cut, 1)
@@ -61,7 +61,7 @@ class Truncation(msgspec.Struct, frozen=True):
         }
 
 
-def add_up(parts: Iterable[Truncation]) -> Truncation:
+def sum_truncations(parts: Iterable[Truncation]) -> Truncation:
     """The sum of the parts."""
     found = list(parts)
     cuts = [one.tokens_cut for one in found]
@@ -73,9 +73,9 @@ def add_up(parts: Iterable[Truncation]) -> Truncation:
     )
 
 
-def of_segment(path: Path, info: VectorSegmentInfo) -> Truncation:
-    """The truncation in a segment's footer. A footer of 0.1.0 does not have it: then the rows are counted, and if one was
-    cut, the tokens are not known. Raises what Arrow raises for a torn file."""
+def segment_truncation(path: Path, info: VectorSegmentInfo) -> Truncation:
+    """The truncation of a segment, from its footer. A footer of 0.1.0 lacks it: then the rows are counted from the column,
+    and the removed tokens are unknown if there are any. Raises Arrow's errors for a torn file."""
     if info.truncated is not None:
         return Truncation(info.rows, info.truncated, info.tokens, info.tokens_cut)
     import pyarrow.parquet as pq

@@ -1,6 +1,6 @@
-"""The rows of vector segments, streamed. What distinguishes the kinds of vectors in a file stands here and nowhere else.
+"""Stream the rows of vector segments. Only this module knows how the columns differ between the kinds of vectors.
 
-dense        `vector` as `storage.py` keeps it                  → (dim,) float32
+dense        `vector` in a format of `storage.py`               → (dim,) float32
 multivector  `vector` list<fixed_size_list<float16>[dim]>       → (tokens, dim), number format of the file
 sparse       `indices` list<uint32>, `values` list<float32>     → SparseVector; and `stood_in` bool
 """
@@ -42,9 +42,9 @@ Vector = Array | SparseVector
 
 @dataclass(frozen=True, slots=True)
 class VectorRow:
-    """One row of a vector segment; `vector` is None where the row is quarantined.
+    """One row of a vector segment; `vector` is None if the row is in quarantine.
 
-    `stood_in`: its sparse weights are those of the chunk's metadata.
+    `stood_in`: its sparse weights are from the chunk's metadata.
     """
 
     row: int
@@ -55,14 +55,14 @@ class VectorRow:
 
 @dataclass(frozen=True, slots=True)
 class VectorShape:
-    """What a segment's vectors are; `dim` is 0 for sparse ones, and the dimensions of one token for multivectors."""
+    """Form and dimensions of a segment's vectors. `dim` is 0 for sparse vectors, that of one token for multivectors."""
 
     form: Form
     dim: int
 
 
 def read_shape(path: Path) -> VectorShape:
-    """The shape of a segment's vectors, by its footer alone."""
+    """The shape of a segment's vectors, from its footer. RunDirectoryError if it is missing or torn."""
     try:
         return _shape(pq.read_schema(path))
     except FileNotFoundError:
@@ -74,7 +74,7 @@ def read_shape(path: Path) -> VectorShape:
 
 
 def read_vectors(path: Path) -> Iterator[VectorRow]:
-    """The rows of a vector segment, in order. RunDirectoryError where it is torn."""
+    """Yield the rows of a vector segment in order. RunDirectoryError if it is torn."""
     form = read_shape(path).form
     columns = ("indices", "values", "stood_in") if form == "sparse" else ("vector",)
     for batch in stream_batches(path, ("row", "id", "error", *columns)):
@@ -121,7 +121,7 @@ def _sparse(batch: Any) -> Iterator[Vector | None]:
 
 
 def _parts(column: Any) -> Iterator[slice]:
-    """Where each list of a list column stands among the column's values."""
+    """The slice of each list in the values of a list column."""
     return (slice(start, stop) for start, stop in pairwise(column.offsets.to_pylist()))
 
 

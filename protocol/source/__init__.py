@@ -1,1 +1,1 @@
-"""The files of a source: found, unpacked, and known again."""
+"""The files of a source: find them, unpack them, and check that they are unchanged."""

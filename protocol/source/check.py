@@ -1,6 +1,6 @@
 """Check that a source is still what an intake read: by size and time, and if only the times differ, by digests.
 
-`chunks/source.json` has the files as they were when the intake began. The digests are with the segments (`Passed`) and, for
+`chunks/source.json` lists the files as they were when the intake began. The digests are in the segments (`Passed`) and, for
 files after the last segment, in `chunks/intake.json`. A directory of 0.1.0 has no digests; there the times decide.
 """
 
@@ -24,22 +24,22 @@ from .unpacked import digest_of
 
 @dataclass(slots=True)
 class Trail:
-    """What the committed segments say of the source that they were read from."""
+    """How far the committed segments have read the source, and the digests of what they read."""
 
     segments: int = 0
     cursor: Cursor = field(default_factory=Cursor)
     finished: list[str] = field(default_factory=list[str])
-    """Digests of the files before the cursor's, and of all that were read where the intake is `whole`."""
+    """Digests of the files before the cursor's file; of all files if the intake is `whole`."""
     marks: list[tuple[Cursor, Passed]] = field(default_factory=list[tuple[Cursor, Passed]])
-    """The cursor and digests of each segment that has them."""
+    """Cursor and digests of each segment that has digests."""
     whole: bool = False
-    """Whether the intake has ended, and all its segments are there."""
+    """Whether the intake has ended and all its segments are there."""
     old: bool = False
     """Whether 0.1.0 wrote some of the segments."""
     later: dict[Cursor, Passed] = field(default_factory=dict[Cursor, Passed])
-    """Digests of segments after a missing one: the source is read again from the gap, and their vectors are kept."""
+    """Digests of segments after a missing one. The source is read again from the gap; their vectors are kept."""
     read_beyond: bool = False
-    """Whether there are vectors of rows after the last segment here."""
+    """Whether vectors exist for rows after the last segment."""
 
     @property
     def passed(self) -> Passed:
@@ -47,7 +47,7 @@ class Trail:
         return self.marks[-1][1] if self.marks and self.marks[-1][0] == self.cursor else Passed()
 
     def add(self, segment: int, info: ChunkSegmentInfo) -> None:
-        """Add the next segment; segments come in order of their numbers."""
+        """Add a segment. Call it in the order of their numbers."""
         cursor, passed = info.cursor, info.passed
         if segment != self.segments:
             if passed is not None:
@@ -63,12 +63,12 @@ class Trail:
 
 
 def fingerprint(files: list[SourceFile]) -> list[FileStamp]:
-    """What has to be unchanged for a resume: path, size and time of each file, in order."""
+    """Path, size and time of each file, in order. A resume compares them."""
     return [FileStamp(file.name, file.size, file.mtime_ns) for file in files]
 
 
 def first_difference(before: list[FileStamp], now: list[FileStamp]) -> str | None:
-    """The first difference of two fingerprints in anything but times; None if there is none."""
+    """The first difference of two fingerprints other than in times; None if there is none."""
     old, new = {one.path: one for one in before}, {one.path: one for one in now}
     for path in sorted(old.keys() | new.keys()):
         if path not in new:
@@ -84,7 +84,7 @@ def read_trail(layout: RunLayout) -> Trail:
     """The Trail of a run directory, from its segments."""
     trail = Trail()
     for segment in segments_in(layout.chunks):
-        from ..run_directory.tables import read_info  # it loads Arrow for 0.15 s, which a new run's client does without
+        from ..run_directory.tables import read_info  # loads Arrow (0.15 s), which a new run does not need
 
         try:
             info = read_info(layout.chunk_segment(segment), ChunkSegmentInfo)
@@ -105,7 +105,7 @@ def read_trail(layout: RunLayout) -> Trail:
 
 
 def was_read(out: Path, source: str) -> bool:
-    """Whether the run in `out` has read this source to its end, so that it needs the source no more."""
+    """Whether the run in `out` has read this source to its end and does not need it any more."""
     layout = RunLayout(out)
     try:
         return read_spec(layout).source == source and read_trail(layout).whole
@@ -114,37 +114,39 @@ def was_read(out: Path, source: str) -> bool:
 
 
 def unchanged_files(source: str, corpus: Corpus, layout: RunLayout) -> list[SourceFile] | None:
-    """The files that the intake of `layout` began with, if they are all unchanged; None if nothing was made of them yet.
+    """The files that the intake of `layout` began with, if all are unchanged; None if nothing was read from them yet.
 
-    SourceError if they have changed. Files that differ only in their time are compared by content, and their new time is
-    noted. If `chunks/source.json` is missing or damaged, all files are compared by content, and it is written again.
+    SourceError if they have changed. Files that differ only in time are compared by content, and their new time is recorded.
+    If `chunks/source.json` is missing or damaged, all files are compared by content, and it is written again.
     """
     path, files, before = layout.source, corpus.files, read_stamps(layout)
     if fingerprint(files) == before:
         return files
     trail = read_trail(layout)
     if not (trail.segments or trail.whole or trail.read_beyond):
-        return None  # nothing was made of it
+        return None  # nothing was read from it
     if before is None:
-        if source != STDIN and (unknown := _not_as_read(files, trail)):  # a stream is compared while it is read
+        if source != STDIN and (unknown := _content_difference(files, trail)):  # a stream is compared while it is read
             raise SourceError(
                 f"{path} is gone or damaged, and {unknown}; put {source} back as it was, or start over with --restart"
             )
         commit_bytes(path, msgspec.json.encode(fingerprint(files)))
         return files
     if trail.old:
-        files = _as_0_1_read(corpus, before)
+        files = _files_of_0_1(corpus, before)
     difference = first_difference(before, fingerprint(files)) or _other_content(files, before, trail)
     if difference is not None:
-        raise SourceError(changed(source, difference))
+        raise SourceError(source_changed_message(source, difference))
     if fingerprint(files) != before:
         commit_bytes(path, msgspec.json.encode(fingerprint(files)))
     return files
 
 
 def is_moved(source: str, corpus: Corpus, layout: RunLayout) -> bool:
-    """Whether a corpus at another place is what the intake of `layout` read: the same names, sizes and content. Where only part
-    of it was read, the name of a folder must not become metadata of the rest."""
+    """Whether a corpus in another place is the one that the intake of `layout` read: the same names, sizes and content.
+
+    False if only part of it was read and folder names are metadata: the rest would get another folder's name.
+    """
     trail, before = read_trail(layout), read_stamps(layout)
     if source == STDIN or trail.old or not trail.segments:
         return False
@@ -152,48 +154,48 @@ def is_moved(source: str, corpus: Corpus, layout: RunLayout) -> bool:
         return False
     if not trail.whole and any(file.collection is not None for file in corpus.files):
         return False
-    return not _not_as_read(corpus.files, trail)
+    return not _content_difference(corpus.files, trail)
 
 
 def read_stamps(layout: RunLayout) -> list[FileStamp] | None:
-    """The files of the source as they were when the intake began; None where `chunks/source.json` is gone or damaged."""
+    """The files of the source as they were when the intake began; None if `chunks/source.json` is missing or damaged."""
     try:
         return decode_json(layout.source.read_bytes(), list[FileStamp])
     except (ValueError, OSError):
         return None
 
 
-def _not_as_read(files: list[SourceFile], trail: Trail) -> str:
-    """Why these are not known to be the files that were read, by their content alone; empty where they are."""
+def _content_difference(files: list[SourceFile], trail: Trail) -> str:
+    """Why these files may not be the ones that were read, by content alone; empty if they are the same."""
     read = max(len(trail.finished), trail.cursor.file + 1 if trail.segments else 0)
     if len(files) < read:
         return f"the source has {len(files):,} files where {read:,} were read"
     if trail.whole and len(trail.finished) > trail.cursor.file and len(files) > read:  # it did not end with --limit
         return f"{files[read].name} was not read"
     for at, file in enumerate(files):
-        if not _says_the_same(file, at, trail):
+        if not _has_same_content(file, at, trail):
             return f"{file.name} is not known to be what was read"
     return ""
 
 
-def changed(source: str, difference: str) -> str:
-    """The message for a source that is not what a run began with."""
+def source_changed_message(source: str, difference: str) -> str:
+    """The message for a source that has changed since the intake began."""
     return (
         f"{source}: the source changed since its intake began: {difference}; "
         "put it back as it was, or start over with --restart"
     )
 
 
-def another_stream(how: str) -> str:
-    """The same for standard input; `how` is the difference."""
+def other_stream_message(how: str) -> str:
+    """The message for another standard input than the run began with; `how` is the difference."""
     return (
         f"standard input is another stream than the one that this run began with: it {how}; "
         "give the same stream again, another --out, or --restart"
     )
 
 
-def _as_0_1_read(corpus: Corpus, before: list[FileStamp]) -> list[SourceFile]:
-    """The files that 0.1.0 read: without those that it skipped, and with links to files that are now read once."""
+def _files_of_0_1(corpus: Corpus, before: list[FileStamp]) -> list[SourceFile]:
+    """The files that 0.1.0 read: without those that it skipped, with links to files that are now read only once."""
     known = {one.path for one in before}
     files = [file for file in corpus.files if file.name in known or not file.since_0_1]
     files += [file for file in corpus.twins if file.name in known]
@@ -201,14 +203,14 @@ def _as_0_1_read(corpus: Corpus, before: list[FileStamp]) -> list[SourceFile]:
 
 
 def _other_content(files: list[SourceFile], before: list[FileStamp], trail: Trail) -> str | None:
-    """The first file whose time differs and whose content is not known to be what was read."""
+    """A message for the first file whose time differs and whose content may have changed; None if there is none."""
     for at, (file, stamp) in enumerate(zip(files, before, strict=True)):
-        if file.mtime_ns != stamp.mtime_ns and not _says_the_same(file, at, trail):
+        if file.mtime_ns != stamp.mtime_ns and not _has_same_content(file, at, trail):
             return f"{file.name} has other content"
     return None
 
 
-def _says_the_same(file: SourceFile, at: int, trail: Trail) -> bool:
+def _has_same_content(file: SourceFile, at: int, trail: Trail) -> bool:
     if at < len(trail.finished):
         digest, n_bytes = trail.finished[at], None
     elif at == trail.cursor.file and trail.segments:

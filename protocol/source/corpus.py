@@ -1,4 +1,4 @@
-"""The files of a corpus: which they are and in which order, and which names of a folder are not read."""
+"""The files of a corpus in reading order, and the names in a folder that are not read."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .folder import READ_ALREADY, Kind, LeftOut, walk
 Format = Literal["jsonl", "json", "parquet"]
 Compression = Literal["gzip", "zstd"]
 
-MOST_LOOKED = 10_000
-"""Files of a folder that are looked at for their sizes."""
+MAX_FILES_STATTED = 10_000
+"""The most files of a folder whose sizes `plain_bytes` adds up."""
 STDIN = "-"
 SUPPORTED = ".jsonl, .ndjson or .json (also .gz, .zst), or .parquet"
 
@@ -33,18 +33,18 @@ _NO_RECORDS: Kind = (
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file to read; `path` is None for standard input. `name` is what reports and made-up ids call it."""
+    """One file to read; `path` is None for standard input. `name` is its name in reports and generated ids."""
 
     path: Path | None
     name: str
     format: Format
     compression: Compression | None = None
     collection: str | None = None
-    """The folder of a `*_chunks.json` file, which its records get as metadata."""
+    """The folder name of a `*_chunks.json` file, which its records get as metadata."""
     size: int = 0
     mtime_ns: int = 0
     since_0_1: bool = False
-    """Whether 0.1.0 would have skipped it in a folder."""
+    """Whether 0.1.0 skipped such a file in a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +58,15 @@ class Corpus:
 
 
 def resolve(source: str, exclude: Path | None = None, text_field: str | None = None) -> list[SourceFile]:
-    """The files of `survey`."""
+    """The files of the source; as `survey`, without the names that are not read."""
     return survey(source, exclude, text_field).files
 
 
 def survey(source: str, exclude: Path | None = None, text_field: str | None = None) -> Corpus:
-    """The files of a source: one file, a folder with all below it by relative path, or `-` for standard input.
+    """Find the files of a source: one file, all files of a folder by relative path, or `-` for standard input.
 
-    Linked folders are followed. What lies under `exclude` (the run directory) does not count; `text_field` helps to tell
-    records from settings in a `.json`. SourceError where there is nothing to read, or something that cannot be read.
+    Linked folders are followed. Files under `exclude` (the run directory) are ignored; `text_field` helps to tell records
+    from settings in a `.json`. SourceError if there is nothing to read, or a file cannot be read.
     """
     if source == STDIN:
         return Corpus([SourceFile(None, "stdin", "jsonl")])
@@ -95,7 +95,7 @@ def survey(source: str, exclude: Path | None = None, text_field: str | None = No
 
 
 def is_gone(source: str) -> bool:
-    """Whether a source is missing. An empty folder counts as missing: its disk may not be mounted."""
+    """Whether a source is missing. So is an empty folder: its disk may not be mounted."""
     try:
         with os.scandir(source) as found:
             return not any(found)
@@ -108,10 +108,10 @@ def is_gone(source: str) -> bool:
 
 
 def plain_bytes(source: str, most: int, exclude: Path | None = None) -> int | None:
-    """Bytes of the source's files, counted until they are more than `most`.
+    """Bytes of the source's files, added up until they exceed `most`.
 
-    None where they do not tell how much text there is: standard input, something compressed, Parquet, nothing readable, or so
-    many files that looking at them would hold up whoever asks.
+    None if they do not show the amount of text: standard input, compressed files, Parquet, nothing readable, or more than
+    MAX_FILES_STATTED files.
     """
     if source == STDIN:
         return None
@@ -121,7 +121,7 @@ def plain_bytes(source: str, most: int, exclude: Path | None = None) -> int | No
         paths = (path for path, _, _ in walk(root, exclude, LeftOut())) if root.is_dir() else iter((root,))
         for number, path in enumerate(paths):
             format_, compression = _format(path.name)
-            if format_ == "parquet" or compression is not None or number >= MOST_LOOKED:
+            if format_ == "parquet" or compression is not None or number >= MAX_FILES_STATTED:
                 return None
             if format_ == "json" and path != root and not path.name.lower().endswith(_CHUNKS):
                 continue
@@ -170,7 +170,7 @@ def _in_folder(root: Path, exclude: Path | None, text_field: str | None) -> Corp
 
 
 def _files(root: Path, exclude: Path | None, text_field: str | None, left_out: LeftOut) -> Iterator[SourceFile]:
-    """Those that are read."""
+    """The files in a folder that are read; `left_out` gains the others."""
     from .json_head import holds_records
 
     for path, name, linked in walk(root, exclude, left_out):

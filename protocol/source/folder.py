@@ -1,4 +1,4 @@
-"""Walk a folder and what is below it: the files, with linked folders followed, and the names that cannot be read."""
+"""Walk a folder recursively, following links: its files, and the names that cannot be read."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ Kind = tuple[str, str]
 """The reason why names are not read, in the singular and in the plural."""
 
 HIDDEN: Kind = ("hidden", "hidden")
-NOWHERE: Kind = ("link that leads nowhere", "links that lead nowhere")
-CIRCLE: Kind = ("link in a circle", "links in a circle")
+BROKEN_LINK: Kind = ("link that leads nowhere", "links that lead nowhere")
+CIRCULAR_LINK: Kind = ("link in a circle", "links in a circle")
 READ_ALREADY: Kind = ("link to what is read anyway", "links to what is read anyway")
-NO_FILE: Kind = ("pipe, socket or device", "pipes, sockets or devices")
-CLOSED: Kind = ("folder that may not be read", "folders that may not be read")
+NOT_A_FILE: Kind = ("pipe, socket or device", "pipes, sockets or devices")
+UNREADABLE: Kind = ("folder that may not be read", "folders that may not be read")
 OTHER_RUN: Kind = ("run directory", "run directories")
 
 
 @dataclass(slots=True)
 class LeftOut:
-    """Names of a source that are not read: how many of each kind, and the first of them."""
+    """Names of a source that are not read: the count and the first names of each kind."""
 
     counts: dict[Kind, int] = field(default_factory=dict[Kind, int])
     names: dict[Kind, list[str]] = field(default_factory=dict[Kind, "list[str]"])
 
     def add(self, kind: Kind, name: str) -> None:
-        """Count one."""
+        """Count a name."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
         shown = self.names.setdefault(kind, [])
         if len(shown) < SHOWN_NAMES:
             shown.append(on_one_line(name))
 
     def line(self) -> str:
-        """All of it in one line; empty where there is nothing."""
+        """One line for all kinds, the most frequent first; empty if there are none."""
         kinds = sorted(self.counts, key=lambda kind: (-self.counts[kind], kind))
         parts = [self._part(kind) for kind in kinds[:SHOWN_KINDS]]
         if rest := kinds[SHOWN_KINDS:]:
@@ -63,9 +63,9 @@ class _Folder:
 def walk(root: Path, exclude: Path | None, left_out: LeftOut) -> Iterator[tuple[Path, str, bool]]:
     """Every file in `root` and below: its path, its name below `root`, and whether a linked folder leads to it.
 
-    Each folder is read once, its own name before those of links to it. `left_out` gains the names that are not
-    read: hidden names, links that lead nowhere or in a circle, pipes, folders that cannot be read, directories of other runs.
-    Files under `exclude`, the run directory, are ignored. OSError where `root` itself cannot be read.
+    Each folder is read once, preferably by its own name and not by a link. `left_out` gains the names that are not read:
+    hidden names, broken and circular links, pipes, unreadable folders, directories of other runs. Files under `exclude`, the
+    run directory, are ignored. OSError if `root` itself cannot be read.
     """
     barred = None if exclude is None else os.path.realpath(exclude)
     seen: set[tuple[int, int]] = set()
@@ -83,7 +83,7 @@ def walk(root: Path, exclude: Path | None, left_out: LeftOut) -> Iterator[tuple[
             path = Path(entry.path)
             if barred is not None and _is_in(entry, barred):
                 continue
-            kind = _why_not(entry, folder)
+            kind = _skip_reason(entry, folder)
             if kind is not None:
                 left_out.add(kind, name)
             elif not entry.is_dir():
@@ -96,14 +96,14 @@ def walk(root: Path, exclude: Path | None, left_out: LeftOut) -> Iterator[tuple[
 
 
 def _entries(folder: _Folder, left_out: LeftOut) -> list[os.DirEntry[str]]:
-    """The entries by name; none, and counted, of a folder that cannot be read or is another run's directory."""
+    """The entries, sorted by name. An unreadable folder or another run's directory has none, and is added to `left_out`."""
     try:
         with os.scandir(folder.path) as found:
             entries = sorted(found, key=lambda entry: entry.name)
     except OSError:
         if not folder.name:
             raise
-        left_out.add(CLOSED, folder.name)
+        left_out.add(UNREADABLE, folder.name)
         return []
     if folder.name and holds_run(folder.path):
         left_out.add(OTHER_RUN, folder.name)
@@ -111,24 +111,24 @@ def _entries(folder: _Folder, left_out: LeftOut) -> list[os.DirEntry[str]]:
     return entries
 
 
-def _why_not(entry: os.DirEntry[str], folder: _Folder) -> Kind | None:
-    """The reason why a name is not read; None if it is."""
+def _skip_reason(entry: os.DirEntry[str], folder: _Folder) -> Kind | None:
+    """Why a name is not read; None if it is."""
     if entry.name.startswith("."):
         return HIDDEN
     try:
         if not entry.is_symlink():
-            return None if entry.is_file() or entry.is_dir() else NO_FILE
+            return None if entry.is_file() or entry.is_dir() else NOT_A_FILE
         os.stat(entry.path)
         if entry.is_dir():
             target, here = os.path.realpath(entry.path), os.path.realpath(folder.path)
-            return CIRCLE if (here + os.sep).startswith(target.rstrip(os.sep) + os.sep) else None
-        return None if entry.is_file() else NO_FILE
+            return CIRCULAR_LINK if (here + os.sep).startswith(target.rstrip(os.sep) + os.sep) else None
+        return None if entry.is_file() else NOT_A_FILE
     except OSError:
-        return NOWHERE
+        return BROKEN_LINK
 
 
 def _is_in(entry: os.DirEntry[str], barred: str) -> bool:
-    """Whether a name is the run directory, or a link into it."""
+    """Whether an entry is the run directory, or a link into it."""
     if not entry.is_symlink() and not entry.is_dir(follow_symlinks=False):
         return False
     real = os.path.realpath(entry.path)

@@ -1,4 +1,4 @@
-"""What the intake changed in records: counted, kept with the segments, and reported once at the end of a run."""
+"""Notes on what the intake changed in records. Counted, stored with the segments, reported at the end of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ELEMENTS_SKIPPED = "elements_skipped"
 ACTIONS_SKIPPED = "actions_skipped"
 
 Notes = Mapping[str, int]
-"""How many records each note applies to; a key is one of the above."""
+"""The number of records for each note; the keys are the constants above."""
 
 LINES = {
     TITLE_JOINED: "title put before the text in {n}; --title-field none leaves it out, --title-field F takes another field",
@@ -29,7 +29,7 @@ LINES = {
     ELEMENTS_SKIPPED: "elements without text skipped, page breaks for example: {n}",
     ACTIONS_SKIPPED: "delete and update actions of bulk files skipped: {n}",
 }
-"""In the order in which they are shown."""
+"""The lines for people, in the order of the output."""
 
 
 def note_lines(notes: Notes) -> list[str]:

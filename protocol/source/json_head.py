@@ -1,4 +1,4 @@
-"""Tell from its beginning what a `.json` file holds: records, an object around an array of records, or something else."""
+"""Find out by its beginning whether a `.json` file has records, an object with an array of records, or something else."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _VALUE = re.compile(rb"\s*+:\s*+(\[\s*+\{)?")
 
 
 def holds_records(file: SourceFile, text_field: str | None) -> bool:
-    """Whether a `.json` file in a folder holds records: an array of objects, JSON lines or one object, with a text field.
+    """Whether a `.json` file in a folder has records with a text field: an array of objects, JSON lines or one object.
 
-    A file that cannot be read counts as one: the intake then reports what is wrong with it.
+    True also for a file that cannot be read: the intake reports what is wrong with it.
     """
     head = head_of(file, HEAD_BYTES).removeprefix(BOM).lstrip(BLANKS)
     if not head:
@@ -36,7 +36,7 @@ def holds_records(file: SourceFile, text_field: str | None) -> bool:
         return False
     if begins_lines(head) and head.partition(b"\n")[2].lstrip(BLANKS)[:1] == b"{":
         return anywhere is not None
-    # One object, perhaps of another program: only a text field of its own makes it a record.
+    # One object, perhaps the settings of a program: it is a record only if a text field is at its top level.
     return not names.isdisjoint(keys_of(head)[0]) or b'"page_content"' in head
 
 

@@ -1,4 +1,4 @@
-"""Generated ids, `FILE#NUMBER`, of records without an id. They give a record's position, and do not identify its content."""
+"""Recognise the generated ids of records without an id: `FILE#NUMBER`, a position in the source."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from .check import read_stamps
 
 
 class NumberedIds:
-    """Recognises the generated ids of a run: the part before the last `#` is the name of a file of its source."""
+    """The generated ids of a run, to test with `in`: the part before the last `#` is the name of a file of its source."""
 
     def __init__(self, layout: RunLayout) -> None:
-        # a copy without them: then no id counts as generated
+        # without `chunks/source.json`, no id counts as generated
         self.files = frozenset(one.path for one in read_stamps(layout) or ())
 
     def __contains__(self, chunk_id: object) -> bool:

@@ -1,4 +1,4 @@
-"""The bytes of a source file, unpacked; and digests of them, by which a source is recognised."""
+"""Read the unpacked bytes of a source file, and compute digests of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import xxhash
 from .corpus import SourceFile
 
 BLOCK_BYTES = 1 << 20
-# A read that fails loses what it had unpacked, so each read is short.
+# A failing read loses what it has unpacked, so each read is short.
 _ZSTD_BLOCK = 16 << 10
 
 Read = Callable[[int], bytes]
@@ -22,13 +22,13 @@ Read = Callable[[int], bytes]
 
 @contextmanager
 def opened(file: SourceFile) -> Generator[tuple[Read, int]]:
-    """A read function over the unpacked bytes, and the most bytes to ask it for. Parquet is read as it is."""
+    """A read function for the unpacked bytes, and the largest size to pass to it. Parquet is read as it is."""
     if file.path is None:
-        # Whatever there is, so that a slow pipe is read as it comes.
+        # read1 returns what is there, without waiting for more of a slow pipe.
         yield cast("io.BufferedReader", sys.stdin.buffer).read1, BLOCK_BYTES
     elif file.compression == "gzip":
         with gzip.open(file.path) as packed:
-            # Unlike `read`, it gives everything before the damage, and only then fails.
+            # Unlike `read`, `read1` returns everything before damaged bytes before it fails.
             yield packed.read1, BLOCK_BYTES
     elif file.compression == "zstd":
         import pyarrow as pa
@@ -41,13 +41,12 @@ def opened(file: SourceFile) -> Generator[tuple[Read, int]]:
 
 
 def new_digest() -> Any:
-    """XXH3 of 128 bits, since every byte of a source goes through it. It has to detect a changed source, not to withstand an
-    attacker."""
+    """A new XXH3 digest of 128 bits: fast, since it reads every byte of a source. It detects changes, not attacks."""
     return xxhash.xxh3_128()
 
 
 def digest_of(file: SourceFile, n_bytes: int | None = None) -> str | None:
-    """The digest of the first `n_bytes` unpacked bytes, or of all; None where there are fewer, or they cannot be read."""
+    """The digest of the first `n_bytes` unpacked bytes, or of all. None if there are fewer, or they cannot be read."""
     import zlib
 
     state, left = new_digest(), n_bytes
@@ -65,7 +64,7 @@ def digest_of(file: SourceFile, n_bytes: int | None = None) -> str | None:
 
 
 def head_of(file: SourceFile, n_bytes: int) -> bytes:
-    """The first bytes, or as many as there are before the end or the damage."""
+    """The first `n_bytes` unpacked bytes, or all before the end or before damage."""
     import zlib
 
     head = b""
@@ -79,7 +78,7 @@ def head_of(file: SourceFile, n_bytes: int) -> bytes:
 
 
 class FileDigest:
-    """The digest of a file's first bytes, as they are on the disk. It grows on demand."""
+    """A digest of the first bytes of a file as it is on disk, extended on demand."""
 
     def __init__(self, handle: IO[bytes]) -> None:
         self._handle, self._state, self.n_bytes = handle, new_digest(), 0
@@ -89,7 +88,7 @@ class FileDigest:
         return self._state.copy()
 
     def up_to(self, n_bytes: int | None = None) -> None:
-        """Grow to the first `n_bytes`, unless it has more already; None: to the whole file."""
+        """Extend the digest to the first `n_bytes`, or to the whole file. Do nothing if it covers more already."""
         while n_bytes is None or self.n_bytes < n_bytes:
             block = self._handle.read(BLOCK_BYTES if n_bytes is None else min(BLOCK_BYTES, n_bytes - self.n_bytes))
             if not block:

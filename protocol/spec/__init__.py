@@ -1,1 +1,1 @@
-"""What a run is asked to make: its models, vectors and texts."""
+"""The specification of a run: its models, vectors and texts."""

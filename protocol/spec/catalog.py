@@ -1,4 +1,4 @@
-"""The models known by a short name, kept as data in `models.json`. Figures are those of the models' own cards."""
+"""The models that have a short name, listed in `models.json`. The figures are from the models' cards."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import msgspec
 
 
 class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a model before it is loaded."""
+    """A model's properties that are known before it is loaded."""
 
     hub: str
     """The repository on the Hugging Face hub."""
     dim: int
-    """Of a vector; of a token's vector; of a sparse model's vocabulary; of a reranker 1, its score."""
+    """Dimensions of a vector; for multivectors of a token's vector, for sparse models of the vocabulary, for rerankers 1."""
     max_tokens: int
     kind: Literal["dense", "sparse", "multivector", "rerank"] = "dense"
     """What it computes: the kind of its passes."""
     document_prompt: str = ""
     query_prompt: str = ""
     package: str = ""
-    """A Python package that carries the same weights, used when it is installed and the hub's cache has none."""
+    """A Python package with the same weights, used if it is installed and the hub's cache lacks the model."""
     remote_code: bool = False
     """The model's repository brings code of its own, which runs only with --trust-remote-code."""
 
@@ -35,7 +35,7 @@ def catalog() -> dict[str, CatalogEntry]:
 
 
 def find(model: str) -> CatalogEntry | None:
-    """The entry of an alias (in any case) or of a hub id; None for a model that is not listed."""
+    """The entry for an alias or hub id, in any case; None for a model that is not listed."""
     wanted = model.lower()
     for alias, entry in catalog().items():
         if wanted in (alias.lower(), entry.hub.lower()):

@@ -1,4 +1,4 @@
-"""EnsembleSpec: what aggregated vector a run is to make, and of which dense vectors; see `ensembles.py` for how."""
+"""EnsembleSpec: a vector that a run combines from several dense vectors (see `ensembles.py`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ effect."""
 
 
 class EnsembleSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One aggregated vector. `weights` are one for each member, positive; they count relative to their sum."""
+    """One combined vector. `weights` has a positive weight for each member; only their ratios matter."""
 
     vector: str
     method: Method
@@ -26,11 +26,11 @@ class EnsembleSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Names of dense vectors of the run."""
     weights: tuple[float, ...]
     project: bool = False
-    """average: members may differ in their dimensions."""
+    """For `average`: members may have different dimensions."""
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """The weights, made to sum to 1."""
+        """The weights divided by their sum."""
         total = math.fsum(self.weights)
         return tuple(weight / total for weight in self.weights)
 
@@ -65,7 +65,7 @@ def _typed(weight: float) -> str:
 
 
 def ensemble_dim(one: EnsembleSpec, dims: Mapping[str, int]) -> int:
-    """Dimensions of the ensemble, given those of its members; UsageError where they cannot be averaged."""
+    """Dimensions of the ensemble from those of its members. UsageError if they cannot be averaged."""
     if one.method == "concat":
         return sum(dims[name] for name in one.members)
     if one.project:

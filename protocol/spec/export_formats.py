@@ -15,7 +15,7 @@ FORMATS: dict[str, Form | None] = {
     "metadata": None,
     "upload-script": None,
 }
-"""By name: the form of vector without which the format has nothing to hold."""
+"""The form of vectors that each format needs; None: it needs none."""
 
 _FILES = {
     "jsonl": "points.jsonl",
@@ -25,15 +25,15 @@ _FILES = {
     "metadata": "metadata.jsonl",
     "upload-script": "upload_to_qdrant.py",
 }
-"""The file of a format; `{}` is the vector of which there is one each."""
+"""The file name of each format; with `{}` there is one file for each vector, named after it."""
 
 ALL = "all"
 
 
 def choose_formats(names: Sequence[str], spec: RunSpec, flag: str = "--export") -> tuple[str, ...]:
-    """The formats to write, in their order; none named, or `all`: those that apply to the run.
+    """The formats to write, in the order of FORMATS. No names, or `all`: every format that applies to the run.
 
-    The upload script brings the points that it loads. UsageError for one that is not known or does not apply.
+    `upload-script` adds `jsonl`, whose points it loads. UsageError for a format that is unknown or does not apply.
     """
     forms = {output.form for output in spec.outputs}
     for name in names:
@@ -50,7 +50,7 @@ def choose_formats(names: Sequence[str], spec: RunSpec, flag: str = "--export") 
 
 
 def file_names(formats: Iterable[str], spec: RunSpec) -> set[str]:
-    """The files of an export in these formats: those that every export has, too."""
+    """The file names of an export in these formats, with those that every export has."""
     found = {"collection.json", "stats.json"}
     for name in formats:
         form, pattern = FORMATS[name], _FILES[name]

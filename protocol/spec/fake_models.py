@@ -1,4 +1,4 @@
-"""The names of fake models, `fake:DIM[,option=value…]`: read where a spec is checked and where the encoder is made."""
+"""Parse the names of fake models, `fake:DIM[,option=value…]`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..errors import ModelError
 
 PREFIX = "fake:"
 FAKE_KINDS = ("dense", "sparse", "multivector", "bge-m3", "rerank")
-"""Kinds of passes that there is a fake encoder of."""
+"""Kinds of passes that have a fake encoder."""
 LOAD_FAULTS = ("kill", "hang", "raise")
 _OPTIONS = {
     "delay_ms": float,
@@ -26,7 +26,7 @@ _OPTIONS = {
 
 
 def parse_fake(model: str) -> tuple[int, dict[str, Any]]:
-    """Dimension and options of a `fake:` model; ModelError names what is wrong."""
+    """Dimensions and options of a `fake:` model. ModelError for an invalid name."""
     head, *rest = model.removeprefix(PREFIX).split(",")
     if not head.isdecimal() or not 1 <= int(head) <= 65_536:
         raise ModelError(f"model {model!r}: give the dimension, 1 to 65536, as in fake:384")

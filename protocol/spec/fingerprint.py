@@ -1,4 +1,4 @@
-"""What decides the numbers of a pass, as `pass.json` keeps it."""
+"""The fingerprint of a pass: everything that its numbers depend on. `pass.json` records it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .run_spec import Form
 
 
 class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes two passes produce the same numbers. Kept in `pass.json`; a resume that differs is refused."""
+    """Two passes with equal fingerprints compute equal numbers. A resume with another fingerprint is refused."""
 
     model: str
-    """The hub id, folder name or fake spec: where the weights came from, without the machine's paths."""
+    """The hub id, folder name or fake name, without paths of the machine."""
     revision: str
     weights: str
     """SHA-256 over the weight files' names and contents; empty for an encoder without weights."""
@@ -26,23 +26,23 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     """Dimensions of a dense vector; 0 for sparse ones."""
     normalized: bool
     settings: dict[str, float] = {}
-    """Of BM25: k, b and the average length; of an ensemble: the members' shares, and the seed of its projection."""
+    """For BM25: k, b and the average length. For an ensemble: the members' shares and the seed of its projection."""
     token_dim: int = 0
-    """Dimensions of a token's vector, where a pass has both dense vectors and multivectors."""
+    """Dimensions of a token's vector, for a pass with both dense vectors and multivectors."""
     versions: dict[str, str]
-    """Of the libraries that computed it: recorded, not compared."""
+    """Versions of the libraries. Recorded, not compared."""
     files: dict[str, str] = {}
-    """A digest for each file that decides the model's numbers, by its path (`worker/models/identity.py`). Compared if both
-    sides have them: 0.1.0 wrote none."""
+    """A digest for each file that decides the model's numbers, by path (see `worker/models/identity.py`). Compared if both
+    fingerprints have them: 0.1.0 wrote none."""
     similarity: str = ""
-    """How the model itself compares its vectors, if not by the cosine: recorded, not compared."""
+    """The model's own similarity if it is not the cosine. Recorded, not compared."""
     weights_before: str = ""
-    """The hash of the weights as 0.1.0 made it, if it differs. A run that recorded this hash has the same model."""
+    """The hash that 0.1.0 computed of the same weights, if it differs. A run with this hash has the same model."""
     assumed: str = ""
-    """What was assumed because the model's files do not say it, as sentence-transformers assumes it: recorded, not compared."""
+    """What the model's files leave open, as sentence-transformers assumes it. Recorded, not compared."""
 
     def dim_of(self, form: Form) -> int:
-        """Dimensions of the vectors of one form; 0 where they have none of their own."""
+        """Dimensions of the vectors of one form; 0 for sparse vectors and scores."""
         match form:
             case "dense":
                 return self.dim
@@ -52,7 +52,7 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
                 return 0
 
     def differences(self, other: Fingerprint) -> list[str]:
-        """The fields in which `other` would give other numbers, each as `field: other → ours`; for files, only their paths."""
+        """The compared fields that differ, each as `field: other → ours`; for files, only their paths."""
         found = [
             f"{name}: {getattr(other, name)!r} → {getattr(self, name)!r}"
             for name in self._compared()
@@ -66,14 +66,14 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
         return other.weights in (self.weights, self.weights_before or self.weights)
 
     def digest(self) -> str:
-        """A short name for what decides the numbers: BLAKE2b-64 of the compared fields and, after a dot, of the files."""
+        """A short digest: BLAKE2b-64 of the compared fields and, after a dot, of the files."""
         parts = [{name: getattr(self, name) for name in self._compared()}, *([self.files] if self.files else [])]
         return ".".join(
             hashlib.blake2b(msgspec.json.encode(one, order="sorted"), digest_size=8).hexdigest() for one in parts
         )
 
     def _compared(self) -> list[str]:
-        """Without the versions; and weights that hash the same are the same model under any name and revision."""
+        """The compared fields. With equal hashes of the weights, the model's name does not matter."""
         skipped = {"versions", "revision", "files", "similarity", "assumed", "weights_before"} | (
             {"model"} if self.weights else set()
         )
@@ -81,7 +81,7 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def same_digest(one: str, other: str) -> bool:
-    """Whether two digests of fingerprints agree in the parts that both have: one of 0.1.0 has no part for the files."""
+    """Whether two digests agree in the parts that both have: 0.1.0 wrote no part for the files."""
     return all(mine == theirs for mine, theirs in zip(one.split("."), other.split("."), strict=False))
 
 

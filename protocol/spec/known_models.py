@@ -1,4 +1,4 @@
-"""What is known of a run's models before anyone looks for them: the fake ones by their names, others by the catalogue."""
+"""Checks of a run's models that need no model files: fake models by their names, others by the catalogue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .run_spec import FLAGS, PassSpec, RunSpec
 
 
 def check_known(spec: RunSpec) -> None:
-    """ModelError or UsageError for models that the spec alone shows to be impossible, alone or together."""
+    """Raise ModelError or UsageError if the spec alone shows that a model, or a combination of them, cannot work."""
     known: dict[str, int] = {}
     for one in spec.passes:
         dim = _dense_dim(one)
@@ -20,16 +20,16 @@ def check_known(spec: RunSpec) -> None:
 
 
 def known_dim(one: PassSpec) -> int | None:
-    """Dimensions of the vectors of its model, untruncated; None where its name does not tell. ModelError for a bad fake."""
+    """Dimensions of the model's vectors, untruncated; None if they are not known by its name. ModelError for a bad fake."""
     if one.model.startswith(PREFIX):
         return parse_fake(one.model)[0]
     entry = catalog.find(one.model)
-    # Of another revision than the card's nothing is known.
+    # Another revision may differ from the card.
     return entry.dim if entry is not None and one.revision is None else None
 
 
 def _dense_dim(one: PassSpec) -> int | None:
-    """Dimensions that the pass keeps of its dense vectors; None where nobody knows yet, or it has none."""
+    """Dimensions of the pass's dense vectors after truncation; None if not known yet, or if it has no dense vectors."""
     if one.model.startswith(PREFIX) and one.kind not in FAKE_KINDS:
         raise ModelError(f"model {one.model!r}: there is no fake encoder of kind {one.kind!r}")
     entry = catalog.find(one.model) if one.revision is None else None

@@ -1,4 +1,4 @@
-"""Paths are local: refuse an empty path, and the address of an object store before a folder of that name is made."""
+"""Only local paths are supported: refuse empty paths and addresses of object stores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check_local(path: str | PathLike[str], what: str, error: type[EmbedfleetErro
     `./s3:/…` and absolute paths are local.
     """
     text = str(path)
-    if not text:  # as an unset variable gives it; a `Path` of it is the folder that one is in
+    if not text:  # for example from an unset variable; Path('') would be the current folder
         raise error(f"{what} '': is empty; give a path, or . for the folder that you are in")
     if (found := _SCHEME.match(text)) is None:
         return

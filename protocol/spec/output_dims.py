@@ -1,4 +1,4 @@
-"""The dimensions of a run's vectors, as far as the models that make them are known."""
+"""The dimensions of a run's vectors, as far as its models are known."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def output_dims(spec: RunSpec, fingerprints: Mapping[int, Fingerprint]) -> dict[str, int]:
-    """By vector name; 0 where a form has none. `fingerprints` are by number of the pass.
+    """Dimensions by vector name; 0 for sparse vectors and scores. `fingerprints` are by number of the pass.
 
-    An ensemble is in once all its members are. UsageError where dimensions do not suit their storage or each other.
+    Has an ensemble once all its members are known. UsageError if dimensions do not fit their storage or each other.
     """
     known = {
         output.vector: fingerprint.dim_of(output.form)
@@ -27,9 +27,9 @@ def output_dims(spec: RunSpec, fingerprints: Mapping[int, Fingerprint]) -> dict[
 
 
 def with_ensembles(spec: RunSpec, known: Mapping[str, int]) -> dict[str, int]:
-    """`known` dimensions of the passes' vectors, and those of the ensembles that they decide.
+    """Add to the `known` dimensions those of the ensembles whose members are all known.
 
-    UsageError where they do not suit their storage or each other.
+    UsageError if dimensions do not fit their storage or each other.
     """
     dims = dict(known)
     for output in spec.outputs:

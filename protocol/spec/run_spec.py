@@ -1,4 +1,4 @@
-"""What a run is to do: the spec that a client submits and that `spec.json` keeps."""
+"""RunSpec: what a run computes. A client submits it, and `spec.json` records it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMS: dict[Kind, tuple[Form, ...]] = {
     "bge-m3": ("dense", "sparse", "multivector"),
     "rerank": ("score",),
 }
-"""What a pass of each kind produces for every row. bge-m3's three come from one forward pass."""
+"""The vectors that a pass of each kind computes for every row. bge-m3's three come from one forward pass."""
 
 FLAGS: dict[Kind, str] = {
     "dense": "--dense",
@@ -38,19 +38,19 @@ FLAGS: dict[Kind, str] = {
     "bge-m3": "--heads",
     "rerank": "--rerank",
 }
-"""Which flag names a model of each kind, for messages."""
+"""The flag for a model of each kind, for messages."""
 
 CPU_KINDS: frozenset[str] = frozenset({"bm25", "metadata"})
-"""Kinds that never use a GPU: they run on a CPU slot beside the GPU passes."""
+"""Kinds that never use a GPU: they run on a CPU slot while GPUs do other passes."""
 
 PREPROCESSING = LATEST
-"""The policy of a new run. A resumed run keeps the one of its directory."""
+"""The preprocessing policy of a new run. A resumed run keeps that of its directory."""
 
 NONE = "none"
-"""The name of a field that means no field at all. A field really called so is given in double quotes."""
+"""A field name that means no field. A field with this name is given in double quotes."""
 
 HEADS = "heads-"
-"""How the name of a pass with several vectors begins."""
+"""Prefix of the name of a pass with several vectors."""
 
 MOST_PATH_BYTES = 4096
 """The longest path on Linux (PATH_MAX)."""
@@ -59,17 +59,17 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
 class Output(msgspec.Struct, frozen=True):
-    """One vector of a pass: its name, which is that of its folder, and its form."""
+    """One vector of a pass. Its name is also that of its folder."""
 
     vector: str
     form: Form
     kind: Kind | Literal["ensemble"]
     storage: Storage = "float32"
-    """Of dense vectors in their segments (see `storage.py`)."""
+    """How dense vectors are stored in their segments (see `storage.py`)."""
 
 
 class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One model over the whole corpus. `vector` is the name of the vector that it produces."""
+    """One model over the whole corpus. `vector` is the name of its vector."""
 
     vector: str
     kind: Kind
@@ -78,33 +78,33 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     revision: str | None = None
     dtype: Dtype = "auto"
     max_tokens: int | None = None
-    """Texts are truncated there; None takes the model's own limit."""
+    """Texts are truncated to this many tokens; None: the model's own limit."""
     prompt: str | None = None
-    """Put before each text; None takes the model's own document prompt."""
+    """Prefix of each text; None: the model's own document prompt."""
     trust_remote_code: bool = False
     side: Literal["document", "query"] = "document"
-    """Which prompt and which encoding of the model."""
+    """Whether the texts are documents or queries, which models may encode differently."""
     fallback: bool = True
-    """Learned sparse weights: where the model fails, weights from the chunk's metadata stand in."""
+    """Learned sparse: if the model fails on a chunk, take the weights in its metadata."""
     max_active_dims: int | None = None
-    """Learned sparse: keep so many of the largest weights; None keeps all."""
+    """Learned sparse: keep this many of the largest weights; None keeps all."""
     pool_factor: int = 1
-    """Multivectors of documents: tokens are pooled to one for every so many; 1 keeps all."""
+    """Multivectors of documents: pool the token vectors to about 1 of this many; 1 keeps all."""
     truncate_dim: int | None = None
-    """Dense: keep so many leading components (Matryoshka) and normalize again."""
+    """Dense: keep this many leading components (Matryoshka) and normalize again."""
     storage: Storage = "float32"
-    """Dense: how the vectors are kept in their segments."""
+    """Dense: how the vectors are stored in their segments."""
     average_length: float | None = None
-    """BM25: the corpus's average length in terms; None: fitted when the pass begins."""
+    """BM25: average length of the corpus's texts in terms; None: measured when the pass begins."""
     query_prompt: str | None = None
-    """Put before each query of the run; None takes the model's own query prompt. No chunk depends on it."""
+    """Prefix of each query; None: the model's own query prompt. The chunks' vectors do not depend on it."""
     normalize: bool = False
-    """Dense: accept a model for the dot product, or for another distance, and compare its vectors by cosine. Without it such
-    a model is refused. Vectors of every model are brought to length 1 anyway, so that none depends on this field."""
+    """Dense: accept a model made for the dot product or another distance, and compare its vectors by cosine. Without it such
+    a model is refused. No vector depends on this field: all are normalized to length 1 anyway."""
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """The vectors that the pass writes. A pass of one vector carries its name."""
+        """The vectors that the pass writes. If it is only one, it has the name of the pass."""
         forms = FORMS[self.kind]
         stem = self.vector.removeprefix(HEADS)
         names = (self.vector,) if len(forms) == 1 else tuple(f"{form}-{stem}" for form in forms)
@@ -115,30 +115,30 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def stood_in(self) -> str | None:
-        """The sparse vector in which weights of the chunks' metadata may stand; None: in none."""
+        """The sparse vector that may have metadata weights; None if no vector may."""
         if self.kind != "metadata" and not (self.fallback and self.kind in ("sparse", "bge-m3")):
             return None
         return next(one.vector for one in self.outputs if one.form == "sparse")
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One corpus and what to make of it. Paths are absolute: the coordinator may stand elsewhere."""
+    """One corpus and what to compute from it. Paths are absolute: the coordinator may run in another folder."""
 
     source: str
     """A file, a folder, or `-` for the coordinator's standard input."""
     passes: tuple[PassSpec, ...]
     text_field: str | None = None
     id_field: str | None = None
-    """NONE numbers the chunks. None finds the id by convention, as for the other fields."""
+    """NONE numbers the chunks. None: find the field by convention, as for the other fields."""
     limit: int | None = None
     """Stop after this many chunks."""
     index: Index = "edge"
     preprocessing: str = FIRST
-    """By default the only policy of 0.1.0, which did not write it down."""
+    """The default is the only policy of 0.1.0, whose specs do not name it."""
     ensembles: tuple[EnsembleSpec, ...] = ()
-    """Vectors made of those of the passes, by the exporter."""
+    """Vectors that the exporter combines from those of the passes."""
     title_field: str | None = None
-    """The field that is put before the text. NONE leaves titles out."""
+    """The field to put before the text. NONE leaves titles out."""
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -154,8 +154,8 @@ def vector_name(kind: Kind, model: str) -> str:
     return f"{_prefix(kind)}{stem}"[:100]
 
 
-def given_name(kind: Kind, name: str) -> str:
-    """The vector's name where somebody gives one: with the prefix of its form, as all have it."""
+def prefixed_name(kind: Kind, name: str) -> str:
+    """The vector's name for a `name` that the user gives: with the prefix of its kind, like every name."""
     return _prefix(kind) + name.removeprefix(_prefix(kind))
 
 
@@ -164,7 +164,7 @@ def _prefix(kind: Kind) -> str:
 
 
 def check_spec(spec: RunSpec) -> None:
-    """Raise UsageError for a spec that no run can follow."""
+    """Raise UsageError for an invalid spec."""
     if not spec.passes:
         raise UsageError("nothing to compute: give at least one --dense, --sparse, --multivector or --heads MODEL")
     if not spec.source:  # as a path it would be the folder that the coordinator runs in
@@ -199,7 +199,7 @@ def _check_numbers(one: PassSpec) -> None:
 
 
 def check_path(path: str, what: str) -> None:
-    """UsageError for a path that no system can open; `what` names it."""
+    """Raise UsageError for a path that no system can open; `what` is its flag or argument."""
     if "\0" in path:
         raise UsageError(f"{what} {path[:80]!r}: holds a NUL character; give a path without one")
     if len(os.fsencode(path)) >= MOST_PATH_BYTES:
@@ -209,12 +209,12 @@ def check_path(path: str, what: str) -> None:
 
 
 def is_name(vector: str) -> bool:
-    """Whether a vector, and its folder, can have this name."""
+    """Whether a vector and its folder can have this name."""
     return _NAME.fullmatch(vector) is not None
 
 
 def _check_names(spec: RunSpec) -> None:
-    """Every vector has a name of its own, which a folder can have."""
+    """Raise UsageError if two vectors have the same name, or a folder cannot have it."""
     makers = [(output.vector, one.model) for one in spec.passes for output in one.outputs]
     makers += [(one.vector, f"--ensemble {one.method}") for one in spec.ensembles]
     made_by: dict[str, str] = {}
@@ -228,9 +228,9 @@ def _check_names(spec: RunSpec) -> None:
 
 
 def differences(ours: RunSpec, theirs: RunSpec) -> list[str]:
-    """The fields in which two specs differ, each as `field: theirs → ours`, for a refusal that names them.
+    """The fields in which two specs differ, each as `field: theirs → ours`, for the refusal of a resume.
 
-    Fields that no committed vector depends on may differ: the prompt of queries, and `normalize`.
+    Ignores fields that no committed vector depends on: the prompt of queries and `normalize`.
     """
     ours, theirs = _of_the_corpus(ours), _of_the_corpus(theirs)
     found: list[str] = []

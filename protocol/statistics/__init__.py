@@ -1,1 +1,1 @@
-"""Counters that can be added up."""
+"""Statistics of passes and runs, which can be added up."""

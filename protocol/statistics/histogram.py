@@ -1,4 +1,4 @@
-"""A histogram of positive numbers in bounded memory, whatever their range: for latencies and sizes of a run's batches."""
+"""A histogram of positive numbers of any range in bounded memory, for latencies and sizes of batches."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import math
 import msgspec
 
 Number = int | float
-"""A whole number stays one in JSON: 40, and not 40.0."""
+"""int or float, so that whole numbers stay whole in JSON: 40, not 40.0."""
 
 PER_DOUBLING = 16
 """Buckets between a number and its double: a percentile is off by at most 2.2%."""
 
 
 class LogHistogram(msgspec.Struct):
-    """Counts by buckets that are evenly spaced in the logarithm; smallest, largest, count and sum are exact.
+    """Counts in logarithmic buckets; smallest, largest, count and sum are exact.
 
-    At most 64 · PER_DOUBLING buckets come about, since numbers are taken between 2^-32 and 2^32.
+    At most 64 · PER_DOUBLING buckets, since values are clamped to 2^-32 … 2^32.
     """
 
     count: int = 0
@@ -26,7 +26,7 @@ class LogHistogram(msgspec.Struct):
     buckets: dict[int, int] = {}
 
     def add(self, value: Number) -> None:
-        """Count one."""
+        """Add a number."""
         bucket = round(PER_DOUBLING * math.log2(min(max(value, 2.0**-32), 2.0**32)))
         self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
         self.least = min(self.least, value) if self.count else value
@@ -35,7 +35,7 @@ class LogHistogram(msgspec.Struct):
         self.sum += value
 
     def __add__(self, other: LogHistogram) -> LogHistogram:
-        """What both counted; the buckets from the smallest to the largest."""
+        """The sum of two histograms, its buckets in ascending order."""
         buckets = {
             bucket: self.buckets.get(bucket, 0) + other.buckets.get(bucket, 0)
             for bucket in sorted({*self.buckets, *other.buckets})
@@ -44,7 +44,7 @@ class LogHistogram(msgspec.Struct):
         return LogHistogram(self.count + other.count, self.sum + other.sum, least, max(self.most, other.most), buckets)
 
     def percentile(self, share: float) -> Number:
-        """The number that `share` (0 to 1) of all do not exceed, by nearest rank; 0 where there is none."""
+        """The percentile for `share` (0 to 1), by nearest rank; 0 if nothing was added."""
         wanted = max(1, math.ceil(share * self.count))
         seen = 0
         for bucket in sorted(self.buckets):
@@ -54,7 +54,7 @@ class LogHistogram(msgspec.Struct):
         return 0.0
 
     def summary(self, digits: int) -> dict[str, Number]:
-        """`min`, `mean`, `max`, `p50`, `p95` and `p99`, rounded; nothing where nothing was counted."""
+        """`min`, `mean`, `max`, `p50`, `p95` and `p99`, rounded; empty if nothing was added."""
         if not self.count:
             return {}
         found = {"min": self.least, "mean": self.sum / self.count, "max": self.most}

@@ -1,4 +1,4 @@
-"""PassStatistics: what the workers computed of one pass. Two sessions of it add up."""
+"""PassStatistics: what workers computed of one pass in one session. Sessions can be added up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     forward: float = 0.0
     send: float = 0.0
     wait: float = 0.0
-    """The forward pass had nothing to do."""
+    """The forward pass was idle."""
 
     def __add__(self, other: Split) -> Split:
         return Split(
@@ -25,7 +25,7 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def rounded(self) -> Split:
-        """In milliseconds."""
+        """The same seconds, rounded to milliseconds."""
         return Split(
             tokenize=round(self.tokenize, 3),
             forward=round(self.forward, 3),
@@ -35,7 +35,7 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchHistograms(msgspec.Struct, kw_only=True):
-    """The sizes of a pass's batches and the seconds that they took."""
+    """Sizes and seconds of a pass's batches."""
 
     batch_seconds: LogHistogram = msgspec.field(default_factory=LogHistogram)
     """Tokenizing and computing one batch, in its worker."""
@@ -51,7 +51,7 @@ class BatchHistograms(msgspec.Struct, kw_only=True):
 
 
 class PassStatistics(msgspec.Struct, kw_only=True):
-    """Rows and tokens computed, not those committed before. Seconds and bytes."""
+    """Rows and tokens computed in this session, without those committed before. Times in seconds, memory in bytes."""
 
     computed: int = 0
     """Rows."""
@@ -75,7 +75,7 @@ class PassStatistics(msgspec.Struct, kw_only=True):
     rows_by_device: dict[str, int] = {}
 
     def count_batch(self, device: str, rows: int, tokens: int, padded: int, errors: int, split: Split) -> None:
-        """Add a batch that a worker computed."""
+        """Add a computed batch."""
         self.computed += rows
         self.batches += 1
         self.tokens += tokens
@@ -88,7 +88,7 @@ class PassStatistics(msgspec.Struct, kw_only=True):
         self.rows_by_device[device] = self.rows_by_device.get(device, 0) + rows
 
     def __add__(self, later: PassStatistics) -> PassStatistics:
-        """Both sessions together. Of dtype and placement, which cannot be added, the later ones."""
+        """The sum of two sessions, with the later one's dtype and placement."""
         gaps = [one.rotation_gap_seconds for one in (self, later) if one.rotation_gap_seconds is not None]
         devices = dict.fromkeys([*self.rows_by_device, *later.rows_by_device])
         return PassStatistics(
@@ -113,17 +113,17 @@ class PassStatistics(msgspec.Struct, kw_only=True):
 
     @property
     def device(self) -> str:
-        """Every device that computed rows."""
+        """The devices that computed rows, separated by commas."""
         return ", ".join(self.rows_by_device)
 
     @property
     def chunks_per_second(self) -> float:
-        """Rows per second of the pass; 0 before the first result."""
+        """Rows per second; 0 before the first result."""
         return self.computed / self.seconds if self.seconds else 0.0
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens of the texts, without padding, per second of the pass."""
+        """Tokens per second, without padding; 0 before the first result."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
     @property

@@ -1,4 +1,4 @@
-"""A pass in `stats.json`: SessionPass is what one session says of it, PassStats what all sessions together came to."""
+"""A pass in `stats.json`: SessionPass has the figures of one session, PassStats the sums of all."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .pass_statistics import BatchHistograms, PassStatistics, Split
 
 
 class SessionPass(msgspec.Struct, frozen=True, kw_only=True):
-    """One session's. Rounded: seconds to milliseconds, rates to hundredths. The fields are in the order of the file."""
+    """Figures of one session: seconds rounded to milliseconds, rates to hundredths. Fields are in the order of the file."""
 
     vector: str
     model: str
     device: str
     chunks: int
-    """Rows that are committed."""
+    """Committed rows."""
     chunks_per_second: float
     tokens_per_second: float
     padding: float
@@ -31,9 +31,9 @@ class SessionPass(msgspec.Struct, frozen=True, kw_only=True):
     placement: str
     batch_seconds: dict[str, Number]
     weights: str
-    """Empty: the end of the run says it."""
+    """Always empty here; `RunEnded` has it."""
     earlier: int | UnsetType = UNSET
-    """Rows that earlier sessions committed; for the exporter, and not in the file."""
+    """Rows that earlier sessions committed. For the exporter only; not in the file."""
     tokens: int
     padded: int
     row_errors: int
@@ -46,40 +46,40 @@ class SessionPass(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def statistics(self) -> PassStatistics:
-        """What can be added up. The histograms have to be there."""
+        """The figures as PassStatistics, which can be added. Requires `histograms`."""
         return msgspec.convert(self, PassStatistics, from_attributes=True)
 
 
 class PassStats(SessionPass, frozen=True, kw_only=True):
-    """All sessions'."""
+    """Figures of all sessions."""
 
     sessions: int
-    """How many computed a batch of the pass."""
+    """Number of sessions that computed a batch of the pass."""
     session: str
-    """The last of them, as in `run`; empty where there is none."""
+    """The last of these sessions, by its `run`; empty if there is none."""
     untimed: int = 0
-    """Rows of sessions that were killed, and left no figures."""
+    """Rows of sessions that were killed and left no figures."""
     truncated: int | UnsetType = UNSET
-    """Texts that were cut; not of a pass that takes texts of any length."""
+    """Texts that were cut; UNSET for a pass without a limit of tokens."""
     truncated_share: float | UnsetType = UNSET
     tokens_cut: int | UnsetType | None = UNSET
     tokens_cut_share: float | UnsetType | None = UNSET
 
     @classmethod
     def of_session(cls, found: SessionPass, session: str) -> PassStats:
-        """The first session; what earlier ones committed is untimed."""
+        """The figures of the first session with figures. Rows that earlier ones committed are untimed."""
         sessions, name = (1, session) if found.batches else (0, "")
         record = msgspec.structs.asdict(msgspec.structs.replace(found, earlier=UNSET))
         return cls(**record, sessions=sessions, session=name, untimed=found.earlier or 0)
 
     @classmethod
     def none(cls, vector: str) -> PassStats:
-        """Of a pass that no session left figures of."""
+        """The figures of a pass without any session."""
         return cls.of_session(describe_pass(vector, "", 0, 0, PassStatistics()), "")
 
 
 def describe_pass(vector: str, model: str, chunks: int, earlier: int, found: PassStatistics) -> SessionPass:
-    """What a session that computed `found` says of a pass."""
+    """The SessionPass for a session that computed `found`."""
     histograms = BatchHistograms() + found.histograms
     return SessionPass(
         vector=vector,

@@ -1,4 +1,4 @@
-"""ReasonCount: how often each reason was given, in bounded memory."""
+"""ReasonCount: count reasons in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ OTHERS = "other reasons"
 
 
 class ReasonCount:
-    """Reasons that name a row are different each time: beyond MOST_REASONS, new ones are counted together."""
+    """Counts by reason. Beyond MOST_REASONS, new reasons are counted together: a reason may name its row."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -20,7 +20,7 @@ class ReasonCount:
 
     @property
     def total(self) -> int:
-        """Of all reasons together."""
+        """The count of all reasons together."""
         return self._counts.total()
 
     def add(self, reason: str) -> None:
@@ -28,5 +28,5 @@ class ReasonCount:
         self._counts[short if short in self._counts or len(self._counts) < MOST_REASONS else OTHERS] += 1
 
     def first(self, count: int) -> list[tuple[str, int]]:
-        """The most frequent ones, those that were counted together among them."""
+        """The `count` most frequent reasons with their counts; OTHERS may be one."""
         return self._counts.most_common(count)

@@ -1,4 +1,4 @@
-"""What `stats.json` holds, and what a session hands the exporter for it."""
+"""The content of `stats.json`, and the figures of a session that the exporter adds to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .histogram import Number
 from .pass_stats import PassStats, SessionPass
 
 SampleRecord = dict[str, int | dict[str, Number | None]]
-"""`samples`, how many there were, and each measure with `min`, `mean` and `max`."""
+"""`samples` has their number; each other key is a measure with `min`, `mean` and `max`."""
 
 
 class ProcessingStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,7 +21,7 @@ class ProcessingStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionStats(msgspec.Struct, frozen=True, kw_only=True):
-    """What a session says of itself."""
+    """Figures of one session."""
 
     run: str = ""
     seconds: float = 0.0
@@ -30,7 +30,7 @@ class SessionStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunStats(msgspec.Struct, frozen=True, kw_only=True):
-    """The file: the passes of all sessions, the rest of the last one."""
+    """The content of the file: passes of all sessions, everything else of the last one."""
 
     run: str = ""
     seconds: float = 0.0
@@ -39,17 +39,17 @@ class RunStats(msgspec.Struct, frozen=True, kw_only=True):
     status: str = ""
     error: str = ""
     export_seconds: dict[str, float] = {}
-    """Of the exporter's threads: `commit`, `publish`."""
+    """Seconds of the exporter's threads `commit` and `publish`."""
 
     def by_vector(self) -> dict[str, PassStats]:
         return {one.vector: one for one in self.passes}
 
 
 def as_values(stats: msgspec.Struct) -> Any:
-    """JSON values: the buckets of a histogram are texts there."""
+    """The statistics as JSON values, with the buckets of histograms as strings."""
     return msgspec.to_builtins(stats, str_keys=True)
 
 
 def session_of(values: object) -> SessionStats:
-    """The session's figures, from JSON values."""
+    """The figures of a session, from JSON values."""
     return msgspec.convert(values, SessionStats, str_keys=True)

@@ -1,1 +1,1 @@
-"""Small pure functions over texts, on which several processes must agree."""
+"""Small pure functions over texts, shared by several processes."""

@@ -1,11 +1,11 @@
-"""A (query, text) pair as one text, so that pairs travel, sort and are cut as chunks do."""
+"""Encode a (query, text) pair as one text, so that pairs can be sent, sorted and batched like chunks."""
 
 from __future__ import annotations
 
 from ..errors import ProtocolError
 
 SEPARATOR = "\ue01f"
-"""A private-use character; queries lose theirs, so the first one in a pair is the separator."""
+"""A private-use character. It is removed from queries, so the first one in a pair is the separator."""
 
 
 def join_pair(query: str, text: str) -> str:
@@ -14,7 +14,7 @@ def join_pair(query: str, text: str) -> str:
 
 
 def split_pair(pair: str) -> tuple[str, str]:
-    """The query and the text; ProtocolError where this is no pair."""
+    """The query and the text of a pair. ProtocolError if it has no separator."""
     query, found, text = pair.partition(SEPARATOR)
     if not found:
         raise ProtocolError("a text that is no (query, text) pair came to a reranker")

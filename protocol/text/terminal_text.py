@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 _STEERING = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls but tab and newline: escape sequences begin with one of these
-    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # marks that turn the reading direction, line and paragraph separators
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters except tab and newline: escape sequences begin with one
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # marks that change the reading direction, line and paragraph separators
     "\ud800-\udfff]"  # halves of surrogate pairs, as in a file's name that is not UTF-8
 )
 
@@ -20,7 +20,7 @@ def printable(text: str) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """The same with line ends and tabs written out too."""
+    """As `printable`, with line ends and tabs as escapes too."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 

@@ -1,13 +1,13 @@
-"""Tokens by a guess, where no tokenizer has seen the texts."""
+"""Estimate the tokens of texts before they are tokenized."""
 
 from __future__ import annotations
 
 BYTES_PER_TOKEN = 4
-"""What English text has, metadata and all."""
+"""The average of English text with metadata."""
 TOKENS_A_TEXT = 2
 """The special tokens that a model adds."""
 
 
 def estimated_tokens(n_bytes: int, rows: int) -> int:
-    """Tokens of so many rows whose texts have `n_bytes` UTF-8 bytes together: for cutting and for progress."""
+    """Estimated tokens of `rows` texts with `n_bytes` UTF-8 bytes in all, for batch sizes and progress."""
     return n_bytes // BYTES_PER_TOKEN + rows * TOKENS_A_TEXT

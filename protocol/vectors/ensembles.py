@@ -1,10 +1,10 @@
-"""Ensembles: one dense vector made of several models' vectors, for rows and for queries in the same way.
+"""Ensembles: one dense vector made of several models' vectors. Rows and queries are combined in the same way.
 
-concat   each member, scaled by the root of its weight, one after another: the dot product of two such vectors is the
+concat   the members, each scaled by the root of its weight, one after another. The dot product of two such vectors is the
          weighted mean of the members' cosines
-average  the weighted sum of the members, normalized again; for models whose spaces agree in dimension *and* meaning,
-         such as fine-tunings of one model. Of unrelated models it is noise. With `project`, longer members are brought
-         down to the dimensions of the shortest one first (see `projection.py`)
+average  the weighted sum of the members, normalized. Only for models with the same vector space, such as fine-tunings of
+         one model; for unrelated models it is noise. With `project`, longer members are first projected to the dimensions
+         of the shortest one (see `projection.py`)
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from .projection import projection
 FloatArray = npt.NDArray[np.float32]
 
 SHORTEST = 1e-6
-"""A sum shorter than this has no direction: its members cancel each other out."""
+"""A sum shorter than this has no direction: its members cancel out."""
 
 
 def combine(one: EnsembleSpec, members: Sequence[FloatArray]) -> FloatArray:
     """The ensemble's vectors (rows, dim) from those of its members, each (rows, its own dim), in their order.
 
-    A row is NaN where a member is, or where the sum has no direction. Members are normalized first: what storage has
-    rounded counts no more than what it has not, nor what a projection has shortened.
+    A row is NaN if a member is NaN there, or if the sum has no direction. Members are normalized first, so that rounding by
+    storage and shortening by projection do not change their weights.
     """
     if one.project:
         members = _projected(members)
@@ -45,7 +45,7 @@ def combine(one: EnsembleSpec, members: Sequence[FloatArray]) -> FloatArray:
 
 
 def _projected(members: Sequence[FloatArray]) -> list[FloatArray]:
-    """All with the dimensions of the shortest. Those of the same length go the same way: a space that they share stays one."""
+    """The members, all with the dimensions of the shortest. Members of equal dimensions get the same projection."""
     fewest = min(vectors.shape[1] for vectors in members)
     return [
         vectors @ projection(vectors.shape[1], fewest) if vectors.shape[1] > fewest else vectors for vectors in members
@@ -53,7 +53,7 @@ def _projected(members: Sequence[FloatArray]) -> list[FloatArray]:
 
 
 def unit(vectors: FloatArray) -> FloatArray:
-    """Rows (rows, dim) of length 1; NaN where a row is NaN or has no direction."""
+    """The rows of (rows, dim), normalized to length 1; NaN if a row is NaN or has no direction."""
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     norms[norms < SHORTEST] = np.nan
     return vectors / norms[:, None]

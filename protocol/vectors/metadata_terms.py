@@ -1,8 +1,8 @@
-"""Terms of a chunk's own metadata as sparse weights, in a range of indices that no model's vocabulary reaches.
+"""Sparse weights from the terms in a chunk's metadata, with indices that no model's vocabulary uses.
 
-The first users' chunks carry `metadata.sparse_features.term_weights`: a list of `{"term", "tf", "weight"}`. A model's indices
-are token ids, far below 2^31; a term's index has bit 31 set. So both may stand in one collection, row by row, and a query that
-carries both finds both.
+Chunks may have `metadata.sparse_features.term_weights`: a list of `{"term", "tf", "weight"}`. A model's indices are token ids,
+far below 2^31; a term's index has bit 31 set. So one collection can hold rows of both kinds, and a query with both kinds of
+indices finds both.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ Weights = tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]
 
 
 def term_index(term: str) -> int:
-    """The index of a term: bit 31, and 31 bits of its BLAKE2b hash. Terms are compared in any case and, as the texts that ask
-    for them, in NFC: metadata stay as they were written."""
+    """The index of a term: bit 31, and 31 bits of its BLAKE2b hash. The term is normalized to NFC and case-folded first, as
+    queries are; metadata are not normalized when they are read."""
     plain = preprocess(term).casefold()
     return int.from_bytes(hashlib.blake2b(plain.encode(), digest_size=4).digest(), "little") | _BIT_31
 
 
 def metadata_weights(metadata: Mapping[str, Any]) -> Weights | None:
-    """The chunk's own term weights, indices ascending; None where it has none that can be used."""
+    """The chunk's term weights by ascending index; None if it has no usable ones."""
     return read_weights(metadata)[0]
 
 
 def read_weights(metadata: Mapping[str, Any]) -> tuple[Weights | None, str]:
-    """As `metadata_weights`, and the first thing in them that cannot be used; empty where there is none.
+    """As `metadata_weights`, and a description of the first entry that cannot be used; empty if there is none.
 
-    Terms that share an index keep the larger weight. Weights that are not positive and finite as float32 are left out; one
-    of 0 says that the term has none, and is no fault.
+    Terms with the same index keep the larger weight. Weights that are not positive and finite as float32 are left out; a
+    weight of 0 is left out too, but is not a fault.
     """
     features = metadata.get("sparse_features")
     listed = features.get("term_weights") if isinstance(features, Mapping) else features
@@ -63,7 +63,7 @@ def read_weights(metadata: Mapping[str, Any]) -> tuple[Weights | None, str]:
 
 
 def _weight(one: Any) -> tuple[str, float]:
-    """What is wrong with an entry, or its weight as float32 has it."""
+    """The fault of an entry (empty if there is none), and its weight rounded to float32."""
     term, weight = (one.get("term"), one.get("weight")) if isinstance(one, Mapping) else (None, None)
     if not isinstance(term, str):
         return "has no term", 0.0
@@ -83,19 +83,19 @@ def _weight(one: Any) -> tuple[str, float]:
 
 
 def query_weights(text: str) -> Weights:
-    """A query for such vectors: weight 1 for each of its words."""
+    """A query vector for metadata terms: weight 1 for each of the query's words."""
     return _sorted({term_index(word): 1.0 for word in _words(text)})
 
 
 def _words(text: str) -> list[str]:
-    """Letters, digits and underscores in a row, with the marks on them: a vowel of Devanagari or Thai is none of the first."""
+    """Runs of letters, digits, underscores and combining marks: vowels of Devanagari or Thai are marks, not letters."""
     if text.isascii():
         return _WORD.findall(text)
     return "".join(one if _WORD.match(one) or _is_mark(one) else " " for one in text).split()
 
 
 def _is_mark(character: str) -> bool:
-    """But for variation selectors, which say how an emoji looks."""
+    """Whether it is a combining mark other than a variation selector, which only says how an emoji looks."""
     return category(character) in ("Mn", "Mc") and not "\ufe00" <= character <= "\ufe0f"
 
 

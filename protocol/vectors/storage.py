@@ -1,15 +1,15 @@
-"""How dense vectors are kept in a segment: float32, float16, int8 or one bit a component.
+"""How dense vectors are stored in a segment: float32, float16, int8 or one bit per component.
 
 float32  fixed_size_list<float>[dim]
 float16  fixed_size_list<halffloat>[dim]
-int8     fixed_size_list<int8>[dim]; q stands for `low + (q + 128) * (high - low) / 255`, with `low` and `high` of its
-         dimension: the least and the largest number that the file's own vectors have there, so that nothing is clipped.
-         They are in the metadata of the field, so that a file can be read alone. A segment with a cosine below INT8_COSINE
-         (a few extreme numbers make a range wide and its steps coarse) is float16
-binary   fixed_size_list<uint8>[dim / 8]; bit 7 of byte 0 is component 0, and a set bit says that it is above 0. It is
-         read as ±1/√dim
+int8     fixed_size_list<int8>[dim]; q means `low + (q + 128) * (high - low) / 255`, where `low` and `high` are the smallest
+         and largest number of the dimension in this file, so that nothing is clipped. They are in the metadata of the
+         field, so that a file can be read alone. A segment in which a vector would have a cosine below INT8_COSINE is
+         stored as float16: extreme numbers make the range wide and its steps coarse
+binary   fixed_size_list<uint8>[dim / 8]; bit 7 of byte 0 is component 0; a bit is set if the component is above 0. Read
+         back as ±1/√dim
 
-The cosine to the float32 vector, for each, is in docs/vectors.md, as measured.
+docs/vectors.md has the measured cosine of each to the float32 vector.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FloatArray = npt.NDArray[np.float32]
 RANGES_KEY = b"embedfleet.ranges"
 STEPS = 255
 BLOCK = 1024
-"""Rows that are rounded at once: what that takes in between is as large as they are."""
+"""Rows that are rounded at once, which bounds the temporary arrays."""
 INT8_COSINE = 0.9996
 """The least cosine of an int8 vector to the computed one, as docs/vectors.md promises."""
 
@@ -43,8 +43,8 @@ _ITEM: dict[Storage, Any] = {
 _STORAGE: dict[Any, Storage] = {kind: name for name, kind in _ITEM.items()}
 
 
-def spanned(vectors: FloatArray) -> Ranges:
-    """The least and the largest number in each dimension of (rows, dim); without rows -1 and 1, the bounds of unit vectors."""
+def measure_ranges(vectors: FloatArray) -> Ranges:
+    """The smallest and largest number in each dimension of (rows, dim); -1 and 1 if there are no rows."""
     if not len(vectors):
         dim = vectors.shape[1]
         return Ranges((-1.0,) * dim, (1.0,) * dim)
@@ -59,7 +59,7 @@ def dense_field(storage: Storage, dim: int, ranges: Ranges | None = None) -> Any
 
 
 def storage_of(field: Any) -> Storage:
-    """How the vectors under a field are kept. ValueError for a type that is none of these."""
+    """How the vectors of a field are stored. ValueError for any other type."""
     try:
         return _STORAGE[field.type.value_type]
     except KeyError:
@@ -67,18 +67,18 @@ def storage_of(field: Any) -> Storage:
 
 
 def is_bytewise(field: Any) -> bool:
-    """Whether the field is of dense vectors whose numbers in the file have one byte."""
+    """Whether the field has dense vectors stored as int8 or binary."""
     return pa.types.is_fixed_size_list(field.type) and storage_of(field) in ("int8", "binary")
 
 
 def dim_of(field: Any) -> int:
-    """Dimensions of the vectors under a field."""
+    """Dimensions of the vectors of a field."""
     width = int(field.type.list_size)
     return 8 * width if storage_of(field) == "binary" else width
 
 
 def ranges_of(field: Any) -> Ranges | None:
-    """The ranges that stand in a field's metadata. ValueError where they are damaged."""
+    """The ranges in a field's metadata, None without. ValueError if they are damaged."""
     raw = (field.metadata or {}).get(RANGES_KEY)
     try:
         return msgspec.json.decode(raw, type=Ranges) if raw is not None else None
@@ -87,7 +87,7 @@ def ranges_of(field: Any) -> Ranges | None:
 
 
 def pack(vectors: FloatArray, storage: Storage, ranges: Ranges | None) -> npt.NDArray[Any]:
-    """Vectors (rows, dim) as they are kept: (rows, dim), or (rows, dim / 8) bytes."""
+    """Vectors (rows, dim) in their storage format: (rows, dim), or (rows, dim / 8) bytes for binary."""
     match storage:
         case "float32":
             return vectors
@@ -100,7 +100,7 @@ def pack(vectors: FloatArray, storage: Storage, ranges: Ranges | None) -> npt.ND
 
 
 def pack_int8(vectors: FloatArray, ranges: Ranges | None) -> tuple[npt.NDArray[np.int8], FloatArray]:
-    """Vectors (rows, dim) as int8, and the cosine of each to what is read back; NaN where a vector is all zeros."""
+    """Vectors (rows, dim) as int8, and the cosine of each to its unpacked vector; NaN for a vector of zeros."""
     low, step = _scale(ranges)
     divisor = step.copy()
     divisor[divisor == 0] = 1
@@ -117,7 +117,7 @@ def pack_int8(vectors: FloatArray, ranges: Ranges | None) -> tuple[npt.NDArray[n
 
 
 def unpack(packed: npt.NDArray[Any], storage: Storage, ranges: Ranges | None) -> FloatArray:
-    """What `pack` made, as float32 (rows, dim)."""
+    """The vectors that `pack` packed, as float32 (rows, dim)."""
     match storage:
         case "float32" | "float16":
             return packed.astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""Arrays as raw frames: the header says name, dtype and shape, and the frame's length must be exactly that."""
+"""Arrays as raw frames. A header gives name, dtype and shape; the frame must have exactly that many bytes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ DTYPES = frozenset({"<f4", "<f2", "<i4", "<i8", "<u4", "|u1", "|i1"})
 """What may cross the wire: little-endian numbers, never objects."""
 
 MAX_DIMENSIONS, MAX_LENGTH, MAX_ITEMS = 4, 1 << 31, 1 << 40
-"""Of an array that may cross the wire."""
+"""Bounds of an array on the wire: its dimensions, the length of each, and its elements."""
 
 
 class ArrayHeader(msgspec.Struct, frozen=True, array_like=True):
-    """One array that follows as a frame."""
+    """Describes one array; its bytes follow as a frame."""
 
     name: str
     dtype: str
@@ -51,14 +51,14 @@ def check(headers: Sequence[ArrayHeader], frames: Sequence[Any]) -> None:
         raise ProtocolError(f"{len(headers)} arrays announced, {len(frames)} frames came")
     for header, frame in zip(headers, frames, strict=True):
         name, dtype, shape = header.name[:80], header.dtype[:80], header.shape
-        # Before its bytes are reckoned: a hundred thousand large numbers would keep the processor for minutes.
+        # Checked before the product: multiplying a hundred thousand large numbers would take minutes.
         if len(shape) > MAX_DIMENSIONS:
             raise ProtocolError(f"array {name!r} of dtype {dtype!r} and {len(shape)} dimensions is not allowed")
         if header.dtype not in DTYPES or any(n < 0 for n in shape):
             raise ProtocolError(f"array {name!r} of dtype {dtype!r} and shape {shape} is not allowed")
         if len(frame) != header.n_bytes:
             raise ProtocolError(f"array {name!r} has {len(frame)} bytes; {header.n_bytes} were announced")
-        # numpy refuses the other dimensions of an empty array too where they are too many.
+        # numpy refuses too large dimensions even if the array is empty.
         if any(n >= MAX_LENGTH for n in shape) or math.prod(max(n, 1) for n in shape) > MAX_ITEMS:
             raise ProtocolError(f"array {name!r} of shape {shape} is not allowed")
 

@@ -1,7 +1,7 @@
 """Addresses and socket settings of the links.
 
-One address names a coordinator. `ipc:///folder` holds a socket a link; `tcp://host:port` uses the port and the two after
-it. The export link is always local.
+A coordinator has one address. `ipc:///folder` is a folder with one socket for each link; `tcp://host:port` uses that port
+and the next two. The export link is always local.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IPC_PATH_LIMIT = 107
 MAX_FRAME_BYTES = 1 << 30
 HANDSHAKE_MS = 2_000
 HIGH_WATER = 64
-"""Messages queued per peer and direction. Credits keep the real number in single digits."""
+"""Messages queued per peer and direction. Credits keep the actual number below ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def _loopback(host: str) -> bool:
 
 
 def tune(socket: zmq.Socket[bytes], high_water: int = HIGH_WATER) -> zmq.Socket[bytes]:
-    """Bounds that every socket has: frame size, queue length, handshake time, and no waiting at close."""
+    """Set the limits of every socket: frame size, queue length, handshake time. Closing does not wait."""
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     socket.setsockopt(zmq.SNDHWM, high_water)
     socket.setsockopt(zmq.RCVHWM, high_water)
@@ -101,7 +101,7 @@ def tune(socket: zmq.Socket[bytes], high_water: int = HIGH_WATER) -> zmq.Socket[
     socket.setsockopt(zmq.IPV6, 1)
     if socket.type == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a peer that connects anew under its name is heard from at once
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a peer that reconnects under its name takes over at once
     return socket
 
 

@@ -1,8 +1,7 @@
 """Messages to bytes and back: MessagePack, decoded straight into the types of one link.
 
-Typed decoding is the limit: a value of the wrong shape is refused where it stands, so a hostile header cannot make the
-reader build nested containers. The header's size is bounded before that, since MAXMSGSIZE counts per frame and must let
-arrays through. Nothing here can decode a pickle.
+The decoder refuses a value of the wrong type at once, so a hostile header cannot make it build nested containers. The
+header's size is checked before: MAXMSGSIZE limits each frame and must let arrays through. Nothing here decodes pickles.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import msgspec
 from ..errors import ProtocolError
 
 MAX_HEADER_BYTES = 4 << 20
-"""A header is at most this long: the longest carries one reason a row for a batch of quarantined rows."""
+"""The longest header has a reason for each row of a batch in quarantine."""
 MAX_ERROR = 300
-"""Characters of a decoder's message."""
+"""Characters of a decoder's message that an error repeats."""
 
 _encoder = msgspec.msgpack.Encoder()
 T = TypeVar("T")
@@ -40,7 +39,7 @@ class Decoder(Generic[T]):
         try:
             return self._decoder.decode(frame)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            # Cut, since it repeats what the peer sent: an unknown tag may have megabytes.
+            # The decoder's message repeats what the peer sent: an unknown tag may have megabytes.
             raise ProtocolError(f"a message that is not of this link's types: {str(error)[:MAX_ERROR]}") from error
 
 

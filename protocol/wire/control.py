@@ -30,9 +30,9 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     restart: bool = False
     options: RunOptions = RunOptions()
     later: tuple[PassSpec, ...] = ()
-    """Of runs that the same command will submit once this one is done: their models are looked at with this one's."""
+    """Passes of runs that the same command will submit next: their models are checked together with this run's."""
     traceparent: str = ""
-    """The span that the run's is to stand below, as W3C's header of that name has it; empty: it begins a trace."""
+    """The parent of the run's span, in the format of W3C's `traceparent` header; empty: the run begins a trace."""
 
 
 class Watch(msgspec.Struct, frozen=True, tag="watch"):
@@ -56,7 +56,7 @@ class GetStatus(msgspec.Struct, frozen=True, tag="get_status"):
 
 
 class StageDone(msgspec.Struct, frozen=True, kw_only=True, tag="stage_done"):
-    """A step of the client's own command is over: it becomes a span. Answered by Accepted, without a run."""
+    """A step of the client's command is over; record it as a span. Answered by Accepted, with an empty `run`."""
 
     request: int
     name: str
@@ -64,11 +64,11 @@ class StageDone(msgspec.Struct, frozen=True, kw_only=True, tag="stage_done"):
     end: float
     """Unix time, in seconds."""
     fields: dict[str, int | float | str] = {}
-    """What the span says of it: counts, bytes, seconds."""
+    """Attributes of the span: counts, bytes, seconds."""
     error: str = ""
-    """Why it failed."""
+    """Why the step failed; empty if it did not."""
     traceparent: str = ""
-    """The span that it stands below."""
+    """The parent of the span."""
 
 
 ToCoordinator = ClientHello | Submit | Watch | Cancel | GetStatus | StageDone
@@ -94,7 +94,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 
 class PassProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """One pass at this moment. Rates are over the time that the pass has worked, in this session."""
+    """One pass now. Rates are averages over the time that the pass has worked in this session."""
 
     vector: str
     model: str
@@ -106,7 +106,7 @@ class PassProgress(msgspec.Struct, frozen=True, kw_only=True):
     share_done: float
     """Part of the work that is done, 0 to 1, by estimated tokens: batches go longest first, so rows come late."""
     seconds_left: float | None
-    """By the same measure, for what is spooled so far; None before the first result."""
+    """Estimated from `share_done`, for the rows read so far; None before the first result."""
     devices: tuple[str, ...]
     in_flight: int
     state: str
@@ -117,7 +117,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     run: str
     status: str
     rows: int
-    """Rows spooled so far."""
+    """Rows read from the source so far."""
     intake_done: bool
     rejected: int
     passes: tuple[PassProgress, ...]
@@ -132,7 +132,7 @@ class PassSummary(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     device: str
     chunks: int
-    """Rows that are committed, whoever made them: a model, the metadata, an earlier session."""
+    """Committed rows, from the model, from metadata or from an earlier session."""
     chunks_per_second: float
     tokens_per_second: float
     padding: float
@@ -155,7 +155,7 @@ class PassSummary(msgspec.Struct, frozen=True, kw_only=True):
     batch_seconds: dict[str, float] = {}
     """`p50`, `p95` and others: tokenizing and computing one batch in this session; empty where nothing was computed."""
     weights: str = ""
-    """Of a sparse pass that the metadata has a part in: where its rows' weights are from, in words."""
+    """For a sparse pass that uses metadata weights: how many rows have which weights, as text."""
     truncation: Truncation | None = None
     """Truncation of all committed rows; None if it was not counted, or texts may have any length."""
     max_tokens: int = 0
@@ -180,9 +180,9 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True, tag="run_ended"):
     kind: str = ""
     error: str = ""
     traceparent: str = ""
-    """The run's span, for what the same command does next; empty where no spans are made."""
+    """The run's span, as parent for the command's next steps; empty without tracing."""
     notes: dict[str, int] = {}
-    """Records by what the intake did to them (`intake_notes.py`), if the source was read to its end."""
+    """Records for each note of the intake (`intake_notes.py`), if the source was read to its end."""
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):

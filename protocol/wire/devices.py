@@ -20,7 +20,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     """Processor threads that the worker may use."""
     cores: tuple[int, ...] = ()
-    """Processors that a CPU slot is confined to; none: wherever the kernel likes."""
+    """Processors that a CPU slot is pinned to; empty: not pinned."""
     capability: tuple[int, int] = (0, 0)
     """CUDA compute capability; (0, 0) on a CPU."""
     auxiliary: bool = False
@@ -39,11 +39,11 @@ class MemorySample(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class PerformanceSample(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """How busy a worker and its device were at one moment. None: the device has no such thing, or does not tell."""
+    """Load of a worker and its device at one moment. None: the device does not report it."""
 
     resident_bytes: int
     cpu_percent: float | None = None
-    """Of one core, by the worker's process since it was last asked; None where that was a moment ago."""
+    """Percent of one core used by the worker since the last sample; None if that was less than 0.2 s ago."""
     gpu_percent: float | None = None
     gpu_bytes: int | None = None
     """In use on the GPU, other tenants included."""

@@ -13,8 +13,8 @@ from .arrays import ArrayHeader
 from .work import RowError
 
 
-class OpenRun(msgspec.Struct, frozen=True, array_like=True, tag="open_run"):
-    """Take the run directory: lock it, compare the spec, say what is committed."""
+class OpenRunMessage(msgspec.Struct, frozen=True, array_like=True, tag="open_run"):
+    """Take the run directory: lock it, compare its spec, and answer with what is committed."""
 
     protocol: int
     build: str
@@ -30,11 +30,11 @@ class BeginPass(msgspec.Struct, frozen=True, array_like=True, tag="begin_pass"):
     number: int
     fingerprint: Fingerprint
     placement: str = ""
-    """Where the parameters are, for audit: not compared."""
+    """Where the parameters are. Recorded, not compared."""
 
 
 class SourceRead(msgspec.Struct, frozen=True, array_like=True, tag="source_read"):
-    """The intake has ended: the run has so many segments and gets no more."""
+    """The intake has ended. The run has this many segments."""
 
     segments: int
 
@@ -69,26 +69,26 @@ class Record(msgspec.Struct, frozen=True, array_like=True, tag="record"):
     fields: dict[str, Any]
 
 
-class CloseRun(msgspec.Struct, frozen=True, array_like=True, tag="close_run"):
-    """Nothing more comes. Commit what is whole, publish, write stats and (status `done`) the manifest, and end."""
+class CloseRunMessage(msgspec.Struct, frozen=True, array_like=True, tag="close_run"):
+    """The last message. Commit complete segments, publish, write the stats and (status `done`) the manifest; then exit."""
 
     status: str
     error: str
     stats: dict[str, Any]
 
 
-ToExporter = OpenRun | BeginPass | SourceRead | Rows | FailedRows | Record | CloseRun
+ToExporter = OpenRunMessage | BeginPass | SourceRead | Rows | FailedRows | Record | CloseRunMessage
 
 
 class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
-    """The directory is ours. Per pass: the segments that are committed, and the fingerprint if any."""
+    """The directory is locked. For each pass: its committed segments, and its fingerprint if it has one."""
 
     protocol: int
     build: str
     committed: tuple[tuple[int, ...], ...]
     fingerprints: tuple[Fingerprint | None, ...]
     preprocessing: str = ""
-    """The directory's policy for reading records, which the intake follows; empty for that of the spec."""
+    """The directory's preprocessing policy, which the intake follows; empty: the spec's."""
 
 
 class OpenRefused(msgspec.Struct, frozen=True, array_like=True, tag="open_refused"):
@@ -104,7 +104,7 @@ class PassRefused(msgspec.Struct, frozen=True, array_like=True, tag="pass_refuse
 
 
 class Committed(msgspec.Struct, frozen=True, array_like=True, tag="committed"):
-    """The segment stands under its final name and is synced."""
+    """The segment has its final name and is synced."""
 
     number: int
     segment: int
@@ -113,8 +113,8 @@ class Committed(msgspec.Struct, frozen=True, array_like=True, tag="committed"):
     seconds: float
 
 
-class SegmentDamaged(msgspec.Struct, frozen=True, array_like=True, tag="segment_damaged"):
-    """A vector segment of an earlier session is not as it was written; it is removed, to be computed again."""
+class SegmentDamagedMessage(msgspec.Struct, frozen=True, array_like=True, tag="segment_damaged"):
+    """A vector segment of an earlier session is damaged. The exporter removed it; compute it again."""
 
     number: int
     segment: int
@@ -122,14 +122,14 @@ class SegmentDamaged(msgspec.Struct, frozen=True, array_like=True, tag="segment_
 
 
 class ChunksDamaged(msgspec.Struct, frozen=True, array_like=True, tag="chunks_damaged"):
-    """A chunk segment is not as it was written. It is the intake's to remove and to read again."""
+    """A chunk segment is damaged. The intake has to remove it and read it from the source again."""
 
     segment: int
     reason: str
 
 
-class Scrubbed(msgspec.Struct, frozen=True, array_like=True, tag="scrubbed"):
-    """All that earlier sessions committed has been read again."""
+class ScrubbedMessage(msgspec.Struct, frozen=True, array_like=True, tag="scrubbed"):
+    """The exporter has checked everything that earlier sessions committed."""
 
 
 class ExporterAlive(msgspec.Struct, frozen=True, array_like=True, tag="exporter_alive"):
@@ -143,7 +143,7 @@ class ExportFailed(msgspec.Struct, frozen=True, array_like=True, tag="export_fai
 
 
 class Publishing(msgspec.Struct, frozen=True, array_like=True):
-    """What a session put into the Edge shard. Unix time in seconds, from the first segment's begin to the last one's end."""
+    """The points that a session put into the Edge shard. `begin` and `end` are Unix times in seconds."""
 
     rows: int
     begin: float
@@ -153,26 +153,26 @@ class Publishing(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
-    """All that was promised is on disk. The counts are recounted from the segments' footers."""
+    """The run is closed and everything is on disk. The counts are from the segments' footers."""
 
     chunks: int
     committed: int
     quarantined: int
     skipped_duplicates: int
     published: int
-    """Points in the Edge shard; 0 also where a run that is not done had nothing to publish."""
+    """Points in the Edge shard; 0 if a run that is not done published nothing."""
     covered: dict[str, int] = {}
-    """By vector: rows that have one."""
+    """Rows that have the vector, by vector."""
     stood_in: dict[str, int] = {}
-    """By sparse vector: rows whose weights are their metadata's."""
+    """Rows with metadata weights, by sparse vector."""
     publishing: Publishing | None = None
-    """None where nothing was published."""
+    """None if nothing was published."""
     float16_segments: dict[str, int] = {}
-    """For each vector of `--store int8`, how many segments are float16, if there are any."""
+    """Segments stored as float16, by vector of `--store int8`; only vectors that have some."""
     truncation: dict[str, Truncation] = {}
     """The truncation of each vector that has a limit of tokens."""
     problem: str = ""
-    """The reason why the files do not add up, and its remedy; empty if they do. With one, the run is not done."""
+    """Why the row counts of the files differ, and the remedy; empty if they agree. With a problem the run is not done."""
 
 
 ToCoordinator = (
@@ -180,9 +180,9 @@ ToCoordinator = (
     | OpenRefused
     | PassRefused
     | Committed
-    | SegmentDamaged
+    | SegmentDamagedMessage
     | ChunksDamaged
-    | Scrubbed
+    | ScrubbedMessage
     | ExporterAlive
     | ExportFailed
     | Closed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ..errors import how_ended
+from ..errors import describe_exit
 from .devices import Device, MemorySample
 
 
@@ -24,13 +24,13 @@ class HostAlive(msgspec.Struct, frozen=True, array_like=True, tag="host_alive"):
 
 
 class HostLeaving(msgspec.Struct, frozen=True, array_like=True, tag="host_leaving"):
-    """Last message of an agent that was told to stop; its workers end with it."""
+    """Last message of an agent that stops; its workers end with it."""
 
     host: str
 
 
 class WorkerSpawned(msgspec.Struct, frozen=True, array_like=True, tag="worker_spawned"):
-    """The process is started; the device's memory as it was before."""
+    """The process is started. `memory` was sampled before."""
 
     worker: str
     pid: int
@@ -43,31 +43,31 @@ class WorkerEnd(msgspec.Struct, frozen=True, array_like=True):
     code: int
     """Exit status; negative: the signal."""
     tail: str
-    """The end of what it wrote on standard error."""
+    """The end of its standard error."""
     fault: str = ""
-    """What is wrong with the device itself; empty where nothing is known to be."""
+    """A hardware fault of the device; empty if none is known."""
     starved: str = ""
-    """How the host's own memory ended it; empty where that was not the cause."""
+    """The reason if a lack of host memory ended it; otherwise empty."""
 
     @property
     def reason(self) -> str:
-        """For people, in one line."""
+        """How the worker ended, in one line for a message."""
         if self.starved:
             return self.starved
-        how = how_ended(self.code)
+        how = describe_exit(self.code)
         last = self.tail.rsplit("\n", 1)[-1].strip()
         return f"{how}: {last}" if last else how
 
 
-class WorkerDied(msgspec.Struct, frozen=True, array_like=True, tag="worker_died"):
-    """A worker's process has ended unexpectedly; WorkerGone follows once its device's memory has been looked at."""
+class WorkerDiedMessage(msgspec.Struct, frozen=True, array_like=True, tag="worker_died"):
+    """A worker's process has ended unexpectedly. WorkerGone follows after the memory check of its device."""
 
     worker: str
     end: WorkerEnd
 
 
 class WorkerGone(msgspec.Struct, frozen=True, array_like=True, tag="worker_gone"):
-    """A worker's process has ended (or could not be started); its device's memory has been looked at since."""
+    """A worker's process has ended or could not be started. `memory` was sampled afterwards."""
 
     worker: str
     end: WorkerEnd
@@ -76,14 +76,16 @@ class WorkerGone(msgspec.Struct, frozen=True, array_like=True, tag="worker_gone"
     """Whether the memory is back to its level before the lease."""
 
 
-class SpawnRefused(msgspec.Struct, frozen=True, array_like=True, tag="spawn_refused"):
-    """The device cannot be leased now, for instance because another run on this host holds it."""
+class SpawnRefusedMessage(msgspec.Struct, frozen=True, array_like=True, tag="spawn_refused"):
+    """The device cannot be leased now, for example because another run on this host has it."""
 
     worker: str
     reason: str
 
 
-ToCoordinator = HostHello | HostAlive | HostLeaving | WorkerSpawned | WorkerDied | WorkerGone | SpawnRefused
+ToCoordinator = (
+    HostHello | HostAlive | HostLeaving | WorkerSpawned | WorkerDiedMessage | WorkerGone | SpawnRefusedMessage
+)
 
 
 class HostWelcome(msgspec.Struct, frozen=True, array_like=True, tag="host_welcome"):
@@ -110,7 +112,7 @@ class Kill(msgspec.Struct, frozen=True, array_like=True, tag="kill"):
 
 
 class Goodbye(msgspec.Struct, frozen=True, array_like=True, tag="goodbye"):
-    """The coordinator ends in good order; so does the agent."""
+    """The coordinator shuts down; the agent does too."""
 
 
 ToHost = HostWelcome | HostRefused | Spawn | Kill | Goodbye

@@ -11,9 +11,9 @@ class PassToCheck(PassSpec, frozen=True, kw_only=True, omit_defaults=True):
     """A pass whose model is to be checked."""
 
     files: dict[str, str] = msgspec.field(default_factory=dict[str, str])
-    """The identity of the model that its segments were computed with; empty without segments, or if it was not noted."""
+    """File digests of the model that computed its segments; empty if it has no segments or no digests."""
     whole: bool = False
-    """Whether no segment is missing. Then no model is needed, but one that has changed is still refused."""
+    """Whether all segments are there. Then the model may be missing, but must not have changed."""
 
 
 class Refusal(msgspec.Struct, frozen=True):

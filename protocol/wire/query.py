@@ -1,4 +1,4 @@
-"""What `python -m embedfleet.worker.query` reads and writes for a search: one JSON object in, one out, on standard streams."""
+"""Input and output of `python -m embedfleet.worker.query`: one JSON object on standard input, one on standard output."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from ..spec.fingerprint import Fingerprint
 from ..spec.run_spec import PassSpec
 
 Numbers = list[float | None]
-"""JSON has neither NaN nor infinity: such a number is null."""
+"""Null stands for NaN and infinity, which JSON does not have."""
 
 
 class QueryRequest(msgspec.Struct, frozen=True, rename={"spec": "pass"}):
-    """What to encode and with which pass's model."""
+    """Texts to encode with the model of a pass."""
 
     spec: PassSpec
     fingerprint: Fingerprint | None
@@ -36,7 +36,7 @@ class QueryFailure(msgspec.Struct, frozen=True):
 
 
 class QueryAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Those of the results that the pass produces, one a text; or an error."""
+    """One result for each text, in the fields that the pass produces; or an error."""
 
     vectors: list[Numbers] | None = None
     sparse: list[SparseRow] | None = None

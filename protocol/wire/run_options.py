@@ -1,4 +1,4 @@
-"""How a run is to be carried out. What it makes is in its spec; these may differ each time it is resumed."""
+"""How to carry out a run. They may differ each time it is resumed, unlike its spec, which says what it makes."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Options of one session of a run."""
 
     batch_timeout: float | None = None
-    """Seconds without progress on a batch after which its worker is taken to hang. None: by the measured speed, 30 at
-    least; 600 before anything is measured."""
+    """Seconds without progress on a batch before its worker counts as hung. None: by the measured speed, at least 30; 600
+    before the first measurement."""
     load_timeout: float | None = None
-    """Seconds that a model may take to be staged, and to be hydrated. None: 3600, a download included, and 300."""
+    """Limit in seconds for staging a model, and for hydrating it. None: 3600 with the download, and 300."""
     cpu_fallback: bool = False
-    """Where every GPU is given up, a CPU slot goes on, slowly; otherwise the run ends and can be resumed."""
+    """Continue on a CPU slot if all GPUs have failed. Otherwise the run ends and can be resumed."""
     sparse_device: Placement = "auto"
-    """Where learned sparse models run. cpu: on a CPU slot, beside what works on GPUs; auto: there, if the coordinator finds
-    the source so small that a GPU would need as long, and else where all models do."""
+    """Where learned sparse models run. cpu: on a CPU slot, while the GPUs do other passes. auto: there too if the source is
+    so small that a GPU would not be faster; otherwise like all models."""
 
 
 DEFAULTS = RunOptions()
 
 
 def check_options(options: RunOptions) -> None:
-    """Raise UsageError for what cannot be meant."""
+    """Raise UsageError for a time limit that is not finite or below 1 second."""
     for flag, seconds in (("--batch-timeout", options.batch_timeout), ("--load-timeout", options.load_timeout)):
         if seconds is not None and not (math.isfinite(seconds) and seconds >= 1):
             raise UsageError(f"{flag} {seconds:g}: give seconds, 1 or more")

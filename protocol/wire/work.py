@@ -10,15 +10,15 @@ from .arrays import ArrayHeader
 from .devices import MemorySample, PerformanceSample
 
 EXIT_STARVED = 71
-"""A worker ends so where others have taken its device's memory: no batch is to blame."""
+"""Exit code of a worker whose device's memory other processes have taken: no batch is to blame."""
 
 
 def worker_identity(worker: str, epoch: int) -> bytes:
-    """A worker's identity on the link. With the epoch in it, one that comes back after its lease ended is a stranger."""
+    """A worker's identity on the link. It has the epoch, so that a worker whose lease has ended is not recognised."""
     return f"{worker}.{epoch}".encode()
 
 
-class WorkerHello(msgspec.Struct, frozen=True, array_like=True, tag="worker_hello"):
+class WorkerHelloMessage(msgspec.Struct, frozen=True, array_like=True, tag="worker_hello"):
     """The process is up and pinned; nothing heavy is imported yet."""
 
     protocol: int
@@ -32,9 +32,9 @@ class Staged(msgspec.Struct, frozen=True, array_like=True, tag="staged"):
 
     fingerprint: Fingerprint
     batch_tokens: int
-    """Estimated tokens in a batch that suit this encoder on this device."""
+    """Best size of a batch for this encoder on this device, in estimated tokens."""
     row_bytes: int
-    """Bytes of a row's result, for the cap on uncommitted results."""
+    """Estimated bytes of a row's result. The coordinator limits uncommitted results by it."""
     seconds: float
 
 
@@ -48,7 +48,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
 
 
 class Broken(msgspec.Struct, frozen=True, array_like=True, tag="broken"):
-    """The model cannot be staged or hydrated. `fatal`: no other attempt would help (missing model, refused weights)."""
+    """The model cannot be staged or hydrated. `fatal`: another attempt would fail too (missing model, refused weights)."""
 
     kind: str
     message: str
@@ -56,7 +56,7 @@ class Broken(msgspec.Struct, frozen=True, array_like=True, tag="broken"):
 
 
 class Timings(msgspec.Struct, frozen=True, array_like=True):
-    """Seconds of one batch in the worker. `wait` is the time that the forward pass had nothing to do before it."""
+    """Seconds of one batch in the worker. `wait`: the forward pass was idle before it."""
 
     tokenize: float
     forward: float
@@ -64,18 +64,18 @@ class Timings(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RowError(msgspec.Struct, frozen=True, array_like=True):
-    """A row of the batch (by position in it) that cannot be embedded, and why."""
+    """A row that cannot be embedded, by its position in the batch, and why."""
 
     position: int
     reason: str
     output: Form | None = None
-    """The one vector of a pass that the row lacks; None: it lacks all."""
+    """The form of the vector that is missing; None: all of the pass's vectors are."""
     too_large: bool = False
-    """It has a multivector, of more numbers than the engine takes in a point."""
+    """Whether the reason is a multivector with more numbers than the engine takes in a point."""
 
 
 class Result(msgspec.Struct, frozen=True, array_like=True, tag="result"):
-    """One batch, computed. Frames follow: as `arrays` says, one row per text, in the order of the batch."""
+    """A computed batch. The frames of `arrays` follow, one row per text, in the order of the batch."""
 
     batch: int
     epoch: int
@@ -88,8 +88,8 @@ class Result(msgspec.Struct, frozen=True, array_like=True, tag="result"):
     errors: tuple[RowError, ...] = ()
 
 
-class BatchFailed(msgspec.Struct, frozen=True, array_like=True, tag="batch_failed"):
-    """The batch could not be computed; the worker is well and goes on."""
+class BatchFailedMessage(msgspec.Struct, frozen=True, array_like=True, tag="batch_failed"):
+    """The batch could not be computed; the worker goes on."""
 
     batch: int
     epoch: int
@@ -97,7 +97,7 @@ class BatchFailed(msgspec.Struct, frozen=True, array_like=True, tag="batch_faile
 
 
 class Alive(msgspec.Struct, frozen=True, array_like=True, tag="alive"):
-    """Sent every second by the loop that sends results; `progress` counts micro-batches, so a stuck model shows."""
+    """Sent every second by the loop that sends results. `progress` counts micro-batches: it stops if the model hangs."""
 
     epoch: int
     progress: int
@@ -115,27 +115,29 @@ class Mitigation(msgspec.Struct, frozen=True, array_like=True, tag="mitigation")
 
 
 class Released(msgspec.Struct, frozen=True, array_like=True, tag="released"):
-    """Last message of a worker in good order."""
+    """Last message of a worker that was released."""
 
     peak: MemorySample
     send_seconds: float
-    """Time spent handing results to the socket, in all."""
+    """Total time spent handing results to the socket."""
 
 
-ToCoordinator = WorkerHello | Staged | Ready | Broken | Result | BatchFailed | Alive | Mitigation | Released
+ToCoordinator = (
+    WorkerHelloMessage | Staged | Ready | Broken | Result | BatchFailedMessage | Alive | Mitigation | Released
+)
 
 
-class Stage(msgspec.Struct, frozen=True, array_like=True, tag="stage"):
+class StageMessage(msgspec.Struct, frozen=True, array_like=True, tag="stage"):
     """Load this model into host memory."""
 
     spec: PassSpec
 
 
 class Hydrate(msgspec.Struct, frozen=True, array_like=True, tag="hydrate"):
-    """The device is yours: move the model there."""
+    """The device is free: move the model there."""
 
 
-class Batch(msgspec.Struct, frozen=True, array_like=True, tag="batch"):
+class BatchMessage(msgspec.Struct, frozen=True, array_like=True, tag="batch"):
     """Rows to compute. Two frames follow: `offsets` int32 (rows+1) and `utf8` bytes."""
 
     batch: int
@@ -145,7 +147,7 @@ class Batch(msgspec.Struct, frozen=True, array_like=True, tag="batch"):
 
 
 class Release(msgspec.Struct, frozen=True, array_like=True, tag="release"):
-    """Finish what you have and leave the device."""
+    """Finish the batches in flight and exit."""
 
 
-ToWorker = Stage | Hydrate | Batch | Release
+ToWorker = StageMessage | Hydrate | BatchMessage | Release

@@ -25,7 +25,15 @@ from embedfleet.protocol.spec.fingerprint import Fingerprint
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.vectors.ensembles import combine
 from embedfleet.protocol.wire import arrays
-from embedfleet.protocol.wire.export import ChunksDamaged, CloseRun, Committed, ExportFailed, Rows, Scrubbed, SourceRead
+from embedfleet.protocol.wire.export import (
+    ChunksDamaged,
+    CloseRunMessage,
+    Committed,
+    ExportFailed,
+    Rows,
+    ScrubbedMessage,
+    SourceRead,
+)
 
 ROWS, SEGMENTS, DIM = 4, 3, 8
 ENSEMBLE = EnsembleSpec(vector="ensemble-average", method="average", members=("dense-a", "dense-b"), weights=(1.0, 1.0))
@@ -100,12 +108,12 @@ class Workload:
         for number, segment in left:
             headers, frames = arrays.pack(self.results(number, segment))
             runtime.add(Rows(number, segment, ROWS, headers), [bytes(frame) for frame in frames])
-        runtime.close(CloseRun("done", "", {"passes": []}))
+        runtime.close(CloseRunMessage("done", "", {"passes": []}))
         mark("done")
 
 
 def _wait_for_the_scrub(runtime: ExportRuntime) -> None:
-    ends = (Scrubbed, ChunksDamaged, ExportFailed)
+    ends = (ScrubbedMessage, ChunksDamaged, ExportFailed)
     while not any(isinstance(one, ends) for one in runtime.take()):
         select.select([runtime.wake_fd], [], [])
 

@@ -22,9 +22,18 @@ from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.version import PROTOCOL, __version__
 from embedfleet.protocol.wire import arrays, channels
 from embedfleet.protocol.wire.codec import Decoder, encode
-from embedfleet.protocol.wire.export import ExporterAlive, OpenRun, Scrubbed
+from embedfleet.protocol.wire.export import ExporterAlive, OpenRunMessage, ScrubbedMessage
 from embedfleet.protocol.wire.export import ToCoordinator as FromExporter
-from embedfleet.protocol.wire.work import Alive, Batch, Hydrate, Ready, Stage, Staged, WorkerHello, worker_identity
+from embedfleet.protocol.wire.work import (
+    Alive,
+    BatchMessage,
+    Hydrate,
+    Ready,
+    Staged,
+    StageMessage,
+    WorkerHelloMessage,
+    worker_identity,
+)
 from embedfleet.protocol.wire.work import ToCoordinator as FromWorker
 
 SECONDS = 20.0
@@ -140,8 +149,8 @@ class WorkerPeer(Peer):
 
     def stage(self, spec: PassSpec) -> Staged:
         """hello → stage → staged."""
-        self.hear(WorkerHello)
-        self.send(Stage(spec))
+        self.hear(WorkerHelloMessage)
+        self.send(StageMessage(spec))
         return self.hear(Staged, 60)[0]
 
     def prepare(self, model: str, kind: str = "dense", **options: Any) -> Staged:
@@ -157,7 +166,7 @@ class WorkerPeer(Peer):
         offsets = np.zeros(len(raw) + 1, np.int32)
         np.cumsum([len(one) for one in raw], out=offsets[1:])
         headers, frames = arrays.pack({"offsets": offsets, "utf8": np.frombuffer(b"".join(raw), np.uint8)})
-        self.send(Batch(number, self.epoch, len(raw), headers), frames)
+        self.send(BatchMessage(number, self.epoch, len(raw), headers), frames)
 
     def result(self, kind: type[Any], seconds: float = SECONDS) -> tuple[Any, dict[str, Any]]:
         """The next message but heartbeats, with its arrays."""
@@ -181,7 +190,7 @@ class ExporterPeer(Peer):
         """The next message but signs of life, which a busy machine gives time for, and the word that all stands as it
         was written; it has to be of `kind`."""
         give_up = time.monotonic() + seconds
-        passed = tuple(one for one in (ExporterAlive, Scrubbed) if one is not kind)
+        passed = tuple(one for one in (ExporterAlive, ScrubbedMessage) if one is not kind)
         while isinstance(message := self.next(max(0.0, give_up - time.monotonic()))[0], passed):
             pass
         assert isinstance(message, kind), message
@@ -189,7 +198,7 @@ class ExporterPeer(Peer):
 
     def open(self, directory: Path, spec: RunSpec, *, restart: bool = False, protocol: int = PROTOCOL) -> None:
         """Ask it to take the directory."""
-        self.send(OpenRun(protocol, __version__, "run-1", str(directory), spec, restart))
+        self.send(OpenRunMessage(protocol, __version__, "run-1", str(directory), spec, restart))
 
 
 @pytest.fixture

@@ -21,16 +21,16 @@ from embedfleet.protocol.wire.codec import Decoder, encode
 from embedfleet.protocol.wire.devices import Device, MemorySample
 from embedfleet.protocol.wire.hosts import HostHello, HostWelcome, Spawn, ToHost, WorkerEnd, WorkerGone, WorkerSpawned
 from embedfleet.protocol.wire.work import (
-    Batch,
+    BatchMessage,
     Hydrate,
     Ready,
     Release,
     Result,
-    Stage,
     Staged,
+    StageMessage,
     Timings,
     ToWorker,
-    WorkerHello,
+    WorkerHelloMessage,
     worker_identity,
 )
 from embedfleet.worker.encoders.fake import FakeEncoder
@@ -108,7 +108,7 @@ def submit(connect: Callable[[], Any]) -> Callable[[Path, Path, str], tuple[Any,
     return begin
 
 
-def lies(batch: Batch) -> tuple[Result, list[Any]]:
+def lies(batch: BatchMessage) -> tuple[Result, list[Any]]:
     """A result that would be taken for a good one: unit vectors, but others than the model's."""
     vectors = np.zeros((batch.rows, DIM), np.float32)
     vectors[:, 0] = 1.0
@@ -135,12 +135,12 @@ def test_a_worker_that_comes_back_after_its_lease_ended_is_told_to_go(
     first = host.hear(Spawn)
     host.send(WorkerSpawned(first.worker, 1, None))
     stale = play(work, ToWorker, worker_identity(first.worker, first.epoch))
-    stale.send(WorkerHello(PROTOCOL, __version__, first.epoch, 1))
-    stale.hear(Stage)
+    stale.send(WorkerHelloMessage(PROTOCOL, __version__, first.epoch, 1))
+    stale.hear(StageMessage)
     stale.send(Staged(encoder().fingerprint, 4_000, 4 * DIM, 0.0))
     stale.hear(Hydrate)
     stale.send(Ready("cpu float32", SOME_MEMORY, 0.0))
-    batch = stale.hear(Batch)
+    batch = stale.hear(BatchMessage)
     host.send(WorkerGone(first.worker, WorkerEnd(-9, ""), None, released=True))
 
     second = host.hear(Spawn)

@@ -28,13 +28,13 @@ from embedfleet.protocol.wire import arrays
 from embedfleet.protocol.wire.export import (
     BeginPass,
     Closed,
-    CloseRun,
+    CloseRunMessage,
     Committed,
     ExportFailed,
     FailedRows,
     Opened,
     OpenRefused,
-    OpenRun,
+    OpenRunMessage,
     PassRefused,
     Record,
     Rows,
@@ -137,7 +137,7 @@ def send_sparse(exporter: Any, segment: int, number: int, rows: int = ROWS) -> N
 
 
 def close(exporter: Any, status: str = "done") -> Closed:
-    exporter.send(CloseRun(status, "", {"seconds": 1.5}))
+    exporter.send(CloseRunMessage(status, "", {"seconds": 1.5}))
     while not isinstance((message := exporter.hear((Committed, Closed), 40)), Closed):
         pass
     assert exporter.exit_code() == 0
@@ -458,7 +458,7 @@ def test_a_disk_that_refuses_is_told(make_exporter: Any, tmp_path: Path) -> None
     assert "Not a directory" in exporter.hear(ExportFailed).message
     folder.unlink()
     moved.rename(folder)
-    exporter.send(CloseRun("failed", "the disk", {}))
+    exporter.send(CloseRunMessage("failed", "the disk", {}))
     assert exporter.hear(Closed).committed == ROWS
     assert exporter.exit_code() == 0
     assert not bench.layout.manifest.exists()
@@ -483,7 +483,7 @@ def test_a_disk_that_refuses_the_end_is_told(make_exporter: Any, tmp_path: Path)
     send_rows(exporter, 0, range(ROWS))
     exporter.hear(Committed)
     bench.layout.stats.mkdir()
-    exporter.send(CloseRun("done", "", {}))
+    exporter.send(CloseRunMessage("done", "", {}))
     assert "stats.json" in exporter.hear(ExportFailed).message
     assert exporter.exit_code() == 0
     assert not bench.layout.manifest.exists()
@@ -512,7 +512,7 @@ def test_nor_after_the_exporter_has_ended(
     bench.root.write_text("a file, so the exporter refuses and ends")
     link = ExporterProcess(context, f"ipc://{folder}/link")
     try:
-        link.send(OpenRun(1, "test", "run-1", str(bench.root), bench.spec, False))
+        link.send(OpenRunMessage(1, "test", "run-1", str(bench.root), bench.spec, False))
         heard = waiting.eventually(lambda: list(link.receive()), what="the refusal")
         assert isinstance(heard[0], OpenRefused)
         assert link.process.wait(10) == 0

@@ -19,7 +19,7 @@ from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.spec.output_dims import output_dims
 from embedfleet.protocol.spec.run_spec import PassSpec
 from embedfleet.protocol.vectors.ensembles import combine
-from embedfleet.protocol.wire.export import BeginPass, Committed, ExportFailed, Scrubbed
+from embedfleet.protocol.wire.export import BeginPass, Committed, ExportFailed, ScrubbedMessage
 from embedfleet.protocol.wire.work import RowError
 
 from . import test_exporter as base
@@ -124,7 +124,7 @@ def test_a_missing_ensemble_is_derived_again_without_any_worker(make_exporter: A
     second = make_exporter()
     second.open(bench.root, bench.spec)
     assert second.hear(base.Opened).committed == ((0, 1), (0, 1))
-    second.hear(Scrubbed)
+    second.hear(ScrubbedMessage)
     close(second)
     assert contents(bench) == before
     assert verify_run(bench.root).problems == []
@@ -142,7 +142,7 @@ def test_an_ensemble_of_a_member_that_is_computed_again_is_derived_again(make_ex
     assert opened.committed == ((0,), ())
     # What was made of the lost one is gone before another one can stand beside it.
     assert bench.standing("ensemble-concat") == []
-    second.hear(Scrubbed)
+    second.hear(ScrubbedMessage)
     send_rows(second, 0, range(ROWS), vectors_of(9), number=1)
     second.hear(Committed)
     table = pq.read_table(bench.layout.vector_segment("ensemble-concat", 0))

@@ -30,7 +30,7 @@ from embedfleet.protocol.wire.hosts import (
     WorkerSpawned,
 )
 from embedfleet.protocol.wire.work import ToCoordinator as FromWorker
-from embedfleet.protocol.wire.work import WorkerHello, worker_identity
+from embedfleet.protocol.wire.work import WorkerHelloMessage, worker_identity
 
 
 class HostPeer:
@@ -84,7 +84,7 @@ class HostPeer:
             assert self.work.poll(20_000)
             name, frame = self.work.recv_multipart()[:2]
             message = self._work_decoder.decode(frame)
-        assert isinstance(message, WorkerHello), message
+        assert isinstance(message, WorkerHelloMessage), message
         assert (message.epoch, message.pid) == (epoch, spawned.pid)
         return psutil.Process(spawned.pid)
 

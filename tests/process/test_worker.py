@@ -16,7 +16,7 @@ from embedfleet.protocol.version import PROTOCOL, __version__
 from embedfleet.protocol.wire.hosts import WorkerEnd
 from embedfleet.protocol.wire.work import (
     Alive,
-    BatchFailed,
+    BatchFailedMessage,
     Broken,
     Hydrate,
     Mitigation,
@@ -24,9 +24,9 @@ from embedfleet.protocol.wire.work import (
     Release,
     Released,
     Result,
-    Stage,
     Staged,
-    WorkerHello,
+    StageMessage,
+    WorkerHelloMessage,
     worker_identity,
 )
 from embedfleet.worker.encoders.bm25 import Bm25Encoder
@@ -41,9 +41,9 @@ def fake_vectors(texts: list[str], dim: int = 8) -> np.ndarray:
 
 
 def test_a_dense_life_from_hello_to_released(worker: Any) -> None:
-    hello, _ = worker.hear(WorkerHello)
+    hello, _ = worker.hear(WorkerHelloMessage)
     assert (hello.protocol, hello.build, hello.epoch, hello.pid) == (PROTOCOL, __version__, 3, worker.process.pid)
-    worker.send(Stage(PassSpec(vector="v", kind="dense", model="fake:8")))
+    worker.send(StageMessage(PassSpec(vector="v", kind="dense", model="fake:8")))
     staged, _ = worker.hear(Staged)
     assert (staged.fingerprint.model, staged.fingerprint.dim, staged.row_bytes) == ("fake:8", 8, 32)
     worker.send(Hydrate())
@@ -115,7 +115,7 @@ def test_a_single_text_that_does_not_fit_fails_its_batch_only(worker: Any) -> No
     worker.prepare("fake:8,oom_above=500")
     worker.batch(1, ["z" * 10_000])
     worker.batch(2, ["small"])
-    while not isinstance((message := worker.hear((Mitigation, BatchFailed))[0]), BatchFailed):
+    while not isinstance((message := worker.hear((Mitigation, BatchFailedMessage))[0]), BatchFailedMessage):
         pass
     assert (message.batch, message.epoch) == (1, 3)
     assert "out of memory" in message.reason
@@ -152,8 +152,8 @@ def test_the_last_word_of_a_worker_is_the_error_itself(worker: Any) -> None:
     ],
 )
 def test_a_model_that_cannot_be_had_is_broken_for_good(worker: Any, kind: str, model: str, words: str) -> None:
-    worker.hear(WorkerHello)
-    worker.send(Stage(PassSpec(vector="v", kind=kind, model=model)))
+    worker.hear(WorkerHelloMessage)
+    worker.send(StageMessage(PassSpec(vector="v", kind=kind, model=model)))
     broken, _ = worker.hear(Broken, 60)
     assert (broken.kind, broken.fatal) == ("ModelError", True)
     assert words in broken.message
@@ -201,7 +201,7 @@ def test_release_waits_for_what_is_in_flight(worker: Any) -> None:
 
 
 def test_nonsense_ends_the_worker(worker: Any) -> None:
-    worker.hear(WorkerHello)
+    worker.hear(WorkerHelloMessage)
     worker.socket.send_multipart([worker_identity(worker.name, worker.epoch), b"\xc1 nonsense"])
     code = worker.exit_code()
     assert code not in (None, 0)

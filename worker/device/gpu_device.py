@@ -10,7 +10,7 @@ Number = TypeVar("Number", int, float)
 
 
 class GpuDevice:
-    """The GPU called `uuid`. What the driver does not tell of it (a MIG slice has no power of its own) is None."""
+    """The GPU with this UUID. A value that the driver does not report is None, such as the power of a MIG slice."""
 
     def __init__(self, uuid: str, nvml: Any = None) -> None:
         if nvml is None:
@@ -20,40 +20,40 @@ class GpuDevice:
         self._handle: Any = nvml.nvmlDeviceGetHandleByUUID(uuid)
 
     def memory(self) -> tuple[int, int] | None:
-        """Bytes in use, by whomever, and bytes in all; None where that cannot be told now."""
+        """Bytes in use by all processes, and total bytes; None if not known now."""
         try:
             info = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
         except self._nvml.NVMLError:
-            return _told_by_cuda()
+            return _memory_from_cuda()
         return int(info.used), int(info.total)
 
     def used(self) -> int | None:
-        """Bytes in use, by whomever, where that can be told now."""
+        """Bytes in use by all processes; None if not known now."""
         found = self.memory()
         return found[0] if found is not None else None
 
     def utilization(self) -> float | None:
-        """Percent of the last moment in which a kernel ran."""
-        return self._told(lambda: float(self._nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu))
+        """Percent of the driver's last sampling period in which a kernel ran."""
+        return self._or_none(lambda: float(self._nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu))
 
     def temperature(self) -> float | None:
         """Degrees Celsius."""
         sensor = self._nvml.NVML_TEMPERATURE_GPU
-        return self._told(lambda: float(self._nvml.nvmlDeviceGetTemperature(self._handle, sensor)))
+        return self._or_none(lambda: float(self._nvml.nvmlDeviceGetTemperature(self._handle, sensor)))
 
     def power(self) -> float | None:
         """Watts."""
-        return self._told(lambda: self._nvml.nvmlDeviceGetPowerUsage(self._handle) / 1000)
+        return self._or_none(lambda: self._nvml.nvmlDeviceGetPowerUsage(self._handle) / 1000)
 
-    def _told(self, ask: Callable[[], Number]) -> Number | None:
+    def _or_none(self, query: Callable[[], Number]) -> Number | None:
         try:
-            return ask()
+            return query()
         except self._nvml.NVMLError:
             return None
 
 
-def _told_by_cuda() -> tuple[int, int] | None:
-    """Of a GPU that shares the host's memory NVML says nothing. CUDA does, once it is in use: to begin takes the device."""
+def _memory_from_cuda() -> tuple[int, int] | None:
+    """Memory by CUDA, for GPUs that share the host's memory, which NVML does not report. Never initialises CUDA itself."""
     torch: Any = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return None

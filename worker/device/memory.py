@@ -1,4 +1,4 @@
-"""What memory a worker uses: resident memory on a CPU, NVML and torch's own count on a GPU. Bytes."""
+"""The memory of a worker's device in bytes: resident memory on a CPU, NVML's and torch's counts on a GPU."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ...protocol.wire.devices import MemorySample
 from .gpu_device import GpuDevice
 
 CROWDED = 0.05
-"""Of the GPU's memory: with less left, the next micro-batch may not fit."""
+"""Share of the GPU's memory. With less free, the next micro-batch may not fit."""
 OTHERS_SLACK = 256 << 20
-"""Bytes that others may take before they count: contexts and libraries that are loaded late."""
+"""Growth that does not count as other processes': CUDA contexts and libraries that are loaded late."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pressure:
-    """`share`: used part of the GPU's memory, other tenants included, 0 to 1; 0 on a CPU. `crowded`: others have taken
-    memory since the model came, and little is left."""
+    """`share`: used part of the GPU's memory, by all processes, 0 to 1; 0 on a CPU. `crowded`: other processes have taken
+    memory since the model was loaded, and little is left."""
 
     share: float
     crowded: bool
@@ -28,7 +28,7 @@ class Pressure:
 
 @dataclass(frozen=True, slots=True)
 class Starved:
-    """There is no memory for what would fit otherwise: others have it, or it is in pieces. The process must end."""
+    """No memory for a text that should fit: other processes took it, or it is fragmented. The process must end."""
 
     reason: str
 
@@ -47,7 +47,7 @@ class DeviceMemory:
         return int(self._process.memory_info().rss)
 
     def pressure(self) -> Pressure:
-        """How full the GPU is now. The first call, once the model is there, sets the mark for what others take."""
+        """The current pressure. Make the first call once the model is loaded: it measures what other processes use."""
         if self.gpu is None:
             return Pressure(0.0, crowded=False)
         found = self.gpu.memory()
@@ -61,7 +61,7 @@ class DeviceMemory:
         return Pressure(used / total, crowded=grown and total - used < CROWDED * total)
 
     def give_back(self) -> None:
-        """Return to the driver what torch keeps for later and does not use now."""
+        """Return torch's unused cached memory to the driver."""
         torch = sys.modules.get("torch")
         if self.gpu is not None and torch is not None:
             torch.cuda.empty_cache()

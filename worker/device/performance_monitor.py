@@ -1,4 +1,4 @@
-"""PerformanceMonitor: how busy the worker's process and its GPU are, sampled by the loop that sends the sign of life."""
+"""PerformanceMonitor: how busy the worker's process and its GPU are, sampled by the loop that sends Alive."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ...protocol.wire.devices import PerformanceSample
 from .memory import DeviceMemory
 
 LEAST_SECONDS = 0.2
-"""Over less, the kernel's clock ticks are too few to tell how busy a process was."""
+"""In less time, the kernel's clock ticks are too few to measure the load."""
 
 
 class PerformanceMonitor:
-    """Samples one worker. Processor percent counts from sample to sample, 100 being one core."""
+    """Samples one worker. CPU percent is since the previous sample; 100 is one core."""
 
     def __init__(self, memory: DeviceMemory, process: psutil.Process | None = None) -> None:
         self._memory = memory
@@ -23,7 +23,7 @@ class PerformanceMonitor:
         self._marked = time.monotonic()
 
     def sample(self) -> PerformanceSample:
-        """The state now; a millisecond's work."""
+        """The current load; takes about a millisecond."""
         gpu = self._memory.gpu
         return PerformanceSample(
             resident_bytes=self._memory.resident(),

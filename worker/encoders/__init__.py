@@ -1,1 +1,1 @@
-"""One file a kind of encoder. `base.py` says what an encoder is."""
+"""Encoders, one file per kind. `base.py` has their interface."""

@@ -1,4 +1,4 @@
-"""What the worker asks of an encoder, and the parts that encoders share."""
+"""The interface of an encoder, and the parts that encoders share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class OutOfMemory(Exception):
-    """The device had no room for a micro-batch. The state is clean again: a smaller one may be tried."""
+    """The device had no memory for a micro-batch. Its memory is freed again, so a smaller one may be tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,14 @@ class Prepared:
     lengths: IntArray
     truncated: BoolArray
     items: Any
-    """Whatever the encoder's `compute` wants."""
+    """Input of the encoder's `compute`."""
     cut: IntArray
-    """Tokens (n) that truncation removed: 0 for a whole text, estimated for a very long one, -1 if not counted."""
+    """Tokens (n) that truncation removed: 0 for an uncut text, estimated for a very long one, -1 if not counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenBudget:
-    """Tokens of a micro-batch, padding included: where to begin, and the most that is worth trying."""
+    """Tokens of a micro-batch with padding: the initial size, and the largest that is worth trying."""
 
     initial: int
     ceiling: int
@@ -48,7 +48,7 @@ class Encoder(Protocol):
 
     fingerprint: Fingerprint
     batch_tokens: int
-    """Estimated tokens in a batch from the coordinator that suit this encoder."""
+    """Best size of a batch from the coordinator, in estimated tokens."""
     row_bytes: int
     """Bytes of one row's result, estimated for sparse ones."""
     budget: TokenBudget
@@ -56,7 +56,7 @@ class Encoder(Protocol):
     """Whether rows computed together are padded to the longest."""
 
     def hydrate(self) -> str:
-        """Move the weights to the device; return where they are and as what, for audit."""
+        """Move the weights to the device. Returns their device and dtype, for the record."""
         ...
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
@@ -68,11 +68,11 @@ class Encoder(Protocol):
         ...
 
     def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
-        """As `compute`, in float32 whatever the model's dtype: the second try of rows whose values are unusable."""
+        """As `compute`, but in float32: the second attempt for rows with unusable values."""
         ...
 
     def fits(self, part: Any, count: int, /) -> bool:
-        """Whether `part` is of the shape that a `compute` result of `count` rows has; the other calls take no other."""
+        """Whether a `compute` result has the right shape for `count` rows. The other calls require it."""
         ...
 
     def gather(self, count: int, parts: Sequence[tuple[IntArray, Any]]) -> dict[str, Array]:
@@ -84,15 +84,15 @@ class Encoder(Protocol):
         ...
 
     def empty_too_large(self, part: Any, /) -> dict[int, str]:
-        """Empty, in place, the multivectors of a `compute` result that are more than the engine takes in a point.
+        """Empty, in place, the multivectors of a `compute` result that are too large for a point of the engine.
 
-        Which rows these are, each with what to do about it.
+        Returns a message with a remedy for each of these rows, by position.
         """
         ...
 
 
 def kept_dim(spec: PassSpec, dim: int) -> int:
-    """How many of a model's `dim` leading components the pass keeps; ModelError where it asks for more.
+    """How many of a model's `dim` leading components the pass keeps. ModelError if it wants more.
 
     Source: Kusupati et al. 2022, "Matryoshka Representation Learning".
     """
@@ -102,12 +102,12 @@ def kept_dim(spec: PassSpec, dim: int) -> int:
 
 
 def shape_of(array: Any) -> tuple[int, ...] | None:
-    """The shape of an array; None for what is none."""
+    """The shape of an array; None for anything else."""
     return getattr(array, "shape", None)
 
 
 class PointResults:
-    """Results that fit into a point, whatever the text."""
+    """Results that always fit into a point."""
 
     def empty_too_large(self, _part: Any, /) -> dict[int, str]:
         return {}

@@ -24,7 +24,7 @@ from .multivector import token_pooling
 from .text_model import TextEncoder
 
 HEADS = ("sparse_linear", "colbert_linear")
-"""Files `NAME.pt` beside the backbone's weights: the state of a linear layer each, read with `weights_only=True`."""
+"""Files `NAME.pt` beside the backbone's weights, each the state of a linear layer, read with `weights_only=True`."""
 QUERY_BATCH = 32
 
 
@@ -66,7 +66,7 @@ class BgeM3Encoder(HeadsResults, TextEncoder):
         return [replace(one, colbert=self._pooling(tensor(one.colbert)).numpy()) for one in found]
 
     def queries(self, texts: Sequence[str], prompt: str | None) -> list[M3Row]:
-        """All three results of each query, no tokens pooled."""
+        """All three results of each query, without token pooling."""
         chosen = prompt if prompt is not None else self.query_prompt()
         prepared = self._tokenize(texts, prompt=chosen)
         starts = range(0, len(texts), QUERY_BATCH)
@@ -87,9 +87,9 @@ class BgeM3Encoder(HeadsResults, TextEncoder):
         return [M3Row(*row) for row in zip(dense, sparse, colbert, strict=True)]
 
     def _term_weights(self, ids: Any, mask: Any, weights: Any) -> list[tuple[Array, Array]]:
-        """The largest weight of each token id of a row, special tokens and zeros left out; all are (rows, tokens)."""
+        """The largest weight of each token id in a row, without special tokens and zeros. The arguments are (rows, tokens)."""
         torch = self._torch
-        # NaN is kept, for `unusable` to see: it is neither above nor equal to 0.
+        # NaN is not equal to 0, so it is kept for `unusable` to find.
         kept = mask & ~torch.isin(ids, self._special.to(ids.device)) & (weights != 0)
         rows, positions = kept.nonzero(as_tuple=True)
         keys = (rows << 32) | ids[rows, positions].long()
@@ -107,7 +107,7 @@ def _read_head(torch: Any, files: ModelFiles, name: str, dim: int) -> dict[str, 
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         width = int(state["weight"].shape[1])
-    except Exception as error:  # a file that is none, or holds more than tensors, fails in many ways
+    except Exception as error:  # a damaged file, or one with more than tensors, fails in many ways
         raise ModelError(f"model {files.name}: {path} is not the state of a linear layer: {error}"[:500]) from error
     if width != dim or (name == "sparse_linear" and len(state["weight"]) != 1):
         shape = tuple(state["weight"].shape)

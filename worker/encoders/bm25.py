@@ -18,7 +18,7 @@ from ...protocol.text.bm25_words import bounded_words
 from .base import IntArray, Prepared, SparseResults, TokenBudget
 
 K, B, AVERAGE_LENGTH = 1.2, 0.75, 256.0
-"""The usual constants, and Qdrant's own guess where nothing was fitted."""
+"""The usual constants, and Qdrant's default for an average length that was not measured."""
 
 
 class Bm25Encoder(SparseResults):

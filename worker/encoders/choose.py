@@ -1,4 +1,4 @@
-"""Which encoder a pass wants. Heavy imports happen inside the chosen one."""
+"""Load the encoder for a pass. Only the chosen encoder's imports are loaded."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .base import Encoder
 
 
 def load_encoder(spec: PassSpec, device: str, threads: int) -> Encoder:
-    """The encoder of a pass, weights in host memory; ModelError where it cannot be had."""
+    """The encoder of a pass, with its weights in host memory. ModelError if it cannot be loaded."""
     if spec.model.startswith("fake:"):
-        return _fake(spec)  # a fake has one side
+        return _fake(spec)  # fake models encode queries as documents
     encoder: Any = _load(spec, device, threads)
     if spec.side == "document" or spec.kind == "rerank":
         return encoder

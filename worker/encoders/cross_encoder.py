@@ -19,7 +19,7 @@ from .text_model import TextModel
 
 
 class CrossEncoderScorer(TextModel):
-    """Not an Encoder: it takes pairs, and gives a number a pair. `budget` says what a micro-batch may hold."""
+    """Scores pairs; not an Encoder. `budget` is the size of a micro-batch."""
 
     family = "CrossEncoder"
     kind = "rerank"
@@ -33,15 +33,15 @@ class CrossEncoderScorer(TextModel):
         self.fingerprint = self._make_fingerprint(0, False, pooling)
 
     def prepare_pairs(self, pairs: Sequence[tuple[str, str]]) -> Prepared:
-        """Tokenize (query, text) pairs; where a pair is too long, its longer side is cut first."""
+        """Tokenize (query, text) pairs. In a pair that is too long, the longer side is cut first."""
         return self._tokenize([query for query, _ in pairs], [text for _, text in pairs], self._prompt)
 
     def score(self, prepared: Prepared, rows: IntArray) -> FloatArray:
-        """The scores (rows) of these pairs, as many as `budget` allows; raises OutOfMemory. NaN is the caller's to see."""
+        """The scores (rows) of these pairs, at most a micro-batch of `budget`. Raises OutOfMemory. Scores may be NaN."""
         return self._computed(prepared, rows, self._prompt)
 
     def rescore(self, prepared: Prepared, rows: IntArray) -> FloatArray:
-        """As `score`, in float32 whatever the model's dtype."""
+        """As `score`, but in float32."""
         return self.in_float32(lambda: self.score(prepared, rows))
 
     def _warm_up(self) -> None:

@@ -1,4 +1,4 @@
-"""Dense vectors of any model that sentence-transformers loads: truncated where asked for, L2-normalized, float32."""
+"""Dense vectors of any model that sentence-transformers loads: optionally truncated, L2-normalized, float32."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DenseEncoder(DenseResults, TextEncoder):
         self.row_bytes = 4 * dim
 
     def queries(self, texts: Sequence[str], prompt: str | None) -> FloatArray:
-        """Query vectors (n, dim), with the model's query prompt unless one is given, by its query route."""
+        """Query vectors (n, dim) by the model's query route; `prompt` None takes the model's query prompt."""
         encode = self._model.encode_query if self._side else self._model.encode
         vectors: FloatArray = encode(
             list(texts),
@@ -41,7 +41,7 @@ class DenseEncoder(DenseResults, TextEncoder):
             normalize_embeddings=True,
             show_progress_bar=False,
         )
-        vectors = np.asarray(vectors, np.float32)  # in half precision, up to 0.4% short of a unit
+        vectors = np.asarray(vectors, np.float32)  # computed in half precision, their length may be 0.4% below 1
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=np.finfo(np.float32).tiny)
 
     def _results(self, outputs: dict[str, Any]) -> FloatArray:

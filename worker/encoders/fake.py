@@ -1,9 +1,9 @@
-"""The fake encoder: deterministic unit vectors from the text alone, and faults on demand. It ships, and needs no torch.
+"""The fake encoder: deterministic unit vectors from the text alone, and faults on demand. Needs no torch.
 
 A text's 64-bit BLAKE2b hash seeds SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"),
 whose outputs become the components. `fake:384,delay_ms=5,nan_on=WORD,shape_on=WORD,oom_above=TOKENS,load=FAULT`: a text
-with the word of `shape_on` gives a result of another shape; `kill_on`, `exit_on`, `raise_on`, `hang_on` and `gil_on` end or
-stop the process on one, `prepare_on` when it is tokenized.
+with the word of `shape_on` has a result of the wrong shape. `kill_on`, `exit_on`, `raise_on`, `hang_on` and `gil_on` end or
+block the process when a text with their word is computed, `prepare_on` when it is tokenized.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class FakeEncoder(DenseResults):
         return vectors
 
     def vectors(self, seeds: npt.NDArray[np.uint64]) -> FloatArray:
-        """The unit vectors (seeds, dim) that belong to hashes of texts."""
+        """The unit vectors (seeds, dim) for hashes of texts."""
         vectors = np.empty((len(seeds), self._full), np.float32)
         for start in range(0, len(seeds), _BLOCK):
             block = slice(start, start + _BLOCK)
@@ -113,11 +113,11 @@ class FakeEncoder(DenseResults):
         _unit(out)
 
     def misshapes(self, texts: Sequence[str]) -> bool:
-        """Whether the result for these texts is to be of another shape than it should."""
+        """Whether the result for these texts must have the wrong shape."""
         return "shape_on" in self._options and any(self._options["shape_on"] in text for text in texts)
 
     def misbehave(self, texts: Sequence[str], tokens: int) -> None:
-        """Do what the options ask for on these texts: fail, end, hang, or be slow."""
+        """Cause the faults that the options want for these texts: fail, exit, hang, or be slow."""
         options = self._options
         if "oom_above" in options and tokens > options["oom_above"]:
             raise OutOfMemory(f"{tokens} tokens; this fake device holds {options['oom_above']}")
@@ -126,12 +126,12 @@ class FakeEncoder(DenseResults):
         if "exit_on" in options and any(options["exit_on"] in text for text in texts):
             os._exit(1)
         if "raise_on" in options and any(options["raise_on"] in text for text in texts):
-            raise RuntimeError(  # a sticky one, as torch words it
+            raise RuntimeError(  # a sticky error with torch's message
                 "CUDA error: an illegal memory access was encountered\n"
                 "For debugging consider passing CUDA_LAUNCH_BLOCKING=1"
             )
         if "gil_on" in options and any(options["gil_on"] in text for text in texts):
-            ctypes.PyDLL(None).pause()  # unlike CDLL, it keeps the interpreter's lock: no thread of this process runs
+            ctypes.PyDLL(None).pause()  # unlike CDLL, PyDLL keeps the GIL: no thread of this process runs
         if "hang_on" in options and any(options["hang_on"] in text for text in texts):
             threading.Event().wait()
         if "delay_ms" in options:
@@ -139,7 +139,7 @@ class FakeEncoder(DenseResults):
 
 
 def _unit(vectors: FloatArray) -> FloatArray:
-    """Normalized in place."""
+    """Normalize in place."""
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     vectors *= (1.0 / norms)[:, None]
     return vectors

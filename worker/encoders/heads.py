@@ -1,4 +1,4 @@
-"""The results of a model with three heads, which bge-m3 is, put together and looked at head by head."""
+"""Combine and check the results of a model with three heads, such as bge-m3."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class HeadsResults(DenseResults, SparseResults, MultivectorResults):
         return dense | sparse | MultivectorResults.unusable(self, [one.colbert for one in part])
 
     def empty_too_large(self, part: Any, /) -> dict[int, str]:
-        """The other two vectors of such a row stay."""
+        """The row keeps its other two vectors."""
         late = [one.colbert for one in part]
         refused = MultivectorResults.empty_too_large(self, late)
         for position in refused:

@@ -1,4 +1,4 @@
-"""Late-interaction vectors, one a token, of any model that sentence-transformers' `MultiVectorEncoder` loads.
+"""Late-interaction vectors, one per token, of any model that sentence-transformers' `MultiVectorEncoder` loads.
 
 Source: Khattab, Zaharia 2020, "ColBERT: Efficient and Effective Passage Search via Contextualized Late Interaction
 over BERT".
@@ -43,16 +43,16 @@ class MultivectorResults:
         offsets = np.zeros(count + 1, np.int64)
         np.cumsum([len(tokens) for tokens in placed], out=offsets[1:])
         vectors = np.empty((int(offsets[-1]), dim), np.float16)
-        with np.errstate(over="ignore"):  # a row that overflows is one that `unusable` named
+        with np.errstate(over="ignore"):  # `unusable` has reported rows that overflow
             np.concatenate([vectors[:0], *placed], out=vectors, casting="same_kind")
         return {"offsets": offsets, "tokens": vectors}
 
     def unusable(self, part: Any) -> BoolArray:
-        """Rows without a token, or with a number that is not finite in float16."""
+        """Whether each row has no token, or a number that is not finite in float16."""
         return np.array([not (len(one) and np.abs(one).max() <= LARGEST) for one in part], np.bool_)
 
     def empty_too_large(self, part: Any, /) -> dict[int, str]:
-        """Rows with more numbers than Qdrant takes in a point."""
+        """As in Encoder; the limit is MAX_POINT_FLOATS."""
         refused = {
             position: f"{len(one):,} token vectors are {one.size:,} numbers, and Qdrant takes at most "
             f"{MAX_POINT_FLOATS:,} in a point; give --pool-factor, or fewer --max-tokens"
@@ -60,7 +60,7 @@ class MultivectorResults:
             if one.size > MAX_POINT_FLOATS
         }
         for position in refused:
-            part[position] = part[position][:0].copy()  # a view would keep all of it
+            part[position] = part[position][:0].copy()  # a view would keep the whole array in memory
         return refused
 
 
@@ -86,7 +86,7 @@ class MultiVectorEncoder(MultivectorResults, TextEncoder):
         self.row_bytes = int(2 * dim * min(self._max_tokens, 256) / pool_factor)
 
     def queries(self, texts: Sequence[str], prompt: str | None) -> list[FloatArray]:
-        """Query vectors (tokens, dim), the expansion that the model adds included."""
+        """Query vectors (tokens, dim), with the model's query expansion."""
         found: list[Any] = self._model.encode_query(
             list(texts), prompt=self._query_prompt(prompt), convert_to_numpy=True, show_progress_bar=False
         )
@@ -95,7 +95,7 @@ class MultiVectorEncoder(MultivectorResults, TextEncoder):
     def _results(self, outputs: dict[str, Any]) -> list[FloatArray]:
         mask = outputs["attention_mask"].bool()
         vectors = outputs["token_embeddings"][mask].float()
-        if self._normalizes:  # once more: in half precision the model's own is short of a unit by up to 0.4%
+        if self._normalizes:  # again: in half precision, the model's own vectors may be 0.4% shorter than 1
             vectors = self._torch.nn.functional.normalize(vectors, dim=1)
         rows = list(vectors.cpu().split(mask.sum(1).tolist()))
         if self._pooling is not None:
@@ -104,7 +104,7 @@ class MultiVectorEncoder(MultivectorResults, TextEncoder):
 
 
 def token_pooling(pool_factor: float) -> Callable[[Any], Any] | None:
-    """Pools a document's token vectors, a tensor (tokens, dim), to about 1/p of them, of length 1; None where p is 1.
+    """A function that pools a document's token vectors (tokens, dim) to about 1/p unit vectors; None if p is 1.
 
     ModelError below 1. The reference's hierarchical pooling, as in Clavié, Chaffin, Adams 2024, "Reducing the Footprint of
     Multi-Vector Retrieval with Minimal Performance Impact via Token Pooling".
@@ -116,5 +116,5 @@ def token_pooling(pool_factor: float) -> Callable[[Any], Any] | None:
     from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
 
     pooling: Any = HierarchicalTokenPooling(pool_factor)
-    # Clustering refuses numbers that are not finite; such a row is left as it is for `unusable` to see.
+    # Clustering refuses numbers that are not finite; leave such a row for `unusable` to find.
     return lambda row: pooling.pool_one(row) if row.isfinite().all() else row

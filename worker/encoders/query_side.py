@@ -1,4 +1,4 @@
-"""An encoder as queries use it: the model's query prompt, its query route, its query expansion, BM25's query weights."""
+"""Encode queries with a document encoder: by its query prompt, query route, query expansion or BM25 query weights."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class QueryEncoder(Encoder, Protocol):
 
 
 class QuerySide:
-    """An Encoder of queries, with `prompt` before them or, where it is None, the model's own.
+    """An Encoder for queries, with `prompt` before them; None takes the model's own.
 
-    The reference's `encode_query` tokenizes anew: queries are short and few.
+    `encode_query` tokenizes again, which is cheap: queries are short and not many.
     """
 
     def __init__(self, encoder: QueryEncoder, prompt: str | None) -> None:
@@ -34,7 +34,7 @@ class QuerySide:
         self.fingerprint = msgspec.structs.replace(ours, prompt=prompt, pooling=f"{ours.pooling}, of a query")
         self.batch_tokens, self.row_bytes = encoder.batch_tokens, encoder.row_bytes
         self.budget, self.pads = encoder.budget, encoder.pads
-        # `encode_query` sets the padding and truncation of the model's tokenizer in another thread meanwhile.
+        # A tokenizer of its own: `encode_query` changes the settings of the model's tokenizer in another thread.
         self._count = encoder.counter(prompt) if isinstance(encoder, TextModel) else encoder.prepare
 
     def hydrate(self) -> str:

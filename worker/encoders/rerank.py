@@ -1,7 +1,7 @@
-"""The cross-encoder in batches, under a worker's lease: a score for each (query, text) pair that travels as one text.
+"""The cross-encoder as an Encoder: a score for each (query, text) pair, which is sent as one text.
 
-Batch sizes, halving on out-of-memory, deadlines and telemetry are those of every encoder; `rerank_run.py` keeps what
-they came to, `exporter/ranking/ranking.py` the fused order of what could not be scored.
+Batch sizes, out-of-memory, deadlines and telemetry are those of every encoder. `rerank_run.py` records the figures;
+`exporter/ranking/ranking.py` keeps the fused order of pairs without a score.
 """
 
 from __future__ import annotations

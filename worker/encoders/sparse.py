@@ -19,15 +19,15 @@ from .base import SparseResults, TokenBudget
 from .text_model import TextEncoder
 
 CUDA_BUDGET = TokenBudget(4_096, 32_768)
-"""A token has a logit for each word of the vocabulary: at 30,522 words in bfloat16, 4,096 tokens fill 250 MB, twice."""
+"""A token has a logit for each vocabulary entry: with 30,522 entries in bfloat16, 4,096 tokens take twice 250 MB."""
 ACTIVE_DIMS = 256
-"""Guess at a document's weights where the model names no limit."""
+"""Estimated weights of a document if the model has no limit."""
 
 
 class SparseVectorGenerator(SparseResults, TextEncoder):
     """`compute` returns, for each row, (indices uint32 sorted, values float32 other than 0).
 
-    Where the model cannot be loaded or fails on a chunk, the exporter puts the metadata's weights in (`metadata_weights.py`).
+    If the model cannot be loaded or fails on a chunk, the exporter takes metadata weights (`metadata_weights.py`).
     """
 
     family = "SparseEncoder"
@@ -48,7 +48,7 @@ class SparseVectorGenerator(SparseResults, TextEncoder):
             self.budget = CUDA_BUDGET
 
     def queries(self, texts: Sequence[str], prompt: str | None) -> list[tuple[Array, Array]]:
-        """Query vectors as `compute` gives them, with the model's query prompt and route unless a prompt is given."""
+        """Query vectors in the form of `compute`, by the model's query route; `prompt` None takes the model's query prompt."""
         weights = self._model.encode_query(
             list(texts),
             prompt=self._query_prompt(prompt),
@@ -68,7 +68,7 @@ class SparseVectorGenerator(SparseResults, TextEncoder):
         return self._active(select_max_active_dims(outputs["sentence_embedding"], max_active_dims=self._most))
 
     def _active(self, weights: Any) -> list[tuple[Array, Array]]:
-        """The entries of (rows, vocabulary) that are not 0, found on the device; NaN is one, for `unusable` to see."""
+        """The nonzero entries of (rows, vocabulary), selected on the device; with NaN, for `unusable` to find."""
         rows, columns = weights.nonzero(as_tuple=True)  # in order of row, then of column
         values: Array = weights[rows, columns].float().cpu().numpy()
         indices: Array = columns.cpu().numpy().astype(np.uint32)

@@ -1,7 +1,7 @@
-"""What encoders of real models share: loading by sentence-transformers, tokenizing, the forward pass, out-of-memory.
+"""Base classes for encoders of real models: loading, tokenizing, the forward pass, out-of-memory.
 
-Its modules do the loading, the forward pass and the pooling, so the numbers are its numbers; tokenizing, sorting and
-batching are ours.
+sentence-transformers loads the model and computes forward pass and pooling, so the numbers are the same as its own.
+Tokenizing, sorting and batching are done here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..models.identity import identity
 from ..models.kind_check import check_kind
 from ..models.locate import ModelFiles
 from ..models.text_limits import can_be_limited, positions_allowed, query_limit, set_limits
-from ..models.texts import DOCUMENT_PROMPTS, assumed, declared_prompts
+from ..models.texts import DOCUMENT_PROMPTS, assumed_pooling, declared_prompts
 from ..models.weights_digest import hash_weights
 from .base import IntArray, OutOfMemory, Prepared, TokenBudget
 from .tokenizing import LONGEST, estimate, is_plain_text, tokenize
@@ -30,20 +30,20 @@ CPU_BUDGET = TokenBudget(1_024, 1_024)
 """On a CPU a micro-batch should stay in the cache: measured best at 512 to 1,024 tokens (see benchmarks/)."""
 CUDA_BUDGET = TokenBudget(16_384, 131_072)
 FULL_LENGTH = {"cpu": 1e11, "cuda": 1e13}
-"""The first text has the model's full length if parameters times tokens are at most this: about a second."""
+"""The warm-up has a text of full length if parameters times tokens are at most this, about a second."""
 
 T = TypeVar("T")
 
 
 class TextModel:
-    """Loaded to host memory by the constructor; `device` is `cpu` or `cuda`. ModelError where it cannot be loaded."""
+    """The constructor loads it to host memory; `device` is `cpu` or `cuda`. ModelError if it cannot be loaded."""
 
     family = "SentenceTransformer"
     """The class of sentence-transformers that loads it and is the reference for its numbers."""
     kind = "dense"
-    """Of the passes that it is for."""
+    """The kind of its passes."""
     task: str | None = None
-    """The side that texts are encoded for, where the reference tells `query` from `document`."""
+    """`query` or `document`, for models that encode them differently."""
     fingerprint: Fingerprint
 
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
@@ -67,8 +67,8 @@ class TextModel:
         self._first: Any = self._route[0]
         self._tokenizer: Any = getattr(self._first, "tokenizer", None)
         self._tokenizes = is_plain_text(self._first, self._tokenizer)
-        # For single texts all types are 0, which a model with a table of types assumes by itself. A model without one may
-        # embed them otherwise: GPT-2 as words.
+        # Single texts need no token types: a model with a type table assumes 0. A model without one may misuse them: GPT-2
+        # embeds them as words.
         self._types_are_zero = any("token_type" in name for name, _ in self._first.named_parameters())
         self._max_tokens = self._limit(spec)
         self._prompt_tokens = self._excluded_prompt()
@@ -77,7 +77,7 @@ class TextModel:
         self.pads = True
 
     def hydrate(self) -> str:
-        """Move the weights to the device and compute a first input there; OutOfMemory where they do not fit."""
+        """Move the weights to the device and compute a first input there. OutOfMemory if they do not fit."""
         self.guarded(self._move)
         self._warm_up()
         parameter = next(iter(self._model.parameters()), None)
@@ -88,8 +88,8 @@ class TextModel:
         raise NotImplementedError
 
     def _first_texts(self) -> list[str]:
-        """A short text, and one of the model's full length: a model that cannot compute them has to fail before any row is
-        blamed."""
+        """A short text, and one of the model's full length if that is fast. A model that cannot compute them fails before any
+        row is blamed."""
         weights = sum(one.numel() for one in self._model.parameters())
         most = min(self.budget.initial, FULL_LENGTH[self._device.type] / max(weights, 1))
         return ["warm up", "warm up " * self._max_tokens] if self._max_tokens <= most else ["warm up"]
@@ -99,9 +99,9 @@ class TextModel:
         raise NotImplementedError
 
     def _own_prompt(self) -> str:
-        """Choose as `encode_document` of sentence-transformers does: the first of DOCUMENT_PROMPTS that the model's file has,
-        even if it is empty, and never the default prompt. One difference: on loading, sentence-transformers adds an empty
-        `document` prompt, which hides `passage` and `corpus`. Here these count, as its documentation says."""
+        """The document prompt, chosen as by `encode_document`: the first of DOCUMENT_PROMPTS in the model's file, even an
+        empty one, and never the default prompt. One difference: sentence-transformers adds an empty `document` prompt on
+        loading, which hides `passage` and `corpus`. Here these count, as its documentation says."""
         written = declared_prompts(self._files.folder)  # sentence-transformers adds empty ones on loading
         prompts = {name: one for name, one in self._model.prompts.items() if name in written}
         known = self._entry.document_prompt if self._entry is not None else ""
@@ -110,17 +110,17 @@ class TextModel:
         return next((prompts[name] for name in DOCUMENT_PROMPTS if name in prompts), "")
 
     def _query_prompt(self, prompt: str | None) -> str | None:
-        """For `encode_query`: None leaves the choice to the model."""
+        """The prompt to pass to `encode_query`; None leaves the choice to the model."""
         known = self._entry.query_prompt if self._entry is not None and not self._model.prompts.get("query") else None
         return prompt if prompt is not None else known
 
     def query_prompt(self) -> str:
-        """The prompt of queries if none is given; as in `encode_query`, never the default prompt."""
+        """The model's query prompt; as in `encode_query`, never the default prompt."""
         chosen = self._query_prompt(None)
         return chosen if chosen is not None else self._model.prompts.get("query") or ""
 
     def counter(self, prompt: str) -> Callable[[Sequence[str]], Prepared]:
-        """Counts the tokens of queries behind `prompt`, with a tokenizer of its own: it may run while the model's is in use."""
+        """A function that counts the tokens of queries after `prompt`. It has its own tokenizer, so it may run at any time."""
         first = loading.modules_of(self._model, "query" if self._side else None)[0]
         tokenizer: Any = getattr(first, "tokenizer", None)
         if not is_plain_text(first, tokenizer):
@@ -143,12 +143,12 @@ class TextModel:
             pooling=pooling,
             dim=dim,
             normalized=normalized,
-            assumed=assumed(self._files.folder, self.kind, loading.describe(self._model)),
+            assumed=assumed_pooling(self._files.folder, self.kind, loading.describe(self._model)),
             versions=loading.versions(),
         )
 
     def _tokenize(self, texts: Sequence[str], seconds: Sequence[str] | None = None, prompt: str = "") -> Prepared:
-        """Texts with the prompt before them, or pairs of them and `seconds`."""
+        """Tokenize texts with the prompt before them, or pairs of them and `seconds`."""
         if not self._tokenizes:
             return estimate(self._max_tokens, texts, seconds, prompt)
         zero = self._types_are_zero
@@ -161,7 +161,7 @@ class TextModel:
         picked = {name: [lists[row] for row in rows.tolist()] for name, lists in prepared.items.items()}
         features: dict[str, Any] = dict(self._tokenizer.pad(picked, return_tensors="pt", return_attention_mask=True))
         if self._side:
-            features["modality"] = "text"  # as `preprocess` says it, for a router that goes by it
+            features["modality"] = "text"  # as `preprocess` does, for routers that depend on it
         if self._prompt_tokens:
             features["prompt_length"] = self._prompt_tokens
         return features
@@ -181,10 +181,10 @@ class TextModel:
         return self._model(features, **self._side)
 
     def in_float32(self, compute: Callable[[], T]) -> T:
-        """What `compute` returns with the weights in float32, whatever the model's dtype."""
+        """The result of `compute` with the weights converted to float32."""
         if self._dtype == self._torch.float32:
             return compute()
-        try:  # a half-precision weight survives the way through float32 and back
+        try:  # converting half precision to float32 and back is exact
             self.guarded(lambda: [loading.cast(part, self._torch.float32) for part in self._parts])
             return compute()
         finally:
@@ -196,7 +196,7 @@ class TextModel:
             part.to(self._device)
 
     def guarded(self, step: Callable[[], T]) -> T:
-        """Run a step on the device; OutOfMemory, with the state clean again, where there is no room for it."""
+        """Run a step on the device. If its memory does not suffice, free it and raise OutOfMemory."""
         torch = self._torch
         try:
             return step()
@@ -206,14 +206,14 @@ class TextModel:
             if "can't allocate memory" not in str(error):
                 raise
             message = str(error)
-        # Outside the except block: there the traceback would keep the failed tensors alive.
+        # Outside the except block, where the traceback would keep the failed tensors alive.
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         raise OutOfMemory(message)
 
     def _limit(self, spec: PassSpec) -> int:
-        """The most tokens of an input, made the model's own limit too."""
-        # A limit for documents alone must not become the queries': those have the tokenizer's or their own.
+        """The most tokens of an input. Sets the model's own limit to it too."""
+        # A limit for documents only must not apply to queries, which have the tokenizer's limit or their own.
         aside = self.task is not None and getattr(self._first, "document_length", None) is not None
         own = self._first.document_length if aside else getattr(self._first, "max_seq_length", None)
         if not aside and not can_be_limited(self._first):
@@ -240,14 +240,14 @@ class TextModel:
         return limit
 
     def _excluded_prompt(self) -> int:
-        """Tokens of the prompt that the pooling must leave out; 0 where it pools over all."""
+        """Tokens of the prompt that the pooling must leave out; 0 if it pools over all tokens."""
         if not self._prompt or not self._tokenizes or all(getattr(one, "include_prompt", True) for one in self._route):
             return 0
         return int(self._model.preprocess(["x"], prompt=self._prompt, **self._side).get("prompt_length", 0))
 
 
 class TextEncoder(TextModel):
-    """A TextModel of single texts, with an encoder's calls. Subclasses set `fingerprint` and `row_bytes`."""
+    """A TextModel for single texts, as an Encoder. Subclasses set `fingerprint` and `row_bytes`."""
 
     row_bytes: int
 
@@ -266,7 +266,7 @@ class TextEncoder(TextModel):
 
 
 def _has_sides(model: Any) -> bool:
-    """Whether the model may be told `query` from `document`; modules from elsewhere have other names for their tasks."""
+    """Whether the model accepts `task` as `query` or `document`. Modules of other packages name their tasks differently."""
     foreign = [one for one in model.modules() if not type(one).__module__.startswith("sentence_transformers.")]
     named = [name for names in (model.module_kwargs or {}).values() for name in names]
     return "task" not in named and not any("task" in getattr(one, "forward_kwargs", ()) for one in foreign)

@@ -1,8 +1,7 @@
-"""Tokenize texts for a model, apart from its computation.
+"""Tokenize texts for a model, separately from its computation.
 
-A tokenizer gets only the part of a very long text that its tokens come from, so that a model of 256 tokens need not tokenize
-10 MB. Tokenizers that cut at the left keep the end of a text, the others its beginning. A fast tokenizer keeps some 150 bytes
-for each token before it truncates, and takes a second for a megabyte.
+Of a very long text, only the part that is kept is tokenized: the end for tokenizers that truncate at the left, otherwise the
+beginning. A fast tokenizer takes a second for a megabyte, and 150 bytes for each token before it truncates.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from ...protocol.text.token_estimates import estimated_tokens
 from .base import Prepared
 
 LONGEST = 1 << 17
-"""Tokens; a tokenizer that names no limit says some huge number."""
+"""The most tokens of any text; a tokenizer without a limit reports a huge number."""
 CHARS_A_TOKEN = 64
-"""A first guess on the safe side: English has 4 or 5."""
+"""A cautious first guess: English has 4 or 5."""
 LEAST = 8_192
-"""The least size of a part. Texts of up to twice as many characters are tokenized whole, so that their tokens are counted,
-not estimated."""
+"""The smallest part in characters. Texts of up to twice this length are tokenized whole, so that their tokens are counted
+exactly."""
 _SPACE = re.compile(r"\s")
 
 
 def is_plain_text(module: Any, tokenizer: Any) -> bool:
-    """Whether texts go through a fast tokenizer as they are, so that tokenizing can be done apart from the model."""
+    """Whether the model passes texts unchanged to a fast tokenizer, so that they can be tokenized separately."""
     modes = getattr(module, "modality_config", {"text": None})
     return bool(getattr(tokenizer, "is_fast", False)) and "text" in modes and "message" not in modes
 
@@ -52,7 +51,7 @@ def tokenize(
     if seconds is None:
         firsts = [part(text, most, count) for text in firsts]
     else:
-        # A cut second stays longer than its first, as it was, since that decides which of them is truncated.
+        # A cut second text must stay longer than its first, since the longer one is truncated.
         least = [most + len(first.encode()) for first in firsts]
         wholes, seconds = seconds, [part(text, size, count) for text, size in zip(seconds, least, strict=True)]
     encoded = tokenizer(
@@ -83,7 +82,7 @@ def tokenize(
 
 
 def estimate(most: int, texts: Sequence[str], seconds: Sequence[str] | None = None, prompt: str = "") -> Prepared:
-    """For a model that tokenizes within its own computation: lengths are estimated, and truncation is not known."""
+    """Prepare texts for a model that tokenizes itself. Lengths are estimated; truncation is unknown."""
     pairs = zip(texts, seconds, strict=True) if seconds is not None else ((text, "") for text in texts)
     lengths = [min(estimated_tokens(len(prompt + text + second), 1), most) for text, second in pairs]
     items = list(texts) if seconds is None else list(zip(texts, seconds, strict=True))
@@ -96,7 +95,7 @@ def head(text: str, tokens: int, count: Callable[[str], int]) -> str:
 
     It ends before a space, so that its last word is whole. Its first `tokens` tokens, and that there are more, are
     therefore those of the whole text: what a tokenizer does with a word may depend on its neighbours, but not on a word
-    that is `tokens` tokens away. A text without spaces is given whole. `count` tokenizes without truncating.
+    that is `tokens` tokens away. A text without spaces is returned whole. `count` tokenizes without truncating.
     """
     size = max(2 * tokens * CHARS_A_TOKEN, LEAST)
     while 2 * size < len(text):
@@ -126,10 +125,10 @@ def tail(text: str, tokens: int, count: Callable[[str], int]) -> str:
 
 
 def whole_count(tokens: int, piece: str, text: str) -> int:
-    """The tokens of `text`, whose part `piece` has `tokens`: exact if that is all of it, else in proportion to the length."""
+    """Tokens of `text`, estimated in proportion from `piece`, a part of it with `tokens` tokens; exact if it is all of it."""
     return tokens if len(piece) == len(text) else round(tokens * len(text) / len(piece))
 
 
 def _tokens_in(tokenizer: Any, text: str) -> int:
-    """Special tokens are not counted, and nothing is cut off."""
+    """Tokens of the whole text, without special tokens."""
     return len(tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"])

@@ -1,1 +1,1 @@
-"""Finds a model folder and checks that it can be used, without torch where possible."""
+"""Find a model's folder and check that it can be used, without torch where possible."""

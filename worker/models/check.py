@@ -5,9 +5,9 @@
 reads a JSON array of PassToCheck and writes a line `{"vector": …, "kind": …, "message": …}` for each pass that is refused;
 `kind` is an error class of `errors.py`. It ends with 2 where there is one, with 0 where there is none.
 
-It takes no torch and reads no weight: a pass that goes through can still fail when it is loaded. A model that is not on this
-host is looked up on the hub, of which only its settings are fetched. For a pass that is whole, only the identity of its model
-is compared, and no hub is asked. If that model is gone, the pass stays as it is.
+It needs no torch and reads no weights, so a model that passes can still fail to load. For a model that is not on this host,
+only its settings are fetched from the hub. For a pass that is whole, only the identity of its model is compared, without the
+hub; a missing model is accepted.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def refusals(passes: Iterable[PassSpec]) -> list[Refusal]:
 
 
 def check_model(spec: PassSpec) -> None:
-    """ModelError, saying what to do, where the model of a pass is not there, not trusted, damaged, or of another kind."""
+    """Raise ModelError with a remedy if the pass's model is missing, not trusted, damaged, or of another kind."""
     if spec.model.startswith("fake:") or spec.kind in CPU_KINDS:
         return
     files, hub = find_local(spec)
@@ -64,7 +64,7 @@ def check_identity(spec: PassSpec, before: Mapping[str, str]) -> None:
         found = (
             changed_files(before, identity(files.folder, own_code=spec.trust_remote_code)) if files is not None else []
         )
-    except (ModelError, OSError, ValueError):  # gone, or damaged: what is computed stands
+    except (ModelError, OSError, ValueError):  # missing or damaged: the computed vectors stay valid
         return
     if found:
         assert files is not None, "something of it has changed"
@@ -76,7 +76,7 @@ def check_identity(spec: PassSpec, before: Mapping[str, str]) -> None:
 
 
 def _check_hub(hub: str, spec: PassSpec) -> None:
-    """Ask the hub what it has, and for the small files that tell whether the model is wanted."""
+    """List the model's files on the hub, and fetch the small ones that show whether it can be used."""
     from huggingface_hub import HfApi, hf_hub_download
 
     with hub_errors(hub, spec.revision):
@@ -94,7 +94,7 @@ def _check_hub(hub: str, spec: PassSpec) -> None:
         raise ModelError(f"model {hub}: the repository has no {heads[0]}, a head that bge-m3 ships; use --dense for it")
 
     def fetch(wanted: Iterable[str]) -> Path | None:
-        """The snapshot's folder; None where the repository has none of these files."""
+        """Fetch these files. Returns the snapshot's folder; None if the repository has none of them."""
         folder = None
         with hub_errors(hub, spec.revision):
             for name in (one for one in wanted if one in names):
@@ -102,7 +102,7 @@ def _check_hub(hub: str, spec: PassSpec) -> None:
                 folder = Path(path).parents[name.count("/")]
         return folder
 
-    # The heads of bge-m3 are on the hub, as was seen, and not in this folder.
+    # The heads of bge-m3 are on the hub (checked above), but not in this folder.
     asked = msgspec.structs.replace(spec, kind="dense", normalize=True) if spec.kind == "bge-m3" else spec
     try:
         folder = fetch(("modules.json",)) or fetch(("config.json", ADAPTER))
@@ -118,7 +118,7 @@ def _check_hub(hub: str, spec: PassSpec) -> None:
 
 
 def main() -> int:
-    """Check the passes on standard input; ProtocolError's exit code where they are none."""
+    """Check the passes on standard input. Exit code of ProtocolError for invalid input."""
     lifeline.hold()
     try:
         passes = msgspec.json.decode(sys.stdin.buffer.read(), type=list[PassToCheck])

@@ -1,4 +1,4 @@
-"""Check by its files alone whether a model's folder can be used: no torch, no weight read, some milliseconds.
+"""Check by its files whether a model's folder can be used, in milliseconds, without torch and without reading weights.
 
 The files checked are those of the model's parts (`parts.py`), as sentence-transformers would load them.
 """
@@ -16,7 +16,7 @@ from ...protocol.errors import ModelError
 from ...protocol.spec.run_spec import PassSpec
 from .parts import ADAPTER, INDEX, TRANSFORMERS, WHOLE, WITH_WEIGHTS, Part, parts_of, read_settings, weight_files
 from .safetensors_header import Tensor, read_tensors
-from .settings_check import NAMED_BY, check_parts, get_again
+from .settings_check import NAMED_BY, check_parts, download_again_hint
 
 _TOKENIZERS = (
     *("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "tekken.json", "*.tiktoken"),
@@ -32,7 +32,7 @@ class _Tokenizer(msgspec.Struct):
 
 
 def check_folder(folder: Path, name: str, spec: PassSpec) -> None:
-    """ModelError, in one line, where the model that is called `name` cannot be used for the pass."""
+    """Raise ModelError, in one line, if the model `name` cannot be used for the pass."""
 
     def has(file: str) -> bool:
         return (folder / file).is_file()
@@ -47,11 +47,11 @@ def check_folder(folder: Path, name: str, spec: PassSpec) -> None:
             if not spec.trust_remote_code:
                 _check_tokenizer(folder, name, part)
     except (OSError, ValueError) as error:
-        raise ModelError(f"model {name}: {one_line(error)}; {get_again(name)}") from error
+        raise ModelError(f"model {name}: {one_line(error)}; {download_again_hint(name)}") from error
 
 
 def check_pickled(folder: Path, name: str, parts: Iterable[Part], files: Iterable[str]) -> None:
-    """ModelError where a part would be loaded from pickled weights. `files` are the model's, by path within its folder."""
+    """Raise ModelError if a part has only pickled weights. `files` are paths within the model's folder."""
     known = list(dict.fromkeys(files))
     for path in dict.fromkeys(part.path for part in parts):
         mine = [one.rpartition("/")[2] for one in known if one.rpartition("/")[0] == path]
@@ -65,7 +65,7 @@ def check_pickled(folder: Path, name: str, parts: Iterable[Part], files: Iterabl
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, for a message."""
+    """The text of an error in one line, for a message."""
     return " ".join(str(error).split())[:400]
 
 
@@ -74,7 +74,7 @@ def _files_in(folder: Path) -> Iterable[Path]:
 
 
 def _check_weights(folder: Path, name: str, part: Part, *, trusted: bool) -> None:
-    """Check that the part's safetensors files are there, whole, and of the model that its config names."""
+    """Check that the part's safetensors files exist, are complete, and fit its config."""
     if part.name not in (*TRANSFORMERS, *WITH_WEIGHTS) or not part.is_standard:
         return
     files = weight_files(folder, part)
@@ -100,7 +100,7 @@ def _check_weights(folder: Path, name: str, part: Part, *, trusted: bool) -> Non
 
 
 def _check_width(config: Path, name: str, sides: set[int]) -> None:
-    """Weights of another model beside this config: transformers would take what fits and make up the rest."""
+    """Raise ModelError for another model's weights: transformers would load what fits and make up the rest."""
     settings = read_settings(config)
     width = next((settings[one] for one in _WIDTHS if isinstance(settings.get(one), int)), None)
     if width is not None and width not in sides:
@@ -111,7 +111,7 @@ def _check_width(config: Path, name: str, sides: set[int]) -> None:
 
 
 def _check_tokenizer(folder: Path, name: str, part: Part) -> None:
-    """Check that a part which takes texts has a tokenizer, and that it is whole."""
+    """Check that a part for texts has a tokenizer that is not damaged."""
     if part.name not in (*TRANSFORMERS, "StaticEmbedding", "SparseStaticEmbedding", "WordEmbeddings"):
         return
     place = folder / part.path

@@ -1,9 +1,9 @@
-"""The identity of a model: a digest for each file that decides its numbers. These are the settings of every part, the
+"""The identity of a model: a digest for each file that its numbers depend on. These are the settings of every part, the
 tokenizer, the prompts, its own code, and a sample of the weights.
 
-It takes milliseconds and no torch, so that it can be computed without loading the model. Settings count by their content, not
-by their layout, nor by who saved them. Of weights, the header counts, with the beginning, the middle and the end of each
-tensor: training changes every tensor. A worker also hashes all weights that it loads (`weights_digest.py`).
+It takes milliseconds and needs no torch. The layout of settings does not matter, nor who saved them. The sample of the weights
+is the header, and the beginning, middle and end of each tensor: training changes every tensor. A worker also hashes all
+weights that it loads (`weights_digest.py`).
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _RAW = (
     *("*.jinja", "sparse_linear.pt", "colbert_linear.pt"),
 )
 _NO_KEYS = frozenset({"_name_or_path", "name_or_path", "transformers_version", "__version__", "torch_dtype", "dtype"})
-"""Keys that are left out: who saved the model, from where, and the dtype, which the run sets."""
+"""Keys that are ignored: who saved the model, from where, and the dtype, which the run sets."""
 _BLOCK = 1 << 12
 
 
 def identity(folder: Path, *, own_code: bool) -> dict[str, str]:
-    """A digest for each file that decides the model's numbers, by its path. ValueError or OSError where one is damaged."""
+    """A digest for each file that the model's numbers depend on, by path. ValueError or OSError if one is damaged."""
     parts = parts_of(folder)
     paths = {path for part in [Part("", ""), *parts] for path in _small_files(folder, part, own_code=own_code)}
     found = {path: _small(folder / path) for path in paths}
@@ -67,7 +67,7 @@ def _small_files(folder: Path, part: Part, *, own_code: bool) -> Iterator[str]:
 
 
 def _others(folder: Path, part: Part, *, own_code: bool) -> list[str]:
-    """Weights that no module of the reference looks for: the model's own code may."""
+    """Weights that only the model's own code may load."""
     return [part.file(one.name) for one in (folder / part.path).glob("*.safetensors")] if own_code else []
 
 
@@ -78,7 +78,7 @@ def _small(path: Path) -> str:
             settings: Any = msgspec.json.decode(content)
             content = msgspec.json.encode(_without(settings), order="sorted")
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            pass  # as it is: other checks report the damage
+            pass  # hash it as it is: other checks report the damage
     return _digest(content)
 
 

@@ -1,6 +1,6 @@
-"""Whether a model was trained for what a pass wants of it, by what its files say.
+"""Check by a model's files whether it was trained for the kind of a pass.
 
-The reference loads almost anything as anything, with random weights in what is missing and without a word.
+sentence-transformers loads almost any model as any kind, silently with random weights for missing parts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def saved_modules(folder: Path) -> list[str] | None:
 
 
 def architectures(folder: Path) -> list[str]:
-    """The class names in the `config.json` of what transformers loads, none where it loads nothing. ValueError where it is
+    """The class names in the `config.json` of the part that transformers loads; empty without one. ValueError if it is
     damaged."""
     path = config_file(folder)
     found: Any = read_settings(path).get("architectures") if path is not None else None
@@ -30,13 +30,13 @@ def architectures(folder: Path) -> list[str]:
 
 
 def config_file(folder: Path) -> Path | None:
-    """The `config.json` of the first part that transformers loads, else the folder's own; None where there is none."""
+    """The `config.json` of the first part that transformers loads, else the folder's; None without one."""
     found = [folder / one.file("config.json") for one in backbones(parts_of(folder))]
     return next((one for one in [*found, folder / "config.json"] if one.is_file()), None)
 
 
 def check_kind(kind: str, folder: Path, name: str) -> None:
-    """ModelError where a pass of this kind would be computed, at least in part, with weights that nobody trained."""
+    """Raise ModelError if a pass of this kind would use untrained weights."""
     saved, classes = saved_modules(folder), architectures(folder)
     match kind:
         case "dense":

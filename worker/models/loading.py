@@ -1,4 +1,4 @@
-"""Getting a model from its folder: torch, the classes of sentence-transformers, and what the files say they hold."""
+"""Load a model from its folder with torch and the classes of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from ...protocol.errors import ModelError
 from ...protocol.spec.run_spec import PassSpec
 from .locate import ModelFiles
-from .missing_weights import check_filled, lacking_weights
+from .missing_weights import check_none_missing, watch_missing_weights
 
 
 def import_torch() -> Any:
-    """The module torch, with transformers quiet; ModelError where they are not installed."""
+    """The module torch, with the logging of transformers turned off. ModelError if they are not installed."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
@@ -29,14 +29,14 @@ def import_torch() -> Any:
 
 
 def natural_dtype(torch: Any, device: str) -> str:
-    """bfloat16 where the GPU computes it natively (Ampere and later), float16 on older ones, float32 on a CPU."""
+    """bfloat16 on GPUs that compute it natively (Ampere and later), float16 on older GPUs, float32 on a CPU."""
     if device != "cuda":
         return "float32"
     return "bfloat16" if torch.cuda.get_device_capability(0) >= (8, 0) else "float16"
 
 
 def load(family: str, spec: PassSpec, files: ModelFiles, dtype: Any) -> Any:
-    """The model in host memory, by the class of sentence-transformers called `family`; ModelError where that fails."""
+    """The model in host memory, loaded by sentence-transformers' class `family`. ModelError if that fails."""
     try:
         import sentence_transformers
     except ImportError as error:
@@ -46,7 +46,7 @@ def load(family: str, spec: PassSpec, files: ModelFiles, dtype: Any) -> Any:
         found = version("sentence-transformers")
         raise ModelError(f"sentence-transformers {found} has no {family}: pip install -U sentence-transformers")
     try:
-        with warnings.catch_warnings(), lacking_weights() as lacking:
+        with warnings.catch_warnings(), watch_missing_weights() as lacking:
             warnings.simplefilter("ignore")
             model = reference(
                 str(files.folder),
@@ -60,28 +60,30 @@ def load(family: str, spec: PassSpec, files: ModelFiles, dtype: Any) -> Any:
     except Exception as error:  # whatever a model's own code or files can raise ends as one message
         if "can't allocate memory" in str(error):  # torch's way to say MemoryError
             raise MemoryError(str(error)) from error
-        raise ModelError(f"model {files.name} cannot be loaded from {files.folder}: {why(error)}") from error
-    check_filled(lacking, files, family)
+        raise ModelError(
+            f"model {files.name} cannot be loaded from {files.folder}: {summarize_error(error)}"
+        ) from error
+    check_none_missing(lacking, files, family)
     cast(model, dtype)
     return model.eval()
 
 
-def why(error: Exception) -> str:
-    """What a library says of a model that it cannot load, in one line that tells something without its log."""
-    said = str(error).strip().split("\n", 1)[0][:500]
-    if "ignore_mismatched_sizes" in said:  # "For details look at the above report!"
+def summarize_error(error: Exception) -> str:
+    """A library's error while loading a model, in one line that is clear without its log."""
+    message = str(error).strip().split("\n", 1)[0][:500]
+    if "ignore_mismatched_sizes" in message:  # "For details look at the above report!"
         return (
             "its weights have other shapes than its config.json says; put the two that belong together into one folder"
         )
-    return repr(error) if not said or isinstance(error, KeyError) else said
+    return repr(error) if not message or isinstance(error, KeyError) else message
 
 
 def ensure_padding(model: Any, files: ModelFiles) -> None:
     """Choose a pad token for tokenizers without one; ModelError if no token can serve as one.
 
-    The mask keeps pads out of what is computed, so that any token would do. But a model may look for pads by their id, to
-    count positions or to find a text's last token. So the first choice is the pad that the config names, then the unknown,
-    the first and the last token.
+    The mask keeps pads out of the computation, so any token would do. But some models find pads by their id, to count
+    positions or to find a text's last token. So the choices are, in this order: the config's pad token, the unknown token,
+    the begin and the end token.
     """
     for module in input_modules(model):
         tokenizer: Any = getattr(module, "tokenizer", None)
@@ -103,10 +105,10 @@ def ensure_padding(model: Any, files: ModelFiles) -> None:
 
 
 def cast(module: Any, dtype: Any) -> None:
-    """Turn a module's parameters into `dtype`, in place, and leave its buffers as they are.
+    """Convert a module's parameters to `dtype` in place, without its buffers.
 
-    The reference keeps some of those in float32 whatever the dtype: the frequencies of rotary positions, which half
-    precision would shift by whole radians in long texts.
+    The reference keeps some buffers in float32: in half precision, the frequencies of rotary positions would be off by whole
+    radians in long texts.
     """
     buffers = [(one, name, held) for one in module.modules() for name, held in one.named_buffers(recurse=False)]
     try:
@@ -117,7 +119,7 @@ def cast(module: Any, dtype: Any) -> None:
 
 
 def modules_of(model: Any, task: str | None) -> list[Any]:
-    """The modules that a text of the task goes through, those of a router's route in its place."""
+    """The modules that process a text of the task; a router is replaced by the modules of its route."""
     first, *rest = model
     routes = getattr(first, "sub_modules", None)
     if routes is None:
@@ -136,7 +138,7 @@ def input_modules(model: Any) -> list[Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that compute, as a fingerprint records them."""
+    """Versions of the libraries, for the fingerprint."""
     import torch
     import transformers
 
@@ -148,7 +150,7 @@ def versions() -> dict[str, str]:
 
 
 def describe(modules: Iterable[Any]) -> str:
-    """A model's modules in order, with how the pooling ones pool."""
+    """A model's modules in order, with the settings of pooling ones."""
     named: list[str] = []
     for one in modules:
         name = type(one).__name__

@@ -1,4 +1,4 @@
-"""Where a model's files are: a local folder, the hub's cache, an installed package, or the hub; and whether to trust them."""
+"""Find a model's files: in a local folder, the hub's cache, an installed package, or on the hub."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ WANTED: tuple[str, ...] = (
     "sparse_linear.pt",
     "colbert_linear.pt",
 )
-"""What is fetched from the hub: no pickled weights but bge-m3's two heads, which are read with `weights_only=True`."""
+"""The files to fetch from the hub. The only pickled ones are bge-m3's two heads, read with `weights_only=True`."""
 
 
 HUB_SECONDS = 10.0
-"""For one answer of the hub."""
+"""Time limit for one answer of the hub."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model's folder, what to call it, and which revision it is (empty where nobody says)."""
+    """A model's folder, its name for messages, and its revision (empty if not known)."""
 
     folder: Path
     name: str
@@ -43,10 +43,10 @@ class ModelFiles:
 
 
 def find_model(spec: PassSpec) -> ModelFiles:
-    """Resolve an alias, hub id or folder and check that it can be used; ModelError says what to do otherwise."""
+    """Find the model of an alias, hub id or folder and check that it can be used. ModelError with a remedy if not."""
     try:
         files, hub = find_local(spec)
-        files = files or _fetched(spec, hub)
+        files = files or _fetch(spec, hub)
         check_folder(files.folder, files.name, spec)
     except ModelError as error:
         raise ModelError(f"{FLAGS[spec.kind]}: {error}") from error
@@ -54,9 +54,9 @@ def find_model(spec: PassSpec) -> ModelFiles:
 
 
 def find_local(spec: PassSpec, *, offline: bool = False) -> tuple[ModelFiles | None, str]:
-    """The files of a model where they are on this host, None where they are not; and its hub id, empty for a folder.
+    """The files of a model on this host, or None; and its hub id, empty for a folder.
 
-    With `offline`, no hub is asked for what a snapshot lacks. ModelError for a name that can be neither.
+    An incomplete snapshot is completed from the hub unless `offline`. ModelError for a name that is neither folder nor hub id.
     """
     folder = Path(spec.model).expanduser()
     if folder.is_dir():
@@ -64,12 +64,12 @@ def find_local(spec: PassSpec, *, offline: bool = False) -> tuple[ModelFiles | N
     entry = catalog.find(spec.model)
     if entry is None and not _is_hub_id(spec.model):
         raise ModelError(
-            f"model {spec.model!r} is not a folder, not a hub id (owner/name), and not in the catalogue. {_meant(spec)}"
+            f"model {spec.model!r} is not a folder, not a hub id (owner/name), and not in the catalogue. {_suggestion(spec)}"
         )
     hub = entry.hub if entry is not None else spec.model
     cached = _from_hub(hub, spec.revision, offline=True)
     if cached is not None:
-        return (cached if offline or _is_whole(cached) else _completed(cached, hub, spec.revision)), hub
+        return (cached if offline or _is_whole(cached) else _complete_snapshot(cached, hub, spec.revision)), hub
     if entry is not None and entry.package and spec.revision is None:
         packaged = importlib.util.find_spec(entry.package)
         if packaged is not None and packaged.origin is not None:
@@ -78,10 +78,10 @@ def find_local(spec: PassSpec, *, offline: bool = False) -> tuple[ModelFiles | N
 
 
 def _is_whole(files: ModelFiles) -> bool:
-    """Whether a snapshot in the cache says how it pools, or is known to have nothing to say of it.
+    """Whether a cached snapshot has `modules.json`, or the hub is known to have none for it.
 
-    What was put there by transformers alone has the weights, and not the modules that make an embedding of them: pooled
-    in another way, its vectors would be another model's.
+    transformers alone caches the weights without the modules that follow them. With a default pooling, the vectors would be
+    wrong.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -90,10 +90,10 @@ def _is_whole(files: ModelFiles) -> bool:
     return try_to_load_from_cache(files.name, "modules.json", revision=files.revision) is not None
 
 
-def _completed(files: ModelFiles, hub: str, revision: str | None) -> ModelFiles:
-    """The whole snapshot, where the hub has modules for it; else, or where the hub is out of reach, what is there.
+def _complete_snapshot(files: ModelFiles, hub: str, revision: str | None) -> ModelFiles:
+    """The complete snapshot if the hub has modules for it; otherwise, or if the hub cannot be reached, the cached one.
 
-    That the hub has none is kept in the cache: it is asked once.
+    The cache records that the hub has none, so it is asked once.
     """
     from huggingface_hub import hf_hub_download
 
@@ -105,7 +105,7 @@ def _completed(files: ModelFiles, hub: str, revision: str | None) -> ModelFiles:
         return _from_hub(hub, files.revision, offline=False) or files
 
 
-def _fetched(spec: PassSpec, hub: str) -> ModelFiles:
+def _fetch(spec: PassSpec, hub: str) -> ModelFiles:
     try:
         files = _from_hub(hub, spec.revision, offline=False)
     except ModelError as error:
@@ -116,8 +116,8 @@ def _fetched(spec: PassSpec, hub: str) -> ModelFiles:
     return files
 
 
-def _meant(spec: PassSpec) -> str:
-    """What may have been meant by a name that is nothing's, and what would do."""
+def _suggestion(spec: PassSpec) -> str:
+    """A similar name for one that is not known, and the known models, for a message."""
     if spec.kind == "sparse":
         known = [*sorted(CPU_KINDS), *catalog.aliases("sparse")]
         remedy = "For sparse weights give bm25, metadata, or a SPLADE-style model by its folder or hub id"
@@ -156,7 +156,7 @@ def _from_hub(hub: str, revision: str | None, *, offline: bool) -> ModelFiles | 
 
 @contextmanager
 def hub_errors(hub: str, revision: str | None) -> Generator[None]:
-    """What the hub's client raises, as ModelErrors that say what to do."""
+    """Turn errors of the hub's client into ModelErrors with a remedy."""
     from huggingface_hub.errors import (
         GatedRepoError,
         RepositoryNotFoundError,
@@ -176,7 +176,7 @@ def hub_errors(hub: str, revision: str | None) -> Generator[None]:
             f"model {hub}: the hub has no revision {revision!r}; give a branch, tag or commit that it has, as in "
             f"{hub}@main"
         ) from error
-    except Exception as error:  # a hub that fails does so in the words of any of several HTTP libraries
+    except Exception as error:  # the client may use any of several HTTP libraries, each with its own errors
         raise ModelError(
             f"model {hub}: not in the hub's cache, and the hub cannot be reached ({type(error).__name__}). "
             "Give a local folder instead, or fetch it where there is a network: hf download " + hub

@@ -1,4 +1,4 @@
-"""Check that a loaded model has all its weights from its files. Missing ones are random, which transformers only logs."""
+"""Check that a loaded model has all its weights from files: transformers only logs that missing ones are random."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from .locate import ModelFiles
 
 
 @dataclass(frozen=True, slots=True)
-class Lacking:
-    """A model that transformers has loaded, and the names of its weights that were in no file."""
+class MissingWeights:
+    """A model that transformers has loaded, and the names of its weights that no file has."""
 
     model: Any
     names: tuple[str, ...]
 
 
 @contextmanager
-def lacking_weights() -> Generator[list[Lacking]]:
-    """Gather what transformers reports of every model that it loads meanwhile, after its renamings, ties and conversions."""
+def watch_missing_weights() -> Generator[list[MissingWeights]]:
+    """Collect the missing weights of every model that transformers loads in this context, after its own renamings and ties."""
     from transformers import PreTrainedModel
 
     reference: Any = PreTrainedModel.__dict__["from_pretrained"]
-    found: list[Lacking] = []
+    found: list[MissingWeights] = []
 
     def from_pretrained(cls: Any, *args: Any, output_loading_info: bool = False, **options: Any) -> Any:
         loaded = reference.__func__(cls, *args, output_loading_info=True, **options)
         if not isinstance(loaded, tuple):  # a class with its own method, which returns the model alone
             return loaded
         model, about = loaded
-        found.append(Lacking(model, tuple(sorted(about.get("missing_keys", ())))))
+        found.append(MissingWeights(model, tuple(sorted(about.get("missing_keys", ())))))
         return loaded if output_loading_info else model
 
     loader: Any = PreTrainedModel
@@ -43,11 +43,11 @@ def lacking_weights() -> Generator[list[Lacking]]:
         loader.from_pretrained = reference
 
 
-def check_filled(loaded: list[Lacking], files: ModelFiles, family: str) -> None:
-    """Raise ModelError if weights that the model's numbers depend on are in no file."""
+def check_none_missing(loaded: list[MissingWeights], files: ModelFiles, family: str) -> None:
+    """Raise ModelError if weights that the results depend on are in no file."""
     for one in loaded:
         if type(one.model).__module__.startswith("transformers_modules."):
-            continue  # a model's own code may fill what it likes
+            continue  # a model's own code may initialise weights itself
         names = [name for name in one.names if family == "CrossEncoder" or not _is_pooler(name)]
         if names:
             total = sum(1 for _ in one.model.named_parameters())
@@ -59,6 +59,5 @@ def check_filled(loaded: list[Lacking], files: ModelFiles, family: str) -> None:
 
 
 def _is_pooler(name: str) -> bool:
-    """Whether a weight is of the pooler, a layer over the first token. sentence-transformers does not use it, and many models
-    are saved without it."""
+    """Whether a weight is of the pooler layer. sentence-transformers does not use it, and many models are saved without."""
     return "pooler" in name.split(".")

@@ -1,7 +1,7 @@
-"""The parts of a model's folder, by what `modules.json` and a router's own file name, and the files that each is loaded from.
+"""The parts (modules) of a model's folder, from `modules.json` and routers' settings, and the files of each.
 
-A folder that transformers alone saved is one part, a Transformer. Files that no part names are ignored: exports to ONNX,
-checkpoints of a training, modules that are left over.
+A folder that transformers alone saved is one part, a Transformer. Other files are ignored: exports to ONNX, checkpoints of a
+training, unused modules.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ TRANSFORMERS = ("Transformer", "CLIPModel", "MLMTransformer")
 """Modules that are loaded by transformers: from a config.json, weights and a tokenizer."""
 ROUTERS = ("Router", "Asym")
 WITHOUT_SETTINGS = ("Normalize", "Dropout", "StaticEmbedding", *TRANSFORMERS)
-"""Modules that need no settings of their own; a Normalize has had none for years, and the hub keeps no empty folder."""
+"""Modules that need no settings of their own. The hub has no empty folders, so these may have no folder there."""
 OF_OTHER_NAMES = {
     "WordEmbeddings": ("wordembedding_config.json",),
     "CNN": ("cnn_config.json",),
     "LSTM": ("lstm_config.json",),
     **dict.fromkeys(ROUTERS, ("router_config.json", "config.json")),
 }
-"""Files of settings that are not called config.json."""
+"""Modules whose settings have another file name than config.json."""
 WITH_WEIGHTS = (
     *("StaticEmbedding", "Dense", "LayerNorm", "WeightedLayerPooling", "WordEmbeddings", "CNN", "LSTM"),
     *("SparseAutoEncoder", "CSRSparsity"),
@@ -39,34 +39,34 @@ ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One module: the full name of its class, and its folder within the model's, empty for the model's folder itself."""
+    """One module: the full name of its class, and its folder within the model's folder (empty for that itself)."""
 
     type: str
     path: str
 
     @property
     def name(self) -> str:
-        """The name of its class alone."""
+        """The name of its class without the module."""
         return self.type.rsplit(".", 1)[-1]
 
     @property
     def is_standard(self) -> bool:
-        """Whether sentence-transformers knows it itself; it asks for trust before it imports others."""
+        """Whether it is a class of sentence-transformers or PyLate. Other classes are the model's own code and need trust."""
         return self.type.startswith(("sentence_transformers.", "pylate."))
 
     def file(self, name: str) -> str:
-        """A file of the part, by its path within the model's folder."""
+        """The path of the part's file `name` within the model's folder."""
         return f"{self.path}/{name}" if self.path else name
 
     def settings(self) -> tuple[str, ...]:
-        """Paths of its settings, of which the first that is there counts; empty if it needs none."""
+        """Possible paths of its settings, of which the first existing one counts; empty if it needs none."""
         if self.name in WITHOUT_SETTINGS:
             return ()
         return tuple(self.file(one) for one in OF_OTHER_NAMES.get(self.name, ("config.json",)))
 
 
 def parts_of(folder: Path) -> list[Part]:
-    """Every module of the model, those that a router leads to included. ValueError, naming the file, where one is damaged."""
+    """All modules of the model, with those of routers' routes. ValueError, naming the file, if one is damaged."""
     named = named_modules(folder)
     if named is None:
         return [Part("sentence_transformers.models.Transformer", "")]
@@ -74,7 +74,7 @@ def parts_of(folder: Path) -> list[Part]:
 
 
 def named_modules(folder: Path) -> list[Part] | None:
-    """What `modules.json` lists; None for a folder that transformers alone saved. ValueError where it is damaged."""
+    """The modules in `modules.json`; None for a folder that transformers alone saved. ValueError if it is damaged."""
     path = folder / "modules.json"
     if not path.is_file():
         return None
@@ -120,7 +120,7 @@ def _with_routes(folder: Path, module: Part) -> Iterator[Part]:
 
 
 def backbones(parts: list[Part]) -> list[Part]:
-    """Those that transformers loads."""
+    """The parts that transformers loads."""
     return [one for one in parts if one.name in TRANSFORMERS]
 
 
@@ -144,7 +144,7 @@ def weight_files(folder: Path, part: Part) -> list[str]:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """A file of settings; ValueError where it is damaged."""
+    """The content of a settings file. ValueError if it is damaged."""
     settings: Any = read_json(path)
     if not isinstance(settings, dict):
         raise ValueError(f"{path} is not a JSON object")
@@ -152,7 +152,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """What a file holds; ValueError where it is not JSON."""
+    """The content of a JSON file. ValueError if it is not JSON."""
     try:
         return msgspec.json.decode(path.read_bytes())
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:

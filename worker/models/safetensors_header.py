@@ -1,10 +1,10 @@
-"""What a safetensors file says it holds, checked against the file's length: no weight is read.
+"""Read the header of a safetensors file and check it against the file's length, without reading weights.
 
 The format: 8 bytes of the header's length, a JSON object of tensors with their `data_offsets`, then the data without gaps.
 Source: https://github.com/huggingface/safetensors, "Format".
 
-The library's own `safe_open` does not do: it gives no offsets, which a sample of the weights needs, has one message for a file
-that is cut short and for one that is too long, and comes with torch only.
+The library's own `safe_open` does not suffice: it gives no offsets, which a sample of the weights needs, and has one message
+for truncated and for too long files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Tensor(msgspec.Struct, frozen=True):
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name. ValueError, in a few words, where it is damaged; OSError where it cannot be read."""
+    """The tensors of a file by name. ValueError with a short reason if it is damaged; OSError if it cannot be read."""
     size = path.stat().st_size
     with path.open("rb") as file:
         first = file.read(8)
@@ -54,7 +54,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _check_places(tensors: dict[str, Tensor], n_bytes: int) -> None:
-    """Each tensor has the bytes of its shape, and together they are all the data."""
+    """Check that each tensor has the bytes of its shape, and that together they fill the file."""
     reached = 0
     for name, one in sorted(tensors.items(), key=lambda item: item[1].data_offsets):
         start, stop = one.data_offsets

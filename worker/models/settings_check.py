@@ -1,7 +1,7 @@
-"""Check by a model's settings alone whether it can be used: every module is known and has what it needs, code is trusted, and
-the model is for texts.
+"""Check by a model's settings whether it can be used: its modules are known and complete, its code is trusted, and it is for
+texts.
 
-Settings are a few small files, which can be fetched from a hub without the model.
+Settings are a few small files, which can be fetched from the hub without the weights.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .texts import check_prompts
 NAMED_BY = ("config.json", "tokenizer_config.json")
 """Files of each part that may name code to run."""
 _READ = ("tokenizer_config.json", "sentence_bert_config.json", "special_tokens_map.json")
-"""Files of settings that a part is loaded from where it has them."""
+"""Optional files of settings of a part."""
 _IMAGES = ("clip", "chinese_clip", "siglip", "siglip2", "align", "altclip", "clipseg", "groupvit", "blip", "flava")
-"""Types of models for images and captions, whose vectors of texts are not meant for chunks."""
+"""Types of models for images and captions. Their text vectors are not made for chunks."""
 _NEEDED = {
     "Pooling": (("embedding_dimension", "word_embedding_dimension"),),
     "WeightedLayerPooling": (("embedding_dimension", "word_embedding_dimension"),),
@@ -31,11 +31,11 @@ _NEEDED = {
     "LayerNorm": (("dimension",),),
     "WordEmbeddings": (("tokenizer_class",),),
 }
-"""Settings that a module cannot do without, each with its alternative names."""
+"""Required settings of a module, each with its alternative names."""
 
 
 def settings_files(parts: Iterable[Part]) -> list[str]:
-    """Every file that `check_parts` reads, by its path, where the model has it."""
+    """Paths of all files that `check_parts` may read."""
     found = ["modules.json", SENTENCE]
     for part in parts:
         found += [*(part.file(one) for one in (*NAMED_BY, *_READ)), *part.settings(), part.file(ADAPTER)]
@@ -43,10 +43,9 @@ def settings_files(parts: Iterable[Part]) -> list[str]:
 
 
 def check_parts(folder: Path, name: str, spec: PassSpec, parts: list[Part], has: Has) -> None:
-    """Check what the settings alone can tell: every part is there, code is trusted, the kind fits. ValueError for a damaged
-    file.
+    """Check by the settings that every part is there, code is trusted, and the kind fits.
 
-    `has` says which files the model has; those of settings are in `folder`.
+    Raises ModelError; ValueError for a damaged file. `has` says which files the model has; its settings are in `folder`.
     """
     if not spec.trust_remote_code and (where := _own_code(folder, parts)):
         raise ModelError(
@@ -69,7 +68,7 @@ def check_parts(folder: Path, name: str, spec: PassSpec, parts: list[Part], has:
 
 
 def _own_code(folder: Path, parts: Iterable[Part]) -> str:
-    """The file that names code which is neither transformers' nor sentence-transformers'; empty if there is none."""
+    """Where the model names its own Python code, for a message; empty if it has none."""
     parts = list(parts)
     for path in dict.fromkeys(part.file(one) for part in parts for one in NAMED_BY):
         if (folder / path).is_file() and "auto_map" in read_settings(folder / path):
@@ -119,14 +118,14 @@ def _check_adapter(folder: Path, name: str, part: Part) -> None:
 
 
 def _is_here(base: str) -> bool:
-    """Whether the base of an adapter is a folder, or in the hub's cache."""
+    """Whether the base of an adapter is a local folder, or in the hub's cache."""
     from huggingface_hub import try_to_load_from_cache
 
     if Path(base).is_dir():
         return True
     try:
         return isinstance(try_to_load_from_cache(base, "config.json"), str)
-    except ValueError:  # no name that the hub could have
+    except ValueError:  # not a valid hub id
         return False
 
 
@@ -145,7 +144,7 @@ def _check_module(folder: Path, name: str, part: Part, has: Has) -> None:
             there = f"{folder / part.path} is not there"
         raise ModelError(
             f"model {name}: {_named(part)} {part.path or 'the folder itself'}, and {there}, so that its vectors "
-            f"would be wrong; {get_again(name, 'folder')}"
+            f"would be wrong; {download_again_hint(name, 'folder')}"
         )
     if found is not None:
         settings = read_settings(folder / found)
@@ -161,7 +160,7 @@ def _named(part: Part) -> str:
 
 
 def _is_known(part: Part) -> bool:
-    """Whether the installed sentence-transformers has a class of that name. True also if that cannot be found out."""
+    """Whether the installed sentence-transformers has a class of that name; True if not known."""
     if part.type.startswith("pylate.") or part.name == "Asym":
         return True
     package = importlib.util.find_spec("sentence_transformers")
@@ -173,7 +172,7 @@ def _is_known(part: Part) -> bool:
     return any(word.search(one.read_text("utf-8", "replace")) for one in files)
 
 
-def get_again(name: str, what: str = "file") -> str:
+def download_again_hint(name: str, what: str = "file") -> str:
     """What to do about a part of the model that is damaged or missing."""
     fetch = f"hf download --force-download {name}" if "/" in name else "copy it again from where it came from"
     return f"get the {what} again: {fetch}"

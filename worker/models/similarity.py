@@ -1,4 +1,4 @@
-"""Read from a model's files how its vectors are meant to be compared. Here vectors have length 1, and are ranked by cosine."""
+"""Read a model's similarity function from its files. This package normalizes vectors and ranks by cosine."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from .parts import ROUTERS, Part, named_modules, parts_of, read_settings
 COSINE = "cosine"
 SENTENCE = "config_sentence_transformers.json"
 _SAME_FOR_UNITS = ("dot", "euclidean")
-"""Similarities that rank unit vectors as the cosine does. The sum of differences (manhattan) does not."""
+"""Similarities that rank unit vectors as the cosine does; manhattan does not."""
 _NAMED_SO = re.compile(r"(^|[-_.])dot([-_.]|$)", re.IGNORECASE)
-"""Older models, whose file cannot say it, have it in their names: multi-qa-mpnet-base-dot-v1, msmarco-bert-base-dot-v5."""
+"""Older models have it only in their names: multi-qa-mpnet-base-dot-v1, msmarco-bert-base-dot-v5."""
 
 
 def similarity_of(folder: Path, name: str) -> tuple[str, str]:
     """The similarity of a dense model, and where it is stated; ("cosine", "") if nowhere. ValueError for a damaged file."""
     path = folder / SENTENCE
-    said = read_settings(path).get("similarity_fn_name") if path.is_file() else None
-    if isinstance(said, str):
-        return said, str(path)
+    stated = read_settings(path).get("similarity_fn_name") if path.is_file() else None
+    if isinstance(stated, str):
+        return stated, str(path)
     if _NAMED_SO.search(name.rsplit("/", 1)[-1]):
         return "dot", f"the name of {folder}"
     return COSINE, ""
 
 
 def check_similarity(folder: Path, name: str, spec: PassSpec) -> None:
-    """Raise ModelError for a dense model that is not meant for the cosine, unless the pass has `normalize`."""
+    """Raise ModelError for a dense model with another similarity than the cosine, unless the pass has `normalize`."""
     if spec.kind != "dense" or spec.normalize:
         return
     similarity, where = similarity_of(folder, name)
@@ -47,7 +47,7 @@ def _words(similarity: str) -> str:
 
 
 def gives_units(folder: Path) -> bool:
-    """Whether the model's last module brings its vectors to length 1, on every route."""
+    """Whether the model's last module normalizes its vectors, on every route."""
     named = named_modules(folder)
     if not named:
         return False

@@ -1,4 +1,4 @@
-"""The limit of a model's inputs in tokens: its positions may allow fewer than its tokenizer says."""
+"""The limit of a model's inputs in tokens: its position table may allow fewer than its tokenizer."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ PROBE = "the quick brown fox jumps over the lazy dog"
 
 
 class _Found(Exception):
-    """Raised when the model looks up a position; its table allows so many tokens."""
+    """Raised when the model looks up a position; `allowed` is the most tokens for its table."""
 
     def __init__(self, allowed: int) -> None:
         self.allowed = allowed
 
 
 def positions_allowed(torch: Any, module: Any) -> int | None:
-    """The most tokens for which a transformer has positions; None if it learned none, as with rotary ones.
+    """The most tokens for which a transformer has learned positions; None if it has none, as with rotary positions.
 
-    A short text is computed up to the table of positions. The last of n tokens has position n - 1 in BERT, and a higher one
-    in RoBERTa, whose positions begin behind the pad id.
+    Computes a short text up to the lookup of its positions. The last of n tokens has position n - 1 in BERT, and a higher one
+    in RoBERTa, whose positions begin after the pad id.
     """
     tables = _position_tables(torch, module)
     if not tables:
@@ -35,7 +35,7 @@ def positions_allowed(torch: Any, module: Any) -> int | None:
                 index: Any = args[0] if args else named.get("input")
                 if any(weight is one for one in tables):
                     highest = int(index.max())
-                    if highest >= tokens - 1:  # else this is no position of a token
+                    if highest >= tokens - 1:  # otherwise it is not the position of a token
                         raise _Found(len(weight) - (highest - (tokens - 1)))
             return func(*args, **(kwargs or {}))
 
@@ -76,7 +76,7 @@ def query_limit(module: Any, otherwise: int) -> int:
 
 
 def set_limits(torch: Any, modules: list[Any], limit: int) -> None:
-    """Limit each module to `limit` tokens, or to what its positions allow."""
+    """Limit each module to `limit` tokens, or to fewer if its positions allow only these."""
     for one in modules:
         if can_be_limited(one):
             allowed = positions_allowed(torch, one)

@@ -1,4 +1,4 @@
-"""Read what a model's files say about its texts: its prompts, and whether they name the pooling. No torch."""
+"""Read a model's prompts and its stated pooling from its files, without torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
 def declared_prompts(folder: Path) -> dict[str, str]:
-    """The prompts that the model's own file has, empty ones included; null is no prompt. ValueError where it is damaged."""
+    """The prompts in the model's own file, with empty ones, without null. ValueError if it is damaged."""
     path = folder / PROMPTS
     found: Any = read_settings(path).get("prompts", {}) if path.is_file() else {}
     if not isinstance(found, dict):
@@ -24,7 +24,7 @@ def declared_prompts(folder: Path) -> dict[str, str]:
 
 
 def check_prompts(folder: Path, name: str, kind: str) -> None:
-    """Raise ModelError, naming file and key, for prompts with which sentence-transformers would fail."""
+    """Raise ModelError, naming file and key, for prompts on which sentence-transformers would fail."""
     path = folder / PROMPTS
     if not path.is_file() or saved_modules(folder) is None:  # without modules, sentence-transformers does not read it
         return
@@ -47,8 +47,8 @@ def check_prompts(folder: Path, name: str, kind: str) -> None:
         )
 
 
-def assumed(folder: Path, kind: str, described: str) -> str:
-    """The pooling that is assumed for a model whose files do not name it; empty if they do."""
+def assumed_pooling(folder: Path, kind: str, described: str) -> str:
+    """A note on the assumed pooling of a model whose files do not state one; empty if they do."""
     if kind not in ("dense", "sparse") or saved_modules(folder) is not None:
         return ""
     return f"no modules.json says how tokens become one vector; {described} is assumed, as sentence-transformers does"

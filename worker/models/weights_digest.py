@@ -1,9 +1,8 @@
-"""The SHA-256 of a model's weights, which the fingerprint of a pass has. It is kept, since every load and every search asks.
+"""The SHA-256 of a model's weights, for fingerprints. It is cached, since every load and every search needs it.
 
-An entry of the user's cache directory is found by what `stat` says of the files. On most file systems the kernel itself sets
-the time at which an inode changed: a file that is changed in place has no entry any more, whatever its other times are set to.
-The name that a hub's client gives a file cannot be used instead: the digest is of the names and contents of all files, one
-after another.
+The key of an entry in the user's cache directory is the `stat` of the files. It has the inode change time, which on most file
+systems only the kernel sets, so a file that is changed in place never matches. The hub's own file hashes cannot be used: the
+digest is over the names and contents of all files together.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from pathlib import Path
 from ...protocol.run_directory.atomic_files import commit_bytes
 from .parts import parts_of, weight_files
 
-SETTLED_SECONDS = 2.0
-"""A file that changed less than this ago is hashed each time: one more change could leave it the same times."""
+RECENT_SECONDS = 2.0
+"""The digest of a file that changed less than this ago is not cached: another change might leave the same times."""
 
 
 def hash_weights(folder: Path, *, own_code: bool) -> tuple[str, str]:
     """SHA-256 over the names and contents of the weight files, and of the files that decide tokens and pooling.
 
-    The second value is the hash as 0.1.0 made it, if it differs: that covered folders that no module names, too.
+    The second value is the hash of 0.1.0 if it differs: that covered unused folders too.
     """
     everything = {
         *folder.rglob("*.safetensors"),
@@ -42,18 +41,16 @@ def hash_weights(folder: Path, *, own_code: bool) -> tuple[str, str]:
 
 
 def _digest(folder: Path, paths: Iterable[Path]) -> str:
-    """The digest that is kept for these files as they are, or else computed and, where possible, kept."""
+    """The cached digest of these files, or else computed and, if possible, cached."""
     files = {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
     begin, key, cache = time.time(), _key(files), _cache()
     if cache is None or not files:
         return _hash(files)
     entry = cache / key
-    if (found := _kept(entry)) is not None:
+    if (found := _read_entry(entry)) is not None:
         return found
     digest = _hash(files)
-    with contextlib.suppress(
-        OSError
-    ):  # a file that is gone since, or a home that cannot be written to: nothing is kept
+    with contextlib.suppress(OSError):  # a file was removed, or the home cannot be written to: cache nothing
         if _key(files) == key and _is_settled(files, begin):
             cache.mkdir(parents=True, exist_ok=True)
             commit_bytes(entry, _entry(key, digest))
@@ -66,7 +63,7 @@ def _is_settled(files: dict[str, Path], begin: float) -> bool:
     Times in whole seconds come from an image (squashfs, ISO 9660) or from FAT, and not from the kernel's clock.
     """
     stats = [path.stat() for path in files.values()]
-    return all(one.st_ctime < begin - SETTLED_SECONDS and one.st_ctime_ns % 1_000_000_000 for one in stats)
+    return all(one.st_ctime < begin - RECENT_SECONDS and one.st_ctime_ns % 1_000_000_000 for one in stats)
 
 
 def _hash(files: dict[str, Path]) -> str:
@@ -80,7 +77,7 @@ def _hash(files: dict[str, Path]) -> str:
 
 
 def _key(files: dict[str, Path]) -> str:
-    """A name for the files as they are now."""
+    """The cache key for the files as they are now."""
     stats = {name: path.stat() for name, path in files.items()}
     stamps = [
         (name, one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for name, one in stats.items()
@@ -89,17 +86,17 @@ def _key(files: dict[str, Path]) -> str:
 
 
 def _cache() -> Path | None:
-    """The folder of the entries; None without a home. A relative XDG_CACHE_HOME is ignored, as its specification has it."""
+    """The folder of the entries; None without a home. A relative XDG_CACHE_HOME is ignored, as its specification says."""
     roots = (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache"))
     return next((Path(one) / "embedfleet" / "weights" for one in roots if os.path.isabs(one)), None)
 
 
 def _entry(key: str, digest: str) -> bytes:
-    """The digest, and what tells a damaged entry."""
+    """The content of an entry: the digest, and a checksum."""
     return f"{digest} {hashlib.sha256((key + digest).encode()).hexdigest()}\n".encode()
 
 
-def _kept(entry: Path) -> str | None:
+def _read_entry(entry: Path) -> str | None:
     try:
         found = entry.read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""`export/export.json` and `rerank/report.json`: which files in `export/` the run wrote, with their sizes and digests."""
+"""`export/export.json` and `rerank/report.json`: the files in `export/` that the run wrote, with sizes and digests."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class ExportedFile(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     format: str
     rows: int
-    """Lines or rows in it; 0 where it has none."""
+    """Lines or rows in it; 0 for a file without rows."""
     bytes: int
     sha256: str
     made_of: str = ""
-    """The digest of the run's vectors when it was written; put there by the record."""
+    """The digest of the run's vectors when the file was written. The writer of the record sets it."""
 
 
 class ExportRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,11 +28,11 @@ class ExportRecord(msgspec.Struct, frozen=True, kw_only=True):
     embedfleet: str = ""
     """The version that wrote it."""
     rows: int
-    """Of the run."""
+    """Rows of the run."""
     files: tuple[ExportedFile, ...]
-    """By name."""
+    """Sorted by name."""
     ours: tuple[str, ...] = ()
-    """Names that an export of this run has written to, or is about to: what has another name is somebody else's."""
+    """Names that exports of this run have written or are about to write. All other files are not the run's."""
 
 
 class ReportedFile(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ class NamedFile(msgspec.Struct, frozen=True):
 
 
 class FileNames(msgspec.Struct, frozen=True):
-    """The names in either record: they alone decide which files are the run's own, whatever else is damaged there."""
+    """The names in either record, which decide which files are the run's own. Ignores the other fields, even if damaged."""
 
     files: tuple[NamedFile, ...]
     ours: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""The JSON files in `chunks/`: how large its segments are, what the source was, and what the intake counted."""
+"""The JSON files in `chunks/`: limits of its segments, files of the source, counts of the intake."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ..layout import RunLayout
 
 
 class SegmentLimits(msgspec.Struct, frozen=True):
-    """`limits.json`. A segment ends with the row that reaches either; a token is taken to be four bytes."""
+    """The content of `limits.json`. A segment ends with the row that reaches either limit; a token counts four bytes."""
 
     rows: int = 16_384
     tokens: int = 1_000_000
 
 
 class FileStamp(msgspec.Struct, frozen=True):
-    """One entry of `source.json`, a source file as it was: path below the source, bytes, and time of change."""
+    """A source file in `source.json`: path below the source, bytes, and modification time."""
 
     path: str
     size: int
@@ -24,7 +24,7 @@ class FileStamp(msgspec.Struct, frozen=True):
 
 
 class IntakeCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`complete` says that the source was read to its end (or to the limit)."""
+    """Counts of the intake. `complete`: the source was read to its end, or to the limit."""
 
     segments: int
     rows: int
@@ -32,14 +32,14 @@ class IntakeCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     duplicates: int
     complete: bool
     notes: dict[str, int] = {}
-    """Records by what was done to them, with the keys of `protocol/source/intake_notes.py`."""
+    """Records for each note of the intake (`protocol/source/intake_notes.py`)."""
 
 
 class IntakeRecord(IntakeCounts, frozen=True, kw_only=True, omit_defaults=True):
     """The content of `intake.json`."""
 
     finished: tuple[str, ...] = ()
-    """Digests of the files that were read to their end since the last segment's cursor, as in `Passed`."""
+    """Digests of the files finished after the last segment's cursor, as in `Passed`."""
 
 
 def read_intake(layout: RunLayout) -> IntakeRecord | None:

@@ -1,4 +1,4 @@
-"""`manifest.json`: the counts of a run that is done. Written last; while it is missing, the run is not done."""
+"""`manifest.json`: the counts of a finished run. Written last: without it, the run is not done."""
 
 from __future__ import annotations
 
@@ -19,51 +19,51 @@ from .sections import CrossEncoderRerankRun, SparseInferenceRun
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`chunks` counts the records read and not skipped as duplicates.
+    """`chunks` counts the records read, without skipped duplicates.
 
-    `chunks` = `committed` + `quarantined` when the run is done; until then the rest is still to be computed.
+    `chunks` = `committed` + `quarantined` when the run is done; before, the rest is not computed yet.
     """
 
     chunks: int
     committed: int
     quarantined: int
     rejected: int
-    """Of the quarantined: records that never became a row."""
+    """Records that never became a row; part of `quarantined`."""
     skipped_duplicates: int
     notes: dict[str, int] = {}
-    """Records by what the intake did to them (`protocol/source/intake_notes.py`)."""
+    """Records for each note of the intake (`protocol/source/intake_notes.py`)."""
 
 
 class ManifestPass(PassRecord, frozen=True, kw_only=True):
-    """One vector: its `pass.json`, and what its segments add up to."""
+    """One vector: its `pass.json`, and the sums of its segments."""
 
     rows: int
     quarantined: int
     tokens: int | UnsetType = UNSET
     stood_in: int | UnsetType = UNSET
-    """Of a sparse vector: rows whose weights are those of the metadata."""
+    """For a sparse vector: rows with metadata weights."""
     float16_segments: int | UnsetType = UNSET
-    """Of `--store int8`: segments that are stored as float16."""
+    """For `--store int8`: segments stored as float16."""
     worst_cosine: float | UnsetType | None = UNSET
-    """Of `--store int8`: the least cosine of a stored vector to the computed one."""
+    """For `--store int8`: the smallest cosine of a stored vector to the computed one."""
     truncated: int | UnsetType = UNSET
-    """Texts that were cut. This and the next three: of kinds that have a limit of tokens, and not of 0.1.0."""
+    """Texts that were cut. This and the next three are for kinds with a limit of tokens; 0.1.0 did not write them."""
     truncated_share: float | UnsetType = UNSET
     tokens_cut: int | UnsetType | None = UNSET
     tokens_cut_share: float | UnsetType | None = UNSET
     token_vectors: TokenVectors | UnsetType = UNSET
-    """Of a multivector."""
+    """For a multivector."""
 
     @property
     def truncation(self) -> Truncation | None:
-        """None for a vector that takes texts of any length."""
+        """The truncation of the texts; None for a vector without a limit of tokens."""
         if self.truncated is UNSET or self.tokens_cut is UNSET:
             return None
         return Truncation(self.rows, self.truncated, self.tokens or 0, self.tokens_cut)
 
 
 class IndexCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """The embedded collection: `--index`, and how many points it holds."""
+    """The embedded collection: the value of `--index`, and the number of points."""
 
     kind: str
     points: int
@@ -85,19 +85,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     sparse_run: tuple[SparseInferenceRun, ...] | UnsetType = UNSET
     """One for each sparse vector."""
     rerank_run: CrossEncoderRerankRun | UnsetType = UNSET
-    """Where candidates were reranked."""
+    """Set if candidates were reranked."""
 
     @property
     def done(self) -> bool:
         return self.status == "done"
 
     def to_json(self) -> dict[str, Any]:
-        """The content of the file."""
+        """The content of the file as JSON values."""
         return orjson.loads(_encoded(self))
 
 
 def read_manifest(layout: RunLayout) -> Manifest | None:
-    """The manifest; None as long as the run is not done. RunDirectoryError where the file is damaged."""
+    """The manifest; None if the run is not done. RunDirectoryError if the file is damaged."""
     return read_json(layout.manifest, Manifest)
 
 

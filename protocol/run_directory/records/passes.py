@@ -12,7 +12,7 @@ from ..layout import RunLayout
 
 
 class PassRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of `pass.json`: the fields of the `Fingerprint`, and what they were used for."""
+    """The content of `pass.json`: the fields of the `Fingerprint`, and those of the vector."""
 
     vector: str = ""
     kind: str = ""
@@ -38,22 +38,22 @@ class PassRecord(msgspec.Struct, frozen=True, kw_only=True):
     output_dim: int | UnsetType = UNSET
     """Dimensions of this vector; 0 for a sparse one."""
     method: str | UnsetType = UNSET
-    """Of an ensemble, as are its `members`."""
+    """For an ensemble, as `members`."""
     members: tuple[str, ...] | UnsetType = UNSET
     storage: str | UnsetType = UNSET
-    """Of a dense vector."""
+    """For a dense vector."""
     placements: tuple[str, ...] | UnsetType = UNSET
-    """Where the model was, in each session that computed something with it."""
+    """Device and dtype of the model in each session that computed something."""
     ranges: Ranges | UnsetType = UNSET
-    """The int8 ranges of 0.1.0; later versions keep ranges in each segment."""
+    """The int8 ranges of 0.1.0; later versions store them in each segment."""
 
     def identity(self) -> Fingerprint:
-        """What the vector was computed with. msgspec.ValidationError where a field is missing."""
+        """The fingerprint of the pass. msgspec.ValidationError if a field is missing."""
         return msgspec.convert(msgspec.to_builtins(self), Fingerprint)
 
     @property
     def weight_hashes(self) -> set[str]:
-        """All hashes of the weights: 0.1.0 hashed other files of some models."""
+        """All hashes of the weights, with that of 0.1.0, which hashed other files of some models."""
         weights = self.weights or ""
         return {weights, self.weights_before or weights}
 

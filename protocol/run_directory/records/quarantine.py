@@ -1,4 +1,4 @@
-"""`quarantine.jsonl` and `chunks/NNNNN.rejected.jsonl`: a line for each record or row that has not all of its vectors."""
+"""`quarantine.jsonl` and `chunks/NNNNN.rejected.jsonl`: a line for each record or row that lacks a vector."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import NotRequired, TypedDict
 
 
 class QuarantineLine(TypedDict):
-    """A rejected record has `file`, `record` and `excerpt`, and its `id` where that is known; a row in quarantine all the
-    others, and an `excerpt` of its text."""
+    """A rejected record has `file`, `record` and `excerpt`, and its `id` if it is known. A row in quarantine has all the other
+    fields, and an `excerpt` of its text."""
 
     file: NotRequired[str]
     """Path below the source."""
@@ -20,5 +20,5 @@ class QuarantineLine(TypedDict):
     reason: str
     n_tokens: NotRequired[int]
     estimated: NotRequired[bool]
-    """The tokens are estimated from the bytes of the text, since no tokenizer has counted them."""
+    """Whether `n_tokens` is estimated from the bytes of the text."""
     excerpt: NotRequired[str]

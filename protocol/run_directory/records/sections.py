@@ -1,4 +1,4 @@
-"""The sections `sparse_run` and `rerank_run` of the manifest; the second is kept in `rerank/rerank_run.json`."""
+"""The sections `sparse_run` and `rerank_run` of the manifest. `rerank/rerank_run.json` has the second one too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..layout import RunLayout
 
 
 class SparseInferenceRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One sparse vector. Rows: `live` + `from_metadata` + `without` are all."""
+    """One sparse vector. `live` + `from_metadata` + `without` are all rows."""
 
     vector: str
     kind: str
@@ -18,11 +18,11 @@ class SparseInferenceRun(msgspec.Struct, frozen=True, kw_only=True):
     live: int
     """Computed by the model."""
     from_metadata: int
-    """The chunk's own term weights stand in."""
+    """With the term weights of the chunk's metadata."""
     without: int
-    """Neither: quarantined, or, where only the metadata was asked for, a chunk that has no weights."""
+    """Neither: in quarantine, or, for a vector of metadata weights only, a chunk without them."""
     unusable: int | UnsetType = UNSET
-    """Chunks whose metadata was looked at and has weights that cannot be used: a part of theirs, or all."""
+    """Chunks whose metadata was read and has some weights that cannot be used."""
     device: str
     dtype: str
     placement: str
@@ -31,7 +31,7 @@ class SparseInferenceRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CrossEncoderRerankRun(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of batches are of all sessions that computed, peaks the most of any; `placement` is of the last."""
+    """Figures of batches are sums over all sessions, peaks are maxima; `placement` is that of the last session."""
 
     model: str
     candidates: int
@@ -40,18 +40,18 @@ class CrossEncoderRerankRun(msgspec.Struct, frozen=True, kw_only=True):
     pairs: int
     scored: int
     fallbacks: int
-    """Pairs without a score, which keep their fused order after those with one."""
+    """Pairs without a score. They follow the scored ones, in their fused order."""
     reasons: dict[str, int]
-    """Of the fallbacks, the most frequent ones."""
+    """The most frequent reasons of the fallbacks."""
     coverage: float
-    """`scored` of `pairs`."""
+    """The share of `scored` in `pairs`."""
     seconds: float
     batches: int
     batch_rows: dict[str, int | float]
     batch_seconds: dict[str, float]
     """`p50`, `p95` and `p99` among others: tokenizing and computing one batch."""
     mitigations: int
-    """How often the micro-batch budget was changed, halvings on out-of-memory among them."""
+    """Changes of the micro-batch budget, for example halvings on out-of-memory."""
     device: str
     dtype: str
     placement: str
@@ -60,13 +60,13 @@ class CrossEncoderRerankRun(msgspec.Struct, frozen=True, kw_only=True):
     gpu_peak_bytes: int | UnsetType = UNSET
     """In use on the GPU by NVML's samples, other tenants included; 0 on a CPU."""
     truncated: int | UnsetType | None = UNSET
-    """Pairs that were cut at the model's limit. This and the next two are not in a section of 0.1.0."""
+    """Pairs that were cut at the model's limit. 0.1.0 did not write this and the next two."""
     tokens_cut: int | UnsetType | None = UNSET
     """Tokens that were cut off; None if they were not counted."""
     tokens_cut_share: float | UnsetType | None = UNSET
-    """The share of these in all tokens of the pairs."""
+    """The share of `tokens_cut` in all tokens of the pairs."""
 
 
 def read_rerank_run(layout: RunLayout) -> CrossEncoderRerankRun | None:
-    """The section of the last ranking; None where nothing was reranked. RunDirectoryError where the file is damaged."""
+    """The section of the last ranking; None if nothing was reranked. RunDirectoryError if the file is damaged."""
     return read_json(layout.rerank_record, CrossEncoderRerankRun)

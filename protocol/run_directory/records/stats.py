@@ -1,6 +1,6 @@
-"""`stats.json`: what the last session of a run was like, and what all sessions together took for each pass.
+"""`stats.json`: figures of the last session of a run, and of each pass over all sessions.
 
-Its fields are those of `RunStats`. The exporter adds the sessions up (`exporter/run_directory/stats.py`).
+`RunStats` has its fields. The exporter adds the sessions up (`exporter/run_directory/stats.py`).
 """
 
 from __future__ import annotations

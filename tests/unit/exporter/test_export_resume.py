@@ -17,7 +17,13 @@ from embedfleet.exporter.index import shard
 from embedfleet.exporter.run_directory import scrub
 from embedfleet.protocol.run_directory.tables import dense_vectors
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
-from embedfleet.protocol.wire.export import ChunksDamaged, Committed, ExportFailed, Scrubbed, SegmentDamaged
+from embedfleet.protocol.wire.export import (
+    ChunksDamaged,
+    Committed,
+    ExportFailed,
+    ScrubbedMessage,
+    SegmentDamagedMessage,
+)
 
 from ...export_bench import BM25, DENSE, OTHER, ROWS, SECONDS, Bench, flip, vectors_of
 
@@ -35,12 +41,12 @@ def test_a_damaged_segment_goes_and_is_computed_again(make_bench: Callable[..., 
     whole = path.read_bytes()
     flip(path)
     session = bench.begin()
-    damaged = session.hear(SegmentDamaged)
+    damaged = session.hear(SegmentDamagedMessage)
     assert (damaged.number, damaged.segment) == (1, 1)
     assert damaged.reason.startswith("dense-b: ")
     assert not path.exists(), "removed before anybody hears of it"
     assert session.runtime.committed == ((0, 1), (0,))
-    session.hear(Scrubbed)
+    session.hear(ScrubbedMessage)
     session.rows(1, number=1)
     assert session.hear(Committed).segment == 1
     assert session.close().committed == 2 * ROWS
@@ -57,7 +63,7 @@ def test_the_word_of_a_damage_comes_before_results_are_taken(make_bench: Callabl
     session.wait()
     session.rows(0)
     assert session.runtime.committed == ((0, 1),)
-    session.hear(SegmentDamaged)
+    session.hear(SegmentDamagedMessage)
     assert session.runtime.committed == ((1,),)
     session.rows(0)
     assert session.hear(Committed).segment == 0
@@ -152,7 +158,7 @@ def test_an_ensemble_that_is_not_whole_is_derived_again(make_bench: Callable[...
     whole = path.read_bytes()
     path.unlink() if what == "missing" else flip(path)
     session = bench.begin()
-    session.hear(Scrubbed)
+    session.hear(ScrubbedMessage)
     assert path.read_bytes() == whole
     session.close()
     assert session.heard == [], "no pass has anything to compute"
@@ -164,7 +170,7 @@ def test_an_ensemble_of_a_damaged_member_is_made_of_the_new_one(make_bench: Call
     bench.finish()
     flip(bench.layout.vector_segment("dense-a", 1))
     session = bench.begin()
-    session.hear(SegmentDamaged)
+    session.hear(SegmentDamagedMessage)
     assert not bench.layout.vector_segment(BOTH.vector, 1).exists(), "before another member can stand beside it"
     session.rows(1)
     session.hear(Committed)
@@ -183,7 +189,7 @@ def test_what_lacks_its_chunks_waits_until_they_are_read_again(make_bench: Calla
         bench.layout.vector_segment(BOTH.vector, segment).unlink()
     bench.layout.chunk_segment(missing).unlink()
     session = bench.begin()
-    session.hear(Scrubbed)
+    session.hear(ScrubbedMessage)
     assert bench.standing(BOTH.vector) == ["00000.parquet"][:missing]
     session.spool()
     session.source_read(2)
@@ -232,7 +238,7 @@ class TestShard:
         first.close("interrupted")
         flip(bench.layout.vector_segment("dense-a", 0))
         session = bench.begin()
-        session.hear(SegmentDamaged)
+        session.hear(SegmentDamagedMessage)
         session.rows(0, number=1)
         session.hear(Committed)
         assert not bench.layout.published.exists()

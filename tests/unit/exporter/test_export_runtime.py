@@ -27,8 +27,8 @@ from embedfleet.protocol.wire.export import (
     Committed,
     ExportFailed,
     Record,
-    Scrubbed,
-    SegmentDamaged,
+    ScrubbedMessage,
+    SegmentDamagedMessage,
 )
 from embedfleet.protocol.wire.work import RowError
 
@@ -42,7 +42,7 @@ def records(path: Path) -> list[dict[str, Any]]:
 def test_a_segment_stands_when_it_is_reported_and_no_sooner(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench()
     session = bench.begin()
-    session.hear(Scrubbed)
+    session.hear(ScrubbedMessage)
     assert session.runtime.take() == []
     session.rows(0, [2, 0])
     assert bench.standing() == []
@@ -88,7 +88,7 @@ def test_what_is_committed_is_not_written_again(make_bench: Callable[..., Bench]
     second.rows(1)
     assert second.hear(Committed).segment == 1
     assert second.close().committed == 2 * ROWS
-    assert [one for one in second.heard if not isinstance(one, Scrubbed)] == []
+    assert [one for one in second.heard if not isinstance(one, ScrubbedMessage)] == []
     assert bench.layout.vector_segment("dense-a", 0).stat().st_ino == stamp.st_ino
 
 
@@ -269,16 +269,16 @@ def test_damage_is_not_reported_of_what_is_whole(make_bench: Callable[..., Bench
     bench = make_bench()
     bench.finish()
     session = bench.begin()
-    session.hear(Scrubbed)
+    session.hear(ScrubbedMessage)
     session.close()
-    assert [one for one in session.heard if isinstance(one, SegmentDamaged)] == []
+    assert [one for one in session.heard if isinstance(one, SegmentDamagedMessage)] == []
 
 
 def test_chunks_that_changed_name_no_vectors(make_bench: Callable[..., Bench]) -> None:
     """The ids come from the chunk segment, which nobody may have looked at yet."""
     bench = make_bench(segments=1)
     session = bench.begin()
-    session.hear(Scrubbed)
+    session.hear(ScrubbedMessage)
     flip(bench.layout.chunk_segment(0))
     session.rows(0)
     damaged = session.hear(ChunksDamaged)
@@ -308,7 +308,7 @@ def test_nothing_is_made_of_a_segment_of_another_pass_before_it_is_looked_at(
     second.rows(0, number=1)
     assert second.hear(Committed).number == 1
     looked_at.set()
-    assert second.hear(SegmentDamaged).segment == 0
+    assert second.hear(SegmentDamagedMessage).segment == 0
     second.rows(0, number=0)
     assert second.hear(Committed).number == 0
     closed = second.close()

@@ -12,7 +12,7 @@ from embedfleet.protocol.spec.fake_models import FAKE_KINDS
 from embedfleet.protocol.spec.run_spec import Kind, PassSpec
 from embedfleet.protocol.text.query_pairs import join_pair
 from embedfleet.protocol.wire.devices import MemorySample
-from embedfleet.protocol.wire.work import BatchFailed, Mitigation, Ready
+from embedfleet.protocol.wire.work import BatchFailedMessage, Mitigation, Ready
 from embedfleet.worker.device.memory import DeviceMemory, Pressure, Starved
 from embedfleet.worker.encoders.base import OutOfMemory, Prepared, TokenBudget
 from embedfleet.worker.encoders.choose import load_encoder
@@ -187,7 +187,7 @@ def test_a_text_that_would_fit_does_not_any_more_so_the_device_is_to_blame() -> 
 
 def test_a_text_longer_than_any_that_fit_is_to_blame_itself() -> None:
     found, _ = outcome_of(Shrinking(), ["gone " * 300])
-    assert isinstance(found, BatchFailed)
+    assert isinstance(found, BatchFailedMessage)
     assert found.reason == "out of memory: 1 GiB was asked for"
 
 
@@ -231,4 +231,4 @@ def test_a_second_try_that_does_not_fit_is_the_texts_fault() -> None:
     encoder = Halved(PassSpec(vector="v", kind="dense", model="fake:8,nan_on=poison"))
     encoder.budget = TokenBudget(64, 64)
     found, _ = outcome_of(encoder, ["fine " * 300, "poison"])
-    assert isinstance(found, BatchFailed)
+    assert isinstance(found, BatchFailedMessage)

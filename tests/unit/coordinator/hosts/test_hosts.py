@@ -18,9 +18,9 @@ from embedfleet.protocol.wire.hosts import (
     HostHello,
     HostRefused,
     HostWelcome,
-    SpawnRefused,
+    SpawnRefusedMessage,
     ToHost,
-    WorkerDied,
+    WorkerDiedMessage,
     WorkerEnd,
     WorkerGone,
     WorkerSpawned,
@@ -28,9 +28,9 @@ from embedfleet.protocol.wire.hosts import (
 
 REPORTS = [
     WorkerSpawned("w0", 1, None),
-    WorkerDied("w0", WorkerEnd(1, "")),
+    WorkerDiedMessage("w0", WorkerEnd(1, "")),
     WorkerGone("w0", WorkerEnd(1, ""), None, True),
-    SpawnRefused("w0", "busy"),
+    SpawnRefusedMessage("w0", "busy"),
 ]
 MILLISECONDS = 15_000
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from embedfleet.coordinator.intake.failure import intake_failure
 from embedfleet.coordinator.intake.id_index import MOST_PATH_BYTES, IdIndex
-from embedfleet.protocol.errors import RunDirectoryError, how_ended
-from embedfleet.protocol.process.system_refusals import not_written
+from embedfleet.protocol.errors import RunDirectoryError, describe_exit
+from embedfleet.protocol.process.system_refusals import describe_write_failure
 from embedfleet.protocol.run_directory.layout import RunLayout
 
 LAYOUT = RunLayout(Path("/run"))
@@ -48,8 +48,11 @@ def test_a_folder_that_takes_no_chunks_is_not_the_sources_fault(error, told):
 
 
 def test_what_an_exporter_says():
-    assert not_written(ARROWS, "/run") == "/run: No space left on device; make room and run the same command again"
-    assert not_written(KeyError("x"), "/run") == "/run: KeyError: 'x'"
+    assert (
+        describe_write_failure(ARROWS, "/run")
+        == "/run: No space left on device; make room and run the same command again"
+    )
+    assert describe_write_failure(KeyError("x"), "/run") == "/run: KeyError: 'x'"
 
 
 def test_a_path_that_the_list_of_ids_cannot_have(tmp_path):
@@ -66,7 +69,7 @@ def test_a_path_that_the_list_of_ids_cannot_have(tmp_path):
 
 
 def test_how_a_process_ended():
-    told = [how_ended(code) for code in (0, 3, None, -9, -7)]
+    told = [describe_exit(code) for code in (0, 3, None, -9, -7)]
     assert told == [
         *("exit code 0", "exit code 3", "exit code None", "killed by signal 9"),
         "killed by signal 7 (where the disk is full, make room)",

@@ -15,7 +15,7 @@ from embedfleet.coordinator.runs.batch_runner import BatchRunner
 from embedfleet.protocol.errors import DamagedChunks, SpecMismatch
 from embedfleet.protocol.run_directory.layout import RunLayout, damaged_of
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
-from embedfleet.protocol.wire.export import OpenRun, Record, SourceRead
+from embedfleet.protocol.wire.export import OpenRunMessage, Record, SourceRead
 from embedfleet.protocol.wire.run_options import DEFAULTS
 
 SPEC = RunSpec(source="/s.jsonl", passes=(PassSpec(vector="dense-a", kind="dense", model="fake:8"),), index="none")
@@ -137,7 +137,7 @@ def test_an_exporter_hears_of_events_once_it_was_asked_to_open(case: Case) -> No
     case.runner.open()
     assert len(case.exporters) == 1
     (opening,) = exporter.sent
-    assert isinstance(opening, OpenRun)
+    assert isinstance(opening, OpenRunMessage)
     assert opening.restart
     case.runner.export.opened()
     (early,) = exporter.sent[1:]

@@ -24,7 +24,7 @@ from embedfleet.protocol.spec.run_spec import PassSpec
 from embedfleet.protocol.vectors.ensembles import combine
 from embedfleet.protocol.vectors.metadata_terms import term_index
 from embedfleet.protocol.vectors.ranges import Ranges
-from embedfleet.protocol.vectors.storage import pack, spanned, storage_of, unpack
+from embedfleet.protocol.vectors.storage import measure_ranges, pack, storage_of, unpack
 from embedfleet.protocol.wire.export import Committed
 from embedfleet.protocol.wire.work import RowError
 
@@ -123,7 +123,7 @@ class TestRanges:
             session.rows(segment)
             session.hear(Committed)
         session.close("interrupted")
-        ranges = spanned(0.5 * vectors_of(0))
+        ranges = measure_ranges(0.5 * vectors_of(0))
         for segment in (0, 1):
             as_before(bench.layout.vector_segment("dense-a", segment), vectors_of(segment), ranges)
         path = bench.layout.pass_file("dense-a")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from embedfleet.protocol.index.fusion import fused_names, has_no_model, metadata_vectors
+from embedfleet.protocol.index.fusion import fused_names, has_only_metadata_weights, metadata_vectors
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
@@ -69,4 +69,4 @@ def test_which_vectors_are_wholly_of_the_metadata(tmp_path: Path) -> None:
     assert metadata_vectors(layout, spec) == METADATA
     layout.pass_file("sparse-lost").write_text("{")
     layout.pass_file("sparse-metadata").unlink()
-    assert not any(has_no_model(layout, one) for one in spec.passes)
+    assert not any(has_only_metadata_weights(layout, one) for one in spec.passes)

@@ -13,7 +13,7 @@ import pytest
 from embedfleet.protocol.index import shard_ranking
 from embedfleet.protocol.index.queries import QueryVector, SparseQuery
 from embedfleet.protocol.index.rank_fusion import fuse
-from embedfleet.protocol.index.shard_ranking import Ranked, ShardRanker
+from embedfleet.protocol.index.shard_ranking import QueryRanking, ShardRanker
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 
 edge = pytest.importorskip("qdrant_edge")
@@ -124,7 +124,9 @@ def by_hand(name: str, vector: QueryVector) -> dict[int, float]:
     return {row: scores[KINDS[row]] for row in range(ROWS)}
 
 
-def check(ranked: Ranked, signals: dict[str, QueryVector], places: int, rows: Sequence[int] = range(ROWS)) -> None:
+def check(
+    ranked: QueryRanking, signals: dict[str, QueryVector], places: int, rows: Sequence[int] = range(ROWS)
+) -> None:
     for name, vector in signals.items():
         rounded = np.float32 if isinstance(vector, SparseQuery) else lambda score: round(score, 5)
         scores = {row: float(rounded(score)) for row, score in by_hand(name, vector).items() if row in rows}

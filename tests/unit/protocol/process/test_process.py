@@ -13,7 +13,7 @@ import psutil
 import pytest
 from embedfleet.protocol.errors import EmbedfleetError, UsageError
 from embedfleet.protocol.process import lifeline
-from embedfleet.protocol.process.child import TAIL_BYTES, ChildProcess, error_in, error_of
+from embedfleet.protocol.process.child import TAIL_BYTES, ChildProcess, error_text, exit_error
 
 SECONDS = 20.0
 Start = Callable[..., ChildProcess]
@@ -187,11 +187,11 @@ def _until_said(child: ChildProcess) -> str:
     ],
 )
 def test_the_error_of_a_process_is_what_follows_its_mark(tail: str, error: str) -> None:
-    assert error_in(tail) == error
+    assert error_text(tail) == error
 
 
 @pytest.mark.parametrize(("code", "kind"), [(1, EmbedfleetError), (2, UsageError)])
 def test_the_error_of_a_process_is_in_its_own_words(code: int, kind: type[EmbedfleetError]) -> None:
-    found = error_of(code, "a warning\nembedfleet: error: no space", "it ended")
+    found = exit_error(code, "a warning\nembedfleet: error: no space", "it ended")
     assert (type(found), str(found)) == (kind, "no space")
-    assert str(error_of(code, "", "it ended")) == "it ended"
+    assert str(exit_error(code, "", "it ended")) == "it ended"

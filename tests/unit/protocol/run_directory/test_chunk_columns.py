@@ -7,7 +7,7 @@ import errno
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from embedfleet.protocol.errors import DamagedChunks, RunDirectoryError, is_the_hosts
+from embedfleet.protocol.errors import DamagedChunks, RunDirectoryError, is_host_failure
 from embedfleet.protocol.run_directory.chunk_columns import read_chunk_columns
 
 
@@ -43,7 +43,7 @@ def test_what_the_host_does_not_give_is_no_damage(files, monkeypatch, trouble):
 def test_the_hosts_trouble_is_found_behind_other_errors():
     behind = RunDirectoryError("torn")
     behind.__cause__ = OSError(errno.EMFILE, "Too many open files")
-    assert is_the_hosts(behind)
-    assert not is_the_hosts(OSError("could not verify page integrity"))
-    assert not is_the_hosts(FileNotFoundError(errno.ENOENT, "no such file"))
-    assert not is_the_hosts(None)
+    assert is_host_failure(behind)
+    assert not is_host_failure(OSError("could not verify page integrity"))
+    assert not is_host_failure(FileNotFoundError(errno.ENOENT, "no such file"))
+    assert not is_host_failure(None)

@@ -17,7 +17,7 @@ from embedfleet.exporter.segments.builder import SegmentBuilder
 from embedfleet.exporter.segments.writer import commit_segment
 from embedfleet.protocol.run_directory.segment_info import VectorSegmentInfo
 from embedfleet.protocol.run_directory.tables import INFO_KEY, TOKENS_CUT, digest, read_info, with_info
-from embedfleet.protocol.run_directory.truncation import Truncation, add_up, of_segment
+from embedfleet.protocol.run_directory.truncation import Truncation, segment_truncation, sum_truncations
 from msgspec import structs
 
 from .... import run_files
@@ -69,7 +69,7 @@ def test_footer_column_manifest_info_and_verify_agree(
     if old:
         as_before(path)
     expected = Truncation(ROWS, 2, 50, cut)
-    assert of_segment(path, read_info(path, VectorSegmentInfo)) == expected
+    assert segment_truncation(path, read_info(path, VectorSegmentInfo)) == expected
     _, passes = recount(files.layout, files.spec)
     named = [structs.replace(found, vector=one.vector) for one, found in zip(files.spec.outputs, passes, strict=True)]
     assert truncations(named)[NAME] == expected
@@ -88,7 +88,7 @@ def test_what_was_not_cut_is_known_of_an_old_segment_too(tmp_path: Path) -> None
     files = run_files.RunFiles(tmp_path / "run")
     files.write()
     path = files.layout.vector_segment(NAME, 0)
-    found = of_segment(path, read_info(path, VectorSegmentInfo))
+    found = segment_truncation(path, read_info(path, VectorSegmentInfo))
     assert (found.truncated, found.tokens_cut) == (0, 0)
 
 
@@ -103,9 +103,9 @@ def test_a_footer_that_counts_otherwise_is_a_problem(tmp_path: Path, field: str,
 
 
 def test_parts_add_up_and_what_is_unknown_stays_so() -> None:
-    assert add_up([]) == Truncation()
-    assert add_up([Truncation(2, 1, 20, 5), Truncation(3, 0, 10, 0)]) == Truncation(5, 1, 30, 5)
-    assert add_up([Truncation(2, 1, 20, 5), Truncation(3, 1, 10, None)]).tokens_cut is None
+    assert sum_truncations([]) == Truncation()
+    assert sum_truncations([Truncation(2, 1, 20, 5), Truncation(3, 0, 10, 0)]) == Truncation(5, 1, 30, 5)
+    assert sum_truncations([Truncation(2, 1, 20, 5), Truncation(3, 1, 10, None)]).tokens_cut is None
     assert Truncation(4, 1, 30, 10).record() == {
         "truncated": 1,
         "truncated_share": 0.25,

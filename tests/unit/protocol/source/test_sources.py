@@ -325,5 +325,5 @@ def test_a_folder_of_many_files_is_not_counted(tmp_path: Path, monkeypatch: pyte
     for number in range(4):
         (tmp_path / f"{number}.jsonl").write_text("x" * 10)
     assert corpus.plain_bytes(str(tmp_path), 1_000) == 40
-    monkeypatch.setattr(corpus, "MOST_LOOKED", 3)
+    monkeypatch.setattr(corpus, "MAX_FILES_STATTED", 3)
     assert corpus.plain_bytes(str(tmp_path), 1_000) is None

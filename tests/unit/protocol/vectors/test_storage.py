@@ -19,10 +19,10 @@ from embedfleet.protocol.vectors.storage import (
     INT8_COSINE,
     Ranges,
     dim_of,
+    measure_ranges,
     pack,
     pack_int8,
     ranges_of,
-    spanned,
     storage_of,
     unpack,
 )
@@ -90,7 +90,7 @@ def test_float32_is_exact_and_binary_is_the_signs() -> None:
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 9))
 def test_int8_is_off_by_half_a_step_at_most(seed: int, rows: int, dim: int) -> None:
     vectors = unit(rows, dim, seed)
-    ranges = spanned(vectors)
+    ranges = measure_ranges(vectors)
     found = unpack(pack(vectors, "int8", ranges), "int8", ranges)
     step = (np.array(ranges.high) - np.array(ranges.low)) / 255
     assert (np.abs(found - vectors) <= 0.5 * step + 1e-6).all()
@@ -112,7 +112,7 @@ def test_int8_needs_its_ranges() -> None:
 
 
 def test_no_rows_still_have_ranges() -> None:
-    assert spanned(np.empty((0, 2), np.float32)) == Ranges((-1.0, -1.0), (1.0, 1.0))
+    assert measure_ranges(np.empty((0, 2), np.float32)) == Ranges((-1.0, -1.0), (1.0, 1.0))
     made = table_of("int8", unit(3), bad=(0, 1, 2))
     assert storage_of(made.schema.field("vector")) == "int8"
     assert np.isnan(dense_vectors(made)).all()
@@ -162,8 +162,8 @@ def test_int8_keeps_its_cosine_or_is_float16(vectors: np.ndarray) -> None:
     made = table_of("int8", vectors)
     found, wide = dense_vectors(made).astype(np.float64), vectors.astype(np.float64)
     assert cosines(found, wide).min() >= 0.9996
-    _, ours = pack_int8(vectors, spanned(vectors))
-    theirs = unpack(pack(vectors, "int8", spanned(vectors)), "int8", spanned(vectors)).astype(np.float64)
+    _, ours = pack_int8(vectors, measure_ranges(vectors))
+    theirs = unpack(pack(vectors, "int8", measure_ranges(vectors)), "int8", measure_ranges(vectors)).astype(np.float64)
     np.testing.assert_allclose(ours, cosines(theirs, wide), atol=2e-6)
     assert storage_of(made.schema.field("vector")) == ("int8" if ours.min() >= INT8_COSINE else "float16")
 

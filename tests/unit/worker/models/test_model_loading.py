@@ -13,7 +13,7 @@ from ....model_folders import config
 torch = pytest.importorskip("torch")
 pytest.importorskip("sentence_transformers")
 
-from embedfleet.worker.models.loading import load, why  # noqa: E402 - torch first
+from embedfleet.worker.models.loading import load, summarize_error  # noqa: E402 - torch first
 
 
 @pytest.mark.parametrize(
@@ -34,5 +34,5 @@ def test_a_config_of_another_model(tmp_path: Path, changes: dict[str, object], w
 
 
 def test_an_error_without_words_has_its_name() -> None:
-    assert why(AssertionError()) == "AssertionError()"
-    assert why(ValueError("one\ntwo")) == "one"
+    assert summarize_error(AssertionError()) == "AssertionError()"
+    assert summarize_error(ValueError("one\ntwo")) == "one"
