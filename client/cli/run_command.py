@@ -23,7 +23,7 @@ from ...protocol.wire.control import RunEnded
 from ...protocol.wire.run_options import RunOptions
 from ..options.query_prompts import keep_query_prompts
 from ..options.retrieval_plan import RetrievalPlan
-from ..output.formatting import counted
+from ..output.formatting import pluralize
 from ..output.truncation_lines import advice_lines
 from ..steps.run_summary import JsonObject, RunSummary, summary
 from ..steps.run_table import show_stages
@@ -136,11 +136,11 @@ def _stats(out: Path) -> RunStats:
 def _export(session: Session, layout: RunLayout, formats: tuple[str, ...], stages: list[Stage]) -> list[JsonObject]:
     """Write the files; what `export.json` says of those in `export/`."""
     arguments, start = [str(layout.root), f"--formats={','.join(formats)}"], time.monotonic()
-    with session.stage("export") as told:
+    with session.stage("export") as fields:
         peak = session.process("embedfleet.exporter.commands.export", arguments)
         record = read_export(layout)
         files, rows = (record.files, record.rows) if record is not None else ((), 0)
-        told |= {"rows": rows, "files": len(files), **memory_field(peak)}
+        fields |= {"rows": rows, "files": len(files), **memory_field(peak)}
     stages.append(export_stage(rows, time.monotonic() - start, peak))
     session.say(f"exported to {layout.export}: " + ", ".join(one.name for one in files))
     return [msgspec.to_builtins(one) for one in files]
@@ -151,7 +151,7 @@ def _say_counts(session: Session, ending: RunEnded, out: Path) -> None:
     session.say(
         f"{ending.chunks:,} read = {ending.committed:,} committed + {ending.quarantined:,} quarantined"
         + (f" + {left:,} that still lack a vector" if left else "")
-        + f"; {counted(ending.skipped_duplicates, 'duplicate')} skipped; {ending.seconds:,.1f} s"
+        + f"; {pluralize(ending.skipped_duplicates, 'duplicate')} skipped; {ending.seconds:,.1f} s"
     )
     if ending.status == "done" and ending.quarantined:
         session.say(f"in quarantine: {ending.quarantined:,}, {reasons_in(RunLayout(out))}")
@@ -171,10 +171,12 @@ def reason_lines(out: Path) -> list[str]:
     """The three reasons that stand most often in the quarantine, and how many records have another one."""
     counts = count_reasons(out)
     shown = counts.first(SHOWN_REASONS)
-    lines = [f"{counted(count, 'time')}: {reason}" for reason, count in shown]
+    lines = [f"{pluralize(count, 'time')}: {reason}" for reason, count in shown]
     left = len(counts) - len(shown)
     if left:
-        lines.append(f"and {counted(left, 'more reason')}, {counted(counts.total - sum(n for _, n in shown), 'time')}")
+        lines.append(
+            f"and {pluralize(left, 'more reason')}, {pluralize(counts.total - sum(n for _, n in shown), 'time')}"
+        )
     return lines
 
 

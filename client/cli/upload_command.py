@@ -78,17 +78,23 @@ def upload(
     for notice in done.notices:
         console.print(f"note: {escape(notice)}")
     if as_json:
-        one = done.delivered
-        counts = {"new": one.new, "replaced": one.replaced, "present": one.present, "spelled": done.spelled}
+        delivered = done.delivered
+        counts = {
+            "new": delivered.new,
+            "replaced": delivered.replaced,
+            "present": delivered.present,
+            "spelled": done.as_text,
+        }
         summary = {"collection": done.collection, "points": done.points, **counts}
         more = {"left_out": done.left_out, "others": done.others, "pruned": done.pruned}
         sys.stdout.buffer.write(orjson.dumps(summary | more) + b"\n")
         sys.stdout.flush()
         return code
-    one = done.delivered
+    delivered = done.delivered
     console.print(
-        f"{done.collection}: {done.points:,} points, all counted and indexed; {one.new:,} new, {one.replaced:,} replaced, "
-        f"{one.present:,} were there" + (f"; {done.pruned:,} others deleted" if done.pruned else "")
+        f"{done.collection}: {done.points:,} points, all counted and indexed; {delivered.new:,} new, "
+        f"{delivered.replaced:,} replaced, {delivered.present:,} were there"
+        + (f"; {done.pruned:,} others deleted" if done.pruned else "")
     )
     return code
 

@@ -26,7 +26,7 @@ from .contributions import SignalFigures, weigh_signals
 from .judged_queries import judged_queries
 from .paired import compare
 from .qrels import Qrels
-from .ranking_costs import Cost, costs
+from .ranking_costs import Cost, ranking_costs
 from .recommendation import Recommendation, SetFigures
 from .signal_sets import DIGITS, TOP
 from .summary import verdict
@@ -96,27 +96,29 @@ def evaluate(layout: RunLayout, qrels: Path) -> Evaluation:
 
     UsageError where none of them is of its queries and chunks; what else is left out is counted in `notes`.
     """
-    found = _candidates(layout)
-    judged, notes = judged_queries(layout, qrels, found.signals)
+    record = _candidates(layout)
+    judged, notes = judged_queries(layout, qrels, record.signals)
     section = read_rerank_run(layout)
     if section is not None and section.fallbacks:
         notes.append(f"{section.fallbacks:,} of {section.pairs:,} pairs have no score and keep their fused order")
     reranked = section is not None
-    names = (*found.signals, FUSED, *((RERANK,) if reranked else ()))
+    names = (*record.signals, FUSED, *((RERANK,) if reranked else ()))
     outcomes = {one.name: one for one in measure(names, _rankings(layout, names, judged), judged)}
-    spec, together = read_spec(layout), found.fused or found.signals
-    spent = costs(layout, spec, together, reranked)
-    named = measure_names(found.candidates)
-    figures = {name: Figures(name=name, scores=_means(one, named), cost=spent[name]) for name, one in outcomes.items()}
-    parts = weigh_signals(layout, spec, found, judged)
-    fused = SetFigures(signals=together, ndcg=figures[FUSED].scores[named[0]], seconds=spent[FUSED].seconds)
+    spec, together = read_spec(layout), record.fused or record.signals
+    costs = ranking_costs(layout, spec, together, reranked)
+    measures = measure_names(record.candidates)
+    figures = {
+        name: Figures(name=name, scores=_means(one, measures), cost=costs[name]) for name, one in outcomes.items()
+    }
+    parts = weigh_signals(layout, spec, record, judged)
+    fused = SetFigures(signals=together, ndcg=figures[FUSED].scores[measures[0]], seconds=costs[FUSED].seconds)
     reranking = None
     if reranked:
         (change,) = compare((outcomes[RERANK].ndcg - outcomes[FUSED].ndcg)[:, np.newaxis])
-        reranking = change, spent[RERANK]
+        reranking = change, costs[RERANK]
     return Evaluation(
         queries=len(judged),
-        candidates=found.candidates,
+        candidates=record.candidates,
         rankings=tuple(figures.values()),
         verdict=verdict(parts, len(judged), fused, reranking),
         notes=tuple(notes),
@@ -159,13 +161,13 @@ def _ordered(rows: list[Row], column: str) -> list[str]:
     return [row["id"] for row in sorted(ranked, key=lambda row: row[column])]
 
 
-def _means(one: Outcome, named: Sequence[str]) -> dict[str, float]:
-    means: npt.NDArray[np.float64] = one.measures.mean(axis=0)
-    return {name: round(float(value), DIGITS) for name, value in zip(named, means.tolist(), strict=True)}
+def _means(outcome: Outcome, measures: Sequence[str]) -> dict[str, float]:
+    means: npt.NDArray[np.float64] = outcome.measures.mean(axis=0)
+    return {name: round(float(value), DIGITS) for name, value in zip(measures, means.tolist(), strict=True)}
 
 
 def _candidates(layout: RunLayout) -> CandidatesRecord:
-    found = read_candidates(layout)
-    if found is None:
+    record = read_candidates(layout)
+    if record is None:
         raise RunDirectoryError(f"{layout.rerank}: has no candidates; {AGAIN}")
-    return found
+    return record

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...protocol.errors import UsageError
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.run_json import reasons_in
-from ..output.formatting import counted
+from ..output.formatting import pluralize
 from ..run_directory.files import read_table
 from .qrels import Qrels, read_qrels
 
@@ -71,9 +71,9 @@ def _usable(layout: RunLayout, qrels: Qrels, path: Path, unencoded: Set[str]) ->
 
 
 def _notes(*left_out: tuple[int, str, str, str]) -> Iterator[str]:
-    for count, one, many, why in left_out:
+    for count, singular, plural, why in left_out:
         if count:
-            yield f"{counted(count, one, many)} {why}, and left out"
+            yield f"{pluralize(count, singular, plural)} {why}, and left out"
 
 
 def _ids(layout: RunLayout) -> Iterator[str]:

@@ -24,7 +24,7 @@ BLANKS = " \t"
 
 def read_qrels(path: Path) -> Qrels:
     """SourceError names the line that is none, or contradicts an earlier one."""
-    found: Qrels = {}
+    qrels: Qrels = {}
     first: tuple[int, int] | None = None
     try:
         lines = path.read_bytes().decode("utf-8-sig").split("\n")
@@ -45,11 +45,11 @@ def read_qrels(path: Path) -> Qrels:
             raise SourceError(f"{where}: the score {score!r} is not a whole number") from None
         if abs(judged) > LARGEST_SCORE:
             raise SourceError(f"{where}: the score {score} is too large; give at most {LARGEST_SCORE:,}")
-        if found.setdefault(query, {}).setdefault(chunk, judged) != judged:
-            raise SourceError(f"{where}: {query} and {chunk} were judged {found[query][chunk]} before, {judged} here")
-    if not found:
+        if qrels.setdefault(query, {}).setdefault(chunk, judged) != judged:
+            raise SourceError(f"{where}: {query} and {chunk} were judged {qrels[query][chunk]} before, {judged} here")
+    if not qrels:
         raise SourceError(f"--qrels {path}: there is no judgement in it")
-    return found
+    return qrels
 
 
 def _is_header(line: str) -> bool:

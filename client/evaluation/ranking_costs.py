@@ -22,25 +22,25 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     device: str
 
 
-def costs(layout: RunLayout, spec: RunSpec, fused: Iterable[str], reranked: bool) -> dict[str, Cost]:
+def ranking_costs(layout: RunLayout, spec: RunSpec, fused: Iterable[str], reranked: bool) -> dict[str, Cost]:
     """The cost of each ranking. The fused one costs the passes that the `fused` signals need; the reranker counts by itself."""
     passes = read_stats(layout).by_vector()
-    found = {output.vector: _cost(passes.get(one.vector)) for one in spec.passes for output in one.outputs}
+    costs = {output.vector: _cost(passes.get(one.vector)) for one in spec.passes for output in one.outputs}
     for ensemble in spec.ensembles:
-        found[ensemble.vector] = _together(passes, spec, [ensemble.vector])
-    found[FUSED] = _together(passes, spec, fused)
+        costs[ensemble.vector] = sum_costs(passes, spec, [ensemble.vector])
+    costs[FUSED] = sum_costs(passes, spec, fused)
     if reranked:
-        found[RERANK] = _cost(next(iter(read_stats(RunLayout(layout.scores)).passes), None))
-    return found
+        costs[RERANK] = _cost(next(iter(read_stats(RunLayout(layout.scores)).passes), None))
+    return costs
 
 
 def seconds_of(layout: RunLayout, spec: RunSpec) -> Callable[[Iterable[str]], float]:
     """A function from signals to the seconds their passes took. A shared pass counts once; an ensemble costs its members."""
     passes = read_stats(layout).by_vector()
-    return lambda signals: _together(passes, spec, signals).seconds
+    return lambda signals: sum_costs(passes, spec, signals).seconds
 
 
-def _together(passes: Mapping[str, PassStats], spec: RunSpec, signals: Iterable[str]) -> Cost:
+def sum_costs(passes: Mapping[str, PassStats], spec: RunSpec, signals: Iterable[str]) -> Cost:
     members = {one.vector: one.members for one in spec.ensembles}
     needed = {vector for name in signals for vector in members.get(name, (name,))}
     parts = [_cost(passes.get(one.vector)) for one in spec.passes if needed & {output.vector for output in one.outputs}]

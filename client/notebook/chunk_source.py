@@ -13,7 +13,7 @@ from ...protocol.errors import SourceError, UsageError
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.source.check import read_stamps, was_read
 from ...protocol.source.corpus import STDIN, SourceFile, is_gone, survey
-from ..arguments import given_path
+from ..arguments import expand_path
 
 BLOCK = 1 << 20
 
@@ -40,7 +40,7 @@ def look_at_source(
     """
     if str(source) == STDIN:
         raise UsageError("standard input is for the command line: give a file or a folder")
-    path = given_path(str(source), "source", SourceError).absolute()
+    path = expand_path(str(source), "source", SourceError).absolute()
     if is_gone(str(path)) and not fresh and was_read(out, str(path)):
         stamps = read_stamps(RunLayout(out)) or []
         return ChunkSource(path, len(stamps), sum(one.size for one in stamps), None)

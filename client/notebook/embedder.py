@@ -19,7 +19,7 @@ from ...protocol.spec.run_spec import RunSpec
 from ...protocol.statistics.run_stats import as_values
 from ...protocol.wire.control import Progress, RunEnded
 from ...protocol.wire.run_options import Placement
-from ..arguments import given_path
+from ..arguments import expand_path
 from ..options.embedder_options import checked, names_in, run_options, spec_options
 from ..options.query_prompts import keep_query_prompts
 from ..options.retrieval_options import build_plan
@@ -67,9 +67,9 @@ class Embedder:
         cpu_fallback: bool = False,
         **options: Any,
     ) -> None:
-        self.out = given_path(str(out), "out").absolute()
+        self.out = expand_path(str(out), "out").absolute()
         models = {"dense": dense, "sparse": sparse, "multivector": multivector, "heads": heads}
-        self._models = {name: names_in(name, given) for name, given in models.items()}
+        self._models = {name: names_in(name, names) for name, names in models.items()}
         self._options = spec_options(options)
         self._rerank = checked("rerank", rerank, str | None)
         self._devices, self._otlp = checked("devices", devices, str | None), checked("otlp", otlp, str | None)

@@ -15,7 +15,7 @@ from ...protocol.wire.run_options import RunOptions, check_options
 OF_RANK = ("queries", "qrels", "candidates", "top_k", "signals")
 """Flags of `embedfleet run` that are for a step of their own."""
 
-_OF_PASSES = (
+_PASS_FIELDS = (
     "dtype",
     "max_tokens",
     "prompt",
@@ -28,11 +28,11 @@ _OF_PASSES = (
     "storage",
     "normalize",
 )
-_OF_THE_RUN = ("text_field", "id_field", "title_field", "limit", "index")
+_RUN_FIELDS = ("text_field", "id_field", "title_field", "limit", "index")
 
 TYPES: dict[str, Any] = {
-    **{name: get_type_hints(PassSpec)[name] for name in _OF_PASSES},
-    **{name: get_type_hints(RunSpec)[name] for name in _OF_THE_RUN},
+    **{name: get_type_hints(PassSpec)[name] for name in _PASS_FIELDS},
+    **{name: get_type_hints(RunSpec)[name] for name in _RUN_FIELDS},
     "ensemble": list[Method],
     "weights": str | None,
     "project": bool,
@@ -42,38 +42,38 @@ TYPES: dict[str, Any] = {
 _FLAGS = {"store": "storage", "no_fallback": "fallback"}
 """Flags whose field has another name; the first of each is the one that is told to people."""
 
-_TOLD = {field: flag for flag, field in _FLAGS.items()}
+_FLAG_OF_FIELD = {field: flag for flag, field in _FLAGS.items()}
 
 
-def names_in(option: str, given: Any) -> list[str]:
+def names_in(option: str, value: Any) -> list[str]:
     """One name, or several, as a list. UsageError for what holds none."""
-    if isinstance(given, str):
-        return [given]
-    if not isinstance(given, Sequence) or not all(isinstance(one, str) for one in given):
-        raise UsageError(f"{option}={given!r}: give a name, or a list of names")
-    return list(given)
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, Sequence) or not all(isinstance(name, str) for name in value):
+        raise UsageError(f"{option}={value!r}: give a name, or a list of names")
+    return list(value)
 
 
-def spec_options(given: Mapping[str, Any]) -> dict[str, Any]:
+def spec_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options by the names of their fields. UsageError names one that is unknown, and one that cannot be meant."""
-    if ranking := [name for name in OF_RANK if name in given]:
+    if ranking := [name for name in OF_RANK if name in options]:
         raise UsageError(f"{', '.join(ranking)}: no option of an Embedder; give it to rank(QUERIES)")
-    unknown = [name for name in given if _FLAGS.get(name, name) not in TYPES]
+    unknown = [name for name in options if _FLAGS.get(name, name) not in TYPES]
     if unknown:
-        told = sorted(_TOLD.get(name, name) for name in TYPES)
-        raise UsageError(f"{', '.join(unknown)}: no option of an Embedder; it takes {', '.join(told)}")
-    found: dict[str, Any] = {}
-    for name, value in given.items():
+        known = sorted(_FLAG_OF_FIELD.get(name, name) for name in TYPES)
+        raise UsageError(f"{', '.join(unknown)}: no option of an Embedder; it takes {', '.join(known)}")
+    fields: dict[str, Any] = {}
+    for name, value in options.items():
         field = _FLAGS.get(name, name)
-        if field in found:
-            raise UsageError(f"{name}: given twice, as {_TOLD[field]} and as {field}")
+        if field in fields:
+            raise UsageError(f"{name}: given twice, as {_FLAG_OF_FIELD[field]} and as {field}")
         if field == "ensemble":
             value = names_in(name, value)
         if field == "weights" and isinstance(value, Sequence) and not isinstance(value, str):
             value = ",".join(map(str, value))
         value = checked(name, value, bool if name == "no_fallback" else TYPES[field])
-        found[field] = not value if name == "no_fallback" else value
-    return found
+        fields[field] = not value if name == "no_fallback" else value
+    return fields
 
 
 def run_options(**given: Any) -> RunOptions:
@@ -98,5 +98,5 @@ def _choices(kind: Any) -> list[str]:
     """The words that a Literal takes, or the items of a list of one."""
     parts = get_args(kind)
     if get_origin(kind) is Literal:
-        return [str(one) for one in parts]
+        return [str(choice) for choice in parts]
     return [word for part in parts for word in _choices(part)]

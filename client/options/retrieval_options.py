@@ -10,7 +10,7 @@ from typing import Any
 
 from ...protocol.errors import SourceError, UsageError
 from ...protocol.spec.run_spec import RunSpec
-from ..arguments import check_number, given_path
+from ..arguments import check_number, expand_path
 from ..evaluation.qrels import read_qrels
 from .retrieval_plan import RetrievalPlan
 from .signal_names import choose_signals
@@ -36,9 +36,9 @@ def plan_if_asked(
         return build_plan(queries, qrels=qrels, rerank=rerank, candidates=wide, top_k=deep, signals=signals, **rest)
     asked: dict[str, Any] = {"--qrels": qrels, "--rerank": rerank, "--candidates": candidates, "--top-k": top_k}
     asked["--signals"] = ",".join(signals) or None
-    for flag, given in asked.items():
-        if given is not None:
-            raise UsageError(f"{flag} {given}: give --queries Q.jsonl too")
+    for flag, value in asked.items():
+        if value is not None:
+            raise UsageError(f"{flag} {value}: give --queries Q.jsonl too")
     return None
 
 
@@ -78,8 +78,8 @@ def _check_counts(candidates: int, top_k: int) -> None:
         raise UsageError(f"--top-k {top_k}: give 1 or more, and at most the {candidates} of --candidates")
 
 
-def _readable(given: str | PathLike[str], flag: str) -> Path:
-    path = given_path(given, flag, SourceError).absolute()
+def _readable(value: str | PathLike[str], flag: str) -> Path:
+    path = expand_path(value, flag, SourceError).absolute()
     if path.exists() and not path.is_file() and not path.is_dir():  # it is read more than once, and a pipe cannot be
         raise SourceError(f"{flag} {path}: neither a file nor a folder; write it to a file first")
     try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 
-def counted(count: int, one: str, many: str = "") -> str:
+def pluralize(count: int, singular: str, plural: str = "") -> str:
     """`1 query`, `1,024 queries`; without `many`, the plural has an s."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -18,7 +18,7 @@ def percent(share: float, digits: int = 1) -> str:
     return text
 
 
-def size_of(count: int) -> str:
+def human_bytes(count: int) -> str:
     """`1.5 MB`, in powers of 1,000."""
     size = float(count)
     for unit in ("B", "KB", "MB", "GB"):

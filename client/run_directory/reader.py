@@ -17,7 +17,7 @@ from ...protocol.run_directory.records.quarantine import QuarantineLine
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ...protocol.run_directory.tables import CHUNK_SCHEMA, FloatArray, dense_vectors, read_info
 from ...protocol.spec.run_spec import Output, RunSpec
-from ..arguments import given_path
+from ..arguments import expand_path
 from .files import AGAIN, read_lines, read_spec, read_table, rejected_files, spans
 from .multivectors import Multivectors, read_multivectors
 from .sparse_vectors import SparseVectors, read_sparse
@@ -27,7 +27,7 @@ __all__ = ["Run", "SparseVectors", "open_run"]
 
 def open_run(path: str | PathLike[str]) -> Run:
     """The run in the directory `path`, finished or not. RunDirectoryError where there is none."""
-    layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
+    layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
     return Run(layout, read_spec(layout), read_manifest(layout))
 
 
@@ -80,10 +80,10 @@ class Run:
         The name may be left out where there is exactly one dense vector. Not cached: each call reads the files anew.
         UsageError for a name that the run has not, RunDirectoryError where segments are missing or torn.
         """
-        one = self._output(name)
-        self._check_whole(one.vector)
-        files = [(self.layout.vector_segment(one.vector, info.segment), info.rows) for info in self._infos]
-        match one.form:
+        output = self._output(name)
+        self._check_whole(output.vector)
+        files = [(self.layout.vector_segment(output.vector, info.segment), info.rows) for info in self._infos]
+        match output.form:
             case "sparse":
                 return read_sparse(files)
             case "multivector":
@@ -121,8 +121,8 @@ class Run:
         return [self.layout.chunk_segment(info.segment) for info in self._infos]
 
     def _output(self, name: str | None) -> Output:
-        dense = [one for one in self.spec.outputs if one.form == "dense"]
-        wanted = [one for one in self.spec.outputs if one.vector == name] if name is not None else dense
+        dense = [output for output in self.spec.outputs if output.form == "dense"]
+        wanted = [output for output in self.spec.outputs if output.vector == name] if name is not None else dense
         if len(wanted) == 1:
             return wanted[0]
         what = f"there is no vector {name!r}" if name is not None else f"{len(dense)} dense vectors: say which"

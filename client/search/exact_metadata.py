@@ -48,11 +48,11 @@ def _stored(layout: RunLayout, wanted: Mapping[int, str]) -> dict[int, Any]:
         info = read_info(path, ChunkSegmentInfo)
         if info.first_row > last:
             break
-        mine = [row for row in wanted if info.first_row <= row < info.first_row + info.rows]
-        if not mine:
+        rows = [row for row in wanted if info.first_row <= row < info.first_row + info.rows]
+        if not rows:
             continue
         table: Any = read_table(path, ("id", "metadata"))
-        for row in mine:
+        for row in rows:
             place = row - info.first_row
             if table.column("id")[place].as_py() == wanted[row]:
                 found[row] = msgspec.json.decode(table.column("metadata")[place].as_py() or "{}")

@@ -34,8 +34,8 @@ def plain_filters(filters: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:
     """
     import qdrant_edge as edge
 
-    found = [(key.removeprefix(METADATA), _spelled(key, value)) for key, value in filters]
-    for key, _ in found:
+    plain = [(key.removeprefix(METADATA), _as_typed(key, value)) for key, value in filters]
+    for key, _ in plain:
         try:
             edge.IsEmptyCondition(METADATA + key)
         except ValueError:
@@ -44,7 +44,7 @@ def plain_filters(filters: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:
                 f"--filter {_short(key)}=…: the key is not a valid path; put a name with other characters than letters, "
                 f"digits, - and _ in double quotes, as in --filter '{quoted}=VALUE'"
             ) from None
-    return found
+    return plain
 
 
 def check_keys(layout: RunLayout, shard: Any, filters: Sequence[tuple[str, str]]) -> None:
@@ -65,7 +65,7 @@ def check_keys(layout: RunLayout, shard: Any, filters: Sequence[tuple[str, str]]
         raise UsageError(f"--filter {_short(key)}=…: no chunk has {_short(where)}{known}")
 
 
-def _spelled(key: str, value: Any) -> str:
+def _as_typed(key: str, value: Any) -> str:
     """A Python value, spelled as on the command line."""
     if value is None or isinstance(value, (bool, np.bool_)):
         return "null" if value is None else str(value).lower()

@@ -17,7 +17,7 @@ from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.text.preprocessing import preprocess, preprocessor
 from ...protocol.text.query_pairs import join_pair
-from ..arguments import given_path
+from ..arguments import expand_path
 from ..options.signal_names import choose_signals
 from ..options.spec_builder import make_pass
 from ..run_directory.edge_shard import check_searchable, open_shard
@@ -87,7 +87,7 @@ def search(
     be searched; ModelError and EmbedfleetError come from encoding the query, which may take `timeout` seconds,
     as the reranker may after it.
     """
-    layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
+    layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
     if not preprocess(query):
         raise UsageError("the query is empty: give some words to search for")
     if top_k < 1:
@@ -103,16 +103,16 @@ def search(
     filters = plain_filters(filters)
     reranker = _reranker(rerank, trust_remote_code) if rerank is not None else None
     encoded = encode_queries(layout, spec, [text], timeout, wanted, say)
-    found = {name: encoded.vectors[name][0] for name in wanted if name in encoded.vectors}
-    vectors = drop_empty(found)
-    left_out = encoded.left_out | {name: _unknown(found[name]) for name in found if name not in vectors}
+    query_vectors = {name: encoded.vectors[name][0] for name in wanted if name in encoded.vectors}
+    vectors = drop_empty(query_vectors)
+    left_out = encoded.left_out | {name: _unknown(query_vectors[name]) for name in query_vectors if name not in vectors}
     reasons = [f"{name} is left out: {left_out[name]}" for name in wanted if name in left_out]
     if not vectors:
         raise UsageError(f"no signal can answer this query; {'; '.join(reasons)}")
     for line in reasons:
         say(line)
-    deep = top_k if reranker is None else max(top_k, min(RERANKED, candidates or RERANKED))
-    hits = search_shard(layout, spec, vectors, deep, filters, named, candidates)
+    depth = top_k if reranker is None else max(top_k, min(RERANKED, candidates or RERANKED))
+    hits = search_shard(layout, spec, vectors, depth, filters, named, candidates)
     if left_out:
         hits = [replace(hit, left_out=left_out) for hit in hits]
     return hits if reranker is None else _reranked(reranker, text, hits, timeout, say)[:top_k]
@@ -146,14 +146,14 @@ def search_shard(
                 check_keys(layout, shard, filters)
             rows = [row for row, _ in first]
             scores = ranker.scores(used, ranked, rows)
-            whole = ranker.payloads(ranked, rows)
+            payloads = ranker.payloads(ranked, rows)
         except (UsageError, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
             raise EmbedfleetError(
                 f"{layout.edge}: the Edge engine refused the query ({error}); {remedy(layout)}"
             ) from error
-    metadata = exact_metadata(layout, whole)
+    metadata = exact_metadata(layout, payloads)
     ranks: dict[int, dict[str, int]] = {row: {} for row in rows}
     for name, ranking in ranked.rankings.items():
         for rank, row in enumerate(ranking, 1):
@@ -163,7 +163,7 @@ def search_shard(
     return [
         _hit(
             score if alone is None else scores[row][alone],
-            {**whole[row], "metadata": metadata[row]},
+            {**payloads[row], "metadata": metadata[row]},
             scores[row],
             ranks[row],
             fused=alone is None,
@@ -176,8 +176,8 @@ def _reranker(model: str, trust_remote_code: bool) -> PassSpec:
     return make_pass("rerank", model, {"dtype": "float32", "trust_remote_code": trust_remote_code})
 
 
-def _reranked(one: PassSpec, query: str, hits: list[Hit], timeout: float, say: Callable[[str], None]) -> list[Hit]:
-    scores = score_pairs(one, [join_pair(query, hit.text) for hit in hits], timeout, say) if hits else []
+def _reranked(reranker: PassSpec, query: str, hits: list[Hit], timeout: float, say: Callable[[str], None]) -> list[Hit]:
+    scores = score_pairs(reranker, [join_pair(query, hit.text) for hit in hits], timeout, say) if hits else []
     scored = [replace(hit, rerank=score) for hit, score in zip(hits, scores, strict=True)]
     return sorted(scored, key=lambda hit: (hit.rerank is None, -(hit.rerank or 0.0)))  # stable: ties stay as fused
 

@@ -27,9 +27,9 @@ MOST_TAIL = 2_000
 """Most characters of a child's standard error in a message."""
 
 
-def request(one: PassSpec, fingerprint: PassRecord | None, texts: Sequence[str]) -> bytes:
+def request(pass_: PassSpec, fingerprint: PassRecord | None, texts: Sequence[str]) -> bytes:
     """A QueryRequest; `fingerprint` is what `pass.json` holds, and the child checks it."""
-    return msgspec.json.encode({"pass": one, "fingerprint": fingerprint, "texts": list(texts)})
+    return msgspec.json.encode({"pass": pass_, "fingerprint": fingerprint, "texts": list(texts)})
 
 
 def ask(requests: Mapping[str, bytes], timeout: float) -> dict[str, QueryAnswer | EmbedfleetError]:

@@ -86,11 +86,11 @@ def encode_queries(
     return Encoded(found, {name: _one_line(name, error) for name, error in failures.items()})
 
 
-def _request(layout: RunLayout, one: PassSpec, texts: Sequence[str]) -> bytes:
-    fingerprint = read_pass(layout, one.outputs[0].vector)
+def _request(layout: RunLayout, pass_: PassSpec, texts: Sequence[str]) -> bytes:
+    fingerprint = read_pass(layout, pass_.outputs[0].vector)
     if fingerprint is None:
-        raise RunDirectoryError(f"{layout.root}: unfinished, the pass {one.vector} has not begun; {AGAIN}")
-    return request(one, fingerprint, texts)
+        raise RunDirectoryError(f"{layout.root}: unfinished, the pass {pass_.vector} has not begun; {AGAIN}")
+    return request(pass_, fingerprint, texts)
 
 
 def _vectors(layout: RunLayout, output: Output, answer: QueryAnswer | EmbedfleetError, count: int) -> list[QueryVector]:
@@ -155,15 +155,17 @@ def _holds_metadata(layout: RunLayout, vector: str) -> bool:
     return any(read_info(layout.vector_segment(vector, one), VectorSegmentInfo).stood_in for one in segments)
 
 
-def _combined(one: EnsembleSpec, found: Mapping[str, list[QueryVector]]) -> list[QueryVector]:
+def _combined(ensemble: EnsembleSpec, found: Mapping[str, list[QueryVector]]) -> list[QueryVector]:
     """The ensemble's query vectors, made of those of its members as its rows are of theirs."""
-    missing = [name for name in one.members if name not in found]
+    missing = [name for name in ensemble.members if name not in found]
     if missing:
-        raise EmbedfleetError(f"{one.vector}: cannot be computed, since {', '.join(missing)} cannot encode the query")
-    members = [np.array(found[name], np.float32).reshape(len(found[name]), -1) for name in one.members]
-    vectors = combine(one, members)
+        raise EmbedfleetError(
+            f"{ensemble.vector}: cannot be computed, since {', '.join(missing)} cannot encode the query"
+        )
+    members = [np.array(found[name], np.float32).reshape(len(found[name]), -1) for name in ensemble.members]
+    vectors = combine(ensemble, members)
     if not np.isfinite(vectors).all():
-        raise EmbedfleetError(f"{one.vector}: the members' query vectors cancel each other out; search without it")
+        raise EmbedfleetError(f"{ensemble.vector}: the members' query vectors cancel each other out; search without it")
     return list(vectors)
 
 

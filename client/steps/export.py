@@ -23,11 +23,11 @@ def export_quietly(root: Path, formats: list[str], quantization: str | None) -> 
     layout = open_done_run(root).layout
     with _started(layout, formats, quantization, quiet=True) as child:
         code = _wait(child)
-        said = child.tail()
+        stderr = child.tail()
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     if code != 0:
-        raise error_of(code, said, f"{root}: the exporter ended with {code}; export again")
+        raise error_of(code, stderr, f"{root}: the exporter ended with {code}; export again")
     record = read_export(layout)
     return {one.name: layout.export / one.name for one in record.files} if record is not None else {}
 

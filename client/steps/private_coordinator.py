@@ -58,8 +58,8 @@ class PrivateCoordinator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        told = kind is None or issubclass(kind, EmbedfleetError)  # a run that failed has spans to send
-        self._end(STOP_SECONDS if told else 0)
+        in_order = kind is None or issubclass(kind, EmbedfleetError)  # a run that failed has spans to send
+        self._end(STOP_SECONDS if in_order else 0)
 
     def exit_code(self) -> int | None:
         """Its exit status; None while it runs."""

@@ -26,7 +26,7 @@ from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.wire.control import RunEnded
 from ...protocol.wire.run_options import DEFAULTS, RunOptions
 from ..client import Client
-from ..output.formatting import counted
+from ..output.formatting import pluralize
 from ..output.progress import ProgressView, make_view
 from .private_coordinator import PrivateCoordinator
 
@@ -127,7 +127,7 @@ class Session:
                     child.interrupt()  # it removes the files that it is writing
                     self._let_end(child)
                     raise Interrupted
-            said = child.tail()
+            stderr = child.tail()
         finally:
             child.close()
         if code == EXIT_INTERRUPTED or (code and self.received):  # who signalled us may have signalled it as well
@@ -135,7 +135,7 @@ class Session:
         if code < 0:
             raise EmbedfleetError(f"{module} was {how_ended(code)}; the same command resumes")
         if code:
-            raise error_of(code, said, f"{module} ended with exit code {code}")
+            raise error_of(code, stderr, f"{module} ended with exit code {code}")
         return peak
 
     def _let_end(self, child: ChildProcess) -> None:
@@ -200,7 +200,7 @@ def _left_open(out: Path, computed: Mapping[str, int]) -> dict[str, tuple[int, i
 def _say_open(view: ProgressView, rows: Mapping[str, tuple[int, int]], command: str) -> None:
     """Report in one line, if a run ends early, the committed rows of each vector and those computed but not committed."""
     found = [
-        f"{vector}: {counted(committed, 'row')} committed, {open_:,} computed but not committed"
+        f"{vector}: {pluralize(committed, 'row')} committed, {open_:,} computed but not committed"
         for vector, (committed, open_) in rows.items()
         if open_ > 0
     ]
@@ -220,7 +220,7 @@ def memory_field(peak: int) -> dict[str, int | float | str]:
 
 def drain_notice(in_flight: int, batch_timeout: float | None, grace: float | None) -> str:
     """What is waited for after the first signal, and for how long at most; `grace` counts after SIGTERM alone."""
-    batches = f"{counted(in_flight, 'batch', 'batches')} in flight" if in_flight else "what is in flight"
+    batches = f"{pluralize(in_flight, 'batch', 'batches')} in flight" if in_flight else "what is in flight"
     if grace is not None:
         return f"finishing {batches}, for {grace:g} s at most; once more to stop at once"
     limit = f"{batch_timeout:g} s" if batch_timeout is not None else "some times its usual time, 600 s at most"

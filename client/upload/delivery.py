@@ -53,33 +53,33 @@ class Delivery:
         A point is there as it is where its payload is the same, which has a digest of its vectors, and it has them all: a
         vector may have been deleted beside it. No vector is read for that.
         """
-        there = self._payloads([one.id for one in points]) if self._has_points else {}
-        same = [one for one in points if one.id in there and same_payload(one.payload, there[one.id])]
+        there = self._payloads([point.id for point in points]) if self._has_points else {}
+        same = [point for point in points if point.id in there and same_payload(point.payload, there[point.id])]
         whole = self._with_all_vectors(same)
-        due = [one for one in points if one.id not in whole]
+        due = [point for point in points if point.id not in whole]
         self._check_numbered(due, there)
         refused = set(self._write(due)) if due else set[str]()
-        written = [one for one in due if one.id not in refused]
-        replaced = sum(one.id in there for one in written)
-        left = tuple(one.payload["id"] for one in due if one.id in refused)
+        written = [point for point in due if point.id not in refused]
+        replaced = sum(point.id in there for point in written)
+        left = tuple(point.payload["id"] for point in due if point.id in refused)
         return Delivered(len(written) - replaced, replaced, len(whole), left)
 
     def _check_numbered(self, due: Sequence[Point], there: dict[str, Any]) -> None:
         """Raise UsageError before a chunk of another corpus is overwritten: every `corpus.jsonl` has an id `corpus.jsonl#1`."""
-        for one in due:
-            if one.id not in there or one.payload["id"] not in self._numbered:
+        for point in due:
+            if point.id not in there or point.payload["id"] not in self._numbered:
                 continue
-            text = str((there[one.id] or {}).get("text", ""))
-            if text[:CUT_CHARS] != one.payload["text"][:CUT_CHARS]:
+            text = str((there[point.id] or {}).get("text", ""))
+            if text[:CUT_CHARS] != point.payload["text"][:CUT_CHARS]:
                 raise UsageError(
-                    f"--collection {self._collection}: chunk {one.payload['id']!r} is there with another text. Its id was "
+                    f"--collection {self._collection}: chunk {point.payload['id']!r} is there with another text. Its id was "
                     "generated from the record's position, so this is another corpus, or the source has changed. Name another "
                     "collection, run with ids (--id-field), or overwrite the chunk with --replace"
                 )
 
     def _write(self, points: Sequence[Point]) -> list[str]:
         """Upsert the points; return the ids of those that the server refuses as too large, found by halving."""
-        structs = [to_struct(one) for one in points]
+        structs = [to_struct(point) for point in points]
         many = len(points) > 1
 
         def closed(error: BaseException) -> bool:
@@ -109,15 +109,15 @@ class Delivery:
         records = self._requests.ask(
             lambda: self._client.retrieve(self._collection, list(ids), with_payload=True, with_vectors=False)
         )
-        return {str(one.id): one.payload for one in records}
+        return {str(record.id): record.payload for record in records}
 
     def _with_all_vectors(self, points: Sequence[Point]) -> set[str]:
         """The ids of those that have every vector there that they are to have."""
         from qdrant_client import models
 
         groups: dict[tuple[str, ...], list[models.ExtendedPointId]] = {}
-        for one in points:  # nearly all have the same vectors: a row in quarantine lacks some
-            groups.setdefault(tuple(one.vectors), []).append(one.id)
+        for point in points:  # nearly all have the same vectors: a row in quarantine lacks some
+            groups.setdefault(tuple(point.vectors), []).append(point.id)
         found = set[str]()
         for names, ids in groups.items():
             asked: list[models.Condition] = [models.HasIdCondition(has_id=ids)]
@@ -129,4 +129,4 @@ class Delivery:
         records, _ = self._requests.ask(
             lambda: self._client.scroll(self._collection, only, limit=most, with_payload=False, with_vectors=False)
         )
-        return {str(one.id) for one in records}
+        return {str(record.id) for record in records}

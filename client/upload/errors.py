@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from ...protocol.errors import EmbedfleetError, Unreachable, UsageError
 
-Verdict = Literal["key", "away", "busy", "refused"]
+ErrorClass = Literal["key", "away", "busy", "refused"]
 """The key is not accepted; nobody answers; try again later; the request itself is wrong."""
 
-_STATUS: dict[int, Verdict] = {401: "key", 403: "key", 408: "busy", 429: "busy"}
+_STATUS: dict[int, ErrorClass] = {401: "key", 403: "key", 408: "busy", 429: "busy"}
 
-_GRPC: dict[str, Verdict] = {
+_GRPC: dict[str, ErrorClass] = {
     "UNAUTHENTICATED": "key",
     "PERMISSION_DENIED": "key",
     "UNAVAILABLE": "away",
@@ -44,7 +44,7 @@ def foreign_errors() -> tuple[type[Exception], ...]:
     return (grpc.RpcError, QdrantException, ApiException, ValueError, AssertionError)
 
 
-def verdict(error: Exception) -> Verdict:
+def classify_error(error: Exception) -> ErrorClass:
     """What kind of no it is."""
     from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
     from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
@@ -67,7 +67,7 @@ def too_large(error: Exception) -> bool:
 
     if isinstance(error, UnexpectedResponse) and error.status_code == 413:
         return True
-    words = f"{_said(error)} {getattr(error, 'content', '')}".lower()
+    words = f"{_describe(error)} {getattr(error, 'content', '')}".lower()
     return any(one in words for one in _TOO_LARGE)
 
 
@@ -79,20 +79,20 @@ def server_errors(where: str, remedy: str = "") -> Generator[None]:
     except Exception as error:
         if not isinstance(error, foreign_errors()):
             raise
-        match verdict(error):
+        match classify_error(error):
             case "key":
                 raise UsageError(
-                    f"{where}: the server does not accept the API key ({_said(error)}); "
+                    f"{where}: the server does not accept the API key ({_describe(error)}); "
                     "name the variable that holds it with --api-key-env"
                 ) from error
             case "away":
-                raise Unreachable(f"{where}: no Qdrant server answers ({_said(error)}){remedy}") from error
+                raise Unreachable(f"{where}: no Qdrant server answers ({_describe(error)}){remedy}") from error
             case "busy":
                 raise EmbedfleetError(
-                    f"{where}: the server stayed busy ({_said(error)}); run the same command again later"
+                    f"{where}: the server stayed busy ({_describe(error)}); run the same command again later"
                 ) from error
             case "refused":
-                raise EmbedfleetError(f"{where}: the server refused ({_said(error)})") from error
+                raise EmbedfleetError(f"{where}: the server refused ({_describe(error)})") from error
 
 
 def _grpc_code(error: Any) -> str:
@@ -107,7 +107,7 @@ def _is_foreign(error: Exception) -> bool:
     return page or isinstance(error, (JSONDecodeError, AssertionError))
 
 
-def _said(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if _is_foreign(error):
         return "another server does, and not as a Qdrant would"
     details: Any = getattr(error, "details", None)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from .errors import foreign_errors, server_errors, verdict
+from .errors import classify_error, foreign_errors, server_errors
 from .retry import with_retries
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ class Requests:
 
 def is_passing(error: BaseException) -> bool:
     """Whether the server is away or busy."""
-    return isinstance(error, foreign_errors()) and verdict(error) in ("away", "busy")
+    return isinstance(error, foreign_errors()) and classify_error(error) in ("away", "busy")
 
 
 def is_away(error: BaseException) -> bool:
     """Whether nobody answered."""
-    return isinstance(error, foreign_errors()) and verdict(error) == "away"
+    return isinstance(error, foreign_errors()) and classify_error(error) == "away"

@@ -61,10 +61,10 @@ class UploadTarget:
                     metadata=wanted.metadata,
                 )
         config = self._ask(lambda: self._client.get_collection(self.collection)).config
-        found = schema_differences(wanted, config)
-        if found:
+        different = schema_differences(wanted, config)
+        if different:
             raise UsageError(
-                f"--collection {self.collection}: it differs from this run in {'; '.join(found)}. "
+                f"--collection {self.collection}: it differs from this run in {'; '.join(different)}. "
                 "Name another collection, or delete this one"
             )
         if surplus := vectors_beyond(wanted, config):

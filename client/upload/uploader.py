@@ -17,9 +17,9 @@ from ...protocol.finished_run.point_ids import point_id
 from ...protocol.finished_run.points import Point
 from ...protocol.index.collection import Quantization, collection_name, collection_schema
 from ...protocol.source.numbered_ids import NumberedIds
-from ..output.formatting import counted
+from ..output.formatting import pluralize
 from .delivery import Delivered, Delivery
-from .payloads import Spelled
+from .payloads import BigIntegersAsText
 from .points import NUMBER_BYTES
 from .requests import Requests
 from .sizes import MOST_REQUEST_MIB, LargePoints
@@ -41,7 +41,7 @@ class Uploaded:
     collection: str
     points: int
     delivered: Delivered
-    spelled: int = 0
+    as_text: int = 0
     """Points with whole numbers beyond 64 bits, which went as text."""
     left_out: tuple[str, ...] = ()
     """Ids of chunks that are larger than a request may be."""
@@ -85,12 +85,12 @@ def upload_run(
     limits = dataclasses.replace(limits, bytes=min(limits.bytes, large.most_bytes // 2))
     target.prepare(collection_schema(run, quantization), quantize=quantization is not None)
     delivery = Delivery(requests, numbered, has_points=target.before > 0)
-    spelled = Spelled()
+    as_text = BigIntegersAsText()
     if _in_process(client):
         streams = 1
     try:
         target.switch_indexing_off()  # in here: an answer that is lost may stand for a request that was followed
-        delivered = _send(run, large.take(spelled.take(run.points())), delivery, streams, limits, progress)
+        delivered = _send(run, large.take(as_text.take(run.points())), delivery, streams, limits, progress)
         large.left_out += delivered.refused
         pruned = target.prune(point_id(one) for one in run.ids()) if prune else 0
     except BaseException:
@@ -106,15 +106,15 @@ def upload_run(
             f"{delivered.new:,} new of {run.rows:,}); if nobody else writes there, run the same command again"
         )
     others = target.count_ours() - delivered.points
-    notices = [spelled.notice] if spelled.notice is not None else []
+    notices = [as_text.notice] if as_text.notice is not None else []
     notices += large.notices
     if others > 0:
         notices.append(
-            f"{target.collection} has {counted(others, 'more point')}, of other runs or of an earlier state of this one; "
+            f"{target.collection} has {pluralize(others, 'more point')}, of other runs or of an earlier state of this one; "
             "--prune deletes them"
         )
     left_out = tuple(large.left_out)
-    return Uploaded(target.collection, points, delivered, spelled.points, left_out, others, pruned, tuple(notices))
+    return Uploaded(target.collection, points, delivered, as_text.points, left_out, others, pruned, tuple(notices))
 
 
 def _in_process(client: QdrantClient) -> bool:
@@ -135,25 +135,25 @@ def _send(
     total = Delivered()
     pending: set[Future[Delivered]] = set()
 
-    def settle(most: int) -> None:
+    def collect(most_pending: int) -> None:
         """Wait until at most so many batches are under way; raise what a stream has met."""
         nonlocal total, pending
-        while len(pending) > most:
+        while len(pending) > most_pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for one in done:
-                total += one.result()
+            for future in done:
+                total += future.result()
             if progress is not None:
                 progress(total.points, run.rows)
 
     with ThreadPoolExecutor(streams, "upload") as pool:
         try:
             for batch in cut(points, limits):
-                settle(streams)  # one batch a stream, and one ready
+                collect(streams)  # one batch a stream, and one ready
                 pending.add(pool.submit(delivery.send, batch))
-            settle(0)
+            collect(0)
         except BaseException:
             delivery.stop()
-            for one in pending:
-                one.cancel()
+            for future in pending:
+                future.cancel()
             raise
     return total

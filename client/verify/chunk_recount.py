@@ -37,33 +37,35 @@ class ChunkRecount:
 
 def recount_chunks(layout: RunLayout, *, at_work: bool) -> ChunkRecount:
     """Read every column of every chunk segment. `at_work`: segments may still be missing."""
-    found, lines, hashes = ChunkRecount(), _RejectedLines(), list[Ids]()
+    recount, lines, hashes = ChunkRecount(), _RejectedLines(), list[Ids]()
     segments = segments_in(layout.chunks)
     missing = sorted(set(range(segments[-1] + 1 if segments else 0)) - set(segments))
     if missing and not at_work:
-        found.problems.append(f"{layout.chunks}: lacks segments {spans(missing)}; {AGAIN} with --restart")
+        recount.problems.append(f"{layout.chunks}: lacks segments {spans(missing)}; {AGAIN} with --restart")
     for segment in segments:
         path = layout.chunk_segment(segment)
         try:
             info = read_info(path, ChunkSegmentInfo)
             count = count_chunks(path, info)
         except RunDirectoryError as error:
-            found.problems.append(str(error))
+            recount.problems.append(str(error))
             continue
-        found.problems += count.problems
+        recount.problems += count.problems
         if info.segment != segment:
-            found.problems.append(f"{path}: its footer says that it is segment {info.segment}; {AGAIN} with --restart")
-        if not missing and info.first_row != found.total:
-            found.problems.append(f"{path}: begins at row {info.first_row}, not {found.total}")
+            recount.problems.append(
+                f"{path}: its footer says that it is segment {info.segment}; {AGAIN} with --restart"
+            )
+        if not missing and info.first_row != recount.total:
+            recount.problems.append(f"{path}: begins at row {info.first_row}, not {recount.total}")
         hashes.append(count.hashes)
-        found.rows[segment] = count.rows
-        found.duplicates += info.duplicates
-        rejected = lines.count(layout.rejected_segment(segment), found.problems)
+        recount.rows[segment] = count.rows
+        recount.duplicates += info.duplicates
+        rejected = lines.count(layout.rejected_segment(segment), recount.problems)
         if rejected != info.rejected:
-            found.problems.append(f"{path}: {info.rejected} records were rejected before it, {rejected} are on file")
-    found.problems.extend(_used_twice(layout, list(found.rows), hashes))
-    found.rejected = sum(lines.count(path, found.problems) for path in rejected_files(layout))
-    return found
+            recount.problems.append(f"{path}: {info.rejected} records were rejected before it, {rejected} are on file")
+    recount.problems.extend(_used_twice(layout, list(recount.rows), hashes))
+    recount.rejected = sum(lines.count(path, recount.problems) for path in rejected_files(layout))
+    return recount
 
 
 def intake_problems(layout: RunLayout, claimed: IntakeRecord | None, counted: ChunkRecount) -> Iterator[str]:

@@ -29,7 +29,7 @@ def _problems(
     layout: RunLayout, record_file: Path, kind: type[ExportRecord | ReportRecord], again: str
 ) -> Iterator[str]:
     """`again` makes the files of the record anew."""
-    said = record_file.name
+    record_name = record_file.name
     try:
         record = decode_json(record_file.read_bytes(), kind)
     except FileNotFoundError:
@@ -40,20 +40,20 @@ def _problems(
         yield f"{record_file}: not a record of files ({error}); move it away, and the files that it was of, and {again}"
         return
     state = _state(layout) if record_file == layout.export_record else None
-    for one in record.files:
-        path = layout.export / one.name
+    for file in record.files:
+        path = layout.export / file.name
         remedy = AGAIN if path == layout.reranked else again
         try:
             size = path.stat().st_size
-            if isinstance(one, ExportedFile) and state not in (None, one.made_of) and path != layout.reranked:
+            if isinstance(file, ExportedFile) and state not in (None, file.made_of) and path != layout.reranked:
                 command = f"embedfleet export {shlex.quote(str(layout.root))}"
                 yield f"{path}: of other vectors than the run has now; export it again: {command}"
-            elif size != one.bytes:
-                yield f"{path}: has {size} bytes, and {said} says {one.bytes}; {remedy}"
-            elif _sha256(path) != one.sha256:
+            elif size != file.bytes:
+                yield f"{path}: has {size} bytes, and {record_name} says {file.bytes}; {remedy}"
+            elif _sha256(path) != file.sha256:
                 yield f"{path}: its content is not what was exported (digest differs); {remedy}"
         except FileNotFoundError:
-            yield f"{path}: is gone, and {said} names it; {remedy}"
+            yield f"{path}: is gone, and {record_name} names it; {remedy}"
         except OSError as error:
             yield f"{path}: cannot be read ({error.strerror}); {remedy}"
 

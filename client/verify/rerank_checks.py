@@ -34,10 +34,10 @@ def needs_queries(layout: RunLayout) -> bool:
 def needs_scores(layout: RunLayout) -> bool:
     """Whether a reranker is on record that had pairs to score. A damaged record is told by `rerank_problems`."""
     try:
-        found = read_rerank_run(layout)
+        section = read_rerank_run(layout)
     except RunDirectoryError:
         return False
-    return found is not None and found.pairs > 0
+    return section is not None and section.pairs > 0
 
 
 def rerank_problems(layout: RunLayout) -> Iterator[str]:
@@ -48,22 +48,22 @@ def rerank_problems(layout: RunLayout) -> Iterator[str]:
     except RunDirectoryError as error:
         yield str(error)
     try:
-        found = read_candidates(layout)
+        record = read_candidates(layout)
     except RunDirectoryError as error:
         yield str(error)
         return
-    if found is None:
+    if record is None:
         if ranked:
             yield f"{layout.candidates_record}: is gone; {AGAIN}"
         return
-    yield from _told(layout.candidates, _table_problems(layout.candidates, candidates_schema(found.signals)))
-    yield from _told(layout.pairs, _pair_problems(layout.pairs, found))
+    yield from _if_there(layout.candidates, _table_problems(layout.candidates, candidates_schema(record.signals)))
+    yield from _if_there(layout.pairs, _pair_problems(layout.pairs, record))
     yield from stale_ranking(layout)
     if ranked:
-        yield from _told(layout.ranking, _table_problems(layout.ranking, ranking_schema(found.signals)))
+        yield from _if_there(layout.ranking, _table_problems(layout.ranking, ranking_schema(record.signals)))
 
 
-def _told(path: Path, problems: Iterator[str]) -> Iterator[str]:
+def _if_there(path: Path, problems: Iterator[str]) -> Iterator[str]:
     if not path.exists():
         yield f"{path}: is gone; {AGAIN}"
     else:
@@ -78,7 +78,7 @@ def _table_problems(path: Path, schema: Any) -> Iterator[str]:
         yield str(error)
 
 
-def _pair_problems(path: Path, found: CandidatesRecord) -> Iterator[str]:
+def _pair_problems(path: Path, record: CandidatesRecord) -> Iterator[str]:
     decoder, state, count = msgspec.json.Decoder(_Pair), hashlib.sha256(), 0
     try:
         with path.open("rb") as lines:
@@ -89,7 +89,7 @@ def _pair_problems(path: Path, found: CandidatesRecord) -> Iterator[str]:
     except (OSError, ValueError) as error:
         yield f"{path}: no pair in line {count} ({error}); delete it and {AGAIN}"
         return
-    if count != found.pairs:
-        yield f"{path}: has {count} pairs, and candidates.json says {found.pairs}; delete it and {AGAIN}"
-    elif found.pairs_sha256 and state.hexdigest() != found.pairs_sha256:
+    if count != record.pairs:
+        yield f"{path}: has {count} pairs, and candidates.json says {record.pairs}; delete it and {AGAIN}"
+    elif record.pairs_sha256 and state.hexdigest() != record.pairs_sha256:
         yield f"{path}: its content is not what was written (digest differs); delete it and {AGAIN}"

@@ -128,7 +128,7 @@ def sparse_problems(table: pa.Table) -> Iterator[str]:
         yield from _at(table, _rows_hit(len(lengths), row_of[infinite]), "NaN or infinity in the values")
 
 
-def telling(form: Form, table: pa.Table) -> int:
+def count_nonzero(form: Form, table: pa.Table) -> int:
     """How many vectors are neither null nor empty nor all zeros: those that a point is found by."""
     match form:
         case "dense":

@@ -45,7 +45,7 @@ def count_points(layout: RunLayout, outputs: tuple[Output, ...]) -> ShardCount:
                 count.points += 1
                 count.strange += point_id(str(payload.get("id"))) != str(record.id)
                 for name, vector in vectors.items() if isinstance(vectors, dict) else ():
-                    if name in forms and _tells(forms[name], vector):
+                    if name in forms and _is_nonzero(forms[name], vector):
                         count.vectors[name] += 1
         except (KeyboardInterrupt, SystemExit):
             raise
@@ -74,8 +74,8 @@ def _records(shard: qdrant_edge.EdgeShard, size: int) -> Iterator[Any]:
             return
 
 
-def _tells(form: Form, vector: Any) -> bool:
-    """Whether it is neither empty nor all zeros, as `segment_checks.telling` counts them in the files."""
+def _is_nonzero(form: Form, vector: Any) -> bool:
+    """Whether a vector is neither empty nor all zeros, as `segment_checks.count_nonzero` counts them in the files."""
     match form:
         case "sparse":
             return len(vector.indices) > 0

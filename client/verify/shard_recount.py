@@ -71,7 +71,7 @@ def _lost_vectors(
 ) -> Iterator[str]:
     """Vectors that the files have and the shard has not, where both are of the same points."""
     for name, count in held.vectors.items():
-        expected = sum(vectors[name].telling.get(segment, 0) for segment in published)
+        expected = sum(vectors[name].nonzero.get(segment, 0) for segment in published)
         if count < expected:
             yield (f"{layout.edge}: holds {count} vectors {name}, the published segments {expected}; {remedy(layout)}")
 
