@@ -1,4 +1,4 @@
-"""What a person typed, as paths, texts and numbers that every process can take; what none of them could is refused here."""
+"""Check the paths, texts and numbers that a user typed: every process and file format must be able to hold them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..protocol.errors import EmbedfleetError, UsageError
 from ..protocol.spec.local_paths import check_local
 
 LARGEST = 2**53
-"""Of a number in a flag: what every process and every file format holds exactly."""
+"""The largest number that a flag takes: every process and every file format holds it exactly."""
 
 
 def expand_path(value: str | PathLike[str], flag: str, error: type[EmbedfleetError] = UsageError) -> Path:
-    """Expand `~` in `given`, a local path that need not exist. `what` is the flag or argument that an `error` names."""
+    """Expand `~` in the local path `value`, which need not exist. Raise `error`, naming `flag`, for an unusable path."""
     value = os.fspath(value)
     check_local(value, flag, error)
     try:
@@ -31,7 +31,7 @@ def expand_path(value: str | PathLike[str], flag: str, error: type[EmbedfleetErr
 
 
 def check_text(value: str | None, flag: str) -> None:
-    """UsageError for what is not UTF-8: it could be written to no file."""
+    """Raise UsageError for text that is not UTF-8: no file could hold it."""
     try:
         (value or "").encode()
     except UnicodeEncodeError:
@@ -39,6 +39,6 @@ def check_text(value: str | None, flag: str) -> None:
 
 
 def check_number(value: int | None, flag: str) -> None:
-    """UsageError for a number beyond `LARGEST`."""
+    """Raise UsageError for a number beyond `LARGEST`."""
     if value is not None and abs(value) > LARGEST:
         raise UsageError(f"{flag} {value}: give a smaller number, at most {LARGEST:,}")

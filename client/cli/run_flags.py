@@ -1,4 +1,4 @@
-"""The flags of `embedfleet run`, and what they come to."""
+"""The flags of `embedfleet run`, checked and passed to the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people see of hits, reports and runs: text on standard output, tables by rich."""
+"""Print hits, reports and runs for people: text and tables by rich, on standard output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEAST_COLUMNS = 5
 
 
 def print_hits(hits: Sequence[Hit]) -> None:
-    """Each hit with its scores and the beginning of its text."""
+    """Print each hit with its scores and the beginning of its text."""
     console = output_console()
     for place, hit in enumerate(hits, 1):
         scores = "  ".join(f"{name} {score:.4f}" for name, score in labelled_scores(hit).items())
@@ -39,8 +39,7 @@ def print_hits(hits: Sequence[Hit]) -> None:
 
 
 def labelled_scores(hit: Hit) -> dict[str, float]:
-    """By what they are of: first what orders the hits, the reranker or the fusion, then every signal. A lone signal is not
-    fused: its own score is the one that orders."""
+    """The scores of a hit by label: the reranker's and the fused one, if there are any, then every signal's."""
     first = {} if hit.rerank is None else {RERANK: hit.rerank}
     if hit.fused:
         first[FUSED] = hit.score
@@ -48,7 +47,7 @@ def labelled_scores(hit: Hit) -> dict[str, float]:
 
 
 def print_report(report: VerifyReport) -> None:
-    """Counts, notes and problems of a verification."""
+    """Print the counts, notes and problems of a verification."""
     console = output_console()
     table = Table("vector", "segments", "rows", "quarantined", "dimensions", "cut / tokens lost")
     for name, count in report.vectors.items():
@@ -77,7 +76,7 @@ def print_report(report: VerifyReport) -> None:
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
-    """Measures and costs of every ranking, on standard error: beside the progress, not among the data."""
+    """Print the measures and costs of every ranking on standard error, as the progress."""
     console = message_console(whole_tables=True)
     more = ("rows/s", "device") if console.width >= ROOMY else ()  # else the names would be cut off
     table = Table("ranking", *evaluation.measures, "seconds", *more)
@@ -99,7 +98,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
 
 
 def print_info(described: RunDescription) -> None:
-    """What a run directory holds."""
+    """Print the contents of a run directory."""
     console = output_console()
     chunks, index = described["chunks"], described["index"]
     console.print(f"{escape(described['root'])}: {described['status']}")
@@ -143,7 +142,7 @@ def print_info(described: RunDescription) -> None:
 
 
 def _details(vector: VectorDescription) -> Iterator[str]:
-    """Lines on a vector, beside its row in the table."""
+    """Lines on a vector that the table has no column for."""
     if "average_length" in vector["settings"]:
         yield f"fitted to an average length of {vector['settings']['average_length']:,.6g} terms"
     if segments := vector.get("float16_segments", 0):

@@ -1,4 +1,4 @@
-"""`embedfleet upload`: a connection, an upload, and its progress on a terminal."""
+"""`embedfleet upload`: connect, upload, and show the progress on a terminal."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def upload(
     as_json: bool,
 ) -> int:
     """Upload the run in `root` to the server at `url`, and return the exit code: 3 if a chunk was left out."""
-    open_done_run(root)  # no server is asked for a run that cannot be uploaded
+    open_done_run(root)  # before any server is contacted
     console = message_console()
     bar = Progress(
         TextColumn("upload"),
@@ -101,12 +101,12 @@ def upload(
 
 @contextmanager
 def ending_in_order() -> Generator[list[int]]:
-    """SIGTERM, and SIGHUP of a terminal that is gone, interrupt as Ctrl-C does, so that the server gets its index back; the
-    list has the signal then. One that is ignored (nohup) stays so."""
+    """Handle SIGTERM and SIGHUP (a closed terminal) as Ctrl-C, so that indexing is switched on again; yield a list that then
+    holds the signal. Signals that are ignored (nohup) stay ignored."""
     ended: list[int] = []
 
     def end(number: int, _frame: FrameType | None) -> None:
-        if not ended:  # a second one must not break off the end
+        if not ended:  # a second signal must not interrupt the clean-up
             ended.append(number)
             raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""What each signal adds: its score alone, the fusion without it, and the relevant chunks that only it finds."""
+"""Contributions: for each signal its score alone, the fusion without it, and the relevant chunks that only it finds."""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ from .qrels import Qrels, read_qrels
 
 
 def judged_queries(layout: RunLayout, path: Path, signals: Sequence[str]) -> tuple[Qrels, list[str]]:
-    """The judgements in the file `path` of queries and chunks that are there, of queries with a relevant one; and notes.
+    """The usable judgements in the file `path`, and notes on those left out.
 
-    A query that none of the `signals` could encode is left out. One that some could encode counts, and a note says so.
-    UsageError where no query is left.
+    Usable are judgements of the run's queries and chunks, for queries with a relevant chunk that at least one of the
+    `signals` could encode. A note counts the queries that only some signals could encode. UsageError if no query is left.
     """
     queries = RunLayout(layout.queries)
     without = _without_vectors(queries, signals)

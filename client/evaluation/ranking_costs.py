@@ -1,4 +1,4 @@
-"""What each ranking cost to compute, by the runs' own statistics."""
+"""The cost of each ranking in seconds of computing, from the runs' `stats.json`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ...protocol.statistics.pass_stats import PassStats
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """Of all sessions together. A signal's is that of its pass, which several may share."""
+    """The cost of a ranking in all sessions together. Signals of one pass share its cost."""
 
     seconds: float
     per_second: float
-    """Rows of the corpus; for the reranker, pairs. 0 where the ranking is made of others."""
+    """Rows of the corpus per second; for the reranker, pairs. 0 for a ranking made of other rankings."""
     device: str
 
 

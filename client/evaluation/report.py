@@ -49,14 +49,14 @@ svg { display: block; width: 100%; height: 1rem; border-radius: 2px; background:
 def write_report(layout: RunLayout, evaluation: Evaluation) -> None:
     """Commit export/report.html and export/evaluation.json, and then what `verify` compares them with.
 
-    EmbedfleetError where one cannot be written, or would be written over what somebody else has there.
+    EmbedfleetError if a file cannot be written, or if a file of the user's has its name.
     """
     names = (layout.evaluation.name, layout.report.name)
     with writing(layout.export):
         make_folder(layout.export)
     with writing(layout.report_record):
         refuse_others(layout, layout.report_record, names)
-        # What it said was of the files that stood there before.
+        # First without digests: those on record are of the files that are replaced now.
         commit_bytes(layout.report_record, pretty_json(ReportRecord((), names)))
     contents = {
         layout.evaluation: pretty_json(evaluation),
@@ -75,7 +75,7 @@ def _reported(name: str, content: bytes) -> ReportedFile:
 
 
 def render(evaluation: Evaluation, title: str) -> str:
-    """The page."""
+    """The HTML page."""
     charts = "".join(_chart(measure, _measured(evaluation, measure), 1.0) for measure in evaluation.measures)
     seconds = [(one.name, one.cost.seconds, f"{one.cost.seconds:,.2f}") for one in evaluation.rankings]
     charts += _chart("Seconds", seconds, max((value for _, value, _ in seconds), default=0.0))

@@ -39,8 +39,8 @@ def interval(difference: Difference) -> str:
 
 
 def _ran(contributions: Contributions, fused: SetFigures) -> str:
-    """The signals that the run fused. For the same signals its figure may differ from the report's: if an ensemble cannot
-    encode a query, the run fuses the ensemble's members instead."""
+    """A sentence on the signals that the run fused, and their score. It may differ from the report's score for the same
+    signals: if an ensemble cannot encode a query, the run fuses the ensemble's members instead."""
     differs = (
         set(fused.signals) == set(contributions.fusion.signals)
         and abs(fused.ndcg - contributions.fusion.ndcg) >= 0.00005

@@ -1,4 +1,4 @@
-"""What an Embedder takes as options: the names and values of the command line, checked as soon as they are given."""
+"""The options of an Embedder: the flags of the command line, by name, checked when the Embedder is made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.wire.run_options import RunOptions, check_options
 
 OF_RANK = ("queries", "qrels", "candidates", "top_k", "signals")
-"""Flags of `embedfleet run` that are for a step of their own."""
+"""Flags of `embedfleet run` that are arguments of `Embedder.rank`."""
 
 _PASS_FIELDS = (
     "dtype",
@@ -37,16 +37,16 @@ TYPES: dict[str, Any] = {
     "weights": str | None,
     "project": bool,
 }
-"""Of the options that reach the spec, by the name of the field."""
+"""By field name, the types of the options that become part of the spec."""
 
 _FLAGS = {"store": "storage", "no_fallback": "fallback"}
-"""Flags whose field has another name; the first of each is the one that is told to people."""
+"""Flags whose field has another name. Messages show the flag."""
 
 _FLAG_OF_FIELD = {field: flag for flag, field in _FLAGS.items()}
 
 
 def names_in(option: str, value: Any) -> list[str]:
-    """One name, or several, as a list. UsageError for what holds none."""
+    """The value of `option`, one name or a sequence of names, as a list. UsageError for any other type."""
     if isinstance(value, str):
         return [value]
     if not isinstance(value, Sequence) or not all(isinstance(name, str) for name in value):
@@ -55,7 +55,7 @@ def names_in(option: str, value: Any) -> list[str]:
 
 
 def spec_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options by the names of their fields. UsageError names one that is unknown, and one that cannot be meant."""
+    """The options by field name. UsageError for an unknown option, or for a value of the wrong type."""
     if ranking := [name for name in OF_RANK if name in options]:
         raise UsageError(f"{', '.join(ranking)}: no option of an Embedder; give it to rank(QUERIES)")
     unknown = [name for name in options if _FLAGS.get(name, name) not in TYPES]
@@ -77,7 +77,7 @@ def spec_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_options(**given: Any) -> RunOptions:
-    """How the run is carried out. UsageError names the option that cannot be meant."""
+    """The options of how a run is carried out. UsageError for a value of the wrong type or range."""
     types = get_type_hints(RunOptions)
     options = RunOptions(**{name: checked(name, value, types[name]) for name, value in given.items()})
     check_options(options)
@@ -85,7 +85,7 @@ def run_options(**given: Any) -> RunOptions:
 
 
 def checked(option: str, value: Any, kind: Any) -> Any:
-    """The value as it was given, where it is of the kind."""
+    """The value, if it has the type `kind`; else UsageError, which names the option and what it takes."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -95,7 +95,7 @@ def checked(option: str, value: Any, kind: Any) -> Any:
 
 
 def _choices(kind: Any) -> list[str]:
-    """The words that a Literal takes, or the items of a list of one."""
+    """The values of a Literal, also inside a list or a union; empty for other types."""
     parts = get_args(kind)
     if get_origin(kind) is Literal:
         return [str(choice) for choice in parts]

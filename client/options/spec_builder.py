@@ -1,4 +1,4 @@
-"""The spec that the flags of `embedfleet run` describe, with paths made absolute and what is plainly wrong refused."""
+"""Build a RunSpec of the flags of `embedfleet run`: check them and make paths absolute."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NAMED = re.compile(r"([^/:,=@]*)=(.*)", re.DOTALL)
 """`NAME=MODEL`."""
 
 _DENSE_FIELDS = ("truncate_dim", "storage", "normalize")
-"""Options of dense vectors alone."""
+"""Fields that only dense vectors use."""
 
 
 def build_spec(
@@ -50,10 +50,10 @@ def build_spec(
     out: Path | None = None,
     **options: Any,
 ) -> RunSpec:
-    """Check the flags and build the spec; UsageError or SourceError names the flag and the remedy.
+    """Check the flags and build the spec. UsageError or SourceError names the flag and the remedy.
 
     The source may be missing if the run in `out` has read it to its end.
-    `options` are fields of PassSpec that hold for every model that has them.
+    `options` are fields of PassSpec. They apply to every model that uses them.
     """
     unknown = sorted(options.keys() - set(PassSpec.__struct_fields__))
     if unknown:
@@ -97,7 +97,7 @@ def _check_values(**values: Any) -> None:
 
 
 def _check_use(spec: RunSpec, options: dict[str, Any]) -> None:
-    """UsageError for an option that no model of the run would heed."""
+    """Raise UsageError for an option that no model of the run uses."""
     dense = any(one.form == "dense" for one in spec.outputs)
     late = any(one.form == "multivector" for one in spec.outputs)
     kinds = {one.kind for one in spec.passes}
@@ -115,7 +115,7 @@ def _check_use(spec: RunSpec, options: dict[str, Any]) -> None:
 def _ensembles(
     passes: list[PassSpec], methods: Sequence[Method], weights: str | None, project: bool
 ) -> tuple[EnsembleSpec, ...]:
-    """One of each method, over all dense vectors; equal weights where none are given."""
+    """One ensemble for each method, over all dense vectors. Without `weights`, all weights are 1."""
     members = tuple(output.vector for one in passes for output in one.outputs if output.form == "dense")
     if weights is not None and not methods:
         raise UsageError(f"--weights {weights}: they are an ensemble's; give --ensemble concat or average too")
@@ -138,7 +138,7 @@ def _ensembles(
 
 
 def split_names(values: Sequence[str] | None, flag: str) -> list[str]:
-    """The names in a flag that may be repeated and may list several, separated by commas. UsageError where none is given."""
+    """The names in a flag that may be repeated and may list several names with commas. UsageError if it names nothing."""
     names = [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
     if values and not names:
         raise UsageError(f"{flag} {values[0]!r}: names nothing; give names with commas between, or leave it out")
@@ -153,7 +153,7 @@ _FILTER = re.compile(r'((?:[^="]|"[^"]*")*)=(.*)', re.DOTALL)
 
 
 def split_filters(filters: Sequence[str]) -> list[tuple[str, str]]:
-    """`KEY=VALUE` as pairs; UsageError for what is none."""
+    """Split each `KEY=VALUE` into a pair. UsageError for any other form."""
     found: list[tuple[str, str]] = []
     for text in filters:
         parts = _FILTER.fullmatch(text)
@@ -174,9 +174,9 @@ def _sparse_kind(model: str) -> Kind:
 
 
 def split_model(argument: str) -> tuple[str | None, str]:
-    """`NAME=MODEL` as the vector's name and the model; None where no name is given.
+    """Split `NAME=MODEL` into the vector's name, None without one, and the model.
 
-    What is a folder is one, and an option of a fake model (`fake:8,delay_ms=5`) comes after other signs than a name has.
+    An existing folder is a model even if its path contains `=`. So is `fake:8,delay_ms=5`: a name holds no colon or comma.
     """
     found = _NAMED.fullmatch(argument)
     if found is None or expand_path(argument, "model").is_dir():
@@ -185,7 +185,7 @@ def split_model(argument: str) -> tuple[str | None, str]:
 
 
 def make_pass(kind: Kind, argument: str, options: dict[str, Any]) -> PassSpec:
-    """One pass with `options`, fields of PassSpec, for a `MODEL`, a `MODEL@REVISION` of the hub, or a `NAME=MODEL`."""
+    """The pass for `argument`: a `MODEL`, a `MODEL@REVISION` of the hub, or `NAME=MODEL`. `options` are fields of PassSpec."""
     name, model = split_model(argument)
     if not model.strip():
         raise UsageError(f"{FLAGS[kind]} {argument!r}: a model's name is empty: give an alias, a hub id or a folder")
@@ -201,7 +201,7 @@ def make_pass(kind: Kind, argument: str, options: dict[str, Any]) -> PassSpec:
 
 
 def _resolve_model(kind: Kind, model: str) -> tuple[str, str, str | None]:
-    """What the vector is named after, the model (the whole path of a folder), and its revision."""
+    """The text that the vector is named after, the model (a folder as an absolute path), and its revision."""
     if kind in CPU_KINDS:
         return model, model, None
     path = expand_path(model, "model")

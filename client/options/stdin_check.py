@@ -14,7 +14,7 @@ from ...protocol.source.unpacked import BLOCK_BYTES, new_digest
 from ...protocol.spec.run_spec import RunSpec
 
 Boundary = tuple[int | None, str, int]
-"""A beginning of the stream: its bytes (None: all of them), their digest, and the records in it."""
+"""A beginning of the stream: its length in bytes (None: the whole stream), its digest, and its number of records."""
 
 
 def check_stdin(layout: RunLayout, spec: RunSpec) -> None:

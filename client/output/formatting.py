@@ -1,10 +1,10 @@
-"""Numbers with their nouns, for people."""
+"""Format numbers for people: counts with a noun, percentages, sizes."""
 
 from __future__ import annotations
 
 
 def pluralize(count: int, singular: str, plural: str = "") -> str:
-    """`1 query`, `1,024 queries`; without `many`, the plural has an s."""
+    """`1 query`, `1,024 queries`. Without `plural`, an s is appended to `singular`."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
@@ -19,7 +19,7 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def human_bytes(count: int) -> str:
-    """`1.5 MB`, in powers of 1,000."""
+    """A number of bytes as `1.5 MB`, in powers of 1,000."""
     size = float(count)
     for unit in ("B", "KB", "MB", "GB"):
         if size < (1000 if unit == "B" else 999.95):

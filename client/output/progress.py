@@ -1,4 +1,4 @@
-"""How a run looks while it goes on: bars on a terminal, plain lines elsewhere. All of it on standard error."""
+"""Show the progress of a run on standard error: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 5.0
 WIDE = 140
-"""Columns from which a terminal shows everything."""
+"""Width in columns from which a terminal shows all figures."""
 NARROW_NAME = 24
+"""Most characters of a name on a narrower terminal."""
 
 
 class ProgressView(Protocol):
-    """Something that shows progress."""
+    """Shows the progress of one run."""
 
     def show(self, progress: Progress) -> None:
-        """Take the newest figures."""
+        """Show the newest figures."""
         ...
 
     def say(self, text: str) -> None:
-        """Show a line to people."""
+        """Show one line of text."""
         ...
 
     def close(self) -> None:
@@ -37,7 +38,7 @@ class ProgressView(Protocol):
 
 
 def make_view(about: str = "") -> ProgressView:
-    """Bars where standard error is a terminal, else lines; `about` stands before the names of the passes."""
+    """Bars if standard error is a terminal, else lines. `about` is put before the names of the passes."""
     return BarView(about) if sys.stderr.isatty() else PlainView(about)
 
 
@@ -47,7 +48,7 @@ def rows_of(progress: Progress) -> str:
 
 
 def figures_of(pass_: PassProgress, *, total_known: bool, wide: bool = True) -> str:
-    """Rates, time left, devices and batches in flight of a pass; only what matters most where there is little room."""
+    """Rates, time left, devices and batches in flight of a pass. If not `wide`: the rate and the time left."""
     if not pass_.rows_per_second:
         return pass_.state
     if not wide:
@@ -64,7 +65,7 @@ def figures_of(pass_: PassProgress, *, total_known: bool, wide: bool = True) -> 
 
 
 class PlainView:
-    """A line a pass at each change of state, and every few seconds while it works."""
+    """A line for a pass at each change of state, and every PLAIN_SECONDS while it works."""
 
     def __init__(self, about: str = "") -> None:
         self._about = about
@@ -92,7 +93,7 @@ class PlainView:
 
 
 class BarView:
-    """One bar a pass, with rich."""
+    """One bar for each pass, with rich."""
 
     def __init__(self, about: str = "") -> None:
         from rich.progress import BarColumn, TextColumn
@@ -142,7 +143,7 @@ class BarView:
 
 
 class CallbackView:
-    """For a program: what is shown goes to a function, and nothing is printed."""
+    """For programs: pass the progress to a function and print nothing."""
 
     def __init__(self, callback: Callable[[Progress], None] | None) -> None:
         self._callback = callback

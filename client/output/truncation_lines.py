@@ -19,7 +19,7 @@ def percent(share: float | None) -> str:
 
 
 def cut_cell(truncation: Truncation) -> str:
-    """A table cell: truncated texts, and the share of all tokens that is in no vector."""
+    """A table cell: the number of truncated texts, and the share of all tokens that is in no vector."""
     return f"{truncation.truncated:,} / {percent(truncation.share_cut)}"
 
 

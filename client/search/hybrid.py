@@ -1,4 +1,4 @@
-"""Hybrid search over the embedded collection of a run: every signal's first chunks, fused by their ranks."""
+"""Hybrid search over the embedded collection of a run: the best chunks of every signal, fused by their ranks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RERANKED = 50
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk that was found. `score` orders the hits: the fused one, or that of the only signal fused."""
+    """A chunk that was found. `score` orders the hits: the fused score, or that of the only signal fused."""
 
     id: str
     score: float
@@ -48,9 +48,9 @@ class Hit:
     metadata: Metadata
     row: int
     fused: bool = True
-    """Whether `score` is of several signals; else it is that of the only one."""
+    """Whether `score` is fused from several signals; if not, it is that of the only signal."""
     rerank: float | None = None
-    """The reranker's score, which then orders the hits; None without one, and where it gave none."""
+    """The reranker's score, which then orders the hits; None without a reranker, or if it could not score the chunk."""
     ranks: dict[str, int] = field(default_factory=dict[str, int])
     """By vector name, from 1; equal scores are ranked by row. A signal is absent if the chunk is not among its candidates.
     The fused score is the sum of 1 / (1 + rank) over the signals that are fused."""
@@ -73,19 +73,21 @@ def search(
 ) -> list[Hit]:
     """The `top_k` chunks of the run in `path` that fit `query` best, best first.
 
-    `signals` are names of vectors (or how these end) or forms (`dense`, `sparse`, `multivector`), none for all. Vectors that
-    are named are fused; of the others, those that `fused_names` says, and the rest is scored. `filters` are (key, value) of
-    the metadata, all of which must hold. A reranker orders the first RERANKED hits anew; what it cannot score follows in the
-    fused order. With `trust_remote_code` it may run code of its own; whether the run's models may, the run says.
-    The first `candidates` chunks of each signal are fused; by default CANDIDATES, or `top_k` if larger.
+    `signals` are names of vectors, ends of names, or forms (`dense`, `sparse`, `multivector`); empty for all. Vectors given
+    by name are fused. Of the others, `fused_names` chooses which to fuse; the rest are only scored. The first `candidates`
+    chunks of each signal are fused: by default CANDIDATES, or `top_k` if larger. `filters` are (key, value) pairs of the
+    metadata, all of which must match.
 
-    A signal whose model cannot encode the query, or knows no word of it, is left out: `say` gets a line for each, and
-    `Hit.left_out` has the reasons. If none is left, that is an error. `say` also gets a line for each model that truncated
-    the query, and one if the reranker truncated texts.
+    `rerank` is a cross-encoder that reorders the first RERANKED hits. Hits that it cannot score follow in the fused order.
+    `trust_remote_code` lets it run code of its own; for the run's models, the run's setting holds.
 
-    A run that is not done is searched as far as it is published. UsageError or RunDirectoryError says why a run cannot
-    be searched; ModelError and EmbedfleetError come from encoding the query, which may take `timeout` seconds,
-    as the reranker may after it.
+    A signal is left out if its model cannot encode the query or knows no word of it: `say` gets a line for each, and
+    `Hit.left_out` has the reasons. UsageError if no signal is left. `say` also gets a line for each model that truncated the
+    query, and one if the reranker truncated texts.
+
+    A run in progress is searched as far as it is published. UsageError or RunDirectoryError says why a run cannot be
+    searched. Encoding the query may take `timeout` seconds, and the reranker as long again; their failures are ModelError
+    and EmbedfleetError.
     """
     layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
     if not preprocess(query):
@@ -127,9 +129,9 @@ def search_shard(
     named: Sequence[str] = (),
     candidates: int | None = None,
 ) -> list[Hit]:
-    """`search` once the query is encoded; `vectors` has one query vector for each signal to score.
+    """Search with encoded queries: `vectors` has one query vector for each signal to score.
 
-    Of these, the vectors that are `named` are fused whatever else holds them.
+    Vectors in `named` are fused even if another signal, such as an ensemble, contains them.
     """
     check_searchable(layout, spec)
     used = drop_empty({one.vector: vectors[one.vector] for one in spec.outputs if one.vector in vectors})

@@ -13,9 +13,9 @@ from .query_child import TIMEOUT, ask, request
 def score_pairs(
     reranker: PassSpec, pairs: Sequence[str], timeout: float = TIMEOUT, say: Callable[[str], None] = lambda _line: None
 ) -> list[float | None]:
-    """The scores of (query, text) pairs, joined as `protocol.text.query_pairs` does, by the reranker of the pass `one`.
+    """The scores of (query, text) pairs by a reranker; `protocol.text.query_pairs` joins a pair to one text.
 
-    None for a score that is not a number. `say` gets a line if pairs were truncated. Raises as `encode_queries` does.
+    None for a score that is not a number. `say` gets a line if pairs were truncated. EmbedfleetError if the reranker fails.
     """
     answer = ask({reranker.vector: request(reranker, None, pairs)}, timeout)[reranker.vector]
     if isinstance(answer, EmbedfleetError):

@@ -1,4 +1,4 @@
-"""Query texts to the vectors of a run, each model in a child process."""
+"""Encode query texts with the models of a run, each in a child process."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ MOST_REASON = 400
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """The texts as each model encodes them. A vector whose model failed is in `left_out` instead."""
+    """The query vectors of the texts. A vector whose model failed is in `left_out` instead."""
 
     vectors: dict[str, list[QueryVector]]
-    """By vector name, one query vector a text."""
+    """By vector name, one query vector for each text."""
     left_out: dict[str, str]
     """By vector name, the reason in one line."""
 
@@ -133,7 +133,7 @@ def _decoded(output: Output, answer: QueryAnswer) -> list[QueryVector]:
 
 
 def _as_kept(vector: list[list[float | None]]) -> QueryVector:
-    """Token vectors as a run keeps them for its queries, so that a search has the scores of a run."""
+    """Token vectors rounded to float16, as a run stores those of its queries, so that a search gets the same scores."""
     with np.errstate(over="ignore"):
         return np.asarray(vector, np.float32).astype(np.float16).astype(np.float32)
 
@@ -156,7 +156,7 @@ def _holds_metadata(layout: RunLayout, vector: str) -> bool:
 
 
 def _combined(ensemble: EnsembleSpec, found: Mapping[str, list[QueryVector]]) -> list[QueryVector]:
-    """The ensemble's query vectors, made of those of its members as its rows are of theirs."""
+    """The ensemble's query vectors, combined from those of its members as its rows are."""
     missing = [name for name in ensemble.members if name not in found]
     if missing:
         raise EmbedfleetError(

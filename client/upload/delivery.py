@@ -1,4 +1,4 @@
-"""Delivery: points to a collection, as far as they are not there yet."""
+"""Delivery: send to a collection the points that it lacks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What became of some points: new ones, others under ids that were taken, and those that were there as they are."""
+    """Counts of points: new, replaced under an id that existed, and already present unchanged."""
 
     new: int = 0
     replaced: int = 0
@@ -48,10 +48,10 @@ class Delivery:
         self._client, self._collection = requests.client, requests.collection
 
     def send(self, points: Sequence[Point]) -> Delivered:
-        """Send those of the points that are not there yet, or differ from what is there; wait until they are applied.
+        """Send the points that are missing or different in the collection; wait until they are applied.
 
-        A point is there as it is where its payload is the same, which has a digest of its vectors, and it has them all: a
-        vector may have been deleted beside it. No vector is read for that.
+        A point is unchanged if the collection has the same payload, which contains a digest of the vectors, and all of its
+        vectors, since vectors can be deleted separately. No vector is read for this.
         """
         there = self._payloads([point.id for point in points]) if self._has_points else {}
         same = [point for point in points if point.id in there and same_payload(point.payload, there[point.id])]
@@ -65,7 +65,7 @@ class Delivery:
         return Delivered(len(written) - replaced, replaced, len(whole), left)
 
     def _check_numbered(self, due: Sequence[Point], there: dict[str, Any]) -> None:
-        """Raise UsageError before a chunk of another corpus is overwritten: every `corpus.jsonl` has an id `corpus.jsonl#1`."""
+        """Raise UsageError for a generated id that is there with another text: every `corpus.jsonl` has a `corpus.jsonl#1`."""
         for point in due:
             if point.id not in there or point.payload["id"] not in self._numbered:
                 continue
@@ -102,7 +102,7 @@ class Delivery:
         return []
 
     def stop(self) -> None:
-        """No further attempts in any thread."""
+        """Stop retrying, in every thread."""
         self._requests.stop()
 
     def _payloads(self, ids: list[str]) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class Delivery:
         return {str(record.id): record.payload for record in records}
 
     def _with_all_vectors(self, points: Sequence[Point]) -> set[str]:
-        """The ids of those that have every vector there that they are to have."""
+        """The ids of the points that have all of their vectors in the collection."""
         from qdrant_client import models
 
         groups: dict[tuple[str, ...], list[models.ExtendedPointId]] = {}

@@ -1,4 +1,4 @@
-"""What a Qdrant server, or the way to it, says no with, in this package's errors."""
+"""Map the errors of a Qdrant server, and of the connection to it, to this package's errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TOO_LARGE = (
 
 
 def foreign_errors() -> tuple[type[Exception], ...]:
-    """What qdrant-client raises over gRPC and REST, as the in-memory engine (ValueError), and where an answer lacks its
+    """The errors of qdrant-client: over gRPC and REST, of the in-memory engine (ValueError), and for an answer without a
     result (AssertionError)."""
     import grpc
     from qdrant_client.common.client_exceptions import QdrantException
@@ -45,7 +45,7 @@ def foreign_errors() -> tuple[type[Exception], ...]:
 
 
 def classify_error(error: Exception) -> ErrorClass:
-    """What kind of no it is."""
+    """The class of an error of `foreign_errors`."""
     from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
     from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
@@ -73,7 +73,7 @@ def too_large(error: Exception) -> bool:
 
 @contextmanager
 def server_errors(where: str, remedy: str = "") -> Generator[None]:
-    """Raise UsageError for a key that is not accepted, Unreachable for silence, EmbedfleetError for any other no."""
+    """Raise UsageError for a key that is not accepted, Unreachable if no server answers, else EmbedfleetError."""
     try:
         yield
     except Exception as error:
@@ -101,7 +101,7 @@ def _grpc_code(error: Any) -> str:
 
 
 def _is_foreign(error: Exception) -> bool:
-    """Whether some other server answered: a Qdrant does in JSON, with a result, or says nothing beside the status."""
+    """Whether a server other than Qdrant answered. Qdrant answers in JSON with a result, or with a status alone."""
     content: Any = getattr(error, "content", b"")
     page = isinstance(content, bytes) and content.lstrip()[:1] == b"<"
     return page or isinstance(error, (JSONDecodeError, AssertionError))

@@ -1,4 +1,4 @@
-"""Payloads as every way to a server takes them: gRPC has no whole number beyond 64 bits with a sign, JSON has."""
+"""Payloads that gRPC and REST can both carry: gRPC has no integers beyond signed 64 bits, JSON has."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ LEAST, MOST = -(1 << 63), (1 << 63) - 1
 
 
 class BigIntegersAsText:
-    """Writes whole numbers that do not fit as text, digit for digit, and counts the points that had some.
+    """Converts integers beyond signed 64 bits to text, digit for digit, and counts the points with such integers.
 
-    Over REST too, so that a later upload finds the same whichever way it takes.
+    Over REST too, so that a later upload over gRPC finds the same payloads.
     """
 
     def __init__(self) -> None:
         self.points = 0
         self.first = ""
-        """The id of the first chunk among them, and where in it: `'c5' (metadata.serial)`."""
+        """The first such chunk, and the path of the integer in it: `'c5' (metadata.serial)`."""
 
     def take(self, points: Iterable[Point]) -> Iterator[Point]:
-        """The points, as a server can hold them."""
+        """Yield the points, with big integers as text."""
         for point in points:
             where = _first_beyond(point.payload)
             if where is None:
@@ -37,7 +37,7 @@ class BigIntegersAsText:
 
     @property
     def notice(self) -> str | None:
-        """A line for people; None where there is nothing to tell."""
+        """A line on the converted integers; None without any."""
         if not self.points:
             return None
         return (
@@ -55,7 +55,7 @@ def _canonical(payload: Any) -> bytes:
 
 
 def _first_beyond(value: Any, path: str = "") -> str | None:
-    """Where the first number stands that does not fit; None where all fit."""
+    """The path of the first integer that does not fit; None if all fit."""
     if type(value) is int:
         return None if LEAST <= value <= MOST else path
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Uploading a done run to a collection: read in one thread, sent in a few, resumed where it was cut short."""
+"""Upload a finished run to a collection: read in one thread, send in several. An interrupted upload resumes."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ if TYPE_CHECKING:
 GREEN_SECONDS = 3600.0
 
 Progress = Callable[[int, int], None]
-"""Is told how many points are done, and of how many."""
+"""Called with the number of points done, and the number of all points."""
 
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """How an upload ended. `points` are what the collection holds, counted."""
+    """The result of an upload. `points` is the number of points in the collection, as the server counts them."""
 
     collection: str
     points: int
     delivered: Delivered
     as_text: int = 0
-    """Points with whole numbers beyond 64 bits, which went as text."""
+    """Points with integers beyond 64 bits, which were sent as text."""
     left_out: tuple[str, ...] = ()
     """Ids of chunks that are larger than a request may be."""
     others: int = 0
     """Points in the collection of other runs, or of earlier states of this one."""
     pruned: int = 0
     notices: tuple[str, ...] = ()
-    """Lines for people: what was not sent as it stands in the run."""
+    """Lines for people, on points that were sent changed or not at all."""
 
 
 def upload_run(
@@ -66,15 +66,14 @@ def upload_run(
     green_seconds: float = GREEN_SECONDS,
     progress: Progress | None = None,
 ) -> Uploaded:
-    """Load the run in `root` into `collection` (default: the folder's name), which is made where it is not there.
+    """Upload the run in `root` to `collection` (default: the folder's name), which is created if missing.
 
-    What is there already, with this payload and all its vectors, is not sent again. The index is off while points are
-    loaded and built afterwards. `large` decides on points that are larger than a request may be, `replace` whether a chunk
-    with a generated id may overwrite another text, and `prune` whether points of other runs are deleted.
+    Points that are there with the same payload and all their vectors are not sent again. Indexing is off while points are
+    loaded, and the index is built afterwards. `large` handles points above the server's limit on a request. With `replace`,
+    a chunk with a generated id may overwrite another text. With `prune`, points of other runs are deleted.
 
-    RunDirectoryError where the run is not done; UsageError if the collection has another schema, or other chunks
-    under this run's generated ids; EmbedfleetError if the server fails, the index is not ready in time, or the count is
-    wrong at the end.
+    RunDirectoryError if the run is not done. UsageError if the collection has another schema, or other chunks under this
+    run's generated ids. EmbedfleetError if the server fails, the index is not ready in time, or the final count is wrong.
     """
     run = open_done_run(root)
     numbered = () if replace else NumberedIds(run.layout)
@@ -89,7 +88,7 @@ def upload_run(
     if _in_process(client):
         streams = 1
     try:
-        target.switch_indexing_off()  # in here: an answer that is lost may stand for a request that was followed
+        target.switch_indexing_off()  # inside: even if the answer is lost, the server may have obeyed
         delivered = _send(run, large.take(as_text.take(run.points())), delivery, streams, limits, progress)
         large.left_out += delivered.refused
         pruned = target.prune(point_id(one) for one in run.ids()) if prune else 0
@@ -136,7 +135,7 @@ def _send(
     pending: set[Future[Delivered]] = set()
 
     def collect(most_pending: int) -> None:
-        """Wait until at most so many batches are under way; raise what a stream has met."""
+        """Wait until at most `most_pending` batches are in flight; raise the error of a failed one."""
         nonlocal total, pending
         while len(pending) > most_pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
