@@ -1,4 +1,4 @@
-"""A summary of a run directory, for `embedfleet info`."""
+"""Describe a run directory, for `embedfleet info`."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from .running import interrupted, look
 
 
 def describe_run(path: str | PathLike[str]) -> RunDescription:
-    """What stands in the run directory `path`, as JSON values; only footers are read. Sizes are in bytes.
+    """The contents of the run directory `path`, as JSON values. Of segments, only footers are read.
 
-    RunDirectoryError where there is no run, or a file is torn.
+    RunDirectoryError if there is no run, or a file is torn.
     """
     layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
     spec = read_spec(layout)
@@ -95,7 +95,7 @@ def _count_lines(path: Path) -> int:
 
 
 def _requested_model(spec: RunSpec, output: Output) -> str:
-    """The model as it was asked for."""
+    """The model as the spec names it."""
     return next((pass_.model for pass_ in spec.passes if output in pass_.outputs), output.kind)
 
 
@@ -113,7 +113,7 @@ def _vector(layout: RunLayout, model: str, output: Output) -> VectorDescription:
     described: VectorDescription = {
         "vector": output.vector,
         "kind": output.kind,
-        # of a folder, `pass.json` has the last part alone
+        # for a model in a folder, `pass.json` has only the folder's name
         "model": model if Path(model).is_absolute() else about.model or model,
         "form": output.form,
         "dim": about.output_dim or None,
@@ -141,10 +141,10 @@ def _vector(layout: RunLayout, model: str, output: Output) -> VectorDescription:
 def _truncation(path: Path, info: VectorSegmentInfo) -> Truncation:
     try:
         return of_segment(path, info)
-    except Exception as error:  # a changed byte may make the reader raise anything
+    except Exception as error:  # with a changed byte, the reader may raise any error
         raise RunDirectoryError(f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error
 
 
 def _bytes_under(folder: Path) -> int:
-    """What the files take on disk: the engine reserves far more than it writes."""
+    """Bytes that the files occupy on disk. The engine's files are sparse: their lengths are far larger."""
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Reading a run back: its chunks and every vector, in row order."""
+"""Run: read a run directory back: its chunks and every vector, in row order."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = ["Run", "SparseVectors", "open_run"]
 
 
 def open_run(path: str | PathLike[str]) -> Run:
-    """The run in the directory `path`, finished or not. RunDirectoryError where there is none."""
+    """The run in the directory `path`, finished or not. RunDirectoryError if there is none."""
     layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
     return Run(layout, read_spec(layout), read_manifest(layout))
 
 
 class Run:
-    """One run directory, read-only. Chunks and vectors are read when asked for, and stand in row order."""
+    """One run directory, read-only. Chunks and vectors are read on access and are in row order."""
 
     def __init__(self, layout: RunLayout, spec: RunSpec, manifest: Manifest | None) -> None:
         self.layout = layout
@@ -45,12 +45,12 @@ class Run:
 
     @property
     def manifest(self) -> dict[str, Any] | None:
-        """`manifest.json`; None as long as the run is not done."""
+        """`manifest.json`; None until the run is done."""
         return self._manifest.to_json() if self._manifest is not None else None
 
     @property
     def complete(self) -> bool:
-        """The manifest stands and says `done`: nothing is missing."""
+        """Whether the run is done, by its manifest: nothing is missing."""
         return self._manifest is not None and self._manifest.done
 
     @property
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def rows(self) -> int:
-        """Chunks spooled so far; all of them when the run is complete."""
+        """Number of chunks read so far; all chunks once the run is complete."""
         return sum(info.rows for info in self._infos)
 
     @cached_property
@@ -75,10 +75,10 @@ class Run:
         return pa.concat_tables(tables) if tables else CHUNK_SCHEMA.empty_table()
 
     def vectors(self, name: str | None = None) -> FloatArray | SparseVectors | Multivectors:
-        """The vectors called `name`: dense float32 (rows, dim), NaN where a row is quarantined; or sparse; or multi.
+        """The vectors called `name`: dense float32 (rows, dim), with NaN for quarantined rows; SparseVectors; Multivectors.
 
-        The name may be left out where there is exactly one dense vector. Not cached: each call reads the files anew.
-        UsageError for a name that the run has not, RunDirectoryError where segments are missing or torn.
+        The name may be left out if there is exactly one dense vector. Each call reads the files again.
+        UsageError for a name that the run lacks, RunDirectoryError if segments are missing or torn.
         """
         output = self._output(name)
         self._check_whole(output.vector)
@@ -95,7 +95,7 @@ class Run:
 
     @property
     def quarantine(self) -> list[QuarantineLine]:
-        """What was not embedded: `row`, `id`, `vector`, `reason`; then rejected records: `file`, `record`, `reason`."""
+        """Rows without a vector (`row`, `id`, `vector`, `reason`), then rejected records (`file`, `record`, `reason`)."""
         found: list[QuarantineLine] = []
         for name in self.vector_names:
             for segment in segments_in(self.layout.vector_folder(name)):

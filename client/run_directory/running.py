@@ -1,4 +1,4 @@
-"""A run in progress, seen from its files: which process works on it, how far it is, and the time left."""
+"""Running: a run in progress, from its files: the process that works on it, its progress, and the time left."""
 
 from __future__ import annotations
 

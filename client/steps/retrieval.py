@@ -1,7 +1,7 @@
-"""`embedfleet run --queries`: queries encoded, candidates found, pairs reranked, the ranking evaluated; each step resumes.
+"""`embedfleet run --queries`: encode queries, find candidates, rerank pairs, evaluate the ranking. Each step resumes.
 
-The queries are a corpus of their own in `DIR/queries`, encoded by the same passes, and the (query, text) pairs are one in
-`DIR/rerank/run`, scored by a reranker: so leases, batches, deadlines, quarantine and resume are those of any run.
+Queries and (query, text) pairs are corpora of runs in `DIR/queries` and `DIR/rerank/run`. So leases, batches, deadlines,
+quarantine and resume work as for any run.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Retrieval:
         self._session, self._spec, self._plan, self._stages = session, spec, plan, stages
         self._layout = RunLayout(out)
         self.evaluation: Evaluation | None = None
-        """Once it is done, and where the plan has judgements."""
+        """Set by `run` if the plan has judgements."""
 
     def run(self, printed: RunSummary) -> int:
-        """Do what is missing; how many queries and pairs are in quarantine. `printed` gains what `--json` shows.
+        """Do the missing steps, and return the number of quarantined queries and pairs. `printed` gains the JSON output.
 
-        Raises Interrupted after a signal; every step that is done stays.
+        Raises Interrupted after a signal. Finished steps are kept.
         """
         queries = self._encode()
         candidates = self._find()
@@ -73,7 +73,7 @@ class Retrieval:
         return queries
 
     def _find(self) -> CandidatesRecord:
-        """What `candidates.json` says of the candidates."""
+        """Find the candidates, and return `candidates.json`."""
         plan, layout = self._plan, self._layout
         self._session.say(f"finding {plan.candidates:,} candidates of each signal, for each query")
         with self._session.stage("candidates") as fields:
@@ -108,7 +108,7 @@ class Retrieval:
         return ending
 
     def _rank(self, pairs: int) -> CrossEncoderRerankRun | None:
-        """The manifest's section of the reranker; None without one."""
+        """Write the ranking, and return the manifest's section of the reranker, None without one."""
         plan, layout = self._plan, self._layout
         reranker = [f"--reranker={plan.rerank.vector}"] if plan.rerank is not None else []
         with self._session.stage("ranking") as fields:
@@ -136,7 +136,7 @@ class Retrieval:
         return read_spec(self._layout).preprocessing
 
     def _query_pass(self, pass_: PassSpec) -> PassSpec:
-        """The pass as queries go through it. Without fallback: a query that has no vector is told, not guessed."""
+        """The pass that encodes queries. A learned sparse model has no fallback: its failed queries go to quarantine."""
         if pass_.kind == "sparse" and has_no_model(self._layout, pass_):
             return PassSpec(vector=pass_.vector, kind="metadata", model="metadata", side="query")
         fallback = pass_.kind == "metadata"

@@ -1,4 +1,4 @@
-"""What `embedfleet run --json` prints at its end."""
+"""RunSummary: the JSON that `embedfleet run --json` prints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ JsonObject = dict[str, Any]
 
 
 class RunSummary(TypedDict, total=False):
-    """The corpus first; then what followed it. A run that was interrupted early has no more than a status."""
+    """First the corpus, then the later steps. A run that was interrupted early has only `status`."""
 
     run: str
     status: str
@@ -32,7 +32,7 @@ class RunSummary(TypedDict, total=False):
 
 
 def summary(ending: RunEnded) -> RunSummary:
-    """The object that `--json` prints, as far as the corpus goes."""
+    """The part of the JSON that is about the corpus."""
     printed = RunSummary(
         run=ending.run,
         status=ending.status,
@@ -50,7 +50,7 @@ def summary(ending: RunEnded) -> RunSummary:
 
 
 def _pass_summary(pass_: PassSummary) -> JsonObject:
-    """Null for what only computing tells, where all was committed before."""
+    """One pass. Device, rates and padding are null if this session computed nothing."""
     computed = {
         "device": pass_.device,
         "chunks_per_second": pass_.chunks_per_second,

@@ -1,4 +1,4 @@
-"""Stage: one step of a command as people see it at the end: what it did, how long that took, what it held, what it covers."""
+"""Stage: one step of a command in the table at its end: rows, time, memory, coverage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..output.truncation_lines import cut_cell
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """`cells` by name, as `run_table.COLUMNS` has them, each a text; what is not known has none."""
+    """The texts of a stage's cells, by the names in `run_table.COLUMNS`. Unknown figures have no cell."""
 
     name: str
     cells: Mapping[str, str]
@@ -27,8 +27,8 @@ class Stage:
 
 
 def pass_stages(ending: RunEnded, about: str = "", unit: str = "rows", stats: RunStats | None = None) -> list[Stage]:
-    """The passes of a run that has ended; `about` is put before their names. `stats`, from stats.json, has the figures of all
-    sessions, for a run with earlier ones."""
+    """The passes of a run that has ended; `about` is put before their names. `stats`, from stats.json, adds the figures of all
+    sessions if there were earlier ones."""
     recorded = stats.by_vector() if stats is not None else {}
     return [
         Stage(
@@ -56,7 +56,7 @@ def _all_sessions(pass_: PassSummary, recorded: PassStats | None) -> dict[str, s
 
 
 def ensemble_stages(spec: RunSpec, out: RunLayout) -> list[Stage]:
-    """Every ensemble, counted from its committed segments: no worker made it, so it has no batches."""
+    """Every ensemble, counted from its committed segments. No worker computes it, so it has no batches."""
     if not spec.ensembles:
         return []
     from ...protocol.run_directory.segment_info import ChunkSegmentInfo
@@ -67,7 +67,7 @@ def ensemble_stages(spec: RunSpec, out: RunLayout) -> list[Stage]:
 
 
 def candidate_stage(record: CandidatesRecord, peak: int = 0) -> Stage:
-    """The signals' candidates and their fusion, by `candidates.json`. `peak`: bytes of its process, where they are known."""
+    """The candidates and their fusion, from `candidates.json`. `peak`: peak memory of the process in bytes, 0 if unknown."""
     queries = record.queries
     cells = {"rows": f"{queries:,}", "seconds": f"{record.seconds:,.1f}"} | _process_cells(peak)
     cells |= _latency(record.query_seconds)
@@ -77,7 +77,7 @@ def candidate_stage(record: CandidatesRecord, peak: int = 0) -> Stage:
 
 
 def export_stage(rows: int, seconds: float, peak: int) -> Stage:
-    """The files of a run of `rows`; `peak`: bytes of the process that wrote them."""
+    """The export of a run of `rows`. `peak`: peak memory of the process in bytes, 0 if unknown."""
     cells = {"rows": f"{rows:,}", "seconds": f"{seconds:,.1f}"}
     if seconds:
         cells["rate"] = f"{rows / seconds:,.1f}"
@@ -129,12 +129,12 @@ def _memory(pass_: PassSummary) -> dict[str, str]:
 
 
 def _short(value: float, digits: int) -> str:
-    """Fewer digits behind the point where there are many before it."""
+    """A number with fewer decimals the larger it is."""
     return f"{value:,.{0 if value >= 100 else min(digits, 1) if value >= 10 else digits}f}"
 
 
 def _counted(out: RunLayout, vector: str, total: int) -> dict[str, str]:
-    """As for a pass, coverage is of all the rows of the run, `total`, also where segments are still missing."""
+    """The cells of a vector, from its segments. Coverage is the share of all `total` rows of the run."""
     from ...protocol.run_directory.segment_info import VectorSegmentInfo
     from ...protocol.run_directory.tables import read_info
 
