@@ -1,4 +1,4 @@
-"""ChunkSource: a corpus before it is read: its files, their bytes, and its records where they are cheap to count."""
+"""ChunkSource: a description of a corpus before it is read: files, bytes, and records if they are cheap to count."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ChunkSource:
-    """A corpus that stands and can be read. Whether each record is one the run itself finds out."""
+    """A corpus whose files can be read. The records are checked only by the run."""
 
     path: Path
     files: int
     bytes: int
     records: int | None
-    """Lines of JSONL and rows of Parquet; None where a file would have to be read as a whole (compressed, one array)."""
+    """Lines of JSONL and rows of Parquet; None if a file must be parsed to count them (compressed, or a JSON array)."""
     not_read: str = ""
-    """Names in the folder that are not read: a count for each kind, with the first names."""
+    """Files in the folder that are not read: a count for each kind, with the first names."""
 
 
 def look_at_source(
@@ -68,7 +68,7 @@ def _records(file: SourceFile) -> int | None:
 
 
 def _lines(path: Path) -> int:
-    """Lines of a file, the last one also without its end."""
+    """The number of lines; the last one may lack a line end."""
     lines, last = 0, b"\n"
     with path.open("rb") as file:
         while block := file.read(BLOCK):

@@ -1,4 +1,4 @@
-"""The chunk segments of a run together: contiguous, rows numbered through, ids once only; and the counts of its intake."""
+"""Recount all chunk segments of a run: no gaps, consecutive rows, unique ids, and the counts of its intake."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .claims import differences
 
 @dataclass(slots=True)
 class ChunkRecount:
-    """All chunk segments, read through."""
+    """The result for all chunk segments."""
 
     rows: dict[int, int] = field(default_factory=dict[int, int])
-    """Rows of each segment that could be read."""
+    """By segment, the number of rows; only segments that could be read."""
     duplicates: int = 0
     rejected: int = 0
     problems: list[str] = field(default_factory=list[str])
@@ -69,7 +69,7 @@ def recount_chunks(layout: RunLayout, *, at_work: bool) -> ChunkRecount:
 
 
 def intake_problems(layout: RunLayout, claimed: IntakeRecord | None, counted: ChunkRecount) -> Iterator[str]:
-    """What is wrong with the counts that the intake ended with, and with its record of the source."""
+    """Problems of the intake's final counts (`claimed`), and of its record of the source."""
     if claimed is None:
         yield f"{layout.root}: the source was not read to its end; {AGAIN}"
         return
@@ -83,7 +83,7 @@ def intake_problems(layout: RunLayout, claimed: IntakeRecord | None, counted: Ch
 
 
 def _used_twice(layout: RunLayout, segments: list[int], hashes: list[Ids]) -> Iterator[str]:
-    """Ids that stand in two rows. Hashes find the candidates, since all ids at once may not fit in memory."""
+    """A problem for each id that occurs again. Hashes find the candidates, since all ids may not fit in memory."""
     values, times = np.unique(np.concatenate(hashes) if hashes else np.empty(0, np.int64), return_counts=True)
     candidates, seen = set(values[times > 1].tolist()), set[str]()
     for segment in segments if candidates else ():
@@ -96,13 +96,13 @@ def _used_twice(layout: RunLayout, segments: list[int], hashes: list[Ids]) -> It
 
 
 class _RejectedLines:
-    """Records in the files of rejected ones; each file is read once."""
+    """Counts the records in the files of rejected records; reads each file once."""
 
     def __init__(self) -> None:
         self._counts: dict[Path, int] = {}
 
     def count(self, path: Path, problems: list[str]) -> int:
-        """0 for a damaged file, which is added to `problems`."""
+        """The number of records; 0 for a damaged file, which adds to `problems`."""
         if path not in self._counts:
             try:
                 self._counts[path] = count_lines(path) if path.exists() else 0

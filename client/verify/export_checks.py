@@ -1,4 +1,4 @@
-"""What stands in `export/` and `rerank/` against what is on record of it."""
+"""Compare the files in `export/` with `export.json` and the record of the report."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..run_directory.files import AGAIN, read_spec
 
 
 def export_problems(layout: RunLayout) -> Iterator[str]:
-    """Every file that `export.json` names, and the evaluation's two, by size and then by digest: all of it is read.
+    """Problems of every file that `export.json` names, and of the report's two files. All files are read.
 
-    An exported file of other vectors than those that stand is told too.
+    A problem is a missing file, another size or digest, or an export of other vectors than the run has now.
     """
     yield from _problems(layout, layout.export_record, ExportRecord, "export again")
     yield from _problems(layout, layout.report_record, ReportRecord, AGAIN)
@@ -28,7 +28,7 @@ def export_problems(layout: RunLayout) -> Iterator[str]:
 def _problems(
     layout: RunLayout, record_file: Path, kind: type[ExportRecord | ReportRecord], again: str
 ) -> Iterator[str]:
-    """`again` makes the files of the record anew."""
+    """Problems of the files in one record. `again` is the remedy that makes them anew."""
     record_name = record_file.name
     try:
         record = decode_json(record_file.read_bytes(), kind)
@@ -59,7 +59,7 @@ def _problems(
 
 
 def _state(layout: RunLayout) -> str | None:
-    """The digest of the vectors; None where some are missing or damaged, which is told of them."""
+    """The digest of the vectors; None if some are missing or damaged, which other checks report."""
     names = [one.vector for one in read_spec(layout).outputs]
     try:
         return run_digest(layout, names, segments_in(layout.chunks))

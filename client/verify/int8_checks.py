@@ -1,4 +1,4 @@
-"""Notes of `verify` on int8 vectors: segments stored as float16, and values that 0.1.0 may have clipped."""
+"""Int8Notes: notes on int8 vectors: segments stored as float16, and values that 0.1.0 may have clipped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Int8Notes:
         """Values in segments of 0.1.0, and those of them at an end of the ranges."""
 
     def add(self, info: VectorSegmentInfo, table: pa.Table) -> None:
-        """Count a segment."""
+        """Add a segment."""
         self._count.add(info)
         field = table.schema.field("vector")
         if self._ranges is None or storage_of(field) != "int8" or ranges_of(field) != self._ranges:

@@ -1,4 +1,4 @@
-"""The totals that the manifest claims."""
+"""Compare the totals in the manifest with the recount."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .report import VectorCount, VerifyReport
 def manifest_problems(
     layout: RunLayout, spec: RunSpec, claimed: Manifest, report: VerifyReport, quarantined: Collection[int]
 ) -> Iterator[str]:
-    """Where the manifest differs from the counts in `report`. `quarantined` are the rows without a vector of any pass."""
+    """Problems where the manifest differs from `report`. `quarantined` are the rows that lack a vector of some pass."""
     path, bad = layout.manifest, len(quarantined)
     counts = {
         "chunks": report.chunks + report.rejected,

@@ -1,4 +1,4 @@
-"""What stands in `rerank/`: every page of its tables, every line of its pairs."""
+"""Check the files in `rerank/`: every page of the tables, every line of the pairs."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class _Pair(msgspec.Struct, frozen=True):
 
 
 def needs_queries(layout: RunLayout) -> bool:
-    """Whether there are candidates, which are of queries."""
+    """Whether the run must have queries, since it has candidates."""
     return layout.candidates_record.exists()
 
 
 def needs_scores(layout: RunLayout) -> bool:
-    """Whether a reranker is on record that had pairs to score. A damaged record is told by `rerank_problems`."""
+    """Whether the run must have scores: its record names a reranker that had pairs. `rerank_problems` reports damage."""
     try:
         section = read_rerank_run(layout)
     except RunDirectoryError:
@@ -41,7 +41,7 @@ def needs_scores(layout: RunLayout) -> bool:
 
 
 def rerank_problems(layout: RunLayout) -> Iterator[str]:
-    """What is wrong with the candidates and their order, where what is written after them says that there are some."""
+    """Problems of candidates, pairs and ranking. Missing candidates are one if files exist that are made of them."""
     ranked = layout.reranked.exists() or layout.rerank_record.exists() or layout.ranking.exists()
     try:
         read_rerank_run(layout)
@@ -73,7 +73,7 @@ def _if_there(path: Path, problems: Iterator[str]) -> Iterator[str]:
 def _table_problems(path: Path, schema: Any) -> Iterator[str]:
     try:
         for _batch in stream_batches(path, schema.names):
-            pass  # the checksum of each page is compared on the way
+            pass  # reading verifies the checksum of each page
     except RunDirectoryError as error:
         yield str(error)
 

@@ -1,4 +1,4 @@
-"""Whether candidates, ranking and evaluation match the run's vectors, queries and prompts.
+"""Check whether candidates, ranking and evaluation match the run's vectors, queries and prompts.
 
 They become stale if a model is added or removed, a segment is computed again, or `--query-prompt` changes. A command with
 `--queries` makes them anew. One without leaves them, and this module reports that they are stale.

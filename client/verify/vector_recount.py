@@ -1,4 +1,4 @@
-"""The segments of one vector against the chunk segments and its `pass.json`."""
+"""Check the segments of one vector against the chunk segments and its `pass.json`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .segment_checks import count_nonzero, info_problems, row_problems, truncati
 
 @dataclass(slots=True)
 class VectorRecount:
-    """All segments of one vector, read through."""
+    """The result for all segments of one vector."""
 
     count: VectorCount = field(default_factory=VectorCount)
     quarantined: set[int] = field(default_factory=set[int])
@@ -39,7 +39,7 @@ class VectorRecount:
 def recount_vector(layout: RunLayout, output: Output, rows: Mapping[int, int], *, at_work: bool) -> VectorRecount:
     """Read every segment that has a chunk segment in `rows`. `at_work`: segments may still be missing."""
     recount, folder = VectorRecount(), layout.vector_folder(output.vector)
-    if output.kind not in CPU_KINDS:  # those take texts of any length
+    if output.kind not in CPU_KINDS:  # CPU kinds take texts of any length
         recount.count.truncated = recount.count.tokens_cut = 0
     have = segments_in(folder)
     missing = sorted(rows.keys() - set(have))
@@ -64,7 +64,7 @@ def recount_vector(layout: RunLayout, output: Output, rows: Mapping[int, int], *
 
 
 def _read_model(layout: RunLayout, vector: str, *, computed: bool, problems: list[str]) -> PassRecord | None:
-    """The `pass.json` of a vector; None where it says too little, which is a problem if something was computed."""
+    """The `pass.json` of a vector; None if it is missing or incomplete, which is a problem if vectors were computed."""
     path, what = layout.pass_file(vector), "is not there"
     try:
         about = read_pass(layout, vector)
@@ -83,7 +83,7 @@ def _read_model(layout: RunLayout, vector: str, *, computed: bool, problems: lis
 def _add_segment(
     layout: RunLayout, output: Output, segment: int, about: PassRecord | None, recount: VectorRecount, int8: Int8Notes
 ) -> list[str]:
-    """Count a segment; what is wrong with it. Raises whatever its columns cause if they are of other types."""
+    """Count a segment and return its problems. Columns of other types may raise any error of NumPy and Arrow."""
     path = layout.vector_segment(output.vector, segment)
     info, table = read_info(path, VectorSegmentInfo), read_table(path)
     chunk = read_table(layout.chunk_segment(segment), ("row", "id"))
