@@ -53,7 +53,7 @@ class Client:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = channels.connect(self._context, self.address.control)
         self._decoder: Decoder[ToClient] = Decoder(ToClient)
-        self._told: list[Progress | RunEnded] = []
+        self._received: list[Progress | RunEnded] = []
         self._watched, self._heard = "", 0.0
         try:
             self._request(ClientHello(next(self._numbers), PROTOCOL, __version__))
@@ -133,8 +133,8 @@ class Client:
 
     def receive(self, timeout: float) -> Progress | RunEnded | None:
         """The next message about the watched run; None after `timeout` seconds without one."""
-        if self._told:
-            return self._told.pop(0)
+        if self._received:
+            return self._received.pop(0)
         if not self._socket.poll(int(timeout * 1000)):
             if self._watched and time.monotonic() - self._heard > ASK_AGAIN_SECONDS:
                 # Messages are lost while this side does not read, the end of the run perhaps among them.
@@ -171,7 +171,7 @@ class Client:
                 continue
             answer = self._decoder.decode(self._socket.recv())
             if isinstance(answer, Progress | RunEnded):
-                self._told.append(answer)
+                self._received.append(answer)
             elif answer.request in (message.request, 0):  # 0: the coordinator could not even read the request
                 if isinstance(answer, Refused):
                     raise revive(answer.kind, answer.message)
