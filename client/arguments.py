@@ -1,4 +1,4 @@
-"""What a person typed, as paths, texts and numbers that every process can take; what none of them could is refused here."""
+"""Check the paths, texts and numbers that a user typed: every process and file format must be able to hold them."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from ..protocol.errors import EmbedfleetError, UsageError
 from ..protocol.spec.local_paths import check_local
 
 LARGEST = 2**53
-"""Of a number in a flag: what every process and every file format holds exactly."""
+"""The largest number that a flag takes: every process and every file format holds it exactly."""
 
 
-def given_path(given: str | PathLike[str], what: str, error: type[EmbedfleetError] = UsageError) -> Path:
-    """Expand `~` in `given`, a local path that need not exist. `what` is the flag or argument that an `error` names."""
-    given = os.fspath(given)
-    check_local(given, what, error)
+def expand_path(value: str | PathLike[str], flag: str, error: type[EmbedfleetError] = UsageError) -> Path:
+    """Expand `~` in the local path `value`, which need not exist. Raise `error`, naming `flag`, for an unusable path."""
+    value = os.fspath(value)
+    check_local(value, flag, error)
     try:
-        given.encode()
-        path = Path(given).expanduser()
+        value.encode()
+        path = Path(value).expanduser()
         path.exists()
     except UnicodeEncodeError:
-        raise error(f"{what} {given!r}: its name is not UTF-8; rename it") from None
+        raise error(f"{flag} {value!r}: its name is not UTF-8; rename it") from None
     except RuntimeError:
-        raise error(f"{what} {given}: there is no home folder of that name; give the path in full") from None
+        raise error(f"{flag} {value}: there is no home folder of that name; give the path in full") from None
     except OSError as refused:  # a folder that may not be entered, a name that is too long
-        raise error(f"{what} {given}: {refused.strerror or refused}; give a path that can be used") from None
+        raise error(f"{flag} {value}: {refused.strerror or refused}; give a path that can be used") from None
     return path
 
 
-def check_text(given: str | None, what: str) -> None:
-    """UsageError for what is not UTF-8: it could be written to no file."""
+def check_text(value: str | None, flag: str) -> None:
+    """Raise UsageError for text that is not UTF-8: no file could hold it."""
     try:
-        (given or "").encode()
+        (value or "").encode()
     except UnicodeEncodeError:
-        raise UsageError(f"{what} {given!r}: is not UTF-8") from None
+        raise UsageError(f"{flag} {value!r}: is not UTF-8") from None
 
 
-def check_number(given: int | None, what: str) -> None:
-    """UsageError for a number beyond `LARGEST`."""
-    if given is not None and abs(given) > LARGEST:
-        raise UsageError(f"{what} {given}: give a smaller number, at most {LARGEST:,}")
+def check_number(value: int | None, flag: str) -> None:
+    """Raise UsageError for a number beyond `LARGEST`."""
+    if value is not None and abs(value) > LARGEST:
+        raise UsageError(f"{flag} {value}: give a smaller number, at most {LARGEST:,}")

@@ -1,4 +1,4 @@
-"""A coordinator from the outside: submit, watch, cancel, status."""
+"""Client: a connection to a coordinator, to submit, watch and cancel runs and to read its status."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from ..protocol.wire.run_options import DEFAULTS, RunOptions
 
 ASK_AGAIN_SECONDS = 5.0
 SILENCE_SECONDS = 30.0
-"""A coordinator tells a watcher something twice a second; after this long without a word it is taken for gone."""
+"""A coordinator sends progress twice a second. After this time without a message it counts as gone."""
 
 
 class Client:
     """A connection to the coordinator at `address` (`ipc:///folder` or `tcp://127.0.0.1:PORT`).
 
-    Every call raises Unreachable when nobody answers within `timeout` seconds, and otherwise the error that the
-    coordinator names. Not for several threads at once. Use it as a context manager, or call `close`.
+    Every call raises Unreachable if there is no answer within `timeout` seconds, or else the error that the coordinator
+    reports. Not safe for several threads at once. Use it as a context manager, or call `close`.
     """
 
     def __init__(self, address: str, *, timeout: float = 10.0) -> None:
@@ -53,7 +53,7 @@ class Client:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = channels.connect(self._context, self.address.control)
         self._decoder: Decoder[ToClient] = Decoder(ToClient)
-        self._told: list[Progress | RunEnded] = []
+        self._received: list[Progress | RunEnded] = []
         self._watched, self._heard = "", 0.0
         try:
             self._request(ClientHello(next(self._numbers), PROTOCOL, __version__))
@@ -71,12 +71,12 @@ class Client:
         later: Sequence[PassSpec] = (),
         traceparent: str = "",
     ) -> str:
-        """Queue a run into the folder `out` on the coordinator's host; its name.
+        """Queue a run into the folder `out` on the coordinator's host, and return the run's name.
 
-        Models of `later`, passes that are to follow in runs of their own, are looked at with those of this one. The run's span
-        stands below `traceparent`, another span in the form of W3C's header.
+        `later` are passes that later runs will need: their models are checked together with those of this run.
+        `traceparent` is the parent of the run's span, in the form of W3C's header.
         """
-        if not os.fspath(out):  # it would become the folder that this process is in
+        if not os.fspath(out):  # Path("") would be the current folder
             raise UsageError("out '': is empty; give a folder")
         check_local(out, "out")
         where = str(Path(out).absolute())
@@ -85,7 +85,7 @@ class Client:
         return answer.run
 
     def watch(self, run: str) -> Iterator[Progress | RunEnded]:
-        """The run's progress about twice a second, and at last its end."""
+        """Yield the run's progress about twice a second, and finally its end."""
         self.start_watch(run)
         heard = time.monotonic()
         while True:
@@ -101,13 +101,13 @@ class Client:
                     return
 
     def cancel(self, run: str) -> None:
-        """Let the run finish what is in flight, commit it and stop; the same submission resumes it."""
+        """Stop the run once its batches in flight are finished and committed. The same submission resumes it."""
         self._request(Cancel(next(self._numbers), run))
 
     def stage_done(
         self, name: str, begin: float, end: float, fields: dict[str, int | float | str], error: str, traceparent: str
     ) -> None:
-        """Have the coordinator make a span, below `traceparent`, of a step of this process's own; Unix times, in seconds."""
+        """Report a step of this process, which the coordinator exports as a span below `traceparent`. Unix times in seconds."""
         self._request(
             StageDone(
                 request=next(self._numbers),
@@ -121,25 +121,24 @@ class Client:
         )
 
     def status(self) -> Status:
-        """What the fleet is doing."""
+        """The runs and devices of the coordinator."""
         answer = self._request(GetStatus(next(self._numbers)))
         assert isinstance(answer, Status), answer
         return answer
 
     def start_watch(self, run: str) -> None:
-        """Ask for the run's progress; `receive` hands it out."""
+        """Subscribe to the run's progress; `receive` returns it."""
         self._watched, self._heard = run, time.monotonic()
         self._request(Watch(next(self._numbers), run))
 
     def receive(self, timeout: float) -> Progress | RunEnded | None:
-        """The next word of a watched run; None after `timeout` seconds without one."""
-        if self._told:
-            return self._told.pop(0)
+        """The next message about the watched run; None after `timeout` seconds without one."""
+        if self._received:
+            return self._received.pop(0)
         if not self._socket.poll(int(timeout * 1000)):
             if self._watched and time.monotonic() - self._heard > ASK_AGAIN_SECONDS:
-                self._heard = (
-                    time.monotonic()
-                )  # words were lost while this side did not read: the end may be among them
+                # Messages are lost while this side does not read, the end of the run perhaps among them.
+                self._heard = time.monotonic()
                 self._socket.send(encode(Watch(next(self._numbers), self._watched)))
             return None
         self._heard = time.monotonic()
@@ -152,7 +151,7 @@ class Client:
         return message if isinstance(message, Progress | RunEnded) else None
 
     def close(self) -> None:
-        """Free the socket."""
+        """Close the connection."""
         self._socket.close(linger=500)
         self._context.term()
 
@@ -172,7 +171,7 @@ class Client:
                 continue
             answer = self._decoder.decode(self._socket.recv())
             if isinstance(answer, Progress | RunEnded):
-                self._told.append(answer)
+                self._received.append(answer)
             elif answer.request in (message.request, 0):  # 0: the coordinator could not even read the request
                 if isinstance(answer, Refused):
                     raise error_from_name(answer.kind, answer.message)

@@ -1,4 +1,4 @@
-"""What the commands' flags may hold, and the flags that several commands share."""
+"""Types of flags, and the flags that several commands share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 
 class EnsembleName(StrEnum):
-    """How several dense vectors become one. An enum, since Typer takes no list of a Literal."""
+    """Methods of an ensemble. An enum, since Typer takes no list of a Literal."""
 
     concat = "concat"
     average = "average"
@@ -23,7 +23,7 @@ Devices = Annotated[
 
 
 def local_path(typed: str) -> Path:
-    """What was typed, as a path: `Path` alone takes nothing at all, as an unset variable gives it, for the folder one is in."""
+    """The path that was typed. Refuse an empty one, from an unset variable perhaps: Path("") is the current folder."""
     if not typed:
         raise typer.BadParameter("is empty; give a path, or . for the folder that you are in")
     return Path(typed)

@@ -1,4 +1,4 @@
-"""`embedfleet run`: a private coordinator, a submission, a watch, and an end, in one; then, if asked, queries."""
+"""`embedfleet run`: start a private coordinator, submit the run and watch it; then rank queries and export, if asked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ...protocol.wire.control import RunEnded
 from ...protocol.wire.run_options import RunOptions
 from ..options.query_prompts import keep_query_prompts
 from ..options.retrieval_plan import RetrievalPlan
-from ..output.formatting import counted
+from ..output.formatting import pluralize
 from ..output.truncation_lines import advice_lines
 from ..steps.run_summary import JsonObject, RunSummary, summary
 from ..steps.run_table import show_stages
@@ -35,11 +35,11 @@ SHOWN_REASONS = 3
 
 @dataclass(frozen=True, slots=True)
 class AfterRun:
-    """What follows once the corpus is embedded."""
+    """The steps after the corpus is embedded."""
 
     retrieval: RetrievalPlan | None = None
     formats: tuple[str, ...] = ()
-    """To export."""
+    """Export formats; empty for no export."""
 
 
 def run(
@@ -54,9 +54,9 @@ def run(
     grace: float,
     after: AfterRun,
 ) -> int:
-    """Embed the corpus, then do what is to follow; the exit code.
+    """Embed the corpus, do the steps in `after`, and return the exit code.
 
-    The first signal drains, a second one ends everything at once.
+    The first signal finishes the batches in flight, a second one ends everything at once.
     """
     with open_session(
         devices=devices, otlp=otlp, share_stdin=spec.source == "-", options=options, grace=grace
@@ -96,7 +96,10 @@ def _conclude(
     printed: RunSummary,
     stages: list[Stage],
 ) -> int:
-    """Say how the run ended; where it is done, go on with what follows. The exit code. `stages` gains what was done."""
+    """Report how the run ended; if it is done, do the steps in `after`. Return the exit code.
+
+    `printed` and `stages` gain what was done.
+    """
     if ending.status == "failed":
         raise error_from_name(ending.kind, ending.error)
     stages += [*pass_stages(ending, stats=_stats(out)), *ensemble_stages(spec, RunLayout(out))]
@@ -107,7 +110,7 @@ def _conclude(
         raise Interrupted
     quarantined = ending.quarantined
     if after.retrieval is not None:
-        # Late, as the tables: they bring an engine and Arrow, while the run could begin.
+        # Imported late, as the tables below: they load Arrow and an engine, which would delay the start of the run.
         from ..steps.retrieval import Retrieval
 
         retrieval = Retrieval(session, spec, out, after.retrieval, stages)
@@ -129,18 +132,18 @@ def _conclude(
 def _stats(out: Path) -> RunStats:
     try:
         return read_stats(RunLayout(out))
-    except EmbedfleetError:  # a run does not fail for missing figures
+    except EmbedfleetError:  # missing statistics do not fail a run
         return RunStats()
 
 
 def _export(session: Session, layout: RunLayout, formats: tuple[str, ...], stages: list[Stage]) -> list[JsonObject]:
-    """Write the files; what `export.json` says of those in `export/`."""
+    """Write the files, and return the entries of `export.json`."""
     arguments, start = [str(layout.root), f"--formats={','.join(formats)}"], time.monotonic()
-    with session.stage("export") as told:
+    with session.stage("export") as fields:
         peak = session.process("embedfleet.exporter.commands.export", arguments)
         record = read_export(layout)
         files, rows = (record.files, record.rows) if record is not None else ((), 0)
-        told |= {"rows": rows, "files": len(files), **memory_field(peak)}
+        fields |= {"rows": rows, "files": len(files), **memory_field(peak)}
     stages.append(export_stage(rows, time.monotonic() - start, peak))
     session.say(f"exported to {layout.export}: " + ", ".join(one.name for one in files))
     return [msgspec.to_builtins(one) for one in files]
@@ -151,7 +154,7 @@ def _say_counts(session: Session, ending: RunEnded, out: Path) -> None:
     session.say(
         f"{ending.chunks:,} read = {ending.committed:,} committed + {ending.quarantined:,} quarantined"
         + (f" + {left:,} that still lack a vector" if left else "")
-        + f"; {counted(ending.skipped_duplicates, 'duplicate')} skipped; {ending.seconds:,.1f} s"
+        + f"; {pluralize(ending.skipped_duplicates, 'duplicate')} skipped; {ending.seconds:,.1f} s"
     )
     if ending.status == "done" and ending.quarantined:
         session.say(f"in quarantine: {ending.quarantined:,}, {reasons_in(RunLayout(out))}")
@@ -168,23 +171,25 @@ def intake_lines(spec: RunSpec, notes: Notes) -> list[str]:
 
 
 def reason_lines(out: Path) -> list[str]:
-    """The three reasons that stand most often in the quarantine, and how many records have another one."""
+    """Lines with the SHOWN_REASONS most frequent reasons in the quarantine, and the number of the others."""
     counts = count_reasons(out)
     shown = counts.first(SHOWN_REASONS)
-    lines = [f"{counted(count, 'time')}: {reason}" for reason, count in shown]
+    lines = [f"{pluralize(count, 'time')}: {reason}" for reason, count in shown]
     left = len(counts) - len(shown)
     if left:
-        lines.append(f"and {counted(left, 'more reason')}, {counted(counts.total - sum(n for _, n in shown), 'time')}")
+        lines.append(
+            f"and {pluralize(left, 'more reason')}, {pluralize(counts.total - sum(n for _, n in shown), 'time')}"
+        )
     return lines
 
 
 def count_reasons(out: Path) -> ReasonCount:
-    """Of all that stands in the quarantine."""
+    """Count the reasons in `quarantine.jsonl`; empty if it cannot be read."""
     counts = ReasonCount()
     try:
         with (out / "quarantine.jsonl").open("rb") as lines:
             for line in lines:
                 counts.add(str(orjson.loads(line)["reason"]))
     except (OSError, KeyError, orjson.JSONDecodeError):
-        return ReasonCount()  # on another host, perhaps: the file itself is named above
+        return ReasonCount()  # the line before has named the file
     return counts

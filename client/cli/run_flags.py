@@ -1,4 +1,4 @@
-"""The flags of `embedfleet run`, and what they come to."""
+"""The flags of `embedfleet run`, checked and passed to the command."""
 
 from __future__ import annotations
 
@@ -158,14 +158,14 @@ def run(
     from ...protocol.source.corpus import STDIN
     from ...protocol.spec.export_formats import choose_formats
     from ...protocol.wire.run_options import RunOptions, check_options
-    from ..arguments import given_path
+    from ..arguments import expand_path
     from ..options.retrieval_options import plan_if_asked
     from ..options.spec_builder import build_spec, split_names
     from ..options.stdin_check import check_stdin
     from .run_command import AfterRun
     from .run_command import run as execute
 
-    folder = given_path(out, "--out").absolute()
+    folder = expand_path(out, "--out").absolute()
     spec = build_spec(
         source,
         dense=dense or [],

@@ -1,4 +1,4 @@
-"""What people see of hits, reports and runs: text on standard output, tables by rich."""
+"""Print hits, reports and runs for people: text and tables by rich, on standard output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...protocol.source.intake_notes import note_lines
 from ..evaluation import signal_table
 from ..evaluation.evaluation import Evaluation
 from ..output.console import message_console, output_console
-from ..output.formatting import counted, size_of
+from ..output.formatting import human_bytes, pluralize
 from ..output.truncation_lines import advice, cut_cell, percent
 from ..run_directory.description import RunDescription, VectorDescription
 from ..search.hybrid import Hit
@@ -27,7 +27,7 @@ LEAST_COLUMNS = 5
 
 
 def print_hits(hits: Sequence[Hit]) -> None:
-    """Each hit with its scores and the beginning of its text."""
+    """Print each hit with its scores and the beginning of its text."""
     console = output_console()
     for place, hit in enumerate(hits, 1):
         scores = "  ".join(f"{name} {score:.4f}" for name, score in labelled_scores(hit).items())
@@ -39,8 +39,7 @@ def print_hits(hits: Sequence[Hit]) -> None:
 
 
 def labelled_scores(hit: Hit) -> dict[str, float]:
-    """By what they are of: first what orders the hits, the reranker or the fusion, then every signal. A lone signal is not
-    fused: its own score is the one that orders."""
+    """The scores of a hit by label: the reranker's and the fused one, if there are any, then every signal's."""
     first = {} if hit.rerank is None else {RERANK: hit.rerank}
     if hit.fused:
         first[FUSED] = hit.score
@@ -48,93 +47,103 @@ def labelled_scores(hit: Hit) -> dict[str, float]:
 
 
 def print_report(report: VerifyReport) -> None:
-    """Counts, notes and problems of a verification."""
+    """Print the counts, notes and problems of a verification."""
     console = output_console()
     table = Table("vector", "segments", "rows", "quarantined", "dimensions", "cut / tokens lost")
-    for name, one in report.vectors.items():
-        cut = "-" if one.truncated is None else cut_cell(one.truncation)
-        counts = (f"{n:,}" for n in (one.segments, one.rows, one.quarantined))
-        table.add_row(name, *counts, str(one.dim or "-"), cut)
+    for name, count in report.vectors.items():
+        cut = "-" if count.truncated is None else cut_cell(count.truncation)
+        counts = (f"{n:,}" for n in (count.segments, count.rows, count.quarantined))
+        table.add_row(name, *counts, str(count.dim or "-"), cut)
     console.print(table)
     console.print(
-        f"{counted(report.chunks, 'chunk')} in {counted(report.segments, 'segment')}, "
-        f"{counted(report.rejected, 'record')} rejected, {counted(report.duplicates, 'duplicate')} skipped, "
+        f"{pluralize(report.chunks, 'chunk')} in {pluralize(report.segments, 'segment')}, "
+        f"{pluralize(report.rejected, 'record')} rejected, {pluralize(report.duplicates, 'duplicate')} skipped, "
         "points in the collection: " + (f"{report.points:,}" if report.points is not None else "not counted")
     )
     for line in filter(None, (str(report.running or ""), report.interrupted)):
         console.print(escape(line))
-    for name, one in report.vectors.items():
-        if line := advice(name, one.truncation, 0, None):
+    for name, count in report.vectors.items():
+        if line := advice(name, count.truncation, 0, None):
             console.print(f"note: {escape(line)}")
     for note in report.notes:
         console.print(f"note: {escape(note)}")
     for problem in report.problems:
         console.print(f"[red]problem:[/red] {escape(problem)}")
     whole = "whole so far" if report.running is not None else "whole"
-    console.print(f"[green]{whole}[/green]" if report.ok else f"[red]{counted(len(report.problems), 'problem')}[/red]")
+    console.print(
+        f"[green]{whole}[/green]" if report.ok else f"[red]{pluralize(len(report.problems), 'problem')}[/red]"
+    )
 
 
-def print_evaluation(found: Evaluation) -> None:
-    """Measures and costs of every ranking, on standard error: beside the progress, not among the data."""
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Print the measures and costs of every ranking on standard error, as the progress."""
     console = message_console(whole_tables=True)
     more = ("rows/s", "device") if console.width >= ROOMY else ()  # else the names would be cut off
-    table = Table("ranking", *found.measures, "seconds", *more)
-    for one in found.rankings:
-        rate = f"{one.cost.per_second:,.1f}" if one.cost.per_second else "-"
-        scores = (f"{one.scores[measure]:.4f}" for measure in found.measures)
-        cost = (rate, escape(one.cost.device))[: len(more)]
-        table.add_row(one.name, *scores, f"{one.cost.seconds:,.2f}", *cost)
+    table = Table("ranking", *evaluation.measures, "seconds", *more)
+    for ranking in evaluation.rankings:
+        rate = f"{ranking.cost.per_second:,.1f}" if ranking.cost.per_second else "-"
+        scores = (f"{ranking.scores[measure]:.4f}" for measure in evaluation.measures)
+        cost = (rate, escape(ranking.cost.device))[: len(more)]
+        table.add_row(ranking.name, *scores, f"{ranking.cost.seconds:,.2f}", *cost)
     console.print(table)
-    if lines := signal_table.rows(found.signals):
+    if lines := signal_table.rows(evaluation.signals):
         shown = None if console.width >= ROOMY else LEAST_COLUMNS
-        adding = Table(*signal_table.head(found.candidates)[:shown])
+        adding = Table(*signal_table.head(evaluation.candidates)[:shown])
         for line in lines:
             adding.add_row(*map(escape, line[:shown]))
         console.print(adding)
-    console.print(f"{counted(found.queries, 'judged query', 'judged queries')}. {escape(found.verdict)}")
-    for note in found.notes:
+    console.print(f"{pluralize(evaluation.queries, 'judged query', 'judged queries')}. {escape(evaluation.verdict)}")
+    for note in evaluation.notes:
         console.print(f"note: {escape(note)}")
 
 
 def print_info(described: RunDescription) -> None:
-    """What a run directory holds."""
+    """Print the contents of a run directory."""
     console = output_console()
     chunks, index = described["chunks"], described["index"]
     console.print(f"{escape(described['root'])}: {described['status']}")
     console.print(f"source     {escape(described['spec']['source'])}")
     console.print(
-        f"chunks     {chunks['rows']:,} in {counted(chunks['segments'], 'segment')} ({size_of(chunks['bytes'])}), "
-        f"{chunks['rejected']:,} rejected, {counted(chunks['duplicates'], 'duplicate')}"
+        f"chunks     {chunks['rows']:,} in {pluralize(chunks['segments'], 'segment')} ({human_bytes(chunks['bytes'])}), "
+        f"{chunks['rejected']:,} rejected, {pluralize(chunks['duplicates'], 'duplicate')}"
         + ("" if chunks["intake_done"] else ", source not read to its end")
     )
     for line in note_lines(chunks["notes"]):
         console.print(f"           {line}")
     console.print(
-        f"collection {index['kind']}, {counted(index['published_segments'], 'segment')} ({size_of(index['bytes'])})"
+        f"collection {index['kind']}, {pluralize(index['published_segments'], 'segment')} ({human_bytes(index['bytes'])})"
     )
     names = ("vector", "model", "dimensions", "dtype", "stored", "rows", "quarantined", "tokens", "cut / tokens lost")
     table = Table(*names, "size")
-    for one in described["vectors"]:
-        cut = "-" if one["truncated"] is None else f"{one['truncated']:,} / {percent(one['tokens_cut_share'])}"
-        counts = (*(f"{one[name]:,}" for name in ("rows", "quarantined", "tokens")), cut)
-        dim = str(one["dim"] or "-")
-        stored = one["storage"] or ""
-        table.add_row(one["vector"], escape(one["model"]), dim, one["dtype"], stored, *counts, size_of(one["bytes"]))
+    for vector in described["vectors"]:
+        cut = "-" if vector["truncated"] is None else f"{vector['truncated']:,} / {percent(vector['tokens_cut_share'])}"
+        counts = (*(f"{vector[name]:,}" for name in ("rows", "quarantined", "tokens")), cut)
+        dim = str(vector["dim"] or "-")
+        stored = vector["storage"] or ""
+        table.add_row(
+            vector["vector"],
+            escape(vector["model"]),
+            dim,
+            vector["dtype"],
+            stored,
+            *counts,
+            human_bytes(vector["bytes"]),
+        )
     console.print(table)
-    asked = {one["vector"]: one.get("max_tokens") for one in described["spec"]["passes"]}
-    for one in described["vectors"]:
-        for line in _details(one):
-            console.print(f"{one['vector']}: {line}")
-        if one["truncated"]:
-            found = Truncation(one["rows"], one["truncated"], one["tokens"], one["tokens_cut"])
-            line = advice(one["vector"], found, one["max_tokens"] or 0, asked.get(one["vector"]))
+    asked = {vector["vector"]: vector.get("max_tokens") for vector in described["spec"]["passes"]}
+    for vector in described["vectors"]:
+        for line in _details(vector):
+            console.print(f"{vector['vector']}: {line}")
+        if vector["truncated"]:
+            truncation = Truncation(vector["rows"], vector["truncated"], vector["tokens"], vector["tokens_cut"])
+            line = advice(vector["vector"], truncation, vector["max_tokens"] or 0, asked.get(vector["vector"]))
             if line:
                 console.print(f"note: {escape(line)}")
 
 
-def _details(one: VectorDescription) -> Iterator[str]:
-    """Lines on a vector, beside its row in the table."""
-    if "average_length" in one["settings"]:
-        yield f"fitted to an average length of {one['settings']['average_length']:,.6g} terms"
-    if segments := one.get("float16_segments", 0):
-        yield f"{counted(segments, 'segment')} stored as float16, since int8 would be too coarse"
+def _details(vector: VectorDescription) -> Iterator[str]:
+    """Lines on a vector that the table has no column for."""
+    if "average_length" in vector["settings"]:
+        yield f"fitted to an average length of {vector['settings']['average_length']:,.6g} terms"
+    if segments := vector.get("float16_segments", 0):
+        yield f"{pluralize(segments, 'segment')} stored as float16, since int8 would be too coarse"

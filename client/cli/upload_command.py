@@ -1,4 +1,4 @@
-"""`embedfleet upload`: a connection, an upload, and its progress on a terminal."""
+"""`embedfleet upload`: connect, upload, and show the progress on a terminal."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def upload(
     as_json: bool,
 ) -> int:
     """Upload the run in `root` to the server at `url`, and return the exit code: 3 if a chunk was left out."""
-    open_done_run(root)  # no server is asked for a run that cannot be uploaded
+    open_done_run(root)  # before any server is contacted
     console = message_console()
     bar = Progress(
         TextColumn("upload"),
@@ -78,29 +78,35 @@ def upload(
     for notice in done.notices:
         console.print(f"note: {escape(notice)}")
     if as_json:
-        one = done.delivered
-        counts = {"new": one.new, "replaced": one.replaced, "present": one.present, "spelled": done.spelled}
+        delivered = done.delivered
+        counts = {
+            "new": delivered.new,
+            "replaced": delivered.replaced,
+            "present": delivered.present,
+            "spelled": done.as_text,
+        }
         summary = {"collection": done.collection, "points": done.points, **counts}
         more = {"left_out": done.left_out, "others": done.others, "pruned": done.pruned}
         sys.stdout.buffer.write(orjson.dumps(summary | more) + b"\n")
         sys.stdout.flush()
         return code
-    one = done.delivered
+    delivered = done.delivered
     console.print(
-        f"{done.collection}: {done.points:,} points, all counted and indexed; {one.new:,} new, {one.replaced:,} replaced, "
-        f"{one.present:,} were there" + (f"; {done.pruned:,} others deleted" if done.pruned else "")
+        f"{done.collection}: {done.points:,} points, all counted and indexed; {delivered.new:,} new, "
+        f"{delivered.replaced:,} replaced, {delivered.present:,} were there"
+        + (f"; {done.pruned:,} others deleted" if done.pruned else "")
     )
     return code
 
 
 @contextmanager
 def ending_in_order() -> Generator[list[int]]:
-    """SIGTERM, and SIGHUP of a terminal that is gone, interrupt as Ctrl-C does, so that the server gets its index back; the
-    list has the signal then. One that is ignored (nohup) stays so."""
+    """Handle SIGTERM and SIGHUP (a closed terminal) as Ctrl-C, so that indexing is switched on again; yield a list that then
+    holds the signal. Signals that are ignored (nohup) stay ignored."""
     ended: list[int] = []
 
     def end(number: int, _frame: FrameType | None) -> None:
-        if not ended:  # a second one must not break off the end
+        if not ended:  # a second signal must not interrupt the clean-up
             ended.append(number)
             raise KeyboardInterrupt
 

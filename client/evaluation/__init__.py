@@ -1,1 +1,1 @@
-"""Judges rankings against relevance judgments."""
+"""Evaluates rankings against relevance judgements."""

@@ -1,4 +1,4 @@
-"""What each signal adds: its score alone, the fusion without it, and the relevant chunks that only it finds."""
+"""Contributions: for each signal its score alone, the fusion without it, and the relevant chunks that only it finds."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ class _Judged:
                 yield QueryRanks(places[query], ranks, np.array(gains, np.int64), ideal, len(relevant))
 
 
-def weigh_signals(layout: RunLayout, spec: RunSpec, found: CandidatesRecord, judged: Qrels) -> Contributions:
+def weigh_signals(layout: RunLayout, spec: RunSpec, record: CandidatesRecord, judged: Qrels) -> Contributions:
     """Compute what each signal adds and which signals to fuse, from the judged queries of the run in `layout`."""
-    signals, of_metadata = found.signals, metadata_vectors(layout, spec)
+    signals, of_metadata = record.signals, metadata_vectors(layout, spec)
     together = tuple(fused_names(spec, signals, of_metadata))
     without = {name: tuple(one for one in together if one != name) for name in together if len(together) > 1}
     queries = _Judged(layout, signals, judged)
@@ -86,12 +86,12 @@ def weigh_signals(layout: RunLayout, spec: RunSpec, found: CandidatesRecord, jud
         len(judged),
         signals,
         lambda some: fused_names(spec, some, of_metadata) == list(some),
-        found.candidates,
+        record.candidates,
         also=[together, *without.values()],
     )
     lost = [tried.of(together) - tried.of(rest) for rest in without.values()]
     adds = dict(zip(without, compare(np.stack(lost, axis=1)), strict=True)) if lost else {}
-    first_ten, candidates = only_found(queries(), signals, together, (TOP, found.candidates))
+    first_ten, candidates = only_found(queries(), signals, together, (TOP, record.candidates))
     names, seconds = list(judged), seconds_of(layout, spec)
 
     return Contributions(
@@ -112,5 +112,5 @@ def weigh_signals(layout: RunLayout, spec: RunSpec, found: CandidatesRecord, jud
     )
 
 
-def _only_it(found: OnlyFound, names: Sequence[str]) -> OnlyIt:
-    return OnlyIt(chunks=found.chunks, queries=tuple(names[place] for place in found.queries))
+def _only_it(only: OnlyFound, names: Sequence[str]) -> OnlyIt:
+    return OnlyIt(chunks=only.chunks, queries=tuple(names[place] for place in only.queries))

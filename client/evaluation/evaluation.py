@@ -1,4 +1,4 @@
-"""How well each signal, the fusion and the reranker answer judged queries: nDCG@10, recall and MRR@10, by ir-measures.
+"""Evaluate each signal, the fusion and the reranker on judged queries: nDCG@10, recall and MRR@10, by ir-measures.
 
 Sources: Järvelin, Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques" (nDCG; linear gains, as trec_eval has
 them); MacAvaney et al. 2022, "Streamlining Evaluation with ir-measures".
@@ -26,13 +26,13 @@ from .contributions import SignalFigures, weigh_signals
 from .judged_queries import judged_queries
 from .paired import compare
 from .qrels import Qrels
-from .ranking_costs import Cost, costs
+from .ranking_costs import Cost, ranking_costs
 from .recommendation import Recommendation, SetFigures
 from .signal_sets import DIGITS, TOP
 from .summary import verdict
 
 RECALL_DEPTH = 100
-"""Or the number of candidates, where that is less: what is asked for is what can be found."""
+"""Depth of the recall, at most the number of candidates: no ranking is longer."""
 QUERIES_AT_ONCE = 256
 
 
@@ -49,7 +49,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """`evaluation.json`."""
 
     queries: int
-    """Judged, and evaluated."""
+    """Number of judged queries that were evaluated."""
     candidates: int
     rankings: tuple[Figures, ...]
     verdict: str
@@ -63,12 +63,12 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """Their names, with the depth of the recall: `Recall@100`, or that of fewer candidates."""
+        """The names of the measures, in the order of the columns."""
         return measure_names(self.candidates)
 
 
 def measure_names(candidates: int) -> tuple[str, ...]:
-    """In the order of the columns of an Outcome's measures."""
+    """The names of an Outcome's columns. The recall's depth is RECALL_DEPTH, or `candidates` if fewer."""
     return (f"nDCG@{TOP}", f"Recall@{min(RECALL_DEPTH, candidates)}", f"MRR@{TOP}")
 
 
@@ -85,7 +85,7 @@ class Outcome:
 
 
 class Ranked(msgspec.Struct, frozen=True):
-    """What one ranking has for one query: chunk ids, best first."""
+    """One ranking of one query: chunk ids, best first."""
 
     query: str
     ids: list[str]
@@ -94,29 +94,31 @@ class Ranked(msgspec.Struct, frozen=True):
 def evaluate(layout: RunLayout, qrels: Path) -> Evaluation:
     """Evaluate the run in `layout` by the judgements in the file `qrels`.
 
-    UsageError where none of them is of its queries and chunks; what else is left out is counted in `notes`.
+    UsageError if no judgement is of its queries and chunks. `notes` counts the judgements and queries that are left out.
     """
-    found = _candidates(layout)
-    judged, notes = judged_queries(layout, qrels, found.signals)
+    record = _candidates(layout)
+    judged, notes = judged_queries(layout, qrels, record.signals)
     section = read_rerank_run(layout)
     if section is not None and section.fallbacks:
         notes.append(f"{section.fallbacks:,} of {section.pairs:,} pairs have no score and keep their fused order")
     reranked = section is not None
-    names = (*found.signals, FUSED, *((RERANK,) if reranked else ()))
+    names = (*record.signals, FUSED, *((RERANK,) if reranked else ()))
     outcomes = {one.name: one for one in measure(names, _rankings(layout, names, judged), judged)}
-    spec, together = read_spec(layout), found.fused or found.signals
-    spent = costs(layout, spec, together, reranked)
-    named = measure_names(found.candidates)
-    figures = {name: Figures(name=name, scores=_means(one, named), cost=spent[name]) for name, one in outcomes.items()}
-    parts = weigh_signals(layout, spec, found, judged)
-    fused = SetFigures(signals=together, ndcg=figures[FUSED].scores[named[0]], seconds=spent[FUSED].seconds)
+    spec, together = read_spec(layout), record.fused or record.signals
+    costs = ranking_costs(layout, spec, together, reranked)
+    measures = measure_names(record.candidates)
+    figures = {
+        name: Figures(name=name, scores=_means(one, measures), cost=costs[name]) for name, one in outcomes.items()
+    }
+    parts = weigh_signals(layout, spec, record, judged)
+    fused = SetFigures(signals=together, ndcg=figures[FUSED].scores[measures[0]], seconds=costs[FUSED].seconds)
     reranking = None
     if reranked:
         (change,) = compare((outcomes[RERANK].ndcg - outcomes[FUSED].ndcg)[:, np.newaxis])
-        reranking = change, spent[RERANK]
+        reranking = change, costs[RERANK]
     return Evaluation(
         queries=len(judged),
-        candidates=found.candidates,
+        candidates=record.candidates,
         rankings=tuple(figures.values()),
         verdict=verdict(parts, len(judged), fused, reranking),
         notes=tuple(notes),
@@ -127,7 +129,7 @@ def evaluate(layout: RunLayout, qrels: Path) -> Evaluation:
 
 
 def measure(names: Sequence[str], rankings: Iterable[dict[str, Ranked]], judged: Qrels) -> list[Outcome]:
-    """Every measure of every judged query, by ranking; a query that a ranking lacks scores 0."""
+    """The measures of each ranking in `names`, for every judged query. A query that a ranking lacks scores 0."""
     from ir_measures import RR, Qrel, R, ScoredDoc, iter_calc, nDCG
 
     measures: dict[Any, int] = {nDCG @ TOP: 0, R @ RECALL_DEPTH: 1, RR @ TOP: 2}
@@ -159,13 +161,13 @@ def _ordered(rows: list[Row], column: str) -> list[str]:
     return [row["id"] for row in sorted(ranked, key=lambda row: row[column])]
 
 
-def _means(one: Outcome, named: Sequence[str]) -> dict[str, float]:
-    means: npt.NDArray[np.float64] = one.measures.mean(axis=0)
-    return {name: round(float(value), DIGITS) for name, value in zip(named, means.tolist(), strict=True)}
+def _means(outcome: Outcome, measures: Sequence[str]) -> dict[str, float]:
+    means: npt.NDArray[np.float64] = outcome.measures.mean(axis=0)
+    return {name: round(float(value), DIGITS) for name, value in zip(measures, means.tolist(), strict=True)}
 
 
 def _candidates(layout: RunLayout) -> CandidatesRecord:
-    found = read_candidates(layout)
-    if found is None:
+    record = read_candidates(layout)
+    if record is None:
         raise RunDirectoryError(f"{layout.rerank}: has no candidates; {AGAIN}")
-    return found
+    return record

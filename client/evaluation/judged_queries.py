@@ -8,16 +8,16 @@ from pathlib import Path
 from ...protocol.errors import UsageError
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.run_json import reasons_in
-from ..output.formatting import counted
+from ..output.formatting import pluralize
 from ..run_directory.files import read_table
 from .qrels import Qrels, read_qrels
 
 
 def judged_queries(layout: RunLayout, path: Path, signals: Sequence[str]) -> tuple[Qrels, list[str]]:
-    """The judgements in the file `path` of queries and chunks that are there, of queries with a relevant one; and notes.
+    """The usable judgements in the file `path`, and notes on those left out.
 
-    A query that none of the `signals` could encode is left out. One that some could encode counts, and a note says so.
-    UsageError where no query is left.
+    Usable are judgements of the run's queries and chunks, for queries with a relevant chunk that at least one of the
+    `signals` could encode. A note counts the queries that only some signals could encode. UsageError if no query is left.
     """
     queries = RunLayout(layout.queries)
     without = _without_vectors(queries, signals)
@@ -71,9 +71,9 @@ def _usable(layout: RunLayout, qrels: Qrels, path: Path, unencoded: Set[str]) ->
 
 
 def _notes(*left_out: tuple[int, str, str, str]) -> Iterator[str]:
-    for count, one, many, why in left_out:
+    for count, singular, plural, why in left_out:
         if count:
-            yield f"{counted(count, one, many)} {why}, and left out"
+            yield f"{pluralize(count, singular, plural)} {why}, and left out"
 
 
 def _ids(layout: RunLayout) -> Iterator[str]:

@@ -15,16 +15,15 @@ Qrels = dict[str, dict[str, int]]
 """By query: the judgement of each chunk; above 0 is relevant."""
 
 LARGEST_SCORE = 1_000_000
-"""trec_eval counts the judgements by their scores in a table as long as the largest one; far beyond this it gives wrong
-figures, and then none."""
+"""trec_eval has a table as long as the largest score. Far beyond this limit its figures are wrong, and then it fails."""
 
 BLANKS = " \t"
-"""What separates fields. Ids may hold whatever else Unicode calls a blank or the end of a line."""
+"""Separators of fields. Ids may contain other white space and line ends of Unicode."""
 
 
 def read_qrels(path: Path) -> Qrels:
-    """SourceError names the line that is none, or contradicts an earlier one."""
-    found: Qrels = {}
+    """The judgements in the file `path`. SourceError names a line that is invalid or contradicts an earlier one."""
+    qrels: Qrels = {}
     first: tuple[int, int] | None = None
     try:
         lines = path.read_bytes().decode("utf-8-sig").split("\n")
@@ -45,11 +44,11 @@ def read_qrels(path: Path) -> Qrels:
             raise SourceError(f"{where}: the score {score!r} is not a whole number") from None
         if abs(judged) > LARGEST_SCORE:
             raise SourceError(f"{where}: the score {score} is too large; give at most {LARGEST_SCORE:,}")
-        if found.setdefault(query, {}).setdefault(chunk, judged) != judged:
-            raise SourceError(f"{where}: {query} and {chunk} were judged {found[query][chunk]} before, {judged} here")
-    if not found:
+        if qrels.setdefault(query, {}).setdefault(chunk, judged) != judged:
+            raise SourceError(f"{where}: {query} and {chunk} were judged {qrels[query][chunk]} before, {judged} here")
+    if not qrels:
         raise SourceError(f"--qrels {path}: there is no judgement in it")
-    return found
+    return qrels
 
 
 def _is_header(line: str) -> bool:
@@ -57,7 +56,7 @@ def _is_header(line: str) -> bool:
 
 
 def _fields(line: str, where: str) -> tuple[tuple[str, str, str], int]:
-    """Query, chunk and score; and in how many columns they stood."""
+    """Query, chunk and score of a line, and its number of columns."""
     tabs = [word.strip(BLANKS) for word in line.strip(BLANKS).split("\t")]
     words = tabs if len(tabs) in (3, 4) and all(tabs) else _words(line)
     match words:

@@ -1,4 +1,4 @@
-"""What each ranking cost to compute, by the runs' own statistics."""
+"""The cost of each ranking in seconds of computing, from the runs' `stats.json`."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from ...protocol.statistics.pass_stats import PassStats
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """Of all sessions together. A signal's is that of its pass, which several may share."""
+    """The cost of a ranking in all sessions together. Signals of one pass share its cost."""
 
     seconds: float
     per_second: float
-    """Rows of the corpus; for the reranker, pairs. 0 where the ranking is made of others."""
+    """Rows of the corpus per second; for the reranker, pairs. 0 for a ranking made of other rankings."""
     device: str
 
 
-def costs(layout: RunLayout, spec: RunSpec, fused: Iterable[str], reranked: bool) -> dict[str, Cost]:
+def ranking_costs(layout: RunLayout, spec: RunSpec, fused: Iterable[str], reranked: bool) -> dict[str, Cost]:
     """The cost of each ranking. The fused one costs the passes that the `fused` signals need; the reranker counts by itself."""
     passes = read_stats(layout).by_vector()
-    found = {output.vector: _cost(passes.get(one.vector)) for one in spec.passes for output in one.outputs}
+    costs = {output.vector: _cost(passes.get(one.vector)) for one in spec.passes for output in one.outputs}
     for ensemble in spec.ensembles:
-        found[ensemble.vector] = _together(passes, spec, [ensemble.vector])
-    found[FUSED] = _together(passes, spec, fused)
+        costs[ensemble.vector] = sum_costs(passes, spec, [ensemble.vector])
+    costs[FUSED] = sum_costs(passes, spec, fused)
     if reranked:
-        found[RERANK] = _cost(next(iter(read_stats(RunLayout(layout.scores)).passes), None))
-    return found
+        costs[RERANK] = _cost(next(iter(read_stats(RunLayout(layout.scores)).passes), None))
+    return costs
 
 
 def seconds_of(layout: RunLayout, spec: RunSpec) -> Callable[[Iterable[str]], float]:
     """A function from signals to the seconds their passes took. A shared pass counts once; an ensemble costs its members."""
     passes = read_stats(layout).by_vector()
-    return lambda signals: _together(passes, spec, signals).seconds
+    return lambda signals: sum_costs(passes, spec, signals).seconds
 
 
-def _together(passes: Mapping[str, PassStats], spec: RunSpec, signals: Iterable[str]) -> Cost:
+def sum_costs(passes: Mapping[str, PassStats], spec: RunSpec, signals: Iterable[str]) -> Cost:
     members = {one.vector: one.members for one in spec.ensembles}
     needed = {vector for name in signals for vector in members.get(name, (name,))}
     parts = [_cost(passes.get(one.vector)) for one in spec.passes if needed & {output.vector for output in one.outputs}]

@@ -15,7 +15,7 @@ from ...protocol.run_directory.json_bytes import pretty_json
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.own_files import claim_names
 from ...protocol.run_directory.records.exports import ReportedFile, ReportRecord
-from ..output.formatting import counted
+from ..output.formatting import pluralize
 from ..run_directory.files import writing
 from . import signal_table
 from .contributions import SignalFigures
@@ -46,21 +46,21 @@ svg { display: block; width: 100%; height: 1rem; border-radius: 2px; background:
 """
 
 
-def write_report(layout: RunLayout, found: Evaluation) -> None:
+def write_report(layout: RunLayout, evaluation: Evaluation) -> None:
     """Commit export/report.html and export/evaluation.json, and then what `verify` compares them with.
 
-    EmbedfleetError where one cannot be written, or would be written over what somebody else has there.
+    EmbedfleetError if a file cannot be written, or if a file of the user's has its name.
     """
     names = (layout.evaluation.name, layout.report.name)
     with writing(layout.export):
         make_folder(layout.export)
     with writing(layout.report_record):
         claim_names(layout, layout.report_record, names)
-        # What it said was of the files that stood there before.
+        # First without digests: those on record are of the files that are replaced now.
         commit_bytes(layout.report_record, pretty_json(ReportRecord((), names)))
     contents = {
-        layout.evaluation: pretty_json(found),
-        layout.report: render(found, layout.root.name).encode(),
+        layout.evaluation: pretty_json(evaluation),
+        layout.report: render(evaluation, layout.root.name).encode(),
     }
     for path, content in contents.items():
         with writing(path):
@@ -74,20 +74,20 @@ def _reported(name: str, content: bytes) -> ReportedFile:
     return ReportedFile(name, len(content), hashlib.sha256(content).hexdigest())
 
 
-def render(found: Evaluation, title: str) -> str:
-    """The page."""
-    charts = "".join(_chart(measure, _measured(found, measure), 1.0) for measure in found.measures)
-    seconds = [(one.name, one.cost.seconds, f"{one.cost.seconds:,.2f}") for one in found.rankings]
+def render(evaluation: Evaluation, title: str) -> str:
+    """The HTML page."""
+    charts = "".join(_chart(measure, _measured(evaluation, measure), 1.0) for measure in evaluation.measures)
+    seconds = [(one.name, one.cost.seconds, f"{one.cost.seconds:,.2f}") for one in evaluation.rankings]
     charts += _chart("Seconds", seconds, max((value for _, value, _ in seconds), default=0.0))
-    notes = "".join(f"<li>{escape(note)}</li>" for note in found.notes)
-    judged = counted(found.queries, "judged query", "judged queries")
+    notes = "".join(f"<li>{escape(note)}</li>" for note in evaluation.notes)
+    judged = pluralize(evaluation.queries, "judged query", "judged queries")
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Retrieval: {escape(title)}</title><style>{_STYLE}</style></head><body>
 <h1>Retrieval: {escape(title)}</h1>
-{_signals(found)}<p>{escape(found.verdict)}</p>
-<p class="note">{judged}, {counted(found.candidates, "candidate")} of each signal.</p>
-{_table(found)}
+{_signals(evaluation)}<p>{escape(evaluation.verdict)}</p>
+<p class="note">{judged}, {pluralize(evaluation.candidates, "candidate")} of each signal.</p>
+{_table(evaluation)}
 {charts}<p class="note">Seconds and rates are of all sessions that were not killed. The fused ranking costs all the signals
 together; the reranker comes on top, and its rate is in pairs.</p>
 {f'<ul class="note">{notes}</ul>' if notes else ""}
@@ -95,30 +95,30 @@ together; the reranker comes on top, and its rate is in pairs.</p>
 """
 
 
-def _signals(found: Evaluation) -> str:
+def _signals(evaluation: Evaluation) -> str:
     """The table of what each signal adds, and the queries that only it answers; empty with a single signal."""
-    rows = signal_table.rows(found.signals)
+    rows = signal_table.rows(evaluation.signals)
     if not rows:
         return ""
-    queries = "".join(_queries(one) for one in found.signals)
-    table = _grid(signal_table.head(found.candidates), rows)
+    queries = "".join(_queries(one) for one in evaluation.signals)
+    table = _grid(signal_table.head(evaluation.candidates), rows)
     return f'<h2>What each signal adds</h2>\n{table}\n<p class="note">{escape(signal_table.LEGEND)}</p>\n{queries}'
 
 
-def _queries(one: SignalFigures) -> str:
+def _queries(signal: SignalFigures) -> str:
     """A collapsed list of the queries that only this signal answers in its first ten."""
-    ids = one.first_ten.queries
+    ids = signal.first_ten.queries
     if not ids:
         return ""
     named = ", ".join(map(escape, ids[:MOST_QUERIES]))
     more = f" and {len(ids) - MOST_QUERIES:,} more, see evaluation.json" if len(ids) > MOST_QUERIES else ""
-    title = f"Queries with chunks that only {escape(one.name)} finds"
+    title = f"Queries with chunks that only {escape(signal.name)} finds"
     return f'<details class="note"><summary>{title}</summary>{named}{more}</details>\n'
 
 
-def _table(found: Evaluation) -> str:
-    rows = [_row(one, found.measures) for one in found.rankings]
-    return _grid(("ranking", *found.measures, "seconds", "rows/s", "device"), rows)
+def _table(evaluation: Evaluation) -> str:
+    rows = [_row(one, evaluation.measures) for one in evaluation.rankings]
+    return _grid(("ranking", *evaluation.measures, "seconds", "rows/s", "device"), rows)
 
 
 def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -127,14 +127,14 @@ def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="wide"><table><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
-def _row(one: Figures, measures: Sequence[str]) -> tuple[str, ...]:
-    values = [f"{one.scores[measure]:.4f}" for measure in measures]
-    rate = f"{one.cost.per_second:,.1f}" if one.cost.per_second else "-"
-    return (one.name, *values, f"{one.cost.seconds:,.2f}", rate, one.cost.device)
+def _row(ranking: Figures, measures: Sequence[str]) -> tuple[str, ...]:
+    values = [f"{ranking.scores[measure]:.4f}" for measure in measures]
+    rate = f"{ranking.cost.per_second:,.1f}" if ranking.cost.per_second else "-"
+    return (ranking.name, *values, f"{ranking.cost.seconds:,.2f}", rate, ranking.cost.device)
 
 
-def _measured(found: Evaluation, measure: str) -> list[tuple[str, float, str]]:
-    return [(one.name, one.scores[measure], f"{one.scores[measure]:.4f}") for one in found.rankings]
+def _measured(evaluation: Evaluation, measure: str) -> list[tuple[str, float, str]]:
+    return [(one.name, one.scores[measure], f"{one.scores[measure]:.4f}") for one in evaluation.rankings]
 
 
 def _chart(title: str, bars: Sequence[tuple[str, float, str]], full: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..output.formatting import counted
+from ..output.formatting import pluralize
 from .contributions import OnlyIt, SignalFigures
 from .signal_sets import TOP
 
@@ -25,26 +25,26 @@ def rows(signals: Sequence[SignalFigures]) -> list[tuple[str, ...]]:
     return [_row(one) for one in signals] if len(signals) > 1 else []
 
 
-def _row(one: SignalFigures) -> tuple[str, ...]:
-    without = "-" if one.without is None else f"{one.without:.4f}"
+def _row(signal: SignalFigures) -> tuple[str, ...]:
+    without = "-" if signal.without is None else f"{signal.without:.4f}"
     return (
-        one.name,
-        f"{one.alone:.4f}",
+        signal.name,
+        f"{signal.alone:.4f}",
         without,
-        _adds(one),
-        _only(one.first_ten),
-        _only(one.candidates),
-        f"{one.seconds:,.2f}",
+        _adds(signal),
+        _only(signal.first_ten),
+        _only(signal.candidates),
+        f"{signal.seconds:,.2f}",
     )
 
 
-def _adds(one: SignalFigures) -> str:
-    if one.adds is None:
+def _adds(signal: SignalFigures) -> str:
+    if signal.adds is None:
         return "-"
-    between = "" if one.adds.low is None else f" ({one.adds.low:+.4f} to {one.adds.high:+.4f})"
-    return f"{one.adds.mean:+.4f}{between}"
+    between = "" if signal.adds.low is None else f" ({signal.adds.low:+.4f} to {signal.adds.high:+.4f})"
+    return f"{signal.adds.mean:+.4f}{between}"
 
 
-def _only(one: OnlyIt) -> str:
+def _only(only: OnlyIt) -> str:
     """`25 for 16 queries`."""
-    return f"{one.chunks:,} for {counted(len(one.queries), 'query', 'queries')}" if one.chunks else "0"
+    return f"{only.chunks:,} for {pluralize(len(only.queries), 'query', 'queries')}" if only.chunks else "0"

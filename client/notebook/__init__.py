@@ -1,1 +1,1 @@
-"""`Embedder`, for Python."""
+"""The `Embedder` for notebooks and other programs."""

@@ -1,4 +1,4 @@
-"""ChunkSource: a corpus before it is read: its files, their bytes, and its records where they are cheap to count."""
+"""ChunkSource: a description of a corpus before it is read: files, bytes, and records if they are cheap to count."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ...protocol.errors import SourceError, UsageError
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.source.check import read_stamps, was_read
 from ...protocol.source.corpus import STDIN, SourceFile, is_gone, survey
-from ..arguments import given_path
+from ..arguments import expand_path
 
 BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkSource:
-    """A corpus that stands and can be read. Whether each record is one the run itself finds out."""
+    """A corpus whose files can be read. The records are checked only by the run."""
 
     path: Path
     files: int
     bytes: int
     records: int | None
-    """Lines of JSONL and rows of Parquet; None where a file would have to be read as a whole (compressed, one array)."""
+    """Lines of JSONL and rows of Parquet; None if a file must be parsed to count them (compressed, or a JSON array)."""
     not_read: str = ""
-    """Names in the folder that are not read: a count for each kind, with the first names."""
+    """Files in the folder that are not read: a count for each kind, with the first names."""
 
 
 def look_at_source(
@@ -40,7 +40,7 @@ def look_at_source(
     """
     if str(source) == STDIN:
         raise UsageError("standard input is for the command line: give a file or a folder")
-    path = given_path(str(source), "source", SourceError).absolute()
+    path = expand_path(str(source), "source", SourceError).absolute()
     if is_gone(str(path)) and not fresh and was_read(out, str(path)):
         stamps = read_stamps(RunLayout(out)) or []
         return ChunkSource(path, len(stamps), sum(one.size for one in stamps), None)
@@ -68,7 +68,7 @@ def _records(file: SourceFile) -> int | None:
 
 
 def _lines(path: Path) -> int:
-    """Lines of a file, the last one also without its end."""
+    """The number of lines; the last one may lack a line end."""
     lines, last = 0, b"\n"
     with path.open("rb") as file:
         while block := file.read(BLOCK):

@@ -1,4 +1,4 @@
-"""Embedder: a run in steps, for notebooks. Load chunks, generate embeddings, rank, export, look at what happened, search."""
+"""Embedder: a run in steps, for notebooks: load chunks, generate embeddings, rank, export, read statistics, search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ...protocol.spec.run_spec import RunSpec
 from ...protocol.statistics.run_stats import as_values
 from ...protocol.wire.control import Progress, RunEnded
 from ...protocol.wire.run_options import Placement
-from ..arguments import given_path
+from ..arguments import expand_path
 from ..options.embedder_options import checked, names_in, run_options, spec_options
 from ..options.query_prompts import keep_query_prompts
 from ..options.retrieval_options import build_plan
@@ -40,13 +40,13 @@ from .run_telemetry import RunTelemetry, stage_layouts
 
 
 class Embedder:
-    """One run directory and the models that fill it; `options` are the other flags of `embedfleet run`, by name, as in
-    `store="int8"` or `no_fallback=True`.
+    """One run directory and the models that fill it.
 
-    A lone name stands for a list of one. `rerank` is the cross-encoder that `rank` orders with.
+    A single model may be given without a list. `rerank` is the cross-encoder that `rank` uses. `options` are the other flags
+    of `embedfleet run`, by name, as in `store="int8"` or `no_fallback=True`.
 
-    The work is done by processes of their own, as for `embedfleet run`: nothing heavy is loaded here, and a notebook's
-    event loop is not touched. Each step raises an EmbedfleetError that says what to do.
+    Child processes do the work, as for `embedfleet run`: this process loads no model, and a notebook's event loop is not
+    used. Each step raises an EmbedfleetError that names the remedy.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class Embedder:
         cpu_fallback: bool = False,
         **options: Any,
     ) -> None:
-        self.out = given_path(str(out), "out").absolute()
+        self.out = expand_path(str(out), "out").absolute()
         models = {"dense": dense, "sparse": sparse, "multivector": multivector, "heads": heads}
-        self._models = {name: names_in(name, given) for name, given in models.items()}
+        self._models = {name: names_in(name, names) for name, names in models.items()}
         self._options = spec_options(options)
         self._rerank = checked("rerank", rerank, str | None)
         self._devices, self._otlp = checked("devices", devices, str | None), checked("otlp", otlp, str | None)
@@ -88,10 +88,10 @@ class Embedder:
         return f"Embedder({str(self.out)!r}: {models or 'no models'})"
 
     def load_chunks(self, source: str | PathLike[str]) -> ChunkSource:
-        """Set the corpus to a file or folder, and describe it as far as that is cheap. A source that the run has read to its
-        end may be missing.
+        """Set the corpus to a file or folder, and describe it without reading all of it. The source may be missing if the run
+        has read it to its end.
 
-        SourceError where it cannot be read, UsageError for models and options that no run can follow.
+        SourceError if it cannot be read, UsageError for unusable models and options.
         """
         found = look_at_source(source, self.out, self._options.get("text_field"), fresh=self._restart)
         out = None if self._restart else self.out
@@ -99,10 +99,10 @@ class Embedder:
         return found
 
     def generate_embeddings(self, progress: Callable[[Progress], None] | None = None) -> RunEnded:
-        """Run all passes through a private coordinator; what each came to. `progress` is called about twice a second.
+        """Run all passes through a private coordinator, and return the result of each. `progress` is called twice a second.
 
-        What is committed already is not computed again. An interrupt of the kernel finishes the batches in flight and is
-        then raised as KeyboardInterrupt; the next call resumes. An error that ends the run is raised as its own type.
+        Committed rows are not computed again. Interrupting the kernel finishes the batches in flight and then raises
+        KeyboardInterrupt; the next call resumes. An error that ends the run is raised with its own type.
         """
         if self._spec is None:
             raise UsageError("no chunks are loaded: call load_chunks(SOURCE) first")
@@ -111,7 +111,7 @@ class Embedder:
             try:
                 ending = session.follow(spec, self.out, restart=self._restart)
             finally:
-                self._restart &= not session.submitted  # what this run writes, however it ends, is to be resumed
+                self._restart &= not session.submitted  # a later call resumes this run, even if it failed
         if ending is not None and ending.status == "failed":
             raise error_from_name(ending.kind, ending.error)
         if ending is None or (session.received and ending.status == "interrupted"):
@@ -162,9 +162,9 @@ class Embedder:
     def export_for_local_qdrant(
         self, formats: str | Sequence[str] = (), quantization: Literal["none", "scalar"] | None = None
     ) -> dict[str, Path]:
-        """Write points, vectors and the upload script to `export/`; the files there, by name. None named: all that apply.
+        """Write points, vectors and the upload script to `export/`, and return the files there, by name.
 
-        `quantization` None: as the last export had it.
+        `formats` empty: all that apply. `quantization` None: that of the last export.
         """
         return export_quietly(self.out, names_in("formats", formats), quantization)
 
@@ -175,9 +175,9 @@ class Embedder:
 
     @property
     def processing_stats(self) -> dict[str, Any]:
-        """From `stats.json`: `host` in the last session, and `passes` by vector and device, each in the last that computed it.
+        """From `stats.json`: `host` in the last session, and `passes` by vector and device, each from its last session.
 
-        After `rank`, `queries` and `rerank` hold the same of those two runs. Empty before the first session.
+        After `rank`, `queries` and `rerank` hold the same for those two runs. Empty before the first session.
         """
         layouts = {stage: one for stage, one in stage_layouts(RunLayout(self.out)).items() if one.stats.exists()}
         found = {stage: as_values(read_stats(one).processing_stats) for stage, one in layouts.items()}
@@ -185,28 +185,27 @@ class Embedder:
 
     @property
     def sparse_vectors(self) -> dict[str, SparseVectors]:
-        """The vectors of every sparse pass, by name, in row order. RunDirectoryError where one is not whole yet."""
+        """The vectors of every sparse pass, by name, in row order. RunDirectoryError if one is incomplete."""
         run = self.run
         names = [one.vector for one in read_spec(RunLayout(self.out)).outputs if one.form == "sparse"]
         return {name: found for name in names if isinstance(found := run.vectors(name), SparseVectors)}
 
     @property
     def sparse_run(self) -> list[dict[str, Any]]:
-        """The manifest's section of the sparse passes: rows live, from the metadata and without, device, dtype, latency.
-
-        Empty where there is none, or the run is not done.
+        """The manifest's section of the sparse passes: rows computed live, from the metadata, and without weights; device,
+        dtype, latency. Empty if there is none, or the run is not done.
         """
         manifest = read_manifest(RunLayout(self.out))
         return list(map(msgspec.to_builtins, manifest.sparse_run or ())) if manifest is not None else []
 
     @property
     def rerank_run(self) -> dict[str, Any] | None:
-        """The manifest's section of the last `rank` that had a reranker: coverage, batches, latency, peaks, fallbacks."""
+        """The manifest's section of the last `rank` with a reranker: coverage, batches, latency, peaks, fallbacks."""
         manifest = read_manifest(RunLayout(self.out))
         return msgspec.to_builtins(manifest.rerank_run or None) if manifest is not None else None
 
     def vectors(self, name: str | None = None) -> FloatArray | SparseVectors | Multivectors:
-        """The vectors called `name`, as `Run.vectors` has them."""
+        """The vectors called `name`, as `Run.vectors` returns them."""
         return self.run.vectors(name)
 
     def search(
@@ -223,10 +222,10 @@ class Embedder:
     ) -> list[Hit]:
         """The chunks that fit the query best, best first.
 
-        `signals` are vectors to fuse, or forms (`dense`, `sparse`, `multivector`); `filters` are (key, value) of the metadata,
-        all of which must hold; `rerank` is a cross-encoder that orders the first hits anew. The models may take `timeout`
-        seconds, and the cross-encoder as long again; with `trust_remote_code` it may run code of its own. The first
-        `candidates` chunks of each signal are fused. A model that cannot encode the query is left out; `Hit.left_out` says why.
+        `signals` are vectors to fuse, or forms (`dense`, `sparse`, `multivector`). `filters` are (key, value) pairs of the
+        metadata, all of which must match. `rerank` is a cross-encoder that reorders the first hits; `trust_remote_code` lets it
+        run code of its own. The models may take `timeout` seconds, and the cross-encoder as long again. The first `candidates`
+        chunks of each signal are fused. A model that cannot encode the query is left out; `Hit.left_out` has the reason.
         """
         chosen = names_in("signals", signals)
         return search(

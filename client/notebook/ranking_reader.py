@@ -13,7 +13,7 @@ from ..evaluation.evaluation import Evaluation
 
 
 class RankedChunk(msgspec.Struct, frozen=True):
-    """One line: a chunk, its final rank, and what each signal, the fusion and the reranker say of it."""
+    """One line: a chunk, its final rank, and its scores by each signal, the fusion and the reranker."""
 
     query: str
     id: str
@@ -22,19 +22,19 @@ class RankedChunk(msgspec.Struct, frozen=True):
     scores: dict[str, float | None]
     ranks: dict[str, int | None]
     fallback: bool
-    """It has no score of the reranker and keeps its fused order."""
+    """Whether the chunk has no score of the reranker, and so keeps its fused order."""
     reason: str | None = None
 
 
 class Ranking:
-    """By query and then by rank, a line at a time: it may be long."""
+    """Lines by query and then by rank, read one at a time, since the file may be long."""
 
     def __init__(self, layout: RunLayout, evaluation: Evaluation | None) -> None:
         self.file: Path = layout.reranked
         self.evaluation = evaluation
         """How well every signal, the fusion and the reranker answer the judged queries; None without judgements."""
         self.report: Path | None = layout.report if evaluation is not None else None
-        """The evaluation as a page."""
+        """The path of the HTML report."""
 
     def __repr__(self) -> str:
         return f"Ranking({str(self.file)!r})"
@@ -48,5 +48,5 @@ class Ranking:
             raise RunDirectoryError(f"{self.file}: cannot be read ({error}); rank again") from error
 
     def of(self, query: str) -> list[RankedChunk]:
-        """The chunks for the query of this id, best first; none where nothing was found, or the query is in quarantine."""
+        """The chunks for the query with this id, best first; empty if nothing was found, or the query is in quarantine."""
         return [one for one in self if one.query == query]

@@ -14,12 +14,12 @@ Event = dict[str, Any]
 
 
 def stage_layouts(root: RunLayout) -> dict[str, RunLayout]:
-    """The runs of one run directory: of the corpus, of the queries and of the pairs that are reranked."""
+    """By stage, the run of the corpus and the derived runs of queries and pairs."""
     return {"corpus": root, "queries": RunLayout(root.queries), "rerank": RunLayout(root.scores)}
 
 
 class RunTelemetry:
-    """Reads `events.jsonl` of the corpus, the queries and the reranker anew at each question, also while they go on.
+    """Reads `events.jsonl` of the runs of corpus, queries and pairs anew at each access, also while a run is in progress.
 
     Every event has `time` (Unix seconds), `event`, and `stage`: `corpus`, `queries` or `rerank`.
     """
@@ -32,7 +32,7 @@ class RunTelemetry:
         return f"RunTelemetry({str(self._root)!r})"
 
     def events(self, kind: str | None = None) -> list[Event]:
-        """The events of one kind, or all, by the time at which they happened. Sessions follow each other."""
+        """The events of one kind, or all, in order of time, over all sessions."""
         found = [one for one in self._read() if kind is None or one.get("event") == kind]
         return sorted(found, key=lambda one: one.get("time", 0.0))
 
@@ -50,7 +50,7 @@ class RunTelemetry:
 
     @property
     def rotation_events(self) -> list[Event]:
-        """A device went on with the next model: `from`, `to`, `gap_seconds`."""
+        """Changes of a device to its next model: `from`, `to`, `gap_seconds`."""
         return self.events("rotation")
 
     @property

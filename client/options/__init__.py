@@ -1,1 +1,1 @@
-"""Makes specs of flags and arguments."""
+"""Flags and arguments, checked and turned into specs."""

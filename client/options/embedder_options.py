@@ -1,4 +1,4 @@
-"""What an Embedder takes as options: the names and values of the command line, checked as soon as they are given."""
+"""The options of an Embedder: the flags of the command line, by name, checked when the Embedder is made."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.wire.run_options import RunOptions, check_options
 
 OF_RANK = ("queries", "qrels", "candidates", "top_k", "signals")
-"""Flags of `embedfleet run` that are for a step of their own."""
+"""Flags of `embedfleet run` that are arguments of `Embedder.rank`."""
 
-_OF_PASSES = (
+_PASS_FIELDS = (
     "dtype",
     "max_tokens",
     "prompt",
@@ -28,56 +28,56 @@ _OF_PASSES = (
     "storage",
     "normalize",
 )
-_OF_THE_RUN = ("text_field", "id_field", "title_field", "limit", "index")
+_RUN_FIELDS = ("text_field", "id_field", "title_field", "limit", "index")
 
 TYPES: dict[str, Any] = {
-    **{name: get_type_hints(PassSpec)[name] for name in _OF_PASSES},
-    **{name: get_type_hints(RunSpec)[name] for name in _OF_THE_RUN},
+    **{name: get_type_hints(PassSpec)[name] for name in _PASS_FIELDS},
+    **{name: get_type_hints(RunSpec)[name] for name in _RUN_FIELDS},
     "ensemble": list[Method],
     "weights": str | None,
     "project": bool,
 }
-"""Of the options that reach the spec, by the name of the field."""
+"""By field name, the types of the options that become part of the spec."""
 
 _FLAGS = {"store": "storage", "no_fallback": "fallback"}
-"""Flags whose field has another name; the first of each is the one that is told to people."""
+"""Flags whose field has another name. Messages show the flag."""
 
-_TOLD = {field: flag for flag, field in _FLAGS.items()}
-
-
-def names_in(option: str, given: Any) -> list[str]:
-    """One name, or several, as a list. UsageError for what holds none."""
-    if isinstance(given, str):
-        return [given]
-    if not isinstance(given, Sequence) or not all(isinstance(one, str) for one in given):
-        raise UsageError(f"{option}={given!r}: give a name, or a list of names")
-    return list(given)
+_FLAG_OF_FIELD = {field: flag for flag, field in _FLAGS.items()}
 
 
-def spec_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options by the names of their fields. UsageError names one that is unknown, and one that cannot be meant."""
-    if ranking := [name for name in OF_RANK if name in given]:
+def names_in(option: str, value: Any) -> list[str]:
+    """The value of `option`, one name or a sequence of names, as a list. UsageError for any other type."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, Sequence) or not all(isinstance(name, str) for name in value):
+        raise UsageError(f"{option}={value!r}: give a name, or a list of names")
+    return list(value)
+
+
+def spec_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options by field name. UsageError for an unknown option, or for a value of the wrong type."""
+    if ranking := [name for name in OF_RANK if name in options]:
         raise UsageError(f"{', '.join(ranking)}: no option of an Embedder; give it to rank(QUERIES)")
-    unknown = [name for name in given if _FLAGS.get(name, name) not in TYPES]
+    unknown = [name for name in options if _FLAGS.get(name, name) not in TYPES]
     if unknown:
-        told = sorted(_TOLD.get(name, name) for name in TYPES)
-        raise UsageError(f"{', '.join(unknown)}: no option of an Embedder; it takes {', '.join(told)}")
-    found: dict[str, Any] = {}
-    for name, value in given.items():
+        known = sorted(_FLAG_OF_FIELD.get(name, name) for name in TYPES)
+        raise UsageError(f"{', '.join(unknown)}: no option of an Embedder; it takes {', '.join(known)}")
+    fields: dict[str, Any] = {}
+    for name, value in options.items():
         field = _FLAGS.get(name, name)
-        if field in found:
-            raise UsageError(f"{name}: given twice, as {_TOLD[field]} and as {field}")
+        if field in fields:
+            raise UsageError(f"{name}: given twice, as {_FLAG_OF_FIELD[field]} and as {field}")
         if field == "ensemble":
             value = names_in(name, value)
         if field == "weights" and isinstance(value, Sequence) and not isinstance(value, str):
             value = ",".join(map(str, value))
         value = checked(name, value, bool if name == "no_fallback" else TYPES[field])
-        found[field] = not value if name == "no_fallback" else value
-    return found
+        fields[field] = not value if name == "no_fallback" else value
+    return fields
 
 
 def run_options(**given: Any) -> RunOptions:
-    """How the run is carried out. UsageError names the option that cannot be meant."""
+    """The options of how a run is carried out. UsageError for a value of the wrong type or range."""
     types = get_type_hints(RunOptions)
     options = RunOptions(**{name: checked(name, value, types[name]) for name, value in given.items()})
     check_options(options)
@@ -85,7 +85,7 @@ def run_options(**given: Any) -> RunOptions:
 
 
 def checked(option: str, value: Any, kind: Any) -> Any:
-    """The value as it was given, where it is of the kind."""
+    """The value, if it has the type `kind`; else UsageError, which names the option and what it takes."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -95,8 +95,8 @@ def checked(option: str, value: Any, kind: Any) -> Any:
 
 
 def _choices(kind: Any) -> list[str]:
-    """The words that a Literal takes, or the items of a list of one."""
+    """The values of a Literal, also inside a list or a union; empty for other types."""
     parts = get_args(kind)
     if get_origin(kind) is Literal:
-        return [str(one) for one in parts]
+        return [str(choice) for choice in parts]
     return [word for part in parts for word in _choices(part)]

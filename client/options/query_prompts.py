@@ -1,4 +1,4 @@
-"""Query prompts: a command without `--queries` and `--query-prompt` keeps those of the run directory."""
+"""Keep the run directory's query prompts in a command without `--queries` and `--query-prompt`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from ...protocol.spec.run_spec import RunSpec
 
 
 def keep_query_prompts(spec: RunSpec, layout: RunLayout) -> RunSpec:
-    """`spec` with the query prompts of the run in `layout`, if `spec` has none.
+    """`spec` with the query prompts of the run in `layout`, if `spec` has none. For commands without queries.
 
-    For a command without queries. Otherwise embedding more of a corpus would change the prompt of searches, while the
-    candidates keep the old one.
+    Without this, embedding more of a corpus would change the prompt of searches, while the candidates keep the old one.
     """
     if not layout.spec.exists() or any(one.query_prompt is not None for one in spec.passes):
         return spec

@@ -1,4 +1,4 @@
-"""The plan that `--queries` and the flags beside it describe; what is plainly wrong is refused before anything is computed."""
+"""Make a RetrievalPlan of `--queries` and its related flags, and check them before anything is computed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from ...protocol.errors import SourceError, UsageError
 from ...protocol.spec.run_spec import RunSpec
-from ..arguments import check_number, given_path
+from ..arguments import check_number, expand_path
 from ..evaluation.qrels import read_qrels
 from .retrieval_plan import RetrievalPlan
 from .signal_names import choose_signals
@@ -31,14 +31,16 @@ def plan_if_asked(
 ) -> RetrievalPlan | None:
     """`build_plan`, or None where no queries are given."""
     if queries is not None:
-        wide = CANDIDATES if candidates is None else candidates
-        deep = min(TOP_K, max(wide, 1)) if top_k is None else top_k
-        return build_plan(queries, qrels=qrels, rerank=rerank, candidates=wide, top_k=deep, signals=signals, **rest)
-    asked: dict[str, Any] = {"--qrels": qrels, "--rerank": rerank, "--candidates": candidates, "--top-k": top_k}
-    asked["--signals"] = ",".join(signals) or None
-    for flag, given in asked.items():
-        if given is not None:
-            raise UsageError(f"{flag} {given}: give --queries Q.jsonl too")
+        candidates = CANDIDATES if candidates is None else candidates
+        top_k = min(TOP_K, max(candidates, 1)) if top_k is None else top_k
+        return build_plan(
+            queries, qrels=qrels, rerank=rerank, candidates=candidates, top_k=top_k, signals=signals, **rest
+        )
+    flags: dict[str, Any] = {"--qrels": qrels, "--rerank": rerank, "--candidates": candidates, "--top-k": top_k}
+    flags["--signals"] = ",".join(signals) or None
+    for flag, value in flags.items():
+        if value is not None:
+            raise UsageError(f"{flag} {value}: give --queries Q.jsonl too")
     return None
 
 
@@ -53,7 +55,10 @@ def build_plan(
     signals: Sequence[str] = (),
     **options: Any,
 ) -> RetrievalPlan:
-    """`spec` is the run's; `options` are fields of PassSpec for the reranker. Raises UsageError or SourceError."""
+    """Check the flags and build the plan for the run of `spec`. `options` are fields of PassSpec for the reranker.
+
+    UsageError or SourceError names the flag and the remedy.
+    """
     if spec.index == "none":
         raise UsageError("--queries needs the searchable index for its candidates: leave out --index none")
     _check_counts(candidates, top_k)
@@ -64,7 +69,7 @@ def build_plan(
         judgements = _readable(qrels, "--qrels")
         if find_spec("ir_measures") is None:
             raise UsageError("--qrels needs ir-measures: pip install 'embedfleet[eval]'")
-        read_qrels(judgements)  # a bad line is better told now than after the embedding
+        read_qrels(judgements)  # to report a bad line before the embedding, not after it
     reranker = make_pass("rerank", rerank, options) if rerank is not None else None
     wanted = tuple(chosen.wanted) if signals else ()
     return RetrievalPlan(source, judgements, reranker, candidates, top_k, wanted, tuple(chosen.named))
@@ -78,9 +83,9 @@ def _check_counts(candidates: int, top_k: int) -> None:
         raise UsageError(f"--top-k {top_k}: give 1 or more, and at most the {candidates} of --candidates")
 
 
-def _readable(given: str | PathLike[str], flag: str) -> Path:
-    path = given_path(given, flag, SourceError).absolute()
-    if path.exists() and not path.is_file() and not path.is_dir():  # it is read more than once, and a pipe cannot be
+def _readable(value: str | PathLike[str], flag: str) -> Path:
+    path = expand_path(value, flag, SourceError).absolute()
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe: it can be read only once
         raise SourceError(f"{flag} {path}: neither a file nor a folder; write it to a file first")
     try:
         with path.open("rb"):

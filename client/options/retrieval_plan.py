@@ -1,4 +1,4 @@
-"""RetrievalPlan: what `embedfleet run --queries` is to do once the corpus is embedded."""
+"""RetrievalPlan: the steps of `embedfleet run --queries` after the corpus is embedded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...protocol.spec.run_spec import PassSpec
 
 @dataclass(frozen=True, slots=True)
 class RetrievalPlan:
-    """What is to be done once the corpus is embedded."""
+    """Query file, judgements, reranker and depths of a retrieval."""
 
     queries: Path
     qrels: Path | None
@@ -18,6 +18,6 @@ class RetrievalPlan:
     candidates: int
     top_k: int
     wanted: tuple[str, ...] = ()
-    """Signals to fuse, each kind of evidence once; empty fuses all."""
+    """Signals to score. Of an ensemble and its members, the ensemble is fused. Empty for all signals."""
     named: tuple[str, ...] = ()
-    """Those of them that are fused even if another signal contains them, since the user named them."""
+    """Signals of `wanted` that the user named: they are fused even if another signal contains them."""

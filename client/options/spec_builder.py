@@ -1,4 +1,4 @@
-"""The spec that the flags of `embedfleet run` describe, with paths made absolute and what is plainly wrong refused."""
+"""Build a RunSpec of the flags of `embedfleet run`: check them and make paths absolute."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ...protocol.spec.run_spec import (
     prefixed_name,
     vector_name,
 )
-from ..arguments import check_number, check_text, given_path
+from ..arguments import check_number, check_text, expand_path
 
 _NAMED = re.compile(r"([^/:,=@]*)=(.*)", re.DOTALL)
 """`NAME=MODEL`."""
 
-_OF_DENSE = ("truncate_dim", "storage", "normalize")
-"""Options of dense vectors alone."""
+_DENSE_FIELDS = ("truncate_dim", "storage", "normalize")
+"""Fields that only dense vectors use."""
 
 
 def build_spec(
@@ -50,17 +50,17 @@ def build_spec(
     out: Path | None = None,
     **options: Any,
 ) -> RunSpec:
-    """Check the flags and build the spec; UsageError or SourceError names the flag and the remedy.
+    """Check the flags and build the spec. UsageError or SourceError names the flag and the remedy.
 
     The source may be missing if the run in `out` has read it to its end.
-    `options` are fields of PassSpec that hold for every model that has them.
+    `options` are fields of PassSpec. They apply to every model that uses them.
     """
     unknown = sorted(options.keys() - set(PassSpec.__struct_fields__))
     if unknown:
         raise UsageError(f"{', '.join(unknown)}: no option of a pass")
     if source != "-":
-        path = given_path(source, "source", SourceError)
-        absolute = str(given_path(path.absolute(), "source", SourceError))
+        path = expand_path(source, "source", SourceError)
+        absolute = str(expand_path(path.absolute(), "source", SourceError))
         if not path.exists() and (out is None or not was_read(out, absolute)):
             raise SourceError(f"source {source}: no such file or folder")
         source = absolute
@@ -87,8 +87,8 @@ def build_spec(
     return spec
 
 
-def _check_values(**given: Any) -> None:
-    for name, value in given.items():
+def _check_values(**values: Any) -> None:
+    for name, value in values.items():
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, str):
             check_text(value, flag)
@@ -97,25 +97,25 @@ def _check_values(**given: Any) -> None:
 
 
 def _check_use(spec: RunSpec, options: dict[str, Any]) -> None:
-    """UsageError for an option that no model of the run would heed."""
+    """Raise UsageError for an option that no model of the run uses."""
     dense = any(one.form == "dense" for one in spec.outputs)
     late = any(one.form == "multivector" for one in spec.outputs)
     kinds = {one.kind for one in spec.passes}
-    for flag, given, used, what, remedy in (
+    for flag, value, used, what, remedy in (
         ("--truncate-dim", options.get("truncate_dim"), dense, "dense vectors", "--dense or --heads"),
         ("--normalize", options.get("normalize"), dense, "dense vectors", "--dense"),
         ("--store", options.get("storage", "float32") != "float32", dense, "dense vectors", "--dense or --heads"),
         ("--max-active-dims", options.get("max_active_dims"), "sparse" in kinds, "learned sparse weights", "--sparse"),
         ("--pool-factor", options.get("pool_factor", 1) != 1, late, "multivectors", "--multivector or --heads"),
     ):
-        if given and not used:
+        if value and not used:
             raise UsageError(f"{flag} is for {what}: give a model with {remedy} too, or leave it out")
 
 
 def _ensembles(
     passes: list[PassSpec], methods: Sequence[Method], weights: str | None, project: bool
 ) -> tuple[EnsembleSpec, ...]:
-    """One of each method, over all dense vectors; equal weights where none are given."""
+    """One ensemble for each method, over all dense vectors. Without `weights`, all weights are 1."""
     members = tuple(output.vector for one in passes for output in one.outputs if output.form == "dense")
     if weights is not None and not methods:
         raise UsageError(f"--weights {weights}: they are an ensemble's; give --ensemble concat or average too")
@@ -137,11 +137,11 @@ def _ensembles(
     )
 
 
-def split_names(given: Sequence[str] | None, flag: str) -> list[str]:
-    """The names in a flag that may be repeated and may list several, separated by commas. UsageError where none is given."""
-    names = [name.strip() for one in given or [] for name in one.split(",") if name.strip()]
-    if given and not names:
-        raise UsageError(f"{flag} {given[0]!r}: names nothing; give names with commas between, or leave it out")
+def split_names(values: Sequence[str] | None, flag: str) -> list[str]:
+    """The names in a flag that may be repeated and may list several names with commas. UsageError if it names nothing."""
+    names = [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
+    if values and not names:
+        raise UsageError(f"{flag} {values[0]!r}: names nothing; give names with commas between, or leave it out")
     return names
 
 
@@ -152,14 +152,14 @@ _FILTER = re.compile(r'((?:[^="]|"[^"]*")*)=(.*)', re.DOTALL)
 """Key and value. A part of the key in double quotes may have any character but a double quote."""
 
 
-def split_filters(given: Sequence[str]) -> list[tuple[str, str]]:
-    """`KEY=VALUE` as pairs; UsageError for what is none."""
+def split_filters(filters: Sequence[str]) -> list[tuple[str, str]]:
+    """Split each `KEY=VALUE` into a pair. UsageError for any other form."""
     found: list[tuple[str, str]] = []
-    for one in given:
-        parts = _FILTER.fullmatch(one)
+    for text in filters:
+        parts = _FILTER.fullmatch(text)
         if parts is None or not parts[1].strip():
-            shown = one if len(one) <= MOST_SHOWN else f"{one[:MOST_SHOWN]}…"
-            quoted = """; put a key that contains = in double quotes, as in --filter '"a=b"=x'""" if '"' in one else ""
+            shown = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+            quoted = """; put a key that contains = in double quotes, as in --filter '"a=b"=x'""" if '"' in text else ""
             raise UsageError(f"--filter {shown!r}: give KEY=VALUE, as in --filter module=json{quoted}")
         found.append((parts[1].strip(), parts[2]))
     return found
@@ -173,38 +173,38 @@ def _sparse_kind(model: str) -> Kind:
             return "sparse"
 
 
-def split_model(given: str) -> tuple[str | None, str]:
-    """`NAME=MODEL` as the vector's name and the model; None where no name is given.
+def split_model(argument: str) -> tuple[str | None, str]:
+    """Split `NAME=MODEL` into the vector's name, None without one, and the model.
 
-    What is a folder is one, and an option of a fake model (`fake:8,delay_ms=5`) comes after other signs than a name has.
+    An existing folder is a model even if its path contains `=`. So is `fake:8,delay_ms=5`: a name holds no colon or comma.
     """
-    found = _NAMED.fullmatch(given)
-    if found is None or given_path(given, "model").is_dir():
-        return None, given
+    found = _NAMED.fullmatch(argument)
+    if found is None or expand_path(argument, "model").is_dir():
+        return None, argument
     return found[1], found[2]
 
 
-def make_pass(kind: Kind, given: str, options: dict[str, Any]) -> PassSpec:
-    """One pass with `options`, fields of PassSpec, for a `MODEL`, a `MODEL@REVISION` of the hub, or a `NAME=MODEL`."""
-    name, model = split_model(given)
+def make_pass(kind: Kind, argument: str, options: dict[str, Any]) -> PassSpec:
+    """The pass for `argument`: a `MODEL`, a `MODEL@REVISION` of the hub, or `NAME=MODEL`. `options` are fields of PassSpec."""
+    name, model = split_model(argument)
     if not model.strip():
-        raise UsageError(f"{FLAGS[kind]} {given!r}: a model's name is empty: give an alias, a hub id or a folder")
+        raise UsageError(f"{FLAGS[kind]} {argument!r}: a model's name is empty: give an alias, a hub id or a folder")
     if name is not None and not name.strip():
-        raise UsageError(f"model {given!r}: give a name for the vector before the sign =")
-    stem, model, revision = _meant(kind, model)
+        raise UsageError(f"model {argument!r}: give a name for the vector before the sign =")
+    stem, model, revision = _resolve_model(kind, model)
     if kind in CPU_KINDS:
         options = {"fallback": options.get("fallback", True)}
     elif "dense" not in FORMS[kind]:
-        options = {name: value for name, value in options.items() if name not in _OF_DENSE}
+        options = {name: value for name, value in options.items() if name not in _DENSE_FIELDS}
     vector = vector_name(kind, stem) if name is None else prefixed_name(kind, name)
     return PassSpec(vector=vector, kind=kind, model=model, revision=revision, **options)
 
 
-def _meant(kind: Kind, model: str) -> tuple[str, str, str | None]:
-    """What the vector is named after, the model (the whole path of a folder), and its revision."""
+def _resolve_model(kind: Kind, model: str) -> tuple[str, str, str | None]:
+    """The text that the vector is named after, the model (a folder as an absolute path), and its revision."""
     if kind in CPU_KINDS:
         return model, model, None
-    path = given_path(model, "model")
+    path = expand_path(model, "model")
     if path.is_dir():
         return model, str(path.absolute()), None
     name, _, revision = model.partition("@")

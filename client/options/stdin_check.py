@@ -14,7 +14,7 @@ from ...protocol.source.unpacked import BLOCK_BYTES, new_digest
 from ...protocol.spec.run_spec import RunSpec
 
 Boundary = tuple[int | None, str, int]
-"""A beginning of the stream: its bytes (None: all of them), their digest, and the records in it."""
+"""A beginning of the stream: its length in bytes (None: the whole stream), its digest, and its number of records."""
 
 
 def check_stdin(layout: RunLayout, spec: RunSpec) -> None:
@@ -24,7 +24,7 @@ def check_stdin(layout: RunLayout, spec: RunSpec) -> None:
     coordinator compares the stream while it reads on.
     """
     trail = read_trail(layout)
-    if not trail.whole or trail.old or not _is_of(layout, spec):
+    if not trail.whole or trail.old or not _has_source(layout, spec):
         return
     boundaries: list[Boundary] = [(passed.n_bytes, passed.digest, cursor.records) for cursor, passed in trail.marks]
     if trail.finished:
@@ -40,7 +40,7 @@ def check_stdin(layout: RunLayout, spec: RunSpec) -> None:
         ) from error
 
 
-def _is_of(layout: RunLayout, spec: RunSpec) -> bool:
+def _has_source(layout: RunLayout, spec: RunSpec) -> bool:
     try:
         return read_spec(layout).source == spec.source
     except RunDirectoryError:

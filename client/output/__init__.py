@@ -1,1 +1,1 @@
-"""What is printed: numbers, lines and progress."""
+"""Formats what the client prints: numbers, lines and progress."""

@@ -1,11 +1,11 @@
-"""Numbers with their nouns, for people."""
+"""Format numbers for people: counts with a noun, percentages, sizes."""
 
 from __future__ import annotations
 
 
-def counted(count: int, one: str, many: str = "") -> str:
-    """`1 query`, `1,024 queries`; without `many`, the plural has an s."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+def pluralize(count: int, singular: str, plural: str = "") -> str:
+    """`1 query`, `1,024 queries`. Without `plural`, an s is appended to `singular`."""
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -18,8 +18,8 @@ def percent(share: float, digits: int = 1) -> str:
     return text
 
 
-def size_of(count: int) -> str:
-    """`1.5 MB`, in powers of 1,000."""
+def human_bytes(count: int) -> str:
+    """A number of bytes as `1.5 MB`, in powers of 1,000."""
     size = float(count)
     for unit in ("B", "KB", "MB", "GB"):
         if size < (1000 if unit == "B" else 999.95):

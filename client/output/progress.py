@@ -1,4 +1,4 @@
-"""How a run looks while it goes on: bars on a terminal, plain lines elsewhere. All of it on standard error."""
+"""Show the progress of a run on standard error: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 5.0
 WIDE = 140
-"""Columns from which a terminal shows everything."""
+"""Width in columns from which a terminal shows all figures."""
 NARROW_NAME = 24
+"""Most characters of a name on a narrower terminal."""
 
 
 class ProgressView(Protocol):
-    """Something that shows progress."""
+    """Shows the progress of one run."""
 
     def show(self, progress: Progress) -> None:
-        """Take the newest figures."""
+        """Show the newest figures."""
         ...
 
     def say(self, text: str) -> None:
-        """Show a line to people."""
+        """Show one line of text."""
         ...
 
     def close(self) -> None:
@@ -37,7 +38,7 @@ class ProgressView(Protocol):
 
 
 def make_view(about: str = "") -> ProgressView:
-    """Bars where standard error is a terminal, else lines; `about` stands before the names of the passes."""
+    """Bars if standard error is a terminal, else lines. `about` is put before the names of the passes."""
     return BarView(about) if sys.stderr.isatty() else PlainView(about)
 
 
@@ -46,25 +47,25 @@ def rows_of(progress: Progress) -> str:
     return f"{progress.rows:,}{'' if progress.intake_done else '+'}"
 
 
-def figures_of(one: PassProgress, *, total_known: bool, wide: bool = True) -> str:
-    """Rates, time left, devices and batches in flight of a pass; only what matters most where there is little room."""
-    if not one.rows_per_second:
-        return one.state
+def figures_of(pass_: PassProgress, *, total_known: bool, wide: bool = True) -> str:
+    """Rates, time left, devices and batches in flight of a pass. If not `wide`: the rate and the time left."""
+    if not pass_.rows_per_second:
+        return pass_.state
     if not wide:
-        known = one.seconds_left is not None and total_known and one.share_done < 1
-        return f"{one.rows_per_second:,.1f}/s" + (f" ETA {_clock(one.seconds_left or 0)}" if known else "")
-    parts = [f"{one.rows_per_second:,.1f} rows/s", f"{one.tokens_per_second:,.0f} tokens/s"]
-    if one.seconds_left is not None and total_known and one.share_done < 1:
-        parts.append(f"{percent(one.share_done, 0)} done, ETA {_clock(one.seconds_left)}")
-    if one.devices:
-        parts.append(", ".join(one.devices))
-    if one.in_flight:
-        parts.append(f"{one.in_flight} in flight")
+        known = pass_.seconds_left is not None and total_known and pass_.share_done < 1
+        return f"{pass_.rows_per_second:,.1f}/s" + (f" ETA {_clock(pass_.seconds_left or 0)}" if known else "")
+    parts = [f"{pass_.rows_per_second:,.1f} rows/s", f"{pass_.tokens_per_second:,.0f} tokens/s"]
+    if pass_.seconds_left is not None and total_known and pass_.share_done < 1:
+        parts.append(f"{percent(pass_.share_done, 0)} done, ETA {_clock(pass_.seconds_left)}")
+    if pass_.devices:
+        parts.append(", ".join(pass_.devices))
+    if pass_.in_flight:
+        parts.append(f"{pass_.in_flight} in flight")
     return " · ".join(parts)
 
 
 class PlainView:
-    """A line a pass at each change of state, and every few seconds while it works."""
+    """A line for a pass at each change of state, and every PLAIN_SECONDS while it works."""
 
     def __init__(self, about: str = "") -> None:
         self._about = about
@@ -73,15 +74,15 @@ class PlainView:
     def show(self, progress: Progress) -> None:
         for notice in progress.notices:
             self.say(notice)
-        for one in progress.passes:
-            state, when = self._last.get(one.vector, ("", 0.0))
+        for pass_ in progress.passes:
+            state, when = self._last.get(pass_.vector, ("", 0.0))
             now = time.monotonic()
-            due = one.state == "working" and now - when >= PLAIN_SECONDS
-            if one.state != state or due:
-                self._last[one.vector] = (one.state, now)
-                figures = figures_of(one, total_known=progress.intake_done)
-                detail = f" · {figures}" if figures != one.state else ""
-                self.say(f"{self._about}{one.vector}: {one.state} {one.rows_done:,}/{rows_of(progress)}{detail}")
+            due = pass_.state == "working" and now - when >= PLAIN_SECONDS
+            if pass_.state != state or due:
+                self._last[pass_.vector] = (pass_.state, now)
+                figures = figures_of(pass_, total_known=progress.intake_done)
+                detail = f" · {figures}" if figures != pass_.state else ""
+                self.say(f"{self._about}{pass_.vector}: {pass_.state} {pass_.rows_done:,}/{rows_of(progress)}{detail}")
 
     def say(self, text: str) -> None:
         sys.stderr.write(f"embedfleet: {printable(text)}\n")
@@ -92,7 +93,7 @@ class PlainView:
 
 
 class BarView:
-    """One bar a pass, with rich."""
+    """One bar for each pass, with rich."""
 
     def __init__(self, about: str = "") -> None:
         from rich.progress import BarColumn, TextColumn
@@ -117,16 +118,16 @@ class BarView:
     def show(self, progress: Progress) -> None:
         for notice in progress.notices:
             self.say(notice)
-        for one in progress.passes:
-            if one.vector not in self._tasks:
-                name = self._name(self._about + one.vector)
-                self._tasks[one.vector] = self._bars.add_task(name, total=None, count="", figures="")
+        for pass_ in progress.passes:
+            if pass_.vector not in self._tasks:
+                name = self._name(self._about + pass_.vector)
+                self._tasks[pass_.vector] = self._bars.add_task(name, total=None, count="", figures="")
             self._bars.update(
-                self._tasks[one.vector],
+                self._tasks[pass_.vector],
                 total=1.0,
-                completed=one.share_done,
-                count=f"{one.rows_done:,}/{rows_of(progress)}",
-                figures=figures_of(one, total_known=progress.intake_done, wide=self._wide),
+                completed=pass_.share_done,
+                count=f"{pass_.rows_done:,}/{rows_of(progress)}",
+                figures=figures_of(pass_, total_known=progress.intake_done, wide=self._wide),
             )
 
     def _name(self, vector: str) -> str:
@@ -142,7 +143,7 @@ class BarView:
 
 
 class CallbackView:
-    """For a program: what is shown goes to a function, and nothing is printed."""
+    """For programs: pass the progress to a function and print nothing."""
 
     def __init__(self, callback: Callable[[Progress], None] | None) -> None:
         self._callback = callback

@@ -1,1 +1,1 @@
-"""A run directory, read."""
+"""Reads run directories."""

@@ -1,4 +1,4 @@
-"""What `embedfleet info --json` prints. Sizes are in bytes."""
+"""The JSON of `embedfleet info --json`. Sizes are in bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NotRequired, TypedDict
 
 
 class ChunksDescription(TypedDict):
-    """The chunk segments, and what the intake made of the other records."""
+    """The chunk segments, and counts of the records that became no chunk."""
 
     rows: int
     segments: int
@@ -18,7 +18,7 @@ class ChunksDescription(TypedDict):
 
 
 class VectorDescription(TypedDict):
-    """One vector. What is not known, or not a thing of its kind, is None."""
+    """One vector. None for a field that is not known or does not apply to its kind."""
 
     vector: str
     kind: str
@@ -41,7 +41,7 @@ class VectorDescription(TypedDict):
     fingerprint: str | None
     settings: dict[str, float]
     float16_segments: NotRequired[int]
-    """This and the next: of `--store int8`."""
+    """This field and the next are present for `--store int8`."""
     worst_cosine: NotRequired[float | None]
 
 
@@ -59,7 +59,7 @@ class RunDescription(TypedDict):
     root: str
     status: str
     running: dict[str, Any] | None
-    """The process at work (`Running`)."""
+    """The process that writes to the directory (`Running`); None if there is none."""
     spec: dict[str, Any]
     """`spec.json`."""
     chunks: ChunksDescription

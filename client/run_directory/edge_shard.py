@@ -1,4 +1,4 @@
-"""The embedded Qdrant Edge shard of a run, opened for a moment to be searched or read back."""
+"""Open the embedded Qdrant Edge shard of a run, to search it or read it back."""
 
 from __future__ import annotations
 
@@ -21,25 +21,22 @@ if TYPE_CHECKING:
     import qdrant_edge
 
 PATIENCE = 2.0
-"""Seconds that a locked shard is tried again: as long as another search may hold it."""
+"""Seconds to retry a shard that another search holds."""
 LEAST_ROOM = 1 << 20
 """Free bytes on the disk that opening a shard needs."""
 
 
 class ShardUnavailable(RunDirectoryError):
-    """The shard cannot be opened now or here, which says nothing of what it holds: in use, or not to be written to."""
+    """The shard cannot be opened now: it is in use, or its folder is not writable. Its contents may be whole."""
 
 
 def published_segments(layout: RunLayout) -> list[int]:
-    """The segments that the shard holds, by `published.json`; none where nothing is published."""
+    """The segments in the shard, by `published.json`; empty if nothing is published."""
     return sorted(published_digests(layout))
 
 
 def published_digests(layout: RunLayout) -> dict[int, str]:
-    """Which vectors the shard holds of each segment, as `published.py` has it.
-
-    RunDirectoryError for damage.
-    """
+    """By segment, the digest of its published vectors. RunDirectoryError if `published.json` is damaged."""
     if not (layout.edge / "edge_config.json").is_file():
         return {}
     try:
@@ -51,7 +48,7 @@ def published_digests(layout: RunLayout) -> dict[int, str]:
 
 
 def check_searchable(layout: RunLayout, spec: RunSpec) -> None:
-    """Raise the error that says why this run cannot be searched, if it cannot."""
+    """Raise UsageError or RunDirectoryError if this run cannot be searched."""
     if spec.index == "none":
         raise UsageError(f"{layout.root}: made with --index none, so there is nothing to search; run with --index edge")
     if not engine_installed():
@@ -75,7 +72,7 @@ def engine_installed() -> bool:
 
 @contextmanager
 def open_shard(layout: RunLayout) -> Generator[qdrant_edge.EdgeShard]:
-    """The shard, locked until the block ends. RunDirectoryError where another process has it or it cannot be read."""
+    """The shard, locked until the block ends. RunDirectoryError if another process holds it or it cannot be read."""
     shard = _load(layout)
     try:
         yield shard
@@ -110,5 +107,5 @@ def _is_full(folder: Path) -> bool:
     try:
         disk = os.statvfs(folder)
     except OSError:
-        return False  # the engine says what is wrong there
+        return False  # the engine reports the error
     return disk.f_blocks > 0 and disk.f_bavail * disk.f_frsize < LEAST_ROOM

@@ -1,4 +1,4 @@
-"""Single files of a run directory: what is torn, foreign or not to be written becomes an error that names the file."""
+"""Read and write single files of a run directory. Errors name the file and the remedy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 @contextmanager
 def writing(path: Path) -> Generator[None]:
-    """What the disk refuses of `path` in this block is an EmbedfleetError."""
+    """Convert OSErrors of writing `path` in this block to EmbedfleetError."""
     try:
         yield
     except OSError as error:
@@ -43,7 +43,7 @@ def read_lines(path: Path) -> list[QuarantineLine]:
 
 
 def count_lines(path: Path) -> int:
-    """How many JSON objects stand in `path`, one a line; one is in memory at a time. RunDirectoryError where one is none."""
+    """The number of JSON objects in `path`, one on each line; reads line by line. RunDirectoryError for any other line."""
     count = 0
     try:
         with path.open("rb") as lines:
@@ -64,9 +64,12 @@ def rejected_files(layout: RunLayout) -> list[Path]:
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Columns of one segment file (None: all), without file metadata; page checksums are verified where it has them."""
+    """Columns of one segment file (None: all), without file metadata. Verifies page checksums, if the file has them.
+
+    RunDirectoryError if the file is missing, torn, or lacks a column.
+    """
     try:
-        # not pq.read_table: it takes folders named `key=value` above the file for columns
+        # not pq.read_table: it reads folders named `key=value` above the file as columns
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(columns=None if columns is None else list(columns))
         table.validate(full=True)

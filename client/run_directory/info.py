@@ -1,4 +1,4 @@
-"""A summary of a run directory, for `embedfleet info`."""
+"""Describe a run directory, for `embedfleet info`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegme
 from ...protocol.run_directory.tables import read_info
 from ...protocol.run_directory.truncation import Truncation, segment_truncation, sum_truncations
 from ...protocol.spec.run_spec import CPU_KINDS, Output, RunSpec
-from ..arguments import given_path
+from ..arguments import expand_path
 from .description import ChunksDescription, RunDescription, VectorDescription
 from .edge_shard import published_segments
 from .files import AGAIN, read_spec
@@ -27,11 +27,11 @@ from .running import interrupted, look
 
 
 def describe_run(path: str | PathLike[str]) -> RunDescription:
-    """What stands in the run directory `path`, as JSON values; only footers are read. Sizes are in bytes.
+    """The contents of the run directory `path`, as JSON values. Of segments, only footers are read.
 
-    RunDirectoryError where there is no run, or a file is torn.
+    RunDirectoryError if there is no run, or a file is torn.
     """
-    layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
+    layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
     spec = read_spec(layout)
     manifest, running = read_manifest(layout), look(layout)
     status = "interrupted" if manifest is None else manifest.status
@@ -41,7 +41,7 @@ def describe_run(path: str | PathLike[str]) -> RunDescription:
         "running": running.to_json() if running is not None else None,
         "spec": msgspec.to_builtins(spec),
         "chunks": _chunks(layout),
-        "vectors": [_vector(layout, _asked(spec, one), one) for one in spec.outputs],
+        "vectors": [_vector(layout, _requested_model(spec, one), one) for one in spec.outputs],
         "index": {
             "kind": spec.index,
             "published_segments": len(published_segments(layout)),
@@ -53,7 +53,7 @@ def describe_run(path: str | PathLike[str]) -> RunDescription:
 def describe_state(path: str | PathLike[str]) -> str:
     """One line about a run that is not done: the process at work and its progress, or how far an interrupted run came and how
     to resume it. Empty for a run that is done."""
-    layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
+    layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
     running = look(layout)
     return str(running) if running is not None else interrupted(layout)
 
@@ -63,13 +63,13 @@ def _chunks(layout: RunLayout) -> ChunksDescription:
     infos = [read_info(path, ChunkSegmentInfo) for path in paths]
     # After the source is read, the intake's totals: they include the records after the last chunk.
     ended = read_intake(layout)
-    counted = ended if ended is not None else _so_far(layout, infos)
+    counts = ended if ended is not None else _so_far(layout, infos)
     return {
         "rows": sum(info.rows for info in infos),
         "segments": len(infos),
-        "rejected": counted.rejected,
-        "duplicates": counted.duplicates,
-        "notes": counted.notes,
+        "rejected": counts.rejected,
+        "duplicates": counts.duplicates,
+        "notes": counts.notes,
         "intake_done": ended is not None,
         "bytes": sum(path.stat().st_size for path in paths),
     }
@@ -94,28 +94,30 @@ def _count_lines(path: Path) -> int:
         return sum(1 for _ in lines)
 
 
-def _asked(spec: RunSpec, one: Output) -> str:
-    """The model as it was asked for."""
-    return next((asked.model for asked in spec.passes if one in asked.outputs), one.kind)
+def _requested_model(spec: RunSpec, output: Output) -> str:
+    """The model as the spec names it."""
+    return next((pass_.model for pass_ in spec.passes if output in pass_.outputs), output.kind)
 
 
-def _vector(layout: RunLayout, model: str, one: Output) -> VectorDescription:
-    paths = [layout.vector_segment(one.vector, segment) for segment in segments_in(layout.vector_folder(one.vector))]
+def _vector(layout: RunLayout, model: str, output: Output) -> VectorDescription:
+    paths = [
+        layout.vector_segment(output.vector, segment) for segment in segments_in(layout.vector_folder(output.vector))
+    ]
     infos = [read_info(path, VectorSegmentInfo) for path in paths]
     truncation = sum_truncations(_truncation(path, info) for path, info in zip(paths, infos, strict=True))
-    cut = truncation.record() if one.kind not in CPU_KINDS else None
-    about = read_pass(layout, one.vector) or PassRecord()
+    cut = truncation.record() if output.kind not in CPU_KINDS else None
+    about = read_pass(layout, output.vector) or PassRecord()
     int8 = Int8Count()
     for info in infos:
         int8.add(info)
     described: VectorDescription = {
-        "vector": one.vector,
-        "kind": one.kind,
-        # of a folder, `pass.json` has the last part alone
+        "vector": output.vector,
+        "kind": output.kind,
+        # for a model in a folder, `pass.json` has only the folder's name
         "model": model if Path(model).is_absolute() else about.model or model,
-        "form": one.form,
+        "form": output.form,
         "dim": about.output_dim or None,
-        "storage": one.storage if one.form == "dense" else None,
+        "storage": output.storage if output.form == "dense" else None,
         "dtype": about.dtype or "auto",
         "rows": sum(info.rows for info in infos),
         "quarantined": sum(info.quarantined for info in infos),
@@ -131,7 +133,7 @@ def _vector(layout: RunLayout, model: str, one: Output) -> VectorDescription:
         "fingerprint": about.fingerprint or None,
         "settings": about.settings or {},
     }
-    if one.storage == "int8":
+    if output.storage == "int8":
         described["float16_segments"], described["worst_cosine"] = int8.float16_segments, int8.worst_cosine
     return described
 
@@ -139,10 +141,10 @@ def _vector(layout: RunLayout, model: str, one: Output) -> VectorDescription:
 def _truncation(path: Path, info: VectorSegmentInfo) -> Truncation:
     try:
         return segment_truncation(path, info)
-    except Exception as error:  # a changed byte may make the reader raise anything
+    except Exception as error:  # with a changed byte, the reader may raise any error
         raise RunDirectoryError(f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error
 
 
 def _bytes_under(folder: Path) -> int:
-    """What the files take on disk: the engine reserves far more than it writes."""
+    """Bytes that the files occupy on disk. The engine's files are sparse: their lengths are far larger."""
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())

@@ -27,7 +27,7 @@ class Multivectors:
 
 
 def read_multivectors(segments: Iterable[tuple[Path, int]]) -> Multivectors:
-    """The vectors of segment files, each with its number of rows, in order; RunDirectoryError where rows differ."""
+    """The vectors of segment files (path, rows), in order. RunDirectoryError if a file has another number of rows."""
     lengths: list[npt.NDArray[np.int64]] = []
     parts: list[npt.NDArray[np.float16]] = []
     for path, rows in segments:

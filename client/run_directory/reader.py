@@ -1,4 +1,4 @@
-"""Reading a run back: its chunks and every vector, in row order."""
+"""Run: read a run directory back: its chunks and every vector, in row order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...protocol.run_directory.records.quarantine import QuarantineLine
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ...protocol.run_directory.tables import CHUNK_SCHEMA, FloatArray, dense_vectors, read_info
 from ...protocol.spec.run_spec import Output, RunSpec
-from ..arguments import given_path
+from ..arguments import expand_path
 from .files import AGAIN, read_lines, read_spec, read_table, rejected_files, spans
 from .multivectors import Multivectors, read_multivectors
 from .sparse_vectors import SparseVectors, read_sparse
@@ -26,13 +26,13 @@ __all__ = ["Run", "SparseVectors", "open_run"]
 
 
 def open_run(path: str | PathLike[str]) -> Run:
-    """The run in the directory `path`, finished or not. RunDirectoryError where there is none."""
-    layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
+    """The run in the directory `path`, finished or not. RunDirectoryError if there is none."""
+    layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
     return Run(layout, read_spec(layout), read_manifest(layout))
 
 
 class Run:
-    """One run directory, read-only. Chunks and vectors are read when asked for, and stand in row order."""
+    """One run directory, read-only. Chunks and vectors are read on access and are in row order."""
 
     def __init__(self, layout: RunLayout, spec: RunSpec, manifest: Manifest | None) -> None:
         self.layout = layout
@@ -45,12 +45,12 @@ class Run:
 
     @property
     def manifest(self) -> dict[str, Any] | None:
-        """`manifest.json`; None as long as the run is not done."""
+        """`manifest.json`; None until the run is done."""
         return self._manifest.to_json() if self._manifest is not None else None
 
     @property
     def complete(self) -> bool:
-        """The manifest stands and says `done`: nothing is missing."""
+        """Whether the run is done, by its manifest: nothing is missing."""
         return self._manifest is not None and self._manifest.done
 
     @property
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def rows(self) -> int:
-        """Chunks spooled so far; all of them when the run is complete."""
+        """Number of chunks read so far; all chunks once the run is complete."""
         return sum(info.rows for info in self._infos)
 
     @cached_property
@@ -75,15 +75,15 @@ class Run:
         return pa.concat_tables(tables) if tables else CHUNK_SCHEMA.empty_table()
 
     def vectors(self, name: str | None = None) -> FloatArray | SparseVectors | Multivectors:
-        """The vectors called `name`: dense float32 (rows, dim), NaN where a row is quarantined; or sparse; or multi.
+        """The vectors called `name`: dense float32 (rows, dim), with NaN for quarantined rows; SparseVectors; Multivectors.
 
-        The name may be left out where there is exactly one dense vector. Not cached: each call reads the files anew.
-        UsageError for a name that the run has not, RunDirectoryError where segments are missing or torn.
+        The name may be left out if there is exactly one dense vector. Each call reads the files again.
+        UsageError for a name that the run lacks, RunDirectoryError if segments are missing or torn.
         """
-        one = self._output(name)
-        self._check_whole(one.vector)
-        files = [(self.layout.vector_segment(one.vector, info.segment), info.rows) for info in self._infos]
-        match one.form:
+        output = self._output(name)
+        self._check_whole(output.vector)
+        files = [(self.layout.vector_segment(output.vector, info.segment), info.rows) for info in self._infos]
+        match output.form:
             case "sparse":
                 return read_sparse(files)
             case "multivector":
@@ -95,7 +95,7 @@ class Run:
 
     @property
     def quarantine(self) -> list[QuarantineLine]:
-        """What was not embedded: `row`, `id`, `vector`, `reason`; then rejected records: `file`, `record`, `reason`."""
+        """Rows without a vector (`row`, `id`, `vector`, `reason`), then rejected records (`file`, `record`, `reason`)."""
         found: list[QuarantineLine] = []
         for name in self.vector_names:
             for segment in segments_in(self.layout.vector_folder(name)):
@@ -121,8 +121,8 @@ class Run:
         return [self.layout.chunk_segment(info.segment) for info in self._infos]
 
     def _output(self, name: str | None) -> Output:
-        dense = [one for one in self.spec.outputs if one.form == "dense"]
-        wanted = [one for one in self.spec.outputs if one.vector == name] if name is not None else dense
+        dense = [output for output in self.spec.outputs if output.form == "dense"]
+        wanted = [output for output in self.spec.outputs if output.vector == name] if name is not None else dense
         if len(wanted) == 1:
             return wanted[0]
         what = f"there is no vector {name!r}" if name is not None else f"{len(dense)} dense vectors: say which"

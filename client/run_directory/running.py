@@ -1,4 +1,4 @@
-"""A run in progress, seen from its files: which process works on it, how far it is, and the time left."""
+"""Running: a run in progress, from its files: the process that works on it, its progress, and the time left."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...protocol.run_directory.lock_holder import read_holder
 from ...protocol.run_directory.run_json import read_spec
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info
-from ..output.formatting import counted
+from ..output.formatting import pluralize
 
 TAIL_BYTES = 1 << 18
 """Bytes that are read from the end of `events.jsonl`."""
@@ -162,10 +162,10 @@ def _rates(layout: RunLayout, since: float) -> tuple[dict[str, float], float | N
     events = [one for one in _tail(layout) if one.time >= since]
     rates: dict[str, float] = {}
     for name in {one.vector for one in events if one.event == "batch_progress"}:
-        mine = [one for one in events if one.event == "batch_progress" and one.vector == name]
-        seconds = mine[-1].time - mine[0].time
-        if seconds > 0 and mine[-1].rows > mine[0].rows:
-            rates[name] = (mine[-1].rows - mine[0].rows) / seconds
+        progress = [one for one in events if one.event == "batch_progress" and one.vector == name]
+        seconds = progress[-1].time - progress[0].time
+        if seconds > 0 and progress[-1].rows > progress[0].rows:
+            rates[name] = (progress[-1].rows - progress[0].rows) / seconds
     return rates, round(max(time.time() - events[-1].time, 0.0), 1) if events else None
 
 
@@ -186,5 +186,5 @@ def _tail(layout: RunLayout) -> Sequence[_Event]:
 
 def _span(seconds: float) -> str:
     if seconds < 90:
-        return counted(round(seconds), "second")
-    return counted(round(seconds / 60), "minute") if seconds < 5400 else f"{seconds / 3600:,.1f} hours"
+        return pluralize(round(seconds), "second")
+    return pluralize(round(seconds / 60), "minute") if seconds < 5400 else f"{seconds / 3600:,.1f} hours"

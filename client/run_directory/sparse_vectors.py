@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from ...protocol.errors import RunDirectoryError
 from .files import AGAIN, read_table
 
-compute: Any = pyarrow.compute  # its functions are made at import: no checker sees them
+compute: Any = pyarrow.compute  # its functions are generated at import, unknown to type checkers
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class SparseVectors:
 
 
 def read_sparse(segments: Iterable[tuple[Path, int]]) -> SparseVectors:
-    """The vectors of segment files, each with its number of rows, in order; RunDirectoryError where rows differ."""
+    """The vectors of segment files (path, rows), in order. RunDirectoryError if a file has another number of rows."""
     files = list(segments)
     room = sum(_most_values(path) for path, _ in files)
     indptr = np.zeros(sum(rows for _, rows in files) + 1, dtype=np.int64)
@@ -67,7 +67,7 @@ def flattened(column: pa.ChunkedArray) -> npt.NDArray[Any]:
 
 
 def _most_values(path: Path) -> int:
-    """At most this many values are in the file, by its footer alone: Parquet counts a null or empty list as one."""
+    """An upper bound of the number of values in the file, from its footer: Parquet counts a null or empty list as one."""
     try:
         with pq.ParquetFile(path) as file:
             meta = file.metadata

@@ -1,4 +1,4 @@
-"""Numbers of the metadata as the source has them: the engine reads its doubles from JSON, and may be off by the last bit."""
+"""Exact numbers of the metadata: the engine parses doubles from JSON, and its result may be off by the last bit."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Payload = Mapping[str, Any]
 
 
 def exact_metadata(layout: RunLayout, payloads: Mapping[int, Payload]) -> dict[int, Any]:
-    """By row, the metadata of these payloads, each that has a double as its chunk segment has it.
+    """By row, the metadata of `payloads`. Metadata with a double is read from the chunk segment.
 
-    What the segments do not tell stays as the engine has it: they may be gone, or torn.
+    If the segment is missing or torn, the engine's metadata is kept.
     """
     found = {row: one.get("metadata") or {} for row, one in payloads.items()}
     doubtful = {row: payloads[row]["id"] for row, metadata in found.items() if _has_double(metadata)}
@@ -34,11 +34,11 @@ def _has_double(value: Any) -> bool:
 
 
 def _stored(layout: RunLayout, wanted: Mapping[int, str]) -> dict[int, Any]:
-    """By row, the metadata of the chunks `wanted`, which have these ids."""
+    """By row, the metadata in the chunk segments. `wanted` has the ids by row; a row with another id is left out."""
     if not wanted:
         return {}
     from ...protocol.run_directory.segment_info import ChunkSegmentInfo
-    from ...protocol.run_directory.tables import read_info  # late, as the next line: they bring Arrow
+    from ...protocol.run_directory.tables import read_info  # late, as the next line: they import Arrow
     from ..run_directory.files import read_table
 
     found: dict[int, Any] = {}
@@ -48,11 +48,11 @@ def _stored(layout: RunLayout, wanted: Mapping[int, str]) -> dict[int, Any]:
         info = read_info(path, ChunkSegmentInfo)
         if info.first_row > last:
             break
-        mine = [row for row in wanted if info.first_row <= row < info.first_row + info.rows]
-        if not mine:
+        rows = [row for row in wanted if info.first_row <= row < info.first_row + info.rows]
+        if not rows:
             continue
         table: Any = read_table(path, ("id", "metadata"))
-        for row in mine:
+        for row in rows:
             place = row - info.first_row
             if table.column("id")[place].as_py() == wanted[row]:
                 found[row] = msgspec.json.decode(table.column("metadata")[place].as_py() or "{}")

@@ -16,7 +16,7 @@ from ..run_directory.files import read_table
 
 METADATA = "metadata."
 SAMPLE = 200
-"""Chunks whose keys are told."""
+"""Number of chunks whose keys the message lists."""
 
 MOST_KEYS = 20
 MOST_SHOWN = 100
@@ -24,18 +24,18 @@ MOST_SHOWN = 100
 
 
 _PLAIN = re.compile(r"[\w-]+")
-"""What the engine takes as a key without quotes. In quotes it takes all but these two: quotes and backslashes."""
+"""Keys that the engine takes without quotes. In quotes it takes every character but double quotes and backslashes."""
 
 
 def plain_filters(filters: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:
-    """The filters with keys inside the metadata (`metadata.KEY` is KEY), and values spelled as on the command line.
+    """The filters with keys relative to the metadata (`metadata.KEY` becomes KEY) and values as on the command line.
 
     UsageError for a key that the engine cannot read, and for a value that is not text, a number, a boolean or None.
     """
     import qdrant_edge as edge
 
-    found = [(key.removeprefix(METADATA), _spelled(key, value)) for key, value in filters]
-    for key, _ in found:
+    plain = [(key.removeprefix(METADATA), _as_typed(key, value)) for key, value in filters]
+    for key, _ in plain:
         try:
             edge.IsEmptyCondition(METADATA + key)
         except ValueError:
@@ -44,7 +44,7 @@ def plain_filters(filters: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:
                 f"--filter {_short(key)}=…: the key is not a valid path; put a name with other characters than letters, "
                 f"digits, - and _ in double quotes, as in --filter '{quoted}=VALUE'"
             ) from None
-    return found
+    return plain
 
 
 def check_keys(layout: RunLayout, shard: Any, filters: Sequence[tuple[str, str]]) -> None:
@@ -65,8 +65,8 @@ def check_keys(layout: RunLayout, shard: Any, filters: Sequence[tuple[str, str]]
         raise UsageError(f"--filter {_short(key)}=…: no chunk has {_short(where)}{known}")
 
 
-def _spelled(key: str, value: Any) -> str:
-    """A Python value, spelled as on the command line."""
+def _as_typed(key: str, value: Any) -> str:
+    """A Python value as text, as on the command line."""
     if value is None or isinstance(value, (bool, np.bool_)):
         return "null" if value is None else str(value).lower()
     if isinstance(value, (str, int, float, np.number, Decimal)):
@@ -81,7 +81,7 @@ def _short(key: str) -> str:
 
 
 def _keys(layout: RunLayout) -> list[str]:
-    """Those of the first chunks: enough to see what was mistyped."""
+    """The keys of the first SAMPLE chunks; empty if they cannot be read."""
     found: dict[str, None] = {}
     try:
         for segment in segments_in(layout.chunks)[:1]:
@@ -89,13 +89,13 @@ def _keys(layout: RunLayout) -> list[str]:
             for text in texts.slice(0, SAMPLE).to_pylist():
                 found.update(dict.fromkeys(_inside(msgspec.json.decode(text) if text else {})))
     except (RunDirectoryError, msgspec.MsgspecError):
-        return []  # the message stands without them
+        return []
     keys = sorted(found)
     return [*keys[:MOST_KEYS], *(["…"] if len(keys) > MOST_KEYS else [])]
 
 
 def _inside(metadata: Mapping[str, Any], before: str = "") -> Iterator[str]:
-    """With dots inwards, as a filter has to give them."""
+    """The keys that have a value, as a filter names them: nested keys with dots."""
     for key, value in metadata.items():
         quoted = _quoted(key)
         if quoted is None:
@@ -107,7 +107,7 @@ def _inside(metadata: Mapping[str, Any], before: str = "") -> Iterator[str]:
 
 
 def _quoted(key: str) -> str | None:
-    """One key as a filter has to give it; None where it cannot."""
+    """One key as a filter names it, in quotes if needed; None if no filter can name it."""
     if _PLAIN.fullmatch(key):
         return key
     return None if '"' in key or "\\" in key else f'"{key}"'

@@ -1,4 +1,4 @@
-"""Hybrid search over the embedded collection of a run: every signal's first chunks, fused by their ranks."""
+"""Hybrid search over the embedded collection of a run: the best chunks of every signal, fused by their ranks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.text.preprocessing import preprocess, preprocessor
 from ...protocol.text.query_pairs import join_pair
-from ..arguments import given_path
+from ..arguments import expand_path
 from ..options.signal_names import choose_signals
 from ..options.spec_builder import make_pass
 from ..run_directory.edge_shard import check_searchable, open_shard
@@ -38,7 +38,7 @@ RERANKED = 50
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk that was found. `score` orders the hits: the fused one, or that of the only signal fused."""
+    """A chunk that was found. `score` orders the hits: the fused score, or that of the only signal fused."""
 
     id: str
     score: float
@@ -48,9 +48,9 @@ class Hit:
     metadata: Metadata
     row: int
     fused: bool = True
-    """Whether `score` is of several signals; else it is that of the only one."""
+    """Whether `score` is fused from several signals; if not, it is that of the only signal."""
     rerank: float | None = None
-    """The reranker's score, which then orders the hits; None without one, and where it gave none."""
+    """The reranker's score, which then orders the hits; None without a reranker, or if it could not score the chunk."""
     ranks: dict[str, int] = field(default_factory=dict[str, int])
     """By vector name, from 1; equal scores are ranked by row. A signal is absent if the chunk is not among its candidates.
     The fused score is the sum of 1 / (1 + rank) over the signals that are fused."""
@@ -73,21 +73,23 @@ def search(
 ) -> list[Hit]:
     """The `top_k` chunks of the run in `path` that fit `query` best, best first.
 
-    `signals` are names of vectors (or how these end) or forms (`dense`, `sparse`, `multivector`), none for all. Vectors that
-    are named are fused; of the others, those that `fused_names` says, and the rest is scored. `filters` are (key, value) of
-    the metadata, all of which must hold. A reranker orders the first RERANKED hits anew; what it cannot score follows in the
-    fused order. With `trust_remote_code` it may run code of its own; whether the run's models may, the run says.
-    The first `candidates` chunks of each signal are fused; by default CANDIDATES, or `top_k` if larger.
+    `signals` are names of vectors, ends of names, or forms (`dense`, `sparse`, `multivector`); empty for all. Vectors given
+    by name are fused. Of the others, `fused_names` chooses which to fuse; the rest are only scored. The first `candidates`
+    chunks of each signal are fused: by default CANDIDATES, or `top_k` if larger. `filters` are (key, value) pairs of the
+    metadata, all of which must match.
 
-    A signal whose model cannot encode the query, or knows no word of it, is left out: `say` gets a line for each, and
-    `Hit.left_out` has the reasons. If none is left, that is an error. `say` also gets a line for each model that truncated
-    the query, and one if the reranker truncated texts.
+    `rerank` is a cross-encoder that reorders the first RERANKED hits. Hits that it cannot score follow in the fused order.
+    `trust_remote_code` lets it run code of its own; for the run's models, the run's setting holds.
 
-    A run that is not done is searched as far as it is published. UsageError or RunDirectoryError says why a run cannot
-    be searched; ModelError and EmbedfleetError come from encoding the query, which may take `timeout` seconds,
-    as the reranker may after it.
+    A signal is left out if its model cannot encode the query or knows no word of it: `say` gets a line for each, and
+    `Hit.left_out` has the reasons. UsageError if no signal is left. `say` also gets a line for each model that truncated the
+    query, and one if the reranker truncated texts.
+
+    A run in progress is searched as far as it is published. UsageError or RunDirectoryError says why a run cannot be
+    searched. Encoding the query may take `timeout` seconds, and the reranker as long again; their failures are ModelError
+    and EmbedfleetError.
     """
-    layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
+    layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
     if not preprocess(query):
         raise UsageError("the query is empty: give some words to search for")
     if top_k < 1:
@@ -103,16 +105,16 @@ def search(
     filters = plain_filters(filters)
     reranker = _reranker(rerank, trust_remote_code) if rerank is not None else None
     encoded = encode_queries(layout, spec, [text], timeout, wanted, say)
-    found = {name: encoded.vectors[name][0] for name in wanted if name in encoded.vectors}
-    vectors = drop_empty(found)
-    left_out = encoded.left_out | {name: _unknown(found[name]) for name in found if name not in vectors}
+    query_vectors = {name: encoded.vectors[name][0] for name in wanted if name in encoded.vectors}
+    vectors = drop_empty(query_vectors)
+    left_out = encoded.left_out | {name: _unknown(query_vectors[name]) for name in query_vectors if name not in vectors}
     reasons = [f"{name} is left out: {left_out[name]}" for name in wanted if name in left_out]
     if not vectors:
         raise UsageError(f"no signal can answer this query; {'; '.join(reasons)}")
     for line in reasons:
         say(line)
-    deep = top_k if reranker is None else max(top_k, min(RERANKED, candidates or RERANKED))
-    hits = search_shard(layout, spec, vectors, deep, filters, named, candidates)
+    depth = top_k if reranker is None else max(top_k, min(RERANKED, candidates or RERANKED))
+    hits = search_shard(layout, spec, vectors, depth, filters, named, candidates)
     if left_out:
         hits = [replace(hit, left_out=left_out) for hit in hits]
     return hits if reranker is None else _reranked(reranker, text, hits, timeout, say)[:top_k]
@@ -127,9 +129,9 @@ def search_shard(
     named: Sequence[str] = (),
     candidates: int | None = None,
 ) -> list[Hit]:
-    """`search` once the query is encoded; `vectors` has one query vector for each signal to score.
+    """Search with encoded queries: `vectors` has one query vector for each signal to score.
 
-    Of these, the vectors that are `named` are fused whatever else holds them.
+    Vectors in `named` are fused even if another signal, such as an ensemble, contains them.
     """
     check_searchable(layout, spec)
     used = drop_empty({one.vector: vectors[one.vector] for one in spec.outputs if one.vector in vectors})
@@ -146,14 +148,14 @@ def search_shard(
                 check_keys(layout, shard, filters)
             rows = [row for row, _ in first]
             scores = ranker.scores(used, ranked, rows)
-            whole = ranker.payloads(ranked, rows)
+            payloads = ranker.payloads(ranked, rows)
         except (UsageError, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # the engine raises nothing more exact; its panics are no Exception
             raise EmbedfleetError(
                 f"{layout.edge}: the Edge engine refused the query ({error}); {remedy(layout)}"
             ) from error
-    metadata = exact_metadata(layout, whole)
+    metadata = exact_metadata(layout, payloads)
     ranks: dict[int, dict[str, int]] = {row: {} for row in rows}
     for name, ranking in ranked.rankings.items():
         for rank, row in enumerate(ranking, 1):
@@ -163,7 +165,7 @@ def search_shard(
     return [
         _hit(
             score if alone is None else scores[row][alone],
-            {**whole[row], "metadata": metadata[row]},
+            {**payloads[row], "metadata": metadata[row]},
             scores[row],
             ranks[row],
             fused=alone is None,
@@ -176,8 +178,8 @@ def _reranker(model: str, trust_remote_code: bool) -> PassSpec:
     return make_pass("rerank", model, {"dtype": "float32", "trust_remote_code": trust_remote_code})
 
 
-def _reranked(one: PassSpec, query: str, hits: list[Hit], timeout: float, say: Callable[[str], None]) -> list[Hit]:
-    scores = score_pairs(one, [join_pair(query, hit.text) for hit in hits], timeout, say) if hits else []
+def _reranked(reranker: PassSpec, query: str, hits: list[Hit], timeout: float, say: Callable[[str], None]) -> list[Hit]:
+    scores = score_pairs(reranker, [join_pair(query, hit.text) for hit in hits], timeout, say) if hits else []
     scored = [replace(hit, rerank=score) for hit, score in zip(hits, scores, strict=True)]
     return sorted(scored, key=lambda hit: (hit.rerank is None, -(hit.rerank or 0.0)))  # stable: ties stay as fused
 

@@ -11,18 +11,18 @@ from .query_child import TIMEOUT, ask, request
 
 
 def score_pairs(
-    one: PassSpec, pairs: Sequence[str], timeout: float = TIMEOUT, say: Callable[[str], None] = lambda _line: None
+    reranker: PassSpec, pairs: Sequence[str], timeout: float = TIMEOUT, say: Callable[[str], None] = lambda _line: None
 ) -> list[float | None]:
-    """The scores of (query, text) pairs, joined as `protocol.text.query_pairs` does, by the reranker of the pass `one`.
+    """The scores of (query, text) pairs by a reranker; `protocol.text.query_pairs` joins a pair to one text.
 
-    None for a score that is not a number. `say` gets a line if pairs were truncated. Raises as `encode_queries` does.
+    None for a score that is not a number. `say` gets a line if pairs were truncated. EmbedfleetError if the reranker fails.
     """
-    answer = ask({one.vector: request(one, None, pairs)}, timeout)[one.vector]
+    answer = ask({reranker.vector: request(reranker, None, pairs)}, timeout)[reranker.vector]
     if isinstance(answer, EmbedfleetError):
         raise answer
     scores = answer.scores or []
     if len(scores) != len(pairs):
-        raise EmbedfleetError(f"{one.vector}: the reranker answered {len(scores)} scores for {len(pairs)} pairs")
+        raise EmbedfleetError(f"{reranker.vector}: the reranker answered {len(scores)} scores for {len(pairs)} pairs")
     if cut := sum(1 for tokens in answer.cut or () if tokens):
-        say(cut_pairs(one.vector, cut, len(pairs)))
+        say(cut_pairs(reranker.vector, cut, len(pairs)))
     return scores

@@ -20,20 +20,20 @@ from ...protocol.spec.run_spec import PassSpec
 from ...protocol.wire.query import QueryAnswer
 
 TIMEOUT = 120.0
-"""Seconds for all children together, model loading included; `--timeout` says otherwise."""
+"""Default of `--timeout`: seconds for all children together, model loading included."""
 
 MODULE = "embedfleet.worker.query"
 MOST_TAIL = 2_000
 """Most characters of a child's standard error in a message."""
 
 
-def request(one: PassSpec, fingerprint: PassRecord | None, texts: Sequence[str]) -> bytes:
-    """A QueryRequest; `fingerprint` is what `pass.json` holds, and the child checks it."""
-    return msgspec.json.encode({"pass": one, "fingerprint": fingerprint, "texts": list(texts)})
+def request(pass_: PassSpec, fingerprint: PassRecord | None, texts: Sequence[str]) -> bytes:
+    """Encode a QueryRequest. The child checks its model against `fingerprint`, from `pass.json`."""
+    return msgspec.json.encode({"pass": pass_, "fingerprint": fingerprint, "texts": list(texts)})
 
 
 def ask(requests: Mapping[str, bytes], timeout: float) -> dict[str, QueryAnswer | EmbedfleetError]:
-    """Run one child for each request, all at once: its answer or its error, by vector. None of them outlives the call.
+    """Run one child for each request, all at once. Return each answer or error, by vector. No child outlives the call.
 
     UsageError for a model that cannot be used.
     """
@@ -58,8 +58,7 @@ def ask(requests: Mapping[str, bytes], timeout: float) -> dict[str, QueryAnswer 
 
 @contextmanager
 def _started(question: bytes) -> Generator[tuple[ChildProcess, IO[bytes]]]:
-    """A child that reads the question, and the file that it answers into. Files, not pipes: no peer can block on a full
-    one."""
+    """A child that reads `question`, and the file with its answer. Files, since a full pipe would block its writer."""
     with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as output:
         asked.write(question)
         asked.seek(0)

@@ -1,4 +1,4 @@
-"""Query texts to the vectors of a run, each model in a child process."""
+"""Encode query texts with the models of a run, each in a child process."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ MOST_REASON = 400
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """The texts as each model encodes them. A vector whose model failed is in `left_out` instead."""
+    """The query vectors of the texts. A vector whose model failed is in `left_out` instead."""
 
     vectors: dict[str, list[QueryVector]]
-    """By vector name, one query vector a text."""
+    """By vector name, one query vector for each text."""
     left_out: dict[str, str]
     """By vector name, the reason in one line."""
 
@@ -88,11 +88,11 @@ def encode_queries(
     return Encoded(found, {name: _one_line(name, error) for name, error in failures.items()})
 
 
-def _request(layout: RunLayout, one: PassSpec, texts: Sequence[str]) -> bytes:
-    fingerprint = read_pass(layout, one.outputs[0].vector)
+def _request(layout: RunLayout, pass_: PassSpec, texts: Sequence[str]) -> bytes:
+    fingerprint = read_pass(layout, pass_.outputs[0].vector)
     if fingerprint is None:
-        raise RunDirectoryError(f"{layout.root}: unfinished, the pass {one.vector} has not begun; {AGAIN}")
-    return request(one, fingerprint, texts)
+        raise RunDirectoryError(f"{layout.root}: unfinished, the pass {pass_.vector} has not begun; {AGAIN}")
+    return request(pass_, fingerprint, texts)
 
 
 def _vectors(layout: RunLayout, output: Output, answer: QueryAnswer | EmbedfleetError, count: int) -> list[QueryVector]:
@@ -135,7 +135,7 @@ def _decoded(output: Output, answer: QueryAnswer) -> list[QueryVector]:
 
 
 def _as_kept(vector: list[list[float | None]]) -> QueryVector:
-    """Token vectors as a run keeps them for its queries, so that a search has the scores of a run."""
+    """Token vectors rounded to float16, as a run stores those of its queries, so that a search gets the same scores."""
     with np.errstate(over="ignore"):
         return np.asarray(vector, np.float32).astype(np.float16).astype(np.float32)
 
@@ -157,15 +157,17 @@ def _holds_metadata(layout: RunLayout, vector: str) -> bool:
     return any(read_info(layout.vector_segment(vector, one), VectorSegmentInfo).stood_in for one in segments)
 
 
-def _combined(one: EnsembleSpec, found: Mapping[str, list[QueryVector]]) -> list[QueryVector]:
-    """The ensemble's query vectors, made of those of its members as its rows are of theirs."""
-    missing = [name for name in one.members if name not in found]
+def _combined(ensemble: EnsembleSpec, found: Mapping[str, list[QueryVector]]) -> list[QueryVector]:
+    """The ensemble's query vectors, combined from those of its members as its rows are."""
+    missing = [name for name in ensemble.members if name not in found]
     if missing:
-        raise EmbedfleetError(f"{one.vector}: cannot be computed, since {', '.join(missing)} cannot encode the query")
-    members = [np.array(found[name], np.float32).reshape(len(found[name]), -1) for name in one.members]
-    vectors = combine(one, members)
+        raise EmbedfleetError(
+            f"{ensemble.vector}: cannot be computed, since {', '.join(missing)} cannot encode the query"
+        )
+    members = [np.array(found[name], np.float32).reshape(len(found[name]), -1) for name in ensemble.members]
+    vectors = combine(ensemble, members)
     if not np.isfinite(vectors).all():
-        raise EmbedfleetError(f"{one.vector}: the members' query vectors cancel each other out; search without it")
+        raise EmbedfleetError(f"{ensemble.vector}: the members' query vectors cancel each other out; search without it")
     return list(vectors)
 
 

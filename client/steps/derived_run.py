@@ -1,4 +1,4 @@
-"""DerivedRun: a run of queries or pairs inside of a run directory, resumed where it is the one asked for, or else made anew."""
+"""DerivedRun: a run of queries or pairs inside a run directory. It resumes, or starts over if its source or spec changed."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from .session import Interrupted, Session
 from .set_aside import SetAside
 
 OTHERS = ("SpecMismatch", "SourceError")
-"""What a run fails with where the folder holds that of another command's queries or pairs. It is made anew, not refused."""
+"""Kinds of failure if the folder holds a run of other queries or pairs. That run is replaced."""
 
 
 class DerivedRun:
-    """One folder of such runs. What it holds for another question stands beside it until the new run is done."""
+    """The run in one folder. A run of other queries or pairs is moved aside until the new one is done."""
 
     def __init__(self, session: Session, spec: RunSpec, out: Path, about: str) -> None:
-        """`about` stands before each line that is said."""
+        """`about` is put before each line that is shown."""
         self._session, self._spec, self._out, self._about = session, spec, out, about
         self._layout, self._aside = RunLayout(out), SetAside(out)
 
     def follow(self, made_of: str) -> RunEnded:
-        """Follow the run to its end. `made_of` names what another run there was made of.
+        """Follow the run to its end. `made_of` describes, for messages, the source of a run that is replaced.
 
-        What stood there comes back if the new run fails before anything of it is computed.
+        The earlier run is put back if the new one fails before it has computed anything.
         """
         ending = self._resumed_here_or_aside()
         if ending is None:
@@ -48,9 +48,9 @@ class DerivedRun:
         return ending
 
     def _resumed_here_or_aside(self) -> RunEnded | None:
-        """Resume what is in the folder, or else what an earlier command put beside it; None where both are of others."""
+        """Resume the run in the folder, or else the one that was moved aside; None if both are runs of other sources."""
         self._aside.recover()
-        if not self._has_vectors():  # a replacement that had nothing to lose yet
+        if not self._has_vectors():  # an empty replacement
             self._aside.put_back()
         ending = self._resumed()
         if ending is None and self._aside.put_back():
@@ -58,7 +58,7 @@ class DerivedRun:
         return ending
 
     def _resumed(self) -> RunEnded | None:
-        """Follow the run that stands in the folder, or a new one where none does; None where that is a run of others."""
+        """Resume the run in the folder, or start a new one if it is empty; None if the folder has a run of another source."""
         stood = self._out.exists()
         adopt_source(self._spec, self._layout)
         if stood and self._is_rewritten():
@@ -78,16 +78,16 @@ class DerivedRun:
         return ending
 
     def _has_vectors(self) -> bool:
-        """Whether the folder holds something that took computing."""
+        """Whether the folder has computed vectors."""
         return any(segments_in(folder) for folder in self._layout.vectors.glob("*/"))
 
     def _is_rewritten(self) -> bool:
-        """Whether the source is another file than its intake read. A run whose intake is done would not look at it again."""
+        """Whether the source changed since the intake read it. A run whose intake is done would not check that."""
         spec, layout = self._spec, self._layout
         try:
             corpus = survey(spec.source, layout.root, spec.text_field)
         except SourceError:
-            return False  # the run itself says what is wrong
+            return False  # the run itself reports it
         try:
             unchanged_files(spec.source, corpus, layout)
         except SourceError:

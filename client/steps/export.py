@@ -1,4 +1,4 @@
-"""`embedfleet export`: the exporter, started on a run that is done."""
+"""`embedfleet export`: start the exporter on a finished run."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ STOP_SECONDS = 10.0
 
 
 def export_quietly(root: Path, formats: list[str], quantization: str | None) -> dict[str, Path]:
-    """Export as `export` does and print nothing; the files that `export` then holds, by name."""
+    """Export as `export` does, without printing. Return the files in the folder `export`, by name."""
     layout = open_done_run(root).layout
     with _started(layout, formats, quantization, quiet=True) as child:
         code = _wait(child)
-        said = child.tail()
+        stderr = child.tail()
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     if code != 0:
-        raise exit_error(code, said, f"{root}: the exporter ended with {code}; export again")
+        raise exit_error(code, stderr, f"{root}: the exporter ended with {code}; export again")
     record = read_export(layout)
     return {one.name: layout.export / one.name for one in record.files} if record is not None else {}
 
 
 def export(root: Path, formats: list[str], quantization: str | None, *, as_json: bool) -> int:
-    """Export the run in `root` in the formats named (none: all that apply); the exit code.
+    """Export the run in `root` in the named `formats` (empty: all that apply), and return the exit code.
 
     The process writes its own messages to standard error; with `as_json`, `export.json` is printed at the end.
     """
     layout = RunLayout(root)
-    read_spec(layout)  # no process for a folder that holds no run
+    read_spec(layout)  # raises if there is no run
     with _started(layout, formats, quantization, quiet=False) as child:
         code = _wait(child)
     if code < 0:

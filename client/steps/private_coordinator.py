@@ -1,4 +1,4 @@
-"""The coordinator that `embedfleet run` starts for itself, in a folder that nobody else sees."""
+"""PrivateCoordinator: the coordinator of one command, on a socket in a temporary folder."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ...protocol.wire.channels import IPC_PATH_LIMIT
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 KILL_SECONDS = 5.0
-SAID = "embedfleet: "
-"""How a line begins that the coordinator writes for people."""
+PREFIX_OF_LINES = "embedfleet: "
+"""The beginning of the coordinator's lines for people."""
 
 
 class PrivateCoordinator:
@@ -32,7 +32,7 @@ class PrivateCoordinator:
         self._devices, self._otlp, self._share_stdin = devices, otlp, share_stdin
         self._process: ChildProcess | None = None
         self.last_words: list[str] = []
-        """Once it has ended: what it had to tell people."""
+        """Its lines for people, once it has ended."""
 
     def __enter__(self) -> PrivateCoordinator:
         ready, write = os.pipe()
@@ -58,8 +58,8 @@ class PrivateCoordinator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        told = kind is None or issubclass(kind, EmbedfleetError)  # a run that failed has spans to send
-        self._end(STOP_SECONDS if told else 0)
+        in_order = kind is None or issubclass(kind, EmbedfleetError)  # a failed run still has spans to send
+        self._end(STOP_SECONDS if in_order else 0)
 
     def exit_code(self) -> int | None:
         """Its exit status; None while it runs."""
@@ -81,7 +81,7 @@ class PrivateCoordinator:
         if readable and os.read(ready, 16) == b"ready":
             return
         code = self._process.wait(5)
-        text = self.tail().removeprefix(SAID)
+        text = self.tail().removeprefix(PREFIX_OF_LINES)
         if code == 2:
             raise error_from_name("UsageError", text)
         raise EmbedfleetError(f"the coordinator did not start ({describe_exit(code)}): {text or 'it said nothing'}")
@@ -91,14 +91,14 @@ class PrivateCoordinator:
             if patience:
                 self._process.terminate()
                 self._process.wait(patience)
-            told = (line.partition(SAID) for line in self.tail().splitlines())
-            self.last_words = [words for before, said, words in told if said and not before]
+            lines = self.tail().splitlines()
+            self.last_words = [line.removeprefix(PREFIX_OF_LINES) for line in lines if line.startswith(PREFIX_OF_LINES)]
             self._process.close()
         self._folder.cleanup()
 
 
 def _short_folder() -> Path:
-    """The usual folder for temporary files, or /tmp where its path is too long for a socket."""
+    """The usual folder for temporary files, or /tmp if its path is too long for a socket."""
     usual = Path(tempfile.gettempdir())
     longest = len(os.fsencode(usual / f"{PREFIX}12345678" / "export-100"))
     return Path("/tmp") if longest > IPC_PATH_LIMIT else usual

@@ -1,7 +1,7 @@
-"""`embedfleet run --queries`: queries encoded, candidates found, pairs reranked, the ranking evaluated; each step resumes.
+"""`embedfleet run --queries`: encode queries, find candidates, rerank pairs, evaluate the ranking. Each step resumes.
 
-The queries are a corpus of their own in `DIR/queries`, encoded by the same passes, and the (query, text) pairs are one in
-`DIR/rerank/run`, scored by a reranker: so leases, batches, deadlines, quarantine and resume are those of any run.
+Queries and (query, text) pairs are corpora of runs in `DIR/queries` and `DIR/rerank/run`. So leases, batches, deadlines,
+quarantine and resume work as for any run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ...protocol.run_directory.run_json import read_spec
 from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.wire.control import RunEnded
 from ..options.retrieval_plan import RetrievalPlan
-from ..output.formatting import counted
+from ..output.formatting import pluralize
 from ..output.truncation_lines import percent, query_lines
 from .derived_run import DerivedRun
 from .run_summary import JsonObject, RunSummary
@@ -39,21 +39,21 @@ class Retrieval:
         self._session, self._spec, self._plan, self._stages = session, spec, plan, stages
         self._layout = RunLayout(out)
         self.evaluation: Evaluation | None = None
-        """Once it is done, and where the plan has judgements."""
+        """Set by `run` if the plan has judgements."""
 
     def run(self, printed: RunSummary) -> int:
-        """Do what is missing; how many queries and pairs are in quarantine. `printed` gains what `--json` shows.
+        """Do the missing steps, and return the number of quarantined queries and pairs. `printed` gains the JSON output.
 
-        Raises Interrupted after a signal; every step that is done stays.
+        Raises Interrupted after a signal. Finished steps are kept.
         """
         queries = self._encode()
-        found = self._find()
-        scored = self._score(found.pairs)
-        section = self._rank(found.pairs)
+        candidates = self._find()
+        scored = self._score(candidates.pairs)
+        section = self._rank(candidates.pairs)
         printed["rerank"] = {
             "file": str(self._layout.reranked),
             "queries": _counts(queries),
-            "candidates": msgspec.to_builtins(found),
+            "candidates": msgspec.to_builtins(candidates),
             "run": msgspec.to_builtins(section),
         }
         if section is not None:
@@ -73,27 +73,27 @@ class Retrieval:
         return queries
 
     def _find(self) -> CandidatesRecord:
-        """What `candidates.json` says of the candidates."""
+        """Find the candidates, and return `candidates.json`."""
         plan, layout = self._plan, self._layout
         self._session.say(f"finding {plan.candidates:,} candidates of each signal, for each query")
-        with self._session.stage("candidates") as told:
+        with self._session.stage("candidates") as fields:
             arguments = [str(layout.root), f"--candidates={plan.candidates}"]
             arguments += [f"--wanted={name}" for name in plan.wanted] + [f"--named={name}" for name in plan.named]
             peak = self._session.process("embedfleet.exporter.commands.candidates", arguments)
-            found = read_candidates(layout)
-            assert found is not None, "the process has written it"
-            told |= {"rows": found.queries, "pairs": found.pairs, **memory_field(peak)}
-        self._stages.append(candidate_stage(found, peak))
+            record = read_candidates(layout)
+            assert record is not None, "the process has written it"
+            fields |= {"rows": record.queries, "pairs": record.pairs, **memory_field(peak)}
+        self._stages.append(candidate_stage(record, peak))
         self._session.say(
-            f"{counted(found.queries, 'query', 'queries')}, {counted(found.pairs, 'fused candidate')}"
-            + (f" of {' + '.join(found.fused)}" if plan.wanted else "")
-            + (f"; nothing was found for {found.without:,}" if found.without else "")
+            f"{pluralize(record.queries, 'query', 'queries')}, {pluralize(record.pairs, 'fused candidate')}"
+            + (f" of {' + '.join(record.fused)}" if plan.wanted else "")
+            + (f"; nothing was found for {record.without:,}" if record.without else "")
         )
-        for name, count in found.left_out.items():
+        for name, count in record.left_out.items():
             self._session.say(
-                f"{name} is left out for {counted(count, 'query', 'queries')}: it knows no word of them, or failed"
+                f"{name} is left out for {pluralize(count, 'query', 'queries')}: it knows no word of them, or failed"
             )
-        return found
+        return record
 
     def _score(self, pairs: int) -> RunEnded | None:
         reranker = self._plan.rerank
@@ -108,17 +108,17 @@ class Retrieval:
         return ending
 
     def _rank(self, pairs: int) -> CrossEncoderRerankRun | None:
-        """The manifest's section of the reranker; None without one."""
+        """Write the ranking, and return the manifest's section of the reranker, None without one."""
         plan, layout = self._plan, self._layout
         reranker = [f"--reranker={plan.rerank.vector}"] if plan.rerank is not None else []
-        with self._session.stage("ranking") as told:
+        with self._session.stage("ranking") as fields:
             arguments = [str(layout.root), f"--top-k={plan.top_k}", *reranker]
             peak = self._session.process("embedfleet.exporter.commands.rank", arguments)
             manifest = read_manifest(layout)
             section = (manifest.rerank_run or None) if manifest is not None else None
-            told |= {"rows": pairs, **memory_field(peak)}
+            fields |= {"rows": pairs, **memory_field(peak)}
             if section is not None:
-                told |= {"coverage": section.coverage, "fallbacks": section.fallbacks}
+                fields |= {"coverage": section.coverage, "fallbacks": section.fallbacks}
         return section
 
     def _query_spec(self) -> RunSpec:
@@ -135,15 +135,15 @@ class Retrieval:
         """The preprocessing policy of the chunks, which may be older than that of a new run."""
         return read_spec(self._layout).preprocessing
 
-    def _query_pass(self, one: PassSpec) -> PassSpec:
-        """The pass as queries go through it. Without fallback: a query that has no vector is told, not guessed."""
-        if one.kind == "sparse" and has_only_metadata_weights(self._layout, one):
-            return PassSpec(vector=one.vector, kind="metadata", model="metadata", side="query")
-        fallback = one.kind == "metadata"
+    def _query_pass(self, pass_: PassSpec) -> PassSpec:
+        """The pass that encodes queries. A learned sparse model has no fallback: its failed queries go to quarantine."""
+        if pass_.kind == "sparse" and has_only_metadata_weights(self._layout, pass_):
+            return PassSpec(vector=pass_.vector, kind="metadata", model="metadata", side="query")
+        fallback = pass_.kind == "metadata"
         return msgspec.structs.replace(
-            one,
+            pass_,
             side="query",
-            prompt=one.query_prompt,
+            prompt=pass_.query_prompt,
             query_prompt=None,
             average_length=None,
             fallback=fallback,
@@ -156,10 +156,10 @@ class Retrieval:
 
         if self._session.received:
             raise Interrupted
-        found = self.evaluation = evaluate(self._layout, qrels)
-        write_report(self._layout, found)
+        evaluation = self.evaluation = evaluate(self._layout, qrels)
+        write_report(self._layout, evaluation)
         self._session.say(f"the report: {self._layout.report}")
-        return msgspec.to_builtins(found)
+        return msgspec.to_builtins(evaluation)
 
 
 def _counts(ending: RunEnded) -> dict[str, int]:

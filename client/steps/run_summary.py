@@ -1,4 +1,4 @@
-"""What `embedfleet run --json` prints at its end."""
+"""RunSummary: the JSON that `embedfleet run --json` prints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ JsonObject = dict[str, Any]
 
 
 class RunSummary(TypedDict, total=False):
-    """The corpus first; then what followed it. A run that was interrupted early has no more than a status."""
+    """First the corpus, then the later steps. A run that was interrupted early has only `status`."""
 
     run: str
     status: str
@@ -32,8 +32,8 @@ class RunSummary(TypedDict, total=False):
 
 
 def summary(ending: RunEnded) -> RunSummary:
-    """The object that `--json` prints, as far as the corpus goes."""
-    found = RunSummary(
+    """The part of the JSON that is about the corpus."""
+    printed = RunSummary(
         run=ending.run,
         status=ending.status,
         chunks=ending.chunks,
@@ -45,25 +45,25 @@ def summary(ending: RunEnded) -> RunSummary:
         passes=[_pass_summary(one) for one in ending.passes],
     )
     if ending.error:
-        found["error"] = ending.error
-    return found
+        printed["error"] = ending.error
+    return printed
 
 
-def _pass_summary(one: PassSummary) -> JsonObject:
-    """Null for what only computing tells, where all was committed before."""
+def _pass_summary(pass_: PassSummary) -> JsonObject:
+    """One pass. Device, rates and padding are null if this session computed nothing."""
     computed = {
-        "device": one.device,
-        "chunks_per_second": one.chunks_per_second,
-        "tokens_per_second": one.tokens_per_second,
-        "padding": one.padding,
+        "device": pass_.device,
+        "chunks_per_second": pass_.chunks_per_second,
+        "tokens_per_second": pass_.tokens_per_second,
+        "padding": pass_.padding,
     }
     return {
-        "vector": one.vector,
-        "model": one.model,
-        "chunks": one.chunks,
-        "computed": one.computed,
-        "seconds": one.seconds,
-        **(computed if one.computed else dict.fromkeys(computed)),
-        "rotation_gap_seconds": one.rotation_gap_seconds,
-        **(one.truncation.record() if one.truncation is not None else dict.fromkeys(Truncation().record())),
+        "vector": pass_.vector,
+        "model": pass_.model,
+        "chunks": pass_.chunks,
+        "computed": pass_.computed,
+        "seconds": pass_.seconds,
+        **(computed if pass_.computed else dict.fromkeys(computed)),
+        "rotation_gap_seconds": pass_.rotation_gap_seconds,
+        **(pass_.truncation.record() if pass_.truncation is not None else dict.fromkeys(Truncation().record())),
     }

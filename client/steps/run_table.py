@@ -1,4 +1,4 @@
-"""The stages of a command, at its end: on a terminal a table by rich, elsewhere a plain line each. On standard error."""
+"""Show the stages of a command on standard error: a table by rich on a terminal, elsewhere one line for each."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 ROOMY = 110
-"""Columns of a terminal from which tables show what matters less."""
+"""Width of a terminal in columns from which tables show less important figures."""
 
 
 class Column(NamedTuple):
-    """What stands over a cell, and from how many columns of a terminal on it is shown."""
+    """The heading of a column, and the width of a terminal from which it is shown."""
 
     heading: str
     from_width: int = 0
@@ -41,12 +41,11 @@ COLUMNS = {
     "device": Column("device", 170),
     "all": Column("all sessions", 150),
 }
-"""By the name of a cell. One that no stage fills is left out. Where there is little room and a GPU's memory is known, the
-worker's own is left out too."""
+"""By the name of a cell. A column without cells is left out. On a narrow terminal, `gpu` replaces `memory`."""
 
 
 def show_stages(stages: Sequence[Stage], say: Callable[[str], None]) -> None:
-    """All stages; lines for people go to `say`."""
+    """Show all stages: as a table on a terminal, else as lines through `say`."""
     if sys.stderr.isatty():
         from ..output.console import message_console
 

@@ -1,4 +1,4 @@
-"""What one command does, one thing after another: runs of its coordinator and processes of its own; and how signals end it."""
+"""Session: the steps of one command: runs of its coordinator, and child processes. Signals end them in order."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.wire.control import RunEnded
 from ...protocol.wire.run_options import DEFAULTS, RunOptions
 from ..client import Client
-from ..output.formatting import counted
+from ..output.formatting import pluralize
 from ..output.progress import ProgressView, make_view
 from .private_coordinator import PrivateCoordinator
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 10.0
 GRACE_SECONDS = 25.0
-"""After SIGTERM; schedulers kill after 30."""
+"""Default drain time after SIGTERM, in seconds. Schedulers kill after 30."""
 
 
 class Interrupted(Exception):
-    """A signal ended the step that was going on."""
+    """A signal ended the current step."""
 
 
 class Session:
-    """One command. `received` gets the numbers of the signals: the first one drains, a second one ends everything at once."""
+    """One command. `received` lists the signals so far: the first drains, a second ends everything at once."""
 
     def __init__(
         self,
@@ -57,25 +57,25 @@ class Session:
         self._views = views
         self._view: ProgressView | None = None
         self.submitted = False
-        """Whether the coordinator has taken a run: from then on its directory may be written to."""
+        """Whether the coordinator has accepted a run, and so may have written to its directory."""
         self._traceparent = ""
-        """The span of the session's first run: all else that it does stands below it."""
+        """The span of the session's first run, parent of all later spans."""
 
     @property
     def exit_code(self) -> int:
-        """Of a command that a signal ended."""
+        """The exit code of a command that a signal ended."""
         return EXIT_TERMINATED if self.received and self.received[0] == signal.SIGTERM else EXIT_INTERRUPTED
 
     def say(self, text: str) -> None:
-        """Show a line to people."""
+        """Show one line of text."""
         (self._view or self._views("")).say(text)
 
     def follow(
         self, spec: RunSpec, out: Path, *, restart: bool = False, about: str = "", later: Sequence[PassSpec] = ()
     ) -> RunEnded | None:
-        """Submit a run and show it until it ends; None if a second signal asked to end at once.
+        """Submit a run and show its progress until it ends; None if a second signal ended it at once.
 
-        `later` are passes of runs that are to follow.
+        `later` are passes of later runs, whose models are checked with this run's.
         """
         self._view = self._views(about)
         try:
@@ -96,9 +96,8 @@ class Session:
 
     @contextmanager
     def stage(self, name: str) -> Generator[dict[str, int | float | str]]:
-        """A step that is no run of the coordinator's. Where spans are made it is one, and says what the block puts into the
-        dict: counts, bytes, seconds.
-        """
+        """A step outside the coordinator, exported as a span if spans are on. The block puts the span's attributes into the
+        dict: counts, bytes, seconds."""
         fields: dict[str, int | float | str] = {}
         begin, error = time.time(), ""
         try:
@@ -112,9 +111,9 @@ class Session:
                     self._client.stage_done(name, begin, time.time(), fields, error, self._traceparent)
 
     def process(self, module: str, arguments: Sequence[str]) -> int:
-        """Run `python -m MODULE ARGUMENTS` to its end; the most resident memory that it was seen with, in bytes.
+        """Run `python -m MODULE ARGUMENTS` to its end, and return its peak of resident memory in bytes.
 
-        Raises Interrupted, and what the process says went wrong.
+        Raises Interrupted after a signal, or else the error that the process reports.
         """
         if self.received:
             raise Interrupted
@@ -127,19 +126,19 @@ class Session:
                     child.interrupt()  # it removes the files that it is writing
                     self._let_end(child)
                     raise Interrupted
-            said = child.tail()
+            stderr = child.tail()
         finally:
             child.close()
-        if code == EXIT_INTERRUPTED or (code and self.received):  # who signalled us may have signalled it as well
+        if code == EXIT_INTERRUPTED or (code and self.received):  # a terminal sends signals to both
             raise Interrupted
         if code < 0:
             raise EmbedfleetError(f"{module} was {describe_exit(code)}; the same command resumes")
         if code:
-            raise exit_error(code, said, f"{module} ended with exit code {code}")
+            raise exit_error(code, stderr, f"{module} ended with exit code {code}")
         return peak
 
     def _let_end(self, child: ChildProcess) -> None:
-        """Wait for it, unless a second signal comes or who sent SIGTERM will soon kill; the caller ends it then."""
+        """Wait for the child to end, until a second signal or the end of the drain time. Then the caller kills it."""
         end = time.monotonic() + (min(STOP_SECONDS, self._grace) if self._terminated else STOP_SECONDS)
         while len(self.received) < 2 and time.monotonic() < end and child.wait(POLL_SECONDS) is None:
             pass
@@ -164,7 +163,7 @@ class Session:
                 draining = time.monotonic()
                 grace = self._grace if self._terminated else None
                 view.say(drain_notice(in_flight, self._options.batch_timeout, grace))
-                with contextlib.suppress(UsageError):  # it ended this moment: its ending is on the way
+                with contextlib.suppress(UsageError):  # the run has just ended; its RunEnded is on the way
                     client.cancel(run)
             if len(self.received) > 1 or self._overdue(draining):
                 coordinator.kill()
@@ -181,7 +180,7 @@ class Session:
         return RunFailed(f"the coordinator {what}. What was committed stays; {command} resumes. {tail}".strip())
 
     def _overdue(self, draining: float | None) -> bool:
-        """Whether who sent SIGTERM will soon kill; a person who pressed Ctrl-C can do so again."""
+        """Whether the drain time is over. It applies to SIGTERM only: after Ctrl-C, the user can press it again."""
         return self._terminated and draining is not None and time.monotonic() - draining > self._grace
 
     @property
@@ -190,7 +189,8 @@ class Session:
 
 
 def _left_open(out: Path, computed: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """By vector, the rows on disk and those computed beyond them: since the last report, another segment may have come."""
+    """By vector, the committed rows, counted on disk since segments may be newer than the last report, and the rows that were
+    computed but not committed."""
     from ..run_directory.running import committed_rows  # reads Parquet
 
     on_disk = {vector: committed_rows(RunLayout(out), vector) for vector in computed}
@@ -198,9 +198,9 @@ def _left_open(out: Path, computed: Mapping[str, int]) -> dict[str, tuple[int, i
 
 
 def _say_open(view: ProgressView, rows: Mapping[str, tuple[int, int]], command: str) -> None:
-    """Report in one line, if a run ends early, the committed rows of each vector and those computed but not committed."""
+    """Report the committed rows of each vector, and those computed but not committed. No line if all are committed."""
     found = [
-        f"{vector}: {counted(committed, 'row')} committed, {open_:,} computed but not committed"
+        f"{vector}: {pluralize(committed, 'row')} committed, {open_:,} computed but not committed"
         for vector, (committed, open_) in rows.items()
         if open_ > 0
     ]
@@ -209,18 +209,18 @@ def _say_open(view: ProgressView, rows: Mapping[str, tuple[int, int]], command: 
 
 
 def the_same(restart: bool) -> str:
-    """The command that goes on with a run that this one began."""
+    """The command that resumes a run that this command began."""
     return "the same command without --restart" if restart else "the same command"
 
 
 def memory_field(peak: int) -> dict[str, int | float | str]:
-    """What a stage says of its process's memory, in bytes; nothing where nobody saw it."""
+    """The attribute with the peak memory of a stage's process, in bytes; empty if it is not known."""
     return {"memory.peak_bytes": peak} if peak else {}
 
 
 def drain_notice(in_flight: int, batch_timeout: float | None, grace: float | None) -> str:
-    """What is waited for after the first signal, and for how long at most; `grace` counts after SIGTERM alone."""
-    batches = f"{counted(in_flight, 'batch', 'batches')} in flight" if in_flight else "what is in flight"
+    """The message after the first signal: the work to finish, and the time limit. `grace` is None after Ctrl-C."""
+    batches = f"{pluralize(in_flight, 'batch', 'batches')} in flight" if in_flight else "what is in flight"
     if grace is not None:
         return f"finishing {batches}, for {grace:g} s at most; once more to stop at once"
     limit = f"{batch_timeout:g} s" if batch_timeout is not None else "some times its usual time, 600 s at most"
@@ -237,7 +237,7 @@ def open_session(
     options: RunOptions = DEFAULTS,
     grace: float = GRACE_SECONDS,
 ) -> Generator[Session]:
-    """A session with a private coordinator, which ends with the block. `views` makes what shows each run's progress."""
+    """A session with a private coordinator, which ends with the block. `views` makes the progress view of each run."""
     with catching_signals() as received:
         coordinator = PrivateCoordinator(devices, otlp=otlp, share_stdin=share_stdin)
         with coordinator, Client(coordinator.address) as client:
@@ -249,9 +249,9 @@ def open_session(
 
 @contextmanager
 def catching_signals() -> Generator[list[int]]:
-    """SIGINT and SIGTERM only append to the list; the loop acts on it. A third one falls back to the usual.
+    """Append SIGINT and SIGTERM to the list, on which the session's loop acts. A third signal raises KeyboardInterrupt.
 
-    Python lets the main thread alone handle signals: elsewhere the list stays empty.
+    Only the main thread can handle signals in Python: in other threads the list stays empty.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""SetAside: a folder that is made anew, whose earlier contents stand beside it until the new ones are done."""
+"""SetAside: move a folder aside while it is made anew, to put it back if that fails."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..run_directory.files import writing
 
 
 class SetAside:
-    """Of one derived run directory. Each step is a rename, so that a crash leaves one whole folder or both.
+    """One derived run directory. Each step is a rename, so that a crash leaves one whole folder or both.
 
-    What is to go is renamed first: a folder that is half deleted would be taken for somebody else's. What the disk refuses is
-    an EmbedfleetError.
+    A folder is renamed before it is deleted: half deleted, it would look like a folder of the user's. EmbedfleetError if the
+    disk refuses a step.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,13 +24,13 @@ class SetAside:
         self._gone = being_removed(folder)
 
     def recover(self) -> None:
-        """End what a crash cut short between two renames."""
+        """Finish a step that a crash interrupted between two renames."""
         shutil.rmtree(self._gone, ignore_errors=True)
         if not self._folder.exists():
             self.put_back()
 
     def take(self) -> None:
-        """Put what stands in the folder beside it."""
+        """Move the folder aside, if it exists."""
         if self._folder.exists():
             with writing(self._folder):
                 _refuse_foreign(self._folder)
@@ -38,7 +38,7 @@ class SetAside:
                 sync_folder(self._folder.parent)
 
     def put_back(self) -> bool:
-        """Give the folder its earlier contents again, in place of the new ones; False where nothing stands beside it."""
+        """Replace the folder by the one that was moved aside; False if there is none."""
         if not self._before.exists():
             return False
         with writing(self._folder):
@@ -48,7 +48,7 @@ class SetAside:
         return True
 
     def drop(self) -> None:
-        """The new contents are done: the earlier ones may go."""
+        """Delete the folder that was moved aside."""
         with writing(self._before):
             self._remove(self._before)
 

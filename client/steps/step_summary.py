@@ -1,4 +1,4 @@
-"""Stage: one step of a command as people see it at the end: what it did, how long that took, what it held, what it covers."""
+"""Stage: one step of a command in the table at its end: rows, time, memory, coverage."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ...protocol.spec.run_spec import RunSpec
 from ...protocol.statistics.pass_stats import PassStats
 from ...protocol.statistics.run_stats import RunStats
 from ...protocol.wire.control import PassSummary, RunEnded
-from ..output.formatting import counted, percent, size_of
+from ..output.formatting import human_bytes, percent, pluralize
 from ..output.truncation_lines import cut_cell
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """`cells` by name, as `run_table.COLUMNS` has them, each a text; what is not known has none."""
+    """The texts of a stage's cells, by the names in `run_table.COLUMNS`. Unknown figures have no cell."""
 
     name: str
     cells: Mapping[str, str]
@@ -27,19 +27,23 @@ class Stage:
 
 
 def pass_stages(ending: RunEnded, about: str = "", unit: str = "rows", stats: RunStats | None = None) -> list[Stage]:
-    """The passes of a run that has ended; `about` is put before their names. `stats`, from stats.json, has the figures of all
-    sessions, for a run with earlier ones."""
+    """The passes of a run that has ended; `about` is put before their names. `stats`, from stats.json, adds the figures of all
+    sessions if there were earlier ones."""
     recorded = stats.by_vector() if stats is not None else {}
     return [
-        Stage(about + one.vector, _cells(one, one.batch_seconds) | _all_sessions(one, recorded.get(one.vector)), unit)
-        for one in ending.passes
+        Stage(
+            about + pass_.vector,
+            _cells(pass_, pass_.batch_seconds) | _all_sessions(pass_, recorded.get(pass_.vector)),
+            unit,
+        )
+        for pass_ in ending.passes
     ]
 
 
-def _all_sessions(one: PassSummary, recorded: PassStats | None) -> dict[str, str]:
+def _all_sessions(pass_: PassSummary, recorded: PassStats | None) -> dict[str, str]:
     """Rows, seconds and rate of all recorded sessions together, and the rows of sessions that were killed; empty in the first
     session."""
-    if not one.earlier or recorded is None:
+    if not pass_.earlier or recorded is None:
         return {}
     rows = recorded.untimed
     killed = f"{rows:,} by sessions that were killed, in a time that is not known" if rows else ""
@@ -47,12 +51,12 @@ def _all_sessions(one: PassSummary, recorded: PassStats | None) -> dict[str, str
         return {"all": killed} if killed else {}
     rows, seconds, sessions = recorded.computed, recorded.seconds, recorded.sessions
     rate = recorded.chunks_per_second  # that of unrounded seconds, where there was one session
-    timed = f"{rows:,} in {seconds:,.1f} s ({rate:,.1f}/s) by {counted(sessions, 'session')}"
+    timed = f"{rows:,} in {seconds:,.1f} s ({rate:,.1f}/s) by {pluralize(sessions, 'session')}"
     return {"all": f"{timed}; {killed}" if killed else timed}
 
 
 def ensemble_stages(spec: RunSpec, out: RunLayout) -> list[Stage]:
-    """Every ensemble, counted from its committed segments: no worker made it, so it has no batches."""
+    """Every ensemble, counted from its committed segments. No worker computes it, so it has no batches."""
     if not spec.ensembles:
         return []
     from ...protocol.run_directory.segment_info import ChunkSegmentInfo
@@ -62,18 +66,18 @@ def ensemble_stages(spec: RunSpec, out: RunLayout) -> list[Stage]:
     return [Stage(one.vector, _counted(out, one.vector, total)) for one in spec.ensembles]
 
 
-def candidate_stage(found: CandidatesRecord, peak: int = 0) -> Stage:
-    """The signals' candidates and their fusion, by `candidates.json`. `peak`: bytes of its process, where they are known."""
-    queries = found.queries
-    cells = {"rows": f"{queries:,}", "seconds": f"{found.seconds:,.1f}"} | _process_cells(peak)
-    cells |= _latency(found.query_seconds)
+def candidate_stage(record: CandidatesRecord, peak: int = 0) -> Stage:
+    """The candidates and their fusion, from `candidates.json`. `peak`: peak memory of the process in bytes, 0 if unknown."""
+    queries = record.queries
+    cells = {"rows": f"{queries:,}", "seconds": f"{record.seconds:,.1f}"} | _process_cells(peak)
+    cells |= _latency(record.query_seconds)
     if queries:
-        cells["coverage"] = percent((queries - found.without) / queries, 2)
+        cells["coverage"] = percent((queries - record.without) / queries, 2)
     return Stage("candidates, fusion", cells, "queries")
 
 
 def export_stage(rows: int, seconds: float, peak: int) -> Stage:
-    """The files of a run of `rows`; `peak`: bytes of the process that wrote them."""
+    """The export of a run of `rows`. `peak`: peak memory of the process in bytes, 0 if unknown."""
     cells = {"rows": f"{rows:,}", "seconds": f"{seconds:,.1f}"}
     if seconds:
         cells["rate"] = f"{rows / seconds:,.1f}"
@@ -81,7 +85,7 @@ def export_stage(rows: int, seconds: float, peak: int) -> Stage:
 
 
 def _process_cells(peak: int) -> dict[str, str]:
-    return {"memory": size_of(peak)} if peak else {}
+    return {"memory": human_bytes(peak)} if peak else {}
 
 
 def _latency(seconds: Mapping[str, float]) -> dict[str, str]:
@@ -89,44 +93,48 @@ def _latency(seconds: Mapping[str, float]) -> dict[str, str]:
     return {"latency": f"{_short(seconds['p50'], 3)} / {_short(seconds['p95'], 3)}"} if known else {}
 
 
-def _cells(one: PassSummary, latency: Mapping[str, float]) -> dict[str, str]:
+def _cells(pass_: PassSummary, latency: Mapping[str, float]) -> dict[str, str]:
     # Rows, seconds and rate are of this session; `committed` is of all sessions.
-    found = {"rows": f"{one.computed if one.computed or one.earlier else one.chunks:,}"}
-    if one.earlier or one.uncommitted:
-        found["committed"] = f"{one.chunks:,}"
-    if one.computed:
-        found["seconds"] = f"{one.seconds:,.1f}"
-        found["rate"] = f"{one.chunks_per_second:,.1f}"
-        found["tokens"] = f"{one.tokens_per_second:,.0f}"
-        found["padding"] = f"{one.padding:.1%}"
-    if one.batches:
-        found["batch"] = _short(one.computed / one.batches, 1)
-    found |= _latency(latency) | _memory(one)
-    if one.coverage is not None:
-        found["coverage"] = percent(one.coverage, 2)
-    if one.truncation is not None:
-        found["cut"] = cut_cell(one.truncation)
-    if one.weights:
-        found["weights"] = one.weights
-    if placed := one.placement if one.dtype in one.placement else ", ".join(filter(None, (one.dtype, one.placement))):
-        found["placed"] = placed
-    if one.device:
-        found["device"] = one.device
-    return found
+    cells = {"rows": f"{pass_.computed if pass_.computed or pass_.earlier else pass_.chunks:,}"}
+    if pass_.earlier or pass_.uncommitted:
+        cells["committed"] = f"{pass_.chunks:,}"
+    if pass_.computed:
+        cells["seconds"] = f"{pass_.seconds:,.1f}"
+        cells["rate"] = f"{pass_.chunks_per_second:,.1f}"
+        cells["tokens"] = f"{pass_.tokens_per_second:,.0f}"
+        cells["padding"] = f"{pass_.padding:.1%}"
+    if pass_.batches:
+        cells["batch"] = _short(pass_.computed / pass_.batches, 1)
+    cells |= _latency(latency) | _memory(pass_)
+    if pass_.coverage is not None:
+        cells["coverage"] = percent(pass_.coverage, 2)
+    if pass_.truncation is not None:
+        cells["cut"] = cut_cell(pass_.truncation)
+    if pass_.weights:
+        cells["weights"] = pass_.weights
+    if (
+        placed := pass_.placement
+        if pass_.dtype in pass_.placement
+        else ", ".join(filter(None, (pass_.dtype, pass_.placement)))
+    ):
+        cells["placed"] = placed
+    if pass_.device:
+        cells["device"] = pass_.device
+    return cells
 
 
-def _memory(one: PassSummary) -> dict[str, str]:
-    peaks = {"memory": one.peak_bytes, "gpu": one.gpu_peak_bytes}
-    return {name: size_of(peak) for name, peak in peaks.items() if peak}
+def _memory(pass_: PassSummary) -> dict[str, str]:
+    peaks = {"memory": pass_.peak_bytes, "gpu": pass_.gpu_peak_bytes}
+    return {name: human_bytes(peak) for name, peak in peaks.items() if peak}
 
 
 def _short(value: float, digits: int) -> str:
-    """Fewer digits behind the point where there are many before it."""
+    """A number with fewer decimals the larger it is."""
     return f"{value:,.{0 if value >= 100 else min(digits, 1) if value >= 10 else digits}f}"
 
 
 def _counted(out: RunLayout, vector: str, total: int) -> dict[str, str]:
-    """As for a pass, coverage is of all the rows of the run, `total`, also where segments are still missing."""
+    """The cells of a vector, from its segments. Coverage is the share of all `total` rows of the run."""
     from ...protocol.run_directory.segment_info import VectorSegmentInfo
     from ...protocol.run_directory.tables import read_info
 

@@ -1,4 +1,4 @@
-"""Delivery: points to a collection, as far as they are not there yet."""
+"""Delivery: send to a collection the points that it lacks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What became of some points: new ones, others under ids that were taken, and those that were there as they are."""
+    """Counts of points: new, replaced under an id that existed, and already present unchanged."""
 
     new: int = 0
     replaced: int = 0
@@ -48,38 +48,38 @@ class Delivery:
         self._client, self._collection = requests.client, requests.collection
 
     def send(self, points: Sequence[Point]) -> Delivered:
-        """Send those of the points that are not there yet, or differ from what is there; wait until they are applied.
+        """Send the points that are missing or different in the collection; wait until they are applied.
 
-        A point is there as it is where its payload is the same, which has a digest of its vectors, and it has them all: a
-        vector may have been deleted beside it. No vector is read for that.
+        A point is unchanged if the collection has the same payload, which contains a digest of the vectors, and all of its
+        vectors, since vectors can be deleted separately. No vector is read for this.
         """
-        there = self._payloads([one.id for one in points]) if self._has_points else {}
-        same = [one for one in points if one.id in there and same_payload(one.payload, there[one.id])]
+        there = self._payloads([point.id for point in points]) if self._has_points else {}
+        same = [point for point in points if point.id in there and same_payload(point.payload, there[point.id])]
         whole = self._with_all_vectors(same)
-        due = [one for one in points if one.id not in whole]
+        due = [point for point in points if point.id not in whole]
         self._check_numbered(due, there)
         refused = set(self._write(due)) if due else set[str]()
-        written = [one for one in due if one.id not in refused]
-        replaced = sum(one.id in there for one in written)
-        left = tuple(one.payload["id"] for one in due if one.id in refused)
+        written = [point for point in due if point.id not in refused]
+        replaced = sum(point.id in there for point in written)
+        left = tuple(point.payload["id"] for point in due if point.id in refused)
         return Delivered(len(written) - replaced, replaced, len(whole), left)
 
     def _check_numbered(self, due: Sequence[Point], there: dict[str, Any]) -> None:
-        """Raise UsageError before a chunk of another corpus is overwritten: every `corpus.jsonl` has an id `corpus.jsonl#1`."""
-        for one in due:
-            if one.id not in there or one.payload["id"] not in self._numbered:
+        """Raise UsageError for a generated id that is there with another text: every `corpus.jsonl` has a `corpus.jsonl#1`."""
+        for point in due:
+            if point.id not in there or point.payload["id"] not in self._numbered:
                 continue
-            text = str((there[one.id] or {}).get("text", ""))
-            if text[:CUT_CHARS] != one.payload["text"][:CUT_CHARS]:
+            text = str((there[point.id] or {}).get("text", ""))
+            if text[:CUT_CHARS] != point.payload["text"][:CUT_CHARS]:
                 raise UsageError(
-                    f"--collection {self._collection}: chunk {one.payload['id']!r} is there with another text. Its id was "
+                    f"--collection {self._collection}: chunk {point.payload['id']!r} is there with another text. Its id was "
                     "generated from the record's position, so this is another corpus, or the source has changed. Name another "
                     "collection, run with ids (--id-field), or overwrite the chunk with --replace"
                 )
 
     def _write(self, points: Sequence[Point]) -> list[str]:
         """Upsert the points; return the ids of those that the server refuses as too large, found by halving."""
-        structs = [to_struct(one) for one in points]
+        structs = [to_struct(point) for point in points]
         many = len(points) > 1
 
         def closed(error: BaseException) -> bool:
@@ -102,22 +102,22 @@ class Delivery:
         return []
 
     def stop(self) -> None:
-        """No further attempts in any thread."""
+        """Stop retrying, in every thread."""
         self._requests.stop()
 
     def _payloads(self, ids: list[str]) -> dict[str, Any]:
         records = self._requests.ask(
             lambda: self._client.retrieve(self._collection, list(ids), with_payload=True, with_vectors=False)
         )
-        return {str(one.id): one.payload for one in records}
+        return {str(record.id): record.payload for record in records}
 
     def _with_all_vectors(self, points: Sequence[Point]) -> set[str]:
-        """The ids of those that have every vector there that they are to have."""
+        """The ids of the points that have all of their vectors in the collection."""
         from qdrant_client import models
 
         groups: dict[tuple[str, ...], list[models.ExtendedPointId]] = {}
-        for one in points:  # nearly all have the same vectors: a row in quarantine lacks some
-            groups.setdefault(tuple(one.vectors), []).append(one.id)
+        for point in points:  # nearly all have the same vectors: a row in quarantine lacks some
+            groups.setdefault(tuple(point.vectors), []).append(point.id)
         found = set[str]()
         for names, ids in groups.items():
             asked: list[models.Condition] = [models.HasIdCondition(has_id=ids)]
@@ -129,4 +129,4 @@ class Delivery:
         records, _ = self._requests.ask(
             lambda: self._client.scroll(self._collection, only, limit=most, with_payload=False, with_vectors=False)
         )
-        return {str(one.id) for one in records}
+        return {str(record.id) for record in records}

@@ -1,4 +1,4 @@
-"""What a Qdrant server, or the way to it, says no with, in this package's errors."""
+"""Map the errors of a Qdrant server, and of the connection to it, to this package's errors."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from ...protocol.errors import EmbedfleetError, Unreachable, UsageError
 
-Verdict = Literal["key", "away", "busy", "refused"]
+ErrorClass = Literal["key", "away", "busy", "refused"]
 """The key is not accepted; nobody answers; try again later; the request itself is wrong."""
 
-_STATUS: dict[int, Verdict] = {401: "key", 403: "key", 408: "busy", 429: "busy"}
+_STATUS: dict[int, ErrorClass] = {401: "key", 403: "key", 408: "busy", 429: "busy"}
 
-_GRPC: dict[str, Verdict] = {
+_GRPC: dict[str, ErrorClass] = {
     "UNAUTHENTICATED": "key",
     "PERMISSION_DENIED": "key",
     "UNAVAILABLE": "away",
@@ -35,7 +35,7 @@ _TOO_LARGE = (
 
 
 def foreign_errors() -> tuple[type[Exception], ...]:
-    """What qdrant-client raises over gRPC and REST, as the in-memory engine (ValueError), and where an answer lacks its
+    """The errors of qdrant-client: over gRPC and REST, of the in-memory engine (ValueError), and for an answer without a
     result (AssertionError)."""
     import grpc
     from qdrant_client.common.client_exceptions import QdrantException
@@ -44,8 +44,8 @@ def foreign_errors() -> tuple[type[Exception], ...]:
     return (grpc.RpcError, QdrantException, ApiException, ValueError, AssertionError)
 
 
-def verdict(error: Exception) -> Verdict:
-    """What kind of no it is."""
+def classify_error(error: Exception) -> ErrorClass:
+    """The class of an error of `foreign_errors`."""
     from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
     from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
@@ -67,32 +67,32 @@ def too_large(error: Exception) -> bool:
 
     if isinstance(error, UnexpectedResponse) and error.status_code == 413:
         return True
-    words = f"{_said(error)} {getattr(error, 'content', '')}".lower()
+    words = f"{_describe(error)} {getattr(error, 'content', '')}".lower()
     return any(one in words for one in _TOO_LARGE)
 
 
 @contextmanager
 def server_errors(where: str, remedy: str = "") -> Generator[None]:
-    """Raise UsageError for a key that is not accepted, Unreachable for silence, EmbedfleetError for any other no."""
+    """Raise UsageError for a key that is not accepted, Unreachable if no server answers, else EmbedfleetError."""
     try:
         yield
     except Exception as error:
         if not isinstance(error, foreign_errors()):
             raise
-        match verdict(error):
+        match classify_error(error):
             case "key":
                 raise UsageError(
-                    f"{where}: the server does not accept the API key ({_said(error)}); "
+                    f"{where}: the server does not accept the API key ({_describe(error)}); "
                     "name the variable that holds it with --api-key-env"
                 ) from error
             case "away":
-                raise Unreachable(f"{where}: no Qdrant server answers ({_said(error)}){remedy}") from error
+                raise Unreachable(f"{where}: no Qdrant server answers ({_describe(error)}){remedy}") from error
             case "busy":
                 raise EmbedfleetError(
-                    f"{where}: the server stayed busy ({_said(error)}); run the same command again later"
+                    f"{where}: the server stayed busy ({_describe(error)}); run the same command again later"
                 ) from error
             case "refused":
-                raise EmbedfleetError(f"{where}: the server refused ({_said(error)})") from error
+                raise EmbedfleetError(f"{where}: the server refused ({_describe(error)})") from error
 
 
 def _grpc_code(error: Any) -> str:
@@ -101,13 +101,13 @@ def _grpc_code(error: Any) -> str:
 
 
 def _is_foreign(error: Exception) -> bool:
-    """Whether some other server answered: a Qdrant does in JSON, with a result, or says nothing beside the status."""
+    """Whether a server other than Qdrant answered. Qdrant answers in JSON with a result, or with a status alone."""
     content: Any = getattr(error, "content", b"")
     page = isinstance(content, bytes) and content.lstrip()[:1] == b"<"
     return page or isinstance(error, (JSONDecodeError, AssertionError))
 
 
-def _said(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if _is_foreign(error):
         return "another server does, and not as a Qdrant would"
     details: Any = getattr(error, "details", None)

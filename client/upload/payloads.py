@@ -1,4 +1,4 @@
-"""Payloads as every way to a server takes them: gRPC has no whole number beyond 64 bits with a sign, JSON has."""
+"""Payloads that gRPC and REST can both carry: gRPC has no integers beyond signed 64 bits, JSON has."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from ...protocol.finished_run.points import Point
 LEAST, MOST = -(1 << 63), (1 << 63) - 1
 
 
-class Spelled:
-    """Writes whole numbers that do not fit as text, digit for digit, and counts the points that had some.
+class BigIntegersAsText:
+    """Converts integers beyond signed 64 bits to text, digit for digit, and counts the points with such integers.
 
-    Over REST too, so that a later upload finds the same whichever way it takes.
+    Over REST too, so that a later upload over gRPC finds the same payloads.
     """
 
     def __init__(self) -> None:
         self.points = 0
         self.first = ""
-        """The id of the first chunk among them, and where in it: `'c5' (metadata.serial)`."""
+        """The first such chunk, and the path of the integer in it: `'c5' (metadata.serial)`."""
 
     def take(self, points: Iterable[Point]) -> Iterator[Point]:
-        """The points, as a server can hold them."""
+        """Yield the points, with big integers as text."""
         for point in points:
-            where = _beyond(point.payload)
+            where = _first_beyond(point.payload)
             if where is None:
                 yield point
                 continue
             self.points += 1
             self.first = self.first or f"{point.payload['id']!r} ({where})"
-            yield replace(point, payload=_spelled(point.payload))
+            yield replace(point, payload=_integers_as_text(point.payload))
 
     @property
     def notice(self) -> str | None:
-        """A line for people; None where there is nothing to tell."""
+        """A line on the converted integers; None without any."""
         if not self.points:
             return None
         return (
@@ -54,24 +54,24 @@ def _canonical(payload: Any) -> bytes:
     return orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
 
 
-def _beyond(value: Any, path: str = "") -> str | None:
-    """Where the first number stands that does not fit; None where all fit."""
+def _first_beyond(value: Any, path: str = "") -> str | None:
+    """The path of the first integer that does not fit; None if all fit."""
     if type(value) is int:
         return None if LEAST <= value <= MOST else path
     if isinstance(value, dict):
-        parts = ((f"{path}.{name}" if path else str(name), one) for name, one in value.items())
+        parts = ((f"{path}.{name}" if path else str(name), part) for name, part in value.items())
     elif isinstance(value, list):
-        parts = ((f"{path}[{place}]", one) for place, one in enumerate(value))
+        parts = ((f"{path}[{place}]", part) for place, part in enumerate(value))
     else:
         return None
-    return next((found for where, one in parts if (found := _beyond(one, where)) is not None), None)
+    return next((found for where, part in parts if (found := _first_beyond(part, where)) is not None), None)
 
 
-def _spelled(value: Any) -> Any:
+def _integers_as_text(value: Any) -> Any:
     if type(value) is int and not LEAST <= value <= MOST:
         return str(value)
     if isinstance(value, dict):
-        return {name: _spelled(one) for name, one in value.items()}
+        return {name: _integers_as_text(one) for name, one in value.items()}
     if isinstance(value, list):
-        return [_spelled(one) for one in value]
+        return [_integers_as_text(one) for one in value]
     return value

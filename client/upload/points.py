@@ -1,4 +1,4 @@
-"""Points in the form that qdrant-client takes."""
+"""Convert points for qdrant-client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from qdrant_client import models
 
 NUMBER_BYTES = {True: 4, False: 22}
-"""Bytes of a number over gRPC, and at most over REST, where a float32 is written as the float64 that it is."""
+"""Most bytes of one number, by whether gRPC is used. REST writes a float32 with the digits of a float64."""
 
 
 def to_struct(point: Point) -> models.PointStruct:

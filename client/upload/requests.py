@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from .errors import foreign_errors, server_errors, verdict
+from .errors import classify_error, foreign_errors, server_errors
 from .retry import with_retries
 
 if TYPE_CHECKING:
@@ -16,19 +16,20 @@ T = TypeVar("T")
 
 
 class Requests:
-    """`client` is asked about `collection`. After `stop`, nothing is repeated in any thread."""
+    """Sends requests about `collection` through `client`. After `stop`, no thread retries."""
 
     def __init__(self, client: QdrantClient, collection: str) -> None:
         self.client, self.collection = client, collection
         self._stop = threading.Event()
 
     def ask(self, work: Callable[[], T]) -> T:
-        """The result of a request that may be repeated without harm; EmbedfleetError where there is none."""
+        """The result of a request that is safe to repeat; EmbedfleetError if it fails."""
         with server_errors(self.collection):
             return self.repeat(work)
 
     def repeat(self, work: Callable[[], T], passing: Callable[[BaseException], bool] | None = None) -> T:
-        """As `ask`, as long as the error is `passing` (default: the server is away or busy), which is raised as it is."""
+        """The result of `work`, retried while its error is `passing` (default: the server is away or busy). Raises the last
+        error unchanged."""
         return with_retries(work, passing or is_passing, self._stop)
 
     def answers(self) -> bool:
@@ -40,15 +41,15 @@ class Requests:
         return True
 
     def stop(self) -> None:
-        """No further attempts in any thread."""
+        """Stop retrying, in every thread."""
         self._stop.set()
 
 
 def is_passing(error: BaseException) -> bool:
     """Whether the server is away or busy."""
-    return isinstance(error, foreign_errors()) and verdict(error) in ("away", "busy")
+    return isinstance(error, foreign_errors()) and classify_error(error) in ("away", "busy")
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether nobody answered."""
-    return isinstance(error, foreign_errors()) and verdict(error) == "away"
+    """Whether no server answered."""
+    return isinstance(error, foreign_errors()) and classify_error(error) == "away"

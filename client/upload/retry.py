@@ -1,4 +1,4 @@
-"""Doing something again that a server had no time for. The pauses and their jitter are tenacity's."""
+"""Retry requests with exponential backoff and jitter, by tenacity."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ LONGEST_SECONDS = 30.0
 
 
 def with_retries(work: Callable[[], T], passing: Callable[[BaseException], bool], stop: threading.Event) -> T:
-    """The result of `work`, which is called up to ATTEMPTS times as long as what it raises is `passing`; else its last error.
+    """The result of `work`, called up to ATTEMPTS times while its error is `passing`. Raises its last error.
 
-    A pause is any time up to a limit that doubles from FIRST_SECONDS to LONGEST_SECONDS (full jitter), so that streams do not
-    come back all at once; it is longer where the error carries `retry_after_s`. Once `stop` is set, which also ends a pause,
-    there is no further attempt.
+    A pause is a random time up to a limit that doubles from FIRST_SECONDS to LONGEST_SECONDS (full jitter), so that streams
+    do not retry all at once; at least `retry_after_s` if the error has it. Setting `stop` ends a pause and further attempts.
 
     Source of the jitter: Brooker 2015, "Exponential Backoff And Jitter".
     """
@@ -48,7 +47,7 @@ def with_retries(work: Callable[[], T], passing: Callable[[BaseException], bool]
 
 
 def _error(state: RetryCallState) -> BaseException:
-    """Of the last attempt."""
+    """The error of the last attempt."""
     error = state.outcome.exception() if state.outcome is not None else None
     assert error is not None, "only a failed attempt is followed by a pause"
     return error

@@ -1,4 +1,4 @@
-"""Whether a collection takes the points of a run, by the vectors of both."""
+"""Compare the vectors of a collection with those of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def schema_differences(wanted: models.CreateCollection, config: models.CollectionConfig) -> list[str]:
-    """What keeps a collection from taking the points, a phrase a vector."""
+    """The reasons why a collection cannot take the points, one phrase for each vector; empty if it can."""
     ours, theirs = _described(wanted), _described(config.params)
     found = [
         f"vector {name} ({one}, there {theirs.get(name, 'missing')})"
@@ -27,7 +27,7 @@ def schema_differences(wanted: models.CreateCollection, config: models.Collectio
 
 
 def vectors_beyond(wanted: models.CreateCollection, config: models.CollectionConfig) -> list[str]:
-    """The vectors of a collection that the points lack: a point that is written over would lose them."""
+    """The vectors of a collection that the run lacks: replacing a point would delete them."""
     return [name or "one without a name" for name in _described(config.params) if name not in _described(wanted)]
 
 

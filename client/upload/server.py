@@ -1,4 +1,4 @@
-"""Connecting to a Qdrant server."""
+"""Connect to a Qdrant server."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ GRPC_PORT = 6334
 
 
 def connect(url: str, api_key_env: str | None = None, *, grpc: bool = True, grpc_port: int = GRPC_PORT) -> QdrantClient:
-    """A client of the server at `url`, which has answered and accepted the key.
+    """A client of the server at `url`, once the server has accepted the key.
 
-    UsageError for what cannot be used (the URL, the variable, the key, no qdrant-client or tenacity), Unreachable for silence.
+    UsageError for an unusable URL, variable or key, or if qdrant-client or tenacity is missing; Unreachable if no server
+    answers.
     """
     _check_url(url)
     key = _key(api_key_env)
@@ -33,7 +34,7 @@ def connect(url: str, api_key_env: str | None = None, *, grpc: bool = True, grpc
     from qdrant_client import QdrantClient
 
     with warnings.catch_warnings():
-        # The person who names an http:// URL and a key has decided that; in a private network it is usual.
+        # A user who names an http:// URL and a key has decided so; it is usual in a private network.
         warnings.filterwarnings("ignore", message="Api key is used with an insecure connection", category=UserWarning)
         client = QdrantClient(
             url=url, api_key=key, prefer_grpc=grpc, grpc_port=grpc_port, timeout=TIMEOUT, check_compatibility=False
@@ -64,7 +65,7 @@ def _check_url(url: str) -> None:
 
 
 def without_secret(url: str) -> str:
-    """The URL without what stands before its host: a name and a password have no business in a message."""
+    """The URL without user name and password, for messages."""
     return re.sub(r"//[^/@]*@", "//", url)
 
 

@@ -10,7 +10,7 @@ import orjson
 
 from ...protocol.finished_run.point_batches import POINT_BYTES, numbers_in
 from ...protocol.finished_run.points import Point
-from ..output.formatting import counted, size_of
+from ..output.formatting import human_bytes, pluralize
 
 MOST_REQUEST_MIB = 32
 """Qdrant's limit on a request, by default (its setting `max_request_size_mb`)."""
@@ -52,13 +52,13 @@ class LargePoints:
         """Messages about these points."""
         if self.left_out:
             yield (
-                f"{counted(len(self.left_out), 'chunk')} left out: larger than a request may be "
-                f"({size_of(self.most_bytes)}): {_named(self.left_out)}. --cut-payload sends such chunks with the beginning "
-                "of their text and no metadata; --max-request MIB allows more, if the server accepts it"
+                f"{pluralize(len(self.left_out), 'chunk')} left out: larger than a request may be "
+                f"({human_bytes(self.most_bytes)}): {_named(self.left_out)}. --cut-payload sends such chunks with the "
+                "beginning of their text and no metadata; --max-request MIB allows more, if the server accepts it"
             )
         if self.shortened:
             yield (
-                f"{counted(len(self.shortened), 'chunk')} sent with the beginning of the text and no metadata: "
+                f"{pluralize(len(self.shortened), 'chunk')} sent with the beginning of the text and no metadata: "
                 f"{_named(self.shortened)}"
             )
 

@@ -1,4 +1,4 @@
-"""The collection that an upload goes to, over any QdrantClient: a server, or the engine in memory."""
+"""UploadTarget: the collection of an upload, over any QdrantClient: a server, or the engine in memory."""
 
 from __future__ import annotations
 
@@ -23,29 +23,28 @@ POLL_SECONDS = 1.0
 PAGE = 4_096
 """Ids in one page of a scroll request."""
 GREEN_IN_A_ROW = 2
-"""Building an index begins a moment after it is switched on: one green may be that moment."""
+"""Green answers that end the wait. Index building starts with a delay: the first green may be before it."""
 
 INDEXING_THRESHOLD = 10_000
-"""Kilobytes of vectors in a segment from which it is indexed: Qdrant's own default, set where an upload that was cut short
-left it at 0."""
+"""Kilobytes of vectors in a segment from which it is indexed: Qdrant's default. It replaces the 0 that an interrupted upload
+left."""
 
 
 class UploadTarget:
-    """Prepare, switch indexing off, have points delivered, switch indexing on, wait, count."""
+    """Call in this order: prepare, switch indexing off, deliver points, switch indexing on, wait, count."""
 
     def __init__(self, requests: Requests) -> None:
         self.collection = requests.collection
         self.before = 0
-        """Points that were there when it was prepared."""
+        """Points in the collection before the upload."""
         self._client, self._ask = requests.client, requests.ask
         self._threshold = INDEXING_THRESHOLD
 
     def prepare(self, body: CollectionSchema, *, quantize: bool = False) -> None:
-        """Make the collection, or check that it takes these points.
+        """Create the collection, or check that an existing one takes these points.
 
-        A collection that is there keeps its own quantization unless `quantize` says that the body's was asked for.
-
-        UsageError, naming the vectors, where its schema differs, its vectors are of other models, or it has more of them.
+        An existing collection keeps its quantization unless `quantize`. UsageError names the vectors if its schema differs,
+        its vectors are of other models, or it has further vectors.
         """
         from qdrant_client import models
 
@@ -61,10 +60,10 @@ class UploadTarget:
                     metadata=wanted.metadata,
                 )
         config = self._ask(lambda: self._client.get_collection(self.collection)).config
-        found = schema_differences(wanted, config)
-        if found:
+        different = schema_differences(wanted, config)
+        if different:
             raise UsageError(
-                f"--collection {self.collection}: it differs from this run in {'; '.join(found)}. "
+                f"--collection {self.collection}: it differs from this run in {'; '.join(different)}. "
                 "Name another collection, or delete this one"
             )
         if surplus := vectors_beyond(wanted, config):
@@ -79,15 +78,15 @@ class UploadTarget:
         self.before = self.count()
 
     def switch_indexing_off(self) -> None:
-        """While points are loaded. Whatever comes after it, this request's own failure included, must end in switching on."""
+        """Switch indexing off while points are loaded. Always switch it on again, even if this request fails."""
         self._set_threshold(0)
 
     def switch_indexing_on(self) -> None:
-        """As it was before."""
+        """Restore the indexing threshold."""
         self._set_threshold(self._threshold)
 
     def wait_until_green(self, seconds: float) -> None:
-        """Until the index is built; EmbedfleetError where it is not by then."""
+        """Wait until the index is built. EmbedfleetError after `seconds`, or for status red."""
         give_up = time.monotonic() + seconds
         green = 0
         while True:

@@ -1,4 +1,4 @@
-"""Uploading a done run to a collection: read in one thread, sent in a few, resumed where it was cut short."""
+"""Upload a finished run to a collection: read in one thread, send in several. An interrupted upload resumes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ...protocol.finished_run.point_ids import point_id
 from ...protocol.finished_run.points import Point
 from ...protocol.index.collection import Quantization, collection_name, collection_schema
 from ...protocol.source.numbered_ids import NumberedIds
-from ..output.formatting import counted
+from ..output.formatting import pluralize
 from .delivery import Delivered, Delivery
-from .payloads import Spelled
+from .payloads import BigIntegersAsText
 from .points import NUMBER_BYTES
 from .requests import Requests
 from .sizes import MOST_REQUEST_MIB, LargePoints
@@ -31,25 +31,25 @@ if TYPE_CHECKING:
 GREEN_SECONDS = 3600.0
 
 Progress = Callable[[int, int], None]
-"""Is told how many points are done, and of how many."""
+"""Called with the number of points done, and the number of all points."""
 
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """How an upload ended. `points` are what the collection holds, counted."""
+    """The result of an upload. `points` is the number of points in the collection, as the server counts them."""
 
     collection: str
     points: int
     delivered: Delivered
-    spelled: int = 0
-    """Points with whole numbers beyond 64 bits, which went as text."""
+    as_text: int = 0
+    """Points with integers beyond 64 bits, which were sent as text."""
     left_out: tuple[str, ...] = ()
     """Ids of chunks that are larger than a request may be."""
     others: int = 0
     """Points in the collection of other runs, or of earlier states of this one."""
     pruned: int = 0
     notices: tuple[str, ...] = ()
-    """Lines for people: what was not sent as it stands in the run."""
+    """Lines for people, on points that were sent changed or not at all."""
 
 
 def upload_run(
@@ -66,15 +66,14 @@ def upload_run(
     green_seconds: float = GREEN_SECONDS,
     progress: Progress | None = None,
 ) -> Uploaded:
-    """Load the run in `root` into `collection` (default: the folder's name), which is made where it is not there.
+    """Upload the run in `root` to `collection` (default: the folder's name), which is created if missing.
 
-    What is there already, with this payload and all its vectors, is not sent again. The index is off while points are
-    loaded and built afterwards. `large` decides on points that are larger than a request may be, `replace` whether a chunk
-    with a generated id may overwrite another text, and `prune` whether points of other runs are deleted.
+    Points that are there with the same payload and all their vectors are not sent again. Indexing is off while points are
+    loaded, and the index is built afterwards. `large` handles points above the server's limit on a request. With `replace`,
+    a chunk with a generated id may overwrite another text. With `prune`, points of other runs are deleted.
 
-    RunDirectoryError where the run is not done; UsageError if the collection has another schema, or other chunks
-    under this run's generated ids; EmbedfleetError if the server fails, the index is not ready in time, or the count is
-    wrong at the end.
+    RunDirectoryError if the run is not done. UsageError if the collection has another schema, or other chunks under this
+    run's generated ids. EmbedfleetError if the server fails, the index is not ready in time, or the final count is wrong.
     """
     run = open_done_run(root)
     numbered = () if replace else NumberedIds(run.layout)
@@ -85,12 +84,12 @@ def upload_run(
     limits = dataclasses.replace(limits, bytes=min(limits.bytes, large.most_bytes // 2))
     target.prepare(collection_schema(run, quantization), quantize=quantization is not None)
     delivery = Delivery(requests, numbered, has_points=target.before > 0)
-    spelled = Spelled()
+    as_text = BigIntegersAsText()
     if _in_process(client):
         streams = 1
     try:
-        target.switch_indexing_off()  # in here: an answer that is lost may stand for a request that was followed
-        delivered = _send(run, large.take(spelled.take(run.points())), delivery, streams, limits, progress)
+        target.switch_indexing_off()  # inside: even if the answer is lost, the server may have obeyed
+        delivered = _send(run, large.take(as_text.take(run.points())), delivery, streams, limits, progress)
         large.left_out += delivered.refused
         pruned = target.prune(point_id(one) for one in run.ids()) if prune else 0
     except BaseException:
@@ -106,15 +105,15 @@ def upload_run(
             f"{delivered.new:,} new of {run.rows:,}); if nobody else writes there, run the same command again"
         )
     others = target.count_ours() - delivered.points
-    notices = [spelled.notice] if spelled.notice is not None else []
+    notices = [as_text.notice] if as_text.notice is not None else []
     notices += large.notices
     if others > 0:
         notices.append(
-            f"{target.collection} has {counted(others, 'more point')}, of other runs or of an earlier state of this one; "
+            f"{target.collection} has {pluralize(others, 'more point')}, of other runs or of an earlier state of this one; "
             "--prune deletes them"
         )
     left_out = tuple(large.left_out)
-    return Uploaded(target.collection, points, delivered, spelled.points, left_out, others, pruned, tuple(notices))
+    return Uploaded(target.collection, points, delivered, as_text.points, left_out, others, pruned, tuple(notices))
 
 
 def _in_process(client: QdrantClient) -> bool:
@@ -135,25 +134,25 @@ def _send(
     total = Delivered()
     pending: set[Future[Delivered]] = set()
 
-    def settle(most: int) -> None:
-        """Wait until at most so many batches are under way; raise what a stream has met."""
+    def collect(most_pending: int) -> None:
+        """Wait until at most `most_pending` batches are in flight; raise the error of a failed one."""
         nonlocal total, pending
-        while len(pending) > most:
+        while len(pending) > most_pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for one in done:
-                total += one.result()
+            for future in done:
+                total += future.result()
             if progress is not None:
                 progress(total.points, run.rows)
 
     with ThreadPoolExecutor(streams, "upload") as pool:
         try:
             for batch in cut(points, limits):
-                settle(streams)  # one batch a stream, and one ready
+                collect(streams)  # one batch a stream, and one ready
                 pending.add(pool.submit(delivery.send, batch))
-            settle(0)
+            collect(0)
         except BaseException:
             delivery.stop()
-            for one in pending:
-                one.cancel()
+            for future in pending:
+                future.cancel()
             raise
     return total

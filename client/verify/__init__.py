@@ -1,1 +1,1 @@
-"""Checks a run directory against its records."""
+"""Verifies a run directory from its files."""

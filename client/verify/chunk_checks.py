@@ -1,4 +1,4 @@
-"""What must hold in one chunk segment, of which every page is read: no digest stands for it."""
+"""Check one chunk segment by reading every page: a chunk segment has no digest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _METADATA = "its metadata is not a JSON object"
 
 @dataclass(slots=True)
 class ChunkCount:
-    """One chunk segment, read through. `hashes` are of its ids, in row order."""
+    """The result for one chunk segment. `hashes` are those of its ids, in row order."""
 
     hashes: Ids
     problems: list[str] = field(default_factory=list[str])
@@ -38,7 +38,7 @@ class ChunkCount:
 
 
 def count_chunks(path: Path, info: ChunkSegmentInfo) -> ChunkCount:
-    """Read a chunk segment a few megabytes at a time. RunDirectoryError where it is torn or foreign."""
+    """Check a chunk segment, a few megabytes at a time. RunDirectoryError if it is torn or has other columns."""
     hashes, faults = [np.empty(0, np.int64)], _Faults()
     row = info.first_row
     for batch in stream_batches(path, CHUNK_SCHEMA.names):
@@ -50,28 +50,29 @@ def count_chunks(path: Path, info: ChunkSegmentInfo) -> ChunkCount:
         faults.add(_METADATA, batch, _undecodable(batch.column("metadata")))
         hashes.append(np.fromiter(map(hash, batch.column("id").to_pylist()), np.int64, batch.num_rows))
         row += batch.num_rows
-    count = ChunkCount(np.concatenate(hashes), faults.told(path))
+    count = ChunkCount(np.concatenate(hashes), faults.lines(path))
     if count.rows != info.rows:
         count.problems.append(f"{path}: has {count.rows} rows, its footer says {info.rows}; {AGAIN} with --restart")
     return count
 
 
 class _Faults:
-    """Of each kind the first row, and how many there are."""
+    """Faulty rows by kind: the first row, and the number of rows."""
 
     def __init__(self) -> None:
         self._first: dict[str, str] = {}
         self._times: dict[str, int] = {}
 
     def add(self, what: str, batch: pa.RecordBatch, rows: npt.NDArray[np.bool_]) -> None:
-        """Of the kind `what`, in those `rows` of the batch."""
+        """Add the `rows` of the batch with a fault of the kind `what`."""
         if rows.any():
             at = int(np.argmax(rows))
             name = f"row {batch.column('row')[at].as_py()} (id {batch.column('id')[at].as_py()!r})"
             self._first.setdefault(what, name)
             self._times[what] = self._times.get(what, 0) + int(rows.sum())
 
-    def told(self, path: Path) -> list[str]:
+    def lines(self, path: Path) -> list[str]:
+        """One problem for each kind."""
         return [
             f"{path}: {first}: {what}"
             + (f", and {self._times[what] - 1} more rows alike" if self._times[what] > 1 else "")
@@ -81,7 +82,7 @@ class _Faults:
 
 
 def _check_types(path: Path, batch: pa.RecordBatch) -> None:
-    """The columns are those of chunks, and all text in them is UTF-8."""
+    """Raise RunDirectoryError unless the columns are those of chunks, and all text is UTF-8."""
     try:
         batch.validate(full=True)
     except pa.ArrowInvalid as error:

@@ -1,4 +1,4 @@
-"""The chunk segments of a run together: contiguous, rows numbered through, ids once only; and the counts of its intake."""
+"""Recount all chunk segments of a run: no gaps, consecutive rows, unique ids, and the counts of its intake."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .claims import differences
 
 @dataclass(slots=True)
 class ChunkRecount:
-    """All chunk segments, read through."""
+    """The result for all chunk segments."""
 
     rows: dict[int, int] = field(default_factory=dict[int, int])
-    """Rows of each segment that could be read."""
+    """By segment, the number of rows; only segments that could be read."""
     duplicates: int = 0
     rejected: int = 0
     problems: list[str] = field(default_factory=list[str])
@@ -37,38 +37,40 @@ class ChunkRecount:
 
 def recount_chunks(layout: RunLayout, *, at_work: bool) -> ChunkRecount:
     """Read every column of every chunk segment. `at_work`: segments may still be missing."""
-    found, lines, hashes, first_row = ChunkRecount(), _RejectedLines(), list[Ids](), 0
+    recount, lines, hashes, first_row = ChunkRecount(), _RejectedLines(), list[Ids](), 0
     segments = segments_in(layout.chunks)
     missing = sorted(set(range(segments[-1] + 1 if segments else 0)) - set(segments))
     if missing and not at_work:
-        found.problems.append(f"{layout.chunks}: lacks segments {spans(missing)}; {AGAIN} with --restart")
+        recount.problems.append(f"{layout.chunks}: lacks segments {spans(missing)}; {AGAIN} with --restart")
     for segment in segments:
         path = layout.chunk_segment(segment)
         try:
             info = read_info(path, ChunkSegmentInfo)
             count = count_chunks(path, info)
         except RunDirectoryError as error:
-            found.problems.append(str(error))
+            recount.problems.append(str(error))
             continue
-        found.problems += count.problems
+        recount.problems += count.problems
         if info.segment != segment:
-            found.problems.append(f"{path}: its footer says that it is segment {info.segment}; {AGAIN} with --restart")
+            recount.problems.append(
+                f"{path}: its footer says that it is segment {info.segment}; {AGAIN} with --restart"
+            )
         if not missing and info.first_row != first_row:
-            found.problems.append(f"{path}: begins at row {info.first_row}, not {first_row}")
+            recount.problems.append(f"{path}: begins at row {info.first_row}, not {first_row}")
         hashes.append(count.hashes)
-        found.rows[segment] = count.rows
+        recount.rows[segment] = count.rows
         first_row += count.rows
-        found.duplicates += info.duplicates
-        rejected = lines.count(layout.rejected_segment(segment), found.problems)
+        recount.duplicates += info.duplicates
+        rejected = lines.count(layout.rejected_segment(segment), recount.problems)
         if rejected != info.rejected:
-            found.problems.append(f"{path}: {info.rejected} records were rejected before it, {rejected} are on file")
-    found.problems.extend(_used_twice(layout, list(found.rows), hashes))
-    found.rejected = sum(lines.count(path, found.problems) for path in rejected_files(layout))
-    return found
+            recount.problems.append(f"{path}: {info.rejected} records were rejected before it, {rejected} are on file")
+    recount.problems.extend(_used_twice(layout, list(recount.rows), hashes))
+    recount.rejected = sum(lines.count(path, recount.problems) for path in rejected_files(layout))
+    return recount
 
 
 def intake_problems(layout: RunLayout, claimed: IntakeRecord | None, counted: ChunkRecount) -> Iterator[str]:
-    """What is wrong with the counts that the intake ended with, and with its record of the source."""
+    """Problems of the intake's final counts (`claimed`), and of its record of the source."""
     if claimed is None:
         yield f"{layout.root}: the source was not read to its end; {AGAIN}"
         return
@@ -82,7 +84,7 @@ def intake_problems(layout: RunLayout, claimed: IntakeRecord | None, counted: Ch
 
 
 def _used_twice(layout: RunLayout, segments: list[int], hashes: list[Ids]) -> Iterator[str]:
-    """Ids that stand in two rows. Hashes find the candidates, since all ids at once may not fit in memory."""
+    """A problem for each id that occurs again. Hashes find the candidates, since all ids may not fit in memory."""
     values, times = np.unique(np.concatenate(hashes) if hashes else np.empty(0, np.int64), return_counts=True)
     candidates, seen = set(values[times > 1].tolist()), set[str]()
     for segment in segments if candidates else ():
@@ -95,13 +97,13 @@ def _used_twice(layout: RunLayout, segments: list[int], hashes: list[Ids]) -> It
 
 
 class _RejectedLines:
-    """Records in the files of rejected ones; each file is read once."""
+    """Counts the records in the files of rejected records; reads each file once."""
 
     def __init__(self) -> None:
         self._counts: dict[Path, int] = {}
 
     def count(self, path: Path, problems: list[str]) -> int:
-        """0 for a damaged file, which is added to `problems`."""
+        """The number of records; 0 for a damaged file, which adds to `problems`."""
         if path not in self._counts:
             try:
                 self._counts[path] = count_lines(path) if path.exists() else 0

@@ -1,4 +1,4 @@
-"""What the JSON files of a run claim, against what the segments add up to."""
+"""Compare the counts in the JSON files of a run with those of its segments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def read_claim(read: Callable[[RunLayout], T | None], layout: RunLayout, problems: list[str]) -> T | None:
-    """What a file says; None where there is none, or where it is damaged, which is added to `problems`."""
+    """The record that `read` returns; None if its file is missing, or damaged, which adds to `problems`."""
     try:
         return read(layout)
     except RunDirectoryError as error:
@@ -26,7 +26,7 @@ def read_claim(read: Callable[[RunLayout], T | None], layout: RunLayout, problem
 def differences(
     path: Path, claimed: msgspec.Struct, counted: Mapping[str, int | None], where: str = ""
 ) -> Iterator[str]:
-    """The fields of `claimed` that are not as `counted`."""
+    """A problem for each field of `claimed` that differs from `counted`."""
     for name, value in counted.items():
         if getattr(claimed, name) != value:
             yield f"{path}: {where}{name} {getattr(claimed, name)}, but the files have {value}"

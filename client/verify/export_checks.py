@@ -1,4 +1,4 @@
-"""What stands in `export/` and `rerank/` against what is on record of it."""
+"""Compare the files in `export/` with `export.json` and the record of the report."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..run_directory.files import AGAIN, read_spec
 
 
 def export_problems(layout: RunLayout) -> Iterator[str]:
-    """Every file that `export.json` names, and the evaluation's two, by size and then by digest: all of it is read.
+    """Problems of every file that `export.json` names, and of the report's two files. All files are read.
 
-    An exported file of other vectors than those that stand is told too.
+    A problem is a missing file, another size or digest, or an export of other vectors than the run has now.
     """
     yield from _problems(layout, layout.export_record, ExportRecord, "export again")
     yield from _problems(layout, layout.report_record, ReportRecord, AGAIN)
@@ -28,8 +28,8 @@ def export_problems(layout: RunLayout) -> Iterator[str]:
 def _problems(
     layout: RunLayout, record_file: Path, kind: type[ExportRecord | ReportRecord], again: str
 ) -> Iterator[str]:
-    """`again` makes the files of the record anew."""
-    said = record_file.name
+    """Problems of the files in one record. `again` is the remedy that makes them anew."""
+    record_name = record_file.name
     try:
         record = decode_json(record_file.read_bytes(), kind)
     except FileNotFoundError:
@@ -40,26 +40,26 @@ def _problems(
         yield f"{record_file}: not a record of files ({error}); move it away, and the files that it was of, and {again}"
         return
     state = _state(layout) if record_file == layout.export_record else None
-    for one in record.files:
-        path = layout.export / one.name
+    for file in record.files:
+        path = layout.export / file.name
         remedy = AGAIN if path == layout.reranked else again
         try:
             size = path.stat().st_size
-            if isinstance(one, ExportedFile) and state not in (None, one.made_of) and path != layout.reranked:
+            if isinstance(file, ExportedFile) and state not in (None, file.made_of) and path != layout.reranked:
                 command = f"embedfleet export {shlex.quote(str(layout.root))}"
                 yield f"{path}: of other vectors than the run has now; export it again: {command}"
-            elif size != one.bytes:
-                yield f"{path}: has {size} bytes, and {said} says {one.bytes}; {remedy}"
-            elif _sha256(path) != one.sha256:
+            elif size != file.bytes:
+                yield f"{path}: has {size} bytes, and {record_name} says {file.bytes}; {remedy}"
+            elif _sha256(path) != file.sha256:
                 yield f"{path}: its content is not what was exported (digest differs); {remedy}"
         except FileNotFoundError:
-            yield f"{path}: is gone, and {said} names it; {remedy}"
+            yield f"{path}: is gone, and {record_name} names it; {remedy}"
         except OSError as error:
             yield f"{path}: cannot be read ({error.strerror}); {remedy}"
 
 
 def _state(layout: RunLayout) -> str | None:
-    """The digest of the vectors; None where some are missing or damaged, which is told of them."""
+    """The digest of the vectors; None if some are missing or damaged, which other checks report."""
     names = [one.vector for one in read_spec(layout).outputs]
     try:
         return run_digest(layout, names, segments_in(layout.chunks))

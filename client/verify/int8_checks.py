@@ -1,4 +1,4 @@
-"""Notes of `verify` on int8 vectors: segments stored as float16, and values that 0.1.0 may have clipped."""
+"""Int8Notes: notes on int8 vectors: segments stored as float16, and values that 0.1.0 may have clipped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...protocol.run_directory.int8_count import Int8Count
 from ...protocol.run_directory.segment_info import VectorSegmentInfo
 from ...protocol.vectors.ranges import Ranges
 from ...protocol.vectors.storage import INT8_COSINE, ranges_of, storage_of
-from ..output.formatting import counted
+from ..output.formatting import pluralize
 from ..run_directory.files import AGAIN
 
 
@@ -27,7 +27,7 @@ class Int8Notes:
         """Values in segments of 0.1.0, and those of them at an end of the ranges."""
 
     def add(self, info: VectorSegmentInfo, table: pa.Table) -> None:
-        """Count a segment."""
+        """Add a segment."""
         self._count.add(info)
         field = table.schema.field("vector")
         if self._ranges is None or storage_of(field) != "int8" or ranges_of(field) != self._ranges:
@@ -40,7 +40,7 @@ class Int8Notes:
     def lines(self) -> Iterator[str]:
         """The notes, one line each."""
         if self._count.float16_segments:
-            segments = counted(self._count.float16_segments, "segment")
+            segments = pluralize(self._count.float16_segments, "segment")
             yield f"{self._folder}: {segments} stored as float16, since int8 would be below a cosine of {INT8_COSINE}"
         if self._at_the_end:
             yield (

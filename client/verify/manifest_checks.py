@@ -1,4 +1,4 @@
-"""The totals that the manifest claims."""
+"""Compare the totals in the manifest with the recount."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ from .report import VectorCount, VerifyReport
 def manifest_problems(
     layout: RunLayout, spec: RunSpec, claimed: Manifest, report: VerifyReport, quarantined: Collection[int]
 ) -> Iterator[str]:
-    """Where the manifest differs from the counts in `report`. `quarantined` are the rows without a vector of any pass."""
+    """Problems where the manifest differs from `report`. `quarantined` are the rows that lack a vector of some pass."""
     path, bad = layout.manifest, len(quarantined)
-    counted = {
+    counts = {
         "chunks": report.chunks + report.rejected,
         "committed": report.chunks - bad,
         "quarantined": report.rejected + bad,
         "rejected": report.rejected,
         "skipped_duplicates": report.duplicates,
     }
-    yield from differences(path, claimed.counts, counted)
-    told, expected = [one.vector for one in claimed.passes], [one.vector for one in spec.outputs]
-    if told != expected:
-        yield f"{path}: tells of the vectors {', '.join(told) or 'none'}, the spec has {', '.join(expected)}"
-    for one in claimed.passes:
-        count = report.vectors.get(one.vector, VectorCount())
+    yield from differences(path, claimed.counts, counts)
+    claimed_names, spec_names = (
+        [section.vector for section in claimed.passes],
+        [section.vector for section in spec.outputs],
+    )
+    if claimed_names != spec_names:
+        yield f"{path}: tells of the vectors {', '.join(claimed_names) or 'none'}, the spec has {', '.join(spec_names)}"
+    for section in claimed.passes:
+        count = report.vectors.get(section.vector, VectorCount())
         rows = {"rows": count.rows, "quarantined": count.quarantined}
-        yield from differences(path, one, rows, f"{one.vector}: ")
-        if one.truncated is not UNSET:  # 0.1.0 did not record it
+        yield from differences(path, section, rows, f"{section.vector}: ")
+        if section.truncated is not UNSET:  # 0.1.0 did not record it
             cut = {"truncated": count.truncated, "tokens_cut": count.tokens_cut}
-            yield from differences(path, one, cut, f"{one.vector}: ")
+            yield from differences(path, section, cut, f"{section.vector}: ")

@@ -1,4 +1,4 @@
-"""Recounting a run from its files alone: nothing lost, nothing crossed, nothing altered."""
+"""Verify a run from its files alone: no row is lost, mixed up or altered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...protocol.run_directory.own_files import is_partial
 from ...protocol.run_directory.records.intake import read_intake
 from ...protocol.run_directory.records.manifest import read_manifest
 from ...protocol.run_directory.run_json import read_spec
-from ..arguments import given_path
+from ..arguments import expand_path
 from ..run_directory.files import AGAIN
 from ..run_directory.running import Running, interrupted, look
 from .chunk_recount import intake_problems, recount_chunks
@@ -26,8 +26,8 @@ __all__ = ["VectorCount", "VerifyReport", "verify_run"]
 
 
 def verify_run(path: str | PathLike[str]) -> VerifyReport:
-    """Recount the run in the directory `path`. RunDirectoryError only where there is no run; all else is in the report."""
-    layout = RunLayout(given_path(path, "DIR", RunDirectoryError))
+    """Verify the run in the directory `path`. RunDirectoryError if there is no run; all else is in the report."""
+    layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
     report = _verified(layout, look(layout))
     if not report.ok and report.running is None and (running := look(layout)) is not None:
         return _verified(layout, running)  # the run began meanwhile
@@ -72,7 +72,7 @@ def _recounted(layout: RunLayout, *, at_work: bool = False) -> VerifyReport:
     if not at_work:
         intake = read_claim(read_intake, layout, report.problems)
         report.problems += intake_problems(layout, intake, chunks)
-        if intake is not None:  # it alone knows of duplicates after the last chunk
+        if intake is not None:  # it includes the duplicates after the last chunk, which no footer has
             report.duplicates = max(report.duplicates, intake.duplicates)
     vectors = {one.vector: recount_vector(layout, one, chunks.rows, at_work=at_work) for one in spec.outputs}
     for name, one in vectors.items():
@@ -96,7 +96,7 @@ def _recounted(layout: RunLayout, *, at_work: bool = False) -> VerifyReport:
 
 
 def _derived(layout: RunLayout) -> VerifyReport:
-    """The run of the queries or of the pairs, whose spec may be damaged."""
+    """Check a run of queries or pairs. A damaged spec is a problem in the report."""
     try:
         return _recounted(layout)
     except RunDirectoryError as error:

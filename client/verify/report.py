@@ -1,4 +1,4 @@
-"""What a recount of a run found."""
+"""VerifyReport: the result of verifying a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class VectorCount:
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What was counted, what is wrong (`problems`), and what is only worth knowing (`notes`)."""
+    """Counts, errors of the run (`problems`), and further information (`notes`)."""
 
     root: Path
     segments: int = 0
@@ -40,11 +40,11 @@ class VerifyReport:
     duplicates: int = 0
     vectors: dict[str, VectorCount] = field(default_factory=dict[str, VectorCount])
     points: int | None = None
-    """Points in the Edge shard; None where they could not be counted."""
+    """Points in the Edge shard; None if they could not be counted."""
     problems: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
     running: Running | None = None
-    """The process that works on the run now; then missing segments are no problem."""
+    """The process that works on the run now. Then missing segments are no problem."""
     interrupted: str = ""
     """One line on an interrupted run: how far it came, and how to resume it; else empty."""
 

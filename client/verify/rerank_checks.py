@@ -1,4 +1,4 @@
-"""What stands in `rerank/`: every page of its tables, every line of its pairs."""
+"""Check the files in `rerank/`: every page of the tables, every line of the pairs."""
 
 from __future__ import annotations
 
@@ -27,43 +27,43 @@ class _Pair(msgspec.Struct, frozen=True):
 
 
 def needs_queries(layout: RunLayout) -> bool:
-    """Whether there are candidates, which are of queries."""
+    """Whether the run must have queries, since it has candidates."""
     return layout.candidates_record.exists()
 
 
 def needs_scores(layout: RunLayout) -> bool:
-    """Whether a reranker is on record that had pairs to score. A damaged record is told by `rerank_problems`."""
+    """Whether the run must have scores: its record names a reranker that had pairs. `rerank_problems` reports damage."""
     try:
-        found = read_rerank_run(layout)
+        section = read_rerank_run(layout)
     except RunDirectoryError:
         return False
-    return found is not None and found.pairs > 0
+    return section is not None and section.pairs > 0
 
 
 def rerank_problems(layout: RunLayout) -> Iterator[str]:
-    """What is wrong with the candidates and their order, where what is written after them says that there are some."""
+    """Problems of candidates, pairs and ranking. Missing candidates are one if files exist that are made of them."""
     ranked = layout.reranked.exists() or layout.rerank_record.exists() or layout.ranking.exists()
     try:
         read_rerank_run(layout)
     except RunDirectoryError as error:
         yield str(error)
     try:
-        found = read_candidates(layout)
+        record = read_candidates(layout)
     except RunDirectoryError as error:
         yield str(error)
         return
-    if found is None:
+    if record is None:
         if ranked:
             yield f"{layout.candidates_record}: is gone; {AGAIN}"
         return
-    yield from _told(layout.candidates, _table_problems(layout.candidates, candidates_schema(found.signals)))
-    yield from _told(layout.pairs, _pair_problems(layout.pairs, found))
+    yield from _if_there(layout.candidates, _table_problems(layout.candidates, candidates_schema(record.signals)))
+    yield from _if_there(layout.pairs, _pair_problems(layout.pairs, record))
     yield from stale_ranking(layout)
     if ranked:
-        yield from _told(layout.ranking, _table_problems(layout.ranking, ranking_schema(found.signals)))
+        yield from _if_there(layout.ranking, _table_problems(layout.ranking, ranking_schema(record.signals)))
 
 
-def _told(path: Path, problems: Iterator[str]) -> Iterator[str]:
+def _if_there(path: Path, problems: Iterator[str]) -> Iterator[str]:
     if not path.exists():
         yield f"{path}: is gone; {AGAIN}"
     else:
@@ -73,12 +73,12 @@ def _told(path: Path, problems: Iterator[str]) -> Iterator[str]:
 def _table_problems(path: Path, schema: Any) -> Iterator[str]:
     try:
         for _batch in stream_batches(path, schema.names):
-            pass  # the checksum of each page is compared on the way
+            pass  # reading verifies the checksum of each page
     except RunDirectoryError as error:
         yield str(error)
 
 
-def _pair_problems(path: Path, found: CandidatesRecord) -> Iterator[str]:
+def _pair_problems(path: Path, record: CandidatesRecord) -> Iterator[str]:
     decoder, state, count = msgspec.json.Decoder(_Pair), hashlib.sha256(), 0
     try:
         with path.open("rb") as lines:
@@ -89,7 +89,7 @@ def _pair_problems(path: Path, found: CandidatesRecord) -> Iterator[str]:
     except (OSError, ValueError) as error:
         yield f"{path}: no pair in line {count} ({error}); delete it and {AGAIN}"
         return
-    if count != found.pairs:
-        yield f"{path}: has {count} pairs, and candidates.json says {found.pairs}; delete it and {AGAIN}"
-    elif found.pairs_sha256 and state.hexdigest() != found.pairs_sha256:
+    if count != record.pairs:
+        yield f"{path}: has {count} pairs, and candidates.json says {record.pairs}; delete it and {AGAIN}"
+    elif record.pairs_sha256 and state.hexdigest() != record.pairs_sha256:
         yield f"{path}: its content is not what was written (digest differs); delete it and {AGAIN}"

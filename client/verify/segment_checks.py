@@ -1,4 +1,4 @@
-"""What must hold in one vector segment. Each check yields problems as text: what, in which row, how often."""
+"""Checks of one vector segment. Each yields its problems as text: the fault, the first row, the number of rows."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ..run_directory.multivectors import token_vectors
 from ..run_directory.sparse_vectors import flattened, list_lengths
 
 NORM_TOLERANCE: dict[Storage, float] = {"float32": 1e-3, "float16": 1e-3, "int8": 0.2, "binary": 1e-3}
-"""Vectors that the encoder normalized may miss length 1 by this much, by how they are kept: float16 and bfloat16 round,
-and int8 of 0.1.0 clipped what lay outside its ranges."""
+"""By storage, the largest deviation from length 1 of a normalized vector: float16 and bfloat16 round, and int8 of 0.1.0
+clipped values outside its ranges."""
 
 Mask = npt.NDArray[np.bool_]
 
 
 def row_problems(table: pa.Table, chunk: pa.Table) -> Iterator[str]:
-    """The rows and ids are those of the chunk segment, row for row. Both tables have `row` and `id`."""
+    """Rows or ids that differ from the chunk segment. Both tables have `row` and `id`."""
     if table.num_rows != chunk.num_rows:
         yield f"has {table.num_rows} rows; its chunk segment has {chunk.num_rows}"
         return
@@ -39,7 +39,7 @@ def row_problems(table: pa.Table, chunk: pa.Table) -> Iterator[str]:
 
 
 def info_problems(table: pa.Table, info: VectorSegmentInfo, vector: str, segment: int) -> Iterator[str]:
-    """The footer tells the truth about the table, the digest included."""
+    """Fields of the footer, and its digest, that differ from the table."""
     quarantined = table.num_rows - table.column("error").null_count
     expected = {"vector": vector, "segment": segment, "rows": table.num_rows, "quarantined": quarantined}
     for field, value in expected.items():
@@ -67,7 +67,7 @@ def truncation_of(table: pa.Table) -> Truncation:
 
 
 def vector_problems(form: Form, table: pa.Table, normalized: bool) -> Iterator[str]:
-    """What is wrong with the vectors of one form."""
+    """Invalid vectors, by the rules of their form."""
     match form:
         case "dense":
             yield from dense_problems(table, normalized)
@@ -80,7 +80,7 @@ def vector_problems(form: Form, table: pa.Table, normalized: bool) -> Iterator[s
 
 
 def multivector_problems(table: pa.Table) -> Iterator[str]:
-    """Null where there is an error and only there; every component finite."""
+    """Token vectors that are not finite; null vectors without an error, and vectors with one."""
     error, null = _mask(table, "error", valid=True), _mask(table, "vector", valid=False)
     yield from _null_problems(table, error, null)
     row_of = np.repeat(np.arange(table.num_rows), list_lengths(table.column("vector")))
@@ -89,7 +89,7 @@ def multivector_problems(table: pa.Table) -> Iterator[str]:
 
 
 def score_problems(table: pa.Table) -> Iterator[str]:
-    """Null where there is an error and only there; every score finite."""
+    """Scores that are not finite; null scores without an error, and scores with one."""
     error, null = _mask(table, "error", valid=True), _mask(table, "score", valid=False)
     yield from _null_problems(table, error, null)
     scores = np.asarray(table.column("score").fill_null(0).to_numpy())
@@ -97,7 +97,7 @@ def score_problems(table: pa.Table) -> Iterator[str]:
 
 
 def dense_problems(table: pa.Table, normalized: bool) -> Iterator[str]:
-    """Null where there is an error and only there; every other vector finite and, where `normalized`, of length 1."""
+    """Vectors that are not finite or, if `normalized`, not of length 1; null vectors without an error, and vectors with one."""
     error, null = _mask(table, "error", valid=True), _mask(table, "vector", valid=False)
     yield from _null_problems(table, error, null)
     vectors = dense_vectors(table)
@@ -113,7 +113,8 @@ def dense_problems(table: pa.Table, normalized: bool) -> Iterator[str]:
 
 
 def sparse_problems(table: pa.Table) -> Iterator[str]:
-    """Null where there is an error and only there; indices strictly increasing, as many values, all finite."""
+    """Vectors whose indices do not strictly increase, or whose values differ in number or are not finite; null vectors
+    without an error, and vectors with one."""
     error, null = _mask(table, "error", valid=True), _mask(table, "indices", valid=False)
     yield from _null_problems(table, error, null)
     lengths = list_lengths(table.column("indices"))
@@ -128,8 +129,8 @@ def sparse_problems(table: pa.Table) -> Iterator[str]:
         yield from _at(table, _rows_hit(len(lengths), row_of[infinite]), "NaN or infinity in the values")
 
 
-def telling(form: Form, table: pa.Table) -> int:
-    """How many vectors are neither null nor empty nor all zeros: those that a point is found by."""
+def count_nonzero(form: Form, table: pa.Table) -> int:
+    """The number of vectors that are neither null nor empty nor all zeros: those that a search can find."""
     match form:
         case "dense":
             nonzero = dense_vectors(table).any(axis=1) & _mask(table, "vector", valid=True)

@@ -1,4 +1,4 @@
-"""Reading back an Edge shard: every point with its payload and its vectors, a few of them in memory at a time."""
+"""Read back an Edge shard: every point with its payload and its vectors, a few at a time in memory."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 POINTS_AT_ONCE = 256
 MULTIVECTOR_POINTS_AT_ONCE = 8
-"""The engine hands out lists of Python floats: the vectors of one long chunk's tokens take tens of megabytes."""
+"""The engine returns lists of Python floats: the token vectors of one long chunk take tens of megabytes."""
 
 
 @dataclass(slots=True)
 class ShardCount:
-    """What a shard holds."""
+    """Counts of a shard's points and vectors."""
 
     points: int = 0
     strange: int = 0
-    """Points whose payload is not of the chunk that their id derives from."""
+    """Points whose payload is that of another chunk than their id."""
     vectors: dict[str, int] = field(default_factory=dict[str, int])
-    """By name, those that are not all zeros."""
+    """By name, the number of vectors that are neither empty nor all zeros."""
 
 
 def count_points(layout: RunLayout, outputs: tuple[Output, ...]) -> ShardCount:
-    """Read the whole shard. ShardUnavailable where it is in use or cannot be written to, RunDirectoryError for damage."""
+    """Read the whole shard. ShardUnavailable if it is in use or not writable, RunDirectoryError if it is damaged."""
     forms: dict[str, Form] = {one.vector: one.form for one in outputs}
     count = ShardCount(vectors=dict.fromkeys(forms, 0))
     with open_shard(layout) as shard:
@@ -45,7 +45,7 @@ def count_points(layout: RunLayout, outputs: tuple[Output, ...]) -> ShardCount:
                 count.points += 1
                 count.strange += point_id(str(payload.get("id"))) != str(record.id)
                 for name, vector in vectors.items() if isinstance(vectors, dict) else ():
-                    if name in forms and _tells(forms[name], vector):
+                    if name in forms and _is_nonzero(forms[name], vector):
                         count.vectors[name] += 1
         except (KeyboardInterrupt, SystemExit):
             raise
@@ -59,7 +59,7 @@ def count_points(layout: RunLayout, outputs: tuple[Output, ...]) -> ShardCount:
 
 
 def remedy(layout: RunLayout) -> str:
-    """The shard is derived: without it, all is published again."""
+    """The remedy for a damaged shard. It is derived: if it is deleted, the next run publishes everything again."""
     return f"delete the folder and {layout.published.name} and {AGAIN}"
 
 
@@ -74,8 +74,8 @@ def _records(shard: qdrant_edge.EdgeShard, size: int) -> Iterator[Any]:
             return
 
 
-def _tells(form: Form, vector: Any) -> bool:
-    """Whether it is neither empty nor all zeros, as `segment_checks.telling` counts them in the files."""
+def _is_nonzero(form: Form, vector: Any) -> bool:
+    """Whether a vector is neither empty nor all zeros, as `segment_checks.count_nonzero` counts them in the files."""
     match form:
         case "sparse":
             return len(vector.indices) > 0

@@ -1,4 +1,4 @@
-"""The points of the Edge shard against the published segments, where both can be had."""
+"""Compare the points of the Edge shard with the published segments, if both can be read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .vector_recount import VectorRecount
 
 @dataclass(slots=True)
 class ShardRecount:
-    """The shard, read through; `points` None where they could not be counted."""
+    """The result for the shard. `points` is None if they could not be counted."""
 
     points: int | None = None
     problems: list[str] = field(default_factory=list[str])
@@ -27,7 +27,7 @@ class ShardRecount:
 def recount_shard(
     layout: RunLayout, spec: RunSpec, rows: Mapping[int, int], vectors: Mapping[str, VectorRecount], *, complete: bool
 ) -> ShardRecount:
-    """`rows` and `vectors` are what the files have; `complete` says that the run is done."""
+    """Check the shard against `rows`, by segment, and `vectors`, by name, of the files. `complete`: the run is done."""
     found = ShardRecount()
     try:
         published = published_digests(layout)
@@ -61,7 +61,7 @@ def recount_shard(
 def _point_problems(layout: RunLayout, held: ShardCount, expected: int, most: int) -> Iterator[str]:
     if held.strange:
         yield f"{layout.edge}: {held.strange} points have another chunk's payload; {remedy(layout)}"
-    # A run cut short may have published a segment that it has not written down yet: it may hold up to `most` points.
+    # An interrupted run may have published a segment before recording it, so that the shard has up to `most` points.
     if held.points < expected or held.points > most:
         yield f"{layout.edge}: holds {held.points} points; the published segments have {expected} rows"
 
@@ -69,15 +69,15 @@ def _point_problems(layout: RunLayout, held: ShardCount, expected: int, most: in
 def _lost_vectors(
     layout: RunLayout, held: ShardCount, vectors: Mapping[str, VectorRecount], published: Iterable[int]
 ) -> Iterator[str]:
-    """Vectors that the files have and the shard has not, where both are of the same points."""
+    """Problems for vectors that the shard lacks, if shard and files have the same points."""
     for name, count in held.vectors.items():
-        expected = sum(vectors[name].telling.get(segment, 0) for segment in published)
+        expected = sum(vectors[name].nonzero.get(segment, 0) for segment in published)
         if count < expected:
             yield (f"{layout.edge}: holds {count} vectors {name}, the published segments {expected}; {remedy(layout)}")
 
 
 def _stale_segments(layout: RunLayout, vectors: list[str], published: Mapping[int, str]) -> tuple[list[int], list[int]]:
-    """Segments that were computed again since they were published, and those of which that is not known."""
+    """Segments that were computed again since they were published, and segments where this is not known."""
     other, unknown = list[int](), list[int]()
     for segment, digest in sorted(published.items()):
         try:

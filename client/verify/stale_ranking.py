@@ -1,4 +1,4 @@
-"""Whether candidates, ranking and evaluation match the run's vectors, queries and prompts.
+"""Check whether candidates, ranking and evaluation match the run's vectors, queries and prompts.
 
 They become stale if a model is added or removed, a segment is computed again, or `--query-prompt` changes. A command with
 `--queries` makes them anew. One without leaves them, and this module reports that they are stale.
@@ -22,27 +22,27 @@ from ...protocol.spec.run_spec import RunSpec
 def stale_ranking(layout: RunLayout) -> Iterator[str]:
     """A message with its remedy if the ranking is stale. Other checks report damaged and missing files."""
     try:
-        found = read_candidates(layout)
-        spec, asked = read_spec(layout), read_spec(RunLayout(layout.queries))
+        record = read_candidates(layout)
+        spec, query_spec = read_spec(layout), read_spec(RunLayout(layout.queries))
     except RunDirectoryError:
         return
-    if found is None:
+    if record is None:
         return
-    reason = _other_models(spec, asked) or _other_vectors(layout, found) or _other_candidates(layout, found)
+    reason = _other_models(spec, query_spec) or _other_vectors(layout, record) or _other_candidates(layout, record)
     if reason:
         what = "the candidates, their ranking and its evaluation are stale"
-        remedy = f"run the same command again with --queries {shlex.quote(asked.source)}"
+        remedy = f"run the same command again with --queries {shlex.quote(query_spec.source)}"
         yield f"{layout.rerank}: {what}: {reason}; {remedy}"
 
 
-def _other_models(spec: RunSpec, asked: RunSpec) -> str:
-    ours, theirs = [one.vector for one in spec.outputs], [one.vector for one in asked.outputs]
+def _other_models(spec: RunSpec, query_spec: RunSpec) -> str:
+    ours, theirs = [one.vector for one in spec.outputs], [one.vector for one in query_spec.outputs]
     if ours != theirs:
         new, gone = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
         parts = [f"{', '.join(new)} added since"] if new else []
         parts += [f"{', '.join(gone)} removed since"] if gone else []
         return " and ".join(parts) or "the vectors have another order"
-    for one, query in zip(spec.passes, asked.passes, strict=False):
+    for one, query in zip(spec.passes, query_spec.passes, strict=False):
         if one.kind == query.kind and one.query_prompt != query.prompt:
             had, has = (
                 repr(text) if text is not None else "the model's own" for text in (query.prompt, one.query_prompt)
@@ -51,13 +51,13 @@ def _other_models(spec: RunSpec, asked: RunSpec) -> str:
     return ""
 
 
-def _other_vectors(layout: RunLayout, found: CandidatesRecord) -> str:
+def _other_vectors(layout: RunLayout, record: CandidatesRecord) -> str:
     try:
         run, queries = open_done_run(layout.root), open_done_run(layout.queries)
-        if found.state:
-            same = found.state == candidate_state(run, queries)
+        if record.state:
+            same = record.state == candidate_state(run, queries)
         else:  # of 0.1.0
-            same = found.made_of == candidate_state(run, queries, f"candidates 3 {found.candidates}".encode())
+            same = record.made_of == candidate_state(run, queries, f"candidates 3 {record.candidates}".encode())
     except (RunDirectoryError, ValueError):
         return ""  # not done, or damaged
     return "" if same else "vectors or queries were computed again since"

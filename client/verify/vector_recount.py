@@ -1,4 +1,4 @@
-"""The segments of one vector against the chunk segments and its `pass.json`."""
+"""Check the segments of one vector against the chunk segments and its `pass.json`."""
 
 from __future__ import annotations
 
@@ -20,51 +20,51 @@ from ...protocol.spec.run_spec import CPU_KINDS, Output
 from ..run_directory.files import AGAIN, read_table, spans
 from .int8_checks import Int8Notes
 from .report import VectorCount
-from .segment_checks import info_problems, row_problems, telling, truncation_of, vector_problems
+from .segment_checks import count_nonzero, info_problems, row_problems, truncation_of, vector_problems
 
 
 @dataclass(slots=True)
 class VectorRecount:
-    """All segments of one vector, read through."""
+    """The result for all segments of one vector."""
 
     count: VectorCount = field(default_factory=VectorCount)
     quarantined: set[int] = field(default_factory=set[int])
     """Rows in quarantine."""
-    telling: dict[int, int] = field(default_factory=dict[int, int])
-    """By segment, the vectors that are neither null nor empty nor all zeros."""
+    nonzero: dict[int, int] = field(default_factory=dict[int, int])
+    """By segment, the number of vectors that are neither null nor empty nor all zeros."""
     problems: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
 
 
-def recount_vector(layout: RunLayout, one: Output, rows: Mapping[int, int], *, at_work: bool) -> VectorRecount:
+def recount_vector(layout: RunLayout, output: Output, rows: Mapping[int, int], *, at_work: bool) -> VectorRecount:
     """Read every segment that has a chunk segment in `rows`. `at_work`: segments may still be missing."""
-    found, folder = VectorRecount(), layout.vector_folder(one.vector)
-    if one.kind not in CPU_KINDS:  # those take texts of any length
-        found.count.truncated = found.count.tokens_cut = 0
+    recount, folder = VectorRecount(), layout.vector_folder(output.vector)
+    if output.kind not in CPU_KINDS:  # CPU kinds take texts of any length
+        recount.count.truncated = recount.count.tokens_cut = 0
     have = segments_in(folder)
     missing = sorted(rows.keys() - set(have))
     if missing and not at_work:
-        found.problems.append(f"{folder}: lacks segments {spans(missing)} of {len(rows)}; {AGAIN}")
+        recount.problems.append(f"{folder}: lacks segments {spans(missing)} of {len(rows)}; {AGAIN}")
     strays = set() if at_work else set(have) - set(segments_in(layout.chunks))
     for stray in sorted(strays):
-        found.problems.append(f"{layout.vector_segment(one.vector, stray)}: has no chunk segment; delete it")
-    about = _read_model(layout, one.vector, computed=bool(have), problems=found.problems)
+        recount.problems.append(f"{layout.vector_segment(output.vector, stray)}: has no chunk segment; delete it")
+    about = _read_model(layout, output.vector, computed=bool(have), problems=recount.problems)
     int8 = Int8Notes(folder, (about.ranges or None) if about is not None else None)
     for segment in sorted(set(have) & rows.keys()):
-        path = layout.vector_segment(one.vector, segment)
+        path = layout.vector_segment(output.vector, segment)
         try:
-            problems = [f"{path}: {what}" for what in _add_segment(layout, one, segment, about, found, int8)]
+            problems = [f"{path}: {what}" for what in _add_segment(layout, output, segment, about, recount, int8)]
         except RunDirectoryError as error:
             problems = [str(error)]
         except (KeyError, TypeError, AttributeError, ValueError, msgspec.MsgspecError, pa.ArrowException) as error:
-            problems = [f"{path}: not a segment of {one.form} vectors ({error}); delete it and {AGAIN}"]
-        found.problems += problems
-    found.notes += int8.lines()
-    return found
+            problems = [f"{path}: not a segment of {output.form} vectors ({error}); delete it and {AGAIN}"]
+        recount.problems += problems
+    recount.notes += int8.lines()
+    return recount
 
 
 def _read_model(layout: RunLayout, vector: str, *, computed: bool, problems: list[str]) -> PassRecord | None:
-    """The `pass.json` of a vector; None where it says too little, which is a problem if something was computed."""
+    """The `pass.json` of a vector; None if it is missing or incomplete, which is a problem if vectors were computed."""
     path, what = layout.pass_file(vector), "is not there"
     try:
         about = read_pass(layout, vector)
@@ -81,28 +81,28 @@ def _read_model(layout: RunLayout, vector: str, *, computed: bool, problems: lis
 
 
 def _add_segment(
-    layout: RunLayout, one: Output, segment: int, about: PassRecord | None, found: VectorRecount, int8: Int8Notes
+    layout: RunLayout, output: Output, segment: int, about: PassRecord | None, recount: VectorRecount, int8: Int8Notes
 ) -> list[str]:
-    """Count a segment; what is wrong with it. Raises whatever its columns cause if they are of other types."""
-    path = layout.vector_segment(one.vector, segment)
+    """Count a segment and return its problems. Columns of other types may raise any error of NumPy and Arrow."""
+    path = layout.vector_segment(output.vector, segment)
     info, table = read_info(path, VectorSegmentInfo), read_table(path)
     chunk = read_table(layout.chunk_segment(segment), ("row", "id"))
-    problems = [*row_problems(table, chunk), *info_problems(table, info, one.vector, segment)]
-    problems.extend(vector_problems(one.form, table, about is None or about.normalized is not False))
-    problems.extend(_dim_problems(read_shape(path).dim, about, found.count))
-    if one.storage == "int8":
+    problems = [*row_problems(table, chunk), *info_problems(table, info, output.vector, segment)]
+    problems.extend(vector_problems(output.form, table, about is None or about.normalized is not False))
+    problems.extend(_dim_problems(read_shape(path).dim, about, recount.count))
+    if output.storage == "int8":
         int8.add(info, table)
-    found.telling[segment] = telling(one.form, table)
+    recount.nonzero[segment] = count_nonzero(output.form, table)
     if about is not None and info.fingerprint != about.fingerprint:
         problems.append(f"computed by another model or setting than pass.json says; delete it and {AGAIN}")
-    count = found.count
+    count = recount.count
     count.segments, count.rows = count.segments + 1, count.rows + table.num_rows
     cut = sum_truncations([count.truncation, truncation_of(table)])
     count.tokens = cut.tokens
     if count.truncated is not None:
         count.truncated, count.tokens_cut = cut.truncated, cut.tokens_cut
     bad = table.column("row").filter(table.column("error").is_valid()).to_pylist()
-    found.quarantined.update(bad)
+    recount.quarantined.update(bad)
     count.quarantined += len(bad)
     return problems
 

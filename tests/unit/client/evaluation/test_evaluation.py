@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from embedfleet.client.evaluation.evaluation import Evaluation, Figures, Ranked, evaluate, measure, measure_names
-from embedfleet.client.evaluation.ranking_costs import Cost, costs
+from embedfleet.client.evaluation.ranking_costs import Cost, ranking_costs
 from embedfleet.client.evaluation.report import render, write_report
 from embedfleet.exporter.ranking.candidates import find_candidates
 from embedfleet.exporter.ranking.ranking import rank_candidates
@@ -219,6 +219,6 @@ def test_names_are_escaped():
 
 def test_costs_of_a_run_without_statistics(layout, run_files):
     spec = msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec)
-    found = costs(RunLayout(layout.queries), spec, [run_files.DENSE], reranked=True)
+    found = ranking_costs(RunLayout(layout.queries), spec, [run_files.DENSE], reranked=True)
     assert {one.seconds for one in found.values()} == {0.0}
     assert list(found)[-1] == "rerank"

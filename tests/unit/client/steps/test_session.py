@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from embedfleet.client.output.formatting import counted
+from embedfleet.client.output.formatting import pluralize
 from embedfleet.client.steps.session import POLL_SECONDS, STOP_SECONDS, Interrupted, Session, drain_notice, the_same
 from embedfleet.protocol.errors import RunFailed, Unreachable
 
@@ -27,8 +27,12 @@ def test_a_drain_says_what_it_waits_for_and_how_long(in_flight, timeout, grace, 
 
 
 def test_one_is_not_many():
-    assert [counted(number, "query", "queries") for number in (0, 1, 2000)] == ["0 queries", "1 query", "2,000 queries"]
-    assert counted(1, "time") == "1 time"
+    assert [pluralize(number, "query", "queries") for number in (0, 1, 2000)] == [
+        "0 queries",
+        "1 query",
+        "2,000 queries",
+    ]
+    assert pluralize(1, "time") == "1 time"
 
 
 STUBBORN = """

@@ -351,7 +351,7 @@ def test_a_number_beyond_64_bits_goes_as_text_and_is_told(files, client):
         table = table.set_column(3, table.schema.field("metadata"), pa.array(stored, pa.string()))
         pq.write_table(table, path)
     done = upload_run(files.root, client)
-    assert (done.delivered.new, done.spelled) == (ROWS, 2)
+    assert (done.delivered.new, done.as_text) == (ROWS, 2)
     notice = "2 points have whole numbers beyond 64 bits, sent as text: the first is chunk 'c3' (metadata.serial)"
     assert done.notices == (notice,)
     sent = {one.payload["row"]: one for name, args in client.asked if name == "upsert" for one in args[0]}
@@ -360,7 +360,7 @@ def test_a_number_beyond_64_bits_goes_as_text_and_is_told(files, client):
     for one in sent.values():
         conversion.RestToGrpc.convert_point_struct(one)
     again = upload_run(files.root, client)
-    assert (again.delivered.present, again.spelled) == (ROWS, 2)
+    assert (again.delivered.present, again.as_text) == (ROWS, 2)
 
 
 def point(text: str = "", numbers: int = 0) -> Point:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from embedfleet.client.arguments import LARGEST, check_number, check_text, given_path
+from embedfleet.client.arguments import LARGEST, check_number, check_text, expand_path
 from embedfleet.client.client import Client
 from embedfleet.client.options.spec_builder import build_spec
 from embedfleet.protocol.errors import SourceError, UsageError
@@ -15,7 +15,7 @@ from embedfleet.protocol.spec.run_spec import RunSpec
 
 def test_a_path_is_expanded_and_need_not_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert given_path("~/none", "--out") == tmp_path / "none"
+    assert expand_path("~/none", "--out") == tmp_path / "none"
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_a_path_is_expanded_and_need_not_exist(monkeypatch: pytest.MonkeyPatch, 
 )
 def test_a_path_that_nobody_can_open(given: str, words: str) -> None:
     with pytest.raises(SourceError, match=words) as refused:
-        given_path(given, "--queries", SourceError)
+        expand_path(given, "--queries", SourceError)
     assert str(refused.value).startswith("--queries ")
 
 
@@ -39,7 +39,7 @@ def test_a_folder_that_may_not_be_entered(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(Path, "exists", refuse)  # root, whom nothing is refused to, runs tests too
     with pytest.raises(UsageError, match=r"--out /root/x: Permission denied"):
-        given_path("/root/x", "--out")
+        expand_path("/root/x", "--out")
 
 
 def test_texts_and_numbers() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from embedfleet.client.output.formatting import percent, size_of
+from embedfleet.client.output.formatting import human_bytes, percent
 
 
 @pytest.mark.parametrize(
@@ -31,4 +31,4 @@ def test_a_share_in_percent(share: float, digits: int, text: str) -> None:
     [(0, "0 B"), (999, "999 B"), (1_000, "1.0 KB"), (999_949, "999.9 KB"), (999_950, "1.0 MB"), (10**9, "1.0 GB")],
 )
 def test_a_size(count: int, text: str) -> None:
-    assert size_of(count) == text
+    assert human_bytes(count) == text
