@@ -1,4 +1,4 @@
-"""What can happen to the pool. Plain data; times are given to `Pool.handle` beside the event."""
+"""Events of the pool. Plain data; `Pool.handle` takes the time beside the event."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ class HostLeft:
 
 @dataclass(frozen=True, slots=True)
 class RunSubmitted:
-    """`passes` in order; each says whether it may run on a GPU, and `restart` is handed on to the exporter."""
+    """A run for the end of the queue, with its passes in order."""
 
     run: str
     passes: tuple[PassPlan, ...]
     options: RunOptions = DEFAULTS
     unchecked: bool = False
-    """Its models are being looked at, and ModelsChecked follows."""
+    """Its models are being checked; ModelsChecked follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedModel:
-    """A model that cannot be used. `pass_index` is None for a pass of a later run, or where no fallback helps; `kind` is the
-    name of an error class."""
+    """A model that cannot be used. `pass_index` is None for a pass of a later run, and where no fallback helps.
+
+    `kind` is the name of an error class.
+    """
 
     pass_index: int | None
     kind: str
@@ -44,7 +46,7 @@ class RefusedModel:
 
 @dataclass(frozen=True, slots=True)
 class ModelsChecked:
-    """What was found by the models' files. Nothing refused also where nobody could look: their workers refuse, then."""
+    """Result of the check of the models' files. `refused` is empty too if the check failed: the workers refuse then."""
 
     run: str
     refused: tuple[RefusedModel, ...] = ()
@@ -60,12 +62,12 @@ class PassPlan:
     """Rows without a result have a substitute elsewhere: a model that cannot be loaded does not fail the run, if a chunk has
     weights of its own."""
     after_intake: bool = False
-    """The pass needs a figure of the whole corpus: it begins after CorpusMeasured."""
+    """The pass needs a corpus-wide figure: it begins after CorpusMeasured."""
     given_up: str = ""
-    """Why no worker is to compute it at all; empty: workers do."""
+    """Why no worker computes it; empty: workers do."""
     gpu_only: bool = False
     without: str = ""
-    """What the run fails with where no chunk has weights of its own; empty: it does not."""
+    """Error of the run if no chunk has weights of its own; empty: the run does not fail for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +95,14 @@ class RunFailed:
 
 @dataclass(frozen=True, slots=True)
 class RunClosed:
-    """The exporter has ended the run in good order, or is gone after it was told to."""
+    """The exporter has closed the run, or has itself ended after CloseRun."""
 
     run: str
 
 
 @dataclass(frozen=True, slots=True)
 class ExporterLost:
-    """The exporter died; what it had not committed is to be computed again."""
+    """The exporter died; its uncommitted segments must be computed again."""
 
     run: str
     reason: str
@@ -124,7 +126,7 @@ class IntakeDone:
 
 @dataclass(frozen=True, slots=True)
 class CorpusMeasured:
-    """The figure of the whole corpus that passes wait for is known: BM25's average length."""
+    """The corpus-wide figure that passes wait for is known: BM25's average length."""
 
     run: str
 
@@ -155,7 +157,7 @@ class SegmentCommitted:
 
 @dataclass(frozen=True, slots=True)
 class SegmentDamaged:
-    """A segment of an earlier session is not as it was written, and is removed."""
+    """A segment of an earlier session was damaged and has been removed."""
 
     run: str
     pass_index: int
@@ -164,7 +166,7 @@ class SegmentDamaged:
 
 @dataclass(frozen=True, slots=True)
 class Scrubbed:
-    """Every segment of earlier sessions has been looked at: those still committed are whole."""
+    """All segments of earlier sessions were checked: those still committed are whole."""
 
     run: str
 
@@ -204,7 +206,7 @@ class WorkerAlive:
 
 @dataclass(frozen=True, slots=True)
 class BatchDone:
-    """`payload` is handed back in ForwardResult untouched."""
+    """`payload` comes back unchanged in ForwardResult."""
 
     worker: str
     epoch: int
@@ -222,7 +224,7 @@ class BatchFailed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDied:
-    """Its process is gone, its device not free yet: the batches need not wait for that. WorkerExited follows."""
+    """Its process has ended, its device is not free yet; batches need not wait for that. WorkerExited follows."""
 
     worker: str
     reason: str
@@ -231,8 +233,10 @@ class WorkerDied:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExited:
-    """`fault`: what is wrong with the device itself, which is then given up. `innocent`: it was none of the batch's doing,
-    as when the host ran out of memory."""
+    """`fault`: what is wrong with the device, which is then given up. `innocent`: the batch did not cause the end.
+
+    The host ran out of memory, for example.
+    """
 
     worker: str
     reason: str
