@@ -1,4 +1,4 @@
-"""Committing a segment: tmp → fsync → rename → fsync of the folder, and only then is it acknowledged."""
+"""Commit a segment: tmp → fsync → rename → fsync of the folder. Only then is it acknowledged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .columns import DenseColumn
 
 @dataclass(frozen=True, slots=True)
 class CommittedSegment:
-    """A segment that stands. `quarantined` rows lack a vector, of whichever output."""
+    """A committed segment. `quarantined` counts rows that lack a vector of any output."""
 
     segment: int
     rows: int
