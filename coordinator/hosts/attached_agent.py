@@ -138,9 +138,7 @@ class AttachedHost:
         return True
 
     def _send(self, message: msgspec.Struct) -> None:
-        with contextlib.suppress(
-            zmq.Again
-        ):  # the queue is full, since nobody reads; a signal must still end this process
+        with contextlib.suppress(zmq.Again):  # a full queue: its reader is gone, and a signal must still end us
             self._socket.send(encode(message), zmq.DONTWAIT)
 
 

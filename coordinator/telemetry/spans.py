@@ -1,8 +1,7 @@
 """RunSpans: a run as OpenTelemetry spans, run → pass → lease → batch, from what the TelemetryTracker gets.
 
-What is no pass is a span below the run too, as are the runs that the same command derives from it (`traceparent`).
-
-Attributes begin with `embedfleet.`; bytes, seconds and counts throughout.
+Other steps are spans below the run too, as are the runs that the same command derives from it (`traceparent`). Attributes
+begin with `embedfleet.` and are bytes, seconds and counts.
 """
 
 from __future__ import annotations

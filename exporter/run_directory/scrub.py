@@ -21,8 +21,10 @@ WHOLE_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class ScrubbedSegment:
-    """What was found in one segment: of its chunks, what is wrong; of each pass or ensemble that is damaged, its part, the
-    vector and what is wrong with that."""
+    """The result for one segment: the damage of its chunks (empty: none), and (part, vector, damage) of each damaged part.
+
+    A part is a pass, or an ensemble after the passes.
+    """
 
     segment: int
     chunks: str

@@ -31,9 +31,7 @@ def may_change(layout: RunLayout, before: RunSpec, after: RunSpec) -> bool:
 
 def change(layout: RunLayout, before: RunSpec, after: RunSpec) -> None:
     """Remove the files of the dropped vectors, and the shard, which has the vectors of the earlier spec."""
-    layout.rerank_record.unlink(
-        missing_ok=True
-    )  # the next manifest must not say that the dropped vectors were used for ranking
+    layout.rerank_record.unlink(missing_ok=True)  # the next manifest must not name the dropped vectors in a ranking
     layout.published.unlink(missing_ok=True)
     sync_folder(layout.root)  # first: a shard without a record of its segments is made anew
     remove_shard(layout)
