@@ -1,4 +1,4 @@
-"""Events of the pool. Plain data; `Pool.handle` takes the time beside the event."""
+"""What can happen to the pool. Plain data; times are given to `Pool.handle` beside the event."""
 
 from __future__ import annotations
 
@@ -23,21 +23,19 @@ class HostLeft:
 
 @dataclass(frozen=True, slots=True)
 class RunSubmitted:
-    """A run for the end of the queue, with its passes in order."""
+    """`passes` in order; each says whether it may run on a GPU, and `restart` is handed on to the exporter."""
 
     run: str
     passes: tuple[PassPlan, ...]
     options: RunOptions = DEFAULTS
     unchecked: bool = False
-    """Its models are being checked; ModelsChecked follows."""
+    """Its models are being looked at, and ModelsChecked follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedModel:
-    """A model that cannot be used. `pass_index` is None for a pass of a later run, and where no fallback helps.
-
-    `kind` is the name of an error class.
-    """
+    """A model that cannot be used. `pass_index` is None for a pass of a later run, or where no fallback helps; `kind` is the
+    name of an error class."""
 
     pass_index: int | None
     kind: str
@@ -46,7 +44,7 @@ class RefusedModel:
 
 @dataclass(frozen=True, slots=True)
 class ModelsChecked:
-    """Result of the check of the models' files. `refused` is empty too if the check failed: the workers refuse then."""
+    """What was found by the models' files. Nothing refused also where nobody could look: their workers refuse, then."""
 
     run: str
     refused: tuple[RefusedModel, ...] = ()
@@ -62,12 +60,12 @@ class PassPlan:
     """Rows without a result have a substitute elsewhere: a model that cannot be loaded does not fail the run, if a chunk has
     weights of its own."""
     after_intake: bool = False
-    """The pass needs a corpus-wide figure: it begins after CorpusMeasured."""
+    """The pass needs a figure of the whole corpus: it begins after CorpusMeasured."""
     given_up: str = ""
-    """Why no worker computes it; empty: workers do."""
+    """Why no worker is to compute it at all; empty: workers do."""
     gpu_only: bool = False
     without: str = ""
-    """Error of the run if no chunk has weights of its own; empty: the run does not fail for that."""
+    """What the run fails with where no chunk has weights of its own; empty: it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +93,14 @@ class RunFailed:
 
 @dataclass(frozen=True, slots=True)
 class RunClosed:
-    """The exporter has closed the run, or has itself ended after CloseRun."""
+    """The exporter has ended the run in good order, or is gone after it was told to."""
 
     run: str
 
 
 @dataclass(frozen=True, slots=True)
 class ExporterLost:
-    """The exporter died; its uncommitted segments must be computed again."""
+    """The exporter died; what it had not committed is to be computed again."""
 
     run: str
     reason: str
@@ -126,7 +124,7 @@ class IntakeDone:
 
 @dataclass(frozen=True, slots=True)
 class CorpusMeasured:
-    """The corpus-wide figure that passes wait for is known: BM25's average length."""
+    """The figure of the whole corpus that passes wait for is known: BM25's average length."""
 
     run: str
 
@@ -157,7 +155,7 @@ class SegmentCommitted:
 
 @dataclass(frozen=True, slots=True)
 class SegmentDamaged:
-    """A segment of an earlier session was damaged and has been removed."""
+    """A segment of an earlier session is not as it was written, and is removed."""
 
     run: str
     pass_index: int
@@ -166,7 +164,7 @@ class SegmentDamaged:
 
 @dataclass(frozen=True, slots=True)
 class Scrubbed:
-    """All segments of earlier sessions were checked: those still committed are whole."""
+    """Every segment of earlier sessions has been looked at: those still committed are whole."""
 
     run: str
 
@@ -206,7 +204,7 @@ class WorkerAlive:
 
 @dataclass(frozen=True, slots=True)
 class BatchDone:
-    """`payload` comes back unchanged in ForwardResult."""
+    """`payload` is handed back in ForwardResult untouched."""
 
     worker: str
     epoch: int
@@ -224,7 +222,7 @@ class BatchFailed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDied:
-    """Its process has ended, its device is not free yet; batches need not wait for that. WorkerExited follows."""
+    """Its process is gone, its device not free yet: the batches need not wait for that. WorkerExited follows."""
 
     worker: str
     reason: str
@@ -233,10 +231,8 @@ class WorkerDied:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExited:
-    """`fault`: what is wrong with the device, which is then given up. `innocent`: the batch did not cause the end.
-
-    The host ran out of memory, for example.
-    """
+    """`fault`: what is wrong with the device itself, which is then given up. `innocent`: it was none of the batch's doing,
+    as when the host ran out of memory."""
 
     worker: str
     reason: str

@@ -31,7 +31,7 @@ def worker_broken(fleet: Fleet, event: WorkerBroken) -> None:
 
 
 def fail_if_hopeless(fleet: Fleet) -> None:
-    """Fail a pass whose devices were all given up: it would wait forever. One that never had a device waits for a host."""
+    """A pass whose devices were all given up would wait forever; one that never had a device waits for a host."""
     run = fleet.current
     if run is None or run.status is not RunStatus.RUNNING:
         return
@@ -45,7 +45,7 @@ def fail_if_hopeless(fleet: Fleet) -> None:
                 return
             one.broken = ("RunFailed", message)
             for slot in slots:
-                if slot.health.bad_for == pass_index:  # other passes may still work on it
+                if slot.health.bad_for == pass_index:  # the other passes may well do on it
                     slot.health = DeviceHealth()
 
 

@@ -6,7 +6,7 @@ from .state import DeviceSlot, Fleet, Run
 
 
 def serving_devices(fleet: Fleet, run: Run, pass_index: int) -> list[DeviceSlot]:
-    """Devices that may work for the pass, including those given up."""
+    """Devices that may work for the pass, those given up among them."""
     return [slot for slot in fleet.devices.values() if may_serve(fleet, slot, run, pass_index)]
 
 
@@ -19,14 +19,14 @@ def may_serve(fleet: Fleet, slot: DeviceSlot, run: Run, pass_index: int) -> bool
 
 
 def may_begin(run: Run, pass_index: int) -> bool:
-    """Whether the pass needs no corpus-wide figure, or it is known."""
+    """Whether the figure of the whole corpus that the pass needs is known."""
     return run.measured or not run.passes[pass_index].plan.after_intake
 
 
 def is_in_doubt(run: Run) -> bool:
     """Whether a model was refused that only weights in the chunks can stand in for, and none has been seen yet.
 
-    Without them the run fails at the end of the intake, and what other models computed until then would be wasted.
+    Without them the run fails at the end of the intake: what other models compute until then would be waited for in vain.
     """
     return not run.intake_done and any(one.refused and not one.given_up for one in run.passes)
 

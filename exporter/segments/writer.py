@@ -22,7 +22,7 @@ from .columns import DenseColumn
 
 @dataclass(frozen=True, slots=True)
 class CommittedSegment:
-    """A committed segment. `quarantined` counts rows that lack a vector of any output."""
+    """A segment that stands. `quarantined` rows lack a vector, of whichever output."""
 
     segment: int
     rows: int
