@@ -20,7 +20,7 @@ from ..protocol.text.terminal_text import printable
 
 
 def main() -> int:
-    """Bind, then serve until told to stop. Writes `ready` to the descriptor of --ready-fd once clients can connect."""
+    """Bind, then serve until a signal arrives. Writes `ready` to the descriptor of --ready-fd once clients can connect."""
     guard_standard_error(patient=False)  # a stopped terminal must not block the loop
     lifeline.hold()
     parser = argparse.ArgumentParser(prog="python -m embedfleet.coordinator")
@@ -100,7 +100,7 @@ def _say(text: str) -> None:
 
 
 def _keep_quiet(_text: str) -> None:
-    """A private coordinator tells its client, which tells people."""
+    """For a private coordinator: its client shows the messages."""
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What may wait is called here, beside the loop; what comes of it goes back to the loop as a note.
+"""Threads for calls that may block, so that the loop never does. Each result comes back to the loop as a note.
 
-The loop's thread carries the heartbeats, so it waits for nothing but its poll. A folder that is walked, a file that is read
-or renamed, a process that is waited for: each is a call for one of these threads. A thread whose disk never answers is lost
-to the others, who are many; none of them keeps the process from ending.
+The loop's thread carries the heartbeats, so it waits for nothing but its poll. Walking a folder, reading or renaming a file,
+waiting for a process: each is a call for one of these threads. A disk that never answers costs one thread of many. No thread
+keeps the process from ending.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST_THREADS = 32
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something for the loop to do on its own thread; `run` is the run that it is about, empty where it is about none."""
+    """A call for the loop's own thread. `run` is the run that it belongs to; empty: none."""
 
     run: str
     act: Callable[[], None]
@@ -33,7 +33,7 @@ class Note:
 
 
 class Background:
-    """Up to `most` threads. `wake` ends the loop's poll. Only `tell` may be called from any thread."""
+    """At most `most` threads. `wake` ends the loop's poll. Only `tell` may be called from any thread."""
 
     def __init__(self, wake: Callable[[], None], most: int = MOST_THREADS) -> None:
         self._wake, self._most = wake, most
@@ -45,15 +45,15 @@ class Background:
         self._start()
 
     def begin(self, run: str) -> None:
-        """Take notes about this run, too."""
+        """Accept notes of this run."""
         self._runs.add(run)
 
     def end(self, run: str) -> None:
-        """The run has ended: drop every note about it, those included that come later."""
+        """Drop the notes of an ended run, later ones too."""
         self._runs.discard(run)
 
     def post(self, run: str, call: Callable[[], T], then: Callable[[Future[T]], None]) -> None:
-        """Have `call` called by a thread, and then `then` by the loop, with the answer: `result()` is it, or raises."""
+        """Run `call` on a thread, then `then` on the loop with a future: its `result()` returns or raises what `call` did."""
         self._calls.put(partial(self._answer, run, call, then))
         self._unanswered += 1
         if self._threads < min(self._unanswered, self._most):
@@ -61,16 +61,16 @@ class Background:
                 self._start()
 
     def leave(self, call: Callable[[], None]) -> None:
-        """Have `call` called, which nobody waits for; what it raises is raised on the loop."""
+        """Run `call` on a thread and drop its result; what it raises is raised again on the loop."""
         self.post("", call, Future[None].result)
 
     def tell(self, run: str, act: Callable[[], None]) -> None:
-        """Have the loop do something; from any thread."""
+        """Queue `act` for the loop's thread; callable from any thread."""
         self._notes.append(Note(run, act))
         self._wake()
 
     def notes(self) -> Iterator[Note]:
-        """The notes that are here, in order, without those about runs that have ended."""
+        """Yield the queued notes in order, without those of ended runs."""
         while self._notes:
             note = self._notes.popleft()
             self._unanswered -= note.is_answer
@@ -78,7 +78,7 @@ class Background:
                 yield note
 
     def close(self) -> None:
-        """Nothing more will be posted; nobody waits for calls that go on."""
+        """End the threads, without waiting for calls that still run. Post nothing after it."""
         for _ in range(self._threads):
             self._calls.put(None)
 

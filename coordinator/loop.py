@@ -2,12 +2,12 @@
 
 gather    control, hosts, work and export links · workers' and exporter's ends · model checks · notes · signals · the clock
 decide    Pool.handle(event, now) → actions
-perform   each action by the part that it concerns
+perform   each action, by the part in charge of it
 
-Nothing but the poll may wait here: this thread hears and gives the signs of life, and a fleet without them is given up.
-What waits for a disk, a process or a thread is called by a thread of `background.py` and comes back as a note. Left to the
-loop are a child's start, which the death signal of children ties to it, and one answer of a GPU's driver before a lease and
-at a worker's end, with a second at most.
+Only the poll may block: this thread receives and sends the heartbeats, and peers without heartbeats are taken for lost. Calls
+that wait for a disk, a process or a thread run on a thread of `background.py` and come back as notes. Two kinds of calls are
+left: the start of a child, whose death signal follows this thread, and one query of a GPU's driver before a lease and at a
+worker's end, for a second at most.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ PROGRESS_SECONDS = 0.5
 DRAIN_SECONDS = 60.0
 """Default drain time after a signal."""
 EXPORT_LINKS = 1_000
-"""Names of export links, which are then used again."""
+"""Names of export links; after the last one the first is used again."""
 
 
 class Coordinator:
-    """One fleet. `signals` is a list that signal handlers append to; `say` tells people what happens."""
+    """One fleet. Signal handlers append to `signals`; `say` shows a line to people."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Coordinator:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT and the drain after it; a second signal ends the drain."""
-        tick = told = 0.0
+        tick = reported = 0.0
         while not self._stopped():
             self._gather()
             now = time.monotonic()
@@ -101,8 +101,8 @@ class Coordinator:
                 self._context.queue.extend(self._context.hosts.silent(now))
                 self._context.emit(events.Tick())
             self._decide()
-            if now - told >= PROGRESS_SECONDS:
-                told = now
+            if now - reported >= PROGRESS_SECONDS:
+                reported = now
                 for text in self._context.notices.due(now):
                     self._context.say(text)
                 self._clients.tell_progress()
@@ -126,7 +126,7 @@ class Coordinator:
     def _gather(self) -> None:
         self._poll.wait(TICK_SECONDS, self._children())
         self._clients.gather()
-        self._workers.gather()  # before the hosts: what a worker said counts before its end
+        self._workers.gather()  # before the hosts: a worker's messages count before its end
         self._hosts.gather(time.monotonic())
         self._exporters.gather()
         for checked in self._checks.take(time.monotonic()):
@@ -140,7 +140,7 @@ class Coordinator:
                 self._give_up(note.run, error)
 
     def _children(self) -> Iterator[Any]:
-        """Sockets of exporters, and descriptors that tell of the ends of children."""
+        """Sockets of exporters, and descriptors that become readable when a child ends."""
         local = self._context.hosts.local
         if local is not None:
             yield from local.pidfds()
@@ -169,13 +169,13 @@ class Coordinator:
                 self._context.emit(events.RunClosed(action.run))
 
     def _give_up(self, run: str, error: Exception) -> None:
-        """One run's trouble is not the others': it fails with the message."""
+        """Fail the run that the error belongs to, so that the others go on; raise an error of no run."""
         if run not in self._context.runs:
             raise error
         self._context.runs[run].fail(error)
 
     def _table(self) -> dict[type[Any], Callable[[Any], None]]:
-        """Who performs which action."""
+        """Map each kind of action to the call that performs it."""
         context, runs = self._context, self._context.runs
         return {
             actions.StartExporter: lambda action: runs[action.run].export.prepare(),

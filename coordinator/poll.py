@@ -1,4 +1,4 @@
-"""The loop's poll: the one place where it waits. Sockets, the ends of children, and a pipe for other threads and signals."""
+"""The loop's poll, the only place where it waits: sockets, ends of children, a pipe for other threads and signals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .hosts.connection_cap import ConnectionCap, connections_allowed
 
 
 class Poll:
-    """Of the sockets that listen, each with a cap on its connections, and of whatever `wait` is given."""
+    """Polls the `listening` sockets, each with a cap on its connections, and the sources passed to `wait`."""
 
     def __init__(self, listening: Sequence[zmq.Socket[bytes]]) -> None:
         self._wake_read, self.wake_fd = os.pipe()
@@ -26,13 +26,12 @@ class Poll:
         self._watched: set[Any] = set()
 
     def wake(self) -> None:
-        """End the poll; from any thread."""
+        """End the poll; callable from any thread."""
         with contextlib.suppress(BlockingIOError):  # the pipe is full of wakes already
             os.write(self.wake_fd, b".")
 
     def wait(self, seconds: float, others: Iterable[Any]) -> None:
-        """Wait until something is there to be read, for so long at most. `others` are sockets and descriptors that come and
-        go."""
+        """Wait at most `seconds` for something to read. `others` are the sockets and descriptors to watch this time."""
         self._watch(set(others))
         ready = dict(self._poller.poll(max(1, int(seconds * 1000))))
         with contextlib.suppress(BlockingIOError):

@@ -9,7 +9,7 @@ from ..protocol.process.standard_streams import guard_standard_error
 
 
 def main() -> int:
-    """Serve one run."""
+    """Serve one run; return the exit status."""
     guard_standard_error()
     lifeline.ignore_stop_signals()
     lifeline.hold()

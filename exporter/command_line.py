@@ -1,4 +1,4 @@
-"""What the exporter's commands have in common: how they end."""
+"""Common start and end of the exporter's commands."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 
 def serve(work: Callable[[], object]) -> int:
-    """Do the work of a child process; its exit code. What goes wrong is one line on standard error.
+    """Do the work of a child process; return its exit code. An error is one line on standard error.
 
-    SIGTERM is left to the parent, which interrupts it: a scheduler signals every process of a job.
+    Ignores SIGTERM, since a scheduler signals every process of a job: the parent interrupts this process instead.
     """
     guard_standard_error()
     lifeline.hold()
@@ -42,7 +42,7 @@ def serve(work: Callable[[], object]) -> int:
 
 
 def held(root: Path, work: Callable[[], T], again: str = "run the same command again") -> T:
-    """Do the work while this process alone may write to the run directory `root`; the disk's refusals become ours."""
+    """Do the work while this process holds the run directory `root`. An OSError becomes an EmbedfleetError."""
     if (odd := find_wrong_kind(RunLayout(root))) is not None:
         raise wrong_kind_error(odd)
     try:
@@ -57,7 +57,7 @@ def held(root: Path, work: Callable[[], T], again: str = "run the same command a
         raise EmbedfleetError(f"{where}: {error.strerror or error}; {remedy} and {again}") from error
     except (EmbedfleetError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # pyarrow and the engine raise what they like, panics too; people get one message
+    except BaseException as error:  # pyarrow and the engine may raise anything, even panics; people get one message
         raise EmbedfleetError(f"{root}: {type(error).__name__}: {error}") from error
     finally:
         drop_lock(lock)

@@ -1,7 +1,7 @@
-"""The way of whole segments to disk: the ledger, and the threads that do what it wants done.
+"""The way of complete segments to disk: the ledger, and the threads that perform its actions.
 
-One thread commits segments and derives ensembles, one publishes the segments of which every vector stands, and one reads
-again what earlier sessions left.
+One thread commits segments and derives ensembles, one publishes segments whose vectors all stand, and one checks the segments
+of earlier sessions.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from .segments.builder import SegmentBuilder
 from .segments.committer import Committer
 
 UNCOMMITTED_SEGMENTS = 3
-"""Whole segments waiting for the disk before the assembling thread waits too."""
+"""Complete segments that may wait for the disk before the assembling thread waits too."""
 
 
 class CommitPath:
-    """Of one session. The methods are for the thread that assembles segments; reports come from all."""
+    """The commit path of one session. Call its methods on the thread that assembles segments; all threads send reports."""
 
     def __init__(self, directory: RunDirectory, reports: Reports) -> None:
         self._layout, self._spec, self._reports = directory.layout, directory.spec, reports
@@ -38,12 +38,12 @@ class CommitPath:
         self.publisher = Publisher(self._layout, self._spec, self._guard) if edge else None
         self._ledger = Ledger(len(self._spec.passes), self.committer.members, publishes=edge)
         self._lock = threading.Lock()
-        """Of the ledger."""
+        """Protects the ledger."""
         self._whole: dict[tuple[int, int], SegmentBuilder] = {}
         """By pass and segment: those that wait for the disk. Empty once the run has failed."""
         self._room = threading.BoundedSemaphore(UNCOMMITTED_SEGMENTS)
         self.failure = ""
-        """Why nothing more can be committed; empty where it can."""
+        """Why nothing more can be committed; empty: it can."""
         self._closing = threading.Event()
         self._handle(self.committer.look())
         self._commits = ThreadPoolExecutor(1, "commit")
@@ -52,36 +52,36 @@ class CommitPath:
 
     @property
     def committed(self) -> tuple[tuple[int, ...], ...]:
-        """Per pass: the segments that stand, or are about to."""
+        """By pass index: the segments that stand, or are being written."""
         return self._ledger.committed[: len(self._spec.passes)]
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Spent on the disk, and in the collection."""
+        """Seconds spent on the disk, and in the collection."""
         publishing = self.publisher.seconds if self.publisher is not None else 0.0
         return {"commit": self.committer.seconds, "publish": publishing}
 
-    def takes(self, number: int, segment: int) -> bool:
-        """Whether results for a pass's segment are still of use."""
-        return self._ledger.takes(number, segment)
+    def takes(self, pass_index: int, segment: int) -> bool:
+        """Whether results for a pass's segment are still needed."""
+        return self._ledger.takes(pass_index, segment)
 
-    def commit(self, number: int, segment: int, builder: SegmentBuilder) -> None:
-        """Take a segment of which every row is there; wait where too many wait for the disk."""
-        self._whole[number, segment] = builder
-        self._handle(on.RowsComplete(number, segment))
+    def commit(self, pass_index: int, segment: int, builder: SegmentBuilder) -> None:
+        """Take a complete segment; block while too many wait for the disk."""
+        self._whole[pass_index, segment] = builder
+        self._handle(on.RowsComplete(pass_index, segment))
         if self._ledger.failed:
             self._whole.clear()
 
     def chunks_read(self) -> None:
-        """No more chunk segments come: complete the segments that waited for their chunks."""
+        """Note the end of the intake: complete the segments that waited for their chunks."""
         self._commits.submit(self._guard, self._handle, on.ChunksRead())
 
-    def damage_told(self, number: int, segment: int) -> None:
-        """The coordinator hears of it next: results may come again."""
-        self._handle(on.DamageTold(number, segment))
+    def damage_told(self, pass_index: int, segment: int) -> None:
+        """Note that the damage is being reported to the coordinator: results may come again."""
+        self._handle(on.DamageTold(pass_index, segment))
 
     def stop(self, *, done: bool) -> None:
-        """End the threads behind what is whole. What a run that is not done does not publish now, the next one does."""
+        """End the threads after the complete segments. Unless `done`, leave the publishing to the next session."""
         self._closing.set()
         self._scrubs.shutdown(wait=True)
         self._commits.shutdown(wait=True)
@@ -89,7 +89,7 @@ class CommitPath:
             self.publisher.stop(now=not done)
 
     def close_collection(self, *, done: bool) -> int:
-        """Points of the collection, with all segments if the run is done; 0 without a collection."""
+        """Close the collection, with all segments if the run is done. Return its points; 0 without a collection."""
         if self.publisher is None:
             return 0
         if done:
@@ -97,7 +97,7 @@ class CommitPath:
         return self.publisher.close()
 
     def _handle(self, event: on.Event) -> None:
-        """Tell the ledger, and do what it wants done: on the thread that commits, but where that is nothing, or Write."""
+        """Pass an event to the ledger and perform its actions. Off the commit thread, these may only be Write or none."""
         with self._lock:
             actions = self._ledger.handle(event)
         for action in actions:
@@ -132,13 +132,13 @@ class CommitPath:
         self._handle(on.Written(action.part, action.segment))
 
     def _scrub(self, earlier: Sequence[Sequence[int]]) -> None:
-        """What earlier sessions left is read again; then what is whole is published, and what is not goes."""
+        """Read again what earlier sessions left; publish the whole segments, remove the damaged ones."""
         for found in scrub(self._layout, self._spec, earlier, self._closing.is_set):
             if found.chunks:
                 self._reports.put(ChunksDamaged(found.segment, found.chunks))
                 return
             looked_at = on.LookedAt(found.segment, tuple(on.Damage(*one) for one in found.damaged))
-            # One at a time: what is computed now must not wait behind hundreds of segments that an ensemble lacks.
+            # One at a time: new results must not wait behind hundreds of segments for which an ensemble must be derived.
             self._commits.submit(self._guard, self._handle, looked_at).result()
         if not self._closing.is_set():  # else it may have stopped before the end
             self._commits.submit(self._guard, self._reports.put, ScrubbedMessage())
@@ -149,10 +149,10 @@ class CommitPath:
             return
         try:
             work(*arguments)
-        except DamagedChunks as error:  # met before the look at what stands came there: to be made good all the same
+        except DamagedChunks as error:  # found before the check reached this segment: repaired all the same
             where = self._layout.chunk_segment(error.segment)
             self._fail(f"{where}: {error.reason}", ChunksDamaged(error.segment, error.reason))
-        except BaseException as error:  # noqa: BLE001 - the engine's panics too: whatever it is ends the run with one message
+        except BaseException as error:  # noqa: BLE001 - any error, the engine's panics too, ends the run with one message
             why = self._explain(error)
             self._fail(why, ExportFailed(why))
 
@@ -163,7 +163,7 @@ class CommitPath:
         self._reports.put(report)
 
     def _explain(self, error: BaseException) -> str:
-        if isinstance(error, EmbedfleetError):  # it says where, and what helps
+        if isinstance(error, EmbedfleetError):  # it names the place and the remedy
             return str(error)
         if self.publisher is not None and self.publisher.index.is_gone:
             return f"{self._layout.edge} is gone; run the same command again, which makes it anew"

@@ -1,4 +1,4 @@
-"""What the threads of the exporter have to say to its loop."""
+"""Reports of the exporter's threads to its loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Report = Committed | SegmentDamagedMessage | ChunksDamaged | ScrubbedMessage | E
 
 
 class Reports:
-    """Reports of any thread, in order; a byte on `wake_fd` says that there are some."""
+    """Reports of all threads, in order. `wake_fd` is readable while reports are waiting."""
 
     def __init__(self) -> None:
         self._waiting: deque[Report] = deque()
@@ -23,7 +23,7 @@ class Reports:
         os.write(self._write_fd, b".")
 
     def take(self) -> list[Report]:
-        """Those since the last call."""
+        """The reports since the last call."""
         try:
             os.read(self.wake_fd, 4096)
         except BlockingIOError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...protocol.run_directory.truncation import Truncation
+from ...protocol.run_directory.truncation import NOTABLE_SHARE, Truncation
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.wire.control import RunEnded
 from . import formatting

@@ -1,7 +1,7 @@
-"""What becomes of a batch without a result: `verdicts.py` has the table, this file its evidence and its consequences.
+"""What happens to a batch without a result: `verdicts.py` has the table, this file the evidence and the consequences.
 
-Only the batch that was being computed is blamed; if it goes through after all, those that were tokenized beside it are. A
-blamed batch travels alone, is halved until one row stands alone, and that row waits until others had their turn.
+Only the batch that was being computed is blamed. If it has a result later, the batches tokenized beside it are blamed instead.
+A blamed batch is sent alone and halved until one row is left. That row waits until other batches had their turn.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .state import Batch, Fleet, Pass, Run, WorkerSlot
 from .verdicts import UNSUSPECTED, Incident, Verdict, judge
 
 MOST_POISON = 7
-"""Rows that may all be poison, where nothing else is left to tell; of more than these it is rather the device that broke."""
+"""So many rows may all be poison if nothing else is left to compute; with more, the device is more likely at fault."""
 
 
 def take_back(fleet: Fleet, worker: WorkerSlot, incident: Incident) -> bool:
-    """Take the batches of a worker that has ended; whether the one that it computed was isolated or parked before."""
+    """Take back the batches of an ended worker. Return whether the computed one was isolated or parked before."""
     held = [batch_id for batch_id in worker.batches if batch_id in fleet.batches]
     for batch_id in held:
         fleet.batches[batch_id].taken_from = Holder(worker.name, fleet.devices[worker.device].device.name)
@@ -35,9 +35,9 @@ def take_back(fleet: Fleet, worker: WorkerSlot, incident: Incident) -> bool:
 
 
 def blame(fleet: Fleet, batch_id: int, incident: Incident, beside: Sequence[int] = ()) -> bool:
-    """Carry out the verdict on a batch that failed; whether it was isolated or parked before.
+    """Carry out the verdict on a failed batch. Return whether it was isolated or parked before.
 
-    `beside` are the batches that its worker had besides, if the worker ended.
+    `beside` are the other batches of its worker, if the worker ended.
     """
     batch, run = fleet.batches[batch_id], _current(fleet)
     one = run.passes[batch.pass_index]
@@ -64,16 +64,19 @@ def blame(fleet: Fleet, batch_id: int, incident: Incident, beside: Sequence[int]
 
 
 def went_through(fleet: Fleet, batch: Batch) -> None:
-    """A batch has a result: if a worker died of it, then of one that was beside it."""
+    """Note a batch's result. If a worker died with it, suspect the batches sent with it instead."""
     for batch_id in batch.sent_with:
         companion = fleet.batches.get(batch_id)
-        if companion is not None and companion.rows > 1:  # enough to halve it sooner, not to give up a row
+        if companion is not None and companion.rows > 1:  # halve it sooner; a single row must not be given up for it
             companion.failures = max(companion.failures, 1)
 
 
 def computes_nothing(fleet: Fleet, run: Run, pass_index: int, device: str) -> bool:
-    """Whether every row that is left took the device's worker down alone, and it has no result of the pass; or none since
-    the first of them did, and they are more than are likely to be all poison."""
+    """Whether the device, not the rows, is at fault: each row that is left killed a worker there while it was alone.
+
+    The device must have no result of the pass. With more than MOST_POISON rows, no result since the first of these deaths
+    is enough.
+    """
     one = run.passes[pass_index]
     left = [batch for batch in fleet.batches.values() if batch.pass_index == pass_index]
     accused = len(left) > 1 and all(device in batch.killed_on for batch in left)
@@ -83,7 +86,7 @@ def computes_nothing(fleet: Fleet, run: Run, pass_index: int, device: str) -> bo
 
 
 def _with_evidence(fleet: Fleet, run: Run, batch: Batch, incident: Incident) -> Incident:
-    """The incident with what the fleet knows of the batch."""
+    """Add what the fleet knows of the batch to the incident."""
     one, device = run.passes[batch.pass_index], incident.device
     others = [other for other in fleet.batches.values() if other.pass_index == batch.pass_index and other is not batch]
     more = more_comes(fleet, run, one)

@@ -1,4 +1,4 @@
-"""A device's health: what its workers' ends say of it, and whether it is given up. The verdicts stand in `verdicts.py`."""
+"""A device's health: counts of how its workers ended, and whether it is given up. The verdicts are in `verdicts.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ALL_ENDED = "every worker ended at the first batch that it was given"
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """A device that was given up now, for the event log."""
+    """A device that has just been given up, for the event log."""
 
     reason: str
     failures: int
@@ -20,27 +20,27 @@ class GivenUp:
 
 @dataclass(slots=True)
 class DeviceHealth:
-    """Counts of one device for the current run. `record` takes what went wrong, the other methods what went well."""
+    """Counts of one device in the current run. `record` counts failures; `computed`, `loaded`, `explained` count successes."""
 
     failures: int = 0
-    """In a row, without a result between."""
+    """Failures in a row, without a result in between."""
     losses: int = 0
-    """Workers lost in a row without a result between, whoever was to blame."""
+    """Workers lost in a row without a result in between, whatever the cause."""
     unexplained_losses: float = 0.0
-    """Workers lost that no row was found guilty of, less `forgiveness` for each result: now and then adds up too."""
+    """Workers lost without a guilty row, less `forgiveness` for each result: rare losses add up too."""
     failed_loads: dict[int, int] = field(default_factory=dict[int, int])
-    """Workers in a row that ended before they were ready, by pass: whoever works meanwhile says nothing of them."""
+    """By pass: workers in a row that ended before they were ready. Workers of other passes do not change it."""
     refused: dict[int, str] = field(default_factory=dict[int, str])
-    """Passes that the device is given up for, and why; it may work for the others."""
+    """Passes that the device is given up for, with the reason; it may work for other passes."""
     bad: str = ""
     """Why the device is given up; empty: it is not."""
     bad_for: int | None = None
-    """The pass whose workers ended there until it was given up; None where the device itself is at fault."""
+    """The pass whose workers kept ending there until it was given up; None if the device itself is at fault."""
     not_before: float = 0.0
     """When the next worker may start."""
 
     def given_up(self, pass_index: int) -> str:
-        """Why the device does not work for a pass any more; empty where it does."""
+        """Why the device no longer works for a pass; empty: it does."""
         return self.bad or self.refused.get(pass_index, "")
 
     def may_start(self, now: float) -> bool:
@@ -48,20 +48,20 @@ class DeviceHealth:
         return not self.bad and now >= self.not_before
 
     def computed(self, config: PoolConfig) -> None:
-        """A worker had a result."""
+        """Count a result of a worker."""
         self.failures = self.losses = 0
         self.unexplained_losses = max(0.0, self.unexplained_losses - config.forgiveness)
 
     def loaded(self, pass_index: int) -> None:
-        """A worker has its model ready."""
+        """Count a worker whose model is ready."""
         self.failed_loads.pop(pass_index, None)
 
     def explained(self) -> None:
-        """A row was found guilty of a worker lost here."""
+        """Take one loss back: a row was found guilty of it."""
         self.unexplained_losses = max(0.0, self.unexplained_losses - 1.0)
 
     def record(self, incident: Incident, config: PoolConfig, now: float) -> list[GivenUp]:
-        """Count a worker's end; what the device is given up for now."""
+        """Count a worker's end. Return an entry if the device is given up because of it."""
         if not (incident.fault or incident.unending or incident.in_order or incident.run_over):
             self.losses += 1
         too_many = self.losses >= config.device_losses
@@ -93,7 +93,7 @@ class DeviceHealth:
         return [self._give_up(incident.reason, incident.pass_index)]
 
     def _failed_load(self, incident: Incident, config: PoolConfig, now: float) -> list[GivenUp]:
-        """A model that does not get ready says nothing of the others, nor does one that works say anything of it."""
+        """Count by pass: a model that fails to load says nothing about other models, nor does their success about it."""
         loads = self.failed_loads[incident.pass_index] = self.failed_loads.get(incident.pass_index, 0) + 1
         self._pause(loads, config, now)
         if loads < config.device_failures or self.given_up(incident.pass_index):

@@ -15,7 +15,7 @@ from .workers import enter, kill
 
 
 def plan(fleet: Fleet) -> None:
-    """Bring every device closer to what the current run wants of it."""
+    """Move every device one step towards what the current run needs."""
     run = fleet.current
     if run is None or run.status is not RunStatus.RUNNING or is_in_doubt(run):
         for slot in fleet.devices.values():
@@ -28,13 +28,13 @@ def plan(fleet: Fleet) -> None:
 
 
 def any_alive(fleet: Fleet) -> bool:
-    """Whether a worker has yet to end; one that was killed and does not end is not waited for."""
+    """Whether a worker still runs. A killed one that does not end counts for `death_timeout` seconds only."""
     patience = fleet.config.death_timeout
     return any(not worker.killed or fleet.now - worker.killed_at <= patience for worker in fleet.workers.values())
 
 
 def _lease(fleet: Fleet, slot: DeviceSlot, run: Run, wanted: list[int]) -> None:
-    """Bring the device closer to working for the first of the wanted passes."""
+    """Move the device one step towards working for the first of the `wanted` passes."""
     active = fleet.workers.get(slot.active or "")
     standby = fleet.workers.get(slot.standby or "")
     if standby is not None and not standby.killed and (slot.health.bad or standby.pass_index not in wanted):
@@ -65,7 +65,7 @@ def _vacate(fleet: Fleet, slot: DeviceSlot) -> None:
 
 
 def _dismiss(fleet: Fleet, worker: WorkerSlot) -> None:
-    """Let a ready worker leave in good order; one that is still loading has nothing to finish."""
+    """Release a ready worker; kill one that is still loading, which has nothing to finish."""
     if worker.stage is WorkerStage.RELEASING or worker.killed:
         return
     if worker.stage is WorkerStage.READY:

@@ -1,6 +1,6 @@
 """Transitions of runs: submitted, checked, opened, closed, over. The first run in the queue has the fleet.
 
-A run whose models are being checked is not opened before that, and ends there if one is refused.
+A run is opened after the check of its models, and ends there if a model is refused.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def models_checked(fleet: Fleet, event: ModelsChecked) -> None:
     spared = [(run.passes[one.pass_index], one) for one in event.refused if one.pass_index is not None]
     spared = [(mine, one) for mine, one in spared if mine.plan.fallback]
     if len(spared) < len(event.refused):
-        # All of them, those with a fallback too: who mistyped two names wants to hear of both.
+        # All messages, those of passes with a fallback too: a user who mistyped two names sees both.
         messages = dict.fromkeys(one.message for one in event.refused)
         fail(fleet, run, event.refused[0].kind, "; ".join(messages))
         return
@@ -153,7 +153,7 @@ def _close(fleet: Fleet, run: Run) -> None:
 
 
 def _stop_workers(fleet: Fleet) -> None:
-    """A worker with batches must not live to be taken for one of the next run; the others are let go by `leasing.plan`."""
+    """Kill the workers with batches, or the next run would take them for its own. `leasing.plan` releases the others."""
     for worker in fleet.workers.values():
         if worker.batches and not worker.killed:
             kill(fleet, worker, "the run is over")
@@ -167,7 +167,7 @@ def _end(fleet: Fleet, run: Run) -> None:
     del fleet.runs[run.name]
     if current:
         _stop_workers(fleet)
-        for slot in fleet.devices.values():  # what this run's models did to a device says nothing of the next one's
+        for slot in fleet.devices.values():  # this run's failures say nothing about the next run's models
             slot.health = DeviceHealth()
     fleet.out.append(RunOver(run.name, run.outcome or "interrupted", run.kind, run.error))
     if current and fleet.current is not None:
@@ -175,7 +175,7 @@ def _end(fleet: Fleet, run: Run) -> None:
 
 
 def _begin(fleet: Fleet, run: Run) -> None:
-    """Open the current run. Where its models are still being checked, its exporter starts meanwhile."""
+    """Open the current run. While its models are still being checked, only start its exporter."""
     if run.status is RunStatus.CHECKING:
         fleet.out.append(StartExporter(run.name))
     else:

@@ -1,8 +1,8 @@
-"""Who is blamed for a dead worker or a failed batch: one table of verdicts, of which the first that applies counts.
+"""Who is blamed for a dead worker or a failed batch: one table of verdicts; the first row that applies counts.
 
-A row may be innocent and its device broken, or the other way round. So the batch and the device are judged apart, and the
-row that kills workers is told from the device that does by what the device computes otherwise. "Works" means: has computed
-something of the pass. docs/reliability.md has the same table.
+A row may be innocent and its device broken, or the other way round. So batch and device are judged separately. What else the
+device computes shows whether the row or the device kills workers. A device "works" if it has computed something of the pass.
+docs/reliability.md has the same table.
 
 | who | case | verdict |
 |---|---|---|
@@ -74,20 +74,20 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """A batch that failed or a worker that ended, with all that a verdict looks at."""
+    """A batch that failed or a worker that ended, with all facts that a verdict needs."""
 
     reason: str
     pass_index: int
     device: str = ""
     """Where the worker ended; empty: the batch failed, and its worker lives."""
     innocent: bool = False
-    """It was none of the batch's doing: a fault of the device, no memory in the host, a host that left."""
+    """The batch did not cause it: a fault of the device, no memory in the host, a host that left."""
 
     # Of a batch.
     rows: int = 0
     phase: BatchPhase = BatchPhase.PENDING
     first: bool = False
-    """The batch did not fail before."""
+    """The batch has not failed before."""
     works: bool = False
     """The device has computed something of the pass."""
     only_killers_left: bool = False
@@ -106,7 +106,7 @@ class Incident:
     unreleased: bool = False
     """Its memory on the device was not given back."""
     too_many: bool = False
-    """As many workers in a row as a poison row can cost were lost before it."""
+    """More workers in a row were lost than one poison row can cost."""
     loading: bool = False
     """Its model was not ready."""
     behind_another: bool = False

@@ -1,6 +1,6 @@
-"""Transitions of hosts and workers: from a worker's start to its end, and what its end is held against.
+"""Transitions of hosts and workers, from a worker's start to its end, and who is blamed for the end.
 
-A worker that is silent or stuck is killed, and written off where it does not end.
+A silent or stuck worker is killed. If it does not end, its device is given up.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NOT_GIVEN_BACK = "its device's memory was not given back"
 def host_joined(fleet: Fleet, event: HostJoined) -> None:
     for device in event.devices:
         known = fleet.devices.get(device.uuid)
-        if known is None or known.host != event.host:  # of an agent that was started again: the other one is gone
+        if known is None or known.host != event.host:  # from a restarted agent: the earlier one is gone
             _evict(fleet, device.uuid)
             fleet.devices[device.uuid] = DeviceSlot(device, event.host)
     fleet.note("host_joined", host=event.host, devices=[device.name for device in event.devices])
@@ -37,7 +37,7 @@ def host_joined(fleet: Fleet, event: HostJoined) -> None:
 
 def host_left(fleet: Fleet, event: HostLeft) -> None:
     fleet.note("host_left", host=event.host, reason=event.reason)
-    # The workers before the devices: whoever finds a worker finds its device too.
+    # Workers before devices: a worker in the fleet always has its device there.
     for worker in [one for one in fleet.workers.values() if one.host == event.host]:
         _forget(fleet, worker)
         _take_back(fleet, worker, innocent=True)
@@ -46,7 +46,7 @@ def host_left(fleet: Fleet, event: HostLeft) -> None:
 
 
 def _evict(fleet: Fleet, uuid: str) -> None:
-    """End the device's workers and take their batches back; nobody is blamed."""
+    """Kill the device's workers and take their batches back, without blame."""
     for worker in [one for one in fleet.workers.values() if one.device == uuid]:
         fleet.out.append(KillWorker(worker.name, worker.host))
         _forget(fleet, worker)
@@ -139,7 +139,7 @@ def tick(fleet: Fleet, _event: Tick) -> None:
 
 
 def kill(fleet: Fleet, worker: WorkerSlot, reason: str) -> None:
-    """End a worker now; its host will report the exit."""
+    """Kill a worker; its host reports the exit."""
     worker.killed, worker.killed_at = reason, fleet.now
     fleet.out.append(KillWorker(worker.name, worker.host))
 
@@ -168,7 +168,7 @@ def _take_back(fleet: Fleet, worker: WorkerSlot, innocent: bool) -> bool:
 
 
 def _end_of(fleet: Fleet, worker: WorkerSlot, event: WorkerExited, in_order: bool) -> Incident:
-    """A worker's end as its device is to answer for it, once its batches are taken back."""
+    """Describe a worker's end for its device's health, after its batches were taken back."""
     run = fleet.runs.get(worker.run)
     lost = f"{worker.killed}; {NOT_GIVEN_BACK}" if event.unreleased else worker.killed
     return Incident(
@@ -193,7 +193,7 @@ def _record(fleet: Fleet, slot: DeviceSlot, incident: Incident) -> None:
 
 
 def _write_off(fleet: Fleet, worker: WorkerSlot) -> None:
-    """A killed worker does not end: its batches go to others (epochs fence what it may yet say), its device is given up."""
+    """Give up on a killed worker that does not end: requeue its batches (epochs fence late results), give up its device."""
     _take_back(fleet, worker, innocent=False)
     slot = fleet.devices[worker.device]
     if not slot.health.bad:

@@ -1,6 +1,6 @@
 """The host agent: offers a host's devices and spawns one pinned worker process per lease.
 
-The coordinator has one of its own in its process; `embedfleet worker` runs one as a process that attaches from elsewhere.
+The coordinator has one in its own process; `embedfleet worker` runs one as a process that attaches from another host.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class _Worker:
     ended: float = 0.0
     end: WorkerEnd = field(default_factory=lambda: WorkerEnd(0, ""))
     starved: str = ""
-    """Why the host's memory was the cause of its end."""
+    """Why the host's memory caused its end; empty: it did not."""
     killed: bool = False
-    """By us."""
+    """By this agent."""
     xids: list[int] = field(default_factory=list[int])
-    """What the driver told of its device while it worked."""
+    """XIDs that the driver reported for its device while it worked."""
 
 
 class HostAgent:
@@ -86,35 +86,38 @@ class HostAgent:
         return ChildProcess("embedfleet.worker", arguments, environment=_environment(target), keep_fds=keep)
 
     def _leave(self, lease: GpuLease) -> None:
-        """Give the device up when nobody works on it."""
+        """Release the device if no worker holds it."""
         if not lease.workers and self._leases.pop(lease.device.uuid, None) is not None:
             lease.release()
 
     def kill(self, worker: str) -> None:
-        """End a worker now."""
-        found = self._workers.get(worker)
-        if found is not None and not found.ended:
-            found.killed = True
-            found.process.kill()
+        """Kill a worker."""
+        running = self._workers.get(worker)
+        if running is not None and not running.ended:
+            running.killed = True
+            running.process.kill()
 
     def pidfds(self) -> list[int]:
         """File descriptors that become readable when a worker ends."""
         return [one.process.pidfd for one in self._workers.values() if not one.ended and one.process.pidfd is not None]
 
     @property
-    def settling(self) -> bool:
-        """Whether a device's memory is being watched after its worker ended: call `reap` again soon."""
+    def awaiting_release(self) -> bool:
+        """Whether a device's memory is being watched after a worker's end: call `reap` again soon."""
         return any(one.ended for one in self._workers.values())
 
     def reap(self) -> Iterator[WorkerDiedMessage | WorkerGone]:
-        """Reports of the workers that have ended and whose device has settled; ends one where the host's memory runs out."""
+        """Yield WorkerDied when a worker fails, and WorkerGone once its device's memory is released.
+
+        Kills the largest worker if the host's memory runs out.
+        """
         self._spare_the_host(time.monotonic())
         self._look_at_faults()
         for name, one in list(self._workers.items()):
             news = not one.ended and self._has_ended(name, one)
-            settled = one.lease.settled(one.ended) if one.ended else None
-            if settled is not None:
-                memory, released = settled
+            after = one.lease.memory_released(one.ended) if one.ended else None
+            if after is not None:
+                memory, released = after
                 end = msgspec.structs.replace(one.end, fault=one.end.fault or HUNG) if one.lease.hung else one.end
                 del self._workers[name]
                 self._leave(one.lease)
@@ -129,7 +132,7 @@ class HostAgent:
         one.ended = time.monotonic()
         if code == -signal.SIGKILL and not one.killed and self._memory.killed():
             one.starved = "the kernel killed it: the host had no memory left"
-        self._look_at_faults(now=True)  # it may have been told of in the moment of its end
+        self._look_at_faults(now=True)  # the driver may have reported one at the very end
         tail = one.process.tail() + "".join(f"\nXID {xid}" for xid in one.xids)
         if code == EXIT_STARVED:
             one.starved = tail.rsplit("\n", 1)[-1]
@@ -139,8 +142,8 @@ class HostAgent:
         return True
 
     def _look_at_faults(self, *, now: bool = False) -> None:
-        """What the driver tells of a device is its workers' who are there now. A fault of the hardware ends them: the
-        kernel that they wait for may never return."""
+        """Attribute XIDs to the workers now on that device. Kill them on a hardware fault: a kernel that they wait for may
+        never return."""
         for lease in self._leases.values():
             xids = lease.faults(now=now)
             for one in self._workers.values() if xids else ():
@@ -150,7 +153,7 @@ class HostAgent:
                         one.process.kill()
 
     def _spare_the_host(self, now: float) -> None:
-        """The largest worker goes before the kernel chooses, or the host swaps: its batches are computed again."""
+        """Kill the largest worker before the kernel picks a process or the host swaps; its batches are computed again."""
         working = [one for one in self._workers.values() if not one.ended]
         reason = self._memory.short(now) if working else ""
         if reason:
@@ -180,7 +183,7 @@ def _resident(pid: int) -> int:
 
 
 def _environment(device: Device) -> dict[str, str]:
-    """Pinning, and one cache of the hub for all workers."""
+    """Variables that pin a worker to its device, and give all workers one cache of the hub."""
     threads = str(device.threads)
     variables = {
         "CUDA_VISIBLE_DEVICES": device.uuid if device.kind == "cuda" else "",

@@ -42,11 +42,11 @@ from .discovery import discover
 
 ALIVE_SECONDS = 1.0
 SILENCE_SECONDS = 10.0
-"""Without an answer from the coordinator, the workers are ended and the agent says hello again."""
+"""Without an answer from the coordinator for so long, the agent ends its workers and says hello again."""
 
 
 class AttachedHost:
-    """One agent's conversation with its coordinator. `say` tells people what happens."""
+    """One agent's conversation with its coordinator. `say` shows a line to people."""
 
     def __init__(
         self, address: channels.Address, devices: str | None, patience: float, say: Callable[[str], None]
@@ -63,15 +63,15 @@ class AttachedHost:
         self.signals: list[int] = []
 
     def run(self) -> None:
-        """Serve until the coordinator says goodbye or a signal comes; Unreachable when nobody answers for long."""
+        """Serve until the coordinator says goodbye or a signal arrives; Unreachable after `patience` seconds of silence."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         watched: set[int] = set()
-        told = 0.0
+        called = 0.0
         while not self.signals:
             now = time.monotonic()
-            if now - told >= ALIVE_SECONDS:
-                told = now
+            if now - called >= ALIVE_SECONDS:
+                called = now
                 self._call(now)
             for gone in self._agent.reap():
                 self._send(gone)
@@ -81,13 +81,13 @@ class AttachedHost:
             for fd in wanted - watched:
                 poller.register(fd, zmq.POLLIN)
             watched = wanted
-            ready = dict(poller.poll(100 if self._agent.settling else int(ALIVE_SECONDS * 1000)))
+            ready = dict(poller.poll(100 if self._agent.awaiting_release else int(ALIVE_SECONDS * 1000)))
             if self._socket in ready and not self._receive():
                 return
 
     def close(self) -> None:
-        """Tell the coordinator if it does not know, end the workers, free the socket."""
-        if self.signals and self._welcome:  # first: a worker may take its time to end, and its batches need not wait
+        """Send the coordinator a farewell after a signal, end the workers, free the socket."""
+        if self.signals and self._welcome:  # first: workers may end slowly, and their batches need not wait
             self._send(HostLeaving(self._agent.host))
         self._agent.close()
         self._socket.close(linger=500)
@@ -105,7 +105,7 @@ class AttachedHost:
             )
         if self._welcome:
             self._send(HostAlive(self._agent.host))
-        elif now - self._asked > SILENCE_SECONDS:  # one hello waits in the queue: a second would be heard as a return
+        elif now - self._asked > SILENCE_SECONDS:  # one hello is queued: a second one would count as a return
             self._asked = now
             self._send(self._hello())
 
@@ -113,7 +113,7 @@ class AttachedHost:
         return HostHello(PROTOCOL, __version__, self._agent.host, self._agent.devices)
 
     def _receive(self) -> bool:
-        """Take the messages that are here; False after a goodbye."""
+        """Handle the waiting messages; False after a goodbye."""
         while self._socket.poll(0):
             message = self._decoder.decode(self._socket.recv())
             self._heard = time.monotonic()
@@ -124,7 +124,7 @@ class AttachedHost:
                         self._say(f"attached to {self._address.base} with {names}")
                     self._welcome = True
                 case HostRefused("unknown"):
-                    self._agent.close()  # the coordinator is another one now: nothing here is its own
+                    self._agent.close()  # this is another coordinator: the workers here are not its own
                     self._welcome, self._asked = False, -SILENCE_SECONDS
                 case HostRefused(reason):
                     raise EmbedfleetError(reason)
@@ -138,7 +138,7 @@ class AttachedHost:
         return True
 
     def _send(self, message: msgspec.Struct) -> None:
-        with contextlib.suppress(zmq.Again):  # nobody has been reading for a long time; a signal must still end us
+        with contextlib.suppress(zmq.Again):  # a full queue: its reader is gone, and a signal must still end us
             self._socket.send(encode(message), zmq.DONTWAIT)
 
 

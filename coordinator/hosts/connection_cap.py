@@ -16,7 +16,7 @@ import zmq
 from ...protocol.wire.channels import tune
 
 MOST_FILES = 1 << 16
-"""The highest limit of open files that is asked for: some systems allow a billion."""
+"""Upper bound for the limit of open files to request: some systems allow a billion."""
 RESERVED_FILES = 256
 """Open files that are kept for run directories, child processes and libraries."""
 LINKS = 3
@@ -40,7 +40,7 @@ def raise_file_limit() -> int:
 
 
 def connections_allowed() -> int:
-    """The bound for each link, by the files that this process may open."""
+    """The bound for each link, from the number of files that this process may open."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     share = MOST_CONNECTIONS if files == resource.RLIM_INFINITY else (files - RESERVED_FILES) // LINKS
     return max(16, min(MOST_CONNECTIONS, share))
@@ -83,7 +83,7 @@ class ConnectionCap:
 
     def _shut(self, fd: int) -> None:
         """Shut a connection down. libzmq sees its end and closes the descriptor, which stays libzmq's."""
-        with contextlib.suppress(OSError):  # it was closed meanwhile
+        with contextlib.suppress(OSError):  # closed meanwhile
             connection = socket.socket(fileno=fd)  # no copy of it: there may be no descriptor left
             try:
                 connection.shutdown(socket.SHUT_RDWR)

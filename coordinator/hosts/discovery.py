@@ -15,15 +15,15 @@ from ...protocol.wire.devices import Device
 from .gpu_driver import GpuDriver
 
 DRIVER_SECONDS = 20.0
-"""For the driver to tell what is there; on a host of many GPUs that nobody uses it wakes each of them first."""
+"""How long to wait for the driver's answer; on an idle host with many GPUs it wakes each of them first."""
 SYNTAX = "give cuda:0,cuda:1 | GPU-… or MIG-… UUIDs | cpu | cpu:2 (slots), separated by commas"
 
 
 def discover(wanted: str | None, host: str) -> tuple[Device, ...]:
     """The devices to offer: those of `wanted` (see SYNTAX), else all GPUs, else one CPU slot.
 
-    A host that offers GPUs offers one auxiliary CPU slot too, for the passes that need no GPU. DeviceError names what is
-    not there.
+    A host that offers GPUs offers one auxiliary CPU slot too, for the passes that need no GPU. DeviceError if a wanted device
+    does not exist.
     """
     gpus = _gpus() if wanted is None or any(not _is_cpu(part) for part in wanted.split(",")) else []
     if wanted is None:
@@ -93,7 +93,7 @@ def _cpu_slots(host: str, slots: int) -> list[Device]:
 
 def _gpus() -> list[Device]:
     driver = GpuDriver()
-    found = driver.ask(lambda: list(_told_of()), None, DRIVER_SECONDS)
+    found = driver.ask(lambda: list(_nvml_gpus()), None, DRIVER_SECONDS)
     driver.close()
     if found is None:
         raise DeviceError(
@@ -103,19 +103,19 @@ def _gpus() -> list[Device]:
     return found
 
 
-def _told_of() -> Iterator[Device]:
+def _nvml_gpus() -> Iterator[Device]:
     try:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # noqa: BLE001 - no driver, no library, no permission: to us, no GPU
+    except Exception:  # noqa: BLE001 - no driver, no library, no permission: no GPU
         return
     try:
         allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
         for index in range(pynvml.nvmlDeviceGetCount()):
             with contextlib.suppress(pynvml.NVMLError):  # this one is lost; the others are not
                 yield from _gpu_at(pynvml, index, allowed)
-    except pynvml.NVMLError:  # it counts none
+    except pynvml.NVMLError:  # NVML cannot count the GPUs
         return
 
 
@@ -140,7 +140,7 @@ def _slices(pynvml: Any, handle: Any, index: int) -> Iterator[tuple[Any, str]]:
 
 
 def _visible(allowed: str | None, index: int, uuid: str) -> bool:
-    """Whether CUDA_VISIBLE_DEVICES, where a scheduler set it, lends us this GPU."""
+    """Whether CUDA_VISIBLE_DEVICES, where a scheduler set it, includes this GPU."""
     if allowed is None:
         return True
     parts = [part.strip() for part in allowed.split(",") if part.strip()]
@@ -148,7 +148,7 @@ def _visible(allowed: str | None, index: int, uuid: str) -> bool:
 
 
 def _memory(pynvml: Any, part: Any) -> int:
-    """Bytes; 0 where NVML does not say, as of a GPU that shares the host's memory."""
+    """Bytes; 0 where NVML does not know, as for a GPU that shares the host's memory."""
     with contextlib.suppress(pynvml.NVMLError):
         return int(pynvml.nvmlDeviceGetMemoryInfo(part).total)
     return 0

@@ -1,7 +1,7 @@
-"""GpuDriver: asks the driver of GPUs without waiting for it longer than one likes.
+"""GpuDriver: calls a GPU's driver with a time limit.
 
-A call into a driver that hangs (a GPU that has fallen off its bus, say) never returns, and nothing can interrupt it. So calls
-are made by a thread of their own, one after the other, which the process does not wait for at its end either.
+A call into a driver that hangs (a GPU that has fallen off its bus, say) never returns, and nothing can interrupt it. So one
+thread makes the calls, one after the other, and the process does not wait for that thread at its end.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ T = TypeVar("T")
 
 
 class GpuDriver:
-    """Asked by one thread. Close it when nothing more will be asked."""
+    """For the use of one thread. Close it after the last call."""
 
     def __init__(self) -> None:
         self._asked: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._waited: Future[Any] | None = None
-        """What `ask` waited for last. What was posted does not count: a lease that ends posts a call just before the next."""
+        """The last call of `ask`. Posted calls do not count: a lease that ends posts one just before the next lease asks."""
         threading.Thread(target=self._answer, name="driver", daemon=True).start()
 
     def post(self, call: Callable[[], T]) -> Future[T]:
-        """Have it called; the answer comes when it comes."""
+        """Queue `call`; return a future of its result."""
         answer: Future[T] = Future()
         self._asked.put((call, answer))
         return answer
 
     def ask(self, call: Callable[[], T], otherwise: T, seconds: float) -> T:
-        """What `call` returns, or raises; `otherwise` where there is no answer in time, or the one before has not come."""
+        """Return or raise what `call` does; `otherwise` if it takes longer, or the previous `ask` has no answer yet."""
         if self._waited is not None and not self._waited.done():
             return otherwise
         self._waited = answer = self.post(call)
@@ -42,7 +42,7 @@ class GpuDriver:
             return otherwise
 
     def close(self) -> None:
-        """Nothing more will be asked."""
+        """End the thread after the calls queued so far."""
         self._asked.put(None)
 
     def _answer(self) -> None:

@@ -1,4 +1,4 @@
-"""The host's own memory: how much is left, to this container too, and whether the kernel has killed for want of it."""
+"""The host's memory: how much is left, for this container too, and whether the kernel killed a process for lack of it."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ import psutil
 LEAST_BYTES = 192 << 20
 LEAST_SHARE = 0.02
 MOST_BYTES = 4 << 30
-"""What has to be left: a share of all memory, within these bounds. Below it a worker is ended, before the kernel picks a
-process, or the host starts to swap; a share alone would leave a large host's tens of gigabytes to nobody."""
+"""Memory to keep free: a share of all memory, within these bounds. Below it a worker is killed, before the kernel picks a
+process or the host swaps. Without the upper bound, tens of gigabytes of a large host would stay unused."""
 LOOK_SECONDS = 0.5
 RECENT_SECONDS = 5.0
-"""Between the kernel's killing a process and our hearing of its end, at most."""
-SETTLE_SECONDS = 5.0
-"""After one worker was ended, before another is."""
+"""Longest time between a kill by the kernel and the discovery of the process's end."""
+RECOVERY_SECONDS = 5.0
+"""Pause after one worker was killed, before another is."""
 
 _ROOT = Path("/sys/fs/cgroup")
 
 
 class HostMemory:
-    """Watches for memory that runs out. `look` gives bytes available and bytes in all."""
+    """Watches for memory that runs out. `look` returns the available and the total bytes."""
 
     def __init__(self, look: Callable[[], tuple[int, int]] | None = None, root: Path = _ROOT) -> None:
         self._look = look or (lambda: available(root))
         self._root = root
         self._next = 0.0
         self._kills: deque[tuple[float, int]] = deque([(-math.inf, oom_kills(root))])
-        """When it was looked at how often the kernel had killed; the first one is older than RECENT_SECONDS."""
+        """(time, number of kills by the kernel) of each look; the first one is older than RECENT_SECONDS."""
 
     def short(self, now: float) -> str:
-        """Why a worker has to end now; empty where none has to. A look every LOOK_SECONDS is made, no more."""
+        """Why a worker must end now; empty: none must. Looks once in LOOK_SECONDS at most."""
         if now < self._next:
             return ""
         self._next = now + LOOK_SECONDS
@@ -48,17 +48,19 @@ class HostMemory:
             return ""
         if left >= max(LEAST_BYTES, min(int(total * LEAST_SHARE), MOST_BYTES)):
             return ""
-        self._next = now + SETTLE_SECONDS
+        self._next = now + RECOVERY_SECONDS
         return f"the host's memory runs out: {left >> 20} of {total >> 20} MiB are left"
 
     def killed(self) -> bool:
-        """Whether the kernel has killed some process for want of memory of late: one that it killed hours ago does not
-        excuse a signal of today, and of two that it kills at once both are excused."""
+        """Whether the kernel killed a process for lack of memory in the last seconds.
+
+        A kill of hours ago does not explain a signal of today; of two kills at once, both are explained.
+        """
         return oom_kills(self._root) > self._kills[0][1]
 
 
 def available(root: Path = _ROOT) -> tuple[int, int]:
-    """Bytes that can still be had and bytes in all: the host's, or the container's where those are fewer."""
+    """Available and total bytes: the host's, or the container's where those are fewer."""
     host = psutil.virtual_memory()
     left, total = int(host.available), int(host.total)
     for folder, limit, usage, idle in (
@@ -72,7 +74,7 @@ def available(root: Path = _ROOT) -> tuple[int, int]:
 
 
 def oom_kills(root: Path = _ROOT) -> int:
-    """How often the kernel has killed a process for want of memory, on this host and in this container."""
+    """How many processes the kernel has killed for lack of memory, on this host and in this container."""
     counted = _field(Path("/proc/vmstat"), "oom_kill")
     counted += _field(root / "memory.events", "oom_kill")
     return counted + _field(root / "memory" / "memory.oom_control", "oom_kill")

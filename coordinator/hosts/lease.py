@@ -1,4 +1,4 @@
-"""GpuLease: a device held by one agent, with its memory looked at before and after."""
+"""GpuLease: a device held by one agent, with its memory sampled before and after."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ LOOK_SECONDS = 0.05
 RELEASE_SECONDS = 5.0
 """How long the driver may take to give memory back after a process has ended."""
 ANSWER_SECONDS = 1.0
-"""How long an answer of the driver is waited for. One of a healthy driver takes some milliseconds."""
+"""How long to wait for the driver's answer. A healthy driver needs some milliseconds."""
 SOON = 0.01
-"""The same, where it can be had the next time."""
+"""The same, where a later call can still collect the answer."""
 HUNG_SECONDS = 15.0
-"""Without an answer for so long the driver hangs. It may be slow: when it wakes a GPU, or when another process begins."""
+"""A driver without an answer for so long hangs. It may be slow while it wakes a GPU, or while another process begins."""
 
 
 class DeviceBusy(Exception):
@@ -38,32 +38,32 @@ class DeviceBusy(Exception):
 
 
 class DeviceLock:
-    """A lock file per device, so that two runs on one host never lease one GPU twice, whoever starts them.
+    """A lock file per device, so that two runs on one host never lease the same GPU, even if different users start them.
 
-    The lock lives as long as any process that inherited `fd`: a worker keeps it to its last moment, even if its agent is
-    killed before it. One folder for all users and whatever TMPDIR says.
+    The lock lives as long as any process that inherited `fd`: a worker keeps it to its end, even if its agent is killed
+    before it. All users share one folder, independent of TMPDIR.
     """
 
     def __init__(self, uuid: str, folder: Path = LOCK_FOLDER) -> None:
         folder.mkdir(exist_ok=True)
-        with contextlib.suppress(PermissionError):  # another user made it, and did this then
+        with contextlib.suppress(PermissionError):  # another user made it and has set its mode
             folder.chmod(0o1777)
         path = folder / (re.sub(r"[^A-Za-z0-9-]", "_", uuid) + ".lock")
         self.fd = _locked(path)
-        while not _stands(path, self.fd):  # somebody tidied the folder up meanwhile: others would lock a new file
+        while not _stands(path, self.fd):  # the file was deleted meanwhile: others would lock a new one
             os.close(self.fd)
             self.fd = _locked(path)
 
     def release(self) -> None:
-        """Let go; workers that inherited it still hold it until they end."""
+        """Close the lock; workers that inherited it hold it until they end."""
         os.close(self.fd)
 
 
 class GpuLease:
     """One device for its workers: the active one and the one staged behind it. `before` is the memory at the start.
 
-    `driver` is the GPU's, None for a CPU. It is never waited for longer than ANSWER_SECONDS, and only before a lease and at a
-    worker's end; `hung` is whether it has not answered for HUNG_SECONDS.
+    `driver` is the GPU's, None for a CPU. Calls wait for it at most ANSWER_SECONDS, and only before a lease and at a worker's
+    end. `hung`: it has not answered for HUNG_SECONDS.
     """
 
     def __init__(self, device: Device, driver: GpuDriver | None = None) -> None:
@@ -82,11 +82,11 @@ class GpuLease:
             self._watch = driver.post(lambda: XidWatch(device.uuid))
 
     def faults(self, *, now: bool = False) -> list[int]:
-        """The XIDs that were told since the last call. `now`: of this moment too, if the driver answers."""
-        found = self._told(0.0)
+        """XIDs reported since the last call. `now`: wait for the driver, so that those of this moment are included."""
+        xids = self._collect(0.0)
         if now or time.monotonic() - self._listened >= LOOK_SECONDS:
             self._listen()
-        return found + (self._told(ANSWER_SECONDS) if now else [])
+        return xids + (self._collect(ANSWER_SECONDS) if now else [])
 
     def _listen(self) -> None:
         watch = self._watch
@@ -94,21 +94,21 @@ class GpuLease:
             self._listened = time.monotonic()
             self._xids = self._driver.post(lambda: watch.result().take())
 
-    def _told(self, seconds: float) -> list[int]:
+    def _collect(self, seconds: float) -> list[int]:
         if self._xids is None:
             return []
         try:
-            found = self._xids.result(seconds)
+            xids = self._xids.result(seconds)
         except NotYet:
             return []
         self._xids = None
-        return found
+        return xids
 
-    def settled(self, since: float) -> tuple[MemorySample | None, bool] | None:
-        """After a worker's end at `since`: the memory and whether it is given back; None while it may still fall.
+    def memory_released(self, since: float) -> tuple[MemorySample | None, bool] | None:
+        """After a worker's end at `since`: the memory and whether it was released; None while it may still fall.
 
-        On a CPU the process took its memory with it. On a GPU the level is compared with that before the lease, which
-        says nothing while another worker is there, and cannot be had from a GPU that is lost, nor from a driver that hangs.
+        On a CPU the memory goes with the process. On a GPU the level is compared with the one before the lease. While another
+        worker uses the GPU, or if the driver hangs, the memory counts as released; on a lost GPU it does not.
         """
         if self._driver is None:
             return sample_memory(self.device, "after"), True
@@ -124,7 +124,7 @@ class GpuLease:
             self.hung = now - since > HUNG_SECONDS
             return (None, True) if self.hung else None
         self._after, self.hung = None, False
-        if self.workers or self.before is None:  # another worker has some; or there is no level to compare with
+        if self.workers or self.before is None:  # another worker uses some; or there is no level to compare with
             return after, True
         if after is None:
             return after, False
@@ -133,7 +133,7 @@ class GpuLease:
         return (after, False) if now - since > RELEASE_SECONDS else None
 
     def release(self) -> None:
-        """No worker is left."""
+        """Give the device up: no worker is left."""
         watch = self._watch
         if self._driver is not None and watch is not None:
             self._driver.post(lambda: watch.result().close())
@@ -142,7 +142,7 @@ class GpuLease:
 
 
 def sample_memory(device: Device, phase: str) -> MemorySample | None:
-    """The device's memory in use now, whoever uses it; None where NVML cannot say (a lost GPU, say)."""
+    """The device's memory in use now, by all processes; None where NVML has no answer (a lost GPU, for example)."""
     if device.kind == "cpu":
         try:
             host: Any = psutil.virtual_memory()
@@ -179,7 +179,7 @@ def _stands(path: Path, fd: int) -> bool:
 
 
 def _open_for_all(path: Path) -> int:
-    """Open a lock file, made if need be so that every user can open it; O_NOFOLLOW keeps a planted link out."""
+    """Open a lock file; if it is missing, create it so that every user can open it. O_NOFOLLOW keeps a planted link out."""
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.open(path, os.O_RDONLY | flags)  # all that flock needs

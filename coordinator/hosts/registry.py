@@ -1,4 +1,4 @@
-"""All host agents, the coordinator's own and those that attached: where a lease is spawned, and who is still there."""
+"""All host agents, the coordinator's own and the attached ones: starts and kills their workers, notices silent agents."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Hosts:
         local: HostAgent | None,
         silence: float = SILENCE_SECONDS,
     ) -> None:
-        """An agent that says nothing for `silence` seconds has left."""
+        """An agent that sends nothing for `silence` seconds has left."""
         self._silence = silence
         self.socket = channels.bind(context, zmq.ROUTER, endpoint)
         self.local = local
@@ -59,7 +59,7 @@ class Hosts:
         self._decoder: Decoder[ToCoordinator] = Decoder(ToCoordinator)
 
     def receive(self, now: float) -> Iterator[HostEvent]:
-        """What remote agents say."""
+        """Yield the reports of remote agents."""
         while self.socket.poll(0):
             identity, *frames = self.socket.recv_multipart()
             with contextlib.suppress(ProtocolError):  # a stranger's frames: nobody to answer
@@ -67,27 +67,27 @@ class Hosts:
                 yield from self._heard(identity, message, now)
 
     def spawn(self, worker: str, host: str, device: str, epoch: int) -> Iterator[HostEvent]:
-        """Start a worker there; the local agent reports at once."""
+        """Start a worker on a host. Yields the local agent's report; a remote one comes through `receive`."""
         if self.local is not None and host == self.local.host:
             yield self.local.spawn(worker, device, epoch)
         else:
             self._send(host, Spawn(worker, device, epoch))
 
     def kill(self, worker: str, host: str) -> None:
-        """End a worker there."""
+        """Kill a worker on a host."""
         if self.local is not None and host == self.local.host:
             self.local.kill(worker)
         else:
             self._send(host, Kill(worker))
 
     def silent(self, now: float) -> Iterator[HostLeft]:
-        """Remote agents that have not been heard of for too long."""
+        """Drop remote agents that were silent for too long; yield an event for each."""
         for host, remote in list(self._remotes.items()):
             if now - remote.seen > self._silence:
                 yield self._left(host, f"silent for {self._silence:.0f} s")
 
     def close(self) -> None:
-        """Tell remote agents to end, end the local workers."""
+        """Send remote agents a goodbye, end the local workers."""
         for host in self._remotes:
             self._send(host, Goodbye())
         if self.local is not None:
@@ -106,7 +106,7 @@ class Hosts:
                     yield self._left(message.host, "came back")
                 self._remotes[message.host] = _Remote(identity, now)
                 self._reply(identity, HostWelcome(PROTOCOL, __version__))
-                # Two hosts may call their devices alike; figures are kept by name.
+                # Devices of two hosts may have the same name, and figures are kept by name.
                 named = (msgspec.structs.replace(one, name=f"{one.name} on {message.host}") for one in message.devices)
                 yield HostJoined(message.host, tuple(named))
             case HostLeaving():
@@ -122,7 +122,7 @@ class Hosts:
             case _ if any(remote.identity == identity for remote in self._remotes.values()):
                 yield message
             case _:
-                # Another coordinator's workers have the same names as ours: what is said of them is not to be believed.
+                # Another coordinator's workers have the same names as ours: reports on them must not count.
                 self._reply(identity, HostRefused("unknown"))
 
     def _left(self, host: str, reason: str) -> HostLeft:

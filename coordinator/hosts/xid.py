@@ -1,6 +1,7 @@
 """XIDs: what the NVIDIA driver reports of a GPU that has gone wrong.
 
-Source: NVIDIA, "XID Errors" (docs.nvidia.com/deploy/xid-errors). The driver tells only those that ask beforehand.
+Source: NVIDIA, "XID Errors" (docs.nvidia.com/deploy/xid-errors). The driver reports them only to processes that registered
+beforehand.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ HARDWARE = {
     119: "its system processor does not answer",
     120: "its system processor failed",
 }
-"""XIDs after which the GPU itself is of no use. The others (13, 31, 43 …) may be a program's doing."""
+"""XIDs that mean a broken GPU. The others (13, 31, 43 …) may be caused by a program."""
 
 
 class XidWatch:
-    """Collects the XIDs of one GPU from now on. Where the driver has none to tell (a MIG slice, no permission), none come."""
+    """Collects the XIDs of one GPU from now on; none where the driver does not report them (a MIG slice, no permission)."""
 
     def __init__(self, uuid: str, nvml: Any = None) -> None:
         self._nvml: Any = None
@@ -38,14 +39,14 @@ class XidWatch:
 
     def take(self) -> list[int]:
         """The XIDs since the last call."""
-        found: list[int] = []
+        xids: list[int] = []
         while self._set is not None:
             try:
                 event = self._nvml.nvmlEventSetWait_v2(self._set, 0)
-            except self._nvml.NVMLError:  # none is left, or the GPU is lost: its memory will tell
+            except self._nvml.NVMLError:  # none is left, or the GPU is lost, which its memory sample shows
                 break
-            found.append(int(event.eventData))
-        return found
+            xids.append(int(event.eventData))
+        return xids
 
     def close(self) -> None:
         """Free the driver's set. Safe to call again."""
@@ -59,5 +60,5 @@ class XidWatch:
 
 
 def hardware_fault(xids: list[int]) -> str:
-    """What is wrong with the GPU itself; empty where nothing is known to be."""
+    """What is wrong with the GPU itself; empty: no fault is known."""
     return "; ".join(f"XID {xid}: {HARDWARE[xid]}" for xid in xids if xid in HARDWARE)

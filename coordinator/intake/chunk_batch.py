@@ -1,4 +1,4 @@
-"""Chunks in columns, on their way from a source file into a segment."""
+"""Chunks in columns, between a source file and a segment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ChunkBatch:
         return ChunkBatch(self.numbers[at], self.ids[at], self.texts[at], self.metadata[at], self.n_bytes[at])
 
     def only(self, positions: list[int]) -> ChunkBatch:
-        """The chunks at `positions`, which rise."""
+        """The chunks at `positions`, which must ascend."""
         chosen = ChunkBatch()
         for position in positions:
             chosen.extend(self.part(position, position + 1))

@@ -1,4 +1,4 @@
-"""Records of a source file made into chunks whose ids are not checked yet."""
+"""Turn the records of a source file into chunks whose ids are not checked yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .usual_fields import field_names
 
 RIPE_ROWS = 1024
 RIPE_BYTES = 4 << 20
-"""Ids are checked in batches: after the block of records that reaches either."""
+"""Ids are checked in batches, as soon as a block of records reaches one of these."""
 
 
 @dataclass(slots=True)
@@ -32,13 +32,13 @@ class PendingChunks:
 
     @property
     def ripe(self) -> bool:
-        """Whether they are enough to check their ids."""
+        """Whether there are enough of them to check their ids."""
         records = max(len(self.digests) + len(self.rejects), len(self.notes))
         return records >= RIPE_ROWS or self.held >= RIPE_BYTES
 
 
 class ChunkMaker:
-    """Makes chunks by the run's conventions. `refused` is the first record that became none, and the fields that it has."""
+    """Makes chunks by the run's conventions. `refused` is the first record that became no chunk, with its field names."""
 
     def __init__(self, spec: RunSpec) -> None:
         self._conventions = conventions_of(spec)
@@ -65,7 +65,7 @@ class ChunkMaker:
             pending.last = block[-1][0]
 
     def _unwrap(self, number: int, item: Item, pending: PendingChunks) -> tuple[Raw | None, tuple[str, ...]]:
-        """The record with the notes that its reader made; None where there is no record."""
+        """The record with its reader's notes; None if there is no record."""
         if isinstance(item, Reject):
             pending.rejects.append((number, item))
             return None, ()

@@ -1,7 +1,7 @@
-"""Turn a raw record into the id, text and metadata of a chunk, or into the reason why it is rejected.
+"""Turn a raw record into the id, text and metadata of a chunk, or into a reason for its rejection.
 
-Fields are found by convention, or named by flags. These are the rules of policy `nfc-blank-2`, described in
-`docs/sources.md`. A run of 0.1.0 keeps those of `first_conventions.py`.
+Conventions or flags determine the fields. These are the rules of policy `nfc-blank-2`, described in
+`docs/sources.md`. A run of 0.1.0 keeps the rules of `first_conventions.py`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Conventions:
         """Notes on the metadata written last; the caller takes and clears them."""
 
     def read(self, record: Raw) -> Fields | Reject | Noted:
-        """Id, text, metadata and notes of a record, which is changed in place."""
+        """Id, text, metadata and notes of a record; changes the record in place."""
         if not self._usual:
             return self._read(record)
         # A fast path: without named fields, nearly all records take it, in half the time.
@@ -107,7 +107,7 @@ class Conventions:
             text = f"{title} {text}"
             notes = (TITLE_JOINED,)
 
-        # The record becomes the metadata: what is left of it when text, id and the nested object are taken out.
+        # What is left of the record without text, id and the nested object becomes the metadata.
         assert place is not None, "text was found there"
         remove_field(record, *place)
         if id_place is not None:
@@ -119,13 +119,12 @@ class Conventions:
         return id_, text, left, notes + kept
 
     def with_folder(self, metadata: Raw | None, collection: str) -> tuple[Raw, tuple[str, ...]]:
-        """The metadata with the name of the file's folder as `collection`, and notes; a `collection` of the record's own
-        wins."""
+        """The metadata with the name of the file's folder as `collection`, and notes. The record's own `collection` wins."""
         return merge({"collection": collection}, metadata or {})
 
     def write(self, metadata: Raw) -> str:
-        """The metadata as JSON, bytes as base64 and MongoDB's typed values as plain ones; TypeError where it is too deep."""
-        # Searched as text, which is five times as fast as in bytes.
+        """The metadata as JSON, with bytes as base64 and MongoDB's typed values as plain ones; TypeError if it is too deep."""
+        # A search in text is five times as fast as in bytes.
         text = orjson.dumps(metadata, default=self._plain).decode()
         if "$" in text and '{"$' in text:
             text = orjson.dumps(plain_values(metadata, self.met), default=self._plain).decode()
@@ -155,7 +154,7 @@ class Conventions:
         return as_title(title)
 
     def _find_id(self, record: Raw, nested: Raw, envelope: Opened | None) -> tuple[Place | None, str | Reject | None]:
-        """The field to remove from the record, None to leave it there; and the id."""
+        """The field to remove from the record (None: leave it there), and the id."""
         if self._numbered:
             return None, None
         if self._id is not None:
@@ -181,7 +180,7 @@ class Conventions:
 
 
 def conventions_of(spec: RunSpec) -> Conventions | FirstConventions:
-    """How the run reads records."""
+    """The rules by which the run reads records."""
     if spec.preprocessing == FIRST:
         return FirstConventions(spec.text_field, spec.id_field)
     return Conventions(spec.text_field, spec.id_field, spec.title_field)

@@ -1,4 +1,4 @@
-"""Records inside of another object, as Elasticsearch, LangChain and LlamaIndex write them, and what becomes of its fields."""
+"""Records inside another object, as Elasticsearch, LangChain and LlamaIndex write them: unpack them and merge the fields."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..reading.records import Raw
 PREFIXES = ("_source", "kwargs", "__data__")
 """The keys that hold the inner record."""
 OUTER = "_outer"
-"""Holds the outer fields whose names occur inside of `metadata` too."""
+"""The key for outer fields whose names occur inside `metadata` too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The inner record. `outer` has the fields beside it, `prefix` is the key that held it."""
+    """The inner record. `outer` has the fields beside it; `prefix` is the key that held it."""
 
     record: Raw
     prefix: str
     outer: Raw
     id: Any = None
-    """Its id, from the outer object."""
+    """The id in the outer object."""
 
 
 def open_envelope(record: Raw) -> Opened | None:
@@ -45,7 +45,7 @@ def open_envelope(record: Raw) -> Opened | None:
 
 
 def _text_of_resource(record: Raw) -> Raw:
-    """The record with the text of its `text_resource`, where it has none of its own."""
+    """The record, with the text of its `text_resource` if it has none of its own."""
     resource = record.get("text_resource")
     if record.get("text") is not None or not isinstance(resource, dict):
         return record
@@ -54,7 +54,7 @@ def _text_of_resource(record: Raw) -> Raw:
 
 
 def remove_field(record: Raw, holder: Raw, key: str) -> None:
-    """Take a field out, and the object that held it if nothing else is in it."""
+    """Remove a field, and the object that held it if that is empty then."""
     holder.pop(key, None)
     if not holder and holder is not record:
         for name in [name for name, value in record.items() if value is holder]:
@@ -73,8 +73,8 @@ def flatten(record: Raw) -> tuple[Raw | None, tuple[str, ...]]:
 
 
 def merge(outer: Raw, inner: Raw) -> tuple[Raw, tuple[str, ...]]:
-    """Merge two objects. A field with different values in both keeps its name for the inner one; the outer one goes below
-    OUTER.
+    """Merge two objects. If both have a field with different values, the inner value keeps the name; the outer one goes
+    below OUTER.
 
     A null does not count as a value, and equal values are kept once.
     """

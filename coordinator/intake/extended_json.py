@@ -13,13 +13,13 @@ from ..reading.plain_values import decimal_value, iso_instant
 from ..reading.records import Raw
 
 DECIMAL_EXPONENT = 6_176
-"""The largest exponent of a Decimal128, up or down. A number beyond it would be written out with that many digits."""
+"""The largest absolute exponent of a Decimal128. A number beyond it would be written with that many digits."""
 
 
 def plain_values(value: Any, met: list[str] | None = None) -> Any:
-    """Replace typed values inside of a JSON value by plain ones; other objects stay as they are.
+    """Replace typed values inside a JSON value by plain ones; other objects stay as they are.
 
-    Where NaN or infinity became null, NOT_FINITE is added to `met`, once.
+    If NaN or infinity became null, add NOT_FINITE to `met`, once.
     """
     if isinstance(value, list):
         return [plain_values(one, met) for one in cast("list[Any]", value)]

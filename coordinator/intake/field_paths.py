@@ -1,4 +1,4 @@
-"""Names of fields as flags give them: `body`, `doc.body` for a field inside another, `doc."a.b"` for a name with a dot."""
+"""Field names in flags: `body`, `doc.body` for a field inside another, `doc."a.b"` for a name with a dot."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ _QUOTED = re.compile(r'"([^"]*)"|([^."]+)')
 
 
 class FieldPath:
-    """A path to a field. `find` gives the object that holds the field, and its key there; None if the record has no such
-    field.
+    """A path to a field.
 
     Without quotes, a key with dots in it wins over a path of the same spelling.
     """
@@ -25,7 +24,7 @@ class FieldPath:
         self._keys = _keys_of(name) if '"' in name else None
 
     def find(self, record: Raw) -> Place | None:
-        """The object that holds the field, and its key there. The value may be null."""
+        """The object that holds the field, and its key there; None if there is no such field. The value may be null."""
         return _find(record, self.name) if self._keys is None else _follow(record, self._keys)
 
     def below(self, prefix: str) -> FieldPath | None:
@@ -35,7 +34,7 @@ class FieldPath:
 
 
 def _keys_of(name: str) -> list[str] | None:
-    """The keys of a path with quotes; None if it is not well formed, and so a plain name."""
+    """The keys of a path with quotes; None if it is malformed, and therefore a plain name."""
     keys: list[str] = []
     at = 0
     while (found := _QUOTED.match(name, at)) is not None:
@@ -71,8 +70,7 @@ def _follow(record: Raw, keys: list[str]) -> Place | None:
 
 
 class NamedField:
-    """A field that a flag names: at the top level, or by a path. Inside an envelope, the path may leave out the envelope's
-    key."""
+    """A field that a flag names, at the top level or by a path. Inside an envelope the path may omit the envelope's key."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -80,7 +78,7 @@ class NamedField:
         self._inside = {prefix: self._path.below(prefix) for prefix in PREFIXES}
 
     def at_the_top(self, record: Raw) -> Place | None:
-        """The field of that very name."""
+        """The top-level field of exactly this name."""
         return (record, self.name) if self.name in record else None
 
     def find(self, record: Raw, envelope: Opened | None) -> Place | None:

@@ -1,4 +1,4 @@
-"""The ids seen so far, on disk, so that a corpus of any size is checked in the same memory."""
+"""The ids seen so far, on disk, so that the check needs the same memory for a corpus of any size."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ...protocol.errors import RunDirectoryError
 
 CACHE_KIB = 8 * 1024
 MOST_PATH_BYTES = 504
-"""Of a database: SQLite keeps 512, and eight of them for the names of files beside it."""
+"""Longest path of a database: SQLite allows 512 bytes, eight of them for the suffixes of its other files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What became of a batch, by position in it; conflicts come with the row that holds the id with another text."""
+    """Positions in a batch, by outcome. A conflict names the row that holds the id with another text too."""
 
     new: list[int]
     duplicates: list[int]
@@ -26,12 +26,12 @@ class Admission:
 
 
 def text_digest(data: bytes) -> bytes:
-    """BLAKE2b-128 of a text's UTF-8: two texts under one id are the same where this is."""
+    """BLAKE2b-128 of a text's UTF-8: two texts with equal digests count as the same."""
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
 class IdIndex:
-    """A scratch SQLite table of (id, digest, row): it starts empty, is never committed, and `close` deletes it."""
+    """A scratch SQLite table of (id, digest, row). It starts empty, is never committed, and `close` deletes it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -49,9 +49,9 @@ class IdIndex:
         self._db.execute("BEGIN")
 
     def admit(self, ids: Sequence[str], digests: Sequence[bytes], first_row: int) -> Admission | None:
-        """Add the ids that are new, numbering them from `first_row` without gaps; None where all are.
+        """Add the new ids with rows from `first_row` without gaps. Return None if all are new.
 
-        `first_row` is above every row added before.
+        `first_row` must be above every row added before.
         """
         before = self._db.total_changes
         rows = zip(ids, digests, range(first_row, first_row + len(ids)), strict=True)
@@ -61,7 +61,7 @@ class IdIndex:
         return self._look_closer(ids, digests, first_row)
 
     def _look_closer(self, ids: Sequence[str], digests: Sequence[bytes], first_row: int) -> Admission:
-        """Each id was inserted under `first_row` + its position, so a row found says where the id came from."""
+        """Sort the ids of a batch by outcome. A new id has the row `first_row` + its position; any other row is older."""
         holders: list[tuple[bytes, int]] = [
             self._db.execute("SELECT digest, row FROM ids WHERE id = ?", (one,)).fetchone() for one in ids
         ]

@@ -1,4 +1,4 @@
-"""What a chunk may hold at most: beyond it, something later on would take too much memory or could not read it back."""
+"""Limits of a chunk: beyond them, a later step would take too much memory, or could not read the chunk back."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, cast
 from ..reading.records import Raw
 
 MAX_TEXT_BYTES = 16 << 20
-"""A tokenizer takes some 150 bytes for each byte of a text without spaces: 2.5 GB for a text of this size."""
+"""A tokenizer needs about 150 bytes for each byte of a text without spaces: 2.5 GB for a text of this size."""
 MAX_METADATA_CHARS = 16 << 20
 MAX_NESTING = 64
 """Levels of arrays and objects in metadata. The collection accepts more than 120 and cannot be opened afterwards."""
 
 
 def fault(data: bytes, extra: Raw | None, metadata: str | None) -> str | None:
-    """Why a chunk with this text (UTF-8) and metadata (as an object and as JSON) is refused; None where it is not."""
+    """Why a chunk with this text (UTF-8) and metadata (as an object and as JSON) is refused; None if it is accepted."""
     if not data:
         return "empty text"
     if len(data) > MAX_TEXT_BYTES:
@@ -23,7 +23,7 @@ def fault(data: bytes, extra: Raw | None, metadata: str | None) -> str | None:
         return None
     if len(metadata) > MAX_METADATA_CHARS:
         return f"metadata of {len(metadata)} characters is over the limit of {MAX_METADATA_CHARS}"
-    # Counting is cheap and nearly always enough: what opens few brackets cannot be nested deeply.
+    # Counting is cheap and nearly always enough: few brackets cannot be nested deeply.
     if metadata.count("[") + metadata.count("{") > MAX_NESTING and too_deep(extra):
         return TOO_DEEP
     return None
@@ -33,7 +33,7 @@ TOO_DEEP = f"metadata cannot be kept as JSON: nested more than {MAX_NESTING} dee
 
 
 def too_deep(value: Any) -> bool:
-    """Whether `value` has more than MAX_NESTING levels; level by level, since recursion is what it guards against."""
+    """Whether `value` has more than MAX_NESTING levels. Works level by level, without the recursion it guards against."""
     level: list[Any] = [value]
     for _ in range(MAX_NESTING):
         level = [child for one in level for child in _children(one)]
@@ -43,6 +43,6 @@ def too_deep(value: Any) -> bool:
 
 
 def _children(value: Any) -> list[Any]:
-    """The arrays and objects in an array or object; a map of Parquet comes as tuples."""
+    """The arrays and objects in an array or object; a Parquet map is a list of tuples."""
     held = cast("list[Any]", value.values() if isinstance(value, dict) else value)
     return [one for one in held if isinstance(one, dict | list | tuple)]

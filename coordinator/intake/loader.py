@@ -1,4 +1,4 @@
-"""The intake: reads the source once, checks every record, and spools chunk segments with rows from 0 without gaps."""
+"""The intake: reads the source once, checks every record, and writes chunk segments with rows from 0 without gaps."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from ..reading.records import Reject, excerpt
 from .chunk_maker import ChunkMaker, PendingChunks
 from .failure import check_usable
 from .id_index import IdIndex, text_digest
-from .resume_point import Spooled, SpooledSegment, clear_after, find_spooled
-from .segment_writer import SegmentSpool
+from .resume_point import ResumePoint, SpooledSegment, clear_after, find_resume_point
+from .segment_writer import SegmentWriter
 from .source_trail import SourceTrail
 
 __all__ = ["ChunkLoader", "IntakeCounts", "SegmentLimits", "SpooledSegment"]
 
 
 class ChunkLoader:
-    """One intake into one run directory; a second one over the same directory goes on where the first ended."""
+    """One intake into a run directory. A later one over the same directory continues where the earlier one ended."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class ChunkLoader:
         stopping: Callable[[], bool],
         on_left_out: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        """`on_left_out` gets a line on names in the source that are not read, if there are any."""
+        """`on_left_out` gets a line about names in the source that are not read, if there are any."""
         self._spec = spec
         self._layout = layout
         self._limits = limits
@@ -53,16 +53,16 @@ class ChunkLoader:
         self._on_left_out = on_left_out
 
     def load(self) -> IntakeCounts:
-        """Report the segments that stand, then read and spool the rest; blocks, so it belongs in a thread.
+        """Report the segments on disk, then read the rest and write it. Blocks, so call it on a thread.
 
-        Ends early, with `complete` False, at the first block after `stopping()` turns true. SourceError where the
-        source cannot be read or changed since the intake began; RunDirectoryError for a torn segment.
+        Ends early, with `complete` False, at the first block after `stopping()` turns true. SourceError if the source
+        cannot be read or has changed since the intake began; RunDirectoryError for a torn segment.
         """
         make_folder(self._layout.chunks)
-        found, segments = find_spooled(self._layout)
-        counts = self._finished(found)
+        resume_point, segments = find_resume_point(self._layout)
+        counts = self._finished(resume_point)
         if counts is not None:
-            # A source that is gone by now is no matter; one that says something else is.
+            # The source may be gone by now, but it must not have changed.
             if self._spec.source != STDIN and not is_gone(self._spec.source):
                 self._check_source(self._survey())
             self._layout.id_index.unlink(missing_ok=True)
@@ -74,20 +74,20 @@ class ChunkLoader:
         if line := corpus.left_out.line():
             self._on_left_out(line)
         trail = SourceTrail(self._spec.source, files, read_trail(self._layout))
-        clear_after(self._layout, found.segments)
+        clear_after(self._layout, resume_point.segments)
         for segment in segments:
             self._on_segment(segment)
         with closing(IdIndex(self._layout.id_index)) as index:
             self._restore(index, segments)
-            spool = SegmentSpool(self._layout, self._first_limits(), self._on_segment, found, trail.passed)
-            with closing(spool):
-                return self._read(files, found.cursor, index, spool, trail)
+            writer = SegmentWriter(self._layout, self._first_limits(), self._on_segment, resume_point, trail.passed)
+            with closing(writer):
+                return self._read(files, resume_point.cursor, index, writer, trail)
 
     def _survey(self) -> Corpus:
         return survey(self._spec.source, self._layout.root, self._spec.text_field)
 
     def _first_limits(self) -> SegmentLimits:
-        """Those of the first session: what it was computed with may differ, but where a segment ends must not."""
+        """The limits of the first session: later devices may differ, but the segments' bounds must stay the same."""
         path = self._layout.limits
         try:
             return decode_json(path.read_bytes(), SegmentLimits)
@@ -97,19 +97,19 @@ class ChunkLoader:
         except msgspec.MsgspecError as error:
             raise RunDirectoryError(f"{path}: damaged ({error}); start over with --restart") from error
 
-    def _finished(self, found: Spooled) -> IntakeCounts | None:
-        """The counts of an intake that came to its end and whose segments all stand."""
+    def _finished(self, resume_point: ResumePoint) -> IntakeCounts | None:
+        """The counts of an intake that ended and whose segments are all on disk; else None."""
         path = self._layout.intake
         counts = read_json(path, IntakeCounts)
         if counts is None:
             return None
-        if counts.complete and counts.segments == found.segments:
+        if counts.complete and counts.segments == resume_point.segments:
             return counts
         path.unlink()
         return None
 
     def _check_source(self, corpus: Corpus) -> list[SourceFile]:
-        """The files to read, which must be those that the intake began with. If it begins now, their list is stored."""
+        """The files to read; SourceError unless the intake began with the same ones. A new intake stores their list."""
         files = unchanged_files(self._spec.source, corpus, self._layout)
         if files is None:
             files = corpus.files
@@ -126,7 +126,7 @@ class ChunkLoader:
             index.admit(ids, [text_digest(text.encode()) for text in texts], segment.first_row)
 
     def _read(
-        self, files: list[SourceFile], cursor: Cursor, index: IdIndex, spool: SegmentSpool, trail: SourceTrail
+        self, files: list[SourceFile], cursor: Cursor, index: IdIndex, writer: SegmentWriter, trail: SourceTrail
     ) -> IntakeCounts:
         begin = cursor
         for at in range(begin.file, len(files)):
@@ -136,40 +136,40 @@ class ChunkLoader:
             with closing(read_records(file, skip, trail.open(at), first=self._spec.preprocessing == FIRST)) as blocks:
                 for block in blocks:
                     if self._stopping():
-                        return _counts(spool, complete=False)
-                    if self._enough(spool):
+                        return _counts(writer, complete=False)
+                    if self._enough(writer):
                         break
                     trail.check()
                     self._maker.take(file, block, pending)
                     if pending.ripe:
-                        cursor = self._check_ids(at, file, pending, index, spool)
+                        cursor = self._check_ids(at, file, pending, index, writer)
                         pending = PendingChunks()
                     if not pending.last:
                         trail.hold(cursor)
             if pending.last:
-                cursor = self._check_ids(at, file, pending, index, spool)
-            if self._enough(spool):
+                cursor = self._check_ids(at, file, pending, index, writer)
+            if self._enough(writer):
                 break
             trail.close(cursor)
         if self._stopping():
-            return _counts(spool, complete=False)
-        spool.finish(cursor)
-        counts = _counts(spool, complete=True)
+            return _counts(writer, complete=False)
+        writer.finish(cursor)
+        counts = _counts(writer, complete=True)
         check_usable(self._spec, counts, self._maker.refused)
         record = IntakeRecord(**msgspec.structs.asdict(counts), finished=trail.finished)
         commit_bytes(self._layout.intake, msgspec.json.encode(record))
         return counts
 
-    def _enough(self, spool: SegmentSpool) -> bool:
-        return self._spec.limit is not None and spool.next_row >= self._spec.limit
+    def _enough(self, writer: SegmentWriter) -> bool:
+        return self._spec.limit is not None and writer.next_row >= self._spec.limit
 
     def _check_ids(
-        self, at: int, file: SourceFile, pending: PendingChunks, index: IdIndex, spool: SegmentSpool
+        self, at: int, file: SourceFile, pending: PendingChunks, index: IdIndex, writer: SegmentWriter
     ) -> Cursor:
-        """Check the ids, hand what is new to the spool, and say how far that reaches."""
+        """Check the ids and pass new chunks to the writer. Return the cursor after them."""
         batch, rejects, notes, last = pending.batch, pending.rejects, pending.notes, pending.last
         duplicates: list[int] = []
-        admission = index.admit(batch.ids, pending.digests, spool.next_row)
+        admission = index.admit(batch.ids, pending.digests, writer.next_row)
         if admission is not None:
             duplicates = [batch.numbers[position] for position in admission.duplicates]
             for position, row in admission.conflicts:
@@ -179,22 +179,22 @@ class ChunkLoader:
                 notes.append((batch.numbers[position], ID_SHARED))
             rejects.sort(key=lambda one: one[0])
             batch = batch.only(admission.new)
-        if self._spec.limit is not None and spool.next_row + len(batch) >= self._spec.limit:
-            batch = batch.part(0, self._spec.limit - spool.next_row)
+        if self._spec.limit is not None and writer.next_row + len(batch) >= self._spec.limit:
+            batch = batch.part(0, self._spec.limit - writer.next_row)
             last = batch.numbers[-1]
             rejects = [one for one in rejects if one[0] <= last]
             duplicates = [number for number in duplicates if number <= last]
             notes = [one for one in notes if one[0] <= last]
-        spool.add(at, file.name, batch, rejects, duplicates, notes)
+        writer.add(at, file.name, batch, rejects, duplicates, notes)
         return Cursor(file=at, records=last)
 
 
-def _counts(spool: SegmentSpool, *, complete: bool) -> IntakeCounts:
+def _counts(writer: SegmentWriter, *, complete: bool) -> IntakeCounts:
     return IntakeCounts(
-        segments=spool.segment,
-        rows=spool.rows,
-        rejected=spool.rejected,
-        duplicates=spool.duplicates,
+        segments=writer.segment,
+        rows=writer.rows,
+        rejected=writer.rejected,
+        duplicates=writer.duplicates,
         complete=complete,
-        notes=dict(sorted(spool.notes.items())),
+        notes=dict(sorted(writer.notes.items())),
     )

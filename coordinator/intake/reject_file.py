@@ -1,4 +1,4 @@
-"""The bad rows of the segment in the making."""
+"""The rejected records of the segment that is being collected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..reading.records import Reject
 
 
 class RejectFile:
-    """The bad rows met since the last segment, on disk as they come: there may be more of them than memory holds."""
+    """The records rejected since the last segment, written to disk at once: they may not all fit in memory."""
 
     def __init__(self, folder: Path) -> None:
         self.count = 0
@@ -20,7 +20,7 @@ class RejectFile:
         self._handle: IO[bytes] | None = None
 
     def add(self, file: str, number: int, reject: Reject) -> None:
-        """Note one: file, record, id where known, reason, excerpt."""
+        """Write a line for a rejected record: file, record, id if known, reason, excerpt."""
         if self._handle is None:
             self._handle = self._path.open("wb")
         line: dict[str, str | int] = {"file": file, "record": number}
@@ -31,7 +31,7 @@ class RejectFile:
         self.count += 1
 
     def commit(self, path: Path) -> None:
-        """Make them stand under `path`, durably, if there are any; start anew."""
+        """Commit the lines as `path`, if there are any, and start over."""
         if self._handle is not None:
             self.close()
             commit_file(path, self._move)
@@ -41,7 +41,7 @@ class RejectFile:
         self._path.replace(partial)
 
     def close(self) -> None:
-        """Let go of the file; what was not committed is void."""
+        """Close the file; lines that were not committed are void."""
         if self._handle is not None:
             self._handle.close()
             self._handle = None

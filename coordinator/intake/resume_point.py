@@ -1,4 +1,4 @@
-"""The chunk segments that stand on disk: what is said of each, and what an earlier intake left."""
+"""The chunk segments on disk, and the point in the source where an intake resumes after them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ...protocol.run_directory.tables import read_info
 
 @dataclass(frozen=True, slots=True)
 class SpooledSegment:
-    """A segment that stands on disk. `n_bytes` is of its texts, `rejected` counts the bad rows met on the way.
+    """A segment on disk. `n_bytes` is the size of its texts; `rejected` counts the records rejected while it was read.
 
-    `metadata` are its rows' as JSON, where they are still in memory: of a segment that was just written.
+    `metadata` is that of its rows as JSON, if it is still in memory because the segment was just written.
     """
 
     segment: int
@@ -29,8 +29,8 @@ class SpooledSegment:
 
 
 @dataclass(frozen=True, slots=True)
-class Spooled:
-    """What an earlier intake left: so many whole segments, and where the next one begins in the source."""
+class ResumePoint:
+    """What an earlier intake left: the number of whole segments, and where the next one begins in the source."""
 
     segments: int = 0
     rows: int = 0
@@ -40,32 +40,32 @@ class Spooled:
     notes: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
-def find_spooled(layout: RunLayout) -> tuple[Spooled, list[SpooledSegment]]:
-    """The segments that stand, without a gap from the first."""
+def find_resume_point(layout: RunLayout) -> tuple[ResumePoint, list[SpooledSegment]]:
+    """The resume point, with the segments on disk from the first one to the first gap or torn file."""
     standing = segments_in(layout.chunks)
-    found, segments = Spooled(), list[SpooledSegment]()
+    resume_point, segments = ResumePoint(), list[SpooledSegment]()
     for segment in range(len(standing)):
         if standing[segment] != segment:
             break
         path = layout.chunk_segment(segment)
         try:
             info = read_info(path, ChunkSegmentInfo)
-        except RunDirectoryError:  # torn: from there on the source is read again, and the vectors stay
+        except RunDirectoryError:  # torn: the source is read again from here on, and the vectors stay
             break
         segments.append(SpooledSegment(segment, info.first_row, info.rows, info.n_bytes, info.rejected))
-        found = Spooled(
+        resume_point = ResumePoint(
             segments=segment + 1,
             rows=info.first_row + info.rows,
-            rejected=found.rejected + info.rejected,
-            duplicates=found.duplicates + info.duplicates,
+            rejected=resume_point.rejected + info.rejected,
+            duplicates=resume_point.duplicates + info.duplicates,
             cursor=info.cursor,
-            notes=Counter(found.notes) + Counter(info.notes),
+            notes=Counter(resume_point.notes) + Counter(info.notes),
         )
-    return found, segments
+    return resume_point, segments
 
 
 def clear_after(layout: RunLayout, segments: int) -> None:
-    """Delete what a broken-off intake left beyond its first `segments` segments; it will be read again."""
+    """Delete what an interrupted intake left after its first `segments` segments; it is read again."""
     for path in layout.chunks.iterdir():
         number = segment_of(path.name, ".parquet", ".rejected.jsonl")
         if (number is not None and number >= segments) or is_chunk_scratch(path.name):

@@ -1,4 +1,4 @@
-"""The chunk segment in the making: collected in memory, committed as soon as it is full."""
+"""Collects chunks in memory and commits each segment as soon as it is full."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ...protocol.text.token_estimates import BYTES_PER_TOKEN
 from ..reading.records import Reject
 from .chunk_batch import ChunkBatch
 from .reject_file import RejectFile
-from .resume_point import Spooled, SpooledSegment
+from .resume_point import ResumePoint, SpooledSegment
 
 MAX_HELD_BYTES = 64 << 20
-"""A segment ends when its texts, ids and metadata take this much memory, however few rows it has."""
+"""A segment ends when its texts, ids and metadata take this much memory, even with few rows."""
 
-# Ids and texts are all different: a dictionary or statistics of them would cost time for nothing.
+# Ids and texts are all different: a dictionary or statistics would cost time and gain nothing.
 _ENCODING: dict[str, Any] = {
     "compression": "zstd",
     "compression_level": 1,
@@ -35,7 +35,7 @@ _ENCODING: dict[str, Any] = {
 }
 
 
-class SegmentSpool:
+class SegmentWriter:
     """Collects chunks and commits each segment as soon as it is full."""
 
     def __init__(
@@ -43,16 +43,16 @@ class SegmentSpool:
         layout: RunLayout,
         limits: SegmentLimits,
         on_segment: Callable[[SpooledSegment], None],
-        found: Spooled,
+        resume_point: ResumePoint,
         passed: Callable[[Cursor], Passed],
     ) -> None:
-        """`passed` gives the digests of the source up to a cursor; cursors rise."""
-        self.segment = found.segments
-        self.rows = found.rows
-        self.rejected = found.rejected
-        self.duplicates = found.duplicates
-        self.notes = Counter(found.notes)
-        """Records by what was done to them, of all sessions."""
+        """`passed` returns the digests of the source up to a cursor; cursors ascend."""
+        self.segment = resume_point.segments
+        self.rows = resume_point.rows
+        self.rejected = resume_point.rejected
+        self.duplicates = resume_point.duplicates
+        self.notes = Counter(resume_point.notes)
+        """Number of records by intake note, of all sessions."""
         self._layout = layout
         self._limits = limits
         self._on_segment = on_segment
@@ -81,9 +81,10 @@ class SegmentSpool:
         duplicates: list[int],
         notes: Sequence[tuple[int, str]] = (),
     ) -> None:
-        """Take chunks, rejects, duplicates (their numbers) and notes of file number `at`, the first two in order of number.
+        """Take chunks, rejects, duplicates (record numbers) and notes of the file with index `at`.
 
-        A reject, a duplicate or the note of a record belongs to the segment of its chunk, or of the first chunk after it.
+        Chunks and rejects come in order of record number. A reject, a duplicate or a note belongs to the segment of its
+        record's chunk, or of the first chunk after it.
         """
         start = 0
         while start < len(batch):
@@ -111,7 +112,7 @@ class SegmentSpool:
         return [one for one in rejects if one[0] > end]
 
     def _fill(self, batch: ChunkBatch, start: int) -> int:
-        """Count chunks in from `start` until the segment is full; where that is."""
+        """Count chunks from `start` until the segment is full. Return the position after the last one."""
         room = self._limits.rows - len(self._batch)
         most = self._limits.tokens * BYTES_PER_TOKEN
         stop = start
@@ -127,7 +128,7 @@ class SegmentSpool:
         return stop
 
     def commit(self, cursor: Cursor) -> None:
-        """Write what is collected as a segment, the bad rows first, and report it; nothing where there are no chunks."""
+        """Write the collected chunks as a segment, the rejects first, and report it. Without chunks, do nothing."""
         rows = len(self._batch)
         if not rows:
             return
@@ -148,14 +149,14 @@ class SegmentSpool:
         path = self._layout.chunk_segment(self.segment)
         commit_file(path, lambda partial: _write(table, partial))
         damaged_of(path).unlink(missing_ok=True)
-        spooled = SpooledSegment(self.segment, self.rows, rows, self._n_bytes, rejected, self._batch.metadata)
+        written = SpooledSegment(self.segment, self.rows, rows, self._n_bytes, rejected, self._batch.metadata)
         self.segment += 1
         self.rows += rows
         self.rejected += rejected
         self.duplicates += self._duplicates
         self.notes += self._notes
         self._start()
-        self._on_segment(spooled)
+        self._on_segment(written)
 
     def finish(self, cursor: Cursor) -> None:
         """Commit the last segment, and the rejects, duplicates and notes after the last chunk."""
@@ -166,7 +167,7 @@ class SegmentSpool:
         self._rejects.commit(self._layout.rejected_segment(self.segment))
 
     def close(self) -> None:
-        """Let go of what was not committed."""
+        """Drop what was not committed."""
         self._rejects.close()
 
 

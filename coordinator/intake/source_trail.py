@@ -10,7 +10,7 @@ from ..reading.running_digest import RunningDigest
 
 
 class SourceTrail:
-    """The digests of one intake over `files`. `found` is what an earlier intake left: reading goes on from its cursor.
+    """The digests of one intake over `files`. `found` is the trail of an earlier intake; reading continues at its cursor.
 
     Call `open`, `check` and `close` for each file in order, and `passed` for each segment's cursor.
     """
@@ -35,12 +35,12 @@ class SourceTrail:
         return self._digest
 
     def check(self) -> None:
-        """Call before records are taken: SourceError if what comes before them is not what the earlier intake read."""
+        """Call before taking records: SourceError if the source before them differs from what the earlier intake read."""
         if self._expected is not None and self._at == self._begin.file and self._digest.reached >= self._begin.records:
             self._compare(self._expected)
 
     def hold(self, cursor: Cursor) -> None:
-        """Note that no record up to `cursor` is pending any more, which frees blocks of the digest."""
+        """Note that no record up to `cursor` is pending, which frees blocks of the digest."""
         self._digest.hold(cursor.records if cursor.file == self._at else self._digest.reached)
 
     def close(self, cursor: Cursor) -> None:
@@ -70,7 +70,7 @@ class SourceTrail:
     def _compare(self, expected: Passed) -> None:
         self._expected = None
         if not expected.digest and (self._source != STDIN or self._digest.reached >= self._begin.records):
-            return  # of 0.1.0, which noted nothing
+            return  # a run of 0.1.0, which noted no digests
         found = self._digest.mark(self._begin.records)
         if (found.n_bytes, found.digest) == (expected.n_bytes, expected.digest):
             return

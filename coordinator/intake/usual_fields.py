@@ -1,4 +1,4 @@
-"""The fields that records usually have: where a text, an id and a title are looked for, and what counts as one."""
+"""Usual fields of records: where to look for a text, an id and a title, and which values count."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .extended_json import plain_values
 from .field_paths import Place
 
 ID_FIELDS = ("chunk_id", "element_id", "id", "_id", "id_", "docid")
-"""Looked for in this order, at the top level first and then inside `metadata`: a chunk's own id before its document's."""
+"""Tried in this order, first at the top level, then inside `metadata`: a chunk's own id before its document's."""
 TITLE_FIELD = "title"
 
 EXACT = 1 << 53
@@ -20,7 +20,7 @@ _ID_FIELDS = frozenset(ID_FIELDS)
 
 
 def usual_text(record: Raw) -> Place | None:
-    """The first text field that is not null, else one that is null."""
+    """The first text field that is not null, else one that is null; None if there is no text field."""
     for key in TEXT_FIELDS:
         if record.get(key) is not None:
             return record, key
@@ -28,7 +28,7 @@ def usual_text(record: Raw) -> Place | None:
 
 
 def usual_id(fields: Raw) -> str | None:
-    """The first of ID_FIELDS that is not null. A `chunk_id` that is a number counts last: it may be a place in a document."""
+    """The first of ID_FIELDS that is not null. A numeric `chunk_id` comes last: it may be a position in a document."""
     if _ID_FIELDS.isdisjoint(fields):
         return None
     chunk = fields.get("chunk_id")
@@ -45,12 +45,12 @@ def _is_number(value: Any) -> bool:
 
 
 def has_id(nested: Any) -> bool:
-    """Whether it is an object with one of ID_FIELDS."""
+    """Whether `nested` is an object with one of ID_FIELDS."""
     return type(nested) is dict and not _ID_FIELDS.isdisjoint(nested)
 
 
 def as_id(key: str, value: Any, record: Raw) -> str | Reject:
-    """A value as an id: a string, a whole number that is exact, bytes that are UTF-8, or MongoDB's typed ones of these."""
+    """A value as an id: a string, an exact whole number, UTF-8 bytes, or one of these as a typed value of MongoDB."""
     if type(value) is dict:
         value = plain_values(value)
     elif type(value) is bytes:
@@ -72,14 +72,14 @@ def as_id(key: str, value: Any, record: Raw) -> str | Reject:
 
 
 def as_title(value: Any) -> str | None:
-    """The text of a title, None where there is none."""
+    """The text of a title; None if it has none."""
     if isinstance(value, bytes):
         value = decoded(value)
     return value if isinstance(value, str) and value.strip() else None
 
 
 def decoded(value: bytes) -> str | None:
-    """Bytes as text, None where they are not UTF-8."""
+    """Bytes as text; None if they are not UTF-8."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -98,7 +98,7 @@ def value_type(value: Any) -> str:
 
 
 def is_element(record: Raw) -> bool:
-    """Whether a record without text is an element of Unstructured, such as a page break: nothing to embed, and no fault."""
+    """Whether a record without text is an element of Unstructured, such as a page break: it is skipped, not rejected."""
     return record.get("type") == "PageBreak" or ("element_id" in record and "type" in record)
 
 

@@ -1,4 +1,4 @@
-"""The control link: what clients ask for, and what those who watch a run are told."""
+"""The control link: requests of clients, and messages to the watchers of runs."""
 
 from __future__ import annotations
 
@@ -48,30 +48,30 @@ class ClientLink:
         }
 
     def gather(self) -> None:
-        """Read what is here."""
+        """Handle the waiting requests."""
         for client, request in self._server.receive():
             try:
                 if isinstance(request, EmbedfleetError):
                     raise request
                 self._handlers[type(request)](client, request)
             except (EmbedfleetError, OSError, ValueError) as error:
-                number = 0 if isinstance(request, EmbedfleetError) else request.request
-                self._server.answer(client, refusal(number, error))
+                request_number = 0 if isinstance(request, EmbedfleetError) else request.request
+                self._server.answer(client, refusal(request_number, error))
 
     def tell_progress(self) -> None:
-        """Tell the watchers of each run how far it is."""
+        """Send each run's progress to its watchers."""
         fleet = self._context.fleet
         for name, runner in self._context.runs.items():
-            found = fleet.runs.get(name)
-            if found is None:
+            run = fleet.runs.get(name)
+            if run is None:
                 continue
-            if found is fleet.current:
+            if run is fleet.current:
                 runner.telemetry.look_at_host()
-            passes = [self._pass_state(found, number) for number in range(len(found.passes))]
-            self._server.tell(runner.report.progress(fleet.shown_status(found).value, passes))
+            passes = [self._pass_state(run, pass_index) for pass_index in range(len(run.passes))]
+            self._server.tell(runner.report.progress(fleet.shown_status(run).value, passes))
 
     def tell_end(self, runner: BatchRunner, action: actions.RunOver) -> None:
-        """Tell the watchers of a run that it is over."""
+        """Send a run's end to its watchers."""
         status = action.status
         progress = runner.report.progress(status, [(status, 0)] * len(runner.spec.passes), end=True)
         if progress.notices or status == "done":
@@ -110,9 +110,9 @@ class ClientLink:
         self._server.answer(client, Status(request=request.request, runs=tuple(runs), devices=tuple(devices)))
 
     def _run_state(self, runner: BatchRunner, otherwise: RunStatus) -> RunState:
-        """`otherwise` counts where the pool does not know of the run, not yet or no more."""
-        found = self._context.fleet.runs.get(runner.run)
-        status = self._context.fleet.shown_status(found) if found is not None else otherwise
+        """`otherwise` is the status if the pool does not have the run yet, or no longer."""
+        run = self._context.fleet.runs.get(runner.run)
+        status = self._context.fleet.shown_status(run) if run is not None else otherwise
         return RunState(run=runner.run, status=status.value, out=str(runner.layout.root))
 
     def _device_state(self, slot: DeviceSlot) -> DeviceState:
@@ -124,11 +124,11 @@ class ClientLink:
         bad = slot.health.bad or "; ".join(slot.health.refused.values())
         return DeviceState(uuid=slot.device.uuid, name=slot.device.name, host=slot.host, working=vector, bad=bad)
 
-    def _pass_state(self, run: Run, number: int) -> tuple[str, int]:
-        """A pass's state, and its batches at the workers."""
-        one = run.passes[number]
+    def _pass_state(self, run: Run, pass_index: int) -> tuple[str, int]:
+        """A pass's state, and how many of its batches workers have."""
+        one = run.passes[pass_index]
         workers = self._context.fleet.workers.values()
-        mine = [worker for worker in workers if worker.run == run.name and worker.pass_index == number]
+        mine = [worker for worker in workers if worker.run == run.name and worker.pass_index == pass_index]
         state = "staging" if mine else "waiting"
         if any(worker.stage is WorkerStage.READY for worker in mine):
             state = "working"

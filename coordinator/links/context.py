@@ -24,7 +24,7 @@ from ..telemetry.notices import Notices
 
 @dataclass(slots=True)
 class Context:
-    """One coordinator's parts. Events wait in `queue` until the loop hands them to the pool; `say` tells people."""
+    """One coordinator's parts. Events wait in `queue` until the loop hands them to the pool; `say` shows a line to people."""
 
     pool: Pool
     hosts: Hosts
@@ -34,14 +34,14 @@ class Context:
     notices: Notices = field(default_factory=Notices)
     runs: dict[str, BatchRunner] = field(default_factory=dict[str, BatchRunner])
     ending: dict[str, BatchRunner] = field(default_factory=dict[str, BatchRunner])
-    """Runs that are over and whose processes and threads are waited for, before their watchers hear of it."""
+    """Finished runs whose processes and threads are still ending; their watchers get the end after that."""
     queue: deque[Event] = field(default_factory=deque[Event])
     released: set[str] = field(default_factory=set[str])
-    """Workers that have said their last word and whose end is not reported yet."""
+    """Workers whose last message has arrived and whose end is not reported yet."""
 
     @property
     def fleet(self) -> Fleet:
-        """The pool's memory, to look at."""
+        """The pool's state, read-only."""
         return self.pool.fleet
 
     def devices(self) -> list[Device]:
@@ -49,7 +49,7 @@ class Context:
         return [slot.device for slot in self.fleet.devices.values()]
 
     def device_name(self, uuid: str) -> str:
-        """A device for people; its UUID if it has left."""
+        """A device's name for people; its UUID if it has left."""
         slot = self.fleet.devices.get(uuid)
         return slot.device.name if slot is not None else uuid
 
@@ -58,20 +58,20 @@ class Context:
         self.queue.append(event)
 
     def note(self, run: str, event: str, fields: Mapping[str, Any]) -> None:
-        """Write down what has happened to a run, or to the fleet while there is none; people hear of it where they should."""
+        """Log an event of a run, or of the fleet if there is none; show it to people if it has a notice."""
         if run in self.runs:
             self.runs[run].telemetry.event(event, **fields)
         for text in self.notices.tell(event, fields, time.monotonic()):
             self.say(text)
 
     def send(self, worker: str, frames: list[Any]) -> None:
-        """Send to a worker; one that is gone will be reported by its host."""
+        """Send to a worker; if it is gone, its host reports that."""
         slot = self.fleet.workers.get(worker)
         if slot is not None:
             self.answer(worker_identity(worker, slot.epoch), frames)
 
     def answer(self, identity: bytes, frames: list[Any]) -> None:
-        """Send to whoever has this identity on the work link."""
+        """Send to the peer with this identity on the work link."""
         with contextlib.suppress(zmq.ZMQError):
             self.work.send_multipart([identity, *frames], zmq.DONTWAIT, copy=False)
 

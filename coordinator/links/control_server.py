@@ -1,4 +1,4 @@
-"""The control link as the coordinator sees it: requests in, answers out, and what watchers are told."""
+"""The coordinator's side of the control link: requests, answers, and messages to watchers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...protocol.wire.codec import Decoder, encode
 from ...protocol.wire.control import Progress, RunEnded, ToCoordinator
 
 KEPT_ENDINGS = 64
-"""Ended runs whose end is still told to those who ask."""
+"""Ended runs whose end is kept for later requests."""
 
 
 class ControlServer:
@@ -26,7 +26,7 @@ class ControlServer:
         self.endings: dict[str, RunEnded] = {}
 
     def receive(self) -> Iterator[tuple[bytes, ToCoordinator | ProtocolError]]:
-        """The requests that are here, with the client each came from."""
+        """Yield the waiting requests, each with its client."""
         while self.socket.poll(0):
             client, *frames = self.socket.recv_multipart()
             try:
@@ -45,20 +45,20 @@ class ControlServer:
         return True
 
     def watch(self, client: bytes, run: str) -> None:
-        """Tell the client of the run from now on; at once if it has ended."""
+        """Send the client the run's messages from now on; its end at once, if it has ended."""
         if run in self.endings:
             self.answer(client, self.endings[run])
         else:
             self._watchers.setdefault(run, set()).add(client)
 
     def tell(self, progress: Progress) -> None:
-        """Send a run's progress to its watchers; those that are gone are forgotten."""
+        """Send a run's progress to its watchers; forget those that are gone."""
         for client in list(self._watchers.get(progress.run, ())):
             if not self.answer(client, progress):
                 self._watchers[progress.run].discard(client)
 
     def tell_end(self, ending: RunEnded) -> None:
-        """Send a run's end to its watchers, and keep it for those who ask later."""
+        """Send a run's end to its watchers, and keep it for later requests."""
         self.endings[ending.run] = ending
         while len(self.endings) > KEPT_ENDINGS:
             del self.endings[next(iter(self.endings))]

@@ -1,4 +1,4 @@
-"""Runs that are over: their watchers hear of it once none of their processes and threads is left."""
+"""Finished runs: their watchers get the end once none of their processes and threads is left."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .context import Context
 
 
 class Endings:
-    """By the names of the runs. By the time that a client hears of an end, the run's directory is free for another run."""
+    """Finished runs by name. When a client gets the end, the run's directory is free for another run."""
 
     def __init__(self, context: Context, clients: ClientLink, checks: ModelChecks) -> None:
         self._context, self._clients, self._checks = context, clients, checks
         self._over: dict[str, RunOver] = {}
 
     def begin(self, action: RunOver) -> None:
-        """The pool has done with a run: end what is left of it."""
+        """End the processes and threads of a run that the pool has finished."""
         run = action.run
         runner = self._context.ending[run] = self._context.runs.pop(run)
         self._over[run] = action
@@ -33,7 +33,7 @@ class Endings:
         self._context.background.post("", runner.finish(), finished)
 
     def close(self) -> None:
-        """There is no time to wait for what is left of them: tell of their ends now."""
+        """Send all ends now, without waiting for processes and threads."""
         for run in list(self._over):
             self._tell(run)
 

@@ -1,4 +1,4 @@
-"""The export links of all runs: what exporters say, turned into events, and the ends of their processes."""
+"""The export links of all runs: messages of exporters and ends of their processes, turned into events."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ExporterLinks:
         }
 
     def gather(self) -> None:
-        """Read what is here; an exporter's end counts after all that it said."""
+        """Handle the waiting messages; an exporter's end counts after all its messages."""
         for runner in list(self._context.runs.values()):
             exporter = runner.export.process
             if exporter is not None:
@@ -56,12 +56,12 @@ class ExporterLinks:
         ended = exporter.process.exit_code()
         for message in exporter.receive():
             self._heard(runner, message)
-        if exporter.silent():  # not before: after a pause of our own, its signs of life wait to be read
+        if exporter.silent():  # after reading: if this loop was held up, heartbeats are still queued
             exporter.process.kill()
         if ended is None:
             return
-        said = exporter.process.tail()[-500:]
-        reason = f"{describe_exit(ended)}. {said}" if said else describe_exit(ended)
+        output = exporter.process.tail()[-500:]
+        reason = f"{describe_exit(ended)}. {output}" if output else describe_exit(ended)
         runner.export.drop()
         self._context.background.leave(exporter.wait)
         if runner.report.closed is None:
@@ -108,7 +108,7 @@ class ExporterLinks:
         self._context.emit(events.Scrubbed(runner.run))
 
     def _alive(self, runner: BatchRunner, message: ExporterAlive) -> None:
-        """That it was heard is all there is to it."""
+        """Nothing to do: `receive` has noted the time."""
 
     def _closed(self, runner: BatchRunner, message: Closed) -> None:
         runner.report.closed = message

@@ -1,4 +1,4 @@
-"""The hosts link and the local agent: what is said of hosts and of their workers' processes, turned into events."""
+"""The hosts link and the local agent: reports on hosts and worker processes, turned into events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..hosts.registry import HostEvent
 from .context import Context
 
 LAST_WORD_SECONDS = 0.5
-"""How long a worker's last message, with its peak in it, may come after the end of its process was seen."""
+"""How long to wait for a worker's last message, which has its peak memory, after its process ended."""
 
 
 class HostLink:
@@ -20,12 +20,12 @@ class HostLink:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._leased: dict[str, tuple[str, int, str]] = {}
-        """By worker: its run, pass and device name, for its last report."""
+        """By worker: its run, pass index and device name, for its last report."""
         self._held: list[tuple[float, WorkerGone]] = []
-        """Ends in good order whose worker's last word is still on its way, and until when they wait for it."""
+        """Ends in good order whose worker's last message is still due, and until when they wait for it."""
 
     def gather(self, now: float) -> None:
-        """Read what is here."""
+        """Handle the waiting reports."""
         for event in self._context.hosts.receive(now):
             self._heard(event)
         if self._context.hosts.local is not None:
@@ -39,7 +39,7 @@ class HostLink:
                 self._held.append((until, gone))
 
     def spawn(self, action: actions.SpawnWorker) -> None:
-        """Let the device's host start a worker."""
+        """Have the device's host start a worker."""
         worker = self._context.fleet.workers[action.worker]
         slot = self._context.fleet.devices[action.device]
         self._leased[action.worker] = (worker.run, worker.pass_index, slot.device.name)
@@ -79,7 +79,7 @@ class HostLink:
         )
 
     def _lease(self, phase: str, worker: str, memory: Any, **more: Any) -> None:
-        run, number, device = self._leased.get(worker, ("", 0, ""))
+        run, pass_index, device = self._leased.get(worker, ("", 0, ""))
         runner = self._context.runs.get(run)
         if runner is not None:
-            runner.telemetry.lease(phase, worker, device, number, memory, **more)
+            runner.telemetry.lease(phase, worker, device, pass_index, memory, **more)

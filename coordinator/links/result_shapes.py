@@ -1,4 +1,4 @@
-"""Whether a worker's result is of the shape that its batch and its pass ask for, before anybody builds on it."""
+"""Check that a worker's result has the shape that its batch and its pass require, before it is used."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ...protocol.wire.work import Result
 
 
 def check_result(message: Result, frames: Sequence[Any], rows: int, outputs: Sequence[tuple[Output, int]]) -> None:
-    """ProtocolError unless the arrays are those that `rows` texts give in a pass of these outputs.
+    """Raise ProtocolError unless the arrays fit `rows` texts and these outputs.
 
-    `outputs` come each with the dimensions of its vectors. The exporter, which takes no other shape either, would have to
-    end the run: it cannot ask another worker.
+    `outputs` pairs each output with the dimension of its vectors. The exporter takes no other shape either, but cannot ask
+    another worker: it would end the run.
     """
     found = arrays.unpack(message.arrays, frames)
     for name in ("n_tokens", "truncated"):
@@ -56,7 +56,7 @@ def _expect(found: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Ar
 
 
 def _items(offsets: Array) -> int:
-    """How many items the offsets cut into rows."""
+    """Number of items that the offsets divide into rows."""
     if offsets.dtype.kind != "i" or offsets[0] != 0 or (np.diff(offsets) < 0).any():
         raise ProtocolError("a result has offsets that are not ascending whole numbers from 0")
     return int(offsets[-1])

@@ -1,4 +1,4 @@
-"""From a client's submission to a run in the queue. What there is to look at on a disk is looked at beside the loop."""
+"""From a client's submission to a run in the queue. Checks that read a disk run on a background thread."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Submission:
 
 
 class Submissions:
-    """Those that are being looked at, by the names of their runs."""
+    """Submissions that are being checked, by the names of their runs."""
 
     def __init__(
         self,
@@ -46,9 +46,9 @@ class Submissions:
         self._stopping = False
 
     def take(self, request: Submit, answer: Callable[[Accepted | Refused], object]) -> None:
-        """Look at a submission and queue its run; `answer` is called once it is accepted or refused.
+        """Check a submission and queue its run; call `answer` once it is accepted or refused.
 
-        An EmbedfleetError where it is refused at once.
+        EmbedfleetError if it is refused at once.
         """
         if self._stopping:
             raise UsageError(STOPPING)
@@ -65,19 +65,19 @@ class Submissions:
         run = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         self._looked_at[run] = _Submission(request, answer)
         self._context.background.begin(run)
-        # Where all devices are on other hosts, so may be the models: not here, then.
+        # If all devices are on other hosts, the models may be there too: do not look for them here.
         models = self._context.hosts.local is not None
         look = partial(look_at, request, self._context.devices(), models=models)
         self._context.background.post(run, look, partial(self._looked, run))
 
     def stop(self) -> None:
-        """Refuse those that are being looked at, and whatever comes."""
+        """Refuse the submissions being checked, and all later ones."""
         self._stopping = True
         for run in list(self._looked_at):
             self._refuse(run, UsageError(STOPPING))
 
     def _writing_to(self, out: Path) -> str | None:
-        """The run that has the folder."""
+        """The run that writes to the folder; None: there is none."""
         for run, runner in (self._context.runs | self._context.ending).items():
             if runner.layout.root == out:
                 return run
@@ -118,7 +118,7 @@ class Submissions:
         submission.answer(Accepted(request.request, run))
 
     def _check_models(self, run: str, spec: RunSpec, asked: Sequence[PassSpec]) -> bool:
-        """Whether ModelsChecked will follow."""
+        """Start the check of the models. Return whether ModelsChecked will follow."""
         try:
             self._checks.start(run, spec, asked)
         except OSError as error:
@@ -127,7 +127,7 @@ class Submissions:
         return True
 
 
-def refusal(number: int, error: Exception) -> Refused:
-    """What a client is told of an error; `number` is that of its request."""
+def refusal(request_number: int, error: Exception) -> Refused:
+    """The answer to a client's request that failed with `error`."""
     kind = type(error).__name__ if isinstance(error, EmbedfleetError) else "UsageError"
-    return Refused(number, kind, str(error))
+    return Refused(request_number, kind, str(error))

@@ -1,4 +1,4 @@
-"""The work link: what workers say, checked and turned into events, and what they are told."""
+"""The work link: messages of workers, checked and turned into events, and messages to them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .context import Context
 from .result_shapes import check_result
 
 MESSAGES_AT_ONCE = 64
-"""From the work link before the loop looks at the others."""
+"""Messages read from the work link before the loop turns to the other links."""
 
 
 class WorkerLink:
@@ -53,14 +53,14 @@ class WorkerLink:
         }
 
     def gather(self) -> None:
-        """Read what is here."""
+        """Handle waiting messages."""
         for _ in range(MESSAGES_AT_ONCE):
             if not self._context.work.poll(0):
                 return
             name, *frames = self._context.work.recv_multipart(copy=False)
             identity = bytes(name.buffer)
             worker = self._context.worker_of(identity)
-            if worker is None:  # ended, fenced, or a stranger: nothing it says counts, and it has no business here
+            if worker is None:  # ended, fenced or a stranger: ignore the message and have it end
                 self._context.answer(identity, [encode(Release())])
                 continue
             try:
@@ -77,15 +77,15 @@ class WorkerLink:
         self._context.send(action.worker, [encode(StageMessage(spec))])
 
     def hydrate(self, action: actions.HydrateWorker) -> None:
-        """Have it move its model to the device."""
+        """Have a worker move its model to the device."""
         self._context.send(action.worker, [encode(Hydrate())])
 
     def release(self, action: actions.ReleaseWorker) -> None:
-        """Have it end."""
+        """Have a worker end."""
         self._context.send(action.worker, [encode(Release())])
 
     def send_batch(self, action: actions.SendBatch) -> None:
-        """Give it a batch."""
+        """Send a worker a batch."""
         runner = self._context.runs[action.run]
         device = self._context.device_name(self._context.fleet.workers[action.worker].device)
         runner.telemetry.batch_sent(action, device, time.monotonic())

@@ -1,4 +1,4 @@
-"""Convert rows of Parquet to JSON-able records: what each type of Arrow becomes.
+"""Convert rows of Parquet to records that JSON can hold, by Arrow type.
 
 Maps and structs become objects, and lists arrays. Times become ISO text built from their integers, so that installed time
 zone libraries make no difference. Decimals become numbers if that is exact, else text. Bytes stay bytes, since they may be a
@@ -55,7 +55,7 @@ def _records(batch: pa.RecordBatch) -> list[Item]:
 
 
 def _column(column: Any, notes: dict[int, set[str]]) -> list[Any]:
-    """The values of a column. What had to be changed in a row is added to its set in `notes`."""
+    """The values of a column. `notes` gains, by row, notes on changed values."""
     found = values(column)
     if _has_odd_floats(column):
         for row, value in enumerate(found):
@@ -67,7 +67,7 @@ def _column(column: Any, notes: dict[int, set[str]]) -> list[Any]:
 
 
 def _has_odd_floats(array: Any) -> bool:
-    """Whether the array may hold, at any depth, a number that is not finite; values outside of a slice may count too."""
+    """Whether the array may hold a number that is not finite, at any depth. Values outside a slice may count too."""
     kind = array.type
     if types.is_floating(kind):
         numbers = array.drop_null()
@@ -122,7 +122,7 @@ def _values(array: Any) -> list[Any]:
 
 
 def _nested(array: Any, kind: Any) -> list[Any]:
-    """Of structs, maps and lists; of any other type, what Arrow makes of it."""
+    """The values of structs, maps and lists; for any other type, Arrow's own conversion."""
     if types.is_struct(kind):
         names = [kind.field(index).name for index in range(kind.num_fields)]
         if not names:
@@ -171,7 +171,7 @@ def _spans(array: Any) -> tuple[list[tuple[int, int]], tuple[int, int]]:
 
 
 def _masked(array: Any, found: list[Any]) -> list[Any]:
-    """With None where the array is null."""
+    """The values, with None where the array is null."""
     if not array.null_count:
         return found
     return [value if valid else None for value, valid in zip(found, array.is_valid().to_pylist(), strict=True)]
@@ -193,6 +193,6 @@ def _times(array: Any, kind: Any) -> list[Any]:
 
 
 def _integers(array: Any, kind: Any) -> npt.NDArray[np.int64]:
-    """The integers that the times are kept as, 0 for null."""
+    """The integers in which the times are stored; 0 for null."""
     counts = array.view(pa.int32() if kind.bit_width == 32 else pa.int64())
     return np.asarray(counts.fill_null(0).to_numpy(zero_copy_only=False)).astype(np.int64)

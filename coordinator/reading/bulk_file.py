@@ -45,7 +45,7 @@ class BulkFile:
         """The number, name and fields of an action that waits for its document."""
 
     def take(self, block: Numbered) -> Numbered:
-        """The records of the next lines."""
+        """The records of the next block of lines."""
         found: Numbered = []
         for number, item in block:
             action = _action_of(item)

@@ -10,9 +10,9 @@ from ...protocol.source.corpus import SourceFile
 
 _LEAST_LINES = 2
 _LEAST_SHARE = 0.1
-"""A share of the lines. If fewer are not UTF-8, only those are damaged, and the others are read."""
+"""A share of the lines. If fewer are not UTF-8, only those lines count as damaged, and the others are read."""
 
-# UTF-32 first: its mark begins with that of UTF-16.
+# UTF-32 first: its mark begins with the mark of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -20,7 +20,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
 _LETTERS = re.compile(r"[^\W\d_](?=[^\W\d_])|(?<=[^\W\d_])[^\W\d_]")
-"""Letters beside another letter: a single one among other characters is taken for damage."""
+"""Letters beside another letter: a single letter among other characters counts as damage."""
 _PACKED = (
     (b"\x1f\x8b\x08", "gzip", ".gz", "zcat"),
     (b"\x28\xb5\x2f\xfd", "zstd", ".zst", "zstd -dc"),
@@ -51,7 +51,7 @@ def not_utf8(file: SourceFile, block: bytes) -> str | None:
 
 
 def _wide(block: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a mark: JSON begins with a bracket, which shows where the zeros are."""
+    """UTF-16 or UTF-32 without a mark: JSON begins with a bracket, whose zero bytes show the width and the order."""
     for name in ("UTF-32LE", "UTF-32BE", "UTF-16LE", "UTF-16BE"):
         width = 4 if "32" in name else 2
         head = block[: min(len(block), 256) // width * width]
@@ -71,7 +71,7 @@ def _single_byte(block: bytes) -> str | None:
         if line.isascii():
             continue
         try:
-            # The last one may be cut in the middle of a character.
+            # The last line may be cut in the middle of a character.
             codecs.getincrementaldecoder("utf-8")().decode(line, number < len(lines))
         except UnicodeDecodeError:
             bad.append(line)

@@ -15,7 +15,7 @@ from .records import MAX_ID_CHARS, Fields, Numbered, Raw, Reject, excerpt, kind,
 
 TEXT_FIELDS = ("text", "page_content", "content")
 ID_FIELDS = ("id", "chunk_id", "_id", "id_")
-"""Looked for in this order, at the top level first and then inside `metadata`."""
+"""Tried in this order, first at the top level, then inside `metadata`."""
 
 First = tuple[str | None, str, Raw | None]
 """Id, None where the record has none; text; metadata, None where there is none."""
@@ -30,9 +30,9 @@ class FirstConventions:
         """Always empty: 0.1.0 noted nothing."""
 
     def read(self, record: Raw) -> Fields | Reject:
-        """Id, text and metadata of a record, which is changed in place."""
-        found = read_record(record, *self._fields)
-        return found if isinstance(found, Reject) else (*found, ())
+        """Id, text and metadata of a record; changes the record in place."""
+        fields = read_record(record, *self._fields)
+        return fields if isinstance(fields, Reject) else (*fields, ())
 
     def with_folder(self, metadata: Raw | None, collection: str) -> tuple[Raw, tuple[str, ...]]:
         """The metadata with the name of the file's folder, and no notes."""
@@ -44,7 +44,7 @@ class FirstConventions:
 
 
 def parse_line(line: bytes | OversizedLine) -> Raw | Reject:
-    """The object on a line, or why there is none."""
+    """The object on a line, or the reason why there is none."""
     if isinstance(line, OversizedLine):
         reason = f"line of {line.n_bytes} bytes is over the limit of {MAX_LINE_BYTES}"
         return Reject(reason, excerpt(line.head))
@@ -103,7 +103,7 @@ def read_record(record: Raw, text_field: str | None = None, id_field: str | None
         if isinstance(title, str) and title:
             text = f"{title} {text}"
 
-    # The record becomes the metadata: what is left of it when text, id and the nested object are taken out.
+    # What is left of the record without text, id and the nested object becomes the metadata.
     del record[text_key]
     if id_key is not None:
         record.pop(id_key, None)
@@ -115,7 +115,7 @@ def read_record(record: Raw, text_field: str | None = None, id_field: str | None
 
 
 def _find_text(record: Raw, text_field: str | None) -> tuple[str, Any]:
-    """The field with the text and what it holds; a field that is null counts only where there is no better one."""
+    """The field with the text, and its value. A null field counts only if no other has a value."""
     fields = TEXT_FIELDS if text_field is None else (text_field,)
     for key in fields:
         if (text := record.get(key)) is not None:
@@ -132,7 +132,7 @@ def _text_reason(key: str, text: Any, text_field: str | None) -> str:
 
 
 def _find_id(record: Raw, nested: Raw, id_field: str | None) -> tuple[str | None, str | Reject | None]:
-    """The top-level field that has the id, None if it is not at the top; and the id."""
+    """The top-level field with the id (None if it is elsewhere), and the id."""
     fields = ID_FIELDS if id_field is None else (id_field,)
     for key in fields:
         if (value := record.get(key)) is not None:

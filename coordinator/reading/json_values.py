@@ -1,7 +1,7 @@
 """Split a JSON array, or objects that follow one another, into the bytes of each value: by blocks, in bounded memory.
 
-Only brackets, strings and commas are looked at. Each value is parsed by itself, so that an error inside of one leaves the
-others alone.
+Only brackets, strings and commas are scanned. Each value is parsed by itself, so that an error in one does not affect the
+others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .running_digest import RunningDigest
 
 BLOCK_BYTES = 256 << 10
 _BETWEEN = re.compile(rb'(?:[^"{}\[\],]++|' + STRING + rb")*+", re.DOTALL)
-"""Up to the end of a value of the array, or the begin of a nested one."""
+"""Up to the end of a value of the array, or the beginning of a nested one."""
 _INSIDE = re.compile(rb'(?:[^"{}\[\]]++|' + STRING + rb")*+", re.DOTALL)
 _REST_OF_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _SCALAR = re.compile(STRING + rb"|-?[0-9][0-9.eE+-]*+|true|false|null|NaN|-?Infinity", re.DOTALL)
@@ -34,8 +34,9 @@ class JsonValues:
     """Iterates over blocks of (number from 1, value). A value is its bytes, or the object if it was parsed to find its end.
     Values up to `skip` are only counted.
 
-    With `array`, the values of an array; otherwise whole objects, one after the other. Afterwards `fault` says why the file
-    could not be read to its end, empty if it could, and `number` how many values came before. `read` is as for LineReader.
+    With `array`, the values of an array; otherwise whole objects, one after the other. Afterwards `fault` is the reason why
+    the file could not be read to its end (empty: it could), and `number` counts the values before that. `read` is as for
+    LineReader.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class JsonValues:
             self._partial.add(block[begin:])
 
     def _take_sign(self, block: bytes, begin: int, at: int) -> int:
-        """Take the bracket, comma or quotation mark before `at`; where in the block the value at hand begins then."""
+        """Take the bracket, comma or quotation mark before `at`. Return where in the block the current value begins."""
         sign = block[at - 1]
         if sign == 0x22:  # a string that does not end in this block
             self._in_string = True
@@ -123,7 +124,7 @@ class JsonValues:
         return begin
 
     def _close_bracket(self, block: bytes, begin: int, at: int) -> int:
-        """A bracket inside of the value closes, or the one around it."""
+        """Take a closing bracket inside the current value or around it. Return where the current value begins."""
         sign = block[at - 1]
         if self._stack.pop() != _CLOSES[sign]:
             self.fault = f"{chr(sign)!r} closes a bracket of the other kind"
@@ -133,10 +134,9 @@ class JsonValues:
         return begin
 
     def _whole_object(self, block: bytes, at: int) -> int:
-        """Guess the end of the object that begins here, and take the object if it parses: where the next value begins, else
-        0.
+        """Guess the end of the object that begins here, and take it if it parses. Return where the next value begins, or 0.
 
-        A part of an object never parses, so what parses is whole. This is several times as fast as scanning.
+        A part of an object never parses, so an object that parses is whole. This is several times as fast as scanning.
         """
         if self._misses >= _MOST_MISSES or (likely := _LIKELY_END.search(block, at)) is None:
             return 0
@@ -162,13 +162,13 @@ class JsonValues:
         found = _REST_OF_STRING.match(block, at)
         at = found.end() if found is not None else at
         if at < len(block):
-            self._escaped = block[at] == 0x5C  # the last byte of the block, so that what it escapes is in the next
+            self._escaped = block[at] == 0x5C  # the last byte of the block: the escaped byte is in the next
             self._in_string = self._escaped
             at += 1
         return at
 
     def _open(self, block: bytes, at: int) -> int:
-        """The place where the array's first value may begin, or the end of the block."""
+        """Where the array's first value may begin, or the end of the block."""
         while at < len(block) and block[at] in b" \t\r\n":
             at += 1
         if at == len(block):
@@ -180,7 +180,7 @@ class JsonValues:
         return at + 1
 
     def _close(self, block: bytes, begin: int, at: int) -> None:
-        """The array ends; it may be empty, and another one may follow."""
+        """End the array; it may be empty, and another array may follow."""
         if self._after_comma or self._partial.n_bytes or block[begin : at - 1].strip(b" \t\r\n"):
             self._value(block, begin, at - 1, at, last=True)
         self._begun = False
@@ -212,5 +212,5 @@ class JsonValues:
 
 
 def _is_bounded(value: bytes) -> bool:
-    """Whether it looks whole: brackets around it, or a single string, number or word."""
+    """Whether a value looks whole: brackets around it, or a single string, number or word."""
     return value[:1] + value[-1:] in (b"{}", b"[]") or _SCALAR.fullmatch(value) is not None

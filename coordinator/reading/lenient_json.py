@@ -1,6 +1,6 @@
-"""Parse JSON of less strict programs: NaN and Infinity become null, and halves of surrogate pairs are removed.
+"""Parse the JSON of lenient programs: NaN and Infinity become null, halves of surrogate pairs are removed.
 
-It gets only what the strict parser refuses.
+It is used only for text that the strict parser refuses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HALVES = re.compile("[\ud800-\udfff]")
 
 
 def parse_line(line: bytes | OversizedLine) -> Item:
-    """The object on a line, or why there is none."""
+    """The object on a line, or the reason why there is none."""
     if isinstance(line, OversizedLine):
         reason = f"record of {line.n_bytes} bytes is over the limit of {MAX_LINE_BYTES}"
         return Reject(reason, excerpt(line.head))
@@ -37,7 +37,7 @@ def parse_line(line: bytes | OversizedLine) -> Item:
 
 
 def parse_leniently(data: bytes) -> tuple[Any] | None:
-    """The parsed value in a tuple, not cleaned yet; None if other faults keep it from being JSON."""
+    """The parsed value in a tuple, not cleaned yet; None if it is no JSON for other reasons."""
     if _WORTH_TRYING.search(data) is None:
         return None
     try:
@@ -47,7 +47,7 @@ def parse_leniently(data: bytes) -> tuple[Any] | None:
 
 
 def cleaned_record(value: Any) -> Item:
-    """The object with null for numbers that are not finite, without halves of surrogate pairs, and with a note of each."""
+    """The object with null for numbers that are not finite, without halves of surrogate pairs, and with a note on each."""
     if not isinstance(value, dict):
         return as_record(value)
     notes = set[str]()
@@ -59,7 +59,7 @@ def cleaned_record(value: Any) -> Item:
 
 
 def cleaned(value: Any, notes: set[str]) -> Any:
-    """Clean a JSON value in the same way, in place where possible; `notes` gains what was changed."""
+    """Clean a JSON value in the same way, in place where possible; `notes` gains a note on each change."""
     if isinstance(value, str):
         if _is_whole(value):
             return value
@@ -79,7 +79,7 @@ def cleaned(value: Any, notes: set[str]) -> Any:
         array = cast("list[Any]", value)
         for place, one in enumerate(array):
             array[place] = cleaned(one, notes)
-    return value  # pyright: ignore[reportUnknownVariableType] - of JSON, whatever it is
+    return value  # pyright: ignore[reportUnknownVariableType] - any JSON value
 
 
 def _is_whole(text: str) -> bool:

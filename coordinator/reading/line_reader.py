@@ -10,14 +10,14 @@ from .running_digest import RunningDigest
 
 BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 32 << 20
-"""A longer line is rejected unread. The worst line below it, all empty objects, takes about 1 GB while it is parsed."""
+"""A longer line is rejected unread. The worst line below the limit, all empty objects, takes about 1 GB while it is parsed."""
 HEAD_BYTES = 800
-"""What is kept of a line that is too long, for the report: 200 characters of UTF-8."""
+"""Bytes kept of a line that is too long, for the report: 200 characters of UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
 class OversizedLine:
-    """A line of `n_bytes` bytes, over the limit; only its `head` was kept."""
+    """A line of `n_bytes` bytes, over the limit; only its `head` is kept."""
 
     head: bytes
     n_bytes: int
@@ -29,9 +29,9 @@ Line = tuple[int, bytes | OversizedLine]
 class LineReader:
     """Iterates over blocks of (line number from 1, line without its newline).
 
-    Blank lines are counted but not given; a UTF-8 byte order mark at the start is dropped. Lines up to `skip` are only
-    counted. `read(n)` returns at most n bytes and b"" at the end; what it raises passes through, and `number` then says
-    how many lines were whole. A block may be empty, so that the caller gets a turn however little there is to give.
+    Blank lines, and lines up to `skip`, are counted but left out; a UTF-8 byte order mark at the start is dropped. `read(n)`
+    returns at most n bytes, and b"" at the end. Its errors pass through; `number` then counts the whole lines. A block may
+    be empty, so that the caller gets a turn even if no line is left in it.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class LineReader:
     ) -> None:
         self.number = 0
         self.skip = skip
-        """Records that are not given; may be raised between two blocks."""
+        """Number of the last record to leave out; may be raised between two blocks."""
         self._read = read
         self._digest = digest
-        # No larger than a line may be: a line that stands whole in one block then needs no check of its length.
+        # Not larger than the limit of a line: a line within one block then needs no check of its length.
         self._block_bytes = min(block_bytes, max_line_bytes)
         self._partial = PartialLine(max_line_bytes)
 
@@ -118,7 +118,7 @@ class PartialLine:
             self._parts = [self._head()]
 
     def _head(self) -> bytes:
-        """The first HEAD_BYTES, without putting the parts together: they may be all that memory bears."""
+        """The first HEAD_BYTES, without joining all parts, which could need too much memory."""
         head = b""
         for part in self._parts:
             head += part[: HEAD_BYTES - len(head)]

@@ -1,4 +1,4 @@
-"""Convert decimals, times and durations, which JSON has no type for, to plain values that no installed library changes."""
+"""Convert decimals, times and durations, which JSON lacks, to plain values that do not depend on installed libraries."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _fraction(rest: int, unit: str) -> str:
 
 
 def map_key(value: Any) -> str:
-    """A key of a map as text, which a JSON object needs."""
+    """A key of a map as text, since JSON keys must be text."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""The records of a source file, numbered, whatever its format; damage becomes a rejected record."""
+"""Read the numbered records of a source file of any format; damage becomes a rejected record."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ _DAMAGE = (OSError, EOFError, zlib.error, pa.ArrowException)
 def read_records(
     file: SourceFile, skip: int = 0, digest: RunningDigest | None = None, *, first: bool = False
 ) -> Generator[Numbered]:
-    """Blocks of (number, item), numbers rising and above `skip`; a block may be empty.
+    """Blocks of (number, item), with ascending numbers above `skip`; a block may be empty.
 
-    The number is the line (JSON lines), the place among the values (a JSON array) or the row (Parquet), from 1. If the file
-    is damaged, what comes before the damage is given, then one reject that names the file. `digest` takes all that is read.
-    With `first`, read as version 0.1.0 did.
+    The number is the line (JSON lines), the position in the array (JSON array) or the row (Parquet), from 1. A damaged file
+    yields the records before the damage, then one reject that names the file. `digest` takes all bytes read. With `first`,
+    read as version 0.1.0 did.
     """
     digest = digest or RunningDigest()
     return _parquet(file, skip, digest, first) if file.format == "parquet" else _text(file, skip, digest, first)
 
 
 def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Generator[Numbered]:
-    """Numbered by what was whole before it, so that a resumed intake does not report it again.
+    """A reject for the damage, numbered after the whole records, so that a resumed intake does not report it again.
 
-    SourceError where it is the system that did not give the bytes: they may be there the next time.
+    SourceError if the system could not deliver the bytes: they may be there the next time.
     """
     if isinstance(error, OSError) and is_host_failure(error):
         raise SourceError(
@@ -79,7 +79,7 @@ def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Ge
             form.begin(values)
             for found in values:
                 block = form.look(values, found)
-                # A block of very short lines is cut, since a rejected line takes far more memory than its bytes.
+                # Cut a block of very short lines: a rejected line takes far more memory than its bytes.
                 for start in range(0, len(block) or 1, ROWS):
                     yield form.parsed(block[start : start + ROWS])
                 whole = values.number
@@ -94,12 +94,12 @@ def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Ge
 
 
 class _Form:
-    """Turns the values of one file into items. The first value, even if it is skipped, tells whether this is a bulk file."""
+    """Turns the values of one file into items. The first value, even a skipped one, shows whether this is a bulk file."""
 
     def __init__(self, skip: int, first: bool) -> None:
         self._skip, self._looked = skip, first
         self._parse = first_conventions.parse_line if first else lenient_json.parse_line
-        self._item: Callable[[Any], Item] = self._parse  # called for millions of lines: no function between
+        self._item: Callable[[Any], Item] = self._parse  # called for millions of lines: no wrapper in between
         self._bulk: BulkFile | None = None
 
     def begin(self, values: LineReader | JsonValues) -> None:
@@ -108,7 +108,7 @@ class _Form:
             self._looked = True
             self._item = self._value
         elif not self._looked:
-            values.skip = 0  # until the first line was looked at
+            values.skip = 0  # until the first line has been checked
 
     def look(self, values: LineReader | JsonValues, block: Sequence[Value]) -> Sequence[Value]:
         """The block without skipped values."""
@@ -126,7 +126,7 @@ class _Form:
         return items if self._bulk is None else self._bulk.take(items)
 
     def finish(self) -> Numbered:
-        """The items that are left at the end of the file."""
+        """The remaining items at the end of the file."""
         return self._bulk.finish() if self._bulk is not None else []
 
     def _value(self, value: bytes | OversizedLine | Raw) -> Item:
@@ -134,7 +134,7 @@ class _Form:
 
 
 def _first_block(read: Read, most: int) -> bytes:
-    """The first block, which shows encoding and form; of a pipe, what comes first."""
+    """The first block, which shows encoding and form; from a pipe, the bytes that arrive first."""
     block = read(most)
     while 0 < len(block) < len(BOM) and (more := read(most)):
         block += more
@@ -142,7 +142,7 @@ def _first_block(read: Read, most: int) -> bytes:
 
 
 def _after(first: bytes, read: Read) -> Read:
-    """`read`, but beginning with the block that was read before."""
+    """`read`, beginning with a block that was read before."""
     waiting = [first]
 
     def again(most: int) -> bytes:
@@ -180,7 +180,7 @@ def _is_spread(head: bytes) -> bool:
 
 
 def _no_records(file: SourceFile, first: bytes) -> str | None:
-    """The reason why a `.json` file with this beginning has no records; None if it is an array, or objects."""
+    """Why a `.json` file with this beginning has no records; None if it is an array, or objects."""
     head = first.removeprefix(BOM).lstrip(BLANKS)
     if head[:1] in (b"", b"["):
         return None
@@ -201,17 +201,17 @@ def _parquet(file: SourceFile, skip: int, digest: RunningDigest, first: bool) ->
     assert file.path is not None, "not standard input"
     done = 0
     try:
-        # The buffer size makes it stream a column's pages instead of taking in a whole row group.
+        # With a buffer size, the library streams a column's pages instead of loading a whole row group.
         with file.path.open("rb", buffering=0) as raw, pq.ParquetFile(file.path, buffer_size=BLOCK_BYTES) as table:
             digest.follow(FileDigest(raw))
             for group in range(table.metadata.num_row_groups):
                 info = table.metadata.row_group(group)
-                # The group that `skip` ends in is read even if it ends there: damage may have ended it.
+                # Read the group in which `skip` lies even if it is the group's last row: damage may have ended it.
                 if done + info.num_rows < skip:
                     done += info.num_rows
                     continue
                 digest.add_group(done + 1, info.num_rows, _end_of(info))
-                # By group, and small where rows are large: the batches, and so the numbers, are always the same.
+                # The size depends on the group alone, so that batches and numbers are always the same.
                 rows = max(1, min(ROWS, 4 * BLOCK_BYTES * info.num_rows // max(1, info.total_byte_size)))
                 for batch in table.iter_batches(batch_size=rows, row_groups=[group]):
                     begin = done + 1

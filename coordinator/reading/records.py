@@ -1,4 +1,4 @@
-"""Types of records on their way to a chunk (rejected, noted), and texts for messages about them."""
+"""Types of records before they become chunks (rejected, noted), and texts for messages about them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import orjson
 
 EXCERPT_CHARS = 200
 MAX_ID_CHARS = 16_384
-"""Longer than any path or URL; an id stands in memory, in every segment and in messages."""
+"""Longer than any path or URL. Ids are kept in memory, in every segment and in messages."""
 
 Raw = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A record that cannot become a chunk, and why; `excerpt` lets a person find it again."""
+    """A record that cannot become a chunk, with the reason; `excerpt` helps people to find it."""
 
     reason: str
     excerpt: str = ""
@@ -25,7 +25,7 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A record with `notes` (of `protocol/source/intake_notes.py`) on what was done to it; None for one that is skipped."""
+    """A record with `notes` (see `protocol/source/intake_notes.py`) on what was changed; None for a skipped one."""
 
     record: Raw | None
     notes: tuple[str, ...]
@@ -33,7 +33,7 @@ class Noted:
 
 Item = Raw | Reject | Noted
 Numbered = list[tuple[int, Item]]
-"""Items with the numbers of their records in the file, rising."""
+"""Items with the numbers of their records in the file, ascending."""
 
 Fields = tuple[str | None, str, Raw | None, tuple[str, ...]]
 """Id, None where the record has none; text; metadata, None where there is none; notes."""
@@ -52,7 +52,7 @@ def excerpt(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """What JSON has no type for, as a string."""
+    """A value without a JSON type, as a string."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 

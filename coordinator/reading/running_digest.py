@@ -1,4 +1,4 @@
-"""A digest of what was read of a file so far, for the end of any record that may still become the end of a segment."""
+"""A digest of a file up to the end of any record that may still become the end of a segment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...protocol.source.unpacked import FileDigest, new_digest
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A block in which records end: the first and last record, and the digest and byte count before the block."""
+    """A block in which records end: the first and last of them, and the digest and byte count before the block."""
 
     first: int
     last: int
@@ -35,7 +35,7 @@ class _Block:
 
 
 class RunningDigest:
-    """Grows with each block that is read. The numbers of records rise; `hold` frees the blocks of earlier records."""
+    """Grows with each block read. Record numbers ascend; `hold` frees the blocks of earlier records."""
 
     def __init__(self) -> None:
         self.reached = 0
@@ -48,7 +48,7 @@ class RunningDigest:
         self._kept: tuple[int, Passed] | None = None
 
     def add(self, data: bytes, first: int = 0, count: int = 0, ends: Sequence[int] | None = None) -> None:
-        """Take the next block, in which `count` records end, the first of them number `first`."""
+        """Take the next block, in which `count` records end; the first of them has the number `first`."""
         if count:
             self.reached = first + count - 1
             self._blocks.append(_Block(first, self.reached, self._state.copy(), self._n_bytes, data, ends))
@@ -60,11 +60,11 @@ class RunningDigest:
         self.add(b"", number, 1)
 
     def follow(self, raw: FileDigest) -> None:
-        """From now on take the bytes of `raw`, instead of those given to `add`."""
+        """From now on take the bytes of `raw`, instead of those passed to `add`."""
         self._raw = raw
 
     def add_group(self, first: int, count: int, end: int) -> None:
-        """Take `raw` through byte `end`, the end of a group of records without known ends of their own."""
+        """Take `raw` up to byte `end`, the end of a group of records whose own ends are unknown."""
         assert self._raw is not None, "followed"
         self._raw.up_to(end)
         self._state, self._n_bytes = self._raw.state(), self._raw.n_bytes
@@ -72,7 +72,7 @@ class RunningDigest:
             self.add(b"", first, count)
 
     def hold(self, number: int) -> None:
-        """Promise that of all records so far, `mark` is asked only for `number`: frees the blocks of the others."""
+        """Free the blocks of all records so far but `number`: `mark` is called for no other of them."""
         if self._kept is None or self._kept[0] != number:
             self._drop(number - 1)
             if len(self._blocks) < 2:  # too early to look for the record's end

@@ -1,1 +1,1 @@
-"""What one run needs beside the core: its exporter, its intake, its passes."""
+"""The parts of one run beside the core: its exporter, its intake, its passes."""

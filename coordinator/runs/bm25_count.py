@@ -2,8 +2,8 @@
 
     python -m embedfleet.coordinator.runs.bm25_count DIR
 
-reads the chunk segments of DIR in order, each as soon as it is written, and ends after the last one. On standard output it
-writes a byte every second as a sign of life, and at the end a line with the outcome, a JSON object.
+reads the chunk segments of DIR in order, each as soon as it is written, and ends after the last one. It writes a byte every
+second to standard output as a heartbeat, and at the end a line with the outcome, a JSON object.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NICENESS = 10
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The counts; or, in `trouble`, why there are none. `damaged` is the chunk segment at fault, None if the host is."""
+    """The counts; or, in `trouble`, why there are none. `damaged` is the chunk segment at fault; None: the host is."""
 
     chunks: int = 0
     terms: int = 0

@@ -1,7 +1,7 @@
 """Compute BM25's average length over every chunk, in a child process (`bm25_count.py`).
 
-A thread starts the child, watches it and reaps it, so that counting holds up neither the coordinator's loop nor its
-interpreter. A child that dies or gives no sign of life is replaced; after ATTEMPTS the run fails with the reason.
+A thread starts, watches and reaps the child, so that counting blocks neither the coordinator's loop nor its interpreter. A
+child that dies or falls silent is replaced; after ATTEMPTS the run fails with the reason.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ATTEMPTS = 3
 PAUSE_SECONDS = 0.5
 """Pause before another attempt: the host may lack a process or a file for a moment only."""
 SILENCE_SECONDS = 120.0
-"""Longest silence of the child. It gives a sign of life every second, except while it reads a segment or counts a long text."""
+"""Longest silence of the child. It sends a heartbeat every second, except while it reads a segment or counts a long text."""
 LOOK_SECONDS = 0.1
 JOIN_SECONDS = 10.0
 
@@ -36,7 +36,7 @@ Report = Callable[[CorpusMeasured | RunFailed | DamagedChunks], None]
 
 
 class Bm25Fit:
-    """The count of one run. `report` is called at most once: with CorpusMeasured, or with why the run fails."""
+    """The count of one run. Calls `report` at most once: with CorpusMeasured, or with the reason why the run fails."""
 
     def __init__(
         self, run: str, spec: RunSpec, layout: RunLayout, report: Report, silence: float = SILENCE_SECONDS
@@ -48,8 +48,7 @@ class Bm25Fit:
         self._ending = threading.Event()
 
     def begin(self, fingerprints: Mapping[int, Fingerprint]) -> None:
-        """Start counting, unless it was started, or earlier sessions began every BM25 pass; `fingerprints` are theirs, by
-        pass.
+        """Start counting, unless it has begun, or earlier sessions began every BM25 pass (`fingerprints`, by pass index).
 
         Call when the first chunk segment is written, or the intake has ended: by then, segments that an earlier session left
         after a gap are removed.
@@ -57,7 +56,7 @@ class Bm25Fit:
         if self._begun:
             return
         self._begun = True
-        passes = [fingerprints.get(number) for number, one in enumerate(self._spec.passes) if needs_fit(one)]
+        passes = [fingerprints.get(pass_index) for pass_index, one in enumerate(self._spec.passes) if needs_fit(one)]
         if not passes:
             return
         if all(map(_average_length, passes)):
@@ -67,8 +66,10 @@ class Bm25Fit:
             self._thread.start()
 
     def fitted(self, one: PassSpec, before: Fingerprint | None) -> PassSpec:
-        """The pass with its average length: that of the session that began it, else that of the corpus. Call after
-        CorpusMeasured."""
+        """The pass with its average length: from the session that began it, else from the corpus.
+
+        Call after CorpusMeasured.
+        """
         return msgspec.structs.replace(one, average_length=_average_length(before) or self._average)
 
     def stop(self) -> None:
@@ -105,36 +106,36 @@ class Bm25Fit:
         self._report(RunFailed(self._run, "RunFailed", message))
 
     def _attempt(self) -> Outcome | str:
-        """The outcome; or why there is none."""
+        """The outcome, or the reason why there is none."""
         try:
-            with tempfile.TemporaryFile() as said:
-                return self._count(said)
+            with tempfile.TemporaryFile() as output:
+                return self._count(output)
         except OSError as error:  # no file, pipe or process is available
             return f"no process can be started: {error.strerror or error}"
 
-    def _count(self, said: IO[bytes]) -> Outcome | str:
+    def _count(self, output: IO[bytes]) -> Outcome | str:
         child = ChildProcess(
-            "embedfleet.coordinator.runs.bm25_count", [str(self._layout.root)], environment=STEADY_MEMORY, stdout=said
+            "embedfleet.coordinator.runs.bm25_count", [str(self._layout.root)], environment=STEADY_MEMORY, stdout=output
         )
         try:
-            code = self._watch(child, said.fileno())
+            code = self._watch(child, output.fileno())
             tail = " ".join(child.tail().split())[-300:]
         finally:
             child.close()
         if code is None:
             return f"the process gave no sign of life for {self._silence:.0f} s"
-        said.seek(0)
+        output.seek(0)
         try:
-            return msgspec.json.decode(said.read().partition(b"\n")[2], type=Outcome)
+            return msgspec.json.decode(output.read().partition(b"\n")[2], type=Outcome)
         except msgspec.MsgspecError:
             ended = f"a signal, {-code}" if code < 0 else f"exit code {code}"
             return f"the process ended with {ended}" + (f": {tail}" if tail else "")
 
-    def _watch(self, child: ChildProcess, said: int) -> int | None:
+    def _watch(self, child: ChildProcess, output: int) -> int | None:
         """The child's exit status; None if it was silent for too long, or `end` was called."""
         size, moved = 0, time.monotonic()
         while (code := child.wait(LOOK_SECONDS)) is None:
-            now, grown = time.monotonic(), os.fstat(said).st_size
+            now, grown = time.monotonic(), os.fstat(output).st_size
             if grown != size:
                 size, moved = grown, now
             if self._ending.is_set() or now - moved > self._silence:

@@ -1,4 +1,4 @@
-"""Setting a damaged chunk segment aside, so that the next session reads it from the source again."""
+"""Set a damaged chunk segment aside, so that the next session reads it from the source again."""
 
 from __future__ import annotations
 

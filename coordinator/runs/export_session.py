@@ -1,4 +1,4 @@
-"""What one run's exporter is told, in order: by the first process, and by those that replace it."""
+"""Messages to one run's exporter, in order: to the first process, and to those that replace it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .exporter_process import ExporterProcess
 
 
 class ExportSession:
-    """`start` starts an exporter; `process` is the one that is there."""
+    """`start` starts an exporter; `process` is the current one, None if there is none."""
 
     def __init__(self, run: str, out: Path, start: Callable[[], ExporterProcess], *, restart: bool) -> None:
         self._run, self._out, self._start, self._restart = run, out, start, restart
         self.process: ExporterProcess | None = None
         self._asked = False
-        """Whether it was told to take the directory, before which it can be told nothing."""
+        """Whether OpenRun was sent; nothing may be sent before it."""
         self._early: list[Record] = []
-        """Events from before that."""
+        """Events recorded before that."""
         self._begun: set[int] = set()
 
     def prepare(self) -> None:
-        """Start an exporter, which then waits."""
+        """Start an exporter, which waits for OpenRun."""
         self.process, self._asked = self._start(), False
 
     def open(self, spec: RunSpec) -> None:
@@ -40,8 +40,8 @@ class ExportSession:
         self.send(OpenRunMessage(PROTOCOL, __version__, self._run, str(self._out), spec, self._restart))
 
     def opened(self) -> None:
-        """The directory is taken."""
-        self._restart = False  # not before: an exporter that died of it left some of the old run there
+        """Note that the exporter has taken the directory, and send the early events."""
+        self._restart = False  # not before: an exporter that died while restarting left parts of the old run
         for record in self._early:
             self.send(record)
         self._early.clear()
@@ -54,19 +54,19 @@ class ExportSession:
         else:
             self._early.append(record)
 
-    def begin_pass(self, number: int, fingerprint: Fingerprint, placement: str) -> None:
-        """Say, once, what the pass is computed with."""
-        if number not in self._begun:
-            self._begun.add(number)
-            self.send(BeginPass(number, fingerprint, placement))
+    def begin_pass(self, pass_index: int, fingerprint: Fingerprint, placement: str) -> None:
+        """Send, once, what the pass is computed with."""
+        if pass_index not in self._begun:
+            self._begun.add(pass_index)
+            self.send(BeginPass(pass_index, fingerprint, placement))
 
     def send(self, message: msgspec.Struct, frames: list[Any] | None = None) -> None:
-        """Tell the exporter, if one is there."""
+        """Send to the exporter, if there is one."""
         if self.process is not None:
             self.process.send(message, frames)
 
     def drop(self) -> ExporterProcess | None:
-        """End the exporter if there is one; whoever asks waits for its end, beside the loop."""
+        """Kill the exporter and return it; None: there was none. The caller waits for its end on a background thread."""
         dropped, self.process, self._asked = self.process, None, False
         if dropped is not None:
             dropped.end()

@@ -1,4 +1,4 @@
-"""The exporter as the coordinator sees it: a child process and a socket of its own, so that nothing stale can arrive."""
+"""The coordinator's side of an exporter: a child process with its own socket, so that no stale message can arrive."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ...protocol.wire.codec import Decoder, encode
 from ...protocol.wire.export import ToCoordinator
 
 STOPPED_SECONDS = 20.0
-"""Of silence, where the system says that the process is stopped."""
+"""Longest silence of a process that the system reports as stopped."""
 SILENCE_SECONDS = 90.0
-"""Of silence otherwise. The index holds the interpreter's lock while it flushes and loads, on a slow disk for long: no loop of
-the exporter can say a word meanwhile."""
+"""Longest silence otherwise. The index holds the interpreter's lock while it flushes and loads, which takes long on a slow
+disk: the exporter cannot send a heartbeat meanwhile."""
 RETRY_MS = 10
-"""Between two looks whether the exporter listens yet."""
+"""Between two attempts to connect to the exporter."""
 
 
 class ExporterProcess:
@@ -30,8 +30,8 @@ class ExporterProcess:
     stopped_seconds, silence_seconds = STOPPED_SECONDS, SILENCE_SECONDS
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
-        # No high-water mark: the pool's cap on uncommitted bytes bounds the queue, and a full one would block the loop.
-        # And this end connects: the end that binds has no queue while its peer is not there, so its sends would wait.
+        # No high-water mark: a full queue would block the loop, and the pool's cap on uncommitted bytes bounds it anyway.
+        # This end connects: a binding end has no queue before its peer is there, so its sends would block.
         self.socket = channels.tune(context.socket(zmq.PAIR), high_water=0)
         self.socket.setsockopt(zmq.RECONNECT_IVL, RETRY_MS)
         self.socket.connect(endpoint)
@@ -41,30 +41,30 @@ class ExporterProcess:
         self.process = ChildProcess("embedfleet.exporter", [endpoint], environment=STEADY_MEMORY)
 
     def send(self, message: msgspec.Struct, frames: list[Any] | None = None) -> None:
-        """Queue a message; never blocks, also when the exporter is not there yet or no more."""
+        """Queue a message; never blocks, even before the exporter listens and after its end."""
         self.socket.send_multipart([encode(message), *(frames or [])], copy=False)
 
     def silent(self) -> bool:
-        """Whether nothing was heard for too long: it is stopped, or hangs on a disk that does not answer.
+        """Whether no message came for too long: the exporter is stopped, or hangs on a disk that does not answer.
 
-        Ask after `receive`: it may be this process that was held up.
+        Call after `receive`: if this process was held up, heartbeats are still queued.
         """
         silence = time.monotonic() - self._heard
         return silence > self.silence_seconds or (silence > self.stopped_seconds and _is_stopped(self.process.pid))
 
     def receive(self) -> Iterator[ToCoordinator]:
-        """The messages that are here."""
+        """Yield the waiting messages."""
         while self.socket.poll(0):
             self._heard = time.monotonic()
             yield self._decoder.decode(self.socket.recv())
 
     def end(self) -> None:
-        """End the process if it has not ended, and free the socket. `wait` is still due."""
+        """Kill the process and free the socket. Call `wait` after it."""
         self.socket.close(linger=0)
         self.process.kill()
 
     def wait(self) -> None:
-        """Wait for the end of the process, which on a disk that does not answer may take a while; from any thread."""
+        """Wait for the end of the process, which may take long if a disk does not answer; callable from any thread."""
         self.process.close()
         channels.unlink_socket(self.endpoint)
 

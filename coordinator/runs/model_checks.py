@@ -1,9 +1,9 @@
-"""The models of runs looked at before anything else: a child process a run, `worker.model_check`, and what it found.
+"""Check the models of a run before anything else, in a child process (`worker.models.check`) for each run.
 
-The child may crash, or wait for a hub that does not answer: then the run goes on as if it had found nothing, with a word to
-people, and the workers refuse what they cannot load. A pass with all its segments needs no model, so the command
-of a done run can be repeated after its models are gone. But if a model is still there and has changed, the run is refused,
-since its vectors are of another model.
+The child may crash, or wait for a hub that does not answer. Then people get a notice, the run goes on without the check, and
+the workers refuse what they cannot load. A pass with all its segments needs no model, so the command of a done run can be
+repeated after its models are gone. But if a model is still there and has changed, the run is refused, since its vectors are
+of another model.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from ...protocol.wire.model_refusal import PassToCheck, Refusal
 from ..core.events import ModelsChecked, RefusedModel
 
 CHECK_SECONDS = 60.0
-"""For all models of a run. What is on this host takes well under a second; a hub has ten for each answer."""
+"""For all models of a run. Models on this host take well under a second; a hub has ten seconds for each answer."""
 CHANGED = SpecMismatch.__name__
-"""The kind of refusal of a model that is not the one of the committed segments."""
+"""Kind of a refusal: the model is not the one of the committed segments."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The outcome for the pool. `trouble` says why the models could not be looked at; empty: they were."""
+    """The outcome for the pool. `trouble` is why the models could not be checked; empty: they were."""
 
     event: ModelsChecked
     trouble: str = ""
@@ -48,14 +48,14 @@ class _Check:
     process: ChildProcess
     found: IO[bytes]
     vectors: tuple[str, ...]
-    """Of the run's passes, by number."""
+    """Of the run's passes, by pass index."""
     until: float
 
 
 class ModelChecks:
-    """The checks that are going on, by run. Call from the thread that the children's death signal follows.
+    """The running checks, by run. Call from the thread that the children's death signal follows.
 
-    `leave` takes the wait for a child that was killed: on a disk that does not answer it takes a while.
+    `leave` gets the call that waits for a killed child, which may take long if a disk does not answer.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ModelChecks:
         self._checks: dict[str, _Check] = {}
 
     def start(self, run: str, spec: RunSpec, passes: Sequence[PassSpec]) -> None:
-        """Look at the models of `passes`, some of the run's and of later ones. OSError where no process can be started."""
+        """Check the models of `passes`, which belong to the run or to later ones. OSError if no process can be started."""
         found = tempfile.TemporaryFile()  # noqa: SIM115 - closed in end()
         with tempfile.TemporaryFile() as asked:
             asked.write(msgspec.json.encode(passes))
@@ -75,11 +75,11 @@ class ModelChecks:
         self._checks[run] = _Check(process, found, vectors, time.monotonic() + self._seconds)
 
     def pidfds(self) -> Iterator[int]:
-        """Readable when a check has ended."""
+        """Descriptors that become readable when a check ends."""
         return (one.process.pidfd for one in self._checks.values() if one.process.pidfd is not None)
 
     def take(self, now: float) -> list[Checked]:
-        """Those that have ended, or take too long; `now` is of time.monotonic."""
+        """Outcomes of the checks that have ended or take too long; `now` is of time.monotonic."""
         taken: list[Checked] = []
         for run, one in list(self._checks.items()):
             code = one.process.exit_code()
@@ -90,7 +90,7 @@ class ModelChecks:
         return taken
 
     def end(self, run: str) -> None:
-        """Forget the run's check, if there is one; end it if it goes on."""
+        """Drop the run's check, if there is one; kill it if it still runs."""
         one = self._checks.pop(run, None)
         if one is not None:
             one.process.kill()
@@ -98,20 +98,20 @@ class ModelChecks:
             self._leave(one.process.close)
 
     def close(self) -> None:
-        """End all of them."""
+        """End all checks."""
         for run in list(self._checks):
             self.end(run)
 
 
 def passes_to_check(request: Submit) -> list[PassToCheck]:
-    """Passes of this run, and of the command's later ones, that still need a model or were computed by one."""
+    """Passes of this run, and of the command's later runs, that still need a model or were computed by one."""
     layout = RunLayout(Path(request.out))
     later = _to_check(later_spec(request), RunLayout(layout.scores), restart=request.restart)
     return _to_check(request.spec, layout, restart=request.restart) + later
 
 
 def later_spec(request: Submit) -> RunSpec:
-    """The passes of later runs of the command, as a run's."""
+    """A spec with the passes of the command's later runs."""
     return msgspec.structs.replace(request.spec, passes=request.later, ensembles=())
 
 
@@ -127,7 +127,7 @@ def _to_check(spec: RunSpec, layout: RunLayout, *, restart: bool) -> list[PassTo
     for one in asked:
         whole = intake is not None and intake.complete and _is_computed(one, layout, intake.segments)
         files = _identity(one, layout)
-        if files or not whole:  # a whole pass without a noted identity: nothing to compare
+        if files or not whole:  # a whole pass without a recorded identity has nothing to compare
             found.append(_asked(one, files, whole=whole))
     return found
 
@@ -137,7 +137,7 @@ def _asked(one: PassSpec, files: dict[str, str], *, whole: bool) -> PassToCheck:
 
 
 def _identity(one: PassSpec, layout: RunLayout) -> dict[str, str]:
-    """The identity of the model that the pass was computed with; empty if it was not noted, or no segment is there."""
+    """The identity of the model that the pass was computed with; empty if none was recorded, or no segment is there."""
     name = one.outputs[0].vector
     try:
         noted = read_pass(layout, name)
@@ -160,16 +160,16 @@ def _outcome(run: str, one: _Check, code: int | None, seconds: float) -> Checked
     except ValueError:  # msgspec's are ValueErrors
         refused = None
     if refused is None or code != (EXIT_USAGE if refused else EXIT_DONE):
-        said = " ".join(one.process.tail().split())[-300:]
+        output = " ".join(one.process.tail().split())[-300:]
         how = f"{'was' if code < 0 else 'ended with'} {describe_exit(code)}"
-        return Checked(ModelsChecked(run), f"the check {how}. {said}".strip())
-    numbers = {vector: number for number, vector in enumerate(one.vectors)}
+        return Checked(ModelsChecked(run), f"the check {how}. {output}".strip())
+    pass_indices = {vector: pass_index for pass_index, vector in enumerate(one.vectors)}
     return Checked(
         ModelsChecked(
             run,
             tuple(
                 # No fallback for a model that has changed: vectors of the earlier one are there.
-                RefusedModel(None if each.kind == CHANGED else numbers.get(each.vector), each.kind, each.message)
+                RefusedModel(None if each.kind == CHANGED else pass_indices.get(each.vector), each.kind, each.message)
                 for each in refused
             ),
         )

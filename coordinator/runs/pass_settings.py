@@ -1,4 +1,4 @@
-"""What each pass of a run is computed with, once that is settled: the same model and dtype for all of its workers."""
+"""What each pass of a run is computed with: one model and one dtype for all of its workers, chosen once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .planner import choose_dtype, needs_fit
 
 
 class PassSettings:
-    """Of one run, by the numbers of its passes. `report` takes what the count of BM25's terms comes to, from any thread."""
+    """Settings of one run, by pass index. `report` gets the outcome of the BM25 count, from any thread."""
 
     def __init__(
         self,
@@ -33,64 +33,64 @@ class PassSettings:
         self._spec, self._options, self._telemetry = spec, options, telemetry
         self._fingerprints: dict[int, Fingerprint] = {}
         self._staged: dict[int, PassSpec] = {}
-        """As the first worker of each pass was told: the others load the same, whoever joins meanwhile."""
+        """The pass as sent to its first worker: all its workers load the same, even if other devices join later."""
         self._batch_tokens: dict[int, int] = {}
         self.fit = Bm25Fit(run, spec, layout, report)
 
     def resume(self, fingerprints: Sequence[Fingerprint | None]) -> None:
-        """Go on with what earlier sessions computed their segments with."""
-        for number, before in enumerate(fingerprints):
+        """Take over the fingerprints of earlier sessions, by pass index; None: no segment yet."""
+        for pass_index, before in enumerate(fingerprints):
             if before is not None:
-                self._fingerprints[number] = before
+                self._fingerprints[pass_index] = before
 
     def begin_fit(self) -> None:
-        """Chunks are there to be counted; only the first call counts."""
+        """Start counting BM25 terms: chunks are there. Later calls do nothing."""
         self.fit.begin(self._fingerprints)
 
-    def stage(self, number: int, devices: Sequence[Device]) -> PassSpec:
-        """The pass as its workers are to load it: with one dtype for all, and BM25 fitted to the corpus."""
-        if number not in self._staged:
-            self._staged[number] = self._settle(number, devices)
-        return self._staged[number]
+    def stage(self, pass_index: int, devices: Sequence[Device]) -> PassSpec:
+        """The pass for its workers: with one dtype for all, and with BM25 fitted to the corpus."""
+        if pass_index not in self._staged:
+            self._staged[pass_index] = self._choose(pass_index, devices)
+        return self._staged[pass_index]
 
-    def _settle(self, number: int, devices: Sequence[Device]) -> PassSpec:
-        one, before = self._spec.passes[number], self._fingerprints.get(number)
+    def _choose(self, pass_index: int, devices: Sequence[Device]) -> PassSpec:
+        one, before = self._spec.passes[pass_index], self._fingerprints.get(pass_index)
         if needs_fit(one):
             fitted = self.fit.fitted(one, before)
             self._telemetry.event("bm25_fitted", vector=one.vector, average_length=fitted.average_length)
             return fitted
         return choose_dtype(one, before, devices, self._options)
 
-    def staged(self, number: int, fingerprint: Fingerprint, batch_tokens: int) -> None:
-        """A worker has loaded the model.
+    def staged(self, pass_index: int, fingerprint: Fingerprint, batch_tokens: int) -> None:
+        """Take the fingerprint of a worker's loaded model.
 
-        SpecMismatch where it is another one than before, UsageError where its dimensions do not suit the run.
+        SpecMismatch if the model is not the one of the committed segments, UsageError if its dimensions do not fit the run.
         """
-        one, known = self._spec.passes[number], self._fingerprints.get(number)
+        one, known = self._spec.passes[pass_index], self._fingerprints.get(pass_index)
         if known is not None and (found := fingerprint.differences(known)):
             raise SpecMismatch(
                 f"{one.vector}: this model is not the one of the committed segments: {'; '.join(found)}. "
                 "--restart starts over"
             )
-        output_dims(self._spec, self._fingerprints | {number: fingerprint})
+        output_dims(self._spec, self._fingerprints | {pass_index: fingerprint})
         if known is None and fingerprint.assumed and one.side == "document":
             self._telemetry.event("model_assumed", vector=one.vector, what=fingerprint.assumed)
-        self._fingerprints.setdefault(number, fingerprint)
-        self._batch_tokens.setdefault(number, batch_tokens)
+        self._fingerprints.setdefault(pass_index, fingerprint)
+        self._batch_tokens.setdefault(pass_index, batch_tokens)
 
-    def batch_tokens(self, number: int) -> int:
-        """How large the batches of a staged pass are, in estimated tokens."""
-        return self._batch_tokens[number]
+    def batch_tokens(self, pass_index: int) -> int:
+        """Size of a staged pass's batches, in estimated tokens."""
+        return self._batch_tokens[pass_index]
 
-    def outputs(self, number: int) -> tuple[tuple[Output, int], ...]:
-        """What a staged pass gives, each with its dimensions; 0 where its form has none."""
-        fingerprint = self._fingerprints[number]
-        return tuple((one, fingerprint.dim_of(one.form)) for one in self._spec.passes[number].outputs)
+    def outputs(self, pass_index: int) -> tuple[tuple[Output, int], ...]:
+        """The outputs of a staged pass, each with its dimension; 0 if its form has none."""
+        fingerprint = self._fingerprints[pass_index]
+        return tuple((one, fingerprint.dim_of(one.form)) for one in self._spec.passes[pass_index].outputs)
 
-    def fingerprint(self, number: int) -> Fingerprint:
-        """What the pass is computed with; where no worker computes it, that its weights are those of the metadata."""
-        return self._fingerprints.get(number) or without_model(self._spec.passes[number])
+    def fingerprint(self, pass_index: int) -> Fingerprint:
+        """What the pass is computed with. If no worker computes it, the fingerprint of weights from the metadata."""
+        return self._fingerprints.get(pass_index) or without_model(self._spec.passes[pass_index])
 
-    def max_tokens(self, number: int) -> int:
-        """How many tokens of a text the model takes; 0 where it is not known."""
-        return self._fingerprints[number].max_tokens if number in self._fingerprints else 0
+    def max_tokens(self, pass_index: int) -> int:
+        """How many tokens of a text the model takes; 0: not known."""
+        return self._fingerprints[pass_index].max_tokens if pass_index in self._fingerprints else 0

@@ -1,4 +1,4 @@
-"""What the spec and the devices make of a run: which passes need a GPU, in which dtype, and how large segments are."""
+"""Plan a run from its spec and the devices: which passes need a GPU, which dtype they use, how large segments are."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ...protocol.wire.run_options import DEFAULTS, RunOptions
 from ..core.events import PassPlan
 
 SLOW_LIMITS = SegmentLimits(rows=2_048, tokens=131_072)
-"""For real models on a CPU: a segment is the unit of resume, and there a million tokens take minutes."""
+"""For real models on a CPU, where a million tokens take minutes: a segment is the unit of resume."""
 
 MULTIVECTOR_BYTES = 256 << 20
-"""About the most that the multivectors of a segment take: of the tokens that its texts are estimated at, in float16. Two such
-segments may be open and three wait for the disk, so the exporter's memory goes by it."""
+"""Upper bound for a segment's multivectors in float16, by its estimated tokens. Two such segments may be open and three wait
+for the disk, so it determines the exporter's memory."""
 BYTES_A_NUMBER = 2
 HEADS_DIM, TOKEN_DIM = 1_024, 128
-"""Dimensions of a token's vector where the name of a model does not tell: what bge-m3 has, and what ColBERT and most models
-after it have. A folder may hold one that is wider: its segments take more memory, by as much, and are right all the same."""
+"""Assumed dimensions of a token's vector if the model's name does not determine them: those of bge-m3, and those of ColBERT
+and most models after it. A wider model in a folder only takes proportionally more memory."""
 TOKENS_A_ROW = 16
-"""A segment cut by such bytes has at most a row for so many of its tokens: the special tokens of each text count too."""
+"""A segment limited by MULTIVECTOR_BYTES has at most one row for so many tokens: each text has special tokens too."""
 
 NO_WEIGHTS = (
     f"--sparse metadata: no chunk has {METADATA_WEIGHTS}, a list of objects with a term and a positive weight; "
     "leave the flag out, or give a model"
 )
-"""What a run with a pass of them alone then fails with."""
+"""Error of a run with a pass of metadata weights alone."""
 
 
 def plan_passes(spec: RunSpec, options: RunOptions = DEFAULTS) -> tuple[PassPlan, ...]:
@@ -56,12 +56,12 @@ def _on_cpu(one: PassSpec, options: RunOptions) -> bool:
 
 
 def needs_fit(one: PassSpec) -> bool:
-    """Whether the pass begins with a look at the whole corpus: BM25's length of a document, of which a query has none."""
+    """Whether the pass needs a figure of the whole corpus: BM25's average length of documents; queries do not."""
     return one.kind == "bm25" and one.average_length is None and one.side == "document"
 
 
 def segment_limits(spec: RunSpec, devices: Sequence[Device]) -> SegmentLimits:
-    """Segments small enough that a resumed run repeats little and that multivectors fit, large enough that sorting pays."""
+    """Limits that keep segments small, so that a resume repeats little and multivectors fit, yet worth sorting."""
     slow = any(not one.model.startswith("fake:") and one.kind not in CPU_KINDS for one in spec.passes)
     limits = SLOW_LIMITS if slow and not any(device.kind == "cuda" for device in devices) else SegmentLimits()
     widest = max((_token_bytes(one) for one in spec.passes if "multivector" in FORMS[one.kind]), default=1.0)
@@ -72,7 +72,7 @@ def segment_limits(spec: RunSpec, devices: Sequence[Device]) -> SegmentLimits:
 
 
 def _token_bytes(one: PassSpec) -> float:
-    """Bytes of the vector of a text's token, or of its share in a pooled one."""
+    """Bytes of the vector of one token, or of its share in a pooled vector."""
     dim = known_dim(one) or (HEADS_DIM if one.kind == "bge-m3" else TOKEN_DIM)
     return dim * BYTES_A_NUMBER / one.pool_factor
 
@@ -83,7 +83,7 @@ def choose_dtype(
     devices: Sequence[Device],
     options: RunOptions = DEFAULTS,
 ) -> PassSpec:
-    """The pass with one dtype for all its workers: that of the committed segments, else what every device computes well."""
+    """The pass with one dtype for all its workers: that of the committed segments, else one that suits every device."""
     if one.dtype != "auto" or one.kind in CPU_KINDS or one.model.startswith("fake:"):
         return one
     common: Dtype = "float32" if _on_cpu(one, options) else _common_dtype(devices)

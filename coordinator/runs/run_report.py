@@ -1,4 +1,4 @@
-"""What stands of a run, counted for its watchers: its progress, and its end."""
+"""A run's progress and end, counted for its watchers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .pass_settings import PassSettings
 
 
 class RunReport:
-    """Of one run. `closed` is what the exporter counted at its end."""
+    """The report on one run. `closed` has the exporter's counts at its end."""
 
     def __init__(
         self, run: str, spec: RunSpec, telemetry: TelemetryTracker, intake: IntakeThread, settings: PassSettings
@@ -26,7 +26,7 @@ class RunReport:
         self._run, self._spec, self._telemetry, self._intake, self._settings = run, spec, telemetry, intake, settings
         self.closed: Closed | None = None
         self.rows: dict[int, int] = {}
-        """Rows of each spooled segment."""
+        """Rows of each chunk segment written so far."""
         self._tokens: dict[int, int] = {}
         """Estimated tokens of each."""
         self._committed: list[set[int]] = [set() for _ in spec.passes]
@@ -38,34 +38,34 @@ class RunReport:
         return round(time.monotonic() - self._started, 3)
 
     def opened(self, committed: Sequence[Sequence[int]]) -> None:
-        """These segments are committed, pass by pass."""
+        """Take the committed segments, by pass index."""
         self._committed = [set(segments) for segments in committed]
 
     def segment_spooled(self, event: SegmentSpooled) -> None:
-        """Count a segment that an earlier session may have committed."""
+        """Count a chunk segment, whose vectors an earlier session may have committed."""
         segment, rows = event.segment, event.rows
         self.rows[segment], self._tokens[segment] = rows, event.tokens
-        for number, committed in enumerate(self._committed):
+        for pass_index, committed in enumerate(self._committed):
             if segment in committed:
-                self._telemetry.passes[number].committed_before += rows
-                self._telemetry.passes[number].estimated_before += event.tokens
+                self._telemetry.passes[pass_index].committed_before += rows
+                self._telemetry.passes[pass_index].estimated_before += event.tokens
 
-    def segment_committed(self, number: int, segment: int, rows: int) -> None:
-        """Count a segment that was committed now."""
-        self._committed[number].add(segment)
-        self._telemetry.segment_committed(number, rows)
+    def segment_committed(self, pass_index: int, segment: int, rows: int) -> None:
+        """Count a segment that this session committed."""
+        self._committed[pass_index].add(segment)
+        self._telemetry.segment_committed(pass_index, rows)
 
-    def segment_damaged(self, number: int, segment: int, reason: str) -> None:
-        """A segment that an earlier session committed is to be computed again."""
-        self._committed[number].discard(segment)
+    def segment_damaged(self, pass_index: int, segment: int, reason: str) -> None:
+        """Take back a segment of an earlier session, which must be computed again."""
+        self._committed[pass_index].discard(segment)
         if segment in self.rows:
-            self._telemetry.passes[number].committed_before -= self.rows[segment]
-            self._telemetry.passes[number].estimated_before -= self._tokens[segment]
-        vector = self._spec.passes[number].vector
+            self._telemetry.passes[pass_index].committed_before -= self.rows[segment]
+            self._telemetry.passes[pass_index].estimated_before -= self._tokens[segment]
+        vector = self._spec.passes[pass_index].vector
         self._telemetry.event("segment_damaged", vector=vector, segment=segment, reason=reason)
 
     def progress(self, status: str, passes: Sequence[tuple[str, int]], *, end: bool = False) -> Progress:
-        """The run for its watchers; for each pass its state and its batches in flight. `end`: it is the last one."""
+        """The run's progress for its watchers. `passes`: state and batches in flight of each. `end`: it is the last message."""
         notices = self._telemetry.take_notices(end=end)
         total = sum(self._tokens.values())
         return Progress(
@@ -74,7 +74,9 @@ class RunReport:
             rows=sum(self.rows.values()),
             intake_done=self._intake.done,
             rejected=self._intake.rejected,
-            passes=tuple(self._telemetry.passes[number].progress(*one, total) for number, one in enumerate(passes)),
+            passes=tuple(
+                self._telemetry.passes[pass_index].progress(*one, total) for pass_index, one in enumerate(passes)
+            ),
             notices=notices,
         )
 
@@ -95,22 +97,22 @@ class RunReport:
             quarantined=counts.quarantined,
             skipped_duplicates=counts.skipped_duplicates,
             seconds=self.seconds,
-            passes=tuple(self._summary(number, counts) for number in range(len(self._spec.passes))),
+            passes=tuple(self._summary(pass_index, counts) for pass_index in range(len(self._spec.passes))),
             kind=kind,
             error=error,
             traceparent=traceparent,
             notes=self._intake.notes,
         )
 
-    def _summary(self, number: int, counts: Closed) -> PassSummary:
-        """A pass covers a row when each of its vectors is there."""
-        one = self._spec.passes[number]
+    def _summary(self, pass_index: int, counts: Closed) -> PassSummary:
+        """The pass for the end of the run. It covers a row if all of its vectors are there."""
+        one = self._spec.passes[pass_index]
         rows = sum(self.rows.values())
         summary = msgspec.structs.replace(
-            self._telemetry.passes[number].summary(),
-            chunks=sum(self.rows.get(segment, 0) for segment in self._committed[number]),
+            self._telemetry.passes[pass_index].summary(),
+            chunks=sum(self.rows.get(segment, 0) for segment in self._committed[pass_index]),
             truncation=counts.truncation.get(one.outputs[0].vector),
-            max_tokens=self._settings.max_tokens(number),
+            max_tokens=self._settings.max_tokens(pass_index),
         )
         found = [counts.covered.get(output.vector) for output in one.outputs]
         known = [count for count in found if count is not None]

@@ -1,4 +1,4 @@
-"""A chunk segment on its way to the workers: sorted by length, cut into batches, handed out as frames without copying."""
+"""A chunk segment for the workers: sorted by length, cut into batches, sent as frames without copying."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_BATCH_ROWS = 4_096
 
 
 class SegmentTexts:
-    """The texts of one segment, longest first. `order[i]` is the row in the segment of the i-th."""
+    """The texts of one segment, longest first. `order[i]` is the row in the segment of the i-th text."""
 
     def __init__(self, layout: RunLayout, segment: int) -> None:
         table = read_chunk_columns(layout, segment, ("text", "n_bytes"))
@@ -64,9 +64,9 @@ class SegmentTexts:
 
 
 class OpenTexts:
-    """The texts of the segments that are being computed: a pass holds them from the cut until each row was handed on.
+    """The texts of the segments being computed. A pass holds them from the cut until the exporter has all its rows.
 
-    What is held is at hand, so that nothing is read when a batch is sent.
+    They stay in memory, so that sending a batch reads nothing.
     """
 
     def __init__(self, run: str, layout: RunLayout, background: Background, emit: Callable[[SegmentCut], None]) -> None:
@@ -80,7 +80,7 @@ class OpenTexts:
     def __getitem__(self, segment: int) -> SegmentTexts:
         return self._texts[segment]
 
-    def cut(self, number: int, segment: int, budget: int) -> None:
+    def cut(self, pass_index: int, segment: int, budget: int) -> None:
         """Have the segment read, and cut into batches for the pass; SegmentCut follows."""
         held, asked = self._texts.get(segment), self._round
 
@@ -93,16 +93,16 @@ class OpenTexts:
                 return
             texts, cuts = answer.result()
             self._texts[segment] = texts
-            self._left[segment, number] = texts.rows
-            self._emit(SegmentCut(self._run, number, segment, cuts))
+            self._left[segment, pass_index] = texts.rows
+            self._emit(SegmentCut(self._run, pass_index, segment, cuts))
 
         self._background.post(self._run, read, hold)
 
-    def handed_on(self, number: int, segment: int, rows: int) -> None:
-        """So many rows of the pass went to the exporter."""
-        left = self._left.pop((segment, number), 0) - rows
+    def handed_on(self, pass_index: int, segment: int, rows: int) -> None:
+        """Note that so many rows of the pass went to the exporter."""
+        left = self._left.pop((segment, pass_index), 0) - rows
         if left > 0:
-            self._left[segment, number] = left
+            self._left[segment, pass_index] = left
         elif not any(held == segment for held, _ in self._left):
             self._texts.pop(segment, None)
 

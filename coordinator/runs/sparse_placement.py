@@ -1,4 +1,4 @@
-"""Where learned sparse models run that nobody placed: on the CPU slot beside the GPUs, where that costs no more time."""
+"""Place learned sparse models by `auto`: on the CPU slot beside the GPUs, if that takes no more time."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from ...protocol.wire.devices import Device
 from ...protocol.wire.run_options import RunOptions
 
 CPU_TOKENS_PER_SECOND = 640.0
-"""Of one thread, by a model of BERT-base's size in float32: a fifth of what all-MiniLM-L6-v2 does, which is 6,400 to 6,500
-on two threads (benchmarks/results/throughput-cpu-2-cores.json). The fifth is an estimate."""
+"""Of one thread, for a model of BERT-base's size in float32: a fifth of the rate of all-MiniLM-L6-v2, which is 6,400 to
+6,500 on two threads (benchmarks/results/throughput-cpu-2-cores.json). The fifth is an estimate."""
 MOST_THREADS = 32
-"""Beyond so many, a model is taken to gain nothing."""
+"""More threads are assumed to gain nothing."""
 GPU_TOKENS_PER_SECOND = 100_000.0
 """An estimate, on the low side for a GPU of a data centre; not measured."""
 GPU_START_SECONDS = 10.0
-"""A CUDA context, the weights' way to the GPU, its first kernels, and the turn that the other passes wait for; an estimate."""
+"""An estimate: a CUDA context, moving the weights, the first kernels, and the delay of the other passes."""
 
 
 @dataclass(frozen=True, slots=True)
 class SparsePlacement:
-    """The options with the place that was chosen; `reason` is empty where there was nothing to choose."""
+    """The options with the chosen place; `reason` is empty if there was no choice."""
 
     options: RunOptions
     reason: str = ""
 
 
 def place_sparse(spec: RunSpec, options: RunOptions, devices: Sequence[Device], out: Path) -> SparsePlacement:
-    """Choose for `auto`, by the size of the source, where a run with learned sparse models has GPUs and a CPU slot.
+    """Choose the place for `auto` by the size of the source, if a run with learned sparse models has GPUs and a CPU slot.
 
-    Where the GPUs are better the options stay as they are, so that the pass runs where all models do. UsageError where a
-    GPU was asked for and there is none.
+    If the GPUs are faster, the options stay as they are: the pass runs where all models do. UsageError if a GPU was requested
+    and there is none.
     """
     gpus = any(device.kind == "cuda" for device in devices)
     threads = min(MOST_THREADS, sum(device.threads for device in devices if device.kind == "cpu"))
@@ -63,5 +63,5 @@ def place_sparse(spec: RunSpec, options: RunOptions, devices: Sequence[Device], 
 
 
 def _even_tokens(threads: int) -> float:
-    """As many tokens as take the same time on both."""
+    """The number of tokens that take the same time on CPU and GPU."""
     return GPU_START_SECONDS / (1 / (CPU_TOKENS_PER_SECOND * threads) - 1 / GPU_TOKENS_PER_SECOND)

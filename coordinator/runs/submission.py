@@ -1,4 +1,4 @@
-"""What a submission is looked at for before its run is queued. Files and folders are looked at: call it beside the loop."""
+"""Checks of a submission before its run is queued. They read files and folders: call them on a background thread."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .sparse_placement import SparsePlacement, place_sparse
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Where sparse models run, and the passes whose models are to be looked at."""
+    """Where sparse models run, and the passes whose models are to be checked."""
 
     placed: SparsePlacement
     asked: Sequence[PassSpec]
 
 
 def look_at(request: Submit, devices: Sequence[Device], *, models: bool) -> Findings:
-    """Look; UsageError for what no run can be made of. Without `models`, those are on other hosts."""
+    """Check a submission; UsageError if no run can be made of it. Without `models`, no model is checked: they are elsewhere."""
     check_extras(request.spec)
     placed = place_sparse(request.spec, request.options, devices, Path(request.out))
     return Findings(placed, passes_to_check(request) if models else ())
 
 
 def check_extras(spec: RunSpec) -> None:
-    """Raise UsageError for a package that the run needs and that is not installed."""
+    """Raise UsageError if a package that the run needs is not installed."""
     edge = spec.index == "edge" or any(one.kind == "bm25" for one in spec.passes)
     if edge and find_spec("qdrant_edge") is None:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""PassFigures: how far one pass is in this session, for progress, for the end of the run and for `stats.json`."""
+"""PassFigures: the progress of one pass in this session, for watchers, for the end of the run and for `stats.json`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ...protocol.wire.work import Result
 from .row_errors import RowErrors
 
 SHORTEST = 1e-9
-"""Seconds: a pass of one batch may take less than its clock tells apart."""
+"""Seconds; lower bound for a pass's time, which the clock may show as 0 after one batch."""
 
 
 @dataclass(slots=True)
 class PassFigures:
-    """Rows and tokens computed are in `statistics`; the others say what else stands of the run."""
+    """Figures of one pass. Rows and tokens computed are in `statistics`; the other fields count what was committed and lost."""
 
     spec: PassSpec
     statistics: PassStatistics = field(default_factory=PassStatistics)
@@ -31,19 +31,19 @@ class PassFigures:
     committed: int = 0
     """Rows that this session committed."""
     lost: int = 0
-    """Rows computed in this session that went with an exporter, and are computed again."""
+    """Rows computed in this session that were lost with an exporter, and are computed again."""
     estimated_before: int = 0
     """Estimated tokens of the rows that earlier sessions committed."""
     estimated: int = 0
-    """Estimated tokens of the rows computed in this session: batches come longest first, so rows tell little."""
+    """Estimated tokens of the rows computed in this session: the longest rows come first, so a count of rows misleads."""
 
     failed: RowErrors = field(default_factory=RowErrors)
     too_large: RowErrors = field(default_factory=RowErrors)
-    """Multivectors of more numbers than a point takes; not among `failed`."""
+    """Rows whose multivector has more numbers than a point may have; not in `failed`."""
 
     @property
     def done(self) -> int:
-        """Rows of the run that need no computing any more; rows may also be committed that no worker computed."""
+        """Rows of the run that need no more computing, including committed rows that no worker computed."""
         return max(self.statistics.computed - self.lost, self.committed) + self.committed_before
 
     def count_result(self, device: str, rows: int, estimated: int, result: Result, now: float) -> None:
@@ -55,56 +55,56 @@ class PassFigures:
         self.estimated += estimated
 
     def count_lease(self, memory: MemorySample | None, dtype: str | None, placement: str | None) -> None:
-        """Take what a lease event says of the worker's memory and of its model; None where it says nothing."""
-        found = self.statistics
+        """Take the worker's memory and model settings from a lease event; None leaves a figure as it is."""
+        statistics = self.statistics
         if memory is not None and memory.source in ("rss", "torch"):
-            found.peak_bytes = max(found.peak_bytes, memory.used)
-        found.dtype = found.dtype if dtype is None else dtype
-        found.placement = found.placement if placement is None else placement
+            statistics.peak_bytes = max(statistics.peak_bytes, memory.used)
+        statistics.dtype = statistics.dtype if dtype is None else dtype
+        statistics.placement = statistics.placement if placement is None else placement
 
     def count_sample(self, sample: PerformanceSample) -> None:
         """Take a worker's peaks from its sample."""
-        found = self.statistics
+        statistics = self.statistics
         if sample.gpu_bytes is None:
-            found.peak_bytes = max(found.peak_bytes, sample.resident_bytes)
+            statistics.peak_bytes = max(statistics.peak_bytes, sample.resident_bytes)
         else:
-            found.gpu_peak_bytes = max(found.gpu_peak_bytes, sample.gpu_bytes)
+            statistics.gpu_peak_bytes = max(statistics.gpu_peak_bytes, sample.gpu_bytes)
 
     def count_sending(self, seconds: float) -> None:
         """Add the time that a worker spent handing over results."""
         self.statistics.split += Split(send=seconds)
 
     def count_rotation(self, gap: float) -> None:
-        """Take the seconds that a device was without work before it."""
+        """Take the seconds that a device had no work before this pass."""
         self.statistics.rotation_gap_seconds = max(self.statistics.rotation_gap_seconds or 0.0, gap)
 
     def lose_uncommitted(self) -> None:
-        """An exporter is gone, and with it what it had not committed."""
+        """Count the uncommitted rows as lost: their exporter has ended."""
         self.lost = max(self.statistics.computed - self.committed, 0)
 
     def progress(self, state: str, in_flight: int, total: int) -> PassProgress:
-        """The pass for a progress message: `in_flight` batches at the workers, `total` estimated tokens in the run."""
-        found = self.statistics
+        """The pass for a progress message. Workers have `in_flight` batches; the run has `total` estimated tokens."""
+        statistics = self.statistics
         done = total if state == "done" else self.estimated + self.estimated_before
-        rate = self.estimated / found.seconds if found.seconds else 0.0
+        rate = self.estimated / statistics.seconds if statistics.seconds else 0.0
         return PassProgress(
             vector=self.spec.vector,
             model=self.spec.model,
             rows_done=self.done,
             rows_committed=self.committed + self.committed_before,
-            rows_per_second=found.chunks_per_second,
-            tokens_per_second=found.tokens_per_second,
+            rows_per_second=statistics.chunks_per_second,
+            tokens_per_second=statistics.tokens_per_second,
             share_done=min(done / total, 1.0) if total else 0.0,
             seconds_left=max(total - done, 0) / rate if rate else None,
-            devices=tuple(found.rows_by_device),
+            devices=tuple(statistics.rows_by_device),
             in_flight=in_flight,
             state=state,
         )
 
     def record(self) -> SessionPass:
-        """The pass for `stats.json`.
+        """The pass for `stats.json`, without coverage and truncation.
 
-        The exporter counts coverage and truncation when it closes, and commits until then: they are in the run's end.
+        The exporter counts these when it closes, so only the run's end has them.
         """
         chunks = self.committed + self.committed_before
         return describe_pass(self.spec.vector, self.spec.model, chunks, self.committed_before, self.statistics)

@@ -1,4 +1,4 @@
-"""Notices: what happens to a fleet, as lines for people; what happens over and over is counted."""
+"""Notices: events of a fleet as lines for people; frequent events are counted."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ TEMPLATES = {
     "host_left": "host {host} left: {reason}",
     "not_released": "{device} did not get all its memory back: {used} bytes in use, {before} before the lease",
 }
-"""Events that people should hear of while the run goes on."""
+"""Events that are shown to people during the run."""
 IN_FULL = 3
-"""Times that an event of a device is told in full; then it is counted."""
+"""Times that an event of a device is shown in full before it is only counted."""
 COUNT_SECONDS = 30.0
-"""Between two lines with a count; and after so long a silence an event is told in full again."""
+"""Between two lines with a count; after as long a silence an event is shown in full again."""
 
 
 @dataclass(slots=True)
 class _Repeats:
-    """One event of one device: how often it was told, what came since, and when. Seconds."""
+    """One event of one device: how often it was shown and only counted, and when. Times in seconds."""
 
-    told: int = 0
-    held: int = 0
+    shown: int = 0
+    counted: int = 0
     last_line: str = ""
     line_at: float = 0.0
     seen_at: float = 0.0
 
 
 class Notices:
-    """`now` is any steady clock's, in seconds."""
+    """Lines for people. `now` is a steady clock's, in seconds."""
 
     def __init__(self) -> None:
         self._repeats: dict[tuple[str, str], _Repeats] = {}
 
     def tell(self, event: str, fields: Mapping[str, Any], now: float) -> list[str]:
-        """The lines to show: none where the event is none of people's, or is only counted this time."""
+        """The lines to show; none if the event is not for people, or is only counted this time."""
         if event not in TEMPLATES:
             return []
         shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in fields.items()}
@@ -57,23 +57,23 @@ class Notices:
         lines: list[str] = []
         if now - one.seen_at > COUNT_SECONDS:
             lines += self._count(one, now)
-            one.told = 0
+            one.shown = 0
         one.seen_at, one.last_line = now, line
-        if one.told < IN_FULL:
-            one.told += 1
+        if one.shown < IN_FULL:
+            one.shown += 1
             one.line_at = now
             return [*lines, line]
-        one.held += 1
+        one.counted += 1
         return lines
 
     def due(self, now: float, *, end: bool = False) -> list[str]:
-        """A line for each event that was counted for long enough; at the end, for each that was counted."""
+        """A line for each event counted for COUNT_SECONDS; with `end`, for each counted event."""
         late = [one for one in self._repeats.values() if end or now - one.line_at >= COUNT_SECONDS]
         return [line for one in late for line in self._count(one, now)]
 
     def _count(self, one: _Repeats, now: float) -> list[str]:
-        if not one.held:
+        if not one.counted:
             return []
-        line = f"{one.held:,} more in {max(now - one.line_at, 1):,.0f} s, the last one: {one.last_line}"
-        one.held, one.line_at = 0, now
+        line = f"{one.counted:,} more in {max(now - one.line_at, 1):,.0f} s, the last one: {one.last_line}"
+        one.counted, one.line_at = 0, now
         return [line]

@@ -1,4 +1,4 @@
-"""Observer: who else hears what the TelemetryTracker of a run hears; Observers: where they come from.
+"""Observer: gets what the TelemetryTracker of a run gets. Observers: makes one for each run.
 
 Times are Unix time, in seconds.
 """
@@ -15,15 +15,15 @@ from ...protocol.wire.work import Result
 from ..core.actions import SendBatch
 
 EventFields = dict[str, Any]
-"""What goes with an event, as JSON values; docs/telemetry.md has the fields of each."""
+"""An event's fields as JSON values; docs/telemetry.md has those of each event."""
 
 
 class Observer(Protocol):
-    """Called by the loop, in order; none of it may block or raise."""
+    """Called by the loop, in order; no method may block or raise."""
 
     @property
     def traceparent(self) -> str:
-        """The run's own span, for others that are to stand below it."""
+        """The run's own span, as the parent of other spans."""
         ...
 
     def noted(self, event: str, when: float, fields: EventFields) -> None:
@@ -31,28 +31,28 @@ class Observer(Protocol):
         ...
 
     def batch_sent(self, action: SendBatch, device: str, when: float) -> None:
-        """A batch goes to a worker; the same one again where a worker was lost."""
+        """A batch was sent to a worker; the same one again after a worker was lost."""
         ...
 
     def batch_done(self, result: Result, when: float) -> None:
-        """Its result counts."""
+        """A batch's result was accepted."""
         ...
 
     def batch_failed(self, batch: int, reason: str, when: float) -> None:
-        """Its worker could not compute it."""
+        """A worker could not compute a batch."""
         ...
 
     def stage(self, name: str, begin: float, end: float, fields: Mapping[str, Any]) -> None:
-        """A step of the run that no worker does is over."""
+        """A step of the run outside the workers has ended."""
         ...
 
     def over(self, status: str, error: str, when: float, passes: Sequence[SessionPass]) -> None:
-        """The run has ended; `passes` is what stats.json says of each."""
+        """The run has ended; `passes` are their records in stats.json."""
         ...
 
 
 class NoObserver:
-    """Hears everything, and does nothing."""
+    """Ignores everything."""
 
     traceparent = ""
 
@@ -65,12 +65,12 @@ class NoObserver:
 
 
 class Observers(Protocol):
-    """Of all runs of a coordinator."""
+    """Makes the observers of a coordinator's runs."""
 
     def run(self, run: str, spec: RunSpec, traceparent: str = "") -> Observer:
         """The observer of a run that begins now, below the span `traceparent` if there is one."""
         ...
 
     def stage(self, stage: StageDone) -> None:
-        """A step of a client's command is over."""
+        """A step of a client's command has ended."""
         ...

@@ -1,4 +1,4 @@
-"""SpanExport: where spans go, over OTLP/HTTP. An unreachable collector costs a run at most two seconds at its end."""
+"""SpanExport: sends spans over OTLP/HTTP. An unreachable collector delays the end by two seconds at most."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .tracing import add_stage
 
 CLOSE_SECONDS = 2.0
 MOST_SPANS = 2_048
-"""Ended spans that wait to be sent; with a collector that does not listen, the oldest are dropped."""
+"""Ended spans that wait to be sent; if the collector does not take them, the oldest are dropped."""
 LATEST = 1e11
-"""Unix seconds: what is later, or infinite, is a mistake."""
+"""Unix seconds; a later time is a mistake."""
 TRACES_PATH = "/v1/traces"
 VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
 class SpanExport:
-    """One provider for all runs of a coordinator. `exporter` is OTLP unless a test gives another."""
+    """One tracer provider for all runs of a coordinator. `exporter` replaces OTLP in tests."""
 
     def __init__(self, endpoint: str, exporter: Any = None) -> None:
         try:
@@ -57,14 +57,14 @@ class SpanExport:
         return RunSpans(self._tracer, run, spec, time.time(), traceparent)
 
     def stage(self, stage: StageDone) -> None:
-        """A step of a client's command is over. UsageError where it says no times."""
+        """Add the span of a step of a client's command. UsageError if its times are invalid."""
         for when in (stage.begin, stage.end):
             if not 0 <= when <= LATEST:
                 raise UsageError(f"stage {stage.name!r}: {when} is no time; give Unix seconds")
         add_stage(self._tracer, stage)
 
     def close(self) -> None:
-        """Send what is left, for two seconds at most; then the process may end."""
+        """Send the remaining spans, for two seconds at most."""
         thread = threading.Thread(target=self._provider.shutdown, name="spans", daemon=True)
         thread.start()
         thread.join(CLOSE_SECONDS)
@@ -74,20 +74,20 @@ class SpanExport:
 
 
 class _FirstOnly(logging.Handler):
-    """The first warning of the library is told to people: the others are like it."""
+    """Shows people the library's first warning; the later ones are like it."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._told = False
+        self._shown = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not self._told:
-            self._told = True
+        if not self._shown:
+            self._shown = True
             _say(record.getMessage())
 
 
 def traces_endpoint(flag: str | None, environment: Mapping[str, str]) -> str | None:
-    """The URL that spans go to: `--otlp`, else OpenTelemetry's own variables; None: nobody asked for spans.
+    """The URL for spans: from `--otlp`, else from OpenTelemetry's own variables; None: no spans are wanted.
 
     `--otlp` and OTEL_EXPORTER_OTLP_ENDPOINT are the collector's base address, as in http://localhost:4318.
     """

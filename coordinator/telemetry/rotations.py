@@ -1,4 +1,4 @@
-"""Rotations: how long a device was without work between two passes."""
+"""Rotations: how long a device had no work between two passes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class Rotation:
 
 
 class Rotations:
-    """`now` is any steady clock's, in seconds; passes by their index."""
+    """Passes by their index. `now` is a steady clock's, in seconds."""
 
     def __init__(self) -> None:
         self._last_result: dict[str, tuple[int, float]] = {}
         """By device: the pass it worked for last, and when its last result came."""
 
     def result(self, device: str, pass_index: int, now: float) -> None:
-        """A device has computed a batch."""
+        """Note a batch that a device has computed."""
         self._last_result[device] = (pass_index, now)
 
     def batch_sent(self, device: str, pass_index: int, now: float) -> Rotation | None:
-        """A device gets a batch; the first one of another pass than before is a rotation."""
+        """Note a batch for a device. Return a Rotation if it is the first of another pass."""
         before, last = self._last_result.get(device, (pass_index, now))
         if before == pass_index:
             return None

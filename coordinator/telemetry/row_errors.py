@@ -10,14 +10,14 @@ from ...protocol.wire.work import RowError
 
 @dataclass(slots=True)
 class RowErrors:
-    """How many so far, the reason of the last batch's first, and how many of them have been told."""
+    """Their number, the first reason of the last batch, and how many have been reported."""
 
     rows: int = 0
     reason: str = ""
-    told: int = 0
+    reported: int = 0
 
     def add(self, errors: Sequence[RowError]) -> bool:
-        """Count those of a batch; whether there are any."""
+        """Count the errors of a batch. Return whether there are any."""
         if errors:
             self.rows += len(errors)
             self.reason = errors[0].reason

@@ -1,8 +1,7 @@
-"""RunSpans: a run as OpenTelemetry spans, run → pass → lease → batch, made of what the TelemetryTracker hears.
+"""RunSpans: a run as OpenTelemetry spans, run → pass → lease → batch, from what the TelemetryTracker gets.
 
-What is no pass is a span below the run too, as are the runs that the same command derives from it (`traceparent`).
-
-Attributes begin with `embedfleet.`; bytes, seconds and counts throughout.
+Other steps are spans below the run too, as are the runs that the same command derives from it (`traceparent`). Attributes
+begin with `embedfleet.` and are bytes, seconds and counts.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ PASS_FIELDS = {
     "peak_bytes": "memory.peak_bytes",
     "gpu_peak_bytes": "gpu.memory.peak_bytes",
 }
-"""Fields of a pass in stats.json, and what its span calls them."""
+"""Fields of a pass in stats.json, with their span attributes."""
 
 
 @dataclass(slots=True)
@@ -54,7 +53,7 @@ class RunSpans:
         self._leases: dict[str, LeaseSpans] = {}
 
     def noted(self, event: str, when: float, fields: EventFields) -> None:
-        """Leases become spans, mitigations events of the batch that was being computed, the rest events of the run."""
+        """Turn leases into spans, mitigations into events of the batch being computed, the rest into events of the run."""
         lease = self._leases.get(fields.get("worker", ""))
         match event:
             case "lease":
@@ -64,21 +63,21 @@ class RunSpans:
             case "performance" if lease is not None:
                 lease.peak(fields)
             case "performance" | "batch_progress" | "segment_committed":
-                pass  # often, and told better by the spans themselves
+                pass  # frequent, and visible in the spans themselves
             case _:
                 add_event(self._run, event, when, fields)
 
     @property
     def traceparent(self) -> str:
-        """As W3C's header has it."""
+        """The run's span as a W3C `traceparent` header."""
         return traceparent_of(self._run)
 
     def stage(self, name: str, begin: float, end: float, fields: Mapping[str, Any]) -> None:
-        """A span below the run that is over already."""
+        """Add a span below the run for a step that has ended."""
         end_span(self._trace.start(name, self._run, begin, fields), end)
 
     def batch_sent(self, action: SendBatch, device: str, when: float) -> None:
-        """The batch's span begins; one that was sent before has failed with its worker."""
+        """Begin the batch's span; an earlier span of it failed with its worker."""
         self.batch_failed(action.batch, "sent again", when)
         lease = self._leases.get(action.worker)
         if lease is None:
@@ -88,20 +87,20 @@ class RunSpans:
         lease.batches[action.batch] = self._trace.start("batch", lease.span, when, attributes)
 
     def batch_done(self, result: Result, when: float) -> None:
-        """The batch's span ends well."""
+        """End the batch's span with its counts."""
         lease = self._holder(result.batch)
         if lease is not None:
             lease.batch_done(result, when)
             self._passes[lease.vector].last = when
 
     def batch_failed(self, batch: int, reason: str, when: float) -> None:
-        """The batch's span ends with an error."""
+        """End the batch's span with an error."""
         lease = self._holder(batch)
         if lease is not None:
             end_span(lease.batches.pop(batch), when, reason)
 
     def over(self, status: str, error: str, when: float, passes: Sequence[SessionPass]) -> None:
-        """End every span that is open, the passes with what stats.json says of them."""
+        """End every open span; the passes get their figures of stats.json."""
         for lease in self._leases.values():
             lease.end(when)
         self._leases.clear()

@@ -1,4 +1,4 @@
-"""What samples come to: smallest, mean and largest of each measure, in bounded memory."""
+"""Spread of samples: smallest, mean and largest value of each measure, in bounded memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...protocol.statistics.histogram import Number
 from ...protocol.statistics.run_stats import SampleRecord
 
 EVENT_SECONDS = 5.0
-"""A `performance` event of a worker, and of this host, at most this often."""
+"""Least time between two `performance` events of a worker, or of this host."""
 
 
 @dataclass(slots=True)
@@ -37,24 +37,24 @@ class Spreads:
 
     measures: dict[str, Spread] = field(default_factory=dict[str, Spread])
     samples: int = 0
-    told: float = 0.0
+    last_event: float = 0.0
     """When the last `performance` event was written."""
 
     def add(self, sample: Mapping[str, Number]) -> None:
-        """Count a sample; what a device does not tell is not in it."""
+        """Count a sample. It lacks the measures that a device does not report."""
         self.samples += 1
         for name, value in sample.items():
             self.measures.setdefault(name, Spread()).add(value)
 
     def due(self, now: float) -> bool:
-        """Whether an event is due at `now`; it is then taken for written."""
-        if now - self.told < EVENT_SECONDS:
+        """Whether an event is due at `now`; True counts as written."""
+        if now - self.last_event < EVENT_SECONDS:
             return False
-        self.told = now
+        self.last_event = now
         return True
 
     def peak(self, name: str) -> int:
-        """The largest of a measure; 0 where it was never told."""
+        """The largest value of a measure; 0 if it was never reported."""
         return int(self.measures[name].most) if name in self.measures else 0
 
     def record(self) -> SampleRecord:

@@ -11,7 +11,7 @@ PREFIX = "embedfleet."
 
 
 class Trace:
-    """Starts the spans of one run; those without a parent stand below the span `traceparent`, if there is one."""
+    """Starts the spans of one run; those without a parent go below the span `traceparent`, if there is one."""
 
     def __init__(self, tracer: Any, traceparent: str = "") -> None:
         self._tracer = tracer
@@ -26,7 +26,7 @@ class Trace:
 
 
 def traceparent_of(span: Any) -> str:
-    """A span as W3C's header has it."""
+    """A span as a W3C `traceparent` header."""
     from opentelemetry import trace  # pyright: ignore[reportMissingImports]
 
     carrier: dict[str, str] = {}
@@ -35,17 +35,17 @@ def traceparent_of(span: Any) -> str:
 
 
 def add_event(span: Any, name: str, when: float, fields: Mapping[str, Any]) -> None:
-    """Something that happened within a span."""
+    """Add an event to a span."""
     span.add_event(name, _plain(fields), timestamp=_ns(when))
 
 
 def set_attributes(span: Any, fields: Mapping[str, Any]) -> None:
-    """Say more of a span."""
+    """Set attributes of a span."""
     span.set_attributes(_plain(fields))
 
 
 def end_span(span: Any, when: float, failure: str | None = None) -> None:
-    """End a span; with the status ERROR where there is a failure."""
+    """End a span, with the status ERROR if there is a `failure`."""
     if failure is not None:
         from opentelemetry.trace import Status, StatusCode  # pyright: ignore[reportMissingImports]
 
@@ -54,13 +54,13 @@ def end_span(span: Any, when: float, failure: str | None = None) -> None:
 
 
 def add_stage(tracer: Any, stage: StageDone) -> None:
-    """The span of a step of a client's command, which is over already."""
+    """Add the span of a step of a client's command that has ended."""
     span = Trace(tracer, stage.traceparent).start(stage.name, None, stage.begin, stage.fields)
     end_span(span, stage.end, stage.error or None)
 
 
 def _context(traceparent: str) -> Any:
-    """The context of what stands below that span; None where there is none, or the header cannot be read."""
+    """The context for spans below `traceparent`; None if it is empty or cannot be read."""
     return _propagator().extract({"traceparent": traceparent}) if traceparent else None
 
 
@@ -71,7 +71,7 @@ def _propagator() -> Any:
 
 
 def _plain(fields: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
-    """What an attribute can be: numbers and text; None and what is empty are left out."""
+    """Fields as attributes, which are numbers or text; None and empty values are left out."""
     known = {name: value for name, value in fields.items() if value is not None and value not in ("", [])}
     return {
         PREFIX + name: value if isinstance(value, bool | int | float | str) else str(value)

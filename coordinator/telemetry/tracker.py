@@ -1,4 +1,4 @@
-"""TelemetryTracker: what a run did, as events for events.jsonl, as figures for progress and stats, as notices for people."""
+"""TelemetryTracker: a run's events for events.jsonl, figures for progress and stats, and notices for people."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .performance import PerformanceLog
 from .rotations import Rotations
 
 REASSIGNED = "reassigned"
-"""Reason of a mitigation: another worker, or a CPU slot, goes on with what a lost worker or a device given up had."""
+"""Reason of a mitigation: another worker, or a CPU slot, takes over from a lost worker or from a device given up."""
 
 
 class TelemetryTracker:
     """One run's figures, event log and notices. `write(event, unix time, fields)` takes each event.
 
-    Everything that is told of a run passes through here; `observer` hears it too.
+    Every report on a run passes through here; `observer` gets it too.
     """
 
     def __init__(
@@ -38,16 +38,16 @@ class TelemetryTracker:
         self._log = EventLog(write, observer or NoObserver())
         self._notices = Notices()
         self._lines: list[str] = []
-        """For people, not shown yet."""
+        """Lines for people, not shown yet."""
         self._performance = PerformanceLog([one.vector for one in passes])
         self._rotations = Rotations()
         self._before: dict[str, int] = {}
         """Memory in use on the device before a worker's lease, in bytes."""
         self._given_up: list[str] = []
-        """Devices."""
+        """Names of devices."""
 
     def event(self, event: str, **fields: Any) -> None:
-        """An event of the run; some are told to people too."""
+        """Record an event of the run; show it to people if it has a notice."""
         self._log.record(event, fields)
         match event:
             case "device_bad":
@@ -63,20 +63,20 @@ class TelemetryTracker:
         self._tell(event, fields)
 
     def take_notices(self, *, end: bool = False) -> tuple[str, ...]:
-        """Lines for people since the last call; at the end, what was only counted so far too."""
+        """Lines for people since the last call; with `end`, those for events that were only counted too."""
         lines = (*self._lines, *self._notices.due(time.monotonic(), end=end))
         self._lines.clear()
         return lines
 
     def stored_as_float16(self, segments: Mapping[str, int]) -> None:
-        """Report on the terminal what the exporter counts at its end; events.jsonl does not have it."""
+        """Show people what the exporter counts at its end; events.jsonl does not have it."""
         for vector, count in segments.items():
             self._tell("stored_as_float16", {"vector": vector, "segments": count})
 
     def lease(
         self, phase: str, worker: str, device: str, pass_index: int, memory: MemorySample | None, **more: Any
     ) -> None:
-        """A lease event: `before`, `staged`, `hydrated`, `peak`, `after`, with the memory where it was looked at."""
+        """Record a lease event (`before`, `staged`, `hydrated`, `peak`, `after`), with the memory if it was sampled."""
         figures = self.passes[pass_index]
         if phase == "after":
             more |= {"peaks": self._performance.forget(worker)}
@@ -89,7 +89,7 @@ class TelemetryTracker:
             self.event("not_released", device=device, used=memory.used, before=self._before.get(worker, 0))
 
     def batch_sent(self, action: SendBatch, device: str, now: float) -> None:
-        """The first batch that a device gets of another pass than before is a rotation; its gap is measured."""
+        """Note a sent batch. A device's first batch of another pass is a rotation, whose gap is measured."""
         self._log.observer.batch_sent(action, device, time.time())
         figures = self.passes[action.pass_index]
         vector = figures.spec.vector
@@ -105,27 +105,26 @@ class TelemetryTracker:
             self._log.record("rotation", {"device": device, "gap_seconds": round(rotation.gap, 4), **vectors})
 
     def result(self, pass_index: int, device: str, rows: int, estimated: int, result: Result, now: float) -> None:
-        """A batch's result: its rows, and the tokens that had been estimated for them."""
+        """Count a batch's result: its rows, and the tokens that were estimated for them."""
         self._log.observer.batch_done(result, time.time())
         figures = self.passes[pass_index]
         figures.count_result(device, rows, estimated, result, now)
         self._row_errors(pass_index, device, result.errors, now)
         self._rotations.result(device, pass_index, now)
         if self._log.due("batch_progress", pass_index, now):
-            found = figures.statistics
-            fields = {"vector": figures.spec.vector, "rows": found.computed, "tokens": found.tokens, "device": device}
-            self._log.record("batch_progress", fields)
+            counts = {"rows": figures.statistics.computed, "tokens": figures.statistics.tokens}
+            self._log.record("batch_progress", {"vector": figures.spec.vector, **counts, "device": device})
 
     def batch_failed(self, batch: int, reason: str) -> None:
-        """A worker could not compute a batch; what becomes of it is an event of the pool's."""
+        """Note a batch that a worker could not compute; what follows is an event of the pool."""
         self._log.observer.batch_failed(batch, reason, time.time())
 
     def segment_committed(self, pass_index: int, rows: int) -> None:
-        """A segment of the pass stands."""
+        """Count the rows of a committed segment."""
         self.passes[pass_index].committed += rows
 
     def mitigation(self, pass_index: int, device: str, worker: str, change: Mitigation) -> None:
-        """A worker changed its micro-batch budget."""
+        """Record that a worker changed its micro-batch budget."""
         figures = self.passes[pass_index]
         figures.statistics.mitigations += 1
         where = {"worker": worker, "device": device, "vector": figures.spec.vector}
@@ -133,7 +132,7 @@ class TelemetryTracker:
         self._log.record("mitigation", {**where, "reason": change.reason, **budget})
 
     def performance(self, pass_index: int, device: str, worker: str, sample: PerformanceSample) -> None:
-        """A worker's sample; an event for it at most every few seconds."""
+        """Count a worker's sample; record an event at most every few seconds."""
         self.passes[pass_index].count_sample(sample)
         fields = self._performance.add(pass_index, device, worker, sample, time.monotonic())
         if fields is not None:
@@ -146,34 +145,34 @@ class TelemetryTracker:
             self._log.record("performance", fields)
 
     def released(self, pass_index: int, released: Released) -> None:
-        """A worker's last figures."""
+        """Count a worker's last figures."""
         self.passes[pass_index].count_sending(released.send_seconds)
 
     def session_stats(self, run: str, seconds: float) -> SessionStats:
-        """What this session says of itself in stats.json."""
+        """This session's record for stats.json."""
         passes = tuple(figures.record() for figures in self.passes)
         return SessionStats(
             run=run, seconds=round(seconds, 3), passes=passes, processing_stats=self._performance.record()
         )
 
     def closing(self, status: str, error: str) -> None:
-        """The run is being closed: what was only counted is told before that."""
+        """Record that the run is closing, after the events that were only counted so far."""
         for figures in self.passes:
-            if figures.too_large.rows > figures.too_large.told:
+            if figures.too_large.rows > figures.too_large.reported:
                 self._tell_too_large(figures)
         self.event("run_closing", status=status, error=error)
 
     @property
     def traceparent(self) -> str:
-        """The run's span; empty where nobody makes spans, or the run is over."""
+        """The run's span; empty if no spans are made, or the run is over."""
         return self._log.observer.traceparent
 
     def stage(self, name: str, begin: float, end: float, **fields: Any) -> None:
-        """A step that no worker did, for the observer; Unix time, in seconds."""
+        """Pass a step outside the workers to the observer; Unix time, in seconds."""
         self._log.observer.stage(name, begin, end, fields)
 
     def over(self, status: str, error: str) -> None:
-        """The run has ended; nothing more comes."""
+        """Pass the run's end to the observer, and nothing after it."""
         self._log.observer.over(status, error, time.time(), [figures.record() for figures in self.passes])
         self._log.observer = NoObserver()
 
@@ -189,7 +188,7 @@ class TelemetryTracker:
 
     def _tell_too_large(self, figures: PassFigures) -> None:
         errors = figures.too_large
-        errors.told = errors.rows
+        errors.reported = errors.rows
         vector = next(one.vector for one in figures.spec.outputs if one.form == "multivector")
         self.event("multivector_too_large", vector=vector, rows=errors.rows, reason=errors.reason)
 

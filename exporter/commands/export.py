@@ -10,7 +10,7 @@ from ..command_line import serve
 
 
 def main() -> int:
-    """Export one run; what stands is said line by line on standard error, and so is what went wrong."""
+    """Export one run. Prints a line for each committed file, or the error, on standard error."""
     parser = argparse.ArgumentParser(prog="embedfleet.exporter.commands.export")
     parser.add_argument("root", type=Path)
     parser.add_argument("--formats", default="", help="separated by commas; none: all that apply")

@@ -1,4 +1,4 @@
-"""`collection.json`: the collection that the points are for."""
+"""`collection.json`: describes the collection for the points."""
 
 from __future__ import annotations
 

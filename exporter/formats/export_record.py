@@ -1,4 +1,4 @@
-"""`export/export.json`: which files of a run stand in `export/`."""
+"""`export/export.json`: the record of a run's files in `export/`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ...protocol.version import __version__
 
 
 def claim(run: DoneRun, names: Iterable[str]) -> None:
-    """Note that files of these names are ours, before they are written; RunDirectoryError where others stand there."""
+    """Record these file names as ours before the files are written; RunDirectoryError if foreign files have them."""
     ours = claim_names(run.layout, run.layout.export_record, names)
     _commit(run, _earlier(run), ours)
 
 
 def drop_older(run: DoneRun, state: str) -> ExportRecord:
-    """Delete the files that are of other vectors than those with the digest `state`, and commit the record without them.
+    """Delete files made of other vectors than those with the digest `state`, and commit the record without them.
 
-    Together with newer ones they would be half a collection. Two stay: the collection's description, which the next one
-    is made of, and the ranking, which no export can make again.
+    Together with newer files they would be half a collection. Two files stay: the collection's description, from which the
+    next one is made, and the ranking, which no export can make again.
     """
     stay = (run.layout.collection.name, run.layout.reranked.name)
     older = {one.name for one in _earlier(run) if one.made_of != state and one.name not in stay}
@@ -36,7 +36,7 @@ def drop_older(run: DoneRun, state: str) -> ExportRecord:
 
 
 def add_files(run: DoneRun, written: Iterable[ExportedFile], state: str) -> ExportRecord:
-    """Commit the record with these files, made of the vectors with the digest `state`, beside those that still stand."""
+    """Commit the record with these files, made of the vectors with the digest `state`, and with those still on disk."""
     files = {one.name: one for one in _earlier(run) if (run.layout.export / one.name).exists()}
     files |= {one.name: msgspec.structs.replace(one, made_of=state) for one in written}
     return _commit(run, files.values(), {*_names(run), *files})
@@ -54,7 +54,7 @@ def _commit(run: DoneRun, files: Iterable[ExportedFile], ours: Iterable[str]) ->
 
 
 def _earlier(run: DoneRun) -> tuple[ExportedFile, ...]:
-    """Of a record that says of files less than this one, or of none, all is written anew."""
+    """Files of the earlier record; none if it is missing or from a version that recorded less: all is written anew."""
     try:
         record = read_export(run.layout)
     except RunDirectoryError:

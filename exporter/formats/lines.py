@@ -1,4 +1,4 @@
-"""Lines of JSON on their way to a file, one at a time."""
+"""Write lines of JSON to a file, one at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
 
 
 def write_lines(path: Path, records: Iterable[object]) -> int:
-    """Commit a file with a line a record; numpy arrays become JSON arrays, each number the shortest that reads back."""
+    """Commit a file with one line for each record; return their number.
+
+    Numpy arrays become JSON arrays, with each number in its shortest exact form.
+    """
     count = 0
 
     def write(partial: Path) -> None:

@@ -1,4 +1,4 @@
-"""`metadata.jsonl`: what the source said of each chunk beside its text."""
+"""`metadata.jsonl`: the metadata of each chunk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .lines import write_lines
 
 
 class MetadataLine(TypedDict):
-    """What the source said of one chunk."""
+    """The metadata of one chunk."""
 
     row: int
     id: str
@@ -23,7 +23,7 @@ class MetadataLine(TypedDict):
 
 
 def write_metadata(run: DoneRun, folder: Path) -> Iterator[ExportedFile]:
-    """`{"row", "id", "metadata"}` for every row; `{}` where the source had none."""
+    """`{"row", "id", "metadata"}` for every row; `{}` if the chunk has no metadata."""
     path = folder / "metadata.jsonl"
     yield describe(path, "metadata", write_lines(path, _records(run)))
 
@@ -32,7 +32,7 @@ def _records(run: DoneRun) -> Iterator[MetadataLine]:
     for segment in run.segments:
         for batch in stream_batches(run.layout.chunk_segment(segment), ("row", "id", "metadata")):
             for record in batch.to_pylist():
-                # it is JSON already: written as it is
+                # already JSON: written unchanged
                 yield MetadataLine(
                     row=record["row"], id=record["id"], metadata=orjson.Fragment(record["metadata"] or "{}")
                 )

@@ -1,4 +1,4 @@
-"""`NAME.multivector.jsonl`: the multivectors of a pass, a line each."""
+"""`NAME.multivector.jsonl`: the multivectors of a pass, one per line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .lines import write_lines
 
 
 def write_multivector_jsonl(run: DoneRun, folder: Path) -> Iterator[ExportedFile]:
-    """`{"row", "id", "vectors"}`, `vectors` a list of one vector a token; a quarantined row has no line."""
+    """`{"row", "id", "vectors"}`, with one vector per token in `vectors`; a quarantined row has no line."""
     for name, shape in run.shapes().items():
         if shape.form == "multivector":
             path = folder / f"{name}.multivector.jsonl"

@@ -20,7 +20,7 @@ from .exported_file import ExportedFile, describe
 
 
 def write_npy(run: DoneRun, folder: Path) -> Iterator[ExportedFile]:
-    """float32 (rows, dim), row for row of the run; NaN where a row is quarantined. For `np.load(path, mmap_mode="r")`."""
+    """float32 (rows, dim) in the order of the run's rows; a quarantined row is NaN. For `np.load(path, mmap_mode="r")`."""
     for name, shape in run.shapes().items():
         if shape.form == "dense":
             path = folder / f"{name}.npy"
@@ -53,7 +53,7 @@ def _fill(window: npt.NDArray[np.float32], segment: Path) -> None:
 
 
 def _lay_out(path: Path, rows: int, dim: int) -> int:
-    """Write the header and reserve the room; where the first row begins, in bytes."""
+    """Write the header and reserve the space. Return the offset of the first row, in bytes."""
     whole = open_memmap(path, "w+", np.float32, (rows, dim))
     start, size = whole.offset, whole.offset + whole.nbytes
     del whole

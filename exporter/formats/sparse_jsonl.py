@@ -1,4 +1,4 @@
-"""`NAME.sparse.jsonl`: the sparse vectors of a pass, a line each."""
+"""`NAME.sparse.jsonl`: the sparse vectors of a pass, one per line."""
 
 from __future__ import annotations
 

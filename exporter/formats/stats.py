@@ -1,4 +1,4 @@
-"""`stats.json`: the run's statistics, beside what they are of."""
+"""`stats.json`: a copy of the run's statistics for the export folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .exported_file import ExportedFile, describe
 
 
 def write_stats(run: DoneRun, folder: Path) -> Iterator[ExportedFile]:
-    """A copy of the run's own; nothing where it has none."""
+    """Copy the run's `stats.json`, if it has one."""
     if run.layout.stats.exists():
         path = folder / "stats.json"
         commit_bytes(path, run.layout.stats.read_bytes())

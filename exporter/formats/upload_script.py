@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parent / "upload_to_qdrant.py"
 
 
 def write_upload_script(_run: DoneRun, folder: Path) -> Iterator[ExportedFile]:
-    """The script as it stands in this package: what differs from run to run is in `collection.json`."""
+    """Copy the script from this package, the same for all runs: `collection.json` has what differs."""
     path = folder / SOURCE.name
     commit_bytes(path, SOURCE.read_bytes())
     path.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The formats of a done run: each is written whole, and `export/export.json` says what is there."""
+"""Write the formats of a done run, each as a whole file, with `export/export.json` as their record."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ WRITERS: dict[str, Callable[[DoneRun, Path], Iterator[ExportedFile]]] = {
     "metadata": write_metadata,
     "upload-script": write_upload_script,
 }
-"""Of each format of `export_formats.py`."""
+"""The writer of each format of `export_formats.py`."""
 
 
 def write_formats(
     run: DoneRun, formats: Sequence[str], quantization: Quantization, say: Callable[[ExportedFile], None]
 ) -> ExportRecord:
-    """Write `formats` (none: all that apply) of a run whose directory is held; `say` is told of each file that stands.
+    """Write `formats` (none: all that apply) of a run whose directory is held; call `say` for each committed file.
 
-    What earlier exports wrote of other vectors goes. RunDirectoryError where a file would be written over that none wrote.
+    Deletes files that earlier exports made of other vectors. RunDirectoryError if a foreign file would be overwritten.
     """
     names = choose_formats(formats, run.spec, "--format")
     folder = run.layout.export
@@ -47,6 +47,6 @@ def write_formats(
     record = drop_older(run, state)
     always = (write_collection(run, folder, quantization), write_stats(run, folder))
     for one in chain(*always, *(WRITERS[name](run, folder) for name in names)):
-        record = add_files(run, (one,), state)  # each as soon as it stands
+        record = add_files(run, (one,), state)  # each as soon as it is committed
         say(one)
     return record

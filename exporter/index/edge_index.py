@@ -1,8 +1,8 @@
-"""The embedded Qdrant Edge shard: searchable as soon as the run is published, and derived from the committed files alone.
+"""The embedded Qdrant Edge shard: searchable once the run is published, and derived from the committed files alone.
 
-A segment is published when every pass has committed it: its points, under ids that derive from the chunks' ids, with all
-named vectors and the payload. Publishing twice writes the same points. `published.json` says which segments are in, and
-with which vectors: one that was deleted and computed again is published again.
+A segment is published when every pass has committed it. Its points have ids that derive from the chunks' ids, all named
+vectors and the payload; publishing twice writes the same points. `published.json` records which segments are in the shard,
+and with which vectors: a segment that was deleted and computed again is published again.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ...protocol.wire.export import Publishing
 from .shard import DamagedShard, create_shard, open_shard
 
 AT_ONCE = BatchLimits(points=512, bytes=64 << 20, number_bytes=40)
-"""Points that are given to the engine together. It takes lists: a number is an object of 24 bytes, a pointer to it, and what
-the engine makes of it. The largest multivector that it takes is 40 MiB so."""
+"""Points per call of the engine. It takes lists: a number is an object of 24 bytes, a pointer to it, and the engine's own
+copy. The largest multivector that it accepts takes 40 MiB in this form."""
 
 
 class EdgeIndex:
-    """The shard of one run. Opened at the first segment, since its dimensions must be known."""
+    """The shard of one run. It is opened at the first segment, since its dimensions must be known."""
 
     def __init__(self, layout: RunLayout, spec: RunSpec) -> None:
         self._layout, self._spec = layout, spec
@@ -43,9 +43,9 @@ class EdgeIndex:
         self._rows, self._begin, self._end = 0, 0.0, 0.0
 
     def publish(self, segment: int, dims: dict[str, int]) -> int:
-        """Put the segment's rows into the shard and note it; the number of points. Nothing to do if these are in.
+        """Put the segment's rows into the shard and record it. Return the number of points; 0 if they are in already.
 
-        Its footers are read to know that: RunDirectoryError where one is torn.
+        RunDirectoryError if a footer is torn.
         """
         import qdrant_edge
 
@@ -67,14 +67,14 @@ class EdgeIndex:
 
     @property
     def figures(self) -> Publishing | None:
-        """What was published since this was opened; None: nothing."""
+        """What this session has published; None: nothing."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return Publishing(self._rows, self._begin, self._end, peak) if self._rows else None
 
     def complete(self, segments: Iterable[int], dims: dict[str, int]) -> None:
-        """Open the shard, made anew where it cannot be opened, and publish those of `segments` that are not in.
+        """Open the shard, or make it anew if it is damaged, and publish those of `segments` that it lacks.
 
-        RunDirectoryError where another process has it, or where a segment is not whole.
+        RunDirectoryError if another process holds it, or if a segment is not whole.
         """
         if self._shard is None and self._published:
             self._shard = self._open(dims)
@@ -94,7 +94,7 @@ class EdgeIndex:
         return self._shard is not None and not (self._layout.edge / "edge_config.json").exists()
 
     def count(self) -> int:
-        """Points in the shard, those of earlier sessions included; 0 where nobody had to open it."""
+        """Points in the shard, including those of earlier sessions; 0 if it was not opened."""
         return int(self._shard.info().points_count) if self._shard is not None else 0
 
     def close(self) -> None:
@@ -109,9 +109,9 @@ class EdgeIndex:
             try:
                 return open_shard(self._layout)
             except DamagedShard:
-                self._published.clear()  # it is derived: all is published again
+                self._published.clear()  # derived: publish all segments again
         self._layout.published.unlink(missing_ok=True)
-        sync_folder(self._layout.root)  # first: nothing may be said to be in a shard that is new
+        sync_folder(self._layout.root)  # first: no record may list segments of a new, empty shard
         remove_shard(self._layout)
         return create_shard(self._layout, self._spec, dims)
 

@@ -11,11 +11,11 @@ from ...protocol.spec.run_spec import RunSpec
 from .edge_index import EdgeIndex
 
 Guard = Callable[[Callable[[], object]], None]
-"""Does the work, unless the run has failed; an error of it fails the run."""
+"""Does the work, unless the run has failed; its error fails the run."""
 
 
 class Publisher:
-    """Of a run with a collection."""
+    """The publishing thread of a run with a collection."""
 
     def __init__(self, layout: RunLayout, spec: RunSpec, guard: Guard) -> None:
         self._layout, self._guard = layout, guard
@@ -24,11 +24,11 @@ class Publisher:
         self.seconds = 0.0
 
     def publish(self, segment: int, dims: dict[str, int]) -> None:
-        """Do so when it is its turn."""
+        """Queue a segment for publishing."""
         self._thread.submit(self._guard, lambda: self._publish(segment, dims))
 
     def stop(self, *, now: bool) -> None:
-        """End the thread: `now`, behind the segment that it has in hand, or behind all of them."""
+        """End the thread after all queued segments, or with `now` after the current one."""
         self._thread.shutdown(wait=True, cancel_futures=now)
 
     def publish_rest(self, dims: Callable[[], dict[str, int]]) -> None:
@@ -41,7 +41,7 @@ class Publisher:
         self._guard(complete)
 
     def close(self) -> int:
-        """Close the shard, and return its points; 0 if the engine cannot read it any more."""
+        """Close the shard and return its points; 0 if the engine can no longer read it."""
         counted = [0]
 
         def close() -> None:

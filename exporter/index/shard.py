@@ -1,4 +1,4 @@
-"""The embedded shard of a run, as the exporter opens and creates it."""
+"""Open and create the embedded shard of a run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ LOCK_SECONDS = 30.0
 
 
 class DamagedShard(RunDirectoryError):
-    """The engine cannot make anything of the shard's files."""
+    """The engine cannot read the shard's files."""
 
 
 def open_shard(layout: RunLayout) -> qdrant_edge.EdgeShard:
     """Open the shard, waiting for a search that has it open.
 
-    DamagedShard, or RunDirectoryError where another process keeps it or the host does not let the engine have it.
+    DamagedShard if its files are damaged; RunDirectoryError if another process keeps it or the host denies access.
     """
     try:
         return load_shard(layout.edge, LOCK_SECONDS)
@@ -46,7 +46,7 @@ def open_shard(layout: RunLayout) -> qdrant_edge.EdgeShard:
 
 
 def create_shard(layout: RunLayout, spec: RunSpec, dims: dict[str, int]) -> qdrant_edge.EdgeShard:
-    """Create the empty shard with a place for each vector of the run, of so many dimensions."""
+    """Create the empty shard with all vectors of the run; `dims` are their dimensions by name."""
     import qdrant_edge as edge
 
     layout.edge.mkdir(exist_ok=True)
@@ -67,7 +67,7 @@ def _dense(one: Output, size: int) -> Any:
 
     cosine, float16 = edge.Distance.Cosine, edge.VectorStorageDatatype.Float16
     if one.form == "multivector":
-        # Compared as they are: MaxSim over the tokens, without a graph that could not be built over them.
+        # Compared by MaxSim over the tokens; no graph can be built over them.
         return edge.EdgeVectorParams(
             size=size,
             distance=cosine,
@@ -75,10 +75,10 @@ def _dense(one: Output, size: int) -> Any:
             datatype=float16,
             hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000),
         )
-    # The other ways of storage are read as float32: the engine would round them once more.
+    # Other storage types are read as float32: the engine would round them again.
     return edge.EdgeVectorParams(size=size, distance=cosine, datatype=float16 if one.storage == "float16" else None)
 
 
 def damaged_shard(layout: RunLayout) -> str:
-    """What to do: the shard is derived, and without it all is published again."""
+    """The remedy, for a message: the shard is derived, and without it all segments are published again."""
     return f"delete {layout.edge} and {layout.published.name} and run the same command again"

@@ -1,1 +1,1 @@
-"""Where each segment of a run stands, and what is to be done next: no I/O, no threads, no clock."""
+"""The state of each segment of a run, and the next actions: no I/O, no threads, no clock."""

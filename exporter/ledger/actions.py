@@ -1,4 +1,4 @@
-"""What the ledger wants done. Plain data; to be performed in order, and no further than the first that fails."""
+"""Actions of the ledger. Plain data; perform them in order and stop at the first that fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .events import Damage
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Commit what a pass has of the segment; answer with Written."""
+    """Commit a pass's files of the segment; answer with Written."""
 
     part: int
     segment: int
@@ -17,7 +17,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Derive:
-    """Commit a derived part of the segment, made of its members' files; answer with Written."""
+    """Make a derived part of the segment from its members' files and commit it; answer with Written."""
 
     part: int
     segment: int
@@ -25,7 +25,7 @@ class Derive:
 
 @dataclass(frozen=True, slots=True)
 class RemoveDerived:
-    """Remove segments of a derived part for certain, before any member of them is written again."""
+    """Remove segments of a derived part durably, before any of their members is written again."""
 
     part: int
     segments: tuple[int, ...]
@@ -39,7 +39,7 @@ class RemoveDamaged:
 
 @dataclass(frozen=True, slots=True)
 class TellDamage:
-    """Let the coordinator know that the segment is to be computed again; answer with DamageTold."""
+    """Report to the coordinator that the segment must be computed again; answer with DamageTold."""
 
     segment: int
     damage: Damage
@@ -47,7 +47,7 @@ class TellDamage:
 
 @dataclass(frozen=True, slots=True)
 class NoteFiles:
-    """What stands of the segment is whole: remember which files these are; those of its `chunks` too."""
+    """Remember the files of the segment, which are whole; with `chunks`, that of its chunks too."""
 
     segment: int
     chunks: bool
@@ -55,7 +55,7 @@ class NoteFiles:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
-    """Let the coordinator know that the segment of the pass is committed."""
+    """Report to the coordinator that the pass's segment is committed."""
 
     part: int
     segment: int

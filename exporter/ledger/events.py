@@ -1,7 +1,7 @@
-"""What can happen to the segments of a run. Plain data.
+"""Events of a run's segments. Plain data.
 
-A part of a segment is what one pass makes of it, or what is derived of passes (an ensemble). Parts are numbered: the passes
-first, as in the spec, then the derived ones.
+A part of a segment is the output of one pass, or is derived from passes (an ensemble). Parts are numbered: first the passes,
+as in the spec, then the derived parts.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The session begins. By part: the segments that stand in the directory. `chunks` stand without a gap; those behind one
-    are the intake's to remove and to read again."""
+    """The session begins. `standing`: the segments in the directory, by part. `chunks`: the chunk segments before the first
+    gap; the intake removes those after it and reads them again."""
 
     standing: tuple[frozenset[int], ...]
     chunks: frozenset[int]
@@ -20,7 +20,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class RowsComplete:
-    """Each row of a pass's segment has a result or a reason."""
+    """Every row of a pass's segment has a result or an error."""
 
     part: int
     segment: int
@@ -36,7 +36,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What is wrong with a part of a segment. `vector` names the file: a pass may have several."""
+    """Damage of a part of a segment. `vector` names the file, since a pass may have several."""
 
     part: int
     vector: str
@@ -45,7 +45,7 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class LookedAt:
-    """What earlier sessions left of the segment was read again."""
+    """The segment's files of earlier sessions were checked."""
 
     segment: int
     damaged: tuple[Damage, ...] = ()
@@ -53,7 +53,7 @@ class LookedAt:
 
 @dataclass(frozen=True, slots=True)
 class DamageTold:
-    """The coordinator hears of it next: results for the segment may come from now on."""
+    """The damage is being reported to the coordinator: results for the segment may come from now on."""
 
     part: int
     segment: int
@@ -66,7 +66,7 @@ class ChunksRead:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An action could not be performed; those after it were not tried."""
+    """An action failed; those after it were not tried."""
 
 
 Event = Found | RowsComplete | Written | LookedAt | DamageTold | ChunksRead | Failed

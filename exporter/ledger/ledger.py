@@ -1,15 +1,15 @@
-"""The ledger: where each part of each segment stands. Everything that changes that is in this file.
+"""The ledger: the state of each part of each segment. All transitions are in this file.
 
-A part of a segment goes through these places; results for it are taken only while it has none.
+A part of a segment goes through these states; results for it are taken only while it has none.
 
     -         -> WRITING    its rows are complete (a pass), or its members stand (a derived part)
     WRITING   -> STANDING   its files are durable
     EARLIER   -> STANDING   it stood when the session began, and was read again
-    EARLIER   -> REMOVED    it was damaged (a pass); a derived part has no place then, and is derived again
-    REMOVED   -> -          the coordinator was told
+    EARLIER   -> REMOVED    it was damaged (a pass); a damaged derived part loses its state, and is derived again
+    REMOVED   -> -          the coordinator was informed
 
-A pass's segment is acknowledged once it stands, and behind what can be derived of it then. A segment is published once all
-its parts stand. After a failure nothing more is asked for.
+A pass's segment is acknowledged once it stands, after everything that can then be derived of it. A segment is published once
+all its parts stand. After a failure no action follows.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from .events import ChunksRead, DamageTold, Event, Failed, Found, LookedAt, Rows
 
 
 class Place(Enum):
-    """Where a part of a segment stands."""
+    """The state of a part of a segment."""
 
-    EARLIER = "stands since an earlier session; nobody has looked at it yet"
+    EARLIER = "stands since an earlier session; not checked yet"
     WRITING = "is being written"
     STANDING = "stands"
-    REMOVED = "was damaged and is removed; nobody has been told yet"
+    REMOVED = "was damaged and is removed; not reported yet"
 
 
 class Ledger:
-    """Of one session of a run."""
+    """The ledger of one session of a run."""
 
     def __init__(self, passes: int, derived: Sequence[Sequence[int]] = (), *, publishes: bool = False) -> None:
-        """`derived` has, for each derived part, the passes that it is made of."""
+        """`derived` lists, for each derived part, the passes that it is made of."""
         self._members = dict(enumerate(derived, start=passes))
         self._publishes = publishes
         self._places: list[dict[int, Place]] = [{} for _ in range(passes + len(derived))]
-        """By part and segment; a segment without a place is still to be made."""
+        """By part and segment; a segment without a place must still be made."""
         self._chunks = set[int]()
-        """Segments of which the chunks are known to stand, until all are."""
+        """Segments whose chunks are known to stand, until the intake has ended."""
         self._chunks_read = False
         self.failed = False
 
@@ -64,7 +64,7 @@ class Ledger:
         return not self.failed and segment not in self._places[part]
 
     def handle(self, event: Event) -> list[Action]:
-        """Take note of what happened; what is to be done now."""
+        """Note an event. Return the actions that it requires."""
         if self.failed or isinstance(event, Failed):
             self.failed = True
             return []
@@ -85,11 +85,11 @@ class Ledger:
                 return self._looked_at(event)
 
     def _find(self, event: Found) -> list[Action]:
-        """A derived segment without its members is removed: another member may come in the place of the old one."""
+        """Take the segments on disk. Remove derived ones without all their members: a new member may replace the old one."""
         actions: list[Action] = []
         self._chunks |= event.chunks
         for part, segments in enumerate(event.standing):
-            members = [event.standing[number] for number in self._members.get(part, ())]
+            members = [event.standing[member] for member in self._members.get(part, ())]
             kept = segments.intersection(*members)
             self._places[part] = dict.fromkeys(kept, Place.EARLIER)
             if kept != segments:
@@ -99,8 +99,8 @@ class Ledger:
     def _written(self, part: int, segment: int) -> list[Action]:
         self._places[part][segment] = Place.STANDING
         self._chunks.add(segment)  # its ids come from there
-        told = [] if part in self._members else [Acknowledge(part, segment)]
-        return [*self._go_on(segment), *told]
+        acknowledged = [] if part in self._members else [Acknowledge(part, segment)]
+        return [*self._go_on(segment), *acknowledged]
 
     def _looked_at(self, event: LookedAt) -> list[Action]:
         segment, actions = event.segment, list[Action]()
@@ -125,12 +125,12 @@ class Ledger:
         return [action for segment in sorted(waiting) for action in self._go_on(segment)]
 
     def _go_on(self, segment: int) -> list[Action]:
-        """Derive what the segment allows; publish it once all of it stands."""
+        """Actions for a segment: derive the parts whose members stand; publish it once all parts stand."""
         if not self._chunks_read and segment not in self._chunks:
             return []
         actions: list[Action] = []
         for part, members in self._members.items():
-            stand = all(self._is(number, segment, Place.STANDING) for number in members)
+            stand = all(self._is(member, segment, Place.STANDING) for member in members)
             if stand and segment not in self._places[part]:
                 self._places[part][segment] = Place.WRITING
                 actions.append(Derive(part, segment))

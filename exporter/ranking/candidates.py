@@ -1,6 +1,6 @@
-"""Candidates: what each signal and the fusion find for each query, and the (query, text) pairs for a reranker.
+"""Candidates: the chunks that each signal and the fusion find for each query, and the (query, text) pairs for a reranker.
 
-Derived from committed files alone; found again only where the vectors, the queries (their words too) or their number differ.
+Derived from committed files alone; searched again only if the vectors, the queries (their words too) or their number differ.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ..index.shard import damaged_shard, open_shard
 from .table_writer import TableWriter
 
 PAIRS = "candidates 4"
-"""Another number where others are chosen, or pairs get other ids: what an earlier version found is then found again."""
+"""Raise the number when the choice of candidates or the ids of pairs change: candidates of earlier versions are then redone."""
 
 
 def find_candidates(
@@ -44,7 +44,7 @@ def find_candidates(
 
     Each signal and the fusion give `count` chunks. `wanted` are the signals to fuse (empty: all), each kind of evidence once;
     `named` are fused even if another signal contains them. Every signal is ranked, fused or not. Candidates that were made of
-    the same inputs are kept. UsageError where no query can be used, ModelError where the queries were encoded by other weights.
+    the same inputs are kept. UsageError if no query is usable, ModelError if the queries were encoded by other weights.
     """
     run, queries = open_done_run(root), open_done_run(RunLayout(root).queries)
     if run.spec.index != "edge":
@@ -63,7 +63,7 @@ def find_candidates(
 
 
 class _Search:
-    """All queries, one after another, over one open shard."""
+    """Searches all queries, one after another, over one open shard."""
 
     def __init__(
         self, run: DoneRun, queries: DoneRun, count: int, wanted: Collection[str], named: Sequence[str]
@@ -130,7 +130,7 @@ class _Search:
         self._pairs += 1
 
     def _find(self, ranker: ShardRanker, query: Point) -> list[tuple[Row, str | None]]:
-        """The query's rows of the table, the fused ones first and with their texts."""
+        """The query's rows of the table, the fused ones first and with their texts; other rows have None."""
         signals = drop_empty(dict(self._vectors(query)))
         for name in self._run.names:
             if name not in signals:
@@ -178,7 +178,7 @@ class _Search:
 
 
 def _rows(query: Point, ranked: QueryRanking, scores: Mapping[int, Mapping[str, float]]) -> dict[int, Row]:
-    """By row, the columns of each chunk that a signal found: its ids, scores and ranks."""
+    """By row: the columns of each chunk that a signal found, with its ids, scores and ranks."""
     who = {"query": query.payload["id"], "query_row": query.payload["row"]}
     rows = {
         row: who | {"id": one.id, "row": row} | {f"{name}.score": score for name, score in scores[row].items()}
@@ -205,7 +205,7 @@ def _pass(run: DoneRun, vector: str) -> PassRecord:
 
 
 def _plainest(run: DoneRun, wanted: Collection[str], named: Sequence[str]) -> tuple[Collection[str], Sequence[str]]:
-    """One form for choices that mean the same, so that candidates are not made again for another wording."""
+    """The normal form of the choice of signals, so that an equivalent choice does not repeat the search."""
     if not run.spec.ensembles and len(metadata_vectors(run.layout, run.spec)) < 2:  # no signal contains another
         named = ()
     return ((), ()) if not named and set(wanted) == set(run.names) else (wanted, named)
@@ -222,5 +222,5 @@ def _standing(layout: RunLayout) -> CandidatesRecord | None:
     try:
         record = read_candidates(layout)
     except RunDirectoryError:
-        return None  # derived: found again
+        return None  # derived: searched again
     return record if layout.candidates.exists() and layout.pairs.exists() else None

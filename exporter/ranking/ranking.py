@@ -1,4 +1,4 @@
-"""The final ranking: candidates by their reranker's scores, and after them, in fused order, what could not be scored."""
+"""The final ranking: candidates by their reranker's scores, then, in fused order, those without a score."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from ..run_directory.rerank_run import FallbackCount, describe_rerank, keep_rera
 from .table_writer import TableWriter
 
 _OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
-"""A float32 score is then written in its shortest exact form: if it were rounded, small scores would be equal."""
+"""Writes a float32 score in its shortest exact form: if it were rounded, small scores would become equal."""
 
 
 class _Score(NamedTuple):
-    """What the run of the pairs says of one."""
+    """The result of one pair in the run of the pairs."""
 
     pair: str
     score: float | None
@@ -46,10 +46,10 @@ class _Score(NamedTuple):
 
 
 def rank_candidates(root: Path, top_k: int, reranker: str | None) -> None:
-    """Write rerank/ranking.parquet, export/rerank.jsonl and the manifest's sections for the run in `root`. Where the order
-    is another one than before, the evaluation goes.
+    """Write rerank/ranking.parquet, export/rerank.jsonl and the manifest's sections for the run in `root`.
 
-    `reranker` is the vector that the pairs' run wrote; without one the fused order is final.
+    `reranker` is the vector that the pairs' run wrote; without one the fused order is final. If the order changes, the
+    evaluation is removed.
     """
     run = open_done_run(root)
     layout = run.layout
@@ -74,7 +74,7 @@ def rank_candidates(root: Path, top_k: int, reranker: str | None) -> None:
                     if row.get("rank") is not None and row["rank"] <= top_k:
                         out.write(orjson.dumps(_line(row, found.signals), option=_OPTIONS))
                         lines_written += 1
-        if not _is_same(table, layout.ranking):  # an evaluation is of one ranking, and does not outlive it
+        if not _is_same(table, layout.ranking):  # an evaluation belongs to one ranking
             remove_report(layout)
 
     commit_files((layout.ranking, layout.reranked), write)
@@ -89,7 +89,7 @@ def _is_same(written: Path, standing: Path) -> bool:
 
 
 def candidates_columns(found: CandidatesRecord) -> list[str]:
-    """Of candidates.parquet."""
+    """Names of the columns of candidates.parquet."""
     return [*HEAD, *(f"{name}.{part}" for name in (*found.signals, FUSED) for part in ("score", "rank"))]
 
 
@@ -103,14 +103,14 @@ class _Scores:
         self._refused: QuarantineLine | None = next(self._refusals, None)
 
     def take(self, pair: str) -> _Score:
-        """A pair that never became a row of the run was refused at its intake."""
+        """The score of the next pair. A pair that is no row of the run was refused at its intake."""
         if self._next is None or self._next.pair != pair:
             return _Score(pair, None, f"the pair was refused: {self._refusal(pair)}")
         taken, self._next = self._next, next(self._rows, None)
         return taken
 
     def _refusal(self, pair: str) -> str:
-        """Its reason; what was refused is on file in the order of the pairs too, without an id where the line is not JSON."""
+        """The reason for a refusal. Refusals are stored in the order of the pairs, without an id if the line is not JSON."""
         found = self._refused
         if found is None or found.get("id", pair) != pair:
             return "no reason is on file"
@@ -125,10 +125,10 @@ def _scores(layout: RunLayout, reranker: str) -> Iterator[_Score]:
 
 
 def _ranked(group: list[Row], scores: _Scores | None, count: FallbackCount) -> Iterator[Row]:
-    """A query's rows with final ranks: the scored ones by score, the others as fused, at last what was not fused."""
+    """A query's rows with final ranks: scored rows by score, then the other fused rows, then rows that were not fused."""
     fused = [row for row in group if row[f"{FUSED}.rank"] is not None]
     for row in fused if scores is not None else ():
-        assert scores is not None, "of the loop"
+        assert scores is not None, "the loop runs with scores only"
         found = scores.take(pair_id(row["query"], row["id"]))
         row[f"{RERANK}.score"] = found.score if found.error is None else None
         row["fallback"] = found.error

@@ -1,4 +1,4 @@
-"""A Parquet file from rows that come one by one, a few thousand in memory at a time."""
+"""Write a Parquet file row by row, with a few thousand rows in memory at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TableWriter:
         self._rows: list[Row] = []
 
     def add(self, row: Row) -> None:
-        """A column that the row lacks is null."""
+        """Add a row; columns that it lacks are null."""
         self._rows.append(row)
         if len(self._rows) >= ROWS_AT_ONCE:
             self._flush()

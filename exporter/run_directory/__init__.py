@@ -1,1 +1,1 @@
-"""Owns a run directory while a run is at work: lock, spec, checks and manifest."""
+"""Owns a run directory during a run: lock, spec, checks and manifest."""

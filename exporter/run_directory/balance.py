@@ -1,4 +1,4 @@
-"""Check that the files of a run add up before its manifest is written: some may have been removed or replaced meanwhile.
+"""Check before the manifest is written that the files of a run add up: some may have been removed or replaced meanwhile.
 
 Missing files are computed or read again by the same command. A file that is not the committed one is set aside, so that the
 same command can write its own. A file that no run can have written is named, and left alone.
@@ -24,10 +24,10 @@ from .file_stamps import FileStamps
 
 COMPUTES, READS = remedy_of(VectorSegmentInfo), remedy_of(ChunkSegmentInfo)
 SHOWN = 3
-"""Most faults that the message names."""
+"""Faults that the message names, at most."""
 
 _Span = tuple[int, int]
-"""The first row of a segment, and how many there are."""
+"""The first row of a segment, and its number of rows."""
 
 
 def find_strays(layout: RunLayout, spec: RunSpec, segments: int) -> list[str]:
@@ -42,9 +42,9 @@ def find_strays(layout: RunLayout, spec: RunSpec, segments: int) -> list[str]:
 
 
 def find_imbalance(layout: RunLayout, spec: RunSpec, seen: FileStamps, segments: int | None) -> str:
-    """The reason why the files do not add up, so that the run cannot be done; empty if they do.
+    """Why the files do not add up, so that the run cannot be done; empty: they do.
 
-    `segments` is how many the intake announced in this session, None if it announced none.
+    `segments` is the number that the intake announced in this session; None if it announced none.
     """
     intake = read_ended_intake(layout)
     if intake is None:
@@ -53,7 +53,7 @@ def find_imbalance(layout: RunLayout, spec: RunSpec, seen: FileStamps, segments:
         count = intake.segments if segments is None else segments
         spans: list[_Span] = []
         faults = [*find_strays(layout, spec, count), *_chunk_faults(layout, seen, intake, count, spans)]
-        if not faults:  # else it is not known which vectors there have to be
+        if not faults:  # else it is unknown which vectors must exist
             faults = [fault for one in spec.outputs for fault in _vector_faults(layout, one.vector, spans, seen)]
     if not faults:
         return ""
@@ -62,7 +62,7 @@ def find_imbalance(layout: RunLayout, spec: RunSpec, seen: FileStamps, segments:
 
 
 def find_difference(counts: Counts, points: int | None) -> str:
-    """Why the counts of a run do not add up; empty where they do. `points` are those of its collection, if it has one."""
+    """Why the counts of a run do not add up; empty: they do. `points` counts its collection's, None if it has none."""
     if counts.chunks != counts.committed + counts.quarantined:
         return (
             f"the run is not done, its files changed while it worked: {counts.chunks:,} read, {counts.committed:,} "
@@ -77,14 +77,14 @@ def find_difference(counts: Counts, points: int | None) -> str:
 def _chunk_faults(
     layout: RunLayout, seen: FileStamps, intake: IntakeCounts, expected: int, spans: list[_Span]
 ) -> Iterator[str]:
-    """`spans` gains the rows of each segment that is as it was committed."""
+    """Yield the faults of chunk segments. `spans` gains the rows of each segment that is still as committed."""
     have, rejected = segments_in(layout.chunks), _rejected(layout)
     first_row = refused = 0
     for segment in range(expected):
         path = layout.chunk_segment(segment)
         if segment not in have:
             yield f"{path} is gone; {READS}"
-            return  # what follows it is read again with it
+            return  # later segments are read again with it
         info = _info(path, ChunkSegmentInfo)
         lines = rejected.get(segment, 0)
         if info is None or seen.differ(path) or (info.segment, info.first_row) != (segment, first_row):
@@ -133,14 +133,14 @@ def _said(info: VectorSegmentInfo) -> tuple[object, ...]:
 
 
 def _aside(path: Path) -> str:
-    """Set aside a file that is in the way of the run's own, and return a phrase with its new name."""
+    """Set aside a file in the place of the run's own. Return a phrase with its new name."""
     aside = damaged_of(path)
     path.rename(aside)
     return f" (it is {aside.name} now)"
 
 
 def _rejected(layout: RunLayout) -> dict[int, int]:
-    """Lines of each file of rejected records, by segment."""
+    """Number of lines in each file of rejected records, by segment."""
     found: dict[int, int] = {}
     for segment in segments_in(layout.chunks, ".rejected.jsonl"):
         with layout.rejected_segment(segment).open("rb") as lines:
@@ -149,7 +149,7 @@ def _rejected(layout: RunLayout) -> dict[int, int]:
 
 
 def read_ended_intake(layout: RunLayout) -> IntakeCounts | None:
-    """The totals of the intake; None before its end, and for a damaged file."""
+    """The totals of the intake; None before its end, and if the file is damaged."""
     try:
         found = read_intake(layout)
     except RunDirectoryError:

@@ -1,4 +1,4 @@
-"""One writer a run directory: an advisory lock on `.lock`, held for as long as its descriptor is open."""
+"""One writer per run directory: an advisory lock on `.lock`, held as long as its descriptor is open."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ...protocol.run_directory.lock_holder import read_holder, write_holder
 
 LOOKS = 5
 LOOK_SECONDS = 0.05
-"""A process that only checks the lock holds it for a moment, so taking it is tried again."""
+"""Pause before another attempt: a process that only checks the lock holds it for a moment."""
 
 
 def take_lock(layout: RunLayout, where: str) -> int:
-    """The descriptor that holds the directory; RunDirectoryError, beginning with `where`, while another process has it."""
+    """Lock the directory and return the descriptor; RunDirectoryError (its text begins with `where`) if another has it."""
     fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     for look in range(LOOKS):
         try:

@@ -1,4 +1,4 @@
-"""Remember which file had each name when this session committed it or first looked at it."""
+"""Remember which file had each name when this session committed it or first read it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class FileStamps:
-    """Stamps of segments. A replaced file counts as another one, even with the same size and content."""
+    """Stamps of segment files. A replaced file counts as different, even with the same size and content."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, tuple[int, int, int] | None] = {}
@@ -27,7 +27,7 @@ class FileStamps:
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Inode, time and size: an inode alone may be given to the next file."""
+    """Inode, time and size; an inode alone may be reused by the next file."""
     try:
         found = path.stat()
     except FileNotFoundError:

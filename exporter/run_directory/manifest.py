@@ -1,4 +1,4 @@
-"""What a run ended with, recounted from the files: `manifest.json`, and `quarantine.jsonl` for people."""
+"""A run's results, recounted from its files: `manifest.json`, and `quarantine.jsonl` for people."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ from ...protocol.version import __version__
 from .sparse_run import sparse_runs
 
 EXCERPT = 200
-"""Characters of a quarantined text that are shown."""
+"""Characters shown of a quarantined text."""
 
 
 def recount(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> tuple[Counts, list[ManifestPass]]:
-    """Counts and one record a pass, from the segments' footers. A row counts as committed when all its vectors are.
+    """Counts, and one record per output, from the segments' footers. A row is committed if all its vectors are.
 
-    RunDirectoryError where a segment cannot be read; `lenient` leaves it out, for a run that ended before all were looked at.
+    RunDirectoryError if a segment cannot be read; `lenient` leaves it out, for a run that ended before all were checked.
     """
     tallies = {one.vector: _Tally() for one in spec.outputs}
     committed = failed = 0
     standing = (segment for one in spec.outputs for segment in segments_in(layout.vector_folder(one.vector)))
     for segment in sorted(set(standing)):
         bad: set[int] = set()
-        """Rows that lack a vector of any pass: of one segment, since those of a run may be more than memory holds."""
+        """Rows that lack a vector of any pass; of one segment only, since those of a run may not fit in memory."""
         rows, whole = 0, True
         for one in spec.outputs:
             found = _segment(layout, one.vector, segment, lenient)
@@ -65,8 +65,8 @@ def recount(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> tuple
             bad.update(row for row, *_ in errors)
         if whole:
             committed, failed = committed + rows - len(bad), failed + len(bad)
-    spooled = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
-    rows = sum(_chunk_rows(path, lenient) for path in spooled)
+    chunk_paths = [layout.chunk_segment(segment) for segment in segments_in(layout.chunks)]
+    rows = sum(_chunk_rows(path, lenient) for path in chunk_paths)
     intake = read_intake(layout)
     refused = sum(1 for _ in rejected(layout))
     counts = Counts(
@@ -81,7 +81,7 @@ def recount(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> tuple
 
 
 class _Tally:
-    """The segments of one vector, added up."""
+    """The sums over one vector's segments."""
 
     def __init__(self) -> None:
         self._rows = self._quarantined = self._tokens = self._stood_in = 0
@@ -100,7 +100,7 @@ class _Tally:
         self._int8.add(info)
 
     def add_to(self, record: PassRecord, one: Output) -> ManifestPass:
-        """The pass with these counts; `one` says which of them it has."""
+        """The pass with these counts; the output `one` determines which of them apply."""
         counted = ManifestPass(
             **msgspec.structs.asdict(record),
             rows=self._rows,
@@ -128,12 +128,12 @@ def covered(spec: RunSpec, passes: Sequence[ManifestPass]) -> tuple[dict[str, in
 
 
 def truncations(passes: Sequence[ManifestPass]) -> dict[str, Truncation]:
-    """The truncation of each vector, from the records of `recount`, but for vectors that take texts of any length."""
+    """The truncation of each vector, from the records of `recount`; without vectors that take texts of any length."""
     return {one.vector: one.truncation for one in passes if one.truncation is not None}
 
 
 def write_quarantine(layout: RunLayout, spec: RunSpec, *, lenient: bool = False) -> None:
-    """`quarantine.jsonl`: rejected records with file and record, then rows with what failed. Derived, so rewritten.
+    """Rewrite `quarantine.jsonl`: rejected records with file and record number, then rows with the failed vector.
 
     `lenient` as for `recount`.
     """
@@ -151,7 +151,7 @@ def write_quarantine(layout: RunLayout, spec: RunSpec, *, lenient: bool = False)
 def write_manifest(
     layout: RunLayout, spec: RunSpec, run: str, counts: Counts, passes: Sequence[ManifestPass], points: int
 ) -> None:
-    """The last file of a run that is done."""
+    """Write the manifest, the last file of a done run."""
     manifest = Manifest(
         format=1,
         embedfleet=__version__,
@@ -173,7 +173,7 @@ def write_sections(layout: RunLayout, spec: RunSpec) -> None:
 
 
 def rejected(layout: RunLayout) -> Iterator[QuarantineLine]:
-    """The records that never became a row, in the order of the source."""
+    """The rejected records, in the order of the source."""
     for path in sorted(layout.chunks.glob("[0-9]*.rejected.jsonl"), key=lambda one: (len(one.name), one.name)):
         with path.open("rb") as lines:
             for line in lines:
@@ -187,7 +187,7 @@ def rejected(layout: RunLayout) -> Iterator[QuarantineLine]:
 
 
 def _with_sections(layout: RunLayout, spec: RunSpec, manifest: Manifest) -> Manifest:
-    """With `sparse_run` where there are sparse vectors, and `rerank_run` where candidates were reranked."""
+    """Add `sparse_run` if there are sparse vectors, and `rerank_run` if candidates were reranked."""
     sparse, reranked = sparse_runs(layout, spec, read_stats(layout)), read_rerank_run(layout)
     return msgspec.structs.replace(manifest, sparse_run=sparse or manifest.sparse_run, rerank_run=reranked or UNSET)
 
@@ -200,7 +200,7 @@ def _pass_record(layout: RunLayout, vector: str) -> PassRecord:
 
 
 def _token_vectors(kept: Sequence[TokenVectors]) -> TokenVectors | UnsetType:
-    """Of a multivector: what its rows have together, and the extremes; UNSET where no segment tells of a row."""
+    """Token vectors of a multivector's rows: their sum, fewest and most; UNSET if no segment counts any."""
     counted = [one for one in kept if one.total]
     if not counted:
         return UNSET
@@ -209,7 +209,7 @@ def _token_vectors(kept: Sequence[TokenVectors]) -> TokenVectors | UnsetType:
 
 
 def _errors(layout: RunLayout, vector: str, segment: int) -> Iterator[tuple[int, str, int]]:
-    """Row, reason and tokens of each row in quarantine; 0 tokens where no tokenizer has told."""
+    """Row, reason and tokens of each quarantined row; 0 tokens if they were not counted."""
     with pq.ParquetFile(layout.vector_segment(vector, segment), page_checksum_verification=True) as file:
         table: Any = file.read(columns=["row", "error", "n_tokens"])
     table = table.filter(table.column("error").is_valid())
@@ -219,7 +219,7 @@ def _errors(layout: RunLayout, vector: str, segment: int) -> Iterator[tuple[int,
 def _standing(
     layout: RunLayout, vector: str, lenient: bool
 ) -> Iterator[tuple[int, VectorSegmentInfo, list[tuple[int, str, int]]]]:
-    """Number, info and errors of each segment of a vector; `lenient` leaves out those that cannot be read."""
+    """Index, info and errors of each segment of a vector; `lenient` leaves out those that cannot be read."""
     for segment in segments_in(layout.vector_folder(vector)):
         if (found := _segment(layout, vector, segment, lenient)) is not None:
             yield segment, found[0], found[1]

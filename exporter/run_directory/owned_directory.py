@@ -1,4 +1,4 @@
-"""Taking a run directory: one writer, one spec, and what is already committed."""
+"""Take a run directory: with one writer, one spec, and the segments already committed."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ _MAGIC = b"PAR1"
 
 
 class RunDirectory:
-    """A run directory that this process holds. Raises RunDirectoryError or SpecMismatch where it cannot be held, SourceError
-    where its source has changed; it is then as it was."""
+    """A run directory that this process holds.
+
+    RunDirectoryError or SpecMismatch if it cannot be taken, SourceError if its source has changed; it is then unchanged.
+    """
 
     def __init__(self, root: Path, spec: RunSpec, *, restart: bool) -> None:
         self.layout, self.spec = RunLayout(root), spec
@@ -62,37 +64,37 @@ class RunDirectory:
             remedy = "make room and run the same command again" if full else "give a folder that can be written"
             raise RunDirectoryError(f"--out {root}: {error.strerror or error}{where}; {remedy}") from error
 
-    def committed(self, number: int) -> list[int]:
-        """The segments of a pass whose files all stand whole; partial and torn ones are removed, to be computed again."""
-        standing = [self.standing(one.vector) for one in self.spec.passes[number].outputs]
+    def committed(self, pass_index: int) -> list[int]:
+        """The segments of a pass whose files are all whole. Removes partial and torn files, which are computed again."""
+        standing = [self.standing(one.vector) for one in self.spec.passes[pass_index].outputs]
         return sorted(set[int].intersection(*standing))
 
-    def fingerprint(self, number: int) -> Fingerprint | None:
-        """What the committed segments of a pass were computed with; None before the first."""
-        return self._read(self.spec.passes[number].outputs[0].vector)
+    def fingerprint(self, pass_index: int) -> Fingerprint | None:
+        """The fingerprint of a pass's committed segments; None before the first."""
+        return self._read(self.spec.passes[pass_index].outputs[0].vector)
 
-    def begin_pass(self, number: int, fingerprint: Fingerprint, placement: str = "") -> None:
-        """Write `pass.json` of each output, or check that the model is the one named there; SpecMismatch otherwise.
+    def begin_pass(self, pass_index: int, fingerprint: Fingerprint, placement: str = "") -> None:
+        """Write `pass.json` of each output, or check that the model is the one recorded there; SpecMismatch if it is not.
 
-        `placements` there gathers, for audit, where the model was in each session that computed something.
+        Its `placements` collect, for audit, where the model was in each session that computed something.
         """
-        one = self.spec.passes[number]
-        self._compare(one.vector, self.fingerprint(number), fingerprint)
-        for output in reversed(one.outputs):  # the first is the one that is looked for
+        one = self.spec.passes[pass_index]
+        self._compare(one.vector, self.fingerprint(pass_index), fingerprint)
+        for output in reversed(one.outputs):  # the first output's file comes last: readers look for it
             self._describe(output, fingerprint, placement)
 
     def begin_ensemble(self, one: EnsembleSpec, fingerprint: Fingerprint) -> None:
-        """As `begin_pass`, for an ensemble."""
+        """Like `begin_pass`, for an ensemble."""
         self._compare(one.vector, self._read(one.vector), fingerprint)
         output = next(output for output in self.spec.outputs if output.vector == one.vector)
         self._describe(output, fingerprint, "", one)
 
     def release(self) -> None:
-        """Let another run have the directory."""
+        """Release the lock."""
         drop_lock(self._lock)
 
     def standing(self, vector: str) -> set[int]:
-        """The segments of one vector that stand whole; partial and torn ones are removed."""
+        """The whole segments of one vector. Removes partial and torn files."""
         folder = self.layout.vector_folder(vector)
         for stray in folder.glob(".*.tmp"):
             if is_vector_file(stray.name):
@@ -160,7 +162,7 @@ class RunDirectory:
         if before is not None or self.layout.manifest.exists():
             self._check_source()
             self.layout.manifest.unlink(missing_ok=True)
-            # First: a manifest must not come back beside segments that it does not describe.
+            # First: after a power cut, no manifest may be beside segments that it does not describe.
             sync_folder(self.layout.root)
         if before is not None:
             change(self.layout, before, self.spec)
@@ -170,7 +172,7 @@ class RunDirectory:
         make_folder(self.layout.chunks)
 
     def _changed_spec(self) -> RunSpec | None:
-        """The spec that stands, where the directory has to be made ready for another one; SpecMismatch where it cannot be."""
+        """The stored spec, if the directory must be changed for the new one; SpecMismatch if it cannot be."""
         before = read_owner(self.layout)
         if before is None:
             return None
@@ -179,7 +181,7 @@ class RunDirectory:
                 f"--out {self.layout.root}: its policy {before.preprocessing!r} for reading records is not known to this "
                 "build; use the version that began the run, or --restart to start over"
             )
-        # A run keeps the policy that it began with, also where there is a later one.
+        # A run keeps the policy that it began with, even if there is a later one.
         ours = msgspec.structs.replace(self.spec, preprocessing=before.preprocessing)
         if self._is_moved(before):
             before = msgspec.structs.replace(before, source=ours.source)
@@ -197,17 +199,17 @@ class RunDirectory:
         return None
 
     def _is_moved(self, before: RunSpec) -> bool:
-        """Whether the source is that of the run at another place: whoever moves a project moves both."""
+        """Whether the source is the run's own at another path, as after a move of the whole project."""
         source = self.spec.source
         if source == before.source:
             return False
         try:
             return is_moved(source, survey(source, self.layout.root, self.spec.text_field), self.layout)
-        except SourceError:  # the intake says it
+        except SourceError:  # the intake reports it
             return False
 
     def _look(self, restart: bool) -> None:
-        """Check that the directory may be used, before anything is written or removed there."""
+        """Check that the directory may be used, before any change to it."""
         before = read_owner(self.layout)
         if before is None and is_foreign(self.layout):
             raise RunDirectoryError(
@@ -222,18 +224,18 @@ class RunDirectory:
             raise wrong_kind_error(odd)
 
     def _clear(self) -> None:
-        """Remove what a run wrote, and nothing else. Its spec stays until the new one replaces it."""
+        """Remove the files of a run, and nothing else. Its spec stays until the new one replaces it."""
         before = read_owner(self.layout)
         if before is not None:
             clear_run(self.layout, before)
 
     def _check_source(self) -> None:
-        """SourceError for one that the intake would refuse, once this directory is taken and something of it is gone."""
+        """Raise SourceError now for a source that the intake would refuse after the directory has been changed."""
         source = self.spec.source
         trail = read_trail(self.layout)
         if not (trail.segments or self.layout.source.exists()):
             return
-        if is_gone(source) and trail.whole:  # a source that was read to its end is needed no more
+        if is_gone(source) and trail.whole:  # a source that was read to its end is no longer needed
             return
         unchanged_files(source, survey(source, self.layout.root, self.spec.text_field), self.layout)
 

@@ -1,4 +1,4 @@
-"""The section `rerank_run` of the manifest: what a cross-encoder scored, what it could not, and what that took."""
+"""The section `rerank_run` of the manifest: pairs that a cross-encoder scored and could not score, and the cost."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ MOST_REASONS = 20
 
 
 class FallbackCount:
-    """Counts pairs and the reasons of those without a score, in bounded memory."""
+    """Counts pairs, and the reasons of those without a score, in bounded memory."""
 
     def __init__(self) -> None:
         self.pairs = self.fallbacks = 0
         self._reasons = ReasonCount()
 
     def add(self, reason: str | None) -> None:
-        """A pair; None for one that has a score."""
+        """Count a pair; `reason` is None if it has a score."""
         self.pairs += 1
         if reason is not None:
             self.fallbacks += 1
             self._reasons.add(reason)
 
     def reasons(self) -> dict[str, int]:
-        """The most frequent ones."""
+        """The most frequent reasons, with their counts."""
         return dict(self._reasons.first(MOST_REASONS))
 
 
 def describe_rerank(
     layout: RunLayout, found: CandidatesRecord, reranker: str, count: FallbackCount
 ) -> CrossEncoderRerankRun:
-    """The section, from the counts and from what the run of the pairs left."""
+    """The section, from the counts and from the files of the run of the pairs."""
     scores = RunLayout(layout.scores)
     figures = next(iter(read_stats(scores).passes), PassStats.none(reranker))
     about = read_pass(scores, reranker) or PassRecord()
@@ -78,7 +78,7 @@ def _truncation(scores: RunLayout, reranker: str) -> Truncation:
 
 
 def keep_rerank(layout: RunLayout, section: CrossEncoderRerankRun | None) -> None:
-    """Keep the section for the next time that the manifest is written; None forgets an earlier one."""
+    """Store the section for the next manifest; None deletes an earlier one."""
     if section is None:
         layout.rerank_record.unlink(missing_ok=True)
     else:

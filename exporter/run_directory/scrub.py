@@ -1,4 +1,4 @@
-"""Reading again what earlier sessions committed: a byte that has changed since is found before anything is made of it."""
+"""Read again what earlier sessions committed, so that a changed byte is found before anything is derived from it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from ...protocol.run_directory.tables import Info, digest, read_info
 from ...protocol.spec.run_spec import RunSpec
 
 WHOLE_BYTES = 64 << 20
-"""Files up to this size are read whole and their digest is compared; of larger ones the page checksums are."""
+"""Files up to this size are read whole, and their digest is compared; larger files are checked by their page checksums."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScrubbedSegment:
-    """What was found in one segment: of its chunks, what is wrong; of each pass or ensemble that is damaged, its number, the
-    vector and what is wrong with that."""
+    """The result for one segment: the damage of its chunks (empty: none), and (part, vector, damage) of each damaged part.
+
+    A part is a pass, or an ensemble after the passes.
+    """
 
     segment: int
     chunks: str
@@ -32,9 +34,9 @@ class ScrubbedSegment:
 def scrub(
     layout: RunLayout, spec: RunSpec, committed: Sequence[Collection[int]], stopped: Callable[[], bool]
 ) -> Iterator[ScrubbedSegment]:
-    """Read every segment that stands, one after the other, until `stopped`.
+    """Check every segment on disk, one after the other, until `stopped`.
 
-    `committed` is as it was found: by pass, then by ensemble.
+    `committed` lists the segments at the session's start: by pass, then by ensemble.
     """
     chunks = set(segments_in(layout.chunks))
     standing = [set(segments) for segments in committed]
@@ -44,20 +46,20 @@ def scrub(
         if stopped():
             return
         reason = chunk_damage(layout, segment) if segment in chunks else ""
-        numbers = [number for number, segments in enumerate(standing) if segment in segments]
-        damaged = tuple(found for number in numbers if (found := _damage(layout, number, vectors[number], segment)))
+        parts = [part for part, segments in enumerate(standing) if segment in segments]
+        damaged = tuple(found for part in parts if (found := _damage(layout, part, vectors[part], segment)))
         yield ScrubbedSegment(segment, reason, damaged)
 
 
-def _damage(layout: RunLayout, number: int, vectors: Sequence[str], segment: int) -> tuple[int, str, str] | None:
+def _damage(layout: RunLayout, part: int, vectors: Sequence[str], segment: int) -> tuple[int, str, str] | None:
     for vector in vectors:
         if reason := vector_damage(layout, vector, segment):
-            return number, vector, reason
+            return part, vector, reason
     return None
 
 
 def vector_damage(layout: RunLayout, vector: str, segment: int) -> str:
-    """What is wrong with a vector segment that stands; empty where nothing is."""
+    """The damage of a vector segment on disk; empty: it is whole."""
     path = layout.vector_segment(vector, segment)
     try:
         info = _read_through(path, VectorSegmentInfo)
@@ -69,11 +71,11 @@ def vector_damage(layout: RunLayout, vector: str, segment: int) -> str:
                     return "its content is not what its digest says"
         return _misfit(layout, info)
     except Exception as error:  # noqa: BLE001 - a changed byte of a footer may make the reader raise anything
-        return _told(path, error)
+        return _describe(path, error)
 
 
 def _misfit(layout: RunLayout, info: VectorSegmentInfo) -> str:
-    """Why a vector segment is not of the chunk segment that stands, if one does."""
+    """Why a vector segment does not fit its chunk segment, if that is on disk."""
     path = layout.chunk_segment(info.segment)
     if not path.exists():
         return ""
@@ -83,21 +85,21 @@ def _misfit(layout: RunLayout, info: VectorSegmentInfo) -> str:
 
 
 def chunk_damage(layout: RunLayout, segment: int) -> str:
-    """What is wrong with a chunk segment that stands; empty where nothing is."""
+    """The damage of a chunk segment on disk; empty: it is whole."""
     path = layout.chunk_segment(segment)
     before = _stamp(path)
     try:
         info = _read_through(path, ChunkSegmentInfo)
         reason = "" if info.segment == segment else f"it says that it is segment {info.segment}"
     except Exception as error:  # noqa: BLE001 - a changed byte of a footer may make the reader raise anything
-        reason = _told(path, error)
-    # The intake may remove it at any moment, having no use for what stood behind a gap, and write another one in its place:
-    # what was read is damage only if it still stands.
+        reason = _describe(path, error)
+    # The intake may remove a file after a gap at any moment and write another one in its place: it is damage only if the
+    # same file is still there.
     return reason if before is not None and _stamp(path) == before else ""
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """Which file stands there; None where none does. An inode alone may be given to the next file."""
+    """Identity of the file; None if there is none. An inode alone may be reused by the next file."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -106,7 +108,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _read_through(path: Path, kind: type[Info]) -> Info:
-    """The info of a file of which every page was read."""
+    """Read every page of a file and return its info."""
     info, rows = read_info(path, kind), 0
     for batch in stream_batches(path, pq.read_schema(path).names):
         rows += batch.num_rows
@@ -115,8 +117,8 @@ def _read_through(path: Path, kind: type[Info]) -> Info:
     return info
 
 
-def _told(path: Path, error: Exception) -> str:
-    """The damage in words. What is the host's trouble and not the file's is raised: it may be read the next time."""
+def _describe(path: Path, error: Exception) -> str:
+    """The damage in words. An error of the host, not of the file, is raised: the file may be readable the next time."""
     if is_host_failure(error):
         raise error
     return str(error).removeprefix(f"{path}: ").partition("; delete it")[0]

@@ -1,9 +1,9 @@
-"""`stats.json`: what a session says of itself, and of each pass what all sessions that computed batches for it came to.
+"""`stats.json`: the figures of the last session, and for each pass the sums over all sessions that computed batches for it.
 
-A resume computes what is missing, often next to nothing: its own figures would say that a pass cost nothing and ran nowhere.
-So counts and seconds are added up, histograms of batches are joined bucket by bucket, and rates follow from the sums. What
-cannot be added (dtype, placement) is the latest. Of a session that was killed there are no figures: the rows that it committed
-are counted as `untimed`, so that nobody takes the sums for more than they are.
+A resume often computes next to nothing: its own figures would show that a pass cost nothing and ran nowhere. So counts and
+seconds are summed, histograms of batches are joined bucket by bucket, and rates follow from the sums. Values that cannot be
+summed (dtype, placement) are the latest. A killed session leaves no figures: its committed rows count as `untimed`, so that
+the sums are not taken for complete.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ def earlier_stats(layout: RunLayout) -> RunStats:
 
 
 def merge_stats(before: RunStats, now: SessionStats, rows: Mapping[str, int]) -> RunStats:
-    """`now`, what the session says, with the passes of all sessions; `rows` are the committed ones by pass.
+    """The session's figures `now`, with the passes of all sessions; `rows` are the committed rows by pass.
 
-    The rest of the file is of this session alone; samples of a pass's devices are of the latest that computed it.
+    The other fields are of this session alone; samples of a pass's devices are of the latest session that computed it.
     """
     earlier = before.by_vector()
-    # An exporter that ended while it closed has a successor, which is told the same figures again.
-    told = bool(now.run) and before.run == now.run
+    # If an exporter ended while it closed, its successor gets the same figures again.
+    merged = bool(now.run) and before.run == now.run
     passes: list[PassStats] = []
     for one in now.passes:
-        found = earlier.get(one.vector)
-        total = found if found is not None and told else _total(found, one, now.run)
+        known = earlier.get(one.vector)
+        total = known if known is not None and merged else _total(known, one, now.run)
         passes.append(replace(total, chunks=rows.get(one.vector, total.chunks)))
     devices = before.processing_stats.passes | now.processing_stats.passes
     samples = ProcessingStats(host=now.processing_stats.host, passes=devices)
@@ -51,7 +51,7 @@ def merge_stats(before: RunStats, now: SessionStats, rows: Mapping[str, int]) ->
 
 
 def add_truncation(stats: RunStats, found: Mapping[str, Truncation]) -> RunStats:
-    """`stats` with what was cut, by pass."""
+    """`stats` with the truncation of each pass."""
     passes = (replace(one, **found[one.vector].record()) if one.vector in found else one for one in stats.passes)
     return replace(stats, passes=tuple(passes))
 
@@ -72,7 +72,7 @@ def _total(before: PassStats | None, now: SessionPass, run: str) -> PassStats:
     if not before.batches:
         return replace(mine, untimed=untimed)
     if before.histograms is UNSET:
-        return mine  # percentiles that nobody can join
+        return mine  # percentiles alone cannot be joined
     return replace(_sum(before, mine), sessions=before.sessions + 1, session=run, untimed=untimed)
 
 
@@ -80,7 +80,7 @@ def _sum(before: PassStats, now: PassStats) -> PassStats:
     found = before.statistics + now.statistics
     found.seconds = round(found.seconds, 3)
     record = replace(describe_pass(now.vector, now.model, now.chunks, 0, found), earlier=UNSET)
-    if not found.seconds:  # all of them were below a millisecond, and the latest one's rates are as good as any
+    if not found.seconds:  # all sessions took less than a millisecond: take the latest one's rates
         rates = (now.chunks_per_second, now.tokens_per_second)
         record = replace(record, chunks_per_second=rates[0], tokens_per_second=rates[1])
     return replace(before, **asdict(record))

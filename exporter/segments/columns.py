@@ -1,4 +1,4 @@
-"""The vectors of one output while its segment is assembled: one class a form. Rows are set in any order, then written."""
+"""The vectors of one output while its segment is assembled: one class per form. Rows are set in any order, then written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 class Column(Protocol):
-    """Vectors of a segment's rows. `arrays` are those of one batch, one row each in the order of `positions`."""
+    """Vectors of a segment's rows. `arrays` are those of one batch, with one row for each of `positions`, in their order."""
 
     def set(self, positions: Array, arrays: Mapping[str, Array]) -> Iterator[tuple[int, str]]:
         """Take the rows at `positions`; yield (position in the batch, reason) for values that must not be written."""
@@ -99,11 +99,11 @@ class SparseColumn:
         offsets, indices, values = arrays["offsets"], arrays["indices"], arrays["values"]
         if not _cover(offsets, len(positions), len(indices)) or len(indices) != len(values):
             raise ProtocolError("a sparse result whose offsets do not fit its indices and values")
-        for number, (start, stop) in enumerate(_spans(offsets)):
-            self._indices.parts[positions[number]] = indices[start:stop]
-            self._values.parts[positions[number]] = values[start:stop]
+        for position, (start, stop) in enumerate(_spans(offsets)):
+            self._indices.parts[positions[position]] = indices[start:stop]
+            self._values.parts[positions[position]] = values[start:stop]
             if not np.isfinite(values[start:stop]).all():
-                yield number, "a weight is not finite"
+                yield position, "a weight is not finite"
 
     def put(self, position: int, indices: Array, values: Array) -> None:
         """Set one row from elsewhere."""
@@ -114,7 +114,7 @@ class SparseColumn:
 
 
 class MultivectorColumn:
-    """`vector`: a list of float16 token vectors a row."""
+    """`vector`: a list of float16 token vectors per row."""
 
     def __init__(self, rows: int, dim: int) -> None:
         self._dim = dim
@@ -124,17 +124,17 @@ class MultivectorColumn:
         offsets, tokens = arrays["offsets"], arrays["tokens"]
         if not _cover(offsets, len(positions), len(tokens)) or tokens.ndim != 2 or tokens.shape[1] != self._dim:
             raise ProtocolError("a multivector result whose offsets or dimensions do not fit its tokens")
-        for number, (start, stop) in enumerate(_spans(offsets)):
-            self._tokens.parts[positions[number]] = tokens[start:stop]
+        for position, (start, stop) in enumerate(_spans(offsets)):
+            self._tokens.parts[positions[position]] = tokens[start:stop]
             if not np.isfinite(tokens[start:stop]).all():
-                yield number, "a component is not finite"
+                yield position, "a component is not finite"
 
     def fields(self, bad: Bools) -> dict[str, pa.Array]:
         return {"vector": self._tokens.array(bad)}
 
 
 class ScoreColumn:
-    """`score`: one float32 a row."""
+    """`score`: one float32 per row."""
 
     def __init__(self, rows: int) -> None:
         self._scores = np.zeros(rows, np.float32)
@@ -152,7 +152,7 @@ class ScoreColumn:
 
 
 class _Lists:
-    """One array a row, written as an Arrow list column."""
+    """One array per row, written as an Arrow list column."""
 
     def __init__(self, rows: int, empty: Array) -> None:
         self._empty = empty
@@ -170,7 +170,7 @@ class _Lists:
 
 
 def _cover(offsets: Array, rows: int, total: int) -> bool:
-    """Whether the offsets cut `total` values into as many parts as there are rows."""
+    """Whether the offsets divide `total` values into `rows` parts."""
     return len(offsets) == rows + 1 and offsets[0] == 0 and offsets[-1] == total and bool((np.diff(offsets) >= 0).all())
 
 

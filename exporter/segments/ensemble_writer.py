@@ -1,4 +1,4 @@
-"""Ensembles, segment by segment, from what their members' passes committed: files in, a file out, no worker."""
+"""Derive ensembles, segment by segment, from the files that their members' passes committed; without a worker."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .builder import SegmentBuilder
 from .writer import commit_segment
 
 ROWS_AT_ONCE = 1024
-"""Of each member in memory, beside the segment in the making."""
+"""Rows of each member in memory, beside the segment being assembled."""
 
 _COLUMNS = ("vector", "n_tokens", "truncated", "error")
 
 
 def ensemble_fingerprint(one: EnsembleSpec, dim: int, members: Mapping[str, Fingerprint]) -> Fingerprint:
-    """What makes an ensemble's numbers: its method, weights and projection, and the fingerprints of its members' passes."""
+    """All that determines an ensemble's vectors: method, weights, projection, and its members' fingerprints."""
     digests = "".join(members[name].digest() for name in one.members)
     return Fingerprint(
         model=f"{one.method} of {', '.join(one.members)}",
@@ -49,10 +49,10 @@ def ensemble_fingerprint(one: EnsembleSpec, dim: int, members: Mapping[str, Fing
 
 
 def derive_segment(layout: RunLayout, one: EnsembleSpec, segment: int, dim: int, fingerprint: str) -> None:
-    """Commit the ensemble's segment. A row that is quarantined in a member is so here, for the first such reason.
+    """Commit the ensemble's segment. A row quarantined in a member is quarantined here, for the first such reason.
 
-    `n_tokens` and `tokens_cut` are the most of any member, `truncated` is set if any of them is. OSError where the disk
-    refuses, RunDirectoryError where a member's file is torn, ValueError where the members differ in their rows.
+    `n_tokens` and `tokens_cut` are the largest of any member's; `truncated` is set if any member's is. OSError if the disk
+    refuses, RunDirectoryError if a member's file is torn, ValueError if the members differ in their rows.
     """
     rows = read_info(layout.vector_segment(one.members[0], segment), VectorSegmentInfo).rows
     builder = SegmentBuilder(rows, [Output(one.vector, "dense", "ensemble")], [dim])
@@ -65,7 +65,7 @@ def derive_segment(layout: RunLayout, one: EnsembleSpec, segment: int, dim: int,
 
 
 def _add(builder: SegmentBuilder, one: EnsembleSpec, first: int, tables: Sequence[pa.Table]) -> int:
-    """Combine the same rows of all members; how many they are."""
+    """Combine the same rows of all members. Return their number."""
     vectors = combine(one, [dense_vectors(table) for table in tables])
     errors = {
         int(row): "the members' vectors cancel each other out" for row in np.flatnonzero(np.isnan(vectors).any(axis=1))
@@ -91,7 +91,7 @@ def _columns(path: Path) -> list[str]:
 
 
 def _tokens_cut(tables: Sequence[pa.Table]) -> Any:
-    """The most of any member; -1 where one did not count them."""
+    """The largest count of any member; -1 if a member did not count them."""
     counts: list[Any] = []
     for table in tables:
         if TOKENS_CUT.name in table.column_names:

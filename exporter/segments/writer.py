@@ -1,4 +1,4 @@
-"""Committing a segment: tmp → fsync → rename → fsync of the folder, and only then is it acknowledged."""
+"""Commit a segment: tmp → fsync → rename → fsync of the folder. Only then is it acknowledged."""
 
 from __future__ import annotations
 

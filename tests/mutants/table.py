@@ -255,8 +255,8 @@ MUTANTS = (
     Mutant(
         "a segment is acknowledged before its ensemble stands",
         "exporter/ledger/ledger.py",
-        "        return [*self._go_on(segment), *told]\n",
-        "        return [*told, *self._go_on(segment)]\n",
+        "        return [*self._go_on(segment), *acknowledged]\n",
+        "        return [*acknowledged, *self._go_on(segment)]\n",
         LEDGER,
     ),
     Mutant(

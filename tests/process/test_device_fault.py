@@ -23,7 +23,7 @@ DEVICE = Device(uuid="GPU-1", name="a GPU", kind="cpu", memory=1 << 30, threads=
 
 
 class Lease:
-    """A GpuLease of which the driver has something to tell. The memory settles at the second look."""
+    """A GpuLease whose driver reports XIDs. The memory is released at the second look."""
 
     lock, before = None, MemorySample(phase="before", used=1, total=2, source="nvml")
 
@@ -38,7 +38,7 @@ class Lease:
         told, self.told = self.told, []
         return told
 
-    def settled(self, _since: float) -> tuple[MemorySample, bool] | None:
+    def memory_released(self, _since: float) -> tuple[MemorySample, bool] | None:
         self.looks += 1
         return (self.before, True) if self.looks > 1 else None
 
@@ -61,7 +61,7 @@ class HungLease(Lease):
         super().__init__(device, driver)
         self.told, self.hung = [], True
 
-    def settled(self, _since: float) -> tuple[MemorySample | None, bool] | None:
+    def memory_released(self, _since: float) -> tuple[MemorySample | None, bool] | None:
         return None, True
 
 

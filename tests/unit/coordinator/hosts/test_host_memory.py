@@ -11,7 +11,7 @@ from embedfleet.coordinator.hosts.host_memory import (
     LEAST_BYTES,
     LOOK_SECONDS,
     MOST_BYTES,
-    SETTLE_SECONDS,
+    RECOVERY_SECONDS,
     HostMemory,
     available,
     oom_kills,
@@ -27,8 +27,8 @@ def test_a_shortage_is_told_and_then_given_time() -> None:
     left[0] = GIB
     assert memory.short(100.0 + LOOK_SECONDS / 2) == "", "it is not looked at all the time"
     assert "1024 of 65536 MiB are left" in memory.short(100.0 + LOOK_SECONDS)
-    assert memory.short(100.0 + LOOK_SECONDS + SETTLE_SECONDS - 0.1) == ""
-    assert memory.short(100.0 + LOOK_SECONDS + SETTLE_SECONDS) != ""
+    assert memory.short(100.0 + LOOK_SECONDS + RECOVERY_SECONDS - 0.1) == ""
+    assert memory.short(100.0 + LOOK_SECONDS + RECOVERY_SECONDS) != ""
 
 
 def test_a_small_host_keeps_a_least_number_of_bytes() -> None:

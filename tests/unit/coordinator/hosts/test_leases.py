@@ -112,21 +112,21 @@ def test_a_driver_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch, tm
     driver = GpuDriver()
     lease = GpuLease(GPU, driver)
     assert lease.before is not None
-    assert lease.settled(100.0) is None
+    assert lease.memory_released(100.0) is None
     clock[0] += leases.HUNG_SECONDS / 2
-    assert lease.settled(100.0) is None, "it may be slow"
+    assert lease.memory_released(100.0) is None, "it may be slow"
     assert not lease.hung
     assert lease.faults(now=True) == []
     clock[0] += leases.HUNG_SECONDS
-    assert lease.settled(100.0) == (None, True)
+    assert lease.memory_released(100.0) == (None, True)
     assert lease.hung
     assert asked == ["before", "after"], "not asked again before it has answered"
     healthy.set()
     monkeypatch.setattr(leases, "ANSWER_SECONDS", 30.0)
     assert lease.faults(now=True) == [79], "what it tells late is told"
-    settled = lease.settled(clock[0])
-    assert settled is not None
-    assert settled[1]
+    released = lease.memory_released(clock[0])
+    assert released is not None
+    assert released[1]
     assert not lease.hung
     lease.release()
     driver.close()
@@ -146,16 +146,16 @@ class Watch:
         self._xids = []
 
 
-def test_a_cpu_slot_needs_no_lock_and_settles_at_once() -> None:
+def test_a_cpu_slot_needs_no_lock_and_releases_its_memory_at_once() -> None:
     lease = GpuLease(CPU)
     assert lease.lock is None
     assert lease.before.phase == "before"
     assert lease.before.source == "host"
     assert 0 < lease.before.used < lease.before.total
-    settled = lease.settled(since=0.0)
-    assert settled is not None
-    assert settled[0].phase == "after"
-    assert settled[1]
+    released = lease.memory_released(since=0.0)
+    assert released is not None
+    assert released[0].phase == "after"
+    assert released[1]
     lease.release()
 
 
@@ -182,29 +182,29 @@ class TestGpuMemory:
     def test_memory_back_at_its_level_is_released(self) -> None:
         lease = GpuLease(GPU, self.driver)
         self.used += RELEASE_SLACK
-        settled = lease.settled(self.clock)
-        assert settled is not None
-        assert settled[1]
+        released = lease.memory_released(self.clock)
+        assert released is not None
+        assert released[1]
         lease.release()
 
     def test_the_driver_is_given_time_and_then_it_is_said(self) -> None:
         lease = GpuLease(GPU, self.driver)
         self.used += RELEASE_SLACK + 1
         ended = self.clock
-        assert lease.settled(ended) is None
+        assert lease.memory_released(ended) is None
         self.clock += RELEASE_SECONDS + 0.1
-        settled = lease.settled(ended)
-        assert settled is not None
-        assert not settled[1]
+        released = lease.memory_released(ended)
+        assert released is not None
+        assert not released[1]
         lease.release()
 
     def test_the_level_does_not_count_while_the_next_worker_is_there(self) -> None:
         lease = GpuLease(GPU, self.driver)
         lease.workers.add("w2")
         self.used += 10 << 30
-        settled = lease.settled(self.clock)
-        assert settled is not None
-        assert settled[1]
+        released = lease.memory_released(self.clock)
+        assert released is not None
+        assert released[1]
         lease.release()
 
     def test_a_lease_holds_the_lock(self) -> None:

@@ -35,7 +35,7 @@ class Intake:
     def __init__(self, source: Path | str, root: Path, **spec: Any) -> None:
         self.layout = RunLayout(root)
         self.spec = RunSpec(source=str(source), passes=PASSES, **{"preprocessing": PREPROCESSING} | spec)
-        self.spooled: list[SpooledSegment] = []
+        self.written: list[SpooledSegment] = []
 
     def load(
         self,
@@ -47,17 +47,17 @@ class Intake:
         def on_segment(segment: SpooledSegment) -> None:
             if segment.segment == crash_at:
                 raise KeyboardInterrupt
-            self.spooled.append(segment)
+            self.written.append(segment)
 
-        self.spooled = []
+        self.written = []
         return ChunkLoader(self.spec, self.layout, SegmentLimits(rows, tokens), on_segment, stopping).load()
 
     def table(self) -> list[dict[str, Any]]:
-        tables = [pq.read_table(self.layout.chunk_segment(one.segment)) for one in self.spooled]
+        tables = [pq.read_table(self.layout.chunk_segment(one.segment)) for one in self.written]
         return pa.concat_tables(tables).to_pylist() if tables else []
 
     def infos(self) -> list[ChunkSegmentInfo]:
-        return [read_info(self.layout.chunk_segment(one.segment), ChunkSegmentInfo) for one in self.spooled]
+        return [read_info(self.layout.chunk_segment(one.segment), ChunkSegmentInfo) for one in self.written]
 
     def rejected(self, segment: int) -> list[dict[str, Any]]:
         return [orjson.loads(line) for line in self.layout.rejected_segment(segment).read_bytes().splitlines()]
@@ -83,7 +83,7 @@ def test_what_a_segment_holds(tmp_path: Path) -> None:
     intake = Intake(source, tmp_path / "run")
     counts = intake.load()
     assert counts == IntakeCounts(segments=1, rows=2, rejected=0, duplicates=0, complete=True)
-    assert intake.spooled == [SpooledSegment(segment=0, first_row=0, rows=2, n_bytes=6, rejected=0)]
+    assert intake.written == [SpooledSegment(segment=0, first_row=0, rows=2, n_bytes=6, rejected=0)]
     assert intake.table() == [
         {"row": 0, "id": "a", "text": "caf\u00e9", "metadata": '{"k":[1]}', "n_bytes": 5},
         {"row": 1, "id": "c.jsonl#2", "text": "b", "metadata": None, "n_bytes": 1},
@@ -248,29 +248,29 @@ def test_a_crash_anywhere_changes_nothing(tmp_path: Path, rows: int) -> None:
         (intake.layout.chunks / ".ids.sqlite").write_bytes(b"half")
         intake.layout.rejected_segment(crash_at + 1).write_bytes(b"of a segment that never came")
         assert intake.load(rows) == counts
-        assert intake.spooled == whole.spooled
+        assert intake.written == whole.written
         assert intake.files() == expected
 
 
 def test_a_gap_is_read_again(tmp_path: Path) -> None:
     intake = Intake(mixed_folder(tmp_path / "corpus"), tmp_path / "run")
     counts = intake.load()
-    expected, spooled = intake.files(), intake.spooled
+    expected, written = intake.files(), intake.written
     intake.layout.chunk_segment(4).unlink()
     assert intake.load() == counts
-    assert (intake.files(), intake.spooled) == (expected, spooled)
+    assert (intake.files(), intake.written) == (expected, written)
 
 
 def test_a_finished_intake_needs_no_source(tmp_path: Path) -> None:
     source = tmp_path / "c.jsonl"
     source.write_bytes(json_lines(*numbered(0, 9), b"bad"))
     intake = Intake(source, tmp_path / "run")
-    counts, spooled = intake.load(), intake.spooled
+    counts, written = intake.load(), intake.written
     source.unlink()
     intake.layout.id_index.write_bytes(b"left by a crash after the last write")
     assert intake.load() == counts
     assert not intake.layout.id_index.exists()
-    assert intake.spooled == spooled
+    assert intake.written == written
 
 
 def test_a_changed_source_is_refused(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_changed_source_is_refused(tmp_path: Path) -> None:
         f"{source}: the source changed since its intake began: a.jsonl has other content; "
         "put it back as it was, or start over with --restart"
     )
-    assert intake.spooled == []
+    assert intake.written == []
 
 
 def test_records_of_the_intake_that_are_torn_are_refused_and_a_torn_segment_is_read_again(tmp_path: Path) -> None:
@@ -354,13 +354,13 @@ def test_stopping_ends_early_and_the_next_intake_goes_on(tmp_path: Path) -> None
     whole = Intake(source, tmp_path / "whole")
     expected = whole.load()
     intake = Intake(source, tmp_path / "run")
-    counts = intake.load(stopping=lambda: len(intake.spooled) >= 3)
+    counts = intake.load(stopping=lambda: len(intake.written) >= 3)
     assert not counts.complete
-    assert counts.rows == 4 * counts.segments == 4 * len(intake.spooled)
+    assert counts.rows == 4 * counts.segments == 4 * len(intake.written)
     assert not intake.layout.intake.exists()
     assert not intake.layout.id_index.exists()
-    before = len(intake.spooled)
-    counts = intake.load(stopping=lambda: len(intake.spooled) >= before)
+    before = len(intake.written)
+    counts = intake.load(stopping=lambda: len(intake.written) >= before)
     assert (counts.segments, counts.complete) == (before, False)
     assert intake.load() == expected
     assert intake.files() == whole.files()
@@ -372,12 +372,12 @@ def test_segments_end_by_tokens_and_by_memory(tmp_path: Path, monkeypatch: pytes
     source.write_bytes(json_lines(*[{"id": text[0], "text": text} for text in texts]))
     intake = Intake(source, tmp_path / "run")
     intake.load(rows=100, tokens=100)
-    assert [(one.rows, one.n_bytes) for one in intake.spooled] == [(2, 400), (1, 4000), (2, 2)]
+    assert [(one.rows, one.n_bytes) for one in intake.written] == [(2, 400), (1, 4000), (2, 2)]
     monkeypatch.setattr(segment_writer, "MAX_HELD_BYTES", 500)
     source.write_bytes(json_lines(*[{"id": str(n), "text": "t", "m": "m" * 240} for n in range(5)]))
     intake = Intake(source, tmp_path / "run2")
     intake.load(rows=100)
-    assert [one.rows for one in intake.spooled] == [2, 2, 1]
+    assert [one.rows for one in intake.written] == [2, 2, 1]
 
 
 def peak_of(intake: Intake) -> int:
@@ -404,7 +404,7 @@ def test_one_very_long_text(tmp_path: Path) -> None:
     source.write_bytes(json_lines(*[{"id": text[0], "text": text} for text in texts]))
     intake = Intake(source, tmp_path / "run")
     assert intake.load(tokens=1_000_000).rows == 3
-    assert [(one.rows, one.n_bytes) for one in intake.spooled] == [(2, 10_000_001), (1, 1)]
+    assert [(one.rows, one.n_bytes) for one in intake.written] == [(2, 10_000_001), (1, 1)]
     assert [row["text"] for row in intake.table()] == texts
 
 
@@ -433,7 +433,7 @@ def test_a_crash_of_the_process_itself(tmp_path: Path) -> None:
     assert subprocess.run(command, check=False).returncode == 9
     assert intake.layout.id_index.exists()
     assert intake.load() == counts
-    assert (intake.files(), intake.spooled) == (whole.files(), whole.spooled)
+    assert (intake.files(), intake.written) == (whole.files(), whole.written)
 
 
 def test_a_segment_ends_where_the_first_session_decided(tmp_path: Path) -> None:
@@ -446,7 +446,7 @@ def test_a_segment_ends_where_the_first_session_decided(tmp_path: Path) -> None:
     intake.layout.chunk_segment(1).unlink()
     intake.load(rows=7, tokens=10)
     assert intake.layout.chunk_segment(1).read_bytes() == whole
-    assert [one.rows for one in intake.spooled] == [4, 4, 3]
+    assert [one.rows for one in intake.written] == [4, 4, 3]
     intake.layout.chunk_segment(1).unlink()
     intake.layout.limits.write_bytes(b"{")
     with pytest.raises(RunDirectoryError, match=r"limits\.json: damaged .* start over with --restart"):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zmq
-from embedfleet.coordinator.core import events as ev
+from embedfleet.coordinator.core import events
 from embedfleet.coordinator.links.result_shapes import check_result
 from embedfleet.coordinator.links.worker_link import WorkerLink
 from embedfleet.protocol.errors import ProtocolError
@@ -126,7 +126,7 @@ def test_its_worker_is_ended_and_the_result_is_not_forwarded(width: int) -> None
         work=Link([b"w1.1", encode(message), *frames]),
         worker_of=lambda _identity: worker,
         fleet=SimpleNamespace(batches={1: SimpleNamespace(rows=ROWS, pass_index=0, tokens=9)}),
-        runs={"r": SimpleNamespace(settings=SimpleNamespace(outputs=lambda _number: (DENSE,)))},
+        runs={"r": SimpleNamespace(settings=SimpleNamespace(outputs=lambda _pass_index: (DENSE,)))},
         device_name=lambda _uuid: "cpu",
         hosts=SimpleNamespace(kill=lambda name, _host: killed.append(name)),
         emit=emitted.append,
@@ -134,9 +134,9 @@ def test_its_worker_is_ended_and_the_result_is_not_forwarded(width: int) -> None
     WorkerLink(context).gather()
     (event,) = emitted
     if width == DIM:
-        assert isinstance(event, ev.BatchDone)
+        assert isinstance(event, events.BatchDone)
         assert killed == []
     else:  # which is its batch's failure, as `test_pool_blame.py` has it
-        assert isinstance(event, ev.WorkerBroken)
+        assert isinstance(event, events.WorkerBroken)
         assert (event.worker, event.fatal, killed) == ("w1", False, ["w1"])
         assert "of shape (3, 5) where (3, 4) is due" in event.message

@@ -19,7 +19,7 @@ from embedfleet.protocol.run_directory.layout import RunLayout
 qdrant_edge = pytest.importorskip("qdrant_edge")
 
 
-def spool(layout: RunLayout, segment: int, texts: Sequence[str]) -> None:
+def write_segment(layout: RunLayout, segment: int, texts: Sequence[str]) -> None:
     layout.chunks.mkdir(parents=True, exist_ok=True)
     partial = layout.chunks / ".partial"
     pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), partial, write_page_checksum=True)
@@ -32,10 +32,10 @@ def finish(layout: RunLayout, segments: int) -> None:
     layout.intake.write_text(json.dumps(counts))
 
 
-def spooled(root: Path, *segments: Sequence[str]) -> RunLayout:
+def with_segments(root: Path, *segments: Sequence[str]) -> RunLayout:
     layout = RunLayout(root)
-    for number, texts in enumerate(segments):
-        spool(layout, number, texts)
+    for segment, texts in enumerate(segments):
+        write_segment(layout, segment, texts)
     finish(layout, len(segments))
     return layout
 
@@ -45,25 +45,25 @@ def nothing() -> None:
 
 
 def test_the_terms_of_all_chunks_are_counted(tmp_path: Path) -> None:
-    layout = spooled(tmp_path, ["fox dog", "fox fox fox lease"], ["batch"])
+    layout = with_segments(tmp_path, ["fox dog", "fox fox fox lease"], ["batch"])
     assert count_terms(layout, nothing) == Outcome(chunks=3, terms=2 + 4 + 1)
 
 
 def test_stop_words_do_not_count_and_repetitions_do(tmp_path: Path) -> None:
-    assert count_terms(spooled(tmp_path, ["the fox and the fox"]), nothing) == Outcome(chunks=1, terms=2)
-    assert count_terms(spooled(tmp_path / "stop", ["the and of", ""]), nothing) == Outcome(chunks=2, terms=0)
-    assert count_terms(spooled(tmp_path / "empty"), nothing) == Outcome()
+    assert count_terms(with_segments(tmp_path, ["the fox and the fox"]), nothing) == Outcome(chunks=1, terms=2)
+    assert count_terms(with_segments(tmp_path / "stop", ["the and of", ""]), nothing) == Outcome(chunks=2, terms=0)
+    assert count_terms(with_segments(tmp_path / "empty"), nothing) == Outcome()
 
 
 def test_titles_and_bodies_in_turn_and_a_heavy_tail(tmp_path: Path) -> None:
     """What a sample at a fixed stride sees half of, or not at all."""
     words = [f"w{n}q" for n in range(500)]
     turns = [" ".join(words[: 200 if row % 2 else 3]) for row in range(1280)]
-    found = count_terms(spooled(tmp_path / "turns", turns[:1000], turns[1000:]), nothing)
+    found = count_terms(with_segments(tmp_path / "turns", turns[:1000], turns[1000:]), nothing)
     assert found.terms / found.chunks == 101.5
     tail = [" ".join(words[:10]) for _ in range(1000)]
     tail[777] = " ".join(words[n % 500] for n in range(20_710))
-    found = count_terms(spooled(tmp_path / "tail", tail), nothing)
+    found = count_terms(with_segments(tmp_path / "tail", tail), nothing)
     assert found.terms / found.chunks == 30.7
 
 
@@ -117,7 +117,7 @@ def test_segments_are_counted_as_they_come(tmp_path: Path) -> None:
     thread = threading.Thread(target=lambda: found.append(count_terms(layout, beat)))
     thread.start()
     for segment in range(3):
-        spool(layout, segment, ["fox dog"] * 10)
+        write_segment(layout, segment, ["fox dog"] * 10)
         time.sleep(0.1)
     assert not found
     finish(layout, 3)
@@ -138,7 +138,7 @@ def test_segments_are_counted_as_they_come(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_an_error(
     tmp_path: Path, damage: Callable[[Path], None], error: type[RunDirectoryError]
 ) -> None:
-    layout = spooled(tmp_path, ["fox"], ["dog " * 1000], ["fox"])
+    layout = with_segments(tmp_path, ["fox"], ["dog " * 1000], ["fox"])
     damage(layout.chunk_segment(1))
     with pytest.raises(error):
         count_terms(layout, nothing)

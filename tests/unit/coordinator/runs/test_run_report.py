@@ -24,7 +24,7 @@ def events() -> list[str]:
 def report(events: list[str]) -> RunReport:
     telemetry = TelemetryTracker(SPEC.passes, lambda event, _when, _fields: events.append(event))
     intake: Any = SimpleNamespace(rejected=2, notes={"id_shared": 1}, done=True)
-    settings: Any = SimpleNamespace(max_tokens=lambda _number: 512)
+    settings: Any = SimpleNamespace(max_tokens=lambda _pass_index: 512)
     made = RunReport("r", SPEC, telemetry, intake, settings)
     made.opened(((0, 1),))
     for segment in range(3):

@@ -133,8 +133,8 @@ class Texts:
 
         self.calls.append(answer)
 
-    def cut(self, number: int, segment: int) -> SegmentTexts:
-        self.open.cut(number, segment, 1 << 30)
+    def cut(self, pass_index: int, segment: int) -> SegmentTexts:
+        self.open.cut(pass_index, segment, 1 << 30)
         self.calls.pop()()
         return self.open[segment]
 
