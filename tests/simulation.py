@@ -467,7 +467,7 @@ class World:
         for segment, rows in enumerate(self.corpora[action.run].rows):
             at += self.soon(2)
             weighted = segment >= self.corpora[action.run].weighted
-            spooled = events.SegmentSpooled(action.run, segment, rows, stand_ins=weighted)
+            spooled = events.SegmentSpooled(action.run, segment, rows, has_weights=weighted)
             self.later(at, self.intake, self.submissions[action.run], spooled)
         at += self.soon(2)
         self.later(at, self.intake, self.submissions[action.run], events.IntakeDone(action.run))

@@ -146,7 +146,7 @@ class Watch:
                        [d for d in devices if spare[n] or not d.device.auxiliary if not p.cpu_only]
                        for n, p in enumerate(plans)]  # fmt: skip
             run = self.world.pool.fleet.runs.get(action.run)
-            unaided = run is not None and not run.stand_ins and any(one.broken for one in run.passes)
+            unaided = run is not None and not run.has_weights and any(one.broken for one in run.passes)
             hopeless = (
                 isinstance(action, actions.RunOver)
                 or unaided

@@ -108,13 +108,13 @@ class ExporterLost:
 
 @dataclass(frozen=True, slots=True)
 class SegmentSpooled:
-    """`tokens` are estimated, for progress. `stand_ins`: a chunk of it, or of one before, has weights of its own."""
+    """`tokens` are estimated, for progress. `has_weights`: a chunk of it, or of an earlier one, has weights in its metadata."""
 
     run: str
     segment: int
     rows: int
     tokens: int = 0
-    stand_ins: bool = True
+    has_weights: bool = True
 
 
 @dataclass(frozen=True, slots=True)

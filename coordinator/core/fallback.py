@@ -57,10 +57,10 @@ def settle_fallbacks(fleet: Fleet) -> bool:
     run = fleet.current
     if run is None or run.status is not RunStatus.RUNNING:
         return False
-    hopeless = run.intake_done and bool(run.segments) and not run.stand_ins
+    hopeless = run.intake_done and bool(run.segments) and not run.has_weights
     settled = False
     for one in run.passes:
-        if one.broken is not None and run.stand_ins and not one.given_up:
+        if one.broken is not None and run.has_weights and not one.given_up:
             one.given_up, settled = one.broken[1], True
             fleet.note("pass_given_up", vector=one.plan.vector, reason=one.given_up)
         elif hopeless and one.broken is not None:

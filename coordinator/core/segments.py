@@ -15,7 +15,7 @@ def segment_spooled(fleet: Fleet, event: SegmentSpooled) -> None:
     if run is None:
         return
     run.segments[event.segment] = event.rows
-    run.stand_ins |= event.stand_ins
+    run.has_weights |= event.has_weights
     if run.status is not RunStatus.RUNNING:
         return
     for one in run.passes:

@@ -140,8 +140,8 @@ class Pass:
     pending: deque[int] = field(default_factory=deque[int])
     row_bytes: int = 0
     broken: tuple[str, str] | None = None
-    """What its model failed with, kind and message. No worker tries again; whether chunks have weights of their own, which
-    may stand in, decides what becomes of the run."""
+    """The kind and the message of its model's error. No worker tries again: the pass is given up if a chunk has weights in
+    its metadata, and the run fails if none has."""
     refused: bool = False
     """`broken` was known before the run began."""
     given_up: str = ""
@@ -170,8 +170,8 @@ class Run:
     """Whether CorpusMeasured has come."""
     scrubbed: bool = False
     """Whether what earlier sessions committed is known to be whole."""
-    stand_ins: bool = False
-    """A spooled chunk has weights of its own."""
+    has_weights: bool = False
+    """A spooled chunk has weights in its metadata."""
     exporter_failures: int = 0
     outcome: str = ""
     """`done`, `interrupted` or `failed`, once it is decided."""

@@ -116,7 +116,7 @@ class RunReport:
         known = [count for count in found if count is not None]
         if not known or not rows:
             return summary
-        sparse = one.stood_in or ""
+        sparse = one.metadata_fallback or ""
         stood_in, weighed = counts.stood_in.get(sparse, 0), counts.covered.get(sparse, 0)
         shares = (weighed - stood_in, stood_in, rows - weighed)
         weights = source_of_weights(*shares) if stood_in or one.kind == "metadata" else ""

@@ -28,8 +28,8 @@ class SegmentBuilder:
         self.rows, self.outputs = rows, tuple(outputs)
         self.errors: tuple[dict[int, str], ...] = tuple({} for _ in outputs)
         """By output: the rows that have no vector of it, and why."""
-        self.stood_in: set[int] = set()
-        """Rows whose sparse weights are the metadata's."""
+        self.from_metadata: set[int] = set()
+        """Rows that have the weights of their metadata."""
         self.unusable: set[int] = set()
         """Rows whose metadata has weights that cannot be used, or some."""
         self._missing = np.ones(rows, np.bool_)
@@ -121,7 +121,7 @@ class SegmentBuilder:
             "error": pa.array([errors.get(row) for row in range(self.rows)] if errors else [None] * self.rows),
         }
         if self.outputs[number].form == "sparse":
-            columns["stood_in"] = pa.array([row in self.stood_in for row in range(self.rows)])
+            columns["stood_in"] = pa.array([row in self.from_metadata for row in range(self.rows)])
         uncounted = self._tokens_cut < 0
         columns[TOKENS_CUT.name] = pa.array(self._tokens_cut, mask=uncounted if uncounted.any() else None)
         output = self.outputs[number]

@@ -15,7 +15,7 @@ from ..run_directory.file_stamps import FileStamps
 from ..run_directory.owned_directory import RunDirectory
 from .builder import SegmentBuilder
 from .ensemble_writer import derive_segment, ensemble_fingerprint
-from .metadata_weights import stand_in
+from .metadata_weights import fill_from_metadata
 from .writer import CommittedSegment, commit_segment
 
 
@@ -54,8 +54,8 @@ class Committer:
     def write(self, number: int, segment: int, builder: SegmentBuilder) -> None:
         """Commit a pass's segment."""
         one = self._spec.passes[number]
-        if one.stood_in is not None:
-            stand_in(self._layout, one, segment, builder)
+        if one.metadata_fallback is not None:
+            fill_from_metadata(self._layout, one, segment, builder)
         start = time.monotonic()
         done = commit_segment(self._layout, segment, self.fingerprints[number].digest(), builder)
         self._begun[number, segment] = done, start

@@ -14,7 +14,7 @@ from .builder import SegmentBuilder
 from .columns import SparseColumn
 
 
-def stand_in(layout: RunLayout, one: PassSpec, segment: int, builder: SegmentBuilder) -> None:
+def fill_from_metadata(layout: RunLayout, one: PassSpec, segment: int, builder: SegmentBuilder) -> None:
     """Replace errors of the segment's sparse vectors by metadata weights where the chunks have them, and mark those rows.
 
     A row without such weights keeps its error, except where the metadata was all that was asked for: it then has an
@@ -43,7 +43,7 @@ def _replace(
             builder.unusable.add(row)
         if weights is not None:
             column.put(row, *weights)
-            builder.stood_in.add(row)
+            builder.from_metadata.add(row)
             del errors[row]
         elif fault:
             errors[row] = fault if one.kind == "metadata" else f"{errors[row]}; {fault}"

@@ -48,7 +48,7 @@ def commit_segment(layout: RunLayout, segment: int, fingerprint: str, builder: S
             rows=builder.rows,
             quarantined=len(builder.errors[place]),
             tokens=builder.tokens,
-            stood_in=len(builder.stood_in) if output.form == "sparse" else 0,
+            stood_in=len(builder.from_metadata) if output.form == "sparse" else 0,
             unusable=len(builder.unusable) if output.form == "sparse" else 0,
             fingerprint=fingerprint,
             digest=digest(table),

@@ -123,7 +123,7 @@ def opened(*passes: PassPlan) -> Driver:
 def test_a_broken_pass_waits_until_a_chunk_with_weights_is_spooled() -> None:
     driver = opened(PassPlan("v", fallback=True))
     out = broken(driver)
-    out += driver.tell(SegmentSpooled("r", 0, 5, stand_ins=False)) + driver.tick(100.0)
+    out += driver.tell(SegmentSpooled("r", 0, 5, has_weights=False)) + driver.tick(100.0)
     assert not [one for one in out if isinstance(one, SpawnWorker | QuarantineRows | CloseRun)]
     assert handed_on(driver.tell(SegmentSpooled("r", 1, 4))) == [(0, 0, 0, 5, WHY), (0, 1, 0, 4, WHY)]
     assert len(driver.noted("pass_given_up")) == 1
@@ -132,7 +132,7 @@ def test_a_broken_pass_waits_until_a_chunk_with_weights_is_spooled() -> None:
 def test_a_broken_pass_fails_the_run_where_the_intake_ends_without_such_a_chunk() -> None:
     driver = opened(PassPlan("v", fallback=True))
     broken(driver)
-    driver.tell(SegmentSpooled("r", 0, 5, stand_ins=False))
+    driver.tell(SegmentSpooled("r", 0, 5, has_weights=False))
     (closed,) = [one for one in driver.tell(IntakeDone("r")) if isinstance(one, CloseRun)]
     assert (closed.status, closed.kind) == ("failed", "ModelError")
     assert closed.error == f"{WHY}; and no chunk has metadata.sparse_features.term_weights that could stand in"
@@ -142,7 +142,7 @@ def test_a_worker_that_is_ready_gets_nothing_of_a_broken_pass() -> None:
     driver = Driver(gpu("a"), gpu("b"))
     driver.tell(RunSubmitted("r", (PassPlan("v", fallback=True),)))
     driver.tell(RunOpened("r", (frozenset(),)))
-    driver.tell(SegmentSpooled("r", 0, 4, stand_ins=False))
+    driver.tell(SegmentSpooled("r", 0, 4, has_weights=False))
     driver.ready("w0")
     driver.cut(0, 1, 2, 3, 4)
     broken(driver, "w1")
@@ -172,7 +172,7 @@ def test_without_weights_in_any_chunk_the_devices_failure_is_the_runs() -> None:
     driver = Driver(gpu("g"))
     driver.tell(RunSubmitted("r", (PassPlan("a", fallback=True),)))
     driver.tell(RunOpened("r", (frozenset(),)))
-    driver.tell(SegmentSpooled("r", 0, 4, stand_ins=False))
+    driver.tell(SegmentSpooled("r", 0, 4, has_weights=False))
     for attempt in range(3):
         driver.tick(60.0)
         driver.exit(f"w{attempt}")
@@ -190,10 +190,10 @@ def test_a_fault_of_the_device_itself_stays_with_it() -> None:
 
 def test_metadata_alone_is_an_error_where_no_chunk_has_any() -> None:
     driver = opened(PassPlan("v", given_up=WHY, without="no weights anywhere"))
-    driver.tell(SegmentSpooled("r", 0, 5, stand_ins=False))
+    driver.tell(SegmentSpooled("r", 0, 5, has_weights=False))
     (closed,) = [one for one in driver.tell(IntakeDone("r")) if isinstance(one, CloseRun)]
     assert (closed.status, closed.kind, closed.error) == ("failed", "SourceError", "no weights anywhere")
     driver = opened(PassPlan("v", given_up=WHY, without="no weights anywhere"))
-    driver.tell(SegmentSpooled("r", 0, 5, stand_ins=False))
+    driver.tell(SegmentSpooled("r", 0, 5, has_weights=False))
     driver.tell(SegmentSpooled("r", 1, 5))
     assert not [one for one in driver.tell(IntakeDone("r")) if isinstance(one, CloseRun)]

@@ -190,7 +190,7 @@ class TestHeads:
         vectors = open_run(bench.root).vectors("multivector-m3")
         assert np.diff(vectors.indptr).tolist() == [0, 0, 3, 0]
 
-    def test_metadata_stands_in_for_the_sparse_one(self, make_bench: Callable[..., Bench]) -> None:
+    def test_metadata_fills_the_sparse_one(self, make_bench: Callable[..., Bench]) -> None:
         bench = make_bench(HEADS, segments=1, metadata=[weights("cat"), {}])
         session = bench.begin()
         session.rows(0, [2, 3])
@@ -203,10 +203,10 @@ class TestHeads:
         assert verify_run(bench.root).problems == []
 
 
-class TestStandIns:
+class TestFallback:
     """Weights of the chunk's metadata, where the model gave none."""
 
-    def test_metadata_stands_in_for_what_a_model_could_not_do(self, make_bench: Callable[..., Bench]) -> None:
+    def test_metadata_fills_what_a_model_could_not_do(self, make_bench: Callable[..., Bench]) -> None:
         bench = make_bench(SPARSE, segments=1, metadata=[{}, weights("cat"), {"sparse_features": {"term_weights": 7}}])
         session = bench.begin()
         session.rows(0, [3])
