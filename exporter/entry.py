@@ -21,6 +21,7 @@ from ..protocol.wire.export import (
     ExporterAlive,
     ExportFailed,
     FailedRows,
+    FillRows,
     Opened,
     OpenRefused,
     OpenRun,
@@ -104,7 +105,7 @@ class ExporterLoop:
                 self._alive()
         return taking.result()
 
-    def _work(self, message: BeginPass | SourceRead | Rows | FailedRows | Record, frames: list[Any]) -> None:
+    def _work(self, message: BeginPass | SourceRead | Rows | FailedRows | FillRows | Record, frames: list[Any]) -> None:
         runtime = self._runtime
         assert runtime is not None, "the coordinator opens the run first"
         match message:
@@ -119,6 +120,8 @@ class ExporterLoop:
                 runtime.add(message, [frame.buffer for frame in frames])
             case FailedRows():
                 runtime.give_up(message)
+            case FillRows():
+                runtime.fill(message)
             case Record():
                 runtime.record(message)
 

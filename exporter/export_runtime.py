@@ -25,6 +25,7 @@ from ..protocol.wire.export import (
     Closed,
     CloseRun,
     FailedRows,
+    FillRows,
     Record,
     Rows,
     SegmentDamaged,
@@ -105,10 +106,17 @@ class ExportRuntime:
             self._commit_if_complete(message, builder)
 
     def give_up(self, message: FailedRows) -> None:
-        """Take rows that will have no result."""
+        """Quarantine rows: they will have no result."""
         if self._path.takes(message.number, message.segment):
             builder = self._builder(message)
             builder.give_up(np.asarray(message.positions, np.int32), message.reason)
+            self._commit_if_complete(message, builder)
+
+    def fill(self, message: FillRows) -> None:
+        """Complete a segment without its model: `segments/metadata_weights.py` fills the rows when it is committed."""
+        if self._path.takes(message.number, message.segment):
+            builder = self._builder(message)
+            builder.give_up_rest(message.reason)
             self._commit_if_complete(message, builder)
 
     def record(self, message: Record) -> None:
@@ -175,14 +183,14 @@ class ExportRuntime:
         ended = {"status": message.status, "error": message.error, "export_seconds": self._path.seconds}
         write_stats(self._layout.stats, msgspec.structs.replace(stats, **ended))
 
-    def _builder(self, message: Rows | FailedRows) -> SegmentBuilder:
+    def _builder(self, message: Rows | FailedRows | FillRows) -> SegmentBuilder:
         key = message.number, message.segment
         if key not in self._builders:
             outputs, dims = self._spec.passes[message.number].outputs, self._path.committer.dims()
             self._builders[key] = SegmentBuilder(message.rows, outputs, [dims[output.vector] for output in outputs])
         return self._builders[key]
 
-    def _commit_if_complete(self, message: Rows | FailedRows, builder: SegmentBuilder) -> None:
+    def _commit_if_complete(self, message: Rows | FailedRows | FillRows, builder: SegmentBuilder) -> None:
         if builder.complete:
             self._path.commit(message.number, message.segment, builder)
             del self._builders[message.number, message.segment]

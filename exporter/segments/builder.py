@@ -95,11 +95,15 @@ class SegmentBuilder:
         self._missing[positions] = False
 
     def give_up(self, positions: npt.NDArray[np.int32], reason: str) -> None:
-        """These rows get no result."""
+        """Mark rows that get no result."""
         self._check_positions(positions)
         for position in positions.tolist():
             self._fail(position, reason)
         self._missing[positions] = False
+
+    def give_up_rest(self, reason: str) -> None:
+        """Mark every row without a result."""
+        self.give_up(np.flatnonzero(self._missing).astype(np.int32), reason)
 
     def _fail(self, row: int, reason: str, form: Form | None = None) -> None:
         """The row has no vector of this form, or none at all."""

@@ -77,7 +77,18 @@ class CloseRun(msgspec.Struct, frozen=True, array_like=True, tag="close_run"):
     stats: dict[str, Any]
 
 
-ToExporter = OpenRun | BeginPass | SourceRead | Rows | FailedRows | Record | CloseRun
+class FillRows(msgspec.Struct, frozen=True, array_like=True, tag="fill_rows"):
+    """No model computes the rows of the segment that have no result yet: give them the weights of their metadata, or `reason`
+    as their error."""
+
+    number: int
+    segment: int
+    rows: int
+    """Rows of the whole segment."""
+    reason: str
+
+
+ToExporter = OpenRun | BeginPass | SourceRead | Rows | FailedRows | Record | CloseRun | FillRows
 
 
 class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
