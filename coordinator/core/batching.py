@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import blame
+from . import blame, fallback
 from .actions import ForwardResult, SendBatch
 from .events import BatchDone, BatchFailed
-from .segments import cut_ahead, hand_on, more_comes
+from .segments import cut_ahead, more_comes
 from .state import Fleet, Run, RunStatus, WorkerSlot, WorkerStage
 from .verdicts import UNSUSPECTED, BatchPhase, Incident
 
@@ -47,13 +47,14 @@ def batch_failed(fleet: Fleet, event: BatchFailed) -> None:
 
 
 def refill(fleet: Fleet) -> None:
-    """Give batches to workers below their credit, the emptiest first, and have segments cut before batches run out."""
+    """Give batches to workers below their credit, the emptiest first; have segments cut before batches run out, or filled where
+    no worker computes them."""
     run = fleet.current
     if run is None or run.status is not RunStatus.RUNNING:
         return
     for pass_index, one in enumerate(run.passes):
         if one.given_up:
-            hand_on(fleet, run, pass_index)
+            fallback.fill(fleet, run, pass_index)
     ready = [
         one
         for one in fleet.workers.values()

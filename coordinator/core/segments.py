@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from .actions import CutSegment, QuarantineRows
+from .actions import CutSegment
 from .events import Scrubbed, SegmentCommitted, SegmentCut, SegmentDamaged, SegmentSpooled
 from .state import Batch, Fleet, OpenSegment, Pass, Run, RunStatus
 from .verdicts import BatchPhase
@@ -89,22 +89,6 @@ def reset_pass(fleet: Fleet, run: Run, pass_index: int, committed: frozenset[int
     one.committed = set(committed)
     one.uncut.clear()
     one.uncut.extend(segment for segment in sorted(run.segments) if segment not in one.committed)
-
-
-def hand_on(fleet: Fleet, run: Run, pass_index: int) -> None:
-    """Nobody computes this pass: its rows go to the exporter without a result, segment by segment."""
-    one = run.passes[pass_index]
-    while one.pending:
-        batch_id = one.pending.popleft()
-        batch = fleet.batches.pop(batch_id)
-        one.open[batch.segment].outstanding.discard(batch_id)
-        rows = (batch.segment, batch.start, batch.stop)
-        fleet.out.append(QuarantineRows(run.name, pass_index, *rows, one.given_up))
-    while one.uncut:
-        segment = one.uncut.popleft()
-        rows = run.segments[segment]
-        one.open[segment] = OpenSegment(rows, cutting=False)
-        fleet.out.append(QuarantineRows(run.name, pass_index, segment, 0, rows, one.given_up))
 
 
 def cut_ahead(fleet: Fleet, run: Run, pass_index: int, want: int) -> None:

@@ -131,7 +131,7 @@ class OpenSegment:
 
 @dataclass(slots=True)
 class Pass:
-    """One model's way through the segments: uncut → open → committed."""
+    """One model's way through the segments: uncut → open → committed. One that the exporter fills is neither uncut nor open."""
 
     plan: PassPlan
     uncut: deque[int] = field(default_factory=deque[int])
@@ -145,7 +145,7 @@ class Pass:
     refused: bool = False
     """`broken` was known before the run began."""
     given_up: str = ""
-    """Why no worker computes it (any more); its rows are handed on without a result."""
+    """Why no worker computes it (any more): the exporter fills its rows. Empty where workers do."""
     seconds_per_token: float = 0.0
     """Measured, smoothed; 0 until the first result."""
     results: dict[str, int] = field(default_factory=dict[str, int])

@@ -22,11 +22,11 @@ from ...protocol.statistics.run_stats import as_values
 from ...protocol.wire import arrays
 from ...protocol.wire.codec import encode
 from ...protocol.wire.devices import Device
-from ...protocol.wire.export import CloseRun, FailedRows, Opened, Rows, SourceRead
+from ...protocol.wire.export import CloseRun, FailedRows, FillRows, Opened, Rows, SourceRead
 from ...protocol.wire.run_options import RunOptions
 from ...protocol.wire.work import Batch, Result
 from ..background import Background
-from ..core.actions import CutSegment, ForwardResult, QuarantineRows, SendBatch
+from ..core.actions import CutSegment, FillSegment, ForwardResult, QuarantineRows, SendBatch
 from ..core.events import Event, IntakeDone, RunFailed, RunSubmitted, SegmentSpooled
 from ..telemetry.observer import Observer
 from ..telemetry.tracker import TelemetryTracker
@@ -135,6 +135,13 @@ class BatchRunner:
         self._begin_pass(action.pass_index)
         self.export.send(FailedRows(action.pass_index, action.segment, rows, positions, action.reason))
         self.texts.handed_on(action.pass_index, action.segment, len(positions))
+
+    def fill(self, action: FillSegment) -> None:
+        """Let the exporter fill the rows of a segment that have no result."""
+        rows = self.report.rows[action.segment]
+        self._begin_pass(action.pass_index)
+        self.export.send(FillRows(action.pass_index, action.segment, rows, action.reason))
+        self.texts.handed_on(action.pass_index, action.segment, rows)
 
     def _begin_pass(self, number: int) -> None:
         self.export.begin_pass(
