@@ -126,14 +126,11 @@ class BatchRunner:
         self.texts.handed_on(action.pass_index, action.segment, rows)
 
     def quarantine(self, action: QuarantineRows) -> None:
-        """Let the exporter write rows off."""
-        rows = self.report.rows[action.segment]
-        if (action.start, action.stop) == (0, rows):
-            positions = tuple(range(rows))  # a late fallback hands on thousands of whole segments at once
-        else:
-            positions = tuple(self.texts[action.segment].positions(action.start, action.stop).tolist())
+        """Let the exporter quarantine rows that no worker can compute."""
+        texts = self.texts[action.segment]
+        positions = tuple(texts.positions(action.start, action.stop).tolist())
         self._begin_pass(action.pass_index)
-        self.export.send(FailedRows(action.pass_index, action.segment, rows, positions, action.reason))
+        self.export.send(FailedRows(action.pass_index, action.segment, texts.rows, positions, action.reason))
         self.texts.handed_on(action.pass_index, action.segment, len(positions))
 
     def fill(self, action: FillSegment) -> None:
