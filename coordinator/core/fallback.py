@@ -1,4 +1,4 @@
-"""The metadata fallback of sparse passes.
+"""The metadata fallback of sparse passes: when a pass is given up, and who completes its segments.
 
 A pass with a fallback whose model fails, or whose devices are all given up, does not fail the run if a chunk has weights in its
 metadata. It is given up instead: no worker computes it any more, and the exporter fills its segments from the metadata.

@@ -65,7 +65,7 @@ def scrubbed(fleet: Fleet, event: Scrubbed) -> None:
 
 
 def has_work(run: Run, pass_index: int) -> bool:
-    """Whether a worker of this pass would find (or may yet find) something that nobody computes."""
+    """Whether a worker of this pass has batches to take, now or later."""
     one = run.passes[pass_index]
     if one.given_up or one.broken is not None:
         return False
@@ -80,7 +80,7 @@ def is_complete(run: Run) -> bool:
 
 
 def reset_pass(fleet: Fleet, run: Run, pass_index: int, committed: frozenset[int]) -> None:
-    """Forget what is not committed: its segments are uncut again, and results on their way will be stale."""
+    """Forget what is not committed: those segments are uncut again, and results on their way become stale."""
     one = run.passes[pass_index]
     for batch_id in [batch_id for batch_id, batch in fleet.batches.items() if batch.pass_index == pass_index]:
         del fleet.batches[batch_id]
@@ -92,6 +92,7 @@ def reset_pass(fleet: Fleet, run: Run, pass_index: int, committed: frozenset[int
 
 
 def cut_ahead(fleet: Fleet, run: Run, pass_index: int, want: int) -> None:
+    """Have the next segment cut if fewer than `want` batches are ready."""
     one = run.passes[pass_index]
     ready = (
         batch_id for batch_id in one.pending if fleet.batches[batch_id].phase(one.results) is not BatchPhase.PARKED
@@ -104,6 +105,7 @@ def cut_ahead(fleet: Fleet, run: Run, pass_index: int, want: int) -> None:
 
 
 def more_comes(fleet: Fleet, run: Run, one: Pass) -> bool:
+    """Whether a segment of the pass is being cut, or may be cut now."""
     return one.is_cutting or _may_cut(fleet, run, one)
 
 

@@ -1,4 +1,4 @@
-"""A run's source, read in a thread of its own. What it has read so far comes to the loop as events."""
+"""A run's source, read in a thread of its own, which reports each segment to the loop as an event."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JOIN_SECONDS = 10.0
 
 
 class IntakeThread:
-    """The thread, and its counts. `report` and `left_out` are called from it."""
+    """The thread and its counts. It calls `report` and `left_out`."""
 
     def __init__(
         self,
@@ -41,19 +41,19 @@ class IntakeThread:
         """Whether a chunk spooled so far has weights in its metadata; true from the start if no pass can use them."""
 
     def start(self, spec: RunSpec, limits: SegmentLimits) -> None:
-        """Begin to read."""
+        """Start reading."""
         self._has_weights = not any(asks_for_weights(one) for one in spec.passes)
         loader = ChunkLoader(spec, self._layout, limits, self._spooled, self._stopping.is_set, self._left_out)
-        self._joinable = spec.source != STDIN  # a read of it that has begun returns when somebody writes
+        self._joinable = spec.source != STDIN  # reading it blocks until somebody writes
         self._thread = threading.Thread(target=self._load, args=(loader, spec.source), name="intake", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End at the next block; what is spooled stays."""
+        """Stop reading at the next block; spooled segments stay."""
         self._stopping.set()
 
     def join(self) -> None:
-        """Wait until it has ended, which it does at the next block after `stop`."""
+        """Wait for its end, which comes at the next block after `stop`."""
         if self._thread is not None and self._joinable:
             self._thread.join(JOIN_SECONDS)
 

@@ -1,4 +1,4 @@
-"""What stands of a run, counted for its watchers: its progress, and its end."""
+"""A run's counts for its watchers: its progress and its end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .pass_settings import PassSettings
 
 
 class RunReport:
-    """Of one run. `closed` is what the exporter counted at its end."""
+    """The counts of one run. `closed` has those of the exporter, at its end."""
 
     def __init__(
         self, run: str, spec: RunSpec, telemetry: TelemetryTracker, intake: IntakeThread, settings: PassSettings
@@ -34,15 +34,15 @@ class RunReport:
 
     @property
     def seconds(self) -> float:
-        """Since the run was submitted."""
+        """Seconds since the run was submitted."""
         return round(time.monotonic() - self._started, 3)
 
     def opened(self, committed: Sequence[Sequence[int]]) -> None:
-        """These segments are committed, pass by pass."""
+        """Take the committed segments of each pass from the exporter."""
         self._committed = [set(segments) for segments in committed]
 
     def segment_spooled(self, event: SegmentSpooled) -> None:
-        """Count a segment that an earlier session may have committed."""
+        """Count a segment that the intake has read; an earlier session may have committed it."""
         segment, rows = event.segment, event.rows
         self.rows[segment], self._tokens[segment] = rows, event.tokens
         for number, committed in enumerate(self._committed):
@@ -51,12 +51,12 @@ class RunReport:
                 self._telemetry.passes[number].estimated_before += event.tokens
 
     def segment_committed(self, number: int, segment: int, rows: int) -> None:
-        """Count a segment that was committed now."""
+        """Count a segment that this session has committed."""
         self._committed[number].add(segment)
         self._telemetry.segment_committed(number, rows)
 
     def segment_damaged(self, number: int, segment: int, reason: str) -> None:
-        """A segment that an earlier session committed is to be computed again."""
+        """Take back a segment of an earlier session: it is computed again."""
         self._committed[number].discard(segment)
         if segment in self.rows:
             self._telemetry.passes[number].committed_before -= self.rows[segment]
@@ -65,7 +65,7 @@ class RunReport:
         self._telemetry.event("segment_damaged", vector=vector, segment=segment, reason=reason)
 
     def progress(self, status: str, passes: Sequence[tuple[str, int]], *, end: bool = False) -> Progress:
-        """The run for its watchers; for each pass its state and its batches in flight. `end`: it is the last one."""
+        """The run's progress; `passes` has the state and the batches in flight of each. `end`: it is the last progress."""
         notices = self._telemetry.take_notices(end=end)
         total = sum(self._tokens.values())
         return Progress(
@@ -79,7 +79,7 @@ class RunReport:
         )
 
     def ended(self, status: str, kind: str, error: str) -> RunEnded:
-        """The run's end for its watchers."""
+        """The run's end, with its counts."""
         rejected = self._intake.rejected
         counts = self.closed or Closed(sum(self.rows.values()) + rejected, 0, rejected, 0, 0)
         if (done := counts.publishing) is not None:
@@ -103,7 +103,7 @@ class RunReport:
         )
 
     def _summary(self, number: int, counts: Closed) -> PassSummary:
-        """A pass covers a row when each of its vectors is there."""
+        """The counts of a pass, which covers a row if the row has all of its vectors."""
         one = self._spec.passes[number]
         rows = sum(self.rows.values())
         summary = msgspec.structs.replace(

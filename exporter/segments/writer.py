@@ -22,7 +22,7 @@ from .columns import DenseColumn
 
 @dataclass(frozen=True, slots=True)
 class CommittedSegment:
-    """A segment that stands. `quarantined` rows lack a vector, of whichever output."""
+    """What was committed. `quarantined` rows lack the vector of some output."""
 
     segment: int
     rows: int
