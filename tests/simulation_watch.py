@@ -116,7 +116,8 @@ class Watch:
         require(weighted, "a chunk has weights to fill with", action)
         key, exporter = (action.pass_index, action.segment), self.world.exporters[action.run]
         require(key not in exporter.filled, "a segment is filled once", action)
-        require(key not in self.world.durable[action.run], "no committed segment is filled", action)
+        known = run.passes[action.pass_index].committed  # the news of a segment that is complete may be under way
+        require(action.segment not in known, "no committed segment is filled", action)
         held = [one for one in fleet.batches.values() if (one.pass_index, one.segment) == key]
         require(not held, "batches in hand are waited for", action, held)
         exporter.filled.add(key)
