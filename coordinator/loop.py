@@ -184,6 +184,7 @@ class Coordinator:
             actions.CutSegment: lambda action: runs[action.run].cut(action),
             actions.ForwardResult: lambda action: runs[action.run].forward(action),
             actions.QuarantineRows: lambda action: runs[action.run].quarantine(action),
+            actions.FillSegment: lambda action: runs[action.run].fill(action),
             actions.CloseRun: lambda action: runs[action.run].close(action.status, action.error),
             actions.RunOver: self._endings.begin,
             actions.SpawnWorker: self._hosts.spawn,

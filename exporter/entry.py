@@ -1,4 +1,4 @@
-"""The exporter's main loop: one run, from OpenRun to Closed."""
+"""The exporter's main loop: one run, from OpenRunMessage to Closed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ..protocol.wire.export import (
     ExporterAlive,
     ExportFailed,
     FailedRows,
+    FillRows,
     Opened,
     OpenRefused,
     OpenRunMessage,
@@ -37,7 +38,7 @@ ALIVE_MS = 1_000
 
 
 class ExporterLoop:
-    """One exporter's conversation with its coordinator."""
+    """Takes the coordinator's messages, and sends it reports and signs of life."""
 
     def __init__(self, endpoint: str) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -47,7 +48,7 @@ class ExporterLoop:
         self._told = time.monotonic()
 
     def run(self) -> int:
-        """Serve the run to its end; the exit code."""
+        """Serve the run to its end; return the exit code."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         while True:
@@ -77,7 +78,7 @@ class ExporterLoop:
                         self._send(ExportFailed(describe_write_failure(error, self._where())))
 
     def close(self) -> None:
-        """Hand the last messages to the system, then free the sockets."""
+        """Send the last messages, then free the sockets."""
         self._socket.close(linger=2_000)
         self._context.term()
 
@@ -97,14 +98,14 @@ class ExporterLoop:
         return True
 
     def _take(self, message: OpenRunMessage) -> RunDirectory:
-        """Open the directory in a thread, since a source that was touched is read again; send signs of life meanwhile."""
+        """Open the directory in a thread, since it may have to read the source again, and send signs of life meanwhile."""
         with ThreadPoolExecutor(1, "open") as pool:
             taking = pool.submit(RunDirectory, Path(message.directory), message.spec, restart=message.restart)
             while not wait([taking], ALIVE_MS / 1000).done:
                 self._alive()
         return taking.result()
 
-    def _work(self, message: BeginPass | SourceRead | Rows | FailedRows | Record, frames: list[Any]) -> None:
+    def _work(self, message: BeginPass | SourceRead | Rows | FailedRows | FillRows | Record, frames: list[Any]) -> None:
         runtime = self._runtime
         assert runtime is not None, "the coordinator opens the run first"
         match message:
@@ -119,11 +120,13 @@ class ExporterLoop:
                 runtime.add(message, [frame.buffer for frame in frames])
             case FailedRows():
                 runtime.give_up(message)
+            case FillRows():
+                runtime.fill(message)
             case Record():
                 runtime.record(message)
 
     def _close(self, message: CloseRunMessage) -> None:
-        """End the run in a thread of its own, since publishing may take long, and go on giving signs of life."""
+        """End the run in a thread, since publishing may take long, and send signs of life meanwhile."""
         assert self._runtime is not None, "the coordinator opens the run first"
         with ThreadPoolExecutor(1, "close") as pool:
             closing = pool.submit(self._runtime.close, message)
@@ -132,9 +135,9 @@ class ExporterLoop:
         for report in self._runtime.take():
             self._send(report)
         error = closing.exception()
-        if error is not None:  # a full disk, a broken shard: one message, whatever it is
-            told = str(error) if isinstance(error, EmbedfleetError) else describe_write_failure(error, self._where())
-            self._send(ExportFailed(told))
+        if error is not None:  # a full disk, a broken shard, any other
+            reason = str(error) if isinstance(error, EmbedfleetError) else describe_write_failure(error, self._where())
+            self._send(ExportFailed(reason))
         else:
             self._send(closing.result())
 

@@ -1,7 +1,7 @@
 """ExportRuntime: one run's results on their way to disk.
 
-Messages come in on the main thread, which assembles segments. Whole segments take the commit path; what is reported there
-is taken with `take`. Once the run is done, `export_for_local_qdrant` writes what others read.
+Messages come in on the main thread, which assembles segments. Whole segments take the commit path, whose reports `take`
+returns. Once the run is done, `export_for_local_qdrant` writes the files for other programs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ..protocol.wire.export import (
     Closed,
     CloseRunMessage,
     FailedRows,
+    FillRows,
     Record,
     Rows,
     SegmentDamagedMessage,
@@ -44,14 +45,14 @@ from .segments.builder import SegmentBuilder
 
 
 class ExportRuntime:
-    """`take()` yields reports; a byte on `wake_fd` says that there are some."""
+    """The exporter of one run. A byte on `wake_fd` says that `take()` has reports."""
 
     def __init__(self, directory: RunDirectory, run: str) -> None:
         self._directory, self._layout, self._spec, self._run = directory, directory.layout, directory.spec, run
         self._builders: dict[tuple[int, int], SegmentBuilder] = {}
-        """By pass and segment, until they are whole."""
+        """By pass and segment, until each row has a result or a reason."""
         self._segments: int | None = None
-        """How many the run has, once that is known."""
+        """How many segments the run has, once the intake has ended."""
         self._reports = Reports()
         self._events: BinaryIO = self._layout.events.open("ab")
         self._path = CommitPath(directory, self._reports)
@@ -60,11 +61,11 @@ class ExportRuntime:
     def export_for_local_qdrant(
         root: Path, formats: Sequence[str], quantization: Quantization, say: Callable[[ExportedFile], None]
     ) -> ExportRecord:
-        """Write `formats` (none: all that apply) of the done run in `root`; `say` is told of each file that stands.
+        """Write `formats` (none: all that apply) of the done run in `root`; call `say` with each file when it is complete.
 
-        Exporting again replaces the files of these formats and keeps the others, unless those are of other vectors than the
-        run has now. UsageError for a format that is not known or does not apply, RunDirectoryError where the run is not
-        done or another process writes there.
+        A second export replaces the files of its formats and keeps the others, unless the run's vectors have changed since.
+        UsageError for a format that is unknown or does not apply; RunDirectoryError if the run is not done or another process
+        writes there.
         """
         open_done_run(root)  # before anything, the lock file included, is written there
         return held(root, lambda: write_formats(open_done_run(root), formats, quantization, say), "export again")
@@ -80,35 +81,42 @@ class ExportRuntime:
 
     @property
     def committed(self) -> tuple[tuple[int, ...], ...]:
-        """Per pass: the segments that stand."""
+        """The committed segments of each pass."""
         return self._path.committed
 
     @property
     def fingerprints(self) -> tuple[Fingerprint | None, ...]:
-        """Per pass: what its committed segments were computed with."""
+        """The fingerprint of each pass's committed segments, if it has one."""
         return tuple(self._path.committer.fingerprints.get(number) for number in range(len(self._spec.passes)))
 
     def begin_pass(self, number: int, fingerprint: Fingerprint, placement: str = "") -> None:
-        """The pass's model is known; SpecMismatch where it is not the one of the committed segments."""
+        """Take the model of a pass; SpecMismatch if the committed segments are of another one."""
         self._path.committer.begin_pass(number, fingerprint, placement)
 
     def source_read(self, message: SourceRead) -> None:
-        """No more chunk segments come: complete the segments that waited for their chunks."""
+        """Complete the segments that waited for their chunks: the intake has ended."""
         self._segments = message.segments
         self._path.chunks_read()
 
     def add(self, message: Rows, frames: list[Any]) -> None:
-        """Take a batch's results."""
+        """Take the results of a batch."""
         if self._path.takes(message.number, message.segment):
             builder = self._builder(message)
             builder.add(arrays.unpack(message.arrays, frames), message.errors)
             self._commit_if_complete(message, builder)
 
     def give_up(self, message: FailedRows) -> None:
-        """Take rows that will have no result."""
+        """Quarantine rows: they will have no result."""
         if self._path.takes(message.number, message.segment):
             builder = self._builder(message)
             builder.give_up(np.asarray(message.positions, np.int32), message.reason)
+            self._commit_if_complete(message, builder)
+
+    def fill(self, message: FillRows) -> None:
+        """Complete a segment without its model: `segments/metadata_weights.py` fills the rows when it is committed."""
+        if self._path.takes(message.number, message.segment):
+            builder = self._builder(message)
+            builder.give_up_rest(message.reason)
             self._commit_if_complete(message, builder)
 
     def record(self, message: Record) -> None:
@@ -118,17 +126,17 @@ class ExportRuntime:
         self._events.flush()
 
     def take(self) -> list[Report]:
-        """What happened since the last call."""
+        """Return the reports since the last call."""
         taken = self._reports.take()
         for report in taken:
             if isinstance(
                 report, SegmentDamagedMessage
-            ):  # on this thread, before anybody hears of it: results may come again
+            ):  # before the coordinator gets it, which then sends results again
                 self._path.damage_told(report.number, report.segment)
         return taken
 
     def close(self, message: CloseRunMessage) -> Closed:
-        """Wait for what is whole, publish it, write stats, quarantine and (for `done`) the manifest; OSError from the disk."""
+        """Commit and publish what is whole, write stats, quarantine and (for `done`) the manifest; OSError from the disk."""
         self._path.stop(done=message.status == "done")
         problem = ""
         if message.status == "done" and not self._path.failure:
@@ -158,14 +166,14 @@ class ExportRuntime:
         return Closed(*told, *covered(self._spec, passes), publishing, float16, truncations(passes), problem)
 
     def _failed_by(self, problem: str, message: CloseRunMessage) -> CloseRunMessage:
-        """The end of a run, turned into a failure if there is a problem."""
+        """The end of the run, which is a failure if there is a problem."""
         return CloseRunMessage("failed", f"{self.root}: {problem}", message.stats) if problem else message
 
     def _write_stats(self, message: CloseRunMessage, passes: list[ManifestPass]) -> None:
-        """`passes` as `recount` found them."""
+        """Add this session to stats.json; `passes` are those of `recount`."""
         before = earlier_stats(self._layout)
         if message.status == before.status == "done" and not self._path.committer.wrote:
-            return  # a session that found nothing to do has nothing to tell
+            return  # the session had nothing to do: the figures of the last one stay
         rows = {one.vector: one.rows for one in passes}
         by_pass = {one.vector: min(rows[output.vector] for output in one.outputs) for one in self._spec.passes}
         stats = merge_stats(before, session_of(message.stats), by_pass)
@@ -177,14 +185,14 @@ class ExportRuntime:
         ended = {"status": message.status, "error": message.error, "export_seconds": self._path.seconds}
         write_stats(self._layout.stats, msgspec.structs.replace(stats, **ended))
 
-    def _builder(self, message: Rows | FailedRows) -> SegmentBuilder:
+    def _builder(self, message: Rows | FailedRows | FillRows) -> SegmentBuilder:
         key = message.number, message.segment
         if key not in self._builders:
             outputs, dims = self._spec.passes[message.number].outputs, self._path.committer.dims()
             self._builders[key] = SegmentBuilder(message.rows, outputs, [dims[output.vector] for output in outputs])
         return self._builders[key]
 
-    def _commit_if_complete(self, message: Rows | FailedRows, builder: SegmentBuilder) -> None:
+    def _commit_if_complete(self, message: Rows | FailedRows | FillRows, builder: SegmentBuilder) -> None:
         if builder.complete:
             self._path.commit(message.number, message.segment, builder)
             del self._builders[message.number, message.segment]

@@ -20,7 +20,7 @@ from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.spec.fingerprint import Fingerprint
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.wire import arrays
-from embedfleet.protocol.wire.export import Closed, CloseRunMessage, FailedRows, Rows, SourceRead
+from embedfleet.protocol.wire.export import Closed, CloseRunMessage, FailedRows, FillRows, Rows, SourceRead
 from embedfleet.protocol.wire.work import RowError
 
 DIM, ROWS = 8, 4
@@ -124,6 +124,9 @@ class Session:
 
     def give_up(self, segment: int, positions: Iterable[int], reason: str, *, number: int = 0) -> None:
         self.runtime.give_up(FailedRows(number, segment, ROWS, tuple(positions), reason))
+
+    def fill(self, segment: int, reason: str, *, number: int = 0) -> None:
+        self.runtime.fill(FillRows(number, segment, ROWS, reason))
 
     def source_read(self, segments: int) -> None:
         self.runtime.source_read(SourceRead(segments))

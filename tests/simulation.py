@@ -140,6 +140,7 @@ class Exporter:
     damaged: set[tuple[int, int]] = field(default_factory=set)
     """Of those that stood when it began; nobody knows of them yet."""
     cut: set[tuple[int, int]] = field(default_factory=set)
+    filled: set[tuple[int, int]] = field(default_factory=set)
     given: dict[tuple[int, int], set[int]] = field(default_factory=lambda: defaultdict(set))
     quarantined: dict[tuple[int, int], set[int]] = field(default_factory=lambda: defaultdict(set))
 
@@ -467,7 +468,7 @@ class World:
         for segment, rows in enumerate(self.corpora[action.run].rows):
             at += self.soon(2)
             weighted = segment >= self.corpora[action.run].weighted
-            spooled = events.SegmentSpooled(action.run, segment, rows, stand_ins=weighted)
+            spooled = events.SegmentSpooled(action.run, segment, rows, has_weights=weighted)
             self.later(at, self.intake, self.submissions[action.run], spooled)
         at += self.soon(2)
         self.later(at, self.intake, self.submissions[action.run], events.IntakeDone(action.run))
@@ -514,17 +515,26 @@ class World:
         self.tell(events.Scrubbed(exporter.run))
 
     def do_ForwardResult(self, action: actions.ForwardResult) -> None:
-        self.give(action)
+        self.give(action, set(range(action.start, action.stop)))
 
     def do_QuarantineRows(self, action: actions.QuarantineRows) -> None:
-        self.exporters[action.run].quarantined[action.pass_index, action.segment].update(
-            range(action.start, action.stop)
-        )
-        self.give(action)
+        self.quarantine(action, set(range(action.start, action.stop)))
 
-    def give(self, action: actions.ForwardResult | actions.QuarantineRows) -> None:
+    def do_FillSegment(self, action: actions.FillSegment) -> None:
+        """Rows that the model did not compute; of a segment that is complete there are none."""
+        key, rows = (action.pass_index, action.segment), self.corpora[action.run].rows[action.segment]
+        if missing := set(range(rows)) - self.exporters[action.run].given[key]:
+            self.quarantine(action, missing)
+
+    def quarantine(self, action: actions.QuarantineRows | actions.FillSegment, rows: set[int]) -> None:
+        self.exporters[action.run].quarantined[action.pass_index, action.segment] |= rows
+        self.give(action, rows)
+
+    def give(
+        self, action: actions.ForwardResult | actions.QuarantineRows | actions.FillSegment, rows: set[int]
+    ) -> None:
         exporter, key = self.exporters[action.run], (action.pass_index, action.segment)
-        exporter.given[key].update(range(action.start, action.stop))
+        exporter.given[key] |= rows
         if len(exporter.given[key]) == self.corpora[action.run].rows[action.segment]:
             self.later(self.soon(3), self.commit, exporter, key)
 

@@ -31,8 +31,8 @@ class Watch:
         self.sent: dict[int, actions.SendBatch] = {}
         self.broken: set[tuple[str, int]] = set()
         """Submissions of runs with a model that does not load."""
-        self.handed_on: set[tuple[str, int]] = set()
-        """Runs and passes that went on without a model."""
+        self.given_up: set[tuple[str, int]] = set()
+        """Runs and passes that the exporter filled."""
 
     def before(self, event: events.Event) -> None:
         match event:
@@ -102,24 +102,26 @@ class Watch:
 
     def on_QuarantineRows(self, action: actions.QuarantineRows) -> None:
         self._given_once(action)
-        if self._handed_on(action):
-            return
         key = (action.pass_index, action.segment, action.start)
         poison = action.stop - action.start == 1 and key in self.world.corpora[action.run].poison
         require(poison, "only poison is given up", action)
 
-    def _handed_on(self, action: actions.QuarantineRows) -> bool:
-        """Whether the rows go on without a result since their pass goes on without a model."""
-        run = self.world.pool.fleet.runs[action.run]
+    def on_FillSegment(self, action: actions.FillSegment) -> None:
+        corpus, fleet = self.world.corpora[action.run], self.world.pool.fleet
+        run, plan = fleet.runs[action.run], corpus.passes[action.pass_index]
         reason = run.passes[action.pass_index].given_up
-        if reason:
-            corpus = self.world.corpora[action.run]
-            plan = corpus.passes[action.pass_index]
-            require(plan.fallback, "only a pass with a fallback goes on without a model", action)
-            weighted = plan.given_up != "" or any(segment >= corpus.weighted for segment in run.segments)
-            require(weighted, "a chunk has weights that stand in", action)
-            self.handed_on.add((action.run, action.pass_index))
-        return reason != "" and action.reason == reason
+        require(reason != "" and action.reason == reason, "only a pass that is given up is filled", action)
+        require(plan.fallback, "only a pass with a fallback is filled", action)
+        weighted = plan.given_up != "" or any(segment >= corpus.weighted for segment in run.segments)
+        require(weighted, "a chunk has weights to fill with", action)
+        key, exporter = (action.pass_index, action.segment), self.world.exporters[action.run]
+        require(key not in exporter.filled, "a segment is filled once", action)
+        known = run.passes[action.pass_index].committed  # the news of a segment that is complete may be under way
+        require(action.segment not in known, "no committed segment is filled", action)
+        held = [one for one in fleet.batches.values() if (one.pass_index, one.segment) == key]
+        require(not held, "batches in hand are waited for", action, held)
+        exporter.filled.add(key)
+        self.given_up.add((action.run, action.pass_index))
 
     def on_CloseRun(self, action: actions.CloseRun) -> None:
         if action.status == "done":
@@ -146,7 +148,7 @@ class Watch:
                        [d for d in devices if spare[n] or not d.device.auxiliary if not p.cpu_only]
                        for n, p in enumerate(plans)]  # fmt: skip
             run = self.world.pool.fleet.runs.get(action.run)
-            unaided = run is not None and not run.stand_ins and any(one.broken for one in run.passes)
+            unaided = run is not None and not run.has_weights and any(one.broken for one in run.passes)
             hopeless = (
                 isinstance(action, actions.RunOver)
                 or unaided
@@ -181,7 +183,7 @@ class Watch:
             self._covered()
 
     def _covered(self) -> None:
-        """Each row of a segment that is cut: given to the exporter, pending or in flight, once."""
+        """Each row of a segment that is cut: given to the exporter, pending or in flight, once; or to be filled."""
         fleet = self.world.pool.fleet
         run = fleet.current
         if run is None or run.status is not RunStatus.RUNNING:
@@ -203,8 +205,14 @@ class Watch:
         for pass_index, one in enumerate(run.passes):
             for segment, opened in one.open.items():
                 given = self.world.exporters[run.name].given[pass_index, segment]
-                covered = opened.cutting or rows[pass_index, segment] + len(given) == opened.rows
+                computed = rows[pass_index, segment]
+                waits = one.given_up != "" and computed > 0  # the rest is filled behind them
+                covered = opened.cutting or waits or computed + len(given) == opened.rows
                 require(covered, "every row is somewhere", run.name, pass_index, segment)
+            for segment, most in run.segments.items():
+                known = segment in one.open or segment in one.uncut or segment in one.committed
+                given = self.world.exporters[run.name].given[pass_index, segment]
+                require(known or len(given) == most, "every segment is somewhere", run.name, pass_index, segment)
 
     def at_end(self) -> None:
         world = self.world
@@ -213,7 +221,7 @@ class Watch:
             durable = world.durable[run]
             quarantined = {(*key, row) for key, rows in durable.items() for row in rows}
             poison = {row for row in world.corpora[run].poison if row[:2] in durable}
-            computed = {row for row in quarantined if (run, row[0]) not in world.watch.handed_on}
+            computed = {row for row in quarantined if (run, row[0]) not in world.watch.given_up}
             require(poison <= quarantined, "poison is quarantined", run, poison - quarantined)
             require(computed <= poison, "only poison is quarantined", run, computed - poison)
             require(over.status == "failed" or durable.keys() == world.corpora[run].keys(), "all is committed", run)

@@ -69,9 +69,8 @@ def encode_queries(
             failures |= {output.vector: error for output in one.outputs}
         if isinstance(answer, QueryAnswer) and (cut := sum(answer.cut or ())):
             say(cut_query(one.vector, cut))
-        if one.stood_in in found:
-            vectors = found[one.stood_in]
-            found[one.stood_in] = [_with_terms(vector, text) for vector, text in zip(vectors, texts, strict=True)]
+        if (name := one.metadata_fallback) in found:
+            found[name] = [_with_terms(vector, text) for vector, text in zip(found[name], texts, strict=True)]
     for one in ensembles:
         try:
             found[one.vector] = _combined(one, found)
@@ -80,7 +79,8 @@ def encode_queries(
     failures = {name: error for name, error in failures.items() if wanted is None or name in wanted}
     if failures and not any(wanted is None or name in wanted for name in found):
         raise EmbedfleetError("; ".join(dict.fromkeys(map(str, failures.values()))))
-    for name in [one.stood_in for one in passes if one.stood_in in failures and _holds_metadata(layout, one.stood_in)]:
+    fallbacks = [one.metadata_fallback for one in passes]
+    for name in [name for name in fallbacks if name in failures and _holds_metadata(layout, name)]:
         say(
             f"{name}: {_one_line(name, failures.pop(name))}; the query's words are looked for in the metadata's weights"
         )

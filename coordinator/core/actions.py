@@ -102,13 +102,23 @@ class ForwardResult:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineRows:
-    """Give up the sorted rows from `start` to `stop` of the segment."""
+    """Give up poison: the sorted rows from `start` to `stop` of the segment."""
 
     run: str
     pass_index: int
     segment: int
     start: int
     stop: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FillSegment:
+    """Let the exporter fill the rows of the segment that have no result: no worker computes them."""
+
+    run: str
+    pass_index: int
+    segment: int
     reason: str
 
 
@@ -154,6 +164,7 @@ Action = (
     | KillWorker
     | ForwardResult
     | QuarantineRows
+    | FillSegment
     | CloseRun
     | RunOver
     | Note

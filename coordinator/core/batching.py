@@ -1,11 +1,11 @@
-"""Transitions of batches: sent, done, failed. What becomes of one without a result is decided in `blame.py`."""
+"""Transitions of batches: sent, done, failed. `blame.py` decides what becomes of a batch without a result."""
 
 from __future__ import annotations
 
-from . import blame
+from . import blame, fallback
 from .actions import ForwardResult, SendBatch
 from .events import BatchDone, BatchFailed
-from .segments import cut_ahead, hand_on, more_comes
+from .segments import cut_ahead, more_comes
 from .state import Fleet, Run, RunStatus, WorkerSlot, WorkerStage
 from .verdicts import UNSUSPECTED, BatchPhase, Incident
 
@@ -47,13 +47,14 @@ def batch_failed(fleet: Fleet, event: BatchFailed) -> None:
 
 
 def refill(fleet: Fleet) -> None:
-    """Give batches to workers below their credit, the emptiest first, and have segments cut before batches run out."""
+    """Give batches to workers below their credit, the emptiest first; have segments cut before batches run out, or filled where
+    no worker computes them."""
     run = fleet.current
     if run is None or run.status is not RunStatus.RUNNING:
         return
     for pass_index, one in enumerate(run.passes):
         if one.given_up:
-            hand_on(fleet, run, pass_index)
+            fallback.fill(fleet, run, pass_index)
     ready = [
         one
         for one in fleet.workers.values()
@@ -71,8 +72,8 @@ def refill(fleet: Fleet) -> None:
 def _may_follow(fleet: Fleet, run: Run, worker: WorkerSlot) -> bool:
     """Whether the pass's next batch may join those that the worker has.
 
-    A worker may also die of the batch that it tokenizes meanwhile, or of a result that it did not get to send: so a batch
-    that was blamed once travels alone, and whoever it blames is to blame.
+    A worker may also die of the batch that it tokenizes meanwhile, or of a result that it could not send. So a batch that was
+    blamed once travels alone: if the worker dies again, there is no doubt about the cause.
     """
     following = _next(fleet, run, worker.pass_index)
     if not worker.batches or following is None:
@@ -83,7 +84,7 @@ def _may_follow(fleet: Fleet, run: Run, worker: WorkerSlot) -> bool:
 
 
 def _next(fleet: Fleet, run: Run, pass_index: int) -> int | None:
-    """The batch that is to be computed next. A row that waits for others goes after them, those yet to be cut included."""
+    """The next batch to compute. A parked row comes after all others, those yet to be cut included."""
     one = run.passes[pass_index]
     for batch_id in one.pending:
         if fleet.batches[batch_id].phase(one.results) is not BatchPhase.PARKED:

@@ -23,13 +23,13 @@ class HostLeft:
 
 @dataclass(frozen=True, slots=True)
 class RunSubmitted:
-    """`passes` in order; each says whether it may run on a GPU, and `restart` is handed on to the exporter."""
+    """A client wants the run; `passes` are in order."""
 
     run: str
     passes: tuple[PassPlan, ...]
     options: RunOptions = DEFAULTS
     unchecked: bool = False
-    """Its models are being looked at, and ModelsChecked follows."""
+    """Its models are being checked, and ModelsChecked follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class RefusedModel:
 
 @dataclass(frozen=True, slots=True)
 class ModelsChecked:
-    """What was found by the models' files. Nothing refused also where nobody could look: their workers refuse, then."""
+    """The result of the check of the models' files. Workers refuse a model that could not be checked here."""
 
     run: str
     refused: tuple[RefusedModel, ...] = ()
@@ -57,15 +57,15 @@ class PassPlan:
     vector: str
     cpu_only: bool = False
     fallback: bool = False
-    """Rows without a result have a substitute elsewhere: a model that cannot be loaded does not fail the run, if a chunk has
-    weights of its own."""
+    """Rows without a result may get the weights of their metadata: a model that cannot be loaded does not fail the run if a
+    chunk has such weights."""
     after_intake: bool = False
-    """The pass needs a figure of the whole corpus: it begins after CorpusMeasured."""
+    """The pass needs BM25's average length of the whole corpus: it begins after CorpusMeasured."""
     given_up: str = ""
-    """Why no worker is to compute it at all; empty: workers do."""
+    """Why no worker computes it, from the start; empty where workers do."""
     gpu_only: bool = False
     without: str = ""
-    """What the run fails with where no chunk has weights of its own; empty: it does not."""
+    """The error of the run if no chunk has weights in its metadata; empty: that is no error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class RunFailed:
 
 @dataclass(frozen=True, slots=True)
 class RunClosed:
-    """The exporter has ended the run in good order, or is gone after it was told to."""
+    """The exporter has ended the run in good order, or is gone after the order to end it."""
 
     run: str
 
@@ -108,13 +108,13 @@ class ExporterLost:
 
 @dataclass(frozen=True, slots=True)
 class SegmentSpooled:
-    """`tokens` are estimated, for progress. `stand_ins`: a chunk of it, or of one before, has weights of its own."""
+    """`tokens` are estimated, for progress. `has_weights`: a chunk of it, or of an earlier one, has weights in its metadata."""
 
     run: str
     segment: int
     rows: int
     tokens: int = 0
-    stand_ins: bool = True
+    has_weights: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class IntakeDone:
 
 @dataclass(frozen=True, slots=True)
 class CorpusMeasured:
-    """The figure of the whole corpus that passes wait for is known: BM25's average length."""
+    """BM25's average length is known, for which passes with `after_intake` wait."""
 
     run: str
 
@@ -164,7 +164,7 @@ class SegmentDamaged:
 
 @dataclass(frozen=True, slots=True)
 class Scrubbed:
-    """Every segment of earlier sessions has been looked at: those still committed are whole."""
+    """Every segment of earlier sessions has been read again: those still committed are whole."""
 
     run: str
 

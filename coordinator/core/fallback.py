@@ -1,18 +1,19 @@
-"""Passes whose model fails: given up in favour of the weights that chunks have of their own, or the run fails.
+"""The metadata fallback of sparse passes: when a pass is given up, and who completes its segments.
 
-A pass with a fallback whose model fails, or whose devices all do, is given up in the run's place once a chunk with weights
-of its own is known of.
+A pass with a fallback whose model fails, or whose devices are all given up, does not fail the run if a chunk has weights in its
+metadata. It is given up instead: no worker computes it any more, and the exporter fills its segments from the metadata.
 """
 
 from __future__ import annotations
 
 from ...protocol.vectors.metadata_terms import METADATA_WEIGHTS
+from .actions import FillSegment
 from .device_health import DeviceHealth
 from .events import WorkerBroken
 from .run_lifecycle import fail
 from .segments import has_work
 from .serving import serving_devices
-from .state import Fleet, RunStatus
+from .state import Fleet, Run, RunStatus
 from .workers import kill
 
 
@@ -31,7 +32,7 @@ def worker_broken(fleet: Fleet, event: WorkerBroken) -> None:
 
 
 def fail_if_hopeless(fleet: Fleet) -> None:
-    """A pass whose devices were all given up would wait forever; one that never had a device waits for a host."""
+    """Fail the run if all devices of a pass were given up and it has no fallback. A pass without devices waits for a host."""
     run = fleet.current
     if run is None or run.status is not RunStatus.RUNNING:
         return
@@ -50,17 +51,17 @@ def fail_if_hopeless(fleet: Fleet) -> None:
 
 
 def settle_fallbacks(fleet: Fleet) -> bool:
-    """Give up a pass whose model failed, as soon as a chunk has weights of its own; True if there was one.
+    """Give up each pass whose model failed, as soon as a chunk has weights in its metadata; True if a pass was given up now.
 
-    Where none has at the end of the intake, nothing can stand in: a mistyped model must not pass for a fallback.
+    If no chunk has any at the end of the intake, the run fails: a mistyped model must not pass for a fallback.
     """
     run = fleet.current
     if run is None or run.status is not RunStatus.RUNNING:
         return False
-    hopeless = run.intake_done and bool(run.segments) and not run.stand_ins
+    hopeless = run.intake_done and bool(run.segments) and not run.has_weights
     settled = False
     for one in run.passes:
-        if one.broken is not None and run.stand_ins and not one.given_up:
+        if one.broken is not None and run.has_weights and not one.given_up:
             one.given_up, settled = one.broken[1], True
             fleet.note("pass_given_up", vector=one.plan.vector, reason=one.given_up)
         elif hopeless and one.broken is not None:
@@ -69,3 +70,17 @@ def settle_fallbacks(fleet: Fleet) -> bool:
         elif hopeless and one.plan.without:
             fail(fleet, run, "SourceError", one.plan.without)
     return settled
+
+
+def fill(fleet: Fleet, run: Run, pass_index: int) -> None:
+    """Let the exporter fill the segments of a pass that is given up, each once no worker has a batch of it."""
+    one = run.passes[pass_index]
+    for batch_id in one.pending:
+        batch = fleet.batches.pop(batch_id)
+        one.open[batch.segment].outstanding.discard(batch_id)
+    one.pending.clear()
+    at_rest = [segment for segment, opened in one.open.items() if not opened.cutting and not opened.outstanding]
+    for segment in [*at_rest, *one.uncut]:
+        one.open.pop(segment, None)
+        fleet.out.append(FillSegment(run.name, pass_index, segment, one.given_up))
+    one.uncut.clear()

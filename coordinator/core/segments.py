@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from .actions import CutSegment, QuarantineRows
+from .actions import CutSegment
 from .events import Scrubbed, SegmentCommitted, SegmentCut, SegmentDamaged, SegmentSpooled
 from .state import Batch, Fleet, OpenSegment, Pass, Run, RunStatus
 from .verdicts import BatchPhase
@@ -15,7 +15,7 @@ def segment_spooled(fleet: Fleet, event: SegmentSpooled) -> None:
     if run is None:
         return
     run.segments[event.segment] = event.rows
-    run.stand_ins |= event.stand_ins
+    run.has_weights |= event.has_weights
     if run.status is not RunStatus.RUNNING:
         return
     for one in run.passes:
@@ -65,7 +65,7 @@ def scrubbed(fleet: Fleet, event: Scrubbed) -> None:
 
 
 def has_work(run: Run, pass_index: int) -> bool:
-    """Whether a worker of this pass would find (or may yet find) something that nobody computes."""
+    """Whether a worker of this pass has batches to take, now or later."""
     one = run.passes[pass_index]
     if one.given_up or one.broken is not None:
         return False
@@ -80,7 +80,7 @@ def is_complete(run: Run) -> bool:
 
 
 def reset_pass(fleet: Fleet, run: Run, pass_index: int, committed: frozenset[int]) -> None:
-    """Forget what is not committed: its segments are uncut again, and results on their way will be stale."""
+    """Forget what is not committed: those segments are uncut again, and results on their way become stale."""
     one = run.passes[pass_index]
     for batch_id in [batch_id for batch_id, batch in fleet.batches.items() if batch.pass_index == pass_index]:
         del fleet.batches[batch_id]
@@ -91,23 +91,8 @@ def reset_pass(fleet: Fleet, run: Run, pass_index: int, committed: frozenset[int
     one.uncut.extend(segment for segment in sorted(run.segments) if segment not in one.committed)
 
 
-def hand_on(fleet: Fleet, run: Run, pass_index: int) -> None:
-    """Nobody computes this pass: its rows go to the exporter without a result, segment by segment."""
-    one = run.passes[pass_index]
-    while one.pending:
-        batch_id = one.pending.popleft()
-        batch = fleet.batches.pop(batch_id)
-        one.open[batch.segment].outstanding.discard(batch_id)
-        rows = (batch.segment, batch.start, batch.stop)
-        fleet.out.append(QuarantineRows(run.name, pass_index, *rows, one.given_up))
-    while one.uncut:
-        segment = one.uncut.popleft()
-        rows = run.segments[segment]
-        one.open[segment] = OpenSegment(rows, cutting=False)
-        fleet.out.append(QuarantineRows(run.name, pass_index, segment, 0, rows, one.given_up))
-
-
 def cut_ahead(fleet: Fleet, run: Run, pass_index: int, want: int) -> None:
+    """Have the next segment cut if fewer than `want` batches are ready."""
     one = run.passes[pass_index]
     ready = (
         batch_id for batch_id in one.pending if fleet.batches[batch_id].phase(one.results) is not BatchPhase.PARKED
@@ -120,6 +105,7 @@ def cut_ahead(fleet: Fleet, run: Run, pass_index: int, want: int) -> None:
 
 
 def more_comes(fleet: Fleet, run: Run, one: Pass) -> bool:
+    """Whether a segment of the pass is being cut, or may be cut now."""
     return one.is_cutting or _may_cut(fleet, run, one)
 
 

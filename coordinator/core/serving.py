@@ -24,9 +24,9 @@ def may_begin(run: Run, pass_index: int) -> bool:
 
 
 def is_in_doubt(run: Run) -> bool:
-    """Whether a model was refused that only weights in the chunks can stand in for, and none has been seen yet.
+    """Whether a model was refused, and no chunk with weights in its metadata has been read yet.
 
-    Without them the run fails at the end of the intake: what other models compute until then would be waited for in vain.
+    If none comes, the run fails at the end of the intake, and what other models compute until then is wasted.
     """
     return not run.intake_done and any(one.refused and not one.given_up for one in run.passes)
 

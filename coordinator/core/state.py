@@ -131,7 +131,7 @@ class OpenSegment:
 
 @dataclass(slots=True)
 class Pass:
-    """One model's way through the segments: uncut → open → committed."""
+    """One model's way through the segments: uncut → open → committed. One that the exporter fills is neither uncut nor open."""
 
     plan: PassPlan
     uncut: deque[int] = field(default_factory=deque[int])
@@ -140,12 +140,12 @@ class Pass:
     pending: deque[int] = field(default_factory=deque[int])
     row_bytes: int = 0
     broken: tuple[str, str] | None = None
-    """What its model failed with, kind and message. No worker tries again; whether chunks have weights of their own, which
-    may stand in, decides what becomes of the run."""
+    """The kind and the message of its model's error. No worker tries again: the pass is given up if a chunk has weights in
+    its metadata, and the run fails if none has."""
     refused: bool = False
     """`broken` was known before the run began."""
     given_up: str = ""
-    """Why no worker computes it (any more); its rows are handed on without a result."""
+    """Why no worker computes it (any more): the exporter fills its rows. Empty where workers do."""
     seconds_per_token: float = 0.0
     """Measured, smoothed; 0 until the first result."""
     results: dict[str, int] = field(default_factory=dict[str, int])
@@ -170,8 +170,8 @@ class Run:
     """Whether CorpusMeasured has come."""
     scrubbed: bool = False
     """Whether what earlier sessions committed is known to be whole."""
-    stand_ins: bool = False
-    """A spooled chunk has weights of its own."""
+    has_weights: bool = False
+    """A spooled chunk has weights in its metadata."""
     exporter_failures: int = 0
     outcome: str = ""
     """`done`, `interrupted` or `failed`, once it is decided."""

@@ -1,8 +1,8 @@
 """BatchRunner: performs what the pool decided for one run, and knows nothing of devices or leases.
 
-It holds the run's parts together: the intake thread, what each pass is computed with, the texts, the exporter, the report.
-Passes run exclusively, one model after the other on a device, because the pool leases so: `run_exclusive_ensemble` is what
-sets it about that.
+It holds the run's parts together: the intake thread, the settings of passes, the texts, the exporter, the report.
+Passes run exclusively, one model after the other on a device, because the pool leases devices so; `run_exclusive_ensemble`
+submits them to the pool.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ...protocol.statistics.run_stats import as_values
 from ...protocol.wire import arrays
 from ...protocol.wire.codec import encode
 from ...protocol.wire.devices import Device
-from ...protocol.wire.export import CloseRunMessage, FailedRows, Opened, Rows, SourceRead
+from ...protocol.wire.export import CloseRunMessage, FailedRows, FillRows, Opened, Rows, SourceRead
 from ...protocol.wire.run_options import RunOptions
 from ...protocol.wire.work import BatchMessage, Result
 from ..background import Background
-from ..core.actions import CutSegment, ForwardResult, QuarantineRows, SendBatch
+from ..core.actions import CutSegment, FillSegment, ForwardResult, QuarantineRows, SendBatch
 from ..core.events import Event, IntakeDone, RunFailed, RunSubmitted, SegmentSpooled
 from ..telemetry.observer import Observer
 from ..telemetry.tracker import TelemetryTracker
@@ -42,7 +42,7 @@ from .segment_texts import OpenTexts
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """A result as it came: its header and its frames; which device computed it, and its estimated tokens."""
+    """A result as the worker sent it, the device that computed it, and its estimated tokens."""
 
     header: Result
     frames: Sequence[Any]
@@ -51,7 +51,7 @@ class Payload:
 
 
 class BatchRunner:
-    """One run. `emit` hands an event to the pool; what waits for a disk is called in the `background`."""
+    """One run. `emit` hands an event to the pool; calls that wait for a disk are made in the `background`."""
 
     def __init__(
         self,
@@ -76,21 +76,21 @@ class BatchRunner:
         self.report = RunReport(run, spec, self.telemetry, self.intake, self.settings)
         self._source_read = False
         self._damaged: set[int] = set()
-        """Chunk segments that were found damaged."""
+        """Damaged chunk segments."""
 
     def run_exclusive_ensemble(self, *, unchecked: bool) -> None:
-        """Plan the run's passes and hand them to the pool: each gets its devices to itself, leased, one pass after the other.
-        What the pool decides from then on comes back to the methods below. `unchecked`: ModelsChecked is on its way.
+        """Plan the run's passes and submit them to the pool: each gets its devices to itself, leased, one pass after the other.
+        The methods below perform the pool's actions. `unchecked`: ModelsChecked follows.
         """
         self._emit(RunSubmitted(self.run, plan_passes(self.spec, self._options), self._options, unchecked))
 
     def open(self) -> None:
-        """Let the exporter take the directory; all that it does not have committed is computed again."""
+        """Let the exporter take the directory; segments that are not committed are computed again."""
         self.texts.clear()
         self.export.open(self.spec)
 
     def opened(self, message: Opened) -> tuple[frozenset[int], ...]:
-        """The directory is ours; per pass the committed segments."""
+        """Go on from what the exporter found in the directory; return the committed segments of each pass."""
         if message.preprocessing:
             self.spec = msgspec.structs.replace(self.spec, preprocessing=message.preprocessing)
         self.settings.resume(message.fingerprints)
@@ -105,7 +105,7 @@ class BatchRunner:
         self.intake.start(self.spec, segment_limits(self.spec, devices))
 
     def cut(self, action: CutSegment) -> None:
-        """Have the segment's batches made for the pass; SegmentCut follows."""
+        """Have the segment cut into batches for the pass; SegmentCut follows."""
         self.texts.cut(action.pass_index, action.segment, self.settings.batch_tokens(action.pass_index))
 
     def batch(self, action: SendBatch) -> list[Any]:
@@ -114,7 +114,7 @@ class BatchRunner:
         return [encode(BatchMessage(action.batch, action.epoch, action.stop - action.start, headers)), *frames]
 
     def forward(self, action: ForwardResult) -> None:
-        """Hand a result to the exporter: its frames as they are, with the rows that they belong to."""
+        """Hand a result to the exporter: its frames unchanged, with the rows that they belong to."""
         payload: Payload = action.payload
         texts, rows = self.texts[action.segment], action.stop - action.start
         headers, frames = arrays.pack({"positions": texts.positions(action.start, action.stop)})
@@ -126,15 +126,19 @@ class BatchRunner:
         self.texts.handed_on(action.pass_index, action.segment, rows)
 
     def quarantine(self, action: QuarantineRows) -> None:
-        """Let the exporter write rows off."""
-        rows = self.report.rows[action.segment]
-        if (action.start, action.stop) == (0, rows):
-            positions = tuple(range(rows))  # a late fallback hands on thousands of whole segments at once
-        else:
-            positions = tuple(self.texts[action.segment].positions(action.start, action.stop).tolist())
+        """Let the exporter quarantine rows that no worker can compute."""
+        texts = self.texts[action.segment]
+        positions = tuple(texts.positions(action.start, action.stop).tolist())
         self._begin_pass(action.pass_index)
-        self.export.send(FailedRows(action.pass_index, action.segment, rows, positions, action.reason))
+        self.export.send(FailedRows(action.pass_index, action.segment, texts.rows, positions, action.reason))
         self.texts.handed_on(action.pass_index, action.segment, len(positions))
+
+    def fill(self, action: FillSegment) -> None:
+        """Let the exporter fill the rows of a segment that have no result."""
+        rows = self.report.rows[action.segment]
+        self._begin_pass(action.pass_index)
+        self.export.send(FillRows(action.pass_index, action.segment, rows, action.reason))
+        self.texts.handed_on(action.pass_index, action.segment, rows)
 
     def _begin_pass(self, number: int) -> None:
         self.export.begin_pass(
@@ -142,7 +146,7 @@ class BatchRunner:
         )
 
     def fail(self, error: Exception) -> None:
-        """An error of the run's files: RunFailed follows."""
+        """Fail the run for an error of its files: RunFailed follows."""
         if isinstance(error, DamagedChunks):
             self.chunks_damaged(error.segment, error.reason)
         else:
@@ -150,7 +154,7 @@ class BatchRunner:
             self._emit(RunFailed(self.run, kind, str(error)))
 
     def chunks_damaged(self, segment: int, reason: str) -> None:
-        """Set a chunk segment aside, which the next session reads from the source again; RunFailed follows."""
+        """Set a damaged chunk segment aside, so that the next session reads it from the source again; RunFailed follows."""
         if segment in self._damaged:
             return
         self._damaged.add(segment)
@@ -172,7 +176,7 @@ class BatchRunner:
         self.export.send(CloseRunMessage(status, error, as_values(stats)))
 
     def finish(self) -> Callable[[], None]:
-        """Stop the intake, the count of terms and the exporter; what is returned waits for their ends, beside the loop."""
+        """Stop the intake, the count of terms and the exporter; return a function that waits for their ends."""
         self.intake.stop()
         self.settings.fit.stop()
         exporter = self.export.drop()
@@ -186,7 +190,7 @@ class BatchRunner:
         return wait
 
     def _report(self, event: Event | DamagedChunks) -> None:
-        """From other threads: what the intake has read, or what the count of terms came to."""
+        """Take an event of the intake or of the count of terms, from their threads."""
         self._background.tell(self.run, lambda: self._reported(event))
 
     def _left_out(self, names: str) -> None:
@@ -205,5 +209,5 @@ class BatchRunner:
         self._emit(event)
 
     def _tell_source_read(self) -> None:
-        """All segments are spooled: the exporter, and any later one, is told how many there are."""
+        """Send the number of segments to the exporter: all are spooled. A later exporter gets it too."""
         self.export.send(SourceRead(len(self.report.rows)))

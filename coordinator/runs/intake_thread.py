@@ -1,4 +1,4 @@
-"""A run's source, read in a thread of its own. What it has read so far comes to the loop as events."""
+"""A run's source, read in a thread of its own, which reports each segment to the loop as an event."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..core.events import Event, IntakeDone, RunFailed, SegmentSpooled
 from ..intake.failure import intake_failure
 from ..intake.loader import ChunkLoader, SpooledSegment
 from ..intake.segment_writer import SegmentLimits
-from .metadata_weights import asks_for_stand_ins, has_metadata_weights
+from .metadata_weights import asks_for_weights, has_metadata_weights
 
 JOIN_SECONDS = 10.0
 
 
 class IntakeThread:
-    """The thread, and its counts. `report` and `left_out` are called from it."""
+    """The thread and its counts. It calls `report` and `left_out`."""
 
     def __init__(
         self,
@@ -37,31 +37,31 @@ class IntakeThread:
         self._joinable = True
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._stand_ins = False
-        """Whether a chunk spooled so far has weights of its own; true from the start where nobody asks."""
+        self._has_weights = False
+        """Whether a chunk spooled so far has weights in its metadata; true from the start if no pass can use them."""
 
     def start(self, spec: RunSpec, limits: SegmentLimits) -> None:
-        """Begin to read."""
-        self._stand_ins = not any(asks_for_stand_ins(one) for one in spec.passes)
+        """Start reading."""
+        self._has_weights = not any(asks_for_weights(one) for one in spec.passes)
         loader = ChunkLoader(spec, self._layout, limits, self._spooled, self._stopping.is_set, self._left_out)
-        self._joinable = spec.source != STDIN  # a read of it that has begun returns when somebody writes
+        self._joinable = spec.source != STDIN  # reading it blocks until somebody writes
         self._thread = threading.Thread(target=self._load, args=(loader, spec.source), name="intake", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End at the next block; what is spooled stays."""
+        """Stop reading at the next block; spooled segments stay."""
         self._stopping.set()
 
     def join(self) -> None:
-        """Wait until it has ended, which it does at the next block after `stop`."""
+        """Wait for its end, which comes at the next block after `stop`."""
         if self._thread is not None and self._joinable:
             self._thread.join(JOIN_SECONDS)
 
     def _spooled(self, segment: SpooledSegment) -> None:
         self.rejected += segment.rejected
         tokens = estimated_tokens(segment.n_bytes, segment.rows)
-        self._stand_ins = self._stand_ins or has_metadata_weights(self._layout, segment)
-        self._report(SegmentSpooled(self._run, segment.segment, segment.rows, tokens, stand_ins=self._stand_ins))
+        self._has_weights = self._has_weights or has_metadata_weights(self._layout, segment)
+        self._report(SegmentSpooled(self._run, segment.segment, segment.rows, tokens, has_weights=self._has_weights))
 
     def _load(self, loader: ChunkLoader, source: str) -> None:
         try:

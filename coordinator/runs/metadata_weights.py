@@ -1,4 +1,4 @@
-"""Whether chunks carry sparse weights of their own, which may stand in for a model's."""
+"""The metadata fallback of sparse passes: whether chunks have weights in their metadata, and how that is reported."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ...protocol.vectors.metadata_terms import METADATA_WEIGHTS, metadata_weight
 from ..intake.loader import SpooledSegment
 
 
-def asks_for_stand_ins(one: PassSpec) -> bool:
-    """Whether it matters to the pass. For queries it does not: their own words stand in."""
+def asks_for_weights(one: PassSpec) -> bool:
+    """Whether the pass may use weights of the chunks' metadata. Queries have none: their own words are the fallback."""
     return one.side == "document" and (one.kind == "metadata" or (one.kind == "sparse" and one.fallback))
 
 
 def has_metadata_weights(layout: RunLayout, spooled: SpooledSegment) -> bool:
-    """Whether any chunk of the segment has them. A segment of an earlier session is read; one that was just written is not."""
+    """Whether any chunk of the segment has them. Only a segment of an earlier session is read from disk."""
     stored = spooled.metadata
     if stored is None:
         stored = read_chunk_columns(layout, spooled.segment, ("metadata",)).column("metadata").to_pylist()
@@ -26,13 +26,13 @@ def has_metadata_weights(layout: RunLayout, spooled: SpooledSegment) -> bool:
 
 
 def source_of_weights(live: int, stood_in: int, without: int) -> str:
-    """Where the rows' weights are from, in words."""
+    """How many rows have the model's weights, how many their metadata's, and how many none, in words."""
     parts = [(live, "by the model"), (stood_in, "from metadata"), (without, "without")]
     return ", ".join(f"{rows:,} {what}" for rows, what in parts if rows)
 
 
 def without_model(one: PassSpec) -> Fingerprint:
-    """The fingerprint of a pass that no model computes: every row has the weights of its metadata."""
+    """The fingerprint of a pass whose rows all have the weights of their metadata."""
     return Fingerprint(
         model=one.model,
         revision="",

@@ -34,7 +34,7 @@ class RunReport:
 
     @property
     def seconds(self) -> float:
-        """Since the run was submitted."""
+        """Seconds since the run was submitted."""
         return round(time.monotonic() - self._started, 3)
 
     def opened(self, committed: Sequence[Sequence[int]]) -> None:
@@ -81,7 +81,7 @@ class RunReport:
         )
 
     def ended(self, status: str, kind: str, error: str) -> RunEnded:
-        """The run's end for its watchers."""
+        """The run's end, with its counts."""
         rejected = self._intake.rejected
         counts = self.closed or Closed(sum(self.rows.values()) + rejected, 0, rejected, 0, 0)
         if (done := counts.publishing) is not None:
@@ -118,7 +118,7 @@ class RunReport:
         known = [count for count in found if count is not None]
         if not known or not rows:
             return summary
-        sparse = one.stood_in or ""
+        sparse = one.metadata_fallback or ""
         stood_in, weighed = counts.stood_in.get(sparse, 0), counts.covered.get(sparse, 0)
         shares = (weighed - stood_in, stood_in, rows - weighed)
         weights = source_of_weights(*shares) if stood_in or one.kind == "metadata" else ""

@@ -72,11 +72,11 @@ class _Search:
         self._wanted, self._named = wanted or run.names, named
         by_vector = {one.vector: one for one in queries.spec.passes}
         self._extended = {
-            one.stood_in
+            one.metadata_fallback
             for one in run.spec.passes
-            if one.stood_in is not None and one.kind != "metadata" and by_vector[one.vector].kind == one.kind
+            if one.metadata_fallback is not None and one.kind != "metadata" and by_vector[one.vector].kind == one.kind
         }
-        """Sparse vectors in which weights of the metadata may stand in: the query carries its words there too."""
+        """Sparse vectors with a metadata fallback: the query is extended by its own words there."""
         self._of_metadata = metadata_vectors(run.layout, run.spec)
         self._pairs = self._without = 0
         self._left_out: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Assembling one segment of one pass from the results of its batches, which come in any order."""
+"""One segment of one pass, assembled from the results of its batches, which come in any order."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class SegmentBuilder:
     def __init__(self, rows: int, outputs: Sequence[Output], dims: Sequence[int]) -> None:
         self.rows, self.outputs = rows, tuple(outputs)
         self.errors: tuple[dict[int, str], ...] = tuple({} for _ in outputs)
-        """By output: the rows that have no vector of it, and why."""
-        self.stood_in: set[int] = set()
-        """Rows whose sparse weights are the metadata's."""
+        """For each output, the rows without a vector and the reason of each."""
+        self.from_metadata: set[int] = set()
+        """Rows that have the weights of their metadata."""
         self.unusable: set[int] = set()
-        """Rows whose metadata has weights that cannot be used, or some."""
+        """Rows whose metadata has some weight that cannot be used."""
         self._missing = np.ones(rows, np.bool_)
         self._n_tokens = np.zeros(rows, np.int32)
         self._truncated = np.zeros(rows, np.bool_)
         self._tokens_cut = np.zeros(rows, np.int32)
-        """-1 where they were not counted."""
+        """-1 if they were not counted."""
         self._dims = tuple(dims)
         self._columns = [make_column(one.form, rows, dim, one.storage) for one, dim in zip(outputs, dims, strict=True)]
 
@@ -46,7 +46,7 @@ class SegmentBuilder:
 
     @property
     def quarantined(self) -> int:
-        """Rows that lack a vector, of whichever output."""
+        """How many rows lack the vector of some output."""
         return len(set[int]().union(*self.errors))
 
     @property
@@ -55,12 +55,12 @@ class SegmentBuilder:
 
     @property
     def truncated(self) -> int:
-        """Rows whose text was cut."""
+        """How many rows had their text cut."""
         return int(np.count_nonzero(self._truncated))
 
     @property
     def tokens_cut(self) -> int | None:
-        """Tokens that were left out; None where they were not counted for every row."""
+        """How many tokens were cut; None if they were not counted for every row."""
         return None if (self._tokens_cut < 0).any() else int(self._tokens_cut.sum(dtype=np.int64))
 
     def column(self, number: int) -> Column:
@@ -68,7 +68,7 @@ class SegmentBuilder:
         return self._columns[number]
 
     def add(self, arrays: Mapping[str, Array], errors: Sequence[RowError] = ()) -> None:
-        """Take one batch and its errors. ProtocolError for arrays that do not fit."""
+        """Take the results and errors of a batch. ProtocolError for arrays that do not fit."""
         try:
             self._add(arrays["positions"], arrays, errors)
         except KeyError as error:
@@ -95,14 +95,18 @@ class SegmentBuilder:
         self._missing[positions] = False
 
     def give_up(self, positions: npt.NDArray[np.int32], reason: str) -> None:
-        """These rows get no result."""
+        """Mark rows that get no result."""
         self._check_positions(positions)
         for position in positions.tolist():
             self._fail(position, reason)
         self._missing[positions] = False
 
+    def give_up_rest(self, reason: str) -> None:
+        """Mark every row without a result."""
+        self.give_up(np.flatnonzero(self._missing).astype(np.int32), reason)
+
     def _fail(self, row: int, reason: str, form: Form | None = None) -> None:
-        """The row has no vector of this form, or none at all."""
+        """Mark the row as without a vector of this form, or without any."""
         found = [errors for one, errors in zip(self.outputs, self.errors, strict=True) if form in (None, one.form)]
         if not found:
             raise ProtocolError(f"an error of a {form} vector, which the pass does not make")
@@ -110,7 +114,7 @@ class SegmentBuilder:
             errors[row] = reason
 
     def table(self, number: int, rows: Any, ids: Any) -> pa.Table:
-        """One output of the segment as a table, given the `row` and `id` columns of its chunks."""
+        """One output of the segment as a table, with the `row` and `id` columns of its chunks."""
         column, errors = self._columns[number], self.errors[number]
         columns = {
             "row": rows,
@@ -121,7 +125,7 @@ class SegmentBuilder:
             "error": pa.array([errors.get(row) for row in range(self.rows)] if errors else [None] * self.rows),
         }
         if self.outputs[number].form == "sparse":
-            columns["stood_in"] = pa.array([row in self.stood_in for row in range(self.rows)])
+            columns["stood_in"] = pa.array([row in self.from_metadata for row in range(self.rows)])
         uncounted = self._tokens_cut < 0
         columns[TOKENS_CUT.name] = pa.array(self._tokens_cut, mask=uncounted if uncounted.any() else None)
         output = self.outputs[number]

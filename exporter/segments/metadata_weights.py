@@ -1,4 +1,4 @@
-"""Sparse weights from the chunk's metadata, where the model gave none."""
+"""The metadata fallback: sparse weights from the chunk's metadata, where the model gave none."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from .builder import SegmentBuilder
 from .columns import SparseColumn
 
 
-def stand_in(layout: RunLayout, one: PassSpec, segment: int, builder: SegmentBuilder) -> None:
+def fill_from_metadata(layout: RunLayout, one: PassSpec, segment: int, builder: SegmentBuilder) -> None:
     """Replace errors of the segment's sparse vectors by metadata weights where the chunks have them, and mark those rows.
 
-    A row without such weights keeps its error, except where the metadata was all that was asked for: it then has an
-    empty vector, which is the truth. One with weights that cannot be used says so. Queries have no such metadata: their
-    own words are looked for.
+    A row without such weights keeps its error; in a pass of kind `metadata`, its vector is empty instead. Weights that cannot
+    be used are an error, or are added to it. Queries have no such metadata: their own words are used.
     """
     for place, errors in enumerate(builder.errors):
         column = builder.column(place)
@@ -43,7 +42,7 @@ def _replace(
             builder.unusable.add(row)
         if weights is not None:
             column.put(row, *weights)
-            builder.stood_in.add(row)
+            builder.from_metadata.add(row)
             del errors[row]
         elif fault:
             errors[row] = fault if one.kind == "metadata" else f"{errors[row]}; {fault}"

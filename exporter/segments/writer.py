@@ -22,7 +22,7 @@ from .columns import DenseColumn
 
 @dataclass(frozen=True, slots=True)
 class CommittedSegment:
-    """A segment that stands. `quarantined` rows lack a vector, of whichever output."""
+    """What was committed. `quarantined` rows lack the vector of some output."""
 
     segment: int
     rows: int
@@ -48,7 +48,7 @@ def commit_segment(layout: RunLayout, segment: int, fingerprint: str, builder: S
             rows=builder.rows,
             quarantined=len(builder.errors[place]),
             tokens=builder.tokens,
-            stood_in=len(builder.stood_in) if output.form == "sparse" else 0,
+            stood_in=len(builder.from_metadata) if output.form == "sparse" else 0,
             unusable=len(builder.unusable) if output.form == "sparse" else 0,
             fingerprint=fingerprint,
             digest=digest(table),

@@ -114,8 +114,8 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
     @property
-    def stood_in(self) -> str | None:
-        """The sparse vector that may have metadata weights; None if no vector may."""
+    def metadata_fallback(self) -> str | None:
+        """The sparse vector whose missing rows get the weights of the chunks' metadata; None if no vector does."""
         if self.kind != "metadata" and not (self.fallback and self.kind in ("sparse", "bge-m3")):
             return None
         return next(one.vector for one in self.outputs if one.form == "sparse")

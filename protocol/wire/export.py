@@ -77,7 +77,18 @@ class CloseRunMessage(msgspec.Struct, frozen=True, array_like=True, tag="close_r
     stats: dict[str, Any]
 
 
-ToExporter = OpenRunMessage | BeginPass | SourceRead | Rows | FailedRows | Record | CloseRunMessage
+class FillRows(msgspec.Struct, frozen=True, array_like=True, tag="fill_rows"):
+    """No model computes the rows of the segment that have no result yet: give them the weights of their metadata, or `reason`
+    as their error."""
+
+    number: int
+    segment: int
+    rows: int
+    """Rows of the whole segment."""
+    reason: str
+
+
+ToExporter = OpenRunMessage | BeginPass | SourceRead | Rows | FailedRows | Record | CloseRunMessage | FillRows
 
 
 class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):

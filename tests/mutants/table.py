@@ -145,6 +145,27 @@ MUTANTS = (
         SIMULATION,
     ),
     Mutant(
+        "a segment is filled while a worker has a batch of it",
+        "coordinator/core/fallback.py",
+        "if not opened.cutting and not opened.outstanding]",
+        "if not opened.cutting]",
+        SIMULATION,
+    ),
+    Mutant(
+        "a segment is filled twice",
+        "coordinator/core/fallback.py",
+        "        one.open.pop(segment, None)\n",
+        "",
+        SIMULATION,
+    ),
+    Mutant(
+        "a segment of a given-up pass is forgotten after its last result",
+        "coordinator/core/fallback.py",
+        "    for segment in [*at_rest, *one.uncut]:\n",
+        "    for segment in one.uncut:\n",
+        SIMULATION,
+    ),
+    Mutant(
         "after a lost exporter, batches under way still count",
         "coordinator/core/segments.py",
         "        del fleet.batches[batch_id]\n    one.pending.clear()\n",

@@ -1,6 +1,7 @@
 """The bytes of every message of every link, as the code of November 2026 encoded them: `recorded()` has them.
 
-`python -m tests.witness.messages` wrote `messages.txt`, a link and a message in base64 on each line. It is kept as it is.
+`python -m tests.witness.messages` writes `messages.txt`, a link and a message in base64 on each line. New messages are added
+at the end; the lines before them stay as they are.
 """
 
 from __future__ import annotations

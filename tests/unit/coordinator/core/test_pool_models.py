@@ -136,13 +136,13 @@ def test_no_model_is_leased_for_while_it_is_open_whether_a_fallback_will_do() ->
     driver = submitted(PassPlan("a"), PassPlan("b", fallback=True))
     refused(driver, 1)
     driver.tell(RunOpened("r", (frozenset(), frozenset())))
-    out = driver.tell(SegmentSpooled("r", 0, 5, stand_ins=False)) + driver.tick(100.0)
+    out = driver.tell(SegmentSpooled("r", 0, 5, has_weights=False)) + driver.tick(100.0)
     assert not spawned(out)
     assert spawned(driver.tell(SegmentSpooled("r", 1, 5)))  # a chunk with weights of its own
     driver = submitted(PassPlan("a"), PassPlan("b", fallback=True))
     refused(driver, 1)
     driver.tell(RunOpened("r", (frozenset(), frozenset())))
-    driver.tell(SegmentSpooled("r", 0, 5, stand_ins=False))
+    driver.tell(SegmentSpooled("r", 0, 5, has_weights=False))
     out = driver.tell(IntakeDone("r"))
     assert not spawned(out)
     (closed,) = [one for one in out if isinstance(one, CloseRun)]

@@ -10,12 +10,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from embedfleet.coordinator.core.actions import FillSegment
 from embedfleet.coordinator.core.events import RunFailed, SegmentSpooled
 from embedfleet.coordinator.runs.batch_runner import BatchRunner
 from embedfleet.protocol.errors import DamagedChunks, SpecMismatch
 from embedfleet.protocol.run_directory.layout import RunLayout, damaged_of
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
-from embedfleet.protocol.wire.export import OpenRunMessage, Record, SourceRead
+from embedfleet.protocol.wire.export import BeginPass, FillRows, OpenRunMessage, Record, SourceRead
 from embedfleet.protocol.wire.run_options import DEFAULTS
 
 SPEC = RunSpec(source="/s.jsonl", passes=(PassSpec(vector="dense-a", kind="dense", model="fake:8"),), index="none")
@@ -146,3 +147,14 @@ def test_an_exporter_hears_of_events_once_it_was_asked_to_open(case: Case) -> No
     case.runner.open()
     assert not case.exporters[1].sent[0].restart, "the first one has started over"
     assert not any(isinstance(one, SourceRead) for one in case.exporters[1].sent)
+
+
+def test_a_segment_is_filled_by_one_message_after_its_pass_has_begun(case: Case) -> None:
+    case.runner.open()
+    case.runner._reported(SegmentSpooled("r", 0, rows=5, tokens=50))
+    case.runner._reported(SegmentSpooled("r", 1, rows=4, tokens=40))
+    for segment in (0, 1):
+        case.runner.fill(FillSegment("r", 0, segment, "no such model"))
+    begun, *filled = case.exporters[0].sent[1:]
+    assert isinstance(begun, BeginPass)
+    assert filled == [FillRows(0, 0, 5, "no such model"), FillRows(0, 1, 4, "no such model")]

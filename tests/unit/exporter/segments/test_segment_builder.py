@@ -243,6 +243,16 @@ def test_an_error_of_one_vector_leaves_the_others_of_its_row() -> None:
     assert dense_vectors(first)[[1, 3]].tobytes() == vectors_of([1, 3]).tobytes()
 
 
+def test_every_row_without_a_result_is_given_up() -> None:
+    builder = dense_builder(4)
+    builder.add(dense([1]))
+    builder.give_up(np.array([3], np.int32), "took its worker down")
+    builder.give_up_rest("the model cannot be loaded")
+    assert builder.complete
+    reasons = {0: "the model cannot be loaded", 2: "the model cannot be loaded", 3: "took its worker down"}
+    assert builder.errors == (reasons,)
+
+
 def test_an_error_of_a_vector_that_the_pass_does_not_make_is_refused() -> None:
     with pytest.raises(ProtocolError, match="an error of a multivector vector, which the pass does not make"):
         dense_builder(2).add(dense([0, 1]), [RowError(0, "too large", "multivector")])

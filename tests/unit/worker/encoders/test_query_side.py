@@ -13,7 +13,7 @@ import pytest
 from embedfleet.coordinator.runs.planner import plan_passes
 from embedfleet.exporter.segments.builder import SegmentBuilder
 from embedfleet.exporter.segments.columns import SparseColumn
-from embedfleet.exporter.segments.metadata_weights import stand_in
+from embedfleet.exporter.segments.metadata_weights import fill_from_metadata
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.vectors.metadata_terms import query_weights
 from embedfleet.protocol.wire.query import QueryRequest
@@ -114,7 +114,7 @@ def test_metadata_queries_are_their_own_words(run_files: Any, tmp_path: Path) ->
     one = PassSpec(vector="sparse-metadata", kind="metadata", model="metadata", side="query")
     builder = SegmentBuilder(2, one.outputs, [0])
     builder.give_up(np.array([0, 1], np.int32), "the weights are those of the metadata")
-    stand_in(files.layout, one, 0, builder)
+    fill_from_metadata(files.layout, one, 0, builder)
     assert builder.errors == ({},)
     column = builder.column(0)
     assert isinstance(column, SparseColumn)

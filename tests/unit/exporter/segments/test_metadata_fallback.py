@@ -1,4 +1,4 @@
-"""Metadata weights stand in where a sparse model gave none, and nowhere else."""
+"""Metadata weights fill rows where a sparse model gave none, and nowhere else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from embedfleet.exporter.segments.builder import SegmentBuilder
-from embedfleet.exporter.segments.metadata_weights import stand_in
+from embedfleet.exporter.segments.metadata_weights import fill_from_metadata
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.run_spec import Output, PassSpec
 from embedfleet.protocol.vectors.metadata_terms import term_index
@@ -54,19 +54,19 @@ def rows(made: SegmentBuilder) -> list[tuple[Any, Any, bool, Any]]:
 
 def test_rows_that_the_model_failed_get_the_metadatas_weights(layout: RunLayout) -> None:
     made = builder({1: "no luck", 2: "no luck", 3: "no luck"})
-    stand_in(layout, SPARSE, 0, made)
+    fill_from_metadata(layout, SPARSE, 0, made)
     assert rows(made) == [
         ([5], [1.0], False, None),
         ([term_index("fox")], [2.0], True, None),
         (None, None, False, "no luck"),
         (None, None, False, "no luck"),
     ]
-    assert made.stood_in == {1}
+    assert made.from_metadata == {1}
 
 
 def test_where_metadata_is_all_that_was_asked_for_a_row_without_is_empty(layout: RunLayout) -> None:
     made = builder(dict.fromkeys(range(4), "the weights are those of the metadata"))
-    stand_in(layout, METADATA_PASS, 0, made)
+    fill_from_metadata(layout, METADATA_PASS, 0, made)
     assert [(indices is not None, stood_in, error) for indices, _, stood_in, error in rows(made)] == [
         (True, True, None),
         (True, True, None),
@@ -91,32 +91,32 @@ def test_weights_that_cannot_be_used_are_counted_and_named(tmp_path: Path, one: 
     layout.chunks.mkdir()
     pq.write_table(pa.table({"metadata": pa.array([WEIGHTS, TORN, PART, PART])}), layout.chunk_segment(0))
     made = builder(dict.fromkeys(range(3), "no luck"))
-    stand_in(layout, one, 0, made)
+    fill_from_metadata(layout, one, 0, made)
     assert list(made.errors[0]) == [1]
     assert made.errors[0][1].startswith(reason)
-    assert (made.stood_in, made.unusable) == ({0, 2}, {1, 2})
+    assert (made.from_metadata, made.unusable) == ({0, 2}, {1, 2})
     assert rows(made)[2][1] == [2.0]
 
 
 def test_nothing_is_read_where_the_model_did_its_work(tmp_path: Path) -> None:
-    stand_in(RunLayout(tmp_path / "nowhere"), SPARSE, 0, builder({}))
+    fill_from_metadata(RunLayout(tmp_path / "nowhere"), SPARSE, 0, builder({}))
 
 
-def test_other_forms_have_no_stand_in(tmp_path: Path) -> None:
+def test_other_forms_have_no_fallback(tmp_path: Path) -> None:
     made = SegmentBuilder(1, [Output("dense-a", "dense", "dense")], [2])
     made.give_up(np.array([0], np.int32), "no luck")
-    stand_in(RunLayout(tmp_path / "nowhere"), SPARSE, 0, made)
+    fill_from_metadata(RunLayout(tmp_path / "nowhere"), SPARSE, 0, made)
     assert made.errors == ({0: "no luck"},)
 
 
 HEADS_PASS = PassSpec(vector="heads-a", kind="bge-m3", model="a")
 
 
-def test_of_three_heads_the_sparse_one_alone_has_a_stand_in(layout: RunLayout) -> None:
+def test_of_three_heads_the_sparse_one_alone_has_a_fallback(layout: RunLayout) -> None:
     made = SegmentBuilder(4, HEADS_PASS.outputs, [2, 0, 2])
     made.give_up(np.arange(4, dtype=np.int32), "no luck")
-    stand_in(layout, HEADS_PASS, 0, made)
+    fill_from_metadata(layout, HEADS_PASS, 0, made)
     assert [list(errors) for errors in made.errors] == [[0, 1, 2, 3], [2, 3], [0, 1, 2, 3]]
-    assert (made.stood_in, made.quarantined) == ({0, 1}, 4)
+    assert (made.from_metadata, made.quarantined) == ({0, 1}, 4)
     table = made.table(1, pa.array(range(4)), pa.array(list("abcd")))
     assert table.column("indices").to_pylist() == [[term_index("fox")], [term_index("fox")], None, None]

@@ -190,7 +190,7 @@ class TestHeads:
         vectors = open_run(bench.root).vectors("multivector-m3")
         assert np.diff(vectors.indptr).tolist() == [0, 0, 3, 0]
 
-    def test_metadata_stands_in_for_the_sparse_one(self, make_bench: Callable[..., Bench]) -> None:
+    def test_metadata_fills_the_sparse_one(self, make_bench: Callable[..., Bench]) -> None:
         bench = make_bench(HEADS, segments=1, metadata=[weights("cat"), {}])
         session = bench.begin()
         session.rows(0, [2, 3])
@@ -203,14 +203,14 @@ class TestHeads:
         assert verify_run(bench.root).problems == []
 
 
-class TestStandIns:
+class TestFallback:
     """Weights of the chunk's metadata, where the model gave none."""
 
-    def test_metadata_stands_in_for_what_a_model_could_not_do(self, make_bench: Callable[..., Bench]) -> None:
+    def test_metadata_fills_what_a_model_could_not_do(self, make_bench: Callable[..., Bench]) -> None:
         bench = make_bench(SPARSE, segments=1, metadata=[{}, weights("cat"), {"sparse_features": {"term_weights": 7}}])
         session = bench.begin()
         session.rows(0, [3])
-        session.give_up(0, [0, 1, 2], "the model cannot be loaded")
+        session.fill(0, "the model cannot be loaded")
         assert session.hear(Committed).quarantined == 2
         table = pq.read_table(bench.layout.vector_segment("sparse-learned", 0))
         assert table.column("indices").to_pylist() == [None, [term_index("cat")], None, [0, 1, 2, 3]]
@@ -226,13 +226,34 @@ class TestStandIns:
             PassSpec(vector="s", kind="sparse", model="m", fallback=False), segments=1, metadata=[weights("a")]
         )
         session = bench.begin()
-        session.give_up(0, range(ROWS), "the model cannot be loaded")
+        session.fill(0, "the model cannot be loaded")
         assert session.hear(Committed).quarantined == ROWS
 
     def test_a_pass_of_metadata_alone(self, make_bench: Callable[..., Bench]) -> None:
         bench = make_bench(METADATA, segments=1, metadata=[weights("b", "a")])
         session = bench.begin()
-        session.give_up(0, range(ROWS), "no model")
+        session.fill(0, "no model")
         assert session.hear(Committed).quarantined == 0, "no weights is an empty vector, which is the truth"
         closed = session.close()
         assert (closed.covered, closed.stood_in) == ({"sparse-metadata": 1}, {"sparse-metadata": 1})
+
+    def test_a_row_that_was_given_up_before_keeps_its_reason(self, make_bench: Callable[..., Bench]) -> None:
+        bench = make_bench(SPARSE, segments=1)
+        session = bench.begin()
+        session.give_up(0, [2], "took its worker down")
+        session.fill(0, "the model cannot be loaded")
+        assert session.hear(Committed).quarantined == ROWS
+        errors = pq.read_table(bench.layout.vector_segment("sparse-learned", 0)).column("error").to_pylist()
+        assert errors == ["took its worker down" if row == 2 else "the model cannot be loaded" for row in range(ROWS)]
+
+    def test_a_committed_segment_is_not_filled_again(self, make_bench: Callable[..., Bench]) -> None:
+        bench = make_bench(SPARSE, segments=1, metadata=[weights("cat")])
+        session = bench.begin()
+        session.rows(0)
+        session.hear(Committed)
+        before = bench.layout.vector_segment("sparse-learned", 0).stat()
+        session.fill(0, "the model cannot be loaded")
+        session.wait()
+        assert bench.layout.vector_segment("sparse-learned", 0).stat() == before
+        session.source_read(1)
+        assert session.close().stood_in == {"sparse-learned": 0}
