@@ -67,7 +67,7 @@ def watch(command: list[str]) -> Watched:
 
 def embedfleet(*arguments: str) -> list[str]:
     """The command line of this installation."""
-    return [sys.executable, "-c", "from embedfleet.client.cli.app import main; main()", *arguments]
+    return [sys.executable, "-c", "from embedfleet.__main__ import main; main()", *arguments]
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:
