@@ -7,7 +7,7 @@ perform   each action, by the part in charge of it
 Only the poll may block: this thread receives and sends the heartbeats, and peers without heartbeats are taken for lost. Calls
 that wait for a disk, a process or a thread run on a thread of `background.py` and come back as notes. Two kinds of calls are
 left: the start of a child, whose death signal follows this thread, and one query of a GPU's driver before a lease and at a
-worker's end, for a second at most.
+worker's end, for a second at most for each GPU.
 """
 
 from __future__ import annotations

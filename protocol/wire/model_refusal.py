@@ -1,4 +1,4 @@
-"""Input and output of the check of a run's models (`worker.model_check`): passes to check, and refusals."""
+"""Input and output of the check of a run's models (`worker/models/check.py`): passes to check, and refusals."""
 
 from __future__ import annotations
 
