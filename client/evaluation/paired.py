@@ -1,8 +1,9 @@
 """Paired differences over the judged queries: their intervals, and whether chance explains them.
 
-The interval is that of the paired t. `sure` also corrects for many comparisons, since the best of many sets looks better than
-it is. Its difference must exceed the largest of all differences in a randomization test, which flips the sign of each query's
-difference at random, as if the two rankings were equally good.
+The interval is that of the paired t. `sure` also corrects for many comparisons, since the best of many sets looks
+better by chance than it is. A randomization test flips the sign of each query's difference at random, as if the two
+rankings were equally good. With all comparisons scaled to the same length, one is sure if it exceeds the largest of all
+in 19 of 20 draws.
 
 Sources: Smucker, Allan, Carterette 2007, "A Comparison of Statistical Significance Tests for Information Retrieval
 Evaluation" (paired t, randomization); Westfall, Young 1993, "Resampling-Based Multiple Testing" (the largest of several
@@ -21,7 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
 LEAST_QUERIES = 6
-"""With five queries, all differences have the same sign by chance in one case of 16: fewer than six show nothing."""
+"""With five queries, chance alone gives all differences the same sign in one case of 16: too often to show anything."""
 
 FLIPS = 4_999
 """Draws of random signs. The seed is fixed, so that the same figures give the same result."""

@@ -1,4 +1,4 @@
-"""The evaluation as one HTML file that needs nothing else: bars in inline SVG, no scripts, light or dark as the reader's.
+"""The evaluation as one self-contained HTML file: inline SVG bars, no scripts, light or dark as the reader prefers.
 
 Names and figures are text beside the bars, not in them: on a narrow screen the bars shrink and the letters do not.
 """
@@ -47,7 +47,7 @@ svg { display: block; width: 100%; height: 1rem; border-radius: 2px; background:
 
 
 def write_report(layout: RunLayout, evaluation: Evaluation) -> None:
-    """Commit export/report.html and export/evaluation.json, and then what `verify` compares them with.
+    """Commit export/report.html and export/evaluation.json, and then their digests, by which `verify` checks them.
 
     EmbedfleetError if a file cannot be written, or if a file of the user's has its name.
     """

@@ -58,7 +58,7 @@ def ask(requests: Mapping[str, bytes], timeout: float) -> dict[str, QueryAnswer 
 
 @contextmanager
 def _started(question: bytes) -> Generator[tuple[ChildProcess, IO[bytes]]]:
-    """A child that reads `question`, and the file with its answer. Files, since a full pipe would block its writer."""
+    """Start a child that reads `question`; yield it and the file of its answer. A full pipe would block."""
     with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as output:
         asked.write(question)
         asked.seek(0)

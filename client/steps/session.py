@@ -1,4 +1,4 @@
-"""Session: the steps of one command: runs of its coordinator, and child processes. Signals end them in order."""
+"""Session: the steps of one command, as runs of its coordinator and child processes. Signals end them cleanly."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class Interrupted(Exception):
 
 
 class Session:
-    """One command. `received` lists the signals so far: the first drains, a second ends everything at once."""
+    """One command. `received` lists the signals so far: the first stops the step in order, a second ends everything at
+    once."""
 
     def __init__(
         self,

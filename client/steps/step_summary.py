@@ -1,4 +1,4 @@
-"""Stage: one step of a command in the table at its end: rows, time, memory, coverage."""
+"""Stage: one row of the table at the end of a command: the rows, time, memory and coverage of one step."""
 
 from __future__ import annotations
 

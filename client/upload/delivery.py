@@ -65,7 +65,7 @@ class Delivery:
         return Delivered(len(written) - replaced, replaced, len(whole), left)
 
     def _check_numbered(self, due: Sequence[Point], there: dict[str, Any]) -> None:
-        """Raise UsageError for a generated id that is there with another text: every `corpus.jsonl` has a `corpus.jsonl#1`."""
+        """UsageError if a generated id is there with another text: every `corpus.jsonl` has a `corpus.jsonl#1`."""
         for point in due:
             if point.id not in there or point.payload["id"] not in self._numbered:
                 continue

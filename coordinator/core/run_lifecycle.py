@@ -24,7 +24,7 @@ from .state import Fleet, Pass, Run, RunStatus, WorkerStage
 from .workers import kill
 
 _UNOPENED = (RunStatus.CHECKING, RunStatus.QUEUED)
-"""No exporter has the run's directory: it may end at once."""
+"""No exporter has opened the run directory yet: the run may end at once."""
 
 
 def run_submitted(fleet: Fleet, event: RunSubmitted) -> None:

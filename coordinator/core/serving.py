@@ -19,7 +19,7 @@ def may_serve(fleet: Fleet, slot: DeviceSlot, run: Run, pass_index: int) -> bool
 
 
 def may_begin(run: Run, pass_index: int) -> bool:
-    """Whether the figure of the whole corpus that the pass needs is known."""
+    """Whether the pass may begin: BM25 waits until the average length of the whole corpus is known."""
     return run.measured or not run.passes[pass_index].plan.after_intake
 
 

@@ -1,4 +1,4 @@
-"""The pool's memory: devices, workers, runs, passes, segments, batches. Only `pool.py` changes it."""
+"""The pool's memory: devices, workers, runs, passes, segments, batches. It changes only while `Pool.handle` runs."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class Incident:
     works: bool = False
     """The device has computed something of the pass."""
     only_killers_left: bool = False
-    """All other batches of the pass that are left have killed a worker as one row, and no more are to be cut."""
+    """Every other batch left in the pass is a single row that killed a worker, and no more batches will be cut."""
     tried_everywhere: bool = False
     """No other batch is left, and the row killed a worker on every device that may compute it."""
 

@@ -22,8 +22,8 @@ SYNTAX = "give cuda:0,cuda:1 | GPU-… or MIG-… UUIDs | cpu | cpu:2 (slots), s
 def discover(wanted: str | None, host: str) -> tuple[Device, ...]:
     """The devices to offer: those of `wanted` (see SYNTAX), else all GPUs, else one CPU slot.
 
-    A host that offers GPUs offers one auxiliary CPU slot too, for the passes that need no GPU. DeviceError if a wanted device
-    does not exist.
+    A host that offers only GPUs also offers one auxiliary CPU slot, for the passes that need no GPU. DeviceError if a
+    wanted device does not exist.
     """
     gpus = _gpus() if wanted is None or any(not _is_cpu(part) for part in wanted.split(",")) else []
     if wanted is None:

@@ -1,6 +1,6 @@
-"""Read records as version 0.1.0 did (policy `nfc-strip-1`): a run that it began is resumed, and read again, in the same way.
+"""Read records as version 0.1.0 did (policy `nfc-strip-1`), so that runs begun by 0.1.0 can be resumed and checked.
 
-Nothing here may change: it decides which records become rows, under which ids, and so which vectors belong to them.
+Nothing here may change: it decides which records become rows, and under which ids.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def decimal_value(value: Decimal) -> int | float | str:
 
 
 def iso_timestamps(values: npt.NDArray[np.int64], unit: str, *, zoned: bool) -> list[str | None]:
-    """Counts of `unit` since 1970 as ISO 8601, in UTC if zoned: with the digits of the unit, or none if these are all zero."""
+    """Counts of `unit` since 1970 as ISO 8601, UTC if `zoned`; no fraction if its digits are all zero."""
     texts: list[str] = np.datetime_as_string(values.view(f"datetime64[{unit}]")).tolist()
     zeros = "." + "0" * _DIGITS[unit]
     zone = "+00:00" if zoned else ""
