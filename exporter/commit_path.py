@@ -40,7 +40,7 @@ class CommitPath:
         self._lock = threading.Lock()
         """Protects the ledger."""
         self._whole: dict[tuple[int, int], SegmentBuilder] = {}
-        """By pass and segment: those that wait for the disk. Empty once the run has failed."""
+        """By pass and segment: the segments that wait for the disk."""
         self._room = threading.BoundedSemaphore(UNCOMMITTED_SEGMENTS)
         self.failure = ""
         """Why nothing more can be committed; empty: it can."""
@@ -69,8 +69,6 @@ class CommitPath:
         """Take a complete segment; block while too many wait for the disk."""
         self._whole[pass_index, segment] = builder
         self._handle(on.RowsComplete(pass_index, segment))
-        if self._ledger.failed:
-            self._whole.clear()
 
     def chunks_read(self) -> None:
         """Note the end of the intake: complete the segments that waited for their chunks."""
@@ -159,7 +157,6 @@ class CommitPath:
     def _fail(self, why: str, report: Report) -> None:
         self.failure = self.failure or why or "it failed without a reason"
         self._handle(on.Failed())
-        self._whole.clear()
         self._reports.put(report)
 
     def _explain(self, error: BaseException) -> str:
