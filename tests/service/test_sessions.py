@@ -12,8 +12,9 @@ import pytest
 SLOW = "dense-fake-8"
 
 
-def arguments(source: Path, out: Path) -> tuple[str, ...]:
-    models = ("--dense", "fake:8,delay_ms=1000", "--index", "none", "--devices", "cpu")
+def arguments(source: Path, out: Path, delay: int = 1_000) -> tuple[str, ...]:
+    """Batches of 4,096 rows, each of which takes `delay` milliseconds: four are a segment."""
+    models = ("--dense", f"fake:8,delay_ms={delay}", "--index", "none", "--devices", "cpu")
     return ("run", str(source), "--out", str(out), *models)
 
 
@@ -28,14 +29,15 @@ def test_an_interrupted_run_and_its_resume(
     start: Any, cli: Any, waiting: Any, read_events: Any, many: Path, tmp_path: Path, how: str
 ) -> None:
     out = tmp_path / "run"
-    command = start(*arguments(many, out))
+    run = arguments(many, out, 2_000 if how == "twice" else 1_000)
+    command = start(*run)
     first = out / "vectors" / SLOW / "00000.parquet"
     waiting.eventually(first.exists, 60.0, "a committed segment")
-    if how == "twice":  # the batches in flight after the first signal are too few to end the next segment
+    if how == "twice":  # the command has heard of the batch before the last; the next segment is two batches away
         waiting.eventually(
-            lambda: any(one["rows"] > 16_384 for one in read_events(out) if one["event"] == "batch_progress"),
+            lambda: any(one["rows"] > 20_480 for one in read_events(out) if one["event"] == "batch_progress"),
             60.0,
-            "a batch of the next one",
+            "two batches of the next one",
         )
     command.signal(signal.SIGINT)
     if how == "twice":
@@ -52,7 +54,7 @@ def test_an_interrupted_run_and_its_resume(
         (before,) = [one for one in command.err.splitlines() if f"embedfleet: {SLOW}: " in one and "coverage" in one]
         assert figure(r": ([\d,]+) rows,", before) == committed + lost
         assert figure(r", ([\d,]+) rows committed in all", before) == committed
-    again = cli(*arguments(many, out))
+    again = cli(*run)
     (after,) = [one for one in again.err.splitlines() if f"embedfleet: {SLOW}: " in one and "coverage" in one]
     rows, seconds, rate = (
         figure(pattern, after) for pattern in (r": ([\d,]+) rows,", r" ([\d.]+) s,", r"([\d,.]+) rows/s")
