@@ -41,8 +41,10 @@ COVERING := $(addprefix tests/unit/,coordinator/core/test_pool_*.py protocol/wir
 
 # Left to `make test`: what loads models, and what tries thousands of worlds, cuts, bytes or messages, or every mutant.
 LONG := $(addprefix --ignore=tests/unit/,worker/encoders worker/models coordinator/core/test_mutants.py \
-  coordinator/core/test_simulation.py coordinator/intake/test_hostile_input.py exporter/test_power_cut.py \
-  exporter/run_directory/test_scrub.py protocol/wire/test_decoder_fuzz.py)
+  coordinator/core/test_simulation.py coordinator/intake/test_hostile_input.py coordinator/reading/test_json_values.py \
+  client/evaluation/test_recommendation.py exporter/test_power_cut.py exporter/run_directory/test_scrub.py \
+  protocol/wire/test_decoder_fuzz.py protocol/wire/test_codec.py protocol/run_directory/records/test_records.py \
+  test_stdlib_corpus.py)
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.embedfleet-installed
@@ -66,8 +68,11 @@ $(DEMO)/corpus/corpus.jsonl: examples/stdlib_corpus.py | $(STAMP)
 test: $(STAMP)
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-check: lint types
-	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal tests/unit $(LONG) $(ARGS)
+# pyright runs beside the tests: it takes one core for most of their time.
+check: lint
+	@$(BIN)/pyright --pythonpath $(BIN)/python & types=$$!; \
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal tests/unit $(LONG) $(ARGS); tests=$$?; \
+	wait $$types && exit $$tests
 
 coverage: $(STAMP)
 	$(BIN)/coverage run -m pytest $(COVERING)
