@@ -88,7 +88,7 @@ class Session:
             except Unreachable:  # its remedy is for a coordinator that the user started
                 raise self._lost(the_same(restart)) from None
             self.submitted = True
-            ending = self._watch(run, self._view, out, the_same(restart))
+            ending = self._watch(run, self._view, spec, out, the_same(restart))
             if ending is not None:
                 self._traceparent = self._traceparent or ending.traceparent
             return ending
@@ -144,7 +144,7 @@ class Session:
         while len(self.received) < 2 and time.monotonic() < end and child.wait(POLL_SECONDS) is None:
             pass
 
-    def _watch(self, run: str, view: ProgressView, out: Path, command: str) -> RunEnded | None:
+    def _watch(self, run: str, view: ProgressView, spec: RunSpec, out: Path, command: str) -> RunEnded | None:
         client, coordinator = self._client, self._coordinator
         client.start_watch(run)
         draining: float | None = None
@@ -168,7 +168,7 @@ class Session:
                     client.cancel(run)
             if len(self.received) > 1 or self._overdue(draining):
                 coordinator.kill()
-                _say_open(view, _left_open(out, computed), command)
+                _say_open(view, left_open(spec, out, computed), command)
                 return None
             if message is None and coordinator.exit_code() is not None:
                 raise self._lost(command)
@@ -189,13 +189,17 @@ class Session:
         return bool(self.received) and self.received[0] == signal.SIGTERM
 
 
-def _left_open(out: Path, computed: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """By vector, the committed rows, counted on disk since segments may be newer than the last report, and the rows that were
-    computed but not committed."""
+def left_open(spec: RunSpec, out: Path, computed: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """By pass, the committed rows, counted on disk since segments may be newer than the last report, and the rows that were
+    computed but not committed. A row of a pass with several vectors is committed if all of them are."""
     from ..run_directory.running import committed_rows  # reads Parquet
 
-    on_disk = {vector: committed_rows(RunLayout(out), vector) for vector in computed}
-    return {vector: (on_disk[vector], rows - on_disk[vector]) for vector, rows in computed.items()}
+    layout, found = RunLayout(out), dict[str, tuple[int, int]]()
+    for pass_ in spec.passes:
+        if (rows := computed.get(pass_.vector)) is not None:
+            committed = min(committed_rows(layout, output.vector) for output in pass_.outputs)
+            found[pass_.vector] = committed, rows - committed
+    return found
 
 
 def _say_open(view: ProgressView, rows: Mapping[str, tuple[int, int]], command: str) -> None:

@@ -8,8 +8,18 @@ from typing import Any, cast
 
 import pytest
 from embedfleet.client.output.formatting import pluralize
-from embedfleet.client.steps.session import POLL_SECONDS, STOP_SECONDS, Interrupted, Session, drain_notice, the_same
+from embedfleet.client.run_directory import running
+from embedfleet.client.steps.session import (
+    POLL_SECONDS,
+    STOP_SECONDS,
+    Interrupted,
+    Session,
+    drain_notice,
+    left_open,
+    the_same,
+)
 from embedfleet.protocol.errors import RunFailed, Unreachable
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 
 
 @pytest.mark.parametrize(
@@ -141,3 +151,14 @@ def test_a_coordinator_that_was_lost_between_two_runs_of_a_command(tmp_path, cod
 
 def test_the_command_that_resumes():
     assert [the_same(one) for one in (False, True)] == ["the same command", "the same command without --restart"]
+
+
+def test_rows_of_a_pass_with_several_vectors_are_committed_where_all_of_them_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = PassSpec(vector="heads-m", kind="bge-m3", model="m")
+    dense = PassSpec(vector="dense-a", kind="dense", model="fake:8")
+    on_disk = {"dense-a": 5} | {output.vector: rows for output, rows in zip(heads.outputs, (30, 20, 30), strict=True)}
+    monkeypatch.setattr(running, "committed_rows", lambda _layout, vector: on_disk[vector])
+    spec = RunSpec(source="/c.jsonl", passes=(heads, dense))
+    assert left_open(spec, tmp_path, {"heads-m": 36, "dense-a": 5}) == {"heads-m": (20, 16), "dense-a": (5, 0)}
