@@ -206,7 +206,7 @@ def in_micro_batches(
     parts: list[tuple[Any, Any]] = []
     done = 0
     while done < len(rows):
-        count = fitting(prepared.lengths, rows, done, budget)
+        count = fitting(prepared.lengths, rows, done, budget, pads=True)
         parts.append((rows[done : done + count], compute(prepared, rows[done : done + count])))
         done += count
     return parts

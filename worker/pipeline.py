@@ -147,9 +147,9 @@ class Pipeline:
         errors: list[RowError] = []
         done = padded = 0
         while done < len(order):
-            count = fitting(prepared.lengths, order, done, controller.tokens)
+            count = fitting(prepared.lengths, order, done, controller.tokens, pads=encoder.pads)
             rows = order[done : done + count]
-            tokens = count * int(prepared.lengths[rows[0]])
+            tokens = int(prepared.lengths[rows].sum()) if not encoder.pads else count * int(prepared.lengths[rows[0]])
             try:
                 kept, part, failed = self._compute_some(prepared, rows)
             except OutOfMemory as error:
@@ -162,7 +162,7 @@ class Pipeline:
                 self.progress += 1
                 self._longest = max(self._longest, int(prepared.lengths[rows[0]]))
                 done += count
-                padded += tokens if encoder.pads else int(prepared.lengths[rows].sum())
+                padded += tokens
                 if len(kept):
                     parts.append((kept, part))
                 errors.extend(failed)

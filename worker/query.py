@@ -89,7 +89,7 @@ def _scores(encoder: Any, pairs: list[str]) -> QueryAnswer:
     scores = np.full(len(pairs), np.nan, np.float32)
     done = 0
     while done < len(order):
-        rows = order[done : done + fitting(prepared.lengths, order, done, controller.tokens)]
+        rows = order[done : done + fitting(prepared.lengths, order, done, controller.tokens, pads=encoder.pads)]
         try:
             scores[rows] = encoder.compute(prepared, rows)
         except OutOfMemory:

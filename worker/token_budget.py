@@ -12,10 +12,13 @@ def longest_first(lengths: IntArray) -> IntArray:
     return np.argsort(-lengths, kind="stable").astype(np.int32)
 
 
-def fitting(lengths: IntArray, order: IntArray, start: int, budget: int) -> int:
-    """The number of rows of `order`, from `start`, that fit in `budget` tokens with padding; at least 1.
+def fitting(lengths: IntArray, order: IntArray, start: int, budget: int, *, pads: bool) -> int:
+    """The number of rows of `order`, from `start`, that fit in `budget` tokens; at least 1.
 
-    All rows are padded to the first, which is the longest.
+    With padding, all rows are as long as the first, which is the longest.
     """
     longest = max(int(lengths[order[start]]), 1)
-    return max(1, min(budget // longest, len(order) - start))
+    if pads:
+        return max(1, min(budget // longest, len(order) - start))
+    tokens = np.cumsum(lengths[order[start : start + max(budget, 1)]], dtype=np.int64)
+    return max(1, int(np.searchsorted(tokens, budget, side="right")))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -22,6 +22,9 @@ from .base import IntArray, Prepared, kept_dim
 from .heads import HeadsResults, M3Row
 from .multivector import token_pooling
 from .text_model import TextEncoder
+
+if TYPE_CHECKING:  # it imports torch
+    from ..backends.heads import Packed
 
 HEADS = ("sparse_linear", "colbert_linear")
 """Files `NAME.pt` beside the backbone's weights, each the state of a linear layer, read with `weights_only=True`."""
@@ -76,26 +79,38 @@ class BgeM3Encoder(HeadsResults, TextEncoder):
     def _forward(self, features: dict[str, Any]) -> dict[str, Any]:
         return self._first(features)
 
+    def _packed_head(self) -> Packed | str:
+        from ..backends import heads
+
+        return heads.heads(self._first, self._device)
+
     def _results(self, outputs: dict[str, Any]) -> list[M3Row]:
-        normalize = self._torch.nn.functional.normalize
-        hidden, mask = outputs["token_embeddings"], outputs["attention_mask"].bool()
-        dense = normalize(hidden[:, 0, : self._dim].float(), dim=1).cpu().numpy()
-        sparse = self._term_weights(outputs["input_ids"], mask, self._sparse(hidden).squeeze(-1).relu().float())
-        kept = mask[:, 1:]
-        vectors = normalize(self._colbert(hidden[:, 1:])[kept].float(), dim=1)
-        colbert = [one.numpy() for one in vectors.cpu().split(kept.sum(1).tolist())]
+        torch = self._torch
+        normalize = torch.nn.functional.normalize
+        hidden, ids, lengths = outputs["token_embeddings"], outputs["input_ids"], outputs.get("lengths")
+        mask = outputs["attention_mask"].bool()
+        if lengths is None:
+            lengths = mask.sum(1)
+        hidden, ids = hidden[mask], ids[mask]  # the texts' tokens one after the other
+        starts = lengths.cumsum(0) - lengths
+        dense = normalize(hidden[starts, : self._dim].float(), dim=1).cpu().numpy()
+        sparse = self._term_weights(ids, lengths, self._sparse(hidden).squeeze(-1).relu().float())
+        others = torch.ones_like(ids, dtype=torch.bool)
+        others[starts] = False  # all but each text's first token
+        vectors = normalize(self._colbert(hidden[others]).float(), dim=1)
+        colbert = [one.numpy() for one in vectors.cpu().split((lengths - 1).tolist())]
         return [M3Row(*row) for row in zip(dense, sparse, colbert, strict=True)]
 
-    def _term_weights(self, ids: Any, mask: Any, weights: Any) -> list[tuple[Array, Array]]:
-        """The largest weight of each token id in a row, without special tokens and zeros. The arguments are (rows, tokens)."""
+    def _term_weights(self, ids: Any, lengths: Any, weights: Any) -> list[tuple[Array, Array]]:
+        """The largest weight of each token id in a text, without special tokens and zeros. `ids` and `weights` are (tokens)."""
         torch = self._torch
         # NaN is not equal to 0, so it is kept for `unusable` to find.
-        kept = mask & ~torch.isin(ids, self._special.to(ids.device)) & (weights != 0)
-        rows, positions = kept.nonzero(as_tuple=True)
-        keys = (rows << 32) | ids[rows, positions].long()
+        kept = ~torch.isin(ids, self._special.to(ids.device)) & (weights != 0)
+        rows = torch.repeat_interleave(torch.arange(len(lengths), device=ids.device), lengths)
+        keys = (rows[kept] << 32) | ids[kept].long()
         terms, term_of = torch.unique(keys, return_inverse=True)  # sorted: by row, then by id
-        largest = weights.new_zeros(len(terms)).scatter_reduce_(0, term_of, weights[rows, positions], "amax")
-        ends = torch.bincount(terms >> 32, minlength=len(ids)).cumsum(0)[:-1].cpu().numpy()
+        largest = weights.new_zeros(len(terms)).scatter_reduce_(0, term_of, weights[kept], "amax")
+        ends = torch.bincount(terms >> 32, minlength=len(lengths)).cumsum(0)[:-1].cpu().numpy()
         indices: Array = (terms & 0xFFFFFFFF).cpu().numpy().astype(np.uint32)
         return list(zip(np.split(indices, ends), np.split(largest.cpu().numpy(), ends), strict=True))
 

@@ -6,7 +6,7 @@ Source: Nogueira, Cho 2019, "Passage Re-ranking with BERT".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from ..models.loading import describe
 from ..models.locate import ModelFiles
 from .base import FloatArray, IntArray, Prepared
 from .text_model import TextModel
+
+if TYPE_CHECKING:  # it imports torch
+    from ..backends.heads import Packed
 
 
 class CrossEncoderScorer(TextModel):
@@ -47,6 +50,11 @@ class CrossEncoderScorer(TextModel):
     def _warm_up(self) -> None:
         for text in self._first_texts():
             self.score(self.prepare_pairs([("warm", text)]), np.zeros(1, np.int32))
+
+    def _packed_head(self) -> Packed | str:
+        from ..backends import heads
+
+        return heads.score(self._route, self._device)
 
     def _results(self, outputs: dict[str, Any]) -> FloatArray:
         scores = outputs["scores"].float()  # before the activation, as the reference does: fewer ties

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -14,6 +14,9 @@ from ..models.locate import ModelFiles
 from ..models.similarity import COSINE, similarity_of
 from .base import DenseResults, FloatArray, kept_dim
 from .text_model import TextEncoder
+
+if TYPE_CHECKING:  # it imports torch
+    from ..backends.heads import Packed
 
 
 class DenseEncoder(DenseResults, TextEncoder):
@@ -43,6 +46,11 @@ class DenseEncoder(DenseResults, TextEncoder):
         )
         vectors = np.asarray(vectors, np.float32)  # computed in half precision, their length may be 0.4% below 1
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=np.finfo(np.float32).tiny)
+
+    def _packed_head(self) -> Packed | str:
+        from ..backends import heads
+
+        return heads.dense(self._route, self._device, bool(self._prompt_tokens))
 
     def _results(self, outputs: dict[str, Any]) -> FloatArray:
         vectors = outputs["sentence_embedding"][:, : self._dim].float()

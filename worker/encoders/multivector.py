@@ -7,7 +7,7 @@ over BERT".
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from ..models.loading import describe
 from ..models.locate import ModelFiles
 from .base import BoolArray, FloatArray, IntArray, shape_of
 from .text_model import TextEncoder
+
+if TYPE_CHECKING:  # it imports torch
+    from ..backends.heads import Packed
 
 MAX_POINT_FLOATS = 1_048_576
 """The most numbers that Qdrant takes in a multivector of one point."""
@@ -92,12 +95,21 @@ class MultiVectorEncoder(MultivectorResults, TextEncoder):
         )
         return [np.asarray(one, np.float32) for one in found]
 
+    def _packed_head(self) -> Packed | str:
+        from ..backends import heads
+
+        return heads.multivector(self._route, self._device)
+
     def _results(self, outputs: dict[str, Any]) -> list[FloatArray]:
         mask = outputs["attention_mask"].bool()
+        if "lengths" in outputs:
+            kept = [one.sum() for one in mask[0].cpu().split(outputs["lengths"].tolist())]
+        else:
+            kept = mask.sum(1)
         vectors = outputs["token_embeddings"][mask].float()
         if self._normalizes:  # again: in half precision, the model's own vectors may be 0.4% shorter than 1
             vectors = self._torch.nn.functional.normalize(vectors, dim=1)
-        rows = list(vectors.cpu().split(mask.sum(1).tolist()))
+        rows = list(vectors.cpu().split([int(one) for one in kept]))
         if self._pooling is not None:
             rows = [self._pooling(row) for row in rows]
         return [row.numpy() for row in rows]

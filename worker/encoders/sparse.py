@@ -6,7 +6,7 @@ Source: Formal, Piwowarski, Clinchant 2021, "SPLADE: Sparse Lexical and Expansio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from ..models.loading import describe
 from ..models.locate import ModelFiles
 from .base import SparseResults, TokenBudget
 from .text_model import TextEncoder
+
+if TYPE_CHECKING:  # it imports torch
+    from ..backends.heads import Packed
 
 CUDA_BUDGET = TokenBudget(4_096, 32_768)
 """A token has a logit for each vocabulary entry: with 30,522 entries in bfloat16, 4,096 tokens take twice 250 MB."""
@@ -57,6 +60,11 @@ class SparseVectorGenerator(SparseResults, TextEncoder):
             show_progress_bar=False,
         )
         return self._active(weights) if len(texts) else []
+
+    def _packed_head(self) -> Packed | str:
+        from ..backends import heads
+
+        return heads.sparse(self._route, self._device)
 
     def _forward(self, features: dict[str, Any]) -> dict[str, Any]:
         limits = {"max_active_dims": self._most} if self._most is not None else {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -23,8 +23,13 @@ from ..models.locate import ModelFiles
 from ..models.text_limits import can_be_limited, positions_allowed, query_limit, set_limits
 from ..models.texts import DOCUMENT_PROMPTS, assumed_pooling, declared_prompts
 from ..models.weights_digest import hash_weights
+from ..backends.cpu_linear import use_onednn
+from ..backends.pack import pack_rows
 from .base import IntArray, OutOfMemory, Prepared, TokenBudget
 from .tokenizing import LONGEST, estimate, is_plain_text, tokenize
+
+if TYPE_CHECKING:  # it imports torch
+    from ..backends.heads import Packed
 
 CPU_BUDGET = TokenBudget(1_024, 1_024)
 """On a CPU a micro-batch should stay in the cache: measured best at 512 to 1,024 tokens (see benchmarks/)."""
@@ -74,7 +79,11 @@ class TextModel:
         self._prompt_tokens = self._excluded_prompt()
         self.batch_tokens = 65_536 if device == "cuda" else 8_192
         self.budget = CUDA_BUDGET if device == "cuda" else CPU_BUDGET
-        self.pads = True
+        if device == "cpu":
+            use_onednn(torch, self._model)
+        found = self._packed_form()
+        self._packed: Packed | None = None if isinstance(found, str) else found
+        self.pads = self._packed is None
 
     def hydrate(self) -> str:
         """Move the weights to the device and compute a first input there. OutOfMemory if they do not fit."""
@@ -83,6 +92,18 @@ class TextModel:
         parameter = next(iter(self._model.parameters()), None)
         placement = f"{parameter.device} {parameter.dtype}" if parameter is not None else str(self._device)
         return placement.replace("torch.", "")
+
+    def _packed_form(self) -> Packed | str:
+        """The model's forward pass without padding, or why there is none."""
+        if not self._tokenizes:
+            return "it tokenizes texts itself"
+        if self.task is not None and not self._side:
+            return "its modules take a task of their own"
+        return self._packed_head()
+
+    def _packed_head(self) -> Packed | str:
+        """As `_packed_form`, for a model that passes its texts unchanged to a tokenizer."""
+        raise NotImplementedError
 
     def _warm_up(self) -> None:
         raise NotImplementedError
@@ -169,13 +190,24 @@ class TextModel:
     def _computed(self, prepared: Prepared, rows: IntArray, prompt: str) -> Any:
         def step() -> Any:
             with self._torch.inference_mode():
-                features = {
-                    name: value.to(self._device) if isinstance(value, self._torch.Tensor) else value
-                    for name, value in self._features(prepared, rows, prompt).items()
-                }
-                return self._results(self._forward(features))
+                return self._results(self._outputs(prepared, rows, prompt))
 
         return self.guarded(step)
+
+    def _outputs(self, prepared: Prepared, rows: IntArray, prompt: str) -> dict[str, Any]:
+        """What the model computes for these rows, on the device."""
+        if self._packed is not None:
+            return self._packed(pack_rows(prepared.items, rows))
+        return self._padded(prepared, rows, prompt)
+
+    def _padded(self, prepared: Prepared, rows: IntArray, prompt: str) -> dict[str, Any]:
+        features = self._features(prepared, rows, prompt)
+        return self._forward(
+            {
+                name: value.to(self._device) if isinstance(value, self._torch.Tensor) else value
+                for name, value in features.items()
+            }
+        )
 
     def _forward(self, features: dict[str, Any]) -> dict[str, Any]:
         return self._model(features, **self._side)
@@ -184,16 +216,19 @@ class TextModel:
         """The result of `compute` with the weights converted to float32."""
         if self._dtype == self._torch.float32:
             return compute()
+        packed, self._packed = self._packed, None  # a GPU's kernel takes half precision only
         try:  # converting half precision to float32 and back is exact
             self.guarded(lambda: [loading.cast(part, self._torch.float32) for part in self._parts])
             return compute()
         finally:
+            self._packed = packed
             for part in self._parts:
                 loading.cast(part, self._dtype)
 
     def _move(self) -> None:
-        for part in self._parts:
-            part.to(self._device)
+        if self._device.type != "cpu":  # where they are
+            for part in self._parts:
+                part.to(self._device)
 
     def guarded(self, step: Callable[[], T]) -> T:
         """Run a step on the device. If its memory does not suffice, free it and raise OutOfMemory."""

@@ -30,7 +30,7 @@ def test_longest_first_keeps_ties_in_order() -> None:
 )
 def test_all_are_padded_to_the_first(lengths: list[int], start: int, budget: int, count: int) -> None:
     order = np.arange(len(lengths), dtype=np.int32)
-    assert fitting(np.array(lengths, np.int32), order, start, budget) == count
+    assert fitting(np.array(lengths, np.int32), order, start, budget, pads=True) == count
 
 
 @given(st.lists(st.integers(0, 600), min_size=1, max_size=200), st.integers(1, 4_000))
@@ -39,7 +39,7 @@ def test_micro_batches_cover_every_row_once_and_respect_the_budget(lengths: list
     order = longest_first(array)
     rows: list[int] = []
     while len(rows) < len(order):
-        count = fitting(array, order, len(rows), budget)
+        count = fitting(array, order, len(rows), budget, pads=True)
         taken = order[len(rows) : len(rows) + count].tolist()
         assert len(taken) == count >= 1
         padded = count * max(lengths[row] for row in taken)
@@ -61,7 +61,7 @@ def test_a_budget_that_changes_on_the_way_loses_no_row(lengths: list[int], budge
     for budget in itertools.cycle(budgets):
         if len(rows) == len(order):
             break
-        count = fitting(array, order, len(rows), budget)
+        count = fitting(array, order, len(rows), budget, pads=True)
         taken = order[len(rows) : len(rows) + count].tolist()
         assert len(taken) == count >= 1
         assert count * max(lengths[row] for row in taken) <= budget or count == 1

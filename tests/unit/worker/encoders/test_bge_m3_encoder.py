@@ -138,10 +138,10 @@ def test_a_row_that_is_not_finite_in_one_head_is_unusable(folder: Path, head: st
 def test_out_of_memory_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = encoder_of(folder)
 
-    def fail(_features: dict[str, Any]) -> dict[str, Any]:
+    def fail(*_arguments: Any) -> dict[str, Any]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(encoder, "_forward", fail)
+    monkeypatch.setattr(encoder, "_outputs", fail)
     with pytest.raises(OutOfMemory, match="CUDA"):
         encoder.compute(encoder.prepare(TEXTS), np.zeros(1, np.int32))
 

@@ -64,7 +64,7 @@ def test_a_prompt_a_limit_and_another_activation_are_the_reference_s(tmp_path: P
 
 def test_what_the_model_tokenizes_itself_is_the_same(folder: Path) -> None:
     scorer = scorer_of(folder)
-    scorer._tokenizes = False
+    scorer._tokenizes, scorer._packed = False, None
     ours = in_order(in_micro_batches(scorer.score, scorer.prepare_pairs(PAIRS), 128))
     np.testing.assert_allclose(ours, reference_of(folder).predict(list(PAIRS)), atol=1e-5)
 
@@ -89,10 +89,10 @@ def test_rescore_isin_float32(folder: Path) -> None:
 def test_out_of_memory_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = scorer_of(folder)
 
-    def fail(_features: dict[str, Any]) -> dict[str, Any]:
+    def fail(*_arguments: Any) -> dict[str, Any]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(scorer, "_forward", fail)
+    monkeypatch.setattr(scorer, "_outputs", fail)
     with pytest.raises(OutOfMemory, match="CUDA"):
         scorer.score(scorer.prepare_pairs(PAIRS), np.zeros(1, np.int32))
     with pytest.raises(OutOfMemory, match="CUDA"):

@@ -88,7 +88,7 @@ def test_the_limit_is_the_documents_own_and_a_prompt_is_the_reference_s(
 
 def test_what_the_model_tokenizes_itself_is_the_same(folder: Path, reference: Any) -> None:
     encoder = encoder_of(folder)
-    encoder._tokenizes = False
+    encoder._tokenizes, encoder._packed = False, None
     parts = in_micro_batches(encoder.compute, encoder.prepare(TEXTS), 128)
     assert_same(in_order(parts), reference.encode_document(list(TEXTS), convert_to_numpy=True))
 
@@ -126,6 +126,7 @@ def test_rows_that_are_not_finite_or_empty_are_unusable(
     folder: Path, monkeypatch: pytest.MonkeyPatch, pool_factor: float
 ) -> None:
     encoder = encoder_of(folder, pool_factor)
+    encoder._packed = None
     forward = encoder._forward
 
     def poisoned(features: dict[str, Any]) -> dict[str, Any]:
@@ -155,10 +156,10 @@ def test_a_row_over_qdrant_s_limit_is_reported(folder: Path) -> None:
 def test_out_of_memory_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = encoder_of(folder)
 
-    def fail(_features: dict[str, Any]) -> dict[str, Any]:
+    def fail(*_arguments: Any) -> dict[str, Any]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(encoder, "_forward", fail)
+    monkeypatch.setattr(encoder, "_outputs", fail)
     with pytest.raises(OutOfMemory, match="CUDA"):
         encoder.compute(encoder.prepare(TEXTS), np.zeros(1, np.int32))
 

@@ -100,7 +100,7 @@ def test_the_fingerprint_and_the_placement_say_what_computes(folder: Path) -> No
     assert (encoder.fingerprint.dim, encoder.fingerprint.normalized, encoder.fingerprint.dtype) == (0, False, "float32")
     assert len(encoder.fingerprint.weights) == 64
     assert encoder.fingerprint.differences(encoder_of(folder).fingerprint)
-    assert (encoder.pads, encoder.row_bytes) == (True, 512)
+    assert (encoder.pads, encoder.row_bytes) == (False, 512)
     assert encoder.hydrate() == "cpu float32"
 
 
@@ -119,14 +119,14 @@ def test_recompute_isin_float32_and_leaves_the_dtype(folder: Path) -> None:
 def test_a_number_that_is_none_is_named_unusable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = encoder_of(folder)
     prepared = encoder.prepare(TEXTS[:2])
-    forward = encoder._forward
+    compute = encoder._outputs
 
-    def poisoned(features: dict[str, Any]) -> dict[str, Any]:
-        outputs = forward(features)
+    def poisoned(*arguments: Any) -> dict[str, Any]:
+        outputs = compute(*arguments)
         outputs["sentence_embedding"][1, 5] = float("nan")
         return outputs
 
-    monkeypatch.setattr(encoder, "_forward", poisoned)
+    monkeypatch.setattr(encoder, "_outputs", poisoned)
     part = encoder.compute(prepared, np.arange(2, dtype=np.int32))
     assert encoder.unusable(part).tolist() == [False, True]
 
@@ -144,10 +144,10 @@ def test_out_of_memory_is_told_from_other_errors(
 ) -> None:
     encoder = encoder_of(folder)
 
-    def fail(_features: dict[str, Any]) -> dict[str, Any]:
+    def fail(*_arguments: Any) -> dict[str, Any]:
         raise error
 
-    monkeypatch.setattr(encoder, "_forward", fail)
+    monkeypatch.setattr(encoder, "_outputs", fail)
     with pytest.raises(mapped, match=re.escape(str(error))):
         encoder.compute(encoder.prepare(TEXTS), np.zeros(1, np.int32))
 
