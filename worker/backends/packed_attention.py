@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
+
+import torch
+from transformers import AttentionInterface
 
 NAME = "embedfleet_packed"
 ENDS = "cu_seq_lens_q"
@@ -18,57 +21,11 @@ ENDS = "cu_seq_lens_q"
 LONGEST = "max_length_q"
 NO_LIMIT = -1
 """How far a token may look to one side: as far as its text goes."""
+SCHEMA = "(Tensor q, Tensor k, Tensor v, Tensor ends, int longest, float scale, int left, int right) -> Tensor"
 
 
-def register(torch: Any) -> None:
-    """Make NAME known to torch and transformers. May be called again."""
-    from transformers import AttentionInterface
-
-    if NAME in AttentionInterface().valid_keys():
-        return
-    tensor = torch.Tensor
-
-    def attend(q: tensor, k: tensor, v: tensor, ends: tensor, longest: int, scale: float, left: int, right: int) -> tensor:
-        return _on_cpu(torch, q, k, v, ends, scale, left, right)
-
-    attend.__annotations__ = {
-        **dict.fromkeys(("q", "k", "v", "ends", "return"), tensor),
-        **{"longest": int, "scale": float, "left": int, "right": int},
-    }
-    operator = torch.library.custom_op(f"embedfleet::{NAME}", attend, mutates_args=(), device_types="cpu")
-
-    def on_cuda(q: Any, k: Any, v: Any, ends: Any, longest: int, scale: float, left: int, right: int) -> Any:
-        sides = (None if left == NO_LIMIT else left, None if right == NO_LIMIT else right)
-        flash = torch.ops.aten._flash_attention_forward
-        causal = right == 0 and left == NO_LIMIT
-        found = flash(
-            q, k, v, ends, ends, longest, longest, 0.0, causal, False,
-            scale=scale, window_size_left=sides[0], window_size_right=sides[1],
-        )  # fmt: skip
-        return found[0]
-
-    operator.register_kernel("cuda", on_cuda)
-    operator.register_fake(lambda q, k, v, ends, longest, scale, left, right: torch.empty_like(q))
-
-    def attention(
-        module: Any,
-        query: Any,
-        key: Any,
-        value: Any,
-        attention_mask: Any,
-        scaling: float | None = None,
-        sliding_window: int | None = None,
-        is_causal: bool | None = None,
-        **named: Any,
-    ) -> tuple[Any, None]:
-        causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
-        # transformers counts the token itself, FlashAttention those beside it.
-        window = NO_LIMIT if sliding_window is None else sliding_window - 1
-        q, k, v = (one[0].transpose(0, 1) for one in (query, key, value))  # models give (1, heads, T, head dimension)
-        scale = scaling if scaling is not None else float(q.shape[-1]) ** -0.5
-        found = operator(q, k, v, named[ENDS], named[LONGEST], scale, window, 0 if causal else window)
-        return found[None], None
-
+def register() -> None:
+    """Make `attention` known to transformers as NAME."""
     AttentionInterface.register(NAME, attention)
 
 
@@ -83,25 +40,65 @@ def packed_attention(config: Any) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def _on_cpu(torch: Any, q: Any, k: Any, v: Any, ends: Any, scale: float, left: int, right: int) -> Any:
-    """(T, heads, dimension): text by text; neighbours of one length together."""
+def attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    _mask: Any,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    is_causal: bool | None = None,
+    **named: Any,
+) -> tuple[torch.Tensor, None]:
+    """What transformers' models call: query, key and value are (1, heads, T, head dimension)."""
+    causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
+    # transformers counts the token itself, FlashAttention those beside it.
+    window = NO_LIMIT if sliding_window is None else sliding_window - 1
+    q, k, v = (one[0].transpose(0, 1) for one in (query, key, value))
+    scale = scaling if scaling is not None else float(q.shape[-1]) ** -0.5
+    found = _attend(q, k, v, named[ENDS], named[LONGEST], scale, window, 0 if causal else window)
+    return found[None], None
+
+
+@torch.library.custom_op("embedfleet::packed_attention", mutates_args=(), device_types="cpu", schema=SCHEMA)
+def _attend(q: Any, k: Any, v: Any, ends: Any, _longest: int, scale: float, left: int, right: int) -> Any:
+    """Text by text; neighbours of one length together."""
     found = torch.empty((*q.shape[:2], v.shape[2]), dtype=q.dtype)
-    starts = ends.tolist()
-    lengths = [end - start for start, end in zip(starts, starts[1:], strict=False)]
+    lengths = [end - start for start, end in pairwise(ends.tolist())]
     at = 0
     for length, same in groupby(lengths):
         count = len(list(same))
         upto = at + count * length
         apart = [one[at:upto].view(count, length, *one.shape[1:]).transpose(1, 2) for one in (q, k, v)]
         out = torch.nn.functional.scaled_dot_product_attention(
-            *apart, attn_mask=_window(torch, length, left, right), scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+            *apart, attn_mask=_window(length, left, right), scale=scale, enable_gqa=q.shape[1] != k.shape[1]
         )
         found[at:upto].view(count, length, *found.shape[1:]).copy_(out.transpose(1, 2))
         at = upto
     return found
 
 
-def _window(torch: Any, length: int, left: int, right: int) -> Any:
+@_attend.register_kernel("cuda")
+def _attend_on_cuda(q: Any, k: Any, v: Any, ends: Any, longest: int, scale: float, left: int, right: int) -> Any:
+    causal = (left, right) == (NO_LIMIT, 0)
+    sides = [None if side == NO_LIMIT else side for side in (left, right)]
+    flash = torch.ops.aten._flash_attention_forward
+    found = flash(
+        *(q, k, v, ends, ends, longest, longest, 0.0, causal, False),
+        scale=scale,
+        window_size_left=sides[0],
+        window_size_right=sides[1],
+    )
+    return found[0]
+
+
+@_attend.register_fake
+def _attend_of_shapes(q: Any, *_others: Any) -> Any:
+    return torch.empty_like(q)
+
+
+def _window(length: int, left: int, right: int) -> torch.Tensor | None:
     """Which tokens (rows) of a text see which (columns); None if all see all."""
     if all(side == NO_LIMIT or side >= length - 1 for side in (left, right)):
         return None

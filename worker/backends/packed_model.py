@@ -38,7 +38,7 @@ class PackedModel:
     """The backbone of a model of `transformers`. Its own attention is as before for all that do not come here."""
 
     def __init__(self, model: Any) -> None:
-        register(torch)
+        register()
         self._model = model
         self._offset = position_offset(model)
         self._takes = inspect.signature(model.forward).parameters
@@ -52,7 +52,12 @@ class PackedModel:
             torch.from_numpy(pack.lengths).to(device, torch.int64, non_blocking=True),
         )
         longest = int(pack.lengths.max())
-        named: dict[str, Any] = {ENDS: batch.ends, "cu_seq_lens_k": batch.ends, LONGEST: longest, "max_length_k": longest}
+        named: dict[str, Any] = {
+            ENDS: batch.ends,
+            "cu_seq_lens_k": batch.ends,
+            LONGEST: longest,
+            "max_length_k": longest,
+        }
         if self._has_types:
             types = torch.zeros_like(batch.ids) if pack.types is None else torch.from_numpy(pack.types).to(batch.ids)
             named["token_type_ids"] = types[None]

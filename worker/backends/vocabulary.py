@@ -35,7 +35,9 @@ def weights_of(hidden: torch.Tensor, lengths: torch.Tensor, weight: Any, bias: A
     twice, largest = pooling.activation_function == "log1p_relu", pooling.pooling_strategy == "max"
     tiles: list[torch.Tensor] = []
     for at in range(0, len(weight), TILE):
-        logits = torch.nn.functional.linear(hidden, weight[at : at + TILE], None if bias is None else bias[at : at + TILE])
+        logits = torch.nn.functional.linear(
+            hidden, weight[at : at + TILE], None if bias is None else bias[at : at + TILE]
+        )
         if largest:  # the activation grows with its argument: it may follow
             tiles.append(_activated(torch.segment_reduce(logits, "max", lengths=lengths, unsafe=True), twice))
         else:

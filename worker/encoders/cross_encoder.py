@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ...protocol.errors import ModelError
 from ...protocol.spec.run_spec import PassSpec
 from ..models.loading import describe
@@ -47,9 +45,8 @@ class CrossEncoderScorer(TextModel):
         """As `score`, but in float32."""
         return self.in_float32(lambda: self.score(prepared, rows))
 
-    def _warm_up(self) -> None:
-        for text in self._first_texts():
-            self.score(self.prepare_pairs([("warm", text)]), np.zeros(1, np.int32))
+    def _prepare_first(self, texts: Sequence[str]) -> Prepared:
+        return self.prepare_pairs([("warm up", text) for text in texts])
 
     def _packed_head(self) -> Packed | str:
         from ..backends import heads

@@ -102,14 +102,12 @@ class MultiVectorEncoder(MultivectorResults, TextEncoder):
 
     def _results(self, outputs: dict[str, Any]) -> list[FloatArray]:
         mask = outputs["attention_mask"].bool()
-        if "lengths" in outputs:
-            kept = [one.sum() for one in mask[0].cpu().split(outputs["lengths"].tolist())]
-        else:
-            kept = mask.sum(1)
+        texts = mask[0].split(outputs["lengths"].tolist()) if "lengths" in outputs else mask
+        kept = [int(one.sum()) for one in texts]
         vectors = outputs["token_embeddings"][mask].float()
         if self._normalizes:  # again: in half precision, the model's own vectors may be 0.4% shorter than 1
             vectors = self._torch.nn.functional.normalize(vectors, dim=1)
-        rows = list(vectors.cpu().split([int(one) for one in kept]))
+        rows = list(vectors.cpu().split(kept))
         if self._pooling is not None:
             rows = [self._pooling(row) for row in rows]
         return [row.numpy() for row in rows]

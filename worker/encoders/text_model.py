@@ -16,6 +16,9 @@ from ...protocol.errors import ModelError
 from ...protocol.spec import catalog
 from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec
+from ..backends.agreement import agreement, bound_for
+from ..backends.cpu_linear import use_onednn
+from ..backends.pack import pack_rows
 from ..models import loading
 from ..models.identity import identity
 from ..models.kind_check import check_kind
@@ -23,8 +26,6 @@ from ..models.locate import ModelFiles
 from ..models.text_limits import can_be_limited, positions_allowed, query_limit, set_limits
 from ..models.texts import DOCUMENT_PROMPTS, assumed_pooling, declared_prompts
 from ..models.weights_digest import hash_weights
-from ..backends.cpu_linear import use_onednn
-from ..backends.pack import pack_rows
 from .base import IntArray, OutOfMemory, Prepared, TokenBudget
 from .tokenizing import LONGEST, estimate, is_plain_text, tokenize
 
@@ -36,6 +37,16 @@ CPU_BUDGET = TokenBudget(1_024, 1_024)
 CUDA_BUDGET = TokenBudget(16_384, 131_072)
 FULL_LENGTH = {"cpu": 1e11, "cuda": 1e13}
 """The warm-up has a text of full length if parameters times tokens are at most this, about a second."""
+
+PROBES = (
+    *(
+        "a",
+        "Naïve café — 東京",
+        "A worker computes texts of any length, one after the other, and each as if it were alone.",
+    ),
+    "Of two ways to compute the same texts, one pads them to the longest, and the other does not. " * 4,
+)
+"""Texts that are computed in both ways before the first batch."""
 
 T = TypeVar("T")
 
@@ -83,6 +94,7 @@ class TextModel:
             use_onednn(torch, self._model)
         found = self._packed_form()
         self._packed: Packed | None = None if isinstance(found, str) else found
+        self._backend = f"torch ({found})" if isinstance(found, str) else "torch-packed"
         self.pads = self._packed is None
 
     def hydrate(self) -> str:
@@ -91,7 +103,7 @@ class TextModel:
         self._warm_up()
         parameter = next(iter(self._model.parameters()), None)
         placement = f"{parameter.device} {parameter.dtype}" if parameter is not None else str(self._device)
-        return placement.replace("torch.", "")
+        return f"{placement.replace('torch.', '')}, {self._backend}"
 
     def _packed_form(self) -> Packed | str:
         """The model's forward pass without padding, or why there is none."""
@@ -106,7 +118,30 @@ class TextModel:
         raise NotImplementedError
 
     def _warm_up(self) -> None:
+        """Compute first texts; without padding only if the results are those with padding."""
+        for text in self._first_texts():
+            self._computed(self._prepare_first([text]), np.zeros(1, np.int32), self._prompt)
+        if self._packed is None:
+            return
+        prepared, rows = self._prepare_first(PROBES), np.arange(len(PROBES), dtype=np.int32)
+        ours, theirs = self._computed(prepared, rows, self._prompt), self._padded_results(prepared, rows)
+        found = agreement(ours, theirs)
+        if found >= bound_for(self._dtype_name):
+            self._backend = f"torch-packed ({found:.6f} of torch)"
+        else:
+            self._packed, self.pads = None, True
+            self._backend = f"torch (without padding, its results agree to {found:.6f} only)"
+
+    def _prepare_first(self, texts: Sequence[str]) -> Prepared:
+        """Tokenize texts of our own."""
         raise NotImplementedError
+
+    def _padded_results(self, prepared: Prepared, rows: IntArray) -> Any:
+        packed, self._packed = self._packed, None
+        try:
+            return self._computed(prepared, rows, self._prompt)
+        finally:
+            self._packed = packed
 
     def _first_texts(self) -> list[str]:
         """A short text, and one of the model's full length if that is fast. A model that cannot compute them fails before any
@@ -295,9 +330,8 @@ class TextEncoder(TextModel):
     def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
         return self.in_float32(lambda: self.compute(prepared, rows))
 
-    def _warm_up(self) -> None:
-        for text in self._first_texts():
-            self.compute(self.prepare([text]), np.zeros(1, np.int32))
+    def _prepare_first(self, texts: Sequence[str]) -> Prepared:
+        return self.prepare(texts)
 
 
 def _has_sides(model: Any) -> bool:

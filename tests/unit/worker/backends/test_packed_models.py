@@ -1,0 +1,221 @@
+"""Texts that are computed one after the other have the numbers that each has alone, for every architecture."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch: Any = pytest.importorskip("torch")
+pytest.importorskip("sentence_transformers")
+
+from embedfleet.worker.backends import heads, packed_attention, packed_model  # noqa: E402
+from embedfleet.worker.backends.pack import Pack, pack_rows  # noqa: E402
+from embedfleet.worker.backends.packed_model import PACKABLE, PackedModel, cannot_pack  # noqa: E402
+
+from .architectures import ARCHITECTURES, VOCABULARY, build  # noqa: E402
+
+CPU = torch.device("cpu")
+SHAPES = {"one token": [1], "equal lengths": [12] * 5, "ragged": [64, 33, 33, 17, 9, 5, 1]}
+POOLINGS = ("cls", "lasttoken", "mean", "max", "mean_sqrt_len_tokens", "weightedmean")
+BOUND = 1e-5
+
+
+class Transformer:
+    """What sentence-transformers calls the module that has a model of transformers."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+
+def pack_of(lengths: list[int]) -> Pack:
+    ids = np.random.default_rng(5).integers(10, VOCABULARY, sum(lengths), dtype=np.int32)
+    return Pack(ids, None, np.array(lengths, np.int32))
+
+
+def texts_of(pack: Pack) -> list[Any]:
+    return [one[None] for one in torch.from_numpy(pack.ids).long().split(pack.lengths.tolist())]
+
+
+def assert_close(found: Any, expected: Any) -> None:
+    """To BOUND, in relation to the largest number."""
+    np.testing.assert_allclose(
+        found.detach(), expected.detach(), rtol=0, atol=BOUND * max(1, float(expected.abs().max()))
+    )
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def model(request: pytest.FixtureRequest) -> Any:
+    return build(request.param)
+
+
+def test_every_architecture_is_tried() -> None:
+    assert {build(name).config.model_type for name in ARCHITECTURES} == PACKABLE
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@torch.inference_mode()
+def test_token_vectors_are_those_of_each_text_alone(model: Any, shape: str) -> None:
+    pack = pack_of(SHAPES[shape])
+    assert cannot_pack(model, CPU) == ""
+    before = model.config._attn_implementation
+    output, _ = PackedModel(model)(pack, CPU)
+    assert model.config._attn_implementation == before
+    expected = [model(input_ids=one).last_hidden_state[0] for one in texts_of(pack)]
+    assert_close(output.last_hidden_state[0], torch.cat(expected))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@torch.inference_mode()
+def test_pooled_vectors_are_those_of_the_reference(model: Any, shape: str) -> None:
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    pack = pack_of(SHAPES[shape])
+    pooling = Pooling(64, pooling_mode=POOLINGS)
+    compute = heads.dense([Transformer(model), pooling], CPU, False)
+    assert not isinstance(compute, str)
+    expected = [
+        pooling({"token_embeddings": model(input_ids=one).last_hidden_state, "attention_mask": torch.ones_like(one)})
+        for one in texts_of(pack)
+    ]
+    assert_close(compute(pack)["sentence_embedding"], torch.cat([one["sentence_embedding"] for one in expected]))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@torch.inference_mode()
+def test_multivectors_are_those_of_the_reference(model: Any, shape: str) -> None:
+    from sentence_transformers.base.modules import Dense, Normalize
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+    pack = pack_of(SHAPES[shape])
+    projection = Dense(64, 16, bias=False, activation_function=None, module_input_name="token_embeddings")
+    mask = MultiVectorMask(["skipped"])
+    mask._skiplist_ids = torch.from_numpy(pack.ids[::3]).long()
+    compute = heads.multivector([Transformer(model), projection, mask, Normalize("token_embeddings")], CPU)
+    assert not isinstance(compute, str)
+    outputs = compute(pack)
+    expected, kept = [], []
+    for one in texts_of(pack):
+        features = {"token_embeddings": model(input_ids=one).last_hidden_state, "input_ids": one}
+        features["attention_mask"] = torch.ones_like(one)
+        features = mask(projection(features), task="document")
+        expected.append(torch.nn.functional.normalize(features["token_embeddings"], dim=-1)[0])
+        kept.append(features["attention_mask"][0])
+    assert_close(outputs["token_embeddings"][0], torch.cat(expected))
+    assert outputs["attention_mask"][0].tolist() == torch.cat(kept).tolist()
+    assert outputs["lengths"].tolist() == pack.lengths.tolist()
+
+
+SPLADES = ("Bert", "Camembert", "DistilBert", "Electra", "ModernBert", "Roberta", "XLMRoberta")
+
+
+@pytest.mark.parametrize("activation", ["relu", "log1p_relu"])
+@pytest.mark.parametrize("strategy", ["max", "sum"])
+@pytest.mark.parametrize("name", SPLADES)
+@torch.inference_mode()
+def test_sparse_weights_are_those_of_the_reference(
+    name: str, strategy: Any, activation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentence_transformers.sparse_encoder.modules import SpladePooling
+
+    monkeypatch.setattr("embedfleet.worker.backends.vocabulary.TILE", 384)  # the last tile is a smaller one
+    model, pooling = build(name, "ForMaskedLM"), SpladePooling(strategy, activation)
+    for lengths in SHAPES.values():
+        pack = pack_of(lengths)
+        compute = heads.sparse([Transformer(model), pooling], CPU)
+        assert not isinstance(compute, str)
+        expected = [
+            pooling({"token_embeddings": model(input_ids=one).logits, "attention_mask": torch.ones_like(one)})
+            for one in texts_of(pack)
+        ]
+        found = compute(pack)["sentence_embedding"]
+        assert_close(found, torch.cat([one["sentence_embedding"] for one in expected]))
+
+
+RERANKERS = ("Bert", "Camembert", "DistilBert", "Electra", "Gte", "ModernBert", "NomicBert", "Qwen3", "Roberta")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", [*RERANKERS, "XLMRoberta", "Qwen2", "Llama"])
+@torch.inference_mode()
+def test_scores_are_those_of_each_pair_alone(name: str, shape: str) -> None:
+    model, pack = build(name, "ForSequenceClassification", num_labels=1), pack_of(SHAPES[shape])
+    compute = heads.score([Transformer(model)], CPU)
+    assert not isinstance(compute, str)
+    expected = torch.cat([model(input_ids=one).logits for one in texts_of(pack)])
+    assert_close(compute(pack)["scores"].reshape(-1), expected.reshape(-1))
+
+
+@torch.inference_mode()
+def test_token_types_count() -> None:
+    model, pack = build("Bert"), pack_of([7, 4])
+    types = np.array([0, 0, 0, 1, 1, 1, 1, 0, 1, 1, 1], np.int32)
+    output, _ = PackedModel(model)(Pack(pack.ids, types, pack.lengths), CPU)
+    apart = zip(texts_of(pack), torch.from_numpy(types).long().split([7, 4]), strict=True)
+    expected = [model(input_ids=one, token_type_ids=kinds[None]).last_hidden_state[0] for one, kinds in apart]
+    assert_close(output.last_hidden_state[0], torch.cat(expected))
+
+
+@torch.inference_mode()
+def difference(model: Any) -> float:
+    pack = pack_of(SHAPES["ragged"])
+    output, _ = PackedModel(model)(pack, CPU)
+    expected = torch.cat([model(input_ids=one).last_hidden_state[0] for one in texts_of(pack)])
+    return float((output.last_hidden_state[0] - expected).abs().max())
+
+
+def test_without_the_offset_of_positions_the_numbers_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("XLMRoberta")
+    assert difference(model) < 1e-4
+    monkeypatch.setattr(packed_model, "position_offset", lambda _model: 0)
+    assert difference(model) > 0.1
+
+
+@pytest.mark.parametrize("name", ["ModernBert", "Gemma3Text"])
+def test_without_windows_the_numbers_are_others(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(name)
+    assert difference(model) < 1e-4
+    window = packed_attention._window
+    wide = packed_attention.NO_LIMIT
+    monkeypatch.setattr(
+        packed_attention,
+        "_window",
+        lambda length, _left, right: window(length, wide, 0 if right == 0 else wide),
+    )
+    assert difference(model) > 0.01
+
+
+@pytest.mark.parametrize("name", ["Qwen3", "Llama"])
+def test_where_tokens_see_those_after_them_the_numbers_are_others(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(name)
+    assert difference(model) < 1e-4
+    monkeypatch.setattr(packed_attention, "_window", lambda *_arguments: None)
+    assert difference(model) > 0.01
+
+
+def test_what_is_not_packed_says_why() -> None:
+    import transformers
+
+    mpnet = transformers.MPNetModel(transformers.MPNetConfig(**ARCHITECTURES["Bert"]))
+    assert cannot_pack(mpnet, CPU) == "mpnet models are computed with padding"
+    assert cannot_pack(SimpleNamespace(), CPU) == "SimpleNamespace models are computed with padding"
+    eager = build("Bert")
+    eager.set_attn_implementation("eager")
+    assert cannot_pack(eager, CPU) == "its attention is eager"
+    cuda = torch.device("cuda")
+    assert cannot_pack(build("Bert"), cuda) == "FlashAttention takes half precision only"
+    assert cannot_pack(build("Bert").bfloat16(), cuda) == ""
+    odd = build("Bert", num_attention_heads=16).bfloat16()
+    assert cannot_pack(odd, cuda) == "attention heads of 4 dimensions"
+
+
+def test_rows_are_taken_in_the_order_that_is_asked_for() -> None:
+    pack = pack_rows({"input_ids": [[1, 2], [3], [4, 5, 6]]}, np.array([2, 0], np.int32))
+    assert (pack.ids.tolist(), pack.lengths.tolist(), pack.types) == ([4, 5, 6, 1, 2], [3, 2], None)
+    assert (pack.ends.tolist(), pack.positions.tolist()) == ([0, 3, 5], [0, 1, 2, 0, 1])
+    pairs = {"input_ids": [[1, 2], [3]], "token_type_ids": [[0, 1], [1]]}
+    both = pack_rows(pairs, np.array([0, 1], np.int32))
+    assert both.types is not None
+    assert both.types.tolist() == [0, 1, 1]

@@ -1,0 +1,51 @@
+"""How far two computations of the same texts agree, for the results of every kind of encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...protocol.wire.arrays import Array
+
+BOUNDS = {"float32": 1 - 1e-5}
+OF_HALF_PRECISION = 0.999
+"""The least agreement of 16-bit computations: rounding alone costs MiniLM 0.00006 of cosine."""
+
+
+def bound_for(dtype: str) -> float:
+    """The least agreement that two computations in this dtype must have."""
+    return BOUNDS.get(dtype, OF_HALF_PRECISION)
+
+
+def agreement(ours: Any, theirs: Any) -> float:
+    """The least cosine between two `compute` results, vector by vector; of scores, 1 less the largest difference. -1 where
+    shapes differ, and NaN where a result is not a number."""
+    if isinstance(ours, np.ndarray) and ours.ndim == 1:
+        return 1.0 - float(np.abs(ours - theirs).max(initial=0.0))
+    return min((_of_row(one, other) for one, other in zip(ours, theirs, strict=True)), default=1.0)
+
+
+def _of_row(one: Any, other: Any) -> float:
+    if isinstance(one, tuple):
+        return _of_sparse(one, other)
+    if isinstance(one, np.ndarray):
+        return _least_cosine(np.atleast_2d(one), np.atleast_2d(other))
+    return min(_of_row(getattr(one, name), getattr(other, name)) for name in ("dense", "sparse", "colbert"))
+
+
+def _of_sparse(one: Sequence[Array], other: Sequence[Array]) -> float:
+    width = 1 + max((int(indices.max(initial=0)) for indices, _ in (one, other)), default=0)
+    whole = np.zeros((2, width), np.float32)
+    for row, (indices, values) in zip(whole, (one, other), strict=True):
+        row[indices] = values
+    return 1.0 if not whole.any() else _least_cosine(whole[:1], whole[1:])
+
+
+def _least_cosine(one: Array, other: Array) -> float:
+    if one.shape != other.shape:
+        return -1.0
+    sizes = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    cosines = np.einsum("ij,ij->i", one, other) / np.maximum(sizes, np.finfo(np.float32).tiny)
+    return float(np.min(cosines, initial=1.0))
