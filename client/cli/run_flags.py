@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ...protocol.spec.run_spec import Dtype, Index, Storage
+from ...protocol.spec.run_spec import Backend, Dtype, Index, Storage
 from ...protocol.wire.run_options import Placement
 from .flag_types import AsJson, Devices, EnsembleName, Otlp, TrustsCode, local_path
 
@@ -130,6 +130,12 @@ def run(
         Placement,
         typer.Option(help="Learned sparse: cpu beside what works on GPUs; gpu; auto by the source's size."),
     ] = "auto",
+    backend: Annotated[
+        Backend,
+        typer.Option(
+            help="torch: texts padded to one length; torch-packed: one after the other; auto: packed if possible."
+        ),
+    ] = "auto",
     batch_timeout: Annotated[
         float | None,
         typer.Option(
@@ -211,6 +217,7 @@ def run(
         load_timeout=load_timeout,
         cpu_fallback=cpu_fallback,
         sparse_device=sparse_device,
+        backend=backend,
     )
     check_options(options)
     steps = AfterRun(plan, choose_formats(split_names(formats, "--export"), spec) if formats else ())

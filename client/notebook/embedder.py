@@ -15,7 +15,7 @@ from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.manifest import read_manifest
 from ...protocol.run_directory.records.stats import read_stats
 from ...protocol.run_directory.tables import FloatArray
-from ...protocol.spec.run_spec import RunSpec
+from ...protocol.spec.run_spec import Backend, RunSpec
 from ...protocol.statistics.run_stats import as_values
 from ...protocol.wire.control import Progress, RunEnded
 from ...protocol.wire.run_options import Placement
@@ -64,6 +64,7 @@ class Embedder:
         batch_timeout: float | None = None,
         load_timeout: float | None = None,
         sparse_device: Placement = "auto",
+        backend: Backend = "auto",
         cpu_fallback: bool = False,
         **options: Any,
     ) -> None:
@@ -78,6 +79,7 @@ class Embedder:
             batch_timeout=batch_timeout,
             load_timeout=load_timeout,
             sparse_device=sparse_device,
+            backend=backend,
             cpu_fallback=cpu_fallback,
         )
         self._spec: RunSpec | None = None

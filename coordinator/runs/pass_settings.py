@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from ...protocol.errors import DamagedChunks, SpecMismatch
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.fingerprint import Fingerprint
@@ -59,7 +61,8 @@ class PassSettings:
             fitted = self.fit.fitted(one, before)
             self._telemetry.event("bm25_fitted", vector=one.vector, average_length=fitted.average_length)
             return fitted
-        return choose_dtype(one, before, devices, self._options)
+        chosen = choose_dtype(one, before, devices, self._options)
+        return msgspec.structs.replace(chosen, backend=self._options.backend)
 
     def staged(self, pass_index: int, fingerprint: Fingerprint, batch_tokens: int) -> None:
         """Take the fingerprint of a worker's loaded model.

@@ -15,6 +15,8 @@ from .ensemble_spec import EnsembleSpec, check_ensemble
 Kind = Literal["dense", "bm25", "sparse", "metadata", "multivector", "bge-m3", "rerank"]
 Form = Literal["dense", "sparse", "multivector", "score"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Backend = Literal["auto", "torch", "torch-packed"]
+"""How forward passes are computed; auto: without padding where the model can."""
 Index = Literal["edge", "none"]
 Storage = Literal["float32", "float16", "int8", "binary"]
 
@@ -101,6 +103,8 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     normalize: bool = False
     """Dense: accept a model made for the dot product or another distance, and compare its vectors by cosine. Without it such
     a model is refused. No vector depends on this field: all are normalized to length 1 anyway."""
+    backend: Backend = "auto"
+    """Set when a worker is staged, from the options of the session (`RunOptions.backend`)."""
 
     @property
     def outputs(self) -> tuple[Output, ...]:

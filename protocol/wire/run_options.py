@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from ..errors import UsageError
+from ..spec.run_spec import Backend
 
 Placement = Literal["auto", "cpu", "gpu"]
 
@@ -25,6 +26,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sparse_device: Placement = "auto"
     """Where learned sparse models run. cpu: on a CPU slot, while the GPUs do other passes. auto: there too if the source is
     so small that a GPU would not be faster; otherwise like all models."""
+    backend: Backend = "auto"
+    """How forward passes are computed. torch: with padding, by sentence-transformers. torch-packed: without padding, and
+    refused for a model that needs it. auto: without padding where the model can."""
 
 
 DEFAULTS = RunOptions()

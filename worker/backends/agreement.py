@@ -9,22 +9,30 @@ import numpy as np
 
 from ...protocol.wire.arrays import Array
 
-BOUNDS = {"float32": 1 - 1e-5}
-OF_HALF_PRECISION = 0.999
-"""The least agreement of 16-bit computations: rounding alone costs MiniLM 0.00006 of cosine."""
+COSINE = {"float32": 1 - 1e-5}
+COSINE_OF_HALF = 0.999
+"""Rounding to bfloat16 alone costs MiniLM 0.00006 of cosine."""
+SCORE = {"float32": 1 - 1e-4}
+SCORE_OF_HALF = 0.98
 
 
-def bound_for(dtype: str) -> float:
-    """The least agreement that two computations in this dtype must have."""
-    return BOUNDS.get(dtype, OF_HALF_PRECISION)
+def agree(found: float, ours: Any, dtype: str) -> bool:
+    """Whether `found`, the agreement of `ours` with another computation in this dtype, is enough for the same numbers."""
+    if _is_scores(ours):
+        return found >= SCORE.get(dtype, SCORE_OF_HALF)
+    return found >= COSINE.get(dtype, COSINE_OF_HALF)
 
 
 def agreement(ours: Any, theirs: Any) -> float:
     """The least cosine between two `compute` results, vector by vector; of scores, 1 less the largest difference. -1 where
     shapes differ, and NaN where a result is not a number."""
-    if isinstance(ours, np.ndarray) and ours.ndim == 1:
+    if _is_scores(ours):
         return 1.0 - float(np.abs(ours - theirs).max(initial=0.0))
     return min((_of_row(one, other) for one, other in zip(ours, theirs, strict=True)), default=1.0)
+
+
+def _is_scores(part: Any) -> bool:
+    return isinstance(part, np.ndarray) and part.ndim == 1
 
 
 def _of_row(one: Any, other: Any) -> float:

@@ -16,7 +16,7 @@ from ...protocol.errors import ModelError
 from ...protocol.spec import catalog
 from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec
-from ..backends.agreement import agreement, bound_for
+from ..backends.agreement import agree, agreement
 from ..backends.cpu_linear import use_onednn
 from ..backends.pack import pack_rows
 from ..models import loading
@@ -92,7 +92,11 @@ class TextModel:
         self.budget = CUDA_BUDGET if device == "cuda" else CPU_BUDGET
         if device == "cpu":
             use_onednn(torch, self._model)
-        found = self._packed_form()
+        found = "as asked for" if spec.backend == "torch" else self._packed_form()
+        if spec.backend == "torch-packed" and isinstance(found, str):
+            raise ModelError(
+                f"--backend torch-packed: model {files.name} cannot be computed without padding: {found}; leave it out"
+            )
         self._packed: Packed | None = None if isinstance(found, str) else found
         self._backend = f"torch ({found})" if isinstance(found, str) else "torch-packed"
         self.pads = self._packed is None
@@ -126,7 +130,7 @@ class TextModel:
         prepared, rows = self._prepare_first(PROBES), np.arange(len(PROBES), dtype=np.int32)
         ours, theirs = self._computed(prepared, rows, self._prompt), self._padded_results(prepared, rows)
         found = agreement(ours, theirs)
-        if found >= bound_for(self._dtype_name):
+        if agree(found, ours, self._dtype_name):
             self._backend = f"torch-packed ({found:.6f} of torch)"
         else:
             self._packed, self.pads = None, True

@@ -69,13 +69,27 @@ def test_no_path_at_all_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_how_a_run_is_carried_out_reaches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(run_command, "run", lambda *_where, **flags: asked.append(flags) or 0)
-    flags = ("--cpu-fallback", "--sparse-device", "cpu", "--batch-timeout", "5", "--load-timeout", "7", "--grace", "3")
+    flags = (
+        "--cpu-fallback",
+        "--sparse-device",
+        "cpu",
+        "--batch-timeout",
+        "5",
+        "--load-timeout",
+        "7",
+        "--grace",
+        "3",
+        "--backend",
+        "torch",
+    )
     for more in ((), flags):
         with pytest.raises(SystemExit):
             app(["run", "-", "--out", str(tmp_path), "--dense", "fake:8", *more])
     plain, chosen = asked
     assert plain["options"] == RunOptions()
-    assert chosen["options"] == RunOptions(cpu_fallback=True, sparse_device="cpu", batch_timeout=5, load_timeout=7)
+    assert chosen["options"] == RunOptions(
+        cpu_fallback=True, sparse_device="cpu", batch_timeout=5, load_timeout=7, backend="torch"
+    )
     assert (plain["grace"], chosen["grace"]) == (25.0, 3.0)
 
 

@@ -73,7 +73,7 @@ def test_the_fingerprint_and_the_placement_say_what_computes(folder: Path) -> No
     scorer = scorer_of(folder)
     fingerprint = scorer.fingerprint
     assert (fingerprint.pooling, fingerprint.dim, fingerprint.max_tokens) == ("Transformer → Sigmoid", 0, 512)
-    assert scorer.hydrate() == "cpu float32"
+    assert scorer.hydrate().startswith("cpu float32, torch-packed (")
     assert len(scorer.prepare_pairs([]).lengths) == 0
 
 
@@ -83,7 +83,7 @@ def test_rescore_isin_float32(folder: Path) -> None:
     exact = reference_of(folder).bfloat16().float().predict(list(PAIRS[:4]))
     np.testing.assert_allclose(scorer.rescore(prepared, rows), exact, atol=1e-5)
     assert np.abs(scorer.score(prepared, rows) - exact).max() > 1e-5
-    assert scorer.hydrate() == "cpu bfloat16"
+    assert scorer.hydrate().startswith("cpu bfloat16, torch-packed (")
 
 
 def test_out_of_memory_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

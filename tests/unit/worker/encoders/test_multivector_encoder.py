@@ -108,7 +108,7 @@ def test_the_fingerprint_says_what_computes(folder: Path) -> None:
     assert encoder.fingerprint.pooling == wanted
     assert (encoder.fingerprint.dim, encoder.fingerprint.normalized) == (16, True)
     assert encoder.fingerprint.differences(encoder_of(folder).fingerprint)
-    assert encoder.hydrate() == "cpu float32"
+    assert encoder.hydrate().startswith("cpu float32, torch-packed (")
 
 
 def test_half_precision_is_normalizedin_float32_and_can_be_computed_again(folder: Path) -> None:
@@ -118,7 +118,7 @@ def test_half_precision_is_normalizedin_float32_and_can_be_computed_again(folder
     rounded = sentence_transformers.MultiVectorEncoder(str(folder), device="cpu").bfloat16().float()
     exact = rounded.encode_document([TEXTS[3], TEXTS[0]], convert_to_numpy=True)
     assert_same(encoder.recompute(prepared, rows), exact)
-    assert encoder.hydrate() == "cpu bfloat16"
+    assert encoder.hydrate().startswith("cpu bfloat16, torch-packed (")
 
 
 @pytest.mark.parametrize("pool_factor", [1.0, 2.0])

@@ -101,7 +101,7 @@ def test_the_fingerprint_and_the_placement_say_what_computes(folder: Path) -> No
     assert len(encoder.fingerprint.weights) == 64
     assert encoder.fingerprint.differences(encoder_of(folder).fingerprint)
     assert (encoder.pads, encoder.row_bytes) == (False, 512)
-    assert encoder.hydrate() == "cpu float32"
+    assert encoder.hydrate().startswith("cpu float32, torch-packed (")
 
 
 def test_recompute_isin_float32_and_leaves_the_dtype(folder: Path) -> None:
@@ -113,7 +113,7 @@ def test_recompute_isin_float32_and_leaves_the_dtype(folder: Path) -> None:
     for (indices, values), (same_indices, same_values) in zip(before, half.compute(prepared, rows), strict=True):
         np.testing.assert_array_equal(indices, same_indices)
         np.testing.assert_array_equal(values, same_values)
-    assert half.hydrate() == "cpu bfloat16"
+    assert half.hydrate().startswith("cpu bfloat16, torch-packed (")
 
 
 def test_a_number_that_is_none_is_named_unusable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
