@@ -33,7 +33,13 @@ SEEN = (
     "embedfleet.client.steps.retrieval", "embedfleet.client.cli.run_command", "embedfleet.client.search.hybrid",
     "embedfleet.client.cli.tables", "embedfleet.client.verify.recount", "embedfleet.coordinator.loop",
     "embedfleet.coordinator.hosts.discovery", "embedfleet.coordinator.telemetry.otlp", "embedfleet.exporter.entry",
-    "embedfleet.worker.entry", "embedfleet.worker.encoders.fake", "qdrant_edge",
+    "embedfleet.worker.entry", "embedfleet.worker.encoders.fake", "embedfleet.client.options.retrieval_options",
+    "embedfleet.client.options.stdin_check", "embedfleet.client.steps.derived_run",
+    "embedfleet.client.verify.shard_checks", "embedfleet.client.search.exact_metadata",
+    "embedfleet.client.search.filter_keys", "embedfleet.client.search.pair_scores",
+    "embedfleet.client.search.query_encoder", "embedfleet.client.options.spec_builder", "qdrant_edge",
+    "typer._adapters", "pydantic.types", "pydantic.main", "pydantic.plugin._loader", "rich.emoji", "rich.console",
+    "rich.markup", "rich.table",
 )  # fmt: skip
 """What commands and their processes import when they run."""
 
