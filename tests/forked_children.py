@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 import types
 import warnings
@@ -157,15 +158,15 @@ class Forked:
         self.pid = pid
         self._pidfd = os.pidfd_open(pid)
         self.returncode: int | None = None
+        self._lock = threading.Lock()
 
     def poll(self) -> int | None:
         """The exit status, once it has ended."""
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
-                os.close(self._pidfd)
-        return self.returncode
+        with self._lock:
+            if self.returncode is None:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+            return self.returncode
 
     def wait(self, timeout: float) -> int:
         """The exit status; TimeoutExpired if it still runs."""
@@ -174,6 +175,9 @@ class Forked:
         code = self.poll()
         assert code is not None
         return code
+
+    def __del__(self) -> None:
+        os.close(self._pidfd)
 
     def send_signal(self, number: signal.Signals) -> None:
         """As long as it runs."""

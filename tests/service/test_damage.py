@@ -26,7 +26,7 @@ def arguments(source: Path, out: Path, *more: str) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    return [f"row {row} of several" for row in range(16_500)]
+    return [f"row {row} of several" for row in range(20_000)]
 
 
 @pytest.fixture(scope="module")
