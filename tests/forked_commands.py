@@ -17,7 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .forked_children import MESSAGE_BYTES, STARTERS, Task, adopt_orphans, fork, keep_a_twin, take_over
@@ -50,6 +50,7 @@ class ForkedCommands:
     def __init__(self) -> None:
         self._link: socket.socket | None = None
         self._server: subprocess.Popen[bytes] | None = None
+        self._environment = dict(os.environ)  # not that of the test which asks first
 
     def call(self, args: Sequence[str], streams: Sequence[int], cwd: Path | None, seconds: float) -> int:
         """Run `embedfleet ARGS` with these three descriptors as its standard streams; its exit code."""
@@ -70,7 +71,7 @@ class ForkedCommands:
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-P", "-m", SERVER, str(theirs.fileno())]
         self._server = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
+            command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True, env=self._environment
         )
         theirs.close()
         return self._link
@@ -109,6 +110,14 @@ def reap() -> None:
             pass
 
 
+def pythons(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables by which Python starts as it does: where they are others than here, children are started by it."""
+    return {name: value for name, value in environment.items() if name.startswith("PYTHON")}
+
+
+HERE = pythons(os.environ)
+
+
 def main() -> None:
     for name in SEEN:
         with contextlib.suppress(ImportError):  # of what is not installed
@@ -120,7 +129,7 @@ def main() -> None:
     adopt_orphans()
     task = serve(socket.socket(fileno=int(sys.argv[1])))
     take_over(task)
-    while task.module in STARTERS and (another := keep_a_twin()) is not None:
+    while task.module in STARTERS and pythons(task.environment) == HERE and (another := keep_a_twin()) is not None:
         task = another
         take_over(task)
     sys.argv = [str(Path(sys.executable).with_name("embedfleet")), *task.args]
