@@ -56,9 +56,7 @@ def qwen3(folder: Path) -> Path:
 
     own = tokenizer()
     own.padding_side = "left"
-    config = Qwen3Config(
-        vocab_size=len(own), num_key_value_heads=1, head_dim=16, max_position_embeddings=4096, **SMALL
-    )
+    config = Qwen3Config(vocab_size=len(own), num_key_value_heads=1, head_dim=16, max_position_embeddings=4096, **SMALL)
     _save(Qwen3Model(config), folder / "plain")
     own.save_pretrained(str(folder / "plain"))
     modules = [Transformer(str(folder / "plain"), max_seq_length=2048), Pooling(32, pooling_mode="lasttoken")]
