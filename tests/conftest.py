@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+# Read as torch is imported, here and in all children: threads that wait for each other sleep. By default they spin, which
+# takes the cores from the tests beside them.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # No database: what failed once on a machine must not decide what is tried there next.
 settings.register_profile("stable", derandomize=True, deadline=None, database=None, print_blob=True)

@@ -1,8 +1,8 @@
 """`embedfleet` commands, each in a fork of a process that has imported what they need: `python forked_commands.py FD`.
 
 A command in a fork is a process as any other: it has its own streams, folder and environment, ends with its own exit code,
-and starts the same processes below it. What it does without is to start Python and import the packages, which takes longer
-than many a command does.
+and has the same processes below it, which are forks too (`forked_children.py`). What they do without is to start Python and
+import the packages, which takes longer than all that most commands do.
 """
 
 from __future__ import annotations
@@ -12,21 +12,36 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
 import sys
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-SEEN = (
-    "client.steps.export", "client.run_directory.info", "client.steps.retrieval", "client.cli.run_command",
-    "client.search.hybrid", "client.cli.tables", "client.verify.recount",
+from .forked_children import MESSAGE_BYTES, STARTERS, Task, adopt_orphans, fork, keep_a_twin, take_over
+
+SERVER = "embedfleet.tests.forked_commands"
+PROGRAMS = (
+    "embedfleet.worker.models.check", "embedfleet.worker.query", "embedfleet.coordinator.runs.bm25_count",
+    "embedfleet.exporter.commands.candidates", "embedfleet.exporter.commands.export", "embedfleet.exporter.commands.rank",
 )  # fmt: skip
-"""What the commands import when they run, where it is there."""
-MESSAGE_BYTES = 1 << 20
+"""Modules that are run as processes; the others are packages with a `__main__`."""
+SEEN = (
+    "embedfleet.client.cli.app", "embedfleet.client.steps.export", "embedfleet.client.run_directory.info",
+    "embedfleet.client.steps.retrieval", "embedfleet.client.cli.run_command", "embedfleet.client.search.hybrid",
+    "embedfleet.client.cli.tables", "embedfleet.client.verify.recount", "embedfleet.coordinator.loop",
+    "embedfleet.coordinator.hosts.discovery", "embedfleet.coordinator.telemetry.otlp", "embedfleet.exporter.entry",
+    "embedfleet.worker.entry", "embedfleet.worker.encoders.fake", "embedfleet.client.options.retrieval_options",
+    "embedfleet.client.options.stdin_check", "embedfleet.client.steps.derived_run",
+    "embedfleet.client.verify.shard_checks", "embedfleet.client.search.exact_metadata",
+    "embedfleet.client.search.filter_keys", "embedfleet.client.search.pair_scores",
+    "embedfleet.client.search.query_encoder", "embedfleet.client.options.spec_builder", "qdrant_edge",
+    "typer._adapters", "pydantic.types", "pydantic.main", "pydantic.plugin._loader", "rich.emoji", "rich.console",
+    "rich.markup", "rich.table",
+)  # fmt: skip
+"""What commands and their processes import when they run."""
 
 
 class ForkedCommands:
@@ -35,6 +50,7 @@ class ForkedCommands:
     def __init__(self) -> None:
         self._link: socket.socket | None = None
         self._server: subprocess.Popen[bytes] | None = None
+        self._environment = dict(os.environ)  # not that of the test which asks first
 
     def call(self, args: Sequence[str], streams: Sequence[int], cwd: Path | None, seconds: float) -> int:
         """Run `embedfleet ARGS` with these three descriptors as its standard streams; its exit code."""
@@ -53,9 +69,9 @@ class ForkedCommands:
 
     def _start(self) -> socket.socket:
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-P", __file__, str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", SERVER, str(theirs.fileno())]
         self._server = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
+            command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True, env=self._environment
         )
         theirs.close()
         return self._link
@@ -69,52 +85,55 @@ class ForkedCommands:
         self._link = self._server = None
 
 
-def serve(link: socket.socket) -> None:
-    """Answer until the other side is gone. In a fork it returns as soon as that is ready to be the command."""
+def serve(link: socket.socket) -> Task:
+    """Answer until the other side is gone. In a fork it returns at once: what that is to become."""
     while True:
         asked, streams, _, _ = socket.recv_fds(link, MESSAGE_BYTES, 3)
         if not asked:
             sys.exit(0)
         pid = fork()
         if pid == 0:
-            link.close()
-            become(json.loads(asked), streams)
-            return
+            told = json.loads(asked)
+            return Task("embedfleet", told["args"], told["environment"], told["cwd"], dict(enumerate(streams)))
         for one in streams:
             os.close(one)
         link.send(str(pid).encode())
         _, status = os.waitpid(pid, 0)
         link.send(str(os.waitstatus_to_exitcode(status)).encode())
+        reap()
 
 
-def fork() -> int:
-    """os.fork() of a process whose other threads, of its libraries, do nothing yet: newer Pythons warn of any."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+def reap() -> None:
+    """Take leave of what is orphaned below this process and has ended."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
-def become(asked: dict[str, Any], streams: Sequence[int]) -> None:
-    """Take over what a process gets from the one that starts it."""
-    for place, one in enumerate(streams):
-        os.dup2(one, place)
-        os.close(one)
-    os.environ.clear()
-    os.environ.update(asked["environment"])
-    os.chdir(asked["cwd"])
-    sys.argv = [str(Path(sys.executable).with_name("embedfleet")), *asked["args"]]
+def pythons(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables by which Python starts as it does: where they are others than here, children are started by it."""
+    return {name: value for name, value in environment.items() if name.startswith("PYTHON")}
+
+
+HERE = pythons(os.environ)
 
 
 def main() -> None:
-    from embedfleet.client.cli.app import main as command
-
     for name in SEEN:
-        importlib.import_module(f"embedfleet.{name}")
-    with contextlib.suppress(ImportError):
-        importlib.import_module("qdrant_edge")
+        with contextlib.suppress(ImportError):  # of what is not installed
+            importlib.import_module(name)
+    for name in PROGRAMS:
+        importlib.import_module(name)
+        del sys.modules[name]  # each is run as `__main__`
     gc.freeze()  # what is here stays shared with the forks
-    serve(socket.socket(fileno=int(sys.argv[1])))
-    command()
+    adopt_orphans()
+    task = serve(socket.socket(fileno=int(sys.argv[1])))
+    take_over(task)
+    while task.module in STARTERS and pythons(task.environment) == HERE and (another := keep_a_twin()) is not None:
+        task = another
+        take_over(task)
+    sys.argv = [str(Path(sys.executable).with_name("embedfleet")), *task.args]
+    runpy.run_module(task.module, run_name="__main__", alter_sys=task.module != "embedfleet")
 
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ import time
 import traceback
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from embedfleet.coordinator.core import actions, events
 from embedfleet.coordinator.core.pool import Pool
 from embedfleet.coordinator.core.state import PoolConfig, WorkerStage
@@ -434,7 +435,9 @@ class World:
         plan = events.PassPlan(f"v{pass_index}", self._cpu_only(), after_intake=self.rng.random() < 0.2)
         if self.rng.random() >= self.scenario.fallback:
             return plan
-        return replace(plan, fallback=True, given_up="no model is asked for" if self.rng.random() < 0.2 else "")
+        return msgspec.structs.replace(
+            plan, fallback=True, given_up="no model is asked for" if self.rng.random() < 0.2 else ""
+        )
 
     def _cpu_only(self) -> bool:
         return any(device.kind == "cpu" for device in self.hosts["h0"]) and self.rng.random() < 0.3

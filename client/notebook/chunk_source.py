@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from ...protocol.errors import SourceError, UsageError
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.source.check import read_stamps, was_read
-from ...protocol.source.corpus import STDIN, SourceFile, is_gone, survey
+from ...protocol.source.corpus import STDIN, is_gone, survey
+from ...protocol.source.source_file import SourceFile
 from ..arguments import expand_path
 
 BLOCK = 1 << 20

@@ -10,15 +10,18 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute
 
 from ...protocol.errors import RunDirectoryError
 from ...protocol.finished_run.payload import Metadata
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo
 from ...protocol.run_directory.segment_stream import stream_batches
-from ...protocol.run_directory.tables import CHUNK_SCHEMA, compute
+from ...protocol.run_directory.tables import CHUNK_SCHEMA
 from ..run_directory.files import AGAIN
 
 Ids = npt.NDArray[np.int64]
+
+compute: Any = pyarrow.compute  # its functions are created at import, so a type checker does not see them
 
 _NUMBERS = "its number is not the next one"
 _BYTES = "`n_bytes` is not the length of its text"

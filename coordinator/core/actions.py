@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class StartExporter:
+
+class StartExporter(Struct, frozen=True):
     """Start an exporter, which waits while the run's models are checked: if one is refused, the directory stays as it is."""
 
     run: str
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRun:
+class OpenRun(Struct, frozen=True):
     """Let the exporter take the run's directory; start one if there is none."""
 
     run: str
 
 
-@dataclass(frozen=True, slots=True)
-class StartIntake:
+class StartIntake(Struct, frozen=True):
     run: str
 
 
-@dataclass(frozen=True, slots=True)
-class CutSegment:
+class CutSegment(Struct, frozen=True):
     """Sort the segment's rows and cut them into batches; answer with SegmentCut."""
 
     run: str
@@ -35,36 +32,31 @@ class CutSegment:
     segment: int
 
 
-@dataclass(frozen=True, slots=True)
-class SpawnWorker:
+class SpawnWorker(Struct, frozen=True):
     worker: str
     host: str
     device: str
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class StageWorker:
+class StageWorker(Struct, frozen=True):
     worker: str
     run: str
     pass_index: int
 
 
-@dataclass(frozen=True, slots=True)
-class HydrateWorker:
+class HydrateWorker(Struct, frozen=True):
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Struct, frozen=True):
     """A worker and its device, by name."""
 
     worker: str
     device: str
 
 
-@dataclass(frozen=True, slots=True)
-class SendBatch:
+class SendBatch(Struct, frozen=True):
     worker: str
     epoch: int
     batch: int
@@ -77,19 +69,16 @@ class SendBatch:
     """The lost worker that had these rows last; None where none was lost with them."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseWorker:
+class ReleaseWorker(Struct, frozen=True):
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
-class KillWorker:
+class KillWorker(Struct, frozen=True):
     worker: str
     host: str
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardResult:
+class ForwardResult(Struct, frozen=True):
     """Hand the result to the exporter."""
 
     run: str
@@ -100,8 +89,7 @@ class ForwardResult:
     payload: Any
 
 
-@dataclass(frozen=True, slots=True)
-class QuarantineRows:
+class QuarantineRows(Struct, frozen=True):
     """Give up poison: the sorted rows from `start` to `stop` of the segment."""
 
     run: str
@@ -112,8 +100,7 @@ class QuarantineRows:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class FillSegment:
+class FillSegment(Struct, frozen=True):
     """Let the exporter fill the rows of the segment that have no result: no worker computes them."""
 
     run: str
@@ -122,8 +109,7 @@ class FillSegment:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class CloseRun:
+class CloseRun(Struct, frozen=True):
     """Let the exporter end the run: `done`, `interrupted` or `failed` with an error."""
 
     run: str
@@ -132,8 +118,7 @@ class CloseRun:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RunOver:
+class RunOver(Struct, frozen=True):
     """The run is closed: tell its watchers, forget it."""
 
     run: str
@@ -142,8 +127,7 @@ class RunOver:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """Something for the event log: its name and what goes with it. `run` had the fleet then; empty: none had."""
 
     event: str

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from ...protocol.wire.devices import Device
 from ...protocol.wire.run_options import DEFAULTS, RunOptions
 
 
-@dataclass(frozen=True, slots=True)
-class HostJoined:
+class HostJoined(Struct, frozen=True):
     host: str
     devices: tuple[Device, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HostLeft:
+class HostLeft(Struct, frozen=True):
     host: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunSubmitted:
+class RunSubmitted(Struct, frozen=True):
     """A client wants the run; `passes` are in order."""
 
     run: str
@@ -32,8 +30,7 @@ class RunSubmitted:
     """Its models are being checked, and ModelsChecked follows."""
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedModel:
+class RefusedModel(Struct, frozen=True):
     """A model that cannot be used. `pass_index` is None for a pass of a later run, or where no fallback helps; `kind` is the
     name of an error class."""
 
@@ -42,16 +39,14 @@ class RefusedModel:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class ModelsChecked:
+class ModelsChecked(Struct, frozen=True):
     """The result of the check of the models' files. Workers refuse a model that could not be checked here."""
 
     run: str
     refused: tuple[RefusedModel, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PassPlan:
+class PassPlan(Struct, frozen=True):
     """What the pool needs to know of a pass."""
 
     vector: str
@@ -68,22 +63,19 @@ class PassPlan:
     """The error of the run if no chunk has weights in its metadata; empty: that is no error."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunOpened:
+class RunOpened(Struct, frozen=True):
     """The exporter holds the directory. Per pass: the committed segments."""
 
     run: str
     committed: tuple[frozenset[int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RunCancelled:
+class RunCancelled(Struct, frozen=True):
     run: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunFailed:
+class RunFailed(Struct, frozen=True):
     """Something outside the pool makes the run impossible: a refused directory, a full disk, a lost exporter."""
 
     run: str
@@ -91,23 +83,20 @@ class RunFailed:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunClosed:
+class RunClosed(Struct, frozen=True):
     """The exporter has ended the run in good order, or is gone after the order to end it."""
 
     run: str
 
 
-@dataclass(frozen=True, slots=True)
-class ExporterLost:
+class ExporterLost(Struct, frozen=True):
     """The exporter died; what it had not committed is to be computed again."""
 
     run: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentSpooled:
+class SegmentSpooled(Struct, frozen=True):
     """`tokens` are estimated, for progress. `has_weights`: a chunk of it, or of an earlier one, has weights in its metadata."""
 
     run: str
@@ -117,20 +106,17 @@ class SegmentSpooled:
     has_weights: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class IntakeDone:
+class IntakeDone(Struct, frozen=True):
     run: str
 
 
-@dataclass(frozen=True, slots=True)
-class CorpusMeasured:
+class CorpusMeasured(Struct, frozen=True):
     """BM25's average length is known, for which passes with `after_intake` wait."""
 
     run: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(Struct, frozen=True):
     """A batch of a segment: the sorted rows from `start` to `stop`, with their estimated tokens."""
 
     start: int
@@ -138,23 +124,20 @@ class Cut:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentCut:
+class SegmentCut(Struct, frozen=True):
     run: str
     pass_index: int
     segment: int
     cuts: tuple[Cut, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentCommitted:
+class SegmentCommitted(Struct, frozen=True):
     run: str
     pass_index: int
     segment: int
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentDamaged:
+class SegmentDamaged(Struct, frozen=True):
     """A segment of an earlier session is not as it was written, and is removed."""
 
     run: str
@@ -162,32 +145,27 @@ class SegmentDamaged:
     segment: int
 
 
-@dataclass(frozen=True, slots=True)
-class Scrubbed:
+class Scrubbed(Struct, frozen=True):
     """Every segment of earlier sessions has been read again: those still committed are whole."""
 
     run: str
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerHello:
+class WorkerHello(Struct, frozen=True):
     worker: str
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStaged:
+class WorkerStaged(Struct, frozen=True):
     worker: str
     row_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
+class WorkerReady(Struct, frozen=True):
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerBroken:
+class WorkerBroken(Struct, frozen=True):
     """The model could not be staged or hydrated; `fatal` when another attempt would not help."""
 
     worker: str
@@ -196,14 +174,12 @@ class WorkerBroken:
     fatal: bool
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerAlive:
+class WorkerAlive(Struct, frozen=True):
     worker: str
     progress: int
 
 
-@dataclass(frozen=True, slots=True)
-class BatchDone:
+class BatchDone(Struct, frozen=True):
     """`payload` is handed back in ForwardResult untouched."""
 
     worker: str
@@ -212,16 +188,14 @@ class BatchDone:
     payload: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class BatchFailed:
+class BatchFailed(Struct, frozen=True):
     worker: str
     epoch: int
     batch: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerDied:
+class WorkerDied(Struct, frozen=True):
     """Its process is gone, its device not free yet: the batches need not wait for that. WorkerExited follows."""
 
     worker: str
@@ -229,8 +203,7 @@ class WorkerDied:
     innocent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerExited:
+class WorkerExited(Struct, frozen=True):
     """`fault`: what is wrong with the device itself, which is then given up. `innocent`: it was none of the batch's doing,
     as when the host ran out of memory."""
 
@@ -242,16 +215,14 @@ class WorkerExited:
     """Its memory on the device was not given back."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpawnRefused:
+class SpawnRefused(Struct, frozen=True):
     """The host could not lease the device now; try again later."""
 
     worker: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """The clock moved on."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ...protocol.source.corpus import SourceFile
+from ...protocol.source.source_file import SourceFile
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.text.preprocessing import preprocessor
 from ..reading.records import Fields, Item, Noted, Numbered, Raw, Reject, excerpt

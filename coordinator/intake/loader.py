@@ -15,8 +15,9 @@ from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.intake import IntakeCounts, IntakeRecord, SegmentLimits
 from ...protocol.run_directory.segment_info import Cursor
 from ...protocol.source.check import fingerprint, read_trail, unchanged_files
-from ...protocol.source.corpus import STDIN, Corpus, SourceFile, is_gone, survey
+from ...protocol.source.corpus import STDIN, Corpus, is_gone, survey
 from ...protocol.source.intake_notes import ID_SHARED
+from ...protocol.source.source_file import SourceFile
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.text.preprocessing import FIRST
 from ..reading.readers import read_records

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ...protocol.errors import SourceError
 from ...protocol.run_directory.segment_info import Cursor, Passed
 from ...protocol.source.check import Trail, other_stream_message, source_changed_message
-from ...protocol.source.corpus import STDIN, SourceFile
+from ...protocol.source.corpus import STDIN
+from ...protocol.source.source_file import SourceFile
 from ..reading.running_digest import RunningDigest
 
 

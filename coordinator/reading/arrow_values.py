@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute
 
 from .lenient_json import cleaned
 from .plain_values import decimal_value, iso_dates, iso_duration, iso_interval, iso_time, iso_timestamps, map_key
 from .records import Item, Noted, Numbered, Reject, excerpt
 
-compute: Any = pyarrow.compute  # its functions are made at import, where type checkers do not see them
 types: Any = pa.types
 
 MS_A_DAY = 86_400_000
@@ -72,7 +70,7 @@ def _has_odd_floats(array: Any) -> bool:
     if types.is_floating(kind):
         numbers = array.drop_null()
         numbers = numbers.cast(pa.float32()) if types.is_float16(kind) else numbers
-        return len(numbers) > 0 and not compute.all(compute.is_finite(numbers)).as_py()
+        return len(numbers) > 0 and not np.isfinite(numbers.to_numpy(zero_copy_only=False)).all()
     if types.is_struct(kind):
         return any(_has_odd_floats(array.field(index)) for index in range(kind.num_fields))
     return any(_has_odd_floats(inner) for name in _INSIDE if (inner := getattr(array, name, None)) is not None)
@@ -111,7 +109,7 @@ def _values(array: Any) -> list[Any]:
     if types.is_dictionary(kind):
         return values(array.dictionary_decode())
     if types.is_run_end_encoded(kind):
-        return values(compute.run_end_decode(array))
+        return values(_run_end_decoded(array))
     if types.is_float16(kind):
         return array.cast(pa.float32()).to_pylist()
     if types.is_decimal(kind):
@@ -119,6 +117,13 @@ def _values(array: Any) -> list[Any]:
     if types.is_temporal(kind):
         return _masked(array, _times(array, kind))
     return _nested(array, kind)
+
+
+def _run_end_decoded(array: Any) -> Any:
+    import pyarrow.compute  # it takes 25 ms, and such columns are rare
+
+    compute: Any = pyarrow.compute  # its functions are made at import, where type checkers do not see them
+    return compute.run_end_decode(array)
 
 
 def _nested(array: Any, kind: Any) -> list[Any]:

@@ -6,7 +6,7 @@ import codecs
 import re
 import shlex
 
-from ...protocol.source.corpus import SourceFile
+from ...protocol.source.source_file import SourceFile
 
 _LEAST_LINES = 2
 _LEAST_SHARE = 0.1

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...protocol.errors import SourceError, is_host_failure
-from ...protocol.source.corpus import SourceFile
 from ...protocol.source.json_head import BLANKS, BOM, array_inside, begins_lines
+from ...protocol.source.source_file import SourceFile
 from ...protocol.source.unpacked import BLOCK_BYTES, FileDigest, Read, opened
 from . import arrow_values, first_conventions, lenient_json
 from .bulk_file import BulkFile, is_bulk

@@ -2,67 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from .events import Damage
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(Struct, frozen=True):
     """Commit a pass's files of the segment; answer with Written."""
 
     part: int
     segment: int
 
 
-@dataclass(frozen=True, slots=True)
-class Derive:
+class Derive(Struct, frozen=True):
     """Make a derived part of the segment from its members' files and commit it; answer with Written."""
 
     part: int
     segment: int
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveDerived:
+class RemoveDerived(Struct, frozen=True):
     """Remove segments of a derived part durably, before any of their members is written again."""
 
     part: int
     segments: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveDamaged:
+class RemoveDamaged(Struct, frozen=True):
     segment: int
     damage: Damage
 
 
-@dataclass(frozen=True, slots=True)
-class TellDamage:
+class TellDamage(Struct, frozen=True):
     """Report to the coordinator that the segment must be computed again; answer with DamageTold."""
 
     segment: int
     damage: Damage
 
 
-@dataclass(frozen=True, slots=True)
-class NoteFiles:
+class NoteFiles(Struct, frozen=True):
     """Remember the files of the segment, which are whole; with `chunks`, that of its chunks too."""
 
     segment: int
     chunks: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
+class Acknowledge(Struct, frozen=True):
     """Report to the coordinator that the pass's segment is committed."""
 
     part: int
     segment: int
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(Struct, frozen=True):
     """Put the segment into the collection."""
 
     segment: int

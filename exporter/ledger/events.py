@@ -6,11 +6,10 @@ as in the spec, then the derived parts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """The session begins. `standing`: the segments in the directory, by part. `chunks`: the chunk segments before the first
     gap; the intake removes those after it and reads them again."""
 
@@ -18,24 +17,21 @@ class Found:
     chunks: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
-class RowsComplete:
+class RowsComplete(Struct, frozen=True):
     """Every row of a pass's segment has a result or an error."""
 
     part: int
     segment: int
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """The files of a part stand under their final names and are synced."""
 
     part: int
     segment: int
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(Struct, frozen=True):
     """Damage of a part of a segment. `vector` names the file, since a pass may have several."""
 
     part: int
@@ -43,29 +39,25 @@ class Damage:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class LookedAt:
+class LookedAt(Struct, frozen=True):
     """The segment's files of earlier sessions were checked."""
 
     segment: int
     damaged: tuple[Damage, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DamageTold:
+class DamageTold(Struct, frozen=True):
     """The damage is being reported to the coordinator: results for the segment may come from now on."""
 
     part: int
     segment: int
 
 
-@dataclass(frozen=True, slots=True)
-class ChunksRead:
+class ChunksRead(Struct, frozen=True):
     """The intake has ended: all chunk segments stand."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """An action failed; those after it were not tried."""
 
 

@@ -122,7 +122,7 @@ class SegmentBuilder:
             **column.fields(self._bad(number)),
             "n_tokens": pa.array(self._n_tokens),
             "truncated": pa.array(self._truncated),
-            "error": pa.array([errors.get(row) for row in range(self.rows)] if errors else [None] * self.rows),
+            "error": pa.array([errors.get(row) for row in range(self.rows)], pa.string()),
         }
         if self.outputs[number].form == "sparse":
             columns["stood_in"] = pa.array([row in self.from_metadata for row in range(self.rows)])
@@ -134,7 +134,7 @@ class SegmentBuilder:
         schema = vector_schema(form, dim, column.storage, column.ranges) if dense else vector_schema(form, dim)
         schema = schema.append(TOKENS_CUT)
         return pa.Table.from_arrays(
-            [columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema
+            [_as_type(columns[name], schema.field(name).type) for name in schema.names], schema=schema
         )
 
     def _bad(self, number: int) -> Bools:
@@ -151,3 +151,8 @@ class SegmentBuilder:
     def _check_positions(self, positions: Array) -> None:
         if len(positions) and (int(positions.min()) < 0 or int(positions.max()) >= self.rows):
             raise ProtocolError(f"a result for a row outside its segment of {self.rows} rows")
+
+
+def _as_type(column: Any, kind: Any) -> Any:
+    """The column in this type. Arrow's casts are in pyarrow.compute, whose import is left out where nothing changes."""
+    return column if column.type == kind else column.cast(kind)

@@ -25,6 +25,10 @@ STEADY_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_ARENA_MAX": "2"
 """Environment of processes with large, short-lived buffers: glibc returns them to the system at once, so that resident
 memory is what is in use. Not for workers, which reuse the same pages for the next micro-batch."""
 
+SLEEPY_THREADS = {"OPENBLAS_THREAD_TIMEOUT": "4"}
+"""Environment of all processes. numpy's OpenBLAS starts its threads at import, and by default they spin for 2^26 cycles before
+they sleep: 30 ms for each core, in each process. With this they sleep after 2^4. A value that the user has set stays."""
+
 
 class ChildProcess:
     """A handle on one child running `python -m MODULE ARGS`.
@@ -49,8 +53,8 @@ class ChildProcess:
         self._errors = tempfile.TemporaryFile() if quiet else None  # noqa: SIM115 - closed in close()
         reader, self._writer = os.pipe()
         ours = STEADY_MEMORY.items()  # a child must not inherit its parent's setting
-        variables = {name: value for name, value in os.environ.items() if (name, value) not in ours}
-        variables |= environment or {}
+        inherited = {name: value for name, value in os.environ.items() if (name, value) not in ours}
+        variables = {**SLEEPY_THREADS, **inherited, **(environment or {})}
         variables[lifeline.PIPE_VARIABLE] = str(reader)
         variables[lifeline.PARENT_VARIABLE] = str(os.getpid())
         try:

@@ -18,7 +18,8 @@ from ..run_directory.layout import RunLayout, segments_in
 from ..run_directory.records.intake import FileStamp, read_intake
 from ..run_directory.run_json import read_spec
 from ..run_directory.segment_info import ChunkSegmentInfo, Cursor, Passed
-from .corpus import STDIN, Corpus, SourceFile
+from .corpus import STDIN, Corpus
+from .source_file import SourceFile
 from .unpacked import digest_of
 
 

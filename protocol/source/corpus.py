@@ -6,16 +6,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from ..errors import SourceError
 from ..run_directory.own_files import holds_run
 from ..spec.local_paths import check_local
 from ..text.terminal_text import on_one_line
 from .folder import READ_ALREADY, Kind, LeftOut, walk
-
-Format = Literal["jsonl", "json", "parquet"]
-Compression = Literal["gzip", "zstd"]
+from .json_head import holds_records
+from .source_file import Compression, Format, SourceFile
 
 MAX_FILES_STATTED = 10_000
 """The most files of a folder whose sizes `plain_bytes` adds up."""
@@ -29,22 +27,6 @@ _NO_RECORDS: Kind = (
     ".json without a text field in its first record",
     ".json without a text field in their first record",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """One file to read; `path` is None for standard input. `name` is its name in reports and generated ids."""
-
-    path: Path | None
-    name: str
-    format: Format
-    compression: Compression | None = None
-    collection: str | None = None
-    """The folder name of a `*_chunks.json` file, which its records get as metadata."""
-    size: int = 0
-    mtime_ns: int = 0
-    since_0_1: bool = False
-    """Whether 0.1.0 skipped such a file in a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +153,6 @@ def _in_folder(root: Path, exclude: Path | None, text_field: str | None) -> Corp
 
 def _files(root: Path, exclude: Path | None, text_field: str | None, left_out: LeftOut) -> Iterator[SourceFile]:
     """The files in a folder that are read; `left_out` gains the others."""
-    from .json_head import holds_records
 
     for path, name, linked in walk(root, exclude, left_out):
         format_, compression = _format(path.name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from .corpus import SourceFile
+from .source_file import SourceFile
 from .unpacked import head_of
 
 HEAD_BYTES = 64 << 10

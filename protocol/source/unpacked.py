@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 
 import xxhash
 
-from .corpus import SourceFile
+from .source_file import SourceFile
 
 BLOCK_BYTES = 1 << 20
 # A failing read loses what it has unpacked, so each read is short.

@@ -20,13 +20,17 @@ CRASHED = 70
 
 
 def session(arguments: list[str]) -> tuple[int, str]:
-    """One session in a fork of this process."""
-    with tempfile.TemporaryFile() as said:
+    """One session in a fork of this process.
+
+    It has a folder of its own for what its tests write: by default pytest numbers these folders and removes the old ones, and
+    then two sessions side by side stumble over each other's.
+    """
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryDirectory(prefix="mutants-") as written:
         child = os.fork()
         if child == 0:
             for stream in (1, 2):
                 os.dup2(said.fileno(), stream)
-            os._exit(_run(arguments))
+            os._exit(_run([f"--basetemp={written}", *arguments]))
         _, status = os.waitpid(child, 0)
         said.seek(0)
         return os.waitstatus_to_exitcode(status), said.read()[-LAST_BYTES:].decode(errors="replace")

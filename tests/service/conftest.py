@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -10,7 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -83,7 +85,7 @@ def forked() -> Iterator[ForkedCommands]:
 
 @pytest.fixture(scope="session")
 def cli(forked: ForkedCommands) -> Callable[..., Done]:
-    """Runs `embedfleet ARGS` to its end; `code` is what it has to end with. With `stdin`, Python is started for it."""
+    """Runs `embedfleet ARGS` to its end, with `stdin` in a pipe; `code` is what it has to end with."""
 
     def call(
         *args: str | Path,
@@ -92,22 +94,35 @@ def cli(forked: ForkedCommands) -> Callable[..., Done]:
         cwd: Path | None = None,
         seconds: float = LIMIT,
     ) -> Done:
-        done = _started(args, stdin, cwd, seconds) if stdin is not None else _forked(forked, args, cwd, seconds)
+        with _piped(stdin) as descriptor:
+            done = _forked(forked, args, descriptor, cwd, seconds)
         assert done.code == code, f"exit code {done.code}, not {code}: {done.err}"
         return done
 
     return call
 
 
-def _started(args: Sequence[str | Path], stdin: bytes, cwd: Path | None, seconds: float) -> Done:
-    command = [COMMAND, *map(str, args)]
-    done = subprocess.run(command, capture_output=True, timeout=seconds, cwd=cwd, input=stdin, check=False)
-    return Done(done.returncode, done.stdout, done.stderr.decode())
+@contextlib.contextmanager
+def _piped(data: bytes | None) -> Generator[int]:
+    """A descriptor to read `data` from; nothing is read from it without."""
+    reader, writer = os.pipe()
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError), open(writer, "wb") as pipe:
+            pipe.write(data or b"")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield reader
+    finally:
+        os.close(reader)
+        thread.join()
 
 
-def _forked(forked: ForkedCommands, args: Sequence[str | Path], cwd: Path | None, seconds: float) -> Done:
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:
-        streams = [one.fileno() for one in (nothing, out, err)]
+def _forked(forked: ForkedCommands, args: Sequence[str | Path], stdin: int, cwd: Path | None, seconds: float) -> Done:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        streams = [stdin, out.fileno(), err.fileno()]
         code = forked.call([str(one) for one in args], streams, cwd, seconds)
         out.seek(0)
         err.seek(0)

@@ -49,11 +49,22 @@ def leases(place: Path, read_events: Any) -> int:
     return sum(one["event"] == "lease" for one in read_events(place / "run"))
 
 
-def test_a_changed_model_is_refused_by_everything_and_a_whole_run_needs_none(
+def test_a_model_for_the_dot_product_on_request_and_once_changed_refused_by_everything(
     run: Any, cli: Any, place: Path, read_events: Any
 ) -> None:
+    """The same run for both: each that has a model to load takes seconds. A whole run needs no model."""
     pytest.importorskip("qdrant_edge")
-    run("--dense", "mini")
+    modules = place / "mini" / "modules.json"
+    modules.write_text(json.dumps(json.loads(modules.read_text())[:2]))
+    (place / "mini" / "config_sentence_transformers.json").write_text('{"similarity_fn_name": "dot"}')
+    assert "give --normalize" in run("--dense", "mini", code=2).error
+    run("--dense", "mini", "--normalize")
+    found = open_run(place / "run").vectors("dense-mini")
+    assert abs((found**2).sum(axis=1) - 1).max() < 1e-5
+    about = json.loads((place / "run" / "vectors" / "dense-mini" / "pass.json").read_text())
+    assert (about["similarity"], about["normalized"]) == ("dot", True)
+    assert json.loads((place / "run" / "spec.json").read_text())["passes"][0]["normalize"] is True
+    run("--dense", "mini")  # no vector depends on the flag: the run is done
     pooling = place / "mini" / "1_Pooling" / "config.json"
     held = pooling.read_bytes()
 
@@ -106,17 +117,3 @@ def test_a_sparse_model_with_a_fallback_is_refused_too(run: Any, place: Path) ->
     run("--sparse", folder, "--index", "none")
     change(folder / "config.json", layer_norm_eps=0.5)
     assert "has changed since the vectors of sparse-m" in run("--sparse", folder, "--index", "none", code=2).error
-
-
-def test_a_model_for_the_dot_product_on_request(run: Any, place: Path) -> None:
-    change_to = place / "mini" / "modules.json"
-    change_to.write_text(json.dumps(json.loads(change_to.read_text())[:2]))
-    (place / "mini" / "config_sentence_transformers.json").write_text('{"similarity_fn_name": "dot"}')
-    assert "give --normalize" in run("--dense", "mini", "--index", "none", code=2).error
-    run("--dense", "mini", "--index", "none", "--normalize")
-    found = open_run(place / "run").vectors("dense-mini")
-    assert abs((found**2).sum(axis=1) - 1).max() < 1e-5
-    about = json.loads((place / "run" / "vectors" / "dense-mini" / "pass.json").read_text())
-    assert (about["similarity"], about["normalized"]) == ("dot", True)
-    assert json.loads((place / "run" / "spec.json").read_text())["passes"][0]["normalize"] is True
-    run("--dense", "mini", "--index", "none")  # no vector depends on the flag: the run is done

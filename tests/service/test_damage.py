@@ -30,6 +30,12 @@ def texts() -> list[str]:
 
 
 @pytest.fixture(scope="module")
+def expected(texts: list[str], fake_vectors: Any) -> np.ndarray:
+    """The vectors of the first model."""
+    return fake_vectors(texts, DIM)
+
+
+@pytest.fixture(scope="module")
 def made(cli: Any, corpus_of: Any, tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> tuple[Path, Path]:
     """A source, and the finished run of it: two segments."""
     folder = tmp_path_factory.mktemp("damage")
@@ -54,7 +60,7 @@ def flip(path: Path, at: float) -> None:
 
 @pytest.mark.parametrize("vector", [f"dense-fake-{DIM}", "ensemble-concat"])
 def test_a_flipped_bit_is_found_and_computed_again(
-    done: tuple[Path, Path], cli: Any, read_events: Any, texts: list[str], fake_vectors: Any, vector: str
+    done: tuple[Path, Path], cli: Any, read_events: Any, expected: np.ndarray, vector: str
 ) -> None:
     source, out = done
     path = RunLayout(out).vector_segment(vector, 1)
@@ -65,7 +71,7 @@ def test_a_flipped_bit_is_found_and_computed_again(
     again = cli(*arguments(source, out))
     assert path.read_bytes() == whole
     assert cli("verify", out, "--json").json["problems"] == []
-    np.testing.assert_array_equal(open_run(out).vectors(f"dense-fake-{DIM}"), fake_vectors(texts, DIM))
+    np.testing.assert_array_equal(open_run(out).vectors(f"dense-fake-{DIM}"), expected)
     if vector.startswith("dense"):
         assert f"segment 1 of {vector} was damaged" in again.err
         (event,) = [one for one in read_events(out) if one["event"] == "segment_damaged"]

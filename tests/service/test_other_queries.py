@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ..run_copies import copied
 
 pytest.importorskip("qdrant_edge")
 
@@ -19,11 +22,14 @@ class Run:
 
     def __init__(self, cli: Any, folder: Path) -> None:
         self.cli, self.folder, self.out = cli, folder, folder / "run"
+
+    def make(self) -> None:
+        self.folder.mkdir()
         texts = (f"a text about number {row}" for row in range(40))
         lines = (json.dumps({"id": f"c{row}", "text": text}) for row, text in enumerate(texts))
-        (folder / "corpus.jsonl").write_text("\n".join(lines))
+        (self.folder / "corpus.jsonl").write_text("\n".join(lines))
         self.ask("queries.jsonl", "number 7", "number 9")
-        (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq0\tc7\t1\n")
+        (self.folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq0\tc7\t1\n")
 
     def ask(self, name: str, *queries: str) -> None:
         lines = (json.dumps({"_id": f"q{place}", "text": text}) for place, text in enumerate(queries))
@@ -45,13 +51,25 @@ class Run:
         return [path.name for folder in (self.out, self.out / "rerank") for path in folder.glob(".*.*")]
 
 
+@pytest.fixture(scope="module")
+def kept(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Beside the folder `files`, where it was made: `finished`, a copy of it with a run whose queries were ranked."""
+    root = tmp_path_factory.mktemp("kept")
+    run = Run(cli, root / "files")
+    run.make()
+    run()
+    copied(run.folder, root / "finished")
+    return root
+
+
 @pytest.fixture
-def run(cli: Any, tmp_path: Path) -> Run:
-    return Run(cli, tmp_path)
+def run(cli: Any, kept: Path) -> Run:
+    """The finished run, in the place where it was made."""
+    shutil.rmtree(kept / "files")
+    return Run(cli, copied(kept / "finished", kept / "files"))
 
 
 def test_a_reranker_that_cannot_be_had_leaves_the_scores(run: Run) -> None:
-    run()
     before = run.stamps()
     typo = str(run.folder / "typo")
     done = run("queries.jsonl", typo, code=2)
@@ -61,7 +79,6 @@ def test_a_reranker_that_cannot_be_had_leaves_the_scores(run: Run) -> None:
 
 
 def test_a_reranker_that_fails_as_it_loads_leaves_the_scores(run: Run) -> None:
-    run()
     before = run.stamps()
     done = run("queries.jsonl", "fake:8,load=raise", code=1)
     assert "kept until the new one is done" in done.err
@@ -75,7 +92,6 @@ def test_a_reranker_that_fails_as_it_loads_leaves_the_scores(run: Run) -> None:
 
 
 def test_queries_that_cannot_be_used_leave_the_others(run: Run) -> None:
-    run()
     before = run.stamps()
     (run.folder / "empty.jsonl").write_text("")
     run.ask("blank.jsonl", " ", "\n")
@@ -86,7 +102,6 @@ def test_queries_that_cannot_be_used_leave_the_others(run: Run) -> None:
 
 
 def test_an_interrupted_replacement_resumes_or_is_taken_back(run: Run, start: Any, waiting: Any) -> None:
-    run()
     before = run.stamps()
     command = start(*run.args("queries.jsonl", "fake:8,delay_ms=60000"))
     events = run.out / "rerank" / "run" / "events.jsonl"

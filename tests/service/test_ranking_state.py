@@ -147,33 +147,6 @@ def problems(out: Path) -> list[str]:
 TWO = ("--dense", "fake:8", "--sparse", "bm25")
 
 
-def test_after_a_model_came_what_was_ranked_is_stale_until_queries_are_asked_again(ranked: Files) -> None:
-    files, out = ranked, ranked.out
-    report = (out / "export" / "evaluation.json").read_bytes()
-    assert not problems(out)
-    done = files.run(out, models=TWO)
-    assert "are stale: sparse-bm25 added since; run the same command again with --queries" in done.err
-    (problem,) = problems(out)
-    assert "sparse-bm25 added since" in problem
-    assert str(files.folder / "queries.jsonl") in problem
-    assert (out / "export" / "evaluation.json").read_bytes() == report, "nothing is lost"
-    done = files.rank(out, models=TWO)
-    assert "stale" not in done.err
-    assert not problems(out)
-    found = json.loads((out / "export" / "evaluation.json").read_bytes())
-    assert {"dense-fake-8", "sparse-bm25"} <= {one["name"] for one in found["rankings"]}
-    assert "stale" not in files.run(out, models=TWO).err
-
-
-def test_an_ensemble_that_came_makes_it_stale(ranked: Files) -> None:
-    files, out, more = ranked, ranked.out, (*TWO, "--dense", "fake:16", "--ensemble", "concat")
-    files.rank(out, models=TWO)
-    assert "dense-fake-16, ensemble-concat added since" in files.run(out, models=more).err
-    assert any("dense-fake-16, ensemble-concat added since" in one for one in problems(out))
-    files.rank(out, models=more)
-    assert not problems(out)
-
-
 def test_a_restart_leaves_nothing_of_the_ranking(ranked: Files) -> None:
     files, out = ranked, ranked.out
     files.run(out, "--restart")
@@ -184,12 +157,21 @@ def test_a_restart_leaves_nothing_of_the_ranking(ranked: Files) -> None:
 
 def test_other_counts_and_another_reranker_are_made_anew_at_once(ranked: Files) -> None:
     files, out = ranked, ranked.out
-    for more in (("--rerank", "fake:8"), ("--candidates", "4"), ("--top-k", "2"), ("--rerank", "fake:9"), ()):
+    written = [out / "export" / name for name in ("rerank.jsonl", "export.json")]
+    before = {path: path.read_bytes() for path in written}
+    for more in (("--candidates", "4"), ("--rerank", "fake:8"), ("--top-k", "2"), ("--rerank", "fake:9"), ()):
         done = files.rank(out, *more, "--json")
         assert not problems(out), more
         assert done.json["evaluation"]["rankings"]
         lines = [json.loads(line) for line in (out / "export" / "rerank.jsonl").read_text().splitlines()]
         assert ("--rerank" in more) == (lines[0]["scores"]["rerank"] is not None)
+        if more == ("--candidates", "4"):  # as if it had been cut short after its candidates
+            for path, content in before.items():
+                path.write_bytes(content)
+            (problem,) = problems(out)
+            assert "other candidates were found since the ranking" in problem
+            files.rank(out, *more)
+            assert not problems(out)
     (files.folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq0\tc8\t1\n")
     assert files.rank(out, "--json").json["evaluation"]["queries"] == 1
 
@@ -202,8 +184,9 @@ def search_scores(files: Files, out: Path) -> list[float]:
     return [hit["score"] for hit in files.cli("search", out, "number 7", "--top-k", "3", "--json").json]
 
 
-def test_the_query_prompt_follows_or_stays(ranked: Files) -> None:
-    files, out = ranked, ranked.out
+def test_after_models_came_what_was_ranked_is_stale_and_the_query_prompt_follows_or_stays(ranked: Files) -> None:
+    """What was ranked is stale until queries are asked again. Each command starts from what the last one left."""
+    files, out, more = ranked, ranked.out, (*TWO, "--dense", "fake:16", "--ensemble", "concat")
 
     def state() -> tuple[Any, Any, list[str]]:
         return prompt_of(out, "", "query_prompt"), prompt_of(out, "queries", "prompt"), problems(out)
@@ -219,10 +202,20 @@ def test_the_query_prompt_follows_or_stays(ranked: Files) -> None:
     assert search_scores(files, out) == prompted
     assert state() == ("query: ", "query: ", [])
 
-    files.run(out, models=TWO)  # nor does a new model change it
+    report = (out / "export" / "evaluation.json").read_bytes()
+    done = files.run(out, models=TWO)  # nor does a new model change it
     assert state()[:2] == ("query: ", "query: ")
-    files.rank(out, "--query-prompt", "query: ", models=TWO)
+    assert "are stale: sparse-bm25 added since; run the same command again with --queries" in done.err
+    (problem,) = problems(out)
+    assert "sparse-bm25 added since" in problem
+    assert str(files.folder / "queries.jsonl") in problem
+    assert (out / "export" / "evaluation.json").read_bytes() == report, "nothing is lost"
+    done = files.rank(out, "--query-prompt", "query: ", models=TWO)
+    assert "stale" not in done.err
     assert state() == ("query: ", "query: ", [])
+    found = json.loads((out / "export" / "evaluation.json").read_bytes())
+    assert {"dense-fake-8", "sparse-bm25"} <= {one["name"] for one in found["rankings"]}
+    assert "stale" not in files.run(out, models=TWO).err
 
     done = files.run(
         out, "--query-prompt", "ask: ", models=TWO
@@ -234,18 +227,7 @@ def test_the_query_prompt_follows_or_stays(ranked: Files) -> None:
     files.rank(out, "--query-prompt", "ask: ", models=TWO)
     assert state() == ("ask: ", "ask: ", [])
 
-    files.rank(out, models=TWO)  # queries without a prompt: the model's own
+    assert "dense-fake-16, ensemble-concat added since" in files.run(out, models=more).err
+    assert any("dense-fake-16, ensemble-concat added since" in one for one in problems(out))
+    files.rank(out, models=more)  # queries without a prompt: the model's own
     assert state() == (None, None, [])
-
-
-def test_ranking_that_was_cut_short_after_its_candidates_is_stale(ranked: Files) -> None:
-    files, out = ranked, ranked.out
-    lines = (out / "export" / "rerank.jsonl").read_bytes()
-    record = (out / "export" / "export.json").read_bytes()
-    files.rank(out, "--candidates", "5")
-    (out / "export" / "rerank.jsonl").write_bytes(lines)
-    (out / "export" / "export.json").write_bytes(record)
-    (problem,) = problems(out)
-    assert "other candidates were found since the ranking" in problem
-    files.rank(out, "--candidates", "5")
-    assert not problems(out)

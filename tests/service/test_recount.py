@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,12 @@ def source(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
         for row, text in enumerate(texts):
             out.write(json.dumps({"id": f"c{row}", "text": text}) + "\n" + ("no json\n" if row in BAD else ""))
     return path
+
+
+@pytest.fixture(scope="module")
+def expected(texts: list[str], fake_vectors: Any) -> np.ndarray:
+    """The vectors of FIRST."""
+    return fake_vectors([one.strip() for one in texts], 16)
 
 
 def arguments(source: Path, out: Path) -> tuple[str, ...]:
@@ -94,13 +101,24 @@ HARMS: dict[str, tuple[Harm, str]] = {
 }
 
 
-def harmed(start: Any, waiting: Any, source: Path, out: Path, harm: Callable[[RunLayout], Any]) -> Any:
+def while_it_works(cli: Any, args: Sequence[str], code: int, what: Callable[[], Any]) -> Any:
+    """A command during which something is done, once it has ended with that exit code."""
+    with ThreadPoolExecutor(1) as threads:
+        command = threads.submit(cli, *args, code=code)
+        what()
+        return command.result()
+
+
+def harmed(cli: Any, waiting: Any, source: Path, out: Path, harm: Callable[[RunLayout], Any]) -> Any:
     """The command of a run to which harm was done while it worked, once that has ended."""
-    layout, command = RunLayout(out), start(*arguments(source, out))
+    layout = RunLayout(out)
     ready = (layout.vector_segment(BOTH, 0), layout.published)
-    waiting.eventually(lambda: all(one.exists() for one in ready), 60.0, "a segment of every vector")
-    harm(layout)
-    command.wait(1)
+
+    def do() -> None:
+        waiting.eventually(lambda: all(one.exists() for one in ready), 60.0, "a segment of every vector")
+        harm(layout)
+
+    command = while_it_works(cli, arguments(source, out), 1, do)
     assert not layout.manifest.exists()
     assert json.loads(layout.stats.read_bytes())["status"] == "failed"
     assert "Traceback" not in command.err
@@ -110,12 +128,11 @@ def harmed(start: Any, waiting: Any, source: Path, out: Path, harm: Callable[[Ru
 
 @pytest.mark.parametrize("name", HARMS)
 def test_a_run_whose_files_do_not_add_up_is_not_done(
-    name: str, start: Any, cli: Any, waiting: Any, source: Path, other: RunLayout, tmp_path: Path, texts: list[str],
-    fake_vectors: Any,
-) -> None:  # fmt: skip
+    name: str, cli: Any, waiting: Any, source: Path, other: RunLayout, tmp_path: Path, expected: np.ndarray
+) -> None:
     harm, remedy = HARMS[name]
     out = tmp_path / "run"
-    command = harmed(start, waiting, source, out, lambda run: harm(run, other))
+    command = harmed(cli, waiting, source, out, lambda run: harm(run, other))
     (error,) = [line for line in command.err.splitlines() if "error:" in line]
     assert (
         f"the same command again, which {remedy}" in error
@@ -124,17 +141,17 @@ def test_a_run_whose_files_do_not_add_up_is_not_done(
     again = cli(*arguments(source, out), code=3)
     assert f"{ROWS + 2} read = {ROWS} committed + 2 quarantined" in again.err
     assert cli("verify", out, "--json").json["problems"] == []
-    np.testing.assert_array_equal(open_run(out).vectors(FIRST), fake_vectors([one.strip() for one in texts], 16))
+    np.testing.assert_array_equal(open_run(out).vectors(FIRST), expected)
 
 
 @pytest.mark.parametrize("what", ["vectors", "chunks"])
 def test_a_segment_that_no_run_wrote_is_named_and_left_alone(
-    what: str, start: Any, cli: Any, waiting: Any, source: Path, other: RunLayout, tmp_path: Path
+    what: str, cli: Any, waiting: Any, source: Path, other: RunLayout, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     added = (RunLayout(out).vector_folder(FIRST) if what == "vectors" else RunLayout(out).chunks) / "00003.parquet"
     like = other.vector_segment(FIRST, 2) if what == "vectors" else other.chunk_segment(2)
-    command = harmed(start, waiting, source, out, lambda _run: shutil.copyfile(like, added))
+    command = harmed(cli, waiting, source, out, lambda _run: shutil.copyfile(like, added))
     assert f"{added} was not written by this run" in command.err
     refused = cli(*arguments(source, out), code=2)
     assert f"{added} was not written by this run" in refused.err, "as long as it is there"
@@ -144,21 +161,24 @@ def test_a_segment_that_no_run_wrote_is_named_and_left_alone(
 
 
 def test_a_note_of_what_is_published_that_was_removed_is_written_again(
-    start: Any, cli: Any, waiting: Any, source: Path, tmp_path: Path
+    cli: Any, waiting: Any, source: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    layout, command = RunLayout(out), start(*arguments(source, out))
-    waiting.eventually(layout.published.exists, 60.0, "a published segment")
-    layout.published.unlink()
-    command.wait(3)
+    layout = RunLayout(out)
+
+    def remove() -> None:
+        waiting.eventually(layout.published.exists, 60.0, "a published segment")
+        layout.published.unlink()
+
+    while_it_works(cli, arguments(source, out), 3, remove)
     assert cli("verify", out, "--json").json["points"] == ROWS
 
 
 def test_a_collection_that_was_removed_is_made_anew_by_the_same_command(
-    start: Any, cli: Any, waiting: Any, source: Path, tmp_path: Path
+    cli: Any, waiting: Any, source: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    command = harmed(start, waiting, source, out, lambda run: shutil.rmtree(run.edge))
+    command = harmed(cli, waiting, source, out, lambda run: shutil.rmtree(run.edge))
     assert "the same command" in command.err
     cli(*arguments(source, out), code=3)
     report = cli("verify", out, "--json").json

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import COMMAND
+from ..forked_commands import ForkedCommands
+from .conftest import COMMAND, LIMIT
 
 ROWS = 40
 
@@ -66,43 +69,67 @@ def commands(run: Path, corpus: Path, out: Path) -> dict[str, tuple[list[str], i
 NAMES = list(commands(Path(), Path(), Path()))
 
 
-def call(arguments: list[str], **streams: Any) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([COMMAND, *arguments], stdin=subprocess.DEVNULL, timeout=120, check=False, **streams)
+@dataclass
+class Ended:
+    """What a command came to, and what it wrote into the streams that were not given."""
+
+    code: int
+    out: bytes
+    err: bytes
+
+
+@pytest.fixture
+def call(forked: ForkedCommands) -> Callable[..., Ended]:
+    """Runs `embedfleet ARGUMENTS` with these streams."""
+
+    def run(arguments: list[str], stdout: int | None = None, stderr: int | None = None) -> Ended:
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:
+            files = (
+                nothing.fileno(),
+                out.fileno() if stdout is None else stdout,
+                err.fileno() if stderr is None else stderr,
+            )
+            code = forked.call(arguments, files, None, LIMIT)
+            out.seek(0)
+            err.seek(0)
+            return Ended(code, out.read(), err.read())
+
+    return run
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_reader_that_has_gone_changes_no_exit_code(
-    done_run: Path, corpus: Path, tmp_path: Path, gone: int, name: str
+    call: Callable[..., Ended], done_run: Path, corpus: Path, tmp_path: Path, gone: int, name: str
 ) -> None:
     arguments, code = commands(done_run, corpus, tmp_path / "out")[name]
-    assert call(arguments, stdout=gone, stderr=gone).returncode == code
-    with_errors = call(arguments, stdout=gone, stderr=subprocess.PIPE)
-    assert with_errors.returncode == code
-    assert b"Traceback" not in with_errors.stderr
-    assert b"Exception ignored" not in with_errors.stderr
+    assert call(arguments, stdout=gone, stderr=gone).code == code
+    with_errors = call(arguments, stdout=gone)
+    assert with_errors.code == code
+    assert b"Traceback" not in with_errors.err
+    assert b"Exception ignored" not in with_errors.err
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_messages_that_cannot_be_written_are_dropped(
-    done_run: Path, corpus: Path, tmp_path: Path, full: int, name: str
+    call: Callable[..., Ended], done_run: Path, corpus: Path, tmp_path: Path, full: int, name: str
 ) -> None:
     arguments, code = commands(done_run, corpus, tmp_path / "out")[name]
-    done = call(arguments, stdout=subprocess.PIPE, stderr=full)
-    assert done.returncode == code
+    done = call(arguments, stderr=full)
+    assert done.code == code
     if "--json" in arguments:
-        assert isinstance(json.loads(done.stdout), (dict, list))
+        assert isinstance(json.loads(done.out), (dict, list))
 
 
 @pytest.mark.parametrize("name", ["run", "search", "info", "export", "help"])
 def test_data_that_cannot_be_written_is_an_error(
-    done_run: Path, corpus: Path, tmp_path: Path, full: int, name: str
+    call: Callable[..., Ended], done_run: Path, corpus: Path, tmp_path: Path, full: int, name: str
 ) -> None:
     arguments, _ = commands(done_run, corpus, tmp_path / "out")[name]
-    done = call(arguments, stdout=full, stderr=subprocess.PIPE)
-    assert done.returncode == 1
-    last = done.stderr.decode().splitlines()[-1]
+    done = call(arguments, stdout=full)
+    assert done.code == 1
+    last = done.err.decode().splitlines()[-1]
     assert last.startswith("embedfleet: error: standard output cannot be written (No space left on device)")
-    assert b"Traceback" not in done.stderr
+    assert b"Traceback" not in done.err
 
 
 @pytest.mark.parametrize("name", ["run", "search", "info"])

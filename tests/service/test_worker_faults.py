@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from embedfleet import open_run
 
-ROWS, GUILTY = 32, 19
+ROWS, GUILTY = 8, 5
 MOST_DEATHS = int(math.log2(ROWS)) + 3
 QUICK = ("--batch-timeout", "2")
 

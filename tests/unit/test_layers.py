@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,19 @@ def test_no_folder_has_more_modules_than_one_takes_in_at_a_glance() -> None:
         for folder in {path.parent for path in (ROOT / package).rglob("*.py")}:
             modules = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
             assert len(modules) <= MOST_MODULES, folder.relative_to(ROOT)
+
+
+def test_no_module_imports_one_that_imports_it() -> None:
+    """Directly or through others, at the top or within a function: a circle would raise CycleError, which names it."""
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+    }
+    graph = dict[str, set[str]]()
+    for name, path in modules.items():
+        targets = {one if one in modules else one.rpartition(".")[0] for one in imports(path)}
+        graph[name] = targets & modules.keys() - {name}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(modules)
+    with pytest.raises(CycleError):
+        list(TopologicalSorter(graph | {"protocol.errors": {"protocol.source.corpus"}}).static_order())

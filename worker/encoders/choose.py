@@ -55,11 +55,13 @@ def _load(spec: PassSpec, device: str, threads: int) -> Encoder:
 
 
 def _fake(spec: PassSpec) -> Encoder:
-    from . import fake, fake_others
+    if spec.kind == "dense":
+        from .fake import FakeEncoder
+
+        return FakeEncoder(spec)
+    from . import fake_others
 
     match spec.kind:
-        case "dense":
-            return fake.FakeEncoder(spec)
         case "sparse":
             return fake_others.FakeSparseEncoder(spec)
         case "multivector":

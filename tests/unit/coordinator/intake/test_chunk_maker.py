@@ -9,8 +9,8 @@ import pytest
 from embedfleet.coordinator.intake.chunk_maker import RIPE_ROWS, ChunkMaker, PendingChunks
 from embedfleet.coordinator.intake.limits import MAX_NESTING, TOO_DEEP
 from embedfleet.coordinator.reading.records import Noted, Reject
-from embedfleet.protocol.source.corpus import SourceFile
 from embedfleet.protocol.source.intake_notes import BYTES_AS_BASE64
+from embedfleet.protocol.source.source_file import SourceFile
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.text.preprocessing import LATEST
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 from embedfleet.coordinator.reading.readers import read_records
 from embedfleet.coordinator.reading.records import Reject
-from embedfleet.protocol.source.corpus import SourceFile, resolve
+from embedfleet.protocol.source.corpus import resolve
+from embedfleet.protocol.source.source_file import SourceFile
 from hypothesis import given
 from hypothesis import strategies as st
 

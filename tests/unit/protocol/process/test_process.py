@@ -115,6 +115,19 @@ def test_the_environment_is_ours_and_what_is_added(start: Start, monkeypatch: py
     assert child.tail() == "a ours"
 
 
+@pytest.mark.parametrize(("set_by_user", "seen"), [(None, "4"), ("26", "26")])
+def test_numpys_threads_sleep_at_once_unless_the_user_says_otherwise(
+    start: Start, monkeypatch: pytest.MonkeyPatch, set_by_user: str | None, seen: str
+) -> None:
+    if set_by_user is None:
+        monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT", raising=False)
+    else:
+        monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", set_by_user)
+    child = start("import os\nprint(os.environ['OPENBLAS_THREAD_TIMEOUT'])")
+    assert child.wait(SECONDS) == 0
+    assert child.tail() == seen
+
+
 def test_kept_descriptors_stay_open_in_the_child(start: Start) -> None:
     reader, writer = os.pipe()
     child = start("import os, sys\nos.write(int(sys.argv[1]), b'kept')", str(writer), keep_fds=[writer])

@@ -21,8 +21,9 @@ from embedfleet.coordinator.reading.records import Item, Noted, Reject
 from embedfleet.protocol.errors import SourceError
 from embedfleet.protocol.source import corpus
 from embedfleet.protocol.source.check import FileStamp, fingerprint, first_difference
-from embedfleet.protocol.source.corpus import SourceFile, resolve
+from embedfleet.protocol.source.corpus import resolve
 from embedfleet.protocol.source.intake_notes import NOT_FINITE
+from embedfleet.protocol.source.source_file import SourceFile
 
 
 def put(path: Path, data: bytes = b"{}\n") -> Path:

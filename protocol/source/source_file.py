@@ -1,0 +1,26 @@
+"""One file of a source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Format = Literal["jsonl", "json", "parquet"]
+Compression = Literal["gzip", "zstd"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file to read; `path` is None for standard input. `name` is its name in reports and generated ids."""
+
+    path: Path | None
+    name: str
+    format: Format
+    compression: Compression | None = None
+    collection: str | None = None
+    """The folder name of a `*_chunks.json` file, which its records get as metadata."""
+    size: int = 0
+    mtime_ns: int = 0
+    since_0_1: bool = False
+    """Whether 0.1.0 skipped such a file in a folder."""
