@@ -9,6 +9,7 @@ from .flat import FlatTokens, Int32, Int64, Side
 from .library import LibraryTokenizer
 from .long_texts import shorten
 from .supported import WordByWord
+from .template import UInt8
 from .texts import Texts
 from .truncation import kept_of_one, kept_of_pairs
 from .word_cache import WordCache
@@ -19,8 +20,8 @@ class CachedTokenizer:
 
     def __init__(self, tokenizer: Tokenizer, known: WordByWord, limit: int, side: str = "right") -> None:
         library = LibraryTokenizer(tokenizer, limit, side)
-        patterns = [token.lower() if known.lowercase and token.isascii() else token for token in known.added]
-        self.cache = WordCache(library.ids_of, [one.encode() for one in patterns], lowercase=known.lowercase)
+        patterns = [token.encode() for token in known.added]
+        self.cache = WordCache(library.ids_of, patterns, lowercase=known.lowercase)
         self._known, self._limit, self._side = known, limit, side
 
     def encode(self, texts: Texts, seconds: Texts | None = None, prompt: str = "") -> FlatTokens:
@@ -56,9 +57,9 @@ class CachedTokenizer:
         return len(self.cache.tokenize(Texts.of([text]))[0])
 
 
-def _flat_tokens(filled: tuple[Int32, Int32, object], counts: Int64, whole: Int64, kept: Int64) -> FlatTokens:
+def _flat_tokens(filled: tuple[Int32, Int32, UInt8 | None], counts: Int64, whole: Int64, kept: Int64) -> FlatTokens:
     """`counts`, `whole` and `kept` (n): tokens that were looked up, of the whole texts, and after truncation."""
     ids, lengths, types = filled
     truncated = counts > kept
     cut = np.where(truncated, whole - kept, 0).clip(max=np.iinfo(np.int32).max).astype(np.int32)
-    return FlatTokens(ids, lengths, truncated, cut, types)  # pyright: ignore
+    return FlatTokens(ids, lengths, truncated, cut, types)

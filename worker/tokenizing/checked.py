@@ -58,9 +58,7 @@ class CheckedTokenizer:
 
 def first_difference(found: FlatTokens, expected: FlatTokens) -> int | None:
     """The first row in which two batches differ; None if they are equal."""
-    same = (
-        (found.lengths == expected.lengths) & (found.truncated == expected.truncated) & (found.cut == expected.cut)
-    )
+    same = (found.lengths == expected.lengths) & (found.truncated == expected.truncated) & (found.cut == expected.cut)
     if not same.all():
         return int(np.argmin(same))
     differ = found.ids != expected.ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,7 @@ def parse_template(parts: Sequence[Mapping[str, Any]], special: Mapping[str, Any
     side_types: list[int] = []
     names = ""
     for part in parts:
-        (kind, what), = part.items()
+        ((kind, what),) = part.items()
         if kind == "Sequence":
             names += str(what["id"])
             side_types.append(int(what["type_id"]))
@@ -59,7 +60,7 @@ def parse_template(parts: Sequence[Mapping[str, Any]], special: Mapping[str, Any
             found: list[int] = special[what["id"]]["ids"]
             ids[-1] += found
             types[-1] += [int(what["type_id"])] * len(found)
-    if names != order or max([*side_types, *sum(types, [])]) > np.iinfo(np.uint8).max:
+    if names != order or max(itertools.chain(side_types, *types), default=0) > np.iinfo(np.uint8).max:
         return None
     as_arrays = [tuple(np.array(one, np.int32) for one in group) for group in (ids, types)]
     return Template(as_arrays[0], as_arrays[1], tuple(side_types))

@@ -28,21 +28,22 @@ AskLibrary = Callable[[Sequence[str]], list[list[int]]]
 class WordCache:
     """For tokenizers that treat words one by one (`supported.py`). Not thread-safe.
 
-    `patterns` are the added tokens as bytes, in lower case if `lowercase` says that the tokenizer ignores case. Begins anew
-    when it has more than `max_words` or takes more than `max_bytes`; a single block of texts may exceed both.
+    `added` are the added tokens, as bytes; `lowercase` says that the tokenizer ignores case. Begins anew when it has more than
+    `max_words` or takes more than `max_bytes`; a single block of texts may exceed both.
     """
 
     def __init__(
         self,
         ask: AskLibrary,
-        patterns: Sequence[bytes],
+        added: Sequence[bytes],
         *,
         lowercase: bool,
         max_words: int = MAX_WORDS,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        self._ask, self._patterns = ask, patterns
+        self._ask = ask
         self._case = words.LOWERED if lowercase else words.UNCHANGED
+        self._patterns = [token.translate(self._case) for token in added]
         self._max_words, self._max_bytes = max_words, max_bytes
         self._clear()
 
@@ -99,26 +100,22 @@ class WordCache:
         missing = np.flatnonzero(values == ABSENT)
         if not len(missing):
             return values
-        slots = distinct = np.empty(0, np.int64)
+        missing = missing[low[missing] != 0]
         names = self._names(raw, padded, found, others)
-        unknown = [name for name in dict.fromkeys(names) if name not in self._others]
-        try:
-            if len(missing) > len(others):
-                missing = missing[low[missing] != 0]
+        unknown = list(dict.fromkeys(name for name in names if name not in self._others))
+        if len(missing) or unknown:
+            try:
                 slots, distinct = self._table.enter(low[missing], high[missing])
-                fresh = missing[distinct]
-            else:
-                missing = fresh = distinct
-            spans = zip(found.starts[fresh].tolist(), found.stops[fresh].tolist(), strict=True)
-            asked = [padded[start:stop] for start, stop in spans]
-            learnt = self._learn([*asked, *unknown])
-            self._table.fill(slots[distinct], learnt[: len(asked)])
-        except BaseException:
-            self._clear()  # the table has words without a value
-            raise
-        self._others.update(zip(unknown, learnt[len(asked) :].tolist(), strict=True))
-        self._others_bytes += sum(map(len, unknown)) + _BYTES_A_WORD * len(unknown)
-        values[missing] = self._table.values(slots)
+                first = missing[distinct]
+                spans = zip(found.starts[first].tolist(), found.stops[first].tolist(), strict=True)
+                learnt = self._learn([*(padded[start:stop] for start, stop in spans), *unknown])
+            except BaseException:
+                self._clear()  # the table has words without a value
+                raise
+            self._table.fill(slots[distinct], learnt[: len(distinct)])
+            self._others.update(zip(unknown, learnt[len(distinct) :].tolist(), strict=True))
+            self._others_bytes += sum(map(len, unknown)) + _BYTES_A_WORD * len(unknown)
+            values[missing] = self._table.values(slots)
         values[others] = [self._others[name] for name in names]
         return values
 
@@ -127,9 +124,7 @@ class WordCache:
         taken for a word."""
         pieces = set(found.pieces.tolist())
         spans = zip(others.tolist(), found.starts[others].tolist(), found.stops[others].tolist(), strict=True)
-        return [
-            b" " + raw[start:stop] if word in pieces else padded[start:stop] for word, start, stop in spans
-        ]
+        return [b" " + raw[start:stop] if word in pieces else padded[start:stop] for word, start, stop in spans]
 
     def _learn(self, asked: Sequence[bytes]) -> Int64:
         """Ask the library for new words, and store their ids. Returns their values."""

@@ -21,9 +21,7 @@ from .word_table import UInt64
 SPACE, WORD, MARK = 0, 1, 2
 _SPACES = b" \t\n\r"
 """What every such tokenizer takes for a space. It removes other control characters, or not: these stay in their word."""
-CLASSES = bytes(
-    SPACE if byte in _SPACES else MARK if chr(byte) in string.punctuation else WORD for byte in range(256)
-)
+CLASSES = bytes(SPACE if byte in _SPACES else MARK if chr(byte) in string.punctuation else WORD for byte in range(256))
 LOWERED = bytes(range(256)).lower()
 UNCHANGED = bytes(range(256))
 KEY_BYTES = 16
@@ -65,7 +63,9 @@ def keys(padded: bytes, words: Words) -> tuple[UInt64, UInt64, Int64]:
 
     `padded` has the blob and then KEY_BYTES zeros.
     """
-    eights: UInt64 = np.ndarray((len(padded) - 7,), "<u8", padded, strides=(1,))  # the eight bytes from each position on
+    eights: UInt64 = np.ndarray(
+        (len(padded) - 7,), "<u8", padded, strides=(1,)
+    )  # the eight bytes from each position on
     sizes = words.stops - words.starts
     low = eights.take(words.starts)
     low &= _MASKS.take(np.minimum(sizes, 8))
