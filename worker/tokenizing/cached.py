@@ -6,22 +6,21 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from .flat import FlatTokens, Int32, Int64, Side
-from .library import LibraryTokenizer
 from .long_texts import shorten
 from .supported import WordByWord
 from .template import UInt8
 from .texts import Texts
 from .truncation import kept_of_one, kept_of_pairs
 from .word_cache import WordCache
+from .word_pieces import WordPieces
 
 
 class CachedTokenizer:
     """As LibraryTokenizer, for a tokenizer whose properties `supported.read` returned. Not thread-safe."""
 
     def __init__(self, tokenizer: Tokenizer, known: WordByWord, limit: int, side: str = "right") -> None:
-        library = LibraryTokenizer(tokenizer, limit, side)
         patterns = [token.encode() for token in known.added]
-        self.cache = WordCache(library.ids_of, patterns, lowercase=known.lowercase)
+        self.cache = WordCache(WordPieces(tokenizer).ids_of, patterns, lowercase=known.lowercase)
         self._known, self._limit, self._side = known, limit, side
 
     def encode(self, texts: Texts, seconds: Texts | None = None, prompt: str = "") -> FlatTokens:

@@ -45,6 +45,8 @@ def supported(tokenizer: Tokenizer) -> str | None:
 
 def read(tokenizer: Tokenizer) -> WordByWord | str:
     """What a word cache needs to know of a tokenizer, or the reason why it is not supported."""
+    if (model := type(tokenizer.model).__name__) != _PARTS["model"]:
+        return f"its model is {model}, not WordPiece"  # the vocabulary of another may take a second to read
     parts: dict[str, Any] = json.loads(tokenizer.to_str())
     for name, kind in _PARTS.items():
         found = (parts.get(name) or {}).get("type")

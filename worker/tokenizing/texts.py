@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -21,7 +21,9 @@ class Texts(Sequence[str]):
     __slots__ = ("blob", "offsets")
 
     def __init__(self, blob: Any, offsets: Offsets) -> None:
-        view = memoryview(blob).cast("B")
+        view = memoryview(blob)
+        if view.format != "B" or view.ndim != 1:
+            raise ValueError(f"the texts are no bytes, but of format {view.format} in {view.ndim} dimensions")
         if not len(offsets) or offsets[0] or offsets[-1] != len(view) or (np.diff(offsets) < 0).any():
             raise ValueError(f"the offsets of {len(offsets) - 1} texts do not divide {len(view)} bytes")
         self.blob = view
@@ -41,6 +43,9 @@ class Texts(Sequence[str]):
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        return (str(part, "utf-8") for part in self.parts())
 
     @overload
     def __getitem__(self, index: int) -> str: ...

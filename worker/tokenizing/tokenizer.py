@@ -29,16 +29,15 @@ def open_tokenizer(
     limit: int,
     *,
     side: str = "right",
-    threads: int = 1,
     on_difference: Callable[[str], None],
 ) -> TextTokenizer:
     """A tokenizer for rows of at most `limit` tokens that truncates at `side`. `source` may be a tokenizer.json.
 
     It has its own copy of the tokenizer. If that is of BERT's kind, its words are cached, and `on_difference` is called with a
-    reason when the cache had to be given up; all others encode in `threads` threads. Not thread-safe.
+    reason when the cache had to be given up. Not thread-safe.
     """
     tokenizer = source if isinstance(source, Tokenizer) else Tokenizer.from_file(str(source))
-    library = LibraryTokenizer(tokenizer, limit, side, threads)
+    library = LibraryTokenizer(tokenizer, limit, side)
     known = read(tokenizer)
     if isinstance(known, str):
         return library

@@ -21,8 +21,8 @@ _BYTES_A_WORD = 120
 """Of a word in a dictionary, besides its own bytes."""
 _COUNT = (1 << 32) - 1
 
-AskLibrary = Callable[[Sequence[str]], list[list[int]]]
-"""The token ids of each text, by the library: not truncated, without special tokens."""
+AskLibrary = Callable[[Sequence[bytes]], tuple[Int32, Int64, Int64]]
+"""The token ids of all words, and for each word where its ids begin and how many they are."""
 
 
 class WordCache:
@@ -128,14 +128,12 @@ class WordCache:
 
     def _learn(self, asked: Sequence[bytes]) -> Int64:
         """Ask the library for new words, and store their ids. Returns their values."""
-        answers = self._ask([word.decode() for word in asked])
-        counts = np.fromiter(map(len, answers), np.int64, len(answers))
-        total = int(counts.sum())
-        while self._used + total > len(self._ids):
+        ids, starts, counts = self._ask(asked)
+        while self._used + len(ids) > len(self._ids):
             self._ids = np.concatenate([self._ids, np.empty_like(self._ids)])
-        self._ids[self._used : self._used + total] = np.fromiter(itertools.chain(*answers), np.int32, total)
-        starts = self._used + np.cumsum(counts) - counts
-        self._used += total
+        self._ids[self._used : self._used + len(ids)] = ids
+        starts = starts + self._used
+        self._used += len(ids)
         return (starts << 32) | counts
 
 

@@ -37,3 +37,10 @@ def test_bytes_that_are_not_utf_8() -> None:
     assert found[0] == "a"
     with pytest.raises(UnicodeDecodeError):
         found[1]
+
+
+def test_numbers_that_are_no_bytes() -> None:
+    for blob in (np.zeros(3, np.int32), np.zeros((3, 1), np.uint8)):
+        with pytest.raises(ValueError, match="the texts are no bytes"):
+            Texts(blob, np.array([0, 3], np.int64))
+    assert list(Texts(np.zeros(0, np.uint8).data, np.zeros(2, np.int64))) == [""]

@@ -52,15 +52,6 @@ def test_the_tokenizer_is_left_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("tokenizer", [bert(), byte_pairs()], ids=["bert", "bpe"])
-def test_threads_do_not_change_the_tokens(tokenizer: Tokenizer, side: str) -> None:
-    texts = Texts.of([WORDS * (row % 7) for row in range(100)])
-    one, some = (LibraryTokenizer(tokenizer, 12, side, threads) for threads in (1, 3))
-    for seconds in (None, Texts.of(texts[::-1])):
-        assert first_difference(some.encode(texts, seconds, "the "), one.encode(texts, seconds, "the ")) is None
-
-
-@pytest.mark.parametrize("side", ["left", "right"])
 def test_only_a_part_of_a_very_long_text_is_tokenized(side: str) -> None:
     """Its cut tokens are estimated in proportion; the cache and the library do it alike."""
     tokenizer = bert()

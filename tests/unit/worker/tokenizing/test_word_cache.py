@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 from embedfleet.worker.tokenizing.texts import Texts
 from embedfleet.worker.tokenizing.word_cache import WordCache
@@ -17,11 +19,13 @@ class Library:
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
 
-    def __call__(self, words: Sequence[str]) -> list[list[int]]:
-        self.asked.append(list(words))
-        if "bad" in words:
+    def __call__(self, words: Sequence[bytes]) -> tuple[Any, Any, Any]:
+        self.asked.append([word.decode() for word in words])
+        if b"bad" in words:
             raise ValueError("bad")
-        return [[ord(one) for one in word if one != " "] for word in words]
+        ids = [[ord(one) for one in word if one != " "] for word in self.asked[-1]]
+        counts = np.array([len(one) for one in ids], np.int64)
+        return np.array([*itertools.chain(*ids)], np.int32), np.cumsum(counts) - counts, counts
 
 
 def tokenize(cache: WordCache, *texts: str) -> list[str]:
