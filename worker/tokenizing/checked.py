@@ -11,8 +11,10 @@ from .flat import FlatTokens
 from .library import LibraryTokenizer
 from .texts import Texts
 
+FIRST = 4
+"""So many batches are compared at the beginning: a model's warm-up, and its first texts."""
 EVERY = 1_000
-"""One batch in as many is compared, the first one included."""
+"""After that, one batch in as many."""
 
 
 class CheckedTokenizer:
@@ -26,18 +28,19 @@ class CheckedTokenizer:
         cached: CachedTokenizer,
         library: LibraryTokenizer,
         on_difference: Callable[[str], None],
+        first: int = FIRST,
         every: int = EVERY,
     ) -> None:
         self._cached: CachedTokenizer | None = cached
         self._library = library
-        self._on_difference, self._every = on_difference, every
+        self._on_difference, self._first, self._every = on_difference, first, every
         self._batches = 0
 
     def encode(self, texts: Texts, seconds: Texts | None = None, prompt: str = "") -> FlatTokens:
         """As LibraryTokenizer."""
         if self._cached is None:
             return self._library.encode(texts, seconds, prompt)
-        compared = self._batches % self._every == 0
+        compared = self._batches < self._first or self._batches % self._every == 0
         self._batches += 1
         try:
             found = self._cached.encode(texts, seconds, prompt)

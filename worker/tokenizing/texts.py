@@ -20,14 +20,14 @@ class Texts(Sequence[str]):
 
     __slots__ = ("blob", "offsets")
 
-    def __init__(self, blob: Any, offsets: Offsets) -> None:
-        view = memoryview(blob)
+    def __init__(self, blob: Any, offsets: npt.NDArray[Any]) -> None:
+        view, offsets = memoryview(blob), offsets.astype(np.int64, copy=False)
         if view.format != "B" or view.ndim != 1:
             raise ValueError(f"the texts are no bytes, but of format {view.format} in {view.ndim} dimensions")
         if not len(offsets) or offsets[0] or offsets[-1] != len(view) or (np.diff(offsets) < 0).any():
             raise ValueError(f"the offsets of {len(offsets) - 1} texts do not divide {len(view)} bytes")
         self.blob = view
-        self.offsets = offsets
+        self.offsets: Offsets = offsets
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> Texts:

@@ -34,14 +34,14 @@ class Broken:
 
 
 def checked(
-    since: int, change: Callable[[FlatTokens], FlatTokens], every: int, **options: Any
+    since: int, change: Callable[[FlatTokens], FlatTokens], every: int, first: int = 1, **options: Any
 ) -> tuple[CheckedTokenizer, Broken, list[str]]:
     tokenizer, reasons = bert(**options), list[str]()
     known = read(tokenizer)
     assert not isinstance(known, str)
     broken = Broken(CachedTokenizer(tokenizer, known, 4), since, change)
     cached: Any = broken
-    return CheckedTokenizer(cached, LibraryTokenizer(tokenizer, 4), reasons.append, every), broken, reasons
+    return CheckedTokenizer(cached, LibraryTokenizer(tokenizer, 4), reasons.append, first, every), broken, reasons
 
 
 def another_id(found: FlatTokens) -> FlatTokens:
@@ -64,9 +64,12 @@ def test_every_so_many_batches_are_compared() -> None:
     assert broken.batches == 4
 
 
-def test_the_first_batch_is_compared() -> None:
-    tokenizer, _, reasons = checked(0, another_id, every=1_000)
-    tokenizer.encode(TEXTS)
+@pytest.mark.parametrize("first", [1, 3])
+def test_the_first_batches_are_compared(first: int) -> None:
+    tokenizer, _, reasons = checked(first - 1, another_id, every=1_000, first=first)
+    for _ in range(first):
+        assert not reasons
+        tokenizer.encode(TEXTS)
     assert reasons == ["row 2 of 3 differs"]
 
 

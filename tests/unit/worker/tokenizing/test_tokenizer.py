@@ -87,10 +87,12 @@ def test_it_needs_neither_torch_nor_transformers(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     bert().save(str(path))
     code = (
-        "import sys, json; from pathlib import Path; from embedfleet.worker.tokenizing.texts import Texts; "
+        "import sys, json; import embedfleet.worker.entry, embedfleet.worker.query; "
+        "early = sorted({'tokenizers', 'transformers'} & set(sys.modules)); "
+        "from pathlib import Path; from embedfleet.worker.tokenizing.texts import Texts; "
         "from embedfleet.worker.tokenizing.tokenizer import open_tokenizer; "
         f"found = open_tokenizer(Path({str(path)!r}), 9, on_difference=print).encode(Texts.of(['the cat'])); "
-        "print(json.dumps([found.rows(), sorted({'torch', 'transformers'} & set(sys.modules))]))"
+        "print(json.dumps([early, found.rows(), sorted({'torch', 'transformers'} & set(sys.modules))]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert json.loads(done.stdout) == [[bert().encode("the cat").ids], []]
+    assert json.loads(done.stdout) == [[], [bert().encode("the cat").ids], []]
