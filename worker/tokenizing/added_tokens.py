@@ -16,7 +16,7 @@ class Piece:
 
 
 def pieces(patterns: Sequence[bytes], lowered: bytes, classes: bytes, ends: Sequence[int]) -> list[Piece]:
-    """The pieces of a blob in which one of `patterns` occurs, in order.
+    """The pieces of a blob in which one of `patterns` occurs, in order; a few more, where one is made of two texts.
 
     `classes` has a zero for each byte that is a space. `ends` are the offsets at which the texts of the blob end.
     """
@@ -32,9 +32,6 @@ def _pieces_of(pattern: bytes, lowered: bytes, classes: bytes, ends: Sequence[in
     while at >= 0:
         row = bisect.bisect_right(ends, at)
         text_start, text_stop = (ends[row - 1] if row else 0), ends[row]
-        if at + len(pattern) > text_stop:  # the end of a text and the beginning of the next
-            at = lowered.find(pattern, at + 1)
-            continue
         start = classes.rfind(0, text_start, at) + 1 or text_start
         stop = classes.find(0, at, text_stop)
         stop = stop if stop >= 0 else text_stop

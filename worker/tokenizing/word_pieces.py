@@ -47,12 +47,12 @@ class WordPieces:
 
     def _joined(self, words: list[bytes]) -> tuple[Int32, Int64] | None:
         """The ids of words of ASCII letters and digits, and how many each has. None if they cannot be told apart."""
-        if self._continues is None or not words:
+        if not words:
             return None
         (encoded,) = self._tokenizer.encode_batch_fast([b" ".join(words).decode()], add_special_tokens=False)
         ids = np.array(encoded.ids, np.int32)
         begins = np.flatnonzero(~self._continues[ids])
-        if len(begins) != len(words) or begins[0]:
+        if len(begins) != len(words):
             return None
         return ids, np.diff(begins, append=len(ids))
 
@@ -63,16 +63,13 @@ class WordPieces:
         return np.fromiter(itertools.chain(*found), np.int32, int(counts.sum())), counts
 
 
-def _continuing(tokenizer: Tokenizer) -> npt.NDArray[np.bool_] | None:
-    """Which ids are pieces that continue a word; None if a piece does not tell.
-
-    A word of letters and digits has no piece with a prefix that is made of other characters, except behind its first piece.
-    """
+def _continuing(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
+    """Which ids have the prefix of pieces that continue a word. Those always have it; that no other piece has it is seen from
+    the number of words that begin."""
     model: dict[str, Any] = json.loads(tokenizer.to_str())["model"]
-    prefix: str = model["continuing_subword_prefix"]
     vocabulary: dict[str, int] = model["vocab"]
-    if not prefix or prefix[0].isalnum() or model["unk_token"].startswith(prefix):
-        return None
     found = np.zeros(max(vocabulary.values()) + 1, np.bool_)
-    found[[number for token, number in vocabulary.items() if token.startswith(prefix)]] = True
+    found[[number for token, number in vocabulary.items() if token.startswith(model["continuing_subword_prefix"])]] = (
+        True
+    )
     return found

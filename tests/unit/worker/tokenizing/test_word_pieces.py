@@ -51,7 +51,6 @@ def test_two_words_with_one_id_are_refused() -> None:
 
 def test_pieces_that_do_not_tell_are_asked_for_one_by_one() -> None:
     pieces = WordPieces(bert())
-    assert pieces._continues is not None
     pieces._continues = pieces._continues.copy()
     pieces._continues[VOCABULARY["the"]] = True  # as if a word began with a continuing piece
     ids, starts, counts = pieces.ids_of([b"the", b"cat"])
