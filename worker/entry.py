@@ -6,7 +6,6 @@ sends Alive, with the progress of the pipeline.
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import time
@@ -39,6 +38,7 @@ from .device.memory import DeviceMemory, Starved
 from .device.performance_monitor import PerformanceMonitor
 from .model_manager import ModelManager
 from .pipeline import Computed, Crashed, Outcome, Pipeline, TextBatch
+from .tokenizing.texts import Texts
 
 ALIVE_SECONDS = 1.0
 EXIT_CRASHED = 70
@@ -148,10 +148,12 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).strip().split(chr(10), 1)[0]}"
 
 
-def _texts(batch: BatchMessage, frames: list[Any]) -> list[str]:
+def _texts(batch: BatchMessage, frames: list[Any]) -> Texts:
     found: dict[str, Array] = arrays.unpack(batch.arrays, frames)
-    offsets = found["offsets"].tolist()
-    blob = found["utf8"].data
-    if len(offsets) != batch.rows + 1:
-        raise ProtocolError(f"a batch of {batch.rows} rows with {len(offsets)} offsets")
-    return [str(blob[start:stop], "utf-8") for start, stop in itertools.pairwise(offsets)]
+    try:
+        texts = Texts(found["utf8"].data, found["offsets"])
+    except ValueError as error:
+        raise ProtocolError(f"a batch whose texts cannot be told apart: {error}") from error
+    if len(texts) != batch.rows:
+        raise ProtocolError(f"a batch of {batch.rows} rows with {len(texts) + 1} offsets")
+    return texts

@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..protocol.wire.arrays import Array
 from ..protocol.wire.work import BatchFailedMessage, Broken, Mitigation, Ready, Result, RowError, Staged, Timings
 from .adaptive_batch import AdaptiveBatchController
 from .device.memory import DeviceMemory, Starved
-from .encoders.base import IntArray, OutOfMemory, Prepared
+from .encoders.base import IntArray, Notifies, OutOfMemory, Prepared
 from .model_manager import ModelManager
 from .token_budget import fitting, longest_first
 
@@ -31,7 +32,7 @@ class TextBatch:
 
     batch: int
     epoch: int
-    texts: list[str]
+    texts: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,14 @@ class Pipeline:
     def _changed(self, reason: str, before: int, after: int) -> None:
         self._put(Mitigation(reason, before, after))
 
+    def _noticed(self, reason: str) -> None:
+        tokens = self._controller.tokens if self._controller is not None else self._manager.encoder.budget.initial
+        self._put(Mitigation(reason[:500], tokens, tokens))
+
     def _compute_all(self) -> None:
+        encoder = self._manager.encoder
+        if isinstance(encoder, Notifies):
+            encoder.notify = self._noticed
         ready = self._manager.hydrate()
         if isinstance(ready, Ready):
             self._controller = AdaptiveBatchController(self._manager.encoder.budget, self._changed)

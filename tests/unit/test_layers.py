@@ -44,13 +44,14 @@ LAYERS: dict[str, dict[str, set[str]]] = {
     "worker": {
         "models": set(),
         "device": set(),
-        "encoders": {"models"},
+        "tokenizing": set(),
+        "encoders": {"models", "tokenizing"},
         "token_budget": {"encoders"},
         "adaptive_batch": {"encoders"},
         "model_manager": {"device", "encoders"},
         "pipeline": {"device", "encoders", "token_budget", "adaptive_batch", "model_manager"},
         "query": {"encoders", "token_budget", "adaptive_batch"},
-        "entry": {"device", "model_manager", "pipeline"},
+        "entry": {"device", "model_manager", "pipeline", "tokenizing"},
         "__main__": {"entry"},
     },
     "exporter": {

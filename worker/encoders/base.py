@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,10 @@ from ...protocol.wire.arrays import Array
 IntArray = npt.NDArray[np.int32]
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
+
+
+WORD_CACHE_OFF = "word_cache_off"
+"""How the reason of a Mitigation begins: the cache of words gave other tokens than the library, which takes over."""
 
 
 class OutOfMemory(Exception):
@@ -89,6 +93,17 @@ class Encoder(Protocol):
         Returns a message with a remedy for each of these rows, by position.
         """
         ...
+
+
+@runtime_checkable
+class Notifies(Protocol):
+    """An encoder that tells when it goes on in another way. `notify` takes the reason of a Mitigation, in any thread."""
+
+    notify: Callable[[str], None]
+
+
+def ignore(_reason: str) -> None:
+    """A `notify` for where nobody listens."""
 
 
 def kept_dim(spec: PassSpec, dim: int) -> int:

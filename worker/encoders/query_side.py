@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ...protocol.wire.arrays import Array
-from .base import BoolArray, Encoder, IntArray, Prepared
+from .base import BoolArray, Encoder, IntArray, Prepared, ignore
 from .text_model import TextModel
 
 
@@ -36,6 +36,16 @@ class QuerySide:
         self.budget, self.pads = encoder.budget, encoder.pads
         # A tokenizer of its own: `encode_query` changes the settings of the model's tokenizer in another thread.
         self._count = encoder.counter(prompt) if isinstance(encoder, TextModel) else encoder.prepare
+
+    @property
+    def notify(self) -> Callable[[str], None]:
+        """As in Notifies; it is the encoder's."""
+        return self._encoder.notify if isinstance(self._encoder, TextModel) else ignore
+
+    @notify.setter
+    def notify(self, notify: Callable[[str], None]) -> None:
+        if isinstance(self._encoder, TextModel):
+            self._encoder.notify = notify
 
     def hydrate(self) -> str:
         return self._encoder.hydrate()

@@ -26,8 +26,8 @@ from ..models.locate import ModelFiles
 from ..models.text_limits import can_be_limited, positions_allowed, query_limit, set_limits
 from ..models.texts import DOCUMENT_PROMPTS, assumed_pooling, declared_prompts
 from ..models.weights_digest import hash_weights
-from .base import IntArray, OutOfMemory, Prepared, TokenBudget
-from .tokenizing import LONGEST, estimate, is_plain_text, tokenize
+from .base import WORD_CACHE_OFF, IntArray, OutOfMemory, Prepared, TokenBudget, ignore
+from .tokenizing import LONGEST, ModelTokenizer, estimate, is_plain_text
 
 if TYPE_CHECKING:  # it imports torch
     from ..backends.heads import Packed
@@ -87,6 +87,8 @@ class TextModel:
         # embeds them as words.
         self._types_are_zero = any("token_type" in name for name, _ in self._first.named_parameters())
         self._max_tokens = self._limit(spec)
+        self.notify: Callable[[str], None] = ignore
+        self._texts = self._open(self._tokenizer, self._max_tokens) if self._tokenizes else None
         self._prompt_tokens = self._excluded_prompt()
         self.batch_tokens = 65_536 if device == "cuda" else 8_192
         self.budget = CUDA_BUDGET if device == "cuda" else CPU_BUDGET
@@ -186,8 +188,8 @@ class TextModel:
         if not is_plain_text(first, tokenizer):
             return lambda texts: estimate(self._max_tokens, texts, prompt=prompt)
         apart, limit = copy.deepcopy(tokenizer), query_limit(first, min(first.max_seq_length or LONGEST, LONGEST))
-        zero = self._types_are_zero
-        return lambda texts: tokenize(apart, limit, texts, prompt=prompt, types_are_zero=zero)
+        counted = self._open(apart, limit)
+        return lambda texts: counted.prepare(texts, prompt=prompt)
 
     def _make_fingerprint(self, dim: int, normalized: bool, pooling: str) -> Fingerprint:
         weights, weights_before = hash_weights(self._files.folder, own_code=self._own_code)
@@ -207,19 +209,26 @@ class TextModel:
             versions=loading.versions(),
         )
 
+    def _open(self, tokenizer: Any, limit: int) -> ModelTokenizer:
+        return ModelTokenizer(
+            tokenizer,
+            limit,
+            types_are_zero=self._types_are_zero,
+            on_difference=lambda detail: self.notify(f"{WORD_CACHE_OFF}: {detail}"),
+        )
+
     def _tokenize(self, texts: Sequence[str], seconds: Sequence[str] | None = None, prompt: str = "") -> Prepared:
         """Tokenize texts with the prompt before them, or pairs of them and `seconds`."""
-        if not self._tokenizes:
+        if not self._tokenizes or self._texts is None:
             return estimate(self._max_tokens, texts, seconds, prompt)
-        zero = self._types_are_zero
-        return tokenize(self._tokenizer, self._max_tokens, texts, seconds, prompt, types_are_zero=zero)
+        return self._texts.prepare(texts, seconds, prompt)
 
     def _features(self, prepared: Prepared, rows: IntArray, prompt: str) -> dict[str, Any]:
-        if not self._tokenizes:
+        if not self._tokenizes or self._texts is None:
             chosen = [prepared.items[row] for row in rows.tolist()]
             return self._model.preprocess(chosen, prompt=prompt or None, **self._side)
-        picked = {name: [lists[row] for row in rows.tolist()] for name, lists in prepared.items.items()}
-        features: dict[str, Any] = dict(self._tokenizer.pad(picked, return_tensors="pt", return_attention_mask=True))
+        padded = self._texts.padded(prepared, rows)
+        features: dict[str, Any] = {name: self._torch.from_numpy(array) for name, array in padded.items()}
         if self._side:
             features["modality"] = "text"  # as `preprocess` does, for routers that depend on it
         if self._prompt_tokens:

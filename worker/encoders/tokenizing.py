@@ -1,35 +1,113 @@
-"""Tokenize texts for a model, separately from its computation.
-
-Of a very long text, only the part that is kept is tokenized: the end for tokenizers that truncate at the left, otherwise the
-beginning. A fast tokenizer takes a second for a megabyte, and 150 bytes for each token before it truncates.
-"""
+"""Tokenize texts for a model, separately from its computation."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...protocol.text.token_estimates import estimated_tokens
-from .base import Prepared
+from ..tokenizing.flat import FlatTokens, Int64, ranges
+from ..tokenizing.long_texts import head, scaled, tail
+from ..tokenizing.texts import Texts
+from .base import IntArray, Prepared
+
+if TYPE_CHECKING:
+    from ..tokenizing.tokenizer import TextTokenizer
 
 LONGEST = 1 << 17
 """The most tokens of any text; a tokenizer without a limit reports a huge number."""
-CHARS_A_TOKEN = 64
-"""A cautious first guess: English has 4 or 5."""
-LEAST = 8_192
-"""The smallest part in characters. Texts of up to twice this length are tokenized whole, so that their tokens are counted
-exactly."""
-_SPACE = re.compile(r"\s")
+_METHODS = ("__call__", "_encode_plus", "_convert_encoding", "set_truncation_and_padding", "pad", "_pad")
+"""What transformers calls between a text and the arrays of a model."""
 
 
 def is_plain_text(module: Any, tokenizer: Any) -> bool:
     """Whether the model passes texts unchanged to a fast tokenizer, so that they can be tokenized separately."""
     modes = getattr(module, "modality_config", {"text": None})
     return bool(getattr(tokenizer, "is_fast", False)) and "text" in modes and "message" not in modes
+
+
+class ModelTokenizer:
+    """A tokenizer of transformers, without its overhead: the same ids and arrays, from flat tokens.
+
+    Rows have at most `most` tokens. With `types_are_zero`, a single text gets no token types: the model assumes them.
+    `on_difference` is called with a reason if the cache of words has to be given up. A tokenizer whose class changes what
+    transformers does is called itself. Not thread-safe; it is opened with the first texts.
+    """
+
+    def __init__(
+        self, tokenizer: Any, most: int, *, types_are_zero: bool, on_difference: Callable[[str], None]
+    ) -> None:
+        self._tokenizer, self._most, self._types_are_zero = tokenizer, most, types_are_zero
+        self._on_difference = on_difference
+        self._has_types = "token_type_ids" in tokenizer.model_input_names
+        self._opened = False
+        self._texts: TextTokenizer | None = None
+
+    def prepare(self, texts: Sequence[str], seconds: Sequence[str] | None = None, prompt: str = "") -> Prepared:
+        """Tokenize texts with the prompt before them, or pairs of them and `seconds`."""
+        if not self._opened:
+            self._texts, self._opened = self._open(), True
+        if self._texts is None:
+            return tokenize(self._tokenizer, self._most, texts, seconds, prompt, types_are_zero=self._types_are_zero)
+        others = Texts.of(seconds) if seconds is not None else None
+        found = self._texts.encode(Texts.of(texts), others, prompt)
+        types = None
+        if self._has_types and (seconds is not None or not self._types_are_zero):
+            types = found.types if found.types is not None else np.zeros(len(found.ids), np.uint8)
+        return Prepared(found.lengths, found.truncated, replace(found, types=types), found.cut)
+
+    def padded(self, prepared: Prepared, rows: IntArray) -> dict[str, Int64]:
+        """These rows' `input_ids`, `attention_mask`, and `token_type_ids` if the model takes them, padded to the longest."""
+        if not isinstance(prepared.items, FlatTokens):
+            picked = {name: [lists[row] for row in rows.tolist()] for name, lists in prepared.items.items()}
+            return dict(self._tokenizer.pad(picked, return_tensors="np", return_attention_mask=True))
+        left = self._tokenizer.padding_side == "left"
+        fills = int(self._tokenizer.pad_token_id), int(self._tokenizer.pad_token_type_id)
+        return pad(prepared.items, rows, *fills, left=left)
+
+    def _open(self) -> TextTokenizer | None:
+        from ..tokenizing.tokenizer import open_tokenizer
+
+        if self._tokenizer.pad_token_id is None or not _calls_the_library(self._tokenizer):
+            return None
+        backend = self._tokenizer.backend_tokenizer
+        backend.encode_special_tokens = self._tokenizer.split_special_tokens
+        side = self._tokenizer.truncation_side
+        try:
+            return open_tokenizer(backend, self._most, side=side, on_difference=self._on_difference)
+        except Exception:  # noqa: BLE001 - one with parts in Python, or that its own file does not describe
+            return None
+
+
+def pad(tokens: FlatTokens, rows: IntArray, pad_id: int, pad_type: int, *, left: bool) -> dict[str, Int64]:
+    """The model inputs of these rows as int64 arrays (rows, longest), padded at the right, or at the left."""
+    lengths = tokens.lengths[rows].astype(np.int64)
+    width = int(lengths.max(initial=0))
+    begins = width - lengths if left else np.zeros_like(lengths)
+    columns = np.arange(width)
+    mask = (columns >= begins[:, None]) & (columns < (begins + lengths)[:, None])
+    source = ranges(tokens.starts()[rows], lengths)
+    arrays = {"input_ids": (tokens.ids, pad_id)}
+    if tokens.types is not None:
+        arrays["token_type_ids"] = (tokens.types.astype(np.int32), pad_type)
+    found = {"attention_mask": mask.astype(np.int64)}
+    for name, (values, fill) in arrays.items():
+        found[name] = np.full(mask.shape, fill, np.int64)
+        found[name][mask] = values[source]
+    return found
+
+
+def _calls_the_library(tokenizer: Any) -> bool:
+    """Whether transformers does with its texts what it does for every fast tokenizer."""
+    from transformers import PreTrainedTokenizerFast
+
+    kind = type(tokenizer)
+    same = all(getattr(kind, name, None) is getattr(PreTrainedTokenizerFast, name, None) for name in _METHODS)
+    return same and not hasattr(tokenizer, "_switch_to_input_mode")
 
 
 def tokenize(
@@ -41,10 +119,9 @@ def tokenize(
     *,
     types_are_zero: bool,
 ) -> Prepared:
-    """Tokenize texts with the prompt before them, or pairs of them and `seconds`, to at most `most` tokens. With
-    `types_are_zero`, a single text gets no token types: the model assumes them."""
+    """As ModelTokenizer, by calling the tokenizer of transformers. `items` is a dictionary of lists."""
     if not texts:
-        return Prepared(np.empty(0, np.int32), np.empty(0, np.bool_), [], np.empty(0, np.int32))
+        return Prepared(np.empty(0, np.int32), np.empty(0, np.bool_), {"input_ids": []}, np.empty(0, np.int32))
     part = tail if tokenizer.truncation_side == "left" else head
     count = partial(_tokens_in, tokenizer)
     wholes = firsts = [prompt + text for text in texts]
@@ -73,9 +150,9 @@ def tokenize(
         kept = int(lengths[row]) - special
         if seconds is None:
             tokens = kept + sum(map(len, parts)) - special * len(parts)
-            cut[row] = whole_count(tokens, firsts[row], wholes[row]) - kept
+            cut[row] = scaled(tokens, len(firsts[row]), len(wholes[row])) - kept
         else:  # for pairs, overflow comes in every combination of their sides
-            second = whole_count(count(seconds[row]), seconds[row], wholes[row])
+            second = scaled(count(seconds[row]), len(seconds[row]), len(wholes[row]))
             cut[row] = count(firsts[row]) + second - kept
     truncated = np.array([bool(parts) for parts in left_out], np.bool_)
     return Prepared(lengths, truncated, dict(encoded), cut.clip(max=np.iinfo(np.int32).max).astype(np.int32))
@@ -88,45 +165,6 @@ def estimate(most: int, texts: Sequence[str], seconds: Sequence[str] | None = No
     items = list(texts) if seconds is None else list(zip(texts, seconds, strict=True))
     cut = np.full(len(texts), 0 if most == LONGEST else -1, np.int32)
     return Prepared(np.array(lengths, np.int32), np.zeros(len(texts), np.bool_), items, cut)
-
-
-def head(text: str, tokens: int, count: Callable[[str], int]) -> str:
-    """The beginning of `text` that has at least twice `tokens` tokens, or all of it.
-
-    It ends before a space, so that its last word is whole. Its first `tokens` tokens, and that there are more, are
-    therefore those of the whole text: what a tokenizer does with a word may depend on its neighbours, but not on a word
-    that is `tokens` tokens away. A text without spaces is returned whole. `count` tokenizes without truncating.
-    """
-    size = max(2 * tokens * CHARS_A_TOKEN, LEAST)
-    while 2 * size < len(text):
-        space = _SPACE.search(text, size)
-        if space is None or 2 * space.start() > len(text):
-            return text
-        piece = text[: space.start()]
-        if count(piece) >= 2 * tokens:
-            return piece
-        size = 4 * len(piece)
-    return text
-
-
-def tail(text: str, tokens: int, count: Callable[[str], int]) -> str:
-    """As `head`, but the end of `text`, for a tokenizer that keeps the last `tokens` tokens. It begins with a space."""
-    size = max(2 * tokens * CHARS_A_TOKEN, LEAST)
-    while 2 * size < len(text):
-        before = text[len(text) // 2 : len(text) - size]
-        space = _SPACE.search(before[::-1])
-        if space is None:
-            return text
-        piece = text[len(text) - size - space.end() :]
-        if count(piece) >= 2 * tokens:
-            return piece
-        size = 4 * len(piece)
-    return text
-
-
-def whole_count(tokens: int, piece: str, text: str) -> int:
-    """Tokens of `text`, estimated in proportion from `piece`, a part of it with `tokens` tokens; exact if it is all of it."""
-    return tokens if len(piece) == len(text) else round(tokens * len(text) / len(piece))
 
 
 def _tokens_in(tokenizer: Any, text: str) -> int:

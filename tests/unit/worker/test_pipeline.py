@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from embedfleet.protocol.text.query_pairs import join_pair
 from embedfleet.protocol.wire.devices import MemorySample
 from embedfleet.protocol.wire.work import BatchFailedMessage, Mitigation, Ready
 from embedfleet.worker.device.memory import DeviceMemory, Pressure, Starved
-from embedfleet.worker.encoders.base import OutOfMemory, Prepared, TokenBudget
+from embedfleet.worker.encoders.base import OutOfMemory, Prepared, TokenBudget, ignore
 from embedfleet.worker.encoders.choose import load_encoder
 from embedfleet.worker.encoders.fake import FakeEncoder
 from embedfleet.worker.encoders.fake_others import FakeHeadsEncoder, FakeMultivectorEncoder
@@ -232,3 +232,23 @@ def test_a_second_try_that_does_not_fit_is_the_texts_fault() -> None:
     encoder.budget = TokenBudget(64, 64)
     found, _ = outcome_of(encoder, ["fine " * 300, "poison"])
     assert isinstance(found, BatchFailedMessage)
+
+
+class Changing(FakeEncoder):
+    """An encoder that goes on in another way while it is hydrated, and with its first texts."""
+
+    def __init__(self) -> None:
+        super().__init__(PassSpec(vector="v", kind="dense", model="fake:8"))
+        self.notify: Callable[[str], None] = ignore
+
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        self.notify("word_cache_off: row 3 of 8 differs" + "." * 1_000)
+        return super().prepare(texts)
+
+
+def test_an_encoder_that_goes_on_in_another_way_is_told_of_with_its_budget() -> None:
+    encoder = Changing()
+    _, (change,) = computed(encoder, ["a text"])
+    assert change.reason.startswith("word_cache_off: row 3 of 8 differs.")
+    assert len(change.reason) == 500
+    assert change.tokens_before == change.tokens_after == encoder.budget.initial

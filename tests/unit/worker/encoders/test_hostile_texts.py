@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from embedfleet.worker.encoders.tokenizing import CHARS_A_TOKEN, head
+from embedfleet.worker.tokenizing.long_texts import CHARS_A_TOKEN, head
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,7 +74,7 @@ def test_tokens_and_truncation_of_a_long_text_are_those_of_the_whole(folder: Pat
     encoder = encoder_of(folder)
     tokenizer, most = encoder._tokenizer, encoder._max_tokens
     prepared = encoder.prepare(TEXTS)
-    for text, ids, truncated in zip(TEXTS, prepared.items["input_ids"], prepared.truncated, strict=True):
+    for text, ids, truncated in zip(TEXTS, prepared.items.rows(), prepared.truncated, strict=True):
         whole = tokenizer([text], truncation=True, max_length=most, verbose=False)
         assert ids == whole["input_ids"][0]
         assert truncated == bool(whole.encodings[0].overflowing)
@@ -102,7 +102,7 @@ def test_pairs_are_truncated_as_whole_ones_are(tmp_path: Path) -> None:
         ("q", WORD),
     ]
     prepared = encoder.prepare_pairs(pairs)
-    for (first, second), ids in zip(pairs, prepared.items["input_ids"], strict=True):
+    for (first, second), ids in zip(pairs, prepared.items.rows(), strict=True):
         whole = encoder._tokenizer([first], [second], truncation=True, max_length=encoder._max_tokens, verbose=False)
         assert ids == whole["input_ids"][0]
 

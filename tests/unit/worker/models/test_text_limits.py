@@ -230,7 +230,7 @@ def test_a_reranker_without_a_pad_token_scores_as_one_pair_at_a_time(tmp_path: P
     prepared = encoder.prepare_pairs(pairs)
     found = encoder.score(prepared, np.arange(len(pairs), dtype=np.int32))
     with torch.inference_mode():
-        rows = [torch.tensor([ids]) for ids in prepared.items["input_ids"]]
+        rows = [torch.tensor([ids]) for ids in prepared.items.rows()]
         expected = [float(torch.sigmoid(model(row).logits[0, 0])) for row in rows]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
@@ -260,7 +260,7 @@ def test_what_was_assumed_is_said(tmp_path: Path) -> None:
 
 @given(st.integers(1, 20), st.text(st.sampled_from("ab \n"), max_size=40).map(lambda one: one * 2_000))
 def test_a_tail_is_whole_words_and_enough_of_them(tokens: int, text: str) -> None:
-    from embedfleet.worker.encoders.tokenizing import tail
+    from embedfleet.worker.tokenizing.long_texts import tail
 
     def words(one: str) -> int:
         return len(one.split())
