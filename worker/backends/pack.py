@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..encoders.base import IntArray
+from ..tokenizing.flat import FlatTokens, ranges
+
+INPUTS = ("input_ids", "token_type_ids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +37,21 @@ class Pack:
         return np.arange(len(self.ids), dtype=np.int32) - np.repeat(self.ends[:-1], self.lengths)
 
 
-def pack_rows(items: Mapping[str, Sequence[Sequence[int]]], rows: IntArray) -> Pack:
-    """These rows of a tokenized batch: `input_ids`, and `token_type_ids` if they are there."""
-    chosen = rows.tolist()
-    ids = [items["input_ids"][row] for row in chosen]
-    types = [items["token_type_ids"][row] for row in chosen] if "token_type_ids" in items else None
+def pack_rows(tokens: FlatTokens, rows: IntArray) -> Pack:
+    """These rows of a tokenized batch."""
+    lengths = tokens.lengths[rows]
+    places = ranges(tokens.starts()[rows], lengths.astype(np.int64))
+    types = tokens.types[places].astype(np.int32) if tokens.types is not None else None
+    return Pack(tokens.ids[places], types, lengths)
+
+
+def pack_lists(items: Mapping[str, Sequence[Sequence[int]]], rows: IntArray) -> Pack:
+    """As `pack_rows`, of `input_ids` and perhaps `token_type_ids` in lists."""
+    ids, types = ([items[name][row] for row in rows.tolist()] if name in items else None for name in INPUTS)
+    assert ids is not None, "every tokenizer returns ids"
     lengths = np.array([len(one) for one in ids], np.int32)
     return Pack(_joined(ids), _joined(types) if types is not None else None, lengths)
 
 
 def _joined(lists: Sequence[Sequence[int]]) -> IntArray:
-    total = sum(map(len, lists))
-    return np.fromiter((one for some in lists for one in some), np.int32, total)
+    return np.fromiter((one for some in lists for one in some), np.int32, sum(map(len, lists)))

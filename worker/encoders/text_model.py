@@ -18,7 +18,6 @@ from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec
 from ..backends.agreement import agree, agreement
 from ..backends.cpu_linear import use_onednn
-from ..backends.pack import pack_rows
 from ..models import loading
 from ..models.identity import identity
 from ..models.kind_check import check_kind
@@ -244,8 +243,8 @@ class TextModel:
 
     def _outputs(self, prepared: Prepared, rows: IntArray, prompt: str) -> dict[str, Any]:
         """What the model computes for these rows, on the device."""
-        if self._packed is not None:
-            return self._packed(pack_rows(prepared.items, rows))
+        if self._packed is not None and self._texts is not None:
+            return self._packed(self._texts.packed(prepared, rows))
         return self._padded(prepared, rows, prompt)
 
     def _padded(self, prepared: Prepared, rows: IntArray, prompt: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...protocol.text.token_estimates import estimated_tokens
+from ..backends.pack import Pack, pack_lists, pack_rows
 from ..tokenizing.flat import FlatTokens, Int64, ranges
 from ..tokenizing.long_texts import head, scaled, tail
 from ..tokenizing.texts import Texts
@@ -68,6 +69,12 @@ class ModelTokenizer:
         left = self._tokenizer.padding_side == "left"
         fills = int(self._tokenizer.pad_token_id), int(self._tokenizer.pad_token_type_id)
         return pad(prepared.items, rows, *fills, left=left)
+
+    def packed(self, prepared: Prepared, rows: IntArray) -> Pack:
+        """These rows' tokens one after the other."""
+        if isinstance(prepared.items, FlatTokens):
+            return pack_rows(prepared.items, rows)
+        return pack_lists(prepared.items, rows)
 
     def _open(self) -> TextTokenizer | None:
         from ..tokenizing.tokenizer import open_tokenizer

@@ -12,8 +12,9 @@ torch: Any = pytest.importorskip("torch")
 pytest.importorskip("sentence_transformers")
 
 from embedfleet.worker.backends import heads, packed_attention, packed_model  # noqa: E402
-from embedfleet.worker.backends.pack import Pack, pack_rows  # noqa: E402
+from embedfleet.worker.backends.pack import Pack, pack_lists, pack_rows  # noqa: E402
 from embedfleet.worker.backends.packed_model import PACKABLE, PackedModel, cannot_pack  # noqa: E402
+from embedfleet.worker.tokenizing.flat import FlatTokens  # noqa: E402
 
 from .architectures import ARCHITECTURES, VOCABULARY, build  # noqa: E402
 
@@ -211,11 +212,22 @@ def test_what_is_not_packed_says_why() -> None:
     assert cannot_pack(odd, cuda) == "attention heads of 4 dimensions"
 
 
+def flat(ids: list[int], lengths: list[int], types: list[int] | None = None) -> FlatTokens:
+    """A tokenized batch."""
+    some = np.array(lengths, np.int32)
+    kinds = np.array(types, np.uint8) if types is not None else None
+    return FlatTokens(np.array(ids, np.int32), some, np.zeros(len(some), np.bool_), np.zeros_like(some), kinds)
+
+
 def test_rows_are_taken_in_the_order_that_is_asked_for() -> None:
-    pack = pack_rows({"input_ids": [[1, 2], [3], [4, 5, 6]]}, np.array([2, 0], np.int32))
+    pack = pack_rows(flat([1, 2, 3, 4, 5, 6], [2, 1, 3]), np.array([2, 0], np.int32))
     assert (pack.ids.tolist(), pack.lengths.tolist(), pack.types) == ([4, 5, 6, 1, 2], [3, 2], None)
     assert (pack.ends.tolist(), pack.positions.tolist()) == ([0, 3, 5], [0, 1, 2, 0, 1])
-    pairs = {"input_ids": [[1, 2], [3]], "token_type_ids": [[0, 1], [1]]}
-    both = pack_rows(pairs, np.array([0, 1], np.int32))
+    both = pack_rows(flat([1, 2, 3], [2, 1], [0, 1, 1]), np.array([1, 0], np.int32))
     assert both.types is not None
-    assert both.types.tolist() == [0, 1, 1]
+    assert both.types.tolist() == [1, 0, 1]
+    lists = {"input_ids": [[1, 2], [3]], "token_type_ids": [[0, 1], [1]]}
+    for one in ({"input_ids": lists["input_ids"]}, lists):
+        again = pack_lists(one, np.array([1, 0], np.int32))
+        assert (again.ids.tolist(), again.lengths.tolist()) == (both.ids.tolist(), both.lengths.tolist())
+        assert (again.types is None) == (one is not lists)
