@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..encoders.base import IntArray
-from ..tokenizing.flat import FlatTokens, ranges
+from ..tokenizing.flat import FlatTokens, Int32, ranges
 
 INPUTS = ("input_ids", "token_type_ids")
 
@@ -17,27 +16,27 @@ INPUTS = ("input_ids", "token_type_ids")
 class Pack:
     """n texts with T tokens together, special ones included."""
 
-    ids: IntArray
+    ids: Int32
     """Token ids (T)."""
-    types: IntArray | None
+    types: Int32 | None
     """Token types (T), where the model has any."""
-    lengths: IntArray
+    lengths: Int32
     """Tokens of each text (n), at least one."""
 
     @property
-    def ends(self) -> IntArray:
+    def ends(self) -> Int32:
         """Where each text begins, and the end of the last one (n + 1)."""
         ends = np.zeros(len(self.lengths) + 1, np.int32)
         np.cumsum(self.lengths, out=ends[1:])
         return ends
 
     @property
-    def positions(self) -> IntArray:
+    def positions(self) -> Int32:
         """The position (T) of each token in its text, from 0."""
         return np.arange(len(self.ids), dtype=np.int32) - np.repeat(self.ends[:-1], self.lengths)
 
 
-def pack_rows(tokens: FlatTokens, rows: IntArray) -> Pack:
+def pack_rows(tokens: FlatTokens, rows: Int32) -> Pack:
     """These rows of a tokenized batch."""
     lengths = tokens.lengths[rows]
     places = ranges(tokens.starts()[rows], lengths.astype(np.int64))
@@ -45,7 +44,7 @@ def pack_rows(tokens: FlatTokens, rows: IntArray) -> Pack:
     return Pack(tokens.ids[places], types, lengths)
 
 
-def pack_lists(items: Mapping[str, Sequence[Sequence[int]]], rows: IntArray) -> Pack:
+def pack_lists(items: Mapping[str, Sequence[Sequence[int]]], rows: Int32) -> Pack:
     """As `pack_rows`, of `input_ids` and perhaps `token_type_ids` in lists."""
     ids, types = ([items[name][row] for row in rows.tolist()] if name in items else None for name in INPUTS)
     assert ids is not None, "every tokenizer returns ids"
@@ -53,5 +52,5 @@ def pack_lists(items: Mapping[str, Sequence[Sequence[int]]], rows: IntArray) -> 
     return Pack(_joined(ids), _joined(types) if types is not None else None, lengths)
 
 
-def _joined(lists: Sequence[Sequence[int]]) -> IntArray:
+def _joined(lists: Sequence[Sequence[int]]) -> Int32:
     return np.fromiter((one for some in lists for one in some), np.int32, sum(map(len, lists)))

@@ -94,14 +94,14 @@ def test_a_limit_that_the_folder_sets_too_high_is_lowered(tmp_path: Path) -> Non
 
 def test_what_a_model_cannot_compute_at_full_length_shows_before_any_row(tmp_path: Path) -> None:
     encoder = encoder_of(positioned(tmp_path, "Bert", max_position_embeddings=64))
-    first = encoder._compute = encoder.compute
+    first = encoder._computed
     lengths: list[int] = []
 
-    def compute(prepared: Any, rows: Any) -> Any:
+    def compute(prepared: Any, *others: Any) -> Any:
         lengths.extend(prepared.lengths.tolist())
-        return first(prepared, rows)
+        return first(prepared, *others)
 
-    encoder.compute = compute
+    encoder._computed = compute
     encoder.hydrate()
     assert max(lengths) == 64
 
