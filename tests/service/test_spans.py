@@ -67,7 +67,11 @@ def run(corpus: Path, out: Path, *more: str) -> tuple[str, ...]:
     return ("run", str(corpus), "--out", str(out), "--devices", "cpu", "--index", "none", *more)
 
 
-def test_a_command_with_queries_is_one_trace(tmp_path: Path, corpus_of: Any, cli: Any, collector: Collector) -> None:
+def test_a_command_with_queries_is_one_trace(
+    tmp_path: Path, corpus_of: Any, cli: Any, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With a variable of Python's, its processes are started by Python: a fork is done before its memory is looked at.
+    monkeypatch.setenv("PYTHONUTF8", "1")
     corpus = corpus_of(tmp_path / "corpus.jsonl", TEXTS)
     queries = corpus_of(tmp_path / "queries.jsonl", TEXTS[:3])
     asked = ("--queries", str(queries), "--rerank", "fake:8", "--candidates", "5", "--top-k", "2", "--export", "npy")
