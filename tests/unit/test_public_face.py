@@ -13,7 +13,7 @@ from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.export_formats import FORMATS
 
 FLAGS = {
-    "run": "batch-timeout candidates cpu-fallback dense devices dtype ensemble export grace heads id-field index json "
+    "run": "backend batch-timeout candidates cpu-fallback dense devices dtype ensemble export grace heads id-field index json "
     "limit load-timeout max-active-dims max-tokens multivector no-fallback normalize otlp out pool-factor project prompt "
     "qrels queries query-prompt rerank restart signals sparse sparse-device store text-field title-field top-k "
     "truncate-dim trust-remote-code weights",

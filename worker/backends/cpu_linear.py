@@ -21,13 +21,20 @@ def use_onednn(torch: Any, module: Any) -> int:
     """Let oneDNN compute the module's float32 linear layers if that is faster here. Returns how many layers it computes now.
 
     Their numbers differ from torch's own by rounding only. A layer's weight becomes an opaque tensor in oneDNN's layout, so
-    that it is in memory once; the module can no longer be moved or converted.
+    that it is in memory once; the module can no longer be moved or converted. The layers of a vocabulary are left alone: an
+    embedding may share their weights, and SPLADE's weights are computed from parts of them (`vocabulary.py`).
     """
-    shared = {id(one.weight) for one in module.modules() if isinstance(one, torch.nn.Embedding)}  # a vocabulary's
+    shared = {id(one.weight) for one in module.modules() if isinstance(one, torch.nn.Embedding)}
+    vocabularies = {
+        id(one.get_output_embeddings()) for one in module.modules() if hasattr(one, "get_output_embeddings")
+    }
     layers = [
         one
         for one in module.modules()
-        if type(one) is torch.nn.Linear and one.weight.dtype == torch.float32 and id(one.weight) not in shared
+        if type(one) is torch.nn.Linear
+        and one.weight.dtype == torch.float32
+        and id(one.weight) not in shared
+        and id(one) not in vocabularies
     ]
     if not layers or not torch.backends.mkldnn.is_available():
         return 0

@@ -14,7 +14,7 @@ from embedfleet.worker.backends.cpu_linear import use_onednn  # noqa: E402
 
 
 class Model(torch.nn.Module):
-    """Two linear layers, and one that shares its weight with an embedding."""
+    """Two linear layers, one that shares its weight with an embedding, and the last one of a masked language model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,6 +23,11 @@ class Model(torch.nn.Module):
         self.first, self.second = torch.nn.Linear(64, 96), torch.nn.Linear(96, 64, bias=False)
         self.last = torch.nn.Linear(64, 100, bias=False)
         self.last.weight = self.words.weight
+
+        self.others = torch.nn.Linear(64, 100)
+
+    def get_output_embeddings(self) -> Any:
+        return self.others
 
     def forward(self, ids: Any) -> Any:
         return self.last(self.second(self.first(self.words(ids)).relu()))
@@ -47,6 +52,7 @@ def test_numbers_are_those_of_torch(shape: tuple[int, ...]) -> None:
     assert sum(one.numel() for one in model.parameters()) == parameters
     assert {one.dtype for one in model.parameters()} == {torch.float32}
     assert model.last.weight is model.words.weight
+    assert model.others.weight[10:20].shape == (10, 64)
 
 
 @pytest.mark.usefixtures("faster")
