@@ -33,7 +33,7 @@ class QuerySide:
             prompt = encoder.query_prompt() if isinstance(encoder, TextModel) else ours.prompt
         self.fingerprint = msgspec.structs.replace(ours, prompt=prompt, pooling=f"{ours.pooling}, of a query")
         self.batch_tokens, self.row_bytes = encoder.batch_tokens, encoder.row_bytes
-        self.budget, self.pads = encoder.budget, encoder.pads
+        self.budget, self.pads, self.most_streams = encoder.budget, encoder.pads, 1
         # A tokenizer of its own: `encode_query` changes the settings of the model's tokenizer in another thread.
         self._count = encoder.counter(prompt) if isinstance(encoder, TextModel) else encoder.prepare
 
