@@ -51,7 +51,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "pipeline": {"device", "encoders", "token_budget", "adaptive_batch", "micro_batches", "model_manager"},
         "query": {"encoders", "token_budget", "adaptive_batch"},
         "entry": {"device", "model_manager", "pipeline"},
-        "__main__": {"entry"},
+        "__main__": {"device", "entry"},
     },
     "exporter": {
         "run_directory": set(),

@@ -30,6 +30,8 @@ from .tokenizing import LONGEST, estimate, is_plain_text, tokenize
 CPU_BUDGET = TokenBudget(1_024, 1_024)
 """On a CPU a micro-batch should stay in the cache: measured best at 512 to 1,024 tokens (see benchmarks/)."""
 CUDA_BUDGET = TokenBudget(16_384, 131_072)
+MICRO_BATCHES = 2
+"""For each thread, in a batch: two batches in hand keep all streams at work."""
 NUMBERS_PER_DIMENSION, ASSUMED_HIDDEN, BYTES_A_NUMBER = 16, 1_024, 4
 """For the memory of a forward pass: numbers of a token at the same time for each dimension of the hidden states (these,
 queries, keys, values, and the wide layer before and after its activation); the dimensions of a model that does not say."""
@@ -76,7 +78,7 @@ class TextModel:
         self._types_are_zero = any("token_type" in name for name, _ in self._first.named_parameters())
         self._max_tokens = self._limit(spec)
         self._prompt_tokens = self._excluded_prompt()
-        self.batch_tokens = 65_536 if device == "cuda" else 8_192
+        self.batch_tokens = 65_536 if device == "cuda" else max(8_192, MICRO_BATCHES * CPU_BUDGET.ceiling * threads)
         self.budget = CUDA_BUDGET if device == "cuda" else CPU_BUDGET
         self.pads = True
         self.most_streams = self._most_streams() if device == "cpu" else 1
