@@ -10,6 +10,7 @@ TEMPLATES = {
     "source_left_out": "names in the source that are not read: {names}",
     "worker_lost": "worker lost on {device}: {reason}; its batches go to others",
     "device_bad": "{device} is given up after {failures} failures: {reason}",
+    "cores_limited": "{device}: {reason}",
     "cpu_fallback": "{vector} goes on on {device}: every GPU is given up",
     "segment_damaged": "segment {segment} of {vector} was damaged ({reason}); it is computed again",
     "pass_given_up": "{vector}: {reason}. Weights of the metadata stand in where chunks have them",

@@ -70,6 +70,10 @@ class SparseVectorGenerator(SparseResults, TextEncoder):
         limits = {"max_active_dims": self._most} if self._most is not None else {}
         return self._model(features, **self._side, **limits)
 
+    def _numbers_per_token(self) -> int:
+        """A token has a logit for each vocabulary entry, and its activation is computed in steps."""
+        return super()._numbers_per_token() + 3 * int(self._model.get_embedding_dimension() or 0)
+
     def _results(self, outputs: dict[str, Any]) -> list[tuple[Array, Array]]:
         from sentence_transformers.util import select_max_active_dims
 

@@ -22,6 +22,7 @@ from ..models import loading
 from ..models.identity import identity
 from ..models.kind_check import check_kind
 from ..models.locate import ModelFiles
+from ..models.overlap import most_streams
 from ..models.text_limits import can_be_limited, positions_allowed, query_limit, set_limits
 from ..models.texts import DOCUMENT_PROMPTS, assumed_pooling, declared_prompts
 from ..models.weights_digest import hash_weights
@@ -34,6 +35,11 @@ if TYPE_CHECKING:  # it imports torch
 CPU_BUDGET = TokenBudget(1_024, 1_024)
 """On a CPU a micro-batch should stay in the cache: measured best at 512 to 1,024 tokens (see benchmarks/)."""
 CUDA_BUDGET = TokenBudget(16_384, 131_072)
+MICRO_BATCHES = 2
+"""For each thread, in a batch: two batches in hand keep all streams at work."""
+NUMBERS_PER_DIMENSION, ASSUMED_HIDDEN, BYTES_A_NUMBER = 16, 1_024, 4
+"""For the memory of a forward pass: numbers of a token at the same time for each dimension of the hidden states (these,
+queries, keys, values, and the wide layer before and after its activation); the dimensions of a model that does not say."""
 FULL_LENGTH = {"cpu": 1e11, "cuda": 1e13}
 """The warm-up has a text of full length if parameters times tokens are at most this, about a second."""
 
@@ -89,7 +95,7 @@ class TextModel:
         self.notify: Callable[[str], None] = ignore
         self._texts = self._open(self._tokenizer, self._max_tokens) if self._tokenizes else None
         self._prompt_tokens = self._excluded_prompt()
-        self.batch_tokens = 65_536 if device == "cuda" else 8_192
+        self.batch_tokens = 65_536 if device == "cuda" else max(8_192, MICRO_BATCHES * CPU_BUDGET.ceiling * threads)
         self.budget = CUDA_BUDGET if device == "cuda" else CPU_BUDGET
         if device == "cpu":
             use_onednn(torch, self._model)
@@ -101,6 +107,7 @@ class TextModel:
         self._packed: Packed | None = None if isinstance(found, str) else found
         self._backend = f"torch ({found})" if isinstance(found, str) else "torch-packed"
         self.pads = self._packed is None
+        self.most_streams = self._most_streams() if device == "cpu" else 1
 
     def hydrate(self) -> str:
         """Move the weights to the device and compute a first input there. OutOfMemory if they do not fit."""
@@ -273,9 +280,14 @@ class TextModel:
                 loading.cast(part, self._dtype)
 
     def _move(self) -> None:
-        if self._device.type != "cpu":  # where they are
-            for part in self._parts:
-                part.to(self._device)
+        if self._device.type == "cpu":
+            return
+        for part in self._parts:
+            part.to(self._device)
+        if self._packed is not None:  # made anew: it shares tensors with the parts
+            found = self._packed_head()
+            assert not isinstance(found, str), "the model is the same"
+            self._packed = found
 
     def guarded(self, step: Callable[[], T]) -> T:
         """Run a step on the device. If its memory does not suffice, free it and raise OutOfMemory."""
@@ -320,6 +332,17 @@ class TextModel:
         else:
             set_limits(self._torch, inputs, limit)
         return limit
+
+    def _most_streams(self) -> int:
+        """How many forward passes may overlap, by the modules and by the memory that the longest micro-batch takes."""
+        tokens = max(self.budget.ceiling, min(self._max_tokens, LONGEST))
+        modules = (one for part in self._parts for one in part.modules())
+        return most_streams(modules, BYTES_A_NUMBER * self._numbers_per_token() * tokens)
+
+    def _numbers_per_token(self) -> int:
+        """Numbers that a forward pass holds for a token at the same time, estimated."""
+        config: Any = getattr(getattr(self._first, "model", None), "config", None)
+        return NUMBERS_PER_DIMENSION * (getattr(config, "hidden_size", None) or ASSUMED_HIDDEN)
 
     def _excluded_prompt(self) -> int:
         """Tokens of the prompt that the pooling must leave out; 0 if it pools over all tokens."""
