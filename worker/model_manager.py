@@ -8,9 +8,9 @@ import time
 from ..protocol.errors import EmbedfleetError
 from ..protocol.spec.run_spec import PassSpec
 from ..protocol.wire.work import Broken, Ready, Staged
+from .converted.choice import load_encoder
 from .device.memory import DeviceMemory, Starved
 from .encoders.base import Encoder, OutOfMemory
-from .encoders.choose import load_encoder
 
 DEVICE_WORDS = ("cuda", "cudnn", "cublas", "nccl", "nvidia driver", "no kernel image")
 """Lower-case words in torch's messages for errors of the device or its libraries."""

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from ..encoders.base import IntArray
+IntArray = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
