@@ -92,6 +92,14 @@ class Conversions:
         commit_bytes(self.folder / key / DONE, msgspec.json.encode(done))
 
 
+def cannot_store(folder: Path, error: OSError) -> str:
+    """The message for a conversion that could not be written, with the remedy."""
+    return (
+        f"the conversion cannot be stored in {folder} ({error.strerror or error}); make room there, or set XDG_CACHE_HOME to a "
+        "folder that can be written to"
+    )
+
+
 def open_conversions() -> Conversions | None:
     """The user's conversions; None without a home."""
     folder = cache_folder("models")

@@ -11,7 +11,7 @@ from ...protocol.errors import EXIT_DONE, EXIT_USAGE, ModelError, describe_exit
 from ...protocol.process.child import ChildProcess, error_text
 from ...protocol.spec.run_spec import PassSpec
 from ..models.locate import ModelFiles
-from .cache import LOCK_SECONDS, Conversions
+from .cache import LOCK_SECONDS, Conversions, cannot_store
 from .record import ConvertRequest, Done
 
 MODULE = "embedfleet.worker.converted.convert"
@@ -25,13 +25,12 @@ def make_conversion(conversions: Conversions, key: str, spec: PassSpec, files: M
             found = conversions.find(key)  # another process may have made it meanwhile
             if found is None:
                 conversions.clear(key)
-                _run_child(conversions, key, spec, files, threads)
+                run_child(conversions, key, spec, files, threads)
                 found = conversions.find(key)
-    except (OSError, TimeoutError) as error:
-        raise ModelError(
-            f"the conversion cannot be stored in {conversions.folder} ({error.strerror or error}); make room there, or set "
-            "XDG_CACHE_HOME to a folder that can be written to"
-        ) from error
+    except TimeoutError as error:
+        raise ModelError(str(error)) from error
+    except OSError as error:
+        raise ModelError(cannot_store(conversions.folder, error)) from error
     return usable(found)
 
 
@@ -44,7 +43,8 @@ def usable(found: Path | Done | None) -> Path:
     raise ModelError(found.refused)
 
 
-def _run_child(conversions: Conversions, key: str, spec: PassSpec, files: ModelFiles, threads: int) -> None:
+def request_of(conversions: Conversions, key: str, spec: PassSpec, files: ModelFiles, threads: int) -> ConvertRequest:
+    """What the child is asked for: the model, without the options of the pass."""
     bare = PassSpec(
         vector=spec.vector,
         kind=spec.kind,
@@ -55,7 +55,12 @@ def _run_child(conversions: Conversions, key: str, spec: PassSpec, files: ModelF
         backend="openvino",
     )
     named = (str(files.folder), files.name, files.revision)
-    request = ConvertRequest(spec=bare, files=named, key=key, folder=str(conversions.folder), threads=threads)
+    return ConvertRequest(spec=bare, files=named, key=key, folder=str(conversions.folder), threads=threads)
+
+
+def run_child(conversions: Conversions, key: str, spec: PassSpec, files: ModelFiles, threads: int) -> None:
+    """Have a child process store the conversion or its refusal. ModelError, and perhaps a refusal, if it did not."""
+    request = request_of(conversions, key, spec, files, threads)
     child = ChildProcess(MODULE, [msgspec.json.encode(request).decode()], environment=OFFLINE)
     try:
         code = child.wait(LOCK_SECONDS)

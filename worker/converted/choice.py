@@ -37,11 +37,13 @@ def load_encoder(spec: PassSpec, device: str, threads: int) -> Encoder:
         try:
             if (found := _converted(spec, threads, convert=None)) is not None:
                 return found
-        except (ModelError, OutOfMemory, RuntimeError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the runtime raises, torch can compute the pass
             reason = one_line(error)
     encoder: Any = choose.load_encoder(spec, device, threads)
     if reason:
-        encoder.note = f"not by openvino: {reason}"
+        encoder.notes = (f"not computed by openvino: {reason}",)
     return encoder
 
 

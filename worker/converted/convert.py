@@ -26,7 +26,7 @@ from ..encoders.base import OutOfMemory, Prepared
 from ..encoders.choose import encoder_of
 from ..models.loading import describe
 from ..models.locate import ModelFiles
-from .cache import GRAPH, RECORD, REFERENCE, TOKENIZER, Conversions
+from .cache import GRAPH, RECORD, REFERENCE, TOKENIZER, Conversions, cannot_store
 from .converted_encoder import ENCODERS, Disagrees
 from .graph import ModelGraph, cannot_convert
 from .openvino_runtime import import_openvino
@@ -66,7 +66,7 @@ def _write(folder: Path, request: ConvertRequest, encoder: Any) -> None:
     expected = encoder.compute(prepared, np.arange(len(PROBES), dtype=np.int32))
     save_probe(folder / REFERENCE, prepared.items["input_ids"], prepared.items.get("token_type_ids"), expected)
     try:  # as it will be loaded
-        ENCODERS[record.kind](request.spec, _files(request), folder, request.threads)
+        ENCODERS[record.kind](request.spec, _files(request), folder, request.threads, thorough=True)
     except Disagrees as error:
         raise _Refused(str(error)) from error
 
@@ -111,6 +111,7 @@ def _record(encoder: Any, *, types: bool) -> ModelRecord:
         fingerprint=fingerprint,
         described=getattr(encoder, "described", None) or describe(encoder.modules),
         prompt=encoder.prompt,
+        parameters=encoder.parameters,
         tokens=TokenSettings(
             limit=fingerprint.max_tokens,
             pad=int(tokenizer.pad_token_id),
@@ -154,7 +155,7 @@ def main() -> int:
         import_openvino()
         convert(request)
     except (EmbedfleetError, OSError, MemoryError, OutOfMemory) as error:
-        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        reason = cannot_store(Path(request.folder), error) if isinstance(error, OSError) else str(error)
         sys.stderr.write(f"{ERROR_MARK}{reason or type(error).__name__}\n")
         return EXIT_USAGE
     return EXIT_DONE

@@ -32,10 +32,10 @@ class ModelGraph(torch.nn.Module):
 
     def __init__(self, encoder: Any) -> None:
         super().__init__()
-        self.steps = torch.nn.ModuleList([one for one in encoder.route if type(one).__name__ != "MultiVectorMask"])
+        self.steps: Any = torch.nn.ModuleList([one for one in encoder.route if type(one).__name__ != "MultiVectorMask"])
         self._kind = encoder.kind
         if self._kind == "bge-m3":
-            self.layers = torch.nn.ModuleList(encoder.layers)
+            self.layers: Any = torch.nn.ModuleList(encoder.layers)
 
     def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> tuple[Any, ...]:
         """The outputs for texts (n, longest)."""
@@ -51,6 +51,8 @@ def cannot_convert(encoder: Any) -> str:
     """Why the model cannot be converted; empty if it can."""
     if encoder.tokenizer is None:
         return "it tokenizes texts itself"
+    if getattr(encoder.tokenizer, "split_special_tokens", False):
+        return "its tokenizer takes special tokens apart"
     if encoder.takes_tasks:
         return "its modules take a task of their own"
     first, *rest = encoder.route
@@ -138,7 +140,11 @@ def _multivector(graph: ModelGraph, features: dict[str, Any]) -> tuple[tuple[Any
 def _rerank(graph: ModelGraph, features: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
     (first,) = graph.steps
     seen: list[Any] = []
-    hook = first.model.base_model.register_forward_hook(lambda _one, _inputs, output: seen.append(output[0]))
+
+    def see(_model: Any, _inputs: Any, output: Any) -> None:
+        seen.append(output[0])
+
+    hook = first.model.base_model.register_forward_hook(see)
     try:
         scores = first(features)["scores"]
     finally:

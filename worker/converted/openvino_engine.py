@@ -12,23 +12,23 @@ from ...protocol.errors import ModelError
 from ...protocol.wire.arrays import Array
 from ..encoders.base import OutOfMemory
 from .cache import GRAPH
-from .openvino_runtime import HINTS, check_dtype, import_openvino
+from .openvino_runtime import HINTS, check_dtype, has_capability, import_openvino
 
 NO_MEMORY = ("bad_alloc", "not enough memory", "cannot allocate memory", "can't allocate memory")
 """Lower-case words in OpenVINO's messages when memory does not suffice."""
 
 
 class OpenVinoEngine:
-    """`dtype` is what it computes in, as read back. ModelError if that is not what was asked for."""
+    """`dtype` is what it computes in, as read back; ModelError if that is not what was asked for. `has_bfloat16`: whether it
+    could compute in that instead. `streams`: how many batches it computes beside each other."""
 
-    def __init__(self, folder: Path, dtype: str, threads: int, streams: int = 1) -> None:
+    def __init__(self, folder: Path, dtype: str, threads: int) -> None:
         openvino = import_openvino()
         core = openvino.Core()
         check_dtype(core, dtype)
         settings = {
-            "PERFORMANCE_HINT": "THROUGHPUT",
+            "PERFORMANCE_HINT": "THROUGHPUT",  # it chooses how many streams of so many threads
             "INFERENCE_PRECISION_HINT": HINTS[dtype],
-            "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": threads,
             "ENABLE_CPU_PINNING": False,  # the worker is pinned
         }
@@ -38,8 +38,10 @@ class OpenVinoEngine:
             raise ModelError(
                 f"--dtype {dtype}: OpenVINO computes in {found} here; give another --dtype, or --backend torch"
             )
-        self.dtype, self.streams = dtype, streams
-        self._queue: Any = openvino.AsyncInferQueue(compiled, streams)
+        self.dtype = dtype
+        self.streams = int(compiled.get_property("NUM_STREAMS"))
+        self.has_bfloat16 = dtype == "float32" and has_capability(core, "bfloat16")
+        self._queue: Any = openvino.AsyncInferQueue(compiled, self.streams)
         self._found: dict[int, list[Array]] = {}
         self._queue.set_callback(self._collect)
 

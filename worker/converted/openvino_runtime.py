@@ -12,8 +12,8 @@ from ...protocol.errors import ModelError
 TELEMETRY = "openvino_telemetry"
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 """OpenVINO's names of the dtypes that it computes in on a CPU."""
-CAPABILITY = {"bfloat16": "BF16"}
-"""The capability of a processor that a dtype needs."""
+CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16"}
+"""The capability of a processor that a dtype needs, in OpenVINO's words."""
 LIBRARIES = ("openvino", "torch", "transformers", "sentence-transformers")
 """Those that decide a conversion."""
 
@@ -38,11 +38,15 @@ def check_dtype(core: Any, dtype: str) -> None:
     """Raise ModelError if this processor cannot compute in `dtype`: OpenVINO would take float32 without a word."""
     if dtype not in HINTS:
         raise ModelError(f"--dtype {dtype}: OpenVINO computes in {' or '.join(HINTS)}; give one of these")
-    needed = CAPABILITY.get(dtype)
-    if needed is not None and needed not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if not has_capability(core, dtype):
         raise ModelError(
             f"--dtype {dtype}: this processor cannot compute in it; give --dtype float32, or --backend torch"
         )
+
+
+def has_capability(core: Any, dtype: str) -> bool:
+    """Whether this processor has instructions for `dtype`, one of HINTS."""
+    return CAPABILITIES[dtype] in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def library_versions() -> dict[str, str]:

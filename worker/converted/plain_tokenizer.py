@@ -48,7 +48,7 @@ class PlainTokenizer:
         if isinstance(texts, str):
             return {"input_ids": self._tokenizer.encode(texts, add_special_tokens=add_special_tokens).ids}
         inputs: list[Any] = list(texts) if seconds is None else list(zip(texts, seconds, strict=True))
-        encodings = self._tokenizer.encode_batch(inputs, add_special_tokens=add_special_tokens)
+        encodings = self._tokenizer.encode_batch_fast(inputs, add_special_tokens=add_special_tokens)
         return _Encoded(encodings, types=self._types and return_token_type_ids is not False)
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:

@@ -31,6 +31,8 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The model's modules, as the fingerprint's `pooling` begins."""
     prompt: str
     """The model's own prompt for documents."""
+    parameters: int
+    """Numbers in the weights."""
     tokens: TokenSettings
     most: int | None = None
     """Sparse: the model's own limit of weights."""

@@ -42,10 +42,10 @@ def _dense(_: ModelRecord, found: Sequence[Array], _inputs: Any, bad: BoolArray,
 
 
 def _score(record: ModelRecord, found: Sequence[Array], _inputs: Any, bad: BoolArray, _: ResultOptions) -> FloatArray:
-    scores = found[0].reshape(-1)
+    scores: FloatArray = found[0].reshape(-1)
     if record.activation == "Sigmoid":
         with np.errstate(over="ignore"):
-            scores = 1 / (1 + np.exp(-scores))
+            scores = np.reciprocal(1 + np.exp(-scores))
     scores[bad] = np.nan
     return scores
 

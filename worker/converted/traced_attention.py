@@ -7,7 +7,7 @@ mask makes it NaN, which spreads to the text in the next layer.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ UNSEEN = -1e9
 
 
 @contextlib.contextmanager
-def traced_attention(model: Any) -> Iterator[None]:
+def traced_attention(model: Any) -> Generator[None]:
     """Let a model of transformers attend so, if it takes such functions; others have masks of numbers already."""
     config = model.config
     before = config._attn_implementation

@@ -1,4 +1,4 @@
-"""Load the encoder for a pass. Only the chosen encoder's imports are loaded."""
+"""Load the encoder for a pass, computed by torch if it has a model. Only the chosen encoder's imports are loaded."""
 
 from __future__ import annotations
 

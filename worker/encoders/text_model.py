@@ -61,8 +61,8 @@ class TextModel:
     task: str | None = None
     """`query` or `document`, for models that encode them differently."""
     fingerprint: Fingerprint
-    note = ""
-    """Why another backend does not compute it; for the record."""
+    notes: tuple[str, ...] = ()
+    """Why another backend does not compute it; for the record, and for people."""
 
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
         torch = loading.import_torch()
@@ -139,7 +139,7 @@ class TextModel:
         self._warm_up()
         parameter = next(iter(self._model.parameters()), None)
         placement = f"{parameter.device} {parameter.dtype}" if parameter is not None else str(self._device)
-        return "; ".join(filter(None, (f"{placement.replace('torch.', '')}, {self._backend}", self.note)))
+        return "; ".join(filter(None, (f"{placement.replace('torch.', '')}, {self._backend}", *self.notes)))
 
     def _packed_form(self) -> Packed | str:
         """The model's forward pass without padding, or why there is none."""
