@@ -8,9 +8,9 @@ import time
 from ..protocol.errors import EmbedfleetError
 from ..protocol.spec.run_spec import PassSpec
 from ..protocol.wire.work import Broken, Ready, Staged
+from .converted.choice import load_encoder
 from .device.memory import DeviceMemory, Starved
 from .encoders.base import Encoder, OutOfMemory
-from .encoders.choose import load_encoder
 from .models.overlap import streams_of
 
 DEVICE_WORDS = ("cuda", "cudnn", "cublas", "nccl", "nvidia driver", "no kernel image")
@@ -63,7 +63,8 @@ class ModelManager:
         except Exception as error:  # noqa: BLE001 - as in `stage`
             return _broken(self.encoder.fingerprint.model, "cannot compute a first text", error)
         self._divide_threads()
-        return Ready(placement, self._memory.sample("hydrated"), time.monotonic() - start)
+        notes: tuple[str, ...] = getattr(self.encoder, "notes", ())
+        return Ready(placement, self._memory.sample("hydrated"), time.monotonic() - start, notes)
 
     def _divide_threads(self) -> None:
         """Choose the streams, and the threads of each."""

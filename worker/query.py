@@ -23,7 +23,7 @@ from .token_budget import fitting, longest_first
 
 def answer(request: QueryRequest) -> QueryAnswer:
     """The queries' vectors, or scores of pairs. ModelError if the model is not the one of the run."""
-    from .encoders.choose import load_encoder
+    from .encoders.choose import load_encoder  # queries are encoded by torch
 
     spec = request.spec
     if spec.kind != "bm25":

@@ -18,6 +18,7 @@ TEMPLATES = {
     "multivector_too_large": "{vector}: rows without a multivector so far: {rows:,}. {reason}",
     "stored_as_float16": "{vector}: segments stored as float16, since int8 would be too coarse: {segments:,}",
     "model_assumed": "{vector}: {what}",
+    "backend_note": "{vector}: {note}",
     "lease_waiting": "waiting for {device}: {reason}",
     "exporter_lost": "the exporter ended ({reason}); uncommitted segments are computed again",
     "host_joined": "host {host} joined with {devices}",

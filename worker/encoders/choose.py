@@ -1,12 +1,15 @@
-"""Load the encoder for a pass. Only the chosen encoder's imports are loaded."""
+"""Load the encoder for a pass, computed by torch if it has a model. Only the chosen encoder's imports are loaded."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...protocol.errors import ModelError
 from ...protocol.spec.run_spec import PassSpec
 from .base import Encoder
+
+if TYPE_CHECKING:
+    from ..models.locate import ModelFiles
 
 
 def load_encoder(spec: PassSpec, device: str, threads: int) -> Encoder:
@@ -28,7 +31,11 @@ def _load(spec: PassSpec, device: str, threads: int) -> Encoder:
         return Bm25Encoder(spec)
     from ..models.locate import find_model
 
-    files = find_model(spec)
+    return encoder_of(spec, find_model(spec), device, threads)
+
+
+def encoder_of(spec: PassSpec, files: ModelFiles, device: str, threads: int) -> Any:
+    """The encoder of a model whose files were found: of documents, and of queries too unless it is a reranker."""
     match spec.kind:
         case "dense":
             from .dense import DenseEncoder

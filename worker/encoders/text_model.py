@@ -66,6 +66,8 @@ class TextModel:
     task: str | None = None
     """`query` or `document`, for models that encode them differently."""
     fingerprint: Fingerprint
+    notes: tuple[str, ...] = ()
+    """Why another backend does not compute it; for the record, and for people."""
 
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
         torch = loading.import_torch()
@@ -97,9 +99,9 @@ class TextModel:
         self._prompt_tokens = self._excluded_prompt()
         self.batch_tokens = 65_536 if device == "cuda" else max(8_192, MICRO_BATCHES * CPU_BUDGET.ceiling * threads)
         self.budget = CUDA_BUDGET if device == "cuda" else CPU_BUDGET
-        if device == "cpu":
+        if device == "cpu" and spec.backend != "openvino":  # which converts the model's own layers
             use_onednn(torch, self._model)
-        found = "as asked for" if spec.backend == "torch" else self._packed_form()
+        found = "as asked for" if spec.backend in ("torch", "openvino") else self._packed_form()
         if spec.backend == "torch-packed" and isinstance(found, str):
             raise ModelError(
                 f"--backend torch-packed: model {files.name} cannot be computed without padding: {found}; leave it out"
@@ -109,19 +111,49 @@ class TextModel:
         self.pads = self._packed is None
         self.most_streams = self._most_streams() if device == "cpu" else 1
 
+    @property
+    def route(self) -> Sequence[Any]:
+        """The modules of sentence-transformers that a document passes through."""
+        return self._route
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of transformers; None if the model tokenizes texts itself."""
+        return self._tokenizer if self._tokenizes else None
+
+    @property
+    def takes_tasks(self) -> bool:
+        """Whether modules of another package take a task."""
+        return self.task is not None and not self._side
+
+    @property
+    def modules(self) -> Sequence[Any]:
+        """All modules of sentence-transformers, with those of every route."""
+        return list(self._model)
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the weights."""
+        return sum(one.numel() for part in self._parts for one in part.parameters())
+
+    @property
+    def prompt(self) -> str:
+        """What stands before each document."""
+        return self._prompt
+
     def hydrate(self) -> str:
         """Move the weights to the device and compute a first input there. OutOfMemory if they do not fit."""
         self.guarded(self._move)
         self._warm_up()
         parameter = next(iter(self._model.parameters()), None)
         placement = f"{parameter.device} {parameter.dtype}" if parameter is not None else str(self._device)
-        return f"{placement.replace('torch.', '')}, {self._backend}"
+        return "; ".join(filter(None, (f"{placement.replace('torch.', '')}, {self._backend}", *self.notes)))
 
     def _packed_form(self) -> Packed | str:
         """The model's forward pass without padding, or why there is none."""
         if not self._tokenizes:
             return "it tokenizes texts itself"
-        if self.task is not None and not self._side:
+        if self.takes_tasks:
             return "its modules take a task of their own"
         return self._packed_head()
 
