@@ -15,7 +15,7 @@ from embedfleet.client.options.spec_builder import build_spec
 from embedfleet.client.run_directory.info import describe_run
 from embedfleet.client.run_directory.reader import open_run
 from embedfleet.client.search.hybrid import search as find
-from embedfleet.client.search.query_child import TIMEOUT
+from embedfleet.client.search.query_models import TIMEOUT
 from embedfleet.client.verify.recount import verify_run
 from embedfleet.protocol.errors import RunDirectoryError, SourceError, UsageError
 from embedfleet.protocol.source.corpus import survey
