@@ -23,7 +23,7 @@ from typing import Any
 
 SEEN = (
     "client.steps.export", "client.run_directory.info", "client.steps.retrieval", "client.cli.run_command",
-    "client.search.hybrid", "client.cli.tables", "client.verify.recount",
+    "client.cli.search_command", "client.cli.tables", "client.verify.recount",
 )  # fmt: skip
 """What the commands import when they run, where it is there."""
 MESSAGE_BYTES = 1 << 20

@@ -46,6 +46,8 @@ class QueryModel:
 
     def answer(self, texts: list[str]) -> QueryAnswer:
         """The queries' vectors, or the scores of pairs."""
+        if not texts:
+            return QueryAnswer()
         if self._plain is not None:
             found, cut = self._plain.queries(texts)
             return _to_answer(self.spec, found, cut)

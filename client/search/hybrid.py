@@ -93,6 +93,7 @@ class Searcher:
         reranker = _reranker(rerank, trust_remote_code) if rerank is not None else None
         vectors, left_out = self._encoded(text, wanted)
         depth = top_k if reranker is None else max(top_k, min(RERANKED, candidates or RERANKED))
+        self._shard.open()
         with self.timings.stage("engine"):
             hits = search_shard(self.layout, self.spec, vectors, depth, filters, named, candidates, self._shard)
         if left_out:

@@ -11,6 +11,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...protocol.errors import UsageError
 from ...protocol.index.shard_ranking import ShardRanker
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.run_spec import RunSpec
@@ -51,12 +52,20 @@ class KeptShard:
         with self._lock:
             try:
                 yield self._opened or self._open()
+            except UsageError:
+                raise
             except BaseException:  # after an error of the engine, the next query opens it anew
                 self._release()
                 raise
             self._used = time.monotonic()
             if not self._keep or self._is_wanted():
                 self._release()
+
+    def open(self) -> None:
+        """Open it now if it is not. RunDirectoryError if it cannot be opened."""
+        with self._lock:
+            if self._opened is None:
+                self._open()
 
     def close(self) -> None:
         """Close it, and keep it no longer."""

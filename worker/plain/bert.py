@@ -35,7 +35,7 @@ class Names:
     head: tuple[str, str]
     """Of a masked language model: the linear layer before the vocabulary's, and its LayerNorm."""
     decoder: tuple[str, ...]
-    """The vocabulary's weight, unless it is that of the embeddings, and names of its bias."""
+    """The vocabulary's weight and bias, and what the bias is called where the weight is that of the embeddings."""
 
 
 NAMES = {
@@ -49,7 +49,7 @@ NAMES = {
         feed_forward=("intermediate.dense", "output.dense"),
         output_norm="output.LayerNorm",
         head=("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"),
-        decoder=("cls.predictions.decoder.weight", "cls.predictions.bias", "cls.predictions.decoder.bias"),
+        decoder=("cls.predictions.decoder.weight", "cls.predictions.decoder.bias", "cls.predictions.bias"),
     ),
     "distilbert": Names(
         layers="n_layers",
@@ -115,9 +115,9 @@ class Bert:
     def vocabulary_head(self) -> MaskedHead:
         """The head of a masked language model."""
         names, weights = self._names, self._weights
-        weight, *biases = names.decoder
+        weight, own, *tied = names.decoder
         words = self.words if self._ties else weights(weight)
-        bias = weights(next((one for one in biases if one in weights), biases[0]))
+        bias = weights(next((one for one in tied if self._ties and one in weights), own))
         return MaskedHead(self._linear(names.head[0]), self._activation, self._layer_norm(names.head[1]), words, bias)
 
     def _linear(self, name: str) -> Linear:

@@ -70,7 +70,7 @@ def test_a_model_is_loaded_once_and_anew_only_for_another_pass(monkeypatch: pyte
     service = QueryService()
     for model, texts in (("fake:4", []), ("fake:4", ["one"]), ("fake:4", ["two"]), ("fake:8", ["one"])):
         answer = json.loads(service.reply(line("dense", model, texts)))
-        assert len(answer["vectors"]) == len(texts)
+        assert len(answer.get("vectors", [])) == len(texts)
     assert loaded == ["fake:4", "fake:8"]
 
 

@@ -121,11 +121,11 @@ def test_a_time_to_wait_that_never_ends_is_refused(
 def test_a_search_takes_its_time_and_a_rerankers_code_from_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
 
-    def found(*_: Any, **how: Any) -> list[Any]:
-        given.update(how)
-        return []
+    def found(_folder: Any, _query: Any, settings: Any, **how: Any) -> int:
+        given.update(how, rerank=settings.rerank, trust_remote_code=settings.trust_remote_code)
+        return 0
 
-    monkeypatch.setattr("embedfleet.client.search.hybrid.search", found)
+    monkeypatch.setattr("embedfleet.client.cli.search_command.search", found)
     app(["search", "run", "box", "--rerank", "m", "--timeout", "300", "--trust-remote-code"], standalone_mode=False)
     assert (given["rerank"], given["timeout"], given["trust_remote_code"]) == ("m", 300.0, True)
     app(["search", "run", "box"], standalone_mode=False)
