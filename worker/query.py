@@ -83,9 +83,14 @@ def serve(requests: Iterable[bytes], write: Callable[[bytes], object]) -> None:
 def main() -> None:
     """Serve the requests on standard input. What a model prints goes to standard error."""
     lifeline.hold()
-    with os.fdopen(os.dup(1), "wb", buffering=0) as output:
+    with os.fdopen(os.dup(1), "wb") as output:
         os.dup2(2, 1)
-        serve(sys.stdin.buffer, output.write)
+
+        def send(line: bytes) -> None:
+            output.write(line)
+            output.flush()
+
+        serve(sys.stdin.buffer, send)
     os._exit(0)
 
 

@@ -21,9 +21,7 @@ def is_terminal() -> bool:
 
 def typed_lines() -> Generator[str]:
     """What is typed, line by line, until Ctrl-D. Ctrl-C drops a line."""
-    readline = _readline()
-    history = history_file()
-    _read(readline, history)
+    history = History()
     while True:
         try:
             line = input(SIGN)
@@ -33,7 +31,7 @@ def typed_lines() -> Generator[str]:
         except EOFError:
             sys.stdout.write("\n")
             return
-        _append(readline, history)
+        history.keep()
         yield line
 
 
@@ -49,28 +47,38 @@ def history_file() -> Path | None:
     return next((Path(one) / "embedfleet" / "search_history" for one in roots if os.path.isabs(one)), None)
 
 
-def _readline() -> ModuleType | None:
-    """The editor of lines; without it, lines are typed all the same."""
+class History:
+    """Lines of this and earlier sessions, which the arrow keys bring back. Without an editor of lines, nothing is kept."""
+
+    def __init__(self) -> None:
+        self._editor = _editor()
+        self._file = history_file()
+        if self._editor is None or self._file is None:
+            return
+        self._editor.set_history_length(MOST_LINES)
+        with contextlib.suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self._file, os.O_WRONLY | os.O_CREAT, 0o600))  # what one looks for is nobody else's affair
+            self._editor.read_history_file(self._file)
+            if self._editor.get_current_history_length() > MOST_LINES:
+                self._editor.write_history_file(self._file)
+        self._length: int = self._editor.get_current_history_length()
+
+    def keep(self) -> None:
+        """Write the last line now, so that it is kept however the session ends, and beside those of other sessions."""
+        if self._editor is None or self._file is None:
+            return
+        before, self._length = self._length, self._editor.get_current_history_length()
+        if self._length > before:  # a blank line, or the one before again, is no new one
+            with contextlib.suppress(OSError):
+                self._editor.append_history_file(1, self._file)
+
+
+def _editor() -> ModuleType | None:
+    """The module readline, if this Python has it."""
     try:
         import readline
     except ImportError:
         return None
     readline.set_auto_history(True)
     return readline
-
-
-def _read(readline: ModuleType | None, history: Path | None) -> None:
-    if readline is None or history is None:
-        return
-    with contextlib.suppress(OSError):
-        history.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(history, os.O_WRONLY | os.O_CREAT, 0o600))  # what somebody looks for is his own affair
-        readline.read_history_file(history)
-    readline.set_history_length(MOST_LINES)
-
-
-def _append(readline: ModuleType | None, history: Path | None) -> None:
-    """Write the last line, so that it is kept however the session ends, and beside those of other sessions."""
-    if readline is not None and history is not None and readline.get_current_history_length():
-        with contextlib.suppress(OSError):
-            readline.append_history_file(1, history)

@@ -30,7 +30,10 @@ from .weights import WeightFile
 
 TASKS = {"sparse": "fill-mask"}
 """What the transformer of a kind is loaded for; of the other kinds, for its token vectors."""
+FAMILIES = {"dense": "SentenceTransformer", "sparse": "SparseEncoder", "multivector": "MultiVectorEncoder"}
+"""The class of sentence-transformers that saved a model of the kind."""
 SETTINGS = "sentence_bert_config.json"
+MODEL_SETTINGS = "config_sentence_transformers.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class PlainEncoder:
         require(not spec.trust_remote_code, "it may bring code of its own")
         check_kind(spec.kind, folder, files.name)
         first, *rest = _parts(folder, spec.kind)
+        own = _model_settings(folder, spec.kind)
         self._spec = spec
         settings = _transformer_settings(folder, first, spec.kind)
         weights = weight_files(folder, first)
@@ -59,7 +63,7 @@ class PlainEncoder:
         self._head = self._model.vocabulary_head() if spec.kind == "sparse" else None
         self._limits = _limits(spec, settings, self._tokenizer.model_max_length, self._model.positions, files.name)
         self._modules = _modules(folder, spec.kind, rest)
-        self._most = _max_active_dims(spec, folder)
+        self._most = spec.max_active_dims if spec.max_active_dims is not None else own.get("max_active_dims")
         self._prompt = _prompt(spec, folder, files.name)
         limit = f" max_active_dims={self._most}" if self._most is not None else ""
         self.pooling = " → ".join(("Transformer", *(one.description for one in self._modules))) + limit
@@ -70,7 +74,8 @@ class PlainEncoder:
         found, cut = list[Any](), list[int]()
         for text in texts:
             ids, lost = self._tokenizer(self._prompt + text, self._limits.tokens)
-            found.append(self._result(ids))
+            with np.errstate(all="ignore"):  # who asked refuses a result that is not finite
+                found.append(self._result(ids))
             cut.append(lost)
         return found, cut
 
@@ -110,9 +115,23 @@ def _parts(folder: Path, kind: str) -> list[Part]:
     if named is None:
         require(kind != "multivector", "no modules.json describes it")
         return [Part("sentence_transformers.models.Transformer", "")]
-    require(all(one.is_standard for one in named), "it brings code of its own")
+    others = [one.type for one in named if not one.type.startswith("sentence_transformers.")]
+    require(not others, f"it has a {others[0] if others else ''}")
     require(named[0].name in TRANSFORMERS and named[0].name != "CLIPModel", f"it begins with a {named[0].name}")
     return named
+
+
+def _model_settings(folder: Path, kind: str) -> dict[str, Any]:
+    """The settings of the whole model. A folder that transformers alone saved has none."""
+    path = folder / MODEL_SETTINGS
+    if named_modules(folder) is None:
+        return {}
+    settings = read_settings(path) if path.is_file() else {}
+    family = settings.get("model_type", FAMILIES["dense"])
+    require(family == FAMILIES[kind], f"it was saved as a {family}")
+    known = ("__version__", "prompts", "default_prompt_name", "similarity_fn_name", "model_type")
+    require_only(settings, (*known, *(("max_active_dims",) if kind == "sparse" else ())), MODEL_SETTINGS)
+    return settings
 
 
 def _transformer_settings(folder: Path, first: Part, kind: str) -> dict[str, Any]:
@@ -157,6 +176,7 @@ def _modules(folder: Path, kind: str, rest: list[Part]) -> list[Module]:
             return [Module(MODES["mean"], "Pooling(mean)")]
         require(rest[0].name == "Pooling", f"a {rest[0].name} follows its transformer")
         return [pooling(folder, rest[0]), *(_of_vectors(folder, one, "sentence_embedding") for one in rest[1:])]
+    require("MultiVectorMask" in [one.name for one in rest], "nothing says which tokens count")
     return [_of_vectors(folder, one, "token_embeddings") for one in rest]
 
 
@@ -170,14 +190,6 @@ def _of_vectors(folder: Path, part: Part, of: str) -> Module:
             return mask(folder, part)
         case _:
             raise NotPlain(f"it has a {part.name}")
-
-
-def _max_active_dims(spec: PassSpec, folder: Path) -> int | None:
-    if spec.kind != "sparse":
-        return None
-    path = folder / "config_sentence_transformers.json"
-    own = read_settings(path).get("max_active_dims") if path.is_file() and named_modules(folder) is not None else None
-    return spec.max_active_dims if spec.max_active_dims is not None else own
 
 
 def _prompt(spec: PassSpec, folder: Path, name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..encoders.tokenizing import head, whole_count
 from ..models.parts import read_settings
-from .not_plain import require
+from .not_plain import NotPlain, require
 
 CLASSES = ("BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast")
 SPECIAL = {
@@ -39,7 +39,10 @@ class PlainTokenizer:
         _check_file(read_settings(path), settings)
         from tokenizers import Tokenizer
 
-        self._tokenizer: Any = Tokenizer.from_file(str(path))
+        try:
+            self._tokenizer: Any = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing more exact
+            raise NotPlain(f"its tokenizer cannot be read: {error}") from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.mask_id: int = self._tokenizer.token_to_id("[MASK]")

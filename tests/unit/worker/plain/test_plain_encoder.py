@@ -215,6 +215,31 @@ def test_what_is_not_plain_is_left_to_sentence_transformers(
     assert found.startswith(why)
 
 
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"truncate_dim": 8}, "config_sentence_transformers.json has truncate_dim"),
+        ({"model_type": "ColBERT", "query_prefix": "[Q] "}, "it was saved as a ColBERT"),
+        ({"requirements": ["sentence-transformers>=9"]}, "config_sentence_transformers.json has requirements"),
+    ],
+)
+def test_settings_of_the_whole_model_that_are_not_known(tmp_path: Path, fields: dict[str, Any], why: str) -> None:
+    spec = spec_of("dense", prompted(tmp_path))
+    change(Path(spec.model) / "config_sentence_transformers.json", **fields)
+    assert plain_encoder(spec, find_model(spec)) == why
+
+
+def test_modules_of_other_packages_and_other_orders(tmp_path: Path) -> None:
+    spec = spec_of("multivector", tiny_models.colbert(tmp_path))
+    files, path = find_model(spec), Path(spec.model) / "modules.json"
+    modules = json.loads(path.read_text())
+    for kept, why in ((modules[:2], "nothing says which tokens count"), (modules[1:], "it begins with a Dense")):
+        path.write_text(json.dumps(kept))
+        assert plain_encoder(spec, files) == why
+    path.write_text(json.dumps([modules[0], modules[1] | {"type": "pylate.models.Dense.Dense"}]))
+    assert plain_encoder(spec, files) == "it has a pylate.models.Dense.Dense"
+
+
 def test_other_kinds_and_trusted_code_are_left_to_sentence_transformers(tmp_path: Path) -> None:
     spec = spec_of("rerank", tiny_models.cross_encoder(tmp_path))
     assert plain_encoder(spec, find_model(spec)) == "rerank models are not known"
