@@ -48,7 +48,7 @@ class ChildProcess:
         *,
         environment: Mapping[str, str] | None = None,
         stdin: int | IO[bytes] | None = subprocess.DEVNULL,
-        stdout: IO[bytes] | None = None,
+        stdout: int | IO[bytes] | None = None,
         keep_fds: Sequence[int] = (),
         quiet: bool = True,
     ) -> None:
@@ -64,7 +64,7 @@ class ChildProcess:
                 [sys.executable, "-P", "-m", module, *args],
                 env=variables,
                 stdin=stdin,
-                stdout=stdout or (self._errors if quiet else sys.stderr),
+                stdout=stdout if stdout is not None else (self._errors if quiet else sys.stderr),
                 stderr=self._errors if quiet else None,
                 pass_fds=(reader, *keep_fds),
                 start_new_session=True,

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...protocol.errors import ModelError
 from ...protocol.spec.run_spec import PassSpec
+from ..models.locate import ModelFiles, find_model
 from .base import Encoder
 
-if TYPE_CHECKING:
-    from ..models.locate import ModelFiles
 
+def load_encoder(spec: PassSpec, device: str, threads: int, files: ModelFiles | None = None) -> Encoder:
+    """The encoder of a pass, with its weights in host memory. ModelError if it cannot be loaded.
 
-def load_encoder(spec: PassSpec, device: str, threads: int) -> Encoder:
-    """The encoder of a pass, with its weights in host memory. ModelError if it cannot be loaded."""
+    `files` are the model's, where they are known."""
     if spec.model.startswith("fake:"):
         return _fake(spec)  # fake models encode queries as documents
-    encoder: Any = _load(spec, device, threads)
+    encoder: Any = _load(spec, device, threads, files)
     if spec.side == "document" or spec.kind == "rerank":
         return encoder
     from .query_side import QuerySide
@@ -24,14 +24,12 @@ def load_encoder(spec: PassSpec, device: str, threads: int) -> Encoder:
     return QuerySide(encoder, spec.prompt)
 
 
-def _load(spec: PassSpec, device: str, threads: int) -> Encoder:
+def _load(spec: PassSpec, device: str, threads: int, files: ModelFiles | None) -> Encoder:
     if spec.kind == "bm25":
         from .bm25 import Bm25Encoder
 
         return Bm25Encoder(spec)
-    from ..models.locate import find_model
-
-    return encoder_of(spec, find_model(spec), device, threads)
+    return encoder_of(spec, files or find_model(spec), device, threads)
 
 
 def encoder_of(spec: PassSpec, files: ModelFiles, device: str, threads: int) -> Any:
