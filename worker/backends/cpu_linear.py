@@ -42,7 +42,11 @@ def _replace(torch: Any, layer: Any) -> None:
     compute = torch.ops.mkldnn._linear_pointwise
     laid_out = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
     layer.weight = torch.nn.Parameter(laid_out, requires_grad=False)
-    layer.forward = lambda x: compute(x, layer.weight, layer.bias, "none", [], "")
+
+    def forward(rows: Any) -> Any:
+        return compute(rows, layer.weight, layer.bias, "none", [], "")
+
+    layer.forward = forward
 
 
 def _is_faster(torch: Any, layer: Any) -> bool:

@@ -66,7 +66,6 @@ def _attend(q: Any, k: Any, v: Any, ends: Any, _longest: int, scale: float, left
     return found
 
 
-@_attend.register_kernel("cuda")
 def _attend_on_cuda(q: Any, k: Any, v: Any, ends: Any, longest: int, scale: float, left: int, right: int) -> Any:
     causal = (left, right) == (NO_LIMIT, 0)
     sides = [None if side == NO_LIMIT else side for side in (left, right)]
@@ -78,6 +77,9 @@ def _attend_on_cuda(q: Any, k: Any, v: Any, ends: Any, longest: int, scale: floa
         window_size_right=sides[1],
     )
     return found[0]
+
+
+_attend.register_kernel("cuda")(_attend_on_cuda)
 
 
 @_attend.register_fake

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from ..encoders.base import OutOfMemory, Prepared
 from ..encoders.choose import encoder_of
 from ..models.loading import describe
 from ..models.locate import ModelFiles
+from ..tokenizing.flat import FlatTokens
 from .cache import GRAPH, RECORD, REFERENCE, TOKENIZER, Conversions, cannot_store
 from .converted_encoder import ENCODERS, Disagrees
 from .graph import ModelGraph, cannot_convert
@@ -58,13 +59,14 @@ def convert(request: ConvertRequest) -> None:
 
 def _write(folder: Path, request: ConvertRequest, encoder: Any) -> None:
     prepared = _prepared(encoder)
-    types = "token_type_ids" in prepared.items
+    items = _lists(prepared.items)
+    types = "token_type_ids" in items
     record = _record(encoder, types=types)
-    _save_graph(folder, encoder, record.tokens, prepared)
+    _save_graph(folder, encoder, record.tokens, items)
     (folder / TOKENIZER).write_text(encoder.tokenizer.backend_tokenizer.to_str())
     (folder / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record)))
     expected = encoder.compute(prepared, np.arange(len(PROBES), dtype=np.int32))
-    save_probe(folder / REFERENCE, prepared.items["input_ids"], prepared.items.get("token_type_ids"), expected)
+    save_probe(folder / REFERENCE, items["input_ids"], items.get("token_type_ids"), expected)
     try:  # as it will be loaded
         ENCODERS[record.kind](request.spec, _files(request), folder, request.threads, thorough=True)
     except Disagrees as error:
@@ -82,17 +84,28 @@ def _prepared(encoder: Any) -> Prepared:
     return encoder.prepare(PROBES)
 
 
-def _save_graph(folder: Path, encoder: Any, settings: TokenSettings, prepared: Prepared) -> None:
+def _lists(items: Any) -> dict[str, list[list[int]]]:
+    """Tokenized texts as transformers has them."""
+    if not isinstance(items, FlatTokens):
+        return items
+    found = {"input_ids": items.rows()}
+    if items.types is not None:
+        found["token_type_ids"] = [types.tolist() for types in np.split(items.types, items.starts()[1:])]
+    return found
+
+
+def _save_graph(folder: Path, encoder: Any, settings: TokenSettings, items: Mapping[str, list[list[int]]]) -> None:
     import torch
 
     openvino = import_openvino()
     names = ("input_ids", "attention_mask", "token_type_ids")
     # Of unlike lengths: without a padded one, the graph might have no mask at all.
-    examples = tuple(map(torch.from_numpy, padded(prepared.items, np.array([2, 0], np.int32), settings)))
+    examples = tuple(map(torch.from_numpy, padded(items, np.array([2, 0], np.int32), settings)))
     shape = openvino.PartialShape([-1, -1])
     inputs = [(name, shape, openvino.Type.i64) for name in names[: len(examples)]]
     try:
-        with torch.no_grad(), traced_attention(encoder.route[0].model):
+        with warnings.catch_warnings(), torch.no_grad(), traced_attention(encoder.route[0].model):
+            warnings.simplefilter("ignore")  # torch of its own tracing, which OpenVINO takes
             model = openvino.convert_model(ModelGraph(encoder).eval(), example_input=examples, input=inputs)
         openvino.save_model(model, folder / GRAPH, compress_to_fp16=False)
     except MemoryError:

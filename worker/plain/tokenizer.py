@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..encoders.tokenizing import head, whole_count
 from ..models.parts import read_settings
+from ..tokenizing.long_texts import head, scaled
 from .not_plain import NotPlain, require
 
 CLASSES = ("BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast")
@@ -56,7 +56,7 @@ class PlainTokenizer:
         ids: list[int] = encoded.ids
         rest = sum(len(one.ids) - self._special for one in encoded.overflowing)
         kept = len(ids) - self._special
-        return ids, whole_count(kept + rest, piece, text) - kept if rest else 0
+        return ids, scaled(kept + rest, len(piece), len(text)) - kept if rest else 0
 
     def _count(self, text: str) -> int:
         self._tokenizer.no_truncation()
