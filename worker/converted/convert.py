@@ -92,7 +92,8 @@ def _save_graph(folder: Path, encoder: Any, settings: TokenSettings, prepared: P
     shape = openvino.PartialShape([-1, -1])
     inputs = [(name, shape, openvino.Type.i64) for name in names[: len(examples)]]
     try:
-        with torch.no_grad(), traced_attention(encoder.route[0].model):
+        with torch.no_grad(), traced_attention(encoder.route[0].model), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tracing, whose results are compared
             model = openvino.convert_model(ModelGraph(encoder).eval(), example_input=examples, input=inputs)
         openvino.save_model(model, folder / GRAPH, compress_to_fp16=False)
     except MemoryError:
@@ -149,7 +150,6 @@ def main() -> int:
     lifeline.ignore_stop_signals()
     lifeline.hold()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    warnings.simplefilter("ignore")
     request = msgspec.json.decode(sys.argv[1], type=ConvertRequest)
     try:
         import_openvino()

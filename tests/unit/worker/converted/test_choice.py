@@ -95,13 +95,20 @@ def test_how_long_a_run_must_be() -> None:
     ("damage", "files"), [(b"", ("model.bin",)), (b"{}", ("done.json",)), (None, ("done.json", "model.xml"))]
 )
 def test_a_spoilt_conversion_is_made_again(
-    folder: Path, cached: Path, damage: bytes | None, files: tuple[str, ...]
+    folder: Path, converted: Path, cached: Path, patch: pytest.MonkeyPatch, damage: bytes | None, files: tuple[str, ...]
 ) -> None:
+    (source,) = (one for one in (converted / "embedfleet" / "models").iterdir() if one.is_dir())
+
+    def copy(conversions: Conversions, key: str, *_others: Any) -> None:
+        conversions.commit(key, lambda made: [shutil.copy(source / name, made) for name in cache.FILES] and None)
+
     for name in files:
         (cached / name).unlink()
         if damage is not None:
             (cached / name).write_bytes(damage)
+    forbid(patch)
     assert placement(load(folder, backend="auto")).startswith("torch-packed")
+    patch.setattr(child, "run_child", copy)
     assert placement(load(folder)).startswith("openvino")
     assert isinstance(Conversions(cached.parent).find(cached.name), Path)
 
