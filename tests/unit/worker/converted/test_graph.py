@@ -83,8 +83,7 @@ def test_a_text_has_the_numbers_that_it_has_alone(name: str) -> None:
 
 
 def encoder_like(**changes: Any) -> Any:
-    model = SimpleNamespace()
-    model.__class__ = type("BertModel", (SimpleNamespace,), {"__module__": "transformers.models.bert"})
+    model = type("BertModel", (), {"__module__": "transformers.models.bert"})()
     module = "sentence_transformers.modules"
     first = type("Transformer", (), {"__module__": module, "model": model})()
     pooling = type("Pooling", (), {"__module__": module, "include_prompt": True})()
