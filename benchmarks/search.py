@@ -110,7 +110,7 @@ def warm(run: Path, reference: tuple[str, str], count: int) -> dict[str, Any]:
     _, took = milliseconds([sys.executable, "-c", REFERENCE, *reference, *queries])
     return {
         "ours": summary([one["total"] for one in timings]),
-        "stages": {stage: statistics.median(one.get(stage, 0.0) for one in timings) for stage in timings[-1]},
+        "stages": {stage: summary([one.get(stage, 0.0) for one in timings])["median"] for stage in timings[-1]},
         "sentence-transformers, encoding alone": summary(json.loads(took)[1:]),
     }
 

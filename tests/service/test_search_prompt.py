@@ -234,6 +234,7 @@ def test_on_a_terminal_it_has_a_sign_and_a_history_and_ends_with_ctrl_d(
     first = terminal()
     waiting.eventually(lambda: "search> " in first.look(), SECONDS, "the sign")
     first.type(b"dropped\x03")
+    waiting.eventually(lambda: first.look().count("search> ") == 2, SECONDS, "the next sign")
     first.type(TEXTS[8].encode() + b"\r")
     waiting.eventually(lambda: "c8  fused" in first.look(), SECONDS, "the answer")
     first.type(b"\x04")
