@@ -143,7 +143,9 @@ def _transformer_settings(folder: Path, first: Part, kind: str) -> dict[str, Any
     known = ("max_seq_length", "query_length", "document_length", "query_expansion")
     require_only(settings, (*known, "transformer_task", "modality_config", "module_output_name"), SETTINGS)
     task = TASKS.get(kind, "feature-extraction")
-    require(settings.get("transformer_task", task) == task, f"it is made for {settings.get('transformer_task')}")
+    assumed = task if first.name == "MLMTransformer" or named_modules(folder) is None else "feature-extraction"
+    found = settings.get("transformer_task", assumed)
+    require(found == task, f"it is made for {found}")
     require(settings.get("modality_config", {"text": 0}).keys() == {"text"}, "it is not for texts alone")
     require(settings.get("module_output_name", "token_embeddings") == "token_embeddings", "it has another output")
     return settings

@@ -229,6 +229,15 @@ def test_settings_of_the_whole_model_that_are_not_known(tmp_path: Path, fields: 
     assert plain_encoder(spec, find_model(spec)) == why
 
 
+def test_a_transformer_that_is_not_said_to_be_a_language_model(tmp_path: Path) -> None:
+    spec = spec_of("sparse", saved_splade(tmp_path))
+    path = Path(spec.model) / "sentence_bert_config.json"
+    settings = json.loads(path.read_text())
+    del settings["transformer_task"]
+    path.write_text(json.dumps(settings))
+    assert plain_encoder(spec, find_model(spec)) == "it is made for feature-extraction"
+
+
 def test_modules_of_other_packages_and_other_orders(tmp_path: Path) -> None:
     spec = spec_of("multivector", tiny_models.colbert(tmp_path))
     files, path = find_model(spec), Path(spec.model) / "modules.json"
