@@ -28,7 +28,7 @@ def is_worth_a_start(fleet: Fleet, slot: DeviceSlot, run: Run, pass_index: int) 
     others = [one for one in serving_devices(fleet, run, pass_index) if not one.device.helper]
     if all(one.health.given_up(pass_index) for one in others):
         return True
-    helping = sum(fleet.devices[one.device].device.helper for one in fleet.workers.values())
+    helping = sum(bool(fleet.devices[one.device].device.helper) for one in fleet.workers.values())
     return len(run.passes[pass_index].uncut) > helping + 1
 
 

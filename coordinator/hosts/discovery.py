@@ -78,7 +78,7 @@ def _named(part: str, gpus: list[Device], host: str, cores: FreeCores) -> list[D
 def _cpu_slots(host: str, slots: int, cores: FreeCores, threads: int) -> list[Device]:
     """Slots that share the threads. If there are several, each is pinned to processors of its own."""
     each, own = max(1, threads // slots), len(cores.cores) // slots
-    memory, note = int(psutil.virtual_memory().total), cores.describe()
+    memory, note = int(psutil.virtual_memory().total), cores.describe() or msgspec.UNSET
     return [
         Device(
             uuid=f"cpu-{host}-{slot}",
@@ -87,7 +87,7 @@ def _cpu_slots(host: str, slots: int, cores: FreeCores, threads: int) -> list[De
             memory=memory,
             threads=each,
             cores=cores.cores[slot * own : (slot + 1) * own] if slots > 1 else (),
-            cores_note=note if slot == 0 else "",
+            cores_note=note if slot == 0 else msgspec.UNSET,
         )
         for slot in range(slots)
     ]

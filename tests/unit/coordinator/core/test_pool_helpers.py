@@ -97,3 +97,8 @@ def test_helpers_do_not_stand_in_for_lost_gpus() -> None:
     assert leased(driver) == {}
     driver.tell(HostJoined("k", (cpu("aux", auxiliary=True),)))
     assert leased(driver) == {}, "the run is over: its only device was given up"
+
+
+def test_a_host_is_announced_without_its_helpers() -> None:
+    driver = Driver(cpu("c0"), helper("h1"))
+    assert driver.noted("host_joined") == [{"host": "h", "devices": ["c0"]}]
