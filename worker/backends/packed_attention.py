@@ -8,7 +8,7 @@ attention function that it does not know, so none is ever allocated.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -30,7 +30,7 @@ def register() -> None:
 
 
 @contextlib.contextmanager
-def packed_attention(config: Any) -> Iterator[None]:
+def packed_attention(config: Any) -> Generator[None]:
     """Let the model of this config attend by NAME."""
     before = config._attn_implementation
     config._attn_implementation = NAME

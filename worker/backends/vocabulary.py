@@ -7,7 +7,7 @@ written once and read again. Here a tile of the vocabulary is computed and reduc
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import torch
@@ -17,11 +17,15 @@ TILE = 4_096
 
 
 @contextlib.contextmanager
-def pooled_by_tiles(decoder: Any, pooling: Any, lengths: torch.Tensor) -> Iterator[None]:
+def pooled_by_tiles(decoder: Any, pooling: Any, lengths: torch.Tensor) -> Generator[None]:
     """Let `decoder`, a masked language model's last layer, return the weights (1, n, vocabulary) that `SpladePooling` would
     make of its logits (1, T, vocabulary)."""
     before = decoder.__dict__.get("forward")
-    decoder.forward = lambda hidden: weights_of(hidden[0], lengths, decoder.weight, decoder.bias, pooling)[None]
+
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        return weights_of(hidden[0], lengths, decoder.weight, decoder.bias, pooling)[None]
+
+    decoder.forward = forward
     try:
         yield
     finally:
