@@ -102,9 +102,9 @@ def _be_the_twin(link: socket.socket) -> Task:
                 time.sleep(0.0002)
             os.setsid()  # before anybody knows of it, who may want to kill the group
             link.send(str(os.getpid()).encode())
-            told = json.loads(asked)
-            numbers = told.pop("numbers")
-            return Task(**told, descriptors=dict(zip(numbers, descriptors, strict=True)))
+            fields = json.loads(asked)
+            numbers = fields.pop("numbers")
+            return Task(**fields, descriptors=dict(zip(numbers, descriptors, strict=True)))
         os.waitpid(between, 0)
         for one in descriptors:
             os.close(one)

@@ -93,8 +93,8 @@ def serve(link: socket.socket) -> Task:
             sys.exit(0)
         pid = fork()
         if pid == 0:
-            told = json.loads(asked)
-            return Task("embedfleet", told["args"], told["environment"], told["cwd"], dict(enumerate(streams)))
+            fields = json.loads(asked)
+            return Task("embedfleet", fields["args"], fields["environment"], fields["cwd"], dict(enumerate(streams)))
         for one in streams:
             os.close(one)
         link.send(str(pid).encode())

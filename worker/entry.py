@@ -153,7 +153,7 @@ def _texts(batch: BatchMessage, frames: list[Any]) -> Texts:
     try:
         texts = Texts(found["utf8"].data, found["offsets"])
     except ValueError as error:
-        raise ProtocolError(f"a batch whose texts cannot be told apart: {error}") from error
+        raise ProtocolError(f"a batch whose texts cannot be separated: {error}") from error
     if len(texts) != batch.rows:
         raise ProtocolError(f"a batch of {batch.rows} rows with {len(texts) + 1} offsets")
     return texts

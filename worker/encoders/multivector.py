@@ -102,7 +102,8 @@ class MultiVectorEncoder(MultivectorResults, TextEncoder):
 
     def _results(self, outputs: dict[str, Any]) -> list[FloatArray]:
         mask = outputs["attention_mask"].bool()
-        texts = mask[0].split(outputs["lengths"].tolist()) if "lengths" in outputs else mask
+        whole = mask.cpu()  # one wait for the device, not one a text
+        texts = whole[0].split(outputs["lengths"].tolist()) if "lengths" in outputs else whole
         kept = [int(one.sum()) for one in texts]
         vectors = outputs["token_embeddings"][mask].float()
         if self._normalizes:  # again: in half precision, the model's own vectors may be 0.4% shorter than 1

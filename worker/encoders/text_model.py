@@ -1,7 +1,7 @@
 """Base classes for encoders of real models: loading, tokenizing, the forward pass, out-of-memory.
 
-sentence-transformers loads the model and computes forward pass and pooling, so the numbers are the same as its own.
-Tokenizing, sorting and batching are done here.
+sentence-transformers loads the model, and is the reference for its numbers. It computes forward pass and pooling where texts
+have to be padded; `worker/backends` computes them without padding. Tokenizing, sorting and batching are done here.
 """
 
 from __future__ import annotations

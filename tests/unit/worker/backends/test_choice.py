@@ -1,4 +1,4 @@
-"""Which backend computes a model, and what is told of it."""
+"""Which backend computes a model, and what is said of it."""
 
 from __future__ import annotations
 
