@@ -37,12 +37,6 @@ class WordByWord:
     pair: Template
 
 
-def supported(tokenizer: Tokenizer) -> str | None:
-    """Why a word cache cannot stand for this tokenizer; None if it can."""
-    found = read(tokenizer)
-    return found if isinstance(found, str) else None
-
-
 def read(tokenizer: Tokenizer) -> WordByWord | str:
     """What a word cache needs to know of a tokenizer, or the reason why it is not supported."""
     if (model := type(tokenizer.model).__name__) != _PARTS["model"]:

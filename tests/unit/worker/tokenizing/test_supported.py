@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from embedfleet.worker.tokenizing.supported import MAX_ADDED, supported
+from embedfleet.worker.tokenizing.supported import MAX_ADDED, read
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordLevel, WordPiece
 from tokenizers.normalizers import BertNormalizer, Lowercase, Sequence
@@ -11,6 +11,12 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import BertProcessing, TemplateProcessing
 
 from ....tiny_tokenizers import bert
+
+
+def supported(tokenizer: Tokenizer) -> str | None:
+    """The reason why it is not supported; None if it is."""
+    found = read(tokenizer)
+    return found if isinstance(found, str) else None
 
 
 def test_tokenizers_of_berts_kind() -> None:
