@@ -41,6 +41,9 @@ def main() -> int:
 
 
 def _serve(options: Any) -> int:
+    from .hosts.free_cores import CoreLoad
+
+    load = CoreLoad()  # before the imports, so that their time need not be waited for
     import pyarrow
     import zmq
 
@@ -60,7 +63,7 @@ def _serve(options: Any) -> int:
     endpoint = traces_endpoint(options.otlp, os.environ)
     spans = SpanExport(endpoint) if endpoint is not None else None
     host = f"{socket.gethostname()}-{os.getpid()}"
-    devices = () if options.no_devices else discover(options.devices, host)
+    devices = () if options.no_devices else discover(options.devices, host, load)
     if address.folder is not None:
         make_socket_folder(address.folder)
 

@@ -40,6 +40,10 @@ def cpu(uuid: str, *, auxiliary: bool = False) -> Device:
     return Device(uuid=uuid, kind="cpu", name=uuid, memory=1 << 34, threads=1, auxiliary=auxiliary)
 
 
+def helper(uuid: str) -> Device:
+    return Device(uuid=uuid, kind="cpu", name=uuid, memory=1 << 34, threads=1, auxiliary=True, helper=True)
+
+
 class Driver:
     """Hands events to a pool; `now` moves only when told to."""
 

@@ -227,6 +227,8 @@ class World:
         devices = [_device(f"{kind}-h{host}-{n}", kind) for n in range(count)]
         if kind == "cuda":
             devices.append(_device(f"aux-h{host}", "cpu", auxiliary=True))
+        if sum(one.kind == "cpu" for one in devices) == 1:
+            devices += [_device(f"helper-h{host}-{n}", "cpu", helper=True) for n in range(self.rng.choice((0, 1, 3)))]
         return tuple(devices)
 
     def join(self, host: str) -> None:
@@ -432,7 +434,9 @@ class World:
         return Corpus(run, passes, rows, poison, cuts, weighted, options)
 
     def _plan(self, pass_index: int) -> events.PassPlan:
-        plan = events.PassPlan(f"v{pass_index}", self._cpu_only(), after_intake=self.rng.random() < 0.2)
+        cpu_only = self._cpu_only()
+        light = cpu_only and self.rng.random() < 0.7
+        plan = events.PassPlan(f"v{pass_index}", cpu_only, after_intake=self.rng.random() < 0.2, light=light)
         if self.rng.random() >= self.scenario.fallback:
             return plan
         return msgspec.structs.replace(
@@ -574,8 +578,9 @@ class World:
             self.tell(events.RunClosed(exporter.run))
 
 
-def _device(uuid: str, kind: Any, auxiliary: bool = False) -> Device:
-    return Device(uuid=uuid, kind=kind, name=uuid, memory=1 << 30, threads=1, auxiliary=auxiliary)
+def _device(uuid: str, kind: Any, *, auxiliary: bool = False, helper: bool = False) -> Device:
+    auxiliary = auxiliary or helper
+    return Device(uuid=uuid, kind=kind, name=uuid, memory=1 << 30, threads=1, auxiliary=auxiliary, helper=helper)
 
 
 def _done(batch: actions.SendBatch) -> events.BatchDone:

@@ -71,7 +71,10 @@ class Watch:
 
     def on_StageWorker(self, action: actions.StageWorker) -> None:
         device = self.world.pool.fleet.devices[self.world.processes[action.worker].device].device
-        if self.world.corpora[action.run].passes[action.pass_index].cpu_only:
+        plan = self.world.corpora[action.run].passes[action.pass_index]
+        if device.helper:
+            serves = plan.light
+        elif plan.cpu_only:
             serves = device.kind == "cpu"
         else:
             serves = not device.auxiliary or self._cpu_fallback(action.run, action.pass_index)
@@ -144,8 +147,9 @@ class Watch:
             devices = self.world.pool.fleet.devices.values()
             plans = self.world.corpora[action.run].passes
             spare = [self._cpu_fallback(action.run, pass_index) for pass_index in range(len(plans))]
-            serving = [[d for d in devices if d.device.kind == "cpu" if p.cpu_only] or
-                       [d for d in devices if spare[n] or not d.device.auxiliary if not p.cpu_only]
+            able = [[d for d in devices if p.light or not d.device.helper] for p in plans]
+            serving = [[d for d in able[n] if d.device.kind == "cpu" if p.cpu_only] or
+                       [d for d in able[n] if spare[n] or not d.device.auxiliary if not p.cpu_only]
                        for n, p in enumerate(plans)]  # fmt: skip
             run = self.world.pool.fleet.runs.get(action.run)
             unaided = run is not None and not run.has_weights and any(one.broken for one in run.passes)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..protocol.process import lifeline
 from ..protocol.process.standard_streams import guard_standard_error
+from .device.fair_share import weigh_threads
 
 
 def main() -> int:
@@ -30,6 +31,8 @@ def main() -> int:
         with contextlib.suppress(AttributeError, OSError):  # no such call, or a container forbids it: run unpinned
             os.sched_setaffinity(0, {int(core) for core in options.cores.split(",")})
     _die_first()
+    if options.kind == "cpu":
+        weigh_threads(options.threads)
     from .entry import WorkerLoop, WorkerSettings
 
     settings = WorkerSettings(

@@ -8,9 +8,10 @@ import time
 from ..protocol.errors import EmbedfleetError
 from ..protocol.spec.run_spec import PassSpec
 from ..protocol.wire.work import Broken, Ready, Staged
+from .converted.choice import load_encoder
 from .device.memory import DeviceMemory, Starved
+from .device.streams import streams_of
 from .encoders.base import Encoder, OutOfMemory
-from .encoders.choose import load_encoder
 
 DEVICE_WORDS = ("cuda", "cudnn", "cublas", "nccl", "nvidia driver", "no kernel image")
 """Lower-case words in torch's messages for errors of the device or its libraries."""
@@ -22,6 +23,8 @@ class ModelManager:
     def __init__(self, kind: str, threads: int, memory: DeviceMemory) -> None:
         self._kind, self._threads, self._memory = kind, threads, memory
         self._encoder: Encoder | None = None
+        self.streams = 1
+        """How many threads may call `compute` at once, once the model is hydrated."""
 
     @property
     def encoder(self) -> Encoder:
@@ -59,7 +62,16 @@ class ModelManager:
             return Broken("ModelError", message, fatal=False)
         except Exception as error:  # noqa: BLE001 - as in `stage`
             return _broken(self.encoder.fingerprint.model, "cannot compute a first text", error)
-        return Ready(placement, self._memory.sample("hydrated"), time.monotonic() - start)
+        self._divide_threads()
+        notes: tuple[str, ...] = getattr(self.encoder, "notes", ())
+        return Ready(placement, self._memory.sample("hydrated"), time.monotonic() - start, notes)
+
+    def _divide_threads(self) -> None:
+        """Choose the streams, and the threads of each."""
+        self.streams, each = streams_of(self._threads, self.encoder.most_streams)
+        torch = sys.modules.get("torch")
+        if torch is not None and self._kind == "cpu":
+            torch.set_num_threads(each)
 
 
 def _broken(model: str, what: str, error: Exception) -> Broken:

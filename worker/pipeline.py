@@ -1,7 +1,9 @@
-"""The worker's two threads: one tokenizes the next batch while the other computes this one.
+"""The worker's threads: one tokenizes the next batch while others compute.
 
+On a GPU one thread computes. On a CPU several do, the *streams*, each one micro-batch at a time: threads that share a forward
+pass wait for each other after each operation, and lose most of their time where other processes use the same cores.
 `submit` queues a batch, `take` returns outcomes; `wake_fd` is readable when there are any. The main thread sends them, so
-tokenizing, forward pass and sending overlap.
+tokenizing, forward passes and sending overlap.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from ..protocol.wire.work import BatchFailedMessage, Broken, Mitigation, Ready, 
 from .adaptive_batch import AdaptiveBatchController
 from .device.memory import DeviceMemory, Starved
 from .encoders.base import IntArray, Notifies, OutOfMemory, Prepared
+from .micro_batches import ManyOrOne, MicroBatches, OpenBatch
 from .model_manager import ModelManager
-from .token_budget import fitting, longest_first
+from .token_budget import fitting
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +66,15 @@ class Pipeline:
     def __init__(self, manager: ModelManager, memory: DeviceMemory) -> None:
         self._manager, self._memory = manager, memory
         self._incoming: queue.SimpleQueue[TextBatch] = queue.SimpleQueue()
-        self._prepared: queue.Queue[tuple[TextBatch, Prepared | Exception, float]] = queue.Queue(maxsize=1)
+        self._prepared: queue.Queue[OpenBatch] = queue.Queue(maxsize=1)
         self._outcomes: deque[Outcome] = deque()
-        self._controller: AdaptiveBatchController | None = None
         self.wake_fd, self._write_fd = os.pipe()
         os.set_blocking(self.wake_fd, False)
         self.progress = 0
+        self._lock = threading.Lock()
+        """Of all that the streams share."""
+        self._model = ManyOrOne()
+        """A second attempt in float32 converts the model's weights meanwhile."""
         self._longest = 0
         """Tokens of the longest computed text. A shorter one fits too, unless other processes took the memory."""
 
@@ -112,7 +118,7 @@ class Pipeline:
         self._put(Mitigation(reason, before, after))
 
     def _noticed(self, reason: str) -> None:
-        tokens = self._controller.tokens if self._controller is not None else self._manager.encoder.budget.initial
+        tokens = self._manager.encoder.budget.initial
         self._put(Mitigation(reason[:500], tokens, tokens))
 
     def _compute_all(self) -> None:
@@ -120,73 +126,105 @@ class Pipeline:
         if isinstance(encoder, Notifies):
             encoder.notify = self._noticed
         ready = self._manager.hydrate()
-        if isinstance(ready, Ready):
-            self._controller = AdaptiveBatchController(self._manager.encoder.budget, self._changed)
-            self._start(self._tokenize_all, "tokenize")
+        if not isinstance(ready, Ready):
+            self._put(ready)
+            return
+        streams = self._manager.streams
+        controller = AdaptiveBatchController(self._manager.encoder.budget, self._changed)
+        shared = MicroBatches(streams, self._lock, self._prepared.get, self._put)
+        self._start(self._tokenize_all, "tokenize")
+        for number in range(1, streams):
+            self._start(lambda: self._compute_stream(shared, controller), f"compute-{number}")
         self._put(ready)
-        while isinstance(ready, Ready):
-            waiting = time.monotonic()
-            batch, prepared, tokenize = self._prepared.get()
-            wait = time.monotonic() - waiting
-            if isinstance(prepared, Exception):
-                self._put(BatchFailedMessage(batch.batch, batch.epoch, f"tokenizing failed: {prepared}"[:500]))
-                continue
-            self._put(self._compute(batch, prepared, tokenize, wait))
+        self._compute_stream(shared, controller)
 
     def _tokenize_all(self) -> None:
         while True:
             batch = self._incoming.get()
             start = time.monotonic()
+            prepared = failed = None
             try:
                 prepared = self._manager.encoder.prepare(batch.texts)
             except Exception as error:  # noqa: BLE001 - a text that a tokenizer cannot take is the batch's failure
-                self._prepared.put((batch, error, 0.0))
-                continue
-            self._prepared.put((batch, prepared, time.monotonic() - start))
+                failed = BatchFailedMessage(batch.batch, batch.epoch, f"tokenizing failed: {error}"[:500])
+            seconds = time.monotonic() - start
+            pads = self._manager.encoder.pads
+            self._prepared.put(OpenBatch(batch.batch, batch.epoch, len(batch.texts), prepared, pads, seconds, failed))
 
-    def _compute(
-        self, batch: TextBatch, prepared: Prepared, tokenize: float, wait: float
-    ) -> Computed | BatchFailedMessage | Starved:
-        encoder, controller = self._manager.encoder, self._controller
-        assert controller is not None, "set before the first batch"
-        start = time.monotonic()
-        order = longest_first(prepared.lengths)
-        parts: list[tuple[IntArray, Any]] = []
-        errors: list[RowError] = []
-        done = padded = 0
-        while done < len(order):
-            count = fitting(prepared.lengths, order, done, controller.tokens, pads=encoder.pads)
-            rows = order[done : done + count]
-            tokens = int(prepared.lengths[rows].sum()) if not encoder.pads else count * int(prepared.lengths[rows[0]])
+    def _compute_stream(self, shared: MicroBatches, controller: AdaptiveBatchController) -> None:
+        while True:
+            one, rows = shared.take(lambda: controller.tokens)
+            start = time.monotonic()
+            self._compute_rows(one, rows, controller)
+            with self._lock:
+                last = one.put_down(time.monotonic() - start)
+            if last:
+                shared.finish(one, one.failed or self._gather(one))
+
+    def _compute_rows(self, one: OpenBatch, rows: IntArray, controller: AdaptiveBatchController) -> None:
+        """Compute rows that fitted the budget when they were taken; in parts if the memory does not suffice."""
+        prepared = one.prepared
+        assert prepared is not None, "no rows are taken of it otherwise"
+        while len(rows) and one.failed is None:
+            count = fitting(prepared.lengths, rows, 0, controller.tokens, pads=one.pads)
+            some = rows[:count]
+            tokens = count * int(prepared.lengths[some[0]]) if one.pads else int(prepared.lengths[some].sum())
             try:
-                kept, part, failed = self._compute_some(prepared, rows)
+                kept, part, errors = self._compute_some(prepared, some)
             except OutOfMemory as error:
                 failure, once_fit = str(error), not isinstance(error, _NoRoomForFloat32)
             else:
-                pressure = self._memory.pressure()
-                controller.succeeded(pressure.share)
-                if pressure.crowded and controller.crowded():
-                    self._memory.give_back()
-                self.progress += 1
-                self._longest = max(self._longest, int(prepared.lengths[rows[0]]))
-                done += count
-                padded += tokens
-                if len(kept):
-                    parts.append((kept, part))
-                errors.extend(failed)
+                rows = rows[count:]
+                with self._lock:
+                    self._succeeded(controller)
+                    self._longest = max(self._longest, int(prepared.lengths[some[0]]))
+                    one.padded += tokens
+                    one.errors.extend(errors)
+                    if len(kept):
+                        one.parts.append((kept, part))
                 continue
-            smaller = controller.out_of_memory(tokens)
-            if count == 1 and once_fit and (tokens <= self._longest or self._memory.pressure().crowded):
-                return Starved(f"the device's memory is taken by others, or in pieces: {failure}"[:500])
-            if not smaller or count == 1:
-                return BatchFailedMessage(batch.batch, batch.epoch, f"out of memory: {failure}"[:500])
-        arrays = encoder.gather(len(batch.texts), parts)
+            with self._lock:
+                self._no_room(one, controller, count, tokens, failure, once_fit=once_fit)
+
+    def _succeeded(self, controller: AdaptiveBatchController) -> None:
+        pressure = self._memory.pressure()
+        controller.succeeded(pressure.share)
+        if pressure.crowded and controller.crowded():
+            self._memory.give_back()
+        self.progress += 1
+
+    def _no_room(
+        self,
+        one: OpenBatch,
+        controller: AdaptiveBatchController,
+        count: int,
+        tokens: int,
+        failure: str,
+        *,
+        once_fit: bool,
+    ) -> None:
+        """Shrink the budget after `count` rows did not fit. If it was one row alone, the batch has failed, or the process must
+        end."""
+        smaller = controller.out_of_memory(tokens)
+        if smaller and count > 1:
+            return
+        one.failed = BatchFailedMessage(one.batch, one.epoch, f"out of memory: {failure}"[:500])
+        if count == 1 and once_fit and (tokens <= self._longest or self._memory.pressure().crowded):
+            self._put(Starved(f"the device's memory is taken by others, or in pieces: {failure}"[:500]))
+
+    def _gather(self, one: OpenBatch) -> Computed:
+        """The batch's result."""
+        prepared = one.prepared
+        assert prepared is not None, "it was computed"
+        start = time.monotonic()
+        arrays = self._manager.encoder.gather(one.count, one.parts)
         arrays["n_tokens"] = prepared.lengths
         arrays["truncated"] = prepared.truncated.astype(np.uint8)
         arrays["tokens_cut"] = prepared.cut
-        timings = Timings(tokenize, time.monotonic() - start, wait)
+        forward = one.seconds / self._manager.streams + time.monotonic() - start
         total = int(prepared.lengths.sum())
-        return Computed(Result(batch.batch, batch.epoch, total, padded, timings, (), tuple(errors)), arrays)
+        timings = Timings(one.tokenize, forward, one.wait)
+        return Computed(Result(one.batch, one.epoch, total, one.padded, timings, (), tuple(one.errors)), arrays)
 
     def _compute_some(self, prepared: Prepared, rows: IntArray) -> tuple[IntArray, Any, list[RowError]]:
         """Compute one micro-batch. Returns the rows with a result, their results, and the errors of the other rows.
@@ -196,7 +234,8 @@ class Pipeline:
         discards the whole micro-batch, with its errors.
         """
         encoder = self._manager.encoder
-        part = encoder.compute(prepared, rows)
+        with self._model.many():
+            part = encoder.compute(prepared, rows)
         if encoder.fits(part, len(rows)):
             bad = np.flatnonzero(encoder.unusable(part)).tolist()
         else:
@@ -204,10 +243,12 @@ class Pipeline:
         refused: dict[int, str] = {}
         for position in bad:
             try:
-                again = encoder.recompute(prepared, rows[position : position + 1])
+                with self._model.alone():
+                    again = encoder.recompute(prepared, rows[position : position + 1])
             except OutOfMemory as error:
                 raise _NoRoomForFloat32(str(error)) from error
-            self.progress += 1
+            with self._lock:
+                self.progress += 1
             if not encoder.fits(again, 1):
                 refused[position] = "the model's result is of another shape than its vectors have"
             elif encoder.unusable(again)[0]:

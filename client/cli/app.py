@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from ...protocol.process.system_refusals import describe_system_error
 from ...protocol.text.terminal_text import printable
 from ...protocol.version import __version__
 from .flag_types import AsJson, Devices, Otlp, Quantized, RunFolder, TrustsCode
+from .json_output import print_json
 from .run_flags import run
 
 app = typer.Typer(
@@ -30,7 +31,10 @@ app.command()(run)
 @app.command()
 def search(
     folder: RunFolder,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for.")],
+    query: Annotated[
+        str | None,
+        typer.Argument(metavar="QUERY", help="What to look for. Without it, a prompt answers query after query."),
+    ] = None,
     top_k: Annotated[int, typer.Option(metavar="N", help="How many hits.")] = 10,
     signals: Annotated[
         list[str] | None,
@@ -54,30 +58,25 @@ def search(
         int | None,
         typer.Option(metavar="N", min=1, help="Chunks of each signal to fuse. Default: 100, or --top-k if larger."),
     ] = None,
+    timings: Annotated[
+        bool, typer.Option("--timings", metavar="", help="How long each stage took, in ms, on standard error.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Search a run: the first chunks of every signal, fused by their ranks."""
     from ..options.spec_builder import split_filters, split_names
-    from ..search.hybrid import search as find
-    from .tables import print_hits
+    from .prompt_commands import SearchSettings
+    from .search_command import search as execute
 
-    chosen, wanted = split_names(signals, "--signals"), split_filters(filters or [])
-    hits = find(
-        folder,
-        query,
+    settings = SearchSettings(
         top_k,
-        signals=chosen,
-        filters=wanted,
-        rerank=rerank,
-        timeout=timeout,
-        trust_remote_code=trust_remote_code,
-        candidates=candidates,
-        say=_say,
+        tuple(split_names(signals, "--signals")),
+        tuple(split_filters(filters or [])),
+        rerank,
+        trust_remote_code,
+        candidates,
     )
-    if as_json:
-        _print_json([{name: getattr(hit, name) for name in hit.__slots__} for hit in hits])
-    else:
-        print_hits(hits)
+    raise typer.Exit(execute(folder, query, settings, timeout=timeout, as_json=as_json, timings=timings, say=_say))
 
 
 @app.command()
@@ -90,7 +89,7 @@ def verify(folder: RunFolder, as_json: AsJson = False) -> None:
     if as_json:
         from dataclasses import asdict
 
-        _print_json({"ok": report.ok, **asdict(report)})
+        print_json({"ok": report.ok, **asdict(report)})
     else:
         print_report(report)
     if not report.ok:
@@ -105,7 +104,7 @@ def info(folder: RunFolder, as_json: AsJson = False) -> None:
 
     described = describe_run(folder)
     if as_json:
-        _print_json(described)
+        print_json(described)
     else:
         print_info(described)
         if line := describe_state(folder):
@@ -249,12 +248,6 @@ def _options(  # pyright: ignore[reportUnusedFunction] - typer registers it
 
 def _say(line: str) -> None:
     sys.stderr.write(f"embedfleet: {line}\n")
-
-
-def _print_json(value: Any) -> None:
-    import orjson
-
-    sys.stdout.buffer.write(orjson.dumps(value, default=str) + b"\n")
 
 
 def main() -> None:

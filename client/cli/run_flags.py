@@ -133,7 +133,7 @@ def run(
     backend: Annotated[
         Backend,
         typer.Option(
-            help="torch: texts padded to one length; torch-packed: one after the other; auto: packed if possible."
+            help="torch: texts padded to one length; torch-packed: without padding; openvino: CPUs only; auto: see models."
         ),
     ] = "auto",
     batch_timeout: Annotated[

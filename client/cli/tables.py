@@ -1,13 +1,12 @@
-"""Print hits, reports and runs for people: text and tables by rich, on standard output."""
+"""Print reports and runs for people: text and tables by rich, on standard output."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.markup import escape
 from rich.table import Table
 
-from ...protocol.finished_run.candidates import FUSED, RERANK
 from ...protocol.run_directory.truncation import Truncation
 from ...protocol.source.intake_notes import note_lines
 from ..evaluation import signal_table
@@ -16,34 +15,11 @@ from ..output.console import message_console, output_console
 from ..output.formatting import human_bytes, pluralize
 from ..output.truncation_lines import advice, cut_cell, percent
 from ..run_directory.description import RunDescription, VectorDescription
-from ..search.hybrid import Hit
 from ..steps.run_table import ROOMY
 from ..verify.report import VerifyReport
 
-EXCERPT = 160
-
 LEAST_COLUMNS = 5
 """Columns of the table of signals that a narrow screen shows."""
-
-
-def print_hits(hits: Sequence[Hit]) -> None:
-    """Print each hit with its scores and the beginning of its text."""
-    console = output_console()
-    for place, hit in enumerate(hits, 1):
-        scores = "  ".join(f"{name} {score:.4f}" for name, score in labelled_scores(hit).items())
-        text = " ".join(hit.text.split())
-        shown = text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
-        console.print(f"[bold]{place:>3}. {escape(hit.id)}[/bold]  {scores}\n     [dim]{escape(shown)}[/dim]")
-    if not hits:
-        console.print("nothing found")
-
-
-def labelled_scores(hit: Hit) -> dict[str, float]:
-    """The scores of a hit by label: the reranker's and the fused one, if there are any, then every signal's."""
-    first = {} if hit.rerank is None else {RERANK: hit.rerank}
-    if hit.fused:
-        first[FUSED] = hit.score
-    return first | hit.scores
 
 
 def print_report(report: VerifyReport) -> None:

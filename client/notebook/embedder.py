@@ -30,7 +30,7 @@ from ..run_directory.multivectors import Multivectors
 from ..run_directory.reader import Run, open_run
 from ..run_directory.sparse_vectors import SparseVectors
 from ..search.hybrid import Hit, search
-from ..search.query_child import TIMEOUT
+from ..search.query_models import TIMEOUT
 from ..steps.export import export_quietly
 from ..steps.retrieval import Retrieval
 from ..steps.session import Interrupted, Session, open_session

@@ -89,7 +89,8 @@ def _load(layout: RunLayout) -> qdrant_edge.EdgeShard:
         match refused.reason:
             case "locked":
                 raise ShardUnavailable(
-                    f"{layout.edge}: in use by another process; wait until the run has ended, then search again"
+                    f"{layout.edge}: in use by another process; wait until the run has ended, or a search's prompt is closed, "
+                    "then search again"
                 ) from None
             case "read-only":
                 raise ShardUnavailable(

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ...protocol.errors import EmbedfleetError, RunDirectoryError
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.lock_holder import read_holder
 from ...protocol.run_directory.records.quarantine import QuarantineLine
 from ...protocol.run_directory.run_json import read_spec as read_spec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 AGAIN = "run the same command again"
 
@@ -68,6 +69,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
     RunDirectoryError if the file is missing, torn, or lacks a column.
     """
+    import pyarrow as pa  # late, as the next line: few searches need them
+    import pyarrow.parquet as pq
+
     try:
         # not pq.read_table: it reads folders named `key=value` above the file as columns
         with pq.ParquetFile(path, page_checksum_verification=True) as file:

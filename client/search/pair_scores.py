@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 from ...protocol.errors import EmbedfleetError
 from ...protocol.spec.run_spec import PassSpec
 from ..output.truncation_lines import cut_pairs
-from .query_child import TIMEOUT, ask, request
+from .query_child import Question
+from .query_models import QueryModels
 
 
 def score_pairs(
-    reranker: PassSpec, pairs: Sequence[str], timeout: float = TIMEOUT, say: Callable[[str], None] = lambda _line: None
+    reranker: PassSpec, pairs: Sequence[str], timeout: float, say: Callable[[str], None], models: QueryModels
 ) -> list[float | None]:
     """The scores of (query, text) pairs by a reranker; `protocol.text.query_pairs` joins a pair to one text.
 
     None for a score that is not a number. `say` gets a line if pairs were truncated. EmbedfleetError if the reranker fails.
     """
-    answer = ask({reranker.vector: request(reranker, None, pairs)}, timeout)[reranker.vector]
+    answer = models.ask({reranker.vector: Question(reranker, None, pairs)}, timeout)[reranker.vector]
     if isinstance(answer, EmbedfleetError):
         raise answer
     scores = answer.scores or []

@@ -18,7 +18,8 @@ from ...protocol.vectors.ensembles import combine
 from ...protocol.wire.query import QueryAnswer, SparseRow
 from ..output.truncation_lines import cut_query
 from ..run_directory.files import AGAIN
-from .query_child import TIMEOUT, ask, request
+from .query_child import Question
+from .query_models import TIMEOUT, QueryModels
 
 MOST_REASON = 400
 """Most characters of the reason why a vector is left out."""
@@ -34,6 +35,88 @@ class Encoded:
     """By vector name, the reason in one line."""
 
 
+class Encoding:
+    """Texts that are being encoded, for each vector of the run or each of those `wanted`, by all passes at once.
+
+    RunDirectoryError for a pass that has not begun.
+    """
+
+    def __init__(
+        self,
+        models: QueryModels,
+        layout: RunLayout,
+        spec: RunSpec,
+        texts: Sequence[str],
+        wanted: Collection[str] | None = None,
+    ) -> None:
+        self._models, self._layout, self._texts, self._wanted = models, layout, texts, wanted
+        self._ensembles = [one for one in spec.ensembles if wanted is None or one.vector in wanted]
+        members = {member for one in self._ensembles for member in one.members}
+        needed = None if wanted is None else {*wanted, *members}
+        self._passes = [
+            one for one in spec.passes if needed is None or any(output.vector in needed for output in one.outputs)
+        ]
+        self._questions = {
+            one.vector: _question(layout, one, texts)
+            for one in self._passes
+            if not has_only_metadata_weights(layout, one)
+        }
+        models.send(self._questions)
+
+    def collect(self, timeout: float = TIMEOUT, say: Callable[[str], None] = lambda _line: None) -> Encoded:
+        """By vector name, one query vector a text: float32 (dim,), SparseQuery, or float32 (tokens, dim).
+
+        Where weights of the metadata may stand in a sparse vector, the query carries the terms of that range too. `say` gets
+        a line for each model that truncated a text.
+
+        A vector is left out if its child dies, answers nonsense or not within `timeout` seconds of the question, or if its
+        model fails on these texts; EmbedfleetError if none is left. For a sparse vector in which metadata weights stand in
+        for some chunks, the query's words are used instead, as for `run --queries`. UsageError for a model that cannot be
+        used at all.
+        """
+        answers = self._models.collect(self._questions, timeout)
+        found: dict[str, list[QueryVector]] = {}
+        failures: dict[str, EmbedfleetError] = {}
+        for one in self._passes:
+            answer = answers.get(one.vector, QueryAnswer(sparse=[SparseRow([], [])] * len(self._texts)))
+            try:
+                found |= {
+                    output.vector: _vectors(self._layout, output, answer, len(self._texts)) for output in one.outputs
+                }
+            except (
+                EmbedfleetError
+            ) as error:  # a text that one head cannot encode is in quarantine for all of them in a run
+                failures |= {output.vector: error for output in one.outputs}
+            if isinstance(answer, QueryAnswer) and (cut := sum(answer.cut or ())):
+                say(cut_query(one.vector, cut))
+            if (name := one.metadata_fallback) in found:
+                found[name] = [_with_terms(vector, text) for vector, text in zip(found[name], self._texts, strict=True)]
+        for one in self._ensembles:
+            try:
+                found[one.vector] = _combined(one, found)
+            except EmbedfleetError as error:
+                failures[one.vector] = error
+        return self._encoded(found, failures, say)
+
+    def _encoded(
+        self,
+        found: dict[str, list[QueryVector]],
+        failures: dict[str, EmbedfleetError],
+        say: Callable[[str], None],
+    ) -> Encoded:
+        """Replace what can be replaced by the query's words."""
+        wanted = self._wanted
+        failures = {name: error for name, error in failures.items() if wanted is None or name in wanted}
+        if failures and not any(wanted is None or name in wanted for name in found):
+            raise EmbedfleetError("; ".join(dict.fromkeys(map(str, failures.values()))))
+        fallbacks = [one.metadata_fallback for one in self._passes]
+        for name in [name for name in fallbacks if name in failures and _holds_metadata(self._layout, name)]:
+            reason = _one_line(name, failures.pop(name))
+            say(f"{name}: {reason}; the query's words are looked for in the metadata's weights")
+            found[name] = [with_terms(SparseQuery([], []), text) for text in self._texts]
+        return Encoded(found, {name: _one_line(name, error) for name, error in failures.items()})
+
+
 def encode_queries(
     layout: RunLayout,
     spec: RunSpec,
@@ -42,57 +125,16 @@ def encode_queries(
     wanted: Collection[str] | None = None,
     say: Callable[[str], None] = lambda _line: None,
 ) -> Encoded:
-    """For each vector of the run (or each of those `wanted`), by its name, one query vector a text. All passes at once.
-
-    Float32 (dim,), SparseQuery, or float32 (tokens, dim). Where weights of the metadata may stand in a sparse vector, the
-    query carries the terms of that range too. `say` gets a line for each model that truncated a text.
-
-    A vector is left out if its child dies, answers nonsense or not within `timeout` seconds, or if its model fails on these
-    texts; EmbedfleetError if none is left. For a sparse vector in which metadata weights stand in for some chunks, the query's
-    words are used instead, as for `run --queries`. UsageError for a model that cannot be used at all, RunDirectoryError for a
-    pass that has not begun. No child outlives the call.
-    """
-    ensembles = [one for one in spec.ensembles if wanted is None or one.vector in wanted]
-    needed = None if wanted is None else {*wanted, *(member for one in ensembles for member in one.members)}
-    passes = [one for one in spec.passes if needed is None or any(output.vector in needed for output in one.outputs)]
-    requests = {
-        one.vector: _request(layout, one, texts) for one in passes if not has_only_metadata_weights(layout, one)
-    }
-    answers = ask(requests, timeout)
-    found: dict[str, list[QueryVector]] = {}
-    failures: dict[str, EmbedfleetError] = {}
-    for one in passes:
-        answer = answers.get(one.vector, QueryAnswer(sparse=[SparseRow([], [])] * len(texts)))
-        try:
-            found |= {output.vector: _vectors(layout, output, answer, len(texts)) for output in one.outputs}
-        except EmbedfleetError as error:  # a text that one head cannot encode is in quarantine for all of them in a run
-            failures |= {output.vector: error for output in one.outputs}
-        if isinstance(answer, QueryAnswer) and (cut := sum(answer.cut or ())):
-            say(cut_query(one.vector, cut))
-        if (name := one.metadata_fallback) in found:
-            found[name] = [_with_terms(vector, text) for vector, text in zip(found[name], texts, strict=True)]
-    for one in ensembles:
-        try:
-            found[one.vector] = _combined(one, found)
-        except EmbedfleetError as error:
-            failures[one.vector] = error
-    failures = {name: error for name, error in failures.items() if wanted is None or name in wanted}
-    if failures and not any(wanted is None or name in wanted for name in found):
-        raise EmbedfleetError("; ".join(dict.fromkeys(map(str, failures.values()))))
-    fallbacks = [one.metadata_fallback for one in passes]
-    for name in [name for name in fallbacks if name in failures and _holds_metadata(layout, name)]:
-        say(
-            f"{name}: {_one_line(name, failures.pop(name))}; the query's words are looked for in the metadata's weights"
-        )
-        found[name] = [with_terms(SparseQuery([], []), text) for text in texts]
-    return Encoded(found, {name: _one_line(name, error) for name, error in failures.items()})
+    """As `Encoding`, with processes that end with the call."""
+    with QueryModels() as models:
+        return Encoding(models, layout, spec, texts, wanted).collect(timeout, say)
 
 
-def _request(layout: RunLayout, pass_: PassSpec, texts: Sequence[str]) -> bytes:
+def _question(layout: RunLayout, pass_: PassSpec, texts: Sequence[str]) -> Question:
     fingerprint = read_pass(layout, pass_.outputs[0].vector)
     if fingerprint is None:
         raise RunDirectoryError(f"{layout.root}: unfinished, the pass {pass_.vector} has not begun; {AGAIN}")
-    return request(pass_, fingerprint, texts)
+    return Question(pass_, fingerprint, texts)
 
 
 def _vectors(layout: RunLayout, output: Output, answer: QueryAnswer | EmbedfleetError, count: int) -> list[QueryVector]:

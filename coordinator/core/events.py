@@ -59,6 +59,8 @@ class PassPlan(Struct, frozen=True):
     given_up: str = ""
     """Why no worker computes it, from the start; empty where workers do."""
     gpu_only: bool = False
+    light: bool = False
+    """It has no model, so a worker of it starts soon and takes little memory: helpers work for it too."""
     without: str = ""
     """The error of the run if no chunk has weights in its metadata; empty: that is no error."""
 

@@ -2,14 +2,15 @@
 
 A device has at most one active worker, the holder of its lease, and at most one standby that loads the next model into host
 memory meanwhile. A standby becomes active when the holder's process has ended. Passes go in order: a device works for the
-first pass that has work for it.
+first pass that has work for it. Helpers, CPU slots of one thread beside the one with all threads, work for passes without a
+model only, and start where there is more work than the other workers have begun.
 """
 
 from __future__ import annotations
 
 from .actions import HydrateWorker, ReleaseWorker, SpawnWorker
 from .segments import has_work
-from .serving import is_in_doubt, may_begin, may_serve
+from .serving import is_in_doubt, is_worth_a_start, may_begin, may_serve
 from .state import DeviceSlot, Fleet, Run, RunStatus, WorkerSlot, WorkerStage
 from .workers import enter, kill
 
@@ -43,7 +44,7 @@ def _lease(fleet: Fleet, slot: DeviceSlot, run: Run, wanted: list[int]) -> None:
         slot.active, slot.standby = slot.standby, None
         active, standby = standby, None
     if active is None:
-        if wanted and slot.health.may_start(fleet.now):
+        if wanted and slot.health.may_start(fleet.now) and is_worth_a_start(fleet, slot, run, wanted[0]):
             slot.active = _spawn(fleet, slot, run, wanted[0])
         return
     if active.stage is WorkerStage.STAGED and not active.killed:

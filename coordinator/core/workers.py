@@ -32,7 +32,8 @@ def host_joined(fleet: Fleet, event: HostJoined) -> None:
         if known is None or known.host != event.host:  # from a restarted agent: the earlier one is gone
             _evict(fleet, device.uuid)
             fleet.devices[device.uuid] = DeviceSlot(device, event.host)
-    fleet.note("host_joined", host=event.host, devices=[device.name for device in event.devices])
+    named = [device.name for device in event.devices if not device.helper]
+    fleet.note("host_joined", host=event.host, devices=named)
 
 
 def host_left(fleet: Fleet, event: HostLeft) -> None:

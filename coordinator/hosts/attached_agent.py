@@ -120,7 +120,7 @@ class AttachedHost:
             match message:
                 case HostWelcome():
                     if not self._welcome:
-                        names = ", ".join(device.name for device in self._agent.devices)
+                        names = ", ".join(device.name for device in self._agent.devices if not device.helper)
                         self._say(f"attached to {self._address.base} with {names}")
                     self._welcome = True
                 case HostRefused("unknown"):

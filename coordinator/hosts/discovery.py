@@ -12,50 +12,57 @@ import psutil
 
 from ...protocol.errors import DeviceError
 from ...protocol.wire.devices import Device
+from .free_cores import CoreLoad, FreeCores, allowed_cores, cpu_quota, find_free_cores
 from .gpu_driver import GpuDriver
 
 DRIVER_SECONDS = 20.0
 """How long to wait for the driver's answer; on an idle host with many GPUs it wakes each of them first."""
+OWN_CORES = 1
+"""Beside GPUs, cores left to the coordinator and the exporter. Each GPU's worker keeps one too, to tokenize."""
+MOST_HELPERS = 7
+"""Helpers of a CPU slot. With them, BM25 computes 100,000 chunks/s, more than one coordinator and exporter take."""
 SYNTAX = "give cuda:0,cuda:1 | GPU-… or MIG-… UUIDs | cpu | cpu:2 (slots), separated by commas"
 
 
-def discover(wanted: str | None, host: str) -> tuple[Device, ...]:
+def discover(wanted: str | None, host: str, load: CoreLoad | None = None) -> tuple[Device, ...]:
     """The devices to offer: those of `wanted` (see SYNTAX), else all GPUs, else one CPU slot.
 
-    A host that offers only GPUs also offers one auxiliary CPU slot, for the passes that need no GPU. DeviceError if a
-    wanted device does not exist.
+    A host that offers only GPUs also offers one auxiliary CPU slot, for the passes that need no GPU. A CPU slot that is the
+    only one has helpers for the passes without a model, as many as there are cores for. DeviceError if a wanted device does
+    not exist.
     """
     gpus = _gpus() if wanted is None or any(not _is_cpu(part) for part in wanted.split(",")) else []
+    cores = find_free_cores(load)
     if wanted is None:
-        chosen = gpus or _cpu_slots(host, 1)
+        chosen = gpus or _cpu_slots(host, 1, cores, cores.computing)
     else:
-        chosen = [device for part in wanted.split(",") for device in _named(part.strip(), gpus, host)]
+        chosen = [device for part in wanted.split(",") for device in _named(part.strip(), gpus, host, cores)]
         uuids = [device.uuid for device in chosen]
         if len(set(uuids)) < len(uuids):
             raise DeviceError(f"--devices {wanted}: a device is named twice")
-    if all(device.kind == "cuda" for device in chosen):
-        spare = _cpu_slots(host, 1)[0]
-        name = f"auxiliary {spare.name}"
-        chosen = [*chosen, msgspec.structs.replace(spare, name=name, auxiliary=True)]
-    return tuple(chosen)
+    used = sum(device.kind == "cuda" for device in chosen)
+    spare = max(1, cores.threads - used - OWN_CORES) if used else cores.threads
+    if used == len(chosen):
+        (slot,) = _cpu_slots(host, 1, cores, min(spare, cores.computing))
+        chosen = [*chosen, msgspec.structs.replace(slot, name=f"auxiliary {slot.name}", auxiliary=True)]
+    return (*chosen, *(_helpers(host, spare) if len(chosen) - used == 1 else ()))
 
 
 def _is_cpu(part: str) -> bool:
     return part.strip().split(":", 1)[0] == "cpu"
 
 
-def _named(part: str, gpus: list[Device], host: str) -> list[Device]:
+def _named(part: str, gpus: list[Device], host: str, cores: FreeCores) -> list[Device]:
     if part == "cpu":
-        return _cpu_slots(host, 1)
+        return _cpu_slots(host, 1, cores, cores.computing)
     if part.startswith("cpu:"):
         slots = part.removeprefix("cpu:")
         if not slots.isdigit() or int(slots) < 1:
             raise DeviceError(f"--devices {part}: the number of CPU slots must be 1 or more")
-        if int(slots) > _processors():
-            raise DeviceError(
-                f"--devices {part}: this host lends {_processors()} processors; give cpu:{_processors()} or less"
-            )
-        return _cpu_slots(host, int(slots))
+        most = len(cores.cores)
+        if int(slots) > most:
+            raise DeviceError(f"--devices {part}: this host lends {most} processors; give cpu:{most} or less")
+        return _cpu_slots(host, int(slots), cores, cores.threads)
     if part.startswith("cuda:"):
         found = [gpu for gpu in gpus if f"({part})" in gpu.name]
     elif part.upper().startswith(("GPU-", "MIG-")):
@@ -68,26 +75,38 @@ def _named(part: str, gpus: list[Device], host: str) -> list[Device]:
     return found
 
 
-def _processors() -> int:
-    with contextlib.suppress(AttributeError):
-        return len(os.sched_getaffinity(0))
-    return psutil.cpu_count() or 1
-
-
-def _cpu_slots(host: str, slots: int) -> list[Device]:
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(_processors()))
-    threads = max(1, len(cores) // slots)
-    memory = int(psutil.virtual_memory().total)
+def _cpu_slots(host: str, slots: int, cores: FreeCores, threads: int) -> list[Device]:
+    """Slots that share the threads. If there are several, each is pinned to processors of its own."""
+    each, own = max(1, threads // slots), len(cores.cores) // slots
+    memory, note = int(psutil.virtual_memory().total), cores.describe() or msgspec.UNSET
     return [
         Device(
             uuid=f"cpu-{host}-{slot}",
             kind="cpu",
-            name=f"cpu:{slot} ({threads} thread{'s' if threads > 1 else ''})",
+            name=f"cpu:{slot} ({each} thread{'s' if each > 1 else ''})",
             memory=memory,
-            threads=threads,
-            cores=tuple(cores[slot * threads : (slot + 1) * threads]) if slots > 1 else (),
+            threads=each,
+            cores=cores.cores[slot * own : (slot + 1) * own] if slots > 1 else (),
+            cores_note=note if slot == 0 else msgspec.UNSET,
         )
         for slot in range(slots)
+    ]
+
+
+def _helpers(host: str, threads: int) -> list[Device]:
+    """Helpers of a CPU slot with these threads."""
+    memory = int(psutil.virtual_memory().total)
+    return [
+        Device(
+            uuid=f"cpu-{host}-helper-{number}",
+            kind="cpu",
+            name=f"cpu helper {number} (1 thread)",
+            memory=memory,
+            threads=1,
+            auxiliary=True,
+            helper=True,
+        )
+        for number in range(1, min(threads - 1, MOST_HELPERS) + 1)
     ]
 
 
@@ -161,6 +180,6 @@ def _gpu(pynvml: Any, part: Any, parent: Any, uuid: str, name: str) -> Device:
         kind="cuda",
         name=name,
         memory=_memory(pynvml, part),
-        threads=max(1, _processors() // max(1, pynvml.nvmlDeviceGetCount())),
+        threads=max(1, FreeCores(allowed_cores(), 0, cpu_quota()).threads // max(1, pynvml.nvmlDeviceGetCount())),
         capability=(int(major), int(minor)),
     )

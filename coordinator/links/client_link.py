@@ -106,7 +106,8 @@ class ClientLink:
     def _status(self, client: bytes, request: GetStatus) -> None:
         runs = [self._run_state(runner, RunStatus.CLOSING) for runner in self._context.ending.values()]
         runs += [self._run_state(runner, RunStatus.QUEUED) for runner in self._context.runs.values()]
-        devices = [self._device_state(slot) for slot in self._context.fleet.devices.values()]
+        slots = self._context.fleet.devices.values()
+        devices = [self._device_state(slot) for slot in slots if slot.active is not None or not slot.device.helper]
         self._server.answer(client, Status(request=request.request, runs=tuple(runs), devices=tuple(devices)))
 
     def _run_state(self, runner: BatchRunner, otherwise: RunStatus) -> RunState:

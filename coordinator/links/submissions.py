@@ -112,6 +112,9 @@ class Submissions:
         del self._looked_at[run]
         if found.placed.reason:
             runner.telemetry.event("sparse_placed", reason=found.placed.reason)
+        for device in self._context.devices():
+            if device.cores_note:
+                runner.telemetry.event("cores_limited", device=device.name, reason=device.cores_note)
         unchecked = bool(found.asked) and self._check_models(run, request.spec, found.asked)
         runner.run_exclusive_ensemble(unchecked=unchecked)
         self._context.say(f"run {run}: {request.spec.source} into {request.out}")

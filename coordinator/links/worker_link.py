@@ -116,6 +116,8 @@ class WorkerLink:
 
     def _ready(self, worker: WorkerSlot, message: Ready) -> None:
         self._lease(worker, "hydrated", message.memory, placement=message.placement, seconds=message.seconds)
+        if (runner := self._context.runs.get(worker.run)) is not None:
+            runner.telemetry.note_backend(worker.pass_index, message.notes)
         self._context.emit(events.WorkerReady(worker.name))
 
     def _broken(self, worker: WorkerSlot, message: Broken) -> None:

@@ -62,7 +62,12 @@ class PassSettings:
             self._telemetry.event("bm25_fitted", vector=one.vector, average_length=fitted.average_length)
             return fitted
         chosen = choose_dtype(one, before, devices, self._options)
-        return msgspec.structs.replace(chosen, backend=self._options.backend)
+        return msgspec.structs.replace(
+            chosen,
+            backend=self._options.backend,
+            expected_tokens=self._options.expected_tokens,
+            chosen_dtype=one.dtype == "auto" and before is None,
+        )
 
     def staged(self, pass_index: int, fingerprint: Fingerprint, batch_tokens: int) -> None:
         """Take the fingerprint of a worker's loaded model.

@@ -44,6 +44,7 @@ def plan_passes(spec: RunSpec, options: RunOptions = DEFAULTS) -> tuple[PassPlan
             gpu_only=one.kind == "sparse" and options.sparse_device == "gpu",
             fallback=one.kind == "sparse" and one.fallback,
             after_intake=needs_fit(one),
+            light=one.kind in CPU_KINDS,
             given_up="the weights are those of the metadata" if one.kind == "metadata" else "",
             without=NO_WEIGHTS if one.kind == "metadata" and one.side == "document" else "",
         )

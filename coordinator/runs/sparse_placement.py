@@ -41,7 +41,7 @@ def place_sparse(spec: RunSpec, options: RunOptions, devices: Sequence[Device], 
     and there is none.
     """
     gpus = any(device.kind == "cuda" for device in devices)
-    threads = min(MOST_THREADS, sum(device.threads for device in devices if device.kind == "cpu"))
+    threads = min(MOST_THREADS, sum(device.threads for device in devices if device.kind == "cpu" and not device.helper))
     if not any(one.kind == "sparse" for one in spec.passes):
         return SparsePlacement(options)
     if options.sparse_device == "gpu" and not gpus:

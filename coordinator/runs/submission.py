@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import msgspec
+
 from ...protocol.errors import UsageError
+from ...protocol.source.corpus import plain_bytes
 from ...protocol.spec.run_spec import PassSpec, RunSpec
+from ...protocol.text.token_estimates import BYTES_PER_TOKEN
 from ...protocol.wire.control import Submit
 from ...protocol.wire.devices import Device
 from .model_checks import passes_to_check
 from .sparse_placement import SparsePlacement, place_sparse
+
+MOST_BYTES = 1 << 40
+"""Of a source, to estimate its tokens by: more are not added up."""
+LONGEST_EXPECTED = 1_000
+"""Tokens of a chunk, at most, where --limit says how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +36,19 @@ class Findings:
 def look_at(request: Submit, devices: Sequence[Device], *, models: bool) -> Findings:
     """Check a submission; UsageError if no run can be made of it. Without `models`, no model is checked: they are elsewhere."""
     check_extras(request.spec)
-    placed = place_sparse(request.spec, request.options, devices, Path(request.out))
+    options = msgspec.structs.replace(request.options, expected_tokens=_expected_tokens(request))
+    placed = place_sparse(request.spec, options, devices, Path(request.out))
     return Findings(placed, passes_to_check(request) if models else ())
+
+
+def _expected_tokens(request: Submit) -> int:
+    """Estimated tokens of the source; 0 if they are not known, or if no pass depends on them."""
+    spec = request.spec
+    if request.options.backend != "auto" or all(one.model.startswith("fake:") for one in spec.passes):
+        return 0
+    size = plain_bytes(spec.source, MOST_BYTES, exclude=Path(request.out)) or 0
+    rows = sys.maxsize if spec.limit is None else spec.limit
+    return min(size // BYTES_PER_TOKEN, rows * LONGEST_EXPECTED)
 
 
 def check_extras(spec: RunSpec) -> None:

@@ -45,6 +45,7 @@ class TelemetryTracker:
         """Memory in use on the device before a worker's lease, in bytes."""
         self._given_up: list[str] = []
         """Names of devices."""
+        self._noted: set[tuple[int, str]] = set()
 
     def event(self, event: str, **fields: Any) -> None:
         """Record an event of the run; show it to people if it has a notice."""
@@ -87,6 +88,13 @@ class TelemetryTracker:
             self._before[worker] = memory.used
         if memory is not None and phase == "after" and not more.get("released", True):
             self.event("not_released", device=device, used=memory.used, before=self._before.get(worker, 0))
+
+    def note_backend(self, pass_index: int, notes: Sequence[str]) -> None:
+        """Show people, once in a session, what was chosen to compute a pass, and why."""
+        for note in notes:
+            if (pass_index, note) not in self._noted:
+                self._noted.add((pass_index, note))
+                self.event("backend_note", vector=self.passes[pass_index].spec.vector, note=note)
 
     def batch_sent(self, action: SendBatch, device: str, now: float) -> None:
         """Note a sent batch. A device's first batch of another pass is a rotation, whose gap is measured."""

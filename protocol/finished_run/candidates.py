@@ -20,11 +20,12 @@ from typing import Any
 import pyarrow as pa
 
 from ..run_directory.segment_stream import stream_batches
+from .ranking_names import FUSED as FUSED
+from .ranking_names import RERANK as RERANK
 
 Row = dict[str, Any]
 """A row of these tables: their columns depend on the signals of the run."""
 
-FUSED, RERANK = "fused", "rerank"
 HEAD = ("query", "query_row", "id", "row")
 
 _HEAD = [

@@ -16,7 +16,6 @@ import msgspec
 from ..run_directory.json_bytes import decode_json
 from ..run_directory.layout import RunLayout
 from ..run_directory.segment_info import VectorSegmentInfo
-from ..run_directory.tables import read_info
 
 UNKNOWN = ""
 """Stands for the digest of a segment that an earlier version published; equal to no digest."""
@@ -42,6 +41,8 @@ def segment_digest(layout: RunLayout, names: Sequence[str], segment: int) -> str
 
     These are over the stored vectors, so it depends on `--store`. RunDirectoryError if a file is missing or torn.
     """
+    from ..run_directory.tables import read_info  # late: it imports Arrow, and a search needs no digest
+
     state = hashlib.blake2b(digest_size=8)
     for name in names:
         info = read_info(layout.vector_segment(name, segment), VectorSegmentInfo)

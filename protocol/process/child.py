@@ -25,9 +25,11 @@ STEADY_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_ARENA_MAX": "2"
 """Environment of processes with large, short-lived buffers: glibc returns them to the system at once, so that resident
 memory is what is in use. Not for workers, which reuse the same pages for the next micro-batch."""
 
-SLEEPY_THREADS = {"OPENBLAS_THREAD_TIMEOUT": "4"}
+SLEEPY_THREADS = {"OPENBLAS_THREAD_TIMEOUT": "4", "OMP_WAIT_POLICY": "passive"}
 """Environment of all processes. numpy's OpenBLAS starts its threads at import, and by default they spin for 2^26 cycles before
-they sleep: 30 ms for each core, in each process. With this they sleep after 2^4. A value that the user has set stays."""
+they sleep: 30 ms for each core, in each process. With this they sleep after 2^4. Threads of OpenMP, which torch uses, sleep at
+once: where other processes use the cores, those that spin keep those that they wait for from running. The libraries read both
+when they are loaded. A value that the user has set stays."""
 
 
 class ChildProcess:
@@ -46,7 +48,7 @@ class ChildProcess:
         *,
         environment: Mapping[str, str] | None = None,
         stdin: int | IO[bytes] | None = subprocess.DEVNULL,
-        stdout: IO[bytes] | None = None,
+        stdout: int | IO[bytes] | None = None,
         keep_fds: Sequence[int] = (),
         quiet: bool = True,
     ) -> None:
@@ -62,7 +64,7 @@ class ChildProcess:
                 [sys.executable, "-P", "-m", module, *args],
                 env=variables,
                 stdin=stdin,
-                stdout=stdout or (self._errors if quiet else sys.stderr),
+                stdout=stdout if stdout is not None else (self._errors if quiet else sys.stderr),
                 stderr=self._errors if quiet else None,
                 pass_fds=(reader, *keep_fds),
                 start_new_session=True,

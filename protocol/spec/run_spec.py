@@ -15,8 +15,8 @@ from .ensemble_spec import EnsembleSpec, check_ensemble
 Kind = Literal["dense", "bm25", "sparse", "metadata", "multivector", "bge-m3", "rerank"]
 Form = Literal["dense", "sparse", "multivector", "score"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Backend = Literal["auto", "torch", "torch-packed"]
-"""How forward passes are computed; auto: without padding where the model can."""
+Backend = Literal["auto", "torch", "torch-packed", "openvino"]
+"""How forward passes are computed; auto: by OpenVINO on a CPU where it pays, else without padding where the model can."""
 Index = Literal["edge", "none"]
 Storage = Literal["float32", "float16", "int8", "binary"]
 
@@ -105,6 +105,10 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     a model is refused. No vector depends on this field: all are normalized to length 1 anyway."""
     backend: Backend = "auto"
     """Set when a worker is staged, from the options of the session (`RunOptions.backend`)."""
+    expected_tokens: int = 0
+    """Set with it: the estimated tokens of all texts, 0 if not known."""
+    chosen_dtype: bool = False
+    """Set with it: whether `dtype` was chosen for `auto`."""
 
     @property
     def outputs(self) -> tuple[Output, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +26,10 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     """CUDA compute capability; (0, 0) on a CPU."""
     auxiliary: bool = False
     """A CPU slot beside GPUs, for the passes that need no GPU."""
+    helper: bool | UnsetType = UNSET
+    """A CPU slot of one thread beside one with all threads, for the passes without a model."""
+    cores_note: str | UnsetType = UNSET
+    """For people: what limits a CPU slot's threads, and what other processes took of its cores at the start."""
 
 
 class MemorySample(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

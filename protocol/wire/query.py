@@ -1,4 +1,4 @@
-"""Input and output of `python -m embedfleet.worker.query`: one JSON object on standard input, one on standard output."""
+"""Requests to `python -m embedfleet.worker.query` and its answers: a line of JSON each, on its standard streams."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ class QueryRequest(msgspec.Struct, frozen=True, rename={"spec": "pass"}):
     fingerprint: Fingerprint | None
     """As `pass.json` has it; a reranker needs none."""
     texts: list[str]
-    """A reranker gets pairs, each joined to one text."""
+    """A reranker gets pairs, each joined to one text. Without texts the model is only loaded."""
+    number: int = 0
+    """The answer repeats it."""
 
 
 class SparseRow(msgspec.Struct, frozen=True):
@@ -45,3 +47,7 @@ class QueryAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     cut: list[int] | None = None
     """For each text, the tokens that truncation removed."""
     error: QueryFailure | None = None
+    number: int = 0
+    load_seconds: float = 0.0
+    """What the request waited for its model."""
+    encode_seconds: float = 0.0

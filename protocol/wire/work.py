@@ -42,9 +42,11 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     """The model is on the device and has computed a first micro-batch."""
 
     placement: str
-    """Where the parameters are, `cuda:0 bfloat16`, for audit."""
+    """Where the parameters are and what computes them, for audit: `cpu float32, torch-packed (…)`."""
     memory: MemorySample
     seconds: float
+    notes: tuple[str, ...] = ()
+    """Lines for people on the choice of what computes the pass."""
 
 
 class Broken(msgspec.Struct, frozen=True, array_like=True, tag="broken"):

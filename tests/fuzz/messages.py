@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
+import msgspec
 from embedfleet.protocol.wire import control, export, hosts, work
 
 LINKS = {
@@ -31,6 +32,7 @@ _PLAIN: dict[Any, Callable[[random.Random], Any]] = {
     bool: lambda rng: rng.random() < 0.5,
     Any: lambda rng: rng.choice((None, True, 7, "any", [1, "two"], {"three": 3.0})),
     type(None): lambda _rng: None,
+    msgspec.UnsetType: lambda _rng: msgspec.UNSET,
 }
 
 

@@ -11,6 +11,7 @@ POOL = (
     "tests/unit/coordinator/core/test_pool_leasing.py",
     "tests/unit/coordinator/core/test_pool_runs.py",
 )
+HELPERS = ("tests/unit/coordinator/core/test_pool_helpers.py",)
 BLAME = ("tests/unit/coordinator/core/test_pool_blame.py",)
 SIMULATION = ("tests/unit/coordinator/core/test_simulation.py",)
 ENSEMBLE = ("tests/unit/exporter/test_power_cut.py::test_an_ensemble_is_of_the_members_that_stand",)
@@ -189,9 +190,30 @@ MUTANTS = (
     Mutant(
         "a device that was given up is leased",
         "coordinator/core/leasing.py",
-        "        if wanted and slot.health.may_start(fleet.now):\n            slot.active",
-        "        if wanted and fleet.now >= slot.health.not_before:\n            slot.active",
+        "        if wanted and slot.health.may_start(fleet.now) and is_worth_a_start",
+        "        if wanted and fleet.now >= slot.health.not_before and is_worth_a_start",
         SIMULATION,
+    ),
+    Mutant(
+        "a helper loads a model",
+        "coordinator/core/serving.py",
+        "    if slot.device.helper and not plan.light:\n        return False\n",
+        "",
+        SIMULATION,
+    ),
+    Mutant(
+        "a helper waits for a device that was given up",
+        "coordinator/core/serving.py",
+        "    if all(one.health.given_up(pass_index) for one in others):\n        return True\n",
+        "",
+        (*HELPERS, *SIMULATION),
+    ),
+    Mutant(
+        "a helper starts for a segment that another worker will have",
+        "coordinator/core/serving.py",
+        "> helping + 1",
+        "> helping",
+        HELPERS,
     ),
     Mutant(
         "the next model is hydrated beside the one that works",

@@ -20,7 +20,16 @@ from embedfleet.protocol.spec import catalog
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("protocol", "coordinator", "worker", "exporter", "client")
 PUBLIC = ["Client", "Embedder", "EmbedfleetError", "PassSpec", "Run", "RunSpec", "__version__", "open_run"]
-HEAVY = {"torch", "transformers", "sentence_transformers", "tokenizers", "huggingface_hub", "qdrant_client", "tenacity"}
+HEAVY = {
+    "torch",
+    "openvino",
+    "transformers",
+    "sentence_transformers",
+    "tokenizers",
+    "huggingface_hub",
+    "qdrant_client",
+    "tenacity",
+}
 MOST_LINES = 400
 
 

@@ -14,7 +14,7 @@ import torch
 from .pack import Pack
 from .packed_model import Batch, PackedModel, cannot_pack
 from .pooling import modes_of, pool
-from .vocabulary import pooled_by_tiles
+from .vocabulary import VocabularyTiles
 
 Outputs = dict[str, Any]
 Packed = Callable[[Pack], Outputs]
@@ -52,15 +52,14 @@ def sparse(route: Sequence[Any], device: torch.device) -> Packed | str:
     reason = _not_a_transformer(first, device)
     if reason or [type(one).__name__ for one in rest] != ["SpladePooling"]:
         return reason or "it is not a SPLADE model"
-    decoder = first.model.get_output_embeddings()
-    if type(decoder) is not torch.nn.Linear:
+    if type(first.model.get_output_embeddings()) is not torch.nn.Linear:
         return "its last layer is not linear"
-    model, pooling = PackedModel(first.model), rest[0]
+    model = PackedModel(first.model)
+    tiles = VocabularyTiles(model.decoder(), rest[0])
 
     def compute(pack: Pack) -> Outputs:
-        lengths = torch.from_numpy(pack.lengths).to(device, torch.int64, non_blocking=True)
-        with pooled_by_tiles(decoder, pooling, lengths):
-            output, _ = model(pack, device)
+        tiles.expect(torch.from_numpy(pack.lengths).to(device, torch.int64, non_blocking=True))
+        output, _ = model(pack, device)
         return {"sentence_embedding": output.logits[0]}
 
     return compute

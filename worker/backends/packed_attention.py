@@ -7,8 +7,6 @@ attention function that it does not know, so none is ever allocated.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -27,17 +25,6 @@ SCHEMA = "(Tensor q, Tensor k, Tensor v, Tensor ends, int longest, float scale, 
 def register() -> None:
     """Make `attention` known to transformers as NAME."""
     AttentionInterface.register(NAME, attention)
-
-
-@contextlib.contextmanager
-def packed_attention(config: Any) -> Generator[None]:
-    """Let the model of this config attend by NAME."""
-    before = config._attn_implementation
-    config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
 
 
 def attention(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from .pack import Pack
-from .packed_attention import ENDS, LONGEST, packed_attention, register
+from .packed_attention import ENDS, LONGEST, NAME, register
 
 PACKABLE = frozenset(
     {
@@ -35,14 +36,22 @@ class Batch:
 
 
 class PackedModel:
-    """The backbone of a model of `transformers`. Its own attention is as before for all that do not come here."""
+    """The backbone of a model of `transformers`: a twin, which shares its weights and has the packed attention.
+
+    Threads may call it at the same time.
+    """
 
     def __init__(self, model: Any) -> None:
         register()
-        self._model = model
+        self._model = twin = twin_of(model)
+        twin.config._attn_implementation = NAME
         self._offset = position_offset(model)
         self._takes = inspect.signature(model.forward).parameters
         self._has_types = any("token_type" in name for name, _ in model.named_parameters())
+
+    def decoder(self) -> Any:
+        """Its last layer, if it is a masked language model."""
+        return self._model.get_output_embeddings()
 
     def __call__(self, pack: Pack, device: torch.device) -> tuple[Any, Batch]:
         """The model's output, with a first dimension of 1, and the batch on the device. Waits for nothing."""
@@ -64,8 +73,7 @@ class PackedModel:
         if "use_cache" in self._takes:
             named["use_cache"] = False
         positions = torch.from_numpy(pack.positions).to(batch.ids) + self._offset
-        with packed_attention(self._model.config):
-            output = self._model(input_ids=batch.ids[None], position_ids=positions[None], attention_mask=None, **named)
+        output = self._model(input_ids=batch.ids[None], position_ids=positions[None], attention_mask=None, **named)
         return output, batch
 
 
@@ -85,6 +93,12 @@ def cannot_pack(model: Any, device: torch.device) -> str:
     if next(model.parameters()).dtype not in (torch.float16, torch.bfloat16):
         return "FlashAttention takes half precision only"
     return f"attention heads of {heads} dimensions" if heads > LARGEST_HEAD or heads % 8 else ""
+
+
+def twin_of(module: Any) -> Any:
+    """A copy of a module with other settings, and with the same tensors."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return copy.deepcopy(module, {id(one): one for one in tensors})
 
 
 def position_offset(model: Any) -> int:

@@ -6,8 +6,7 @@ written once and read again. Here a tile of the vocabulary is computed and reduc
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator
+import threading
 from typing import Any
 
 import torch
@@ -16,22 +15,25 @@ TILE = 4_096
 """Entries of the vocabulary at a time."""
 
 
-@contextlib.contextmanager
-def pooled_by_tiles(decoder: Any, pooling: Any, lengths: torch.Tensor) -> Generator[None]:
-    """Let `decoder`, a masked language model's last layer, return the weights (1, n, vocabulary) that `SpladePooling` would
-    make of its logits (1, T, vocabulary)."""
-    before = decoder.__dict__.get("forward")
+class VocabularyTiles:
+    """In place of a masked language model's last layer: returns the weights (1, n, vocabulary) that `SpladePooling` would make
+    of its logits (1, T, vocabulary).
 
-    def forward(hidden: torch.Tensor) -> torch.Tensor:
-        return weights_of(hidden[0], lengths, decoder.weight, decoder.bias, pooling)[None]
+    `lengths` (n) is set before each forward pass, by the thread that runs it.
+    """
 
-    decoder.forward = forward
-    try:
-        yield
-    finally:
-        del decoder.forward
-        if before is not None:
-            decoder.forward = before
+    def __init__(self, decoder: Any, pooling: Any) -> None:
+        self._decoder, self._pooling = decoder, pooling
+        self._of_thread = threading.local()
+        decoder.forward = self._forward
+
+    def expect(self, lengths: torch.Tensor) -> None:
+        """Set the tokens of each text of this thread's next forward pass."""
+        self._of_thread.lengths = lengths
+
+    def _forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        decoder = self._decoder
+        return weights_of(hidden[0], self._of_thread.lengths, decoder.weight, decoder.bias, self._pooling)[None]
 
 
 def weights_of(hidden: torch.Tensor, lengths: torch.Tensor, weight: Any, bias: Any, pooling: Any) -> torch.Tensor:

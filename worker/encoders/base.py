@@ -48,7 +48,8 @@ class TokenBudget:
 
 
 class Encoder(Protocol):
-    """One model. `prepare` runs in a thread of its own beside `compute`; the other calls never overlap."""
+    """One model. `prepare` runs in a thread of its own beside `compute`; calls of `compute` overlap up to `most_streams`; the
+    other calls never overlap."""
 
     fingerprint: Fingerprint
     batch_tokens: int
@@ -58,6 +59,8 @@ class Encoder(Protocol):
     budget: TokenBudget
     pads: bool
     """Whether rows computed together are padded to the longest."""
+    most_streams: int
+    """How many calls of `compute` may overlap."""
 
     def hydrate(self) -> str:
         """Move the weights to the device. Returns their device and dtype, for the record."""
@@ -123,6 +126,8 @@ def shape_of(array: Any) -> tuple[int, ...] | None:
 
 class PointResults:
     """Results that always fit into a point."""
+
+    most_streams = 1
 
     def empty_too_large(self, _part: Any, /) -> dict[int, str]:
         return {}

@@ -20,7 +20,7 @@ from ...protocol.wire.arrays import Array
 from ..models.locate import ModelFiles
 from .base import IntArray, Prepared, kept_dim
 from .heads import HeadsResults, M3Row
-from .multivector import token_pooling
+from .multivector import pooled, token_pooling
 from .text_model import TextEncoder
 
 if TYPE_CHECKING:  # it imports torch
@@ -48,9 +48,7 @@ class BgeM3Encoder(HeadsResults, TextEncoder):
         ids: list[int | None] = [getattr(self._tokenizer, name, None) for name in names]
         self._special: Any = self._torch.tensor(sorted({one for one in ids if one is not None}))
         width = int(self._colbert.out_features)
-        pooling = f"{type(self._first).__name__} → cls, sparse_linear(max), colbert_linear({width})"
-        if pooling_of is not None:
-            pooling += f" pool_factor={spec.pool_factor}"
+        pooling = pooled(self.described, spec.pool_factor)
         self._dim = kept_dim(spec, dim)
         self.fingerprint = self._make_fingerprint(self._dim, True, pooling)
         heads = "".join(_hash(files, name) for name in HEADS)
@@ -60,6 +58,21 @@ class BgeM3Encoder(HeadsResults, TextEncoder):
             self.fingerprint, token_dim=width, weights=weights, weights_before=before
         )
         self.row_bytes = 4 * self._dim + 8 * 128 + 2 * width * min(self._max_tokens, 256) // spec.pool_factor
+
+    @property
+    def described(self) -> str:
+        """The model's modules, for the fingerprint."""
+        return f"{type(self._first).__name__} → cls, sparse_linear(max), colbert_linear({self._colbert.out_features})"
+
+    @property
+    def layers(self) -> tuple[Any, Any]:
+        """The linear layers of term weights and of token vectors."""
+        return self._sparse, self._colbert
+
+    @property
+    def special(self) -> list[int]:
+        """Token ids without a term weight."""
+        return self._special.tolist()
 
     def compute(self, prepared: Prepared, rows: IntArray) -> list[M3Row]:
         found: list[M3Row] = super().compute(prepared, rows)

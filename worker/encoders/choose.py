@@ -1,4 +1,4 @@
-"""Load the encoder for a pass. Only the chosen encoder's imports are loaded."""
+"""Load the encoder for a pass, computed by torch if it has a model. Only the chosen encoder's imports are loaded."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from typing import Any
 
 from ...protocol.errors import ModelError
 from ...protocol.spec.run_spec import PassSpec
+from ..models.locate import ModelFiles, find_model
 from .base import Encoder
 
 
-def load_encoder(spec: PassSpec, device: str, threads: int) -> Encoder:
-    """The encoder of a pass, with its weights in host memory. ModelError if it cannot be loaded."""
+def load_encoder(spec: PassSpec, device: str, threads: int, files: ModelFiles | None = None) -> Encoder:
+    """The encoder of a pass, with its weights in host memory. ModelError if it cannot be loaded.
+
+    `files` are the model's, where they are known."""
     if spec.model.startswith("fake:"):
         return _fake(spec)  # fake models encode queries as documents
-    encoder: Any = _load(spec, device, threads)
+    encoder: Any = _load(spec, device, threads, files)
     if spec.side == "document" or spec.kind == "rerank":
         return encoder
     from .query_side import QuerySide
@@ -21,14 +24,16 @@ def load_encoder(spec: PassSpec, device: str, threads: int) -> Encoder:
     return QuerySide(encoder, spec.prompt)
 
 
-def _load(spec: PassSpec, device: str, threads: int) -> Encoder:
+def _load(spec: PassSpec, device: str, threads: int, files: ModelFiles | None) -> Encoder:
     if spec.kind == "bm25":
         from .bm25 import Bm25Encoder
 
         return Bm25Encoder(spec)
-    from ..models.locate import find_model
+    return encoder_of(spec, files or find_model(spec), device, threads)
 
-    files = find_model(spec)
+
+def encoder_of(spec: PassSpec, files: ModelFiles, device: str, threads: int) -> Any:
+    """The encoder of a model whose files were found: of documents, and of queries too unless it is a reranker."""
     match spec.kind:
         case "dense":
             from .dense import DenseEncoder

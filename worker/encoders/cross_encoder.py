@@ -33,6 +33,11 @@ class CrossEncoderScorer(TextModel):
         pooling = f"{describe(self._model)} → {type(self._activation).__name__}"
         self.fingerprint = self._make_fingerprint(0, False, pooling)
 
+    @property
+    def activation(self) -> Any:
+        """The module after the scores; None if there is none."""
+        return self._activation
+
     def prepare_pairs(self, pairs: Sequence[tuple[str, str]]) -> Prepared:
         """Tokenize (query, text) pairs. In a pair that is too long, the longer side is cut first."""
         return self._tokenize([query for query, _ in pairs], [text for _, text in pairs], self._prompt)

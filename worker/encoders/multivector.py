@@ -83,10 +83,15 @@ class MultiVectorEncoder(MultivectorResults, TextEncoder):
         self._pooling = pooling_of
         dim = int(self._model.get_embedding_dimension())
         last = [type(one).__name__ for one in self._model if type(one).__name__ != "MultiVectorMask"][-1]
-        pooling = describe(self._model) + (f" pool_factor={pool_factor:g}" if self._pooling is not None else "")
+        pooling = pooled(describe(self._model), pool_factor)
         self.fingerprint = self._make_fingerprint(dim, last == "Normalize" or self._pooling is not None, pooling)
         self._normalizes = last == "Normalize"
         self.row_bytes = int(2 * dim * min(self._max_tokens, 256) / pool_factor)
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether the model's last step makes unit vectors."""
+        return self._normalizes
 
     def queries(self, texts: Sequence[str], prompt: str | None) -> list[FloatArray]:
         """Query vectors (tokens, dim), with the model's query expansion."""
@@ -129,3 +134,8 @@ def token_pooling(pool_factor: float) -> Callable[[Any], Any] | None:
     pooling: Any = HierarchicalTokenPooling(pool_factor)
     # Clustering refuses numbers that are not finite; leave such a row for `unusable` to find.
     return lambda row: pooling.pool_one(row) if row.isfinite().all() else row
+
+
+def pooled(described: str, pool_factor: float) -> str:
+    """A model's modules with the factor of token pooling, for the fingerprint."""
+    return described if pool_factor == 1 else f"{described} pool_factor={pool_factor:g}"

@@ -35,6 +35,7 @@ class QuerySide:
         self.batch_tokens, self.row_bytes = encoder.batch_tokens, encoder.row_bytes
         # sentence-transformers encodes a model's queries, with padding.
         self.budget, self.pads = encoder.budget, encoder.pads or isinstance(encoder, TextModel)
+        self.most_streams = 1
         # A tokenizer of its own: `encode_query` changes the settings of the model's tokenizer in another thread.
         self._count = encoder.counter(prompt) if isinstance(encoder, TextModel) else encoder.prepare
 

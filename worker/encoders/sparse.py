@@ -40,15 +40,18 @@ class SparseVectorGenerator(SparseResults, TextEncoder):
     def __init__(
         self, spec: PassSpec, files: ModelFiles, device: str, threads: int, max_active_dims: int | None = None
     ) -> None:
-        if max_active_dims is not None and max_active_dims < 1:
-            raise ModelError(f"max_active_dims {max_active_dims}: give 1 or more")
+        check_most(max_active_dims)
         super().__init__(spec, files, device, threads)
         self._most: int | None = max_active_dims if max_active_dims is not None else self._model.max_active_dims
-        limit = f" max_active_dims={self._most}" if self._most is not None else ""
-        self.fingerprint = self._make_fingerprint(0, False, describe(self._model) + limit)
+        self.fingerprint = self._make_fingerprint(0, False, limited(describe(self._model), self._most))
         self.row_bytes = 8 * min(self._most or ACTIVE_DIMS, ACTIVE_DIMS)
         if device == "cuda":
             self.budget = CUDA_BUDGET
+
+    @property
+    def most(self) -> int | None:
+        """The most weights of a vector."""
+        return self._most
 
     def queries(self, texts: Sequence[str], prompt: str | None) -> list[tuple[Array, Array]]:
         """Query vectors in the form of `compute`, by the model's query route; `prompt` None takes the model's query prompt."""
@@ -70,6 +73,10 @@ class SparseVectorGenerator(SparseResults, TextEncoder):
         limits = {"max_active_dims": self._most} if self._most is not None else {}
         return self._model(features, **self._side, **limits)
 
+    def _numbers_per_token(self) -> int:
+        """A token has a logit for each vocabulary entry, and its activation is computed in steps."""
+        return super()._numbers_per_token() + 3 * int(self._model.get_embedding_dimension() or 0)
+
     def _results(self, outputs: dict[str, Any]) -> list[tuple[Array, Array]]:
         from sentence_transformers.util import select_max_active_dims
 
@@ -82,3 +89,14 @@ class SparseVectorGenerator(SparseResults, TextEncoder):
         indices: Array = columns.cpu().numpy().astype(np.uint32)
         ends = self._torch.bincount(rows, minlength=len(weights)).cumsum(0)[:-1].cpu().numpy()
         return list(zip(np.split(indices, ends), np.split(values, ends), strict=True))
+
+
+def check_most(most: int | None) -> None:
+    """Raise ModelError for a limit of weights below 1."""
+    if most is not None and most < 1:
+        raise ModelError(f"max_active_dims {most}: give 1 or more")
+
+
+def limited(described: str, most: int | None) -> str:
+    """A model's modules with its limit of weights, for the fingerprint."""
+    return described if most is None else f"{described} max_active_dims={most}"

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ...protocol.errors import ModelError
 from ...protocol.spec import catalog
 from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec
-from ..backends.agreement import agree, agreement
+from ..backends.choice import PROBES, PackedChoice
 from ..backends.cpu_linear import use_onednn
+from ..device.streams import most_streams, numbers_per_token
 from ..models import loading
 from ..models.identity import identity
 from ..models.kind_check import check_kind
 from ..models.locate import ModelFiles
-from ..models.text_limits import can_be_limited, positions_allowed, query_limit, set_limits
-from ..models.texts import DOCUMENT_PROMPTS, assumed_pooling, declared_prompts
+from ..models.text_limits import LONGEST, limit_inputs, query_limit
+from ..models.texts import assumed_pooling, document_prompt
 from ..models.weights_digest import hash_weights
 from .base import WORD_CACHE_OFF, IntArray, OutOfMemory, Prepared, TokenBudget, ignore
-from .tokenizing import LONGEST, ModelTokenizer, estimate, is_plain_text
+from .tokenizing import ModelTokenizer, estimate, is_plain_text
 
 if TYPE_CHECKING:  # it imports torch
     from ..backends.heads import Packed
@@ -34,18 +34,10 @@ if TYPE_CHECKING:  # it imports torch
 CPU_BUDGET = TokenBudget(1_024, 1_024)
 """On a CPU a micro-batch should stay in the cache: measured best at 512 to 1,024 tokens (see benchmarks/)."""
 CUDA_BUDGET = TokenBudget(16_384, 131_072)
+MICRO_BATCHES = 2
+"""For each thread, in a batch: two batches in hand keep all streams at work."""
 FULL_LENGTH = {"cpu": 1e11, "cuda": 1e13}
 """The warm-up has a text of full length if parameters times tokens are at most this, about a second."""
-
-PROBES = (
-    *(
-        "a",
-        "Naïve café — 東京",
-        "A worker computes texts of any length, one after the other, and each as if it were alone.",
-    ),
-    "Of two ways to compute the same texts, one pads them to the longest, and the other does not. " * 4,
-)
-"""Texts that are computed in both ways before the first batch."""
 
 T = TypeVar("T")
 
@@ -60,6 +52,8 @@ class TextModel:
     task: str | None = None
     """`query` or `document`, for models that encode them differently."""
     fingerprint: Fingerprint
+    notes: tuple[str, ...] = ()
+    """Why another backend does not compute it; for the record, and for people."""
 
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
         torch = loading.import_torch()
@@ -85,22 +79,59 @@ class TextModel:
         # Single texts need no token types: a model with a type table assumes 0. A model without one may misuse them: GPT-2
         # embeds them as words.
         self._types_are_zero = any("token_type" in name for name, _ in self._first.named_parameters())
-        self._max_tokens = self._limit(spec)
+        self._max_tokens = limit_inputs(
+            torch,
+            self._first,
+            loading.input_modules(self._model),
+            name=files.name,
+            asked=spec.max_tokens,
+            known=self._entry.max_tokens if self._entry is not None else None,
+            documents=self.task is not None,
+        )
         self.notify: Callable[[str], None] = ignore
         self._texts = self._open(self._tokenizer, self._max_tokens) if self._tokenizes else None
         self._prompt_tokens = self._excluded_prompt()
-        self.batch_tokens = 65_536 if device == "cuda" else 8_192
+        self.batch_tokens = 65_536 if device == "cuda" else max(8_192, MICRO_BATCHES * CPU_BUDGET.ceiling * threads)
         self.budget = CUDA_BUDGET if device == "cuda" else CPU_BUDGET
-        if device == "cpu":
+        if device == "cpu" and spec.backend != "openvino":  # which converts the model's own layers
             use_onednn(torch, self._model)
-        found = "as asked for" if spec.backend == "torch" else self._packed_form()
-        if spec.backend == "torch-packed" and isinstance(found, str):
-            raise ModelError(
-                f"--backend torch-packed: model {files.name} cannot be computed without padding: {found}; leave it out"
-            )
-        self._packed: Packed | None = None if isinstance(found, str) else found
-        self._backend = f"torch ({found})" if isinstance(found, str) else "torch-packed"
-        self.pads = self._packed is None
+        self._choice = PackedChoice(spec.backend, files.name, self._packed_form)
+        self.most_streams = self._most_streams() if device == "cpu" else 1
+
+    @property
+    def pads(self) -> bool:
+        """Whether texts computed together are padded to the longest."""
+        return self._choice.packed is None
+
+    @property
+    def route(self) -> Sequence[Any]:
+        """The modules of sentence-transformers that a document passes through."""
+        return self._route
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of transformers; None if the model tokenizes texts itself."""
+        return self._tokenizer if self._tokenizes else None
+
+    @property
+    def takes_tasks(self) -> bool:
+        """Whether modules of another package take a task."""
+        return self.task is not None and not self._side
+
+    @property
+    def modules(self) -> Sequence[Any]:
+        """All modules of sentence-transformers, with those of every route."""
+        return list(self._model)
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the weights."""
+        return sum(one.numel() for part in self._parts for one in part.parameters())
+
+    @property
+    def prompt(self) -> str:
+        """What stands before each document."""
+        return self._prompt
 
     def hydrate(self) -> str:
         """Move the weights to the device and compute a first input there. OutOfMemory if they do not fit."""
@@ -108,13 +139,13 @@ class TextModel:
         self._warm_up()
         parameter = next(iter(self._model.parameters()), None)
         placement = f"{parameter.device} {parameter.dtype}" if parameter is not None else str(self._device)
-        return f"{placement.replace('torch.', '')}, {self._backend}"
+        return "; ".join(filter(None, (f"{placement.replace('torch.', '')}, {self._choice.described}", *self.notes)))
 
     def _packed_form(self) -> Packed | str:
         """The model's forward pass without padding, or why there is none."""
         if not self._tokenizes:
             return "it tokenizes texts itself"
-        if self.task is not None and not self._side:
+        if self.takes_tasks:
             return "its modules take a task of their own"
         return self._packed_head()
 
@@ -126,27 +157,17 @@ class TextModel:
         """Compute first texts; without padding only if the results are those with padding."""
         for text in self._first_texts():
             self._computed(self._prepare_first([text]), np.zeros(1, np.int32), self._prompt)
-        if self._packed is None:
+        if self.pads:
             return
         prepared, rows = self._prepare_first(PROBES), np.arange(len(PROBES), dtype=np.int32)
-        ours, theirs = self._computed(prepared, rows, self._prompt), self._padded_results(prepared, rows)
-        found = agreement(ours, theirs)
-        if agree(found, ours, self._dtype_name):
-            self._backend = f"torch-packed ({found:.6f} of torch)"
-        else:
-            self._packed, self.pads = None, True
-            self._backend = f"torch (without padding, its results agree to {found:.6f} only)"
+        ours = self._computed(prepared, rows, self._prompt)
+        with self._choice.padded():
+            theirs = self._computed(prepared, rows, self._prompt)
+        self._choice.compare(ours, theirs, self._dtype_name)
 
     def _prepare_first(self, texts: Sequence[str]) -> Prepared:
         """Tokenize texts of our own."""
         raise NotImplementedError
-
-    def _padded_results(self, prepared: Prepared, rows: IntArray) -> Any:
-        packed, self._packed = self._packed, None
-        try:
-            return self._computed(prepared, rows, self._prompt)
-        finally:
-            self._packed = packed
 
     def _first_texts(self) -> list[str]:
         """A short text, and one of the model's full length if that is fast. A model that cannot compute them fails before any
@@ -160,15 +181,9 @@ class TextModel:
         raise NotImplementedError
 
     def _own_prompt(self) -> str:
-        """The document prompt, chosen as by `encode_document`: the first of DOCUMENT_PROMPTS in the model's file, even an
-        empty one, and never the default prompt. One difference: sentence-transformers adds an empty `document` prompt on
-        loading, which hides `passage` and `corpus`. Here these count, as its documentation says."""
-        written = declared_prompts(self._files.folder)  # sentence-transformers adds empty ones on loading
-        prompts = {name: one for name, one in self._model.prompts.items() if name in written}
+        """The model's own prompt for documents."""
         known = self._entry.document_prompt if self._entry is not None else ""
-        if known and not any(prompts.get(name) for name in DOCUMENT_PROMPTS):
-            return known  # sentence-transformers saves empty ones with every model
-        return next((prompts[name] for name in DOCUMENT_PROMPTS if name in prompts), "")
+        return document_prompt(self._files.folder, self._model.prompts, known)
 
     def _query_prompt(self, prompt: str | None) -> str | None:
         """The prompt to pass to `encode_query`; None leaves the choice to the model."""
@@ -243,8 +258,8 @@ class TextModel:
 
     def _outputs(self, prepared: Prepared, rows: IntArray, prompt: str) -> dict[str, Any]:
         """What the model computes for these rows, on the device."""
-        if self._packed is not None and self._texts is not None:
-            return self._packed(self._texts.packed(prepared, rows))
+        if self._choice.packed is not None and self._texts is not None:
+            return self._choice.packed(self._texts.packed(prepared, rows))
         return self._padded(prepared, rows, prompt)
 
     def _padded(self, prepared: Prepared, rows: IntArray, prompt: str) -> dict[str, Any]:
@@ -263,19 +278,20 @@ class TextModel:
         """The result of `compute` with the weights converted to float32."""
         if self._dtype == self._torch.float32:
             return compute()
-        packed, self._packed = self._packed, None  # a GPU's kernel takes half precision only
         try:  # converting half precision to float32 and back is exact
-            self.guarded(lambda: [loading.cast(part, self._torch.float32) for part in self._parts])
-            return compute()
+            with self._choice.padded():  # a GPU's kernel takes half precision only
+                self.guarded(lambda: [loading.cast(part, self._torch.float32) for part in self._parts])
+                return compute()
         finally:
-            self._packed = packed
             for part in self._parts:
                 loading.cast(part, self._dtype)
 
     def _move(self) -> None:
-        if self._device.type != "cpu":  # where they are
-            for part in self._parts:
-                part.to(self._device)
+        if self._device.type == "cpu":
+            return
+        for part in self._parts:
+            part.to(self._device)
+        self._choice.renew()  # it shares tensors with the parts
 
     def guarded(self, step: Callable[[], T]) -> T:
         """Run a step on the device. If its memory does not suffice, free it and raise OutOfMemory."""
@@ -293,33 +309,15 @@ class TextModel:
             torch.cuda.empty_cache()
         raise OutOfMemory(message)
 
-    def _limit(self, spec: PassSpec) -> int:
-        """The most tokens of an input. Sets the model's own limit to it too."""
-        # A limit for documents only must not apply to queries, which have the tokenizer's limit or their own.
-        aside = self.task is not None and getattr(self._first, "document_length", None) is not None
-        own = self._first.document_length if aside else getattr(self._first, "max_seq_length", None)
-        if not aside and not can_be_limited(self._first):
-            if spec.max_tokens is not None:
-                raise ModelError(
-                    f"--max-tokens {spec.max_tokens}: {self._files.name} takes texts of any length; leave it out"
-                )
-            return LONGEST
-        allowed = positions_allowed(self._torch, self._first)
-        if own is None or own > LONGEST:
-            own = self._entry.max_tokens if self._entry is not None else allowed or 512
-        if allowed is not None:
-            own = min(own, allowed)
-        if spec.max_tokens is not None and spec.max_tokens > own:
-            raise ModelError(f"--max-tokens {spec.max_tokens}: {self._files.name} takes at most {own}")
-        limit = int(own) if spec.max_tokens is None else spec.max_tokens
-        inputs = loading.input_modules(self._model)
-        if aside:
-            self._first.document_length = limit
-            for one in inputs:
-                set_limits(self._torch, [one], one.max_seq_length)
-        else:
-            set_limits(self._torch, inputs, limit)
-        return limit
+    def _most_streams(self) -> int:
+        """How many forward passes may overlap, by the modules and by the memory that the longest micro-batch takes."""
+        tokens = max(self.budget.ceiling, min(self._max_tokens, LONGEST))
+        modules = (one for part in self._parts for one in part.modules())
+        return most_streams(modules, self._numbers_per_token() * tokens)
+
+    def _numbers_per_token(self) -> int:
+        """Numbers that a forward pass holds for a token at the same time, estimated."""
+        return numbers_per_token(self._first)
 
     def _excluded_prompt(self) -> int:
         """Tokens of the prompt that the pooling must leave out; 0 if it pools over all tokens."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...protocol.text.token_estimates import estimated_tokens
 from ..backends.pack import Pack, pack_lists, pack_rows
+from ..models.text_limits import LONGEST
 from ..tokenizing.flat import FlatTokens, Int64, ranges
 from ..tokenizing.long_texts import head, scaled, tail
 from ..tokenizing.texts import Texts
@@ -19,8 +20,6 @@ from .base import IntArray, Prepared
 if TYPE_CHECKING:
     from ..tokenizing.tokenizer import TextTokenizer
 
-LONGEST = 1 << 17
-"""The most tokens of any text; a tokenizer without a limit reports a huge number."""
 _METHODS = ("__call__", "_encode_plus", "_convert_encoding", "set_truncation_and_padding", "pad", "_pad")
 """What transformers calls between a text and the arrays of a model."""
 

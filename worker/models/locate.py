@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,6 +137,8 @@ def _is_hub_id(model: str) -> bool:
 
 
 def _from_hub(hub: str, revision: str | None, *, offline: bool) -> ModelFiles | None:
+    if offline and _is_never_cached(hub):
+        return None
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -152,6 +156,17 @@ def _from_hub(hub: str, revision: str | None, *, offline: bool) -> ModelFiles | 
         with hub_errors(hub, revision):
             folder = snapshot_download(hub, revision=revision, allow_patterns=wanted)
     return ModelFiles(Path(folder), hub, Path(folder).name)
+
+
+def _is_never_cached(hub: str) -> bool:
+    """Whether the hub's cache has no folder for it. The client, which says the same, takes a quarter of a second to import."""
+    if "huggingface_hub" in sys.modules or importlib.util.find_spec("huggingface_hub") is None:
+        return False
+    home = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
+    home = os.environ.get("HF_HOME", os.path.join(home, "huggingface"))
+    cache = os.environ.get("HUGGINGFACE_HUB_CACHE", os.path.join(os.path.expandvars(os.path.expanduser(home)), "hub"))
+    cache = os.path.expandvars(os.path.expanduser(os.environ.get("HF_HUB_CACHE", cache)))
+    return not os.path.isdir(os.path.join(cache, f"models--{hub.replace('/', '--')}"))
 
 
 @contextmanager

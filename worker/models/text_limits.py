@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...protocol.errors import ModelError
+
+LONGEST = 1 << 17
+"""The most tokens of any text; a tokenizer without a limit reports a huge number."""
 PROBE = "the quick brown fox jumps over the lazy dog"
 
 
@@ -87,3 +91,35 @@ def can_be_limited(module: Any) -> bool:
     """Whether the module's limit of tokens can be set: a module of static vectors has only a read-only property."""
     limit = getattr(type(module), "max_seq_length", None)
     return hasattr(module, "max_seq_length") and not (isinstance(limit, property) and limit.fset is None)
+
+
+def limit_inputs(
+    torch: Any, first: Any, inputs: list[Any], *, name: str, asked: int | None, known: int | None, documents: bool
+) -> int:
+    """Limit a model's documents to `asked` tokens, or to what it takes, and return that limit.
+
+    `first` is the module that documents come to, `inputs` are those of all routes. `known` is the catalogue's limit of the
+    model called `name`. With `documents`, the model encodes documents and queries differently: a limit for documents alone
+    then leaves queries as they are. ModelError if it takes fewer tokens than `asked`.
+    """
+    aside = documents and getattr(first, "document_length", None) is not None
+    own = first.document_length if aside else getattr(first, "max_seq_length", None)
+    if not aside and not can_be_limited(first):
+        if asked is not None:
+            raise ModelError(f"--max-tokens {asked}: {name} takes texts of any length; leave it out")
+        return LONGEST
+    allowed = positions_allowed(torch, first)
+    if own is None or own > LONGEST:
+        own = known or allowed or 512
+    if allowed is not None:
+        own = min(own, allowed)
+    if asked is not None and asked > own:
+        raise ModelError(f"--max-tokens {asked}: {name} takes at most {own}")
+    limit = int(own) if asked is None else asked
+    if aside:
+        first.document_length = limit
+        for one in inputs:
+            set_limits(torch, [one], one.max_seq_length)
+    else:
+        set_limits(torch, inputs, limit)
+    return limit

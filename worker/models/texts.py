@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,20 @@ def declared_prompts(folder: Path) -> dict[str, str]:
     if not isinstance(found, dict):
         return {}
     return {name: one for name, one in cast("dict[str, Any]", found).items() if isinstance(one, str)}
+
+
+def document_prompt(folder: Path, prompts: Mapping[str, str], known: str) -> str:
+    """A model's prompt for documents, of its `prompts` as sentence-transformers loaded them, and the catalogue's `known` one.
+
+    Chosen as by `encode_document`: the first of DOCUMENT_PROMPTS in the model's file, even an empty one, and never the default
+    prompt. One difference: sentence-transformers adds an empty `document` prompt on loading, which hides `passage` and
+    `corpus`. Here these count, as its documentation says.
+    """
+    written = declared_prompts(folder)  # sentence-transformers adds empty ones on loading
+    own = {name: one for name, one in prompts.items() if name in written}
+    if known and not any(own.get(name) for name in DOCUMENT_PROMPTS):
+        return known  # sentence-transformers saves empty ones with every model
+    return next((own[name] for name in DOCUMENT_PROMPTS if name in own), "")
 
 
 def check_prompts(folder: Path, name: str, kind: str) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from ...protocol.run_directory.atomic_files import commit_bytes
+from .cache_folder import cache_folder
 from .parts import parts_of, weight_files
 
 RECENT_SECONDS = 2.0
@@ -43,7 +43,7 @@ def hash_weights(folder: Path, *, own_code: bool) -> tuple[str, str]:
 def _digest(folder: Path, paths: Iterable[Path]) -> str:
     """The cached digest of these files, or else computed and, if possible, cached."""
     files = {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
-    begin, key, cache = time.time(), _key(files), _cache()
+    begin, key, cache = time.time(), _key(files), cache_folder("weights")
     if cache is None or not files:
         return _hash(files)
     entry = cache / key
@@ -83,12 +83,6 @@ def _key(files: dict[str, Path]) -> str:
         (name, one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for name, one in stats.items()
     ]
     return hashlib.blake2b(repr(stamps).encode(), digest_size=16).hexdigest()
-
-
-def _cache() -> Path | None:
-    """The folder of the entries; None without a home. A relative XDG_CACHE_HOME is ignored, as its specification says."""
-    roots = (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache"))
-    return next((Path(one) / "embedfleet" / "weights" for one in roots if os.path.isabs(one)), None)
 
 
 def _entry(key: str, digest: str) -> bytes:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from embedfleet.protocol.spec.run_spec import PassSpec
-from embedfleet.protocol.wire.work import Broken
+from embedfleet.protocol.wire.work import Broken, Ready
 from embedfleet.worker import model_manager
 from embedfleet.worker.device.memory import DeviceMemory, Starved
 from embedfleet.worker.encoders.base import OutOfMemory
@@ -99,3 +101,16 @@ def test_a_config_that_is_none_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ValueError, match=r"config\.json (is not JSON|is not a JSON object)"):
         architectures(tmp_path)
+
+
+@pytest.mark.parametrize(("most", "streams", "each"), [(1, 1, 4), (2, 2, 2), (16, 4, 1)])
+def test_a_processors_threads_are_divided_among_the_streams(
+    monkeypatch: pytest.MonkeyPatch, most: int, streams: int, each: int
+) -> None:
+    chosen: list[int] = []
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(set_num_threads=chosen.append))
+    monkeypatch.setattr(FakeEncoder, "most_streams", most)
+    ours = ModelManager("cpu", 4, DeviceMemory("cpu", ""))
+    ours.stage(SPEC)
+    assert isinstance(ours.hydrate(), Ready)
+    assert (ours.streams, chosen) == (streams, [each])

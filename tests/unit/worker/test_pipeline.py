@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from embedfleet.worker.encoders.base import OutOfMemory, Prepared, TokenBudget, 
 from embedfleet.worker.encoders.choose import load_encoder
 from embedfleet.worker.encoders.fake import FakeEncoder
 from embedfleet.worker.encoders.fake_others import FakeHeadsEncoder, FakeMultivectorEncoder
+from embedfleet.worker.micro_batches import ManyOrOne
 from embedfleet.worker.pipeline import Computed, Outcome, Pipeline, TextBatch
 
 MEMORY = MemorySample(phase="hydrated", used=1, total=1, source="rss")
@@ -26,8 +28,8 @@ MEMORY = MemorySample(phase="hydrated", used=1, total=1, source="rss")
 class Manager:
     """A ModelManager whose model is there already."""
 
-    def __init__(self, encoder: Any) -> None:
-        self.encoder = encoder
+    def __init__(self, encoder: Any, streams: int = 1) -> None:
+        self.encoder, self.streams = encoder, streams
 
     def hydrate(self) -> Ready:
         return Ready("host memory", MEMORY, 0.0)
@@ -252,3 +254,146 @@ def test_an_encoder_that_goes_on_in_another_way_is_told_of_with_its_budget() -> 
     assert change.reason.startswith("word_cache_off: row 3 of 8 differs.")
     assert len(change.reason) == 500
     assert change.tokens_before == change.tokens_after == encoder.budget.initial
+
+
+class Meeting(FakeEncoder):
+    """Two micro-batches are computed only while both are under way; each is one text."""
+
+    def __init__(self) -> None:
+        super().__init__(PassSpec(vector="v", kind="dense", model="fake:8"))
+        self.budget = TokenBudget(64, 64)
+        self._meeting = threading.Barrier(2)
+
+    def compute(self, prepared: Prepared, rows: Any) -> Any:
+        self._meeting.wait(20.0)
+        return super().compute(prepared, rows)
+
+
+def outcomes_of(encoder: Any, streams: int, *batches: list[str]) -> list[Any]:
+    """The outcomes of batches 0, 1 and so on in the order in which they are handed out."""
+    manager: Any = Manager(encoder, streams)
+    pipeline = Pipeline(manager, DeviceMemory("cpu", ""))
+    pipeline.hydrate()
+    for number, texts in enumerate(batches):
+        pipeline.submit(TextBatch(number, 1, texts))
+    found: list[Any] = []
+    while len(found) < len(batches):
+        assert select.select([pipeline.wake_fd], [], [], 20.0)[0], "nothing came"
+        found += [one for one in pipeline.take() if not isinstance(one, Ready | Mitigation)]
+    return found
+
+
+def test_streams_compute_micro_batches_at_the_same_time_and_the_rows_are_in_order() -> None:
+    texts = [f"{number} " * 100 for number in range(8)]
+    (found,) = outcomes_of(Meeting(), 2, texts)
+    (alone,) = outcomes_of(FakeEncoder(PassSpec(vector="v", kind="dense", model="fake:8")), 1, texts)
+    for name, array in alone.arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], array)
+
+
+def test_a_stream_without_work_begins_the_next_batch_and_the_first_result_still_comes_first() -> None:
+    """Each batch is one micro-batch, so the two meet only if they are computed at the same time."""
+    found = outcomes_of(Meeting(), 2, ["one"], ["two"], ["three"], ["four"])
+    assert [one.message.batch for one in found] == [0, 1, 2, 3]
+
+
+class FirstWaits(FakeEncoder):
+    """The text `first` is computed after the text `second`."""
+
+    def __init__(self) -> None:
+        super().__init__(PassSpec(vector="v", kind="dense", model="fake:8"))
+        self._second = threading.Event()
+
+    def compute(self, prepared: Prepared, rows: Any) -> Any:
+        if "first" in prepared.items[0]:
+            assert self._second.wait(20.0)
+        vectors = super().compute(prepared, rows)
+        if "second" in prepared.items[0]:
+            self._second.set()
+        return vectors
+
+
+def test_a_later_batch_that_is_ready_earlier_is_handed_out_later() -> None:
+    found = outcomes_of(FirstWaits(), 2, ["first"], ["second"])
+    assert [one.message.batch for one in found] == [0, 1]
+
+
+def test_a_text_that_cannot_be_tokenized_fails_its_batch_in_its_turn() -> None:
+    class Unreadable(FirstWaits):
+        def prepare(self, texts: Sequence[str]) -> Prepared:
+            if "bad" in texts:
+                raise ValueError("no such token")
+            return super().prepare(texts)
+
+    found = outcomes_of(Unreadable(), 2, ["first"], ["bad"], ["second"])
+    assert [getattr(one, "reason", "") for one in found] == ["", "tokenizing failed: no such token", ""]
+
+
+def test_streams_without_memory_shrink_the_budget_and_lose_no_row() -> None:
+    spec = PassSpec(vector="v", kind="dense", model="fake:8,oom_above=300")
+    encoder = FakeEncoder(spec)
+    encoder.budget = TokenBudget(1_000, 1_000)
+    texts = [f"{number} " * 100 for number in range(40)]
+    (found,) = outcomes_of(encoder, 3, texts)
+    (alone,) = outcomes_of(FakeEncoder(PassSpec(vector="v", kind="dense", model="fake:8")), 1, texts)
+    np.testing.assert_array_equal(found.arrays["vector"], alone.arrays["vector"])
+
+
+def test_one_text_that_never_fits_fails_its_batch_once_and_the_next_batch_is_computed() -> None:
+    spec = PassSpec(vector="v", kind="dense", model="fake:8,oom_above=300")
+    encoder = FakeEncoder(spec)
+    encoder.budget = TokenBudget(200, 200)
+    found = outcomes_of(encoder, 2, ["long " * 400, "fine"], ["fine"])
+    assert [type(one) for one in found] == [BatchFailedMessage, Computed]
+
+
+class Converting(FakeEncoder):
+    """Its second attempts must be alone; the first attempts come from several streams."""
+
+    def __init__(self) -> None:
+        super().__init__(PassSpec(vector="v", kind="dense", model="fake:8,nan_on=poison"))
+        self.budget = TokenBudget(64, 64)
+        self._busy = 0
+        self.together = self.alone = 0
+        self._lock = threading.Lock()
+
+    def compute(self, prepared: Prepared, rows: Any) -> Any:
+        with self._lock:
+            self._busy += 1
+        vectors = super().compute(prepared, rows)
+        with self._lock:
+            self._busy -= 1
+        return vectors
+
+    def recompute(self, prepared: Prepared, rows: Any) -> Any:
+        self.together += self._busy
+        self.alone += 1
+        return super().compute(prepared, rows)
+
+
+def test_no_other_stream_computes_during_a_second_attempt() -> None:
+    """It may convert the weights."""
+    encoder = Converting()
+    (found,) = outcomes_of(encoder, 4, [f"{number} " * 50 + "poison" * (number % 3 == 0) for number in range(60)])
+    assert (encoder.alone, encoder.together) == (20, 0)
+    assert len(found.message.errors) == 20
+
+
+def test_many_use_a_thing_or_one_alone() -> None:
+    thing, log = ManyOrOne(), list[str]()
+    first, second = threading.Event(), threading.Event()
+
+    def alone() -> None:
+        first.set()
+        with thing.alone():
+            log.append("alone")
+        second.set()
+
+    with thing.many(), thing.many():
+        threading.Thread(target=alone, daemon=True).start()
+        assert first.wait(20.0)
+        log.append("many")
+    assert second.wait(20.0)
+    with thing.many():
+        log.append("many again")
+    assert log == ["many", "alone", "many again"]

@@ -7,13 +7,19 @@ from typing import Any
 
 import pytest
 from embedfleet.protocol.text.query_pairs import join_pair
-from embedfleet.worker.encoders import choose
-from embedfleet.worker.query import reply_to
+from embedfleet.worker import query
+from embedfleet.worker.query import QueryService, serve
+
+
+def line(kind: str, model: str, texts: list[str], number: int = 0) -> bytes:
+    spec = {"vector": "v", "kind": kind, "model": model}
+    return json.dumps({"pass": spec, "fingerprint": None, "texts": texts, "number": number}).encode()
 
 
 def asked(kind: str, model: str, texts: list[str]) -> Any:
-    spec = {"vector": "v", "kind": kind, "model": model}
-    return json.loads(reply_to(json.dumps({"pass": spec, "fingerprint": None, "texts": texts}).encode()))
+    found = json.loads(QueryService().reply(line(kind, model, texts)))
+    assert all(found.pop(name, 0.0) >= 0 for name in ("load_seconds", "encode_seconds"))
+    return found
 
 
 def test_a_reranker_halves_what_does_not_fit_and_leaves_out_what_never_does() -> None:
@@ -37,7 +43,7 @@ def test_any_exception_is_one_error_in_one_line(
     def load(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(choose, "load_encoder", load)
+    monkeypatch.setattr(query, "QueryModel", load)
     found = asked("dense", "a/b", ["text"])["error"]
     assert found["kind"] == "EmbedfleetError"
     assert found["message"].startswith("model a/b")
@@ -50,4 +56,33 @@ def test_out_of_memory_of_a_query_is_told() -> None:
 
 
 def test_a_request_that_is_none_is_an_error() -> None:
-    assert "error" in json.loads(reply_to(b"nonsense"))
+    assert "error" in json.loads(QueryService().reply(b"nonsense"))
+
+
+def test_a_model_is_loaded_once_and_anew_only_for_another_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, real = list[str](), query.QueryModel
+
+    def load(spec: Any, fingerprint: Any) -> Any:
+        loaded.append(spec.model)
+        return real(spec, fingerprint)
+
+    monkeypatch.setattr(query, "QueryModel", load)
+    service = QueryService()
+    for model, texts in (("fake:4", []), ("fake:4", ["one"]), ("fake:4", ["two"]), ("fake:8", ["one"])):
+        answer = json.loads(service.reply(line("dense", model, texts)))
+        assert len(answer.get("vectors", [])) == len(texts)
+    assert loaded == ["fake:4", "fake:8"]
+
+
+def test_after_a_bad_request_the_next_one_is_answered() -> None:
+    written = list[bytes]()
+    lines = [line("dense", "fake:4", ["one"], 1), b"nonsense", line("dense", "/not/there", ["x"], 2)]
+    serve(
+        [*lines, line("dense", "fake:4,oom_above=1", ["a b c"], 3), line("dense", "fake:4", ["one"], 4)], written.append
+    )
+    first, *bad, last = [json.loads(one) for one in written]
+    assert [one["number"] for one in (first, last)] == [1, 4]
+    assert [one.get("number", 0) for one in bad] == [0, 2, 3]
+    assert [one["error"]["kind"] for one in bad] == ["DecodeError", "ModelError", "EmbedfleetError"]
+    assert all("\n" not in one["error"]["message"] for one in bad)
+    assert first["vectors"] == last["vectors"]

@@ -15,7 +15,7 @@ from embedfleet.client.options.spec_builder import build_spec
 from embedfleet.client.run_directory.info import describe_run
 from embedfleet.client.run_directory.reader import open_run
 from embedfleet.client.search.hybrid import search as find
-from embedfleet.client.search.query_child import TIMEOUT
+from embedfleet.client.search.query_models import TIMEOUT
 from embedfleet.client.verify.recount import verify_run
 from embedfleet.protocol.errors import RunDirectoryError, SourceError, UsageError
 from embedfleet.protocol.source.corpus import survey
@@ -121,11 +121,11 @@ def test_a_time_to_wait_that_never_ends_is_refused(
 def test_a_search_takes_its_time_and_a_rerankers_code_from_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
 
-    def found(*_: Any, **how: Any) -> list[Any]:
-        given.update(how)
-        return []
+    def found(_folder: Any, _query: Any, settings: Any, **how: Any) -> int:
+        given.update(how, rerank=settings.rerank, trust_remote_code=settings.trust_remote_code)
+        return 0
 
-    monkeypatch.setattr("embedfleet.client.search.hybrid.search", found)
+    monkeypatch.setattr("embedfleet.client.cli.search_command.search", found)
     app(["search", "run", "box", "--rerank", "m", "--timeout", "300", "--trust-remote-code"], standalone_mode=False)
     assert (given["rerank"], given["timeout"], given["trust_remote_code"]) == ("m", 300.0, True)
     app(["search", "run", "box"], standalone_mode=False)

@@ -3,7 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from embedfleet.client.cli.tables import labelled_scores, print_hits, print_info
+from embedfleet.client.cli.hit_list import labelled_scores, print_hits
+from embedfleet.client.cli.tables import print_info
 from embedfleet.client.run_directory.info import describe_run
 from embedfleet.client.search.hybrid import Hit
 

@@ -27,7 +27,7 @@ pytest.importorskip("qdrant_edge")
 
 ANSWER = """
 import json, sys
-asked = json.load(sys.stdin)
+asked = json.loads(sys.stdin.readline())
 assert asked["fingerprint"]["fingerprint"] and len(asked["texts"]) == 1
 if asked["pass"]["kind"] == "bm25":
     print(json.dumps({"sparse": [{"indices": [5], "values": [1.0]}]}))

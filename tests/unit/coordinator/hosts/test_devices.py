@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import math
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -12,9 +13,24 @@ from typing import Any
 import pytest
 from embedfleet.coordinator.hosts import discovery as devices
 from embedfleet.coordinator.hosts.discovery import discover
+from embedfleet.coordinator.hosts.free_cores import FreeCores
 from embedfleet.protocol.errors import DeviceError
+from embedfleet.protocol.wire.devices import Device
 
-CORES = {0, 1, 2, 3, 6, 7}
+CORES = (0, 1, 2, 3, 6, 7)
+
+
+def has(monkeypatch: pytest.MonkeyPatch, cores: Sequence[int], quota: float = math.inf, busy: float = 0.0) -> None:
+    """Let the host have these cores."""
+    found = FreeCores(tuple(cores), len(cores), quota, busy)
+    monkeypatch.setattr(devices, "find_free_cores", lambda _load: found)
+    monkeypatch.setattr(devices, "allowed_cores", lambda: found.cores)
+    monkeypatch.setattr(devices, "cpu_quota", lambda: quota)
+
+
+def main_devices(wanted: str | None) -> list[Device]:
+    """The devices without the helpers of a CPU slot."""
+    return [device for device in discover(wanted, "h") if not device.helper]
 
 
 @dataclass
@@ -73,7 +89,7 @@ class FakeNvml:
 @pytest.fixture(autouse=True)
 def host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Six processors, and no scheduler's choice of GPUs."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(CORES))
+    has(monkeypatch, CORES)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
@@ -107,7 +123,7 @@ def test_a_driver_that_hangs_is_named_and_is_not_asked_by_who_wants_a_cpu(monkey
         for wanted in (None, "cuda:0", "cpu,GPU-aaaa"):
             with pytest.raises(DeviceError, match="driver has not answered"):
                 discover(wanted, "h")
-        assert [slot.kind for slot in discover("cpu", "h")] == ["cpu"]
+        assert [slot.kind for slot in main_devices("cpu")] == ["cpu"]
     finally:
         healthy.set()
 
@@ -115,10 +131,11 @@ def test_a_driver_that_hangs_is_named_and_is_not_asked_by_who_wants_a_cpu(monkey
 @pytest.mark.usefixtures("no_nvml")
 class TestWithoutGpus:
     def test_one_slot_with_all_processors_that_is_not_pinned(self) -> None:
-        (slot,) = discover(None, "h")
+        (slot,) = main_devices(None)
         assert (slot.uuid, slot.kind, slot.name) == ("cpu-h-0", "cpu", "cpu:0 (6 threads)")
         assert (slot.threads, slot.cores, slot.auxiliary) == (6, (), False)
         assert slot.memory > 0
+        assert not slot.cores_note
 
     def test_cpu_is_the_same_slot(self) -> None:
         assert discover("cpu", "h") == discover(None, "h")
@@ -132,6 +149,48 @@ class TestWithoutGpus:
     def test_slots_that_do_not_divide_evenly_leave_processors_idle(self) -> None:
         assert [slot.cores for slot in discover("cpu:4", "h")] == [(0,), (1,), (2,), (3,)]
         assert discover("cpu:4", "h")[0].name == "cpu:0 (1 thread)"
+
+    @pytest.mark.parametrize("wanted", [None, "cpu", "cpu:1"])
+    def test_the_only_slot_has_a_helper_for_each_further_thread(self, wanted: str | None) -> None:
+        slot, *helpers = discover(wanted, "h")
+        assert not slot.helper
+        assert [one.name for one in helpers] == [f"cpu helper {number} (1 thread)" for number in range(1, 6)]
+        assert {(one.kind, one.threads, one.cores, one.auxiliary, one.helper) for one in helpers} == {
+            ("cpu", 1, (), True, True)
+        }
+        assert len({one.uuid for one in (slot, *helpers)}) == 6
+
+    def test_helpers_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        has(monkeypatch, range(64))
+        assert sum(bool(one.helper) for one in discover("cpu", "h")) == 7
+
+    @pytest.mark.parametrize("wanted", ["cpu:2", "cpu:6"])
+    def test_several_slots_have_none(self, wanted: str) -> None:
+        assert not any(slot.helper for slot in discover(wanted, "h"))
+
+    @pytest.mark.parametrize(("quota", "threads"), [(1.0, 1), (0.5, 1), (1.5, 2), (4.0, 4), (9.0, 6)])
+    def test_a_quota_limits_threads_and_helpers(
+        self, monkeypatch: pytest.MonkeyPatch, quota: float, threads: int
+    ) -> None:
+        has(monkeypatch, CORES, quota)
+        slot, *helpers = discover("cpu", "h")
+        assert (slot.threads, len(helpers)) == (threads, threads - 1)
+        assert slot.cores == ()
+        assert ("quota" in (slot.cores_note or "")) == (quota < 6)
+
+    def test_slots_share_a_quota_and_each_keeps_one_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        has(monkeypatch, CORES, 2.0)
+        slots = discover("cpu:3", "h")
+        assert [(slot.threads, slot.cores) for slot in slots] == [(1, (0, 1)), (1, (2, 3)), (1, (6, 7))]
+
+    @pytest.mark.parametrize(("cores", "threads"), [(16, 16), (64, 40)])
+    def test_others_only_take_from_threads_that_would_wait_for_each_other(
+        self, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
+    ) -> None:
+        has(monkeypatch, range(cores), busy=24.2)
+        slot = discover(None, "h")[0]
+        assert slot.threads == threads
+        assert slot.cores_note == "other processes kept 24.2 busy at the start"
 
     @pytest.mark.parametrize(
         ("wanted", "why"),
@@ -158,27 +217,37 @@ class TestWithoutGpus:
 @pytest.mark.usefixtures("nvml")
 class TestWithGpus:
     def test_all_gpus_and_one_auxiliary_cpu_slot(self, nvml: FakeNvml) -> None:
-        first, second, spare = discover(None, "h")
+        first, second, spare = main_devices(None)
         assert (first.uuid, first.kind, first.name) == ("GPU-aaaa", "cuda", "NVIDIA Fake (cuda:0)")
         assert (first.memory, first.capability, first.threads) == (80 << 30, (9, 0), 3)
         assert (second.uuid, second.name, second.capability) == ("GPU-bbbb", "NVIDIA Old (cuda:1)", (7, 5))
         assert (spare.kind, spare.auxiliary) == ("cpu", True)
-        assert spare.threads == 6
+        assert spare.threads == 3, "one is left to each GPU's worker, and one to the coordinator"
         assert nvml.opened == 1, "it stays open: a GPU that nobody uses would have to be woken for each look"
 
     @pytest.mark.parametrize("wanted", ["cuda:1", "GPU-bbbb", "gpu-BBBB", " cuda:1 "])
     def test_a_gpu_by_index_or_uuid(self, wanted: str) -> None:
-        assert [device.uuid for device in discover(wanted, "h")] == ["GPU-bbbb", "cpu-h-0"]
+        assert [device.uuid for device in main_devices(wanted)] == ["GPU-bbbb", "cpu-h-0"]
 
     def test_gpus_in_the_order_of_the_request(self) -> None:
         assert [device.uuid for device in discover("cuda:1,cuda:0", "h")][:2] == ["GPU-bbbb", "GPU-aaaa"]
 
     def test_a_gpu_beside_a_cpu_slot_needs_no_auxiliary_one(self) -> None:
-        devices = discover("cuda:0,cpu", "h")
+        devices = main_devices("cuda:0,cpu")
         assert [(device.kind, device.auxiliary) for device in devices] == [("cuda", False), ("cpu", False)]
 
+    def test_the_auxiliary_slot_has_helpers_on_what_the_gpus_leave(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert sum(bool(device.helper) for device in discover(None, "h")) == 2
+        assert sum(bool(device.helper) for device in discover("cuda:0", "h")) == 3
+        has(monkeypatch, range(2))
+        assert [(device.kind, device.threads) for device in discover(None, "h")] == [
+            ("cuda", 1),
+            ("cuda", 1),
+            ("cpu", 1),
+        ]
+
     def test_cpu_alone_offers_no_gpu(self) -> None:
-        assert [device.kind for device in discover("cpu", "h")] == ["cpu"]
+        assert [device.kind for device in main_devices("cpu")] == ["cpu"]
 
     @pytest.mark.parametrize("wanted", ["cuda:2", "GPU-cccc", "MIG-aaaa"])
     def test_a_missing_gpu_is_refused_and_those_here_named(self, wanted: str) -> None:
@@ -212,7 +281,7 @@ class TestWithGpus:
     @pytest.mark.parametrize("visible", ["", "-1", "7", "NoDevFiles"])
     def test_a_scheduler_lends_none(self, monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        assert [(device.kind, device.auxiliary) for device in discover(None, "h")] == [("cpu", False)]
+        assert [(device.kind, device.auxiliary) for device in main_devices(None)] == [("cpu", False)]
         with pytest.raises(DeviceError, match="no such GPU"):
             discover("cuda:0", "h")
 

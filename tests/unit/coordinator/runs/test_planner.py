@@ -39,15 +39,21 @@ T4, H100 = device("cuda", (7, 5)), device("cuda", (9, 0))
         (one("multivector"), PassPlan("v-multivector")),
         (one("sparse"), PassPlan("v-sparse", fallback=True)),
         (one("sparse", fallback=False), PassPlan("v-sparse")),
-        (one("bm25"), PassPlan("v-bm25", cpu_only=True, after_intake=True)),
-        (one("bm25", average_length=9.5), PassPlan("v-bm25", cpu_only=True)),
+        (one("bm25"), PassPlan("v-bm25", cpu_only=True, after_intake=True, light=True)),
+        (one("bm25", average_length=9.5), PassPlan("v-bm25", cpu_only=True, light=True)),
         (
             one("metadata"),
-            PassPlan("v-metadata", cpu_only=True, given_up="the weights are those of the metadata", without=NO_WEIGHTS),
+            PassPlan(
+                "v-metadata",
+                cpu_only=True,
+                given_up="the weights are those of the metadata",
+                light=True,
+                without=NO_WEIGHTS,
+            ),
         ),
         (
             one("metadata", side="query"),
-            PassPlan("v-metadata", cpu_only=True, given_up="the weights are those of the metadata"),
+            PassPlan("v-metadata", cpu_only=True, given_up="the weights are those of the metadata", light=True),
         ),
     ],
 )

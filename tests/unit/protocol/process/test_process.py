@@ -115,15 +115,23 @@ def test_the_environment_is_ours_and_what_is_added(start: Start, monkeypatch: py
     assert child.tail() == "a ours"
 
 
-@pytest.mark.parametrize(("set_by_user", "seen"), [(None, "4"), ("26", "26")])
-def test_numpys_threads_sleep_at_once_unless_the_user_says_otherwise(
-    start: Start, monkeypatch: pytest.MonkeyPatch, set_by_user: str | None, seen: str
+@pytest.mark.parametrize(
+    ("variable", "set_by_user", "seen"),
+    [
+        ("OPENBLAS_THREAD_TIMEOUT", None, "4"),
+        ("OPENBLAS_THREAD_TIMEOUT", "26", "26"),
+        ("OMP_WAIT_POLICY", None, "passive"),
+        ("OMP_WAIT_POLICY", "active", "active"),
+    ],
+)
+def test_threads_sleep_at_once_unless_the_user_says_otherwise(
+    start: Start, monkeypatch: pytest.MonkeyPatch, variable: str, set_by_user: str | None, seen: str
 ) -> None:
     if set_by_user is None:
-        monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT", raising=False)
+        monkeypatch.delenv(variable, raising=False)
     else:
-        monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", set_by_user)
-    child = start("import os\nprint(os.environ['OPENBLAS_THREAD_TIMEOUT'])")
+        monkeypatch.setenv(variable, set_by_user)
+    child = start(f"import os\nprint(os.environ['{variable}'])")
     assert child.wait(SECONDS) == 0
     assert child.tail() == seen
 

@@ -34,6 +34,7 @@ _PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     Any: st.none() | st.booleans() | st.integers(0, 100) | st.lists(st.text("ab"), max_size=2),
     type(None): st.none(),
+    msgspec.UnsetType: st.just(msgspec.UNSET),
 }
 
 

@@ -159,6 +159,25 @@ def test_token_types_count() -> None:
     assert_close(output.last_hidden_state[0], torch.cat(expected))
 
 
+def test_threads_compute_at_the_same_time() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from sentence_transformers.sparse_encoder.modules import SpladePooling
+
+    compute = heads.sparse([Transformer(build("Bert", "ForMaskedLM")), SpladePooling("max", "relu")], CPU)
+    assert not isinstance(compute, str)
+    packs = [pack_of([length, 5, length + 3]) for length in range(1, 25)]
+
+    @torch.inference_mode()
+    def weights(pack: Pack) -> Any:
+        return compute(pack)["sentence_embedding"]
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(weights, packs))
+    for pack, found in zip(packs, together, strict=True):
+        assert_close(found, weights(pack))
+
+
 @torch.inference_mode()
 def difference(model: Any) -> float:
     pack = pack_of(SHAPES["ragged"])

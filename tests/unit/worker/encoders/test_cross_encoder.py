@@ -64,7 +64,7 @@ def test_a_prompt_a_limit_and_another_activation_are_the_reference_s(tmp_path: P
 
 def test_what_the_model_tokenizes_itself_is_the_same(folder: Path) -> None:
     scorer = scorer_of(folder)
-    scorer._tokenizes, scorer._packed = False, None
+    scorer._tokenizes, scorer._choice.packed = False, None
     ours = in_order(in_micro_batches(scorer.score, scorer.prepare_pairs(PAIRS), 128))
     np.testing.assert_allclose(ours, reference_of(folder).predict(list(PAIRS)), atol=1e-5)
 

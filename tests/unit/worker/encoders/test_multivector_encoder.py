@@ -88,7 +88,7 @@ def test_the_limit_is_the_documents_own_and_a_prompt_is_the_reference_s(
 
 def test_what_the_model_tokenizes_itself_is_the_same(folder: Path, reference: Any) -> None:
     encoder = encoder_of(folder)
-    encoder._tokenizes, encoder._packed = False, None
+    encoder._tokenizes, encoder._choice.packed = False, None
     parts = in_micro_batches(encoder.compute, encoder.prepare(TEXTS), 128)
     assert_same(in_order(parts), reference.encode_document(list(TEXTS), convert_to_numpy=True))
 
@@ -126,7 +126,7 @@ def test_rows_that_are_not_finite_or_empty_are_unusable(
     folder: Path, monkeypatch: pytest.MonkeyPatch, pool_factor: float
 ) -> None:
     encoder = encoder_of(folder, pool_factor)
-    encoder._packed = None
+    encoder._choice.packed = None
     forward = encoder._forward
 
     def poisoned(features: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.vectors.metadata_terms import query_weights
 from embedfleet.protocol.wire.query import QueryRequest
 from embedfleet.worker.encoders.choose import load_encoder
-from embedfleet.worker.query import answer
+from embedfleet.worker.query import QueryService
 
 from .... import tiny_models
 from ....tiny_models import in_micro_batches, in_order
@@ -60,7 +60,7 @@ def test_a_prompt_that_is_given_replaces_the_models_own(tmp_path: Path, referenc
     folder = tmp_path / "saved"
     model.save_pretrained(str(folder), create_model_card=False)
     one = PassSpec(vector="v", kind="dense", model=str(folder), prompt="chunk: ", query_prompt="find: ")
-    searched = answer(QueryRequest(one, None, QUERIES)).vectors
+    searched = QueryService().answer(QueryRequest(one, None, QUERIES)).vectors
     for prompt in ("find: ", ""):
         encoder, found = computed("dense", str(folder), prompt=prompt)
         assert encoder.fingerprint.prompt == prompt

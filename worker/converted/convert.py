@@ -1,0 +1,179 @@
+"""`python -m embedfleet.worker.converted.convert REQUEST`: convert a model, compare it with torch, and store it.
+
+REQUEST is a ConvertRequest in JSON. It runs in a process of its own: it needs the weights twice, and a runtime may crash. It
+ends with 0 once the conversion, or its refusal, is stored, and with 2 and a message for what another attempt may cure.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ...protocol.errors import EXIT_DONE, EXIT_USAGE, EmbedfleetError
+from ...protocol.process import lifeline
+from ...protocol.process.child import ERROR_MARK
+from ...protocol.process.standard_streams import guard_standard_error
+from ..encoders.base import OutOfMemory, Prepared
+from ..encoders.choose import encoder_of
+from ..models.loading import describe
+from ..models.locate import ModelFiles
+from ..tokenizing.flat import FlatTokens
+from .cache import GRAPH, RECORD, REFERENCE, TOKENIZER, Conversions, cannot_store
+from .converted_encoder import ENCODERS, Disagrees
+from .graph import ModelGraph, cannot_convert
+from .openvino_runtime import import_openvino
+from .padding import padded
+from .probe import PROBES, QUESTION, save_probe
+from .record import ConvertRequest, ModelRecord, TokenSettings
+from .traced_attention import traced_attention
+
+MARGIN = 64 << 20
+"""Bytes beside the weights that a conversion takes on the disk, generously."""
+
+
+class _Refused(Exception):
+    """The model cannot be converted, nor could it be at another attempt."""
+
+
+def convert(request: ConvertRequest) -> None:
+    """Store the conversion or its refusal. ModelError or OSError if neither can be."""
+    conversions = Conversions(Path(request.folder))
+    encoder = encoder_of(request.spec, _files(request), "cpu", request.threads)
+    try:
+        if reason := cannot_convert(encoder):
+            raise _Refused(reason)
+        _check_room(conversions.folder, encoder.parameters)
+        conversions.commit(request.key, lambda folder: _write(folder, request, encoder))
+    except _Refused as refused:
+        conversions.refuse(request.key, str(refused))
+
+
+def _write(folder: Path, request: ConvertRequest, encoder: Any) -> None:
+    prepared = _prepared(encoder)
+    items = _lists(prepared.items)
+    types = "token_type_ids" in items
+    record = _record(encoder, types=types)
+    _save_graph(folder, encoder, record.tokens, items)
+    (folder / TOKENIZER).write_text(encoder.tokenizer.backend_tokenizer.to_str())
+    (folder / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record)))
+    expected = encoder.compute(prepared, np.arange(len(PROBES), dtype=np.int32))
+    save_probe(folder / REFERENCE, items["input_ids"], items.get("token_type_ids"), expected)
+    try:  # as it will be loaded
+        ENCODERS[record.kind](request.spec, _files(request), folder, request.threads, thorough=True)
+    except Disagrees as error:
+        raise _Refused(str(error)) from error
+
+
+def _files(request: ConvertRequest) -> ModelFiles:
+    folder, name, revision = request.files
+    return ModelFiles(Path(folder), name, revision)
+
+
+def _prepared(encoder: Any) -> Prepared:
+    if encoder.kind == "rerank":
+        return encoder.prepare_pairs([(QUESTION, text) for text in PROBES])
+    return encoder.prepare(PROBES)
+
+
+def _lists(items: Any) -> dict[str, list[list[int]]]:
+    """Tokenized texts as transformers has them."""
+    if not isinstance(items, FlatTokens):
+        return items
+    found = {"input_ids": items.rows()}
+    if items.types is not None:
+        found["token_type_ids"] = [types.tolist() for types in np.split(items.types, items.starts()[1:])]
+    return found
+
+
+def _save_graph(folder: Path, encoder: Any, settings: TokenSettings, items: Mapping[str, list[list[int]]]) -> None:
+    import torch
+
+    openvino = import_openvino()
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    # Of unlike lengths: without a padded one, the graph might have no mask at all.
+    examples = tuple(map(torch.from_numpy, padded(items, np.array([2, 0], np.int32), settings)))
+    shape = openvino.PartialShape([-1, -1])
+    inputs = [(name, shape, openvino.Type.i64) for name in names[: len(examples)]]
+    try:
+        with torch.no_grad(), traced_attention(encoder.route[0].model), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tracing, whose results are compared
+            model = openvino.convert_model(ModelGraph(encoder).eval(), example_input=examples, input=inputs)
+        openvino.save_model(model, folder / GRAPH, compress_to_fp16=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the converter raises for a model that it cannot take
+        raise _Refused(f"OpenVINO cannot convert it: {type(error).__name__}: {_summary(error)}") from error
+
+
+def _record(encoder: Any, *, types: bool) -> ModelRecord:
+    tokenizer = encoder.tokenizer
+    fingerprint = encoder.fingerprint
+    masks = [one for one in encoder.route if type(one).__name__ == "MultiVectorMask"]
+    kept = {one for mask in masks for one in mask.keep_only_token_ids or ()}
+    return ModelRecord(
+        kind=encoder.kind,
+        fingerprint=fingerprint,
+        described=getattr(encoder, "described", None) or describe(encoder.modules),
+        prompt=encoder.prompt,
+        parameters=encoder.parameters,
+        tokens=TokenSettings(
+            limit=fingerprint.max_tokens,
+            pad=int(tokenizer.pad_token_id),
+            truncates_left=tokenizer.truncation_side == "left",
+            types=types,
+        ),
+        most=getattr(encoder, "most", None),
+        activation=type(encoder.activation).__name__ if encoder.kind == "rerank" else "",
+        skipped=tuple(one for mask in masks if "document" in mask.skiplist_tasks for one in _ids(mask)),
+        kept=tuple(sorted(kept)) or None,
+        normalizes=getattr(encoder, "normalizes", False),
+        special=tuple(getattr(encoder, "special", ())),
+    )
+
+
+def _ids(mask: Any) -> Iterable[int]:
+    found = mask._skiplist_ids  # it has no public name
+    return () if found is None else found.tolist()
+
+
+def _check_room(folder: Path, parameters: int) -> None:
+    """Raise OSError where the disk is too full: OpenVINO writes what fits without a word."""
+    needed, free = 4 * parameters + MARGIN, shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"{needed >> 20:,} MiB are needed, and {free >> 20:,} MiB are free", str(folder))
+
+
+def _summary(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def main() -> int:
+    """Convert as asked for on the command line."""
+    guard_standard_error()
+    lifeline.ignore_stop_signals()
+    lifeline.hold()
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    request = msgspec.json.decode(sys.argv[1], type=ConvertRequest)
+    try:
+        import_openvino()
+        convert(request)
+    except (EmbedfleetError, OSError, MemoryError, OutOfMemory) as error:
+        reason = cannot_store(Path(request.folder), error) if isinstance(error, OSError) else str(error)
+        sys.stderr.write(f"{ERROR_MARK}{reason or type(error).__name__}\n")
+        return EXIT_USAGE
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)  # skip torch's slow teardown

@@ -1,0 +1,256 @@
+"""Encoders of converted models. They import neither torch nor sentence-transformers, except for token pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ...protocol.errors import ModelError
+from ...protocol.spec.fingerprint import Fingerprint
+from ...protocol.spec.run_spec import PassSpec
+from ...protocol.text.query_pairs import split_pair
+from ...protocol.wire.arrays import Array
+from ..backends.agreement import agree, agreement
+from ..encoders.base import (
+    DenseResults,
+    Encoder,
+    FloatArray,
+    IntArray,
+    Prepared,
+    ScoreResults,
+    SparseResults,
+    TokenBudget,
+    kept_dim,
+)
+from ..encoders.heads import HeadsResults
+from ..encoders.multivector import MultivectorResults, pooled, token_pooling
+from ..encoders.sparse import ACTIVE_DIMS, check_most, limited
+from ..encoders.tokenizing import tokenize
+from ..models.locate import ModelFiles
+from .cache import RECORD, REFERENCE, TOKENIZER
+from .openvino_engine import OpenVinoEngine
+from .openvino_runtime import library_versions
+from .padding import padded
+from .plain_tokenizer import PlainTokenizer
+from .probe import PROBES, QUESTION, load_probe
+from .record import ModelRecord
+from .results import ResultOptions, results_of
+
+STREAM_TOKENS = 1_024
+"""Tokens of a micro-batch for each stream, as for torch on a CPU."""
+
+FASTER = "this processor has bfloat16: --dtype bfloat16 would take about 0.6 of the time, with cosines above 0.999 of float32's"
+"""Said where the dtype was left open. The share was measured with all-MiniLM-L6-v2 on an AMD EPYC with AVX-512 BF16."""
+FAST = 1e11
+"""Parameters times tokens that take about a second."""
+SHORT = 4
+"""The first PROBES, which are computed with any model."""
+
+
+class Disagrees(ModelError):
+    """The conversion does not compute what torch did."""
+
+
+class ConvertedEncoder:
+    """A conversion in its folder as an Encoder; a subclass for each kind. ModelError for options that the model cannot have,
+    Disagrees if it computes other numbers than torch. `thorough`: compare all PROBES, however long that takes."""
+
+    pads = True
+    most_streams = 1
+    """The engine has streams of its own."""
+    batch_tokens = 8_192
+    row_bytes = 4
+
+    def __init__(
+        self, spec: PassSpec, files: ModelFiles, folder: Path, threads: int, *, thorough: bool = False
+    ) -> None:
+        self._record = msgspec.json.decode((folder / RECORD).read_bytes(), type=ModelRecord)
+        self._folder, self._threads = folder, threads
+        self._limit = _limit(spec, files.name, self._record)
+        self._prompt = spec.prompt if spec.prompt is not None else self._record.prompt
+        changes = self._changes(spec, self._record)
+        self.fingerprint = _fingerprint(self._record, files, spec, self._limit, self._prompt, changes)
+        self._options = self._result_options(spec)
+        tokens = self._record.tokens
+        self._tokenizer = PlainTokenizer(folder / TOKENIZER, truncates_left=tokens.truncates_left, types=tokens.types)
+        self._engine = OpenVinoEngine(folder, self.fingerprint.dtype, threads)
+        self._float32 = self._engine if self._engine.dtype == "float32" else None
+        self.budget = TokenBudget(STREAM_TOKENS * self._engine.streams, STREAM_TOKENS * self._engine.streams)
+        self._agreement = self._probe(thorough=thorough)
+        by = f"openvino {self.fingerprint.versions['openvino']} ({self._agreement:.6f} of torch)"
+        self._placement = f"cpu {self._engine.dtype}, {by}"
+        self.notes = (f"computed by {by}",)
+        if spec.chosen_dtype and self._engine.has_bfloat16:
+            self.notes += (FASTER,)
+
+    def hydrate(self) -> str:
+        """The weights are on the device already: a CPU's memory is the host's."""
+        return self._placement
+
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        return self._tokenize(texts, self._limit, self._prompt)
+
+    def compute(self, prepared: Prepared, rows: IntArray) -> Any:
+        return self._computed(self._engine, prepared.items, rows, self._options)
+
+    def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
+        if self._float32 is None:
+            self._float32 = OpenVinoEngine(self._folder, "float32", self._threads)
+        return self._computed(self._float32, prepared.items, rows, self._options)
+
+    def _changes(self, _spec: PassSpec, _record: ModelRecord) -> dict[str, Any]:
+        """The fields of the fingerprint that options of the pass change."""
+        return {}
+
+    def _result_options(self, _spec: PassSpec) -> ResultOptions:
+        return ResultOptions()
+
+    def _tokenize(self, texts: Sequence[str], limit: int, prompt: str) -> Prepared:
+        zero = not self._record.tokens.types
+        return tokenize(self._tokenizer, limit, texts, prompt=prompt, types_are_zero=zero)
+
+    def _computed(self, engine: OpenVinoEngine, items: Any, rows: IntArray, options: ResultOptions) -> Any:
+        parts = np.array_split(rows, min(engine.streams, len(rows)))
+        inputs = [padded(items, part, self._record.tokens) for part in parts]
+        found = zip(engine.compute(inputs), inputs, strict=True)
+        return _joined([results_of(self._record, outputs, given, options) for outputs, given in found])
+
+    def _probe(self, *, thorough: bool) -> float:
+        """How far texts agree with what torch made of them. Disagrees if that is too little, or if their tokens differ."""
+        items, theirs = load_probe(self._folder / REFERENCE, self._record.kind)
+        own = self._tokenize(PROBES, self._record.tokens.limit, self._record.prompt)
+        if own.items != items:
+            raise Disagrees("its tokenizer gives other tokens without transformers")
+        options = ResultOptions(dim=self._record.fingerprint.dim, most=self._record.most)
+        found: list[float] = []
+        for rows in self._probe_batches(own.lengths, thorough=thorough):
+            ours = self._computed(self._engine, items, np.array(rows, np.int32), options)
+            found.append(agreement(ours, [theirs[row] for row in rows] if isinstance(theirs, list) else theirs[rows]))
+            if not agree(found[-1], ours, self._engine.dtype):
+                raise Disagrees(f"its results agree to {found[-1]:.6f} only with those of torch")
+        return min(found)
+
+    def _probe_batches(self, lengths: IntArray, *, thorough: bool) -> list[list[int]]:
+        """The PROBES as micro-batches: one alone, others beside each other, and the longest ones if that is fast."""
+        most = FAST / self._record.parameters
+        short = [row for row, length in enumerate(lengths.tolist()) if thorough or row < SHORT or length <= most]
+        return [[1], short[:-1], short[-1:]]
+
+
+class ConvertedDense(DenseResults, ConvertedEncoder):
+    """`compute` returns (rows, dim) float32."""
+
+    def _changes(self, spec: PassSpec, record: ModelRecord) -> dict[str, Any]:
+        dim = kept_dim(spec, record.fingerprint.dim)
+        self.row_bytes = 4 * dim
+        return {"dim": dim}
+
+    def _result_options(self, _spec: PassSpec) -> ResultOptions:
+        return ResultOptions(dim=self.fingerprint.dim)
+
+
+class ConvertedSparse(SparseResults, ConvertedEncoder):
+    """`compute` returns, for each row, (indices uint32 sorted, values float32 other than 0)."""
+
+    def _changes(self, spec: PassSpec, record: ModelRecord) -> dict[str, Any]:
+        check_most(spec.max_active_dims)
+        self._most = spec.max_active_dims if spec.max_active_dims is not None else record.most
+        self.row_bytes = 8 * min(self._most or ACTIVE_DIMS, ACTIVE_DIMS)
+        return {"pooling": limited(record.described, self._most)}
+
+    def _result_options(self, _spec: PassSpec) -> ResultOptions:
+        return ResultOptions(most=self._most)
+
+
+class ConvertedMultivector(MultivectorResults, ConvertedEncoder):
+    """`compute` returns a list of (tokens, dim) float32."""
+
+    def _changes(self, spec: PassSpec, record: ModelRecord) -> dict[str, Any]:
+        tokens = min(self._limit, 256)
+        self.row_bytes = int(2 * record.fingerprint.dim * tokens / spec.pool_factor)
+        units = record.normalizes or spec.pool_factor != 1
+        return {"pooling": pooled(record.described, spec.pool_factor), "normalized": units}
+
+    def _result_options(self, spec: PassSpec) -> ResultOptions:
+        return ResultOptions(pooling=_pooling(spec))
+
+
+class ConvertedHeads(HeadsResults, ConvertedEncoder):
+    """bge-m3: `compute` returns a list of M3Row."""
+
+    def _changes(self, spec: PassSpec, record: ModelRecord) -> dict[str, Any]:
+        dim, width = kept_dim(spec, record.fingerprint.dim), record.fingerprint.token_dim
+        self.row_bytes = 4 * dim + 8 * 128 + 2 * width * min(self._limit, 256) // spec.pool_factor
+        return {"dim": dim, "pooling": pooled(record.described, spec.pool_factor)}
+
+    def _result_options(self, spec: PassSpec) -> ResultOptions:
+        return ResultOptions(dim=self.fingerprint.dim, pooling=_pooling(spec))
+
+
+class ConvertedScores(ScoreResults, ConvertedEncoder):
+    """`compute` returns (rows,) float32. A text is a query and a chunk in one."""
+
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        return self._pairs([split_pair(text) for text in texts], self._limit, self._prompt)
+
+    def _tokenize(self, texts: Sequence[str], limit: int, prompt: str) -> Prepared:
+        return self._pairs([(QUESTION, text) for text in texts], limit, prompt)
+
+    def _pairs(self, pairs: Sequence[tuple[str, str]], limit: int, prompt: str) -> Prepared:
+        firsts, seconds = [query for query, _ in pairs], [text for _, text in pairs]
+        zero = not self._record.tokens.types
+        return tokenize(self._tokenizer, limit, firsts, seconds, prompt, types_are_zero=zero)
+
+
+ENCODERS: dict[str, Callable[..., Encoder]] = {
+    "dense": ConvertedDense,
+    "sparse": ConvertedSparse,
+    "multivector": ConvertedMultivector,
+    "bge-m3": ConvertedHeads,
+    "rerank": ConvertedScores,
+}
+"""By kind."""
+
+
+def _limit(spec: PassSpec, name: str, record: ModelRecord) -> int:
+    own = record.tokens.limit
+    if spec.max_tokens is not None and spec.max_tokens > own:
+        raise ModelError(f"--max-tokens {spec.max_tokens}: {name} takes at most {own}")
+    return own if spec.max_tokens is None else spec.max_tokens
+
+
+def _fingerprint(
+    record: ModelRecord, files: ModelFiles, spec: PassSpec, limit: int, prompt: str, changes: dict[str, Any]
+) -> Fingerprint:
+    return msgspec.structs.replace(
+        record.fingerprint,
+        revision=files.revision,
+        dtype="float32" if spec.dtype == "auto" else spec.dtype,
+        max_tokens=limit,
+        prompt=prompt,
+        versions=library_versions(),
+        **changes,
+    )
+
+
+def _pooling(spec: PassSpec) -> Any:
+    pooling = token_pooling(spec.pool_factor)
+    if pooling is None:
+        return None
+    import torch
+
+    def pool(row: FloatArray) -> FloatArray:
+        return pooling(torch.from_numpy(row)).numpy()
+
+    return pool
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    first: Array | list[Any] = parts[0]
+    if isinstance(first, np.ndarray):
+        return np.concatenate(parts)
+    return [row for part in parts for row in part]

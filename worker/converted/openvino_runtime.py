@@ -1,0 +1,61 @@
+"""OpenVINO, imported so that it reports nothing to anybody, and what it computes in on this processor."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ...protocol.errors import ModelError
+
+TELEMETRY = "openvino_telemetry"
+HINTS = {"float32": "f32", "bfloat16": "bf16"}
+"""OpenVINO's names of the dtypes that it computes in on a CPU."""
+CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16"}
+"""The capability of a processor that a dtype needs, in OpenVINO's words."""
+LIBRARIES = ("openvino", "torch", "transformers", "sentence-transformers")
+"""Those that decide a conversion."""
+
+
+def is_installed() -> bool:
+    """Whether OpenVINO can be imported."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def import_openvino() -> Any:
+    """The module openvino. It would send data on its use, and write a file into the home, as long as a module of that name
+    can be imported: none can here. ModelError if it is not installed."""
+    sys.modules.setdefault(TELEMETRY, None)  # pyright: ignore[reportArgumentType] - None stops the import
+    try:
+        import openvino
+    except ImportError as error:
+        raise ModelError("--backend openvino needs it: pip install 'embedfleet[openvino]'") from error
+    return openvino
+
+
+def check_dtype(core: Any, dtype: str) -> None:
+    """Raise ModelError if this processor cannot compute in `dtype`: OpenVINO would take float32 without a word."""
+    if dtype not in HINTS:
+        raise ModelError(f"--dtype {dtype}: OpenVINO computes in {' or '.join(HINTS)}; give one of these")
+    if not has_capability(core, dtype):
+        raise ModelError(
+            f"--dtype {dtype}: this processor cannot compute in it; give --dtype float32, or --backend torch"
+        )
+
+
+def has_capability(core: Any, dtype: str) -> bool:
+    """Whether this processor has instructions for `dtype`, one of HINTS."""
+    return CAPABILITIES[dtype] in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that decide a conversion, without importing them; empty for one that is not installed."""
+    return {name: _version(name) for name in LIBRARIES}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,66 @@
+"""Texts that were computed by torch when a model was converted, and are computed again at each start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from ...protocol.wire.arrays import Array
+from ..encoders.heads import M3Row
+
+_SENTENCE = "The numbers of one text must be the same whatever other texts are computed beside it. "
+PROBES = (
+    "a",
+    "Naïve café — 東京 and emoji 🙂 too!",
+    "def parse(line: str) -> list[int]:\n    return [int(part, 16) for part in line.split(',')]",
+    _SENTENCE * 2,
+    _SENTENCE * 9,
+    _SENTENCE * 40,
+)
+"""From a few tokens to more than most models take."""
+QUESTION = "which numbers must be the same?"
+"""The query that a cross-encoder compares with each of them."""
+
+
+def save_probe(path: Path, ids: Sequence[Sequence[int]], types: Sequence[Sequence[int]] | None, part: Any) -> None:
+    """Store token ids, token types if there are any, and the `compute` result of the PROBES."""
+    arrays = {f"ids.{row}": np.array(one, np.int32) for row, one in enumerate(ids)}
+    arrays |= {f"types.{row}": np.array(one, np.int32) for row, one in enumerate(types or ())}
+    for row, one in enumerate(part):
+        arrays |= {f"found.{row}.{place}": array for place, array in enumerate(_arrays(one))}
+    np.savez(path, allow_pickle=False, **cast("dict[str, Any]", arrays))
+
+
+def load_probe(path: Path, kind: str) -> tuple[dict[str, list[list[int]]], Any]:
+    """The token ids and types as a tokenized batch has them, and the result."""
+    with np.load(path, allow_pickle=False) as stored:
+        arrays: dict[str, Array] = dict(stored)
+    names = {"input_ids": "ids", "token_type_ids": "types"}
+    items = {
+        name: [arrays[f"{short}.{row}"].tolist() for row in range(len(PROBES))]
+        for name, short in names.items()
+        if f"{short}.0" in arrays
+    }
+    rows = [_row(kind, arrays, row) for row in range(len(PROBES))]
+    return items, np.array(rows) if kind in ("dense", "rerank") else rows
+
+
+def _arrays(row: Any) -> list[Array]:
+    if isinstance(row, M3Row):
+        return [row.dense, *row.sparse, row.colbert]
+    return [np.asarray(one) for one in row] if isinstance(row, tuple) else [np.asarray(row)]
+
+
+def _row(kind: str, arrays: Mapping[str, Array], row: int) -> Any:
+    parts = [arrays[f"found.{row}.{place}"] for place in range(4) if f"found.{row}.{place}" in arrays]
+    match kind:
+        case "sparse":
+            return tuple(parts)
+        case "bge-m3":
+            dense, indices, values, colbert = parts
+            return M3Row(dense, (indices, values), colbert)
+        case _:
+            return parts[0]

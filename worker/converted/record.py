@@ -1,0 +1,67 @@
+"""What is stored with a converted model: all that an encoder needs to know of it, so that it starts without torch."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ...protocol.spec.fingerprint import Fingerprint
+from ...protocol.spec.run_spec import Kind, PassSpec
+
+FORMAT = 1
+"""Raised when the graphs or records of this version differ from those of the one before."""
+
+
+class TokenSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How texts become the input of the graph. The tokenizer itself is `tokenizer.json`."""
+
+    limit: int
+    """The most tokens of an input that the model takes."""
+    pad: int
+    truncates_left: bool
+    types: bool
+    """Whether the graph takes token types."""
+
+
+class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A converted model, without the options of a pass. Fields after `tokens` are of some kinds only."""
+
+    kind: Kind
+    fingerprint: Fingerprint
+    described: str
+    """The model's modules, as the fingerprint's `pooling` begins."""
+    prompt: str
+    """The model's own prompt for documents."""
+    parameters: int
+    """Numbers in the weights."""
+    tokens: TokenSettings
+    most: int | None = None
+    """Sparse: the model's own limit of weights."""
+    activation: str = ""
+    """Scores: the class of the activation, which the graph does not have."""
+    skipped: tuple[int, ...] = ()
+    """Multivectors: token ids without a vector."""
+    kept: tuple[int, ...] | None = None
+    """Multivectors: the only token ids with a vector, if they are listed."""
+    normalizes: bool = False
+    """Multivectors: whether the model's last step makes unit vectors."""
+    special: tuple[int, ...] = ()
+    """bge-m3: token ids without a term weight."""
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """`done.json`, the last file of a conversion. Either its files by name, each with its SHA-256, or why there are none."""
+
+    files: dict[str, str] = {}
+    refused: str = ""
+
+
+class ConvertRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What the converting child is asked for. `spec` has no options that only concern a pass."""
+
+    spec: PassSpec
+    files: tuple[str, str, str]
+    """The fields of ModelFiles."""
+    key: str
+    folder: str
+    """The cache of conversions."""
+    threads: int
