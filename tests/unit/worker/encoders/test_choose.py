@@ -49,7 +49,7 @@ def test_bm25_looks_for_no_files() -> None:
 @pytest.mark.parametrize("kind", list(REAL))
 def test_a_real_encoder_for_each_kind(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
-    monkeypatch.setattr("embedfleet.worker.models.locate.find_model", lambda _spec: "files")
+    monkeypatch.setattr("embedfleet.worker.encoders.choose.find_model", lambda _spec: "files")
     monkeypatch.setattr(f"embedfleet.worker.encoders.{REAL[kind]}", lambda *arguments: given.append(arguments))
     one = spec(kind, "some/model", max_active_dims=9, pool_factor=2)
     load_encoder(one, "cuda", 3)
@@ -58,6 +58,6 @@ def test_a_real_encoder_for_each_kind(kind: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_metadata_needs_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedfleet.worker.models.locate.find_model", lambda _spec: "files")
+    monkeypatch.setattr("embedfleet.worker.encoders.choose.find_model", lambda _spec: "files")
     with pytest.raises(ModelError, match="a pass of kind 'metadata' needs no worker"):
         load_encoder(spec("metadata", "metadata"), "cpu", 1)
