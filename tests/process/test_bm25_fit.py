@@ -241,6 +241,13 @@ time.sleep(600)
 """
 
 
+def ignores_sigterm(pid: int) -> bool:
+    """Whether SIGTERM is in the mask of ignored signals that the kernel shows of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigIgn:"))
+    return bool(mask >> (signal.SIGTERM - 1) & 1)
+
+
 def test_the_child_ends_with_the_coordinator(case: Case) -> None:
     spool(case.layout, ["fox dog"])
     parent = subprocess.Popen([sys.executable, "-c", STARTER, str(case.layout.root)])
@@ -250,7 +257,8 @@ def test_the_child_ends_with_the_coordinator(case: Case) -> None:
         while not children and time.monotonic() < give_up:
             children = psutil.Process(parent.pid).children()
             time.sleep(0.05)
-        time.sleep(1)  # it may not have come to hold its lifeline yet
+        while not ignores_sigterm(children[0].pid) and time.monotonic() < give_up:  # it holds its lifeline then
+            time.sleep(0.05)
         os.kill(children[0].pid, signal.SIGTERM)  # which a scheduler sends to all: it goes on
         time.sleep(0.2)
         assert children[0].is_running()

@@ -45,7 +45,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def second_worker(worker: Any, context: Any, start: Callable[..., Any]) -> Iterator[Callable[[], Any]]:
     """Starts another worker, with sockets of its own."""
     other = Path(tempfile.mkdtemp(prefix="ef-", dir="/tmp"))
-    yield lambda: type(worker)(context, other, start)
+    started: list[Any] = []
+
+    def begin() -> Any:
+        started.append(type(worker)(context, other, start))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.socket.close(linger=0)
     shutil.rmtree(other, ignore_errors=True)
 
 

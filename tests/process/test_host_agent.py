@@ -62,7 +62,8 @@ class HostPeer:
             message = self._decoder.decode(frame)
             if isinstance(message, HostAlive) and kind is not HostAlive:
                 self.alives += 1
-                self.send(HostWelcome(PROTOCOL, __version__))
+                if kind is not HostHello:  # a host that we do not know yet is not welcome before its hello
+                    self.send(HostWelcome(PROTOCOL, __version__))
                 continue
             assert isinstance(message, kind), message
             return message
