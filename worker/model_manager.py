@@ -59,7 +59,8 @@ class ModelManager:
             return Broken("ModelError", message, fatal=False)
         except Exception as error:  # noqa: BLE001 - as in `stage`
             return _broken(self.encoder.fingerprint.model, "cannot compute a first text", error)
-        return Ready(placement, self._memory.sample("hydrated"), time.monotonic() - start)
+        fixed = self.encoder.pads and self._kind == "cpu" and self.encoder.fingerprint.dtype == "float32"
+        return Ready(placement, self._memory.sample("hydrated"), time.monotonic() - start, fixed_batches=fixed)
 
 
 def _broken(model: str, what: str, error: Exception) -> Broken:
