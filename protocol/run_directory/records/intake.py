@@ -13,13 +13,14 @@ class SegmentLimits(msgspec.Struct, frozen=True):
 
     rows: int = 16_384
     tokens: int = 1_000_000
-    first_rows: int = 0
-    """Rows of the first segment, and tokens in proportion; each next one has twice as many, up to these limits. 0: all are
+    first_rows: int | msgspec.UnsetType = msgspec.UNSET
+    """Rows of the first segment, and tokens in proportion; each next one has twice as many, up to these limits. Unset: all are
     alike."""
 
     def of(self, segment: int) -> tuple[int, int]:
         """The most rows of a segment, and the tokens with which it is full."""
-        rows = min(self.rows, self.first_rows << min(segment, 32)) if self.first_rows else self.rows
+        first = self.first_rows if isinstance(self.first_rows, int) else self.rows
+        rows = min(self.rows, first << min(segment, 32))
         return rows, max(1, self.tokens * rows // self.rows)
 
 
