@@ -30,8 +30,6 @@ def segment_cut(fleet: Fleet, event: SegmentCut) -> None:
     if segment is None or not segment.cutting:
         return
     segment.cutting = False
-    if not event.cuts:
-        return
     tokens = sum(cut.tokens for cut in event.cuts)
     whole = Batch(event.pass_index, event.segment, event.cuts[0].start, event.cuts[-1].stop, tokens, event.cuts)
     batch_id = fleet.add_batch(whole)
