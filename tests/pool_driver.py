@@ -89,10 +89,10 @@ class Driver:
         self.tell(WorkerHello(worker, self.pool.fleet.workers[worker].epoch))
         return self.tell(WorkerStaged(worker, row_bytes))
 
-    def ready(self, worker: str, row_bytes: int = 1) -> list[Action]:
-        """Through hello, staged and ready; the actions of the last."""
+    def ready(self, worker: str, row_bytes: int = 1, bounds: tuple[int, int] = (0, 0)) -> list[Action]:
+        """Through hello, staged and ready; the actions of the last. `bounds`: the most tokens and rows of a batch."""
         self.stage(worker, row_bytes)
-        return self.tell(WorkerReady(worker))
+        return self.tell(WorkerReady(worker, *bounds))
 
     def cut(self, *edges: int, segment: int = 0, pass_index: int = 0, name: str = "r") -> list[Action]:
         """The segment's batches, by their edges; ten tokens a row."""

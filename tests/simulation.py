@@ -118,6 +118,8 @@ class Process:
     host: str
     device: str
     speed: float
+    bounds: tuple[int, int] = (0, 0)
+    """The most tokens and rows of a batch of several cuts."""
     alive: bool = True
     hung: bool = False
     mute: bool = False
@@ -154,6 +156,7 @@ class World:
         self.scenario = SCENARIOS[seed % len(SCENARIOS)]
         self.config = PoolConfig(
             credit=self.rng.randint(1, 3),
+            batch_seconds=self.rng.choice((0.25, 2.0, 10.0)),
             hello_timeout=8,
             stage_timeout=20,
             hydrate_timeout=10,
@@ -264,7 +267,8 @@ class World:
             self.later(self.soon(), self.tell, events.SpawnRefused(action.worker, "memory is taken"))
             return
         speed = self.rng.choice((0.5, 1, 1, 1, 5))
-        process = Process(action.worker, action.epoch, action.host, action.device, speed)
+        bounds = self.rng.choice(((0, 0), (300, 4), (5_000, MANY), (MANY, MANY)))
+        process = Process(action.worker, action.epoch, action.host, action.device, speed, bounds)
         self.processes[action.worker] = process
         self.within(process, 0.2 + self.soon(2), self.hello)
 
@@ -297,7 +301,7 @@ class World:
 
     def hydrated(self, process: Process) -> None:
         if not self.mishap(process) and not self.breaks(process):
-            self.send(process, events.WorkerReady(process.name))
+            self.send(process, events.WorkerReady(process.name, *process.bounds))
 
     def breaks(self, process: Process) -> bool:
         """The model does not load; the process says so and ends, or hangs in its own end."""
@@ -447,7 +451,7 @@ class World:
         return any(device.kind == "cpu" for device in self.hosts["h0"]) and self.rng.random() < 0.3
 
     def _cuts(self, rows: int) -> tuple[events.Cut, ...]:
-        edges = sorted({0, rows, *(self.rng.randrange(rows) for _ in range(rows // 5))})
+        edges = sorted({0, rows, *(self.rng.randrange(rows) for _ in range(rows // self.rng.choice((2, 5))))})
         return tuple(events.Cut(a, b, (b - a) * self.rng.randint(5, 200)) for a, b in itertools.pairwise(edges))
 
     def submit(self, run: str) -> None:

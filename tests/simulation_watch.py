@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from embedfleet.coordinator.core import actions, events
+from embedfleet.coordinator.core.batching import GROWTH
 from embedfleet.coordinator.core.state import RunStatus
 
 if TYPE_CHECKING:
@@ -20,6 +22,21 @@ def require(held: bool, what: str, *about: Any) -> None:
         raise AssertionError(f"{what}: {about}")
 
 
+@dataclass(slots=True)
+class Measured:
+    """What a worker computed so far, by the times at which the pool heard of it."""
+
+    since: float = 0.0
+    """When its first batch became the first."""
+    tokens: int = 0
+    pace: float = float("inf")
+    """The fewest seconds a token that a batch took."""
+
+    def computed(self, tokens: int, now: float) -> None:
+        self.tokens += tokens
+        self.pace = min(self.pace, (now - self.since) / tokens)
+
+
 class Watch:
     """The invariants."""
 
@@ -29,6 +46,8 @@ class Watch:
         """Device to worker."""
         self.held: dict[str, list[int]] = defaultdict(list)
         self.sent: dict[int, actions.SendBatch] = {}
+        self.measured: dict[str, Measured] = defaultdict(Measured)
+        """By worker."""
         self.broken: set[tuple[str, int]] = set()
         """Submissions of runs with a model that does not load."""
         self.given_up: set[tuple[str, int]] = set()
@@ -38,6 +57,10 @@ class Watch:
         match event:
             case events.BatchDone() | events.BatchFailed() if event.batch in self.held[event.worker]:
                 self.held[event.worker].remove(event.batch)
+                measured = self.measured[event.worker]
+                if isinstance(event, events.BatchDone):
+                    measured.computed(self._tokens(self.sent[event.batch]), self.world.now)
+                measured.since = self.world.now
             case events.WorkerDied():
                 self.held.pop(event.worker, None)
             case events.WorkerExited():
@@ -86,9 +109,40 @@ class Watch:
         process = self.world.processes[action.worker]
         mine = (action.run, self.world.submissions[action.run], action.pass_index)
         require(process.serves == mine, "a worker gets its own pass", process, action)
+        if not self.held[action.worker]:
+            self.measured[action.worker].since = self.world.now
+        self._has_its_size(action, process.bounds)
         self.held[action.worker].append(action.batch)
         self.sent[action.batch] = action
         require(len(self.held[action.worker]) <= self.world.config.credit, "credit", action)
+
+    def _has_its_size(self, action: actions.SendBatch, bounds: tuple[int, int]) -> None:
+        """A batch has one cut, or as many as its worker computes in time; one that was blamed is sent as it was, or halved."""
+        batch, before = self.world.pool.fleet.batches[action.batch], self.sent.get(action.batch)
+        if batch.failures or batch.isolated:
+            same = before is None or (before.start, before.stop) == (action.start, action.stop)
+            require(same, "a blamed batch is sent as it was", action, before)
+            return
+        cuts = self._cuts(action)
+        whole = [cuts[0].start, cuts[-1].stop] == [action.start, action.stop] if cuts else False
+        require(whole, "a batch ends where a cut ends", action, cuts)
+        if len(cuts) < 2:
+            return
+        tokens, measured = self._tokens(action), self.measured[action.worker]
+        require(tokens <= bounds[0] and action.stop - action.start <= bounds[1], "bounds of a batch", action, bounds)
+        require(tokens <= GROWTH * measured.tokens, "a batch grows by what is known", action, measured)
+        seconds = tokens * measured.pace
+        require(
+            seconds <= self.world.config.batch_seconds * 1.001, "a batch lasts as long as it should", action, seconds
+        )
+
+    def _cuts(self, action: actions.SendBatch) -> list[events.Cut]:
+        cuts = self.world.corpora[action.run].cuts[action.pass_index, action.segment]
+        return [cut for cut in cuts if action.start < cut.stop and cut.start < action.stop]
+
+    def _tokens(self, action: actions.SendBatch) -> int:
+        """Of its cuts; of one that it has in part, all."""
+        return sum(cut.tokens for cut in self._cuts(action))
 
     def on_CutSegment(self, action: actions.CutSegment) -> None:
         key, exporter = (action.pass_index, action.segment), self.world.exporters[action.run]

@@ -64,7 +64,8 @@ class ModelManager:
             return _broken(self.encoder.fingerprint.model, "cannot compute a first text", error)
         self._divide_threads()
         notes: tuple[str, ...] = getattr(self.encoder, "notes", ())
-        return Ready(placement, self._memory.sample("hydrated"), time.monotonic() - start, notes)
+        fixed = self.encoder.pads and self._kind == "cpu" and self.encoder.fingerprint.dtype == "float32"
+        return Ready(placement, self._memory.sample("hydrated"), time.monotonic() - start, notes, fixed)
 
     def _divide_threads(self) -> None:
         """Choose the streams, and the threads of each."""

@@ -25,7 +25,7 @@ class StartIntake(Struct, frozen=True):
 
 
 class CutSegment(Struct, frozen=True):
-    """Sort the segment's rows and cut them into batches; answer with SegmentCut."""
+    """Sort the segment's rows and cut them into the smallest batches; answer with SegmentCut."""
 
     run: str
     pass_index: int

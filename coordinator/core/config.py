@@ -13,6 +13,8 @@ class PoolConfig:
     """Epoch of the first lease. A restarted coordinator must not reuse the epochs of the one before it."""
     credit: int = 2
     """Batches in flight per worker: one computed, one waiting."""
+    batch_seconds: float = 0.25
+    """How long a batch should take its worker, by what the worker was measured to compute in a second."""
     hello_timeout: float = 60.0
     stage_timeout: float = 3600.0
     """Loading weights, a download from a hub included."""

@@ -119,7 +119,7 @@ class CorpusMeasured(Struct, frozen=True):
 
 
 class Cut(Struct, frozen=True):
-    """A batch of a segment: the sorted rows from `start` to `stop`, with their estimated tokens."""
+    """The smallest batch of a segment: the sorted rows from `start` to `stop`, with their estimated tokens."""
 
     start: int
     stop: int
@@ -164,7 +164,11 @@ class WorkerStaged(Struct, frozen=True):
 
 
 class WorkerReady(Struct, frozen=True):
+    """`most_tokens` and `most_rows` are bounds of a batch of several cuts for it; 0: batches stay as they were cut."""
+
     worker: str
+    most_tokens: int = 0
+    most_rows: int = 0
 
 
 class WorkerBroken(Struct, frozen=True):

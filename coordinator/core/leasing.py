@@ -81,7 +81,7 @@ def _spawn(fleet: Fleet, slot: DeviceSlot, run: Run, pass_index: int) -> str:
     epoch = fleet.config.first_epoch + fleet.next_worker
     fleet.next_worker += 1
     worker = WorkerSlot(name, slot.host, slot.device.uuid, run.name, pass_index, epoch, fleet.now)
-    worker.seen = worker.moved = fleet.now
+    worker.seen = worker.began = worker.moved = fleet.now
     fleet.workers[name] = worker
     fleet.out.append(SpawnWorker(name, slot.host, slot.device.uuid, worker.epoch))
     plan = run.passes[pass_index].plan

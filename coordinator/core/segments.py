@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 from .actions import CutSegment
 from .events import Scrubbed, SegmentCommitted, SegmentCut, SegmentDamaged, SegmentSpooled
 from .state import Batch, Fleet, OpenSegment, Pass, Run, RunStatus
@@ -32,10 +30,11 @@ def segment_cut(fleet: Fleet, event: SegmentCut) -> None:
     if segment is None or not segment.cutting:
         return
     segment.cutting = False
-    for cut in event.cuts:
-        batch = fleet.add_batch(Batch(event.pass_index, event.segment, cut.start, cut.stop, cut.tokens))
-        segment.outstanding.add(batch)
-        one.pending.append(batch)
+    tokens = sum(cut.tokens for cut in event.cuts)
+    whole = Batch(event.pass_index, event.segment, event.cuts[0].start, event.cuts[-1].stop, tokens, event.cuts)
+    batch_id = fleet.add_batch(whole)
+    segment.outstanding.add(batch_id)
+    one.pending.append(batch_id)
 
 
 def segment_committed(fleet: Fleet, event: SegmentCommitted) -> None:
@@ -91,14 +90,17 @@ def reset_pass(fleet: Fleet, run: Run, pass_index: int, committed: frozenset[int
     one.uncut.extend(segment for segment in sorted(run.segments) if segment not in one.committed)
 
 
-def cut_ahead(fleet: Fleet, run: Run, pass_index: int, want: int) -> None:
-    """Have the next segment cut if fewer than `want` batches are ready."""
+def cut_ahead(fleet: Fleet, run: Run, pass_index: int, batches: int, tokens: int) -> None:
+    """Have the next segment cut if what is ready makes fewer than so many batches, or has fewer tokens."""
     one = run.passes[pass_index]
-    ready = (
-        batch_id for batch_id in one.pending if fleet.batches[batch_id].phase(one.results) is not BatchPhase.PARKED
-    )
-    if len(list(itertools.islice(ready, want))) >= want or one.is_cutting or not _may_cut(fleet, run, one):
+    if one.is_cutting or not _may_cut(fleet, run, one):
         return
+    for batch in (fleet.batches[batch_id] for batch_id in one.pending):
+        if batch.phase(one.results) is not BatchPhase.PARKED:
+            batches -= max(1, len(batch.cuts))
+            tokens -= batch.tokens
+        if batches <= 0 and tokens <= 0:
+            return
     segment = one.uncut.popleft()
     one.open[segment] = OpenSegment(run.segments[segment])
     fleet.out.append(CutSegment(run.name, pass_index, segment))

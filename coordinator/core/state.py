@@ -13,7 +13,7 @@ from ...protocol.wire.run_options import DEFAULTS, RunOptions
 from .actions import Action, Holder, Note
 from .config import PoolConfig
 from .device_health import DeviceHealth
-from .events import PassPlan
+from .events import Cut, PassPlan
 from .verdicts import BatchPhase
 
 
@@ -71,8 +71,17 @@ class WorkerSlot:
     batches: list[int] = field(default_factory=list[int])
     seen: float = 0.0
     progress: int = -1
+    began: float = 0.0
+    """When its first batch became the first."""
     moved: float = 0.0
-    """When its first batch became the first, or its progress last changed."""
+    """The same, or when its progress last changed."""
+    most_tokens: int = 0
+    most_rows: int = 0
+    """Bounds of a batch of several cuts for it; 0: batches stay as they were cut."""
+    tokens: float = 0.0
+    """Of the batches that it computed, the earlier ones counting less."""
+    seconds: float = 0.0
+    """That these took, with the same weights."""
     killed: str = ""
     """Why we killed it; empty if we did not."""
     killed_at: float = 0.0
@@ -93,6 +102,8 @@ class Batch:
     start: int
     stop: int
     tokens: int
+    cuts: tuple[Cut, ...] = ()
+    """What it consists of, where a part of it may be sent as a batch of its own."""
     failures: int = 0
     in_flight: bool = False
     isolated: bool = False

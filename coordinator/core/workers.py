@@ -76,6 +76,7 @@ def worker_ready(fleet: Fleet, event: WorkerReady) -> None:
     worker = fleet.workers.get(event.worker)
     if worker is not None and worker.stage is WorkerStage.HYDRATING:
         enter(fleet, worker, WorkerStage.READY)
+        worker.most_tokens, worker.most_rows = event.most_tokens, event.most_rows
         fleet.devices[worker.device].health.loaded(worker.pass_index)
 
 

@@ -113,8 +113,8 @@ class SegmentWriter:
 
     def _fill(self, batch: ChunkBatch, start: int) -> int:
         """Count chunks from `start` until the segment is full. Return the position after the last one."""
-        room = self._limits.rows - len(self._batch)
-        most = self._limits.tokens * BYTES_PER_TOKEN
+        rows, tokens = self._limits.of(self.segment)
+        room, most = rows - len(self._batch), tokens * BYTES_PER_TOKEN
         stop = start
         for position in range(start, min(len(batch), start + room)):
             metadata = batch.metadata[position]

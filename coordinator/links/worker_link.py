@@ -106,7 +106,8 @@ class WorkerLink:
         if runner is None:
             return
         try:
-            runner.settings.staged(worker.pass_index, message.fingerprint, message.batch_tokens)
+            sizes = (message.batch_tokens, message.row_bytes)
+            runner.settings.staged(worker.pass_index, message.fingerprint, *sizes)
         except EmbedfleetError as error:
             self._context.emit(events.WorkerBroken(worker.name, type(error).__name__, str(error), fatal=True))
             return
@@ -115,10 +116,15 @@ class WorkerLink:
         self._context.emit(events.WorkerStaged(worker.name, message.row_bytes))
 
     def _ready(self, worker: WorkerSlot, message: Ready) -> None:
+        runner = self._context.runs.get(worker.run)
+        if runner is None:
+            return
         self._lease(worker, "hydrated", message.memory, placement=message.placement, seconds=message.seconds)
-        if (runner := self._context.runs.get(worker.run)) is not None:
-            runner.telemetry.note_backend(worker.pass_index, message.notes)
-        self._context.emit(events.WorkerReady(worker.name))
+        runner.telemetry.note_backend(worker.pass_index, message.notes)
+        runner.settings.hydrated(worker.pass_index, fixed_batches=message.fixed_batches)
+        sizes = runner.settings.sizes(worker.pass_index)
+        bounds = (0, 0) if message.fixed_batches else (sizes.most_tokens, sizes.most_rows)
+        self._context.emit(events.WorkerReady(worker.name, *bounds))
 
     def _broken(self, worker: WorkerSlot, message: Broken) -> None:
         self._context.emit(events.WorkerBroken(worker.name, message.kind, message.message, message.fatal))

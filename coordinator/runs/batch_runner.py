@@ -106,7 +106,7 @@ class BatchRunner:
 
     def cut(self, action: CutSegment) -> None:
         """Have the segment cut into batches for the pass; SegmentCut follows."""
-        self.texts.cut(action.pass_index, action.segment, self.settings.batch_tokens(action.pass_index))
+        self.texts.cut(action.pass_index, action.segment, self.settings.sizes(action.pass_index))
 
     def batch(self, action: SendBatch) -> list[Any]:
         """The frames of a batch for a worker."""

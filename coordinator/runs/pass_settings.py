@@ -17,7 +17,7 @@ from ..core.events import Event
 from ..telemetry.tracker import TelemetryTracker
 from .bm25_fit import Bm25Fit
 from .metadata_weights import without_model
-from .planner import choose_dtype, needs_fit
+from .planner import BatchSizes, batch_sizes, choose_dtype, needs_fit
 
 
 class PassSettings:
@@ -36,7 +36,9 @@ class PassSettings:
         self._fingerprints: dict[int, Fingerprint] = {}
         self._staged: dict[int, PassSpec] = {}
         """The pass as sent to its first worker: all its workers load the same, even if other devices join later."""
-        self._batch_tokens: dict[int, int] = {}
+        self._batches: dict[int, tuple[int, int]] = {}
+        """What the first worker said of batches: their usual tokens, and the bytes of a row's result."""
+        self._sizes: dict[int, BatchSizes] = {}
         self.fit = Bm25Fit(run, spec, layout, report)
 
     def resume(self, fingerprints: Sequence[Fingerprint | None]) -> None:
@@ -69,8 +71,8 @@ class PassSettings:
             chosen_dtype=one.dtype == "auto" and before is None,
         )
 
-    def staged(self, pass_index: int, fingerprint: Fingerprint, batch_tokens: int) -> None:
-        """Take the fingerprint of a worker's loaded model.
+    def staged(self, pass_index: int, fingerprint: Fingerprint, batch_tokens: int, row_bytes: int) -> None:
+        """Take the fingerprint of a worker's loaded model, the usual tokens of its batches and the bytes of a row's result.
 
         SpecMismatch if the model is not the one of the committed segments, UsageError if its dimensions do not fit the run.
         """
@@ -84,11 +86,17 @@ class PassSettings:
         if known is None and fingerprint.assumed and one.side == "document":
             self._telemetry.event("model_assumed", vector=one.vector, what=fingerprint.assumed)
         self._fingerprints.setdefault(pass_index, fingerprint)
-        self._batch_tokens.setdefault(pass_index, batch_tokens)
+        self._batches.setdefault(pass_index, (batch_tokens, row_bytes))
 
-    def batch_tokens(self, pass_index: int) -> int:
-        """Size of a staged pass's batches, in estimated tokens."""
-        return self._batch_tokens[pass_index]
+    def hydrated(self, pass_index: int, *, fixed_batches: bool) -> None:
+        """Take a worker's word on whether batches may be of any size; for all workers of the pass, that of the first counts."""
+        if pass_index not in self._sizes:
+            sizes = batch_sizes(self._spec.passes[pass_index], *self._batches[pass_index], fixed=fixed_batches)
+            self._sizes[pass_index] = sizes
+
+    def sizes(self, pass_index: int) -> BatchSizes:
+        """Sizes of the batches of a pass that has a hydrated worker."""
+        return self._sizes[pass_index]
 
     def outputs(self, pass_index: int) -> tuple[tuple[Output, int], ...]:
         """The outputs of a staged pass, each with its dimension; 0 if its form has none."""

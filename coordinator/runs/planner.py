@@ -1,8 +1,9 @@
-"""Plan a run from its spec and the devices: which passes need a GPU, which dtype they use, how large segments are."""
+"""Plan a run from its spec and the devices: which passes need a GPU, their dtypes, and how large segments and batches are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -15,18 +16,27 @@ from ...protocol.wire.devices import Device
 from ...protocol.wire.run_options import DEFAULTS, RunOptions
 from ..core.events import PassPlan
 
-SLOW_LIMITS = SegmentLimits(rows=2_048, tokens=131_072)
-"""For real models on a CPU, where a million tokens take minutes: a segment is the unit of resume."""
+SLOW_LIMITS = SegmentLimits(rows=2_048, tokens=131_072, first_rows=64)
+"""For real models on a CPU, where a million tokens take minutes: a segment is the unit of resume. The first ones are smaller
+still, so that a run that is interrupted early has something to keep."""
 
 MULTIVECTOR_BYTES = 256 << 20
 """Upper bound for a segment's multivectors in float16, by its estimated tokens. Two such segments may be open and three wait
 for the disk, so it determines the exporter's memory."""
+BATCH_BYTES = 64 << 20
+"""Upper bound for the multivectors of a batch, likewise, and for its result by the bytes that a worker expects of a row."""
 BYTES_A_NUMBER = 2
 HEADS_DIM, TOKEN_DIM = 1_024, 128
 """Assumed dimensions of a token's vector if the model's name does not determine them: those of bge-m3, and those of ColBERT
 and most models after it. A wider model in a folder only takes proportionally more memory."""
 TOKENS_A_ROW = 16
 """A segment limited by MULTIVECTOR_BYTES has at most one row for so many tokens: each text has special tokens too."""
+
+PARTS = 16
+"""A batch has at least a sixteenth of the tokens that its encoder usually takes, and at most so many times as many."""
+FIXED_PARTS = 4
+"""Where batches are fixed, they have a quarter: small enough to be prompt, large enough for several micro-batches."""
+MAX_CUT_ROWS, MAX_BATCH_ROWS = 4_096, 16_384
 
 NO_WEIGHTS = (
     f"--sparse metadata: no chunk has {METADATA_WEIGHTS}, a list of objects with a term and a positive weight; "
@@ -69,7 +79,34 @@ def segment_limits(spec: RunSpec, devices: Sequence[Device]) -> SegmentLimits:
     tokens = int(MULTIVECTOR_BYTES / widest)
     if tokens >= limits.tokens:
         return limits
-    return SegmentLimits(rows=min(limits.rows, max(1, tokens // TOKENS_A_ROW)), tokens=tokens)
+    rows = min(limits.rows, max(1, tokens // TOKENS_A_ROW))
+    return msgspec.structs.replace(limits, rows=rows, tokens=tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSizes:
+    """Sizes of a pass's batches, in estimated tokens and in rows."""
+
+    cut_tokens: int
+    cut_rows: int
+    """Of the smallest batch."""
+    most_tokens: int
+    most_rows: int
+    """Of the largest one; 0: every batch is as small as possible."""
+
+
+def batch_sizes(one: PassSpec, usual: int, row_bytes: int, *, fixed: bool) -> BatchSizes:
+    """The sizes of batches for an encoder that usually takes so many tokens and expects so many bytes of a row's result.
+
+    `fixed`: the numbers of a row depend on its batch, and must be the same in every run.
+    """
+    most = usual * PARTS
+    if "multivector" in FORMS[one.kind]:
+        most = min(most, int(BATCH_BYTES / _token_bytes(one)))
+    cut = min(usual // (FIXED_PARTS if fixed else PARTS), most)
+    rows = max(BATCH_BYTES // max(row_bytes, 1), 1)
+    bounds = (0, 0) if fixed else (most, min(rows, MAX_BATCH_ROWS))
+    return BatchSizes(max(cut, 1), min(rows, MAX_CUT_ROWS), *bounds)
 
 
 def _token_bytes(one: PassSpec) -> float:

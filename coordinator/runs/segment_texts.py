@@ -16,8 +16,7 @@ from ...protocol.text.token_estimates import BYTES_PER_TOKEN, TOKENS_A_TEXT
 from ...protocol.wire.arrays import Array
 from ..background import Background
 from ..core.events import Cut, SegmentCut
-
-MAX_BATCH_ROWS = 4_096
+from .planner import BatchSizes
 
 
 class SegmentTexts:
@@ -39,15 +38,15 @@ class SegmentTexts:
     def rows(self) -> int:
         return len(self.order)
 
-    def cut(self, budget: int) -> tuple[Cut, ...]:
-        """Batches of at most `budget` estimated tokens (or one text) and MAX_BATCH_ROWS rows."""
+    def cut(self, sizes: BatchSizes) -> tuple[Cut, ...]:
+        """The smallest batches: of at most `cut_tokens` estimated tokens (or one text) and `cut_rows` rows."""
         ends = np.cumsum(self._tokens)
         cuts: list[Cut] = []
         start = 0
         while start < self.rows:
             before = int(ends[start - 1]) if start else 0
-            stop = int(np.searchsorted(ends, before + budget, side="right"))
-            stop = min(max(stop, start + 1), start + MAX_BATCH_ROWS, self.rows)
+            stop = int(np.searchsorted(ends, before + sizes.cut_tokens, side="right"))
+            stop = min(max(stop, start + 1), start + sizes.cut_rows, self.rows)
             cuts.append(Cut(start, stop, int(ends[stop - 1]) - before))
             start = stop
         return tuple(cuts)
@@ -80,13 +79,13 @@ class OpenTexts:
     def __getitem__(self, segment: int) -> SegmentTexts:
         return self._texts[segment]
 
-    def cut(self, pass_index: int, segment: int, budget: int) -> None:
+    def cut(self, pass_index: int, segment: int, sizes: BatchSizes) -> None:
         """Have the segment read, and cut into batches for the pass; SegmentCut follows."""
         held, asked = self._texts.get(segment), self._round
 
         def read() -> tuple[SegmentTexts, tuple[Cut, ...]]:
             texts = held or SegmentTexts(self._layout, segment)
-            return texts, texts.cut(budget)
+            return texts, texts.cut(sizes)
 
         def hold(answer: Future[tuple[SegmentTexts, tuple[Cut, ...]]]) -> None:
             if asked != self._round:

@@ -32,7 +32,8 @@ class Staged(msgspec.Struct, frozen=True, array_like=True, tag="staged"):
 
     fingerprint: Fingerprint
     batch_tokens: int
-    """Best size of a batch for this encoder on this device, in estimated tokens."""
+    """A usual size of a batch for this encoder on this device, in estimated tokens. The coordinator goes from a sixteenth of it
+    to sixteen times as many, by the speed that it measures."""
     row_bytes: int
     """Estimated bytes of a row's result. The coordinator limits uncommitted results by it."""
     seconds: float
@@ -47,6 +48,9 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     seconds: float
     notes: tuple[str, ...] = ()
     """Lines for people on the choice of what computes the pass."""
+    fixed_batches: bool = False
+    """A row's last bits depend on the rows that it is padded with, and are the same in every run: a batch must not depend on
+    the measured speed."""
 
 
 class Broken(msgspec.Struct, frozen=True, array_like=True, tag="broken"):

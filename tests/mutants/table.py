@@ -13,6 +13,7 @@ POOL = (
 )
 HELPERS = ("tests/unit/coordinator/core/test_pool_helpers.py",)
 BLAME = ("tests/unit/coordinator/core/test_pool_blame.py",)
+SIZES = ("tests/unit/coordinator/core/test_pool_batch_sizes.py",)
 SIMULATION = ("tests/unit/coordinator/core/test_simulation.py",)
 ENSEMBLE = ("tests/unit/exporter/test_power_cut.py::test_an_ensemble_is_of_the_members_that_stand",)
 LEDGER = ("tests/unit/exporter/ledger/test_ledger_simulation.py",)
@@ -74,6 +75,55 @@ MUTANTS = (
         "computed = held[0] if held and",
         "computed = held[-1] if held and",
         POOL,
+    ),
+    Mutant(
+        "a batch that was blamed gets another size",
+        "coordinator/core/batching.py",
+        "    if count >= len(batch.cuts) or batch.phase(one.results) not in UNSUSPECTED:\n",
+        "    if count >= len(batch.cuts):\n",
+        SIZES,
+    ),
+    Mutant(
+        "what is left of a batch lacks a cut",
+        "coordinator/core/batching.py",
+        "mine, others = batch.cuts[:count], batch.cuts[count:]",
+        "mine, others = batch.cuts[:count], batch.cuts[count:][-1:]",
+        SIMULATION,
+    ),
+    Mutant(
+        "a batch is as large as one measurement allows",
+        "coordinator/core/batching.py",
+        "GROWTH * worker.tokens)",
+        "1e9 * worker.tokens)",
+        SIMULATION,
+    ),
+    Mutant(
+        "a batch lasts twice as long as it should",
+        "coordinator/core/batching.py",
+        "fleet.config.batch_seconds * worker.tokens",
+        "2 * fleet.config.batch_seconds * worker.tokens",
+        SIMULATION,
+    ),
+    Mutant(
+        "a batch has more rows than its result may have",
+        "coordinator/core/batching.py",
+        "(tokens > wanted or cut.stop - cuts[0].start > worker.most_rows)",
+        "tokens > wanted",
+        SIMULATION,
+    ),
+    Mutant(
+        "a sign of life makes a worker faster",
+        "coordinator/core/batching.py",
+        "    seconds = fleet.now - worker.began\n",
+        "    seconds = fleet.now - worker.moved\n",
+        SIZES,
+    ),
+    Mutant(
+        "a fast worker runs out of batches while a segment is cut",
+        "coordinator/core/segments.py",
+        "if batches <= 0 and tokens <= 0:",
+        "if batches <= 0:",
+        SIZES,
     ),
     Mutant(
         "batches of a dead worker are forgotten",

@@ -137,7 +137,7 @@ def test_a_worker_that_comes_back_after_its_lease_ended_is_told_to_go(
     stale = play(work, ToWorker, worker_identity(first.worker, first.epoch))
     stale.send(WorkerHelloMessage(PROTOCOL, __version__, first.epoch, 1))
     stale.hear(StageMessage)
-    stale.send(Staged(encoder().fingerprint, 4_000, 4 * DIM, 0.0))
+    stale.send(Staged(encoder().fingerprint, 64_000, 4 * DIM, 0.0))
     stale.hear(Hydrate)
     stale.send(Ready("cpu float32", SOME_MEMORY, 0.0))
     batch = stale.hear(BatchMessage)

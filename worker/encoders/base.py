@@ -53,7 +53,7 @@ class Encoder(Protocol):
 
     fingerprint: Fingerprint
     batch_tokens: int
-    """Best size of a batch from the coordinator, in estimated tokens."""
+    """A usual size of a batch from the coordinator, in estimated tokens."""
     row_bytes: int
     """Bytes of one row's result, estimated for sparse ones."""
     budget: TokenBudget

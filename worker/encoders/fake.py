@@ -51,7 +51,7 @@ class FakeEncoder(DenseResults):
             normalized=True,
             versions={},
         )
-        self.batch_tokens = 131_072
+        self.batch_tokens = 524_288
         self.row_bytes = 4 * self._dim
         self.budget = TokenBudget(1 << 20, 1 << 20)
         self.pads = False

@@ -13,6 +13,15 @@ class SegmentLimits(msgspec.Struct, frozen=True):
 
     rows: int = 16_384
     tokens: int = 1_000_000
+    first_rows: int | msgspec.UnsetType = msgspec.UNSET
+    """Rows of the first segment, and tokens in proportion; each next one has twice as many, up to these limits. Unset: all are
+    alike."""
+
+    def of(self, segment: int) -> tuple[int, int]:
+        """The most rows of a segment, and the tokens with which it is full."""
+        first = self.first_rows if isinstance(self.first_rows, int) else self.rows
+        rows = min(self.rows, first << min(segment, 32))
+        return rows, max(1, self.tokens * rows // self.rows)
 
 
 class FileStamp(msgspec.Struct, frozen=True):

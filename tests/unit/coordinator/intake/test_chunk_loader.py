@@ -36,6 +36,8 @@ class Intake:
         self.layout = RunLayout(root)
         self.spec = RunSpec(source=str(source), passes=PASSES, **{"preprocessing": PREPROCESSING} | spec)
         self.written: list[SpooledSegment] = []
+        self.limits: SegmentLimits | None = None
+        """In place of those of `load`."""
 
     def load(
         self,
@@ -50,7 +52,8 @@ class Intake:
             self.written.append(segment)
 
         self.written = []
-        return ChunkLoader(self.spec, self.layout, SegmentLimits(rows, tokens), on_segment, stopping).load()
+        limits = self.limits or SegmentLimits(rows, tokens)
+        return ChunkLoader(self.spec, self.layout, limits, on_segment, stopping).load()
 
     def table(self) -> list[dict[str, Any]]:
         tables = [pq.read_table(self.layout.chunk_segment(one.segment)) for one in self.written]
@@ -451,6 +454,35 @@ def test_a_segment_ends_where_the_first_session_decided(tmp_path: Path) -> None:
     intake.layout.limits.write_bytes(b"{")
     with pytest.raises(RunDirectoryError, match=r"limits\.json: damaged .* start over with --restart"):
         intake.load()
+
+
+def test_first_segments_are_small_and_a_resume_keeps_their_bounds(tmp_path: Path) -> None:
+    """A segment's bounds depend on its number alone, and the second session has other limits."""
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(json_lines(*numbered(0, 30)))
+    intake = Intake(source, tmp_path / "run")
+    intake.limits = SegmentLimits(rows=8, tokens=1000, first_rows=2)
+    intake.load()
+    assert [one.rows for one in intake.written] == [2, 4, 8, 8, 8]
+    files = intake.files()
+    for number in (1, 2, 3, 4):
+        intake.layout.chunk_segment(number).unlink()
+    intake.layout.intake.unlink()
+    intake.limits = None
+    intake.load(rows=7)
+    assert intake.files() == files
+
+
+def test_the_tokens_of_a_first_segment_are_in_proportion() -> None:
+    limits = SegmentLimits(rows=2_048, tokens=131_072, first_rows=64)
+    assert [limits.of(segment) for segment in (0, 1, 5, 6, 1_000)] == [
+        (64, 4_096),
+        (128, 8_192),
+        (2_048, 131_072),
+        (2_048, 131_072),
+        (2_048, 131_072),
+    ]
+    assert SegmentLimits(7, 9).of(0) == (7, 9)
 
 
 def test_what_was_set_aside_as_damaged_goes_once_it_is_read_again(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from unittest.mock import Mock
 import msgspec
 import pytest
 from embedfleet.coordinator.runs.pass_settings import PassSettings
+from embedfleet.coordinator.runs.planner import batch_sizes
 from embedfleet.protocol.errors import SpecMismatch
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.fingerprint import Fingerprint
@@ -51,9 +52,12 @@ def test_every_worker_loads_what_the_first_one_did_whoever_joins(settings: PassS
 
 def test_the_first_worker_says_what_comes_out_of_it(settings: PassSettings) -> None:
     assert settings.max_tokens(0) == 0
-    settings.staged(0, LOADED, 4_096)
-    settings.staged(0, LOADED, 64)
-    assert (settings.batch_tokens(0), settings.max_tokens(0)) == (4_096, 512)
+    settings.staged(0, LOADED, 4_096, 32)
+    settings.staged(0, LOADED, 64, 32)
+    settings.hydrated(0, fixed_batches=False)
+    settings.hydrated(0, fixed_batches=True)
+    assert settings.sizes(0) == batch_sizes(SPEC.passes[0], 4_096, 32, fixed=False)
+    assert settings.max_tokens(0) == 512
     assert settings.fingerprint(0) is LOADED
     ((output, dim),) = settings.outputs(0)
     assert (output.vector, dim) == ("dense-a", 8)
@@ -62,13 +66,13 @@ def test_the_first_worker_says_what_comes_out_of_it(settings: PassSettings) -> N
 def test_another_model_than_before_is_refused(settings: PassSettings) -> None:
     settings.resume((LOADED, None, None))
     with pytest.raises(SpecMismatch, match=r"dense-a: this model is not the one .*--restart starts over"):
-        settings.staged(0, msgspec.structs.replace(LOADED, weights="x"), 4_096)
+        settings.staged(0, msgspec.structs.replace(LOADED, weights="x"), 4_096, 32)
 
 
 def test_what_is_assumed_of_a_model_is_noted_once(settings: PassSettings, telemetry: Any) -> None:
     assumed = msgspec.structs.replace(LOADED, assumed="mean pooling")
     for _ in range(2):
-        settings.staged(0, assumed, 4_096)
+        settings.staged(0, assumed, 4_096, 32)
     telemetry.event.assert_called_once_with("model_assumed", vector="dense-a", what="mean pooling")
 
 

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 from embedfleet.coordinator.core.events import PassPlan
-from embedfleet.coordinator.runs.planner import NO_WEIGHTS, SLOW_LIMITS, choose_dtype, plan_passes, segment_limits
+from embedfleet.coordinator.runs.planner import (
+    NO_WEIGHTS,
+    SLOW_LIMITS,
+    BatchSizes,
+    batch_sizes,
+    choose_dtype,
+    plan_passes,
+    segment_limits,
+)
 from embedfleet.protocol.run_directory.records.intake import SegmentLimits
 from embedfleet.protocol.spec.fingerprint import Fingerprint
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
@@ -105,6 +113,31 @@ def test_segments_are_small_where_real_models_are_slow(
 )
 def test_segments_of_wide_multivectors_hold_fewer_tokens(passes: tuple[PassSpec, ...], limits: SegmentLimits) -> None:
     assert segment_limits(spec(*passes), (H100,)) == limits
+
+
+def test_small_segments_begin_smaller_still() -> None:
+    """An early interrupt of a slow run keeps what is committed: nothing, if the first segment takes minutes."""
+    assert segment_limits(spec(one("bge-m3")), (CPU,)).of(0) == SLOW_LIMITS.of(0) == (64, 4_096)
+
+
+@pytest.mark.parametrize(
+    ("of", "usual", "row_bytes", "fixed", "sizes"),
+    [
+        (one("dense"), 65_536, 1_536, False, BatchSizes(4_096, 4_096, 1_048_576, 16_384)),  # a GPU
+        (one("dense"), 8_192, 1_536, False, BatchSizes(512, 4_096, 131_072, 16_384)),  # a CPU
+        (one("dense"), 8_192, 1_536, True, BatchSizes(2_048, 4_096, 0, 0)),  # one that pads
+        (one("dense"), 65_536, 16_384, False, BatchSizes(4_096, 4_096, 1_048_576, 4_096)),
+        (one("dense"), 65_536, 1 << 18, False, BatchSizes(4_096, 256, 1_048_576, 256)),
+        (one("multivector"), 65_536, 65_536, False, BatchSizes(4_096, 1_024, 262_144, 1_024)),
+        (one("bge-m3", "bge-m3"), 65_536, 1 << 19, False, BatchSizes(4_096, 128, 32_768, 128)),
+        (one("multivector", "fake:65536"), 524_288, 1 << 27, False, BatchSizes(512, 1, 512, 1)),
+        (one("dense"), 0, 0, False, BatchSizes(1, 4_096, 0, 16_384)),
+    ],
+)
+def test_batches_have_bounds_by_what_their_results_take(
+    of: PassSpec, usual: int, row_bytes: int, fixed: bool, sizes: BatchSizes
+) -> None:
+    assert batch_sizes(of, usual, row_bytes, fixed=fixed) == sizes
 
 
 @pytest.mark.parametrize(

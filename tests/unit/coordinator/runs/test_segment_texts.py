@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from embedfleet.coordinator.core.events import Cut, SegmentCut
-from embedfleet.coordinator.runs import segment_texts
+from embedfleet.coordinator.runs.planner import BatchSizes
 from embedfleet.coordinator.runs.segment_texts import OpenTexts, SegmentTexts
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.run_directory.tables import CHUNK_SCHEMA
@@ -34,6 +34,11 @@ def write(layout: RunLayout, texts: list[str], segment: int = 0, pages: int | No
     table = pa.table({name: pa.array(values, CHUNK_SCHEMA.field(name).type) for name, values in columns.items()})
     pq.write_table(table, layout.chunk_segment(segment), row_group_size=pages)
     return SegmentTexts(layout, segment)
+
+
+def of(tokens: int, rows: int = 4_096) -> BatchSizes:
+    """Cuts of at most so many tokens and rows."""
+    return BatchSizes(tokens, rows, 0, 0)
 
 
 def texts_of(segment: SegmentTexts, start: int, stop: int) -> list[str]:
@@ -73,18 +78,17 @@ def test_row_groups_do_not_matter(layout: RunLayout) -> None:
 
 def test_cuts_are_estimated_at_four_bytes_a_token_and_two_a_text(layout: RunLayout) -> None:
     segment = write(layout, ["x" * 40, "x" * 20, "x" * 20, "x" * 4])
-    assert segment.cut(12 + 7) == (Cut(0, 2, 19), Cut(2, 4, 10))
-    assert segment.cut(1 << 30) == (Cut(0, 4, 29),)
+    assert segment.cut(of(12 + 7)) == (Cut(0, 2, 19), Cut(2, 4, 10))
+    assert segment.cut(of(1 << 30)) == (Cut(0, 4, 29),)
 
 
 def test_a_text_over_the_budget_is_a_batch_of_its_own(layout: RunLayout) -> None:
     segment = write(layout, ["x" * 400, "x" * 4, "x" * 4])
-    assert segment.cut(10) == (Cut(0, 1, 102), Cut(1, 3, 6))
+    assert segment.cut(of(10)) == (Cut(0, 1, 102), Cut(1, 3, 6))
 
 
-def test_a_batch_has_a_most_of_rows(layout: RunLayout, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segment_texts, "MAX_BATCH_ROWS", 3)
-    cuts = write(layout, ["x"] * 8).cut(1 << 30)
+def test_a_batch_has_a_most_of_rows(layout: RunLayout) -> None:
+    cuts = write(layout, ["x"] * 8).cut(of(1 << 30, 3))
     assert [(cut.start, cut.stop) for cut in cuts] == [(0, 3), (3, 6), (6, 8)]
 
 
@@ -93,7 +97,7 @@ def test_a_batch_has_a_most_of_rows(layout: RunLayout, monkeypatch: pytest.Monke
 def test_cuts_cover_every_row_once_and_respect_the_budget(layout: RunLayout, lengths: list[int], budget: int) -> None:
     texts = [f"{n:03}" + "x\u00fc"[length % 2] * length for n, length in enumerate(lengths)]
     segment = write(layout, texts)
-    cuts = segment.cut(budget)
+    cuts = segment.cut(of(budget))
     assert cuts[0].start == 0
     assert cuts[-1].stop == len(texts)
     assert all(one.stop == other.start for one, other in pairwise(cuts))
@@ -134,7 +138,7 @@ class Texts:
         self.calls.append(answer)
 
     def cut(self, pass_index: int, segment: int) -> SegmentTexts:
-        self.open.cut(pass_index, segment, 1 << 30)
+        self.open.cut(pass_index, segment, of(1 << 30))
         self.calls.pop()()
         return self.open[segment]
 
@@ -147,7 +151,7 @@ def texts(layout: RunLayout) -> Texts:
 
 
 def test_a_segment_is_read_beside_the_loop_and_cut_when_it_is_there(texts: Texts) -> None:
-    texts.open.cut(4, 1, 1 << 30)
+    texts.open.cut(4, 1, of(1 << 30))
     assert texts.emitted == []
     with pytest.raises(KeyError):
         texts.open[1]
@@ -186,7 +190,7 @@ def test_a_segment_that_is_cut_anew_is_held_for_all_its_rows(texts: Texts) -> No
 
 def test_what_was_asked_for_before_a_clear_counts_no_more(texts: Texts) -> None:
     """The exporter was lost, or the run is closing, while a segment was being read."""
-    texts.open.cut(0, 1, 1 << 30)
+    texts.open.cut(0, 1, of(1 << 30))
     texts.open.clear()
     texts.calls.pop()()
     assert texts.emitted == []

@@ -11,7 +11,7 @@ from embedfleet.protocol.wire.codec import Decoder, encode
 from ....fuzz.messages import LINKS
 from ....witness.messages import EACH, recorded
 
-LATER: dict[str, list[Any]] = {"Ready": [[]]}
+LATER: dict[str, list[Any]] = {"Ready": [[], False]}
 """The defaults of the fields that a message got since: they come last."""
 
 
