@@ -75,7 +75,8 @@ def _serve(options: Any) -> int:
         say = _say if options.ready_fd is None else _keep_quiet
         grace = DRAIN_SECONDS if options.grace is None else options.grace
         try:
-            coordinator = Coordinator(address, hosts, folder, say, spans, grace)
+            shared = options.ready_fd is None
+            coordinator = Coordinator(address, hosts, folder, say, spans, grace, shared=shared)
         except (OSError, zmq.ZMQError) as error:
             raise EmbedfleetError(describe_system_error(error) or str(error)) from error
         catch_stop_signals(lambda received, _frame: coordinator.signals.append(received))
