@@ -24,7 +24,7 @@ from ..run_directory.edge_shard import check_searchable, open_shard
 from ..run_directory.files import read_spec
 from ..verify.shard_checks import remedy
 from .exact_metadata import exact_metadata
-from .filter_keys import check_keys, plain_filters
+from .filter_keys import Filters, check_keys, plain_filters
 from .pair_scores import score_pairs
 from .query_child import TIMEOUT
 from .query_encoder import encode_queries
@@ -64,7 +64,7 @@ def search(
     top_k: int = 10,
     *,
     signals: Sequence[str] = (),
-    filters: Sequence[tuple[str, str]] = (),
+    filters: Filters = (),
     rerank: str | None = None,
     timeout: float = TIMEOUT,
     trust_remote_code: bool = False,
@@ -76,7 +76,7 @@ def search(
     `signals` are names of vectors, ends of names, or forms (`dense`, `sparse`, `multivector`); empty for all. Vectors given
     by name are fused. Of the others, `fused_names` chooses which to fuse; the rest are only scored. The first `candidates`
     chunks of each signal are fused: by default CANDIDATES, or `top_k` if larger. `filters` are (key, value) pairs of the
-    metadata, all of which must match.
+    metadata, or a dict of them, all of which must match.
 
     `rerank` is a cross-encoder that reorders the first RERANKED hits. Hits that it cannot score follow in the fused order.
     `trust_remote_code` lets it run code of its own; for the run's models, the run's setting holds.
@@ -102,7 +102,7 @@ def search(
         raise UsageError(f"--candidates {candidates}: give at least {top_k}, which is --top-k")
     text = preprocessor(spec.preprocessing)(query)
     wanted, named = choose_signals(spec, signals, layout.root)
-    filters = plain_filters(filters)
+    pairs = plain_filters(filters)
     reranker = _reranker(rerank, trust_remote_code) if rerank is not None else None
     encoded = encode_queries(layout, spec, [text], timeout, wanted, say)
     query_vectors = {name: encoded.vectors[name][0] for name in wanted if name in encoded.vectors}
@@ -114,7 +114,7 @@ def search(
     for line in reasons:
         say(line)
     depth = top_k if reranker is None else max(top_k, min(RERANKED, candidates or RERANKED))
-    hits = search_shard(layout, spec, vectors, depth, filters, named, candidates)
+    hits = search_shard(layout, spec, vectors, depth, pairs, named, candidates)
     if left_out:
         hits = [replace(hit, left_out=left_out) for hit in hits]
     return hits if reranker is None else _reranked(reranker, text, hits, timeout, say)[:top_k]
