@@ -48,6 +48,7 @@ def _serve(options: Any) -> int:
     import zmq
 
     from ..protocol.process.socket_folder import PREFIX, make_socket_folder, take_socket_folder
+    from ..protocol.process.stop_signals import catch_stop_signals
     from ..protocol.wire.channels import parse_address
     from .hosts.agent import HostAgent
     from .hosts.connection_cap import raise_file_limit
@@ -77,11 +78,11 @@ def _serve(options: Any) -> int:
         say = _say if options.ready_fd is None else _keep_quiet
         grace = DRAIN_SECONDS if options.grace is None else options.grace
         try:
-            coordinator = Coordinator(address, hosts, folder, say, spans, grace)
+            shared = options.ready_fd is None
+            coordinator = Coordinator(address, hosts, folder, say, spans, grace, shared=shared)
         except (OSError, zmq.ZMQError) as error:
             raise EmbedfleetError(describe_system_error(error) or str(error)) from error
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda received, _frame: coordinator.signals.append(received))
+        catch_stop_signals(lambda received, _frame: coordinator.signals.append(received))
         signal.set_wakeup_fd(coordinator.wake_fd, warn_on_full_buffer=False)
         if options.ready_fd is not None:
             os.write(options.ready_fd, b"ready")

@@ -50,7 +50,7 @@ EXPORT_LINKS = 1_000
 
 
 class Coordinator:
-    """One fleet. Signal handlers append to `signals`; `say` shows a line to people."""
+    """One fleet. Signal handlers append to `signals`; `say` shows a line to people. `shared` as for `Submissions`."""
 
     def __init__(
         self,
@@ -60,6 +60,8 @@ class Coordinator:
         say: Callable[[str], None],
         observers: Observers | None = None,
         grace: float = DRAIN_SECONDS,
+        *,
+        shared: bool = False,
     ) -> None:
         self._grace = grace
         self.signals: list[int] = []
@@ -76,7 +78,7 @@ class Coordinator:
         self._folder = private_folder
         self._export_links = itertools.cycle(range(EXPORT_LINKS))
         self._checks = ModelChecks(leave=self._background.leave)
-        submissions = Submissions(context, self._checks, self._start_exporter, observers)
+        submissions = Submissions(context, self._checks, self._start_exporter, observers, shared=shared)
         self._submissions = submissions
         self._clients = ClientLink(context, self._control, submissions, observers)
         self._workers, self._hosts, self._exporters = WorkerLink(context), HostLink(context), ExporterLinks(context)

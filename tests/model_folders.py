@@ -106,6 +106,18 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "config is nested": (file("config.json", "[" * 100_000), "dense", "config.json is not JSON", "copy it again"),
     "config is not UTF-8": (file("config.json", b'{"a":"\xff"}'), "dense", "config.json is not JSON", "copy it again"),
     "no model_type": (config(model_type=None), "dense", "config.json names no model_type", "give the folder"),
+    "limit of the tokenizer is a text": (
+        file("tokenizer_config.json", '{"model_max_length": "512"}'),
+        "dense",
+        "model_max_length in ",
+        "is '512'; make it a number, or null",
+    ),
+    "limit of the module is a list": (
+        file("sentence_bert_config.json", '{"max_seq_length": [256]}'),
+        "rerank",
+        "max_seq_length in ",
+        "is [256]; make it a number, or null",
+    ),
     "modules is cut": (file("modules.json", "[{"), "dense", "modules.json is not JSON", "copy it again"),
     "modules is an object": (file("modules.json", "{}"), "dense", "modules.json is not a list", "copy it again"),
     "modules has no type": (

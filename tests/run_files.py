@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from embedfleet.protocol.finished_run.published import encode_published, segment_digest
 from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.run_directory.records.intake import SegmentLimits
 from embedfleet.protocol.run_directory.records.sections import CrossEncoderRerankRun, SparseInferenceRun
 from embedfleet.protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor, VectorSegmentInfo
 from embedfleet.protocol.run_directory.tables import CHUNK_SCHEMA, digest, vector_schema, with_info
@@ -114,6 +115,7 @@ class RunFiles:
             folder.mkdir(parents=True)
         self.layout.spec.write_bytes(msgspec.json.encode(self.spec))
         self.layout.source.write_text("[]")
+        self.layout.limits.write_bytes(msgspec.json.encode(SegmentLimits()))
         for segment in range(len(self.sizes)):
             self.chunk_segment(segment)
             self.vector_segment(DENSE, segment, self.dense_table(segment))

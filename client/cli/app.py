@@ -13,12 +13,14 @@ from ...protocol.process.standard_streams import guard_standard_streams
 from ...protocol.process.system_refusals import describe_system_error
 from ...protocol.text.terminal_text import printable
 from ...protocol.version import __version__
+from .command_group import CommandGroup
 from .flag_types import AsJson, Devices, Otlp, Quantized, RunFolder, TrustsCode
 from .json_output import print_json
 from .run_flags import run
 
 app = typer.Typer(
     name="embedfleet",
+    cls=CommandGroup,
     help="Every retrieval signal for every chunk of a corpus, over all GPUs, with nothing lost.",
     no_args_is_help=True,
     add_completion=False,

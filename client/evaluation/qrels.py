@@ -17,6 +17,9 @@ Qrels = dict[str, dict[str, int]]
 LARGEST_SCORE = 1_000_000
 """trec_eval has a table as long as the largest score. Far beyond this limit its figures are wrong, and then it fails."""
 
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,100}")
+"""`int` would also take `1_0`, and digits of other scripts."""
+
 BLANKS = " \t"
 """Separators of fields. Ids may contain other white space and line ends of Unicode."""
 
@@ -38,10 +41,9 @@ def read_qrels(path: Path) -> Qrels:
         first = first or (number, columns)
         if columns != first[1]:
             raise SourceError(f"{where}: {columns} fields, line {first[0]} had {first[1]}; give one form throughout")
-        try:
-            judged = int(score)
-        except ValueError:
-            raise SourceError(f"{where}: the score {score!r} is not a whole number") from None
+        if not _WHOLE_NUMBER.fullmatch(score):
+            raise SourceError(f"{where}: the score {score!r} is not a whole number")
+        judged = int(score)
         if abs(judged) > LARGEST_SCORE:
             raise SourceError(f"{where}: the score {score} is too large; give at most {LARGEST_SCORE:,}")
         if qrels.setdefault(query, {}).setdefault(chunk, judged) != judged:

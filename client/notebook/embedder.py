@@ -29,6 +29,7 @@ from ..run_directory.files import read_spec
 from ..run_directory.multivectors import Multivectors
 from ..run_directory.reader import Run, open_run
 from ..run_directory.sparse_vectors import SparseVectors
+from ..search.filter_keys import Filters
 from ..search.hybrid import Hit, search
 from ..search.query_models import TIMEOUT
 from ..steps.export import export_quietly
@@ -216,7 +217,7 @@ class Embedder:
         top_k: int = 10,
         *,
         signals: str | Sequence[str] = (),
-        filters: Sequence[tuple[str, str]] = (),
+        filters: Filters = (),
         rerank: str | None = None,
         timeout: float = TIMEOUT,
         trust_remote_code: bool = False,
@@ -225,9 +226,10 @@ class Embedder:
         """The chunks that fit the query best, best first.
 
         `signals` are vectors to fuse, or forms (`dense`, `sparse`, `multivector`). `filters` are (key, value) pairs of the
-        metadata, all of which must match. `rerank` is a cross-encoder that reorders the first hits; `trust_remote_code` lets it
-        run code of its own. The models may take `timeout` seconds, and the cross-encoder as long again. The first `candidates`
-        chunks of each signal are fused. A model that cannot encode the query is left out; `Hit.left_out` has the reason.
+        metadata, or a dict of them, all of which must match. `rerank` is a cross-encoder that reorders the first hits;
+        `trust_remote_code` lets it run code of its own. The models may take `timeout` seconds, and the cross-encoder as long
+        again. The first `candidates` chunks of each signal are fused. A model that cannot encode the query is left out;
+        `Hit.left_out` has the reason.
         """
         chosen = names_in("signals", signals)
         return search(

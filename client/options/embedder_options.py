@@ -15,6 +15,12 @@ from ...protocol.wire.run_options import RunOptions, check_options
 OF_RANK = ("queries", "qrels", "candidates", "top_k", "signals")
 """Flags of `embedfleet run` that are arguments of `Embedder.rank`."""
 
+ARGUMENTS = (
+    *("dense", "sparse", "multivector", "heads", "rerank", "devices", "restart", "otlp"),
+    *("batch_timeout", "load_timeout", "sparse_device", "backend", "cpu_fallback"),
+)
+"""Flags that are arguments of `Embedder` itself."""
+
 _PASS_FIELDS = (
     "dtype",
     "max_tokens",
@@ -61,7 +67,9 @@ def spec_options(options: Mapping[str, Any]) -> dict[str, Any]:
     unknown = [name for name in options if _FLAGS.get(name, name) not in TYPES]
     if unknown:
         known = sorted(_FLAG_OF_FIELD.get(name, name) for name in TYPES)
-        raise UsageError(f"{', '.join(unknown)}: no option of an Embedder; it takes {', '.join(known)}")
+        raise UsageError(
+            f"{', '.join(unknown)}: no option of an Embedder; it takes {', '.join(known)}; and {', '.join(ARGUMENTS)}"
+        )
     fields: dict[str, Any] = {}
     for name, value in options.items():
         field = _FLAGS.get(name, name)

@@ -65,7 +65,10 @@ def figures_of(pass_: PassProgress, *, total_known: bool, wide: bool = True) -> 
 
 
 class PlainView:
-    """A line for a pass at each change of state, and every PLAIN_SECONDS while it works."""
+    """A line for a pass at each change of state, and every PLAIN_SECONDS while it works.
+
+    Not between its last row and its end: the line of its end has the same figures.
+    """
 
     def __init__(self, about: str = "") -> None:
         self._about = about
@@ -78,7 +81,8 @@ class PlainView:
             state, when = self._last.get(pass_.vector, ("", 0.0))
             now = time.monotonic()
             due = pass_.state == "working" and now - when >= PLAIN_SECONDS
-            if pass_.state != state or due:
+            ending = progress.intake_done and pass_.rows_done >= progress.rows and pass_.state != "done"
+            if (pass_.state != state or due) and not ending:
                 self._last[pass_.vector] = (pass_.state, now)
                 figures = figures_of(pass_, total_known=progress.intake_done)
                 detail = f" · {figures}" if figures != pass_.state else ""

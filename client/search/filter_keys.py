@@ -27,14 +27,19 @@ _PLAIN = re.compile(r"[\w-]+")
 """Keys that the engine takes without quotes. In quotes it takes every character but double quotes and backslashes."""
 
 
-def plain_filters(filters: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:
+Filters = Sequence[tuple[str, Any]] | Mapping[str, Any]
+"""(key, value) pairs of the metadata, or a dict of them."""
+
+
+def plain_filters(filters: Filters) -> list[tuple[str, str]]:
     """The filters with keys relative to the metadata (`metadata.KEY` becomes KEY) and values as on the command line.
 
-    UsageError for a key that the engine cannot read, and for a value that is not text, a number, a boolean or None.
+    UsageError for what is not a pair, for a key that the engine cannot read, and for a value that is not text, a number, a
+    boolean or None.
     """
     import qdrant_edge as edge
 
-    plain = [(key.removeprefix(METADATA), _as_typed(key, value)) for key, value in filters]
+    plain = [(key.removeprefix(METADATA), _as_typed(key, value)) for key, value in _pairs(filters)]
     for key, _ in plain:
         try:
             edge.IsEmptyCondition(METADATA + key)
@@ -63,6 +68,18 @@ def check_keys(layout: RunLayout, shard: Any, filters: Sequence[tuple[str, str]]
         keys = _keys(layout)
         known = f"; keys: {', '.join(keys)}" if keys else ""
         raise UsageError(f"--filter {_short(key)}=…: no chunk has {_short(where)}{known}")
+
+
+def _pairs(filters: Filters) -> Iterator[tuple[str, Any]]:
+    found: Any = filters.items() if isinstance(filters, Mapping) else filters
+    for one in found:
+        match one:
+            case (str(key), value):
+                yield key, value
+            case _:
+                raise UsageError(
+                    f"filters: {_short(repr(one))} is not a (key, value) pair; give pairs or a dict, as in {{'module': 'json'}}"
+                )
 
 
 def _as_typed(key: str, value: Any) -> str:

@@ -20,7 +20,7 @@ from ..options.signal_names import choose_signals
 from ..options.spec_builder import make_pass
 from ..run_directory.edge_shard import check_searchable
 from ..run_directory.files import read_spec
-from .filter_keys import plain_filters
+from .filter_keys import Filters, plain_filters
 from .hit import Hit as Hit
 from .kept_shard import KeptShard
 from .pair_scores import score_pairs
@@ -80,7 +80,7 @@ class Searcher:
         top_k: int = 10,
         *,
         signals: Sequence[str] = (),
-        filters: Sequence[tuple[str, str]] = (),
+        filters: Filters = (),
         rerank: str | None = None,
         trust_remote_code: bool = False,
         candidates: int | None = None,
@@ -89,13 +89,13 @@ class Searcher:
         check_query(query, top_k, candidates)
         text = preprocessor(self.spec.preprocessing)(query)
         wanted, named = choose_signals(self.spec, signals, self.layout.root)
-        filters = plain_filters(filters) if filters else []
+        pairs = plain_filters(filters)
         reranker = _reranker(rerank, trust_remote_code) if rerank is not None else None
         vectors, left_out = self._encoded(text, wanted)
         depth = top_k if reranker is None else max(top_k, min(RERANKED, candidates or RERANKED))
         self._shard.open()
         with self.timings.stage("engine"):
-            hits = search_shard(self.layout, self.spec, vectors, depth, filters, named, candidates, self._shard)
+            hits = search_shard(self.layout, self.spec, vectors, depth, pairs, named, candidates, self._shard)
         if left_out:
             hits = [replace(hit, left_out=left_out) for hit in hits]
         return hits if reranker is None else self._reranked(reranker, text, hits)[:top_k]
@@ -131,7 +131,7 @@ def search(
     top_k: int = 10,
     *,
     signals: Sequence[str] = (),
-    filters: Sequence[tuple[str, str]] = (),
+    filters: Filters = (),
     rerank: str | None = None,
     timeout: float = TIMEOUT,
     trust_remote_code: bool = False,
@@ -143,7 +143,7 @@ def search(
     `signals` are names of vectors, ends of names, or forms (`dense`, `sparse`, `multivector`); empty for all. Vectors given
     by name are fused. Of the others, `fused_names` chooses which to fuse; the rest are only scored. The first `candidates`
     chunks of each signal are fused: by default CANDIDATES, or `top_k` if larger. `filters` are (key, value) pairs of the
-    metadata, all of which must match.
+    metadata, or a dict of them, all of which must match.
 
     `rerank` is a cross-encoder that reorders the first RERANKED hits. Hits that it cannot score follow in the fused order.
     `trust_remote_code` lets it run code of its own; for the run's models, the run's setting holds.

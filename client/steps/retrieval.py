@@ -173,6 +173,6 @@ def _reranked(section: CrossEncoderRerankRun) -> str:
         text += f", batches p50 {latency['p50']:.3f} s, p95 {latency['p95']:.3f} s, p99 {latency['p99']:.3f} s"
     if section.truncated:
         share = None if section.tokens_cut_share is UNSET else section.tokens_cut_share
-        text += f"; {section.truncated:,} pairs were cut ({percent(share)} of all tokens)"
+        text += f"; {pluralize(section.truncated, 'pair')} cut ({percent(share)} of all tokens)"
     reasons = "; ".join(f"{reason} ({count:,})" for reason, count in list(section.reasons.items())[:3])
     return text + (f"; {section.fallbacks:,} keep their fused order: {reasons}" if reasons else "")

@@ -85,20 +85,27 @@ def _plain(name: str, text: str, unit: str) -> str:
         case "seconds":
             return f"{text} s"
         case "rows":
-            return f"{text} {unit}"
+            return f"{text} {_unit(text, unit)}"
         case "rate":
             return f"{text} {unit}/s"
         case "cut":
             rows, _, lost = text.partition(" / ")
             share = "an unknown share" if lost == UNKNOWN else lost
-            return f"cut {rows} {unit}, {share} of all tokens"
+            return f"cut {rows} {_unit(rows, unit)}, {share} of all tokens"
         case "tokens":
             return f"{text} tokens/s"
         case "committed":
-            return f"{text} {unit} committed in all"
+            return f"{text} {_unit(text, unit)} committed in all"
         case "all":
             return f"all sessions: {text}"
         case "latency":
             return f"p50 / p95 {text} s"
         case _:
             return f"{COLUMNS[name].heading} {text}"
+
+
+def _unit(count: str, unit: str) -> str:
+    """The unit of a count: `rows`, `queries`, and `row`, `query` of one."""
+    if count != "1":
+        return unit
+    return f"{unit[:-3]}y" if unit.endswith("ies") else unit.removesuffix("s")

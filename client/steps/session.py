@@ -13,7 +13,6 @@ from types import FrameType
 
 from ...protocol.errors import (
     EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
     EmbedfleetError,
     RunFailed,
     Unreachable,
@@ -21,6 +20,7 @@ from ...protocol.errors import (
     describe_exit,
 )
 from ...protocol.process.child import STEADY_MEMORY, ChildProcess, exit_error
+from ...protocol.process.stop_signals import catch_stop_signals, restore_stop_signals
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.wire.control import RunEnded
@@ -65,7 +65,7 @@ class Session:
     @property
     def exit_code(self) -> int:
         """The exit code of a command that a signal ended."""
-        return EXIT_TERMINATED if self.received and self.received[0] == signal.SIGTERM else EXIT_INTERRUPTED
+        return 128 + self.received[0] if self.received else EXIT_INTERRUPTED
 
     def say(self, text: str) -> None:
         """Show one line of text."""
@@ -181,12 +181,12 @@ class Session:
         return RunFailed(f"the coordinator {what}. What was committed stays; {command} resumes. {tail}".strip())
 
     def _overdue(self, draining: float | None) -> bool:
-        """Whether the drain time is over. It applies to SIGTERM only: after Ctrl-C, the user can press it again."""
+        """Whether the drain time is over. There is none after Ctrl-C, since the user can press it again."""
         return self._terminated and draining is not None and time.monotonic() - draining > self._grace
 
     @property
     def _terminated(self) -> bool:
-        return bool(self.received) and self.received[0] == signal.SIGTERM
+        return bool(self.received) and self.received[0] != signal.SIGINT
 
 
 def left_open(spec: RunSpec, out: Path, computed: Mapping[str, int]) -> dict[str, tuple[int, int]]:
@@ -254,7 +254,7 @@ def open_session(
 
 @contextmanager
 def catching_signals() -> Generator[list[int]]:
-    """Append SIGINT and SIGTERM to the list, on which the session's loop acts. A third signal raises KeyboardInterrupt.
+    """Append SIGINT, SIGTERM and SIGHUP to the list, on which the session's loop acts. A third signal raises KeyboardInterrupt.
 
     Only the main thread can handle signals in Python: in other threads the list stays empty.
     """
@@ -262,17 +262,14 @@ def catching_signals() -> Generator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         if len(received) > 2:
             raise KeyboardInterrupt
 
-    for number in before:
-        signal.signal(number, note)
+    before = catch_stop_signals(note)
     try:
         yield received
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        restore_stop_signals(before)

@@ -17,6 +17,7 @@ from ...protocol.finished_run.payload import Metadata
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo
 from ...protocol.run_directory.segment_stream import stream_batches
 from ...protocol.run_directory.tables import CHUNK_SCHEMA
+from ..output.formatting import pluralize
 from ..run_directory.files import AGAIN
 
 Ids = npt.NDArray[np.int64]
@@ -55,7 +56,9 @@ def count_chunks(path: Path, info: ChunkSegmentInfo) -> ChunkCount:
         row += batch.num_rows
     count = ChunkCount(np.concatenate(hashes), faults.lines(path))
     if count.rows != info.rows:
-        count.problems.append(f"{path}: has {count.rows} rows, its footer says {info.rows}; {AGAIN} with --restart")
+        count.problems.append(
+            f"{path}: has {pluralize(count.rows, 'row')}, its footer says {info.rows}; {AGAIN} with --restart"
+        )
     return count
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from ...protocol.errors import RunDirectoryError
 from ...protocol.run_directory.layout import RunLayout, segments_in
-from ...protocol.run_directory.records.intake import IntakeRecord
+from ...protocol.run_directory.records.intake import IntakeRecord, read_limits
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo
-from ...protocol.run_directory.tables import read_info
+from ...protocol.run_directory.tables import read_info, remedy_of
 from ...protocol.source.check import read_stamps
 from ..run_directory.files import AGAIN, count_lines, read_table, rejected_files, spans
 from .chunk_checks import Ids, count_chunks
@@ -35,13 +35,17 @@ class ChunkRecount:
         return sum(self.rows.values())
 
 
-def recount_chunks(layout: RunLayout, *, at_work: bool) -> ChunkRecount:
-    """Read every column of every chunk segment. `at_work`: segments may still be missing."""
+def recount_chunks(layout: RunLayout, claimed: IntakeRecord | None, *, at_work: bool) -> ChunkRecount:
+    """Read every column of every chunk segment. `claimed` are the intake's final counts. `at_work`: segments may still be
+    missing."""
     recount, lines, hashes, first_row = ChunkRecount(), _RejectedLines(), list[Ids](), 0
     segments = segments_in(layout.chunks)
-    missing = sorted(set(range(segments[-1] + 1 if segments else 0)) - set(segments))
+    expected = max(segments[-1] + 1 if segments else 0, claimed.segments if claimed is not None else 0)
+    missing = sorted(set(range(expected)) - set(segments))
     if missing and not at_work:
-        recount.problems.append(f"{layout.chunks}: lacks segments {spans(missing)}; {AGAIN} with --restart")
+        recount.problems.append(
+            f"{layout.chunks}: lacks segments {spans(missing)}; {remedy_of(ChunkSegmentInfo)}, and keeps the vectors"
+        )
     for segment in segments:
         path = layout.chunk_segment(segment)
         try:
@@ -79,6 +83,13 @@ def intake_problems(layout: RunLayout, claimed: IntakeRecord | None, counted: Ch
             f"{layout.source}: gone or damaged; {AGAIN}: it makes it anew where the source is what was read, or asks for "
             "--restart"
         )
+    try:
+        limits = read_limits(layout)
+    except RunDirectoryError as error:
+        yield str(error)
+    else:
+        if limits is None:
+            yield f"{layout.limits}: is gone; {AGAIN}, which writes it again"
     counts = {"segments": len(counted.rows), "rows": counted.total, "rejected": counted.rejected}
     yield from differences(layout.intake, claimed, counts)
 

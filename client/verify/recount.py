@@ -16,7 +16,7 @@ from ..run_directory.running import Running, interrupted, look
 from .chunk_recount import intake_problems, recount_chunks
 from .claims import read_claim
 from .export_checks import export_problems
-from .manifest_checks import manifest_problems
+from .manifest_checks import manifest_problems, summary_problems
 from .report import VectorCount, VerifyReport
 from .rerank_checks import needs_queries, needs_scores, rerank_problems
 from .shard_recount import recount_shard
@@ -65,25 +65,27 @@ def _verified(layout: RunLayout, running: Running | None) -> VerifyReport:
 def _recounted(layout: RunLayout, *, at_work: bool = False) -> VerifyReport:
     """Check one run, without the runs derived from it. `at_work`: do not report what is still missing, nor totals."""
     spec, report = read_spec(layout), VerifyReport(layout.root)
-    chunks = recount_chunks(layout, at_work=at_work)
+    intake = None if at_work else read_claim(read_intake, layout, report.problems)
+    chunks = recount_chunks(layout, intake, at_work=at_work)
     report.segments, report.chunks, report.rejected = len(chunks.rows), chunks.total, chunks.rejected
     report.duplicates = chunks.duplicates
     report.problems += chunks.problems
     if not at_work:
-        intake = read_claim(read_intake, layout, report.problems)
         report.problems += intake_problems(layout, intake, chunks)
         if intake is not None:  # it includes the duplicates after the last chunk, which no footer has
             report.duplicates = max(report.duplicates, intake.duplicates)
-    vectors = {one.vector: recount_vector(layout, one, chunks.rows, at_work=at_work) for one in spec.outputs}
+    expected = intake.segments if intake is not None and intake.complete else None
+    vectors = {one.vector: recount_vector(layout, one, chunks.rows, expected, at_work=at_work) for one in spec.outputs}
     for name, one in vectors.items():
         report.vectors[name] = one.count
         report.problems += one.problems
         report.notes += one.notes
     if at_work:
         return report
+    report.problems += summary_problems(layout, report)
     manifest = read_claim(read_manifest, layout, report.problems)
     if manifest is None:
-        report.notes.append(f"{layout.manifest}: not there, the run is not done; {AGAIN}")
+        report.problems.append(f"{layout.manifest}: not there, the run is not done; {AGAIN}")
     else:
         quarantined = set[int]().union(*(one.quarantined for one in vectors.values()))
         report.problems += manifest_problems(layout, spec, manifest, report, quarantined)

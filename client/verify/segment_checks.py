@@ -14,6 +14,7 @@ from ...protocol.run_directory.tables import TOKENS_CUT, dense_vectors, digest
 from ...protocol.run_directory.truncation import Truncation
 from ...protocol.spec.run_spec import Form, Storage
 from ...protocol.vectors.storage import storage_of
+from ..output.formatting import pluralize
 from ..run_directory.multivectors import token_vectors
 from ..run_directory.sparse_vectors import flattened, list_lengths
 
@@ -27,7 +28,7 @@ Mask = npt.NDArray[np.bool_]
 def row_problems(table: pa.Table, chunk: pa.Table) -> Iterator[str]:
     """Rows or ids that differ from the chunk segment. Both tables have `row` and `id`."""
     if table.num_rows != chunk.num_rows:
-        yield f"has {table.num_rows} rows; its chunk segment has {chunk.num_rows}"
+        yield f"has {pluralize(table.num_rows, 'row')}; its chunk segment has {chunk.num_rows}"
         return
     for name in ("row", "id"):
         ours, theirs = table.column(name).to_pylist(), chunk.column(name).to_pylist()

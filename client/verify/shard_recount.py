@@ -9,6 +9,7 @@ from ...protocol.errors import RunDirectoryError
 from ...protocol.finished_run.published import UNKNOWN, segment_digest
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.run_spec import RunSpec
+from ..output.formatting import pluralize
 from ..run_directory.edge_shard import ShardUnavailable, engine_installed, published_digests
 from ..run_directory.files import AGAIN, spans
 from .shard_checks import ShardCount, count_points, remedy
@@ -63,7 +64,8 @@ def _point_problems(layout: RunLayout, held: ShardCount, expected: int, most: in
         yield f"{layout.edge}: {held.strange} points have another chunk's payload; {remedy(layout)}"
     # An interrupted run may have published a segment before recording it, so that the shard has up to `most` points.
     if held.points < expected or held.points > most:
-        yield f"{layout.edge}: holds {held.points} points; the published segments have {expected} rows"
+        points, rows = pluralize(held.points, "point"), pluralize(expected, "row")
+        yield f"{layout.edge}: holds {points}; the published segments have {rows}"
 
 
 def _lost_vectors(

@@ -36,8 +36,11 @@ class VectorRecount:
     notes: list[str] = field(default_factory=list[str])
 
 
-def recount_vector(layout: RunLayout, output: Output, rows: Mapping[int, int], *, at_work: bool) -> VectorRecount:
-    """Read every segment that has a chunk segment in `rows`. `at_work`: segments may still be missing."""
+def recount_vector(
+    layout: RunLayout, output: Output, rows: Mapping[int, int], expected: int | None, *, at_work: bool
+) -> VectorRecount:
+    """Read every segment that has a chunk segment in `rows`. `expected` is the number of segments of the source, None before
+    it was read to its end. `at_work`: segments may still be missing."""
     recount, folder = VectorRecount(), layout.vector_folder(output.vector)
     if output.kind not in CPU_KINDS:  # CPU kinds take texts of any length
         recount.count.truncated = recount.count.tokens_cut = 0
@@ -45,9 +48,12 @@ def recount_vector(layout: RunLayout, output: Output, rows: Mapping[int, int], *
     missing = sorted(rows.keys() - set(have))
     if missing and not at_work:
         recount.problems.append(f"{folder}: lacks segments {spans(missing)} of {len(rows)}; {AGAIN}")
-    strays = set() if at_work else set(have) - set(segments_in(layout.chunks))
-    for stray in sorted(strays):
-        recount.problems.append(f"{layout.vector_segment(output.vector, stray)}: has no chunk segment; delete it")
+    strays = set() if at_work or expected is None else {one for one in have if one >= expected}
+    for stray in sorted(strays - set(segments_in(layout.chunks))):
+        recount.problems.append(
+            f"{layout.vector_segment(output.vector, stray)}: has no chunk segment, since the source has only {expected:,}; "
+            f"move it away and {AGAIN}"
+        )
     about = _read_model(layout, output.vector, computed=bool(have), problems=recount.problems)
     int8 = Int8Notes(folder, (about.ranges or None) if about is not None else None)
     for segment in sorted(set(have) & rows.keys()):

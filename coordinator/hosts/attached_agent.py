@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import socket
 import sys
 import time
@@ -21,6 +20,7 @@ import zmq
 from ...protocol.errors import EmbedfleetError, Unreachable
 from ...protocol.process import lifeline
 from ...protocol.process.standard_streams import guard_standard_error
+from ...protocol.process.stop_signals import catch_stop_signals
 from ...protocol.text.terminal_text import printable
 from ...protocol.version import PROTOCOL, __version__
 from ...protocol.wire import channels
@@ -155,8 +155,7 @@ def main() -> int:
     try:
         address = channels.parse_address(options.connect, "--connect")
         host = AttachedHost(address, options.devices, options.patience, _say)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda received, _frame: host.signals.append(received))
+        catch_stop_signals(lambda received, _frame: host.signals.append(received))
         try:
             host.run()
         finally:

@@ -7,12 +7,11 @@ from contextlib import closing
 
 import msgspec
 
-from ...protocol.errors import RunDirectoryError
 from ...protocol.run_directory.atomic_files import commit_bytes, make_folder
 from ...protocol.run_directory.chunk_columns import read_chunk_columns
-from ...protocol.run_directory.json_bytes import decode_json, read_json
+from ...protocol.run_directory.json_bytes import read_json
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.records.intake import IntakeCounts, IntakeRecord, SegmentLimits
+from ...protocol.run_directory.records.intake import IntakeCounts, IntakeRecord, SegmentLimits, read_limits
 from ...protocol.run_directory.segment_info import Cursor
 from ...protocol.source.check import fingerprint, read_trail, unchanged_files
 from ...protocol.source.corpus import STDIN, Corpus, is_gone, survey
@@ -61,6 +60,7 @@ class ChunkLoader:
         """
         make_folder(self._layout.chunks)
         resume_point, segments = find_resume_point(self._layout)
+        limits = self._first_limits()
         counts = self._finished(resume_point)
         if counts is not None:
             # The source may be gone by now, but it must not have changed.
@@ -80,7 +80,7 @@ class ChunkLoader:
             self._on_segment(segment)
         with closing(IdIndex(self._layout.id_index)) as index:
             self._restore(index, segments)
-            writer = SegmentWriter(self._layout, self._first_limits(), self._on_segment, resume_point, trail.passed)
+            writer = SegmentWriter(self._layout, limits, self._on_segment, resume_point, trail.passed)
             with closing(writer):
                 return self._read(files, resume_point.cursor, index, writer, trail)
 
@@ -89,14 +89,10 @@ class ChunkLoader:
 
     def _first_limits(self) -> SegmentLimits:
         """The limits of the first session: later devices may differ, but the segments' bounds must stay the same."""
-        path = self._layout.limits
-        try:
-            return decode_json(path.read_bytes(), SegmentLimits)
-        except FileNotFoundError:
-            commit_bytes(path, msgspec.json.encode(self._limits))
-            return self._limits
-        except msgspec.MsgspecError as error:
-            raise RunDirectoryError(f"{path}: damaged ({error}); start over with --restart") from error
+        if (found := read_limits(self._layout)) is not None:
+            return found
+        commit_bytes(self._layout.limits, msgspec.json.encode(self._limits))
+        return self._limits
 
     def _finished(self, resume_point: ResumePoint) -> IntakeCounts | None:
         """The counts of an intake that ended and whose segments are all on disk; else None."""

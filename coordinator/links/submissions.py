@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from ...protocol.errors import EmbedfleetError, UsageError
+from ...protocol.source.corpus import STDIN
 from ...protocol.spec.known_models import check_known
 from ...protocol.spec.run_spec import PassSpec, RunSpec, check_path, check_spec
 from ...protocol.wire.control import Accepted, Refused, Submit
@@ -40,7 +41,11 @@ class Submissions:
         checks: ModelChecks,
         start_exporter: Callable[[], ExporterProcess],
         observers: Observers | None,
+        *,
+        shared: bool = False,
     ) -> None:
+        """`shared`: clients of other processes submit, whose standard input is not this process's."""
+        self._shared = shared
         self._context, self._checks, self._start_exporter, self._observers = context, checks, start_exporter, observers
         self._looked_at: dict[str, _Submission] = {}
         self._stopping = False
@@ -53,6 +58,11 @@ class Submissions:
         if self._stopping:
             raise UsageError(STOPPING)
         check_spec(request.spec)
+        if self._shared and request.spec.source == STDIN:
+            raise UsageError(
+                "source -: `embedfleet serve` cannot read your standard input; give a file or a folder on its host, or use "
+                "`embedfleet run -`"
+            )
         check_known(request.spec)
         check_known(later_spec(request))
         check_options(request.options)

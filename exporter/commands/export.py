@@ -20,7 +20,7 @@ def main() -> int:
     from ..formats.exported_file import ExportedFile
 
     def say(file: ExportedFile) -> None:
-        rows = f"{file.rows:,} rows, " if file.rows else ""
+        rows = f"{file.rows:,} row{'s' if file.rows > 1 else ''}, " if file.rows else ""
         sys.stderr.write(f"{flags.root / 'export' / file.name}: {rows}{file.bytes:,} bytes\n")
 
     formats = [name for one in flags.formats.split(",") if (name := one.strip())]

@@ -23,6 +23,7 @@ from ...protocol.run_directory.records.manifest import (
     Manifest,
     ManifestPass,
     commit_manifest,
+    digest_spec,
     read_manifest,
     update_manifest,
 )
@@ -161,6 +162,7 @@ def write_manifest(
         counts=counts,
         passes=tuple(passes),
         index=IndexCounts(kind=spec.index, points=points),
+        spec_digest=digest_spec(spec),
     )
     commit_manifest(layout, _with_sections(layout, spec, manifest))
 

@@ -1,7 +1,8 @@
 """Resume a run with other models: which earlier vectors may go, and how to prepare the directory.
 
 A pass without a segment (a mistyped name, say), or one that found no weights in the metadata, has nothing to protect: it is
-replaced. Unchanged passes keep their vectors. A spec that differs in anything but passes and ensembles is another run.
+replaced. Unchanged passes keep their vectors. A run without a collection may get one, which is made of its vectors. A spec that
+differs in anything else is another run.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from ...protocol.spec.run_spec import Output, RunSpec, differences
 
 
 def may_change(layout: RunLayout, before: RunSpec, after: RunSpec) -> bool:
-    """Whether `after` drops no vector that has a segment, and differs from `before` only in passes and ensembles."""
+    """Whether `after` drops no vector that has a segment and no collection, and differs from `before` only in passes and
+    ensembles, or in the collection that it adds."""
+    index = before.index if after.index == "edge" else after.index
+    made = {"passes": before.passes, "ensembles": before.ensembles, "index": index}
     # With the same models, any difference left is in the corpus, or in how it is read.
-    elsewhere = differences(msgspec.structs.replace(after, passes=before.passes, ensembles=before.ensembles), before)
+    elsewhere = differences(msgspec.structs.replace(after, **made), before)
     gone, new = _gone(before, after), _gone(after, before)
-    if elsewhere or not (gone or new):
+    if elsewhere or not (gone or new or after.index != before.index):
         return False
     return not any(_has_vectors(layout, one) for one in gone)
 

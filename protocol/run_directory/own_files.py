@@ -46,11 +46,12 @@ def read_owner(layout: RunLayout) -> RunSpec | None:
 
 
 def holds_run(root: Path) -> bool:
-    """Whether a folder is a run directory: it has a valid spec."""
+    """Whether a folder is a run directory: it has a valid spec or, if that is lost or damaged, the limits of its segments."""
+    layout = RunLayout(root)
     try:
-        return read_owner(RunLayout(root)) is not None
+        return read_owner(layout) is not None or layout.limits.is_file()
     except (RunDirectoryError, OSError):
-        return False
+        return layout.limits.is_file()
 
 
 def is_foreign(layout: RunLayout) -> bool:

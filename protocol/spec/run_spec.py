@@ -133,7 +133,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One corpus and what to compute from it. Paths are absolute: the coordinator may run in another folder."""
 
     source: str
-    """A file, a folder, or `-` for the coordinator's standard input."""
+    """A file, a folder, or `-` for standard input, which only the coordinator of `embedfleet run` can read."""
     passes: tuple[PassSpec, ...]
     text_field: str | None = None
     id_field: str | None = None

@@ -130,7 +130,7 @@ def test_a_killed_command_leaves_nothing_behind(
     is_whole(out, expected)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_drains_and_the_same_command_completes(
     start: Any, cli: Any, many: Path, tmp_path: Path, until: Any, expected: bytes, number: signal.Signals, code: int
 ) -> None:
@@ -151,8 +151,17 @@ def test_a_signal_drains_and_the_same_command_completes(
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_to_every_process_drains_as_well(
-    start: Any, cli: Any, many: Path, tmp_path: Path, until: Any, read_events: Any, expected: bytes
+    start: Any,
+    cli: Any,
+    many: Path,
+    tmp_path: Path,
+    until: Any,
+    read_events: Any,
+    expected: bytes,
+    number: signal.Signals,
+    code: int,
 ) -> None:
     """As schedulers signal a whole job step. What is in flight is finished and committed, then all end."""
     out = tmp_path / "run"
@@ -160,9 +169,9 @@ def test_a_signal_to_every_process_drains_as_well(
     until(out, "segment_committed")
     command.child("embedfleet.worker")
     for one in command.look().values():
-        one.send_signal(signal.SIGTERM)
-    command.signal(signal.SIGTERM)
-    command.wait(143, 10)
+        one.send_signal(number)
+    command.signal(number)
+    command.wait(code, 10)
     command.all_gone(2.0)
     assert "Traceback" not in command.err
     assert "worker lost" not in command.err

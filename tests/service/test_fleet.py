@@ -155,6 +155,9 @@ def test_cancel_and_resume_through_a_client(
         assert (end.status, end.committed) == ("done", 40_000)
         with pytest.raises(UsageError, match="nothing to compute"):
             client.submit(RunSpec(source=str(many), passes=()), out)
+        with pytest.raises(UsageError, match="cannot read your standard input; give a file or a folder on its host"):
+            client.submit(RunSpec(source="-", passes=wanted.passes), tmp_path / "other")
+        assert not (tmp_path / "other").exists()
     np.testing.assert_array_equal(open_run(out).vectors(), fake_vectors(many_texts, 16))
 
 

@@ -54,3 +54,43 @@ def test_the_remedy_that_is_named_helps(
         cli(*command, code=1)  # they were missed: the next one reads them
     cli(*command, code=3)
     assert cli("verify", out, "--json").json["problems"] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "chunks/00000.parquet",
+        "chunks/limits.json",
+        "chunks/intake.json",
+        "vectors/dense-fake-4/00000.parquet",
+        "manifest.json",
+    ],
+)
+def test_of_what_is_lost_the_same_command_alone_is_the_remedy(
+    cli: Any, made: tuple[Any, ...], tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(made[3], out)
+    (out / name).unlink()
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("vectors/dense-fake-8/*.parquet")}
+    problems = cli("verify", out, "--json", code=1).json["problems"]
+    assert any("run the same command again" in one for one in problems), problems
+    assert [one for one in problems if "delete" in one or "--restart" in one] == []
+    cli(*made[:3], out, *made[4:], code=3)
+    assert (out / name).exists()
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert cli("verify", out, "--json").json["problems"] == []
+
+
+def test_a_run_without_a_collection_gets_one_by_the_command_that_search_names(
+    cli: Any, made: tuple[Any, ...], tmp_path: Path
+) -> None:
+    pytest.importorskip("qdrant_edge")
+    out = tmp_path / "run"
+    shutil.copytree(made[3], out)
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("vectors/*/*.parquet")}
+    assert "run with --index edge" in cli("search", out, "chunk", code=2).error
+    cli(*(str(one) for one in (*made[:3], out, *made[4:])), "--index", "edge", code=3)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert len(cli("search", out, "chunk", "--json").json) == 10
+    assert cli("verify", out, "--json").json["problems"] == []

@@ -22,6 +22,7 @@ from ...protocol.errors import EXIT_DONE, EXIT_USAGE, EmbedfleetError
 from ...protocol.process import lifeline
 from ...protocol.process.child import ERROR_MARK
 from ...protocol.process.standard_streams import guard_standard_error
+from ...protocol.process.stop_signals import ignore_stop_signals
 from ..encoders.base import OutOfMemory, Prepared
 from ..encoders.choose import encoder_of
 from ..models.loading import describe
@@ -159,7 +160,7 @@ def _summary(error: BaseException) -> str:
 def main() -> int:
     """Convert as asked for on the command line."""
     guard_standard_error()
-    lifeline.ignore_stop_signals()
+    ignore_stop_signals()
     lifeline.hold()
     os.environ["HF_HUB_OFFLINE"] = "1"
     request = msgspec.json.decode(sys.argv[1], type=ConvertRequest)

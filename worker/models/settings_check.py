@@ -10,6 +10,7 @@ import importlib.util
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ...protocol.errors import ModelError
 from ...protocol.spec.run_spec import PassSpec
@@ -57,6 +58,7 @@ def check_parts(folder: Path, name: str, spec: PassSpec, parts: list[Part], has:
             continue  # the model's own code, which is trusted, knows what it loads
         if part.name in TRANSFORMERS:
             _check_backbone(folder, name, part, has)
+            _check_limit(folder, name, part)
         else:
             _check_module(folder, name, part, has)
     for file in dict.fromkeys((SENTENCE, *(part.file(one) for part in parts for one in _READ))):
@@ -95,6 +97,18 @@ def _check_backbone(folder: Path, name: str, part: Part, has: Has) -> None:
             f"model {name} is for images and their captions ({config}: model_type {settings['model_type']}), "
             "which is not supported; give a model for texts"
         )
+
+
+def _check_limit(folder: Path, name: str, part: Part) -> None:
+    """Check that the limit of tokens is a number; the first of these files that has one counts."""
+    for file, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        path = folder / part.file(file)
+        limit: Any = read_settings(path).get(key) if path.is_file() else None
+        if limit is None:
+            continue
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)):
+            raise ModelError(f"model {name}: {key} in {path} is {repr(limit)[:60]}; make it a number, or null")
+        return
 
 
 def _check_adapter(folder: Path, name: str, part: Part) -> None:

@@ -51,6 +51,11 @@ class IntakeRecord(IntakeCounts, frozen=True, kw_only=True, omit_defaults=True):
     """Digests of the files finished after the last segment's cursor, as in `Passed`."""
 
 
+def read_limits(layout: RunLayout) -> SegmentLimits | None:
+    """The limits of the segments; None where the file is missing. RunDirectoryError where it is damaged."""
+    return read_json(layout.limits, SegmentLimits)
+
+
 def read_intake(layout: RunLayout) -> IntakeRecord | None:
     """The totals of the intake; None before its end. RunDirectoryError where the file is damaged."""
     return read_json(layout.intake, IntakeRecord)

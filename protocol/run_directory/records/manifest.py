@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 import orjson
 from msgspec import UNSET, UnsetType
 
+from ...spec.run_spec import RunSpec
 from ..atomic_files import commit_bytes
 from ..json_bytes import read_json
 from ..layout import RunLayout
@@ -86,6 +88,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """One for each sparse vector."""
     rerank_run: CrossEncoderRerankRun | UnsetType = UNSET
     """Set if candidates were reranked."""
+    spec_digest: str | UnsetType = UNSET
+    """`digest_spec` of the run's spec; earlier versions did not write it."""
 
     @property
     def done(self) -> bool:
@@ -99,6 +103,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 def read_manifest(layout: RunLayout) -> Manifest | None:
     """The manifest; None if the run is not done. RunDirectoryError if the file is damaged."""
     return read_json(layout.manifest, Manifest)
+
+
+def digest_spec(spec: RunSpec) -> str:
+    """A digest of a spec without its source, whose path changes when a project is moved."""
+    content = msgspec.json.encode(msgspec.structs.replace(spec, source=""))
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def commit_manifest(layout: RunLayout, manifest: Manifest) -> None:

@@ -52,6 +52,15 @@ def test_no_path_at_all_is_not_the_folder_one_is_in(
     assert f"Invalid value for '{flag}': is empty; give a path" in said
 
 
+@pytest.mark.parametrize("flag", ["--index", "--ensemble", "--store", "--dtype"])
+def test_a_word_that_is_no_choice_is_answered_with_the_choices(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        app(["run", "-", "--out", "new", "--dense", "fake:8", flag, "x"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert end.value.code == 2
+    assert f"Invalid value for '{flag}': 'x' is not one of" in said
+
+
 def test_no_path_at_all_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for read in (open_run, verify_run, describe_run, lambda path: find(path, "box")):

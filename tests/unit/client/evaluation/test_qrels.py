@@ -36,6 +36,8 @@ def test_ids_with_blanks_between_tabs(tmp_path):
     ("text", "message"),
     [
         ("q1\tc1\tyes\n", "line 1: the score 'yes' is not a whole number"),
+        ("q1\tc1\t1\nq1\tc2\t1_0\n", "line 2: the score '1_0' is not a whole number"),
+        ("q1\tc1\t\uff11\n", "line 1: the score '\uff11' is not a whole number"),
         ("query-id\tcorpus-id\tscore\nq1 c1\n", "line 2: 2 fields; give `query-id corpus-id score`"),
         ("q1 0 c1 1\n\nq1\tc2\t1\n", "line 3: 3 fields, line 1 had 4; give one form throughout"),
         ("query-id\tcorpus-id\tscore\nq1\tc1\t1\nq1 0 c2 1\n", "line 3: 4 fields, line 2 had 3"),

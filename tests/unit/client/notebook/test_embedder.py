@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from embedfleet import Embedder
 from embedfleet.client.notebook.chunk_source import look_at_source
 from embedfleet.client.notebook.run_telemetry import RunTelemetry
+from embedfleet.client.options.embedder_options import ARGUMENTS
 from embedfleet.protocol.errors import SourceError, UsageError
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.run_spec import RunSpec
@@ -91,11 +93,18 @@ def test_sparse_vectors_and_the_sections_of_the_manifest_are_read_back(tmp_path:
     assert (embedder.sparse_run, embedder.rerank_run) == (sections["sparse_run"], sections["rerank_run"])
 
 
+def test_the_arguments_that_a_refusal_lists_are_those_of_an_embedder() -> None:
+    taken = inspect.signature(Embedder).parameters
+    assert {*ARGUMENTS} == {*taken} - {"out", "options"}
+
+
 def test_models_and_options_that_no_run_can_follow_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text":"a"}\n')
     with pytest.raises(UsageError, match="nothing to compute"):
         Embedder(tmp_path / "run").load_chunks(tmp_path / "a.jsonl")
-    with pytest.raises(UsageError, match=r"batch_size: no option of an Embedder; it takes dtype, .*, store, "):
+    with pytest.raises(
+        UsageError, match=r"batch_size: no option of an Embedder; it takes dtype, .*, store, .*; and dense, "
+    ):
         Embedder(tmp_path / "run", dense=["fake:8"], batch_size=3)
     for name in ("queries", "qrels", "candidates", "top_k"):
         with pytest.raises(UsageError, match=rf"{name}: no option of an Embedder; give it to rank\(QUERIES\)"):

@@ -262,6 +262,14 @@ def test_values_from_python_are_spelled_as_the_command_line_has_them():
         plain_filters([("a", [1])])
 
 
+def test_filters_from_python_may_be_a_dict_and_what_is_no_pair_is_named():
+    assert plain_filters({"a": 3, "metadata.b": None}) == [("a", "3"), ("b", "null")]
+    assert plain_filters({}) == []
+    for wrong, said in ((["ab"], "'ab'"), ("a=1", "'a'"), ([("a", 1, 2)], r"\('a', 1, 2\)"), ([(1, 2)], r"\(1, 2\)")):
+        with pytest.raises(UsageError, match=rf"filters: {said} is not a \(key, value\) pair; give pairs or a dict"):
+            plain_filters(wrong)
+
+
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_time_that_is_none_is_refused(files, seconds):
     with pytest.raises(UsageError, match=f"--timeout {seconds:g}: give seconds, more than 0"):

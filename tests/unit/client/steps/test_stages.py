@@ -66,6 +66,13 @@ def test_elsewhere_each_stage_is_a_line() -> None:
     assert "p50 / p95 10.4 / 12.6 s, memory 1.5 GB, GPU 12.5 GB, coverage 100.00%" in said[3]
 
 
+@pytest.mark.parametrize(("unit", "one"), [("rows", "1 row"), ("queries", "1 query"), ("pairs", "1 pair")])
+def test_one_is_not_many(unit: str, one: str) -> None:
+    said: list[str] = []
+    show_stages([Stage("dense-a", {"rows": "1", "cut": "1 / 2.0%"}, unit)], said.append)
+    assert said == [f"dense-a: {one}, cut {one}, 2.0% of all tokens"]
+
+
 def test_a_pass_that_computed_nothing_has_rows_and_coverage_alone(run_files: Any) -> None:
     summary = PassSummary(
         vector=run_files.DENSE,

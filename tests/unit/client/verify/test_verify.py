@@ -13,6 +13,7 @@ from embedfleet.client.run_directory import edge_shard
 from embedfleet.client.run_directory.files import count_lines
 from embedfleet.client.verify.recount import verify_run
 from embedfleet.protocol.errors import RunDirectoryError
+from embedfleet.protocol.run_directory.records.manifest import digest_spec
 from embedfleet.protocol.run_directory.tables import digest
 
 
@@ -91,10 +92,21 @@ def test_missing_segments_are_found(files, run_files):
 
 
 def test_a_missing_chunk_segment_is_found(files):
-    files.layout.chunk_segment(0).unlink()
-    found = problems(files)
-    assert "chunks: lacks segments 0" in found
-    assert "dense-fake/00000.parquet: has no chunk segment" in found
+    """Also the last one. The same command reads it again, and the vectors stay: nothing is to be deleted."""
+    for segment, lacks in ((0, "0"), (1, "0-1")):
+        files.layout.chunk_segment(segment).unlink()
+        found = problems(files)
+        assert (
+            f"chunks: lacks segments {lacks}; run the same command again, which reads it from the source, and" in found
+        )
+        assert "delete" not in found
+        assert "--restart" not in found
+
+
+def test_a_segment_beyond_the_end_of_the_source_is_found(files, run_files):
+    stray = files.layout.vector_segment(run_files.DENSE, 2)
+    stray.write_bytes(files.layout.vector_segment(run_files.DENSE, 1).read_bytes())
+    assert f"{stray}: has no chunk segment, since the source has only 2; move it away and" in problems(files)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -193,7 +205,7 @@ def test_lost_rejected_records_are_found(files):
 
 def test_an_unfinished_run_says_so(files):
     files.layout.manifest.unlink()
-    assert "the run is not done" in "\n".join(verify_run(files.root).notes)
+    assert f"{files.layout.manifest}: not there, the run is not done; run the same command again" in problems(files)
     files.layout.intake.unlink()
     assert "the source was not read to its end" in problems(files)
 
@@ -293,6 +305,58 @@ def test_stamps_of_the_source_that_are_gone_or_damaged_are_a_problem(files, dama
     (problem,) = verify_run(files.root).problems
     assert problem.startswith(
         f"{files.layout.source}: gone or damaged; run the same command again: it makes it anew where"
+    )
+
+
+def test_limits_of_the_segments_that_are_gone_or_damaged_are_a_problem(files):
+    files.layout.limits.write_text('{"rows": 1')
+    (problem,) = verify_run(files.root).problems
+    assert problem.startswith(f"{files.layout.limits}: damaged")
+    files.layout.limits.unlink()
+    assert verify_run(files.root).problems == [
+        f"{files.layout.limits}: is gone; run the same command again, which writes it again"
+    ]
+
+
+def test_a_spec_that_was_changed_by_hand_is_a_problem(files):
+    """Its source does not count: it is known by its content, and moves with the project."""
+    claimed = json.loads(files.layout.manifest.read_text())
+    claimed["spec_digest"] = digest_spec(files.spec)
+    files.layout.manifest.write_text(json.dumps(claimed))
+    files.layout.spec.write_bytes(files.layout.spec.read_bytes().replace(b"/corpus.jsonl", b"/elsewhere.jsonl"))
+    assert verify_run(files.root).problems == []
+    files.layout.spec.write_bytes(files.layout.spec.read_bytes().replace(b"fake:4", b"fake:5"))
+    (problem,) = verify_run(files.root).problems
+    assert problem.startswith(f"{files.layout.spec}: was changed after the run")
+    assert problem.endswith("put it back as it was, or start over with --restart")
+
+
+def test_a_pass_that_was_changed_by_hand_is_a_problem(files, run_files):
+    claimed, path = json.loads(files.layout.manifest.read_text()), files.layout.pass_file(run_files.DENSE)
+    claimed["passes"][0] |= {"model": "fake", "normalized": True}
+    files.layout.manifest.write_text(json.dumps(claimed))
+    assert verify_run(files.root).problems == []
+    path.write_bytes(path.read_bytes().replace(b'"fake"', b'"another"'))
+    (problem,) = verify_run(files.root).problems
+    assert problem.startswith(
+        f"{path}: model 'another', but manifest.json has 'fake'; put it back as it was, or delete"
+    )
+
+
+def test_summaries_that_are_cut_are_a_problem(files):
+    assert not files.layout.stats.exists(), "figures are no part of the vectors"
+    files.layout.stats.write_text('{"seconds": 1')
+    files.layout.quarantine.write_text("{}\n{}\n")
+    (problem,) = verify_run(files.root).problems
+    assert problem.startswith(f"{files.layout.stats}: damaged")
+    assert problem.endswith("delete it and run the same command again")
+    files.layout.stats.unlink()
+    assert verify_run(files.root).problems == []
+    files.layout.quarantine.write_text("{}\n")
+    (problem,) = verify_run(files.root).problems
+    assert (
+        problem
+        == f"{files.layout.quarantine}: has 1 line, and the files have 2 in quarantine; run the same command again"
     )
 
 

@@ -452,8 +452,13 @@ def test_a_segment_ends_where_the_first_session_decided(tmp_path: Path) -> None:
     assert [one.rows for one in intake.written] == [4, 4, 3]
     intake.layout.chunk_segment(1).unlink()
     intake.layout.limits.write_bytes(b"{")
-    with pytest.raises(RunDirectoryError, match=r"limits\.json: damaged .* start over with --restart"):
+    with pytest.raises(RunDirectoryError, match=r"limits\.json: damaged .*; delete it and run the same command again"):
         intake.load()
+    intake.layout.limits.unlink()
+    intake.load(rows=4)
+    intake.layout.limits.unlink()
+    intake.load(rows=4)  # also where the intake has ended
+    assert intake.layout.limits.exists()
 
 
 def test_first_segments_are_small_and_a_resume_keeps_their_bounds(tmp_path: Path) -> None:

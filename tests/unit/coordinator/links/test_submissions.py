@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from embedfleet.coordinator.core.events import RunSubmitted
 from embedfleet.coordinator.links import submissions
@@ -26,7 +27,7 @@ FOUND = Findings(SparsePlacement(DEFAULTS), ())
 class Clients:
     """Submissions whose background answers when the test says so, and what their clients hear."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
         self.waiting: dict[str, Callable[[Future[Findings]], None]] = {}
         self.ended: list[str] = []
         self.said: list[str] = []
@@ -47,7 +48,7 @@ class Clients:
             note=lambda *noted: self.noted.append(noted),
         )
         no_exporter: Any = None
-        self.submissions = Submissions(self.context, self.checks, no_exporter, None)
+        self.submissions = Submissions(self.context, self.checks, no_exporter, None, shared=shared)
 
     def _post(self, run: str, _call: Any, then: Callable[[Future[Findings]], None]) -> None:
         self.waiting[run] = then
@@ -110,6 +111,15 @@ def test_one_that_cannot_become_a_run_is_refused_and_the_loop_goes_on(
     monkeypatch.undo()
     clients.answer(clients.submit(tmp_path, 2))  # its folder is free again
     assert type(clients.heard[-1]) is Accepted
+
+
+def test_only_a_private_coordinator_reads_standard_input(tmp_path: Path) -> None:
+    request = Submit(request=1, spec=msgspec.structs.replace(SPEC, source="-"), out=str(tmp_path))
+    with pytest.raises(UsageError, match="source -: `embedfleet serve` cannot read your standard input"):
+        Clients(shared=True).submissions.take(request, list[Any]().append)
+    private = Clients()
+    private.submissions.take(request, private.heard.append)
+    assert len(private.waiting) == 1
 
 
 def test_a_folder_is_promised_to_one_run_until_that_has_ended(tmp_path: Path) -> None:

@@ -121,6 +121,16 @@ def test_what_was_computed_is_not_taken_away(
     assert all(layout.pass_file(output.vector).exists() for output in before.outputs)
 
 
+def test_a_collection_may_be_added_to_a_run_that_has_none_but_not_left_out(tmp_path: Path) -> None:
+    layout = made(tmp_path / "run", msgspec.structs.replace(spec_of(A), index="none"), "dense-a")
+    directory = RunDirectory(layout.root, spec_of(A, B), restart=False)
+    directory.release()
+    assert directory.standing("dense-a") == {0}
+    assert msgspec.json.decode(layout.spec.read_bytes(), type=RunSpec) == spec_of(A, B)
+    with pytest.raises(SpecMismatch, match="index: 'edge' → 'none'"):
+        RunDirectory(layout.root, msgspec.structs.replace(spec_of(A, B), index="none"), restart=False)
+
+
 @pytest.mark.parametrize(("weights", "goes"), [(0, True), (1, False), (None, False)])
 def test_a_pass_of_the_metadata_goes_where_no_chunk_had_weights(
     tmp_path: Path, weights: int | None, goes: bool

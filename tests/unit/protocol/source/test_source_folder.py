@@ -127,6 +127,15 @@ def test_directories_of_other_runs_are_not_the_sources(tmp_path: Path) -> None:
     assert plain_bytes(str(root), 1 << 20) == 2 * len(RECORDS)
 
 
+@pytest.mark.parametrize("spec", [None, b"{", b'{"openapi":"3.1"}'])
+def test_the_directory_of_a_run_whose_spec_is_lost_or_damaged_is_known_too(tmp_path: Path, spec: bytes | None) -> None:
+    root = tmp_path / "corpus"
+    put(root / "a.jsonl")
+    layout = RunFiles(root / "run1").write().layout
+    layout.spec.unlink() if spec is None else layout.spec.write_bytes(spec)
+    assert names(root) == (["a.jsonl"], "1 run directory (run1)")
+
+
 def test_a_run_directory_is_no_source(tmp_path: Path) -> None:
     RunFiles(tmp_path / "corpus" / "run").write()
     put(tmp_path / "corpus" / "run" / "mine.jsonl")

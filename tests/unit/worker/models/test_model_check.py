@@ -51,6 +51,16 @@ def test_a_good_model_passes(tmp_path: Path, kind: Kind, architecture: str) -> N
     check_model(spec_of(save(tmp_path / "m", architecture), kind))
 
 
+def test_the_limit_that_does_not_count_may_be_anything(tmp_path: Path) -> None:
+    folder = save(tmp_path / "m")
+    file("sentence_bert_config.json", '{"max_seq_length": 256}')(folder)
+    file("tokenizer_config.json", '{"model_max_length": "512"}')(folder)
+    check_model(spec_of(folder))
+    file("sentence_bert_config.json", '{"max_seq_length": null}')(folder)
+    file("tokenizer_config.json", '{"model_max_length": 1e30}')(folder)
+    check_model(spec_of(folder))
+
+
 def test_a_model_with_modules_is_what_they_say(tmp_path: Path) -> None:
     folder = save(tmp_path / "m", "NewForTokenClassification")
     modules("sentence_transformers.models.Transformer", "sentence_transformers.models.Normalize")(folder)
