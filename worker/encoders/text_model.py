@@ -59,6 +59,8 @@ class TextModel:
     """The kind of its passes."""
     task: str | None = None
     """`query` or `document`, for models that encode them differently."""
+    packs_queries = False
+    """Whether queries are computed as texts are, without padding where that is so. sentence-transformers pads them."""
     fingerprint: Fingerprint
 
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
@@ -106,9 +108,14 @@ class TextModel:
         """Move the weights to the device and compute a first input there. OutOfMemory if they do not fit."""
         self.guarded(self._move)
         self._warm_up()
+        return f"{self.place}, {self._backend}"
+
+    @property
+    def place(self) -> str:
+        """Device and dtype of the weights."""
         parameter = next(iter(self._model.parameters()), None)
-        placement = f"{parameter.device} {parameter.dtype}" if parameter is not None else str(self._device)
-        return f"{placement.replace('torch.', '')}, {self._backend}"
+        found = f"{parameter.device} {parameter.dtype}" if parameter is not None else str(self._device)
+        return found.replace("torch.", "")
 
     def _packed_form(self) -> Packed | str:
         """The model's forward pass without padding, or why there is none."""
