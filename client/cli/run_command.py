@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import orjson
@@ -184,12 +185,26 @@ def reason_lines(out: Path) -> list[str]:
 
 
 def count_reasons(out: Path) -> ReasonCount:
-    """Count the reasons in `quarantine.jsonl`; empty if it cannot be read."""
-    counts = ReasonCount()
+    """Count the reasons in `quarantine.jsonl`, one for each record; empty if it cannot be read.
+
+    A row has a line for each vector that it lacks: for an ensemble and its member, for one. Its first line counts.
+    """
+    counts, seen = ReasonCount(), bytearray()
     try:
         with (out / "quarantine.jsonl").open("rb") as lines:
             for line in lines:
-                counts.add(str(orjson.loads(line)["reason"]))
-    except (OSError, KeyError, orjson.JSONDecodeError):
+                record: Any = orjson.loads(line)
+                if "row" not in record or _is_new(int(record["row"]), seen):
+                    counts.add(str(record["reason"]))
+    except (OSError, KeyError, ValueError):
         return ReasonCount()  # the line before has named the file
     return counts
+
+
+def _is_new(row: int, seen: bytearray) -> bool:
+    """Whether a row is not in `seen`, which has a bit for each; it is there afterwards."""
+    place, bit = row >> 3, 1 << (row & 7)
+    seen.extend(bytes(max(0, place + 1 - len(seen))))
+    new = not seen[place] & bit
+    seen[place] |= bit
+    return new

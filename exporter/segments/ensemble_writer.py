@@ -51,8 +51,8 @@ def ensemble_fingerprint(one: EnsembleSpec, dim: int, members: Mapping[str, Fing
 def derive_segment(layout: RunLayout, one: EnsembleSpec, segment: int, dim: int, fingerprint: str) -> None:
     """Commit the ensemble's segment. A row quarantined in a member is quarantined here, for the first such reason.
 
-    `n_tokens` and `tokens_cut` are the largest of any member's; `truncated` is set if any member's is. OSError if the disk
-    refuses, RunDirectoryError if a member's file is torn, ValueError if the members differ in their rows.
+    `truncated` is set if any member's is; for the counts of tokens, see `token_counts`. OSError if the disk refuses,
+    RunDirectoryError if a member's file is torn, ValueError if the members differ in their rows.
     """
     rows = read_info(layout.vector_segment(one.members[0], segment), VectorSegmentInfo).rows
     builder = SegmentBuilder(rows, [Output(one.vector, "dense", "ensemble")], [dim])
@@ -73,12 +73,13 @@ def _add(builder: SegmentBuilder, one: EnsembleSpec, first: int, tables: Sequenc
     for table in reversed(tables):
         reasons = table.column("error").to_pylist()
         errors |= {row: reason for row, reason in enumerate(reasons) if reason is not None}
+    n_tokens, tokens_cut = token_counts(tables)
     found = {
         "positions": np.arange(first, first + len(vectors), dtype=np.int32),
         "vector": vectors,
-        "n_tokens": np.max([_numbers(table, "n_tokens") for table in tables], axis=0),
+        "n_tokens": n_tokens,
         "truncated": np.any([_numbers(table, "truncated") for table in tables], axis=0),
-        "tokens_cut": _tokens_cut(tables),
+        "tokens_cut": tokens_cut,
     }
     builder.add(found, [RowError(row, reason) for row, reason in errors.items()])
     return len(vectors)
@@ -90,15 +91,22 @@ def _columns(path: Path) -> list[str]:
     return [*_COLUMNS, *(name for name in names if name == TOKENS_CUT.name)]
 
 
-def _tokens_cut(tables: Sequence[pa.Table]) -> Any:
-    """The largest count of any member; -1 if a member did not count them."""
-    counts: list[Any] = []
-    for table in tables:
-        if TOKENS_CUT.name in table.column_names:
-            counts.append(table.column(TOKENS_CUT.name).fill_null(-1).to_numpy())
-        else:
-            counts.append(np.where(_numbers(table, "truncated"), -1, 0))
-    return np.where(np.min(counts, axis=0) < 0, -1, np.max(counts, axis=0)).astype(np.int32)
+def token_counts(tables: Sequence[pa.Table]) -> tuple[Any, Any]:
+    """`n_tokens` and `tokens_cut` of each row, from the same rows of all members: those of the member that cut most, so that
+    they add up to one member's text; of the longest, where none cut. Where a member did not count what it cut, -1 and the
+    largest `n_tokens`."""
+    tokens = np.array([_numbers(table, "n_tokens") for table in tables], np.int32)
+    cut = np.array([_tokens_cut(table) for table in tables], np.int32)
+    counted, most = cut.min(axis=0) >= 0, cut.max(axis=0)
+    of_most = np.where((cut == most) | ~counted, tokens, 0).max(axis=0)
+    return of_most, np.where(counted, most, -1).astype(np.int32)
+
+
+def _tokens_cut(table: Any) -> Any:
+    """A member's counts; -1 for a row that was cut without counting."""
+    if TOKENS_CUT.name in table.column_names:
+        return table.column(TOKENS_CUT.name).fill_null(-1).to_numpy()
+    return np.where(_numbers(table, "truncated"), -1, 0)
 
 
 def _numbers(table: Any, name: str) -> Any:

@@ -146,7 +146,8 @@ def number_span(value: str) -> tuple[float, float] | None:
         return None
     if (number.is_integer() and abs(number) <= _EXACT) or _shares_a_double(value):
         return number, number
-    return math.nextafter(number, -math.inf), math.nextafter(number, math.inf)
+    low, high = math.nextafter(number, -math.inf), math.nextafter(number, math.inf)
+    return low or number, high or number  # beside the smallest doubles there is 0, which is another number
 
 
 def short_doubles(value: str) -> list[float]:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..spec.ensemble_spec import EnsembleSpec
-from .projection import projection
+from .projection import project
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -47,9 +47,7 @@ def combine(one: EnsembleSpec, members: Sequence[FloatArray]) -> FloatArray:
 def _projected(members: Sequence[FloatArray]) -> list[FloatArray]:
     """The members, all with the dimensions of the shortest. Members of equal dimensions get the same projection."""
     fewest = min(vectors.shape[1] for vectors in members)
-    return [
-        vectors @ projection(vectors.shape[1], fewest) if vectors.shape[1] > fewest else vectors for vectors in members
-    ]
+    return [project(unit(vectors), fewest) if vectors.shape[1] > fewest else vectors for vectors in members]
 
 
 def unit(vectors: FloatArray) -> FloatArray:

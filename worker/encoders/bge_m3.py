@@ -35,6 +35,7 @@ class BgeM3Encoder(HeadsResults, TextEncoder):
     """`compute` returns a list of M3Row. Documents' token vectors are pooled as those of a MultiVectorEncoder."""
 
     kind = "bge-m3"
+    packs_queries = True
 
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
         pooling_of = token_pooling(spec.pool_factor)

@@ -33,8 +33,7 @@ class QuerySide:
             prompt = encoder.query_prompt() if isinstance(encoder, TextModel) else ours.prompt
         self.fingerprint = msgspec.structs.replace(ours, prompt=prompt, pooling=f"{ours.pooling}, of a query")
         self.batch_tokens, self.row_bytes = encoder.batch_tokens, encoder.row_bytes
-        # sentence-transformers encodes a model's queries, with padding.
-        self.budget, self.pads = encoder.budget, encoder.pads or isinstance(encoder, TextModel)
+        self.budget, self.pads = encoder.budget, encoder.pads
         self.most_streams = 1
         # A tokenizer of its own: `encode_query` changes the settings of the model's tokenizer in another thread.
         self._count = encoder.counter(prompt) if isinstance(encoder, TextModel) else encoder.prepare
@@ -50,7 +49,11 @@ class QuerySide:
             self._encoder.notify = notify
 
     def hydrate(self) -> str:
-        return self._encoder.hydrate()
+        placement, model = self._encoder.hydrate(), self._encoder
+        self.pads = model.pads  # known only now
+        if isinstance(model, TextModel) and not model.packs_queries:
+            self.pads, placement = True, f"{model.place}, torch"
+        return placement
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
         counted = self._count(texts)

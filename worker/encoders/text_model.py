@@ -51,6 +51,8 @@ class TextModel:
     """The kind of its passes."""
     task: str | None = None
     """`query` or `document`, for models that encode them differently."""
+    packs_queries = False
+    """Whether queries are computed as texts are, without padding where that is so. sentence-transformers pads them."""
     fingerprint: Fingerprint
     notes: tuple[str, ...] = ()
     """Why another backend does not compute it; for the record, and for people."""
@@ -137,9 +139,14 @@ class TextModel:
         """Move the weights to the device and compute a first input there. OutOfMemory if they do not fit."""
         self.guarded(self._move)
         self._warm_up()
+        return "; ".join((f"{self.place}, {self._choice.described}", *self.notes))
+
+    @property
+    def place(self) -> str:
+        """Device and dtype of the weights."""
         parameter = next(iter(self._model.parameters()), None)
-        placement = f"{parameter.device} {parameter.dtype}" if parameter is not None else str(self._device)
-        return "; ".join(filter(None, (f"{placement.replace('torch.', '')}, {self._choice.described}", *self.notes)))
+        found = f"{parameter.device} {parameter.dtype}" if parameter is not None else str(self._device)
+        return found.replace("torch.", "")
 
     def _packed_form(self) -> Packed | str:
         """The model's forward pass without padding, or why there is none."""

@@ -38,3 +38,16 @@ def test_reasons_that_are_not_shown_are_counted(tmp_path: Path) -> None:
     assert reason_lines(tmp_path) == lines
     (tmp_path / "quarantine.jsonl").write_text(json.dumps({"reason": "no id"}))
     assert reason_lines(tmp_path) == ["1 time: no id"]
+
+
+def test_a_row_without_several_vectors_counts_once(tmp_path: Path) -> None:
+    rows = [(row, "not finite") for row in (70_000, 3, 12)]
+    lines = [{"file": "c.jsonl", "record": 3, "reason": "empty text"}]
+    lines += [
+        {"row": row, "vector": vector, "reason": reason}
+        for vector in ("dense-a", "ensemble-concat")
+        for row, reason in rows
+    ]
+    lines.append({"row": 4, "vector": "dense-b", "reason": "too long"})
+    (tmp_path / "quarantine.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert reason_lines(tmp_path) == ["3 times: not finite", "1 time: empty text", "1 time: too long"]

@@ -97,6 +97,22 @@ def test_members_of_an_average_may_differ_where_they_are_projected() -> None:
     assert np.isnan(combine(one, [long, other, short])).any(axis=1).tolist() == [True, False, False, False]
 
 
+@pytest.mark.parametrize("dims", [(12, 8), (768, 384), (1024, 32)])
+@pytest.mark.parametrize("method", ["average", "concat"])
+def test_a_row_of_an_ensemble_depends_on_its_members_alone(method: Any, dims: tuple[int, int]) -> None:
+    """To the last bit: wherever it stands and beside whatever rows, so that equal texts get equal scores, and a query alone
+    the scores that it gets among others."""
+    one = msgspec.structs.replace(ensemble(method, (2.0, 1.0)), project=method == "average")
+    members = [unit(257, dim, dim) for dim in dims]
+    for vectors in members:
+        vectors[::9] = vectors[0]
+    whole = combine(one, members)
+    np.testing.assert_array_equal(whole[::9], np.tile(whole[0], (29, 1)))
+    for size in (1, 2, 37):
+        parts = [combine(one, [vectors[at : at + size] for vectors in members]) for at in range(0, 257, size)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

@@ -122,6 +122,22 @@ def test_metadata_queries_are_their_own_words(run_files: Any, tmp_path: Path) ->
     assert found["indices"].to_pylist() == [query_weights(f"text {row}")[0].tolist() for row in range(2)]
 
 
+@pytest.mark.parametrize(("kind", "make"), [("dense", "bert"), ("multivector", "colbert"), ("bge-m3", "bge_m3")])
+def test_the_placement_of_queries_says_how_they_are_computed(
+    tmp_path: Path, reference: Any, kind: Any, make: str
+) -> None:
+    """sentence-transformers pads queries; those of bge-m3 are computed as its texts are."""
+    del reference  # only for what it needs installed
+    model = str(getattr(tiny_models, make)(tmp_path / "model"))
+    for backend in ("auto", "torch"):
+        one = PassSpec(vector="v", kind=kind, model=model, side="query", backend=backend)
+        encoder: Any = load_encoder(one, "cpu", 1)
+        packed = kind == "bge-m3" and backend == "auto"
+        placement = encoder.hydrate()
+        assert placement.startswith("cpu float32, torch-packed (" if packed else "cpu float32, torch")
+        assert ("torch-packed" in placement, encoder.pads) == (packed, not packed)
+
+
 @pytest.mark.parametrize("side", ["query", "document"])
 @pytest.mark.parametrize(
     ("kind", "make"), [("dense", "bert"), ("sparse", "splade"), ("multivector", "colbert"), ("bge-m3", "bge_m3")]
