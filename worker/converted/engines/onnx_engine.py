@@ -24,7 +24,8 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 """What a graph may take. Token types are those of the tokenizer, or 0."""
 TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 """Of inputs."""
-NO_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+NOISE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+:\d+ [^)]*\) ")
+"""In its messages: the kind of error, and where in its source it was found."""
 
 
 class OnnxSession:
@@ -101,7 +102,7 @@ def translated(step: Callable[[], T]) -> T:
         raise
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).split("\n", 1)[0]
-        raise GraphError(f"ONNX Runtime says: {NO_PREFIX.sub('', line)[:300]}") from error
+        raise GraphError(f"ONNX Runtime says: {NOISE.sub('', line)[:300]}") from error
 
 
 def _input_type(one: Any) -> Any:

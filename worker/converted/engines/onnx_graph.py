@@ -16,7 +16,7 @@ PLACES = ("onnx/model.onnx", "model.onnx")
 """Where repositories have it. Others, such as `model_quantized.onnx`, compute other numbers."""
 HALF = {10: "float16", 16: "bfloat16", 17: "float8", 18: "float8", 19: "float8", 20: "float8"}
 """ONNX's numbers of types of weights that are not float32."""
-QUANTIZED = re.compile("Quant|^QLinear|^QAttention|^QGemm|^QEmbed|^QMoE|Integer|NBits|Fp4")
+QUANTIZED = re.compile("[Qq]uant|^QLinear|^QAttention|^QGemm|^QEmbed|^QMoE|Integer|NBits|Fp4")
 """Operators that compute in integers of few bits."""
 POINTER = b"version https://git-lfs"
 LEAVE = "leave --backend onnx out"
