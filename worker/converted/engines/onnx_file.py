@@ -36,21 +36,17 @@ class OnnxContent:
 def read_onnx(path: Path) -> OnnxContent:
     """The content of a file. ValueError if it is not an ONNX model, OSError if it cannot be read."""
     found = OnnxContent()
+    if not path.stat().st_size:
+        raise ValueError("it is empty")
     with path.open("rb") as file:
-        if not path.stat().st_size:
-            raise ValueError("it is empty")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as whole:
-            try:
-                graphs = 0
-                for number, value in fields(whole):
-                    if number == GRAPH:
-                        graphs += 1
-                        _read_graph(value, found)
-                    if isinstance(value, memoryview):
-                        value.release()
-            except (IndexError, TypeError, RecursionError, UnicodeDecodeError) as error:
-                raise ValueError("it is damaged, or cut short") from error
-    if graphs != 1:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        graphs = [value for number, value in fields(memoryview(mapped)) if number == GRAPH]
+        for graph in graphs:
+            _read_graph(graph, found)
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError("it is damaged, or cut short") from error
+    if len(graphs) != 1:
         raise ValueError("it holds no graph")
     return found
 
