@@ -133,8 +133,8 @@ def run(
     backend: Annotated[
         Backend,
         typer.Option(
-            help="torch: texts padded to one length; torch-packed: without padding; openvino, and onnx by the model's own "
-            "graph: CPUs only; auto: see models."
+            help="torch: texts padded to one length; torch-packed: without padding; openvino, and onnx (the graph that a model "
+            "brings): CPUs only; auto: see models."
         ),
     ] = "auto",
     batch_timeout: Annotated[
