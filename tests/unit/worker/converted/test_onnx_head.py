@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .onnx_graphs import need_onnxruntime
-
 pytest.importorskip("sentence_transformers")
-need_onnxruntime()
 
 from embedfleet.worker.converted import exported
 from embedfleet.worker.converted.engines.graph_error import GraphError
