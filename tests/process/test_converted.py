@@ -48,7 +48,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def second_worker(worker: Any, context: Any, start: Callable[..., Any]) -> Iterator[Callable[[], Any]]:
     """Starts another worker, with sockets of its own."""
     other = Path(tempfile.mkdtemp(prefix="ef-", dir="/tmp"))
-    yield lambda: type(worker)(context, other, start)
+    begun: list[Any] = []
+
+    def begin() -> Any:
+        begun.append(type(worker)(context, other, start))
+        return begun[-1]
+
+    yield begin
+    for one in begun:
+        one.socket.close(0)
     shutil.rmtree(other, ignore_errors=True)
 
 
