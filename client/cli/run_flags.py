@@ -133,7 +133,8 @@ def run(
     backend: Annotated[
         Backend,
         typer.Option(
-            help="torch: texts padded to one length; torch-packed: without padding; openvino: CPUs only; auto: see models."
+            help="torch: texts padded to one length; torch-packed: without padding; openvino, and onnx (the graph that a model "
+            "brings): CPUs only; auto: see models."
         ),
     ] = "auto",
     batch_timeout: Annotated[

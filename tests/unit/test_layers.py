@@ -47,7 +47,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "tokenizing": set(),
         "backends": {"tokenizing"},
         "encoders": {"models", "device", "tokenizing", "backends"},
-        "converted": {"models", "tokenizing", "backends", "encoders"},
+        "converted": {"models", "device", "tokenizing", "backends", "encoders"},
         "token_budget": {"encoders"},
         "adaptive_batch": {"encoders"},
         "micro_batches": {"encoders", "token_budget"},

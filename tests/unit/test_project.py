@@ -23,6 +23,7 @@ PUBLIC = ["Client", "Embedder", "EmbedfleetError", "PassSpec", "Run", "RunSpec",
 HEAVY = {
     "torch",
     "openvino",
+    "onnxruntime",
     "transformers",
     "sentence_transformers",
     "tokenizers",

@@ -21,7 +21,9 @@ PROBES = (
     "Of two ways to compute the same texts, one pads them to the longest, and the other does not. " * 4,
 )
 """Texts that are computed in both ways before the first batch."""
-NOT_PACKED = ("torch", "openvino")
+ENGINES = ("openvino", "onnx")
+"""Choices of --backend that compute a model without torch, on CPUs."""
+NOT_PACKED = ("torch", *ENGINES)
 """Choices of --backend for which there is no forward pass without padding."""
 
 

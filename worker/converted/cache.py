@@ -20,12 +20,15 @@ from ..models.cache_folder import cache_folder
 from ..models.identity import identity
 from ..models.locate import ModelFiles
 from ..models.weights_digest import hash_weights
-from .openvino_runtime import library_versions
+from .engines.versions import engine_of, library_versions
 from .record import FORMAT, Done
 
 DONE = "done.json"
 GRAPH, WEIGHTS, RECORD, TOKENIZER, REFERENCE = "model.xml", "model.bin", "record.json", "tokenizer.json", "probe.npz"
+HEAD = "head.npz"
 FILES = (GRAPH, WEIGHTS, RECORD, TOKENIZER, REFERENCE)
+EXPORTED_FILES = (RECORD, TOKENIZER, REFERENCE, HEAD)
+"""Where the graph is the repository's own."""
 LOCK_SECONDS = 1_800.0
 """How long to wait for another process that makes the same conversion."""
 LOOK_SECONDS = 0.1
@@ -66,14 +69,14 @@ class Conversions:
             if one.exists():
                 shutil.rmtree(one)
 
-    def commit(self, key: str, write: Callable[[Path], None]) -> None:
-        """Let `write` fill a folder with FILES, and give it its name once they are on the disk. OSError if that fails."""
+    def commit(self, key: str, write: Callable[[Path], None], names: tuple[str, ...] = FILES) -> None:
+        """Let `write` fill a folder with these files, and name it once they are on the disk. OSError if that fails."""
         partial = self.folder / f".{key}.{os.getpid()}.tmp"
         partial.mkdir()
         try:
             write(partial)
-            done = Done(files={name: _sha256(partial / name) for name in FILES})
-            for name in FILES:
+            done = Done(files={name: _sha256(partial / name) for name in names})
+            for name in names:
                 _sync(partial / name)
             sync_folder(partial)
             partial.rename(self.folder / key)
@@ -106,11 +109,14 @@ def open_conversions() -> Conversions | None:
     return None if folder is None else Conversions(folder)
 
 
-def key_of(spec: PassSpec, files: ModelFiles) -> str:
-    """The key of a model's conversion: what decides its numbers, and the versions of the libraries."""
+def key_of(spec: PassSpec, files: ModelFiles, graph: str = "") -> str:
+    """The key of a model's conversion: what decides its numbers, the digest of its own graph if that is computed, and the
+    versions of the libraries."""
     weights, _ = hash_weights(files.folder, own_code=spec.trust_remote_code)
-    parts = (FORMAT, spec.kind, files.name, weights, identity(files.folder, own_code=spec.trust_remote_code))
-    return hashlib.sha256(msgspec.json.encode((*parts, library_versions()), order="sorted")).hexdigest()[:32]
+    own = (graph,) if graph else ()
+    parts = (FORMAT, spec.kind, files.name, weights, identity(files.folder, own_code=spec.trust_remote_code), *own)
+    versions = library_versions(engine_of(spec))
+    return hashlib.sha256(msgspec.json.encode((*parts, versions), order="sorted")).hexdigest()[:32]
 
 
 def _wait_for(lock: int) -> None:
@@ -133,7 +139,8 @@ def _read_done(folder: Path) -> Done | None:
 
 def _is_whole(folder: Path, done: Done) -> bool:
     try:
-        return set(done.files) == set(FILES) and all(_sha256(folder / name) == one for name, one in done.files.items())
+        is_complete = set(done.files) in (set(FILES), set(EXPORTED_FILES))
+        return is_complete and all(_sha256(folder / name) == one for name, one in done.files.items())
     except OSError:
         return False
 

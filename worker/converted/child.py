@@ -12,10 +12,15 @@ from ...protocol.process.child import ChildProcess, error_text
 from ...protocol.spec.run_spec import PassSpec
 from ..models.locate import ModelFiles
 from .cache import LOCK_SECONDS, Conversions, cannot_store
+from .engines.versions import engine_of
 from .record import ConvertRequest, Done
 
 MODULE = "embedfleet.worker.converted.convert"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+
+
+class Refusal(ModelError):
+    """The model cannot be converted, for the reason in the text."""
 
 
 def make_conversion(conversions: Conversions, key: str, spec: PassSpec, files: ModelFiles, threads: int) -> Path:
@@ -35,12 +40,12 @@ def make_conversion(conversions: Conversions, key: str, spec: PassSpec, files: M
 
 
 def usable(found: Path | Done | None) -> Path:
-    """The folder that was found. ModelError with the reason for a refusal, or if there is none."""
+    """The folder that was found. Refusal if it was refused, ModelError if there is none."""
     if isinstance(found, Path):
         return found
     if found is None:
         raise ModelError("the conversion was damaged as it was written; try again")
-    raise ModelError(found.refused)
+    raise Refusal(found.refused)
 
 
 def request_of(conversions: Conversions, key: str, spec: PassSpec, files: ModelFiles, threads: int) -> ConvertRequest:
@@ -52,7 +57,7 @@ def request_of(conversions: Conversions, key: str, spec: PassSpec, files: ModelF
         trust_remote_code=spec.trust_remote_code,
         normalize=True,
         dtype="float32",
-        backend="openvino",
+        backend=engine_of(spec),
     )
     named = (str(files.folder), files.name, files.revision)
     return ConvertRequest(spec=bare, files=named, key=key, folder=str(conversions.folder), threads=threads)

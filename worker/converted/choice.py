@@ -6,13 +6,16 @@ from typing import Any
 
 from ...protocol.errors import ModelError
 from ...protocol.spec.run_spec import PassSpec
+from ..backends.choice import ENGINES
 from ..encoders import choose
 from ..encoders.base import Encoder, OutOfMemory
 from ..models.locate import ModelFiles, find_model
 from .cache import key_of, open_conversions
-from .child import make_conversion, usable
-from .converted_encoder import ENCODERS
-from .openvino_runtime import check_dtype, import_openvino, is_installed
+from .child import Refusal, make_conversion, usable
+from .converted_encoder import ENCODERS, Disagrees
+from .engines import onnx_runtime, openvino_runtime
+from .engines.onnx_graph import find_graph
+from .engines.openvino_runtime import is_installed
 
 CONVERSION_SECONDS = 10.0
 """About what a conversion takes."""
@@ -26,11 +29,11 @@ def load_encoder(spec: PassSpec, device: str, threads: int) -> Encoder:
     """The encoder of a pass, with its weights in host memory. ModelError if it cannot be loaded.
 
     With `auto`, a CPU's pass is computed by OpenVINO if the model is converted already, or if the pass is long enough to repay
-    its conversion. If that fails, torch computes it, and the record says why.
+    its conversion. If that fails, torch computes it, and the record says why. It never takes ONNX Runtime.
     """
-    if spec.backend not in ("auto", "openvino") or not _is_converted_kind(spec):
+    if spec.backend not in ("auto", *ENGINES) or not _is_converted_kind(spec):
         return choose.load_encoder(spec, device, threads)
-    if spec.backend == "openvino":
+    if spec.backend in ENGINES:
         return _forced(spec, device, threads)
     reason = ""
     if device == "cpu" and is_installed():
@@ -57,14 +60,17 @@ def _is_converted_kind(spec: PassSpec) -> bool:
 
 
 def _forced(spec: PassSpec, device: str, threads: int) -> Encoder:
+    flag = f"--backend {spec.backend}"
     if device != "cpu":
-        raise ModelError("--backend openvino computes on CPUs only; leave it out, or give --devices cpu")
+        raise ModelError(f"{flag} computes on CPUs only; leave it out, or give --devices cpu")
     try:
         found = _converted(spec, threads, convert=True)
     except OutOfMemory as error:
         raise MemoryError(str(error)) from error
-    except (ModelError, RuntimeError) as error:
-        raise ModelError(f"--backend openvino: model {spec.model}: {one_line(error)}") from error
+    except (Refusal, Disagrees, RuntimeError) as error:
+        raise ModelError(f"{flag}: model {spec.model}: {one_line(error)}; leave {flag} out") from error
+    except ModelError as error:
+        raise ModelError(f"{flag}: model {spec.model}: {one_line(error)}") from error
     assert found is not None, "converted if need be"
     return found
 
@@ -72,12 +78,13 @@ def _forced(spec: PassSpec, device: str, threads: int) -> Encoder:
 def _converted(spec: PassSpec, threads: int, *, convert: bool | None) -> Encoder | None:
     """The converted model as an encoder. With `convert` None, it is only converted if the pass is long enough, and None comes
     back if it is not. ModelError with the reason if it cannot be used."""
-    check_dtype(import_openvino().Core(), "float32" if spec.dtype == "auto" else spec.dtype)
+    _check_engine(spec)
     conversions = open_conversions()
     if conversions is None:
         raise ModelError("there is no folder for conversions: set HOME or XDG_CACHE_HOME")
     files = find_model(spec)
-    key = key_of(spec, files)
+    graph = find_graph(files, fetch=True).digest(files.folder) if spec.backend == "onnx" else ""
+    key = key_of(spec, files, graph)
     found = conversions.find(key)
     if found is None:
         if convert is None and not is_worth_it(spec, files, threads):
@@ -86,6 +93,16 @@ def _converted(spec: PassSpec, threads: int, *, convert: bool | None) -> Encoder
     else:
         folder = usable(found)
     return ENCODERS[spec.kind](spec, files, folder, threads)
+
+
+def _check_engine(spec: PassSpec) -> None:
+    """Raise ModelError if the engine is not installed, or does not compute in the pass's dtype here."""
+    if spec.backend == "onnx":
+        onnx_runtime.check_dtype(spec.dtype)
+        onnx_runtime.import_onnxruntime()
+        return
+    core = openvino_runtime.import_openvino().Core()
+    openvino_runtime.check_dtype(core, "float32" if spec.dtype == "auto" else spec.dtype)
 
 
 def is_worth_it(spec: PassSpec, files: ModelFiles, threads: int) -> bool:

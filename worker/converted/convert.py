@@ -1,7 +1,8 @@
 """`python -m embedfleet.worker.converted.convert REQUEST`: convert a model, compare it with torch, and store it.
 
-REQUEST is a ConvertRequest in JSON. It runs in a process of its own: it needs the weights twice, and a runtime may crash. It
-ends with 0 once the conversion, or its refusal, is stored, and with 2 and a message for what another attempt may cure.
+REQUEST is a ConvertRequest in JSON. Where the model's own ONNX graph is computed, a conversion has no graph, and only what else
+is to be known of the model. It runs in a process of its own: it needs the weights twice, and a runtime may crash. It ends with
+0 once the conversion, or its refusal, is stored, and with 2 and a message for what another attempt may cure.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -28,10 +29,14 @@ from ..encoders.choose import encoder_of
 from ..models.loading import describe
 from ..models.locate import ModelFiles
 from ..tokenizing.flat import FlatTokens
-from .cache import GRAPH, RECORD, REFERENCE, TOKENIZER, Conversions, cannot_store
+from .cache import EXPORTED_FILES, FILES, GRAPH, HEAD, RECORD, REFERENCE, TOKENIZER, Conversions, cannot_store
 from .converted_encoder import ENCODERS, Disagrees
+from .engines.graph_error import GraphError
+from .engines.onnx_graph import find_graph
+from .engines.onnx_runtime import import_onnxruntime
+from .engines.openvino_runtime import import_openvino
+from .exported import exported_of
 from .graph import ModelGraph, cannot_convert
-from .openvino_runtime import import_openvino
 from .padding import padded
 from .probe import PROBES, QUESTION, save_probe
 from .record import ConvertRequest, ModelRecord, TokenSettings
@@ -52,8 +57,10 @@ def convert(request: ConvertRequest) -> None:
     try:
         if reason := cannot_convert(encoder):
             raise _Refused(reason)
-        _check_room(conversions.folder, encoder.parameters)
-        conversions.commit(request.key, lambda folder: _write(folder, request, encoder))
+        own_graph = request.spec.backend == "onnx"
+        _check_room(conversions.folder, 0 if own_graph else encoder.parameters)
+        names = EXPORTED_FILES if own_graph else FILES
+        conversions.commit(request.key, lambda folder: _write(folder, request, encoder), names)
     except _Refused as refused:
         conversions.refuse(request.key, str(refused))
 
@@ -63,14 +70,17 @@ def _write(folder: Path, request: ConvertRequest, encoder: Any) -> None:
     items = _lists(prepared.items)
     types = "token_type_ids" in items
     record = _record(encoder, types=types)
-    _save_graph(folder, encoder, record.tokens, items)
+    if request.spec.backend == "onnx":
+        record = _take_graph(folder, encoder, _files(request), record)
+    else:
+        _save_graph(folder, encoder, record.tokens, items)
     (folder / TOKENIZER).write_text(encoder.tokenizer.backend_tokenizer.to_str())
     (folder / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record)))
     expected = encoder.compute(prepared, np.arange(len(PROBES), dtype=np.int32))
     save_probe(folder / REFERENCE, items["input_ids"], items.get("token_type_ids"), expected)
     try:  # as it will be loaded
         ENCODERS[record.kind](request.spec, _files(request), folder, request.threads, thorough=True)
-    except Disagrees as error:
+    except (Disagrees, GraphError) as error:
         raise _Refused(str(error)) from error
 
 
@@ -93,6 +103,16 @@ def _lists(items: Any) -> dict[str, list[list[int]]]:
     if items.types is not None:
         found["token_type_ids"] = [types.tolist() for types in np.split(items.types, items.starts()[1:])]
     return found
+
+
+def _take_graph(folder: Path, encoder: Any, files: ModelFiles, record: ModelRecord) -> ModelRecord:
+    """Store the weights of what follows the model's own graph. The record then names that graph."""
+    try:
+        exported, weights = exported_of(encoder, files.folder, find_graph(files, fetch=False).path)
+    except GraphError as error:
+        raise _Refused(str(error)) from error
+    np.savez(folder / HEAD, allow_pickle=False, **cast("dict[str, Any]", weights))
+    return msgspec.structs.replace(record, exported=exported)
 
 
 def _save_graph(folder: Path, encoder: Any, settings: TokenSettings, items: Mapping[str, list[list[int]]]) -> None:
@@ -165,7 +185,7 @@ def main() -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"
     request = msgspec.json.decode(sys.argv[1], type=ConvertRequest)
     try:
-        import_openvino()
+        import_onnxruntime() if request.spec.backend == "onnx" else import_openvino()
         convert(request)
     except (EmbedfleetError, OSError, MemoryError, OutOfMemory) as error:
         reason = cannot_store(Path(request.folder), error) if isinstance(error, OSError) else str(error)

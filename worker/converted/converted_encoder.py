@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,12 @@ import msgspec
 import numpy as np
 
 from ...protocol.errors import ModelError
-from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec
 from ...protocol.text.query_pairs import split_pair
-from ...protocol.wire.arrays import Array
 from ..backends.agreement import agree, agreement
 from ..encoders.base import (
     DenseResults,
     Encoder,
-    FloatArray,
     IntArray,
     Prepared,
     ScoreResults,
@@ -27,21 +25,25 @@ from ..encoders.base import (
     kept_dim,
 )
 from ..encoders.heads import HeadsResults
-from ..encoders.multivector import MultivectorResults, pooled, token_pooling
+from ..encoders.multivector import MultivectorResults, pooled
 from ..encoders.sparse import ACTIVE_DIMS, check_most, limited
 from ..encoders.tokenizing import tokenize
 from ..models.locate import ModelFiles
 from .cache import RECORD, REFERENCE, TOKENIZER
-from .openvino_engine import OpenVinoEngine
-from .openvino_runtime import library_versions
+from .engines.choose import open_engine
+from .engines.engine import Engine
+from .engines.versions import LIBRARY
+from .options import engine_name, fingerprint_of, limit_of, pooling_of
 from .padding import padded
 from .plain_tokenizer import PlainTokenizer
 from .probe import PROBES, QUESTION, load_probe
 from .record import ModelRecord
-from .results import ResultOptions, results_of
+from .results import ResultOptions, joined, results_of
 
 STREAM_TOKENS = 1_024
 """Tokens of a micro-batch for each stream, as for torch on a CPU."""
+MICRO_BATCHES = 2
+"""In a batch: two batches in hand keep all streams at work."""
 
 FASTER = "this processor has bfloat16: --dtype bfloat16 would take about 0.6 of the time, with cosines above 0.999 of float32's"
 """Said where the dtype was left open. The share was measured with all-MiniLM-L6-v2 on an AMD EPYC with AVX-512 BF16."""
@@ -69,19 +71,23 @@ class ConvertedEncoder:
         self, spec: PassSpec, files: ModelFiles, folder: Path, threads: int, *, thorough: bool = False
     ) -> None:
         self._record = msgspec.json.decode((folder / RECORD).read_bytes(), type=ModelRecord)
-        self._folder, self._threads = folder, threads
-        self._limit = _limit(spec, files.name, self._record)
+        self._folder = folder
+        self._limit = limit_of(spec, files.name, self._record)
         self._prompt = spec.prompt if spec.prompt is not None else self._record.prompt
         changes = self._changes(spec, self._record)
-        self.fingerprint = _fingerprint(self._record, files, spec, self._limit, self._prompt, changes)
+        self.fingerprint = fingerprint_of(self._record, files, spec, self._limit, self._prompt, changes)
         self._options = self._result_options(spec)
-        tokens = self._record.tokens
-        self._tokenizer = PlainTokenizer(folder / TOKENIZER, truncates_left=tokens.truncates_left, types=tokens.types)
-        self._engine = OpenVinoEngine(folder, self.fingerprint.dtype, threads)
+        own = self._record.tokens
+        self._tokenizer = PlainTokenizer(folder / TOKENIZER, truncates_left=own.truncates_left, types=own.types)
+        self._open = partial(open_engine, self._record, files, folder, threads)
+        self._engine: Engine = self._open(self.fingerprint.dtype)
         self._float32 = self._engine if self._engine.dtype == "float32" else None
-        self.budget = TokenBudget(STREAM_TOKENS * self._engine.streams, STREAM_TOKENS * self._engine.streams)
+        tokens = STREAM_TOKENS * self._engine.streams
+        self.budget = TokenBudget(tokens, tokens)
+        self.batch_tokens = max(self.batch_tokens, MICRO_BATCHES * tokens)
         self._agreement = self._probe(thorough=thorough)
-        by = f"openvino {self.fingerprint.versions['openvino']} ({self._agreement:.6f} of torch)"
+        library = LIBRARY[engine_name(self._record)]
+        by = f"{library} {self.fingerprint.versions[library]} ({self._agreement:.6f} of torch)"
         self._placement = f"cpu {self._engine.dtype}, {by}"
         self.notes = (f"computed by {by}",)
         if spec.chosen_dtype and self._engine.has_bfloat16:
@@ -99,7 +105,7 @@ class ConvertedEncoder:
 
     def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
         if self._float32 is None:
-            self._float32 = OpenVinoEngine(self._folder, "float32", self._threads)
+            self._float32 = self._open("float32")
         return self._computed(self._float32, prepared.items, rows, self._options)
 
     def _changes(self, _spec: PassSpec, _record: ModelRecord) -> dict[str, Any]:
@@ -113,11 +119,11 @@ class ConvertedEncoder:
         zero = not self._record.tokens.types
         return tokenize(self._tokenizer, limit, texts, prompt=prompt, types_are_zero=zero)
 
-    def _computed(self, engine: OpenVinoEngine, items: Any, rows: IntArray, options: ResultOptions) -> Any:
+    def _computed(self, engine: Engine, items: Any, rows: IntArray, options: ResultOptions) -> Any:
         parts = np.array_split(rows, min(engine.streams, len(rows)))
         inputs = [padded(items, part, self._record.tokens) for part in parts]
         found = zip(engine.compute(inputs), inputs, strict=True)
-        return _joined([results_of(self._record, outputs, given, options) for outputs, given in found])
+        return joined([results_of(self._record, outputs, given, options) for outputs, given in found])
 
     def _probe(self, *, thorough: bool) -> float:
         """How far texts agree with what torch made of them. Disagrees if that is too little, or if their tokens differ."""
@@ -176,7 +182,7 @@ class ConvertedMultivector(MultivectorResults, ConvertedEncoder):
         return {"pooling": pooled(record.described, spec.pool_factor), "normalized": units}
 
     def _result_options(self, spec: PassSpec) -> ResultOptions:
-        return ResultOptions(pooling=_pooling(spec))
+        return ResultOptions(pooling=pooling_of(spec))
 
 
 class ConvertedHeads(HeadsResults, ConvertedEncoder):
@@ -188,7 +194,7 @@ class ConvertedHeads(HeadsResults, ConvertedEncoder):
         return {"dim": dim, "pooling": pooled(record.described, spec.pool_factor)}
 
     def _result_options(self, spec: PassSpec) -> ResultOptions:
-        return ResultOptions(dim=self.fingerprint.dim, pooling=_pooling(spec))
+        return ResultOptions(dim=self.fingerprint.dim, pooling=pooling_of(spec))
 
 
 class ConvertedScores(ScoreResults, ConvertedEncoder):
@@ -214,43 +220,3 @@ ENCODERS: dict[str, Callable[..., Encoder]] = {
     "rerank": ConvertedScores,
 }
 """By kind."""
-
-
-def _limit(spec: PassSpec, name: str, record: ModelRecord) -> int:
-    own = record.tokens.limit
-    if spec.max_tokens is not None and spec.max_tokens > own:
-        raise ModelError(f"--max-tokens {spec.max_tokens}: {name} takes at most {own}")
-    return own if spec.max_tokens is None else spec.max_tokens
-
-
-def _fingerprint(
-    record: ModelRecord, files: ModelFiles, spec: PassSpec, limit: int, prompt: str, changes: dict[str, Any]
-) -> Fingerprint:
-    return msgspec.structs.replace(
-        record.fingerprint,
-        revision=files.revision,
-        dtype="float32" if spec.dtype == "auto" else spec.dtype,
-        max_tokens=limit,
-        prompt=prompt,
-        versions=library_versions(),
-        **changes,
-    )
-
-
-def _pooling(spec: PassSpec) -> Any:
-    pooling = token_pooling(spec.pool_factor)
-    if pooling is None:
-        return None
-    import torch
-
-    def pool(row: FloatArray) -> FloatArray:
-        return pooling(torch.from_numpy(row)).numpy()
-
-    return pool
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    first: Array | list[Any] = parts[0]
-    if isinstance(first, np.ndarray):
-        return np.concatenate(parts)
-    return [row for part in parts for row in part]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from ...protocol.spec.fingerprint import Fingerprint
@@ -20,6 +22,27 @@ class TokenSettings(msgspec.Struct, frozen=True, kw_only=True):
     truncates_left: bool
     types: bool
     """Whether the graph takes token types."""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """A module of sentence-transformers that follows an ONNX graph. Weights are in `head.npz`, by its place in the steps."""
+
+    name: Literal["Pooling", "SpladePooling", "Dense", "LayerNorm", "Normalize"]
+    modes: tuple[str, ...] = ()
+    """Of poolings; the results of several are joined."""
+    activation: str = ""
+    epsilon: float = 0.0
+
+
+class Exported(msgspec.Struct, frozen=True, kw_only=True):
+    """The ONNX graph of the model's own repository."""
+
+    path: str
+    """In the model's folder."""
+    output: str
+    """The one that is used."""
+    steps: tuple[Step, ...] = ()
+    """What remains to be done. None for dense vectors: the graph does it all."""
 
 
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +69,8 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Multivectors: whether the model's last step makes unit vectors."""
     special: tuple[int, ...] = ()
     """bge-m3: token ids without a term weight."""
+    exported: Exported | None = None
+    """The graph, unless it is the conversion's own."""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):

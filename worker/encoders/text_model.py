@@ -15,7 +15,7 @@ import numpy as np
 from ...protocol.spec import catalog
 from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec
-from ..backends.choice import PROBES, PackedChoice
+from ..backends.choice import ENGINES, PROBES, PackedChoice
 from ..backends.cpu_linear import use_onednn
 from ..device.streams import most_streams, numbers_per_token
 from ..models import loading
@@ -95,7 +95,7 @@ class TextModel:
         self._prompt_tokens = self._excluded_prompt()
         self.batch_tokens = 65_536 if device == "cuda" else max(8_192, MICRO_BATCHES * CPU_BUDGET.ceiling * threads)
         self.budget = CUDA_BUDGET if device == "cuda" else CPU_BUDGET
-        if device == "cpu" and spec.backend != "openvino":  # which converts the model's own layers
+        if device == "cpu" and spec.backend not in ENGINES:  # which take the model's own layers
             use_onednn(torch, self._model)
         self._choice = PackedChoice(spec.backend, files.name, self._packed_form)
         self.most_streams = self._most_streams() if device == "cpu" else 1

@@ -36,12 +36,12 @@ def hash_weights(folder: Path, *, own_code: bool) -> tuple[str, str]:
     places = {folder / part.path for part in parts}
     used = {one for one in everything if one in weights or (one.suffix == ".json" and one.parent in places)}
     if own_code or not weights or used == everything:
-        return _digest(folder, everything), ""
-    return _digest(folder, used), _digest(folder, everything)
+        return digest_files(folder, everything), ""
+    return digest_files(folder, used), digest_files(folder, everything)
 
 
-def _digest(folder: Path, paths: Iterable[Path]) -> str:
-    """The cached digest of these files, or else computed and, if possible, cached."""
+def digest_files(folder: Path, paths: Iterable[Path]) -> str:
+    """The SHA-256 over the names and contents of these files of a folder, cached if possible."""
     files = {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
     begin, key, cache = time.time(), _key(files), cache_folder("weights")
     if cache is None or not files:

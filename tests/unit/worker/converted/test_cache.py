@@ -151,7 +151,7 @@ def test_the_key_is_another_for_other_weights_settings_kinds_and_versions(
     config.write_text(config.read_text().replace("{", '{"more": 1, ', 1))
     keys.append(key_of(spec_of(folder), files))
     versions: dict[str, Any] = {"openvino": "2026.5.0"}
-    monkeypatch.setattr(cache, "library_versions", lambda: versions)
+    monkeypatch.setattr(cache, "library_versions", lambda _: versions)
     keys.append(key_of(spec_of(folder), files))
     versions["transformers"] = "6.0.0"
     keys.append(key_of(spec_of(folder), files))

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from embedfleet.protocol.errors import ModelError
-from embedfleet.worker.converted import cache, child, choice, convert, openvino_engine, openvino_runtime
+from embedfleet.worker.converted import cache, child, choice, convert
 from embedfleet.worker.converted.cache import Conversions, key_of
+from embedfleet.worker.converted.engines import openvino_engine, openvino_runtime
+from embedfleet.worker.converted.engines.versions import library_versions
 from embedfleet.worker.models.locate import find_model
 
 from .... import tiny_models
@@ -114,8 +116,8 @@ def test_a_spoilt_conversion_is_made_again(
 
 
 def test_one_of_other_versions_is_not_used(folder: Path, cached: Path, patch: pytest.MonkeyPatch) -> None:
-    versions = openvino_runtime.library_versions()
-    patch.setattr(cache, "library_versions", lambda: versions | {"openvino": "2025.0"})
+    versions = library_versions("openvino")
+    patch.setattr(cache, "library_versions", lambda _: versions | {"openvino": "2025.0"})
     assert placement(load(folder, backend="auto")).startswith("torch-packed")
     assert cached.is_dir()
 

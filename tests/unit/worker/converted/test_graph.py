@@ -13,8 +13,8 @@ torch: Any = pytest.importorskip("torch")
 pytest.importorskip("openvino")
 pytest.importorskip("sentence_transformers")
 
+from embedfleet.worker.converted.engines.openvino_runtime import import_openvino  # noqa: E402
 from embedfleet.worker.converted.graph import ModelGraph, cannot_convert  # noqa: E402
-from embedfleet.worker.converted.openvino_runtime import import_openvino  # noqa: E402
 from embedfleet.worker.converted.padding import padded  # noqa: E402
 from embedfleet.worker.converted.record import TokenSettings  # noqa: E402
 from embedfleet.worker.converted.traced_attention import traced_attention  # noqa: E402

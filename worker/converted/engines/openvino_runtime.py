@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from ...protocol.errors import ModelError
+from ....protocol.errors import ModelError
 
 TELEMETRY = "openvino_telemetry"
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 """OpenVINO's names of the dtypes that it computes in on a CPU."""
 CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16"}
 """The capability of a processor that a dtype needs, in OpenVINO's words."""
-LIBRARIES = ("openvino", "torch", "transformers", "sentence-transformers")
-"""Those that decide a conversion."""
 
 
 def is_installed() -> bool:
@@ -47,15 +44,3 @@ def check_dtype(core: Any, dtype: str) -> None:
 def has_capability(core: Any, dtype: str) -> bool:
     """Whether this processor has instructions for `dtype`, one of HINTS."""
     return CAPABILITIES[dtype] in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that decide a conversion, without importing them; empty for one that is not installed."""
-    return {name: _version(name) for name in LIBRARIES}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""

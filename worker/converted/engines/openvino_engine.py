@@ -8,14 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ...protocol.errors import ModelError
-from ...protocol.wire.arrays import Array
-from ..encoders.base import OutOfMemory
-from .cache import GRAPH
+from ....protocol.errors import ModelError
+from ....protocol.wire.arrays import Array
+from ..cache import GRAPH
+from .guarded import guarded
 from .openvino_runtime import HINTS, check_dtype, has_capability, import_openvino
-
-NO_MEMORY = ("bad_alloc", "not enough memory", "cannot allocate memory", "can't allocate memory")
-"""Lower-case words in OpenVINO's messages when memory does not suffice."""
 
 
 class OpenVinoEngine:
@@ -32,7 +29,7 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": threads,
             "ENABLE_CPU_PINNING": False,  # the worker is pinned
         }
-        compiled: Any = _guarded(lambda: core.compile_model(str(folder / GRAPH), "CPU", settings))
+        compiled: Any = guarded(lambda: core.compile_model(str(folder / GRAPH), "CPU", settings))
         found = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if found != HINTS[dtype]:
             raise ModelError(
@@ -48,7 +45,7 @@ class OpenVinoEngine:
     def compute(self, batches: Sequence[Sequence[Array]]) -> list[list[Array]]:
         """The graph's outputs for each batch of inputs. The batches are computed beside each other. Raises OutOfMemory."""
         self._found = {}
-        _guarded(lambda: self._run(batches))
+        guarded(lambda: self._run(batches))
         return [self._found[number] for number in range(len(batches))]
 
     def _run(self, batches: Sequence[Sequence[Array]]) -> None:
@@ -61,16 +58,3 @@ class OpenVinoEngine:
     def _collect(self, request: Any, number: int) -> None:
         outputs = (request.get_output_tensor(place).data for place in range(len(request.model_outputs)))
         self._found[number] = [np.array(one, np.float32) for one in outputs]  # a copy: the request is used again
-
-
-def _guarded(step: Any) -> Any:
-    """The result of a step of OpenVINO; OutOfMemory where memory did not suffice."""
-    try:
-        return step()
-    except MemoryError as error:
-        message = str(error) or "no memory"
-    except RuntimeError as error:
-        if not any(words in str(error).lower() for words in NO_MEMORY):
-            raise
-        message = str(error).strip().split("\n")[-1]
-    raise OutOfMemory(message)

@@ -1,0 +1,32 @@
+"""One way to tell that memory did not suffice, whatever a library calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from ...encoders.base import OutOfMemory
+
+T = TypeVar("T")
+NO_MEMORY = (
+    "bad_alloc",
+    "not enough memory",
+    "cannot allocate memory",
+    "can't allocate memory",
+    "failed to allocate memory",
+    "smaller than requested bytes",
+)
+"""Lower-case words in the libraries' messages when memory does not suffice."""
+
+
+def guarded(step: Callable[[], T]) -> T:
+    """The result of a step of a library; OutOfMemory where memory did not suffice."""
+    try:
+        return step()
+    except MemoryError as error:
+        message = str(error) or "no memory"
+    except Exception as error:
+        if not any(words in str(error).lower() for words in NO_MEMORY):
+            raise
+        message = str(error).strip().split("\n")[-1]
+    raise OutOfMemory(message)
