@@ -143,6 +143,25 @@ def unchanged_files(source: str, corpus: Corpus, layout: RunLayout) -> list[Sour
     return files
 
 
+def difference_while_read(file: SourceFile, digest: str) -> str | None:
+    """How a file that was just read to its end differs from the one that was found at first; None if it does not.
+
+    `digest` is that of the bytes that were read; only if the file's time has changed is it read again. A file that is gone
+    was read to its end.
+    """
+    if file.path is None:
+        return None
+    try:
+        state = file.path.stat()
+    except OSError:
+        return None
+    if state.st_size != file.size:
+        return f"{file.name} had {file.size} bytes and has {state.st_size}"
+    if state.st_mtime_ns != file.mtime_ns and digest_of(file) != digest:
+        return f"{file.name} has other content"
+    return None
+
+
 def is_moved(source: str, corpus: Corpus, layout: RunLayout) -> bool:
     """Whether a corpus in another place is the one that the intake of `layout` read: the same names, sizes and content.
 
