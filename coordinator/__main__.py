@@ -15,6 +15,7 @@ from typing import Any
 from ..protocol.errors import EmbedfleetError
 from ..protocol.process import lifeline
 from ..protocol.process.standard_streams import guard_standard_error
+from ..protocol.process.stop_signals import stop_signals
 from ..protocol.process.system_refusals import describe_system_error
 from ..protocol.text.terminal_text import printable
 
@@ -77,7 +78,7 @@ def _serve(options: Any) -> int:
             coordinator = Coordinator(address, hosts, folder, say, spans, grace)
         except (OSError, zmq.ZMQError) as error:
             raise EmbedfleetError(describe_system_error(error) or str(error)) from error
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in stop_signals():
             signal.signal(number, lambda received, _frame: coordinator.signals.append(received))
         signal.set_wakeup_fd(coordinator.wake_fd, warn_on_full_buffer=False)
         if options.ready_fd is not None:

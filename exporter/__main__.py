@@ -6,12 +6,13 @@ import sys
 
 from ..protocol.process import lifeline
 from ..protocol.process.standard_streams import guard_standard_error
+from ..protocol.process.stop_signals import ignore_stop_signals
 
 
 def main() -> int:
     """Serve one run; return the exit status."""
     guard_standard_error()
-    lifeline.ignore_stop_signals()
+    ignore_stop_signals()
     lifeline.hold()
     import pyarrow
 

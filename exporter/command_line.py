@@ -23,11 +23,12 @@ T = TypeVar("T")
 def serve(work: Callable[[], object]) -> int:
     """Do the work of a child process; return its exit code. An error is one line on standard error.
 
-    Ignores SIGTERM, since a scheduler signals every process of a job: the parent interrupts this process instead.
+    Ignores SIGTERM and SIGHUP, since a scheduler signals every process of a job: the parent interrupts this process instead.
     """
     guard_standard_error()
     lifeline.hold()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     import pyarrow
 
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # as in the exporter's own main

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from ..protocol.process import lifeline
 from ..protocol.process.standard_streams import guard_standard_error
+from ..protocol.process.stop_signals import ignore_stop_signals
 
 
 def main() -> int:
     """Pin this process, then serve. CUDA_VISIBLE_DEVICES and the thread counts are in the environment already."""
     guard_standard_error()
-    lifeline.ignore_stop_signals()
+    ignore_stop_signals()
     lifeline.hold()
     parser = argparse.ArgumentParser(prog="python -m embedfleet.worker")
     parser.add_argument("--endpoint", required=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from ...protocol.errors import (
+    EXIT_HUNG_UP,
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
     EmbedfleetError,
@@ -21,6 +22,7 @@ from ...protocol.errors import (
     describe_exit,
 )
 from ...protocol.process.child import STEADY_MEMORY, ChildProcess, exit_error
+from ...protocol.process.stop_signals import stop_signals
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.wire.control import RunEnded
@@ -33,7 +35,7 @@ from .private_coordinator import PrivateCoordinator
 POLL_SECONDS = 0.1
 STOP_SECONDS = 10.0
 GRACE_SECONDS = 25.0
-"""Default drain time after SIGTERM, in seconds. Schedulers kill after 30."""
+"""Default drain time after SIGTERM and SIGHUP, in seconds. Schedulers kill after 30."""
 
 
 class Interrupted(Exception):
@@ -65,7 +67,8 @@ class Session:
     @property
     def exit_code(self) -> int:
         """The exit code of a command that a signal ended."""
-        return EXIT_TERMINATED if self.received and self.received[0] == signal.SIGTERM else EXIT_INTERRUPTED
+        codes = {signal.SIGTERM: EXIT_TERMINATED, signal.SIGHUP: EXIT_HUNG_UP}
+        return codes.get(self.received[0], EXIT_INTERRUPTED) if self.received else EXIT_INTERRUPTED
 
     def say(self, text: str) -> None:
         """Show one line of text."""
@@ -181,12 +184,12 @@ class Session:
         return RunFailed(f"the coordinator {what}. What was committed stays; {command} resumes. {tail}".strip())
 
     def _overdue(self, draining: float | None) -> bool:
-        """Whether the drain time is over. It applies to SIGTERM only: after Ctrl-C, the user can press it again."""
+        """Whether the drain time is over. It does not apply to Ctrl-C, which the user can press again."""
         return self._terminated and draining is not None and time.monotonic() - draining > self._grace
 
     @property
     def _terminated(self) -> bool:
-        return bool(self.received) and self.received[0] == signal.SIGTERM
+        return bool(self.received) and self.received[0] != signal.SIGINT
 
 
 def left_open(spec: RunSpec, out: Path, computed: Mapping[str, int]) -> dict[str, tuple[int, int]]:
@@ -254,7 +257,7 @@ def open_session(
 
 @contextmanager
 def catching_signals() -> Generator[list[int]]:
-    """Append SIGINT and SIGTERM to the list, on which the session's loop acts. A third signal raises KeyboardInterrupt.
+    """Append the stop signals to the list, on which the session's loop acts. A third signal raises KeyboardInterrupt.
 
     Only the main thread can handle signals in Python: in other threads the list stays empty.
     """
@@ -262,7 +265,7 @@ def catching_signals() -> Generator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in stop_signals()}
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)

@@ -21,6 +21,7 @@ import zmq
 from ...protocol.errors import EmbedfleetError, Unreachable
 from ...protocol.process import lifeline
 from ...protocol.process.standard_streams import guard_standard_error
+from ...protocol.process.stop_signals import stop_signals
 from ...protocol.text.terminal_text import printable
 from ...protocol.version import PROTOCOL, __version__
 from ...protocol.wire import channels
@@ -155,7 +156,7 @@ def main() -> int:
     try:
         address = channels.parse_address(options.connect, "--connect")
         host = AttachedHost(address, options.devices, options.patience, _say)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in stop_signals():
             signal.signal(number, lambda received, _frame: host.signals.append(received))
         try:
             host.run()

@@ -19,6 +19,7 @@ import msgspec
 
 from ...protocol.errors import EXIT_DONE, DamagedChunks, RunDirectoryError
 from ...protocol.process import lifeline
+from ...protocol.process.stop_signals import ignore_stop_signals
 from ...protocol.run_directory.chunk_columns import read_chunk_columns
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.intake import read_intake
@@ -82,7 +83,7 @@ def _segments(layout: RunLayout) -> int | None:
 def main() -> int:
     """Count for the run directory that is the first argument."""
     lifeline.hold()
-    lifeline.ignore_stop_signals()
+    ignore_stop_signals()
     os.nice(NICENESS)
     beaten = 0.0
 

@@ -33,15 +33,6 @@ def hold() -> None:
     threading.Thread(target=_watch, args=(int(pipe),), name="lifeline", daemon=True).start()
 
 
-def ignore_stop_signals() -> None:
-    """Ignore SIGTERM and SIGINT, which the parent handles; call first thing in main.
-
-    A scheduler signals every process of a job, but workers and exporters must run until the parent has drained them.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-
-
 def _watch(pipe: int) -> None:
     os.set_inheritable(pipe, False)
     os.read(pipe, 1)  # returns only at end of file: nobody writes

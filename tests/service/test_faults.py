@@ -130,7 +130,7 @@ def test_a_killed_command_leaves_nothing_behind(
     is_whole(out, expected)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_drains_and_the_same_command_completes(
     start: Any, cli: Any, many: Path, tmp_path: Path, until: Any, expected: bytes, number: signal.Signals, code: int
 ) -> None:
