@@ -37,6 +37,27 @@ def test_a_segment_that_is_removed_meanwhile_is_missed(make_bench: Callable[...,
     assert verify_run(bench.root).ok
 
 
+@pytest.mark.parametrize("other", [None, b"{}"])
+def test_a_spec_that_is_removed_or_replaced_meanwhile_is_written_again(
+    make_bench: Callable[..., Bench], other: bytes | None
+) -> None:
+    """The run ended as done in a directory that nothing could read."""
+    bench = make_bench()
+    session = bench.begin()
+    spec = bench.layout.spec.read_bytes()
+    for segment in (0, 1):
+        session.rows(segment)
+    session.source_read(2)
+    session.wait()
+    bench.layout.spec.unlink()
+    if other is not None:
+        bench.layout.spec.write_bytes(other)
+    assert session.close().problem == ""
+    assert bench.layout.spec.read_bytes() == spec
+    assert (bench.root / "spec.json.damaged").exists() == (other is not None)
+    assert verify_run(bench.root).ok
+
+
 def test_each_footer_is_read_once(make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch) -> None:
     bench = make_bench(DENSE, OTHER)
     bench.finish()
