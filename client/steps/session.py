@@ -67,7 +67,7 @@ class Session:
     @property
     def exit_code(self) -> int:
         """The exit code of a command that a signal ended."""
-        codes = {signal.SIGTERM: EXIT_TERMINATED, signal.SIGHUP: EXIT_HUNG_UP}
+        codes: dict[int, int] = {signal.SIGTERM: EXIT_TERMINATED, signal.SIGHUP: EXIT_HUNG_UP}
         return codes.get(self.received[0], EXIT_INTERRUPTED) if self.received else EXIT_INTERRUPTED
 
     def say(self, text: str) -> None:
