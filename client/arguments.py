@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from os import PathLike
 from pathlib import Path
+from typing import cast
 
 from ..protocol.errors import EmbedfleetError, UsageError
 from ..protocol.spec.local_paths import check_local
@@ -15,8 +16,16 @@ LARGEST = 2**53
 
 def expand_path(value: str | PathLike[str], flag: str, error: type[EmbedfleetError] = UsageError) -> Path:
     """Expand `~` in the local path `value`, which need not exist. Raise `error`, naming `flag`, for an unusable path."""
-    value = os.fspath(value)
+    try:
+        found = cast("str | bytes", os.fspath(value))
+    except TypeError:
+        found = b""
+    if isinstance(found, bytes):
+        raise error(f"{flag}={value!r}: give a path, as text or as a Path")
+    value = found
     check_local(value, flag, error)
+    if "\0" in value:
+        raise error(f"{flag} {value[:80]!r}: holds a NUL character; give a path without one")
     try:
         value.encode()
         path = Path(value).expanduser()

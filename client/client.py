@@ -164,7 +164,13 @@ class Client:
         self.close()
 
     def _request(self, message: ToCoordinator) -> ToClient:
-        self._socket.send(encode(message))
+        try:
+            data = encode(message)
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"{error.object[:80]!r}: is not UTF-8, which no message could hold; give another name or text"
+            ) from None
+        self._socket.send(data)
         give_up = time.monotonic() + self._timeout
         while (left := give_up - time.monotonic()) > 0:
             if not self._socket.poll(int(left * 1000) + 1):

@@ -15,6 +15,7 @@ from typing import Any
 from ..protocol.errors import EmbedfleetError
 from ..protocol.process import lifeline
 from ..protocol.process.standard_streams import guard_standard_error
+from ..protocol.process.stop_signals import catch_stop_signals
 from ..protocol.process.system_refusals import describe_system_error
 from ..protocol.text.terminal_text import printable
 
@@ -48,7 +49,6 @@ def _serve(options: Any) -> int:
     import zmq
 
     from ..protocol.process.socket_folder import PREFIX, make_socket_folder, take_socket_folder
-    from ..protocol.process.stop_signals import catch_stop_signals
     from ..protocol.wire.channels import parse_address
     from .hosts.agent import HostAgent
     from .hosts.connection_cap import raise_file_limit

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ..protocol.errors import EXIT_DONE, EXIT_INTERRUPTED, EmbedfleetError, RunDirectoryError
+from ..protocol.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EmbedfleetError, RunDirectoryError
 from ..protocol.process import lifeline
 from ..protocol.process.child import ERROR_MARK
 from ..protocol.process.standard_streams import guard_standard_error
+from ..protocol.process.system_refusals import describe_system_error
 from ..protocol.run_directory.layout import RunLayout
 from ..protocol.run_directory.own_files import find_wrong_kind, wrong_kind_error
 from .run_directory.directory_lock import drop_lock, take_lock
@@ -37,6 +38,9 @@ def serve(work: Callable[[], object]) -> int:
     except EmbedfleetError as error:
         sys.stderr.write(f"{ERROR_MARK}{error}\n")
         return error.exit_code
+    except OSError as error:  # before the directory is held, or after
+        sys.stderr.write(f"{ERROR_MARK}{describe_system_error(error) or error}\n")
+        return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return EXIT_DONE

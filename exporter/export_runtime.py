@@ -40,6 +40,7 @@ from .reports import Report, Reports
 from .run_directory.balance import find_difference, find_imbalance
 from .run_directory.manifest import covered, recount, truncations, write_manifest, write_quarantine
 from .run_directory.owned_directory import RunDirectory
+from .run_directory.spec_change import restore_spec
 from .run_directory.stats import add_truncation, earlier_stats, merge_stats, write_stats
 from .segments.builder import SegmentBuilder
 
@@ -155,6 +156,7 @@ class ExportRuntime:
         if self._path.failure and message.status == "done":
             message = CloseRunMessage("failed", self._path.failure, message.stats)
         self._write_stats(message, passes)
+        restore_spec(self._layout, self._spec)
         if message.status == "done":
             write_manifest(self._layout, self._spec, self._run, counts, passes, points)
         self._events.flush()

@@ -17,6 +17,7 @@ A message says what is wrong, where (file, line, field or flag), and what to do 
 
 from __future__ import annotations
 
+import os
 import signal
 
 EXIT_DONE = 0
@@ -26,8 +27,6 @@ EXIT_QUARANTINED = 3
 """The run is done, but some rows are in quarantine."""
 EXIT_INTERRUPTED = 130
 """Stopped by SIGINT; the same command resumes."""
-EXIT_TERMINATED = 143
-"""Stopped by SIGTERM; the same command resumes."""
 
 
 class EmbedfleetError(Exception):
@@ -115,6 +114,18 @@ def is_host_failure(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def unreadable(path: object, error: BaseException, damage: str) -> RunDirectoryError:
+    """The error for a file of a run that could not be read. `damage` is the message for a file that is damaged; if the host
+    failed instead, nothing is said against the file, which may be whole."""
+    if not is_host_failure(error):
+        return RunDirectoryError(damage)
+    number = getattr(error, "errno", None)
+    reason = os.strerror(number) if number else str(error) or type(error).__name__
+    return RunDirectoryError(
+        f"{path}: cannot be read now ({reason}); see to it that it can be read, and leave it there"
+    )
 
 
 def describe_exit(code: int | None) -> str:

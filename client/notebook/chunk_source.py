@@ -39,9 +39,9 @@ def look_at_source(
 
     A missing source is described by the run in `out`, if that run has read it to its end and `fresh` is False.
     """
-    if str(source) == STDIN:
+    if source == STDIN:
         raise UsageError("standard input is for the command line: give a file or a folder")
-    path = expand_path(str(source), "source", SourceError).absolute()
+    path = expand_path(source, "source", SourceError).absolute()
     if is_gone(str(path)) and not fresh and was_read(out, str(path)):
         stamps = read_stamps(RunLayout(out)) or []
         return ChunkSource(path, len(stamps), sum(one.size for one in stamps), None)

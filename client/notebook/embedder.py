@@ -69,7 +69,7 @@ class Embedder:
         cpu_fallback: bool = False,
         **options: Any,
     ) -> None:
-        self.out = expand_path(str(out), "out").absolute()
+        self.out = expand_path(out, "out").absolute()
         models = {"dense": dense, "sparse": sparse, "multivector": multivector, "heads": heads}
         self._models = {name: names_in(name, names) for name, names in models.items()}
         self._options = spec_options(options)

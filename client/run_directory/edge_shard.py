@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...protocol.errors import RunDirectoryError, UsageError
+from ...protocol.errors import RunDirectoryError, UsageError, unreadable
 from ...protocol.finished_run.published import decode_published
 from ...protocol.index.shard import ShardRefused, load_shard
 from ...protocol.run_directory.layout import RunLayout, segments_in
@@ -44,7 +44,8 @@ def published_digests(layout: RunLayout) -> dict[int, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise RunDirectoryError(f"{layout.published}: cannot be read ({error}); delete it and {AGAIN}") from error
+        damage = f"{layout.published}: cannot be read ({error}); delete it and {AGAIN}"
+        raise unreadable(layout.published, error, damage) from error
 
 
 def check_searchable(layout: RunLayout, spec: RunSpec) -> None:

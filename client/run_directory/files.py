@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from ...protocol.errors import EmbedfleetError, RunDirectoryError
+from ...protocol.errors import EmbedfleetError, RunDirectoryError, unreadable
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.lock_holder import read_holder
 from ...protocol.run_directory.records.quarantine import QuarantineLine
@@ -40,7 +40,8 @@ def read_lines(path: Path) -> list[QuarantineLine]:
     except FileNotFoundError:
         raise RunDirectoryError(f"{path} is gone; {AGAIN}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise RunDirectoryError(f"{path}: not JSON objects, one a line ({error}); delete it and {AGAIN}") from error
+        damage = f"{path}: not JSON objects, one a line ({error}); delete it and {AGAIN}"
+        raise unreadable(path, error, damage) from error
 
 
 def count_lines(path: Path) -> int:
@@ -52,9 +53,8 @@ def count_lines(path: Path) -> int:
                 count += 1
                 _OBJECT.decode(line)
     except (OSError, ValueError, RecursionError) as error:
-        raise RunDirectoryError(
-            f"{path}: not JSON objects, one a line ({error} in line {count}); delete it and {AGAIN}"
-        ) from error
+        damage = f"{path}: not JSON objects, one a line ({error} in line {count}); delete it and {AGAIN}"
+        raise unreadable(path, error, damage) from error
     return count
 
 
@@ -80,7 +80,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     except FileNotFoundError:
         raise RunDirectoryError(f"{path} is gone; {AGAIN}") from None
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise RunDirectoryError(f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error
+        raise unreadable(path, error, f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error
     absent = [name for name in columns or () if name not in cast("list[str]", table.column_names)]
     if absent:
         raise RunDirectoryError(f"{path}: has no column {', '.join(absent)}; delete it and {AGAIN}")

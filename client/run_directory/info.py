@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from ...protocol.errors import RunDirectoryError
+from ...protocol.errors import RunDirectoryError, unreadable
 from ...protocol.run_directory.int8_count import Int8Count
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.records.intake import IntakeCounts, read_intake
@@ -142,7 +142,7 @@ def _truncation(path: Path, info: VectorSegmentInfo) -> Truncation:
     try:
         return segment_truncation(path, info)
     except Exception as error:  # with a changed byte, the reader may raise any error
-        raise RunDirectoryError(f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error
+        raise unreadable(path, error, f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error
 
 
 def _bytes_under(folder: Path) -> int:

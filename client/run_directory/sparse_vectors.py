@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from ...protocol.errors import RunDirectoryError
+from ...protocol.errors import RunDirectoryError, unreadable
 from .files import AGAIN, read_table
 
 compute: Any = pyarrow.compute  # its functions are generated at import, unknown to type checkers
@@ -75,4 +75,4 @@ def _most_values(path: Path) -> int:
             columns = [group.column(number) for group in groups for number in range(group.num_columns)]
             return sum(column.num_values for column in columns if column.path_in_schema.split(".")[0] == "indices")
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise RunDirectoryError(f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error
+        raise unreadable(path, error, f"{path}: torn or unreadable ({error}); delete it and {AGAIN}") from error

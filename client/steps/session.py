@@ -33,7 +33,7 @@ from .private_coordinator import PrivateCoordinator
 POLL_SECONDS = 0.1
 STOP_SECONDS = 10.0
 GRACE_SECONDS = 25.0
-"""Default drain time after SIGTERM, in seconds. Schedulers kill after 30."""
+"""Default drain time after SIGTERM and SIGHUP, in seconds. Schedulers kill after 30."""
 
 
 class Interrupted(Exception):

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ...protocol.errors import RunDirectoryError
+from ...protocol.errors import RunDirectoryError, is_host_failure
 from ...protocol.run_directory.layout import RunLayout, segment_of, segments_in
 from ...protocol.run_directory.own_files import is_chunk_scratch
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor
@@ -41,7 +41,10 @@ class ResumePoint:
 
 
 def find_resume_point(layout: RunLayout) -> tuple[ResumePoint, list[SpooledSegment]]:
-    """The resume point, with the segments on disk from the first one to the first gap or torn file."""
+    """The resume point, with the segments on disk from the first one to the first gap or torn file.
+
+    RunDirectoryError for a file that cannot be read now: it may be whole, and what follows a torn one is deleted.
+    """
     standing = segments_in(layout.chunks)
     resume_point, segments = ResumePoint(), list[SpooledSegment]()
     for segment in range(len(standing)):
@@ -50,8 +53,10 @@ def find_resume_point(layout: RunLayout) -> tuple[ResumePoint, list[SpooledSegme
         path = layout.chunk_segment(segment)
         try:
             info = read_info(path, ChunkSegmentInfo)
-        except RunDirectoryError:  # torn: the source is read again from here on, and the vectors stay
-            break
+        except RunDirectoryError as error:
+            if is_host_failure(error):
+                raise
+            break  # torn: the source is read again from here on, and the vectors stay
         segments.append(SpooledSegment(segment, info.first_row, info.rows, info.n_bytes, info.rejected))
         resume_point = ResumePoint(
             segments=segment + 1,

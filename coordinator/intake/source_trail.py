@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from ...protocol.errors import SourceError
 from ...protocol.run_directory.segment_info import Cursor, Passed
-from ...protocol.source.check import Trail, other_stream_message, source_changed_message
+from ...protocol.source.check import (
+    Trail,
+    difference_while_read,
+    other_stream_message,
+    source_changed_message,
+)
 from ...protocol.source.corpus import STDIN
 from ...protocol.source.source_file import SourceFile
 from ..reading.running_digest import RunningDigest
@@ -45,12 +50,17 @@ class SourceTrail:
         self._digest.hold(cursor.records if cursor.file == self._at else self._digest.reached)
 
     def close(self, cursor: Cursor) -> None:
-        """Note that the open file was read to its end; `cursor` is the last record that was taken."""
+        """Note that the open file was read to its end; `cursor` is the last record that was taken.
+
+        SourceError if the file changed while it was read: what was read may be a mixture, or a part of it.
+        """
         if self._expected is not None and self._at == self._begin.file:
             self._compare(self._expected)
         if cursor.file == self._at:
             self._end = self._digest.mark(cursor.records)
         self._finished.append(self._digest.total)
+        if (difference := difference_while_read(self._files[self._at], self._digest.total)) is not None:
+            raise SourceError(source_changed_message(self._source, difference))
 
     def passed(self, cursor: Cursor) -> Passed:
         """The digests of the source up to the cursor of a segment that is about to be written."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ...protocol.errors import RunDirectoryError
+from ...protocol.errors import RunDirectoryError, is_host_failure
 from ...protocol.run_directory.layout import RunLayout, damaged_of, segment_file, segments_in
 from ...protocol.run_directory.records.intake import IntakeCounts, read_intake
 from ...protocol.run_directory.records.manifest import Counts
@@ -109,7 +109,9 @@ def _vector_faults(layout: RunLayout, vector: str, spans: Sequence[_Span], seen:
     have = set(segments_in(layout.vector_folder(vector)))
     try:
         about, what = read_pass(layout, vector) if spans else None, "is gone"
-    except RunDirectoryError:
+    except RunDirectoryError as error:
+        if is_host_failure(error):
+            raise
         about, what = None, "cannot be read"
     if spans and about is None:
         yield (
@@ -160,5 +162,7 @@ def read_ended_intake(layout: RunLayout) -> IntakeCounts | None:
 def _info(path: Path, kind: type[Any]) -> Any:
     try:
         return read_info(path, kind)
-    except (RunDirectoryError, msgspec.MsgspecError):
+    except (RunDirectoryError, msgspec.MsgspecError) as error:
+        if is_host_failure(error):  # the file may be whole
+            raise
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 from msgspec import UNSET
 
-from ...protocol.errors import RunDirectoryError, SourceError, SpecMismatch
+from ...protocol.errors import RunDirectoryError, SourceError, SpecMismatch, unreadable
 from ...protocol.run_directory.atomic_files import commit_bytes, make_folder, sync_folder
 from ...protocol.run_directory.json_bytes import pretty_json
 from ...protocol.run_directory.layout import RunLayout, segments_in
@@ -114,10 +114,11 @@ class RunDirectory:
             return record.identity() if record is not None else None
         except (RunDirectoryError, msgspec.ValidationError) as error:
             path, reason = self.layout.pass_file(vector), error.__cause__ or error
-            raise RunDirectoryError(
+            damage = (
                 f"{path} cannot be read ({reason}); delete the folder {path.parent} and run the same command again: it "
                 "computes these vectors again"
-            ) from error
+            )
+            raise unreadable(path, reason, damage) from error
 
     def _compare(self, vector: str, before: Fingerprint | None, fingerprint: Fingerprint) -> None:
         found = fingerprint.differences(before) if before is not None else []

@@ -12,8 +12,9 @@ from pathlib import Path
 import msgspec
 
 from ...protocol.errors import RunDirectoryError
-from ...protocol.run_directory.atomic_files import sync_folder
-from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.atomic_files import commit_bytes, sync_folder
+from ...protocol.run_directory.json_bytes import pretty_json
+from ...protocol.run_directory.layout import RunLayout, damaged_of, segments_in
 from ...protocol.run_directory.removal import remove_shard, remove_vectors
 from ...protocol.run_directory.segment_info import VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info
@@ -70,3 +71,16 @@ def _by_vector(spec: RunSpec) -> dict[str, object]:
         asked = msgspec.structs.replace(one, query_prompt=None, normalize=False)  # no chunk depends on them
         made |= {output.vector: asked for output in one.outputs}
     return made | {one.vector: one for one in spec.ensembles}
+
+
+def restore_spec(layout: RunLayout, spec: RunSpec) -> None:
+    """Write spec.json again if it was removed or replaced while the run worked: without it, nothing can read the directory.
+
+    What is in its place is set aside.
+    """
+    data = pretty_json(spec)
+    if not layout.spec.exists():
+        commit_bytes(layout.spec, data)
+    elif layout.spec.read_bytes() != data:
+        layout.spec.rename(damaged_of(layout.spec))
+        commit_bytes(layout.spec, data)

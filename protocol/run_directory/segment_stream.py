@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import RunDirectoryError
+from ..errors import RunDirectoryError, unreadable
 
 BATCH_BYTES = 4 << 20
 """Approximate size of a batch of rows."""
@@ -39,7 +39,7 @@ def stream_batches(path: Path, columns: Sequence[str], rows: int | None = None) 
     except FileNotFoundError:
         raise RunDirectoryError(f"{path} is gone; run the same command again, which makes it") from None
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise RunDirectoryError(f"{path}: torn or unreadable ({error}); {_REMEDY}") from error
+        raise unreadable(path, error, f"{path}: torn or unreadable ({error}); {_REMEDY}") from error
 
 
 def _rows_at_once(meta: Any) -> int:

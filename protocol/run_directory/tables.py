@@ -29,7 +29,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import RunDirectoryError
+from ..errors import RunDirectoryError, unreadable
 from ..spec.run_spec import Form, Storage
 from ..vectors.ranges import Ranges
 from ..vectors.storage import RANGES_KEY, dense_field, ranges_of, storage_of, unpack
@@ -97,9 +97,8 @@ def read_info(path: Path, kind: type[Info]) -> Info:
     except FileNotFoundError:
         raise RunDirectoryError(f"{path} is gone; {remedy_of(kind)}") from None
     except (OSError, ValueError, pa.ArrowException, KeyError, msgspec.MsgspecError) as error:
-        raise RunDirectoryError(
-            f"{path}: not a whole segment ({error}); delete it and run the same command again"
-        ) from error
+        damage = f"{path}: not a whole segment ({error}); delete it and run the same command again"
+        raise unreadable(path, error, damage) from error
 
 
 def remedy_of(kind: type[ChunkSegmentInfo | VectorSegmentInfo]) -> str:

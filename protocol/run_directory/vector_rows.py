@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import RunDirectoryError
+from ..errors import RunDirectoryError, unreadable
 from ..vectors.storage import dim_of
 from .segment_stream import stream_batches
 from .tables import dense_vectors
@@ -68,9 +68,8 @@ def read_shape(path: Path) -> VectorShape:
     except FileNotFoundError:
         raise RunDirectoryError(f"{path} is gone; run the same command again, which makes it") from None
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise RunDirectoryError(
-            f"{path}: not a whole segment ({error}); delete it and run the same command again"
-        ) from error
+        damage = f"{path}: not a whole segment ({error}); delete it and run the same command again"
+        raise unreadable(path, error, damage) from error
 
 
 def read_vectors(path: Path) -> Iterator[VectorRow]:

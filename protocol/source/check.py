@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..errors import RunDirectoryError, SourceError
+from ..errors import RunDirectoryError, SourceError, is_host_failure
 from ..run_directory.atomic_files import commit_bytes
 from ..run_directory.json_bytes import decode_json
 from ..run_directory.layout import RunLayout, segments_in
@@ -82,14 +82,16 @@ def first_difference(before: list[FileStamp], now: list[FileStamp]) -> str | Non
 
 
 def read_trail(layout: RunLayout) -> Trail:
-    """The Trail of a run directory, from its segments."""
+    """The Trail of a run directory, from its segments. RunDirectoryError for one that cannot be read now."""
     trail = Trail()
     for segment in segments_in(layout.chunks):
         from ..run_directory.tables import read_info  # loads Arrow (0.15 s), which a new run does not need
 
         try:
             info = read_info(layout.chunk_segment(segment), ChunkSegmentInfo)
-        except RunDirectoryError:
+        except RunDirectoryError as error:
+            if is_host_failure(error):
+                raise
             continue
         trail.add(segment, info)
     ours = (folder for folder in layout.vectors.glob("*/") if layout.pass_file(folder.name).exists())
@@ -141,6 +143,25 @@ def unchanged_files(source: str, corpus: Corpus, layout: RunLayout) -> list[Sour
     if fingerprint(files) != before:
         commit_bytes(path, msgspec.json.encode(fingerprint(files)))
     return files
+
+
+def difference_while_read(file: SourceFile, digest: str) -> str | None:
+    """How a file that was just read to its end differs from the one that was found at first; None if it does not.
+
+    `digest` is that of the bytes that were read; only if the file's time has changed is it read again. A file that is gone
+    was read to its end.
+    """
+    if file.path is None:
+        return None
+    try:
+        state = file.path.stat()
+    except OSError:
+        return None
+    if state.st_size != file.size:
+        return f"{file.name} had {file.size} bytes and has {state.st_size}"
+    if state.st_mtime_ns != file.mtime_ns and digest_of(file) != digest:
+        return f"{file.name} has other content"
+    return None
 
 
 def is_moved(source: str, corpus: Corpus, layout: RunLayout) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import zmq
 
-from ..errors import UsageError
+from ..errors import EmbedfleetError, UsageError
 
 IPC_PATH_LIMIT = 107
 """Bytes of a Unix socket's path on Linux (sun_path, less the closing NUL)."""
@@ -114,8 +114,11 @@ def bind(
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         socket.close()
+        message = f"cannot listen on {endpoint}: {error.strerror}"
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise EmbedfleetError(f"{message}; allow more (ulimit -n 1024)") from error
         hint = "; is a coordinator running there?" if error.errno == errno.EADDRINUSE else ""
-        raise UsageError(f"cannot listen on {endpoint}: {error.strerror}{hint}") from error
+        raise UsageError(f"{message}{hint}") from error
     return socket
 
 

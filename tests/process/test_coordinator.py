@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -218,8 +219,15 @@ def test_a_submission_that_is_refused_leaves_nothing(asking: ControlClient, tmp_
     assert asking.ask("get_status")["runs"] == []
 
 
-def test_sigterm_drains_and_ends_every_child(
-    coordinator: ChildProcess, client: Any, slow_corpus: Path, tmp_path: Path, waiting: Any
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_drains_and_ends_every_child(
+    coordinator: ChildProcess,
+    client: Any,
+    slow_corpus: Path,
+    tmp_path: Path,
+    waiting: Any,
+    number: signal.Signals,
+    code: int,
 ) -> None:
     run = client.ask("submit", spec=spec(slow_corpus, "fake:8,delay_ms=200"), out=str(tmp_path / "out"))["run"]
     client.ask("watch", run=run)
@@ -228,9 +236,9 @@ def test_sigterm_drains_and_ends_every_child(
     names = [" ".join(one.cmdline()) for one in children]
     assert any("embedfleet.worker" in name for name in names)
     assert any("embedfleet.exporter" in name for name in names)
-    coordinator.terminate()
+    os.kill(coordinator.pid, number)
     assert client.follow(run)[-1]["status"] == "interrupted"
-    assert coordinator.wait(20) == 143
+    assert coordinator.wait(20) == code
     waiting.all_gone(children, 5.0)
 
 

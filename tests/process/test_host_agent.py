@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -151,13 +152,15 @@ def test_a_refusal_ends_it_with_the_reason(agent: HostPeer) -> None:
     assert "Traceback" not in agent.process.tail()
 
 
-@pytest.mark.parametrize("how", ["terminate", "kill"])
-def test_its_workers_end_with_it(agent: HostPeer, waiting: Any, how: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_its_workers_end_with_it(agent: HostPeer, waiting: Any, number: signal.Signals, code: int) -> None:
     worker = agent.spawn("w1", agent.join().devices[0].uuid, 1)
-    getattr(agent.process, how)()
-    if how == "terminate":
+    os.kill(agent.process.pid, number)
+    if number != signal.SIGKILL:
         agent.hear(HostLeaving)
-    assert agent.process.wait(10) == (143 if how == "terminate" else -signal.SIGKILL)
+    assert agent.process.wait(10) == code
     waiting.all_gone([worker], 2.0)
 
 

@@ -16,6 +16,7 @@ EMBEDFLEET = Path(sys.executable).with_name("embedfleet")
     [
         ("ulimit -n 24", "ulimit -n 1024"),
         ("ulimit -f 0", "set TMPDIR"),
+        ("ulimit -n 16", "ulimit -n 1024"),
         ("mkdir gone && cd gone && rmdir ../gone", "the current folder is gone"),
     ],
 )
@@ -27,3 +28,10 @@ def test_a_refusal_is_one_line_with_its_remedy(tmp_path: Path, before: str, word
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
     assert words in done.stderr.strip().splitlines()[-1]
+
+
+def test_what_the_system_refuses_an_export_is_one_line() -> None:
+    work = "open('/proc/self/mem/x')"  # whoever asks
+    command = f"import sys; from embedfleet.exporter.command_line import serve; sys.exit(serve(lambda: {work}))"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "embedfleet: error: /proc/self/mem/x: Not a directory\n")

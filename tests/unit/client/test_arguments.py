@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from embedfleet.client.arguments import LARGEST, check_number, check_text, expand_path
 from embedfleet.client.client import Client
+from embedfleet.client.notebook.chunk_source import look_at_source
+from embedfleet.client.notebook.embedder import Embedder
 from embedfleet.client.options.spec_builder import build_spec
 from embedfleet.protocol.errors import SourceError, UsageError
 from embedfleet.protocol.spec.run_spec import RunSpec
@@ -25,12 +29,26 @@ def test_a_path_is_expanded_and_need_not_exist(monkeypatch: pytest.MonkeyPatch, 
         ("", "is empty"),
         ("x" * 300, "File name too long"),
         (os.fsdecode(b"a\xff"), "is not UTF-8"),
+        ("a\0b", "holds a NUL character"),
     ],
 )
 def test_a_path_that_nobody_can_open(given: str, words: str) -> None:
     with pytest.raises(SourceError, match=words) as refused:
         expand_path(given, "--queries", SourceError)
     assert str(refused.value).startswith("--queries ")
+
+
+@pytest.mark.parametrize("given", [5, None, b"bytes", ["a"], iter("a")])
+def test_what_is_no_path_at_all(given: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run went into a folder named None before."""
+    monkeypatch.chdir(tmp_path)
+    for call in (
+        lambda: expand_path(given, "out"),
+        lambda: Embedder(given),
+        lambda: look_at_source(given, tmp_path / "run"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(f"={given!r}: give a path")):
+            call()
 
 
 def test_a_folder_that_may_not_be_entered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,3 +83,13 @@ def test_an_empty_out_is_not_the_folder_that_a_program_is_in(monkeypatch: pytest
     monkeypatch.setattr(Client, "_request", lambda _self, _message: None)
     with Client("ipc:///tmp/nobody-listens") as client, pytest.raises(UsageError, match="out '': is empty"):
         client.submit(RunSpec(source="s", passes=()), "")
+
+
+def test_a_submission_that_is_not_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Client, "_request", lambda _self, _message: None)
+        client = Client("ipc:///tmp/nobody-listens")
+    for source, out in (("s\udcff", "/run"), ("s", "/run\udcff")):
+        with pytest.raises(UsageError, match=r"udcff.*is not UTF-8"):
+            client.submit(RunSpec(source=source, passes=()), out)
+    client.close()

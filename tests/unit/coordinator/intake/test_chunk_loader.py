@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import subprocess
@@ -306,6 +307,28 @@ def test_records_of_the_intake_that_are_torn_are_refused_and_a_torn_segment_is_r
     intake.layout.chunk_segment(1).write_bytes(whole[:-9])
     intake.load()
     assert intake.layout.chunk_segment(1).read_bytes() == whole
+
+
+def test_a_segment_that_cannot_be_read_now_is_not_taken_for_a_torn_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many open files, a disk that fails, permissions: everything after it was deleted, and the source read again."""
+    source = tmp_path / "c.jsonl"
+    source.write_bytes(json_lines(*numbered(0, 9)))
+    intake = Intake(source, tmp_path / "run")
+    counts = intake.load()
+    source.unlink()
+    before = {path.name: path.read_bytes() for path in intake.layout.chunks.iterdir()}
+
+    def fail(path: object) -> None:
+        raise OSError(errno.EMFILE, "Failed to open local file", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("embedfleet.protocol.run_directory.tables.pq.read_schema", fail)
+        with pytest.raises(RunDirectoryError, match=r"00000\.parquet: cannot be read now \(Too many open files\)"):
+            intake.load()
+    assert {path.name: path.read_bytes() for path in intake.layout.chunks.iterdir()} == before
+    assert intake.load() == counts
 
 
 def test_a_cursor_that_has_changed_on_disk_is_not_followed(tmp_path: Path) -> None:

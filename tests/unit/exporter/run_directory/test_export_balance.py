@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,27 @@ def test_a_segment_that_is_removed_meanwhile_is_missed(make_bench: Callable[...,
     assert verify_run(bench.root).ok
 
 
+@pytest.mark.parametrize("other", [None, b"{}"])
+def test_a_spec_that_is_removed_or_replaced_meanwhile_is_written_again(
+    make_bench: Callable[..., Bench], other: bytes | None
+) -> None:
+    """The run ended as done in a directory that nothing could read."""
+    bench = make_bench()
+    session = bench.begin()
+    spec = bench.layout.spec.read_bytes()
+    for segment in (0, 1):
+        session.rows(segment)
+    session.source_read(2)
+    session.wait()
+    bench.layout.spec.unlink()
+    if other is not None:
+        bench.layout.spec.write_bytes(other)
+    assert session.close().problem == ""
+    assert bench.layout.spec.read_bytes() == spec
+    assert (bench.root / "spec.json.damaged").exists() == (other is not None)
+    assert verify_run(bench.root).ok
+
+
 def test_each_footer_is_read_once(make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch) -> None:
     bench = make_bench(DENSE, OTHER)
     bench.finish()
@@ -44,6 +66,25 @@ def test_each_footer_is_read_once(make_bench: Callable[..., Bench], monkeypatch:
     monkeypatch.setattr(balance, "read_info", lambda path, kind: footers.append(path) or read(path, kind))
     assert balance.find_imbalance(bench.layout, bench.spec, FileStamps(), None) == ""
     assert len(footers) == len(set(footers)) == 6, "two of chunks, and two of each vector"
+
+
+def test_a_file_that_cannot_be_read_now_is_left_where_it_is(
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was set aside as damaged, and computed again."""
+    bench = make_bench()
+    bench.finish()
+    before = sorted(path for path in bench.root.rglob("*") if path.is_file())
+
+    def fail(path: object) -> None:
+        raise OSError(errno.EIO, "Failed to open local file", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("embedfleet.protocol.run_directory.tables.pq.read_schema", fail)
+        with pytest.raises(RunDirectoryError, match=r"parquet: cannot be read now \(Input/output error\)"):
+            balance.find_imbalance(bench.layout, bench.spec, FileStamps(), None)
+    assert sorted(path for path in bench.root.rglob("*") if path.is_file()) == before
+    assert balance.find_imbalance(bench.layout, bench.spec, FileStamps(), None) == ""
 
 
 @pytest.mark.parametrize("earlier", [False, True])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from pathlib import Path
 
 import pytest
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.process.socket_folder import (
+    LINKS,
     PREFIX,
     STALE_SECONDS,
     make_socket_folder,
@@ -20,7 +22,7 @@ from embedfleet.protocol.process.socket_folder import (
 def make(parent: Path, name: str, age: float) -> Path:
     folder = parent / name
     folder.mkdir()
-    (folder / "control").touch()
+    os.mknod(folder / "control", stat.S_IFSOCK | 0o600)
     then = time.time() - age
     os.utime(folder, (then, then))
     return folder
@@ -36,6 +38,36 @@ def test_what_killed_coordinators_left_is_swept(tmp_path: Path) -> None:
     os.close(lock)
     assert not stale.exists()
     assert all(one.exists() for one in (young, held, other))
+
+
+@pytest.mark.parametrize("name", LINKS)
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_a_file_in_the_place_of_a_socket_is_refused_and_kept(tmp_path: Path, name: str, kind: str) -> None:
+    path, mine = tmp_path / name, tmp_path / "mine"
+    mine.write_text("mine")
+    {"file": lambda: path.write_text("mine"), "folder": path.mkdir, "link": lambda: path.symlink_to(mine)}[kind]()
+    with pytest.raises(UsageError, match=f"{path}: is no socket"):
+        take_socket_folder(tmp_path)
+    assert path.exists()
+    assert mine.read_text() == "mine"
+
+
+def test_a_socket_that_was_left_is_taken_over(tmp_path: Path) -> None:
+    os.mknod(tmp_path / "control", stat.S_IFSOCK | 0o600)
+    os.close(take_socket_folder(tmp_path))
+
+
+def test_a_file_instead_of_the_folder_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(UsageError, match=f"{path}: the sockets need a folder"):
+        make_socket_folder(path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()  # as for an umask of 777, which does not keep root out
+    with pytest.raises(UsageError, match=f"{tmp_path}: the sockets cannot be made there: Is a directory"):
+        take_socket_folder(tmp_path)
 
 
 def test_the_socket_folder_is_its_owners_alone(tmp_path: Path) -> None:

@@ -40,10 +40,12 @@ class Intake:
         self.spec = RunSpec(source=str(source), passes=PASSES, **spec)
         self.left_out: list[str] = []
 
-    def load(self, stop_after: int | None = None) -> IntakeCounts:
-        """`stop_after` is the segment after which it is broken off, as by a kill."""
+    def load(self, stop_after: int | None = None, meanwhile: Callable[[], object] | None = None) -> IntakeCounts:
+        """`stop_after` is the segment after which it is broken off, as by a kill. `meanwhile` is called after the first."""
 
         def on_segment(one: SpooledSegment) -> None:
+            if one.segment == 0 and meanwhile is not None:
+                meanwhile()
             if one.segment == stop_after:
                 raise KeyboardInterrupt
 
@@ -179,6 +181,50 @@ def test_somebodys_own_folder_among_the_vectors_says_nothing_of_the_source(tmp_p
     mine.write_text("mine")
     assert intake.broken_off(1).load().rows == 12
     assert not read_trail(intake.layout).read_beyond
+
+
+def rename_another(path: Path, data: bytes) -> None:
+    other = path.with_suffix(".new")
+    other.write_bytes(data)
+    os.replace(other, path)
+
+
+WHILE_READ: dict[str, tuple[Callable[[Path], object], str]] = {
+    "cut at the end of a line": (lambda path: os.truncate(path, path.stat().st_size // 2), "had"),
+    "cut to a few bytes": (lambda path: os.truncate(path, 10), "had"),
+    "one more line": (lambda path: path.write_bytes(path.read_bytes() + lines(98, 99)), "had"),
+    "other words in place": (
+        lambda path: path.write_bytes(path.read_bytes().replace(b"text", b"word")),
+        "has other content",
+    ),
+    "another file of its name": (lambda path: rename_another(path, path.read_bytes()[::-1]), "has other content"),
+}
+
+
+def large(path: Path) -> Path:
+    """24 chunks of 200 kB, several blocks, so that an intake is in the middle of them after the first segment."""
+    path.write_bytes(b"".join(b'{"id":"%02d","text":"%s"}\n' % (number, b"text " * 40_000) for number in range(24)))
+    return path
+
+
+@pytest.mark.parametrize("case", WHILE_READ)
+def test_a_source_that_changes_while_it_is_read_is_refused_at_its_end(tmp_path: Path, case: str) -> None:
+    """Rows were lost without a word before: a file that was cut ended the intake as if it were whole."""
+    act, what = WHILE_READ[case]
+    source = large(tmp_path / "c.jsonl")
+    intake = Intake(source, tmp_path / "run")
+    for meanwhile in (lambda: act(source), None):
+        with pytest.raises(SourceError, match=f"{CHANGED}c.jsonl {what}"):
+            intake.load(meanwhile=meanwhile)
+        assert not intake.layout.intake.exists(), "nothing says that the source was read to its end"
+
+
+def test_a_source_that_is_touched_or_removed_while_it_is_read_goes_on(tmp_path: Path) -> None:
+    for number, act in enumerate((lambda path: os.utime(path, ns=(7, 7)), Path.unlink)):
+        source = large(tmp_path / "c.jsonl")
+        intake = Intake(source, tmp_path / f"run{number}")
+        assert intake.load(meanwhile=lambda act=act, source=source: act(source)).rows == 24
+        assert intake.load().rows == 24
 
 
 def test_a_limit_ends_what_has_to_be_the_same(tmp_path: Path) -> None:
