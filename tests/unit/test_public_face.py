@@ -26,7 +26,15 @@ FLAGS = {
     "serve": "bind devices grace no-devices otlp",
     "worker": "connect devices patience",
 }
-EXIT_CODES = {"DONE": 0, "FAILED": 1, "USAGE": 2, "QUARANTINED": 3, "INTERRUPTED": 130, "TERMINATED": 143}
+EXIT_CODES = {
+    "DONE": 0,
+    "FAILED": 1,
+    "USAGE": 2,
+    "QUARANTINED": 3,
+    "INTERRUPTED": 130,
+    "TERMINATED": 143,
+    "HUNG_UP": 129,
+}
 FILES = {
     "spec.json", "manifest.json", "stats.json", "events.jsonl", "quarantine.jsonl", ".lock", "published.json", "qdrant",
     "chunks", "chunks/limits.json", "chunks/intake.json", "chunks/source.json", "chunks/source.sha256", "chunks/.ids.sqlite",
