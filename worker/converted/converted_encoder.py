@@ -19,6 +19,7 @@ from ..encoders.base import (
     DenseResults,
     Encoder,
     FloatArray,
+    Immediate,
     IntArray,
     Prepared,
     ScoreResults,
@@ -55,7 +56,7 @@ class Disagrees(ModelError):
     """The conversion does not compute what torch did."""
 
 
-class ConvertedEncoder:
+class ConvertedEncoder(Immediate):
     """A conversion in its folder as an Encoder; a subclass for each kind. ModelError for options that the model cannot have,
     Disagrees if it computes other numbers than torch. `thorough`: compare all PROBES, however long that takes."""
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ...protocol.wire.arrays import Array
-from .base import BoolArray, Encoder, IntArray, Prepared, ignore
+from .base import BoolArray, Encoder, Immediate, IntArray, Prepared, ignore
 from .text_model import TextModel
 
 
@@ -20,7 +20,7 @@ class QueryEncoder(Encoder, Protocol):
         ...
 
 
-class QuerySide:
+class QuerySide(Immediate):
     """An Encoder for queries, with `prompt` before them; None takes the model's own.
 
     `encode_query` tokenizes again, which is cheap: queries are short and not many.

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...protocol.text.query_pairs import split_pair
-from .base import FloatArray, IntArray, Prepared, ScoreResults
+from .base import FloatArray, Immediate, IntArray, Prepared, ScoreResults
 from .cross_encoder import CrossEncoderScorer
 
 
-class CrossEncoderBatchExecutor(ScoreResults, CrossEncoderScorer):
+class CrossEncoderBatchExecutor(ScoreResults, CrossEncoderScorer, Immediate):
     """`compute` returns (rows,) float32."""
 
     row_bytes = 4

@@ -25,7 +25,7 @@ from ..models.locate import ModelFiles
 from ..models.text_limits import LONGEST, limit_inputs, query_limit
 from ..models.texts import assumed_pooling, document_prompt
 from ..models.weights_digest import hash_weights
-from .base import WORD_CACHE_OFF, IntArray, OutOfMemory, Prepared, TokenBudget, ignore
+from .base import WORD_CACHE_OFF, Immediate, IntArray, OutOfMemory, Prepared, TokenBudget, ignore
 from .tokenizing import ModelTokenizer, estimate, is_plain_text
 
 if TYPE_CHECKING:  # it imports torch
@@ -326,7 +326,7 @@ class TextModel:
         return int(self._model.preprocess(["x"], prompt=self._prompt, **self._side).get("prompt_length", 0))
 
 
-class TextEncoder(TextModel):
+class TextEncoder(TextModel, Immediate):
     """A TextModel for single texts, as an Encoder. Subclasses set `fingerprint` and `row_bytes`."""
 
     row_bytes: int
