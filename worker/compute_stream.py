@@ -93,7 +93,8 @@ class ComputeStream:
         else:
             self._alone = False
             with self._shared.lock:
-                self._shared.allowance.succeeded(int(one.prepared.lengths[rows[0]]))
+                seconds = time.monotonic() - self._since
+                self._shared.allowance.succeeded(int(one.prepared.lengths[rows[0]]), tokens, seconds)
                 self._shared.progressed()
                 one.padded += tokens
                 one.errors.extend(errors)

@@ -45,11 +45,11 @@ class TokenAllowance:
         """The budget of the next micro-batch."""
         return self._controller.tokens
 
-    def succeeded(self, longest: int) -> None:
-        """Report a computed micro-batch, whose longest text has so many tokens."""
+    def succeeded(self, longest: int, tokens: int, seconds: float) -> None:
+        """Report a computed micro-batch, whose longest text has so many tokens, and the time that it took."""
         self._longest = max(self._longest, longest)
         pressure = self._memory.pressure()
-        self._controller.succeeded(pressure.share)
+        self._controller.succeeded(pressure.share, tokens, seconds)
         if pressure.crowded and self._controller.crowded():
             self._memory.give_back()
 

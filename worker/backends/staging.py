@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -117,6 +117,23 @@ class Staging:
             return self.device
         free, _ = torch.cuda.mem_get_info(self.device)
         return self.device if size < SMALL_SHARE * free else torch.device("cpu")
+
+    def free(self) -> int:
+        """Bytes of a GPU that a micro-batch could take; 0 on a CPU."""
+        if not self._is_cuda:
+            return 0
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return free + torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+
+    def peak_of(self, step: Callable[[], object]) -> int:
+        """The most bytes of a GPU that a step takes beside what is there before; 0 on a CPU."""
+        if not self._is_cuda:
+            step()
+            return 0
+        before = torch.cuda.memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        step()
+        return torch.cuda.max_memory_allocated(self.device) - before
 
     def give_back(self) -> None:
         """Return cached memory of the device that nothing uses."""

@@ -46,6 +46,8 @@ class TokenBudget:
 
     initial: int
     ceiling: int
+    climbs: bool = False
+    """Whether it is doubled while that makes the computation faster, and not grown slowly."""
 
 
 class Launched(Protocol):

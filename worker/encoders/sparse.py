@@ -47,10 +47,8 @@ class SparseVectorGenerator(SparseResults, TextEncoder):
         self.fingerprint = self._make_fingerprint(0, False, limited(describe(self._model), self._most))
         self.row_bytes = 8 * min(self._most or ACTIVE_DIMS, ACTIVE_DIMS)
 
-    @property
-    def budget(self) -> TokenBudget:
-        """Tokens of a micro-batch."""
-        return PADDED_CUDA_BUDGET if self.pads and self._device.type == "cuda" else super().budget
+    def _known_budget(self) -> TokenBudget:
+        return PADDED_CUDA_BUDGET if self.pads and self._device.type == "cuda" else super()._known_budget()
 
     @property
     def most(self) -> int | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 
 from ..backends.choice import PROBES, PackedChoice
+from ..backends.memory_slope import MemoryPoint, fitting_tokens
 from .base import IntArray, Launched, OutOfMemory, Prepared, TokenBudget
 
 if TYPE_CHECKING:  # it imports torch
@@ -23,6 +24,8 @@ CPU_BUDGET = TokenBudget(1_024, 1_024)
 CUDA_BUDGET = TokenBudget(16_384, 131_072)
 FULL_LENGTH = {"cpu": 1e11, "cuda": 1e13}
 """The warm-up has a text of full length if parameters times tokens are at most this, about a second."""
+MEASURED = (2_048, 8_192)
+"""Tokens of the micro-batches whose memory is measured on a GPU."""
 OPEN_ON_CUDA = 2
 """Micro-batches: while the device computes one, the host collects one and launches the next."""
 
@@ -67,6 +70,8 @@ class TorchModel:
         self._staging: Staging = Staging(self._device, self.depth + 1)
         self._token_dtype: Any = torch.float16 if device == "cuda" else torch.float32
         """In which token vectors leave the device: they are stored in float16, so less has to be copied."""
+        self._fitting: int | None = None
+        """Tokens that fit into the free memory, once they are measured."""
         self._copy: Any = None
         self._copying = threading.Lock()
 
@@ -74,6 +79,8 @@ class TorchModel:
         """Move the weights to the device and compute a first input there. OutOfMemory if they do not fit."""
         self.guarded(self._move)
         self._warm_up()
+        if self._device.type == "cuda":
+            self._fitting = self._measured()
         parameter = next(iter(self._model.parameters()), None)
         placement = f"{parameter.device} {parameter.dtype}" if parameter is not None else str(self._device)
         return "; ".join(filter(None, (f"{placement.replace('torch.', '')}, {self._choice.described}", *self.notes)))
@@ -102,7 +109,13 @@ class TorchModel:
 
     @property
     def budget(self) -> TokenBudget:
-        """Tokens of a micro-batch."""
+        """Tokens of a micro-batch: on a GPU, as many as fit by what the first texts took."""
+        known = self._known_budget()
+        if self._fitting is None:
+            return known
+        return TokenBudget(min(known.initial, self._fitting), min(known.ceiling, self._fitting), climbs=True)
+
+    def _known_budget(self) -> TokenBudget:
         return CUDA_BUDGET if self._device.type == "cuda" else CPU_BUDGET
 
     def exact(self) -> Self:
@@ -130,6 +143,22 @@ class TorchModel:
     def _shared_with_copies(self) -> list[Any]:
         """Objects in the modules that take no part in the computation."""
         return []
+
+    def _measured(self) -> int | None:
+        """How many tokens fit, from what two micro-batches take; None if that is not known."""
+        try:
+            small, large = (self._memory_of(tokens) for tokens in MEASURED)
+        except OutOfMemory:
+            return None  # the budget shrinks when it has to
+        found = fitting_tokens(small, large, self._staging.free())
+        return found if found is None else max(found, small.tokens)
+
+    def _memory_of(self, tokens: int) -> MemoryPoint:
+        """What a micro-batch of about so many tokens takes."""
+        prepared = self._prepare_first(["warm up " * 30] * (tokens // 64))
+        rows = np.arange(len(prepared.lengths), dtype=np.int32)
+        peak = self._staging.peak_of(lambda: self._computed(prepared, rows, self._prompt))
+        return MemoryPoint(int(prepared.lengths.sum()), peak)
 
     def _warm_up(self) -> None:
         """Compute first texts; without padding only if the results are those with padding."""

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from embedfleet.protocol.errors import ModelError
-from embedfleet.worker.encoders.base import OutOfMemory
+from embedfleet.worker.encoders.base import OutOfMemory, TokenBudget
 from embedfleet.worker.encoders.choose import load_encoder
+from embedfleet.worker.encoders.torch_model import MEASURED
 
 from .... import tiny_models
 from ....tiny_models import TEXTS, files_of, in_micro_batches, in_order, spec_of
@@ -192,3 +193,29 @@ def test_a_copy_that_does_not_fit_is_out_of_memory(folder: Path, monkeypatch: py
     monkeypatch.setattr(float32_copy, "float32_copy", fail)
     with pytest.raises(OutOfMemory, match="CUDA"):
         encoder.recompute(encoder.prepare(TEXTS), np.zeros(1, np.int32))
+
+
+def test_a_gpu_s_budget_is_what_fits_by_what_two_micro_batches_took(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = encoder_of(folder)
+    taken: list[int] = []
+
+    def peak_of(step: Any) -> int:
+        step()
+        taken.append(1 + len(taken))
+        return 1_000_000 * taken[-1]
+
+    monkeypatch.setattr(encoder._staging, "peak_of", peak_of)
+    monkeypatch.setattr(encoder._staging, "free", lambda: 5_000_000)
+    before = encoder.budget
+    assert not before.climbs
+    small, large = (encoder._memory_of(tokens).tokens for tokens in MEASURED)
+    assert (abs(small - MEASURED[0]) < 100, abs(large - MEASURED[1]) < 300) == (True, True)
+    taken.clear()
+    encoder._fitting = encoder._measured()
+    # A million bytes for the tokens between the two; four millions are 80% of what is free.
+    assert encoder._fitting == pytest.approx(large + 2 * (large - small), abs=2)
+    assert encoder.budget == TokenBudget(before.initial, before.ceiling, climbs=True), "they are smaller than what fits"
+    encoder._fitting = 500
+    assert encoder.budget == TokenBudget(500, 500, climbs=True)
