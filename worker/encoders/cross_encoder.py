@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...protocol.errors import ModelError
 from ...protocol.spec.run_spec import PassSpec
+from ...protocol.text.query_pairs import split_pair
 from ..models.loading import describe
 from ..models.locate import ModelFiles
-from .base import FloatArray, Prepared
+from .base import FloatArray, Prepared, ScoreResults
 from .text_model import TextModel
 
 if TYPE_CHECKING:  # it imports torch
@@ -60,3 +61,16 @@ class CrossEncoderScorer(TextModel):
     def _own_prompt(self) -> str:
         """The model's default prompt: sentence-transformers has no document and query prompts for pairs."""
         return self._model.prompts.get(self._model.default_prompt_name or "") or ""
+
+
+class CrossEncoderBatchExecutor(ScoreResults, CrossEncoderScorer):
+    """A CrossEncoderScorer as an Encoder: a query and a chunk are sent as one text.
+
+    Batch sizes, out-of-memory, deadlines and telemetry are those of every encoder. `exporter/ranking/ranking.py` keeps the
+    fused order of pairs without a score.
+    """
+
+    row_bytes = 4
+
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        return self.prepare_pairs([split_pair(text) for text in texts])

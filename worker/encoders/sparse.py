@@ -77,11 +77,12 @@ class SparseVectorGenerator(SparseResults, TextEncoder):
 
     def _numbers_per_token(self) -> int:
         """With padding, a token has a logit for each vocabulary entry, and its activation is computed in steps."""
+        vocabulary = int(self._model.get_embedding_dimension() or 0)
         if self.pads:
-            return super()._numbers_per_token() + 3 * int(self._model.get_embedding_dimension() or 0)
+            return super()._numbers_per_token() + 3 * vocabulary
         from ..backends.vocabulary import TILE
 
-        return super()._numbers_per_token() + TILE
+        return super()._numbers_per_token() + min(TILE, vocabulary)
 
     def _results(self, outputs: dict[str, Any]) -> Callable[[], list[tuple[Array, Array]]]:
         from sentence_transformers.util import select_max_active_dims

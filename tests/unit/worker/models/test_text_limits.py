@@ -128,7 +128,7 @@ def test_a_long_text_is_cut_at_its_tokenizers_side(tmp_path: Path, side: str) ->
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_pairs_are_cut_at_the_tokenizers_side(tmp_path: Path, side: str) -> None:
-    from embedfleet.worker.encoders.rerank import CrossEncoderBatchExecutor
+    from embedfleet.worker.encoders.cross_encoder import CrossEncoderBatchExecutor
     from sentence_transformers import CrossEncoder
 
     folder = sided(tiny_models.cross_encoder(tmp_path), side)
@@ -216,7 +216,7 @@ def test_a_model_without_a_pad_token_gets_one_that_changes_nothing(tmp_path: Pat
 
 def test_a_reranker_without_a_pad_token_scores_as_one_pair_at_a_time(tmp_path: Path) -> None:
     import torch
-    from embedfleet.worker.encoders.rerank import CrossEncoderBatchExecutor
+    from embedfleet.worker.encoders.cross_encoder import CrossEncoderBatchExecutor
     from transformers import GPT2Config, GPT2ForSequenceClassification
 
     torch.manual_seed(7)
