@@ -2,6 +2,8 @@
 
 Out of memory halves the budget at once. It grows by a quarter after PATIENCE successes, but stays below the size that failed
 until FORGET successes have passed. Similar to TCP's congestion window (Jacobson 1988), but slower: a failure is expensive.
+
+A budget that `climbs` is first doubled while that makes the computation faster. It then stays at the last size that did.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .encoders.base import TokenBudget
+from .speed_climb import SpeedClimb
 
 FLOOR = 64
 """Tokens; below this only the row itself can be at fault."""
@@ -33,9 +36,11 @@ class AdaptiveBatchController:
         self._since_failure = 0
         self._since_shrink = CALM
         self._on_change = on_change
+        self._climb = SpeedClimb() if budget.climbs else None
 
     def crowded(self) -> bool:
         """Report that other processes take the device's memory: shrink by a quarter. True if the budget changed."""
+        self._climb = None
         if self._since_shrink < CALM:
             return False
         self._since_shrink = self._successes = 0
@@ -45,8 +50,11 @@ class AdaptiveBatchController:
         self._set("memory_pressure", less)
         return True
 
-    def succeeded(self, memory_share: float = 0.0) -> None:
-        """Report a computed micro-batch, and the share of the device's memory in use (0 to 1)."""
+    def succeeded(self, memory_share: float = 0.0, tokens: int = 0, seconds: float = 0.0) -> None:
+        """Report a computed micro-batch, the share of the device's memory in use (0 to 1), and the time that it took."""
+        if self._climb is not None:
+            self._climb_on(self._climb, memory_share, tokens, seconds)
+            return
         self._successes += 1
         self._since_shrink += 1
         self._since_failure += 1
@@ -60,8 +68,22 @@ class AdaptiveBatchController:
         if grown > self.tokens:
             self._set("grow", grown)
 
+    def _climb_on(self, climb: SpeedClimb, memory_share: float, tokens: int, seconds: float) -> None:
+        faster = climb.computed(self.tokens, tokens, seconds)
+        if faster is None:
+            return
+        higher = min(2 * self.tokens, self._ceiling)
+        if faster and higher > self.tokens and memory_share <= FULL:
+            climb.step(self.tokens)
+            self._set("grow", higher)
+            return
+        self._climb, self._ceiling = None, self.tokens if faster else climb.before or self.tokens
+        if self._ceiling < self.tokens:
+            self._set("no_faster", self._ceiling)
+
     def out_of_memory(self, tried: int) -> bool:
         """Report that a micro-batch of `tried` tokens did not fit. True if a smaller one is worth trying."""
+        self._climb = None
         self._failed_at = tried
         self._successes = self._since_failure = 0
         halved = max(FLOOR, min(self.tokens, tried) // 2)

@@ -37,7 +37,8 @@ from ..protocol.wire.work import (
 from .device.memory import DeviceMemory, Starved
 from .device.performance_monitor import PerformanceMonitor
 from .model_manager import ModelManager
-from .pipeline import Computed, Crashed, Outcome, Pipeline, TextBatch
+from .outcomes import Computed, Crashed, Outcome
+from .pipeline import Pipeline, TextBatch
 from .tokenizing.texts import Texts
 
 ALIVE_SECONDS = 1.0

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,21 +37,34 @@ class OpenBatch:
     padded: int = 0
     parts: list[tuple[IntArray, Any]] = field(default_factory=list[tuple[IntArray, Any]])
     errors: list[RowError] = field(default_factory=list[RowError])
-    _order: IntArray = field(init=False)
-    _taken: int = 0
+    _left: deque[IntArray] = field(init=False)
+    """Rows that nobody has taken, in pieces; each is sorted by length."""
     _running: int = 0
 
     def __post_init__(self) -> None:
-        self._order = longest_first(self.prepared.lengths) if self.prepared is not None else np.empty(0, np.int32)
+        order = longest_first(self.prepared.lengths) if self.prepared is not None else np.empty(0, np.int32)
+        self._left = deque([order] if len(order) else [])
 
     def take(self, tokens: int) -> IntArray | None:
         """The rows of the next micro-batch, the longest first; None: no more are to be computed."""
         if self.prepared is None or not self._is_left():
             return None
-        start = self._taken
-        self._taken += fitting(self.prepared.lengths, self._order, start, tokens, pads=self.pads)
+        piece = self._left.popleft()
+        count = fitting(self.prepared.lengths, piece, 0, tokens, pads=self.pads)
+        if count < len(piece):
+            self._left.appendleft(piece[count:])
         self._running += 1
-        return self._order[start : self._taken]
+        return piece[:count]
+
+    def give_back(self, rows: IntArray) -> None:
+        """Let these rows be taken again; they come first."""
+        self._left.appendleft(rows)
+
+    def tokens_of(self, rows: IntArray) -> int:
+        """Tokens that are computed for these rows, padding included."""
+        assert self.prepared is not None, "no rows are taken of it otherwise"
+        lengths = self.prepared.lengths[rows]
+        return len(rows) * int(lengths[0]) if self.pads else int(lengths.sum())
 
     def put_down(self, seconds: float) -> bool:
         """Note that a micro-batch is over. Whether it was the last one."""
@@ -61,20 +73,21 @@ class OpenBatch:
         return not self._running and not self._is_left()
 
     def _is_left(self) -> bool:
-        return self.failed is None and self._taken < len(self._order)
+        return self.failed is None and bool(self._left)
 
 
 class MicroBatches:
     """Shared by `streams` threads. `receive` waits for the next batch; `hand_out` gets the outcome of each batch, in order.
 
-    `lock` is held while the state of an open batch changes.
+    `lock` is held while the state of an open batch changes. `receive(wait)` gets the next batch; None if there is none yet, and
+    it must not wait.
     """
 
     def __init__(
         self,
         streams: int,
         lock: threading.Lock,
-        receive: Callable[[], OpenBatch],
+        receive: Callable[[bool], OpenBatch | None],
         hand_out: Callable[[Any], None],
     ) -> None:
         self._streams, self._lock, self._receive, self._hand_out = streams, lock, receive, hand_out
@@ -84,18 +97,25 @@ class MicroBatches:
         self._outcomes: dict[int, Any] = {}
         self._idle = 0.0
 
-    def take(self, tokens: Callable[[], int]) -> tuple[OpenBatch, IntArray]:
-        """A micro-batch of the oldest batch that has rows left, of at most `tokens()`; waits for a batch if none has."""
+    def take(self, tokens: Callable[[], int], *, wait: bool = True) -> tuple[OpenBatch, IntArray] | None:
+        """A micro-batch of the oldest batch that has rows left, of at most `tokens()`. If none has, wait for a batch; None if
+        it must not wait."""
         since = time.monotonic()
-        with self._turn:
+        if not self._turn.acquire(blocking=wait):
+            return None
+        try:
             while (found := self._next(tokens)) is None:
-                opened = self._receive()
+                opened = self._receive(wait)
+                if opened is None:
+                    return None
                 with self._lock:
                     now = time.monotonic()
                     opened.wait, self._idle, since = (self._idle + now - since) / self._streams, 0.0, now
                     self._open.append(opened)
                 if opened.failed is not None:
                     self.finish(opened, opened.failed)
+        finally:
+            self._turn.release()
         with self._lock:
             self._idle += time.monotonic() - since
         return found
@@ -114,39 +134,3 @@ class MicroBatches:
                 if rows is not None:
                     return one, rows
         return None
-
-
-class ManyOrOne:
-    """Lets any number of threads use a thing, or one alone."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._many = self._waiting = 0
-
-    @contextmanager
-    def many(self) -> Generator[None]:
-        """Use it beside others. Waits while a thread uses it alone, or wants to."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting == 0)
-            self._many += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._many -= 1
-                self._changed.notify_all()
-
-    @contextmanager
-    def alone(self) -> Generator[None]:
-        """Use it while nobody else does."""
-        with self._changed:
-            self._waiting += 1
-            self._changed.wait_for(lambda: self._many == 0)
-            self._many = 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._waiting -= 1
-                self._many = 0
-                self._changed.notify_all()

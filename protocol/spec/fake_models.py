@@ -12,6 +12,7 @@ FAKE_KINDS = ("dense", "sparse", "multivector", "bge-m3", "rerank")
 LOAD_FAULTS = ("kill", "hang", "raise")
 _OPTIONS = {
     "delay_ms": float,
+    "depth": int,
     "kill_on": str,
     "exit_on": str,
     "nan_on": str,
@@ -43,4 +44,6 @@ def parse_fake(model: str) -> tuple[int, dict[str, Any]]:
             raise ModelError(f"model {model!r}: {name} must be a number, not {value!r}") from None
     if options.get("load", LOAD_FAULTS[0]) not in LOAD_FAULTS:
         raise ModelError(f"model {model!r}: load is one of {', '.join(LOAD_FAULTS)}")
+    if options.get("depth", 1) < 1:
+        raise ModelError(f"model {model!r}: depth is at least 1")
     return int(head), options

@@ -38,11 +38,14 @@ RESUMABLE = {0, 1, 3, -9}
 
 
 TWO = ("--dense", "fake:32,delay_ms=120", "--dense", "fake:16,delay_ms=60")
+THREE_OPEN = tuple(f"{one},depth=3" if one.startswith("fake:") else one for one in TWO)
+"""The same with up to three micro-batches open in each worker."""
 KINDS = {
     "two models": (*TWO, "--index", "none"),
+    "three open": (*THREE_OPEN, "--index", "none"),
     "all of it": (*TWO, "--sparse", "bm25", "--store", "int8", "--ensemble", "concat", "--index", "edge"),
 }
-"""What a run is asked for; the kinds take turns."""
+"""What a run is asked for; the kinds of a form take turns."""
 
 
 def arguments(corpus: Path, out: Path, kind: str) -> list[str]:
@@ -116,15 +119,19 @@ class Removed:
         return name.startswith("vectors/ensemble") and name.rsplit("/", 1)[-1] in members
 
 
+FORMS = [("two models", "all of it"), ("three open",)]
+
+
 @pytest.mark.timeout(3_000)
+@pytest.mark.parametrize("form", FORMS, ids=["as it is", "three open"])
 def test_nothing_is_lost_doubled_or_left_behind(
-    corpus: Path, expected: dict[str, bytes], tmp_path: Path, request: pytest.FixtureRequest
+    corpus: Path, expected: dict[str, bytes], tmp_path: Path, request: pytest.FixtureRequest, form: tuple[str, ...]
 ) -> None:
     wanted = request.config.getoption("--kills") or KILLS
     seed = request.config.getoption("--seed") or 0
     monkey = Monkey(random.Random(seed))
     undisturbed = Undisturbed(corpus, tmp_path)
-    kinds = monkey.rng.sample(sorted(KINDS), len(KINDS))
+    kinds = monkey.rng.sample(form, len(form))
     runs = commands = 0
     began = time.monotonic()
     while monkey.kills < wanted:
@@ -162,7 +169,7 @@ def test_nothing_is_lost_doubled_or_left_behind(
         found, report = open_run(out), verify_run(out)
         assert report.problems == []
         assert (len(found.ids), len(set(found.ids)), len(found.quarantine)) == (ROWS, ROWS, 1)
-        if kind == "two models":
+        if kind != "all of it":
             assert {name: found.vectors(name).tobytes() for name in found.vector_names} == expected
         else:
             assert content(out) == undisturbed.of(kind), f"seed {seed}: a run of {kind} says something else"

@@ -99,7 +99,8 @@ def test_out_of_memory_halves_the_micro_batch_in_place(bge_m3_shape: Path, tmp_p
     from embedfleet.coordinator.hosts.discovery import discover
     from embedfleet.worker.device.memory import DeviceMemory
     from embedfleet.worker.model_manager import ModelManager
-    from embedfleet.worker.pipeline import Computed, Pipeline, TextBatch
+    from embedfleet.worker.outcomes import Computed
+    from embedfleet.worker.pipeline import Pipeline, TextBatch
 
     texts = write_corpus(tmp_path / "c.jsonl", 1_500)
     memory = DeviceMemory("cuda", discover("cuda:0", "here")[0].uuid)

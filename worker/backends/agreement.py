@@ -39,7 +39,7 @@ def _of_row(one: Any, other: Any) -> float:
     if isinstance(one, tuple):
         return _of_sparse(one, other)
     if isinstance(one, np.ndarray):
-        return _least_cosine(np.atleast_2d(one), np.atleast_2d(other))
+        return _least_cosine(*(np.atleast_2d(some).astype(np.float32) for some in (one, other)))
     return min(_of_row(getattr(one, name), getattr(other, name)) for name in ("dense", "sparse", "colbert"))
 
 

@@ -50,6 +50,10 @@ class PackedChoice:
             assert not isinstance(found, str), "the model is the same"
             self.packed = found
 
+    def always_padded(self) -> PackedChoice:
+        """The other way, for a copy of the model."""
+        return PackedChoice("torch", "", self._find)
+
     @contextmanager
     def padded(self) -> Generator[None]:
         """Pad meanwhile."""

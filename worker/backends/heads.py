@@ -9,35 +9,39 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
+from ..tokenizing.flat import Int32
 from .pack import Pack
 from .packed_model import Batch, PackedModel, cannot_pack
 from .pooling import modes_of, pool
+from .staging import Staging
 from .vocabulary import VocabularyTiles
 
 Outputs = dict[str, Any]
 Packed = Callable[[Pack], Outputs]
-"""Computes a pack. In `outputs`: `sentence_embedding` (n, dim), `scores` (n, 1), or the packed `token_embeddings` (1, T, dim)
-with `attention_mask` (1, T), `input_ids` (1, T), and `lengths` (n)."""
+"""Computes a pack, and waits for nothing. In `outputs`, on the device: `sentence_embedding` (n, dim), `scores` (n, 1), or what
+`multivector` and `heads` say."""
 
 ROWWISE = ("Dense", "Normalize", "LayerNorm", "Dropout")
 """Modules whose result for a row of numbers depends on that row alone; the last two take pooled vectors only."""
 
 
-def dense(route: Sequence[Any], device: torch.device, prompt_left_out: bool) -> Packed | str:
+def dense(route: Sequence[Any], staging: Staging, prompt_left_out: bool) -> Packed | str:
     """A transformer, a `Pooling`, and modules for the pooled vectors."""
     first, *rest = route
     names = [type(one).__name__ for one in rest]
-    reason = _not_a_transformer(first, device)
+    reason = _not_a_transformer(first, staging)
     if reason or names[:1] != ["Pooling"] or not _are_rowwise(rest[1:], "sentence_embedding"):
         return reason or f"it has modules that need padding: {', '.join(names)}"
     if prompt_left_out:
         return "its pooling leaves out the prompt"
-    model, modes = PackedModel(first.model), modes_of(rest[0])
+    model, modes = PackedModel(first.model, staging), modes_of(rest[0])
 
     def compute(pack: Pack) -> Outputs:
-        output, batch = model(pack, device)
+        batch = model.place(pack)
+        output = model(batch)
         outputs: Outputs = {"sentence_embedding": pool(output.last_hidden_state[0], batch, modes)}
         for module in rest[1:]:
             outputs = module(outputs)
@@ -46,77 +50,93 @@ def dense(route: Sequence[Any], device: torch.device, prompt_left_out: bool) -> 
     return compute
 
 
-def sparse(route: Sequence[Any], device: torch.device) -> Packed | str:
+def sparse(route: Sequence[Any], staging: Staging) -> Packed | str:
     """A masked language model and a `SpladePooling`."""
     first, *rest = route
-    reason = _not_a_transformer(first, device)
+    reason = _not_a_transformer(first, staging)
     if reason or [type(one).__name__ for one in rest] != ["SpladePooling"]:
         return reason or "it is not a SPLADE model"
     if type(first.model.get_output_embeddings()) is not torch.nn.Linear:
         return "its last layer is not linear"
-    model = PackedModel(first.model)
+    model = PackedModel(first.model, staging)
     tiles = VocabularyTiles(model.decoder(), rest[0])
 
     def compute(pack: Pack) -> Outputs:
-        tiles.expect(torch.from_numpy(pack.lengths).to(device, torch.int64, non_blocking=True))
-        output, _ = model(pack, device)
-        return {"sentence_embedding": output.logits[0]}
+        batch = model.place(pack)
+        tiles.expect(batch.lengths)
+        return {"sentence_embedding": model(batch).logits[0]}
 
     return compute
 
 
-def multivector(route: Sequence[Any], device: torch.device) -> Packed | str:
-    """A transformer and modules for its token vectors."""
+def multivector(route: Sequence[Any], staging: Staging) -> Packed | str:
+    """A transformer and modules for its token vectors. `token_embeddings` (K, dim) are those of the tokens that its masks keep,
+    `kept` (n, in host memory) of each text."""
     first, *rest = route
-    reason = _not_a_transformer(first, device)
-    if reason or not _are_rowwise([one for one in rest if not _is_mask(one)], "token_embeddings"):
+    masks, others = [one for one in rest if _is_mask(one)], [one for one in rest if not _is_mask(one)]
+    reason = _not_a_transformer(first, staging)
+    if reason or not _are_rowwise(others, "token_embeddings"):
         return reason or f"it has modules that need padding: {', '.join(type(one).__name__ for one in rest)}"
-    tokens = tokens_of(first, device)
+    model = PackedModel(first.model, staging)
 
     def compute(pack: Pack) -> Outputs:
-        outputs = tokens(pack)
-        for module in rest:
-            outputs = module(outputs, task="document") if _is_mask(module) else module(outputs)
+        mask = _kept(pack, masks)
+        batch = model.place(pack, np.flatnonzero(mask).astype(np.int32))
+        outputs: Outputs = {"token_embeddings": model(batch).last_hidden_state[0, batch.kept]}
+        for module in others:
+            outputs = module(outputs)
+        outputs["kept"] = np.add.reduceat(mask, pack.ends[:-1], dtype=np.int64)
         return outputs
 
     return compute
 
 
-def heads(first: Any, device: torch.device) -> Packed | str:
-    """The token vectors alone, for a model with several heads."""
-    return _not_a_transformer(first, device) or tokens_of(first, device)
+def _kept(pack: Pack, masks: Sequence[Any]) -> Int32:
+    """Which tokens (T) of documents these `MultiVectorMask`s keep; found on the host."""
+    features: Outputs = {"input_ids": torch.from_numpy(pack.ids)[None].long()}
+    features["attention_mask"] = torch.ones_like(features["input_ids"])
+    for mask in masks:
+        features = mask(features, task="document")
+    return features["attention_mask"][0].int().numpy()
 
 
-def tokens_of(first: Any, device: torch.device) -> Packed:
-    """The token vectors of a transformer."""
-    model = PackedModel(first.model)
+def heads(first: Any, staging: Staging) -> Packed | str:
+    """The vectors of all tokens alone, for a model with several heads: `tokens` (T, dim), the numbers of each text's first
+    token (`starts`, n) and of all `others` (T - n); in host memory, the `ids` (T) and the `lengths` (n)."""
+    reason = _not_a_transformer(first, staging)
+    if reason:
+        return reason
+    model = PackedModel(first.model, staging)
 
     def compute(pack: Pack) -> Outputs:
-        output, batch = model(pack, device)
+        others = np.ones(len(pack.ids), np.bool_)
+        others[pack.ends[:-1]] = False
+        batch = model.place(pack, np.flatnonzero(others).astype(np.int32))
         return {
-            "token_embeddings": output.last_hidden_state,
-            "attention_mask": torch.ones_like(batch.ids)[None],
-            "input_ids": batch.ids[None],
-            "lengths": batch.lengths,
+            "tokens": model(batch).last_hidden_state[0],
+            "starts": batch.ends[:-1],
+            "others": batch.kept,
+            "ids": pack.ids,
+            "lengths": pack.lengths,
         }
 
     return compute
 
 
-def score(route: Sequence[Any], device: torch.device) -> Packed | str:
+def score(route: Sequence[Any], staging: Staging) -> Packed | str:
     """A sequence classifier of one label."""
     first, *rest = route
-    reason = _not_a_transformer(first, device)
+    reason = _not_a_transformer(first, staging)
     if reason or rest:
         return reason or "it has modules after the classifier"
     classify = _classifier(first.model)
     if classify is None:
         return f"the head of {type(first.model).__name__} is computed with padding"
-    model = PackedModel(first.model.base_model)
+    model = PackedModel(first.model.base_model, staging)
 
     def compute(pack: Pack) -> Outputs:
-        output, batch = model(pack, device)
-        return {"scores": classify(output.last_hidden_state[0], batch)}
+        batch = model.place(pack)
+        return {"scores": classify(model(batch).last_hidden_state[0], batch)}
 
     return compute
 
@@ -139,10 +159,10 @@ def _classifier(model: Any) -> Callable[[torch.Tensor, Batch], torch.Tensor] | N
             return None
 
 
-def _not_a_transformer(first: Any, device: torch.device) -> str:
+def _not_a_transformer(first: Any, staging: Staging) -> str:
     if type(first).__name__ not in ("Transformer", "MLMTransformer"):
         return f"{type(first).__name__} is not a transformer"
-    return cannot_pack(first.model, device)
+    return cannot_pack(first.model, staging.device)
 
 
 def _are_rowwise(modules: Sequence[Any], name: str) -> bool:

@@ -7,10 +7,14 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
+from ..tokenizing.flat import Int32
+from .fused_attention import fuse
 from .pack import Pack
 from .packed_attention import ENDS, LONGEST, NAME, register
+from .staging import Staging
 
 PACKABLE = frozenset(
     {
@@ -29,22 +33,33 @@ class Batch:
 
     ids: torch.Tensor
     """Token ids (T), int64."""
+    positions: torch.Tensor
+    """The position of each token in its text (T), int64, as the model counts."""
+    types: torch.Tensor | None
+    """Token types (T), int64; None: the model has none."""
     ends: torch.Tensor
     """Where each text begins, and the end of the last one (n + 1), int32."""
     lengths: torch.Tensor
     """Tokens of each text (n), int64."""
+    longest: int
+    """Tokens of the longest text."""
+    kept: torch.Tensor
+    """The tokens that the caller chose, by number (K), int64."""
 
 
 class PackedModel:
     """The backbone of a model of `transformers`: a twin, which shares its weights and has the packed attention.
 
-    Threads may call it at the same time.
+    Threads may call it at the same time. Nothing waits for the device.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, staging: Staging) -> None:
         register()
+        self._staging = staging
         self._model = twin = twin_of(model)
         twin.config._attn_implementation = NAME
+        if next(twin.parameters()).is_cuda:
+            fuse(twin)
         self._offset = position_offset(model)
         self._takes = inspect.signature(model.forward).parameters
         self._has_types = any("token_type" in name for name, _ in model.named_parameters())
@@ -53,28 +68,39 @@ class PackedModel:
         """Its last layer, if it is a masked language model."""
         return self._model.get_output_embeddings()
 
-    def __call__(self, pack: Pack, device: torch.device) -> tuple[Any, Batch]:
-        """The model's output, with a first dimension of 1, and the batch on the device. Waits for nothing."""
-        batch = Batch(
-            torch.from_numpy(pack.ids).to(device, torch.int64, non_blocking=True),
-            torch.from_numpy(pack.ends).to(device, non_blocking=True),
-            torch.from_numpy(pack.lengths).to(device, torch.int64, non_blocking=True),
+    def place(self, pack: Pack, kept: Int32 | None = None) -> Batch:
+        """The pack on the device, with the chosen tokens, if the caller needs any. It is one copy."""
+        parts = {"ids": pack.ids, "positions": pack.positions + np.int32(self._offset)}
+        parts |= {"ends": pack.ends, "lengths": pack.lengths}
+        parts["kept"] = kept if kept is not None else np.empty(0, np.int32)
+        if self._has_types and pack.types is not None:
+            parts["types"] = pack.types
+        whole, sizes = self._staging.upload([*parts.values()]), [len(one) for one in parts.values()]
+        narrow, wide = (dict(zip(parts, one.split(sizes), strict=True)) for one in (whole, whole.long()))
+        types = wide.get("types", torch.zeros_like(wide["ids"])) if self._has_types else None
+        return Batch(
+            ids=wide["ids"],
+            positions=wide["positions"],
+            types=types,
+            ends=narrow["ends"],
+            lengths=wide["lengths"],
+            longest=int(pack.lengths.max()),
+            kept=wide["kept"],
         )
-        longest = int(pack.lengths.max())
+
+    def __call__(self, batch: Batch) -> Any:
+        """The model's output, with a first dimension of 1."""
         named: dict[str, Any] = {
             ENDS: batch.ends,
             "cu_seq_lens_k": batch.ends,
-            LONGEST: longest,
-            "max_length_k": longest,
+            LONGEST: batch.longest,
+            "max_length_k": batch.longest,
         }
-        if self._has_types:
-            types = torch.zeros_like(batch.ids) if pack.types is None else torch.from_numpy(pack.types).to(batch.ids)
-            named["token_type_ids"] = types[None]
+        if batch.types is not None:
+            named["token_type_ids"] = batch.types[None]
         if "use_cache" in self._takes:
             named["use_cache"] = False
-        positions = torch.from_numpy(pack.positions).to(batch.ids) + self._offset
-        output = self._model(input_ids=batch.ids[None], position_ids=positions[None], attention_mask=None, **named)
-        return output, batch
+        return self._model(input_ids=batch.ids[None], position_ids=batch.positions[None], attention_mask=None, **named)
 
 
 def cannot_pack(model: Any, device: torch.device) -> str:

@@ -17,6 +17,7 @@ from ..backends.agreement import agree, agreement
 from ..encoders.base import (
     DenseResults,
     Encoder,
+    Immediate,
     IntArray,
     Prepared,
     ScoreResults,
@@ -57,7 +58,7 @@ class Disagrees(ModelError):
     """The conversion does not compute what torch did."""
 
 
-class ConvertedEncoder:
+class ConvertedEncoder(Immediate):
     """A conversion in its folder as an Encoder; a subclass for each kind. ModelError for options that the model cannot have,
     Disagrees if it computes other numbers than torch. `thorough`: compare all PROBES, however long that takes."""
 

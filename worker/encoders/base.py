@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -45,11 +46,31 @@ class TokenBudget:
 
     initial: int
     ceiling: int
+    climbs: bool = False
+    """Whether it is doubled while that makes the computation faster, and not grown slowly."""
+
+
+class Launched(Protocol):
+    """A micro-batch that the device computes."""
+
+    def collect(self) -> Any:
+        """The vectors of its rows, once they are computed; waits for no other micro-batch. Raises OutOfMemory. Call it once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A micro-batch that was computed when it was launched."""
+
+    part: Any
+
+    def collect(self) -> Any:
+        return self.part
 
 
 class Encoder(Protocol):
-    """One model. `prepare` runs in a thread of its own beside `compute`; calls of `compute` overlap up to `most_streams`; the
-    other calls never overlap."""
+    """One model. `prepare` runs in a thread of its own beside the other calls. A *stream* is a thread that launches
+    micro-batches, and collects them in the same order; calls of up to `most_streams` streams overlap."""
 
     fingerprint: Fingerprint
     batch_tokens: int
@@ -60,7 +81,9 @@ class Encoder(Protocol):
     pads: bool
     """Whether rows computed together are padded to the longest."""
     most_streams: int
-    """How many calls of `compute` may overlap."""
+    """How many threads may compute at the same time."""
+    depth: int
+    """How many micro-batches of one stream may be open: launched, and not collected."""
 
     def hydrate(self) -> str:
         """Move the weights to the device. Returns their device and dtype, for the record."""
@@ -70,12 +93,16 @@ class Encoder(Protocol):
         """Tokenize."""
         ...
 
+    def launch(self, prepared: Prepared, rows: IntArray) -> Launched:
+        """Begin to compute the vectors of these rows, longest first. Raises OutOfMemory, and then holds no memory for them."""
+        ...
+
     def compute(self, prepared: Prepared, rows: IntArray) -> Any:
-        """The vectors of these rows, longest first; raises OutOfMemory."""
+        """The vectors of these rows: `launch` and `collect` in one."""
         ...
 
     def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
-        """As `compute`, but in float32: the second attempt for rows with unusable values."""
+        """As `compute`, but in float32: the second attempt for rows with unusable values. Others may be open meanwhile."""
         ...
 
     def fits(self, part: Any, count: int, /) -> bool:
@@ -122,6 +149,18 @@ def kept_dim(spec: PassSpec, dim: int) -> int:
 def shape_of(array: Any) -> tuple[int, ...] | None:
     """The shape of an array; None for anything else."""
     return getattr(array, "shape", None)
+
+
+class Immediate(ABC):
+    """`launch` for encoders without a device of their own: it computes."""
+
+    depth = 1
+
+    @abstractmethod
+    def compute(self, prepared: Prepared, rows: IntArray) -> Any: ...
+
+    def launch(self, prepared: Prepared, rows: IntArray) -> Launched:
+        return Finished(self.compute(prepared, rows))
 
 
 class PointResults:

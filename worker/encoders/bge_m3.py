@@ -7,8 +7,8 @@ Through Self-Knowledge Distillation", and what FlagEmbedding's `BGEM3FlagModel` 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,9 +18,9 @@ from ...protocol.errors import ModelError
 from ...protocol.spec.run_spec import PassSpec
 from ...protocol.wire.arrays import Array
 from ..models.locate import ModelFiles
-from .base import IntArray, Prepared, kept_dim
+from .base import FloatArray, IntArray, Launched, Prepared, kept_dim
 from .heads import HeadsResults, M3Row
-from .multivector import pooled, token_pooling
+from .multivector import pool_tokens, pooled, token_pooling
 from .text_model import TextEncoder
 
 if TYPE_CHECKING:  # it imports torch
@@ -36,18 +36,21 @@ class BgeM3Encoder(HeadsResults, TextEncoder):
 
     kind = "bge-m3"
     packs_queries = True
+    MODULES = (*TextEncoder.MODULES, "_sparse", "_colbert")
 
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
         pooling_of = token_pooling(spec.pool_factor)
         super().__init__(spec, files, device, threads)
         self._pooling = pooling_of
+        if pooling_of is not None:
+            self._token_dtype = self._torch.float32
         dim = int(self._first.get_embedding_dimension())  # of the backbone, which the heads take
         states = [_read_head(self._torch, files, name, dim) for name in HEADS]
         self._sparse, self._colbert = (_linear(self._torch, state).to(self._dtype).eval() for state in states)
         self._parts += [self._sparse, self._colbert]
         names = ("cls_token_id", "sep_token_id", "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id")
         ids: list[int | None] = [getattr(self._tokenizer, name, None) for name in names]
-        self._special: Any = self._torch.tensor(sorted({one for one in ids if one is not None}))
+        self._special = sorted({one for one in ids if one is not None})
         width = int(self._colbert.out_features)
         pooling = pooled(self.described, spec.pool_factor)
         self._dim = kept_dim(spec, dim)
@@ -73,14 +76,11 @@ class BgeM3Encoder(HeadsResults, TextEncoder):
     @property
     def special(self) -> list[int]:
         """Token ids without a term weight."""
-        return self._special.tolist()
+        return self._special
 
-    def compute(self, prepared: Prepared, rows: IntArray) -> list[M3Row]:
-        found: list[M3Row] = super().compute(prepared, rows)
-        if self._pooling is None:
-            return found
-        tensor = self._torch.from_numpy
-        return [replace(one, colbert=self._pooling(tensor(one.colbert)).numpy()) for one in found]
+    def launch(self, prepared: Prepared, rows: IntArray) -> Launched:
+        launched = super().launch(prepared, rows)
+        return launched if self._pooling is None else PooledLater(launched, self._pooling)
 
     def queries(self, texts: Sequence[str], prompt: str | None) -> list[M3Row]:
         """All three results of each query, without token pooling."""
@@ -96,37 +96,74 @@ class BgeM3Encoder(HeadsResults, TextEncoder):
     def _packed_head(self) -> Packed | str:
         from ..backends import heads
 
-        return heads.heads(self._first, self._device)
+        return heads.heads(self._first, self._staging)
 
-    def _results(self, outputs: dict[str, Any]) -> list[M3Row]:
-        torch = self._torch
-        normalize = torch.nn.functional.normalize
-        hidden, ids, lengths = outputs["token_embeddings"], outputs["input_ids"], outputs.get("lengths")
+    def _results(self, outputs: dict[str, Any]) -> Callable[[], list[M3Row]]:
+        normalize = self._torch.nn.functional.normalize
+        if "tokens" not in outputs:
+            outputs = self._flat(outputs)
+        hidden, ids, lengths = outputs["tokens"], outputs["ids"], outputs["lengths"]
+        vectors = normalize(self._colbert(hidden[outputs["others"]]).float(), dim=1)
+        landing = self._staging.download(
+            {
+                "dense": normalize(hidden[outputs["starts"], : self._dim].float(), dim=1),
+                "weights": self._sparse(hidden).squeeze(-1).relu().float(),
+                "tokens": vectors.to(self._token_dtype),
+            }
+        )
+
+        def finish() -> list[M3Row]:
+            found = landing.wait()
+            sparse = term_weights(ids, lengths, found["weights"], self._special)
+            colbert = np.split(found["tokens"], np.cumsum(lengths - 1)[:-1])
+            return [M3Row(*row) for row in zip(found["dense"], sparse, colbert, strict=True)]
+
+        return finish
+
+    def _flat(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        """The outputs of a forward pass with padding as `heads.heads` has them. Waits for the device."""
         mask = outputs["attention_mask"].bool()
-        if lengths is None:
-            lengths = mask.sum(1)
-        hidden, ids = hidden[mask], ids[mask]  # the texts' tokens one after the other
+        lengths = mask.sum(1)
         starts = lengths.cumsum(0) - lengths
-        dense = normalize(hidden[starts, : self._dim].float(), dim=1).cpu().numpy()
-        sparse = self._term_weights(ids, lengths, self._sparse(hidden).squeeze(-1).relu().float())
-        others = torch.ones_like(ids, dtype=torch.bool)
+        ids = outputs["input_ids"][mask]
+        others = self._torch.ones_like(ids, dtype=self._torch.bool)
         others[starts] = False  # all but each text's first token
-        vectors = normalize(self._colbert(hidden[others]).float(), dim=1)
-        colbert = [one.numpy() for one in vectors.cpu().split((lengths - 1).tolist())]
-        return [M3Row(*row) for row in zip(dense, sparse, colbert, strict=True)]
+        return {
+            "tokens": outputs["token_embeddings"][mask],
+            "starts": starts,
+            "others": others,
+            "ids": ids.cpu().numpy(),
+            "lengths": lengths.cpu().numpy(),
+        }
 
-    def _term_weights(self, ids: Any, lengths: Any, weights: Any) -> list[tuple[Array, Array]]:
-        """The largest weight of each token id in a text, without special tokens and zeros. `ids` and `weights` are (tokens)."""
-        torch = self._torch
-        # NaN is not equal to 0, so it is kept for `unusable` to find.
-        kept = ~torch.isin(ids, self._special.to(ids.device)) & (weights != 0)
-        rows = torch.repeat_interleave(torch.arange(len(lengths), device=ids.device), lengths)
-        keys = (rows[kept] << 32) | ids[kept].long()
-        terms, term_of = torch.unique(keys, return_inverse=True)  # sorted: by row, then by id
-        largest = weights.new_zeros(len(terms)).scatter_reduce_(0, term_of, weights[kept], "amax")
-        ends = torch.bincount(terms >> 32, minlength=len(lengths)).cumsum(0)[:-1].cpu().numpy()
-        indices: Array = (terms & 0xFFFFFFFF).cpu().numpy().astype(np.uint32)
-        return list(zip(np.split(indices, ends), np.split(largest.cpu().numpy(), ends), strict=True))
+
+@dataclass(frozen=True, slots=True)
+class PooledLater:
+    """A micro-batch whose token vectors are pooled when it is collected."""
+
+    launched: Launched
+    pooling: Callable[[Any], Any]
+
+    def collect(self) -> list[M3Row]:
+        return [replace(one, colbert=pool_tokens(self.pooling, one.colbert)) for one in self.launched.collect()]
+
+
+def term_weights(
+    ids: IntArray, lengths: IntArray, weights: FloatArray, special: Sequence[int]
+) -> list[tuple[Array, Array]]:
+    """The largest weight of each token id in a text, sorted by id, without special tokens and zeros.
+
+    `ids` and `weights` are those of the texts' tokens one after the other.
+    """
+    kept = ~np.isin(ids, special) & (weights != 0)  # NaN is not equal to 0, so it is kept for `unusable` to find
+    texts = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
+    keys = (texts[kept] << 32) | ids[kept].astype(np.int64)
+    order = np.argsort(keys, kind="stable")
+    terms, starts = np.unique(keys[order], return_index=True)
+    largest = np.maximum.reduceat(weights[kept][order], starts) if len(terms) else np.empty(0, np.float32)
+    ends = np.cumsum(np.bincount(terms >> 32, minlength=len(lengths)))[:-1]
+    indices = (terms & 0xFFFFFFFF).astype(np.uint32)
+    return list(zip(np.split(indices, ends), np.split(largest, ends), strict=True))
 
 
 def _read_head(torch: Any, files: ModelFiles, name: str, dim: int) -> dict[str, Any]:

@@ -15,13 +15,13 @@ from ...protocol.errors import ModelError
 from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec
 from ...protocol.text.bm25_words import bounded_words
-from .base import IntArray, Prepared, SparseResults, TokenBudget
+from .base import Immediate, IntArray, Prepared, SparseResults, TokenBudget
 
 K, B, AVERAGE_LENGTH = 1.2, 0.75, 256.0
 """The usual constants, and Qdrant's default for an average length that was not measured."""
 
 
-class Bm25Encoder(SparseResults):
+class Bm25Encoder(SparseResults, Immediate):
     """`compute` returns, for each row, (indices uint32 sorted, values float32)."""
 
     def __init__(self, spec: PassSpec) -> None:

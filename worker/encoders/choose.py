@@ -52,7 +52,7 @@ def encoder_of(spec: PassSpec, files: ModelFiles, device: str, threads: int) -> 
 
             return BgeM3Encoder(spec, files, device, threads)
         case "rerank":
-            from .rerank import CrossEncoderBatchExecutor
+            from .cross_encoder import CrossEncoderBatchExecutor
 
             return CrossEncoderBatchExecutor(spec, files, device, threads)
         case _:

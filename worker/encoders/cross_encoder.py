@@ -5,14 +5,15 @@ Source: Nogueira, Cho 2019, "Passage Re-ranking with BERT".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...protocol.errors import ModelError
 from ...protocol.spec.run_spec import PassSpec
+from ...protocol.text.query_pairs import split_pair
 from ..models.loading import describe
 from ..models.locate import ModelFiles
-from .base import FloatArray, IntArray, Prepared
+from .base import FloatArray, Prepared, ScoreResults
 from .text_model import TextModel
 
 if TYPE_CHECKING:  # it imports torch
@@ -20,7 +21,7 @@ if TYPE_CHECKING:  # it imports torch
 
 
 class CrossEncoderScorer(TextModel):
-    """Scores pairs; not an Encoder. `budget` is the size of a micro-batch."""
+    """Scores pairs; not an Encoder. `compute` returns (rows,) float32, which may be NaN."""
 
     family = "CrossEncoder"
     kind = "rerank"
@@ -42,28 +43,34 @@ class CrossEncoderScorer(TextModel):
         """Tokenize (query, text) pairs. In a pair that is too long, the longer side is cut first."""
         return self._tokenize([query for query, _ in pairs], [text for _, text in pairs], self._prompt)
 
-    def score(self, prepared: Prepared, rows: IntArray) -> FloatArray:
-        """The scores (rows) of these pairs, at most a micro-batch of `budget`. Raises OutOfMemory. Scores may be NaN."""
-        return self._computed(prepared, rows, self._prompt)
-
-    def rescore(self, prepared: Prepared, rows: IntArray) -> FloatArray:
-        """As `score`, but in float32."""
-        return self.in_float32(lambda: self.score(prepared, rows))
-
     def _prepare_first(self, texts: Sequence[str]) -> Prepared:
         return self.prepare_pairs([("warm up", text) for text in texts])
 
     def _packed_head(self) -> Packed | str:
         from ..backends import heads
 
-        return heads.score(self._route, self._device)
+        return heads.score(self._route, self._staging)
 
-    def _results(self, outputs: dict[str, Any]) -> FloatArray:
+    def _results(self, outputs: dict[str, Any]) -> Callable[[], FloatArray]:
         scores = outputs["scores"].float()  # before the activation, as the reference does: fewer ties
         if self._activation is not None:
             scores = self._activation(scores)
-        return scores.reshape(-1).cpu().numpy()
+        landing = self._staging.download({"score": scores.reshape(-1)})
+        return lambda: landing.wait()["score"]
 
     def _own_prompt(self) -> str:
         """The model's default prompt: sentence-transformers has no document and query prompts for pairs."""
         return self._model.prompts.get(self._model.default_prompt_name or "") or ""
+
+
+class CrossEncoderBatchExecutor(ScoreResults, CrossEncoderScorer):
+    """A CrossEncoderScorer as an Encoder: a query and a chunk are sent as one text.
+
+    Batch sizes, out-of-memory, deadlines and telemetry are those of every encoder. `exporter/ranking/ranking.py` keeps the
+    fused order of pairs without a score.
+    """
+
+    row_bytes = 4
+
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        return self.prepare_pairs([split_pair(text) for text in texts])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -50,8 +50,9 @@ class DenseEncoder(DenseResults, TextEncoder):
     def _packed_head(self) -> Packed | str:
         from ..backends import heads
 
-        return heads.dense(self._route, self._device, bool(self._prompt_tokens))
+        return heads.dense(self._route, self._staging, bool(self._prompt_tokens))
 
-    def _results(self, outputs: dict[str, Any]) -> FloatArray:
+    def _results(self, outputs: dict[str, Any]) -> Callable[[], FloatArray]:
         vectors = outputs["sentence_embedding"][:, : self._dim].float()
-        return self._torch.nn.functional.normalize(vectors, dim=1).cpu().numpy()
+        landing = self._staging.download({"vector": self._torch.nn.functional.normalize(vectors, dim=1)})
+        return lambda: landing.wait()["vector"]

@@ -3,7 +3,9 @@
 A text's 64-bit BLAKE2b hash seeds SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"),
 whose outputs become the components. `fake:384,delay_ms=5,nan_on=WORD,shape_on=WORD,oom_above=TOKENS,load=FAULT`: a text
 with the word of `shape_on` has a result of the wrong shape. `kill_on`, `exit_on`, `raise_on`, `hang_on` and `gil_on` end or
-block the process when a text with their word is computed, `prepare_on` when it is tokenized.
+block the process when a text with their word is computed, `prepare_on` when it is tokenized. With `depth=N`, N micro-batches
+may be open, as on a GPU: the delay begins when one is launched and the one before is over, faults come when it is collected,
+and memory is for all that are open.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +26,7 @@ import numpy.typing as npt
 from ...protocol.spec.fake_models import parse_fake
 from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec
-from .base import DenseResults, FloatArray, IntArray, OutOfMemory, Prepared, TokenBudget, kept_dim
+from .base import DenseResults, Finished, FloatArray, IntArray, Launched, OutOfMemory, Prepared, TokenBudget, kept_dim
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -55,6 +59,8 @@ class FakeEncoder(DenseResults):
         self.row_bytes = 4 * self._dim
         self.budget = TokenBudget(1 << 20, 1 << 20)
         self.pads = False
+        self.depth: int = self._options.get("depth", 1)
+        self._device = FakeDevice(self._options.get("delay_ms", 0.0) / 1000, self._options.get("oom_above"))
         self._columns = np.arange(1, (dim + 1) // 2 + 1, dtype=np.uint64) * _GOLDEN
 
     def hydrate(self) -> str:
@@ -79,6 +85,17 @@ class FakeEncoder(DenseResults):
         items = (texts, np.frombuffer(digests, dtype="<u8"))
         kept = np.minimum(lengths, self._max_tokens)
         return Prepared(kept, lengths > self._max_tokens, items, lengths - kept)
+
+    def launch(self, prepared: Prepared, rows: IntArray) -> Launched:
+        if self.depth == 1:
+            return Finished(self.compute(prepared, rows))
+        tokens = int(prepared.lengths[rows].sum())
+        return FakeLaunch(self, prepared, rows, tokens, self._device.begin(tokens))
+
+    def finish(self, launched: FakeLaunch) -> Any:
+        """The result of an open micro-batch, when its time is over."""
+        self._device.end(launched.tokens, launched.ready_at)
+        return self.compute(launched.prepared, launched.rows)
 
     def compute(self, prepared: Prepared, rows: IntArray) -> FloatArray:
         texts, seeds = prepared.items
@@ -119,8 +136,7 @@ class FakeEncoder(DenseResults):
     def misbehave(self, texts: Sequence[str], tokens: int) -> None:
         """Cause the faults that the options want for these texts: fail, exit, hang, or be slow."""
         options = self._options
-        if "oom_above" in options and tokens > options["oom_above"]:
-            raise OutOfMemory(f"{tokens} tokens; this fake device holds {options['oom_above']}")
+        self._device.check(tokens)
         if "kill_on" in options and any(options["kill_on"] in text for text in texts):
             os.kill(os.getpid(), signal.SIGKILL)
         if "exit_on" in options and any(options["exit_on"] in text for text in texts):
@@ -134,8 +150,50 @@ class FakeEncoder(DenseResults):
             ctypes.PyDLL(None).pause()  # unlike CDLL, PyDLL keeps the GIL: no thread of this process runs
         if "hang_on" in options and any(options["hang_on"] in text for text in texts):
             threading.Event().wait()
-        if "delay_ms" in options:
-            time.sleep(options["delay_ms"] / 1000)
+        if self.depth == 1:  # otherwise `finish` has waited
+            time.sleep(self._device.delay)
+
+
+@dataclass(frozen=True, slots=True)
+class FakeLaunch:
+    """An open micro-batch of a fake encoder."""
+
+    encoder: FakeEncoder
+    prepared: Prepared
+    rows: IntArray
+    tokens: int
+    ready_at: float
+
+    def collect(self) -> Any:
+        return self.encoder.finish(self)
+
+
+class FakeDevice:
+    """Computes one micro-batch after the other, each `delay` seconds, and holds at most `room` tokens; None: any number."""
+
+    def __init__(self, delay: float, room: int | None) -> None:
+        self.delay, self._room = delay, room
+        self._lock = threading.Lock()
+        self._held, self._idle_at = 0, 0.0
+
+    def check(self, tokens: int) -> None:
+        """Raise OutOfMemory if there is no room for so many tokens, nothing else being open."""
+        if self._room is not None and tokens > self._room:
+            raise OutOfMemory(f"{tokens} tokens; this fake device holds {self._room}")
+
+    def begin(self, tokens: int) -> float:
+        """Take the tokens in; when they are computed, by the monotonic clock. Raises OutOfMemory."""
+        with self._lock:
+            self.check(self._held + tokens)
+            self._held += tokens
+            self._idle_at = max(self._idle_at, time.monotonic()) + self.delay
+            return self._idle_at
+
+    def end(self, tokens: int, ready_at: float) -> None:
+        """Wait until they are computed, and forget them."""
+        time.sleep(max(0.0, ready_at - time.monotonic()))
+        with self._lock:
+            self._held -= tokens
 
 
 def _unit(vectors: FloatArray) -> FloatArray:

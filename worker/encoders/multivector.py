@@ -29,7 +29,7 @@ LARGEST = float(np.finfo(np.float16).max)
 
 
 class MultivectorResults:
-    """`fits`, `gather` and `unusable` for encoders whose `compute` returns a list of (tokens, dim) float32."""
+    """`fits`, `gather` and `unusable` for encoders whose `compute` returns a list of (tokens, dim), float32 or float16."""
 
     fingerprint: Fingerprint
 
@@ -68,7 +68,8 @@ class MultivectorResults:
 
 
 class MultiVectorEncoder(MultivectorResults, TextEncoder):
-    """`compute` returns a list of (tokens, dim) float32, without the tokens that the model's skiplist drops.
+    """`compute` returns a list of (tokens, dim), without the tokens that the model's skiplist drops: in float32, from a GPU
+    in float16.
 
     `pool_factor` p keeps about 1/p of a document's tokens, by the reference's hierarchical pooling; 1 keeps all.
     """
@@ -81,6 +82,8 @@ class MultiVectorEncoder(MultivectorResults, TextEncoder):
         pooling_of = token_pooling(pool_factor)
         super().__init__(spec, files, device, threads)
         self._pooling = pooling_of
+        if pooling_of is not None:
+            self._token_dtype = self._torch.float32
         dim = int(self._model.get_embedding_dimension())
         last = [type(one).__name__ for one in self._model if type(one).__name__ != "MultiVectorMask"][-1]
         pooling = pooled(describe(self._model), pool_factor)
@@ -103,20 +106,23 @@ class MultiVectorEncoder(MultivectorResults, TextEncoder):
     def _packed_head(self) -> Packed | str:
         from ..backends import heads
 
-        return heads.multivector(self._route, self._device)
+        return heads.multivector(self._route, self._staging)
 
-    def _results(self, outputs: dict[str, Any]) -> list[FloatArray]:
-        mask = outputs["attention_mask"].bool()
-        whole = mask.cpu()  # one wait for the device, not one a text
-        texts = whole[0].split(outputs["lengths"].tolist()) if "lengths" in outputs else whole
-        kept = [int(one.sum()) for one in texts]
-        vectors = outputs["token_embeddings"][mask].float()
+    def _results(self, outputs: dict[str, Any]) -> Callable[[], list[FloatArray]]:
+        vectors, kept = outputs["token_embeddings"], outputs.get("kept")
+        if kept is None:
+            mask = outputs["attention_mask"].bool()
+            vectors, kept = vectors[mask], mask.sum(1).cpu().numpy()
+        vectors = vectors.float()
         if self._normalizes:  # again: in half precision, the model's own vectors may be 0.4% shorter than 1
             vectors = self._torch.nn.functional.normalize(vectors, dim=1)
-        rows = list(vectors.cpu().split(kept))
-        if self._pooling is not None:
-            rows = [self._pooling(row) for row in rows]
-        return [row.numpy() for row in rows]
+        landing = self._staging.download({"tokens": vectors.to(self._token_dtype)})
+
+        def finish() -> list[FloatArray]:
+            rows = np.split(landing.wait()["tokens"], np.cumsum(kept)[:-1])
+            return rows if self._pooling is None else [pool_tokens(self._pooling, row) for row in rows]
+
+        return finish
 
 
 def token_pooling(pool_factor: float) -> Callable[[Any], Any] | None:
@@ -134,6 +140,13 @@ def token_pooling(pool_factor: float) -> Callable[[Any], Any] | None:
     pooling: Any = HierarchicalTokenPooling(pool_factor)
     # Clustering refuses numbers that are not finite; leave such a row for `unusable` to find.
     return lambda row: pooling.pool_one(row) if row.isfinite().all() else row
+
+
+def pool_tokens(pooling: Callable[[Any], Any], row: FloatArray) -> FloatArray:
+    """Pool a document's token vectors (tokens, dim) by what `token_pooling` returned."""
+    import torch
+
+    return pooling(torch.from_numpy(row)).numpy()
 
 
 def pooled(described: str, pool_factor: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ...protocol.wire.arrays import Array
-from .base import BoolArray, Encoder, IntArray, Prepared, ignore
+from .base import BoolArray, Encoder, Immediate, IntArray, Prepared, ignore
 from .text_model import TextModel
 
 
@@ -20,7 +20,7 @@ class QueryEncoder(Encoder, Protocol):
         ...
 
 
-class QuerySide:
+class QuerySide(Immediate):
     """An Encoder for queries, with `prompt` before them; None takes the model's own.
 
     `encode_query` tokenizes again, which is cheap: queries are short and not many.
@@ -60,13 +60,12 @@ class QuerySide:
         return Prepared(counted.lengths, counted.truncated, list(texts), counted.cut)
 
     def compute(self, prepared: Prepared, rows: IntArray) -> Any:
-        texts = [prepared.items[row] for row in rows.tolist()]
-        return self._guarded(lambda: self._encoder.queries(texts, self._prompt))
+        return self._queries(self._encoder, prepared, rows)
 
     def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
-        if isinstance(self._encoder, TextModel):
-            return self._encoder.in_float32(lambda: self.compute(prepared, rows))
-        return self.compute(prepared, rows)
+        if not isinstance(self._encoder, TextModel):
+            return self.compute(prepared, rows)
+        return self._queries(self._encoder.exact(), prepared, rows)
 
     def fits(self, part: Any, count: int, /) -> bool:
         return self._encoder.fits(part, count)
@@ -80,5 +79,10 @@ class QuerySide:
     def empty_too_large(self, part: Any, /) -> dict[int, str]:
         return self._encoder.empty_too_large(part)
 
-    def _guarded(self, work: Callable[[], Any]) -> Any:
+    def _queries(self, encoder: Any, prepared: Prepared, rows: IntArray) -> Any:
+        texts = [prepared.items[row] for row in rows.tolist()]
+
+        def work() -> Any:
+            return encoder.queries(texts, self._prompt)
+
         return self._encoder.guarded(work) if isinstance(self._encoder, TextModel) else work()

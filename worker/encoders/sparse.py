@@ -5,7 +5,7 @@ Source: Formal, Piwowarski, Clinchant 2021, "SPLADE: Sparse Lexical and Expansio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +21,9 @@ from .text_model import TextEncoder
 if TYPE_CHECKING:  # it imports torch
     from ..backends.heads import Packed
 
-CUDA_BUDGET = TokenBudget(4_096, 32_768)
-"""A token has a logit for each vocabulary entry: with 30,522 entries in bfloat16, 4,096 tokens take twice 250 MB."""
+PADDED_CUDA_BUDGET = TokenBudget(4_096, 32_768)
+"""With padding, a token has a logit for each vocabulary entry: with 30,522 entries in bfloat16, 4,096 tokens take twice 250 MB.
+Without, it has those of one tile of the vocabulary at a time."""
 ACTIVE_DIMS = 256
 """Estimated weights of a document if the model has no limit."""
 
@@ -45,8 +46,9 @@ class SparseVectorGenerator(SparseResults, TextEncoder):
         self._most: int | None = max_active_dims if max_active_dims is not None else self._model.max_active_dims
         self.fingerprint = self._make_fingerprint(0, False, limited(describe(self._model), self._most))
         self.row_bytes = 8 * min(self._most or ACTIVE_DIMS, ACTIVE_DIMS)
-        if device == "cuda":
-            self.budget = CUDA_BUDGET
+
+    def _known_budget(self) -> TokenBudget:
+        return PADDED_CUDA_BUDGET if self.pads and self._device.type == "cuda" else super()._known_budget()
 
     @property
     def most(self) -> int | None:
@@ -67,20 +69,32 @@ class SparseVectorGenerator(SparseResults, TextEncoder):
     def _packed_head(self) -> Packed | str:
         from ..backends import heads
 
-        return heads.sparse(self._route, self._device)
+        return heads.sparse(self._route, self._staging)
 
     def _forward(self, features: dict[str, Any]) -> dict[str, Any]:
         limits = {"max_active_dims": self._most} if self._most is not None else {}
         return self._model(features, **self._side, **limits)
 
     def _numbers_per_token(self) -> int:
-        """A token has a logit for each vocabulary entry, and its activation is computed in steps."""
-        return super()._numbers_per_token() + 3 * int(self._model.get_embedding_dimension() or 0)
+        """With padding, a token has a logit for each vocabulary entry, and its activation is computed in steps."""
+        vocabulary = int(self._model.get_embedding_dimension() or 0)
+        if self.pads:
+            return super()._numbers_per_token() + 3 * vocabulary
+        from ..backends.vocabulary import TILE
 
-    def _results(self, outputs: dict[str, Any]) -> list[tuple[Array, Array]]:
+        return super()._numbers_per_token() + min(TILE, vocabulary)
+
+    def _results(self, outputs: dict[str, Any]) -> Callable[[], list[tuple[Array, Array]]]:
         from sentence_transformers.util import select_max_active_dims
 
-        return self._active(select_max_active_dims(outputs["sentence_embedding"], max_active_dims=self._most))
+        weights = select_max_active_dims(outputs["sentence_embedding"], max_active_dims=self._most)
+        computed = self._staging.mark()
+
+        def finish() -> list[tuple[Array, Array]]:
+            with self._staging.behind(computed):  # how many weights there are is known only now
+                return self._active(weights)
+
+        return finish
 
     def _active(self, weights: Any) -> list[tuple[Array, Array]]:
         """The nonzero entries of (rows, vocabulary), selected on the device; with NaN, for `unusable` to find."""

@@ -1,4 +1,4 @@
-"""Base classes for encoders of real models: loading, tokenizing, the forward pass, out-of-memory.
+"""Base classes for encoders of real models: loading, tokenizing, the forward pass.
 
 sentence-transformers loads the model, and is the reference for its numbers. It computes forward pass and pooling where texts
 have to be padded; `worker/backends` computes them without padding. Tokenizing, sorting and batching are done here.
@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ...protocol.spec import catalog
 from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec
-from ..backends.choice import ENGINES, PROBES, PackedChoice
+from ..backends.choice import ENGINES, PackedChoice
 from ..backends.cpu_linear import use_onednn
 from ..device.streams import most_streams, numbers_per_token
 from ..models import loading
@@ -25,43 +23,35 @@ from ..models.locate import ModelFiles
 from ..models.text_limits import LONGEST, limit_inputs, query_limit
 from ..models.texts import assumed_pooling, document_prompt
 from ..models.weights_digest import hash_weights
-from .base import WORD_CACHE_OFF, IntArray, OutOfMemory, Prepared, TokenBudget, ignore
+from .base import WORD_CACHE_OFF, IntArray, Prepared, ignore
 from .tokenizing import ModelTokenizer, estimate, is_plain_text
+from .torch_model import CPU_BUDGET, TorchModel
 
 if TYPE_CHECKING:  # it imports torch
     from ..backends.heads import Packed
 
-CPU_BUDGET = TokenBudget(1_024, 1_024)
-"""On a CPU a micro-batch should stay in the cache: measured best at 512 to 1,024 tokens (see benchmarks/)."""
-CUDA_BUDGET = TokenBudget(16_384, 131_072)
 MICRO_BATCHES = 2
 """For each thread, in a batch: two batches in hand keep all streams at work."""
-FULL_LENGTH = {"cpu": 1e11, "cuda": 1e13}
-"""The warm-up has a text of full length if parameters times tokens are at most this, about a second."""
-
-T = TypeVar("T")
 
 
-class TextModel:
+class TextModel(TorchModel):
     """The constructor loads it to host memory; `device` is `cpu` or `cuda`. ModelError if it cannot be loaded."""
 
     family = "SentenceTransformer"
     """The class of sentence-transformers that loads it and is the reference for its numbers."""
     kind = "dense"
     """The kind of its passes."""
+    MODULES = ("_model", "_parts", "_route", "_first")
     task: str | None = None
     """`query` or `document`, for models that encode them differently."""
     packs_queries = False
     """Whether queries are computed as texts are, without padding where that is so. sentence-transformers pads them."""
     fingerprint: Fingerprint
-    notes: tuple[str, ...] = ()
-    """Why another backend does not compute it; for the record, and for people."""
 
     def __init__(self, spec: PassSpec, files: ModelFiles, device: str, threads: int) -> None:
         torch = loading.import_torch()
-        self._torch = torch
+        super().__init__(torch, device)
         self._files = files
-        self._device = torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
         torch.set_num_threads(threads)
         check_kind(self.kind, files.folder, files.name)
         self._dtype_name = spec.dtype if spec.dtype != "auto" else loading.natural_dtype(torch, device)
@@ -69,11 +59,12 @@ class TextModel:
         self._model: Any = loading.load(self.family, spec, files, self._dtype)
         loading.ensure_padding(self._model, files)
         self._parts: list[Any] = [self._model]
-        """The modules that move to the device together."""
         self._own_code = spec.trust_remote_code
         self._entry = catalog.find(files.name)
         self._prompt = spec.prompt if spec.prompt is not None else self._own_prompt()
-        self._side: dict[str, Any] = {"task": self.task} if self.task is not None and _has_sides(self._model) else {}
+        self._side: dict[str, Any] = (
+            {"task": self.task} if self.task is not None and loading.has_sides(self._model) else {}
+        )
         self._route: list[Any] = loading.modules_of(self._model, self._side.get("task"))
         self._first: Any = self._route[0]
         self._tokenizer: Any = getattr(self._first, "tokenizer", None)
@@ -94,16 +85,18 @@ class TextModel:
         self._texts = self._open(self._tokenizer, self._max_tokens) if self._tokenizes else None
         self._prompt_tokens = self._excluded_prompt()
         self.batch_tokens = 65_536 if device == "cuda" else max(8_192, MICRO_BATCHES * CPU_BUDGET.ceiling * threads)
-        self.budget = CUDA_BUDGET if device == "cuda" else CPU_BUDGET
         if device == "cpu" and spec.backend not in ENGINES:  # which take the model's own layers
             use_onednn(torch, self._model)
         self._choice = PackedChoice(spec.backend, files.name, self._packed_form)
-        self.most_streams = self._most_streams() if device == "cpu" else 1
 
     @property
-    def pads(self) -> bool:
-        """Whether texts computed together are padded to the longest."""
-        return self._choice.packed is None
+    def most_streams(self) -> int:
+        """How many forward passes may overlap, by the modules and by the memory that the longest micro-batch takes."""
+        if self._device.type == "cuda":
+            return 1
+        tokens = max(self.budget.ceiling, min(self._max_tokens, LONGEST))
+        modules = (one for part in self._parts for one in part.modules())
+        return most_streams(modules, self._numbers_per_token() * tokens)
 
     @property
     def route(self) -> Sequence[Any]:
@@ -126,27 +119,9 @@ class TextModel:
         return list(self._model)
 
     @property
-    def parameters(self) -> int:
-        """Numbers in the weights."""
-        return sum(one.numel() for part in self._parts for one in part.parameters())
-
-    @property
     def prompt(self) -> str:
         """What stands before each document."""
         return self._prompt
-
-    def hydrate(self) -> str:
-        """Move the weights to the device and compute a first input there. OutOfMemory if they do not fit."""
-        self.guarded(self._move)
-        self._warm_up()
-        return "; ".join((f"{self.place}, {self._choice.described}", *self.notes))
-
-    @property
-    def place(self) -> str:
-        """Device and dtype of the weights."""
-        parameter = next(iter(self._model.parameters()), None)
-        found = f"{parameter.device} {parameter.dtype}" if parameter is not None else str(self._device)
-        return found.replace("torch.", "")
 
     def _packed_form(self) -> Packed | str:
         """The model's forward pass without padding, or why there is none."""
@@ -158,33 +133,6 @@ class TextModel:
 
     def _packed_head(self) -> Packed | str:
         """As `_packed_form`, for a model that passes its texts unchanged to a tokenizer."""
-        raise NotImplementedError
-
-    def _warm_up(self) -> None:
-        """Compute first texts; without padding only if the results are those with padding."""
-        for text in self._first_texts():
-            self._computed(self._prepare_first([text]), np.zeros(1, np.int32), self._prompt)
-        if self.pads:
-            return
-        prepared, rows = self._prepare_first(PROBES), np.arange(len(PROBES), dtype=np.int32)
-        ours = self._computed(prepared, rows, self._prompt)
-        with self._choice.padded():
-            theirs = self._computed(prepared, rows, self._prompt)
-        self._choice.compare(ours, theirs, self._dtype_name)
-
-    def _prepare_first(self, texts: Sequence[str]) -> Prepared:
-        """Tokenize texts of our own."""
-        raise NotImplementedError
-
-    def _first_texts(self) -> list[str]:
-        """A short text, and one of the model's full length if that is fast. A model that cannot compute them fails before any
-        row is blamed."""
-        weights = sum(one.numel() for one in self._model.parameters())
-        most = min(self.budget.initial, FULL_LENGTH[self._device.type] / max(weights, 1))
-        return ["warm up", "warm up " * self._max_tokens] if self._max_tokens <= most else ["warm up"]
-
-    def _results(self, outputs: dict[str, Any]) -> Any:
-        """The rows' results from the model's outputs, in host memory."""
         raise NotImplementedError
 
     def _own_prompt(self) -> str:
@@ -256,13 +204,6 @@ class TextModel:
             features["prompt_length"] = self._prompt_tokens
         return features
 
-    def _computed(self, prepared: Prepared, rows: IntArray, prompt: str) -> Any:
-        def step() -> Any:
-            with self._torch.inference_mode():
-                return self._results(self._outputs(prepared, rows, prompt))
-
-        return self.guarded(step)
-
     def _outputs(self, prepared: Prepared, rows: IntArray, prompt: str) -> dict[str, Any]:
         """What the model computes for these rows, on the device."""
         if self._choice.packed is not None and self._texts is not None:
@@ -281,46 +222,9 @@ class TextModel:
     def _forward(self, features: dict[str, Any]) -> dict[str, Any]:
         return self._model(features, **self._side)
 
-    def in_float32(self, compute: Callable[[], T]) -> T:
-        """The result of `compute` with the weights converted to float32."""
-        if self._dtype == self._torch.float32:
-            return compute()
-        try:  # converting half precision to float32 and back is exact
-            with self._choice.padded():  # a GPU's kernel takes half precision only
-                self.guarded(lambda: [loading.cast(part, self._torch.float32) for part in self._parts])
-                return compute()
-        finally:
-            for part in self._parts:
-                loading.cast(part, self._dtype)
-
-    def _move(self) -> None:
-        if self._device.type == "cpu":
-            return
-        for part in self._parts:
-            part.to(self._device)
-        self._choice.renew()  # it shares tensors with the parts
-
-    def guarded(self, step: Callable[[], T]) -> T:
-        """Run a step on the device. If its memory does not suffice, free it and raise OutOfMemory."""
-        torch = self._torch
-        try:
-            return step()
-        except torch.OutOfMemoryError as error:
-            message = str(error)
-        except RuntimeError as error:
-            if "can't allocate memory" not in str(error):
-                raise
-            message = str(error)
-        # Outside the except block, where the traceback would keep the failed tensors alive.
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        raise OutOfMemory(message)
-
-    def _most_streams(self) -> int:
-        """How many forward passes may overlap, by the modules and by the memory that the longest micro-batch takes."""
-        tokens = max(self.budget.ceiling, min(self._max_tokens, LONGEST))
-        modules = (one for part in self._parts for one in part.modules())
-        return most_streams(modules, self._numbers_per_token() * tokens)
+    def _shared_with_copies(self) -> list[Any]:
+        tokenizers = (getattr(one, "tokenizer", None) for one in loading.input_modules(self._model))
+        return [one for one in tokenizers if one is not None]
 
     def _numbers_per_token(self) -> int:
         """Numbers that a forward pass holds for a token at the same time, estimated."""
@@ -341,18 +245,5 @@ class TextEncoder(TextModel):
     def prepare(self, texts: Sequence[str]) -> Prepared:
         return self._tokenize(texts, prompt=self._prompt)
 
-    def compute(self, prepared: Prepared, rows: IntArray) -> Any:
-        return self._computed(prepared, rows, self._prompt)
-
-    def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
-        return self.in_float32(lambda: self.compute(prepared, rows))
-
     def _prepare_first(self, texts: Sequence[str]) -> Prepared:
         return self.prepare(texts)
-
-
-def _has_sides(model: Any) -> bool:
-    """Whether the model accepts `task` as `query` or `document`. Modules of other packages name their tasks differently."""
-    foreign = [one for one in model.modules() if not type(one).__module__.startswith("sentence_transformers.")]
-    named = [name for names in (model.module_kwargs or {}).values() for name in names]
-    return "task" not in named and not any("task" in getattr(one, "forward_kwargs", ()) for one in foreign)

@@ -164,3 +164,10 @@ def describe(modules: Iterable[Any]) -> str:
             name += f"({one.pool_factor:g})"
         named.append(name)
     return " → ".join(named)
+
+
+def has_sides(model: Any) -> bool:
+    """Whether the model accepts `task` as `query` or `document`. Modules of other packages name their tasks differently."""
+    foreign = [one for one in model.modules() if not type(one).__module__.startswith("sentence_transformers.")]
+    named = [name for names in (model.module_kwargs or {}).values() for name in names]
+    return "task" not in named and not any("task" in getattr(one, "forward_kwargs", ()) for one in foreign)

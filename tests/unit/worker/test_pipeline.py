@@ -19,8 +19,8 @@ from embedfleet.worker.encoders.base import OutOfMemory, Prepared, TokenBudget, 
 from embedfleet.worker.encoders.choose import load_encoder
 from embedfleet.worker.encoders.fake import FakeEncoder
 from embedfleet.worker.encoders.fake_others import FakeHeadsEncoder, FakeMultivectorEncoder
-from embedfleet.worker.micro_batches import ManyOrOne
-from embedfleet.worker.pipeline import Computed, Outcome, Pipeline, TextBatch
+from embedfleet.worker.outcomes import Computed, Outcome
+from embedfleet.worker.pipeline import Pipeline, TextBatch
 
 MEMORY = MemorySample(phase="hydrated", used=1, total=1, source="rss")
 
@@ -345,55 +345,3 @@ def test_one_text_that_never_fits_fails_its_batch_once_and_the_next_batch_is_com
     encoder.budget = TokenBudget(200, 200)
     found = outcomes_of(encoder, 2, ["long " * 400, "fine"], ["fine"])
     assert [type(one) for one in found] == [BatchFailedMessage, Computed]
-
-
-class Converting(FakeEncoder):
-    """Its second attempts must be alone; the first attempts come from several streams."""
-
-    def __init__(self) -> None:
-        super().__init__(PassSpec(vector="v", kind="dense", model="fake:8,nan_on=poison"))
-        self.budget = TokenBudget(64, 64)
-        self._busy = 0
-        self.together = self.alone = 0
-        self._lock = threading.Lock()
-
-    def compute(self, prepared: Prepared, rows: Any) -> Any:
-        with self._lock:
-            self._busy += 1
-        vectors = super().compute(prepared, rows)
-        with self._lock:
-            self._busy -= 1
-        return vectors
-
-    def recompute(self, prepared: Prepared, rows: Any) -> Any:
-        self.together += self._busy
-        self.alone += 1
-        return super().compute(prepared, rows)
-
-
-def test_no_other_stream_computes_during_a_second_attempt() -> None:
-    """It may convert the weights."""
-    encoder = Converting()
-    (found,) = outcomes_of(encoder, 4, [f"{number} " * 50 + "poison" * (number % 3 == 0) for number in range(60)])
-    assert (encoder.alone, encoder.together) == (20, 0)
-    assert len(found.message.errors) == 20
-
-
-def test_many_use_a_thing_or_one_alone() -> None:
-    thing, log = ManyOrOne(), list[str]()
-    first, second = threading.Event(), threading.Event()
-
-    def alone() -> None:
-        first.set()
-        with thing.alone():
-            log.append("alone")
-        second.set()
-
-    with thing.many(), thing.many():
-        threading.Thread(target=alone, daemon=True).start()
-        assert first.wait(20.0)
-        log.append("many")
-    assert second.wait(20.0)
-    with thing.many():
-        log.append("many again")
-    assert log == ["many", "alone", "many again"]

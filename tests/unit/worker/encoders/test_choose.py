@@ -22,7 +22,7 @@ REAL = {
     "sparse": "sparse.SparseVectorGenerator",
     "multivector": "multivector.MultiVectorEncoder",
     "bge-m3": "bge_m3.BgeM3Encoder",
-    "rerank": "rerank.CrossEncoderBatchExecutor",
+    "rerank": "cross_encoder.CrossEncoderBatchExecutor",
 }
 
 

@@ -37,7 +37,7 @@ def reference_of(folder: Path) -> Any:
 def test_scores_are_the_reference_s_however_the_pairs_are_cut(folder: Path, budget: int, order: Any) -> None:
     scorer = scorer_of(folder)
     prepared = scorer.prepare_pairs(PAIRS)
-    parts = in_micro_batches(scorer.score, prepared, budget, order)
+    parts = in_micro_batches(scorer.compute, prepared, budget, order)
     assert all(part.dtype == np.float32 and part.shape == rows.shape for rows, part in parts)
     theirs = reference_of(folder).predict(list(PAIRS))
     assert theirs.std() > 0.01  # the pairs differ, so that agreement says something
@@ -56,7 +56,7 @@ def test_a_prompt_a_limit_and_another_activation_are_the_reference_s(tmp_path: P
     assert not prepared.truncated.all()
     reference = reference_of(folder)
     reference.max_seq_length = 24
-    ours = in_order(in_micro_batches(scorer.score, prepared, 128))
+    ours = in_order(in_micro_batches(scorer.compute, prepared, 128))
     np.testing.assert_allclose(ours, reference.predict(list(PAIRS), prompt="rank: "), atol=1e-5)
     assert scorer.fingerprint.pooling == "Transformer → Identity"
     assert min(ours) < 0
@@ -65,7 +65,7 @@ def test_a_prompt_a_limit_and_another_activation_are_the_reference_s(tmp_path: P
 def test_what_the_model_tokenizes_itself_is_the_same(folder: Path) -> None:
     scorer = scorer_of(folder)
     scorer._tokenizes, scorer._choice.packed = False, None
-    ours = in_order(in_micro_batches(scorer.score, scorer.prepare_pairs(PAIRS), 128))
+    ours = in_order(in_micro_batches(scorer.compute, scorer.prepare_pairs(PAIRS), 128))
     np.testing.assert_allclose(ours, reference_of(folder).predict(list(PAIRS)), atol=1e-5)
 
 
@@ -81,8 +81,8 @@ def test_rescore_isin_float32(folder: Path) -> None:
     scorer = scorer_of(folder, dtype="bfloat16")
     prepared, rows = scorer.prepare_pairs(PAIRS), np.arange(4, dtype=np.int32)
     exact = reference_of(folder).bfloat16().float().predict(list(PAIRS[:4]))
-    np.testing.assert_allclose(scorer.rescore(prepared, rows), exact, atol=1e-5)
-    assert np.abs(scorer.score(prepared, rows) - exact).max() > 1e-5
+    np.testing.assert_allclose(scorer.recompute(prepared, rows), exact, atol=1e-5)
+    assert np.abs(scorer.compute(prepared, rows) - exact).max() > 1e-5
     assert scorer.hydrate().startswith("cpu bfloat16, torch-packed (")
 
 
@@ -94,7 +94,7 @@ def test_out_of_memory_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(scorer, "_outputs", fail)
     with pytest.raises(OutOfMemory, match="CUDA"):
-        scorer.score(scorer.prepare_pairs(PAIRS), np.zeros(1, np.int32))
+        scorer.compute(scorer.prepare_pairs(PAIRS), np.zeros(1, np.int32))
     with pytest.raises(OutOfMemory, match="CUDA"):
         scorer.hydrate()
 

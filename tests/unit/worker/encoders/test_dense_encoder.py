@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from embedfleet.protocol.errors import ModelError
+from embedfleet.worker.encoders.base import OutOfMemory, TokenBudget
 from embedfleet.worker.encoders.choose import load_encoder
+from embedfleet.worker.encoders.torch_model import MEASURED
 
 from .... import tiny_models
 from ....tiny_models import TEXTS, files_of, in_micro_batches, in_order, spec_of
@@ -152,13 +154,68 @@ def test_rotary_frequencies_are_those_of_the_reference(tmp_path: Path) -> None:
 
     assert same()
     assert {one.dtype for one in encoder._model.parameters()} == {torch.bfloat16}
-    assert encoder.in_float32(lambda: (same(), {one.dtype for one in encoder._model.parameters()})) == (
-        True,
-        {torch.float32},
-    )
+    weights = [(one.dtype, one.data_ptr()) for one in encoder._model.parameters()]
+    copied = encoder.exact()._model
+    assert {one.dtype for one in copied.parameters()} == {torch.float32}
+    buffers = dict(copied.named_buffers())
+    assert all(torch.equal(buffers[name], one) for name, one in frequencies.items())
+    assert [(one.dtype, one.data_ptr()) for one in encoder._model.parameters()] == weights, "they stay where they are"
     assert same()
     assert {one.dtype for one in encoder._model.parameters()} == {torch.bfloat16}
     text = "a long text " * 150
     (ours,) = in_order(in_micro_batches(encoder.compute, encoder.prepare([text]), 4096))
     (theirs,) = exact.encode([text], normalize_embeddings=True, show_progress_bar=False, convert_to_tensor=True)
     np.testing.assert_allclose(ours, theirs.float().numpy(), atol=2e-2)
+
+
+def test_a_second_attempt_leaves_what_is_open_and_what_comes_after_as_it_is(folder: Path) -> None:
+    encoder = encoder_of(folder, dtype="bfloat16")
+    prepared, rows = encoder.prepare(TEXTS), np.arange(4, dtype=np.int32)
+    before = encoder.compute(prepared, rows)
+    launched = encoder.launch(prepared, rows)
+    again = encoder.recompute(prepared, rows)
+    np.testing.assert_array_equal(launched.collect(), before)
+    np.testing.assert_array_equal(encoder.compute(prepared, rows), before)
+    assert np.abs(again - before).max() > 1e-5
+    assert encoder.exact() is encoder.exact()
+    exact = encoder_of(folder)
+    assert exact.exact() is exact
+
+
+def test_a_copy_that_does_not_fit_is_out_of_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from embedfleet.worker.backends import float32_copy
+
+    def fail(*_arguments: Any, **_named: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    encoder = encoder_of(folder, dtype="bfloat16")
+    monkeypatch.setattr(float32_copy, "float32_copy", fail)
+    with pytest.raises(OutOfMemory, match="CUDA"):
+        encoder.recompute(encoder.prepare(TEXTS), np.zeros(1, np.int32))
+
+
+def test_a_gpu_s_budget_is_what_fits_by_what_two_micro_batches_took(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = encoder_of(folder)
+    taken: list[int] = []
+
+    def peak_of(step: Any) -> int:
+        step()
+        taken.append(1 + len(taken))
+        return 1_000_000 * taken[-1]
+
+    monkeypatch.setattr(encoder._staging, "peak_of", peak_of)
+    monkeypatch.setattr(encoder._staging, "free", lambda: 5_000_000)
+    before = encoder.budget
+    assert not before.climbs
+    small, large = (encoder._memory_of(tokens).tokens for tokens in MEASURED)
+    assert (abs(small - MEASURED[0]) < 100, abs(large - MEASURED[1]) < 300) == (True, True)
+    taken.clear()
+    encoder._fitting = encoder._measured()
+    # A million bytes for the tokens between the two; four millions are 80% of what is free.
+    assert encoder._fitting == pytest.approx(large + 2 * (large - small), abs=2)
+    assert encoder.budget == TokenBudget(before.initial, before.ceiling, climbs=True), "they are smaller than what fits"
+    encoder._fitting = 500
+    assert encoder.budget == TokenBudget(500, 500, climbs=True)

@@ -13,12 +13,15 @@ import pytest
 from embedfleet.protocol.errors import ModelError
 from embedfleet.protocol.spec.fake_models import parse_fake
 from embedfleet.protocol.spec.run_spec import PassSpec
+from embedfleet.protocol.text.query_pairs import join_pair
 from embedfleet.worker.encoders.base import OutOfMemory
+from embedfleet.worker.encoders.choose import load_encoder
 from embedfleet.worker.encoders.fake import FakeEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 TEXTS = ["one", "two", "three", "ünïcode", ""]
+DEEP = "fake:8,depth=3,delay_ms=1"
 
 
 def encoder(model: str = "fake:16", **options: Any) -> FakeEncoder:
@@ -104,6 +107,41 @@ def test_out_of_memory_above_a_number_of_tokens() -> None:
         encode(one, ["one", "two", "six"])
 
 
+@pytest.mark.parametrize("kind", ["dense", "sparse", "multivector", "bge-m3", "rerank"])
+def test_several_may_be_open_and_each_has_the_result_that_it_has_alone(kind: Any) -> None:
+    plain, deep = (load_encoder(PassSpec(vector="v", kind=kind, model=model), "cpu", 1) for model in ("fake:8", DEEP))
+    texts = [join_pair("one", text) for text in TEXTS] if kind == "rerank" else TEXTS
+    assert (plain.depth, deep.depth) == (1, 3)
+    prepared, rows = deep.prepare(texts), [np.array(some, np.int32) for some in ([0, 1], [2], [3, 4])]
+    launched = [deep.launch(prepared, some) for some in rows]
+    found, expected = (
+        deep.gather(5, [(some, one.collect()) for some, one in zip(rows, launched, strict=True)]),
+        plain.gather(5, [(some, plain.launch(prepared, some).collect()) for some in rows]),
+    )
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_the_fake_device_has_room_for_all_that_is_open_together() -> None:
+    one = encoder("fake:16,depth=3,oom_above=6")
+    prepared, row = one.prepare(["one", "two", "six"]), np.zeros(1, np.int32)
+    launched = [one.launch(prepared, row) for _ in range(2)]
+    with pytest.raises(OutOfMemory, match="9 tokens; this fake device holds 6"):
+        one.launch(prepared, row)
+    assert launched[0].collect().shape == (1, 16)
+    one.launch(prepared, row)
+
+
+def test_delays_are_over_one_after_the_other() -> None:
+    one = encoder("fake:16,depth=3,delay_ms=20")
+    prepared, row = one.prepare(["one"]), np.zeros(1, np.int32)
+    start = time.monotonic()
+    first, second = one.launch(prepared, row), one.launch(prepared, row)
+    second.collect()
+    assert time.monotonic() - start >= 0.04
+    first.collect()
+
+
 def test_a_delay() -> None:
     start = time.monotonic()
     encode(encoder("fake:16,delay_ms=20"), ["one"])
@@ -141,6 +179,7 @@ def test_options_are_read() -> None:
         ("fake:4,", "option ''"),
         ("fake:4,sleep=1", "option 'sleep=1' is not one of delay_ms=…"),
         ("fake:4,nan_on=", "option 'nan_on='"),
+        ("fake:4,depth=0", "depth is at least 1"),
         ("fake:4,delay_ms=soon", "delay_ms must be a number, not 'soon'"),
         ("fake:4,oom_above=1.5", "oom_above must be a number, not '1.5'"),
     ],

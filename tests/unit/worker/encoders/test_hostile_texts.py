@@ -89,7 +89,7 @@ def test_a_long_text_is_tokenized_soon(folder: Path) -> None:
 
 
 def test_pairs_are_truncated_as_whole_ones_are(tmp_path: Path) -> None:
-    from embedfleet.worker.encoders.rerank import CrossEncoderBatchExecutor
+    from embedfleet.worker.encoders.cross_encoder import CrossEncoderBatchExecutor
 
     folder = tiny_models.cross_encoder(tmp_path)
     encoder: Any = CrossEncoderBatchExecutor(spec_of(folder), files_of(folder), "cpu", 2)

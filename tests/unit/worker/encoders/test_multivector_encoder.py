@@ -153,6 +153,22 @@ def test_a_row_over_qdrant_s_limit_is_reported(folder: Path) -> None:
     assert encoder_of(folder).unusable([np.full((2, 16), 1e6, np.float32)]).tolist() == [True]
 
 
+def test_token_vectors_may_leave_the_device_in_float16(folder: Path) -> None:
+    """As they do on a GPU; they are stored in it anyway."""
+    encoder = encoder_of(folder)
+    prepared, rows = encoder.prepare(TEXTS), np.arange(len(TEXTS), dtype=np.int32)
+    exact = encoder.compute(prepared, rows)
+    encoder._token_dtype = torch.float16
+    found = encoder.compute(prepared, rows)
+    assert [one.dtype for one in found] == [np.float16] * len(TEXTS)
+    whole, other = (encoder.gather(len(TEXTS), [(rows, part)]) for part in (exact, found))
+    for name, array in whole.items():
+        np.testing.assert_array_equal(other[name], array)
+    assert not encoder.unusable(found).any()
+    assert encoder.unusable([np.full((2, 16), np.inf, np.float16), np.empty((0, 16), np.float16)]).all()
+    assert encoder_of(folder, 2.0)._token_dtype == torch.float32, "pooling takes float32"
+
+
 def test_out_of_memory_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = encoder_of(folder)
 

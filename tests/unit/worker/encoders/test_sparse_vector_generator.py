@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from embedfleet.protocol.errors import ModelError
 from embedfleet.worker.encoders.base import OutOfMemory
-from embedfleet.worker.encoders.sparse import SparseVectorGenerator
+from embedfleet.worker.encoders.sparse import PADDED_CUDA_BUDGET, SparseVectorGenerator
+from embedfleet.worker.encoders.torch_model import CUDA_BUDGET
 
 from .... import tiny_models
 from ....tiny_models import TEXTS, files_of, in_micro_batches, in_order, spec_of
@@ -102,6 +103,18 @@ def test_the_fingerprint_and_the_placement_say_what_computes(folder: Path) -> No
     assert encoder.fingerprint.differences(encoder_of(folder).fingerprint)
     assert (encoder.pads, encoder.row_bytes) == (False, 512)
     assert encoder.hydrate().startswith("cpu float32, torch-packed (")
+
+
+def test_on_a_gpu_without_padding_its_budget_is_that_of_other_models(folder: Path) -> None:
+    """No logits of the whole vocabulary are held for a token."""
+    encoder = encoder_of(folder)
+    tiled = encoder._numbers_per_token()
+    encoder._device = torch.device("cuda")
+    assert encoder.budget == CUDA_BUDGET
+    encoder._choice.packed = None
+    assert encoder.budget == PADDED_CUDA_BUDGET
+    assert PADDED_CUDA_BUDGET.ceiling < CUDA_BUDGET.ceiling
+    assert encoder._numbers_per_token() > tiled
 
 
 def test_recompute_isin_float32_and_leaves_the_dtype(folder: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_pooler_that_nothing_reads_may_be_missing(tmp_path: Path) -> None:
 
 
 def test_of_a_reranker_it_may_not(tmp_path: Path) -> None:
-    from embedfleet.worker.encoders.rerank import CrossEncoderBatchExecutor
+    from embedfleet.worker.encoders.cross_encoder import CrossEncoderBatchExecutor
 
     folder = tiny_models.cross_encoder(tmp_path / "m")
     spec = spec_of(folder)

@@ -128,7 +128,7 @@ def test_a_long_text_is_cut_at_its_tokenizers_side(tmp_path: Path, side: str) ->
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_pairs_are_cut_at_the_tokenizers_side(tmp_path: Path, side: str) -> None:
-    from embedfleet.worker.encoders.rerank import CrossEncoderBatchExecutor
+    from embedfleet.worker.encoders.cross_encoder import CrossEncoderBatchExecutor
     from sentence_transformers import CrossEncoder
 
     folder = sided(tiny_models.cross_encoder(tmp_path), side)
@@ -136,7 +136,7 @@ def test_pairs_are_cut_at_the_tokenizers_side(tmp_path: Path, side: str) -> None
     model: Any = CrossEncoder(str(folder), device="cpu", local_files_only=True, max_length=64)
     pairs = [("a query", LONG), ("many words " * 60, LONG), (LONG[:3_000], "many words " * 600), ("q", "short")]
     prepared = encoder.prepare_pairs(pairs)
-    found = [float(encoder.score(prepared, np.array([row], np.int32))[0]) for row in range(len(pairs))]
+    found = [float(encoder.compute(prepared, np.array([row], np.int32))[0]) for row in range(len(pairs))]
     np.testing.assert_allclose(found, [float(model.predict([pair])[0]) for pair in pairs], rtol=0, atol=1e-5)
     assert prepared.truncated.tolist() == [True, True, True, False]
     tokenizer = model.tokenizer
@@ -216,7 +216,7 @@ def test_a_model_without_a_pad_token_gets_one_that_changes_nothing(tmp_path: Pat
 
 def test_a_reranker_without_a_pad_token_scores_as_one_pair_at_a_time(tmp_path: Path) -> None:
     import torch
-    from embedfleet.worker.encoders.rerank import CrossEncoderBatchExecutor
+    from embedfleet.worker.encoders.cross_encoder import CrossEncoderBatchExecutor
     from transformers import GPT2Config, GPT2ForSequenceClassification
 
     torch.manual_seed(7)
@@ -228,7 +228,7 @@ def test_a_reranker_without_a_pad_token_scores_as_one_pair_at_a_time(tmp_path: P
     encoder: Any = CrossEncoderBatchExecutor(spec_of(folder), files_of(folder), "cpu", 1)
     pairs = [("what does a fox do?", text) for text in TEXTS[:5]]
     prepared = encoder.prepare_pairs(pairs)
-    found = encoder.score(prepared, np.arange(len(pairs), dtype=np.int32))
+    found = encoder.compute(prepared, np.arange(len(pairs), dtype=np.int32))
     with torch.inference_mode():
         rows = [torch.tensor([ids]) for ids in prepared.items.rows()]
         expected = [float(torch.sigmoid(model(row).logits[0, 0])) for row in rows]
