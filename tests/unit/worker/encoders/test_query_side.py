@@ -169,3 +169,19 @@ def test_the_next_texts_are_tokenized_while_these_are_computed(
     assert all((one == counted.lengths).all() for one in lengths)
     for one in results:
         assert not encoder.unusable(one).any()
+
+
+def test_a_second_attempt_for_a_query_is_in_float32_and_the_weights_stay(tmp_path: Path, reference: Any) -> None:
+    del reference  # only for what it needs installed
+    model = str(tiny_models.bert(tmp_path / "model"))
+    half, exact = (
+        load_encoder(PassSpec(vector="v", kind="dense", model=model, side="query", dtype=dtype), "cpu", 1)
+        for dtype in ("bfloat16", "float32")
+    )
+    texts, rows = ["a fox", "two foxes in a row"], np.arange(2, dtype=np.int32)
+    before = half.launch(half.prepare(texts), rows).collect()
+    again = half.recompute(half.prepare(texts), rows)
+    expected = exact.compute(exact.prepare(texts), rows)
+    assert np.einsum("ij,ij->i", again, expected).min() >= 0.999, "of weights that were rounded once"
+    assert np.abs(again - before).max() > 1e-5
+    np.testing.assert_array_equal(half.compute(half.prepare(texts), rows), before)
