@@ -20,7 +20,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,65 +28,17 @@ import numpy as np
 import torch
 from embedfleet.worker.backends.pack import Pack
 from embedfleet.worker.backends.packed_model import PackedModel
+from embedfleet.worker.backends.staging import Staging
 from embedfleet.worker.backends.vocabulary import weights_of
 from machine import machine
+from shapes import OTHERS, SHAPES, Shape
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 TEN_MINUTES = 560.0
 """Seconds after which no stage begins."""
 WRONG = 3
-TINY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
 NEAR = {"cuda": 0.999, "cpu": 0.99999}
 """The least cosine of a text's vector between both ways: in bfloat16, and in float32."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A transformer by its configuration's class and fields."""
-
-    kind: str
-    hidden: int
-    layers: int
-    heads: int
-    wide: int
-    more: tuple[tuple[str, Any], ...] = ()
-
-    def config(self, *, tiny: bool) -> Any:
-        """The configuration; with `tiny`, of two narrow layers."""
-        import transformers
-
-        named = {"hidden_size": self.hidden, "num_hidden_layers": self.layers, "num_attention_heads": self.heads}
-        named |= {"intermediate_size": self.wide}
-        fields = {**(TINY if tiny else named), **dict(self.more)}
-        if self.kind == "Qwen3":
-            fields |= {"num_key_value_heads": 1 if tiny else 8, "head_dim": 32 if tiny else 128}
-        return getattr(transformers, f"{self.kind}Config")(vocab_size=30_522, attn_implementation="sdpa", **fields)
-
-    def flops(self, lengths: np.ndarray) -> float:
-        """FLOP of the matrix products over texts of these lengths."""
-        gated = 3 if self.kind in ("Qwen3", "ModernBert") else 2
-        keys = 2.5 / 4 if self.kind == "Qwen3" else 1.0  # 8 of 16 heads have keys and values, of twice the width
-        linear = 2 * self.layers * (4 * keys * self.hidden**2 + gated * self.hidden * self.wide)
-        tokens = lengths.astype(np.float64)
-        return float(linear * tokens.sum() + 4 * self.layers * self.hidden * (tokens**2).sum())
-
-
-IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
-"""Of ModernBERT's own vocabulary, which is larger than ours."""
-SHAPES = {
-    "MiniLM-L6": Shape("Bert", 384, 6, 12, 1_536),
-    "bge-base": Shape("Bert", 768, 12, 12, 3_072),
-    "e5-small": Shape("Bert", 384, 12, 12, 1_536),
-    "e5-large": Shape("XLMRoberta", 1_024, 24, 16, 4_096, (("max_position_embeddings", 514), ("pad_token_id", 1))),
-    "ModernBERT-base": Shape("ModernBert", 768, 22, 12, 1_152, tuple(dict.fromkeys(IDS, 0).items())),
-    "Qwen3-0.6B": Shape("Qwen3", 1_024, 28, 16, 3_072),
-}
-OTHERS = {
-    "Roberta": Shape("Roberta", 128, 2, 2, 256, (("max_position_embeddings", 514), ("pad_token_id", 1))),
-    "DistilBert": Shape("DistilBert", 128, 2, 2, 256),
-    "Electra": Shape("Electra", 128, 2, 2, 256),
-    "Llama": Shape("Llama", 128, 2, 2, 256),
-}
 
 
 class Suite:
@@ -127,6 +78,10 @@ class Suite:
             self.wait()
             return (time.perf_counter() - start) / count
 
+    def packed(self, model: Any) -> PackedModel:
+        """The model without padding."""
+        return PackedModel(model, Staging(self.device, 3))
+
     def model(self, shape: Shape) -> Any:
         """A model of this shape with random weights, on the device."""
         from transformers import AutoModel
@@ -151,10 +106,11 @@ def pack_of(lengths: np.ndarray, seed: int = 5) -> Pack:
     return Pack(ids, None, lengths)
 
 
-def packed(model: PackedModel, pack: Pack, device: torch.device) -> torch.Tensor:
+def packed(model: PackedModel, pack: Pack) -> torch.Tensor:
     """The texts' mean vectors (n, dim) without padding."""
-    output, batch = model(pack, device)
-    return torch.segment_reduce(output.last_hidden_state[0].float(), "mean", lengths=batch.lengths, unsafe=True)
+    batch = model.place(pack)
+    hidden = model(batch).last_hidden_state[0]
+    return torch.segment_reduce(hidden.float(), "mean", lengths=batch.lengths, unsafe=True)
 
 
 def padded(model: Any, pack: Pack, device: torch.device) -> torch.Tensor:
@@ -188,7 +144,7 @@ def correctness(suite: Suite) -> None:
     for name, shape in (SHAPES | OTHERS).items():
         model = suite.model(shape)
         with torch.inference_mode():
-            ours = packed(PackedModel(model), pack_of(lengths), suite.device)
+            ours = packed(suite.packed(model), pack_of(lengths))
             theirs = padded(model, pack_of(lengths), suite.device)
         least = float(torch.nn.functional.cosine_similarity(ours, theirs).min())
         suite.write("correctness", model=name, least_cosine=least)
@@ -200,7 +156,7 @@ def correctness(suite: Suite) -> None:
     pack.ids[pack.ids == 2_000] = 2_001
     pack.ids[310] = 2_000  # in the second text
     with torch.inference_mode():
-        finite = packed(PackedModel(model), pack, suite.device).isfinite().all(1).tolist()
+        finite = packed(suite.packed(model), pack).isfinite().all(1).tolist()
     suite.write("correctness", model="a text that is not a number stays alone", finite=finite)
     if finite != [row != 1 for row in range(len(lengths))]:
         raise SystemExit(WRONG)
@@ -211,14 +167,14 @@ def forward_passes(suite: Suite) -> None:
     budgets = (512,) if suite.tiny else (8_192, 16_384, 32_768, 65_536, 131_072)
     for name, shape in list(SHAPES.items())[-1 if suite.tiny else 0 :]:
         model = suite.model(shape)
-        ours = PackedModel(model)
+        ours = suite.packed(model)
         small = shape.hidden < 1_024 and shape.kind == "Bert"
         for length in ("128", "512", "mixed"):
             for budget in budgets if small else budgets[2:4] or budgets:
                 lengths = lengths_of(budget, length)
                 pack = pack_of(lengths)
                 ways = {
-                    "packed": partial(packed, ours, pack, suite.device),
+                    "packed": partial(packed, ours, pack),
                     "padded": partial(padded, model, pack, suite.device),
                 }
                 for way, step in ways.items():
@@ -234,18 +190,18 @@ def forward_passes(suite: Suite) -> None:
 def compiled(suite: Suite) -> None:
     """torch.compile against the same without."""
     for name in ("MiniLM-L6",) if suite.tiny else ("MiniLM-L6", "Qwen3-0.6B"):
-        ours = PackedModel(suite.model(SHAPES[name]))
+        ours = suite.packed(suite.model(SHAPES[name]))
         lengths = lengths_of(512 if suite.tiny else 32_768, "mixed")
         pack = pack_of(lengths)
-        eager = suite.rate(lambda ours=ours, pack=pack: packed(ours, pack, suite.device))
+        eager = suite.rate(lambda ours=ours, pack=pack: packed(ours, pack))
         start = time.perf_counter()
         faster = torch.compile(ours._model, dynamic=True, backend="aot_eager" if suite.tiny else "inductor")
         ours._model = faster
         with torch.inference_mode():
-            packed(ours, pack, suite.device)
+            packed(ours, pack)
         suite.wait()
         took = time.perf_counter() - start
-        seconds = suite.rate(lambda ours=ours, pack=pack: packed(ours, pack, suite.device))
+        seconds = suite.rate(lambda ours=ours, pack=pack: packed(ours, pack))
         suite.write("compile", model=name, compiling=took, eager=eager, compiled=seconds, ratio=eager / seconds)
 
 
@@ -286,13 +242,13 @@ def tokenizing(suite: Suite) -> None:
     tokenizer = open_tokenizer(file, 256, on_difference=lambda reason: suite.write("tokenizing", difference=reason))
     count = len(tokenizer.encode(texts).lengths)
     alone = suite.rate(lambda: tokenizer.encode(texts))
-    ours, stop = PackedModel(suite.model(SHAPES["MiniLM-L6"])), threading.Event()
+    ours, stop = suite.packed(suite.model(SHAPES["MiniLM-L6"])), threading.Event()
     pack = pack_of(lengths_of(256 if suite.tiny else 32_768, "128"))
 
     def busy() -> None:
         with torch.inference_mode():
             while not stop.is_set():
-                packed(ours, pack, suite.device)
+                packed(ours, pack)
                 suite.wait()
 
     thread = threading.Thread(target=busy)
@@ -349,13 +305,13 @@ def profile(suite: Suite) -> None:
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as record
 
-    ours = PackedModel(suite.model(SHAPES["MiniLM-L6"]))
+    ours = suite.packed(suite.model(SHAPES["MiniLM-L6"]))
     pack = pack_of(lengths_of(256 if suite.tiny else 32_768, "mixed"))
     kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (suite.device.type == "cuda")
     with torch.inference_mode():
-        packed(ours, pack, suite.device)
+        packed(ours, pack)
         with record(activities=kinds) as found:
-            packed(ours, pack, suite.device)
+            packed(ours, pack)
             suite.wait()
     rows = sorted(
         found.key_averages(), key=lambda row: -getattr(row, "self_device_time_total", 0) - row.self_cpu_time_total

@@ -27,6 +27,10 @@ EXIT_QUARANTINED = 3
 """The run is done, but some rows are in quarantine."""
 EXIT_INTERRUPTED = 130
 """Stopped by SIGINT; the same command resumes."""
+EXIT_TERMINATED = 143
+"""Stopped by SIGTERM; the same command resumes."""
+EXIT_HUNG_UP = 129
+"""Stopped by SIGHUP, as of a closed terminal; the same command resumes."""
 
 
 class EmbedfleetError(Exception):

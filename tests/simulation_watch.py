@@ -59,7 +59,7 @@ class Watch:
                 self.held[event.worker].remove(event.batch)
                 measured = self.measured[event.worker]
                 if isinstance(event, events.BatchDone):
-                    measured.computed(self._tokens(self.sent[event.batch]), self.world.now)
+                    measured.computed(self._computed_tokens(event.batch), self.world.now)
                 measured.since = self.world.now
             case events.WorkerDied():
                 self.held.pop(event.worker, None)
@@ -139,6 +139,11 @@ class Watch:
     def _cuts(self, action: actions.SendBatch) -> list[events.Cut]:
         cuts = self.world.corpora[action.run].cuts[action.pass_index, action.segment]
         return [cut for cut in cuts if action.start < cut.stop and cut.start < action.stop]
+
+    def _computed_tokens(self, number: int) -> int:
+        """Of a batch that was computed. A half of a blamed batch has an estimate, which is taken from the pool."""
+        batch = self.world.pool.fleet.batches.get(number)
+        return batch.tokens if batch is not None and batch.isolated else self._tokens(self.sent[number])
 
     def _tokens(self, action: actions.SendBatch) -> int:
         """Of its cuts; of one that it has in part, all."""

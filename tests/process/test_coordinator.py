@@ -261,8 +261,13 @@ def test_sigterm_while_the_intake_waits_on_standard_input(
     folder: Path, start: Callable[..., ChildProcess], connect: Any, tmp_path: Path
 ) -> None:
     reader, writer = os.pipe()
+    ready, announce = (
+        os.pipe()
+    )  # a coordinator that announces itself is the command's own, and reads its standard input
     try:
-        coordinator = start("embedfleet.coordinator", f"--bind=ipc://{folder}", "--devices=cpu", stdin=reader)
+        flags = (f"--bind=ipc://{folder}", "--devices=cpu", f"--ready-fd={announce}")
+        coordinator = start("embedfleet.coordinator", *flags, stdin=reader, pass_fds=(announce,))
+        assert os.read(ready, 5) == b"ready"
         client = hello(connect())
         run = client.ask("submit", spec={**spec(tmp_path), "source": "-", "limit": 9}, out=str(tmp_path / "out"))["run"]
         client.ask("watch", run=run)
@@ -273,8 +278,8 @@ def test_sigterm_while_the_intake_waits_on_standard_input(
         assert client.follow(run)[-1]["status"] == "interrupted"
         assert coordinator.wait(10) == 143
     finally:
-        os.close(reader)
-        os.close(writer)
+        for one in (reader, writer, ready, announce):
+            os.close(one)
 
 
 def test_an_idle_coordinator_ends_at_once_on_sigterm(coordinator: ChildProcess, client: Any) -> None:
