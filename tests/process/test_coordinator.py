@@ -266,7 +266,7 @@ def test_sigterm_while_the_intake_waits_on_standard_input(
     )  # a coordinator that announces itself is the command's own, and reads its standard input
     try:
         flags = (f"--bind=ipc://{folder}", "--devices=cpu", f"--ready-fd={announce}")
-        coordinator = start("embedfleet.coordinator", *flags, stdin=reader, pass_fds=(announce,))
+        coordinator = start("embedfleet.coordinator", *flags, stdin=reader, keep_fds=[announce])
         assert os.read(ready, 5) == b"ready"
         client = hello(connect())
         run = client.ask("submit", spec={**spec(tmp_path), "source": "-", "limit": 9}, out=str(tmp_path / "out"))["run"]
