@@ -25,6 +25,8 @@ def describe_write_failure(error: BaseException, folder: str | os.PathLike[str])
     """The message for a failed write below `folder`: the file if the error names one, the reason, and a remedy."""
     if not isinstance(error, OSError) or error.errno is None:
         return f"{folder}: {type(error).__name__}: {error}"
+    if error.errno == errno.ENOENT and os.path.isdir(folder):  # one that was read: Arrow's error does not name it
+        return f"{error.filename or f'a file of {folder}'} is gone; run the same command again, which makes it"
     remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "see to it that it can be written"
     return f"{error.filename or folder}: {os.strerror(error.errno)}; {remedy} and run the same command again"
 

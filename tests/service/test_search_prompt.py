@@ -237,6 +237,7 @@ def test_on_a_terminal_it_has_a_sign_and_a_history_and_ends_with_ctrl_d(
     waiting.eventually(lambda: first.look().count("search> ") == 2, SECONDS, "the next sign")
     first.type(TEXTS[8].encode() + b"\r")
     waiting.eventually(lambda: "c8  fused" in first.look(), SECONDS, "the answer")
+    waiting.eventually(lambda: first.look().count("search> ") == 3, SECONDS, "the sign after it")
     first.type(b"\x04")
     waiting.eventually(lambda: first.look() and not first.alive, SECONDS, "its end")
     assert first.process.returncode == 0

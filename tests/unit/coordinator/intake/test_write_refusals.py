@@ -55,6 +55,14 @@ def test_what_an_exporter_says():
     assert describe_write_failure(KeyError("x"), "/run") == "/run: KeyError: 'x'"
 
 
+def test_a_file_that_was_removed_while_an_exporter_read_it(tmp_path: Path):
+    remedy = "is gone; run the same command again, which makes it"
+    assert describe_write_failure(FileNotFoundError(2, "no such file"), tmp_path) == f"a file of {tmp_path} {remedy}"
+    assert describe_write_failure(FileNotFoundError(2, "", "/run/x"), tmp_path) == f"/run/x {remedy}"
+    gone = tmp_path / "gone"
+    assert describe_write_failure(FileNotFoundError(2, ""), gone).startswith(f"{gone}: No such file or directory; ")
+
+
 def test_a_path_that_the_list_of_ids_cannot_have(tmp_path):
     folder = tmp_path
     while len(str(folder)) < MOST_PATH_BYTES - 60:
