@@ -112,7 +112,9 @@ def independent(out: Path, qrels: Path) -> dict[str, dict[str, Any]]:
     import ir_measures as ir
 
     rows = pq.read_table(out / "rerank" / "ranking.parquet").to_pylist()
-    there = {one for file in sorted((out / "chunks").glob("*.parquet")) for one in pq.read_table(file)["id"].to_pylist()}
+    there = {
+        one for file in sorted((out / "chunks").glob("*.parquet")) for one in pq.read_table(file)["id"].to_pylist()
+    }
     lines = [line.split("\t") for line in qrels.read_text().splitlines()[1:]]
     truth = [ir.Qrel(query, chunk, int(score)) for query, chunk, score in lines if chunk in there]
     queries = sorted({one.query_id for one in truth})

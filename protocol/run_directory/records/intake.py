@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from ..json_bytes import read_json
 from ..layout import RunLayout
 
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
 
 class SegmentLimits(msgspec.Struct, frozen=True):
     """The content of `limits.json`. A segment ends with the row that reaches either limit; a token counts four bytes."""
 
-    rows: int = 16_384
-    tokens: int = 1_000_000
-    first_rows: int | msgspec.UnsetType = msgspec.UNSET
+    rows: Positive = 16_384
+    tokens: Positive = 1_000_000
+    first_rows: Positive | msgspec.UnsetType = msgspec.UNSET
     """Rows of the first segment, and tokens in proportion; each next one has twice as many, up to these limits. Unset: all are
     alike."""
 

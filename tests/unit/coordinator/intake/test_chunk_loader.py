@@ -474,9 +474,12 @@ def test_a_segment_ends_where_the_first_session_decided(tmp_path: Path) -> None:
     assert intake.layout.chunk_segment(1).read_bytes() == whole
     assert [one.rows for one in intake.written] == [4, 4, 3]
     intake.layout.chunk_segment(1).unlink()
-    intake.layout.limits.write_bytes(b"{")
-    with pytest.raises(RunDirectoryError, match=r"limits\.json: damaged .*; delete it and run the same command again"):
-        intake.load()
+    for damaged in (b"{", b'{"rows": 0}', b'{"first_rows": 0}'):
+        intake.layout.limits.write_bytes(damaged)
+        with pytest.raises(
+            RunDirectoryError, match=r"limits\.json: damaged .*; delete it and run the same command again"
+        ):
+            intake.load()
     intake.layout.limits.unlink()
     intake.load(rows=4)
     intake.layout.limits.unlink()
