@@ -16,6 +16,7 @@
 #   CHUNKS=1500         how many chunks the demo embeds
 #   WORKERS=3           tests side by side: half of the time they wait for processes
 #   INPUTS=10000000, SEED=0   of the fuzzer
+#   BENCH=bench         the folder for corpus and results of the benchmarks
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -32,6 +33,7 @@ ARGS ?=
 WORKERS ?= 3
 INPUTS ?= 10000000
 SEED ?= 0
+BENCH ?= bench
 
 # The tests that say what those files do, and no other: what a simulation happens to run is not tested by that alone.
 COVERING := $(addprefix tests/unit/,coordinator/core/test_pool_*.py protocol/wire/test_codec.py protocol/wire/test_arrays.py \
@@ -94,11 +96,20 @@ chaos: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m typer embedfleet.client.cli.app utils docs --name embedfleet --title "Command line" --output docs/cli.md
 
+# What ran, on which machine, goes to files in BENCH; the tables of benchmarks/results/README.md are made of such files.
 bench: $(STAMP)
-	$(BIN)/python benchmarks/throughput.py
-	$(BIN)/python benchmarks/ceiling.py
-	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/detection.py
+	$(BIN)/python examples/stdlib_corpus.py $(BENCH)
+	$(BIN)/python benchmarks/script.py $(BENCH)/corpus.jsonl --backends torch torch-packed openvino --out $(BENCH)/script.json
+	$(BIN)/python benchmarks/kinds.py --texts short mixed long --backends torch torch-packed openvino --out $(BENCH)/kinds.json
+	$(BIN)/python benchmarks/throughput.py $(BENCH)/corpus.jsonl --out $(BENCH)/throughput.json
+	$(BIN)/python benchmarks/roofline.py --backends torch torch-packed openvino --out $(BENCH)/roofline.json
+	$(BIN)/python benchmarks/tokenizing.py --out $(BENCH)/tokenizing.json
+	$(BIN)/embedfleet run $(BENCH)/corpus.jsonl --out $(BENCH)/run --dense all-MiniLM-L6-v2 --sparse bm25 --limit 1500
+	$(BIN)/python benchmarks/search.py $(BENCH)/run --out $(BENCH)/search.json
+	$(BIN)/python benchmarks/busy_cores.py $(BENCH)/corpus.jsonl --out $(BENCH)/busy-cores.json
+	$(BIN)/python benchmarks/ceiling.py --out $(BENCH)/ceiling.json
+	$(BIN)/python benchmarks/memory.py --out $(BENCH)/memory.json
+	$(BIN)/python benchmarks/detection.py --out $(BENCH)/detection.json
 
 env: $(STAMP)
 

@@ -27,12 +27,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from machine import machine
 from processes import embedfleet
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 CORES = len(os.sched_getaffinity(0))
 REFERENCE = "sentence-transformers"
-FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
 LOOP = "while True: pass"
 ENCODE = """
 import json, sys, time
@@ -170,15 +170,6 @@ def _cgroup(parent: Path, values: dict[str, str]) -> Path | None:
     return folder
 
 
-def processor_flags() -> list[str]:
-    """Those of FLAGS that this processor has."""
-    with contextlib.suppress(OSError):
-        text = Path("/proc/cpuinfo").read_text()
-        flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
-        return [flag for flag in FLAGS if flag in flags]
-    return []
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
@@ -193,7 +184,7 @@ def main() -> None:
     shared = Path("/proc/sys/kernel/sched_autogroup_enabled")
     groups = f"autogroup {shared.read_text().strip()}" if shared.exists() else "no autogroup"
     print(
-        f"{CORES} cores, {' '.join(processor_flags())}, {groups}; {options.limit:,} chunks, {options.model} in float32"
+        f"{CORES} cores, {' '.join(machine()['flags'])}, {groups}; {options.limit:,} chunks, {options.model} in float32"
     )
     with tempfile.TemporaryDirectory(prefix="busy-cores-") as made:
         folder = Path(made)
@@ -214,7 +205,7 @@ def main() -> None:
                 else:
                     seconds["quota"] = compare("under a quota of one core", options, folder, wrap)
     if options.out is not None:
-        report = {"cores": CORES, "flags": processor_flags(), "chunks": options.limit, "seconds": seconds}
+        report = {"machine": machine(), "chunks": options.limit, "seconds": seconds}
         options.out.write_text(json.dumps(report, indent=2) + "\n")
 
 

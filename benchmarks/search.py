@@ -16,21 +16,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from machine import machine
 from processes import embedfleet
 
 FAMILIES = {"dense": "SentenceTransformer", "sparse": "SparseEncoder", "multivector": "MultiVectorEncoder"}
-LIBRARIES = ("numpy", "tokenizers", "torch", "transformers", "sentence-transformers", "qdrant-edge-py")
 REFERENCE = """
 import json, sys, time
 import sentence_transformers
@@ -112,21 +109,6 @@ def warm(run: Path, reference: tuple[str, str], count: int) -> dict[str, Any]:
         "ours": summary([one["total"] for one in timings]),
         "stages": {stage: summary([one.get(stage, 0.0) for one in timings])["median"] for stage in timings[-1]},
         "sentence-transformers, encoding alone": summary(json.loads(took)[1:]),
-    }
-
-
-def machine() -> dict[str, Any]:
-    """The processor with its instruction sets, and the versions of what computes on it."""
-    about = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    lines = dict(line.split(":", 1) for line in about.splitlines() if ":" in line)
-    fields = {name.strip(): text.strip() for name, text in lines.items()}
-    flags = [one for one in fields.get("flags", "").split() if one.startswith(("avx", "amx", "fma"))]
-    return {
-        "machine": fields.get("model name") or platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "flags": flags,
-        "load": os.getloadavg()[0],
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
     }
 
 
