@@ -22,6 +22,10 @@ settings.register_profile("explore", settings.get_profile("seeded"), max_example
 settings.load_profile("stable")
 
 
+LOADING = ("converted", "encoders", "backends", "plain", "models")
+"""Folders of tests that load models in the tests' own process."""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Digests of weights are kept for the tests alone."""
@@ -37,6 +41,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--worlds", type=int, default=None, help="how many seeds of the simulation to run")
     parser.addoption("--power-cuts", type=int, default=None, help="how many power cuts to make")
     parser.addoption("--kills", type=int, default=None, help="how many kills the chaos tests make")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that load models in this process come last: a process of some gigabytes is slow to fork, and most tests fork."""
+    items.sort(key=lambda item: any(f"/unit/worker/{folder}/" in item.path.as_posix() for folder in LOADING))
 
 
 def pytest_configure(config: pytest.Config) -> None:
