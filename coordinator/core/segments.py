@@ -95,10 +95,10 @@ def cut_ahead(fleet: Fleet, run: Run, pass_index: int, batches: int, tokens: int
     one = run.passes[pass_index]
     if one.is_cutting or not _may_cut(fleet, run, one):
         return
-    for batch in (fleet.batches[batch_id] for batch_id in one.pending):
-        if batch.phase(one.results) is not BatchPhase.PARKED:
-            batches -= max(1, len(batch.cuts))
-            tokens -= batch.tokens
+    pending = (fleet.batches[batch_id] for batch_id in one.pending)
+    for batch in (each for each in pending if each.phase(one.results) is not BatchPhase.PARKED):
+        batches -= max(1, len(batch.cuts))
+        tokens -= batch.tokens
         if batches <= 0 and tokens <= 0:
             return
     segment = one.uncut.popleft()
