@@ -1,7 +1,7 @@
 """What a GPU makes of the packed forward pass, in at most ten minutes: `python benchmarks/gpu_suite.py OUT.jsonl [--tiny]`.
 
-One JSON line a measurement, written at once. The stages are in the order of their worth, and each has a deadline: what is not
-reached is said. Exit code 3: a forward pass without padding computed other numbers than one with it, so that no rate counts.
+One JSON line a measurement, written at once. The stages are in the order of their worth; none begins after 560 seconds, and a
+line says which did not. Exit code 3: a forward pass without padding computed other numbers than one with it, so no rate counts.
 Models are configurations with random weights by a fixed seed, made on the device: their speed is that of trained ones. The
 last stage runs the whole command on the bundled all-MiniLM-L6-v2 and needs the package's own requirements; without these it
 says so. `--tiny` is the rehearsal: every stage on a CPU with models of two layers, in about a minute.

@@ -37,7 +37,7 @@ class PassSettings:
         self._staged: dict[int, PassSpec] = {}
         """The pass as sent to its first worker: all its workers load the same, even if other devices join later."""
         self._batches: dict[int, tuple[int, int]] = {}
-        """What the first worker said of batches: their usual tokens, and the bytes of a row's result."""
+        """From the first worker: the usual tokens of a batch, and the bytes of a row's result."""
         self._sizes: dict[int, BatchSizes] = {}
         self.fit = Bm25Fit(run, spec, layout, report)
 

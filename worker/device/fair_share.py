@@ -20,7 +20,7 @@ def weigh_threads(threads: int, file: Path = Path("/proc/self/autogroup")) -> bo
     nice = max(LEAST_NICE, -round(math.log(max(threads, 1), STEP)))
     if nice == 0:
         return True
-    with contextlib.suppress(OSError):  # no such file: sessions are not told apart; or it is not permitted
+    with contextlib.suppress(OSError):  # no such file: there are no groups of sessions; or it is not permitted
         file.write_text(str(nice))
         return True
     return False
