@@ -103,6 +103,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/kinds.py --texts short mixed long --backends torch torch-packed openvino --out $(BENCH)/kinds.json
 	$(BIN)/python benchmarks/throughput.py $(BENCH)/corpus.jsonl --out $(BENCH)/throughput.json
 	$(BIN)/python benchmarks/roofline.py --backends torch torch-packed openvino --out $(BENCH)/roofline.json
+	$(BIN)/python benchmarks/optimizations.py --out $(BENCH)/optimizations.json
 	$(BIN)/python benchmarks/tokenizing.py --out $(BENCH)/tokenizing.json
 	$(BIN)/embedfleet run $(BENCH)/corpus.jsonl --out $(BENCH)/run --dense all-MiniLM-L6-v2 --sparse bm25 --limit 1500
 	$(BIN)/python benchmarks/search.py $(BENCH)/run --out $(BENCH)/search.json

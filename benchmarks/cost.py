@@ -18,20 +18,28 @@ import os
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 
 from make_corpus import write_corpus
-from processes import embedfleet
 
 HERE = Path(__file__).resolve().parent.parent
+
+
+def entry_of(checkout: Path) -> str:
+    """Code that is the checkout's command, as its own pyproject.toml names it."""
+    project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
+    module, function = project["scripts"]["embedfleet"].split(":")
+    return f"from {module} import {function}; {function}()"
 
 
 def seconds_of(checkout: Path, arguments: list[str], out: Path) -> float:
     """One run of a checkout's command, by the clock; RuntimeError with what it wrote if it fails."""
     shutil.rmtree(out, ignore_errors=True)
-    command = embedfleet(*arguments, "--out", str(out))
+    command = [sys.executable, "-c", entry_of(checkout), *arguments, "--out", str(out)]
     environment = {**os.environ, "PYTHONPATH": str(checkout.parent)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # no user compiles each module anew in each process
     start = time.monotonic()

@@ -279,7 +279,13 @@ def whole_command(suite: Suite) -> None:
             command += ["--out", str(out), "--dense", "all-MiniLM-L6-v2", "--index", "none", "--backend", backend]
             command += ["--devices", "cpu" if suite.tiny else "cuda"]
             start = time.monotonic()
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            try:
+                done = subprocess.run(
+                    command, capture_output=True, text=True, check=False, timeout=max(1.0, seconds_left(suite))
+                )
+            except subprocess.TimeoutExpired:
+                suite.write("command", backend=backend, left_out="no time was left")
+                return
             took = time.monotonic() - start
             if done.returncode:
                 suite.write("command", backend=backend, left_out=done.stderr[-300:])
@@ -324,9 +330,14 @@ def profile(suite: Suite) -> None:
 STAGES = (roofline, correctness, forward_passes, compiled, vocabulary, tokenizing, whole_command, profile)
 
 
+def seconds_left(suite: Suite) -> float:
+    """Until no more is to begin."""
+    return TEN_MINUTES - (time.monotonic() - suite.began)
+
+
 def late(suite: Suite) -> bool:
     """Whether no more is to begin."""
-    return time.monotonic() - suite.began > TEN_MINUTES
+    return seconds_left(suite) < 0
 
 
 def main() -> None:

@@ -23,16 +23,16 @@ import importlib.util
 import itertools
 import json
 import os
-import platform
 import pydoc_data.topics
 import statistics
 import sysconfig
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from machine import machine
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -100,15 +100,6 @@ def cpu_seconds(work: Callable[[Any], Any], batches: list[Any]) -> tuple[float, 
     return time.process_time() - start, done
 
 
-def processor() -> dict[str, Any]:
-    """Name and vector instructions of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    wanted = ("sse4", "avx", "amx", "bmi")
-    flags = [flag for flag in fields.get("flags", "").split() if flag.startswith(wanted)]
-    return {"name": fields.get("model name", platform.machine()), "flags": flags, "cores": os.cpu_count()}
-
-
 def measure(texts: list[str], others: list[str], rounds: int) -> dict[str, Any]:
     """Rates of all ways, and their ratios to `library` and `transformers`."""
     from embedfleet.worker.encoders.tokenizing import tokenize
@@ -164,10 +155,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    versions = {name: version(name) for name in ("tokenizers", "transformers", "numpy")}
     report: dict[str, Any] = {
-        "processor": processor(),
-        "versions": {"python": platform.python_version(), **versions},
+        "machine": machine(),
         "options": {name: str(value) for name, value in vars(options).items()},
     }
     print(json.dumps(report))

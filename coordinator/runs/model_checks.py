@@ -107,7 +107,8 @@ def passes_to_check(request: Submit) -> list[PassToCheck]:
     """Passes of this run, and of the command's later runs, that still need a model or were computed by one."""
     layout = RunLayout(Path(request.out))
     later = _to_check(later_spec(request), RunLayout(layout.scores), restart=request.restart)
-    return _to_check(request.spec, layout, restart=request.restart) + later
+    found = _to_check(request.spec, layout, restart=request.restart) + later
+    return [msgspec.structs.replace(one, backend=request.options.backend) for one in found]
 
 
 def later_spec(request: Submit) -> RunSpec:

@@ -16,6 +16,7 @@ from .converted_encoder import ENCODERS, Disagrees
 from .engines import onnx_runtime, openvino_runtime
 from .engines.onnx_graph import find_graph
 from .engines.openvino_runtime import is_installed
+from .engines.versions import is_convertible
 
 CONVERSION_SECONDS = 10.0
 """About what a conversion takes."""
@@ -31,7 +32,7 @@ def load_encoder(spec: PassSpec, device: str, threads: int) -> Encoder:
     With `auto`, a CPU's pass is computed by OpenVINO if the model is converted already, or if the pass is long enough to repay
     its conversion. If that fails, torch computes it, and the record says why. It never takes ONNX Runtime.
     """
-    if spec.backend not in ("auto", *ENGINES) or not _is_converted_kind(spec):
+    if spec.backend not in ("auto", *ENGINES) or not is_convertible(spec):
         return choose.load_encoder(spec, device, threads)
     if spec.backend in ENGINES:
         return _forced(spec, device, threads)
@@ -48,15 +49,6 @@ def load_encoder(spec: PassSpec, device: str, threads: int) -> Encoder:
     if reason:
         encoder.notes = (f"not computed by openvino: {reason}",)
     return encoder
-
-
-def _is_converted_kind(spec: PassSpec) -> bool:
-    """Whether the pass has a model's forward pass over documents or pairs. Queries are encoded by torch."""
-    return (
-        spec.kind in ENCODERS
-        and not spec.model.startswith("fake:")
-        and (spec.side == "document" or spec.kind == "rerank")
-    )
 
 
 def _forced(spec: PassSpec, device: str, threads: int) -> Encoder:

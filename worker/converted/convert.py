@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,7 +37,7 @@ from .engines.onnx_runtime import import_onnxruntime
 from .engines.openvino_runtime import import_openvino
 from .exported import exported_of
 from .graph import ModelGraph, cannot_convert
-from .padding import padded
+from .padding import INPUTS, padded
 from .probe import PROBES, QUESTION, save_probe
 from .record import ConvertRequest, ModelRecord, TokenSettings
 from .traced_attention import traced_attention
@@ -67,17 +67,18 @@ def convert(request: ConvertRequest) -> None:
 
 def _write(folder: Path, request: ConvertRequest, encoder: Any) -> None:
     prepared = _prepared(encoder)
-    items = _lists(prepared.items)
-    types = "token_type_ids" in items
-    record = _record(encoder, types=types)
+    tokens = prepared.items
+    if not isinstance(tokens, FlatTokens):
+        raise _Refused("its tokenizer is not the library's alone")
+    record = _record(encoder, types=tokens.types is not None)
     if request.spec.backend == "onnx":
         record = _take_graph(folder, encoder, _files(request), record)
     else:
-        _save_graph(folder, encoder, record.tokens, items)
+        _save_graph(folder, encoder, record.tokens, tokens)
     (folder / TOKENIZER).write_text(encoder.tokenizer.backend_tokenizer.to_str())
     (folder / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record)))
     expected = encoder.compute(prepared, np.arange(len(PROBES), dtype=np.int32))
-    save_probe(folder / REFERENCE, items["input_ids"], items.get("token_type_ids"), expected)
+    save_probe(folder / REFERENCE, tokens, expected)
     try:  # as it will be loaded
         ENCODERS[record.kind](request.spec, _files(request), folder, request.threads, thorough=True)
     except (Disagrees, GraphError) as error:
@@ -95,16 +96,6 @@ def _prepared(encoder: Any) -> Prepared:
     return encoder.prepare(PROBES)
 
 
-def _lists(items: Any) -> dict[str, list[list[int]]]:
-    """Tokenized texts as transformers has them."""
-    if not isinstance(items, FlatTokens):
-        return items
-    found = {"input_ids": items.rows()}
-    if items.types is not None:
-        found["token_type_ids"] = [types.tolist() for types in np.split(items.types, items.starts()[1:])]
-    return found
-
-
 def _take_graph(folder: Path, encoder: Any, files: ModelFiles, record: ModelRecord) -> ModelRecord:
     """Store the weights of what follows the model's own graph. The record then names that graph."""
     try:
@@ -115,15 +106,14 @@ def _take_graph(folder: Path, encoder: Any, files: ModelFiles, record: ModelReco
     return msgspec.structs.replace(record, exported=exported)
 
 
-def _save_graph(folder: Path, encoder: Any, settings: TokenSettings, items: Mapping[str, list[list[int]]]) -> None:
+def _save_graph(folder: Path, encoder: Any, settings: TokenSettings, tokens: FlatTokens) -> None:
     import torch
 
     openvino = import_openvino()
-    names = ("input_ids", "attention_mask", "token_type_ids")
     # Of unlike lengths: without a padded one, the graph might have no mask at all.
-    examples = tuple(map(torch.from_numpy, padded(items, np.array([2, 0], np.int32), settings)))
+    examples = tuple(map(torch.from_numpy, padded(tokens, np.array([2, 0], np.int32), settings)))
     shape = openvino.PartialShape([-1, -1])
-    inputs = [(name, shape, openvino.Type.i64) for name in names[: len(examples)]]
+    inputs = [(name, shape, openvino.Type.i64) for name in INPUTS[: len(examples)]]
     try:
         with torch.no_grad(), traced_attention(encoder.route[0].model), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing, whose results are compared

@@ -15,6 +15,7 @@ from ...protocol.spec.run_spec import PassSpec
 from ...protocol.text.query_pairs import split_pair
 from ..backends.agreement import agree, agreement
 from ..encoders.base import (
+    WORD_CACHE_OFF,
     DenseResults,
     Encoder,
     Immediate,
@@ -23,20 +24,23 @@ from ..encoders.base import (
     ScoreResults,
     SparseResults,
     TokenBudget,
+    ignore,
     kept_dim,
 )
 from ..encoders.heads import HeadsResults
 from ..encoders.multivector import MultivectorResults, pooled
 from ..encoders.sparse import ACTIVE_DIMS, check_most, limited
-from ..encoders.tokenizing import tokenize
 from ..models.locate import ModelFiles
+from ..tokenizing.checked import first_difference
+from ..tokenizing.flat import FlatTokens
+from ..tokenizing.texts import Texts
+from ..tokenizing.tokenizer import TextTokenizer, open_tokenizer
 from .cache import RECORD, REFERENCE, TOKENIZER
 from .engines.choose import open_engine
 from .engines.engine import Engine
 from .engines.versions import LIBRARY
 from .options import engine_name, fingerprint_of, limit_of, pooling_of
 from .padding import padded
-from .plain_tokenizer import PlainTokenizer
 from .probe import PROBES, QUESTION, load_probe
 from .record import ModelRecord
 from .results import ResultOptions, joined, results_of
@@ -78,8 +82,8 @@ class ConvertedEncoder(Immediate):
         changes = self._changes(spec, self._record)
         self.fingerprint = fingerprint_of(self._record, files, spec, self._limit, self._prompt, changes)
         self._options = self._result_options(spec)
-        own = self._record.tokens
-        self._tokenizer = PlainTokenizer(folder / TOKENIZER, truncates_left=own.truncates_left, types=own.types)
+        self.notify: Callable[[str], None] = ignore
+        self._tokenizer = self._tokenizer_of(self._limit)
         self._open = partial(open_engine, self._record, files, folder, threads)
         self._engine: Engine = self._open(self.fingerprint.dtype)
         self._float32 = self._engine if self._engine.dtype == "float32" else None
@@ -99,7 +103,7 @@ class ConvertedEncoder(Immediate):
         return self._placement
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
-        return self._tokenize(texts, self._limit, self._prompt)
+        return _prepared(self._tokenizer.encode(Texts.of(texts), None, self._prompt))
 
     def compute(self, prepared: Prepared, rows: IntArray) -> Any:
         return self._computed(self._engine, prepared.items, rows, self._options)
@@ -116,26 +120,33 @@ class ConvertedEncoder(Immediate):
     def _result_options(self, _spec: PassSpec) -> ResultOptions:
         return ResultOptions()
 
-    def _tokenize(self, texts: Sequence[str], limit: int, prompt: str) -> Prepared:
-        zero = not self._record.tokens.types
-        return tokenize(self._tokenizer, limit, texts, prompt=prompt, types_are_zero=zero)
+    def _tokenizer_of(self, limit: int) -> TextTokenizer:
+        return open_tokenizer(
+            self._folder / TOKENIZER,
+            limit,
+            side="left" if self._record.tokens.truncates_left else "right",
+            on_difference=lambda detail: self.notify(f"{WORD_CACHE_OFF}: {detail}"),
+        )
 
-    def _computed(self, engine: Engine, items: Any, rows: IntArray, options: ResultOptions) -> Any:
+    def _computed(self, engine: Engine, tokens: FlatTokens, rows: IntArray, options: ResultOptions) -> Any:
         parts = np.array_split(rows, min(engine.streams, len(rows)))
-        inputs = [padded(items, part, self._record.tokens) for part in parts]
+        inputs = [padded(tokens, part, self._record.tokens) for part in parts]
         found = zip(engine.compute(inputs), inputs, strict=True)
         return joined([results_of(self._record, outputs, given, options) for outputs, given in found])
 
     def _probe(self, *, thorough: bool) -> float:
         """How far texts agree with what torch made of them. Disagrees if that is too little, or if their tokens differ."""
-        items, theirs = load_probe(self._folder / REFERENCE, self._record.kind)
-        own = self._tokenize(PROBES, self._record.tokens.limit, self._record.prompt)
-        if own.items != items:
+        kind, probes, seconds = self._record.kind, Texts.of(PROBES), None
+        if kind == "rerank":
+            probes, seconds = Texts.of([QUESTION] * len(PROBES)), probes
+        tokens, theirs = load_probe(self._folder / REFERENCE, kind)
+        own = self._tokenizer_of(self._record.tokens.limit).encode(probes, seconds, self._record.prompt)
+        if first_difference(own, tokens) is not None:
             raise Disagrees("its tokenizer gives other tokens without transformers")
         options = ResultOptions(dim=self._record.fingerprint.dim, most=self._record.most)
         found: list[float] = []
         for rows in self._probe_batches(own.lengths, thorough=thorough):
-            ours = self._computed(self._engine, items, np.array(rows, np.int32), options)
+            ours = self._computed(self._engine, tokens, np.array(rows, np.int32), options)
             found.append(agreement(ours, [theirs[row] for row in rows] if isinstance(theirs, list) else theirs[rows]))
             if not agree(found[-1], ours, self._engine.dtype):
                 raise Disagrees(f"its results agree to {found[-1]:.6f} only with those of torch")
@@ -202,15 +213,13 @@ class ConvertedScores(ScoreResults, ConvertedEncoder):
     """`compute` returns (rows,) float32. A text is a query and a chunk in one."""
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
-        return self._pairs([split_pair(text) for text in texts], self._limit, self._prompt)
+        pairs = [split_pair(text) for text in texts]
+        queries, chunks = (Texts.of([pair[side] for pair in pairs]) for side in (0, 1))
+        return _prepared(self._tokenizer.encode(queries, chunks, self._prompt))
 
-    def _tokenize(self, texts: Sequence[str], limit: int, prompt: str) -> Prepared:
-        return self._pairs([(QUESTION, text) for text in texts], limit, prompt)
 
-    def _pairs(self, pairs: Sequence[tuple[str, str]], limit: int, prompt: str) -> Prepared:
-        firsts, seconds = [query for query, _ in pairs], [text for _, text in pairs]
-        zero = not self._record.tokens.types
-        return tokenize(self._tokenizer, limit, firsts, seconds, prompt, types_are_zero=zero)
+def _prepared(tokens: FlatTokens) -> Prepared:
+    return Prepared(tokens.lengths, tokens.truncated, tokens, tokens.cut)
 
 
 ENCODERS: dict[str, Callable[..., Encoder]] = {

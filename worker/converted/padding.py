@@ -3,28 +3,22 @@ alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ...protocol.wire.arrays import Array
 from ..encoders.base import IntArray
+from ..tokenizing.flat import FlatTokens
+from ..tokenizing.padding import pad
 from .record import TokenSettings
 
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""Of a graph, in order. Not every one takes token types."""
 
-def padded(items: Mapping[str, Sequence[Sequence[int]]], rows: IntArray, settings: TokenSettings) -> list[Array]:
+
+def padded(tokens: FlatTokens, rows: IntArray, settings: TokenSettings) -> list[Array]:
     """Token ids and mask (n, longest), and token types where the graph takes them. int64, as the graph's."""
-    chosen = [items["input_ids"][row] for row in rows.tolist()]
-    lengths = np.array([len(one) for one in chosen], np.int64)
-    longest = int(lengths.max(initial=1))
-    mask = np.arange(longest) < lengths[:, None]
-    found = [_filled(chosen, mask, settings.pad), mask.astype(np.int64)]
-    if settings.types:
-        found.append(_filled([items["token_type_ids"][row] for row in rows.tolist()], mask, 0))
-    return found
-
-
-def _filled(lists: Sequence[Sequence[int]], mask: Array, otherwise: int) -> Array:
-    whole = np.full(mask.shape, otherwise, np.int64)
-    whole[mask] = np.fromiter((one for some in lists for one in some), np.int64, int(mask.sum()))
-    return whole
+    types = tokens.types if tokens.types is not None else np.zeros(len(tokens.ids), np.uint8)
+    arrays = pad(replace(tokens, types=types), rows, settings.pad, 0, left=False)
+    return [arrays[name] for name in (INPUTS if settings.types else INPUTS[:2])]

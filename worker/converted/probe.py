@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from ...protocol.wire.arrays import Array
 from ..encoders.heads import M3Row
+from ..tokenizing.flat import FlatTokens
 
 _SENTENCE = "The numbers of one text must be the same whatever other texts are computed beside it. "
 PROBES = (
@@ -23,29 +25,25 @@ PROBES = (
 """From a few tokens to more than most models take."""
 QUESTION = "which numbers must be the same?"
 """The query that a cross-encoder compares with each of them."""
+TOKENS = tuple(field.name for field in fields(FlatTokens))
 
 
-def save_probe(path: Path, ids: Sequence[Sequence[int]], types: Sequence[Sequence[int]] | None, part: Any) -> None:
-    """Store token ids, token types if there are any, and the `compute` result of the PROBES."""
-    arrays = {f"ids.{row}": np.array(one, np.int32) for row, one in enumerate(ids)}
-    arrays |= {f"types.{row}": np.array(one, np.int32) for row, one in enumerate(types or ())}
+def save_probe(path: Path, tokens: FlatTokens, part: Any) -> None:
+    """Store the tokens and the `compute` result of the PROBES."""
+    found = {name: getattr(tokens, name) for name in TOKENS}
+    arrays = {name: array for name, array in found.items() if array is not None}
     for row, one in enumerate(part):
         arrays |= {f"found.{row}.{place}": array for place, array in enumerate(_arrays(one))}
     np.savez(path, allow_pickle=False, **cast("dict[str, Any]", arrays))
 
 
-def load_probe(path: Path, kind: str) -> tuple[dict[str, list[list[int]]], Any]:
-    """The token ids and types as a tokenized batch has them, and the result."""
+def load_probe(path: Path, kind: str) -> tuple[FlatTokens, Any]:
+    """The tokens and the result of the PROBES."""
     with np.load(path, allow_pickle=False) as stored:
         arrays: dict[str, Array] = dict(stored)
-    names = {"input_ids": "ids", "token_type_ids": "types"}
-    items = {
-        name: [arrays[f"{short}.{row}"].tolist() for row in range(len(PROBES))]
-        for name, short in names.items()
-        if f"{short}.0" in arrays
-    }
+    tokens = FlatTokens(**{name: arrays[name] for name in TOKENS if name in arrays})
     rows = [_row(kind, arrays, row) for row in range(len(PROBES))]
-    return items, np.array(rows) if kind in ("dense", "rerank") else rows
+    return tokens, np.array(rows) if kind in ("dense", "rerank") else rows
 
 
 def _arrays(row: Any) -> list[Array]:

@@ -9,7 +9,7 @@ import msgspec
 from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import Kind, PassSpec
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the graphs or records of this version differ from those of the one before."""
 
 

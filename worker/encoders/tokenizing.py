@@ -12,8 +12,9 @@ import numpy as np
 from ...protocol.text.token_estimates import estimated_tokens
 from ..backends.pack import Pack, pack_lists, pack_rows
 from ..models.text_limits import LONGEST
-from ..tokenizing.flat import FlatTokens, Int64, ranges
+from ..tokenizing.flat import FlatTokens, Int64
 from ..tokenizing.long_texts import head, scaled, tail
+from ..tokenizing.padding import pad
 from ..tokenizing.texts import Texts
 from .base import IntArray, Prepared
 
@@ -87,24 +88,6 @@ class ModelTokenizer:
             return open_tokenizer(backend, self._most, side=side, on_difference=self._on_difference)
         except Exception:  # noqa: BLE001 - one with parts in Python, or that its own file does not describe
             return None
-
-
-def pad(tokens: FlatTokens, rows: IntArray, pad_id: int, pad_type: int, *, left: bool) -> dict[str, Int64]:
-    """The model inputs of these rows as int64 arrays (rows, longest), padded at the right, or at the left."""
-    lengths = tokens.lengths[rows].astype(np.int64)
-    width = int(lengths.max(initial=0))
-    begins = width - lengths if left else np.zeros_like(lengths)
-    columns = np.arange(width)
-    mask = (columns >= begins[:, None]) & (columns < (begins + lengths)[:, None])
-    source = ranges(tokens.starts()[rows], lengths)
-    arrays = {"input_ids": (tokens.ids, pad_id)}
-    if tokens.types is not None:
-        arrays["token_type_ids"] = (tokens.types.astype(np.int32), pad_type)
-    found = {"attention_mask": mask.astype(np.int64)}
-    for name, (values, fill) in arrays.items():
-        found[name] = np.full(mask.shape, fill, np.int64)
-        found[name][mask] = values[source]
-    return found
 
 
 def _calls_the_library(tokenizer: Any) -> bool:

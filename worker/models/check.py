@@ -24,6 +24,8 @@ from ...protocol.process import lifeline
 from ...protocol.spec.fingerprint import changed_files
 from ...protocol.spec.run_spec import CPU_KINDS, FLAGS, PassSpec
 from ...protocol.wire.model_refusal import PassToCheck, Refusal
+from ..converted.engines.onnx_graph import check_listed, find_graph, find_path
+from ..converted.engines.versions import is_convertible
 from .folder_check import check_folder, check_pickled, one_line
 from .identity import identity
 from .kind_check import M3_HEADS
@@ -51,10 +53,23 @@ def check_model(spec: PassSpec) -> None:
     if spec.model.startswith("fake:") or spec.kind in CPU_KINDS:
         return
     files, hub = find_local(spec)
-    if files is not None:
-        check_folder(files.folder, files.name, spec)
-    else:
+    if files is None:
         _check_hub(hub, spec)
+        return
+    check_folder(files.folder, files.name, spec)
+    if not _needs_graph(spec):
+        return
+    if find_path(files.folder) is None and files.revision:
+        with hub_errors(hub, files.revision):
+            names = _hub_files(hub, files.revision)[1]
+        check_listed(hub, names)
+    else:
+        find_graph(files, fetch=False)
+
+
+def _needs_graph(spec: PassSpec) -> bool:
+    """Whether the model's own ONNX graph computes the pass."""
+    return spec.backend == "onnx" and is_convertible(spec)
 
 
 def check_identity(spec: PassSpec, before: Mapping[str, str]) -> None:
@@ -77,11 +92,10 @@ def check_identity(spec: PassSpec, before: Mapping[str, str]) -> None:
 
 def _check_hub(hub: str, spec: PassSpec) -> None:
     """List the model's files on the hub, and fetch the small ones that show whether it can be used."""
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
     with hub_errors(hub, spec.revision):
-        about = HfApi().model_info(hub, revision=spec.revision, timeout=HUB_SECONDS)
-        names = [one.rfilename for one in about.siblings or []]
+        revision, names = _hub_files(hub, spec.revision)
     if not {"config.json", "modules.json", ADAPTER} & set(names):
         raise ModelError(f"model {hub}: the repository has no config.json; give one of a saved model")
     if not fnmatch.filter(names, "*.safetensors"):
@@ -89,6 +103,8 @@ def _check_hub(hub: str, spec: PassSpec) -> None:
             f"model {hub}: the repository has no safetensors weights. Pickled weights (.bin, .pt) can run code when "
             "loaded and are refused; give a revision that was converted (MODEL@REVISION), or convert them"
         )
+    if _needs_graph(spec):
+        check_listed(hub, names)
     heads = [f"{head}.pt" for head in M3_HEADS if f"{head}.pt" not in names] if spec.kind == "bge-m3" else []
     if heads:
         raise ModelError(f"model {hub}: the repository has no {heads[0]}, a head that bge-m3 ships; use --dense for it")
@@ -98,7 +114,7 @@ def _check_hub(hub: str, spec: PassSpec) -> None:
         folder = None
         with hub_errors(hub, spec.revision):
             for name in (one for one in wanted if one in names):
-                path = hf_hub_download(hub, name, revision=about.sha or spec.revision, etag_timeout=HUB_SECONDS)
+                path = hf_hub_download(hub, name, revision=revision, etag_timeout=HUB_SECONDS)
                 folder = Path(path).parents[name.count("/")]
         return folder
 
@@ -115,6 +131,14 @@ def _check_hub(hub: str, spec: PassSpec) -> None:
         check_pickled(folder, hub, parts, names)
     except (OSError, ValueError) as error:
         raise ModelError(f"model {hub}: {one_line(error)}; give another revision (MODEL@REVISION)") from error
+
+
+def _hub_files(hub: str, revision: str | None) -> tuple[str | None, list[str]]:
+    """The commit of a revision on the hub, and the paths of its files."""
+    from huggingface_hub import HfApi
+
+    about = HfApi().model_info(hub, revision=revision, timeout=HUB_SECONDS)
+    return about.sha or revision, [one.rfilename for one in about.siblings or []]
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -38,19 +38,31 @@ class OnnxGraph:
 def find_graph(files: ModelFiles, *, fetch: bool) -> OnnxGraph:
     """The model's graph, fetched from the hub if need be. ModelError if there is none, or if it is damaged, incomplete, or not
     of float32."""
-    path = _find(files.folder)
+    path = find_path(files.folder)
     if path is None and fetch and files.revision:
         path = _fetch(files)
     if path is None:
-        others = [one.relative_to(files.folder).as_posix() for one in sorted(files.folder.rglob("*.onnx"))][:3]
-        there = f"; {', '.join(others)} is not taken by itself" if others else ""
-        raise ModelError(f"{files.folder} has no {' or '.join(PLACES)}{there}: put the graph there, or {LEAVE}")
+        others = [one.relative_to(files.folder).as_posix() for one in sorted(files.folder.rglob("*.onnx"))]
+        raise _missing(str(files.folder), others)
     content = _read(files.folder / path)
     _check_numbers(path, content)
     return OnnxGraph(path, (path, *_external(files.folder, path, content)))
 
 
-def _find(folder: Path) -> str | None:
+def check_listed(name: str, files: Iterable[str]) -> None:
+    """Raise ModelError if none of these files of the repository `name` is its graph."""
+    known = sorted(files)
+    if not any(one in known for one in PLACES):
+        raise _missing(f"the repository {name}", [one for one in known if one.endswith(".onnx")])
+
+
+def _missing(where: str, others: Sequence[str]) -> ModelError:
+    there = f"; {', '.join(others[:3])} is not taken by itself" if others else ""
+    return ModelError(f"{where} has no {' or '.join(PLACES)}{there}: put the graph there, or {LEAVE}")
+
+
+def find_path(folder: Path) -> str | None:
+    """Where the model's folder has its graph; None if it has none."""
     return next((one for one in PLACES if (folder / one).is_file()), None)
 
 

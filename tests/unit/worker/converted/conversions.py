@@ -1,8 +1,8 @@
-"""Conversions made in the test's own process, for one module of tests."""
+"""Conversions that are made without Python's start, for one module of tests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,23 @@ import pytest
 from embedfleet.protocol.spec.run_spec import PassSpec
 from embedfleet.worker.converted import child
 from embedfleet.worker.converted.cache import Conversions
+from embedfleet.worker.converted.record import ConvertRequest
+
+from .apart import convert_apart
 
 
 @contextmanager
-def own_conversions(folder: Path) -> Iterator[pytest.MonkeyPatch]:
-    """A cache for conversions alone, made without a child: that takes seconds to import torch."""
+def own_conversions(
+    folder: Path, convert: Callable[[ConvertRequest], None] = convert_apart
+) -> Iterator[pytest.MonkeyPatch]:
+    """A cache for conversions alone, made by `convert`."""
 
-    def convert_here(conversions: Conversions, key: str, spec: PassSpec, files: Any, threads: int) -> None:
-        from embedfleet.worker.converted.convert import convert
-
+    def run(conversions: Conversions, key: str, spec: PassSpec, files: Any, threads: int) -> None:
         convert(child.request_of(conversions, key, spec, files, threads))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.setattr(child, "run_child", convert_here)
+        patch.setattr(child, "run_child", run)
         yield patch
 
 

@@ -42,6 +42,13 @@ def patch(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
         yield made
 
 
+@pytest.fixture
+def patch_here(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+    """With conversions made in this process, where they can be patched."""
+    with own_conversions(tmp_path / "cache", convert.convert) as made:
+        yield made
+
+
 @pytest.fixture(scope="module")
 def converted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache with the model's conversion."""
@@ -145,9 +152,9 @@ def test_a_folder_that_cannot_be_written_to(folder: Path, tmp_path: Path) -> Non
     refusals(folder, r"the conversion cannot be stored in .* \(.*\); make room there, or set XDG_CACHE_HOME")
 
 
-def test_a_full_disk(folder: Path, patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_disk(folder: Path, patch_here: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = shutil._ntuple_diskusage(1 << 30, 1 << 30, 1 << 20) if hasattr(shutil, "_ntuple_diskusage") else None
-    patch.setattr(convert.shutil, "disk_usage", lambda _folder: usage)
+    patch_here.setattr(convert.shutil, "disk_usage", lambda _folder: usage)
     refusals(folder, r"the conversion cannot be stored in .* are needed, and 1 MiB are free")
     assert not [one for one in (tmp_path / "cache" / "embedfleet" / "models").iterdir() if one.is_dir()]
 
@@ -158,14 +165,14 @@ def test_without_a_home(folder: Path, patch: pytest.MonkeyPatch) -> None:
     refusals(folder, "there is no folder for conversions: set HOME or XDG_CACHE_HOME")
 
 
-def test_a_conversion_that_the_runtime_refuses_is_tried_once(folder: Path, patch: pytest.MonkeyPatch) -> None:
+def test_a_conversion_that_the_runtime_refuses_is_tried_once(folder: Path, patch_here: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
 
     def refuse(*_arguments: Any, **_options: Any) -> None:
         tried.append(1)
         raise RuntimeError("no such\noperation")
 
-    patch.setattr(openvino_runtime.import_openvino(), "convert_model", refuse)
+    patch_here.setattr(openvino_runtime.import_openvino(), "convert_model", refuse)
     refusals(folder, "OpenVINO cannot convert it: RuntimeError: no such operation")
     assert tried == [1]
 

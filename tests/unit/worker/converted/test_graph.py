@@ -18,6 +18,7 @@ from embedfleet.worker.converted.graph import ModelGraph, cannot_convert  # noqa
 from embedfleet.worker.converted.padding import padded  # noqa: E402
 from embedfleet.worker.converted.record import TokenSettings  # noqa: E402
 from embedfleet.worker.converted.traced_attention import traced_attention  # noqa: E402
+from embedfleet.worker.tokenizing.flat import FlatTokens  # noqa: E402
 
 from ..backends.architectures import ARCHITECTURES, SMALL, VOCABULARY, build  # noqa: E402
 
@@ -62,11 +63,13 @@ def test_a_text_has_the_numbers_that_it_has_alone(name: str) -> None:
     pooling = Pooling(64, pooling_mode=("cls", "lasttoken", "mean"))
     graph: Any = ModelGraph(SimpleNamespace(kind="dense", route=[Transformer(model), pooling])).eval()
     drawn = np.random.default_rng(2)
-    items = {"input_ids": [drawn.integers(10, VOCABULARY, length).tolist() for length in LENGTHS]}
+    none = np.zeros(len(LENGTHS), np.int32)
+    ids = drawn.integers(10, VOCABULARY, sum(LENGTHS)).astype(np.int32)
+    tokens = FlatTokens(ids, np.array(LENGTHS, np.int32), none.astype(np.bool_), none)
     settings = TokenSettings(limit=128, pad=model.config.pad_token_id or 0, truncates_left=False, types=False)
 
     def inputs(*rows: int) -> list[Any]:
-        return padded(items, np.array(rows, np.int32), settings)
+        return padded(tokens, np.array(rows, np.int32), settings)
 
     expected = [graph(*map(torch.from_numpy, inputs(row)))[0][0].numpy() for row in range(len(LENGTHS))]
     shape = openvino.PartialShape([-1, -1])
