@@ -33,6 +33,8 @@ class QueryModel:
         self.spec = spec
         self._encoder: Any = None
         self._plain: PlainEncoder | None = None
+        self._side: Any = None
+        """Counts the tokens of queries. It has a copy of the tokenizer, so it is kept."""
         files = None
         if not spec.model.startswith("fake:") and spec.kind not in CPU_KINDS:
             files = find_model(spec)
@@ -58,11 +60,17 @@ class QueryModel:
             prepared = self._encoder.prepare(texts)
             found = self._encoder.compute(prepared, np.arange(len(texts), dtype=np.int32))
         else:
+            found = self._encoder.queries(texts, self.spec.query_prompt)
+            prepared = self._counted(texts)
+        return _to_answer(self.spec, found, _cut(prepared))
+
+    def _counted(self, texts: list[str]) -> Prepared:
+        """The queries with their tokens counted."""
+        if self._side is None:
             from .encoders.query_side import QuerySide
 
-            found = self._encoder.queries(texts, self.spec.query_prompt)
-            prepared = QuerySide(self._encoder, self.spec.query_prompt).prepare(texts)
-        return _to_answer(self.spec, found, _cut(prepared))
+            self._side = QuerySide(self._encoder, self.spec.query_prompt)
+        return self._side.prepare(texts)
 
 
 def _plain(spec: PassSpec, files: ModelFiles, theirs: Fingerprint | None) -> PlainEncoder | None:

@@ -48,10 +48,6 @@ class Conversions:
             return done
         return folder if _is_whole(folder, done) else None
 
-    def is_there(self, key: str) -> bool:
-        """Whether there is a conversion, or a refusal. Its files are not checked."""
-        return (self.folder / key / DONE).is_file()
-
     @contextlib.contextmanager
     def locked(self, key: str) -> Generator[None]:
         """Hold the lock of a key. TimeoutError if another process has it for too long, OSError if there can be none."""

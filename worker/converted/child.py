@@ -71,6 +71,8 @@ def run_child(conversions: Conversions, key: str, spec: PassSpec, files: ModelFi
         code = child.wait(LOCK_SECONDS)
         if code == EXIT_DONE:
             return
+        if code is None:
+            child.close()  # it would go on writing
         conversions.clear(key)
         if code == EXIT_USAGE:
             raise ModelError(error_text(child.tail()))

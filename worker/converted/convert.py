@@ -32,6 +32,7 @@ from ..tokenizing.flat import FlatTokens
 from .cache import EXPORTED_FILES, FILES, GRAPH, HEAD, RECORD, REFERENCE, TOKENIZER, Conversions, cannot_store
 from .converted_encoder import ENCODERS, Disagrees
 from .engines.graph_error import GraphError
+from .engines.guarded import says_no_memory
 from .engines.onnx_graph import find_graph
 from .engines.onnx_runtime import import_onnxruntime
 from .engines.openvino_runtime import import_openvino
@@ -122,6 +123,8 @@ def _save_graph(folder: Path, encoder: Any, settings: TokenSettings, tokens: Fla
     except MemoryError:
         raise
     except Exception as error:  # whatever the converter raises for a model that it cannot take
+        if says_no_memory(error):  # another attempt may have more
+            raise OutOfMemory("memory did not suffice to convert it") from error
         raise _Refused(f"OpenVINO cannot convert it: {type(error).__name__}: {_summary(error)}") from error
 
 

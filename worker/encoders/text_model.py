@@ -7,6 +7,7 @@ have to be padded; `worker/backends` computes them without padding. Tokenizing, 
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,8 @@ class TextModel(TorchModel):
         self._first: Any = self._route[0]
         self._tokenizer: Any = getattr(self._first, "tokenizer", None)
         self._tokenizes = is_plain_text(self._first, self._tokenizer)
+        self._own_tokenizing = threading.Lock()
+        """For a model that tokenizes texts itself: its tokenizer may change its settings meanwhile, for all streams."""
         # Single texts need no token types: a model with a type table assumes 0. A model without one may misuse them: GPT-2
         # embeds them as words.
         self._types_are_zero = any("token_type" in name for name, _ in self._first.named_parameters())
@@ -195,7 +198,8 @@ class TextModel(TorchModel):
     def _features(self, prepared: Prepared, rows: IntArray, prompt: str) -> dict[str, Any]:
         if not self._tokenizes or self._texts is None:
             chosen = [prepared.items[row] for row in rows.tolist()]
-            return self._model.preprocess(chosen, prompt=prompt or None, **self._side)
+            with self._own_tokenizing:
+                return self._model.preprocess(chosen, prompt=prompt or None, **self._side)
         padded = self._texts.padded(prepared, rows)
         features: dict[str, Any] = {name: self._torch.from_numpy(array) for name, array in padded.items()}
         if self._side:

@@ -154,7 +154,7 @@ def _transformer_settings(folder: Path, first: Part, kind: str) -> dict[str, Any
 def _limits(spec: PassSpec, settings: dict[str, Any], tokenizers: int, positions: int, name: str) -> Limits:
     """The limits that `TextModel` and sentence-transformers set for a query."""
     own = min(int(settings.get("max_seq_length") or tokenizers), positions)
-    if settings.get("document_length") is None or spec.kind == "bge-m3":
+    if settings.get("document_length") is None:
         entry = catalog.find(name)
         if (settings.get("max_seq_length") or 0) > LONGEST and entry is not None:
             own = min(entry.max_tokens, positions)

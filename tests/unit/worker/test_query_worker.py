@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from embedfleet.protocol.text.query_pairs import join_pair
 from embedfleet.worker import query
+from embedfleet.worker.encoders import query_side
 from embedfleet.worker.query import QueryService, serve
 
 
@@ -86,3 +87,20 @@ def test_after_a_bad_request_the_next_one_is_answered() -> None:
     assert [one["error"]["kind"] for one in bad] == ["DecodeError", "ModelError", "EmbedfleetError"]
     assert all("\n" not in one["error"]["message"] for one in bad)
     assert first["vectors"] == last["vectors"]
+
+
+def test_what_counts_the_tokens_of_queries_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It copies the model's tokenizer."""
+    pytest.importorskip("qdrant_edge")
+    made, real = list[str | None](), query_side.QuerySide
+
+    def make(encoder: Any, prompt: str | None) -> Any:
+        made.append(prompt)
+        return real(encoder, prompt)
+
+    monkeypatch.setattr(query_side, "QuerySide", make)
+    service = QueryService()
+    for text in ("one fox", "two foxes"):
+        answer = json.loads(service.reply(line("bm25", "bm25", [text])))
+        assert (len(answer["sparse"]), answer["cut"]) == (1, [0])
+    assert made == [None]

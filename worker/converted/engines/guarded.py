@@ -26,7 +26,12 @@ def guarded(step: Callable[[], T]) -> T:
     except MemoryError as error:
         message = str(error) or "no memory"
     except Exception as error:
-        if not any(words in str(error).lower() for words in NO_MEMORY):
+        if not says_no_memory(error):
             raise
         message = str(error).strip().split("\n")[-1]
     raise OutOfMemory(message)
+
+
+def says_no_memory(error: Exception) -> bool:
+    """Whether a library's error says that memory did not suffice."""
+    return any(words in str(error).lower() for words in NO_MEMORY)

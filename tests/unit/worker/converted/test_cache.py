@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedfleet.worker.converted import cache
+from embedfleet.protocol.errors import ModelError
+from embedfleet.worker.converted import cache, child
 from embedfleet.worker.converted.cache import DONE, FILES, Conversions, key_of, open_conversions
 from embedfleet.worker.converted.record import Done
 from embedfleet.worker.models.locate import ModelFiles
@@ -126,6 +127,29 @@ def test_a_lock_is_free_again_when_its_holder_is_gone(conversions: Conversions) 
     lock = os.open(conversions.folder / f".{KEY}.lock", os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(lock)
+
+
+def test_a_child_that_takes_too_long_is_ended_before_its_files_are_deleted(
+    conversions: Conversions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    class Slow:
+        def __init__(self, *_arguments: Any, **_options: Any) -> None:
+            pass
+
+        def wait(self, _seconds: float) -> None:
+            done.append("waited")
+
+        def close(self) -> None:
+            done.append("ended")
+
+    monkeypatch.setattr(child, "ChildProcess", Slow)
+    monkeypatch.setattr(Conversions, "clear", lambda *_: done.append("deleted"))
+    with pytest.raises(ModelError, match="the conversion took too long"):
+        child.run_child(conversions, KEY, spec_of(tmp_path), ModelFiles(tmp_path, "m", ""), 1)
+    assert done[:3] == ["waited", "ended", "deleted"]
+    assert conversions.find(KEY) is None, "another attempt may take less"
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

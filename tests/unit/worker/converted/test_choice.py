@@ -177,6 +177,17 @@ def test_a_conversion_that_the_runtime_refuses_is_tried_once(folder: Path, patch
     assert tried == [1]
 
 
+def test_a_conversion_without_memory_refuses_no_model(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: Any, **_options: Any) -> None:
+        raise RuntimeError("Exception occured:\nDefaultCPUAllocator: can't allocate memory")
+
+    with patch.context() as short:
+        short.setattr(openvino_runtime.import_openvino(), "convert_model", fail)
+        with pytest.raises(MemoryError, match="memory did not suffice to convert it"):
+            load(folder)
+    assert placement(load(folder)).startswith("openvino")
+
+
 def test_results_that_do_not_agree(folder: Path, cached: Path, patch: pytest.MonkeyPatch) -> None:
     compute = openvino_engine.OpenVinoEngine.compute
     patch.setattr(

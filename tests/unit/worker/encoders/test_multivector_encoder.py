@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,30 @@ def test_what_the_model_tokenizes_itself_is_the_same(folder: Path, reference: An
     encoder._tokenizes, encoder._choice.packed = False, None
     parts = in_micro_batches(encoder.compute, encoder.prepare(TEXTS), 128)
     assert_same(in_order(parts), reference.encode_document(list(TEXTS), convert_to_numpy=True))
+
+
+def test_what_the_model_tokenizes_itself_is_tokenized_by_one_stream_at_a_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = encoder_of(folder)
+    encoder._tokenizes, encoder._choice.packed = False, None
+    preprocess, first_is_at_it, overlaps = encoder._model.preprocess, threading.Event(), list[bool]()
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        overlaps.append(first_is_at_it.is_set())
+        first_is_at_it.set()
+        time.sleep(0.2)
+        first_is_at_it.clear()
+        return preprocess(*arguments, **options)
+
+    monkeypatch.setattr(encoder._model, "preprocess", slow)
+    prepared, rows = encoder.prepare(TEXTS), np.arange(2, dtype=np.int32)
+    streams = [threading.Thread(target=encoder.compute, args=(prepared, rows)) for _ in range(2)]
+    for one in streams:
+        one.start()
+    for one in streams:
+        one.join()
+    assert overlaps == [False, False]
 
 
 def test_queries_are_expanded_as_the_reference_does(folder: Path, reference: Any) -> None:
