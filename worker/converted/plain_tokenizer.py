@@ -1,4 +1,4 @@
-"""A tokenizer.json behind the calls that `encoders/tokenizing.py` makes of a tokenizer of transformers, without that."""
+"""A tokenizer.json behind the interface of transformers that `encoders/tokenizing.py` uses, without transformers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class _Encoded(UserDict[str, Any]):
-    """Token ids, and types if they are asked for, by the names of transformers."""
+    """Token ids, and types if they are requested, by the names of transformers."""
 
     def __init__(self, encodings: Sequence[Any], *, types: bool) -> None:
         super().__init__({"input_ids": [one.ids for one in encodings]})
@@ -19,7 +19,7 @@ class _Encoded(UserDict[str, Any]):
 
 
 class PlainTokenizer:
-    """Truncates as transformers does: of pairs, the longer text first. `types`: give token types where they are not refused."""
+    """Truncates as transformers does: in a pair, the longer text first. `types`: return token types, unless a call refuses."""
 
     def __init__(self, path: Path, *, truncates_left: bool, types: bool) -> None:
         from tokenizers import Tokenizer

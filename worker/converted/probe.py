@@ -1,4 +1,4 @@
-"""Texts that were computed by torch when a model was converted, and are computed again at each start."""
+"""Texts that torch computes when a model is converted, and that the engine computes again at each start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROBES = (
 )
 """From a few tokens to more than most models take."""
 QUESTION = "which numbers must be the same?"
-"""The query that a cross-encoder compares with each of them."""
+"""The query that a cross-encoder compares with each of the PROBES."""
 
 
 def save_probe(path: Path, ids: Sequence[Sequence[int]], types: Sequence[Sequence[int]] | None, part: Any) -> None:
