@@ -145,7 +145,7 @@ def our_pass(kind: str, model: Path, corpus: Corpus, dtype: str, backend: str) -
     if done.returncode:
         raise RuntimeError(done.stderr)
     passes = json.loads((corpus.run / "stats.json").read_text())["passes"]
-    return next(one["seconds"] for one in passes if one["kind"] == kind)
+    return next(one["seconds"] for one in passes if one.get("kind", "dense") == kind)
 
 
 def reference(kind: str, model: Path, texts: Path, dtype: str, sizes: list[int]) -> dict[int, float]:

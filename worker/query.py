@@ -1,4 +1,4 @@
-"""`python -m embedfleet.worker.query`: encode queries for searches, with one model after the other.
+"""`python -m embedfleet.worker.query`: encode queries for searches, or score pairs; it holds one model at a time.
 
 Each line of standard input is a QueryRequest; each gets one line on standard output, a QueryAnswer. The model of a request is
 kept for the next one. The process ends when its standard input does.
@@ -23,14 +23,14 @@ from .query_model import QueryModel
 
 
 class QueryService:
-    """Answers requests, and keeps the model of the last one."""
+    """Answers requests, and keeps the model of the last request loaded."""
 
     def __init__(self) -> None:
         self._asked: tuple[PassSpec, Fingerprint | None] | None = None
         self._model: QueryModel | None = None
 
     def answer(self, request: QueryRequest) -> QueryAnswer:
-        """The queries' vectors, or scores of pairs. ModelError if the model cannot be used, or is not the one of the run."""
+        """The queries' vectors, or scores of pairs. ModelError if the model cannot be used, or is not that of the run."""
         began = time.monotonic()
         model = self._load(request)
         loaded = time.monotonic()

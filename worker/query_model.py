@@ -1,4 +1,4 @@
-"""The model of a pass, loaded to answer queries: by numpy where that suffices, otherwise by the encoder of documents."""
+"""Load the model of a pass to encode queries: by numpy if that is possible, otherwise by the encoder of documents."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .token_budget import fitting, longest_first
 
 
 class QueryModel:
-    """Encodes queries, or scores pairs. ModelError if the model cannot be used, or is not the one of the run."""
+    """Encodes queries, or scores pairs. ModelError if the model cannot be used, or is not that of the run."""
 
     def __init__(self, spec: PassSpec, theirs: Fingerprint | None) -> None:
         if spec.kind not in CPU_KINDS:
@@ -74,7 +74,7 @@ class QueryModel:
 
 
 def _plain(spec: PassSpec, files: ModelFiles, theirs: Fingerprint | None) -> PlainEncoder | None:
-    """The encoder without torch, if there is one. A model that is not the run's is refused by its files, in milliseconds."""
+    """The encoder without torch, if there is one. Another model than the run's is refused by its files, in milliseconds."""
     own_code = spec.trust_remote_code
     if theirs is not None:
         _check_changed(spec, changed_files(theirs.files, identity(files.folder, own_code=own_code)))

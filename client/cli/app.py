@@ -50,11 +50,11 @@ def search(
         typer.Option("--filter", metavar="KEY=VALUE", help="Only chunks whose metadata.KEY is VALUE. Repeatable."),
     ] = None,
     rerank: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="A cross-encoder that orders the first hits anew.")
+        str | None, typer.Option(metavar="MODEL", help="A cross-encoder that reorders the first hits.")
     ] = None,
     trust_remote_code: TrustsCode = False,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long the models may take; the reranker as long again.")
+        float, typer.Option(metavar="SECONDS", help="Time for the models to answer; the reranker has as much again.")
     ] = 120.0,
     candidates: Annotated[
         int | None,
@@ -83,7 +83,7 @@ def search(
 
 @app.command()
 def verify(folder: RunFolder, as_json: AsJson = False) -> None:
-    """Recount rows, ids, dimensions, norms and digests of a run; exit code 1 where something is wrong."""
+    """Recount rows, ids, dimensions, norms and digests of a run; exit code 1 if something is wrong."""
     from ..verify.recount import verify_run
     from .tables import print_report
 
@@ -100,7 +100,7 @@ def verify(folder: RunFolder, as_json: AsJson = False) -> None:
 
 @app.command()
 def info(folder: RunFolder, as_json: AsJson = False) -> None:
-    """What a run directory holds."""
+    """Show what a run directory holds."""
     from ..run_directory.info import describe_run, describe_state
     from .tables import print_info
 
@@ -139,12 +139,12 @@ def upload(
     folder: RunFolder,
     url: Annotated[str, typer.Option(metavar="URL", help="The Qdrant server, as in http://localhost:6333.")],
     collection: Annotated[
-        str | None, typer.Option(metavar="C", help="Made where it is not there. Default: the folder's name.")
+        str | None, typer.Option(metavar="C", help="Created if it does not exist. Default: the folder's name.")
     ] = None,
     api_key_env: Annotated[
         str | None, typer.Option(metavar="V", help="The environment variable that holds the API key.")
     ] = None,
-    streams: Annotated[int, typer.Option(metavar="N", min=1, max=4, help="Requests side by side.")] = 2,
+    streams: Annotated[int, typer.Option(metavar="N", min=1, max=4, help="Requests at a time.")] = 2,
     batch: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Points in a request, at most.")] = 256,
     quantization: Quantized = None,
     grpc: Annotated[bool, typer.Option("--grpc/--no-grpc", metavar="", help="gRPC, or REST.")] = True,
@@ -168,11 +168,11 @@ def upload(
         typer.Option("--replace", metavar="", help="Overwrite chunks with the same generated id (FILE#NUMBER)."),
     ] = False,
     prune: Annotated[
-        bool, typer.Option("--prune", metavar="", help="Then delete embedfleet's points that are not of this run.")
+        bool, typer.Option("--prune", metavar="", help="Then delete embedfleet's points that are not in this run.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Load a finished run into a Qdrant server; what is there already is not sent again."""
+    """Load a finished run into a Qdrant server; points that are there already are not sent again."""
     from ...protocol.errors import UsageError
     from .upload_command import upload as execute
 
@@ -202,18 +202,18 @@ def upload(
 @app.command()
 def serve(
     bind: Annotated[
-        str, typer.Option(metavar="ADDR", help="ipc:///folder or tcp://127.0.0.1:PORT (and the two after).")
+        str, typer.Option(metavar="ADDR", help="ipc:///folder or tcp://127.0.0.1:PORT (and the two ports after it).")
     ],
     devices: Devices = None,
     no_devices: Annotated[
-        bool, typer.Option("--no-devices", metavar="", help="Offer none of this host; agents will attach.")
+        bool, typer.Option("--no-devices", metavar="", help="Offer no devices of this host; agents will attach.")
     ] = False,
     grace: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="After a signal, to finish the batches in flight.")
+        float, typer.Option(metavar="SECONDS", min=0, help="Time after a signal to finish the batches in flight.")
     ] = 25.0,
     otlp: Otlp = None,
 ) -> None:
-    """Run a coordinator that others submit to; SIGTERM or Ctrl-C drains it."""
+    """Run a coordinator that clients submit runs to; SIGTERM or Ctrl-C drains it."""
     from .daemons import serve as execute
 
     raise typer.Exit(execute(bind, devices, no_devices=no_devices, grace=grace, otlp=otlp))

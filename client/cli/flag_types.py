@@ -34,7 +34,7 @@ RunFolder = Annotated[
 ]
 Quantized = Annotated[
     Literal["none", "scalar"] | None,
-    typer.Option(help="Of the collection: none, or scalar (int8). Default: as the last export had it, at first none."),
+    typer.Option(help="Of the collection: none, or scalar (int8). Default: that of the last export, at first none."),
 ]
 TrustsCode = Annotated[
     bool,

@@ -1,4 +1,4 @@
-"""What a line at the search prompt asks for: a query, or a command that begins with a colon."""
+"""Parse a line at the search prompt: a query, or a command that begins with a colon."""
 
 from __future__ import annotations
 

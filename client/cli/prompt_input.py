@@ -15,7 +15,7 @@ MOST_LINES = 1_000
 
 
 def is_terminal() -> bool:
-    """Whether somebody types, and sees what is printed."""
+    """Whether a user types the input and sees the output."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
@@ -58,7 +58,7 @@ class History:
         self._editor.set_history_length(MOST_LINES)
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self._file, os.O_WRONLY | os.O_CREAT, 0o600))  # what one looks for is nobody else's affair
+            os.close(os.open(self._file, os.O_WRONLY | os.O_CREAT, 0o600))  # queries may be private
             self._editor.read_history_file(self._file)
             if self._editor.get_current_history_length() > MOST_LINES:
                 self._editor.write_history_file(self._file)

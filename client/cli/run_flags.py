@@ -51,21 +51,19 @@ def run(
     index: Annotated[Index, typer.Option(help="Publish an embedded Qdrant Edge shard, or nothing.")] = "edge",
     dtype: Annotated[Dtype, typer.Option(help="auto: float32 on a CPU, bfloat16 or float16 on GPUs.")] = "auto",
     max_tokens: Annotated[
-        int | None, typer.Option(metavar="N", help="Truncate texts there. Default: the model's.")
+        int | None, typer.Option(metavar="N", help="Truncate texts to N tokens. Default: the model's limit.")
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Before each text. Default: the model's own.")
+        str | None, typer.Option(metavar="TEXT", help="Put before each text. Default: the model's own.")
     ] = None,
     query_prompt: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Before each query, here and in search. Default: the model's own."),
+        typer.Option(metavar="TEXT", help="Put before each query, here and in search. Default: the model's own."),
     ] = None,
     trust_remote_code: TrustsCode = False,
     no_fallback: Annotated[
         bool,
-        typer.Option(
-            "--no-fallback", metavar="", help="A sparse model that fails is an error; no metadata weights instead."
-        ),
+        typer.Option("--no-fallback", metavar="", help="Do not use metadata weights where a sparse model fails."),
     ] = False,
     max_active_dims: Annotated[
         int | None, typer.Option(metavar="N", help="Learned sparse: keep the N largest weights.")
@@ -87,7 +85,7 @@ def run(
         list[EnsembleName] | None, typer.Option(help="One more vector made of all dense ones. Repeatable.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Of the ensemble, one a dense model. Default: equal.")
+        str | None, typer.Option(metavar="A,B", help="Weights of the ensemble, one per dense model. Default: equal.")
     ] = None,
     project: Annotated[
         bool,
@@ -98,7 +96,7 @@ def run(
     queries: Annotated[
         Path | None,
         typer.Option(
-            metavar="Q.jsonl", parser=local_path, help="Then find chunks for these queries (id and text a line)."
+            metavar="Q.jsonl", parser=local_path, help="Then find chunks for these queries (JSON lines of id and text)."
         ),
     ] = None,
     qrels: Annotated[
@@ -109,10 +107,10 @@ def run(
         str | None, typer.Option(metavar="MODEL", help="A cross-encoder that orders the fused candidates.")
     ] = None,
     candidates: Annotated[
-        int | None, typer.Option(metavar="N", help="Of each signal and of the fusion, a query. Default: 100.")
+        int | None, typer.Option(metavar="N", help="Chunks per query, of each signal and of the fusion. Default: 100.")
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(metavar="K", help="Chunks a query in export/rerank.jsonl. Default: 10.")
+        int | None, typer.Option(metavar="K", help="Chunks per query in export/rerank.jsonl. Default: 10.")
     ] = None,
     signals: Annotated[
         list[str] | None,
@@ -123,36 +121,36 @@ def run(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--export", metavar="F,F", help="At the end, write these to DIR/export, or all: see `embedfleet export`."
+            "--export", metavar="F,F", help="Formats written to DIR/export at the end, or all: see `embedfleet export`."
         ),
     ] = None,
     sparse_device: Annotated[
         Placement,
-        typer.Option(help="Learned sparse: cpu beside what works on GPUs; gpu; auto by the source's size."),
+        typer.Option(help="Learned sparse models: cpu (beside the GPU passes), gpu, or auto (by the source's size)."),
     ] = "auto",
     backend: Annotated[
         Backend,
         typer.Option(
             help="torch: texts padded to one length; torch-packed: without padding; openvino, and onnx (the graph that a model "
-            "brings): CPUs only; auto: see models."
+            "brings): CPUs only; auto: see docs/models.md."
         ),
     ] = "auto",
     batch_timeout: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", help="Without progress for so long, a worker hangs. Default: by the measured speed."
+            metavar="SECONDS", help="Kill a worker without progress for so long. Default: by the measured speed."
         ),
     ] = None,
     load_timeout: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="For a model to load. Default: 3600, then 300 to the device."),
+        typer.Option(metavar="SECONDS", help="Time to load a model. Default: 3600, then 300 to move it to the device."),
     ] = None,
     cpu_fallback: Annotated[
         bool,
-        typer.Option("--cpu-fallback", metavar="", help="Where every GPU is given up, go on with a CPU slot, slowly."),
+        typer.Option("--cpu-fallback", metavar="", help="If every GPU is given up, go on with a CPU slot, slowly."),
     ] = False,
     grace: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="After SIGTERM, to finish the batches in flight.")
+        float, typer.Option(metavar="SECONDS", min=0, help="Time to finish batches in flight after SIGTERM or SIGHUP.")
     ] = 25.0,
     restart: Annotated[
         bool, typer.Option("--restart", metavar="", help="Delete what an earlier run wrote there; start over.")

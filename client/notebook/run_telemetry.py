@@ -19,7 +19,7 @@ def stage_layouts(root: RunLayout) -> dict[str, RunLayout]:
 
 
 class RunTelemetry:
-    """Reads `events.jsonl` of the runs of corpus, queries and pairs anew at each access, also while a run is in progress.
+    """Reads `events.jsonl` of the runs of corpus, queries and pairs again at each access, also while a run is in progress.
 
     Every event has `time` (Unix seconds), `event`, and `stage`: `corpus`, `queries` or `rerank`.
     """

@@ -31,7 +31,7 @@ from .shard_search import search_shard as search_shard
 from .timings import Timings
 
 RERANKED = 50
-"""Fused hits that a reranker orders anew; at most `candidates`, at least `top_k`."""
+"""Fused hits that a reranker reorders; at most `candidates`, at least `top_k`."""
 
 
 class Searcher:

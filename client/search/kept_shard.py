@@ -1,6 +1,6 @@
 """The shard of a run, open from one query to the next. Opening it takes longer than a query.
 
-An open shard is locked. So it is closed again when a run wants to publish, and when nobody has asked for a while.
+An open shard is locked. So it is closed again when a run wants to publish, and after a while without a query.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class KeptShard:
                 yield self._opened or self._open()
             except UsageError:
                 raise
-            except BaseException:  # after an error of the engine, the next query opens it anew
+            except BaseException:  # after an error of the engine, the next query opens it again
                 self._release()
                 raise
             self._used = time.monotonic()

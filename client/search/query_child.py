@@ -28,7 +28,7 @@ END_SECONDS = 5.0
 
 
 class ChildLost(Exception):
-    """The child has ended or answers nonsense, so that another one has to be started."""
+    """The child has ended or sends invalid answers, so that another one has to be started."""
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -85,7 +85,7 @@ class QueryChild:
         except BlockingIOError:
             return
         except BrokenPipeError:
-            self._unsent.clear()  # it has ended: reading tells
+            self._unsent.clear()  # the child has ended, which the next read reports
 
     def receive(self) -> QueryAnswer | None:
         """The answer to the last request, if it is there. ChildLost if there will be none; another error is the model's."""

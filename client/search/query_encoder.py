@@ -64,13 +64,13 @@ class Encoding:
         models.send(self._questions)
 
     def collect(self, timeout: float = TIMEOUT, say: Callable[[str], None] = lambda _line: None) -> Encoded:
-        """By vector name, one query vector a text: float32 (dim,), SparseQuery, or float32 (tokens, dim).
+        """By vector name, one query vector per text: float32 (dim,), SparseQuery, or float32 (tokens, dim).
 
-        Where weights of the metadata may stand in a sparse vector, the query carries the terms of that range too. `say` gets
+        If a sparse vector may have weights from the metadata, the query has the terms of that range too. `say` gets
         a line for each model that truncated a text.
 
-        A vector is left out if its child dies, answers nonsense or not within `timeout` seconds of the question, or if its
-        model fails on these texts; EmbedfleetError if none is left. For a sparse vector in which metadata weights stand in
+        A vector is left out if its child dies, sends an invalid answer or none within `timeout` seconds, or if its
+        model fails on these texts; EmbedfleetError if none is left. For a sparse vector that has metadata weights
         for some chunks, the query's words are used instead, as for `run --queries`. UsageError for a model that cannot be
         used at all.
         """
@@ -189,8 +189,8 @@ def _dim(layout: RunLayout, output: Output) -> int | None:
 
 
 def _holds_metadata(layout: RunLayout, vector: str) -> bool:
-    """Whether weights of the metadata stand in the vector for some chunk: a query can then be answered without its model."""
-    from ...protocol.run_directory.tables import (  # late: it brings Arrow, and few searches need it
+    """Whether some chunk has weights from the metadata in the vector: a query can then be answered without its model."""
+    from ...protocol.run_directory.tables import (  # late import: it loads Arrow, which few searches need
         VectorSegmentInfo,
         read_info,
     )

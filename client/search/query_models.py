@@ -21,8 +21,8 @@ Answers = dict[str, QueryAnswer | EmbedfleetError]
 
 
 class QueryModels:
-    """One child for each vector that was asked for, until `close`. A child that was lost is started anew when it is asked
-    again."""
+    """One child process for each vector that was requested, until `close`. A child that was lost is started again by the next
+    request."""
 
     def __init__(self, timings: Timings | None = None) -> None:
         self._children: dict[str, QueryChild] = {}

@@ -27,7 +27,7 @@ class Timings:
             self.add(name, time.monotonic() - began)
 
     def take(self) -> dict[str, float]:
-        """Milliseconds by stage, to a tenth. The next query begins anew."""
+        """Milliseconds by stage, to a tenth. The next query starts from zero."""
         found = {stage: round(1000 * seconds, 1) for stage, seconds in self._seconds.items()}
         self._seconds.clear()
         return found

@@ -84,7 +84,7 @@ class PrivateCoordinator:
         text = self.tail().removeprefix(PREFIX_OF_LINES)
         if code == 2:
             raise error_from_name("UsageError", text)
-        raise EmbedfleetError(f"the coordinator did not start ({describe_exit(code)}): {text or 'it said nothing'}")
+        raise EmbedfleetError(f"the coordinator did not start ({describe_exit(code)}): {text or 'it printed nothing'}")
 
     def _end(self, patience: float) -> None:
         if self._process is not None:

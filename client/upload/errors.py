@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ...protocol.errors import EmbedfleetError, Unreachable, UsageError
 
 ErrorClass = Literal["key", "away", "busy", "refused"]
-"""The key is not accepted; nobody answers; try again later; the request itself is wrong."""
+"""The key is not accepted; no server answers; the server is busy, try again later; the request itself is wrong."""
 
 _STATUS: dict[int, ErrorClass] = {401: "key", 403: "key", 408: "busy", 429: "busy"}
 

@@ -147,7 +147,7 @@ def _send(
     with ThreadPoolExecutor(streams, "upload") as pool:
         try:
             for batch in cut(points, limits):
-                collect(streams)  # one batch a stream, and one ready
+                collect(streams)  # one batch per stream, and one ready
                 pending.add(pool.submit(delivery.send, batch))
             collect(0)
         except BaseException:

@@ -1,7 +1,7 @@
 """Check whether candidates, ranking and evaluation match the run's vectors, queries and prompts.
 
 They become stale if a model is added or removed, a segment is computed again, or `--query-prompt` changes. A command with
-`--queries` makes them anew. One without leaves them, and this module reports that they are stale.
+`--queries` makes them again. A command without it leaves them, and this module reports that they are stale.
 """
 
 from __future__ import annotations

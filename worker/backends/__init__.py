@@ -1,1 +1,1 @@
-"""How a model's forward pass is computed: padded by sentence-transformers, or packed by the modules here."""
+"""Two ways to compute a forward pass: padded, by sentence-transformers, or packed (without padding), by this package."""

@@ -1,4 +1,4 @@
-"""How far two computations of the same texts agree, for the results of every kind of encoder."""
+"""Measure how far two computations of the same texts agree, for the results of every kind of encoder."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ...protocol.wire.arrays import Array
 
 COSINE = {"float32": 1 - 1e-5}
 COSINE_OF_HALF = 0.999
-"""Rounding to bfloat16 alone costs MiniLM 0.00006 of cosine."""
+"""Rounding to bfloat16 alone takes 0.00006 off the cosine of MiniLM."""
 SCORE = {"float32": 1 - 1e-4}
 SCORE_OF_HALF = 0.98
 
 
 def agree(found: float, ours: Any, dtype: str) -> bool:
-    """Whether `found`, the agreement of `ours` with another computation in this dtype, is enough for the same numbers."""
+    """Whether `found`, the agreement of `ours` with another computation, is close enough in this dtype."""
     if _is_scores(ours):
         return found >= SCORE.get(dtype, SCORE_OF_HALF)
     return found >= COSINE.get(dtype, COSINE_OF_HALF)
 
 
 def agreement(ours: Any, theirs: Any) -> float:
-    """The least cosine between two `compute` results, vector by vector; of scores, 1 less the largest difference. -1 where
-    shapes differ, and NaN where a result is not a number."""
+    """The smallest cosine between two `compute` results, vector by vector; for scores, 1 minus the largest difference. -1 if
+    shapes differ, and NaN if a result is not a number."""
     if _is_scores(ours):
         return 1.0 - float(np.abs(ours - theirs).max(initial=0.0))
     return min((_of_row(one, other) for one, other in zip(ours, theirs, strict=True)), default=1.0)

@@ -1,4 +1,4 @@
-"""Which of two ways computes a model's batches: without padding, or with it as sentence-transformers does."""
+"""Choose how a model's batches are computed: without padding, or with padding as sentence-transformers does."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ PROBES = (
 )
 """Texts that are computed in both ways before the first batch."""
 ENGINES = ("openvino", "onnx")
-"""Choices of --backend that compute a model without torch, on CPUs."""
+"""Values of --backend that compute a model without torch, on CPUs."""
 NOT_PACKED = ("torch", *ENGINES)
-"""Choices of --backend for which there is no forward pass without padding."""
+"""Values of --backend with which torch, if it is used, pads."""
 
 
 class PackedChoice:
-    """Without padding where there is such a way and its results are those with padding. `find` returns the model's forward
-    pass without padding, or why there is none. ModelError if `backend` demands it and there is none."""
+    """Computes without padding if the model can, and if the results agree with padded ones. `find` returns the model's forward
+    pass without padding, or the reason why there is none. ModelError if there is none and `backend` is torch-packed."""
 
     def __init__(self, backend: str, model: str, find: Callable[[], Packed | str]) -> None:
         found = "as asked for" if backend in NOT_PACKED else find()
@@ -41,22 +41,22 @@ class PackedChoice:
         self.packed: Packed | None = None if isinstance(found, str) else found
         """None: texts are padded."""
         self.described = f"torch ({found})" if isinstance(found, str) else "torch-packed"
-        """The way and its reason, for the record."""
+        """The choice and its reason, for `placements` in pass.json."""
 
     def renew(self) -> None:
-        """Make the way without padding anew, after the weights moved."""
+        """Build the forward pass without padding again, after the weights were moved."""
         if self.packed is not None:
             found = self._find()
             assert not isinstance(found, str), "the model is the same"
             self.packed = found
 
     def always_padded(self) -> PackedChoice:
-        """The other way, for a copy of the model."""
+        """A choice that always pads, for a copy of the model."""
         return PackedChoice("torch", "", self._find)
 
     @contextmanager
     def padded(self) -> Generator[None]:
-        """Pad meanwhile."""
+        """Compute with padding inside this block."""
         packed, self.packed = self.packed, None
         try:
             yield
@@ -64,7 +64,7 @@ class PackedChoice:
             self.packed = packed
 
     def compare(self, ours: Any, theirs: Any, dtype: str) -> None:
-        """Pad from now on, unless the results without padding agree with those with it."""
+        """Pad from now on, unless the results without padding (`ours`) agree with the padded ones (`theirs`)."""
         found = agreement(ours, theirs)
         if agree(found, ours, dtype):
             self.described = f"torch-packed ({found:.6f} of torch)"

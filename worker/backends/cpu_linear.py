@@ -1,8 +1,8 @@
-"""Linear layers on a CPU by oneDNN, with weights that are laid out for it once.
+"""Compute linear layers on a CPU by oneDNN, with weights that are converted to its layout once.
 
-torch computes float32 products by MKL, which lays the weights out anew in each call and is slow on some processors: on an AMD
+torch computes float32 products by MKL, which converts the weights in each call, and is slow on some processors: on an AMD
 EPYC with AVX-512, one core reached 106 GFLOP/s by MKL and 240 by oneDNN (512 rows, 384 by 1,536). On others both are alike.
-So the faster one is found out with the model's own layers, in some milliseconds.
+So both are timed with the model's own layers, which takes some milliseconds.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import time
 from typing import Any
 
 ROWS = 512
-"""Tokens of the product that is timed, about a micro-batch."""
+"""Tokens in the product that is timed: about a micro-batch."""
 ROUNDS = 5
 WORTH_IT = 1.1
-"""How many times as fast oneDNN must be to take the place of torch's own."""
+"""How many times as fast as torch's own product oneDNN must be to replace it."""
 
 
 def use_onednn(torch: Any, module: Any) -> int:
     """Let oneDNN compute the module's float32 linear layers if that is faster here. Returns how many layers it computes now.
 
-    Their numbers differ from torch's own by rounding only. A layer's weight becomes an opaque tensor in oneDNN's layout, so
+    The numbers differ from torch's own by rounding only. A layer's weight becomes an opaque tensor in oneDNN's layout, so
     that it is in memory once; the module can no longer be moved or converted. The layers of a vocabulary are left alone: an
     embedding may share their weights, and SPLADE's weights are computed from parts of them (`vocabulary.py`).
     """
@@ -69,7 +69,7 @@ def _is_faster(torch: Any, layer: Any) -> bool:
 
 
 def _seconds(step: Any) -> float:
-    """The best of some rounds: what disturbs one of them only ever takes time."""
+    """The shortest of some rounds: a disturbance only makes a round longer."""
     best = float("inf")
     for _ in range(ROUNDS):
         start = time.perf_counter()

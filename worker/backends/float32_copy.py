@@ -1,4 +1,4 @@
-"""A copy of modules with weights of its own, in float32. The modules themselves stay as they are, and may compute meanwhile."""
+"""Copy modules with their weights in float32. The modules themselves do not change, and may compute meanwhile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 def float32_copy(modules: Mapping[str, Any], device: torch.device, *, shared: Iterable[Any] = ()) -> dict[str, Any]:
     """Copies of named modules, or of lists of them, on a device. Converting half precision to float32 is exact.
 
-    What several of them have in common, their copies have too. Buffers keep their dtype, as the reference keeps some in
+    Modules that share a part have copies that share its copy. Buffers keep their dtype, since the reference keeps some in
     float32. The copies use the objects in `shared`, such as tokenizers, and not copies of these.
     """
     memo: dict[int, Any] = {id(one): one for one in shared}

@@ -1,8 +1,8 @@
-"""Queries, keys and values of BERT's kind of attention by one matrix: a layer launches one product instead of three.
+"""Compute queries, keys and values of BERT's kind of attention by one matrix: a layer launches one product instead of three.
 
-It is used on GPUs only. On a CPU it brings nothing that could be told from noise: 1,024 tokens of all-MiniLM-L6-v2 in float32
-took 0.49 s of CPU time instead of 0.51 s on one thread, with the same numbers. And where oneDNN computes the layers
-(`cpu_linear.py`), their weights are laid out one by one.
+It is used on GPUs only. On a CPU it gains nothing beyond measurement noise: 1,024 tokens of all-MiniLM-L6-v2 in float32
+took 0.49 s of CPU time instead of 0.51 s on one thread, with the same numbers. Besides, where oneDNN computes the layers
+(`cpu_linear.py`), each layer needs its own weights in oneDNN's layout.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import torch
 from .packed_attention import attention
 
 FUSABLE = frozenset(f"{family}SelfAttention" for family in ("Bert", "Roberta", "XLMRoberta", "Camembert", "Electra"))
-"""Classes that compute `query`, `key` and `value` from the same token vectors, by a layer of that name each."""
+"""Classes that compute `query`, `key` and `value` from the same token vectors, by three layers of these names."""
 LAYERS = ("query", "key", "value")
 
 
 def fuse(twin: Any) -> int:
-    """Let each attention of a packed model that is of these classes compute one product. Returns how many do.
+    """Let each attention of these classes in a packed model compute one product. Returns how many do.
 
-    The weights are in memory once: those of the three layers become views of one tensor, for all that share them. Results
-    are those of three products but for rounding.
+    The weights are in memory once: those of the three layers become views of one tensor, for all models with them. Results
+    differ from those of three products by rounding only.
     """
     found = [one for one in twin.modules() if _is_fusable(one)]
     for one in found:

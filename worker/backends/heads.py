@@ -1,7 +1,7 @@
-"""From a packed model's token vectors to the results of each kind of model, as sentence-transformers' modules name them.
+"""Turn a packed model's token vectors into the results of each kind of model, under the names of sentence-transformers.
 
-Each function takes the model's modules and returns a `Packed`, or says why there is none. Modules that look at one row of
-numbers at a time (`Dense`, `Normalize`, …) are used as they are.
+Each function takes the model's modules, and returns a `Packed` or the reason why there is none. Modules that compute one row of
+numbers by itself (`Dense`, `Normalize`, …) are used as they are.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .vocabulary import VocabularyTiles
 
 Outputs = dict[str, Any]
 Packed = Callable[[Pack], Outputs]
-"""Computes a pack, and waits for nothing. In `outputs`, on the device: `sentence_embedding` (n, dim), `scores` (n, 1), or what
-`multivector` and `heads` say."""
+"""Computes a pack without waiting. In `outputs`, on the device: `sentence_embedding` (n, dim), `scores` (n, 1), or what
+the docstrings of `multivector` and `heads` describe."""
 
 ROWWISE = ("Dense", "Normalize", "LayerNorm", "Dropout")
 """Modules whose result for a row of numbers depends on that row alone; the last two take pooled vectors only."""
@@ -70,8 +70,8 @@ def sparse(route: Sequence[Any], staging: Staging) -> Packed | str:
 
 
 def multivector(route: Sequence[Any], staging: Staging) -> Packed | str:
-    """A transformer and modules for its token vectors. `token_embeddings` (K, dim) are those of the tokens that its masks keep,
-    `kept` (n, in host memory) of each text."""
+    """A transformer and modules for its token vectors. `token_embeddings` (K, dim) are of the tokens that its masks keep, and
+    `kept` (n, in host memory) has how many these are of each text."""
     first, *rest = route
     masks, others = [one for one in rest if _is_mask(one)], [one for one in rest if not _is_mask(one)]
     reason = _not_a_transformer(first, staging)
@@ -92,7 +92,7 @@ def multivector(route: Sequence[Any], staging: Staging) -> Packed | str:
 
 
 def _kept(pack: Pack, masks: Sequence[Any]) -> Int32:
-    """Which tokens (T) of documents these `MultiVectorMask`s keep; found on the host."""
+    """Which tokens (T) of documents these `MultiVectorMask`s keep, computed on the host."""
     features: Outputs = {"input_ids": torch.from_numpy(pack.ids)[None].long()}
     features["attention_mask"] = torch.ones_like(features["input_ids"])
     for mask in masks:
@@ -101,7 +101,7 @@ def _kept(pack: Pack, masks: Sequence[Any]) -> Int32:
 
 
 def heads(first: Any, staging: Staging) -> Packed | str:
-    """The vectors of all tokens alone, for a model with several heads: `tokens` (T, dim), the numbers of each text's first
+    """Only the vectors of all tokens, for a model with several heads: `tokens` (T, dim); the places in it of each text's first
     token (`starts`, n) and of all `others` (T - n); in host memory, the `ids` (T) and the `lengths` (n)."""
     reason = _not_a_transformer(first, staging)
     if reason:
@@ -142,7 +142,7 @@ def score(route: Sequence[Any], staging: Staging) -> Packed | str:
 
 
 def _classifier(model: Any) -> Callable[[torch.Tensor, Batch], torch.Tensor] | None:
-    """The model's own head, from the one token that it looks at: (n, 1) of (T, dim)."""
+    """The model's own head, which uses one token of each text: (n, 1) from (T, dim)."""
     match model.config.model_type:
         case "bert" | "gte" | "nomic_bert":
             pooler = model.base_model.pooler
@@ -166,7 +166,7 @@ def _not_a_transformer(first: Any, staging: Staging) -> str:
 
 
 def _are_rowwise(modules: Sequence[Any], name: str) -> bool:
-    """Whether each reads and writes `name`, a row at a time."""
+    """Whether each module reads and writes `name`, row by row."""
     of_pooled = "sentence_embedding"
     sides = [getattr(one, side, of_pooled) for one in modules for side in ("module_input_name", "module_output_name")]
     return all(type(one).__name__ in ROWWISE for one in modules) and all(one == name for one in sides)

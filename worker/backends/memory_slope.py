@@ -1,4 +1,4 @@
-"""How many tokens fit into a device's free memory, from the memory that two micro-batches took."""
+"""Estimate how many tokens fit into a device's free memory, from the memory that two micro-batches took."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOM = 0.8
 
 @dataclass(frozen=True, slots=True)
 class MemoryPoint:
-    """A micro-batch of so many tokens took so many bytes at most, besides what was there before."""
+    """The tokens of a micro-batch, and the most bytes that it took in addition to the memory in use before."""
 
     tokens: int
     peak: int

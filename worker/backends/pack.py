@@ -1,4 +1,4 @@
-"""The tokens of some texts one after the other, without padding."""
+"""A pack: the tokens of some texts, one after the other, without padding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention over texts that lie one after the other: each token sees its own text only.
+"""Attention over texts that are joined one after the other: each token sees its own text only.
 
 It is registered with transformers under NAME, as an attention function of its models. Two kernels: FlashAttention as torch
 has it on a GPU (Dao 2023, "FlashAttention-2"), and an exact loop over the texts on a CPU. transformers makes no mask for an
@@ -18,7 +18,7 @@ ENDS = "cu_seq_lens_q"
 """The argument of transformers' models that reaches the attention: where each text begins, and the end of the last."""
 LONGEST = "max_length_q"
 NO_LIMIT = -1
-"""How far a token may look to one side: as far as its text goes."""
+"""For the tokens that a token sees on one side: no limit but its own text."""
 SCHEMA = "(Tensor q, Tensor k, Tensor v, Tensor ends, int longest, float scale, int left, int right) -> Tensor"
 
 

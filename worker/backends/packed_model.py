@@ -22,7 +22,7 @@ PACKABLE = frozenset(
         *("gemma3_text", "llama", "qwen2", "qwen3"),
     }
 )
-"""`model_type` of the architectures whose packed results the tests hold to the padded ones."""
+"""`model_type` of the architectures whose packed results the tests compare with padded ones."""
 LARGEST_HEAD = 256
 """FlashAttention's largest dimension of an attention head."""
 
@@ -44,13 +44,13 @@ class Batch:
     longest: int
     """Tokens of the longest text."""
     kept: torch.Tensor
-    """The tokens that the caller chose, by number (K), int64."""
+    """The places of the tokens that the caller chose (K), int64."""
 
 
 class PackedModel:
-    """The backbone of a model of `transformers`: a twin, which shares its weights and has the packed attention.
+    """The backbone of a model of `transformers`: a twin, which is a copy with the same weights and the packed attention.
 
-    Threads may call it at the same time. Nothing waits for the device.
+    Threads may call it at the same time. No call waits for the device.
     """
 
     def __init__(self, model: Any, staging: Staging) -> None:
@@ -128,7 +128,7 @@ def twin_of(module: Any) -> Any:
 
 
 def position_offset(model: Any) -> int:
-    """The position of a text's first token: 0 for most models. RoBERTa and its kin count from the pad id + 1: they have an
+    """The position of a text's first token: 0 for most models. RoBERTa and the like count from the pad id + 1: they have an
     integer `padding_idx` beside a table of learned positions."""
     for one in model.modules():
         pad = getattr(one, "padding_idx", None)

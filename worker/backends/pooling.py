@@ -1,4 +1,4 @@
-"""Pooling of token vectors that lie one after the other: the modes of sentence-transformers' `Pooling`, in its order."""
+"""Pooling of the token vectors of joined texts: the modes of sentence-transformers' `Pooling`, in its order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def modes_of(pooling: Any) -> tuple[str, ...]:
 
 
 def pool(hidden: torch.Tensor, batch: Batch, modes: tuple[str, ...]) -> torch.Tensor:
-    """(n, modes x dim) from the token vectors (T, dim). Sums are float32, as the reference's; nothing waits for the device."""
+    """(n, modes x dim) from the token vectors (T, dim). Sums are float32, as in the reference; nothing waits for the device."""
     return torch.cat([_pooled(hidden, batch, mode) for mode in modes], dim=1)
 
 

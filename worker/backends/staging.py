@@ -1,6 +1,6 @@
-"""Copies between the host's memory and a device's that wait for nothing.
+"""Asynchronous copies between the host's memory and a device's.
 
-The only module that knows streams, events and pinned memory of CUDA. On a CPU the same steps are taken; there is nothing to
+The only module that uses streams, events and pinned memory of CUDA. On a CPU the same steps are taken, without anything to
 wait for.
 """
 
@@ -20,20 +20,20 @@ from ...protocol.wire.arrays import Array
 from ..tokenizing.flat import Int32
 
 SMALL_SHARE = 0.05
-"""Of a GPU's free memory: what takes less may be placed there without being planned for."""
+"""Share of a GPU's free memory: data that takes less may be placed there without further checks."""
 
 
 class Event(Protocol):
-    """A mark behind the work that the device was given so far."""
+    """A mark after the work that the device has been given so far."""
 
     def record(self) -> None: ...
     def synchronize(self) -> None:
-        """Wait until the device has come to the mark. No wait if there is none."""
+        """Wait until the device has reached the mark. Returns at once if it was not recorded."""
         ...
 
 
 class Passed:
-    """An event of a CPU, which has done all that it was given."""
+    """An event for a CPU, where all work is done when a call returns."""
 
     def record(self) -> None:
         pass
@@ -44,7 +44,7 @@ class Passed:
 
 @dataclass(slots=True)
 class Slot:
-    """Host memory that the device reads from. `copied` is behind the last copy."""
+    """Host memory that the device reads from. `copied` marks the end of the last copy."""
 
     memory: torch.Tensor
     copied: Event
@@ -52,19 +52,19 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """Tensors on their way to the host. `event` is behind their copies."""
+    """Tensors on their way to the host. `event` marks the end of their copies."""
 
     tensors: Mapping[str, torch.Tensor]
     event: Event
 
     def wait(self) -> dict[str, Array]:
-        """The tensors as arrays, once they are there; waits for nothing that the device was given later."""
+        """The tensors as arrays, once they are there. Does not wait for work that the device was given later."""
         self.event.synchronize()
         return {name: one.numpy() for name, one in self.tensors.items()}
 
 
 class Staging:
-    """Uploads and downloads. Uploads go through a ring of `slots` places in pinned memory. Threads may share it."""
+    """Copies to and from the device. Uploads go through a ring of `slots` places in pinned memory. Threads may share it."""
 
     def __init__(self, device: torch.device, slots: int) -> None:
         self.device = device
@@ -93,14 +93,14 @@ class Staging:
         return Landing(copies, self.mark())
 
     def mark(self) -> Event:
-        """An event behind all that the device was given so far."""
+        """An event after all the work that the device has been given so far."""
         event = self._event()
         event.record()
         return event
 
     @contextmanager
     def behind(self, event: Event) -> Generator[None]:
-        """Give the device work that follows `event`, beside what it was given later. It must end with a wait for its result."""
+        """Give the device work to do after `event`, beside work that it was given later. End by waiting for its result."""
         if not self._is_cuda:
             yield
             return
@@ -112,7 +112,7 @@ class Staging:
             yield
 
     def place_beside(self, size: int) -> torch.device:
-        """Where so many bytes more may lie: on the device if they are few there, otherwise in the host's memory."""
+        """Where to place `size` more bytes: on the device if they are few there, otherwise in the host's memory."""
         if not self._is_cuda:
             return self.device
         free, _ = torch.cuda.mem_get_info(self.device)
@@ -126,7 +126,7 @@ class Staging:
         return free + torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
 
     def peak_of(self, step: Callable[[], object]) -> int:
-        """The most bytes of a GPU that a step takes beside what is there before; 0 on a CPU."""
+        """The most bytes of a GPU that a step takes in addition to the memory in use before; 0 on a CPU."""
         if not self._is_cuda:
             step()
             return 0

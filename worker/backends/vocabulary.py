@@ -1,7 +1,7 @@
 """SPLADE's weights, by tiles of the vocabulary.
 
-A token has a logit for each entry of the vocabulary: in bfloat16, 250 MB for 4,096 tokens and 30,522 entries, which are
-written once and read again. Here a tile of the vocabulary is computed and reduced at a time.
+A token has a logit for each entry of the vocabulary: in bfloat16, 250 MB for 4,096 tokens and 30,522 entries, which would be
+written once and read again. Here one tile of the vocabulary at a time is computed and reduced.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def weights_of(hidden: torch.Tensor, lengths: torch.Tensor, weight: Any, bias: A
         logits = torch.nn.functional.linear(
             hidden, weight[at : at + TILE], None if bias is None else bias[at : at + TILE]
         )
-        if largest:  # the activation grows with its argument: it may follow
+        if largest:  # the activation is monotonic, so it may follow the maximum
             tiles.append(_activated(torch.segment_reduce(logits, "max", lengths=lengths, unsafe=True), twice))
         else:
             tiles.append(torch.segment_reduce(_activated(logits, twice), "sum", lengths=lengths, unsafe=True))

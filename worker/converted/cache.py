@@ -28,7 +28,7 @@ GRAPH, WEIGHTS, RECORD, TOKENIZER, REFERENCE = "model.xml", "model.bin", "record
 HEAD = "head.npz"
 FILES = (GRAPH, WEIGHTS, RECORD, TOKENIZER, REFERENCE)
 EXPORTED_FILES = (RECORD, TOKENIZER, REFERENCE, HEAD)
-"""Where the graph is the repository's own."""
+"""The files of a conversion whose graph stays in the model's repository."""
 LOCK_SECONDS = 1_800.0
 """How long to wait for another process that makes the same conversion."""
 LOOK_SECONDS = 0.1
@@ -50,7 +50,7 @@ class Conversions:
 
     @contextlib.contextmanager
     def locked(self, key: str) -> Generator[None]:
-        """Hold the lock of a key. TimeoutError if another process has it for too long, OSError if there can be none."""
+        """Hold the lock of a key. TimeoutError if another process holds it too long, OSError if no lock can be made."""
         make_folder(self.folder)
         lock = os.open(self.folder / f".{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -60,13 +60,13 @@ class Conversions:
             os.close(lock)
 
     def clear(self, key: str) -> None:
-        """Delete what is there of a conversion, half-written ones too. Hold its lock."""
+        """Delete the files of a conversion, also half-written ones. The caller holds its lock."""
         for one in (self.folder / key, *self.folder.glob(f".{key}.*.tmp")):
             if one.exists():
                 shutil.rmtree(one)
 
     def commit(self, key: str, write: Callable[[Path], None], names: tuple[str, ...] = FILES) -> None:
-        """Let `write` fill a folder with these files, and name it once they are on the disk. OSError if that fails."""
+        """Let `write` fill a folder with these files; rename it to its key once they are on the disk. OSError if that fails."""
         partial = self.folder / f".{key}.{os.getpid()}.tmp"
         partial.mkdir()
         try:
@@ -106,7 +106,7 @@ def open_conversions() -> Conversions | None:
 
 
 def key_of(spec: PassSpec, files: ModelFiles, graph: str = "") -> str:
-    """The key of a model's conversion: what decides its numbers, the digest of its own graph if that is computed, and the
+    """The key of a model's conversion: what decides its numbers, the digest of its own graph if that one is computed, and the
     versions of the libraries."""
     weights, _ = hash_weights(files.folder, own_code=spec.trust_remote_code)
     own = (graph,) if graph else ()

@@ -1,4 +1,4 @@
-"""Makes a conversion in a child process, while it holds the lock of that conversion."""
+"""Make a conversion in a child process, while holding the lock of that conversion."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Refusal(ModelError):
 
 
 def make_conversion(conversions: Conversions, key: str, spec: PassSpec, files: ModelFiles, threads: int) -> Path:
-    """The folder of a conversion, made if it is not there. ModelError if it cannot be made, with the reason alone."""
+    """The folder of a conversion, made if it is not there. ModelError, whose text is the reason alone, if it cannot be made."""
     try:
         with conversions.locked(key):
             found = conversions.find(key)  # another process may have made it meanwhile
@@ -49,7 +49,7 @@ def usable(found: Path | Done | None) -> Path:
 
 
 def request_of(conversions: Conversions, key: str, spec: PassSpec, files: ModelFiles, threads: int) -> ConvertRequest:
-    """What the child is asked for: the model, without the options of the pass."""
+    """The request to the child: the model, without the options of the pass."""
     bare = PassSpec(
         vector=spec.vector,
         kind=spec.kind,
@@ -64,7 +64,7 @@ def request_of(conversions: Conversions, key: str, spec: PassSpec, files: ModelF
 
 
 def run_child(conversions: Conversions, key: str, spec: PassSpec, files: ModelFiles, threads: int) -> None:
-    """Have a child process store the conversion or its refusal. ModelError, and perhaps a refusal, if it did not."""
+    """Let a child process store the conversion or its refusal. ModelError if it does not; a crash is stored as a refusal."""
     request = request_of(conversions, key, spec, files, threads)
     child = ChildProcess(MODULE, [msgspec.json.encode(request).decode()], environment=OFFLINE)
     try:
@@ -79,7 +79,7 @@ def run_child(conversions: Conversions, key: str, spec: PassSpec, files: ModelFi
         reason = "the conversion took too long"
         if code is not None:
             reason = f"the conversion ended with {describe_exit(code)}: {_last_line(child.tail())}"
-        if code is not None and code != -signal.SIGKILL:  # which the kernel sends where memory runs out
+        if code is not None and code != -signal.SIGKILL:  # the kernel sends it when memory runs out
             reason += f" (remove {conversions.folder / key} to try again)"
             conversions.refuse(key, reason)
         raise ModelError(reason)
@@ -88,4 +88,4 @@ def run_child(conversions: Conversions, key: str, spec: PassSpec, files: ModelFi
 
 
 def _last_line(tail: str) -> str:
-    return (tail.splitlines() or ["it said nothing"])[-1][:300]
+    return (tail.splitlines() or ["it printed nothing"])[-1][:300]

@@ -1,4 +1,4 @@
-"""Chooses what computes a pass on this device, and loads it."""
+"""Choose what computes a pass on this device, torch or a converted model, and load it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from .engines.openvino_runtime import is_installed
 from .engines.versions import is_convertible
 
 CONVERSION_SECONDS = 10.0
-"""About what a conversion takes."""
+"""About how long a conversion takes."""
 SAVED = 0.1
-"""The share of a pass's time that OpenVINO is assumed to save over torch. It is more where it was measured."""
+"""The share of a pass's time that OpenVINO is assumed to save, compared with torch. Measurements showed more."""
 BYTES_PER_SECOND = 2.9e11
-"""Weight bytes times tokens that torch computes in a second with one thread in float32: 91 MB at 3,200 tokens/s."""
+"""Bytes of weights times tokens that torch computes in a second with one thread in float32: 91 MB at 3,200 tokens/s."""
 
 
 def load_encoder(spec: PassSpec, device: str, threads: int) -> Encoder:
     """The encoder of a pass, with its weights in host memory. ModelError if it cannot be loaded.
 
     With `auto`, a CPU's pass is computed by OpenVINO if the model is converted already, or if the pass is long enough to repay
-    its conversion. If that fails, torch computes it, and the record says why. It never takes ONNX Runtime.
+    its conversion. If that fails, torch computes it, and its notes say why. `auto` never takes ONNX Runtime.
     """
     if spec.backend not in ("auto", *ENGINES) or not is_convertible(spec):
         return choose.load_encoder(spec, device, threads)
@@ -68,8 +68,8 @@ def _forced(spec: PassSpec, device: str, threads: int) -> Encoder:
 
 
 def _converted(spec: PassSpec, threads: int, *, convert: bool | None) -> Encoder | None:
-    """The converted model as an encoder. With `convert` None, it is only converted if the pass is long enough, and None comes
-    back if it is not. ModelError with the reason if it cannot be used."""
+    """The converted model as an encoder. With `convert` None, it is only converted if the pass is long enough; otherwise the
+    result is None. ModelError with the reason if it cannot be used."""
     _check_engine(spec)
     conversions = open_conversions()
     if conversions is None:

@@ -1,8 +1,8 @@
 """`python -m embedfleet.worker.converted.convert REQUEST`: convert a model, compare it with torch, and store it.
 
-REQUEST is a ConvertRequest in JSON. Where the model's own ONNX graph is computed, a conversion has no graph, and only what else
-is to be known of the model. It runs in a process of its own: it needs the weights twice, and a runtime may crash. It ends with
-0 once the conversion, or its refusal, is stored, and with 2 and a message for what another attempt may cure.
+REQUEST is a ConvertRequest in JSON. If the model's own ONNX graph will be computed, the conversion has no graph, only other
+facts about the model. It runs in a separate process, since it needs the weights twice, and a runtime may crash. It ends with
+0 once the conversion, or its refusal, is stored; it ends with 2 and a message if another attempt may succeed.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from .record import ConvertRequest, ModelRecord, TokenSettings
 from .traced_attention import traced_attention
 
 MARGIN = 64 << 20
-"""Bytes beside the weights that a conversion takes on the disk, generously."""
+"""Upper estimate of the bytes that a conversion takes on the disk besides the weights."""
 
 
 class _Refused(Exception):
-    """The model cannot be converted, nor could it be at another attempt."""
+    """The model cannot be converted, and another attempt would fail too."""
 
 
 def convert(request: ConvertRequest) -> None:
@@ -80,7 +80,7 @@ def _write(folder: Path, request: ConvertRequest, encoder: Any) -> None:
     (folder / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record)))
     expected = encoder.compute(prepared, np.arange(len(PROBES), dtype=np.int32))
     save_probe(folder / REFERENCE, tokens, expected)
-    try:  # as it will be loaded
+    try:  # load it as a worker will
         ENCODERS[record.kind](request.spec, _files(request), folder, request.threads, thorough=True)
     except (Disagrees, GraphError) as error:
         raise _Refused(str(error)) from error
@@ -98,7 +98,7 @@ def _prepared(encoder: Any) -> Prepared:
 
 
 def _take_graph(folder: Path, encoder: Any, files: ModelFiles, record: ModelRecord) -> ModelRecord:
-    """Store the weights of what follows the model's own graph. The record then names that graph."""
+    """Store the weights of the modules that follow the model's own graph. Return the record, which then names that graph."""
     try:
         exported, weights = exported_of(encoder, files.folder, find_graph(files, fetch=False).path)
     except GraphError as error:
@@ -111,13 +111,13 @@ def _save_graph(folder: Path, encoder: Any, settings: TokenSettings, tokens: Fla
     import torch
 
     openvino = import_openvino()
-    # Of unlike lengths: without a padded one, the graph might have no mask at all.
+    # Texts of different lengths: without a padded one, the graph might have no mask at all.
     examples = tuple(map(torch.from_numpy, padded(tokens, np.array([2, 0], np.int32), settings)))
     shape = openvino.PartialShape([-1, -1])
     inputs = [(name, shape, openvino.Type.i64) for name in INPUTS[: len(examples)]]
     try:
         with torch.no_grad(), traced_attention(encoder.route[0].model), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of tracing, whose results are compared
+            warnings.simplefilter("ignore")  # tracing warns; its results are compared below
             model = openvino.convert_model(ModelGraph(encoder).eval(), example_input=examples, input=inputs)
         openvino.save_model(model, folder / GRAPH, compress_to_fp16=False)
     except MemoryError:
@@ -160,7 +160,7 @@ def _ids(mask: Any) -> Iterable[int]:
 
 
 def _check_room(folder: Path, parameters: int) -> None:
-    """Raise OSError where the disk is too full: OpenVINO writes what fits without a word."""
+    """Raise OSError if the disk is too full: OpenVINO would silently write only what fits."""
     needed, free = 4 * parameters + MARGIN, shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(errno.ENOSPC, f"{needed >> 20:,} MiB are needed, and {free >> 20:,} MiB are free", str(folder))
@@ -171,7 +171,7 @@ def _summary(error: BaseException) -> str:
 
 
 def main() -> int:
-    """Convert as asked for on the command line."""
+    """Convert what the command line requests."""
     guard_standard_error()
     ignore_stop_signals()
     lifeline.hold()

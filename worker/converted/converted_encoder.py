@@ -46,24 +46,24 @@ from .record import ModelRecord
 from .results import ResultOptions, joined, results_of
 
 STREAM_TOKENS = 1_024
-"""Tokens of a micro-batch for each stream, as for torch on a CPU."""
+"""Tokens of a micro-batch per stream, as for torch on a CPU."""
 MICRO_BATCHES = 2
-"""In a batch: two batches in hand keep all streams at work."""
+"""Micro-batches in a batch. With two batches in flight, all streams stay busy."""
 
 FASTER = "this processor has bfloat16: --dtype bfloat16 would take about 0.6 of the time, with cosines above 0.999 of float32's"
-"""Said where the dtype was left open. The share was measured with all-MiniLM-L6-v2 on an AMD EPYC with AVX-512 BF16."""
+"""Reported if no dtype was requested. The share was measured with all-MiniLM-L6-v2 on an AMD EPYC with AVX-512 BF16."""
 FAST = 1e11
 """Parameters times tokens that take about a second."""
 SHORT = 4
-"""The first PROBES, which are computed with any model."""
+"""How many of the first PROBES are computed with every model, however slow."""
 
 
 class Disagrees(ModelError):
-    """The conversion does not compute what torch did."""
+    """The results of the conversion differ from those of torch."""
 
 
 class ConvertedEncoder(Immediate):
-    """A conversion in its folder as an Encoder; a subclass for each kind. ModelError for options that the model cannot have,
+    """A conversion as an Encoder, with a subclass for each kind. ModelError for options that the model cannot have,
     Disagrees if it computes other numbers than torch. `thorough`: compare all PROBES, however long that takes."""
 
     pads = True
@@ -135,7 +135,7 @@ class ConvertedEncoder(Immediate):
         return joined([results_of(self._record, outputs, given, options) for outputs, given in found])
 
     def _probe(self, *, thorough: bool) -> float:
-        """How far texts agree with what torch made of them. Disagrees if that is too little, or if their tokens differ."""
+        """How far results agree with those of torch. Disagrees if that is too little, or if the tokens differ."""
         kind, probes, seconds = self._record.kind, Texts.of(PROBES), None
         if kind == "rerank":
             probes, seconds = Texts.of([QUESTION] * len(PROBES)), probes
@@ -153,7 +153,7 @@ class ConvertedEncoder(Immediate):
         return min(found)
 
     def _probe_batches(self, lengths: IntArray, *, thorough: bool) -> list[list[int]]:
-        """The PROBES as micro-batches: one alone, others beside each other, and the longest ones if that is fast."""
+        """The PROBES as micro-batches: one alone, others padded together, and the longest ones if that is fast."""
         most = FAST / self._record.parameters
         short = [row for row, length in enumerate(lengths.tolist()) if thorough or row < SHORT or length <= most]
         return [[1], short[:-1], short[-1:]]

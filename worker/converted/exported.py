@@ -1,4 +1,4 @@
-"""How the outputs of a model's own ONNX graph become the results of its kind, read off the modules of sentence-transformers."""
+"""Read from the modules of sentence-transformers how the outputs of a model's own ONNX graph become results."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .engines.onnx_head import ACTIVATIONS, POOLINGS
 from .record import Exported, Step
 
 TOKENS = ("last_hidden_state", "token_embeddings")
-"""Outputs that are the vectors of tokens."""
+"""Names of outputs that are token vectors."""
 POOLED = "sentence_embedding"
 LOGITS = "logits"
 NO_STEP = ("Dropout", "MultiVectorMask")
-"""Modules that change no number. What a mask leaves out is in the record."""
+"""Modules that change no number. The tokens that a mask leaves out are in the ModelRecord."""
 FLOAT32 = "tensor(float)"
 
 Weights = dict[str, Array]
 
 
 def exported_of(encoder: Any, folder: Path, path: str) -> tuple[Exported, Weights]:
-    """The graph at `path` in the model's folder, and the weights of what follows it. GraphError with the reason if it does
-    not give what the kind needs, or if something follows that is not computed here."""
+    """The graph at `path` in the model's folder, and the weights of the modules after it. GraphError with the reason if it does
+    not give what the kind needs, or if a module follows that is not computed here."""
     outputs = OnnxSession(folder / path, 1).outputs
     modules = encoder.route[1:]
     match encoder.kind:
@@ -52,7 +52,7 @@ def exported_of(encoder: Any, folder: Path, path: str) -> tuple[Exported, Weight
 
 
 def _dense(modules: Sequence[Any], outputs: dict[str, str], path: str) -> tuple[Exported, Weights]:
-    """From the tokens' vectors if what follows is known, and otherwise from the graph's own pooling."""
+    """Take the token vectors if all modules after them are known, otherwise the pooled output of the graph."""
     if POOLED in outputs and not outputs.keys() & set(TOKENS):
         return Exported(path=path, output=_output(outputs, (POOLED,))), {}
     try:
@@ -75,7 +75,7 @@ def _output(outputs: dict[str, str], names: Sequence[str]) -> str:
 
 
 def _steps(modules: Sequence[Any], name: str) -> tuple[tuple[Step, ...], Weights]:
-    """The modules that change the numbers by this name, and their weights."""
+    """The modules that change the output of this name, and their weights."""
     steps: list[Step] = []
     weights: Weights = {}
     for module in modules:

@@ -8,8 +8,8 @@ Outputs are, by kind, all float32:
     rerank        the scores (n, 1), before the activation
     bge-m3        token vectors (n, longest, dim), term weights (n, longest), and late-interaction vectors (n, longest, width)
 
-and last, for each kind, the sum (n) of each text's token vectors before the head. A runtime may turn what is not a number
-into one (a maximum, an exponential); in the sum it remains.
+and last, for each kind, the sum (n) of each text's token vectors before the head. A runtime may turn NaN
+into a number (by a maximum or an exponential); in the sum it stays NaN.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import torch
 from ..backends.vocabulary import TILE
 
 OF_TOKENS = ("Dense", "Normalize", "LayerNorm", "Dropout", "MultiVectorMask")
-"""Modules that look at one token vector at a time."""
+"""Modules that compute each token vector by itself."""
 ACTIVATIONS = ("Identity", "Sigmoid", "NoneType")
-"""Activations of scores that are computed apart."""
+"""Activations of scores that are computed outside the graph."""
 
 
 class ModelGraph(torch.nn.Module):
-    """The graph of an encoder. `cannot_convert` must have nothing against it."""
+    """The graph of an encoder for which `cannot_convert` returns no reason."""
 
     def __init__(self, encoder: Any) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ def _dense(graph: ModelGraph, features: dict[str, Any]) -> tuple[tuple[Any, ...]
 
 
 def _sparse(graph: ModelGraph, features: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
-    """The decoder's logits are reduced over the tokens by tiles of the vocabulary: as a whole they are large."""
+    """Reduce the decoder's logits over the tokens by tiles of the vocabulary, since all logits together are large."""
     first, pooling = graph.steps
     decoder = first.model.get_output_embeddings()
     mask = features["attention_mask"].unsqueeze(-1)
@@ -120,7 +120,7 @@ def _tile(hidden: Any, decoder: Any, at: int, mask: Any, pooling: Any) -> Any:
     bias = None if decoder.bias is None else decoder.bias[at : at + TILE]
     logits = torch.nn.functional.linear(hidden, decoder.weight[at : at + TILE], bias) * mask
     largest = pooling.pooling_strategy == "max"
-    if largest:  # the activation grows with its argument: it may follow
+    if largest:  # the activation is monotonic, so it may follow the maximum
         logits = logits.amax(1)
     weights = logits.relu().log1p()
     if pooling.activation_function == "log1p_relu":
@@ -153,7 +153,7 @@ def _rerank(graph: ModelGraph, features: dict[str, Any]) -> tuple[tuple[Any, ...
 
 
 def _bge_m3(graph: ModelGraph, features: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
-    first = graph.steps[0]  # a pooling may follow
+    first = graph.steps[0]  # a pooling module may follow, which is not used
     hidden = first(features)["token_embeddings"]
     sparse, colbert = graph.layers
     return (hidden, sparse(hidden).squeeze(-1), colbert(hidden)), hidden

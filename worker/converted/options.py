@@ -1,4 +1,4 @@
-"""What the options of a pass make of a converted model."""
+"""Apply the options of a pass to a converted model: limit, fingerprint, token pooling."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def engine_name(record: ModelRecord) -> EngineName:
 
 
 def limit_of(spec: PassSpec, name: str, record: ModelRecord) -> int:
-    """The most tokens of a text. ModelError if the model does not take as many as are asked for."""
+    """The most tokens of a text. ModelError if the pass requests more than the model takes."""
     own = record.tokens.limit
     if spec.max_tokens is not None and spec.max_tokens > own:
         raise ModelError(f"--max-tokens {spec.max_tokens}: {name} takes at most {own}")
@@ -33,7 +33,7 @@ def limit_of(spec: PassSpec, name: str, record: ModelRecord) -> int:
 def fingerprint_of(
     record: ModelRecord, files: ModelFiles, spec: PassSpec, limit: int, prompt: str, changes: dict[str, Any]
 ) -> Fingerprint:
-    """What the pass says of its model; `changes` are fields that only some kinds change."""
+    """The fingerprint of the pass; `changes` are fields that only some kinds change."""
     return msgspec.structs.replace(
         record.fingerprint,
         revision=files.revision,

@@ -1,4 +1,4 @@
-"""Texts that were computed by torch when a model was converted, and are computed again at each start."""
+"""Texts that torch computes when a model is converted, and that the engine computes again at each start."""
 
 from __future__ import annotations
 

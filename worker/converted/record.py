@@ -1,4 +1,4 @@
-"""What is stored with a converted model: all that an encoder needs to know of it, so that it starts without torch."""
+"""The record stored with a converted model: what an encoder needs to know about it, so that it starts without torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     name: Literal["Pooling", "SpladePooling", "Dense", "LayerNorm", "Normalize"]
     modes: tuple[str, ...] = ()
-    """Of poolings; the results of several are joined."""
+    """Modes of a pooling; the results of several are concatenated."""
     activation: str = ""
     epsilon: float = 0.0
 
@@ -40,18 +40,18 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     """In the model's folder."""
     output: str
-    """The one that is used."""
+    """The name of the output that is used."""
     steps: tuple[Step, ...] = ()
-    """What remains to be done. None for dense vectors: the graph does it all."""
+    """The modules that follow the output. Empty for dense vectors: the graph has computed them all."""
 
 
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A converted model, without the options of a pass. Fields after `tokens` are of some kinds only."""
+    """A converted model, without the options of a pass. Fields after `tokens` are for some kinds only."""
 
     kind: Kind
     fingerprint: Fingerprint
     described: str
-    """The model's modules, as the fingerprint's `pooling` begins."""
+    """The model's modules in words, with which the fingerprint's `pooling` begins."""
     prompt: str
     """The model's own prompt for documents."""
     parameters: int
@@ -70,11 +70,11 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     special: tuple[int, ...] = ()
     """bge-m3: token ids without a term weight."""
     exported: Exported | None = None
-    """The graph, unless it is the conversion's own."""
+    """The repository's ONNX graph; None if the conversion has its own graph."""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """`done.json`, the last file of a conversion. Either its files by name, each with its SHA-256, or why there are none."""
+    """`done.json`, the last file of a conversion: either the SHA-256 of its files by name, or why it was refused."""
 
     files: dict[str, str] = {}
     refused: str = ""

@@ -14,12 +14,12 @@ from ..encoders.heads import M3Row
 from .record import ModelRecord
 
 TINY = 1e-12
-"""The least length that a vector is divided by, as in torch."""
+"""The smallest length by which a vector is divided, as in torch."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultOptions:
-    """What a pass asks of the results."""
+    """The options of a pass that change its results."""
 
     dim: int = 0
     """Leading components of dense vectors that are kept."""

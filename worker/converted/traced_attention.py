@@ -1,7 +1,7 @@
-"""Attention for a graph: that of transformers with a mask of numbers, so that a token that sees nothing is a number still.
+"""Attention for a graph: that of transformers, with a mask of numbers, so that a token that sees no other does not become NaN.
 
-Beside a longer text, padding may see nothing at all: at the left of a causal model, or beyond a window of tokens. A boolean
-mask makes it NaN, which spreads to the text in the next layer.
+Beside a longer text, padding may see no token at all: on the left in a causal model, or beyond a window of tokens. A boolean
+mask makes its vector NaN, and the next layer spreads that to the text.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMa
 
 NAME = "embedfleet_traced"
 UNSEEN = -1e9
-"""Added to the score of a token that is not seen: its share is exactly 0 beside any that is."""
+"""Added to the score of a token that is not seen. Beside any token that is seen, its weight is then exactly 0."""
 
 
 @contextlib.contextmanager
 def traced_attention(model: Any) -> Generator[None]:
-    """Let a model of transformers attend so, if it takes such functions; others have masks of numbers already."""
+    """Let a model of transformers use this attention, if it accepts such functions; others have masks of numbers already."""
     config = model.config
     before = config._attn_implementation
     if before == "sdpa" and getattr(model, "_supports_attention_backend", False):

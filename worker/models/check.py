@@ -3,10 +3,10 @@
     python -m embedfleet.worker.models.check < passes.json
 
 reads a JSON array of PassToCheck and writes a line `{"vector": …, "kind": …, "message": …}` for each pass that is refused;
-`kind` is an error class of `errors.py`. It ends with 2 where there is one, with 0 where there is none.
+`kind` is an error class of `errors.py`. The exit code is 2 if any pass is refused, otherwise 0.
 
 It needs no torch and reads no weights, so a model that passes can still fail to load. For a model that is not on this host,
-only its settings are fetched from the hub. For a pass that is whole, only the identity of its model is compared, without the
+only its settings are fetched from the hub. For a complete pass, only the identity of its model is compared, without the
 hub; a missing model is accepted.
 """
 
@@ -142,7 +142,7 @@ def _hub_files(hub: str, revision: str | None) -> tuple[str | None, list[str]]:
 
 
 def main() -> int:
-    """Check the passes on standard input. Exit code of ProtocolError for invalid input."""
+    """Check the passes on standard input. Returns the exit code, which for invalid input is that of ProtocolError."""
     lifeline.hold()
     try:
         passes = msgspec.json.decode(sys.stdin.buffer.read(), type=list[PassToCheck])

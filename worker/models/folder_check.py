@@ -100,7 +100,7 @@ def _check_weights(folder: Path, name: str, part: Part, *, trusted: bool) -> Non
 
 
 def _check_width(config: Path, name: str, sides: set[int]) -> None:
-    """Raise ModelError for another model's weights: transformers would load what fits and make up the rest."""
+    """Raise ModelError for weights of another model: transformers would load those that fit, and set the rest at random."""
     settings = read_settings(config)
     width = next((settings[one] for one in _WIDTHS if isinstance(settings.get(one), int)), None)
     if width is not None and width not in sides:

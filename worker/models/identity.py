@@ -1,7 +1,7 @@
 """The identity of a model: a digest for each file that its numbers depend on. These are the settings of every part, the
 tokenizer, the prompts, its own code, and a sample of the weights.
 
-It takes milliseconds and needs no torch. The layout of settings does not matter, nor who saved them. The sample of the weights
+It takes milliseconds and needs no torch. The layout of settings does not matter, nor what saved them. The sample of the weights
 is the header, and the beginning, middle and end of each tensor: training changes every tensor. A worker also hashes all
 weights that it loads (`weights_digest.py`).
 """
@@ -42,7 +42,7 @@ _RAW = (
     *("*.jinja", "sparse_linear.pt", "colbert_linear.pt"),
 )
 _NO_KEYS = frozenset({"_name_or_path", "name_or_path", "transformers_version", "__version__", "torch_dtype", "dtype"})
-"""Keys that are ignored: who saved the model, from where, and the dtype, which the run sets."""
+"""Keys that are ignored: what saved the model, from where, and the dtype, which the run sets."""
 _BLOCK = 1 << 12
 
 

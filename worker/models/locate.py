@@ -95,7 +95,7 @@ def _is_whole(files: ModelFiles) -> bool:
 def _complete_snapshot(files: ModelFiles, hub: str, revision: str | None) -> ModelFiles:
     """The complete snapshot if the hub has modules for it; otherwise, or if the hub cannot be reached, the cached one.
 
-    The cache records that the hub has none, so it is asked once.
+    The cache records that the hub has none, so the hub is asked only once.
     """
     from huggingface_hub import hf_hub_download
 

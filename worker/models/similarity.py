@@ -14,7 +14,7 @@ SENTENCE = "config_sentence_transformers.json"
 _SAME_FOR_UNITS = ("dot", "euclidean")
 """Similarities that rank unit vectors as the cosine does; manhattan does not."""
 _NAMED_SO = re.compile(r"(^|[-_.])dot([-_.]|$)", re.IGNORECASE)
-"""Older models have it only in their names: multi-qa-mpnet-base-dot-v1, msmarco-bert-base-dot-v5."""
+"""Older models state it only in their names: multi-qa-mpnet-base-dot-v1, msmarco-bert-base-dot-v5."""
 
 
 def similarity_of(folder: Path, name: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 from ...protocol.errors import ModelError
 
 LONGEST = 1 << 17
-"""The most tokens of any text; a tokenizer without a limit reports a huge number."""
+"""The most tokens of any text. (A tokenizer without a limit reports a huge number.)"""
 PROBE = "the quick brown fox jumps over the lazy dog"
 
 
@@ -69,7 +69,7 @@ def _names_positions(name: str) -> bool:
 
 
 def query_limit(module: Any, otherwise: int) -> int:
-    """The most tokens of a query that a module takes: a late-interaction model has a limit of its own for queries."""
+    """The most tokens of a query that a module takes: a late-interaction model has a separate limit for queries."""
     own = getattr(module, "query_length", None)
     expansion: Any = getattr(module, "query_expansion", None)
     if expansion is None:

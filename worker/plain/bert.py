@@ -33,9 +33,9 @@ class Names:
     feed_forward: tuple[str, str]
     output_norm: str
     head: tuple[str, str]
-    """Of a masked language model: the linear layer before the vocabulary's, and its LayerNorm."""
+    """In a masked language model: the linear layer before that of the vocabulary, and its LayerNorm."""
     decoder: tuple[str, ...]
-    """The vocabulary's weight and bias, and what the bias is called where the weight is that of the embeddings."""
+    """Weight and bias of the vocabulary's layer, and the name of the bias if the weight is that of the embeddings."""
 
 
 NAMES = {
@@ -65,7 +65,7 @@ NAMES = {
     ),
 }
 EPS = 1e-12
-"""Of DistilBERT, and BERT's default."""
+"""The epsilon of DistilBERT's LayerNorm, and BERT's default."""
 KNOWN = (
     *("_name_or_path", "architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "use_cache"),
     *("hidden_size", "dim", "intermediate_size", "hidden_dim", "num_hidden_layers", "n_layers", "num_attention_heads"),
@@ -75,11 +75,11 @@ KNOWN = (
     *("classifier_dropout", "qa_dropout", "seq_classif_dropout", "sinusoidal_pos_embds", "tie_word_embeddings"),
     *("tie_weights_", "id2label", "label2id", "gradient_checkpointing", "model_max_length", "output_past"),
 )
-"""Settings that this module obeys, or that change no number."""
+"""Settings that this module follows, or that change no number."""
 
 
 class Bert:
-    """The token vectors of a text, and of a masked language model the logits. NotPlain if the model is another one."""
+    """Computes the token vectors of a text. NotPlain if the model is not a known one."""
 
     def __init__(self, config: Mapping[str, Any], weights: WeightFile) -> None:
         kind = str(config.get("model_type"))
@@ -106,7 +106,7 @@ class Bert:
         return len(self._positions)
 
     def __call__(self, ids: Sequence[int], seen: BoolArray | None = None) -> FloatArray:
-        """The token vectors (tokens, dim). Tokens that are not `seen` see the others, and are not seen themselves."""
+        """The token vectors (tokens, dim). Tokens that are not `seen` attend to the others, but no token attends to them."""
         hidden = self._norm(self.words[list(ids)] + self._positions[: len(ids)] + self._type)
         for layer in self._layers:
             hidden = layer(hidden, seen)

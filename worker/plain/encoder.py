@@ -1,6 +1,6 @@
-"""The encoder of queries by numpy, for a model whose folder says plainly what it is.
+"""Encode queries by numpy, for a model whose folder describes it in a known form.
 
-It gives what sentence-transformers' `encode_query` gives, up to the rounding of float32.
+The results are those of sentence-transformers' `encode_query`, up to the rounding of float32.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .tokenizer import PlainTokenizer
 from .weights import WeightFile
 
 TASKS = {"sparse": "fill-mask"}
-"""What the transformer of a kind is loaded for; of the other kinds, for its token vectors."""
+"""The task for which the transformer of a kind is loaded; for other kinds, it is feature-extraction."""
 FAMILIES = {"dense": "SentenceTransformer", "sparse": "SparseEncoder", "multivector": "MultiVectorEncoder"}
 """The class of sentence-transformers that saved a model of the kind."""
 SETTINGS = "sentence_bert_config.json"
@@ -70,11 +70,11 @@ class PlainEncoder:
         """The description of the modules, as a fingerprint has it."""
 
     def queries(self, texts: Sequence[str]) -> tuple[list[Any], list[int]]:
-        """For each text its result, in the form of the kind's encoder, and how many tokens were cut off."""
+        """The result of each text, in the form of the kind's encoder, and how many of its tokens were cut off."""
         found, cut = list[Any](), list[int]()
         for text in texts:
             ids, lost = self._tokenizer(self._prompt + text, self._limits.tokens)
-            with np.errstate(all="ignore"):  # who asked refuses a result that is not finite
+            with np.errstate(all="ignore"):  # the caller refuses a result that is not finite
                 found.append(self._result(ids))
             cut.append(lost)
         return found, cut
@@ -100,7 +100,7 @@ class PlainEncoder:
 
 
 def plain_encoder(spec: PassSpec, files: ModelFiles) -> PlainEncoder | str:
-    """The encoder of a model, or why there is none."""
+    """The encoder of a model, or the reason why there is none."""
     try:
         return PlainEncoder(spec, files)
     except NotPlain as reason:
@@ -110,7 +110,7 @@ def plain_encoder(spec: PassSpec, files: ModelFiles) -> PlainEncoder | str:
 
 
 def _parts(folder: Path, kind: str) -> list[Part]:
-    """The transformer, and the modules behind it."""
+    """The transformer, and the modules after it."""
     named = named_modules(folder)
     if named is None:
         require(kind != "multivector", "no modules.json describes it")
@@ -122,7 +122,7 @@ def _parts(folder: Path, kind: str) -> list[Part]:
 
 
 def _model_settings(folder: Path, kind: str) -> dict[str, Any]:
-    """The settings of the whole model. A folder that transformers alone saved has none."""
+    """The settings of the whole model; empty for a folder that transformers alone saved."""
     path = folder / MODEL_SETTINGS
     if named_modules(folder) is None:
         return {}
@@ -168,7 +168,7 @@ def _limits(spec: PassSpec, settings: dict[str, Any], tokenizers: int, positions
 
 
 def _modules(folder: Path, kind: str, rest: list[Part]) -> list[Module]:
-    """What follows the transformer. Without a description, what sentence-transformers assumes."""
+    """The modules after the transformer; without modules.json, those that sentence-transformers assumes."""
     if kind == "sparse":
         require([one.name for one in rest] in ([], ["SpladePooling"]), "it is not a SPLADE model")
         return [splade(folder, rest[0] if rest else None)]
@@ -195,7 +195,7 @@ def _of_vectors(folder: Path, part: Part, of: str) -> Module:
 
 
 def _prompt(spec: PassSpec, folder: Path, name: str) -> str:
-    """What stands before a query: the run's, the model's own, or that of the catalogue."""
+    """The prompt before a query: that of the run, the model's own, or that of the catalogue."""
     if spec.query_prompt is not None:
         return spec.query_prompt
     own = declared_prompts(folder).get("query") if named_modules(folder) is not None else None
@@ -204,7 +204,7 @@ def _prompt(spec: PassSpec, folder: Path, name: str) -> str:
 
 
 def _active(weights: FloatArray, most: int | None) -> tuple[Array, Array]:
-    """The `most` largest weights other than 0, in order of their indices; with NaN, which is reported."""
+    """The `most` largest weights other than 0, in order of their indices. NaN is kept, so that it is reported."""
     kept = np.flatnonzero(weights)
     if most is not None and len(kept) > most:
         kept = np.sort(kept[np.argsort(-weights[kept], kind="stable")[:most]])

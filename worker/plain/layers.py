@@ -1,4 +1,4 @@
-"""The layers that BERT and its kin are made of, in float32."""
+"""The layers of BERT and similar models, in float32."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class LayerNorm:
-    """Over the last dimension."""
+    """Layer normalization over the last dimension."""
 
     weight: FloatArray
     bias: FloatArray
@@ -39,7 +39,7 @@ class LayerNorm:
 
 
 def attention(query: FloatArray, key: FloatArray, value: FloatArray, heads: int, seen: BoolArray | None) -> FloatArray:
-    """Multi-head attention of one text: (tokens, dim) each. Tokens that are not `seen` are attended to by none."""
+    """Multi-head attention of one text: (tokens, dim) each. No token attends to those that are not `seen`."""
     tokens, dim = query.shape
     split = [one.reshape(tokens, heads, dim // heads).swapaxes(0, 1) for one in (query, key, value)]
     scores = split[0] @ split[1].swapaxes(1, 2) * np.float32((dim // heads) ** -0.5)

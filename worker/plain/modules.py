@@ -1,4 +1,4 @@
-"""What follows the transformer in a model's folder: pooling, projections, and what makes a query longer."""
+"""The modules after the transformer in a model's folder: pooling, projections, and the expansion of queries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LEGACY = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-"""How older files name the modes, in the order of their results."""
+"""The names of the modes in older files, in the order of their results."""
 ACTIVATIONS: dict[str, Step] = {
     "torch.nn.modules.linear.Identity": lambda rows: rows,
     "torch.nn.modules.activation.Tanh": np.tanh,
@@ -40,7 +40,7 @@ WIDTHS = ("word_embedding_dimension", "embedding_dimension")
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One step, and its name in a fingerprint."""
+    """One module as a function, and its name in a fingerprint."""
 
     step: Step
     description: str
@@ -61,7 +61,7 @@ def pooling(folder: Path, part: Part) -> Module:
 
 
 def dense(folder: Path, part: Part, of: str) -> Module:
-    """A projection of vectors `of` that name."""
+    """A projection of the vectors that are named `of`."""
     settings = read_settings(folder / part.file("config.json"))
     known = ("in_features", "out_features", "bias", "activation_function", "module_input_name", "module_output_name")
     require_only(settings, known, "Dense")
@@ -77,7 +77,7 @@ def dense(folder: Path, part: Part, of: str) -> Module:
 
 
 def normalize(folder: Path, part: Part, of: str) -> Module:
-    """Vectors brought to length 1."""
+    """Scale the vectors that are named `of` to length 1."""
     path = folder / part.file("config.json")
     settings = read_settings(path) if part.path and path.is_file() else {}
     name = settings.get("module_input_name", "sentence_embedding")
@@ -86,7 +86,7 @@ def normalize(folder: Path, part: Part, of: str) -> Module:
 
 
 def splade(folder: Path, part: Part | None) -> Module:
-    """The weights (vocabulary) of the logits (tokens, vocabulary)."""
+    """From logits (tokens, vocabulary) to weights (vocabulary)."""
     settings = read_settings(folder / part.file("config.json")) if part is not None else {}
     require_only(settings, (*WIDTHS, "pooling_strategy", "activation_function", "chunk_size"), "SpladePooling")
     strategy, activation = settings.get("pooling_strategy", "max"), settings.get("activation_function", "relu")
@@ -95,7 +95,7 @@ def splade(folder: Path, part: Part | None) -> Module:
     )
 
     def weights(logits: FloatArray) -> FloatArray:
-        if strategy == "max":  # the activation grows with its argument: it may follow
+        if strategy == "max":  # the activation is monotonic, so it may follow the maximum
             return activate(logits.max(axis=0))
         return activate(logits).sum(axis=0)
 
@@ -107,7 +107,7 @@ def splade(folder: Path, part: Part | None) -> Module:
 
 
 def mask(folder: Path, part: Part) -> Module:
-    """Of a query, a MultiVectorMask leaves all tokens."""
+    """A MultiVectorMask, which keeps all tokens of a query."""
     settings = read_settings(folder / part.file("config.json"))
     require_only(settings, ("skiplist_words", "skiplist_tasks", "keep_only_token_ids"), "MultiVectorMask")
     tasks: Any = settings.get("skiplist_tasks") or ["document"]
@@ -117,7 +117,7 @@ def mask(folder: Path, part: Part) -> Module:
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """Mask tokens that are put behind a query until it has `length` tokens."""
+    """Mask tokens that are appended to a query until it has `length` tokens."""
 
     length: int
     is_seen: bool

@@ -1,4 +1,4 @@
-"""What a model's folder must say for this package to know the model."""
+"""Conditions on the files of a model, under which this package can compute it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class NotPlain(Exception):
-    """The model is not known here, for the reason in the text: sentence-transformers has to load it."""
+    """This package cannot compute the model, for the reason in the text: sentence-transformers has to load it."""
 
 
 def require(holds: bool, otherwise: str) -> None:

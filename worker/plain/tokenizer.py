@@ -1,6 +1,6 @@
 """A WordPiece tokenizer from `tokenizer.json`, by the library `tokenizers` alone.
 
-transformers makes BERT's tokenizers anew, from the vocabulary and `tokenizer_config.json`. So the two files must say the same.
+transformers builds BERT's tokenizers from the vocabulary and `tokenizer_config.json`. So the two files must agree.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WORD_PIECE = {"unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_inpu
 
 
 class PlainTokenizer:
-    """The token ids of single texts, with [CLS] before and [SEP] behind. NotPlain if the files say anything else."""
+    """The token ids of single texts, with [CLS] before and [SEP] after. NotPlain if the files describe another tokenizer."""
 
     def __init__(self, folder: Path) -> None:
         settings = read_settings(folder / "tokenizer_config.json")
@@ -41,7 +41,7 @@ class PlainTokenizer:
 
         try:
             self._tokenizer: Any = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing more exact
+        except Exception as error:  # the library raises no narrower class
             raise NotPlain(f"its tokenizer cannot be read: {error}") from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -64,7 +64,7 @@ class PlainTokenizer:
 
 
 def _check_file(found: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Require that the file describes the tokenizer that transformers makes of `settings`."""
+    """Raise NotPlain unless the file describes the tokenizer that transformers builds from `settings`."""
     model = found["model"]
     require(model.get("type", "WordPiece") == "WordPiece", f"its tokenizer is a {model.get('type')}")
     require(all(model.get(key, one) == one for key, one in WORD_PIECE.items()), "its WordPiece has settings of its own")
@@ -89,7 +89,7 @@ def _content(token: Any) -> Any:
 
 
 def _ends(processor: dict[str, Any]) -> list[str]:
-    """The tokens before and behind a single text."""
+    """The tokens before and after a single text."""
     if processor.get("type") == "BertProcessing":
         return [processor["cls"][0], processor["sep"][0]]
     single = processor.get("single") or []

@@ -1,4 +1,4 @@
-"""A model's weights as float32 arrays, mapped from its safetensors file where that has them so: nothing is copied."""
+"""A model's weights as float32 arrays. If the safetensors file has float32, they are mapped from it and not copied."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class WeightFile:
         return name in self._tensors
 
     def __call__(self, name: str) -> FloatArray:
-        """The tensor, which the file must have."""
+        """The tensor of this name. NotPlain if the file does not have it."""
         require(name in self._tensors, f"its weights have no {name}")
         return self._array(self._tensors[name])
 

@@ -1,1 +1,1 @@
-"""What computes a conversion: OpenVINO its own graph, or ONNX Runtime the graph that the model's repository has."""
+"""The libraries that compute a conversion: OpenVINO for its own graph, ONNX Runtime for that of the model's repository."""

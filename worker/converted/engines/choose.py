@@ -16,7 +16,7 @@ from .openvino_engine import OpenVinoEngine
 
 
 def open_engine(record: ModelRecord, files: ModelFiles, folder: Path, threads: int, dtype: str) -> Engine:
-    """The engine of the conversion in `folder`, of the model in `files`. ModelError or RuntimeError if it cannot be had."""
+    """Open the engine of the conversion in `folder`, of the model in `files`. ModelError or RuntimeError if that fails."""
     if record.exported is None:
         return OpenVinoEngine(folder, dtype, threads)
     return OnnxEngine(files.folder / record.exported.path, record, load_head(folder), threads)

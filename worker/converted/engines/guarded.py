@@ -1,4 +1,4 @@
-"""One way to tell that memory did not suffice, whatever a library calls it."""
+"""Recognise out of memory, however a library reports it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NO_MEMORY = (
     "failed to allocate memory",
     "smaller than requested bytes",
 )
-"""Lower-case words in the libraries' messages when memory does not suffice."""
+"""Lower-case words of the libraries' messages for out of memory."""
 
 
 def guarded(step: Callable[[], T]) -> T:
-    """The result of a step of a library; OutOfMemory where memory did not suffice."""
+    """The result of a step of a library. OutOfMemory if there is not enough memory."""
     try:
         return step()
     except MemoryError as error:

@@ -21,15 +21,15 @@ from .onnx_runtime import import_onnxruntime
 
 T = TypeVar("T")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
-"""What a graph may take. Token types are those of the tokenizer, or 0."""
+"""Inputs that a graph may have. Token types are those of the tokenizer, or 0."""
 TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
-"""Of inputs."""
+"""The types that an input may have."""
 NOISE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+:\d+ [^)]*\) ")
-"""In its messages: the kind of error, and where in its source it was found."""
+"""Parts of ONNX Runtime's messages to leave out: the kind of error, and its place in the source code."""
 
 
 class OnnxSession:
-    """A loaded graph. GraphError if it cannot be loaded, or takes something that we have not."""
+    """A loaded graph. GraphError if it cannot be loaded, or has an input that we cannot give."""
 
     def __init__(self, path: Path, threads: int) -> None:
         runtime = import_onnxruntime()
@@ -59,7 +59,7 @@ class OnnxSession:
 
 
 class OnnxEngine:
-    """Computes in float32. `streams`: how many batches it computes beside each other, on threads that do not wait for each
+    """Computes in float32. `streams`: how many batches it computes at a time, on threads that do not wait for each
     other. GraphError if the graph cannot be loaded."""
 
     dtype = "float32"
@@ -76,14 +76,14 @@ class OnnxEngine:
         self._threads = ThreadPoolExecutor(self.streams, thread_name_prefix="onnx")
 
     def compute(self, batches: Sequence[Sequence[Array]]) -> list[list[Array]]:
-        """The outputs for each batch of inputs. The batches are computed beside each other. Raises OutOfMemory."""
+        """The outputs for each batch of inputs. The batches are computed at the same time. Raises OutOfMemory."""
         return guarded(lambda: self._run(batches))
 
     def _run(self, batches: Sequence[Sequence[Array]]) -> list[list[Array]]:
         if len(batches) == 1:
             return [self._computed(batches[0])]
         begun = [self._threads.submit(self._computed, inputs) for inputs in batches]
-        wait(begun)  # an error of one leaves none at work
+        wait(begun)  # so that after an error no other batch is still being computed
         return [one.result() for one in begun]
 
     def _computed(self, inputs: Sequence[Array]) -> list[Array]:
@@ -106,7 +106,7 @@ def translated(step: Callable[[], T]) -> T:
 
 
 def _input_type(one: Any) -> Any:
-    """The numpy type of an input. GraphError if it is none of INPUTS, or has a fixed size."""
+    """The numpy type of an input. GraphError if it is not one of INPUTS, or has a fixed size."""
     if one.name not in INPUTS:
         raise GraphError(f"it takes {one.name}, which is not known here")
     if one.type not in TYPES:

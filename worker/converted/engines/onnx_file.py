@@ -1,6 +1,6 @@
-"""What an ONNX file says of itself: its operators, the types of its weights, and the other files that hold them.
+"""Read from an ONNX file its operators, the types of its weights, and the names of other files that hold weights.
 
-ONNX Runtime says none of this. The file is a protocol buffer, of which a few fields are read and the weights skipped.
+ONNX Runtime reports none of this. The file is a protocol buffer; a few fields are read, and the weights are skipped.
 Source: onnx/onnx.proto of github.com/onnx/onnx, and protobuf.dev/programming-guides/encoding.
 """
 
@@ -26,7 +26,7 @@ KEY, CONTENT = 1, 2
 
 @dataclass(slots=True)
 class OnnxContent:
-    """The operators, the types of weights by their numbers in ONNX, and where other files are read, up to which byte."""
+    """The operators; the types of weights, by their numbers in ONNX; and the other files, with the last byte that is used."""
 
     operators: set[str] = field(default_factory=set[str])
     types: set[int] = field(default_factory=set[int])
@@ -116,7 +116,7 @@ def fields(data: Value) -> Iterator[tuple[int, Any]]:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, the lowest first, and where it ends."""
+    """A number with seven bits per byte, the lowest first, and where it ends."""
     found = shift = 0
     while shift < 70:
         byte = data[at]

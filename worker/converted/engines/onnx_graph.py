@@ -1,4 +1,4 @@
-"""The ONNX graph that a model's repository has, found and looked at before anything computes it."""
+"""Find the ONNX graph of a model's repository, and check it before anything computes it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ...models.weights_digest import digest_files
 from .onnx_file import OnnxContent, read_onnx
 
 PLACES = ("onnx/model.onnx", "model.onnx")
-"""Where repositories have it. Others, such as `model_quantized.onnx`, compute other numbers."""
+"""Where repositories have the graph. Other files, such as `model_quantized.onnx`, compute other numbers."""
 HALF = {10: "float16", 16: "bfloat16", 17: "float8", 18: "float8", 19: "float8", 20: "float8"}
-"""ONNX's numbers of types of weights that are not float32."""
+"""ONNX's numbers for types of weights with fewer bits than float32."""
 QUANTIZED = re.compile("[Qq]uant|^QLinear|^QAttention|^QGemm|^QEmbed|^QMoE|Integer|NBits|Fp4")
 """Operators that compute in integers of few bits."""
 POINTER = b"version https://git-lfs"
@@ -67,7 +67,7 @@ def find_path(folder: Path) -> str | None:
 
 
 def _fetch(files: ModelFiles) -> str | None:
-    """Fetch the graph and the files beside it that its weights may be in, into the snapshot that is there."""
+    """Fetch the graph, and the files beside it that may have its weights, into the existing snapshot."""
     from huggingface_hub import snapshot_download
 
     for one in PLACES:

@@ -1,4 +1,4 @@
-"""What follows an ONNX graph, in numpy: from one of its outputs to what a converted graph (`graph.py`) would give."""
+"""The modules that follow an ONNX graph, in numpy: from one of its outputs to those of a converted graph (`graph.py`)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
 
 
 class OnnxHead:
-    """Makes the outputs of a kind from that of the graph, for padded texts."""
+    """Makes the outputs of a kind of encoder from the output of the graph, for padded texts."""
 
     def __init__(self, kind: str, exported: Exported, weights: Weights) -> None:
         self._make = _MAKE[kind]
@@ -50,7 +50,7 @@ class OnnxHead:
 
     def __call__(self, found: FloatArray, lengths: Sequence[int]) -> list[Array]:
         """The outputs, and last, for each text, a number that is not finite if one of its own is not."""
-        with np.errstate(all="ignore"):  # what is not a number is found afterwards
+        with np.errstate(all="ignore"):  # NaN is found afterwards
             return self._make(self, found, lengths)
 
     def dense(self, found: FloatArray, lengths: Sequence[int]) -> list[Array]:
@@ -74,7 +74,7 @@ class OnnxHead:
         (pooling,) = self._exported.steps
         largest = [row.max(axis=0) for row in _rows(found, lengths)]
         check = np.array([row.max() for row in largest], np.float32)
-        if pooling.modes == ("max",):  # the activation grows with its argument: it may follow
+        if pooling.modes == ("max",):  # the activation is monotonic, so it may follow the maximum
             return [_weights(np.stack(largest), pooling.activation), check]
         sums = [_weights(row, pooling.activation).sum(axis=0) for row in _rows(found, lengths)]
         return [np.stack(sums), check]

@@ -1,4 +1,4 @@
-"""ONNX Runtime, imported so that it reports nothing to anybody."""
+"""Import ONNX Runtime so that it sends no data on its use."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def import_onnxruntime() -> Any:
 
 
 def check_dtype(dtype: str) -> None:
-    """Raise ModelError for another dtype than that of the graphs that are computed."""
+    """Raise ModelError for another dtype than float32, the only one of the graphs that are computed."""
     if dtype not in ("auto", "float32"):
         raise ModelError(
             f"--dtype {dtype}: ONNX graphs are computed in their own type, which is float32; give that, or --backend torch"

@@ -16,15 +16,15 @@ from .openvino_runtime import HINTS, check_dtype, has_capability, import_openvin
 
 
 class OpenVinoEngine:
-    """`dtype` is what it computes in, as read back; ModelError if that is not what was asked for. `has_bfloat16`: whether it
-    could compute in that instead. `streams`: how many batches it computes beside each other."""
+    """`dtype` is what it computes in, as read back; ModelError if another one was requested. `has_bfloat16`: whether it
+    could compute in bfloat16 instead. `streams`: how many batches it computes at a time."""
 
     def __init__(self, folder: Path, dtype: str, threads: int) -> None:
         openvino = import_openvino()
         core = openvino.Core()
         check_dtype(core, dtype)
         settings = {
-            "PERFORMANCE_HINT": "THROUGHPUT",  # it chooses how many streams of so many threads
+            "PERFORMANCE_HINT": "THROUGHPUT",  # OpenVINO chooses the number of streams
             "INFERENCE_PRECISION_HINT": HINTS[dtype],
             "INFERENCE_NUM_THREADS": threads,
             "ENABLE_CPU_PINNING": False,  # the worker is pinned
@@ -43,7 +43,7 @@ class OpenVinoEngine:
         self._queue.set_callback(self._collect)
 
     def compute(self, batches: Sequence[Sequence[Array]]) -> list[list[Array]]:
-        """The graph's outputs for each batch of inputs. The batches are computed beside each other. Raises OutOfMemory."""
+        """The graph's outputs for each batch of inputs. The batches are computed at the same time. Raises OutOfMemory."""
         self._found = {}
         guarded(lambda: self._run(batches))
         return [self._found[number] for number in range(len(batches))]

@@ -1,4 +1,4 @@
-"""OpenVINO, imported so that it reports nothing to anybody, and what it computes in on this processor."""
+"""Import OpenVINO so that it sends no data on its use, and check in which dtypes it computes on this processor."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def is_installed() -> bool:
 
 
 def import_openvino() -> Any:
-    """The module openvino. It would send data on its use, and write a file into the home, as long as a module of that name
-    can be imported: none can here. ModelError if it is not installed."""
+    """The module openvino. It would send data on its use, and write a file into the home folder, if it could import TELEMETRY;
+    here it cannot. ModelError if OpenVINO is not installed."""
     sys.modules.setdefault(TELEMETRY, None)  # pyright: ignore[reportArgumentType] - None stops the import
     try:
         import openvino
@@ -32,7 +32,7 @@ def import_openvino() -> Any:
 
 
 def check_dtype(core: Any, dtype: str) -> None:
-    """Raise ModelError if this processor cannot compute in `dtype`: OpenVINO would take float32 without a word."""
+    """Raise ModelError if this processor cannot compute in `dtype`: OpenVINO would silently use float32."""
     if dtype not in HINTS:
         raise ModelError(f"--dtype {dtype}: OpenVINO computes in {' or '.join(HINTS)}; give one of these")
     if not has_capability(core, dtype):

@@ -12,7 +12,7 @@ EngineName = Literal["openvino", "onnx"]
 """By the names of --backend."""
 LIBRARY: dict[EngineName, str] = {"openvino": "openvino", "onnx": "onnxruntime"}
 OTHERS = ("torch", "transformers", "sentence-transformers")
-"""The libraries that made what the engine is compared with."""
+"""The libraries that computed the reference results."""
 
 
 def is_convertible(spec: PassSpec) -> bool:
@@ -23,12 +23,12 @@ def is_convertible(spec: PassSpec) -> bool:
 
 
 def engine_of(spec: PassSpec) -> EngineName:
-    """The engine that a pass would have. `auto` never takes ONNX Runtime: measured, it is no faster than torch."""
+    """The engine that a pass would use. `auto` never takes ONNX Runtime, which was not faster than torch when measured."""
     return "onnx" if spec.backend == "onnx" else "openvino"
 
 
 def library_versions(engine: EngineName) -> dict[str, str]:
-    """Versions of the libraries that decide a conversion, without importing them; empty for one that is not installed."""
+    """Versions of the libraries on which a conversion depends, without importing them; empty if one is not installed."""
     return {name: _version(name) for name in (LIBRARY[engine], *OTHERS)}
 
 
