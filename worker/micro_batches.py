@@ -100,10 +100,9 @@ class MicroBatches:
     def take(self, tokens: Callable[[], int], *, wait: bool = True) -> tuple[OpenBatch, IntArray] | None:
         """A micro-batch of the oldest batch that has rows left, of at most `tokens()`. If none has, wait for a batch; None if
         it must not wait."""
-        if (
-            at_once := self._next(tokens)
-        ) is not None:  # rows that were given back, while another stream waits for a batch
-            return at_once
+        # Rows may have been given back while another stream waits for a batch: they come before it.
+        if (given_back := self._next(tokens)) is not None:
+            return given_back
         since = time.monotonic()
         if not self._turn.acquire(blocking=wait):
             return None
