@@ -50,7 +50,7 @@ class QuerySide(Immediate):
 
     def hydrate(self) -> str:
         placement, model = self._encoder.hydrate(), self._encoder
-        self.pads = model.pads  # known only now
+        self.budget, self.pads = model.budget, model.pads  # known only now
         if isinstance(model, TextModel) and not model.packs_queries:
             self.pads, placement = True, f"{model.place}, torch"
         return placement

@@ -60,7 +60,7 @@ def check_model(spec: PassSpec) -> None:
     if not _needs_graph(spec):
         return
     if find_path(files.folder) is None and files.revision:
-        with hub_errors(hub, files.revision):
+        with hub_errors(hub, files.revision, "its ONNX graph is "):
             names = _hub_files(hub, files.revision)[1]
         check_listed(hub, names)
     else:

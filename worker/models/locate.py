@@ -170,8 +170,8 @@ def _is_never_cached(hub: str) -> bool:
 
 
 @contextmanager
-def hub_errors(hub: str, revision: str | None) -> Generator[None]:
-    """Turn errors of the hub's client into ModelErrors with a remedy."""
+def hub_errors(hub: str, revision: str | None, wanted: str = "") -> Generator[None]:
+    """Turn errors of the hub's client into ModelErrors with a remedy. `wanted` is the part that is asked for: "its graph is "."""
     from huggingface_hub.errors import (
         GatedRepoError,
         RepositoryNotFoundError,
@@ -193,6 +193,6 @@ def hub_errors(hub: str, revision: str | None) -> Generator[None]:
         ) from error
     except Exception as error:  # the client may use any of several HTTP libraries, each with its own errors
         raise ModelError(
-            f"model {hub}: not in the hub's cache, and the hub cannot be reached ({type(error).__name__}). "
+            f"model {hub}: {wanted}not in the hub's cache, and the hub cannot be reached ({type(error).__name__}). "
             "Give a local folder instead, or fetch it where there is a network: hf download " + hub
         ) from error

@@ -71,8 +71,8 @@ class OnnxEngine:
         self._head = OnnxHead(record.kind, record.exported, weights)
         pooled = record.kind == "dense" and not record.exported.steps
         self._rank = 2 if pooled or record.kind == "rerank" else 3
-        self.streams, each = streams_of(threads, MOST_STREAMS)
-        self._session = OnnxSession(path, each)
+        self.streams, _ = streams_of(threads, MOST_STREAMS)
+        self._session = OnnxSession(path, threads - self.streams + 1)  # the streams share its threads
         self._threads = ThreadPoolExecutor(self.streams, thread_name_prefix="onnx")
 
     def compute(self, batches: Sequence[Sequence[Array]]) -> list[list[Array]]:

@@ -71,7 +71,7 @@ def _fetch(files: ModelFiles) -> str | None:
     from huggingface_hub import snapshot_download
 
     for one in PLACES:
-        with hub_errors(files.name, files.revision):
+        with hub_errors(files.name, files.revision, "its ONNX graph is "):
             snapshot_download(files.name, revision=files.revision, allow_patterns=[one, f"{one}_data*", f"{one}.data*"])
         if (files.folder / one).is_file():
             return one
