@@ -171,7 +171,7 @@ def _is_never_cached(hub: str) -> bool:
 
 @contextmanager
 def hub_errors(hub: str, revision: str | None, wanted: str = "") -> Generator[None]:
-    """Turn errors of the hub's client into ModelErrors with a remedy. `wanted` is the part that is asked for: "its graph is "."""
+    """Turn errors of the hub's client into ModelErrors with a remedy. `wanted` names a part of the model: "its graph is "."""
     from huggingface_hub.errors import (
         GatedRepoError,
         RepositoryNotFoundError,
