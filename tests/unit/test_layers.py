@@ -42,7 +42,8 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "__main__": {"hosts", "telemetry", "loop"},
     },
     "worker": {
-        "models": set(),
+        "formats": set(),
+        "models": {"formats"},
         "device": set(),
         "tokenizing": set(),
         "backends": {"tokenizing"},
@@ -61,7 +62,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
             *("device", "encoders", "adaptive_batch", "micro_batches", "outcomes", "token_allowance", "compute_stream"),
             "model_manager",
         },
-        "plain": {"models", "tokenizing", "encoders"},
+        "plain": {"formats", "models", "tokenizing", "encoders"},
         "query_model": {"models", "encoders", "token_budget", "adaptive_batch", "plain"},
         "query": {"encoders", "query_model"},
         "entry": {"device", "model_manager", "outcomes", "pipeline", "tokenizing"},

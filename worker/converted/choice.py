@@ -9,14 +9,14 @@ from ...protocol.spec.run_spec import PassSpec
 from ..backends.choice import ENGINES
 from ..encoders import choose
 from ..encoders.base import Encoder, OutOfMemory
+from ..models.kind_check import is_convertible
 from ..models.locate import ModelFiles, find_model
+from ..models.onnx_graph import find_graph
 from .cache import key_of, open_conversions
 from .child import Refusal, make_conversion, usable
 from .converted_encoder import ENCODERS, Disagrees
 from .engines import onnx_runtime, openvino_runtime
-from .engines.onnx_graph import find_graph
 from .engines.openvino_runtime import is_installed
-from .engines.versions import is_convertible
 
 CONVERSION_SECONDS = 10.0
 """About how long a conversion takes."""

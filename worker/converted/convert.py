@@ -28,12 +28,12 @@ from ..encoders.base import OutOfMemory, Prepared
 from ..encoders.choose import encoder_of
 from ..models.loading import describe
 from ..models.locate import ModelFiles
+from ..models.onnx_graph import find_graph
 from ..tokenizing.flat import FlatTokens
 from .cache import EXPORTED_FILES, FILES, GRAPH, HEAD, RECORD, REFERENCE, TOKENIZER, Conversions, cannot_store
 from .converted_encoder import ENCODERS, Disagrees
 from .engines.graph_error import GraphError
 from .engines.guarded import says_no_memory
-from .engines.onnx_graph import find_graph
 from .engines.onnx_runtime import import_onnxruntime
 from .engines.openvino_runtime import import_openvino
 from .exported import exported_of

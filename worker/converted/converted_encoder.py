@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -13,13 +14,14 @@ import numpy as np
 from ...protocol.errors import ModelError
 from ...protocol.spec.run_spec import PassSpec
 from ...protocol.text.query_pairs import split_pair
+from ...protocol.wire.arrays import Array
 from ..backends.agreement import agree, agreement
 from ..encoders.base import (
     WORD_CACHE_OFF,
     DenseResults,
     Encoder,
-    Immediate,
     IntArray,
+    Launched,
     Prepared,
     ScoreResults,
     SparseResults,
@@ -31,19 +33,20 @@ from ..encoders.heads import HeadsResults
 from ..encoders.multivector import MultivectorResults, pooled
 from ..encoders.sparse import ACTIVE_DIMS, check_most, limited
 from ..models.locate import ModelFiles
-from ..tokenizing.checked import first_difference
 from ..tokenizing.flat import FlatTokens
 from ..tokenizing.texts import Texts
-from ..tokenizing.tokenizer import TextTokenizer, open_tokenizer
 from .cache import RECORD, REFERENCE, TOKENIZER
 from .engines.choose import open_engine
-from .engines.engine import Engine
+from .engines.engine import Engine, Started
 from .engines.versions import LIBRARY
 from .options import engine_name, fingerprint_of, limit_of, pooling_of
 from .padding import padded
 from .probe import PROBES, QUESTION, load_probe
 from .record import ModelRecord
-from .results import ResultOptions, joined, results_of
+from .results import ResultOptions, results_of
+
+if TYPE_CHECKING:
+    from ..tokenizing.tokenizer import TextTokenizer
 
 STREAM_TOKENS = 1_024
 """Tokens of a micro-batch per stream, as for torch on a CPU."""
@@ -62,7 +65,7 @@ class Disagrees(ModelError):
     """The results of the conversion differ from those of torch."""
 
 
-class ConvertedEncoder(Immediate):
+class ConvertedEncoder:
     """A conversion as an Encoder, with a subclass for each kind. ModelError for options that the model cannot have,
     Disagrees if it computes other numbers than torch. `thorough`: compare all PROBES, however long that takes."""
 
@@ -87,9 +90,9 @@ class ConvertedEncoder(Immediate):
         self._open = partial(open_engine, self._record, files, folder, threads)
         self._engine: Engine = self._open(self.fingerprint.dtype)
         self._float32 = self._engine if self._engine.dtype == "float32" else None
-        tokens = STREAM_TOKENS * self._engine.streams
-        self.budget = TokenBudget(tokens, tokens)
-        self.batch_tokens = max(self.batch_tokens, MICRO_BATCHES * tokens)
+        self.depth = self._engine.streams + 1
+        self.budget = TokenBudget(STREAM_TOKENS, STREAM_TOKENS)
+        self.batch_tokens = max(self.batch_tokens, MICRO_BATCHES * STREAM_TOKENS * self._engine.streams)
         self._agreement = self._probe(thorough=thorough)
         library = LIBRARY[engine_name(self._record)]
         by = f"{library} {self.fingerprint.versions[library]} ({self._agreement:.6f} of torch)"
@@ -105,13 +108,18 @@ class ConvertedEncoder(Immediate):
     def prepare(self, texts: Sequence[str]) -> Prepared:
         return _prepared(self._tokenizer.encode(Texts.of(texts), None, self._prompt))
 
+    def launch(self, prepared: Prepared, rows: IntArray) -> Launched:
+        """Begin to compute these rows. Raises OutOfMemory."""
+        return self._launched(self._engine, prepared.items, rows, self._options)
+
     def compute(self, prepared: Prepared, rows: IntArray) -> Any:
-        return self._computed(self._engine, prepared.items, rows, self._options)
+        """The results of these rows. Raises OutOfMemory."""
+        return self.launch(prepared, rows).collect()
 
     def recompute(self, prepared: Prepared, rows: IntArray) -> Any:
         if self._float32 is None:
             self._float32 = self._open("float32")
-        return self._computed(self._float32, prepared.items, rows, self._options)
+        return self._launched(self._float32, prepared.items, rows, self._options).collect()
 
     def _changes(self, _spec: PassSpec, _record: ModelRecord) -> dict[str, Any]:
         """The fields of the fingerprint that options of the pass change."""
@@ -121,6 +129,8 @@ class ConvertedEncoder(Immediate):
         return ResultOptions()
 
     def _tokenizer_of(self, limit: int) -> TextTokenizer:
+        from ..tokenizing.tokenizer import open_tokenizer
+
         return open_tokenizer(
             self._folder / TOKENIZER,
             limit,
@@ -128,14 +138,14 @@ class ConvertedEncoder(Immediate):
             on_difference=lambda detail: self.notify(f"{WORD_CACHE_OFF}: {detail}"),
         )
 
-    def _computed(self, engine: Engine, tokens: FlatTokens, rows: IntArray, options: ResultOptions) -> Any:
-        parts = np.array_split(rows, min(engine.streams, len(rows)))
-        inputs = [padded(tokens, part, self._record.tokens) for part in parts]
-        found = zip(engine.compute(inputs), inputs, strict=True)
-        return joined([results_of(self._record, outputs, given, options) for outputs, given in found])
+    def _launched(self, engine: Engine, tokens: FlatTokens, rows: IntArray, options: ResultOptions) -> Launched:
+        inputs = padded(tokens, rows, self._record.tokens)
+        return LaunchedConversion(engine.start(inputs), inputs, self._record, options)
 
     def _probe(self, *, thorough: bool) -> float:
         """How far results agree with those of torch. Disagrees if that is too little, or if the tokens differ."""
+        from ..tokenizing.checked import first_difference
+
         kind, probes, seconds = self._record.kind, Texts.of(PROBES), None
         if kind == "rerank":
             probes, seconds = Texts.of([QUESTION] * len(PROBES)), probes
@@ -146,7 +156,7 @@ class ConvertedEncoder(Immediate):
         options = ResultOptions(dim=self._record.fingerprint.dim, most=self._record.most)
         found: list[float] = []
         for rows in self._probe_batches(own.lengths, thorough=thorough):
-            ours = self._computed(self._engine, tokens, np.array(rows, np.int32), options)
+            ours = self._launched(self._engine, tokens, np.array(rows, np.int32), options).collect()
             found.append(agreement(ours, [theirs[row] for row in rows] if isinstance(theirs, list) else theirs[rows]))
             if not agree(found[-1], ours, self._engine.dtype):
                 raise Disagrees(f"its results agree to {found[-1]:.6f} only with those of torch")
@@ -157,6 +167,20 @@ class ConvertedEncoder(Immediate):
         most = FAST / self._record.parameters
         short = [row for row, length in enumerate(lengths.tolist()) if thorough or row < SHORT or length <= most]
         return [[1], short[:-1], short[-1:]]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchedConversion:
+    """A micro-batch that an engine computes."""
+
+    _started: Started
+    _inputs: list[Array]
+    _record: ModelRecord
+    _options: ResultOptions
+
+    def collect(self) -> Any:
+        """The results of its rows. Raises OutOfMemory."""
+        return results_of(self._record, self._started.result(), self._inputs, self._options)
 
 
 class ConvertedDense(DenseResults, ConvertedEncoder):

@@ -9,8 +9,7 @@ import numpy as np
 
 from ...protocol.wire.arrays import Array
 from ..encoders.base import IntArray
-from ..tokenizing.flat import FlatTokens
-from ..tokenizing.padding import pad
+from ..tokenizing.flat import FlatTokens, pad
 from .record import TokenSettings
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +34,7 @@ def save_probe(path: Path, tokens: FlatTokens, part: Any) -> None:
     arrays = {name: array for name, array in found.items() if array is not None}
     for row, one in enumerate(part):
         arrays |= {f"found.{row}.{place}": array for place, array in enumerate(_arrays(one))}
-    np.savez(path, allow_pickle=False, **cast("dict[str, Any]", arrays))
+    np.savez(path, allow_pickle=False, **arrays)
 
 
 def load_probe(path: Path, kind: str) -> tuple[FlatTokens, Any]:

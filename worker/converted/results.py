@@ -110,14 +110,6 @@ def _pooled(rows: list[FloatArray], options: ResultOptions) -> list[FloatArray]:
     return rows if options.pooling is None else [options.pooling(row) for row in rows]
 
 
-def joined(parts: Sequence[Any]) -> Any:
-    """The results of several micro-batches as those of one."""
-    first: Array | list[Any] = parts[0]
-    if isinstance(first, np.ndarray):
-        return np.concatenate(parts)
-    return [row for part in parts for row in part]
-
-
 def unit(vectors: Array) -> FloatArray:
     """The vectors (n, dim) with length 1."""
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=TINY)

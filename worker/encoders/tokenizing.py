@@ -12,9 +12,8 @@ import numpy as np
 from ...protocol.text.token_estimates import estimated_tokens
 from ..backends.pack import Pack, pack_lists, pack_rows
 from ..models.text_limits import LONGEST
-from ..tokenizing.flat import FlatTokens, Int64
+from ..tokenizing.flat import FlatTokens, Int64, pad
 from ..tokenizing.long_texts import head, scaled, tail
-from ..tokenizing.padding import pad
 from ..tokenizing.texts import Texts
 from .base import IntArray, Prepared
 

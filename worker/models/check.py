@@ -24,12 +24,11 @@ from ...protocol.process import lifeline
 from ...protocol.spec.fingerprint import changed_files
 from ...protocol.spec.run_spec import CPU_KINDS, FLAGS, PassSpec
 from ...protocol.wire.model_refusal import PassToCheck, Refusal
-from ..converted.engines.onnx_graph import check_listed, find_graph, find_path
-from ..converted.engines.versions import is_convertible
 from .folder_check import check_folder, check_pickled, one_line
 from .identity import identity
-from .kind_check import M3_HEADS
+from .kind_check import M3_HEADS, is_convertible
 from .locate import HUB_SECONDS, find_local, hub_errors
+from .onnx_graph import check_listed, find_graph, find_path
 from .parts import ADAPTER, ROUTERS, named_modules, parts_of
 from .settings_check import check_parts, settings_files
 

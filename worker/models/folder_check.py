@@ -14,8 +14,8 @@ import msgspec
 
 from ...protocol.errors import ModelError
 from ...protocol.spec.run_spec import PassSpec
+from ..formats.safetensors_header import Tensor, read_tensors
 from .parts import ADAPTER, INDEX, TRANSFORMERS, WHOLE, WITH_WEIGHTS, Part, parts_of, read_settings, weight_files
-from .safetensors_header import Tensor, read_tensors
 from .settings_check import NAMED_BY, check_parts, download_again_hint
 
 _TOKENIZERS = (

@@ -16,8 +16,8 @@ from typing import Any, cast
 
 import msgspec
 
+from ..formats.safetensors_header import Tensor, read_tensors
 from .parts import Part, parts_of, weight_files
-from .safetensors_header import Tensor, read_tensors
 
 _SETTINGS = (
     *(

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from ...protocol.errors import ModelError
+from ...protocol.spec.fake_models import PREFIX
+from ...protocol.spec.run_spec import CPU_KINDS, PassSpec
 from .parts import backbones, named_modules, parts_of, read_settings
 
 M3_HEADS = ("sparse_linear", "colbert_linear")
@@ -93,3 +95,10 @@ def _check_rerank(saved: list[str], classes: list[str], folder: Path, name: str)
             f"model {name} is no reranker: {folder} has no scoring head "
             f"(architectures {classes}), and one of random weights would be made up. Give a cross-encoder"
         )
+
+
+def is_convertible(spec: PassSpec) -> bool:
+    """Whether an engine could compute the pass: it has a model's forward pass over documents or pairs. Queries are encoded by
+    torch."""
+    has_model = spec.kind not in CPU_KINDS and not spec.model.startswith(PREFIX)
+    return has_model and (spec.side == "document" or spec.kind == "rerank")

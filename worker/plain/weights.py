@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..encoders.base import FloatArray
-from ..models.safetensors_header import Tensor, read_tensors
+from ..formats.safetensors_header import Tensor, read_tensors
 from .not_plain import NotPlain, require
 
 Weights = Callable[[str], FloatArray]

@@ -54,6 +54,24 @@ def ranges(starts: Int64, lengths: Int64) -> Int64:
     return found
 
 
+def pad(tokens: FlatTokens, rows: Int32, pad_id: int, pad_type: int, *, left: bool) -> dict[str, Int64]:
+    """The model inputs of these rows as int64 arrays (rows, longest), padded at the right, or at the left."""
+    lengths = tokens.lengths[rows].astype(np.int64)
+    width = int(lengths.max(initial=0))
+    begins = width - lengths if left else np.zeros_like(lengths)
+    columns = np.arange(width)
+    mask = (columns >= begins[:, None]) & (columns < (begins + lengths)[:, None])
+    source = ranges(tokens.starts()[rows], lengths)
+    arrays = {"input_ids": (tokens.ids, pad_id)}
+    if tokens.types is not None:
+        arrays["token_type_ids"] = (tokens.types.astype(np.int32), pad_type)
+    found = {"attention_mask": mask.astype(np.int64)}
+    for name, (values, fill) in arrays.items():
+        found[name] = np.full(mask.shape, fill, np.int64)
+        found[name][mask] = values[source]
+    return found
+
+
 def lay_out(sides: Sequence[Side], between: Sequence[Int32]) -> tuple[Int32, Int64]:
     """Rows of `between[0]`, first side, `between[1]`, second side and so on, up to the last of `between`.
 

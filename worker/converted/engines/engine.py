@@ -8,6 +8,14 @@ from typing import Protocol
 from ....protocol.wire.arrays import Array
 
 
+class Started(Protocol):
+    """A batch that is being computed."""
+
+    def result(self) -> list[Array]:
+        """The outputs that `graph.py` names, once they are there. Raises OutOfMemory. Call it once."""
+        ...
+
+
 class Engine(Protocol):
     """A graph on this processor."""
 
@@ -18,7 +26,7 @@ class Engine(Protocol):
     streams: int
     """How many batches it computes at a time."""
 
-    def compute(self, batches: Sequence[Sequence[Array]]) -> list[list[Array]]:
-        """For each batch of padded token ids, mask, and token types if there are any, the outputs that `graph.py` names.
-        Raises OutOfMemory."""
+    def start(self, inputs: Sequence[Array]) -> Started:
+        """Begin to compute a batch: padded token ids, mask, and token types if there are any. With as many batches open as
+        there are streams, and one more, the next one waits. Raises OutOfMemory."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,16 +75,9 @@ class OnnxEngine:
         self._session = OnnxSession(path, threads - self.streams + 1)  # the streams share its threads
         self._threads = ThreadPoolExecutor(self.streams, thread_name_prefix="onnx")
 
-    def compute(self, batches: Sequence[Sequence[Array]]) -> list[list[Array]]:
-        """The outputs for each batch of inputs. The batches are computed at the same time. Raises OutOfMemory."""
-        return guarded(lambda: self._run(batches))
-
-    def _run(self, batches: Sequence[Sequence[Array]]) -> list[list[Array]]:
-        if len(batches) == 1:
-            return [self._computed(batches[0])]
-        begun = [self._threads.submit(self._computed, inputs) for inputs in batches]
-        wait(begun)  # so that after an error no other batch is still being computed
-        return [one.result() for one in begun]
+    def start(self, inputs: Sequence[Array]) -> Future[list[Array]]:
+        """Begin to compute a batch."""
+        return self._threads.submit(lambda: guarded(lambda: self._computed(inputs)))
 
     def _computed(self, inputs: Sequence[Array]) -> list[Array]:
         found = self._session.run(self._output, inputs)

@@ -38,23 +38,31 @@ class OpenVinoEngine:
         self.dtype = dtype
         self.streams = int(compiled.get_property("NUM_STREAMS"))
         self.has_bfloat16 = dtype == "float32" and has_capability(core, "bfloat16")
-        self._queue: Any = openvino.AsyncInferQueue(compiled, self.streams)
-        self._found: dict[int, list[Array]] = {}
-        self._queue.set_callback(self._collect)
+        self._compiled, self._idle = compiled, list[Any]()
 
-    def compute(self, batches: Sequence[Sequence[Array]]) -> list[list[Array]]:
-        """The graph's outputs for each batch of inputs. The batches are computed at the same time. Raises OutOfMemory."""
-        self._found = {}
-        guarded(lambda: self._run(batches))
-        return [self._found[number] for number in range(len(batches))]
+    def start(self, inputs: Sequence[Array]) -> StartedRequest:
+        """Begin to compute a batch. Raises OutOfMemory."""
+        return guarded(lambda: self._started(list(inputs)))
 
-    def _run(self, batches: Sequence[Sequence[Array]]) -> None:
-        try:
-            for number, inputs in enumerate(batches):
-                self._queue.start_async(list(inputs), userdata=number, share_inputs=True)
-        finally:
-            self._queue.wait_all()
+    def _started(self, inputs: list[Array]) -> StartedRequest:
+        request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
+        request.start_async(inputs, share_inputs=True)
+        return StartedRequest(request, inputs, self._idle)
 
-    def _collect(self, request: Any, number: int) -> None:
-        outputs = (request.get_output_tensor(place).data for place in range(len(request.model_outputs)))
-        self._found[number] = [np.array(one, np.float32) for one in outputs]  # a copy: the request is used again
+
+class StartedRequest:
+    """A batch that OpenVINO computes. It keeps the inputs, which OpenVINO does not copy."""
+
+    def __init__(self, request: Any, inputs: list[Array], idle: list[Any]) -> None:
+        self._request, self._inputs, self._idle = request, inputs, idle
+
+    def result(self) -> list[Array]:
+        """The graph's outputs. Raises OutOfMemory. After that the request is used again."""
+        found = guarded(self._outputs)
+        self._idle.append(self._request)
+        return found
+
+    def _outputs(self) -> list[Array]:
+        self._request.wait()
+        outputs = (self._request.get_output_tensor(place).data for place in range(len(self._request.model_outputs)))
+        return [np.array(one, np.float32) for one in outputs]

@@ -1,25 +1,17 @@
-"""Which passes are computed without torch, by which library, and the versions that decide it."""
+"""The library that computes a conversion, and the versions of libraries on which the conversion depends."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
-from ....protocol.spec.fake_models import PREFIX
-from ....protocol.spec.run_spec import CPU_KINDS, PassSpec
+from ....protocol.spec.run_spec import PassSpec
 
 EngineName = Literal["openvino", "onnx"]
 """By the names of --backend."""
 LIBRARY: dict[EngineName, str] = {"openvino": "openvino", "onnx": "onnxruntime"}
 OTHERS = ("torch", "transformers", "sentence-transformers")
 """The libraries that computed the reference results."""
-
-
-def is_convertible(spec: PassSpec) -> bool:
-    """Whether an engine could compute the pass: it has a model's forward pass over documents or pairs. Queries are encoded by
-    torch."""
-    has_model = spec.kind not in CPU_KINDS and not spec.model.startswith(PREFIX)
-    return has_model and (spec.side == "document" or spec.kind == "rerank")
 
 
 def engine_of(spec: PassSpec) -> EngineName:

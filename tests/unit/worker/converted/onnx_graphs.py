@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from embedfleet.worker.converted.engines.onnx_file import fields
+from embedfleet.worker.formats.onnx_file import fields
 
 FAMILIES = {
     "dense": "SentenceTransformer",

@@ -177,11 +177,11 @@ def test_a_conversion_that_the_runtime_refuses_is_tried_once(folder: Path, patch
     assert tried == [1]
 
 
-def test_a_conversion_without_memory_refuses_no_model(folder: Path, patch: pytest.MonkeyPatch) -> None:
+def test_a_conversion_without_memory_refuses_no_model(folder: Path, patch_here: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: Any, **_options: Any) -> None:
         raise RuntimeError("Exception occured:\nDefaultCPUAllocator: can't allocate memory")
 
-    with patch.context() as short:
+    with patch_here.context() as short:
         short.setattr(openvino_runtime.import_openvino(), "convert_model", fail)
         with pytest.raises(MemoryError, match="memory did not suffice to convert it"):
             load(folder)
@@ -189,12 +189,8 @@ def test_a_conversion_without_memory_refuses_no_model(folder: Path, patch: pytes
 
 
 def test_results_that_do_not_agree(folder: Path, cached: Path, patch: pytest.MonkeyPatch) -> None:
-    compute = openvino_engine.OpenVinoEngine.compute
-    patch.setattr(
-        openvino_engine.OpenVinoEngine,
-        "compute",
-        lambda engine, batches: [[one + 0.5 for one in outputs] for outputs in compute(engine, batches)],
-    )
+    result = openvino_engine.StartedRequest.result
+    patch.setattr(openvino_engine.StartedRequest, "result", lambda started: [one + 0.5 for one in result(started)])
     assert cached.is_dir()
     refusals(folder, r"its results agree to 0\.\d+ only with those of torch")
 
@@ -298,10 +294,10 @@ def test_memory_that_does_not_suffice_is_told(folder: Path, cached: Path, patch:
     encoder = load(folder)
     for error in (RuntimeError("Exception from src/x.cpp:\nstd::bad_alloc"), MemoryError()):
 
-        def fail(_batches: Any, error: Exception = error) -> None:
+        def fail(_started: Any, error: Exception = error) -> None:
             raise error
 
-        patch.setattr(encoder._engine, "_run", fail)
+        patch.setattr(openvino_engine.StartedRequest, "_outputs", fail)
         with pytest.raises(OutOfMemory):
             encoder.compute(encoder.prepare(TEXTS), np.arange(2, dtype=np.int32))
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from embedfleet.protocol.errors import ModelError
 from embedfleet.worker.converted import child, choice
-from embedfleet.worker.converted.engines import onnx_graph
 from embedfleet.worker.converted.engines.onnx_engine import OnnxSession
 from embedfleet.worker.converted.engines.onnx_runtime import import_onnxruntime
 from embedfleet.worker.encoders.base import OutOfMemory
+from embedfleet.worker.models import onnx_graph
 from embedfleet.worker.models.locate import ModelFiles
 
 from .... import tiny_models
@@ -300,7 +300,7 @@ def test_threads_do_not_spin(folder: Path, patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(onnxruntime, "InferenceSession", session)
     encoder = load(folder, backend="onnx")
-    assert encoder.budget.initial == 2 * 1_024  # two streams
+    assert encoder.depth == 3  # two streams, and one micro-batch that waits
     (options,) = opened
     assert options.intra_op_num_threads == 1
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"

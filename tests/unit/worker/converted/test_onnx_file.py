@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from embedfleet.worker.converted.engines.onnx_file import read_onnx
-from embedfleet.worker.converted.engines.onnx_graph import QUANTIZED
+from embedfleet.worker.formats.onnx_file import read_onnx
+from embedfleet.worker.models.onnx_graph import QUANTIZED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from embedfleet.protocol.errors import ModelError
-from embedfleet.worker.models.safetensors_header import read_tensors
+from embedfleet.worker.formats.safetensors_header import read_tensors
 
 from .... import tiny_models
 from ....model_folders import packed

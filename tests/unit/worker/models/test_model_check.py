@@ -10,8 +10,8 @@ import pytest
 from embedfleet.protocol.errors import ModelError
 from embedfleet.protocol.spec.run_spec import Kind, PassSpec
 from embedfleet.protocol.wire.model_refusal import Refusal
+from embedfleet.worker.formats.safetensors_header import read_tensors
 from embedfleet.worker.models.check import check_model, refusals
-from embedfleet.worker.models.safetensors_header import read_tensors
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ....protocol.errors import ModelError
-from ...models.locate import ModelFiles, hub_errors
-from ...models.weights_digest import digest_files
-from .onnx_file import OnnxContent, read_onnx
+from ...protocol.errors import ModelError
+from ..formats.onnx_file import OnnxContent, read_onnx
+from .locate import ModelFiles, hub_errors
+from .weights_digest import digest_files
 
 PLACES = ("onnx/model.onnx", "model.onnx")
 """Where repositories have the graph. Other files, such as `model_quantized.onnx`, compute other numbers."""
