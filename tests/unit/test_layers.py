@@ -96,7 +96,18 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "steps": {"client", "arguments", "output", "run_directory", "evaluation", "options"},
         "notebook": {"arguments", "output", "run_directory", "evaluation", "options", "search", "steps"},
         "cli": {
-            *("arguments", "output", "run_directory", "verify", "evaluation", "options", "config", "search", "upload", "steps"),
+            *(
+                "arguments",
+                "output",
+                "run_directory",
+                "verify",
+                "evaluation",
+                "options",
+                "config",
+                "search",
+                "upload",
+                "steps",
+            ),
         },
     },
 }

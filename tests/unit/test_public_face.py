@@ -78,8 +78,19 @@ def test_export_formats() -> None:
     assert list(FORMATS) == ["jsonl", "npy", "sparse-jsonl", "multivector-jsonl", "metadata", "upload-script"]
 
 
-KNOWN = {*dir(builtins), "Any", "Callable", "Iterator", "Literal", "Mapping", "NotRequired", "Path", "PathLike", "Sequence"}
-KNOWN |= {"TracebackType", "np", "npt", "pa"}
+KNOWN = {
+    *dir(builtins),
+    "Any",
+    "Callable",
+    "Iterator",
+    "Literal",
+    "Mapping",
+    "NotRequired",
+    "Path",
+    "PathLike",
+    "Sequence",
+}
+KNOWN |= {"TracebackType", "np", "npt", "os", "pa"}
 CONSTRUCTED = {"Client", "Embedder"}
 """Classes whose instances a user makes; the others are returned, or have fields only."""
 
@@ -93,7 +104,7 @@ def annotations(name: str) -> Iterator[str]:
         return
     for field, kind in vars(value).get("__annotations__", {}).items():
         if not field.startswith("_"):
-            yield kind
+            yield getattr(kind, "__forward_arg__", kind)  # of a TypedDict
     for method, member in vars(value).items():
         function = getattr(member, "fget", getattr(member, "func", getattr(member, "__func__", member)))
         shown = not method.startswith("_") or method == "__iter__" or (method == "__init__" and name in CONSTRUCTED)
@@ -109,5 +120,10 @@ def test_all_that_a_public_signature_names_is_public() -> None:
         for node in ast.walk(ast.parse(kind, mode="eval"))
         if isinstance(node, ast.Name)
     }
-    assert {("RunOptions", "Client"), ("QuarantineLine", "Run"), ("RankedChunk", "Ranking"), ("Hit", "Embedder")} <= found
+    assert {
+        ("RunOptions", "Client"),
+        ("QuarantineLine", "Run"),
+        ("RankedChunk", "Ranking"),
+        ("Hit", "Embedder"),
+    } <= found
     assert sorted((named, by) for named, by in found if named not in KNOWN and named not in embedfleet.__all__) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,11 @@ Ran = dict[str, Any]
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("EMBEDFLEET_")]:
         monkeypatch.delenv(name)
     (tmp_path / "corpus.jsonl").write_text('{"id": "a", "text": "one"}\n')
-    yield
 
 
 @pytest.fixture
@@ -118,8 +117,32 @@ def test_no_variable_restarts_a_run(ran: Callable[..., Ran], monkeypatch: pytest
 
 COMMANDS = (
     ("corpus.jsonl", "--dense", "fake:8", "--sparse", "bm25", "--limit", "3"),
-    ("corpus.jsonl", "--dense", "a=fake:8", "--dense", "fake:9", "--ensemble", "concat", "--weights", "2,1", "--out", "x"),
-    ("corpus.jsonl", "--sparse", "bm25", "--dtype", "float16", "--queries", "q.jsonl", "--rerank", "fake:8", "--top-k", "3"),
+    (
+        "corpus.jsonl",
+        "--dense",
+        "a=fake:8",
+        "--dense",
+        "fake:9",
+        "--ensemble",
+        "concat",
+        "--weights",
+        "2,1",
+        "--out",
+        "x",
+    ),
+    (
+        "corpus.jsonl",
+        "--sparse",
+        "bm25",
+        "--dtype",
+        "float16",
+        "--queries",
+        "q.jsonl",
+        "--rerank",
+        "fake:8",
+        "--top-k",
+        "3",
+    ),
     ("corpus.jsonl", "--heads", "bge-m3", "--no-fallback", "--pool-factor", "2", "--export", "all", "--json"),
     ("corpus.jsonl", "--dense", "./model", "--sparse-device", "cpu", "--batch-timeout", "5", "--devices", "cpu:2"),
 )
@@ -186,7 +209,9 @@ def test_words_of_a_query_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_variable_has_the_address_for_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     became: list[list[str]] = []
-    monkeypatch.setattr("embedfleet.client.cli.daemons._become", lambda _module, arguments: became.append(arguments) or 0)
+    monkeypatch.setattr(
+        "embedfleet.client.cli.daemons._become", lambda _module, arguments: became.append(arguments) or 0
+    )
     monkeypatch.setenv("EMBEDFLEET_COORDINATOR", "ipc:///tmp/fleet")
     for command in ("serve", "worker"):
         with pytest.raises(SystemExit, match="0"):
