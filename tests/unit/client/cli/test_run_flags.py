@@ -217,3 +217,21 @@ def test_one_variable_has_the_address_for_both_ends(monkeypatch: pytest.MonkeyPa
         with pytest.raises(SystemExit, match="0"):
             app([command])
     assert [arguments[0] for arguments in became] == ["--bind=ipc:///tmp/fleet", "--connect=ipc:///tmp/fleet"]
+
+
+def test_the_file_in_the_documentation_is_read(ran: Callable[..., Ran], tmp_path: Path) -> None:
+    pytest.importorskip("ir_measures")
+    page = (Path(__file__).parents[4] / "docs" / "configuration.md").read_text()
+    (tmp_path / "run.toml").write_text(page.partition("```toml\n")[2].partition("```")[0])
+    (tmp_path / "queries.jsonl").write_text('{"id": "q", "text": "one"}\n')
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\ta\t1\n")
+    found = ran("--config", "run.toml")
+    spec, retrieval = found["spec"], found["after"].retrieval
+    assert models(spec) == ["dense-bge-m3", "dense-gte-large", "sparse-bm25"]
+    assert [(one.method, one.weights) for one in spec.ensembles] == [("concat", (2.0, 1.0))]
+    assert {(one.max_tokens, one.truncate_dim, one.storage) for one in spec.passes[:2]} == {(512, 512, "int8")}
+    assert (retrieval.rerank.model, retrieval.qrels, found["out"]) == (
+        "bge-reranker-base",
+        tmp_path / "qrels.tsv",
+        tmp_path / "run",
+    )
