@@ -1,6 +1,7 @@
 """embedfleet: every retrieval signal for every chunk, over all GPUs, with nothing lost.
 
-The public face. Nothing heavy is imported until a name is used: no torch, no zmq, no pyarrow.
+The public face: what a user calls, and all that their signatures name. Nothing heavy is imported until a name is used: no
+torch, no zmq, no pyarrow.
 """
 
 from __future__ import annotations
@@ -10,24 +11,146 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client.client import Client
+    from .client.evaluation.contributions import OnlyIt, SignalFigures
+    from .client.evaluation.evaluation import Evaluation, Figures
+    from .client.evaluation.paired import Difference
+    from .client.evaluation.ranking_costs import Cost
+    from .client.evaluation.recommendation import Against, Recommendation, SetFigures
+    from .client.notebook.chunk_source import ChunkSource
     from .client.notebook.embedder import Embedder
+    from .client.notebook.ranking_reader import RankedChunk, Ranking
+    from .client.notebook.run_telemetry import Event, RunTelemetry
+    from .client.run_directory.multivectors import Multivectors
     from .client.run_directory.reader import Run, open_run
-    from .protocol.errors import EmbedfleetError
-    from .protocol.spec.run_spec import PassSpec, RunSpec
+    from .client.run_directory.sparse_vectors import SparseVectors
+    from .client.search.filter_keys import Filters
+    from .client.search.hit import Hit
+    from .protocol.errors import (
+        DeviceError,
+        EmbedfleetError,
+        ModelError,
+        RunDirectoryError,
+        RunFailed,
+        SourceError,
+        SpecMismatch,
+        Unreachable,
+        UsageError,
+    )
+    from .protocol.finished_run.payload import Metadata
+    from .protocol.run_directory.records.quarantine import QuarantineLine
+    from .protocol.run_directory.tables import FloatArray
+    from .protocol.run_directory.truncation import Truncation, TruncationRecord
+    from .protocol.spec.ensemble_spec import EnsembleSpec, Method
+    from .protocol.spec.run_spec import Backend, Dtype, Form, Index, Kind, Output, PassSpec, RunSpec, Storage
     from .protocol.version import __version__
+    from .protocol.wire.control import (
+        DeviceState,
+        PassProgress,
+        PassSummary,
+        Progress,
+        RunEnded,
+        RunState,
+        Status,
+    )
+    from .protocol.wire.run_options import Placement, RunOptions
 
-__all__ = ["Client", "Embedder", "EmbedfleetError", "PassSpec", "Run", "RunSpec", "__version__", "open_run"]
-
-_HOME = {
-    "Client": ".client.client",
-    "Embedder": ".client.notebook.embedder",
-    "EmbedfleetError": ".protocol.errors",
-    "PassSpec": ".protocol.spec.run_spec",
-    "Run": ".client.run_directory.reader",
-    "RunSpec": ".protocol.spec.run_spec",
-    "__version__": ".protocol.version",
-    "open_run": ".client.run_directory.reader",
+_HOMES = {
+    ".client.client": ("Client",),
+    ".client.evaluation.contributions": ("OnlyIt", "SignalFigures"),
+    ".client.evaluation.evaluation": ("Evaluation", "Figures"),
+    ".client.evaluation.paired": ("Difference",),
+    ".client.evaluation.ranking_costs": ("Cost",),
+    ".client.evaluation.recommendation": ("Against", "Recommendation", "SetFigures"),
+    ".client.notebook.chunk_source": ("ChunkSource",),
+    ".client.notebook.embedder": ("Embedder",),
+    ".client.notebook.ranking_reader": ("RankedChunk", "Ranking"),
+    ".client.notebook.run_telemetry": ("Event", "RunTelemetry"),
+    ".client.run_directory.multivectors": ("Multivectors",),
+    ".client.run_directory.reader": ("Run", "open_run"),
+    ".client.run_directory.sparse_vectors": ("SparseVectors",),
+    ".client.search.filter_keys": ("Filters",),
+    ".client.search.hit": ("Hit",),
+    ".protocol.errors": (
+        *("DeviceError", "EmbedfleetError", "ModelError", "RunDirectoryError", "RunFailed", "SourceError"),
+        *("SpecMismatch", "Unreachable", "UsageError"),
+    ),
+    ".protocol.finished_run.payload": ("Metadata",),
+    ".protocol.run_directory.records.quarantine": ("QuarantineLine",),
+    ".protocol.run_directory.tables": ("FloatArray",),
+    ".protocol.run_directory.truncation": ("Truncation", "TruncationRecord"),
+    ".protocol.spec.ensemble_spec": ("EnsembleSpec", "Method"),
+    ".protocol.spec.run_spec": (
+        *("Backend", "Dtype", "Form", "Index", "Kind", "Output", "PassSpec", "RunSpec", "Storage"),
+    ),
+    ".protocol.version": ("__version__",),
+    ".protocol.wire.control": (
+        *("DeviceState", "PassProgress", "PassSummary", "Progress", "RunEnded", "RunState", "Status"),
+    ),
+    ".protocol.wire.run_options": ("Placement", "RunOptions"),
 }
+"""The names of each module."""
+
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Against",
+    "Backend",
+    "ChunkSource",
+    "Client",
+    "Cost",
+    "DeviceError",
+    "DeviceState",
+    "Difference",
+    "Dtype",
+    "Embedder",
+    "EmbedfleetError",
+    "EnsembleSpec",
+    "Evaluation",
+    "Event",
+    "Figures",
+    "Filters",
+    "FloatArray",
+    "Form",
+    "Hit",
+    "Index",
+    "Kind",
+    "Metadata",
+    "Method",
+    "ModelError",
+    "Multivectors",
+    "OnlyIt",
+    "Output",
+    "PassProgress",
+    "PassSpec",
+    "PassSummary",
+    "Placement",
+    "Progress",
+    "QuarantineLine",
+    "RankedChunk",
+    "Ranking",
+    "Recommendation",
+    "Run",
+    "RunDirectoryError",
+    "RunEnded",
+    "RunFailed",
+    "RunOptions",
+    "RunSpec",
+    "RunState",
+    "RunTelemetry",
+    "SetFigures",
+    "SignalFigures",
+    "SourceError",
+    "SparseVectors",
+    "SpecMismatch",
+    "Status",
+    "Storage",
+    "Truncation",
+    "TruncationRecord",
+    "Unreachable",
+    "UsageError",
+    "__version__",
+    "open_run",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from ...protocol.process.system_refusals import describe_system_error
 from ...protocol.text.terminal_text import printable
 from ...protocol.version import __version__
 from .command_group import CommandGroup
-from .flag_types import AsJson, Devices, Otlp, Quantized, RunFolder, TrustsCode
+from .flag_types import COORDINATOR, AsJson, Devices, Otlp, Quantized, RunFolder, TrustsCode
 from .json_output import print_json
 from .run_flags import run
 
@@ -24,6 +24,7 @@ app = typer.Typer(
     help="Every retrieval signal for every chunk of a corpus, over all GPUs, with nothing lost.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
@@ -33,8 +34,8 @@ app.command()(run)
 @app.command()
 def search(
     folder: RunFolder,
-    query: Annotated[
-        str | None,
+    words: Annotated[
+        list[str] | None,
         typer.Argument(metavar="QUERY", help="What to look for. Without it, a prompt answers query after query."),
     ] = None,
     top_k: Annotated[int, typer.Option(metavar="N", help="How many hits.")] = 10,
@@ -78,6 +79,7 @@ def search(
         trust_remote_code,
         candidates,
     )
+    query = " ".join(words) if words else None
     raise typer.Exit(execute(folder, query, settings, timeout=timeout, as_json=as_json, timings=timings, say=_say))
 
 
@@ -202,7 +204,10 @@ def upload(
 @app.command()
 def serve(
     bind: Annotated[
-        str, typer.Option(metavar="ADDR", help="ipc:///folder or tcp://127.0.0.1:PORT (and the two ports after it).")
+        str,
+        typer.Option(
+            metavar="ADDR", envvar=COORDINATOR, help="ipc:///folder or tcp://127.0.0.1:PORT (and the two ports after it)."
+        ),
     ],
     devices: Devices = None,
     no_devices: Annotated[
@@ -221,7 +226,7 @@ def serve(
 
 @app.command()
 def worker(
-    connect: Annotated[str, typer.Option(metavar="ADDR", help="Where the coordinator listens.")],
+    connect: Annotated[str, typer.Option(metavar="ADDR", envvar=COORDINATOR, help="Where the coordinator listens.")],
     devices: Devices = None,
     patience: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for a coordinator.")
@@ -242,7 +247,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(  # pyright: ignore[reportUnusedFunction] - typer registers it
     version: Annotated[
-        bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", metavar="", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass

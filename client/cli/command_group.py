@@ -1,4 +1,4 @@
-"""The group of all commands, with errors of wrong flags in plain words."""
+"""The group of all commands: each flag has a variable, and errors of wrong values are in plain words."""
 
 from __future__ import annotations
 
@@ -10,14 +10,45 @@ from typer.core import TyperGroup
 PREFIX = "Value error, "
 """Put before a message by the library that checks the values of flags."""
 
+NO_VARIABLE = frozenset({"--write-config", "--restart", "--replace", "--prune"})
+"""Flags that print, or remove something, this time: they are typed."""
+
 
 class CommandGroup(TyperGroup):
-    """As Typer's, without that prefix in its messages."""
+    """As Typer's. A flag may be given by a variable, as `--dtype` of `run` by EMBEDFLEET_RUN_DTYPE."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, command in self.commands.items():
+            for option in command.params:
+                _name_variable(name, option)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:
-            error.message = error.message.removeprefix(PREFIX)
+            error.message = error.message.removeprefix(PREFIX) + _origin(error.ctx, error.param)
             raise
+
+
+def _name_variable(command: str, option: Any) -> None:
+    """Name the variable of a flag that has none of its own. The help does not show it: the rule is the same for all."""
+    flag = next((flag for flag in option.opts if flag.startswith("--")), None)
+    if option.envvar is None and flag is not None and flag not in NO_VARIABLE:
+        option.envvar = f"EMBEDFLEET_{command}_{flag[2:]}".replace("-", "_").upper()
+        option.show_envvar = False
+
+
+def _origin(context: Any, option: Any) -> str:
+    """Where a refused value is from; empty for one that was typed."""
+    if context is None or option is None:
+        return ""
+    source = context.get_parameter_source(option.name)
+    match source.name if source is not None else "":
+        case "ENVIRONMENT":
+            return f" (from {option.envvar})"
+        case "DEFAULT_MAP":
+            return f" (from {context.params.get('config')})"
+        case _:
+            return ""

@@ -16,9 +16,16 @@ class EnsembleName(StrEnum):
     average = "average"
 
 
+COORDINATOR = "EMBEDFLEET_COORDINATOR"
+"""The variable with the address of a coordinator: where `serve` listens, and where `worker` connects."""
+
 Devices = Annotated[
     str | None,
-    typer.Option(metavar="SPEC", help="cuda:0,cuda:1 | GPU UUIDs | cpu | cpu:2. Default: all GPUs, else one CPU slot."),
+    typer.Option(
+        metavar="SPEC",
+        envvar="EMBEDFLEET_DEVICES",
+        help="cuda:0,cuda:1 | GPU UUIDs | cpu | cpu:2. Default: all GPUs, else one CPU slot.",
+    ),
 ]
 
 
@@ -42,6 +49,10 @@ TrustsCode = Annotated[
 ]
 Otlp = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="Send OpenTelemetry spans there over HTTP, as in http://localhost:4318."),
+    typer.Option(
+        metavar="URL",
+        envvar="EMBEDFLEET_OTLP",
+        help="Send OpenTelemetry spans there over HTTP, as in http://localhost:4318.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Machine-readable: JSON on standard output.")]

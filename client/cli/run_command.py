@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from ..options.query_prompts import keep_query_prompts
 from ..options.retrieval_plan import RetrievalPlan
 from ..output.formatting import pluralize
 from ..output.truncation_lines import advice_lines
+from ..steps.next_steps import next_steps
 from ..steps.run_summary import JsonObject, RunSummary, summary
 from ..steps.run_table import show_stages
 from ..steps.session import Interrupted, Session, memory_field, open_session, the_same
@@ -54,8 +56,9 @@ def run(
     options: RunOptions,
     grace: float,
     after: AfterRun,
+    notes: Sequence[str] = (),
 ) -> int:
-    """Embed the corpus, do the steps in `after`, and return the exit code.
+    """Embed the corpus, do the steps in `after`, and return the exit code. `notes` are lines to show first.
 
     The first signal finishes the batches in flight, a second one ends everything at once.
     """
@@ -64,6 +67,8 @@ def run(
     ) as session:
         rerank = after.retrieval.rerank if after.retrieval is not None else None
         printed, stages = RunSummary(), list[Stage]()
+        for line in notes:
+            session.say(line)
         try:
             if after.retrieval is None and not restart:
                 spec = keep_query_prompts(spec, RunLayout(out))
@@ -83,6 +88,9 @@ def run(
             raise
         finally:
             show_stages(stages, session.say)
+            if printed.get("status") == "done":
+                for line in next_steps(spec, out, exported=bool(after.formats)):
+                    session.say(line)
             if as_json:
                 sys.stdout.buffer.write(orjson.dumps(printed) + b"\n")
                 sys.stdout.flush()

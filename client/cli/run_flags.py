@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, get_type_hints
 
 import typer
 
-from ...protocol.spec.run_spec import Backend, Dtype, Index, Storage
+from ...protocol.spec.run_spec import Backend, Dtype, Index, RunSpec, Storage
 from ...protocol.wire.run_options import Placement
 from .flag_types import AsJson, Devices, EnsembleName, Otlp, TrustsCode, local_path
 
+if TYPE_CHECKING:
+    from ..config.known_flags import Flag
+    from ..options.retrieval_plan import RetrievalPlan
+
+
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Make the values in the file the defaults of the flags."""
+    if path is not None and not context.resilient_parsing:
+        from ..config.reader import read_config
+
+        context.default_map = read_config(path, _flags(context))
+    return path
+
 
 def run(
+    context: typer.Context,
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="JSONL (.gz, .zst), Parquet, a folder, or - for stdin.")
     ],
     out: Annotated[
-        Path,
-        typer.Option(metavar="DIR", parser=local_path, help="The run directory. The same command resumes there."),
-    ],
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            parser=local_path,
+            help="The run directory. The same command resumes there. Default: c.embedfleet beside c.jsonl.",
+        ),
+    ] = None,
     dense: Annotated[
         list[str] | None,
         typer.Option(
@@ -155,6 +174,19 @@ def run(
     restart: Annotated[
         bool, typer.Option("--restart", metavar="", help="Delete what an earlier run wrote there; start over.")
     ] = False,
+    config: Annotated[  # noqa: ARG001 - its callback has read the file
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=local_path,
+            callback=_read_config,
+            is_eager=True,
+            help="Flags from a TOML file, or the spec.json of a run. Typed flags win.",
+        ),
+    ] = None,
+    write_config: Annotated[
+        bool, typer.Option("--write-config", metavar="", help="Only print the flags as TOML, for --config.")
+    ] = False,
     otlp: Otlp = None,
     as_json: AsJson = False,
 ) -> None:
@@ -165,18 +197,25 @@ def run(
     from ...protocol.wire.run_options import RunOptions, check_options
     from ..arguments import expand_path
     from ..options.retrieval_options import plan_if_asked
+    from ..options.run_defaults import default_models, default_out
     from ..options.spec_builder import build_spec, split_names
     from ..options.stdin_check import check_stdin
+    from ..steps.next_steps import shown_path
     from .run_command import AfterRun
     from .run_command import run as execute
 
+    notes: list[str] = []
+    if out is None:
+        out = default_out(source)
+        notes.append(f"without --out, the run directory is {shown_path(out)}")
     folder = expand_path(out, "--out").absolute()
+    models = {"dense": dense or [], "sparse": sparse or [], "multivector": multivector or [], "heads": heads or []}
+    if not any(models.values()):
+        models["dense"], models["sparse"] = default_models(source)
+        notes.append(f"no model is named: taking --dense {models['dense'][0]}, which needs no hub, and --sparse bm25")
     spec = build_spec(
         source,
-        dense=dense or [],
-        sparse=sparse or [],
-        multivector=multivector or [],
-        heads=heads or [],
+        **models,
         text_field=text_field,
         id_field=id_field,
         title_field=title_field,
@@ -220,6 +259,9 @@ def run(
     )
     check_options(options)
     steps = AfterRun(plan, choose_formats(split_names(formats, "--export"), spec) if formats else ())
+    if write_config:
+        sys.stdout.write(_config_text(context, spec, folder, plan))
+        raise typer.Exit
     raise typer.Exit(
         execute(
             spec,
@@ -231,5 +273,26 @@ def run(
             options=options,
             grace=grace,
             after=steps,
+            notes=notes,
         )
     )
+
+
+def _flags(context: typer.Context) -> dict[str, Flag]:
+    """The flags that a file can give."""
+    from ..config.known_flags import known_flags
+
+    return known_flags(context.command.params, get_type_hints(run))
+
+
+def _config_text(context: typer.Context, spec: RunSpec, folder: Path, plan: RetrievalPlan | None) -> str:
+    """The flags as TOML, with absolute paths and with the models and the folder that were chosen."""
+    from ..config.known_flags import given_values
+    from ..config.writer import config_text
+    from ..options.spec_flags import model_argument, spec_flags
+
+    values = given_values(context) | spec_flags(spec) | {"out": folder}
+    if plan is not None and plan.rerank is not None:
+        values["rerank"] = model_argument(plan.rerank)
+    flags = _flags(context)
+    return config_text({name: values[flag.parameter] for name, flag in flags.items() if flag.parameter in values})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -21,7 +22,7 @@ ARGUMENTS = (
 )
 """Flags that are arguments of `Embedder` itself."""
 
-_PASS_FIELDS = (
+PASS_FIELDS = (
     "dtype",
     "max_tokens",
     "prompt",
@@ -34,11 +35,11 @@ _PASS_FIELDS = (
     "storage",
     "normalize",
 )
-_RUN_FIELDS = ("text_field", "id_field", "title_field", "limit", "index")
+RUN_FIELDS = ("text_field", "id_field", "title_field", "limit", "index")
 
 TYPES: dict[str, Any] = {
-    **{name: get_type_hints(PassSpec)[name] for name in _PASS_FIELDS},
-    **{name: get_type_hints(RunSpec)[name] for name in _RUN_FIELDS},
+    **{name: get_type_hints(PassSpec)[name] for name in PASS_FIELDS},
+    **{name: get_type_hints(RunSpec)[name] for name in RUN_FIELDS},
     "ensemble": list[Method],
     "weights": str | None,
     "project": bool,
@@ -48,7 +49,7 @@ TYPES: dict[str, Any] = {
 _FLAGS = {"store": "storage", "no_fallback": "fallback"}
 """Flags whose field has another name. Messages show the flag."""
 
-_FLAG_OF_FIELD = {field: flag for flag, field in _FLAGS.items()}
+FLAG_OF_FIELD = {field: flag for flag, field in _FLAGS.items()}
 
 
 def names_in(option: str, value: Any) -> list[str]:
@@ -66,7 +67,7 @@ def spec_options(options: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(f"{', '.join(ranking)}: no option of an Embedder; give it to rank(QUERIES)")
     unknown = [name for name in options if _FLAGS.get(name, name) not in TYPES]
     if unknown:
-        known = sorted(_FLAG_OF_FIELD.get(name, name) for name in TYPES)
+        known = sorted(FLAG_OF_FIELD.get(name, name) for name in TYPES)
         raise UsageError(
             f"{', '.join(unknown)}: no option of an Embedder; it takes {', '.join(known)}; and {', '.join(ARGUMENTS)}"
         )
@@ -74,7 +75,7 @@ def spec_options(options: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in options.items():
         field = _FLAGS.get(name, name)
         if field in fields:
-            raise UsageError(f"{name}: given twice, as {_FLAG_OF_FIELD[field]} and as {field}")
+            raise UsageError(f"{name}: given twice, as {FLAG_OF_FIELD[field]} and as {field}")
         if field == "ensemble":
             value = names_in(name, value)
         if field == "weights" and isinstance(value, Sequence) and not isinstance(value, str):
@@ -103,7 +104,9 @@ def checked(option: str, value: Any, kind: Any) -> Any:
 
 
 def _choices(kind: Any) -> list[str]:
-    """The values of a Literal, also inside a list or a union; empty for other types."""
+    """The values of a Literal or an enum, also inside a list or a union; empty for other types."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [str(choice.value) for choice in kind]
     parts = get_args(kind)
     if get_origin(kind) is Literal:
         return [str(choice) for choice in parts]

@@ -97,7 +97,7 @@ def test_a_score_that_is_no_number_keeps_the_fused_order_and_is_marked(ranked: t
 
 def test_every_stage_is_told_at_the_end(ranked: tuple[Path, Any]) -> None:
     names = ("dense-fake-32", "sparse-bm25", "queries: dense-fake-32", "queries: sparse-bm25")
-    lines = ranked[1].err.splitlines()[-6:]
+    lines = ranked[1].err.splitlines()[-8:-2]  # the last two say what to type next
     passes = [f"embedfleet: {name}: {rows} rows, " for name, rows in zip(names, (201, 201, 3, 3), strict=True)]
     starts = [*passes, "embedfleet: candidates, fusion: 3 queries, ", "embedfleet: rerank-fake-8: 60 pairs, "]
     assert [line[: len(start)] for line, start in zip(lines, starts, strict=True)] == starts

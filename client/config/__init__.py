@@ -1,0 +1,1 @@
+"""The flags of a run in a file."""
