@@ -19,6 +19,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "version": set(),
         "statistics": set(),
         "text": {"errors"},
+        "host": set(),
         "process": {"errors"},
         "spec": {"errors", "text"},
         "vectors": {"text", "spec"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...protocol.errors import ModelError
+from ...protocol.host.hub_cache import model_folder
 from ...protocol.spec import catalog
 from ...protocol.spec.run_spec import CPU_KINDS, FLAGS, PassSpec
 from .folder_check import check_folder
@@ -162,11 +162,7 @@ def _is_never_cached(hub: str) -> bool:
     """Whether the hub's cache has no folder for it. The client, which says the same, takes a quarter of a second to import."""
     if "huggingface_hub" in sys.modules or importlib.util.find_spec("huggingface_hub") is None:
         return False
-    home = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
-    home = os.environ.get("HF_HOME", os.path.join(home, "huggingface"))
-    cache = os.environ.get("HUGGINGFACE_HUB_CACHE", os.path.join(os.path.expandvars(os.path.expanduser(home)), "hub"))
-    cache = os.path.expandvars(os.path.expanduser(os.environ.get("HF_HUB_CACHE", cache)))
-    return not os.path.isdir(os.path.join(cache, f"models--{hub.replace('/', '--')}"))
+    return not model_folder(hub).is_dir()
 
 
 @contextmanager
