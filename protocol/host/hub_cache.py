@@ -1,4 +1,4 @@
-"""The cache of the Hugging Face hub on this host, read without the hub's client, which takes a quarter of a second to import."""
+"""The cache of the Hugging Face hub on this host, read without the hub's client, which is slow to import."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def find_cached(name: str) -> CachedModel | None:
     """What the cache has of a model; None for nothing."""
     folder = model_folder(name)
     snapshots = folder / "snapshots"
-    if not snapshots.is_dir():
+    if not os.path.isdir(snapshots):
         return None
     main = _commit(folder, MAIN)
-    snapshot = snapshots / main if main and (snapshots / main).is_dir() else None
+    snapshot = snapshots / main if main and os.path.isdir(snapshots / main) else None
     weights = snapshot is not None and any(path.suffix == ".safetensors" for path in _files(snapshot))
     sizes = {(one.st_dev, one.st_ino): one.st_size for one in (path.stat() for path in _files(snapshots))}
     return CachedModel(name, snapshot, weights, sum(sizes.values()))
@@ -85,7 +85,7 @@ def _commit(folder: Path, revision: str) -> str:
 
 def _files(folder: Path) -> Iterator[Path]:
     """The files below a folder; links to blobs that are gone are left out."""
-    return (path for path in folder.rglob("*") if path.is_file())
+    return (path for path in folder.rglob("*") if os.path.isfile(path))
 
 
 def _expanded(path: str) -> Path:

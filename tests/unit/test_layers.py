@@ -44,6 +44,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
     },
     "worker": {
         "models": set(),
+        "hub": {"models"},
         "device": set(),
         "tokenizing": set(),
         "backends": {"tokenizing"},
@@ -95,7 +96,13 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "upload": {"output"},
         "steps": {"client", "arguments", "output", "run_directory", "evaluation", "options"},
         "notebook": {"arguments", "output", "run_directory", "evaluation", "options", "search", "steps"},
-        "cli": {"arguments", "output", "run_directory", "verify", "evaluation", "options", "search", "upload", "steps"},
+        "completion": set(),
+        "models": {"arguments", "output"},
+        "doctor": {"arguments", "output", "models"},
+        "cli": {
+            *("arguments", "output", "run_directory", "verify", "evaluation", "options", "search", "upload", "steps"),
+            *("completion", "models", "doctor"),
+        },
     },
 }
 """A row comes after all that it names, so there is no circle."""
