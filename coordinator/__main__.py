@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def _serve(options: Any) -> int:
-    from .hosts.free_cores import CoreLoad
+    from ..protocol.host.free_cores import CoreLoad
 
     load = CoreLoad()  # before the imports, so that their time need not be waited for
     import pyarrow

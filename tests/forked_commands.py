@@ -24,7 +24,8 @@ from .forked_children import MESSAGE_BYTES, STARTERS, Task, adopt_orphans, fork,
 
 SERVER = "embedfleet.tests.forked_commands"
 PROGRAMS = (
-    "embedfleet.worker.models.check", "embedfleet.worker.query", "embedfleet.coordinator.runs.bm25_count",
+    "embedfleet.worker.models.check", "embedfleet.worker.hub.pull", "embedfleet.worker.hub.reach",
+    "embedfleet.worker.query", "embedfleet.coordinator.runs.bm25_count",
     "embedfleet.exporter.commands.candidates", "embedfleet.exporter.commands.export", "embedfleet.exporter.commands.rank",
 )  # fmt: skip
 """Modules that are run as processes; the others are packages with a `__main__`."""
@@ -38,6 +39,7 @@ SEEN = (
     "embedfleet.client.verify.shard_checks", "embedfleet.client.search.exact_metadata",
     "embedfleet.client.search.filter_keys", "embedfleet.client.search.pair_scores",
     "embedfleet.client.search.query_encoder", "embedfleet.client.options.spec_builder", "qdrant_edge",
+    "embedfleet.client.doctor.diagnosis", "embedfleet.client.doctor.page",
     "typer._adapters", "pydantic.types", "pydantic.main", "pydantic.plugin._loader", "rich.emoji", "rich.console",
     "rich.markup", "rich.table",
 )  # fmt: skip

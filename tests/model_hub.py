@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from .model_folders import WIDTH, safetensors
+
 SHA = "0" * 40
 FILES = {
     "good/model": {"config.json": {"model_type": "bert"}, "model.safetensors": None},
@@ -54,6 +56,13 @@ FILES = {
     },
     "good/empty": {"README.md": None},
     "good/damaged": {"config.json": ["no object"], "model.safetensors": None},
+    "good/whole": {
+        "config.json": {"model_type": "bert", "architectures": ["BertModel"], "hidden_size": WIDTH},
+        "tokenizer.json": {"version": "1.0", "model": {"type": "WordPiece", "vocab": {}}},
+        "model.safetensors": safetensors(),
+        "pytorch_model.bin": None,
+        "onnx/model.onnx": None,
+    },
 }
 
 
@@ -77,22 +86,26 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.asked.append(self.path)
         parts = self.path.split("?")[0].strip("/").split("/")
         if parts[:2] == ["api", "models"]:
-            self._about("/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main")
+            self._about("/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main", tree=parts[4:5] == ["tree"])
         else:
             self._file("/".join(parts[:2]), "/".join(parts[4:]))
 
-    def _about(self, name: str, revision: str) -> None:
+    def _about(self, name: str, revision: str, *, tree: bool = False) -> None:
         if name not in FILES:
             self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
         elif revision not in ("main", SHA):
             self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
+        elif tree:
+            files = [
+                {"type": "file", "path": path, "size": len(_content(name, path)), "oid": SHA} for path in FILES[name]
+            ]
+            self._send(200, json.dumps(files).encode(), {})
         else:
             about = {"id": name, "sha": SHA, "siblings": [{"rfilename": one} for one in FILES[name]]}
             self._send(200, json.dumps(about).encode(), {})
 
     def _file(self, name: str, path: str) -> None:
-        content = json.dumps(FILES[name][path]).encode()
-        self._send(200, content, {"ETag": f'"{name}{path}"', "X-Repo-Commit": SHA})
+        self._send(200, _content(name, path), {"ETag": f'"{name}{path}"', "X-Repo-Commit": SHA})
 
     def _send(self, code: int, content: bytes, headers: dict[str, str]) -> None:
         self.send_response(code)
@@ -104,6 +117,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_args: Any) -> None:
         pass
+
+
+def _content(name: str, path: str) -> bytes:
+    content: Any = FILES[name][path]
+    return content if isinstance(content, bytes) else json.dumps(content).encode()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,9 +14,12 @@ from ...protocol.process.standard_streams import guard_standard_streams
 from ...protocol.process.system_refusals import describe_system_error
 from ...protocol.text.terminal_text import printable
 from ...protocol.version import __version__
+from ..completion.models import rerank_models
+from ..completion.run_directories import run_directories
 from .command_group import CommandGroup
-from .flag_types import COORDINATOR, AsJson, Devices, Otlp, Quantized, RunFolder, TrustsCode
+from .flag_types import COORDINATOR, AsJson, Devices, Otlp, Quantized, RunFolder, TrustsCode, local_path
 from .json_output import print_json
+from .models_command import models
 from .run_flags import run
 
 app = typer.Typer(
@@ -23,12 +27,12 @@ app = typer.Typer(
     cls=CommandGroup,
     help="Every retrieval signal for every chunk of a corpus, over all GPUs, with nothing lost.",
     no_args_is_help=True,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
 app.command()(run)
+app.add_typer(models)
 
 
 @app.command()
@@ -51,7 +55,10 @@ def search(
         typer.Option("--filter", metavar="KEY=VALUE", help="Only chunks whose metadata.KEY is VALUE. Repeatable."),
     ] = None,
     rerank: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="A cross-encoder that reorders the first hits.")
+        str | None,
+        typer.Option(
+            metavar="MODEL", autocompletion=rerank_models, help="A cross-encoder that reorders the first hits."
+        ),
     ] = None,
     trust_remote_code: TrustsCode = False,
     timeout: Annotated[
@@ -202,11 +209,39 @@ def upload(
 
 
 @app.command()
+def doctor(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]",
+            parser=local_path,
+            autocompletion=run_directories,
+            help="A run directory, or where the next run is to write. Default: the folder that you are in.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check libraries, GPUs, cores, memory, disks, hub and models; exit code 1 where something hinders a run."""
+    from ..doctor.diagnosis import diagnose
+    from ..doctor.page import print_diagnosis
+
+    diagnosis = diagnose(folder)
+    if as_json:
+        print_json(diagnosis.to_json())
+    else:
+        print_diagnosis(diagnosis)
+    if not diagnosis.ok:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
 def serve(
     bind: Annotated[
         str,
         typer.Option(
-            metavar="ADDR", envvar=COORDINATOR, help="ipc:///folder or tcp://127.0.0.1:PORT (and the two ports after it)."
+            metavar="ADDR",
+            envvar=COORDINATOR,
+            help="ipc:///folder or tcp://127.0.0.1:PORT (and the two ports after it).",
         ),
     ],
     devices: Devices = None,

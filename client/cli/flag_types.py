@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from ..completion.run_directories import run_directories
+
 
 class EnsembleName(StrEnum):
     """Methods of an ensemble. An enum, since Typer takes no list of a Literal."""
@@ -37,7 +39,13 @@ def local_path(typed: str) -> Path:
 
 
 RunFolder = Annotated[
-    Path, typer.Argument(metavar="DIR", parser=local_path, help="The folder that `embedfleet run` wrote to.")
+    Path,
+    typer.Argument(
+        metavar="DIR",
+        parser=local_path,
+        autocompletion=run_directories,
+        help="The folder that `embedfleet run` wrote to.",
+    ),
 ]
 Quantized = Annotated[
     Literal["none", "scalar"] | None,

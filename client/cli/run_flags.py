@@ -10,6 +10,8 @@ import typer
 
 from ...protocol.spec.run_spec import Backend, Dtype, Index, RunSpec, Storage
 from ...protocol.wire.run_options import Placement
+from ..completion.models import dense_models, heads_models, multivector_models, rerank_models, sparse_models
+from ..completion.run_directories import run_directories
 from .flag_types import AsJson, Devices, EnsembleName, Otlp, TrustsCode, local_path
 
 if TYPE_CHECKING:
@@ -36,23 +38,37 @@ def run(
         typer.Option(
             metavar="DIR",
             parser=local_path,
+            autocompletion=run_directories,
             help="The run directory. The same command resumes there. Default: c.embedfleet beside c.jsonl.",
         ),
     ] = None,
     dense: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[NAME=]MODEL", help="Dense model: alias, hub id or folder; NAME is the vector's. Repeatable."
+            metavar="[NAME=]MODEL",
+            autocompletion=dense_models,
+            help="Dense model: alias, hub id or folder; NAME is the vector's. Repeatable.",
         ),
     ] = None,
     sparse: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="bm25, metadata, or a learned sparse model. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL",
+            autocompletion=sparse_models,
+            help="bm25, metadata, or a learned sparse model. Repeatable.",
+        ),
     ] = None,
     multivector: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="Late-interaction model. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="MODEL", autocompletion=multivector_models, help="Late-interaction model. Repeatable."),
     ] = None,
     heads: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="bge-m3: dense, sparse and multivector in one pass.")
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL",
+            autocompletion=heads_models,
+            help="bge-m3: dense, sparse and multivector in one pass.",
+        ),
     ] = None,
     devices: Devices = None,
     text_field: Annotated[
@@ -123,7 +139,12 @@ def run(
         typer.Option(metavar="F", parser=local_path, help="Judgements (BEIR or TREC): evaluate every signal."),
     ] = None,
     rerank: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="A cross-encoder that orders the fused candidates.")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            autocompletion=rerank_models,
+            help="A cross-encoder that orders the fused candidates.",
+        ),
     ] = None,
     candidates: Annotated[
         int | None, typer.Option(metavar="N", help="Chunks per query, of each signal and of the fusion. Default: 100.")

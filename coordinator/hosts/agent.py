@@ -5,7 +5,6 @@ The coordinator has one in its own process; `embedfleet worker` runs one as a pr
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -14,11 +13,12 @@ from dataclasses import dataclass, field
 import msgspec
 import psutil
 
+from ...protocol.host.gpu_driver import GpuDriver
+from ...protocol.host.hub_cache import hub_cache, hub_home
 from ...protocol.process.child import ChildProcess
 from ...protocol.wire.devices import Device
 from ...protocol.wire.hosts import SpawnRefusedMessage, WorkerDiedMessage, WorkerEnd, WorkerGone, WorkerSpawned
 from ...protocol.wire.work import EXIT_STARVED
-from .gpu_driver import GpuDriver
 from .host_memory import HostMemory
 from .lease import DeviceBusy, GpuLease
 from .xid import hardware_fault
@@ -194,7 +194,5 @@ def _environment(device: Device) -> dict[str, str]:
         "RAYON_NUM_THREADS": threads,
         "PYTHONUNBUFFERED": "1",
     }
-    home = os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")
-    variables["HF_HOME"] = home
-    variables["HF_HUB_CACHE"] = os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")
+    variables["HF_HOME"], variables["HF_HUB_CACHE"] = str(hub_home()), str(hub_cache())
     return variables

@@ -11,9 +11,9 @@ import msgspec
 import psutil
 
 from ...protocol.errors import DeviceError
+from ...protocol.host.free_cores import CoreLoad, FreeCores, allowed_cores, cpu_quota, find_free_cores
+from ...protocol.host.gpu_driver import GpuDriver
 from ...protocol.wire.devices import Device
-from .free_cores import CoreLoad, FreeCores, allowed_cores, cpu_quota, find_free_cores
-from .gpu_driver import GpuDriver
 
 DRIVER_SECONDS = 20.0
 """How long to wait for the driver's answer; on an idle host with many GPUs it wakes each of them first."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
+from ...protocol.host.free_memory import CGROUPS, available, read_field
 
 LEAST_BYTES = 192 << 20
 LEAST_SHARE = 0.02
@@ -21,13 +20,11 @@ RECENT_SECONDS = 5.0
 RECOVERY_SECONDS = 5.0
 """Pause after one worker was killed, before another is."""
 
-_ROOT = Path("/sys/fs/cgroup")
-
 
 class HostMemory:
     """Watches for memory that runs out. `look` returns the available and the total bytes."""
 
-    def __init__(self, look: Callable[[], tuple[int, int]] | None = None, root: Path = _ROOT) -> None:
+    def __init__(self, look: Callable[[], tuple[int, int]] | None = None, root: Path = CGROUPS) -> None:
         self._look = look or (lambda: available(root))
         self._root = root
         self._next = 0.0
@@ -59,37 +56,8 @@ class HostMemory:
         return oom_kills(self._root) > self._kills[0][1]
 
 
-def available(root: Path = _ROOT) -> tuple[int, int]:
-    """Available and total bytes: the host's, or the container's where those are fewer."""
-    host = psutil.virtual_memory()
-    left, total = int(host.available), int(host.total)
-    for folder, limit, usage, idle in (
-        (root, "memory.max", "memory.current", "inactive_file"),
-        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        most, used = _number(folder / limit), _number(folder / usage)
-        if most is not None and used is not None and most < total:
-            left, total = min(left, most - used + _field(folder / "memory.stat", idle)), most
-    return max(left, 0), total
-
-
-def oom_kills(root: Path = _ROOT) -> int:
+def oom_kills(root: Path = CGROUPS) -> int:
     """How many processes the kernel has killed for lack of memory, on this host and in this container."""
-    counted = _field(Path("/proc/vmstat"), "oom_kill")
-    counted += _field(root / "memory.events", "oom_kill")
-    return counted + _field(root / "memory" / "memory.oom_control", "oom_kill")
-
-
-def _number(path: Path) -> int | None:
-    with contextlib.suppress(OSError, ValueError):  # no such controller; `max`: no limit
-        return int(path.read_text())
-    return None
-
-
-def _field(path: Path, name: str) -> int:
-    with contextlib.suppress(OSError, ValueError):
-        for line in path.read_text().splitlines():
-            key, _, value = line.partition(" ")
-            if key == name:
-                return int(value)
-    return 0
+    counted = read_field(Path("/proc/vmstat"), "oom_kill")
+    counted += read_field(root / "memory.events", "oom_kill")
+    return counted + read_field(root / "memory" / "memory.oom_control", "oom_kill")

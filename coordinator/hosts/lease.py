@@ -14,8 +14,8 @@ from typing import Any
 
 import psutil
 
+from ...protocol.host.gpu_driver import GpuDriver
 from ...protocol.wire.devices import Device, MemorySample
-from .gpu_driver import GpuDriver
 from .xid import XidWatch
 
 RELEASE_SLACK = 64 << 20

@@ -25,6 +25,12 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A Python package with the same weights, used if it is installed and the hub's cache lacks the model."""
     remote_code: bool = False
     """The model's repository brings code of its own, which runs only with --trust-remote-code."""
+    license: str = ""
+    """As its card names it; empty if not known."""
+    languages: str = ""
+    """ISO 639-1 codes, or how many there are, by its card; empty if not known."""
+    bytes: int = 0
+    """The size of its weights as the hub lists it; 0 if not known."""
 
 
 @cache

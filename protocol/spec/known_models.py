@@ -6,7 +6,7 @@ from ..errors import ModelError
 from . import catalog
 from .fake_models import FAKE_KINDS, PREFIX, parse_fake
 from .output_dims import with_ensembles
-from .run_spec import FLAGS, PassSpec, RunSpec
+from .run_spec import FLAGS, Kind, PassSpec, RunSpec
 
 
 def check_known(spec: RunSpec) -> None:
@@ -41,3 +41,14 @@ def _dense_dim(one: PassSpec) -> int | None:
     if one.truncate_dim is not None and one.truncate_dim > full:
         raise ModelError(f"--truncate-dim {one.truncate_dim}: the vectors of {one.model} have {full} dimensions")
     return one.truncate_dim or full
+
+
+def possible_kinds(model: str) -> tuple[Kind, ...]:
+    """The kinds of passes that the model may be for: by its entry in the catalogue, else all kinds with a model.
+
+    Of a dense model, only its files show whether it also has heads.
+    """
+    entry = catalog.find(model)
+    if entry is None:
+        return ("dense", "bge-m3", "sparse", "multivector", "rerank")
+    return ("dense", "bge-m3") if entry.kind == "dense" else (entry.kind,)

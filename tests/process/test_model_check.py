@@ -85,7 +85,7 @@ def test_a_hub_out_of_reach(tmp_path: Path, offline: str) -> None:
     (found,) = check([dense("good/model")], tmp_path, "http://127.0.0.1:9", 2, HF_HUB_OFFLINE=offline)
     assert time.monotonic() - start < 30
     assert "not in the hub's cache, and the hub cannot be reached" in found["message"]
-    assert "hf download good/model" in found["message"]
+    assert "embedfleet models pull good/model" in found["message"]
 
 
 def test_each_refused_pass_has_a_line_and_the_others_none(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_what_the_hub_has_not_is_refused_before_a_lease(run: Any, leases: Any, m
 def test_a_hub_out_of_reach_is_said_before_a_lease(run: Any, leases: Any) -> None:
     error = run("--dense", "fake:8", "--dense", "some/model", code=2).error
     assert "not in the hub's cache, and the hub cannot be reached" in error
-    assert "hf download some/model" in error
+    assert "embedfleet models pull some/model" in error
     assert leases() == []
 
 

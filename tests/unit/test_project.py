@@ -201,7 +201,11 @@ def test_every_flag_is_documented() -> None:
 
     told = "".join(path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
     commands: dict[str, Any] = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue] - a group
-    options = [one for name in ("run", "search", "export", "upload", "verify", "info") for one in commands[name].params]
+    options = [
+        one
+        for name in ("run", "search", "export", "upload", "verify", "info", "doctor")
+        for one in commands[name].params
+    ]
     spelled = [flags for one in options if (flags := [f for f in (*one.opts, *one.secondary_opts) if f[:2] == "--"])]
     absent = [flags for flags in spelled if not any(re.search(rf"{flag}(?![\w-])", told) for flag in flags)]
     assert absent == []

@@ -27,6 +27,8 @@ FLAGS = {
     "export": "format json quantization",
     "upload": "api-key-env batch collection cut-payload grpc grpc-port json max-request prune quantization replace streams url "
     "wait",
+    "doctor": "json",
+    "models": "json",
     "serve": "bind devices grace no-devices otlp",
     "worker": "connect devices patience",
 }
@@ -55,6 +57,9 @@ def test_commands_and_flags() -> None:
         for name, command in commands.items()
     }
     assert flags == {name: sorted(spelled.split()) for name, spelled in FLAGS.items()}
+    assert {name: [one.opts for one in command.params] for name, command in commands["models"].commands.items()} == {
+        "pull": [["names"], ["--json"]]
+    }
 
 
 def test_exit_codes() -> None:

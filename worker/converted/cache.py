@@ -14,9 +14,9 @@ from pathlib import Path
 
 import msgspec
 
+from ...protocol.host.own_cache import cache_folder
 from ...protocol.run_directory.atomic_files import commit_bytes, make_folder, sync_folder
 from ...protocol.spec.run_spec import PassSpec
-from ..models.cache_folder import cache_folder
 from ..models.identity import identity
 from ..models.locate import ModelFiles
 from ..models.weights_digest import hash_weights

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib.util
-import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...protocol.errors import ModelError
+from ...protocol.host.hub_cache import hub_cache, model_folder
 from ...protocol.spec import catalog
 from ...protocol.spec.run_spec import CPU_KINDS, FLAGS, PassSpec
 from .folder_check import check_folder
@@ -31,6 +32,7 @@ WANTED: tuple[str, ...] = (
 """The files to fetch from the hub. The only pickled ones are bge-m3's two heads, read with `weights_only=True`."""
 
 
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 HUB_SECONDS = 10.0
 """Time limit for one answer of the hub."""
 
@@ -48,7 +50,7 @@ def find_model(spec: PassSpec) -> ModelFiles:
     """Find the model of an alias, hub id or folder and check that it can be used. ModelError with a remedy if not."""
     try:
         files, hub = find_local(spec)
-        files = files or _fetch(spec, hub)
+        files = files or fetch(spec, hub)
         check_folder(files.folder, files.name, spec)
     except ModelError as error:
         raise ModelError(f"{FLAGS[spec.kind]}: {error}") from error
@@ -107,7 +109,8 @@ def _complete_snapshot(files: ModelFiles, hub: str, revision: str | None) -> Mod
         return _from_hub(hub, files.revision, offline=False) or files
 
 
-def _fetch(spec: PassSpec, hub: str) -> ModelFiles:
+def fetch(spec: PassSpec, hub: str) -> ModelFiles:
+    """Fetch a model from the hub. ModelError if it has none of that name, or cannot be reached."""
     try:
         files = _from_hub(hub, spec.revision, offline=False)
     except ModelError as error:
@@ -162,11 +165,7 @@ def _is_never_cached(hub: str) -> bool:
     """Whether the hub's cache has no folder for it. The client, which says the same, takes a quarter of a second to import."""
     if "huggingface_hub" in sys.modules or importlib.util.find_spec("huggingface_hub") is None:
         return False
-    home = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
-    home = os.environ.get("HF_HOME", os.path.join(home, "huggingface"))
-    cache = os.environ.get("HUGGINGFACE_HUB_CACHE", os.path.join(os.path.expandvars(os.path.expanduser(home)), "hub"))
-    cache = os.path.expandvars(os.path.expanduser(os.environ.get("HF_HUB_CACHE", cache)))
-    return not os.path.isdir(os.path.join(cache, f"models--{hub.replace('/', '--')}"))
+    return not model_folder(hub).is_dir()
 
 
 @contextmanager
@@ -192,7 +191,12 @@ def hub_errors(hub: str, revision: str | None, wanted: str = "") -> Generator[No
             f"{hub}@main"
         ) from error
     except Exception as error:  # the client may use any of several HTTP libraries, each with its own errors
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+            raise ModelError(
+                f"model {hub}: its files cannot be written to {hub_cache()} ({error.strerror}): make room there, or name "
+                "another folder in HF_HOME"
+            ) from error
         raise ModelError(
             f"model {hub}: {wanted}not in the hub's cache, and the hub cannot be reached ({type(error).__name__}). "
-            "Give a local folder instead, or fetch it where there is a network: hf download " + hub
+            f"Give a local folder instead, or fetch it where there is a network: embedfleet models pull {hub}"
         ) from error

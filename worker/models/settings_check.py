@@ -48,7 +48,7 @@ def check_parts(folder: Path, name: str, spec: PassSpec, parts: list[Part], has:
 
     Raises ModelError; ValueError for a damaged file. `has` says which files the model has; its settings are in `folder`.
     """
-    if not spec.trust_remote_code and (where := _own_code(folder, parts)):
+    if not spec.trust_remote_code and (where := own_code(folder, parts)):
         raise ModelError(
             f"model {name} brings Python code of its own ({where} of {folder}). To run that code with your "
             "rights, read it first, then give --trust-remote-code"
@@ -69,7 +69,7 @@ def check_parts(folder: Path, name: str, spec: PassSpec, parts: list[Part], has:
     check_similarity(folder, name, spec)
 
 
-def _own_code(folder: Path, parts: Iterable[Part]) -> str:
+def own_code(folder: Path, parts: Iterable[Part]) -> str:
     """Where the model names its own Python code, for a message; empty if it has none."""
     parts = list(parts)
     for path in dict.fromkeys(part.file(one) for part in parts for one in NAMED_BY):

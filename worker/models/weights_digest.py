@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from ...protocol.host.own_cache import cache_folder
 from ...protocol.run_directory.atomic_files import commit_bytes
-from .cache_folder import cache_folder
 from .parts import parts_of, weight_files
 
 RECENT_SECONDS = 2.0

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from embedfleet.coordinator.hosts import discovery as devices
 from embedfleet.coordinator.hosts.discovery import discover
-from embedfleet.coordinator.hosts.free_cores import FreeCores
 from embedfleet.protocol.errors import DeviceError
+from embedfleet.protocol.host.free_cores import FreeCores
 from embedfleet.protocol.wire.devices import Device
 
 CORES = (0, 1, 2, 3, 6, 7)

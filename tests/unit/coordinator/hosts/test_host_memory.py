@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
 import pytest
 from embedfleet.coordinator.hosts import host_memory
 from embedfleet.coordinator.hosts.host_memory import (
@@ -13,7 +12,6 @@ from embedfleet.coordinator.hosts.host_memory import (
     MOST_BYTES,
     RECOVERY_SECONDS,
     HostMemory,
-    available,
     oom_kills,
 )
 
@@ -39,29 +37,6 @@ def test_a_small_host_keeps_a_least_number_of_bytes() -> None:
 def test_a_large_host_need_not_keep_more_than_a_few_gigabytes() -> None:
     assert HostMemory(lambda: (MOST_BYTES, 2048 * GIB)).short(0.0) == ""
     assert HostMemory(lambda: (MOST_BYTES - 1, 2048 * GIB)).short(0.0) != ""
-
-
-def test_a_container_has_what_its_limit_leaves(tmp_path: Path) -> None:
-    (tmp_path / "memory.max").write_text(f"{GIB}\n")
-    (tmp_path / "memory.current").write_text(f"{GIB - 100}\n")
-    (tmp_path / "memory.stat").write_text("anon 7\ninactive_file 50\n")
-    assert available(tmp_path) == (150, GIB)
-
-
-def test_an_older_container_too(tmp_path: Path) -> None:
-    folder = tmp_path / "memory"
-    folder.mkdir()
-    (folder / "memory.limit_in_bytes").write_text(str(2 * GIB))
-    (folder / "memory.usage_in_bytes").write_text(str(3 * GIB))
-    (folder / "memory.stat").write_text("total_inactive_file 10\n")
-    assert available(tmp_path) == (0, 2 * GIB)
-
-
-@pytest.mark.parametrize("limit", ["max", str(1 << 62)])
-def test_without_a_limit_it_is_the_hosts(tmp_path: Path, limit: str) -> None:
-    (tmp_path / "memory.max").write_text(limit)
-    (tmp_path / "memory.current").write_text("5")
-    assert available(tmp_path)[1] == psutil.virtual_memory().total
 
 
 def test_the_kernels_kills_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from embedfleet.coordinator.hosts import lease as leases
-from embedfleet.coordinator.hosts.gpu_driver import GpuDriver
 from embedfleet.coordinator.hosts.lease import RELEASE_SECONDS, RELEASE_SLACK, DeviceBusy, DeviceLock, GpuLease
+from embedfleet.protocol.host.gpu_driver import GpuDriver
 from embedfleet.protocol.wire.devices import Device, MemorySample
 
 CPU = Device(uuid="cpu-h-0", kind="cpu", name="cpu:0", memory=1, threads=1)

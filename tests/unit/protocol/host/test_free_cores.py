@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from embedfleet.coordinator.hosts import free_cores
-from embedfleet.coordinator.hosts.free_cores import CoreLoad, FreeCores, cpu_quota, find_free_cores
+from embedfleet.protocol.host import free_cores
+from embedfleet.protocol.host.free_cores import CoreLoad, FreeCores, cpu_quota, find_free_cores
 
 TICK = os.sysconf("SC_CLK_TCK")
 

@@ -7,7 +7,7 @@ import sys
 import threading
 
 import pytest
-from embedfleet.coordinator.hosts.gpu_driver import GpuDriver
+from embedfleet.protocol.host.gpu_driver import GpuDriver
 
 
 def test_an_answer_and_an_error_come_back() -> None:
@@ -45,7 +45,7 @@ def test_what_was_posted_before_keeps_nobody_from_an_answer() -> None:
 def test_a_process_ends_while_its_driver_hangs() -> None:
     code = """
 import threading
-from embedfleet.coordinator.hosts.gpu_driver import GpuDriver
+from embedfleet.protocol.host.gpu_driver import GpuDriver
 print(GpuDriver().ask(threading.Event().wait, "silent", 0.01))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

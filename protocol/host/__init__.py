@@ -1,0 +1,1 @@
+"""What a host has: cores and memory that are free, the GPUs' driver, caches of models."""

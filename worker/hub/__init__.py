@@ -1,0 +1,1 @@
+"""What clients ask of the Hugging Face hub, each in a process of its own."""
