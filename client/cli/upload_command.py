@@ -101,7 +101,11 @@ def upload(
         f"{done.collection}: {done.points:,} points, all counted and indexed; {delivered.new:,} new, "
         f"{delivered.replaced:,} replaced, {delivered.present:,} were there"
         + (f"; {done.pruned:,} others deleted" if done.pruned else "")
-        + (f"; indexes on {escape(', '.join(f'{field} ({kind})' for field, kind in indexes.items()))}" if indexes else "")
+        + (
+            f"; indexes on {escape(', '.join(f'{field} ({kind})' for field, kind in indexes.items()))}"
+            if indexes
+            else ""
+        )
     )
     return code
 

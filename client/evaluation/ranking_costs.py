@@ -67,7 +67,7 @@ def _passes_of(spec: RunSpec, signals: Iterable[str]) -> list[PassSpec]:
 def _for_use(
     cost: Cost, layout: RunLayout, asked: Mapping[str, PassStats], spec: RunSpec, signals: tuple[str, ...]
 ) -> Cost:
-    """The cost with the size of these signals, and the seconds of encoding a query for them. `asked` are the queries' passes."""
+    """The cost with the size of these signals, and the seconds of encoding a query for them by its passes, `asked`."""
     files = [layout.vector_segment(name, one) for name in signals for one in segments_in(layout.vector_folder(name))]
     passes = [found for one in _passes_of(spec, signals) if (found := asked.get(one.vector)) and found.computed]
     seconds = sum(one.seconds / one.computed for one in passes)

@@ -126,8 +126,6 @@ def _table(evaluation: Evaluation) -> str:
     return grid(("ranking", *evaluation.measures, "on the disk", "ms a query", "seconds", "rows/s", "device"), rows)
 
 
-
-
 def _row(ranking: Figures, measures: Sequence[str]) -> tuple[str, ...]:
     values = [f"{ranking.scores[measure]:.4f}" for measure in measures]
     rate = f"{ranking.cost.per_second:,.1f}" if ranking.cost.per_second else "-"

@@ -90,7 +90,9 @@ def _metadata(run: DoneRun) -> Iterator[tuple[str, Any]]:
     for segment in run.segments:
         for batch in stream_batches(run.layout.chunk_segment(segment), ("id", "metadata")):
             ids, texts = (batch.column(name).to_pylist() for name in ("id", "metadata"))
-            yield from ((chunk, msgspec.json.decode(text) if text else {}) for chunk, text in zip(ids, texts, strict=True))
+            yield from (
+                (chunk, msgspec.json.decode(text) if text else {}) for chunk, text in zip(ids, texts, strict=True)
+            )
 
 
 class _Scan:
@@ -119,7 +121,8 @@ class _Scan:
             raise UsageError(f"{flag}: no chunk has a value of {path}{known}")
         if "object" in kinds:
             raise UsageError(
-                f"{flag}: {path} has objects or lists in lists (chunk {kinds['object']!r}); name a key in them, as in {flag}.KEY"
+                f"{flag}: {path} has objects or lists in lists (chunk {kinds['object']!r}); "
+                f"name a key in them, as in {flag}.KEY"
             )
         if asked is not None:
             if not _TAKES[asked] & kinds.keys():

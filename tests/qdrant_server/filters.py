@@ -37,7 +37,7 @@ def _condition(asked: grpc.Condition) -> Matches:
             return lambda point: name in point.vectors.vectors.vectors
         case "is_empty":
             key = asked.is_empty.key
-            return lambda point: is_empty(point.payload[key] if key in point.payload else None)
+            return lambda point: is_empty(point.payload.get(key))
         case "filter":
             return matcher(asked.filter)
         case other:

@@ -43,7 +43,7 @@ class QdrantServer(Store):
 
 @contextmanager
 def serving(key: str | None = None, most_bytes: int | None = None) -> Generator[QdrantServer]:
-    """A server, with an API key where it needs one. `most_bytes` of a request is what gRPC itself takes, any size by default."""
+    """A server, which asks for `key` if there is one. `most_bytes` is the limit of gRPC itself on a request."""
     store = QdrantServer()
     options = [("grpc.max_receive_message_length", -1 if most_bytes is None else most_bytes), ("grpc.so_reuseport", 0)]
     with ThreadPoolExecutor(8, "qdrant") as threads:

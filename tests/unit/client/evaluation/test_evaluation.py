@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 from embedfleet.client.evaluation.evaluation import Evaluation, Figures, Ranked, evaluate, measure, measure_names
-from embedfleet.client.evaluation.ranking_costs import Cost, ranking_costs
 from embedfleet.client.evaluation.query_results import JudgedChunk, most_different
+from embedfleet.client.evaluation.ranking_costs import Cost, ranking_costs
 from embedfleet.client.evaluation.report import render, write_report
 from embedfleet.client.output.formatting import human_bytes
 from embedfleet.exporter.ranking.candidates import find_candidates
@@ -205,12 +205,14 @@ def test_queries_are_told_one_by_one_the_most_different_first(layout, run_files,
     first, second = found.query_results
     assert (first.id, first.text, first.relevant_count) == ("c1", "text 1", 2)
     assert [(one.id, one.text, one.judgement) for one in first.relevant] == [("c1", "text 1", 2), ("c5", "text 5", 1)]
-    dense, sparse, fused = first.rankings
+    dense, sparse, _fused = first.rankings
     assert dense.first == JudgedChunk(id="c1", text="text 1", judgement=2)
     assert (dense.relevant_rank, sparse.relevant_rank, sparse.first, sparse.ndcg) == (1, None, None, 0.0), "no term"
     assert first.lost == (run_files.SPARSE,)
     assert run_files.DENSE in first.won
-    assert sum(one.ndcg for one in (dense, second.rankings[0])) / 2 == pytest.approx(found.rankings[0].scores["nDCG@10"])
+    assert sum(one.ndcg for one in (dense, second.rankings[0])) / 2 == pytest.approx(
+        found.rankings[0].scores["nDCG@10"]
+    )
     page = render(found, "run")
     assert page.index("<summary>text 1 <span") < page.index("<summary>text 0 <span")
     assert f"won by {' and '.join(first.won)}, lost by {run_files.SPARSE}</span>" in page

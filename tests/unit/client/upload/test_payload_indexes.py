@@ -65,7 +65,10 @@ def test_a_field_gets_the_type_of_its_values(run, name, path, kind):
         (["a key"], "--payload-index a key: is no path; put a key .* in double quotes"),
         (["author"], r"--payload-index author: metadata.author has objects .*'c2'.*name a key"),
         (["grid"], r"--payload-index grid: metadata.grid has objects or lists in lists \(chunk 'c3'\)"),
-        (["mixed"], r"mixed: metadata.mixed has whole numbers \(chunk 'c0'\) and text \(chunk 'c1'\); .*mixed:integer$"),
+        (
+            ["mixed"],
+            r"mixed: metadata.mixed has whole numbers \(chunk 'c0'\) and text \(chunk 'c1'\); .*mixed:integer$",
+        ),
         (["words:keyword"], r"words:keyword: metadata.words has whole numbers .*leave :keyword out"),
         (["lang", "lang:text"], "--payload-index lang:text: metadata.lang is named twice"),
     ],
