@@ -156,6 +156,23 @@ def upload(
     streams: Annotated[int, typer.Option(metavar="N", min=1, max=4, help="Requests at a time.")] = 2,
     batch: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Points in a request, at most.")] = 256,
     quantization: Quantized = None,
+    payload_index: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="F,F",
+            help="Fields to index for filters: keys of the metadata, or id, row, text; F:TYPE gives the type. Repeatable.",
+        ),
+    ] = None,
+    hnsw_m: Annotated[
+        int | None, typer.Option(metavar="N", min=0, max=512, help="Edges of a node in the graph; 0: no graph.")
+    ] = None,
+    on_disk: Annotated[
+        bool, typer.Option("--on-disk", metavar="", help="Keep vectors on the server's disk, not in its memory.")
+    ] = False,
+    shards: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=10_000, help="Shards of a new collection.")
+    ] = None,
+    replicas: Annotated[int | None, typer.Option(metavar="N", min=1, max=100, help="Copies of each shard.")] = None,
     grpc: Annotated[bool, typer.Option("--grpc/--no-grpc", metavar="", help="gRPC, or REST.")] = True,
     grpc_port: Annotated[
         int, typer.Option(metavar="PORT", min=1, max=65_535, help="Where the server listens for gRPC.")
@@ -183,6 +200,8 @@ def upload(
 ) -> None:
     """Load a finished run into a Qdrant server; points that are there already are not sent again."""
     from ...protocol.errors import UsageError
+    from ..options.spec_builder import split_names
+    from ..upload.collection_options import CollectionOptions
     from .upload_command import upload as execute
 
     if collection is not None and not collection.strip():
@@ -196,6 +215,8 @@ def upload(
             streams=streams,
             batch_points=batch,
             quantization=quantization,
+            options=CollectionOptions(hnsw_m, on_disk, shards, replicas),
+            payload_index=split_names(payload_index, "--payload-index"),
             grpc=grpc,
             grpc_port=grpc_port,
             green_seconds=wait,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,8 @@ from ...protocol.finished_run.done_run import open_done_run
 from ...protocol.finished_run.point_batches import BatchLimits
 from ...protocol.index.collection import Quantization
 from ..output.console import message_console
+from ..upload.collection_options import CollectionOptions
+from ..upload.payload_indexes import choose_indexes
 from ..upload.points import NUMBER_BYTES
 from ..upload.server import connect
 from ..upload.sizes import LargePoints
@@ -33,6 +35,8 @@ def upload(
     streams: int,
     batch_points: int,
     quantization: Quantization,
+    options: CollectionOptions,
+    payload_index: Sequence[str],
     grpc: bool,
     grpc_port: int,
     green_seconds: float,
@@ -43,7 +47,7 @@ def upload(
     as_json: bool,
 ) -> int:
     """Upload the run in `root` to the server at `url`, and return the exit code: 3 if a chunk was left out."""
-    open_done_run(root)  # before any server is contacted
+    indexes = choose_indexes(open_done_run(root), payload_index)  # before any server is contacted
     console = message_console()
     bar = Progress(
         TextColumn("upload"),
@@ -64,6 +68,8 @@ def upload(
                 limits=BatchLimits(batch_points, number_bytes=NUMBER_BYTES[grpc]),
                 large=LargePoints(max_request << 20, NUMBER_BYTES[grpc], grpc=grpc, cut=cut_payload),
                 quantization=quantization,
+                options=options,
+                indexes=indexes,
                 replace=replace,
                 prune=prune,
                 green_seconds=green_seconds,
@@ -86,7 +92,7 @@ def upload(
             "spelled": done.as_text,
         }
         summary = {"collection": done.collection, "points": done.points, **counts}
-        more = {"left_out": done.left_out, "others": done.others, "pruned": done.pruned}
+        more = {"left_out": done.left_out, "others": done.others, "pruned": done.pruned, "payload_indexes": indexes}
         sys.stdout.buffer.write(orjson.dumps(summary | more) + b"\n")
         sys.stdout.flush()
         return code
@@ -95,6 +101,11 @@ def upload(
         f"{done.collection}: {done.points:,} points, all counted and indexed; {delivered.new:,} new, "
         f"{delivered.replaced:,} replaced, {delivered.present:,} were there"
         + (f"; {done.pruned:,} others deleted" if done.pruned else "")
+        + (
+            f"; indexes on {escape(', '.join(f'{field} ({kind})' for field, kind in indexes.items()))}"
+            if indexes
+            else ""
+        )
     )
     return code
 

@@ -6,7 +6,7 @@ them); MacAvaney et al. 2022, "Streamlining Evaluation with ir-measures".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,8 +26,10 @@ from .contributions import SignalFigures, weigh_signals
 from .judged_queries import judged_queries
 from .paired import compare
 from .qrels import Qrels
+from .query_results import QueryResult, most_different, query_results
 from .ranking_costs import Cost, ranking_costs
 from .recommendation import Recommendation, SetFigures
+from .setting import Setting, describe_setting
 from .signal_sets import DIGITS, TOP
 from .summary import verdict
 
@@ -60,6 +62,9 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """The fusion of all signals, each kind of evidence once, whichever of them the run fused."""
     recommendation: Recommendation | None = None
     """None with fewer than two signals, too few judged queries, or no relevant chunk among the first ten of any signal."""
+    setting: Setting | None = None
+    query_results: tuple[QueryResult, ...] = ()
+    """Of the queries on which the rankings differ most."""
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -105,7 +110,7 @@ def evaluate(layout: RunLayout, qrels: Path) -> Evaluation:
     names = (*record.signals, FUSED, *((RERANK,) if reranked else ()))
     outcomes = {one.name: one for one in measure(names, _rankings(layout, names, judged), judged)}
     spec, together = read_spec(layout), record.fused or record.signals
-    costs = ranking_costs(layout, spec, together, reranked)
+    costs = ranking_costs(layout, spec, together, reranked, record.queries)
     measures = measure_names(record.candidates)
     figures = {
         name: Figures(name=name, scores=_means(one, measures), cost=costs[name]) for name, one in outcomes.items()
@@ -125,7 +130,19 @@ def evaluate(layout: RunLayout, qrels: Path) -> Evaluation:
         signals=parts.signals,
         fusion=parts.fusion,
         recommendation=parts.recommendation,
+        setting=describe_setting(layout, record, section),
+        query_results=_query_results(layout, judged, outcomes),
     )
+
+
+def _query_results(layout: RunLayout, judged: Qrels, outcomes: Mapping[str, Outcome]) -> tuple[QueryResult, ...]:
+    ndcg = {name: one.ndcg for name, one in outcomes.items()}
+    shown = most_different(judged, ndcg)
+    rankings: dict[str, dict[str, list[str]]] = {}
+    for query in _rankings(layout, list(outcomes), shown):
+        for name, one in query.items():
+            rankings.setdefault(one.query, {})[name] = one.ids
+    return query_results(layout, judged, shown, ndcg, rankings)
 
 
 def measure(names: Sequence[str], rankings: Iterable[dict[str, Ranked]], judged: Qrels) -> list[Outcome]:

@@ -15,11 +15,12 @@ from ...protocol.run_directory.json_bytes import pretty_json
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.own_files import claim_names
 from ...protocol.run_directory.records.exports import ReportedFile, ReportRecord
-from ..output.formatting import pluralize
+from ..output.formatting import human_bytes
 from ..run_directory.files import writing
 from . import signal_table
 from .contributions import SignalFigures
 from .evaluation import Evaluation, Figures
+from .report_sections import grid, query_section, setting_section
 
 MOST_QUERIES = 50
 """Most queries that the report names for a signal; evaluation.json names them all."""
@@ -31,7 +32,9 @@ _STYLE = """
   --bar: #6aa9d8; --fused: #dd9a4c; --rerank: #7cc084; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem;
   margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin: 1.6rem 0 .3rem; }
+h1 { font-size: 1.4rem; } dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .9rem; }
+  dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; } .query { margin: .4rem 0; }
+  .query td:last-child, .query th:last-child { text-align: left; } h2 { font-size: 1.05rem; margin: 1.6rem 0 .3rem; }
 table { border-collapse: collapse; width: 100%; } th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line);
   text-align: right; font-variant-numeric: tabular-nums; } th:first-child, td:first-child { text-align: left; }
 th { white-space: nowrap; } .wide { overflow-x: auto; }
@@ -76,21 +79,23 @@ def _reported(name: str, content: bytes) -> ReportedFile:
 
 def render(evaluation: Evaluation, title: str) -> str:
     """The HTML page."""
+    setting = evaluation.setting
     charts = "".join(_chart(measure, _measured(evaluation, measure), 1.0) for measure in evaluation.measures)
     seconds = [(one.name, one.cost.seconds, f"{one.cost.seconds:,.2f}") for one in evaluation.rankings]
     charts += _chart("Seconds", seconds, max((value for _, value, _ in seconds), default=0.0))
     notes = "".join(f"<li>{escape(note)}</li>" for note in evaluation.notes)
-    judged = pluralize(evaluation.queries, "judged query", "judged queries")
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Retrieval: {escape(title)}</title><style>{_STYLE}</style></head><body>
 <h1>Retrieval: {escape(title)}</h1>
+{setting_section(setting, evaluation.queries, evaluation.candidates) if setting is not None else ""}
 {_signals(evaluation)}<p>{escape(evaluation.verdict)}</p>
-<p class="note">{judged}, {pluralize(evaluation.candidates, "candidate")} of each signal.</p>
 {_table(evaluation)}
 {charts}<p class="note">Seconds and rates are of all sessions that were not killed. The fused ranking costs all the signals
-together; the reranker comes on top, and its rate is in pairs.</p>
+together; the reranker comes on top, and its rate is in pairs. Milliseconds a query are those of encoding it, among others in a
+batch, or of scoring its pairs; the search itself is in the list above.</p>
 {f'<ul class="note">{notes}</ul>' if notes else ""}
+{query_section(evaluation.query_results, evaluation.queries)}
 </body></html>
 """
 
@@ -101,7 +106,7 @@ def _signals(evaluation: Evaluation) -> str:
     if not rows:
         return ""
     queries = "".join(_queries(one) for one in evaluation.signals)
-    table = _grid(signal_table.head(evaluation.candidates), rows)
+    table = grid(signal_table.head(evaluation.candidates), rows)
     return f'<h2>What each signal adds</h2>\n{table}\n<p class="note">{escape(signal_table.LEGEND)}</p>\n{queries}'
 
 
@@ -118,19 +123,16 @@ def _queries(signal: SignalFigures) -> str:
 
 def _table(evaluation: Evaluation) -> str:
     rows = [_row(one, evaluation.measures) for one in evaluation.rankings]
-    return _grid(("ranking", *evaluation.measures, "seconds", "rows/s", "device"), rows)
-
-
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    names = "".join(f"<th>{escape(name)}</th>" for name in head)
-    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table></div>'
+    return grid(("ranking", *evaluation.measures, "on the disk", "ms a query", "seconds", "rows/s", "device"), rows)
 
 
 def _row(ranking: Figures, measures: Sequence[str]) -> tuple[str, ...]:
     values = [f"{ranking.scores[measure]:.4f}" for measure in measures]
     rate = f"{ranking.cost.per_second:,.1f}" if ranking.cost.per_second else "-"
-    return (ranking.name, *values, f"{ranking.cost.seconds:,.2f}", rate, ranking.cost.device)
+    cost = ranking.cost
+    size = human_bytes(cost.bytes) if cost.bytes else "-"
+    query = f"{1000 * cost.query_seconds:,.2f}" if cost.query_seconds else "-"
+    return (ranking.name, *values, size, query, f"{cost.seconds:,.2f}", rate, cost.device)
 
 
 def _measured(evaluation: Evaluation, measure: str) -> list[tuple[str, float, str]]:

@@ -11,7 +11,7 @@ from ...protocol.finished_run.points import Point
 from .errors import foreign_errors, server_errors, too_large
 from .payloads import same_payload
 from .points import to_struct
-from .requests import Requests, is_away, is_passing
+from .requests import RESUME, Requests, is_away, is_passing
 from .sizes import CUT_CHARS
 
 if TYPE_CHECKING:
@@ -87,13 +87,14 @@ class Delivery:
             return many and is_away(error) and self._requests.answers()
 
         def passing(error: BaseException) -> bool:
-            return is_passing(error) and not closed(error)
+            # gRPC says RESOURCE_EXHAUSTED for both: busy, and a message above its limit, which waiting does not change
+            return is_passing(error) and not (closed(error) or (isinstance(error, Exception) and too_large(error)))
 
         try:
             self._requests.repeat(lambda: self._client.upsert(self._collection, structs, wait=True), passing)
         except foreign_errors() as error:
             if not (too_large(error) or closed(error)):
-                with server_errors(self._collection):
+                with server_errors(self._collection, RESUME):
                     raise
             if not many:
                 return [points[0].id]

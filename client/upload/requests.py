@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+RESUME = "; once it does, the same command sends what is missing"
+"""The remedy where a server went away."""
+
 
 class Requests:
     """Sends requests about `collection` through `client`. After `stop`, no thread retries."""
@@ -24,7 +27,7 @@ class Requests:
 
     def ask(self, work: Callable[[], T]) -> T:
         """The result of a request that is safe to repeat; EmbedfleetError if it fails."""
-        with server_errors(self.collection):
+        with server_errors(self.collection, RESUME):
             return self.repeat(work)
 
     def repeat(self, work: Callable[[], T], passing: Callable[[BaseException], bool] | None = None) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,10 @@ import numpy as np
 from ...protocol.errors import EmbedfleetError, UsageError
 from ...protocol.finished_run.payload import RESERVED
 from ...protocol.index.collection import CollectionSchema
+from .collection_options import CollectionOptions
 from .errors import server_errors
-from .requests import Requests
+from .payload_indexes import Indexes
+from .requests import RESUME, Requests
 from .schema import schema_differences, vectors_beyond
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ left."""
 
 
 class UploadTarget:
-    """Call in this order: prepare, switch indexing off, deliver points, switch indexing on, wait, count."""
+    """Call in this order: prepare, index payloads, switch indexing off, deliver points, switch indexing on, wait, count."""
 
     def __init__(self, requests: Requests) -> None:
         self.collection = requests.collection
@@ -39,27 +41,40 @@ class UploadTarget:
         """Points in the collection before the upload."""
         self._client, self._ask = requests.client, requests.ask
         self._threshold = INDEXING_THRESHOLD
+        self._missing: Indexes = {}
 
-    def prepare(self, body: CollectionSchema, *, quantize: bool = False) -> None:
-        """Create the collection, or check that an existing one takes these points.
+    def prepare(
+        self,
+        schema: CollectionSchema,
+        options: CollectionOptions | None = None,
+        indexes: Indexes | None = None,
+        *,
+        quantize: bool = False,
+    ) -> None:
+        """Create the collection, or check that an existing one takes these points and is kept as `options` and `indexes` say.
 
         An existing collection keeps its quantization unless `quantize`. UsageError names the vectors if its schema differs,
-        its vectors are of other models, or it has further vectors.
+        its vectors are of other models, or it has further vectors; and the flags that it does not follow.
         """
         from qdrant_client import models
 
-        wanted = models.CreateCollection.model_validate(body)
+        options = options or CollectionOptions()
+        wanted = models.CreateCollection.model_validate(options.body(schema))
         there = self._ask(lambda: self._client.collection_exists(self.collection))
         if not there:
-            with server_errors(self.collection):
+            with server_errors(self.collection, RESUME):
                 self._client.create_collection(
                     self.collection,
                     vectors_config=wanted.vectors,
                     sparse_vectors_config=wanted.sparse_vectors,
+                    hnsw_config=wanted.hnsw_config,
+                    shard_number=wanted.shard_number,
+                    replication_factor=wanted.replication_factor,
                     quantization_config=wanted.quantization_config,
                     metadata=wanted.metadata,
                 )
-        config = self._ask(lambda: self._client.get_collection(self.collection)).config
+        found = self._ask(lambda: self._client.get_collection(self.collection))
+        config = found.config
         different = schema_differences(wanted, config)
         if different:
             raise UsageError(
@@ -71,11 +86,27 @@ class UploadTarget:
                 f"--collection {self.collection}: it has vectors that this run lacks ({', '.join(surplus)}), and writing a "
                 "point replaces all of its vectors. Name another collection, or upload a run that has them"
             )
-        if there and quantize and config.quantization_config != wanted.quantization_config:
+        there_now = {field: one.data_type.value for field, one in found.payload_schema.items()}
+        self._missing = {field: kind for field, kind in (indexes or {}).items() if field not in there_now}
+        if there and (flags := [*options.differences(config), *_other_types(indexes or {}, there_now)]):
+            raise UsageError(
+                f"--collection {self.collection}: it is there and does not follow {'; '.join(flags)}. Leave these flags out, "
+                "name another collection, or delete this one"
+            )
+        if there and quantize and type(config.quantization_config) is not type(wanted.quantization_config):
             chosen = wanted.quantization_config or models.Disabled.DISABLED
             self._ask(lambda: self._client.update_collection(self.collection, quantization_config=chosen))
         self._threshold = config.optimizer_config.indexing_threshold or INDEXING_THRESHOLD
         self.before = self.count()
+
+    def index_payloads(self) -> None:
+        """Make the payload indexes that are missing: before points are sent, so that the graph is built with them."""
+        from qdrant_client import models
+
+        for field, kind in self._missing.items():
+            schema = models.PayloadSchemaType(kind)
+            make: Any = partial(self._client.create_payload_index, self.collection, field, schema, wait=True)
+            self._ask(make)
 
     def switch_indexing_off(self) -> None:
         """Switch indexing off while points are loaded. Always switch it on again, even if this request fails."""
@@ -141,6 +172,13 @@ class UploadTarget:
 
         optimizers = models.OptimizersConfigDiff(indexing_threshold=kilobytes)
         self._ask(lambda: self._client.update_collection(self.collection, optimizers_config=optimizers))
+
+
+def _other_types(indexes: Indexes, there: Mapping[str, str]) -> Iterator[str]:
+    """The flags for indexes that are there with another type."""
+    for field, kind in indexes.items():
+        if there.get(field, kind) != kind:
+            yield f"--payload-index {field}:{kind} (there {there[field]})"
 
 
 def _ours() -> models.Filter:

@@ -18,7 +18,9 @@ from ...protocol.finished_run.points import Point
 from ...protocol.index.collection import Quantization, collection_name, collection_schema
 from ...protocol.source.numbered_ids import NumberedIds
 from ..output.formatting import pluralize
+from .collection_options import CollectionOptions
 from .delivery import Delivered, Delivery
+from .payload_indexes import Indexes
 from .payloads import BigIntegersAsText
 from .points import NUMBER_BYTES
 from .requests import Requests
@@ -61,6 +63,8 @@ def upload_run(
     limits: BatchLimits | None = None,
     large: LargePoints | None = None,
     quantization: Quantization = None,
+    options: CollectionOptions | None = None,
+    indexes: Indexes | None = None,
     replace: bool = False,
     prune: bool = False,
     green_seconds: float = GREEN_SECONDS,
@@ -69,7 +73,8 @@ def upload_run(
     """Upload the run in `root` to `collection` (default: the folder's name), which is created if missing.
 
     Points that are there with the same payload and all their vectors are not sent again. Indexing is off while points are
-    loaded, and the index is built afterwards. `large` handles points above the server's limit on a request. With `replace`,
+    loaded, and the index is built afterwards. `options` says how a new collection is kept, and `indexes` which payload fields
+    have an index. `large` handles points above the server's limit on a request. With `replace`,
     a chunk with a generated id may overwrite another text. With `prune`, points of other runs are deleted.
 
     RunDirectoryError if the run is not done. UsageError if the collection has another schema, or other chunks under this
@@ -82,7 +87,9 @@ def upload_run(
     large = large or LargePoints(MOST_REQUEST_MIB << 20, NUMBER_BYTES[True], grpc=True)
     limits = limits or BatchLimits()
     limits = dataclasses.replace(limits, bytes=min(limits.bytes, large.most_bytes // 2))
-    target.prepare(collection_schema(run, quantization), quantize=quantization is not None)
+    schema = collection_schema(run, quantization)
+    target.prepare(schema, options, indexes, quantize=quantization is not None)
+    target.index_payloads()
     delivery = Delivery(requests, numbered, has_points=target.before > 0)
     as_text = BigIntegersAsText()
     if _in_process(client):

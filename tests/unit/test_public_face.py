@@ -25,8 +25,8 @@ FLAGS = {
     "verify": "json",
     "info": "json",
     "export": "format json quantization",
-    "upload": "api-key-env batch collection cut-payload grpc grpc-port json max-request prune quantization replace streams url "
-    "wait",
+    "upload": "api-key-env batch collection cut-payload grpc grpc-port hnsw-m json max-request on-disk payload-index prune "
+    "quantization replace replicas shards streams url wait",
     "doctor": "json",
     "models": "json",
     "serve": "bind devices grace no-devices otlp",

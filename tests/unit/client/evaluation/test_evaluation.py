@@ -8,8 +8,10 @@ import msgspec
 import numpy as np
 import pytest
 from embedfleet.client.evaluation.evaluation import Evaluation, Figures, Ranked, evaluate, measure, measure_names
+from embedfleet.client.evaluation.query_results import JudgedChunk, most_different
 from embedfleet.client.evaluation.ranking_costs import Cost, ranking_costs
 from embedfleet.client.evaluation.report import render, write_report
+from embedfleet.client.output.formatting import human_bytes
 from embedfleet.exporter.ranking.candidates import find_candidates
 from embedfleet.exporter.ranking.ranking import rank_candidates
 from embedfleet.protocol.errors import EmbedfleetError, UsageError
@@ -18,6 +20,7 @@ from embedfleet.protocol.run_directory.records.exports import ReportRecord
 from embedfleet.protocol.spec.run_spec import RunSpec
 from embedfleet.protocol.statistics.pass_stats import PassStats
 from embedfleet.protocol.statistics.run_stats import as_values
+from embedfleet.protocol.version import __version__
 
 MEASURES = measure_names(9)
 COST = Cost(seconds=2.0, per_second=100.0, device="cpu:0")
@@ -97,7 +100,9 @@ def test_every_ranking_is_evaluated_and_what_is_left_out_is_counted(layout, run_
     assert dense.scores == {"nDCG@10": 1.0, "Recall@10": 1.0, "MRR@10": 1.0}  # each query is its own best chunk
     assert sparse.scores["Recall@10"] == 0.5  # c1 has no term
     assert fused.cost.seconds == 10.0
-    assert dense.cost == Cost(seconds=9.5, per_second=6.3, device="cuda:0")
+    files = sum(path.stat().st_size for path in layout.vector_folder(run_files.DENSE).glob("*.parquet"))
+    assert dense.cost == Cost(seconds=9.5, per_second=6.3, device="cuda:0", bytes=files)
+    assert fused.cost.bytes == files + sparse.cost.bytes > files
     ours, other = found.signals
     assert (ours.name, ours.alone, ours.without) == (run_files.DENSE, 1.0, sparse.scores["nDCG@10"])
     assert (other.name, other.alone, other.without) == (run_files.SPARSE, sparse.scores["nDCG@10"], 1.0)
@@ -158,6 +163,68 @@ def test_the_reports_hold_the_figures(layout, tmp_path):
     assert "<text" not in page, "letters in a drawing shrink with it"
     assert "prefers-color-scheme: dark" in page
     assert not re.search(r"<script|https?://|src=|href=", page)
+
+
+def test_the_report_begins_with_its_setting(layout, run_files, tmp_path):
+    found = evaluate(layout, judge(tmp_path, ("c0", "c0", 1)))
+    setting = found.setting
+    assert (setting.corpus, setting.chunks, setting.fused) == ("/corpus.jsonl", 60, (run_files.DENSE, run_files.SPARSE))
+    assert [(one.name, one.model, one.dim) for one in setting.models] == [
+        (run_files.DENSE, "fake", 4),
+        (run_files.SPARSE, "fake", 0),
+    ]
+    page = render(found, "run")
+    top = page[page.index("<h1>") : page.index("<h2>")]
+    for term, what in (
+        ("Corpus", "corpus.jsonl, 60 chunks"),
+        ("Queries", "1 judged query"),
+        ("Fusion", f"{run_files.DENSE} + {run_files.SPARSE}: reciprocal ranks, k = 2"),
+        ("Reranker", "none"),
+        ("Date", setting.date),
+        ("Versions", f"embedfleet {__version__}"),
+    ):
+        assert f"<dt>{term}</dt><dd>{what}</dd>" in top
+    assert "<dd>10 candidates of each signal; one query in p50 " in top
+    assert f"<tr><td>{run_files.DENSE}</td><td>fake</td><td>4</td><td>float32</td><td>float32</td></tr>" in top
+
+
+def test_size_and_latency_stand_beside_quality(layout, run_files, tmp_path):
+    asked = as_values(PassStats.none(run_files.DENSE)) | {"seconds": 0.3, "computed": 3}
+    RunLayout(layout.queries).stats.write_text(json.dumps({"passes": [asked]}))
+    found = evaluate(layout, judge(tmp_path, ("c0", "c0", 1)))
+    dense, sparse, fused = found.rankings
+    assert (dense.cost.query_seconds, sparse.cost.query_seconds, fused.cost.query_seconds) == (0.1, 0.0, 0.1)
+    page = render(found, "run")
+    assert "<th>on the disk</th><th>ms a query</th>" in page
+    assert f"<td>{human_bytes(dense.cost.bytes)}</td><td>100.00</td><td>9.50</td>" in page
+    assert f"<td>{human_bytes(sparse.cost.bytes)}</td><td>-</td><td>0.50</td>" in page
+
+
+def test_queries_are_told_one_by_one_the_most_different_first(layout, run_files, tmp_path):
+    found = evaluate(layout, judge(tmp_path, ("c0", "c0", 1), ("c1", "c1", 2), ("c1", "c5", 1)))
+    first, second = found.query_results
+    assert (first.id, first.text, first.relevant_count) == ("c1", "text 1", 2)
+    assert [(one.id, one.text, one.judgement) for one in first.relevant] == [("c1", "text 1", 2), ("c5", "text 5", 1)]
+    dense, sparse, _fused = first.rankings
+    assert dense.first == JudgedChunk(id="c1", text="text 1", judgement=2)
+    assert (dense.relevant_rank, sparse.relevant_rank, sparse.first, sparse.ndcg) == (1, None, None, 0.0), "no term"
+    assert first.lost == (run_files.SPARSE,)
+    assert run_files.DENSE in first.won
+    assert sum(one.ndcg for one in (dense, second.rankings[0])) / 2 == pytest.approx(
+        found.rankings[0].scores["nDCG@10"]
+    )
+    page = render(found, "run")
+    assert page.index("<summary>text 1 <span") < page.index("<summary>text 0 <span")
+    assert f"won by {' and '.join(first.won)}, lost by {run_files.SPARSE}</span>" in page
+    assert "<td>✓ c1: text 1</td>" in page
+    assert "<li>c5: text 5</li>" in page
+
+
+def test_the_texts_of_a_report_are_bounded():
+    judged = {f"q{number}": {"a": 1} for number in range(60)}
+    falling = {"x": np.linspace(1, 0, 60), "y": np.zeros(60)}
+    assert list(most_different(judged, falling)) == [f"q{number}" for number in range(50)]
+    assert list(most_different(judged, {"x": np.zeros(60)})) == [f"q{number}" for number in range(50)], "in their order"
 
 
 def test_an_evaluation_does_not_outlive_its_ranking(layout, tmp_path):

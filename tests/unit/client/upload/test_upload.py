@@ -468,6 +468,23 @@ def test_a_request_that_a_server_finds_too_large_is_halved(files, client, error)
         assert (done.points, len(done.left_out)) == (ROWS - 1, 1)
 
 
+def test_a_message_above_grpcs_limit_is_halved_without_a_pause(files, client):
+    """Its status, RESOURCE_EXHAUSTED, is also that of a busy server, which is asked again."""
+    import grpc
+
+    class Refused(grpc.RpcError):
+        def code(self):
+            return grpc.StatusCode.RESOURCE_EXHAUSTED
+
+        def details(self):
+            return "SERVER: Received message larger than max (27000 vs. 20000)"
+
+    client.failures = [Refused()]
+    assert upload_run(files.root, client).points == ROWS
+    sizes = [len(args[0]) for name, args in client.asked if name == "upsert"]
+    assert sizes == [ROWS, ROWS // 2, ROWS // 2]
+
+
 def numbered(files, texts):
     """Give the run made-up ids, and these texts."""
     row = 0
