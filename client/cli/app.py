@@ -50,7 +50,7 @@ def search(
         typer.Option(
             "--filter",
             metavar="KEY=VALUE",
-            help="Only chunks with this metadata: lang=de, 'lang=de|en', 'words>=100', 'date<2024-01'. Repeatable: all must hold.",
+            help="Only chunks with this metadata: lang=de, 'lang=de|en', 'words>=100', 'date<2024-01'. Repeatable: all hold.",
         ),
     ] = None,
     rerank: Annotated[

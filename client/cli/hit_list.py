@@ -21,13 +21,13 @@ PASSAGE_LINES = 3
 """About as many lines of a text are shown."""
 SPARE = 6
 """Columns of a line that wrapping leaves empty, on average."""
-MOST_OF_A_VALUE = 40
-"""Most characters of one value of the metadata."""
+VALUE_LENGTHS = (40, 24, 12)
+"""Most characters of one value of the metadata: the first with which the line fits, else the last."""
 MARKED = "bold yellow"
 
 
 def print_hits(hits: Sequence[Hit], query: str, *, full: bool = False) -> None:
-    """Print each hit: its scores, its metadata on one line, and the passage with the query's words; with `full` all its text."""
+    """Print each hit: its scores, its metadata on one line, the passage with the query's words; with `full` all its text."""
     console = page_console()
     width = max(20, console.width - INDENT)
     words = QueryWords(query, english_stem())
@@ -35,7 +35,7 @@ def print_hits(hits: Sequence[Hit], query: str, *, full: bool = False) -> None:
         for line in _head(f"{place:>3}. {on_one_line(hit.id)}", _scores(hit), console.width):
             console.print(line)
         if hit.metadata:
-            metadata = Text(_metadata_line(hit.metadata), style="cyan")
+            metadata = Text(_metadata_line(hit.metadata, width), style="cyan")
             metadata.truncate(width, overflow="ellipsis")
             console.print(_indented(metadata))
         shown = _marked(_whole(hit, words) if full else _passage(hit, words, width))
@@ -80,14 +80,19 @@ def _head(name: str, scores: Sequence[str], width: int) -> Iterator[Text]:
     yield line
 
 
-def _metadata_line(metadata: Mapping[str, Any]) -> str:
+def _metadata_line(metadata: Mapping[str, Any], width: int) -> str:
     """`module=json  line=12`: as `--filter` takes them, but for values that are cut."""
-    return "  ".join(f"{on_one_line(key)}={_value(value)}" for key, value in metadata.items())
+    line = ""
+    for most in VALUE_LENGTHS:
+        line = "  ".join(f"{on_one_line(key)}={_value(value, most)}" for key, value in metadata.items())
+        if cell_len(line) <= width:
+            break
+    return line
 
 
-def _value(value: Any) -> str:
+def _value(value: Any, most: int) -> str:
     text = on_one_line(value if isinstance(value, str) else msgspec.json.encode(value).decode())
-    return text if len(text) <= MOST_OF_A_VALUE else f"{text[: MOST_OF_A_VALUE - 1]}…"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _whole(hit: Hit, words: QueryWords) -> Passage:
@@ -110,4 +115,6 @@ def _marked(passage: Passage) -> Text:
 
 
 def _indented(line: Text) -> Text:
-    return Text.assemble(" " * INDENT, line)
+    whole = Text.assemble(" " * INDENT, line)
+    whole.rstrip()
+    return whole

@@ -84,7 +84,9 @@ def find_passage(text: str, words: QueryWords, size: int) -> Passage:
         end = max(text.rfind(" ", last, end), 0) or end
     before, after = "… " if start else "", " …" if end < len(text) else ""
     moved = len(before) - start
-    within = [Mark(one.start + moved, one.end + moved, one.word) for one in marks if start <= one.start < one.end <= end]
+    within = [
+        Mark(one.start + moved, one.end + moved, one.word) for one in marks if start <= one.start < one.end <= end
+    ]
     return Passage(f"{before}{text[start:end]}{after}", within)
 
 

@@ -67,7 +67,9 @@ def check_keys(layout: RunLayout, shard: Any, filters: Sequence[MetadataFilter])
             continue
         if shard.count(edge.CountRequest(exact=True, filter=edge.Filter(must=[edge.IsNullCondition(where)]))):
             if "null" not in one.values:
-                what = f"{where} is null in every chunk that has it; --filter {shorten(one.key)}=null finds these chunks"
+                what = (
+                    f"{where} is null in every chunk that has it; --filter {shorten(one.key)}=null finds these chunks"
+                )
                 raise UsageError(f"--filter {_shown(one)}: {what}")
             continue
         keys = _keys(layout)

@@ -33,7 +33,9 @@ def shorten(text: str) -> str:
 def _split(text: str) -> MetadataFilter:
     parts = _FILTER.fullmatch(text)
     if parts is None or not parts[1].strip():
-        sign = """; put a key that contains =, < or > in double quotes, as in --filter '"a=b"=x'""" if '"' in text else ""
+        sign = (
+            """; put a key that contains =, < or > in double quotes, as in --filter '"a=b"=x'""" if '"' in text else ""
+        )
         raise UsageError(
             f"--filter {shorten(text)!r}: give KEY=VALUE, as in --filter module=json; or a range, in quotes because of the "
             f"shell, as in --filter 'words>=100'{sign}"

@@ -136,8 +136,8 @@ def search(
     `signals` are names of vectors, ends of names, or forms (`dense`, `sparse`, `multivector`); empty for all. Vectors given
     by name are fused. Of the others, `fused_names` chooses which to fuse; the rest are only scored. The first `candidates`
     chunks of each signal are fused: by default CANDIDATES, or `top_k` if larger. `filters` are texts as `--filter` takes
-    them (`words>=100`), (key, value) pairs of the metadata, or a dict of such pairs; all must match. A list as value means any of
-    its elements.
+    them (`words>=100`), (key, value) pairs of the metadata, or a dict of such pairs; all must match. A list as value means
+    any of its elements.
 
     `rerank` is a cross-encoder that reorders the first RERANKED hits. Hits that it cannot score follow in the fused order.
     `trust_remote_code` lets it run code of its own; for the run's models, the run's setting holds.

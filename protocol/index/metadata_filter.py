@@ -44,7 +44,7 @@ def metadata_filter(wanted: Iterable[MetadataFilter], shard: Any) -> Any:
     """
     import qdrant_edge as edge
 
-    conditions = [edge.Filter(should=_conditions(one, shard)) for one in wanted]
+    conditions: list[Any] = [edge.Filter(should=_conditions(one, shard)) for one in wanted]
     return edge.Filter(must=conditions) if conditions else None
 
 

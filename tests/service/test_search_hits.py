@@ -116,7 +116,10 @@ def test_the_command_and_python_take_the_same_filters(out: Path, cli: Any) -> No
         ("words>many", "--filter 'words>many': give a number or a date after >"),
         ("words", "--filter 'words': give KEY=VALUE, as in --filter module=json; or a range, in quotes"),
         ("lang>5", "--filter lang>…: metadata.lang is not a number in any chunk"),
-        ("size>5", "--filter size>…: no chunk has metadata.size; keys: big, date, flag, lang, score, sizes, tags, words"),
+        (
+            "size>5",
+            "--filter size>…: no chunk has metadata.size; keys: big, date, flag, lang, score, sizes, tags, words",
+        ),
     ],
 )
 def test_a_wrong_filter_is_named_with_the_remedy(out: Path, cli: Any, text: str, why: str) -> None:

@@ -75,7 +75,9 @@ def test_full_is_the_whole_text(capsys) -> None:
     pytest.importorskip("qdrant_edge")
     print_hits([long_hit()], "lease", full=True)
     shown = capsys.readouterr().out.splitlines()
-    assert [line.split() for line in shown[-3:]] == [line.split() for line in LONG.split("\n")], "piped, it is not wrapped"
+    assert [line.split() for line in shown[-3:]] == [line.split() for line in LONG.split("\n")], (
+        "piped, it is not wrapped"
+    )
 
 
 @pytest.mark.parametrize("plain", [False, True])

@@ -51,7 +51,9 @@ def test_a_range_has_a_number_or_a_date(text: str, key: str, relation: str, boun
 
 @pytest.mark.parametrize("text", ["a", "", "=x", " =x", ">5", '"a=b', 'a"b=c', "9" * 5000])
 def test_what_is_no_filter_names_the_flag(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--filter .*: give KEY=VALUE, as in --filter module=json; or a range, in quotes") as caught:
+    with pytest.raises(
+        UsageError, match=r"--filter .*: give KEY=VALUE, as in --filter module=json; or a range, in quotes"
+    ) as caught:
         split_filters([text])
     assert len(str(caught.value)) < 300
     assert ("double quotes" in str(caught.value)) == ('"' in text)

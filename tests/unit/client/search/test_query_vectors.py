@@ -46,5 +46,7 @@ def test_vectors_that_ask_nothing_are_left_out_with_the_reason() -> None:
         "e": "its model is gone",
     }
     assert [line.split()[0] for line in said] == ["a", "b", "e"]
-    with pytest.raises(UsageError, match="no signal can answer this query; a is left out: .*; e is left out: its model"):
+    with pytest.raises(
+        UsageError, match=r"no signal can answer this query; a is left out: .*; e is left out: its model"
+    ):
         usable_vectors(Encoded(empty, {"e": "its model is gone"}), ["a", "e"], said.append)

@@ -223,7 +223,9 @@ def test_keys_with_other_signs_are_told_as_a_filter_takes_them(files, run_files)
         search_shard(files.layout, files.spec, vectors, 3, plain_filters({"a.b": "1"}))
     assert str(caught.value).endswith("no chunk has metadata.a.b; keys: " + ", ".join(sorted([*told, "n"])))
     for key, value in told.items():
-        assert [hit.row for hit in search_shard(files.layout, files.spec, vectors, 3, plain_filters({key: value}))] == [0]
+        assert [hit.row for hit in search_shard(files.layout, files.spec, vectors, 3, plain_filters({key: value}))] == [
+            0
+        ]
 
 
 @pytest.mark.parametrize(("key", "remedy"), [("my key", "my key"), ("metadata.x:y", "x:y"), ('no"t', "a key")])
@@ -242,7 +244,9 @@ def test_a_key_that_is_null_wherever_it_stands_is_said_to_be_and_not_listed(file
             UsageError, match=r"metadata.gone is null in every chunk that has it; --filter gone=null finds"
         ):
             search_shard(files.layout, files.spec, vectors, 3, plain_filters({"gone": value}))
-    assert [hit.row for hit in search_shard(files.layout, files.spec, vectors, 3, plain_filters({"gone": "null"}))] == [0]
+    assert [hit.row for hit in search_shard(files.layout, files.spec, vectors, 3, plain_filters({"gone": "null"}))] == [
+        0
+    ]
     with pytest.raises(UsageError, match=r"no chunk has metadata.none; keys: n, there$"):
         search_shard(files.layout, files.spec, vectors, 3, plain_filters({"none": "x"}))
 
@@ -267,7 +271,9 @@ def test_values_from_python_are_spelled_as_the_command_line_has_them():
     assert spelled(given) == [("a", "0.1"), ("b", "3"), ("c", "true"), ("d", "0.10"), ("e", "x")]
     assert spelled({"a": [1, "x|y", None], "b": ("de",)}) == [("a", "1", "x|y", "null"), ("b", "de")]
     for value in ([[1]], {"x": 1}, b"x"):
-        with pytest.raises(UsageError, match="the filter a: its value is a .*; give text, a number or a boolean, or a list"):
+        with pytest.raises(
+            UsageError, match=r"the filter a: its value is a .*; give text, a number or a boolean, or a list"
+        ):
             plain_filters([("a", value)])
     with pytest.raises(UsageError, match="the filter a: its list is empty; give at least one value"):
         plain_filters({"a": []})
@@ -281,7 +287,9 @@ def test_filters_from_python_may_be_a_dict_or_texts_and_what_is_neither_is_named
     assert plain_filters(texts) == plain_filters(ours) == ours
     assert plain_filters("n<4") == [MetadataFilter("n", ("4",), "<")]
     for wrong, said in (([("a", 1, 2)], r"\('a', 1, 2\)"), ([(1, 2)], r"\(1, 2\)"), ([3], "3")):
-        with pytest.raises(UsageError, match=rf"filters: {said} is not a \(key, value\) pair; give pairs or a dict, .* or texts"):
+        with pytest.raises(
+            UsageError, match=rf"filters: {said} is not a \(key, value\) pair; give pairs or a dict, .* or texts"
+        ):
             plain_filters(wrong)
     with pytest.raises(UsageError, match="--filter 'ab': give KEY=VALUE"):
         plain_filters(["ab"])
@@ -300,7 +308,10 @@ def test_a_range_finds_what_python_finds_and_says_why_it_finds_nothing(files, ru
     assert rows("n>59") == rows("day<2024-05") == set(), "numbers and dates are there"
     for text, why in (
         ("lang>5", "--filter lang>…: metadata.lang is not a number in any chunk; texts are compared by = alone"),
-        ("n<=2024-05", "--filter n<=…: metadata.n is not a date such as 2024-01-31 or 2024-01-31T10:00:00Z in any chunk"),
+        (
+            "n<=2024-05",
+            "--filter n<=…: metadata.n is not a date such as 2024-01-31 or 2024-01-31T10:00:00Z in any chunk",
+        ),
         ("lang<2024", "--filter lang<…: metadata.lang is not a number or a date such as 2024-01-31"),
         ("words>100", "--filter words>…: no chunk has metadata.words; keys: day, lang, n"),
     ):

@@ -187,14 +187,21 @@ def test_values_match_what_they_spell(tmp_path, key, value, expected):
     ],
 )
 def test_any_of_several_values_may_match(tmp_path, values, expected):
-    made = shard_of(tmp_path, [one | {"either": one["n"] if row == 1 else one["kind"]} for row, one in enumerate(METADATA)])
+    made = shard_of(
+        tmp_path, [one | {"either": one["n"] if row == 1 else one["kind"]} for row, one in enumerate(METADATA)]
+    )
     assert rows_of(made, equal("either", *values)) == [row for row in expected if row != 1 or "1" in values]
     many = [str(number) for number in range(5_000)]
     assert rows_of(made, equal("n", *many, "null", "2.0")) == [0, 1, 2, 3]
     made.close()
 
 
-SIGNS: dict[str, Callable[[Any, Any], bool]] = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+SIGNS: dict[str, Callable[[Any, Any], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+}
 
 
 def number_holds(value: Any, relation: str, bound: str) -> bool:
@@ -233,9 +240,13 @@ def test_ranges_of_numbers_are_those_of_python(tmp_path):
 
 
 def test_both_ends_of_a_range(tmp_path):
-    made = shard_of(tmp_path, [{"n": number} for number in range(100)] + [{"n": [5, 200]}, {}, {"n": None}, {"n": "50"}])
+    made = shard_of(
+        tmp_path, [{"n": number} for number in range(100)] + [{"n": [5, 200]}, {}, {"n": None}, {"n": "50"}]
+    )
     both = (MetadataFilter("n", ("40",), ">="), MetadataFilter("n", ("43.5",), "<"))
-    assert rows_of(made, *both) == [40, 41, 42, 43, 100], "of a list, one element may be within one end, another in the other"
+    assert rows_of(made, *both) == [40, 41, 42, 43, 100], (
+        "of a list, one element may be within one end, another in the other"
+    )
     assert rows_of(made, *both, equal("n", "41", "7")) == [41]
     made.close()
 
@@ -243,7 +254,8 @@ def test_both_ends_of_a_range(tmp_path):
 DATES: list[Any] = [
     "2024-01-31", "2024-01-31T23:59:59.5Z", "2024-02-01", "2023-12-31 10:00:00", "2024-02-01T00:30:00+01:00",
     ["2020-01-01", "2024-06-01"], "2024-01-31T10:00:00", "2024-01-31 10:00", "1969-07-20T20:17:40Z", "2024-02-29",
-    "2023-02-29", "2024-02-30", "soon", "", 2024, 2025.5, None, True, "2024-01", "20240131", {"year": 2024}, ["soon", "2024-12-31"],
+    "2023-02-29", "2024-02-30", "soon", "", 2024, 2025.5, None, True, "2024-01", "20240131", {"year": 2024},
+    ["soon", "2024-12-31"],
 ]  # fmt: skip
 
 
@@ -285,7 +297,8 @@ def test_ranges_of_dates_are_those_of_python(tmp_path, bound, first, last):
         expected = [
             row
             for row, one in enumerate(DATES)
-            if any(sign(at, edge_of) for at in instants(one)) or (len(bound) == 4 and number_holds(one, relation, bound))
+            if any(sign(at, edge_of) for at in instants(one))
+            or (len(bound) == 4 and number_holds(one, relation, bound))
         ]
         assert rows_of(made, MetadataFilter("d", (bound,), relation)) == expected, relation  # pyright: ignore[reportArgumentType] - a relation
     made.close()

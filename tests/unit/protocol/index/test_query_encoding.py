@@ -79,7 +79,9 @@ def test_each_vector_is_described(run_files: Any, tmp_path: Any) -> None:
     assert (ensemble["method"], ensemble["projection_seed"]) == ("concat", None)
     assert ensemble["members"] == pytest.approx({run_files.DENSE: 2 / 3, run_files.HALF: 1 / 3})
     changed = msgspec.structs.replace(dense, query_prompt="ask: ", truncate_dim=3)
-    told = query_encodings(files.layout, msgspec.structs.replace(files.spec, passes=(changed, *others)))[run_files.DENSE]
+    told = query_encodings(files.layout, msgspec.structs.replace(files.spec, passes=(changed, *others)))[
+        run_files.DENSE
+    ]
     assert (told["query_prompt"], told["truncate_dim"]) == ("ask: ", 3)
 
 
