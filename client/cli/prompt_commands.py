@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ...protocol.errors import UsageError
-from ..options.spec_builder import split_filters, split_names
+from ...protocol.index.metadata_filter import MetadataFilter
+from ..options.spec_builder import split_names
+from ..search.filter_text import split_filters
 
 HELP = """\
 words                search for them
 :k N                 show N hits
-:filter KEY=VALUE …  only chunks whose metadata.KEY is VALUE, for all of them; without any, all chunks
+:filter KEY=VALUE …  only chunks with this metadata: lang=de|en words>=100 date<2024
+                     all must hold; without any, all chunks
 :signals S,S         fuse these vectors or forms; without any, all
 :open N              show the whole chunk of hit N
 :help                this list
@@ -27,7 +30,7 @@ class SearchSettings:
 
     top_k: int = 10
     signals: tuple[str, ...] = ()
-    filters: tuple[tuple[str, str], ...] = ()
+    filters: tuple[MetadataFilter, ...] = ()
     rerank: str | None = None
     trust_remote_code: bool = False
     candidates: int | None = None

@@ -27,8 +27,9 @@ Say = Callable[[str], None]
 class Answers:
     """Answers queries on standard output, with the seconds of each stage if asked for."""
 
-    def __init__(self, searcher: Searcher, say: Say, *, as_json: bool, timings: bool) -> None:
-        self._searcher, self._say, self._json, self._timings = searcher, say, as_json, timings
+    def __init__(self, searcher: Searcher, say: Say, *, as_json: bool, timings: bool, full: bool) -> None:
+        self._searcher, self._say = searcher, say
+        self._json, self._timings, self._full = as_json, timings, full
         self.hits: list[Hit] = []
         """Those of the last answer."""
 
@@ -46,7 +47,7 @@ class Answers:
         )
         if not self._json:
             with self._searcher.timings.stage("rendering"):
-                print_hits(self.hits)
+                print_hits(self.hits, query, full=self._full)
         self._searcher.timings.add("total", time.monotonic() - began)
         stages = self._searcher.timings.take()
         if self._json:
@@ -72,6 +73,7 @@ def search(
     timeout: float,
     as_json: bool,
     timings: bool,
+    full: bool,
     say: Say,
 ) -> int:
     """Answer the query; without one, those that are typed or piped in. Returns the exit code."""
@@ -79,7 +81,7 @@ def search(
     if query is not None:
         check_query(query, settings.top_k, settings.candidates)
     with Searcher(folder, timeout=timeout, say=say, keep=query is None) as searcher:
-        answers = Answers(searcher, say, as_json=as_json, timings=timings)
+        answers = Answers(searcher, say, as_json=as_json, timings=timings, full=full)
         if query is not None:
             answers.answer(query, settings, _process_start() if timings else time.monotonic())
         else:

@@ -225,11 +225,11 @@ class Embedder:
     ) -> list[Hit]:
         """The chunks that fit the query best, best first.
 
-        `signals` are vectors to fuse, or forms (`dense`, `sparse`, `multivector`). `filters` are (key, value) pairs of the
-        metadata, or a dict of them, all of which must match. `rerank` is a cross-encoder that reorders the first hits;
-        `trust_remote_code` lets it run code of its own. The models may take `timeout` seconds, and the cross-encoder as long
-        again. The first `candidates` chunks of each signal are fused. A model that cannot encode the query is left out;
-        `Hit.left_out` has the reason.
+        `signals` are vectors to fuse, or forms (`dense`, `sparse`, `multivector`). `filters` are texts as `--filter` takes
+        them, (key, value) pairs of the metadata, or a dict of such pairs; all must match. `rerank` is a cross-encoder that
+        reorders the first hits; `trust_remote_code` lets it run code of its own. The models may take `timeout` seconds, and the
+        cross-encoder as long again. The first `candidates` chunks of each signal are fused. A model that cannot encode the
+        query is left out; `Hit.left_out` has the reason.
         """
         chosen = names_in("signals", signals)
         return search(

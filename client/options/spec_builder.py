@@ -145,26 +145,6 @@ def split_names(values: Sequence[str] | None, flag: str) -> list[str]:
     return names
 
 
-MOST_SHOWN = 100
-"""Most characters of a filter that a message shows."""
-
-_FILTER = re.compile(r'((?:[^="]|"[^"]*")*)=(.*)', re.DOTALL)
-"""Key and value. A part of the key in double quotes may have any character but a double quote."""
-
-
-def split_filters(filters: Sequence[str]) -> list[tuple[str, str]]:
-    """Split each `KEY=VALUE` into a pair. UsageError for any other form."""
-    found: list[tuple[str, str]] = []
-    for text in filters:
-        parts = _FILTER.fullmatch(text)
-        if parts is None or not parts[1].strip():
-            shown = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
-            quoted = """; put a key that contains = in double quotes, as in --filter '"a=b"=x'""" if '"' in text else ""
-            raise UsageError(f"--filter {shown!r}: give KEY=VALUE, as in --filter module=json{quoted}")
-        found.append((parts[1].strip(), parts[2]))
-    return found
-
-
 def _sparse_kind(model: str) -> Kind:
     match model:
         case "bm25" | "metadata":

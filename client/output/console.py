@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -11,11 +12,17 @@ from rich.text import Text
 from ...protocol.text.terminal_text import printable
 
 UNSEEN_WIDTH = 160
-"""Width in columns if the stream is not a terminal."""
+"""Width in columns of a table if the stream is not a terminal."""
 
 
 class SafeConsole(Console):
-    """A console that shows control characters as escapes: an id of a corpus must not control the terminal."""
+    """A console that shows control characters as escapes: an id of a corpus must not control the terminal.
+
+    With NO_COLOR set, it writes plain text, without bold as well.
+    """
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto", **how)
 
     def render_str(self, text: str, **how: Any) -> Text:
         """Convert a string to rich's text; rich calls this for every string that it shows, in tables too."""
@@ -24,12 +31,17 @@ class SafeConsole(Console):
 
 def output_console() -> Console:
     """A console for standard output. It wraps no lines; if the output is not a terminal, tables have UNSEEN_WIDTH columns."""
-    return SafeConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNSEEN_WIDTH)
+    return SafeConsole(soft_wrap=True, width=None if sys.stdout.isatty() else UNSEEN_WIDTH)
+
+
+def page_console() -> Console:
+    """A console for standard output, with the width of the terminal: 80 columns if there is none. It wraps no lines itself."""
+    return SafeConsole(soft_wrap=True)
 
 
 def message_console(*, whole_tables: bool = False) -> Console:
     """A console for standard error. With `whole_tables`, lines and tables are as on standard output."""
     if not whole_tables:
-        return SafeConsole(stderr=True, highlight=False)
+        return SafeConsole(stderr=True)
     width = None if sys.stderr.isatty() else UNSEEN_WIDTH
-    return SafeConsole(stderr=True, highlight=False, soft_wrap=True, width=width)
+    return SafeConsole(stderr=True, soft_wrap=True, width=width)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from ...protocol.errors import RunDirectoryError, UsageError
-from ...protocol.index.queries import QueryVector, SparseQuery, drop_empty
+from ...protocol.index.queries import QueryVector
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.run_spec import PassSpec
 from ...protocol.text.preprocessing import preprocess, preprocessor
@@ -26,6 +26,7 @@ from .kept_shard import KeptShard
 from .pair_scores import score_pairs
 from .query_encoder import Encoding
 from .query_models import TIMEOUT, QueryModels
+from .query_vectors import usable_vectors
 from .shard_search import CANDIDATES as CANDIDATES
 from .shard_search import search_shard as search_shard
 from .timings import Timings
@@ -107,15 +108,7 @@ class Searcher:
             import qdrant_edge as _  # noqa: F401 - while the models are loaded
 
             encoded = encoding.collect(self._timeout, self._say)
-        found = {name: encoded.vectors[name][0] for name in wanted if name in encoded.vectors}
-        vectors = drop_empty(found)
-        left_out = encoded.left_out | {name: _unknown(found[name]) for name in found if name not in vectors}
-        reasons = [f"{name} is left out: {left_out[name]}" for name in wanted if name in left_out]
-        if not vectors:
-            raise UsageError(f"no signal can answer this query; {'; '.join(reasons)}")
-        for line in reasons:
-            self._say(line)
-        return vectors, left_out
+        return usable_vectors(encoded, wanted, self._say)
 
     def _reranked(self, reranker: PassSpec, query: str, hits: list[Hit]) -> list[Hit]:
         pairs = [join_pair(query, hit.text) for hit in hits]
@@ -142,8 +135,9 @@ def search(
 
     `signals` are names of vectors, ends of names, or forms (`dense`, `sparse`, `multivector`); empty for all. Vectors given
     by name are fused. Of the others, `fused_names` chooses which to fuse; the rest are only scored. The first `candidates`
-    chunks of each signal are fused: by default CANDIDATES, or `top_k` if larger. `filters` are (key, value) pairs of the
-    metadata, or a dict of them, all of which must match.
+    chunks of each signal are fused: by default CANDIDATES, or `top_k` if larger. `filters` are texts as `--filter` takes
+    them (`words>=100`), (key, value) pairs of the metadata, or a dict of such pairs; all must match. A list as value means
+    any of its elements.
 
     `rerank` is a cross-encoder that reorders the first RERANKED hits. Hits that it cannot score follow in the fused order.
     `trust_remote_code` lets it run code of its own; for the run's models, the run's setting holds.
@@ -182,9 +176,3 @@ def check_query(query: str, top_k: int, candidates: int | None) -> None:
 
 def _reranker(model: str, trust_remote_code: bool) -> PassSpec:
     return make_pass("rerank", model, {"dtype": "float32", "trust_remote_code": trust_remote_code})
-
-
-def _unknown(vector: QueryVector) -> str:
-    """Why a query vector is empty."""
-    what = "no term" if isinstance(vector, SparseQuery) else "only zeros"
-    return f"the query vector has {what}: it knows no word of the query, or stop words alone"

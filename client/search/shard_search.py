@@ -7,7 +7,8 @@ from typing import Any
 
 from ...protocol.errors import EmbedfleetError, UsageError
 from ...protocol.index.fusion import fused_names, metadata_vectors
-from ...protocol.index.queries import QueryVector, drop_empty, metadata_filter
+from ...protocol.index.metadata_filter import MetadataFilter, metadata_filter
+from ...protocol.index.queries import QueryVector, drop_empty
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.run_spec import RunSpec
 from ..run_directory.edge_shard import check_searchable
@@ -26,7 +27,7 @@ def search_shard(
     spec: RunSpec,
     vectors: Mapping[str, QueryVector],
     top_k: int,
-    filters: Sequence[tuple[str, str]] = (),
+    filters: Sequence[MetadataFilter] = (),
     named: Sequence[str] = (),
     candidates: int | None = None,
     kept: KeptShard | None = None,

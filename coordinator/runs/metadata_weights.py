@@ -40,6 +40,7 @@ def without_model(one: PassSpec) -> Fingerprint:
         dtype="float32",
         max_tokens=0,
         prompt="",
+        query_prompt="",
         pooling=METADATA_WEIGHTS,
         dim=0,
         normalized=False,

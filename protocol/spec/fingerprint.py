@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from .run_spec import Form
 
@@ -40,6 +41,8 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     """The hash that 0.1.0 computed of the same weights, if it differs. A run with this hash has the same model."""
     assumed: str = ""
     """What the model's files leave open, as sentence-transformers assumes it. Recorded, not compared."""
+    query_prompt: str | UnsetType = UNSET
+    """What the model puts before a query where no other prompt is asked for. Recorded, not compared."""
 
     def dim_of(self, form: Form) -> int:
         """Dimensions of the vectors of one form; 0 for sparse vectors and scores."""
@@ -74,7 +77,7 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
 
     def _compared(self) -> list[str]:
         """The compared fields. With equal hashes of the weights, the model's name does not matter."""
-        skipped = {"versions", "revision", "files", "similarity", "assumed", "weights_before"} | (
+        skipped = {"versions", "revision", "files", "similarity", "assumed", "weights_before", "query_prompt"} | (
             {"model"} if self.weights else set()
         )
         return [name for name in self.__struct_fields__ if name not in skipped]

@@ -87,8 +87,9 @@ def test_for_people_it_prints_hits_and_the_whole_chunk_and_no_signs(out: Path, p
     done = piped(out, [":k 1", TEXTS[8], ":open 1", ":help"])
     lines = done.out.decode().splitlines()
     assert lines[0].startswith("  1. c8  fused 1.0000")
-    assert lines[2].startswith("c8  row 8  fused 1.0000")
-    assert lines[4:6] == ['metadata  {"lang":"de"}', TEXTS[8]]
+    assert lines[1:3] == ["     lang=de", f"     {TEXTS[8]}"]
+    assert lines[3].startswith("c8  row 8  fused 1.0000")
+    assert lines[5:7] == ['metadata  {"lang":"de"}', TEXTS[8]]
     assert ":filter KEY=VALUE" in done.out.decode()
     assert "search>" not in done.out.decode() + done.err
 

@@ -21,7 +21,8 @@ FLAGS = {
     "index json limit load-timeout max-active-dims max-tokens multivector no-fallback normalize otlp out pool-factor project "
     "prompt qrels queries query-prompt rerank restart signals sparse sparse-device store text-field title-field top-k "
     "truncate-dim trust-remote-code weights write-config",
-    "search": "candidates filter json rerank signals timeout timings top-k trust-remote-code",
+    "search": "candidates filter full json rerank signals timeout timings top-k trust-remote-code",
+    "query-vectors": "candidates json signals timeout top-k",
     "verify": "json",
     "info": "json",
     "export": "format json quantization",

@@ -13,6 +13,7 @@ from ...protocol.spec.run_spec import PassSpec
 from ..encoders.base import FloatArray
 from ..encoders.multivector import token_pooling
 from ..models.locate import ModelFiles
+from ..models.texts import query_prompt
 from .engines.versions import EngineName, library_versions
 from .record import ModelRecord
 
@@ -40,6 +41,7 @@ def fingerprint_of(
         dtype="float32" if spec.dtype == "auto" else spec.dtype,
         max_tokens=limit,
         prompt=prompt,
+        query_prompt=query_prompt(files.folder, files.name),
         versions=library_versions(engine_name(record)),
         **changes,
     )

@@ -38,6 +38,7 @@ class Bm25Encoder(SparseResults, Immediate):
             dtype="float32",
             max_tokens=0,
             prompt="",
+            query_prompt="",
             pooling="bm25 english",
             settings={"k": K, "b": B, "average_length": average},
             dim=0,

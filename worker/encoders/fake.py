@@ -50,6 +50,7 @@ class FakeEncoder(DenseResults):
             dtype="float32",
             max_tokens=self._max_tokens,
             prompt=spec.prompt or "",
+            query_prompt="",
             pooling="blake2b-splitmix64",
             dim=self._dim,
             normalized=True,

@@ -178,6 +178,7 @@ class TextModel(TorchModel):
             dim=dim,
             normalized=normalized,
             assumed=assumed_pooling(self._files.folder, self.kind, loading.describe(self._model)),
+            query_prompt=self.query_prompt(),
             versions=loading.versions(),
         )
 

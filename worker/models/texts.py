@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ...protocol.errors import ModelError
+from ...protocol.spec import catalog
 from .kind_check import saved_modules
 from .parts import read_settings
 
@@ -36,6 +37,13 @@ def document_prompt(folder: Path, prompts: Mapping[str, str], known: str) -> str
     if known and not any(own.get(name) for name in DOCUMENT_PROMPTS):
         return known  # sentence-transformers saves empty ones with every model
     return next((own[name] for name in DOCUMENT_PROMPTS if name in own), "")
+
+
+def query_prompt(folder: Path, name: str) -> str:
+    """A model's own prompt for queries, from its file, or that of the catalogue. Never the default prompt."""
+    written = declared_prompts(folder).get("query") if saved_modules(folder) is not None else None
+    entry = catalog.find(name)
+    return written or (entry.query_prompt if entry is not None else "")
 
 
 def check_prompts(folder: Path, name: str, kind: str) -> None:

@@ -20,7 +20,7 @@ from ..models.kind_check import check_kind
 from ..models.locate import ModelFiles
 from ..models.parts import ADAPTER, TRANSFORMERS, Part, named_modules, read_settings, weight_files
 from ..models.text_limits import LONGEST
-from ..models.texts import declared_prompts
+from ..models.texts import query_prompt
 from .bert import Bert
 from .layers import unit
 from .modules import MODES, Expansion, Module, dense, expansion_of, mask, normalize, pooling, splade
@@ -64,7 +64,7 @@ class PlainEncoder:
         self._limits = _limits(spec, settings, self._tokenizer.model_max_length, self._model.positions, files.name)
         self._modules = _modules(folder, spec.kind, rest)
         self._most = spec.max_active_dims if spec.max_active_dims is not None else own.get("max_active_dims")
-        self._prompt = _prompt(spec, folder, files.name)
+        self._prompt = spec.query_prompt if spec.query_prompt is not None else query_prompt(folder, files.name)
         limit = f" max_active_dims={self._most}" if self._most is not None else ""
         self.pooling = " → ".join(("Transformer", *(one.description for one in self._modules))) + limit
         """The description of the modules, as a fingerprint has it."""
@@ -192,15 +192,6 @@ def _of_vectors(folder: Path, part: Part, of: str) -> Module:
             return mask(folder, part)
         case _:
             raise NotPlain(f"it has a {part.name}")
-
-
-def _prompt(spec: PassSpec, folder: Path, name: str) -> str:
-    """The prompt before a query: that of the run, the model's own, or that of the catalogue."""
-    if spec.query_prompt is not None:
-        return spec.query_prompt
-    own = declared_prompts(folder).get("query") if named_modules(folder) is not None else None
-    entry = catalog.find(name)
-    return own or (entry.query_prompt if entry is not None else "") or ""
 
 
 def _active(weights: FloatArray, most: int | None) -> tuple[Array, Array]:

@@ -35,6 +35,7 @@ class PassRecord(msgspec.Struct, frozen=True, kw_only=True):
     similarity: str | UnsetType = UNSET
     weights_before: str | UnsetType = UNSET
     assumed: str | UnsetType = UNSET
+    query_prompt: str | UnsetType = UNSET
     output_dim: int | UnsetType = UNSET
     """Dimensions of this vector; 0 for a sparse one."""
     method: str | UnsetType = UNSET

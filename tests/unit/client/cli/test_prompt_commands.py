@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from embedfleet.client.cli.prompt_commands import HELP, Help, Open, Query, Quit, SearchSettings, parse
 from embedfleet.protocol.errors import UsageError
+from embedfleet.protocol.index.metadata_filter import MetadataFilter
 
-SETTINGS = SearchSettings(top_k=7, signals=("dense",), filters=(("lang", "de"),), rerank="m")
+SETTINGS = SearchSettings(top_k=7, signals=("dense",), filters=(MetadataFilter("lang", ("de",)),), rerank="m")
 
 
 @pytest.mark.parametrize(
@@ -31,20 +32,21 @@ def changed(line: str) -> SearchSettings:
 def test_settings_hold_from_then_on_and_leave_the_others() -> None:
     assert changed(":k 5") == SearchSettings(5, SETTINGS.signals, SETTINGS.filters, "m")
     assert changed(":signals bm25, dense") == SearchSettings(7, ("bm25", "dense"), SETTINGS.filters, "m")
-    assert changed(":filter n=3") == SearchSettings(7, SETTINGS.signals, (("n", "3"),), "m")
+    assert changed(":filter n=3") == SearchSettings(7, SETTINGS.signals, (MetadataFilter("n", ("3",)),), "m")
     assert (changed(":filter").filters, changed(":signals ").signals) == ((), ())
 
 
 @pytest.mark.parametrize(
     ("line", "filters"),
     [
-        (":filter lang=de year=2020", (("lang", "de"), ("year", "2020"))),
-        (":filter  title='two words' ", (("title", "two words"),)),
-        (""":filter 'meta."my key"=x'""", (('meta."my key"', "x"),)),
-        (":filter text=", (("text", ""),)),
+        (":filter lang=de year=2020", (MetadataFilter("lang", ("de",)), MetadataFilter("year", ("2020",)))),
+        (":filter  title='two words' ", (MetadataFilter("title", ("two words",)),)),
+        (""":filter 'meta."my key"=x'""", (MetadataFilter('meta."my key"', ("x",)),)),
+        (":filter text=", (MetadataFilter("text", ("",)),)),
+        (":filter lang=de|en n>=3", (MetadataFilter("lang", ("de", "en")), MetadataFilter("n", ("3",), ">="))),
     ],
 )
-def test_filters_are_quoted_as_in_a_shell(line: str, filters: tuple[tuple[str, str], ...]) -> None:
+def test_filters_are_quoted_as_in_a_shell(line: str, filters: tuple[MetadataFilter, ...]) -> None:
     assert changed(line).filters == filters
 
 
@@ -67,6 +69,7 @@ def test_the_other_commands() -> None:
         (":open x", ":open x: give"),
         (":filter lang", "--filter 'lang': give KEY=VALUE"),
         (":filter 'a=b", ":filter 'a=b: no closing quotation"),
+        (":filter n>few", "--filter 'n>few': give a number or a date after >"),
         (":signals ,", ":signals ',': names nothing"),
         (":nope", ":nope is no command; :help lists them"),
         (":", ": is no command"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedfleet.client.options.spec_builder import build_spec, split_filters, split_names
+from embedfleet.client.options.spec_builder import build_spec, split_names
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.spec.run_spec import RunSpec
@@ -125,30 +125,3 @@ def test_names_with_commas_between() -> None:
     for nothing in ([""], [" , "], ["", ""]):
         with pytest.raises(UsageError, match=r"--signals '.*': names nothing"):
             split_names(nothing, "--signals")
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ("a=b", ("a", "b")),
-        ("a=b=c", ("a", "b=c")),
-        ('"a=b"=x', ('"a=b"', "x")),
-        ('x."a=b".c="q"', ('x."a=b".c', '"q"')),
-        ('title="x=y"', ("title", '"x=y"')),
-        ("empty=", ("empty", "")),
-        (" a =b ", ("a", "b ")),
-        ("a=two\nlines", ("a", "two\nlines")),
-        ('""=x', ('""', "x")),
-        ("a=" + "9" * 5000, ("a", "9" * 5000)),
-    ],
-)
-def test_a_filter_is_cut_at_the_first_sign_outside_of_quotes(given: str, expected: tuple[str, str]) -> None:
-    assert split_filters([given]) == [expected]
-
-
-@pytest.mark.parametrize("given", ["a", "", "=x", " =x", '"a=b', 'a"b=c', "9" * 5000])
-def test_what_is_no_filter_names_the_flag(given: str) -> None:
-    with pytest.raises(UsageError, match=r"--filter .*: give KEY=VALUE, as in --filter module=json") as caught:
-        split_filters([given])
-    assert len(str(caught.value)) < 300
-    assert ("double quotes" in str(caught.value)) == ('"' in given)

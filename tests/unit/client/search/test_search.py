@@ -19,6 +19,7 @@ from embedfleet.client.search.hybrid import search, search_shard
 from embedfleet.client.search.query_encoder import encode_queries
 from embedfleet.protocol.errors import EmbedfleetError, ModelError, RunDirectoryError, UsageError
 from embedfleet.protocol.finished_run.point_ids import point_id
+from embedfleet.protocol.index.metadata_filter import MetadataFilter
 from embedfleet.protocol.index.queries import SparseQuery
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
@@ -176,8 +177,8 @@ def test_a_query_that_asks_nothing(files, query, top_k):
 def test_a_key_that_no_chunk_has_is_told(files, run_files):
     vectors = {run_files.DENSE: run_files.dense_of(60)[7]}
     with pytest.raises(UsageError, match=r"--filter modul=…: no chunk has metadata.modul; keys: n"):
-        search_shard(files.layout, files.spec, vectors, 3, [("n", "7"), ("modul", "x")])
-    assert search_shard(files.layout, files.spec, vectors, 3, [("n", "1000")]) == [], "the key is there"
+        search_shard(files.layout, files.spec, vectors, 3, plain_filters({"n": 7, "modul": "x"}))
+    assert search_shard(files.layout, files.spec, vectors, 3, plain_filters({"n": "1000"})) == [], "the key is there"
 
 
 def test_a_key_may_be_given_with_what_it_lies_in(files, child):
@@ -219,10 +220,12 @@ def test_keys_with_other_signs_are_told_as_a_filter_takes_them(files, run_files)
     set_metadata(files, odd)
     vectors = {run_files.DENSE: run_files.dense_of(60)[0]}
     with pytest.raises(UsageError) as caught:
-        search_shard(files.layout, files.spec, vectors, 3, [("a.b", "1")])
+        search_shard(files.layout, files.spec, vectors, 3, plain_filters({"a.b": "1"}))
     assert str(caught.value).endswith("no chunk has metadata.a.b; keys: " + ", ".join(sorted([*told, "n"])))
     for key, value in told.items():
-        assert [hit.row for hit in search_shard(files.layout, files.spec, vectors, 3, [(key, value)])] == [0]
+        assert [hit.row for hit in search_shard(files.layout, files.spec, vectors, 3, plain_filters({key: value}))] == [
+            0
+        ]
 
 
 @pytest.mark.parametrize(("key", "remedy"), [("my key", "my key"), ("metadata.x:y", "x:y"), ('no"t', "a key")])
@@ -240,16 +243,24 @@ def test_a_key_that_is_null_wherever_it_stands_is_said_to_be_and_not_listed(file
         with pytest.raises(
             UsageError, match=r"metadata.gone is null in every chunk that has it; --filter gone=null finds"
         ):
-            search_shard(files.layout, files.spec, vectors, 3, [("gone", value)])
-    assert [hit.row for hit in search_shard(files.layout, files.spec, vectors, 3, [("gone", "null")])] == [0]
+            search_shard(files.layout, files.spec, vectors, 3, plain_filters({"gone": value}))
+    assert [hit.row for hit in search_shard(files.layout, files.spec, vectors, 3, plain_filters({"gone": "null"}))] == [
+        0
+    ]
     with pytest.raises(UsageError, match=r"no chunk has metadata.none; keys: n, there$"):
-        search_shard(files.layout, files.spec, vectors, 3, [("none", "x")])
+        search_shard(files.layout, files.spec, vectors, 3, plain_filters({"none": "x"}))
+
+
+def spelled(filters):
+    found = plain_filters(filters)
+    assert {one.relation for one in found} <= {"="}
+    return [(one.key, *one.values) for one in found]
 
 
 def test_values_from_python_are_spelled_as_the_command_line_has_them():
-    given = [("a", 3), ("b", 3.5), ("c", True), ("d", None), ("metadata.e", "x"), ('"a=b"', "y=z")]
-    expected = [("a", "3"), ("b", "3.5"), ("c", "true"), ("d", "null"), ("e", "x"), ('"a=b"', "y=z")]
-    assert plain_filters(given) == expected
+    given = [("a", 3), ("b", 3.5), ("c", True), ("d", None), ("metadata.e", "x"), ('"a=b"', "y=z|")]
+    expected = [("a", "3"), ("b", "3.5"), ("c", "true"), ("d", "null"), ("e", "x"), ('"a=b"', "y=z|")]
+    assert spelled(given) == expected
     given = [
         ("a", np.float32(0.1)),
         ("b", np.int64(3)),
@@ -257,17 +268,56 @@ def test_values_from_python_are_spelled_as_the_command_line_has_them():
         ("d", Decimal("0.10")),
         ("e", np.str_("x")),
     ]
-    assert plain_filters(given) == [("a", "0.1"), ("b", "3"), ("c", "true"), ("d", "0.10"), ("e", "x")]
-    with pytest.raises(UsageError, match="the filter a: its value is a list; give text, a number or a boolean"):
-        plain_filters([("a", [1])])
+    assert spelled(given) == [("a", "0.1"), ("b", "3"), ("c", "true"), ("d", "0.10"), ("e", "x")]
+    assert spelled({"a": [1, "x|y", None], "b": ("de",)}) == [("a", "1", "x|y", "null"), ("b", "de")]
+    for value in ([[1]], {"x": 1}, b"x"):
+        with pytest.raises(
+            UsageError, match=r"the filter a: its value is a .*; give text, a number or a boolean, or a list"
+        ):
+            plain_filters([("a", value)])
+    with pytest.raises(UsageError, match="the filter a: its list is empty; give at least one value"):
+        plain_filters({"a": []})
 
 
-def test_filters_from_python_may_be_a_dict_and_what_is_no_pair_is_named():
-    assert plain_filters({"a": 3, "metadata.b": None}) == [("a", "3"), ("b", "null")]
+def test_filters_from_python_may_be_a_dict_or_texts_and_what_is_neither_is_named():
+    assert spelled({"a": 3, "metadata.b": None}) == [("a", "3"), ("b", "null")]
     assert plain_filters({}) == []
-    for wrong, said in ((["ab"], "'ab'"), ("a=1", "'a'"), ([("a", 1, 2)], r"\('a', 1, 2\)"), ([(1, 2)], r"\(1, 2\)")):
-        with pytest.raises(UsageError, match=rf"filters: {said} is not a \(key, value\) pair; give pairs or a dict"):
+    texts = ["metadata.n>=3", "lang=de|en", ("a", "x")]
+    ours = [MetadataFilter("n", ("3",), ">="), MetadataFilter("lang", ("de", "en")), MetadataFilter("a", ("x",))]
+    assert plain_filters(texts) == plain_filters(ours) == ours
+    assert plain_filters("n<4") == [MetadataFilter("n", ("4",), "<")]
+    for wrong, said in (([("a", 1, 2)], r"\('a', 1, 2\)"), ([(1, 2)], r"\(1, 2\)"), ([3], "3")):
+        with pytest.raises(
+            UsageError, match=rf"filters: {said} is not a \(key, value\) pair; give pairs or a dict, .* or texts"
+        ):
             plain_filters(wrong)
+    with pytest.raises(UsageError, match="--filter 'ab': give KEY=VALUE"):
+        plain_filters(["ab"])
+
+
+def test_a_range_finds_what_python_finds_and_says_why_it_finds_nothing(files, run_files):
+    set_metadata(files, {"n": 0, "day": "2024-05-17", "lang": "de"})
+    vectors = {run_files.DENSE: run_files.dense_of(60)[0]}
+
+    def rows(*texts):
+        return {hit.row for hit in search_shard(files.layout, files.spec, vectors, 60, plain_filters(texts))}
+
+    assert rows("n>=55") == {55, 56, 57, 58, 59}
+    assert rows("n>2.5", "n<6", "n=3|5|7") == {3, 5}
+    assert rows("day>=2024-05", "day<=2024-05-17") == {0}
+    assert rows("n>59") == rows("day<2024-05") == set(), "numbers and dates are there"
+    for text, why in (
+        ("lang>5", "--filter lang>…: metadata.lang is not a number in any chunk; texts are compared by = alone"),
+        (
+            "n<=2024-05",
+            "--filter n<=…: metadata.n is not a date such as 2024-01-31 or 2024-01-31T10:00:00Z in any chunk",
+        ),
+        ("lang<2024", "--filter lang<…: metadata.lang is not a number or a date such as 2024-01-31"),
+        ("words>100", "--filter words>…: no chunk has metadata.words; keys: day, lang, n"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            rows(text)
+        assert str(caught.value).startswith(why)
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])

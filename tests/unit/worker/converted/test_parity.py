@@ -116,6 +116,7 @@ def test_the_numbers_are_those_of_sentence_transformers(case: Case, folder: Path
 def test_what_it_says_of_itself_is_what_torch_s_encoder_says(case: Case, folder: Path) -> None:
     ours, theirs = load(folder, case.kind, max_tokens=16), load(folder, case.kind, max_tokens=16, backend="torch")
     assert ours.fingerprint.differences(theirs.fingerprint) == []
+    assert ours.fingerprint.query_prompt == theirs.fingerprint.query_prompt
     assert ours.fingerprint.digest() == theirs.fingerprint.digest()
     assert (ours.row_bytes, ours.batch_tokens) == (theirs.row_bytes, theirs.batch_tokens)
     assert ours.fingerprint.versions["openvino"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from embedfleet.protocol.errors import ModelError
 from embedfleet.worker.models.check import check_model
+from embedfleet.worker.models.texts import query_prompt
 
 from .... import model_folders, tiny_models
 from ....tiny_models import TEXTS, files_of, spec_of
@@ -65,6 +66,7 @@ def test_both_sides_are_the_reference_s(folder: Path, name: str) -> None:
     np.testing.assert_allclose(found, model.encode_document(SHORT, normalize_embeddings=True), rtol=0, atol=1e-5)
     expected = model.encode_query(SHORT, normalize_embeddings=True)
     np.testing.assert_allclose(encoder.queries(SHORT, None), expected, rtol=0, atol=1e-5)
+    assert encoder.fingerprint.query_prompt == encoder.query_prompt() == query_prompt(folder, encoder.fingerprint.model)
 
 
 def test_a_passage_prompt_counts_where_there_is_no_document_prompt(folder: Path) -> None:
@@ -92,6 +94,7 @@ def test_a_catalogued_prompt_counts_where_the_file_has_empty_ones(tmp_path: Path
     folder = prompted(whole(tmp_path / "e5-small-v2"), {"query": "", "document": ""}, None)
     encoder = encoder_of(folder)
     assert (encoder.fingerprint.prompt, encoder.query_prompt()) == ("passage: ", "query: ")
+    assert query_prompt(folder, encoder.fingerprint.model) == encoder.fingerprint.query_prompt == "query: "
 
 
 @pytest.mark.parametrize(
