@@ -11,7 +11,7 @@ import msgspec
 
 from ...protocol.errors import UsageError
 from ...protocol.finished_run.done_run import DoneRun
-from ...protocol.index.queries import values_at
+from ...protocol.index.metadata_filter import values_at
 from ...protocol.run_directory.segment_stream import stream_batches
 from .payloads import LEAST, MOST
 
