@@ -23,8 +23,11 @@ from .own_files import (
     foreign_files,
     is_chunk_file,
     is_foreign,
+    is_intake_file,
     is_own,
     is_vector_file,
+    memory_maps,
+    pass_files,
     read_owner,
     recorded_names,
 )
@@ -53,6 +56,7 @@ def clear_run(layout: RunLayout, spec: RunSpec) -> None:
     sync_folder(layout.root)
     _remove_folder(layout.chunks, is_chunk_file)
     sync_folder(layout.root)
+    _remove_folder(layout.intake_folder, is_intake_file)
 
 
 def remove_run(root: Path) -> None:
@@ -81,12 +85,14 @@ def remove_rest(folder: Path) -> None:
 
 
 def remove_vectors(layout: RunLayout, names: Iterable[str]) -> None:
-    """Remove the segments and the `pass.json` of these vectors."""
-    if layout.vectors.is_symlink():
-        return
-    for name in names:
-        _remove_folder(layout.vector_folder(name), is_vector_file)
-    _remove_folder(layout.vectors, lambda _name: False)
+    """Remove the segments of these vectors, their copies in `cache`, and then the records of their passes."""
+    vectors = set(names)
+    if not layout.vectors.is_symlink():
+        for name in sorted(vectors):
+            _remove_folder(layout.vector_folder(name), is_vector_file)
+        _remove_folder(layout.vectors, lambda _name: False)
+    _remove_folder(layout.cache, memory_maps(vectors))
+    _remove_folder(layout.passes, pass_files(vectors))
 
 
 def remove_shard(layout: RunLayout) -> None:
