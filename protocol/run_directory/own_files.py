@@ -12,16 +12,15 @@ from ..errors import RunDirectoryError
 from ..spec.run_spec import RunSpec, is_name
 from .json_bytes import decode_json
 from .layout import RunLayout, set_aside
-from .records.exports import FileNames
 
 _SEGMENT = re.compile(r"\d{5,}\.parquet", re.ASCII)
 _BESIDE_SEGMENTS = re.compile(r"\d{5,}\.(parquet\.damaged|rejected\.jsonl)", re.ASCII)
 _OF_PASS = re.compile(r"(.+?)(\.json|\.\d{5,}\.parquet\.damaged)", re.ASCII)
-_MEMORY_MAP = re.compile(r"(.+)\.[0-9a-f]{16}\.float(16|32)\.npy(\.\d+)?", re.ASCII)
-"""With the number of the process that writes it, in the name of the partial file."""
+_MEMORY_MAP = re.compile(r"(.+)\.[0-9a-f]{16}\.float(16|32)\.npy(\.[0-9-]+)?", re.ASCII)
+"""The partial file has the numbers of the process and the thread that write it."""
 _PARTIAL = re.compile(r"\.(.+)\.tmp")
 _INTAKE = {"limits.json", "counts.json", "source.json", "source.sha256", ".ids.sqlite"}
-_EARLIER = {*_INTAKE, "intake.json"}
+_EARLIER = {"limits.json", "intake.json", "source.json", "source.sha256", ".ids.sqlite"}
 """In `chunks`, by earlier versions."""
 _SCRATCH = {".rejected.tmp", ".ids.sqlite-journal", ".ids.sqlite-wal", ".ids.sqlite-shm"}
 SHARD_FOLDERS = ("segments", "wal")
@@ -117,13 +116,13 @@ def foreign_files(root: Path) -> list[Path]:
 
 def is_vector_file(name: str) -> bool:
     """Whether a run, even a killed one or one of an earlier version, leaves files of this name in the folder of a vector."""
-    return is_own(name, lambda one: one == "pass.json" or _is_segment(one) or _is_beside_segments(one))
+    return is_own(name, lambda one: one == "pass.json" or is_segment(one) or _is_beside_segments(one))
 
 
 def is_chunk_file(name: str) -> bool:
     """Whether a run, even a killed one or one of an earlier version, leaves files of this name in `chunks`."""
     return name in _SCRATCH or is_own(
-        name, lambda one: one in _EARLIER or _is_segment(one) or _is_beside_segments(one)
+        name, lambda one: one in _EARLIER or is_segment(one) or _is_beside_segments(one)
     )
 
 
@@ -151,7 +150,8 @@ def _is_of(found: re.Match[str] | None, vectors: Collection[str] | None) -> bool
     return found is not None and (is_name(found[1]) if vectors is None else found[1] in vectors)
 
 
-def _is_segment(name: str) -> bool:
+def is_segment(name: str) -> bool:
+    """Whether it is the name of a segment file."""
     return _SEGMENT.fullmatch(name) is not None
 
 
@@ -210,32 +210,3 @@ def _wrong_kinds(layout: RunLayout, vectors: Iterable[str], links: bool) -> Iter
 
 def _others(folder: Path, own: Callable[[str], bool]) -> Iterator[Path]:
     return (path for path in folder.iterdir() if not own(path.name)) if folder.is_dir() else iter(())
-
-
-def recorded_names(path: Path) -> set[str]:
-    """The file names in a record of an export or an evaluation, with those that were about to be written."""
-    record = decode_json(path.read_bytes(), FileNames)
-    return {one.name for one in record.files} | set(record.ours)
-
-
-def claim_names(layout: RunLayout, record: Path, names: Iterable[str]) -> set[str]:
-    """Check that files of these names may be written to `export`, and return the names that `record` has from then on.
-
-    RunDirectoryError if another file has one of the names, or the record is damaged.
-    """
-    try:
-        ours = recorded_names(record)
-    except FileNotFoundError:
-        ours = set[str]()
-    except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8
-        raise RunDirectoryError(
-            f"{record}: not a record of files ({error}), so nobody knows whose the files in {layout.export} are; move it away, "
-            "and those of them that are in the way, and run the same command again"
-        ) from error
-    names = set(names)
-    if others := sorted(name for name in names - ours if os.path.lexists(layout.export / name)):
-        raise RunDirectoryError(
-            f"{layout.export}: {', '.join(others)} would be written over, and {record.name} does not say that this run wrote "
-            "that; move it away, and run the same command again"
-        )
-    return ours | names

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ..errors import RunDirectoryError
 from ..spec.run_spec import RunSpec
-from .atomic_files import sync_folder
+from .atomic_files import partial_of, sync_folder
+from .exported_files import recorded_names
 from .layout import RunLayout, being_removed, set_aside
 from .own_files import (
     DERIVED,
@@ -25,11 +26,11 @@ from .own_files import (
     is_foreign,
     is_intake_file,
     is_own,
+    is_segment,
     is_vector_file,
     memory_maps,
     pass_files,
     read_owner,
-    recorded_names,
 )
 
 
@@ -113,12 +114,22 @@ def remove_report(layout: RunLayout) -> None:
     layout.report_record.unlink(missing_ok=True)
 
 
+def remove_table(folder: Path) -> None:
+    """Remove the parts of a table that is being written or was replaced, and the folder."""
+    _remove_folder(folder, is_segment)
+
+
 def _remove_export(layout: RunLayout) -> None:
     """Remove the files that the records of exports and of evaluations name."""
     names = {layout.export_record.name}
     for path in (layout.export_record, layout.report_record):
         with contextlib.suppress(OSError, ValueError):
             names |= recorded_names(path)
+    if not layout.export.is_symlink():
+        parts = f"{layout.table.name}/"
+        _remove_folder(layout.table, {name.removeprefix(parts) for name in names if name.startswith(parts)}.__contains__)
+        for folder in (partial_of(layout.table), set_aside(layout.table)):
+            remove_table(folder)
     _remove_folder(layout.export, names.__contains__)
 
 
