@@ -147,7 +147,6 @@ class RunDirectory:
             storage=output.storage if output.form == "dense" else UNSET,
             placements=added,
         )
-        make_folder(path.parent)
         commit_bytes(path, pretty_json(record))
 
     def _prepare(self, restart: bool) -> None:
@@ -167,7 +166,8 @@ class RunDirectory:
             change(self.layout, before, self.spec)
         commit_bytes(self.layout.spec, pretty_json(self.spec))
         for one in self.spec.outputs:
-            make_folder(self.layout.vector_folder(one.vector))
+            for folder in (self.layout.vector_folder(one.vector), self.layout.pass_file(one.vector).parent):
+                make_folder(folder)
         make_folder(self.layout.chunks)
 
     def _changed_spec(self) -> RunSpec | None:
