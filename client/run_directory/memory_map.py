@@ -42,7 +42,9 @@ def open_memory_map(
         try:
             write_npy_file(partial, layout, vector, segments, shape, dtype)
             if run_digest(layout, [vector], segments) != digest:
-                raise RunDirectoryError(f"{layout.root}: its vectors changed while they were copied; open the run again")
+                raise RunDirectoryError(
+                    f"{layout.root}: its vectors changed while they were copied; open the run again"
+                )
             _name(partial, path)
         finally:
             partial.unlink(missing_ok=True)

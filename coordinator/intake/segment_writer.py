@@ -148,7 +148,10 @@ class SegmentWriter:
         table = with_info(_table(self._batch, self.rows), info)
         path = self._layout.chunk_segment(self.segment)
         commit_file(path, lambda partial: _write(table, partial))
-        for aside in (self._layout.damaged_chunk_segment(self.segment), damaged_of(path)):  # now, and in earlier versions
+        for aside in (
+            self._layout.damaged_chunk_segment(self.segment),
+            damaged_of(path),
+        ):  # now, and in earlier versions
             aside.unlink(missing_ok=True)
         written = SpooledSegment(self.segment, self.rows, rows, self._n_bytes, rejected, self._batch.metadata)
         self.segment += 1

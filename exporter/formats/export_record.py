@@ -10,8 +10,8 @@ import msgspec
 from ...protocol.errors import RunDirectoryError
 from ...protocol.finished_run.done_run import DoneRun
 from ...protocol.run_directory.atomic_files import commit_bytes
-from ...protocol.run_directory.json_bytes import pretty_json
 from ...protocol.run_directory.exported_files import claim_names, paths_in_export, recorded_names
+from ...protocol.run_directory.json_bytes import pretty_json
 from ...protocol.run_directory.records.exports import ExportedFile, ExportRecord, read_export
 from ...protocol.version import __version__
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -80,19 +81,20 @@ def _plan(run: DoneRun) -> list[list[int]]:
     return plan
 
 
+# Vectors are noise to a dictionary, and statistics of them are of no use.
+_ENCODING: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 1,
+    "use_dictionary": ["metadata"],
+    "write_statistics": ["row", "id"],
+    "write_page_checksum": True,
+}
+
+
 def _write_part(run: DoneRun, columns: TableColumns, segments: Sequence[int], path: Path) -> int:
     """Write a part and sync it. Return its rows."""
     count = 0
-    # Vectors are noise to a dictionary, and statistics of them are of no use.
-    with pq.ParquetWriter(
-        path,
-        columns.schema,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=["metadata"],
-        write_statistics=["row", "id"],
-        write_page_checksum=True,
-    ) as writer:
+    with pq.ParquetWriter(path, columns.schema, **_ENCODING) as writer:
         for segment in segments:
             size = rows_within(run.layout, columns, segment, GROUP_BYTES, GROUP_ROWS)
             for batch in table_batches(run.layout, columns, segment, size):

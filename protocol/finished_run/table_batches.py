@@ -63,7 +63,9 @@ def table_batches(layout: RunLayout, columns: TableColumns, segment: int, rows: 
     schema = columns.schema
     paths = [layout.chunk_segment(segment), *(layout.vector_segment(one.vector, segment) for one, _ in columns.vectors)]
     wanted = [("row", *columns.chunk), *(("row", *_STORED[one.form]) for one, _ in columns.vectors)]
-    streams = [stream_batches(path, dict.fromkeys(names), rows) for path, names in zip(paths, wanted, strict=True)]
+    streams = [
+        stream_batches(path, list(dict.fromkeys(names)), rows) for path, names in zip(paths, wanted, strict=True)
+    ]
     try:
         for batches in zip(*streams, strict=True):
             _check_rows(paths, batches)

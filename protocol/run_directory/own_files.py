@@ -121,9 +121,7 @@ def is_vector_file(name: str) -> bool:
 
 def is_chunk_file(name: str) -> bool:
     """Whether a run, even a killed one or one of an earlier version, leaves files of this name in `chunks`."""
-    return name in _SCRATCH or is_own(
-        name, lambda one: one in _EARLIER or is_segment(one) or _is_beside_segments(one)
-    )
+    return name in _SCRATCH or is_own(name, lambda one: one in _EARLIER or is_segment(one) or _is_beside_segments(one))
 
 
 def is_intake_file(name: str) -> bool:

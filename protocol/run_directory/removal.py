@@ -92,6 +92,7 @@ def remove_vectors(layout: RunLayout, names: Iterable[str]) -> None:
         for name in sorted(vectors):
             _remove_folder(layout.vector_folder(name), is_vector_file)
         _remove_folder(layout.vectors, lambda _name: False)
+        sync_folder(layout.root)
     _remove_folder(layout.cache, memory_maps(vectors))
     _remove_folder(layout.passes, pass_files(vectors))
 
@@ -127,7 +128,9 @@ def _remove_export(layout: RunLayout) -> None:
             names |= recorded_names(path)
     if not layout.export.is_symlink():
         parts = f"{layout.table.name}/"
-        _remove_folder(layout.table, {name.removeprefix(parts) for name in names if name.startswith(parts)}.__contains__)
+        _remove_folder(
+            layout.table, {name.removeprefix(parts) for name in names if name.startswith(parts)}.__contains__
+        )
         for folder in (partial_of(layout.table), set_aside(layout.table)):
             remove_table(folder)
     _remove_folder(layout.export, names.__contains__)

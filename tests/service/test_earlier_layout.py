@@ -85,10 +85,14 @@ def test_it_is_resumed_where_its_files_lie(cli: Any, made: tuple[Path, tuple[str
     np.testing.assert_array_equal(open_run(layout.root).vectors("dense-fake-8"), expected)
 
 
-def test_a_restart_begins_in_the_present_layout(cli: Any, made: tuple[Path, tuple[str, ...]], layout: RunLayout) -> None:
+def test_a_restart_begins_in_the_present_layout(
+    cli: Any, made: tuple[Path, tuple[str, ...]], layout: RunLayout
+) -> None:
     run(cli, made, layout, "--restart")
-    assert {path.suffix for folder in (layout.chunks, *layout.vectors.iterdir()) for path in folder.iterdir()} == {".parquet"}
+    assert {path.suffix for folder in (layout.chunks, *layout.vectors.iterdir()) for path in folder.iterdir()} == {
+        ".parquet"
+    }
     names = {path.name for path in layout.intake_folder.iterdir()}
-    assert names == {"00001.rejected.jsonl", "counts.json", "limits.json", "source.json"}
+    assert names == {"00000.rejected.jsonl", "counts.json", "limits.json", "source.json"}
     assert {path.name for path in layout.passes.iterdir()} == {"dense-fake-8.json", "sparse-bm25.json"}
     assert cli("verify", layout.root, "--json").json["problems"] == []

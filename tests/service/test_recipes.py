@@ -33,7 +33,10 @@ CHECKS = {
     "LangChain": ("langchain_core", "assert (documents[0].id, documents[0].metadata['n']) == ('c7', 7)"),
     "LlamaIndex": ("llama_index.core", "assert found.ids == NEAREST"),
     "Haystack": ("haystack", "assert [one.id for one in found] == NEAREST\nassert found[0].meta['n'] == 7"),
-    "datasets": ("datasets", f"assert (len(dataset), dataset[7]['id']) == ({ROWS}, 'c7')\nassert first.tolist() == VECTORS['c0']"),
+    "datasets": (
+        "datasets",
+        f"assert (len(dataset), dataset[7]['id']) == ({ROWS}, 'c7')\nassert first.tolist() == VECTORS['c0']",
+    ),
 }
 """By heading of the page: the module to import, and what holds after the recipe. VECTORS has the vector of each id, NEAREST the
 five ids that are nearest to c7."""
@@ -53,9 +56,7 @@ def made(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]
     pytest.importorskip("qdrant_edge")
     folder = tmp_path_factory.mktemp("recipes")
     texts = ["poison" if row == POISONED else f"row {row}" for row in range(ROWS)]
-    lines = [
-        {"id": f"c{row}", "text": text, "metadata": {"lang": "en", "n": row}} for row, text in enumerate(texts)
-    ]
+    lines = [{"id": f"c{row}", "text": text, "metadata": {"lang": "en", "n": row}} for row, text in enumerate(texts)]
     (folder / "corpus.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
     models = ("--dense", f"{NAME.removeprefix('dense-')}=fake:8,nan_on=poison", "--sparse", "bm25", "--devices", "cpu")
     cli("run", folder / "corpus.jsonl", "--out", folder / "run", *models, "--export", "parquet", code=3)

@@ -72,4 +72,12 @@ def test_files_of_a_run_directory() -> None:
 
 
 def test_export_formats() -> None:
-    assert list(FORMATS) == ["jsonl", "npy", "sparse-jsonl", "multivector-jsonl", "metadata", "parquet", "upload-script"]
+    assert list(FORMATS) == [
+        "jsonl",
+        "npy",
+        "sparse-jsonl",
+        "multivector-jsonl",
+        "metadata",
+        "parquet",
+        "upload-script",
+    ]

@@ -163,7 +163,12 @@ def test_the_table_has_every_vector_of_each_row(run_files, tmp_path, storage, mo
     assert found.schema.field("dense-fake").type == pa.list_(pa.float32(), 32)
     dense = np.load(files.layout.export / "dense-fake.npy")
     for row, one in enumerate(found.to_pylist()):
-        assert (one["row"], one["id"], one["text"], one["metadata"]) == (row, f"c{row}", f"text {row}", f'{{"n": {row}}}')
+        assert (one["row"], one["id"], one["text"], one["metadata"]) == (
+            row,
+            f"c{row}",
+            f"text {row}",
+            f'{{"n": {row}}}',
+        )
         if row in (4, 50):
             assert (one["dense-fake"], one["multivector-fake"]) == (None, None)
         else:

@@ -15,7 +15,9 @@ from embedfleet.protocol.run_directory.removal import clear_run
 
 @pytest.fixture
 def files(run_files: Any, tmp_path: Path) -> Any:
-    return run_files.RunFiles(tmp_path / "run", sizes=(3, 2, 4), quarantined=(4,), storage="int8", multivector=True).write()
+    return run_files.RunFiles(
+        tmp_path / "run", sizes=(3, 2, 4), quarantined=(4,), storage="int8", multivector=True
+    ).write()
 
 
 @pytest.mark.parametrize(("dtype", "rounding"), [("float32", 0.0), ("float16", 1e-3)])
@@ -91,7 +93,9 @@ def test_batches_have_all_columns_of_each_row(files: Any, run_files: Any, rows: 
     assert max(len(batch) for batch in batches) == min(rows, 4)
     found = pa.Table.from_batches(batches)
     assert found.column("id").to_pylist() == run.ids
-    expected = [None if row == 4 else vector.tolist() for row, vector in enumerate(np.asarray(run.vectors(run_files.DENSE)))]
+    expected = [
+        None if row == 4 else vector.tolist() for row, vector in enumerate(np.asarray(run.vectors(run_files.DENSE)))
+    ]
     assert found.column(run_files.DENSE).to_pylist() == expected
     assert found.column(run_files.MULTI).to_pylist() == [
         None if row == 4 else run_files.multi_of(row).tolist() for row in range(9)
@@ -111,5 +115,7 @@ def test_batches_have_the_columns_that_are_named(files: Any, run_files: Any) -> 
 
 def test_files_that_do_not_fit_together_are_named(files: Any, run_files: Any) -> None:
     files.vector_segment(run_files.DENSE, 1, files.dense_table(2))
-    with pytest.raises(RunDirectoryError, match="the files of segment 1 do not fit together .*; `embedfleet verify` says which"):
+    with pytest.raises(
+        RunDirectoryError, match=r"the files of segment 1 do not fit together .*; `embedfleet verify` says which"
+    ):
         list(open_run(files.root).batches())

@@ -303,7 +303,7 @@ def test_records_of_the_intake_that_are_torn_are_refused_and_a_torn_segment_is_r
     intake = Intake(source, tmp_path / "run")
     intake.load()
     intake.layout.intake.write_bytes(b"{")
-    with pytest.raises(RunDirectoryError, match=r"intake\.json: damaged .* delete it and run the same command again"):
+    with pytest.raises(RunDirectoryError, match=r"counts\.json: damaged .* delete it and run the same command again"):
         intake.load()
     intake.layout.intake.unlink()
     whole = intake.layout.chunk_segment(1).read_bytes()

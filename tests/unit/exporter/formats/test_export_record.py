@@ -55,7 +55,7 @@ def test_a_model_that_comes_later_makes_the_exports_old(files: Any, run_files: A
     assert stale(more) == set()
 
 
-def test_the_table_is_replaced_as_a_whole(files: Any, run_files: Any, tmp_path: Path) -> None:
+def test_the_table_is_replaced_as_a_whole(files: Any, run_files: Any) -> None:
     folder = files.layout.table
     assert "table/00000.parquet" in export(files, "parquet")
     assert [path.name for path in folder.iterdir()] == ["00000.parquet"]

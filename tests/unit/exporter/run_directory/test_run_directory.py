@@ -130,6 +130,7 @@ def begun(folder: Path) -> tuple[Path, RunSpec, RunLayout]:
     directory = take(folder / "run", spec)
     whole(directory, "dense-a", 0)
     layout = directory.layout
+    layout.intake_folder.mkdir()
     layout.source.write_bytes(msgspec.json.encode(stamps(resolve(str(source)))))
     layout.edge.mkdir()
     for path in (layout.manifest, layout.published):
