@@ -17,7 +17,7 @@ pytest.importorskip("qdrant_edge")
 NOTES = (
     "notes.txt", "chunks/notes.txt", "chunks/7.parquet", "chunks/.notes.tmp", "vectors/mine/00000.parquet",
     "vectors/dense-fake-8/notes.txt", "qdrant/notes.txt", "queries/notes.txt", "rerank/notes.txt", "export/mine.npy",
-    "export/report.html", "export/table/notes.txt", "intake/notes.txt", "passes/mine.json", "latest/spec.json",
+    "export/report.html", "export/table/notes.txt", "intake/notes.txt", "passes/other.json", "latest/spec.json",
 )  # fmt: skip
 
 
