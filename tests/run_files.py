@@ -111,7 +111,8 @@ class RunFiles:
 
     def write(self) -> RunFiles:
         """Everything but the shard, done."""
-        for folder in (self.layout.chunks, self.layout.vector_folder(DENSE), self.layout.vector_folder(SPARSE)):
+        layout = self.layout
+        for folder in (layout.chunks, layout.intake_folder, layout.passes, *map(layout.vector_folder, (DENSE, SPARSE))):
             folder.mkdir(parents=True)
         self.layout.spec.write_bytes(msgspec.json.encode(self.spec))
         self.layout.source.write_text("[]")

@@ -162,7 +162,7 @@ def export(
         typer.Option(
             "--format",
             metavar="F,F",
-            help="jsonl, npy, sparse-jsonl, multivector-jsonl, metadata, upload-script. Default: all that apply.",
+            help="jsonl, npy, sparse-jsonl, multivector-jsonl, metadata, parquet, upload-script. Default: all that apply.",
         ),
     ] = None,
     quantization: Quantized = None,

@@ -11,9 +11,9 @@ from html import escape
 
 from ...protocol.finished_run.candidates import FUSED, RERANK
 from ...protocol.run_directory.atomic_files import commit_bytes, make_folder
+from ...protocol.run_directory.exported_files import claim_names
 from ...protocol.run_directory.json_bytes import pretty_json
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.own_files import claim_names
 from ...protocol.run_directory.records.exports import ReportedFile, ReportRecord
 from ..output.formatting import human_bytes
 from ..run_directory.files import writing

@@ -60,8 +60,7 @@ def count_lines(path: Path) -> int:
 
 def rejected_files(layout: RunLayout) -> list[Path]:
     """The files of rejected input records, in the order of their segments."""
-    names = {path.name: path for path in layout.chunks.glob("*.rejected.jsonl") if not path.name.startswith(".")}
-    return [names[name] for name in sorted(names, key=lambda name: (len(name), name))]
+    return [layout.rejected_segment(segment) for segment in layout.rejected_segments()]
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

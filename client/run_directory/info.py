@@ -78,7 +78,8 @@ def _chunks(layout: RunLayout) -> ChunksDescription:
 def _so_far(layout: RunLayout, infos: Sequence[ChunkSegmentInfo]) -> IntakeCounts:
     rejected = sum(info.rejected for info in infos)
     if not infos:  # no record could be used so far
-        rejected = sum(map(_count_lines, layout.chunks.glob("[0-9]*.rejected.jsonl")))
+        files = map(layout.rejected_segment, layout.rejected_segments())
+        rejected = sum(map(_count_lines, files))
     return IntakeCounts(
         segments=len(infos),
         rows=sum(info.rows for info in infos),
@@ -113,7 +114,7 @@ def _vector(layout: RunLayout, model: str, output: Output) -> VectorDescription:
     described: VectorDescription = {
         "vector": output.vector,
         "kind": output.kind,
-        # for a model in a folder, `pass.json` has only the folder's name
+        # for a model in a folder, the record of the pass has only the folder's name
         "model": model if Path(model).is_absolute() else about.model or model,
         "form": output.form,
         "dim": about.output_dim or None,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 
 from ...protocol.errors import RunDirectoryError, UsageError
+from ...protocol.finished_run.npy_file import NpyDtype
+from ...protocol.finished_run.table_batches import CHUNK_COLUMNS, rows_within, table_batches, table_columns
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.records.manifest import Manifest, read_manifest
 from ...protocol.run_directory.records.quarantine import QuarantineLine
@@ -19,10 +22,14 @@ from ...protocol.run_directory.tables import CHUNK_SCHEMA, FloatArray, dense_vec
 from ...protocol.spec.run_spec import Output, RunSpec
 from ..arguments import expand_path
 from .files import AGAIN, read_lines, read_spec, read_table, rejected_files, spans
+from .memory_map import open_memory_map
 from .multivectors import Multivectors, read_multivectors
 from .sparse_vectors import SparseVectors, read_sparse
 
 __all__ = ["Run", "SparseVectors", "open_run"]
+
+BATCH_BYTES = 64 << 20
+"""The most memory that a batch of `Run.batches` takes, approximately."""
 
 
 def open_run(path: str | PathLike[str]) -> Run:
@@ -93,6 +100,41 @@ class Run:
             case "dense":
                 return self._dense(files)
 
+    def batches(self, *columns: str, rows: int = 1024) -> Iterator[pa.RecordBatch]:
+        """Chunks with their vectors in row order, as Arrow record batches of at most `rows` rows and about 64 MiB.
+
+        `columns` are any of `row`, `id`, `text`, `metadata`, and names of vectors; none: all. A sparse vector has two columns,
+        `NAME.indices` and `NAME.values`. A row in quarantine has null for its vector. UsageError for a column that the run
+        lacks, RunDirectoryError if segments are missing or torn.
+        """
+        if rows < 1:
+            raise UsageError(f"rows={rows}: give 1 or more")
+        names = columns or (*CHUNK_COLUMNS, *self.vector_names)
+        outputs = [self._output(name) for name in names if name not in CHUNK_COLUMNS]
+        for one in outputs:
+            self._check_whole(one.vector)
+        return self._batches([name for name in names if name in CHUNK_COLUMNS], outputs, rows)
+
+    def memmap(
+        self, name: str | None = None, *, dtype: NpyDtype = "float32", folder: str | PathLike[str] | None = None
+    ) -> np.memmap[Any, Any]:
+        """The dense vectors called `name` as a read-only array (rows, dim) that stays on the disk; NaN for quarantined rows.
+
+        The first call copies them into the run's folder `cache`, or into `folder`; later calls open that copy while the
+        segments are those that it was made of. The name may be left out if there is exactly one dense vector. UsageError for a
+        name that the run lacks or that is not dense, RunDirectoryError if segments are missing or torn or the copy cannot be
+        written.
+        """
+        output = self._output(name)
+        if output.form != "dense":
+            raise UsageError(f"{self.root}: {output.vector} is {output.form}, and only dense vectors can be mapped")
+        if dtype not in get_args(NpyDtype):
+            raise UsageError(f"dtype={dtype!r}: give one of {', '.join(get_args(NpyDtype))}")
+        self._check_whole(output.vector)
+        segments = [info.segment for info in self._infos]
+        where = expand_path(folder, "folder") if folder is not None else None
+        return open_memory_map(self.layout, output.vector, segments, self.rows, dtype, where)
+
     @property
     def quarantine(self) -> list[QuarantineLine]:
         """Rows without a vector (`row`, `id`, `vector`, `reason`), then rejected records (`file`, `record`, `reason`)."""
@@ -119,6 +161,13 @@ class Run:
     @property
     def _chunk_files(self) -> list[Path]:
         return [self.layout.chunk_segment(info.segment) for info in self._infos]
+
+    def _batches(self, chunk: Sequence[str], outputs: Sequence[Output], rows: int) -> Iterator[pa.RecordBatch]:
+        segments = [info.segment for info in self._infos]
+        columns = table_columns(self.layout, chunk, outputs, segments)
+        for segment in segments:
+            most = rows_within(self.layout, columns, segment, BATCH_BYTES, rows)
+            yield from table_batches(self.layout, columns, segment, most)
 
     def _output(self, name: str | None) -> Output:
         dense = [output for output in self.spec.outputs if output.form == "dense"]

@@ -32,7 +32,7 @@ class ChildLost(Exception):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """Texts for the model of a pass. The child checks its model against `fingerprint`, from `pass.json`."""
+    """Texts for the model of a pass. The child checks its model against `fingerprint`, from the record of the pass."""
 
     pass_: PassSpec
     fingerprint: PassRecord | None

@@ -183,7 +183,7 @@ def _as_kept(vector: list[list[float | None]]) -> QueryVector:
 
 
 def _dim(layout: RunLayout, output: Output) -> int | None:
-    """The dimensions of the run's vectors, from `pass.json`."""
+    """The dimensions of the run's vectors, from the record of its pass."""
     about = read_pass(layout, output.vector)
     return (about.output_dim or None) if about is not None else None
 

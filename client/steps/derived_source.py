@@ -1,6 +1,6 @@
 """Recognise the source of a derived run (queries, pairs) that was moved, or written again with the same content.
 
-A run's spec has the absolute path of its source, and `chunks/source.json` its size and time. These differ after a run
+A run's spec has the absolute path of its source, and `intake/source.json` its size and time. These differ after a run
 directory was moved or copied, or a query file was downloaded again, and everything would be computed again. So the content is
 compared by its digest; if it is the same, the new path and time are written into the derived run.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from ...protocol.errors import RunDirectoryError
-from ...protocol.run_directory.atomic_files import commit_bytes
+from ...protocol.run_directory.atomic_files import commit_bytes, make_folder
 from ...protocol.run_directory.json_bytes import decode_json, pretty_json
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.intake import FileStamp
@@ -49,6 +49,7 @@ def note_digest(layout: RunLayout, digest: str) -> None:
     """Store the digest of the source in the run directory."""
     if digest and _noted(layout) != digest:
         with writing(layout.source_digest):
+            make_folder(layout.source_digest.parent)
             commit_bytes(layout.source_digest, f"{digest}\n".encode())
 
 

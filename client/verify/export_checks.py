@@ -9,8 +9,10 @@ from pathlib import Path
 
 from ...protocol.errors import RunDirectoryError
 from ...protocol.finished_run.published import run_digest
+from ...protocol.run_directory.exported_files import paths_in_export
 from ...protocol.run_directory.json_bytes import decode_json
 from ...protocol.run_directory.layout import RunLayout, segments_in
+from ...protocol.run_directory.own_files import is_segment
 from ...protocol.run_directory.records.exports import ExportedFile, ExportRecord, ReportRecord
 from ...protocol.spec.export_formats import FORMATS, file_names
 from ..run_directory.files import AGAIN, read_spec
@@ -70,7 +72,7 @@ def _state(layout: RunLayout) -> str | None:
 def _unrecorded(layout: RunLayout) -> Iterator[str]:
     """Report exported files if `export.json` is missing. Files with names that no export writes are the user's own."""
     names = {layout.reranked.name, *file_names(FORMATS, read_spec(layout))}
-    stray = sorted(path for path in layout.export.glob("[!.]*") if path.name in names)
+    stray = sorted(path for name, path in paths_in_export(layout).items() if name in names or _is_part(layout, path))
     if stray:
         remedy = AGAIN if stray == [layout.reranked] else "export again"
         which = ", ".join(path.name for path in stray)
@@ -80,3 +82,7 @@ def _unrecorded(layout: RunLayout) -> Iterator[str]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_part(layout: RunLayout, path: Path) -> bool:
+    return path.parent == layout.table and is_segment(path.name)

@@ -18,7 +18,7 @@ from ..run_directory.files import AGAIN
 
 
 class Int8Notes:
-    """Collects the notes on one vector of `--store int8`. `ranges`, from `pass.json`, are those of all segments of 0.1.0."""
+    """Collects the notes on one vector of `--store int8`. `ranges`, of its pass, are those of all segments of 0.1.0."""
 
     def __init__(self, folder: Path, ranges: Ranges | None) -> None:
         self._folder, self._ranges = folder, ranges

@@ -1,4 +1,4 @@
-"""Compare the manifest with the recount, with the spec, and with the `pass.json` of each vector."""
+"""Compare the manifest with the recount, with the spec, and with the record of each vector's pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import UNSET
 from ...protocol.errors import RunDirectoryError
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.manifest import Manifest, ManifestPass, digest_spec
-from ...protocol.run_directory.records.passes import PassRecord, read_pass
+from ...protocol.run_directory.records.passes import PassRecord, pass_remedy, read_pass
 from ...protocol.run_directory.records.stats import read_stats
 from ...protocol.spec.run_spec import RunSpec
 from ..output.formatting import pluralize
@@ -74,7 +74,7 @@ def _spec_problems(layout: RunLayout, spec: RunSpec, claimed: Manifest) -> Itera
 
 
 def _pass_problems(layout: RunLayout, section: ManifestPass) -> Iterator[str]:
-    """Fields of `pass.json` that the manifest has with another value."""
+    """Fields of the record of a pass that the manifest has with another value."""
     about, path = None, layout.pass_file(section.vector)
     with contextlib.suppress(RunDirectoryError):  # the recount of the vector reports it
         about = read_pass(layout, section.vector)
@@ -82,6 +82,6 @@ def _pass_problems(layout: RunLayout, section: ManifestPass) -> Iterator[str]:
         ours, theirs = getattr(about, name), getattr(section, name)
         if ours != theirs and not {UNSET, ""} & {ours, theirs}:
             yield (
-                f"{path}: {name} {ours!r}, but {layout.manifest.name} has {theirs!r}; put it back as it was, or delete "
-                f"the folder {path.parent} and {AGAIN}: it computes these vectors again"
+                f"{path}: {name} {ours!r}, but {layout.manifest.name} has {theirs!r}; put it back as it was, or "
+                f"{pass_remedy(layout, section.vector)}"
             )

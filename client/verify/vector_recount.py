@@ -1,4 +1,4 @@
-"""Check the segments of one vector against the chunk segments and its `pass.json`."""
+"""Check the segments of one vector against the chunk segments and the record of its pass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from ...protocol.errors import RunDirectoryError
 from ...protocol.run_directory.layout import RunLayout, segments_in
-from ...protocol.run_directory.records.passes import PassRecord, read_pass
+from ...protocol.run_directory.records.passes import PassRecord, pass_remedy, read_pass
 from ...protocol.run_directory.segment_info import VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info
 from ...protocol.run_directory.truncation import sum_truncations
@@ -70,7 +70,7 @@ def recount_vector(
 
 
 def _read_model(layout: RunLayout, vector: str, *, computed: bool, problems: list[str]) -> PassRecord | None:
-    """The `pass.json` of a vector; None if it is missing or incomplete, which is a problem if vectors were computed."""
+    """The record of a vector's pass; None if it is missing or incomplete, which is a problem if vectors were computed."""
     path, what = layout.pass_file(vector), "is not there"
     try:
         about = read_pass(layout, vector)
@@ -79,10 +79,7 @@ def _read_model(layout: RunLayout, vector: str, *, computed: bool, problems: lis
     if about is not None and about.fingerprint is UNSET:
         about, what = None, "cannot be read"
     if about is None and (computed or path.exists()):
-        problems.append(
-            f"{path}: {what}, so the model is unknown; delete the folder {path.parent} and {AGAIN}: "
-            "it computes these vectors again"
-        )
+        problems.append(f"{path}: {what}, so the model is unknown; {pass_remedy(layout, vector)}")
     return about
 
 
@@ -100,7 +97,8 @@ def _add_segment(
         int8.add(info, table)
     recount.nonzero[segment] = count_nonzero(output.form, table)
     if about is not None and info.fingerprint != about.fingerprint:
-        problems.append(f"computed by another model or setting than pass.json says; delete it and {AGAIN}")
+        record = layout.pass_file(output.vector).relative_to(layout.root)
+        problems.append(f"computed by another model or setting than {record} says; delete it and {AGAIN}")
     count = recount.count
     count.segments, count.rows = count.segments + 1, count.rows + table.num_rows
     cut = sum_truncations([count.truncation, truncation_of(table)])

@@ -13,7 +13,7 @@ from ...protocol.run_directory.json_bytes import read_json
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.intake import IntakeCounts, IntakeRecord, SegmentLimits, read_limits
 from ...protocol.run_directory.segment_info import Cursor
-from ...protocol.source.check import fingerprint, read_trail, unchanged_files
+from ...protocol.source.check import note_stamps, read_trail, unchanged_files
 from ...protocol.source.corpus import STDIN, Corpus, is_gone, survey
 from ...protocol.source.intake_notes import ID_SHARED
 from ...protocol.source.source_file import SourceFile
@@ -75,6 +75,7 @@ class ChunkLoader:
         if line := corpus.left_out.line():
             self._on_left_out(line)
         trail = SourceTrail(self._spec.source, files, read_trail(self._layout))
+        make_folder(self._layout.intake_folder)
         clear_after(self._layout, resume_point.segments)
         for segment in segments:
             self._on_segment(segment)
@@ -91,6 +92,7 @@ class ChunkLoader:
         """The limits of the first session: later devices may differ, but the segments' bounds must stay the same."""
         if (found := read_limits(self._layout)) is not None:
             return found
+        make_folder(self._layout.intake_folder)
         commit_bytes(self._layout.limits, msgspec.json.encode(self._limits))
         return self._limits
 
@@ -110,7 +112,7 @@ class ChunkLoader:
         files = unchanged_files(self._spec.source, corpus, self._layout)
         if files is None:
             files = corpus.files
-            commit_bytes(self._layout.source, msgspec.json.encode(fingerprint(files)))
+            note_stamps(self._layout, files)
         return files
 
     def _restore(self, index: IdIndex, segments: list[SpooledSegment]) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...protocol.errors import RunDirectoryError, is_host_failure
-from ...protocol.run_directory.layout import RunLayout, segment_of, segments_in
-from ...protocol.run_directory.own_files import is_chunk_scratch
+from ...protocol.run_directory.layout import REJECTED, RunLayout, segment_of, segments_in
+from ...protocol.run_directory.own_files import is_intake_scratch
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor
 from ...protocol.run_directory.tables import read_info
 
@@ -71,7 +71,8 @@ def find_resume_point(layout: RunLayout) -> tuple[ResumePoint, list[SpooledSegme
 
 def clear_after(layout: RunLayout, segments: int) -> None:
     """Delete what an interrupted intake left after its first `segments` segments; it is read again."""
-    for path in layout.chunks.iterdir():
-        number = segment_of(path.name, ".parquet", ".rejected.jsonl")
-        if (number is not None and number >= segments) or is_chunk_scratch(path.name):
-            path.unlink()
+    for folder in (layout.chunks, layout.intake_folder):
+        for path in folder.iterdir():
+            number = segment_of(path.name, ".parquet", REJECTED)
+            if (number is not None and number >= segments) or is_intake_scratch(path.name):
+                path.unlink()

@@ -57,7 +57,7 @@ class SegmentWriter:
         self._limits = limits
         self._on_segment = on_segment
         self._passed = passed
-        self._rejects = RejectFile(layout.chunks)
+        self._rejects = RejectFile(layout.intake_folder)
         self._start()
 
     def _start(self) -> None:
@@ -148,7 +148,11 @@ class SegmentWriter:
         table = with_info(_table(self._batch, self.rows), info)
         path = self._layout.chunk_segment(self.segment)
         commit_file(path, lambda partial: _write(table, partial))
-        damaged_of(path).unlink(missing_ok=True)
+        for aside in (
+            self._layout.damaged_chunk_segment(self.segment),
+            damaged_of(path),
+        ):  # now, and in earlier versions
+            aside.unlink(missing_ok=True)
         written = SpooledSegment(self.segment, self.rows, rows, self._n_bytes, rejected, self._batch.metadata)
         self.segment += 1
         self.rows += rows

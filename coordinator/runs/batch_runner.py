@@ -160,10 +160,9 @@ class BatchRunner:
         self._damaged.add(segment)
         self.intake.stop()
         self.telemetry.event("chunks_damaged", segment=segment, reason=reason)
-        path = self.layout.chunk_segment(segment)
         self._background.post(
             self.run,
-            lambda: set_chunks_aside(path, reason),
+            lambda: set_chunks_aside(self.layout, segment, reason),
             lambda answer: self._emit(RunFailed(self.run, "RunFailed", answer.result())),
         )
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from ...protocol.run_directory.atomic_files import make_folder
+from ...protocol.run_directory.layout import RunLayout
 
-from ...protocol.run_directory.layout import damaged_of
 
-
-def set_chunks_aside(path: Path, reason: str) -> str:
-    """Rename the file of a damaged chunk segment, and return the message about it."""
-    aside = damaged_of(path)
+def set_chunks_aside(layout: RunLayout, segment: int, reason: str) -> str:
+    """Move the file of a damaged chunk segment away, and return the message about it."""
+    path, aside = layout.chunk_segment(segment), layout.damaged_chunk_segment(segment)
     try:
+        make_folder(aside.parent)
         path.rename(aside)
     except FileNotFoundError:
         if not aside.exists():  # else another reader set it aside a moment ago
             return f"{path} is gone; run the same command again, which reads it from the source and keeps the vectors"
     except OSError as error:
-        return f"{path} is damaged ({reason}) and cannot be set aside ({error.strerror}); rename it to {aside.name} yourself"
+        return f"{path} is damaged ({reason}) and cannot be set aside ({error.strerror}); move it to {aside} yourself"
     return (
-        f"{path} was damaged ({reason}) and is set aside as {aside.name}; run the same command again, which reads it from "
-        "the source and keeps the vectors"
+        f"{path} was damaged ({reason}) and is set aside as {aside.relative_to(layout.root)}; run the same command again, "
+        "which reads it from the source and keeps the vectors"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 import msgspec
@@ -9,8 +10,8 @@ import msgspec
 from ...protocol.errors import RunDirectoryError
 from ...protocol.finished_run.done_run import DoneRun
 from ...protocol.run_directory.atomic_files import commit_bytes
+from ...protocol.run_directory.exported_files import claim_names, paths_in_export, recorded_names
 from ...protocol.run_directory.json_bytes import pretty_json
-from ...protocol.run_directory.own_files import claim_names, recorded_names
 from ...protocol.run_directory.records.exports import ExportedFile, ExportRecord, read_export
 from ...protocol.version import __version__
 
@@ -29,9 +30,11 @@ def drop_older(run: DoneRun, state: str) -> ExportRecord:
     """
     stay = (run.layout.collection.name, run.layout.reranked.name)
     older = {one.name for one in _earlier(run) if one.made_of != state and one.name not in stay}
-    for path in run.layout.export.iterdir():
-        if path.name in older:
+    for name, path in paths_in_export(run.layout).items():
+        if name in older:
             path.unlink()
+    with contextlib.suppress(OSError):  # there is none, or it has other files
+        run.layout.table.rmdir()
     return add_files(run, (), state)
 
 

@@ -19,6 +19,7 @@ from .multivector_jsonl import write_multivector_jsonl
 from .npy import write_npy
 from .sparse_jsonl import write_sparse_jsonl
 from .stats import write_stats
+from .table import part_names, write_table
 from .upload_script import write_upload_script
 
 WRITERS: dict[str, Callable[[DoneRun, Path], Iterator[ExportedFile]]] = {
@@ -27,6 +28,7 @@ WRITERS: dict[str, Callable[[DoneRun, Path], Iterator[ExportedFile]]] = {
     "sparse-jsonl": write_sparse_jsonl,
     "multivector-jsonl": write_multivector_jsonl,
     "metadata": write_metadata,
+    "parquet": write_table,
     "upload-script": write_upload_script,
 }
 """The writer of each format of `export_formats.py`."""
@@ -42,7 +44,7 @@ def write_formats(
     names = choose_formats(formats, run.spec, "--format")
     folder = run.layout.export
     make_folder(folder)
-    claim(run, file_names(names, run.spec))
+    claim(run, file_names(names, run.spec) | (part_names(run) if "parquet" in names else set()))
     state = run.digest()
     record = drop_older(run, state)
     always = (write_collection(run, folder, quantization), write_stats(run, folder))

@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 
 from ...protocol.errors import RunDirectoryError, is_host_failure
-from ...protocol.run_directory.layout import RunLayout, damaged_of, segment_file, segments_in
+from ...protocol.run_directory.atomic_files import make_folder
+from ...protocol.run_directory.layout import RunLayout, segment_file, segments_in
 from ...protocol.run_directory.records.intake import IntakeCounts, read_intake
 from ...protocol.run_directory.records.manifest import Counts
-from ...protocol.run_directory.records.passes import read_pass
+from ...protocol.run_directory.records.passes import pass_remedy, read_pass
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info, remedy_of
 from ...protocol.spec.run_spec import RunSpec
@@ -81,18 +82,18 @@ def _chunk_faults(
     have, rejected = segments_in(layout.chunks), _rejected(layout)
     first_row = refused = 0
     for segment in range(expected):
-        path = layout.chunk_segment(segment)
+        path, aside = layout.chunk_segment(segment), layout.damaged_chunk_segment(segment)
         if segment not in have:
             yield f"{path} is gone; {READS}"
             return  # later segments are read again with it
         info = _info(path, ChunkSegmentInfo)
         lines = rejected.get(segment, 0)
         if info is None or seen.differ(path) or (info.segment, info.first_row) != (segment, first_row):
-            yield f"{path} is not the file that was committed{_aside(path)}; {READS}"
+            yield f"{path} is not the file that was committed{_set_aside(layout, path, aside)}; {READS}"
             return
         if info.rejected != lines:
             told = f"{layout.rejected_segment(segment)} has {lines} rejected records instead of {info.rejected}"
-            path.rename(damaged_of(path))  # they are read again with the chunks of their segment
+            _set_aside(layout, path, aside)  # they are read again with the chunks of their segment
             yield f"{told}; run the same command again, which reads them from the source"
             return
         spans.append((first_row, info.rows))
@@ -114,10 +115,7 @@ def _vector_faults(layout: RunLayout, vector: str, spans: Sequence[_Span], seen:
             raise
         about, what = None, "cannot be read"
     if spans and about is None:
-        yield (
-            f"{layout.pass_file(vector)} {what}; delete the folder {layout.vector_folder(vector)} and run the same command "
-            "again: it computes these vectors again"
-        )
+        yield f"{layout.pass_file(vector)} {what}; {pass_remedy(layout, vector)}"
         return
     for segment, (first_row, rows) in enumerate(spans):
         path = layout.vector_segment(vector, segment)
@@ -127,24 +125,25 @@ def _vector_faults(layout: RunLayout, vector: str, spans: Sequence[_Span], seen:
         info = _info(path, VectorSegmentInfo)
         wanted = (vector, segment, first_row, rows, about.fingerprint if about is not None else None)
         if info is None or seen.differ(path) or _said(info) != wanted:
-            yield f"{path} is not the file that was committed{_aside(path)}; {COMPUTES}"
+            aside = layout.damaged_vector_segment(vector, segment)
+            yield f"{path} is not the file that was committed{_set_aside(layout, path, aside)}; {COMPUTES}"
 
 
 def _said(info: VectorSegmentInfo) -> tuple[object, ...]:
     return (info.vector, info.segment, info.first_row, info.rows, info.fingerprint)
 
 
-def _aside(path: Path) -> str:
+def _set_aside(layout: RunLayout, path: Path, aside: Path) -> str:
     """Set aside a file in the place of the run's own. Return a phrase with its new name."""
-    aside = damaged_of(path)
+    make_folder(aside.parent)
     path.rename(aside)
-    return f" (it is {aside.name} now)"
+    return f" (it is {aside.relative_to(layout.root)} now)"
 
 
 def _rejected(layout: RunLayout) -> dict[int, int]:
     """Number of lines in each file of rejected records, by segment."""
     found: dict[int, int] = {}
-    for segment in segments_in(layout.chunks, ".rejected.jsonl"):
+    for segment in layout.rejected_segments():
         with layout.rejected_segment(segment).open("rb") as lines:
             found[segment] = sum(1 for _ in lines)
     return found

@@ -176,7 +176,8 @@ def write_sections(layout: RunLayout, spec: RunSpec) -> None:
 
 def rejected(layout: RunLayout) -> Iterator[QuarantineLine]:
     """The rejected records, in the order of the source."""
-    for path in sorted(layout.chunks.glob("[0-9]*.rejected.jsonl"), key=lambda one: (len(one.name), one.name)):
+    for segment in layout.rejected_segments():
+        path = layout.rejected_segment(segment)
         with path.open("rb") as lines:
             for line in lines:
                 try:

@@ -21,7 +21,7 @@ from ...protocol.run_directory.own_files import (
     read_owner,
     wrong_kind_error,
 )
-from ...protocol.run_directory.records.passes import PassRecord, read_pass
+from ...protocol.run_directory.records.passes import PassRecord, pass_remedy, read_pass
 from ...protocol.run_directory.removal import clear_run
 from ...protocol.source.check import is_moved, read_trail, unchanged_files
 from ...protocol.source.corpus import STDIN, is_gone, survey
@@ -74,7 +74,7 @@ class RunDirectory:
         return self._read(self.spec.passes[pass_index].outputs[0].vector)
 
     def begin_pass(self, pass_index: int, fingerprint: Fingerprint, placement: str = "") -> None:
-        """Write `pass.json` of each output, or check that the model is the one recorded there; SpecMismatch if it is not.
+        """Write the record of each output, or check that the model is the one recorded there; SpecMismatch if it is not.
 
         Its `placements` collect, for audit, where the model was in each session that computed something.
         """
@@ -114,10 +114,7 @@ class RunDirectory:
             return record.identity() if record is not None else None
         except (RunDirectoryError, msgspec.ValidationError) as error:
             path, reason = self.layout.pass_file(vector), error.__cause__ or error
-            damage = (
-                f"{path} cannot be read ({reason}); delete the folder {path.parent} and run the same command again: it "
-                "computes these vectors again"
-            )
+            damage = f"{path} cannot be read ({reason}); {pass_remedy(self.layout, vector)}"
             raise unreadable(path, reason, damage) from error
 
     def _compare(self, vector: str, before: Fingerprint | None, fingerprint: Fingerprint) -> None:
@@ -169,7 +166,8 @@ class RunDirectory:
             change(self.layout, before, self.spec)
         commit_bytes(self.layout.spec, pretty_json(self.spec))
         for one in self.spec.outputs:
-            make_folder(self.layout.vector_folder(one.vector))
+            for folder in (self.layout.vector_folder(one.vector), self.layout.pass_file(one.vector).parent):
+                make_folder(folder)
         make_folder(self.layout.chunks)
 
     def _changed_spec(self) -> RunSpec | None:

@@ -1,11 +1,19 @@
-"""The paths in a run directory: the contract between exporter, loader and readers."""
+"""The paths in a run directory: the contract between exporter, loader and readers.
+
+`chunks/` and `vectors/NAME/` hold nothing but segments, so that other programs can read the folders. Earlier versions kept
+the files of the intake in `chunks/`, and `pass.json` in `vectors/NAME/`. A file that is there is read, and written again, at
+that place; a file that does not exist yet is written at the new one. So an earlier directory is used as it is.
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 ROW_DIGITS = 5
+REJECTED = ".rejected.jsonl"
+"""Ends the name of a segment's file of rejected records."""
 
 
 def segment_file(segment: int) -> str:
@@ -14,7 +22,7 @@ def segment_file(segment: int) -> str:
 
 
 def damaged_of(path: Path) -> Path:
-    """The path at which a damaged chunk segment is kept until it has been read from the source again."""
+    """The name that a damaged or foreign file gets when it is set aside."""
     return path.with_name(f"{path.name}.damaged")
 
 
@@ -79,33 +87,48 @@ class RunLayout:
         return self.root / "chunks"
 
     @property
+    def intake_folder(self) -> Path:
+        """The files of the intake other than its segments."""
+        return self.root / "intake"
+
+    @property
     def limits(self) -> Path:
         """Limits of the segments of this run, set by its first session."""
-        return self.chunks / "limits.json"
+        return self._of_intake("limits.json")
 
     @property
     def intake(self) -> Path:
         """The counts of the intake, written when the source has been read to its end."""
-        return self.chunks / "intake.json"
+        return _standing(self.chunks / "intake.json", self.intake_folder / "counts.json")
 
     @property
     def source(self) -> Path:
         """The files of the source with size and time, as they were when the intake began."""
-        return self.chunks / "source.json"
+        return self._of_intake("source.json")
 
     @property
     def source_digest(self) -> Path:
         """SHA-256 of the source of a derived run (queries, pairs), to recognise it in another place."""
-        return self.chunks / "source.sha256"
+        return self._of_intake("source.sha256")
 
     @property
     def id_index(self) -> Path:
         """Temporary index of the ids seen by the intake. Derived from the segments, deleted at the end."""
-        return self.chunks / ".ids.sqlite"
+        return self._of_intake(".ids.sqlite")
 
     @property
     def vectors(self) -> Path:
         return self.root / "vectors"
+
+    @property
+    def passes(self) -> Path:
+        """The records of the passes: for each vector, the model and the settings that it was computed with."""
+        return self.root / "passes"
+
+    @property
+    def cache(self) -> Path:
+        """Copies of vectors that `Run.memmap` makes."""
+        return self.root / "cache"
 
     @property
     def edge(self) -> Path:
@@ -130,6 +153,11 @@ class RunLayout:
     def collection(self) -> Path:
         """The schema of the collection, written by the last export."""
         return self.export / "collection.json"
+
+    @property
+    def table(self) -> Path:
+        """The folder with the parts of an exported table."""
+        return self.export / "table"
 
     @property
     def queries(self) -> Path:
@@ -191,15 +219,39 @@ class RunLayout:
     def chunk_segment(self, segment: int) -> Path:
         return self.chunks / segment_file(segment)
 
+    def damaged_chunk_segment(self, segment: int) -> Path:
+        """The path at which a damaged chunk segment is kept until it has been read from the source again."""
+        return damaged_of(self.intake_folder / segment_file(segment))
+
     def rejected_segment(self, segment: int) -> Path:
         """The records rejected while this segment was read. Written before the segment."""
-        return self.chunks / f"{segment:0{ROW_DIGITS}d}.rejected.jsonl"
+        return self._of_intake(f"{segment:0{ROW_DIGITS}d}{REJECTED}")
+
+    def rejected_segments(self) -> list[int]:
+        """The sorted numbers of the segments with a file of rejected records."""
+        return sorted({*segments_in(self.chunks, REJECTED), *segments_in(self.intake_folder, REJECTED)})
 
     def vector_folder(self, vector: str) -> Path:
         return self.vectors / vector
 
     def pass_file(self, vector: str) -> Path:
-        return self.vector_folder(vector) / "pass.json"
+        return _standing(self.vector_folder(vector) / "pass.json", self.passes / f"{vector}.json")
 
     def vector_segment(self, vector: str, segment: int) -> Path:
         return self.vector_folder(vector) / segment_file(segment)
+
+    def damaged_vector_segment(self, vector: str, segment: int) -> Path:
+        """The path at which a file in the place of a vector segment is kept that is not the committed one."""
+        return damaged_of(self.passes / f"{vector}.{segment_file(segment)}")
+
+    def memory_map(self, vector: str, digest: str, dtype: str) -> Path:
+        """The copy of a vector that `Run.memmap` makes; `digest` is that of its segments."""
+        return self.cache / f"{vector}.{digest}.{dtype}.npy"
+
+    def _of_intake(self, name: str) -> Path:
+        return _standing(self.chunks / name, self.intake_folder / name)
+
+
+def _standing(earlier: Path, now: Path) -> Path:
+    """The place of a file: `earlier`, that of earlier versions, if it is there; else `now`."""
+    return earlier if os.path.lexists(earlier) else now

@@ -5,22 +5,27 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from ..errors import RunDirectoryError
 from ..spec.run_spec import RunSpec, is_name
 from .json_bytes import decode_json
 from .layout import RunLayout, set_aside
-from .records.exports import FileNames
 
-_SEGMENT = re.compile(r"\d{5,}\.(parquet|parquet\.damaged|rejected\.jsonl)", re.ASCII)
+_SEGMENT = re.compile(r"\d{5,}\.parquet", re.ASCII)
+_BESIDE_SEGMENTS = re.compile(r"\d{5,}\.(parquet\.damaged|rejected\.jsonl)", re.ASCII)
+_OF_PASS = re.compile(r"(.+?)(\.json|\.\d{5,}\.parquet\.damaged)", re.ASCII)
+_MEMORY_MAP = re.compile(r"(.+)\.[0-9a-f]{16}\.float(16|32)\.npy(\.[0-9-]+)?", re.ASCII)
+"""The partial file has the numbers of the process and the thread that write it."""
 _PARTIAL = re.compile(r"\.(.+)\.tmp")
-_CHUNKS = {"limits.json", "intake.json", "source.json", "source.sha256", ".ids.sqlite"}
+_INTAKE = {"limits.json", "counts.json", "source.json", "source.sha256", ".ids.sqlite"}
+_EARLIER = {"limits.json", "intake.json", "source.json", "source.sha256", ".ids.sqlite"}
+"""In `chunks`, by earlier versions."""
 _SCRATCH = {".rejected.tmp", ".ids.sqlite-journal", ".ids.sqlite-wal", ".ids.sqlite-shm"}
 SHARD_FOLDERS = ("segments", "wal")
 RERANK = {"candidates.parquet", "pairs.jsonl", "candidates.json", "ranking.parquet", "rerank_run.json", "report.json"}
-_FOLDERS = ("chunks", "vectors", "qdrant", "queries", "rerank", "export")
+_FOLDERS = ("chunks", "intake", "vectors", "passes", "cache", "qdrant", "queries", "rerank", "export")
 DERIVED = ("stats.json", "events.jsonl", "quarantine.jsonl", "published.json")
 TOP = {"spec.json", "manifest.json", *DERIVED}
 
@@ -95,10 +100,14 @@ def holds_source(layout: RunLayout, source: str) -> bool:
 def foreign_files(root: Path) -> list[Path]:
     """Files in the run directory of queries or pairs that no run wrote, by their names."""
     layout = RunLayout(root)
-    own = {layout.chunks.name, layout.vectors.name, layout.lock.name}
+    folders = (layout.chunks, layout.intake_folder, layout.vectors, layout.passes, layout.cache)
+    own = {layout.lock.name, *(folder.name for folder in folders)}
     found = [
         *_others(root, lambda name: name in own or is_own(name, TOP.__contains__)),
         *_others(layout.chunks, is_chunk_file),
+        *_others(layout.intake_folder, is_intake_file),
+        *_others(layout.passes, pass_files()),
+        *_others(layout.cache, memory_maps()),
     ]
     for folder in layout.vectors.iterdir() if layout.vectors.is_dir() else ():
         found += _others(folder, is_vector_file) if folder.is_dir() else [folder]
@@ -106,28 +115,57 @@ def foreign_files(root: Path) -> list[Path]:
 
 
 def is_vector_file(name: str) -> bool:
-    """Whether a run, even a killed one, leaves files of this name in the folder of a vector."""
-    return is_own(name, lambda one: one == "pass.json" or _SEGMENT.fullmatch(one) is not None)
+    """Whether a run, even a killed one or one of an earlier version, leaves files of this name in the folder of a vector."""
+    return is_own(name, lambda one: one == "pass.json" or is_segment(one) or _is_beside_segments(one))
 
 
-def is_chunk_scratch(name: str) -> bool:
-    """Whether a killed intake may leave a file of this name in `chunks`."""
-    return name in _SCRATCH or _is_partial(name, is_chunk_file)
+def is_chunk_file(name: str) -> bool:
+    """Whether a run, even a killed one or one of an earlier version, leaves files of this name in `chunks`."""
+    return name in _SCRATCH or is_own(name, lambda one: one in _EARLIER or is_segment(one) or _is_beside_segments(one))
+
+
+def is_intake_file(name: str) -> bool:
+    """Whether a run, even a killed one, leaves files of this name in `intake`."""
+    return name in _SCRATCH or is_own(name, lambda one: one in _INTAKE or _is_beside_segments(one))
+
+
+def is_intake_scratch(name: str) -> bool:
+    """Whether a killed intake may leave a file of this name in `chunks` or `intake`."""
+    return name in _SCRATCH or _is_partial(name, is_chunk_file) or _is_partial(name, is_intake_file)
+
+
+def pass_files(vectors: Collection[str] | None = None) -> Callable[[str], bool]:
+    """Whether a run has files of a name in `passes`, for these vectors; None: for any."""
+    return lambda name: is_own(name, lambda one: _is_of(_OF_PASS.fullmatch(one), vectors))
+
+
+def memory_maps(vectors: Collection[str] | None = None) -> Callable[[str], bool]:
+    """Whether `Run.memmap` leaves files of a name in `cache`, for these vectors; None: for any."""
+    return lambda name: is_own(name, lambda one: _is_of(_MEMORY_MAP.fullmatch(one), vectors))
+
+
+def _is_of(found: re.Match[str] | None, vectors: Collection[str] | None) -> bool:
+    return found is not None and (is_name(found[1]) if vectors is None else found[1] in vectors)
+
+
+def is_segment(name: str) -> bool:
+    """Whether it is the name of a segment file."""
+    return _SEGMENT.fullmatch(name) is not None
+
+
+def _is_beside_segments(name: str) -> bool:
+    return _BESIDE_SEGMENTS.fullmatch(name) is not None
 
 
 def is_partial(path: Path) -> bool:
     """Whether it is a partial file of an interrupted write, by its name and its folder's."""
     match path.parent.name:
-        case "chunks":
-            return is_chunk_scratch(path.name)
+        case "chunks" | "intake":
+            return is_intake_scratch(path.name)
         case folder if path.parent.parent.name == "vectors" and folder:
             return _is_partial(path.name, is_vector_file)
         case _:
             return _PARTIAL.fullmatch(path.name) is not None
-
-
-def is_chunk_file(name: str) -> bool:
-    return name in _SCRATCH or is_own(name, lambda one: one in _CHUNKS or _SEGMENT.fullmatch(one) is not None)
 
 
 def is_own(name: str, own: Callable[[str], bool]) -> bool:
@@ -143,11 +181,15 @@ def _is_partial(name: str, own: Callable[[str], bool]) -> bool:
 def _wrong_kinds(layout: RunLayout, vectors: Iterable[str], links: bool) -> Iterator[Path]:
     top = {*_FOLDERS, set_aside(layout.queries).name}
     shard, rerank = set[str](SHARD_FOLDERS), {layout.scores.name, set_aside(layout.scores).name}
+    names = set(vectors)
     look: list[tuple[Path, set[str], Callable[[str], bool]]] = [
         (layout.root, top, lambda name: name == layout.lock.name or is_own(name, TOP.__contains__)),
         (layout.chunks, set(), is_chunk_file),
-        (layout.vectors, set(vectors), lambda _name: False),
-        *((layout.vector_folder(name), set[str](), is_vector_file) for name in vectors),
+        (layout.intake_folder, set(), is_intake_file),
+        (layout.vectors, names, lambda _name: False),
+        *((layout.vector_folder(name), set[str](), is_vector_file) for name in sorted(names)),
+        (layout.passes, set(), pass_files(names)),
+        (layout.cache, set(), memory_maps(names)),
         (layout.edge, shard, {"edge_config.json"}.__contains__),
         (layout.rerank, rerank, RERANK.__contains__),
     ]
@@ -166,32 +208,3 @@ def _wrong_kinds(layout: RunLayout, vectors: Iterable[str], links: bool) -> Iter
 
 def _others(folder: Path, own: Callable[[str], bool]) -> Iterator[Path]:
     return (path for path in folder.iterdir() if not own(path.name)) if folder.is_dir() else iter(())
-
-
-def recorded_names(path: Path) -> set[str]:
-    """The file names in a record of an export or an evaluation, with those that were about to be written."""
-    record = decode_json(path.read_bytes(), FileNames)
-    return {one.name for one in record.files} | set(record.ours)
-
-
-def claim_names(layout: RunLayout, record: Path, names: Iterable[str]) -> set[str]:
-    """Check that files of these names may be written to `export`, and return the names that `record` has from then on.
-
-    RunDirectoryError if another file has one of the names, or the record is damaged.
-    """
-    try:
-        ours = recorded_names(record)
-    except FileNotFoundError:
-        ours = set[str]()
-    except ValueError as error:  # msgspec raises a plain one where the bytes are no UTF-8
-        raise RunDirectoryError(
-            f"{record}: not a record of files ({error}), so nobody knows whose the files in {layout.export} are; move it away, "
-            "and those of them that are in the way, and run the same command again"
-        ) from error
-    names = set(names)
-    if others := sorted(name for name in names - ours if os.path.lexists(layout.export / name)):
-        raise RunDirectoryError(
-            f"{layout.export}: {', '.join(others)} would be written over, and {record.name} does not say that this run wrote "
-            "that; move it away, and run the same command again"
-        )
-    return ours | names

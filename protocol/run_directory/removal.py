@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ..errors import RunDirectoryError
 from ..spec.run_spec import RunSpec
-from .atomic_files import sync_folder
+from .atomic_files import partial_of, sync_folder
+from .exported_files import recorded_names
 from .layout import RunLayout, being_removed, set_aside
 from .own_files import (
     DERIVED,
@@ -23,10 +24,13 @@ from .own_files import (
     foreign_files,
     is_chunk_file,
     is_foreign,
+    is_intake_file,
     is_own,
+    is_segment,
     is_vector_file,
+    memory_maps,
+    pass_files,
     read_owner,
-    recorded_names,
 )
 
 
@@ -53,6 +57,7 @@ def clear_run(layout: RunLayout, spec: RunSpec) -> None:
     sync_folder(layout.root)
     _remove_folder(layout.chunks, is_chunk_file)
     sync_folder(layout.root)
+    _remove_folder(layout.intake_folder, is_intake_file)
 
 
 def remove_run(root: Path) -> None:
@@ -81,12 +86,15 @@ def remove_rest(folder: Path) -> None:
 
 
 def remove_vectors(layout: RunLayout, names: Iterable[str]) -> None:
-    """Remove the segments and the `pass.json` of these vectors."""
-    if layout.vectors.is_symlink():
-        return
-    for name in names:
-        _remove_folder(layout.vector_folder(name), is_vector_file)
-    _remove_folder(layout.vectors, lambda _name: False)
+    """Remove the segments of these vectors, their copies in `cache`, and then the records of their passes."""
+    vectors = set(names)
+    if not layout.vectors.is_symlink():
+        for name in sorted(vectors):
+            _remove_folder(layout.vector_folder(name), is_vector_file)
+        _remove_folder(layout.vectors, lambda _name: False)
+        sync_folder(layout.root)
+    _remove_folder(layout.cache, memory_maps(vectors))
+    _remove_folder(layout.passes, pass_files(vectors))
 
 
 def remove_shard(layout: RunLayout) -> None:
@@ -107,12 +115,24 @@ def remove_report(layout: RunLayout) -> None:
     layout.report_record.unlink(missing_ok=True)
 
 
+def remove_table(folder: Path) -> None:
+    """Remove the parts of a table that is being written or was replaced, and the folder."""
+    _remove_folder(folder, is_segment)
+
+
 def _remove_export(layout: RunLayout) -> None:
     """Remove the files that the records of exports and of evaluations name."""
     names = {layout.export_record.name}
     for path in (layout.export_record, layout.report_record):
         with contextlib.suppress(OSError, ValueError):
             names |= recorded_names(path)
+    if not layout.export.is_symlink():
+        parts = f"{layout.table.name}/"
+        _remove_folder(
+            layout.table, {name.removeprefix(parts) for name in names if name.startswith(parts)}.__contains__
+        )
+        for folder in (partial_of(layout.table), set_aside(layout.table)):
+            remove_table(folder)
     _remove_folder(layout.export, names.__contains__)
 
 

@@ -64,7 +64,7 @@ class VectorSegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
     unusable: int = 0
     """Sparse rows whose metadata was read and has some weights that cannot be used."""
     fingerprint: str
-    """Fingerprint digest of the pass, as in its `pass.json`."""
+    """Fingerprint digest of the pass, as in its record."""
     digest: str
     token_vectors: TokenVectors | None = None
     """For a multivector."""

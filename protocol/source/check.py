@@ -1,7 +1,7 @@
 """Check that a source is still what an intake read: by size and time, and if only the times differ, by digests.
 
-`chunks/source.json` lists the files as they were when the intake began. The digests are in the segments (`Passed`) and, for
-files after the last segment, in `chunks/intake.json`. A directory of 0.1.0 has no digests; there the times decide.
+`intake/source.json` lists the files as they were when the intake began. The digests are in the segments (`Passed`) and, for
+files after the last segment, in `intake/counts.json`. A directory of 0.1.0 has no digests; there the times decide.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import RunDirectoryError, SourceError, is_host_failure
-from ..run_directory.atomic_files import commit_bytes
+from ..run_directory.atomic_files import commit_bytes, make_folder
 from ..run_directory.json_bytes import decode_json
 from ..run_directory.layout import RunLayout, segments_in
 from ..run_directory.records.intake import FileStamp, read_intake
@@ -68,6 +68,12 @@ def fingerprint(files: list[SourceFile]) -> list[FileStamp]:
     return [FileStamp(file.name, file.size, file.mtime_ns) for file in files]
 
 
+def note_stamps(layout: RunLayout, files: list[SourceFile]) -> None:
+    """Commit `source.json` for these files."""
+    make_folder(layout.source.parent)
+    commit_bytes(layout.source, msgspec.json.encode(fingerprint(files)))
+
+
 def first_difference(before: list[FileStamp], now: list[FileStamp]) -> str | None:
     """The first difference of two fingerprints other than in times; None if there is none."""
     old, new = {one.path: one for one in before}, {one.path: one for one in now}
@@ -120,7 +126,7 @@ def unchanged_files(source: str, corpus: Corpus, layout: RunLayout) -> list[Sour
     """The files that the intake of `layout` began with, if all are unchanged; None if nothing was read from them yet.
 
     SourceError if they have changed. Files that differ only in time are compared by content, and their new time is recorded.
-    If `chunks/source.json` is missing or damaged, all files are compared by content, and it is written again.
+    If `source.json` is missing or damaged, all files are compared by content, and it is written again.
     """
     path, files, before = layout.source, corpus.files, read_stamps(layout)
     if fingerprint(files) == before:
@@ -133,7 +139,7 @@ def unchanged_files(source: str, corpus: Corpus, layout: RunLayout) -> list[Sour
             raise SourceError(
                 f"{path} is gone or damaged, and {unknown}; put {source} back as it was, or start over with --restart"
             )
-        commit_bytes(path, msgspec.json.encode(fingerprint(files)))
+        note_stamps(layout, files)
         return files
     if trail.old:
         files = _files_of_0_1(corpus, before)
@@ -141,7 +147,7 @@ def unchanged_files(source: str, corpus: Corpus, layout: RunLayout) -> list[Sour
     if difference is not None:
         raise SourceError(source_changed_message(source, difference))
     if fingerprint(files) != before:
-        commit_bytes(path, msgspec.json.encode(fingerprint(files)))
+        note_stamps(layout, files)
     return files
 
 
@@ -180,7 +186,7 @@ def is_moved(source: str, corpus: Corpus, layout: RunLayout) -> bool:
 
 
 def read_stamps(layout: RunLayout) -> list[FileStamp] | None:
-    """The files of the source as they were when the intake began; None if `chunks/source.json` is missing or damaged."""
+    """The files of the source as they were when the intake began; None if `source.json` is missing or damaged."""
     try:
         return decode_json(layout.source.read_bytes(), list[FileStamp])
     except (ValueError, OSError):

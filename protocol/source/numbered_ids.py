@@ -10,7 +10,7 @@ class NumberedIds:
     """The generated ids of a run, to test with `in`: the part before the last `#` is the name of a file of its source."""
 
     def __init__(self, layout: RunLayout) -> None:
-        # without `chunks/source.json`, no id counts as generated
+        # without `source.json`, no id counts as generated
         self.files = frozenset(one.path for one in read_stamps(layout) or ())
 
     def __contains__(self, chunk_id: object) -> bool:

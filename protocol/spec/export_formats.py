@@ -13,6 +13,7 @@ FORMATS: dict[str, Form | None] = {
     "sparse-jsonl": "sparse",
     "multivector-jsonl": "multivector",
     "metadata": None,
+    "parquet": None,
     "upload-script": None,
 }
 """The form of vectors that each format needs; None: it needs none."""
@@ -25,7 +26,8 @@ _FILES = {
     "metadata": "metadata.jsonl",
     "upload-script": "upload_to_qdrant.py",
 }
-"""The file name of each format; with `{}` there is one file for each vector, named after it."""
+"""The file name of each format; with `{}` there is one file for each vector, named after it. `parquet` is not here: the
+number of its files depends on the corpus."""
 
 ALL = "all"
 
@@ -50,9 +52,9 @@ def choose_formats(names: Sequence[str], spec: RunSpec, flag: str = "--export") 
 
 
 def file_names(formats: Iterable[str], spec: RunSpec) -> set[str]:
-    """The file names of an export in these formats, with those that every export has."""
+    """The file names of an export in these formats, with those that every export has, without the parts of a table."""
     found = {"collection.json", "stats.json"}
-    for name in formats:
+    for name in _FILES.keys() & set(formats):
         form, pattern = FORMATS[name], _FILES[name]
         found |= {pattern.format(one.vector) for one in spec.outputs if form in (None, one.form)}
     return found

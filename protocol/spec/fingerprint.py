@@ -1,4 +1,4 @@
-"""The fingerprint of a pass: everything that its numbers depend on. `pass.json` records it."""
+"""The fingerprint of a pass: everything that its numbers depend on. `passes/NAME.json` records it."""
 
 from __future__ import annotations
 

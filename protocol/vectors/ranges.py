@@ -1,4 +1,4 @@
-"""The int8 ranges of a dense vector. Separate from `storage.py`, so that reading `pass.json` does not load Arrow."""
+"""The int8 ranges of a dense vector. Separate from `storage.py`, so that reading the record of a pass does not load Arrow."""
 
 from __future__ import annotations
 

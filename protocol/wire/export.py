@@ -25,7 +25,7 @@ class OpenRunMessage(msgspec.Struct, frozen=True, array_like=True, tag="open_run
 
 
 class BeginPass(msgspec.Struct, frozen=True, array_like=True, tag="begin_pass"):
-    """The model of a pass is known: write or compare its `pass.json` before any of its results come."""
+    """The model of a pass is known: write or compare its record before any of its results come."""
 
     number: int
     fingerprint: Fingerprint

@@ -16,7 +16,7 @@ class QueryRequest(msgspec.Struct, frozen=True, rename={"spec": "pass"}):
 
     spec: PassSpec
     fingerprint: Fingerprint | None
-    """As `pass.json` has it; a reranker needs none."""
+    """As the record of the pass has it; a reranker needs none."""
     texts: list[str]
     """A reranker gets pairs, each joined to one text. Without texts the model is only loaded."""
     number: int = 0

@@ -44,6 +44,7 @@ def spool(layout: RunLayout, *segments: Sequence[str]) -> None:
 
 def finish(layout: RunLayout, segments: int) -> None:
     counts = {"segments": segments, "rows": 0, "rejected": 0, "duplicates": 0, "complete": True}
+    layout.intake_folder.mkdir(exist_ok=True)
     layout.intake.write_text(json.dumps(counts))
 
 

@@ -466,15 +466,15 @@ def test_a_disk_that_refuses_is_told(make_exporter: Any, tmp_path: Path) -> None
     assert opened.committed == ((0,),)
 
 
-def test_a_disk_that_refuses_pass_json_is_told(make_exporter: Any, tmp_path: Path) -> None:
+def test_a_disk_that_refuses_the_record_of_a_pass_is_told(make_exporter: Any, tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     exporter = make_exporter()
     exporter.open(bench.root, bench.spec)
     exporter.hear(Opened)
-    shutil.rmtree(bench.layout.vectors)
-    bench.layout.vectors.write_text("a file where the folder was")
+    shutil.rmtree(bench.layout.passes)
+    bench.layout.passes.write_text("a file where the folder was")
     exporter.send(BeginPass(0, fingerprint()))
-    assert "pass.json" in exporter.hear(ExportFailed).message
+    assert "/passes/" in exporter.hear(ExportFailed).message
 
 
 def test_a_disk_that_refuses_the_end_is_told(make_exporter: Any, tmp_path: Path) -> None:

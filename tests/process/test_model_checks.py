@@ -106,7 +106,8 @@ def test_what_is_whole_is_looked_at_only_where_its_model_was_noted(tmp_path: Pat
         for segment in range(segments):
             layout.vector_segment(vector, segment).write_bytes(b"")
     assert named(request) == ["dense-a", "dense-b", "rerank-r"], "nobody knows how many segments there are to be"
-    layout.chunks.mkdir()
+    layout.intake_folder.mkdir()
+    layout.passes.mkdir()
     counts = {"segments": 2, "rows": 9, "rejected": 0, "duplicates": 0, "complete": True}
     layout.intake.write_bytes(msgspec.json.encode(counts))
     assert named(request) == ["dense-b", "rerank-r"], "of dense-a nobody noted which model it was"

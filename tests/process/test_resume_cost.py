@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from embedfleet.coordinator.intake.loader import ChunkLoader, SegmentLimits
 from embedfleet.protocol.run_directory.layout import RunLayout
-from embedfleet.protocol.source.check import fingerprint
+from embedfleet.protocol.source.check import note_stamps
 from embedfleet.protocol.source.corpus import resolve
 from embedfleet.protocol.spec.run_spec import RunSpec
 from embedfleet.protocol.wire.export import Opened
@@ -87,7 +87,7 @@ def test_the_intake_tells_of_them_within_a_second(run_files: ModuleType, tmp_pat
 
 def note_source(layout: RunLayout, spec: RunSpec) -> None:
     """The files of the source, as an intake that begins notes them."""
-    layout.source.write_bytes(msgspec.json.encode(fingerprint(resolve(spec.source))))
+    note_stamps(layout, resolve(spec.source))
 
 
 def never() -> bool:

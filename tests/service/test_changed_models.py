@@ -61,7 +61,7 @@ def test_a_model_for_the_dot_product_on_request_and_once_changed_refused_by_ever
     run("--dense", "mini", "--normalize")
     found = open_run(place / "run").vectors("dense-mini")
     assert abs((found**2).sum(axis=1) - 1).max() < 1e-5
-    about = json.loads((place / "run" / "vectors" / "dense-mini" / "pass.json").read_text())
+    about = json.loads((place / "run" / "passes" / "dense-mini.json").read_text())
     assert (about["similarity"], about["normalized"]) == ("dot", True)
     assert json.loads((place / "run" / "spec.json").read_text())["passes"][0]["normalize"] is True
     run("--dense", "mini")  # no vector depends on the flag: the run is done
@@ -93,7 +93,7 @@ def test_a_model_for_the_dot_product_on_request_and_once_changed_refused_by_ever
     assert leases(place, read_events) == before
 
     # What 0.1.0 wrote says nothing of the files: a whole run stays done.
-    noted = place / "run" / "vectors" / "dense-mini" / "pass.json"
+    noted = place / "run" / "passes" / "dense-mini.json"
     about = json.loads(noted.read_text())
     assert about.pop("files")
     noted.write_text(json.dumps(about))

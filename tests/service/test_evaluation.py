@@ -82,7 +82,7 @@ def test_vectors_are_those_of_sentence_transformers(made: tuple[Path, Path, Any]
     files, out, done = made
     assert (done.json["committed"], done.json["quarantined"]) == (CHUNKS, 0)
     run = open_run(out)
-    about = json.loads((out / "vectors" / SIGNALS[0] / "pass.json").read_bytes())
+    about = json.loads((out / "passes" / f"{SIGNALS[0]}.json").read_bytes())
     model = SentenceTransformer(str(Path(bundled.__file__).parent / "model"), device="cpu", local_files_only=True)
     model.max_seq_length = about["max_tokens"]
     texts = run.chunks.column("text").to_pylist()

@@ -17,7 +17,7 @@ pytest.importorskip("qdrant_edge")
 NOTES = (
     "notes.txt", "chunks/notes.txt", "chunks/7.parquet", "chunks/.notes.tmp", "vectors/mine/00000.parquet",
     "vectors/dense-fake-8/notes.txt", "qdrant/notes.txt", "queries/notes.txt", "rerank/notes.txt", "export/mine.npy",
-    "export/report.html", "latest/spec.json",
+    "export/report.html", "export/table/notes.txt", "intake/notes.txt", "passes/other.json", "latest/spec.json",
 )  # fmt: skip
 
 
@@ -86,8 +86,8 @@ def test_restart_keeps_what_no_run_wrote(cli: Any, source: Path, out: Path) -> N
         name for name, content in contents(out).items() if content is not None and not name.startswith("qdrant/")
     }
     ours = {"spec.json", "manifest.json", "stats.json", "events.jsonl", "quarantine.jsonl", "published.json", ".lock"}
-    ours |= {f"chunks/{name}" for name in ("00000.parquet", "intake.json", "limits.json", "source.json")}
-    ours |= {f"vectors/dense-fake-8/{name}" for name in ("00000.parquet", "pass.json")}
+    ours |= {"chunks/00000.parquet", "vectors/dense-fake-8/00000.parquet", "passes/dense-fake-8.json"}
+    ours |= {f"intake/{name}" for name in ("counts.json", "limits.json", "source.json")}
     ours |= {"queries/.lock", "queries/spec.json"}  # it keeps notes, and has to be known as a run's the next time
     assert standing == ours | {name for name in NOTES if name != "qdrant/notes.txt"}
     assert cli("verify", out, "--json").json["problems"] == []

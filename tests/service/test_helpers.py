@@ -44,7 +44,7 @@ def test_a_pass_of_two_segments_has_two_workers_at_once(made: Path, read_events:
 def test_its_vectors_are_those_of_one_encoder(made: Path) -> None:
     from embedfleet.worker.encoders.bm25 import Bm25Encoder
 
-    settings = json.loads((made / "vectors" / "sparse-bm25" / "pass.json").read_text())["settings"]
+    settings = json.loads((made / "passes" / "sparse-bm25.json").read_text())["settings"]
     spec = PassSpec(vector="v", kind="bm25", model="bm25", average_length=settings["average_length"])
     encoder, run = Bm25Encoder(spec), open_run(made)
     texts = run.chunks.column("text").to_pylist()

@@ -26,11 +26,11 @@ def made(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     ("name", "content", "code"),
     [
-        ("vectors/dense-fake-8/pass.json", DAMAGED, 2),
-        ("vectors/dense-fake-8/pass.json", None, 1),
-        ("vectors/ensemble-concat/pass.json", None, 1),
-        ("vectors/ensemble-concat/pass.json", DAMAGED, 1),
-        ("chunks/00000.rejected.jsonl", DAMAGED, 1),
+        ("passes/dense-fake-8.json", DAMAGED, 2),
+        ("passes/dense-fake-8.json", None, 1),
+        ("passes/ensemble-concat.json", None, 1),
+        ("passes/ensemble-concat.json", DAMAGED, 1),
+        ("intake/00000.rejected.jsonl", DAMAGED, 1),
     ],
 )
 def test_the_remedy_that_is_named_helps(
@@ -43,14 +43,17 @@ def test_the_remedy_that_is_named_helps(
 
     problems = cli("verify", out, "--json", code=1).json["problems"]
     failed = cli(*command, code=code)
-    remedy = re.compile(r"delete (?:it|the folder (\S+))(?: yourself)? and run the same command again")
+    remedy = re.compile(r"delete (?:it|(?:(\S+) and )?the folder (\S+))(?: yourself)? and run the same command again")
     found = remedy.search(failed.error)
     assert found is not None, failed.error
     assert [one for one in problems if "--restart" in one] == []
     assert remedy.search(problems[0]), problems
 
-    shutil.rmtree(found[1]) if found[1] else (out / name).unlink()
-    if not found[1]:
+    if found[1]:
+        assert found[1] == str(out / name)
+        (out / name).unlink()
+    shutil.rmtree(found[2]) if found[2] else (out / name).unlink()
+    if not found[2]:
         cli(*command, code=1)  # they were missed: the next one reads them
     cli(*command, code=3)
     assert cli("verify", out, "--json").json["problems"] == []
@@ -60,8 +63,8 @@ def test_the_remedy_that_is_named_helps(
     "name",
     [
         "chunks/00000.parquet",
-        "chunks/limits.json",
-        "chunks/intake.json",
+        "intake/limits.json",
+        "intake/counts.json",
         "vectors/dense-fake-4/00000.parquet",
         "manifest.json",
     ],

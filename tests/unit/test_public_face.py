@@ -44,10 +44,11 @@ EXIT_CODES = {
 }
 FILES = {
     "spec.json", "manifest.json", "stats.json", "events.jsonl", "quarantine.jsonl", ".lock", "published.json", "qdrant",
-    "chunks", "chunks/limits.json", "chunks/intake.json", "chunks/source.json", "chunks/source.sha256", "chunks/.ids.sqlite",
-    "vectors", "queries", "rerank", "rerank/candidates.parquet", "rerank/pairs.jsonl", "rerank/candidates.json", "rerank/run",
-    "rerank/ranking.parquet", "rerank/rerank_run.json", "rerank/report.json", "export", "export/export.json",
-    "export/collection.json", "export/rerank.jsonl", "export/report.html", "export/evaluation.json",
+    "chunks", "intake", "intake/limits.json", "intake/counts.json", "intake/source.json", "intake/source.sha256",
+    "intake/.ids.sqlite", "vectors", "passes", "cache", "queries", "rerank", "rerank/candidates.parquet", "rerank/pairs.jsonl",
+    "rerank/candidates.json", "rerank/run", "rerank/ranking.parquet", "rerank/rerank_run.json", "rerank/report.json", "export",
+    "export/export.json", "export/collection.json", "export/table", "export/rerank.jsonl", "export/report.html",
+    "export/evaluation.json",
 }  # fmt: skip
 
 
@@ -75,13 +76,21 @@ def test_files_of_a_run_directory() -> None:
     paths = [getattr(layout, name) for name in properties]
     assert {path.relative_to("/run").as_posix() for path in paths if isinstance(path, Path)} == FILES
     assert layout.chunk_segment(7).relative_to("/run").as_posix() == "chunks/00007.parquet"
-    assert layout.rejected_segment(7).relative_to("/run").as_posix() == "chunks/00007.rejected.jsonl"
+    assert layout.rejected_segment(7).relative_to("/run").as_posix() == "intake/00007.rejected.jsonl"
     assert layout.vector_segment("dense-x", 7).relative_to("/run").as_posix() == "vectors/dense-x/00007.parquet"
-    assert layout.pass_file("dense-x").relative_to("/run").as_posix() == "vectors/dense-x/pass.json"
+    assert layout.pass_file("dense-x").relative_to("/run").as_posix() == "passes/dense-x.json"
 
 
 def test_export_formats() -> None:
-    assert list(FORMATS) == ["jsonl", "npy", "sparse-jsonl", "multivector-jsonl", "metadata", "upload-script"]
+    assert list(FORMATS) == [
+        "jsonl",
+        "npy",
+        "sparse-jsonl",
+        "multivector-jsonl",
+        "metadata",
+        "parquet",
+        "upload-script",
+    ]
 
 
 KNOWN = {

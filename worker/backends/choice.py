@@ -41,7 +41,7 @@ class PackedChoice:
         self.packed: Packed | None = None if isinstance(found, str) else found
         """None: texts are padded."""
         self.described = f"torch ({found})" if isinstance(found, str) else "torch-packed"
-        """The choice and its reason, for `placements` in pass.json."""
+        """The choice and its reason, for `placements` in the record of the pass."""
 
     def renew(self) -> None:
         """Build the forward pass without padding again, after the weights were moved."""

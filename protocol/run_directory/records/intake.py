@@ -1,4 +1,4 @@
-"""The JSON files in `chunks/`: limits of its segments, files of the source, counts of the intake."""
+"""The JSON files in `intake/`: limits of the segments, files of the source, counts of the intake."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class IntakeCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class IntakeRecord(IntakeCounts, frozen=True, kw_only=True, omit_defaults=True):
-    """The content of `intake.json`."""
+    """The content of `counts.json`."""
 
     finished: tuple[str, ...] = ()
     """Digests of the files finished after the last segment's cursor, as in `Passed`."""

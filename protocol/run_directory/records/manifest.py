@@ -37,7 +37,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ManifestPass(PassRecord, frozen=True, kw_only=True):
-    """One vector: its `pass.json`, and the sums of its segments."""
+    """One vector: the record of its pass, and the sums of its segments."""
 
     rows: int
     quarantined: int

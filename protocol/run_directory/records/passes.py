@@ -1,4 +1,4 @@
-"""`vectors/NAME/pass.json`: the model and the settings that a vector was computed with."""
+"""`passes/NAME.json`: the model and the settings that a vector was computed with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..layout import RunLayout
 
 
 class PassRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of `pass.json`: the fields of the `Fingerprint`, and those of the vector."""
+    """The content of the file: the fields of the `Fingerprint`, and those of the vector."""
 
     vector: str = ""
     kind: str = ""
@@ -62,3 +62,12 @@ class PassRecord(msgspec.Struct, frozen=True, kw_only=True):
 def read_pass(layout: RunLayout, vector: str) -> PassRecord | None:
     """The pass of a vector; None before it begins. RunDirectoryError where the file is damaged."""
     return read_json(layout.pass_file(vector), PassRecord)
+
+
+def pass_remedy(layout: RunLayout, vector: str) -> str:
+    """What to do about vectors whose record is gone or damaged, for a message."""
+    path, folder = layout.pass_file(vector), layout.vector_folder(vector)
+    both = f"the folder {folder}"
+    if path.exists() and path.parent != folder:
+        both = f"{path} and {both}"
+    return f"delete {both} and run the same command again: it computes these vectors again"

@@ -1,4 +1,4 @@
-"""`quarantine.jsonl` and `chunks/NNNNN.rejected.jsonl`: a line for each record or row that lacks a vector."""
+"""`quarantine.jsonl` and `intake/NNNNN.rejected.jsonl`: a line for each record or row that lacks a vector."""
 
 from __future__ import annotations
 

@@ -12,14 +12,17 @@ import sys
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from embedfleet.client.steps import export as export_client
 from embedfleet.exporter.export_runtime import ExportRuntime
-from embedfleet.exporter.formats import npy
+from embedfleet.exporter.formats import table
 from embedfleet.exporter.formats.upload_script import SOURCE
 from embedfleet.exporter.formats.writers import WRITERS
 from embedfleet.exporter.index.edge_index import EdgeIndex
 from embedfleet.protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
+from embedfleet.protocol.finished_run import npy_file
 from embedfleet.protocol.finished_run.done_run import open_done_run
 from embedfleet.protocol.finished_run.point_ids import point_id
 from embedfleet.protocol.index.collection import collection_schema
@@ -59,6 +62,7 @@ def test_all_formats_are_written_and_recorded(files):
         "multivector-fake.multivector.jsonl": ("multivector-jsonl", 6),
         "points.jsonl": ("jsonl", 7),
         "stats.json": ("stats", 0),
+        "table/00000.parquet": ("parquet", 7),
         "upload_to_qdrant.py": ("upload-script", 0),
     }
     assert {one.name for one in said} == names.keys()
@@ -67,7 +71,9 @@ def test_all_formats_are_written_and_recorded(files):
     for one in on_disk["files"]:
         content = (files.layout.export / one["name"]).read_bytes()
         assert (one["bytes"], one["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
-    assert {path.name for path in files.layout.export.iterdir()} == {*names, "export.json"}
+    written = {path for path in files.layout.export.rglob("*") if path.is_file()}
+    assert {str(path.relative_to(files.layout.export)) for path in written} == {*names, "export.json"}
+    assert [path.name for path in files.layout.table.iterdir()] == ["00000.parquet"]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +138,58 @@ def test_sidecars_have_a_line_for_each_vector(files, run_files):
     for one in many:
         assert np.array_equal(np.asarray(one["vectors"], np.float16), run_files.multi_of(one["row"]))
     assert lines(files.layout.export / "metadata.jsonl")[5] == {"row": 5, "id": "c5", "metadata": {"n": 5}}
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8", "binary"])
+def test_the_table_has_every_vector_of_each_row(run_files, tmp_path, storage, monkeypatch):
+    monkeypatch.setattr(table, "PART_ROWS", 70)
+    monkeypatch.setattr(table, "GROUP_ROWS", 16)
+    files = run_files.RunFiles(
+        tmp_path / "run", sizes=(40, 30, 20), quarantined=(4, 50), sparse_quarantined=(7,), dim=32, storage=storage,
+        multivector=True,
+    ).write()  # fmt: skip
+    export(files, "parquet", "npy")
+    parts = sorted(files.layout.table.iterdir())
+    assert [(path.name, pq.read_metadata(path).num_rows) for path in parts] == [
+        ("00000.parquet", 70),
+        ("00001.parquet", 20),
+    ]
+    assert max(pq.read_metadata(parts[0]).row_group(group).num_rows for group in range(5)) == 16
+    found = pq.read_table(files.layout.table)
+    assert found.column_names == [
+        *("row", "id", "text", "metadata", "dense-fake", "sparse-bm25.indices", "sparse-bm25.values"),
+        "multivector-fake",
+    ]
+    assert found.schema.field("dense-fake").type == pa.list_(pa.float32(), 32)
+    dense = np.load(files.layout.export / "dense-fake.npy")
+    for row, one in enumerate(found.to_pylist()):
+        assert (one["row"], one["id"], one["text"], one["metadata"]) == (
+            row,
+            f"c{row}",
+            f"text {row}",
+            f'{{"n": {row}}}',
+        )
+        if row in (4, 50):
+            assert (one["dense-fake"], one["multivector-fake"]) == (None, None)
+        else:
+            assert one["dense-fake"] == dense[row].tolist()
+            assert one["multivector-fake"] == run_files.multi_of(row, 32).tolist()
+        indices, values = (None, None) if row == 7 else run_files.sparse_of(row)
+        assert (one["sparse-bm25.indices"], one["sparse-bm25.values"]) == (indices, values)
+
+
+def test_a_table_that_is_broken_off_leaves_the_one_before(files, monkeypatch):
+    export(files, "parquet")
+    before = (files.layout.table / "00000.parquet").read_bytes()
+
+    def torn(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(table.os, "fsync", torn)
+    with pytest.raises(KeyboardInterrupt):
+        next(table.write_table(open_done_run(files.root), files.layout.export))
+    assert [path.name for path in files.layout.export.iterdir() if "table" in path.name] == ["table"]
+    assert (files.layout.table / "00000.parquet").read_bytes() == before
 
 
 def test_the_collection_is_described(files, run_files):
@@ -229,7 +287,7 @@ def test_a_full_disk_leaves_no_file(files, monkeypatch):
     def full(*_arguments: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(npy.os, "posix_fallocate", full)
+    monkeypatch.setattr(npy_file.os, "posix_fallocate", full)
     with pytest.raises(EmbedfleetError, match="No space left on device; make room and export again"):
         export(files)
     recorded = {one["name"] for one in json.loads(files.layout.export_record.read_bytes())["files"]}
@@ -241,6 +299,8 @@ def test_other_rows_than_the_chunks_are_refused(files, run_files):
     files.vector_segment(run_files.DENSE, 1, files.dense_table(1).slice(0, 2))
     with pytest.raises(RunDirectoryError, match="rows are not those of its chunk segment"):
         export(files, "npy")
+    with pytest.raises(RunDirectoryError, match="the files of segment 1 do not fit together"):
+        export(files, "parquet")
 
 
 def test_an_empty_corpus_is_exported(run_files, tmp_path):

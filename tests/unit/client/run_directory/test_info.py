@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from embedfleet.client.run_directory.info import describe_run
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 
@@ -32,10 +33,12 @@ def test_what_came_after_the_last_chunk_is_counted(run_files: Any, tmp_path: Any
     assert describe_run(files.root)["chunks"] == before | {"intake_done": False, "notes": {}}
 
 
-def test_records_that_were_all_rejected_are_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["intake", "chunks"])
+def test_records_that_were_all_rejected_are_counted(tmp_path: Path, folder: str) -> None:
+    """In `chunks` by earlier versions."""
     out = tmp_path / "run"
-    (out / "chunks").mkdir(parents=True)
+    (out / folder).mkdir(parents=True)
     spec = RunSpec(source="c.jsonl", passes=(PassSpec(vector="dense-x", kind="dense", model="fake:4"),))
     (out / "spec.json").write_bytes(msgspec.json.encode(spec))
-    (out / "chunks" / "00000.rejected.jsonl").write_text('{"record":1}\n{"record":2}\n')
+    (out / folder / "00000.rejected.jsonl").write_text('{"record":1}\n{"record":2}\n')
     assert describe_run(out)["chunks"]["rejected"] == 2

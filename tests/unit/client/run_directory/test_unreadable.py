@@ -26,7 +26,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "counts of a sparse vector": lambda root: _most_values(root / "vectors/v/00000.parquet"),
     "lines": lambda root: read_lines(root / "quarantine.jsonl"),
     "count of lines": lambda root: count_lines(root / "quarantine.jsonl"),
-    "pass.json": lambda root: read_pass(RunLayout(root), "v"),
+    "record of a pass": lambda root: read_pass(RunLayout(root), "v"),
     "published.json": lambda root: published_digests(RunLayout(root)),
 }
 
@@ -34,7 +34,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 @pytest.fixture
 def loops(tmp_path: Path) -> Path:
     """A run whose files cannot be opened, by whatever user: each is a link to itself."""
-    for name in ("vectors/v/00000.parquet", "vectors/v/pass.json", "quarantine.jsonl", "published.json"):
+    for name in ("vectors/v/00000.parquet", "passes/v.json", "quarantine.jsonl", "published.json"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(path)

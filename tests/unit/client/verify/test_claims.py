@@ -18,7 +18,7 @@ def test_a_damaged_file_is_a_problem_and_one_that_is_missing_is_none(tmp_path: P
     layout, problems = RunLayout(tmp_path), list[str]()
     assert read_claim(read_intake, layout, problems) is None
     assert problems == []
-    layout.chunks.mkdir()
+    layout.intake_folder.mkdir()
     layout.intake.write_text("{}")
     assert read_claim(read_intake, layout, problems) is None
     assert problems[0].startswith(f"{layout.intake}: damaged (Object missing required field `segments`)")

@@ -155,7 +155,8 @@ def test_another_model_is_found(files, run_files):
     files.vector_segment(run_files.DENSE, 0, files.dense_table(0), fingerprint="0" * 64)
     assert "dense-fake/00000.parquet: computed by another model" in problems(files)
     files.layout.pass_file(run_files.DENSE).write_text("{")
-    assert "pass.json: cannot be read, so the model is unknown; delete the folder" in problems(files)
+    path = files.layout.pass_file(run_files.DENSE)
+    assert f"{path}: cannot be read, so the model is unknown; delete {path} and the folder" in problems(files)
 
 
 def test_a_footer_that_lies_is_found(files, run_files):
@@ -254,9 +255,9 @@ def test_a_chunk_segment_of_other_types_is_found(files):
         ("manifest.json", b'{"status": "done", "counts": null, "passes": []}'),
         ("manifest.json", b'{"status": "done", "counts": {"chunks": "8"}, "passes": []}'),
         ("manifest.json", b'{"status": "d\xffne"}'),
-        ("chunks/intake.json", b'{"segments": 2, "rows": 7, "rejected": 1, "duplicates": "none"}'),
-        ("chunks/intake.json", b"[]"),
-        ("vectors/dense-fake/pass.json", b'{"fingerprint": 7}'),
+        ("intake/counts.json", b'{"segments": 2, "rows": 7, "rejected": 1, "duplicates": "none"}'),
+        ("intake/counts.json", b"[]"),
+        ("passes/dense-fake.json", b'{"fingerprint": 7}'),
         ("published.json", b'{"segments": {"0": 1'),
         ("published.json", b"\xff"),
     ],

@@ -53,7 +53,7 @@ def test_each_record_is_committed_once_or_rejected_with_its_reason(case: Case, t
     assert {row["id"]: row["text"] for row in rows} == case.committed
     found = [
         orjson.loads(one)
-        for path in sorted(layout.chunks.glob("*.rejected.jsonl"))
+        for path in sorted(layout.intake_folder.glob("*.rejected.jsonl"))
         for one in path.read_bytes().splitlines()
     ]
     assert [one["record"] for one in found] == list(case.rejected)

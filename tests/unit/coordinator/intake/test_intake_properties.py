@@ -128,14 +128,15 @@ class Intake:
             return None
 
     def files(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in sorted(self.layout.chunks.iterdir())}
+        folders = (self.layout.chunks, self.layout.intake_folder)
+        return {path.name: path.read_bytes() for folder in folders for path in sorted(folder.iterdir())}
 
     def rows(self) -> list[dict[str, Any]]:
         paths = sorted(self.layout.chunks.glob("*.parquet"))
         return [row for path in paths for row in pq.read_table(path).to_pylist()]
 
     def rejected(self) -> list[tuple[str, int]]:
-        paths = sorted(self.layout.chunks.glob("*.rejected.jsonl"))
+        paths = sorted(self.layout.intake_folder.glob("*.rejected.jsonl"))
         lines = [orjson.loads(line) for path in paths for line in path.read_bytes().splitlines()]
         return [(one["file"], one["record"]) for one in lines]
 

@@ -26,8 +26,8 @@ ARROWS = OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] 
             "chunks cannot be written: /run/chunks: No space left on device; make room and run the same command again",
         ),
         (
-            OSError(errno.EDQUOT, "", "/run/chunks/.intake.json.tmp"),
-            "chunks cannot be written: /run/chunks/.intake.json.tmp",
+            OSError(errno.EDQUOT, "", "/run/intake/.counts.json.tmp"),
+            "chunks cannot be written: /run/intake/.counts.json.tmp",
         ),
         (
             PermissionError(errno.EACCES, "", "/run/chunks/x"),
@@ -35,7 +35,7 @@ ARROWS = OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] 
         ),
         (
             sqlite3.OperationalError("database or disk is full"),
-            "/run/chunks/.ids.sqlite: cannot be written .*; make room",
+            "/run/intake/.ids.sqlite: cannot be written .*; make room",
         ),
         (OSError(errno.EACCES, "", "/corpus"), "the source corpus cannot be read on: PermissionError"),
         (ZeroDivisionError("by zero"), "the source corpus cannot be read on: ZeroDivisionError: by zero"),

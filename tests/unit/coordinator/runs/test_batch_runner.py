@@ -14,7 +14,7 @@ from embedfleet.coordinator.core.actions import FillSegment
 from embedfleet.coordinator.core.events import RunFailed, SegmentSpooled
 from embedfleet.coordinator.runs.batch_runner import BatchRunner
 from embedfleet.protocol.errors import DamagedChunks, SpecMismatch
-from embedfleet.protocol.run_directory.layout import RunLayout, damaged_of
+from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.wire.export import BeginPass, FillRows, OpenRunMessage, Record, SourceRead
 from embedfleet.protocol.wire.run_options import DEFAULTS
@@ -104,7 +104,7 @@ def test_damaged_chunks_are_set_aside_beside_the_loop_once(case: Case) -> None:
     assert case.emitted == []
     (set_aside,) = case.calls
     set_aside()
-    assert damaged_of(path).exists()
+    assert case.layout.damaged_chunk_segment(3).exists()
     (failed,) = case.emitted
     assert isinstance(failed, RunFailed)
     assert "was damaged (torn) and is set aside" in failed.message

@@ -27,7 +27,7 @@ def write_segment(layout: RunLayout, segment: int, texts: Sequence[str]) -> None
 
 
 def finish(layout: RunLayout, segments: int) -> None:
-    layout.chunks.mkdir(parents=True, exist_ok=True)
+    layout.intake_folder.mkdir(parents=True, exist_ok=True)
     counts = {"segments": segments, "rows": 0, "rejected": 0, "duplicates": 0, "complete": True}
     layout.intake.write_text(json.dumps(counts))
 
@@ -132,7 +132,7 @@ def test_segments_are_counted_as_they_come(tmp_path: Path) -> None:
         (lambda path: path.write_bytes(b"PAR1 torn"), DamagedChunks),
         (lambda path: path.write_bytes(_flipped(path.read_bytes())), DamagedChunks),
         (lambda path: path.unlink(), RunDirectoryError),
-        (lambda path: path.with_name("intake.json").write_text("{"), RunDirectoryError),
+        (lambda path: (path.parents[1] / "intake" / "counts.json").write_text("{"), RunDirectoryError),
     ],
 )
 def test_what_cannot_be_read_is_an_error(

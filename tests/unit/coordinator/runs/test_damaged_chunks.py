@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 from embedfleet.coordinator.runs.damaged_chunks import set_chunks_aside
-from embedfleet.protocol.run_directory.layout import damaged_of
+from embedfleet.protocol.run_directory.layout import RunLayout
 
 
-def test_it_is_renamed_once(tmp_path: Path) -> None:
-    path = tmp_path / "00000.parquet"
-    path.write_bytes(b"torn")
-    told = set_chunks_aside(path, "torn")
-    assert "set aside" in told
-    assert damaged_of(path).read_bytes() == b"torn"
-    assert set_chunks_aside(path, "torn") == told
+def test_it_is_moved_once(tmp_path: Path) -> None:
+    layout = RunLayout(tmp_path)
+    layout.chunks.mkdir()
+    layout.chunk_segment(7).write_bytes(b"torn")
+    told = set_chunks_aside(layout, 7, "torn")
+    assert "is set aside as intake/00007.parquet.damaged; run the same command again" in told
+    assert layout.damaged_chunk_segment(7).read_bytes() == b"torn"
+    assert list(layout.chunks.iterdir()) == []
+    assert set_chunks_aside(layout, 7, "torn") == told
+    assert "is gone; run the same command again" in set_chunks_aside(layout, 8, "torn")
 
 
 def test_a_disk_that_does_not_rename_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,5 +26,5 @@ def test_a_disk_that_does_not_rename_is_told_of(tmp_path: Path, monkeypatch: pyt
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Path, "rename", refuse)
-    told = set_chunks_aside(tmp_path / "00000.parquet", "a byte has changed")
+    told = set_chunks_aside(RunLayout(tmp_path), 0, "a byte has changed")
     assert "cannot be set aside (Read-only file system)" in told

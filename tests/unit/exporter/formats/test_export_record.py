@@ -55,6 +55,40 @@ def test_a_model_that_comes_later_makes_the_exports_old(files: Any, run_files: A
     assert stale(more) == set()
 
 
+def test_the_table_is_replaced_as_a_whole(files: Any, run_files: Any) -> None:
+    folder = files.layout.table
+    assert "table/00000.parquet" in export(files, "parquet")
+    assert [path.name for path in folder.iterdir()] == ["00000.parquet"]
+    (folder / "00000.parquet").write_bytes(b"damaged")
+    assert any("table/00000.parquet: has 7 bytes" in one for one in verify_run(files.root).problems)
+    export(files, "parquet")
+    assert stale(files) == set()
+    files.vector_segment(run_files.DENSE, 1, files.dense_table(1), digest="0" * 64)
+    assert "00000.parquet" in stale(files)
+    export(files, "npy")
+    assert not folder.exists(), "it was made of other vectors"
+    assert not any(path.name.startswith(".table") for path in files.layout.export.iterdir())
+
+
+def test_the_folder_of_the_table_holds_nothing_else(files: Any, tmp_path: Path) -> None:
+    folder = files.layout.table
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(RunDirectoryError, match=r"table/notes\.txt would be written over"):
+        export(files, "parquet")
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    (folder / "notes.txt").unlink()
+    folder.rmdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    folder.symlink_to(elsewhere)
+    with pytest.raises(RunDirectoryError, match=r": table would be written over"):
+        export(files, "parquet")
+    assert list(elsewhere.iterdir()) == []
+    folder.unlink()
+    export(files, "parquet")
+
+
 def test_so_do_vectors_that_are_computed_again(files: Any, run_files: Any) -> None:
     files.vector_segment(run_files.DENSE, 1, files.dense_table(1), digest="0" * 64)
     assert "points.jsonl" in stale(files)

@@ -104,7 +104,8 @@ def test_a_file_in_place_of_the_committed_one_is_set_aside(
     path = bench.layout.vector_segment("dense-a", 1) if what == "vectors" else bench.layout.chunk_segment(1)
     shutil.copyfile(path, path.with_name("copy"))
     path.with_name("copy").rename(path)
-    assert f"{path} is not the file that was committed (it is {path.name}.damaged now)" in session.close().problem
+    aside = "passes/dense-a.00001.parquet.damaged" if what == "vectors" else "intake/00001.parquet.damaged"
+    assert f"{path} is not the file that was committed (it is {aside} now)" in session.close().problem
     assert not path.exists()
     if what == "chunks":
         bench.layout.intake.unlink()  # as the intake does where a segment of it is gone
@@ -188,10 +189,12 @@ def test_a_vector_of_which_nobody_knows_the_model_any_more(
         session.rows(segment)
     session.source_read(2)
     session.wait()
-    path = bench.layout.pass_file("dense-a")
+    path, folder = bench.layout.pass_file("dense-a"), bench.layout.vector_folder("dense-a")
     path.unlink() if content is None else path.write_bytes(content)
     told = session.close().problem
-    assert f"{path} {what}; delete the folder {path.parent} and run the same command again" in told
-    shutil.rmtree(path.parent)
+    both = f"the folder {folder}" if content is None else f"{path} and the folder {folder}"
+    assert f"{path} {what}; delete {both} and run the same command again" in told
+    shutil.rmtree(folder)
+    path.unlink(missing_ok=True)
     assert bench.finish().problem == ""
     assert verify_run(bench.root).ok

@@ -130,6 +130,7 @@ def begun(folder: Path) -> tuple[Path, RunSpec, RunLayout]:
     directory = take(folder / "run", spec)
     whole(directory, "dense-a", 0)
     layout = directory.layout
+    layout.intake_folder.mkdir()
     layout.source.write_bytes(msgspec.json.encode(stamps(resolve(str(source)))))
     layout.edge.mkdir()
     for path in (layout.manifest, layout.published):
@@ -298,7 +299,9 @@ def test_a_folder_of_somebody_else_stays_as_it_is(root: Path, files: dict[str, s
 
 LINKS = (
     "chunks",
+    "intake",
     "vectors",
+    "passes",
     "vectors/dense-a",
     "qdrant",
     "queries",
@@ -308,9 +311,12 @@ LINKS = (
     "spec.json",
     ".lock",
 )
+EARLIER = ("vectors/dense-a/pass.json", "chunks/limits.json")
+"""Where 0.1.0 had its files."""
+FILES = ("chunks/00000.parquet", "passes/dense-a.json", "intake/limits.json", *EARLIER)
 
 
-@pytest.mark.parametrize("name", [*LINKS, "chunks/00000.parquet", "vectors/dense-a/pass.json", "qdrant/segments"])
+@pytest.mark.parametrize("name", [*LINKS, *FILES, "qdrant/segments"])
 @pytest.mark.parametrize("restart", [False, True])
 def test_a_link_in_place_of_what_a_run_writes_is_refused(tmp_path: Path, name: str, restart: bool) -> None:
     """Before anything is written or removed, there or where it points."""
@@ -332,11 +338,11 @@ def test_a_link_in_place_of_what_a_run_writes_is_refused(tmp_path: Path, name: s
     assert contents(tmp_path) == before
 
 
-FOLDERS = (".lock", "manifest.json", "stats.json", ".stats.json.tmp", "chunks/source.json", "chunks/.ids.sqlite")
+FOLDERS = (".lock", "manifest.json", "stats.json", ".stats.json.tmp", "intake/source.json", "intake/.ids.sqlite")
 ODD = {
-    "folder": (*FOLDERS, "chunks/00000.parquet", "vectors/dense-a/pass.json", "rerank/candidates.json"),
-    "pipe": (".lock", "published.json", "chunks/limits.json", "vectors/dense-a/00000.parquet", "vectors", "rerank/run"),
-    "file": ("chunks", "vectors/dense-a", "qdrant/segments", ".queries.before"),
+    "folder": (*FOLDERS, "chunks/00000.parquet", "passes/dense-a.json", "rerank/candidates.json", *EARLIER),
+    "pipe": (".lock", "published.json", "vectors/dense-a/00000.parquet", "vectors", "rerank/run", *EARLIER),
+    "file": ("chunks", "intake", "passes", "vectors/dense-a", "qdrant/segments", ".queries.before"),
 }
 
 
@@ -402,7 +408,8 @@ def test_restart_removes_what_a_run_wrote_and_nothing_else(root: Path) -> None:
         path.write_text("before")
     take(root, restart=True)
     assert directory.committed(0) == []
-    assert {path.name for path in root.iterdir()} == {".lock", "chunks", "notes.txt", "spec.json", "vectors"}
+    standing = {".lock", "chunks", "notes.txt", "passes", "spec.json", "vectors"}
+    assert {path.name for path in root.iterdir()} == standing
 
 
 def test_a_restart_that_is_broken_off_leaves_no_vectors_of_other_chunks(
@@ -492,7 +499,7 @@ def test_the_vectors_of_one_model_say_their_own_forms(root: Path) -> None:
 def test_a_damaged_pass_file_is_told(root: Path) -> None:
     directory = take(root)
     directory.layout.pass_file("dense-a").write_text('{"model": 1}')
-    with pytest.raises(RunDirectoryError, match=r"pass\.json cannot be read .*; delete the folder"):
+    with pytest.raises(RunDirectoryError, match=r"dense-a\.json cannot be read .*; delete \S+ and the folder"):
         directory.fingerprint(0)
 
 

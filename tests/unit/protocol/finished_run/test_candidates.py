@@ -207,7 +207,7 @@ def score(files, run_files, scores):
     pairs = [json.loads(line) for line in files.layout.pairs.read_text().splitlines()]
     kept = [(one["id"], value) for one, value in zip(pairs, scores, strict=True) if value is not ...]
     target = run_files.RunFiles(files.layout.scores, sizes=(len(kept),))
-    for folder in (target.layout.chunks, target.layout.vector_folder(RERANKER)):
+    for folder in (target.layout.chunks, target.layout.intake_folder, target.layout.vector_folder(RERANKER)):
         folder.mkdir(parents=True)
     columns = {
         "row": range(len(kept)),

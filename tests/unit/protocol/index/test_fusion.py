@@ -58,13 +58,13 @@ def test_what_is_fused(
 
 def test_which_vectors_are_wholly_of_the_metadata(tmp_path: Path) -> None:
     layout, spec = RunLayout(tmp_path), spec_of()
+    layout.passes.mkdir()
     for name, about in (
         ("dense-a", {"pooling": METADATA_WEIGHTS}),  # no sparse vector
         ("sparse-lost", {"pooling": METADATA_WEIGHTS}),
         ("sparse-lost-too", {"pooling": "splade"}),
         ("sparse-metadata", {"pooling": METADATA_WEIGHTS}),
     ):
-        layout.vector_folder(name).mkdir(parents=True)
         layout.pass_file(name).write_text(json.dumps(about))
     assert metadata_vectors(layout, spec) == METADATA
     layout.pass_file("sparse-lost").write_text("{")

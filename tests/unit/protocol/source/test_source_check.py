@@ -63,7 +63,7 @@ class Intake:
         return [one for path in paths for one in pq.read_table(path).column("id").to_pylist()]
 
     def files(self) -> dict[str, bytes]:
-        paths = sorted(self.layout.chunks.iterdir())
+        paths = [*sorted(self.layout.chunks.iterdir()), *sorted(self.layout.intake_folder.iterdir())]
         return {path.name: path.read_bytes() for path in paths if path.name != "source.json"}
 
     def forget_digests(self) -> None:
@@ -158,6 +158,7 @@ def test_a_change_of_rows_that_have_vectors_is_refused_although_their_chunks_are
     vectors = intake.layout.vector_segment("dense-fake-8", 2)
     vectors.parent.mkdir(parents=True)
     vectors.write_bytes(b"PAR1PAR1")
+    intake.layout.passes.mkdir()
     intake.layout.pass_file("dense-fake-8").write_text("{}")
     intake.layout.chunk_segment(1).unlink()
     stat = source.stat()

@@ -41,7 +41,10 @@ STRUCTS: list[Any] = [
     *(ExportRecord, ExportedFile, ReportRecord, ReportedFile, SegmentLimits, FileStamp, IntakeRecord),
     *(ChunkSegmentInfo, VectorSegmentInfo, Cursor, Passed, TokenVectors, Evaluation, Figures),
 ]
-FOLDERS = {"root", "chunks", "vectors", "edge", "export", "rerank", "queries", "scores"}
+FOLDERS = {
+    *("root", "chunks", "intake_folder", "vectors", "passes", "cache", "edge", "export", "table", "rerank", "queries"),
+    "scores",
+}
 
 
 IN_MESSAGES = {"earlier"}
@@ -64,7 +67,7 @@ def test_each_file_is_named() -> None:
     files |= {layout.pass_file("NAME"), layout.vector_segment("NAME", 0)}
     files |= {layout.chunk_segment(0), layout.rejected_segment(0)}
     assert {path.relative_to("/run").as_posix() for path in files} - NAMED == set()
-    for folder in (layout.edge, layout.queries, layout.scores):
+    for folder in (layout.edge, layout.queries, layout.scores, layout.cache, layout.table):
         assert f"{folder.relative_to('/run').as_posix()}/" in NAMED
 
 
