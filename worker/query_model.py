@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from ..protocol.errors import ModelError
+from ..protocol.host.free_cores import FreeCores, allowed_cores, cpu_quota
 from ..protocol.spec.fingerprint import Fingerprint, changed_files
 from ..protocol.spec.run_spec import CPU_KINDS, PassSpec
 from ..protocol.wire.query import QueryAnswer, SparseRow
@@ -42,7 +43,8 @@ class QueryModel:
         if self._plain is None:
             from .encoders.choose import load_encoder
 
-            self._encoder = load_encoder(spec, "cpu", len(os.sched_getaffinity(0)), files)
+            cores = FreeCores(allowed_cores(), os.cpu_count() or 1, cpu_quota())
+            self._encoder = load_encoder(spec, "cpu", cores.threads, files)
             if theirs is not None and spec.kind != "rerank":
                 _check(spec, self._encoder.fingerprint, theirs)
 
