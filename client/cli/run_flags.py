@@ -283,8 +283,9 @@ def run(
 def _flags(context: typer.Context) -> dict[str, Flag]:
     """The flags that a file can give."""
     from ..config.known_flags import known_flags
+    from ..flags.output_flags import output_types
 
-    return known_flags(context.command.params, get_type_hints(run))
+    return known_flags(context.command.params, get_type_hints(run) | output_types())
 
 
 def _config_text(context: typer.Context, spec: RunSpec, folder: Path, plan: RetrievalPlan | None) -> str:

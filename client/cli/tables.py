@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -22,9 +23,12 @@ LEAST_COLUMNS = 5
 """Columns of the table of signals that a narrow screen shows."""
 
 
-def print_report(report: VerifyReport) -> None:
+def print_report(report: VerifyReport, *, problems_only: bool = False) -> None:
     """Print the counts, notes and problems of a verification."""
     console = output_console()
+    if problems_only:
+        _print_problems(console, report)
+        return
     table = Table("vector", "segments", "rows", "quarantined", "dimensions", "cut / tokens lost")
     for name, count in report.vectors.items():
         cut = "-" if count.truncated is None else cut_cell(count.truncation)
@@ -43,12 +47,16 @@ def print_report(report: VerifyReport) -> None:
             console.print(f"note: {escape(line)}")
     for note in report.notes:
         console.print(f"note: {escape(note)}")
-    for problem in report.problems:
-        console.print(f"[red]problem:[/red] {escape(problem)}")
+    _print_problems(console, report)
     whole = "whole so far" if report.running is not None else "whole"
     console.print(
         f"[green]{whole}[/green]" if report.ok else f"[red]{pluralize(len(report.problems), 'problem')}[/red]"
     )
+
+
+def _print_problems(console: Console, report: VerifyReport) -> None:
+    for problem in report.problems:
+        console.print(f"[red]problem:[/red] {escape(problem)}")
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

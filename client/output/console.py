@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ...protocol.text.terminal_text import printable
+from .messages import messages
 
 UNSEEN_WIDTH = 160
 """Width in columns if the stream is not a terminal."""
@@ -27,9 +28,11 @@ def output_console() -> Console:
     return SafeConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNSEEN_WIDTH)
 
 
-def message_console(*, whole_tables: bool = False) -> Console:
-    """A console for standard error. With `whole_tables`, lines and tables are as on standard output."""
+def message_console(*, whole_tables: bool = False, always: bool = False) -> Console:
+    """A console for standard error, which shows nothing with --quiet and --progress json. With `whole_tables`, lines and tables
+    are as on standard output; with `always`, it is one of a terminal wherever standard error leads."""
+    silent = messages().settings.quiet or messages().as_json
     if not whole_tables:
-        return SafeConsole(stderr=True, highlight=False)
+        return SafeConsole(stderr=True, highlight=False, quiet=silent, force_terminal=always or None)
     width = None if sys.stderr.isatty() else UNSEEN_WIDTH
-    return SafeConsole(stderr=True, highlight=False, soft_wrap=True, width=width)
+    return SafeConsole(stderr=True, highlight=False, soft_wrap=True, width=width, quiet=silent)

@@ -93,10 +93,12 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "config": {"arguments", "options"},
         "search": {"arguments", "output", "run_directory", "verify", "options"},
         "upload": {"output"},
+        "flags": {"output"},
         "steps": {"client", "arguments", "output", "run_directory", "evaluation", "options"},
         "notebook": {"arguments", "output", "run_directory", "evaluation", "options", "search", "steps"},
         "cli": {
-            *("arguments", "output", "run_directory", "verify", "evaluation", "options", "config", "search", "upload", "steps"),
+            *("arguments", "output", "run_directory", "verify", "evaluation", "options", "config", "search", "upload", "flags"),
+            "steps",
         },
     },
 }
