@@ -198,7 +198,12 @@ def on_terminal(run: Run, words: Sequence[str], folder: Path) -> str:
         os.close(ours)
     text = b"".join(shown).decode().replace("\r\n", "\n")
     assert code == 0, text
-    return text
+    return "\n".join(_wrapped(line) for line in text.splitlines())
+
+
+def _wrapped(line: str) -> str:
+    """A line as a terminal shows it that is too narrow for it."""
+    return "\n".join(line[at : at + WIDTH] for at in range(0, len(line), WIDTH))
 
 
 def _drawn(what: RenderableType) -> str:

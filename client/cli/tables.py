@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -19,6 +20,10 @@ from ..run_directory.description import RunDescription, VectorDescription
 from ..steps.run_table import ROOMY
 from ..verify.report import VerifyReport
 
+INFO_COLUMNS = ("model", "dimensions", "dtype", "stored", "rows", "quarantined", "tokens", "cut / tokens lost", "size")
+"""Columns of the table of `info`, after the vector."""
+ONLY_ROOMY = frozenset({"model", "dtype", "stored", "tokens"})
+"""Those that only a wide screen has; on others, each vector has a line with them."""
 LEAST_COLUMNS = 5
 """Columns of the table of signals that a narrow screen shows."""
 
@@ -27,9 +32,11 @@ def print_report(report: VerifyReport, *, problems_only: bool = False) -> None:
     """Print the counts, notes and problems of a verification."""
     console = output_console()
     if problems_only:
+        if report.interrupted:
+            console.print(escape(report.interrupted))
         _print_problems(console, report)
         return
-    table = Table("vector", "segments", "rows", "quarantined", "dimensions", "cut / tokens lost")
+    table = _table(console, "vector", "segments", "rows", "quarantined", "dimensions", "cut / tokens lost")
     for name, count in report.vectors.items():
         cut = "-" if count.truncated is None else cut_cell(count.truncation)
         counts = (f"{n:,}" for n in (count.segments, count.rows, count.quarantined))
@@ -97,27 +104,17 @@ def print_info(described: RunDescription) -> None:
     console.print(
         f"collection {index['kind']}, {pluralize(index['published_segments'], 'segment')} ({human_bytes(index['bytes'])})"
     )
-    names = ("vector", "model", "dimensions", "dtype", "stored", "rows", "quarantined", "tokens", "cut / tokens lost")
-    table = Table(*names, "size")
+    roomy = console.width >= ROOMY
+    columns = [name for name in INFO_COLUMNS if roomy or name not in ONLY_ROOMY]
+    table = _table(console, "vector", *columns)
     for vector in described["vectors"]:
-        cut = "-" if vector["truncated"] is None else f"{vector['truncated']:,} / {percent(vector['tokens_cut_share'])}"
-        counts = (*(f"{vector[name]:,}" for name in ("rows", "quarantined", "tokens")), cut)
-        dim = str(vector["dim"] or "-")
-        stored = vector["storage"] or ""
-        table.add_row(
-            vector["vector"],
-            escape(vector["model"]),
-            dim,
-            vector["dtype"],
-            stored,
-            *counts,
-            human_bytes(vector["bytes"]),
-        )
+        cells = _cells(vector)
+        table.add_row(vector["vector"], *(cells[name] for name in columns))
     console.print(table)
     asked = {vector["vector"]: vector.get("max_tokens") for vector in described["spec"]["passes"]}
     for vector in described["vectors"]:
-        for line in _details(vector):
-            console.print(f"{vector['vector']}: {line}")
+        for line in _details(vector, with_model=not roomy):
+            console.print(f"{vector['vector']}: {escape(line)}")
         if vector["truncated"]:
             truncation = Truncation(vector["rows"], vector["truncated"], vector["tokens"], vector["tokens_cut"])
             line = advice(vector["vector"], truncation, vector["max_tokens"] or 0, asked.get(vector["vector"]))
@@ -125,8 +122,35 @@ def print_info(described: RunDescription) -> None:
                 console.print(f"note: {escape(line)}")
 
 
-def _details(vector: VectorDescription) -> Iterator[str]:
+def _cells(vector: VectorDescription) -> dict[str, str]:
+    cut = "-" if vector["truncated"] is None else f"{vector['truncated']:,} / {percent(vector['tokens_cut_share'])}"
+    return {
+        "model": escape(vector["model"]),
+        "dimensions": str(vector["dim"] or "-"),
+        "dtype": vector["dtype"],
+        "stored": vector["storage"] or "",
+        **{name: f"{vector[name]:,}" for name in ("rows", "quarantined", "tokens")},
+        "cut / tokens lost": cut,
+        "size": human_bytes(vector["bytes"]),
+    }
+
+
+def _table(console: Console, first: str, *others: str) -> Table:
+    """A table with these headings. On a narrow screen it has no lines between columns, and names of vectors are folded."""
+    if console.width >= ROOMY:
+        return Table(first, *others)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _details(vector: VectorDescription, *, with_model: bool) -> Iterator[str]:
     """Lines on a vector that the table has no column for."""
+    if with_model:
+        stored = f", stored as {vector['storage']}" if vector["storage"] else ""
+        yield f"{vector['model']}, computed in {vector['dtype']}{stored}, {pluralize(vector['tokens'], 'token')}"
     if "average_length" in vector["settings"]:
         yield f"fitted to an average length of {vector['settings']['average_length']:,.6g} terms"
     if segments := vector.get("float16_segments", 0):

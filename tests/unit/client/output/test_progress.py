@@ -218,3 +218,15 @@ def test_events_are_read_as_they_are_written(tmp_path: Path) -> None:
     assert list(events.take()) == []
     path.write_bytes(event("after_a_restart"))
     assert list(events.take()) == ["after_a_restart"]
+
+
+def test_lines_stand_above_the_bars_and_the_cursor_comes_back(capsys: pytest.CaptureFixture[str]) -> None:
+    messages.configure(OutputSettings(progress="bar"))
+    view = make_view()
+    view.show(of(one_pass("working", 2, 4), rows=4))
+    view.say("a [line]")
+    view.close()
+    said = capsys.readouterr().err
+    assert "embedfleet: a [line]" in said
+    assert "dense-a" in said
+    assert said.rindex("\x1b[?25h") > said.rindex("\x1b[?25l")
