@@ -23,9 +23,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from rich.console import Console, RenderableType
-from rich.spinner import Spinner
-
 from embedfleet.client.output.messages import Messages, OutputSettings
 from embedfleet.client.output.progress_bars import bars
 from embedfleet.client.output.progress_lines import LineView
@@ -33,6 +30,8 @@ from embedfleet.client.output.progress_rows import Stopwatch
 from embedfleet.client.steps.run_table import make_table
 from embedfleet.client.steps.step_summary import Stage
 from embedfleet.protocol.wire.control import PassProgress, Progress
+from rich.console import Console, RenderableType
+from rich.spinner import Spinner
 
 PAGE = Path(__file__).parents[1] / "docs" / "screens.md"
 WIDTH = 80
@@ -51,7 +50,7 @@ CORPUS = [
 INTRODUCTION = """# Screens
 
 What the commands show on a terminal of 80 columns. A test compares this page with what they print; `make docs` writes it anew.
-Colours are left out. Models in the examples are `fake:8`, which needs no weights.
+Colours and the sizes of files are left out. Models in the examples are `fake:8`, which needs no weights.
 """
 
 
@@ -91,15 +90,15 @@ def _after_a_run(run: Run, folder: Path) -> Iterator[str]:
     yield "## Tables\n"
     for words in (["info", "corpus.embedfleet"], ["verify", "corpus.embedfleet"]):
         text = on_terminal(run, words, folder).replace(f"{folder}/", "")
-        yield _shown(words, SIZE.sub(_round_size, text))
+        yield _shown(words, SIZE.sub(_hide_size, text))
 
 
 SIZE = re.compile(r"\d+\.\d (?=KB|MB)")
 
 
-def _round_size(match: re.Match[str]) -> str:
-    """A size of files without its digits, which depend on the versions of libraries."""
-    return re.sub(r"\d", "0", match.group())
+def _hide_size(match: re.Match[str]) -> str:
+    """A size of files without its digits: they depend on the versions of libraries."""
+    return re.sub(r"\d", "n", match.group())
 
 
 def _pass(vector: str, state: str, share: float, rate: float, left: float | None, doing: str = "") -> PassProgress:
@@ -129,10 +128,12 @@ def _state(share: float, *, read: bool = True) -> Progress:
     reason = "waiting for dense-bge-m3" if share < 1 else ""
     second = _pass("dense-multilingual-e5-large", "waiting" if reason else "working", 0.0, 0.0, None, reason)
     terms = "waiting for the end of the source: it counts the terms of all chunks"
-    bm25 = _pass("sparse-bm25", "done", 1.0, 21_300.0, None) if read else _pass("sparse-bm25", "waiting", 0, 0, None, terms)
-    return Progress(
-        run="r", status="running", rows=40_000, intake_done=read, rejected=0, passes=(first, second, bm25)
+    bm25 = (
+        _pass("sparse-bm25", "done", 1.0, 21_300.0, None)
+        if read
+        else _pass("sparse-bm25", "waiting", 0, 0, None, terms)
     )
+    return Progress(run="r", status="running", rows=40_000, intake_done=read, rejected=0, passes=(first, second, bm25))
 
 
 def _bars_at_work() -> RenderableType:
@@ -226,7 +227,13 @@ def _as_a_process(words: Sequence[str], output: int, folder: Path) -> int:
     hidden = ("NO_COLOR", "COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS")
     kept = {name: value for name, value in os.environ.items() if name not in hidden and "EMBEDFLEET" not in name}
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder, env={**kept, "TERM": "dumb"}, check=False
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        cwd=folder,
+        env={**kept, "TERM": "dumb"},
+        check=False,
     )
     return done.returncode
 

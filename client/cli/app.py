@@ -204,7 +204,10 @@ def upload(
 @app.command()
 def serve(
     bind: Annotated[
-        str, typer.Option(metavar="ADDR", envvar=COORDINATOR, help="ipc:///folder or tcp://127.0.0.1:PORT (and the two after).")
+        str,
+        typer.Option(
+            metavar="ADDR", envvar=COORDINATOR, help="ipc:///folder or tcp://127.0.0.1:PORT (and the two after)."
+        ),
     ],
     devices: Devices = None,
     no_devices: Annotated[
@@ -223,9 +226,7 @@ def serve(
 
 @app.command()
 def worker(
-    connect: Annotated[
-        str, typer.Option(metavar="ADDR", envvar=COORDINATOR, help="Where the coordinator listens.")
-    ],
+    connect: Annotated[str, typer.Option(metavar="ADDR", envvar=COORDINATOR, help="Where the coordinator listens.")],
     devices: Devices = None,
     patience: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for a coordinator.")

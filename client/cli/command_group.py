@@ -28,6 +28,13 @@ class CommandGroup(TyperGroup):
         for name, command in self.commands.items():
             _prepare(name, command)
 
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option --help. Its default is False: for None, Typer imports pydantic to convert it, before any command."""
+        option = super().get_help_option(ctx)
+        if option is not None and option.default is None:
+            option.default = False
+        return option
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:

@@ -44,7 +44,7 @@ def print_report(report: VerifyReport, *, problems_only: bool = False) -> None:
     console.print(table)
     console.print(
         f"{pluralize(report.chunks, 'chunk')} in {pluralize(report.segments, 'segment')}, "
-        f"{pluralize(report.rejected, 'record')} rejected, {pluralize(report.duplicates, 'duplicate')} skipped, "
+        f"{pluralize(report.rejected, 'record')} rejected, {pluralize(report.duplicates, 'duplicate')} skipped\n"
         "points in the collection: " + (f"{report.points:,}" if report.points is not None else "not counted")
     )
     for line in filter(None, (str(report.running or ""), report.interrupted)):

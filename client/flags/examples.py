@@ -36,7 +36,7 @@ EXAMPLES = {
         ),
     ),
     "verify": (
-        Example("Is everything there, after a copy or a crash?", "embedfleet verify corpus.embedfleet"),
+        Example("Check that everything is there, after a copy or a crash", "embedfleet verify corpus.embedfleet"),
         Example("The problems alone, in a script", "embedfleet verify corpus.embedfleet --quiet"),
     ),
     "info": (
@@ -57,9 +57,7 @@ EXAMPLES = {
     ),
     "serve": (
         Example("Offer all GPUs of this host", "embedfleet serve --bind ipc:///run/embedfleet"),
-        Example(
-            "Offer none; workers attach theirs", "embedfleet serve --bind tcp://127.0.0.1:7000 --no-devices"
-        ),
+        Example("Offer none; workers attach theirs", "embedfleet serve --bind tcp://127.0.0.1:7000 --no-devices"),
     ),
     "worker": (
         Example("Attach all GPUs of this host", "embedfleet worker --connect ipc:///run/embedfleet"),

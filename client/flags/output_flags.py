@@ -48,7 +48,11 @@ def _flags(
         ),
     ] = False,
     progress: Annotated[
-        ProgressMode, typer.Option(help="Bars, lines with the time, JSON lines or nothing, on standard error.")
+        ProgressMode,
+        typer.Option(
+            metavar="FORM",
+            help="bar, plain (lines with the time), json, none, or auto: bars on a terminal, lines elsewhere.",
+        ),
     ] = "auto",
 ) -> None:
     """Show messages in another way."""

@@ -4,35 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
-OUTPUT = "Output"
-
 PANELS = {
-    "Models": (
-        *("dense", "sparse", "multivector", "heads", "prompt", "query-prompt", "trust-remote-code", "no-fallback"),
-    ),
-    "Vectors": (
-        *("index", "store", "truncate-dim", "normalize", "ensemble", "weights", "project", "max-active-dims"),
-        "pool-factor",
-    ),
-    "Queries and evaluation": ("queries", "qrels", "rerank", "candidates", "top-k", "signals"),
-    "Devices": ("devices", "dtype", "backend", "sparse-device", "cpu-fallback"),
-    "Limits": ("limit", "max-tokens", "batch-timeout", "load-timeout", "grace"),
-    OUTPUT: ("export", "json", "quiet", "verbose", "log-file", "no-color", "progress", "otlp"),
+    "run": {
+        "Models": (
+            *("dense", "sparse", "multivector", "heads", "prompt", "query-prompt", "trust-remote-code", "no-fallback"),
+        ),
+        "Vectors": (
+            *("index", "store", "truncate-dim", "normalize", "ensemble", "weights", "project", "max-active-dims"),
+            "pool-factor",
+        ),
+        "Queries and evaluation": ("queries", "qrels", "rerank", "candidates", "top-k", "signals"),
+        "Devices": ("devices", "dtype", "backend", "sparse-device", "cpu-fallback"),
+        "Limits": ("limit", "max-tokens", "batch-timeout", "load-timeout", "grace"),
+    },
+    "upload": {
+        "Collection": ("quantization", "replace", "prune"),
+        "Requests": ("grpc", "grpc-port", "streams", "batch", "max-request", "cut-payload", "wait"),
+    },
 }
-"""The flags of `embedfleet run` by the title of their panel. Flags in no panel stand first, under Options."""
+"""By command and title of the panel. Other flags stand first, under Options."""
 
-EVERYWHERE = frozenset({"json", "quiet", "verbose", "log-file", "no-color", "progress"})
-"""Flags that stand under Output in the help of each command."""
+OUTPUT = ("export", "json", "quiet", "verbose", "log-file", "progress", "no-color", "otlp")
+"""Flags of the panel Output, the last one of each command."""
 
 
 def arrange(name: str, command: Any) -> None:
     """Put the flags of a command into panels, in the order of the table."""
-    titles = {flag: title for title, flags in PANELS.items() for flag in flags if name == "run" or flag in EVERYWHERE}
+    panels = {**PANELS.get(name, {}), "Output": OUTPUT}
+    titles = {flag: title for title, flags in panels.items() for flag in flags}
     places = {flag: place for place, flag in enumerate(titles, 1)}
     for option in command.params:
         if (flag := flag_of(option)) in titles:
             option.rich_help_panel = titles[flag]
-    command.params.sort(key=lambda option: places.get(flag_of(option), 0))
+    options: list[Any] = command.params
+    options.sort(key=lambda option: places.get(flag_of(option), 0))
 
 
 def flag_of(option: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -123,9 +124,11 @@ def _open_log(path: Path) -> logging.Logger:
     class LogFile(logging.FileHandler):
         """A file that is given up at the first error: a full disk must not end a run."""
 
-        def handleError(self, record: logging.LogRecord) -> None:
+        def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - the name is that of logging
             error = sys.exc_info()[1]
             log.removeHandler(self)
+            with contextlib.suppress(OSError):  # of what could not be written
+                self.close()
             sys.stderr.write(f"embedfleet: --log-file {path}: {error}; nothing more is written there\n")
 
     log = logging.Logger("embedfleet")  # not the one of logging.getLogger: its handlers are for programs

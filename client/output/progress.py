@@ -10,7 +10,6 @@ from typing import Protocol
 from ...protocol.wire.control import Progress
 from .messages import messages
 
-
 DUMB = ("dumb", "unknown")
 """Terminals on which nothing can be drawn over."""
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...protocol.text.terminal_text import printable
-from .progress_rows import ProgressRow, Stopwatch, clock, count_of, left_of, rate_of, share_of
 from .messages import messages
+from .progress_rows import ProgressRow, Stopwatch, clock, count_of, left_of, rate_of, share_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -112,7 +112,7 @@ def _figures(one: ProgressRow, unit: str, *, counted: bool, detailed: bool) -> T
         share_of(one),
         *((count_of(one),) if counted else ()),
         rate_of(one, unit),
-        clock(one.elapsed),
+        clock(one.elapsed) if one.elapsed or one.state != "done" else "",
         left_of(one),
         printable(one.details) if detailed else "",
     )

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import msgspec
 
 from ...protocol.wire.control import Progress
-from .progress_rows import ProgressRow, Stopwatch, clock, count_of, left_of, rate_of, share_of
 from .messages import messages
+from .progress_rows import ProgressRow, Stopwatch, clock, count_of, left_of, rate_of, share_of
 
 PLAIN_SECONDS = 5.0
 JSON_SECONDS = 1.0

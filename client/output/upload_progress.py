@@ -34,9 +34,7 @@ class UploadProgress:
             in_flight=0,
             state="working" if count < due else "done",
         )
-        self._view.show(
-            Progress(run="upload", status="running", rows=due, intake_done=True, rejected=0, passes=(one,))
-        )
+        self._view.show(Progress(run="upload", status="running", rows=due, intake_done=True, rejected=0, passes=(one,)))
         if count >= due and not self._sent:
             self._sent = True
             messages().say("every point is sent; waiting for the server to build its index", timed=True)

@@ -36,8 +36,8 @@ def export_quietly(root: Path, formats: list[str], quantization: str | None) -> 
 def export(root: Path, formats: list[str], quantization: str | None, *, as_json: bool) -> int:
     """Export the run in `root` in the named `formats` (empty: all that apply), and return the exit code.
 
-    The process writes its own messages to standard error, with --quiet errors alone; with `as_json`, `export.json` is printed at
-    the end.
+    The process writes its own messages to standard error, with --quiet errors alone. With `as_json`, `export.json` is printed
+    at the end.
     """
     layout = RunLayout(root)
     read_spec(layout)  # raises if there is no run

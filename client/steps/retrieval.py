@@ -100,9 +100,7 @@ class Retrieval:
             return None
         source = str(self._layout.pairs)
         spec = RunSpec(source=source, passes=(reranker,), index="none", preprocessing=self._policy())
-        ending = DerivedRun(self._session, spec, self._layout.scores, "pairs").follow(
-            "other pairs or another reranker"
-        )
+        ending = DerivedRun(self._session, spec, self._layout.scores, "pairs").follow("other pairs or another reranker")
         self._stages += pass_stages(ending, unit="pairs")
         return ending
 

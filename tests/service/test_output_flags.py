@@ -84,6 +84,8 @@ def test_a_quiet_export_and_a_quiet_verify(quiet: tuple[Path, Any], cli: Any) ->
 
 def test_a_log_file_in_no_folder_is_refused_before_anything_begins(quiet: tuple[Path, Any], cli: Any) -> None:
     folder, _ = quiet
-    error = cli("run", "corpus.jsonl", "--out", "new", "--dense", "fake:8", "--log-file", "no/x.log", cwd=folder, code=2)
+    error = cli(
+        "run", "corpus.jsonl", "--out", "new", "--dense", "fake:8", "--log-file", "no/x.log", cwd=folder, code=2
+    )
     assert error.error.endswith("--log-file no/x.log: No such file or directory; name a file in a folder that is there")
     assert not (folder / "new").exists()

@@ -52,10 +52,11 @@ def test_examples_are_for_commands_that_are_there() -> None:
     assert set(EXAMPLES) <= set(commands())
 
 
-def test_each_panel_names_flags_that_are_there_once() -> None:
-    flags = [flag for flags in PANELS.values() for flag in flags]
+@pytest.mark.parametrize("name", PANELS)
+def test_each_panel_names_flags_that_are_there_once(name: str) -> None:
+    flags = [flag for flags in PANELS[name].values() for flag in flags]
     assert len(flags) == len(set(flags))
-    assert set(flags) <= {flag_of(option) for option in commands()["run"].params}
+    assert set(flags) <= {flag_of(option) for option in commands()[name].params}
 
 
 @pytest.mark.parametrize("name", commands())
@@ -72,11 +73,13 @@ def test_the_help_is_readable_in_80_columns(
     assert all(line.strip() in lines for one in EXAMPLES[name] for line in one.command.splitlines())
 
 
-def test_the_panels_of_run_are_in_order(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_panels_of_run_are_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         app(["run", "--help"])
-    titles = [line.split("─ ")[1].split(" ─")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("╭─ ")]
-    assert titles == ["Arguments", "Options", *PANELS]
+    titles = [
+        line.split("─ ")[1].split(" ─")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("╭─ ")
+    ]
+    assert titles == ["Arguments", "Options", *PANELS["run"], "Output"]
 
 
 def test_a_command_line_sets_how_messages_are_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -51,7 +51,9 @@ def test_details_are_for_verbose(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(("name", "reason"), [("", "Is a directory"), ("no/log", "No such file or directory")])
 def test_a_log_file_that_cannot_be_opened(tmp_path: Path, name: str, reason: str) -> None:
-    with pytest.raises(UsageError, match=f"--log-file {tmp_path / name}: {reason}; name a file in a folder that is there"):
+    with pytest.raises(
+        UsageError, match=f"--log-file {tmp_path / name}: {reason}; name a file in a folder that is there"
+    ):
         Messages(OutputSettings(log_file=tmp_path / name))
 
 

@@ -47,9 +47,7 @@ def one_pass(state: str, done: int, rows: int, *, vector: str = "dense-a", doing
 
 
 def of(*passes: PassProgress, rows: int, read: bool = True, notices: tuple[str, ...] = ()) -> Progress:
-    return Progress(
-        run="r", status="running", rows=rows, intake_done=read, rejected=0, passes=passes, notices=notices
-    )
+    return Progress(run="r", status="running", rows=rows, intake_done=read, rejected=0, passes=passes, notices=notices)
 
 
 class Lines:
@@ -78,7 +76,9 @@ def test_a_pass_from_its_wait_to_its_end() -> None:
         "dense-a: 50%, 20/40+ · 10.0 rows/s · 0:00 · ETA 0:02+"
     ]
     assert lines.show(later - 1, one_pass("working", 30, 40), rows=40) == [], "too soon"
-    assert lines.show(61, one_pass("working", 30, 40), rows=40) == ["dense-a: 75%, 30/40 · 10.0 rows/s · 1:05 · ETA 0:01"]
+    assert lines.show(61, one_pass("working", 30, 40), rows=40) == [
+        "dense-a: 75%, 30/40 · 10.0 rows/s · 1:05 · ETA 0:01"
+    ]
     assert lines.show(later, one_pass("working", 30, 40), rows=40) == [], "the same figures"
 
 
@@ -104,7 +104,10 @@ def test_a_pass_that_ends_soon_waits_without_a_word() -> None:
 
 def test_several_passes_have_a_line_together() -> None:
     lines = Lines()
-    first, second = one_pass("working", 10, 40), one_pass("waiting", 0, 40, vector="dense-b", doing="waiting for dense-a")
+    first, second = (
+        one_pass("working", 10, 40),
+        one_pass("waiting", 0, 40, vector="dense-b", doing="waiting for dense-a"),
+    )
     assert lines.show(0, first, second, rows=40) == [
         "dense-a: 25%, 10/40 · 10.0 rows/s · 0:00 · ETA 0:03",
         "dense-b: waiting for dense-a",
@@ -151,11 +154,11 @@ def test_bars_fit_into_the_terminal_and_show_what_there_is_room_for(width: int) 
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     assert len(lines) == 5, "no row is wrapped"
     assert max(map(len, lines)) <= width
-    assert all(" 28%" in lines[0] for _ in lines)
-    assert "loading the model into memory" in lines[1]
-    assert "waiting for dense-a" in lines[2]
     assert lines[3].startswith("✓ sparse-d")
     if width >= 80:
+        assert " 28% " in lines[0]
+        assert "loading the model into memory" in lines[1]
+        assert "waiting for dense-a" in lines[2]
         assert "10.0 rows/s" in lines[0]
         assert "0:00 ETA 47:56" in lines[0]
         assert "1:10 ETA 47:56+" in lines[4]
@@ -194,7 +197,12 @@ def test_progress_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [json.loads(line) for line in shown(capsys, OutputSettings(progress="json"))]
     assert [sorted(line) for line in lines] == [["message", "time"], ["progress", "time"], ["message", "time"]]
     found = lines[1]["progress"]
-    assert (found["rows"], found["share_done"], found["at_least"], found["passes"][0]["vector"]) == (4, 0.5, False, "dense-a")
+    assert (found["rows"], found["share_done"], found["at_least"], found["passes"][0]["vector"]) == (
+        4,
+        0.5,
+        False,
+        "dense-a",
+    )
     messages.messages().fail("no room")
     assert json.loads(capsys.readouterr().err)["error"] == "no room"
 
