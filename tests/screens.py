@@ -127,7 +127,7 @@ def _state(share: float, *, read: bool = True) -> Progress:
         first = _pass("dense-bge-m3", "staging", 0.0, 0.0, None, "loading the model into memory")
     reason = "waiting for dense-bge-m3" if share < 1 else ""
     second = _pass("dense-multilingual-e5-large", "waiting" if reason else "working", 0.0, 0.0, None, reason)
-    terms = "waiting for the end of the source: it counts the terms of all chunks"
+    terms = "waiting for the whole source, to count terms"
     bm25 = (
         _pass("sparse-bm25", "done", 1.0, 21_300.0, None)
         if read

@@ -279,7 +279,7 @@ def main() -> None:
 
 def _exit_code() -> int:
     try:
-        app()
+        app(prog_name="embedfleet")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_DONE
     except EmbedfleetError as error:

@@ -72,9 +72,15 @@ class EventLines:
 
 
 def _in_words(event: dict[str, Any]) -> str:
-    fields = ", ".join(f"{name} {_value(value)}" for name, value in event.items() if name not in ("time", "event"))
+    fields = ", ".join(f"{name} {_value(value)}" for name, value in event.items() if _is_shown(name, value))
     return f"{event['event']}: {fields}" if fields else str(event["event"])
 
 
+def _is_shown(name: str, value: Any) -> bool:
+    return name not in ("time", "event") and value is not None and value != ""
+
+
 def _value(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    if isinstance(value, str):
+        return value
+    return f"{value:.6g}" if isinstance(value, float) else msgspec.json.encode(value).decode()

@@ -64,10 +64,10 @@ class Messages:
             self._write("message", text, timed=timed)
 
     def detail(self, text: str) -> None:
-        """Show a line with --verbose only. The log file has it in any case."""
+        """Show a line with the time of day, with --verbose only. The log file has it in any case."""
         self.record(text)
         if self.settings.verbose and not self.settings.quiet:
-            self._write("message", text)
+            self._write("message", text, timed=True)
 
     def fail(self, text: str) -> None:
         """Show an error, with --quiet too."""

@@ -59,17 +59,16 @@ class LineView:
         return due
 
     def _text(self, one: ProgressRow) -> str:
-        counted = f"{share_of(one)}, {count_of(one)}"
+        rate, elapsed = rate_of(one, self._unit), clock(one.elapsed)
         if one.state == "done":
-            parts = [f"done, {one.rows:,} {self._unit}", rate_of(one, self._unit)]
-            parts += [clock(one.elapsed)] if one.elapsed else []
+            parts = ["done", f"{one.rows:,} {self._unit}", rate, elapsed if one.elapsed else ""]
         elif one.state == "working":
-            parts = [counted, rate_of(one, self._unit), clock(one.elapsed), left_of(one)]
+            parts = [share_of(one), count_of(one), rate, elapsed, left_of(one)]
         else:
-            parts = [one.doing or one.state, counted if one.rows else ""]
-        if self._details:
-            parts.append(one.details)
-        return " · ".join(filter(None, parts))
+            parts = [one.doing or one.state, f"({share_of(one)}, {count_of(one)})" if one.rows else ""]
+        if self._details and one.details:
+            parts.append(f"· {one.details}")
+        return " ".join(filter(None, parts))
 
 
 class JsonView:

@@ -56,7 +56,7 @@ def _awaited_chunks(run: Run, pass_index: int) -> str:
         return "the first chunks of the source"
     if not may_begin(run, pass_index):
         return (
-            "its terms to be counted" if run.intake_done else "the end of the source: it counts the terms of all chunks"
+            "its terms to be counted" if run.intake_done else "the whole source, to count terms"
         )
     if one.given_up or one.broken is not None:
         return "the weights of the metadata to be written"

@@ -46,7 +46,7 @@ def test_details_are_for_verbose(capsys: pytest.CaptureFixture[str]) -> None:
     for verbose in (False, True):
         configure(OutputSettings(verbose=verbose))
         messages().detail("a detail")
-    assert capsys.readouterr().err == "embedfleet: a detail\n"
+    assert re.fullmatch(r"embedfleet: \d\d:\d\d:\d\d a detail\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(("name", "reason"), [("", "Is a directory"), ("no/log", "No such file or directory")])

@@ -73,11 +73,11 @@ def test_a_pass_from_its_wait_to_its_end() -> None:
     loads = "loading the model into memory"
     assert lines.show(1, one_pass("staging", 0, 2, doing=loads), rows=9, read=False) == [f"dense-a: {loads}"]
     assert lines.show(1, one_pass("working", 20, 40), rows=40, read=False) == [
-        "dense-a: 50%, 20/40+ · 10.0 rows/s · 0:00 · ETA 0:02+"
+        "dense-a: 50% 20/40+ 10.0 rows/s 0:00 ETA 0:02+"
     ]
     assert lines.show(later - 1, one_pass("working", 30, 40), rows=40) == [], "too soon"
     assert lines.show(61, one_pass("working", 30, 40), rows=40) == [
-        "dense-a: 75%, 30/40 · 10.0 rows/s · 1:05 · ETA 0:01"
+        "dense-a: 75% 30/40 10.0 rows/s 1:05 ETA 0:01"
     ]
     assert lines.show(later, one_pass("working", 30, 40), rows=40) == [], "the same figures"
 
@@ -87,9 +87,9 @@ def test_no_figures_are_said_twice_at_the_end() -> None:
     lines, later = Lines(), progress_lines.PLAIN_SECONDS
     assert len(lines.show(0, one_pass("working", 2, 4), rows=4)) == 1
     assert lines.show(later, one_pass("working", 4, 4), rows=4) == []
-    assert lines.show(0, one_pass("waiting", 4, 4), rows=4, read=True) == ["dense-a: waiting · 100%, 4/4"]
+    assert lines.show(0, one_pass("waiting", 4, 4), rows=4, read=True) == ["dense-a: waiting (100%, 4/4)"]
     assert lines.show(1, one_pass("staging", 4, 4), rows=4) == []
-    assert lines.show(1, one_pass("done", 4, 4), rows=4) == ["dense-a: done, 4 rows · 10.0 rows/s · 0:07"]
+    assert lines.show(1, one_pass("done", 4, 4), rows=4) == ["dense-a: done 4 rows 10.0 rows/s 0:07"]
     assert lines.show(later, one_pass("done", 4, 4), rows=4) == []
 
 
@@ -98,7 +98,7 @@ def test_a_pass_that_ends_soon_waits_without_a_word() -> None:
     lines.show(0, one_pass("working", 2, 4), rows=4)
     assert lines.show(1, one_pass("waiting", 4, 4, doing="waiting for its last segments to be written"), rows=4) == []
     assert lines.show(1, one_pass("done", 4, 4), rows=4) == [
-        "queries: dense-a: done, 4 queries · 10.0 queries/s · 0:02 · 50 tokens/s · cpu:0"
+        "queries: dense-a: done 4 queries 10.0 queries/s 0:02 · 50 tokens/s · cpu:0"
     ]
 
 
@@ -109,15 +109,15 @@ def test_several_passes_have_a_line_together() -> None:
         one_pass("waiting", 0, 40, vector="dense-b", doing="waiting for dense-a"),
     )
     assert lines.show(0, first, second, rows=40) == [
-        "dense-a: 25%, 10/40 · 10.0 rows/s · 0:00 · ETA 0:03",
+        "dense-a: 25% 10/40 10.0 rows/s 0:00 ETA 0:03",
         "dense-b: waiting for dense-a",
-        "all passes: 12%, 10/80 · 10.0 rows/s · 0:00 · ETA 0:03+",
+        "all passes: 12% 10/80 10.0 rows/s 0:00 ETA 0:03+",
     ]
     done = one_pass("done", 40, 40)
     assert lines.show(20, done, one_pass("working", 20, 40, vector="dense-b"), rows=40) == [
-        "dense-a: done, 40 rows · 10.0 rows/s · 0:20",
-        "dense-b: 50%, 20/40 · 10.0 rows/s · 0:00 · ETA 0:02",
-        "all passes: 75%, 60/80 · 10.0 rows/s · 0:20 · ETA 0:02",
+        "dense-a: done 40 rows 10.0 rows/s 0:20",
+        "dense-b: 50% 20/40 10.0 rows/s 0:00 ETA 0:02",
+        "all passes: 75% 60/80 10.0 rows/s 0:20 ETA 0:02",
     ]
 
 
@@ -179,7 +179,7 @@ def test_what_each_form_of_progress_shows(capsys: pytest.CaptureFixture[str], tm
     assert [len(line.split()[1]) for line in lines[:2]] == [len("12:00:00")] * 2, "the time of day"
     assert [line.split(" ", 2)[2] for line in lines[:2]] == [
         "a worker was lost",
-        "dense-a: 50%, 2/4 · 10.0 rows/s · 0:00 · ETA 0:00",
+        "dense-a: 50% 2/4 10.0 rows/s 0:00 ETA 0:00",
     ]
     assert lines[2:] == ["embedfleet: a line"]
     assert len(shown(capsys, OutputSettings(progress="none"))) == 2
@@ -188,7 +188,7 @@ def test_what_each_form_of_progress_shows(capsys: pytest.CaptureFixture[str], tm
     assert shown(capsys, OutputSettings(quiet=True, log_file=log)) == []
     assert [line.split(" ", 2)[2].strip() for line in log.read_text().splitlines()[1:]] == [
         "a worker was lost",
-        "dense-a: 50%, 2/4 · 10.0 rows/s · 0:00 · ETA 0:00 · 50 tokens/s · cpu:0",
+        "dense-a: 50% 2/4 10.0 rows/s 0:00 ETA 0:00 · 50 tokens/s · cpu:0",
         "a line",
     ]
 
@@ -217,8 +217,8 @@ def test_events_are_read_as_they_are_written(tmp_path: Path) -> None:
     events = EventLines(path)
     assert list(events.take()) == []
     with path.open("ab") as file:
-        file.write(event("lease", vector="dense-a", pid=7) + b'{"time": 2.0, "ev')
-    assert list(events.take()) == ["lease: vector dense-a, pid 7"]
+        file.write(event("lease", vector="dense-a", pid=7, seconds=0.25, memory=None, error="") + b'{"time": 2.0, "ev')
+    assert list(events.take()) == ["lease: vector dense-a, pid 7, seconds 0.25"]
     with path.open("ab") as file:
         file.write(b'ent": "over"}\nno JSON\n')
     assert list(events.take()) == ["over"]

@@ -76,7 +76,7 @@ def test_bm25_waits_for_the_whole_source() -> None:
     driver.tell(RunOpened("r", NONE))
     assert said(driver) == ("waiting", "waiting for the first chunks of the source")
     driver.tell(SegmentSpooled("r", 0, 8))
-    assert said(driver)[1] == "waiting for the end of the source: it counts the terms of all chunks"
+    assert said(driver)[1] == "waiting for the whole source, to count terms"
     driver.tell(IntakeDone("r"))
     assert said(driver)[1] == "waiting for its terms to be counted"
 
