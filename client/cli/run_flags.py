@@ -36,7 +36,7 @@ def run(
         typer.Option(
             metavar="DIR",
             parser=local_path,
-            help="The run directory. The same command resumes there. Default: SOURCE.embedfleet beside SOURCE.",
+            help="The run directory. The same command resumes there. Default: c.embedfleet beside c.jsonl.",
         ),
     ] = None,
     dense: Annotated[
@@ -186,7 +186,7 @@ def run(
     restart: Annotated[
         bool, typer.Option("--restart", metavar="", help="Delete what an earlier run wrote there; start over.")
     ] = False,
-    config: Annotated[
+    config: Annotated[  # noqa: ARG001 - its callback has read the file
         Path | None,
         typer.Option(
             metavar="FILE",

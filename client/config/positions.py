@@ -9,7 +9,7 @@ _KEY = re.compile(r"\s*([^=#]+?)\s*=")
 
 
 def line_of(text: str, table: str, key: str) -> int | None:
-    """The line, from 1, of a key in a table ("" above all tables), or that of the table; None if it is written in another way."""
+    """The line, from 1, of a key in a table ("" above all tables), or else that of the table; None if neither is found."""
     here = ""
     found: int | None = None
     for number, line in enumerate(text.splitlines(), 1):

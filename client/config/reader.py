@@ -27,7 +27,9 @@ def read_config(path: Path, flags: Mapping[str, Flag]) -> dict[str, Any]:
     except IsADirectoryError:
         raise UsageError(f"--config {path}: is a folder; give a TOML file, or spec.json of a run") from None
     except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror or error}; give a TOML file, or spec.json of a run") from None
+        raise UsageError(
+            f"--config {path}: {error.strerror or error}; give a TOML file, or spec.json of a run"
+        ) from None
     try:
         return _read_spec(raw) if raw.lstrip().startswith(b"{") else _ConfigFile(raw, flags).values()
     except UsageError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import EnumType
+from enum import Enum
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -105,7 +105,7 @@ def checked(option: str, value: Any, kind: Any) -> Any:
 
 def _choices(kind: Any) -> list[str]:
     """The values of a Literal or an enum, also inside a list or a union; empty for other types."""
-    if isinstance(kind, EnumType):
+    if isinstance(kind, type) and issubclass(kind, Enum):
         return [str(choice.value) for choice in kind]
     parts = get_args(kind)
     if get_origin(kind) is Literal:

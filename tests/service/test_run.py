@@ -251,7 +251,6 @@ def test_one_folder_has_one_run_at_a_time(start: Any, cli: Any, tmp_path: Path, 
 REFUSED: dict[str, tuple[str, str]] = {
     "no such source": ("run nowhere.jsonl --dense fake:8", "no such file"),
     "empty source": ("run empty.jsonl --dense fake:8", "no record"),
-    "no model": ("run corpus.jsonl", "--dense"),
     "unknown model": ("run corpus.jsonl --dense no-such-model", "catalogue"),
     "unknown sparse": (
         "run corpus.jsonl --sparse splade",

@@ -108,8 +108,8 @@ LAYERS: dict[str, dict[str, set[str]]] = {
                 "search",
                 "upload",
                 "flags",
+                "steps",
             ),
-            "steps",
         },
     },
 }

@@ -19,13 +19,15 @@ from embedfleet.protocol.spec import catalog
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("protocol", "coordinator", "worker", "exporter", "client")
-PUBLIC = (
-    "Against Backend ChunkSource Client Cost DeviceError DeviceState Difference Dtype Embedder EmbedfleetError EnsembleSpec "
-    "Evaluation Event Figures Filters FloatArray Form Hit Index Kind Metadata Method ModelError Multivectors OnlyIt Output "
-    "PassProgress PassSpec PassSummary Placement Progress QuarantineLine RankedChunk Ranking Recommendation Run "
-    "RunDirectoryError RunEnded RunFailed RunOptions RunSpec RunState RunTelemetry SetFigures SignalFigures SourceError "
-    "SparseVectors SpecMismatch Status Storage Truncation TruncationRecord Unreachable UsageError __version__ open_run"
-).split()
+PUBLIC = [
+    "Against", "Backend", "ChunkSource", "Client", "Cost", "DeviceError", "DeviceState", "Difference", "Dtype",
+    "Embedder", "EmbedfleetError", "EnsembleSpec", "Evaluation", "Event", "Figures", "Filters", "FloatArray", "Form",
+    "Hit", "Index", "Kind", "Metadata", "Method", "ModelError", "Multivectors", "OnlyIt", "Output", "PassProgress",
+    "PassSpec", "PassSummary", "Placement", "Progress", "QuarantineLine", "RankedChunk", "Ranking", "Recommendation",
+    "Run", "RunDirectoryError", "RunEnded", "RunFailed", "RunOptions", "RunSpec", "RunState", "RunTelemetry",
+    "SetFigures", "SignalFigures", "SourceError", "SparseVectors", "SpecMismatch", "Status", "Storage", "Truncation",
+    "TruncationRecord", "Unreachable", "UsageError", "__version__", "open_run",
+]  # fmt: skip
 HEAVY = {
     "torch",
     "openvino",

@@ -20,13 +20,13 @@ FLAGS = {
     "run": "backend batch-timeout candidates config cpu-fallback dense devices dtype ensemble export grace heads id-field "
     "index json limit load-timeout max-active-dims max-tokens multivector no-fallback normalize otlp out pool-factor project "
     "prompt qrels queries query-prompt rerank restart signals sparse sparse-device store text-field title-field top-k "
-    "truncate-dim trust-remote-code weights write-config",
-    "search": "candidates filter json rerank signals timeout timings top-k trust-remote-code",
-    "verify": "json",
-    "info": "json",
-    "export": "format json quantization",
+    "truncate-dim trust-remote-code weights write-config quiet verbose log-file no-color progress",
+    "search": "candidates filter json no-color quiet rerank signals timeout timings top-k trust-remote-code",
+    "verify": "json no-color quiet",
+    "info": "json no-color",
+    "export": "format json no-color quantization quiet",
     "upload": "api-key-env batch collection cut-payload grpc grpc-port json max-request prune quantization replace streams url "
-    "wait",
+    "wait quiet log-file no-color progress",
     "serve": "bind devices grace no-devices otlp",
     "worker": "connect devices patience",
 }
@@ -78,8 +78,19 @@ def test_export_formats() -> None:
     assert list(FORMATS) == ["jsonl", "npy", "sparse-jsonl", "multivector-jsonl", "metadata", "upload-script"]
 
 
-KNOWN = {*dir(builtins), "Any", "Callable", "Iterator", "Literal", "Mapping", "NotRequired", "Path", "PathLike", "Sequence"}
-KNOWN |= {"TracebackType", "np", "npt", "pa"}
+KNOWN = {
+    *dir(builtins),
+    "Any",
+    "Callable",
+    "Iterator",
+    "Literal",
+    "Mapping",
+    "NotRequired",
+    "Path",
+    "PathLike",
+    "Sequence",
+}
+KNOWN |= {"TracebackType", "np", "npt", "os", "pa"}
 CONSTRUCTED = {"Client", "Embedder"}
 """Classes whose instances a user makes; the others are returned, or have fields only."""
 
@@ -93,7 +104,7 @@ def annotations(name: str) -> Iterator[str]:
         return
     for field, kind in vars(value).get("__annotations__", {}).items():
         if not field.startswith("_"):
-            yield kind
+            yield getattr(kind, "__forward_arg__", kind)  # of a TypedDict
     for method, member in vars(value).items():
         function = getattr(member, "fget", getattr(member, "func", getattr(member, "__func__", member)))
         shown = not method.startswith("_") or method == "__iter__" or (method == "__init__" and name in CONSTRUCTED)
@@ -109,5 +120,10 @@ def test_all_that_a_public_signature_names_is_public() -> None:
         for node in ast.walk(ast.parse(kind, mode="eval"))
         if isinstance(node, ast.Name)
     }
-    assert {("RunOptions", "Client"), ("QuarantineLine", "Run"), ("RankedChunk", "Ranking"), ("Hit", "Embedder")} <= found
+    assert {
+        ("RunOptions", "Client"),
+        ("QuarantineLine", "Run"),
+        ("RankedChunk", "Ranking"),
+        ("Hit", "Embedder"),
+    } <= found
     assert sorted((named, by) for named, by in found if named not in KNOWN and named not in embedfleet.__all__) == []

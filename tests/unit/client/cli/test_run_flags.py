@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,11 @@ Ran = dict[str, Any]
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("EMBEDFLEET_")]:
         monkeypatch.delenv(name)
     (tmp_path / "corpus.jsonl").write_text('{"id": "a", "text": "one"}\n')
-    yield
 
 
 @pytest.fixture
@@ -118,8 +117,32 @@ def test_no_variable_restarts_a_run(ran: Callable[..., Ran], monkeypatch: pytest
 
 COMMANDS = (
     ("corpus.jsonl", "--dense", "fake:8", "--sparse", "bm25", "--limit", "3"),
-    ("corpus.jsonl", "--dense", "a=fake:8", "--dense", "fake:9", "--ensemble", "concat", "--weights", "2,1", "--out", "x"),
-    ("corpus.jsonl", "--sparse", "bm25", "--dtype", "float16", "--queries", "q.jsonl", "--rerank", "fake:8", "--top-k", "3"),
+    (
+        "corpus.jsonl",
+        "--dense",
+        "a=fake:8",
+        "--dense",
+        "fake:9",
+        "--ensemble",
+        "concat",
+        "--weights",
+        "2,1",
+        "--out",
+        "x",
+    ),
+    (
+        "corpus.jsonl",
+        "--sparse",
+        "bm25",
+        "--dtype",
+        "float16",
+        "--queries",
+        "q.jsonl",
+        "--rerank",
+        "fake:8",
+        "--top-k",
+        "3",
+    ),
     ("corpus.jsonl", "--heads", "bge-m3", "--no-fallback", "--pool-factor", "2", "--export", "all", "--json"),
     ("corpus.jsonl", "--dense", "./model", "--sparse-device", "cpu", "--batch-timeout", "5", "--devices", "cpu:2"),
 )
@@ -186,9 +209,29 @@ def test_words_of_a_query_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_variable_has_the_address_for_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     became: list[list[str]] = []
-    monkeypatch.setattr("embedfleet.client.cli.daemons._become", lambda _module, arguments: became.append(arguments) or 0)
+    monkeypatch.setattr(
+        "embedfleet.client.cli.daemons._become", lambda _module, arguments: became.append(arguments) or 0
+    )
     monkeypatch.setenv("EMBEDFLEET_COORDINATOR", "ipc:///tmp/fleet")
     for command in ("serve", "worker"):
         with pytest.raises(SystemExit, match="0"):
             app([command])
     assert [arguments[0] for arguments in became] == ["--bind=ipc:///tmp/fleet", "--connect=ipc:///tmp/fleet"]
+
+
+def test_the_file_in_the_documentation_is_read(ran: Callable[..., Ran], tmp_path: Path) -> None:
+    pytest.importorskip("ir_measures")
+    page = (Path(__file__).parents[4] / "docs" / "configuration.md").read_text()
+    (tmp_path / "run.toml").write_text(page.partition("```toml\n")[2].partition("```")[0])
+    (tmp_path / "queries.jsonl").write_text('{"id": "q", "text": "one"}\n')
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\ta\t1\n")
+    found = ran("--config", "run.toml")
+    spec, retrieval = found["spec"], found["after"].retrieval
+    assert models(spec) == ["dense-bge-m3", "dense-gte-large", "sparse-bm25"]
+    assert [(one.method, one.weights) for one in spec.ensembles] == [("concat", (2.0, 1.0))]
+    assert {(one.max_tokens, one.truncate_dim, one.storage) for one in spec.passes[:2]} == {(512, 512, "int8")}
+    assert (retrieval.rerank.model, retrieval.qrels, found["out"]) == (
+        "bge-reranker-base",
+        tmp_path / "qrels.tsv",
+        tmp_path / "run",
+    )

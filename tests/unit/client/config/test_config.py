@@ -73,7 +73,10 @@ def test_flags_stand_in_tables_or_above_them(tmp_path: Path) -> None:
     [
         ("limit = 5\n\nlimt = 3", r", line 3: unknown key 'limt'; did you mean 'limit'\?"),
         ("[dense]\nmodel = 'a'", r", line 2: unknown key 'model' in \[dense\]; did you mean 'models'\?"),
-        ("[dense]\nmodels = ['a']\nstroe = 'int8'", r", line 3: unknown key 'stroe' in \[dense\]; did you mean 'store'\?"),
+        (
+            "[dense]\nmodels = ['a']\nstroe = 'int8'",
+            r", line 3: unknown key 'stroe' in \[dense\]; did you mean 'store'\?",
+        ),
         ("[dens]\nmodels = ['a']", r", line 1: unknown key 'dens'; did you mean 'dense'\?"),
         ("dense.trunc-dim = 3", r", line 1: unknown key 'trunc-dim' in \[dense\]; did you mean 'truncate-dim'\?"),
         ("xyzzy = 3", r", line 1: unknown key 'xyzzy'; the keys are the flags in embedfleet run --help"),
@@ -143,7 +146,9 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 def test_lines_of_keys() -> None:
     text = 'a = 1\n["dense"]  # x\n"b" = 2\nc.d = 3\n'
-    assert [line_of(text, *place) for place in (("", "a"), ("dense", "b"), ("", "dense"), ("dense", "x"), ("", "x"))] == [
+    assert [
+        line_of(text, *place) for place in (("", "a"), ("dense", "b"), ("", "dense"), ("dense", "x"), ("", "x"))
+    ] == [
         1,
         3,
         2,

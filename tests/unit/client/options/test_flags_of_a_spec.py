@@ -16,7 +16,13 @@ from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 SPECS: tuple[dict[str, Any], ...] = (
     {"dense": ["fake:8"]},
     {"dense": ["old=/x/m", "org/new@r1"], "sparse": ["terms=bm25", "fake:50"], "max_active_dims": 9, "fallback": False},
-    {"sparse": ["bm25", "fake:50"], "dense": ["fake:8"], "heads": ["bge-m3"], "multivector": ["fake:4"], "pool_factor": 2},
+    {
+        "sparse": ["bm25", "fake:50"],
+        "dense": ["fake:8"],
+        "heads": ["bge-m3"],
+        "multivector": ["fake:4"],
+        "pool_factor": 2,
+    },
     {"dense": ["fake:8", "fake:16"], "ensemble": ["concat", "average"], "weights": "2,0.5", "project": True},
     {"dense": ["fake:8", "fake:9"], "ensemble": ["concat"], "storage": "int8", "truncate_dim": 4, "normalize": True},
     {"dense": ["fake:8"], "prompt": "d: ", "query_prompt": "q: ", "max_tokens": 9, "dtype": "float16"},

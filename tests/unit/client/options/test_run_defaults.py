@@ -43,7 +43,7 @@ def test_where_there_is_no_place_beside_the_source() -> None:
         default_out("-")
     with pytest.raises(UsageError, match="--out is missing: no folder is beside /; give --out DIR"):
         default_out("/")
-    with pytest.raises(SourceError, match="s3://bucket/c.jsonl: only local paths"):
+    with pytest.raises(SourceError, match=r"s3://bucket/c\.jsonl: only local paths"):
         default_out("s3://bucket/c.jsonl")
 
 
