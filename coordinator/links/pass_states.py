@@ -55,9 +55,7 @@ def _awaited_chunks(run: Run, pass_index: int) -> str:
     if not run.segments and not run.intake_done:
         return "the first chunks of the source"
     if not may_begin(run, pass_index):
-        return (
-            "its terms to be counted" if run.intake_done else "the whole source, to count terms"
-        )
+        return "its terms to be counted" if run.intake_done else "the whole source, to count terms"
     if one.given_up or one.broken is not None:
         return "the weights of the metadata to be written"
     if not has_work(run, pass_index):

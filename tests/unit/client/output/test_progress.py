@@ -76,9 +76,7 @@ def test_a_pass_from_its_wait_to_its_end() -> None:
         "dense-a: 50% 20/40+ 10.0 rows/s 0:00 ETA 0:02+"
     ]
     assert lines.show(later - 1, one_pass("working", 30, 40), rows=40) == [], "too soon"
-    assert lines.show(61, one_pass("working", 30, 40), rows=40) == [
-        "dense-a: 75% 30/40 10.0 rows/s 1:05 ETA 0:01"
-    ]
+    assert lines.show(61, one_pass("working", 30, 40), rows=40) == ["dense-a: 75% 30/40 10.0 rows/s 1:05 ETA 0:01"]
     assert lines.show(later, one_pass("working", 30, 40), rows=40) == [], "the same figures"
 
 
