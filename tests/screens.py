@@ -50,7 +50,8 @@ CORPUS = [
 INTRODUCTION = """# Screens
 
 What the commands show on a terminal of 80 columns. A test compares this page with what they print; `make docs` writes it anew.
-Colours and the sizes of files are left out. Models in the examples are `fake:8`, which needs no weights.
+Colours are left out, and so are the digits of sizes and times that depend on the machine. The models of the examples are
+`fake:8`, which needs no weights.
 """
 
 
@@ -72,7 +73,8 @@ def _progress() -> Iterator[str]:
         "## Progress\n\nOn a terminal, a row for each pass and one for all; wider terminals show counts and tokens too. "
         "`+`: at least so\nmuch, while the source is read or a pass has no rate yet.\n"
     )
-    yield _block(_drawn(_bars_at_work()))
+    yield _block(_drawn(_bars_of(_state(0.0, read=False), 3.0)))
+    yield _block(_drawn(_bars_of(_state(0.42), 48.0)))
     yield "Elsewhere, and with `--progress plain`, lines with the time; none is written twice with the same figures.\n"
     yield _block(_plain_lines())
     yield "At the end of a run, a table of its stages:\n"
@@ -90,14 +92,32 @@ def _after_a_run(run: Run, folder: Path) -> Iterator[str]:
     yield "## Tables\n"
     for words in (["info", "corpus.embedfleet"], ["verify", "corpus.embedfleet"]):
         text = on_terminal(run, words, folder).replace(f"{folder}/", "")
-        yield _shown(words, SIZE.sub(_hide_size, text))
+        yield _shown(words, SIZE.sub(_hide_digits, text))
+    yield "The evaluation of a run with `--queries` and `--qrels`:\n"
+    yield _block(_evaluation(run, folder))
 
 
 SIZE = re.compile(r"\d+\.\d (?=KB|MB)")
+SECONDS = re.compile(r"\b\d\.\d\d\b")
+
+QUERIES = {"q1": "read a file", "q2": "a year and a month", "q3": "Programme über das Netz"}
+QRELS = {"q1": "files-1", "q2": "dates-1", "q3": "netz-1"}
 
 
-def _hide_size(match: re.Match[str]) -> str:
-    """A size of files without its digits: they depend on the versions of libraries."""
+def _evaluation(run: Run, folder: Path) -> str:
+    """The tables that a run shows after its queries."""
+    queries = (json.dumps({"_id": name, "text": text}) for name, text in QUERIES.items())
+    (folder / "queries.jsonl").write_text("".join(f"{line}\n" for line in queries))
+    judged = "".join(f"{query}\t{chunk}\t1\n" for query, chunk in QRELS.items())
+    (folder / "qrels.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    words = ["run", "corpus.jsonl", "--dense", "fake:8", "--sparse", "bm25", "--devices", "cpu", "--progress", "none"]
+    text = on_terminal(run, [*words, "--queries", "queries.jsonl", "--qrels", "qrels.tsv"], folder)
+    tables = text[text.index("ranking ") :]
+    return SECONDS.sub(_hide_digits, tables.partition("cut / tokens")[0].rstrip())
+
+
+def _hide_digits(match: re.Match[str]) -> str:
+    """A size of files or a time without its digits: they depend on the versions of libraries and on the machine."""
     return re.sub(r"\d", "n", match.group())
 
 
@@ -136,11 +156,13 @@ def _state(share: float, *, read: bool = True) -> Progress:
     return Progress(run="r", status="running", rows=40_000, intake_done=read, rejected=0, passes=(first, second, bm25))
 
 
-def _bars_at_work() -> RenderableType:
+def _bars_of(progress: Progress, now: float) -> RenderableType:
+    """The bars of a run that was started at 0 and began to compute at 8 seconds."""
     watch = Stopwatch(0.0)
-    watch.rows(_state(0.01, read=False), 8.0)
-    rows = watch.rows(_state(0.42), 48.0)
-    return bars([*rows, watch.total(rows, 48.0)], "rows", "", WIDTH, Spinner("dots"))
+    if now > 8:
+        watch.rows(_state(0.01, read=False), 8.0)
+    rows = watch.rows(progress, now)
+    return bars([*rows, watch.total(rows, now)], "rows", "", WIDTH, Spinner("dots"))
 
 
 def _plain_lines() -> str:

@@ -70,7 +70,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     """Print the measures and costs of every ranking on standard error, as the progress."""
     console = message_console(whole_tables=True)
     more = ("rows/s", "device") if console.width >= ROOMY else ()  # else the names would be cut off
-    table = Table("ranking", *evaluation.measures, "seconds", *more)
+    table = _table(console, "ranking", *evaluation.measures, "seconds", *more)
     for ranking in evaluation.rankings:
         rate = f"{ranking.cost.per_second:,.1f}" if ranking.cost.per_second else "-"
         scores = (f"{ranking.scores[measure]:.4f}" for measure in evaluation.measures)
@@ -79,9 +79,11 @@ def print_evaluation(evaluation: Evaluation) -> None:
     console.print(table)
     if lines := signal_table.rows(evaluation.signals):
         shown = None if console.width >= ROOMY else LEAST_COLUMNS
-        adding = Table(*signal_table.head(evaluation.candidates)[:shown])
+        adding = _table(console, *signal_table.head(evaluation.candidates)[:shown])
         for line in lines:
             adding.add_row(*map(escape, line[:shown]))
+        if console.width < ROOMY:
+            console.print()  # the tables have no frames there
         console.print(adding)
     console.print(f"{pluralize(evaluation.queries, 'judged query', 'judged queries')}. {escape(evaluation.verdict)}")
     for note in evaluation.notes:

@@ -13,6 +13,7 @@ from ..screens import PAGE, WIDTH, page
 from .conftest import LIMIT
 
 pytest.importorskip("qdrant_edge")
+pytest.importorskip("ir_measures")
 
 
 def test_the_page_of_the_screens_is_what_the_commands_show(
