@@ -105,7 +105,9 @@ class Stopwatch:
         elif one.state == "done":
             self._ended.setdefault(one.vector, now)
         began = self._began.get(one.vector)
-        unfinished = one.state != "done" and one.share_done < 1
+        computed = progress.intake_done and one.rows_done >= progress.rows  # estimates may say a little less
+        share = 1.0 if computed else one.share_done
+        unfinished = one.state != "done" and share < 1
         details = [f"{one.tokens_per_second:,.0f} tokens/s"] if one.tokens_per_second else []
         details += [", ".join(one.devices)] if one.devices else []
         details += [f"{one.in_flight} in flight"] if one.in_flight else []
@@ -113,7 +115,7 @@ class Stopwatch:
             name=one.vector,
             rows=one.rows_done,
             total=progress.rows,
-            share=one.share_done,
+            share=share,
             rate=one.rows_per_second,
             elapsed=self._ended.get(one.vector, now) - began if began is not None else 0.0,
             left=one.seconds_left if unfinished else None,

@@ -236,3 +236,12 @@ def test_lines_stand_above_the_bars_and_the_cursor_comes_back(capsys: pytest.Cap
     assert "embedfleet: a [line]" in said
     assert "dense-a" in said
     assert said.rindex("\x1b[?25h") > said.rindex("\x1b[?25l")
+
+
+def test_a_pass_whose_rows_are_all_computed_is_at_100_percent() -> None:
+    estimated = msgspec.structs.replace(one_pass("waiting", 40, 40), share_done=0.96, seconds_left=1.0)
+    shares = [
+        [(one.share, one.left) for one in Stopwatch(0.0).rows(of(estimated, rows=40, read=read), 5.0)]
+        for read in (True, False)
+    ]
+    assert shares == [[(1.0, None)], [(0.96, 1.0)]]
