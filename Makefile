@@ -6,7 +6,7 @@
 #   make fuzz    millions of hostile messages at the decoders
 #   make chaos   KILLS=200 processes killed at random
 #   make coverage    the branches of the core, the codec and the commit path
-#   make docs    write docs/cli.md from the command line
+#   make docs    write docs/cli.md and docs/screens.md from the command line
 #   make bench   run the benchmarks                       make clean   remove what was built (distclean: the environments too)
 #
 #   PYTHON=python3.12   which Python makes the environment (3.11 or newer)
@@ -95,6 +95,7 @@ chaos: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m typer embedfleet.client.cli.app utils docs --name embedfleet --title "Command line" --output docs/cli.md
+	$(BIN)/python -m embedfleet.tests.screens
 
 # What ran, on which machine, goes to files in BENCH; the tables of benchmarks/results/README.md are made of such files.
 bench: $(STAMP)

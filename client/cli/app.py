@@ -12,10 +12,10 @@ import typer
 from ...protocol.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_QUARANTINED, EmbedfleetError
 from ...protocol.process.standard_streams import guard_standard_streams
 from ...protocol.process.system_refusals import describe_system_error
-from ...protocol.text.terminal_text import printable
 from ...protocol.version import __version__
 from ..completion.models import rerank_models
 from ..completion.run_directories import run_directories
+from ..output.messages import messages
 from .command_group import CommandGroup
 from .flag_types import COORDINATOR, AsJson, Devices, Otlp, Quantized, RunFolder, TrustsCode, local_path
 from .json_output import print_json
@@ -134,7 +134,7 @@ def verify(folder: RunFolder, as_json: AsJson = False) -> None:
 
         print_json({"ok": report.ok, **asdict(report)})
     else:
-        print_report(report)
+        print_report(report, problems_only=messages().settings.quiet)
     if not report.ok:
         raise typer.Exit(EXIT_FAILED)
 
@@ -342,7 +342,7 @@ def _options(  # pyright: ignore[reportUnusedFunction] - typer registers it
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"embedfleet: {line}\n")
+    messages().say(line)
 
 
 def main() -> None:
@@ -356,27 +356,28 @@ def main() -> None:
     sys.stdout.flush()
     lost = output.error
     if lost is not None and lost.errno != errno.EPIPE and code in (EXIT_DONE, EXIT_QUARANTINED):
-        sys.stderr.write(
-            f"embedfleet: error: standard output cannot be written ({lost.strerror}): part of the output is missing; "
-            "write it elsewhere and run the command again\n"
+        messages().fail(
+            f"standard output cannot be written ({lost.strerror}): part of the output is missing; "
+            "write it elsewhere and run the command again"
         )
         code = EXIT_FAILED
+    messages().record(f"exit code {code}")
     sys.exit(code)
 
 
 def _exit_code() -> int:
     try:
-        app()
+        app(prog_name="embedfleet")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_DONE
     except EmbedfleetError as error:
-        sys.stderr.write(f"embedfleet: error: {printable(str(error))}\n")
+        messages().fail(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:  # not only OSError: ZeroMQ's errors carry an errno too
         if (refused := describe_system_error(error)) is None:
             raise
-        sys.stderr.write(f"embedfleet: error: {printable(refused)}\n")
+        messages().fail(refused)
         return EXIT_FAILED
     return EXIT_DONE

@@ -7,6 +7,10 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from ..flags.examples import epilog
+from ..flags.output_flags import add_output_flags
+from ..flags.panels import arrange
+
 PREFIX = "Value error, "
 """Put before a message by the library that checks the values of flags."""
 
@@ -15,13 +19,21 @@ NO_VARIABLE = frozenset({"--write-config", "--restart", "--replace", "--prune"})
 
 
 class CommandGroup(TyperGroup):
-    """As Typer's, but quick to complete. A flag may be given by a variable, as `--dtype` of `run` by EMBEDFLEET_RUN_DTYPE."""
+    """As Typer's, but quick to complete. Each command gets the flags of the output, panels and examples in its help, and
+    variables for its flags: `--dtype` of `run` may be given as EMBEDFLEET_RUN_DTYPE."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
+        self.epilog = epilog("")
         for name, command in self.commands.items():
-            for option in command.params:
-                _name_variable(name, option)
+            _prepare(name, command)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option --help. Its default is False: for None, Typer imports pydantic to convert it, before any command."""
+        option = super().get_help_option(ctx)
+        if option is not None and option.default is None:
+            option.default = False
+        return option
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
@@ -38,11 +50,24 @@ class CommandGroup(TyperGroup):
         return super().make_context(info_name, args, parent, **extra)
 
 
+def _prepare(name: str, command: Any) -> None:
+    """Complete a command, or each command of a group such as `models`."""
+    subcommands = getattr(command, "commands", {})
+    for inner, subcommand in subcommands.items():
+        _prepare(f"{name} {inner}", subcommand)
+    if not subcommands:
+        add_output_flags(name, command)
+    command.epilog = epilog(name)
+    arrange(name, command)
+    for option in command.params:
+        _name_variable(name, option)
+
+
 def _name_variable(command: str, option: Any) -> None:
     """Name the variable of a flag that has none of its own. The help does not show it: the rule is the same for all."""
     flag = next((flag for flag in option.opts if flag.startswith("--")), None)
     if option.envvar is None and flag is not None and flag not in NO_VARIABLE:
-        option.envvar = f"EMBEDFLEET_{command}_{flag[2:]}".replace("-", "_").upper()
+        option.envvar = f"EMBEDFLEET_{command}_{flag[2:]}".replace("-", "_").replace(" ", "_").upper()
         option.show_envvar = False
 
 

@@ -84,7 +84,13 @@ def run(
     ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Stop after N chunks.")] = None,
     index: Annotated[Index, typer.Option(help="Publish an embedded Qdrant Edge shard, or nothing.")] = "edge",
-    dtype: Annotated[Dtype, typer.Option(help="auto: float32 on a CPU, bfloat16 or float16 on GPUs.")] = "auto",
+    dtype: Annotated[
+        Dtype,
+        typer.Option(
+            metavar="TYPE",
+            help="float32, bfloat16, float16, or auto: float32 on a CPU, bfloat16 or float16 on GPUs.",
+        ),
+    ] = "auto",
     max_tokens: Annotated[
         int | None, typer.Option(metavar="N", help="Truncate texts to N tokens. Default: the model's limit.")
     ] = None,
@@ -115,9 +121,12 @@ def run(
             help="Accept a model for the dot product: normalize its vectors, compare by cosine.",
         ),
     ] = False,
-    store: Annotated[Storage, typer.Option(help="How dense vectors are kept in files.")] = "float32",
+    store: Annotated[
+        Storage, typer.Option(metavar="TYPE", help="Of dense vectors in files: float32, float16, int8 or binary.")
+    ] = "float32",
     ensemble: Annotated[
-        list[EnsembleName] | None, typer.Option(help="One more vector made of all dense ones. Repeatable.")
+        list[EnsembleName] | None,
+        typer.Option(metavar="METHOD", help="One more vector made of all dense ones: concat or average. Repeatable."),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(metavar="A,B", help="Weights of the ensemble, one per dense model. Default: equal.")
@@ -171,8 +180,9 @@ def run(
     backend: Annotated[
         Backend,
         typer.Option(
+            metavar="NAME",
             help="torch: texts padded to one length; torch-packed: without padding; openvino, and onnx (the graph that a model "
-            "brings): CPUs only; auto: see docs/models.md."
+            "brings): CPUs only; auto: see models.",
         ),
     ] = "auto",
     batch_timeout: Annotated[
@@ -302,8 +312,9 @@ def run(
 def _flags(context: typer.Context) -> dict[str, Flag]:
     """The flags that a file can give."""
     from ..config.known_flags import known_flags
+    from ..flags.output_flags import output_types
 
-    return known_flags(context.command.params, get_type_hints(run))
+    return known_flags(context.command.params, get_type_hints(run) | output_types())
 
 
 def _config_text(context: typer.Context, spec: RunSpec, folder: Path, plan: RetrievalPlan | None) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -18,14 +20,23 @@ from ..run_directory.description import RunDescription, VectorDescription
 from ..steps.run_table import ROOMY
 from ..verify.report import VerifyReport
 
+INFO_COLUMNS = ("model", "dimensions", "dtype", "stored", "rows", "quarantined", "tokens", "cut / tokens lost", "size")
+"""Columns of the table of `info`, after the vector."""
+ONLY_ROOMY = frozenset({"model", "dtype", "stored", "tokens"})
+"""Those that only a wide screen has; on others, each vector has a line with them."""
 LEAST_COLUMNS = 5
 """Columns of the table of signals that a narrow screen shows."""
 
 
-def print_report(report: VerifyReport) -> None:
+def print_report(report: VerifyReport, *, problems_only: bool = False) -> None:
     """Print the counts, notes and problems of a verification."""
     console = output_console()
-    table = Table("vector", "segments", "rows", "quarantined", "dimensions", "cut / tokens lost")
+    if problems_only:
+        if report.interrupted:
+            console.print(escape(report.interrupted))
+        _print_problems(console, report)
+        return
+    table = _table(console, "vector", "segments", "rows", "quarantined", "dimensions", "cut / tokens lost")
     for name, count in report.vectors.items():
         cut = "-" if count.truncated is None else cut_cell(count.truncation)
         counts = (f"{n:,}" for n in (count.segments, count.rows, count.quarantined))
@@ -33,7 +44,7 @@ def print_report(report: VerifyReport) -> None:
     console.print(table)
     console.print(
         f"{pluralize(report.chunks, 'chunk')} in {pluralize(report.segments, 'segment')}, "
-        f"{pluralize(report.rejected, 'record')} rejected, {pluralize(report.duplicates, 'duplicate')} skipped, "
+        f"{pluralize(report.rejected, 'record')} rejected, {pluralize(report.duplicates, 'duplicate')} skipped\n"
         "points in the collection: " + (f"{report.points:,}" if report.points is not None else "not counted")
     )
     for line in filter(None, (str(report.running or ""), report.interrupted)):
@@ -43,19 +54,23 @@ def print_report(report: VerifyReport) -> None:
             console.print(f"note: {escape(line)}")
     for note in report.notes:
         console.print(f"note: {escape(note)}")
-    for problem in report.problems:
-        console.print(f"[red]problem:[/red] {escape(problem)}")
+    _print_problems(console, report)
     whole = "whole so far" if report.running is not None else "whole"
     console.print(
         f"[green]{whole}[/green]" if report.ok else f"[red]{pluralize(len(report.problems), 'problem')}[/red]"
     )
 
 
+def _print_problems(console: Console, report: VerifyReport) -> None:
+    for problem in report.problems:
+        console.print(f"[red]problem:[/red] {escape(problem)}")
+
+
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print the measures and costs of every ranking on standard error, as the progress."""
     console = message_console(whole_tables=True)
     more = ("rows/s", "device") if console.width >= ROOMY else ()  # else the names would be cut off
-    table = Table("ranking", *evaluation.measures, "seconds", *more)
+    table = _table(console, "ranking", *evaluation.measures, "seconds", *more)
     for ranking in evaluation.rankings:
         rate = f"{ranking.cost.per_second:,.1f}" if ranking.cost.per_second else "-"
         scores = (f"{ranking.scores[measure]:.4f}" for measure in evaluation.measures)
@@ -64,9 +79,11 @@ def print_evaluation(evaluation: Evaluation) -> None:
     console.print(table)
     if lines := signal_table.rows(evaluation.signals):
         shown = None if console.width >= ROOMY else LEAST_COLUMNS
-        adding = Table(*signal_table.head(evaluation.candidates)[:shown])
+        adding = _table(console, *signal_table.head(evaluation.candidates)[:shown])
         for line in lines:
             adding.add_row(*map(escape, line[:shown]))
+        if console.width < ROOMY:
+            console.print()  # the tables have no frames there
         console.print(adding)
     console.print(f"{pluralize(evaluation.queries, 'judged query', 'judged queries')}. {escape(evaluation.verdict)}")
     for note in evaluation.notes:
@@ -89,27 +106,17 @@ def print_info(described: RunDescription) -> None:
     console.print(
         f"collection {index['kind']}, {pluralize(index['published_segments'], 'segment')} ({human_bytes(index['bytes'])})"
     )
-    names = ("vector", "model", "dimensions", "dtype", "stored", "rows", "quarantined", "tokens", "cut / tokens lost")
-    table = Table(*names, "size")
+    roomy = console.width >= ROOMY
+    columns = [name for name in INFO_COLUMNS if roomy or name not in ONLY_ROOMY]
+    table = _table(console, "vector", *columns)
     for vector in described["vectors"]:
-        cut = "-" if vector["truncated"] is None else f"{vector['truncated']:,} / {percent(vector['tokens_cut_share'])}"
-        counts = (*(f"{vector[name]:,}" for name in ("rows", "quarantined", "tokens")), cut)
-        dim = str(vector["dim"] or "-")
-        stored = vector["storage"] or ""
-        table.add_row(
-            vector["vector"],
-            escape(vector["model"]),
-            dim,
-            vector["dtype"],
-            stored,
-            *counts,
-            human_bytes(vector["bytes"]),
-        )
+        cells = _cells(vector)
+        table.add_row(vector["vector"], *(cells[name] for name in columns))
     console.print(table)
     asked = {vector["vector"]: vector.get("max_tokens") for vector in described["spec"]["passes"]}
     for vector in described["vectors"]:
-        for line in _details(vector):
-            console.print(f"{vector['vector']}: {line}")
+        for line in _details(vector, with_model=not roomy):
+            console.print(f"{vector['vector']}: {escape(line)}")
         if vector["truncated"]:
             truncation = Truncation(vector["rows"], vector["truncated"], vector["tokens"], vector["tokens_cut"])
             line = advice(vector["vector"], truncation, vector["max_tokens"] or 0, asked.get(vector["vector"]))
@@ -117,8 +124,35 @@ def print_info(described: RunDescription) -> None:
                 console.print(f"note: {escape(line)}")
 
 
-def _details(vector: VectorDescription) -> Iterator[str]:
+def _cells(vector: VectorDescription) -> dict[str, str]:
+    cut = "-" if vector["truncated"] is None else f"{vector['truncated']:,} / {percent(vector['tokens_cut_share'])}"
+    return {
+        "model": escape(vector["model"]),
+        "dimensions": str(vector["dim"] or "-"),
+        "dtype": vector["dtype"],
+        "stored": vector["storage"] or "",
+        **{name: f"{vector[name]:,}" for name in ("rows", "quarantined", "tokens")},
+        "cut / tokens lost": cut,
+        "size": human_bytes(vector["bytes"]),
+    }
+
+
+def _table(console: Console, first: str, *others: str) -> Table:
+    """A table with these headings. On a narrow screen it has no lines between columns, and names of vectors are folded."""
+    if console.width >= ROOMY:
+        return Table(first, *others)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _details(vector: VectorDescription, *, with_model: bool) -> Iterator[str]:
     """Lines on a vector that the table has no column for."""
+    if with_model:
+        stored = f", stored as {vector['storage']}" if vector["storage"] else ""
+        yield f"{vector['model']}, computed in {vector['dtype']}{stored}, {pluralize(vector['tokens'], 'token')}"
     if "average_length" in vector["settings"]:
         yield f"fitted to an average length of {vector['settings']['average_length']:,.6g} terms"
     if segments := vector.get("float16_segments", 0):

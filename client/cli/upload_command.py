@@ -10,14 +10,13 @@ from pathlib import Path
 from types import FrameType
 
 import orjson
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ...protocol.errors import EXIT_DONE, EXIT_QUARANTINED
 from ...protocol.finished_run.done_run import open_done_run
 from ...protocol.finished_run.point_batches import BatchLimits
 from ...protocol.index.collection import Quantization
-from ..output.console import message_console
+from ..output.messages import messages
+from ..output.upload_progress import UploadProgress
 from ..upload.collection_options import CollectionOptions
 from ..upload.payload_indexes import choose_indexes
 from ..upload.points import NUMBER_BYTES
@@ -48,17 +47,12 @@ def upload(
 ) -> int:
     """Upload the run in `root` to the server at `url`, and return the exit code: 3 if a chunk was left out."""
     indexes = choose_indexes(open_done_run(root), payload_index)  # before any server is contacted
-    console = message_console()
-    bar = Progress(
-        TextColumn("upload"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    with closing(connect(url, api_key_env, grpc=grpc, grpc_port=grpc_port)) as client, bar, ending_in_order() as ended:
-        task = bar.add_task("upload", total=None)
+    say = messages().say
+    with (
+        closing(connect(url, api_key_env, grpc=grpc, grpc_port=grpc_port)) as client,
+        closing(UploadProgress()) as shown,
+        ending_in_order() as ended,
+    ):
         try:
             done = upload_run(
                 root,
@@ -73,16 +67,16 @@ def upload(
                 replace=replace,
                 prune=prune,
                 green_seconds=green_seconds,
-                progress=lambda count, due: bar.update(task, completed=count, total=due),
+                progress=shown.show,
             )
         except KeyboardInterrupt:
             if not ended:
                 raise
-            console.print("terminated; the same command sends what is missing")
+            say("terminated; the same command sends what is missing")
             return 128 + ended[0]
     code = EXIT_QUARANTINED if done.left_out else EXIT_DONE
     for notice in done.notices:
-        console.print(f"note: {escape(notice)}")
+        say(f"note: {notice}")
     if as_json:
         delivered = done.delivered
         counts = {
@@ -97,15 +91,12 @@ def upload(
         sys.stdout.flush()
         return code
     delivered = done.delivered
-    console.print(
+    indexed = ", ".join(f"{field} ({kind})" for field, kind in indexes.items())
+    say(
         f"{done.collection}: {done.points:,} points, all counted and indexed; {delivered.new:,} new, "
         f"{delivered.replaced:,} replaced, {delivered.present:,} were there"
         + (f"; {done.pruned:,} others deleted" if done.pruned else "")
-        + (
-            f"; indexes on {escape(', '.join(f'{field} ({kind})' for field, kind in indexes.items()))}"
-            if indexes
-            else ""
-        )
+        + (f"; indexes on {indexed}" if indexed else "")
     )
     return code
 

@@ -253,6 +253,6 @@ class Embedder:
             otlp=self._otlp,
             options=self._run_options,
             share_stdin=False,
-            views=lambda _about: view,
+            views=lambda _unit: view,
         ) as session:
             yield session

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ...protocol.text.terminal_text import printable
+from .messages import messages
 
 UNSEEN_WIDTH = 160
 """Width in columns of a table if the stream is not a terminal."""
@@ -39,9 +40,11 @@ def page_console() -> Console:
     return SafeConsole(soft_wrap=True)
 
 
-def message_console(*, whole_tables: bool = False) -> Console:
-    """A console for standard error. With `whole_tables`, lines and tables are as on standard output."""
+def message_console(*, whole_tables: bool = False, always: bool = False) -> Console:
+    """A console for standard error, which shows nothing with --quiet and --progress json. With `whole_tables`, lines and tables
+    are as on standard output; with `always`, it is one of a terminal wherever standard error leads."""
+    silent = messages().settings.quiet or messages().as_json
     if not whole_tables:
-        return SafeConsole(stderr=True)
+        return SafeConsole(stderr=True, quiet=silent, force_terminal=always or None)
     width = None if sys.stderr.isatty() else UNSEEN_WIDTH
-    return SafeConsole(stderr=True, soft_wrap=True, width=width)
+    return SafeConsole(stderr=True, soft_wrap=True, width=width, quiet=silent)

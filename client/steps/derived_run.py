@@ -22,9 +22,9 @@ OTHERS = ("SpecMismatch", "SourceError")
 class DerivedRun:
     """The run in one folder. A run of other queries or pairs is moved aside until the new one is done."""
 
-    def __init__(self, session: Session, spec: RunSpec, out: Path, about: str) -> None:
-        """`about` is put before each line that is shown."""
-        self._session, self._spec, self._out, self._about = session, spec, out, about
+    def __init__(self, session: Session, spec: RunSpec, out: Path, unit: str) -> None:
+        """`unit` is what its rows are: `queries` or `pairs`."""
+        self._session, self._spec, self._out, self._unit = session, spec, out, unit
         self._layout, self._aside = RunLayout(out), SetAside(out)
 
     def follow(self, made_of: str) -> RunEnded:
@@ -44,7 +44,7 @@ class DerivedRun:
             raise error_from_name(ending.kind, ending.error)
         self._aside.drop()
         if ending.quarantined:
-            self._session.say(f"{self._about}{ending.quarantined:,} in quarantine, {reasons_in(self._layout)}")
+            self._session.say(f"{self._unit}: {ending.quarantined:,} in quarantine, {reasons_in(self._layout)}")
         return ending
 
     def _resumed_here_or_aside(self) -> RunEnded | None:
@@ -70,7 +70,7 @@ class DerivedRun:
         if self._session.received:
             raise Interrupted
         digest = digest_of(Path(self._spec.source))
-        ending = self._session.follow(self._spec, self._out, about=self._about)
+        ending = self._session.follow(self._spec, self._out, unit=self._unit)
         if ending is None or ending.status == "interrupted":
             raise Interrupted
         if ending.status != "failed":

@@ -12,6 +12,7 @@ from ...protocol.finished_run.done_run import open_done_run
 from ...protocol.process.child import STEADY_MEMORY, ChildProcess, exit_error
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.exports import read_export
+from ..output.messages import messages
 from ..run_directory.files import read_spec
 
 POLL_SECONDS = 3600.0
@@ -35,14 +36,19 @@ def export_quietly(root: Path, formats: list[str], quantization: str | None) -> 
 def export(root: Path, formats: list[str], quantization: str | None, *, as_json: bool) -> int:
     """Export the run in `root` in the named `formats` (empty: all that apply), and return the exit code.
 
-    The process writes its own messages to standard error; with `as_json`, `export.json` is printed at the end.
+    The process writes its own messages to standard error, with --quiet errors alone. With `as_json`, `export.json` is printed
+    at the end.
     """
     layout = RunLayout(root)
     read_spec(layout)  # raises if there is no run
-    with _started(layout, formats, quantization, quiet=False) as child:
+    quiet = messages().settings.quiet
+    with _started(layout, formats, quantization, quiet=quiet) as child:
         code = _wait(child)
+        stderr = child.tail()
     if code < 0:
         raise EmbedfleetError(f"{root}: the exporter was killed by signal {-code}; export again")
+    if quiet and code not in (0, EXIT_INTERRUPTED):
+        raise exit_error(code, stderr, f"{root}: the exporter ended with {code}; export again")
     if code == 0 and as_json:
         sys.stdout.buffer.write(layout.export_record.read_bytes())
         sys.stdout.flush()

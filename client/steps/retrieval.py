@@ -64,12 +64,11 @@ class Retrieval:
         return queries.quarantined + (scored.quarantined if scored is not None else 0)
 
     def _encode(self) -> RunEnded:
-        about = "queries: "
-        run = DerivedRun(self._session, self._query_spec(), self._layout.queries, about)
+        run = DerivedRun(self._session, self._query_spec(), self._layout.queries, "queries")
         queries = run.follow("other queries or models")
-        self._stages += pass_stages(queries, about)
+        self._stages += pass_stages(queries, "queries: ")
         for line in query_lines(queries):
-            self._session.say(f"{about}{line}")
+            self._session.say(f"queries: {line}")
         return queries
 
     def _find(self) -> CandidatesRecord:
@@ -101,9 +100,7 @@ class Retrieval:
             return None
         source = str(self._layout.pairs)
         spec = RunSpec(source=source, passes=(reranker,), index="none", preprocessing=self._policy())
-        ending = DerivedRun(self._session, spec, self._layout.scores, "pairs: ").follow(
-            "other pairs or another reranker"
-        )
+        ending = DerivedRun(self._session, spec, self._layout.scores, "pairs").follow("other pairs or another reranker")
         self._stages += pass_stages(ending, unit="pairs")
         return ending
 

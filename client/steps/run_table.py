@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..output.messages import messages
 from ..output.truncation_lines import UNKNOWN
 from .step_summary import Stage
 
@@ -46,7 +47,7 @@ COLUMNS = {
 
 def show_stages(stages: Sequence[Stage], say: Callable[[str], None]) -> None:
     """Show all stages: as a table on a terminal, else as lines through `say`."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not messages().as_json:
         from ..output.console import message_console
 
         console = message_console()

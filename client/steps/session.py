@@ -26,7 +26,9 @@ from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.wire.control import RunEnded
 from ...protocol.wire.run_options import DEFAULTS, RunOptions
 from ..client import Client
+from ..output.event_view import EventView
 from ..output.formatting import pluralize
+from ..output.messages import messages
 from ..output.progress import ProgressView, make_view
 from .private_coordinator import PrivateCoordinator
 
@@ -69,16 +71,18 @@ class Session:
 
     def say(self, text: str) -> None:
         """Show one line of text."""
-        (self._view or self._views("")).say(text)
+        (self._view or self._views("rows")).say(text)
 
     def follow(
-        self, spec: RunSpec, out: Path, *, restart: bool = False, about: str = "", later: Sequence[PassSpec] = ()
+        self, spec: RunSpec, out: Path, *, restart: bool = False, unit: str = "rows", later: Sequence[PassSpec] = ()
     ) -> RunEnded | None:
         """Submit a run and show its progress until it ends; None if a second signal ended it at once.
 
-        `later` are passes of later runs, whose models are checked with this run's.
+        `unit` is what its rows are. `later` are passes of later runs, whose models are checked with this run's.
         """
-        self._view = self._views(about)
+        self._view = view = self._views(unit)
+        if messages().wants_details:
+            self._view = view = EventView(view, RunLayout(out).events)
         try:
             above = self._traceparent
             try:
@@ -88,12 +92,12 @@ class Session:
             except Unreachable:  # its remedy is for a coordinator that the user started
                 raise self._lost(the_same(restart)) from None
             self.submitted = True
-            ending = self._watch(run, self._view, spec, out, the_same(restart))
+            ending = self._watch(run, view, spec, out, the_same(restart))
             if ending is not None:
                 self._traceparent = self._traceparent or ending.traceparent
             return ending
         finally:
-            self._view.close()
+            view.close()
 
     @contextmanager
     def stage(self, name: str) -> Generator[dict[str, int | float | str]]:
@@ -242,7 +246,8 @@ def open_session(
     options: RunOptions = DEFAULTS,
     grace: float = GRACE_SECONDS,
 ) -> Generator[Session]:
-    """A session with a private coordinator, which ends with the block. `views` makes the progress view of each run."""
+    """A session with a private coordinator, which ends with the block. `views` makes the progress view of each run, from what
+    its rows are: `rows`, `queries` or `pairs`."""
     with catching_signals() as received:
         coordinator = PrivateCoordinator(devices, otlp=otlp, share_stdin=share_stdin)
         with coordinator, Client(coordinator.address) as client:

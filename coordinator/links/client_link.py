@@ -23,11 +23,13 @@ from ...protocol.wire.control import (
     Welcome,
 )
 from ..core import actions, events
-from ..core.state import DeviceSlot, Run, RunStatus, WorkerStage
+from ..core.state import DeviceSlot, RunStatus
 from ..runs.batch_runner import BatchRunner
+from ..telemetry.figures import PassState
 from ..telemetry.observer import Observers
 from .context import Context
 from .control_server import ControlServer
+from .pass_states import pass_state
 from .submissions import Submissions, refusal
 
 
@@ -67,13 +69,13 @@ class ClientLink:
                 continue
             if run is fleet.current:
                 runner.telemetry.look_at_host()
-            passes = [self._pass_state(run, pass_index) for pass_index in range(len(run.passes))]
+            passes = [pass_state(fleet, run, pass_index) for pass_index in range(len(run.passes))]
             self._server.tell(runner.report.progress(fleet.shown_status(run).value, passes))
 
     def tell_end(self, runner: BatchRunner, action: actions.RunOver) -> None:
         """Send a run's end to its watchers."""
         status = action.status
-        progress = runner.report.progress(status, [(status, 0)] * len(runner.spec.passes), end=True)
+        progress = runner.report.progress(status, [PassState(status)] * len(runner.spec.passes), end=True)
         if progress.notices or status == "done":
             self._server.tell(progress)
         self._server.tell_end(runner.report.ended(status, action.kind, action.error))
@@ -124,15 +126,3 @@ class ClientLink:
         )
         bad = slot.health.bad or "; ".join(slot.health.refused.values())
         return DeviceState(uuid=slot.device.uuid, name=slot.device.name, host=slot.host, working=vector, bad=bad)
-
-    def _pass_state(self, run: Run, pass_index: int) -> tuple[str, int]:
-        """A pass's state, and how many of its batches workers have."""
-        one = run.passes[pass_index]
-        workers = self._context.fleet.workers.values()
-        mine = [worker for worker in workers if worker.run == run.name and worker.pass_index == pass_index]
-        state = "staging" if mine else "waiting"
-        if any(worker.stage is WorkerStage.READY for worker in mine):
-            state = "working"
-        if run.intake_done and len(one.committed) == len(run.segments):
-            state = "done"
-        return state, sum(len(worker.batches) for worker in mine)

@@ -11,6 +11,7 @@ from ...protocol.spec.run_spec import RunSpec
 from ...protocol.wire.control import PassSummary, Progress, RunEnded
 from ...protocol.wire.export import Closed
 from ..core.events import SegmentSpooled
+from ..telemetry.figures import PassState
 from ..telemetry.tracker import TelemetryTracker
 from .intake_thread import IntakeThread
 from .metadata_weights import source_of_weights
@@ -64,8 +65,8 @@ class RunReport:
         vector = self._spec.passes[pass_index].vector
         self._telemetry.event("segment_damaged", vector=vector, segment=segment, reason=reason)
 
-    def progress(self, status: str, passes: Sequence[tuple[str, int]], *, end: bool = False) -> Progress:
-        """The run's progress for its watchers. `passes`: state and batches in flight of each. `end`: it is the last message."""
+    def progress(self, status: str, passes: Sequence[PassState], *, end: bool = False) -> Progress:
+        """The run's progress for its watchers. `passes`: what each does now. `end`: it is the last message."""
         notices = self._telemetry.take_notices(end=end)
         total = sum(self._tokens.values())
         return Progress(
@@ -75,7 +76,7 @@ class RunReport:
             intake_done=self._intake.done,
             rejected=self._intake.rejected,
             passes=tuple(
-                self._telemetry.passes[pass_index].progress(*one, total) for pass_index, one in enumerate(passes)
+                self._telemetry.passes[pass_index].progress(one, total) for pass_index, one in enumerate(passes)
             ),
             notices=notices,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,6 +17,17 @@ from .row_errors import RowErrors
 
 SHORTEST = 1e-9
 """Seconds; lower bound for a pass's time, which the clock may show as 0 after one batch."""
+
+
+class PassState(NamedTuple):
+    """What a pass does now."""
+
+    state: str
+    """`waiting`, `staging`, `working` or `done`."""
+    in_flight: int = 0
+    """Batches that workers have."""
+    doing: str = ""
+    """What it waits for, or what its worker does before it computes."""
 
 
 @dataclass(slots=True)
@@ -82,10 +94,10 @@ class PassFigures:
         """Count the uncommitted rows as lost: their exporter has ended."""
         self.lost = max(self.statistics.computed - self.committed, 0)
 
-    def progress(self, state: str, in_flight: int, total: int) -> PassProgress:
-        """The pass for a progress message. Workers have `in_flight` batches; the run has `total` estimated tokens."""
+    def progress(self, now: PassState, total: int) -> PassProgress:
+        """The pass for a progress message. The run has `total` estimated tokens."""
         statistics = self.statistics
-        done = total if state == "done" else self.estimated + self.estimated_before
+        done = total if now.state == "done" else self.estimated + self.estimated_before
         rate = self.estimated / statistics.seconds if statistics.seconds else 0.0
         return PassProgress(
             vector=self.spec.vector,
@@ -97,8 +109,9 @@ class PassFigures:
             share_done=min(done / total, 1.0) if total else 0.0,
             seconds_left=max(total - done, 0) / rate if rate else None,
             devices=tuple(statistics.rows_by_device),
-            in_flight=in_flight,
-            state=state,
+            in_flight=now.in_flight,
+            state=now.state,
+            doing=now.doing,
         )
 
     def record(self) -> SessionPass:

@@ -93,7 +93,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     message: str
 
 
-class PassProgress(msgspec.Struct, frozen=True, kw_only=True):
+class PassProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One pass now. Rates are averages over the time that the pass has worked in this session."""
 
     vector: str
@@ -111,6 +111,8 @@ class PassProgress(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     state: str
     """`waiting`, `staging`, `working` or `done`."""
+    doing: str = ""
+    """What it waits for, or what its worker does before it computes; empty while it computes, and at its end."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):

@@ -96,6 +96,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "config": {"arguments", "options"},
         "search": {"arguments", "output", "run_directory", "verify", "options"},
         "upload": {"output"},
+        "flags": {"output"},
         "steps": {"client", "arguments", "output", "run_directory", "evaluation", "options"},
         "notebook": {"arguments", "output", "run_directory", "evaluation", "options", "search", "steps"},
         "completion": set(),
@@ -103,7 +104,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "doctor": {"arguments", "output", "models"},
         "cli": {
             *("arguments", "output", "run_directory", "verify", "evaluation", "options", "config", "search", "upload"),
-            *("steps", "completion", "models", "doctor"),
+            *("flags", "steps", "completion", "models", "doctor"),
         },
     },
 }

@@ -20,15 +20,15 @@ FLAGS = {
     "run": "backend batch-timeout candidates config cpu-fallback dense devices dtype ensemble export grace heads id-field "
     "index json limit load-timeout max-active-dims max-tokens multivector no-fallback normalize otlp out pool-factor project "
     "prompt qrels queries query-prompt rerank restart signals sparse sparse-device store text-field title-field top-k "
-    "truncate-dim trust-remote-code weights write-config",
-    "search": "candidates filter full json rerank signals timeout timings top-k trust-remote-code",
-    "query-vectors": "candidates json signals timeout top-k",
-    "verify": "json",
-    "info": "json",
-    "export": "format json quantization",
+    "truncate-dim trust-remote-code weights write-config quiet verbose log-file no-color progress",
+    "search": "candidates filter full json no-color quiet rerank signals timeout timings top-k trust-remote-code",
+    "query-vectors": "candidates json no-color signals timeout top-k",
+    "verify": "json no-color quiet",
+    "info": "json no-color",
+    "export": "format json no-color quantization quiet",
     "upload": "api-key-env batch collection cut-payload grpc grpc-port hnsw-m json max-request on-disk payload-index prune "
-    "quantization replace replicas shards streams url wait",
-    "doctor": "json",
+    "quantization replace replicas shards streams url wait quiet log-file no-color progress",
+    "doctor": "json no-color",
     "models": "json",
     "serve": "bind devices grace no-devices otlp",
     "worker": "connect devices patience",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from embedfleet.coordinator.core.events import SegmentSpooled
 from embedfleet.coordinator.runs.run_report import RunReport
+from embedfleet.coordinator.telemetry.figures import PassState
 from embedfleet.coordinator.telemetry.tracker import TelemetryTracker
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.wire.export import Closed
@@ -33,7 +34,7 @@ def report(events: list[str]) -> RunReport:
 
 
 def test_progress_counts_what_earlier_sessions_committed(report: RunReport) -> None:
-    progress = report.progress("running", [("working", 2)])
+    progress = report.progress("running", [PassState("working", 2)])
     assert (progress.rows, progress.rejected, progress.intake_done) == (30, 2, True)
     (one,) = progress.passes
     assert (one.rows_committed, one.state, one.in_flight) == (20, "working", 2)
@@ -42,7 +43,7 @@ def test_progress_counts_what_earlier_sessions_committed(report: RunReport) -> N
 def test_a_damaged_segment_is_not_committed_any_more(report: RunReport, events: list[str]) -> None:
     report.segment_damaged(0, 1, "torn")
     report.segment_committed(0, 2, 10)
-    assert report.progress("running", [("working", 0)]).passes[0].rows_committed == 20
+    assert report.progress("running", [PassState("working", 0)]).passes[0].rows_committed == 20
     assert events == ["segment_damaged"]
     assert report.ended("done", "", "").passes[0].chunks == 20
 

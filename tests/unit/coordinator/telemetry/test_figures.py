@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from embedfleet.coordinator.telemetry.event_log import BATCH_EVENT_SECONDS, EventLog
-from embedfleet.coordinator.telemetry.figures import PassFigures
+from embedfleet.coordinator.telemetry.figures import PassFigures, PassState
 from embedfleet.coordinator.telemetry.observer import NoObserver
 from embedfleet.coordinator.telemetry.rotations import Rotation, Rotations
 from embedfleet.protocol.spec.run_spec import PassSpec
@@ -20,14 +20,14 @@ def figures() -> PassFigures:
 
 
 def test_seconds_go_from_the_first_batch_to_the_last_result(figures: PassFigures) -> None:
-    assert figures.progress("staging", 0, 100).seconds_left is None
+    assert figures.progress(PassState("staging"), 100).seconds_left is None
     figures.first = 100.0
     for now in (102.0, 104.0):
         figures.count_result("gpu", 4, 20, Result(1, 1, 16, 20, Timings(0.1, 0.2, 0.3), ()), now)
-    progress = figures.progress("working", 2, 100)
+    progress = figures.progress(PassState("working", 2), 100)
     assert (progress.rows_done, progress.rows_per_second, progress.tokens_per_second) == (8, 2.0, 8.0)
     assert (progress.share_done, progress.seconds_left, progress.devices) == (0.4, 6.0, ("gpu",))
-    assert figures.progress("done", 0, 100).share_done == 1.0
+    assert figures.progress(PassState("done"), 100).share_done == 1.0
     summary = figures.summary()
     assert (summary.computed, summary.uncommitted, summary.seconds, summary.padding) == (8, 8, 4.0, 0.2)
 

@@ -1,0 +1,1 @@
+"""What all commands have in common: flags of the output, panels and examples of the help."""
