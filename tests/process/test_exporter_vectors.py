@@ -158,7 +158,7 @@ def test_a_disk_that_refuses_the_ensemble_is_told(make_exporter: Any, tmp_path: 
     exporter, _ = bench.begin(make_exporter)
     send_rows(exporter, 0, range(ROWS))
     exporter.hear(Committed)
-    shutil.rmtree(bench.layout.vector_folder("ensemble-concat"))
+    shutil.rmtree(bench.layout.passes)
     send_rows(exporter, 0, range(ROWS), number=1)
     assert "ensemble-concat" in exporter.hear(ExportFailed).message
 
