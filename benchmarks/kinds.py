@@ -144,8 +144,9 @@ def our_pass(kind: str, model: Path, corpus: Corpus, dtype: str, backend: str) -
     done = subprocess.run(command, capture_output=True, text=True, check=False, input="")
     if done.returncode:
         raise RuntimeError(done.stderr)
-    passes = json.loads((corpus.run / "stats.json").read_text())["passes"]
-    return next(one["seconds"] for one in passes if one.get("kind", "dense") == kind)
+    folder = corpus.run / "rerank" / "run" if kind == "rerank" else corpus.run
+    (one,) = json.loads((folder / "stats.json").read_text())["passes"]
+    return one["seconds"]
 
 
 def reference(kind: str, model: Path, texts: Path, dtype: str, sizes: list[int]) -> dict[int, float]:
