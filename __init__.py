@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from .client.evaluation.contributions import OnlyIt, SignalFigures
     from .client.evaluation.evaluation import Evaluation, Figures
     from .client.evaluation.paired import Difference
+    from .client.evaluation.query_results import JudgedChunk, QueryRanking, QueryResult
     from .client.evaluation.ranking_costs import Cost
     from .client.evaluation.recommendation import Against, Recommendation, SetFigures
+    from .client.evaluation.setting import Setting, SignalModel
     from .client.notebook.chunk_source import ChunkSource
     from .client.notebook.embedder import Embedder
     from .client.notebook.ranking_reader import RankedChunk, Ranking
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
         Unreachable,
         UsageError,
     )
+    from .protocol.finished_run.npy_file import NpyDtype
     from .protocol.finished_run.payload import Metadata
     from .protocol.run_directory.records.quarantine import QuarantineLine
     from .protocol.run_directory.tables import FloatArray
@@ -70,6 +73,16 @@ _HOMES = {
     ".client.run_directory.sparse_vectors": ("SparseVectors",),
     ".client.search.filter_keys": ("Filters",),
     ".client.search.hit": ("Hit",),
+    ".protocol.finished_run.npy_file": ("NpyDtype",),
+    ".client.evaluation.query_results": (
+        "JudgedChunk",
+        "QueryRanking",
+        "QueryResult",
+    ),
+    ".client.evaluation.setting": (
+        "Setting",
+        "SignalModel",
+    ),
     ".protocol.errors": (
         *("DeviceError", "EmbedfleetError", "ModelError", "RunDirectoryError", "RunFailed", "SourceError"),
         *("SpecMismatch", "Unreachable", "UsageError"),
@@ -113,11 +126,13 @@ __all__ = [
     "Form",
     "Hit",
     "Index",
+    "JudgedChunk",
     "Kind",
     "Metadata",
     "Method",
     "ModelError",
     "Multivectors",
+    "NpyDtype",
     "OnlyIt",
     "Output",
     "PassProgress",
@@ -126,6 +141,8 @@ __all__ = [
     "Placement",
     "Progress",
     "QuarantineLine",
+    "QueryRanking",
+    "QueryResult",
     "RankedChunk",
     "Ranking",
     "Recommendation",
@@ -138,7 +155,9 @@ __all__ = [
     "RunState",
     "RunTelemetry",
     "SetFigures",
+    "Setting",
     "SignalFigures",
+    "SignalModel",
     "SourceError",
     "SparseVectors",
     "SpecMismatch",

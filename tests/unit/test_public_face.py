@@ -60,7 +60,7 @@ def test_commands_and_flags() -> None:
     }
     assert flags == {name: sorted(spelled.split()) for name, spelled in FLAGS.items()}
     assert {name: [one.opts for one in command.params] for name, command in commands["models"].commands.items()} == {
-        "pull": [["names"], ["--json"]]
+        "pull": [["names"], ["--json"], ["--no-color"]]
     }
 
 

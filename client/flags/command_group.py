@@ -7,9 +7,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ..flags.examples import epilog
-from ..flags.output_flags import add_output_flags
-from ..flags.panels import arrange
+from .examples import epilog
+from .output_flags import add_output_flags
+from .panels import arrange
 
 PREFIX = "Value error, "
 """Put before a message by the library that checks the values of flags."""
