@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from ..completion.models import known_models
+from ..flags.command_group import QuickGroup
 from .flag_types import AsJson
 from .json_output import print_json
 
 models = typer.Typer(
     name="models",
+    cls=QuickGroup,
     help="Models with a short name: dimensions, limits, languages, size, license, and whether they are here.",
 )
 

@@ -18,7 +18,18 @@ NO_VARIABLE = frozenset({"--write-config", "--restart", "--replace", "--prune"})
 """Flags that print, or remove something, this time: they are typed."""
 
 
-class CommandGroup(TyperGroup):
+class QuickGroup(TyperGroup):
+    """As Typer's, without the import of a large library for its help."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option --help. Its default is False: for None, Typer imports pydantic to convert it, before any command."""
+        option = super().get_help_option(ctx)
+        if option is not None and option.default is None:
+            option.default = False
+        return option
+
+
+class CommandGroup(QuickGroup):
     """As Typer's, but quick to complete. Each command gets the flags of the output, panels and examples in its help, and
     variables for its flags: `--dtype` of `run` may be given as EMBEDFLEET_RUN_DTYPE."""
 
@@ -27,13 +38,6 @@ class CommandGroup(TyperGroup):
         self.epilog = epilog("")
         for name, command in self.commands.items():
             _prepare(name, command)
-
-    def get_help_option(self, ctx: Any) -> Any:
-        """The option --help. Its default is False: for None, Typer imports pydantic to convert it, before any command."""
-        option = super().get_help_option(ctx)
-        if option is not None and option.default is None:
-            option.default = False
-        return option
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""

@@ -61,7 +61,7 @@ def commands(run: Path, corpus: Path, out: Path) -> dict[str, tuple[list[str], i
         "info": (["info", str(run), "--json"], 0),
         "export": (["export", str(run), "--format", "npy", "--json"], 0),
         "help": (["run", "--help"], 0),
-        "wrong": (["run", str(corpus)], 2),
+        "wrong": (["run", str(corpus), "--dtype", "float8"], 2),
         "error": (["info", str(out / "nothing")], 2),
     }
 
