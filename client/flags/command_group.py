@@ -21,12 +21,14 @@ NO_VARIABLE = frozenset({"--write-config", "--restart", "--replace", "--prune"})
 class QuickGroup(TyperGroup):
     """As Typer's, without the import of a large library for its help."""
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """The option --help. Its default is False: for None, Typer imports pydantic to convert it, before any command."""
-        option = super().get_help_option(ctx)
-        if option is not None and option.default is None:
-            option.default = False
-        return option
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The group's own options. The default of a switch is False: for None, Typer imports pydantic to convert it, before any
+        command."""
+        found: list[Any] = super().get_params(ctx)
+        for option in found:
+            if option.default is None and option.type_descriptor.annotation is bool:
+                option.default = False
+        return found
 
 
 class CommandGroup(QuickGroup):
