@@ -59,7 +59,8 @@ def test_every_export_holds_every_vector(made: tuple[Path, Any]) -> None:
     run, folder = open_run(out), made[0] / "export"
     recorded = {one["name"]: one for one in json.loads((folder / "export.json").read_bytes())["files"]}
     assert list(recorded.values()) == done.json["export"]
-    assert recorded.keys() == {path.name for path in folder.iterdir()} - {"export.json"}
+    files = (path for path in folder.rglob("*") if path.is_file())
+    assert recorded.keys() == {path.relative_to(folder).as_posix() for path in files} - {"export.json"}
     assert {one["format"] for one in recorded.values()} >= {"jsonl", "npy", "metadata", "rerank"}
     points = [json.loads(line) for line in (folder / "points.jsonl").read_text().splitlines()]
     assert [set(point["vector"]) for point in points] == [set(NAMES)] * ROWS

@@ -180,6 +180,6 @@ def test_the_exported_collection_says_how_queries_are_encoded(out: Path, cli: An
     told = json.loads((out / "export" / "collection.json").read_text())["encoding"]
     assert (told["dense-fake-32"]["query_prompt"], told["dense-fake-32"]["normalized"]) == ("", True)
     options = told["sparse-bm25"]["options"]
-    settings = json.loads((out / "vectors" / "sparse-bm25" / "pass.json").read_text())["settings"]
+    settings = json.loads((out / "passes" / "sparse-bm25.json").read_text())["settings"]
     assert {"k": options["k"], "b": options["b"], "average_length": options["avg_len"]} == settings
     assert (options["tokenizer"], options["language"], options["stopwords"]) == ("word", "english", "english")

@@ -55,7 +55,7 @@ FACTS = Facts(
 def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What is printed, in 80 columns."""
     made = io.StringIO()
-    console = SafeConsole(file=made, width=80, highlight=False, soft_wrap=True)
+    console = SafeConsole(file=made, width=80, soft_wrap=True)
     monkeypatch.setattr(page, "output_console", lambda: console)
     return made
 

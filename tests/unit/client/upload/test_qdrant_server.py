@@ -3,7 +3,6 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
-import os
 import signal
 import socket
 import threading
@@ -141,8 +140,8 @@ def test_a_termination_interrupts_once_so_that_the_index_can_be_switched_on(numb
     before = signal.getsignal(number)
     with upload_command.ending_in_order() as ended:
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-        os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(number)
+        signal.raise_signal(signal.SIGTERM)
     assert ended == [number]
     assert signal.getsignal(number) is before
 
@@ -151,7 +150,7 @@ def test_a_terminal_that_goes_does_not_end_an_upload_under_nohup():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with upload_command.ending_in_order() as ended:
-            os.kill(os.getpid(), signal.SIGHUP)
+            signal.raise_signal(signal.SIGHUP)
         assert ended == []
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
