@@ -13,6 +13,7 @@ from ...protocol.errors import EXIT_DONE, EmbedfleetError, RunDirectoryError, Us
 from ...protocol.text.terminal_text import on_one_line
 from ..arguments import expand_path
 from ..options.signal_names import choose_signals
+from ..output.messages import messages
 from ..search.filter_keys import plain_filters
 from ..search.hit import Hit
 from ..search.hybrid import Searcher, check_query
@@ -113,7 +114,7 @@ class Prompt:
                 if self._is_last(line):
                     break
             except EmbedfleetError as error:
-                self._say(on_one_line(str(error)))
+                messages().say(on_one_line(str(error)), always=True)
             except KeyboardInterrupt:
                 if not drops:
                     raise

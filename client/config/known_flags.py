@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any, NamedTuple, get_args, get_origin
 
 ONLY_TYPED = frozenset({"config", "write-config", "restart"})
-"""Flags of `run` that are no settings: no file and no variable gives them."""
+"""Flags of `run` that are no settings: no file gives them."""
 
 
 class Flag(NamedTuple):

@@ -61,8 +61,7 @@ def _prepare(name: str, command: Any) -> None:
     subcommands = getattr(command, "commands", {})
     for inner, subcommand in subcommands.items():
         _prepare(f"{name} {inner}", subcommand)
-    if not subcommands:
-        add_output_flags(name, command)
+    add_output_flags(name, command)
     command.epilog = epilog(name)
     arrange(name, command)
     for option in command.params:

@@ -44,7 +44,8 @@ class Messages:
     def __init__(self, settings: OutputSettings, now: Callable[[], float] = time.time) -> None:
         """`now` is the Unix time in seconds."""
         self.settings, self._now = settings, now
-        self.log = _open_log(settings.log_file) if settings.log_file is not None else None
+        path = settings.log_file
+        self.log = _open_log(path, lambda text: self._write("message", text)) if path is not None else None
         self.record(f"embedfleet {__version__}, process {os.getpid()}")
 
     @property
@@ -57,10 +58,10 @@ class Messages:
         """Whether `detail` writes anything."""
         return self.settings.verbose or self.log is not None
 
-    def say(self, text: str, *, timed: bool = False) -> None:
-        """Show a line, with the time of day if `timed`."""
+    def say(self, text: str, *, timed: bool = False, always: bool = False) -> None:
+        """Show a line, with the time of day if `timed`; `always`: with --quiet too."""
         self.record(text)
-        if not self.settings.quiet:
+        if always or not self.settings.quiet:
             self._write("message", text, timed=timed)
 
     def detail(self, text: str) -> None:
@@ -118,7 +119,8 @@ def messages() -> Messages:
     return _current
 
 
-def _open_log(path: Path) -> logging.Logger:
+def _open_log(path: Path, say: Callable[[str], None]) -> logging.Logger:
+    """The logger of the file. `say` shows a line once nothing more can be written there."""
     import logging
 
     class LogFile(logging.FileHandler):
@@ -126,16 +128,16 @@ def _open_log(path: Path) -> logging.Logger:
 
         def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - the name is that of logging
             error = sys.exc_info()[1]
-            log.removeHandler(self)
+            log.disabled = True  # not without a handler: logging would then show errors itself
             with contextlib.suppress(OSError):  # of what could not be written
                 self.close()
-            sys.stderr.write(f"embedfleet: --log-file {path}: {error}; nothing more is written there\n")
+            say(f"--log-file {path}: {error}; nothing more is written there")
 
     log = logging.Logger("embedfleet")  # not the one of logging.getLogger: its handlers are for programs
     try:
         handler = LogFile(path.expanduser(), encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, RuntimeError, ValueError) as error:  # the disk; `~nobody`; a NUL character
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise UsageError(f"--log-file {path}: {reason}; name a file in a folder that is there") from None
     handler.setFormatter(logging.Formatter(LOG_FORM, LOG_TIME))
     log.addHandler(handler)

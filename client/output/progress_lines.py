@@ -72,9 +72,10 @@ class LineView:
 
 
 class JsonView:
-    """A JSON object with the whole progress: at each change of a state, and once in JSON_SECONDS."""
+    """A JSON object with the whole progress, counted in `unit`: at each change of a state, and once in JSON_SECONDS."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
         self._watch = Stopwatch(time.monotonic())
         self._last: tuple[str, ...] = ()
         self._when = 0.0
@@ -88,7 +89,7 @@ class JsonView:
         total = self._watch.total(self._watch.rows(progress, now), now)
         fields = msgspec.to_builtins(msgspec.structs.replace(progress, notices=()))
         overall = {"elapsed": round(total.elapsed, 1), "share_done": round(total.share, 4), "seconds_left": total.left}
-        messages().show_json({"progress": {**fields, **overall, "at_least": total.at_least}})
+        messages().show_json({"progress": {**fields, "unit": self._unit, **overall, "at_least": total.at_least}})
 
     def close(self) -> None:
         pass

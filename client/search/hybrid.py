@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -25,7 +24,7 @@ from .hit import Hit as Hit
 from .kept_shard import KeptShard
 from .pair_scores import score_pairs
 from .query_encoder import Encoding
-from .query_models import TIMEOUT, QueryModels
+from .query_models import TIMEOUT, QueryModels, check_timeout
 from .query_vectors import usable_vectors
 from .shard_search import CANDIDATES as CANDIDATES
 from .shard_search import search_shard as search_shard
@@ -51,8 +50,7 @@ class Searcher:
         keep: bool = True,
     ) -> None:
         self.layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
-        if not (math.isfinite(timeout) and timeout > 0):
-            raise UsageError(f"--timeout {timeout:g}: give seconds, more than 0")
+        check_timeout(timeout)
         self.spec = read_spec(self.layout)
         check_searchable(self.layout, self.spec)
         self.timings = Timings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import selectors
 import time
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from .timings import Timings
 
 TIMEOUT = 120.0
 """Default of `--timeout`: seconds for all models together, loading included."""
+MOST_WAIT = 3600.0
+"""Seconds of one wait; the system takes no more than 24 days."""
 
 Answers = dict[str, QueryAnswer | EmbedfleetError]
 """By vector name."""
@@ -57,7 +60,7 @@ class QueryModels:
             while waiting := [vector for vector in questions if vector not in answers]:
                 left = deadline - time.monotonic()
                 self._watch(selector, waiting)
-                selector.select(max(0.0, left))
+                selector.select(min(max(0.0, left), MOST_WAIT))
                 for vector in waiting:
                     found = self._received(vector)
                     if found is None and left <= 0:
@@ -112,3 +115,9 @@ class QueryModels:
         self._timings.add(f"{vector}: start", waited - answer.load_seconds - answer.encode_seconds)
         self._timings.add(f"{vector}: load", answer.load_seconds)
         self._timings.add(f"{vector}: encode", answer.encode_seconds)
+
+
+def check_timeout(seconds: float) -> None:
+    """Raise UsageError for a time that is none."""
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise UsageError(f"--timeout {seconds:g}: give seconds, more than 0")

@@ -18,7 +18,7 @@ from ..arguments import expand_path
 from ..options.signal_names import choose_signals
 from ..run_directory.files import read_spec
 from .query_encoder import Encoded, encode_queries
-from .query_models import TIMEOUT
+from .query_models import TIMEOUT, check_timeout
 
 JsonVector = Any
 """A dense vector or a multivector as an array of float32, a sparse one as `{"indices", "values"}`."""
@@ -63,6 +63,7 @@ def query_vectors(
 
     UsageError if no signal can answer the query; RunDirectoryError if `path` is no run, or a pass has not begun.
     """
+    check_timeout(timeout)
     from ...protocol.index.collection import collection_name  # late: it brings Arrow, and a search needs none
 
     layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))

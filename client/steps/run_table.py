@@ -46,14 +46,13 @@ COLUMNS = {
 
 
 def show_stages(stages: Sequence[Stage], say: Callable[[str], None]) -> None:
-    """Show all stages: as a table on a terminal, else as lines through `say`."""
+    """Show all stages: as a table on a terminal, and then as lines in the log file; else as lines through `say`."""
     if sys.stderr.isatty() and not messages().as_json:
         from ..output.console import message_console
 
-        console = message_console()
+        console, say = message_console(), messages().record
         if stages:
             console.print(make_table(stages, console.width))
-        return
     for stage in stages:
         cells = ((name, stage.cells[name]) for name in COLUMNS if name in stage.cells)
         say(f"{stage.name}: {', '.join(_plain(name, text, stage.unit) for name, text in cells)}")

@@ -11,7 +11,7 @@ import msgspec
 
 from ...protocol.errors import UsageError
 from ...protocol.finished_run.done_run import DoneRun
-from ...protocol.index.metadata_filter import values_at
+from ...protocol.index.metadata_filter import METADATA, values_at
 from ...protocol.run_directory.segment_stream import stream_batches
 from .payloads import LEAST, MOST
 
@@ -21,7 +21,6 @@ IndexType = Literal["keyword", "integer", "float", "bool", "datetime", "text"]
 Indexes = Mapping[str, IndexType]
 """The type of the index on each payload field, by the field's path."""
 
-METADATA = "metadata."
 OWN: Indexes = {"id": "keyword", "row": "integer", "text": "text"}
 """The fields of a point's payload beside its metadata."""
 

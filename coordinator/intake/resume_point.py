@@ -71,8 +71,8 @@ def find_resume_point(layout: RunLayout) -> tuple[ResumePoint, list[SpooledSegme
 
 def clear_after(layout: RunLayout, segments: int) -> None:
     """Delete what an interrupted intake left after its first `segments` segments; it is read again."""
-    for folder in (layout.chunks, layout.intake_folder):
+    for folder, suffixes in ((layout.chunks, (".parquet", REJECTED)), (layout.intake_folder, (REJECTED,))):
         for path in folder.iterdir():
-            number = segment_of(path.name, ".parquet", REJECTED)
+            number = segment_of(path.name, *suffixes)
             if (number is not None and number >= segments) or is_intake_scratch(path.name):
                 path.unlink()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 from embedfleet.client.cli.prompt_commands import HELP, Help, Open, Query, Quit, SearchSettings, parse
+from embedfleet.client.cli.search_command import Prompt
+from embedfleet.client.output.messages import OutputSettings, configure
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.index.metadata_filter import MetadataFilter
 
@@ -80,3 +84,14 @@ def test_a_bad_command_is_refused_in_one_line(line: str, why: str) -> None:
         parse(line, SETTINGS)
     assert str(caught.value).startswith(why)
     assert "\n" not in str(caught.value)
+
+
+def test_the_error_of_a_line_is_shown_with_quiet_too(capsys: pytest.CaptureFixture[str]) -> None:
+    nothing, said = cast("Any", None), list[str]()
+    configure(OutputSettings(quiet=True))
+    try:
+        Prompt(nothing, nothing, SETTINGS, said.append)._obey([":nope", ":quit"], drops=False)
+    finally:
+        configure(OutputSettings())
+    assert capsys.readouterr().err.startswith("embedfleet: :nope is no command; ")
+    assert said == []

@@ -105,6 +105,14 @@ def test_a_command_line_sets_how_messages_are_shown(monkeypatch: pytest.MonkeyPa
     assert os.environ["NO_COLOR"] == "1"
 
 
+def test_a_group_takes_the_flags_of_the_output_too() -> None:
+    for words in (["models", "--no-color", "--json"], ["models", "--no-color", "pull", "--help"]):
+        os.environ["NO_COLOR"] = ""
+        with pytest.raises(SystemExit, match="0"):
+            app(words)
+        assert os.environ["NO_COLOR"] == "1"
+
+
 def test_flags_of_the_output_can_be_written_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["run", "-", "--out", str(tmp_path / "out"), "--dense", "fake:8", "--progress", "json", "-q"]
     with pytest.raises(SystemExit, match="0"):

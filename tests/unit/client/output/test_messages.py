@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from embedfleet.client.output.console import message_console
 from embedfleet.client.output.messages import Messages, OutputSettings, configure, messages
@@ -64,3 +65,20 @@ def test_a_log_that_cannot_be_written_ends_nothing(capsys: pytest.CaptureFixture
     said = capsys.readouterr().err
     assert said.count("--log-file /dev/full: [Errno 28] No space left on device; nothing more is written there") == 1
     assert said.endswith("embedfleet: a line\nembedfleet: another\n")
+    messages().fail("no room")
+    assert capsys.readouterr().err == "embedfleet: error: no room\n", "logging does not show it too"
+
+
+def test_a_lost_log_is_told_as_json_if_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(OutputSettings(log_file=Path("/dev/full"), progress="json"))
+    messages().say("a line")
+    lines = [msgspec.json.decode(line)["message"] for line in capsys.readouterr().err.splitlines()]
+    assert [line.split()[0] for line in lines] == ["--log-file", "a"]
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"), [("~nobody-here/log", "Could not determine home directory"), ("a\0b", "embedded null byte")]
+)
+def test_a_log_file_that_is_no_path(path: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=f"{reason}; name a file in a folder that is there"):
+        Messages(OutputSettings(log_file=Path(path)))

@@ -195,12 +195,8 @@ def test_progress_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [json.loads(line) for line in shown(capsys, OutputSettings(progress="json"))]
     assert [sorted(line) for line in lines] == [["message", "time"], ["progress", "time"], ["message", "time"]]
     found = lines[1]["progress"]
-    assert (found["rows"], found["share_done"], found["at_least"], found["passes"][0]["vector"]) == (
-        4,
-        0.5,
-        False,
-        "dense-a",
-    )
+    assert (found["rows"], found["unit"], found["share_done"], found["at_least"]) == (4, "rows", 0.5, False)
+    assert found["passes"][0]["vector"] == "dense-a"
     messages.messages().fail("no room")
     assert json.loads(capsys.readouterr().err)["error"] == "no room"
 

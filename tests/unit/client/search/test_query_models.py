@@ -141,3 +141,7 @@ def test_the_stages_are_measured(models: QueryModels) -> None:
     models.ask({"a": question("one")}, SECONDS)
     assert list(timings.take()) == ["a: start", "a: load", "a: encode"]
     assert timings.take() == {}
+
+
+def test_a_limit_of_years_is_one(ask: Any) -> None:
+    assert pid_in(ask("a", text="one", timeout=1e9)["a"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from embedfleet.client.search.query_encoder import Encoded
-from embedfleet.client.search.query_vectors import QueryVectors, usable_vectors
+from embedfleet.client.search.query_vectors import QueryVectors, query_vectors, usable_vectors
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.index.queries import SparseQuery
 
@@ -50,3 +50,9 @@ def test_vectors_that_ask_nothing_are_left_out_with_the_reason() -> None:
         UsageError, match=r"no signal can answer this query; a is left out: .*; e is left out: its model"
     ):
         usable_vectors(Encoded(empty, {"e": "its model is gone"}), ["a", "e"], said.append)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_time_that_is_none_is_refused(seconds: float) -> None:
+    with pytest.raises(UsageError, match=f"--timeout {seconds:g}: give seconds, more than 0"):
+        query_vectors("run", "box", timeout=seconds)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import io
+import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from embedfleet.client.output.messages import OutputSettings, configure
 from embedfleet.client.steps.run_table import make_table, show_stages
 from embedfleet.client.steps.step_summary import Stage, candidate_stage, ensemble_stages, export_stage, pass_stages
 from embedfleet.protocol.run_directory.records.candidates import CandidatesRecord
@@ -164,3 +167,22 @@ def test_an_ensemble_is_counted_from_its_segments(run_files: Any, tmp_path: Any)
         Stage(run_files.DENSE, {"rows": "3", "coverage": "60.00%", "cut": "0 / 0.0%"})
     ]
     assert ensemble_stages(files.spec, files.layout) == []
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_log_file_has_as_lines_what_a_terminal_shows_as_a_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    configure(OutputSettings(log_file=tmp_path / "log"))
+    try:
+        show_stages(STAGES[1:2], said.append)
+    finally:
+        configure(OutputSettings())
+    assert said == []
+    assert (tmp_path / "log").read_text().endswith("ensemble-concat: 1,200,000 rows, coverage 99.90%\n")

@@ -268,6 +268,16 @@ def test_a_gap_is_read_again(tmp_path: Path) -> None:
     assert (intake.files(), intake.written) == (expected, written)
 
 
+def test_a_file_of_the_user_beside_those_of_the_intake_stays(tmp_path: Path) -> None:
+    intake = Intake(mixed_folder(tmp_path / "corpus"), tmp_path / "run")
+    intake.load()
+    mine = intake.layout.intake_folder / "00099.parquet"
+    mine.write_bytes(b"mine")
+    intake.layout.chunk_segment(4).unlink()
+    intake.load()
+    assert mine.read_bytes() == b"mine"
+
+
 def test_a_finished_intake_needs_no_source(tmp_path: Path) -> None:
     source = tmp_path / "c.jsonl"
     source.write_bytes(json_lines(*numbered(0, 9), b"bad"))
