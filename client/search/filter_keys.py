@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -73,7 +74,9 @@ def check_keys(layout: RunLayout, shard: Any, filters: Sequence[MetadataFilter])
                 raise UsageError(f"--filter {_shown(one)}: {what}")
             continue
         keys = _keys(layout)
+        near = get_close_matches(one.key, keys, 1)
         known = f"; keys: {', '.join(keys)}" if keys else ""
+        known += f"; did you mean {near[0]}?" if near else ""
         raise UsageError(f"--filter {_shown(one)}: no chunk has {shorten(where)}{known}")
 
 

@@ -16,6 +16,8 @@ MOST_SHOWN = 100
 _FILTER = re.compile(r'((?:[^=<>"]|"[^"]*")*)(>=|<=|[=<>])(.*)', re.DOTALL)
 """Key, relation and value. A part of the key in double quotes may have any character but a double quote."""
 
+_SIGNS = ("=", "<", ">")
+
 _BAR = re.compile(r"(?<!\\)\|")
 """Between values. A backslash before a bar makes it a part of a value."""
 
@@ -41,11 +43,20 @@ def _split(text: str) -> MetadataFilter:
             f"shell, as in --filter 'words>=100'{sign}"
         )
     key, relation, value = parts[1].strip(), cast("Relation", parts[2]), parts[3]
+    if key.endswith("!"):
+        raise UsageError(f"--filter {shorten(text)!r}: no filter leaves chunks out; give KEY=VALUE, or KEY=A|B")
+    if relation == "=" and value.startswith(_SIGNS) and value.strip("=<>"):
+        raise UsageError(
+            f"--filter {shorten(text)!r}: the relations are =, >, >=, < and <=; put a backslash before a value that begins "
+            f"with {value[0]}, as in '{shorten(key)}=\\{shorten(value)}'"
+        )
     if relation == "=":
+        value = value.removeprefix("\\") if value[1:].startswith(_SIGNS) else value
         return MetadataFilter(key, tuple(one.replace("\\|", "|") for one in _BAR.split(value)))
     bound = value.strip()
     if number_span(bound) is None and date_span(bound) is None:
         remedy = f"give a number or a date after {relation}, as in 'words{relation}100' or 'date{relation}2024-01-31'"
         only = "a range has one bound" if "|" in bound else "texts are compared by = alone"
+        only = "give each filter a --filter of its own" if "," in bound else only
         raise UsageError(f"--filter {shorten(text)!r}: {remedy}; {only}")
     return MetadataFilter(key, (bound,), relation)

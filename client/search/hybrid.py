@@ -167,7 +167,7 @@ def check_query(query: str, top_k: int, candidates: int | None) -> None:
     if not preprocess(query):
         raise UsageError("the query is empty: give some words to search for")
     if top_k < 1:
-        raise UsageError(f"{top_k} hits asked for: give 1 or more")
+        raise UsageError(f"--top-k {top_k}: give 1 or more")
     if candidates is not None and candidates < top_k:
         raise UsageError(f"--candidates {candidates}: give at least {top_k}, which is --top-k")
 

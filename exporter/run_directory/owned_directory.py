@@ -27,7 +27,7 @@ from ...protocol.source.check import is_moved, read_trail, unchanged_files
 from ...protocol.source.corpus import STDIN, is_gone, survey
 from ...protocol.spec.ensemble_spec import EnsembleSpec
 from ...protocol.spec.fingerprint import Fingerprint
-from ...protocol.spec.run_spec import Output, RunSpec, differences
+from ...protocol.spec.run_spec import FLAGS, Output, RunSpec, differences
 from ...protocol.text.preprocessing import POLICIES
 from .balance import find_strays, read_ended_intake
 from .directory_lock import drop_lock, take_lock
@@ -190,9 +190,12 @@ class RunDirectory:
             return before if found else None
         if any(segments_in(self.layout.vector_folder(one.vector)) for one in before.outputs):
             link = "the source that it was made of by the path above (a link there will do), "
+            kept = {one.vector for one in ours.passes}
+            gone = " ".join(f"{FLAGS[one.kind]} {one.model}" for one in before.passes if one.vector not in kept)
+            added = f"To add models, name those of the run too ({gone}). Or give " if gone else "Give "
             raise SpecMismatch(
                 f"--out {self.layout.root} holds a run of another spec: {'; '.join(found)}. "
-                f"Give {link if ours.source != before.source else ''}another folder, or --restart to start over"
+                f"{added}{link if ours.source != before.source else ''}another folder, or --restart to start over"
             )
         self._clear()  # nothing was computed for the other spec: nothing to protect
         return None

@@ -79,3 +79,22 @@ def test_a_bound_that_is_none_is_refused_with_the_remedy(text: str, why: str) ->
     assert said.startswith(f"--filter {text!r}: give a number or a date after ")
     assert said.endswith(why)
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("words=>10", r"the relations are =, >, >=, < and <=; put a backslash before .* as in 'words=\\>10'"),
+        ("words==10", "the relations are"),
+        ("lang!=en", "no filter leaves chunks out; give KEY=VALUE, or KEY=A|B"),
+        ("words>=10,lang=en", "give each filter a --filter of its own"),
+    ],
+)
+def test_relations_that_there_are_not_are_named(text: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason.replace("A|B", r"A\|B")):
+        split_filters([text])
+
+
+def test_a_value_may_begin_with_the_sign_of_a_relation() -> None:
+    (found,) = split_filters([r"op=\>="])
+    assert found.values == (">=",)

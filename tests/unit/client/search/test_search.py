@@ -221,7 +221,8 @@ def test_keys_with_other_signs_are_told_as_a_filter_takes_them(files, run_files)
     vectors = {run_files.DENSE: run_files.dense_of(60)[0]}
     with pytest.raises(UsageError) as caught:
         search_shard(files.layout, files.spec, vectors, 3, plain_filters({"a.b": "1"}))
-    assert str(caught.value).endswith("no chunk has metadata.a.b; keys: " + ", ".join(sorted([*told, "n"])))
+    known = ", ".join(sorted([*told, "n"]))
+    assert str(caught.value).endswith(f"""no chunk has metadata.a.b; keys: {known}; did you mean "a.b"?""")
     for key, value in told.items():
         assert [hit.row for hit in search_shard(files.layout, files.spec, vectors, 3, plain_filters({key: value}))] == [
             0
