@@ -29,7 +29,7 @@ FLAGS = {
     "upload": "api-key-env batch collection cut-payload grpc grpc-port hnsw-m json max-request on-disk payload-index prune "
     "quantization replace replicas shards streams url wait quiet log-file no-color progress",
     "doctor": "json no-color",
-    "models": "json",
+    "models": "json no-color",
     "serve": "bind devices grace no-devices otlp",
     "worker": "connect devices patience",
 }
