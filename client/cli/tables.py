@@ -68,7 +68,7 @@ def _print_problems(console: Console, report: VerifyReport) -> None:
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print the measures and costs of every ranking on standard error, as the progress."""
-    console = message_console(whole_tables=True)
+    console = message_console(whole_tables=True, result=True)
     more = ("rows/s", "device") if console.width >= ROOMY else ()  # else the names would be cut off
     table = _table(console, "ranking", *evaluation.measures, "seconds", *more)
     for ranking in evaluation.rankings:

@@ -92,7 +92,7 @@ def checks_for(models: Sequence[LocalModel]) -> list[PassToCheck]:
 
 
 def apply_refusals(models: Sequence[LocalModel], refused: Mapping[str, str]) -> Iterator[LocalModel]:
-    """The models with what the check of `checks_for` said; `refused` has its messages by `vector`."""
+    """The models with the results of `checks_for`; `refused` has its messages by `vector`."""
     for one in models:
         kinds = possible_kinds(one.name) if one.has_weights else ()
         taken: list[Kind] = [kind for kind in kinds if _vector(one, kind) not in refused]

@@ -43,12 +43,12 @@ class HubProbe:
         if self._process is None:
             return Hub(self._endpoint, offline=self._offline)
         code = self._process.wait(max(self._until - time.monotonic(), 0.0))
-        said = self._process.tail().rpartition("\n")[2]
+        printed = self._process.tail().rpartition("\n")[2]
         self._process.close()
         if code == EXIT_DONE:
             return Hub(self._endpoint)
         return Hub(
-            self._endpoint, refused=f"no answer in {ANSWER_SECONDS:.0f} s" if code is None else said or "no answer"
+            self._endpoint, refused=f"no answer in {ANSWER_SECONDS:.0f} s" if code is None else printed or "no answer"
         )
 
 

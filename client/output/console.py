@@ -40,10 +40,11 @@ def page_console() -> Console:
     return SafeConsole(soft_wrap=True)
 
 
-def message_console(*, whole_tables: bool = False, always: bool = False) -> Console:
+def message_console(*, whole_tables: bool = False, always: bool = False, result: bool = False) -> Console:
     """A console for standard error, which shows nothing with --quiet and --progress json. With `whole_tables`, lines and tables
-    are as on standard output; with `always`, it is one of a terminal wherever standard error leads."""
-    silent = messages().settings.quiet or messages().as_json
+    are as on standard output; with `always`, it is one of a terminal wherever standard error leads; a `result` is shown with
+    --quiet too."""
+    silent = messages().as_json or (messages().settings.quiet and not result)
     if not whole_tables:
         return SafeConsole(stderr=True, quiet=silent, force_terminal=always or None)
     width = None if sys.stderr.isatty() else UNSEEN_WIDTH

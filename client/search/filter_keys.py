@@ -84,8 +84,10 @@ def _each(filters: Filters) -> Iterator[MetadataFilter]:
     found: Any = filters.items() if isinstance(filters, Mapping) else filters
     for one in [found] if isinstance(found, str) else found:
         match one:
-            case MetadataFilter():
+            case MetadataFilter(relation="="):
                 yield one
+            case MetadataFilter():  # checked as one that was typed: without a bound, a range would match everything
+                yield from split_filters([f"{one.key}{one.relation}{'|'.join(one.values)}"])
             case str(text):
                 yield from split_filters([text])
             case (str(key), list() | tuple() | set() | frozenset() as values):

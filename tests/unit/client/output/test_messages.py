@@ -82,3 +82,10 @@ def test_a_lost_log_is_told_as_json_if_asked_for(capsys: pytest.CaptureFixture[s
 def test_a_log_file_that_is_no_path(path: str, reason: str) -> None:
     with pytest.raises(UsageError, match=f"{reason}; name a file in a folder that is there"):
         Messages(OutputSettings(log_file=Path(path)))
+
+
+def test_results_are_shown_with_quiet_and_tables_of_progress_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(OutputSettings(quiet=True))
+    message_console(whole_tables=True).print("progress")
+    message_console(whole_tables=True, result=True).print("evaluation")
+    assert capsys.readouterr().err == "evaluation\n"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from embedfleet.client.search.filter_keys import plain_filters
 from embedfleet.client.search.filter_text import split_filters
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.index.metadata_filter import MetadataFilter
@@ -98,3 +99,9 @@ def test_relations_that_there_are_not_are_named(text: str, reason: str) -> None:
 def test_a_value_may_begin_with_the_sign_of_a_relation() -> None:
     (found,) = split_filters([r"op=\>="])
     assert found.values == (">=",)
+
+
+def test_a_range_from_python_needs_a_bound_as_a_typed_one() -> None:
+    for values in (("soon",), ("1", "2")):
+        with pytest.raises(UsageError, match="give a number or a date after >="):
+            plain_filters([MetadataFilter("words", values, ">=")])
