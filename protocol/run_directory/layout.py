@@ -160,6 +160,20 @@ class RunLayout:
         return self.export / "table"
 
     @property
+    def shards_record(self) -> Path:
+        """What the shards of this directory are parts of: their count, the spec, the files of the source."""
+        return self.root / "shards.json"
+
+    @property
+    def shards(self) -> Path:
+        """The run directories of the shards."""
+        return self.root / "shards"
+
+    def shard(self, index: int) -> RunLayout:
+        """The run directory of one shard."""
+        return RunLayout(self.shards / f"{index:0{ROW_DIGITS}d}")
+
+    @property
     def queries(self) -> Path:
         """The run directory of the queries, encoded by the passes of this run."""
         return self.root / "queries"

@@ -11,6 +11,7 @@ import msgspec
 from ..errors import UsageError
 from ..text.preprocessing import FIRST, LATEST, preprocessor
 from .ensemble_spec import EnsembleSpec, check_ensemble
+from .shard import Shard
 
 Kind = Literal["dense", "bm25", "sparse", "metadata", "multivector", "bge-m3", "rerank"]
 Form = Literal["dense", "sparse", "multivector", "score"]
@@ -147,6 +148,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Vectors that the exporter combines from those of the passes."""
     title_field: str | None = None
     """The field to put before the text. NONE leaves titles out."""
+    shard: Shard | None = None
+    """The part of the source to read; None: all of it."""
 
     @property
     def outputs(self) -> tuple[Output, ...]:
