@@ -8,21 +8,22 @@ from pathlib import Path
 
 import orjson
 
-from ....protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, error_from_name
+from ....protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError
 from ....protocol.run_directory.layout import RunLayout
 from ....protocol.run_directory.records.manifest import read_manifest
 from ....protocol.run_directory.records.shards import ShardsRecord
 from ....protocol.run_directory.run_json import reasons_in
-from ....protocol.spec.run_spec import RunSpec
 from ...output.formatting import pluralize
 from ...shards.agreement import agree, shard_spec
-from ...shards.fit import find_fit, fit, fitted, needs_fit
+from ...shards.fit import find_fit, fitted, needs_fit
 from ...shards.one_shard import is_done
+from ...steps.complete_run import complete
 from ...steps.next_steps import next_steps
 from ...steps.run_summary import RunSummary
 from ...steps.run_table import show_stages
 from ...steps.session import Interrupted, Session, open_session, the_same
 from ...steps.step_summary import Stage
+from .fit_command import fit_within
 from .request import AfterRun, RunRequest
 from .run_command import after_corpus, reason_lines
 
@@ -40,7 +41,7 @@ def run_shards(request: RunRequest) -> int:
         for line in request.notes:
             session.say(line)
         try:
-            record = _agreed(session, request.spec, out, request.shards or 1)
+            record = _agreed(session, request)
             _run_all(session, record, out, restart=restart, after=after)
             _merge(session, out, printed, stages)
             quarantined = after_corpus(session, record.spec, out, after, printed, stages)
@@ -62,22 +63,13 @@ def run_shards(request: RunRequest) -> int:
                 sys.stdout.flush()
 
 
-def _agreed(session: Session, spec: RunSpec, out: Path, count: int) -> ShardsRecord:
+def _agreed(session: Session, request: RunRequest) -> ShardsRecord:
     """The record of the shards, with a fit before it if the spec needs one."""
-    layout = RunLayout(out)
+    spec, layout = request.spec, RunLayout(request.out)
     if needs_fit(spec):
-        found = find_fit(layout, spec)
-        if found is None:
-            begin = time.monotonic()
-            found = fit(layout, spec, lambda: bool(session.received))
-            if found is None:
-                raise Interrupted
-            session.say(
-                f"fit: {found.counts.chunks:,} chunks of {found.average_length:,.1f} terms on average, "
-                f"in {time.monotonic() - begin:,.1f} s"
-            )
+        found = find_fit(layout, spec) or fit_within(session, layout, spec)
         spec = fitted(spec, found)
-    return agree(layout, spec, count)
+    return agree(layout, spec, request.shards or 1)
 
 
 def _run_all(session: Session, record: ShardsRecord, out: Path, *, restart: bool, after: AfterRun) -> None:
@@ -89,16 +81,13 @@ def _run_all(session: Session, record: ShardsRecord, out: Path, *, restart: bool
     rerank = after.retrieval.rerank if after.retrieval is not None else None
     for index in left:
         session.say(f"shard {index}/{record.shards}")
-        ending = session.follow(
+        ending = complete(
+            session,
             shard_spec(record, index),
             layout.shard(index).root,
             restart=restart,
             later=[rerank] if rerank is not None else [],
         )
-        if ending is None or ending.status == "interrupted":
-            raise Interrupted
-        if ending.status == "failed":
-            raise error_from_name(ending.kind, ending.error)
         session.say(
             f"shard {index}/{record.shards}: {ending.chunks:,} read = {ending.committed:,} committed + "
             f"{ending.quarantined:,} quarantined; {ending.seconds:,.1f} s"
