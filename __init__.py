@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from .protocol.run_directory.tables import FloatArray
     from .protocol.run_directory.truncation import Truncation, TruncationRecord
     from .protocol.spec.ensemble_spec import EnsembleSpec, Method
+    from .protocol.spec.int8_ranges import Int8Ranges
     from .protocol.spec.run_spec import Backend, Dtype, Form, Index, Kind, Output, PassSpec, RunSpec, Storage
+    from .protocol.spec.shard import Shard
     from .protocol.version import __version__
     from .protocol.wire.control import (
         DeviceState,
@@ -92,6 +94,8 @@ _HOMES = {
     ".protocol.run_directory.tables": ("FloatArray",),
     ".protocol.run_directory.truncation": ("Truncation", "TruncationRecord"),
     ".protocol.spec.ensemble_spec": ("EnsembleSpec", "Method"),
+    ".protocol.spec.int8_ranges": ("Int8Ranges",),
+    ".protocol.spec.shard": ("Shard",),
     ".protocol.spec.run_spec": (
         *("Backend", "Dtype", "Form", "Index", "Kind", "Output", "PassSpec", "RunSpec", "Storage"),
     ),
@@ -126,6 +130,7 @@ __all__ = [
     "Form",
     "Hit",
     "Index",
+    "Int8Ranges",
     "JudgedChunk",
     "Kind",
     "Metadata",
@@ -156,6 +161,7 @@ __all__ = [
     "RunTelemetry",
     "SetFigures",
     "Setting",
+    "Shard",
     "SignalFigures",
     "SignalModel",
     "SourceError",
