@@ -27,6 +27,7 @@ from ..options.query_prompts import keep_query_prompts
 from ..options.retrieval_plan import RetrievalPlan
 from ..output.formatting import pluralize
 from ..output.truncation_lines import advice_lines
+from ..steps.merged_run import merged_run
 from ..steps.next_steps import next_steps
 from ..steps.run_summary import JsonObject, RunSummary, summary
 from ..steps.run_table import show_stages
@@ -62,6 +63,7 @@ def run(
 
     The first signal finishes the batches in flight, a second one ends everything at once.
     """
+    merged = merged_run(spec, out, restart=restart, later=after != AfterRun())
     with open_session(
         devices=devices, otlp=otlp, share_stdin=spec.source == "-", options=options, grace=grace
     ) as session:
@@ -72,7 +74,8 @@ def run(
         try:
             if after.retrieval is None and not restart:
                 spec = keep_query_prompts(spec, RunLayout(out))
-            ending = session.follow(spec, out, restart=restart, later=[rerank] if rerank is not None else [])
+            later = [rerank] if rerank is not None else []
+            ending = merged or session.follow(spec, out, restart=restart, later=later)
             if ending is None:
                 printed["status"] = "interrupted"
                 session.say(f"stopped at once; what was committed stays, {the_same(restart)} resumes")
