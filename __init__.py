@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .client.run_directory.sparse_vectors import SparseVectors
     from .client.search.filter_keys import Filters
     from .client.search.hit import Hit
+    from .client.steps.merge import merge
     from .protocol.errors import (
         DeviceError,
         EmbedfleetError,
@@ -75,6 +76,7 @@ _HOMES = {
     ".client.run_directory.sparse_vectors": ("SparseVectors",),
     ".client.search.filter_keys": ("Filters",),
     ".client.search.hit": ("Hit",),
+    ".client.steps.merge": ("merge",),
     ".protocol.finished_run.npy_file": ("NpyDtype",),
     ".client.evaluation.query_results": (
         "JudgedChunk",
@@ -174,6 +176,7 @@ __all__ = [
     "Unreachable",
     "UsageError",
     "__version__",
+    "merge",
     "open_run",
 ]
 

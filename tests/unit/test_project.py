@@ -27,7 +27,7 @@ PUBLIC = [
     "QueryResult", "RankedChunk", "Ranking", "Recommendation", "Run", "RunDirectoryError", "RunEnded", "RunFailed",
     "RunOptions", "RunSpec", "RunState", "RunTelemetry", "SetFigures", "Setting", "Shard", "SignalFigures", "SignalModel",
     "SourceError", "SparseVectors", "SpecMismatch", "Status", "Storage", "Truncation", "TruncationRecord",
-    "Unreachable", "UsageError", "__version__", "open_run",
+    "Unreachable", "UsageError", "__version__", "merge", "open_run",
 ]  # fmt: skip
 HEAVY = {
     "torch",
@@ -204,7 +204,7 @@ def test_every_flag_is_documented() -> None:
     commands: dict[str, Any] = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue] - a group
     options = [
         one
-        for name in ("run", "search", "export", "upload", "verify", "info", "doctor")
+        for name in ("run", "search", "merge", "export", "upload", "verify", "info", "doctor")
         for one in commands[name].params
     ]
     spelled = [flags for one in options if (flags := [f for f in (*one.opts, *one.secondary_opts) if f[:2] == "--"])]
