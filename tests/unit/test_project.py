@@ -22,8 +22,8 @@ PACKAGES = ("protocol", "coordinator", "worker", "exporter", "client")
 PUBLIC = [
     "Against", "Backend", "ChunkSource", "Client", "Cost", "DeviceError", "DeviceState", "Difference", "Dtype",
     "Embedder", "EmbedfleetError", "EnsembleSpec", "Evaluation", "Event", "Figures", "Filters", "FloatArray", "Form",
-    "Hit", "Index", "Int8Ranges", "JudgedChunk", "Kind", "Metadata", "Method", "ModelError", "Multivectors", "NpyDtype", "OnlyIt",
-    "Output", "PassProgress", "PassSpec", "PassSummary", "Placement", "Progress", "QuarantineLine", "QueryRanking",
+    "Hit", "Index", "Int8Ranges", "JudgedChunk", "Kind", "Metadata", "Method", "ModelError", "Multivectors", "NpyDtype",
+    "OnlyIt", "Output", "PassProgress", "PassSpec", "PassSummary", "Placement", "Progress", "QuarantineLine", "QueryRanking",
     "QueryResult", "RankedChunk", "Ranking", "Recommendation", "Run", "RunDirectoryError", "RunEnded", "RunFailed",
     "RunOptions", "RunSpec", "RunState", "RunTelemetry", "SetFigures", "Setting", "Shard", "SignalFigures", "SignalModel",
     "SourceError", "SparseVectors", "SpecMismatch", "Status", "Storage", "Truncation", "TruncationRecord",

@@ -20,7 +20,7 @@ from ...shards.agreement import agree, shard_spec
 from ...shards.fit import find_fit, fitted, needs_fit
 from ...shards.one_shard import is_done
 from ...steps.complete_run import complete
-from ...steps.merge import describe, merge_quietly
+from ...steps.merge import merge_quietly
 from ...steps.next_steps import next_steps
 from ...steps.run_summary import RunSummary
 from ...steps.run_table import show_stages
@@ -46,8 +46,8 @@ def run_shards(request: RunRequest) -> int:
         try:
             record = _agreed(session, request)
             _run_all(session, record, out, restart=restart, after=after)
-            _merge(session, out, printed, stages)
-            quarantined = after_corpus(session, record.spec, out, after, printed, stages)
+            quarantined = _merge(session, out, printed, stages)
+            quarantined += after_corpus(session, record.spec, out, after, printed, stages)
             return EXIT_QUARANTINED if quarantined else EXIT_DONE
         except Interrupted:
             printed["status"] = "interrupted"
@@ -97,15 +97,14 @@ def _run_all(session: Session, record: ShardsRecord, out: Path, *, restart: bool
         )
 
 
-def _merge(session: Session, out: Path, printed: RunSummary, stages: list[Stage]) -> None:
-    """Merge the shards, and report the counts of all of them."""
+def _merge(session: Session, out: Path, printed: RunSummary, stages: list[Stage]) -> int:
+    """Merge the shards, and report the counts of all of them. Return how many records are in quarantine."""
     layout, begin = RunLayout(out), time.monotonic()
     try:
         with closing(MergeProgress()) as progress:
-            done = merge_quietly(out, "fail", progress.show, lambda: bool(session.received))
+            merge_quietly(out, "fail", progress.show, lambda: bool(session.received))
     except KeyboardInterrupt:
         raise Interrupted from None
-    session.say(describe(done))
     manifest = read_manifest(layout)
     assert manifest is not None, "the merge has written it"
     counts = manifest.counts
@@ -127,3 +126,4 @@ def _merge(session: Session, out: Path, printed: RunSummary, stages: list[Stage]
         session.say(f"in quarantine: {counts.quarantined:,}, {reasons_in(layout)}")
         for line in reason_lines(out):
             session.say(f"  {line}")
+    return counts.quarantined
