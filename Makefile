@@ -73,7 +73,7 @@ test: $(STAMP)
 # pyright runs beside the tests: it takes one core for most of their time.
 check: lint
 	@$(BIN)/pyright --pythonpath $(BIN)/python & types=$$!; \
-	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal tests/unit $(LONG) $(ARGS); tests=$$?; \
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m "not slow" tests/unit $(LONG) $(ARGS); tests=$$?; \
 	wait $$types && exit $$tests
 
 coverage: $(STAMP)

@@ -67,7 +67,7 @@ class PassSettings:
         return msgspec.structs.replace(
             chosen,
             backend=self._options.backend,
-            expected_tokens=self._options.expected_tokens,
+            expected_tokens=self._options.expected_tokens // max(1, sum(not device.auxiliary for device in devices)),
             chosen_dtype=one.dtype == "auto" and before is None,
         )
 

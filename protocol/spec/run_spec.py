@@ -112,7 +112,7 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     backend: Backend = "auto"
     """Set when a worker is staged, from the options of the session (`RunOptions.backend`)."""
     expected_tokens: int = 0
-    """Set with it: the estimated tokens of all texts, 0 if not known."""
+    """Set with it: the estimated tokens of all texts, divided by the number of devices; 0 if not known."""
     chosen_dtype: bool = False
     """Set with it: whether `dtype` was chosen for `auto`."""
 

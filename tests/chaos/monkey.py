@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ ROLES = {
     "embedfleet.worker": "worker",
     "embedfleet.exporter": "exporter",
     "embedfleet.coordinator": "coordinator",
+    "embedfleet.worker.converted.convert": "converter",
 }
 STOPPED_SECONDS = 1.0
 """A stop is shorter than this, most of the time."""
@@ -95,6 +97,13 @@ class Monkey:
             self._send(self.rng.choice(found[role]), signal.SIGKILL)
         self.blows[f"kill {' and '.join(sorted(roles))}"] += 1
         return len(roles)
+
+    def kill_one(self, command: psutil.Popen, roles: Sequence[str]) -> None:
+        """End a process of one of these roles; `command` is the command itself."""
+        found = self.look(command)
+        role = self.rng.choice([one for one in roles if one in found or one == "command"])
+        self._send(command if role == "command" else self.rng.choice(found[role]), signal.SIGKILL)
+        self.blows[f"kill {role}"] += 1
 
     def remove(self) -> int:
         """A committed file goes, as if somebody tidied up; a vector's, more often than not."""

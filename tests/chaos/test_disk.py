@@ -25,8 +25,9 @@ from embedfleet.protocol.run_directory.own_files import read_owner
 from embedfleet.protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor, VectorSegmentInfo
 from embedfleet.protocol.run_directory.tables import CHUNK_SCHEMA, dense_vectors, digest, read_info, with_info
 from embedfleet.protocol.spec.run_spec import RunSpec
+from embedfleet.worker.converted.cache import Conversions
 
-from . import one_commit
+from . import one_commit, one_conversion
 from .conftest import COMMAND
 
 SCRIPT = Path(one_commit.__file__)
@@ -174,3 +175,36 @@ def test_every_line_of_the_quarantine_is_there(corpus: Path, tmp_path: Path) -> 
     assert subprocess.run(arguments(corpus, out), capture_output=True, timeout=90).returncode == 3
     (line,) = (out / "quarantine.jsonl").read_text().splitlines()
     assert "not JSON" in json.loads(line)["reason"]
+
+
+@traced
+def test_killed_at_any_system_call_a_conversion_is_whole_or_not_there(tmp_path: Path) -> None:
+    conversions, log = Conversions(tmp_path / "models"), tmp_path / "calls"
+    script = [sys.executable, one_conversion.__file__, str(conversions.folder)]
+
+    def stored(*options: str) -> tuple[int, list[str]]:
+        variables = {
+            **os.environ,
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }  # such files would be written by the first process only
+        done = subprocess.run(["strace", "-f", *options, *script], env=variables, capture_output=True, timeout=60)
+        return done.returncode, done.stdout.decode().split()
+
+    traced_calls = ("mkdir", "rename", "fsync", "write")
+    assert stored("-o", str(log), "-e", f"trace={','.join(traced_calls)}") == (0, ["ready", "acknowledged"])
+    calls = Counter(re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.MULTILINE))
+    assert calls["rename"] == 2, "the folder, then its last file"
+    outcomes: Counter[bool] = Counter()
+    for call in traced_calls:
+        for time in range(1, calls[call] + 1):
+            shutil.rmtree(conversions.folder)
+            code, said = stored("-o", os.devnull, f"-einject={call}:signal=KILL:when={time}")
+            assert code != 0, f"not killed at {call} {time}"
+            is_there = conversions.folder.exists() and conversions.find(one_conversion.KEY) is not None
+            assert is_there or "acknowledged" not in said, f"acknowledged, and gone: killed at {call} {time}"
+            outcomes[is_there] += 1
+            one_conversion.store(conversions)
+            assert isinstance(conversions.find(one_conversion.KEY), Path), f"killed at {call} {time}"
+            assert not list(conversions.folder.glob("*.tmp")), "what the killed process left is gone"
+    assert outcomes[True] >= 1, "some kills come after the last file"
+    assert outcomes[False] > 10, "and more before it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from embedfleet.protocol.spec.run_spec import Kind, PassSpec
@@ -106,3 +107,16 @@ def test_a_second_attempt_leaves_the_weights_and_what_is_open_as_they_are(tmp_pa
         ours = np.stack(again)
         theirs = exact.compute(exact.prepare(TEXTS), rows)
         assert np.einsum("ij,ij->i", ours, theirs).min() >= 0.999, "of weights that were rounded once"
+
+
+def test_a_long_pass_is_compiled_and_has_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    spec = PassSpec(vector="v", kind="dense", model=str(tiny_models.bert(tmp_path / "model")))
+    found: list[Any] = []
+    for tokens in (0, 1 << 60):
+        encoder: Any = load_encoder(msgspec.structs.replace(spec, expected_tokens=tokens), "cuda", 2)
+        placement = encoder.hydrate()
+        assert encoder.notes == ()
+        assert ("compiled (" in placement) == bool(tokens), placement
+        found.append(encoder.compute(encoder.prepare(TEXTS), np.arange(len(TEXTS), dtype=np.int32)))
+    assert np.einsum("ij,ij->i", *found).min() >= 0.999

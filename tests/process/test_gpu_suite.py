@@ -33,6 +33,10 @@ def test_every_stage_is_rehearsed_on_a_cpu(tmp_path: Path) -> None:
     assert min(least.values()) > 0.99999
     assert {one["way"] for one in found if one["stage"] == "forward"} == {"packed", "padded"}
     assert [one["backend"] for one in found if one["stage"] == "command"] == ["auto"]
+    (graphs,) = (one for one in found if "graphs" in one)
+    assert graphs["graphs"] <= 2
+    assert graphs["least_cosine_to_eager"] > 0.99999
+    assert [tuple(one["size"]) for one in found if "ratio" in one] == [(600, "mixed"), (256, "64")]
 
 
 def test_without_a_gpu_it_says_how_to_rehearse(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ numbers by itself (`Dense`, `Normalize`, …) are used as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,21 @@ from .staging import Staging
 from .vocabulary import VocabularyTiles
 
 Outputs = dict[str, Any]
-Packed = Callable[[Pack], Outputs]
-"""Computes a pack without waiting. In `outputs`, on the device: `sentence_embedding` (n, dim), `scores` (n, 1), or what
-the docstrings of `multivector` and `heads` describe."""
-
 ROWWISE = ("Dense", "Normalize", "LayerNorm", "Dropout")
 """Modules whose result for a row of numbers depends on that row alone; the last two take pooled vectors only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A forward pass without padding."""
+
+    model: PackedModel
+    compute: Callable[[Pack], Outputs]
+
+    def __call__(self, pack: Pack) -> Outputs:
+        """Compute a pack without waiting. On the device: `sentence_embedding` (n, dim), `scores` (n, 1), or what the docstrings
+        of `multivector` and `heads` describe."""
+        return self.compute(pack)
 
 
 def dense(route: Sequence[Any], staging: Staging, prompt_left_out: bool) -> Packed | str:
@@ -47,7 +57,7 @@ def dense(route: Sequence[Any], staging: Staging, prompt_left_out: bool) -> Pack
             outputs = module(outputs)
         return outputs
 
-    return compute
+    return Packed(model, compute)
 
 
 def sparse(route: Sequence[Any], staging: Staging) -> Packed | str:
@@ -66,7 +76,7 @@ def sparse(route: Sequence[Any], staging: Staging) -> Packed | str:
         tiles.expect(batch.lengths)
         return {"sentence_embedding": model(batch).logits[0]}
 
-    return compute
+    return Packed(model, compute)
 
 
 def multivector(route: Sequence[Any], staging: Staging) -> Packed | str:
@@ -88,7 +98,7 @@ def multivector(route: Sequence[Any], staging: Staging) -> Packed | str:
         outputs["kept"] = np.add.reduceat(mask, pack.ends[:-1], dtype=np.int64)
         return outputs
 
-    return compute
+    return Packed(model, compute)
 
 
 def _kept(pack: Pack, masks: Sequence[Any]) -> Int32:
@@ -120,7 +130,7 @@ def heads(first: Any, staging: Staging) -> Packed | str:
             "lengths": pack.lengths,
         }
 
-    return compute
+    return Packed(model, compute)
 
 
 def score(route: Sequence[Any], staging: Staging) -> Packed | str:
@@ -138,7 +148,7 @@ def score(route: Sequence[Any], staging: Staging) -> Packed | str:
         batch = model.place(pack)
         return {"scores": classify(model(batch).last_hidden_state[0], batch)}
 
-    return compute
+    return Packed(model, compute)
 
 
 def _classifier(model: Any) -> Callable[[torch.Tensor, Batch], torch.Tensor] | None:

@@ -19,7 +19,8 @@ ENDS = "cu_seq_lens_q"
 LONGEST = "max_length_q"
 NO_LIMIT = -1
 """For the tokens that a token sees on one side: no limit but its own text."""
-SCHEMA = "(Tensor q, Tensor k, Tensor v, Tensor ends, int longest, float scale, int left, int right) -> Tensor"
+SCHEMA = "(Tensor q, Tensor k, Tensor v, Tensor ends, SymInt longest, float scale, int left, int right) -> Tensor"
+"""`longest` is symbolic: as a plain `int`, torch.compile would compile anew for each length of the longest text."""
 
 
 def register() -> None:
@@ -76,15 +77,15 @@ def _attend_on_cuda(q: Any, k: Any, v: Any, ends: Any, longest: int, scale: floa
         window_size_left=sides[0],
         window_size_right=sides[1],
     )
-    return found[0]
+    return found[0].contiguous()  # as `_attend_of_shapes` says
 
 
 _attend.register_kernel("cuda")(_attend_on_cuda)
 
 
 @_attend.register_fake
-def _attend_of_shapes(q: Any, *_others: Any) -> Any:
-    return torch.empty_like(q)
+def _attend_of_shapes(q: Any, _k: Any, v: Any, *_others: Any) -> Any:
+    return q.new_empty((*q.shape[:2], v.shape[2]))
 
 
 def _window(length: int, left: int, right: int) -> torch.Tensor | None:

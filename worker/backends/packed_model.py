@@ -64,6 +64,11 @@ class PackedModel:
         self._takes = inspect.signature(model.forward).parameters
         self._has_types = any("token_type" in name for name, _ in model.named_parameters())
 
+    @property
+    def backbone(self) -> Any:
+        """The part of the twin that computes token vectors."""
+        return self._model.base_model
+
     def decoder(self) -> Any:
         """Its last layer, if it is a masked language model."""
         return self._model.get_output_embeddings()

@@ -90,6 +90,7 @@ class TextModel(TorchModel):
         self.batch_tokens = 65_536 if device == "cuda" else max(8_192, MICRO_BATCHES * CPU_BUDGET.ceiling * threads)
         if device == "cpu" and spec.backend not in ENGINES:  # which take the model's own layers
             use_onednn(torch, self._model)
+        self._expected_tokens = spec.expected_tokens
         self._choice = PackedChoice(spec.backend, files.name, self._packed_form)
 
     @property

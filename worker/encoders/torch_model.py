@@ -74,6 +74,9 @@ class TorchModel:
         """Tokens that fit into the free memory, once they are measured."""
         self._copy: Any = None
         self._copying = threading.Lock()
+        self._compiler: Any = "inductor" if device == "cuda" else None
+        """The backend of torch.compile for long passes; None: nothing is compiled."""
+        self._expected_tokens = 0
 
     def hydrate(self) -> str:
         """Move the weights to the device and compute a first input there. OutOfMemory if they do not fit."""
@@ -81,6 +84,7 @@ class TorchModel:
         self._warm_up()
         if self._device.type == "cuda":
             self._fitting = self._measured()
+        self._compile()
         return "; ".join((f"{self.place}, {self._choice.described}", *self.notes))
 
     @property
@@ -176,6 +180,27 @@ class TorchModel:
         with self._choice.padded():
             theirs = self._computed(prepared, rows, self._prompt)
         self._choice.compare(ours, theirs, self._dtype_name)
+
+    def _compile(self) -> None:
+        """Compile the forward pass without padding, if the pass is long and that makes it faster."""
+        if self._choice.packed is None or self._compiler is None or not self._expected_tokens:
+            return
+        from ..backends.compiling.trial import MIXED, Sample, try_compiled
+
+        times = max(1, self.budget.initial // sum(2 * words for words in MIXED))
+        texts = ["warm up " * words for words in MIXED] * times
+        mixed, probes = (self._prepare_first(some) for some in (texts, PROBES))
+
+        def begun(prepared: Prepared) -> OnDevice:
+            return self._begun(prepared, np.arange(len(prepared.lengths), dtype=np.int32), self._prompt)
+
+        with self._choice.padded():
+            expected = begun(probes).collect()
+        sample = Sample(int(mixed.lengths.sum()), self.depth, lambda: begun(mixed), lambda: begun(probes), expected)
+        model = self._choice.packed.model
+        found = try_compiled(model, self._compiler, self._dtype_name, sample, self._expected_tokens)
+        self._choice.described += found.described
+        self.notes += found.notes
 
     def _prepare_first(self, texts: Sequence[str]) -> Prepared:
         """Tokenize texts of our own."""

@@ -88,3 +88,11 @@ def test_bm25_is_staged_with_the_length_that_its_segments_were_computed_with(
 def test_a_pass_that_no_worker_computes_has_the_weights_of_its_metadata(settings: PassSettings) -> None:
     assert settings.fingerprint(2).weights == ""
     assert settings.fingerprint(2).pooling == METADATA_WEIGHTS
+
+
+def test_the_tokens_of_a_pass_are_divided_among_the_devices(tmp_path: Path, telemetry: Any) -> None:
+    options = msgspec.structs.replace(DEFAULTS, expected_tokens=900)
+    helper = msgspec.structs.replace(CPU, uuid="helper", auxiliary=True)
+    for devices, expected in (([CPU], 900), ([CPU, CPU, helper], 450), ([], 900)):
+        settings = PassSettings("r", SPEC, RunLayout(tmp_path), options, telemetry, Mock())
+        assert settings.stage(0, devices).expected_tokens == expected

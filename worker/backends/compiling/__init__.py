@@ -1,0 +1,1 @@
+"""Forward passes without padding, compiled by torch.compile for long passes on GPUs."""
