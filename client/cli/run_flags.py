@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -222,6 +222,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Embed a corpus into a run directory and publish a searchable collection."""
+    flags = dict(locals())
     from ...protocol.run_directory.layout import RunLayout
     from ...protocol.source.corpus import STDIN
     from ...protocol.spec.export_formats import choose_formats
@@ -230,6 +231,7 @@ def run(
     from ..options.retrieval_options import plan_if_asked
     from ..options.run_defaults import default_models, default_out
     from ..options.spec_builder import build_spec, split_names
+    from ..options.spec_values import model_values, spec_values
     from ..options.stdin_check import check_stdin
     from ..steps.next_steps import shown_path
     from .run_command import AfterRun
@@ -240,34 +242,11 @@ def run(
         out = default_out(source)
         notes.append(f"without --out, the run directory is {shown_path(out)}")
     folder = expand_path(out, "--out").absolute()
-    models = {"dense": dense or [], "sparse": sparse or [], "multivector": multivector or [], "heads": heads or []}
+    models = model_values(flags)
     if not any(models.values()):
         models["dense"], models["sparse"] = default_models(source)
         notes.append(f"no model is named: taking --dense {models['dense'][0]}, which needs no hub, and --sparse bm25")
-    spec = build_spec(
-        source,
-        **models,
-        text_field=text_field,
-        id_field=id_field,
-        title_field=title_field,
-        limit=limit,
-        index=index,
-        dtype=dtype,
-        max_tokens=max_tokens,
-        prompt=prompt,
-        query_prompt=query_prompt,
-        trust_remote_code=trust_remote_code,
-        fallback=not no_fallback,
-        max_active_dims=max_active_dims,
-        pool_factor=pool_factor,
-        truncate_dim=truncate_dim,
-        storage=store,
-        normalize=normalize,
-        ensemble=[one.value for one in ensemble or []],
-        weights=weights,
-        project=project,
-        out=None if restart else folder,
-    )
+    spec = build_spec(source, **models, out=None if restart else folder, **spec_values(flags))
     if spec.source == STDIN and not restart:
         check_stdin(RunLayout(folder), spec)
     plan = plan_if_asked(
@@ -310,11 +289,13 @@ def run(
 
 
 def _flags(context: typer.Context) -> dict[str, Flag]:
-    """The flags that a file can give."""
+    """The flags that a file can give, of `embedfleet run` also where another command takes some of them."""
     from ..config.known_flags import known_flags
     from ..flags.output_flags import output_types
 
-    return known_flags(context.command.params, get_type_hints(run) | output_types())
+    group: Any = context.find_root().command
+    command = getattr(group, "commands", {}).get("run", context.command)
+    return known_flags(command.params, get_type_hints(run) | output_types())
 
 
 def _config_text(context: typer.Context, spec: RunSpec, folder: Path, plan: RetrievalPlan | None) -> str:

@@ -17,6 +17,17 @@ PANELS = {
         "Devices": ("devices", "dtype", "backend", "sparse-device", "cpu-fallback"),
         "Limits": ("limit", "max-tokens", "batch-timeout", "load-timeout", "grace"),
     },
+    "plan": {
+        "Models": (
+            *("dense", "sparse", "multivector", "heads", "prompt", "query-prompt", "trust-remote-code", "no-fallback"),
+        ),
+        "Vectors": (
+            *("index", "store", "truncate-dim", "normalize", "ensemble", "weights", "project", "max-active-dims"),
+            "pool-factor",
+        ),
+        "Devices": ("devices", "gpus", "dtype", "backend", "sparse-device"),
+        "Limits": ("limit", "max-tokens"),
+    },
     "upload": {
         "Collection": (
             *("quantization", "payload-index", "hnsw-m", "on-disk", "shards", "replicas", "replace", "prune"),
@@ -26,7 +37,7 @@ PANELS = {
 }
 """By command and title of the panel. Other flags stand first, under Options."""
 
-OUTPUT = ("export", "json", "quiet", "verbose", "log-file", "progress", "no-color", "otlp")
+OUTPUT = ("export", "write", "compare", "json", "quiet", "verbose", "log-file", "progress", "no-color", "otlp")
 """Flags of the panel Output, the last one of each command."""
 
 
