@@ -3,9 +3,9 @@
     python examples/stdlib_corpus.py /tmp/corpus
     python benchmarks/plan.py /tmp/corpus/corpus.jsonl [--limits 1000 3000 6000] [--measure 15] [--out FILE]
 
-Other flags go to both commands, those of the models for example. For each size, `embedfleet plan --measure` writes its plan, then the same flags are run into an empty folder, timed from outside as
-a user would time it. A first run of a few rows warms the caches. What else works on the machine shows in the load that is
-printed: read the ratios of a quiet machine.
+Other flags go to both commands, those of the models for example. For each size, `embedfleet plan --measure` writes its plan,
+then the same flags are run into an empty folder, timed from outside as a user would time it. A first run of a few rows warms
+the caches. What else works on the machine shows in the load that is printed: read the ratios of a quiet machine.
 """
 
 from __future__ import annotations

@@ -59,9 +59,9 @@ def plan(
     **flags: Any,
 ) -> None:
     """Tell rows, tokens, bytes, memory, time and cost of a run before it begins."""
+    from ..output.json_output import print_json
     from ..planning import comparison
     from ..planning.page import print_comparison, print_plan
-    from ..output.json_output import print_json
 
     if compare is not None:
         found = comparison.compare(comparison.read_plan(_path(source, "SOURCE")), _path(compare, "--compare"))

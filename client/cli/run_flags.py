@@ -205,7 +205,7 @@ def run(
     restart: Annotated[
         bool, typer.Option("--restart", metavar="", help="Delete what an earlier run wrote there; start over.")
     ] = False,
-    config: Annotated[  # noqa: ARG001 - its callback has read the file
+    config: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",

@@ -1,7 +1,7 @@
 """Measure the rates of a plan: embed a sample of the source with the ordinary run, on the devices of the plan.
 
-A first run of a few rows is not counted: it brings libraries and weights into the system's cache, and makes a conversion that the
-real run would then find. The second one embeds rows for some seconds. Both write to a temporary folder.
+A first run of a few rows is not counted: it brings libraries and weights into the system's cache, and makes a conversion that
+the real run would then find. The second one embeds rows for some seconds. Both write to a temporary folder.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class Settings:
     seconds: float = SECONDS
 
 
-def calibrate(spec: RunSpec, survey: Survey, folder: Path, settings: Settings, say: Callable[[str], None]) -> Calibration:
+def calibrate(
+    spec: RunSpec, survey: Survey, folder: Path, settings: Settings, say: Callable[[str], None]
+) -> Calibration:
     """Run the passes of `spec` over rows of the survey's sample in `folder`, twice. `say` takes a line for people.
 
     Raises the error of a run that fails, and KeyboardInterrupt after a signal.
@@ -138,7 +140,9 @@ def _command_seconds() -> float:
 
 def _rows_for(passes: tuple[PassStats, ...], seconds: float, most: int) -> int:
     """Rows that the models compute in about so many seconds, by the first run."""
-    models = [one for one in passes if one.model not in CPU_KINDS and one.computed] or [one for one in passes if one.computed]
+    models = [one for one in passes if one.model not in CPU_KINDS and one.computed] or [
+        one for one in passes if one.computed
+    ]
     each = sum(one.seconds / one.computed for one in models)
     rows = int(seconds / each) if each > 0 else most
     return min(most, max(rows, LEAST_ROWS))

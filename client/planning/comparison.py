@@ -43,7 +43,9 @@ def read_plan(path: Path) -> Plan:
     try:
         return decode_json(path.read_bytes(), Plan)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}; with --compare, give the file that --write made") from error
+        raise UsageError(
+            f"{path}: {error.strerror or error}; with --compare, give the file that --write made"
+        ) from error
     except ValueError as error:
         raise UsageError(
             f"{path}: is no plan ({error}); with --compare, give the file that `embedfleet plan SOURCE --write FILE` made"

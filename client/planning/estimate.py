@@ -208,6 +208,7 @@ def _notes(passes: Sequence[PlannedPass], rows: Figure, inputs: Inputs) -> list[
             "are assumed, as measured on two cores; --shards on more machines divide them"
         )
     if inputs.spec.index == "edge":
-        notes.append("the collection takes about as much disk again as the vectors and texts; --index none leaves it out")
+        notes.append(
+            "the collection takes about as much disk again as the vectors and texts; --index none leaves it out"
+        )
     return notes
-

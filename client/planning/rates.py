@@ -111,8 +111,8 @@ def rate_of(
 
 
 def operations_per_token(figures: PassFigures) -> float:
-    """Floating-point operations of a forward pass, by token: two for each parameter that is multiplied, and the attention to all
-    tokens of the text."""
+    """Floating-point operations of a forward pass, by token: two for each parameter that is multiplied, and the attention to
+    all tokens of the text."""
     facts = figures.model
     if not facts.parameters or not figures.tokens:
         return 0.0

@@ -1,6 +1,6 @@
 """The records of a source for a survey: lines are only split, not parsed, so that counting them costs little more than reading.
 
-Lines and their blanks, byte order marks and limits are those of `reading/line_reader.py`. Arrays, objects over several lines and
+Lines, their blanks, byte order marks and limits are those of `reading/line_reader.py`. Arrays, objects over several lines and
 bulk files are read as the run reads them, and so are files that the run would refuse. Of Parquet, the footers count the rows.
 """
 

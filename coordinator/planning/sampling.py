@@ -1,7 +1,7 @@
 """Sample the records of all files of a source, of whatever formats, and count them.
 
-A source is sampled in at most two parts. All that is read from beginning to end is one: each of its records has the same chance.
-Parquet beyond READ_BYTES is the other: some row groups, evenly over all of them, stand for the rest, and the footers count.
+A source is sampled in at most two parts. What is read from beginning to end is one: its records all have the same chance.
+Parquet beyond READ_BYTES is the other: some row groups, evenly over all, stand for the rest, and the footers count.
 """
 
 from __future__ import annotations

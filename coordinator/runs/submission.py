@@ -45,7 +45,7 @@ def look_at(request: Submit, devices: Sequence[Device], *, models: bool) -> Find
 
 
 def _expected_tokens(request: Submit) -> int:
-    """Estimated tokens of the source, by the client if it knows more; 0 if they are not known, or if no pass depends on them."""
+    """Estimated tokens of the source, the client's own if it gives some; 0: not known, or no pass depends on them."""
     spec = request.spec
     if request.options.expected_tokens:
         return request.options.expected_tokens

@@ -67,4 +67,3 @@ def _commit(table: pa.Table, path: Path) -> None:
 def _one(table: pa.Table, name: str) -> Any:
     column = table.column(name)
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
-

@@ -24,7 +24,7 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     gigabytes: float
     """Of memory, in powers of 1,000."""
     teraflops: float
-    """Of dense matrices in bfloat16, or in float16 where there is no bfloat16: half of what a data sheet gives with sparsity."""
+    """Of dense matrices in bfloat16, or in float16 where there is no bfloat16: half of a rate with sparsity."""
     capability: tuple[int, int]
     """CUDA compute capability."""
     names: tuple[str, ...]

@@ -14,17 +14,20 @@ import pytest
 
 pytest.importorskip("qdrant_edge")
 
-WORDS = "a fast queue of leases and frames sorted by length for every device in turn".split()
-FLAGS = (
-    *("--dense", "fake:32", "--dense", "second=fake:16", "--ensemble", "concat", "--sparse", "bm25", "--sparse", "fake:500"),
-    *("--multivector", "fake:8", "--store", "int8", "--max-tokens", "60", "--index", "none", "--devices", "cpu"),
-)
+WORDS = "a fast queue of leases and frames sorted by length for every device in turn"
+MODELS = "--dense fake:32 --dense second=fake:16 --ensemble concat --sparse bm25 --sparse fake:500 --multivector fake:8"
+OTHERS = "--store int8 --max-tokens 60 --index none --devices cpu"
+FLAGS = (*MODELS.split(), *OTHERS.split())
 WITHIN = 0.02
 
 
 def records(first: int, count: int) -> list[dict[str, Any]]:
     return [
-        {"id": f"c{row}", "text": " ".join(WORDS[(row * 7 + n * row) % 15] for n in range(1 + row % 70)), "page": row % 40}
+        {
+            "id": f"c{row}",
+            "text": " ".join(WORDS.split()[(row * 7 + n * row) % 15] for n in range(1 + row % 70)),
+            "page": row % 40,
+        }
         for row in range(first, first + count)
     ]
 

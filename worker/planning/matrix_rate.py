@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-SIDE = 1_024
+SIDE = 512
 SECONDS = 0.3
 
 

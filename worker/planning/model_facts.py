@@ -1,7 +1,7 @@
 """What a model's files say without being loaded: its limit of tokens, dimensions, parameters, layers.
 
-For a model that is not on this host, the catalogue's figures; for one that is not in the catalogue either, the check of a run asks
-the hub whether there is such a model.
+For a model that is not on this host, the catalogue's figures; for one that is not in the catalogue either, the check of a run
+asks the hub whether there is such a model.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def known_model(spec: PassSpec) -> KnownModel:
         return _in_folder(spec, files)
     if entry is None:
         check_model(spec)
-        note = f"{hub} is not on this host: what its files would say is not known; embedfleet models pull {hub} fetches it"
+        note = (
+            f"{hub} is not on this host: what its files would say is not known; embedfleet models pull {hub} fetches it"
+        )
         return KnownModel(ModelFacts(max_tokens=spec.max_tokens or 0, note=note))
     facts = ModelFacts(
         max_tokens=min(spec.max_tokens or entry.max_tokens, entry.max_tokens),
@@ -163,4 +165,3 @@ def _dim(folder: Path, parts: list[Part], hidden: int, entry: catalog.CatalogEnt
         elif part.name == "Dense":
             dim = _integer(settings, "out_features") or dim
     return dim
-

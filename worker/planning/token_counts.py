@@ -64,7 +64,9 @@ def _tokenized(path: Path, known: KnownModel, part: Part, texts: Sequence[str]) 
             path, known.facts.max_tokens, side=_side(path.parent), on_difference=lambda _reason: None
         )
     except Exception as error:  # noqa: BLE001 - the library raises no narrower class
-        return estimated(known, texts, f"tokens are estimated, since {part.file('tokenizer.json')} cannot be used ({error})")
+        return estimated(
+            known, texts, f"tokens are estimated, since {part.file('tokenizer.json')} cannot be used ({error})"
+        )
     lengths, cut = list[Any](), list[Any]()
     for start in range(0, len(texts), BATCH):
         found = tokenizer.encode(Texts.of(texts[start : start + BATCH]), prompt=known.prompt)

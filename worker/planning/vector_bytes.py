@@ -1,7 +1,7 @@
 """How large the segments of a vector become: tables of the sample's rows are encoded as the exporter encodes them.
 
-Dense vectors are random ones, since they are stored without compression. Two tables, one of half the rows, show what a row takes
-and what a segment takes besides.
+Dense vectors are random ones, since they are stored without compression. Two tables, one of half the rows, show what a row
+takes and what a segment takes besides.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def list_size(rows: SampleRows, output: Output, dim: int, entries: Entries) -> V
     row_bytes, segment_bytes = _fitted(output, dim, [rows.ids[place] for place in places], column)
     # The rows of the table are few: their entries may be more or fewer than those of the sample.
     row_bytes += (mean - float(chosen.mean() if len(chosen) else 0)) * (each + each / 256)
-    return _figures(output, dim if output.form == "multivector" else 0, row_bytes, segment_bytes, entries.basis, entries.note)
+    return _figures(
+        output, dim if output.form == "multivector" else 0, row_bytes, segment_bytes, entries.basis, entries.note
+    )
 
 
 def _lists(output: Output, dim: int, offsets: npt.NDArray[np.int32]) -> dict[str, Any]:

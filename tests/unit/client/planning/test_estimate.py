@@ -29,7 +29,13 @@ BM25 = PassSpec(vector="sparse-bm25", kind="bm25", model="bm25")
 
 def vector(name: str, row_bytes: float = 3_100.0) -> VectorFigures:
     return VectorFigures(
-        vector=name, form="dense", dim=768, storage="float32", row_bytes=row_bytes, segment_bytes=4_000.0, basis="counted"
+        vector=name,
+        form="dense",
+        dim=768,
+        storage="float32",
+        row_bytes=row_bytes,
+        segment_bytes=4_000.0,
+        basis="counted",
     )
 
 
@@ -131,7 +137,11 @@ def test_measured_rates_come_first() -> None:
 
 
 def test_models_run_one_after_the_other_and_bm25_beside_them() -> None:
-    rates = {"dense-x": Measured(1_000, 10, 1.0), "dense-y": Measured(2_000, 20, 1.0), "sparse-bm25": Measured(10**6, 10**4, 1)}
+    rates = {
+        "dense-x": Measured(1_000, 10, 1.0),
+        "dense-y": Measured(2_000, 20, 1.0),
+        "sparse-bm25": Measured(10**6, 10**4, 1),
+    }
     other = msgspec.structs.replace(DENSE, vector="dense-y")
     found = plan(DENSE, other, BM25, measured=MeasuredRun(rates, 3.0, "x"))
     assert found.seconds is not None

@@ -18,7 +18,9 @@ from embedfleet.protocol.spec.run_spec import PREPROCESSING, PassSpec, RunSpec
 
 
 def records(count: int, first: int = 0) -> list[dict[str, Any]]:
-    return [{"id": f"c{row}", "text": f"row {row} " * (1 + row % 9), "page": row} for row in range(first, first + count)]
+    return [
+        {"id": f"c{row}", "text": f"row {row} " * (1 + row % 9), "page": row} for row in range(first, first + count)
+    ]
 
 
 def lines(found: list[dict[str, Any]]) -> bytes:

@@ -9,7 +9,8 @@ from embedfleet.protocol.planning.model_figures import weakest
 
 
 @pytest.mark.parametrize(
-    ("text", "count", "name"), [("8xH100", 8, "H100"), ("2 x t4", 2, "T4"), ("A100-40GB", 1, "A100-40GB"), ("4×L4", 4, "L4")]
+    ("text", "count", "name"),
+    [("8xH100", 8, "H100"), ("2 x t4", 2, "T4"), ("A100-40GB", 1, "A100-40GB"), ("4\u00d7L4", 4, "L4")],
 )
 def test_a_count_and_a_kind(text: str, count: int, name: str) -> None:
     found = parse_gpus(text)
@@ -19,7 +20,7 @@ def test_a_count_and_a_kind(text: str, count: int, name: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "8x", "H1000", "8xCPU", "x", "100", "cuda:0"])
 def test_an_unknown_kind_is_answered_with_the_known_ones(text: str) -> None:
-    with pytest.raises(UsageError, match="Known: B200, H200, H100, .*T4") as found:
+    with pytest.raises(UsageError, match=r"Known: B200, H200, H100, .*T4") as found:
         parse_gpus(text)
     assert found.value.args[0].startswith(f"--gpus {text!r}: give their count and kind, as in 8xH100")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from embedfleet.exporter.segments.builder import SegmentBuilder
 from embedfleet.protocol.planning.model_figures import VectorFigures
@@ -31,7 +32,7 @@ def written(output: Output, dim: int, arrays: dict[str, np.ndarray], folder: Pat
         about = {"n_tokens": positions + 5, "truncated": positions % 3 == 0, "tokens_cut": positions % 7}
         builder.add({"positions": positions, **about, **arrays})
         first = segment * SEGMENT
-        table = builder.table(0, np.arange(first, first + SEGMENT), IDS[first : first + SEGMENT])
+        table = builder.table(0, pa.array(np.arange(first, first + SEGMENT)), pa.array(IDS[first : first + SEGMENT]))
         info = VectorSegmentInfo(
             vector=output.vector,
             segment=segment,
