@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .client.notebook.embedder import Embedder
     from .client.notebook.ranking_reader import RankedChunk, Ranking
     from .client.notebook.run_telemetry import Event, RunTelemetry
+    from .client.planning.plan import Figure, Plan, PlannedMemory, PlannedPass, PlannedVector
+    from .client.planning.planner import plan
     from .client.run_directory.multivectors import Multivectors
     from .client.run_directory.reader import Run, open_run
     from .client.run_directory.sparse_vectors import SparseVectors
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     )
     from .protocol.finished_run.npy_file import NpyDtype
     from .protocol.finished_run.payload import Metadata
+    from .protocol.planning.model_figures import Basis
     from .protocol.run_directory.records.quarantine import QuarantineLine
     from .protocol.run_directory.tables import FloatArray
     from .protocol.run_directory.truncation import Truncation, TruncationRecord
@@ -71,6 +74,8 @@ _HOMES = {
     ".client.notebook.embedder": ("Embedder",),
     ".client.notebook.ranking_reader": ("RankedChunk", "Ranking"),
     ".client.notebook.run_telemetry": ("Event", "RunTelemetry"),
+    ".client.planning.plan": ("Figure", "Plan", "PlannedMemory", "PlannedPass", "PlannedVector"),
+    ".client.planning.planner": ("plan",),
     ".client.run_directory.multivectors": ("Multivectors",),
     ".client.run_directory.reader": ("Run", "open_run"),
     ".client.run_directory.sparse_vectors": ("SparseVectors",),
@@ -92,6 +97,7 @@ _HOMES = {
         *("SpecMismatch", "Unreachable", "UsageError"),
     ),
     ".protocol.finished_run.payload": ("Metadata",),
+    ".protocol.planning.model_figures": ("Basis",),
     ".protocol.run_directory.records.quarantine": ("QuarantineLine",),
     ".protocol.run_directory.tables": ("FloatArray",),
     ".protocol.run_directory.truncation": ("Truncation", "TruncationRecord"),
@@ -114,6 +120,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "Against",
     "Backend",
+    "Basis",
     "ChunkSource",
     "Client",
     "Cost",
@@ -126,6 +133,7 @@ __all__ = [
     "EnsembleSpec",
     "Evaluation",
     "Event",
+    "Figure",
     "Figures",
     "Filters",
     "FloatArray",
@@ -146,6 +154,10 @@ __all__ = [
     "PassSpec",
     "PassSummary",
     "Placement",
+    "Plan",
+    "PlannedMemory",
+    "PlannedPass",
+    "PlannedVector",
     "Progress",
     "QuarantineLine",
     "QueryRanking",
@@ -178,6 +190,7 @@ __all__ = [
     "__version__",
     "merge",
     "open_run",
+    "plan",
 ]
 
 

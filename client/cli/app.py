@@ -16,11 +16,12 @@ from ...protocol.version import __version__
 from ..completion.models import rerank_models
 from ..completion.run_directories import run_directories
 from ..flags.command_group import CommandGroup
+from ..output.json_output import print_json
 from ..output.messages import messages
 from .flag_types import COORDINATOR, AsJson, Devices, Otlp, Quantized, RunFolder, TrustsCode, local_path
-from .json_output import print_json
 from .models_command import models
 from .run.commands import fit, run
+from .run.plan_command import plan
 from .upload_flags import upload
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 
 app.command()(run)
+app.command()(plan)
 app.command()(fit)
 app.add_typer(models)
 

@@ -9,8 +9,8 @@ import typer
 
 from ..completion.models import known_models
 from ..flags.command_group import QuickGroup
+from ..output.json_output import print_json
 from .flag_types import AsJson
-from .json_output import print_json
 
 models = typer.Typer(
     name="models",

@@ -28,6 +28,16 @@ EXAMPLES = {
             "    --queries queries.jsonl --qrels qrels.tsv --rerank bge-reranker-base",
         ),
     ),
+    "plan": (
+        Example(
+            "Time it on this machine, by a sample embedded for 15 seconds",
+            "embedfleet plan corpus.jsonl --dense all-MiniLM-L6-v2 --measure 15",
+        ),
+        Example(
+            "What a rented machine would take and cost",
+            "embedfleet plan docs/ --dense bge-m3 --gpus 8xH100 --price 24 --shards 16",
+        ),
+    ),
     "fit": (
         Example("Before the shards of a run with BM25", "embedfleet fit docs/ --out docs.embedfleet --sparse bm25"),
         Example(

@@ -21,6 +21,12 @@ _OF_A_RUN = {
 PANELS = {
     "run": _OF_A_RUN,
     "fit": _OF_A_RUN,
+    "plan": {
+        "Models": _OF_A_RUN["Models"],
+        "Vectors": _OF_A_RUN["Vectors"],
+        "Devices": ("devices", "gpus", "dtype", "backend", "sparse-device"),
+        "Limits": ("limit", "max-tokens"),
+    },
     "upload": {
         "Collection": (
             *("quantization", "payload-index", "hnsw-m", "on-disk", "shards", "replicas", "replace", "prune"),
@@ -30,7 +36,7 @@ PANELS = {
 }
 """By command and title of the panel. Other flags stand first, under Options."""
 
-OUTPUT = ("export", "json", "quiet", "verbose", "log-file", "progress", "no-color", "otlp")
+OUTPUT = ("export", "write", "compare", "json", "quiet", "verbose", "log-file", "progress", "no-color", "otlp")
 """Flags of the panel Output, the last one of each command."""
 
 

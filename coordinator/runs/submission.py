@@ -45,8 +45,10 @@ def look_at(request: Submit, devices: Sequence[Device], *, models: bool) -> Find
 
 
 def _expected_tokens(request: Submit) -> int:
-    """Estimated tokens of the source; 0 if they are not known, or if no pass depends on them."""
+    """Estimated tokens of the source, the client's own if it gives some; 0: not known, or no pass depends on them."""
     spec = request.spec
+    if request.options.expected_tokens:
+        return request.options.expected_tokens
     if request.options.backend != "auto" or all(one.model.startswith(PREFIX) for one in spec.passes):
         return 0
     size = plain_bytes(spec.source, MOST_BYTES, exclude=Path(request.out)) or 0

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ...protocol.errors import RunDirectoryError
 from ...protocol.run_directory.atomic_files import commit_file
 from ...protocol.run_directory.chunk_columns import read_chunk_columns
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.segment_info import VectorSegmentInfo
-from ...protocol.run_directory.tables import digest, token_vectors, with_info
-from ...protocol.vectors.storage import is_bytewise
+from ...protocol.run_directory.tables import digest, token_vectors, with_info, write_vectors
 from .builder import SegmentBuilder
 from .columns import DenseColumn
 
@@ -64,20 +62,9 @@ def commit_segment(layout: RunLayout, segment: int, fingerprint: str, builder: S
 
 def commit_table(table: pa.Table, path: Path) -> None:
     """Write a table, with its info in the metadata, as a vector segment."""
-    commit_file(path, lambda partial: _write(table, partial))
+    commit_file(path, lambda partial: write_vectors(table, partial))
 
 
 def _one(table: pa.Table, name: str) -> Any:
     column = table.column(name)
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    # Vectors are noise to a compressor and to a dictionary; ids and errors are small beside them. But Parquet has no
-    # integers of less than four bytes: where components have one, a dictionary of 256 entries is what keeps it so.
-    names: list[str] = table.schema.names
-    bytewise = "vector" in names and is_bytewise(table.schema.field("vector"))
-    dictionary: Any = ["vector.list.element"] if bytewise else False
-    pq.write_table(
-        table, path, compression="none", use_dictionary=dictionary, write_statistics=False, write_page_checksum=True
-    )

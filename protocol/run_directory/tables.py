@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from ..errors import RunDirectoryError, unreadable
 from ..spec.int8_ranges import Int8Ranges
 from ..spec.run_spec import Form, Storage
-from ..vectors.storage import RANGES_KEY, dense_field, ranges_of, storage_of, unpack
+from ..vectors.storage import RANGES_KEY, dense_field, is_bytewise, ranges_of, storage_of, unpack
 from .segment_info import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo
 
 FloatArray = npt.NDArray[np.float32]
@@ -83,6 +83,18 @@ def with_info(table: pa.Table, info: ChunkSegmentInfo | VectorSegmentInfo) -> pa
     """The table with its info in the schema's metadata, which is written into the file."""
     raw = msgspec.json.encode(info)
     return table.replace_schema_metadata({INFO_KEY: raw, CHECK_KEY: _checksum(raw, table.schema)})
+
+
+def write_vectors(table: pa.Table, where: Any) -> None:
+    """Write a vector segment to a path, or to an Arrow stream."""
+    # Vectors are noise to a compressor and to a dictionary; ids and errors are small beside them. But Parquet has no
+    # integers of less than four bytes: where components have one, a dictionary of 256 entries is what keeps it so.
+    names: list[str] = table.schema.names
+    bytewise = "vector" in names and is_bytewise(table.schema.field("vector"))
+    dictionary: Any = ["vector.list.element"] if bytewise else False
+    pq.write_table(
+        table, where, compression="none", use_dictionary=dictionary, write_statistics=False, write_page_checksum=True
+    )
 
 
 def read_info(path: Path, kind: type[Info]) -> Info:

@@ -32,7 +32,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ONNX Runtime on CPUs, with the graph in the model's repository, and refused where its results are not torch's. auto: on a
     CPU by OpenVINO where the model is converted already or the run is long, else without padding where the model can."""
     expected_tokens: int = 0
-    """Set by the coordinator: estimated tokens of the source, 0 if not known."""
+    """Estimated tokens of the source. 0: the coordinator estimates them, and leaves 0 if it cannot. A run over a sample has
+    those of the whole source, so that it is computed in the same way."""
 
 
 DEFAULTS = RunOptions()

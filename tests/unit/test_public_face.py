@@ -25,6 +25,9 @@ FLAGS = {
     "index json limit load-timeout max-active-dims max-tokens multivector no-fallback normalize otlp out pool-factor project "
     "prompt qrels queries query-prompt rerank restart shard shards signals sparse sparse-device store text-field title-field "
     "top-k truncate-dim trust-remote-code weights write-config quiet no-color",
+    "plan": "backend compare config dense devices dtype ensemble gpus heads id-field index json limit max-active-dims "
+    "max-tokens measure multivector no-fallback normalize out pool-factor price project prompt query-prompt shards sparse "
+    "sparse-device store text-field title-field truncate-dim trust-remote-code weights write no-color quiet",
     "search": "candidates filter full json no-color quiet rerank signals timeout timings top-k trust-remote-code",
     "query-vectors": "candidates json no-color signals timeout top-k",
     "verify": "json no-color quiet",

@@ -9,13 +9,13 @@ from ....protocol.run_directory.layout import RunLayout
 from ....protocol.run_directory.records.fit import FitRecord
 from ....protocol.source.corpus import STDIN
 from ....protocol.spec.run_spec import RunSpec
+from ...output.json_output import print_json
 from ...output.messages import messages
 from ...shards.fit import find_fit, needs_fit
 from ...shards.fit import fit as read_source
 from ...steps.complete_run import complete
 from ...steps.next_steps import shown_path
 from ...steps.session import Interrupted, Session, open_session
-from ..json_output import print_json
 from .request import RunRequest
 
 

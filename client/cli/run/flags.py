@@ -230,7 +230,7 @@ def run_request(
     restart: Annotated[
         bool, typer.Option("--restart", metavar="", help="Delete what an earlier run wrote there; start over.")
     ] = False,
-    config: Annotated[  # noqa: ARG001 - its callback has read the file
+    config: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
@@ -247,6 +247,7 @@ def run_request(
     as_json: AsJson = False,
 ) -> RunRequest:
     """Check the flags. UsageError or SourceError names the flag and the remedy; with `--write-config`, print them and exit."""
+    flags = dict(locals())
     from ....protocol.run_directory.layout import RunLayout
     from ....protocol.source.corpus import STDIN
     from ....protocol.spec.export_formats import choose_formats
@@ -256,6 +257,7 @@ def run_request(
     from ...options.run_defaults import default_models, default_out
     from ...options.shard_flags import choose_shards
     from ...options.spec_builder import build_spec, split_names
+    from ...options.spec_values import model_values, spec_values
     from ...options.stdin_check import check_stdin
     from ...steps.next_steps import shown_path
 
@@ -264,34 +266,11 @@ def run_request(
         out = default_out(source)
         notes.append(f"without --out, the run directory is {shown_path(out)}")
     folder = expand_path(out, "--out").absolute()
-    models = {"dense": dense or [], "sparse": sparse or [], "multivector": multivector or [], "heads": heads or []}
+    models = model_values(flags)
     if not any(models.values()):
         models["dense"], models["sparse"] = default_models(source)
         notes.append(f"no model is named: taking --dense {models['dense'][0]}, which needs no hub, and --sparse bm25")
-    spec = build_spec(
-        source,
-        **models,
-        text_field=text_field,
-        id_field=id_field,
-        title_field=title_field,
-        limit=limit,
-        index=index,
-        dtype=dtype,
-        max_tokens=max_tokens,
-        prompt=prompt,
-        query_prompt=query_prompt,
-        trust_remote_code=trust_remote_code,
-        fallback=not no_fallback,
-        max_active_dims=max_active_dims,
-        pool_factor=pool_factor,
-        truncate_dim=truncate_dim,
-        storage=store,
-        normalize=normalize,
-        ensemble=[one.value for one in ensemble or []],
-        weights=weights,
-        project=project,
-        out=None if restart else folder,
-    )
+    spec = build_spec(source, **models, out=None if restart else folder, **spec_values(flags))
     if spec.source == STDIN and not restart:
         check_stdin(RunLayout(folder), spec)
     plan = plan_if_asked(
@@ -335,11 +314,13 @@ def run_request(
 
 
 def _flags(context: typer.Context) -> dict[str, Flag]:
-    """The flags that a file can give."""
+    """The flags that a file can give, of `embedfleet run` also where another command takes some of them."""
     from ...config.known_flags import known_flags
     from ...flags.output_flags import output_types
 
-    return known_flags(context.command.params, get_type_hints(run_request) | output_types())
+    group: Any = context.find_root().command
+    command = getattr(group, "commands", {}).get("run", context.command)
+    return known_flags(command.params, get_type_hints(run_request) | output_types())
 
 
 def _config_text(context: typer.Context, spec: RunSpec, folder: Path, plan: RetrievalPlan | None) -> str:

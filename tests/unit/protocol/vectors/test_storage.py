@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from embedfleet.client.verify.segment_checks import dense_problems
 from embedfleet.exporter.segments.builder import SegmentBuilder
-from embedfleet.exporter.segments.writer import _write
-from embedfleet.protocol.run_directory.tables import TOKENS_CUT, dense_vectors, digest, vector_schema
+from embedfleet.protocol.run_directory.tables import TOKENS_CUT, dense_vectors, digest, vector_schema, write_vectors
 from embedfleet.protocol.run_directory.vector_rows import read_shape, read_vectors
 from embedfleet.protocol.spec.run_spec import Output
 from embedfleet.protocol.vectors.storage import (
@@ -58,7 +57,7 @@ def table_of(storage: Any, vectors: np.ndarray, bad: tuple[int, ...] = ()) -> pa
 def test_vectors_survive_their_file(storage: Any, tmp_path: Path) -> None:
     vectors, path = unit(), tmp_path / "00000.parquet"
     made = table_of(storage, vectors, bad=(1, ROWS - 1))
-    _write(made, path)
+    write_vectors(made, path)
     read = pq.read_table(path)
     found = dense_vectors(read)
     assert found.dtype == np.float32

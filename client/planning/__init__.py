@@ -1,0 +1,1 @@
+"""Plans a run before it begins: rows, tokens, bytes, memory, time and cost."""

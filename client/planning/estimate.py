@@ -1,0 +1,214 @@
+"""Turn the survey of a source, the figures of its passes and the rates into a plan. Arithmetic only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...protocol.planning.model_figures import Basis, PassesAnswer, PassFigures, VectorFigures, weakest
+from ...protocol.planning.survey import Survey
+from ...protocol.spec.run_spec import CPU_KINDS, PassSpec, RunSpec
+from .device_choice import PlannedDevices
+from .memory import dtype_of, memory_of
+from .plan import Figure, Plan, PlannedPass, PlannedVector
+from .rates import MeasuredRun, rate_of
+
+CONFIDENCE = 1.96
+"""Standard errors within which 95 of 100 samples stay."""
+ROWS_PER_SECOND = 25_000.0
+"""What one coordinator and one exporter take, measured with a fake model on two cores; more on faster ones."""
+START_SECONDS = 10.0
+"""From the command to the first batch of a real model, where no run was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """All that a plan is made of."""
+
+    spec: RunSpec
+    survey: Survey
+    answer: PassesAnswer
+    devices: PlannedDevices
+    measured: MeasuredRun | None = None
+    shards: int = 1
+    price: float | None = None
+    """An hour of all devices together."""
+    notes: tuple[str, ...] = ()
+
+
+def make_plan(inputs: Inputs) -> Plan:
+    """The plan."""
+    survey, spec = inputs.survey, inputs.spec
+    rows = _rows(survey)
+    passes = tuple(
+        _pass(one, figures, rows, inputs) for one, figures in zip(spec.passes, inputs.answer.passes, strict=True)
+    )
+    ensembles = tuple(_vector(one, rows, survey.segments) for one in inputs.answer.ensembles)
+    chunk_bytes = Figure(value=survey.chunk_bytes, basis="counted" if survey.exact else "sampled")
+    sizes = [one.bytes for each in passes for one in each.vectors] + [one.bytes for one in ensembles]
+    seconds, start = _seconds(passes, rows, inputs)
+    return Plan(
+        source=spec.source,
+        files=survey.files,
+        source_bytes=survey.source_bytes,
+        rows=rows,
+        rejected=_share(survey, survey.rejected),
+        duplicates=_duplicates(survey),
+        text_bytes=Figure(value=survey.text_bytes, basis=rows.basis),
+        segments=Figure(value=survey.segments, basis="counted" if survey.exact else "sampled"),
+        chunk_bytes=chunk_bytes,
+        passes=passes,
+        ensembles=ensembles,
+        bytes=Figure(
+            value=chunk_bytes.value + sum(one.value for one in sizes),
+            basis=weakest(chunk_bytes.basis, *(one.basis for one in sizes)),
+        ),
+        devices=inputs.devices.names,
+        start_seconds=start,
+        seconds=seconds,
+        shards=inputs.shards,
+        shard_seconds=_shard_seconds(seconds, start, inputs.shards),
+        price_per_hour=inputs.price,
+        cost=_cost(seconds, inputs.price),
+        notes=(*survey.notes, *inputs.notes, *_notes(passes, rows, inputs)),
+    )
+
+
+def _rows(survey: Survey) -> Figure:
+    if survey.exact:
+        return Figure(value=survey.rows, basis="counted")
+    kept = min(survey.sampled_rows / max(survey.looked_at, 1), 1.0)
+    error = CONFIDENCE * math.sqrt(kept * (1 - kept) / max(survey.looked_at, 1)) / max(kept, 1e-9)
+    note = f"{survey.records:,} records are counted; how many become rows is sampled"
+    return Figure(value=survey.rows, basis="sampled", error=error, note=note)
+
+
+def _share(survey: Survey, count: int) -> Figure:
+    return Figure(value=count, basis="counted" if survey.exact else "sampled")
+
+
+def _duplicates(survey: Survey) -> Figure:
+    if survey.rare_duplicates:
+        return Figure(value=0, basis="assumed", note="the sample has some, too few to estimate how many there are")
+    return _share(survey, survey.duplicates)
+
+
+def _pass(spec: PassSpec, figures: PassFigures, rows: Figure, inputs: Inputs) -> PlannedPass:
+    tokens = _tokens(figures, rows)
+    rate = rate_of(spec, figures, inputs.devices, inputs.measured, inputs.answer.matrix_rate)
+    seconds = None
+    if rate is not None and rate.value > 0:
+        seconds = Figure(value=tokens.value / rate.value, basis=weakest(tokens.basis, rate.basis), note=rate.note)
+    facts = figures.model
+    known = figures.truncated is not None and figures.tokens_cut is not None
+    every = figures.tokens + (figures.tokens_cut or 0)
+    basis: Basis = "counted" if _is_counted(figures, rows) else figures.tokens_basis
+    notes = tuple(dict.fromkeys(filter(None, (facts.note, figures.note, *(one.note for one in figures.vectors)))))
+    return PlannedPass(
+        vector=spec.vector,
+        model=spec.model,
+        kind=spec.kind,
+        dtype=dtype_of(spec, inputs.devices),
+        max_tokens=facts.max_tokens,
+        parameters=Figure(value=facts.parameters, basis=facts.basis) if facts.parameters else None,
+        tokens=tokens,
+        truncated_share=Figure(value=(figures.truncated or 0) / max(figures.rows, 1), basis=basis) if known else None,
+        tokens_cut_share=Figure(value=(figures.tokens_cut or 0) / max(every, 1), basis=basis) if known else None,
+        memory=memory_of(spec, facts, inputs.devices),
+        tokens_per_second=rate,
+        seconds=seconds,
+        cost=_cost(seconds, inputs.price),
+        vectors=tuple(_vector(one, rows, inputs.survey.segments) for one in figures.vectors),
+        notes=notes,
+    )
+
+
+def _is_counted(figures: PassFigures, rows: Figure) -> bool:
+    """Whether the tokens of every row were counted."""
+    return rows.basis == "counted" and figures.rows == rows.value and figures.tokens_basis == "sampled"
+
+
+def _tokens(figures: PassFigures, rows: Figure) -> Figure:
+    """The tokens of all rows, from those of the sample."""
+    if _is_counted(figures, rows):
+        return Figure(value=figures.tokens, basis="counted")
+    count = max(figures.rows, 1)
+    mean = figures.tokens / count
+    spread = math.sqrt(max(figures.squares / count - mean**2, 0.0))
+    error = math.hypot(CONFIDENCE * spread / math.sqrt(count) / max(mean, 1e-9), rows.error)
+    basis = weakest(figures.tokens_basis, rows.basis)
+    return Figure(value=mean * rows.value, basis=basis, error=error if basis == "sampled" else 0.0, note=figures.note)
+
+
+def _vector(one: VectorFigures, rows: Figure, segments: int) -> PlannedVector:
+    total = one.row_bytes * rows.value + one.segment_bytes * segments
+    basis = weakest(one.basis, "sampled" if rows.basis == "sampled" else one.basis)
+    if not one.row_bytes:
+        basis = "assumed"
+    each = Figure(value=total / max(rows.value, 1), basis=basis, note=one.note)
+    size = Figure(value=total, basis=basis, error=rows.error, note=one.note)
+    return PlannedVector(
+        vector=one.vector, form=one.form, dim=one.dim, storage=one.storage, bytes_a_row=each, bytes=size
+    )
+
+
+def _seconds(passes: Sequence[PlannedPass], rows: Figure, inputs: Inputs) -> tuple[Figure | None, Figure | None]:
+    """The time of the whole command, and the part of it in which no model computes.
+
+    Models run one after the other, each on all devices; what needs no model runs beside them.
+    """
+    start = _start(passes, inputs)
+    models = [one.seconds for one in passes if one.kind not in CPU_KINDS]
+    light = [one.seconds for one in passes if one.kind in CPU_KINDS and one.kind != "metadata"]
+    if start is None or any(one is None for one in (*models, *light)):
+        return None, start
+    known = [one for one in (*models, *light) if one is not None]
+    busy = sum(one.value for one in models if one is not None)
+    busy = max([busy, *(one.value for one in light if one is not None)])
+    measured = inputs.measured is not None and all(one.basis == "measured" or one.basis == "sampled" for one in known)
+    if not measured:
+        busy = max(busy, rows.value / ROWS_PER_SECOND)
+    basis = weakest(start.basis, rows.basis, *(one.basis for one in known))
+    return Figure(value=start.value * inputs.shards + busy, basis=basis), start
+
+
+def _start(passes: Sequence[PlannedPass], inputs: Inputs) -> Figure | None:
+    measured = inputs.measured
+    if measured is not None and measured.other_seconds is not None:
+        return Figure(value=measured.other_seconds, basis="measured", note=measured.origin)
+    real = sum(one.kind not in CPU_KINDS and not one.model.startswith("fake:") for one in passes)
+    return Figure(value=START_SECONDS * real + 2.0, basis="assumed")
+
+
+def _shard_seconds(seconds: Figure | None, start: Figure | None, shards: int) -> Figure | None:
+    if seconds is None or start is None or shards == 1:
+        return None
+    return Figure(value=start.value + (seconds.value - start.value * shards) / shards, basis=seconds.basis)
+
+
+def _cost(seconds: Figure | None, price: float | None) -> Figure | None:
+    return None if seconds is None or price is None else seconds.times(price / 3_600)
+
+
+def _notes(passes: Sequence[PlannedPass], rows: Figure, inputs: Inputs) -> list[str]:
+    notes = [
+        f"{one.vector}: {one.memory.device} has too little memory for it"
+        for one in passes
+        if one.memory is not None and not one.memory.enough
+    ]
+    unknown = [one.vector for one in passes if one.seconds is None and one.kind != "metadata"]
+    if unknown:
+        remedy = "give --measure to embed a sample" if inputs.devices.here else "give --measure on such a machine"
+        notes.append(f"no rate is known for {', '.join(unknown)}, so no time either: {remedy}")
+    busy = [one.seconds.value for one in passes if one.seconds is not None and one.kind not in CPU_KINDS]
+    if inputs.measured is None and busy and sum(busy) < rows.value / ROWS_PER_SECOND:
+        notes.append(
+            f"the devices would be faster than reading and writing: {ROWS_PER_SECOND:,.0f} rows a second of one machine "
+            "are assumed, as measured on two cores; --shards on more machines divide them"
+        )
+    if inputs.spec.index == "edge":
+        notes.append(
+            "the collection takes about as much disk again as the vectors and texts; --index none leaves it out"
+        )
+    return notes

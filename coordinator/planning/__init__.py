@@ -1,0 +1,1 @@
+"""Surveys a source for `embedfleet plan`: counts its records, and looks at an even sample of them."""
