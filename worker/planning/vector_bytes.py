@@ -17,8 +17,8 @@ import pyarrow as pa
 from ...protocol.planning.model_figures import Basis, VectorFigures
 from ...protocol.run_directory.segment_info import VectorSegmentInfo
 from ...protocol.run_directory.tables import TOKENS_CUT, vector_schema, with_info, write_vectors
-from ...protocol.spec.run_spec import Output
 from ...protocol.spec.int8_ranges import Int8Ranges
+from ...protocol.spec.run_spec import Output
 from ...protocol.vectors.storage import measure_ranges, pack
 
 MOST_BYTES = 32 << 20
