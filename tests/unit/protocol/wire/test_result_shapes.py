@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import zmq
 from embedfleet.coordinator.core import events
-from embedfleet.coordinator.links.result_shapes import check_result
+from embedfleet.protocol.wire.result_shapes import check_result
 from embedfleet.coordinator.links.worker_link import WorkerLink
 from embedfleet.protocol.errors import ProtocolError
 from embedfleet.protocol.spec.run_spec import Output
