@@ -31,7 +31,7 @@ PROGRAMS = (
 """Modules that are run as processes; the others are packages with a `__main__`."""
 SEEN = (
     "embedfleet.client.cli.app", "embedfleet.client.steps.export", "embedfleet.client.run_directory.info",
-    "embedfleet.client.steps.retrieval", "embedfleet.client.cli.run_command", "embedfleet.client.cli.search_command",
+    "embedfleet.client.steps.retrieval", "embedfleet.client.cli.run.run_command", "embedfleet.client.cli.search.search_command",
     "embedfleet.client.cli.tables", "embedfleet.client.verify.recount", "embedfleet.coordinator.loop",
     "embedfleet.coordinator.hosts.discovery", "embedfleet.coordinator.telemetry.otlp", "embedfleet.exporter.entry",
     "embedfleet.worker.entry", "embedfleet.worker.encoders.fake", "embedfleet.client.options.retrieval_options",

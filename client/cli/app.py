@@ -20,7 +20,7 @@ from ..output.messages import messages
 from .flag_types import COORDINATOR, AsJson, Devices, Otlp, Quantized, RunFolder, TrustsCode, local_path
 from .json_output import print_json
 from .models_command import models
-from .run_flags import run
+from .run.commands import fit, run
 from .upload_flags import upload
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 
 app.command()(run)
+app.command()(fit)
 app.add_typer(models)
 
 
@@ -82,8 +83,8 @@ def search(
     """Search a run: the first chunks of every signal, fused by their ranks."""
     from ..options.spec_builder import split_names
     from ..search.filter_text import split_filters
-    from .prompt_commands import SearchSettings
-    from .search_command import search as execute
+    from .search.prompt_commands import SearchSettings
+    from .search.search_command import search as execute
 
     settings = SearchSettings(
         top_k,
@@ -117,7 +118,7 @@ def query_vectors(
 ) -> None:
     """Encode a query, and show the request by which a Qdrant server with the uploaded run searches alike."""
     from ..options.spec_builder import split_names
-    from .query_vectors_command import query_vectors as execute
+    from .search.query_vectors_command import query_vectors as execute
 
     names = split_names(signals, "--signals")
     raise typer.Exit(execute(folder, text, names, top_k, candidates, timeout=timeout, as_json=as_json, say=_say))

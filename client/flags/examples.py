@@ -28,6 +28,13 @@ EXAMPLES = {
             "    --queries queries.jsonl --qrels qrels.tsv --rerank bge-reranker-base",
         ),
     ),
+    "fit": (
+        Example("Before the shards of a run with BM25", "embedfleet fit docs/ --out docs.embedfleet --sparse bm25"),
+        Example(
+            "The same for a script",
+            "embedfleet fit docs/ --out docs.embedfleet --sparse bm25 \\\n    --text-field body --json",
+        ),
+    ),
     "search": (
         Example("Words need no quotes", "embedfleet search corpus.embedfleet how to read a file --top-k 3"),
         Example(

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+_OF_A_RUN = {
+    "Models": (
+        *("dense", "sparse", "multivector", "heads", "prompt", "query-prompt", "trust-remote-code", "no-fallback"),
+    ),
+    "Vectors": (
+        *("index", "store", "truncate-dim", "normalize", "ensemble", "weights", "project", "max-active-dims"),
+        "pool-factor",
+    ),
+    "Queries and evaluation": ("queries", "qrels", "rerank", "candidates", "top-k", "signals"),
+    "Devices": ("devices", "dtype", "backend", "sparse-device", "cpu-fallback"),
+    "Shards": ("shard", "shards"),
+    "Limits": ("limit", "max-tokens", "batch-timeout", "load-timeout", "grace"),
+}
+
 PANELS = {
-    "run": {
-        "Models": (
-            *("dense", "sparse", "multivector", "heads", "prompt", "query-prompt", "trust-remote-code", "no-fallback"),
-        ),
-        "Vectors": (
-            *("index", "store", "truncate-dim", "normalize", "ensemble", "weights", "project", "max-active-dims"),
-            "pool-factor",
-        ),
-        "Queries and evaluation": ("queries", "qrels", "rerank", "candidates", "top-k", "signals"),
-        "Devices": ("devices", "dtype", "backend", "sparse-device", "cpu-fallback"),
-        "Limits": ("limit", "max-tokens", "batch-timeout", "load-timeout", "grace"),
-    },
+    "run": _OF_A_RUN,
+    "fit": _OF_A_RUN,
     "upload": {
         "Collection": (
             *("quantization", "payload-index", "hnsw-m", "on-disk", "shards", "replicas", "replace", "prune"),

@@ -10,7 +10,11 @@ from ...protocol.spec.run_spec import RunSpec
 
 
 def next_steps(spec: RunSpec, out: Path, *, exported: bool = False) -> list[str]:
-    """Two lines with the commands that are of use once the run in `out` is done; `exported`: it has exports already."""
+    """Lines with the commands that are of use once the run in `out` is done; `exported`: it has exports already."""
+    if spec.shard is not None:
+        return [
+            f"next: embedfleet merge {shown_path(out.parent.parent)}, once all {spec.shard.count:,} shards are done"
+        ]
     folder = shown_path(out)
     look = f"embedfleet info {folder}"
     first = f'embedfleet search {folder} "your words"' if spec.index == "edge" else f"embedfleet verify {folder}"

@@ -33,7 +33,12 @@ def _is_ours(filename: str | None, layout: RunLayout) -> bool:
 
 
 def check_usable(spec: RunSpec, counts: IntakeCounts, refused: tuple[Reject, tuple[str, ...]] | None) -> None:
-    """Raise SourceError if no record of the source is usable. `refused` is the first rejected record, with its fields."""
+    """Raise SourceError if no record of the source is usable. `refused` is the first rejected record, with its fields.
+
+    A shard may be empty: it is the merge that looks at all of them.
+    """
+    if spec.shard is not None:
+        return
     what = "standard input" if spec.source == STDIN else spec.source
     if not counts.rows and not counts.rejected:
         skipped = f"no record in it can be used ({'; '.join(note_lines(counts.notes))})"

@@ -86,7 +86,7 @@ class ChunkLoader:
                 return self._read(files, resume_point.cursor, index, writer, trail)
 
     def _survey(self) -> Corpus:
-        return survey(self._spec.source, self._layout.root, self._spec.text_field)
+        return survey(self._spec.source, self._layout.root, self._spec.text_field, self._spec.shard)
 
     def _first_limits(self) -> SegmentLimits:
         """The limits of the first session: later devices may differ, but the segments' bounds must stay the same."""

@@ -40,10 +40,12 @@ class LineReader:
         *,
         digest: RunningDigest | None = None,
         skip: int = 0,
+        before: int = 0,
         block_bytes: int = BLOCK_BYTES,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
-        self.number = 0
+        """`before` is the number of lines of the file that come before these."""
+        self.number = before
         self.skip = skip
         """Number of the last record to leave out; may be raised between two blocks."""
         self._read = read
@@ -67,7 +69,7 @@ class LineReader:
         block = self._read(self._block_bytes)
         while 0 < len(block) < len(BOM) and (more := self._read(len(BOM) - len(block))):
             block += more
-        if not block.startswith(BOM):
+        if self.number or not block.startswith(BOM):  # a mark stands at the beginning of a file
             return block
         if self._digest is not None:
             self._digest.add(BOM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import zlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 
 from ...protocol.errors import SourceError, is_host_failure
 from ...protocol.source.json_head import BLANKS, BOM, array_inside, begins_lines
+from ...protocol.source.line_range import count_lines, line_start
+from ...protocol.source.row_groups import groups_of
 from ...protocol.source.source_file import SourceFile
 from ...protocol.source.unpacked import BLOCK_BYTES, FileDigest, Read, opened
 from . import arrow_values, first_conventions, lenient_json
@@ -65,17 +67,19 @@ def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Gene
 
 def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Generator[Numbered]:
     """Records of JSON, line by line or value by value."""
-    form = _Form(skip, first)
+    form = _Form(skip, first, looked=file.start > 0)
     whole = 0
     try:
+        for whole in _lines_before(file):  # noqa: B007 - the last count is that of the lines before this part
+            yield []
         with opened(file) as (read, most):
             begin = _first_block(read, most)
-            refused = not_utf8(file, begin) or (_no_records(file, begin) if file.format == "json" else None)
+            refused = _refusal(file, begin)
             if refused is not None:
                 if skip < 1:
                     yield [(1, Reject(refused))]
                 return
-            values = _values(file, begin, _after(begin, read), most, skip, digest)
+            values = _values(file, begin, _after(begin, read), most, skip, digest, whole)
             form.begin(values)
             for found in values:
                 block = form.look(values, found)
@@ -93,11 +97,25 @@ def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Ge
         yield from _damaged(file, whole + 1, skip, error)
 
 
+def _lines_before(file: SourceFile) -> Iterator[int]:
+    """The number of lines before a part of a file, counted a block at a time; nothing for a whole file."""
+    if file.start and file.path is not None:
+        with file.path.open("rb", buffering=0) as handle:
+            yield from count_lines(handle, line_start(handle, file.start))
+
+
+def _refusal(file: SourceFile, begin: bytes) -> str | None:
+    """Why nothing of a file with this beginning can be read; None if it can, or if this is a later part of it."""
+    if file.start:
+        return None
+    return not_utf8(file, begin) or (_no_records(file, begin) if file.format == "json" else None)
+
+
 class _Form:
     """Turns the values of one file into items. The first value, even a skipped one, shows whether this is a bulk file."""
 
-    def __init__(self, skip: int, first: bool) -> None:
-        self._skip, self._looked = skip, first
+    def __init__(self, skip: int, first: bool, *, looked: bool) -> None:
+        self._skip, self._looked = skip, first or looked
         self._parse = first_conventions.parse_line if first else lenient_json.parse_line
         self._item: Callable[[Any], Item] = self._parse  # called for millions of lines: no wrapper in between
         self._bulk: BulkFile | None = None
@@ -157,8 +175,9 @@ def _after(first: bytes, read: Read) -> Read:
 
 
 def _values(
-    file: SourceFile, first: bytes, read: Read, most: int, skip: int, digest: RunningDigest
+    file: SourceFile, first: bytes, read: Read, most: int, skip: int, digest: RunningDigest, before: int
 ) -> LineReader | JsonValues:
+    """A reader that begins with `first`, after `before` lines of the file."""
     head = first.removeprefix(BOM).lstrip(BLANKS)
     if file.format == "json" and (head[:1] == b"[" or _is_spread(head)):
         block_bytes = min(most, VALUES_BLOCK)
@@ -170,7 +189,7 @@ def _values(
             block_bytes=block_bytes,
             max_value_bytes=MAX_LINE_BYTES,
         )
-    return LineReader(read, digest=digest, skip=skip, block_bytes=most)
+    return LineReader(read, digest=digest, skip=skip, before=before, block_bytes=most)
 
 
 def _is_spread(head: bytes) -> bool:
@@ -203,17 +222,19 @@ def _parquet(file: SourceFile, skip: int, digest: RunningDigest, first: bool) ->
     try:
         # With a buffer size, the library streams a column's pages instead of loading a whole row group.
         with file.path.open("rb", buffering=0) as raw, pq.ParquetFile(file.path, buffer_size=BLOCK_BYTES) as table:
-            digest.follow(FileDigest(raw))
-            for group in range(table.metadata.num_row_groups):
-                info = table.metadata.row_group(group)
+            groups = groups_of(table.metadata, file.start, file.end)
+            origin = groups[0].start if file.is_part and groups else 0
+            end = (groups[-1].end if groups else 0) if file.is_part else None
+            digest.follow(FileDigest(raw, origin, end))
+            for group in groups:
+                done = group.before
                 # Read the group in which `skip` lies even if it is the group's last row: damage may have ended it.
-                if done + info.num_rows < skip:
-                    done += info.num_rows
+                if done + group.rows < skip:
                     continue
-                digest.add_group(done + 1, info.num_rows, _end_of(info))
+                digest.add_group(done + 1, group.rows, group.end - origin)
                 # The size depends on the group alone, so that batches and numbers are always the same.
-                rows = max(1, min(ROWS, 4 * BLOCK_BYTES * info.num_rows // max(1, info.total_byte_size)))
-                for batch in table.iter_batches(batch_size=rows, row_groups=[group]):
+                rows = max(1, min(ROWS, 4 * BLOCK_BYTES * group.rows // max(1, group.unpacked)))
+                for batch in table.iter_batches(batch_size=rows, row_groups=[group.number]):
                     begin = done + 1
                     done += batch.num_rows
                     passed = min(max(0, skip - begin + 1), batch.num_rows)
@@ -221,15 +242,3 @@ def _parquet(file: SourceFile, skip: int, digest: RunningDigest, first: bool) ->
             digest.finish()
     except _DAMAGE as error:
         yield from _damaged(file, done + 1, skip, error)
-
-
-def _end_of(group: Any) -> int:
-    """The offset in the file where the row group ends."""
-    ends = [0]
-    for number in range(group.num_columns):
-        column = group.column(number)
-        start = column.data_page_offset
-        if column.dictionary_page_offset is not None:
-            start = min(start, column.dictionary_page_offset)
-        ends.append(start + column.total_compressed_size)
-    return max(ends)

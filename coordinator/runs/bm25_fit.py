@@ -22,7 +22,6 @@ from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ..core.events import CorpusMeasured, RunFailed
 from .bm25_count import Outcome
-from .planner import needs_fit
 
 ATTEMPTS = 3
 PAUSE_SECONDS = 0.5
@@ -56,7 +55,9 @@ class Bm25Fit:
         if self._begun:
             return
         self._begun = True
-        passes = [fingerprints.get(pass_index) for pass_index, one in enumerate(self._spec.passes) if needs_fit(one)]
+        passes = [
+            fingerprints.get(pass_index) for pass_index, one in enumerate(self._spec.passes) if one.needs_average_length
+        ]
         if not passes:
             return
         if all(map(_average_length, passes)):

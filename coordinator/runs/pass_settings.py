@@ -17,7 +17,7 @@ from ..core.events import Event
 from ..telemetry.tracker import TelemetryTracker
 from .bm25_fit import Bm25Fit
 from .metadata_weights import without_model
-from .planner import BatchSizes, batch_sizes, choose_dtype, needs_fit
+from .planner import BatchSizes, batch_sizes, choose_dtype
 
 
 class PassSettings:
@@ -59,7 +59,7 @@ class PassSettings:
 
     def _choose(self, pass_index: int, devices: Sequence[Device]) -> PassSpec:
         one, before = self._spec.passes[pass_index], self._fingerprints.get(pass_index)
-        if needs_fit(one):
+        if one.needs_average_length:
             fitted = self.fit.fitted(one, before)
             self._telemetry.event("bm25_fitted", vector=one.vector, average_length=fitted.average_length)
             return fitted

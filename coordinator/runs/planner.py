@@ -53,7 +53,7 @@ def plan_passes(spec: RunSpec, options: RunOptions = DEFAULTS) -> tuple[PassPlan
             cpu_only=_on_cpu(one, options),
             gpu_only=one.kind == "sparse" and options.sparse_device == "gpu",
             fallback=one.kind == "sparse" and one.fallback,
-            after_intake=needs_fit(one),
+            after_intake=one.needs_average_length,
             light=one.kind in CPU_KINDS,
             given_up="the weights are those of the metadata" if one.kind == "metadata" else "",
             without=NO_WEIGHTS if one.kind == "metadata" and one.side == "document" else "",
@@ -64,11 +64,6 @@ def plan_passes(spec: RunSpec, options: RunOptions = DEFAULTS) -> tuple[PassPlan
 
 def _on_cpu(one: PassSpec, options: RunOptions) -> bool:
     return one.kind in CPU_KINDS or (one.kind == "sparse" and options.sparse_device == "cpu")
-
-
-def needs_fit(one: PassSpec) -> bool:
-    """Whether the pass needs a figure of the whole corpus: BM25's average length of documents; queries do not."""
-    return one.kind == "bm25" and one.average_length is None and one.side == "document"
 
 
 def segment_limits(spec: RunSpec, devices: Sequence[Device]) -> SegmentLimits:

@@ -24,7 +24,7 @@ from ...protocol.run_directory.own_files import (
 from ...protocol.run_directory.records.passes import PassRecord, pass_remedy, read_pass
 from ...protocol.run_directory.removal import clear_run
 from ...protocol.source.check import is_moved, read_trail, unchanged_files
-from ...protocol.source.corpus import STDIN, is_gone, survey
+from ...protocol.source.corpus import STDIN, Corpus, is_gone, survey
 from ...protocol.spec.ensemble_spec import EnsembleSpec
 from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import FLAGS, Output, RunSpec, differences
@@ -202,11 +202,10 @@ class RunDirectory:
 
     def _is_moved(self, before: RunSpec) -> bool:
         """Whether the source is the run's own at another path, as after a move of the whole project."""
-        source = self.spec.source
-        if source == before.source:
+        if self.spec.source == before.source:
             return False
         try:
-            return is_moved(source, survey(source, self.layout.root, self.spec.text_field), self.layout)
+            return is_moved(self.spec.source, self._survey(), self.layout)
         except SourceError:  # the intake reports it
             return False
 
@@ -239,7 +238,10 @@ class RunDirectory:
             return
         if is_gone(source) and trail.whole:  # a source that was read to its end is no longer needed
             return
-        unchanged_files(source, survey(source, self.layout.root, self.spec.text_field), self.layout)
+        unchanged_files(source, self._survey(), self.layout)
+
+    def _survey(self) -> Corpus:
+        return survey(self.spec.source, self.layout.root, self.spec.text_field, self.spec.shard)
 
 
 def _ends_whole(path: Path) -> bool:

@@ -165,6 +165,16 @@ class RunLayout:
         return self.root / "shards.json"
 
     @property
+    def fit(self) -> Path:
+        """Figures of the whole source that its shards share."""
+        return self.root / "fit.json"
+
+    @property
+    def fitting(self) -> Path:
+        """Temporary files of the processes that read the source for `fit`."""
+        return self.root / ".fitting"
+
+    @property
     def shards(self) -> Path:
         """The run directories of the shards."""
         return self.root / "shards"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import SourceError
 from ..run_directory.own_files import holds_run
 from ..spec.local_paths import check_local
+from ..spec.shard import Shard
 from ..text.terminal_text import on_one_line
 from .folder import READ_ALREADY, Kind, LeftOut, walk
 from .json_head import holds_records
+from .parts import part_of
 from .source_file import Compression, Format, SourceFile
 
 MAX_FILES_STATTED = 10_000
@@ -44,12 +46,20 @@ def resolve(source: str, exclude: Path | None = None, text_field: str | None = N
     return survey(source, exclude, text_field).files
 
 
-def survey(source: str, exclude: Path | None = None, text_field: str | None = None) -> Corpus:
+def survey(
+    source: str, exclude: Path | None = None, text_field: str | None = None, shard: Shard | None = None
+) -> Corpus:
     """Find the files of a source: one file, all files of a folder by relative path, or `-` for standard input.
 
     Linked folders are followed. Files under `exclude` (the run directory) are ignored; `text_field` helps to tell records
-    from settings in a `.json`. SourceError if there is nothing to read, or a file cannot be read.
+    from settings in a `.json`. Of a shard, only its part of the files. SourceError if there is nothing to read, or a file
+    cannot be read.
     """
+    found = _whole(source, exclude, text_field)
+    return found if shard is None else replace(found, files=part_of(found.files, shard), twins=[])
+
+
+def _whole(source: str, exclude: Path | None, text_field: str | None) -> Corpus:
     if source == STDIN:
         return Corpus([SourceFile(None, "stdin", "jsonl")])
     check_local(source, "source", SourceError)

@@ -24,3 +24,11 @@ class SourceFile:
     mtime_ns: int = 0
     since_0_1: bool = False
     """Whether 0.1.0 skipped such a file in a folder."""
+    start: int = 0
+    end: int | None = None
+    """Of a file that is divided among shards, the bytes in which the records begin that are read; None: to the end."""
+
+    @property
+    def is_part(self) -> bool:
+        """Whether only a part of the file is read."""
+        return self.start > 0 or self.end is not None

@@ -7,10 +7,13 @@ import io
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, cast
 
 import xxhash
 
+from .line_range import line_range
+from .row_groups import row_groups
 from .source_file import SourceFile
 
 BLOCK_BYTES = 1 << 20
@@ -22,7 +25,10 @@ Read = Callable[[int], bytes]
 
 @contextmanager
 def opened(file: SourceFile) -> Generator[tuple[Read, int]]:
-    """A read function for the unpacked bytes, and the largest size to pass to it. Parquet is read as it is."""
+    """A read function for the unpacked bytes, and the largest size to pass to it. Parquet is read as it is.
+
+    Of a part of a file, the bytes of its lines or row groups.
+    """
     if file.path is None:
         # read1 returns what is there, without waiting for more of a slow pipe.
         yield cast("io.BufferedReader", sys.stdin.buffer).read1, BLOCK_BYTES
@@ -37,7 +43,25 @@ def opened(file: SourceFile) -> Generator[tuple[Read, int]]:
             yield stream.read, _ZSTD_BLOCK
     else:
         with file.path.open("rb", buffering=0) as plain:
-            yield plain.read, BLOCK_BYTES
+            yield (_read_part(file, file.path, plain) if file.is_part else plain.read), BLOCK_BYTES
+
+
+def _read_part(file: SourceFile, path: Path, handle: IO[bytes]) -> Read:
+    """A read function for the bytes of a part of a file."""
+    if file.format == "parquet":
+        groups = row_groups(path, file.start, file.end)
+        start, end = (groups[0].start, groups[-1].end) if groups else (0, 0)
+    else:
+        start, end = line_range(handle, file.start, file.end)
+    at = handle.seek(start)
+
+    def read(most: int) -> bytes:
+        nonlocal at
+        block = handle.read(most if end is None else max(0, min(most, end - at)))
+        at += len(block)
+        return block
+
+    return read
 
 
 def new_digest() -> Any:
@@ -78,17 +102,20 @@ def head_of(file: SourceFile, n_bytes: int) -> bytes:
 
 
 class FileDigest:
-    """A digest of the first bytes of a file as it is on disk, extended on demand."""
+    """A digest of the first bytes of a file as it is on disk, or of those from `start` to `end`, extended on demand."""
 
-    def __init__(self, handle: IO[bytes]) -> None:
+    def __init__(self, handle: IO[bytes], start: int = 0, end: int | None = None) -> None:
         self._handle, self._state, self.n_bytes = handle, new_digest(), 0
+        self._most = None if end is None else end - start
+        handle.seek(start)
 
     def state(self) -> Any:
         """A copy of the digest as it is now."""
         return self._state.copy()
 
     def up_to(self, n_bytes: int | None = None) -> None:
-        """Extend the digest to the first `n_bytes`, or to the whole file. Do nothing if it covers more already."""
+        """Extend the digest to the first `n_bytes`, or to all of them. Do nothing if it covers more already."""
+        n_bytes = self._most if n_bytes is None else n_bytes
         while n_bytes is None or self.n_bytes < n_bytes:
             block = self._handle.read(BLOCK_BYTES if n_bytes is None else min(BLOCK_BYTES, n_bytes - self.n_bytes))
             if not block:

@@ -123,6 +123,11 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
     @property
+    def needs_average_length(self) -> bool:
+        """Whether the pass needs a figure of the whole corpus: BM25's average length of documents; queries do not."""
+        return self.kind == "bm25" and self.average_length is None and self.side == "document"
+
+    @property
     def metadata_fallback(self) -> str | None:
         """The sparse vector whose missing rows get the weights of the chunks' metadata; None if no vector does."""
         if self.kind != "metadata" and not (self.fallback and self.kind in ("sparse", "bge-m3")):
@@ -186,6 +191,7 @@ def check_spec(spec: RunSpec) -> None:
     _check_names(spec)
     if spec.limit is not None and spec.limit < 1:
         raise UsageError(f"--limit {spec.limit}: give a number of chunks, 1 or more")
+    _check_shard(spec)
     preprocessor(spec.preprocessing)
     if spec.preprocessing == FIRST and spec.title_field is not None:
         raise UsageError(f"--title-field {spec.title_field}: policy {FIRST!r} has no named title; leave it out")
@@ -194,6 +200,17 @@ def check_spec(spec: RunSpec) -> None:
     dense = [output.vector for one in spec.passes for output in one.outputs if output.form == "dense"]
     for ensemble in spec.ensembles:
         check_ensemble(ensemble, dense)
+
+
+def _check_shard(spec: RunSpec) -> None:
+    if spec.shard is None:
+        return
+    if not 0 <= spec.shard.index < spec.shard.count:
+        raise UsageError(f"--shard {spec.shard}: shards are numbered from 0; give a number below their count")
+    if spec.source == "-":
+        raise UsageError("--shard: standard input cannot be divided; give a file or a folder")
+    if spec.limit is not None:
+        raise UsageError("--limit: counts the chunks of a whole source; leave it out with shards")
 
 
 def _check_numbers(one: PassSpec) -> None:

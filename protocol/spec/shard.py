@@ -9,7 +9,7 @@ import msgspec
 from ..errors import UsageError
 
 MOST_SHARDS = 100_000
-_FORM = re.compile(r"(\d{1,9})/(\d{1,9})")
+_FORM = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 
 
 class Shard(msgspec.Struct, frozen=True):

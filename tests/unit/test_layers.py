@@ -37,6 +37,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "hosts": {"core"},
         "telemetry": {"core"},
         "runs": {"background", "core", "intake", "telemetry"},
+        "fitting": {"intake", "runs"},
         "links": {"background", "core", "hosts", "telemetry", "runs"},
         "poll": {"hosts"},
         "loop": {"background", "core", "hosts", "telemetry", "runs", "links", "poll"},
@@ -99,12 +100,13 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "flags": {"output"},
         "steps": {"client", "arguments", "output", "run_directory", "evaluation", "options"},
         "notebook": {"arguments", "output", "run_directory", "evaluation", "options", "search", "steps"},
+        "shards": {"options"},
         "completion": set(),
         "models": {"arguments", "output"},
         "doctor": {"arguments", "output", "models"},
         "cli": {
             *("arguments", "output", "run_directory", "verify", "evaluation", "options", "config", "search", "upload"),
-            *("flags", "steps", "completion", "models", "doctor"),
+            *("flags", "steps", "shards", "completion", "models", "doctor"),
         },
     },
 }

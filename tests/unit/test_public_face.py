@@ -19,8 +19,12 @@ from embedfleet.protocol.spec.export_formats import FORMATS
 FLAGS = {
     "run": "backend batch-timeout candidates config cpu-fallback dense devices dtype ensemble export grace heads id-field "
     "index json limit load-timeout max-active-dims max-tokens multivector no-fallback normalize otlp out pool-factor project "
-    "prompt qrels queries query-prompt rerank restart signals sparse sparse-device store text-field title-field top-k "
-    "truncate-dim trust-remote-code weights write-config quiet verbose log-file no-color progress",
+    "prompt qrels queries query-prompt rerank restart shard shards signals sparse sparse-device store text-field title-field "
+    "top-k truncate-dim trust-remote-code weights write-config quiet verbose log-file no-color progress",
+    "fit": "backend batch-timeout candidates config cpu-fallback dense devices dtype ensemble export grace heads id-field "
+    "index json limit load-timeout max-active-dims max-tokens multivector no-fallback normalize otlp out pool-factor project "
+    "prompt qrels queries query-prompt rerank restart shard shards signals sparse sparse-device store text-field title-field "
+    "top-k truncate-dim trust-remote-code weights write-config quiet no-color",
     "search": "candidates filter full json no-color quiet rerank signals timeout timings top-k trust-remote-code",
     "query-vectors": "candidates json no-color signals timeout top-k",
     "verify": "json no-color quiet",
@@ -48,7 +52,7 @@ FILES = {
     "intake/.ids.sqlite", "vectors", "passes", "cache", "queries", "rerank", "rerank/candidates.parquet", "rerank/pairs.jsonl",
     "rerank/candidates.json", "rerank/run", "rerank/ranking.parquet", "rerank/rerank_run.json", "rerank/report.json", "export",
     "export/export.json", "export/collection.json", "export/table", "export/rerank.jsonl", "export/report.html",
-    "export/evaluation.json",
+    "export/evaluation.json", "shards.json", "shards", "fit.json", ".fitting",
 }  # fmt: skip
 
 

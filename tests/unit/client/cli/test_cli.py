@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedfleet.client.cli import daemons, run_command
+from embedfleet.client.cli import daemons
 from embedfleet.client.cli.app import app, export, search, upload
+from embedfleet.client.cli.run import run_command
+from embedfleet.client.cli.run.request import RunRequest
 from embedfleet.client.options.retrieval_options import build_plan
 from embedfleet.client.options.spec_builder import build_spec
 from embedfleet.client.run_directory.info import describe_run
@@ -76,8 +78,8 @@ def test_no_path_at_all_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_how_a_run_is_carried_out_reaches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(run_command, "run", lambda *_where, **flags: asked.append(flags) or 0)
+    asked: list[RunRequest] = []
+    monkeypatch.setattr(run_command, "run", lambda request: asked.append(request) or 0)
     flags = (
         "--cpu-fallback",
         "--sparse-device",
@@ -95,11 +97,11 @@ def test_how_a_run_is_carried_out_reaches_it(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(SystemExit):
             app(["run", "-", "--out", str(tmp_path), "--dense", "fake:8", *more])
     plain, chosen = asked
-    assert plain["options"] == RunOptions()
-    assert chosen["options"] == RunOptions(
+    assert plain.options == RunOptions()
+    assert chosen.options == RunOptions(
         cpu_fallback=True, sparse_device="cpu", batch_timeout=5, load_timeout=7, backend="torch"
     )
-    assert (plain["grace"], chosen["grace"]) == (25.0, 3.0)
+    assert (plain.grace, chosen.grace) == (25.0, 3.0)
 
 
 def test_serve_drains_within_what_kubernetes_gives(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +136,7 @@ def test_a_search_takes_its_time_and_a_rerankers_code_from_flags(monkeypatch: py
         given.update(how, rerank=settings.rerank, trust_remote_code=settings.trust_remote_code)
         return 0
 
-    monkeypatch.setattr("embedfleet.client.cli.search_command.search", found)
+    monkeypatch.setattr("embedfleet.client.cli.search.search_command.search", found)
     app(["search", "run", "box", "--rerank", "m", "--timeout", "300", "--trust-remote-code"], standalone_mode=False)
     assert (given["rerank"], given["timeout"], given["trust_remote_code"]) == ("m", 300.0, True)
     app(["search", "run", "box"], standalone_mode=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from embedfleet.client.cli.prompt_commands import HELP, Help, Open, Query, Quit, SearchSettings, parse
-from embedfleet.client.cli.search_command import Prompt
+from embedfleet.client.cli.search.prompt_commands import HELP, Help, Open, Query, Quit, SearchSettings, parse
+from embedfleet.client.cli.search.search_command import Prompt
 from embedfleet.client.output.messages import OutputSettings, configure
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.index.metadata_filter import MetadataFilter

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
-from embedfleet.client.cli import run_command
 from embedfleet.client.cli.app import app
+from embedfleet.client.cli.run import run_command
+from embedfleet.client.cli.run.request import RunRequest
 from embedfleet.client.options import run_defaults
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.spec.run_spec import RunSpec
@@ -30,8 +32,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
     """What a command line would run."""
     found: list[Ran] = []
 
-    def note(spec: RunSpec, out: Path, **how: Any) -> int:
-        found.append({"spec": spec, "out": out, **how})
+    def note(request: RunRequest) -> int:
+        found.append({field.name: getattr(request, field.name) for field in fields(request)})
         return 0
 
     monkeypatch.setattr(run_command, "run", note)
@@ -200,7 +202,8 @@ def test_the_version_by_its_short_flag(capsys: pytest.CaptureFixture[str]) -> No
 def test_words_of_a_query_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
     monkeypatch.setattr(
-        "embedfleet.client.cli.search_command.search", lambda _folder, query, *_rest, **_how: asked.append(query) or 0
+        "embedfleet.client.cli.search.search_command.search",
+        lambda _folder, query, *_rest, **_how: asked.append(query) or 0,
     )
     for words in (["return", "the", "version", "--top-k", "3"], ["one  query"], [""], []):
         app(["search", "run", *words], standalone_mode=False)

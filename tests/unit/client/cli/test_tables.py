@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedfleet.client.cli.hit_list import labelled_scores, print_hits
+from embedfleet.client.cli.search.hit_list import labelled_scores, print_hits
 from embedfleet.client.cli.tables import print_info
 from embedfleet.client.run_directory.info import describe_run
 from embedfleet.client.search.hybrid import Hit

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import typer.main
-from embedfleet.client.cli import run_command
 from embedfleet.client.cli.app import app
+from embedfleet.client.cli.run import run_command
 from embedfleet.client.flags.examples import EXAMPLES
 from embedfleet.client.flags.panels import PANELS, flag_of
 from embedfleet.client.output.messages import OutputSettings, configure, messages
@@ -83,7 +83,7 @@ def test_the_panels_of_run_are_in_order(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_command_line_sets_how_messages_are_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(run_command, "run", lambda *_where, **_flags: 0)
+    monkeypatch.setattr(run_command, "run", lambda _request: 0)
     log = tmp_path / "log"
     words = ["run", "-", "--out", str(tmp_path / "out"), "--dense", "fake:8"]
 

@@ -1,34 +1,49 @@
-"""The flags of `embedfleet run`, checked and passed to the command."""
+"""The flags of `embedfleet run`, checked and passed to a command."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from ...protocol.spec.run_spec import Backend, Dtype, Index, RunSpec, Storage
-from ...protocol.wire.run_options import Placement
-from ..completion.models import dense_models, heads_models, multivector_models, rerank_models, sparse_models
-from ..completion.run_directories import run_directories
-from .flag_types import AsJson, Devices, EnsembleName, Otlp, TrustsCode, local_path
+from ....protocol.spec.run_spec import Backend, Dtype, Index, RunSpec, Storage
+from ....protocol.wire.run_options import Placement
+from ...completion.models import dense_models, heads_models, multivector_models, rerank_models, sparse_models
+from ...completion.run_directories import run_directories
+from ..flag_types import AsJson, Devices, EnsembleName, Otlp, TrustsCode, local_path
 
 if TYPE_CHECKING:
-    from ..config.known_flags import Flag
-    from ..options.retrieval_plan import RetrievalPlan
+    from ...config.known_flags import Flag
+    from ...options.retrieval_plan import RetrievalPlan
+    from .request import RunRequest
 
 
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Make the values in the file the defaults of the flags."""
     if path is not None and not context.resilient_parsing:
-        from ..config.reader import read_config
+        from ...config.reader import read_config
 
         context.default_map = read_config(path, _flags(context))
     return path
 
 
-def run(
+def with_run_flags(name: str, work: Callable[[RunRequest], int], about: str) -> Callable[..., None]:
+    """A command that takes the flags of a run and does `work`, which returns the exit code; `about` is its help."""
+
+    @wraps(run_request)
+    def command(*arguments: Any, **flags: Any) -> None:
+        raise typer.Exit(work(run_request(*arguments, **flags)))
+
+    command.__name__ = name
+    command.__doc__ = about
+    return command
+
+
+def run_request(
     context: typer.Context,
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="JSONL (.gz, .zst), Parquet, a folder, or - for stdin.")
@@ -202,6 +217,16 @@ def run(
     grace: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="Time to finish batches in flight after SIGTERM or SIGHUP.")
     ] = 25.0,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Only part I (from 0) of N parts, into DIR/shards; `embedfleet merge` joins them."
+        ),
+    ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="In N parts, one after another, then merged: what is done stays done."),
+    ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", metavar="", help="Delete what an earlier run wrote there; start over.")
     ] = False,
@@ -220,20 +245,20 @@ def run(
     ] = False,
     otlp: Otlp = None,
     as_json: AsJson = False,
-) -> None:
-    """Embed a corpus into a run directory and publish a searchable collection."""
-    from ...protocol.run_directory.layout import RunLayout
-    from ...protocol.source.corpus import STDIN
-    from ...protocol.spec.export_formats import choose_formats
-    from ...protocol.wire.run_options import RunOptions, check_options
-    from ..arguments import expand_path
-    from ..options.retrieval_options import plan_if_asked
-    from ..options.run_defaults import default_models, default_out
-    from ..options.spec_builder import build_spec, split_names
-    from ..options.stdin_check import check_stdin
-    from ..steps.next_steps import shown_path
-    from .run_command import AfterRun
-    from .run_command import run as execute
+) -> RunRequest:
+    """Check the flags. UsageError or SourceError names the flag and the remedy; with `--write-config`, print them and exit."""
+    from ....protocol.run_directory.layout import RunLayout
+    from ....protocol.source.corpus import STDIN
+    from ....protocol.spec.export_formats import choose_formats
+    from ....protocol.wire.run_options import RunOptions, check_options
+    from ...arguments import expand_path
+    from ...options.retrieval_options import plan_if_asked
+    from ...options.run_defaults import default_models, default_out
+    from ...options.shard_flags import choose_shards
+    from ...options.spec_builder import build_spec, split_names
+    from ...options.stdin_check import check_stdin
+    from ...steps.next_steps import shown_path
+    from .request import AfterRun, RunRequest
 
     notes: list[str] = []
     if out is None:
@@ -289,39 +314,40 @@ def run(
         backend=backend,
     )
     check_options(options)
+    one, count = choose_shards(shard, shards, spec, later=plan is not None or bool(formats))
     steps = AfterRun(plan, choose_formats(split_names(formats, "--export"), spec) if formats else ())
     if write_config:
         sys.stdout.write(_config_text(context, spec, folder, plan))
         raise typer.Exit
-    raise typer.Exit(
-        execute(
-            spec,
-            folder,
-            devices=devices,
-            restart=restart,
-            otlp=otlp,
-            as_json=as_json,
-            options=options,
-            grace=grace,
-            after=steps,
-            notes=notes,
-        )
+    return RunRequest(
+        spec=spec,
+        out=folder,
+        options=options,
+        after=steps,
+        devices=devices,
+        restart=restart,
+        otlp=otlp,
+        as_json=as_json,
+        grace=grace,
+        notes=tuple(notes),
+        shard=one,
+        shards=count,
     )
 
 
 def _flags(context: typer.Context) -> dict[str, Flag]:
     """The flags that a file can give."""
-    from ..config.known_flags import known_flags
-    from ..flags.output_flags import output_types
+    from ...config.known_flags import known_flags
+    from ...flags.output_flags import output_types
 
-    return known_flags(context.command.params, get_type_hints(run) | output_types())
+    return known_flags(context.command.params, get_type_hints(run_request) | output_types())
 
 
 def _config_text(context: typer.Context, spec: RunSpec, folder: Path, plan: RetrievalPlan | None) -> str:
     """The flags as TOML, with absolute paths and with the models and the folder that were chosen."""
-    from ..config.known_flags import given_values
-    from ..config.writer import config_text
-    from ..options.spec_flags import model_argument, spec_flags
+    from ...config.known_flags import given_values
+    from ...config.writer import config_text
+    from ...options.spec_flags import model_argument, spec_flags
 
     values = given_values(context) | spec_flags(spec) | {"out": folder}
     if plan is not None and plan.rerank is not None:

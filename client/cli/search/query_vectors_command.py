@@ -6,14 +6,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ...protocol.errors import EXIT_DONE
-from ...protocol.index.queries import QueryVector, SparseQuery
-from ..output.formatting import pluralize
-from ..search.hybrid import check_query
-from ..search.query_vectors import QueryVectors
-from ..search.query_vectors import query_vectors as encode
-from ..search.shard_search import CANDIDATES
-from .json_output import print_json
+from ....protocol.errors import EXIT_DONE
+from ....protocol.index.queries import QueryVector, SparseQuery
+from ...output.formatting import pluralize
+from ...search.hybrid import check_query
+from ...search.query_vectors import QueryVectors
+from ...search.query_vectors import query_vectors as encode
+from ...search.shard_search import CANDIDATES
+from ..json_output import print_json
 
 
 def query_vectors(

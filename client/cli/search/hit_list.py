@@ -10,11 +10,11 @@ from rich.cells import cell_len
 from rich.markup import escape
 from rich.text import Text
 
-from ...protocol.finished_run.ranking_names import FUSED, RERANK
-from ...protocol.text.terminal_text import on_one_line, printable
-from ..output.console import output_console, page_console
-from ..output.passage import Passage, QueryWords, english_stem, find_passage
-from ..search.hit import Hit
+from ....protocol.finished_run.ranking_names import FUSED, RERANK
+from ....protocol.text.terminal_text import on_one_line, printable
+from ...output.console import output_console, page_console
+from ...output.passage import Passage, QueryWords, english_stem, find_passage
+from ...search.hit import Hit
 
 INDENT = 5
 PASSAGE_LINES = 3

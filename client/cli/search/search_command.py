@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ...protocol.errors import EXIT_DONE, EmbedfleetError, RunDirectoryError, UsageError
-from ...protocol.text.terminal_text import on_one_line
-from ..arguments import expand_path
-from ..options.signal_names import choose_signals
-from ..output.messages import messages
-from ..search.filter_keys import plain_filters
-from ..search.hit import Hit
-from ..search.hybrid import Searcher, check_query
+from ....protocol.errors import EXIT_DONE, EmbedfleetError, RunDirectoryError, UsageError
+from ....protocol.text.terminal_text import on_one_line
+from ...arguments import expand_path
+from ...options.signal_names import choose_signals
+from ...output.messages import messages
+from ...search.filter_keys import plain_filters
+from ...search.hit import Hit
+from ...search.hybrid import Searcher, check_query
+from ..json_output import print_json
 from .hit_list import print_chunk, print_hits
-from .json_output import print_json
 from .prompt_commands import HELP, Help, Open, Query, Quit, SearchSettings, parse
 from .prompt_input import is_terminal, piped_lines, typed_lines
 

@@ -4,70 +4,51 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import orjson
 
-from ...protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, error_from_name
-from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.records.exports import read_export
-from ...protocol.run_directory.records.stats import read_stats
-from ...protocol.run_directory.run_json import reasons_in
-from ...protocol.source.intake_notes import TITLE_JOINED, Notes, note_lines
-from ...protocol.spec.run_spec import NONE, RunSpec
-from ...protocol.statistics.reason_count import ReasonCount
-from ...protocol.statistics.run_stats import RunStats
-from ...protocol.wire.control import RunEnded
-from ...protocol.wire.run_options import RunOptions
-from ..options.query_prompts import keep_query_prompts
-from ..options.retrieval_plan import RetrievalPlan
-from ..output.formatting import pluralize
-from ..output.truncation_lines import advice_lines
-from ..steps.next_steps import next_steps
-from ..steps.run_summary import JsonObject, RunSummary, summary
-from ..steps.run_table import show_stages
-from ..steps.session import Interrupted, Session, memory_field, open_session, the_same
-from ..steps.step_summary import Stage, ensemble_stages, export_stage, pass_stages
+from ....protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, error_from_name
+from ....protocol.run_directory.layout import RunLayout
+from ....protocol.run_directory.records.exports import read_export
+from ....protocol.run_directory.records.stats import read_stats
+from ....protocol.run_directory.run_json import reasons_in
+from ....protocol.source.intake_notes import TITLE_JOINED, Notes, note_lines
+from ....protocol.spec.run_spec import NONE, RunSpec
+from ....protocol.statistics.reason_count import ReasonCount
+from ....protocol.statistics.run_stats import RunStats
+from ....protocol.wire.control import RunEnded
+from ...options.query_prompts import keep_query_prompts
+from ...output.formatting import pluralize
+from ...output.truncation_lines import advice_lines
+from ...steps.next_steps import next_steps
+from ...steps.run_summary import JsonObject, RunSummary, summary
+from ...steps.run_table import show_stages
+from ...steps.session import Interrupted, Session, memory_field, open_session, the_same
+from ...steps.step_summary import Stage, ensemble_stages, export_stage, pass_stages
+from .request import AfterRun, RunRequest
 
 SHOWN_REASONS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class AfterRun:
-    """The steps after the corpus is embedded."""
-
-    retrieval: RetrievalPlan | None = None
-    formats: tuple[str, ...] = ()
-    """Export formats; empty for no export."""
-
-
-def run(
-    spec: RunSpec,
-    out: Path,
-    *,
-    devices: str | None,
-    restart: bool,
-    otlp: str | None,
-    as_json: bool,
-    options: RunOptions,
-    grace: float,
-    after: AfterRun,
-    notes: Sequence[str] = (),
-) -> int:
-    """Embed the corpus, do the steps in `after`, and return the exit code. `notes` are lines to show first.
+def run(request: RunRequest) -> int:
+    """Embed a corpus, do the steps after it, and return the exit code.
 
     The first signal finishes the batches in flight, a second one ends everything at once.
     """
+    spec, out, restart, after = request.spec, request.out, request.restart, request.after
     with open_session(
-        devices=devices, otlp=otlp, share_stdin=spec.source == "-", options=options, grace=grace
+        devices=request.devices,
+        otlp=request.otlp,
+        share_stdin=spec.source == "-",
+        options=request.options,
+        grace=request.grace,
     ) as session:
         rerank = after.retrieval.rerank if after.retrieval is not None else None
         printed, stages = RunSummary(), list[Stage]()
-        for line in notes:
+        for line in request.notes:
             session.say(line)
         try:
             if after.retrieval is None and not restart:
@@ -91,7 +72,7 @@ def run(
             if printed.get("status") == "done":
                 for line in next_steps(spec, out, exported=bool(after.formats)):
                     session.say(line)
-            if as_json:
+            if request.as_json:
                 sys.stdout.buffer.write(orjson.dumps(printed) + b"\n")
                 sys.stdout.flush()
 
@@ -117,25 +98,33 @@ def _conclude(
         session.say(line)
     if ending.status == "interrupted":
         raise Interrupted
-    quarantined = ending.quarantined
+    quarantined = after_corpus(session, spec, out, after, printed, stages)
+    return EXIT_QUARANTINED if quarantined or ending.quarantined else EXIT_DONE
+
+
+def after_corpus(
+    session: Session, spec: RunSpec, out: Path, after: AfterRun, printed: RunSummary, stages: list[Stage]
+) -> int:
+    """Do the steps in `after` for the finished run in `out`. Return how many queries and pairs are in quarantine."""
+    quarantined = 0
     if after.retrieval is not None:
         # Imported late, as the tables below: they load Arrow and an engine, which would delay the start of the run.
-        from ..steps.retrieval import Retrieval
+        from ...steps.retrieval import Retrieval
 
         retrieval = Retrieval(session, spec, out, after.retrieval, stages)
-        quarantined += retrieval.run(printed)
+        quarantined = retrieval.run(printed)
         if retrieval.evaluation is not None:
-            from .tables import print_evaluation
+            from ..tables import print_evaluation
 
             print_evaluation(retrieval.evaluation)
     elif RunLayout(out).candidates_record.exists():
-        from ..verify.stale_ranking import stale_ranking  # late, as above
+        from ...verify.stale_ranking import stale_ranking  # late, as above
 
         for line in stale_ranking(RunLayout(out)):
             session.say(line)
     if after.formats:
         printed["export"] = _export(session, RunLayout(out), after.formats, stages)
-    return EXIT_QUARANTINED if quarantined else EXIT_DONE
+    return quarantined
 
 
 def _stats(out: Path) -> RunStats:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from ...protocol.errors import UsageError
-from ...protocol.index.metadata_filter import MetadataFilter
-from ..options.spec_builder import split_names
-from ..search.filter_text import split_filters
+from ....protocol.errors import UsageError
+from ....protocol.index.metadata_filter import MetadataFilter
+from ...options.spec_builder import split_names
+from ...search.filter_text import split_filters
 
 HELP = """\
 words                search for them

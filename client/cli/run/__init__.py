@@ -1,0 +1,1 @@
+"""The commands that take the flags of a run."""

@@ -1,0 +1,40 @@
+"""RunRequest: what the flags of a run ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ....protocol.spec.run_spec import RunSpec
+from ....protocol.spec.shard import Shard
+from ....protocol.wire.run_options import RunOptions
+from ...options.retrieval_plan import RetrievalPlan
+
+
+@dataclass(frozen=True, slots=True)
+class AfterRun:
+    """The steps after the corpus is embedded."""
+
+    retrieval: RetrievalPlan | None = None
+    formats: tuple[str, ...] = ()
+    """Export formats; empty for no export."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """The checked flags. `out` is the run directory of the whole source; `notes` are lines to show first."""
+
+    spec: RunSpec
+    out: Path
+    options: RunOptions
+    after: AfterRun
+    devices: str | None = None
+    restart: bool = False
+    otlp: str | None = None
+    as_json: bool = False
+    grace: float
+    notes: tuple[str, ...] = ()
+    shard: Shard | None = None
+    """The one part to embed; None: all of the source."""
+    shards: int | None = None
+    """In how many parts, one after another; None: as a whole."""

@@ -1,0 +1,132 @@
+"""`embedfleet run … --shards N`: the shards of a source one after another, their merge, and the steps after a run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import orjson
+
+from ....protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, error_from_name
+from ....protocol.run_directory.layout import RunLayout
+from ....protocol.run_directory.records.manifest import read_manifest
+from ....protocol.run_directory.records.shards import ShardsRecord
+from ....protocol.run_directory.run_json import reasons_in
+from ....protocol.spec.run_spec import RunSpec
+from ...output.formatting import pluralize
+from ...shards.agreement import agree, shard_spec
+from ...shards.fit import find_fit, fit, fitted, needs_fit
+from ...shards.one_shard import is_done
+from ...steps.next_steps import next_steps
+from ...steps.run_summary import RunSummary
+from ...steps.run_table import show_stages
+from ...steps.session import Interrupted, Session, open_session, the_same
+from ...steps.step_summary import Stage
+from .request import AfterRun, RunRequest
+from .run_command import after_corpus, reason_lines
+
+
+def run_shards(request: RunRequest) -> int:
+    """Embed the source in shards, merge them, do the steps after a run, and return the exit code.
+
+    Shards that are done are left as they are. Signals act as on a run of the whole source.
+    """
+    out, restart, after = request.out, request.restart, request.after
+    with open_session(
+        devices=request.devices, otlp=request.otlp, share_stdin=False, options=request.options, grace=request.grace
+    ) as session:
+        printed, stages = RunSummary(), list[Stage]()
+        for line in request.notes:
+            session.say(line)
+        try:
+            record = _agreed(session, request.spec, out, request.shards or 1)
+            _run_all(session, record, out, restart=restart, after=after)
+            _merge(session, out, printed, stages)
+            quarantined = after_corpus(session, record.spec, out, after, printed, stages)
+            return EXIT_QUARANTINED if quarantined else EXIT_DONE
+        except Interrupted:
+            printed["status"] = "interrupted"
+            session.say(f"interrupted; {the_same(restart)} resumes in {out}")
+            return session.exit_code
+        except EmbedfleetError as error:
+            printed |= {"status": "failed", "error": str(error)}
+            raise
+        finally:
+            show_stages(stages, session.say)
+            if printed.get("status") == "done":
+                for line in next_steps(request.spec, out, exported=bool(after.formats)):
+                    session.say(line)
+            if request.as_json:
+                sys.stdout.buffer.write(orjson.dumps(printed) + b"\n")
+                sys.stdout.flush()
+
+
+def _agreed(session: Session, spec: RunSpec, out: Path, count: int) -> ShardsRecord:
+    """The record of the shards, with a fit before it if the spec needs one."""
+    layout = RunLayout(out)
+    if needs_fit(spec):
+        found = find_fit(layout, spec)
+        if found is None:
+            begin = time.monotonic()
+            found = fit(layout, spec, lambda: bool(session.received))
+            if found is None:
+                raise Interrupted
+            session.say(
+                f"fit: {found.counts.chunks:,} chunks of {found.average_length:,.1f} terms on average, "
+                f"in {time.monotonic() - begin:,.1f} s"
+            )
+        spec = fitted(spec, found)
+    return agree(layout, spec, count)
+
+
+def _run_all(session: Session, record: ShardsRecord, out: Path, *, restart: bool, after: AfterRun) -> None:
+    """Run the shards that are not done. Raises Interrupted, or the error of the first that fails."""
+    layout = RunLayout(out)
+    left = [index for index in range(record.shards) if restart or not is_done(layout, record, index)]
+    if (done := record.shards - len(left)) > 0:
+        session.say(f"{done:,} of {pluralize(record.shards, 'shard')} done before")
+    rerank = after.retrieval.rerank if after.retrieval is not None else None
+    for index in left:
+        session.say(f"shard {index}/{record.shards}")
+        ending = session.follow(
+            shard_spec(record, index),
+            layout.shard(index).root,
+            restart=restart,
+            later=[rerank] if rerank is not None else [],
+        )
+        if ending is None or ending.status == "interrupted":
+            raise Interrupted
+        if ending.status == "failed":
+            raise error_from_name(ending.kind, ending.error)
+        session.say(
+            f"shard {index}/{record.shards}: {ending.chunks:,} read = {ending.committed:,} committed + "
+            f"{ending.quarantined:,} quarantined; {ending.seconds:,.1f} s"
+        )
+
+
+def _merge(session: Session, out: Path, printed: RunSummary, stages: list[Stage]) -> None:
+    """Merge the shards, and report the counts of all of them."""
+    layout, begin = RunLayout(out), time.monotonic()
+    session.process("embedfleet.exporter.commands.merge", [str(out)])
+    manifest = read_manifest(layout)
+    assert manifest is not None, "the merge has written it"
+    counts = manifest.counts
+    printed |= RunSummary(
+        run=manifest.run,
+        status="done",
+        chunks=counts.chunks,
+        committed=counts.committed,
+        quarantined=counts.quarantined,
+        skipped_duplicates=counts.skipped_duplicates,
+        notes=counts.notes,
+    )
+    stages.append(Stage("merge", {"rows": f"{counts.committed:,}", "seconds": f"{time.monotonic() - begin:,.1f}"}))
+    session.say(
+        f"{counts.chunks:,} read = {counts.committed:,} committed + {counts.quarantined:,} quarantined; "
+        f"{pluralize(counts.skipped_duplicates, 'duplicate')} skipped"
+    )
+    if counts.quarantined:
+        session.say(f"in quarantine: {counts.quarantined:,}, {reasons_in(layout)}")
+        for line in reason_lines(out):
+            session.say(f"  {line}")

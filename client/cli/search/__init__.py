@@ -1,0 +1,1 @@
+"""`embedfleet search` and its prompt, and `embedfleet query-vectors`."""

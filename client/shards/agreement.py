@@ -1,0 +1,98 @@
+"""What all shards of a directory must agree on: their number, the spec, the files of the source."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from ...protocol.errors import RunDirectoryError, SourceError, SpecMismatch
+from ...protocol.run_directory.atomic_files import commit_bytes, make_folder, partial_of, sync_folder
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.records.shards import ShardsRecord, read_shards
+from ...protocol.source.check import fingerprint, first_difference
+from ...protocol.source.corpus import survey
+from ...protocol.spec.run_spec import RunSpec, differences
+from ...protocol.spec.shard import Shard
+
+
+def agree(layout: RunLayout, spec: RunSpec, count: int) -> ShardsRecord:
+    """The record of the directory's shards, written now by the first of them.
+
+    Models may be added to shards that were run before. SpecMismatch or SourceError where the shards began with another number
+    of them, another spec or other files; RunDirectoryError where the folder holds something else.
+    """
+    files = tuple(fingerprint(survey(spec.source, layout.root, spec.text_field).files))
+    ours = ShardsRecord(shards=count, spec=spec, files=files)
+    standing = read_shards(layout) or _write_first(layout, ours)
+    if standing is None or standing == ours:
+        return ours
+    _compare(layout, standing, ours)
+    found = differences(spec, standing.spec)
+    if not found:
+        return standing
+    if any(not (one.startswith("passes: ") and one.endswith(" is new")) for one in found):
+        raise SpecMismatch(
+            f"--out {layout.root} holds shards of another spec: {'; '.join(found)}. "
+            "Give the same flags to all of them, or another folder"
+        )
+    commit_bytes(layout.shards_record, msgspec.json.encode(ours))
+    return ours
+
+
+def shard_spec(record: ShardsRecord, index: int) -> RunSpec:
+    """The spec of one shard. It has no collection of its own: the merge makes one of all shards."""
+    return msgspec.structs.replace(record.spec, shard=Shard(index, record.shards), index="none")
+
+
+def _write_first(layout: RunLayout, ours: ShardsRecord) -> ShardsRecord | None:
+    """Write the record if there is none; else return the one that another shard has just written."""
+    if layout.spec.exists():
+        raise RunDirectoryError(
+            f"--out {layout.root} holds a run of the whole source; give another folder for its shards"
+        )
+    if layout.root.is_dir() and any(_is_foreign(layout, path.name) for path in layout.root.iterdir()):
+        raise RunDirectoryError(
+            f"--out {layout.root} is not empty and holds no shards (it has no {layout.shards_record.name}); "
+            "give a new or empty folder"
+        )
+    make_folder(layout.root)
+    # Several shards may begin at once, on several hosts: a link, unlike a rename, never replaces a file.
+    own = partial_of(layout.shards_record).with_suffix(f".{os.uname().nodename}-{os.getpid()}.tmp")
+    try:
+        own.write_bytes(msgspec.json.encode(ours))
+        with own.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.link(own, layout.shards_record)
+    except FileExistsError:
+        return read_shards(layout)
+    finally:
+        own.unlink(missing_ok=True)
+    sync_folder(layout.root)
+    return None
+
+
+def _is_foreign(layout: RunLayout, name: str) -> bool:
+    ours = {layout.shards.name, layout.fit.name, layout.fitting.name, layout.lock.name}
+    return name not in ours and not name.startswith(partial_of(layout.shards_record).stem)
+
+
+def _compare(layout: RunLayout, standing: ShardsRecord, ours: ShardsRecord) -> None:
+    if standing.shards != ours.shards:
+        raise SpecMismatch(
+            f"--out {layout.root} holds {standing.shards:,} shards and not {ours.shards:,}; "
+            f"give the same number, or another folder"
+        )
+    difference = first_difference(list(standing.files), list(ours.files))
+    if difference is not None:
+        raise SourceError(
+            f"{ours.spec.source}: the source changed since the first of its shards began: {difference}; "
+            f"put it back as it was, or give another --out"
+        )
+
+
+def shards_of(out: Path) -> int | None:
+    """The number of shards of a directory; None if it has none."""
+    record = read_shards(RunLayout(out))
+    return record.shards if record is not None else None

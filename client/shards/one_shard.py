@@ -1,0 +1,42 @@
+"""Prepare the run of one shard, and say which shards are done."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from ...protocol.errors import EmbedfleetError, UsageError
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.records.manifest import read_manifest
+from ...protocol.run_directory.records.shards import ShardsRecord
+from ...protocol.run_directory.run_json import read_spec
+from ...protocol.spec.run_spec import RunSpec
+from ...protocol.spec.shard import Shard
+from .agreement import agree, shard_spec
+from .fit import find_fit, fitted, needs_fit
+
+
+def prepare_shard(spec: RunSpec, out: Path, shard: Shard) -> tuple[RunSpec, Path]:
+    """The spec of one shard and its run directory, agreed with the other shards. UsageError if a fit must come first."""
+    layout = RunLayout(out)
+    if needs_fit(spec):
+        found = find_fit(layout, spec)
+        if found is None:
+            command = f"embedfleet fit {shlex.quote(spec.source)} --out {shlex.quote(str(out))}"
+            raise UsageError(
+                f"--sparse bm25 needs the average length of all shards, and {layout.fit} does not have it for this source: "
+                f"run `{command}` first, with the same flags"
+            )
+        spec = fitted(spec, found)
+    record = agree(layout, spec, shard.count)
+    return shard_spec(record, shard.index), layout.shard(shard.index).root
+
+
+def is_done(layout: RunLayout, record: ShardsRecord, index: int) -> bool:
+    """Whether a shard was run to its end, by the spec of the record."""
+    folder = layout.shard(index)
+    try:
+        manifest = read_manifest(folder)
+        return manifest is not None and manifest.done and read_spec(folder) == shard_spec(record, index)
+    except EmbedfleetError:
+        return False

@@ -1,0 +1,1 @@
+"""Figures of a whole source that its shards must share."""

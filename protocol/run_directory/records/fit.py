@@ -1,0 +1,39 @@
+"""`fit.json`: figures of a whole source that its shards share, so that no vector depends on their number."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..json_bytes import read_json
+from ..layout import RunLayout
+from .intake import FileStamp
+
+
+class TermCount(msgspec.Struct, frozen=True, kw_only=True):
+    """Chunks of a source or of a part of it, their BM25 terms, and the records that are no chunks."""
+
+    chunks: int
+    terms: int
+    rejected: int = 0
+
+
+class FitRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of `fit.json`."""
+
+    files: tuple[FileStamp, ...]
+    """The files of the source as they were when it was read."""
+    text_field: str | None = None
+    id_field: str | None = None
+    title_field: str | None = None
+    preprocessing: str
+    counts: TermCount
+
+    @property
+    def average_length(self) -> float:
+        """The average number of terms of a chunk; 1 if there are no terms."""
+        return self.counts.terms / self.counts.chunks if self.counts.terms else 1.0
+
+
+def read_fit(layout: RunLayout) -> FitRecord | None:
+    """The record; None in a directory without one. RunDirectoryError where the file is damaged."""
+    return read_json(layout.fit, FitRecord)
