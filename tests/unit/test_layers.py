@@ -101,12 +101,14 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "steps": {"client", "arguments", "output", "run_directory", "evaluation", "options"},
         "notebook": {"arguments", "output", "run_directory", "evaluation", "options", "search", "steps"},
         "shards": {"options"},
+        "encoding": {"options", "steps"},
+        "ray": {"output", "options", "config", "steps", "shards"},
         "completion": set(),
         "models": {"arguments", "output"},
         "doctor": {"arguments", "output", "models"},
         "cli": {
             *("arguments", "output", "run_directory", "verify", "evaluation", "options", "config", "search", "upload"),
-            *("flags", "steps", "shards", "completion", "models", "doctor"),
+            *("flags", "steps", "shards", "ray", "completion", "models", "doctor"),
         },
     },
 }

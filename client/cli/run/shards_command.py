@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -15,7 +17,7 @@ from ....protocol.run_directory.records.shards import ShardsRecord
 from ....protocol.run_directory.run_json import reasons_in
 from ....protocol.spec.run_spec import RunSpec
 from ...output.formatting import pluralize
-from ...shards.agreement import agree, shard_spec
+from ...shards.agreement import agree, shard_spec, shards_of
 from ...shards.fit import find_fit, fit, fitted, needs_fit
 from ...shards.one_shard import is_done
 from ...steps.next_steps import next_steps
@@ -26,22 +28,39 @@ from ...steps.step_summary import Stage
 from .request import AfterRun, RunRequest
 from .run_command import after_corpus, reason_lines
 
+if TYPE_CHECKING:  # it needs an extra
+    from ...ray.cluster import Cluster
+
 
 def run_shards(request: RunRequest) -> int:
     """Embed the source in shards, merge them, do the steps after a run, and return the exit code.
 
     Shards that are done are left as they are. Signals act as on a run of the whole source.
     """
+    with ExitStack() as stack:
+        cluster = stack.enter_context(_joined(request)) if request.on == "ray" else None
+        return _run_shards(request, cluster)
+
+
+def _run_shards(request: RunRequest, cluster: Cluster | None) -> int:
+    """Run the shards here, or on the nodes of a cluster."""
     out, restart, after = request.out, request.restart, request.after
     with open_session(
-        devices=request.devices, otlp=request.otlp, share_stdin=False, options=request.options, grace=request.grace
+        devices=None if cluster is not None else request.devices,
+        otlp=request.otlp,
+        share_stdin=False,
+        options=request.options,
+        grace=request.grace,
     ) as session:
         printed, stages = RunSummary(), list[Stage]()
         for line in request.notes:
             session.say(line)
         try:
-            record = _agreed(session, request.spec, out, request.shards or 1)
-            _run_all(session, record, out, restart=restart, after=after)
+            record = _agreed(session, request.spec, out, _count(request, cluster))
+            if cluster is not None:
+                _run_on(cluster, session, record, request)
+            else:
+                _run_all(session, record, out, restart=restart, after=after)
             _merge(session, out, printed, stages)
             quarantined = after_corpus(session, record.spec, out, after, printed, stages)
             return EXIT_QUARANTINED if quarantined else EXIT_DONE
@@ -60,6 +79,39 @@ def run_shards(request: RunRequest) -> int:
             if request.as_json:
                 sys.stdout.buffer.write(orjson.dumps(printed) + b"\n")
                 sys.stdout.flush()
+
+
+def _joined(request: RunRequest) -> AbstractContextManager[Cluster]:
+    """The cluster that runs the shards, checked before anything is written."""
+    from ...ray.cluster import checked_cluster
+
+    return checked_cluster(request.spec, request.out, request.devices, request.ray_address)
+
+
+def _count(request: RunRequest, cluster: Cluster | None) -> int:
+    """The number of shards: the one that was given, or that the directory has, or that suits the cluster."""
+    if request.shards is not None or cluster is None:
+        return request.shards or 1
+    return shards_of(request.out) or cluster.usual_shards
+
+
+def _run_on(cluster: Cluster, session: Session, record: ShardsRecord, request: RunRequest) -> None:
+    """Have the cluster run the shards that are not done. Raises Interrupted, or an error as `_run_all`."""
+    from ...ray.driver import ShardsRun
+    from ...ray.shard_config import shard_config
+
+    config = shard_config(
+        request.spec,
+        request.out,
+        request.options,
+        devices=request.devices,
+        grace=request.grace,
+        otlp=request.otlp,
+    )
+    shards = ShardsRun(
+        record=record, out=request.out, config=config, restart=request.restart, grace=request.grace
+    )
+    cluster.run(shards, session.received, lambda: session.is_terminated)
 
 
 def _agreed(session: Session, spec: RunSpec, out: Path, count: int) -> ShardsRecord:

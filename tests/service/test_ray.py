@@ -1,0 +1,157 @@
+"""Runs on a cluster of simulated nodes, and Encode under Ray Data: equal to one run, whatever happens to a node."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from embedfleet import open_run
+
+MODELS = ("--dense", "fake:8,delay_ms=120", "--index", "none")
+SHARDS = 16
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head without GPUs and three nodes that declare two each."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ray
+        from ray.cluster_utils import Cluster
+
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 0, "include_dashboard": False})
+        try:
+            for _ in range(3):
+                made.add_node(num_cpus=2, num_gpus=2)
+            yield made
+        finally:
+            ray.shutdown()
+            made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return [f"row {row} of the cluster's corpus" for row in range(48_000)]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory, corpus_of: Callable[..., Path], texts: list[str]) -> Path:
+    return corpus_of(tmp_path_factory.mktemp("source") / "c.jsonl", texts)
+
+
+def on(cluster: Any) -> tuple[str, ...]:
+    return ("--on", "ray", "--ray-address", cluster.address)
+
+
+def done_shards(out: Path) -> int:
+    return len(list((out / "shards").glob("*/manifest.json")))
+
+
+def test_a_node_is_removed_and_another_one_joins(
+    cluster: Any, start: Any, waiting: Any, source: Path, texts: list[str], fake_vectors: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    command = start("run", source, "--out", out, *MODELS, *on(cluster), "--shards", str(SHARDS), "--progress", "json")
+    waiting.eventually(lambda: done_shards(out) >= 2, 120.0, "two shards")
+    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+    cluster.add_node(num_cpus=2, num_gpus=2)
+    command.wait(0)
+    assert "was lost; shard" in command.err
+    run = open_run(out)
+    assert run.ids == [f"c{row}" for row in range(len(texts))]
+    np.testing.assert_array_equal(run.vectors("dense-fake-8"), fake_vectors(texts, 8))
+    assert done_shards(out) == SHARDS
+    assert '"shards":{"count":16,"done":16' in command.err.replace(" ", "")
+
+
+def test_ctrl_c_drains_the_nodes_and_the_same_command_resumes(
+    cluster: Any, start: Any, waiting: Any, source: Path, texts: list[str], fake_vectors: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = ("run", source, "--out", out, *MODELS, *on(cluster), "--shards", "6")
+    command = start(*words)
+    waiting.eventually(lambda: list((out / "shards").glob("*/chunks/*.parquet")), 120.0, "work")
+    command.signal(signal.SIGINT)
+    command.wait(130)
+    assert "finishing what is in flight on" in command.err
+    assert "resumes in" in command.err
+    again = start(*words)
+    again.wait(0)
+    np.testing.assert_array_equal(open_run(out).vectors("dense-fake-8"), fake_vectors(texts, 8))
+
+
+def test_what_cannot_be_run_is_refused_before_anything_is_written(cluster: Any, start: Any, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for flags, message in (
+        (("--dense", "fake:0"), "give the dimension"),
+        (("--dense", "fake:8", "--limit", "5"), "--limit: counts the chunks of a whole source"),
+        (("--dense", "bge-m3"), "declares GPUs to Ray, and the NVIDIA driver shows none"),
+    ):
+        command = start("run", source, "--out", out, *flags, *on(cluster))
+        command.wait(2)
+        assert message in command.err
+        assert not out.exists()
+
+
+def test_an_error_of_the_shards_ends_the_run_once(cluster: Any, start: Any, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ("--dense", "fake:8", "--text-field", "nothing", "--index", "none")
+    command = start("run", source, "--out", out, *words, *on(cluster), "--shards", "4")
+    command.wait(2)
+    errors = [line for line in command.err.splitlines() if "error:" in line]
+    assert len(errors) == 1
+    assert "--text-field" in errors[0]
+
+
+ENCODE = """
+import sys
+import ray
+from embedfleet.ray import Encode
+address, source, out, average = sys.argv[1:]
+ray.init(address=address, log_to_driver=False)
+encoded = ray.data.read_parquet(source).map_batches(
+    Encode,
+    fn_constructor_kwargs=dict(dense="fake:8", sparse="bm25", multivector="fake:4", average_length=float(average)),
+    batch_format="pyarrow",
+    batch_size=500,
+    num_gpus=1,
+    num_cpus=0,
+    concurrency=2,
+)
+encoded.write_parquet(out)
+"""
+
+
+def test_encode_under_ray_data_equals_a_run(cluster: Any, cli: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for part in range(3):
+        rows = range(part * 1_000, part * 1_000 + 1_000)
+        texts = [f"row {row} {'of many words ' * (row % 5)}" for row in rows]
+        pq.write_table(pa.table({"id": [f"p{row}" for row in rows], "text": texts}), folder / f"{part}.parquet")
+    run = tmp_path / "run"
+    models = ("--dense", "fake:8", "--sparse", "bm25", "--multivector", "fake:4")
+    cli("run", folder, "--out", run, *models, "--index", "none", "--devices", "cpu")
+    average = json.loads((run / "passes" / "sparse-bm25.json").read_bytes())["settings"]["average_length"]
+    script = tmp_path / "encode.py"
+    script.write_text(ENCODE)
+    command = [sys.executable, "-P", script, cluster.address, folder, tmp_path / "encoded", str(average)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    found = pq.read_table(tmp_path / "encoded").sort_by("id")
+    expected = pa.Table.from_batches(open_run(run).batches()).sort_by("id")
+    assert found["error"].null_count == found.num_rows == 3_000
+    for name in ("dense-fake-8", "multivector-fake-4", "sparse-bm25.indices", "sparse-bm25.values"):
+        assert found[name].to_pylist() == expected[name].to_pylist(), name
