@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="all-MiniLM-L6-v2")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--script-dtype", help="of the scripts; as --dtype by default")
     parser.add_argument("--backends", nargs="+", default=["torch", "torch-packed"])
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[32, 8], help="of the scripts")
     parser.add_argument("--infinity", help="an interpreter that has infinity_emb")
@@ -104,7 +105,9 @@ def report_of(seconds: dict[str, list[float]], worst: dict[str, float], options:
         for name in medians
         if name.startswith("embedfleet")
     }
-    print(f"\n{options.limit:,} chunks, {options.model} in {options.dtype}")
+    print(
+        f"\n{options.limit:,} chunks, {options.model} in {options.dtype}, scripts in {options.script_dtype or options.dtype}"
+    )
     for name, value in medians.items():
         shown = "  ".join(f"{ratio:.2f} x {kind}" for kind, ratio in ratios.get(name, {}).items())
         print(f"{name:28}{value:7.1f} s  {options.limit / value:7.1f}/s  worst cosine {worst[name]:.6f}  {shown}")
@@ -143,7 +146,7 @@ def sides_of(options: argparse.Namespace, folder: Path) -> dict[str, Callable[[]
                 str(options.corpus),
                 str(options.limit),
                 model,
-                options.dtype,
+                options.script_dtype or options.dtype,
                 str(size),
                 str(folder / f"{name}.npy"),
             )

@@ -23,7 +23,16 @@ from .pass_encoder import PassEncoder
 from .results import Results
 
 OPTIONS = (
-    *("dtype", "max_tokens", "prompt", "trust_remote_code", "max_active_dims", "pool_factor", "truncate_dim", "normalize"),
+    *(
+        "dtype",
+        "max_tokens",
+        "prompt",
+        "trust_remote_code",
+        "max_active_dims",
+        "pool_factor",
+        "truncate_dim",
+        "normalize",
+    ),
 )
 """Flags of a run that are options here."""
 NO_TEXT = "no text"
@@ -152,7 +161,9 @@ def make_passes(
     fields = spec_options(options)
     named = {name: names_in(name, value) for name, value in models.items()}
     if "metadata" in named["sparse"]:
-        raise UsageError("sparse='metadata' takes weights from the metadata of chunks, which only `embedfleet run` reads")
+        raise UsageError(
+            "sparse='metadata' takes weights from the metadata of chunks, which only `embedfleet run` reads"
+        )
     passes = list(build_spec("-", **named, **fields).passes) if any(named.values()) else []
     if rerank is not None:
         passes.append(make_pass("rerank", checked("rerank", rerank, str), fields))

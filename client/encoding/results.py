@@ -96,7 +96,9 @@ class Results:
         """The lists of each row, one Arrow array for each of the `names`."""
         order = np.concatenate([rows for rows, _ in self._parts]) if self._parts else np.empty(0, np.int32)
         sizes = np.zeros(len(order), np.int64)
-        np.concatenate([np.diff(self._own(arrays, output, "offsets")) for _, arrays in self._parts] or [sizes], out=sizes)
+        np.concatenate(
+            [np.diff(self._own(arrays, output, "offsets")) for _, arrays in self._parts] or [sizes], out=sizes
+        )
         flats = [self._flat(output, name, dim) for name in names]
         self._note_infinite(output, order, sizes, flats[-1])
         mask = self._missing(output)

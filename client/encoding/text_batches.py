@@ -60,5 +60,7 @@ class TextBatches:
         """The texts of these rows as a worker takes them: `offsets` int32 (rows+1) into `utf8` bytes."""
         offsets = np.zeros(len(rows) + 1, np.int32)
         np.cumsum(self._sizes[rows], out=offsets[1:])
-        parts = [self._utf8[start : start + size] for start, size in zip(self._starts[rows], self._sizes[rows], strict=True)]
+        parts = [
+            self._utf8[start : start + size] for start, size in zip(self._starts[rows], self._sizes[rows], strict=True)
+        ]
         return {"offsets": offsets, "utf8": np.concatenate(parts) if parts else np.empty(0, np.uint8)}

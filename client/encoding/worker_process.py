@@ -77,7 +77,9 @@ class WorkerProcess:
         parent = short_folder()
         sweep(parent)
         self._folder = tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent)
-        self._lock: int | None = take_socket_folder(Path(self._folder.name))  # until the process ends: nobody sweeps it away
+        self._lock: int | None = take_socket_folder(
+            Path(self._folder.name)
+        )  # until the process ends: nobody sweeps it away
         endpoint = f"ipc://{self._folder.name}/work"
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = channels.bind(self._context, zmq.ROUTER, endpoint)
@@ -108,7 +110,9 @@ class WorkerProcess:
         fingerprint = staged.fingerprint
         self._outputs = [(one, fingerprint.dim_of(one.form)) for one in spec.outputs]
         self._send(Hydrate())
-        return Loaded(staged, self._await(Ready, self._load_timeout or HYDRATE_SECONDS, "moves its model to the device"))
+        return Loaded(
+            staged, self._await(Ready, self._load_timeout or HYDRATE_SECONDS, "moves its model to the device")
+        )
 
     def send(self, batch: int, rows: int, texts: Mapping[str, Array]) -> None:
         """Send a batch: `offsets` int32 (rows+1) into `utf8` bytes."""
@@ -197,6 +201,6 @@ class WorkerProcess:
             self._socket.send_multipart([worker_identity(WORKER, EPOCH), encode(message), *(frames or [])], copy=False)
         except zmq.ZMQError as error:  # its connection is gone
             code = self._process.wait(1.0)
-            raise self._ended(code) if code is not None else WorkerLost(f"nothing can be sent to it: {error}") from error
-
-
+            raise (
+                self._ended(code) if code is not None else WorkerLost(f"nothing can be sent to it: {error}")
+            ) from error

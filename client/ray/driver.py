@@ -120,7 +120,9 @@ class RayDriver:
             self._ending_since = now
             self._slots.stop(terminate=self._terminated())
             if self._slots.busy:
-                messages().say(f"finishing what is in flight on {pluralize(self._slots.busy, 'node')}; once more to stop at once")
+                messages().say(
+                    f"finishing what is in flight on {pluralize(self._slots.busy, 'node')}; once more to stop at once"
+                )
         if self._ending_since is None:
             return
         limited = self._terminated() or self._error is not None
@@ -155,7 +157,11 @@ class RayDriver:
             return
         if not self._noticed and now - self._worked_at > NOTICE_SECONDS:
             self._noticed = True
-            what = f"their devices are free on {pluralize(self._slots.coming, 'node')}" if self._slots.coming else "a node joins"
+            what = (
+                f"their devices are free on {pluralize(self._slots.coming, 'node')}"
+                if self._slots.coming
+                else "a node joins"
+            )
             messages().say(f"no node works now; waiting until {what}")
         if not self._slots.coming and now - self._worked_at > NODELESS_SECONDS:
             self._error = RunFailed(
@@ -176,10 +182,14 @@ class RayDriver:
 
     def _lost(self, node: str, shard: int | None, reason: str, now: float) -> None:
         messages().detail(f"node {self._watch.name(node)}: {reason}")
+        if not node:  # a wish found room on a node where no actor can be made
+            self._is_wishing = False
         if shard is None:
             return
         again = self._board.lose(shard, f"its node {self._watch.name(node)} was lost: {reason}", now)
-        messages().say(f"node {self._watch.name(node)} was lost; shard {shard} " + ("goes to another" if again else "is given up"))
+        messages().say(
+            f"node {self._watch.name(node)} was lost; shard {shard} " + ("goes to another" if again else "is given up")
+        )
 
     def _reported(self, node: str, report: ShardReport, now: float) -> None:
         shard = report.shard

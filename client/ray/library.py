@@ -43,9 +43,7 @@ def joined(address: str | None) -> Generator[Any]:
     if address is not None:
         _check_address(address)
     try:
-        ray.init(
-            address=address or "auto", namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR
-        )
+        ray.init(address=address or "auto", namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         where = f"--ray-address {address}: no cluster answers there" if address else "no Ray cluster at hand"
         raise UsageError(f"{where} ({_first_line(error)}); {START}") from None
@@ -61,14 +59,18 @@ def joined(address: str | None) -> Generator[Any]:
 def _check_address(address: str) -> None:
     """Raise UsageError unless something listens there: Ray itself would try for minutes."""
     if address in ("auto", "local"):
-        raise UsageError(f"--ray-address {address}: give HOST:PORT or ray://HOST:PORT; without it, the cluster at hand is used")
+        raise UsageError(
+            f"--ray-address {address}: give HOST:PORT or ray://HOST:PORT; without it, the cluster at hand is used"
+        )
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not (colon and host and port.isdigit() and 0 < int(port) < 65_536):
         raise UsageError(f"--ray-address {address}: give HOST:PORT, as in 10.0.0.1:6379, or ray://HOST:PORT")
     try:
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE_SECONDS).close()
     except OSError as error:
-        raise UsageError(f"--ray-address {address}: nothing answers there ({error.strerror or error}); {START}") from None
+        raise UsageError(
+            f"--ray-address {address}: nothing answers there ({error.strerror or error}); {START}"
+        ) from None
 
 
 def _first_line(error: Exception) -> str:

@@ -149,6 +149,8 @@ class NodeSlots:
         ready, _ = self.ray.wait(list(waiting), num_returns=len(waiting), timeout=seconds)
         for answer in ready:
             slot = waiting[answer]
+            if slot not in self._slots:
+                continue
             slot.waits_for = None
             try:
                 yield from self._answered(slot, self.ray.get(answer))
@@ -166,9 +168,7 @@ class NodeSlots:
         strategies = import_module("ray.util.scheduling_strategies")
         where = [{NODE_LABEL: node}] if node is not None else None
         group = self.ray.util.placement_group([share], strategy="STRICT_PACK", bundle_label_selector=where)
-        strategy = strategies.PlacementGroupSchedulingStrategy(
-            placement_group=group, placement_group_bundle_index=0
-        )
+        strategy = strategies.PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=0)
         actor = (
             self.ray.remote(NodeRunner)
             .options(

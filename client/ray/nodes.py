@@ -98,9 +98,7 @@ def problem_of(facts: NodeFacts, needs: Needs) -> str:
     if not facts.embedfleet:
         return f"embedfleet is not installed there: pip install 'embedfleet[ray]=={__version__}' in the Python that Ray uses"
     if facts.embedfleet != __version__:
-        return (
-            f"has embedfleet {facts.embedfleet}, and this is {__version__}: pip install 'embedfleet[ray]=={__version__}' there"
-        )
+        return f"has embedfleet {facts.embedfleet}, and this is {__version__}: pip install 'embedfleet[ray]=={__version__}' there"
     if facts.python != python:
         return f"has Python {facts.python}, and this is {python}: use one version of Python on all nodes"
     if needs.gpus and needs.real and not facts.gpus:

@@ -31,11 +31,18 @@ def probe(ray: Any, nodes: Sequence[Node], needs: Needs) -> list[tuple[Node, Nod
             out.mkdir(parents=True, exist_ok=True)
             mark.write_text(token)
         except OSError as error:
-            raise RunDirectoryError(f"--out {out}: {error.strerror or error}; give a folder that this process can write to") from None
+            raise RunDirectoryError(
+                f"--out {out}: {error.strerror or error}; give a folder that this process can write to"
+            ) from None
         remote = ray.remote(num_cpus=0, max_retries=0)(_make_task())
         strategy = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
         asked = [
-            (node, remote.options(scheduling_strategy=strategy(node.id, soft=False)).remote(needs.source, str(mark), token))
+            (
+                node,
+                remote.options(scheduling_strategy=strategy(node.id, soft=False)).remote(
+                    needs.source, str(mark), token
+                ),
+            )
             for node in nodes
         ]
         end = time.monotonic() + PROBE_SECONDS
@@ -96,7 +103,9 @@ def _make_task() -> Callable[[str, str, str], dict[str, Any]]:
             found["embedfleet"] = __version__
             found["gpus"] = len(list(find_gpus(None)))
         except ImportError as error:
-            found["embedfleet"] = getattr(sys.modules.get("embedfleet"), "__version__", "") and f"of another version ({error})"
+            found["embedfleet"] = (
+                getattr(sys.modules.get("embedfleet"), "__version__", "") and f"of another version ({error})"
+            )
         try:
             os.stat(source)
             if not os.access(source, os.R_OK):

@@ -24,8 +24,8 @@ def prepare_shard(spec: RunSpec, out: Path, shard: Shard) -> tuple[RunSpec, Path
         if found is None:
             command = f"embedfleet fit {shlex.quote(spec.source)} --out {shlex.quote(str(out))}"
             raise UsageError(
-                f"--sparse bm25 needs the average length of all shards, and {layout.fit} does not have it for this source: "
-                f"run `{command}` first, with the same flags"
+                "--shard: BM25's average length and the ranges of --store int8 are those of the whole source, and "
+                f"{layout.fit} does not have them: run `{command}` first, with the same flags"
             )
         spec = fitted(spec, found)
     record = agree(layout, spec, shard.count)

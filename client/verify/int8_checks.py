@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ...protocol.run_directory.int8_count import Int8Count
 from ...protocol.run_directory.segment_info import VectorSegmentInfo
-from ...protocol.vectors.ranges import Ranges
+from ...protocol.spec.int8_ranges import Ranges
 from ...protocol.vectors.storage import INT8_COSINE, ranges_of, storage_of
 from ..output.formatting import pluralize
 from ..run_directory.files import AGAIN

@@ -31,7 +31,6 @@ from ..core.state import WorkerSlot
 from ..runs.batch_runner import Payload
 from .context import Context
 
-
 MESSAGES_AT_ONCE = 64
 """Messages read from the work link before the loop turns to the other links."""
 

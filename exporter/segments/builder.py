@@ -38,7 +38,9 @@ class SegmentBuilder:
         self._tokens_cut = np.zeros(rows, np.int32)
         """-1 if they were not counted."""
         self._dims = tuple(dims)
-        self._columns = [make_column(one.form, rows, dim, one.storage) for one, dim in zip(outputs, dims, strict=True)]
+        self._columns = [
+            make_column(one.form, rows, dim, one.storage, one.ranges) for one, dim in zip(outputs, dims, strict=True)
+        ]
 
     @property
     def complete(self) -> bool:

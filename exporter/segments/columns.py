@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ...protocol.errors import ProtocolError
+from ...protocol.spec.int8_ranges import Ranges
 from ...protocol.spec.run_spec import Form, Storage
-from ...protocol.vectors.ranges import Ranges
 from ...protocol.vectors.storage import INT8_COSINE, measure_ranges, pack, pack_int8
 from ...protocol.vectors.unit_length import not_normalized
 from ...protocol.wire.arrays import Array
@@ -32,11 +32,11 @@ class Column(Protocol):
         ...
 
 
-def make_column(form: Form, rows: int, dim: int, storage: Storage = "float32") -> Column:
-    """An empty column for `rows` rows."""
+def make_column(form: Form, rows: int, dim: int, storage: Storage = "float32", ranges: Ranges | None = None) -> Column:
+    """An empty column for `rows` rows. `ranges` are those of int8; None: those of the rows."""
     match form:
         case "dense":
-            return DenseColumn(rows, dim, storage)
+            return DenseColumn(rows, dim, storage, ranges)
         case "sparse":
             return SparseColumn(rows)
         case "multivector":
@@ -52,9 +52,10 @@ class DenseColumn:
     those of int8, else None; the cosine is None too if no row has a vector.
     """
 
-    def __init__(self, rows: int, dim: int, storage: Storage = "float32") -> None:
+    def __init__(self, rows: int, dim: int, storage: Storage = "float32", ranges: Ranges | None = None) -> None:
         self.storage: Storage = storage
         self.ranges: Ranges | None = None
+        self._fixed = ranges
         self.worst_cosine: float | None = None
         self._dim = dim
         self._vectors = np.zeros((rows, dim), np.float32)
@@ -74,8 +75,8 @@ class DenseColumn:
         return {"vector": pa.FixedSizeListArray.from_arrays(flat, packed.shape[1], mask=mask)}
 
     def _int8(self, bad: Bools) -> npt.NDArray[Any]:
-        """Pack as int8 by the ranges of these rows, or as float16 if that is too coarse."""
-        ranges = measure_ranges(self._vectors[~bad] if bad.any() else self._vectors)
+        """Pack as int8, by the given ranges or those of these rows; as float16 if that is too coarse."""
+        ranges = self._fixed or measure_ranges(self._vectors[~bad] if bad.any() else self._vectors)
         packed, cosines = pack_int8(self._vectors, ranges)
         worst = float(np.min(cosines, where=~bad, initial=1.0))
         if worst < INT8_COSINE:

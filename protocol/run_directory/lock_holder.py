@@ -12,7 +12,6 @@ import msgspec
 from .json_bytes import decode_json
 from .layout import RunLayout
 
-
 WRITING = "another run is writing there"
 """In the refusal of a directory whose lock is held."""
 

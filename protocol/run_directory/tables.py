@@ -30,8 +30,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import RunDirectoryError, unreadable
+from ..spec.int8_ranges import Ranges
 from ..spec.run_spec import Form, Storage
-from ..vectors.ranges import Ranges
 from ..vectors.storage import RANGES_KEY, dense_field, ranges_of, storage_of, unpack
 from .segment_info import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo
 

@@ -11,6 +11,7 @@ import msgspec
 from ..errors import UsageError
 from ..text.preprocessing import FIRST, LATEST, preprocessor
 from .ensemble_spec import EnsembleSpec, check_ensemble
+from .int8_ranges import Ranges
 from .shard import Shard
 
 Kind = Literal["dense", "bm25", "sparse", "metadata", "multivector", "bge-m3", "rerank"]
@@ -69,6 +70,8 @@ class Output(msgspec.Struct, frozen=True):
     kind: Kind | Literal["ensemble"]
     storage: Storage = "float32"
     """How dense vectors are stored in their segments (see `storage.py`)."""
+    ranges: Ranges | None = None
+    """Those of int8 in all segments; None: each segment has its own."""
 
 
 class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -97,6 +100,8 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Dense: keep this many leading components (Matryoshka) and normalize again."""
     storage: Storage = "float32"
     """Dense: how the vectors are stored in their segments."""
+    int8_ranges: Ranges | None = None
+    """Dense, stored as int8: the ranges of all segments. Set by a fit, for shards; None: each segment has its own."""
     average_length: float | None = None
     """BM25: average length of the corpus's texts in terms; None: measured when the pass begins."""
     query_prompt: str | None = None
@@ -118,7 +123,9 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         stem = self.vector.removeprefix(HEADS)
         names = (self.vector,) if len(forms) == 1 else tuple(f"{form}-{stem}" for form in forms)
         return tuple(
-            Output(name, form, self.kind, self.storage if form == "dense" else "float32")
+            Output(name, form, self.kind, self.storage, self.int8_ranges)
+            if form == "dense"
+            else Output(name, form, self.kind)
             for name, form in zip(names, forms, strict=True)
         )
 
@@ -126,6 +133,11 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def needs_average_length(self) -> bool:
         """Whether the pass needs a figure of the whole corpus: BM25's average length of documents; queries do not."""
         return self.kind == "bm25" and self.average_length is None and self.side == "document"
+
+    @property
+    def needs_int8_ranges(self) -> bool:
+        """Whether the pass stores dense vectors as int8 by the ranges of each segment."""
+        return self.storage == "int8" and self.int8_ranges is None and "dense" in FORMS[self.kind]
 
     @property
     def metadata_fallback(self) -> str | None:

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..spec.int8_ranges import Ranges
 from ..spec.run_spec import Storage
-from .ranges import Ranges
 
 FloatArray = npt.NDArray[np.float32]
 

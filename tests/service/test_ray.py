@@ -92,7 +92,9 @@ def test_ctrl_c_drains_the_nodes_and_the_same_command_resumes(
     np.testing.assert_array_equal(open_run(out).vectors("dense-fake-8"), fake_vectors(texts, 8))
 
 
-def test_what_cannot_be_run_is_refused_before_anything_is_written(cluster: Any, start: Any, source: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_run_is_refused_before_anything_is_written(
+    cluster: Any, start: Any, source: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     for flags, message in (
         (("--dense", "fake:0"), "give the dimension"),

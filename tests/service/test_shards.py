@@ -155,6 +155,18 @@ def test_shards_that_disagree(cli: Any, tmp_path: Path, corpus_of: Callable[...,
     assert "holds a run of the whole source" in cli("run", source, "--out", whole, *FAKE, "--shards", "2", code=1).error
 
 
+def test_int8_ranges_are_those_of_the_whole_source(cli: Any, source: Path, tmp_path: Path) -> None:
+    flags = ("--dense", "fake:8", "--store", "int8", "--index", "none", "--devices", "cpu")
+    assert "embedfleet fit" in cli("run", source, "--out", tmp_path / "one", *flags, "--shard", "0/3", code=2).error
+    for count in (3, 7):
+        cli("run", source, "--out", tmp_path / f"{count}", *flags, "--shards", str(count), code=3)
+    assert_equal(tmp_path / "3", tmp_path / "7")
+    cli("run", source, "--out", tmp_path / "whole", *flags, code=3)
+    ours, theirs = (np.asarray(open_run(tmp_path / name).vectors()) for name in ("3", "whole"))
+    assert np.einsum("ij,ij->i", ours, theirs).min() > 0.999
+    assert cli("verify", tmp_path / "3", "--json", code=3).json["problems"] == []
+
+
 def test_a_model_may_be_added_to_all_shards(cli: Any, tmp_path: Path, corpus_of: Callable[..., Path]) -> None:
     source = corpus_of(tmp_path / "c.jsonl", [f"text {row}" for row in range(60)])
     out = tmp_path / "run"

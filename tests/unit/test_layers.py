@@ -100,7 +100,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "flags": {"output"},
         "steps": {"client", "arguments", "output", "run_directory", "evaluation", "options"},
         "notebook": {"arguments", "output", "run_directory", "evaluation", "options", "search", "steps"},
-        "shards": {"options"},
+        "shards": {"options", "run_directory"},
         "encoding": {"options", "steps"},
         "ray": {"output", "options", "config", "steps", "shards"},
         "completion": set(),

@@ -229,7 +229,9 @@ def run_request(
     ] = None,
     on: Annotated[
         Literal["ray"] | None,
-        typer.Option(metavar="ENGINE", help="ray: have the nodes of a Ray cluster run the shards, then merge them here."),
+        typer.Option(
+            metavar="ENGINE", help="ray: have the nodes of a Ray cluster run the shards, then merge them here."
+        ),
     ] = None,
     ray_address: Annotated[
         str | None,

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
 
-from ....protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, error_from_name
+from ....protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError
 from ....protocol.run_directory.layout import RunLayout
 from ....protocol.run_directory.records.manifest import read_manifest
 from ....protocol.run_directory.records.shards import ShardsRecord
 from ....protocol.run_directory.run_json import reasons_in
-from ....protocol.spec.run_spec import RunSpec
 from ...output.formatting import pluralize
-from ...shards.agreement import agree, shard_spec, shards_of
-from ...shards.fit import find_fit, fit, fitted, needs_fit
+from ...shards.agreement import agree, shard_spec
+from ...shards.fit import find_fit, fitted, needs_fit
 from ...shards.one_shard import is_done
+from ...steps.complete_run import complete
 from ...steps.next_steps import next_steps
 from ...steps.run_summary import RunSummary
 from ...steps.run_table import show_stages
 from ...steps.session import Interrupted, Session, open_session, the_same
 from ...steps.step_summary import Stage
+from .fit_command import fit_within
+from .on_cluster import count_shards, joined, run_on
 from .request import AfterRun, RunRequest
 from .run_command import after_corpus, reason_lines
 
-if TYPE_CHECKING:  # it needs an extra
+if TYPE_CHECKING:
     from ...ray.cluster import Cluster
 
 
@@ -37,28 +38,23 @@ def run_shards(request: RunRequest) -> int:
 
     Shards that are done are left as they are. Signals act as on a run of the whole source.
     """
-    with ExitStack() as stack:
-        cluster = stack.enter_context(_joined(request)) if request.on == "ray" else None
+    with joined(request) as cluster:
         return _run_shards(request, cluster)
 
 
 def _run_shards(request: RunRequest, cluster: Cluster | None) -> int:
-    """Run the shards here, or on the nodes of a cluster."""
     out, restart, after = request.out, request.restart, request.after
+    devices = request.devices if cluster is None else None  # of its nodes
     with open_session(
-        devices=None if cluster is not None else request.devices,
-        otlp=request.otlp,
-        share_stdin=False,
-        options=request.options,
-        grace=request.grace,
+        devices=devices, otlp=request.otlp, share_stdin=False, options=request.options, grace=request.grace
     ) as session:
         printed, stages = RunSummary(), list[Stage]()
         for line in request.notes:
             session.say(line)
         try:
-            record = _agreed(session, request.spec, out, _count(request, cluster))
+            record = _agreed(session, request, count_shards(request, cluster))
             if cluster is not None:
-                _run_on(cluster, session, record, request)
+                run_on(cluster, session, record, request)
             else:
                 _run_all(session, record, out, restart=restart, after=after)
             _merge(session, out, printed, stages)
@@ -81,53 +77,11 @@ def _run_shards(request: RunRequest, cluster: Cluster | None) -> int:
                 sys.stdout.flush()
 
 
-def _joined(request: RunRequest) -> AbstractContextManager[Cluster]:
-    """The cluster that runs the shards, checked before anything is written."""
-    from ...ray.cluster import checked_cluster
-
-    return checked_cluster(request.spec, request.out, request.devices, request.ray_address)
-
-
-def _count(request: RunRequest, cluster: Cluster | None) -> int:
-    """The number of shards: the one that was given, or that the directory has, or that suits the cluster."""
-    if request.shards is not None or cluster is None:
-        return request.shards or 1
-    return shards_of(request.out) or cluster.usual_shards
-
-
-def _run_on(cluster: Cluster, session: Session, record: ShardsRecord, request: RunRequest) -> None:
-    """Have the cluster run the shards that are not done. Raises Interrupted, or an error as `_run_all`."""
-    from ...ray.driver import ShardsRun
-    from ...ray.shard_config import shard_config
-
-    config = shard_config(
-        request.spec,
-        request.out,
-        request.options,
-        devices=request.devices,
-        grace=request.grace,
-        otlp=request.otlp,
-    )
-    shards = ShardsRun(
-        record=record, out=request.out, config=config, restart=request.restart, grace=request.grace
-    )
-    cluster.run(shards, session.received, lambda: session.is_terminated)
-
-
-def _agreed(session: Session, spec: RunSpec, out: Path, count: int) -> ShardsRecord:
+def _agreed(session: Session, request: RunRequest, count: int) -> ShardsRecord:
     """The record of the shards, with a fit before it if the spec needs one."""
-    layout = RunLayout(out)
+    spec, layout = request.spec, RunLayout(request.out)
     if needs_fit(spec):
-        found = find_fit(layout, spec)
-        if found is None:
-            begin = time.monotonic()
-            found = fit(layout, spec, lambda: bool(session.received))
-            if found is None:
-                raise Interrupted
-            session.say(
-                f"fit: {found.counts.chunks:,} chunks of {found.average_length:,.1f} terms on average, "
-                f"in {time.monotonic() - begin:,.1f} s"
-            )
+        found = find_fit(layout, spec) or fit_within(session, layout, spec)
         spec = fitted(spec, found)
     return agree(layout, spec, count)
 
@@ -141,16 +95,13 @@ def _run_all(session: Session, record: ShardsRecord, out: Path, *, restart: bool
     rerank = after.retrieval.rerank if after.retrieval is not None else None
     for index in left:
         session.say(f"shard {index}/{record.shards}")
-        ending = session.follow(
+        ending = complete(
+            session,
             shard_spec(record, index),
             layout.shard(index).root,
             restart=restart,
             later=[rerank] if rerank is not None else [],
         )
-        if ending is None or ending.status == "interrupted":
-            raise Interrupted
-        if ending.status == "failed":
-            raise error_from_name(ending.kind, ending.error)
         session.say(
             f"shard {index}/{record.shards}: {ending.chunks:,} read = {ending.committed:,} committed + "
             f"{ending.quarantined:,} quarantined; {ending.seconds:,.1f} s"

@@ -4,17 +4,40 @@ from __future__ import annotations
 
 import msgspec
 
+from ...spec.int8_ranges import Ranges
+from ...spec.run_spec import PassSpec
 from ..json_bytes import read_json
 from ..layout import RunLayout
 from .intake import FileStamp
 
+SAMPLE_CHUNKS = 4_096
+"""Chunks of the whole source on which ranges are measured."""
+SAMPLE_SUFFIX = ".sample.jsonl"
+"""Ends the name of the temporary file with the sample of one part."""
+
+
+class SampledChunk(msgspec.Struct, frozen=True):
+    """A chunk of a sample. Those with the smallest hashes of their ids are the sample, however the source is divided."""
+
+    hash: int
+    id: str
+    text: str
+
 
 class TermCount(msgspec.Struct, frozen=True, kw_only=True):
-    """Chunks of a source or of a part of it, their BM25 terms, and the records that are no chunks."""
+    """Chunks of a source or of a part of it, their BM25 terms (0 where nobody asked), and the records that are no chunks."""
 
     chunks: int
     terms: int
     rejected: int = 0
+
+
+class FittedRanges(msgspec.Struct, frozen=True, kw_only=True):
+    """The int8 ranges of a pass's dense vectors, measured on a sample of the source."""
+
+    made_by: PassSpec
+    """The pass as it was asked for, without ranges."""
+    ranges: Ranges
 
 
 class FitRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +50,7 @@ class FitRecord(msgspec.Struct, frozen=True, kw_only=True):
     title_field: str | None = None
     preprocessing: str
     counts: TermCount
+    ranges: tuple[FittedRanges, ...] = ()
 
     @property
     def average_length(self) -> float:

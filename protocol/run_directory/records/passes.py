@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ...spec.fingerprint import Fingerprint
-from ...vectors.ranges import Ranges
+from ...spec.int8_ranges import Ranges
 from ..json_bytes import read_json
 from ..layout import RunLayout
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 from embedfleet.client.options.shard_flags import check_engine
+from embedfleet.client.options.spec_builder import build_spec
 from embedfleet.client.ray.library import joined, load_ray
 from embedfleet.client.ray.nodes import Needs, Node, NodeFacts, check_nodes, needs_of, problem_of, usable
 from embedfleet.client.ray.shard_config import shard_config
-from embedfleet.client.options.spec_builder import build_spec
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.version import __version__

@@ -69,9 +69,7 @@ def test_figures_of_all_shards() -> None:
     assert found.rows_per_second == 5.0
     assert found.seconds_left is not None
     assert round(found.seconds_left, 6) == 40.0
-    assert found.line() == (
-        "shards: 1 of 4 done, 2 running, 1 left on 2 nodes · 40% · 150 rows · 5 rows/s · ETA 0:40"
-    )
+    assert found.line() == ("shards: 1 of 4 done, 2 running, 1 left on 2 nodes · 40% · 150 rows · 5 rows/s · ETA 0:40")
     figures.finish(1, 120)
     figures.progress(1, passes(0, share=0.0))  # a late report
     assert figures.snapshot(21.0, running=1, left=1, failed=0, nodes=2).rows == 240

@@ -20,10 +20,10 @@ from embedfleet.protocol.finished_run.points import read_points
 from embedfleet.protocol.run_directory.segment_info import VectorSegmentInfo
 from embedfleet.protocol.run_directory.tables import dense_vectors, digest, read_info, vector_schema, with_info
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.spec.int8_ranges import Ranges
 from embedfleet.protocol.spec.run_spec import PassSpec
 from embedfleet.protocol.vectors.ensembles import combine
 from embedfleet.protocol.vectors.metadata_terms import term_index
-from embedfleet.protocol.vectors.ranges import Ranges
 from embedfleet.protocol.vectors.storage import measure_ranges, pack, storage_of, unpack
 from embedfleet.protocol.wire.export import Committed
 from embedfleet.protocol.wire.work import RowError

@@ -27,11 +27,11 @@ from embedfleet.protocol.run_directory.segment_info import (
 )
 from embedfleet.protocol.run_directory.tables import CHUNK_SCHEMA, TOKENS_CUT, vector_schema
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
+from embedfleet.protocol.spec.int8_ranges import Ranges
 from embedfleet.protocol.spec.run_spec import Form, PassSpec, RunSpec
 from embedfleet.protocol.statistics.histogram import LogHistogram
 from embedfleet.protocol.statistics.pass_stats import PassStats
 from embedfleet.protocol.statistics.run_stats import RunStats
-from embedfleet.protocol.vectors.ranges import Ranges
 
 PAGE = (Path(__file__).parents[5] / "docs" / "run-directory.md").read_text()
 NAMED = set(re.findall(r"`([^`]+)`", PAGE))

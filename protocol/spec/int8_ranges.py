@@ -1,4 +1,4 @@
-"""The int8 ranges of a dense vector. Separate from `storage.py`, so that reading the record of a pass does not load Arrow."""
+"""The int8 ranges of a dense vector: those of a segment, or of all shards of a source."""
 
 from __future__ import annotations
 

@@ -1,0 +1,25 @@
+"""A run that must come to its end for the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...protocol.errors import error_from_name
+from ...protocol.spec.run_spec import PassSpec, RunSpec
+from ...protocol.wire.control import RunEnded
+from .session import Interrupted, Session
+
+
+def complete(
+    session: Session, spec: RunSpec, out: Path, *, restart: bool = False, later: Sequence[PassSpec] = ()
+) -> RunEnded:
+    """Follow the run to its end. Raises Interrupted after a signal, or the run's error if it fails."""
+    if session.received:
+        raise Interrupted
+    ending = session.follow(spec, out, restart=restart, later=later)
+    if ending is None or ending.status == "interrupted":
+        raise Interrupted
+    if ending.status == "failed":
+        raise error_from_name(ending.kind, ending.error)
+    return ending
