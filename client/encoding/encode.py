@@ -116,9 +116,9 @@ class Encode:
         return add_columns(batch, columns)
 
     def close(self, *, wait: bool = True) -> None:
-        """End the workers, at once if they are loaded. `wait`: until they have ended."""
+        """End the workers. `wait`: until they have ended; those that are loading their model load it first."""
         for encoder in self._encoders:
-            encoder.close()
+            encoder.close(wait=wait)
 
     def _texts(self, batch: Any) -> tuple[list[str], list[str | None]]:
         """The preprocessed texts, and for each the reason why it cannot be encoded, or None."""
@@ -172,7 +172,7 @@ def make_passes(
     if any(one.kind == "bm25" for one in passes):
         if average_length is None or not average_length > 0:
             raise UsageError(
-                "sparse='bm25' needs average_length, the terms of a text on average over all texts: `embedfleet fit` measures it"
+                "sparse='bm25' needs average_length, the terms of a text on average: `embedfleet fit` measures it"
             )
         average = float(average_length)
         passes = [msgspec.structs.replace(one, average_length=average) if one.kind == "bm25" else one for one in passes]

@@ -53,7 +53,7 @@ def own_device(wanted: DeviceKind, threads: int | None, *, needs_gpu: bool) -> D
 def lent_by_ray() -> Lent | None:
     """What the task or actor that this is was promised; None outside of Ray."""
     ray: Any = sys.modules.get("ray")
-    if ray is None or not ray.is_initialized():
+    if not getattr(ray, "is_initialized", bool)():  # not imported, or another module of that name
         return None
     context = ray.get_runtime_context()
     if context.worker.mode != ray.WORKER_MODE:

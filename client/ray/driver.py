@@ -84,8 +84,11 @@ class RayDriver:
         self._is_wishing = True
 
     def run(self) -> None:
-        """Run the shards to their end. Raises Interrupted after a signal, UsageError for the first shard that cannot be run at all,
-        and RunFailed if shards have failed again and again."""
+        """Run the shards to their end.
+
+        Raises Interrupted after a signal, UsageError if one of them cannot be run at all, and RunFailed if some have failed
+        again and again.
+        """
         if self._board.done:
             messages().say(f"{self._board.done:,} of {pluralize(self._board.count, 'shard')} done before")
         try:
@@ -165,8 +168,8 @@ class RayDriver:
             messages().say(f"no node works now; waiting until {what}")
         if not self._slots.coming and now - self._worked_at > NODELESS_SECONDS:
             self._error = RunFailed(
-                f"no node of the cluster could be used for {NODELESS_SECONDS / 60:.0f} minutes. What was committed stays; the same "
-                "command resumes"
+                f"no node of the cluster could be used for {NODELESS_SECONDS / 60:.0f} minutes. What was committed stays; "
+                "the same command resumes"
             )
 
     def _handle(self, event: SlotEvent, now: float) -> None:

@@ -96,8 +96,7 @@ class NodeRunner:
         return ShardReport(one.shard, progress, tuple(messages), error, code)
 
     def stop(self, *, at_once: bool = False, terminate: bool = False) -> None:
-        """End the shard: finish the batches in flight as after Ctrl-C, or for the time of `--grace` (`terminate`), or not at all
-        (`at_once`)."""
+        """End the shard: finish the batches in flight as after Ctrl-C, or within `--grace` (`terminate`), or at once."""
         if self._running is None:
             return
         if at_once:

@@ -98,7 +98,8 @@ def problem_of(facts: NodeFacts, needs: Needs) -> str:
     if not facts.embedfleet:
         return f"embedfleet is not installed there: pip install 'embedfleet[ray]=={__version__}' in the Python that Ray uses"
     if facts.embedfleet != __version__:
-        return f"has embedfleet {facts.embedfleet}, and this is {__version__}: pip install 'embedfleet[ray]=={__version__}' there"
+        what = f"has embedfleet {facts.embedfleet}, and this is {__version__}"
+        return f"{what}: pip install 'embedfleet[ray]=={__version__}' there"
     if facts.python != python:
         return f"has Python {facts.python}, and this is {python}: use one version of Python on all nodes"
     if needs.gpus and needs.real and not facts.gpus:
@@ -106,7 +107,8 @@ def problem_of(facts: NodeFacts, needs: Needs) -> str:
     if facts.source:
         return f"cannot read the source {needs.source} ({facts.source}): mount it there at the same path"
     if facts.folder:
-        return f"--out {needs.out} is not the same folder there ({facts.folder}): give one on a file system that all nodes share"
+        what = f"--out {needs.out} is not the same folder there ({facts.folder})"
+        return f"{what}: give one on a file system that all nodes share"
     return ""
 
 

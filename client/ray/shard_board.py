@@ -22,6 +22,9 @@ class _Attempts:
     reason: str = ""
 
 
+_NONE = _Attempts()
+
+
 class ShardBoard:
     """The shards `left` of a run, by number. `count` is the number of all shards, those done before included."""
 
@@ -54,13 +57,11 @@ class ShardBoard:
 
     def take(self, node: str, now: float) -> int | None:
         """A shard for an idle node; None if there is none now."""
-        for _ in range(len(self._waiting)):
-            shard = self._waiting.popleft()
-            if self._of(shard).not_before <= now:
-                self._running[shard] = node
-                return shard
-            self._waiting.append(shard)
-        return None
+        shard = next((one for one in self._waiting if self._of(one).not_before <= now), None)
+        if shard is not None:
+            self._waiting.remove(shard)
+            self._running[shard] = node
+        return shard
 
     def is_first(self, shard: int) -> bool:
         """Whether the shard was never tried."""
@@ -74,13 +75,13 @@ class ShardBoard:
 
     def fail(self, shard: int, reason: str, now: float) -> bool:
         """An attempt ended with an error. Whether the shard will be tried again."""
-        attempts = self._of(shard)
+        attempts = self._attempts.setdefault(shard, _Attempts())
         attempts.failures += 1
         return self._again(shard, attempts, reason, now, attempts.failures < MOST_FAILURES)
 
     def lose(self, shard: int, reason: str, now: float) -> bool:
         """The node or the actor of a shard is gone. Whether the shard will be tried again."""
-        attempts = self._of(shard)
+        attempts = self._attempts.setdefault(shard, _Attempts())
         attempts.losses += 1
         return self._again(shard, attempts, reason, now, attempts.losses < MOST_LOSSES)
 
@@ -94,4 +95,4 @@ class ShardBoard:
         return again
 
     def _of(self, shard: int) -> _Attempts:
-        return self._attempts.setdefault(shard, _Attempts())
+        return self._attempts.get(shard, _NONE)

@@ -61,8 +61,8 @@ class Snapshot:
 
 
 class ShardFigures:
-    """Adds up the figures of `count` shards, of which `rows` gives those that were done before, with their rows. `now` is a steady
-    clock's, in seconds."""
+    """Adds up the figures of `count` shards. `rows` are those of the shards that were done before; `now` is a steady clock's,
+    in seconds."""
 
     def __init__(self, count: int, rows: Mapping[int, int], now: float) -> None:
         self._count, self._began = count, now
@@ -72,7 +72,7 @@ class ShardFigures:
         self._rows_before, self._share_before = sum(rows.values()), len(rows) / count
 
     def progress(self, shard: int, figures: Mapping[str, Any]) -> None:
-        """Take the newest figures of a shard. What was counted is not taken back: a shard that resumes counts from its start."""
+        """Take the newest figures of a shard. None is taken back: a shard that resumes counts from its start."""
         if shard in self._done:
             return
         rows = min((int(one["rows_done"]) for one in figures.get("passes", ())), default=0)

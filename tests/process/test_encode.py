@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,9 +164,10 @@ def test_calls_from_several_threads(encode: Callable[..., Encode]) -> None:
         np.testing.assert_array_equal(vectors(found["dense-fake-8"]), fake_vectors([f"text {row}"]))
 
 
-def test_workers_end_with_it_and_leave_nothing(waiting: Any) -> None:
-    before = set(worker_process.short_folder().glob("embedfleet-run-*"))
+def test_workers_end_with_it_and_leave_nothing(waiting: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_process, "short_folder", lambda: folder)
     with closing(Encode(dense="fake:8", device="cpu", threads=1)):
         (child,) = [one for one in psutil.Process().children() if "embedfleet.worker" in one.cmdline()]
+        assert list(folder.iterdir())
     waiting.all_gone([child], 5.0)
-    assert set(worker_process.short_folder().glob("embedfleet-run-*")) <= before
+    assert not list(folder.iterdir())

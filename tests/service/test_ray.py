@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,27 +16,18 @@ import pyarrow.parquet as pq
 import pytest
 from embedfleet import open_run
 
+from ..ray_cluster import RayCluster
+
 MODELS = ("--dense", "fake:8,delay_ms=120", "--index", "none")
 SHARDS = 16
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A head without GPUs and three nodes that declare two each."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import ray
-        from ray.cluster_utils import Cluster
-
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 0, "include_dashboard": False})
-        try:
-            for _ in range(3):
-                made.add_node(num_cpus=2, num_gpus=2)
-            yield made
-        finally:
-            ray.shutdown()
-            made.shutdown()
+def cluster() -> Iterator[RayCluster]:
+    """Three nodes with GPUs, simulated."""
+    made = RayCluster()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +40,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, corpus_of: Callable[..., Pa
     return corpus_of(tmp_path_factory.mktemp("source") / "c.jsonl", texts)
 
 
-def on(cluster: Any) -> tuple[str, ...]:
+def on(cluster: RayCluster) -> tuple[str, ...]:
     return ("--on", "ray", "--ray-address", cluster.address)
 
 
@@ -60,13 +49,13 @@ def done_shards(out: Path) -> int:
 
 
 def test_a_node_is_removed_and_another_one_joins(
-    cluster: Any, start: Any, waiting: Any, source: Path, texts: list[str], fake_vectors: Any, tmp_path: Path
+    cluster: RayCluster, start: Any, waiting: Any, source: Path, texts: list[str], fake_vectors: Any, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     command = start("run", source, "--out", out, *MODELS, *on(cluster), "--shards", str(SHARDS), "--progress", "json")
     waiting.eventually(lambda: done_shards(out) >= 2, 120.0, "two shards")
-    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
-    cluster.add_node(num_cpus=2, num_gpus=2)
+    cluster.remove_node()
+    cluster.add_node()
     command.wait(0)
     assert "was lost; shard" in command.err
     run = open_run(out)
@@ -77,7 +66,7 @@ def test_a_node_is_removed_and_another_one_joins(
 
 
 def test_ctrl_c_drains_the_nodes_and_the_same_command_resumes(
-    cluster: Any, start: Any, waiting: Any, source: Path, texts: list[str], fake_vectors: Any, tmp_path: Path
+    cluster: RayCluster, start: Any, waiting: Any, source: Path, texts: list[str], fake_vectors: Any, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     words = ("run", source, "--out", out, *MODELS, *on(cluster), "--shards", "6")
@@ -93,7 +82,7 @@ def test_ctrl_c_drains_the_nodes_and_the_same_command_resumes(
 
 
 def test_what_cannot_be_run_is_refused_before_anything_is_written(
-    cluster: Any, start: Any, source: Path, tmp_path: Path
+    cluster: RayCluster, start: Any, source: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     for flags, message in (
@@ -107,7 +96,9 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(
         assert not out.exists()
 
 
-def test_an_error_of_the_shards_ends_the_run_once(cluster: Any, start: Any, source: Path, tmp_path: Path) -> None:
+def test_an_error_of_the_shards_ends_the_run_once(
+    cluster: RayCluster, start: Any, source: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     words = ("--dense", "fake:8", "--text-field", "nothing", "--index", "none")
     command = start("run", source, "--out", out, *words, *on(cluster), "--shards", "4")
@@ -136,7 +127,7 @@ encoded.write_parquet(out)
 """
 
 
-def test_encode_under_ray_data_equals_a_run(cluster: Any, cli: Any, tmp_path: Path) -> None:
+def test_encode_under_ray_data_equals_a_run(cluster: RayCluster, cli: Any, tmp_path: Path) -> None:
     folder = tmp_path / "source"
     folder.mkdir()
     for part in range(3):

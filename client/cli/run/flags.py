@@ -15,11 +15,11 @@ from ....protocol.wire.run_options import Placement
 from ...completion.models import dense_models, heads_models, multivector_models, rerank_models, sparse_models
 from ...completion.run_directories import run_directories
 from ..flag_types import AsJson, Devices, EnsembleName, Otlp, TrustsCode, local_path
+from .request import AfterRun, RunRequest
 
 if TYPE_CHECKING:
     from ...config.known_flags import Flag
     from ...options.retrieval_plan import RetrievalPlan
-    from .request import RunRequest
 
 
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -268,7 +268,6 @@ def run_request(
     from ...options.spec_builder import build_spec, split_names
     from ...options.stdin_check import check_stdin
     from ...steps.next_steps import shown_path
-    from .request import AfterRun, RunRequest
 
     notes: list[str] = []
     if out is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from embedfleet.client.encoding.text_batches import BatchLimits, TextBatches
 from hypothesis import given
@@ -22,5 +24,5 @@ def test_every_text_is_in_one_batch_as_it_was(texts: list[str], tokens: int, row
         assert len(cut) == 1 or sum(len(texts[row].encode()) // 4 + 2 for row in cut) <= tokens
         arrays = batches.arrays(cut)
         data, offsets = arrays["utf8"].tobytes(), arrays["offsets"].tolist()
-        assert [data[a:b].decode() for a, b in zip(offsets, offsets[1:], strict=False)] == [texts[row] for row in cut]
+        assert [data[a:b].decode() for a, b in itertools.pairwise(offsets)] == [texts[row] for row in cut]
         assert arrays["offsets"].dtype == np.int32
