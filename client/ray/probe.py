@@ -87,6 +87,7 @@ def _make_task() -> Callable[[str, str, str], dict[str, Any]]:
         import sys
         import time
         import uuid
+        from importlib import import_module
 
         found: dict[str, Any] = {
             "python": f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -97,11 +98,8 @@ def _make_task() -> Callable[[str, str, str], dict[str, Any]]:
             "wrote": "",
         }
         try:
-            from embedfleet import __version__
-            from embedfleet.protocol.host.gpus import find_gpus
-
-            found["embedfleet"] = __version__
-            found["gpus"] = len(list(find_gpus(None)))
+            found["embedfleet"] = import_module("embedfleet").__version__
+            found["gpus"] = len(list(import_module("embedfleet.protocol.host.gpus").find_gpus(None)))
         except ImportError as error:
             found["embedfleet"] = (
                 getattr(sys.modules.get("embedfleet"), "__version__", "") and f"of another version ({error})"

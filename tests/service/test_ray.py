@@ -100,12 +100,13 @@ def test_an_error_of_the_shards_ends_the_run_once(
     cluster: RayCluster, start: Any, source: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    words = ("--dense", "fake:8", "--text-field", "nothing", "--index", "none")
+    words = ("--dense", "fake:8", "--devices", "cuda:7", "--index", "none")
     command = start("run", source, "--out", out, *words, *on(cluster), "--shards", "4")
     command.wait(2)
     errors = [line for line in command.err.splitlines() if "error:" in line]
     assert len(errors) == 1
-    assert "--text-field" in errors[0]
+    assert "shard " in errors[0]
+    assert "--devices cuda:7: no such GPU" in errors[0]
 
 
 ENCODE = """
