@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .client.run_directory.sparse_vectors import SparseVectors
     from .client.search.filter_keys import Filters
     from .client.search.hit import Hit
+    from .client.steps.merge import merge
     from .protocol.errors import (
         DeviceError,
         EmbedfleetError,
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
     from .protocol.run_directory.tables import FloatArray
     from .protocol.run_directory.truncation import Truncation, TruncationRecord
     from .protocol.spec.ensemble_spec import EnsembleSpec, Method
+    from .protocol.spec.int8_ranges import Int8Ranges
     from .protocol.spec.run_spec import Backend, Dtype, Form, Index, Kind, Output, PassSpec, RunSpec, Storage
+    from .protocol.spec.shard import Shard
     from .protocol.version import __version__
     from .protocol.wire.control import (
         DeviceState,
@@ -73,6 +76,7 @@ _HOMES = {
     ".client.run_directory.sparse_vectors": ("SparseVectors",),
     ".client.search.filter_keys": ("Filters",),
     ".client.search.hit": ("Hit",),
+    ".client.steps.merge": ("merge",),
     ".protocol.finished_run.npy_file": ("NpyDtype",),
     ".client.evaluation.query_results": (
         "JudgedChunk",
@@ -92,6 +96,8 @@ _HOMES = {
     ".protocol.run_directory.tables": ("FloatArray",),
     ".protocol.run_directory.truncation": ("Truncation", "TruncationRecord"),
     ".protocol.spec.ensemble_spec": ("EnsembleSpec", "Method"),
+    ".protocol.spec.int8_ranges": ("Int8Ranges",),
+    ".protocol.spec.shard": ("Shard",),
     ".protocol.spec.run_spec": (
         *("Backend", "Dtype", "Form", "Index", "Kind", "Output", "PassSpec", "RunSpec", "Storage"),
     ),
@@ -126,6 +132,7 @@ __all__ = [
     "Form",
     "Hit",
     "Index",
+    "Int8Ranges",
     "JudgedChunk",
     "Kind",
     "Metadata",
@@ -156,6 +163,7 @@ __all__ = [
     "RunTelemetry",
     "SetFigures",
     "Setting",
+    "Shard",
     "SignalFigures",
     "SignalModel",
     "SourceError",
@@ -168,6 +176,7 @@ __all__ = [
     "Unreachable",
     "UsageError",
     "__version__",
+    "merge",
     "open_run",
 ]
 

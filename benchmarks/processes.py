@@ -17,6 +17,7 @@ ROLES = {
     "embedfleet.exporter.commands.export": "export",
     "embedfleet.exporter.commands.candidates": "candidates",
     "embedfleet.exporter.commands.rank": "ranking",
+    "embedfleet.exporter.commands.merge": "merge",
 }
 CLIENT = "client"
 """The command itself."""

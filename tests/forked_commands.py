@@ -27,6 +27,7 @@ PROGRAMS = (
     "embedfleet.worker.models.check", "embedfleet.worker.hub.pull", "embedfleet.worker.hub.reach",
     "embedfleet.worker.query", "embedfleet.coordinator.runs.bm25_count",
     "embedfleet.exporter.commands.candidates", "embedfleet.exporter.commands.export", "embedfleet.exporter.commands.rank",
+    "embedfleet.exporter.commands.merge",
 )  # fmt: skip
 """Modules that are run as processes; the others are packages with a `__main__`."""
 SEEN = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -144,6 +144,14 @@ def verify(folder: RunFolder, as_json: AsJson = False) -> None:
 @app.command()
 def info(folder: RunFolder, as_json: AsJson = False) -> None:
     """Show what a run directory holds."""
+    from ..run_directory.shards_info import describe_shards, shard_lines
+
+    if (shards := describe_shards(folder)) is not None:
+        if as_json:
+            print_json(shards)
+        else:
+            sys.stdout.write("".join(f"{line}\n" for line in (f"{folder}: {shards['status']}", *shard_lines(shards))))
+        return
     from ..run_directory.info import describe_run, describe_state
     from .tables import print_info
 
@@ -154,6 +162,33 @@ def info(folder: RunFolder, as_json: AsJson = False) -> None:
         print_info(described)
         if line := describe_state(folder):
             sys.stdout.write(f"{line}\n")
+
+
+@app.command()
+def merge(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            parser=local_path,
+            autocompletion=run_directories,
+            help="The folder that `embedfleet run --shard` was given as --out.",
+        ),
+    ],
+    on_duplicate: Annotated[
+        Literal["fail", "first"],
+        typer.Option(
+            metavar="WHAT",
+            help="An id that stands in two shards: fail, or keep the first record of it, as one run would.",
+        ),
+    ] = "fail",
+    as_json: AsJson = False,
+) -> None:
+    """Make one run of the shards of a directory, once all are done."""
+    from ..arguments import expand_path
+    from ..steps.merge import execute
+
+    raise typer.Exit(execute(expand_path(folder, "DIR"), on_duplicate, as_json=as_json))
 
 
 @app.command()

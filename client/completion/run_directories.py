@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from os.path import isfile
 from pathlib import Path
 
 from ...protocol.run_directory.layout import RunLayout
@@ -19,7 +20,8 @@ def run_directories(incomplete: str) -> list[str]:
     try:
         with os.scandir(os.path.expanduser(typed) or ".") as entries:
             for _, entry in zip(range(MOST_ENTRIES), entries, strict=False):
-                if entry.name.startswith(tail) and os.path.isfile(RunLayout(Path(entry.path)).spec):
+                layout = RunLayout(Path(entry.path))
+                if entry.name.startswith(tail) and (isfile(layout.spec) or isfile(layout.shards_record)):
                     found.append(typed + entry.name)
     except OSError:
         return []

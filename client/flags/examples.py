@@ -50,6 +50,13 @@ EXAMPLES = {
         Example("Vectors, models, sizes; and the progress of a run at work", "embedfleet info corpus.embedfleet"),
         Example("The same for a script", "embedfleet info corpus.embedfleet --json"),
     ),
+    "merge": (
+        Example("Once all shards are done", "embedfleet merge corpus.embedfleet"),
+        Example(
+            "Of records with one id in two shards, keep the first",
+            "embedfleet merge corpus.embedfleet --on-duplicate first",
+        ),
+    ),
     "export": (
         Example("Every format that applies", "embedfleet export corpus.embedfleet"),
         Example("Arrays for numpy, and the metadata", "embedfleet export corpus.embedfleet --format npy,metadata"),

@@ -20,6 +20,7 @@ TABLE = {
     "search": ("quiet", "no_color"),
     "verify": ("quiet", "no_color"),
     "export": ("quiet", "no_color"),
+    "merge": ("quiet", "log_file", "no_color", "progress"),
     "serve": (),
     "worker": (),
 }

@@ -14,6 +14,7 @@ from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.lock_holder import read_holder
 from ...protocol.run_directory.records.quarantine import QuarantineLine
 from ...protocol.run_directory.run_json import read_spec as read_spec
+from ...protocol.text.number_spans import spans as spans
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -90,14 +91,3 @@ def is_being_written(layout: RunLayout) -> bool:
     """Whether a run holds the directory now."""
     found = read_holder(layout)
     return found is not None and found[1]
-
-
-def spans(numbers: Sequence[int]) -> str:
-    """Sorted numbers for a message: `0, 3-7, 9`."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

@@ -24,6 +24,7 @@ from .description import ChunksDescription, RunDescription, VectorDescription
 from .edge_shard import published_segments
 from .files import AGAIN, read_spec
 from .running import interrupted, look
+from .shards_info import stale_line
 
 
 def describe_run(path: str | PathLike[str]) -> RunDescription:
@@ -52,10 +53,10 @@ def describe_run(path: str | PathLike[str]) -> RunDescription:
 
 def describe_state(path: str | PathLike[str]) -> str:
     """One line about a run that is not done: the process at work and its progress, or how far an interrupted run came and how
-    to resume it. Empty for a run that is done."""
+    to resume it; or about shards that were run again since they were merged. Empty for a run that is done."""
     layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
     running = look(layout)
-    return str(running) if running is not None else interrupted(layout)
+    return str(running) if running is not None else interrupted(layout) or stale_line(layout)
 
 
 def _chunks(layout: RunLayout) -> ChunksDescription:

@@ -122,6 +122,8 @@ def interrupted(layout: RunLayout) -> str:
     """One line on an interrupted run: how far it came, and the command that resumes it. Empty for a run that is done."""
     if layout.manifest.exists():
         return ""
+    if layout.shards_record.exists():
+        return f"the merge of its shards was not finished; to continue it: embedfleet merge {layout.root}"
     spec = read_spec(layout)
     return (
         f"interrupted: {how_far(*progress_of(layout))}; to resume, run the same command again: embedfleet run {spec.source} "

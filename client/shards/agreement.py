@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import msgspec
 
 from ...protocol.errors import RunDirectoryError, SourceError, SpecMismatch
-from ...protocol.run_directory.atomic_files import commit_bytes, make_folder, partial_of, sync_folder
+from ...protocol.run_directory.atomic_files import commit_bytes, make_folder, sync_folder
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.shards import ShardsRecord, read_shards
 from ...protocol.source.check import fingerprint, first_difference
@@ -59,11 +60,14 @@ def _write_first(layout: RunLayout, ours: ShardsRecord) -> ShardsRecord | None:
         )
     make_folder(layout.root)
     # Several shards may begin at once, on several hosts: a link, unlike a rename, never replaces a file.
-    own = partial_of(layout.shards_record).with_suffix(f".{os.uname().nodename}-{os.getpid()}.tmp")
+    descriptor, name = tempfile.mkstemp(dir=layout.root, prefix=f".{layout.shards_record.name}.", suffix=".tmp")
+    own = Path(name)
     try:
-        own.write_bytes(msgspec.json.encode(ours))
-        with own.open("rb") as handle:
-            os.fsync(handle.fileno())
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(ours))
+            file.flush()
+            os.fsync(descriptor)
+        own.chmod(0o644)
         os.link(own, layout.shards_record)
     except FileExistsError:
         return read_shards(layout)
@@ -75,7 +79,7 @@ def _write_first(layout: RunLayout, ours: ShardsRecord) -> ShardsRecord | None:
 
 def _is_foreign(layout: RunLayout, name: str) -> bool:
     ours = {layout.shards.name, layout.fit.name, layout.fitting.name, layout.lock.name}
-    return name not in ours and not name.startswith(partial_of(layout.shards_record).stem)
+    return name not in ours and not name.startswith(f".{layout.shards_record.name}.")
 
 
 def _compare(layout: RunLayout, standing: ShardsRecord, ours: ShardsRecord) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.fit import SAMPLE_CHUNKS, SAMPLE_SUFFIX, FittedRanges, SampledChunk
-from ...protocol.spec.int8_ranges import Ranges
+from ...protocol.spec.int8_ranges import Int8Ranges
 from ...protocol.spec.run_spec import NONE, PassSpec, RunSpec
 from ..run_directory.reader import open_run
 
@@ -58,10 +58,10 @@ def _read_sample(path: Path) -> Iterator[SampledChunk]:
         yield from map(decoder.decode, file)
 
 
-def _ranges_of(out: Path, one: PassSpec) -> Ranges:
+def _ranges_of(out: Path, one: PassSpec) -> Int8Ranges:
     [vector] = [output.vector for output in one.outputs if output.form == "dense"]
     found = open_run(out).vectors(vector)
     assert isinstance(found, np.ndarray), "a dense vector"
     low, high = np.nanmin(found, axis=0), np.nanmax(found, axis=0)
     room = MARGIN * (high - low)
-    return Ranges(tuple((low - room).tolist()), tuple((high + room).tolist()))
+    return Int8Ranges(tuple((low - room).tolist()), tuple((high + room).tolist()))

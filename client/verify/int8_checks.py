@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ...protocol.run_directory.int8_count import Int8Count
 from ...protocol.run_directory.segment_info import VectorSegmentInfo
-from ...protocol.spec.int8_ranges import Ranges
+from ...protocol.spec.int8_ranges import Int8Ranges
 from ...protocol.vectors.storage import INT8_COSINE, ranges_of, storage_of
 from ..output.formatting import pluralize
 from ..run_directory.files import AGAIN
@@ -20,7 +20,7 @@ from ..run_directory.files import AGAIN
 class Int8Notes:
     """Collects the notes on one vector of `--store int8`. `ranges`, of its pass, are those of all segments of 0.1.0."""
 
-    def __init__(self, folder: Path, ranges: Ranges | None) -> None:
+    def __init__(self, folder: Path, ranges: Int8Ranges | None) -> None:
         self._folder, self._ranges = folder, ranges
         self._count = Int8Count()
         self._numbers = self._at_the_end = 0

@@ -23,7 +23,7 @@ class Sample:
     def add(self, ids: Sequence[str], texts: Sequence[str]) -> None:
         """Consider these chunks."""
         for id_, text in zip(ids, texts, strict=True):
-            found = (-xxhash.xxh3_64_intdigest(id_), id_, text)
+            found = (-xxhash.xxh3_64_intdigest(id_.encode()), id_, text)
             if len(self._heap) < self._most:
                 heapq.heappush(self._heap, found)
             elif found > self._heap[0]:

@@ -16,6 +16,7 @@ from ...protocol.run_directory.segment_info import Cursor
 from ...protocol.source.check import note_stamps, read_trail, unchanged_files
 from ...protocol.source.corpus import STDIN, Corpus, is_gone, survey
 from ...protocol.source.intake_notes import ID_SHARED
+from ...protocol.source.shared_ids import shared_id_reason
 from ...protocol.source.source_file import SourceFile
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.text.preprocessing import FIRST
@@ -81,7 +82,10 @@ class ChunkLoader:
             self._on_segment(segment)
         with closing(IdIndex(self._layout.id_index)) as index:
             self._restore(index, segments)
-            writer = SegmentWriter(self._layout, limits, self._on_segment, resume_point, trail.passed)
+            in_shard = self._spec.shard is not None
+            writer = SegmentWriter(
+                self._layout, limits, self._on_segment, resume_point, trail.passed, note_records=in_shard
+            )
             with closing(writer):
                 return self._read(files, resume_point.cursor, index, writer, trail)
 
@@ -173,7 +177,7 @@ class ChunkLoader:
             duplicates = [batch.numbers[position] for position in admission.duplicates]
             for position, row in admission.conflicts:
                 id_ = batch.ids[position]
-                reason = f"id {id_!r} was already used by row {row} with another text"
+                reason = shared_id_reason(id_, row)
                 rejects.append((batch.numbers[position], Reject(reason, excerpt(batch.texts[position]), id_)))
                 notes.append((batch.numbers[position], ID_SHARED))
             rejects.sort(key=lambda one: one[0])

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ...protocol.run_directory.atomic_files import commit_file
+from ...protocol.run_directory.chunk_columns import write_chunks
 from ...protocol.run_directory.layout import RunLayout, damaged_of
 from ...protocol.run_directory.records.intake import SegmentLimits
-from ...protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor, Passed
+from ...protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor, Passed, RecordSpan
 from ...protocol.run_directory.tables import CHUNK_SCHEMA, with_info
 from ...protocol.text.token_estimates import BYTES_PER_TOKEN
 from ..reading.records import Reject
@@ -24,15 +22,6 @@ from .resume_point import ResumePoint, SpooledSegment
 
 MAX_HELD_BYTES = 64 << 20
 """A segment ends when its texts, ids and metadata take this much memory, even with few rows."""
-
-# Ids and texts are all different: a dictionary or statistics would cost time and gain nothing.
-_ENCODING: dict[str, Any] = {
-    "compression": "zstd",
-    "compression_level": 1,
-    "use_dictionary": ["metadata"],
-    "write_statistics": False,
-    "write_page_checksum": True,
-}
 
 
 class SegmentWriter:
@@ -45,8 +34,11 @@ class SegmentWriter:
         on_segment: Callable[[SpooledSegment], None],
         resume_point: ResumePoint,
         passed: Callable[[Cursor], Passed],
+        *,
+        note_records: bool = False,
     ) -> None:
-        """`passed` returns the digests of the source up to a cursor; cursors ascend."""
+        """`passed` returns the digests of the source up to a cursor; cursors ascend. `note_records`: keep the place of each
+        row's record, for a segment of a shard."""
         self.segment = resume_point.segments
         self.rows = resume_point.rows
         self.rejected = resume_point.rejected
@@ -57,6 +49,7 @@ class SegmentWriter:
         self._limits = limits
         self._on_segment = on_segment
         self._passed = passed
+        self._note_records = note_records
         self._rejects = RejectFile(layout.intake_folder)
         self._start()
 
@@ -66,6 +59,7 @@ class SegmentWriter:
         self._held = 0
         self._duplicates = 0
         self._notes: Counter[str] = Counter()
+        self._records: list[RecordSpan] = []
         self._full = False
 
     @property
@@ -90,6 +84,8 @@ class SegmentWriter:
         while start < len(batch):
             stop = self._fill(batch, start)
             self._batch.extend(batch.part(start, stop) if (start, stop) != (0, len(batch)) else batch)
+            if self._note_records:
+                self._records += spans_of(at, batch.numbers[start:stop])
             start = stop
             if not self._full:
                 break
@@ -144,10 +140,11 @@ class SegmentWriter:
             cursor=cursor,
             notes=dict(sorted(self._notes.items())),
             passed=self._passed(cursor),
+            records=tuple(self._records),
         )
         table = with_info(_table(self._batch, self.rows), info)
         path = self._layout.chunk_segment(self.segment)
-        commit_file(path, lambda partial: _write(table, partial))
+        commit_file(path, lambda partial: write_chunks(table, partial))
         for aside in (
             self._layout.damaged_chunk_segment(self.segment),
             damaged_of(path),
@@ -186,5 +183,11 @@ def _table(batch: ChunkBatch, first_row: int) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=CHUNK_SCHEMA)
 
 
-def _write(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, **_ENCODING)
+def spans_of(file: int, numbers: Sequence[int]) -> list[RecordSpan]:
+    """The records of a file with these ascending numbers, as spans of numbers without gaps."""
+    found = np.asarray(numbers, np.int64)
+    starts = np.flatnonzero(np.diff(found, prepend=-1) != 1)
+    stops = [*starts[1:].tolist(), len(found)][: len(starts)]
+    return [
+        RecordSpan(file, int(found[start]), stop - start) for start, stop in zip(starts.tolist(), stops, strict=True)
+    ]

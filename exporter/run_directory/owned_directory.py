@@ -211,6 +211,12 @@ class RunDirectory:
 
     def _look(self, restart: bool) -> None:
         """Check that the directory may be used, before any change to it."""
+        if self.layout.shards_record.exists():
+            where = self.layout.root
+            raise RunDirectoryError(
+                f"--out {where} is made of shards (it has shards.json), which run in it one by one: give --shard I/N, and then "
+                f"`embedfleet merge {where}`. To start over, delete {where} yourself, or give another folder"
+            )
         before = read_owner(self.layout)
         if before is None and is_foreign(self.layout):
             raise RunDirectoryError(

@@ -9,7 +9,7 @@ the sums are not taken for complete.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import orjson
@@ -84,3 +84,41 @@ def _sum(before: PassStats, now: PassStats) -> PassStats:
         rates = (now.chunks_per_second, now.tokens_per_second)
         record = replace(record, chunks_per_second=rates[0], tokens_per_second=rates[1])
     return replace(before, **asdict(record))
+
+
+def join_stats(parts: Iterable[RunStats], rows: Mapping[str, int]) -> RunStats:
+    """The figures of several runs over parts of one source as those of one run; `rows` are the committed rows by pass.
+
+    Seconds are sums: those of the devices, however many runs there were at a time. A part without figures counts as untimed.
+    """
+    joined = RunStats()
+    for one in parts:
+        passes = {vector: _join(known, one.by_vector().get(vector)) for vector, known in joined.by_vector().items()}
+        passes |= {vector: now for vector, now in one.by_vector().items() if vector not in passes}
+        devices = {vector: dict(found) for vector, found in joined.processing_stats.passes.items()}
+        for vector, found in one.processing_stats.passes.items():
+            devices.setdefault(vector, {}).update(found)
+        export = joined.export_seconds.keys() | one.export_seconds.keys()
+        joined = RunStats(
+            seconds=round(joined.seconds + one.seconds, 3),
+            passes=tuple(passes.values()),
+            processing_stats=ProcessingStats(host=one.processing_stats.host, passes=devices),
+            export_seconds={
+                name: joined.export_seconds.get(name, 0.0) + one.export_seconds.get(name, 0.0) for name in export
+            },
+        )
+    return replace(joined, passes=tuple(replace(one, chunks=rows.get(one.vector, one.chunks)) for one in joined.passes))
+
+
+def _join(before: PassStats, now: PassStats | None) -> PassStats:
+    if now is None:
+        return before
+    untimed = before.untimed + now.untimed
+    if not now.batches:
+        return replace(before, untimed=untimed)
+    if not before.batches:
+        return replace(now, untimed=untimed)
+    if UNSET in (before.histograms, now.histograms):
+        return replace(now, untimed=untimed + before.computed)  # percentiles alone cannot be joined
+    sessions = before.sessions + now.sessions
+    return replace(_sum(before, now), sessions=sessions, session=now.session, untimed=untimed)

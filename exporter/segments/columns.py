@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ...protocol.errors import ProtocolError
-from ...protocol.spec.int8_ranges import Ranges
+from ...protocol.spec.int8_ranges import Int8Ranges
 from ...protocol.spec.run_spec import Form, Storage
 from ...protocol.vectors.storage import INT8_COSINE, measure_ranges, pack, pack_int8
 from ...protocol.vectors.unit_length import not_normalized
@@ -32,7 +32,9 @@ class Column(Protocol):
         ...
 
 
-def make_column(form: Form, rows: int, dim: int, storage: Storage = "float32", ranges: Ranges | None = None) -> Column:
+def make_column(
+    form: Form, rows: int, dim: int, storage: Storage = "float32", ranges: Int8Ranges | None = None
+) -> Column:
     """An empty column for `rows` rows. `ranges` are those of int8; None: those of the rows."""
     match form:
         case "dense":
@@ -52,9 +54,9 @@ class DenseColumn:
     those of int8, else None; the cosine is None too if no row has a vector.
     """
 
-    def __init__(self, rows: int, dim: int, storage: Storage = "float32", ranges: Ranges | None = None) -> None:
+    def __init__(self, rows: int, dim: int, storage: Storage = "float32", ranges: Int8Ranges | None = None) -> None:
         self.storage: Storage = storage
-        self.ranges: Ranges | None = None
+        self.ranges: Int8Ranges | None = None
         self._fixed = ranges
         self.worst_cosine: float | None = None
         self._dim = dim

@@ -58,11 +58,12 @@ def commit_segment(layout: RunLayout, segment: int, fingerprint: str, builder: S
             truncated=builder.truncated,
             tokens_cut=builder.tokens_cut,
         )
-        _commit(with_info(table, info), layout.vector_segment(output.vector, segment))
+        commit_table(with_info(table, info), layout.vector_segment(output.vector, segment))
     return CommittedSegment(segment, builder.rows, builder.quarantined)
 
 
-def _commit(table: pa.Table, path: Path) -> None:
+def commit_table(table: pa.Table, path: Path) -> None:
+    """Write a table, with its info in the metadata, as a vector segment."""
     commit_file(path, lambda partial: _write(table, partial))
 
 

@@ -1,14 +1,30 @@
-"""Read a chunk segment during a run. Damage raises DamagedChunks, since the run can repair it."""
+"""Read a chunk segment during a run, and write one. Damage raises DamagedChunks, since the run can repair it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DamagedChunks, RunDirectoryError, is_host_failure
 from .layout import RunLayout
+
+# Ids and texts are all different: a dictionary or statistics would cost time and gain nothing.
+_ENCODING: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 1,
+    "use_dictionary": ["metadata"],
+    "write_statistics": False,
+    "write_page_checksum": True,
+}
+
+
+def write_chunks(table: pa.Table, path: Path) -> None:
+    """Write a table with the columns of a chunk segment, and its info in the metadata, to `path`."""
+    pq.write_table(table, path, **_ENCODING)
 
 
 def read_chunk_columns(layout: RunLayout, segment: int, names: Sequence[str]) -> pa.Table:

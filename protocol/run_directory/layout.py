@@ -179,6 +179,11 @@ class RunLayout:
         """The run directories of the shards."""
         return self.root / "shards"
 
+    @property
+    def merge_record(self) -> Path:
+        """What the merged files were made of. Written before the first of them."""
+        return self.root / "merge.json"
+
     def shard(self, index: int) -> RunLayout:
         """The run directory of one shard."""
         return RunLayout(self.shards / f"{index:0{ROW_DIGITS}d}")

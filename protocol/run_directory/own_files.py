@@ -26,6 +26,8 @@ _SCRATCH = {".rejected.tmp", ".ids.sqlite-journal", ".ids.sqlite-wal", ".ids.sql
 SHARD_FOLDERS = ("segments", "wal")
 RERANK = {"candidates.parquet", "pairs.jsonl", "candidates.json", "ranking.parquet", "rerank_run.json", "report.json"}
 _FOLDERS = ("chunks", "intake", "vectors", "passes", "cache", "qdrant", "queries", "rerank", "export")
+SHARDS = {"shards.json", "merge.json"}
+"""The records of a directory that is made of shards. A run never removes them, nor the folder `shards` beside them."""
 DERIVED = ("stats.json", "events.jsonl", "quarantine.jsonl", "published.json")
 TOP = {"spec.json", "manifest.json", *DERIVED}
 
@@ -51,8 +53,11 @@ def read_owner(layout: RunLayout) -> RunSpec | None:
 
 
 def holds_run(root: Path) -> bool:
-    """Whether a folder is a run directory: it has a valid spec or, if that is lost or damaged, the limits of its segments."""
+    """Whether a folder is a run directory: it has shards, a valid spec or, if that is lost or damaged, the limits of its
+    segments."""
     layout = RunLayout(root)
+    if layout.shards_record.is_file():
+        return True
     try:
         return read_owner(layout) is not None or layout.limits.is_file()
     except (RunDirectoryError, OSError):
@@ -63,7 +68,8 @@ def is_foreign(layout: RunLayout) -> bool:
     """Whether a folder without a spec has files that are not a new run's: a power cut at the beginning of a run leaves at
     most a lock and a partial file."""
     return any(
-        path.name != layout.lock.name and not _is_partial(path.name, TOP.__contains__) for path in layout.root.iterdir()
+        path.name != layout.lock.name and not _is_partial(path.name, (TOP | SHARDS).__contains__)
+        for path in layout.root.iterdir()
     )
 
 
@@ -183,7 +189,7 @@ def _wrong_kinds(layout: RunLayout, vectors: Iterable[str], links: bool) -> Iter
     shard, rerank = set[str](SHARD_FOLDERS), {layout.scores.name, set_aside(layout.scores).name}
     names = set(vectors)
     look: list[tuple[Path, set[str], Callable[[str], bool]]] = [
-        (layout.root, top, lambda name: name == layout.lock.name or is_own(name, TOP.__contains__)),
+        (layout.root, top, lambda name: name == layout.lock.name or is_own(name, (TOP | SHARDS).__contains__)),
         (layout.chunks, set(), is_chunk_file),
         (layout.intake_folder, set(), is_intake_file),
         (layout.vectors, names, lambda _name: False),

@@ -8,6 +8,7 @@ from ..spec.run_spec import RunSpec
 from .json_bytes import decode_json
 from .layout import RunLayout
 from .own_files import find_wrong_kind, wrong_kind_error
+from .records.shards import read_shards
 
 
 def read_spec(layout: RunLayout) -> RunSpec:
@@ -18,6 +19,11 @@ def read_spec(layout: RunLayout) -> RunSpec:
         raw = layout.spec.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         check_local(layout.root, "DIR", RunDirectoryError)
+        if (shards := read_shards(layout)) is not None:
+            raise RunDirectoryError(
+                f"{layout.root}: made of {shards.shards:,} shards that are not merged; `embedfleet info {layout.root}` shows "
+                f"which are done, and `embedfleet merge {layout.root}` merges them"
+            ) from None
         raise RunDirectoryError(
             f"{layout.root}: not a run directory (it has no spec.json); give the folder that `embedfleet run` wrote to"
         ) from None

@@ -25,6 +25,16 @@ class Passed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     bytes count as on the disk, through the end of the row group."""
 
 
+class RecordSpan(msgspec.Struct, frozen=True, array_like=True):
+    """Rows whose records follow each other in one file of the source."""
+
+    file: int
+    """As in `Cursor`."""
+    first: int
+    """The number of the first record in the file, from 1."""
+    rows: int
+
+
 class ChunkSegmentInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Info of a chunk segment. The next segment begins at `cursor`."""
 
@@ -40,6 +50,8 @@ class ChunkSegmentInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     """Records for each note of the intake (`intake_notes.py`)."""
     passed: Passed | None = None
     """None in a directory of 0.1.0."""
+    records: tuple[RecordSpan, ...] = ()
+    """In a segment of a shard: the records of its rows, so that a merge can name them. Empty in every other run."""
 
 
 class TokenVectors(msgspec.Struct, frozen=True):

@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import RunDirectoryError, unreadable
-from ..spec.int8_ranges import Ranges
+from ..spec.int8_ranges import Int8Ranges
 from ..spec.run_spec import Form, Storage
 from ..vectors.storage import RANGES_KEY, dense_field, ranges_of, storage_of, unpack
 from .segment_info import ChunkSegmentInfo, TokenVectors, VectorSegmentInfo
@@ -64,7 +64,7 @@ TOKENS_CUT = pa.field("tokens_cut", pa.int32())
 Info = TypeVar("Info", ChunkSegmentInfo, VectorSegmentInfo)
 
 
-def vector_schema(form: Form, dim: int, storage: Storage = "float32", ranges: Ranges | None = None) -> pa.Schema:
+def vector_schema(form: Form, dim: int, storage: Storage = "float32", ranges: Int8Ranges | None = None) -> pa.Schema:
     """Columns of a vector segment. `dim` is for dense vectors and for the tokens of multivectors.
 
     `storage` and `ranges` (for int8) apply to dense vectors only.

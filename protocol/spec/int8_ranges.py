@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Ranges(msgspec.Struct, frozen=True):
+class Int8Ranges(msgspec.Struct, frozen=True):
     """The range of int8 in each dimension."""
 
     low: tuple[float, ...]

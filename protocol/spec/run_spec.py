@@ -11,7 +11,7 @@ import msgspec
 from ..errors import UsageError
 from ..text.preprocessing import FIRST, LATEST, preprocessor
 from .ensemble_spec import EnsembleSpec, check_ensemble
-from .int8_ranges import Ranges
+from .int8_ranges import Int8Ranges
 from .shard import Shard
 
 Kind = Literal["dense", "bm25", "sparse", "metadata", "multivector", "bge-m3", "rerank"]
@@ -70,7 +70,7 @@ class Output(msgspec.Struct, frozen=True):
     kind: Kind | Literal["ensemble"]
     storage: Storage = "float32"
     """How dense vectors are stored in their segments (see `storage.py`)."""
-    ranges: Ranges | None = None
+    ranges: Int8Ranges | None = None
     """Those of int8 in all segments; None: each segment has its own."""
 
 
@@ -100,7 +100,7 @@ class PassSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Dense: keep this many leading components (Matryoshka) and normalize again."""
     storage: Storage = "float32"
     """Dense: how the vectors are stored in their segments."""
-    int8_ranges: Ranges | None = None
+    int8_ranges: Int8Ranges | None = None
     """Dense, stored as int8: the ranges of all segments. Set by a fit, for shards; None: each segment has its own."""
     average_length: float | None = None
     """BM25: average length of the corpus's texts in terms; None: measured when the pass begins."""

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..spec.int8_ranges import Ranges
+from ..spec.int8_ranges import Int8Ranges
 from ..spec.run_spec import Storage
 
 FloatArray = npt.NDArray[np.float32]
@@ -43,15 +43,15 @@ _ITEM: dict[Storage, Any] = {
 _STORAGE: dict[Any, Storage] = {kind: name for name, kind in _ITEM.items()}
 
 
-def measure_ranges(vectors: FloatArray) -> Ranges:
+def measure_ranges(vectors: FloatArray) -> Int8Ranges:
     """The smallest and largest number in each dimension of (rows, dim); -1 and 1 if there are no rows."""
     if not len(vectors):
         dim = vectors.shape[1]
-        return Ranges((-1.0,) * dim, (1.0,) * dim)
-    return Ranges(tuple(vectors.min(axis=0).tolist()), tuple(vectors.max(axis=0).tolist()))
+        return Int8Ranges((-1.0,) * dim, (1.0,) * dim)
+    return Int8Ranges(tuple(vectors.min(axis=0).tolist()), tuple(vectors.max(axis=0).tolist()))
 
 
-def dense_field(storage: Storage, dim: int, ranges: Ranges | None = None) -> Any:
+def dense_field(storage: Storage, dim: int, ranges: Int8Ranges | None = None) -> Any:
     """The Arrow field `vector` for vectors of `dim` dimensions; int8 needs its ranges."""
     width = dim // 8 if storage == "binary" else dim
     metadata = {RANGES_KEY: msgspec.json.encode(ranges)} if storage == "int8" and ranges is not None else None
@@ -77,16 +77,16 @@ def dim_of(field: Any) -> int:
     return 8 * width if storage_of(field) == "binary" else width
 
 
-def ranges_of(field: Any) -> Ranges | None:
+def ranges_of(field: Any) -> Int8Ranges | None:
     """The ranges in a field's metadata, None without. ValueError if they are damaged."""
     raw = (field.metadata or {}).get(RANGES_KEY)
     try:
-        return msgspec.json.decode(raw, type=Ranges) if raw is not None else None
+        return msgspec.json.decode(raw, type=Int8Ranges) if raw is not None else None
     except msgspec.MsgspecError as error:
         raise ValueError(f"the ranges of its int8 vectors cannot be read: {error}") from error
 
 
-def pack(vectors: FloatArray, storage: Storage, ranges: Ranges | None) -> npt.NDArray[Any]:
+def pack(vectors: FloatArray, storage: Storage, ranges: Int8Ranges | None) -> npt.NDArray[Any]:
     """Vectors (rows, dim) in their storage format: (rows, dim), or (rows, dim / 8) bytes for binary."""
     match storage:
         case "float32":
@@ -99,7 +99,7 @@ def pack(vectors: FloatArray, storage: Storage, ranges: Ranges | None) -> npt.ND
             return np.packbits(vectors > 0, axis=1)
 
 
-def pack_int8(vectors: FloatArray, ranges: Ranges | None) -> tuple[npt.NDArray[np.int8], FloatArray]:
+def pack_int8(vectors: FloatArray, ranges: Int8Ranges | None) -> tuple[npt.NDArray[np.int8], FloatArray]:
     """Vectors (rows, dim) as int8, and the cosine of each to its unpacked vector; NaN for a vector of zeros."""
     low, step = _scale(ranges)
     divisor = step.copy()
@@ -116,7 +116,7 @@ def pack_int8(vectors: FloatArray, ranges: Ranges | None) -> tuple[npt.NDArray[n
     return packed, cosines
 
 
-def unpack(packed: npt.NDArray[Any], storage: Storage, ranges: Ranges | None) -> FloatArray:
+def unpack(packed: npt.NDArray[Any], storage: Storage, ranges: Int8Ranges | None) -> FloatArray:
     """The vectors that `pack` packed, as float32 (rows, dim)."""
     match storage:
         case "float32" | "float16":
@@ -133,7 +133,7 @@ def unpack(packed: npt.NDArray[Any], storage: Storage, ranges: Ranges | None) ->
             return np.where(bits, np.float32(1), np.float32(-1)) * np.float32(1 / math.sqrt(max(bits.shape[1], 1)))
 
 
-def _scale(ranges: Ranges | None) -> tuple[FloatArray, FloatArray]:
+def _scale(ranges: Int8Ranges | None) -> tuple[FloatArray, FloatArray]:
     """Lower end and step of each dimension."""
     if ranges is None:
         raise ValueError("int8 vectors without their ranges")

@@ -22,12 +22,12 @@ PACKAGES = ("protocol", "coordinator", "worker", "exporter", "client")
 PUBLIC = [
     "Against", "Backend", "ChunkSource", "Client", "Cost", "DeviceError", "DeviceState", "Difference", "Dtype",
     "Embedder", "EmbedfleetError", "EnsembleSpec", "Evaluation", "Event", "Figures", "Filters", "FloatArray", "Form",
-    "Hit", "Index", "JudgedChunk", "Kind", "Metadata", "Method", "ModelError", "Multivectors", "NpyDtype", "OnlyIt",
+    "Hit", "Index", "Int8Ranges", "JudgedChunk", "Kind", "Metadata", "Method", "ModelError", "Multivectors", "NpyDtype", "OnlyIt",
     "Output", "PassProgress", "PassSpec", "PassSummary", "Placement", "Progress", "QuarantineLine", "QueryRanking",
     "QueryResult", "RankedChunk", "Ranking", "Recommendation", "Run", "RunDirectoryError", "RunEnded", "RunFailed",
-    "RunOptions", "RunSpec", "RunState", "RunTelemetry", "SetFigures", "Setting", "SignalFigures", "SignalModel",
+    "RunOptions", "RunSpec", "RunState", "RunTelemetry", "SetFigures", "Setting", "Shard", "SignalFigures", "SignalModel",
     "SourceError", "SparseVectors", "SpecMismatch", "Status", "Storage", "Truncation", "TruncationRecord",
-    "Unreachable", "UsageError", "__version__", "open_run",
+    "Unreachable", "UsageError", "__version__", "merge", "open_run",
 ]  # fmt: skip
 HEAVY = {
     "torch",
@@ -212,7 +212,7 @@ def test_every_flag_is_documented() -> None:
     commands: dict[str, Any] = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue] - a group
     options = [
         one
-        for name in ("run", "search", "export", "upload", "verify", "info", "doctor")
+        for name in ("run", "search", "merge", "export", "upload", "verify", "info", "doctor")
         for one in commands[name].params
     ]
     spelled = [flags for one in options if (flags := [f for f in (*one.opts, *one.secondary_opts) if f[:2] == "--"])]

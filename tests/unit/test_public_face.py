@@ -29,6 +29,7 @@ FLAGS = {
     "query-vectors": "candidates json no-color signals timeout top-k",
     "verify": "json no-color quiet",
     "info": "json no-color",
+    "merge": "json log-file no-color on-duplicate progress quiet",
     "export": "format json no-color quantization quiet",
     "upload": "api-key-env batch collection cut-payload grpc grpc-port hnsw-m json max-request on-disk payload-index prune "
     "quantization replace replicas shards streams url wait quiet log-file no-color progress",
@@ -52,7 +53,7 @@ FILES = {
     "intake/.ids.sqlite", "vectors", "passes", "cache", "queries", "rerank", "rerank/candidates.parquet", "rerank/pairs.jsonl",
     "rerank/candidates.json", "rerank/run", "rerank/ranking.parquet", "rerank/rerank_run.json", "rerank/report.json", "export",
     "export/export.json", "export/collection.json", "export/table", "export/rerank.jsonl", "export/report.html",
-    "export/evaluation.json", "shards.json", "shards", "fit.json", ".fitting",
+    "export/evaluation.json", "shards.json", "shards", "merge.json", "fit.json", ".fitting",
 }  # fmt: skip
 
 

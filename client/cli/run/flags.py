@@ -339,7 +339,7 @@ def run_request(
         otlp=otlp,
         as_json=as_json,
         grace=grace,
-        notes=tuple(notes),
+        notes=notes,
         shard=one,
         shards=count,
         on=on,

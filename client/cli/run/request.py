@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,7 +35,7 @@ class RunRequest:
     otlp: str | None = None
     as_json: bool = False
     grace: float
-    notes: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
     shard: Shard | None = None
     """The one part to embed; None: all of the source."""
     shards: int | None = None

@@ -23,6 +23,7 @@ from ....protocol.wire.control import RunEnded
 from ...options.query_prompts import keep_query_prompts
 from ...output.formatting import pluralize
 from ...output.truncation_lines import advice_lines
+from ...steps.merged_run import merged_run
 from ...steps.next_steps import next_steps
 from ...steps.run_summary import JsonObject, RunSummary, summary
 from ...steps.run_table import show_stages
@@ -39,6 +40,7 @@ def run(request: RunRequest) -> int:
     The first signal finishes the batches in flight, a second one ends everything at once.
     """
     spec, out, restart, after = request.spec, request.out, request.restart, request.after
+    merged = merged_run(spec, out, restart=restart, later=after != AfterRun())
     with open_session(
         devices=request.devices,
         otlp=request.otlp,
@@ -53,7 +55,8 @@ def run(request: RunRequest) -> int:
         try:
             if after.retrieval is None and not restart:
                 spec = keep_query_prompts(spec, RunLayout(out))
-            ending = session.follow(spec, out, restart=restart, later=[rerank] if rerank is not None else [])
+            later = [rerank] if rerank is not None else []
+            ending = merged or session.follow(spec, out, restart=restart, later=later)
             if ending is None:
                 printed["status"] = "interrupted"
                 session.say(f"stopped at once; what was committed stays, {the_same(restart)} resumes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,12 @@ from ....protocol.run_directory.records.manifest import read_manifest
 from ....protocol.run_directory.records.shards import ShardsRecord
 from ....protocol.run_directory.run_json import reasons_in
 from ...output.formatting import pluralize
+from ...output.merge_progress import MergeProgress
 from ...shards.agreement import agree, shard_spec
 from ...shards.fit import find_fit, fitted, needs_fit
 from ...shards.one_shard import is_done
 from ...steps.complete_run import complete
+from ...steps.merge import describe, merge_quietly
 from ...steps.next_steps import next_steps
 from ...steps.run_summary import RunSummary
 from ...steps.run_table import show_stages
@@ -111,7 +114,12 @@ def _run_all(session: Session, record: ShardsRecord, out: Path, *, restart: bool
 def _merge(session: Session, out: Path, printed: RunSummary, stages: list[Stage]) -> None:
     """Merge the shards, and report the counts of all of them."""
     layout, begin = RunLayout(out), time.monotonic()
-    session.process("embedfleet.exporter.commands.merge", [str(out)])
+    try:
+        with closing(MergeProgress()) as progress:
+            done = merge_quietly(out, "fail", progress.show, lambda: bool(session.received))
+    except KeyboardInterrupt:
+        raise Interrupted from None
+    session.say(describe(done))
     manifest = read_manifest(layout)
     assert manifest is not None, "the merge has written it"
     counts = manifest.counts

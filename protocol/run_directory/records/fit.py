@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ...spec.int8_ranges import Ranges
+from ...spec.int8_ranges import Int8Ranges
 from ...spec.run_spec import PassSpec
 from ..json_bytes import read_json
 from ..layout import RunLayout
@@ -37,7 +37,7 @@ class FittedRanges(msgspec.Struct, frozen=True, kw_only=True):
 
     made_by: PassSpec
     """The pass as it was asked for, without ranges."""
-    ranges: Ranges
+    ranges: Int8Ranges
 
 
 class FitRecord(msgspec.Struct, frozen=True, kw_only=True):

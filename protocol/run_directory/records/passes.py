@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ...spec.fingerprint import Fingerprint
-from ...spec.int8_ranges import Ranges
+from ...spec.int8_ranges import Int8Ranges
 from ..json_bytes import read_json
 from ..layout import RunLayout
 
@@ -45,7 +45,7 @@ class PassRecord(msgspec.Struct, frozen=True, kw_only=True):
     """For a dense vector."""
     placements: tuple[str, ...] | UnsetType = UNSET
     """Device and dtype of the model in each session that computed something."""
-    ranges: Ranges | UnsetType = UNSET
+    ranges: Int8Ranges | UnsetType = UNSET
     """The int8 ranges of 0.1.0; later versions store them in each segment."""
 
     def identity(self) -> Fingerprint:

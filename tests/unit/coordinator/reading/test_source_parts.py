@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -103,7 +104,8 @@ def test_parts_of_one_large_file_are_even(tmp_path: Path) -> None:
 
 
 def test_row_groups_are_divided(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"text": [f"row {n}" for n in range(1000)]}), tmp_path / "c.parquet", row_group_size=50)
+    texts = [random.Random(n).randbytes(400).hex() for n in range(1000)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "c.parquet", row_group_size=50)
     files = survey(str(tmp_path)).files
     counts = [len(records(part_of(files, Shard(index, 4)))) for index in range(4)]
     assert sum(counts) == 1000
@@ -116,7 +118,8 @@ def test_a_part_is_read_on_and_recognised_by_its_own_bytes(tmp_path: Path, forma
     if format_ == "jsonl":
         path.write_bytes(lines(60))
     else:
-        pq.write_table(pa.table({"text": [f"row {n}" for n in range(60)]}), path, row_group_size=5)
+        texts = [random.Random(n).randbytes(400).hex() for n in range(60)]
+        pq.write_table(pa.table({"text": texts}), path, row_group_size=5)
     for index in range(3):
         [part] = part_of(survey(str(path)).files, Shard(index, 3))
         digest = RunningDigest()

@@ -4,6 +4,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import msgspec
 import orjson
 import pytest
 from embedfleet.coordinator.telemetry.tracker import TelemetryTracker
@@ -164,3 +165,19 @@ def test_of_damaged_figures_the_status_is_taken(tmp_path):
     layout = RunLayout(tmp_path)
     layout.stats.write_text('{"status": "done", "passes": 3}')
     assert earlier_stats(layout) == RunStats(status="done")
+
+
+def test_the_figures_of_shards_are_added_as_those_of_sessions():
+    parts = [merge_stats({}, session(run, *seconds, device=device), {VECTOR: 10 * len(seconds)}) for run, device, seconds in
+             (("r1", "cpu:0", [1.0] * 90), ("r2", "cpu:1", [4.0] * 10), ("r3", "cpu:1", []))]  # fmt: skip
+    shards = [msgspec.convert(one, RunStats, str_keys=True) for one in parts]
+    found = as_values(stats.join_stats(shards, {VECTOR: 990}))
+    (one,) = found["passes"]
+    (alone,) = session("r", *[1.0] * 90, *[4.0] * 10)["passes"]
+    assert one["batch_seconds"] == alone["batch_seconds"]
+    for name in ("computed", "batches", "tokens", "padded", "padding", "split"):
+        assert one[name] == alone[name], name
+    assert (one["sessions"], one["session"], one["chunks"], one["seconds"]) == (2, "r2", 990, pytest.approx(200.0))
+    assert set(found["processing_stats"]["passes"][VECTOR]) == {"cpu:0", "cpu:1"}
+    assert found["seconds"] == 3.0
+    assert as_values(stats.join_stats([], {}))["passes"] == []

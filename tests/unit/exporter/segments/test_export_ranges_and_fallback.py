@@ -20,7 +20,7 @@ from embedfleet.protocol.finished_run.points import read_points
 from embedfleet.protocol.run_directory.segment_info import VectorSegmentInfo
 from embedfleet.protocol.run_directory.tables import dense_vectors, digest, read_info, vector_schema, with_info
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
-from embedfleet.protocol.spec.int8_ranges import Ranges
+from embedfleet.protocol.spec.int8_ranges import Int8Ranges
 from embedfleet.protocol.spec.run_spec import PassSpec
 from embedfleet.protocol.vectors.ensembles import combine
 from embedfleet.protocol.vectors.metadata_terms import term_index
@@ -143,7 +143,7 @@ class TestRanges:
         assert describe_run(bench.root)["vectors"][0]["worst_cosine"] is None
 
 
-def as_before(path: Path, vectors: np.ndarray, ranges: Ranges) -> None:
+def as_before(path: Path, vectors: np.ndarray, ranges: Int8Ranges) -> None:
     """Rewrite an int8 segment with these ranges, as 0.1.0 wrote it."""
     table, info = pq.read_table(path), read_info(path, VectorSegmentInfo)
     schema = vector_schema("dense", DIM, "int8", ranges)

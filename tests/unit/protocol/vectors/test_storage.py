@@ -17,7 +17,7 @@ from embedfleet.protocol.run_directory.vector_rows import read_shape, read_vecto
 from embedfleet.protocol.spec.run_spec import Output
 from embedfleet.protocol.vectors.storage import (
     INT8_COSINE,
-    Ranges,
+    Int8Ranges,
     dim_of,
     measure_ranges,
     pack,
@@ -97,7 +97,7 @@ def test_int8_is_off_by_half_a_step_at_most(seed: int, rows: int, dim: int) -> N
 
 
 def test_int8_clips_what_lies_outside_and_keeps_a_constant() -> None:
-    ranges = Ranges((-0.5, 0.25), (0.5, 0.25))
+    ranges = Int8Ranges((-0.5, 0.25), (0.5, 0.25))
     found = unpack(pack(np.array([[-1, 0.25], [1, 0.25]], np.float32), "int8", ranges), "int8", ranges)
     np.testing.assert_allclose(found, [[-0.5, 0.25], [0.5, 0.25]], atol=1e-6)
 
@@ -112,7 +112,7 @@ def test_int8_needs_its_ranges() -> None:
 
 
 def test_no_rows_still_have_ranges() -> None:
-    assert measure_ranges(np.empty((0, 2), np.float32)) == Ranges((-1.0, -1.0), (1.0, 1.0))
+    assert measure_ranges(np.empty((0, 2), np.float32)) == Int8Ranges((-1.0, -1.0), (1.0, 1.0))
     made = table_of("int8", unit(3), bad=(0, 1, 2))
     assert storage_of(made.schema.field("vector")) == "int8"
     assert np.isnan(dense_vectors(made)).all()

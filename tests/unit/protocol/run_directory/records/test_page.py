@@ -27,7 +27,7 @@ from embedfleet.protocol.run_directory.segment_info import (
 )
 from embedfleet.protocol.run_directory.tables import CHUNK_SCHEMA, TOKENS_CUT, vector_schema
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
-from embedfleet.protocol.spec.int8_ranges import Ranges
+from embedfleet.protocol.spec.int8_ranges import Int8Ranges
 from embedfleet.protocol.spec.run_spec import Form, PassSpec, RunSpec
 from embedfleet.protocol.statistics.histogram import LogHistogram
 from embedfleet.protocol.statistics.pass_stats import PassStats
@@ -36,7 +36,7 @@ from embedfleet.protocol.statistics.run_stats import RunStats
 PAGE = (Path(__file__).parents[5] / "docs" / "run-directory.md").read_text()
 NAMED = set(re.findall(r"`([^`]+)`", PAGE))
 STRUCTS: list[Any] = [
-    *(RunSpec, PassSpec, EnsembleSpec, Holder, PassRecord, Ranges, Manifest, ManifestPass, Counts, IndexCounts),
+    *(RunSpec, PassSpec, EnsembleSpec, Holder, PassRecord, Int8Ranges, Manifest, ManifestPass, Counts, IndexCounts),
     *(SparseInferenceRun, CrossEncoderRerankRun, RunStats, PassStats, LogHistogram, CandidatesRecord),
     *(ExportRecord, ExportedFile, ReportRecord, ReportedFile, SegmentLimits, FileStamp, IntakeRecord),
     *(ChunkSegmentInfo, VectorSegmentInfo, Cursor, Passed, TokenVectors, Evaluation, Figures),

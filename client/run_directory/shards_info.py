@@ -1,0 +1,88 @@
+"""Describe a directory that is made of shards, for `embedfleet info`: before they are merged, and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import TypedDict
+
+from ...protocol.errors import RunDirectoryError
+from ...protocol.finished_run.shard_states import ShardState, State, changed_shards, read_states, shard_command
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.lock_holder import read_holder
+from ...protocol.run_directory.records.merge import read_merge
+from ...protocol.run_directory.records.shards import ShardsRecord, read_shards
+from ...protocol.text.number_spans import spans
+from ..arguments import expand_path
+
+
+class ShardsDescription(TypedDict):
+    """The JSON of `embedfleet info --json` for a directory whose shards are not merged."""
+
+    root: str
+    status: str
+    """`merging` while a process merges them, else `unmerged`."""
+    shards: int
+    done: int
+    running: list[int]
+    """The numbers of these shards, as in the next two."""
+    unfinished: list[int]
+    missing: list[int]
+    next: str
+    """The command to give next."""
+
+
+def describe_shards(path: str | PathLike[str]) -> ShardsDescription | None:
+    """The shards of a directory that is not merged; None for any other folder."""
+    layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
+    if layout.spec.exists() or (record := read_shards(layout)) is None:
+        return None
+    states = list(read_states(layout, record))
+    holder = read_holder(layout)
+    return {
+        "root": str(layout.root),
+        "status": "merging" if holder is not None and holder[1] else "unmerged",
+        "shards": record.shards,
+        "done": sum(one.state == "done" for one in states),
+        "running": _numbers(states, "running"),
+        "unfinished": _numbers(states, "unfinished"),
+        "missing": _numbers(states, "missing"),
+        "next": _next(layout, record, states),
+    }
+
+
+def shard_lines(found: ShardsDescription) -> list[str]:
+    """The description for people: how many are done, which are not, and the next command."""
+    lines = [f"{found['done']:,} of {found['shards']:,} shards done"]
+    for name, numbers in (
+        ("running", found["running"]),
+        ("unfinished", found["unfinished"]),
+        ("not begun", found["missing"]),
+    ):
+        if numbers:
+            lines.append(f"{name}: {spans(numbers)}")
+    if found["status"] == "merging":
+        return [*lines, "a process merges them now"]
+    flags = ", with the flags of the other shards" if found["done"] < found["shards"] else ""
+    return [*lines, f"next: {found['next']}{flags}" if found["next"] else "wait for those that run"]
+
+
+def _numbers(states: Sequence[ShardState], state: State) -> list[int]:
+    return [one.index for one in states if one.state == state]
+
+
+def _next(layout: RunLayout, record: ShardsRecord, states: Sequence[ShardState]) -> str:
+    """The command for the first shard that nobody computes; to merge if all are done; empty if the others run."""
+    open_ = [one.index for one in states if one.state in ("unfinished", "missing")]
+    if open_:
+        return shard_command(layout, record, open_[0])
+    return f"embedfleet merge {layout.root}" if all(one.state == "done" for one in states) else ""
+
+
+def stale_line(layout: RunLayout) -> str:
+    """One line on a merged directory whose shards were run again since; empty for any other."""
+    merge = read_merge(layout) if layout.shards_record.exists() else None
+    changed = changed_shards(layout, merge) if merge is not None else []
+    if not changed:
+        return ""
+    return f"shards that were run again since the merge: {spans(changed)}; embedfleet merge {layout.root} takes them in"

@@ -1,0 +1,160 @@
+"""`embedfleet merge` and `embedfleet.merge`: start the process of the exporter that merges the shards of a directory."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from ...protocol.errors import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_QUARANTINED,
+    EmbedfleetError,
+    RunDirectoryError,
+    UsageError,
+    describe_exit,
+)
+from ...protocol.process.child import STEADY_MEMORY, ChildProcess, exit_error
+from ...protocol.run_directory.layout import RunLayout
+from ..arguments import expand_path
+from ..output.formatting import pluralize
+from ..output.merge_progress import MergeProgress
+from ..output.messages import messages
+
+if TYPE_CHECKING:
+    from ..run_directory.reader import Run
+
+CHOICES = ("fail", "first")
+"""What to do about an id that stands in two shards: refuse, or keep the first record, as one run would."""
+
+STOP_SECONDS = 10.0
+
+Show = Callable[[str, int, int], None]
+"""Gets the name of a step, how much of it is done, and how much there is."""
+
+
+class Merged(msgspec.Struct, frozen=True, kw_only=True):
+    """The summary of a merge, which `--json` prints."""
+
+    root: str
+    shards: int
+    rows: int
+    segments: int
+    rejected: int
+    quarantined: int
+    duplicates: int
+    """Rows that were left out, since an earlier shard has their id."""
+    points: int
+    copied: int
+    """Segments that were written now. The others stood already."""
+    changed: bool
+    """False if the shards were merged before, and are the same."""
+
+
+class _Line(msgspec.Struct):
+    """A line of the process: of its progress or, last, the summary."""
+
+    step: str = ""
+    done: int = 0
+    of: int = 0
+    merged: Merged | None = None
+
+
+def merge(path: str | PathLike[str], *, on_duplicate: Literal["fail", "first"] = "fail") -> Run:
+    """Merge the shards in the directory `path` into one run, and open it. If it is merged already and no shard has changed,
+    nothing is written.
+
+    UsageError if shards are missing, unfinished, damaged or of different settings, or if an id stands in two shards and
+    `on_duplicate` is not `first`, which keeps the first record of each, as one run would.
+    """
+    from ..run_directory.reader import open_run  # late: it imports Arrow, and the command does not need it
+
+    root = expand_path(path, "DIR", RunDirectoryError)
+    merge_quietly(root, on_duplicate)
+    return open_run(root)
+
+
+def merge_quietly(
+    root: Path,
+    on_duplicate: str,
+    show: Show = lambda _step, _done, _of: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Merged:
+    """Merge the shards below `root` and return the summary. `show` gets the progress.
+
+    KeyboardInterrupt if the process was interrupted, or `stopping()` turned true; or else the error that it reports.
+    """
+    if on_duplicate not in CHOICES:
+        raise UsageError(f"on_duplicate={on_duplicate!r}: give fail or first")
+    summary: Merged | None = None
+    reader, writer = os.pipe()
+    try:
+        arguments = [str(RunLayout(root).root.absolute()), f"--on-duplicate={on_duplicate}"]
+        child = ChildProcess("embedfleet.exporter.commands.merge", arguments, environment=STEADY_MEMORY, stdout=writer)
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+    with closing(child), os.fdopen(reader, "rb") as lines:
+        try:
+            for raw in lines:
+                line = msgspec.json.decode(raw, type=_Line)
+                summary = line.merged or summary
+                if line.step:
+                    show(line.step, line.done, line.of)
+                if stopping():
+                    raise KeyboardInterrupt
+            code = child.wait(STOP_SECONDS)
+        except KeyboardInterrupt:
+            child.interrupt()  # it removes the files that it is writing
+            child.wait(STOP_SECONDS)
+            raise
+        if code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt
+        if code is not None and code < 0:
+            raise EmbedfleetError(f"{root}: the merge was {describe_exit(code)}; merge again, which continues it")
+        if code != EXIT_DONE or summary is None:
+            raise exit_error(code or 1, child.tail(), f"{root}: the merge ended with {code}; merge again")
+    return summary
+
+
+def execute(root: Path, on_duplicate: str, *, as_json: bool) -> int:
+    """Merge, show the progress and the result, and return the exit code: 3 if the merged run has rows in quarantine."""
+    with closing(MergeProgress()) as progress:
+        try:
+            done = merge_quietly(root, on_duplicate, progress.show)
+        except KeyboardInterrupt:
+            messages().say("interrupted; the same command continues")
+            return EXIT_INTERRUPTED
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(done) + b"\n")
+        sys.stdout.flush()
+    messages().say(describe(done))
+    return EXIT_QUARANTINED if done.quarantined else EXIT_DONE
+
+
+def describe(done: Merged) -> str:
+    """One line on a merge."""
+    if not done.changed:
+        return (
+            f"{done.root}: its {pluralize(done.shards, 'shard')} are merged, and none has changed since: nothing to do"
+        )
+    parts = [
+        f"{pluralize(done.shards, 'shard')} merged: {pluralize(done.rows, 'chunk')} in "
+        f"{pluralize(done.segments, 'segment')}"
+    ]
+    if done.copied < done.segments:
+        parts.append(f"{done.copied:,} of these written now")
+    if done.duplicates:
+        parts.append(f"{pluralize(done.duplicates, 'record')} left out, whose id an earlier shard has")
+    if done.quarantined:
+        parts.append(f"{done.quarantined:,} in quarantine")
+    return f"{done.root}: {'; '.join(parts)}"

@@ -1,0 +1,75 @@
+"""`embedfleet run` on a directory whose shards are merged: nothing is left to embed, and the steps after it work as ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from ...protocol.errors import RunDirectoryError, SpecMismatch
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.records.manifest import read_manifest
+from ...protocol.run_directory.run_json import read_spec
+from ...protocol.spec.run_spec import PassSpec, RunSpec, differences
+from ...protocol.wire.control import RunEnded
+
+
+def merged_run(spec: RunSpec, out: Path, *, restart: bool, later: bool) -> RunEnded | None:
+    """The end of the run that was merged in `out`; None for a folder without shards. `later`: there are steps after the run.
+
+    RunDirectoryError where `run` has nothing to do there: without such steps, with --restart, and while the shards are not
+    merged. SpecMismatch if the merged run is one of another spec.
+    """
+    layout = RunLayout(out)
+    if not layout.shards_record.exists():
+        return None
+    before = read_spec(layout)  # says so where the shards are not merged
+    manifest = read_manifest(layout)
+    if manifest is None:
+        raise RunDirectoryError(
+            f"--out {out} is made of shards, and their merge was not finished: embedfleet merge {out}"
+        )
+    if restart:
+        raise RunDirectoryError(
+            f"--out {out} is made of shards, which --restart does not remove: run a shard again with --shard I/N --restart, or "
+            "delete the folder yourself"
+        )
+    if not later:
+        raise RunDirectoryError(
+            f"--out {out} is made of shards, and they are merged: nothing is left to embed. Run shards again with --shard I/N, "
+            f"and `embedfleet merge {out}` takes in what has changed; --queries and --export work on it as it is"
+        )
+    ours = msgspec.structs.replace(
+        spec, preprocessing=before.preprocessing, source=before.source, passes=_with_fitted_figures(spec, before)
+    )
+    if found := differences(ours, before):
+        raise SpecMismatch(
+            f"--out {out} was merged from shards of another spec: {'; '.join(found)}. Give the flags that the shards had"
+        )
+    counts = manifest.counts
+    return RunEnded(
+        run=manifest.run or "",
+        status="done",
+        chunks=counts.chunks,
+        committed=counts.committed,
+        quarantined=counts.quarantined,
+        skipped_duplicates=counts.skipped_duplicates,
+        seconds=0.0,
+        passes=(),
+        notes=counts.notes,
+    )
+
+
+def _with_fitted_figures(spec: RunSpec, before: RunSpec) -> tuple[PassSpec, ...]:
+    """The passes, with the figures of the whole source that the shards had: they are measured, not typed."""
+    known = {one.vector: one for one in before.passes}
+    return tuple(
+        msgspec.structs.replace(
+            one,
+            average_length=one.average_length or known[one.vector].average_length,
+            int8_ranges=one.int8_ranges or known[one.vector].int8_ranges,
+        )
+        if one.vector in known
+        else one
+        for one in spec.passes
+    )

@@ -1,0 +1,1 @@
+"""Merges the shards of a directory into one run directory."""

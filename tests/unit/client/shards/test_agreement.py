@@ -1,0 +1,105 @@
+"""What the shards of a directory agree on, written by the first of them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from embedfleet.client.shards import agreement
+from embedfleet.client.shards.agreement import agree, shard_spec
+from embedfleet.client.shards.one_shard import is_done
+from embedfleet.protocol.errors import RunDirectoryError, SourceError, SpecMismatch
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.run_directory.records.shards import ShardsRecord, read_shards
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
+from embedfleet.protocol.spec.shard import Shard
+
+DENSE = PassSpec(vector="dense-fake-8", kind="dense", model="fake:8")
+MORE = PassSpec(vector="dense-fake-4", kind="dense", model="fake:4")
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> RunLayout:
+    (tmp_path / "c.jsonl").write_text(json.dumps({"text": "one"}) + "\n")
+    return RunLayout(tmp_path / "run")
+
+
+def spec_of(layout: RunLayout, *passes: PassSpec, **fields: Any) -> RunSpec:
+    return RunSpec(source=str(layout.root.parent / "c.jsonl"), passes=passes or (DENSE,), **fields)
+
+
+def test_the_first_shard_writes_and_the_others_find_it(layout: RunLayout) -> None:
+    spec = spec_of(layout)
+    record = agree(layout, spec, 4)
+    assert read_shards(layout) == record == agree(layout, spec, 4)
+    assert (record.shards, record.spec) == (4, spec)
+    assert [one.path for one in record.files] == ["c.jsonl"]
+    assert shard_spec(record, 3) == msgspec.structs.replace(spec, shard=Shard(3, 4), index="none")
+    assert not is_done(layout, record, 3)
+
+
+def test_many_shards_that_begin_at_once_agree(layout: RunLayout) -> None:
+    found, spec, barrier = list[ShardsRecord](), spec_of(layout), threading.Barrier(8)
+
+    def begin() -> None:
+        barrier.wait()
+        found.append(agree(layout, spec, 8))
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [found[0]] * 8
+    assert {path.name for path in layout.root.iterdir()} == {"shards.json"}
+
+
+def test_a_shard_that_comes_second_compares_itself(layout: RunLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It saw no record, and another one has written it since."""
+    spec = spec_of(layout)
+    agree(layout, spec, 4)
+    seen = iter([None])
+    monkeypatch.setattr(agreement, "read_shards", lambda one: next(seen, None) or read_shards(one))
+    with pytest.raises(SpecMismatch, match="holds 4 shards and not 5"):
+        agree(layout, spec, 5)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "chunks"])
+def test_a_folder_of_something_else_is_left_alone(layout: RunLayout, name: str) -> None:
+    (layout.root / name).mkdir(parents=True)
+    with pytest.raises(RunDirectoryError, match="is not empty and holds no shards"):
+        agree(layout, spec_of(layout), 2)
+
+
+def test_a_run_of_the_whole_source_is_left_alone(layout: RunLayout) -> None:
+    layout.root.mkdir()
+    layout.spec.write_bytes(b"{}")
+    with pytest.raises(RunDirectoryError, match="holds a run of the whole source"):
+        agree(layout, spec_of(layout), 2)
+
+
+def test_another_spec_is_refused_by_its_fields(layout: RunLayout) -> None:
+    agree(layout, spec_of(layout), 2)
+    with pytest.raises(SpecMismatch, match="shards of another spec: text_field"):
+        agree(layout, spec_of(layout, text_field="body"), 2)
+
+
+def test_models_may_be_added(layout: RunLayout) -> None:
+    agree(layout, spec_of(layout), 2)
+    more = agree(layout, spec_of(layout, DENSE, MORE), 2)
+    assert read_shards(layout) == more
+    assert [one.vector for one in more.spec.passes] == ["dense-fake-8", "dense-fake-4"]
+    with pytest.raises(SpecMismatch, match="dense-fake-8 is gone"):
+        agree(layout, spec_of(layout, MORE), 2)
+
+
+def test_other_files_are_refused(layout: RunLayout) -> None:
+    spec = spec_of(layout)
+    agree(layout, spec, 2)
+    Path(spec.source).write_text(json.dumps({"text": "another one"}) + "\n")
+    with pytest.raises(SourceError, match=r"the source changed since the first of its shards began: c\.jsonl had"):
+        agree(layout, spec, 2)
