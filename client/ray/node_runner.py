@@ -43,6 +43,7 @@ class _Running:
     reader: int
     config: Path
     unread: bytearray = field(default_factory=bytearray)
+    error: str = ""
 
 
 class NodeRunner:
@@ -84,16 +85,16 @@ class NodeRunner:
         if one is None:
             return ShardReport(None)
         code = one.process.exit_code()  # before the read, so that the last lines are not missed
-        progress, messages, error = None, list[str](), ""
+        progress, messages = None, list[str]()
         for line in self._lines(one):
             with contextlib.suppress(ValueError, TypeError, AttributeError):  # a library's own words
                 said: Any = orjson.loads(line)
                 progress = said.get("progress") or progress
-                error = said.get("error") or error
+                one.error = said.get("error") or one.error
                 messages += [said["message"]] if "message" in said else []
         if code is not None:
             self._end()
-        return ShardReport(one.shard, progress, tuple(messages), error, code)
+        return ShardReport(one.shard, progress, tuple(messages), one.error, code)
 
     def stop(self, *, at_once: bool = False, terminate: bool = False) -> None:
         """End the shard: finish the batches in flight as after Ctrl-C, or within `--grace` (`terminate`), or at once."""
