@@ -1,7 +1,8 @@
 """A Ray cluster of simulated nodes in a process of its own: `python -P ray_cluster.py`, and the test's side of it.
 
-The process prints the address of the cluster, and an answer to each line on its standard input: `add`, or `remove`, which kills
-a node. It ends the cluster when its standard input ends.
+The process prints the address of the cluster, and an answer to each line on its standard input: `add`, with a PYTHONPATH for
+the node if one is given, or `remove` and a place in the list of nodes, which kills that node. It ends the cluster when its
+standard input ends.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ class RayCluster:
         )
         self.address = self._answer()
 
-    def add_node(self) -> None:
-        """Have a node join."""
-        self._ask("add")
+    def add_node(self, python_path: Path | None = None) -> None:
+        """Have a node join, whose Python looks for modules in `python_path` first."""
+        self._ask(f"add {python_path or ''}")
 
-    def remove_node(self) -> None:
-        """Kill a node, not the head, with all that runs there."""
-        self._ask("remove")
+    def remove_node(self, place: int = 0) -> None:
+        """Kill a node, not the head, with all that runs there; by its place among the nodes, the oldest first."""
+        self._ask(f"remove {place}")
 
     def close(self) -> None:
         """End every process of the cluster."""
@@ -53,7 +54,7 @@ class RayCluster:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{what}\n")
         self._process.stdin.flush()
-        assert self._answer() == what
+        assert self._answer() == what.strip()
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
@@ -69,15 +70,16 @@ def _serve() -> None:
         initialize_head=True, head_node_args={"num_cpus": CPUS, "num_gpus": 0, "include_dashboard": False}
     )
     try:
-        for _ in range(NODES):
-            cluster.add_node(num_cpus=CPUS, num_gpus=GPUS)
+        nodes = [cluster.add_node(num_cpus=CPUS, num_gpus=GPUS) for _ in range(NODES)]
         answers.write(f"{cluster.address}\n")
         for line in sys.stdin:
-            if line.strip() == "add":
-                cluster.add_node(num_cpus=CPUS, num_gpus=GPUS)
+            what, _, rest = line.strip().partition(" ")
+            if what == "add":
+                variables = {"PYTHONPATH": rest} if rest else None
+                nodes.append(cluster.add_node(num_cpus=CPUS, num_gpus=GPUS, env_vars=variables))
             else:
-                cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
-            answers.write(line)
+                cluster.remove_node(nodes.pop(int(rest)), allow_graceful=False)
+            answers.write(f"{line.strip()}\n")
     finally:
         cluster.shutdown()
 

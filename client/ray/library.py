@@ -58,13 +58,16 @@ def joined(address: str | None) -> Generator[Any]:
 
 def _check_address(address: str) -> None:
     """Raise UsageError unless something listens there: Ray itself would try for minutes."""
-    if address in ("auto", "local"):
+    if address.startswith("ray://"):
         raise UsageError(
-            f"--ray-address {address}: give HOST:PORT or ray://HOST:PORT; without it, the cluster at hand is used"
+            f"--ray-address {address}: the command reads and writes --out too, so it runs on a host of the cluster; "
+            "give HOST:PORT there, or have it run there by `ray job submit`"
         )
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    host, colon, port = address.rpartition(":")
     if not (colon and host and port.isdigit() and 0 < int(port) < 65_536):
-        raise UsageError(f"--ray-address {address}: give HOST:PORT, as in 10.0.0.1:6379, or ray://HOST:PORT")
+        raise UsageError(
+            f"--ray-address {address}: give HOST:PORT, as in 10.0.0.1:6379, or leave it out for the cluster at hand"
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE_SECONDS).close()
     except OSError as error:

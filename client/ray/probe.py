@@ -98,12 +98,10 @@ def _make_task() -> Callable[[str, str, str], dict[str, Any]]:
             "wrote": "",
         }
         try:
-            found["embedfleet"] = import_module("embedfleet").__version__
+            found["embedfleet"] = getattr(import_module("embedfleet"), "__version__", "of unknown version")
             found["gpus"] = len(list(import_module("embedfleet.protocol.host.gpus").find_gpus(None)))
-        except ImportError as error:
-            found["embedfleet"] = (
-                getattr(sys.modules.get("embedfleet"), "__version__", "") and f"of another version ({error})"
-            )
+        except ImportError:  # it is missing, or so old that it has no such module
+            pass
         try:
             os.stat(source)
             if not os.access(source, os.R_OK):

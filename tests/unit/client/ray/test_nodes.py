@@ -105,8 +105,8 @@ def test_flags_that_do_not_go_together() -> None:
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("local", "give HOST:PORT or ray://HOST:PORT"),
-        ("somewhere", "as in 10.0.0.1:6379"),
+        ("ray://10.0.0.1:10001", "it runs on a host of the cluster"),
+        ("auto", "as in 10.0.0.1:6379"),
         ("a:99999", "as in 10.0.0.1:6379"),
         ("127.0.0.1:1", "nothing answers there .*; start one with `ray start --head`"),
     ],
