@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 
 def main() -> None:
     """Run the command line. Ctrl-C while its modules are still being imported ends it as quietly as later."""
     try:
+        if (
+            "EMBEDFLEET_PARENT" in os.environ
+        ):  # started by another process of this package, as for a shard on a node of Ray
+            from .protocol.process import lifeline
+
+            lifeline.hold()
         from .client.cli.app import main as command
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -14,7 +14,7 @@ _OF_A_RUN = {
     ),
     "Queries and evaluation": ("queries", "qrels", "rerank", "candidates", "top-k", "signals"),
     "Devices": ("devices", "dtype", "backend", "sparse-device", "cpu-fallback"),
-    "Shards": ("shard", "shards"),
+    "Shards": ("shard", "shards", "on", "ray-address"),
     "Limits": ("limit", "max-tokens", "batch-timeout", "load-timeout", "grace"),
 }
 

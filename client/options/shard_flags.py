@@ -1,4 +1,4 @@
-"""Check `--shard` and `--shards` against the other flags of a run."""
+"""Check `--shard`, `--shards` and `--on` against the other flags of a run."""
 
 from __future__ import annotations
 
@@ -30,3 +30,14 @@ def choose_shards(
             "the same command with --shards once all shards are done"
         )
     return (one if shard is not None else None), shards
+
+
+def check_engine(on: str | None, ray_address: str | None, shard: str | None, spec: RunSpec) -> None:
+    """Raise UsageError for flags of an engine that do not go together."""
+    if on is None:
+        if ray_address is not None:
+            raise UsageError(f"--ray-address {ray_address}: names a cluster for --on ray; give both")
+        return
+    if shard is not None:
+        raise UsageError(f"--on {on}: places all shards, and --shard {shard} is one of them; give one of the flags")
+    check_spec(msgspec.structs.replace(spec, shard=Shard(0, 1)))

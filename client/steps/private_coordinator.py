@@ -25,7 +25,7 @@ class PrivateCoordinator:
     """A child coordinator on ipc. Enter to start it and wait until it listens; leave to end it and all its children."""
 
     def __init__(self, devices: str | None, *, otlp: str | None = None, share_stdin: bool) -> None:
-        parent = _short_folder()
+        parent = short_folder()
         sweep(parent)
         self._folder = tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent)
         self.address = f"ipc://{self._folder.name}"
@@ -97,7 +97,7 @@ class PrivateCoordinator:
         self._folder.cleanup()
 
 
-def _short_folder() -> Path:
+def short_folder() -> Path:
     """The usual folder for temporary files, or /tmp if its path is too long for a socket."""
     usual = Path(tempfile.gettempdir())
     longest = len(os.fsencode(usual / f"{PREFIX}12345678" / "export-100"))

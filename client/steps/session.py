@@ -144,7 +144,7 @@ class Session:
 
     def _let_end(self, child: ChildProcess) -> None:
         """Wait for the child to end, until a second signal or the end of the drain time. Then the caller kills it."""
-        end = time.monotonic() + (min(STOP_SECONDS, self._grace) if self._terminated else STOP_SECONDS)
+        end = time.monotonic() + (min(STOP_SECONDS, self._grace) if self.is_terminated else STOP_SECONDS)
         while len(self.received) < 2 and time.monotonic() < end and child.wait(POLL_SECONDS) is None:
             pass
 
@@ -166,7 +166,7 @@ class Session:
                 in_flight = sum(one.in_flight for one in message.passes)
             if self.received and draining is None:
                 draining = time.monotonic()
-                grace = self._grace if self._terminated else None
+                grace = self._grace if self.is_terminated else None
                 view.say(drain_notice(in_flight, self._options.batch_timeout, grace))
                 with contextlib.suppress(UsageError):  # the run has just ended; its RunEnded is on the way
                     client.cancel(run)
@@ -186,10 +186,11 @@ class Session:
 
     def _overdue(self, draining: float | None) -> bool:
         """Whether the drain time is over. There is none after Ctrl-C, since the user can press it again."""
-        return self._terminated and draining is not None and time.monotonic() - draining > self._grace
+        return self.is_terminated and draining is not None and time.monotonic() - draining > self._grace
 
     @property
-    def _terminated(self) -> bool:
+    def is_terminated(self) -> bool:
+        """Whether the first signal was another one than that of Ctrl-C: the drain time is then limited."""
         return bool(self.received) and self.received[0] != signal.SIGINT
 
 

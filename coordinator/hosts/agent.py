@@ -14,7 +14,7 @@ import msgspec
 import psutil
 
 from ...protocol.host.gpu_driver import GpuDriver
-from ...protocol.host.hub_cache import hub_cache, hub_home
+from ...protocol.host.pinning import pinning
 from ...protocol.process.child import ChildProcess
 from ...protocol.wire.devices import Device
 from ...protocol.wire.hosts import SpawnRefusedMessage, WorkerDiedMessage, WorkerEnd, WorkerGone, WorkerSpawned
@@ -183,16 +183,4 @@ def _resident(pid: int) -> int:
 
 
 def _environment(device: Device) -> dict[str, str]:
-    """Variables that pin a worker to its device, and give all workers one cache of the hub."""
-    threads = str(device.threads)
-    variables = {
-        "CUDA_VISIBLE_DEVICES": device.uuid if device.kind == "cuda" else "",
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
-        "RAYON_NUM_THREADS": threads,
-        "PYTHONUNBUFFERED": "1",
-    }
-    variables["HF_HOME"], variables["HF_HUB_CACHE"] = str(hub_home()), str(hub_cache())
-    return variables
+    return pinning(device.kind, device.uuid, device.threads)

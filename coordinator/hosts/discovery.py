@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 import psutil
@@ -13,6 +10,7 @@ import psutil
 from ...protocol.errors import DeviceError
 from ...protocol.host.free_cores import CoreLoad, FreeCores, allowed_cores, cpu_quota, find_free_cores
 from ...protocol.host.gpu_driver import GpuDriver
+from ...protocol.host.gpus import Gpu, find_gpus
 from ...protocol.wire.devices import Device
 
 DRIVER_SECONDS = 20.0
@@ -112,7 +110,7 @@ def _helpers(host: str, threads: int) -> list[Device]:
 
 def _gpus() -> list[Device]:
     driver = GpuDriver()
-    found = driver.ask(lambda: list(_nvml_gpus()), None, DRIVER_SECONDS)
+    found = driver.ask(_visible_gpus, None, DRIVER_SECONDS)
     driver.close()
     if found is None:
         raise DeviceError(
@@ -122,64 +120,17 @@ def _gpus() -> list[Device]:
     return found
 
 
-def _nvml_gpus() -> Iterator[Device]:
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # noqa: BLE001 - no driver, no library, no permission: no GPU
-        return
-    try:
-        allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            with contextlib.suppress(pynvml.NVMLError):  # this one is lost; the others are not
-                yield from _gpu_at(pynvml, index, allowed)
-    except pynvml.NVMLError:  # NVML cannot count the GPUs
-        return
+def _visible_gpus() -> list[Device]:
+    """The GPUs that a scheduler, by CUDA_VISIBLE_DEVICES, lends this process."""
+    return [_device(gpu) for gpu in find_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))]
 
 
-def _gpu_at(pynvml: Any, index: int, allowed: str | None) -> list[Device]:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    named = [(part, name, str(pynvml.nvmlDeviceGetUUID(part))) for part, name in _slices(pynvml, handle, index)]
-    return [_gpu(pynvml, part, handle, uuid, name) for part, name, uuid in named if _visible(allowed, index, uuid)]
-
-
-def _slices(pynvml: Any, handle: Any, index: int) -> Iterator[tuple[Any, str]]:
-    """The MIG slices of a GPU in MIG mode, else the GPU itself."""
-    model = str(pynvml.nvmlDeviceGetName(handle))
-    mig = False
-    with contextlib.suppress(pynvml.NVMLError):
-        mig = pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE
-    if not mig:
-        yield handle, f"{model} (cuda:{index})"
-        return
-    for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-        with contextlib.suppress(pynvml.NVMLError):
-            yield pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number), f"{model} (cuda:{index}) slice {number}"
-
-
-def _visible(allowed: str | None, index: int, uuid: str) -> bool:
-    """Whether CUDA_VISIBLE_DEVICES, where a scheduler set it, includes this GPU."""
-    if allowed is None:
-        return True
-    parts = [part.strip() for part in allowed.split(",") if part.strip()]
-    return str(index) in parts or any(uuid.startswith(part) for part in parts if not part.isdigit())
-
-
-def _memory(pynvml: Any, part: Any) -> int:
-    """Bytes; 0 where NVML does not know, as for a GPU that shares the host's memory."""
-    with contextlib.suppress(pynvml.NVMLError):
-        return int(pynvml.nvmlDeviceGetMemoryInfo(part).total)
-    return 0
-
-
-def _gpu(pynvml: Any, part: Any, parent: Any, uuid: str, name: str) -> Device:
-    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(parent)
+def _device(gpu: Gpu) -> Device:
     return Device(
-        uuid=uuid,
+        uuid=gpu.uuid,
         kind="cuda",
-        name=name,
-        memory=_memory(pynvml, part),
-        threads=max(1, FreeCores(allowed_cores(), 0, cpu_quota()).threads // max(1, pynvml.nvmlDeviceGetCount())),
-        capability=(int(major), int(minor)),
+        name=gpu.name,
+        memory=gpu.memory,
+        threads=max(1, FreeCores(allowed_cores(), 0, cpu_quota()).threads // max(1, gpu.beside)),
+        capability=gpu.capability,
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from ...protocol.text.refused_texts import text_fault
 from ..reading.records import Raw
 
-MAX_TEXT_BYTES = 16 << 20
-"""A tokenizer needs about 150 bytes for each byte of a text without spaces: 2.5 GB for a text of this size."""
 MAX_METADATA_CHARS = 16 << 20
 MAX_NESTING = 64
 """Levels of arrays and objects in metadata. The collection accepts more than 120 and cannot be opened afterwards."""
@@ -15,10 +14,8 @@ MAX_NESTING = 64
 
 def fault(data: bytes, extra: Raw | None, metadata: str | None) -> str | None:
     """Why a chunk with this text (UTF-8) and metadata (as an object and as JSON) is refused; None if it is accepted."""
-    if not data:
-        return "empty text"
-    if len(data) > MAX_TEXT_BYTES:
-        return f"text of {len(data)} bytes is over the limit of {MAX_TEXT_BYTES}"
+    if (refused := text_fault(data)) is not None:
+        return refused
     if metadata is None:
         return None
     if len(metadata) > MAX_METADATA_CHARS:

@@ -10,6 +10,7 @@ from ...protocol.errors import EmbedfleetError, ProtocolError
 from ...protocol.version import PROTOCOL, __version__
 from ...protocol.wire import arrays
 from ...protocol.wire.codec import Decoder, check_version, encode
+from ...protocol.wire.result_shapes import check_result
 from ...protocol.wire.work import (
     Alive,
     BatchFailedMessage,
@@ -29,7 +30,6 @@ from ..core import actions, events
 from ..core.state import WorkerSlot
 from ..runs.batch_runner import Payload
 from .context import Context
-from .result_shapes import check_result
 
 MESSAGES_AT_ONCE = 64
 """Messages read from the work link before the loop turns to the other links."""

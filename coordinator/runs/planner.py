@@ -12,7 +12,7 @@ from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.known_models import known_dim
 from ...protocol.spec.run_spec import CPU_KINDS, FORMS, Dtype, PassSpec, RunSpec
 from ...protocol.vectors.metadata_terms import METADATA_WEIGHTS
-from ...protocol.wire.devices import Device
+from ...protocol.wire.devices import Device, common_dtype
 from ...protocol.wire.run_options import DEFAULTS, RunOptions
 from ..core.events import PassPlan
 
@@ -119,7 +119,7 @@ def choose_dtype(
     """The pass with one dtype for all its workers: that of the committed segments, else one that suits every device."""
     if one.dtype != "auto" or one.kind in CPU_KINDS or one.model.startswith("fake:"):
         return one
-    common: Dtype = "float32" if _on_cpu(one, options) else _common_dtype(devices)
+    common: Dtype = "float32" if _on_cpu(one, options) else common_dtype(devices)
     return msgspec.structs.replace(one, dtype=_dtype_of(before) or common)
 
 
@@ -129,10 +129,3 @@ def _dtype_of(before: Fingerprint | None) -> Dtype | None:
             return known
         case _:
             return None
-
-
-def _common_dtype(devices: Sequence[Device]) -> Dtype:
-    working = [device for device in devices if not device.auxiliary]
-    if not working or any(device.kind == "cpu" for device in working):
-        return "float32"
-    return "bfloat16" if all(device.capability >= (8, 0) for device in working) else "float16"

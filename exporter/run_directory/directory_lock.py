@@ -8,7 +8,7 @@ import time
 
 from ...protocol.errors import RunDirectoryError
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.lock_holder import read_holder, write_holder
+from ...protocol.run_directory.lock_holder import WRITING, read_holder, write_holder
 
 LOOKS = 5
 LOOK_SECONDS = 0.05
@@ -30,7 +30,7 @@ def take_lock(layout: RunLayout, where: str) -> int:
     os.close(fd)
     found = read_holder(layout)
     who = f" (process {found[0].pid} on {found[0].host})" if found is not None and found[0].pid else ""
-    raise RunDirectoryError(f"{where}: another run is writing there{who}; wait for it or give another folder")
+    raise RunDirectoryError(f"{where}: {WRITING}{who}; wait for it or give another folder")
 
 
 def drop_lock(fd: int) -> None:

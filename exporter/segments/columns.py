@@ -14,9 +14,9 @@ from ...protocol.errors import ProtocolError
 from ...protocol.spec.int8_ranges import Int8Ranges
 from ...protocol.spec.run_spec import Form, Storage
 from ...protocol.vectors.storage import INT8_COSINE, measure_ranges, pack, pack_int8
+from ...protocol.vectors.unit_length import not_normalized
 from ...protocol.wire.arrays import Array
 
-NORM_TOLERANCE = 1e-3
 Bools = npt.NDArray[np.bool_]
 
 
@@ -67,10 +67,7 @@ class DenseColumn:
         if vectors.shape != (len(positions), self._dim):
             raise ProtocolError(f"vectors of shape {vectors.shape} where {(len(positions), self._dim)} is due")
         self._vectors[positions] = vectors
-        squares = np.einsum("ij,ij->i", vectors, vectors)
-        wrong = ~(np.abs(squares - 1.0) <= 2 * NORM_TOLERANCE)  # NaN compares false, and so counts as wrong
-        for position in np.flatnonzero(wrong).tolist():
-            yield position, f"the vector is not normalized: squared length {squares[position]:.6g}"
+        yield from not_normalized(vectors)
 
     def fields(self, bad: Bools) -> dict[str, pa.Array]:
         self._vectors[bad] = 0

@@ -37,8 +37,9 @@ class ChildProcess:
 
     `-P` keeps modules in the user's folder from being imported. The child has its own session, so a terminal's Ctrl-C
     reaches only the command line, which then ends the others in order. `stdout` is the child's standard output; by default
-    it goes where standard error goes. Start from the main thread: the parent-death signal follows the thread that forked.
-    `pidfd` becomes readable when the child ends (None where the system has no pidfd).
+    it goes where standard error goes: to `stderr`, or where `tail` reads it (`quiet`), or where this process's goes. Start from
+    the main thread: the parent-death signal follows the thread that forked. `pidfd` becomes readable when the child ends (None
+    where the system has no pidfd).
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ChildProcess:
         environment: Mapping[str, str] | None = None,
         stdin: int | IO[bytes] | None = subprocess.DEVNULL,
         stdout: int | IO[bytes] | None = None,
+        stderr: int | IO[bytes] | None = None,
         keep_fds: Sequence[int] = (),
         quiet: bool = True,
     ) -> None:
@@ -65,7 +67,7 @@ class ChildProcess:
                 env=variables,
                 stdin=stdin,
                 stdout=stdout if stdout is not None else (self._errors if quiet else sys.stderr),
-                stderr=self._errors if quiet else None,
+                stderr=stderr if stderr is not None else self._errors,
                 pass_fds=(reader, *keep_fds),
                 start_new_session=True,
             )

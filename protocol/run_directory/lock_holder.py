@@ -12,6 +12,9 @@ import msgspec
 from .json_bytes import decode_json
 from .layout import RunLayout
 
+WRITING = "another run is writing there"
+"""In the refusal of a directory whose lock is held."""
+
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """The process that has the lock. Default values if an earlier version wrote the file."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
+
+from ..spec.run_spec import Dtype
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,3 +57,12 @@ class PerformanceSample(msgspec.Struct, frozen=True, kw_only=True, array_like=Tr
     """In use on the GPU, other tenants included."""
     gpu_celsius: float | None = None
     gpu_watts: float | None = None
+
+
+def common_dtype(devices: Sequence[Device]) -> Dtype:
+    """The dtype of `auto` that suits all of these devices: float32 with a CPU among them, else bfloat16, or float16 for GPUs
+    before Ampere. Auxiliary slots do not count."""
+    working = [device for device in devices if not device.auxiliary]
+    if not working or any(device.kind == "cpu" for device in working):
+        return "float32"
+    return "bfloat16" if all(device.capability >= (8, 0) for device in working) else "float16"

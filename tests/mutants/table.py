@@ -503,7 +503,7 @@ MUTANTS = (
     ),
     Mutant(
         "a vector that is no number is exported",
-        "exporter/segments/columns.py",
+        "protocol/vectors/unit_length.py",
         "wrong = ~(np.abs(squares - 1.0) <= 2 * NORM_TOLERANCE)",
         "wrong = np.abs(squares - 1.0) > 2 * NORM_TOLERANCE",
         ("tests/process/test_exporter.py::test_bad_rows_are_null_with_their_reason",),

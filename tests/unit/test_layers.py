@@ -106,12 +106,14 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "planning": {"arguments", "output", "run_directory", "options", "steps"},
         "notebook": {"arguments", "output", "run_directory", "evaluation", "options", "search", "steps"},
         "shards": {"options", "run_directory"},
+        "encoding": {"options", "steps"},
+        "ray": {"output", "options", "config", "steps", "shards"},
         "completion": set(),
         "models": {"arguments", "output"},
         "doctor": {"arguments", "output", "models"},
         "cli": {
             *("arguments", "output", "run_directory", "verify", "evaluation", "options", "config", "search", "upload"),
-            *("flags", "steps", "shards", "planning", "completion", "models", "doctor"),
+            *("flags", "steps", "shards", "planning", "ray", "completion", "models", "doctor"),
         },
     },
 }

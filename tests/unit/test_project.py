@@ -144,6 +144,14 @@ def test_a_new_run_starts_its_coordinator_before_numpy_and_arrow_are_loaded(tmp_
     assert not {"numpy", "pyarrow"}.intersection(json.loads(done.stdout))
 
 
+def test_the_face_for_ray_has_a_folder_that_hides_no_library(project: dict[str, Any]) -> None:
+    assert project["tool"]["setuptools"]["package-dir"] == {"embedfleet": ".", "embedfleet.ray": "ray_api"}
+    assert not (ROOT / "ray").exists()
+    code = "import embedfleet.ray, sys; print('ray' in sys.modules, embedfleet.ray.__all__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False ['Encode']\n"
+
+
 @pytest.fixture(scope="module")
 def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -157,7 +165,7 @@ def test_the_version_is_the_same_everywhere(project: dict[str, Any]) -> None:
 def test_every_package_is_listed_and_nothing_else(project: dict[str, Any]) -> None:
     folders = {path.parent for path in [ROOT / "__init__.py", *sources(*PACKAGES)] if path.name == "__init__.py"}
     found = {".".join(("embedfleet", *folder.relative_to(ROOT).parts)) for folder in folders}
-    assert set(project["tool"]["setuptools"]["packages"]) == found
+    assert set(project["tool"]["setuptools"]["packages"]) == found | {"embedfleet.ray"}
     without = {path.parent for path in sources(*PACKAGES)} - folders
     assert not without, "folders with code and without __init__.py"
 

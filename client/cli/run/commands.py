@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _run(request: RunRequest) -> int:
-    if request.shards is not None:
+    if request.shards is not None or request.on is not None:
         from .shards_command import run_shards
 
         return run_shards(request)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -227,6 +227,16 @@ def run_request(
         int | None,
         typer.Option(metavar="N", help="In N parts, one after another, then merged: what is done stays done."),
     ] = None,
+    on: Annotated[
+        Literal["ray"] | None,
+        typer.Option(
+            metavar="ENGINE", help="ray: have the nodes of a Ray cluster run the shards, then merge them here."
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="The Ray cluster to join. Default: the one that this host is in."),
+    ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", metavar="", help="Delete what an earlier run wrote there; start over.")
     ] = False,
@@ -255,7 +265,7 @@ def run_request(
     from ...arguments import expand_path
     from ...options.retrieval_options import plan_if_asked
     from ...options.run_defaults import default_models, default_out
-    from ...options.shard_flags import choose_shards
+    from ...options.shard_flags import check_engine, choose_shards
     from ...options.spec_builder import build_spec, split_names
     from ...options.spec_values import model_values, spec_values
     from ...options.stdin_check import check_stdin
@@ -293,6 +303,7 @@ def run_request(
     )
     check_options(options)
     one, count = choose_shards(shard, shards, spec, later=plan is not None or bool(formats))
+    check_engine(on, ray_address, shard, spec)
     steps = AfterRun(plan, choose_formats(split_names(formats, "--export"), spec) if formats else ())
     if write_config:
         sys.stdout.write(_config_text(context, spec, folder, plan))
@@ -310,6 +321,8 @@ def run_request(
         notes=notes,
         shard=one,
         shards=count,
+        on=on,
+        ray_address=ray_address,
     )
 
 

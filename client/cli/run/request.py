@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ....protocol.spec.run_spec import RunSpec
 from ....protocol.spec.shard import Shard
@@ -39,3 +40,6 @@ class RunRequest:
     """The one part to embed; None: all of the source."""
     shards: int | None = None
     """In how many parts, one after another; None: as a whole."""
+    on: Literal["ray"] | None = None
+    """What places the shards on other hosts; None: this host runs them all."""
+    ray_address: str | None = None

@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -27,8 +28,12 @@ from ...steps.run_table import show_stages
 from ...steps.session import Interrupted, Session, open_session, the_same
 from ...steps.step_summary import Stage
 from .fit_command import fit_within
+from .on_cluster import count_shards, joined, run_on
 from .request import AfterRun, RunRequest
 from .run_command import after_corpus, reason_lines
+
+if TYPE_CHECKING:
+    from ...ray.cluster import Cluster
 
 
 def run_shards(request: RunRequest) -> int:
@@ -36,16 +41,25 @@ def run_shards(request: RunRequest) -> int:
 
     Shards that are done are left as they are. Signals act as on a run of the whole source.
     """
+    with joined(request) as cluster:
+        return _run_shards(request, cluster)
+
+
+def _run_shards(request: RunRequest, cluster: Cluster | None) -> int:
     out, restart, after = request.out, request.restart, request.after
+    devices = request.devices if cluster is None else None  # of its nodes
     with open_session(
-        devices=request.devices, otlp=request.otlp, share_stdin=False, options=request.options, grace=request.grace
+        devices=devices, otlp=request.otlp, share_stdin=False, options=request.options, grace=request.grace
     ) as session:
         printed, stages = RunSummary(), list[Stage]()
         for line in request.notes:
             session.say(line)
         try:
-            record = _agreed(session, request)
-            _run_all(session, record, out, restart=restart, after=after)
+            record = _agreed(session, request, count_shards(request, cluster))
+            if cluster is not None:
+                run_on(cluster, session, record, request)
+            else:
+                _run_all(session, record, out, restart=restart, after=after)
             quarantined = _merge(session, out, printed, stages)
             quarantined += after_corpus(session, record.spec, out, after, printed, stages)
             return EXIT_QUARANTINED if quarantined else EXIT_DONE
@@ -66,13 +80,13 @@ def run_shards(request: RunRequest) -> int:
                 sys.stdout.flush()
 
 
-def _agreed(session: Session, request: RunRequest) -> ShardsRecord:
+def _agreed(session: Session, request: RunRequest, count: int) -> ShardsRecord:
     """The record of the shards, with a fit before it if the spec needs one."""
     spec, layout = request.spec, RunLayout(request.out)
     if needs_fit(spec):
         found = find_fit(layout, spec) or fit_within(session, layout, spec)
         spec = fitted(spec, found)
-    return agree(layout, spec, request.shards or 1)
+    return agree(layout, spec, count)
 
 
 def _run_all(session: Session, record: ShardsRecord, out: Path, *, restart: bool, after: AfterRun) -> None:

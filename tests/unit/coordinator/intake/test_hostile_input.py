@@ -11,12 +11,13 @@ import msgspec
 import orjson
 import pyarrow.parquet as pq
 import pytest
-from embedfleet.coordinator.intake.limits import MAX_NESTING, MAX_TEXT_BYTES, too_deep
+from embedfleet.coordinator.intake.limits import MAX_NESTING, too_deep
 from embedfleet.coordinator.intake.loader import ChunkLoader, SegmentLimits, SpooledSegment
 from embedfleet.coordinator.reading.line_reader import MAX_LINE_BYTES
 from embedfleet.protocol.errors import SourceError
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.run_spec import PREPROCESSING, PassSpec, RunSpec
+from embedfleet.protocol.text.refused_texts import MAX_TEXT_BYTES
 
 from ....hostile_input import CASES, DONE, LINE_LIMIT, QUARANTINED, TEXT_LIMIT, Case, line
 

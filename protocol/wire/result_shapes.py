@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ...protocol.errors import ProtocolError
-from ...protocol.spec.run_spec import Output
-from ...protocol.wire import arrays
-from ...protocol.wire.arrays import Array
-from ...protocol.wire.work import Result
+from ..errors import ProtocolError
+from ..spec.run_spec import Output
+from . import arrays
+from .arrays import Array
+from .work import Result
 
 
 def check_result(message: Result, frames: Sequence[Any], rows: int, outputs: Sequence[tuple[Output, int]]) -> None:

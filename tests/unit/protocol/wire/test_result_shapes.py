@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import zmq
 from embedfleet.coordinator.core import events
-from embedfleet.coordinator.links.result_shapes import check_result
 from embedfleet.coordinator.links.worker_link import WorkerLink
 from embedfleet.protocol.errors import ProtocolError
 from embedfleet.protocol.spec.run_spec import Output
 from embedfleet.protocol.wire import arrays
 from embedfleet.protocol.wire.codec import encode
+from embedfleet.protocol.wire.result_shapes import check_result
 from embedfleet.protocol.wire.work import Result, RowError, Timings
 
 ROWS, DIM = 3, 4

@@ -1,0 +1,1 @@
+"""Encodes batches of texts for other programs, by the workers that a run has."""

@@ -1,0 +1,91 @@
+"""The device that this process may use: the one that Ray lends it, or else the first GPU that it sees, or the CPU."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psutil
+
+from ...protocol.errors import DeviceError, UsageError
+from ...protocol.host.free_cores import FreeCores, allowed_cores, cpu_quota
+from ...protocol.host.gpu_driver import GpuDriver
+from ...protocol.host.gpus import Gpu, find_gpus
+from ...protocol.wire.devices import Device
+
+DeviceKind = Literal["auto", "cpu", "cuda"]
+DRIVER_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """What Ray lends this process."""
+
+    gpus: float
+    cpus: float
+
+
+def own_device(wanted: DeviceKind, threads: int | None, *, needs_gpu: bool) -> Device:
+    """The device of kind `wanted`, with so many processor threads; None: those that Ray lends, else all that are allowed.
+
+    `auto` takes a GPU if there is one for this process. `needs_gpu`: the models are slow without. DeviceError for a GPU that
+    is not there.
+    """
+    lent = lent_by_ray()
+    if lent is not None and lent.gpus > 1:
+        raise UsageError(f"num_gpus={lent.gpus:g}: one Encode uses one GPU; give num_gpus=1, and a higher concurrency")
+    if wanted == "cpu" or (lent is not None and not lent.gpus and wanted == "auto"):
+        return _cpu(threads or _threads(lent))
+    gpus = _visible_gpus()
+    if gpus:
+        share = max(1, FreeCores(allowed_cores(), 0, cpu_quota()).threads // max(1, gpus[0].beside))
+        return _cuda(gpus[0], threads or share)
+    if wanted == "cuda" or (lent is not None and needs_gpu):
+        raise DeviceError(
+            "a GPU was asked for, and NVML finds no driver or no GPU here; give num_gpus=0 and device='cpu' to compute on CPUs"
+        )
+    return _cpu(threads or _threads(lent))
+
+
+def lent_by_ray() -> Lent | None:
+    """What the task or actor that this is was promised; None outside of Ray."""
+    ray: Any = sys.modules.get("ray")
+    if not getattr(ray, "is_initialized", bool)():  # not imported, or another module of that name
+        return None
+    context = ray.get_runtime_context()
+    if context.worker.mode != ray.WORKER_MODE:
+        return None
+    resources: dict[str, float] = context.get_assigned_resources()
+    return Lent(float(resources.get("GPU", 0.0)), float(resources.get("CPU", 0.0)))
+
+
+def _threads(lent: Lent | None) -> int:
+    free = FreeCores(allowed_cores(), 0, cpu_quota()).threads
+    return min(free, max(1, int(lent.cpus))) if lent is not None else free
+
+
+def _visible_gpus() -> list[Gpu]:
+    driver = GpuDriver()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    found = driver.ask(lambda: list(find_gpus(visible)), None, DRIVER_SECONDS)
+    driver.close()
+    if found is None:
+        raise DeviceError(
+            f"the NVIDIA driver has not answered for {DRIVER_SECONDS:.0f} s: a GPU of {socket.gethostname()} hangs, see "
+            "`nvidia-smi` and `dmesg` there"
+        )
+    return found
+
+
+def _cuda(gpu: Gpu, threads: int) -> Device:
+    return Device(
+        uuid=gpu.uuid, kind="cuda", name=gpu.name, memory=gpu.memory, threads=threads, capability=gpu.capability
+    )
+
+
+def _cpu(threads: int) -> Device:
+    memory = int(psutil.virtual_memory().total)
+    return Device(uuid=f"cpu-{socket.gethostname()}-0", kind="cpu", name="cpu:0", memory=memory, threads=threads)

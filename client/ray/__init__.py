@@ -1,0 +1,1 @@
+"""Places the shards of a source on the nodes of a Ray cluster."""

@@ -1,0 +1,253 @@
+"""The driver of a run on a Ray cluster: hands out shards to nodes, and takes them back from those that are lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...protocol.errors import (
+    EXIT_DONE,
+    EXIT_HUNG_UP,
+    EXIT_INTERRUPTED,
+    EXIT_QUARANTINED,
+    EXIT_TERMINATED,
+    EXIT_USAGE,
+    EmbedfleetError,
+    RunFailed,
+    UsageError,
+    describe_exit,
+)
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.lock_holder import WRITING
+from ...protocol.run_directory.records.manifest import read_manifest
+from ...protocol.run_directory.records.shards import ShardsRecord
+from ..output.formatting import pluralize
+from ..output.messages import messages
+from ..shards.one_shard import is_done
+from ..steps.session import Interrupted
+from .node_runner import ShardReport
+from .node_slots import Lost, NodeSlots, Reported, Room, SlotEvent, Up
+from .node_watch import NodeWatch
+from .shard_board import ShardBoard
+from .shard_figures import ShardFigures
+from .shards_view import ShardsView
+
+LOOK_SECONDS = 2.0
+"""Between two looks at the nodes of the cluster."""
+STEP_SECONDS = 0.2
+NOTICE_SECONDS, NODELESS_SECONDS = 30.0, 900.0
+"""How long no node works before a line says so, and before the run ends."""
+INTERRUPTED = (EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_HUNG_UP)
+MOST_NAMED = 3
+"""Failed shards that an error names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardsRun:
+    """The shards of one directory, and how each is run."""
+
+    record: ShardsRecord
+    out: Path
+    config: str
+    """The flags of a shard as TOML."""
+    restart: bool
+    grace: float
+    """Seconds for the batches in flight when an error or SIGTERM ends the run."""
+
+
+class RayDriver:
+    """Runs the shards that are not done on the nodes of a cluster. `received` are the signals so far: the first has each node
+    finish its batches, a second ends all at once. `terminated` says whether the first leaves `grace` seconds only."""
+
+    def __init__(
+        self,
+        ray: Any,
+        run: ShardsRun,
+        watch: NodeWatch,
+        received: Sequence[int],
+        terminated: Callable[[], bool],
+    ) -> None:
+        self._run, self._watch = run, watch
+        self._received, self._terminated = received, terminated
+        layout, shards = RunLayout(run.out), range(run.record.shards)
+        done = set() if run.restart else {one for one in shards if is_done(layout, run.record, one)}
+        self._board = ShardBoard(len(shards), (one for one in shards if one not in done))
+        self._figures = ShardFigures(len(shards), {one: self._rows(one) for one in done}, time.monotonic())
+        self._slots, self._view = NodeSlots(ray, watch.needs), ShardsView()
+        self._error: EmbedfleetError | None = None
+        self._ending_since: float | None = None
+        self._look_at = 0.0
+        self._worked_at, self._noticed = time.monotonic(), False
+        self._is_wishing = True
+
+    def run(self) -> None:
+        """Run the shards to their end.
+
+        Raises Interrupted after a signal, UsageError if one of them cannot be run at all, and RunFailed if some have failed
+        again and again.
+        """
+        if self._board.done:
+            messages().say(f"{self._board.done:,} of {pluralize(self._board.count, 'shard')} done before")
+        try:
+            while not (self._board.is_over or (self._ending_since is not None and not self._slots.busy)):
+                self._step()
+                self._show()
+        finally:
+            self._view.close()
+            self._slots.close()
+            self._watch.close()
+        if self._received:
+            raise Interrupted
+        if self._error is not None:
+            raise self._error
+        if failed := self._board.failed:
+            raise RunFailed(_failures(failed, self._board.count))
+
+    def _step(self) -> None:
+        now = time.monotonic()
+        self._end_if_asked(now)
+        if now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            self._look()
+        if self._ending_since is None:
+            self._hand_out(now)
+            self._check_nodes_left(now)
+        for event in self._slots.events(STEP_SECONDS):
+            self._handle(event, time.monotonic())
+
+    def _end_if_asked(self, now: float) -> None:
+        if (self._received or self._error is not None) and self._ending_since is None:
+            self._ending_since = now
+            self._slots.stop(terminate=self._terminated())
+            if self._slots.busy:
+                messages().say(
+                    f"finishing what is in flight on {pluralize(self._slots.busy, 'node')}; once more to stop at once"
+                )
+        if self._ending_since is None:
+            return
+        limited = self._terminated() or self._error is not None
+        if len(self._received) > 1 or (limited and now - self._ending_since > self._run.grace):
+            self._slots.close()  # what the nodes have committed stays
+
+    def _look(self) -> None:
+        """See which nodes there are: a node that joins gets an actor, and more are wished for while shards wait."""
+        nodes = self._watch.look()
+        self._slots.drop_others(node.id for node in nodes)
+        if self._ending_since is not None:
+            return
+        self._slots.cover(nodes)
+        if nodes and self._is_wishing:
+            shares = [node.share(gpus=self._watch.needs.gpus) for node in nodes]
+            more = self._board.waiting - len(self._slots.idle()) - self._slots.coming
+            self._slots.wish(max(shares, key=lambda share: sum(share.values())), max(0, more))
+
+    def _hand_out(self, now: float) -> None:
+        for node in self._slots.idle():
+            shard = self._board.take(node, now)
+            if shard is None:
+                return
+            restart = self._run.restart and self._board.is_first(shard)
+            self._slots.start(node, shard, self._board.count, self._run.config, restart=restart)
+            messages().detail(f"shard {shard}/{self._board.count} on {self._watch.name(node)}")
+
+    def _check_nodes_left(self, now: float) -> None:
+        """Say so if no node works, and end the run if none does for long."""
+        if self._slots.up:
+            self._worked_at, self._noticed = now, False
+            return
+        if not self._noticed and now - self._worked_at > NOTICE_SECONDS:
+            self._noticed = True
+            what = (
+                f"their devices are free on {pluralize(self._slots.coming, 'node')}"
+                if self._slots.coming
+                else "a node joins"
+            )
+            messages().say(f"no node works now; waiting until {what}")
+        if not self._slots.coming and now - self._worked_at > NODELESS_SECONDS:
+            self._error = RunFailed(
+                f"no node of the cluster could be used for {NODELESS_SECONDS / 60:.0f} minutes. What was committed stays; "
+                "the same command resumes"
+            )
+
+    def _handle(self, event: SlotEvent, now: float) -> None:
+        match event:
+            case Up(node):
+                messages().detail(f"node {self._watch.name(node)} is ready")
+            case Room(node):
+                self._is_wishing = not self._watch.is_bad(node)
+            case Lost(node, shard, reason):
+                self._lost(node, shard, reason, now)
+            case Reported(node, report):
+                self._reported(node, report, now)
+
+    def _lost(self, node: str, shard: int | None, reason: str, now: float) -> None:
+        messages().detail(f"node {self._watch.name(node)}: {reason}")
+        if not node:  # a wish found room on a node where no actor can be made
+            self._is_wishing = False
+        if shard is None:
+            return
+        again = self._board.lose(shard, f"its node {self._watch.name(node)} was lost: {reason}", now)
+        messages().say(
+            f"node {self._watch.name(node)} was lost; shard {shard} " + ("goes to another" if again else "is given up")
+        )
+
+    def _reported(self, node: str, report: ShardReport, now: float) -> None:
+        shard = report.shard
+        if shard is None:
+            return
+        if report.progress is not None:
+            self._figures.progress(shard, report.progress)
+        for line in report.messages:
+            messages().detail(f"shard {shard} on {self._watch.name(node)}: {line}")
+        if report.code is not None:
+            self._ended(node, shard, report.code, report.error, now)
+
+    def _ended(self, node: str, shard: int, code: int, error: str, now: float) -> None:
+        where = f"shard {shard}/{self._board.count} on {self._watch.name(node)}"
+        reason = error or f"the command ended with {describe_exit(code)}"
+        if code in (EXIT_DONE, EXIT_QUARANTINED):
+            self._board.finish(shard)
+            self._figures.finish(shard, self._rows(shard))
+        elif code in INTERRUPTED or WRITING in error:  # preempted there; or who had it before is not gone yet
+            self._board.lose(shard, f"{where}: {reason}", now)
+        elif code == EXIT_USAGE:
+            self._error = self._error or UsageError(f"{where}: {error or reason}")
+            self._board.lose(shard, reason, now)
+        elif self._board.fail(shard, f"{where}: {reason}", now):
+            messages().say(f"{where}: {reason}; it is tried again")
+        else:
+            messages().say(f"{where}: {reason}; it is given up, and the others go on")
+
+    def _show(self) -> None:
+        board = self._board
+        self._view.show(
+            self._figures.snapshot(
+                time.monotonic(),
+                running=board.running,
+                left=board.waiting,
+                failed=len(board.failed),
+                nodes=self._slots.up,
+            )
+        )
+
+    def _rows(self, shard: int) -> int:
+        """The rows of a shard that is done; 0 if its manifest is not seen here yet."""
+        try:
+            manifest = read_manifest(RunLayout(self._run.out).shard(shard))
+        except EmbedfleetError:
+            return 0
+        return manifest.counts.chunks if manifest is not None else 0
+
+
+def _failures(failed: dict[int, str], count: int) -> str:
+    """The error for shards that were given up."""
+    shown = "; ".join(failed[shard] for shard in sorted(failed)[:MOST_NAMED])
+    more = len(failed) - MOST_NAMED
+    return (
+        f"{len(failed):,} of {pluralize(count, 'shard')} could not be run: {shown}"
+        + (f"; and {more:,} more" if more > 0 else "")
+        + ". The others are done; the same command tries these again"
+    )

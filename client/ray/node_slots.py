@@ -1,0 +1,224 @@
+"""NodeSlots: an actor on each node that has what the run needs, in a placement group of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from .node_runner import NodeRunner, ShardReport
+from .nodes import Needs, Node
+
+REPORT_SECONDS = 0.5
+"""Between two reports of an actor."""
+UNREACHABLE_SECONDS = 60.0
+"""How long an actor may be out of reach before it counts as lost."""
+MOST_LOSSES = 3
+"""Actors lost on a node that lives, without a shard done, before the node is left out."""
+NODE_LABEL = "ray.io/node-id"
+WISHES = 4
+"""Placement groups beyond the nodes there are: an autoscaler adds nodes for them."""
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One actor and its placement group. `node` is None until it is known where it is."""
+
+    node: str | None
+    group: Any
+    actor: Any
+    waits_for: Any
+    """The call that has no answer yet; None: the actor is idle."""
+    is_up: bool = False
+    shard: int | None = None
+    again_at: float = 0.0
+    """When to ask for the next report."""
+    unreachable_since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An actor is gone, and the shard that it had."""
+
+    node: str
+    shard: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """An actor may get shards."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A report from a node."""
+
+    node: str
+    report: ShardReport
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A node has room for a wish."""
+
+    node: str
+
+
+SlotEvent = Lost | Up | Room | Reported
+
+
+@dataclass(slots=True)
+class NodeSlots:
+    """The actors of a run. Nothing here waits for long; `events` tells what happened."""
+
+    ray: Any
+    needs: Needs
+    _slots: list[Slot] = field(default_factory=list[Slot])
+    _losses: dict[str, int] = field(default_factory=dict[str, int])
+
+    def cover(self, nodes: Iterable[Node]) -> None:
+        """Give each of these nodes an actor, if it has none and did not lose too many."""
+        taken = {slot.node for slot in self._slots}
+        for node in nodes:
+            if node.id not in taken and self._losses.get(node.id, 0) < MOST_LOSSES:
+                self._slots.append(self._make(node.share(gpus=self.needs.gpus), node.id))
+
+    def wish(self, share: dict[str, float], count: int) -> None:
+        """Ask for up to `count` more nodes of this size: by placement groups that wait for room, which an autoscaler makes.
+
+        Once one has room somewhere, it is given up: `cover` takes the whole node."""
+        wishes = [slot for slot in self._slots if slot.node is None]
+        for slot in wishes[count:]:
+            self._remove(slot)
+        for _ in range(min(count, WISHES) - len(wishes)):
+            self._slots.append(self._make(share, None))
+
+    def drop_others(self, nodes: Iterable[str]) -> None:
+        """Give up the actors that are not up yet on nodes that are gone."""
+        alive = set(nodes)
+        for slot in list(self._slots):
+            if slot.node is not None and not slot.is_up and slot.node not in alive:
+                self._remove(slot)
+
+    def idle(self) -> list[str]:
+        """The nodes whose actor has nothing to do."""
+        return [slot.node for slot in self._slots if slot.is_up and slot.shard is None and slot.node is not None]
+
+    @property
+    def coming(self) -> int:
+        """How many nodes will have an actor once their devices are free."""
+        return sum(not slot.is_up and slot.node is not None for slot in self._slots)
+
+    @property
+    def up(self) -> int:
+        """How many nodes may work, or do."""
+        return sum(slot.is_up for slot in self._slots)
+
+    @property
+    def busy(self) -> int:
+        return sum(slot.shard is not None for slot in self._slots)
+
+    def start(self, node: str, shard: int, count: int, config: str, *, restart: bool) -> None:
+        """Have an idle actor begin a shard."""
+        slot = next(one for one in self._slots if one.node == node and one.is_up)
+        slot.shard = shard
+        slot.waits_for, slot.again_at = slot.actor.start.remote(shard, count, config, restart), 0.0
+
+    def stop(self, *, at_once: bool = False, terminate: bool = False) -> None:
+        """End what the actors run, see `NodeRunner.stop`."""
+        for slot in self._slots:
+            if slot.shard is not None:
+                slot.actor.stop.remote(at_once=at_once, terminate=terminate)
+
+    def events(self, seconds: float) -> Iterator[SlotEvent]:
+        """What has happened; waits for it up to `seconds`."""
+        now = time.monotonic()
+        for slot in self._slots:
+            if slot.shard is not None and slot.waits_for is None and slot.again_at <= now:
+                slot.waits_for = slot.actor.poll.remote()
+        waiting = {slot.waits_for: slot for slot in self._slots if slot.waits_for is not None}
+        if not waiting:
+            time.sleep(seconds)
+            return
+        ready, _ = self.ray.wait(list(waiting), num_returns=len(waiting), timeout=seconds)
+        for answer in ready:
+            slot = waiting[answer]
+            if slot not in self._slots:
+                continue
+            slot.waits_for = None
+            try:
+                yield from self._answered(slot, self.ray.get(answer))
+            except self.ray.exceptions.ActorUnavailableError as error:
+                yield from self._unreachable(slot, error)
+            except (self.ray.exceptions.RayError, RuntimeError) as error:
+                yield self._lost(slot, error)
+
+    def close(self) -> None:
+        """End all actors, and what they run."""
+        for slot in list(self._slots):
+            self._remove(slot)
+
+    def _make(self, share: dict[str, float], node: str | None) -> Slot:
+        strategies = import_module("ray.util.scheduling_strategies")
+        where = [{NODE_LABEL: node}] if node is not None else None
+        group = self.ray.util.placement_group([share], strategy="STRICT_PACK", bundle_label_selector=where)
+        strategy = strategies.PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=0)
+        actor = (
+            self.ray.remote(NodeRunner)
+            .options(
+                num_cpus=share.get("CPU", 0),
+                num_gpus=share.get("GPU", 0),
+                scheduling_strategy=strategy,
+                max_restarts=0,
+                max_task_retries=0,
+            )
+            .remote()
+        )
+        return Slot(node, group, actor, actor.node.remote())
+
+    def _answered(self, slot: Slot, answer: Any) -> Iterator[SlotEvent]:
+        slot.unreachable_since = 0.0
+        if not slot.is_up:
+            yield from self._arrived(slot, answer)
+        elif isinstance(answer, ShardReport):
+            slot.again_at = time.monotonic() + REPORT_SECONDS
+            if answer.code is not None:
+                slot.shard = None
+                if answer.code in (0, 3):
+                    self._losses.pop(slot.node or "", None)
+            yield Reported(slot.node or "", answer)
+
+    def _arrived(self, slot: Slot, node: str) -> Iterator[SlotEvent]:
+        if slot.node is None:
+            self._remove(slot)
+            yield Room(node)
+            return
+        slot.is_up = True
+        yield Up(node)
+
+    def _unreachable(self, slot: Slot, error: Exception) -> Iterator[SlotEvent]:
+        now = time.monotonic()
+        slot.unreachable_since = slot.unreachable_since or now
+        if now - slot.unreachable_since > UNREACHABLE_SECONDS or not slot.is_up:
+            yield self._lost(slot, error)
+        else:
+            slot.again_at = now + REPORT_SECONDS
+
+    def _lost(self, slot: Slot, error: Exception) -> Lost:
+        self._remove(slot)
+        if slot.node is not None:
+            self._losses[slot.node] = self._losses.get(slot.node, 0) + 1
+        return Lost(slot.node or "", slot.shard, str(error).strip().split("\n", 1)[0][:300])
+
+    def _remove(self, slot: Slot) -> None:
+        self._slots.remove(slot)
+        with contextlib.suppress(Exception):  # the actor, its node or the cluster may be gone
+            self.ray.kill(slot.actor)
+        with contextlib.suppress(Exception):  # likewise
+            self.ray.util.remove_placement_group(slot.group)

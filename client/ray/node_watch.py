@@ -1,0 +1,54 @@
+"""NodeWatch: the nodes of the cluster now. Those that join are checked before they get work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from ..output.messages import messages
+from .nodes import Needs, Node, NodeFacts, alive_nodes, problem_of, usable
+from .probe import probe
+
+
+class NodeWatch:
+    """Looks at nodes; `checked` may get work already."""
+
+    def __init__(self, ray: Any, needs: Needs, checked: Sequence[Node]) -> None:
+        self._ray, self.needs = ray, needs
+        self._names = {node.id: node.name for node in checked}
+        self._good = {node.id for node in checked}
+        self._bad: set[str] = set()
+        self._background = ThreadPoolExecutor(1, "probe")
+        self._probing: Future[list[tuple[Node, NodeFacts]]] | None = None
+
+    def look(self) -> list[Node]:
+        """The nodes that may get work. One with a problem is left out, with a message; the run goes on without it."""
+        nodes = usable(alive_nodes(self._ray), self.needs)
+        self._names |= {node.id: node.name for node in nodes}
+        if self._probing is not None and self._probing.done():
+            answers, self._probing = self._probing.result(), None
+            for node, facts in answers:
+                self._judge(node, facts)
+        new = [node for node in nodes if node.id not in self._good | self._bad]
+        if new and self._probing is None:
+            self._probing = self._background.submit(probe, self._ray, new, self.needs)
+        return [node for node in nodes if node.id in self._good]
+
+    def is_bad(self, node: str) -> bool:
+        """Whether the node was left out."""
+        return node in self._bad
+
+    def name(self, node: str) -> str:
+        """The node for people."""
+        return self._names.get(node, node[:8])
+
+    def close(self) -> None:
+        """Ask no more nodes."""
+        self._background.shutdown(wait=False, cancel_futures=True)
+
+    def _judge(self, node: Node, facts: NodeFacts) -> None:
+        problem = problem_of(facts, self.needs)
+        (self._bad if problem else self._good).add(node.id)
+        if problem:
+            messages().say(f"node {node.name} is left out: {problem}")

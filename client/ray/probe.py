@@ -1,0 +1,126 @@
+"""Look at nodes: versions, GPUs, the source, and whether --out is the same folder there. No device is taken for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ...protocol.errors import RunDirectoryError
+from .nodes import Needs, Node, NodeFacts
+
+PROBE_SECONDS = 60.0
+"""How long a node may take to answer: it starts a process first."""
+SHARED_SECONDS = 10.0
+"""How long a file may take to be seen from another node: clients of NFS keep what they know of a folder for some seconds."""
+PREFIX = ".embedfleet-probe-"
+
+
+def probe(ray: Any, nodes: Sequence[Node], needs: Needs) -> list[tuple[Node, NodeFacts]]:
+    """The facts of each node, found by a small task there. RunDirectoryError if this process cannot write to --out."""
+    out, token = Path(needs.out), uuid.uuid4().hex
+    missing = [one for one in (out, *out.parents) if not one.exists()]
+    mark = out / f"{PREFIX}{token}"
+    try:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            mark.write_text(token)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"--out {out}: {error.strerror or error}; give a folder that this process can write to"
+            ) from None
+        remote = ray.remote(num_cpus=0, max_retries=0)(_make_task())
+        strategy = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+        asked = [
+            (
+                node,
+                remote.options(scheduling_strategy=strategy(node.id, soft=False)).remote(
+                    needs.source, str(mark), token
+                ),
+            )
+            for node in nodes
+        ]
+        end = time.monotonic() + PROBE_SECONDS
+        return [(node, _facts(ray, answer, mark, end)) for node, answer in asked]
+    finally:
+        with contextlib.suppress(OSError):
+            for path in out.glob(f"{mark.name}*"):
+                path.unlink(missing_ok=True)
+            for folder in missing:  # made here; the first in the list is the lowest
+                folder.rmdir()
+
+
+def _facts(ray: Any, answer: Any, mark: Path, end: float) -> NodeFacts:
+    try:
+        found: dict[str, Any] = ray.get(answer, timeout=max(0.1, end - time.monotonic()))
+    except ray.exceptions.GetTimeoutError:
+        return NodeFacts(error=f"no answer within {PROBE_SECONDS:.0f} s")
+    except (ray.exceptions.RayError, RuntimeError) as error:
+        return NodeFacts(error=str(error).strip().split("\n", 1)[0][:200])
+    theirs = found.pop("wrote")
+    if theirs and not found["folder"] and not _is_seen(mark.with_name(theirs)):
+        found["folder"] = "a file that it wrote there is not seen here"
+    return NodeFacts(**found)
+
+
+def _is_seen(path: Path) -> bool:
+    end = time.monotonic() + SHARED_SECONDS
+    while time.monotonic() < end:
+        os.listdir(path.parent)  # makes a client of NFS look again
+        if path.exists():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _make_task() -> Callable[[str, str, str], dict[str, Any]]:
+    """The task. It is a function within a function: such a one is sent as code, so that it also runs where embedfleet is
+    missing."""
+
+    def look(source: str, mark: str, token: str) -> dict[str, Any]:
+        import os
+        import sys
+        import time
+        import uuid
+        from importlib import import_module
+
+        found: dict[str, Any] = {
+            "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+            "embedfleet": "",
+            "gpus": 0,
+            "source": "",
+            "folder": "",
+            "wrote": "",
+        }
+        try:
+            found["embedfleet"] = getattr(import_module("embedfleet"), "__version__", "of unknown version")
+            found["gpus"] = len(list(import_module("embedfleet.protocol.host.gpus").find_gpus(None)))
+        except ImportError:  # it is missing, or so old that it has no such module
+            pass
+        try:
+            os.stat(source)
+            if not os.access(source, os.R_OK):
+                found["source"] = "permission denied"
+        except OSError as error:
+            found["source"] = str(error.strerror)
+        try:
+            end = time.monotonic() + 5.0
+            while not os.path.exists(mark) and time.monotonic() < end:
+                time.sleep(0.1)
+            with open(mark) as file:
+                if file.read() != token:
+                    found["folder"] = "a file that was written here has another content there"
+            own = f"{mark}-{uuid.uuid4().hex}"
+            with open(own, "w") as file:
+                file.write(token)
+            found["wrote"] = os.path.basename(own)
+        except OSError as error:
+            found["folder"] = str(error.strerror)
+        return found
+
+    return look

@@ -1,0 +1,88 @@
+"""A Ray cluster of simulated nodes in a process of its own: `python -P ray_cluster.py`, and the test's side of it.
+
+The process prints the address of the cluster, and an answer to each line on its standard input: `add`, with a PYTHONPATH for
+the node if one is given, or `remove` and a place in the list of nodes, which kills that node. It ends the cluster when its
+standard input ends.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+NODES, GPUS, CPUS = 3, 2, 2
+
+
+class RayCluster:
+    """The test's side: a head without GPUs, and NODES that declare GPUS each. Close it."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", Path(__file__).absolute()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+        )
+        self.address = self._answer()
+
+    def add_node(self, python_path: Path | None = None) -> None:
+        """Have a node join, whose Python looks for modules in `python_path` first."""
+        self._ask(f"add {python_path or ''}")
+
+    def remove_node(self, place: int = 0) -> None:
+        """Kill a node, not the head, with all that runs there; by its place among the nodes, the oldest first."""
+        self._ask(f"remove {place}")
+
+    def close(self) -> None:
+        """End every process of the cluster."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(60)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+
+    def _ask(self, what: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{what}\n")
+        self._process.stdin.flush()
+        assert self._answer() == what.strip()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+def _serve() -> None:
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # Ray prints there
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": CPUS, "num_gpus": 0, "include_dashboard": False}
+    )
+    try:
+        nodes = [cluster.add_node(num_cpus=CPUS, num_gpus=GPUS) for _ in range(NODES)]
+        answers.write(f"{cluster.address}\n")
+        for line in sys.stdin:
+            what, _, rest = line.strip().partition(" ")
+            if what == "add":
+                variables = {"PYTHONPATH": rest} if rest else None
+                nodes.append(cluster.add_node(num_cpus=CPUS, num_gpus=GPUS, env_vars=variables))
+            else:
+                cluster.remove_node(nodes.pop(int(rest)), allow_graceful=False)
+            answers.write(f"{line.strip()}\n")
+    finally:
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    _serve()
