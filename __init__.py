@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .protocol.run_directory.truncation import Truncation, TruncationRecord
     from .protocol.spec.ensemble_spec import EnsembleSpec, Method
     from .protocol.spec.run_spec import Backend, Dtype, Form, Index, Kind, Output, PassSpec, RunSpec, Storage
+    from .protocol.spec.shard import Shard
     from .protocol.version import __version__
     from .protocol.wire.control import (
         DeviceState,
@@ -97,6 +98,7 @@ _HOMES = {
     ".protocol.spec.run_spec": (
         *("Backend", "Dtype", "Form", "Index", "Kind", "Output", "PassSpec", "RunSpec", "Storage"),
     ),
+    ".protocol.spec.shard": ("Shard",),
     ".protocol.version": ("__version__",),
     ".protocol.wire.control": (
         *("DeviceState", "PassProgress", "PassSummary", "Progress", "RunEnded", "RunState", "Status"),
@@ -158,6 +160,7 @@ __all__ = [
     "RunTelemetry",
     "SetFigures",
     "Setting",
+    "Shard",
     "SignalFigures",
     "SignalModel",
     "SourceError",

@@ -25,7 +25,7 @@ PUBLIC = [
     "Hit", "Index", "JudgedChunk", "Kind", "Metadata", "Method", "ModelError", "Multivectors", "NpyDtype", "OnlyIt",
     "Output", "PassProgress", "PassSpec", "PassSummary", "Placement", "Progress", "QuarantineLine", "QueryRanking",
     "QueryResult", "RankedChunk", "Ranking", "Recommendation", "Run", "RunDirectoryError", "RunEnded", "RunFailed",
-    "RunOptions", "RunSpec", "RunState", "RunTelemetry", "SetFigures", "Setting", "SignalFigures", "SignalModel",
+    "RunOptions", "RunSpec", "RunState", "RunTelemetry", "SetFigures", "Setting", "Shard", "SignalFigures", "SignalModel",
     "SourceError", "SparseVectors", "SpecMismatch", "Status", "Storage", "Truncation", "TruncationRecord",
     "Unreachable", "UsageError", "__version__", "merge", "open_run",
 ]  # fmt: skip
