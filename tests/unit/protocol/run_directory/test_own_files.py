@@ -63,7 +63,13 @@ def test_shards_and_what_was_merged_of_them_stay(tmp_path: Path) -> None:
         path.write_text("{}")
     before = sorted(shard.root.rglob("*"))
     clear_run(layout, SPEC)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "merge.json", "shards", "shards.json", "spec.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".lock",
+        "merge.json",
+        "shards",
+        "shards.json",
+        "spec.json",
+    ]
     assert sorted(shard.root.rglob("*")) == before
 
 

@@ -41,7 +41,17 @@ STRUCTS: list[Any] = [
     *(RunSpec, PassSpec, EnsembleSpec, Holder, PassRecord, Ranges, Manifest, ManifestPass, Counts, IndexCounts),
     *(SparseInferenceRun, CrossEncoderRerankRun, RunStats, PassStats, LogHistogram, CandidatesRecord),
     *(ExportRecord, ExportedFile, ReportRecord, ReportedFile, SegmentLimits, FileStamp, IntakeRecord),
-    *(ChunkSegmentInfo, VectorSegmentInfo, Cursor, Passed, TokenVectors, Evaluation, Figures, ShardsRecord, MergeRecord),
+    *(
+        ChunkSegmentInfo,
+        VectorSegmentInfo,
+        Cursor,
+        Passed,
+        TokenVectors,
+        Evaluation,
+        Figures,
+        ShardsRecord,
+        MergeRecord,
+    ),
 ]
 FOLDERS = {
     *("root", "chunks", "intake_folder", "vectors", "passes", "cache", "edge", "export", "table", "rerank", "queries"),
