@@ -132,6 +132,19 @@ def test_merged_again_nothing_changes(merged: Path, cli: Callable[..., Any]) -> 
     assert embedfleet.merge(merged).rows == 40
 
 
+def test_a_lost_file_is_told_with_the_command_that_copies_it(
+    merged: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    root = copied(merged, tmp_path / "run")
+    (root / "vectors" / "dense-fake-8" / "00000.parquet").unlink()
+    assert (
+        f"the command to run again is `embedfleet merge {root}`"
+        in cli("verify", root, "--json", code=1).json["notes"][-1]
+    )
+    assert "1 of these written now" not in cli("merge", root, code=3).err
+    assert cli("verify", root, "--json").json["ok"]
+
+
 def test_info_says_which_shards_are_newer(merged: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     root = copied(merged, tmp_path / "run")
     manifest = RunLayout(root).shard(1).manifest
