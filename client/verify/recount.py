@@ -59,6 +59,10 @@ def _verified(layout: RunLayout, running: Running | None) -> VerifyReport:
     for partial in sorted(layout.root.rglob("*.tmp")):
         if layout.edge not in partial.parents and is_partial(partial):
             report.notes.append(f"{partial}: left by a write that was cut short; harmless, may be deleted")
+    if report.problems and layout.shards_record.exists():
+        report.notes.append(
+            f"{layout.root} was merged from shards: the command to run again is `embedfleet merge {layout.root}`"
+        )
     return report
 
 
