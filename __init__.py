@@ -107,7 +107,6 @@ _HOMES = {
     ".protocol.spec.run_spec": (
         *("Backend", "Dtype", "Form", "Index", "Kind", "Output", "PassSpec", "RunSpec", "Storage"),
     ),
-    ".protocol.spec.shard": ("Shard",),
     ".protocol.version": ("__version__",),
     ".protocol.wire.control": (
         *("DeviceState", "PassProgress", "PassSummary", "Progress", "RunEnded", "RunState", "Status"),

@@ -157,7 +157,7 @@ def test_a_source_is_refused_as_by_a_run(tmp_path: Path, cli: Any) -> None:
 def test_from_python(mixed: Path, tmp_path: Path) -> None:
     found = embedfleet.plan(mixed, dense="fake:8", gpus="2xL4", price=1.5, out=tmp_path / "run", index="none")
     assert found.rows.value == 10_000
-    assert found.devices == ("L4 0", "L4 1")
+    assert found.devices == ("L4", "L4")
     with pytest.raises(embedfleet.UsageError, match="Known: "):
         embedfleet.plan(mixed, dense="fake:8", gpus="2xABC")
 
