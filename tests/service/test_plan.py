@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,14 @@ def test_a_file_of_flags_counts_as_for_a_run(mixed: Path, tmp_path: Path, cli: A
     config.write_text('dense = ["fake:24"]\nindex = "none"\ngrace = 3\n')
     found = cli("plan", mixed, "--config", config, "--out", tmp_path / "run", "--json").json
     assert [one["vector"] for one in found["passes"]] == ["dense-fake-24"]
+
+
+def test_an_interrupt_while_a_sample_is_embedded_ends_every_process(mixed: Path, tmp_path: Path, start: Any) -> None:
+    flags = ("--dense", "fake:8,delay_ms=300", "--index", "none", "--devices", "cpu", "--out", tmp_path / "run")
+    command = start("plan", mixed, *flags, "--measure", "60")
+    command.child("embedfleet.worker")
+    command.signal(signal.SIGINT)
+    command.wait(130, 60)
+    command.all_gone(30)
+    assert "Traceback" not in command.err
+    assert not (tmp_path / "run").exists()
