@@ -143,9 +143,11 @@ def verify(folder: RunFolder, as_json: AsJson = False) -> None:
 @app.command()
 def info(folder: RunFolder, as_json: AsJson = False) -> None:
     """Show what a run directory holds."""
+    from ..arguments import run_folder
     from ..run_directory.info import describe_run, describe_state
     from .tables import print_info
 
+    folder = run_folder(folder)
     described = describe_run(folder)
     if as_json:
         print_json(described)

@@ -26,6 +26,7 @@ from ...protocol.wire.run_options import RunOptions
 from ..options.query_prompts import keep_query_prompts
 from ..options.retrieval_plan import RetrievalPlan
 from ..output.formatting import pluralize
+from ..output.messages import messages
 from ..output.truncation_lines import advice_lines
 from ..steps.next_steps import next_steps
 from ..steps.run_summary import JsonObject, RunSummary, summary
@@ -92,7 +93,7 @@ def run(
                 for line in next_steps(spec, out, exported=bool(after.formats)):
                     session.say(line)
             if as_json:
-                sys.stdout.buffer.write(orjson.dumps(printed) + b"\n")
+                sys.stdout.buffer.write(messages().named(orjson.dumps(printed).decode()).encode() + b"\n")
                 sys.stdout.flush()
 
 

@@ -31,7 +31,11 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 def run(
     context: typer.Context,
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="JSONL (.gz, .zst), Parquet, a folder, or - for stdin.")
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="JSONL (.gz, .zst), Parquet, a folder, s3://, gs://, az://, https://, hf://, or - for stdin.",
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -39,7 +43,7 @@ def run(
             metavar="DIR",
             parser=local_path,
             autocompletion=run_directories,
-            help="The run directory. The same command resumes there. Default: c.embedfleet beside c.jsonl.",
+            help="The run directory, also s3://, gs://, az://. The same command resumes. Default: c.embedfleet beside c.jsonl.",
         ),
     ] = None,
     dense: Annotated[
@@ -205,6 +209,17 @@ def run(
     restart: Annotated[
         bool, typer.Option("--restart", metavar="", help="Delete what an earlier run wrote there; start over.")
     ] = False,
+    spool: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            parser=local_path,
+            help="With --out s3://…: the local folder to work in. Default: in the cache of this user.",
+        ),
+    ] = None,
+    keep_spool: Annotated[
+        bool, typer.Option("--keep-spool", metavar="", help="Keep that folder when the run is done.")
+    ] = False,
     config: Annotated[  # noqa: ARG001 - its callback has read the file
         Path | None,
         typer.Option(
@@ -226,12 +241,12 @@ def run(
     from ...protocol.source.corpus import STDIN
     from ...protocol.spec.export_formats import choose_formats
     from ...protocol.wire.run_options import RunOptions, check_options
-    from ..arguments import expand_path
     from ..options.retrieval_options import plan_if_asked
     from ..options.run_defaults import default_models, default_out
     from ..options.spec_builder import build_spec, split_names
     from ..options.stdin_check import check_stdin
     from ..steps.next_steps import shown_path
+    from ..steps.remote_out import open_out
     from .run_command import AfterRun
     from .run_command import run as execute
 
@@ -239,7 +254,11 @@ def run(
     if out is None:
         out = default_out(source)
         notes.append(f"without --out, the run directory is {shown_path(out)}")
-    folder = expand_path(out, "--out").absolute()
+    index_is_typed = getattr(context.get_parameter_source("index"), "name", "DEFAULT") != "DEFAULT"
+    enter = None if write_config else context.with_resource
+    folder, index, shown = open_out(
+        out, index, spool, keep_spool=keep_spool, index_is_typed=index_is_typed, enter=enter, notes=notes
+    )
     models = {"dense": dense or [], "sparse": sparse or [], "multivector": multivector or [], "heads": heads or []}
     if not any(models.values()):
         models["dense"], models["sparse"] = default_models(source)
@@ -291,7 +310,7 @@ def run(
     check_options(options)
     steps = AfterRun(plan, choose_formats(split_names(formats, "--export"), spec) if formats else ())
     if write_config:
-        sys.stdout.write(_config_text(context, spec, folder, plan))
+        sys.stdout.write(_config_text(context, spec, shown, plan))
         raise typer.Exit
     raise typer.Exit(
         execute(
@@ -317,7 +336,7 @@ def _flags(context: typer.Context) -> dict[str, Flag]:
     return known_flags(context.command.params, get_type_hints(run) | output_types())
 
 
-def _config_text(context: typer.Context, spec: RunSpec, folder: Path, plan: RetrievalPlan | None) -> str:
+def _config_text(context: typer.Context, spec: RunSpec, folder: Path | str, plan: RetrievalPlan | None) -> str:
     """The flags as TOML, with absolute paths and with the models and the folder that were chosen."""
     from ..config.known_flags import given_values
     from ..config.writer import config_text

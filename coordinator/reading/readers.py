@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ...protocol.errors import SourceError, is_host_failure
 from ...protocol.source.json_head import BLANKS, BOM, array_inside, begins_lines
 from ...protocol.source.source_file import SourceFile
-from ...protocol.source.unpacked import BLOCK_BYTES, FileDigest, Read, opened
+from ...protocol.source.unpacked import BLOCK_BYTES, Read, opened, parquet_source
 from . import arrow_values, first_conventions, lenient_json
 from .bulk_file import BulkFile, is_bulk
 from .encodings import not_utf8
@@ -52,10 +52,10 @@ def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Gene
     """
     if isinstance(error, OSError) and is_host_failure(error):
         raise SourceError(
-            f"{file.path or file.name} cannot be read on: {error.strerror or error}; the same command goes on there"
+            f"{file.where} cannot be read on: {error.strerror or error}; the same command goes on there"
         ) from error
     if number > skip:
-        where = file.path or file.name
+        where = file.where
         reason = f"{where} is damaged or cannot be read from here on ({error}); the rest of it is left out"
         if ZSTD_WINDOW in str(error):
             command = f"zstd -d --long=31 {shlex.quote(str(where))}"
@@ -184,7 +184,7 @@ def _no_records(file: SourceFile, first: bytes) -> str | None:
     head = first.removeprefix(BOM).lstrip(BLANKS)
     if head[:1] in (b"", b"["):
         return None
-    where = file.path or file.name
+    where = file.where
     if head[:1] != b"{":
         return (
             f"{where}: not JSON records: it begins with {excerpt(head[:20])!r}; give an array of objects, or one a line"
@@ -198,12 +198,11 @@ def _no_records(file: SourceFile, first: bytes) -> str | None:
 
 def _parquet(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Generator[Numbered]:
     rows_of = first_conventions.rows if first else arrow_values.rows
-    assert file.path is not None, "not standard input"
     done = 0
     try:
         # With a buffer size, the library streams a column's pages instead of loading a whole row group.
-        with file.path.open("rb", buffering=0) as raw, pq.ParquetFile(file.path, buffer_size=BLOCK_BYTES) as table:
-            digest.follow(FileDigest(raw))
+        with parquet_source(file) as (source, on_disk), pq.ParquetFile(source, buffer_size=BLOCK_BYTES) as table:
+            digest.follow(on_disk)
             for group in range(table.metadata.num_row_groups):
                 info = table.metadata.row_group(group)
                 # Read the group in which `skip` lies even if it is the group's last row: damage may have ended it.

@@ -12,7 +12,8 @@ Compression = Literal["gzip", "zstd"]
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file to read; `path` is None for standard input. `name` is its name in reports and generated ids."""
+    """One file to read: at a `path` here, at a `url` elsewhere, or standard input, which has neither. `name` is its name in
+    reports and generated ids."""
 
     path: Path | None
     name: str
@@ -24,3 +25,11 @@ class SourceFile:
     mtime_ns: int = 0
     since_0_1: bool = False
     """Whether 0.1.0 skipped such a file in a folder."""
+    url: str | None = None
+    e_tag: str = ""
+    """What the store of a remote file says of its content: another one is another content. Empty if it says nothing."""
+
+    @property
+    def where(self) -> str:
+        """The path or the address, for messages."""
+        return str(self.path or self.url or self.name)

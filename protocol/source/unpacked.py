@@ -7,10 +7,12 @@ import io
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, cast
 
 import xxhash
 
+from .remote_files import fetch, open_anywhere, open_stream
 from .source_file import SourceFile
 
 BLOCK_BYTES = 1 << 20
@@ -21,23 +23,60 @@ Read = Callable[[int], bytes]
 
 
 @contextmanager
+def raw_bytes(file: SourceFile, offset: int = 0) -> Generator[io.RawIOBase]:
+    """The bytes of a file as it lies there, here or elsewhere, from `offset` on; each read returns what is at hand."""
+    if file.url is not None:
+        with open_stream(file, offset) as remote:
+            yield remote
+        return
+    assert file.path is not None, "not standard input"
+    with file.path.open("rb", buffering=0) as local:
+        if offset:
+            local.seek(offset)
+        yield local
+
+
+@contextmanager
 def opened(file: SourceFile) -> Generator[tuple[Read, int]]:
     """A read function for the unpacked bytes, and the largest size to pass to it. Parquet is read as it is."""
-    if file.path is None:
+    if file.path is None and file.url is None:
         # read1 returns what is there, without waiting for more of a slow pipe.
         yield cast("io.BufferedReader", sys.stdin.buffer).read1, BLOCK_BYTES
     elif file.compression == "gzip":
-        with gzip.open(file.path) as packed:
+        with _packed(file) as source, gzip.open(source) as packed:
             # Unlike `read`, `read1` returns everything before damaged bytes before it fails.
             yield packed.read1, BLOCK_BYTES
     elif file.compression == "zstd":
         import pyarrow as pa
 
-        with pa.input_stream(str(file.path), compression="zstd") as stream:
-            yield stream.read, _ZSTD_BLOCK
+        with _packed(file) as source:
+            with pa.input_stream(str(source) if isinstance(source, Path) else source, compression="zstd") as stream:
+                yield stream.read, _ZSTD_BLOCK
     else:
-        with file.path.open("rb", buffering=0) as plain:
-            yield plain.read, BLOCK_BYTES
+        with raw_bytes(file) as plain:
+            yield cast("Read", plain.read), BLOCK_BYTES
+
+
+@contextmanager
+def _packed(file: SourceFile) -> Generator[Path | io.BufferedReader]:
+    """What a library unpacks: the path of a file that is here, or the bytes of another one."""
+    if file.path is not None:
+        yield file.path
+        return
+    with raw_bytes(file) as raw:
+        yield io.BufferedReader(raw, BLOCK_BYTES)
+
+
+@contextmanager
+def parquet_source(file: SourceFile) -> Generator[tuple[Any, FileDigest]]:
+    """What the library reads a Parquet file from, a path or a file object, and the digest of the file as it lies there."""
+    if file.url is not None:
+        with open_anywhere(file) as remote:
+            yield remote, StateDigest(file)
+        return
+    assert file.path is not None, "not standard input"
+    with file.path.open("rb", buffering=0) as raw:
+        yield file.path, FileDigest(raw)
 
 
 def new_digest() -> Any:
@@ -46,27 +85,36 @@ def new_digest() -> Any:
 
 
 def digest_of(file: SourceFile, n_bytes: int | None = None) -> str | None:
-    """The digest of the first `n_bytes` unpacked bytes, or of all. None if there are fewer, or they cannot be read."""
+    """The digest of the first `n_bytes` unpacked bytes, or of all. None if there are fewer, or they cannot be read.
+
+    SourceError if the server of a remote file does not answer.
+    """
     import zlib
 
-    state, left = new_digest(), n_bytes
+    if file.url is not None and file.format == "parquet":
+        state = StateDigest(file)
+        state.up_to(n_bytes)
+        return state.state().hexdigest()
+    digest, left = new_digest(), n_bytes
     try:
         with opened(file) as (read, most):
             while left is None or left > 0:
                 block = read(most if left is None else min(most, left))
                 if not block:
                     break
-                state.update(block)
+                digest.update(block)
                 left = None if left is None else left - len(block)
     except (OSError, EOFError, zlib.error):
         return None
-    return None if left else state.hexdigest()
+    return None if left else digest.hexdigest()
 
 
 def head_of(file: SourceFile, n_bytes: int) -> bytes:
     """The first `n_bytes` unpacked bytes, or all before the end or before damage."""
     import zlib
 
+    if file.url is not None and file.compression is None:
+        return fetch(file, 0, min(n_bytes, file.size))
     head = b""
     try:
         with opened(file) as (read, _):
@@ -80,7 +128,7 @@ def head_of(file: SourceFile, n_bytes: int) -> bytes:
 class FileDigest:
     """A digest of the first bytes of a file as it is on disk, extended on demand."""
 
-    def __init__(self, handle: IO[bytes]) -> None:
+    def __init__(self, handle: IO[bytes] | io.RawIOBase) -> None:
         self._handle, self._state, self.n_bytes = handle, new_digest(), 0
 
     def state(self) -> Any:
@@ -95,3 +143,21 @@ class FileDigest:
                 break
             self._state.update(block)
             self.n_bytes += len(block)
+
+
+class StateDigest(FileDigest):
+    """In the place of a digest of bytes for a remote Parquet file, whose bytes would have to be read twice: what the store says
+    of its content, and up to which byte. Each read has the condition that the file is still that one."""
+
+    def __init__(self, file: SourceFile) -> None:
+        super().__init__(io.BytesIO())
+        self._size = file.size
+        self._known = f"{file.e_tag or file.mtime_ns} {file.size}".encode()
+
+    def state(self) -> Any:
+        state = new_digest()
+        state.update(b"%s %d" % (self._known, self.n_bytes))
+        return state
+
+    def up_to(self, n_bytes: int | None = None) -> None:
+        self.n_bytes = max(self.n_bytes, self._size if n_bytes is None else n_bytes)

@@ -17,10 +17,11 @@ from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.export_formats import FORMATS
 
 FLAGS = {
-    "run": "backend batch-timeout candidates config cpu-fallback dense devices dtype ensemble export grace heads id-field "
-    "index json limit load-timeout max-active-dims max-tokens multivector no-fallback normalize otlp out pool-factor project "
-    "prompt qrels queries query-prompt rerank restart signals sparse sparse-device store text-field title-field top-k "
-    "truncate-dim trust-remote-code weights write-config quiet verbose log-file no-color progress",
+    "run": "backend batch-timeout candidates config cpu-fallback dense devices dtype ensemble export grace heads "
+    "id-field index json keep-spool limit load-timeout max-active-dims max-tokens multivector no-fallback normalize "
+    "otlp out pool-factor project prompt qrels queries query-prompt rerank restart signals sparse sparse-device "
+    "spool store text-field title-field top-k truncate-dim trust-remote-code weights write-config quiet verbose "
+    "log-file no-color progress",
     "search": "candidates filter full json no-color quiet rerank signals timeout timings top-k trust-remote-code",
     "query-vectors": "candidates json no-color signals timeout top-k",
     "verify": "json no-color quiet",

@@ -1,0 +1,259 @@
+"""Run directories in object storage: what a local run writes, whatever the server does, and one writer at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import embedfleet
+import numpy as np
+import pytest
+
+from ..object_store.proxy import Fault
+from ..object_store.server import Bucket
+
+RUN = ("--dense", "fake:8")
+LOCK = ".embedfleet.lock"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+    rows = (json.dumps({"id": f"c{n}", "text": f"text {n} " * (1 + n % 7)}) for n in range(40_000))
+    path.write_text("".join(f"{row}\n" for row in rows) + "no json\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def local_run(cli: Any, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("local") / "run"
+    cli("run", corpus, "--out", out, *RUN, "--index", "none", code=3)
+    return out
+
+
+def same(one: Path | str, other: Path | str) -> None:
+    a, b = embedfleet.open_run(one), embedfleet.open_run(other)
+    assert a.complete
+    assert b.complete
+    assert a.chunks.equals(b.chunks)
+    assert a.vector_names == b.vector_names
+    for name in a.vector_names:
+        assert np.array_equal(a.vectors(name), b.vectors(name), equal_nan=True)
+    assert a.quarantine == b.quarantine
+
+
+def test_a_run_there_is_the_run_here(cli: Any, bucket: Bucket, corpus: Path, local_run: Path) -> None:
+    out = bucket.url("runs/mine")
+    done = cli("run", corpus, "--out", out, *RUN, code=3)
+    assert f"--index none: no collection is made in {out}" in done.err
+    assert f"next: embedfleet verify {out}" in done.err
+    assert "spools" not in done.err
+    names = bucket.keys("runs/mine")
+    assert not any(LOCK in name or "probe" in name for name in names)
+    wanted = {path.relative_to(local_run).as_posix() for path in local_run.rglob("*") if path.is_file()} - {".lock"}
+    assert {name.removeprefix("runs/mine/") for name in names} == wanted
+    same(out, local_run)
+    cli("verify", out)
+    assert json.loads(cli("info", out, "--json").out)["chunks"]["rows"] == 40_000
+    assert not list((Path(os.environ["XDG_CACHE_HOME"]) / "embedfleet" / "spools").glob("*/mine"))
+    for name in names:
+        assert b"very-secret-key" not in (bucket.get(name) or b"")
+
+
+def test_the_same_command_adds_a_model_from_another_place(
+    cli: Any, bucket: Bucket, corpus: Path, tmp_path: Path
+) -> None:
+    out = bucket.url("two")
+    cli("run", corpus, "--out", out, *RUN, "--limit", "50")
+    first = {name: bucket.get(name) for name in bucket.keys("two/vectors")}
+    done = cli("run", corpus, "--out", out, *RUN, "--dense", "fake:16", "--limit", "50", "--spool", tmp_path / "s",
+               "--keep-spool")  # fmt: skip
+    assert "objects there; " in done.err
+    assert {name: bucket.get(name) for name in first} == first
+    run = embedfleet.open_run(out)
+    assert run.complete
+    assert run.vectors("dense-fake-16").shape == (50, 16)
+    assert (tmp_path / "s" / "two" / "manifest.json").exists()
+    error = cli("run", corpus, "--out", out, "--dense", "fake:4", "--limit", "50", code=2).error
+    assert f"--out {out} holds a run of another spec" in error
+    cli("run", corpus, "--out", out, "--dense", "fake:4", "--limit", "50", "--restart")
+    assert {name.split("/")[2] for name in bucket.keys("two/vectors")} == {"dense-fake-4"}
+
+
+@pytest.mark.parametrize("kind", ["busy", "drop", "late"])
+def test_faults_lose_and_tear_nothing(cli: Any, bucket: Bucket, corpus: Path, local_run: Path, kind: Any) -> None:
+    out = bucket.url("f")
+    for part in (LOCK, "chunks/00000", "chunks/00001", "vectors/dense-fake-8/00000", "vectors/dense-fake-8/00002",
+                 "spec.json", "manifest.json", "probe"):  # fmt: skip
+        bucket.fail(Fault(kind, "PUT", part))
+    cli("run", corpus, "--out", out, *RUN, code=3)
+    same(out, local_run)
+    assert all(fault.seen > 1 for fault in bucket.proxy.faults)
+
+
+def test_a_store_that_stays_away_stops_the_run_and_the_command_resumes(
+    cli: Any, bucket: Bucket, corpus: Path, local_run: Path
+) -> None:
+    out = bucket.url("away")
+    bucket.fail(Fault("refuse", "PUT", "vectors/dense-fake-8/00001", times=999))
+    error = cli("run", corpus, "--out", out, *RUN, code=1).error
+    assert "cannot be written: permission denied" in error
+    assert "the same command resumes" in error
+    stood = bucket.keys("away/vectors")
+    assert stood
+    assert not any("00001" in name for name in stood)
+    bucket.proxy.faults.clear()
+    bucket.proxy.requests.clear()
+    cli("run", corpus, "--out", out, *RUN, code=3)
+    same(out, local_run)
+    assert not [
+        path for method, path in bucket.proxy.requests if method == "PUT" and "vectors/dense-fake-8/00000" in path
+    ]
+
+
+def test_a_killed_run_goes_on_from_another_spool(
+    cli: Any, start: Any, bucket: Bucket, corpus: Path, local_run: Path, tmp_path: Path
+) -> None:
+    out = bucket.url("killed")
+    slow = ("--dense", "fake:8,delay_ms=200")
+    run = start("run", corpus, "--out", out, *slow, "--spool", tmp_path / "one")
+    end = time.monotonic() + 60
+    while not [name for name in bucket.keys("killed/vectors") if name.endswith(".parquet")]:
+        assert time.monotonic() < end, run.err
+        assert run.process.poll() is None, run.err
+        time.sleep(0.05)  # the bucket itself is awaited
+    run.signal(signal.SIGKILL)
+    run.wait()
+    run.all_gone(20)
+    assert f"killed/{LOCK}" in bucket.keys("killed")
+    assert "killed/manifest.json" not in bucket.keys("killed")
+    stood = bucket.keys("killed/vectors")
+    bucket.proxy.requests.clear()
+    cli("run", corpus, "--out", out, *slow, "--spool", tmp_path / "two", code=3, seconds=170)
+    puts = [path for method, path in bucket.proxy.requests if method == "PUT"]
+    assert not [name for name in stood if any(name in path for path in puts)]
+    ours, theirs = embedfleet.open_run(out), embedfleet.open_run(local_run)
+    assert ours.complete
+    assert ours.chunks.equals(theirs.chunks)
+    assert np.array_equal(ours.vectors(), theirs.vectors())
+
+
+def test_of_two_writers_the_second_is_refused(
+    cli: Any, start: Any, bucket: Bucket, corpus: Path, tmp_path: Path
+) -> None:
+    out = bucket.url("both")
+    first = start("run", corpus, "--out", out, "--dense", "fake:8,delay_ms=200")
+    end = time.monotonic() + 60
+    while f"both/{LOCK}" not in bucket.keys("both"):
+        assert time.monotonic() < end, first.err
+        time.sleep(0.05)  # the bucket itself is awaited
+    refused = cli("run", corpus, "--out", out, *RUN, "--spool", tmp_path / "other", code=2)
+    assert f"--out {out}: another run is writing there (process {first.process.pid} on " in refused.error
+    assert ", since 20" in refused.error
+    first.signal(signal.SIGTERM)
+    first.wait(143)
+    assert f"both/{LOCK}" not in bucket.keys("both")
+
+
+def test_a_run_that_lost_its_lock_writes_nothing_more(start: Any, bucket: Bucket, corpus: Path) -> None:
+    out = bucket.url("lost")
+    run = start("run", corpus, "--out", out, "--dense", "fake:8,delay_ms=400")
+    end = time.monotonic() + 60
+    while not [name for name in bucket.keys("lost/vectors") if name.endswith(".parquet")]:
+        assert time.monotonic() < end, run.err
+        time.sleep(0.05)  # the bucket itself is awaited
+    holder = json.loads(bucket.get(f"lost/{LOCK}") or b"")
+    bucket.put(f"lost/{LOCK}", json.dumps(holder | {"token": "other", "host": "node7", "pid": 12}).encode())
+    run.wait(1, seconds=60)
+    assert "this run has lost the lock: process 12 on node7 has taken it" in run.err
+    assert "lost/manifest.json" not in bucket.keys("lost")
+    assert json.loads(bucket.get(f"lost/{LOCK}") or b"")["token"] == "other"
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (Fault("refuse", "PUT", "probe", times=99), "permission denied"),
+        (Fault("refuse", "DELETE", "probe", times=99), "permission denied"),
+        (Fault("refuse", "PUT", "probe", times=99, code="SignatureDoesNotMatch"), "the keys are refused"),
+        (Fault("busy", "PUT", "probe", times=99), "too busy"),
+    ],
+)
+def test_a_store_that_refuses_is_one_line_before_anything_begins(
+    cli: Any, bucket: Bucket, corpus: Path, fault: Fault, message: str
+) -> None:
+    fault.seen = 0
+    bucket.fail(fault)
+    error = cli("run", corpus, "--out", bucket.url("x"), *RUN, code=2).error
+    assert message in error
+    assert bucket.url("x") in error
+    bucket.proxy.faults.clear()
+    assert not [name for name in bucket.keys("x") if "probe" not in name]
+
+
+def test_flags_that_do_not_go_together(cli: Any, bucket: Bucket, corpus: Path, tmp_path: Path) -> None:
+    out = bucket.url("x")
+    local = ("run", corpus, "--out", tmp_path / "run", *RUN)
+    assert "--spool and --keep-spool are for an --out in object storage" in cli(*local, "--keep-spool", code=2).error
+    assert (
+        "--index edge: the collection is a folder"
+        in cli("run", corpus, "--out", out, *RUN, "--index", "edge", code=2).error
+    )
+    assert "is a whole bucket" in cli("run", corpus, "--out", f"s3://{bucket.name}", *RUN, code=2).error
+    assert "can only be read" in cli("run", corpus, "--out", "https://host/x", *RUN, code=2).error
+    assert "does not exist" in cli("run", corpus, "--out", "s3://no-such-bucket/x", *RUN, code=2).error
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").touch()
+    assert (
+        "is not empty and no spool"
+        in cli("run", corpus, "--out", out, *RUN, "--spool", tmp_path / "full", code=2).error
+    )
+    shown = cli("run", corpus, "--out", out, *RUN, "--write-config").out.decode()
+    assert f'out = "{out}"' in shown
+    assert bucket.keys() == []
+
+
+def test_readers_say_where_there_is_no_run(cli: Any, bucket: Bucket) -> None:
+    assert "there is no run; check bucket and key" in cli("info", bucket.url("none"), code=2).error
+    assert "the bucket no-such-bucket does not exist" in cli("verify", "s3://no-such-bucket/x", code=2).error
+    bucket.put("half/note.txt", b"x")
+    assert "not a run directory" in cli("info", bucket.url("half"), code=2).error
+
+
+def test_a_copy_is_brought_up_to_date_by_what_has_changed(cli: Any, bucket: Bucket, corpus: Path) -> None:
+    out = bucket.url("copy")
+    cli("run", corpus, "--out", out, *RUN, "--limit", "60")
+    assert embedfleet.open_run(out).rows == 60
+    bucket.proxy.requests.clear()
+    assert cli("verify", out).code == 0
+    assert [method for method, path in bucket.proxy.requests] == ["GET"]  # the listing
+    cli("run", corpus, "--out", out, *RUN, "--dense", "fake:16", "--limit", "60")
+    assert set(embedfleet.open_run(out).vector_names) == {"dense-fake-8", "dense-fake-16"}
+    bucket.delete("copy/vectors/dense-fake-16/00000.parquet")
+    assert "dense-fake-16" in cli("verify", out, code=1).out.decode()
+    cli("export", out, "--format", "npy", code=1)
+
+
+def test_a_run_there_is_searched_and_exported(cli: Any, bucket: Bucket, corpus: Path) -> None:
+    out = bucket.url("find")
+    cli("run", corpus, "--out", out, "--dense", "fake:8", "--sparse", "bm25", "--limit", "40", "--export", "npy")
+    assert {"find/export/dense-fake-8.npy", "find/export/export.json"} <= set(bucket.keys("find"))
+    hits = json.loads(cli("search", out, "text", "17", "--signals", "sparse", "--json", "--top-k", "1").out)
+    assert hits[0]["id"] == "c17"
+    bucket.proxy.requests.clear()
+    done = cli("search", out, "text", "23", "--signals", "sparse", "--json", "--top-k", "1")
+    assert json.loads(done.out)[0]["id"] == "c23"
+    assert "making the collection" not in done.err
+    assert len(bucket.proxy.requests) == 1
+    assert "points.jsonl" in cli("export", out, "--format", "jsonl").err
+
+
+def test_queries_and_rankings_are_there_too(cli: Any, bucket: Bucket, corpus: Path, tmp_path: Path) -> None:
+    out = bucket.url("q")
+    (tmp_path / "q.jsonl").write_text('{"_id": "1", "text": "text 5"}\n')
+    error = cli("run", corpus, "--out", out, *RUN, "--limit", "40", "--queries", tmp_path / "q.jsonl", code=2).error
+    assert "--queries" in error
