@@ -13,6 +13,7 @@ import msgspec
 import orjson
 
 from ...protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, error_from_name
+from ...protocol.object_storage.address import with_addresses
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.exports import read_export
 from ...protocol.run_directory.records.stats import read_stats
@@ -26,7 +27,6 @@ from ...protocol.wire.run_options import RunOptions
 from ..options.query_prompts import keep_query_prompts
 from ..options.retrieval_plan import RetrievalPlan
 from ..output.formatting import pluralize
-from ..output.messages import messages
 from ..output.truncation_lines import advice_lines
 from ..steps.next_steps import next_steps
 from ..steps.run_summary import JsonObject, RunSummary, summary
@@ -93,7 +93,7 @@ def run(
                 for line in next_steps(spec, out, exported=bool(after.formats)):
                     session.say(line)
             if as_json:
-                sys.stdout.buffer.write(messages().named(orjson.dumps(printed).decode()).encode() + b"\n")
+                sys.stdout.buffer.write(with_addresses(orjson.dumps(printed).decode()).encode() + b"\n")
                 sys.stdout.flush()
 
 

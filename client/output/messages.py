@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...protocol.errors import UsageError
+from ...protocol.object_storage.address import with_addresses
 from ...protocol.text.terminal_text import printable
 from ...protocol.version import __version__
 
@@ -44,7 +45,6 @@ class Messages:
     def __init__(self, settings: OutputSettings, now: Callable[[], float] = time.time) -> None:
         """`now` is the Unix time in seconds."""
         self.settings, self._now = settings, now
-        self._names: dict[str, str] = {}
         path = settings.log_file
         self.log = _open_log(path, lambda text: self._write("message", text)) if path is not None else None
         self.record(f"embedfleet {__version__}, process {os.getpid()}")
@@ -58,16 +58,6 @@ class Messages:
     def wants_details(self) -> bool:
         """Whether `detail` writes anything."""
         return self.settings.verbose or self.log is not None
-
-    def name(self, path: Path, name: str) -> None:
-        """From now on show `name` in the place of this path: of a local folder that stands for something elsewhere."""
-        self._names[str(path)] = name
-
-    def named(self, text: str) -> str:
-        """The text with those names."""
-        for path, name in self._names.items():
-            text = text.replace(path, name)
-        return text
 
     def say(self, text: str, *, timed: bool = False, always: bool = False) -> None:
         """Show a line, with the time of day if `timed`; `always`: with --quiet too."""
@@ -84,14 +74,14 @@ class Messages:
     def fail(self, text: str) -> None:
         """Show an error, with --quiet too."""
         if self.log is not None:
-            for line in printable(self.named(text)).splitlines():
+            for line in printable(with_addresses(text)).splitlines():
                 self.log.error(line)
         self._write("error", text if self.as_json else f"error: {text}")
 
     def record(self, text: str) -> None:
         """Write a line to the log file alone, if there is one."""
         if self.log is not None:
-            for line in printable(self.named(text)).splitlines():
+            for line in printable(with_addresses(text)).splitlines():
                 self.log.info(line)
 
     def show_json(self, fields: dict[str, Any]) -> None:
@@ -103,7 +93,7 @@ class Messages:
         sys.stderr.flush()
 
     def _write(self, kind: str, text: str, *, timed: bool = False) -> None:
-        text = self.named(text)
+        text = with_addresses(text)
         if self.as_json:
             self.show_json({kind: text})
         else:

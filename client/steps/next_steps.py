@@ -6,8 +6,8 @@ import os
 import shlex
 from pathlib import Path
 
+from ...protocol.object_storage.address import with_addresses
 from ...protocol.spec.run_spec import RunSpec
-from ..output.messages import messages
 
 
 def next_steps(spec: RunSpec, out: Path, *, exported: bool = False) -> list[str]:
@@ -24,7 +24,7 @@ def shown_path(path: Path) -> str:
         near = os.path.relpath(path)
     except OSError:  # the current folder is gone
         near = os.pardir
-    named = messages().named(str(path))
+    named = with_addresses(str(path))
     if named != str(path):
         return shlex.quote(named)
     return shlex.quote(str(path) if near.split(os.sep)[0] == os.pardir else near)

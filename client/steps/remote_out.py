@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
-from ...protocol.object_storage.address import Address, is_address, parse_address
+from ...protocol.object_storage.address import Address, is_address, parse_address, stands_for
 from ...protocol.object_storage.copies import cache_of
 from ...protocol.object_storage.failures import describe
 from ...protocol.object_storage.fetch import bring
@@ -40,23 +40,27 @@ def remote_out(
     now = probe(address)
     spool = Spool.make(spool_folder or cache_of(address, "spools"), address)
     folder = ObjectFolder(address)
-    with _explained(address), Lease(folder, spool.lease_file, now):
-        brought = bring(spool, folder, strict=True)
-        if brought.objects:
-            fetched = f"{brought.fetched:,} of them fetched, {human_bytes(brought.n_bytes)}"
-            say(f"{address}: {pluralize(brought.objects, 'object')} there; {fetched}; the spool is {spool.folder}")
-        mirror = follow_spool(spool.root)
-        assert mirror is not None, "the spool was just made"
-        try:
-            yield spool.root
-        finally:
-            unfollow_spool(mirror)
-            mirror.reconcile()
-        done = _is_done(spool.root)
-    if done and not keep:
-        shutil.rmtree(spool.folder, ignore_errors=True)
-    elif not done:
-        say(f"the spool {spool.folder} stays for the same command here; elsewhere it goes on from {address}")
+    begun = done = False
+    try:
+        with _explained(address), Lease(folder, spool.lease_file, now):
+            brought = bring(spool, folder, strict=True)
+            if brought.objects:
+                fetched = f"{brought.fetched:,} of them fetched, {human_bytes(brought.n_bytes)}"
+                say(f"{address}: {pluralize(brought.objects, 'object')} there; {fetched}; the spool is {spool.folder}")
+            mirror = follow_spool(spool.root)
+            assert mirror is not None, "the spool was just made"
+            begun = True
+            try:
+                yield spool.root
+            finally:
+                unfollow_spool(mirror)
+                mirror.reconcile()
+                done = _is_done(spool.root)
+    finally:  # the command ends with an exception, even in order
+        if done and not keep:
+            shutil.rmtree(spool.folder, ignore_errors=True)
+        elif begun and not done:
+            say(f"the spool {spool.folder} stays for the same command here; elsewhere it goes on from {address}")
 
 
 @contextmanager
@@ -120,5 +124,5 @@ def open_out(
     if enter is None:
         return Out((where or cache_of(address, "spools")) / address.name, "none", str(address))
     folder = enter(remote_out(address, where, keep=keep_spool, say=messages().say))
-    messages().name(folder, str(address))
+    stands_for(folder, address)
     return Out(folder, "none", str(address))

@@ -66,6 +66,22 @@ def parse_address(value: str | PathLike[str], what: str, error: type[EmbedfleetE
     return Address(scheme, place, key.strip("/"))
 
 
+_stand_ins: dict[str, str] = {}
+"""By local folder, the address that it is a copy or the spool of."""
+
+
+def stands_for(folder: PathLike[str], address: Address) -> None:
+    """Let messages of this process name the address in the place of the folder."""
+    _stand_ins[fspath(folder)] = str(address)
+
+
+def with_addresses(text: str) -> str:
+    """The text with addresses in the place of the folders that stand for them."""
+    for folder, address in _stand_ins.items():
+        text = text.replace(folder, address)
+    return text
+
+
 def _refuse_secrets(scheme: str, rest: str, what: str, error: type[EmbedfleetError]) -> None:
     """Refuse what may be a key: it would stand in spec.json, in logs and in lists of processes."""
     place = rest.partition("/")[0]

@@ -14,7 +14,7 @@ import xxhash
 
 from ..errors import EmbedfleetError, RunDirectoryError, UsageError
 from ..host.own_cache import cache_folder
-from .address import Address, parse_address
+from .address import Address, parse_address, stands_for
 from .failures import describe
 from .fetch import bring
 from .objects import ObjectFolder
@@ -43,6 +43,7 @@ def local_copy(value: str | PathLike[str]) -> Path:
         raise RunDirectoryError(f"{address}: cannot be read: {describe(error, address)}") from error
     if not brought.objects:
         raise RunDirectoryError(f"{address}: there is no run; check bucket and key")
+    stands_for(spool.root, address)
     return spool.root
 
 

@@ -56,7 +56,7 @@ class WebServer:
         if path.startswith("/api/datasets/"):
             status, found = self._api(path.removeprefix("/api/datasets/"), body)
             headers = {} if status == 200 else {"X-Error-Code": found, "X-Error-Message": found}
-            content = json.dumps(found).encode()
+            content = json.dumps(found if status == 200 else {"error": found}).encode()
             return self._send(handler, status, content, {"Content-Type": "application/json", **headers})
         assert parse_qs(parts.query) == {}
         content = self._resolved(path) if "/resolve/" in path else self.files.get(path)

@@ -178,7 +178,7 @@ def test_a_run_that_lost_its_lock_writes_nothing_more(start: Any, bucket: Bucket
     ("fault", "message"),
     [
         (Fault("refuse", "PUT", "probe", times=99), "permission denied"),
-        (Fault("refuse", "DELETE", "probe", times=99), "permission denied"),
+        (Fault("refuse", "POST", "delete", times=99), "permission denied"),
         (Fault("refuse", "PUT", "probe", times=99, code="SignatureDoesNotMatch"), "the keys are refused"),
         (Fault("busy", "PUT", "probe", times=99), "too busy"),
     ],
@@ -235,7 +235,7 @@ def test_a_copy_is_brought_up_to_date_by_what_has_changed(cli: Any, bucket: Buck
     assert set(embedfleet.open_run(out).vector_names) == {"dense-fake-8", "dense-fake-16"}
     bucket.delete("copy/vectors/dense-fake-16/00000.parquet")
     assert "dense-fake-16" in cli("verify", out, code=1).out.decode()
-    cli("export", out, "--format", "npy", code=1)
+    assert "/copy: chunks and dense-fake-16 differ" in cli("export", out, "--format", "npy", code=2).err
 
 
 def test_a_run_there_is_searched_and_exported(cli: Any, bucket: Bucket, corpus: Path) -> None:
