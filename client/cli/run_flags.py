@@ -214,7 +214,7 @@ def run(
         typer.Option(
             metavar="FOLDER",
             parser=local_path,
-            help="With --out s3://…: the local folder to work in. Default: in the cache of this user.",
+            help="With --out s3://: the local folder to work in. Default: in your cache.",
         ),
     ] = None,
     keep_spool: Annotated[
