@@ -30,7 +30,13 @@ _BAD_KEYS = {
 }
 _NO_KEYS = (
     *("169.254.169.254", "metadata.google.internal", "missing credential", "error getting credentials"),
-    *("no credential", "instance metadata", "missing access key", "could not find default credentials"),
+    *(
+        "no credential",
+        "instance metadata",
+        "missing access key",
+        "could not find default credentials",
+        "account must be specified",
+    ),
 )
 _NO_NAME = (
     "dns error",
@@ -89,10 +95,10 @@ def describe(error: BaseException, address: Address) -> str:
         return f"{place} is in another region; set AWS_REGION{f'={named}' if named else ' to its own'}"
     if code in _BAD_KEYS or (status == 401 and scheme != "hf"):
         return f"the keys are refused ({code or status}); {_KEYS.get(scheme, 'the address must be public')}"
+    if any(one in low for one in _NO_KEYS):  # first: a host without a role asks a name that is not there
+        return f"no keys were found; {_KEYS.get(scheme, 'the address must be public')}"
     if any(one in low for one in _NO_NAME):
         return f"the name of {_endpoint(address)} does not resolve; check it, and the network"
-    if any(one in low for one in _NO_KEYS):
-        return f"no keys were found; {_KEYS.get(scheme, 'the address must be public')}"
     return _by_status(error, address, place, low, code, status)
 
 

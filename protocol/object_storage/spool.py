@@ -57,21 +57,19 @@ class Spool:
         RunDirectoryError if the folder holds anything else.
         """
         record = SpoolRecord(address=str(address), folder=address.name or "run")
-        path = folder / ("copy.json" if copy else "spool.json")
+        path, what = folder / ("copy.json" if copy else "spool.json"), str(folder) if copy else f"--spool {folder}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 stood = msgspec.json.decode(path.read_bytes(), type=SpoolRecord)
                 if stood != record:
-                    raise RunDirectoryError(f"--spool {folder}: is the spool of {stood.address}; give another folder")
+                    raise RunDirectoryError(f"{what}: is the spool of {stood.address}; give another folder")
             elif any(folder.iterdir()):
-                raise RunDirectoryError(f"--spool {folder}: is not empty and no spool; give a new or empty folder")
+                raise RunDirectoryError(f"{what}: is not empty and no spool; give a new or empty folder")
             else:
                 path.write_bytes(msgspec.json.encode(record))
         except OSError as error:
-            raise RunDirectoryError(
-                f"--spool {folder}: {error.strerror or error}; give a folder that can be written"
-            ) from error
+            raise RunDirectoryError(f"{what}: {error.strerror or error}; give a folder that can be written") from error
         except msgspec.MsgspecError as error:
             raise RunDirectoryError(f"{path}: not the record of a spool ({error}); give another folder") from error
         return cls(folder, address)

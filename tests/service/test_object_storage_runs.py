@@ -12,6 +12,11 @@ from typing import Any
 import embedfleet
 import numpy as np
 import pytest
+from embedfleet.protocol.errors import EmbedfleetError, RunDirectoryError
+from embedfleet.protocol.object_storage import fetch
+from embedfleet.protocol.object_storage.address import parse_address
+from embedfleet.protocol.object_storage.objects import PART_BYTES, ObjectFolder
+from embedfleet.protocol.object_storage.spool import Spool
 
 from ..object_store.proxy import Fault
 from ..object_store.server import Bucket
@@ -257,3 +262,50 @@ def test_queries_and_rankings_are_there_too(cli: Any, bucket: Bucket, corpus: Pa
     (tmp_path / "q.jsonl").write_text('{"_id": "1", "text": "text 5"}\n')
     error = cli("run", corpus, "--out", out, *RUN, "--limit", "40", "--queries", tmp_path / "q.jsonl", code=2).error
     assert "--queries" in error
+
+
+@pytest.mark.parametrize("kind", ["busy", "drop", "late"])
+def test_a_large_file_is_one_object_whatever_happens_to_its_parts(bucket: Bucket, tmp_path: Path, kind: Any) -> None:
+    content = np.random.default_rng(1).bytes(2 * PART_BYTES + 12_345)
+    (tmp_path / "large").write_bytes(content)
+    folder = ObjectFolder(parse_address(bucket.url("parts"), "--out"))
+    bucket.fail(Fault(kind, "PUT", "partNumber=2"), Fault(kind, "POST", "uploads"))
+    folder.put("large", tmp_path / "large")
+    assert bucket.get("parts/large") == content
+
+    def lost() -> None:
+        raise EmbedfleetError("the lock is lost")
+
+    with pytest.raises(Exception, match="the lock is lost"):
+        folder.put("other", tmp_path / "large", lost)
+    assert "parts/other" not in bucket.keys("parts")
+
+
+def test_a_run_that_has_no_room_here_is_refused(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = parse_address(bucket.url("room"), "--out")
+    bucket.put("room/spec.json", b"{}")
+    monkeypatch.setattr(fetch, "ROOM_BYTES", 1 << 60)
+    with pytest.raises(RunDirectoryError, match=r"have to be fetched, and .* GB are free there; make room"):
+        fetch.bring(Spool.make(tmp_path / "spool", address), ObjectFolder(address), strict=True)
+    assert not (tmp_path / "spool" / "room").exists()
+
+
+def test_an_object_that_is_replaced_while_it_is_fetched_is_fetched_as_it_is_then(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = parse_address(bucket.url("moving"), "DIR")
+    bucket.put("moving/spec.json", b"old")
+    folder, listed = ObjectFolder(address), ObjectFolder.list
+
+    def list_then_replace(self: ObjectFolder) -> list[Any]:
+        found = listed(self)
+        if bucket.get("moving/spec.json") == b"old":
+            bucket.put("moving/spec.json", b"new one")
+        return found
+
+    monkeypatch.setattr(ObjectFolder, "list", list_then_replace)
+    spool = Spool.make(tmp_path / "copy", address, copy=True)
+    assert fetch.bring(spool, folder, strict=False).fetched == 1
+    assert (spool.root / "spec.json").read_bytes() == b"new one"
