@@ -14,7 +14,7 @@ from ...protocol.object_storage.copies import cache_of
 from ...protocol.object_storage.failures import describe
 from ...protocol.object_storage.fetch import bring
 from ...protocol.object_storage.lease import Lease
-from ...protocol.object_storage.mirror import follow_spool, unfollow_spool
+from ...protocol.object_storage.mirror import REQUEST_PATIENCE, follow_spool, unfollow_spool
 from ...protocol.object_storage.objects import ObjectFolder
 from ...protocol.object_storage.probe import check_store, probe
 from ...protocol.object_storage.spool import Spool
@@ -28,22 +28,26 @@ from ..output.messages import messages
 
 @contextmanager
 def remote_out(
-    address: Address, spool_folder: Path | None, *, keep: bool, say: Callable[[str], None]
+    address: Address, spool_folder: Path | None, *, keep: bool, say: Callable[[str], None], part: str = ""
 ) -> Generator[Path]:
     """The local run directory in the place of the one at `address`, while this process alone holds its lock.
+
+    With a `part`, the run directory of a shard below it (`shards/00017`), only that is worked on, and locked: several processes
+    may work on several shards. The folder is that of the whole run all the same.
 
     It begins as what stands in the store. What is committed there is an object before it has its name; at the end the store is
     made equal to it, and if the run is done the spool is removed, unless `keep`. RunDirectoryError, before anything is written,
     for a store that refuses, and for a run that another process is writing.
     """
     check_store(address, "--out")
-    now = probe(address)
-    spool = Spool.make(spool_folder or cache_of(address, "spools"), address)
+    mine = address.below(part) if part else address
+    now = probe(mine)
+    spool = Spool.make(spool_folder or cache_of(mine, "spools"), address)
     folder = ObjectFolder(address)
     begun = done = False
     try:
-        with _explained(address), Lease(folder, spool.lease_file, now):
-            brought = bring(spool, folder, strict=True)
+        with _explained(address), Lease(ObjectFolder(mine, REQUEST_PATIENCE), spool.lease_file, now):
+            brought = bring(spool, folder, strict=True, part=part)
             if brought.objects:
                 fetched = f"{brought.fetched:,} of them fetched, {human_bytes(brought.n_bytes)}"
                 say(f"{address}: {pluralize(brought.objects, 'object')} there; {fetched}; the spool is {spool.folder}")
@@ -55,7 +59,7 @@ def remote_out(
             finally:
                 unfollow_spool(mirror)
                 mirror.reconcile()
-                done = _is_done(spool.root)
+                done = _is_done(spool.root / part)
     finally:  # the command ends with an exception, even in order
         if done and not keep:
             shutil.rmtree(spool.folder, ignore_errors=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import EmbedfleetError, RunDirectoryError, SourceError
+from ..run_directory.layout import RunLayout
 from .failures import is_missing
 from .mirror import is_same
 from .objects import ObjectFolder, StoredObject
@@ -38,21 +39,24 @@ class _Moved(Exception):
     """An object was replaced or removed after the listing."""
 
 
-def bring(spool: Spool, folder: ObjectFolder, *, strict: bool) -> Brought:
+def bring(spool: Spool, folder: ObjectFolder, *, strict: bool, part: str = "") -> Brought:
     """Make the spool equal to the store. `strict`: files that are no object go too, since only what is in the store counts.
 
+    With a `part`, the run directory of a shard, only that and the record of the shards are brought.
     RunDirectoryError if the disk has too little room. EmbedfleetError if objects cannot be fetched.
     """
     for _ in range(LISTINGS):
         with contextlib.suppress(_Moved):
-            return _bring(spool, folder, strict)
+            return _bring(spool, folder, strict, part)
     raise EmbedfleetError(
         f"{spool.address}: changes all the time while it is fetched; try again once its run has ended"
     )
 
 
-def _bring(spool: Spool, folder: ObjectFolder, strict: bool) -> Brought:
-    stood = {one.name: one for one in folder.list() if spool.path_of(one.name) is not None}
+def _bring(spool: Spool, folder: ObjectFolder, strict: bool, part: str) -> Brought:
+    stood = {one.name: one for one in folder.list(part) if spool.path_of(one.name) is not None}
+    if part and (record := folder.head(RunLayout(spool.root).shards_record.name)) is not None:
+        stood[record.name] = record
     known = dict(spool.entries())
     wanted = [one for one in stood.values() if not _has(spool, known.get(one.name), one)]
     _check_room(spool, sum(one.size for one in wanted))

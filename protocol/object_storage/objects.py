@@ -36,9 +36,9 @@ class ObjectFolder:
         self.address = address
         self._store = open_store(address, patience)
 
-    def list(self) -> list[StoredObject]:
-        """All objects below the address, sorted by name: one listing."""
-        return sorted(self._list(), key=lambda one: one.name)
+    def list(self, part: str = "") -> list[StoredObject]:
+        """All objects below the address, or below `part` there, sorted by name: one listing."""
+        return sorted(self._list(part), key=lambda one: one.name)
 
     def head(self, name: str = "") -> StoredObject | None:
         """The object of this name, or at the address itself; None if there is none."""
@@ -108,12 +108,12 @@ class ObjectFolder:
                 if not is_missing(error):
                     raise
 
-    def _list(self) -> Iterator[StoredObject]:
+    def _list(self, part: str) -> Iterator[StoredObject]:
         import obstore
 
         key = self.address.key
         before = f"{key}/" if key else ""
-        for chunk in obstore.list(self._store, key or None, chunk_size=LIST_CHUNK):
+        for chunk in obstore.list(self._store, self._key(part) or None, chunk_size=LIST_CHUNK):
             for one in chunk:
                 name = str(one["path"]).removeprefix(before)
                 if name and name != key:

@@ -12,11 +12,13 @@ from typing import Any
 import embedfleet
 import numpy as np
 import pytest
+from embedfleet.client.steps.remote_out import remote_out
 from embedfleet.protocol.errors import EmbedfleetError, RunDirectoryError
 from embedfleet.protocol.object_storage import fetch
 from embedfleet.protocol.object_storage.address import parse_address
 from embedfleet.protocol.object_storage.objects import PART_BYTES, ObjectFolder
 from embedfleet.protocol.object_storage.spool import Spool
+from embedfleet.protocol.run_directory.atomic_files import commit_bytes
 
 from ..object_store.proxy import Fault
 from ..object_store.server import Bucket
@@ -63,7 +65,8 @@ def test_a_run_there_is_the_run_here(cli: Any, bucket: Bucket, corpus: Path, loc
     assert {name.removeprefix("runs/mine/") for name in names} == wanted
     same(out, local_run)
     cli("verify", out)
-    assert json.loads(cli("info", out, "--json").out)["chunks"]["rows"] == 40_000
+    described = json.loads(cli("info", out, "--json").out)
+    assert (described["root"], described["chunks"]["rows"]) == (out, 40_000)
     assert not list((Path(os.environ["XDG_CACHE_HOME"]) / "embedfleet" / "spools").glob("*/mine"))
     for name in names:
         assert b"very-secret-key" not in (bucket.get(name) or b"")
@@ -108,6 +111,7 @@ def test_a_store_that_stays_away_stops_the_run_and_the_command_resumes(
     error = cli("run", corpus, "--out", out, *RUN, code=1).error
     assert "cannot be written: permission denied" in error
     assert "the same command resumes" in error
+    assert f"embedfleet run {corpus} --out {out} with its other flags" in cli("info", out).out.decode()
     stood = bucket.keys("away/vectors")
     assert stood
     assert not any("00001" in name for name in stood)
@@ -299,8 +303,8 @@ def test_an_object_that_is_replaced_while_it_is_fetched_is_fetched_as_it_is_then
     bucket.put("moving/spec.json", b"old")
     folder, listed = ObjectFolder(address), ObjectFolder.list
 
-    def list_then_replace(self: ObjectFolder) -> list[Any]:
-        found = listed(self)
+    def list_then_replace(self: ObjectFolder, part: str) -> list[Any]:
+        found = listed(self, part)
         if bucket.get("moving/spec.json") == b"old":
             bucket.put("moving/spec.json", b"new one")
         return found
@@ -309,3 +313,29 @@ def test_an_object_that_is_replaced_while_it_is_fetched_is_fetched_as_it_is_then
     spool = Spool.make(tmp_path / "copy", address, copy=True)
     assert fetch.bring(spool, folder, strict=False).fetched == 1
     assert (spool.root / "spec.json").read_bytes() == b"new one"
+
+
+def test_several_shards_are_worked_on_at_once_each_by_one_process(bucket: Bucket, tmp_path: Path) -> None:
+    address = parse_address(bucket.url("sharded"), "--out")
+    bucket.put("sharded/shards.json", b"{}")
+    bucket.put("sharded/shards/00000/spec.json", b"zero")
+    bucket.put("sharded/shards/00001/spec.json", b"one")
+    said: list[str] = []
+
+    def shard(number: int, spool: str, *, keep: bool = True) -> Any:
+        return remote_out(address, tmp_path / spool, keep=keep, say=said.append, part=f"shards/{number:05d}")
+
+    with shard(0, "a") as first, shard(1, "b") as second:
+        assert (first / "shards.json").read_bytes() == b"{}"
+        assert (first / "shards" / "00000" / "spec.json").read_bytes() == b"zero"
+        assert not (first / "shards" / "00001").exists()
+        commit_bytes(second / "shards" / "00001" / "stats.json", b"{}")
+        assert bucket.get("sharded/shards/00001/stats.json") == b"{}"
+        with pytest.raises(RunDirectoryError, match="sharded/shards/00001: another run is writing there"):
+            with shard(1, "c"):
+                pass
+    assert bucket.keys("sharded") == [
+        "sharded/shards.json",
+        *("sharded/shards/00000/spec.json", "sharded/shards/00001/spec.json", "sharded/shards/00001/stats.json"),
+    ]
+    assert "2 objects there; 2 of them fetched" in said[0]
