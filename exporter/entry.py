@@ -12,7 +12,7 @@ import msgspec
 import zmq
 
 from ..protocol.errors import EmbedfleetError
-from ..protocol.object_storage.mirror import follow_spool
+from ..protocol.object_storage.mirror import Mirror, follow_spool
 from ..protocol.process.system_refusals import describe_write_failure
 from ..protocol.version import PROTOCOL, __version__
 from ..protocol.wire import channels
@@ -48,6 +48,8 @@ class ExporterLoop:
         self._socket = channels.bind(self._context, zmq.PAIR, endpoint)
         self._decoder: Decoder[ToExporter] = Decoder(ToExporter)
         self._runtime: ExportRuntime | None = None
+        self._mirror: Mirror | None = None
+        """Of a run directory in object storage: commits may take minutes there."""
         self._told = time.monotonic()
 
     def run(self) -> int:
@@ -103,7 +105,7 @@ class ExporterLoop:
     def _take(self, message: OpenRunMessage) -> RunDirectory:
         """Open the directory, which may have to read the source again."""
         root = Path(message.directory)
-        follow_spool(root)
+        self._mirror = follow_spool(root)
         return self._waited("open", lambda: RunDirectory(root, message.spec, restart=message.restart)).result()
 
     def _waited(self, name: str, work: Callable[[], T]) -> Future[T]:
@@ -114,24 +116,30 @@ class ExporterLoop:
                 self._alive()
         return working
 
+    def _patiently(self, work: Callable[..., object], *arguments: Any) -> None:
+        """Do what waits for commits."""
+        if self._mirror is None:
+            work(*arguments)
+        else:
+            self._waited("work", lambda: work(*arguments)).result()
+
     def _work(self, message: BeginPass | SourceRead | Rows | FailedRows | FillRows | Record, frames: list[Any]) -> None:
         runtime = self._runtime
         assert runtime is not None, "the coordinator opens the run first"
         match message:
             case BeginPass():
                 try:
-                    arguments = message.number, message.fingerprint, message.placement
-                    self._waited("begin", lambda: runtime.begin_pass(*arguments)).result()
+                    self._patiently(runtime.begin_pass, message.number, message.fingerprint, message.placement)
                 except EmbedfleetError as error:
                     self._send(PassRefused(message.number, str(error)))
             case SourceRead():
                 runtime.source_read(message)
             case Rows():
-                runtime.add(message, [frame.buffer for frame in frames])
+                self._patiently(runtime.add, message, [frame.buffer for frame in frames])
             case FailedRows():
-                runtime.give_up(message)
+                self._patiently(runtime.give_up, message)
             case FillRows():
-                runtime.fill(message)
+                self._patiently(runtime.fill, message)
             case Record():
                 runtime.record(message)
 

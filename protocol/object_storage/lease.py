@@ -7,6 +7,7 @@ renewal, and that of an object that was put a moment ago. The holder counts on a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -144,7 +145,8 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._ended.wait(self._ttl / RENEWALS):
-            self.renew()
+            with contextlib.suppress(OSError):  # of a full disk: the next time may do
+                self.renew()
 
     def _take(self) -> str:
         content, expected = msgspec.json.encode(self._holder), None

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from embedfleet.client.steps.remote_out import remote_out
 from embedfleet.protocol.errors import EmbedfleetError, RunDirectoryError
-from embedfleet.protocol.object_storage import fetch
+from embedfleet.protocol.object_storage import fetch, mirror, ranges, stores
 from embedfleet.protocol.object_storage.address import parse_address
 from embedfleet.protocol.object_storage.objects import PART_BYTES, ObjectFolder
 from embedfleet.protocol.object_storage.spool import Spool
@@ -339,3 +339,39 @@ def test_several_shards_are_worked_on_at_once_each_by_one_process(bucket: Bucket
         *("sharded/shards/00000/spec.json", "sharded/shards/00001/spec.json", "sharded/shards/00001/stats.json"),
     ]
     assert "2 objects there; 2 of them fetched" in said[0]
+
+
+def test_requests_that_get_no_answer_in_time_are_made_again(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timeout of a request is three times its patience: 1.5 s here."""
+    monkeypatch.setattr(mirror, "REQUEST_PATIENCE", 0.5)
+    monkeypatch.setattr(ranges, "open_store", lambda address: stores.open_store(address, 0.5))
+    address = parse_address(bucket.url("slow"), "--out")
+    with remote_out(address, tmp_path / "spool", keep=True, say=lambda _line: None) as folder:
+        bucket.fail(Fault("stall", "PUT", "spec.json", seconds=2.5, times=2))
+        commit_bytes(folder / "spec.json", b"one")
+        assert bucket.get("slow/spec.json") == b"one"
+    bucket.fail(Fault("stall", "GET", "spec.json", seconds=2.5, times=2))
+    about = ObjectFolder(address).head("spec.json")
+    assert about is not None
+    store = ranges.StoreRanges(address.below("spec.json"), about.size, about.e_tag)
+    assert ranges.read_range(store, address, 0, 3) == b"one"
+    assert all(fault.seen > 1 for fault in bucket.proxy.faults)
+
+
+def test_source_and_run_there_with_every_fault_at_once(
+    cli: Any, bucket: Bucket, corpus: Path, local_run: Path, tmp_path: Path
+) -> None:
+    source, out = bucket.put("source/corpus.jsonl", corpus.read_bytes()), bucket.url("all/of/it")
+    for place, kind in enumerate(("busy", "late", "drop", "cut")):
+        bucket.fail(
+            *(Fault(kind, "GET", part, skip=place) for part in ("list-type", "source/corpus.jsonl")),
+            *(
+                Fault(kind if kind != "cut" else "late", "PUT", part, skip=2 * place)
+                for part in ("chunks", "vectors", LOCK)
+            ),
+        )
+    cli("run", source, "--out", out, *RUN, "--spool", tmp_path / "spool", code=3)
+    same(out, local_run)
+    assert sum(fault.seen > fault.skip for fault in bucket.proxy.faults) >= 8
