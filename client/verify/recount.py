@@ -10,7 +10,7 @@ from ...protocol.run_directory.own_files import is_partial
 from ...protocol.run_directory.records.intake import read_intake
 from ...protocol.run_directory.records.manifest import read_manifest
 from ...protocol.run_directory.run_json import read_spec
-from ..arguments import expand_path
+from ..arguments import run_folder
 from ..run_directory.files import AGAIN
 from ..run_directory.running import Running, interrupted, look
 from .chunk_recount import intake_problems, recount_chunks
@@ -27,7 +27,7 @@ __all__ = ["VectorCount", "VerifyReport", "verify_run"]
 
 def verify_run(path: str | PathLike[str]) -> VerifyReport:
     """Verify the run in the directory `path`. RunDirectoryError if there is no run; all else is in the report."""
-    layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
+    layout = RunLayout(run_folder(path))
     report = _verified(layout, look(layout))
     if not report.ok and report.running is None and (running := look(layout)) is not None:
         return _verified(layout, running)  # the run began meanwhile
