@@ -22,6 +22,7 @@ PANELS = {
     "run": _OF_A_RUN,
     "fit": _OF_A_RUN,
     "upload": {
+        "Shards of the run": ("shard", "finish"),
         "Collection": (
             *("quantization", "payload-index", "hnsw-m", "on-disk", "shards", "replicas", "replace", "prune"),
         ),

@@ -31,7 +31,7 @@ FLAGS = {
     "info": "json no-color",
     "export": "format json no-color quantization quiet",
     "upload": "api-key-env batch collection cut-payload grpc grpc-port hnsw-m json max-request on-disk payload-index prune "
-    "quantization replace replicas shards streams url wait quiet log-file no-color progress",
+    "quantization replace replicas shard shards finish streams url wait quiet log-file no-color progress",
     "doctor": "json no-color",
     "models": "json no-color",
     "serve": "bind devices grace no-devices otlp",
