@@ -335,6 +335,9 @@ def test_shards_that_are_not_done_are_named_with_their_commands(
     for flags in (("--shard", "2/4"), ("--finish",)):
         with pytest.raises(RunDirectoryError, match=wanted):
             upload(out, *flags)
+    (out / "manifest.json").touch()
+    with pytest.raises(RunDirectoryError, match=f"{wanted}; or, since the directory is merged, leave"):
+        upload(out, "--finish")
     assert qdrant.asked == []
 
 
@@ -385,3 +388,19 @@ def test_a_terminated_upload_leaves_indexing_off(
     assert "terminated; the same command sends what is missing" in stopped.err
     assert qdrant.collections["docs"].threshold == 0, "others still load their shards"
     assert upload(shards, "--shard", "1/4")["present"] == BATCH
+
+
+def test_after_a_merge_the_points_have_the_rows_of_the_whole_source(
+    cli: Any, shards: Path, tmp_path: Path, qdrant: QdrantServer, upload: Upload
+) -> None:
+    out = copied(shards, tmp_path / "run")
+    for index in range(SHARDS):
+        upload(out, "--shard", f"{index}/{SHARDS}")
+    upload(out, "--finish")
+    cli("merge", out, code=3)
+    done = upload(out)
+    assert (done["new"], done["replaced"], done["points"], done["others"]) == (0, ROWS, ROWS, 0)
+    merged = {payload["id"]: payload for payload, _ in qdrant.collections["docs"].rows().values()}
+    assert {chunk: payload["row"] for chunk, payload in merged.items()} == {f"c{row}": row for row in range(ROWS)}
+    assert all("shard" not in payload for payload in merged.values())
+    assert finished(qdrant.collections["docs"])

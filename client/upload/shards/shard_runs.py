@@ -100,9 +100,14 @@ class ShardRuns:
     def _not_done(self, left: list[int]) -> str:
         words = ["embedfleet", "run", self.record.spec.source, "--out", str(self.layout.root)]
         commands = describe_shards(left, lambda index: f"`{shlex.join(words)} --shard {self.shard(index)}`")
+        merged = (
+            "; or, since the directory is merged, leave --shard and --finish out"
+            if self.layout.manifest.exists()
+            else ""
+        )
         return (
             f"{len(left):,} of {self.count:,} shards are not done; these commands, with the flags of the others, complete "
-            f"them: {commands}"
+            f"them: {commands}{merged}"
         )
 
 
