@@ -3,104 +3,130 @@
 from __future__ import annotations
 
 import signal
-import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
-from pathlib import Path
+from dataclasses import replace
 from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import orjson
+import typer
 
-from ...protocol.errors import EXIT_DONE, EXIT_QUARANTINED
-from ...protocol.finished_run.done_run import open_done_run
-from ...protocol.finished_run.point_batches import BatchLimits
-from ...protocol.index.collection import Quantization
+from ...protocol.errors import EXIT_DONE, EXIT_QUARANTINED, RunDirectoryError, UsageError
+from ...protocol.finished_run.done_run import DoneRun, open_done_run
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.records.shards import read_shards
 from ..arguments import run_folder
+from ..output.json_output import print_json
 from ..output.messages import messages
 from ..output.upload_progress import UploadProgress
-from ..upload.collection_options import CollectionOptions
-from ..upload.payload_indexes import choose_indexes
-from ..upload.points import NUMBER_BYTES
-from ..upload.server import connect
-from ..upload.sizes import LargePoints
-from ..upload.uploader import upload_run
+from ..upload.payload_indexes import Indexes, choose_indexes
+from ..upload.uploader import Progress, Uploaded, upload_run
+from .upload_request import UploadRequest
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
+T = TypeVar("T")
 
 
-def upload(
-    root: Path,
-    url: str,
-    collection: str | None,
-    *,
-    api_key_env: str | None,
-    streams: int,
-    batch_points: int,
-    quantization: Quantization,
-    options: CollectionOptions,
-    payload_index: Sequence[str],
-    grpc: bool,
-    grpc_port: int,
-    green_seconds: float,
-    max_request: int,
-    cut_payload: bool,
-    replace: bool,
-    prune: bool,
-    as_json: bool,
-) -> int:
-    """Upload the run in `root` to the server at `url`, and return the exit code: 3 if a chunk was left out."""
-    root = run_folder(root)
-    indexes = choose_indexes(open_done_run(root), payload_index)  # before any server is contacted
-    say = messages().say
+def upload(request: UploadRequest) -> int:
+    """Upload a run, and return the exit code: 3 if a chunk was left out."""
+    request = replace(request, root=run_folder(request.root))
+    run = _open_whole(request)
+    indexes = choose_indexes(run, request.payload_index)  # before any server is contacted
+
+    def work(client: QdrantClient, progress: Progress) -> Uploaded:
+        return upload_run(
+            request.root,
+            client,
+            request.collection,
+            streams=request.streams,
+            limits=request.limits,
+            large=request.large_points(),
+            quantization=request.quantization,
+            options=request.options,
+            indexes=indexes,
+            replace=request.replace,
+            prune=request.prune,
+            green_seconds=request.green_seconds,
+            progress=progress,
+        )
+
+    done = with_server(request, work)
+    show_notes(done.notices)
+    if request.as_json:
+        more = {"others": done.others, "pruned": done.pruned, "payload_indexes": indexes}
+        print_json(as_json(done) | more)
+    else:
+        messages().say(
+            f"{done.collection}: {done.points:,} points, all counted and indexed; {sent(done)}"
+            + (f"; {done.pruned:,} others deleted" if done.pruned else "")
+            + named_indexes(indexes)
+        )
+    return exit_code(done.left_out)
+
+
+def _open_whole(request: UploadRequest) -> DoneRun:
+    """The run. RunDirectoryError or UsageError, with the commands to give, if it is a shard, or made of shards that are not
+    merged."""
+    layout = RunLayout(request.root)
+    if not layout.spec.exists() and (record := read_shards(layout)) is not None:
+        raise RunDirectoryError(
+            f"{request.root}: its {record.shards:,} shards are not merged. `embedfleet merge {request.root}` makes one run of "
+            f"them; or upload each with --shard I/{record.shards}, and then finish with --finish"
+        )
+    run = open_done_run(request.root)
+    if run.spec.shard is not None:
+        directory = request.root.absolute().parent.parent
+        raise UsageError(
+            f"{request.root}: is a shard; upload it by `embedfleet upload {directory} --shard {run.spec.shard}`, and once all "
+            "shards are uploaded, finish with --finish"
+        )
+    return run
+
+
+def with_server(request: UploadRequest, work: Callable[[QdrantClient, Progress], T], *, indexing: bool = True) -> T:
+    """The result of `work`, with progress shown. `indexing`: the server builds its index at the end. A signal ends the
+    command."""
     with (
-        closing(connect(url, api_key_env, grpc=grpc, grpc_port=grpc_port)) as client,
-        closing(UploadProgress()) as shown,
+        request.connected() as client,
+        closing(UploadProgress(indexing=indexing)) as shown,
         ending_in_order() as ended,
     ):
         try:
-            done = upload_run(
-                root,
-                client,
-                collection,
-                streams=streams,
-                limits=BatchLimits(batch_points, number_bytes=NUMBER_BYTES[grpc]),
-                large=LargePoints(max_request << 20, NUMBER_BYTES[grpc], grpc=grpc, cut=cut_payload),
-                quantization=quantization,
-                options=options,
-                indexes=indexes,
-                replace=replace,
-                prune=prune,
-                green_seconds=green_seconds,
-                progress=shown.show,
-            )
+            return work(client, shown.show)
         except KeyboardInterrupt:
             if not ended:
                 raise
-            say("terminated; the same command sends what is missing")
-            return 128 + ended[0]
-    code = EXIT_QUARANTINED if done.left_out else EXIT_DONE
-    for notice in done.notices:
-        say(f"note: {notice}")
-    if as_json:
-        delivered = done.delivered
-        counts = {
-            "new": delivered.new,
-            "replaced": delivered.replaced,
-            "present": delivered.present,
-            "spelled": done.as_text,
-        }
-        summary = {"collection": done.collection, "points": done.points, **counts}
-        more = {"left_out": done.left_out, "others": done.others, "pruned": done.pruned, "payload_indexes": indexes}
-        sys.stdout.buffer.write(orjson.dumps(summary | more) + b"\n")
-        sys.stdout.flush()
-        return code
-    delivered = done.delivered
-    indexed = ", ".join(f"{field} ({kind})" for field, kind in indexes.items())
-    say(
-        f"{done.collection}: {done.points:,} points, all counted and indexed; {delivered.new:,} new, "
-        f"{delivered.replaced:,} replaced, {delivered.present:,} were there"
-        + (f"; {done.pruned:,} others deleted" if done.pruned else "")
-        + (f"; indexes on {indexed}" if indexed else "")
-    )
-    return code
+            messages().say("terminated; the same command sends what is missing")
+            raise typer.Exit(128 + ended[0]) from None
+
+
+def show_notes(notices: tuple[str, ...]) -> None:
+    for notice in notices:
+        messages().say(f"note: {notice}")
+
+
+def sent(done: Uploaded) -> str:
+    """The counts of points that were sent, in words."""
+    one = done.delivered
+    return f"{one.new:,} new, {one.replaced:,} replaced, {one.present:,} were there"
+
+
+def as_json(done: Uploaded) -> dict[str, Any]:
+    """The fields that every upload has."""
+    one = done.delivered
+    counts = {"new": one.new, "replaced": one.replaced, "present": one.present, "spelled": done.as_text}
+    return {"collection": done.collection, "points": done.points, **counts, "left_out": done.left_out}
+
+
+def named_indexes(indexes: Indexes) -> str:
+    """The end of a line that names them; empty without any."""
+    return "; indexes on " + ", ".join(f"{field} ({kind})" for field, kind in indexes.items()) if indexes else ""
+
+
+def exit_code(left_out: tuple[str, ...]) -> int:
+    return EXIT_QUARANTINED if left_out else EXIT_DONE
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def upload(
         bool, typer.Option("--on-disk", metavar="", help="Keep vectors on the server's disk, not in its memory.")
     ] = False,
     shards: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=10_000, help="Shards of a new collection.")
+        int | None, typer.Option(metavar="N", min=1, max=10_000, help="Shards of a new collection, on the server.")
     ] = None,
     replicas: Annotated[int | None, typer.Option(metavar="N", min=1, max=100, help="Copies of each shard.")] = None,
     grpc: Annotated[bool, typer.Option("--grpc/--no-grpc", metavar="", help="gRPC, or REST.")] = True,
@@ -61,34 +61,53 @@ def upload(
     prune: Annotated[
         bool, typer.Option("--prune", metavar="", help="Then delete embedfleet's points that are not in this run.")
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only shard I (from 0) of the N of DIR, from this host; others send theirs."),
+    ] = None,
+    finish: Annotated[
+        bool,
+        typer.Option(
+            "--finish", metavar="", help="After all shards of DIR: check that each is there whole, and index."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Load a finished run into a Qdrant server; points that are there already are not sent again."""
     from ...protocol.errors import UsageError
+    from ...protocol.spec.shard import parse_shard
     from ..options.spec_builder import split_names
     from ..upload.collection_options import CollectionOptions
-    from .upload_command import upload as execute
+    from .upload_request import UploadRequest
 
     if collection is not None and not collection.strip():
         raise UsageError(f"--collection {collection!r}: is empty; give a name, or leave it out for the folder's")
-    raise typer.Exit(
-        execute(
-            folder,
-            url,
-            collection,
-            api_key_env=api_key_env,
-            streams=streams,
-            batch_points=batch,
-            quantization=quantization,
-            options=CollectionOptions(hnsw_m, on_disk, shards, replicas),
-            payload_index=split_names(payload_index, "--payload-index"),
-            grpc=grpc,
-            grpc_port=grpc_port,
-            green_seconds=wait,
-            max_request=max_request,
-            cut_payload=cut_payload,
-            replace=replace,
-            prune=prune,
-            as_json=as_json,
-        )
+    request = UploadRequest(
+        root=folder,
+        url=url,
+        collection=collection,
+        api_key_env=api_key_env,
+        streams=streams,
+        batch_points=batch,
+        quantization=quantization,
+        options=CollectionOptions(hnsw_m, on_disk, shards, replicas),
+        payload_index=split_names(payload_index, "--payload-index"),
+        grpc=grpc,
+        grpc_port=grpc_port,
+        green_seconds=wait,
+        max_request=max_request,
+        cut_payload=cut_payload,
+        replace=replace,
+        prune=prune,
+        as_json=as_json,
+        shard=parse_shard(shard) if shard is not None else None,
+        finish=finish,
     )
+    request.check()
+    if request.shard is not None:
+        from .upload_shards import upload_one_shard as execute
+    elif request.finish:
+        from .upload_shards import finish_shards as execute
+    else:
+        from .upload_command import upload as execute
+    raise typer.Exit(execute(request))

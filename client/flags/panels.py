@@ -28,6 +28,7 @@ PANELS = {
         "Limits": ("limit", "max-tokens"),
     },
     "upload": {
+        "Shards of the run": ("shard", "finish"),
         "Collection": (
             *("quantization", "payload-index", "hnsw-m", "on-disk", "shards", "replicas", "replace", "prune"),
         ),

@@ -12,7 +12,9 @@ from .progress import make_view
 class UploadProgress:
     """Shows how many points are sent, and says when the server alone has work left."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, indexing: bool = True) -> None:
+        """`indexing`: the server builds its index once every point is sent."""
+        self._indexing = indexing
         self._view = make_view("points")
         self._started = time.monotonic()
         self._sent = False
@@ -35,7 +37,7 @@ class UploadProgress:
             state="working" if count < due else "done",
         )
         self._view.show(Progress(run="upload", status="running", rows=due, intake_done=True, rejected=0, passes=(one,)))
-        if count >= due and not self._sent:
+        if count >= due and self._indexing and not self._sent:
             self._sent = True
             messages().say("every point is sent; waiting for the server to build its index", timed=True)
 

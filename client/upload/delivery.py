@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,9 @@ from .sizes import CUT_CHARS
 
 if TYPE_CHECKING:
     from qdrant_client import models
+
+Check = Callable[[Point, Mapping[str, Any]], None]
+"""Given a point that is to be sent, and the payload that its id has in the collection: raises if it must not be replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,17 @@ class Delivered:
 class Delivery:
     """Send points in batches, from any number of threads."""
 
-    def __init__(self, requests: Requests, numbered: Container[str] = (), *, has_points: bool = True) -> None:
+    def __init__(
+        self,
+        requests: Requests,
+        numbered: Container[str] = (),
+        *,
+        has_points: bool = True,
+        check: Check | None = None,
+    ) -> None:
         """`numbered` holds the generated chunk ids (FILE#NUMBER): a chunk with such an id does not overwrite another text.
-        `has_points` is whether the collection had points before."""
-        self._requests, self._numbered, self._has_points = requests, numbered, has_points
+        `has_points` is whether the collection may have points already. `check` is called before a point is replaced."""
+        self._requests, self._numbered, self._has_points, self._check = requests, numbered, has_points, check
         self._client, self._collection = requests.client, requests.collection
 
     def send(self, points: Sequence[Point]) -> Delivered:
@@ -57,19 +67,25 @@ class Delivery:
         same = [point for point in points if point.id in there and same_payload(point.payload, there[point.id])]
         whole = self._with_all_vectors(same)
         due = [point for point in points if point.id not in whole]
-        self._check_numbered(due, there)
+        self._check_replaced(due, there)
         refused = set(self._write(due)) if due else set[str]()
         written = [point for point in due if point.id not in refused]
         replaced = sum(point.id in there for point in written)
         left = tuple(point.payload["id"] for point in due if point.id in refused)
         return Delivered(len(written) - replaced, replaced, len(whole), left)
 
-    def _check_numbered(self, due: Sequence[Point], there: dict[str, Any]) -> None:
-        """UsageError if a generated id is there with another text: every `corpus.jsonl` has a `corpus.jsonl#1`."""
+    def _check_replaced(self, due: Sequence[Point], there: dict[str, Any]) -> None:
+        """UsageError if a generated id is there with another text: every `corpus.jsonl` has a `corpus.jsonl#1`. Also the errors
+        of the `check`."""
         for point in due:
-            if point.id not in there or point.payload["id"] not in self._numbered:
+            if point.id not in there:
                 continue
-            text = str((there[point.id] or {}).get("text", ""))
+            payload = there[point.id] or {}
+            if self._check is not None:
+                self._check(point, payload)
+            if point.payload["id"] not in self._numbered:
+                continue
+            text = str(payload.get("text", ""))
             if text[:CUT_CHARS] != point.payload["text"][:CUT_CHARS]:
                 raise UsageError(
                     f"--collection {self._collection}: chunk {point.payload['id']!r} is there with another text. Its id was "
@@ -101,6 +117,13 @@ class Delivery:
             half = len(points) // 2
             return [*self._write(points[:half]), *self._write(points[half:])]
         return []
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the collection is in this process (`:memory:`, or a path), where uploads in two threads mix up vectors."""
+        from qdrant_client.local.qdrant_local import QdrantLocal
+
+        return isinstance(getattr(self._client, "_client", None), QdrantLocal)
 
     def stop(self) -> None:
         """Stop retrying, in every thread."""

@@ -46,9 +46,14 @@ _WORDS = {"keyword": "text", "integer": "whole numbers", "float": "fractions", "
 
 
 def choose_indexes(run: DoneRun, names: Sequence[str]) -> Indexes:
+    """As `choose_indexes_of`, for one run."""
+    return choose_indexes_of([run], names, OWN)
+
+
+def choose_indexes_of(runs: Sequence[DoneRun], names: Sequence[str], own: Indexes) -> Indexes:
     """The payload fields for `names` (`FIELD` or `FIELD:TYPE`), each with its type.
 
-    A field is a key of the metadata, as in a filter, or `id`, `row` or `text` of the chunk. Without TYPE it gets the type of
+    A field is a key of the metadata, as in a filter, or one of `own` (`id`, `row`, `text`). Without TYPE it gets the type of
     its values in the corpus: `float` for whole numbers and fractions, `datetime` if every text is a date. `text` splits texts
     into words, and is chosen by name only, except for the chunk's text.
 
@@ -56,31 +61,31 @@ def choose_indexes(run: DoneRun, names: Sequence[str]) -> Indexes:
     """
     asked: dict[str, IndexType | None] = {}
     for name in names:
-        path, kind = _parsed(name)
+        path, kind = _parsed(name, own)
         if path in asked:
             raise UsageError(f"--payload-index {name}: {path} is named twice; a field has one index")
         asked[path] = kind
-    scan = _Scan([path for path in asked if path not in OWN])
+    scan = _Scan([path for path in asked if path not in own])
     if scan.kinds:
-        scan.read(_metadata(run))
-    return {path: OWN[path] if path in OWN else scan.type_of(path, kind) for path, kind in asked.items()}
+        scan.read(one for run in runs for one in _metadata(run))
+    return {path: own[path] if path in own else scan.type_of(path, kind) for path, kind in asked.items()}
 
 
-def _parsed(name: str) -> tuple[str, IndexType | None]:
+def _parsed(name: str, own: Indexes) -> tuple[str, IndexType | None]:
     """The path in the payload, and the type if the flag names one."""
     head, colon, tail = name.rpartition(":")
     field, kind = (head, tail) if colon and '"' not in tail else (name, None)
     types: tuple[IndexType, ...] = get_args(IndexType)
     if kind is not None and kind not in types:
         raise UsageError(f"--payload-index {name}: {kind!r} is no type; the types are {', '.join(types)}")
-    path = field if field in OWN else METADATA + field.removeprefix(METADATA)
+    path = field if field in own else METADATA + field.removeprefix(METADATA)
     if not _PATH.fullmatch(path):
         raise UsageError(
             f"--payload-index {name}: is no path; put a key with other characters than letters, digits, - and _ in double "
             "quotes, as in --payload-index '\"a key\"'"
         )
-    if kind not in (None, OWN.get(path, kind)):
-        raise UsageError(f"--payload-index {name}: the chunk's {path} is indexed as {OWN[path]}; leave :{kind} out")
+    if kind not in (None, own.get(path, kind)):
+        raise UsageError(f"--payload-index {name}: the chunk's {path} is indexed as {own[path]}; leave :{kind} out")
     return path, kind
 
 

@@ -13,7 +13,7 @@ from ...protocol.errors import EmbedfleetError, UsageError
 from ...protocol.finished_run.payload import RESERVED
 from ...protocol.index.collection import CollectionSchema
 from .collection_options import CollectionOptions
-from .errors import server_errors
+from .errors import foreign_errors, server_errors
 from .payload_indexes import Indexes
 from .requests import RESUME, Requests
 from .schema import schema_differences, vectors_beyond
@@ -39,6 +39,8 @@ class UploadTarget:
         self.collection = requests.collection
         self.before = 0
         """Points in the collection before the upload."""
+        self.is_indexing = True
+        """Whether indexing was on before the upload."""
         self._client, self._ask = requests.client, requests.ask
         self._threshold = INDEXING_THRESHOLD
         self._missing: Indexes = {}
@@ -50,29 +52,19 @@ class UploadTarget:
         indexes: Indexes | None = None,
         *,
         quantize: bool = False,
+        create: bool = True,
     ) -> None:
         """Create the collection, or check that an existing one takes these points and is kept as `options` and `indexes` say.
 
         An existing collection keeps its quantization unless `quantize`. UsageError names the vectors if its schema differs,
-        its vectors are of other models, or it has further vectors; and the flags that it does not follow.
+        its vectors are of other models, or it has further vectors; and the flags that it does not follow. Without `create`,
+        UsageError if it is not there.
         """
         from qdrant_client import models
 
         options = options or CollectionOptions()
         wanted = models.CreateCollection.model_validate(options.body(schema))
-        there = self._ask(lambda: self._client.collection_exists(self.collection))
-        if not there:
-            with server_errors(self.collection, RESUME):
-                self._client.create_collection(
-                    self.collection,
-                    vectors_config=wanted.vectors,
-                    sparse_vectors_config=wanted.sparse_vectors,
-                    hnsw_config=wanted.hnsw_config,
-                    shard_number=wanted.shard_number,
-                    replication_factor=wanted.replication_factor,
-                    quantization_config=wanted.quantization_config,
-                    metadata=wanted.metadata,
-                )
+        there = self._exists() or not self._create(wanted, create=create)
         found = self._ask(lambda: self._client.get_collection(self.collection))
         config = found.config
         different = schema_differences(wanted, config)
@@ -96,7 +88,8 @@ class UploadTarget:
         if there and quantize and type(config.quantization_config) is not type(wanted.quantization_config):
             chosen = wanted.quantization_config or models.Disabled.DISABLED
             self._ask(lambda: self._client.update_collection(self.collection, quantization_config=chosen))
-        self._threshold = config.optimizer_config.indexing_threshold or INDEXING_THRESHOLD
+        threshold = config.optimizer_config.indexing_threshold
+        self.is_indexing, self._threshold = threshold != 0, threshold or INDEXING_THRESHOLD
         self.before = self.count()
 
     def index_payloads(self) -> None:
@@ -107,6 +100,12 @@ class UploadTarget:
             schema = models.PayloadSchemaType(kind)
             make: Any = partial(self._client.create_payload_index, self.collection, field, schema, wait=True)
             self._ask(make)
+
+    def drop_indexes(self, fields: Iterable[str]) -> None:
+        """Remove the payload indexes on these fields; wait until it is done."""
+        for field in fields:
+            remove: Any = partial(self._client.delete_payload_index, self.collection, field, wait=True)
+            self._ask(remove)
 
     def switch_indexing_off(self) -> None:
         """Switch indexing off while points are loaded. Always switch it on again, even if this request fails."""
@@ -161,6 +160,33 @@ class UploadTarget:
                 gone += len(stale)
             if offset is None:
                 return gone
+
+    def _exists(self) -> bool:
+        return self._ask(lambda: self._client.collection_exists(self.collection))
+
+    def _create(self, wanted: models.CreateCollection, *, create: bool) -> bool:
+        """Create the collection; false if another upload did in the meantime. UsageError if it must not be created."""
+        if not create:
+            raise UsageError(
+                f"--collection {self.collection}: is not there; upload the shards to it first, with --shard I/N"
+            )
+        try:
+            self._client.create_collection(
+                self.collection,
+                vectors_config=wanted.vectors,
+                sparse_vectors_config=wanted.sparse_vectors,
+                hnsw_config=wanted.hnsw_config,
+                shard_number=wanted.shard_number,
+                replication_factor=wanted.replication_factor,
+                quantization_config=wanted.quantization_config,
+                metadata=wanted.metadata,
+            )
+        except foreign_errors():  # also where the answer to our own request was lost
+            if self._exists():
+                return False
+            with server_errors(self.collection, RESUME):
+                raise
+        return True
 
     def _page(self, offset: Any) -> Any:
         return self._client.scroll(

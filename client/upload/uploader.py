@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...protocol.errors import EmbedfleetError
-from ...protocol.finished_run.done_run import DoneRun, open_done_run
+from ...protocol.finished_run.done_run import open_done_run
 from ...protocol.finished_run.point_batches import BatchLimits, cut
 from ...protocol.finished_run.point_ids import point_id
 from ...protocol.finished_run.points import Point
@@ -85,18 +85,15 @@ def upload_run(
     requests = Requests(client, collection or collection_name(root))
     target = UploadTarget(requests)
     large = large or LargePoints(MOST_REQUEST_MIB << 20, NUMBER_BYTES[True], grpc=True)
-    limits = limits or BatchLimits()
-    limits = dataclasses.replace(limits, bytes=min(limits.bytes, large.most_bytes // 2))
     schema = collection_schema(run, quantization)
     target.prepare(schema, options, indexes, quantize=quantization is not None)
     target.index_payloads()
     delivery = Delivery(requests, numbered, has_points=target.before > 0)
     as_text = BigIntegersAsText()
-    if _in_process(client):
-        streams = 1
     try:
         target.switch_indexing_off()  # inside: even if the answer is lost, the server may have obeyed
-        delivered = _send(run, large.take(as_text.take(run.points())), delivery, streams, limits, progress)
+        points = large.take(as_text.take(run.points()))
+        delivered = send_points(points, run.rows, delivery, streams, bound_batches(limits, large), progress)
         large.left_out += delivered.refused
         pruned = target.prune(point_id(one) for one in run.ids()) if prune else 0
     except BaseException:
@@ -105,10 +102,10 @@ def upload_run(
         raise
     target.switch_indexing_on()
     target.wait_until_green(green_seconds)
-    points, due = target.count(), target.before + delivered.new - pruned
-    if delivered.points + len(large.left_out) != run.rows or points != due:
+    there, due = target.count(), target.before + delivered.new - pruned
+    if delivered.points + len(large.left_out) != run.rows or there != due:
         raise EmbedfleetError(
-            f"{target.collection}: holds {points:,} points where {due:,} are due ({target.before:,} before, "
+            f"{target.collection}: holds {there:,} points where {due:,} are due ({target.before:,} before, "
             f"{delivered.new:,} new of {run.rows:,}); if nobody else writes there, run the same command again"
         )
     others = target.count_ours() - delivered.points
@@ -120,24 +117,29 @@ def upload_run(
             "--prune deletes them"
         )
     left_out = tuple(large.left_out)
-    return Uploaded(target.collection, points, delivered, as_text.points, left_out, others, pruned, tuple(notices))
+    return Uploaded(target.collection, there, delivered, as_text.points, left_out, others, pruned, tuple(notices))
 
 
-def _in_process(client: QdrantClient) -> bool:
-    """Whether the collection is in this process (`:memory:`, or a path), where uploads in two threads mix up vectors."""
-    from qdrant_client.local.qdrant_local import QdrantLocal
+def bound_batches(limits: BatchLimits | None, large: LargePoints) -> BatchLimits:
+    """The limits (default: those of gRPC), with batches well below the largest request."""
+    limits = limits or BatchLimits()
+    return dataclasses.replace(limits, bytes=min(limits.bytes, large.most_bytes // 2))
 
-    return isinstance(getattr(client, "_client", None), QdrantLocal)
 
-
-def _send(
-    run: DoneRun,
+def send_points(
     points: Iterable[Point],
+    due: int,
     delivery: Delivery,
     streams: int,
     limits: BatchLimits,
     progress: Progress | None,
 ) -> Delivered:
+    """Send points in batches, `streams` requests at a time. `progress` gets `due` as the number of all points.
+
+    The first error of a batch is raised, and ends the others.
+    """
+    if delivery.in_process:
+        streams = 1
     total = Delivered()
     pending: set[Future[Delivered]] = set()
 
@@ -149,7 +151,7 @@ def _send(
             for future in done:
                 total += future.result()
             if progress is not None:
-                progress(total.points, run.rows)
+                progress(total.points, due)
 
     with ThreadPoolExecutor(streams, "upload") as pool:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 RESERVED = "embedfleet"
 """The key for this package's own data in a payload."""
@@ -22,6 +22,9 @@ class Payload(TypedDict):
 
     id: str
     row: int
+    """In the run; in the shard, if there is one."""
+    shard: NotRequired[int]
+    """Of a point that was uploaded with its shard, before the shards were merged."""
     text: str
     metadata: Metadata
     embedfleet: SegmentDigest

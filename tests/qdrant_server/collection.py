@@ -7,7 +7,7 @@ from typing import Any
 
 from qdrant_client import grpc
 
-from .filters import matcher
+from .filters import fields_of, matcher
 from .values import plain
 
 DEFAULT_M, DEFAULT_THRESHOLD = 16, 10_000
@@ -70,6 +70,9 @@ class Collection:
     def index(self, asked: grpc.CreateFieldIndexCollection) -> None:
         self.indexes[asked.field_name] = grpc.FieldType.Name(asked.field_type).removeprefix("FieldType")
 
+    def drop_index(self, field: str) -> None:
+        self.indexes.pop(field, None)
+
     def info(self) -> grpc.CollectionInfo:
         schema = {
             field: grpc.PayloadSchemaInfo(data_type=grpc.PayloadSchemaType.Value(kind), points=len(self.points))
@@ -100,6 +103,12 @@ class Collection:
         """The points that match, in the order of their ids."""
         matches = matcher(only)
         return [self.points[key] for key in sorted(self.points) if matches(self.points[key])]
+
+    def counted(self, only: grpc.Filter) -> int:
+        """How many points match. BadRequest for a field without an index, as of a server in strict mode."""
+        if bare := sorted(fields_of(only) - self.indexes.keys()):
+            raise BadRequest(f"Bad request: Index required but not found for {bare}")
+        return len(self.select(only))
 
     def rows(self) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
         """Payload and vectors of every point in plain Python, by its id."""

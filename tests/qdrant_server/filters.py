@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from qdrant_client import grpc
 
-from .values import is_empty
+from .values import is_empty, value_at
 
 Matches = Callable[[grpc.PointStruct], bool]
 
@@ -27,6 +28,13 @@ def matcher(only: grpc.Filter) -> Matches:
     return matches
 
 
+def fields_of(only: grpc.Filter) -> set[str]:
+    """The fields whose values a filter compares."""
+    return {
+        one.field.key for group in (only.must, only.must_not, only.should) for one in group if one.HasField("field")
+    }
+
+
 def _condition(asked: grpc.Condition) -> Matches:
     match asked.WhichOneof("condition_one_of"):
         case "has_id":
@@ -38,7 +46,20 @@ def _condition(asked: grpc.Condition) -> Matches:
         case "is_empty":
             key = asked.is_empty.key
             return lambda point: is_empty(point.payload.get(key))
+        case "field":
+            key, wanted = asked.field.key, _values(asked.field.match)
+            return lambda point: value_at(point.payload, key) in wanted
         case "filter":
             return matcher(asked.filter)
         case other:
             raise NotImplementedError(f"a condition of the kind {other}")
+
+
+def _values(asked: grpc.Match) -> list[Any]:
+    match asked.WhichOneof("match_value"):
+        case "keywords":
+            return list(asked.keywords.strings)
+        case "integer":
+            return [asked.integer]
+        case other:
+            raise NotImplementedError(f"a match of the kind {other}")

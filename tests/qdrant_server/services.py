@@ -103,6 +103,9 @@ class Points(grpc.PointsServicer):
     def CreateFieldIndex(self, request: Any, context: Any) -> Any:
         return self._write("CreateFieldIndex", request, context, lambda one: one.index(request))
 
+    def DeleteFieldIndex(self, request: Any, context: Any) -> Any:
+        return self._write("DeleteFieldIndex", request, context, lambda one: one.drop_index(request.field_name))
+
     def Get(self, request: Any, context: Any) -> Any:
         def work() -> Any:
             points = self._store.collections[request.collection_name].points
@@ -124,8 +127,8 @@ class Points(grpc.PointsServicer):
 
     def Count(self, request: Any, context: Any) -> Any:
         def work() -> Any:
-            found = self._store.collections[request.collection_name].select(request.filter)
-            return grpc.CountResponse(result=grpc.CountResult(count=len(found)))
+            count = self._store.collections[request.collection_name].counted(request.filter)
+            return grpc.CountResponse(result=grpc.CountResult(count=count))
 
         return self._store.answer("Count", request, context, work)
 

@@ -26,3 +26,12 @@ def plain(value: grpc.Value) -> Any:
 def is_empty(value: grpc.Value | None) -> bool:
     """Whether a field counts as empty: missing, null, or a list without elements."""
     return value is None or plain(value) in (None, [])
+
+
+def value_at(payload: Any, path: str) -> Any:
+    """The value of a field by its path, as in `metadata.lang`; None if it is missing."""
+    name, *rest = path.split(".")
+    found = plain(payload[name]) if name in payload else None
+    for key in rest:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found

@@ -1,4 +1,4 @@
-"""Each recipe of docs/recipes.md, as it stands on the page, where its library is installed."""
+"""Each recipe of docs/recipes.md and docs/shards-readers.md, as it stands on the page, where its library is installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from embedfleet import open_run
 
 from ..run_copies import copied
 
-PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE, SHARDS_PAGE = (DOCS / "recipes.md").read_text(), (DOCS / "shards-readers.md").read_text()
 NAME = "dense-all-minilm-l6-v2"
 ROWS, POISONED = 40, 3
 CHECKS = {
@@ -40,45 +41,90 @@ CHECKS = {
 }
 """By heading of the page: the module to import, and what holds after the recipe. VECTORS has the vector of each id, NEAREST the
 five ids that are nearest to c7."""
+SHARDS_CHECKS = {
+    "DuckDB": (
+        "duckdb",
+        "assert (twice, [one[0] for one in nearest]) == ([], NEAREST)\nassert nearest[0][1] == 'row 7'",
+    ),
+    "polars": (
+        "polars",
+        "assert list(zip(frame['id'], frame['vector'].to_list())) == list(VECTORS.items())\n"
+        "assert frame['shard'].is_sorted() and frame['shard'].unique().to_list() == [0, 1, 2]",
+    ),
+    "pandas": ("pandas", "assert dict(zip(frame['id'], matrix.tolist())) == VECTORS"),
+    "LanceDB": ("lancedb", "assert [one['id'] for one in found] == NEAREST\nassert table.count_rows() == len(VECTORS)"),
+    "Spark": (
+        "pyspark",
+        "assert {one['id']: one['vector'] for one in frame.collect()} == VECTORS\nspark.stop()",
+    ),
+}
+"""The same for the page on shards; rows of VECTORS are in the order of the source."""
+MODELS = ("--dense", f"{NAME.removeprefix('dense-')}=fake:8,nan_on=poison", "--devices", "cpu")
 QUIET = {"HF_HUB_OFFLINE": "1", "HAYSTACK_TELEMETRY_ENABLED": "false", "DO_NOT_TRACK": "1"}
 
 
-def recipe(heading: str) -> str:
+def recipe(page: str, heading: str) -> str:
     """The Python of a section."""
-    section = PAGE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    section = page.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     (code,) = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
     return code
 
 
+Made = tuple[Path, str]
+
+
 @pytest.fixture(scope="module")
-def made(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run with a row in quarantine and an exported table; and what the checks compare with, as Python."""
-    pytest.importorskip("qdrant_edge")
-    folder = tmp_path_factory.mktemp("recipes")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = ["poison" if row == POISONED else f"row {row}" for row in range(ROWS)]
     lines = [{"id": f"c{row}", "text": text, "metadata": {"lang": "en", "n": row}} for row, text in enumerate(texts)]
-    (folder / "corpus.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
-    models = ("--dense", f"{NAME.removeprefix('dense-')}=fake:8,nan_on=poison", "--sparse", "bm25", "--devices", "cpu")
-    cli("run", folder / "corpus.jsonl", "--out", folder / "run", *models, "--export", "parquet", code=3)
-    vectors = np.asarray(open_run(folder / "run").vectors(NAME))
+    path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(cli: Any, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A run with a row in quarantine and an exported table; and what the checks compare with, as Python."""
+    pytest.importorskip("qdrant_edge")
+    run = tmp_path_factory.mktemp("recipes") / "run"
+    cli("run", corpus, "--out", run, *MODELS, "--sparse", "bm25", "--export", "parquet", code=3)
+    vectors = np.asarray(open_run(run).vectors(NAME))
     by_id = {f"c{row}": vectors[row].tolist() for row in range(ROWS) if row != POISONED}
     nearest = [f"c{row}" for row in np.argsort(-np.nan_to_num(vectors @ vectors[7], nan=-2.0))[:5]]
-    return folder / "run", f"VECTORS, NEAREST = {by_id!r}, {nearest!r}\n"
+    return run, f"VECTORS, NEAREST = {by_id!r}, {nearest!r}\n"
 
 
-def test_the_page_has_a_recipe_for_each_library() -> None:
-    assert re.findall(r"^## (.+)$", PAGE, re.MULTILINE) == list(CHECKS)
+@pytest.fixture(scope="module")
+def sharded(cli: Any, corpus: Path, made: Made, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """The same corpus in three shards that are not merged."""
+    run = tmp_path_factory.mktemp("shards") / "run"
+    for index in range(3):
+        cli("run", corpus, "--out", run, *MODELS, "--shard", f"{index}/3", code=3 if index == 0 else 0)
+    return run, made[1]
+
+
+@pytest.mark.parametrize(("page", "checks"), [(PAGE, CHECKS), (SHARDS_PAGE, SHARDS_CHECKS)], ids=["run", "shards"])
+def test_the_page_has_a_recipe_for_each_library(page: str, checks: dict[str, tuple[str, str]]) -> None:
+    assert re.findall(r"^## (.+)$", page, re.MULTILINE) == list(checks)
 
 
 @pytest.mark.parametrize("heading", CHECKS)
-def test_the_recipe_works(made: tuple[Path, str], tmp_path: Path, heading: str) -> None:
+def test_the_recipe_works(made: Made, tmp_path: Path, heading: str) -> None:
+    follow(made, tmp_path, PAGE, heading, *CHECKS[heading])
+
+
+@pytest.mark.parametrize("heading", SHARDS_CHECKS)
+def test_the_recipe_for_shards_works(sharded: Made, tmp_path: Path, heading: str) -> None:
+    follow(sharded, tmp_path, SHARDS_PAGE, heading, *SHARDS_CHECKS[heading])
+
+
+def follow(made: Made, folder: Path, page: str, heading: str, module: str, check: str) -> None:
     """In a process of its own: these libraries warn, and leave threads behind."""
-    module, check = CHECKS[heading]
     pytest.importorskip(module)
-    copied(made[0], tmp_path / "run")
-    command = [sys.executable, "-c", f"{recipe(heading)}\n{made[1]}{check}\n"]
-    environment = {**os.environ, **QUIET, "HF_HOME": str(tmp_path / "hub")}
+    copied(made[0], folder / "run")
+    command = [sys.executable, "-c", f"{recipe(page, heading)}\n{made[1]}{check}\n"]
+    environment = {**os.environ, **QUIET, "HF_HOME": str(folder / "hub")}
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr

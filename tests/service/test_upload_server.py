@@ -77,3 +77,19 @@ def test_the_script_loads_the_same(files, cli, server, collection):
     module = runpy.run_path(str(files.layout.export / "upload_to_qdrant.py"))
     assert module["load"](server, files.layout.export, collection) == 700
     assert json.loads((files.layout.export / "collection.json").read_bytes())["points"] == 700
+
+
+def test_shards_become_one_collection(cli, server, collection, tmp_path):
+    lines = [json.dumps({"id": f"c{row}", "text": f"text {row}"}) for row in range(300)]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(lines))
+    out, models = tmp_path / "run", ("--dense", "fake:8", "--devices", "cpu")
+    flags = ("--url", URL, "--collection", collection, "--grpc-port", PORT, *KEY)
+    for index in range(3):
+        cli("run", tmp_path / "corpus.jsonl", "--out", out, *models, "--shard", f"{index}/3")
+        assert "--finish" in cli("upload", out, *flags, "--shard", f"{index}/3").err
+    assert server.get_collection(collection).config.optimizer_config.indexing_threshold == 0
+    done = cli("upload", out, *flags, "--finish", "--payload-index", "shard", "--json").json
+    assert (done["points"], done["shards"], done["payload_indexes"]) == (300, 3, {"shard": "integer"})
+    info = server.get_collection(collection)
+    assert (info.status.value, list(info.payload_schema)) == ("green", ["shard"])
+    assert info.config.optimizer_config.indexing_threshold != 0

@@ -19,12 +19,13 @@ from embedfleet.protocol.spec.export_formats import FORMATS
 FLAGS = {
     "run": "backend batch-timeout candidates config cpu-fallback dense devices dtype ensemble export grace heads id-field "
     "index json keep-spool limit load-timeout max-active-dims max-tokens multivector no-fallback normalize on otlp out "
-    "pool-factor project prompt qrels queries query-prompt ray-address rerank restart shard shards signals sparse sparse-device spool store "
-    "text-field title-field top-k truncate-dim trust-remote-code weights write-config quiet verbose log-file no-color progress",
+    "pool-factor project prompt qrels queries query-prompt ray-address rerank restart shard shards signals sparse "
+    "sparse-device spool store text-field title-field top-k truncate-dim trust-remote-code weights write-config quiet "
+    "verbose log-file no-color progress",
     "fit": "backend batch-timeout candidates config cpu-fallback dense devices dtype ensemble export grace heads id-field "
     "index json keep-spool limit load-timeout max-active-dims max-tokens multivector no-fallback normalize on otlp out "
-    "pool-factor project prompt qrels queries query-prompt ray-address rerank restart shard shards signals sparse sparse-device spool store "
-    "text-field title-field top-k truncate-dim trust-remote-code weights write-config quiet no-color",
+    "pool-factor project prompt qrels queries query-prompt ray-address rerank restart shard shards signals sparse "
+    "sparse-device spool store text-field title-field top-k truncate-dim trust-remote-code weights write-config quiet no-color",
     "plan": "backend compare config dense devices dtype ensemble gpus heads id-field index json limit max-active-dims "
     "max-tokens measure multivector no-fallback normalize out pool-factor price project prompt query-prompt shards sparse "
     "sparse-device store text-field title-field truncate-dim trust-remote-code weights write no-color quiet",
@@ -35,7 +36,7 @@ FLAGS = {
     "merge": "json log-file no-color on-duplicate progress quiet",
     "export": "format json no-color quantization quiet",
     "upload": "api-key-env batch collection cut-payload grpc grpc-port hnsw-m json max-request on-disk payload-index prune "
-    "quantization replace replicas shards streams url wait quiet log-file no-color progress",
+    "quantization replace replicas shard shards finish streams url wait quiet log-file no-color progress",
     "doctor": "json no-color",
     "models": "json no-color",
     "serve": "bind devices grace no-devices otlp",
