@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import shutil
 import tempfile
 import time
@@ -155,7 +156,9 @@ def measure(folder: Path, count: int, rows: int, dim: int) -> dict[str, Any]:
     write_shards(root, count, rows, dim)
     made = time.monotonic() - begin
     size = sum(path.stat().st_size for path in root.rglob("*.parquet"))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     watched = watch(embedfleet("merge", str(root), "--progress", "none"))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     again = watch(embedfleet("merge", str(root), "--progress", "none"))
     merged = json.loads((root / "manifest.json").read_bytes())["counts"]
     assert merged["committed"] == count * rows, merged
@@ -165,6 +168,7 @@ def measure(folder: Path, count: int, rows: int, dim: int) -> dict[str, Any]:
         "rows": count * rows,
         "bytes": size,
         "seconds": round(watched.seconds, 2),
+        "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2),
         "again_seconds": round(again.seconds, 2),
         "writing_shards_seconds": round(made, 2),
         "peak_bytes": watched.peak("merge"),

@@ -7,7 +7,8 @@ from os import PathLike
 from pathlib import Path
 from typing import cast
 
-from ..protocol.errors import EmbedfleetError, UsageError
+from ..protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
+from ..protocol.object_storage.address import is_address
 from ..protocol.spec.local_paths import check_local
 
 LARGEST = 2**53
@@ -51,3 +52,12 @@ def check_number(value: int | None, flag: str) -> None:
     """Raise UsageError for a number beyond `LARGEST`."""
     if value is not None and abs(value) > LARGEST:
         raise UsageError(f"{flag} {value}: give a smaller number, at most {LARGEST:,}")
+
+
+def run_folder(value: str | PathLike[str]) -> Path:
+    """The folder of a run to read: the path itself or, for an address in object storage, a copy that is brought up to date."""
+    if is_address(value):
+        from ..protocol.object_storage.copies import local_copy
+
+        return local_copy(value)
+    return expand_path(value, "DIR", RunDirectoryError)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..protocol.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EmbedfleetError, RunDirectoryError
+from ..protocol.object_storage.mirror import follow_spool, unfollow_spool
 from ..protocol.process import lifeline
 from ..protocol.process.child import ERROR_MARK
 from ..protocol.process.standard_streams import guard_standard_error
@@ -52,6 +53,7 @@ def held(root: Path, work: Callable[[], T], again: str = "run the same command a
         raise wrong_kind_error(odd)
     try:
         lock = take_lock(RunLayout(root), str(root))
+        mirror = follow_spool(root.absolute())
     except OSError as error:
         raise RunDirectoryError(f"{root}: {error.strerror or error}; give a folder that can be written") from error
     try:
@@ -65,4 +67,5 @@ def held(root: Path, work: Callable[[], T], again: str = "run the same command a
     except BaseException as error:  # pyarrow and the engine may raise anything, even panics; people get one message
         raise EmbedfleetError(f"{root}: {type(error).__name__}: {error}") from error
     finally:
+        unfollow_spool(mirror)
         drop_lock(lock)

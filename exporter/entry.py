@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import zmq
 
 from ..protocol.errors import EmbedfleetError
+from ..protocol.object_storage.mirror import Mirror, follow_spool
 from ..protocol.process.system_refusals import describe_write_failure
 from ..protocol.version import PROTOCOL, __version__
 from ..protocol.wire import channels
@@ -35,6 +37,7 @@ from .export_runtime import ExportRuntime
 from .run_directory.owned_directory import RunDirectory
 
 ALIVE_MS = 1_000
+T = TypeVar("T")
 
 
 class ExporterLoop:
@@ -45,6 +48,8 @@ class ExporterLoop:
         self._socket = channels.bind(self._context, zmq.PAIR, endpoint)
         self._decoder: Decoder[ToExporter] = Decoder(ToExporter)
         self._runtime: ExportRuntime | None = None
+        self._mirror: Mirror | None = None
+        """Of a run directory in object storage: commits may take minutes there."""
         self._told = time.monotonic()
 
     def run(self) -> int:
@@ -98,12 +103,25 @@ class ExporterLoop:
         return True
 
     def _take(self, message: OpenRunMessage) -> RunDirectory:
-        """Open the directory in a thread, since it may have to read the source again, and send signs of life meanwhile."""
-        with ThreadPoolExecutor(1, "open") as pool:
-            taking = pool.submit(RunDirectory, Path(message.directory), message.spec, restart=message.restart)
-            while not wait([taking], ALIVE_MS / 1000).done:
+        """Open the directory, which may have to read the source again."""
+        root = Path(message.directory)
+        self._mirror = follow_spool(root)
+        return self._waited("open", lambda: RunDirectory(root, message.spec, restart=message.restart)).result()
+
+    def _waited(self, name: str, work: Callable[[], T]) -> Future[T]:
+        """Do what may take long in a thread, and send signs of life until it has ended."""
+        with ThreadPoolExecutor(1, name) as pool:
+            working = pool.submit(work)
+            while not wait([working], ALIVE_MS / 1000).done:
                 self._alive()
-        return taking.result()
+        return working
+
+    def _patiently(self, work: Callable[..., object], *arguments: Any) -> None:
+        """Do what waits for commits."""
+        if self._mirror is None:
+            work(*arguments)
+        else:
+            self._waited("work", lambda: work(*arguments)).result()
 
     def _work(self, message: BeginPass | SourceRead | Rows | FailedRows | FillRows | Record, frames: list[Any]) -> None:
         runtime = self._runtime
@@ -111,28 +129,26 @@ class ExporterLoop:
         match message:
             case BeginPass():
                 try:
-                    runtime.begin_pass(message.number, message.fingerprint, message.placement)
+                    self._patiently(runtime.begin_pass, message.number, message.fingerprint, message.placement)
                 except EmbedfleetError as error:
                     self._send(PassRefused(message.number, str(error)))
             case SourceRead():
                 runtime.source_read(message)
             case Rows():
-                runtime.add(message, [frame.buffer for frame in frames])
+                self._patiently(runtime.add, message, [frame.buffer for frame in frames])
             case FailedRows():
-                runtime.give_up(message)
+                self._patiently(runtime.give_up, message)
             case FillRows():
-                runtime.fill(message)
+                self._patiently(runtime.fill, message)
             case Record():
                 runtime.record(message)
 
     def _close(self, message: CloseRunMessage) -> None:
-        """End the run in a thread, since publishing may take long, and send signs of life meanwhile."""
-        assert self._runtime is not None, "the coordinator opens the run first"
-        with ThreadPoolExecutor(1, "close") as pool:
-            closing = pool.submit(self._runtime.close, message)
-            while not wait([closing], ALIVE_MS / 1000).done:
-                self._alive()
-        for report in self._runtime.take():
+        """End the run; publishing may take long."""
+        runtime = self._runtime
+        assert runtime is not None, "the coordinator opens the run first"
+        closing = self._waited("close", lambda: runtime.close(message))
+        for report in runtime.take():
             self._send(report)
         error = closing.exception()
         if error is not None:  # a full disk, a broken shard, any other

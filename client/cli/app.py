@@ -146,8 +146,11 @@ def verify(folder: RunFolder, as_json: AsJson = False) -> None:
 @app.command()
 def info(folder: RunFolder, as_json: AsJson = False) -> None:
     """Show what a run directory holds."""
+    from ...protocol.object_storage.address import with_addresses
+    from ..arguments import run_folder
     from ..run_directory.shards_info import describe_shards, shard_lines
 
+    folder = run_folder(folder)
     if (shards := describe_shards(folder)) is not None:
         if as_json:
             print_json(shards)
@@ -157,13 +160,15 @@ def info(folder: RunFolder, as_json: AsJson = False) -> None:
     from ..run_directory.info import describe_run, describe_state
     from .tables import print_info
 
+    folder = run_folder(folder)
     described = describe_run(folder)
+    described["root"] = with_addresses(described["root"])
     if as_json:
         print_json(described)
     else:
         print_info(described)
         if line := describe_state(folder):
-            sys.stdout.write(f"{line}\n")
+            sys.stdout.write(f"{with_addresses(line)}\n")
 
 
 @app.command()

@@ -15,6 +15,7 @@ from ...protocol.errors import EXIT_DONE, EXIT_QUARANTINED
 from ...protocol.finished_run.done_run import open_done_run
 from ...protocol.finished_run.point_batches import BatchLimits
 from ...protocol.index.collection import Quantization
+from ..arguments import run_folder
 from ..output.messages import messages
 from ..output.upload_progress import UploadProgress
 from ..upload.collection_options import CollectionOptions
@@ -46,6 +47,7 @@ def upload(
     as_json: bool,
 ) -> int:
     """Upload the run in `root` to the server at `url`, and return the exit code: 3 if a chunk was left out."""
+    root = run_folder(root)
     indexes = choose_indexes(open_done_run(root), payload_index)  # before any server is contacted
     say = messages().say
     with (

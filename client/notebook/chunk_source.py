@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...protocol.errors import SourceError, UsageError
+from ...protocol.object_storage.address import is_address, parse_address
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.source.check import read_stamps, was_read
 from ...protocol.source.corpus import STDIN, is_gone, survey
 from ...protocol.source.source_file import SourceFile
+from ...protocol.source.unpacked import parquet_source
 from ..arguments import expand_path
 
 BLOCK = 1 << 20
@@ -23,7 +25,8 @@ BLOCK = 1 << 20
 class ChunkSource:
     """A corpus whose files can be read. The records are checked only by the run."""
 
-    path: Path
+    path: Path | str
+    """Of a file or folder here; the address of one elsewhere."""
     files: int
     bytes: int
     records: int | None
@@ -41,8 +44,8 @@ def look_at_source(
     """
     if source == STDIN:
         raise UsageError("standard input is for the command line: give a file or a folder")
-    path = expand_path(source, "source", SourceError).absolute()
-    if is_gone(str(path)) and not fresh and was_read(out, str(path)):
+    path = _place(source)
+    if not fresh and was_read(out, str(path)) and is_gone(str(path)):
         stamps = read_stamps(RunLayout(out)) or []
         return ChunkSource(path, len(stamps), sum(one.size for one in stamps), None)
     corpus = survey(str(path), out, text_field)
@@ -53,19 +56,26 @@ def look_at_source(
     return ChunkSource(path, len(files), sum(file.size for file in files), records, corpus.left_out.line())
 
 
+def _place(source: str | PathLike[str]) -> Path | str:
+    if is_address(source):
+        return str(parse_address(source, "source", SourceError))
+    return expand_path(source, "source", SourceError).absolute()
+
+
 def _records(file: SourceFile) -> int | None:
-    if file.path is None or file.compression is not None:
+    if file.compression is not None or (file.path is None and file.format != "parquet"):
         return None
     try:
         match file.format:
             case "jsonl":
-                return _lines(file.path)
+                return _lines(file.path) if file.path is not None else None
             case "parquet":
-                return int(pq.read_metadata(file.path).num_rows)
+                with parquet_source(file) as (table, _):
+                    return int(pq.read_metadata(table).num_rows)
             case _:
                 return None
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise SourceError(f"{file.path}: cannot be read ({error}); restore it or leave it out") from error
+        raise SourceError(f"{file.where}: cannot be read ({error}); restore it or leave it out") from error
 
 
 def _lines(path: Path) -> int:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ...protocol.errors import SourceError, UsageError
+from ...protocol.object_storage.address import is_address
 from ...protocol.source.corpus import STDIN
 from ...protocol.spec import catalog
 from ..arguments import expand_path
@@ -24,10 +25,14 @@ _FILE_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json", ".parquet", ".gz", ".z
 def default_out(source: str) -> Path:
     """The run directory of a source: `corpus.embedfleet` beside `corpus.jsonl.gz` or the folder `corpus`.
 
-    UsageError for standard input and for the root of the file system: there is no place beside them.
+    UsageError for standard input, for an address and for the root of the file system: there is no place beside them.
     """
     if source == STDIN:
         raise UsageError("--out is missing: no folder is beside standard input; give --out DIR")
+    if is_address(source):
+        raise UsageError(
+            f"--out is missing: no folder is beside {source}; give --out DIR, or an address of s3, gs or az"
+        )
     # Not resolved: the run directory of a link is beside the link.
     path = Path(os.path.normpath(expand_path(source, "source", SourceError).absolute()))
     if not path.name:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...protocol.errors import SourceError, UsageError
+from ...protocol.object_storage.address import is_address, parse_address
 from ...protocol.source.check import was_read
+from ...protocol.source.remote_corpus import check_readable
 from ...protocol.spec.ensemble_spec import EnsembleSpec, Method
 from ...protocol.spec.known_models import check_known
 from ...protocol.spec.run_spec import (
@@ -52,13 +54,17 @@ def build_spec(
 ) -> RunSpec:
     """Check the flags and build the spec. UsageError or SourceError names the flag and the remedy.
 
-    The source may be missing if the run in `out` has read it to its end.
+    The source may be missing if the run in `out` has read it to its end; of one elsewhere, a byte is read.
     `options` are fields of PassSpec. They apply to every model that uses them.
     """
     unknown = sorted(options.keys() - set(PassSpec.__struct_fields__))
     if unknown:
         raise UsageError(f"{', '.join(unknown)}: no option of a pass")
-    if source != "-":
+    if is_address(source):
+        source = str(parse_address(source, "source", SourceError))
+        if out is None or not was_read(out, source):
+            check_readable(source, text_field)
+    elif source != "-":
         path = expand_path(source, "source", SourceError)
         absolute = str(expand_path(path.absolute(), "source", SourceError))
         if not path.exists() and (out is None or not was_read(out, absolute)):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...protocol.errors import UsageError
+from ...protocol.object_storage.address import with_addresses
 from ...protocol.text.terminal_text import printable
 from ...protocol.version import __version__
 
@@ -73,14 +74,14 @@ class Messages:
     def fail(self, text: str) -> None:
         """Show an error, with --quiet too."""
         if self.log is not None:
-            for line in printable(text).splitlines():
+            for line in printable(with_addresses(text)).splitlines():
                 self.log.error(line)
         self._write("error", text if self.as_json else f"error: {text}")
 
     def record(self, text: str) -> None:
         """Write a line to the log file alone, if there is one."""
         if self.log is not None:
-            for line in printable(text).splitlines():
+            for line in printable(with_addresses(text)).splitlines():
                 self.log.info(line)
 
     def show_json(self, fields: dict[str, Any]) -> None:
@@ -92,6 +93,7 @@ class Messages:
         sys.stderr.flush()
 
     def _write(self, kind: str, text: str, *, timed: bool = False) -> None:
+        text = with_addresses(text)
         if self.as_json:
             self.show_json({kind: text})
         else:

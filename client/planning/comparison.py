@@ -78,6 +78,8 @@ def _compared(plan: Plan, folder: Path) -> Iterator[Compared]:
         if one.tokens_per_second is not None and found is not None and found.seconds:
             yield _one(f"{one.vector}: tokens/s", one.tokens_per_second, found.tokens_per_second)
             yield _one(f"{one.vector}: seconds", one.seconds, found.seconds)
+    if plan.collection_bytes is not None and described["index"]["bytes"]:
+        yield _one("bytes of the collection", plan.collection_bytes, described["index"]["bytes"])
     for one in plan.ensembles:
         if (real := vectors.get(one.vector)) is not None:
             yield _one(f"{one.vector}: bytes", one.bytes, real["bytes"])

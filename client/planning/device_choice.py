@@ -11,7 +11,7 @@ from ...protocol.wire.devices import Device
 
 @dataclass(frozen=True, slots=True)
 class PlannedDevices:
-    """`names` are those of the devices that compute models, each once; `gpu` is their kind, if they are GPUs that the table
+    """`names` has one for each device that computes models; `gpu` is their kind, if they are GPUs that the table
     knows; `here` says whether they are this host's."""
 
     names: tuple[str, ...]
@@ -31,8 +31,8 @@ class PlannedDevices:
 
 
 def named_gpus(gpus: Gpus) -> PlannedDevices:
-    """The devices of `--gpus`."""
-    names = tuple(f"{gpus.name} {number}" for number in range(gpus.count))
+    """The devices of `--gpus`: all have the same name."""
+    names = (gpus.name,) * gpus.count
     return PlannedDevices(names, gpus.gpu.memory, is_gpu=True, threads=0, gpu=gpus.gpu, here=False, half=True)
 
 

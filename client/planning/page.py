@@ -29,9 +29,14 @@ def print_plan(plan: Plan) -> None:
         _print(_of_vector(vector, "on disk"))
     console.print(f"\nall, on {escape(_devices(plan.devices))}")
     _print(_of_all(plan))
-    notes = dict.fromkeys([*plan.notes, *(f"{one.vector}: {note}" for one in plan.passes for note in one.notes)])
-    for note in notes:
+    for note in (*plan.notes, *_of_passes(plan)):
         console.print(f"note: {escape(note)}")
+
+
+def _of_passes(plan: Plan) -> Iterator[str]:
+    """The notes of all passes, each once."""
+    for note in dict.fromkeys(note for one in plan.passes for note in one.notes):
+        yield f"{', '.join(one.vector for one in plan.passes if note in one.notes)}: {note}"
 
 
 def print_comparison(compared: Sequence[Compared]) -> None:
@@ -98,6 +103,8 @@ def _of_vector(vector: PlannedVector, name: str) -> Iterator[Line]:
 
 def _of_all(plan: Plan) -> Iterator[Line]:
     yield "on disk", human_bytes(round(plan.bytes.value)), _basis(plan.bytes)
+    if plan.collection_bytes is not None:
+        yield "collection", f"{human_bytes(round(plan.collection_bytes.value))} more", _basis(plan.collection_bytes)
     if plan.start_seconds is not None:
         yield "start, end", duration(plan.start_seconds.value), _basis(plan.start_seconds)
     if plan.seconds is not None:
@@ -114,9 +121,10 @@ def _basis(figure: Figure) -> str:
 
 
 def _devices(names: Sequence[str]) -> str:
-    if len(names) <= 2:
-        return ", ".join(names) or "no device"
-    return f"{len(names)} devices, {names[0]} to {names[-1]}"
+    counted = [(names.count(name), name) for name in dict.fromkeys(names)]
+    if len(counted) > 2:
+        return f"{len(names)} devices, {names[0]} to {names[-1]}"
+    return ", ".join(name if count == 1 else f"{count} x {name}" for count, name in counted) or "no device"
 
 
 def _short(name: str) -> str:
@@ -129,6 +137,8 @@ def _number(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """`8.2 s`, `3 min 20 s`, `5 h 12 min`, `12 d 3 h`."""
+    if seconds < 1:
+        return f"{seconds:.2g} s"
     if seconds < 100:
         return f"{seconds:.1f} s"
     seconds = round(seconds)

@@ -84,6 +84,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ensembles: tuple[PlannedVector, ...]
     bytes: Figure
     """Of all segments, without the collection."""
+    collection_bytes: Figure | None
+    """Of the embedded collection; None without one."""
     devices: tuple[str, ...]
     start_seconds: Figure | None
     """From the command to the first batch, and from the last result to the end."""

@@ -109,7 +109,8 @@ def _inputs(
         measured = earlier_run(wishes.out, spec.passes, devices)
     if calibration is not None:
         answer = _with_sizes(answer, calibration)
-    return Inputs(spec, survey, answer, devices, measured, wishes.shards, wishes.price)
+    busy = tuple(f"{one.name}: {one.cores_note}" for one in survey.devices if one.cores_note)
+    return Inputs(spec, survey, answer, devices, measured, wishes.shards, wishes.price, busy)
 
 
 def _with_sizes(answer: PassesAnswer, calibration: Calibration) -> PassesAnswer:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from ...protocol.errors import RunDirectoryError, unreadable
+from ...protocol.errors import unreadable
 from ...protocol.run_directory.int8_count import Int8Count
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.records.intake import IntakeCounts, read_intake
@@ -19,7 +19,7 @@ from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegme
 from ...protocol.run_directory.tables import read_info
 from ...protocol.run_directory.truncation import Truncation, segment_truncation, sum_truncations
 from ...protocol.spec.run_spec import CPU_KINDS, Output, RunSpec
-from ..arguments import expand_path
+from ..arguments import run_folder
 from .description import ChunksDescription, RunDescription, VectorDescription
 from .edge_shard import published_segments
 from .files import AGAIN, read_spec
@@ -32,7 +32,7 @@ def describe_run(path: str | PathLike[str]) -> RunDescription:
 
     RunDirectoryError if there is no run, or a file is torn.
     """
-    layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
+    layout = RunLayout(run_folder(path))
     spec = read_spec(layout)
     manifest, running = read_manifest(layout), look(layout)
     status = "interrupted" if manifest is None else manifest.status
@@ -54,7 +54,7 @@ def describe_run(path: str | PathLike[str]) -> RunDescription:
 def describe_state(path: str | PathLike[str]) -> str:
     """One line about a run that is not done: the process at work and its progress, or how far an interrupted run came and how
     to resume it; or about shards that were run again since they were merged. Empty for a run that is done."""
-    layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
+    layout = RunLayout(run_folder(path))
     running = look(layout)
     return str(running) if running is not None else interrupted(layout) or stale_line(layout)
 

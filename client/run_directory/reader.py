@@ -20,7 +20,7 @@ from ...protocol.run_directory.records.quarantine import QuarantineLine
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ...protocol.run_directory.tables import CHUNK_SCHEMA, FloatArray, dense_vectors, read_info
 from ...protocol.spec.run_spec import Output, RunSpec
-from ..arguments import expand_path
+from ..arguments import expand_path, run_folder
 from .files import AGAIN, read_lines, read_spec, read_table, rejected_files, spans
 from .memory_map import open_memory_map
 from .multivectors import Multivectors, read_multivectors
@@ -34,7 +34,7 @@ BATCH_BYTES = 64 << 20
 
 def open_run(path: str | PathLike[str]) -> Run:
     """The run in the directory `path`, finished or not. RunDirectoryError if there is none."""
-    layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
+    layout = RunLayout(run_folder(path))
     return Run(layout, read_spec(layout), read_manifest(layout))
 
 

@@ -8,17 +8,19 @@ from os import PathLike
 from types import TracebackType
 from typing import Self
 
-from ...protocol.errors import RunDirectoryError, UsageError
+from ...protocol.errors import UsageError
 from ...protocol.index.queries import QueryVector
+from ...protocol.object_storage.address import is_address
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.run_spec import PassSpec
 from ...protocol.text.preprocessing import preprocess, preprocessor
 from ...protocol.text.query_pairs import join_pair
-from ..arguments import expand_path
+from ..arguments import run_folder
 from ..options.signal_names import choose_signals
 from ..options.spec_builder import make_pass
 from ..run_directory.edge_shard import check_searchable
 from ..run_directory.files import read_spec
+from .copied_run import with_collection
 from .filter_keys import Filters, plain_filters
 from .hit import Hit as Hit
 from .kept_shard import KeptShard
@@ -49,9 +51,11 @@ class Searcher:
         say: Callable[[str], None] = lambda _line: None,
         keep: bool = True,
     ) -> None:
-        self.layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
+        self.layout = RunLayout(run_folder(path))
         check_timeout(timeout)
         self.spec = read_spec(self.layout)
+        if is_address(path):
+            self.spec = with_collection(self.layout, self.spec, say)
         check_searchable(self.layout, self.spec)
         self.timings = Timings()
         self._timeout, self._say = timeout, say
@@ -148,7 +152,8 @@ def search(
     searched. Encoding the query may take `timeout` seconds, and the reranker as long again; their failures are ModelError
     and EmbedfleetError.
     """
-    expand_path(path, "DIR", RunDirectoryError)
+    if not is_address(path):
+        run_folder(path)
     check_query(query, top_k, candidates)
     with Searcher(path, timeout=timeout, say=say, keep=False) as searcher:
         return searcher.search(

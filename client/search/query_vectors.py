@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ...protocol.errors import RunDirectoryError, UsageError
+from ...protocol.errors import UsageError
 from ...protocol.index.fusion import fused_names, metadata_vectors
 from ...protocol.index.queries import QueryVector, SparseQuery, drop_empty
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.text.preprocessing import preprocessor
-from ..arguments import expand_path
+from ..arguments import run_folder
 from ..options.signal_names import choose_signals
 from ..run_directory.files import read_spec
 from .query_encoder import Encoded, encode_queries
@@ -66,7 +66,7 @@ def query_vectors(
     check_timeout(timeout)
     from ...protocol.index.collection import collection_name  # late: it brings Arrow, and a search needs none
 
-    layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
+    layout = RunLayout(run_folder(path))
     spec = read_spec(layout)
     text = preprocessor(spec.preprocessing)(query)
     wanted, named = choose_signals(spec, signals, layout.root)

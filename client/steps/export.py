@@ -12,6 +12,7 @@ from ...protocol.finished_run.done_run import open_done_run
 from ...protocol.process.child import STEADY_MEMORY, ChildProcess, exit_error
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.exports import read_export
+from ..arguments import run_folder
 from ..output.messages import messages
 from ..run_directory.files import read_spec
 
@@ -39,7 +40,7 @@ def export(root: Path, formats: list[str], quantization: str | None, *, as_json:
     The process writes its own messages to standard error, with --quiet errors alone. With `as_json`, `export.json` is printed
     at the end.
     """
-    layout = RunLayout(root)
+    layout = RunLayout(run_folder(root))
     read_spec(layout)  # raises if there is no run
     quiet = messages().settings.quiet
     with _started(layout, formats, quantization, quiet=quiet) as child:

@@ -8,10 +8,10 @@ import msgspec
 
 from ...protocol.errors import RunDirectoryError, SpecMismatch
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.records.manifest import read_manifest
+from ...protocol.run_directory.records.manifest import Manifest, read_manifest
 from ...protocol.run_directory.run_json import read_spec
 from ...protocol.spec.run_spec import PassSpec, RunSpec, differences
-from ...protocol.wire.control import RunEnded
+from ...protocol.wire.control import PassSummary, RunEnded
 
 
 def merged_run(spec: RunSpec, out: Path, *, restart: bool, later: bool) -> RunEnded | None:
@@ -23,17 +23,18 @@ def merged_run(spec: RunSpec, out: Path, *, restart: bool, later: bool) -> RunEn
     layout = RunLayout(out)
     if not layout.shards_record.exists():
         return None
-    before = read_spec(layout)  # says so where the shards are not merged
-    manifest = read_manifest(layout)
-    if manifest is None:
-        raise RunDirectoryError(
-            f"--out {out} is made of shards, and their merge was not finished: embedfleet merge {out}"
-        )
     if restart:
         raise RunDirectoryError(
             f"--out {out} is made of shards, which --restart does not remove: run a shard again with --shard I/N --restart, or "
             "delete the folder yourself"
         )
+    manifest = read_manifest(layout) if layout.spec.exists() else None
+    if manifest is None:
+        raise RunDirectoryError(
+            f"--out {out} is made of shards, and they are not merged: give --shard I/N and, once all are done, "
+            f"`embedfleet merge {out}`; `embedfleet info {out}` shows which are"
+        )
+    before = read_spec(layout)
     if not later:
         raise RunDirectoryError(
             f"--out {out} is made of shards, and they are merged: nothing is left to embed. Run shards again with --shard I/N, "
@@ -55,8 +56,26 @@ def merged_run(spec: RunSpec, out: Path, *, restart: bool, later: bool) -> RunEn
         quarantined=counts.quarantined,
         skipped_duplicates=counts.skipped_duplicates,
         seconds=0.0,
-        passes=(),
+        passes=tuple(_summary(one, manifest) for one in spec.passes),
         notes=counts.notes,
+    )
+
+
+def _summary(one: PassSpec, manifest: Manifest) -> PassSummary:
+    """A pass as one whose rows were all committed before."""
+    about = next(found for found in manifest.passes if found.vector == one.outputs[0].vector)
+    return PassSummary(
+        vector=one.vector,
+        model=one.model,
+        device="",
+        chunks=about.rows,
+        chunks_per_second=0.0,
+        tokens_per_second=0.0,
+        padding=0.0,
+        rotation_gap_seconds=None,
+        truncation=about.truncation,
+        max_tokens=about.max_tokens or 0,
+        earlier=about.rows,
     )
 
 

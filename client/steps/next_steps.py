@@ -6,6 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
+from ...protocol.object_storage.address import with_addresses
 from ...protocol.spec.run_spec import RunSpec
 
 
@@ -27,4 +28,7 @@ def shown_path(path: Path) -> str:
         near = os.path.relpath(path)
     except OSError:  # the current folder is gone
         near = os.pardir
+    named = with_addresses(str(path))
+    if named != str(path):
+        return shlex.quote(named)
     return shlex.quote(str(path) if near.split(os.sep)[0] == os.pardir else near)

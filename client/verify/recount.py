@@ -10,7 +10,7 @@ from ...protocol.run_directory.own_files import is_partial
 from ...protocol.run_directory.records.intake import read_intake
 from ...protocol.run_directory.records.manifest import read_manifest
 from ...protocol.run_directory.run_json import read_spec
-from ..arguments import expand_path
+from ..arguments import run_folder
 from ..run_directory.files import AGAIN
 from ..run_directory.running import Running, interrupted, look
 from .chunk_recount import intake_problems, recount_chunks
@@ -27,7 +27,7 @@ __all__ = ["VectorCount", "VerifyReport", "verify_run"]
 
 def verify_run(path: str | PathLike[str]) -> VerifyReport:
     """Verify the run in the directory `path`. RunDirectoryError if there is no run; all else is in the report."""
-    layout = RunLayout(expand_path(path, "DIR", RunDirectoryError))
+    layout = RunLayout(run_folder(path))
     report = _verified(layout, look(layout))
     if not report.ok and report.running is None and (running := look(layout)) is not None:
         return _verified(layout, running)  # the run began meanwhile
@@ -59,6 +59,10 @@ def _verified(layout: RunLayout, running: Running | None) -> VerifyReport:
     for partial in sorted(layout.root.rglob("*.tmp")):
         if layout.edge not in partial.parents and is_partial(partial):
             report.notes.append(f"{partial}: left by a write that was cut short; harmless, may be deleted")
+    if report.problems and layout.shards_record.exists():
+        report.notes.append(
+            f"{layout.root} was merged from shards: the command to run again is `embedfleet merge {layout.root}`"
+        )
     return report
 
 

@@ -18,6 +18,9 @@ from ..intake.chunk_batch import ChunkBatch
 from ..intake.resume_point import ResumePoint
 from ..intake.segment_writer import MAX_HELD_BYTES, SegmentWriter
 
+DIGESTS = Passed(n_bytes=1 << 20, digest="0" * 32)
+"""As large as the digests of a source that each segment keeps."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkFiles:
@@ -37,7 +40,7 @@ def write_chunks(folder: Path, limits: SegmentLimits, batches: Sequence[ChunkBat
     layout = RunLayout(folder)
     make_folder(layout.chunks)
     make_folder(layout.intake_folder)
-    writer = SegmentWriter(layout, limits, lambda _segment: None, ResumePoint(), lambda _cursor: Passed())
+    writer = SegmentWriter(layout, limits, lambda _segment: None, ResumePoint(), lambda _cursor: DIGESTS)
     with closing(writer):
         for batch in batches:
             writer.add(0, "", batch, [], [])

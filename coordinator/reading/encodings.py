@@ -85,9 +85,9 @@ def _single_byte(block: bytes) -> str | None:
 
 
 def _recode(file: SourceFile, name: str, source: str, more: str = "") -> str:
-    if file.path is None:
+    if file.path is None and file.url is None:
         return f"standard input is {name}, but has to be UTF-8{more}; pipe it through: iconv -f {source} -t UTF-8"
-    path = str(file.path)
+    path = file.where
     unpack = {"gzip": "zcat", "zstd": "zstd -dc"}.get(file.compression or "", "")
     if unpack:
         command = f"{unpack} {shlex.quote(path)} | iconv -f {source} -t UTF-8"
@@ -97,11 +97,11 @@ def _recode(file: SourceFile, name: str, source: str, more: str = "") -> str:
 
 
 def _packed(file: SourceFile, name: str, suffix: str, command: str) -> str:
-    if file.path is None:
+    if file.path is None and file.url is None:
         remedy = (
             f"unpack it first: {command} FILE | embedfleet run - …" if command else "name the file as SOURCE instead"
         )
         return f"standard input is {name}; {remedy}"
-    path = str(file.path)
+    path = file.where
     remedy = f"rename it to end in {suffix}" if suffix and file.compression is None else "unpack it"
     return f"{path} holds {name}, although its name promises text; {remedy}"

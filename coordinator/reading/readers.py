@@ -16,7 +16,7 @@ from ...protocol.source.json_head import BLANKS, BOM, array_inside, begins_lines
 from ...protocol.source.line_range import count_lines, line_start
 from ...protocol.source.row_groups import groups_of
 from ...protocol.source.source_file import SourceFile
-from ...protocol.source.unpacked import BLOCK_BYTES, FileDigest, Read, opened
+from ...protocol.source.unpacked import BLOCK_BYTES, Read, opened, parquet_source, raw_bytes, seekable
 from . import arrow_values, first_conventions, lenient_json
 from .bulk_file import BulkFile, is_bulk
 from .encodings import not_utf8
@@ -54,10 +54,10 @@ def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Gene
     """
     if isinstance(error, OSError) and is_host_failure(error):
         raise SourceError(
-            f"{file.path or file.name} cannot be read on: {error.strerror or error}; the same command goes on there"
+            f"{file.where} cannot be read on: {error.strerror or error}; the same command goes on there"
         ) from error
     if number > skip:
-        where = file.path or file.name
+        where = file.where
         reason = f"{where} is damaged or cannot be read from here on ({error}); the rest of it is left out"
         if ZSTD_WINDOW in str(error):
             command = f"zstd -d --long=31 {shlex.quote(str(where))}"
@@ -99,9 +99,12 @@ def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Ge
 
 def _lines_before(file: SourceFile) -> Iterator[int]:
     """The number of lines before a part of a file, counted a block at a time; nothing for a whole file."""
-    if file.start and file.path is not None:
-        with file.path.open("rb", buffering=0) as handle:
-            yield from count_lines(handle, line_start(handle, file.start))
+    if not file.start:
+        return
+    with seekable(file) as handle:
+        end = line_start(handle, file.start)
+    with raw_bytes(file) as stream:
+        yield from count_lines(stream, end)
 
 
 def _refusal(file: SourceFile, begin: bytes) -> str | None:
@@ -203,7 +206,7 @@ def _no_records(file: SourceFile, first: bytes) -> str | None:
     head = first.removeprefix(BOM).lstrip(BLANKS)
     if head[:1] in (b"", b"["):
         return None
-    where = file.path or file.name
+    where = file.where
     if head[:1] != b"{":
         return (
             f"{where}: not JSON records: it begins with {excerpt(head[:20])!r}; give an array of objects, or one a line"
@@ -217,15 +220,15 @@ def _no_records(file: SourceFile, first: bytes) -> str | None:
 
 def _parquet(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Generator[Numbered]:
     rows_of = first_conventions.rows if first else arrow_values.rows
-    assert file.path is not None, "not standard input"
     done = 0
     try:
         # With a buffer size, the library streams a column's pages instead of loading a whole row group.
-        with file.path.open("rb", buffering=0) as raw, pq.ParquetFile(file.path, buffer_size=BLOCK_BYTES) as table:
+        with parquet_source(file) as (source, on_disk), pq.ParquetFile(source, buffer_size=BLOCK_BYTES) as table:
             groups = groups_of(table.metadata, file.start, file.end)
             origin = groups[0].start if file.is_part and groups else 0
-            end = (groups[-1].end if groups else 0) if file.is_part else None
-            digest.follow(FileDigest(raw, origin, end))
+            if file.is_part:
+                on_disk.between(origin, groups[-1].end if groups else 0)
+            digest.follow(on_disk)
             for group in groups:
                 done = group.before
                 # Read the group in which `skip` lies even if it is the group's last row: damage may have ended it.

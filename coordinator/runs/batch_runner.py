@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from ...protocol.errors import DamagedChunks, EmbedfleetError
+from ...protocol.object_storage.mirror import follow_spool, unfollow_spool
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.statistics.run_stats import as_values
@@ -74,6 +75,7 @@ class BatchRunner:
         self.settings = PassSettings(run, spec, self.layout, options, self.telemetry, self._report)
         self.texts = OpenTexts(run, self.layout, background, emit)
         self.report = RunReport(run, spec, self.telemetry, self.intake, self.settings)
+        self._mirror = follow_spool(out)
         self._source_read = False
         self._damaged: set[int] = set()
         """Damaged chunk segments."""
@@ -185,6 +187,7 @@ class BatchRunner:
             self.intake.join()
             if exporter is not None:
                 exporter.wait()
+            unfollow_spool(self._mirror)
 
         return wait
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ...protocol.run_directory.atomic_files import make_folder
+from ...protocol.errors import EmbedfleetError
+from ...protocol.run_directory.atomic_files import make_folder, sync_folder
 from ...protocol.run_directory.layout import RunLayout
 
 
@@ -12,9 +13,12 @@ def set_chunks_aside(layout: RunLayout, segment: int, reason: str) -> str:
     try:
         make_folder(aside.parent)
         path.rename(aside)
+        sync_folder(path.parent)
     except FileNotFoundError:
         if not aside.exists():  # else another reader set it aside a moment ago
             return f"{path} is gone; run the same command again, which reads it from the source and keeps the vectors"
+    except EmbedfleetError as error:  # of the store that the directory is kept in
+        return str(error)
     except OSError as error:
         return f"{path} is damaged ({reason}) and cannot be set aside ({error.strerror}); move it to {aside} yourself"
     return (

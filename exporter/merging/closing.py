@@ -40,12 +40,14 @@ def write_records(
     """Write the records of the intake and of the passes, as one run over the whole source has them."""
     commit_bytes(layout.limits, msgspec.json.encode(plan.limits))
     commit_bytes(layout.source, msgspec.json.encode(record.files))
-    inputs = [one for shard in shards for one in shard.inputs]
+    found = counts_of([one for shard in shards for one in shard.inputs], left_out)
     last = plan.segments[-1].info.cursor if plan.segments else Cursor()
     counts = IntakeRecord(
         segments=len(plan.segments),
         rows=plan.rows,
-        **counts_of(inputs, left_out),  # pyright: ignore[reportArgumentType] - each name has its own type
+        rejected=found.rejected,
+        duplicates=found.duplicates,
+        notes=found.notes,
         complete=True,
         finished=source.after(last),
     )

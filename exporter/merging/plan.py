@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -105,12 +106,14 @@ class _Group:
 def _merged(
     segment: int, row: int, inputs: tuple[InputSegment, ...], left_out: LeftOut, source: SourceFiles, before: Cursor
 ) -> MergedSegment:
-    last = [one for one in inputs if one.rows][-1]
+    last, counts = [one for one in inputs if one.rows][-1], counts_of(inputs, left_out)
     info = ChunkSegmentInfo(
         segment=segment,
         first_row=row,
         rows=sum(one.rows - left_out.count(one) for one in inputs),
-        **counts_of(inputs, left_out),
+        rejected=counts.rejected,
+        duplicates=counts.duplicates,
+        notes=counts.notes,
         cursor=last.cursor,
         passed=source.passed(before, last.cursor, last.mark),
     )
@@ -121,16 +124,24 @@ def _merged(
     return MergedSegment(info, inputs, state.hexdigest())
 
 
-def counts_of(inputs: Sequence[InputSegment], left_out: LeftOut) -> dict[str, int | dict[str, int]]:
-    """`rejected`, `duplicates` and `notes` of these inputs, with the rows that are left out."""
+class RecordCounts(NamedTuple):
+    """Records that became no row of the merged run, and the notes of the intake."""
+
+    rejected: int
+    duplicates: int
+    notes: dict[str, int]
+
+
+def counts_of(inputs: Sequence[InputSegment], left_out: LeftOut) -> RecordCounts:
+    """The counts of these inputs, with the rows that are left out."""
     parts = [left_out.other_text[left_out.within(one)] for one in inputs]
     shared = sum(int(np.count_nonzero(part)) for part in parts)
     names = dict.fromkeys(name for one in inputs for name in one.notes)
     notes = {name: sum(one.notes.get(name, 0) for one in inputs) for name in names}
     if shared:
         notes[ID_SHARED] = notes.get(ID_SHARED, 0) + shared
-    return {
-        "rejected": sum(one.rejected for one in inputs) + shared,
-        "duplicates": sum(one.duplicates for one in inputs) + sum(map(len, parts)) - shared,
-        "notes": dict(sorted(notes.items())),
-    }
+    return RecordCounts(
+        rejected=sum(one.rejected for one in inputs) + shared,
+        duplicates=sum(one.duplicates for one in inputs) + sum(map(len, parts)) - shared,
+        notes=dict(sorted(notes.items())),
+    )

@@ -79,8 +79,5 @@ class RejectedRecords:
         for number, (at, row) in enumerate(zip(chosen.tolist(), rows, strict=True)):
             id_, text = table.column("id")[row].as_py(), table.column("text")[row].as_py()
             holder = self._left_out.row_of(int(self._left_out.holders[at]))
-            line = QuarantineLine(id=id_, reason=shared_id_reason(id_, holder), excerpt=text[:EXCERPT])
-            if records:
-                file, record = records[number]
-                line = QuarantineLine(file=file, record=record, **line)
-            yield line
+            line: QuarantineLine = {"id": id_, "reason": shared_id_reason(id_, holder), "excerpt": text[:EXCERPT]}
+            yield {"file": records[number][0], "record": records[number][1], **line} if records else line

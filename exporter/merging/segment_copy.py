@@ -77,7 +77,7 @@ class SegmentCopy:
         info = _joined_info(output, one.info, table, [about for _, about in found])
         commit_table(with_info(table, info), self._root.vector_segment(output.vector, one.info.segment))
 
-    def _vectors(self, part: InputSegment, output: Output) -> tuple[pa.Table, VectorSegmentInfo]:
+    def _vectors(self, part: InputSegment, output: Output) -> tuple[Any, VectorSegmentInfo]:
         """The vectors of a shard's segment, whole by their digest, and their info."""
         path = self._shards[part.shard].layout.vector_segment(output.vector, part.segment)
         try:

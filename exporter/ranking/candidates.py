@@ -21,7 +21,7 @@ from ...protocol.finished_run.points import Point
 from ...protocol.index.fusion import fused_names, metadata_vectors
 from ...protocol.index.queries import QueryVector, SparseQuery, drop_empty, with_terms
 from ...protocol.index.shard_ranking import QueryRanking, ShardRanker
-from ...protocol.run_directory.atomic_files import commit_bytes, commit_files, make_folder
+from ...protocol.run_directory.atomic_files import commit_bytes, commit_files, make_folder, sync_folder
 from ...protocol.run_directory.json_bytes import pretty_json
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.candidates import CandidatesRecord, read_candidates
@@ -87,6 +87,7 @@ class _Search:
         layout, start = self._run.layout, time.monotonic()
         make_folder(layout.rerank)
         layout.candidates_record.unlink(missing_ok=True)
+        sync_folder(layout.rerank)
         shard = open_shard(layout)
         try:
             ranker = ShardRanker(shard, self._run.spec)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ...protocol.errors import RunDirectoryError, is_host_failure
-from ...protocol.run_directory.atomic_files import make_folder
+from ...protocol.run_directory.atomic_files import make_folder, sync_folder
 from ...protocol.run_directory.layout import RunLayout, segment_file, segments_in
 from ...protocol.run_directory.records.intake import IntakeCounts, read_intake
 from ...protocol.run_directory.records.manifest import Counts
@@ -102,6 +102,7 @@ def _chunk_faults(
     claimed = (intake.rows, intake.rejected)
     if claimed != (first_row, refused):
         layout.intake.unlink()
+        sync_folder(layout.intake.parent)
         told = f"{claimed[0]:,} rows and {claimed[1]:,} rejected records were read, but {first_row:,} and {refused:,} are there"
         yield f"{layout.chunks}: {told}; run the same command again, which reads the end of the source"
 
@@ -137,6 +138,7 @@ def _set_aside(layout: RunLayout, path: Path, aside: Path) -> str:
     """Set aside a file in the place of the run's own. Return a phrase with its new name."""
     make_folder(aside.parent)
     path.rename(aside)
+    sync_folder(path.parent)
     return f" (it is {aside.relative_to(layout.root)} now)"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -42,7 +42,8 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
         return "bfloat16" if self.capability >= (8, 0) else "float16"
 
 
-class Gpus(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Gpus:
     """Several GPUs of one kind."""
 
     count: int

@@ -1,11 +1,46 @@
-"""Write files atomically: under its final name a file is complete, or it does not exist."""
+"""Write files atomically: under its final name a file is complete, or it does not exist.
+
+A follower of a folder, which keeps a copy of it elsewhere, has each file before it gets its name here, and looks for removed
+names where a folder is synced: so the copy is never behind what a crash here would leave.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
+
+
+class Follower(Protocol):
+    """Keeps a copy of a folder."""
+
+    def putting(self, path: Path, content: Path) -> AbstractContextManager[None]:
+        """Copy the file `content`, which gets the name `path` within the block."""
+        ...
+
+    def settled(self, folder: Path) -> None:
+        """Remove from the copy what is no longer in the folder."""
+        ...
+
+
+_followers: dict[Path, Follower] = {}
+
+
+def follow(root: Path, follower: Follower) -> None:
+    """Let the follower take part in all that this process commits below `root`, an absolute path."""
+    _followers[root] = follower
+
+
+def unfollow(root: Path) -> None:
+    """End that; do nothing where nobody follows."""
+    _followers.pop(root, None)
+
+
+def _follower_of(path: Path) -> Follower | None:
+    return next((one for root, one in _followers.items() if path.is_relative_to(root)), None)
 
 
 def sync_folder(folder: Path) -> None:
@@ -15,6 +50,9 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+    follower = _follower_of(folder)
+    if follower is not None:
+        follower.settled(folder)
 
 
 def make_folder(folder: Path) -> None:
@@ -31,17 +69,26 @@ def partial_of(path: Path) -> Path:
 
 
 def commit_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file, sync it, rename it to `path`, and sync the folder."""
+    """Let `write` fill a temporary file, sync it, have it followed, rename it to `path`, and sync the folder."""
     partial = partial_of(path)
     try:
         write(partial)
         with partial.open("rb") as handle:
             os.fsync(handle.fileno())
-        partial.rename(path)
+        _give_name(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _give_name(partial: Path, path: Path) -> None:
+    follower = _follower_of(path)
+    if follower is None:
+        partial.rename(path)
+        return
+    with follower.putting(path, partial):
+        partial.rename(path)
 
 
 def commit_files(paths: Sequence[Path], write: Callable[[Sequence[Path]], None]) -> None:

@@ -65,7 +65,7 @@ class Trail:
 
 def fingerprint(files: list[SourceFile]) -> list[FileStamp]:
     """Path, size and time of each file, in order. A resume compares them."""
-    return [FileStamp(file.name, file.size, file.mtime_ns) for file in files]
+    return [FileStamp(file.name, file.size, file.mtime_ns, file.e_tag) for file in files]
 
 
 def note_stamps(layout: RunLayout, files: list[SourceFile]) -> None:
@@ -233,9 +233,16 @@ def _files_of_0_1(corpus: Corpus, before: list[FileStamp]) -> list[SourceFile]:
 def _other_content(files: list[SourceFile], before: list[FileStamp], trail: Trail) -> str | None:
     """A message for the first file whose time differs and whose content may have changed; None if there is none."""
     for at, (file, stamp) in enumerate(zip(files, before, strict=True)):
-        if file.mtime_ns != stamp.mtime_ns and not _has_same_content(file, at, trail):
+        if _may_differ(file, stamp) and not _has_same_content(file, at, trail):
             return f"{file.name} has other content"
     return None
+
+
+def _may_differ(file: SourceFile, stamp: FileStamp) -> bool:
+    """Whether the content may have changed: by what the store says of it or, where it says nothing, by the time."""
+    if file.e_tag and stamp.e_tag:
+        return file.e_tag != stamp.e_tag
+    return file.mtime_ns != stamp.mtime_ns
 
 
 def _has_same_content(file: SourceFile, at: int, trail: Trail) -> bool:

@@ -8,27 +8,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import SourceError
+from ..object_storage.address import is_address
 from ..run_directory.own_files import holds_run
 from ..spec.local_paths import check_local
 from ..spec.shard import Shard
-from ..text.terminal_text import on_one_line
-from .folder import READ_ALREADY, Kind, LeftOut, walk
+from .file_names import CHUNKS, SUPPORTED, format_of, has_collection
+from .folder import EMPTY, NO_RECORDS, READ_ALREADY, LeftOut, suffix_kind, walk
 from .json_head import holds_records
 from .parts import part_of
+from .remote_corpus import find_remote, remote_bytes
+from .remote_files import can_be_read
 from .source_file import Compression, Format, SourceFile
 
 MAX_FILES_STATTED = 10_000
 """The most files of a folder whose sizes `plain_bytes` adds up."""
 STDIN = "-"
-SUPPORTED = ".jsonl, .ndjson or .json (also .gz, .zst), or .parquet"
-
-_COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
-_CHUNKS = "_chunks.json"
-_EMPTY: Kind = ("empty file", "empty files")
-_NO_RECORDS: Kind = (
-    ".json without a text field in its first record",
-    ".json without a text field in their first record",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +56,8 @@ def survey(
 def _whole(source: str, exclude: Path | None, text_field: str | None) -> Corpus:
     if source == STDIN:
         return Corpus([SourceFile(None, "stdin", "jsonl")])
+    if is_address(source):
+        return Corpus(*find_remote(source, text_field))
     check_local(source, "source", SourceError)
     root = Path(source)
     try:
@@ -88,6 +84,8 @@ def _whole(source: str, exclude: Path | None, text_field: str | None) -> Corpus:
 
 def is_gone(source: str) -> bool:
     """Whether a source is missing. So is an empty folder: its disk may not be mounted."""
+    if is_address(source):
+        return not can_be_read(source)
     try:
         with os.scandir(source) as found:
             return not any(found)
@@ -107,15 +105,17 @@ def plain_bytes(source: str, most: int, exclude: Path | None = None) -> int | No
     """
     if source == STDIN:
         return None
+    if is_address(source):
+        return remote_bytes(source, most)
     root = Path(source)
     total = 0
     try:
         paths = (path for path, _, _ in walk(root, exclude, LeftOut())) if root.is_dir() else iter((root,))
         for number, path in enumerate(paths):
-            format_, compression = _format(path.name)
+            format_, compression = format_of(path.name)
             if format_ == "parquet" or compression is not None or number >= MAX_FILES_STATTED:
                 return None
-            if format_ == "json" and path != root and not path.name.lower().endswith(_CHUNKS):
+            if format_ == "json" and path != root and not path.name.lower().endswith(CHUNKS):
                 continue
             total += path.stat().st_size if format_ is not None else 0
             if total > most:
@@ -127,7 +127,7 @@ def plain_bytes(source: str, most: int, exclude: Path | None = None) -> int | No
 
 def _named(path: Path) -> SourceFile:
     """A file named directly."""
-    format_, compression = _format(path.name)
+    format_, compression = format_of(path.name)
     if format_ is None:
         raise SourceError(f"{path}: {path.suffix or 'a name without extension'} is not supported; give {SUPPORTED}")
     return _source_file(path, path.name, format_, compression)
@@ -165,37 +165,22 @@ def _files(root: Path, exclude: Path | None, text_field: str | None, left_out: L
     """The files in a folder that are read; `left_out` gains the others."""
 
     for path, name, linked in walk(root, exclude, left_out):
-        format_, compression = _format(path.name)
+        format_, compression = format_of(path.name)
         if format_ is None:
-            suffix = on_one_line("".join(path.suffixes[-2:]).lower()) if path.suffix else "without extension"
-            left_out.add((suffix, suffix), name)
+            left_out.add(suffix_kind(path.name), name)
             continue
         file = _source_file(path, name, format_, compression, linked=linked)
         if format_ == "json" and file.collection is None and not (file.size and holds_records(file, text_field)):
-            left_out.add(_NO_RECORDS if file.size else _EMPTY, name)
+            left_out.add(NO_RECORDS if file.size else EMPTY, name)
             continue
         yield file
-
-
-def _format(name: str) -> tuple[Format | None, Compression | None]:
-    stem, suffix = os.path.splitext(name.lower())
-    compression = _COMPRESSIONS.get(suffix)
-    if compression is not None:
-        suffix = os.path.splitext(stem)[1]
-    if suffix in (".jsonl", ".ndjson"):
-        return "jsonl", compression
-    if compression is None and suffix == ".parquet":
-        return "parquet", None
-    if suffix == ".json":
-        return "json", compression
-    return None, None
 
 
 def _source_file(
     path: Path, name: str, format_: Format, compression: Compression | None, *, linked: bool = False
 ) -> SourceFile:
     stat = path.stat()
-    chunks = path.name.lower().endswith((_CHUNKS, *(f"{_CHUNKS}{suffix}" for suffix in _COMPRESSIONS)))
+    chunks = has_collection(path.name)
     return SourceFile(
         path=path,
         # A file name need not be UTF-8, but reports and ids must.

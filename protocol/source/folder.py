@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..run_directory.own_files import holds_run
 from ..text.terminal_text import on_one_line
@@ -23,6 +23,11 @@ READ_ALREADY: Kind = ("link to what is read anyway", "links to what is read anyw
 NOT_A_FILE: Kind = ("pipe, socket or device", "pipes, sockets or devices")
 UNREADABLE: Kind = ("folder that may not be read", "folders that may not be read")
 OTHER_RUN: Kind = ("run directory", "run directories")
+EMPTY: Kind = ("empty file", "empty files")
+NO_RECORDS: Kind = (
+    ".json without a text field in its first record",
+    ".json without a text field in their first record",
+)
 
 
 @dataclass(slots=True)
@@ -50,6 +55,13 @@ class LeftOut:
     def _part(self, kind: Kind) -> str:
         names, count = self.names[kind], self.counts[kind]
         return f"{count:,} {kind[count > 1]} ({', '.join(names)}{', …' if count > len(names) else ''})"
+
+
+def suffix_kind(name: str) -> Kind:
+    """The kind of a file that is left out for its suffix."""
+    path = PurePosixPath(name)
+    suffix = on_one_line("".join(path.suffixes[-2:]).lower()) if path.suffix else "without extension"
+    return suffix, suffix
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import IO
 
@@ -25,11 +26,10 @@ def line_range(handle: IO[bytes], start: int, end: int | None) -> tuple[int, int
     return line_start(handle, start), None if end is None else line_start(handle, end)
 
 
-def count_lines(handle: IO[bytes], end: int) -> Iterator[int]:
+def count_lines(stream: io.RawIOBase, end: int) -> Iterator[int]:
     """Count the line ends in the first `end` bytes. Yields the count so far after each block, for progress; the last is all."""
-    handle.seek(0)
     lines = at = 0
-    while at < end and (block := handle.read(min(BLOCK_BYTES, end - at))):
+    while at < end and (block := stream.read(min(BLOCK_BYTES, end - at))):
         lines += block.count(b"\n")
         at += len(block)
         yield lines

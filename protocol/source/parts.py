@@ -44,7 +44,7 @@ def part_of(files: Sequence[SourceFile], shard: Shard) -> list[SourceFile]:
 
 
 def _is_divisible(file: SourceFile) -> bool:
-    if file.path is None or file.compression is not None:
+    if (file.path is None and file.url is None) or file.compression is not None:
         return False
     return file.format == "parquet" or (file.format == "jsonl" and _is_plain(file))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,11 @@ class RowGroup:
     unpacked: int
 
 
-def row_groups(path: Path, start: int = 0, end: int | None = None) -> list[RowGroup]:
+def row_groups(file: Path | IO[bytes], start: int = 0, end: int | None = None) -> list[RowGroup]:
     """The row groups that begin in these bytes of the file. OSError or ArrowException if it is no Parquet file."""
     import pyarrow.parquet as pq
 
-    return groups_of(pq.read_metadata(path), start, end)
+    return groups_of(pq.read_metadata(file), start, end)
 
 
 def groups_of(meta: Any, start: int = 0, end: int | None = None) -> list[RowGroup]:

@@ -12,7 +12,8 @@ Compression = Literal["gzip", "zstd"]
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file to read; `path` is None for standard input. `name` is its name in reports and generated ids."""
+    """One file to read: at a `path` here, at a `url` elsewhere, or standard input, which has neither. `name` is its name in
+    reports and generated ids."""
 
     path: Path | None
     name: str
@@ -27,6 +28,14 @@ class SourceFile:
     start: int = 0
     end: int | None = None
     """Of a file that is divided among shards, the bytes in which the records begin that are read; None: to the end."""
+    url: str | None = None
+    e_tag: str = ""
+    """What the store of a remote file says of its content: another one is another content. Empty if it says nothing."""
+
+    @property
+    def where(self) -> str:
+        """The path or the address, for messages."""
+        return str(self.path or self.url or self.name)
 
     @property
     def is_part(self) -> bool:

@@ -14,14 +14,14 @@ from embedfleet.client.run_directory.reader import open_run
 from embedfleet.client.verify.recount import verify_run
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.run_spec import RunSpec
+from embedfleet.tests.run_copies import copied
+from embedfleet.tests.shard_runs import DENSE, SPARSE, embed, make_shards, write_files
 
-from ..run_copies import copied
-from ..shard_runs import DENSE, SPARSE, embed, make_shards, write_files
 from .test_disk import traced
 
 MODULE = "embedfleet.exporter.commands.merge"
 CALLS = "rename,fsync,unlink,rmdir,mkdir"
-KILLS = 4
+KILLS = 3
 """Of each kind of call, spread over all of them."""
 
 

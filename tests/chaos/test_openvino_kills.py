@@ -36,6 +36,7 @@ VICTIMS = ("converter", "converter", "worker", "coordinator", "command")
 CONVERTS_SECONDS = 120.0
 """For a converter to start, on two busy cores."""
 MOST_ATTEMPTS = 20
+KILLED = "the conversion was killed, as the kernel does where memory runs out; another run tries again"
 A_CONVERSION, WRITING = 10.0, 0.5
 """Seconds, about: of a conversion with its imports, and of the part in which it writes files."""
 WORDS = ("lease", "device", "batch", "segment", "commit", "vector", "query", "corpus", "worker", "token")
@@ -122,7 +123,7 @@ def test_a_conversion_that_is_killed_is_whole_or_not_there(
         work = work_of(model, corpus, rows, cache)
         for attempt in range(MOST_ATTEMPTS):
             code, said = killed_while_converting(monkey, work, out, cache, strike=attempt < 2 and monkey.kills < wanted)
-            assert code in RESUMABLE, said
+            assert code in RESUMABLE or (code == 2 and KILLED in said), said
             assert "Traceback" not in said
             assert monkey.orphans(5.0) == [], f"left behind by {said}"
             found[state_of(cache)] += 1

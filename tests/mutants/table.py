@@ -397,15 +397,16 @@ MUTANTS = (
     Mutant(
         "a file gets its name before it is synced",
         "protocol/run_directory/atomic_files.py",
-        '        with partial.open("rb") as handle:\n            os.fsync(handle.fileno())\n        partial.rename(path)\n',
-        '        partial.rename(path)\n        with path.open("rb") as handle:\n            os.fsync(handle.fileno())\n',
+        '        with partial.open("rb") as handle:\n            os.fsync(handle.fileno())\n'
+        "        _give_name(partial, path)\n",
+        '        _give_name(partial, path)\n        with path.open("rb") as handle:\n            os.fsync(handle.fileno())\n',
         POWER,
     ),
     Mutant(
         "a file is not synced",
         "protocol/run_directory/atomic_files.py",
-        "            os.fsync(handle.fileno())\n        partial.rename(path)\n",
-        "            pass\n        partial.rename(path)\n",
+        "            os.fsync(handle.fileno())\n        _give_name(partial, path)\n",
+        "            pass\n        _give_name(partial, path)\n",
         POWER,
     ),
     Mutant(

@@ -25,6 +25,7 @@ from embedfleet.protocol.spec.run_spec import PassSpec
 from embedfleet.worker.encoders.fake import FakeEncoder
 
 from ..forked_commands import ForkedCommands
+from ..object_store.server import Bucket, StoreServer
 
 COMMAND = str(Path(sys.executable).with_name("embedfleet"))
 LIMIT = 240.0
@@ -216,6 +217,26 @@ def folder() -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="ef-", dir="/tmp"))
     yield made
     shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def store_server() -> Iterator[StoreServer]:
+    """An S3 server on loopback, with a proxy in front of it."""
+    server = StoreServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def bucket(store_server: StoreServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """A new bucket there, which commands reach by the environment; no faults are planned yet."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in store_server.environment.items():
+        monkeypatch.setenv(name, value)
+    found = Bucket(store_server)
+    yield found
+    found.proxy.faults.clear()
 
 
 def write_corpus(path: Path, texts: Sequence[str]) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def test_a_source_is_refused_as_by_a_run(tmp_path: Path, cli: Any) -> None:
 def test_from_python(mixed: Path, tmp_path: Path) -> None:
     found = embedfleet.plan(mixed, dense="fake:8", gpus="2xL4", price=1.5, out=tmp_path / "run", index="none")
     assert found.rows.value == 10_000
-    assert found.devices == ("L4 0", "L4 1")
+    assert found.devices == ("L4", "L4")
     with pytest.raises(embedfleet.UsageError, match="Known: "):
         embedfleet.plan(mixed, dense="fake:8", gpus="2xABC")
 
@@ -167,3 +168,14 @@ def test_a_file_of_flags_counts_as_for_a_run(mixed: Path, tmp_path: Path, cli: A
     config.write_text('dense = ["fake:24"]\nindex = "none"\ngrace = 3\n')
     found = cli("plan", mixed, "--config", config, "--out", tmp_path / "run", "--json").json
     assert [one["vector"] for one in found["passes"]] == ["dense-fake-24"]
+
+
+def test_an_interrupt_while_a_sample_is_embedded_ends_every_process(mixed: Path, tmp_path: Path, start: Any) -> None:
+    flags = ("--dense", "fake:8,delay_ms=300", "--index", "none", "--devices", "cpu", "--out", tmp_path / "run")
+    command = start("plan", mixed, *flags, "--measure", "60")
+    command.child("embedfleet.worker")
+    command.signal(signal.SIGINT)
+    command.wait(130, 60)
+    command.all_gone(30)
+    assert "Traceback" not in command.err
+    assert not (tmp_path / "run").exists()

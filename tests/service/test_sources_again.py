@@ -124,8 +124,10 @@ def test_what_is_not_read_is_said_too_where_nothing_can_be_used(cli: Any, tmp_pa
     assert "names in the source that are not read: 1 .tsv (t.tsv)" in refused.err
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/key", "gs://b", "file:///tmp/x"])
-def test_an_address_is_refused_wherever_a_path_is_asked_for(cli: Any, tmp_path: Path, address: str) -> None:
+@pytest.mark.parametrize("address", ["ftp://host/key", "hdfs://b", "file:///tmp/x"])
+def test_an_address_of_another_kind_is_refused_wherever_a_path_is_asked_for(
+    cli: Any, tmp_path: Path, address: str
+) -> None:
     source = tmp_path / "c.jsonl"
     source.write_bytes(lines("alpha", 3))
     out = str(tmp_path / "run")
@@ -144,6 +146,8 @@ def test_an_address_is_refused_wherever_a_path_is_asked_for(cli: Any, tmp_path: 
     for command in commands:
         error = cli(*command, code=2, cwd=tmp_path).error
         assert "only local paths" in error or "give the path alone: /tmp/x" in error
+    for command in commands[2:4]:  # these are read here alone
+        assert "only local paths" in cli(*command[:-1], "s3://bucket/key", code=2, cwd=tmp_path).error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.jsonl"]
 
 

@@ -18,12 +18,12 @@ from embedfleet.protocol.spec.export_formats import FORMATS
 
 FLAGS = {
     "run": "backend batch-timeout candidates config cpu-fallback dense devices dtype ensemble export grace heads id-field "
-    "index json limit load-timeout max-active-dims max-tokens multivector no-fallback normalize on otlp out pool-factor "
-    "project prompt qrels queries query-prompt ray-address rerank restart shard shards signals sparse sparse-device store "
+    "index json keep-spool limit load-timeout max-active-dims max-tokens multivector no-fallback normalize on otlp out "
+    "pool-factor project prompt qrels queries query-prompt ray-address rerank restart shard shards signals sparse sparse-device spool store "
     "text-field title-field top-k truncate-dim trust-remote-code weights write-config quiet verbose log-file no-color progress",
     "fit": "backend batch-timeout candidates config cpu-fallback dense devices dtype ensemble export grace heads id-field "
-    "index json limit load-timeout max-active-dims max-tokens multivector no-fallback normalize on otlp out pool-factor "
-    "project prompt qrels queries query-prompt ray-address rerank restart shard shards signals sparse sparse-device store "
+    "index json keep-spool limit load-timeout max-active-dims max-tokens multivector no-fallback normalize on otlp out "
+    "pool-factor project prompt qrels queries query-prompt ray-address rerank restart shard shards signals sparse sparse-device spool store "
     "text-field title-field top-k truncate-dim trust-remote-code weights write-config quiet no-color",
     "plan": "backend compare config dense devices dtype ensemble gpus heads id-field index json limit max-active-dims "
     "max-tokens measure multivector no-fallback normalize out pool-factor price project prompt query-prompt shards sparse "

@@ -78,8 +78,11 @@ def run_child(conversions: Conversions, key: str, spec: PassSpec, files: ModelFi
             raise ModelError(error_text(child.tail()))
         reason = "the conversion took too long"
         if code is not None:
-            reason = f"the conversion ended with {describe_exit(code)}: {_last_line(child.tail())}"
-        if code is not None and code != -signal.SIGKILL:  # the kernel sends it when memory runs out
+            how = "was" if code < 0 else "ended with"
+            reason = f"the conversion {how} {describe_exit(code)}: {_last_line(child.tail())}"
+        if code == -signal.SIGKILL:
+            reason = "the conversion was killed, as the kernel does where memory runs out; another run tries again"
+        elif code is not None:
             reason += f" (remove {conversions.folder / key} to try again)"
             conversions.refuse(key, reason)
         raise ModelError(reason)

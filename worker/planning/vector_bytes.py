@@ -56,7 +56,7 @@ def dense_size(rows: SampleRows, output: Output, dim: int) -> VectorFigures:
         return {"vector": pa.FixedSizeListArray.from_arrays(pa.array(packed.reshape(-1)), packed.shape[1])}, ranges
 
     count = _rows(rows, 4 * dim)
-    row_bytes, segment_bytes = _fitted(output, dim, _evenly(rows.ids, count), column)
+    row_bytes, segment_bytes = _fitted(output, dim, _of(rows.ids, _even_places(len(rows.ids), count)), column)
     note = "a segment where int8 would be too coarse takes twice as much" if output.storage == "int8" else ""
     return _figures(output, dim, row_bytes, segment_bytes, "counted", note)
 
@@ -73,9 +73,10 @@ def list_size(rows: SampleRows, output: Output, dim: int, entries: Entries) -> V
         offsets = np.concatenate([[0], np.cumsum(chosen[: len(ids)])]).astype(np.int32)
         return _lists(output, dim, offsets), None
 
-    row_bytes, segment_bytes = _fitted(output, dim, [rows.ids[place] for place in places], column)
-    # The rows of the table are few: their entries may be more or fewer than those of the sample.
-    row_bytes += (mean - float(chosen.mean() if len(chosen) else 0)) * (each + each / 256)
+    row_bytes, segment_bytes = _fitted(output, dim, _of(rows.ids, places), column)
+    # The rows of the larger table that the smaller one lacks are few: others may have more entries, or fewer.
+    later = chosen[len(chosen) // 2 :]
+    row_bytes += (mean - float(later.mean() if len(later) else 0)) * (each + each / 256)
     return _figures(
         output, dim if output.form == "multivector" else 0, row_bytes, segment_bytes, entries.basis, entries.note
     )
@@ -156,8 +157,11 @@ def _rows(rows: SampleRows, each: int) -> int:
 
 
 def _even_places(total: int, count: int) -> Counts:
-    return (np.arange(count) * total) // max(count, 1)
+    """`count` places, evenly over `total`: both the first half of them and the second one."""
+    places: Counts = (np.arange(count) * total) // max(count, 1)
+    return np.concatenate([places[::2], places[1::2]])
 
 
-def _evenly(ids: Sequence[str], count: int) -> list[str]:
-    return [ids[place] for place in _even_places(len(ids), count)]
+def _of(ids: Sequence[str], places: Counts) -> list[str]:
+    chosen: list[int] = places.tolist()
+    return [ids[place] for place in chosen]

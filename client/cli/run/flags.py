@@ -46,7 +46,11 @@ def with_run_flags(name: str, work: Callable[[RunRequest], int], about: str) -> 
 def run_request(
     context: typer.Context,
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="JSONL (.gz, .zst), Parquet, a folder, or - for stdin.")
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="JSONL (.gz, .zst), Parquet, a folder, s3://, gs://, az://, https://, hf://, or - for stdin.",
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -54,7 +58,7 @@ def run_request(
             metavar="DIR",
             parser=local_path,
             autocompletion=run_directories,
-            help="The run directory. The same command resumes there. Default: c.embedfleet beside c.jsonl.",
+            help="The run directory, also s3://, gs://, az://. The same command resumes. Default: c.embedfleet beside c.jsonl.",
         ),
     ] = None,
     dense: Annotated[
@@ -240,6 +244,17 @@ def run_request(
     restart: Annotated[
         bool, typer.Option("--restart", metavar="", help="Delete what an earlier run wrote there; start over.")
     ] = False,
+    spool: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            parser=local_path,
+            help="With --out s3://: the local folder to work in. Default: in your cache.",
+        ),
+    ] = None,
+    keep_spool: Annotated[
+        bool, typer.Option("--keep-spool", metavar="", help="Keep that folder when the run is done.")
+    ] = False,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -262,7 +277,6 @@ def run_request(
     from ....protocol.source.corpus import STDIN
     from ....protocol.spec.export_formats import choose_formats
     from ....protocol.wire.run_options import RunOptions, check_options
-    from ...arguments import expand_path
     from ...options.retrieval_options import plan_if_asked
     from ...options.run_defaults import default_models, default_out
     from ...options.shard_flags import check_engine, choose_shards
@@ -270,17 +284,22 @@ def run_request(
     from ...options.spec_values import model_values, spec_values
     from ...options.stdin_check import check_stdin
     from ...steps.next_steps import shown_path
+    from ...steps.remote_out import open_out
 
     notes: list[str] = []
     if out is None:
         out = default_out(source)
         notes.append(f"without --out, the run directory is {shown_path(out)}")
-    folder = expand_path(out, "--out").absolute()
+    index_is_typed = getattr(context.get_parameter_source("index"), "name", "DEFAULT") != "DEFAULT"
+    enter = None if write_config else context.with_resource
+    folder, index, shown = open_out(
+        out, index, spool, keep_spool=keep_spool, index_is_typed=index_is_typed, enter=enter, notes=notes
+    )
     models = model_values(flags)
     if not any(models.values()):
         models["dense"], models["sparse"] = default_models(source)
         notes.append(f"no model is named: taking --dense {models['dense'][0]}, which needs no hub, and --sparse bm25")
-    spec = build_spec(source, **models, out=None if restart else folder, **spec_values(flags))
+    spec = build_spec(source, **models, out=None if restart else folder, **spec_values(flags | {"index": index}))
     if spec.source == STDIN and not restart:
         check_stdin(RunLayout(folder), spec)
     plan = plan_if_asked(
@@ -306,7 +325,7 @@ def run_request(
     check_engine(on, ray_address, shard, spec)
     steps = AfterRun(plan, choose_formats(split_names(formats, "--export"), spec) if formats else ())
     if write_config:
-        sys.stdout.write(_config_text(context, spec, folder, plan))
+        sys.stdout.write(_config_text(context, spec, shown, plan))
         raise typer.Exit
     return RunRequest(
         spec=spec,
@@ -336,7 +355,7 @@ def _flags(context: typer.Context) -> dict[str, Flag]:
     return known_flags(command.params, get_type_hints(run_request) | output_types())
 
 
-def _config_text(context: typer.Context, spec: RunSpec, folder: Path, plan: RetrievalPlan | None) -> str:
+def _config_text(context: typer.Context, spec: RunSpec, folder: Path | str, plan: RetrievalPlan | None) -> str:
     """The flags as TOML, with absolute paths and with the models and the folder that were chosen."""
     from ...config.known_flags import given_values
     from ...config.writer import config_text

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...completion.run_directories import run_directories
 from ...options.spec_values import MODEL_FLAGS, SPEC_FLAGS
 from ..flag_types import AsJson, local_path
 from .flags import run_request
@@ -16,7 +17,7 @@ from .flags import run_request
 if TYPE_CHECKING:
     from ...planning.plan import Plan
 
-OF_RUN = ("out", "devices", "backend", "sparse_device", "config", *MODEL_FLAGS, *SPEC_FLAGS)
+OF_RUN = ("devices", "backend", "sparse_device", "config", *MODEL_FLAGS, *SPEC_FLAGS)
 """Parameters of `embedfleet run` that a plan takes too."""
 
 
@@ -47,6 +48,15 @@ def plan(
         float | None,
         typer.Option(metavar="SECONDS", help="Embed a sample on the devices here for about so long, to time it."),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            parser=local_path,
+            autocompletion=run_directories,
+            help="A run directory whose rates count. Default: that of a run.",
+        ),
+    ] = None,
     write: Annotated[
         Path | None,
         typer.Option(metavar="FILE", parser=local_path, help="Write the plan there too, as JSON, for --compare."),
@@ -70,7 +80,7 @@ def plan(
         else:
             print_comparison(found)
         return
-    made = _make(source, gpus, shards, price, measure, flags)
+    made = _make(source, out, gpus, shards, price, measure, flags)
     if write is not None:
         comparison.write_plan(made, _path(write, "--write"))
     if as_json:
@@ -80,7 +90,13 @@ def plan(
 
 
 def _make(
-    source: str, gpus: str | None, shards: int, price: float | None, measure: float | None, flags: dict[str, Any]
+    source: str,
+    out: Path | None,
+    gpus: str | None,
+    shards: int,
+    price: float | None,
+    measure: float | None,
+    flags: dict[str, Any],
 ) -> Plan:
     from ....protocol.planning.gpus import parse_gpus
     from ....protocol.source.corpus import STDIN
@@ -91,7 +107,7 @@ def _make(
     from ...output.messages import messages
     from ...planning.planner import Wishes, plan_run
 
-    out = flags["out"] if flags["out"] is not None or source == STDIN else default_out(source)
+    out = out if out is not None or source == STDIN else default_out(source)
     folder = None if out is None else _path(out, "--out").absolute()
     models = model_values(flags)
     if not any(models.values()):

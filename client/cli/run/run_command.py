@@ -11,6 +11,7 @@ import msgspec
 import orjson
 
 from ....protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError, error_from_name
+from ....protocol.object_storage.address import with_addresses
 from ....protocol.run_directory.layout import RunLayout
 from ....protocol.run_directory.records.exports import read_export
 from ....protocol.run_directory.records.stats import read_stats
@@ -76,7 +77,7 @@ def run(request: RunRequest) -> int:
                 for line in next_steps(spec, out, exported=bool(after.formats)):
                     session.say(line)
             if request.as_json:
-                sys.stdout.buffer.write(orjson.dumps(printed) + b"\n")
+                sys.stdout.buffer.write(with_addresses(orjson.dumps(printed).decode()).encode() + b"\n")
                 sys.stdout.flush()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from ....protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError
+from ....protocol.object_storage.address import with_addresses
 from ....protocol.run_directory.layout import RunLayout
 from ....protocol.run_directory.records.manifest import read_manifest
 from ....protocol.run_directory.records.shards import ShardsRecord
@@ -76,7 +77,7 @@ def _run_shards(request: RunRequest, cluster: Cluster | None) -> int:
                 for line in next_steps(request.spec, out, exported=bool(after.formats)):
                     session.say(line)
             if request.as_json:
-                sys.stdout.buffer.write(orjson.dumps(printed) + b"\n")
+                sys.stdout.buffer.write(with_addresses(orjson.dumps(printed).decode()).encode() + b"\n")
                 sys.stdout.flush()
 
 

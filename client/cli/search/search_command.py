@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ....protocol.errors import EXIT_DONE, EmbedfleetError, RunDirectoryError, UsageError
+from ....protocol.object_storage.address import is_address
 from ....protocol.text.terminal_text import on_one_line
 from ...arguments import expand_path
 from ...options.signal_names import choose_signals
@@ -78,7 +79,8 @@ def search(
     say: Say,
 ) -> int:
     """Answer the query; without one, those that are typed or piped in. Returns the exit code."""
-    expand_path(folder, "DIR", RunDirectoryError)
+    if not is_address(folder):
+        expand_path(folder, "DIR", RunDirectoryError)
     if query is not None:
         check_query(query, settings.top_k, settings.candidates)
     with Searcher(folder, timeout=timeout, say=say, keep=query is None) as searcher:

@@ -28,12 +28,14 @@ class SegmentLimits(msgspec.Struct, frozen=True):
         return rows, max(1, self.tokens * rows // self.rows)
 
 
-class FileStamp(msgspec.Struct, frozen=True):
+class FileStamp(msgspec.Struct, frozen=True, omit_defaults=True):
     """A source file in `source.json`: path below the source, bytes, and modification time."""
 
     path: str
     size: int
     mtime_ns: int
+    e_tag: str = ""
+    """What the store of a remote file says of its content."""
 
 
 class IntakeCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from embedfleet.client.options import run_defaults
 from embedfleet.client.options.run_defaults import default_models, default_out
-from embedfleet.protocol.errors import SourceError, UsageError
+from embedfleet.protocol.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_where_there_is_no_place_beside_the_source() -> None:
         default_out("-")
     with pytest.raises(UsageError, match="--out is missing: no folder is beside /; give --out DIR"):
         default_out("/")
-    with pytest.raises(SourceError, match=r"s3://bucket/c\.jsonl: only local paths"):
+    with pytest.raises(UsageError, match=r"no folder is beside s3://bucket/c\.jsonl; give --out DIR, or an address"):
         default_out("s3://bucket/c.jsonl")
 
 

@@ -255,6 +255,20 @@ class TestAgain:
             assert merge(shards).changed
             assert_same(shards, whole)
 
+    @pytest.mark.parametrize("step", ["shards", "ids", "copy"])
+    def test_interrupted_it_is_no_run_and_the_next_merge_ends_well(self, shards: Path, whole: Path, step: str) -> None:
+        def interrupt(at: str, _done: int, _of: int) -> None:
+            if at == step:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            merge_shards(RunLayout(shards), "fail", interrupt)
+        with pytest.raises(RunDirectoryError, match="3 shards that are not merged"):
+            open_run(shards)
+        assert list(shards.rglob("*.tmp")) == []
+        merge(shards)
+        assert_same(shards, whole)
+
     def test_a_shard_that_was_run_again_replaces_its_part(
         self, three: Path, tmp_path: Path, copied: Callable[[Path, Path], Path], monkeypatch: Any
     ) -> None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from embedfleet.protocol.run_directory.atomic_files import commit_bytes, commit_file, commit_files, make_folder
+from embedfleet.protocol.run_directory.atomic_files import (
+    commit_bytes,
+    commit_file,
+    commit_files,
+    follow,
+    make_folder,
+    unfollow,
+)
 
 
 def test_a_committed_file_stands_alone(tmp_path: Path) -> None:
@@ -123,3 +131,44 @@ def test_a_folder_below_more_folders_than_a_stack_holds_is_refused_by_its_reason
         make_folder(tmp_path.joinpath(*["a"] * 2000, "b" * 300))
     make_folder(tmp_path / "a" / "b" / "c")
     assert (tmp_path / "a" / "b" / "c").is_dir()
+
+
+class Copy:
+    """A follower that notes what it sees; it refuses names that begin with `bad`."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    @contextmanager
+    def putting(self, path: Path, content: Path) -> Iterator[None]:
+        if path.name.startswith("bad"):
+            raise OSError(5, "no copy")
+        self.seen.append(f"put {path.name} of {content.name}, {path.exists()}")
+        yield
+        self.seen.append(f"named {path.name}, {path.exists()}")
+
+    def settled(self, folder: Path) -> None:
+        self.seen.append(f"settled {folder.name}")
+
+
+def test_a_follower_has_a_file_before_it_gets_its_name(tmp_path: Path) -> None:
+    copy = Copy()
+    (tmp_path / "in").mkdir()
+    follow(tmp_path / "in", copy)
+    commit_bytes(tmp_path / "in" / "a", b"one")
+    commit_bytes(tmp_path / "out", b"one")
+    assert copy.seen == ["put a of .a.tmp, False", "named a, True", "settled in"]
+    unfollow(tmp_path / "in")
+    unfollow(tmp_path / "in")
+    commit_bytes(tmp_path / "in" / "b", b"one")
+    assert len(copy.seen) == 3
+
+
+def test_what_a_follower_cannot_take_is_not_committed(tmp_path: Path) -> None:
+    follow(tmp_path, Copy())
+    try:
+        with pytest.raises(OSError, match="no copy"):
+            commit_bytes(tmp_path / "bad", b"one")
+    finally:
+        unfollow(tmp_path)
+    assert list(tmp_path.iterdir()) == []

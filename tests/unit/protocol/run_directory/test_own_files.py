@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 from embedfleet.protocol.run_directory.layout import RunLayout, being_removed, set_aside
-from embedfleet.protocol.run_directory.own_files import foreign_files, is_partial
+from embedfleet.protocol.run_directory.own_files import SHARDS, foreign_files, is_partial
 from embedfleet.protocol.run_directory.removal import clear_run, remove_run
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 
@@ -18,6 +18,7 @@ def fill(root: Path, *, derived: bool = True) -> RunLayout:
     """Every file that a layout names, and a segment of each kind."""
     layout = RunLayout(root)
     named = [getattr(layout, name) for name, kind in vars(RunLayout).items() if isinstance(kind, property)]
+    named = [path for path in named if path.name not in SHARDS]  # of a directory of shards, in which no run writes
     files = [path for path in named if path.suffix or path.name.startswith(".")]
     files += [layout.chunk_segment(0), layout.rejected_segment(0), layout.pass_file("dense-a")]
     files.append(layout.vector_segment("dense-a", 0))
@@ -53,6 +54,23 @@ def test_nothing_of_a_run_is_left_behind(tmp_path: Path) -> None:
     fill(tmp_path / "derived", derived=False)
     remove_run(tmp_path / "derived")
     assert not (tmp_path / "derived").exists()
+
+
+def test_shards_and_what_was_merged_of_them_stay(tmp_path: Path) -> None:
+    layout = fill(tmp_path)
+    shard = fill(layout.shard(0).root)
+    for path in (layout.shards_record, layout.merge_record):
+        path.write_text("{}")
+    before = sorted(shard.root.rglob("*"))
+    clear_run(layout, SPEC)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".lock",
+        "merge.json",
+        "shards",
+        "shards.json",
+        "spec.json",
+    ]
+    assert sorted(shard.root.rglob("*")) == before
 
 
 def test_what_a_crash_left_of_a_derived_run_goes_too(tmp_path: Path) -> None:

@@ -242,8 +242,8 @@ def test_is_gone(tmp_path: Path) -> None:
     assert is_gone(str(tmp_path / "a.jsonl" / "b"))
 
 
-@pytest.mark.parametrize("source", ["s3://b/k", "gs://b", "HTTPS://x/y", "s3:/b/k", "hf+a://x"])
-def test_an_address_is_no_source(source: str) -> None:
+@pytest.mark.parametrize("source", ["ftp://b/k", "hdfs://b", "ABFS://x/y", "ftp:/b/k", "hf+a://x"])
+def test_an_address_of_another_kind_is_no_source(source: str) -> None:
     with pytest.raises(SourceError, match=r"^source .*://.*: only local paths are read and written"):
         resolve(source)
     with pytest.raises(SourceError, match=r"^source file:///a/b: give the path alone: /a/b$"):

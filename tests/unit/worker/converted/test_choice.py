@@ -202,17 +202,26 @@ def test_tokens_that_differ(folder: Path, cached: Path, patch: pytest.MonkeyPatc
     refusals(folder, "its tokenizer gives other tokens without transformers")
 
 
-def test_a_child_that_crashes(folder: Path, patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (11, r"the conversion was killed by signal 11: the last word \(remove .* to try again\)"),
+        (9, "the conversion was killed, as the kernel does where memory runs out; another run tries again"),
+    ],
+)
+def test_a_child_that_crashes(
+    folder: Path, patch: pytest.MonkeyPatch, tmp_path: Path, number: int, reason: str
+) -> None:
     crash = tmp_path / "crash"
     crash.mkdir()
     (crash / "crashing.py").write_text(
-        "import os, sys\nprint('the last word', file=sys.stderr)\nos.kill(os.getpid(), 11)\n"
+        f"import os, sys\nprint('the last word', file=sys.stderr)\nos.kill(os.getpid(), {number})\n"
     )
     patch.undo()
     patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     patch.setenv("PYTHONPATH", str(crash))
     patch.setattr(child, "MODULE", "crashing")
-    refusals(folder, r"the conversion ended with killed by signal 11: the last word \(remove .* to try again\)")
+    refusals(folder, reason)
 
 
 def test_dtypes_that_are_not_computed_are_refused(folder: Path, patch: pytest.MonkeyPatch) -> None:

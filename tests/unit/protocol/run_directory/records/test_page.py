@@ -15,9 +15,11 @@ from embedfleet.protocol.run_directory.records.candidates import CandidatesRecor
 from embedfleet.protocol.run_directory.records.exports import ExportedFile, ExportRecord, ReportedFile, ReportRecord
 from embedfleet.protocol.run_directory.records.intake import FileStamp, IntakeRecord, SegmentLimits
 from embedfleet.protocol.run_directory.records.manifest import Counts, IndexCounts, Manifest, ManifestPass
+from embedfleet.protocol.run_directory.records.merge import MergeRecord
 from embedfleet.protocol.run_directory.records.passes import PassRecord
 from embedfleet.protocol.run_directory.records.quarantine import QuarantineLine
 from embedfleet.protocol.run_directory.records.sections import CrossEncoderRerankRun, SparseInferenceRun
+from embedfleet.protocol.run_directory.records.shards import ShardsRecord
 from embedfleet.protocol.run_directory.segment_info import (
     ChunkSegmentInfo,
     Cursor,
@@ -39,7 +41,17 @@ STRUCTS: list[Any] = [
     *(RunSpec, PassSpec, EnsembleSpec, Holder, PassRecord, Int8Ranges, Manifest, ManifestPass, Counts, IndexCounts),
     *(SparseInferenceRun, CrossEncoderRerankRun, RunStats, PassStats, LogHistogram, CandidatesRecord),
     *(ExportRecord, ExportedFile, ReportRecord, ReportedFile, SegmentLimits, FileStamp, IntakeRecord),
-    *(ChunkSegmentInfo, VectorSegmentInfo, Cursor, Passed, TokenVectors, Evaluation, Figures),
+    *(
+        ChunkSegmentInfo,
+        VectorSegmentInfo,
+        Cursor,
+        Passed,
+        TokenVectors,
+        Evaluation,
+        Figures,
+        ShardsRecord,
+        MergeRecord,
+    ),
 ]
 FOLDERS = {
     *("root", "chunks", "intake_folder", "vectors", "passes", "cache", "edge", "export", "table", "rerank", "queries"),

@@ -1,0 +1,132 @@
+"""`--out s3://BUCKET/KEY`: a run directory in object storage, worked on in a local spool."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from ...protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
+from ...protocol.object_storage.address import Address, is_address, parse_address, stands_for
+from ...protocol.object_storage.copies import cache_of
+from ...protocol.object_storage.failures import describe
+from ...protocol.object_storage.fetch import bring
+from ...protocol.object_storage.lease import Lease
+from ...protocol.object_storage.mirror import REQUEST_PATIENCE, follow_spool, unfollow_spool
+from ...protocol.object_storage.objects import ObjectFolder
+from ...protocol.object_storage.probe import check_store, probe
+from ...protocol.object_storage.spool import Spool
+from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.records.manifest import read_manifest
+from ...protocol.spec.run_spec import Index
+from ..arguments import expand_path
+from ..output.formatting import human_bytes, pluralize
+from ..output.messages import messages
+
+
+@contextmanager
+def remote_out(
+    address: Address, spool_folder: Path | None, *, keep: bool, say: Callable[[str], None], part: str = ""
+) -> Generator[Path]:
+    """The local run directory in the place of the one at `address`, while this process alone holds its lock.
+
+    With a `part`, the run directory of a shard below it (`shards/00017`), only that is worked on, and locked: several processes
+    may work on several shards. The folder is that of the whole run all the same.
+
+    It begins as what stands in the store. What is committed there is an object before it has its name; at the end the store is
+    made equal to it, and if the run is done the spool is removed, unless `keep`. RunDirectoryError, before anything is written,
+    for a store that refuses, and for a run that another process is writing.
+    """
+    check_store(address, "--out")
+    mine = address.below(part) if part else address
+    now = probe(mine)
+    spool = Spool.make(spool_folder or cache_of(mine, "spools"), address)
+    folder = ObjectFolder(address)
+    begun = done = False
+    try:
+        with _explained(address), Lease(ObjectFolder(mine, REQUEST_PATIENCE), spool.lease_file, now):
+            brought = bring(spool, folder, strict=True, part=part)
+            if brought.objects:
+                fetched = f"{brought.fetched:,} of them fetched, {human_bytes(brought.n_bytes)}"
+                say(f"{address}: {pluralize(brought.objects, 'object')} there; {fetched}; the spool is {spool.folder}")
+            mirror = follow_spool(spool.root)
+            assert mirror is not None, "the spool was just made"
+            begun = True
+            try:
+                yield spool.root
+            finally:
+                unfollow_spool(mirror)
+                mirror.reconcile()
+                done = _is_done(spool.root / part)
+    finally:  # the command ends with an exception, even in order
+        if done and not keep:
+            shutil.rmtree(spool.folder, ignore_errors=True)
+        elif begun and not done:
+            say(f"the spool {spool.folder} stays for the same command here; elsewhere it goes on from {address}")
+
+
+@contextmanager
+def _explained(address: Address) -> Generator[None]:
+    """Errors of the store as one line."""
+    try:
+        yield
+    except (EmbedfleetError, UsageError, OSError):
+        raise
+    except Exception as error:
+        if not type(error).__module__.startswith("obstore"):
+            raise
+        raise RunDirectoryError(f"--out {address}: {describe(error, address)}") from error
+
+
+def _is_done(root: Path) -> bool:
+    try:
+        manifest = read_manifest(RunLayout(root))
+    except RunDirectoryError:
+        return False
+    return manifest is not None and manifest.done
+
+
+class Out(NamedTuple):
+    """The run directory of a command: the folder to work in, the index of the run, and what `--out` says."""
+
+    folder: Path
+    collection: Index
+    shown: str | Path
+
+
+def open_out(
+    out: Path,
+    index: Index,
+    spool: Path | None,
+    *,
+    keep_spool: bool,
+    index_is_typed: bool,
+    enter: Callable[[AbstractContextManager[Path]], Path] | None,
+    notes: list[str],
+) -> Out:
+    """The folder of `--out`: itself or, for an address, its spool, which `enter` keeps open to the end of the command; without
+    `enter`, nothing is opened. `notes` gains what the user should know. UsageError for flags that do not go together."""
+    if not is_address(out):
+        if spool is not None or keep_spool:
+            raise UsageError(
+                "--spool and --keep-spool are for an --out in object storage; leave them out, or give s3://BUCKET/KEY"
+            )
+        folder = expand_path(out, "--out").absolute()
+        return Out(folder, index, folder)
+    address = parse_address(out, "--out", RunDirectoryError)
+    check_store(address, "--out")
+    if index == "edge":
+        if index_is_typed:
+            raise UsageError(
+                f"--index edge: the collection is a folder of this host, and {address} is none; leave the flag out, then "
+                "upload the run, or copy it here and run with --index edge"
+            )
+        notes.append(f"--index none: no collection is made in {address}; `embedfleet upload` makes one on a server")
+    where = expand_path(spool, "--spool").absolute() if spool is not None else None
+    if enter is None:
+        return Out((where or cache_of(address, "spools")) / address.name, "none", str(address))
+    folder = enter(remote_out(address, where, keep=keep_spool, say=messages().say))
+    stands_for(folder, address)
+    return Out(folder, "none", str(address))

@@ -1,0 +1,121 @@
+"""Bring the files of a spool to the state of the store: fetch what is new or changed there, remove what no longer stands."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import EmbedfleetError, RunDirectoryError, SourceError
+from ..run_directory.layout import RunLayout
+from .failures import is_missing
+from .mirror import is_same
+from .objects import ObjectFolder, StoredObject
+from .ranges import ObjectChanged, StoreRanges, read_range
+from .spool import Entry, Spool
+
+AT_ONCE = 8
+BLOCK_BYTES = 8 << 20
+ROOM_BYTES = 256 << 20
+"""Left free on the disk beside what is fetched."""
+LISTINGS = 3
+"""Times that the store is listed where a run is writing there meanwhile."""
+
+
+class Brought(NamedTuple):
+    """What was done: objects that stand, and those of them that were fetched, with their bytes."""
+
+    objects: int
+    fetched: int
+    n_bytes: int
+
+
+class _Moved(Exception):
+    """An object was replaced or removed after the listing."""
+
+
+def bring(spool: Spool, folder: ObjectFolder, *, strict: bool, part: str = "") -> Brought:
+    """Make the spool equal to the store. `strict`: files that are no object go too, since only what is in the store counts.
+
+    With a `part`, the run directory of a shard, only that and the record of the shards are brought.
+    RunDirectoryError if the disk has too little room. EmbedfleetError if objects cannot be fetched.
+    """
+    for _ in range(LISTINGS):
+        with contextlib.suppress(_Moved):
+            return _bring(spool, folder, strict, part)
+    raise EmbedfleetError(
+        f"{spool.address}: changes all the time while it is fetched; try again once its run has ended"
+    )
+
+
+def _bring(spool: Spool, folder: ObjectFolder, strict: bool, part: str) -> Brought:
+    stood = {one.name: one for one in folder.list(part) if spool.path_of(one.name) is not None}
+    if part and (record := folder.head(RunLayout(spool.root).shards_record.name)) is not None:
+        stood[record.name] = record
+    known = dict(spool.entries())
+    wanted = [one for one in stood.values() if not _has(spool, known.get(one.name), one)]
+    _check_room(spool, sum(one.size for one in wanted))
+    gone = {name for name in known if name not in stood}
+    if strict:
+        gone |= {name for name in spool.files() if name not in stood}
+    for name in sorted(gone, key=lambda name: name != "manifest.json"):
+        if (path := spool.path_of(name)) is not None:
+            path.unlink(missing_ok=True)
+    spool.note(*(Entry(name=name, gone=True) for name in sorted(gone & known.keys())))
+    spool.root.mkdir(exist_ok=True)
+    with ThreadPoolExecutor(AT_ONCE, "fetch") as pool:
+        for entry in pool.map(partial(_fetch, spool), _manifest_last(wanted)):
+            spool.note(entry)
+    return Brought(len(stood), len(wanted), sum(one.size for one in wanted))
+
+
+def _has(spool: Spool, entry: Entry | None, one: StoredObject) -> bool:
+    path = spool.path_of(one.name)
+    return path is not None and entry is not None and entry.e_tag == one.e_tag != "" and is_same(entry, path)
+
+
+def _manifest_last(objects: Sequence[StoredObject]) -> list[StoredObject]:
+    """An interrupted fetch leaves no manifest without the files that it describes."""
+    return sorted(objects, key=lambda one: one.name == "manifest.json")
+
+
+def _fetch(spool: Spool, one: StoredObject) -> Entry:
+    path = spool.path_of(one.name)
+    assert path is not None, "one of a run"
+    address = spool.address.below(one.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.tmp")
+    ranges = StoreRanges(address, one.size, one.e_tag)
+    try:
+        with scratch.open("wb") as file:
+            for start in range(0, one.size, BLOCK_BYTES):
+                file.write(read_range(ranges, address, start, min(start + BLOCK_BYTES, one.size)))
+        os.replace(scratch, path)
+    except SourceError as error:
+        cause = error.__cause__
+        if isinstance(cause, ObjectChanged) or (cause is not None and is_missing(cause)):
+            raise _Moved from error
+        raise EmbedfleetError(str(error)) from error
+    except OSError as error:
+        raise RunDirectoryError(f"{path}: {error.strerror or error}; make room, or give another --spool") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+    return spool.entry_of(one.name, path, one.e_tag)
+
+
+def _check_room(spool: Spool, n_bytes: int) -> None:
+    free = shutil.disk_usage(_standing(spool.folder)).free
+    if n_bytes and free < n_bytes + ROOM_BYTES:
+        raise RunDirectoryError(
+            f"{spool.folder}: {n_bytes / 1e9:,.1f} GB of {spool.address} have to be fetched, and {free / 1e9:,.1f} GB are free "
+            "there; make room, or give a folder on another disk with --spool (of readers: XDG_CACHE_HOME)"
+        )
+
+
+def _standing(folder: Path) -> Path:
+    return next(one for one in (folder, *folder.parents) if one.exists())
