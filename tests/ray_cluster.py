@@ -12,7 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-NODES, GPUS, CPUS = 3, 2, 2
+NODES, GPUS, CPUS = 3, 2, 1
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0"}
+"""No processes but those that are used: each takes seconds of processor time."""
 
 
 class RayCluster:
@@ -26,7 +28,7 @@ class RayCluster:
             stderr=subprocess.DEVNULL,
             text=True,
             start_new_session=True,
-            env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+            env=os.environ | QUIET,
         )
         self.address = self._answer()
 

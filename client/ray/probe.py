@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...protocol.errors import RunDirectoryError
+from ...protocol.object_storage.address import is_address
 from .nodes import Needs, Node, NodeFacts
 
 PROBE_SECONDS = 60.0
@@ -36,13 +37,9 @@ def probe(ray: Any, nodes: Sequence[Node], needs: Needs) -> list[tuple[Node, Nod
             ) from None
         remote = ray.remote(num_cpus=0, max_retries=0)(_make_task())
         strategy = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+        source = "" if is_address(needs.source) else needs.source  # an address is read by each shard with its own keys
         asked = [
-            (
-                node,
-                remote.options(scheduling_strategy=strategy(node.id, soft=False)).remote(
-                    needs.source, str(mark), token
-                ),
-            )
+            (node, remote.options(scheduling_strategy=strategy(node.id, soft=False)).remote(source, str(mark), token))
             for node in nodes
         ]
         end = time.monotonic() + PROBE_SECONDS
@@ -103,8 +100,7 @@ def _make_task() -> Callable[[str, str, str], dict[str, Any]]:
         except ImportError:  # it is missing, or so old that it has no such module
             pass
         try:
-            os.stat(source)
-            if not os.access(source, os.R_OK):
+            if source and os.stat(source) and not os.access(source, os.R_OK):
                 found["source"] = "permission denied"
         except OSError as error:
             found["source"] = str(error.strerror)

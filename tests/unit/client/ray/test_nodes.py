@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from embedfleet.client.options.shard_flags import check_engine
+from embedfleet.client.options.shard_flags import check_engine, check_engine_out
 from embedfleet.client.options.spec_builder import build_spec
 from embedfleet.client.ray.library import joined, load_ray
 from embedfleet.client.ray.nodes import Needs, Node, NodeFacts, check_nodes, needs_of, problem_of, usable
@@ -100,6 +100,10 @@ def test_flags_that_do_not_go_together() -> None:
     with pytest.raises(UsageError, match="--shard 0/2 is one of them"):
         check_engine("ray", None, "0/2", spec("fake:8"))
     check_engine("ray", "a:1", None, spec("fake:8"))
+    with pytest.raises(UsageError, match="--on ray --out s3://b/run: give a folder that all nodes share"):
+        check_engine_out("ray", "s3://b/run")
+    check_engine_out("ray", "/shared/run")
+    check_engine_out(None, "s3://b/run")
 
 
 @pytest.mark.parametrize(
