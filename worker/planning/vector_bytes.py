@@ -48,15 +48,17 @@ class SampleRows:
 def dense_size(rows: SampleRows, output: Output, dim: int) -> VectorFigures:
     """The size of dense vectors of `dim` dimensions in the storage of the output."""
     generator = np.random.default_rng(0)
+    count = _rows(rows, 4 * dim)
 
-    def column(ids: Sequence[str]) -> tuple[dict[str, Any], Int8Ranges | None]:
-        vectors = generator.standard_normal((len(ids), dim), np.float32)
+    def column(chosen: Counts) -> tuple[dict[str, Any], Int8Ranges | None]:
+        vectors = generator.standard_normal((len(chosen), dim), np.float32)
         ranges = measure_ranges(vectors) if output.storage == "int8" else None
         packed = pack(vectors, output.storage, ranges)
         return {"vector": pa.FixedSizeListArray.from_arrays(pa.array(packed.reshape(-1)), packed.shape[1])}, ranges
 
-    count = _rows(rows, 4 * dim)
-    row_bytes, segment_bytes = _fitted(output, dim, _of(rows.ids, _even_places(len(rows.ids), count)), column)
+    places = _even_places(len(rows.ids), count)
+    known = np.zeros(count, np.int64)
+    row_bytes, segment_bytes = _fitted(output, dim, [rows.ids[place] for place in places.tolist()], known, column)
     note = "a segment where int8 would be too coarse takes twice as much" if output.storage == "int8" else ""
     return _figures(output, dim, row_bytes, segment_bytes, "counted", note)
 
@@ -67,16 +69,15 @@ def list_size(rows: SampleRows, output: Output, dim: int, entries: Entries) -> V
     mean = float(entries.counts.mean()) if len(entries.counts) else 0.0
     count = _rows(rows, int(each * max(mean, 1)))
     places = _even_places(len(rows.ids), count)
-    chosen = entries.counts[places]
+    counts = entries.counts[places]
 
-    def column(ids: Sequence[str]) -> tuple[dict[str, Any], None]:
-        offsets = np.concatenate([[0], np.cumsum(chosen[: len(ids)])]).astype(np.int32)
+    def column(chosen: Counts) -> tuple[dict[str, Any], None]:
+        offsets = np.concatenate([[0], np.cumsum(counts[chosen])]).astype(np.int32)
         return _lists(output, dim, offsets), None
 
-    row_bytes, segment_bytes = _fitted(output, dim, _of(rows.ids, places), column)
-    # The rows of the larger table that the smaller one lacks are few: others may have more entries, or fewer.
-    later = chosen[len(chosen) // 2 :]
-    row_bytes += (mean - float(later.mean() if len(later) else 0)) * (each + each / 256)
+    ids = [rows.ids[place] for place in places.tolist()]
+    row_bytes, segment_bytes = _fitted(output, dim, ids, each * counts, column)
+    row_bytes += each * mean
     return _figures(
         output, dim if output.form == "multivector" else 0, row_bytes, segment_bytes, entries.basis, entries.note
     )
@@ -92,14 +93,23 @@ def _lists(output: Output, dim: int, offsets: npt.NDArray[np.int32]) -> dict[str
 
 
 def _fitted(
-    output: Output, dim: int, ids: Sequence[str], column: Callable[[Sequence[str]], tuple[dict[str, Any], Any]]
+    output: Output,
+    dim: int,
+    ids: Sequence[str],
+    known: Counts,
+    column: Callable[[Counts], tuple[dict[str, Any], Any]],
 ) -> tuple[float, float]:
-    """Bytes a row, and bytes of a segment besides."""
-    half = len(ids) // 2
-    if not half:
-        return float(_encoded(output, dim, ids, *column(ids))), 0.0
-    small, large = (_encoded(output, dim, part, *column(part)) for part in (ids[:half], ids))
-    row_bytes = (large - small) / (len(ids) - half)
+    """Bytes a row, and bytes of a segment besides, without the `known` bytes of each row (n): from a table of these rows, and
+    one of some of them. `column` has the vectors of the rows at these places."""
+    every = np.arange(len(ids))
+    some = np.sort(np.random.default_rng(0).permutation(len(ids))[: len(ids) // 2])
+    large, small = (
+        _encoded(output, dim, [ids[place] for place in chosen.tolist()], *column(chosen)) - int(known[chosen].sum())
+        for chosen in (every, some)
+    )
+    if len(ids) < 2:
+        return float(large), 0.0
+    row_bytes = (large - small) / (len(every) - len(some))
     return row_bytes, max(large - row_bytes * len(ids), 0.0)
 
 
@@ -157,11 +167,5 @@ def _rows(rows: SampleRows, each: int) -> int:
 
 
 def _even_places(total: int, count: int) -> Counts:
-    """`count` places, evenly over `total`: both the first half of them and the second one."""
-    places: Counts = (np.arange(count) * total) // max(count, 1)
-    return np.concatenate([places[::2], places[1::2]])
-
-
-def _of(ids: Sequence[str], places: Counts) -> list[str]:
-    chosen: list[int] = places.tolist()
-    return [ids[place] for place in chosen]
+    """`count` places, evenly over `total`."""
+    return (np.arange(count) * total) // max(count, 1)

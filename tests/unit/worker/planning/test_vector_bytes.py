@@ -84,3 +84,18 @@ def test_lists_of_different_lengths(form: Form, tmp_path: Path) -> None:
 def test_a_sample_of_few_rows(rows: int) -> None:
     found = dense_size(SampleRows(IDS[:rows], 1), Output("dense-x", "dense", "dense"), 8)
     assert found.row_bytes > 0
+
+
+def test_lists_whose_lengths_alternate_or_grow(tmp_path: Path) -> None:
+    output = Output("sparse-x", "sparse", "sparse")
+    for number, counts in enumerate((np.tile([2, 90], SEGMENT // 2), 1 + np.arange(SEGMENT) // 10)):
+        total, folder = int(counts.sum()), tmp_path / str(number)
+        folder.mkdir()
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        arrays = {
+            "offsets": offsets,
+            "indices": np.arange(total, dtype=np.uint32),
+            "values": np.ones(total, np.float32),
+        }
+        found = list_size(SampleRows(IDS, SEGMENT), output, 0, Entries(np.tile(counts, ROWS // SEGMENT), "sampled"))
+        assert planned(found) == pytest.approx(written(output, 0, arrays, folder), rel=0.02)
