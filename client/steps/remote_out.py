@@ -46,7 +46,7 @@ def remote_out(
     folder = ObjectFolder(address)
     begun = done = False
     try:
-        with _explained(address), Lease(ObjectFolder(mine, REQUEST_PATIENCE), spool.lease_file, now):
+        with _explained(address), Lease(ObjectFolder(mine, REQUEST_PATIENCE), spool.lease_file, now, say=say):
             brought = bring(spool, folder, strict=True, part=part)
             if brought.objects:
                 fetched = f"{brought.fetched:,} of them fetched, {human_bytes(brought.n_bytes)}"

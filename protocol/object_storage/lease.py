@@ -9,46 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import threading
 import time
-import uuid
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from ..errors import EmbedfleetError, RunDirectoryError
 from .failures import describe
+from .lock_record import TTL_SECONDS, Holder, decode_holder, lives_here, this_process
 from .objects import ObjectFolder, StoredObject
 
 LOCK = ".embedfleet.lock"
-TTL_SECONDS = 180.0
-"""A lock that has not been renewed for so long may be taken over."""
 MARGIN_SECONDS = 90.0
 """So long before that the holder puts nothing more: its last request has ended when another run begins."""
 RENEWALS = 12
 """So many fit into that time, one after the other."""
 TRIES = 5
 _REFUSED = ("AlreadyExistsError", "PreconditionError")
-
-
-class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of the lock object."""
-
-    token: str
-    """Of one command: it recognises its own lock after an answer was lost."""
-    host: str
-    pid: int
-    started: float = 0.0
-    """When the process began, which tells it from a later one with its number."""
-    space: str = ""
-    """The boot of the host and the name space in which the number counts."""
-    since: float
-    """Unix time by the holder's clock, for people."""
-    ttl: float
-    renewals: int = 0
 
 
 class LeaseFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,28 +64,31 @@ def check_lease(path: Path) -> None:
 class Lease:
     """The lock on one run directory. Enter to take it, leave to give it back. `now` is the server's time, in ns."""
 
-    def __init__(self, folder: ObjectFolder, path: Path, now: int, ttl: float = TTL_SECONDS) -> None:
-        """`path` is the lease file, for the processes of this host."""
+    def __init__(
+        self,
+        folder: ObjectFolder,
+        path: Path,
+        now: int,
+        *,
+        ttl: float = TTL_SECONDS,
+        say: Callable[[str], None] = lambda _line: None,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`path` is the lease file, for the processes of this host. `say` gets a line if an old lock has to expire first."""
         self._folder, self._path, self._now, self._ttl = folder, path, now, ttl
-        process = psutil.Process()
-        self._holder = Holder(
-            token=uuid.uuid4().hex,
-            host=socket.gethostname(),
-            pid=process.pid,
-            started=round(process.create_time(), 2),
-            space=_space(),
-            since=round(time.time(), 3),
-            ttl=ttl,
-        )
-        self._e_tag = ""
+        self._say, self._wait = say, wait
+        self._holder = this_process(ttl)
+        self._e_tag, self._begin = "", 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def __enter__(self) -> Lease:
-        """RunDirectoryError if another run has it, with its host and since when."""
-        begin = boot_clock()
+        """RunDirectoryError if another run has it, with its host and since when.
+
+        A lock of another host is watched: if nobody renews it, it is taken over once it has expired.
+        """
         self._e_tag = self._take()
-        self._note(begin)
+        self._note(self._begin)
         self._thread.start()
         return self
 
@@ -116,7 +98,7 @@ class Lease:
         try:
             check_lease(self._path)
             found = self._folder.get(LOCK)
-            if found is not None and _decoded(found[0]).token == self._holder.token:
+            if found is not None and decode_holder(found[0]).token == self._holder.token:
                 self._folder.delete([LOCK])
         except Exception:  # noqa: BLE001, S110 - it expires by itself
             pass
@@ -133,7 +115,7 @@ class Lease:
                 found = self._folder.get(LOCK)
             except Exception:  # noqa: BLE001 - unknown: the lease lasts until it ends
                 return
-            other = _decoded(found[0]) if found is not None else None
+            other = decode_holder(found[0]) if found is not None else None
             if found is None or other is None or other.token != holder.token:
                 self._lose(other)
                 return
@@ -151,6 +133,7 @@ class Lease:
     def _take(self) -> str:
         content, expected = msgspec.json.encode(self._holder), None
         for _ in range(TRIES):
+            self._begin = boot_clock()
             try:
                 return self._folder.put_if(LOCK, content, expected)
             except Exception as error:  # noqa: BLE001 - the object itself says what happened
@@ -163,30 +146,38 @@ class Lease:
                     ) from failure
                 expected = None
                 continue
-            holder, about = _decoded(found[0]), found[1]
+            holder, about = decode_holder(found[0]), found[1]
             if holder.token == self._holder.token:  # an earlier attempt had arrived
                 return about.e_tag
-            if not self._may_take(holder, about):
-                raise self._refusal(holder, about)
+            self._await_end(holder, about)
             expected = about.e_tag
         raise RunDirectoryError(
             f"--out {self._folder.address}: its lock changes all the time; run the same command again later"
         )
 
-    def _may_take(self, holder: Holder, about: StoredObject) -> bool:
-        return self._left(holder, about) <= 0 or _is_dead(holder)
-
-    def _left(self, holder: Holder, about: StoredObject) -> float:
-        """Seconds until the lock expires."""
-        return holder.ttl + 1 - (self._now - about.mtime_ns) / 1e9
-
-    def _refusal(self, holder: Holder, about: StoredObject) -> RunDirectoryError:
-        since = datetime.fromtimestamp(holder.since).strftime("%Y-%m-%d %H:%M:%S")
-        left = max(1, round(self._left(holder, about)))
-        return RunDirectoryError(
-            f"--out {self._folder.address}: another run is writing there (process {holder.pid} on {holder.host}, since "
-            f"{since}); wait for it or give another folder. If it was killed, its lock ends in {left} s"
-        )
+    def _await_end(self, holder: Holder, about: StoredObject) -> None:
+        """Return once the lock has expired, was given back, or its holder is dead. RunDirectoryError if it lives."""
+        lives = lives_here(holder)
+        left = holder.ttl + 1 - (self._now - about.mtime_ns) / 1e9
+        patience, waited, said = 2 * holder.ttl / RENEWALS, 0.0, False
+        while not lives and lives is not False and left > 0:
+            step = min(left, holder.ttl / RENEWALS / 4)
+            self._wait(step)
+            left, waited = left - step, waited + step
+            found = self._folder.get(LOCK)
+            if found is None:
+                return
+            if found[1].e_tag != about.e_tag:
+                holder, lives = decode_holder(found[0]), True
+            elif waited > patience and not said:
+                said = True
+                self._say(
+                    f"the lock of {holder} has not been renewed for a while; it is taken over in {left:.0f} s unless it is"
+                )
+        if lives:
+            raise RunDirectoryError(
+                f"--out {self._folder.address}: another run is writing there ({holder}); wait for it or give another folder"
+            )
 
     def _lose(self, other: Holder | None) -> None:
         who = f"process {other.pid} on {other.host} has taken it" if other is not None else "it was deleted"
@@ -201,30 +192,3 @@ class Lease:
         partial = self._path.with_suffix(".tmp")
         partial.write_bytes(msgspec.json.encode(lease))
         os.replace(partial, self._path)
-
-
-def _decoded(data: bytes) -> Holder:
-    """The holder; one that nobody knows, for an object that this version cannot read."""
-    try:
-        return msgspec.json.decode(data, type=Holder)
-    except msgspec.MsgspecError:
-        return Holder(token="", host="a host with another version", pid=0, since=0.0, ttl=TTL_SECONDS)
-
-
-def _space() -> str:
-    try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _is_dead(holder: Holder) -> bool:
-    """Whether the holder is a process of this host that has ended."""
-    if not holder.space or holder.space != _space():
-        return False
-    try:
-        return abs(psutil.Process(holder.pid).create_time() - holder.started) > 1
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.Error:
-        return False

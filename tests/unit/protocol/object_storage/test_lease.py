@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from embedfleet.protocol.errors import EmbedfleetError, RunDirectoryError
 from embedfleet.protocol.object_storage.address import Address
-from embedfleet.protocol.object_storage.lease import LOCK, Holder, Lease, check_lease
+from embedfleet.protocol.object_storage.lease import LOCK, Lease, check_lease
+from embedfleet.protocol.object_storage.lock_record import Holder
 from embedfleet.protocol.object_storage.objects import StoredObject
 
 SECOND = 1_000_000_000
@@ -71,8 +74,12 @@ def store() -> Store:
     return Store()
 
 
-def _lease(store: Store, path: Path, ttl: float = 60.0) -> Lease:
-    return Lease(store, path, store.now, ttl)  # pyright: ignore[reportArgumentType] - it has what a lease uses
+def _no_wait(_seconds: float) -> None:
+    pytest.fail("nothing is to be waited for")
+
+
+def _lease(store: Any, path: Path, ttl: float = 60.0, wait: Callable[[float], None] = _no_wait, **more: Any) -> Lease:
+    return Lease(store, path, store.now, ttl=ttl, wait=wait, **more)
 
 
 def _stranger(store: Store) -> None:
@@ -89,14 +96,41 @@ def test_a_lease_is_held_until_the_block_ends(store: Store, tmp_path: Path) -> N
         check_lease(path)
 
 
-def test_the_second_one_is_refused_with_host_and_time(store: Store, tmp_path: Path) -> None:
+def test_the_second_one_is_refused_with_host_and_time_once_the_first_renews(store: Store, tmp_path: Path) -> None:
+    with _lease(store, tmp_path / "a.json"):
+        _stranger(store)
+        waits: list[float] = []
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                store.version += 1  # renewed
+
+        with pytest.raises(RunDirectoryError, match=r"another run is writing there \(process \d+ on node7, since 20"):
+            _lease(store, tmp_path / "b.json", wait=wait).__enter__()
+        assert len(waits) == 3
+
+
+def test_a_lock_of_a_lost_host_is_taken_over_once_it_has_expired(store: Store, tmp_path: Path) -> None:
     with _lease(store, tmp_path / "a.json"):
         _stranger(store)
         store.now += 20 * SECOND
-        with pytest.raises(
-            RunDirectoryError, match=r"another run is writing there \(process \d+ on node7, since 20.*ends in 41 s"
-        ):
-            _lease(store, tmp_path / "b.json").__enter__()
+        waits: list[float] = []
+        said: list[str] = []
+        with _lease(store, tmp_path / "b.json", wait=waits.append, say=said.append):
+            check_lease(tmp_path / "b.json")
+            assert store.holder.host != "node7"
+        assert sum(waits) == pytest.approx(41)
+        (line,) = said
+        assert "on node7" in line
+        assert "has not been renewed for a while; it is taken over in" in line
+
+
+def test_a_lock_that_is_given_back_meanwhile_is_free(store: Store, tmp_path: Path) -> None:
+    with _lease(store, tmp_path / "a.json"):
+        _stranger(store)
+        with _lease(store, tmp_path / "b.json", wait=lambda _seconds: store.delete([LOCK])):
+            check_lease(tmp_path / "b.json")
 
 
 def test_a_living_process_of_this_host_keeps_it(store: Store, tmp_path: Path) -> None:
@@ -172,8 +206,12 @@ def test_a_deleted_lock_stops_the_run(store: Store, tmp_path: Path) -> None:
 
 def test_a_lock_of_another_version_is_not_touched(store: Store, tmp_path: Path) -> None:
     store.content, store.stamp = b"?", store.now
+
+    def wait(_seconds: float) -> None:
+        store.version += 1
+
     with pytest.raises(RunDirectoryError, match="a host with another version"):
-        _lease(store, tmp_path / "lease.json").__enter__()
+        _lease(store, tmp_path / "lease.json", wait=wait).__enter__()
 
 
 def test_a_store_that_refuses_says_why(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
