@@ -192,10 +192,9 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Make one run of the shards of a directory, once all are done."""
-    from ..arguments import expand_path
-    from ..steps.merge import execute
+    from ..steps.remote_merge import merge_anywhere
 
-    raise typer.Exit(execute(expand_path(folder, "DIR"), on_duplicate, as_json=as_json))
+    raise typer.Exit(merge_anywhere(folder, on_duplicate, as_json=as_json))
 
 
 @app.command()

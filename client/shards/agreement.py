@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import msgspec
 
 from ...protocol.errors import RunDirectoryError, SourceError, SpecMismatch
-from ...protocol.run_directory.atomic_files import commit_bytes, make_folder, sync_folder
+from ...protocol.run_directory.atomic_files import commit_bytes, commit_new, make_folder
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.shards import ShardsRecord, read_shards
 from ...protocol.source.check import fingerprint, first_difference
@@ -59,21 +57,10 @@ def _write_first(layout: RunLayout, ours: ShardsRecord) -> ShardsRecord | None:
             "give a new or empty folder"
         )
     make_folder(layout.root)
-    # Several shards may begin at once, on several hosts: a link, unlike a rename, never replaces a file.
-    descriptor, name = tempfile.mkstemp(dir=layout.root, prefix=f".{layout.shards_record.name}.", suffix=".tmp")
-    own = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(ours))
-            file.flush()
-            os.fsync(descriptor)
-        own.chmod(0o644)
-        os.link(own, layout.shards_record)
+    try:  # several shards may begin at once, on several hosts
+        commit_new(layout.shards_record, msgspec.json.encode(ours))
     except FileExistsError:
         return read_shards(layout)
-    finally:
-        own.unlink(missing_ok=True)
-    sync_folder(layout.root)
     return None
 
 

@@ -21,6 +21,7 @@ from ...protocol.object_storage.spool import Spool
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.manifest import read_manifest
 from ...protocol.spec.run_spec import Index
+from ...protocol.spec.shard import parse_shard
 from ..arguments import expand_path
 from ..output.formatting import human_bytes, pluralize
 from ..output.messages import messages
@@ -105,9 +106,11 @@ def open_out(
     index_is_typed: bool,
     enter: Callable[[AbstractContextManager[Path]], Path] | None,
     notes: list[str],
+    shard: str | None = None,
 ) -> Out:
     """The folder of `--out`: itself or, for an address, its spool, which `enter` keeps open to the end of the command; without
-    `enter`, nothing is opened. `notes` gains what the user should know. UsageError for flags that do not go together."""
+    `enter`, nothing is opened. With a `shard`, only its part of the directory is. `notes` gains what the user should know.
+    UsageError for flags that do not go together."""
     if not is_address(out):
         if spool is not None or keep_spool:
             raise UsageError(
@@ -127,6 +130,7 @@ def open_out(
     where = expand_path(spool, "--spool").absolute() if spool is not None else None
     if enter is None:
         return Out((where or cache_of(address, "spools")) / address.name, "none", str(address))
-    folder = enter(remote_out(address, where, keep=keep_spool, say=messages().say))
+    part = str(RunLayout(Path()).shard(parse_shard(shard).index).root) if shard is not None else ""
+    folder = enter(remote_out(address, where, keep=keep_spool, say=messages().say, part=part))
     stands_for(folder, address)
     return Out(folder, "none", str(address))

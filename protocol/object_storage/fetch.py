@@ -42,7 +42,7 @@ class _Moved(Exception):
 def bring(spool: Spool, folder: ObjectFolder, *, strict: bool, part: str = "") -> Brought:
     """Make the spool equal to the store. `strict`: files that are no object go too, since only what is in the store counts.
 
-    With a `part`, the run directory of a shard, only that and the record of the shards are brought.
+    With a `part`, the run directory of a shard, only that is brought, and the records that all shards share.
     RunDirectoryError if the disk has too little room. EmbedfleetError if objects cannot be fetched.
     """
     for _ in range(LISTINGS):
@@ -55,8 +55,10 @@ def bring(spool: Spool, folder: ObjectFolder, *, strict: bool, part: str = "") -
 
 def _bring(spool: Spool, folder: ObjectFolder, strict: bool, part: str) -> Brought:
     stood = {one.name: one for one in folder.list(part) if spool.path_of(one.name) is not None}
-    if part and (record := folder.head(RunLayout(spool.root).shards_record.name)) is not None:
-        stood[record.name] = record
+    layout = RunLayout(spool.root)
+    for shared in (layout.shards_record, layout.fit) if part else ():
+        if (record := folder.head(shared.name)) is not None:
+            stood[record.name] = record
     known = dict(spool.entries())
     wanted = [one for one in stood.values() if not _has(spool, known.get(one.name), one)]
     _check_room(spool, sum(one.size for one in wanted))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -89,6 +90,24 @@ def _give_name(partial: Path, path: Path) -> None:
         return
     with follower.putting(path, partial):
         partial.rename(path)
+
+
+def commit_new(path: Path, data: bytes) -> None:
+    """Write a file that is not there yet. FileExistsError if it is, even if another host has written it at this moment."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    own = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        own.chmod(0o644)
+        follower = _follower_of(path)
+        with follower.putting(path, own) if follower is not None else nullcontext():
+            os.link(own, path)  # unlike a rename, it never replaces a file
+    finally:
+        own.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def commit_files(paths: Sequence[Path], write: Callable[[Sequence[Path]], None]) -> None:

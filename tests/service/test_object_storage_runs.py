@@ -375,3 +375,21 @@ def test_source_and_run_there_with_every_fault_at_once(
     cli("run", source, "--out", out, *RUN, "--spool", tmp_path / "spool", code=3)
     same(out, local_run)
     assert sum(fault.seen > fault.skip for fault in bucket.proxy.faults) >= 8
+
+
+def test_shards_there_are_merged_there(cli: Any, bucket: Bucket, corpus: Path, local_run: Path) -> None:
+    """Each shard by a command of its own, from a source that is there too, with a fit before them."""
+    bucket.put("shards-source/corpus.jsonl", corpus.read_bytes())
+    source, out = bucket.url("shards-source"), bucket.url("runs/shards")
+    flags = (*RUN, "--sparse", "bm25", "--devices", "cpu")
+    assert "embedfleet fit" in cli("run", source, "--out", out, *flags, "--shard", "0/3", code=2).error
+    cli("fit", source, "--out", out, *flags)
+    for index in (1, 2, 0):
+        cli("run", source, "--out", out, *flags, "--shard", f"{index}/3", code=3 if index == 2 else 0)
+    assert cli("info", out, "--json").json["done"] == 3
+    cli("merge", out, code=3)
+    there, here = embedfleet.open_run(out), embedfleet.open_run(local_run)
+    assert there.chunks.equals(here.chunks)
+    assert np.array_equal(there.vectors("dense-fake-8"), here.vectors("dense-fake-8"))
+    assert there.quarantine == here.quarantine
+    cli("verify", out)

@@ -294,7 +294,7 @@ def run_request(
     index_is_typed = getattr(context.get_parameter_source("index"), "name", "DEFAULT") != "DEFAULT"
     enter = None if write_config else context.with_resource
     folder, index, shown = open_out(
-        out, index, spool, keep_spool=keep_spool, index_is_typed=index_is_typed, enter=enter, notes=notes
+        out, index, spool, keep_spool=keep_spool, index_is_typed=index_is_typed, enter=enter, notes=notes, shard=shard
     )
     models = model_values(flags)
     if not any(models.values()):
