@@ -124,7 +124,7 @@ def _merge(session: Session, out: Path, printed: RunSummary, stages: list[Stage]
     assert manifest is not None, "the merge has written it"
     counts = manifest.counts
     printed |= RunSummary(
-        run=manifest.run,
+        run=str(manifest.run or ""),
         status="done",
         chunks=counts.chunks,
         committed=counts.committed,
