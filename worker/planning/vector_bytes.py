@@ -58,7 +58,7 @@ def dense_size(rows: SampleRows, output: Output, dim: int) -> VectorFigures:
 
     places = _even_places(len(rows.ids), count)
     known = np.zeros(count, np.int64)
-    row_bytes, segment_bytes = _fitted(output, dim, [rows.ids[place] for place in places.tolist()], known, column)
+    row_bytes, segment_bytes = _fitted(output, dim, _at(rows.ids, places), known, column)
     note = "a segment where int8 would be too coarse takes twice as much" if output.storage == "int8" else ""
     return _figures(output, dim, row_bytes, segment_bytes, "counted", note)
 
@@ -75,7 +75,7 @@ def list_size(rows: SampleRows, output: Output, dim: int, entries: Entries) -> V
         offsets = np.concatenate([[0], np.cumsum(counts[chosen])]).astype(np.int32)
         return _lists(output, dim, offsets), None
 
-    ids = [rows.ids[place] for place in places.tolist()]
+    ids = _at(rows.ids, places)
     row_bytes, segment_bytes = _fitted(output, dim, ids, each * counts, column)
     row_bytes += each * mean
     return _figures(
@@ -104,8 +104,7 @@ def _fitted(
     every = np.arange(len(ids))
     some = np.sort(np.random.default_rng(0).permutation(len(ids))[: len(ids) // 2])
     large, small = (
-        _encoded(output, dim, [ids[place] for place in chosen.tolist()], *column(chosen)) - int(known[chosen].sum())
-        for chosen in (every, some)
+        _encoded(output, dim, _at(ids, chosen), *column(chosen)) - int(known[chosen].sum()) for chosen in (every, some)
     )
     if len(ids) < 2:
         return float(large), 0.0
@@ -164,6 +163,11 @@ def _figures(
 def _rows(rows: SampleRows, each: int) -> int:
     """Rows of the larger table: of a usual segment, if that is not too large."""
     return max(1, min(len(rows.ids), max(rows.segment_rows, LEAST_ROWS), MOST_ROWS, max(MOST_BYTES // max(each, 1), 2)))
+
+
+def _at(ids: Sequence[str], places: Counts) -> list[str]:
+    chosen: list[int] = places.tolist()
+    return [ids[place] for place in chosen]
 
 
 def _even_places(total: int, count: int) -> Counts:
