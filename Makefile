@@ -109,6 +109,7 @@ bench: $(STAMP)
 	$(BIN)/embedfleet run $(BENCH)/corpus.jsonl --out $(BENCH)/run --dense all-MiniLM-L6-v2 --sparse bm25 --limit 1500
 	$(BIN)/python benchmarks/search.py $(BENCH)/run --out $(BENCH)/search.json
 	$(BIN)/python benchmarks/busy_cores.py $(BENCH)/corpus.jsonl --out $(BENCH)/busy-cores.json
+	$(BIN)/python benchmarks/plan.py $(BENCH)/corpus.jsonl --out $(BENCH)/plan.json
 	$(BIN)/python benchmarks/ceiling.py --out $(BENCH)/ceiling.json
 	$(BIN)/python benchmarks/memory.py --out $(BENCH)/memory.json
 	$(BIN)/python benchmarks/detection.py --out $(BENCH)/detection.json
