@@ -84,7 +84,7 @@ class SegmentCopy:
             info = read_info(path, VectorSegmentInfo)
             # Not pq.read_table: it takes folders named `key=value` above the file for columns.
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                table = file.read()
+                table = file.read(use_threads=False)  # segments are read side by side
         except RunDirectoryError as error:
             raise damage(part, error) from error
         except (OSError, ValueError, pa.ArrowException) as error:

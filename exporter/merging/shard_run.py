@@ -81,7 +81,7 @@ def damage(one: InputSegment, error: RunDirectoryError) -> RunDirectoryError:
 def read_columns(shard: ShardRun, one: InputSegment, names: Sequence[str]) -> Any:
     """Columns of the chunks of a segment. DamagedShard if its file is not whole."""
     try:
-        table = read_chunk_columns(shard.layout, one.segment, names)
+        table = read_chunk_columns(shard.layout, one.segment, names, threads=False)  # segments are read side by side
     except RunDirectoryError as error:
         raise damage(one, error) from error
     if table.num_rows != one.rows:

@@ -27,8 +27,8 @@ def write_chunks(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, **_ENCODING)
 
 
-def read_chunk_columns(layout: RunLayout, segment: int, names: Sequence[str]) -> pa.Table:
-    """These columns of a whole segment, with page checksums verified.
+def read_chunk_columns(layout: RunLayout, segment: int, names: Sequence[str], *, threads: bool = True) -> pa.Table:
+    """These columns of a whole segment, with page checksums verified. `threads`: one for each column.
 
     DamagedChunks if the file is damaged, RunDirectoryError if the host cannot read it.
     """
@@ -36,7 +36,7 @@ def read_chunk_columns(layout: RunLayout, segment: int, names: Sequence[str]) ->
     try:
         # Not pq.read_table: it takes folders named `key=value` above the file for columns.
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return file.read(columns=list(names))
+            return file.read(columns=list(names), use_threads=threads)
     except (OSError, ValueError, pa.ArrowException) as error:
         if is_host_failure(error):
             raise RunDirectoryError(f"{path}: cannot be read ({error}); the same command goes on there") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +16,31 @@ import pytest
 from embedfleet.client.run_directory.reader import Run, open_run
 from embedfleet.client.verify.recount import verify_run
 from embedfleet.exporter.merging.merge import MergeSummary, merge_shards
+from embedfleet.exporter.run_directory.manifest import recount, write_manifest
 from embedfleet.protocol.errors import RunDirectoryError, UsageError
+from embedfleet.protocol.run_directory.json_bytes import pretty_json
 from embedfleet.protocol.run_directory.layout import RunLayout
-from embedfleet.protocol.run_directory.records.intake import SegmentLimits, read_intake
+from embedfleet.protocol.run_directory.records.intake import IntakeRecord, SegmentLimits, read_intake
 from embedfleet.protocol.run_directory.records.manifest import read_manifest
 from embedfleet.protocol.run_directory.records.merge import OnDuplicate, read_merge
 from embedfleet.protocol.source.check import read_trail
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.spec.run_spec import RunSpec
 
-from ....shard_runs import DENSE, HEADS, INT8, MULTI, SPARSE, embed, make_shard, make_shards, put, write_files
+from ....shard_runs import (
+    DENSE,
+    HEADS,
+    INT8,
+    MULTI,
+    SPARSE,
+    begin_shards,
+    embed,
+    make_shard,
+    make_shards,
+    put,
+    shard_spec,
+    write_files,
+)
 
 OTHER = msgspec.structs.replace(DENSE, vector="dense-other", model="fake:4")
 CONCAT = EnsembleSpec(
@@ -151,6 +167,30 @@ def test_segments_are_joined_within_their_limits(whole: Path, shards: Path, monk
     assert len(sizes) == done.segments > 10
     assert all(size <= 10 for size in sizes)
     assert_same(shards, whole)
+
+
+@pytest.mark.parametrize("empty", [0, 1, 2])
+def test_a_shard_without_a_chunk(tmp_path: Path, empty: int) -> None:
+    """No model was loaded for it. Its only record is rejected."""
+    folder = write_files(tmp_path / "files", 3, 3, bad=False)
+    put(folder / f"{empty:02d}.jsonl", [{"id": "nothing", "text": ""}])
+    whole = embed(spec_of(folder), tmp_path / "whole")
+    root = tmp_path / "run"
+    record = begin_shards(spec_of(folder), root, 3)
+    for index in {0, 1, 2} - {empty}:
+        make_shard(record, root, index)
+    shard = RunLayout(root).shard(empty)
+    for path in (shard.chunks, shard.intake_folder):
+        path.mkdir(parents=True)
+    shard.spec.write_bytes(pretty_json(shard_spec(record, root, empty)))
+    shard.source.write_bytes(msgspec.json.encode(record.files[empty : empty + 1]))
+    rejected = {"file": f"{empty:02d}.jsonl", "record": 1, "id": "nothing", "reason": "empty text", "excerpt": ""}
+    shard.rejected_segment(0).write_text(json.dumps(rejected) + "\n")
+    counts = IntakeRecord(segments=0, rows=0, rejected=1, duplicates=0, complete=True, finished=("00",))
+    shard.intake.write_bytes(msgspec.json.encode(counts))
+    write_manifest(shard, shard_spec(record, root, empty), "r", *recount(shard, record.spec), 0)
+    merge(root)
+    assert_same(root, whole)
 
 
 class TestIdsInTwoShards:
