@@ -77,7 +77,7 @@ class Submissions:
         self._context.background.begin(run)
         # If all devices are on other hosts, the models may be there too: do not look for them here.
         models = self._context.hosts.local is not None
-        look = partial(look_at, request, self._context.devices(), models=models)
+        look = partial(look_at, request, self._context.devices(), models=models, source=self._shared)
         self._context.background.post(run, look, partial(self._looked, run))
 
     def stop(self) -> None:

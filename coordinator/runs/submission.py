@@ -11,7 +11,10 @@ from pathlib import Path
 import msgspec
 
 from ...protocol.errors import UsageError
+from ...protocol.object_storage.address import is_address
+from ...protocol.source.check import was_read
 from ...protocol.source.corpus import plain_bytes
+from ...protocol.source.remote_corpus import check_readable
 from ...protocol.spec.fake_models import PREFIX
 from ...protocol.spec.run_spec import CPU_KINDS, Backend, PassSpec, RunSpec
 from ...protocol.text.token_estimates import BYTES_PER_TOKEN
@@ -36,9 +39,15 @@ class Findings:
     asked: Sequence[PassSpec]
 
 
-def look_at(request: Submit, devices: Sequence[Device], *, models: bool) -> Findings:
-    """Check a submission; UsageError if no run can be made of it. Without `models`, no model is checked: they are elsewhere."""
-    check_extras(request.spec, request.options.backend)
+def look_at(request: Submit, devices: Sequence[Device], *, models: bool, source: bool = False) -> Findings:
+    """Check a submission; UsageError if no run can be made of it. Without `models`, no model is checked: they are elsewhere.
+
+    With `source`, a source elsewhere is looked at by this process's keys: `embedfleet run` has done so before.
+    """
+    spec = request.spec
+    check_extras(spec, request.options.backend)
+    if source and is_address(spec.source) and not was_read(Path(request.out), spec.source):
+        check_readable(spec.source, spec.text_field)
     options = msgspec.structs.replace(request.options, expected_tokens=_expected_tokens(request))
     placed = place_sparse(request.spec, options, devices, Path(request.out))
     return Findings(placed, passes_to_check(request) if models else ())

@@ -20,7 +20,7 @@ from .fetch import bring
 from .objects import ObjectFolder
 from .probe import check_store
 from .spool import Spool
-from .stores import PROBE_PATIENCE
+from .stores import PROBE_PATIENCE, endpoint_of
 
 
 def local_copy(value: str | PathLike[str]) -> Path:
@@ -49,7 +49,7 @@ def local_copy(value: str | PathLike[str]) -> Path:
 
 def cache_of(address: Address, part: str) -> Path:
     """The folder of an address in this user's cache; a temporary one of the user without a home."""
-    digest = xxhash.xxh3_64_hexdigest(f"{address} {os.environ.get('AWS_ENDPOINT_URL', '')}".encode())
+    digest = xxhash.xxh3_64_hexdigest(f"{address} {endpoint_of(address)}".encode())
     cache = cache_folder(part) or Path(tempfile.gettempdir()) / f"embedfleet-{os.getuid()}" / part
     return cache / digest
 

@@ -170,7 +170,7 @@ def test_of_two_writers_the_second_is_refused(
 
 def test_a_run_that_lost_its_lock_writes_nothing_more(start: Any, bucket: Bucket, corpus: Path) -> None:
     out = bucket.url("lost")
-    run = start("run", corpus, "--out", out, "--dense", "fake:8,delay_ms=400")
+    run = start("run", corpus, "--out", out, "--dense", "fake:8,delay_ms=3000")
     end = time.monotonic() + 60
     while not [name for name in bucket.keys("lost/vectors") if name.endswith(".parquet")]:
         assert time.monotonic() < end, run.err

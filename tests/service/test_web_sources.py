@@ -46,6 +46,8 @@ def test_a_file_of_a_web_server(cli: Any, web: WebServer, tmp_path: Path, tags: 
         )
     assert embedfleet.open_run(tmp_path / "data_a%20b.jsonl").ids[-1] == "r19999"
     assert web.cut == 0
+    found = embedfleet.Embedder(tmp_path / "e", dense="fake:8", index="none").load_chunks(f"{web.url}/c.parquet")
+    assert (found.path, found.files, found.records) == (f"{web.url}/c.parquet", 1, 2)
 
 
 def test_a_web_server_that_cannot_serve_it(cli: Any, web: WebServer, tmp_path: Path) -> None:
