@@ -8,7 +8,7 @@ import msgspec
 
 from ...protocol.errors import RunDirectoryError, SourceError, SpecMismatch
 from ...protocol.run_directory.atomic_files import commit_bytes, commit_new, make_folder
-from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.layout import RunLayout, fitting_folder
 from ...protocol.run_directory.records.shards import ShardsRecord, read_shards
 from ...protocol.source.check import fingerprint, first_difference
 from ...protocol.source.corpus import survey
@@ -65,7 +65,7 @@ def _write_first(layout: RunLayout, ours: ShardsRecord) -> ShardsRecord | None:
 
 
 def _is_foreign(layout: RunLayout, name: str) -> bool:
-    ours = {layout.shards.name, layout.fit.name, layout.fitting.name, layout.lock.name}
+    ours = {layout.shards.name, layout.fit.name, fitting_folder(layout.root).name, layout.lock.name}
     return name not in ours and not name.startswith(f".{layout.shards_record.name}.")
 
 

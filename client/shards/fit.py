@@ -12,7 +12,7 @@ import msgspec
 
 from ...protocol.errors import SourceError
 from ...protocol.run_directory.atomic_files import commit_bytes, make_folder
-from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.layout import RunLayout, fitting_folder
 from ...protocol.run_directory.records.fit import FitRecord, FittedRanges, TermCount, read_fit
 from ...protocol.run_directory.records.intake import FileStamp
 from ...protocol.source.check import fingerprint, first_difference
@@ -72,8 +72,8 @@ def fit(layout: RunLayout, spec: RunSpec, stopping: Callable[[], bool], sample_r
     """
     files = _stamps(layout, spec)
     make_folder(layout.root)
-    shutil.rmtree(layout.fitting, ignore_errors=True)
-    layout.fitting.mkdir()
+    shutil.rmtree(fitting_folder(layout.root), ignore_errors=True)
+    fitting_folder(layout.root).mkdir()
     try:
         found = read_parts(layout, spec, stopping)
         if found is None:
@@ -90,7 +90,7 @@ def fit(layout: RunLayout, spec: RunSpec, stopping: Callable[[], bool], sample_r
             )
         ranges: tuple[FittedRanges, ...] = measure_ranges(layout, spec, sample_run) if needs_models(spec) else ()
     finally:
-        shutil.rmtree(layout.fitting, ignore_errors=True)
+        shutil.rmtree(fitting_folder(layout.root), ignore_errors=True)
     record = FitRecord(
         files=tuple(files),
         text_field=spec.text_field,

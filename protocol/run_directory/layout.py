@@ -47,6 +47,11 @@ def set_aside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.before")
 
 
+def fitting_folder(folder: Path) -> Path:
+    """The folder for temporary files of the processes that read a source for `fit.json`."""
+    return folder / ".fitting"
+
+
 def being_removed(folder: Path) -> Path:
     """The path of a derived run directory while it is removed: half a directory would look like someone else's files."""
     return folder.with_name(f".{folder.name}.gone")
@@ -168,11 +173,6 @@ class RunLayout:
     def fit(self) -> Path:
         """Figures of the whole source that its shards share."""
         return self.root / "fit.json"
-
-    @property
-    def fitting(self) -> Path:
-        """Temporary files of the processes that read the source for `fit`."""
-        return self.root / ".fitting"
 
     @property
     def shards(self) -> Path:

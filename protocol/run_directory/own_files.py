@@ -26,7 +26,7 @@ _SCRATCH = {".rejected.tmp", ".ids.sqlite-journal", ".ids.sqlite-wal", ".ids.sql
 SHARD_FOLDERS = ("segments", "wal")
 RERANK = {"candidates.parquet", "pairs.jsonl", "candidates.json", "ranking.parquet", "rerank_run.json", "report.json"}
 _FOLDERS = ("chunks", "intake", "vectors", "passes", "cache", "qdrant", "queries", "rerank", "export")
-SHARDS = {"shards.json", "merge.json"}
+SHARDS = {"shards.json", "merge.json", "fit.json"}
 """The records of a directory that is made of shards. A run never removes them, nor the folder `shards` beside them."""
 DERIVED = ("stats.json", "events.jsonl", "quarantine.jsonl", "published.json")
 TOP = {"spec.json", "manifest.json", *DERIVED}

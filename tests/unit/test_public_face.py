@@ -57,7 +57,7 @@ FILES = {
     "intake/.ids.sqlite", "vectors", "passes", "cache", "queries", "rerank", "rerank/candidates.parquet", "rerank/pairs.jsonl",
     "rerank/candidates.json", "rerank/run", "rerank/ranking.parquet", "rerank/rerank_run.json", "rerank/report.json", "export",
     "export/export.json", "export/collection.json", "export/table", "export/rerank.jsonl", "export/report.html",
-    "export/evaluation.json", "shards.json", "shards", "merge.json", "fit.json", ".fitting",
+    "export/evaluation.json", "shards.json", "shards", "merge.json", "fit.json",
 }  # fmt: skip
 
 

@@ -59,12 +59,13 @@ def test_nothing_of_a_run_is_left_behind(tmp_path: Path) -> None:
 def test_shards_and_what_was_merged_of_them_stay(tmp_path: Path) -> None:
     layout = fill(tmp_path)
     shard = fill(layout.shard(0).root)
-    for path in (layout.shards_record, layout.merge_record):
+    for path in (layout.shards_record, layout.merge_record, layout.fit):
         path.write_text("{}")
     before = sorted(shard.root.rglob("*"))
     clear_run(layout, SPEC)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         ".lock",
+        "fit.json",
         "merge.json",
         "shards",
         "shards.json",

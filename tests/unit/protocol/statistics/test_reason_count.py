@@ -4,7 +4,7 @@ import json
 import tracemalloc
 from pathlib import Path
 
-from embedfleet.client.cli.run_command import count_reasons, reason_lines
+from embedfleet.client.cli.run.run_command import count_reasons, reason_lines
 from embedfleet.protocol.statistics.reason_count import MOST_REASONS, OTHERS, ReasonCount
 
 

@@ -13,6 +13,7 @@ from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.run_directory.lock_holder import Holder
 from embedfleet.protocol.run_directory.records.candidates import CandidatesRecord
 from embedfleet.protocol.run_directory.records.exports import ExportedFile, ExportRecord, ReportedFile, ReportRecord
+from embedfleet.protocol.run_directory.records.fit import FitRecord, FittedRanges, TermCount
 from embedfleet.protocol.run_directory.records.intake import FileStamp, IntakeRecord, SegmentLimits
 from embedfleet.protocol.run_directory.records.manifest import Counts, IndexCounts, Manifest, ManifestPass
 from embedfleet.protocol.run_directory.records.merge import MergeRecord
@@ -51,6 +52,9 @@ STRUCTS: list[Any] = [
         Figures,
         ShardsRecord,
         MergeRecord,
+        FitRecord,
+        FittedRanges,
+        TermCount,
     ),
 ]
 FOLDERS = {
