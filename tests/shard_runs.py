@@ -1,6 +1,7 @@
-"""Whole runs and shards of one corpus, computed in this process by fake encoders. The one place that divides a source.
+"""Whole runs and shards of one corpus, computed in this process by fake encoders.
 
-`make_shards` writes what `embedfleet run --shard` writes: `shards.json` and the run directory of each shard.
+`make_shards` writes what `embedfleet run --shard` writes: `shards.json` and the run directory of each shard. Its shards are whole
+files, each in a folder of its own, so that a test knows which records are where.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import numpy as np
@@ -69,7 +71,12 @@ def put(path: Path, lines: Sequence[dict[str, Any]]) -> None:
 
 
 def embed(spec: RunSpec, out: Path, limits: SegmentLimits = FOUR) -> Path:
-    """Run a spec to its end, or resume it, with fake encoders."""
+    """Run a spec to its end, or resume it, with fake encoders. Of a shard, its source is read as a whole."""
+    with patch("embedfleet.protocol.source.corpus.part_of", lambda files, _shard: list(files)):
+        return _embed(spec, out, limits)
+
+
+def _embed(spec: RunSpec, out: Path, limits: SegmentLimits) -> Path:
     runtime = ExportRuntime(RunDirectory(out, spec, restart=False), uuid.uuid4().hex)
     layout = RunLayout(out)
     try:

@@ -12,11 +12,12 @@ import embedfleet
 import numpy as np
 import pytest
 from embedfleet import Client, PassSpec, RunEnded, RunSpec, UsageError, open_run
+from embedfleet.client.shards.agreement import shard_spec
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.run_spec import PREPROCESSING
 
 from ..run_copies import copied
-from ..shard_runs import begin_shards, put, shard_spec, write_files
+from ..shard_runs import begin_shards, put, write_files
 
 PASSES = (
     PassSpec(vector="dense-fake-8", kind="dense", model="fake:8"),
@@ -39,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, waiting: Any) -> Path:
     serving = Started(("serve", "--bind", address, "--devices", "cpu"), waiting)
     try:
         with Client(address, timeout=60) as client:
-            runs = [(shard_spec(record, layout.root, index), layout.shard(index).root) for index in range(3)]
+            runs = [(shard_spec(record, index), layout.shard(index).root) for index in range(3)]
             for one, out in [*runs, (spec, folder / "whole")]:
                 *_, end = client.watch(client.submit(one, out))
                 assert isinstance(end, RunEnded)
