@@ -1,7 +1,7 @@
 """Whole runs and shards of one corpus, computed in this process by fake encoders.
 
-`make_shards` writes what `embedfleet run --shard` writes: `shards.json` and the run directory of each shard. Its shards are whole
-files, each in a folder of its own, so that a test knows which records are where.
+`make_shards` writes what `embedfleet run --shard` writes: `shards.json` and the run directory of each shard. Its shards are
+whole files, each in a folder of its own, so that a test knows which records are where.
 """
 
 from __future__ import annotations
