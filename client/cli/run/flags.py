@@ -6,29 +6,26 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from ....protocol.spec.run_spec import Backend, Dtype, Index, RunSpec, Storage
+from ....protocol.spec.run_spec import Backend, Dtype, Index, Storage
 from ....protocol.wire.run_options import Placement
 from ...completion.models import dense_models, heads_models, multivector_models, rerank_models, sparse_models
 from ...completion.run_directories import run_directories
 from ..flag_types import AsJson, Devices, EnsembleName, Otlp, TrustsCode, local_path
+from .config_flags import config_of, read_config_file
 from .request import AfterRun, RunRequest
-
-if TYPE_CHECKING:
-    from ...config.known_flags import Flag
-    from ...options.retrieval_plan import RetrievalPlan
 
 
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Make the values in the file the defaults of the flags."""
-    if path is not None and not context.resilient_parsing:
-        from ...config.reader import read_config
+    return read_config_file(context, path, _types)
 
-        context.default_map = read_config(path, _flags(context))
-    return path
+
+def _types() -> dict[str, Any]:
+    """The types of the flags."""
+    return get_type_hints(run_request)
 
 
 def with_run_flags(name: str, work: Callable[[RunRequest], int], about: str) -> Callable[..., None]:
@@ -326,7 +323,7 @@ def run_request(
     check_engine(on, ray_address, shard, spec)
     steps = AfterRun(plan, choose_formats(split_names(formats, "--export"), spec) if formats else ())
     if write_config:
-        sys.stdout.write(_config_text(context, spec, shown, plan))
+        sys.stdout.write(config_of(context, spec, shown, plan, _types))
         raise typer.Exit
     return RunRequest(
         spec=spec,
@@ -344,26 +341,3 @@ def run_request(
         on=on,
         ray_address=ray_address,
     )
-
-
-def _flags(context: typer.Context) -> dict[str, Flag]:
-    """The flags that a file can give, of `embedfleet run` also where another command takes some of them."""
-    from ...config.known_flags import known_flags
-    from ...flags.output_flags import output_types
-
-    group: Any = context.find_root().command
-    command = getattr(group, "commands", {}).get("run", context.command)
-    return known_flags(command.params, get_type_hints(run_request) | output_types())
-
-
-def _config_text(context: typer.Context, spec: RunSpec, folder: Path | str, plan: RetrievalPlan | None) -> str:
-    """The flags as TOML, with absolute paths and with the models and the folder that were chosen."""
-    from ...config.known_flags import given_values
-    from ...config.writer import config_text
-    from ...options.spec_flags import model_argument, spec_flags
-
-    values = given_values(context) | spec_flags(spec) | {"out": folder}
-    if plan is not None and plan.rerank is not None:
-        values["rerank"] = model_argument(plan.rerank)
-    flags = _flags(context)
-    return config_text({name: values[flag.parameter] for name, flag in flags.items() if flag.parameter in values})
