@@ -1,5 +1,5 @@
-"""`embedfleet.ray`: what a pipeline of Ray Data calls. This folder has another name: one called `ray` would hide the library
-from every Python that is started here."""
+"""`embedfleet.ray`: the interface for Ray Data. The folder is not called `ray`, since that would hide the library from every
+Python that is started here."""
 
 from __future__ import annotations
 

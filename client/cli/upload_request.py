@@ -1,4 +1,4 @@
-"""What `embedfleet upload` is asked to do, as its flags say."""
+"""UploadRequest: the flags of `embedfleet upload`."""
 
 from __future__ import annotations
 

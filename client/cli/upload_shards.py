@@ -1,4 +1,4 @@
-"""`embedfleet upload DIR --shard I/N` and `--finish`: many uploads into one collection, and the end of them."""
+"""`embedfleet upload DIR --shard I/N` and `--finish`: upload one shard into a collection, and finish the collection."""
 
 from __future__ import annotations
 

@@ -19,13 +19,13 @@ CREDIT = 2
 
 @dataclass(slots=True)
 class Batch:
-    """Rows that go to the worker together, as numbers in the texts."""
+    """Rows that go to the worker together, as positions in the list of texts."""
 
     rows: Array
     blamed: int = 0
-    """How often it has failed alone, or its worker has died of it alone."""
+    """How often it failed, or killed its worker, while no other batch was there."""
     alone: bool = False
-    """Whether no other batch may be with the worker beside it."""
+    """Whether no other batch may be with the worker at the same time."""
 
 
 class BatchQueue:
@@ -53,20 +53,20 @@ class BatchQueue:
         return self._number, batch.rows
 
     def done(self, number: int) -> Array:
-        """The rows of a batch whose result is there."""
+        """Remove a batch that has its result; return its rows."""
         return self._sent.pop(number).rows
 
     def failed(self, number: int, reason: str) -> None:
-        """The batch failed, and the worker lives."""
+        """Take back a batch that failed. Its worker goes on."""
         self._blame(self._sent.pop(number), reason)
 
     def lost(self, reason: str, *, innocent: bool = False) -> None:
-        """The worker is gone. `innocent`: by no fault of its batches."""
+        """Take back all batches of a worker that ended. `innocent`: none of them is the cause."""
         sent = [self._sent.pop(number) for number in sorted(self._sent)]
         for batch in reversed(sent):
             if innocent:
                 self._waiting.appendleft(batch)
-            elif len(sent) > 1:  # any of them may be guilty
+            elif len(sent) > 1:  # any of them may be the cause
                 self._waiting.appendleft(Batch(batch.rows, batch.blamed, alone=True))
             else:
                 self._blame(batch, reason)

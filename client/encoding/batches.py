@@ -1,4 +1,4 @@
-"""Batches of Ray Data and of others: an Arrow table, a dict of numpy arrays, or a pandas DataFrame. Read texts, add columns."""
+"""Read texts from a batch and add columns to it: an Arrow table, a dict of numpy arrays, or a pandas DataFrame."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ def column_names(batch: Any) -> list[str]:
 def add_columns(batch: Any, columns: Mapping[str, Any]) -> Any:
     """The batch with Arrow arrays as more columns, in its own format.
 
-    As numpy: dense vectors are float32 (rows, dim), NaN for a row without; scores likewise; sparse and multivectors are one
-    array for each row, empty for a row without; reasons are texts or None. As pandas: one object for each row, or None.
+    As numpy: dense vectors are float32 (rows, dim), NaN for a row without one; scores likewise. Sparse and multivectors are
+    one array for each row, empty for a row without a vector; reasons are texts or None. As pandas: one object for each row, or
+    None.
     """
     if isinstance(batch, pa.Table):
         for name, array in columns.items():

@@ -43,11 +43,11 @@ class Encode:
 
     `dense`, `sparse`, `multivector` and `heads` name models as the flags of `embedfleet run` do: one name, or a list. `rerank`
     names a cross-encoder, which scores each row's `query` with its `text`. `sparse="bm25"` needs `average_length`, the
-    terms of a text on average (`fit.json` of `embedfleet fit`). `options` are dtype, max_tokens, prompt, trust_remote_code,
+    average number of terms in a text (from `embedfleet fit`). `options` are dtype, max_tokens, prompt, trust_remote_code,
     max_active_dims, pool_factor, truncate_dim and normalize.
 
     `text`, `title` and `query` name columns; a title is put before the text. `error` is the column that gets the reason for a
-    row without a vector, else null. `device` is `auto` (the GPU that Ray lends, else the CPU), `cpu` or `cuda`; `threads` are
+    row without a vector, else null. `device` is `auto` (the GPU that Ray assigns, else the CPU), `cpu` or `cuda`; `threads` are
     its processor threads. `batch_timeout` and `load_timeout` are limits in seconds.
 
     Each model has a worker process of its own, as in a run. It ends with this object or with its process. Raises an
@@ -96,8 +96,8 @@ class Encode:
             raise
 
     def __call__(self, batch: Any) -> Any:
-        """The batch, an Arrow table, a dict of numpy arrays or a pandas DataFrame, with a column for each vector, as a table of
-        a run has them (`NAME`; `NAME.indices` and `NAME.values`), and the column of reasons. Null for a row without."""
+        """The batch, an Arrow table, a dict of numpy arrays or a pandas DataFrame, with a column for each vector, named as in
+        a table of a run (`NAME`; `NAME.indices` and `NAME.values`), and the column of reasons; null without a value."""
         names = column_names(batch)
         texts, faults = self._texts(batch)
         rows = [row for row, reason in enumerate(faults) if reason is None]
@@ -116,7 +116,7 @@ class Encode:
         return add_columns(batch, columns)
 
     def close(self, *, wait: bool = True) -> None:
-        """End the workers. `wait`: until they have ended; those that are loading their model load it first."""
+        """End the workers. With `wait`, return once they have ended; a worker that is loading its model loads it first."""
         for encoder in self._encoders:
             encoder.close(wait=wait)
 
@@ -202,7 +202,7 @@ def _prepared(one: PassSpec, device: Device, backend: Backend) -> PassSpec:
 
 
 def _places(rows: Sequence[int], count: int) -> list[int | None]:
-    """For each row of the batch its place among `rows`; None if it is not there."""
+    """For each row of the batch its place among `rows`; None for a row that is not in `rows`."""
     found: list[int | None] = [None] * count
     for place, row in enumerate(rows):
         found[row] = place

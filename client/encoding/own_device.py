@@ -1,4 +1,4 @@
-"""The device that this process may use: the one that Ray lends it, or else the first GPU that it sees, or the CPU."""
+"""The device that this process may use: the one that Ray assigns to it, else the first visible GPU, else the CPU."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ DRIVER_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Lent:
-    """What Ray lends this process."""
+    """The resources that Ray assigns to this process."""
 
     gpus: float
     cpus: float
 
 
 def own_device(wanted: DeviceKind, threads: int | None, *, needs_gpu: bool) -> Device:
-    """The device of kind `wanted`, with so many processor threads; None: those that Ray lends, else all that are allowed.
+    """The device of kind `wanted`, with `threads` processor threads: by default those that Ray assigns, else all allowed ones.
 
-    `auto` takes a GPU if there is one for this process. `needs_gpu`: the models are slow without. DeviceError for a GPU that
-    is not there.
+    `auto` takes a GPU if this process has one. `needs_gpu`: the models are slow without a GPU. DeviceError if a wanted GPU is
+    missing.
     """
     lent = lent_by_ray()
     if lent is not None and lent.gpus > 1:
@@ -51,7 +51,7 @@ def own_device(wanted: DeviceKind, threads: int | None, *, needs_gpu: bool) -> D
 
 
 def lent_by_ray() -> Lent | None:
-    """What the task or actor that this is was promised; None outside of Ray."""
+    """The resources that Ray assigned to this task or actor; None outside of Ray."""
     ray: Any = sys.modules.get("ray")
     if not getattr(ray, "is_initialized", bool)():  # not imported, or another module of that name
         return None

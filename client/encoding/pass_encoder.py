@@ -22,13 +22,13 @@ MOST_LOSSES = 24
 MOST_LOADS = 4
 """Workers in a row that ended before their model was loaded."""
 PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.25, 30.0
-"""Before a worker is started again: at first, and at most."""
+"""The pause before a worker is started again: the first one, and the longest."""
 BATCH_SECONDS = 600.0
-"""How long a batch may be without progress, by default."""
+"""How long a batch may make no progress, by default."""
 
 
 class PassEncoder:
-    """Encodes texts by the model of one pass. `ready` is set once the model is loaded, or has its error.
+    """Encodes texts by the model of one pass. `ready` is set once the model is loaded, or has failed to load.
 
     The thread owns the worker, which ends with it: so a call may come from any thread.
     """
@@ -42,7 +42,7 @@ class PassEncoder:
         self._worker: WorkerProcess | None = None
         self._loaded: Loaded | None = None
         self._losses = self._failed_loads = 0
-        """Since the last result."""
+        """Both count since the last result."""
         self.ready: Future[Loaded] = Future()
         self._thread = threading.Thread(target=self._serve, name=f"encode-{spec.vector}", daemon=True)
         self._thread.start()
@@ -54,7 +54,7 @@ class PassEncoder:
         return answer
 
     def close(self, *, wait: bool = True) -> None:
-        """End the worker, after the texts that it has. `wait`: until it has ended."""
+        """End the worker after the texts that it has. With `wait`, return once it has ended."""
         self._asked.put(None)
         if wait:
             self._thread.join()
@@ -67,7 +67,7 @@ class PassEncoder:
                 try:
                     answer.set_result(self._encode(texts))
                 except BaseException as error:  # noqa: BLE001 - raised where the answer is read
-                    self._end()  # what it still computes is of no use
+                    self._end()  # the result of what it still computes is not needed
                     answer.set_exception(error)
         except BaseException as error:  # noqa: BLE001 - likewise
             self.ready.set_exception(error)

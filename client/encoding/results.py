@@ -31,7 +31,7 @@ class Results:
         """How many texts were cut."""
 
     def add(self, rows: Array, arrays: Mapping[str, Array], errors: Sequence[RowError]) -> None:
-        """Take the result of a batch, whose shapes were checked."""
+        """Add the result of a batch, whose shapes were checked."""
         self._parts.append((rows, arrays))
         self.tokens += int(arrays["n_tokens"].sum(dtype=np.int64))
         self.truncated += int(np.count_nonzero(arrays["truncated"]))
@@ -46,7 +46,7 @@ class Results:
             errors.update(reasons)
 
     def columns(self) -> dict[str, Any]:
-        """An Arrow array for each column, by the names and of the types that a table of a run has: null for a row without."""
+        """An Arrow array for each column, with the names and types of a table of a run; null for a row without a value."""
         found: dict[str, Any] = {}
         for output, dim in self._outputs:
             schema = TableColumns((), ((output, dim),)).schema
@@ -135,7 +135,7 @@ def _masked(mask: Bools) -> Any:
 
 
 def _in_order(flat: Array, sizes: Array, places: Array, mask: Bools) -> Any:
-    """Lists of `sizes` items of `flat`, in the order of `places`: -1 for a row without."""
+    """Lists of `sizes` items of `flat`, in the order of `places`; -1 is a row without a list."""
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]).astype(np.int32)
     items: Any = pa.array(flat.reshape(-1))
     if flat.ndim == 2:

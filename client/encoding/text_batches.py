@@ -14,10 +14,10 @@ from ...protocol.wire.arrays import Array
 from ...protocol.wire.work import Ready, Staged
 
 MOST_BYTES = 64 << 20
-"""Of the result of a batch, by the bytes that the worker expects of a row."""
+"""The largest result of a batch, by the bytes that the worker expects for each row."""
 MOST_ROWS = 4_096
 FIXED_PARTS = 4
-"""Where a row's last bits depend on its batch, a batch has a quarter of the usual tokens: in a run too."""
+"""Where a row's last bits depend on its batch, a batch has a quarter of the usual tokens, as in a run."""
 
 
 class BatchLimits(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ def batch_limits(staged: Staged, ready: Ready) -> BatchLimits:
 
 
 class TextBatches:
-    """Some texts in UTF-8. Rows are numbers in `texts`."""
+    """Some texts in UTF-8. Rows are positions in `texts`."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         column: Any = pa.array(texts, pa.large_string())

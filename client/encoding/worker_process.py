@@ -45,13 +45,13 @@ WORKER, EPOCH = "encode", 1
 POLL_MS = 100
 HELLO_SECONDS, STAGE_SECONDS, HYDRATE_SECONDS = 60.0, 3600.0, 300.0
 SILENT_SECONDS = 120.0
-"""Without a message, a worker is stuck: it sends a sign of life each second. Loading libraries may hold it up."""
+"""Silence after which a worker counts as stuck. It sends a sign of life each second, but not while it loads libraries."""
 MOST_TAIL = 500
-"""Characters of a worker's last output in a message."""
+"""Characters of a worker's last output that a message shows."""
 
 
 class WorkerLost(Exception):
-    """The worker has ended, hangs, or sends what no worker sends. `innocent`: no batch is to blame."""
+    """The worker has ended, hangs, or sent an unknown message. `innocent`: no batch is the cause."""
 
     def __init__(self, reason: str, *, innocent: bool = False) -> None:
         super().__init__(reason)
@@ -59,16 +59,16 @@ class WorkerLost(Exception):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """What a worker says of its model."""
+    """A worker's messages on the model that it has loaded."""
 
     staged: Staged
     ready: Ready
 
 
 class WorkerProcess:
-    """One worker on one device. For one thread, which must live as long: the worker ends with it. Close it.
+    """One worker on one device. Use it in one thread only: the worker ends with that thread. Close it after use.
 
-    `batch_timeout` is how many seconds a batch may be without progress, `load_timeout` how many the model may take to load;
+    `batch_timeout` is how many seconds a batch may make no progress, `load_timeout` how many the model may take to load;
     None for the usual limits.
     """
 
@@ -79,7 +79,7 @@ class WorkerProcess:
         self._folder = tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent)
         self._lock: int | None = take_socket_folder(
             Path(self._folder.name)
-        )  # until the process ends: nobody sweeps it away
+        )  # held until the process ends, so that no other process removes the folder
         endpoint = f"ipc://{self._folder.name}/work"
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = channels.bind(self._context, zmq.ROUTER, endpoint)
@@ -172,7 +172,7 @@ class WorkerProcess:
         raise WorkerLost(f"it {doing} for more than {seconds:g} s")
 
     def _next(self) -> tuple[Any, list[Any]] | None:
-        """The next message but signs of life; None if there is none now. WorkerLost if there will be none."""
+        """The next message that is no sign of life; None if there is none now. WorkerLost if there will be none."""
         if not self._socket.poll(POLL_MS):
             code = self._process.exit_code()
             if code is not None and not self._socket.poll(0):

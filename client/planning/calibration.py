@@ -47,7 +47,7 @@ class MeasuredSize:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What the counted run showed. `sizes` are by vector."""
+    """The rates and sizes of the counted run. `sizes` are by vector."""
 
     measured: MeasuredRun
     sizes: Mapping[str, MeasuredSize]
@@ -55,7 +55,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the real run would be carried out."""
+    """The settings of the real run."""
 
     devices: str | None
     options: RunOptions = DEFAULTS

@@ -35,6 +35,6 @@ def ask(module: str, request: msgspec.Struct, kind: type[A]) -> A:
             return msgspec.json.decode(raw, type=kind)
         refused = msgspec.json.decode(raw, type=Refused)
     except msgspec.MsgspecError:
-        said = " ".join(tail.split())[-300:]
-        raise EmbedfleetError(f"{module} ended with {describe_exit(code)}; plan again. {said}".strip()) from None
+        output = " ".join(tail.split())[-300:]
+        raise EmbedfleetError(f"{module} ended with {describe_exit(code)}; plan again. {output}".strip()) from None
     raise error_from_name(refused.kind, refused.message)

@@ -26,7 +26,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ratio(self) -> float | None:
-        """The real figure to the planned one; None if nothing was planned."""
+        """The real figure divided by the planned one; None if nothing was planned."""
         return self.real / self.planned if self.planned else None
 
 
@@ -39,7 +39,7 @@ def write_plan(plan: Plan, path: Path) -> None:
 
 
 def read_plan(path: Path) -> Plan:
-    """A written plan. UsageError if the file is none."""
+    """Read a written plan. UsageError if the file holds none."""
     try:
         return decode_json(path.read_bytes(), Plan)
     except OSError as error:

@@ -26,7 +26,7 @@ START_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """All that a plan is made of."""
+    """All facts that a plan is computed from."""
 
     spec: RunSpec
     survey: Survey
@@ -35,7 +35,7 @@ class Inputs:
     measured: MeasuredRun | None = None
     shards: int = 1
     price: float | None = None
-    """An hour of all devices together."""
+    """The price of one hour of all devices together."""
     notes: tuple[str, ...] = ()
 
 

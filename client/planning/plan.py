@@ -9,7 +9,7 @@ from ...protocol.planning.model_figures import Basis
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A number and where it is from. `basis` is `counted` (exact), `measured` (timed on this host), `sampled`, `published` or
-    `assumed`; a figure that is made of others has the weakest basis of them."""
+    `assumed`; a figure that is computed from others has the weakest basis of them."""
 
     value: float
     basis: Basis
@@ -69,7 +69,7 @@ class PlannedPass(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run will have, take and cost. None: not known. Sizes are in bytes, times in seconds."""
+    """The size, time and cost of a run. None: not known. Sizes are in bytes, times in seconds."""
 
     source: str
     files: int

@@ -37,7 +37,7 @@ MOST_SECONDS = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a plan is for, beside the spec."""
+    """The flags of a plan, beside the spec."""
 
     out: Path | None = None
     """A run directory whose rates count, and whose files are no part of the source."""

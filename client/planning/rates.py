@@ -1,5 +1,5 @@
-"""How fast a pass will be: as it was measured on these devices, else by the published matrix rate of a GPU, or by that of this
-host's processors."""
+"""The rate of a pass: measured on these devices, else estimated from the published matrix rate of a GPU, or from the
+measured one of this host's processors."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ from .nodes import Needs, Node, alive_nodes, check_nodes, needs_of, usable
 from .probe import probe
 
 SHARDS_A_NODE = 4
-"""Shards where no number is given: so many that the last ones end at nearly the same time, so few that models load seldom."""
+"""Shards for each node by default: enough that the last ones end almost together, few enough that models load seldom."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster whose nodes can do a run."""
+    """A cluster whose nodes were checked for a run."""
 
     ray: Any
     needs: Needs
@@ -30,7 +30,7 @@ class Cluster:
 
     @property
     def usual_shards(self) -> int:
-        """The number of shards where none is given."""
+        """The default number of shards."""
         return SHARDS_A_NODE * len(self.nodes)
 
     def run(self, shards: ShardsRun, received: Sequence[int], terminated: Callable[[], bool]) -> None:
@@ -40,7 +40,7 @@ class Cluster:
 
 @contextmanager
 def checked_cluster(spec: RunSpec, out: Path, devices: str | None, address: str | None) -> Generator[Cluster]:
-    """The cluster at hand, or that at `address`. UsageError that names each node which cannot take part, and the remedy."""
+    """The cluster of this host, or the one at `address`. UsageError names each node that cannot take part, and the remedy."""
     with joined(address) as ray:
         nodes = alive_nodes(ray)
         needs = needs_of(spec, str(out), devices, nodes)

@@ -36,10 +36,10 @@ from .shard_figures import ShardFigures
 from .shards_view import ShardsView
 
 LOOK_SECONDS = 2.0
-"""Between two looks at the nodes of the cluster."""
+"""The time between two looks at the nodes of the cluster."""
 STEP_SECONDS = 0.2
 NOTICE_SECONDS, NODELESS_SECONDS = 30.0, 900.0
-"""How long no node works before a line says so, and before the run ends."""
+"""How long no node works before a line reports it, and before the run ends."""
 INTERRUPTED = (EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_HUNG_UP)
 MOST_NAMED = 3
 """Failed shards that an error names."""
@@ -47,7 +47,7 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardsRun:
-    """The shards of one directory, and how each is run."""
+    """The shards of one directory, and the flags that run each of them."""
 
     record: ShardsRecord
     out: Path
@@ -133,7 +133,7 @@ class RayDriver:
             self._slots.close()  # what the nodes have committed stays
 
     def _look(self) -> None:
-        """See which nodes there are: a node that joins gets an actor, and more are wished for while shards wait."""
+        """Look at the nodes: give each new one an actor, and ask for more nodes while shards wait."""
         nodes = self._watch.look()
         self._slots.drop_others(node.id for node in nodes)
         if self._ending_since is not None:
@@ -154,7 +154,7 @@ class RayDriver:
             messages().detail(f"shard {shard}/{self._board.count} on {self._watch.name(node)}")
 
     def _check_nodes_left(self, now: float) -> None:
-        """Say so if no node works, and end the run if none does for long."""
+        """Report it if no node works, and end the run after NODELESS_SECONDS."""
         if self._slots.up:
             self._worked_at, self._noticed = now, False
             return
@@ -185,7 +185,7 @@ class RayDriver:
 
     def _lost(self, node: str, shard: int | None, reason: str, now: float) -> None:
         messages().detail(f"node {self._watch.name(node)}: {reason}")
-        if not node:  # a wish found room on a node where no actor can be made
+        if not node:  # a waiting placement group got room on a node where no actor can be made
             self._is_wishing = False
         if shard is None:
             return
@@ -211,7 +211,7 @@ class RayDriver:
         if code in (EXIT_DONE, EXIT_QUARANTINED):
             self._board.finish(shard)
             self._figures.finish(shard, self._rows(shard))
-        elif code in INTERRUPTED or WRITING in error:  # preempted there; or who had it before is not gone yet
+        elif code in INTERRUPTED or WRITING in error:  # preempted; or an earlier process still has it
             self._board.lose(shard, f"{where}: {reason}", now)
         elif code == EXIT_USAGE:
             self._error = self._error or UsageError(f"{where}: {error or reason}")

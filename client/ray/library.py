@@ -35,7 +35,7 @@ def load_ray() -> Any:
 
 @contextmanager
 def joined(address: str | None) -> Generator[Any]:
-    """The library, connected to the cluster at hand or at `address`, and no longer after the block.
+    """Connect to the cluster of this host, or to the one at `address`, for this block. Gives the library.
 
     UsageError where there is none, or it runs other versions of Ray or Python.
     """

@@ -1,4 +1,4 @@
-"""NodeRunner: what an actor on a node does: `embedfleet run` on one shard after another, in a child process."""
+"""NodeRunner: the actor on a node. It runs `embedfleet run` on one shard after another, in a child process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...protocol.process.child import ChildProcess
 
 READ_BYTES = 1 << 16
 MOST_LINE = 1 << 20
-"""Bytes of a line that is being written. A longer one is no message of ours."""
+"""The longest line that may be a message of embedfleet, in bytes."""
 OURS = ("EMBEDFLEET_DEVICES", "EMBEDFLEET_OTLP")
 """Variables of a node that would change the flags of a shard, as do all that begin with PREFIX."""
 PREFIX = "EMBEDFLEET_RUN_"
@@ -47,7 +47,7 @@ class _Running:
 
 
 class NodeRunner:
-    """Runs shards on the node that it is on. Its calls come one after another, and none of them waits.
+    """Runs shards on its node. Ray makes the calls one after another, and none of them waits.
 
     The child process sees the devices that Ray lends this actor. It ends with the actor's process.
     """
@@ -87,11 +87,11 @@ class NodeRunner:
         code = one.process.exit_code()  # before the read, so that the last lines are not missed
         progress, messages = None, list[str]()
         for line in self._lines(one):
-            with contextlib.suppress(ValueError, TypeError, AttributeError):  # a library's own words
-                said: Any = orjson.loads(line)
-                progress = said.get("progress") or progress
-                one.error = said.get("error") or one.error
-                messages += [said["message"]] if "message" in said else []
+            with contextlib.suppress(ValueError, TypeError, AttributeError):  # the line of a library
+                entry: Any = orjson.loads(line)
+                progress = entry.get("progress") or progress
+                one.error = entry.get("error") or one.error
+                messages += [entry["message"]] if "message" in entry else []
         if code is not None:
             self._end()
         return ShardReport(one.shard, progress, tuple(messages), one.error, code)

@@ -13,19 +13,19 @@ from .node_runner import NodeRunner, ShardReport
 from .nodes import Needs, Node
 
 REPORT_SECONDS = 0.5
-"""Between two reports of an actor."""
+"""The time between two reports of an actor."""
 UNREACHABLE_SECONDS = 60.0
 """How long an actor may be out of reach before it counts as lost."""
 MOST_LOSSES = 3
-"""Actors lost on a node that lives, without a shard done, before the node is left out."""
+"""Actors lost on a live node, without a finished shard, before the node is left out."""
 NODE_LABEL = "ray.io/node-id"
 WISHES = 4
-"""Placement groups beyond the nodes there are: an autoscaler adds nodes for them."""
+"""Placement groups beyond the present nodes, at most. An autoscaler adds nodes for them."""
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """One actor and its placement group. `node` is None until it is known where it is."""
+    """One actor and its placement group. `node` is None until its node is known."""
 
     node: str | None
     group: Any
@@ -41,7 +41,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """An actor is gone, and the shard that it had."""
+    """An actor was lost, with the shard that it had."""
 
     node: str
     shard: int | None
@@ -50,7 +50,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """An actor may get shards."""
+    """An actor is ready for shards."""
 
     node: str
 
@@ -65,7 +65,7 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A node has room for a wish."""
+    """A node has room for a placement group that waited."""
 
     node: str
 
@@ -75,7 +75,7 @@ SlotEvent = Lost | Up | Room | Reported
 
 @dataclass(slots=True)
 class NodeSlots:
-    """The actors of a run. Nothing here waits for long; `events` tells what happened."""
+    """The actors of a run. No call waits for long; `events` returns what has happened."""
 
     ray: Any
     needs: Needs
@@ -83,7 +83,7 @@ class NodeSlots:
     _losses: dict[str, int] = field(default_factory=dict[str, int])
 
     def cover(self, nodes: Iterable[Node]) -> None:
-        """Give each of these nodes an actor, if it has none and did not lose too many."""
+        """Give an actor to each of these nodes that has none, unless it has lost too many."""
         taken = {slot.node for slot in self._slots}
         for node in nodes:
             if node.id not in taken and self._losses.get(node.id, 0) < MOST_LOSSES:
@@ -92,7 +92,7 @@ class NodeSlots:
     def wish(self, share: dict[str, float], count: int) -> None:
         """Ask for up to `count` more nodes of this size: by placement groups that wait for room, which an autoscaler makes.
 
-        Once one has room somewhere, it is given up: `cover` takes the whole node."""
+        A group that gets room is removed: `cover` then takes the whole node."""
         wishes = [slot for slot in self._slots if slot.node is None]
         for slot in wishes[count:]:
             self._remove(slot)
@@ -117,7 +117,7 @@ class NodeSlots:
 
     @property
     def up(self) -> int:
-        """How many nodes may work, or do."""
+        """How many nodes work, or are ready to."""
         return sum(slot.is_up for slot in self._slots)
 
     @property
@@ -137,7 +137,7 @@ class NodeSlots:
                 slot.actor.stop.remote(at_once=at_once, terminate=terminate)
 
     def events(self, seconds: float) -> Iterator[SlotEvent]:
-        """What has happened; waits for it up to `seconds`."""
+        """What has happened since the last call. Waits for it up to `seconds`."""
         now = time.monotonic()
         for slot in self._slots:
             if slot.shard is not None and slot.waits_for is None and slot.again_at <= now:
@@ -218,7 +218,7 @@ class NodeSlots:
 
     def _remove(self, slot: Slot) -> None:
         self._slots.remove(slot)
-        with contextlib.suppress(Exception):  # the actor, its node or the cluster may be gone
+        with contextlib.suppress(Exception):  # the actor, its node or the cluster may be lost
             self.ray.kill(slot.actor)
         with contextlib.suppress(Exception):  # likewise
             self.ray.util.remove_placement_group(slot.group)

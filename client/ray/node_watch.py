@@ -12,7 +12,7 @@ from .probe import probe
 
 
 class NodeWatch:
-    """Looks at nodes; `checked` may get work already."""
+    """Watches the nodes of a cluster. Those in `checked` were checked before."""
 
     def __init__(self, ray: Any, needs: Needs, checked: Sequence[Node]) -> None:
         self._ray, self.needs = ray, needs
@@ -36,15 +36,15 @@ class NodeWatch:
         return [node for node in nodes if node.id in self._good]
 
     def is_bad(self, node: str) -> bool:
-        """Whether the node was left out."""
+        """Whether the node is left out."""
         return node in self._bad
 
     def name(self, node: str) -> str:
-        """The node for people."""
+        """The name of a node in messages."""
         return self._names.get(node, node[:8])
 
     def close(self) -> None:
-        """Ask no more nodes."""
+        """Check no more nodes."""
         self._background.shutdown(wait=False, cancel_futures=True)
 
     def _judge(self, node: Node, facts: NodeFacts) -> None:

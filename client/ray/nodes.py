@@ -12,7 +12,7 @@ from ...protocol.spec.run_spec import CPU_KINDS, RunSpec
 from ...protocol.version import __version__
 
 MOST_NAMED = 5
-"""Nodes of a kind that a message names."""
+"""Nodes with the same problem that a message names, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class NodeFacts:
     folder: str = ""
     """Why --out is not the same folder there; empty if it is."""
     error: str = ""
-    """Why the task found nothing; empty if it did."""
+    """Why the task failed; empty if it did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Needs:
     gpus: bool
     """Whether its shards get GPUs."""
     real: bool
-    """Whether a model needs a GPU that is there: a fake one does not."""
+    """Whether a model computes on its GPU; a fake one does not."""
 
 
 def alive_nodes(ray: Any) -> list[Node]:
@@ -86,7 +86,7 @@ def needs_of(spec: RunSpec, out: str, devices: str | None, nodes: Iterable[Node]
 
 
 def usable(nodes: Iterable[Node], needs: Needs) -> list[Node]:
-    """The nodes that have what a shard is computed on."""
+    """The nodes with the kind of device that a shard needs."""
     return [node for node in nodes if (node.gpus if needs.gpus else node.cpus) >= 1]
 
 

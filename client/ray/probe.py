@@ -18,7 +18,7 @@ from .nodes import Needs, Node, NodeFacts
 PROBE_SECONDS = 60.0
 """How long a node may take to answer: it starts a process first."""
 SHARED_SECONDS = 10.0
-"""How long a file may take to be seen from another node: clients of NFS keep what they know of a folder for some seconds."""
+"""How long a file may take to appear on another node: clients of NFS cache a folder for some seconds."""
 PREFIX = ".embedfleet-probe-"
 
 
@@ -76,8 +76,7 @@ def _is_seen(path: Path) -> bool:
 
 
 def _make_task() -> Callable[[str, str, str], dict[str, Any]]:
-    """The task. It is a function within a function: such a one is sent as code, so that it also runs where embedfleet is
-    missing."""
+    """The task. Ray sends a nested function as code, so it also runs on nodes without embedfleet."""
 
     def look(source: str, mark: str, token: str) -> dict[str, Any]:
         import os

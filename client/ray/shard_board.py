@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MOST_FAILURES = 3
-"""Attempts at a shard that end by themselves with an error."""
+"""Attempts that end with an error, after which a shard is given up."""
 MOST_LOSSES = 6
-"""Attempts whose node or actor was lost: a shard may be what brings nodes down."""
+"""Attempts that lose their node or actor, after which a shard is given up: the shard may be the cause."""
 PAUSE_SECONDS = 5.0
-"""Before a shard is tried again: who wrote to its folder may not be gone yet."""
+"""The pause before a shard is tried again: the process that wrote to its folder may not have ended yet."""
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class ShardBoard:
         """By shard, the node that has it."""
         self._attempts: dict[int, _Attempts] = {}
         self.failed: dict[int, str] = {}
-        """Shards that were given up, and the last reason."""
+        """The last reason of each shard that was given up."""
 
     @property
     def done(self) -> int:
@@ -80,7 +80,7 @@ class ShardBoard:
         return self._again(shard, attempts, reason, now, attempts.failures < MOST_FAILURES)
 
     def lose(self, shard: int, reason: str, now: float) -> bool:
-        """The node or the actor of a shard is gone. Whether the shard will be tried again."""
+        """The node or the actor of a shard was lost. Whether the shard will be tried again."""
         attempts = self._attempts.setdefault(shard, _Attempts())
         attempts.losses += 1
         return self._again(shard, attempts, reason, now, attempts.losses < MOST_LOSSES)

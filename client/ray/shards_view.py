@@ -15,7 +15,7 @@ from .shard_figures import Snapshot
 
 
 class ShardsView:
-    """One line that is renewed on a terminal; elsewhere a line when a shard has ended, and every few seconds."""
+    """On a terminal, one line that is renewed; elsewhere, a line when a shard ends and every few seconds."""
 
     def __init__(self) -> None:
         settings = messages().settings

@@ -17,7 +17,7 @@ from ...protocol.spec.shard import Shard
 
 
 def agree(layout: RunLayout, spec: RunSpec, count: int) -> ShardsRecord:
-    """The record of the directory's shards, written now by the first of them.
+    """The record of the directory's shards. The first shard writes it.
 
     Models may be added to shards that were run before. SpecMismatch or SourceError where the shards began with another number
     of them, another spec or other files; RunDirectoryError where the folder holds something else.

@@ -31,7 +31,7 @@ def needs_fit(spec: RunSpec) -> bool:
 
 
 def needs_models(spec: RunSpec) -> bool:
-    """Whether its fit embeds a sample."""
+    """Whether a fit for this spec embeds a sample."""
     return any(one.needs_int8_ranges for one in spec.passes)
 
 
@@ -50,7 +50,7 @@ def fitted(spec: RunSpec, record: FitRecord) -> RunSpec:
 
 
 def find_fit(layout: RunLayout, spec: RunSpec) -> FitRecord | None:
-    """The fit that stands in the directory, if it is of this source, read by the same fields, and has what the spec needs."""
+    """The fit in the directory, if it is of this source and its fields, and has the figures that the spec needs."""
     found = read_fit(layout)
     if found is None or first_difference(list(found.files), _stamps(layout, spec)) is not None:
         return None

@@ -24,7 +24,7 @@ the range too is cut off; a segment that loses too much by it is stored as float
 def measure_ranges(
     layout: RunLayout, spec: RunSpec, sample_run: Callable[[RunSpec, RunLayout], None]
 ) -> tuple[FittedRanges, ...]:
-    """The ranges for each pass that needs them. The samples of the parts are in its folder for fitting."""
+    """The ranges for each pass that needs them. The fitting folder of `layout` has the samples of the parts."""
     wanted = [one for one in spec.passes if one.needs_int8_ranges]
     folder = fitting_folder(layout.root)
     source, out = folder / "sample.jsonl", folder / "sample"

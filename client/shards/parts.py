@@ -20,7 +20,7 @@ MODULE = "embedfleet.coordinator.fitting.read_part"
 
 
 def read_parts(layout: RunLayout, spec: RunSpec, stopping: Callable[[], bool]) -> Sequence[TermCount] | None:
-    """The counts of each part; None if `stopping()` turned true. The samples are in its folder for fitting.
+    """The counts of each part; None if `stopping()` turned true. The samples go into the fitting folder of `layout`.
 
     The first error of a child is raised, and ends the others.
     """

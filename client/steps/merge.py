@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..run_directory.reader import Run
 
 CHOICES = ("fail", "first")
-"""What to do about an id that stands in two shards: refuse, or keep the first record, as one run would."""
+"""What to do about an id in two shards: refuse it, or keep the first record, as one run would."""
 
 STOP_SECONDS = 10.0
 
@@ -53,7 +53,7 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
     """Rows that were left out, since an earlier shard has their id."""
     points: int
     copied: int
-    """Segments that were written now. The others stood already."""
+    """Segments that this merge wrote. The others were there already."""
     changed: bool
     """False if the shards were merged before, and are the same."""
 
@@ -71,7 +71,7 @@ def merge(path: str | PathLike[str], *, on_duplicate: Literal["fail", "first"] =
     """Merge the shards in the directory `path` into one run, and open it. If it is merged already and no shard has changed,
     nothing is written.
 
-    UsageError if shards are missing, unfinished, damaged or of different settings, or if an id stands in two shards and
+    UsageError if shards are missing, unfinished, damaged or of different settings, or if an id is in two shards and
     `on_duplicate` is not `first`, which keeps the first record of each, as one run would.
     """
     from ..run_directory.reader import open_run  # late: it imports Arrow, and the command does not need it

@@ -1,4 +1,4 @@
-"""`embedfleet run` on a directory whose shards are merged: nothing is left to embed, and the steps after it work as ever."""
+"""`embedfleet run` on a directory with merged shards: nothing is left to embed, and only the steps after it are done."""
 
 from __future__ import annotations
 

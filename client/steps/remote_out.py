@@ -36,7 +36,7 @@ def remote_out(
     With a `part`, the run directory of a shard below it (`shards/00017`), only that is worked on, and locked: several processes
     may work on several shards. The folder is that of the whole run all the same.
 
-    It begins as what stands in the store. What is committed there is an object before it has its name; at the end the store is
+    It begins with the objects of the store. Each committed file is an object before it has its name. At the end the store is
     made equal to it, and if the run is done the spool is removed, unless `keep`. RunDirectoryError, before anything is written,
     for a store that refuses, and for a run that another process is writing.
     """
@@ -90,7 +90,7 @@ def _is_done(root: Path) -> bool:
 
 
 class Out(NamedTuple):
-    """The run directory of a command: the folder to work in, the index of the run, and what `--out` says."""
+    """The run directory of a command: the folder to work in, the index of the run, and `--out` as messages show it."""
 
     folder: Path
     collection: Index

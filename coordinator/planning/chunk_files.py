@@ -1,4 +1,4 @@
-"""How large a run's chunk segments become: the intake's own writer writes those of the sample."""
+"""Measure the chunk segments of a run: the intake's own writer writes those of the sample."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ChunkFiles:
     segments: int
     n_bytes: int
     segment_rows: int
-    """Of a usual segment, by the limits."""
+    """Rows of a usual segment, by the limits."""
 
 
 def write_chunks(folder: Path, limits: SegmentLimits, batches: Sequence[ChunkBatch], *, whole: bool) -> ChunkFiles:

@@ -23,7 +23,7 @@ class Outcome:
     rejected: int = 0
     duplicates: int = 0
     conflicts: int = 0
-    """Rejected records whose id another text has."""
+    """Rejected records whose id belongs to another text."""
 
     @property
     def text_bytes(self) -> int:

@@ -16,7 +16,7 @@ from .even_sample import EvenSample
 from .record_stream import Found, Numbered, RowGroup, read_blocks, read_group, row_groups, size_of
 
 READ_BYTES = 2 << 30
-"""Bytes of Parquet, before compression, up to which all of it is read."""
+"""Parquet with more bytes, before compression, is not read whole."""
 LEAST_GROUPS = 16
 MOST_BYTES = 256 << 20
 """Of records in the sample."""

@@ -22,7 +22,7 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a shard cannot be merged. `anew`: its command needs --restart."""
+    """The reason why a shard cannot be merged. `anew`: its command needs --restart."""
 
     shard: int
     reason: str

@@ -32,12 +32,12 @@ class LeftOut:
 
     places: Places
     holders: Places
-    """For each the place of the row that has its id."""
+    """For each of them, the place of the row that has its id."""
     other_text: Mask
     """Whether the text of that row is another one. Then the record is rejected, else it is skipped."""
 
     def within(self, one: InputSegment) -> slice:
-        """Of the arrays, the part for the rows of a segment."""
+        """The part of the arrays that is for the rows of a segment."""
         start, stop = np.searchsorted(self.places, (one.first, one.first + one.rows)).tolist()
         return slice(start, stop)
 

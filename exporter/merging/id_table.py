@@ -1,5 +1,5 @@
-"""Ids that stand more than once among billions, in flat memory: their digests go to files by their first bits, and each file
-is sorted alone.
+"""Find repeated ids among billions, in bounded memory: their digests go to files by their first bits, and each file is
+sorted alone.
 
 Two ids with the same BLAKE2b-128 digest count as the same.
 """
@@ -22,7 +22,7 @@ ENTRY = np.dtype([("high", "<u8"), ("low", "<u8"), ("place", "<i8")])
 PART_BYTES = 32 << 20
 """About the size of a file that is sorted at once."""
 MOST_PARTS = 256
-"""Of which each needs a descriptor and BUFFER_BYTES."""
+"""The number of files, at most: each needs a descriptor and BUFFER_BYTES."""
 BUFFER_BYTES = 1 << 16
 
 
@@ -48,7 +48,7 @@ class IdTable:
         self.close()
 
     def close(self) -> None:
-        """Give the disk back."""
+        """Free the disk."""
         for file in self._files:
             file.close()
 
@@ -84,7 +84,7 @@ class IdTable:
 
 
 def _repeated(entries: npt.NDArray[Any]) -> Iterator[tuple[Places, Places]]:
-    """Of a few entries, in the form of `IdTable.repeated`."""
+    """The repeated ids among these entries, in the form of `IdTable.repeated`."""
     entries = entries[np.lexsort((entries["place"], entries["low"], entries["high"]))]
     again = (entries["high"][1:] == entries["high"][:-1]) & (entries["low"][1:] == entries["low"][:-1])
     if not again.any():

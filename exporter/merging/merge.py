@@ -1,4 +1,4 @@
-"""Merge the shards of a directory into one run directory, which every reader takes as it is."""
+"""Merge the shards of a directory into one run directory, which every reader reads like any other."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class MergeSummary:
     """Rows that were left out, since an earlier shard has their id."""
     points: int
     copied: int
-    """Segments that this merge wrote. The others stood already."""
+    """Segments that this merge wrote. The others were there already."""
     changed: bool
     """Whether this merge did anything."""
 

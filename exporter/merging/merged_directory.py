@@ -1,7 +1,7 @@
-"""The directory that a merge writes: what of an earlier merge can stay, and what has to go first.
+"""The directory that a merge writes: keep the files of an earlier merge that are still right, and remove the others first.
 
-`merge.json` says what each merged segment is made of, and is written before the segments. A file that stands is that of the
-record, since those of other content are removed before the record is replaced. The collection is removed with them: its
+`merge.json` says what each merged segment is made of, and is written before the segments. A file that exists is that of the
+record, since files of other content are removed before the record is replaced. The collection is removed with them: its
 points have the rows of all chunks. `spec.json` and `manifest.json` are removed before everything else and written last: a
 folder without a spec is no run, so a half merge is never taken for one.
 """
@@ -34,7 +34,7 @@ class MergedDirectory:
             )
 
     def is_done(self, manifests: tuple[str, ...], on_duplicate: OnDuplicate) -> bool:
-        """Whether a merge of shards with these manifests is done, and all its files stand."""
+        """Whether a merge of shards with these manifests is done, and all its files exist."""
         before = self._before
         if before is None or before.manifests != manifests or not all(manifests):
             return False
@@ -56,7 +56,7 @@ class MergedDirectory:
         return self._before.duplicates if self._before is not None else 0
 
     def kept(self, record: MergeRecord) -> set[int]:
-        """The merged segments whose files, as far as they stand, are those of `record`."""
+        """The merged segments whose files, as far as they exist, are those of `record`."""
         known = self._before.segments if self._before is not None else ()
         return {at for at, (old, new) in enumerate(zip(known, record.segments, strict=False)) if old == new}
 

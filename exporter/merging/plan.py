@@ -25,7 +25,7 @@ from .source_files import SourceFiles
 JOINED = SegmentLimits()
 """The limits of a segment that is made by joining, unless shards had larger ones."""
 JOINED_BYTES = 48 << 20
-"""The largest vector file that is made by joining: a reader takes the whole of it into memory."""
+"""The largest vector file that is made by joining: a reader loads the whole file into memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class MergedSegment:
     info: ChunkSegmentInfo
     inputs: tuple[InputSegment, ...]
     made_of: str
-    """A digest of all that its files depend on."""
+    """A digest of everything that its files depend on."""
 
 
 @dataclass(frozen=True, slots=True)

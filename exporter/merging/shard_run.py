@@ -1,4 +1,4 @@
-"""A shard that is done, as a merge knows it; and its chunks."""
+"""What a merge knows of a shard that is done: its segments and its files. Reads its chunks."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ShardRun:
     """The place of its first row among the rows of all shards."""
     rows: int
     inputs: tuple[InputSegment, ...]
-    """Its segments and, last, what follows its last chunk."""
+    """Its segments and, last, the records after its last chunk."""
     files: tuple[int, ...]
     """The files that it read, by their numbers in the whole source."""
     digests: tuple[str, ...]
@@ -74,7 +74,7 @@ class ShardRun:
 
 
 def damage(one: InputSegment, error: RunDirectoryError) -> RunDirectoryError:
-    """The error for a file of a shard that cannot be read; if the host failed, nothing is said against the shard."""
+    """The error for a file of a shard that cannot be read: DamagedShard, unless the host failed."""
     return error if is_host_failure(error) else DamagedShard(one.shard, str(error))
 
 

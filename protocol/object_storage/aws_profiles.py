@@ -33,7 +33,7 @@ class Profile:
         self.name, self.is_named = named or "default", bool(named)
 
     def settings(self) -> dict[str, str]:
-        """What the two files say of the profile, the credentials file first. UsageError for a named profile in neither."""
+        """The profile's settings in the two files, the credentials file first. UsageError if neither has a named profile."""
         config = self._section(
             "AWS_CONFIG_FILE", "config", self.name if self.name == "default" else f"profile {self.name}"
         )

@@ -1,4 +1,4 @@
-"""Local copies of run directories in object storage, for those who only read them."""
+"""Local copies of run directories in object storage, for readers."""
 
 from __future__ import annotations
 

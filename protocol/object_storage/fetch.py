@@ -1,4 +1,4 @@
-"""Bring the files of a spool to the state of the store: fetch what is new or changed there, remove what no longer stands."""
+"""Make the files of a spool equal to the store: fetch what is new or changed there, remove what it no longer has."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .spool import Entry, Spool
 AT_ONCE = 8
 BLOCK_BYTES = 8 << 20
 ROOM_BYTES = 256 << 20
-"""Left free on the disk beside what is fetched."""
+"""Space to leave free on the disk after the fetch."""
 LISTINGS = 3
-"""Times that the store is listed where a run is writing there meanwhile."""
+"""How often the store is listed, at most, while a run is writing there."""
 
 
 class Brought(NamedTuple):
-    """What was done: objects that stand, and those of them that were fetched, with their bytes."""
+    """The number of objects in the store, how many of them were fetched, and their bytes."""
 
     objects: int
     fetched: int

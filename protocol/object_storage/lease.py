@@ -23,9 +23,9 @@ from .objects import ObjectFolder, StoredObject
 
 LOCK = ".embedfleet.lock"
 MARGIN_SECONDS = 90.0
-"""So long before that the holder puts nothing more: its last request has ended when another run begins."""
+"""In the last seconds of its lock the holder puts nothing more, so that its last request ends before another run begins."""
 RENEWALS = 12
-"""So many fit into that time, one after the other."""
+"""The number of renewals in the time of a lock."""
 TRIES = 5
 _REFUSED = ("AlreadyExistsError", "PreconditionError")
 
@@ -36,11 +36,11 @@ class LeaseFile(msgspec.Struct, frozen=True, kw_only=True):
     until: float
     """By `boot_clock`."""
     lost: str = ""
-    """Why not any more; empty if nothing is known against it."""
+    """Why the lock is lost; empty while it is not."""
 
 
 def boot_clock() -> float:
-    """Seconds since the host was booted, with those that it slept."""
+    """Seconds since the host was booted, sleep included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -105,7 +105,7 @@ class Lease:
         self._path.unlink(missing_ok=True)
 
     def renew(self) -> None:
-        """Renew it once. If it is another's by now, nothing more may be put; an error of the network changes nothing."""
+        """Renew it once. If another process has it, nothing more may be put; an error of the network changes nothing."""
         begin = boot_clock()
         holder = msgspec.structs.replace(self._holder, renewals=self._holder.renewals + 1)
         try:

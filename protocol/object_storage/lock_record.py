@@ -1,4 +1,4 @@
-"""The content of a lock object: the process that holds it, and whether that is known to live or to be dead."""
+"""The content of a lock object: the process that holds it, and whether that process lives."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """The content of the lock object."""
 
     token: str
-    """Of one command: it recognises its own lock after an answer was lost."""
+    """Unique for each command, so that it recognises its own lock after an answer was lost."""
     host: str
     pid: int
     started: float = 0.0
-    """When the process began, which tells it from a later one with its number."""
+    """When the process began, since a later process may get the same number."""
     space: str = ""
     """The boot of the host and the name space in which the number counts."""
     since: float
@@ -52,7 +52,7 @@ def this_process(ttl: float) -> Holder:
 
 
 def decode_holder(data: bytes) -> Holder:
-    """The holder; one that nobody knows, for an object that this version cannot read."""
+    """The holder; an unknown one for an object that this version cannot read."""
     try:
         return msgspec.json.decode(data, type=Holder)
     except msgspec.MsgspecError:

@@ -1,4 +1,4 @@
-"""Mirror: what a process commits in a spool is an object before it has its name there."""
+"""Mirror: puts each file that a process commits in a spool into the store, before the file has its name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_PAUSE_SECONDS = 10.0
 
 
 class Mirror:
-    """The follower of one spool. EmbedfleetError if an object cannot be put, or the lock is lost."""
+    """Mirrors one spool. EmbedfleetError if an object cannot be put, or the lock is lost."""
 
     def __init__(self, spool: Spool) -> None:
         self.spool = spool

@@ -1,4 +1,4 @@
-"""Read byte ranges of one object. What comes is checked against what was asked for, and a read that was cut short goes on
+"""Read byte ranges of one object. Each answer is compared with the requested range, and a read that was cut short continues
 where it ended."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .failures import describe, is_final
 from .stores import Store, open_store
 
 ATTEMPTS = 8
-"""Attempts without a single new byte before a read is given up. The library repeats refused requests besides."""
+"""Attempts without a single new byte before a read is given up. The library also repeats refused requests."""
 PAUSE_SECONDS = 0.2
 MOST_PAUSE_SECONDS = 10.0
 CHUNK_BYTES = 1 << 20

@@ -15,7 +15,7 @@ from ..errors import RunDirectoryError
 from .address import Address, parse_address
 
 _DEPTH = 6
-"""How far above a folder its spool is looked for: `SPOOL/NAME/rerank/run` is three below it."""
+"""How many levels above a folder its spool may be: `SPOOL/NAME/rerank/run` is three below it."""
 _LOCAL_FOLDERS = ("qdrant", "cache")
 """Of a run directory: they are made of its segments, and stay where they were made."""
 _LOCAL_FILES = ("published.json",)
@@ -107,7 +107,7 @@ class Spool:
         return self.root.joinpath(*parts)
 
     def entries(self) -> dict[str, Entry]:
-        """By name, the objects that stood when a process last noted it; lines of other processes are read too."""
+        """By name, the objects that processes of this host have noted."""
         try:
             with self._index.open("rb") as lines:
                 lines.seek(self._read_to)

@@ -1,6 +1,6 @@
 """Divide the files of a source among shards.
 
-The files, one after another, are one row of bytes, cut into even parts. JSON lines that are not packed are cut at the first
+The bytes of the files, one file after another, are cut into equal parts. JSON lines that are not packed are cut at the first
 line that begins at or after a cut; Parquet at the first row group. Every other file is whole, in the part in which it begins.
 The division depends on the files alone, so that each shard can find its own part.
 """
@@ -24,7 +24,7 @@ BULK_ACTIONS = ("index", "create", "update", "delete")
 
 
 def part_of(files: Sequence[SourceFile], shard: Shard) -> list[SourceFile]:
-    """The files, or parts of files, of a shard, in reading order. Empty if there are fewer cuts than shards."""
+    """The files, or parts of files, of a shard, in reading order. Empty if there are more shards than places to cut."""
     total = sum(file.size for file in files)
     first, last = (total * at // shard.count for at in (shard.index, shard.index + 1))
     if shard.index == shard.count - 1:

@@ -20,7 +20,7 @@ from .request import RunRequest
 
 
 def fit(request: RunRequest) -> int:
-    """Write `fit.json`, unless it stands for this source. Return the exit code."""
+    """Write `fit.json`, unless it exists and is of this source. Return the exit code."""
     spec, layout = request.spec, RunLayout(request.out)
     if spec.source == STDIN:
         raise UsageError("fit: standard input cannot be read twice; give a file or a folder")
@@ -38,7 +38,7 @@ def fit(request: RunRequest) -> int:
                 session.say("interrupted; the same command begins again")
                 return session.exit_code
     else:
-        messages().say(f"{shown_path(layout.fit)} stands for this source")
+        messages().say(f"{shown_path(layout.fit)} has the figures of this source already")
     if request.as_json:
         counts, measured = found.counts, [one.made_by.vector for one in found.ranges]
         average = found.average_length if counts.terms else None
@@ -47,7 +47,7 @@ def fit(request: RunRequest) -> int:
 
 
 def fit_within(session: Session, layout: RunLayout, spec: RunSpec) -> FitRecord:
-    """Fit as a step of a session, and say what was found. Raises Interrupted after a signal."""
+    """Fit as a step of a session, and show the figures. Raises Interrupted after a signal."""
     begin = time.monotonic()
 
     def sample_run(sample: RunSpec, out: RunLayout) -> None:

@@ -24,7 +24,7 @@ def joined(request: RunRequest) -> AbstractContextManager[Cluster | None]:
 
 
 def count_shards(request: RunRequest, cluster: Cluster | None) -> int:
-    """The number of shards: the one that was given, or that the directory has, or that suits the cluster."""
+    """The number of shards: that of `--shards`, else that of the directory, else the default of the cluster."""
     if request.shards is not None or cluster is None:
         return request.shards or 1
     return shards_of(request.out) or cluster.usual_shards

@@ -1,4 +1,4 @@
-"""`embedfleet plan`: what a run will have, take and cost, before it begins."""
+"""`embedfleet plan`: the size, time and cost of a run before it begins."""
 
 from __future__ import annotations
 

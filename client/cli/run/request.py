@@ -1,4 +1,4 @@
-"""RunRequest: what the flags of a run ask for."""
+"""RunRequest: the checked flags of a run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RunRequest:
     shard: Shard | None = None
     """The one part to embed; None: all of the source."""
     shards: int | None = None
-    """In how many parts, one after another; None: as a whole."""
+    """The number of parts to embed one after another; None: the source is not divided."""
     on: Literal["ray"] | None = None
-    """What places the shards on other hosts; None: this host runs them all."""
+    """The engine that runs the shards on other hosts; None: this host runs them all."""
     ray_address: str | None = None

@@ -1,4 +1,4 @@
-"""Finish an upload in shards: check that all of them stand, and have the collection indexed."""
+"""Finish an upload in shards: check that all of them are uploaded, and have the collection indexed."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""How a server shows which shards stand: each point names its shard and the digest of its segment, and both fields have an
-index while shards are loaded. Nothing is recorded besides, so no record can differ from the points."""
+"""Count the points of a shard on a server. Each point names its shard and the digest of its segment, and both fields have an
+index while shards are loaded. Nothing else is recorded, so no record can differ from the points."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_VALUES = 1_000
 
 
 def count_shard(requests: Requests, index: int, digests: Collection[str]) -> int:
-    """The points of a shard, exactly; not those of an earlier state of it, whose digests are others."""
+    """The exact number of a shard's points. Those of an earlier state of it have other digests and do not count."""
     from qdrant_client import models
 
     of_shard = models.FieldCondition(key=SHARD, match=models.MatchValue(value=index))

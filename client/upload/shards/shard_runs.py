@@ -1,4 +1,4 @@
-"""The shards of a directory as finished runs, and their points: what an upload of each sends."""
+"""The shards of a directory as finished runs, and the points that an upload of each sends."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ShardRuns:
         return Shard(index, self.count)
 
     def check(self, shard: Shard) -> None:
-        """UsageError if this is none of the shards."""
+        """Raise UsageError if the directory has no such shard."""
         if shard.count != self.count:
             raise UsageError(
                 f"--shard {shard}: {self.layout.root} has {self.count:,} shards; give I/{self.count}, from 0/{self.count} to "
@@ -113,7 +113,7 @@ class ShardRuns:
 
 
 class OtherShards:
-    """Finds ids that stand in two shards: their points would overwrite each other."""
+    """Finds ids in two shards: their points would overwrite each other."""
 
     def __init__(self, runs: ShardRuns, own: int) -> None:
         self._runs, self._own = runs, own
