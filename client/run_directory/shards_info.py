@@ -1,4 +1,4 @@
-"""Describe a directory that is made of shards, for `embedfleet info`: before they are merged, and after."""
+"""Describe a directory of shards for `embedfleet info`, before and after their merge."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ShardsDescription(TypedDict):
     shards: int
     done: int
     running: list[int]
-    """The numbers of these shards, as in the next two."""
+    """The numbers of these shards; so are the next two fields."""
     unfinished: list[int]
     missing: list[int]
     next: str
@@ -72,7 +72,7 @@ def _numbers(states: Sequence[ShardState], state: State) -> list[int]:
 
 
 def _next(layout: RunLayout, record: ShardsRecord, states: Sequence[ShardState]) -> str:
-    """The command for the first shard that nobody computes; to merge if all are done; empty if the others run."""
+    """The command for the first shard that no process computes; `merge` if all are done; empty if the rest is in progress."""
     open_ = [one.index for one in states if one.state in ("unfinished", "missing")]
     if open_:
         return shard_command(layout, record, open_[0])

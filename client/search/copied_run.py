@@ -1,4 +1,4 @@
-"""A run in object storage has no collection there: one is made beside its copy, and kept for the next search."""
+"""Make the collection of a run in object storage beside its local copy, and keep it for the next search."""
 
 from __future__ import annotations
 

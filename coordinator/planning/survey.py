@@ -2,7 +2,7 @@
 
     python -m embedfleet.coordinator.planning.survey < request.json
 
-reads a SurveyRequest and writes a Survey, or why there is none (`protocol/planning/answers.py`). It counts every record, reads
+reads a SurveyRequest and writes a Survey or an error (`protocol/planning/answers.py`). It counts every record, reads
 a sample of them by the run's own readers and conventions, and leaves the sample's rows in the folder of the request.
 """
 

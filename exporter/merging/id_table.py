@@ -70,8 +70,8 @@ class IdTable:
             self._files[parts[start]].write(entries[start:stop].tobytes())
 
     def repeated(self) -> Iterator[tuple[Places, Places]]:
-        """For each file with such ids: (first places, later places), two arrays of one length; a later place's id stands at
-        its first place already."""
+        """For each file with such ids: (first places, later places), two arrays of one length. The id of a later place is
+        that of its first place."""
         for file in self._files:
             file.seek(0)
             entries = np.frombuffer(file.read(), ENTRY)

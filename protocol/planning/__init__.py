@@ -1,1 +1,1 @@
-"""What the processes of `embedfleet plan` tell each other, and the table of GPUs."""
+"""Requests and answers of the processes of `embedfleet plan`, and the table of GPUs."""

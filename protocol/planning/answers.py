@@ -1,4 +1,4 @@
-"""How a process of a plan answers: one JSON object on standard output, its answer or why it was refused."""
+"""The protocol of a plan's processes: one JSON object on standard output, the answer or an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Q = TypeVar("Q", bound=msgspec.Struct)
 
 
 def answer(kind: type[Q], compute: Callable[[Q], msgspec.Struct]) -> int:
-    """Read a request of type `kind` from standard input, and write what `compute` makes of it. Returns the exit code."""
+    """Read a request of type `kind` from standard input, and write the result of `compute`. Returns the exit code."""
     try:
         request = msgspec.json.decode(sys.stdin.buffer.read(), type=kind)
     except (msgspec.MsgspecError, RecursionError) as error:

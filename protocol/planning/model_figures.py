@@ -1,4 +1,4 @@
-"""The figures of a run's passes: what `embedfleet.worker.planning.passes` is asked, and what it answers."""
+"""The figures of a run's passes: the request to `embedfleet.worker.planning.passes`, and its answer."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     dim: int = 0
     parameters: int = 0
     table_parameters: int = 0
-    """Those of the tables of words and positions, which are looked up and not multiplied."""
+    """Parameters of the tables of words and positions, which are looked up and not multiplied."""
     layers: int = 0
     hidden: int = 0
     weight_bytes: int = 0

@@ -1,4 +1,4 @@
-"""The survey of a source: what `embedfleet.coordinator.planning.survey` is asked, what it answers, and its two sample files."""
+"""The survey of a source: the request to `embedfleet.coordinator.planning.survey`, its answer, and its two sample files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..spec.run_spec import RunSpec
 from ..wire.devices import Device
 
 SAMPLE_ROWS = 32_768
-"""Records that are looked at: all, if there are no more, else between so many and twice as many."""
+"""Records in the sample: all of a smaller source, else between this number and twice as many."""
 
 
 class SurveyRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What to look at, and for which devices."""
+    """The source, and the devices of the plan."""
 
     spec: RunSpec
     folder: str
@@ -36,7 +36,7 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     source_bytes: int
     """As the files are on the disk."""
     records: int
-    """Counted in any case: lines that are not blank, elements of arrays, rows of Parquet."""
+    """Always counted: lines that are not blank, elements of arrays, rows of Parquet."""
     looked_at: int
     """Records of the sample."""
     rows: int

@@ -18,7 +18,7 @@ _RUN_FILES = ("spec.json", "intake/limits.json")
 
 
 class Listing:
-    """What stands at an address: `files` by their names below it. With `single`, it is one file, whose name is empty."""
+    """The files at an address: `files` by their names below it. With `single`, it is one file, whose name is empty."""
 
     def __init__(self, source: str) -> None:
         """List once. SourceError, with the remedy, if the address cannot be read."""
@@ -62,7 +62,7 @@ class Listing:
 
 
 def can_be_read(source: str) -> bool:
-    """Whether something stands at the address and may be read now."""
+    """Whether the address has a file that can be read now."""
     try:
         return bool(Listing(source).files)
     except SourceError:

@@ -35,6 +35,6 @@ def parse_shard(text: str) -> Shard:
 
 
 def check_count(count: int, flag: str) -> None:
-    """Raise UsageError for a number of shards that cannot be; `flag` is what the user gave."""
+    """Raise UsageError for an impossible number of shards; `flag` is the flag that the user typed."""
     if not 1 <= count <= MOST_SHARDS:
         raise UsageError(f"{flag}: give 1 to {MOST_SHARDS:,} shards")

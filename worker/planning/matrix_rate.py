@@ -1,4 +1,4 @@
-"""How fast this host multiplies matrices: what bounds the forward passes of a CPU."""
+"""Measure how fast this host multiplies matrices, which limits forward passes on a CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model's files say without being loaded: its limit of tokens, dimensions, parameters, layers.
+"""Read a model's files without loading its weights: its limit of tokens, dimensions, parameters, layers.
 
 For a model that is not on this host, the catalogue's figures; for one that is not in the catalogue either, the check of a run
 asks the hub whether there is such a model.

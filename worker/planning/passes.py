@@ -2,7 +2,7 @@
 
     python -m embedfleet.worker.planning.passes < request.json
 
-reads a PassesRequest and writes a PassesAnswer, or why there is none (`protocol/planning/answers.py`). It needs no torch and
+reads a PassesRequest and writes a PassesAnswer or an error (`protocol/planning/answers.py`). It needs no torch and
 loads no weights; models are checked as before a run, but for those of the catalogue that are not here.
 """
 

@@ -1,4 +1,4 @@
-"""How large the segments of a vector become: tables of the sample's rows are encoded as the exporter encodes them.
+"""Measure the size of a vector's segments: tables of the sample's rows are encoded as the exporter encodes them.
 
 Dense vectors are random ones, since they are stored without compression. Two tables, one of half the rows, show what a row
 takes and what a segment takes besides.

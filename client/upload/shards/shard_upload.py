@@ -42,7 +42,7 @@ def upload_shard(
     Indexing is off afterwards, until `finish_upload`. Points that are there unchanged are not sent again. `points` of the
     result counts those of the shard. A shard without chunks changes nothing.
 
-    RunDirectoryError if the shard is not done. UsageError if the collection has another schema, or for an id that stands in
+    RunDirectoryError if the shard is not done. UsageError if the collection has another schema, or for an id that is in
     another shard too. EmbedfleetError if the server fails, or the final count is wrong.
     """
     runs.check(shard)

@@ -25,7 +25,7 @@ class SampledChunk(msgspec.Struct, frozen=True):
 
 
 class TermCount(msgspec.Struct, frozen=True, kw_only=True):
-    """Chunks of a source or of a part of it, their BM25 terms (0 where nobody asked), and the records that are no chunks."""
+    """Chunks of a source or of a part of it, their BM25 terms (0 if they were not counted), and the rejected records."""
 
     chunks: int
     terms: int
@@ -36,7 +36,7 @@ class FittedRanges(msgspec.Struct, frozen=True, kw_only=True):
     """The int8 ranges of a pass's dense vectors, measured on a sample of the source."""
 
     made_by: PassSpec
-    """The pass as it was asked for, without ranges."""
+    """The pass as requested, without ranges."""
     ranges: Int8Ranges
 
 

@@ -10,11 +10,11 @@ from ..json_bytes import read_json
 from ..layout import RunLayout
 
 OnDuplicate = Literal["fail", "first"]
-"""What a merge does about an id that stands in two shards: refuse, or keep the first record as one run would have."""
+"""What a merge does about an id in two shards: refuse it, or keep the first record, as one run would."""
 
 
 class MergeRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of `merge.json`. Files that stand under their final names are those of this record."""
+    """The content of `merge.json`. Files with their final names are those of this record."""
 
     format: int = 1
     embedfleet: str = ""

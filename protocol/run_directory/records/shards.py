@@ -1,4 +1,4 @@
-"""`shards.json`: what the shards of a directory are parts of. The first shard writes it; the others must agree with it."""
+"""`shards.json`: what all shards of a directory have in common. The first shard writes it; the others must agree with it."""
 
 from __future__ import annotations
 

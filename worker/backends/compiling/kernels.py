@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept: `embedfleet/kernels` in the user's cache folder.
+"""Keep compiled kernels in `embedfleet/kernels` in the user's cache folder.
 
 The first process on a host that needs a model's kernels compiles them, while others wait; these then find most of them there.
 It leaves a mark as long as it compiles. If the compiler ends the process, the mark remains, and the next process does not try.
@@ -17,7 +17,7 @@ from ....protocol.host.own_cache import cache_folder
 from ....protocol.run_directory.atomic_files import make_folder
 
 FORGOTTEN_SECONDS = 86_400.0
-"""The age at which a mark counts no more."""
+"""The age at which a mark no longer counts."""
 
 
 class CannotCompile(Exception):

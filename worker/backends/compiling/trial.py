@@ -1,4 +1,4 @@
-"""Find out whether a compiled model computes the same numbers faster, and use it then."""
+"""Use a compiled model if it computes the same numbers faster."""
 
 from __future__ import annotations
 
