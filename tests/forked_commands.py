@@ -36,7 +36,7 @@ SEEN = (
     "embedfleet.client.cli.tables", "embedfleet.client.verify.recount", "embedfleet.coordinator.loop",
     "embedfleet.coordinator.hosts.discovery", "embedfleet.coordinator.telemetry.otlp", "embedfleet.exporter.entry",
     "embedfleet.worker.entry", "embedfleet.worker.encoders.fake", "embedfleet.client.options.retrieval_options",
-    "embedfleet.client.options.stdin_check", "embedfleet.client.steps.derived_run",
+    "embedfleet.client.options.stdin_check", "embedfleet.client.steps.derived.derived_run",
     "embedfleet.client.verify.shard_checks", "embedfleet.client.search.exact_metadata",
     "embedfleet.client.search.filter_keys", "embedfleet.client.search.pair_scores",
     "embedfleet.client.search.query_encoder", "embedfleet.client.options.spec_builder", "qdrant_edge",

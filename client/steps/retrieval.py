@@ -23,7 +23,7 @@ from ...protocol.wire.control import RunEnded
 from ..options.retrieval_plan import RetrievalPlan
 from ..output.formatting import pluralize
 from ..output.truncation_lines import percent, query_lines
-from .derived_run import DerivedRun
+from .derived.derived_run import DerivedRun
 from .run_summary import JsonObject, RunSummary
 from .session import Interrupted, Session, memory_field
 from .step_summary import Stage, candidate_stage, pass_stages

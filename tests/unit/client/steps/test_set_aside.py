@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from embedfleet.client.steps.set_aside import SetAside
+from embedfleet.client.steps.derived.set_aside import SetAside
 from embedfleet.protocol.errors import EmbedfleetError
 
 

@@ -71,7 +71,7 @@ def test_a_shard_without_a_model_that_was_added_since_is_not_done(root: Path, ru
 
 def test_many_shards_are_named_in_few_words() -> None:
     left = [*range(4), 7, *range(10, 90), 99]
-    assert describe_shards(left, str) == "0; 1; 2; 3; 7; and 81 more: 10-89,99"
+    assert describe_shards(left, str) == "0; 1; 2; 3; 7; and 81 more: 10-89, 99"
     assert describe_shards([5], str) == "5"
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ...protocol.errors import RunDirectoryError
-from ...protocol.run_directory.atomic_files import sync_folder
-from ...protocol.run_directory.layout import being_removed, set_aside
-from ...protocol.run_directory.own_files import foreign_files, wrong_kind_error
-from ..run_directory.files import writing
+from ....protocol.errors import RunDirectoryError
+from ....protocol.run_directory.atomic_files import sync_folder
+from ....protocol.run_directory.layout import being_removed, set_aside
+from ....protocol.run_directory.own_files import foreign_files, wrong_kind_error
+from ...run_directory.files import writing
 
 
 class SetAside:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...protocol.errors import RunDirectoryError, SourceError, error_from_name
-from ...protocol.run_directory.layout import RunLayout, segments_in
-from ...protocol.run_directory.run_json import reasons_in
-from ...protocol.source.check import unchanged_files
-from ...protocol.source.corpus import survey
-from ...protocol.spec.run_spec import RunSpec
-from ...protocol.wire.control import RunEnded
+from ....protocol.errors import RunDirectoryError, SourceError, error_from_name
+from ....protocol.run_directory.layout import RunLayout, segments_in
+from ....protocol.run_directory.run_json import reasons_in
+from ....protocol.source.check import unchanged_files
+from ....protocol.source.corpus import survey
+from ....protocol.spec.run_spec import RunSpec
+from ....protocol.wire.control import RunEnded
+from ..session import Interrupted, Session
 from .derived_source import adopt_source, digest_of, note_digest
-from .session import Interrupted, Session
 from .set_aside import SetAside
 
 OTHERS = ("SpecMismatch", "SourceError")

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from ...protocol.errors import RunDirectoryError
-from ...protocol.run_directory.atomic_files import commit_bytes, make_folder
-from ...protocol.run_directory.json_bytes import decode_json, pretty_json
-from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.records.intake import FileStamp
-from ...protocol.run_directory.run_json import read_spec
-from ...protocol.spec.run_spec import RunSpec, differences
-from ..run_directory.files import is_being_written, writing
+from ....protocol.errors import RunDirectoryError
+from ....protocol.run_directory.atomic_files import commit_bytes, make_folder
+from ....protocol.run_directory.json_bytes import decode_json, pretty_json
+from ....protocol.run_directory.layout import RunLayout
+from ....protocol.run_directory.records.intake import FileStamp
+from ....protocol.run_directory.run_json import read_spec
+from ....protocol.spec.run_spec import RunSpec, differences
+from ...run_directory.files import is_being_written, writing
 
 
 def adopt_source(spec: RunSpec, layout: RunLayout) -> None:

@@ -1,0 +1,1 @@
+"""Runs of queries and pairs inside a run directory."""
