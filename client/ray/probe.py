@@ -23,7 +23,8 @@ PREFIX = ".embedfleet-probe-"
 
 
 def probe(ray: Any, nodes: Sequence[Node], needs: Needs) -> list[tuple[Node, NodeFacts]]:
-    """The facts of each node, found by a small task there. RunDirectoryError if this process cannot write to --out."""
+    """The facts of each node, found by a small task there; without those that have left the cluster since it was asked.
+    RunDirectoryError if this process cannot write to --out."""
     out, token = Path(needs.out), uuid.uuid4().hex
     missing = [one for one in (out, *out.parents) if not one.exists()]
     mark = out / f"{PREFIX}{token}"
@@ -43,7 +44,8 @@ def probe(ray: Any, nodes: Sequence[Node], needs: Needs) -> list[tuple[Node, Nod
             for node in nodes
         ]
         end = time.monotonic() + PROBE_SECONDS
-        return [(node, _facts(ray, answer, mark, end)) for node, answer in asked]
+        found = [(node, _facts(ray, answer, mark, end)) for node, answer in asked]
+        return [(node, facts) for node, facts in found if facts is not None]
     finally:
         with contextlib.suppress(OSError):
             for path in out.glob(f"{mark.name}*"):
@@ -52,9 +54,12 @@ def probe(ray: Any, nodes: Sequence[Node], needs: Needs) -> list[tuple[Node, Nod
                 folder.rmdir()
 
 
-def _facts(ray: Any, answer: Any, mark: Path, end: float) -> NodeFacts:
+def _facts(ray: Any, answer: Any, mark: Path, end: float) -> NodeFacts | None:
+    """What the task found; None if its node is gone."""
     try:
         found: dict[str, Any] = ray.get(answer, timeout=max(0.1, end - time.monotonic()))
+    except ray.exceptions.TaskUnschedulableError:
+        return None
     except ray.exceptions.GetTimeoutError:
         return NodeFacts(error=f"no answer within {PROBE_SECONDS:.0f} s")
     except (ray.exceptions.RayError, RuntimeError) as error:
