@@ -88,21 +88,19 @@ class NodeRunner:
         progress, messages = None, list[str]()
         for line in self._lines(one):
             with contextlib.suppress(ValueError, TypeError, AttributeError):  # a library's own words
-                said: Any = orjson.loads(line)
-                progress = said.get("progress") or progress
-                one.error = said.get("error") or one.error
-                messages += [said["message"]] if "message" in said else []
+                fields: Any = orjson.loads(line)
+                progress = fields.get("progress") or progress
+                one.error = fields.get("error") or one.error
+                messages += [fields["message"]] if "message" in fields else []
         if code is not None:
             self._end()
         return ShardReport(one.shard, progress, tuple(messages), one.error, code)
 
-    def stop(self, *, at_once: bool = False, terminate: bool = False) -> None:
-        """End the shard: finish the batches in flight as after Ctrl-C, or within `--grace` (`terminate`), or at once."""
+    def stop(self, *, terminate: bool) -> None:
+        """End the shard: finish the batches in flight as after Ctrl-C, or within `--grace` (`terminate`)."""
         if self._running is None:
             return
-        if at_once:
-            self._running.process.kill()
-        elif terminate:
+        if terminate:
             self._running.process.terminate()
         else:
             self._running.process.interrupt()
