@@ -37,7 +37,8 @@ class RayCluster:
         self._ask(f"add {python_path or ''}")
 
     def remove_node(self, place: int = 0) -> None:
-        """Kill a node, not the head, with all that runs there; by its place among the nodes, the oldest first."""
+        """Kill a node, not the head, with all that runs there, and wait until the cluster knows; by its place among the nodes,
+        the oldest first."""
         self._ask(f"remove {place}")
 
     def close(self) -> None:
@@ -81,6 +82,7 @@ def _serve() -> None:
                 nodes.append(cluster.add_node(num_cpus=CPUS, num_gpus=GPUS, env_vars=variables))
             else:
                 cluster.remove_node(nodes.pop(int(rest)), allow_graceful=False)
+                cluster.wait_for_nodes()  # else the next command may find it alive
             answers.write(f"{line.strip()}\n")
     finally:
         cluster.shutdown()

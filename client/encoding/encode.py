@@ -23,16 +23,14 @@ from .pass_encoder import PassEncoder
 from .results import Results
 
 OPTIONS = (
-    *(
-        "dtype",
-        "max_tokens",
-        "prompt",
-        "trust_remote_code",
-        "max_active_dims",
-        "pool_factor",
-        "truncate_dim",
-        "normalize",
-    ),
+    "dtype",
+    "max_tokens",
+    "prompt",
+    "trust_remote_code",
+    "max_active_dims",
+    "pool_factor",
+    "truncate_dim",
+    "normalize",
 )
 """Flags of a run that are options here."""
 NO_TEXT = "no text"

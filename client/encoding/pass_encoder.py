@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 
-from ...protocol.errors import EmbedfleetError
+from ...protocol.errors import EmbedfleetError, UsageError
 from ...protocol.spec.run_spec import PassSpec
 from ...protocol.wire.devices import Device
 from ...protocol.wire.work import BatchFailedMessage
@@ -39,6 +39,7 @@ class PassEncoder:
         self._spec, self._device = spec, device
         self._batch_timeout, self._load_timeout = batch_timeout or BATCH_SECONDS, load_timeout
         self._asked: queue.SimpleQueue[tuple[Sequence[str], Future[Results]] | None] = queue.SimpleQueue()
+        self._is_closed, self._asking = False, threading.Lock()  # nothing is asked once it is closed
         self._worker: WorkerProcess | None = None
         self._loaded: Loaded | None = None
         self._losses = self._failed_loads = 0
@@ -48,14 +49,20 @@ class PassEncoder:
         self._thread.start()
 
     def encode(self, texts: Sequence[str]) -> Future[Results]:
-        """The results of these texts, none of which is empty. EmbedfleetError if the worker cannot be kept alive."""
+        """The results of these texts, none of which is empty. EmbedfleetError if the worker cannot be kept alive, UsageError
+        after `close`."""
         answer: Future[Results] = Future()
-        self._asked.put((texts, answer))
+        with self._asking:
+            if self._is_closed:
+                raise UsageError("this Encode is closed, and its workers have ended; make a new one")
+            self._asked.put((texts, answer))
         return answer
 
     def close(self, *, wait: bool = True) -> None:
-        """End the worker after the texts that it has. With `wait`, return once it has ended."""
-        self._asked.put(None)
+        """End the worker, after the texts that it has. `wait`: until it has ended."""
+        with self._asking:
+            self._is_closed = True
+            self._asked.put(None)
         if wait:
             self._thread.join()
 

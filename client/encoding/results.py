@@ -25,16 +25,10 @@ class Results:
         self._count, self._outputs = count, tuple(zip(outputs, dims, strict=True))
         self._parts: list[tuple[Array, Mapping[str, Array]]] = []
         self._errors: dict[str, dict[int, str]] = {one.vector: {} for one in outputs}
-        self.tokens = 0
-        """Tokens of the texts, special ones included."""
-        self.truncated = 0
-        """How many texts were cut."""
 
     def add(self, rows: Array, arrays: Mapping[str, Array], errors: Sequence[RowError]) -> None:
         """Add the result of a batch, whose shapes were checked."""
         self._parts.append((rows, arrays))
-        self.tokens += int(arrays["n_tokens"].sum(dtype=np.int64))
-        self.truncated += int(np.count_nonzero(arrays["truncated"]))
         for error in errors:
             for output, _ in self._outputs:
                 if error.output in (None, output.form):

@@ -49,6 +49,8 @@ def checked_cluster(spec: RunSpec, out: Path, devices: str | None, address: str 
             raise UsageError("--on ray: no node of the cluster has a processor to lend; start nodes with `ray start`")
         looked = probe(ray, nodes, needs)
         if not looked:
-            raise UsageError("--on ray: every node left the cluster while it was looked at; type the same command again")
+            raise UsageError(
+                "--on ray: every node left the cluster while it was looked at; type the same command again"
+            )
         check_nodes(looked, needs)
         yield Cluster(ray, needs, tuple(node for node, _ in looked))

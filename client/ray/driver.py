@@ -5,23 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...protocol.errors import (
-    EXIT_DONE,
-    EXIT_HUNG_UP,
-    EXIT_INTERRUPTED,
-    EXIT_QUARANTINED,
-    EXIT_TERMINATED,
-    EXIT_USAGE,
-    EmbedfleetError,
-    RunFailed,
-    UsageError,
-    describe_exit,
-)
+from ...protocol.errors import EmbedfleetError, RunFailed, UsageError, describe_exit
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.lock_holder import WRITING
 from ...protocol.run_directory.records.manifest import read_manifest
 from ...protocol.run_directory.records.shards import ShardsRecord
 from ..output.formatting import pluralize
@@ -31,7 +20,9 @@ from ..steps.session import Interrupted
 from .node_runner import ShardReport
 from .node_slots import Lost, NodeSlots, Reported, Room, SlotEvent, Up
 from .node_watch import NodeWatch
+from .probe import SHARED_SECONDS, look_until
 from .shard_board import ShardBoard
+from .shard_endings import ShardEndings, failures
 from .shard_figures import ShardFigures
 from .shards_view import ShardsView
 
@@ -39,10 +30,7 @@ LOOK_SECONDS = 2.0
 """The time between two looks at the nodes of the cluster."""
 STEP_SECONDS = 0.2
 NOTICE_SECONDS, NODELESS_SECONDS = 30.0, 900.0
-"""How long no node works before a line reports it, and before the run ends."""
-INTERRUPTED = (EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_HUNG_UP)
-MOST_NAMED = 3
-"""Failed shards that an error names."""
+"""How long no node works before a line says so, and before the run ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +62,8 @@ class RayDriver:
         self._received, self._terminated = received, terminated
         layout, shards = RunLayout(run.out), range(run.record.shards)
         done = set() if run.restart else {one for one in shards if is_done(layout, run.record, one)}
-        self._board = ShardBoard(len(shards), (one for one in shards if one not in done))
+        self._left = [one for one in shards if one not in done]
+        self._board, self._endings = ShardBoard(len(shards), self._left), ShardEndings(run.out)
         self._figures = ShardFigures(len(shards), {one: self._rows(one) for one in done}, time.monotonic())
         self._slots, self._view = NodeSlots(ray, watch.needs), ShardsView()
         self._error: EmbedfleetError | None = None
@@ -84,7 +73,7 @@ class RayDriver:
         self._is_wishing = True
 
     def run(self) -> None:
-        """Run the shards to their end.
+        """Run the shards to their end, and wait until their manifests are seen here.
 
         Raises Interrupted after a signal, UsageError if one of them cannot be run at all, and RunFailed if some have failed
         again and again.
@@ -104,7 +93,8 @@ class RayDriver:
         if self._error is not None:
             raise self._error
         if failed := self._board.failed:
-            raise RunFailed(_failures(failed, self._board.count))
+            raise RunFailed(failures(failed, self._board.count))
+        self._see_all()
 
     def _step(self) -> None:
         now = time.monotonic()
@@ -200,6 +190,8 @@ class RayDriver:
             return
         if report.progress is not None:
             self._figures.progress(shard, report.progress)
+            if any(one["rows_done"] for one in report.progress.get("passes", ())):
+                self._board.begin(shard)
         for line in report.messages:
             messages().detail(f"shard {shard} on {self._watch.name(node)}: {line}")
         if report.code is not None:
@@ -208,18 +200,30 @@ class RayDriver:
     def _ended(self, node: str, shard: int, code: int, error: str, now: float) -> None:
         where = f"shard {shard}/{self._board.count} on {self._watch.name(node)}"
         reason = error or f"the command ended with {describe_exit(code)}"
-        if code in (EXIT_DONE, EXIT_QUARANTINED):
-            self._board.finish(shard)
-            self._figures.finish(shard, self._rows(shard))
-        elif code in INTERRUPTED or WRITING in error:  # preempted; or an earlier process still has it
-            self._board.lose(shard, f"{where}: {reason}", now)
-        elif code == EXIT_USAGE:
-            self._error = self._error or UsageError(f"{where}: {error or reason}")
-            self._board.lose(shard, reason, now)
-        elif self._board.fail(shard, f"{where}: {reason}", now):
-            messages().say(f"{where}: {reason}; it is tried again")
-        else:
-            messages().say(f"{where}: {reason}; it is given up, and the others go on")
+        match self._endings.judge(node, shard, code, error):
+            case "done":
+                self._board.finish(shard)
+                self._figures.finish(shard, self._rows(shard))
+            case "writing":
+                messages().detail(f"{where}: {reason}")
+                self._board.wait(shard, f"{where}: {reason}", now)
+            case "lost":
+                self._board.lose(shard, f"{where}: {reason}", now)
+            case "general":
+                self._error = self._error or UsageError(f"{where}: {reason}")
+                self._board.lose(shard, reason, now)
+            case "failed":
+                again = self._board.fail(shard, f"{where}: {reason}", now)
+                messages().say(
+                    f"{where}: {reason}; " + ("it is tried again" if again else "it is given up, and the others go on")
+                )
+
+    def _see_all(self) -> None:
+        """Wait until what the nodes wrote is seen here, or some seconds are over: a merge would name what it does not see."""
+        layout, end = RunLayout(self._run.out), time.monotonic() + SHARED_SECONDS
+        for one in self._left:
+            folders = layout.shards, layout.shard(one).root
+            look_until(partial(is_done, layout, self._run.record, one), folders, end)
 
     def _show(self) -> None:
         board = self._board
@@ -240,14 +244,3 @@ class RayDriver:
         except EmbedfleetError:
             return 0
         return manifest.counts.chunks if manifest is not None else 0
-
-
-def _failures(failed: dict[int, str], count: int) -> str:
-    """The error for shards that were given up."""
-    shown = "; ".join(failed[shard] for shard in sorted(failed)[:MOST_NAMED])
-    more = len(failed) - MOST_NAMED
-    return (
-        f"{len(failed):,} of {pluralize(count, 'shard')} could not be run: {shown}"
-        + (f"; and {more:,} more" if more > 0 else "")
-        + ". The others are done; the same command tries these again"
-    )

@@ -87,22 +87,20 @@ class NodeRunner:
         code = one.process.exit_code()  # before the read, so that the last lines are not missed
         progress, messages = None, list[str]()
         for line in self._lines(one):
-            with contextlib.suppress(ValueError, TypeError, AttributeError):  # the line of a library
-                entry: Any = orjson.loads(line)
-                progress = entry.get("progress") or progress
-                one.error = entry.get("error") or one.error
-                messages += [entry["message"]] if "message" in entry else []
+            with contextlib.suppress(ValueError, TypeError, AttributeError):  # a library's own words
+                fields: Any = orjson.loads(line)
+                progress = fields.get("progress") or progress
+                one.error = fields.get("error") or one.error
+                messages += [fields["message"]] if "message" in fields else []
         if code is not None:
             self._end()
         return ShardReport(one.shard, progress, tuple(messages), one.error, code)
 
-    def stop(self, *, at_once: bool = False, terminate: bool = False) -> None:
-        """End the shard: finish the batches in flight as after Ctrl-C, or within `--grace` (`terminate`), or at once."""
+    def stop(self, *, terminate: bool) -> None:
+        """End the shard: finish the batches in flight as after Ctrl-C, or within `--grace` (`terminate`)."""
         if self._running is None:
             return
-        if at_once:
-            self._running.process.kill()
-        elif terminate:
+        if terminate:
             self._running.process.terminate()
         else:
             self._running.process.interrupt()

@@ -130,11 +130,11 @@ class NodeSlots:
         slot.shard = shard
         slot.waits_for, slot.again_at = slot.actor.start.remote(shard, count, config, restart), 0.0
 
-    def stop(self, *, at_once: bool = False, terminate: bool = False) -> None:
+    def stop(self, *, terminate: bool) -> None:
         """End what the actors run, see `NodeRunner.stop`."""
         for slot in self._slots:
             if slot.shard is not None:
-                slot.actor.stop.remote(at_once=at_once, terminate=terminate)
+                slot.actor.stop.remote(terminate=terminate)
 
     def events(self, seconds: float) -> Iterator[SlotEvent]:
         """What has happened since the last call. Waits for it up to `seconds`."""
@@ -186,6 +186,8 @@ class NodeSlots:
         slot.unreachable_since = 0.0
         if not slot.is_up:
             yield from self._arrived(slot, answer)
+        elif isinstance(answer, ShardReport) and answer.shard != slot.shard:
+            yield self._lost(slot, "it was out of reach, and knows nothing of the shard: it never began, or has ended")
         elif isinstance(answer, ShardReport):
             slot.again_at = time.monotonic() + REPORT_SECONDS
             if answer.code is not None:
@@ -210,7 +212,7 @@ class NodeSlots:
         else:
             slot.again_at = now + REPORT_SECONDS
 
-    def _lost(self, slot: Slot, error: Exception) -> Lost:
+    def _lost(self, slot: Slot, error: Exception | str) -> Lost:
         self._remove(slot)
         if slot.node is not None:
             self._losses[slot.node] = self._losses.get(slot.node, 0) + 1

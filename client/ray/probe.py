@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -65,19 +65,22 @@ def _facts(ray: Any, answer: Any, mark: Path, end: float) -> NodeFacts | None:
     except (ray.exceptions.RayError, RuntimeError) as error:
         return NodeFacts(error=str(error).strip().split("\n", 1)[0][:200])
     theirs = found.pop("wrote")
-    if theirs and not found["folder"] and not _is_seen(mark.with_name(theirs)):
+    seen_by = time.monotonic() + SHARED_SECONDS
+    if theirs and not found["folder"] and not look_until(mark.with_name(theirs).exists, [mark.parent], seen_by):
         found["folder"] = "a file that it wrote there is not seen here"
     return NodeFacts(**found)
 
 
-def _is_seen(path: Path) -> bool:
-    end = time.monotonic() + SHARED_SECONDS
-    while time.monotonic() < end:
-        os.listdir(path.parent)  # makes a client of NFS look again
-        if path.exists():
-            return True
+def look_until(seen: Callable[[], bool], folders: Iterable[Path], end: float) -> bool:
+    """Whether what another node wrote into these folders is seen here before `end`, by the steady clock."""
+    while not seen():
+        if time.monotonic() >= end:
+            return False
         time.sleep(0.1)
-    return False
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                os.listdir(folder)  # makes a client of NFS look again
+    return True
 
 
 def _make_task() -> Callable[[str, str, str], dict[str, Any]]:

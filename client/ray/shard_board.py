@@ -11,7 +11,10 @@ MOST_FAILURES = 3
 MOST_LOSSES = 6
 """Attempts that lose their node or actor, after which a shard is given up: the shard may be the cause."""
 PAUSE_SECONDS = 5.0
-"""The pause before a shard is tried again: the process that wrote to its folder may not have ended yet."""
+"""Before a shard is tried again."""
+WRITING_SECONDS, WRITING_PAUSE_SECONDS = 600.0, 30.0
+"""How long another run may write to the folder of a shard, before that counts as a loss, and the pause until the next look:
+the process of a lost node may live on, and so may its lock on a shared file system."""
 
 
 @dataclass(slots=True)
@@ -19,7 +22,8 @@ class _Attempts:
     failures: int = 0
     losses: int = 0
     not_before: float = 0.0
-    reason: str = ""
+    has_begun: bool = False
+    writing_since: float | None = None
 
 
 _NONE = _Attempts()
@@ -64,9 +68,12 @@ class ShardBoard:
         return shard
 
     def is_first(self, shard: int) -> bool:
-        """Whether the shard was never tried."""
-        attempts = self._of(shard)
-        return not attempts.failures and not attempts.losses
+        """Whether no attempt at the shard has got as far as its work."""
+        return not self._of(shard).has_begun
+
+    def begin(self, shard: int) -> None:
+        """An attempt at the shard works on it: what --restart removes is gone."""
+        self._attempts.setdefault(shard, _Attempts()).has_begun = True
 
     def finish(self, shard: int) -> None:
         """A shard is done."""
@@ -76,18 +83,29 @@ class ShardBoard:
     def fail(self, shard: int, reason: str, now: float) -> bool:
         """An attempt ended with an error. Whether the shard will be tried again."""
         attempts = self._attempts.setdefault(shard, _Attempts())
-        attempts.failures += 1
+        attempts.failures, attempts.writing_since = attempts.failures + 1, None
         return self._again(shard, attempts, reason, now, attempts.failures < MOST_FAILURES)
 
     def lose(self, shard: int, reason: str, now: float) -> bool:
         """The node or the actor of a shard was lost. Whether the shard will be tried again."""
         attempts = self._attempts.setdefault(shard, _Attempts())
-        attempts.losses += 1
+        attempts.losses, attempts.writing_since = attempts.losses + 1, None
         return self._again(shard, attempts, reason, now, attempts.losses < MOST_LOSSES)
+
+    def wait(self, shard: int, reason: str, now: float) -> bool:
+        """Another run writes to the folder of a shard. Whether the shard will be tried again: it counts as a loss only if
+        that has lasted for WRITING_SECONDS."""
+        attempts = self._attempts.setdefault(shard, _Attempts())
+        since = now if attempts.writing_since is None else attempts.writing_since
+        is_loss = now - since >= WRITING_SECONDS
+        attempts.losses += is_loss
+        again = self._again(shard, attempts, reason, now, not is_loss or attempts.losses < MOST_LOSSES)
+        attempts.writing_since, attempts.not_before = since, now + WRITING_PAUSE_SECONDS
+        return again
 
     def _again(self, shard: int, attempts: _Attempts, reason: str, now: float, again: bool) -> bool:
         del self._running[shard]
-        attempts.reason, attempts.not_before = reason, now + PAUSE_SECONDS * (attempts.failures + attempts.losses - 1)
+        attempts.not_before = now + PAUSE_SECONDS * (attempts.failures + attempts.losses - 1)
         if again:
             self._waiting.appendleft(shard)  # it has a part of its rows: the sooner it is done, the less is open
         else:

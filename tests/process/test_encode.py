@@ -164,6 +164,13 @@ def test_calls_from_several_threads(encode: Callable[..., Encode]) -> None:
         np.testing.assert_array_equal(vectors(found["dense-fake-8"]), fake_vectors([f"text {row}"]))
 
 
+def test_a_closed_one_says_so(encode: Callable[..., Encode]) -> None:
+    made = encode(dense="fake:8")
+    made.close()
+    with pytest.raises(UsageError, match="this Encode is closed, and its workers have ended; make a new one"):
+        made(table("one"))
+
+
 def test_workers_end_with_it_and_leave_nothing(waiting: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_process, "short_folder", lambda: folder)
     with closing(Encode(dense="fake:8", device="cpu", threads=1)):

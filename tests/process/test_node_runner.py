@@ -22,7 +22,7 @@ from embedfleet.protocol.wire.run_options import DEFAULTS
 def runner() -> Iterator[NodeRunner]:
     made = NodeRunner()
     yield made
-    made.stop(at_once=True)
+    made.stop(terminate=True)
     until(made, lambda report: report.shard is None or report.code is not None)
 
 

@@ -352,7 +352,9 @@ def test_a_connection_that_is_cut_amid_an_upsert(wide: Any, qdrant: QdrantServer
         proxy.cut_after(30_000)
         done = upload(wide.root, proxy.port, "--batch", "100")
     assert (proxy.cuts, done["new"]) == (1, 100)
-    assert qdrant.times("Upsert") in (1, 2), "the server may have heard of the call that was cut; its points never arrived"
+    assert qdrant.times("Upsert") in (1, 2), (
+        "the server may have heard of the call that was cut; its points never arrived"
+    )
     assert_same(qdrant, wide.root)
     assert upload(wide.root, qdrant.port)["present"] == 100
 

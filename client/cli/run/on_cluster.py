@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ...ray.cluster import Cluster
 
 
-def joined(request: RunRequest) -> AbstractContextManager[Cluster | None]:
+def chosen_cluster(request: RunRequest) -> AbstractContextManager[Cluster | None]:
     """The cluster that runs the shards, checked before anything is written; None if this host runs them."""
     if request.on is None:
         return nullcontext()

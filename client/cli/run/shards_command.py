@@ -29,7 +29,7 @@ from ...steps.run_table import show_stages
 from ...steps.session import Interrupted, Session, open_session, the_same
 from ...steps.step_summary import Stage
 from .fit_command import fit_within
-from .on_cluster import count_shards, joined, run_on
+from .on_cluster import chosen_cluster, count_shards, run_on
 from .request import AfterRun, RunRequest
 from .run_command import after_corpus, reason_lines
 
@@ -42,7 +42,7 @@ def run_shards(request: RunRequest) -> int:
 
     Shards that are done are left as they are. Signals act as on a run of the whole source.
     """
-    with joined(request) as cluster:
+    with chosen_cluster(request) as cluster:
         return _run_shards(request, cluster)
 
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from embedfleet.client.ray.shard_board import MOST_FAILURES, MOST_LOSSES, PAUSE_SECONDS, ShardBoard
+from embedfleet.client.ray.shard_board import (
+    MOST_FAILURES,
+    MOST_LOSSES,
+    PAUSE_SECONDS,
+    WRITING_PAUSE_SECONDS,
+    WRITING_SECONDS,
+    ShardBoard,
+)
 from embedfleet.client.ray.shard_figures import ShardFigures
 
 
@@ -24,9 +31,7 @@ def test_shards_are_handed_out_in_order_and_counted() -> None:
 def test_the_shard_of_a_lost_node_goes_to_another_at_once() -> None:
     board = ShardBoard(3, [0, 1, 2])
     assert board.take("a", 0) == 0
-    assert board.is_first(0)
     assert board.lose(0, "gone", 10)
-    assert not board.is_first(0)
     assert board.take("b", 10) == 0
     assert board.lose(0, "gone", 20)
     assert board.take("b", 20) == 1, "a shard that was lost twice waits a little"
@@ -53,6 +58,47 @@ def test_a_shard_that_brings_nodes_down_is_given_up() -> None:
         assert board.lose(0, "gone", now) == (attempt < MOST_LOSSES)
     assert board.is_over
     assert 0 in board.failed
+
+
+def test_a_shard_is_begun_once_it_works_and_not_when_it_is_handed_out() -> None:
+    board = ShardBoard(1, [0])
+    board.take("a", 0)
+    board.lose(0, "gone before it began", 0)
+    board.take("b", 0)
+    board.wait(0, "another run is writing there", 10)
+    board.take("b", 10 + WRITING_PAUSE_SECONDS)
+    assert board.is_first(0), "--restart has removed nothing"
+    board.begin(0)
+    board.lose(0, "gone", 50)
+    assert not board.is_first(0)
+
+
+def test_a_folder_that_another_run_writes_to_costs_no_attempt_for_ten_minutes() -> None:
+    board, now, attempts = ShardBoard(1, [0]), 0.0, 0
+    while now < WRITING_SECONDS:
+        assert board.take("a", now) == 0
+        assert board.wait(0, "another run is writing there", now)
+        assert board.take("a", now + WRITING_PAUSE_SECONDS - 1) is None
+        now += WRITING_PAUSE_SECONDS
+    while not board.is_over:
+        assert board.take("a", now) == 0
+        board.wait(0, "another run is writing there", now)
+        attempts, now = attempts + 1, now + WRITING_PAUSE_SECONDS
+    assert attempts == MOST_LOSSES
+    assert 0 in board.failed
+
+
+def test_the_ten_minutes_begin_anew_after_another_end() -> None:
+    board = ShardBoard(1, [0])
+    for now in (0.0, 10 * WRITING_SECONDS):
+        board.take("a", now)
+        board.wait(0, "another run is writing there", now)
+        board.take("a", now + WRITING_PAUSE_SECONDS)
+        board.lose(0, "gone", now + WRITING_PAUSE_SECONDS)
+    for attempt in range(MOST_LOSSES - 2):
+        now += 1000
+        board.take("a", now)
+        assert board.lose(0, "gone", now) == (attempt < MOST_LOSSES - 3)
 
 
 def passes(*rows: int, share: float) -> dict[str, object]:
