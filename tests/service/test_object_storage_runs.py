@@ -341,6 +341,12 @@ def test_several_shards_are_worked_on_at_once_each_by_one_process(bucket: Bucket
     assert "2 objects there; 2 of them fetched" in said[0]
 
 
+def test_a_listing_that_is_cut_short_is_made_anew(bucket: Bucket) -> None:
+    bucket.put("listed/a", b"one")
+    bucket.fail(Fault("cut", "GET", "list-type", times=2))
+    assert [one.name for one in ObjectFolder(parse_address(bucket.url("listed"), "--out")).list()] == ["a"]
+
+
 def test_of_a_shard_and_the_whole_only_one_is_worked_on(bucket: Bucket, tmp_path: Path) -> None:
     address = parse_address(bucket.url("parts"), "--out")
 
