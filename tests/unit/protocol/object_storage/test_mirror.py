@@ -258,6 +258,9 @@ def test_a_commit_asks_for_no_file_beside_it(
     make_folder(spool.root / "chunks")
     for name in range(3):
         commit_bytes(spool.root / "chunks" / str(name), b"one")
-    monkeypatch.setattr(Path, "exists", lambda path: pytest.fail(f"{path} is asked for"))
-    commit_bytes(spool.root / "chunks" / "3", b"one")
+    asked: list[Path] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", asked.append)
+        commit_bytes(spool.root / "chunks" / "3", b"one")
+    assert asked == []
     assert len(store.objects) == 4
