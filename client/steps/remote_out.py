@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ...protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
@@ -13,7 +12,7 @@ from ...protocol.object_storage.address import Address, is_address, parse_addres
 from ...protocol.object_storage.copies import cache_of
 from ...protocol.object_storage.failures import describe
 from ...protocol.object_storage.fetch import bring
-from ...protocol.object_storage.lease import Lease
+from ...protocol.object_storage.lease import LOCK, Lease
 from ...protocol.object_storage.mirror import REQUEST_PATIENCE, follow_spool, unfollow_spool
 from ...protocol.object_storage.objects import ObjectFolder
 from ...protocol.object_storage.probe import check_store, probe
@@ -34,7 +33,8 @@ def remote_out(
     """The local run directory in the place of the one at `address`, while this process alone holds its lock.
 
     With a `part`, the run directory of a shard below it (`shards/00017`), only that is worked on, and locked: several processes
-    may work on several shards. The folder is that of the whole run all the same.
+    may work on several shards, each in a spool of its own, but none on a shard while one works on the whole. The folder is that
+    of the whole run all the same.
 
     It begins with the objects of the store. Each committed file is an object before it has its name. At the end the store is
     made equal to it, and if the run is done the spool is removed, unless `keep`. RunDirectoryError, before anything is written,
@@ -43,29 +43,53 @@ def remote_out(
     check_store(address, "--out")
     mine = address.below(part) if part else address
     now = probe(mine)
-    spool = Spool.make(spool_folder or cache_of(mine, "spools"), address)
+    spool = Spool.make(_spool_of(mine, part, spool_folder), address)
     folder = ObjectFolder(address)
     begun = done = False
-    try:
-        with _explained(address), Lease(ObjectFolder(mine, REQUEST_PATIENCE), spool.lease_file, now, say=say):
-            brought = bring(spool, folder, strict=True, part=part)
-            if brought.objects:
-                fetched = f"{brought.fetched:,} of them fetched, {human_bytes(brought.n_bytes)}"
-                say(f"{address}: {pluralize(brought.objects, 'object')} there; {fetched}; the spool is {spool.folder}")
-            mirror = follow_spool(spool.root)
-            assert mirror is not None, "the spool was just made"
-            begun = True
-            try:
-                yield spool.root
-            finally:
-                unfollow_spool(mirror)
-                mirror.reconcile()
-                done = _is_done(spool.root / part)
-    finally:  # the command ends with an exception, even in order
-        if done and not keep:
-            shutil.rmtree(spool.folder, ignore_errors=True)
-        elif begun and not done:
-            say(f"the spool {spool.folder} stays for the same command here; elsewhere it goes on from {address}")
+    with spool.alone():
+        try:
+            with (
+                _explained(address),
+                Lease(ObjectFolder(mine, REQUEST_PATIENCE), spool.lease_file, now, say=say) as lease,
+            ):
+                for other in _others(folder, part):
+                    lease.look_at(ObjectFolder(other, REQUEST_PATIENCE))
+                brought = bring(spool, folder, strict=True, part=part)
+                if brought.objects:
+                    fetched = f"{brought.fetched:,} of them fetched, {human_bytes(brought.n_bytes)}"
+                    say(
+                        f"{address}: {pluralize(brought.objects, 'object')} there; {fetched}; the spool is {spool.folder}"
+                    )
+                mirror = follow_spool(spool.root)
+                assert mirror is not None, "the spool was just made"
+                begun = True
+                try:
+                    yield spool.root
+                finally:
+                    unfollow_spool(mirror)
+                    mirror.reconcile(part)
+                    done = _is_done(spool.root / part)
+        finally:  # the command ends with an exception, even in order
+            if done and not keep:
+                spool.remove()
+            elif begun and not done:
+                say(f"the spool {spool.folder} stays for the same command here; elsewhere it goes on from {address}")
+
+
+def _spool_of(mine: Address, part: str, given: Path | None) -> Path:
+    """The folder of the spool. Each part has its own below the given one: several may be worked on at once on a host."""
+    if given is None:
+        return cache_of(mine, "spools")
+    return given / part.replace("/", "-") if part else given
+
+
+def _others(folder: ObjectFolder, part: str) -> list[Address]:
+    """The run directories whose writers would write there too: for a part the whole, for the whole its parts with a lock."""
+    if part:
+        return [folder.address]
+    parts = RunLayout(Path()).shards.name
+    locks = [PurePosixPath(one.name) for one in folder.list(parts)]
+    return [folder.address.below(str(path.parent)) for path in locks if path.match(f"{parts}/*/{LOCK}")]
 
 
 @contextmanager

@@ -74,6 +74,11 @@ def is_missing(error: BaseException) -> bool:
     return isinstance(error, FileNotFoundError) or type(error).__name__ == "NotFoundError"
 
 
+def is_cut(error: BaseException) -> bool:
+    """Whether an answer had begun and was cut short."""
+    return "response body error" in str(error).lower()
+
+
 def is_final(error: BaseException) -> bool:
     """Whether the same request would be refused again."""
     return is_missing(error) or type(error).__name__ in _FINAL or code_of(error) in _BAD_KEYS | _ELSEWHERE | _NO_PLACE

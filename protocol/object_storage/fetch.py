@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from .failures import is_missing
 from .mirror import is_same
 from .objects import ObjectFolder, StoredObject
 from .ranges import ObjectChanged, StoreRanges, read_range
-from .spool import Entry, Spool
+from .spool import Entry, Spool, is_manifest
 
 AT_ONCE = 8
 BLOCK_BYTES = 8 << 20
@@ -65,25 +64,21 @@ def _bring(spool: Spool, folder: ObjectFolder, strict: bool, part: str) -> Broug
     gone = {name for name in known if name not in stood}
     if strict:
         gone |= {name for name in spool.files() if name not in stood}
-    for name in sorted(gone, key=lambda name: name != "manifest.json"):
+    for name in sorted(gone, key=lambda name: not is_manifest(name)):
         if (path := spool.path_of(name)) is not None:
             path.unlink(missing_ok=True)
     spool.note(*(Entry(name=name, gone=True) for name in sorted(gone & known.keys())))
     spool.root.mkdir(exist_ok=True)
     with ThreadPoolExecutor(AT_ONCE, "fetch") as pool:
-        for entry in pool.map(partial(_fetch, spool), _manifest_last(wanted)):
-            spool.note(entry)
+        for last in (False, True):  # an interrupted fetch leaves no manifest without the files that it describes
+            for entry in pool.map(partial(_fetch, spool), [one for one in wanted if is_manifest(one.name) is last]):
+                spool.note(entry)
     return Brought(len(stood), len(wanted), sum(one.size for one in wanted))
 
 
 def _has(spool: Spool, entry: Entry | None, one: StoredObject) -> bool:
     path = spool.path_of(one.name)
     return path is not None and entry is not None and entry.e_tag == one.e_tag != "" and is_same(entry, path)
-
-
-def _manifest_last(objects: Sequence[StoredObject]) -> list[StoredObject]:
-    """An interrupted fetch leaves no manifest without the files that it describes."""
-    return sorted(objects, key=lambda one: one.name == "manifest.json")
 
 
 def _fetch(spool: Spool, one: StoredObject) -> Entry:

@@ -27,7 +27,8 @@ MARGIN_SECONDS = 90.0
 RENEWALS = 12
 """The number of renewals in the time of a lock."""
 TRIES = 5
-_REFUSED = ("AlreadyExistsError", "PreconditionError")
+REFUSED = ("AlreadyExistsError", "PreconditionError")
+"""Names of the errors of conditional puts."""
 
 
 class LeaseFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,20 +89,22 @@ class Lease:
         A lock of another host is watched: if nobody renews it, it is taken over once it has expired.
         """
         self._e_tag = self._take()
-        self._note(self._begin)
+        try:
+            self._note(self._begin)
+        except OSError as error:
+            self._give_back()
+            raise RunDirectoryError(
+                f"{self._path}: {error.strerror or error}; make room there, or give a folder on another disk with --spool"
+            ) from error
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        try:
+        with contextlib.suppress(EmbedfleetError):
             check_lease(self._path)
-            found = self._folder.get(LOCK)
-            if found is not None and decode_holder(found[0]).token == self._holder.token:
-                self._folder.delete([LOCK])
-        except Exception:  # noqa: BLE001, S110 - it expires by itself
-            pass
+            self._give_back()
         self._path.unlink(missing_ok=True)
 
     def renew(self) -> None:
@@ -140,7 +143,7 @@ class Lease:
                 failure: Exception = error
             found = self._folder.get(LOCK)
             if found is None:  # given back a moment ago, or nothing can be put at all
-                if expected is None and type(failure).__name__ not in _REFUSED:
+                if expected is None and type(failure).__name__ not in REFUSED:
                     raise RunDirectoryError(
                         f"{self._folder.address}: {describe(failure, self._folder.address)}"
                     ) from failure
@@ -149,13 +152,29 @@ class Lease:
             holder, about = decode_holder(found[0]), found[1]
             if holder.token == self._holder.token:  # an earlier attempt had arrived
                 return about.e_tag
-            self._await_end(holder, about)
+            self._await_end(self._folder, holder, about)
             expected = about.e_tag
         raise RunDirectoryError(
             f"--out {self._folder.address}: its lock changes all the time; run the same command again later"
         )
 
-    def _await_end(self, holder: Holder, about: StoredObject) -> None:
+    def look_at(self, folder: ObjectFolder) -> None:
+        """Return once nobody has the lock of a folder that holds this one, or is part of it. RunDirectoryError if one has it.
+
+        Called while this lease is held: so of two who begin at once, at least one sees the other.
+        """
+        found = folder.get(LOCK)
+        if found is not None:
+            self._await_end(folder, decode_holder(found[0]), found[1])
+
+    def _give_back(self) -> None:
+        """Delete the lock if it is still one's own; without a network it expires by itself."""
+        with contextlib.suppress(Exception):
+            found = self._folder.get(LOCK)
+            if found is not None and decode_holder(found[0]).token == self._holder.token:
+                self._folder.delete([LOCK])
+
+    def _await_end(self, folder: ObjectFolder, holder: Holder, about: StoredObject) -> None:
         """Return once the lock has expired, was given back, or its holder is dead. RunDirectoryError if it lives."""
         lives = lives_here(holder)
         left = holder.ttl + 1 - (self._now - about.mtime_ns) / 1e9
@@ -164,7 +183,7 @@ class Lease:
             step = min(left, holder.ttl / RENEWALS / 4)
             self._wait(step)
             left, waited = left - step, waited + step
-            found = self._folder.get(LOCK)
+            found = folder.get(LOCK)
             if found is None:
                 return
             if found[1].e_tag != about.e_tag:
@@ -176,7 +195,7 @@ class Lease:
                 )
         if lives:
             raise RunDirectoryError(
-                f"--out {self._folder.address}: another run is writing there ({holder}); wait for it or give another folder"
+                f"--out {folder.address}: another run is writing there ({holder}); wait for it or give another folder"
             )
 
     def _lose(self, other: Holder | None) -> None:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from .address import Address
-from .failures import is_missing
+from .failures import is_cut, is_missing
 from .stores import PATIENCE, open_store
 
 PART_BYTES = 16 << 20
 """A larger file is put in parts, which become one object at once when the last has arrived."""
 PARTS_AT_ONCE = 4
 LIST_CHUNK = 1_000
+LISTINGS = 5
+"""Attempts at one: the library repeats no request whose answer has begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,13 @@ class ObjectFolder:
         self._store = open_store(address, patience)
 
     def list(self, part: str = "") -> list[StoredObject]:
-        """All objects below the address, or below `part` there, sorted by name: one listing."""
+        """All objects below the address, or below `part` there, sorted by name: one listing, made anew if it was cut short."""
+        for _ in range(LISTINGS - 1):
+            try:
+                return sorted(self._list(part), key=lambda one: one.name)
+            except Exception as error:
+                if not is_cut(error):
+                    raise
         return sorted(self._list(part), key=lambda one: one.name)
 
     def head(self, name: str = "") -> StoredObject | None:

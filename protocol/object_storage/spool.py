@@ -6,12 +6,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from ..errors import RunDirectoryError
+from ..run_directory.atomic_files import commit_new
 from .address import Address, parse_address
 
 _DEPTH = 6
@@ -19,6 +24,10 @@ _DEPTH = 6
 _LOCAL_FOLDERS = ("qdrant", "cache")
 """Of a run directory: they are made of its segments, and stay where they were made."""
 _LOCAL_FILES = ("published.json",)
+_BESIDE = ("lock", ".lock", "objects.jsonl", "lease.json", "lease.tmp")
+"""Of a spool that was being made or removed when its process was killed."""
+_SHARDED = 3
+"""`shards/00017/NAME`: the least parts of a name in a shard."""
 
 
 class SpoolRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +48,17 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gone: bool = False
 
 
+def below_shard(name: str) -> str:
+    """The name in the run directory that the object is of: `chunks/00000.parquet` for that of a shard."""
+    parts = PurePosixPath(name).parts
+    return str(PurePosixPath(*parts[2:])) if parts[0] == "shards" and len(parts) >= _SHARDED else name
+
+
+def is_manifest(name: str) -> bool:
+    """Whether the object says that a run is done: of the directory itself, a shard, or another run inside it."""
+    return PurePosixPath(name).name == "manifest.json"
+
+
 class Spool:
     """One spool. `root` is its run directory."""
 
@@ -48,6 +68,7 @@ class Spool:
         self.lease_file = folder / "lease.json"
         self._index = folder / "objects.jsonl"
         self._entries: dict[str, Entry] = {}
+        self._folders: dict[str, set[str]] = {}
         self._read_to = 0
 
     @classmethod
@@ -60,14 +81,14 @@ class Spool:
         path, what = folder / ("copy.json" if copy else "spool.json"), str(folder) if copy else f"--spool {folder}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                stood = msgspec.json.decode(path.read_bytes(), type=SpoolRecord)
-                if stood != record:
-                    raise RunDirectoryError(f"{what}: is the spool of {stood.address}; give another folder")
-            elif any(folder.iterdir()):
+            if any(_is_foreign(one.name, path) for one in folder.iterdir()) and not path.exists():
                 raise RunDirectoryError(f"{what}: is not empty and no spool; give a new or empty folder")
-            else:
-                path.write_bytes(msgspec.json.encode(record))
+            if not path.exists():
+                with suppress(FileExistsError):  # by another process, a moment ago
+                    commit_new(path, msgspec.json.encode(record))
+            stood = msgspec.json.decode(path.read_bytes(), type=SpoolRecord)
+            if stood != record:
+                raise RunDirectoryError(f"{what}: is the spool of {stood.address}; give another folder")
         except OSError as error:
             raise RunDirectoryError(f"{what}: {error.strerror or error}; give a folder that can be written") from error
         except msgspec.MsgspecError as error:
@@ -85,6 +106,43 @@ class Spool:
             if record.folder == root.name:
                 return cls(root.parent, parse_address(record.address, "spool.json", RunDirectoryError))
         return None
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Keep other processes of this host out of the spool. RunDirectoryError if one is in it."""
+        path = self.folder / ".lock"
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"{path}: {error.strerror or error}; run the same command again, or give another --spool"
+            ) from error
+        try:
+            if not self._is_locked(fd, path):
+                raise RunDirectoryError(
+                    f"--spool {self.folder}: another process is working in it; wait for it, or give another folder"
+                )
+            yield
+        finally:
+            os.close(fd)
+
+    def _is_locked(self, fd: int, path: Path) -> bool:
+        """Lock the file, unless it is another's, or that of a spool that another has just removed."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks: the lock in the store is left
+            return True
+        try:
+            return os.path.samestat(os.fstat(fd), path.stat()) and (self.folder / "spool.json").exists()
+        except FileNotFoundError:
+            return False
+
+    def remove(self) -> None:
+        """Remove the spool, the run directory first: what a kill leaves is known for a spool, and used again."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def name_of(self, path: Path) -> str | None:
         """The object for a file below `root`; None for files that stay local."""
@@ -121,11 +179,19 @@ class Spool:
                 entry = msgspec.json.decode(line, type=Entry)
             except msgspec.MsgspecError:  # cut short by a power cut: the object counts as unknown
                 continue
+            inside = self._folders.setdefault(str(PurePosixPath(entry.name).parent), set())
             if entry.gone:
                 self._entries.pop(entry.name, None)
+                inside.discard(entry.name)
             else:
                 self._entries[entry.name] = entry
+                inside.add(entry.name)
         return self._entries
+
+    def folders(self) -> dict[str, set[str]]:
+        """By folder, as in `chunks` (`.` for the run directory itself), the names of `entries` in it."""
+        self.entries()
+        return self._folders
 
     def note(self, *entries: Entry) -> None:
         """Add lines, each at once, so that several processes can."""
@@ -153,3 +219,7 @@ class Spool:
                 if (name := self.name_of(path)) is not None and not path.is_symlink():
                     found[name] = path
         return found
+
+
+def _is_foreign(name: str, record: Path) -> bool:
+    return name not in (record.name, *_BESIDE) and not name.startswith(f".{record.name}.")

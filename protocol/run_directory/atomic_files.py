@@ -18,8 +18,11 @@ from typing import Protocol
 class Follower(Protocol):
     """Keeps a copy of a folder."""
 
-    def putting(self, path: Path, content: Path) -> AbstractContextManager[None]:
-        """Copy the file `content`, which gets the name `path` within the block."""
+    def putting(self, path: Path, content: Path, *, new: bool = False) -> AbstractContextManager[None]:
+        """Copy the file `content`, which gets the name `path` within the block.
+
+        `new`: FileExistsError, with the standing one under that name, if there is one in the copy.
+        """
         ...
 
     def settled(self, folder: Path) -> None:
@@ -103,7 +106,7 @@ def commit_new(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         own.chmod(0o644)
         follower = _follower_of(path)
-        with follower.putting(path, own) if follower is not None else nullcontext():
+        with follower.putting(path, own, new=True) if follower is not None else nullcontext():
             os.link(own, path)  # unlike a rename, it never replaces a file
     finally:
         own.unlink(missing_ok=True)

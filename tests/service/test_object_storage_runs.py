@@ -18,7 +18,7 @@ from embedfleet.protocol.object_storage import fetch, mirror, ranges, stores
 from embedfleet.protocol.object_storage.address import parse_address
 from embedfleet.protocol.object_storage.objects import PART_BYTES, ObjectFolder
 from embedfleet.protocol.object_storage.spool import Spool
-from embedfleet.protocol.run_directory.atomic_files import commit_bytes
+from embedfleet.protocol.run_directory.atomic_files import commit_bytes, commit_new, make_folder
 
 from ..object_store.proxy import Fault
 from ..object_store.server import Bucket
@@ -339,6 +339,67 @@ def test_several_shards_are_worked_on_at_once_each_by_one_process(bucket: Bucket
         *("sharded/shards/00000/spec.json", "sharded/shards/00001/spec.json", "sharded/shards/00001/stats.json"),
     ]
     assert "2 objects there; 2 of them fetched" in said[0]
+
+
+def test_a_listing_that_is_cut_short_is_made_anew(bucket: Bucket) -> None:
+    bucket.put("listed/a", b"one")
+    bucket.fail(Fault("cut", "GET", "list-type", times=2))
+    assert [one.name for one in ObjectFolder(parse_address(bucket.url("listed"), "--out")).list()] == ["a"]
+
+
+def test_of_a_shard_and_the_whole_only_one_is_worked_on(bucket: Bucket, tmp_path: Path) -> None:
+    address = parse_address(bucket.url("parts"), "--out")
+
+    def work(spool: str, part: str = "") -> Any:
+        return remote_out(address, tmp_path / spool, keep=True, say=lambda _line: None, part=part)
+
+    with (
+        work("shard", "shards/00001"),
+        pytest.raises(RunDirectoryError, match="parts/shards/00001: another run is writ"),
+    ):
+        with work("all"):
+            pass
+    with work("all"), pytest.raises(RunDirectoryError, match=r"--out s3://\S+/parts: another run is writing there"):
+        with work("shard", "shards/00001"):
+            pass
+    assert bucket.keys("parts") == []
+
+
+def test_shards_may_share_the_folder_of_their_spools(bucket: Bucket, tmp_path: Path) -> None:
+    address = parse_address(bucket.url("one-spool"), "--out")
+
+    def shard(number: int) -> Any:
+        part = f"shards/{number:05d}"
+        return remote_out(address, tmp_path / "spool", keep=False, say=lambda _line: None, part=part)
+
+    with shard(0) as first:
+        commit_bytes(first / "shards.json", b"{}")
+        make_folder(first / "shards" / "00000")
+        commit_bytes(first / "shards" / "00000" / "spec.json", b"zero")
+        with shard(1) as second:
+            assert (first / "shards" / "00000" / "spec.json").read_bytes() == b"zero"
+            make_folder(second / "shards" / "00001")
+            commit_bytes(second / "shards" / "00001" / "spec.json", b"one")
+            with pytest.raises(
+                RunDirectoryError, match=r"--spool \S+/spool/shards-00001: another process is working in it"
+            ):
+                with shard(1):
+                    pass
+        commit_bytes(first / "shards" / "00000" / "stats.json", b"{}")
+    assert bucket.keys("one-spool") == [
+        *("one-spool/shards.json", "one-spool/shards/00000/spec.json"),
+        *("one-spool/shards/00000/stats.json", "one-spool/shards/00001/spec.json"),
+    ]
+
+
+def test_of_two_first_shards_the_second_compares_with_the_record_of_the_first(bucket: Bucket, tmp_path: Path) -> None:
+    address = parse_address(bucket.url("first"), "--out")
+    with remote_out(address, tmp_path / "s", keep=True, say=lambda _line: None, part="shards/00001") as folder:
+        bucket.put("first/shards.json", b"of the other")  # after this one has looked
+        with pytest.raises(FileExistsError):
+            commit_new(folder / "shards.json", b"ours")
+        assert (folder / "shards.json").read_bytes() == b"of the other"
+    assert bucket.get("first/shards.json") == b"of the other"
 
 
 def test_requests_that_get_no_answer_in_time_are_made_again(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from embedfleet.protocol.object_storage.address import Address
-from embedfleet.protocol.object_storage.failures import describe, is_final
+from embedfleet.protocol.object_storage.failures import describe, is_cut, is_final
 
 S3 = Address("s3", "box", "a/b")
 
@@ -59,3 +59,9 @@ def test_what_a_second_attempt_cannot_change_is_final() -> None:
     assert is_final(FileNotFoundError("x"))
     assert not is_final(Exception("status code: 503 <Code>SlowDown</Code>"))
     assert not is_final(Exception("operation timed out"))
+
+
+def test_an_answer_that_was_cut_short_is_told_from_a_server_that_does_not_answer() -> None:
+    assert is_cut(Exception("Error getting list response body: HTTP error: request or response body error"))
+    assert not is_cut(Exception("status code: 503 <Code>SlowDown</Code>"))
+    assert not is_cut(Exception("tcp connect error: Connection refused (os error 111)"))

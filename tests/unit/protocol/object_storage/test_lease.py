@@ -214,6 +214,27 @@ def test_a_lock_of_another_version_is_not_touched(store: Store, tmp_path: Path) 
         _lease(store, tmp_path / "lease.json", wait=wait).__enter__()
 
 
+def test_a_lease_that_cannot_be_noted_here_is_given_back_at_once(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunDirectoryError, match=r"lease.json: Not a directory; make room there"):
+        _lease(store, tmp_path / "file" / "lease.json").__enter__()
+    assert store.content is None
+
+
+def test_the_lock_of_a_part_or_of_the_whole_counts_too(store: Store, tmp_path: Path) -> None:
+    whole: Any = Store()
+    with _lease(store, tmp_path / "a.json") as ours:
+        ours.look_at(whole)
+        with (
+            _lease(whole, tmp_path / "b.json"),
+            pytest.raises(RunDirectoryError, match="--out s3://box/run: another run is writing there"),
+        ):
+            ours.look_at(whole)
+        whole.content = msgspec.json.encode(msgspec.structs.replace(store.holder, started=1.0))  # a dead process
+        ours.look_at(whole)
+        check_lease(tmp_path / "a.json")
+
+
 def test_a_store_that_refuses_says_why(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_name: str, _content: bytes, _e_tag: str | None) -> str:
         raise ValueError("status code: 403 <Code>AccessDenied</Code>")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,25 +14,59 @@ from embedfleet.protocol.object_storage import mirror as mirror_module
 from embedfleet.protocol.object_storage.address import Address
 from embedfleet.protocol.object_storage.lease import LeaseFile, boot_clock
 from embedfleet.protocol.object_storage.mirror import Mirror, follow_spool, unfollow_spool
+from embedfleet.protocol.object_storage.objects import StoredObject
 from embedfleet.protocol.object_storage.spool import Spool
-from embedfleet.protocol.run_directory.atomic_files import commit_bytes, make_folder, sync_folder
+from embedfleet.protocol.run_directory.atomic_files import commit_bytes, commit_new, make_folder, sync_folder
+
+
+class AlreadyExistsError(Exception):
+    """As the library names it."""
 
 
 class Store:
-    """Objects in memory. `faults` are raised by the next requests."""
+    """Objects in memory. `faults` are raised by the next requests. `late` puts arrive, but their answer is lost."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.tags: dict[str, str] = {}
         self.faults: list[Exception] = []
         self.deleted: list[str] = []
+        self.puts = self.late = 0
 
     def put(self, name: str, content: Path, check: Callable[[], None] = lambda: None) -> str:
         check()
         self._fail()
-        self.objects[name] = content.read_bytes()
-        return f"tag{len(self.objects)}"
+        self.puts += 1
+        self.objects[name], self.tags[name] = content.read_bytes(), f"tag{self.puts}"
+        return self.tags[name]
 
-    def delete(self, names: list[str]) -> None:
+    def put_if(self, name: str, content: bytes, e_tag: str | None) -> str:
+        self._fail()
+        assert e_tag is None
+        if name in self.objects:
+            raise AlreadyExistsError
+        self.puts += 1
+        self.objects[name], self.tags[name] = content, f"tag{self.puts}"
+        if self.late:
+            self.late -= 1
+            raise AlreadyExistsError  # as the library repeats it
+        return self.tags[name]
+
+    def head(self, name: str) -> StoredObject | None:
+        return next((one for one in self.list() if one.name == name), None)
+
+    def get(self, name: str) -> tuple[bytes, StoredObject] | None:
+        about = self.head(name)
+        return (self.objects[name], about) if about is not None else None
+
+    def list(self, part: str = "") -> list[StoredObject]:
+        return [
+            StoredObject(name, len(data), 0, self.tags[name])
+            for name, data in sorted(self.objects.items())
+            if name.startswith(part)
+        ]
+
+    def delete(self, names: Sequence[str]) -> None:
         self._fail()
         for name in names:
             self.deleted.append(name)
@@ -164,6 +199,68 @@ def test_at_the_end_the_store_is_equal_to_the_spool(store: Store, spool: Spool, 
     (spool.root / "qdrant" / "x").touch()
     mirror.reconcile()
     assert store.objects == {"spec.json": b"one", "events.jsonl": b"an event\n"}
-    store.objects["spec.json"] = b"as it stands"
+    puts = store.puts
     mirror.reconcile()
-    assert store.objects["spec.json"] == b"as it stands", "it was not put again"
+    assert store.puts == puts, "it was not put again"
+
+
+def test_what_another_process_did_to_the_store_is_mended_at_the_end(store: Store, spool: Spool, mirror: Mirror) -> None:
+    """An object deleted while it was put again, and one replaced by a late put of an earlier holder."""
+    shard = "shards/00001"
+    names = [f"{shard}/{name}" for name in ("spec.json", "chunks/00000.parquet", "stats.json")]
+    for name in names:
+        make_folder((spool.root / name).parent)
+        commit_bytes(spool.root / name, name.encode())
+    commit_bytes(spool.root / "shards.json", b"of all")
+    del store.objects[names[1]]
+    store.objects[names[2]], store.tags[names[2]] = b"x" * len(names[2]), "late"
+    store.puts = 0
+    mirror.reconcile(shard)
+    assert store.objects == {name: name.encode() for name in names} | {"shards.json": b"of all"}
+    assert store.puts == 2
+    mirror.reconcile(shard)
+    assert store.puts == 2
+
+
+def test_a_new_file_is_put_only_where_none_stands(store: Store, spool: Spool, mirror: Mirror) -> None:
+    path = spool.root / "shards.json"
+    store.late = 1
+    commit_new(path, b"ours")
+    assert store.objects == {"shards.json": b"ours"}
+    path.unlink()
+    store.objects["shards.json"] = b"theirs"
+    with pytest.raises(FileExistsError):
+        commit_new(path, b"ours again")
+    assert path.read_bytes() == store.objects["shards.json"] == b"theirs"
+    assert [one.name for one in spool.root.iterdir()] == ["shards.json"]
+    mirror.reconcile()
+    assert store.puts == 1
+
+
+def test_the_manifest_of_a_shard_goes_first_and_its_chunks_last(store: Store, spool: Spool, mirror: Mirror) -> None:
+    assert mirror
+    shard = spool.root / "shards" / "00001"
+    for name in ("chunks/00000.parquet", "intake/limits.json", "vectors/a/00000.parquet", "manifest.json"):
+        make_folder((shard / name).parent)
+        commit_bytes(shard / name, b"one")
+    shutil.rmtree(shard)
+    sync_folder(spool.root / "shards")
+    assert [name.removeprefix("shards/00001/") for name in store.deleted] == [
+        *("manifest.json", "vectors/a/00000.parquet", "chunks/00000.parquet", "intake/limits.json")
+    ]
+
+
+def test_a_commit_asks_for_no_file_beside_it(
+    store: Store, spool: Spool, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With thousands of segments, a request for each of them at each commit takes longer than the commits."""
+    assert mirror
+    make_folder(spool.root / "chunks")
+    for name in range(3):
+        commit_bytes(spool.root / "chunks" / str(name), b"one")
+    asked: list[Path] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", asked.append)
+        commit_bytes(spool.root / "chunks" / "3", b"one")
+    assert asked == []
+    assert len(store.objects) == 4

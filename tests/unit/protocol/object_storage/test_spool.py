@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from embedfleet.protocol.errors import RunDirectoryError
+from embedfleet.protocol.object_storage import spool as spool_module
 from embedfleet.protocol.object_storage.address import Address
 from embedfleet.protocol.object_storage.spool import Entry, Spool
 
@@ -74,6 +75,56 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, spool: Spool) -> 
         Spool.make(tmp_path / "odd", RUN)
     with pytest.raises(RunDirectoryError, match="give a folder that can be written"):
         Spool.make(tmp_path / "full" / "note" / "x", RUN)
+
+
+def test_what_a_kill_left_of_a_spool_is_used_again(tmp_path: Path) -> None:
+    """While its record was written, and while it was removed."""
+    for name in (".spool.json.x1.tmp", "objects.jsonl", ".lock", "lease.json"):
+        (tmp_path / "begun").mkdir(exist_ok=True)
+        (tmp_path / "begun" / name).touch()
+    made = Spool.make(tmp_path / "begun", RUN)
+    made.root.mkdir()
+    assert Spool.around(made.root) is not None
+    made.remove()
+    assert not made.folder.exists()
+
+
+def test_a_record_has_its_name_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(_path: Path, _data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(spool_module, "commit_new", cut)
+    with pytest.raises(RunDirectoryError, match="No space left on device; give a folder that can be written"):
+        Spool.make(tmp_path / "copy", RUN, copy=True)
+    monkeypatch.undo()
+    Spool.make(tmp_path / "copy", RUN, copy=True)
+
+
+def test_of_two_first_readers_both_have_the_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other writes its record between the look and the write of this one."""
+    commit = spool_module.commit_new
+
+    def other_first(path: Path, data: bytes) -> None:
+        commit(path, data)
+        (path.parent / "lock").touch()
+        commit(path, data)
+
+    monkeypatch.setattr(spool_module, "commit_new", other_first)
+    assert Spool.make(tmp_path / "copy", RUN, copy=True).address == RUN
+
+
+def test_a_spool_is_worked_in_by_one_process(spool: Spool) -> None:
+    with spool.alone():
+        with (
+            pytest.raises(
+                RunDirectoryError, match=r"--spool .*: another process is working in it; wait for it, or give"
+            ),
+            Spool(spool.folder, RUN).alone(),
+        ):
+            pytest.fail("two in one spool")
+        spool.remove()
+    with pytest.raises(RunDirectoryError, match="run the same command again"), spool.alone():
+        pytest.fail("it is gone")
 
 
 def test_the_last_line_of_an_object_counts_and_a_torn_one_does_not(spool: Spool) -> None:

@@ -140,10 +140,10 @@ class Copy:
         self.seen: list[str] = []
 
     @contextmanager
-    def putting(self, path: Path, content: Path) -> Iterator[None]:
+    def putting(self, path: Path, content: Path, *, new: bool = False) -> Iterator[None]:
         if path.name.startswith("bad"):
             raise OSError(5, "no copy")
-        self.seen.append(f"put {path.name} of {content.name}, {path.exists()}")
+        self.seen.append(f"put{' new' * new} {path.name} of {content.name}, {path.exists()}")
         yield
         self.seen.append(f"named {path.name}, {path.exists()}")
 
