@@ -131,6 +131,22 @@ def make_shard(record: ShardsRecord, root: Path, index: int, limits: SegmentLimi
     return layout
 
 
+def divide(spec: RunSpec, root: Path, count: int, limits: SegmentLimits = FOUR) -> ShardsRecord:
+    """Run every shard of `spec.source` below `root`, each on the part that a real shard reads: of whole files and of parts."""
+    record = ShardsRecord(shards=count, spec=spec, files=tuple(fingerprint(survey(spec.source, root, None).files)))
+    RunLayout(root).shards.mkdir(parents=True)
+    RunLayout(root).shards_record.write_bytes(pretty_json(record))
+    for index in range(count):
+        divided_shard(record, root, index, limits)
+    return record
+
+
+def divided_shard(record: ShardsRecord, root: Path, index: int, limits: SegmentLimits = FOUR) -> None:
+    """Run one shard of those of `divide`."""
+    spec = msgspec.structs.replace(record.spec, shard=Shard(index, record.shards), index="none")
+    _embed(spec, RunLayout(root).shard(index).root, limits)
+
+
 def shard_spec(record: ShardsRecord, root: Path, index: int) -> RunSpec:
     """What a shard computes."""
     shard = Shard(index, record.shards)

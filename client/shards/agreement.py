@@ -7,17 +7,19 @@ from pathlib import Path
 import msgspec
 
 from ...protocol.errors import RunDirectoryError, SourceError, SpecMismatch
-from ...protocol.run_directory.atomic_files import commit_bytes, commit_new, make_folder
-from ...protocol.run_directory.layout import RunLayout, fitting_folder
+from ...protocol.object_storage.spool import Spool
+from ...protocol.run_directory.atomic_files import commit_new, make_folder, replace_bytes
+from ...protocol.run_directory.layout import FITTING, RunLayout
 from ...protocol.run_directory.records.shards import ShardsRecord, read_shards
-from ...protocol.source.check import fingerprint, first_difference
+from ...protocol.source.check import fingerprint, shards_difference
 from ...protocol.source.corpus import survey
 from ...protocol.spec.run_spec import RunSpec, differences
 from ...protocol.spec.shard import Shard
 
 
 def agree(layout: RunLayout, spec: RunSpec, count: int) -> ShardsRecord:
-    """The record of the directory's shards. The first shard writes it.
+    """The record of the directory's shards, written now by the first of them, or again as long as none of them has begun: the
+    first command may have had a wrong flag.
 
     Models may be added to shards that were run before. SpecMismatch or SourceError where the shards began with another number
     of them, another spec or other files; RunDirectoryError where the folder holds something else.
@@ -27,16 +29,15 @@ def agree(layout: RunLayout, spec: RunSpec, count: int) -> ShardsRecord:
     standing = read_shards(layout) or _write_first(layout, ours)
     if standing is None or standing == ours:
         return ours
-    _compare(layout, standing, ours)
-    found = differences(spec, standing.spec)
-    if not found:
-        return standing
-    if any(not (one.startswith("passes: ") and one.endswith(" is new")) for one in found):
-        raise SpecMismatch(
-            f"--out {layout.root} holds shards of another spec: {'; '.join(found)}. "
-            "Give the same flags to all of them, or another folder"
-        )
-    commit_bytes(layout.shards_record, msgspec.json.encode(ours))
+    try:
+        _compare(layout, standing, ours)
+    except (SpecMismatch, SourceError):
+        if _any_begun(layout):
+            raise
+    else:
+        if not differences(spec, standing.spec):
+            return standing
+    replace_bytes(layout.shards_record, msgspec.json.encode(ours))  # several shards may add a model at once
     return ours
 
 
@@ -65,8 +66,8 @@ def _write_first(layout: RunLayout, ours: ShardsRecord) -> ShardsRecord | None:
 
 
 def _is_foreign(layout: RunLayout, name: str) -> bool:
-    ours = {layout.shards.name, layout.fit.name, fitting_folder(layout.root).name, layout.lock.name}
-    return name not in ours and not name.startswith(f".{layout.shards_record.name}.")
+    ours = {layout.shards.name, layout.fit.name, layout.lock.name}
+    return name not in ours and not name.startswith((f".{layout.shards_record.name}.", FITTING))
 
 
 def _compare(layout: RunLayout, standing: ShardsRecord, ours: ShardsRecord) -> None:
@@ -75,12 +76,25 @@ def _compare(layout: RunLayout, standing: ShardsRecord, ours: ShardsRecord) -> N
             f"--out {layout.root} holds {standing.shards:,} shards and not {ours.shards:,}; "
             f"give the same number, or another folder"
         )
-    difference = first_difference(list(standing.files), list(ours.files))
+    difference = shards_difference(standing.files, ours.files)
     if difference is not None:
         raise SourceError(
             f"{ours.spec.source}: the source changed since the first of its shards began: {difference}; "
             f"put it back as it was, or give another --out"
         )
+    found = differences(ours.spec, standing.spec)
+    if any(not (one.startswith("passes: ") and one.endswith(" is new")) for one in found):
+        raise SpecMismatch(
+            f"--out {layout.root} holds shards of another spec: {'; '.join(found)}. "
+            "Give the same flags to all of them, or another folder"
+        )
+
+
+def _any_begun(layout: RunLayout) -> bool:
+    """Whether a shard has a spec. In a spool nobody knows: it has the files of one shard alone."""
+    if Spool.around(layout.root) is not None:
+        return True
+    return next(layout.shards.glob(f"*/{layout.spec.name}"), None) is not None
 
 
 def shards_of(out: Path) -> int | None:

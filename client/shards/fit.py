@@ -5,21 +5,21 @@ BM25 needs the average length of the chunks; dense vectors that are stored as in
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 
 import msgspec
 
 from ...protocol.errors import SourceError
-from ...protocol.run_directory.atomic_files import commit_bytes, make_folder
-from ...protocol.run_directory.layout import RunLayout, fitting_folder
+from ...protocol.run_directory.atomic_files import make_folder, replace_bytes
+from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.fit import FitRecord, FittedRanges, TermCount, read_fit
 from ...protocol.run_directory.records.intake import FileStamp
-from ...protocol.source.check import fingerprint, first_difference
+from ...protocol.source.check import fingerprint, shards_difference
 from ...protocol.source.corpus import survey
 from ...protocol.spec.run_spec import PassSpec, RunSpec
 from .int8_ranges import measure_ranges
 from .parts import read_parts
+from .scratch import fitting_folder
 
 SampleRun = Callable[[RunSpec, RunLayout], None]
 """Embeds a sample into a run directory. Raises an EmbedfleetError if that fails."""
@@ -52,7 +52,7 @@ def fitted(spec: RunSpec, record: FitRecord) -> RunSpec:
 def find_fit(layout: RunLayout, spec: RunSpec) -> FitRecord | None:
     """The fit in the directory, if it is of this source and its fields, and has the figures that the spec needs."""
     found = read_fit(layout)
-    if found is None or first_difference(list(found.files), _stamps(layout, spec)) is not None:
+    if found is None or shards_difference(found.files, _stamps(layout, spec)) is not None:
         return None
     fields = (found.text_field, found.id_field, found.title_field, found.preprocessing)
     if fields != (spec.text_field, spec.id_field, spec.title_field, spec.preprocessing):
@@ -60,7 +60,7 @@ def find_fit(layout: RunLayout, spec: RunSpec) -> FitRecord | None:
     measured = {one.made_by for one in found.ranges}
     if any(one.needs_int8_ranges and one not in measured for one in spec.passes):
         return None
-    if any(one.needs_average_length for one in spec.passes) and not found.counts.terms:
+    if any(one.needs_average_length for one in spec.passes) and found.counts.terms is None:
         return None
     return found
 
@@ -72,15 +72,14 @@ def fit(layout: RunLayout, spec: RunSpec, stopping: Callable[[], bool], sample_r
     """
     files = _stamps(layout, spec)
     make_folder(layout.root)
-    shutil.rmtree(fitting_folder(layout.root), ignore_errors=True)
-    fitting_folder(layout.root).mkdir()
-    try:
-        found = read_parts(layout, spec, stopping)
+    with fitting_folder(layout.root) as folder:
+        found = read_parts(folder, spec, stopping)
         if found is None:
             return None
+        terms = [one.terms for one in found if one.terms is not None]
         counts = TermCount(
             chunks=sum(one.chunks for one in found),
-            terms=sum(one.terms for one in found),
+            terms=sum(terms) if terms else None,
             rejected=sum(one.rejected for one in found),
         )
         if not counts.chunks:
@@ -88,9 +87,7 @@ def fit(layout: RunLayout, spec: RunSpec, stopping: Callable[[], bool], sample_r
                 f"{spec.source}: not one record in it can be used ({counts.rejected:,} rejected); "
                 "name its fields with --text-field and --id-field"
             )
-        ranges: tuple[FittedRanges, ...] = measure_ranges(layout, spec, sample_run) if needs_models(spec) else ()
-    finally:
-        shutil.rmtree(fitting_folder(layout.root), ignore_errors=True)
+        ranges: tuple[FittedRanges, ...] = measure_ranges(folder, spec, sample_run) if needs_models(spec) else ()
     record = FitRecord(
         files=tuple(files),
         text_field=spec.text_field,
@@ -100,7 +97,7 @@ def fit(layout: RunLayout, spec: RunSpec, stopping: Callable[[], bool], sample_r
         counts=counts,
         ranges=ranges,
     )
-    commit_bytes(layout.fit, msgspec.json.encode(record))
+    replace_bytes(layout.fit, msgspec.json.encode(record))
     return record
 
 

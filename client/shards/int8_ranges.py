@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ...protocol.run_directory.layout import RunLayout, fitting_folder
+from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.fit import SAMPLE_CHUNKS, SAMPLE_SUFFIX, FittedRanges, SampledChunk
 from ...protocol.spec.int8_ranges import Int8Ranges
 from ...protocol.spec.run_spec import NONE, PassSpec, RunSpec
@@ -22,11 +22,10 @@ the range too is cut off; a segment that loses too much by it is stored as float
 
 
 def measure_ranges(
-    layout: RunLayout, spec: RunSpec, sample_run: Callable[[RunSpec, RunLayout], None]
+    folder: Path, spec: RunSpec, sample_run: Callable[[RunSpec, RunLayout], None]
 ) -> tuple[FittedRanges, ...]:
-    """The ranges for each pass that needs them. The fitting folder of `layout` has the samples of the parts."""
+    """The ranges for each pass that needs them. The samples of the parts are in `folder`."""
     wanted = [one for one in spec.passes if one.needs_int8_ranges]
-    folder = fitting_folder(layout.root)
     source, out = folder / "sample.jsonl", folder / "sample"
     _write_sample(folder, source)
     plain = tuple(msgspec.structs.replace(one, storage="float32") for one in wanted)

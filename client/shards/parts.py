@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import IO
 
 import msgspec
@@ -11,7 +12,6 @@ import msgspec
 from ...protocol.errors import RunFailed, describe_exit
 from ...protocol.host.free_cores import find_free_cores
 from ...protocol.process.child import STEADY_MEMORY, ChildProcess, exit_error
-from ...protocol.run_directory.layout import RunLayout, fitting_folder
 from ...protocol.run_directory.records.fit import TermCount
 from ...protocol.spec.run_spec import RunSpec
 
@@ -19,8 +19,8 @@ POLL_SECONDS = 0.05
 MODULE = "embedfleet.coordinator.fitting.read_part"
 
 
-def read_parts(layout: RunLayout, spec: RunSpec, stopping: Callable[[], bool]) -> Sequence[TermCount] | None:
-    """The counts of each part; None if `stopping()` turned true. The samples go into the fitting folder of `layout`.
+def read_parts(folder: Path, spec: RunSpec, stopping: Callable[[], bool]) -> Sequence[TermCount] | None:
+    """The counts of each part; None if `stopping()` turned true. Their files, the samples too, are in `folder`.
 
     The first error of a child is raised, and ends the others.
     """
@@ -30,7 +30,7 @@ def read_parts(layout: RunLayout, spec: RunSpec, stopping: Callable[[], bool]) -
     try:
         for number in range(parts):
             outputs.append(tempfile.TemporaryFile())  # noqa: SIM115 - closed below
-            arguments = [text, f"{number}/{parts}", str(fitting_folder(layout.root) / f"{number:05d}")]
+            arguments = [text, f"{number}/{parts}", str(folder / f"{number:05d}")]
             children.append(ChildProcess(MODULE, arguments, environment=STEADY_MEMORY, stdout=outputs[-1]))
         for child in children:
             while (code := child.wait(POLL_SECONDS)) is None:

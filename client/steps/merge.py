@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from os import PathLike
 from pathlib import Path
@@ -35,6 +36,8 @@ CHOICES = ("fail", "first")
 """What to do about an id in two shards: refuse it, or keep the first record, as one run would."""
 
 STOP_SECONDS = 10.0
+POLL_SECONDS = 0.2
+"""A signal is seen after this time at the latest."""
 
 Show = Callable[[str, int, int], None]
 """Gets the name of a step, how much of it is done, and how much there is."""
@@ -103,15 +106,13 @@ def merge_quietly(
         raise
     finally:
         os.close(writer)
-    with closing(child), os.fdopen(reader, "rb") as lines:
+    with closing(child), os.fdopen(reader, "rb", buffering=0) as output:
         try:
-            for raw in lines:
+            for raw in _lines(output.fileno(), stopping):
                 line = msgspec.json.decode(raw, type=_Line)
                 summary = line.merged or summary
                 if line.step:
                     show(line.step, line.done, line.of)
-                if stopping():
-                    raise KeyboardInterrupt
             code = child.wait(STOP_SECONDS)
         except KeyboardInterrupt:
             child.interrupt()  # it removes the files that it is writing
@@ -124,6 +125,22 @@ def merge_quietly(
         if code != EXIT_DONE or summary is None:
             raise exit_error(code or 1, child.tail(), f"{root}: the merge ended with {code}; merge again")
     return summary
+
+
+def _lines(output: int, stopping: Callable[[], bool]) -> Iterator[bytes]:
+    """The lines of a pipe, as they come. KeyboardInterrupt once `stopping()` turns true, also while no line comes."""
+    waiting, left = select.poll(), b""
+    waiting.register(output, select.POLLIN)
+    while True:
+        if stopping():
+            raise KeyboardInterrupt
+        if not waiting.poll(POLL_SECONDS * 1000):
+            continue
+        block = os.read(output, 1 << 16)
+        *whole, left = (left + block).split(b"\n")
+        yield from whole
+        if not block:
+            return
 
 
 def execute(root: Path, on_duplicate: str, *, as_json: bool) -> int:

@@ -48,11 +48,13 @@ def read_part(spec: RunSpec, part: Shard, folder: Path) -> TermCount:
             sample.add(ids, texts)
         layout.chunk_segment(segment.segment).unlink()
 
-    loader = ChunkLoader(msgspec.structs.replace(spec, shard=part), layout, SegmentLimits(), take, lambda: False)
+    ours = msgspec.structs.replace(spec, shard=part)
+    # Only a sample depends on generated ids, and these on line numbers.
+    loader = ChunkLoader(ours, layout, SegmentLimits(), take, lambda: False, numbered=sample is not None)
     counts = loader.load()
     if sample is not None:
         sample.write(folder.with_name(f"{folder.name}{SAMPLE_SUFFIX}"))
-    return TermCount(chunks=counts.rows, terms=terms, rejected=counts.rejected)
+    return TermCount(chunks=counts.rows, terms=terms if counter is not None else None, rejected=counts.rejected)
 
 
 def main() -> int:

@@ -43,8 +43,11 @@ class ChunkLoader:
         on_segment: Callable[[SpooledSegment], None],
         stopping: Callable[[], bool],
         on_left_out: Callable[[str], None] = lambda _line: None,
+        *,
+        numbered: bool = True,
     ) -> None:
-        """`on_left_out` gets a line about names in the source that are not read, if there are any."""
+        """`on_left_out` gets a line about names in the source that are not read, if there are any. Unless `numbered`, the lines
+        of a part of a file are counted from its own beginning, which saves reading what is before it."""
         self._spec = spec
         self._layout = layout
         self._limits = limits
@@ -52,6 +55,7 @@ class ChunkLoader:
         self._stopping = stopping
         self._maker = ChunkMaker(spec)
         self._on_left_out = on_left_out
+        self._numbered = numbered
 
     def load(self) -> IntakeCounts:
         """Report the segments on disk, then read the rest and write it. Blocks, so call it on a thread.
@@ -136,7 +140,8 @@ class ChunkLoader:
             file = files[at]
             skip = begin.records if at == begin.file else 0
             pending = PendingChunks()
-            with closing(read_records(file, skip, trail.open(at), first=self._spec.preprocessing == FIRST)) as blocks:
+            first, digest = self._spec.preprocessing == FIRST, trail.open(at)
+            with closing(read_records(file, skip, digest, first=first, numbered=self._numbered)) as blocks:
                 for block in blocks:
                     if self._stopping():
                         return _counts(writer, complete=False)

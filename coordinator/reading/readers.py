@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ...protocol.errors import SourceError, is_host_failure
 from ...protocol.source.json_head import BLANKS, BOM, array_inside, begins_lines
 from ...protocol.source.line_range import count_lines, line_start
-from ...protocol.source.row_groups import groups_of
+from ...protocol.source.row_groups import groups_of, span_of
 from ...protocol.source.source_file import SourceFile
 from ...protocol.source.unpacked import BLOCK_BYTES, Read, opened, parquet_source, raw_bytes, seekable
 from . import arrow_values, first_conventions, lenient_json
@@ -35,16 +35,23 @@ _DAMAGE = (OSError, EOFError, zlib.error, pa.ArrowException)
 
 
 def read_records(
-    file: SourceFile, skip: int = 0, digest: RunningDigest | None = None, *, first: bool = False
+    file: SourceFile,
+    skip: int = 0,
+    digest: RunningDigest | None = None,
+    *,
+    first: bool = False,
+    numbered: bool = True,
 ) -> Generator[Numbered]:
     """Blocks of (number, item), with ascending numbers above `skip`; a block may be empty.
 
     The number is the line (JSON lines), the position in the array (JSON array) or the row (Parquet), from 1. A damaged file
     yields the records before the damage, then one reject that names the file. `digest` takes all bytes read. With `first`,
-    read as version 0.1.0 did.
+    read as version 0.1.0 did. Unless `numbered`, the lines of a part of a file are numbered from 1; those before are not read.
     """
     digest = digest or RunningDigest()
-    return _parquet(file, skip, digest, first) if file.format == "parquet" else _text(file, skip, digest, first)
+    if file.format == "parquet":
+        return _parquet(file, skip, digest, first)
+    return _text(file, skip, digest, first, numbered)
 
 
 def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Generator[Numbered]:
@@ -65,12 +72,12 @@ def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Gene
         yield [(number, Reject(reason))]
 
 
-def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Generator[Numbered]:
+def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool, numbered: bool) -> Generator[Numbered]:
     """Records of JSON, line by line or value by value."""
     form = _Form(skip, first, looked=file.start > 0)
     whole = 0
     try:
-        for whole in _lines_before(file):  # noqa: B007 - the last count is that of the lines before this part
+        for whole in _lines_before(file) if numbered else ():  # noqa: B007 - the last count is that of the lines before this part
             yield []
         with opened(file) as (read, most):
             begin = _first_block(read, most)
@@ -220,14 +227,15 @@ def _no_records(file: SourceFile, first: bytes) -> str | None:
 
 def _parquet(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Generator[Numbered]:
     rows_of = first_conventions.rows if first else arrow_values.rows
-    done = 0
+    done, begun = 0, not file.start  # a damaged footer is reported once, by the part that begins the file
     try:
         # With a buffer size, the library streams a column's pages instead of loading a whole row group.
         with parquet_source(file) as (source, on_disk), pq.ParquetFile(source, buffer_size=BLOCK_BYTES) as table:
             groups = groups_of(table.metadata, file.start, file.end)
-            origin = groups[0].start if file.is_part and groups else 0
+            begun, origin = True, 0
             if file.is_part:
-                on_disk.between(origin, groups[-1].end if groups else 0)
+                origin, end = span_of(groups)
+                on_disk.between(origin, end)
             digest.follow(on_disk)
             for group in groups:
                 done = group.before
@@ -244,4 +252,4 @@ def _parquet(file: SourceFile, skip: int, digest: RunningDigest, first: bool) ->
                     yield rows_of(batch.slice(passed), begin + passed)
             digest.finish()
     except _DAMAGE as error:
-        yield from _damaged(file, done + 1, skip, error)
+        yield from _damaged(file, done + 1 if begun else 0, skip, error)

@@ -15,6 +15,7 @@ from ...protocol.run_directory.records.shards import ShardsRecord, read_shards
 from ...protocol.text.number_spans import spans
 from .shard_reader import OtherSettings, read_shard
 from .shard_run import ShardRun
+from .source_files import find_breaks
 
 SHOWN = 5
 """Shards that a message names with their commands, at most."""
@@ -59,6 +60,8 @@ def read_all(layout: RunLayout, record: ShardsRecord, show: Callable[[int], None
             first += one.rows
         show(index + 1)
     faults += other_models(found)
+    if not faults:
+        faults = _outside(record, found)
     if faults:
         raise RunDirectoryError(describe_faults(layout, record, faults))
     return tuple(found)
@@ -76,6 +79,15 @@ def other_models(shards: Sequence[ShardRun]) -> list[Fault]:
                 reason = f"has another model for {vector} than shard {other}: {what}"
                 faults.append(Fault(one.index, reason, anew=True))
     return faults
+
+
+def _outside(record: ShardsRecord, shards: Sequence[ShardRun]) -> list[Fault]:
+    """A fault for each shard that may have left out, or read twice, a part of the source."""
+    found: dict[int, Fault] = {}
+    for one in find_breaks(record.files, shards):
+        for shard in one.shards:
+            found.setdefault(shard, Fault(shard, one.reason, anew=True))
+    return sorted(found.values(), key=lambda one: one.shard)
 
 
 def joined_passes(shards: Sequence[ShardRun]) -> Mapping[str, PassRecord]:

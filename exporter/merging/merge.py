@@ -27,7 +27,7 @@ from .closing import finish, publish, write_records
 from .duplicates import compare_texts, find_repeated, refusal
 from .merged_directory import MergedDirectory
 from .plan import MergedSegment, Plan, make_plan
-from .rejected_records import RejectedRecords
+from .rejected_records import RejectedRecords, check_usable
 from .segment_copy import SegmentCopy
 from .shard_run import DamagedShard, ShardRun
 from .source_files import SourceFiles
@@ -77,6 +77,7 @@ def merge_shards(layout: RunLayout, on_duplicate: OnDuplicate, show: Show) -> Me
         return _summary(layout, record, directory.duplicates, copied=0, changed=False)
     shards = read_all(layout, record, lambda done: show("shards", done, record.shards))
     try:
+        check_usable(record, shards)
         return _merge(layout, record, shards, directory, on_duplicate, show)
     except DamagedShard as error:
         raise _refused(layout, record, [error]) from error

@@ -70,12 +70,12 @@ def _groups(
     groups: list[_Group] = []
     waiting: list[InputSegment] = []
     for one in inputs:
-        waiting.append(one)
         if one.rows == left_out.count(one):
+            waiting.append(one)
             continue
         if not groups or not groups[-1].fits(one, limits):
             groups.append(_Group(one.shape))
-        groups[-1].add(waiting)
+        groups[-1].add(one, waiting)
         waiting = []
     return [tuple(one.inputs) for one in groups], tuple(waiting)
 
@@ -96,11 +96,12 @@ class _Group:
             and self._file_bytes + one.file_bytes <= JOINED_BYTES
         )
 
-    def add(self, inputs: Sequence[InputSegment]) -> None:
-        self.inputs += inputs
-        self._rows += sum(one.rows for one in inputs)
-        self._text_bytes += sum(one.n_bytes for one in inputs)
-        self._file_bytes += sum(one.file_bytes for one in inputs)
+    def add(self, one: InputSegment, before: Sequence[InputSegment]) -> None:
+        """Add a segment, and those `before` it of which no row is kept."""
+        self.inputs += [*before, one]
+        self._rows += one.rows
+        self._text_bytes += one.n_bytes
+        self._file_bytes += one.file_bytes
 
 
 def _merged(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import orjson
 
+from ...protocol.errors import SourceError
 from ...protocol.run_directory.atomic_files import commit_bytes
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.quarantine import QuarantineLine
@@ -16,6 +17,21 @@ from ...protocol.source.shared_ids import shared_id_reason, with_new_row
 from ..run_directory.manifest import EXCERPT
 from .duplicates import LeftOut, record_at
 from .shard_run import DamagedShard, InputSegment, ShardRun, read_columns
+
+
+def check_usable(record: ShardsRecord, shards: Sequence[ShardRun]) -> None:
+    """SourceError if no shard has a chunk, as for one run over such a source, with the reason of the first rejected record."""
+    inputs = [one for shard in shards for one in shard.inputs]
+    if any(one.rows for one in inputs):
+        return
+    source, rejected = record.spec.source, [one for one in inputs if one.rejected]
+    if not rejected:
+        raise SourceError(f"{source}: there is no record in it; give a source with at least one")
+    reason = next(_lines_of(shards[rejected[0].shard], rejected[0]))["reason"]
+    raise SourceError(
+        f"{source}: not one record in it can be used ({sum(one.rejected for one in rejected):,} rejected): {reason}. "
+        "Name its fields with --text-field and --id-field, and give another --out"
+    )
 
 
 class RejectedRecords:
@@ -52,20 +68,12 @@ class RejectedRecords:
         if not one.rejected:
             return
         shard = self._shards[one.shard]
-        path, count = shard.layout.rejected_segment(one.segment), 0
-        try:
-            with path.open("rb") as lines:
-                for count, raw in enumerate(lines, 1):  # noqa: B007 - its last value is used
-                    line: QuarantineLine = orjson.loads(raw)
-                    if "id" in line:
-                        line["reason"] = with_new_row(
-                            line["reason"], line["id"], lambda row: self._left_out.row_of(shard.first + row)
-                        )
-                    yield line
-        except (FileNotFoundError, ValueError) as error:
-            raise DamagedShard(one.shard, f"{path}: damaged or gone ({error})") from error
-        if count != one.rejected:
-            raise DamagedShard(one.shard, f"{path}: has {count} rejected records instead of {one.rejected}")
+        for line in _lines_of(shard, one):
+            if "id" in line:
+                line["reason"] = with_new_row(
+                    line["reason"], line["id"], lambda row: self._left_out.row_of(shard.first + row)
+                )
+            yield line
 
     def _of_left_out(self, one: InputSegment) -> Iterator[QuarantineLine]:
         part = self._left_out.within(one)
@@ -81,3 +89,17 @@ class RejectedRecords:
             holder = self._left_out.row_of(int(self._left_out.holders[at]))
             line: QuarantineLine = {"id": id_, "reason": shared_id_reason(id_, holder), "excerpt": text[:EXCERPT]}
             yield {"file": records[number][0], "record": records[number][1], **line} if records else line
+
+
+def _lines_of(shard: ShardRun, one: InputSegment) -> Iterator[QuarantineLine]:
+    """The rejected records of a shard's segment, as the shard wrote them. DamagedShard if the file is not whole."""
+    path, count = shard.layout.rejected_segment(one.segment), 0
+    try:
+        with path.open("rb") as lines:
+            for count, raw in enumerate(lines, 1):  # noqa: B007 - its last value is used
+                line: QuarantineLine = orjson.loads(raw)
+                yield line
+    except (FileNotFoundError, ValueError) as error:
+        raise DamagedShard(one.shard, f"{path}: damaged or gone ({error})") from error
+    if count != one.rejected:
+        raise DamagedShard(one.shard, f"{path}: has {count} rejected records instead of {one.rejected}")

@@ -53,10 +53,13 @@ class SegmentCopy:
 
     def _write_chunks(self, one: MergedSegment, damaged: list[DamagedShard]) -> pa.Table | None:
         """Write the chunk segment, and return its ids; None if `damaged` has gained shards."""
-        tables = _read_all(one, lambda part: read_columns(self._shards[part.shard], part, CHUNK_SCHEMA.names), damaged)
+        parts = self._kept(one)
+        tables = _read_all(
+            parts, lambda part: read_columns(self._shards[part.shard], part, CHUNK_SCHEMA.names), damaged
+        )
         if tables is None:
             return None
-        table = self._joined(one, tables)
+        table = self._joined(one, parts, tables)
         n_bytes = int(np.asarray(table.column("n_bytes")).sum(dtype=np.int64))
         info = msgspec.structs.replace(one.info, n_bytes=n_bytes)
         path = self._root.chunk_segment(info.segment)
@@ -64,18 +67,23 @@ class SegmentCopy:
         return table.select(["id"])
 
     def _write_vectors(self, one: MergedSegment, output: Output, ids: pa.Table, damaged: list[DamagedShard]) -> None:
-        found = _read_all(one, lambda part: self._vectors(part, output), damaged)
+        parts = self._kept(one)
+        found = _read_all(parts, lambda part: self._vectors(part, output), damaged)
         if found is None:
             return
-        table = self._joined(one, [part for part, _ in found])
+        table = self._joined(one, parts, [table for table, _ in found])
         if not table.column("id").equals(ids.column("id")):
-            first = next(part for part in one.inputs if part.rows)
+            first = parts[0]
             damaged.append(
                 DamagedShard(first.shard, f"segment {first.segment} of {output.vector} has other ids than its chunks")
             )
             return
         info = _joined_info(output, one.info, table, [about for _, about in found])
         commit_table(with_info(table, info), self._root.vector_segment(output.vector, one.info.segment))
+
+    def _kept(self, one: MergedSegment) -> list[InputSegment]:
+        """The inputs of which at least one row is kept. The vectors of the others may have another form."""
+        return [part for part in one.inputs if part.rows > self._left_out.count(part)]
 
     def _vectors(self, part: InputSegment, output: Output) -> tuple[Any, VectorSegmentInfo]:
         """The vectors of a shard's segment, whole by their digest, and their info."""
@@ -94,10 +102,10 @@ class SegmentCopy:
             raise DamagedShard(part.shard, f"{path}: its content is not what its digest says")
         return table.replace_schema_metadata(None), info
 
-    def _joined(self, one: MergedSegment, tables: Sequence[pa.Table]) -> pa.Table:
+    def _joined(self, one: MergedSegment, parts: Sequence[InputSegment], tables: Sequence[pa.Table]) -> pa.Table:
         """The rows that are kept, in one piece and with the row numbers of the merged run."""
         kept: list[Any] = []
-        for part, table in zip((part for part in one.inputs if part.rows), tables, strict=True):
+        for part, table in zip(parts, tables, strict=True):
             gone = self._left_out.places[self._left_out.within(part)] - part.first
             kept.append(table.take(np.delete(np.arange(part.rows), gone)) if len(gone) else table)
         rows = pa.array(np.arange(one.info.first_row, one.info.first_row + one.info.rows, dtype=np.int64))
@@ -105,14 +113,15 @@ class SegmentCopy:
         return whole.set_column(0, whole.schema.field(0), rows)
 
 
-def _read_all(one: MergedSegment, read: Callable[[InputSegment], T], damaged: list[DamagedShard]) -> list[T] | None:
-    """What `read` returns for each input with rows; None if `damaged` has gained some of them."""
+def _read_all(
+    parts: Sequence[InputSegment], read: Callable[[InputSegment], T], damaged: list[DamagedShard]
+) -> list[T] | None:
+    """What `read` returns for each part; None if `damaged` has gained some of them."""
     found: list[T] = []
     before = len(damaged)
-    for part in one.inputs:
+    for part in parts:
         try:
-            if part.rows:
-                found.append(read(part))
+            found.append(read(part))
         except DamagedShard as error:
             damaged.append(error)
     return found if len(damaged) == before else None

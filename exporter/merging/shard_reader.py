@@ -14,13 +14,19 @@ from ...protocol.errors import RunDirectoryError
 from ...protocol.finished_run.shard_states import STATES, manifest_digest, shard_state
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.own_files import read_owner
-from ...protocol.run_directory.records.intake import IntakeRecord, SegmentLimits, read_intake, read_limits
+from ...protocol.run_directory.records.intake import (
+    FileStamp,
+    IntakeRecord,
+    SegmentLimits,
+    read_intake,
+    read_limits,
+)
 from ...protocol.run_directory.records.manifest import read_manifest
 from ...protocol.run_directory.records.passes import PassRecord, read_pass
 from ...protocol.run_directory.records.shards import ShardsRecord
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor, VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info
-from ...protocol.source.check import read_stamps
+from ...protocol.source.check import is_other_content, read_stamps
 from ...protocol.spec.run_spec import RunSpec, differences
 from ...protocol.spec.shard import Shard
 from .shard_run import InputSegment, ShardRun
@@ -44,7 +50,8 @@ def read_shard(root: RunLayout, record: ShardsRecord, index: int, first: int, pl
     if done is None or not done.done:
         raise RunDirectoryError(STATES["unfinished"])
     spec = _checked_spec(layout, record, index)
-    files = _files(layout, record, places)
+    stamps = _stamps(layout, record, places)
+    files = tuple(places[one.path] for one in stamps)
     counts = read_intake(layout)
     if counts is None or not counts.complete:
         raise RunDirectoryError(f"has no {layout.intake.name}, so nobody knows whether its source was read to the end")
@@ -57,6 +64,7 @@ def read_shard(root: RunLayout, record: ShardsRecord, index: int, first: int, pl
         rows=counts.rows,
         inputs=inputs,
         files=files,
+        parts=tuple((one.start, one.size if one.end is None else one.end) for one in stamps),
         digests=digests if len(digests) == len(files) else ("",) * len(files),
         passes=passes,
         limits=read_limits(layout) or SegmentLimits(),
@@ -77,7 +85,8 @@ def _checked_spec(layout: RunLayout, record: ShardsRecord, index: int) -> RunSpe
     return spec
 
 
-def _files(layout: RunLayout, record: ShardsRecord, places: Mapping[str, int]) -> tuple[int, ...]:
+def _stamps(layout: RunLayout, record: ShardsRecord, places: Mapping[str, int]) -> list[FileStamp]:
+    """The files that the shard read. OtherSettings if one is not that of the source."""
     stamps = read_stamps(layout)
     if stamps is None:
         raise RunDirectoryError(f"has no {layout.source.name} that can be read")
@@ -85,9 +94,12 @@ def _files(layout: RunLayout, record: ShardsRecord, places: Mapping[str, int]) -
         place = places.get(one.path)
         if place is None:
             raise OtherSettings(f"read {one.path}, which the source did not have when the first shard began")
-        if (size := record.files[place].size) != one.size:
-            raise OtherSettings(f"read {one.path} with {one.size:,} bytes, where the source had {size:,}")
-    return tuple(places[one.path] for one in stamps)
+        whole = record.files[place]
+        if whole.size != one.size:
+            raise OtherSettings(f"read {one.path} with {one.size:,} bytes, where the source had {whole.size:,}")
+        if is_other_content(whole, one):
+            raise OtherSettings(f"read {one.path} with other content than it had when the first shard began")
+    return stamps
 
 
 def _passes(layout: RunLayout, spec: RunSpec, counts: IntakeRecord) -> dict[str, PassRecord]:

@@ -65,6 +65,8 @@ class ShardRun:
     """Its segments and, last, the records after its last chunk."""
     files: tuple[int, ...]
     """The files that it read, by their numbers in the whole source."""
+    parts: tuple[tuple[int, int], ...]
+    """The bytes of each of these files in which the records begin that it read."""
     digests: tuple[str, ...]
     """Digests of these files; empty where one is not known."""
     passes: Mapping[str, PassRecord]

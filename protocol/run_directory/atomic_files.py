@@ -6,11 +6,12 @@ names where a folder is synced: so the copy is never behind what a crash here wo
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +30,9 @@ class Follower(Protocol):
         """Remove from the copy what is no longer in the folder."""
         ...
 
+
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""With these a file system without hard links refuses one."""
 
 _followers: dict[Path, Follower] = {}
 
@@ -97,6 +101,28 @@ def _give_name(partial: Path, path: Path) -> None:
 
 def commit_new(path: Path, data: bytes) -> None:
     """Write a file that is not there yet. FileExistsError if it is, even if another host has written it at this moment."""
+    with _own_partial(path, data) as own:
+        follower = _follower_of(path)
+        with follower.putting(path, own, new=True) if follower is not None else nullcontext():
+            try:
+                os.link(own, path)  # unlike a rename, it never replaces a file
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                _write_new(path, data)
+    sync_folder(path.parent)
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """`commit_bytes` for a file that several processes, on several hosts, may write at once: the last one stands, whole."""
+    with _own_partial(path, data) as own:
+        _give_name(own, path)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def _own_partial(path: Path, data: bytes) -> Generator[Path]:
+    """A temporary file with the data, synced, that no other process writes. It is gone after the block."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     own = Path(name)
     try:
@@ -105,12 +131,21 @@ def commit_new(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         own.chmod(0o644)
-        follower = _follower_of(path)
-        with follower.putting(path, own, new=True) if follower is not None else nullcontext():
-            os.link(own, path)  # unlike a rename, it never replaces a file
+        yield own
     finally:
         own.unlink(missing_ok=True)
-    sync_folder(path.parent)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Write a new file at its final name, where a file system has no hard links: a reader may see it half for a moment."""
+    with open(path, "xb") as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def commit_files(paths: Sequence[Path], write: Callable[[Sequence[Path]], None]) -> None:

@@ -15,6 +15,9 @@ ROW_DIGITS = 5
 REJECTED = ".rejected.jsonl"
 """Ends the name of a segment's file of rejected records."""
 
+FITTING = ".fitting"
+"""Begins the names of folders for temporary files of the processes that read a source for `fit.json`."""
+
 
 def segment_file(segment: int) -> str:
     """The file name of a segment: `00042.parquet`, with more digits from 100000 on."""
@@ -45,11 +48,6 @@ def segment_of(name: str, *suffixes: str) -> int | None:
 def set_aside(folder: Path) -> Path:
     """The path of a derived run directory's previous contents while new ones are made."""
     return folder.with_name(f".{folder.name}.before")
-
-
-def fitting_folder(folder: Path) -> Path:
-    """The folder for temporary files of the processes that read a source for `fit.json`."""
-    return folder / ".fitting"
 
 
 def being_removed(folder: Path) -> Path:

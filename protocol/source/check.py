@@ -6,6 +6,7 @@ files after the last segment, in `intake/counts.json`. A directory of 0.1.0 has 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,8 +65,8 @@ class Trail:
 
 
 def fingerprint(files: list[SourceFile]) -> list[FileStamp]:
-    """Path, size and time of each file, in order. A resume compares them."""
-    return [FileStamp(file.name, file.size, file.mtime_ns, file.e_tag) for file in files]
+    """Path, size, time and part of each file, in order. A resume compares them."""
+    return [FileStamp(file.name, file.size, file.mtime_ns, file.e_tag, file.start, file.end) for file in files]
 
 
 def note_stamps(layout: RunLayout, files: list[SourceFile]) -> None:
@@ -75,7 +76,7 @@ def note_stamps(layout: RunLayout, files: list[SourceFile]) -> None:
 
 
 def first_difference(before: list[FileStamp], now: list[FileStamp]) -> str | None:
-    """The first difference of two fingerprints other than in times; None if there is none."""
+    """The first difference of two fingerprints other than in times and content; None if there is none."""
     old, new = {one.path: one for one in before}, {one.path: one for one in now}
     for path in sorted(old.keys() | new.keys()):
         if path not in new:
@@ -84,7 +85,25 @@ def first_difference(before: list[FileStamp], now: list[FileStamp]) -> str | Non
             return f"{path} is new"
         if old[path].size != new[path].size:
             return f"{path} had {old[path].size} bytes and has {new[path].size}"
+        if (old[path].start, old[path].end) != (new[path].start, new[path].end):
+            return f"{path} is divided among shards at other bytes"
     return None if [one.path for one in before] == [one.path for one in now] else "the order of the files"
+
+
+def is_other_content(before: FileStamp, now: FileStamp | SourceFile) -> bool:
+    """Whether the store of a remote file says of both that they have different contents."""
+    return bool(before.e_tag and now.e_tag and before.e_tag != now.e_tag)
+
+
+def shards_difference(before: Sequence[FileStamp], now: Sequence[FileStamp]) -> str | None:
+    """The first difference of the files that two shards of a source found; None if there is none.
+
+    Nobody reads a file again that another shard has read: what the store says of its content decides.
+    """
+    if (difference := first_difference(list(before), list(now))) is not None:
+        return difference
+    changed = (old.path for old, new in zip(before, now, strict=True) if is_other_content(old, new))
+    return next((f"{path} has other content" for path in changed), None)
 
 
 def read_trail(layout: RunLayout) -> Trail:
@@ -241,7 +260,7 @@ def _other_content(files: list[SourceFile], before: list[FileStamp], trail: Trai
 def _may_differ(file: SourceFile, stamp: FileStamp) -> bool:
     """Whether the content may have changed: by what the store says of it or, where it says nothing, by the time."""
     if file.e_tag and stamp.e_tag:
-        return file.e_tag != stamp.e_tag
+        return is_other_content(stamp, file)
     return file.mtime_ns != stamp.mtime_ns
 
 

@@ -14,17 +14,21 @@ from typing import Any
 
 import msgspec
 
+from ..errors import SourceError
 from ..spec.shard import Shard
 from .json_head import BLANKS, BOM
 from .source_file import SourceFile
-from .unpacked import BLOCK_BYTES, head_of
+from .unpacked import BLOCK_BYTES, plain_head
 
 BULK_ACTIONS = ("index", "create", "update", "delete")
 """Names of the actions of an Elasticsearch bulk file. Its lines belong together in pairs, so it is not cut."""
 
 
 def part_of(files: Sequence[SourceFile], shard: Shard) -> list[SourceFile]:
-    """The files, or parts of files, of a shard, in reading order. Empty if there are more shards than places to cut."""
+    """The files, or parts of files, of a shard, in reading order. Empty if there are fewer cuts than shards.
+
+    SourceError if a file that is cut cannot be read.
+    """
     total = sum(file.size for file in files)
     first, last = (total * at // shard.count for at in (shard.index, shard.index + 1))
     if shard.index == shard.count - 1:
@@ -51,8 +55,17 @@ def _is_divisible(file: SourceFile) -> bool:
 
 @lru_cache(maxsize=4096)
 def _is_plain(file: SourceFile) -> bool:
-    """Whether a file of JSON lines begins as UTF-8, and is no bulk file."""
-    head = head_of(file, BLOCK_BYTES)
+    """Whether a file of JSON lines begins as UTF-8, and is no bulk file.
+
+    SourceError if its beginning cannot be read: a guess would not be that of the other shards, and records would be lost.
+    """
+    try:
+        head = plain_head(file, BLOCK_BYTES)
+    except OSError as error:
+        raise SourceError(
+            f"{file.where} cannot be read ({error.strerror or error}), and its beginning decides how it is divided among "
+            "shards; give the same command again once it can be read"
+        ) from error
     try:
         # The last character may be cut.
         head.decode() if len(head) < BLOCK_BYTES else head[: head.rfind(b"\n") + 1].decode()

@@ -56,10 +56,6 @@ class Listing:
         folders = {name.removesuffix(spec).rstrip("/") for name in names if name.rpartition("/")[2] == spec}
         return {folder for folder in folders if f"{folder}/{limits}".lstrip("/") in names}
 
-    def url(self, one: StoredObject) -> str:
-        """The address of a file."""
-        return str(self.address.below(one.name) if one.name else self.address)
-
 
 def can_be_read(source: str) -> bool:
     """Whether the address has a file that can be read now."""
@@ -75,12 +71,11 @@ def fetch(file: SourceFile, start: int, end: int) -> bytes:
     return read_range(_ranges(file, address), address, start, end)
 
 
-def open_stream(file: SourceFile, start: int = 0, end: int | None = None) -> io.RawIOBase:
-    """The bytes of a remote file in order, with read-ahead."""
+def open_stream(file: SourceFile, start: int = 0) -> io.RawIOBase:
+    """The bytes of a remote file from `start` on, in order, with read-ahead."""
     address = _address(file)
     ranges = _ranges(file, address)
-    last = file.size if end is None else min(end, file.size)
-    return RemoteStream(lambda begin, stop: read_range(ranges, address, begin, stop), last, start)
+    return RemoteStream(lambda begin, stop: read_range(ranges, address, begin, stop), file.size, start)
 
 
 def open_anywhere(file: SourceFile) -> io.RawIOBase:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+
+class DamagedFooter(Exception):
+    """A file whose bytes can be read, but not as Parquet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +25,19 @@ class RowGroup:
 
 
 def row_groups(file: Path | IO[bytes], start: int = 0, end: int | None = None) -> list[RowGroup]:
-    """The row groups that begin in these bytes of the file. OSError or ArrowException if it is no Parquet file."""
+    """The row groups that begin in these bytes of the file. OSError or DamagedFooter if it is no Parquet file."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return groups_of(pq.read_metadata(file), start, end)
+    try:
+        return groups_of(pq.read_metadata(file), start, end)
+    except pa.ArrowException as error:
+        raise DamagedFooter(str(error)) from error
+
+
+def span_of(groups: Sequence[RowGroup]) -> tuple[int, int]:
+    """The bytes of the file in which these row groups are, in whatever order they lie there; 0 and 0 without a group."""
+    return min((one.start for one in groups), default=0), max((one.end for one in groups), default=0)
 
 
 def groups_of(meta: Any, start: int = 0, end: int | None = None) -> list[RowGroup]:
@@ -44,7 +58,7 @@ def _bytes_of(group: Any) -> tuple[int, int]:
     for number in range(group.num_columns):
         column = group.column(number)
         start = column.data_page_offset
-        if column.dictionary_page_offset is not None:
+        if column.dictionary_page_offset:  # 0 in the files of old writers, if there is none
             start = min(start, column.dictionary_page_offset)
         starts.append(start)
         ends.append(start + column.total_compressed_size)

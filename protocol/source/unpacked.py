@@ -14,7 +14,7 @@ import xxhash
 
 from .line_range import line_range
 from .remote_files import fetch, open_anywhere, open_stream
-from .row_groups import row_groups
+from .row_groups import DamagedFooter, row_groups, span_of
 from .source_file import SourceFile
 
 BLOCK_BYTES = 1 << 20
@@ -77,14 +77,16 @@ def seekable(file: SourceFile) -> Generator[IO[bytes]]:
 
 
 def byte_range(file: SourceFile) -> tuple[int, int | None]:
-    """The offsets of the lines or row groups of a part of a file; of a whole file, 0 and None, its end."""
+    """The offsets of the lines or row groups of a part of a file; of a whole file, 0 and None, its end.
+
+    OSError or DamagedFooter if they cannot be found.
+    """
     if not file.is_part:
         return 0, None
     with seekable(file) as handle:
         if file.format != "parquet":
             return line_range(handle, file.start, file.end)
-        groups = row_groups(handle, file.start, file.end)
-    return (groups[0].start, groups[-1].end) if groups else (0, 0)
+        return span_of(row_groups(handle, file.start, file.end))
 
 
 def _limited(read: Read, left: int) -> Read:
@@ -133,13 +135,13 @@ def digest_of(file: SourceFile, n_bytes: int | None = None) -> str | None:
     """
     import zlib
 
-    if file.url is not None and file.format == "parquet":
-        state = StateDigest(file)
-        state.between(*byte_range(file))
-        state.up_to(n_bytes)
-        return state.state().hexdigest()
     digest, left = new_digest(), n_bytes
     try:
+        if file.url is not None and file.format == "parquet":
+            state = StateDigest(file)
+            state.between(*byte_range(file))
+            state.up_to(n_bytes)
+            return state.state().hexdigest()
         with opened(file) as (read, most):
             while left is None or left > 0:
                 block = read(most if left is None else min(most, left))
@@ -147,9 +149,20 @@ def digest_of(file: SourceFile, n_bytes: int | None = None) -> str | None:
                     break
                 digest.update(block)
                 left = None if left is None else left - len(block)
-    except (OSError, EOFError, zlib.error):
+    except (OSError, EOFError, zlib.error, DamagedFooter):
         return None
     return None if left else digest.hexdigest()
+
+
+def plain_head(file: SourceFile, n_bytes: int) -> bytes:
+    """The first `n_bytes` of a file as it lies there, or all of it. OSError or SourceError if they cannot be read."""
+    if file.url is not None:
+        return fetch(file, 0, min(n_bytes, file.size))
+    head = b""
+    with raw_bytes(file) as plain:
+        while len(head) < n_bytes and (block := plain.read(n_bytes - len(head))):
+            head += block
+    return head
 
 
 def head_of(file: SourceFile, n_bytes: int) -> bytes:
@@ -157,7 +170,7 @@ def head_of(file: SourceFile, n_bytes: int) -> bytes:
     import zlib
 
     if file.url is not None and file.compression is None:
-        return fetch(file, 0, min(n_bytes, file.size))
+        return plain_head(file, n_bytes)
     head = b""
     try:
         with opened(file) as (read, _):

@@ -41,7 +41,7 @@ def fit(request: RunRequest) -> int:
         messages().say(f"{shown_path(layout.fit)} has the figures of this source already")
     if request.as_json:
         counts, measured = found.counts, [one.made_by.vector for one in found.ranges]
-        average = found.average_length if counts.terms else None
+        average = found.average_length if counts.terms is not None else None
         print_json({"chunks": counts.chunks, "terms": counts.terms, "average_length": average, "int8_ranges": measured})
     return EXIT_DONE
 

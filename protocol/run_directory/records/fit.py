@@ -25,10 +25,10 @@ class SampledChunk(msgspec.Struct, frozen=True):
 
 
 class TermCount(msgspec.Struct, frozen=True, kw_only=True):
-    """Chunks of a source or of a part of it, their BM25 terms (0 if they were not counted), and the rejected records."""
+    """Chunks of a source or of a part of it, their BM25 terms (None where nobody asked), and the records that are no chunks."""
 
     chunks: int
-    terms: int
+    terms: int | None
     rejected: int = 0
 
 

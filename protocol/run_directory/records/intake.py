@@ -29,13 +29,16 @@ class SegmentLimits(msgspec.Struct, frozen=True):
 
 
 class FileStamp(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A source file in `source.json`: path below the source, bytes, and modification time."""
+    """A source file in `source.json`: path below the source, bytes of the whole file, and modification time."""
 
     path: str
     size: int
     mtime_ns: int
     e_tag: str = ""
     """What the store of a remote file says of its content."""
+    start: int = 0
+    end: int | None = None
+    """Of a file that is divided among shards, the bytes in which the records begin that the shard reads; None: to the end."""
 
 
 class IntakeCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

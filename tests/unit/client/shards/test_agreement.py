@@ -13,8 +13,11 @@ from embedfleet.client.shards import agreement
 from embedfleet.client.shards.agreement import agree, shard_spec
 from embedfleet.client.shards.one_shard import is_done
 from embedfleet.protocol.errors import RunDirectoryError, SourceError, SpecMismatch
+from embedfleet.protocol.object_storage.spool import SpoolRecord
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.run_directory.records.shards import ShardsRecord, read_shards
+from embedfleet.protocol.source.corpus import Corpus
+from embedfleet.protocol.source.source_file import SourceFile
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.spec.shard import Shard
 
@@ -30,6 +33,13 @@ def layout(tmp_path: Path) -> RunLayout:
 
 def spec_of(layout: RunLayout, *passes: PassSpec, **fields: Any) -> RunSpec:
     return RunSpec(source=str(layout.root.parent / "c.jsonl"), passes=passes or (DENSE,), **fields)
+
+
+def begin(layout: RunLayout, index: int = 0) -> None:
+    """As if a shard had begun: from then on the record stands."""
+    shard = layout.shard(index)
+    shard.root.mkdir(parents=True, exist_ok=True)
+    shard.spec.write_bytes(b"{}")
 
 
 def test_the_first_shard_writes_and_the_others_find_it(layout: RunLayout) -> None:
@@ -62,6 +72,7 @@ def test_a_shard_that_comes_second_compares_itself(layout: RunLayout, monkeypatc
     """It saw no record, and another one has written it since."""
     spec = spec_of(layout)
     agree(layout, spec, 4)
+    begin(layout)
     seen = iter([None])
     monkeypatch.setattr(agreement, "read_shards", lambda one: next(seen, None) or read_shards(one))
     with pytest.raises(SpecMismatch, match="holds 4 shards and not 5"):
@@ -84,12 +95,14 @@ def test_a_run_of_the_whole_source_is_left_alone(layout: RunLayout) -> None:
 
 def test_another_spec_is_refused_by_its_fields(layout: RunLayout) -> None:
     agree(layout, spec_of(layout), 2)
+    begin(layout)
     with pytest.raises(SpecMismatch, match="shards of another spec: text_field"):
         agree(layout, spec_of(layout, text_field="body"), 2)
 
 
 def test_models_may_be_added(layout: RunLayout) -> None:
     agree(layout, spec_of(layout), 2)
+    begin(layout)
     more = agree(layout, spec_of(layout, DENSE, MORE), 2)
     assert read_shards(layout) == more
     assert [one.vector for one in more.spec.passes] == ["dense-fake-8", "dense-fake-4"]
@@ -100,6 +113,61 @@ def test_models_may_be_added(layout: RunLayout) -> None:
 def test_other_files_are_refused(layout: RunLayout) -> None:
     spec = spec_of(layout)
     agree(layout, spec, 2)
+    begin(layout, 1)
     Path(spec.source).write_text(json.dumps({"text": "another one"}) + "\n")
     with pytest.raises(SourceError, match=r"the source changed since the first of its shards began: c\.jsonl had"):
+        agree(layout, spec, 2)
+
+
+def test_a_wrong_first_command_does_not_keep_the_folder(layout: RunLayout) -> None:
+    """Its model was refused, so that no shard has begun."""
+    agree(layout, spec_of(layout, msgspec.structs.replace(DENSE, model="fak:8")), 3)
+    Path(spec_of(layout).source).write_text(json.dumps({"text": "another one"}) + "\n")
+    record = agree(layout, spec_of(layout), 2)
+    assert (read_shards(layout), record.shards, record.spec) == (record, 2, spec_of(layout))
+    begin(layout)
+    with pytest.raises(SpecMismatch, match="holds 2 shards and not 3"):
+        agree(layout, spec_of(layout), 3)
+
+
+def test_in_a_spool_nobody_knows_whether_another_shard_has_begun(layout: RunLayout) -> None:
+    agree(layout, spec_of(layout), 3)
+    spool = SpoolRecord(address="s3://bucket/run", folder=layout.root.name)
+    (layout.root.parent / "spool.json").write_bytes(msgspec.json.encode(spool))
+    with pytest.raises(SpecMismatch, match="holds 3 shards and not 2"):
+        agree(layout, spec_of(layout), 2)
+
+
+def test_many_shards_add_a_model_at_once(layout: RunLayout) -> None:
+    agree(layout, spec_of(layout), 8)
+    begin(layout)
+    found, barrier = list[ShardsRecord](), threading.Barrier(8)
+
+    def add() -> None:
+        barrier.wait()
+        found.append(agree(layout, spec_of(layout, DENSE, MORE), 8))
+
+    threads = [threading.Thread(target=add) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [read_shards(layout)] * 8
+
+
+def test_other_content_of_the_same_size_is_refused(layout: RunLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what the store says of it, as far as it says something."""
+    spec = spec_of(layout)
+
+    def stored(e_tag: str) -> None:
+        file = SourceFile(None, "c.jsonl", "jsonl", size=9, url="s3://bucket/c.jsonl", e_tag=e_tag)
+        monkeypatch.setattr(agreement, "survey", lambda *_: Corpus([file]))
+
+    stored("one")
+    record = agree(layout, spec, 2)
+    begin(layout)
+    stored("")
+    assert agree(layout, spec, 2) == record
+    stored("two")
+    with pytest.raises(SourceError, match=r"the source changed since .*: c\.jsonl has other content"):
         agree(layout, spec, 2)

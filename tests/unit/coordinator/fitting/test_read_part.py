@@ -61,3 +61,17 @@ def test_a_part_that_needs_no_sample_writes_none(tmp_path: Path) -> None:
 def test_no_terms_at_all_have_the_length_of_one() -> None:
     record = FitRecord(files=(), preprocessing=PREPROCESSING, counts=TermCount(chunks=3, terms=0))
     assert record.average_length == 1.0
+
+
+def test_terms_alone_need_no_line_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part on object storage would read all that is before it for them."""
+    (tmp_path / "c.jsonl").write_text("".join(f'{{"text": "two terms {row}"}}\n' for row in range(50)))
+    spec = RunSpec(source=str(tmp_path / "c.jsonl"), passes=(BM25,), preprocessing=PREPROCESSING)
+    monkeypatch.setattr("embedfleet.coordinator.reading.readers.count_lines", None)
+    found = [read_part(spec, Shard(part, 3), tmp_path / f"{part}") for part in range(3)]
+    assert sum(one.chunks for one in found) == 50
+
+
+def test_terms_that_nobody_asked_for_are_none(tmp_path: Path) -> None:
+    spec = msgspec.structs.replace(source(tmp_path / "c.jsonl", 10), passes=(INT8,))
+    assert read_part(spec, Shard(0, 1), tmp_path / "0").terms is None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +15,8 @@ import pytest
 from embedfleet.coordinator.reading.readers import read_records
 from embedfleet.coordinator.reading.records import Reject
 from embedfleet.coordinator.reading.running_digest import RunningDigest
+from embedfleet.protocol.errors import SourceError
+from embedfleet.protocol.source import unpacked
 from embedfleet.protocol.source.corpus import survey
 from embedfleet.protocol.source.parts import part_of
 from embedfleet.protocol.source.source_file import SourceFile
@@ -150,3 +154,47 @@ def test_another_part_has_another_digest(tmp_path: Path) -> None:
 def test_more_shards_than_bytes_leave_some_empty(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_bytes(b'{"text": "a"}\n')
     assert len(in_parts(tmp_path, 100)) == 1
+
+
+def test_a_beginning_that_cannot_be_read_is_an_error_and_not_a_guess(tmp_path: Path, monkeypatch: Any) -> None:
+    """A shard that took the file for one that is not cut would lose its records, or double them."""
+    (tmp_path / "c.jsonl").write_bytes(lines(60))
+    files = survey(str(tmp_path)).files
+    with monkeypatch.context() as patch:
+
+        def failing(*_: object) -> Any:
+            raise OSError(errno.EIO, "Input/output error")
+
+        patch.setattr(unpacked, "raw_bytes", failing)
+        for _ in range(2):
+            with pytest.raises(SourceError, match=r"c\.jsonl cannot be read \(Input/output error\), and its beginning"):
+                part_of(files, Shard(1, 4))
+    assert [one.is_part for one in part_of(files, Shard(1, 4))] == [True], "nothing was remembered"
+
+
+def damaged_footer(path: Path) -> list[SourceFile]:
+    texts = [random.Random(n).randbytes(400).hex() for n in range(100)]
+    pq.write_table(pa.table({"text": texts}), path, row_group_size=10)
+    path.write_bytes(path.read_bytes()[:-40] + b"x" * 36 + b"PAR1")
+    return survey(str(path)).files
+
+
+def test_a_damaged_footer_is_reported_once(tmp_path: Path) -> None:
+    files = damaged_footer(tmp_path / "c.parquet")
+    whole = records(files)
+    assert len(whole) == 1
+    assert in_parts(tmp_path / "c.parquet", 4) == whole
+
+
+def test_a_part_of_a_file_with_a_damaged_footer_has_no_digest(tmp_path: Path) -> None:
+    files = damaged_footer(tmp_path / "c.parquet")
+    assert [digest_of(one) for index in range(3) for one in part_of(files, Shard(index, 3))] == [None] * 3
+
+
+def test_lines_before_a_part_are_not_read_if_nobody_needs_their_number(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "c.jsonl").write_bytes(lines(60))
+    [part] = part_of(survey(str(tmp_path)).files, Shard(2, 4))
+    items = [item for block in read_records(part) for _, item in block]
+    monkeypatch.setattr("embedfleet.coordinator.reading.readers.count_lines", None)
+    found = [one for block in read_records(part, numbered=False) for one in block]
+    assert found == list(enumerate(items, 1))

@@ -277,6 +277,19 @@ class TestIdsInTwoShards:
         assert_same(tmp_path / "run-2", whole)
         assert (tmp_path / "run-2" / "intake" / "00001.rejected.jsonl").exists(), "after the last chunk"
 
+    def test_a_segment_of_which_nothing_is_left_does_not_decide_the_form(self, tmp_path: Path) -> None:
+        """Its int8 vectors have other ranges than those that they are joined to."""
+        folder = tmp_path / "files"
+        folder.mkdir()
+        for file, id_ in enumerate(["a", "a", "c"]):
+            put(folder / f"{file}.jsonl", [{"id": f"{id_}{row}", "text": f"text {id_} {row}"} for row in range(3)])
+        root = tmp_path / "run"
+        make_shards(spec_of(folder, INT8), root, 3)
+        merge(root, "first")
+        assert verify_run(root).problems == []
+        before = [open_run(RunLayout(root).shard(index).root).vectors(INT8.vector) for index in (0, 2)]
+        np.testing.assert_array_equal(open_run(root).vectors(INT8.vector), np.concatenate(before))
+
 
 class TestAgain:
     def test_nothing_changes_where_nothing_has(self, shards: Path) -> None:

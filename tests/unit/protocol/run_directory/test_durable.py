@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +15,10 @@ from embedfleet.protocol.run_directory.atomic_files import (
     commit_bytes,
     commit_file,
     commit_files,
+    commit_new,
     follow,
     make_folder,
+    replace_bytes,
     unfollow,
 )
 
@@ -172,3 +176,61 @@ def test_what_a_follower_cannot_take_is_not_committed(tmp_path: Path) -> None:
     finally:
         unfollow(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_new_file_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: Any, code: int) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refused)
+    commit_new(tmp_path / "a", b"one")
+    with pytest.raises(FileExistsError):
+        commit_new(tmp_path / "a", b"two")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"one")]
+
+
+def test_another_error_of_a_link_is_an_error(tmp_path: Path, monkeypatch: Any) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(OSError, match="No space left"):
+        commit_new(tmp_path / "a", b"one")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_file_without_links_that_cannot_be_synced_is_removed(tmp_path: Path, monkeypatch: Any) -> None:
+    def refused(*_: object) -> None:
+        def failing(_fd: int) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(os, "fsync", failing)
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    with pytest.raises(OSError, match="Input/output"):
+        commit_new(tmp_path / "a", b"one")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_many_that_replace_a_file_at_once_leave_one_whole_file(tmp_path: Path) -> None:
+    barrier, errors = threading.Barrier(8), list[BaseException]()
+
+    def replace(number: int) -> None:
+        try:
+            for _ in range(20):
+                barrier.wait()
+                replace_bytes(tmp_path / "a", b"%d" % number * 1000)
+        except BaseException as error:  # noqa: BLE001 - asserted below
+            errors.append(error)
+            barrier.abort()
+
+    threads = [threading.Thread(target=replace, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    [path] = tmp_path.iterdir()
+    assert path.read_bytes() in {b"%d" % number * 1000 for number in range(8)}

@@ -26,6 +26,7 @@ from embedfleet.protocol.run_directory.tables import read_info, with_info
 from embedfleet.protocol.source.check import FileStamp, is_moved, read_trail, was_read
 from embedfleet.protocol.source.corpus import survey
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
+from embedfleet.protocol.spec.shard import Shard
 
 PASSES = (PassSpec(vector="dense-fake-8", kind="dense", model="fake:8"),)
 ROWS = 4
@@ -497,3 +498,12 @@ def test_what_gives_no_stream_is_no_other_stream(tmp_path: Path, stdin: Any, mon
     intake.forget_digests()
     stdin(lines(0, 5, "word"))
     check_stdin(intake.layout, intake.spec)  # 0.1.0 noted nothing
+
+
+def test_another_part_of_a_file_is_another_source(tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text("".join(f'{{"text": "text {row:03d}"}}\n' for row in range(60)))
+    Intake(tmp_path / "c.jsonl", tmp_path / "run", shard=Shard(1, 3)).broken_off(2)
+    other = Intake(tmp_path / "c.jsonl", tmp_path / "run", shard=Shard(1, 2))
+    with pytest.raises(SourceError, match=r"c\.jsonl is divided among shards at other bytes; .*--restart"):
+        other.load()
+    assert Intake(tmp_path / "c.jsonl", tmp_path / "run", shard=Shard(1, 3)).load().rows == 20

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,10 +21,12 @@ from embedfleet.coordinator.reading.readers import read_records
 from embedfleet.coordinator.reading.records import Item, Noted, Reject
 from embedfleet.protocol.errors import SourceError
 from embedfleet.protocol.source import corpus
-from embedfleet.protocol.source.check import FileStamp, fingerprint, first_difference
+from embedfleet.protocol.source.check import FileStamp, fingerprint, first_difference, shards_difference
 from embedfleet.protocol.source.corpus import resolve
 from embedfleet.protocol.source.intake_notes import NOT_FINITE
+from embedfleet.protocol.source.parts import part_of
 from embedfleet.protocol.source.source_file import SourceFile
+from embedfleet.protocol.spec.shard import Shard
 
 
 def put(path: Path, data: bytes = b"{}\n") -> Path:
@@ -127,6 +130,27 @@ def test_first_difference() -> None:
     assert first_difference([a, b], [a, FileStamp("b", 3, 20)]) == "b had 2 bytes and has 3"
     assert first_difference([a, b], [FileStamp("a", 1, 11), b]) is None, "its content decides"
     assert first_difference([a, b], [b, a]) == "the order of the files"
+    part = FileStamp("b", 2, 20, start=1)
+    assert first_difference([a, b], [a, part]) == "b is divided among shards at other bytes"
+    assert first_difference([a, part], [a, FileStamp("b", 2, 21, end=2, start=1)]) is not None
+
+
+def test_what_a_store_says_of_a_file_decides_between_shards() -> None:
+    a, b = FileStamp("a", 1, 10, "one"), FileStamp("b", 2, 20)
+    assert shards_difference([a, b], [a, b]) is None
+    assert shards_difference([a, b], [FileStamp("a", 1, 11, "two"), b]) == "a has other content"
+    assert shards_difference([a, b], [FileStamp("a", 1, 11), FileStamp("b", 2, 21, "new")]) is None, "nothing is known"
+    assert shards_difference([a, b], [a]) == "b is gone"
+    assert first_difference([a], [FileStamp("a", 1, 11, "two")]) is None, "within a shard its content decides"
+
+
+def test_a_stamp_of_a_part_has_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n' * 10)
+    [file] = resolve(str(tmp_path))
+    [whole] = fingerprint([file])
+    assert set(msgspec.json.decode(msgspec.json.encode(whole))) == {"path", "size", "mtime_ns"}
+    stamps = [fingerprint(part_of([file], Shard(index, 3)))[0] for index in range(3)]
+    assert [(one.size, one.start, one.end) for one in stamps] == [(160, 0, 53), (160, 53, 106), (160, 106, 160)]
 
 
 JSON_LINES = b'\xef\xbb\xbf{"a":1}\r\n\n[1]\n{"a":NaN}\n{"a":"\xff"}\n{"a":"\x00"}\n{"a":2}\n{"a":'
