@@ -66,7 +66,7 @@ def _write_first(layout: RunLayout, ours: ShardsRecord) -> ShardsRecord | None:
 
 
 def _is_foreign(layout: RunLayout, name: str) -> bool:
-    ours = {layout.shards.name, layout.fit.name, layout.lock.name}
+    ours = {layout.shards_record.name, layout.shards.name, layout.fit.name, layout.lock.name}
     return name not in ours and not name.startswith((f".{layout.shards_record.name}.", FITTING))
 
 
