@@ -64,7 +64,7 @@ def _bring(spool: Spool, folder: ObjectFolder, strict: bool, part: str) -> Broug
     gone = {name for name in known if name not in stood}
     if strict:
         gone |= {name for name in spool.files() if name not in stood}
-    for name in sorted(gone, key=lambda name: not is_manifest(name)):
+    for name in sorted(gone, key=lambda name: (not is_manifest(name), name)):
         if (path := spool.path_of(name)) is not None:
             path.unlink(missing_ok=True)
     spool.note(*(Entry(name=name, gone=True) for name in sorted(gone & known.keys())))

@@ -165,7 +165,8 @@ def test_a_signal_to_every_process_drains_as_well(
 ) -> None:
     """As schedulers signal a whole job step. What is in flight is finished and committed, then all end."""
     out = tmp_path / "run"
-    command = start(*arguments(many, out))
+    slower = arguments(many, out, "fake:64,delay_ms=1000")  # it must still work when it is looked at
+    command = start(*slower)
     until(out, "segment_committed")
     command.child("embedfleet.worker")
     for one in command.look().values():
@@ -180,7 +181,7 @@ def test_a_signal_to_every_process_drains_as_well(
     assert "worker_lost" not in [one["event"] for one in read_events(out)]
     before = stamps(out)
     assert before
-    cli(*arguments(many, out))
+    cli(*slower)
     is_whole(out, expected)
     after = stamps(out)
     assert {name: after[name] for name in before} == before
