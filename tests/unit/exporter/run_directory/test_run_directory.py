@@ -69,6 +69,16 @@ def test_a_new_folder_is_made_with_all_that_a_run_needs(root: Path) -> None:
     assert layout.vector_folder("dense-a").is_dir()
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_directory_of_shards_takes_no_run_of_the_whole_source(root: Path, restart: bool) -> None:
+    root.mkdir(parents=True)
+    RunLayout(root).shards_record.write_text("{}")
+    with pytest.raises(RunDirectoryError, match="is made of shards .*: give --shard I/N"):
+        RunDirectory(root, SPEC, restart=restart)
+    assert RunLayout(root).shards_record.read_text() == "{}"
+    assert not RunLayout(root).spec.exists()
+
+
 def test_two_runs_never_hold_one_directory(root: Path) -> None:
     first = RunDirectory(root, SPEC, restart=False)
     mine = f"another run is writing there .process {os.getpid()} on .*; wait for it"
