@@ -73,7 +73,7 @@ def test_a_new_folder_is_made_with_all_that_a_run_needs(root: Path) -> None:
 def test_a_directory_of_shards_takes_no_run_of_the_whole_source(root: Path, restart: bool) -> None:
     root.mkdir(parents=True)
     RunLayout(root).shards_record.write_text("{}")
-    with pytest.raises(RunDirectoryError, match="is made of shards .*: give --shard I/N"):
+    with pytest.raises(RunDirectoryError, match=r"is made of shards .*: give --shard I/N"):
         RunDirectory(root, SPEC, restart=restart)
     assert RunLayout(root).shards_record.read_text() == "{}"
     assert not RunLayout(root).spec.exists()
