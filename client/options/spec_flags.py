@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from ...protocol.errors import UsageError
+from ...protocol.spec.differences import differences
 from ...protocol.spec.ensemble_spec import EnsembleSpec
-from ...protocol.spec.run_spec import FLAGS, PassSpec, RunSpec, differences
+from ...protocol.spec.run_spec import FLAGS, PassSpec, RunSpec
 from .embedder_options import FLAG_OF_FIELD, PASS_FIELDS, RUN_FIELDS, spec_options
 from .spec_builder import build_spec, make_pass
 

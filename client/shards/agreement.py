@@ -13,7 +13,8 @@ from ...protocol.run_directory.layout import FITTING, RunLayout
 from ...protocol.run_directory.records.shards import ShardsRecord, read_shards
 from ...protocol.source.check import fingerprint, shards_difference
 from ...protocol.source.corpus import survey
-from ...protocol.spec.run_spec import RunSpec, differences
+from ...protocol.spec.differences import differences
+from ...protocol.spec.run_spec import RunSpec
 from ...protocol.spec.shard import Shard
 
 

@@ -24,6 +24,7 @@ from ...protocol.errors import (
 )
 from ...protocol.process.child import STEADY_MEMORY, ChildProcess, exit_error
 from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.records.merge import MergeSummary
 from ..arguments import expand_path
 from ..output.formatting import pluralize
 from ..output.merge_progress import MergeProgress
@@ -43,31 +44,13 @@ Show = Callable[[str, int, int], None]
 """Gets the name of a step, how much of it is done, and how much there is."""
 
 
-class Merged(msgspec.Struct, frozen=True, kw_only=True):
-    """The summary of a merge, which `--json` prints."""
-
-    root: str
-    shards: int
-    rows: int
-    segments: int
-    rejected: int
-    quarantined: int
-    duplicates: int
-    """Rows that were left out, since an earlier shard has their id."""
-    points: int
-    copied: int
-    """Segments that this merge wrote. The others were there already."""
-    changed: bool
-    """False if the shards were merged before, and are the same."""
-
-
 class _Line(msgspec.Struct):
     """A line of the process: of its progress or, last, the summary."""
 
     step: str = ""
     done: int = 0
     of: int = 0
-    merged: Merged | None = None
+    merged: MergeSummary | None = None
 
 
 def merge(path: str | PathLike[str], *, on_duplicate: Literal["fail", "first"] = "fail") -> Run:
@@ -89,14 +72,14 @@ def merge_quietly(
     on_duplicate: str,
     show: Show = lambda _step, _done, _of: None,
     stopping: Callable[[], bool] = lambda: False,
-) -> Merged:
+) -> MergeSummary:
     """Merge the shards below `root` and return the summary. `show` gets the progress.
 
     KeyboardInterrupt if the process was interrupted, or `stopping()` turned true; or else the error that it reports.
     """
     if on_duplicate not in CHOICES:
         raise UsageError(f"on_duplicate={on_duplicate!r}: give fail or first")
-    summary: Merged | None = None
+    summary: MergeSummary | None = None
     reader, writer = os.pipe()
     try:
         arguments = [str(RunLayout(root).root.absolute()), f"--on-duplicate={on_duplicate}"]
@@ -158,7 +141,7 @@ def execute(root: Path, on_duplicate: str, *, as_json: bool) -> int:
     return EXIT_QUARANTINED if done.quarantined else EXIT_DONE
 
 
-def describe(done: Merged) -> str:
+def describe(done: MergeSummary) -> str:
     """One line on a merge."""
     if not done.changed:
         return (

@@ -10,7 +10,8 @@ from ...protocol.errors import RunDirectoryError, SpecMismatch
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.manifest import Manifest, read_manifest
 from ...protocol.run_directory.run_json import read_spec
-from ...protocol.spec.run_spec import PassSpec, RunSpec, differences
+from ...protocol.spec.differences import differences
+from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.wire.control import PassSummary, RunEnded
 
 

@@ -6,11 +6,11 @@ Standard output has lines of JSON: `{"step", "done", "of"}` for the progress and
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 import time
 from pathlib import Path
 
+import msgspec
 import orjson
 
 from ..command_line import held, serve
@@ -42,7 +42,7 @@ def main() -> int:
         layout = RunLayout(flags.root)
         shards_of(layout)  # before anything, the lock file included, is written there
         summary = held(flags.root, lambda: merge_shards(layout, flags.on_duplicate, show), "merge again")
-        _write({"merged": dataclasses.asdict(summary)})
+        _write({"merged": msgspec.structs.asdict(summary)})
 
     return serve(work)
 

@@ -7,7 +7,6 @@ import importlib.util
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
@@ -19,7 +18,7 @@ from ...protocol.host.free_cores import find_free_cores
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.intake import read_intake
 from ...protocol.run_directory.records.manifest import read_manifest
-from ...protocol.run_directory.records.merge import MergeRecord, OnDuplicate
+from ...protocol.run_directory.records.merge import MergeRecord, MergeSummary, OnDuplicate
 from ...protocol.run_directory.records.shards import ShardsRecord
 from ...protocol.version import __version__
 from .all_shards import Fault, describe_faults, read_all, shards_of
@@ -40,25 +39,6 @@ Show = Callable[[Step, int, int], None]
 
 MOST_THREADS = 8
 """Segments that are copied at the same time, at most: each takes memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class MergeSummary:
-    """The merged run."""
-
-    root: str
-    shards: int
-    rows: int
-    segments: int
-    rejected: int
-    quarantined: int
-    duplicates: int
-    """Rows that were left out, since an earlier shard has their id."""
-    points: int
-    copied: int
-    """Segments that this merge wrote. The others were there already."""
-    changed: bool
-    """Whether this merge did anything."""
 
 
 def merge_shards(layout: RunLayout, on_duplicate: OnDuplicate, show: Show) -> MergeSummary:

@@ -27,7 +27,8 @@ from ...protocol.run_directory.records.shards import ShardsRecord
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor, VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info
 from ...protocol.source.check import is_other_content, read_stamps
-from ...protocol.spec.run_spec import RunSpec, differences
+from ...protocol.spec.differences import differences
+from ...protocol.spec.run_spec import RunSpec
 from ...protocol.spec.shard import Shard
 from .shard_run import InputSegment, ShardRun
 

@@ -25,9 +25,10 @@ from ...protocol.run_directory.records.passes import PassRecord, pass_remedy, re
 from ...protocol.run_directory.removal import clear_run
 from ...protocol.source.check import is_moved, read_trail, unchanged_files
 from ...protocol.source.corpus import STDIN, Corpus, is_gone, survey
+from ...protocol.spec.differences import differences
 from ...protocol.spec.ensemble_spec import EnsembleSpec
 from ...protocol.spec.fingerprint import Fingerprint
-from ...protocol.spec.run_spec import FLAGS, Output, RunSpec, differences
+from ...protocol.spec.run_spec import FLAGS, Output, RunSpec
 from ...protocol.text.preprocessing import POLICIES
 from .balance import find_strays, read_ended_intake
 from .directory_lock import drop_lock, take_lock

@@ -18,7 +18,8 @@ from ...protocol.run_directory.layout import RunLayout, damaged_of, segments_in
 from ...protocol.run_directory.removal import remove_shard, remove_vectors
 from ...protocol.run_directory.segment_info import VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info
-from ...protocol.spec.run_spec import Output, RunSpec, differences
+from ...protocol.spec.differences import differences
+from ...protocol.spec.run_spec import Output, RunSpec
 
 
 def may_change(layout: RunLayout, before: RunSpec, after: RunSpec) -> bool:

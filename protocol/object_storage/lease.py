@@ -178,7 +178,7 @@ class Lease:
         """Return once the lock has expired, was given back, or its holder is dead. RunDirectoryError if it lives."""
         lives = lives_here(holder)
         left = holder.ttl + 1 - (self._now - about.mtime_ns) / 1e9
-        patience, waited, said = 2 * holder.ttl / RENEWALS, 0.0, False
+        patience, waited, announced = 2 * holder.ttl / RENEWALS, 0.0, False
         while not lives and lives is not False and left > 0:
             step = min(left, holder.ttl / RENEWALS / 4)
             self._wait(step)
@@ -188,8 +188,8 @@ class Lease:
                 return
             if found[1].e_tag != about.e_tag:
                 holder, lives = decode_holder(found[0]), True
-            elif waited > patience and not said:
-                said = True
+            elif waited > patience and not announced:
+                announced = True
                 self._say(
                     f"the lock of {holder} has not been renewed for a while; it is taken over in {left:.0f} s unless it is"
                 )

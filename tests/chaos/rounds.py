@@ -159,19 +159,19 @@ class Rounds:
     def _complete(self, out: Path, kind: str, wanted: int) -> None:
         """Commands on one run directory, each disturbed, until the run is done."""
         standing: dict[str, tuple[int, int]] = {}
-        code, read, said = None, 0, ""
+        code, read, output = None, 0, ""
         for _ in range(MOST_COMMANDS):
-            code, said = self._command(out, kind, A_COMMAND if self._monkey.kills < wanted else 0)
-            assert code in RESUMABLE, f"exit code {code}: {said}"
-            assert "Traceback" not in said
-            assert self._monkey.orphans(5.0) == [], f"left behind by {said}"
+            code, output = self._command(out, kind, A_COMMAND if self._monkey.kills < wanted else 0)
+            assert code in RESUMABLE, f"exit code {code}: {output}"
+            assert "Traceback" not in output
+            assert self._monkey.orphans(5.0) == [], f"left behind by {output}"
             committed, read = commits(out, read)
             standing = self._compare(out, committed, standing)
             if not committed:  # the host is slower than it was when the undisturbed run was made
                 self._monkey.pause *= SLOWER
             if code in (0, 3):
                 break
-        assert code == 3, f"not done after {MOST_COMMANDS} commands: {said}"  # the line that is no JSON
+        assert code == 3, f"not done after {MOST_COMMANDS} commands: {output}"  # the line that is no JSON
 
     def _command(self, out: Path, kind: str, most: int) -> tuple[int, str]:
         """One command and what it wrote; of every third one, no message can be written."""

@@ -68,7 +68,7 @@ def layout(tmp_path: Path) -> RunLayout:
 
 
 def commit(layout: RunLayout, *before: str) -> tuple[int, list[str]]:
-    """Commit the segment in a process of its own, begun with `before`: its exit code and what it said."""
+    """Commit the segment in a process of its own, begun with `before`: its exit code and what it output."""
     done = subprocess.run([*before, sys.executable, str(SCRIPT), str(layout.root)], capture_output=True, timeout=60)
     return done.returncode, done.stdout.decode().split()
 
@@ -105,10 +105,10 @@ def test_killed_at_any_system_call_a_commit_is_whole_or_not_there(layout: RunLay
         for time in range(1, times + 1):
             final.unlink(missing_ok=True)
             killed = f"-einject={call}:signal=KILL:when={time}"
-            code, said = commit(layout, "strace", "-f", "-o", os.devnull, *touched, killed)
-            assert (code != 0, said[:1]) == (True, ["ready"]), f"killed at {call} {time}"
+            code, output = commit(layout, "strace", "-f", "-o", os.devnull, *touched, killed)
+            assert (code != 0, output[:1]) == (True, ["ready"]), f"killed at {call} {time}"
             stands = stands_whole(layout)
-            assert stands or "acknowledged" not in said, f"acknowledged, and gone: killed at {call} {time}"
+            assert stands or "acknowledged" not in output, f"acknowledged, and gone: killed at {call} {time}"
             outcomes[stands] += 1
     assert outcomes[True] >= 3, "some kills come after the rename"
     assert outcomes[False] > 10, "and more before it"
@@ -119,8 +119,8 @@ def test_an_fsync_that_fails_is_told_and_nothing_is_acknowledged(layout: RunLayo
     final = layout.vector_segment(one_commit.PASS.vector, 0)
     for path in (partial_of(final), final.parent):
         final.unlink(missing_ok=True)
-        code, said = commit(layout, "strace", "-f", "-o", os.devnull, "-P", str(path), "-einject=fsync:error=EIO")
-        assert (code, said) == (1, ["ready"])
+        code, output = commit(layout, "strace", "-f", "-o", os.devnull, "-P", str(path), "-einject=fsync:error=EIO")
+        assert (code, output) == (1, ["ready"])
         assert not partial_of(final).exists()
 
 
@@ -131,11 +131,11 @@ def test_a_run_whose_disk_does_not_sync_ends_with_one_message_and_resumes(corpus
     command = arguments(corpus, out)
     failing = ["strace", "-f", "-o", os.devnull, "-P", str(folder), "-einject=fsync:error=EIO:when=2"]
     done = subprocess.run([*failing, *command], capture_output=True, timeout=150)
-    said = done.stderr.decode()
-    assert done.returncode == 1, said
-    assert "results cannot be written" in said
-    assert "Input/output error" in said
-    assert "Traceback" not in said
+    output = done.stderr.decode()
+    assert done.returncode == 1, output
+    assert "results cannot be written" in output
+    assert "Input/output error" in output
+    assert "Traceback" not in output
     assert subprocess.run(command, capture_output=True, timeout=90).returncode == 3
     assert open_run(out).complete
 
@@ -198,10 +198,10 @@ def test_killed_at_any_system_call_a_conversion_is_whole_or_not_there(tmp_path: 
     for call in traced_calls:
         for time in range(1, calls[call] + 1):
             shutil.rmtree(conversions.folder)
-            code, said = stored("-o", os.devnull, f"-einject={call}:signal=KILL:when={time}")
+            code, output = stored("-o", os.devnull, f"-einject={call}:signal=KILL:when={time}")
             assert code != 0, f"not killed at {call} {time}"
             is_there = conversions.folder.exists() and conversions.find(one_conversion.KEY) is not None
-            assert is_there or "acknowledged" not in said, f"acknowledged, and gone: killed at {call} {time}"
+            assert is_there or "acknowledged" not in output, f"acknowledged, and gone: killed at {call} {time}"
             outcomes[is_there] += 1
             one_conversion.store(conversions)
             assert isinstance(conversions.find(one_conversion.KEY), Path), f"killed at {call} {time}"

@@ -122,14 +122,16 @@ def test_a_conversion_that_is_killed_is_whole_or_not_there(
         tried += 1
         work = work_of(model, corpus, rows, cache)
         for attempt in range(MOST_ATTEMPTS):
-            code, said = killed_while_converting(monkey, work, out, cache, strike=attempt < 2 and monkey.kills < wanted)
-            assert code in RESUMABLE or (code == 2 and KILLED in said), said
-            assert "Traceback" not in said
-            assert monkey.orphans(5.0) == [], f"left behind by {said}"
+            code, output = killed_while_converting(
+                monkey, work, out, cache, strike=attempt < 2 and monkey.kills < wanted
+            )
+            assert code in RESUMABLE or (code == 2 and KILLED in output), output
+            assert "Traceback" not in output
+            assert monkey.orphans(5.0) == [], f"left behind by {output}"
             found[state_of(cache)] += 1
             if code == 3:
                 break
-        assert code == 3, f"not done after {MOST_ATTEMPTS} commands: {said}"
+        assert code == 3, f"not done after {MOST_ATTEMPTS} commands: {output}"
         assert state_of(cache) == "whole"
         assert open_run(out).vectors(name).tobytes() == open_run(expected).vectors(name).tobytes()
     seconds = time.monotonic() - began

@@ -320,10 +320,10 @@ def test_several_shards_are_worked_on_at_once_each_by_one_process(bucket: Bucket
     bucket.put("sharded/shards.json", b"{}")
     bucket.put("sharded/shards/00000/spec.json", b"zero")
     bucket.put("sharded/shards/00001/spec.json", b"one")
-    said: list[str] = []
+    shown: list[str] = []
 
     def shard(number: int, spool: str, *, keep: bool = True) -> Any:
-        return remote_out(address, tmp_path / spool, keep=keep, say=said.append, part=f"shards/{number:05d}")
+        return remote_out(address, tmp_path / spool, keep=keep, say=shown.append, part=f"shards/{number:05d}")
 
     with shard(0, "a") as first, shard(1, "b") as second:
         assert (first / "shards.json").read_bytes() == b"{}"
@@ -338,7 +338,7 @@ def test_several_shards_are_worked_on_at_once_each_by_one_process(bucket: Bucket
         "sharded/shards.json",
         *("sharded/shards/00000/spec.json", "sharded/shards/00001/spec.json", "sharded/shards/00001/stats.json"),
     ]
-    assert "2 objects there; 2 of them fetched" in said[0]
+    assert "2 objects there; 2 of them fetched" in shown[0]
 
 
 def test_a_listing_that_is_cut_short_is_made_anew(bucket: Bucket) -> None:

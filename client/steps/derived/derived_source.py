@@ -18,7 +18,8 @@ from ....protocol.run_directory.json_bytes import decode_json, pretty_json
 from ....protocol.run_directory.layout import RunLayout
 from ....protocol.run_directory.records.intake import FileStamp
 from ....protocol.run_directory.run_json import read_spec
-from ....protocol.spec.run_spec import RunSpec, differences
+from ....protocol.spec.differences import differences
+from ....protocol.spec.run_spec import RunSpec
 from ...run_directory.files import is_being_written, writing
 
 

@@ -30,6 +30,24 @@ class MergeRecord(msgspec.Struct, frozen=True, kw_only=True):
     """For each merged segment, a digest of all that it is made of."""
 
 
+class MergeSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a merge reports at its end, and `--json` prints. It is in no file."""
+
+    root: str
+    shards: int
+    rows: int
+    segments: int
+    rejected: int
+    quarantined: int
+    duplicates: int
+    """Rows that were left out, since an earlier shard has their id."""
+    points: int
+    copied: int
+    """Segments that this merge wrote. The others were there already."""
+    changed: bool
+    """False if the shards were merged before, and are the same."""
+
+
 def read_merge(layout: RunLayout) -> MergeRecord | None:
     """The record; None before the first merge. RunDirectoryError where the file is damaged."""
     return read_json(layout.merge_record, MergeRecord)

@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from embedfleet.client.run_directory.reader import Run, open_run
 from embedfleet.client.verify.recount import verify_run
-from embedfleet.exporter.merging.merge import MergeSummary, merge_shards
+from embedfleet.exporter.merging.merge import merge_shards
 from embedfleet.exporter.run_directory.manifest import recount, write_manifest
 from embedfleet.protocol.errors import RunDirectoryError, UsageError
 from embedfleet.protocol.run_directory.json_bytes import pretty_json
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.run_directory.records.intake import IntakeRecord, SegmentLimits, read_intake
 from embedfleet.protocol.run_directory.records.manifest import read_manifest
-from embedfleet.protocol.run_directory.records.merge import OnDuplicate, read_merge
+from embedfleet.protocol.run_directory.records.merge import MergeSummary, OnDuplicate, read_merge
 from embedfleet.protocol.source.check import read_trail
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
 from embedfleet.protocol.spec.run_spec import RunSpec

@@ -116,12 +116,12 @@ def test_a_lock_of_a_lost_host_is_taken_over_once_it_has_expired(store: Store, t
         _stranger(store)
         store.now += 20 * SECOND
         waits: list[float] = []
-        said: list[str] = []
-        with _lease(store, tmp_path / "b.json", wait=waits.append, say=said.append):
+        shown: list[str] = []
+        with _lease(store, tmp_path / "b.json", wait=waits.append, say=shown.append):
             check_lease(tmp_path / "b.json")
             assert store.holder.host != "node7"
         assert sum(waits) == pytest.approx(41)
-        (line,) = said
+        (line,) = shown
         assert "on node7" in line
         assert "has not been renewed for a while; it is taken over in" in line
 

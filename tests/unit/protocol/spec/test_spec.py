@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 from embedfleet.protocol.errors import UsageError
+from embedfleet.protocol.spec.differences import differences
 from embedfleet.protocol.spec.ensemble_spec import EnsembleSpec
-from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec, check_spec, differences, vector_name
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec, check_spec, vector_name
 from hypothesis import given
 from hypothesis import strategies as st
 
