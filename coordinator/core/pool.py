@@ -44,6 +44,7 @@ from .events import (
     WorkerHello,
     WorkerReady,
     WorkerStaged,
+    WorkerUnfit,
 )
 from .state import Fleet
 
@@ -90,6 +91,7 @@ _TRANSITIONS: dict[type[Any], Callable[[Fleet, Any], None]] = {
     WorkerStaged: workers.worker_staged,
     WorkerReady: workers.worker_ready,
     WorkerBroken: fallback.worker_broken,
+    WorkerUnfit: leasing.worker_unfit,
     WorkerAlive: workers.worker_alive,
     BatchDone: batching.batch_done,
     BatchFailed: batching.batch_failed,

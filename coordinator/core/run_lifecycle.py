@@ -18,7 +18,7 @@ from .events import (
     RunOpened,
     RunSubmitted,
 )
-from .leasing import any_alive
+from .leasing import any_at_work
 from .segments import is_complete, reset_pass
 from .state import Fleet, Pass, Run, RunStatus, WorkerStage
 from .workers import kill
@@ -128,7 +128,7 @@ def close_if_over(fleet: Fleet) -> None:
     run = fleet.current
     if run is None:
         return
-    if run.status is RunStatus.RUNNING and is_complete(run) and not any_alive(fleet):
+    if run.status is RunStatus.RUNNING and is_complete(run) and not any_at_work(fleet):
         run.outcome = "done"
         _close(fleet, run)
     elif run.status is RunStatus.DRAINING and not any(worker.batches for worker in fleet.workers.values()):
@@ -146,7 +146,7 @@ def fail(fleet: Fleet, run: Run, kind: str, message: str) -> None:
 
 
 def _close(fleet: Fleet, run: Run) -> None:
-    """Stop the run's workers at once and let the exporter finish."""
+    """Stop the run's workers at once, but for those that stay for the next run, and let the exporter finish."""
     run.status = RunStatus.CLOSING
     _stop_workers(fleet)
     fleet.out.append(CloseRun(run.name, run.outcome, run.kind, run.error))
@@ -165,6 +165,9 @@ def _stop_workers(fleet: Fleet) -> None:
 def _end(fleet: Fleet, run: Run) -> None:
     current = fleet.current is run
     del fleet.runs[run.name]
+    for worker in fleet.workers.values():
+        if worker.run == run.name:
+            worker.run = ""
     if current:
         _stop_workers(fleet)
         for slot in fleet.devices.values():  # this run's failures say nothing about the next run's models
