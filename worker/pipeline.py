@@ -50,8 +50,8 @@ class Pipeline:
         self.progress = 0
 
     def stage(self, spec: Any) -> None:
-        """Load the model in a thread, so that the main thread can send Alive. The outcome is Staged, Broken or, if another model
-        is loaded, Unfit."""
+        """Load the model in a thread, so that the main thread can send Alive. The outcome is Staged, Broken, or Unfit if
+        another model is loaded."""
         self._start(lambda: self._put(self._manager.stage(spec)), "stage")
 
     def hydrate(self) -> None:

@@ -65,6 +65,7 @@ class Pool:
         fallback.fail_if_hopeless(fleet)
         if fallback.settle_fallbacks(fleet):
             batching.refill(fleet)
+        run_lifecycle.prepare_next(fleet)
         run_lifecycle.close_if_over(fleet)
         leasing.plan(fleet)
         return fleet.out

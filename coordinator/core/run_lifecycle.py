@@ -124,6 +124,17 @@ def corpus_measured(fleet: Fleet, event: CorpusMeasured) -> None:
         run.measured = True
 
 
+def prepare_next(fleet: Fleet) -> None:
+    """Start the exporter of the next run while the last segments of this one are computed."""
+    run, following = fleet.current, fleet.next_run
+    if run is None or following is None or run.status is not RunStatus.RUNNING:
+        return
+    ends_soon = run.intake_done and not any(one.uncut for one in run.passes)
+    if ends_soon and following.status is RunStatus.QUEUED and not following.is_prepared:
+        following.is_prepared = True
+        fleet.out.append(StartExporter(following.name))
+
+
 def close_if_over(fleet: Fleet) -> None:
     run = fleet.current
     if run is None:

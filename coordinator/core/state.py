@@ -182,6 +182,8 @@ class Run:
     passes: list[Pass]
     status: RunStatus = RunStatus.QUEUED
     segments: dict[int, int] = field(default_factory=dict[int, int])
+    is_prepared: bool = False
+    """An exporter was started that waits for the run's turn."""
     intake_started: bool = False
     intake_done: bool = False
     measured: bool = False
