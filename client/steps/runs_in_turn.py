@@ -42,11 +42,11 @@ class RunsInTurn:
             self._look_ahead()
             while (run := self._ahead) is not None and not self._session.received:
                 self._ahead = None
+                self._look_ahead()
                 if isinstance(run, EmbedfleetError):
                     yield run
                 else:
                     yield self._session.watch(run, meanwhile=self._look_ahead)
-                self._look_ahead()
         finally:
             self._give_up()
 
