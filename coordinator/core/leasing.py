@@ -1,10 +1,10 @@
 """Leases: which worker has which device, and which is staged behind it.
 
 A device has at most one active worker, the holder of its lease, and at most one standby that loads the next model into host
-memory meanwhile. A standby becomes active when the holder's process has ended. Passes go in order: a device works for the
-first pass that has work for it. A worker with nothing left to do stays if the next run has a pass that loads the same: it is
-staged for that pass as it is. Helpers, CPU slots of one thread beside the one with all threads, work for passes without a
-model only, and start where there is more work than the other workers have begun.
+memory meanwhile; a pass without a model needs none. A standby becomes active when the holder's process has ended. Passes go in
+order: a device works for the first pass that has work for it. A worker with nothing left to do stays if the next run has a pass
+that loads the same: it is staged for that pass as it is. Helpers, CPU slots of one thread beside the one with all threads, work
+for passes without a model only, and start where there is more work than the other workers have begun.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _lease(fleet: Fleet, slot: DeviceSlot, run: Run, wanted: list[int]) -> None:
         fleet.out.append(HydrateWorker(active.name))
     if active.pass_index not in wanted and not active.batches and (wanted or not _stays(fleet, active)):
         _dismiss(fleet, active)
-    others = [n for n in wanted if n != active.pass_index]
+    others = [n for n in wanted if n != active.pass_index and not run.passes[n].plan.light]
     idle = active.stage in (WorkerStage.READY, WorkerStage.RELEASING) and slot.standby is None
     if idle and others and slot.health.may_start(fleet.now):
         slot.standby = _spawn(fleet, slot, run, others[0])

@@ -87,6 +87,15 @@ def test_a_standby_waits_for_a_pass_that_has_work_again() -> None:
     assert driver.ready("w2") == [SendBatch("w2", 3, 0, "r", 0, 0, 0, 8, Holder("w0", "g0"))]
 
 
+def test_a_pass_without_a_model_is_not_staged_in_advance() -> None:
+    driver = Driver(cpu("c0"))
+    driver.run(V, PassPlan("bm25", cpu_only=True, light=True))
+    driver.ready("w0")
+    driver.cut(0, 8)
+    assert driver.done("w0")[1:] == [ReleaseWorker("w0")]
+    assert driver.exit("w0", "released") == [SpawnWorker("w1", "h", "c0", 2)]
+
+
 def test_passes_share_the_devices_that_can_serve_them() -> None:
     driver = Driver(gpu("g0"), cpu("aux", auxiliary=True))
     driver.run(V, SPARSE)
