@@ -40,18 +40,18 @@ def read_records(
     digest: RunningDigest | None = None,
     *,
     first: bool = False,
-    numbered: bool = True,
 ) -> Generator[Numbered]:
     """Blocks of (number, item), with ascending numbers above `skip`; a block may be empty.
 
     The number is the line (JSON lines), the position in the array (JSON array) or the row (Parquet), from 1. A damaged file
     yields the records before the damage, then one reject that names the file. `digest` takes all bytes read. With `first`,
-    read as version 0.1.0 did. Unless `numbered`, the lines of a part of a file are numbered from 1; those before are not read.
+    read as version 0.1.0 did. Of a part of a file that has its `own_lines`, these are numbered from 1, and
+    those before are not read.
     """
     digest = digest or RunningDigest()
     if file.format == "parquet":
         return _parquet(file, skip, digest, first)
-    return _text(file, skip, digest, first, numbered)
+    return _text(file, skip, digest, first)
 
 
 def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Generator[Numbered]:
@@ -72,12 +72,12 @@ def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Gene
         yield [(number, Reject(reason))]
 
 
-def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool, numbered: bool) -> Generator[Numbered]:
+def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Generator[Numbered]:
     """Records of JSON, line by line or value by value."""
     form = _Form(skip, first, looked=file.start > 0)
     whole = 0
     try:
-        for whole in _lines_before(file) if numbered else ():  # noqa: B007 - the last count is that of the lines before this part
+        for whole in _lines_before(file):  # noqa: B007 - the last count is that of the lines before this part
             yield []
         with opened(file) as (read, most):
             begin = _first_block(read, most)
@@ -105,8 +105,9 @@ def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool, numbe
 
 
 def _lines_before(file: SourceFile) -> Iterator[int]:
-    """The number of lines before a part of a file, counted a block at a time; nothing for a whole file."""
-    if not file.start:
+    """The number of lines before a part of a file, counted a block at a time; nothing for a whole file, or one that has its own
+    lines."""
+    if not file.start or file.own_lines:
         return
     with seekable(file) as handle:
         end = line_start(handle, file.start)
@@ -199,7 +200,7 @@ def _values(
             block_bytes=block_bytes,
             max_value_bytes=MAX_LINE_BYTES,
         )
-    return LineReader(read, digest=digest, skip=skip, before=before, block_bytes=most)
+    return LineReader(read, digest=digest, skip=skip, before=before, block_bytes=most, inside=file.start > 0)
 
 
 def _is_spread(head: bytes) -> bool:
