@@ -12,12 +12,13 @@ from ...protocol.object_storage.address import Address, is_address, parse_addres
 from ...protocol.object_storage.copies import cache_of
 from ...protocol.object_storage.failures import describe
 from ...protocol.object_storage.fetch import bring
-from ...protocol.object_storage.lease import LOCK, Lease
+from ...protocol.object_storage.lease import Lease
 from ...protocol.object_storage.mirror import REQUEST_PATIENCE, follow_spool, unfollow_spool
 from ...protocol.object_storage.objects import ObjectFolder
 from ...protocol.object_storage.probe import check_store, probe
 from ...protocol.object_storage.spool import Spool
 from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.lock_holder import STORE_LOCK
 from ...protocol.run_directory.records.manifest import read_manifest
 from ...protocol.spec.run_spec import Index
 from ...protocol.spec.shard import parse_shard
@@ -89,7 +90,7 @@ def _others(folder: ObjectFolder, part: str) -> list[Address]:
         return [folder.address]
     parts = RunLayout(Path()).shards.name
     locks = [PurePosixPath(one.name) for one in folder.list(parts)]
-    return [folder.address.below(str(path.parent)) for path in locks if path.match(f"{parts}/*/{LOCK}")]
+    return [folder.address.below(str(path.parent)) for path in locks if path.match(f"{parts}/*/{STORE_LOCK}")]
 
 
 @contextmanager
