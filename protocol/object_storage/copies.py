@@ -25,18 +25,22 @@ from .spool import Spool
 from .stores import PROBE_PATIENCE, endpoint_of
 
 
-def local_copy(value: str | PathLike[str]) -> Path:
+def local_copy(value: str | PathLike[str], part: str = "") -> Path:
     """The folder with a copy of the run directory at an address; only what has changed since the last time is fetched.
 
-    RunDirectoryError if there is no run, or it cannot be read.
+    With a `part`, the run directory of a shard (`shards/00017`), only that is copied, and the records that all shards share.
+    Such a copy is a folder of its own. RunDirectoryError if there is no run, or it cannot be read.
     """
     address = parse_address(value, "DIR", RunDirectoryError)
     check_store(address, "DIR")
-    spool = Spool.make(cache_of(address, "copies"), address, copy=True)
+    place = cache_of(address.below(part) if part else address, "copies")
+    if part:  # the shard's own address may have a copy too, as a run
+        place = place.with_name(f"{place.name}-shard")
+    spool = Spool.make(place, address, copy=True)
     try:
         folder = ObjectFolder(address, PROBE_PATIENCE)
         with _alone(spool.folder):
-            brought = bring(spool, folder, strict=False)
+            brought = bring(spool, folder, strict=False, part=part)
             holders = _note_holders(spool, folder, brought.locks)
     except UsageError as error:
         raise RunDirectoryError(str(error)) from error
