@@ -54,8 +54,11 @@ def read_records(
     return _text(file, skip, digest, first)
 
 
-def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Generator[Numbered]:
-    """A reject for the damage, numbered after the whole records, so that a resumed intake does not report it again.
+def _damaged(
+    file: SourceFile, number: int, skip: int, error: Exception, rest: str = "the rest of it"
+) -> Generator[Numbered]:
+    """A reject for the damage, numbered after the whole records, so that a resumed intake does not report it again. `rest` is
+    what is left out.
 
     SourceError if the system could not deliver the bytes: they may be there the next time.
     """
@@ -65,7 +68,7 @@ def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Gene
         ) from error
     if number > skip:
         where = file.where
-        reason = f"{where} is damaged or cannot be read from here on ({error}); the rest of it is left out"
+        reason = f"{where} is damaged or cannot be read from here on ({error}); {rest} is left out"
         if ZSTD_WINDOW in str(error):
             command = f"zstd -d --long=31 {shlex.quote(str(where))}"
             reason = f"{where} was packed with a window above 128 MiB, which cannot be read; unpack it first: {command}"
@@ -229,12 +232,14 @@ def _no_records(file: SourceFile, first: bytes) -> str | None:
 def _parquet(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Generator[Numbered]:
     rows_of = first_conventions.rows if first else arrow_values.rows
     done, begun = 0, not file.start  # a damaged footer is reported once, by the part that begins the file
+    rest = "the rest of it"
     try:
         # With a buffer size, the library streams a column's pages instead of loading a whole row group.
         with parquet_source(file) as (source, on_disk), pq.ParquetFile(source, buffer_size=BLOCK_BYTES) as table:
             groups = groups_of(table.metadata, file.start, file.end)
             begun, origin = True, 0
             if file.is_part:
+                rest = "the rest of this part of it"  # the other parts know their row groups
                 origin, end = span_of(groups)
                 on_disk.between(origin, end)
             digest.follow(on_disk)
@@ -253,4 +258,4 @@ def _parquet(file: SourceFile, skip: int, digest: RunningDigest, first: bool) ->
                     yield rows_of(batch.slice(passed), begin + passed)
             digest.finish()
     except _DAMAGE as error:
-        yield from _damaged(file, done + 1 if begun else 0, skip, error)
+        yield from _damaged(file, done + 1 if begun else 0, skip, error, rest)
