@@ -508,3 +508,31 @@ def test_shards_there_are_merged_there(cli: Any, bucket: Bucket, corpus: Path, l
     assert same_reject["record"] == 40_001
     assert reject == {**same_reject, "record": 40_001 - before, "from_byte": cut}
     cli("verify", out)
+
+
+def test_a_first_command_with_wrong_flags_does_not_keep_the_directory(cli: Any, bucket: Bucket, tmp_path: Path) -> None:
+    source, out = tmp_path / "c.jsonl", bucket.url("wrong")
+    source.write_text("".join(json.dumps({"id": f"c{n}", "text": f"text {n}"}) + "\n" for n in range(40)))
+    run = ("run", source, "--out", out, "--devices", "cpu")
+    refused = cli(*run, "--dense", tmp_path, "--shard", "0/2", code=2).error  # an empty folder is no model
+    assert str(tmp_path) in refused
+    cli(*run, "--dense", "fake:4", "--shard", "0/3")
+    other = cli(*run, "--dense", "fake:8", "--shard", "1/2", code=2).error
+    assert (
+        f"--out {out} holds 3 shards and not 2; give the same number. To begin anew with these: run shard 0, which"
+        in other
+    )
+    assert "with --restart first" in other
+    cli(*run, "--dense", "fake:8", "--shard", "0/2", "--restart")
+    cli(*run, "--dense", "fake:8", "--shard", "1/2")
+    stuck = cli(*run, "--dense", "fake:4", "--shard", "1/2", "--restart", code=2).error
+    assert (
+        f"--out {out} holds shards of another spec: passes: dense-fake-4 is new; passes: dense-fake-8 is gone" in stuck
+    )
+    assert "run shard 0, which alone" in stuck
+    many = cli(*run, "--dense", "fake:4", "--shard", "0/2", code=2).error
+    assert f"delete {out}/shards and {out}/shards.json yourself" in many
+    cli(*run, "--dense", "fake:4", "--shards", "2", "--restart")
+    found = embedfleet.open_run(out)
+    assert (found.vector_names, found.rows) == (("dense-fake-4",), 40)
+    cli("verify", out)
