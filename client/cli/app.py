@@ -107,9 +107,9 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Make one run of the shards of a directory, once all are done."""
-    from ..steps.remote_merge import merge_anywhere
+    from ..steps.merge import execute
 
-    raise typer.Exit(merge_anywhere(folder, on_duplicate, as_json=as_json))
+    raise typer.Exit(execute(folder, on_duplicate, as_json=as_json))
 
 
 @app.command()

@@ -13,6 +13,7 @@ import typer
 
 from ...protocol.errors import EXIT_DONE, EXIT_QUARANTINED, RunDirectoryError, UsageError
 from ...protocol.finished_run.done_run import DoneRun, open_done_run
+from ...protocol.object_storage.address import with_addresses
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.shards import read_shards
 from ..arguments import run_folder
@@ -77,9 +78,10 @@ def _open_whole(request: UploadRequest) -> DoneRun:
         )
     run = open_done_run(request.root)
     if run.spec.shard is not None:
-        directory = request.root.absolute().parent.parent
+        shown = with_addresses(str(request.root.absolute()))
         raise UsageError(
-            f"{request.root}: is a shard; upload it by `embedfleet upload {directory} --shard {run.spec.shard}`, and once all "
+            f"{request.root}: is a shard; upload it by `embedfleet upload {shown.rsplit('/', 2)[0]} --shard {run.spec.shard}`, "
+            "and once all "
             "shards are uploaded, finish with --finish"
         )
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..output.formatting import pluralize
@@ -9,7 +10,7 @@ from ..output.json_output import print_json
 from ..output.messages import messages
 from ..upload.payload_indexes import choose_indexes_of
 from ..upload.shards.finish import Finished, finish_upload
-from ..upload.shards.shard_runs import SHARD_FIELDS, ShardRuns
+from ..upload.shards.shard_runs import SHARD_FIELDS, open_shards
 from ..upload.shards.shard_upload import upload_shard
 from ..upload.uploader import Progress, Uploaded
 from .upload_command import as_json, exit_code, named_indexes, sent, show_notes, with_server
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 def upload_one_shard(request: UploadRequest) -> int:
     """Upload one shard, and return the exit code."""
-    shard, runs = request.shard, ShardRuns(request.root)
+    shard = request.shard
     assert shard is not None
+    runs = open_shards(request.root, shard.index)
     runs.check(shard)
     rows = runs.open(shard.index).rows  # before any server is contacted
 
@@ -54,7 +56,8 @@ def upload_one_shard(request: UploadRequest) -> int:
 
 def finish_shards(request: UploadRequest) -> int:
     """Finish an upload in shards, and return the exit code."""
-    runs = ShardRuns(request.root)
+    runs = open_shards(request.root)
+    request = replace(request, root=runs.layout.root)
     opened = runs.open_all()
     indexes = choose_indexes_of(opened, request.payload_index, SHARD_FIELDS)
 

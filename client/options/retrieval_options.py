@@ -60,10 +60,7 @@ def build_plan(
     UsageError or SourceError names the flag and the remedy.
     """
     if spec.index == "none":
-        raise UsageError(
-            "--queries needs the searchable index for its candidates: leave out --index none, and give a local --out: a run "
-            "directory in object storage has no index"
-        )
+        raise UsageError("--queries needs the searchable index for its candidates: leave out --index none")
     _check_counts(candidates, top_k)
     chosen = choose_signals(spec, signals, "the run")
     source = _readable(queries, "--queries")

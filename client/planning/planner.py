@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from ...protocol.errors import UsageError
+from ...protocol.errors import SourceError, UsageError
+from ...protocol.object_storage.address import is_address, parse_address
 from ...protocol.planning.gpus import Gpus, parse_gpus
 from ...protocol.planning.model_figures import PassesAnswer, PassesRequest, VectorFigures
 from ...protocol.planning.survey import Survey, SurveyRequest
@@ -152,12 +153,14 @@ def plan(
     `8xH100`; without it, the plan is for the `devices` of this host. `measure` embeds a sample for about so many seconds (True:
     15). `out` is a run directory whose rates count. Raises an EmbedfleetError that names the remedy.
     """
-    source = str(expand_path(source, "source"))
+    source = str(parse_address(source, "source", SourceError) if is_address(source) else expand_path(source, "source"))
     named = {"dense": dense, "sparse": sparse, "multivector": multivector, "heads": heads}
     models = {name: names_in(name, one) for name, one in named.items()}
     if not any(models.values()):
         models["dense"], models["sparse"] = default_models(source)
-    folder = default_out(source) if out is None else expand_path(out, "out").absolute()
+    folder = expand_path(out, "out").absolute() if out is not None else None
+    if folder is None and not is_address(source):
+        folder = default_out(source)
     spec = build_spec(source, **models, out=folder, **spec_options(options))
     asked = checked("measure", measure, float | bool)
     seconds = (SECONDS if asked else None) if isinstance(asked, bool) else float(asked)

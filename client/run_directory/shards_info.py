@@ -21,7 +21,7 @@ class ShardsDescription(TypedDict):
 
     root: str
     status: str
-    """`merging` while a process merges them, else `unmerged`."""
+    """`merging` while a process merges them; `running` while a process runs all of them in object storage; else `unmerged`."""
     shards: int
     done: int
     running: list[int]
@@ -39,11 +39,13 @@ def describe_shards(path: str | PathLike[str]) -> ShardsDescription | None:
         return None
     states = list(read_states(layout, record))
     holder = read_holder(layout)
+    done = sum(one.state == "done" for one in states)
+    at_work = "merging" if done == record.shards else "running"
     return {
         "root": str(layout.root),
-        "status": "merging" if holder is not None and holder[1] else "unmerged",
+        "status": at_work if holder is not None and holder[1] else "unmerged",
         "shards": record.shards,
-        "done": sum(one.state == "done" for one in states),
+        "done": done,
         "running": _numbers(states, "running"),
         "unfinished": _numbers(states, "unfinished"),
         "missing": _numbers(states, "missing"),
@@ -61,8 +63,8 @@ def shard_lines(found: ShardsDescription) -> list[str]:
     ):
         if numbers:
             lines.append(f"{name}: {spans(numbers)}")
-    if found["status"] == "merging":
-        return [*lines, "a process merges them now"]
+    if found["status"] != "unmerged":
+        return [*lines, f"a process {'merges' if found['status'] == 'merging' else 'runs'} them now"]
     flags = ", with the flags of the other shards" if found["done"] < found["shards"] else ""
     return [*lines, f"next: {found['next']}{flags}" if found["next"] else "wait for those that run"]
 

@@ -1,4 +1,4 @@
-"""Make the collection of a run in object storage beside its local copy, and keep it for the next search."""
+"""Make the collection of a run in object storage in its local copy or its spool, and keep it for the next search."""
 
 from __future__ import annotations
 

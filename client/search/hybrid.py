@@ -11,6 +11,7 @@ from typing import Self
 from ...protocol.errors import UsageError
 from ...protocol.index.queries import QueryVector
 from ...protocol.object_storage.address import is_address
+from ...protocol.object_storage.spool import Spool
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.run_spec import PassSpec
 from ...protocol.text.preprocessing import preprocess, preprocessor
@@ -54,7 +55,7 @@ class Searcher:
         self.layout = RunLayout(run_folder(path))
         check_timeout(timeout)
         self.spec = read_spec(self.layout)
-        if is_address(path):
+        if is_address(path) or Spool.around(self.layout.root) is not None:
             self.spec = with_collection(self.layout, self.spec, say)
         check_searchable(self.layout, self.spec)
         self.timings = Timings()

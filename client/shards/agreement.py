@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from ...protocol.errors import RunDirectoryError, SourceError, SpecMismatch
+from ...protocol.object_storage.objects import ObjectFolder
 from ...protocol.object_storage.spool import Spool
 from ...protocol.run_directory.atomic_files import commit_new, make_folder, replace_bytes
 from ...protocol.run_directory.layout import FITTING, RunLayout
@@ -16,14 +18,15 @@ from ...protocol.source.corpus import survey
 from ...protocol.spec.differences import differences
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.spec.shard import Shard
+from ...protocol.text.number_spans import spans
 
 
-def agree(layout: RunLayout, spec: RunSpec, count: int) -> ShardsRecord:
-    """The record of the directory's shards, written now by the first of them, or again as long as none of them has begun: the
-    first command may have had a wrong flag.
+def agree(layout: RunLayout, spec: RunSpec, count: int, restarted: Collection[int] = ()) -> ShardsRecord:
+    """The record of the directory's shards, written now by the first of them, or again as long as none of them has begun but
+    those that are `restarted`: the first command may have had a wrong flag.
 
-    Models may be added to shards that were run before. SpecMismatch or SourceError where the shards began with another number
-    of them, another spec or other files; RunDirectoryError where the folder holds something else.
+    Models may be added to shards that were run before. SpecMismatch or SourceError, with the remedy, where other shards began
+    with another number of them, another spec or other files; RunDirectoryError where the folder holds something else.
     """
     files = tuple(fingerprint(survey(spec.source, layout.root, spec.text_field).files))
     ours = ShardsRecord(shards=count, spec=spec, files=files)
@@ -32,9 +35,9 @@ def agree(layout: RunLayout, spec: RunSpec, count: int) -> ShardsRecord:
         return ours
     try:
         _compare(layout, standing, ours)
-    except (SpecMismatch, SourceError):
-        if _any_begun(layout):
-            raise
+    except (SpecMismatch, SourceError) as error:
+        if begun := sorted(_begun(layout) - set(restarted)):
+            raise type(error)(f"{error}. {_remedy(layout, begun)}") from error
     else:
         if not differences(spec, standing.spec):
             return standing
@@ -74,28 +77,42 @@ def _is_foreign(layout: RunLayout, name: str) -> bool:
 def _compare(layout: RunLayout, standing: ShardsRecord, ours: ShardsRecord) -> None:
     if standing.shards != ours.shards:
         raise SpecMismatch(
-            f"--out {layout.root} holds {standing.shards:,} shards and not {ours.shards:,}; "
-            f"give the same number, or another folder"
+            f"--out {layout.root} holds {standing.shards:,} shards and not {ours.shards:,}; give the same number"
         )
     difference = shards_difference(standing.files, ours.files)
     if difference is not None:
         raise SourceError(
-            f"{ours.spec.source}: the source changed since the first of its shards began: {difference}; "
-            f"put it back as it was, or give another --out"
+            f"{ours.spec.source}: the source changed since the first of its shards began: {difference}; put it back as it was"
         )
     found = differences(ours.spec, standing.spec)
     if any(not (one.startswith("passes: ") and one.endswith(" is new")) for one in found):
         raise SpecMismatch(
-            f"--out {layout.root} holds shards of another spec: {'; '.join(found)}. "
-            "Give the same flags to all of them, or another folder"
+            f"--out {layout.root} holds shards of another spec: {'; '.join(found)}. Give the same flags to all of them"
         )
 
 
-def _any_begun(layout: RunLayout) -> bool:
-    """Whether a shard has a spec. In a spool nobody knows: it has the files of one shard alone."""
-    if Spool.around(layout.root) is not None:
-        return True
-    return next(layout.shards.glob(f"*/{layout.spec.name}"), None) is not None
+def _begun(layout: RunLayout) -> set[int]:
+    """The numbers of the shards that have a spec. A spool may have the files of one shard alone, so the store is asked."""
+    spool = Spool.around(layout.root)
+    if spool is None:
+        found = [str(path.relative_to(layout.root)) for path in layout.shards.glob(f"*/{layout.spec.name}")]
+    else:
+        found = [one.name for one in ObjectFolder(spool.address).list(layout.shards.name)]
+    paths = [PurePosixPath(one) for one in found]
+    names = [one.parent.name for one in paths if one.match(f"{layout.shards.name}/*/{layout.spec.name}")]
+    return {int(name) for name in names if name.isdecimal()}
+
+
+def _remedy(layout: RunLayout, begun: Sequence[int]) -> str:
+    """How to begin anew all the same. `begun` are the shards that stand in the way."""
+    if len(begun) == 1:
+        first = f"run shard {begun[0]}, which alone stands in the way, with --restart first"
+    else:
+        first = (
+            f"shards {spans(begun)} have begun; run all with --shards N --restart, or delete {layout.shards} and "
+            f"{layout.shards_record} yourself"
+        )
+    return f"To begin anew with these: {first}; or give another --out"
 
 
 def shards_of(out: Path) -> int | None:

@@ -16,8 +16,9 @@ from .agreement import agree, shard_spec
 from .fit import find_fit, fitted, needs_fit
 
 
-def prepare_shard(spec: RunSpec, out: Path, shard: Shard) -> tuple[RunSpec, Path]:
-    """The spec of one shard and its run directory, agreed with the other shards. UsageError if a fit must come first."""
+def prepare_shard(spec: RunSpec, out: Path, shard: Shard, *, restart: bool) -> tuple[RunSpec, Path]:
+    """The spec of one shard and its run directory, agreed with the other shards. With `restart` the shard begins anew, and may
+    have other flags while no other one has begun. UsageError if a fit must come first."""
     layout = RunLayout(out)
     if needs_fit(spec):
         found = find_fit(layout, spec)
@@ -28,7 +29,7 @@ def prepare_shard(spec: RunSpec, out: Path, shard: Shard) -> tuple[RunSpec, Path
                 f"{layout.fit} does not have them: run `{command}` first, with the same flags"
             )
         spec = fitted(spec, found)
-    record = agree(layout, spec, shard.count)
+    record = agree(layout, spec, shard.count, restarted=[shard.index] if restart else ())
     return shard_spec(record, shard.index), layout.shard(shard.index).root
 
 

@@ -18,17 +18,17 @@ from ...protocol.errors import (
     EXIT_INTERRUPTED,
     EXIT_QUARANTINED,
     EmbedfleetError,
-    RunDirectoryError,
     UsageError,
     describe_exit,
 )
+from ...protocol.object_storage.address import with_addresses
 from ...protocol.process.child import STEADY_MEMORY, ChildProcess, exit_error
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.merge import MergeSummary
-from ..arguments import expand_path
 from ..output.formatting import pluralize
 from ..output.merge_progress import MergeProgress
 from ..output.messages import messages
+from .remote_merge import shards_at
 
 if TYPE_CHECKING:
     from ..run_directory.reader import Run
@@ -54,17 +54,17 @@ class _Line(msgspec.Struct):
 
 
 def merge(path: str | PathLike[str], *, on_duplicate: Literal["fail", "first"] = "fail") -> Run:
-    """Merge the shards in the directory `path` into one run, and open it. If it is merged already and no shard has changed,
-    nothing is written.
+    """Merge the shards in the directory `path`, or at an address in object storage, into one run, and open it. If it is merged
+    already and no shard has changed, nothing is written.
 
     UsageError if shards are missing, unfinished, damaged or of different settings, or if an id is in two shards and
     `on_duplicate` is not `first`, which keeps the first record of each, as one run would.
     """
     from ..run_directory.reader import open_run  # late: it imports Arrow, and the command does not need it
 
-    root = expand_path(path, "DIR", RunDirectoryError)
-    merge_quietly(root, on_duplicate)
-    return open_run(root)
+    with shards_at(path, lambda _line: None) as root:
+        merge_quietly(root, on_duplicate)
+    return open_run(path)
 
 
 def merge_quietly(
@@ -126,18 +126,19 @@ def _lines(output: int, stopping: Callable[[], bool]) -> Iterator[bytes]:
             return
 
 
-def execute(root: Path, on_duplicate: str, *, as_json: bool) -> int:
+def execute(path: Path, on_duplicate: str, *, as_json: bool) -> int:
     """Merge, show the progress and the result, and return the exit code: 3 if the merged run has rows in quarantine."""
-    with closing(MergeProgress()) as progress:
-        try:
-            done = merge_quietly(root, on_duplicate, progress.show)
-        except KeyboardInterrupt:
-            messages().say("interrupted; the same command continues")
-            return EXIT_INTERRUPTED
-    if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode(done) + b"\n")
-        sys.stdout.flush()
-    messages().say(describe(done))
+    with shards_at(path, messages().say) as root:
+        with closing(MergeProgress()) as progress:
+            try:
+                done = merge_quietly(root, on_duplicate, progress.show)
+            except KeyboardInterrupt:
+                messages().say("interrupted; the same command continues")
+                return EXIT_INTERRUPTED
+        if as_json:
+            sys.stdout.write(with_addresses(msgspec.json.encode(done).decode()) + "\n")
+            sys.stdout.flush()
+        messages().say(describe(done))
     return EXIT_QUARANTINED if done.quarantined else EXIT_DONE
 
 

@@ -12,18 +12,20 @@ from ...protocol.object_storage.address import Address, is_address, parse_addres
 from ...protocol.object_storage.copies import cache_of
 from ...protocol.object_storage.failures import describe
 from ...protocol.object_storage.fetch import bring
-from ...protocol.object_storage.lease import LOCK, Lease
+from ...protocol.object_storage.lease import Lease
 from ...protocol.object_storage.mirror import REQUEST_PATIENCE, follow_spool, unfollow_spool
 from ...protocol.object_storage.objects import ObjectFolder
 from ...protocol.object_storage.probe import check_store, probe
 from ...protocol.object_storage.spool import Spool
 from ...protocol.run_directory.layout import RunLayout
+from ...protocol.run_directory.lock_holder import STORE_LOCK
 from ...protocol.run_directory.records.manifest import read_manifest
 from ...protocol.spec.run_spec import Index
 from ...protocol.spec.shard import parse_shard
 from ..arguments import expand_path
 from ..output.formatting import human_bytes, pluralize
 from ..output.messages import messages
+from ..run_directory.edge_shard import engine_installed
 
 
 @contextmanager
@@ -72,6 +74,11 @@ def remote_out(
         finally:  # the command ends with an exception, even in order
             if done and not keep:
                 spool.remove()
+            elif done:
+                searched = (
+                    ", with its collection, which `embedfleet search` takes" if _has_collection(spool.root) else ""
+                )
+                say(f"the spool {spool.folder} is kept; the run is its folder {spool.root.name}{searched}")
             elif begun and not done:
                 say(f"the spool {spool.folder} stays for the same command here; elsewhere it goes on from {address}")
 
@@ -89,7 +96,7 @@ def _others(folder: ObjectFolder, part: str) -> list[Address]:
         return [folder.address]
     parts = RunLayout(Path()).shards.name
     locks = [PurePosixPath(one.name) for one in folder.list(parts)]
-    return [folder.address.below(str(path.parent)) for path in locks if path.match(f"{parts}/*/{LOCK}")]
+    return [folder.address.below(str(path.parent)) for path in locks if path.match(f"{parts}/*/{STORE_LOCK}")]
 
 
 @contextmanager
@@ -113,12 +120,18 @@ def _is_done(root: Path) -> bool:
     return manifest is not None and manifest.done
 
 
+def _has_collection(root: Path) -> bool:
+    return RunLayout(root).published.exists()
+
+
 class Out(NamedTuple):
     """The run directory of a command: the folder to work in, the index of the run, and `--out` as messages show it."""
 
     folder: Path
-    collection: Index
+    index: Index
     shown: str | Path
+    collection: bool = False
+    """Whether to make the collection in the spool once the run is done: the run itself has none."""
 
 
 def open_out(
@@ -128,13 +141,14 @@ def open_out(
     *,
     keep_spool: bool,
     index_is_typed: bool,
+    searched: bool,
     enter: Callable[[AbstractContextManager[Path]], Path] | None,
     notes: list[str],
     shard: str | None = None,
 ) -> Out:
     """The folder of `--out`: itself or, for an address, its spool, which `enter` keeps open to the end of the command; without
-    `enter`, nothing is opened. With a `shard`, only its part of the directory is. `notes` gains what the user should know.
-    UsageError for flags that do not go together."""
+    `enter`, nothing is opened. With a `shard`, only its part of the directory is. `searched`: there are queries, which need a
+    collection. `notes` gains what the user should know. UsageError for flags that do not go together."""
     if not is_address(out):
         if spool is not None or keep_spool:
             raise UsageError(
@@ -144,17 +158,33 @@ def open_out(
         return Out(folder, index, folder)
     address = parse_address(out, "--out", RunDirectoryError)
     check_store(address, "--out")
-    if index == "edge":
-        if index_is_typed:
-            raise UsageError(
-                f"--index edge: the collection is a folder of this host, and {address} is none; leave the flag out, then "
-                "upload the run, or copy it here and run with --index edge"
-            )
+    collection = index == "edge" and (index_is_typed or searched)
+    if collection:
+        _check_collection(keep_spool=keep_spool, index_is_typed=index_is_typed, shard=shard)
+        kept = "stays there" if keep_spool else "goes with it; --keep-spool keeps it"
+        notes.append(f"the collection is made in the spool, not in {address}, and {kept}")
+    elif index == "edge":
         notes.append(f"--index none: no collection is made in {address}; `embedfleet upload` makes one on a server")
     where = expand_path(spool, "--spool").absolute() if spool is not None else None
     if enter is None:
-        return Out((where or cache_of(address, "spools")) / address.name, "none", str(address))
+        return Out((where or cache_of(address, "spools")) / address.name, "none", str(address), collection)
     part = str(RunLayout(Path()).shard(parse_shard(shard).index).root) if shard is not None else ""
     folder = enter(remote_out(address, where, keep=keep_spool, say=messages().say, part=part))
     stands_for(folder, address)
-    return Out(folder, "none", str(address))
+    return Out(folder, "none", str(address), collection)
+
+
+def _check_collection(*, keep_spool: bool, index_is_typed: bool, shard: str | None) -> None:
+    """UsageError if no collection can be made in a spool."""
+    if index_is_typed and shard is not None:
+        raise UsageError(
+            "--index edge: a shard has no collection; leave the flag out here. `embedfleet search` on the merged run makes one "
+            "in a local copy"
+        )
+    if index_is_typed and not keep_spool:
+        raise UsageError(
+            "--index edge: in object storage there is no collection, and the one in the spool goes with it when the run is "
+            "done; give --keep-spool too, or leave --index out"
+        )
+    if not engine_installed():
+        raise UsageError("the collection needs the Qdrant Edge engine: pip install 'embedfleet[qdrant]'")

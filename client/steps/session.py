@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -37,6 +38,9 @@ POLL_SECONDS = 0.1
 STOP_SECONDS = 10.0
 GRACE_SECONDS = 25.0
 """Default drain time after SIGTERM and SIGHUP, in seconds. Schedulers kill after 30."""
+ONE_SIGNAL_SECONDS = 1.0
+"""A SIGTERM or SIGHUP within this time of one of the same kind is the same signal. A scheduler sends it to all processes of a
+job, and a parent may forward its own."""
 
 
 class Interrupted(Exception):
@@ -291,14 +295,20 @@ def open_session(
 def catching_signals() -> Generator[list[int]]:
     """Append SIGINT, SIGTERM and SIGHUP to the list, on which the session's loop acts. A third signal raises KeyboardInterrupt.
 
+    SIGTERM counts once within `ONE_SIGNAL_SECONDS`, and so does SIGHUP. SIGINT always counts: a person presses Ctrl-C twice.
     Only the main thread can handle signals in Python: in other threads the list stays empty.
     """
     received: list[int] = []
+    counted: dict[int, float] = {}
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
 
     def note(number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if number != signal.SIGINT and now - counted.get(number, -math.inf) < ONE_SIGNAL_SECONDS:
+            return
+        counted[number] = now
         received.append(number)
         if len(received) > 2:
             raise KeyboardInterrupt

@@ -69,7 +69,7 @@ def ensemble_stages(spec: RunSpec, out: RunLayout) -> list[Stage]:
 def candidate_stage(record: CandidatesRecord, peak: int = 0) -> Stage:
     """The candidates and their fusion, from `candidates.json`. `peak`: peak memory of the process in bytes, 0 if unknown."""
     queries = record.queries
-    cells = {"rows": f"{queries:,}", "seconds": f"{record.seconds:,.1f}"} | _process_cells(peak)
+    cells = {"rows": f"{queries:,}", "seconds": f"{record.seconds:,.1f}"} | process_cells(peak)
     cells |= _latency(record.query_seconds)
     if queries:
         cells["coverage"] = percent((queries - record.without) / queries, 2)
@@ -81,10 +81,11 @@ def export_stage(rows: int, seconds: float, peak: int) -> Stage:
     cells = {"rows": f"{rows:,}", "seconds": f"{seconds:,.1f}"}
     if seconds:
         cells["rate"] = f"{rows / seconds:,.1f}"
-    return Stage("export", cells | _process_cells(peak))
+    return Stage("export", cells | process_cells(peak))
 
 
-def _process_cells(peak: int) -> dict[str, str]:
+def process_cells(peak: int) -> dict[str, str]:
+    """The cell with the peak memory of a process in bytes; none if it is 0, not known."""
     return {"memory": human_bytes(peak)} if peak else {}
 
 

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from ...protocol.errors import EmbedfleetError
@@ -17,6 +17,7 @@ from ...protocol.finished_run.point_ids import point_id
 from ...protocol.finished_run.points import Point
 from ...protocol.index.collection import Quantization, collection_name, collection_schema
 from ...protocol.source.numbered_ids import NumberedIds
+from ..arguments import run_folder
 from ..output.formatting import pluralize
 from .collection_options import CollectionOptions
 from .delivery import Delivered, Delivery
@@ -55,7 +56,7 @@ class Uploaded:
 
 
 def upload_run(
-    root: Path,
+    path: str | PathLike[str],
     client: QdrantClient,
     collection: str | None = None,
     *,
@@ -70,7 +71,8 @@ def upload_run(
     green_seconds: float = GREEN_SECONDS,
     progress: Progress | None = None,
 ) -> Uploaded:
-    """Upload the run in `root` to `collection` (default: the folder's name), which is created if missing.
+    """Upload the run in the directory `path`, or at an address in object storage, to `collection` (default: the folder's name),
+    which is created if missing.
 
     Points that are there with the same payload and all their vectors are not sent again. Indexing is off while points are
     loaded, and the index is built afterwards. `options` says how a new collection is kept, and `indexes` which payload fields
@@ -80,6 +82,7 @@ def upload_run(
     RunDirectoryError if the run is not done. UsageError if the collection has another schema, or other chunks under this
     run's generated ids. EmbedfleetError if the server fails, the index is not ready in time, or the final count is wrong.
     """
+    root = run_folder(path)
     run = open_done_run(root)
     numbered = () if replace else NumberedIds(run.layout)
     requests = Requests(client, collection or collection_name(root))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ...protocol.source.numbered_ids import numbered_id
 from ...protocol.source.source_file import SourceFile
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.text.preprocessing import preprocessor
@@ -107,7 +108,7 @@ class ChunkMaker:
             return
         batch = pending.batch
         batch.numbers.append(number)
-        batch.ids.append(f"{file.name}#{number}" if id_ is None else id_)
+        batch.ids.append(numbered_id(file.name, number, file.from_byte) if id_ is None else id_)
         batch.texts.append(text)
         batch.metadata.append(metadata)
         batch.n_bytes.append(len(data))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 
 import msgspec
 
@@ -44,10 +45,13 @@ class ChunkLoader:
         stopping: Callable[[], bool],
         on_left_out: Callable[[str], None] = lambda _line: None,
         *,
-        numbered: bool = True,
+        numbered: bool | None = None,
     ) -> None:
-        """`on_left_out` gets a line about names in the source that are not read, if there are any. Unless `numbered`, the lines
-        of a part of a file are counted from its own beginning, which saves reading what is before it."""
+        """`on_left_out` gets a line about names in the source that are not read, if there are any.
+
+        `numbered`: whether the lines of a part of a file are numbered as in the whole file, for which what is before it must be
+        read. None: only those of files that are here.
+        """
         self._spec = spec
         self._layout = layout
         self._limits = limits
@@ -79,6 +83,7 @@ class ChunkLoader:
         files = self._check_source(corpus)
         if line := corpus.left_out.line():
             self._on_left_out(line)
+        files = [self._with_lines(file) for file in files]
         trail = SourceTrail(self._spec.source, files, read_trail(self._layout))
         make_folder(self._layout.intake_folder)
         clear_after(self._layout, resume_point.segments)
@@ -95,6 +100,10 @@ class ChunkLoader:
 
     def _survey(self) -> Corpus:
         return survey(self._spec.source, self._layout.root, self._spec.text_field, self._spec.shard)
+
+    def _with_lines(self, file: SourceFile) -> SourceFile:
+        whole = file.url is None if self._numbered is None else self._numbered
+        return file if whole or file.format != "jsonl" else replace(file, own_lines=True)
 
     def _first_limits(self) -> SegmentLimits:
         """The limits of the first session: later devices may differ, but the segments' bounds must stay the same."""
@@ -141,7 +150,7 @@ class ChunkLoader:
             skip = begin.records if at == begin.file else 0
             pending = PendingChunks()
             first, digest = self._spec.preprocessing == FIRST, trail.open(at)
-            with closing(read_records(file, skip, digest, first=first, numbered=self._numbered)) as blocks:
+            with closing(read_records(file, skip, digest, first=first)) as blocks:
                 for block in blocks:
                     if self._stopping():
                         return _counts(writer, complete=False)
@@ -193,7 +202,7 @@ class ChunkLoader:
             rejects = [one for one in rejects if one[0] <= last]
             duplicates = [number for number in duplicates if number <= last]
             notes = [one for one in notes if one[0] <= last]
-        writer.add(at, file.name, batch, rejects, duplicates, notes)
+        writer.add(at, file.name, batch, rejects, duplicates, notes, from_byte=file.from_byte)
         return Cursor(file=at, records=last)
 
 

@@ -19,11 +19,14 @@ class RejectFile:
         self._path = folder / ".rejected.tmp"
         self._handle: IO[bytes] | None = None
 
-    def add(self, file: str, number: int, reject: Reject) -> None:
-        """Write a line for a rejected record: file, record, id if known, reason, excerpt."""
+    def add(self, file: str, number: int, reject: Reject, from_byte: int = 0) -> None:
+        """Write a line for a rejected record: file, record, the byte from which it is counted if that is not 0, id if known,
+        reason, excerpt."""
         if self._handle is None:
             self._handle = self._path.open("wb")
         line: dict[str, str | int] = {"file": file, "record": number}
+        if from_byte:
+            line["from_byte"] = from_byte
         if reject.id is not None:
             line["id"] = reject.id
         line |= {"reason": reject.reason, "excerpt": reject.excerpt}

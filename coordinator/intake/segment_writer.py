@@ -74,8 +74,11 @@ class SegmentWriter:
         rejects: list[tuple[int, Reject]],
         duplicates: list[int],
         notes: Sequence[tuple[int, str]] = (),
+        *,
+        from_byte: int = 0,
     ) -> None:
-        """Take chunks, rejects, duplicates (record numbers) and notes of the file with index `at`.
+        """Take chunks, rejects, duplicates (record numbers) and notes of the file with index `at`, whose records are numbered
+        from a byte on.
 
         Chunks and rejects come in order of record number. A reject, a duplicate or a note belongs to the segment of its
         record's chunk, or of the first chunk after it.
@@ -85,26 +88,28 @@ class SegmentWriter:
             stop = self._fill(batch, start)
             self._batch.extend(batch.part(start, stop) if (start, stop) != (0, len(batch)) else batch)
             if self._note_records:
-                self._records += spans_of(at, batch.numbers[start:stop])
+                self._records += spans_of(at, batch.numbers[start:stop], from_byte)
             start = stop
             if not self._full:
                 break
             end = batch.numbers[stop - 1]
-            rejects = self._take_rejects(file, rejects, end)
+            rejects = self._take_rejects(file, rejects, end, from_byte)
             self._duplicates += sum(number <= end for number in duplicates)
             duplicates = [number for number in duplicates if number > end]
             self._notes.update(note for number, note in notes if number <= end)
             notes = [one for one in notes if one[0] > end]
             self.commit(Cursor(file=at, records=end))
         for number, reject in rejects:
-            self._rejects.add(file, number, reject)
+            self._rejects.add(file, number, reject, from_byte)
         self._duplicates += len(duplicates)
         self._notes.update(note for _, note in notes)
 
-    def _take_rejects(self, file: str, rejects: list[tuple[int, Reject]], end: int) -> list[tuple[int, Reject]]:
+    def _take_rejects(
+        self, file: str, rejects: list[tuple[int, Reject]], end: int, from_byte: int
+    ) -> list[tuple[int, Reject]]:
         for number, reject in rejects:
             if number <= end:
-                self._rejects.add(file, number, reject)
+                self._rejects.add(file, number, reject, from_byte)
         return [one for one in rejects if one[0] > end]
 
     def _fill(self, batch: ChunkBatch, start: int) -> int:
@@ -183,11 +188,12 @@ def _table(batch: ChunkBatch, first_row: int) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=CHUNK_SCHEMA)
 
 
-def spans_of(file: int, numbers: Sequence[int]) -> list[RecordSpan]:
-    """The records of a file with these ascending numbers, as spans of numbers without gaps."""
+def spans_of(file: int, numbers: Sequence[int], from_byte: int = 0) -> list[RecordSpan]:
+    """The records of a file with these ascending numbers, counted from a byte on, as spans of numbers without gaps."""
     found = np.asarray(numbers, np.int64)
     starts = np.flatnonzero(np.diff(found, prepend=-1) != 1)
     stops = [*starts[1:].tolist(), len(found)][: len(starts)]
     return [
-        RecordSpan(file, int(found[start]), stop - start) for start, stop in zip(starts.tolist(), stops, strict=True)
+        RecordSpan(file, int(found[start]), stop - start, from_byte)
+        for start, stop in zip(starts.tolist(), stops, strict=True)
     ]

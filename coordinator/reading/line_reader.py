@@ -43,9 +43,11 @@ class LineReader:
         before: int = 0,
         block_bytes: int = BLOCK_BYTES,
         max_line_bytes: int = MAX_LINE_BYTES,
+        inside: bool = False,
     ) -> None:
-        """`before` is the number of lines of the file that come before these."""
+        """`before` is the number of lines of the file that come before these; `inside`: whether there are any."""
         self.number = before
+        self._inside = inside
         self.skip = skip
         """Number of the last record to leave out; may be raised between two blocks."""
         self._read = read
@@ -69,7 +71,7 @@ class LineReader:
         block = self._read(self._block_bytes)
         while 0 < len(block) < len(BOM) and (more := self._read(len(BOM) - len(block))):
             block += more
-        if self.number or not block.startswith(BOM):  # a mark stands at the beginning of a file
+        if self._inside or not block.startswith(BOM):  # a mark stands at the beginning of a file
             return block
         if self._digest is not None:
             self._digest.add(BOM)

@@ -40,22 +40,25 @@ def read_records(
     digest: RunningDigest | None = None,
     *,
     first: bool = False,
-    numbered: bool = True,
 ) -> Generator[Numbered]:
     """Blocks of (number, item), with ascending numbers above `skip`; a block may be empty.
 
     The number is the line (JSON lines), the position in the array (JSON array) or the row (Parquet), from 1. A damaged file
     yields the records before the damage, then one reject that names the file. `digest` takes all bytes read. With `first`,
-    read as version 0.1.0 did. Unless `numbered`, the lines of a part of a file are numbered from 1; those before are not read.
+    read as version 0.1.0 did. Of a part of a file that has its `own_lines`, these are numbered from 1, and
+    those before are not read.
     """
     digest = digest or RunningDigest()
     if file.format == "parquet":
         return _parquet(file, skip, digest, first)
-    return _text(file, skip, digest, first, numbered)
+    return _text(file, skip, digest, first)
 
 
-def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Generator[Numbered]:
-    """A reject for the damage, numbered after the whole records, so that a resumed intake does not report it again.
+def _damaged(
+    file: SourceFile, number: int, skip: int, error: Exception, rest: str = "the rest of it"
+) -> Generator[Numbered]:
+    """A reject for the damage, numbered after the whole records, so that a resumed intake does not report it again. `rest` is
+    what is left out.
 
     SourceError if the system could not deliver the bytes: they may be there the next time.
     """
@@ -65,19 +68,19 @@ def _damaged(file: SourceFile, number: int, skip: int, error: Exception) -> Gene
         ) from error
     if number > skip:
         where = file.where
-        reason = f"{where} is damaged or cannot be read from here on ({error}); the rest of it is left out"
+        reason = f"{where} is damaged or cannot be read from here on ({error}); {rest} is left out"
         if ZSTD_WINDOW in str(error):
             command = f"zstd -d --long=31 {shlex.quote(str(where))}"
             reason = f"{where} was packed with a window above 128 MiB, which cannot be read; unpack it first: {command}"
         yield [(number, Reject(reason))]
 
 
-def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool, numbered: bool) -> Generator[Numbered]:
+def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Generator[Numbered]:
     """Records of JSON, line by line or value by value."""
     form = _Form(skip, first, looked=file.start > 0)
     whole = 0
     try:
-        for whole in _lines_before(file) if numbered else ():  # noqa: B007 - the last count is that of the lines before this part
+        for whole in _lines_before(file):  # noqa: B007 - the last count is that of the lines before this part
             yield []
         with opened(file) as (read, most):
             begin = _first_block(read, most)
@@ -105,8 +108,9 @@ def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool, numbe
 
 
 def _lines_before(file: SourceFile) -> Iterator[int]:
-    """The number of lines before a part of a file, counted a block at a time; nothing for a whole file."""
-    if not file.start:
+    """The number of lines before a part of a file, counted a block at a time; nothing for a whole file, or one that has its own
+    lines."""
+    if not file.start or file.own_lines:
         return
     with seekable(file) as handle:
         end = line_start(handle, file.start)
@@ -199,7 +203,7 @@ def _values(
             block_bytes=block_bytes,
             max_value_bytes=MAX_LINE_BYTES,
         )
-    return LineReader(read, digest=digest, skip=skip, before=before, block_bytes=most)
+    return LineReader(read, digest=digest, skip=skip, before=before, block_bytes=most, inside=file.start > 0)
 
 
 def _is_spread(head: bytes) -> bool:
@@ -228,12 +232,14 @@ def _no_records(file: SourceFile, first: bytes) -> str | None:
 def _parquet(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Generator[Numbered]:
     rows_of = first_conventions.rows if first else arrow_values.rows
     done, begun = 0, not file.start  # a damaged footer is reported once, by the part that begins the file
+    rest = "the rest of it"
     try:
         # With a buffer size, the library streams a column's pages instead of loading a whole row group.
         with parquet_source(file) as (source, on_disk), pq.ParquetFile(source, buffer_size=BLOCK_BYTES) as table:
             groups = groups_of(table.metadata, file.start, file.end)
             begun, origin = True, 0
             if file.is_part:
+                rest = "the rest of this part of it"  # the other parts know their row groups
                 origin, end = span_of(groups)
                 on_disk.between(origin, end)
             digest.follow(on_disk)
@@ -252,4 +258,4 @@ def _parquet(file: SourceFile, skip: int, digest: RunningDigest, first: bool) ->
                     yield rows_of(batch.slice(passed), begin + passed)
             digest.finish()
     except _DAMAGE as error:
-        yield from _damaged(file, done + 1 if begun else 0, skip, error)
+        yield from _damaged(file, done + 1 if begun else 0, skip, error, rest)

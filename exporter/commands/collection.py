@@ -1,4 +1,5 @@
-"""`python -m embedfleet.exporter.commands.collection DIR`: make the collection of a copied run, to search it here."""
+"""`python -m embedfleet.exporter.commands.collection DIR`: make the collection of a run in object storage, in its local copy or
+its spool."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ def main() -> int:
     def work() -> None:
         from ..index.whole_run import publish_run
 
-        held(root, lambda: publish_run(root), "search again")
+        held(root, lambda: publish_run(root))
 
     return serve(work)
 

@@ -17,6 +17,7 @@ from ...protocol.errors import UsageError
 from ...protocol.run_directory.records.shards import ShardsRecord
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo
 from ...protocol.run_directory.tables import read_info
+from ...protocol.source.numbered_ids import numbered_id
 from .id_table import IdTable, Places
 from .shard_run import DamagedShard, InputSegment, ShardRun, read_columns
 
@@ -117,17 +118,20 @@ def refusal(
     )
 
 
-def record_at(record: ShardsRecord, one: ShardRun, segment: InputSegment, rows: Sequence[int]) -> list[tuple[str, int]]:
-    """File and number of the records of these rows of a segment, counted from its first; empty if the shard did not note
-    them."""
+def record_at(
+    record: ShardsRecord, one: ShardRun, segment: InputSegment, rows: Sequence[int]
+) -> list[tuple[str, int, int]]:
+    """File and number of the records of these rows of a segment, and the byte from which the number counts. The rows count from
+    the segment's first. Empty if the shard did not note the records."""
     spans = read_info(one.layout.chunk_segment(segment.segment), ChunkSegmentInfo).records
     starts = np.cumsum([0, *(span.rows for span in spans)]).tolist()
     if starts[-1] != segment.rows:
         return []
-    found: list[tuple[str, int]] = []
+    found: list[tuple[str, int, int]] = []
     for row in rows:
         at = bisect_right(starts, row) - 1
-        found.append((record.files[one.files[spans[at].file]].path, spans[at].first + row - starts[at]))
+        path = record.files[one.files[spans[at].file]].path
+        found.append((path, spans[at].first + row - starts[at], spans[at].from_byte))
     return found
 
 
@@ -139,7 +143,7 @@ def segments_of(shards: Sequence[ShardRun]) -> Iterator[InputSegment]:
 def _where(record: ShardsRecord, shards: Sequence[ShardRun], place: int) -> str:
     shard, segment = _segment_at(shards, place)
     found = record_at(record, shard, segment, [place - segment.first])
-    at = f" ({found[0][0]}#{found[0][1]})" if found else ""
+    at = f" ({numbered_id(*found[0])})" if found else ""
     return f"shard {shard.index}, row {place - shard.first:,}{at}"
 
 

@@ -59,9 +59,10 @@ class RejectedRecords:
         lines = [*self._of_shard(one), *self._of_left_out(one)]
         return sorted(lines, key=self._place_of)
 
-    def _place_of(self, line: QuarantineLine) -> tuple[int, int]:
+    def _place_of(self, line: QuarantineLine) -> tuple[int, int, int]:
         """A record whose place the shard did not note comes last."""
-        return self._places.get(line.get("file", ""), len(self._places)), line.get("record", 0)
+        place = self._places.get(line.get("file", ""), len(self._places))
+        return place, line.get("from_byte", 0), line.get("record", 0)
 
     def _of_shard(self, one: InputSegment) -> Iterator[QuarantineLine]:
         """The shard's own, with the rows in their reasons as the merged run numbers them."""
@@ -88,7 +89,13 @@ class RejectedRecords:
             id_, text = table.column("id")[row].as_py(), table.column("text")[row].as_py()
             holder = self._left_out.row_of(int(self._left_out.holders[at]))
             line: QuarantineLine = {"id": id_, "reason": shared_id_reason(id_, holder), "excerpt": text[:EXCERPT]}
-            yield {"file": records[number][0], "record": records[number][1], **line} if records else line
+            yield _with_place(records[number], line) if records else line
+
+
+def _with_place(place: tuple[str, int, int], line: QuarantineLine) -> QuarantineLine:
+    file, record, from_byte = place
+    known: QuarantineLine = {"file": file, "record": record, **line}
+    return {**known, "from_byte": from_byte} if from_byte else known
 
 
 def _lines_of(shard: ShardRun, one: InputSegment) -> Iterator[QuarantineLine]:

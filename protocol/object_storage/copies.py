@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -14,33 +14,44 @@ import xxhash
 
 from ..errors import EmbedfleetError, RunDirectoryError, UsageError
 from ..host.own_cache import cache_folder
+from ..run_directory.lock_holder import STORE_LOCK
 from .address import Address, parse_address, stands_for
 from .failures import describe
 from .fetch import bring
-from .objects import ObjectFolder
+from .lock_record import Holder, decode_holder, is_alive
+from .objects import ObjectFolder, StoredObject
 from .probe import check_store
 from .spool import Spool
 from .stores import PROBE_PATIENCE, endpoint_of
 
 
-def local_copy(value: str | PathLike[str]) -> Path:
+def local_copy(value: str | PathLike[str], part: str = "") -> Path:
     """The folder with a copy of the run directory at an address; only what has changed since the last time is fetched.
 
-    RunDirectoryError if there is no run, or it cannot be read.
+    With a `part`, the run directory of a shard (`shards/00017`), only that is copied, and the records that all shards share.
+    Such a copy is a folder of its own. RunDirectoryError if there is no run, or it cannot be read.
     """
     address = parse_address(value, "DIR", RunDirectoryError)
     check_store(address, "DIR")
-    spool = Spool.make(cache_of(address, "copies"), address, copy=True)
+    place = cache_of(address.below(part) if part else address, "copies")
+    if part:  # the shard's own address may have a copy too, as a run
+        place = place.with_name(f"{place.name}-shard")
+    spool = Spool.make(place, address, copy=True)
     try:
         folder = ObjectFolder(address, PROBE_PATIENCE)
         with _alone(spool.folder):
-            brought = bring(spool, folder, strict=False)
+            brought = bring(spool, folder, strict=False, part=part)
+            holders = _note_holders(spool, folder, brought.locks)
     except UsageError as error:
         raise RunDirectoryError(str(error)) from error
     except EmbedfleetError:
         raise
     except Exception as error:
         raise RunDirectoryError(f"{address}: cannot be read: {describe(error, address)}") from error
+    if not brought.objects and holders:
+        raise RunDirectoryError(
+            f"{address}: a run has just begun there ({holders[0]}) and has written nothing yet; look again in a moment"
+        )
     if not brought.objects:
         raise RunDirectoryError(f"{address}: there is no run; check bucket and key")
     stands_for(spool.root, address)
@@ -52,6 +63,26 @@ def cache_of(address: Address, part: str) -> Path:
     digest = xxhash.xxh3_64_hexdigest(f"{address} {endpoint_of(address)}".encode())
     cache = cache_folder(part) or Path(tempfile.gettempdir()) / f"embedfleet-{os.getuid()}" / part
     return cache / digest
+
+
+def _note_holders(spool: Spool, folder: ObjectFolder, locks: Sequence[StoredObject]) -> list[Holder]:
+    """Copy the locks whose holders live, so that readers of the copy know who writes there, and remove the others."""
+    known = {path for pattern in (STORE_LOCK, f"*/*/{STORE_LOCK}") for path in spool.root.glob(pattern)}
+    living: list[Holder] = []
+    for lock in locks:
+        found = folder.get(lock.name)
+        if found is None or not is_alive(holder := decode_holder(found[0]), found[1].mtime_ns / 1e9):
+            continue
+        living.append(holder)
+        path = spool.root / lock.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(".tmp")
+        scratch.write_bytes(found[0])
+        os.replace(scratch, path)
+        known.discard(path)
+    for path in known:
+        path.unlink(missing_ok=True)
+    return living
 
 
 @contextmanager

@@ -7,11 +7,12 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..errors import EmbedfleetError, RunDirectoryError, SourceError
 from ..run_directory.layout import RunLayout
+from ..run_directory.lock_holder import STORE_LOCK
 from .failures import is_missing
 from .mirror import is_same
 from .objects import ObjectFolder, StoredObject
@@ -27,11 +28,13 @@ LISTINGS = 3
 
 
 class Brought(NamedTuple):
-    """The number of objects in the store, how many of them were fetched, and their bytes."""
+    """The number of objects in the store, how many of them were fetched, and their bytes; and the lock objects, which are not
+    fetched."""
 
     objects: int
     fetched: int
     n_bytes: int
+    locks: tuple[StoredObject, ...]
 
 
 class _Moved(Exception):
@@ -53,7 +56,8 @@ def bring(spool: Spool, folder: ObjectFolder, *, strict: bool, part: str = "") -
 
 
 def _bring(spool: Spool, folder: ObjectFolder, strict: bool, part: str) -> Brought:
-    stood = {one.name: one for one in folder.list(part) if spool.path_of(one.name) is not None}
+    listed = folder.list(part)
+    stood = {one.name: one for one in listed if spool.path_of(one.name) is not None}
     layout = RunLayout(spool.root)
     for shared in (layout.shards_record, layout.fit) if part else ():
         if (record := folder.head(shared.name)) is not None:
@@ -73,7 +77,8 @@ def _bring(spool: Spool, folder: ObjectFolder, strict: bool, part: str) -> Broug
         for last in (False, True):  # an interrupted fetch leaves no manifest without the files that it describes
             for entry in pool.map(partial(_fetch, spool), [one for one in wanted if is_manifest(one.name) is last]):
                 spool.note(entry)
-    return Brought(len(stood), len(wanted), sum(one.size for one in wanted))
+    locks = tuple(one for one in listed if PurePosixPath(one.name).name == STORE_LOCK)
+    return Brought(len(stood), len(wanted), sum(one.size for one in wanted), locks)
 
 
 def _has(spool: Spool, entry: Entry | None, one: StoredObject) -> bool:

@@ -17,11 +17,11 @@ from pathlib import Path
 import msgspec
 
 from ..errors import EmbedfleetError, RunDirectoryError
+from ..run_directory.lock_holder import STORE_LOCK
 from .failures import describe
 from .lock_record import TTL_SECONDS, Holder, decode_holder, lives_here, this_process
 from .objects import ObjectFolder, StoredObject
 
-LOCK = ".embedfleet.lock"
 MARGIN_SECONDS = 90.0
 """In the last seconds of its lock the holder puts nothing more, so that its last request ends before another run begins."""
 RENEWALS = 12
@@ -112,10 +112,10 @@ class Lease:
         begin = boot_clock()
         holder = msgspec.structs.replace(self._holder, renewals=self._holder.renewals + 1)
         try:
-            self._e_tag = self._folder.put_if(LOCK, msgspec.json.encode(holder), self._e_tag)
+            self._e_tag = self._folder.put_if(STORE_LOCK, msgspec.json.encode(holder), self._e_tag)
         except Exception:  # noqa: BLE001 - the object itself says what happened
             try:
-                found = self._folder.get(LOCK)
+                found = self._folder.get(STORE_LOCK)
             except Exception:  # noqa: BLE001 - unknown: the lease lasts until it ends
                 return
             other = decode_holder(found[0]) if found is not None else None
@@ -138,10 +138,10 @@ class Lease:
         for _ in range(TRIES):
             self._begin = boot_clock()
             try:
-                return self._folder.put_if(LOCK, content, expected)
+                return self._folder.put_if(STORE_LOCK, content, expected)
             except Exception as error:  # noqa: BLE001 - the object itself says what happened
                 failure: Exception = error
-            found = self._folder.get(LOCK)
+            found = self._folder.get(STORE_LOCK)
             if found is None:  # given back a moment ago, or nothing can be put at all
                 if expected is None and type(failure).__name__ not in REFUSED:
                     raise RunDirectoryError(
@@ -163,16 +163,16 @@ class Lease:
 
         Called while this lease is held: so of two who begin at once, at least one sees the other.
         """
-        found = folder.get(LOCK)
+        found = folder.get(STORE_LOCK)
         if found is not None:
             self._await_end(folder, decode_holder(found[0]), found[1])
 
     def _give_back(self) -> None:
         """Delete the lock if it is still one's own; without a network it expires by itself."""
         with contextlib.suppress(Exception):
-            found = self._folder.get(LOCK)
+            found = self._folder.get(STORE_LOCK)
             if found is not None and decode_holder(found[0]).token == self._holder.token:
-                self._folder.delete([LOCK])
+                self._folder.delete([STORE_LOCK])
 
     def _await_end(self, folder: ObjectFolder, holder: Holder, about: StoredObject) -> None:
         """Return once the lock has expired, was given back, or its holder is dead. RunDirectoryError if it lives."""
@@ -183,7 +183,7 @@ class Lease:
             step = min(left, holder.ttl / RENEWALS / 4)
             self._wait(step)
             left, waited = left - step, waited + step
-            found = folder.get(LOCK)
+            found = folder.get(STORE_LOCK)
             if found is None:
                 return
             if found[1].e_tag != about.e_tag:

@@ -71,6 +71,13 @@ def lives_here(holder: Holder) -> bool | None:
         return None
 
 
+def is_alive(holder: Holder, renewed: float) -> bool:
+    """Whether the holder of a lock that was renewed at this time, by the server's clock, may still write. Approximate for
+    another host: the clock of this one counts."""
+    lives = lives_here(holder)
+    return time.time() - renewed < holder.ttl if lives is None else lives
+
+
 def _space() -> str:
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"

@@ -1,4 +1,5 @@
-"""The process that has locked a run directory, as recorded in the file `.lock`."""
+"""The process that has locked a run directory, as recorded in the file `.lock`; of a run in object storage, in the copy of its
+lock object."""
 
 from __future__ import annotations
 
@@ -6,12 +7,17 @@ import fcntl
 import os
 import socket
 import time
+from contextlib import suppress
 
 import msgspec
 
 from .json_bytes import decode_json
 from .layout import RunLayout
 
+STORE_LOCK = ".embedfleet.lock"
+"""The lock object of a run directory in object storage. A local copy of the directory has it while the run is alive."""
+COPY_SECONDS = 180.0
+"""A copied lock counts for so long. Later nobody knows, until the directory is copied again."""
 WRITING = "another run is writing there"
 """In the refusal of a directory whose lock is held."""
 
@@ -38,8 +44,13 @@ def read_holder(layout: RunLayout) -> tuple[Holder, bool] | None:
     """The last holder, and whether the lock is held now; None if there is no lock file.
 
     A process that releases the lock empties the file. If the file names a process and the lock is free, that process was
-    killed, or is on another host whose locks are not visible here.
+    killed, or is on another host whose locks are not visible here. In a copy of a run in object storage, the holder is the
+    process that writes there.
     """
+    with suppress(OSError, msgspec.MsgspecError):
+        copied = layout.root / STORE_LOCK
+        if time.time() - copied.stat().st_mtime < COPY_SECONDS:
+            return decode_json(copied.read_bytes(), Holder), True
     try:
         if not layout.lock.is_file():  # opening a pipe would wait for a writer
             return None

@@ -33,6 +33,8 @@ class RecordSpan(msgspec.Struct, frozen=True, array_like=True):
     first: int
     """The number of the first record in the file, from 1."""
     rows: int
+    from_byte: int = 0
+    """The byte of the file from which the records are numbered."""
 
 
 class ChunkSegmentInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

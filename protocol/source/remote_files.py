@@ -71,11 +71,12 @@ def fetch(file: SourceFile, start: int, end: int) -> bytes:
     return read_range(_ranges(file, address), address, start, end)
 
 
-def open_stream(file: SourceFile, start: int = 0) -> io.RawIOBase:
-    """The bytes of a remote file from `start` on, in order, with read-ahead."""
+def open_stream(file: SourceFile, start: int = 0, end: int | None = None) -> io.RawIOBase:
+    """The bytes of a remote file from `start` to `end`, or to its own end, in order, with read-ahead."""
     address = _address(file)
     ranges = _ranges(file, address)
-    return RemoteStream(lambda begin, stop: read_range(ranges, address, begin, stop), file.size, start)
+    last = file.size if end is None else end
+    return RemoteStream(lambda begin, stop: read_range(ranges, address, begin, stop), last, start)
 
 
 def open_anywhere(file: SourceFile) -> io.RawIOBase:

@@ -31,11 +31,19 @@ class SourceFile:
     url: str | None = None
     e_tag: str = ""
     """What the store of a remote file says of its content: another one is another content. Empty if it says nothing."""
+    own_lines: bool = False
+    """Whether the lines of a part of a file are numbered from the first that begins at `start` or after it, and not as in the
+    whole file, for which all that is before the part must be read."""
 
     @property
     def where(self) -> str:
         """The path or the address, for messages."""
         return str(self.path or self.url or self.name)
+
+    @property
+    def from_byte(self) -> int:
+        """The byte from which its records are numbered: 0, unless it has its `own_lines`."""
+        return self.start if self.own_lines else 0
 
     @property
     def is_part(self) -> bool:

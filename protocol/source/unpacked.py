@@ -25,10 +25,11 @@ Read = Callable[[int], bytes]
 
 
 @contextmanager
-def raw_bytes(file: SourceFile, offset: int = 0) -> Generator[io.RawIOBase]:
-    """The bytes of a file as it lies there, here or elsewhere, from `offset` on; each read returns what is at hand."""
+def raw_bytes(file: SourceFile, offset: int = 0, end: int | None = None) -> Generator[io.RawIOBase]:
+    """The bytes of a file as it lies there, here or elsewhere, from `offset` on; each read returns what is at hand. Of a file
+    elsewhere, nothing is fetched from `end` on."""
     if file.url is not None:
-        with open_stream(file, offset) as remote:
+        with open_stream(file, offset, end) as remote:
             yield remote
         return
     assert file.path is not None, "not standard input"
@@ -59,7 +60,7 @@ def opened(file: SourceFile) -> Generator[tuple[Read, int]]:
                 yield stream.read, _ZSTD_BLOCK
     else:
         start, end = byte_range(file)
-        with raw_bytes(file, start) as plain:
+        with raw_bytes(file, start, end) as plain:
             read = cast("Read", plain.read)
             yield (read if end is None else _limited(read, end - start)), BLOCK_BYTES
 

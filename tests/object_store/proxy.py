@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -38,11 +39,13 @@ class Fault:
 
 
 class FaultyProxy:
-    """The proxy, in threads of this process. `requests` are (method, path) as they came."""
+    """The proxy, in threads of this process. `requests` are (method, path) as they came; `ranges` (path, first byte, byte after
+    the last) of the requests for a part of an object."""
 
     def __init__(self, host: str, port: int) -> None:
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
+        self.ranges: list[tuple[str, int, int]] = []
         self._lock = threading.Lock()
         proxy = self
 
@@ -81,6 +84,8 @@ class FaultyProxy:
         method, path = handler.command, handler.path
         with self._lock:
             self.requests.append((method, path))
+            if asked := re.fullmatch(r"bytes=(\d+)-(\d+)", handler.headers.get("Range") or ""):
+                self.ranges.append((path, int(asked[1]), int(asked[2]) + 1))
             fault = next((one for one in self.faults if one.takes(method, path)), None)
         match fault.kind if fault is not None else None:
             case "busy":

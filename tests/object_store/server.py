@@ -114,6 +114,7 @@ class Bucket:
         self.proxy = server.proxy
         self.proxy.faults.clear()
         self.proxy.requests.clear()
+        self.proxy.ranges.clear()
         server.make_bucket(self.name)
 
     def url(self, key: str) -> str:

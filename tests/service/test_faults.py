@@ -163,7 +163,8 @@ def test_a_signal_to_every_process_drains_as_well(
     number: signal.Signals,
     code: int,
 ) -> None:
-    """As schedulers signal a whole job step. What is in flight is finished and committed, then all end."""
+    """As schedulers signal a whole job step, and the command a second time. What is in flight is finished and committed, then
+    all end."""
     out = tmp_path / "run"
     slower = arguments(many, out, "fake:64,delay_ms=1000")  # it must still work when it is looked at
     command = start(*slower)
@@ -172,6 +173,7 @@ def test_a_signal_to_every_process_drains_as_well(
     for one in command.look().values():
         one.send_signal(number)
     command.signal(number)
+    command.signal(number)  # a parent that was signalled too forwards it
     command.wait(code, 10)
     command.all_gone(2.0)
     assert "Traceback" not in command.err

@@ -208,10 +208,10 @@ def test_flags_that_do_not_go_together(cli: Any, bucket: Bucket, corpus: Path, t
     out = bucket.url("x")
     local = ("run", corpus, "--out", tmp_path / "run", *RUN)
     assert "--spool and --keep-spool are for an --out in object storage" in cli(*local, "--keep-spool", code=2).error
-    assert (
-        "--index edge: the collection is a folder"
-        in cli("run", corpus, "--out", out, *RUN, "--index", "edge", code=2).error
-    )
+    edge = ("run", corpus, "--out", out, *RUN, "--index", "edge")
+    assert "--index edge: in object storage there is no collection" in cli(*edge, code=2).error
+    assert "give --keep-spool too" in cli(*edge, code=2).error
+    assert "--index edge: a shard has no collection" in cli(*edge, "--keep-spool", "--shard", "0/2", code=2).error
     assert "is a whole bucket" in cli("run", corpus, "--out", f"s3://{bucket.name}", *RUN, code=2).error
     assert "can only be read" in cli("run", corpus, "--out", "https://host/x", *RUN, code=2).error
     assert "does not exist" in cli("run", corpus, "--out", "s3://no-such-bucket/x", *RUN, code=2).error
@@ -262,10 +262,60 @@ def test_a_run_there_is_searched_and_exported(cli: Any, bucket: Bucket, corpus: 
 
 
 def test_queries_and_rankings_are_there_too(cli: Any, bucket: Bucket, corpus: Path, tmp_path: Path) -> None:
-    out = bucket.url("q")
+    out, here, spool = bucket.url("q"), tmp_path / "here", tmp_path / "spool"
+    (tmp_path / "q.jsonl").write_text('{"_id": "1", "text": "text 5"}\n{"_id": "2", "text": "text 17"}\n')
+    (tmp_path / "qrels").write_text("1 0 c5 1\n2 0 c17 1\n")
+    command = ("run", corpus, *RUN, "--sparse", "bm25", "--limit", "40")
+    asked = ("--queries", tmp_path / "q.jsonl", "--qrels", tmp_path / "qrels")
+    refused = cli(*command, "--out", out, *asked, "--index", "none", code=2).error
+    assert "--queries needs the searchable index" in refused
+    assert bucket.keys() == []
+    done = cli(*command, "--out", out, *asked, "--spool", spool, "--json")
+    assert f"the collection is made in the spool, not in {out}, and goes with it" in done.err
+    assert not spool.exists()
+    cli(*command, "--out", here, *asked)
+    there = bucket.get("q/export/rerank.jsonl")
+    assert there == (here / "export" / "rerank.jsonl").read_bytes()
+    assert done.json["rerank"]["file"] == f"{out}/export/rerank.jsonl"
+    assert set(done.json["evaluation"]) == set(json.loads((here / "export" / "evaluation.json").read_bytes()))
+    assert {"q/export/report.html", "q/queries/manifest.json", "q/rerank/candidates.json"} <= set(bucket.keys("q"))
+    assert not [name for name in bucket.keys("q") if "qdrant" in name or "published" in name]
+    cli("verify", out)
+    (tmp_path / "q.jsonl").write_text('{"_id": "3", "text": "text 23"}\n')
+    cli(*command, "--out", out, "--queries", tmp_path / "q.jsonl")  # into a new spool, with the store's files alone
+    assert json.loads((bucket.get("q/export/rerank.jsonl") or b"").splitlines()[0])["query"] == "3"
+
+
+def test_a_collection_stays_in_a_spool_that_is_kept(cli: Any, bucket: Bucket, corpus: Path, tmp_path: Path) -> None:
+    out, spool = bucket.url("kept"), tmp_path / "spool"
+    command = ("run", corpus, "--out", out, "--sparse", "bm25", "--limit", "40", "--spool", spool, "--keep-spool")
+    done = cli(*command, "--index", "edge")
+    assert f"the collection is made in the spool, not in {out}, and stays there" in done.err
+    assert f"the spool {spool} is kept; the run is its folder kept, with its collection" in done.err
+    assert "collection: " in done.err
+    assert (spool / "kept" / "qdrant").is_dir()
+    before = bucket.keys("kept")
+    assert not [name for name in before if "qdrant" in name or "published" in name]
+    hits = cli("search", spool / "kept", "text", "17", "--json", "--top-k", "1").json
+    assert hits[0]["id"] == "c17"
+    grown = cli(*command, "--dense", "fake:8", "--index", "edge")
+    assert "with its collection" in grown.err
+    assert cli("search", spool / "kept", "text", "17", "--json", "--top-k", "1").json[0]["scores"].keys() == {
+        *("dense-fake-8", "sparse-bm25")
+    }
+    cli("verify", out)
+    cli("verify", spool / "kept")
+
+
+def test_queries_after_shards_there(cli: Any, bucket: Bucket, tmp_path: Path) -> None:
+    out, source = bucket.url("q-shards"), tmp_path / "c.jsonl"
+    source.write_text("".join(json.dumps({"id": f"c{n}", "text": f"text {n}"}) + "\n" for n in range(40)))
     (tmp_path / "q.jsonl").write_text('{"_id": "1", "text": "text 5"}\n')
-    error = cli("run", corpus, "--out", out, *RUN, "--limit", "40", "--queries", tmp_path / "q.jsonl", code=2).error
-    assert "--queries" in error
+    flags = ("--out", out, "--sparse", "bm25", "--devices", "cpu", "--shards", "2")
+    cli("run", source, *flags, "--queries", tmp_path / "q.jsonl")
+    first = json.loads((bucket.get("q-shards/export/rerank.jsonl") or b"").splitlines()[0])
+    assert (first["query"], first["id"]) == ("1", "c5")
+    cli("verify", out)
 
 
 @pytest.mark.parametrize("kind", ["busy", "drop", "late"])
@@ -452,5 +502,37 @@ def test_shards_there_are_merged_there(cli: Any, bucket: Bucket, corpus: Path, l
     there, here = embedfleet.open_run(out), embedfleet.open_run(local_run)
     assert there.chunks.equals(here.chunks)
     assert np.array_equal(there.vectors("dense-fake-8"), here.vectors("dense-fake-8"))
-    assert there.quarantine == here.quarantine
+    cut = corpus.stat().st_size * 2 // 3
+    (reject,), (same_reject,) = there.quarantine, here.quarantine
+    before = corpus.read_bytes()[: cut - 1].count(b"\n") + 1
+    assert same_reject["record"] == 40_001
+    assert reject == {**same_reject, "record": 40_001 - before, "from_byte": cut}
+    cli("verify", out)
+
+
+def test_a_first_command_with_wrong_flags_does_not_keep_the_directory(cli: Any, bucket: Bucket, tmp_path: Path) -> None:
+    source, out = tmp_path / "c.jsonl", bucket.url("wrong")
+    source.write_text("".join(json.dumps({"id": f"c{n}", "text": f"text {n}"}) + "\n" for n in range(40)))
+    run = ("run", source, "--out", out, "--devices", "cpu")
+    refused = cli(*run, "--dense", tmp_path, "--shard", "0/2", code=2).error  # an empty folder is no model
+    assert str(tmp_path) in refused
+    cli(*run, "--dense", "fake:4", "--shard", "0/3")
+    other = cli(*run, "--dense", "fake:8", "--shard", "1/2", code=2).error
+    assert (
+        f"--out {out} holds 3 shards and not 2; give the same number. To begin anew with these: run shard 0, which"
+        in other
+    )
+    assert "with --restart first" in other
+    cli(*run, "--dense", "fake:8", "--shard", "0/2", "--restart")
+    cli(*run, "--dense", "fake:8", "--shard", "1/2")
+    stuck = cli(*run, "--dense", "fake:4", "--shard", "1/2", "--restart", code=2).error
+    assert (
+        f"--out {out} holds shards of another spec: passes: dense-fake-4 is new; passes: dense-fake-8 is gone" in stuck
+    )
+    assert "run shard 0, which alone" in stuck
+    many = cli(*run, "--dense", "fake:4", "--shard", "0/2", code=2).error
+    assert f"delete {out}/shards and {out}/shards.json yourself" in many
+    cli(*run, "--dense", "fake:4", "--shards", "2", "--restart")
+    found = embedfleet.open_run(out)
+    assert (found.vector_names, found.rows) == (("dense-fake-4",), 40)
     cli("verify", out)

@@ -101,7 +101,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "options": {"arguments", "evaluation"},
         "config": {"arguments", "options"},
         "search": {"arguments", "output", "run_directory", "verify", "options"},
-        "upload": {"output"},
+        "upload": {"arguments", "output"},
         "flags": {"output"},
         "steps": {"client", "arguments", "output", "run_directory", "evaluation", "options"},
         "planning": {"arguments", "output", "run_directory", "options", "steps"},

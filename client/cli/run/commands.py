@@ -19,7 +19,7 @@ def _run(request: RunRequest) -> int:
     if request.shard is not None:
         from ...shards.one_shard import prepare_shard
 
-        spec, out = prepare_shard(request.spec, request.out, request.shard)
+        spec, out = prepare_shard(request.spec, request.out, request.shard, restart=request.restart)
         request = replace(request, spec=spec, out=out)
     from .run_command import run
 

@@ -270,6 +270,8 @@ def run_request(
 ) -> RunRequest:
     """Check the flags. UsageError or SourceError names the flag and the remedy; with `--write-config`, print them and exit."""
     flags = dict(locals())
+    from msgspec.structs import replace
+
     from ....protocol.run_directory.layout import RunLayout
     from ....protocol.source.corpus import STDIN
     from ....protocol.spec.export_formats import choose_formats
@@ -290,8 +292,16 @@ def run_request(
     check_engine_out(on, out)
     index_is_typed = getattr(context.get_parameter_source("index"), "name", "DEFAULT") != "DEFAULT"
     enter = None if write_config else context.with_resource
-    folder, index, shown = open_out(
-        out, index, spool, keep_spool=keep_spool, index_is_typed=index_is_typed, enter=enter, notes=notes, shard=shard
+    folder, index, shown, collection = open_out(
+        out,
+        index,
+        spool,
+        keep_spool=keep_spool,
+        index_is_typed=index_is_typed,
+        searched=queries is not None,
+        enter=enter,
+        notes=notes,
+        shard=shard,
     )
     models = model_values(flags)
     if not any(models.values()):
@@ -307,7 +317,7 @@ def run_request(
         candidates=candidates,
         top_k=top_k,
         signals=split_names(signals, "--signals"),
-        spec=spec,
+        spec=replace(spec, index="edge") if collection else spec,
         dtype=dtype,
         trust_remote_code=trust_remote_code,
     )
@@ -321,7 +331,8 @@ def run_request(
     check_options(options)
     one, count = choose_shards(shard, shards, spec, later=plan is not None or bool(formats))
     check_engine(on, ray_address, shard, spec)
-    steps = AfterRun(plan, choose_formats(split_names(formats, "--export"), spec) if formats else ())
+    exported = choose_formats(split_names(formats, "--export"), spec) if formats else ()
+    steps = AfterRun(plan, exported, collection)
     if write_config:
         sys.stdout.write(config_of(context, spec, shown, plan, _types))
         raise typer.Exit

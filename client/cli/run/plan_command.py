@@ -98,6 +98,7 @@ def _make(
     measure: float | None,
     flags: dict[str, Any],
 ) -> Plan:
+    from ....protocol.object_storage.address import is_address
     from ....protocol.planning.gpus import parse_gpus
     from ....protocol.source.corpus import STDIN
     from ....protocol.wire.run_options import RunOptions
@@ -107,7 +108,7 @@ def _make(
     from ...output.messages import messages
     from ...planning.planner import Wishes, plan_run
 
-    out = out if out is not None or source == STDIN else default_out(source)
+    out = out if out is not None or source == STDIN or is_address(source) else default_out(source)
     folder = None if out is None else _path(out, "--out").absolute()
     models = model_values(flags)
     if not any(models.values()):

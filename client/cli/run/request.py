@@ -20,6 +20,8 @@ class AfterRun:
     retrieval: RetrievalPlan | None = None
     formats: tuple[str, ...] = ()
     """Export formats; empty for no export."""
+    collection: bool = False
+    """Whether to make the collection of a run in object storage, in its spool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

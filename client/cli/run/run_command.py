@@ -29,6 +29,7 @@ from ...steps.next_steps import next_steps
 from ...steps.run_summary import JsonObject, RunSummary, summary
 from ...steps.run_table import show_stages
 from ...steps.session import Interrupted, Session, memory_field, open_session, the_same
+from ...steps.spool_collection import make_collection
 from ...steps.step_summary import Stage, ensemble_stages, export_stage, pass_stages
 from .request import AfterRun, RunRequest
 
@@ -109,8 +110,13 @@ def _conclude(
 def after_corpus(
     session: Session, spec: RunSpec, out: Path, after: AfterRun, printed: RunSummary, stages: list[Stage]
 ) -> int:
-    """Do the steps in `after` for the finished run in `out`. Return how many queries and pairs are in quarantine."""
+    """Do the steps in `after` for the finished run in `out`. Return how many queries and pairs are in quarantine.
+
+    `printed` and `stages` gain what was done.
+    """
     quarantined = 0
+    if after.collection:
+        stages.append(make_collection(session, RunLayout(out)))
     if after.retrieval is not None:
         # Imported late, as the tables below: they load Arrow and an engine, which would delay the start of the run.
         from ...steps.retrieval import Retrieval

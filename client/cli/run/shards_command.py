@@ -88,7 +88,7 @@ def _agreed(session: Session, request: RunRequest, count: int) -> ShardsRecord:
     if needs_fit(spec):
         found = find_fit(layout, spec) or fit_within(session, layout, spec)
         spec = fitted(spec, found)
-    return agree(layout, spec, count)
+    return agree(layout, spec, count, restarted=range(count) if request.restart else ())
 
 
 def _run_all(session: Session, record: ShardsRecord, out: Path, *, restart: bool, after: AfterRun) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from ....protocol.finished_run.done_run import DoneRun, open_done_run
 from ....protocol.finished_run.payload import RESERVED
 from ....protocol.finished_run.points import Point
 from ....protocol.finished_run.published import segment_digest
+from ....protocol.object_storage.address import is_address
+from ....protocol.object_storage.copies import local_copy
 from ....protocol.run_directory.layout import RunLayout, segments_in
 from ....protocol.run_directory.records.shards import read_shards
 from ....protocol.spec.shard import Shard
 from ....protocol.text.number_spans import spans
+from ...arguments import run_folder
 from ..payload_indexes import OWN, Indexes
 
 SHARD = "shard"
@@ -29,12 +33,27 @@ SHOWN = 5
 """Shards that a message describes, at most."""
 
 
+def open_shards(path: str | PathLike[str], own: int | None = None) -> ShardRuns:
+    """The shards of a directory here, or in object storage. From there they are copied first; with `own`, only this shard, and
+    each other one when it is asked for. RunDirectoryError if there are none, or they cannot be read."""
+    if own is None or not is_address(path):
+        return ShardRuns(run_folder(path))
+
+    def copy(index: int) -> Path:
+        return local_copy(path, part=str(RunLayout(Path()).shard(index).root))
+
+    return ShardRuns(copy(own), copy)
+
+
 class ShardRuns:
     """The shards of the directory `root`. Each is opened when it is asked for."""
 
-    def __init__(self, root: Path) -> None:
-        """RunDirectoryError if the folder has no shards."""
-        self.layout = RunLayout(root)
+    def __init__(self, root: Path, copy: Callable[[int], Path] | None = None) -> None:
+        """`copy` is called before a shard is read, and returns the folder to read it from; without it, that is `root`.
+
+        RunDirectoryError if the folder has no shards.
+        """
+        self.layout, self._copy = RunLayout(root), copy
         record = read_shards(self.layout)
         if record is None:
             raise RunDirectoryError(
@@ -78,7 +97,7 @@ class ShardRuns:
         """The digests of a shard's segments as its files are now; empty if files are missing. From any thread."""
         if (known := self._digests.get(index)) is not None:
             return known
-        layout = self.layout.shard(index)
+        layout = self._shard_layout(index)
         names = [one.vector for one in self.record.spec.outputs]
         try:
             found = frozenset(segment_digest(layout, names, segment) for segment in segments_in(layout.chunks))
@@ -91,8 +110,11 @@ class ShardRuns:
         for point in run.points():
             yield replace(point, payload={**point.payload, SHARD: index})
 
+    def _shard_layout(self, index: int) -> RunLayout:
+        return (RunLayout(self._copy(index)) if self._copy is not None else self.layout).shard(index)
+
     def _opened(self, index: int) -> DoneRun | None:
-        layout = self.layout.shard(index)
+        layout = self._shard_layout(index)
         if not (layout.spec.exists() and layout.manifest.exists()):
             return None
         run = open_done_run(layout.root)

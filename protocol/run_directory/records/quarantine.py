@@ -6,13 +6,15 @@ from typing import NotRequired, TypedDict
 
 
 class QuarantineLine(TypedDict):
-    """A rejected record has `file`, `record` and `excerpt`, and its `id` if it is known. A row in quarantine has all the other
-    fields, and an `excerpt` of its text."""
+    """A rejected record has `file`, `record` and `excerpt`, and its `id` if it is known; in shards of a file in object storage
+    also `from_byte`. A row in quarantine has all the other fields, and an `excerpt` of its text."""
 
     file: NotRequired[str]
     """Path below the source."""
     record: NotRequired[int]
     """Its number in the file, from 1."""
+    from_byte: NotRequired[int]
+    """If it is there, the record is counted among the lines that begin at this byte of the file or after it."""
     row: NotRequired[int]
     id: NotRequired[str]
     vector: NotRequired[str]

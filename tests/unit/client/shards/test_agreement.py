@@ -13,6 +13,7 @@ from embedfleet.client.shards import agreement
 from embedfleet.client.shards.agreement import agree, shard_spec
 from embedfleet.client.shards.one_shard import is_done
 from embedfleet.protocol.errors import RunDirectoryError, SourceError, SpecMismatch
+from embedfleet.protocol.object_storage.objects import StoredObject
 from embedfleet.protocol.object_storage.spool import SpoolRecord
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.run_directory.records.shards import ShardsRecord, read_shards
@@ -130,12 +131,57 @@ def test_a_wrong_first_command_does_not_keep_the_folder(layout: RunLayout) -> No
         agree(layout, spec_of(layout), 3)
 
 
-def test_in_a_spool_nobody_knows_whether_another_shard_has_begun(layout: RunLayout) -> None:
+def test_a_shard_that_begins_anew_may_begin_otherwise_while_it_is_alone(layout: RunLayout) -> None:
+    agree(layout, spec_of(layout, MORE), 3)
+    begin(layout, 1)
+    alone = (
+        r"flags to all of them\. To begin anew with these: run shard 1, which alone stands in the way, with --restart"
+    )
+    with pytest.raises(SpecMismatch, match=alone):
+        agree(layout, spec_of(layout), 3)
+    with pytest.raises(SpecMismatch, match=alone):
+        agree(layout, spec_of(layout), 3, restarted=[2])
+    record = agree(layout, spec_of(layout), 2, restarted=[1])
+    assert (read_shards(layout), record.shards, record.spec) == (record, 2, spec_of(layout))
+    begin(layout, 0)
+    with pytest.raises(SpecMismatch, match="run shard 0, which alone"):
+        agree(layout, spec_of(layout, MORE), 2, restarted=[1])
+    many = r"shards 0-1 have begun; run all with --shards N --restart, or delete \S+/run/shards and \S+/shards\.json yourself"
+    with pytest.raises(SpecMismatch, match=many):
+        agree(layout, spec_of(layout, MORE), 2)
+    Path(spec_of(layout).source).write_text(json.dumps({"text": "another one"}) + "\n")
+    with pytest.raises(SourceError, match=r"put it back as it was\. To begin anew with these: run shard 0"):
+        agree(layout, spec_of(layout), 2, restarted=[1])
+    assert agree(layout, spec_of(layout, MORE), 2, restarted=range(2)).spec == spec_of(layout, MORE)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_in_a_spool_the_store_knows_which_shards_have_begun(
+    layout: RunLayout, monkeypatch: pytest.MonkeyPatch, *, begun: bool
+) -> None:
     agree(layout, spec_of(layout), 3)
     spool = SpoolRecord(address="s3://bucket/run", folder=layout.root.name)
     (layout.root.parent / "spool.json").write_bytes(msgspec.json.encode(spool))
-    with pytest.raises(SpecMismatch, match="holds 3 shards and not 2"):
-        agree(layout, spec_of(layout), 2)
+    begin(layout, 1)  # here alone: it was never put
+    stored = ["shards/00002/intake/limits.json", "shards/00002/queries/spec.json", *["shards/00002/spec.json"] * begun]
+    monkeypatch.setattr(agreement, "ObjectFolder", lambda _address: _Listed(stored))
+    if not begun:
+        assert agree(layout, spec_of(layout, MORE), 2).shards == 2
+        return
+    with pytest.raises(
+        SpecMismatch, match=r"holds 3 shards and not 2; give the same number\. To begin anew .* shard 2"
+    ):
+        agree(layout, spec_of(layout, MORE), 2)
+    assert agree(layout, spec_of(layout, MORE), 3, restarted=[2]).spec == spec_of(layout, MORE)
+
+
+class _Listed:
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def list(self, part: str) -> list[StoredObject]:
+        assert part == "shards"
+        return [StoredObject(name, 1) for name in self._names]
 
 
 def test_many_shards_add_a_model_at_once(layout: RunLayout) -> None:

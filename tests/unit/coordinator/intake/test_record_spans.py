@@ -7,14 +7,16 @@ from pathlib import Path
 
 from embedfleet.coordinator.intake.loader import ChunkLoader, SegmentLimits
 from embedfleet.coordinator.intake.segment_writer import spans_of
+from embedfleet.protocol.run_directory.chunk_columns import read_chunk_columns
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.run_directory.segment_info import ChunkSegmentInfo, RecordSpan
 from embedfleet.protocol.run_directory.tables import read_info
+from embedfleet.protocol.source.numbered_ids import NumberedIds
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.spec.shard import Shard
 
 
-def load(source: Path, out: Path, shard: Shard | None) -> list[ChunkSegmentInfo]:
+def load(source: Path, out: Path, shard: Shard | None, *, numbered: bool | None = None) -> list[ChunkSegmentInfo]:
     spec = RunSpec(
         source=str(source),
         passes=(PassSpec(vector="dense-a", kind="dense", model="fake:4"),),
@@ -22,7 +24,8 @@ def load(source: Path, out: Path, shard: Shard | None) -> list[ChunkSegmentInfo]
         shard=shard,
     )
     layout = RunLayout(out)
-    counts = ChunkLoader(spec, layout, SegmentLimits(rows=4), lambda _segment: None, lambda: False).load()
+    limits = SegmentLimits(rows=4)
+    counts = ChunkLoader(spec, layout, limits, lambda _segment: None, lambda: False, numbered=numbered).load()
     return [read_info(layout.chunk_segment(segment), ChunkSegmentInfo) for segment in range(counts.segments)]
 
 
@@ -36,6 +39,28 @@ def test_the_records_of_a_shard(tmp_path: Path) -> None:
     assert first.records == (RecordSpan(0, 1, 2), RecordSpan(0, 4, 2))
     assert second.records == (RecordSpan(1, 1, 2), RecordSpan(1, 4, 2))
     assert [one.records for one in load(folder, tmp_path / "run", None)] == [(), ()]
+
+
+def test_records_that_are_counted_from_a_byte_on(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": f"text {row}"}) for row in range(8)]
+    lines[6] = "no json"
+    source, out = tmp_path / "c@1.jsonl", tmp_path / "shard"
+    source.write_text("".join(f"{line}\n" for line in lines))
+    half, first = source.stat().st_size // 2, sum(len(line) + 1 for line in lines[:4])
+    assert len(lines[3]) > first - half > 0
+    (one,) = load(source, out, Shard(1, 2), numbered=False)
+    assert one.records == (RecordSpan(0, 1, 2, half), RecordSpan(0, 4, 1, half))
+    layout = RunLayout(out)
+    ids = read_chunk_columns(layout, 0, ("id",)).column("id").to_pylist()
+    assert ids == [f"c@1.jsonl@{half}#{number}" for number in (1, 2, 4)]
+    assert all(id_ in NumberedIds(layout) for id_ in (*ids, "c@1.jsonl#7"))
+    assert not any(id_ in NumberedIds(layout) for id_ in ("c@1.jsonl@#7", "c@1.jsonl@x#7", "c@7#1", "d.jsonl@5#1", "7"))
+    (reject,) = layout.rejected_segment(0).read_bytes().splitlines()
+    assert {name: json.loads(reject)[name] for name in ("file", "record", "from_byte")} == {
+        "file": "c@1.jsonl",
+        "record": 3,
+        "from_byte": half,
+    }
 
 
 def test_spans() -> None:

@@ -6,6 +6,7 @@ import errno
 import gzip
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,10 +192,17 @@ def test_a_part_of_a_file_with_a_damaged_footer_has_no_digest(tmp_path: Path) ->
     assert [digest_of(one) for index in range(3) for one in part_of(files, Shard(index, 3))] == [None] * 3
 
 
-def test_lines_before_a_part_are_not_read_if_nobody_needs_their_number(tmp_path: Path, monkeypatch: Any) -> None:
-    (tmp_path / "c.jsonl").write_bytes(lines(60))
-    [part] = part_of(survey(str(tmp_path)).files, Shard(2, 4))
-    items = [item for block in read_records(part) for _, item in block]
-    monkeypatch.setattr("embedfleet.coordinator.reading.readers.count_lines", None)
-    found = [one for block in read_records(part, numbered=False) for one in block]
-    assert found == list(enumerate(items, 1))
+@pytest.mark.parametrize("name", ["plain", "a mark inside", "blank lines", "damaged lines"])
+def test_a_part_with_its_own_lines_counts_them_and_reads_none_before(
+    tmp_path: Path, monkeypatch: Any, name: str
+) -> None:
+    (tmp_path / "c.jsonl").write_bytes(SOURCES[name])
+    for index in range(9):
+        for part in part_of(survey(str(tmp_path)).files, Shard(index, 9)):
+            before = SOURCES[name][: part.start - 1].count(b"\n") + 1 if part.start else 0
+            expected = [(one, number - before, item) for one, number, item in records([part])]
+            with monkeypatch.context() as patch:
+                patch.setattr("embedfleet.coordinator.reading.readers.count_lines", None)
+                own = replace(part, own_lines=True)
+                assert records([own]) == expected
+            assert own.from_byte == part.start

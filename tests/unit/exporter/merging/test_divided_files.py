@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from embedfleet.protocol.run_directory.records.manifest import read_manifest
 from embedfleet.protocol.run_directory.records.merge import OnDuplicate
 from embedfleet.protocol.run_directory.records.shards import ShardsRecord
 from embedfleet.protocol.source.check import read_stamps
+from embedfleet.protocol.source.row_groups import groups_of
 from embedfleet.protocol.spec.run_spec import PREPROCESSING, RunSpec
 
 from ....run_copies import copied
@@ -200,3 +201,57 @@ def test_a_source_of_blank_lines_is_no_run(tmp_path: Path) -> None:
     divide(spec_of(tmp_path / "c.jsonl"), tmp_path / "run", 2)
     with pytest.raises(SourceError, match="there is no record in it"):
         merge(tmp_path / "run")
+
+
+def write_damaged_parquet(path: Path, groups: Collection[int]) -> Path:
+    """Row groups of five rows, of which some cannot be read."""
+    texts = [f"text {row} of the table " * 9 for row in range(60)]
+    pq.write_table(pa.table({"text": texts}), path, row_group_size=5, compression="zstd")
+    content = bytearray(path.read_bytes())
+    meta = pq.read_metadata(path)
+    for number in groups:
+        column = meta.row_group(number).column(0)
+        start = column.dictionary_page_offset or column.data_page_offset
+        content[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    path.write_bytes(content)
+    return path
+
+
+def rows_in(out: Path) -> tuple[list[int], list[tuple[int, str]]]:
+    """The rows of the table that became chunks, and the rejected records with their reasons."""
+    run = open_run(out)
+    numbers = [int(text.split()[1]) for text in run.chunks.column("text").to_pylist()]
+    return numbers, [(line["record"], line["reason"]) for line in run.quarantine]
+
+
+@pytest.mark.parametrize("damaged", [(4,), (4, 5), (1,), (11,), (3, 9)])
+@pytest.mark.parametrize("count", [2, 3, 5, 12])
+def test_no_row_beside_a_damaged_row_group_is_lost_silently(
+    tmp_path: Path, damaged: tuple[int, ...], count: int
+) -> None:
+    """Each shard leaves out the rest of its own part, and says so."""
+    source = write_damaged_parquet(tmp_path / "c.parquet", damaged)
+    divide(spec_of(source), tmp_path / "run", count)
+    merge(tmp_path / "run")
+    assert verify_run(tmp_path / "run").problems == []
+    numbers, rejects = rows_in(tmp_path / "run")
+    expected, places, first = list[int](), list[int](), 0
+    for index in range(count):
+        stamps = read_stamps(RunLayout(tmp_path / "run").shard(index)) or ()
+        last = first + 5 * sum(len(groups_of(pq.read_metadata(source), one.start, one.end)) for one in stamps)
+        broken = min((5 * group for group in damaged if first <= 5 * group < last), default=last)
+        expected += range(first, broken)
+        places += [broken + 1] * (broken < last)
+        first = last
+    assert first == 60
+    assert numbers == expected
+    assert [record for record, _ in rejects] == places
+    assert all(f"{source} is damaged or cannot be read from here on" in reason for _, reason in rejects)
+    assert all("the rest of this part of it is left out" in reason for _, reason in rejects)
+
+
+def test_one_run_leaves_out_what_follows_a_damaged_row_group(tmp_path: Path) -> None:
+    source = write_damaged_parquet(tmp_path / "c.parquet", (3, 9))
+    numbers, [(record, reason)] = rows_in(embed(spec_of(source), tmp_path / "whole"))
+    assert (numbers, record) == (list(range(15)), 16)
+    assert reason.endswith("; the rest of it is left out")

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 from embedfleet.protocol.errors import EmbedfleetError, RunDirectoryError
 from embedfleet.protocol.object_storage.address import Address
-from embedfleet.protocol.object_storage.lease import LOCK, Lease, check_lease
+from embedfleet.protocol.object_storage.lease import Lease, check_lease
 from embedfleet.protocol.object_storage.lock_record import Holder
 from embedfleet.protocol.object_storage.objects import StoredObject
+from embedfleet.protocol.run_directory.lock_holder import STORE_LOCK
 
 SECOND = 1_000_000_000
 
@@ -64,7 +65,7 @@ class Store:
         return msgspec.json.decode(self.content, type=Holder)
 
     def _hear(self, *names: str) -> None:
-        assert names == (LOCK,)
+        assert names == (STORE_LOCK,)
         if self.deaf:
             raise ConnectionError("connection refused")
 
@@ -129,7 +130,7 @@ def test_a_lock_of_a_lost_host_is_taken_over_once_it_has_expired(store: Store, t
 def test_a_lock_that_is_given_back_meanwhile_is_free(store: Store, tmp_path: Path) -> None:
     with _lease(store, tmp_path / "a.json"):
         _stranger(store)
-        with _lease(store, tmp_path / "b.json", wait=lambda _seconds: store.delete([LOCK])):
+        with _lease(store, tmp_path / "b.json", wait=lambda _seconds: store.delete([STORE_LOCK])):
             check_lease(tmp_path / "b.json")
 
 
