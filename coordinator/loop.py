@@ -191,12 +191,16 @@ class Coordinator:
             actions.RunOver: self._endings.begin,
             actions.SpawnWorker: self._hosts.spawn,
             actions.KillWorker: lambda action: context.hosts.kill(action.worker, action.host),
-            actions.StageWorker: self._workers.stage,
+            actions.StageWorker: self._stage,
             actions.HydrateWorker: self._workers.hydrate,
             actions.ReleaseWorker: self._workers.release,
             actions.SendBatch: self._workers.send_batch,
             actions.Note: lambda action: context.note(action.run, action.event, action.fields),
         }
+
+    def _stage(self, action: actions.StageWorker) -> None:
+        self._hosts.hand_over(action)
+        self._workers.stage(action)
 
     def _start_exporter(self) -> ExporterProcess:
         return ExporterProcess(self._zmq, f"ipc://{self._folder}/export-{next(self._export_links)}")

@@ -129,6 +129,8 @@ class Process:
     releasing: bool = False
     serves: tuple[str, int, int] | None = None
     """Run, its submission, and the pass."""
+    loaded: str | None = None
+    """What it has loaded, once it is ready."""
     progress: int = 0
     inbox: deque[actions.SendBatch] = field(default_factory=deque)
     sent_until: float = 0.0
@@ -290,17 +292,26 @@ class World:
     def do_StageWorker(self, action: actions.StageWorker) -> None:
         process = self.processes[action.worker]
         process.serves = (action.run, self.submissions[action.run], action.pass_index)
-        self.within(process, 0.5 + self.soon(3), self.staged)
+        self.within(process, 0.5 + self.soon(3), self.staged if process.loaded is None else self.staged_again)
 
     def staged(self, process: Process) -> None:
         if not self.mishap(process) and not self.breaks(process):
             self.send(process, events.WorkerStaged(process.name, ROW_BYTES))
+
+    def staged_again(self, process: Process) -> None:
+        """The process stayed for this run. It may have another dtype than the run needs."""
+        if not self.mishap(process):
+            unfit = self.chance(self.scenario.accident)
+            again = events.WorkerUnfit(process.name) if unfit else events.WorkerStaged(process.name, ROW_BYTES)
+            self.send(process, again)
 
     def do_HydrateWorker(self, action: actions.HydrateWorker) -> None:
         self.within(self.processes[action.worker], 0.2 + self.soon(2), self.hydrated)
 
     def hydrated(self, process: Process) -> None:
         if not self.mishap(process) and not self.breaks(process):
+            assert process.serves is not None, "it was staged"
+            process.loaded = self.corpora[process.serves[0]].passes[process.serves[2]].loads
             self.send(process, events.WorkerReady(process.name, *process.bounds))
 
     def breaks(self, process: Process) -> bool:
@@ -440,7 +451,13 @@ class World:
     def _plan(self, pass_index: int) -> events.PassPlan:
         cpu_only = self._cpu_only()
         light = cpu_only and self.rng.random() < 0.7
-        plan = events.PassPlan(f"v{pass_index}", cpu_only, after_intake=self.rng.random() < 0.2, light=light)
+        plan = events.PassPlan(
+            f"v{pass_index}",
+            cpu_only,
+            after_intake=self.rng.random() < 0.2,
+            light=light,
+            loads=self.rng.choice(("", "model", "another model")),
+        )
         if self.rng.random() >= self.scenario.fallback:
             return plan
         return msgspec.structs.replace(

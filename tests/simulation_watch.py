@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedfleet.coordinator.core import actions, events
 from embedfleet.coordinator.core.batching import GROWTH
-from embedfleet.coordinator.core.state import RunStatus
+from embedfleet.coordinator.core.state import RunStatus, WorkerStage
 
 if TYPE_CHECKING:
     from .simulation import World
@@ -55,7 +55,7 @@ class Watch:
 
     def before(self, event: events.Event) -> None:
         match event:
-            case events.BatchDone() | events.BatchFailed() if event.batch in self.held[event.worker]:
+            case events.BatchDone() | events.BatchFailed() if self._is_held(event):
                 self.held[event.worker].remove(event.batch)
                 measured = self.measured[event.worker]
                 if isinstance(event, events.BatchDone):
@@ -72,6 +72,11 @@ class Watch:
             case _:
                 pass
 
+    def _is_held(self, event: events.BatchDone | events.BatchFailed) -> bool:
+        """Whether it is of a batch that the worker has, and not of an ended lease."""
+        process = self.world.processes[event.worker]
+        return event.epoch == process.epoch and event.batch in self.held[event.worker]
+
     def _ended(self, worker: str) -> None:
         self.held.pop(worker, None)
         self.hydrated = {device: one for device, one in self.hydrated.items() if one != worker}
@@ -84,7 +89,8 @@ class Watch:
 
     def on_HydrateWorker(self, action: actions.HydrateWorker) -> None:
         device = self.world.processes[action.worker].device
-        require(device not in self.hydrated, "one hydrated worker a device", device, action)
+        free = self.hydrated.get(device, action.worker) == action.worker
+        require(free, "one hydrated worker a device", device, action)
         self.hydrated[device] = action.worker
 
     def on_SpawnWorker(self, action: actions.SpawnWorker) -> None:
@@ -102,6 +108,8 @@ class Watch:
         else:
             serves = not device.auxiliary or self._cpu_fallback(action.run, action.pass_index)
         require(serves, "a device serves the passes that it can", device, action)
+        loaded = self.world.processes[action.worker].loaded
+        require(loaded is None or loaded == plan.loads != "", "a worker stays for what it has loaded", action)
 
     def on_SendBatch(self, action: actions.SendBatch) -> None:
         holders = [worker for worker, batches in self.held.items() if action.batch in batches]
@@ -244,6 +252,18 @@ class Watch:
             require(len(worker.batches) <= fleet.config.credit, "credit", worker)
         if self.world.steps % 8 == 0:
             self._covered()
+        self._stay_with_a_reason()
+
+    def _stay_with_a_reason(self) -> None:
+        """A worker that is ready belongs to the run that computes; between two runs, to one that is still to begin."""
+        fleet, run = self.world.pool.fleet, self.world.pool.fleet.current
+        for worker in fleet.workers.values():
+            if worker.stage is WorkerStage.READY and not worker.killed and not worker.batches:
+                if run is not None and run.status is RunStatus.RUNNING:
+                    require(worker.run == run.name, "no worker of another run has a device", worker)
+                elif worker.run == "":
+                    coming = [one.plan.loads for one in run.passes] if run is not None else []
+                    require(worker.loads in coming, "a worker stays for the next run", worker, coming)
 
     def _covered(self) -> None:
         """Each row of a segment that is cut: given to the exporter, pending or in flight, once; or to be filled."""

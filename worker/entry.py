@@ -1,7 +1,7 @@
 """The worker's main loop: it owns the socket, and nothing else blocks it.
 
-Hello → Stage → Staged → Hydrate → Ready → Batch… → Result… → Release → Released, exit. The loop that sends results also
-sends Alive, with the progress of the pipeline.
+Hello → Stage → Staged → Hydrate → Ready → Batch… → Result… → Release → Released, exit. After the last result, another Stage may
+come, for a run that loads the same. The loop that sends results also sends Alive, with the progress of the pipeline.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class WorkerLoop:
         self._outstanding = 0
         self._releasing = False
         self._send_seconds = 0.0
+        """Of the last result."""
 
     def run(self) -> int:
         """Serve until released, and return the exit code."""
@@ -100,7 +101,7 @@ class WorkerLoop:
                     return EXIT_STARVED
                 self._report(outcome)
         self._send_alive()  # so that a pass of less than a second has figures too
-        self._send(Released(self._memory.peak(), self._send_seconds))
+        self._send(Released(self._memory.peak()))
         return 0
 
     def close(self) -> None:
@@ -127,7 +128,10 @@ class WorkerLoop:
         if isinstance(outcome, Computed):
             headers, frames = arrays.pack(outcome.arrays)
             self._outstanding -= 1
-            self._send(msgspec.structs.replace(outcome.message, arrays=headers), frames)
+            timings = msgspec.structs.replace(outcome.message.timings, send=self._send_seconds)
+            begin = time.monotonic()
+            self._send(msgspec.structs.replace(outcome.message, arrays=headers, timings=timings), frames)
+            self._send_seconds = time.monotonic() - begin
             return
         if isinstance(outcome, BatchFailedMessage):
             self._outstanding -= 1
@@ -139,9 +143,7 @@ class WorkerLoop:
         self._send(Alive(self._settings.epoch, self._pipeline.progress, sample.resident_bytes, sample))
 
     def _send(self, message: msgspec.Struct, frames: list[Any] | None = None) -> None:
-        start = time.monotonic()
         self._socket.send_multipart([encode(message), *(frames or [])], copy=False)
-        self._send_seconds += time.monotonic() - start
 
 
 def _one_line(error: BaseException) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 import time
 
+import msgspec
+
 from ..protocol.errors import EmbedfleetError
 from ..protocol.spec.run_spec import PassSpec
-from ..protocol.wire.work import Broken, Ready, Staged
+from ..protocol.wire.work import Broken, Ready, Staged, Unfit
 from .converted.choice import load_encoder
 from .device.memory import DeviceMemory, Starved
 from .device.streams import streams_of
@@ -23,6 +25,8 @@ class ModelManager:
     def __init__(self, kind: str, threads: int, memory: DeviceMemory) -> None:
         self._kind, self._threads, self._memory = kind, threads, memory
         self._encoder: Encoder | None = None
+        self._spec: PassSpec | None = None
+        self._ready: Ready | None = None
         self.streams = 1
         """How many threads may call `compute` at once, once the model is hydrated."""
 
@@ -33,9 +37,12 @@ class ModelManager:
             raise RuntimeError("no model is staged")
         return self._encoder
 
-    def stage(self, spec: PassSpec) -> Staged | Broken | Starved:
-        """Load the weights into host memory."""
+    def stage(self, spec: PassSpec) -> Staged | Broken | Unfit | Starved:
+        """Load the weights into host memory. If a model is loaded, only say whether it is the same."""
         start = time.monotonic()
+        if self._encoder is not None:
+            same = self._spec == msgspec.structs.replace(spec, expected_tokens=0)
+            return self._staged(self._encoder, start) if same else Unfit()
         try:
             self._encoder = load_encoder(spec, self._kind, self._threads)
         except EmbedfleetError as error:
@@ -44,7 +51,10 @@ class ModelManager:
             return Starved(f"model {spec.model}: no host memory to load it ({error})")
         except Exception as error:  # noqa: BLE001 - whatever a model's own files or code can raise
             return _broken(spec.model, "cannot be loaded", error)
-        encoder = self._encoder
+        self._spec = msgspec.structs.replace(spec, expected_tokens=0)
+        return self._staged(self._encoder, start)
+
+    def _staged(self, encoder: Encoder, start: float) -> Staged:
         return Staged(encoder.fingerprint, encoder.batch_tokens, encoder.row_bytes, time.monotonic() - start)
 
     def hydrate(self) -> Ready | Broken:
@@ -65,7 +75,14 @@ class ModelManager:
         self._divide_threads()
         notes: tuple[str, ...] = getattr(self.encoder, "notes", ())
         fixed = self.encoder.pads and self._kind == "cpu" and self.encoder.fingerprint.dtype == "float32"
-        return Ready(placement, self._memory.sample("hydrated"), time.monotonic() - start, notes, fixed)
+        self._ready = Ready(placement, self._memory.sample("hydrated"), time.monotonic() - start, notes, fixed)
+        return self._ready
+
+    def hydrated(self) -> Ready | None:
+        """The report of a model that is on the device already; None if there is none."""
+        if self._ready is None:
+            return None
+        return msgspec.structs.replace(self._ready, memory=self._memory.sample("hydrated"), seconds=0.0)
 
     def _divide_threads(self) -> None:
         """Choose the streams, and the threads of each."""

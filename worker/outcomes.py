@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..protocol.wire.arrays import Array
-from ..protocol.wire.work import BatchFailedMessage, Broken, Mitigation, Ready, Result, Staged
+from ..protocol.wire.work import BatchFailedMessage, Broken, Mitigation, Ready, Result, Staged, Unfit
 from .device.memory import Starved
 
 
@@ -24,4 +24,4 @@ class Crashed:
     error: BaseException
 
 
-Outcome = Staged | Ready | Broken | Computed | BatchFailedMessage | Starved | Mitigation | Crashed
+Outcome = Staged | Ready | Broken | Unfit | Computed | BatchFailedMessage | Starved | Mitigation | Crashed

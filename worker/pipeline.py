@@ -50,12 +50,17 @@ class Pipeline:
         self.progress = 0
 
     def stage(self, spec: Any) -> None:
-        """Load the model in a thread, so that the main thread can send Alive. The outcome is Staged or Broken."""
+        """Load the model in a thread, so that the main thread can send Alive. The outcome is Staged, Broken, or Unfit if
+        another model is loaded."""
         self._start(lambda: self._put(self._manager.stage(spec)), "stage")
 
     def hydrate(self) -> None:
-        """Move the model to the device, then compute submitted batches."""
-        self._start(self._compute_all, "compute")
+        """Move the model to the device, then compute submitted batches. Once it is there, only report it again."""
+        ready = self._manager.hydrated()
+        if ready is not None:
+            self._put(ready)
+        else:
+            self._start(self._compute_all, "compute")
 
     def submit(self, batch: TextBatch) -> None:
         """Queue a batch. The coordinator's credits bound the queue."""

@@ -38,8 +38,8 @@ class RunTelemetry:
 
     @property
     def gpu_lease_events(self) -> list[Event]:
-        """`phase` before, staged, hydrated, peak, after; with the memory of the device where it was looked at. Leases of CPU
-        slots are among them."""
+        """`phase` before (kept: the worker stayed from the run before), staged, hydrated, peak, after; with the memory of the
+        device where it was looked at. Leases of CPU slots are among them."""
         return self.events("lease")
 
     @property

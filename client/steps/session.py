@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -40,6 +41,16 @@ GRACE_SECONDS = 25.0
 
 class Interrupted(Exception):
     """A signal ended the current step."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedRun:
+    """A run that the coordinator has accepted. `command` is what resumes it, in words."""
+
+    name: str
+    spec: RunSpec
+    out: Path
+    command: str
 
 
 class Session:
@@ -76,28 +87,44 @@ class Session:
     def follow(
         self, spec: RunSpec, out: Path, *, restart: bool = False, unit: str = "rows", later: Sequence[PassSpec] = ()
     ) -> RunEnded | None:
-        """Submit a run and show its progress until it ends; None if a second signal ended it at once.
+        """Submit a run and watch it to its end, see `submit` and `watch`."""
+        return self.watch(self.submit(spec, out, restart=restart, later=later), unit=unit)
 
-        `unit` is what its rows are. `later` are passes of later runs, whose models are checked with this run's.
+    def submit(
+        self, spec: RunSpec, out: Path, *, restart: bool = False, later: Sequence[PassSpec] = ()
+    ) -> SubmittedRun:
+        """Queue a run. `later` are passes of later runs, whose models are checked with this run's."""
+        above = self._traceparent
+        try:
+            run = self._client.submit(spec, out, restart=restart, options=self._options, later=later, traceparent=above)
+        except Unreachable:  # its remedy is for a coordinator that the user started
+            raise self._lost(the_same(restart)) from None
+        self.submitted = True
+        return SubmittedRun(run, spec, out, the_same(restart))
+
+    def watch(
+        self, run: SubmittedRun, *, unit: str = "rows", meanwhile: Callable[[], None] = lambda: None
+    ) -> RunEnded | None:
+        """Show the progress of a run until it ends; None if a second signal ended it at once.
+
+        `unit` is what its rows are. `meanwhile` is called several times a second.
         """
         self._view = view = self._views(unit)
         if messages().wants_details:
-            self._view = view = EventView(view, RunLayout(out).events)
+            self._view = view = EventView(view, RunLayout(run.out).events)
         try:
-            above = self._traceparent
-            try:
-                run = self._client.submit(
-                    spec, out, restart=restart, options=self._options, later=later, traceparent=above
-                )
-            except Unreachable:  # its remedy is for a coordinator that the user started
-                raise self._lost(the_same(restart)) from None
-            self.submitted = True
-            ending = self._watch(run, view, spec, out, the_same(restart))
+            ending = self._watch(run, view, meanwhile)
             if ending is not None:
                 self._traceparent = self._traceparent or ending.traceparent
             return ending
         finally:
             view.close()
+
+    def cancel(self, run: SubmittedRun) -> None:
+        """Stop a run in order; nothing happens if it has ended."""
+        if self._coordinator.exit_code() is None:
+            with contextlib.suppress(UsageError):  # its end is on the way
+                self._client.cancel(run.name)
 
     @contextmanager
     def stage(self, name: str) -> Generator[dict[str, int | float | str]]:
@@ -148,18 +175,21 @@ class Session:
         while len(self.received) < 2 and time.monotonic() < end and child.wait(POLL_SECONDS) is None:
             pass
 
-    def _watch(self, run: str, view: ProgressView, spec: RunSpec, out: Path, command: str) -> RunEnded | None:
+    def _watch(self, run: SubmittedRun, view: ProgressView, meanwhile: Callable[[], None]) -> RunEnded | None:
         client, coordinator = self._client, self._coordinator
-        client.start_watch(run)
+        client.start_watch(run.name)
         draining: float | None = None
         in_flight = 0
         computed: dict[str, int] = {}
         while True:
             message = client.receive(POLL_SECONDS)
+            if message is not None and message.run != run.name:  # of the run before
+                continue
             if isinstance(message, RunEnded):
                 if message.status != "done":
-                    _say_open(view, {one.vector: (one.chunks, one.uncommitted) for one in message.passes}, command)
+                    _say_open(view, {one.vector: (one.chunks, one.uncommitted) for one in message.passes}, run.command)
                 return message
+            meanwhile()
             if message is not None:
                 view.show(message)
                 computed = {one.vector: one.rows_done for one in message.passes}
@@ -168,14 +198,13 @@ class Session:
                 draining = time.monotonic()
                 grace = self._grace if self.is_terminated else None
                 view.say(drain_notice(in_flight, self._options.batch_timeout, grace))
-                with contextlib.suppress(UsageError):  # the run has just ended; its RunEnded is on the way
-                    client.cancel(run)
+                self.cancel(run)
             if len(self.received) > 1 or self._overdue(draining):
                 coordinator.kill()
-                _say_open(view, left_open(spec, out, computed), command)
+                _say_open(view, left_open(run.spec, run.out, computed), run.command)
                 return None
             if message is None and coordinator.exit_code() is not None:
-                raise self._lost(command)
+                raise self._lost(run.command)
 
     def _lost(self, command: str) -> RunFailed:
         """The error for a coordinator that has ended, or does not answer."""

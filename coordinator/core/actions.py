@@ -9,7 +9,8 @@ from msgspec import Struct
 
 
 class StartExporter(Struct, frozen=True):
-    """Start an exporter, which waits while the run's models are checked: if one is refused, the directory stays as it is."""
+    """Start an exporter, which waits for OpenRun: while the run's models are checked (if one is refused, the directory stays as
+    it is), or while the run before it ends."""
 
     run: str
 

@@ -69,7 +69,8 @@ def refill(fleet: Fleet) -> None:
     ready = [
         one
         for one in fleet.workers.values()
-        if one.stage is WorkerStage.READY and not one.killed and run.passes[one.pass_index].broken is None
+        if one.run == run.name and one.stage is WorkerStage.READY and not one.killed
+        if run.passes[one.pass_index].broken is None
     ]
     for pass_index in {one.pass_index for one in ready}:
         mine = [one for one in ready if one.pass_index == pass_index]

@@ -63,6 +63,8 @@ class PassPlan(Struct, frozen=True):
     """It has no model, so a worker of it starts soon and takes little memory: helpers work for it too."""
     without: str = ""
     """The error of the run if no chunk has weights in its metadata; empty: that is no error."""
+    loads: str = ""
+    """What its workers load. If a pass of the next run loads the same, they stay for it. Empty: they never stay."""
 
 
 class RunOpened(Struct, frozen=True):
@@ -180,6 +182,12 @@ class WorkerBroken(Struct, frozen=True):
     fatal: bool
 
 
+class WorkerUnfit(Struct, frozen=True):
+    """A worker that stayed for this run has loaded its model otherwise than the run needs it, in another dtype for one."""
+
+    worker: str
+
+
 class WorkerAlive(Struct, frozen=True):
     worker: str
     progress: int
@@ -253,6 +261,7 @@ Event = (
     | WorkerStaged
     | WorkerReady
     | WorkerBroken
+    | WorkerUnfit
     | WorkerAlive
     | BatchDone
     | BatchFailed

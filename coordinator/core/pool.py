@@ -44,6 +44,7 @@ from .events import (
     WorkerHello,
     WorkerReady,
     WorkerStaged,
+    WorkerUnfit,
 )
 from .state import Fleet
 
@@ -64,6 +65,7 @@ class Pool:
         fallback.fail_if_hopeless(fleet)
         if fallback.settle_fallbacks(fleet):
             batching.refill(fleet)
+        run_lifecycle.prepare_next(fleet)
         run_lifecycle.close_if_over(fleet)
         leasing.plan(fleet)
         return fleet.out
@@ -90,6 +92,7 @@ _TRANSITIONS: dict[type[Any], Callable[[Fleet, Any], None]] = {
     WorkerStaged: workers.worker_staged,
     WorkerReady: workers.worker_ready,
     WorkerBroken: fallback.worker_broken,
+    WorkerUnfit: leasing.worker_unfit,
     WorkerAlive: workers.worker_alive,
     BatchDone: batching.batch_done,
     BatchFailed: batching.batch_failed,

@@ -18,7 +18,7 @@ from .events import (
     RunOpened,
     RunSubmitted,
 )
-from .leasing import any_alive
+from .leasing import any_at_work
 from .segments import is_complete, reset_pass
 from .state import Fleet, Pass, Run, RunStatus, WorkerStage
 from .workers import kill
@@ -124,11 +124,22 @@ def corpus_measured(fleet: Fleet, event: CorpusMeasured) -> None:
         run.measured = True
 
 
+def prepare_next(fleet: Fleet) -> None:
+    """Start the exporter of the next run while the last segments of this one are computed."""
+    run, following = fleet.current, fleet.next_run
+    if run is None or following is None or run.status is not RunStatus.RUNNING:
+        return
+    ends_soon = run.intake_done and not any(one.uncut for one in run.passes)
+    if ends_soon and following.status is RunStatus.QUEUED and not following.is_prepared:
+        following.is_prepared = True
+        fleet.out.append(StartExporter(following.name))
+
+
 def close_if_over(fleet: Fleet) -> None:
     run = fleet.current
     if run is None:
         return
-    if run.status is RunStatus.RUNNING and is_complete(run) and not any_alive(fleet):
+    if run.status is RunStatus.RUNNING and is_complete(run) and not any_at_work(fleet):
         run.outcome = "done"
         _close(fleet, run)
     elif run.status is RunStatus.DRAINING and not any(worker.batches for worker in fleet.workers.values()):
@@ -146,7 +157,7 @@ def fail(fleet: Fleet, run: Run, kind: str, message: str) -> None:
 
 
 def _close(fleet: Fleet, run: Run) -> None:
-    """Stop the run's workers at once and let the exporter finish."""
+    """Stop the run's workers at once, but for those that stay for the next run, and let the exporter finish."""
     run.status = RunStatus.CLOSING
     _stop_workers(fleet)
     fleet.out.append(CloseRun(run.name, run.outcome, run.kind, run.error))
@@ -165,6 +176,9 @@ def _stop_workers(fleet: Fleet) -> None:
 def _end(fleet: Fleet, run: Run) -> None:
     current = fleet.current is run
     del fleet.runs[run.name]
+    for worker in fleet.workers.values():
+        if worker.run == run.name:
+            worker.run = ""
     if current:
         _stop_workers(fleet)
         for slot in fleet.devices.values():  # this run's failures say nothing about the next run's models

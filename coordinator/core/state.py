@@ -42,6 +42,10 @@ class RunStatus(Enum):
     CLOSING = "closing"
 
 
+COMING = (RunStatus.CHECKING, RunStatus.QUEUED, RunStatus.OPENING)
+"""The run computes nothing yet."""
+
+
 @dataclass(slots=True)
 class DeviceSlot:
     """A device: the worker that holds its lease, and the one that is staged behind it."""
@@ -63,8 +67,11 @@ class WorkerSlot:
     host: str
     device: str
     run: str
+    """Empty: it is over."""
     pass_index: int
     epoch: int
+    loads: str
+    """What it loads, see `PassPlan`."""
     since: float
     """When it entered its stage."""
     stage: WorkerStage = WorkerStage.SPAWNED
@@ -175,6 +182,8 @@ class Run:
     passes: list[Pass]
     status: RunStatus = RunStatus.QUEUED
     segments: dict[int, int] = field(default_factory=dict[int, int])
+    is_prepared: bool = False
+    """An exporter was started that waits for the run's turn."""
     intake_started: bool = False
     intake_done: bool = False
     measured: bool = False
@@ -211,6 +220,11 @@ class Fleet:
     def current(self) -> Run | None:
         """The run that has the fleet."""
         return next(iter(self.runs.values()), None)
+
+    @property
+    def next_run(self) -> Run | None:
+        """The first run that is still to begin, or to go on with a new exporter."""
+        return next((run for run in self.runs.values() if run.status in COMING), None)
 
     def add_batch(self, batch: Batch) -> int:
         """Give a new batch its id."""

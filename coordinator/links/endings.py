@@ -23,6 +23,8 @@ class Endings:
         run = action.run
         runner = self._context.ending[run] = self._context.runs.pop(run)
         self._over[run] = action
+        if (following := self._context.fleet.current) is not None:
+            self._context.runs[following.name].report.begin()
         self._checks.end(run)
         self._context.background.end(run)
 

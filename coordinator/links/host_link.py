@@ -46,6 +46,13 @@ class HostLink:
         for event in self._context.hosts.spawn(action.worker, action.host, action.device, action.epoch):
             self._heard(event)
 
+    def hand_over(self, action: actions.StageWorker) -> None:
+        """Report the worker to the run that it is staged for from now on, if it stayed for that."""
+        run, pass_index, device = self._leased[action.worker]
+        if (run, pass_index) != (action.run, action.pass_index):
+            self._leased[action.worker] = (action.run, action.pass_index, device)
+            self._lease("kept", action.worker, None)
+
     def _heard(self, event: HostEvent) -> None:
         match event:
             case WorkerSpawned():

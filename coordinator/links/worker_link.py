@@ -24,6 +24,7 @@ from ...protocol.wire.work import (
     Staged,
     StageMessage,
     ToCoordinator,
+    Unfit,
     WorkerHelloMessage,
 )
 from ..core import actions, events
@@ -46,6 +47,7 @@ class WorkerLink:
             Staged: self._staged,
             Ready: self._ready,
             Broken: self._broken,
+            Unfit: self._unfit,
             BatchFailedMessage: self._batch_failed,
             Alive: self._alive,
             Mitigation: self._mitigation,
@@ -130,6 +132,9 @@ class WorkerLink:
         self._context.emit(events.WorkerBroken(worker.name, message.kind, message.message, message.fatal))
         self._context.hosts.kill(worker.name, worker.host)
 
+    def _unfit(self, worker: WorkerSlot, _message: Unfit) -> None:
+        self._context.emit(events.WorkerUnfit(worker.name))
+
     def _result(self, worker: WorkerSlot, message: Result, frames: list[Any]) -> None:
         buffers = [frame.buffer for frame in frames]
         arrays.check(message.arrays, buffers)
@@ -161,8 +166,6 @@ class WorkerLink:
     def _released(self, worker: WorkerSlot, message: Released) -> None:
         self._context.released.add(worker.name)
         self._lease(worker, "peak", message.peak)
-        if (runner := self._context.runs.get(worker.run)) is not None:
-            runner.telemetry.released(worker.pass_index, message)
 
     def _lease(self, worker: WorkerSlot, phase: str, memory: Any, **more: Any) -> None:
         runner = self._context.runs.get(worker.run)

@@ -57,6 +57,7 @@ def plan_passes(spec: RunSpec, options: RunOptions = DEFAULTS) -> tuple[PassPlan
             light=one.kind in CPU_KINDS,
             given_up="the weights are those of the metadata" if one.kind == "metadata" else "",
             without=NO_WEIGHTS if one.kind == "metadata" and one.side == "document" else "",
+            loads=_loads(one, options),
         )
         for one in spec.passes
     )
@@ -64,6 +65,13 @@ def plan_passes(spec: RunSpec, options: RunOptions = DEFAULTS) -> tuple[PassPlan
 
 def _on_cpu(one: PassSpec, options: RunOptions) -> bool:
     return one.kind in CPU_KINDS or (one.kind == "sparse" and options.sparse_device == "cpu")
+
+
+def _loads(one: PassSpec, options: RunOptions) -> str:
+    """What a worker of the pass loads, the same text for the same; empty if that is known only once the corpus is read."""
+    if one.needs_average_length:
+        return ""
+    return msgspec.json.encode((one, options.backend, _on_cpu(one, options))).decode()
 
 
 def segment_limits(spec: RunSpec, devices: Sequence[Device]) -> SegmentLimits:

@@ -33,9 +33,13 @@ class RunReport:
         self._committed: list[set[int]] = [set() for _ in spec.passes]
         self._started = time.monotonic()
 
+    def begin(self) -> None:
+        """Note that the run waits no longer for the one before it."""
+        self._started = time.monotonic()
+
     @property
     def seconds(self) -> float:
-        """Seconds since the run was submitted."""
+        """Seconds since the run was submitted, or since the end of the one before it."""
         return round(time.monotonic() - self._started, 3)
 
     def opened(self, committed: Sequence[Sequence[int]]) -> None:

@@ -61,7 +61,7 @@ class PassFigures:
     def count_result(self, device: str, rows: int, estimated: int, result: Result, now: float) -> None:
         """Add a batch's result."""
         times = result.timings
-        split = Split(tokenize=times.tokenize, forward=times.forward, wait=times.wait)
+        split = Split(tokenize=times.tokenize, forward=times.forward, wait=times.wait, send=times.send)
         self.statistics.count_batch(device, rows, result.tokens, result.padded, len(result.errors), split)
         self.statistics.seconds = max(now - self.first, SHORTEST)
         self.estimated += estimated
@@ -81,10 +81,6 @@ class PassFigures:
             statistics.peak_bytes = max(statistics.peak_bytes, sample.resident_bytes)
         else:
             statistics.gpu_peak_bytes = max(statistics.gpu_peak_bytes, sample.gpu_bytes)
-
-    def count_sending(self, seconds: float) -> None:
-        """Add the time that a worker spent handing over results."""
-        self.statistics.split += Split(send=seconds)
 
     def count_rotation(self, gap: float) -> None:
         """Take the seconds that a device had no work before this pass."""

@@ -114,7 +114,7 @@ class RunSpans:
 
     def _leased(self, when: float, fields: EventFields) -> None:
         worker = fields["worker"]
-        if fields["phase"] == "before":
+        if fields["phase"] in ("before", "kept"):
             self._leases[worker] = self._lease(worker, when, fields)
         lease = self._leases.get(worker)
         if lease is None:

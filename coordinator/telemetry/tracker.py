@@ -9,7 +9,7 @@ from typing import Any
 from ...protocol.spec.run_spec import PassSpec
 from ...protocol.statistics.run_stats import SessionStats
 from ...protocol.wire.devices import MemorySample, PerformanceSample
-from ...protocol.wire.work import Mitigation, Released, Result, RowError
+from ...protocol.wire.work import Mitigation, Result, RowError
 from ..core.actions import SendBatch
 from .event_log import EventLog
 from .figures import PassFigures
@@ -151,10 +151,6 @@ class TelemetryTracker:
         fields = self._performance.look(time.monotonic())
         if fields is not None:
             self._log.record("performance", fields)
-
-    def released(self, pass_index: int, released: Released) -> None:
-        """Count a worker's last figures."""
-        self.passes[pass_index].count_sending(released.send_seconds)
 
     def session_stats(self, run: str, seconds: float) -> SessionStats:
         """This session's record for stats.json."""

@@ -61,12 +61,18 @@ class Broken(msgspec.Struct, frozen=True, array_like=True, tag="broken"):
     fatal: bool
 
 
+class Unfit(msgspec.Struct, frozen=True, array_like=True, tag="unfit"):
+    """The worker stayed for another run, but has not loaded what this run's pass needs."""
+
+
 class Timings(msgspec.Struct, frozen=True, array_like=True):
-    """Seconds of one batch in the worker. `wait`: the forward pass was idle before it."""
+    """Seconds of one batch in the worker. `wait`: the forward pass was idle before it. `send`: the result before it was
+    handed to the socket."""
 
     tokenize: float
     forward: float
     wait: float
+    send: float = 0.0
 
 
 class RowError(msgspec.Struct, frozen=True, array_like=True):
@@ -124,17 +130,15 @@ class Released(msgspec.Struct, frozen=True, array_like=True, tag="released"):
     """Last message of a worker that was released."""
 
     peak: MemorySample
-    send_seconds: float
-    """Total time spent handing results to the socket."""
 
 
 ToCoordinator = (
-    WorkerHelloMessage | Staged | Ready | Broken | Result | BatchFailedMessage | Alive | Mitigation | Released
+    WorkerHelloMessage | Staged | Ready | Broken | Unfit | Result | BatchFailedMessage | Alive | Mitigation | Released
 )
 
 
 class StageMessage(msgspec.Struct, frozen=True, array_like=True, tag="stage"):
-    """Load this model into host memory."""
+    """Load this model into host memory. A worker that has loaded it for an earlier run answers at once."""
 
     spec: PassSpec
 

@@ -11,6 +11,7 @@ POOL = (
     "tests/unit/coordinator/core/test_pool_leasing.py",
     "tests/unit/coordinator/core/test_pool_runs.py",
 )
+STAY = ("tests/unit/coordinator/core/test_pool_stay.py",)
 HELPERS = ("tests/unit/coordinator/core/test_pool_helpers.py",)
 BLAME = ("tests/unit/coordinator/core/test_pool_blame.py",)
 SIZES = ("tests/unit/coordinator/core/test_pool_batch_sizes.py",)
@@ -68,6 +69,41 @@ MUTANTS = (
         "if worker is None or worker.epoch != epoch or batch not in worker.batches:",
         "if worker is None or batch not in worker.batches:",
         POOL,
+    ),
+    Mutant(
+        "a worker of an earlier run gets batches",
+        "coordinator/core/batching.py",
+        "one.run == run.name and one.stage",
+        "one.stage",
+        STAY,
+    ),
+    Mutant(
+        "a worker stays though another pass of its run wants the device",
+        "coordinator/core/leasing.py",
+        "(wanted or not _stays(fleet, active))",
+        "not _stays(fleet, active)",
+        STAY,
+    ),
+    Mutant(
+        "a worker stays for a run that loads another model",
+        "coordinator/core/leasing.py",
+        "any(one.plan.loads == worker.loads and may_serve",
+        "any(may_serve",
+        STAY,
+    ),
+    Mutant(
+        "a worker is handed over with another model",
+        "coordinator/core/leasing.py",
+        "if worker.loads and run.passes[n].plan.loads == worker.loads)",
+        "if worker.loads)",
+        STAY,
+    ),
+    Mutant(
+        "a worker that stays keeps its run from being closed",
+        "coordinator/core/leasing.py",
+        "not (fleet.now - worker.killed_at > patience if worker.killed else _stays(fleet, worker))",
+        "not worker.killed or fleet.now - worker.killed_at <= patience",
+        STAY,
     ),
     Mutant(
         "a batch that was queued is blamed, not the one that was computed",

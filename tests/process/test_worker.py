@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
@@ -26,6 +27,7 @@ from embedfleet.protocol.wire.work import (
     Result,
     Staged,
     StageMessage,
+    Unfit,
     WorkerHelloMessage,
     worker_identity,
 )
@@ -59,6 +61,33 @@ def test_a_dense_life_from_hello_to_released(worker: Any) -> None:
     worker.send(Release())
     released, _ = worker.hear(Released)
     assert released.peak.used > 0
+    assert worker.exit_code() == 0
+
+
+def test_a_worker_that_stays_is_staged_again_as_it_is(worker: Any) -> None:
+    """The estimate of the run's tokens may differ, the model may not."""
+    spec = PassSpec(vector="v", kind="dense", model="fake:8", expected_tokens=100)
+    worker.hear(WorkerHelloMessage)
+    worker.send(StageMessage(spec))
+    first, _ = worker.hear(Staged)
+    worker.send(Hydrate())
+    before, _ = worker.hear(Ready)
+    worker.batch(1, TEXTS)
+    worker.result(Result)
+    worker.send(StageMessage(msgspec.structs.replace(spec, expected_tokens=7)))
+    again, _ = worker.hear(Staged)
+    assert msgspec.structs.replace(again, seconds=0.0) == msgspec.structs.replace(first, seconds=0.0)
+    worker.send(Hydrate())
+    ready, _ = worker.hear(Ready)
+    assert (ready.placement, ready.seconds) == (before.placement, 0.0)
+    worker.batch(2, TEXTS)
+    result, found = worker.result(Result)
+    np.testing.assert_array_equal(found["vector"], fake_vectors(TEXTS))
+    assert result.timings.send > 0
+    worker.send(StageMessage(msgspec.structs.replace(spec, dtype="float16")))
+    worker.hear(Unfit)
+    worker.send(Release())
+    worker.hear(Released)
     assert worker.exit_code() == 0
 
 

@@ -76,6 +76,18 @@ def test_shards_in_turn_are_one_run(cli: Any, source: Path, whole: Path, tmp_pat
         assert hits(cli, out, words) == hits(cli, whole, words)
 
 
+def test_workers_stay_from_shard_to_shard(cli: Any, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    cli("run", source, "--out", out, *MODELS, "--shards", "4", code=3)
+    leases: list[list[tuple[str, str]]] = []
+    for folder in sorted((out / "shards").iterdir()):
+        lines = map(json.loads, (folder / "events.jsonl").read_text().splitlines())
+        found = [(one["vector"], one["phase"]) for one in lines if one["event"] == "lease"]
+        leases.append([one for one in found if one[1] in ("before", "kept")])
+    assert not any(phase == "kept" for _, phase in leases[0])
+    assert all(any(phase == "kept" for _, phase in shard) for shard in leases[1:])
+
+
 def test_each_shard_by_itself_in_any_order(cli: Any, source: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     refused = cli("run", source, "--out", out, *MODELS, "--shard", "0/3", code=2).error

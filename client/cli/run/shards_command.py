@@ -22,11 +22,12 @@ from ...output.merge_progress import MergeProgress
 from ...shards.agreement import agree, shard_spec
 from ...shards.fit import find_fit, fitted, needs_fit
 from ...shards.one_shard import is_done
-from ...steps.complete_run import complete
+from ...steps.complete_run import completed
 from ...steps.merge import merge_quietly
 from ...steps.next_steps import next_steps
 from ...steps.run_summary import RunSummary
 from ...steps.run_table import show_stages
+from ...steps.runs_in_turn import PlannedRun, RunsInTurn
 from ...steps.session import Interrupted, Session, open_session, the_same
 from ...steps.step_summary import Stage
 from .fit_command import fit_within
@@ -99,19 +100,16 @@ def _run_all(session: Session, record: ShardsRecord, out: Path, *, restart: bool
     if (done := record.shards - len(left)) > 0:
         session.say(f"{done:,} of {pluralize(record.shards, 'shard')} done before")
     rerank = after.retrieval.rerank if after.retrieval is not None else None
-    for index in left:
-        session.say(f"shard {index}/{record.shards}")
-        ending = complete(
-            session,
-            shard_spec(record, index),
-            layout.shard(index).root,
-            restart=restart,
-            later=[rerank] if rerank is not None else [],
-        )
-        session.say(
-            f"shard {index}/{record.shards}: {ending.chunks:,} read = {ending.committed:,} committed + "
-            f"{ending.quarantined:,} quarantined; {ending.seconds:,.1f} s"
-        )
+    later = [rerank] if rerank is not None else []
+    planned = (PlannedRun(shard_spec(record, one), layout.shard(one).root, restart, later) for one in left)
+    with closing(RunsInTurn(session, lambda: next(planned, None)).endings()) as endings:
+        for index in left:
+            session.say(f"shard {index}/{record.shards}")
+            ending = completed(next(endings, None))
+            session.say(
+                f"shard {index}/{record.shards}: {ending.chunks:,} read = {ending.committed:,} committed + "
+                f"{ending.quarantined:,} quarantined; {ending.seconds:,.1f} s"
+            )
 
 
 def _merge(session: Session, out: Path, printed: RunSummary, stages: list[Stage]) -> int:

@@ -15,6 +15,7 @@ from embedfleet.coordinator.core.actions import (
     SendBatch,
     SpawnWorker,
     StageWorker,
+    StartExporter,
     StartIntake,
 )
 from embedfleet.coordinator.core.events import (
@@ -22,6 +23,7 @@ from embedfleet.coordinator.core.events import (
     CorpusMeasured,
     ExporterLost,
     IntakeDone,
+    ModelsChecked,
     PassPlan,
     RunCancelled,
     RunClosed,
@@ -152,6 +154,25 @@ def test_cancel_while_opening_closes_once_open() -> None:
     assert driver.tell(RunOpened("r", NONE)) == [CloseRun("r", "interrupted", "", "SIGINT")]
 
 
+def test_the_next_exporter_is_started_once_the_last_segment_is_cut() -> None:
+    driver = Driver(gpu("g0"))
+    driver.run(V, segments=(8, 8))
+    driver.ready("w0")
+    driver.tell(RunSubmitted("next", (V,), unchecked=True))
+    driver.cut(0, 8)
+    assert not driver.passes()[0].uncut, "the second segment is being cut"
+    assert driver.tick(1.0) == [], "the next run's models are being checked"
+    assert driver.tell(ModelsChecked("next")) == [StartExporter("next")]
+    assert driver.tick(1.0) == []
+
+
+def test_no_exporter_is_started_while_segments_wait() -> None:
+    driver = Driver(gpu("g0"))
+    driver.run(V, segments=(8, 8, 8, 8))
+    driver.ready("w0")
+    assert driver.tell(RunSubmitted("next", (V,))) == []
+
+
 def test_runs_go_one_after_the_other() -> None:
     driver = Driver()
     assert driver.tell(RunSubmitted("a", (V,))) == [OpenRun("a")]
@@ -159,7 +180,7 @@ def test_runs_go_one_after_the_other() -> None:
     assert driver.tell(RunSubmitted("c", (V,))) == []
     assert driver.tell(RunCancelled("b", "changed my mind")) == [RunOver("b", "interrupted", "", "changed my mind")]
     driver.tell(RunOpened("a", NONE))
-    assert driver.tell(IntakeDone("a")) == [CloseRun("a", "done")]
+    assert driver.tell(IntakeDone("a")) == [StartExporter("c"), CloseRun("a", "done")]
     assert driver.tell(RunClosed("a")) == [RunOver("a", "done"), OpenRun("c")]
 
 
