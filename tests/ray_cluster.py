@@ -1,15 +1,17 @@
 """A Ray cluster of simulated nodes in a process of its own: `python -P ray_cluster.py`, and the test's side of it.
 
-The process prints the address of the cluster, and an answer to each line on its standard input: `add`, with a PYTHONPATH for
-the node if one is given, or `remove` and a place in the list of nodes, which kills that node. It ends the cluster when its
+The process prints the address of the cluster, and an answer to each line on its standard input: `add` and a JSON object with
+variables of the node, or `remove` and a place in the list of nodes, which kills that node. It ends the cluster when its
 standard input ends.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 NODES, GPUS, CPUS = 3, 2, 1
@@ -18,9 +20,9 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_worker_prestart": "0", "RAY
 
 
 class RayCluster:
-    """The test's side: a head without GPUs, and NODES that declare GPUS each. Close it."""
+    """The test's side: a head without GPUs, and NODES that declare GPUS each, all with the variables. Close it."""
 
-    def __init__(self) -> None:
+    def __init__(self, variables: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-P", Path(__file__).absolute()],
             stdin=subprocess.PIPE,
@@ -28,13 +30,13 @@ class RayCluster:
             stderr=subprocess.DEVNULL,
             text=True,
             start_new_session=True,
-            env=os.environ | QUIET,
+            env={**os.environ, **QUIET, **variables},
         )
         self.address = self._answer()
 
-    def add_node(self, python_path: Path | None = None) -> None:
-        """Have a node join, whose Python looks for modules in `python_path` first."""
-        self._ask(f"add {python_path or ''}")
+    def add_node(self, **variables: str) -> None:
+        """Have a node join, with these variables besides."""
+        self._ask(f"add {json.dumps(variables)}")
 
     def remove_node(self, place: int = 0) -> None:
         """Kill a node, not the head, with all that runs there, and wait until the cluster knows; by its place among the nodes,
@@ -78,8 +80,7 @@ def _serve() -> None:
         for line in sys.stdin:
             what, _, rest = line.strip().partition(" ")
             if what == "add":
-                variables = {"PYTHONPATH": rest} if rest else None
-                nodes.append(cluster.add_node(num_cpus=CPUS, num_gpus=GPUS, env_vars=variables))
+                nodes.append(cluster.add_node(num_cpus=CPUS, num_gpus=GPUS, env_vars=json.loads(rest) or None))
             else:
                 cluster.remove_node(nodes.pop(int(rest)), allow_graceful=False)
                 cluster.wait_for_nodes()  # else the next command may find it alive

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from os import PathLike
-
 import msgspec
 
 from ...protocol.errors import UsageError
-from ...protocol.object_storage.address import is_address
 from ...protocol.spec.run_spec import RunSpec, check_spec
 from ...protocol.spec.shard import Shard, check_count, parse_shard
 
@@ -33,15 +30,6 @@ def choose_shards(
             "the same command with --shards once all shards are done"
         )
     return (one if shard is not None else None), shards
-
-
-def check_engine_out(on: str | None, out: str | PathLike[str]) -> None:
-    """Raise UsageError for a run directory that the nodes of an engine cannot write to together."""
-    if on is not None and is_address(out):
-        raise UsageError(
-            f"--on {on} --out {out}: give a folder that all nodes share; in object storage, run the shards with --shard I/N, "
-            "and then `embedfleet merge`"
-        )
 
 
 def check_engine(on: str | None, ray_address: str | None, shard: str | None, spec: RunSpec) -> None:

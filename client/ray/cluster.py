@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ...protocol.errors import UsageError
@@ -39,11 +38,14 @@ class Cluster:
 
 
 @contextmanager
-def checked_cluster(spec: RunSpec, out: Path, devices: str | None, address: str | None) -> Generator[Cluster]:
-    """The cluster of this host, or the one at `address`. UsageError names each node that cannot take part, and the remedy."""
+def checked_cluster(spec: RunSpec, out: str, devices: str | None, address: str | None) -> Generator[Cluster]:
+    """The cluster of this host, or the one at `address`. `out` is a folder or an address in object storage.
+
+    UsageError names each node that cannot take part, and the remedy.
+    """
     with joined(address) as ray:
         nodes = alive_nodes(ray)
-        needs = needs_of(spec, str(out), devices, nodes)
+        needs = needs_of(spec, out, devices, nodes)
         nodes = usable(nodes, needs)
         if not nodes:
             raise UsageError("--on ray: no node of the cluster has a processor to lend; start nodes with `ray start`")

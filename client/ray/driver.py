@@ -5,22 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ...protocol.errors import EmbedfleetError, RunFailed, UsageError, describe_exit
-from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.records.manifest import read_manifest
-from ...protocol.run_directory.records.shards import ShardsRecord
 from ..output.formatting import pluralize
 from ..output.messages import messages
-from ..shards.one_shard import is_done
 from ..steps.session import Interrupted
+from .finished_shards import FinishedShards
+from .marks import SHARED_SECONDS
 from .node_runner import ShardReport
 from .node_slots import Lost, NodeSlots, Reported, Room, SlotEvent, Up
 from .node_watch import NodeWatch
-from .probe import SHARED_SECONDS, look_until
 from .shard_board import ShardBoard
 from .shard_endings import ShardEndings, failures
 from .shard_figures import ShardFigures
@@ -37,8 +32,13 @@ NOTICE_SECONDS, NODELESS_SECONDS = 30.0, 900.0
 class ShardsRun:
     """The shards of one directory, and the flags that run each of them."""
 
-    record: ShardsRecord
-    out: Path
+    count: int
+    """Of all shards."""
+    out: str
+    """The folder or the address, as nodes name it."""
+    finished: FinishedShards
+    lost_last: bool
+    """See `ShardBoard`."""
     config: str
     """The flags of a shard as TOML."""
     restart: bool
@@ -60,11 +60,12 @@ class RayDriver:
     ) -> None:
         self._run, self._watch = run, watch
         self._received, self._terminated = received, terminated
-        layout, shards = RunLayout(run.out), range(run.record.shards)
-        done = set() if run.restart else {one for one in shards if is_done(layout, run.record, one)}
+        shards = range(run.count)
+        done = {} if run.restart else run.finished.among(shards)
         self._left = [one for one in shards if one not in done]
-        self._board, self._endings = ShardBoard(len(shards), self._left), ShardEndings(run.out)
-        self._figures = ShardFigures(len(shards), {one: self._rows(one) for one in done}, time.monotonic())
+        self._board = ShardBoard(run.count, self._left, lost_last=run.lost_last)
+        self._endings = ShardEndings(run.out)
+        self._figures = ShardFigures(run.count, done, time.monotonic())
         self._slots, self._view = NodeSlots(ray, watch.needs), ShardsView()
         self._error: EmbedfleetError | None = None
         self._ending_since: float | None = None
@@ -94,7 +95,7 @@ class RayDriver:
             raise self._error
         if failed := self._board.failed:
             raise RunFailed(failures(failed, self._board.count))
-        self._see_all()
+        self._run.finished.await_all(self._left, time.monotonic() + SHARED_SECONDS)
 
     def _step(self) -> None:
         now = time.monotonic()
@@ -179,6 +180,11 @@ class RayDriver:
             self._is_wishing = False
         if shard is None:
             return
+        is_old = self._run.restart and self._board.is_first(shard)  # what stands there is still to be removed
+        if not is_old and (rows := self._rows(shard)) is not None:
+            messages().say(f"node {self._watch.name(node)} was lost; shard {shard} is done")
+            self._finish(shard, rows)
+            return
         again = self._board.lose(shard, f"its node {self._watch.name(node)} was lost: {reason}", now)
         messages().say(
             f"node {self._watch.name(node)} was lost; shard {shard} " + ("goes to another" if again else "is given up")
@@ -202,9 +208,8 @@ class RayDriver:
         reason = error or f"the command ended with {describe_exit(code)}"
         match self._endings.judge(node, shard, code, error):
             case "done":
-                self._board.finish(shard)
-                self._figures.finish(shard, self._rows(shard))
-            case "writing":
+                self._finish(shard, self._rows(shard) or 0)
+            case "writing" | "away":
                 messages().detail(f"{where}: {reason}")
                 self._board.wait(shard, f"{where}: {reason}", now)
             case "lost":
@@ -218,12 +223,9 @@ class RayDriver:
                     f"{where}: {reason}; " + ("it is tried again" if again else "it is given up, and the others go on")
                 )
 
-    def _see_all(self) -> None:
-        """Wait until what the nodes wrote is seen here, or some seconds are over: a merge would name what it does not see."""
-        layout, end = RunLayout(self._run.out), time.monotonic() + SHARED_SECONDS
-        for one in self._left:
-            folders = layout.shards, layout.shard(one).root
-            look_until(partial(is_done, layout, self._run.record, one), folders, end)
+    def _finish(self, shard: int, rows: int) -> None:
+        self._board.finish(shard)
+        self._figures.finish(shard, rows)
 
     def _show(self) -> None:
         board = self._board
@@ -237,10 +239,9 @@ class RayDriver:
             )
         )
 
-    def _rows(self, shard: int) -> int:
-        """The rows of a shard that is done; 0 if its manifest is not seen here yet."""
+    def _rows(self, shard: int) -> int | None:
+        """The rows of a shard that is done; None if that is not seen here."""
         try:
-            manifest = read_manifest(RunLayout(self._run.out).shard(shard))
+            return self._run.finished.among([shard]).get(shard)
         except EmbedfleetError:
-            return 0
-        return manifest.counts.chunks if manifest is not None else 0
+            return None

@@ -43,6 +43,8 @@ class NodeFacts:
     """Why the source cannot be read there; empty if it can."""
     folder: str = ""
     """Why --out is not the same folder there; empty if it is."""
+    store: str = ""
+    """Why --out in object storage cannot be used there, and the remedy; empty if it can."""
     error: str = ""
     """Why the task failed; empty if it did not."""
 
@@ -106,6 +108,8 @@ def problem_of(facts: NodeFacts, needs: Needs) -> str:
         return "declares GPUs to Ray, and the NVIDIA driver shows none: see `nvidia-smi` there"
     if facts.source:
         return f"cannot read the source {needs.source} ({facts.source}): mount it there at the same path"
+    if facts.store:
+        return facts.store
     if facts.folder:
         what = f"--out {needs.out} is not the same folder there ({facts.folder})"
         return f"{what}: give one on a file system that all nodes share"

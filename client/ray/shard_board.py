@@ -30,10 +30,13 @@ _NONE = _Attempts()
 
 
 class ShardBoard:
-    """The shards `left` of a run, by number. `count` is the number of all shards, those done before included."""
+    """The shards `left` of a run, by number. `count` is the number of all shards, those done before included.
 
-    def __init__(self, count: int, left: Iterable[int]) -> None:
-        self.count = count
+    `lost_last`: a shard whose node was lost waits until no other does, since the lock of that node has to expire first.
+    """
+
+    def __init__(self, count: int, left: Iterable[int], *, lost_last: bool = False) -> None:
+        self.count, self._lost_last = count, lost_last
         self._waiting = deque(left)
         self._done = count - len(self._waiting)
         self._running: dict[int, str] = {}
@@ -90,11 +93,14 @@ class ShardBoard:
         """The node or the actor of a shard was lost. Whether the shard will be tried again."""
         attempts = self._attempts.setdefault(shard, _Attempts())
         attempts.losses, attempts.writing_since = attempts.losses + 1, None
-        return self._again(shard, attempts, reason, now, attempts.losses < MOST_LOSSES)
+        again = self._again(shard, attempts, reason, now, attempts.losses < MOST_LOSSES)
+        if again and self._lost_last:
+            self._waiting.append(self._waiting.popleft())
+        return again
 
     def wait(self, shard: int, reason: str, now: float) -> bool:
-        """Another run writes to the folder of a shard. Whether the shard will be tried again: it counts as a loss only if
-        that has lasted for WRITING_SECONDS."""
+        """Another run writes to the folder of a shard, or its store does not answer. Whether the shard will be tried again: it
+        counts as a loss only if that has lasted for WRITING_SECONDS."""
         attempts = self._attempts.setdefault(shard, _Attempts())
         since = now if attempts.writing_since is None else attempts.writing_since
         is_loss = now - since >= WRITING_SECONDS

@@ -13,6 +13,7 @@ from ...protocol.errors import (
     EXIT_TERMINATED,
     EXIT_USAGE,
 )
+from ...protocol.object_storage.failures import may_return
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.lock_holder import WRITING
 from ..output.formatting import pluralize
@@ -21,30 +22,34 @@ INTERRUPTED = (EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_HUNG_UP)
 MOST_NAMED = 3
 """Failed shards that an error names."""
 
-Verdict = Literal["done", "writing", "lost", "failed", "general"]
+Verdict = Literal["done", "writing", "away", "lost", "failed", "general"]
 
 
 class ShardEndings:
     """Judges how shards in `out` ended. Exit code 2 has two kinds of causes: a flag or a model, which would meet every shard,
     and a disk or a store, which may be well again at the next attempt. The same reason at a second place tells them apart."""
 
-    def __init__(self, out: Path) -> None:
-        self._layout = RunLayout(out)
+    def __init__(self, out: str) -> None:
+        """`out` is a folder or an address, as the errors of shards name it."""
+        self._out = out
         self._places: dict[str, set[tuple[str, int]]] = {}
         """By reason, the nodes and shards that ended with it and code 2."""
 
     def judge(self, node: str, shard: int, code: int, error: str) -> Verdict:
-        """`writing`: another run has the folder; `lost`: the node took its leave; `general`: it would meet every shard."""
+        """`writing`: another run has the folder; `away`: the store does not answer now; `lost`: the node took its leave;
+        `general`: it would meet every shard."""
         if code in (EXIT_DONE, EXIT_QUARANTINED):
             return "done"
         if WRITING in error:  # who had the shard before is not gone yet
             return "writing"
+        if may_return(error):  # it would be so for every shard, and none is to blame
+            return "away"
         if code in INTERRUPTED:  # preempted there
             return "lost"
         return "general" if code == EXIT_USAGE and self._is_general(node, shard, error) else "failed"
 
     def _is_general(self, node: str, shard: int, error: str) -> bool:
-        reason = error.replace(str(self._layout.shard(shard).root), str(self._layout.root))
+        reason = error.replace(f"{self._out}/{RunLayout(Path()).shard(shard).root}", self._out)
         places = self._places.setdefault(reason, set())
         places.add((node, shard))
         return len(places) > 1

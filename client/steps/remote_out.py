@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -27,37 +30,52 @@ from ..output.formatting import human_bytes, pluralize
 from ..output.messages import messages
 from ..run_directory.edge_shard import engine_installed
 
+SHARDS = RunLayout(Path()).shards.name
+"""The part that all shards are below. Its lock is that of the records that they share."""
+CHECK_SECONDS = 0.2
+
 
 @contextmanager
 def remote_out(
-    address: Address, spool_folder: Path | None, *, keep: bool, say: Callable[[str], None], part: str = ""
+    address: Address,
+    spool_folder: Path | None,
+    *,
+    keep: bool,
+    say: Callable[[str], None],
+    part: str | None = "",
+    check: Callable[[], None] = lambda: None,
 ) -> Generator[Path]:
     """The local run directory in the place of the one at `address`, while this process alone holds its lock.
 
     With a `part`, the run directory of a shard below it (`shards/00017`), only that is worked on, and locked: several processes
     may work on several shards, each in a spool of its own, but none on a shard while one works on the whole. The folder is that
-    of the whole run all the same.
+    of the whole run all the same. With None, only the records that all shards share are worked on, while other processes may
+    work on the shards, and none on the whole.
 
+    `check` is called again and again while a lock is waited for and objects are fetched, and may raise.
     It begins with the objects of the store. Each committed file is an object before it has its name. At the end the store is
     made equal to it, and if the run is done the spool is removed, unless `keep`. RunDirectoryError, before anything is written,
     for a store that refuses, and for a run that another process is writing.
     """
     check_store(address, "--out")
-    mine = address.below(part) if part else address
+    place = SHARDS if part is None else part
+    mine = address.below(place) if place else address
     now = probe(mine)
-    spool = Spool.make(_spool_of(mine, part, spool_folder), address)
+    spool = Spool.make(_spool_of(mine, place, spool_folder), address)
     folder = ObjectFolder(address)
     begun = done = False
     with spool.alone():
         try:
             with (
                 _explained(address),
-                Lease(ObjectFolder(mine, REQUEST_PATIENCE), spool.lease_file, now, say=say) as lease,
+                Lease(
+                    ObjectFolder(mine, REQUEST_PATIENCE), spool.lease_file, now, say=say, wait=partial(_wait, check)
+                ) as lease,
             ):
-                for other in _others(folder, part):
+                for other in _others(folder, place):
                     lease.look_at(ObjectFolder(other, REQUEST_PATIENCE))
-                brought = bring(spool, folder, strict=True, part=part)
-                if brought.objects:
+                brought = bring(spool, folder, strict=True, part=part, check=check)
+                if brought.objects and part is not None:
                     fetched = f"{brought.fetched:,} of them fetched, {human_bytes(brought.n_bytes)}"
                     say(
                         f"{address}: {pluralize(brought.objects, 'object')} there; {fetched}; the spool is {spool.folder}"
@@ -69,8 +87,9 @@ def remote_out(
                     yield spool.root
                 finally:
                     unfollow_spool(mirror)
-                    mirror.reconcile(part)
-                    done = _is_done(spool.root / part)
+                    if part is not None:
+                        mirror.reconcile(part)
+                    done = part is None or _is_done(spool.root / part)
         finally:  # the command ends with an exception, even in order
             if done and not keep:
                 spool.remove()
@@ -83,20 +102,28 @@ def remote_out(
                 say(f"the spool {spool.folder} stays for the same command here; elsewhere it goes on from {address}")
 
 
-def _spool_of(mine: Address, part: str, given: Path | None) -> Path:
+def _wait(check: Callable[[], None], seconds: float) -> None:
+    """Sleep, and call `check` before and every CHECK_SECONDS."""
+    end = time.monotonic() + seconds
+    check()
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(CHECK_SECONDS, left))
+        check()
+
+
+def _spool_of(mine: Address, place: str, given: Path | None) -> Path:
     """The folder of the spool. Each part has its own below the given one: several may be worked on at once on a host."""
     if given is None:
         return cache_of(mine, "spools")
-    return given / part.replace("/", "-") if part else given
+    return given / place.replace("/", "-") if place else given
 
 
-def _others(folder: ObjectFolder, part: str) -> list[Address]:
+def _others(folder: ObjectFolder, place: str) -> list[Address]:
     """The run directories whose writers would write there too: for a part the whole, for the whole its parts with a lock."""
-    if part:
+    if place:
         return [folder.address]
-    parts = RunLayout(Path()).shards.name
-    locks = [PurePosixPath(one.name) for one in folder.list(parts)]
-    return [folder.address.below(str(path.parent)) for path in locks if path.match(f"{parts}/*/{STORE_LOCK}")]
+    locks = [PurePosixPath(one.name) for one in folder.list(SHARDS)]
+    return [folder.address.below(str(path.parent)) for path in locks if path.name == STORE_LOCK]
 
 
 @contextmanager
@@ -124,12 +151,37 @@ def _has_collection(root: Path) -> bool:
     return RunLayout(root).published.exists()
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteDirectory:
+    """A run directory in object storage, whose parts a command opens when it needs them."""
+
+    address: Address
+    spool: Path | None
+    """The folder below which the spools are; None for those in the cache of the user."""
+    keep_spool: bool
+
+    def below(self, name: str) -> RemoteDirectory:
+        """The same with its spools in the folder `name` below the given one."""
+        return replace(self, spool=self.spool / name) if self.spool is not None else self
+
+    @contextmanager
+    def opened(
+        self, part: str | None, say: Callable[[str], None], check: Callable[[], None] = lambda: None
+    ) -> Generator[Path]:
+        """The folder of `remote_out` for this part; messages name the address in its place."""
+        with remote_out(self.address, self.spool, keep=self.keep_spool, say=say, part=part, check=check) as folder:
+            stands_for(folder, self.address)
+            yield folder
+
+
 class Out(NamedTuple):
     """The run directory of a command: the folder to work in, the index of the run, and `--out` as messages show it."""
 
     folder: Path
     index: Index
     shown: str | Path
+    remote: RemoteDirectory | None = None
+    """The run directory in object storage that the folder stands for; None for a folder of this host."""
     collection: bool = False
     """Whether to make the collection in the spool once the run is done: the run itself has none."""
 
@@ -147,8 +199,9 @@ def open_out(
     shard: str | None = None,
 ) -> Out:
     """The folder of `--out`: itself or, for an address, its spool, which `enter` keeps open to the end of the command; without
-    `enter`, nothing is opened. With a `shard`, only its part of the directory is. `searched`: there are queries, which need a
-    collection. `notes` gains what the user should know. UsageError for flags that do not go together."""
+    `enter`, nothing is opened, and the folder stands for the address in messages only. With a `shard`, only its part of the
+    directory is opened. `searched`: there are queries, which need a collection. `notes` gains what the user should know.
+    UsageError for flags that do not go together."""
     if not is_address(out):
         if spool is not None or keep_spool:
             raise UsageError(
@@ -166,12 +219,19 @@ def open_out(
     elif index == "edge":
         notes.append(f"--index none: no collection is made in {address}; `embedfleet upload` makes one on a server")
     where = expand_path(spool, "--spool").absolute() if spool is not None else None
+    remote = RemoteDirectory(address, where, keep_spool)
     if enter is None:
-        return Out((where or cache_of(address, "spools")) / address.name, "none", str(address), collection)
-    part = str(RunLayout(Path()).shard(parse_shard(shard).index).root) if shard is not None else ""
-    folder = enter(remote_out(address, where, keep=keep_spool, say=messages().say, part=part))
-    stands_for(folder, address)
-    return Out(folder, "none", str(address), collection)
+        folder = (where or cache_of(address, "spools")) / address.name
+        stands_for(folder, address)
+    else:
+        part = part_of(parse_shard(shard).index) if shard is not None else ""
+        folder = enter(remote.opened(part, messages().say))
+    return Out(folder, "none", str(address), remote, collection)
+
+
+def part_of(shard: int) -> str:
+    """The run directory of a shard, below that of the whole."""
+    return str(RunLayout(Path()).shard(shard).root)
 
 
 def _check_collection(*, keep_spool: bool, index_is_typed: bool, shard: str | None) -> None:

@@ -13,6 +13,9 @@ _QUERY = re.compile(r"\?[^\s\"'>)]*")
 _MOST = 200
 _FINAL = ("PermissionDeniedError", "UnauthenticatedError", "NotSupportedError", "InvalidPathError")
 
+_BUSY, _SLOW = "the store is too busy", "did not answer in time; check the network"
+_AWAY = "cannot be reached; check the address"
+"""In the lines for a store that does not answer now."""
 _KEYS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the host a role",
     "gs": "set GOOGLE_APPLICATION_CREDENTIALS, or run gcloud auth application-default login",
@@ -123,16 +126,17 @@ def _by_status(error: BaseException, address: Address, place: str, low: str, cod
             "the server sends no parts of files, which Parquet and a resumed read need; download it and give that path"
         )
     if status == 429 or code in ("slowdown", "toomanyrequests", "serverbusy") or status == 503:
-        return (
-            f"the store is too busy ({code or status}); run the same command again later, or with fewer nodes at once"
-        )
+        return f"{_BUSY} ({code or status}); run the same command again later, or with fewer nodes at once"
     if any(one in low for one in _LATE):
-        return f"{_endpoint(address)} did not answer in time; check the network, and run the same command again"
+        return f"{_endpoint(address)} {_SLOW}, and run the same command again"
     if any(one in low for one in _NO_ANSWER):
-        return (
-            f"{_endpoint(address)} cannot be reached; check the address, the network, and AWS_ENDPOINT_URL and the like"
-        )
+        return f"{_endpoint(address)} {_AWAY}, the network, and AWS_ENDPOINT_URL and the like"
     return f"{_shortened(error)}; check the address and the environment"
+
+
+def may_return(line: str) -> bool:
+    """Whether an error with a line of `describe` is one of a store that does not answer now, and may do so later."""
+    return any(one in line for one in (_BUSY, _SLOW, _AWAY))
 
 
 def _endpoint(address: Address) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -41,27 +41,31 @@ class _Moved(Exception):
     """An object was replaced or removed after the listing."""
 
 
-def bring(spool: Spool, folder: ObjectFolder, *, strict: bool, part: str = "") -> Brought:
+def bring(
+    spool: Spool,
+    folder: ObjectFolder,
+    *,
+    strict: bool,
+    part: str | None = "",
+    check: Callable[[], None] = lambda: None,
+) -> Brought:
     """Make the spool equal to the store. `strict`: files that are no object go too, since only what is in the store counts.
 
-    With a `part`, the run directory of a shard, only that is brought, and the records that all shards share.
+    With a `part`, the run directory of a shard, only that is brought, and the records that all shards share; with None, those
+    records alone, and nothing is listed. `check` is called before each object that is fetched, and may raise.
     RunDirectoryError if the disk has too little room. EmbedfleetError if objects cannot be fetched.
     """
     for _ in range(LISTINGS):
         with contextlib.suppress(_Moved):
-            return _bring(spool, folder, strict, part)
+            return _bring(spool, folder, strict, part, check)
     raise EmbedfleetError(
         f"{spool.address}: changes all the time while it is fetched; try again once its run has ended"
     )
 
 
-def _bring(spool: Spool, folder: ObjectFolder, strict: bool, part: str) -> Brought:
-    listed = folder.list(part)
-    stood = {one.name: one for one in listed if spool.path_of(one.name) is not None}
-    layout = RunLayout(spool.root)
-    for shared in (layout.shards_record, layout.fit) if part else ():
-        if (record := folder.head(shared.name)) is not None:
-            stood[record.name] = record
+def _bring(spool: Spool, folder: ObjectFolder, strict: bool, part: str | None, check: Callable[[], None]) -> Brought:
+    listed = folder.list(part) if part is not None else []
+    stood = {one.name: one for one in (*listed, *_shared(folder, part)) if spool.path_of(one.name) is not None}
     known = dict(spool.entries())
     wanted = [one for one in stood.values() if not _has(spool, known.get(one.name), one)]
     _check_room(spool, sum(one.size for one in wanted))
@@ -73,12 +77,28 @@ def _bring(spool: Spool, folder: ObjectFolder, strict: bool, part: str) -> Broug
             path.unlink(missing_ok=True)
     spool.note(*(Entry(name=name, gone=True) for name in sorted(gone & known.keys())))
     spool.root.mkdir(exist_ok=True)
+
+    def fetch(one: StoredObject) -> Entry:
+        check()
+        return _fetch(spool, one)
+
     with ThreadPoolExecutor(AT_ONCE, "fetch") as pool:
         for last in (False, True):  # an interrupted fetch leaves no manifest without the files that it describes
-            for entry in pool.map(partial(_fetch, spool), [one for one in wanted if is_manifest(one.name) is last]):
+            for entry in pool.map(fetch, [one for one in wanted if is_manifest(one.name) is last]):
                 spool.note(entry)
     locks = tuple(one for one in listed if PurePosixPath(one.name).name == STORE_LOCK)
     return Brought(len(stood), len(wanted), sum(one.size for one in wanted), locks)
+
+
+def _shared(folder: ObjectFolder, part: str | None) -> Iterator[StoredObject]:
+    """The records of the whole directory that come with a part. With the records alone, also its spec: it is a run then."""
+    layout = RunLayout(Path())
+    names = {"": (), None: (layout.shards_record, layout.fit, layout.spec)}.get(
+        part, (layout.shards_record, layout.fit)
+    )
+    for path in names:
+        if (record := folder.head(path.name)) is not None:
+            yield record
 
 
 def _has(spool: Spool, entry: Entry | None, one: StoredObject) -> bool:

@@ -34,7 +34,7 @@ def config_of(tmp_path: Path) -> Callable[..., str]:
 
     def make(model: str, devices: str = "cpu") -> str:
         spec = build_spec(str(tmp_path / "c.jsonl"), dense=[model], sparse=[], multivector=[], heads=[], index="none")
-        return shard_config(spec, tmp_path / "out", DEFAULTS, devices=devices, grace=5.0, otlp=None)
+        return shard_config(spec, str(tmp_path / "out"), DEFAULTS, devices=devices, grace=5.0, otlp=None)
 
     return make
 

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from embedfleet import open_run
 
-from ..ray_cluster import RayCluster
+from ..object_store.server import Bucket, StoreServer
+from ..ray_cluster import NODES, RayCluster
 
 pytestmark = pytest.mark.timeout(360)
 """On two busy cores the cluster alone takes half a minute to start."""
@@ -26,9 +27,9 @@ SHARDS = 16
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[RayCluster]:
-    """Three nodes with GPUs, simulated."""
-    made = RayCluster()
+def cluster(store_server: StoreServer) -> Iterator[RayCluster]:
+    """Three nodes with GPUs, simulated, that reach the object store."""
+    made = RayCluster(store_server.environment)
     yield made
     made.close()
 
@@ -102,7 +103,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(
 def test_a_node_with_another_version_is_named(cluster: RayCluster, start: Any, source: Path, tmp_path: Path) -> None:
     (tmp_path / "old" / "embedfleet").mkdir(parents=True)
     (tmp_path / "old" / "embedfleet" / "__init__.py").write_text('__version__ = "0.0.9"\n')
-    cluster.add_node(tmp_path / "old")
+    cluster.add_node(PYTHONPATH=str(tmp_path / "old"))
     try:
         command = start("run", source, "--out", tmp_path / "run", *MODELS, *on(cluster))
         command.wait(2)
@@ -125,6 +126,94 @@ def test_an_error_of_the_shards_ends_the_run_once(
     assert len(errors) == 1
     assert "shard " in errors[0]
     assert "--devices cuda:7: no such GPU" in errors[0]
+
+
+def stored_shards(bucket: Bucket) -> int:
+    return sum(name.endswith("/manifest.json") for name in bucket.keys("run/shards"))
+
+
+def test_in_object_storage_a_node_is_lost_and_its_shard_goes_on_elsewhere(
+    cluster: RayCluster,
+    start: Any,
+    cli: Any,
+    waiting: Any,
+    bucket: Bucket,
+    texts: list[str],
+    fake_vectors: Any,
+    source: Path,
+    tmp_path: Path,
+) -> None:
+    """Source and run are in the store. The merged run there is equal to one run."""
+    there, out = bucket.put("corpus/c.jsonl", source.read_bytes()), bucket.url("run")
+    models = "--dense", "fake:8,delay_ms=400", "--sparse", "bm25"
+    words = "run", there, "--out", out, *models, *on(cluster), "--shards", "8"
+    command = start(*words, "--spool", tmp_path / "spools", "--progress", "json")
+
+    def all_at_work() -> bool:
+        names = bucket.keys("run/shards/")
+        done = {name.split("/")[2] for name in names if name.endswith("/manifest.json")}
+        locked = {name.split("/")[2] for name in names if name.endswith("/.embedfleet.lock")}
+        return bool(done) and len(locked - done) > NODES  # the lock of the command is beside them
+
+    waiting.eventually(all_at_work, 120.0, "a shard of each node")
+    bucket.proxy.requests.clear()
+    cluster.remove_node()
+    cluster.add_node()
+    refused = cli(*words, "--spool", tmp_path / "other", code=2).error
+    assert f"--out {out}/shards: another run is writing there (process {command.process.pid} on" in refused
+    command.wait(0)
+    listings = [path for _, path in bucket.proxy.requests if "list-type=2" in path and "shards%2F0" not in path]
+    assert len(listings) == 3, (
+        "the merge looks for locks, fetches, and compares; nothing else lists more than one shard"
+    )
+    assert "was lost; shard" in command.err
+    assert "goes to another" in command.err
+    assert '"shards":{"count":8,"done":8' in command.err.replace(" ", "")
+    run = open_run(out)
+    assert run.ids == [f"c{row}" for row in range(len(texts))]
+    np.testing.assert_array_equal(run.vectors("dense-fake-8"), fake_vectors(texts, 8))
+    assert not [name for name in bucket.keys("run") if "/.embedfleet" in name]
+    assert "very-secret-key" not in command.err
+    assert all(b"very-secret-key" not in (bucket.get(name) or b"") for name in bucket.keys("run"))
+
+
+def test_in_object_storage_the_same_command_resumes_after_ctrl_c(
+    cluster: RayCluster, start: Any, waiting: Any, bucket: Bucket, source: Path, texts: list[str], fake_vectors: Any
+) -> None:
+    out = bucket.url("run")
+    words = ("run", source, "--out", out, "--dense", "fake:8,delay_ms=120", *on(cluster), "--shards", "6")
+    command = start(*words)
+    waiting.eventually(lambda: stored_shards(bucket) >= 1, 120.0, "a shard")
+    command.signal(signal.SIGINT)
+    command.wait(130)
+    assert f"resumes in {out}" in command.err
+    assert not [name for name in bucket.keys("run") if "/.embedfleet" in name]
+    done = stored_shards(bucket)
+    again = start(*words)
+    again.wait(0)
+    assert f"{done} of 6 shards done before" in again.err
+    np.testing.assert_array_equal(open_run(out).vectors("dense-fake-8"), fake_vectors(texts, 8))
+    assert f"next: embedfleet verify {out}" in again.err
+
+
+def test_a_store_that_cannot_be_used_is_refused_before_a_device_is_taken(
+    cluster: RayCluster, cli: Any, bucket: Bucket, source: Path
+) -> None:
+    words = ("--dense", "fake:8", *on(cluster))
+    error = cli("run", source, "--out", "s3://no-such-bucket/run", *words, code=2).error
+    assert "--out s3://no-such-bucket/run: the bucket no-such-bucket does not exist; check its name" in error
+    for variables, message in (
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "no keys were found; set AWS_ACCESS_KEY_ID"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "127.0.0.1:9 cannot be reached; check the address, the network"),
+    ):
+        cluster.add_node(**variables)
+        try:
+            error = cli("run", source, "--out", bucket.url("run"), *words, code=2).error
+        finally:
+            cluster.remove_node(-1)
+        assert "error: --on ray: node " in error
+        assert message in error
+    assert bucket.keys() == []
 
 
 ENCODE = """

@@ -278,7 +278,7 @@ def run_request(
     from ....protocol.wire.run_options import RunOptions, check_options
     from ...options.retrieval_options import plan_if_asked
     from ...options.run_defaults import default_models, default_out
-    from ...options.shard_flags import check_engine, check_engine_out, choose_shards
+    from ...options.shard_flags import check_engine, choose_shards
     from ...options.spec_builder import build_spec, split_names
     from ...options.spec_values import model_values, spec_values
     from ...options.stdin_check import check_stdin
@@ -289,10 +289,9 @@ def run_request(
     if out is None:
         out = default_out(source)
         notes.append(f"without --out, the run directory is {shown_path(out)}")
-    check_engine_out(on, out)
     index_is_typed = getattr(context.get_parameter_source("index"), "name", "DEFAULT") != "DEFAULT"
-    enter = None if write_config else context.with_resource
-    folder, index, shown, collection = open_out(
+    enter = None if write_config or on is not None else context.with_resource
+    folder, index, shown, remote, collection = open_out(
         out,
         index,
         spool,
@@ -339,6 +338,7 @@ def run_request(
     return RunRequest(
         spec=spec,
         out=folder,
+        remote=remote,
         options=options,
         after=steps,
         devices=devices,

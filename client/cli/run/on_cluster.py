@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ....protocol.run_directory.records.shards import ShardsRecord
 from ...shards.agreement import shards_of
-from ...steps.session import Session
+from ...steps.session import Interrupted, Session
 from .request import RunRequest
 
 if TYPE_CHECKING:
@@ -20,28 +22,67 @@ def chosen_cluster(request: RunRequest) -> AbstractContextManager[Cluster | None
         return nullcontext()
     from ...ray.cluster import checked_cluster  # late: it needs an extra
 
-    return checked_cluster(request.spec, request.out, request.devices, request.ray_address)
+    return checked_cluster(request.spec, _shown(request), request.devices, request.ray_address)
 
 
-def count_shards(request: RunRequest, cluster: Cluster | None) -> int:
+@contextmanager
+def opened(request: RunRequest, part: str | None, session: Session) -> Generator[Path]:
+    """The folder of a part of `--out` for this block, see `remote_out`: the whole (``), or the records of all shards (None).
+
+    Where `--out` is a folder, or is open already, it is that. Raises Interrupted after a signal.
+    """
+    if request.on is None or request.remote is None:
+        yield request.out
+        return
+
+    def check() -> None:
+        if session.received:
+            raise Interrupted
+
+    remote = request.remote
+    if part == "":
+        session.say(f"fetching the shards of {remote.address}, to merge them")
+        remote = remote.below("whole")  # that of the nodes may be on this host too
+    with remote.opened(part, session.say, check) as folder:
+        yield folder
+
+
+def count_shards(request: RunRequest, cluster: Cluster | None, folder: Path) -> int:
     """The number of shards: that of `--shards`, else that of the directory, else the default of the cluster."""
     if request.shards is not None or cluster is None:
         return request.shards or 1
-    return shards_of(request.out) or cluster.usual_shards
+    return shards_of(folder) or cluster.usual_shards
 
 
 def run_on(cluster: Cluster, session: Session, record: ShardsRecord, request: RunRequest) -> None:
     """Have the cluster run the shards that are not done. Raises Interrupted after a signal, or the error that ends the run."""
     from ...ray.driver import ShardsRun
+    from ...ray.finished_shards import FolderShards, StoredShards
     from ...ray.shard_config import shard_config
 
+    remote = request.remote
     config = shard_config(
         request.spec,
-        request.out,
+        _shown(request),
         request.options,
         devices=request.devices,
         grace=request.grace,
         otlp=request.otlp,
+        spool=remote.spool if remote is not None else None,
+        keep_spool=remote is not None and remote.keep_spool,
     )
-    shards = ShardsRun(record=record, out=request.out, config=config, restart=request.restart, grace=request.grace)
+    shards = ShardsRun(
+        count=record.shards,
+        out=_shown(request),
+        finished=StoredShards(remote.address, record) if remote is not None else FolderShards(request.out, record),
+        lost_last=remote is not None,
+        config=config,
+        restart=request.restart,
+        grace=request.grace,
+    )
     cluster.run(shards, session.received, lambda: session.is_terminated)
+
+
+def _shown(request: RunRequest) -> str:
+    """`--out` as every node can use it."""
+    return str(request.remote.address if request.remote is not None else request.out)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ....protocol.spec.run_spec import RunSpec
 from ....protocol.spec.shard import Shard
 from ....protocol.wire.run_options import RunOptions
 from ...options.retrieval_plan import RetrievalPlan
+
+if TYPE_CHECKING:
+    from ...steps.remote_out import RemoteDirectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class RunRequest:
 
     spec: RunSpec
     out: Path
+    remote: RemoteDirectory | None = None
+    """What `out` stands for, if that is in object storage. With `on`, nothing of it is open yet."""
     options: RunOptions
     after: AfterRun
     devices: str | None = None

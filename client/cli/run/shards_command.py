@@ -16,6 +16,7 @@ from ....protocol.run_directory.layout import RunLayout
 from ....protocol.run_directory.records.manifest import read_manifest
 from ....protocol.run_directory.records.shards import ShardsRecord
 from ....protocol.run_directory.run_json import reasons_in
+from ....protocol.spec.run_spec import RunSpec
 from ...output.formatting import pluralize
 from ...output.merge_progress import MergeProgress
 from ...shards.agreement import agree, shard_spec
@@ -30,7 +31,7 @@ from ...steps.runs_in_turn import PlannedRun, RunsInTurn
 from ...steps.session import Interrupted, Session, open_session, the_same
 from ...steps.step_summary import Stage
 from .fit_command import fit_within
-from .on_cluster import chosen_cluster, count_shards, run_on
+from .on_cluster import chosen_cluster, count_shards, opened, run_on
 from .request import AfterRun, RunRequest
 from .run_command import after_corpus, reason_lines
 
@@ -57,13 +58,16 @@ def _run_shards(request: RunRequest, cluster: Cluster | None) -> int:
         for line in request.notes:
             session.say(line)
         try:
-            record = _agreed(session, request, count_shards(request, cluster))
-            if cluster is not None:
-                run_on(cluster, session, record, request)
-            else:
-                _run_all(session, record, out, restart=restart, after=after)
-            quarantined = _merge(session, out, printed, stages)
-            quarantined += after_corpus(session, record.spec, out, after, printed, stages)
+            with opened(request, None, session) as folder:
+                count = count_shards(request, cluster, folder)
+                record = _agreed(session, request.spec, RunLayout(folder), count, restart=restart)
+                if cluster is not None:
+                    run_on(cluster, session, record, request)
+                else:
+                    _run_all(session, record, folder, restart=restart, after=after)
+            with opened(request, "", session) as whole:
+                quarantined = _merge(session, whole, printed, stages)
+                quarantined += after_corpus(session, record.spec, whole, after, printed, stages)
             return EXIT_QUARANTINED if quarantined else EXIT_DONE
         except Interrupted:
             printed["status"] = "interrupted"
@@ -82,13 +86,12 @@ def _run_shards(request: RunRequest, cluster: Cluster | None) -> int:
                 sys.stdout.flush()
 
 
-def _agreed(session: Session, request: RunRequest, count: int) -> ShardsRecord:
+def _agreed(session: Session, spec: RunSpec, layout: RunLayout, count: int, *, restart: bool) -> ShardsRecord:
     """The record of the shards, with a fit before it if the spec needs one."""
-    spec, layout = request.spec, RunLayout(request.out)
     if needs_fit(spec):
         found = find_fit(layout, spec) or fit_within(session, layout, spec)
         spec = fitted(spec, found)
-    return agree(layout, spec, count, restarted=range(count) if request.restart else ())
+    return agree(layout, spec, count, restarted=range(count) if restart else ())
 
 
 def _run_all(session: Session, record: ShardsRecord, out: Path, *, restart: bool, after: AfterRun) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +15,6 @@ from embedfleet.client.ray.node_slots import Lost, Reported, SlotEvent
 from embedfleet.client.ray.nodes import Needs
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.run_directory.lock_holder import WRITING
-from embedfleet.protocol.run_directory.records.shards import ShardsRecord
-from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 
 GONE = Lost("n", 0, "gone")
 WORKS = Reported("n", ShardReport(0, progress={"passes": [{"rows_done": 7}]}))
@@ -55,18 +53,36 @@ class Slots:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard_board, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(shard_board, "WRITING_PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(driver, "SHARED_SECONDS", 0.0)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, out: Path, *attempts: Sequence[SlotEvent]) -> list[bool]:
-    """Run one shard with --restart; the attempts that had the flag."""
+class Finished:
+    """Shards of one row. `seen`: which are done, at one look after another."""
+
+    def __init__(self, *seen: Collection[int]) -> None:
+        self._seen = list(seen)
+
+    def among(self, shards: Collection[int]) -> dict[int, int]:
+        seen = self._seen.pop(0) if self._seen else ()
+        return {one: 1 for one in shards if one in seen}
+
+    def await_all(self, *_: Any) -> None: ...
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    out: Path,
+    *attempts: Sequence[SlotEvent],
+    restart: bool = True,
+    done: Sequence[Collection[int]] = (),
+) -> list[bool]:
+    """Run one shard; for each attempt, whether it had --restart. `done`: see `Finished`."""
     slots = Slots(attempts)
     monkeypatch.setattr(driver, "NodeSlots", lambda *_: slots)
     needs = Needs("s", str(out), gpus=False, real=False)
     watch: Any = SimpleNamespace(needs=needs, look=list, name=str, close=lambda: None)
-    spec = RunSpec(source="s", passes=(PassSpec(vector="v", kind="dense", model="fake:8"),))
-    record = ShardsRecord(shards=1, spec=spec, files=())
-    shards = ShardsRun(record=record, out=out, config="", restart=True, grace=1.0)
+    shards = ShardsRun(
+        count=1, out=str(out), finished=Finished(*done), lost_last=False, config="", restart=restart, grace=1.0
+    )
     RayDriver(None, shards, watch, [], lambda: False).run()
     return slots.restarts
 
@@ -87,3 +103,23 @@ def test_one_refusal_is_tried_again_and_a_second_shard_with_it_ends_the_run(
     elsewhere = Reported("other", REFUSED.report)
     with pytest.raises(UsageError, match="shard 0/1 on other: --out o: no space left"):
         run(monkeypatch, tmp_path, [REFUSED], [elsewhere])
+
+
+def test_a_shard_that_was_done_before_its_node_was_lost_is_not_run_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nothing: list[int] = []
+    assert run(monkeypatch, tmp_path, [GONE], restart=False, done=[nothing, [0]]) == [False]
+    assert run(monkeypatch, tmp_path, [GONE], [WORKS, GONE], restart=True, done=[[0]]) == [True, True], (
+        "what stands there before the shard has begun is what --restart removes"
+    )
+
+
+def test_a_store_that_does_not_answer_for_a_while_costs_no_attempt(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    line = (
+        "--out s3://b/run: the store is too busy (503); run the same command again later, or with fewer nodes at once"
+    )
+    away = Reported("n", ShardReport(0, error=line, code=2))
+    assert len(run(monkeypatch, tmp_path, *[[away]] * 20, [DONE])) == 21

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from embedfleet.client.options.shard_flags import check_engine, check_engine_out
+from embedfleet.client.options.shard_flags import check_engine
 from embedfleet.client.options.spec_builder import build_spec
 from embedfleet.client.ray.library import joined, load_ray
 from embedfleet.client.ray.nodes import Needs, Node, NodeFacts, check_nodes, needs_of, problem_of, usable
@@ -36,6 +37,7 @@ def spec(*models: str, kind: str = "dense") -> RunSpec:
         (replace(GOOD, python="3.9"), f"has Python 3.9, and this is {PYTHON}: use one version"),
         (replace(GOOD, gpus=0), "the NVIDIA driver shows none"),
         (replace(GOOD, source="No such file or directory"), "cannot read the source /data/c.jsonl"),
+        (replace(GOOD, store="--out s3://b/k: no keys were found; set"), "--out s3://b/k: no keys were found; set"),
         (replace(GOOD, folder="Permission denied"), "--out /data/out is not the same folder there (Permission denied)"),
     ],
 )
@@ -86,12 +88,30 @@ def test_the_flags_of_a_shard(tmp_path_factory: pytest.TempPathFactory) -> None:
         index="none",
     )
     text = shard_config(
-        made, folder / "out", RunOptions(batch_timeout=40, backend="torch"), devices="cpu", grace=5.0, otlp=None
+        made, str(folder / "out"), RunOptions(batch_timeout=40, backend="torch"), devices="cpu", grace=5.0, otlp=None
     )
     lines = set(text.splitlines())
     assert {'title-field = "none"', "max-tokens = 7", 'devices = "cpu"', "grace = 5.0", 'backend = "torch"'} <= lines
     assert {f'source = "{folder}/c.jsonl"', f'out = "{folder}/out"', "batch-timeout = 40"} <= lines
-    assert not any("restart" in line or "load-timeout" in line for line in lines)
+    assert not any("restart" in line or "load-timeout" in line or "spool" in line for line in lines)
+
+
+def test_the_flags_of_a_shard_in_object_storage_hold_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-key")
+    (tmp_path / "c.jsonl").write_text('{"text": "one"}\n')
+    made = build_spec(str(tmp_path / "c.jsonl"), dense=["fake:8"], sparse=[], multivector=[], heads=[], index="none")
+    text = shard_config(
+        made,
+        "s3://bucket/run",
+        RunOptions(),
+        devices=None,
+        grace=5.0,
+        otlp=None,
+        spool=Path("/scratch"),
+        keep_spool=True,
+    )
+    assert {'out = "s3://bucket/run"', 'spool = "/scratch"', "keep-spool = true"} <= set(text.splitlines())
+    assert "very-secret-key" not in text
 
 
 def test_flags_that_do_not_go_together() -> None:
@@ -100,10 +120,6 @@ def test_flags_that_do_not_go_together() -> None:
     with pytest.raises(UsageError, match="--shard 0/2 is one of them"):
         check_engine("ray", None, "0/2", spec("fake:8"))
     check_engine("ray", "a:1", None, spec("fake:8"))
-    with pytest.raises(UsageError, match="--on ray --out s3://b/run: give a folder that all nodes share"):
-        check_engine_out("ray", "s3://b/run")
-    check_engine_out("ray", "/shared/run")
-    check_engine_out(None, "s3://b/run")
 
 
 @pytest.mark.parametrize(

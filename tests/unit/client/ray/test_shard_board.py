@@ -38,6 +38,13 @@ def test_the_shard_of_a_lost_node_goes_to_another_at_once() -> None:
     assert board.take("b", 20 + PAUSE_SECONDS) == 0
 
 
+def test_in_object_storage_the_shard_of_a_lost_node_waits_for_its_lock_behind_the_others() -> None:
+    board = ShardBoard(3, [0, 1, 2], lost_last=True)
+    assert board.take("a", 0) == 0
+    assert board.lose(0, "gone", 10)
+    assert [board.take("b", 20), board.take("c", 20), board.take("d", 20)] == [1, 2, 0]
+
+
 def test_a_shard_that_fails_again_and_again_is_given_up_and_the_others_go_on() -> None:
     board, now = ShardBoard(2, [0, 1]), 0.0
     for attempt in range(1, MOST_FAILURES + 1):

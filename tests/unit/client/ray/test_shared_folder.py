@@ -11,11 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from embedfleet.client.ray import driver, node_watch
+from embedfleet.client.ray import driver, finished_shards, node_watch
 from embedfleet.client.ray.driver import RayDriver, ShardsRun
+from embedfleet.client.ray.finished_shards import FolderShards
+from embedfleet.client.ray.marks import look_until
 from embedfleet.client.ray.node_watch import NodeWatch
 from embedfleet.client.ray.nodes import Needs, Node, NodeFacts
-from embedfleet.client.ray.probe import look_until
 from embedfleet.protocol.errors import RunDirectoryError
 from embedfleet.protocol.run_directory.records.shards import ShardsRecord
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
@@ -71,11 +72,19 @@ def test_the_run_ends_once_the_manifests_are_seen(monkeypatch: pytest.MonkeyPatc
         return seen[shard] > 3
 
     monkeypatch.setattr(driver, "NodeSlots", Slots)
-    monkeypatch.setattr(driver, "is_done", is_done)
+    monkeypatch.setattr(finished_shards, "is_done", is_done)
     watch: Any = SimpleNamespace(needs=NEEDS, look=list, name=str, close=lambda: None)
     spec = RunSpec(source="s", passes=(PassSpec(vector="v", kind="dense", model="fake:8"),))
     record = ShardsRecord(shards=3, spec=spec, files=())
-    run = ShardsRun(record=record, out=tmp_path, config="", restart=False, grace=1.0)
+    run = ShardsRun(
+        count=3,
+        out=str(tmp_path),
+        finished=FolderShards(tmp_path, record),
+        lost_last=False,
+        config="",
+        restart=True,
+        grace=1.0,
+    )
     RayDriver(None, run, watch, [], lambda: False).run()
     assert seen == {0: 4, 1: 4, 2: 4}
 
