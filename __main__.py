@@ -8,9 +8,7 @@ import os
 def main() -> None:
     """Run the command line. Ctrl-C while its modules are still being imported ends it as quietly as later."""
     try:
-        if (
-            "EMBEDFLEET_PARENT" in os.environ
-        ):  # started by another process of this package, as for a shard on a node of Ray
+        if "EMBEDFLEET_PARENT" in os.environ:  # started by another process of this package
             from .protocol.process import lifeline
 
             lifeline.hold()

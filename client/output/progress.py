@@ -57,7 +57,7 @@ def make_view(unit: str = "rows") -> ProgressView:
 
         parts.append(BarView(unit, about))
     elif mode == "json":
-        parts.append(JsonView(unit))
+        parts.append(JsonView(unit, messages().show_json))
     elif mode == "plain":
         parts.append(LineView(unit, about, _say_with_time, details=settings.verbose))
     if mode != "plain" and messages().log is not None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from ...protocol.wire.control import Progress
-from .messages import messages
 from .progress_rows import ProgressRow, Stopwatch, clock, count_of, left_of, rate_of, share_of
 
 PLAIN_SECONDS = 5.0
@@ -74,8 +74,9 @@ class LineView:
 class JsonView:
     """A JSON object with the whole progress, counted in `unit`: at each change of a state, and once in JSON_SECONDS."""
 
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
+    def __init__(self, unit: str, write: Callable[[dict[str, Any]], None]) -> None:
+        """`write` takes each object."""
+        self._unit, self._write = unit, write
         self._watch = Stopwatch(time.monotonic())
         self._last: tuple[str, ...] = ()
         self._when = 0.0
@@ -89,7 +90,7 @@ class JsonView:
         total = self._watch.total(self._watch.rows(progress, now), now)
         fields = msgspec.to_builtins(msgspec.structs.replace(progress, notices=()))
         overall = {"elapsed": round(total.elapsed, 1), "share_done": round(total.share, 4), "seconds_left": total.left}
-        messages().show_json({"progress": {**fields, "unit": self._unit, **overall, "at_least": total.at_least}})
+        self._write({"progress": {**fields, "unit": self._unit, **overall, "at_least": total.at_least}})
 
     def close(self) -> None:
         pass

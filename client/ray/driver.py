@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from ..output.messages import messages
 from ..steps.session import Interrupted
 from .finished_shards import FinishedShards
 from .marks import SHARED_SECONDS
-from .node_runner import ShardReport
+from .node.job import NodeJob
+from .node_runner import FINISH_SECONDS, ShardReport
 from .node_slots import Lost, NodeSlots, Reported, Room, SlotEvent, Up
 from .node_watch import NodeWatch
 from .shard_board import ShardBoard
@@ -30,20 +32,13 @@ NOTICE_SECONDS, NODELESS_SECONDS = 30.0, 900.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardsRun:
-    """The shards of one directory, and the flags that run each of them."""
+    """The shards of one directory, and what the nodes are told of them."""
 
-    count: int
-    """Of all shards."""
-    out: str
-    """The folder or the address, as nodes name it."""
+    job: NodeJob
     finished: FinishedShards
     lost_last: bool
     """See `ShardBoard`."""
-    config: str
-    """The flags of a shard as TOML."""
     restart: bool
-    grace: float
-    """Seconds for the batches in flight when an error or SIGTERM ends the run."""
 
 
 class RayDriver:
@@ -60,13 +55,14 @@ class RayDriver:
     ) -> None:
         self._run, self._watch = run, watch
         self._received, self._terminated = received, terminated
-        shards = range(run.count)
+        count = run.job.record.shards
+        shards = range(count)
         done = {} if run.restart else run.finished.among(shards)
         self._left = [one for one in shards if one not in done]
-        self._board = ShardBoard(run.count, self._left, lost_last=run.lost_last)
-        self._endings = ShardEndings(run.out)
-        self._figures = ShardFigures(run.count, done, time.monotonic())
-        self._slots, self._view = NodeSlots(ray, watch.needs), ShardsView()
+        self._board = ShardBoard(count, self._left, lost_last=run.lost_last)
+        self._endings = ShardEndings(run.job.out)
+        self._figures = ShardFigures(count, done, time.monotonic())
+        self._slots, self._view = NodeSlots(ray, watch.needs, run.job), ShardsView()
         self._error: EmbedfleetError | None = None
         self._ending_since: float | None = None
         self._look_at = 0.0
@@ -85,6 +81,7 @@ class RayDriver:
             while not (self._board.is_over or (self._ending_since is not None and not self._slots.busy)):
                 self._step()
                 self._show()
+            self._slots.finish(max(0.0, min(self._drain_left(), FINISH_SECONDS)))
         finally:
             self._view.close()
             self._slots.close()
@@ -119,9 +116,14 @@ class RayDriver:
                 )
         if self._ending_since is None:
             return
-        limited = self._terminated() or self._error is not None
-        if len(self._received) > 1 or (limited and now - self._ending_since > self._run.grace):
+        if len(self._received) > 1 or self._drain_left() < 0:
             self._slots.close()  # what the nodes have committed stays
+
+    def _drain_left(self) -> float:
+        """Seconds until the nodes must have ended; infinite while there is no limit, as after Ctrl-C."""
+        if self._ending_since is None or not (self._terminated() or self._error is not None):
+            return math.inf
+        return self._ending_since + self._run.job.grace - time.monotonic()
 
     def _look(self) -> None:
         """Look at the nodes: give each new one an actor, and ask for more nodes while shards wait."""
@@ -136,13 +138,23 @@ class RayDriver:
             self._slots.wish(max(shares, key=lambda share: sum(share.values())), max(0, more))
 
     def _hand_out(self, now: float) -> None:
+        """Give each idle node a shard, and another one ahead as long as more wait than there are nodes: at the end no shard
+        waits behind another one while a node is idle."""
         for node in self._slots.idle():
-            shard = self._board.take(node, now)
-            if shard is None:
+            if not self._hand(node, now):
                 return
-            restart = self._run.restart and self._board.is_first(shard)
-            self._slots.start(node, shard, self._board.count, self._run.config, restart=restart)
-            messages().detail(f"shard {shard}/{self._board.count} on {self._watch.name(node)}")
+        for node in self._slots.with_one():
+            if self._board.waiting <= self._slots.up + self._slots.coming or not self._hand(node, now):
+                return
+
+    def _hand(self, node: str, now: float) -> bool:
+        """Give a node a shard, if one can be had now."""
+        shard = self._board.take(node, now)
+        if shard is None:
+            return False
+        self._slots.hand(node, shard, restart=self._run.restart and self._board.is_first(shard))
+        messages().detail(f"shard {shard}/{self._board.count} on {self._watch.name(node)}")
+        return True
 
     def _check_nodes_left(self, now: float) -> None:
         """Report it if no node works, and end the run after NODELESS_SECONDS."""
@@ -169,17 +181,20 @@ class RayDriver:
                 messages().detail(f"node {self._watch.name(node)} is ready")
             case Room(node):
                 self._is_wishing = not self._watch.is_bad(node)
-            case Lost(node, shard, reason):
-                self._lost(node, shard, reason, now)
+            case Lost(node, shards, reason):
+                self._lost(node, shards, reason, now)
             case Reported(node, report):
                 self._reported(node, report, now)
 
-    def _lost(self, node: str, shard: int | None, reason: str, now: float) -> None:
+    def _lost(self, node: str, shards: Sequence[int], reason: str, now: float) -> None:
         messages().detail(f"node {self._watch.name(node)}: {reason}")
         if not node:  # a waiting placement group got room on a node where no actor can be made
             self._is_wishing = False
-        if shard is None:
+        for shard in reversed(shards[1:]):  # it was not begun
+            self._board.put_back(shard)
+        if not shards:
             return
+        shard = shards[0]
         is_old = self._run.restart and self._board.is_first(shard)  # what stands there is still to be removed
         if not is_old and (rows := self._rows(shard)) is not None:
             messages().say(f"node {self._watch.name(node)} was lost; shard {shard} is done")
@@ -192,8 +207,6 @@ class RayDriver:
 
     def _reported(self, node: str, report: ShardReport, now: float) -> None:
         shard = report.shard
-        if shard is None:
-            return
         if report.progress is not None:
             self._figures.progress(shard, report.progress)
             if any(one["rows_done"] for one in report.progress.get("passes", ())):
@@ -202,6 +215,8 @@ class RayDriver:
             messages().detail(f"shard {shard} on {self._watch.name(node)}: {line}")
         if report.code is not None:
             self._ended(node, shard, report.code, report.error, now)
+        elif report.is_back:
+            self._board.put_back(shard)
 
     def _ended(self, node: str, shard: int, code: int, error: str, now: float) -> None:
         where = f"shard {shard}/{self._board.count} on {self._watch.name(node)}"
@@ -233,7 +248,7 @@ class RayDriver:
             self._figures.snapshot(
                 time.monotonic(),
                 running=board.running,
-                left=board.waiting,
+                left=board.left,
                 failed=len(board.failed),
                 nodes=self._slots.up,
             )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from .node.job import NodeJob
 from .node_runner import NodeRunner, ShardReport
 from .nodes import Needs, Node
 
@@ -33,7 +34,10 @@ class Slot:
     waits_for: Any
     """The call that has no answer yet; None: the actor is idle."""
     is_up: bool = False
-    shard: int | None = None
+    shards: list[int] = field(default_factory=list[int])
+    """Those that it has, in the order in which they were handed: it works on the first."""
+    asked: tuple[int, ...] = ()
+    """Those that it had when it was asked for the report that it has not given yet."""
     again_at: float = 0.0
     """When to ask for the next report."""
     unreachable_since: float = 0.0
@@ -41,10 +45,10 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """An actor was lost, with the shard that it had."""
+    """An actor was lost, with the shards that it had: it worked on the first."""
 
     node: str
-    shard: int | None
+    shards: tuple[int, ...]
     reason: str
 
 
@@ -57,7 +61,7 @@ class Up:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A report from a node."""
+    """A report from a node on one of its shards."""
 
     node: str
     report: ShardReport
@@ -79,6 +83,7 @@ class NodeSlots:
 
     ray: Any
     needs: Needs
+    job: NodeJob
     _slots: list[Slot] = field(default_factory=list[Slot])
     _losses: dict[str, int] = field(default_factory=dict[str, int])
 
@@ -108,7 +113,11 @@ class NodeSlots:
 
     def idle(self) -> list[str]:
         """The nodes whose actor has nothing to do."""
-        return [slot.node for slot in self._slots if slot.is_up and slot.shard is None and slot.node is not None]
+        return [slot.node for slot in self._slots if slot.is_up and not slot.shards and slot.node is not None]
+
+    def with_one(self) -> list[str]:
+        """The nodes whose actor has one shard, and could take the next one behind it."""
+        return [slot.node for slot in self._slots if len(slot.shards) == 1 and slot.node is not None]
 
     @property
     def coming(self) -> int:
@@ -122,26 +131,32 @@ class NodeSlots:
 
     @property
     def busy(self) -> int:
-        return sum(slot.shard is not None for slot in self._slots)
+        return sum(bool(slot.shards) for slot in self._slots)
 
-    def start(self, node: str, shard: int, count: int, config: str, *, restart: bool) -> None:
-        """Have an idle actor begin a shard."""
+    def hand(self, node: str, shard: int, *, restart: bool) -> None:
+        """Have an actor embed a shard, after those that it has."""
         slot = next(one for one in self._slots if one.node == node and one.is_up)
-        slot.shard = shard
-        slot.waits_for, slot.again_at = slot.actor.start.remote(shard, count, config, restart), 0.0
+        slot.shards.append(shard)
+        slot.actor.hand.remote(shard, restart)  # its reports show whether that has arrived
 
     def stop(self, *, terminate: bool) -> None:
         """End what the actors run, see `NodeRunner.stop`."""
         for slot in self._slots:
-            if slot.shard is not None:
+            if slot.shards:
                 slot.actor.stop.remote(terminate=terminate)
+
+    def finish(self, seconds: float) -> None:
+        """Let the actors end their processes in order, since they have no more shards. Waits for that up to `seconds`."""
+        calls = [slot.actor.finish.remote() for slot in self._slots if slot.is_up]
+        if calls:
+            self.ray.wait(calls, num_returns=len(calls), timeout=seconds)
 
     def events(self, seconds: float) -> Iterator[SlotEvent]:
         """What has happened since the last call. Waits for it up to `seconds`."""
         now = time.monotonic()
         for slot in self._slots:
-            if slot.shard is not None and slot.waits_for is None and slot.again_at <= now:
-                slot.waits_for = slot.actor.poll.remote()
+            if slot.shards and slot.waits_for is None and slot.again_at <= now:
+                slot.waits_for, slot.asked = slot.actor.poll.remote(), tuple(slot.shards)
         waiting = {slot.waits_for: slot for slot in self._slots if slot.waits_for is not None}
         if not waiting:
             time.sleep(seconds)
@@ -178,7 +193,7 @@ class NodeSlots:
                 max_restarts=0,
                 max_task_retries=0,
             )
-            .remote()
+            .remote(self.job)
         )
         return Slot(node, group, actor, actor.node.remote())
 
@@ -186,15 +201,18 @@ class NodeSlots:
         slot.unreachable_since = 0.0
         if not slot.is_up:
             yield from self._arrived(slot, answer)
-        elif isinstance(answer, ShardReport) and answer.shard != slot.shard:
+            return
+        reports: dict[int, ShardReport] = {one.shard: one for one in answer}
+        if not reports.keys() >= set(slot.asked):
             yield self._lost(slot, "it was out of reach, and knows nothing of the shard: it never began, or has ended")
-        elif isinstance(answer, ShardReport):
-            slot.again_at = time.monotonic() + REPORT_SECONDS
-            if answer.code is not None:
-                slot.shard = None
-                if answer.code in (0, 3):
-                    self._losses.pop(slot.node or "", None)
-            yield Reported(slot.node or "", answer)
+            return
+        slot.again_at = time.monotonic() + REPORT_SECONDS
+        for shard, report in reports.items():
+            if report.code is not None or report.is_back:
+                slot.shards.remove(shard)
+            if report.code in (0, 3):
+                self._losses.pop(slot.node or "", None)
+            yield Reported(slot.node or "", report)
 
     def _arrived(self, slot: Slot, node: str) -> Iterator[SlotEvent]:
         if slot.node is None:
@@ -216,7 +234,7 @@ class NodeSlots:
         self._remove(slot)
         if slot.node is not None:
             self._losses[slot.node] = self._losses.get(slot.node, 0) + 1
-        return Lost(slot.node or "", slot.shard, str(error).strip().split("\n", 1)[0][:300])
+        return Lost(slot.node or "", tuple(slot.shards), str(error).strip().split("\n", 1)[0][:300])
 
     def _remove(self, slot: Slot) -> None:
         self._slots.remove(slot)

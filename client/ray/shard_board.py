@@ -40,7 +40,7 @@ class ShardBoard:
         self._waiting = deque(left)
         self._done = count - len(self._waiting)
         self._running: dict[int, str] = {}
-        """By shard, the node that has it."""
+        """By shard, the node that has it: one at work, and perhaps another behind it."""
         self._attempts: dict[int, _Attempts] = {}
         self.failed: dict[int, str] = {}
         """The last reason of each shard that was given up."""
@@ -51,10 +51,17 @@ class ShardBoard:
 
     @property
     def running(self) -> int:
-        return len(self._running)
+        """How many shards are embedded: one on each node that has any."""
+        return len(set(self._running.values()))
+
+    @property
+    def left(self) -> int:
+        """How many shards are neither embedded nor done nor given up."""
+        return len(self._waiting) + len(self._running) - self.running
 
     @property
     def waiting(self) -> int:
+        """How many shards no node has."""
         return len(self._waiting)
 
     @property
@@ -63,7 +70,7 @@ class ShardBoard:
         return not self._waiting and not self._running
 
     def take(self, node: str, now: float) -> int | None:
-        """A shard for an idle node; None if there is none now."""
+        """A shard for a node, to be embedded after those that it has; None if there is none now."""
         shard = next((one for one in self._waiting if self._of(one).not_before <= now), None)
         if shard is not None:
             self._waiting.remove(shard)
@@ -77,6 +84,11 @@ class ShardBoard:
     def begin(self, shard: int) -> None:
         """An attempt at the shard works on it: what --restart removes is gone."""
         self._attempts.setdefault(shard, _Attempts()).has_begun = True
+
+    def put_back(self, shard: int) -> None:
+        """A node has not begun the shard, and will not: it waits again, as before."""
+        del self._running[shard]
+        self._waiting.appendleft(shard)
 
     def finish(self, shard: int) -> None:
         """A shard is done."""

@@ -80,6 +80,11 @@ class Session:
         """The span of the session's first run, parent of all later spans."""
 
     @property
+    def has_coordinator(self) -> bool:
+        """Whether its coordinator lives: without it, no run can begin."""
+        return self._coordinator.exit_code() is None
+
+    @property
     def exit_code(self) -> int:
         """The exit code of a command that a signal ended."""
         return 128 + self.received[0] if self.received else EXIT_INTERRUPTED
@@ -126,7 +131,7 @@ class Session:
 
     def cancel(self, run: SubmittedRun) -> None:
         """Stop a run in order; nothing happens if it has ended."""
-        if self._coordinator.exit_code() is None:
+        if self.has_coordinator:
             with contextlib.suppress(UsageError):  # its end is on the way
                 self._client.cancel(run.name)
 
@@ -142,7 +147,7 @@ class Session:
             error = str(failure) or type(failure).__name__
             raise
         finally:
-            if self._traceparent and self._coordinator.exit_code() is None:
+            if self._traceparent and self.has_coordinator:
                 with contextlib.suppress(EmbedfleetError):
                     self._client.stage_done(name, begin, time.time(), fields, error, self._traceparent)
 

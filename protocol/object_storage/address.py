@@ -77,7 +77,7 @@ def stands_for(folder: PathLike[str], address: Address) -> None:
 
 def with_addresses(text: str) -> str:
     """The text with addresses in the place of the folders that stand for them."""
-    for folder, address in _stand_ins.items():
+    for folder, address in tuple(_stand_ins.items()):  # another thread may add one
         text = text.replace(folder, address)
     return text
 

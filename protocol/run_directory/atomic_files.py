@@ -48,7 +48,7 @@ def unfollow(root: Path) -> None:
 
 
 def _follower_of(path: Path) -> Follower | None:
-    return next((one for root, one in _followers.items() if path.is_relative_to(root)), None)
+    return next((one for root, one in tuple(_followers.items()) if path.is_relative_to(root)), None)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,7 +1,10 @@
-"""What the command of `--on ray` does in object storage by itself: the records of all shards, which are done, and marks."""
+"""What the command of `--on ray`, and one node, do in object storage: shared records, finished shards, marks, one shard."""
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -9,20 +12,45 @@ import msgspec
 import pytest
 from embedfleet.client.ray.finished_shards import StoredShards
 from embedfleet.client.ray.marks import StoredMark, find_stored_problem
+from embedfleet.client.ray.node.job import NodeJob
 from embedfleet.client.shards.agreement import agree, shard_spec
 from embedfleet.client.steps.remote_out import part_of, remote_out
 from embedfleet.protocol.errors import RunDirectoryError
 from embedfleet.protocol.object_storage.address import parse_address
+from embedfleet.protocol.object_storage.lease import LOCK
+from embedfleet.protocol.object_storage.lock_record import this_process
 from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.run_directory.lock_holder import WRITING
 from embedfleet.protocol.run_directory.records.manifest import Counts, Manifest
 from embedfleet.protocol.run_directory.records.shards import ShardsRecord
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
+from embedfleet.protocol.wire.run_options import DEFAULTS
 
 from ..object_store.proxy import Fault
 from ..object_store.server import Bucket
+from ..ray_node import Node
 
 SPEC = RunSpec(source="s", passes=(PassSpec(vector="v", kind="dense", model="fake:8"),), index="none")
 RECORD = ShardsRecord(shards=5, spec=SPEC, files=())
+
+
+@pytest.fixture
+def node(bucket: Bucket, source: RunSpec, tmp_path: Path) -> Iterator[Node]:
+    """A node that embeds shards into the store."""
+    lines = [f'{{"id": "c{row}", "text": "text {row}"}}\n' for row in range(200)]
+    (tmp_path / "c.jsonl").write_text("".join(lines))
+    job = NodeJob(
+        record=msgspec.structs.replace(RECORD, spec=source),
+        out=bucket.url("run"),
+        options=DEFAULTS,
+        devices="cpu",
+        grace=5.0,
+        otlp=None,
+        spool=str(tmp_path / "spools"),
+    )
+    made = Node(job)
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -141,3 +169,38 @@ def test_a_node_that_reaches_another_store_is_found(bucket: Bucket) -> None:
             pass
         bucket.proxy.faults.clear()
     assert bucket.keys() == []
+
+
+def test_a_node_embeds_its_shards_there_and_waits_for_none_that_another_run_has(
+    bucket: Bucket, node: Node, tmp_path: Path
+) -> None:
+    bucket.put(f"run/{part_of(1)}/{LOCK}", msgspec.json.encode(this_process(180.0)))
+    node.hand(0)
+    node.hand(1)
+    node.until(lambda: len(node.ended) == 2)
+    assert node.codes() == {0: 0, 1: 2}
+    assert f"--out {bucket.url('run')}/shards/00001: {WRITING}" in node.ended[1].error
+    bucket.delete(f"run/{part_of(1)}/{LOCK}")
+    node.hand(1)
+    node.hand(2)
+    node.until(lambda: len(node.ended) == 3)
+    assert node.codes() == {0: 0, 1: 0, 2: 0}
+    names = bucket.keys("run")
+    assert {name.split("/")[2] for name in names if name.endswith("/manifest.json")} == {"00000", "00001", "00002"}
+    assert not [name for name in names if "/.embedfleet" in name]
+    assert not any("spools" in line for _, line in node.messages)
+    assert not list((tmp_path / "spools").glob("*"))
+
+
+def test_the_lock_of_a_process_that_was_killed_is_taken_over(bucket: Bucket, node: Node) -> None:
+    node.hand(0)
+    lock = f"run/{part_of(0)}/{LOCK}"
+    node.until(lambda: bucket.get(lock) is not None)
+    os.kill(node.process.pid, signal.SIGKILL)
+    node.until(lambda: len(node.ended) == 1)
+    assert node.codes() == {0: -signal.SIGKILL}
+    assert bucket.get(lock) is not None
+    node.hand(0)
+    node.until(lambda: len(node.ended) == 1)
+    assert node.codes() == {0: 0}
+    assert bucket.get(lock) is None

@@ -108,7 +108,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "notebook": {"arguments", "output", "run_directory", "evaluation", "options", "search", "steps"},
         "shards": {"options", "run_directory"},
         "encoding": {"options", "steps"},
-        "ray": {"output", "options", "config", "steps", "shards"},
+        "ray": {"output", "steps", "shards"},
         "completion": set(),
         "models": {"arguments", "output"},
         "doctor": {"arguments", "output", "models"},

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ....protocol.run_directory.records.shards import ShardsRecord
 from ...shards.agreement import shards_of
 from ...steps.session import Interrupted, Session
@@ -58,27 +60,24 @@ def run_on(cluster: Cluster, session: Session, record: ShardsRecord, request: Ru
     """Have the cluster run the shards that are not done. Raises Interrupted after a signal, or the error that ends the run."""
     from ...ray.driver import ShardsRun
     from ...ray.finished_shards import FolderShards, StoredShards
-    from ...ray.shard_config import shard_config
+    from ...ray.node.job import NodeJob
 
     remote = request.remote
-    config = shard_config(
-        request.spec,
-        _shown(request),
-        request.options,
+    job = NodeJob(
+        record=msgspec.structs.replace(record, files=()),  # no node needs them
+        out=_shown(request),
+        options=request.options,
         devices=request.devices,
         grace=request.grace,
         otlp=request.otlp,
-        spool=remote.spool if remote is not None else None,
+        spool=str(remote.spool) if remote is not None and remote.spool is not None else None,
         keep_spool=remote is not None and remote.keep_spool,
     )
     shards = ShardsRun(
-        count=record.shards,
-        out=_shown(request),
+        job=job,
         finished=StoredShards(remote.address, record) if remote is not None else FolderShards(request.out, record),
         lost_last=remote is not None,
-        config=config,
         restart=request.restart,
-        grace=request.grace,
     )
     cluster.run(shards, session.received, lambda: session.is_terminated)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,17 +11,27 @@ from typing import Any
 import pytest
 from embedfleet.client.ray import driver, shard_board
 from embedfleet.client.ray.driver import RayDriver, ShardsRun
+from embedfleet.client.ray.node.job import NodeJob
 from embedfleet.client.ray.node_runner import ShardReport
 from embedfleet.client.ray.node_slots import Lost, Reported, SlotEvent
 from embedfleet.client.ray.nodes import Needs
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.run_directory.lock_holder import WRITING
+from embedfleet.protocol.run_directory.records.shards import ShardsRecord
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
+from embedfleet.protocol.wire.run_options import DEFAULTS
 
-GONE = Lost("n", 0, "gone")
+GONE = Lost("n", (0,), "gone")
 WORKS = Reported("n", ShardReport(0, progress={"passes": [{"rows_done": 7}]}))
 DONE = Reported("n", ShardReport(0, code=0))
 BUSY = Reported("n", ShardReport(0, error=f"--out o: {WRITING}", code=2))
 REFUSED = Reported("n", ShardReport(0, error="--out o: no space left", code=2))
+
+
+def job_of(out: Path, count: int) -> NodeJob:
+    spec = RunSpec(source="s", passes=(PassSpec(vector="v", kind="dense", model="fake:8"),))
+    record = ShardsRecord(shards=count, spec=spec, files=())
+    return NodeJob(record=record, out=str(out), options=DEFAULTS, devices=None, grace=1.0, otlp=None)
 
 
 class Slots:
@@ -36,7 +47,10 @@ class Slots:
     def idle(self) -> list[str]:
         return ["n"]
 
-    def start(self, *_: Any, restart: bool) -> None:
+    def with_one(self) -> list[str]:
+        return []
+
+    def hand(self, *_: Any, restart: bool) -> None:
         self.restarts.append(restart)
         self._now = list(self._attempts.pop(0))
 
@@ -46,7 +60,7 @@ class Slots:
 
     def nothing(self, *_: Any, **__: Any) -> None: ...
 
-    drop_others = cover = wish = close = stop = nothing
+    drop_others = cover = wish = close = stop = finish = nothing
 
 
 @pytest.fixture(autouse=True)
@@ -80,9 +94,7 @@ def run(
     monkeypatch.setattr(driver, "NodeSlots", lambda *_: slots)
     needs = Needs("s", str(out), gpus=False, real=False)
     watch: Any = SimpleNamespace(needs=needs, look=list, name=str, close=lambda: None)
-    shards = ShardsRun(
-        count=1, out=str(out), finished=Finished(*done), lost_last=False, config="", restart=restart, grace=1.0
-    )
+    shards = ShardsRun(job=job_of(out, 1), finished=Finished(*done), lost_last=False, restart=restart)
     RayDriver(None, shards, watch, [], lambda: False).run()
     return slots.restarts
 
@@ -123,3 +135,103 @@ def test_a_store_that_does_not_answer_for_a_while_costs_no_attempt(
     )
     away = Reported("n", ShardReport(0, error=line, code=2))
     assert len(run(monkeypatch, tmp_path, *[[away]] * 20, [DONE])) == 21
+
+
+class TwoNodes:
+    """Two actors that finish one shard after another, each in turn. `lost` and `back`: what happens instead, once, when a node
+    works on that shard."""
+
+    coming = 0
+    up = 2
+
+    def __init__(self, lost: int | None = None, back: int | None = None) -> None:
+        self.shards: dict[str, list[int]] = {"a": [], "b": []}
+        self.handed: list[tuple[str, int]] = []
+        self._lost, self._back = lost, back
+
+    @property
+    def busy(self) -> int:
+        return sum(bool(one) for one in self.shards.values())
+
+    def idle(self) -> list[str]:
+        return [node for node, one in self.shards.items() if not one]
+
+    def with_one(self) -> list[str]:
+        return [node for node, one in self.shards.items() if len(one) == 1]
+
+    def hand(self, node: str, shard: int, **_: Any) -> None:
+        self.shards[node].append(shard)
+        self.handed.append((node, shard))
+
+    def events(self, _: float) -> list[SlotEvent]:
+        found: list[SlotEvent] = []
+        for node, shards in self.shards.items():
+            if not shards:
+                continue
+            if shards[0] == self._lost:
+                self._lost = None
+                found.append(Lost(node, tuple(shards), "gone"))
+                shards.clear()
+            elif shards[0] == self._back:
+                self._back = None
+                found += [
+                    Reported(node, ShardReport(one, code=-9 if place == 0 else None, is_back=place > 0))
+                    for place, one in enumerate(shards)
+                ]
+                shards.clear()
+            else:
+                found.append(Reported(node, ShardReport(shards.pop(0), code=0)))
+        return found
+
+    def nothing(self, *_: Any, **__: Any) -> None: ...
+
+    drop_others = cover = wish = close = stop = finish = nothing
+
+
+def run_twelve(monkeypatch: pytest.MonkeyPatch, out: Path, slots: TwoNodes) -> TwoNodes:
+    """Run twelve shards on them."""
+    monkeypatch.setattr(driver, "NodeSlots", lambda *_: slots)
+    needs = Needs("s", str(out), gpus=False, real=False)
+    watch: Any = SimpleNamespace(needs=needs, look=list, name=str, close=lambda: None)
+    shards = ShardsRun(job=job_of(out, 12), finished=Finished(), lost_last=False, restart=False)
+    RayDriver(None, shards, watch, [], lambda: False).run()
+    return slots
+
+
+def test_a_node_gets_its_next_shard_ahead_until_as_few_wait_as_there_are_nodes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slots = run_twelve(monkeypatch, tmp_path, TwoNodes())
+    assert slots.handed[:4] == [("a", 0), ("b", 1), ("a", 2), ("b", 3)]
+    assert [shard for _, shard in slots.handed] == list(range(12))
+    assert sorted(slots.handed[-2:]) == [("a", 10), ("b", 11)], "the last two are not behind one another"
+
+
+def test_both_shards_of_a_lost_node_are_handed_out_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    slots = run_twelve(monkeypatch, tmp_path, TwoNodes(lost=2))
+    times = Counter(shard for _, shard in slots.handed)
+    assert sum(times.values()) == 14
+    assert times[2] == 2
+
+
+def test_a_shard_behind_one_whose_process_died_is_not_blamed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[tuple[int, str]] = []
+    fail, back = shard_board.ShardBoard.fail, list[int]()
+
+    def note(board: shard_board.ShardBoard, shard: int, reason: str, now: float) -> bool:
+        seen.append((shard, reason))
+        return fail(board, shard, reason, now)
+
+    put_back = shard_board.ShardBoard.put_back
+
+    def note_back(board: shard_board.ShardBoard, shard: int) -> None:
+        back.append(shard)
+        put_back(board, shard)
+
+    monkeypatch.setattr(shard_board.ShardBoard, "fail", note)
+    monkeypatch.setattr(shard_board.ShardBoard, "put_back", note_back)
+    slots = run_twelve(monkeypatch, tmp_path, TwoNodes(back=2))
+    assert [shard for shard, _ in seen] == [2]
+    assert "signal 9" in seen[0][1]
+    assert len(back) == 1
+    assert Counter(shard for _, shard in slots.handed)[back[0]] == 2

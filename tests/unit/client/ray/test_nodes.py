@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from embedfleet.client.options.shard_flags import check_engine
-from embedfleet.client.options.spec_builder import build_spec
 from embedfleet.client.ray.library import joined, load_ray
 from embedfleet.client.ray.nodes import Needs, Node, NodeFacts, check_nodes, needs_of, problem_of, usable
-from embedfleet.client.ray.shard_config import shard_config
 from embedfleet.protocol.errors import UsageError
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.version import __version__
-from embedfleet.protocol.wire.run_options import RunOptions
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 GOOD = NodeFacts(python=PYTHON, embedfleet=__version__, gpus=8)
@@ -72,46 +68,6 @@ def test_gpus_are_for_models_that_take_them() -> None:
     for devices, model in ((None, "bge-m3"), ("cuda:0", "fake:8")):
         with pytest.raises(UsageError, match="no node of the cluster has a GPU, and v0 would take one"):
             needs_of(spec(model), "/out", devices, [CPU_NODE])
-
-
-def test_the_flags_of_a_shard(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("flags")
-    (folder / "c.jsonl").write_text('{"text": "one"}\n')
-    made = build_spec(
-        str(folder / "c.jsonl"),
-        dense=["fake:8"],
-        sparse=["bm25"],
-        multivector=[],
-        heads=[],
-        title_field="none",
-        max_tokens=7,
-        index="none",
-    )
-    text = shard_config(
-        made, str(folder / "out"), RunOptions(batch_timeout=40, backend="torch"), devices="cpu", grace=5.0, otlp=None
-    )
-    lines = set(text.splitlines())
-    assert {'title-field = "none"', "max-tokens = 7", 'devices = "cpu"', "grace = 5.0", 'backend = "torch"'} <= lines
-    assert {f'source = "{folder}/c.jsonl"', f'out = "{folder}/out"', "batch-timeout = 40"} <= lines
-    assert not any("restart" in line or "load-timeout" in line or "spool" in line for line in lines)
-
-
-def test_the_flags_of_a_shard_in_object_storage_hold_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-key")
-    (tmp_path / "c.jsonl").write_text('{"text": "one"}\n')
-    made = build_spec(str(tmp_path / "c.jsonl"), dense=["fake:8"], sparse=[], multivector=[], heads=[], index="none")
-    text = shard_config(
-        made,
-        "s3://bucket/run",
-        RunOptions(),
-        devices=None,
-        grace=5.0,
-        otlp=None,
-        spool=Path("/scratch"),
-        keep_spool=True,
-    )
-    assert {'out = "s3://bucket/run"', 'spool = "/scratch"', "keep-spool = true"} <= set(text.splitlines())
-    assert "very-secret-key" not in text
 
 
 def test_flags_that_do_not_go_together() -> None:

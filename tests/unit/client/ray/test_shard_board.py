@@ -28,6 +28,16 @@ def test_shards_are_handed_out_in_order_and_counted() -> None:
     assert board.done == 5
 
 
+def test_a_shard_that_is_handed_ahead_waits_behind_another_and_comes_back_as_it_was() -> None:
+    board = ShardBoard(3, [0, 1, 2])
+    assert [board.take("a", 0), board.take("a", 0)] == [0, 1]
+    assert (board.running, board.waiting, board.left) == (1, 1, 2)
+    board.put_back(1)
+    assert (board.running, board.waiting, board.left) == (1, 2, 2)
+    assert board.take("b", 0) == 1
+    assert board.is_first(1)
+
+
 def test_the_shard_of_a_lost_node_goes_to_another_at_once() -> None:
     board = ShardBoard(3, [0, 1, 2])
     assert board.take("a", 0) == 0

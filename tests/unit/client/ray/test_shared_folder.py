@@ -15,11 +15,13 @@ from embedfleet.client.ray import driver, finished_shards, node_watch
 from embedfleet.client.ray.driver import RayDriver, ShardsRun
 from embedfleet.client.ray.finished_shards import FolderShards
 from embedfleet.client.ray.marks import look_until
+from embedfleet.client.ray.node.job import NodeJob
 from embedfleet.client.ray.node_watch import NodeWatch
 from embedfleet.client.ray.nodes import Needs, Node, NodeFacts
 from embedfleet.protocol.errors import RunDirectoryError
 from embedfleet.protocol.run_directory.records.shards import ShardsRecord
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
+from embedfleet.protocol.wire.run_options import DEFAULTS
 
 NEEDS = Needs("s", "o", gpus=False, real=False)
 
@@ -51,8 +53,11 @@ class Slots:
     def idle(self) -> list[str]:
         return ["n"]
 
-    def start(self, *given: Any, **_: Any) -> None:
-        self._shards.append(given[1])
+    def with_one(self) -> list[str]:
+        return []
+
+    def hand(self, _node: str, shard: int, **_: Any) -> None:
+        self._shards.append(shard)
 
     def events(self, _: float) -> list[Any]:
         found = [driver.Reported("n", driver.ShardReport(shard, code=0)) for shard in self._shards]
@@ -61,7 +66,7 @@ class Slots:
 
     def nothing(self, *_: Any) -> None: ...
 
-    drop_others = cover = wish = close = nothing
+    drop_others = cover = wish = close = finish = nothing
 
 
 def test_the_run_ends_once_the_manifests_are_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -76,15 +81,8 @@ def test_the_run_ends_once_the_manifests_are_seen(monkeypatch: pytest.MonkeyPatc
     watch: Any = SimpleNamespace(needs=NEEDS, look=list, name=str, close=lambda: None)
     spec = RunSpec(source="s", passes=(PassSpec(vector="v", kind="dense", model="fake:8"),))
     record = ShardsRecord(shards=3, spec=spec, files=())
-    run = ShardsRun(
-        count=3,
-        out=str(tmp_path),
-        finished=FolderShards(tmp_path, record),
-        lost_last=False,
-        config="",
-        restart=True,
-        grace=1.0,
-    )
+    job = NodeJob(record=record, out=str(tmp_path), options=DEFAULTS, devices=None, grace=1.0, otlp=None)
+    run = ShardsRun(job=job, finished=FolderShards(tmp_path, record), lost_last=False, restart=True)
     RayDriver(None, run, watch, [], lambda: False).run()
     assert seen == {0: 4, 1: 4, 2: 4}
 
