@@ -1,13 +1,15 @@
 """How long would a billion chunks take on many nodes, of which one is lost each hour? A simulation, with no process started.
 
     python benchmarks/cluster_simulation.py [--chunks 1e9] [--shards 4096 512] [--nodes 32] [--gpus 8] [--rate 300]
-        [--start 12] [--hours-between-losses 1] [--replacement 300] [--seeds 5] [--out FILE]
+        [--start 12] [--next 1] [--hours-between-losses 1] [--replacement 300] [--seeds 5] [--out FILE]
 
-Shards are handed out by the driver's own model (`client/ray/shard_board.py`). A node runs one shard at a time on all its GPUs.
-`--rate` is chunks a second of one GPU, `--start` the seconds from a shard's command to its first vector (processes and the
-model), `--commit` the seconds of work that a lost node has not committed. A lost node comes back after `--replacement`
-seconds. The ideal is that of all GPUs at work all the time. Lost nodes, and how even shards are (`--spread`, a share), are
-drawn from a seeded generator; the worst seed counts.
+Shards are handed out by the driver's own model (`client/ray/shard_board.py`) and rule: a node has one shard at work on all its
+GPUs, and another one behind it while more wait than there are nodes. `--rate` is chunks a second of one GPU, `--start` the
+seconds from a node's first command to its first vector (processes and the model), `--next` the seconds that each more shard
+costs, since the workers stay (`benchmarks/shards.py` measures them); a shard that was not handed ahead costs a `--start`.
+`--commit` are the seconds of work that a lost node has not committed. A lost node comes back after `--replacement` seconds. The
+ideal is that of all GPUs at work all the time. Lost nodes, and how even shards are (`--spread`, a share), are drawn from a
+seeded generator; the worst seed counts.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class Cluster:
     rate: float
     """Chunks a second of one node."""
     start: float
+    next: float
     commit: float
     between_losses: float
     replacement: float
@@ -61,12 +64,14 @@ class Outcome:
 
 @dataclass(slots=True)
 class Node:
-    """A node, its present shard and when it began. `life` rises with each loss, so that events of an earlier life are void."""
+    """A node, its present shard, the one behind it, and when the first vector of the present one comes. `life` rises with each
+    loss, so that events of an earlier life are void."""
 
     life: int = 0
     is_up: bool = True
     shard: int | None = None
-    begun: float = 0.0
+    ahead: int | None = None
+    first_vector: float = 0.0
 
 
 class Simulation:
@@ -115,10 +120,12 @@ class Simulation:
         node = self._nodes[number]
         node.is_up, node.life = False, node.life + 1
         if node.shard is not None:
-            worked = max(0.0, now - node.begun - cluster.start - cluster.commit)
+            worked = max(0.0, now - node.first_vector - cluster.commit)
             self._left[node.shard] = max(0.0, self._left[node.shard] - worked * cluster.rate)
+            if node.ahead is not None:
+                self._decide(lambda shard=node.ahead: self._board.put_back(shard))
             self._decide(lambda shard=node.shard: self._board.lose(shard, "its node was lost", now))
-            node.shard = None
+            node.shard = node.ahead = None
         self._add(now + cluster.replacement, "back", number)
 
     def _work(self, kind: str, number: int, now: float) -> None:
@@ -127,13 +134,19 @@ class Simulation:
         node.is_up = True
         if kind == "done" and node.shard is not None:
             self._decide(lambda shard=node.shard: self._board.finish(shard))
-        node.shard = self._decide(lambda: self._board.take(str(number), now))
+        cluster, stays = self._cluster, node.ahead is not None
+        node.shard, node.ahead = node.ahead if stays else self._take(number, now), None
         if node.shard is None:
             self._add(now + 1.0, "idle", number)
             return
+        if self._board.waiting > sum(one.is_up for one in self._nodes):
+            node.ahead = self._take(number, now)
         self._attempts += 1
-        node.begun = now
-        self._add(now + self._cluster.start + self._left[node.shard] / self._cluster.rate, "done", number)
+        node.first_vector = now + (cluster.next if stays else cluster.start)
+        self._add(node.first_vector + self._left[node.shard] / cluster.rate, "done", number)
+
+    def _take(self, number: int, now: float) -> int | None:
+        return self._decide(lambda: self._board.take(str(number), now))
 
     def _decide(self, decision: Callable[[], T]) -> T:
         """Take a decision of the driver's model, and note the time that it took."""
@@ -152,6 +165,7 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=8)
     parser.add_argument("--rate", type=float, nargs="+", default=[100, 300, 1000])
     parser.add_argument("--start", type=float, default=12.0)
+    parser.add_argument("--next", type=float, default=1.0)
     parser.add_argument("--commit", type=float, default=30.0)
     parser.add_argument("--hours-between-losses", type=float, default=1.0)
     parser.add_argument("--replacement", type=float, default=300.0)
@@ -168,6 +182,7 @@ def main() -> None:
                 nodes=options.nodes,
                 rate=rate * options.gpus,
                 start=options.start,
+                next=options.next,
                 commit=options.commit,
                 between_losses=3600 * options.hours_between_losses,
                 replacement=options.replacement,
