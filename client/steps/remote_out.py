@@ -128,7 +128,7 @@ class Out(NamedTuple):
     """The run directory of a command: the folder to work in, the index of the run, and `--out` as messages show it."""
 
     folder: Path
-    index: Index
+    run_index: Index
     shown: str | Path
     collection: bool = False
     """Whether to make the collection in the spool once the run is done: the run itself has none."""
