@@ -178,7 +178,7 @@ class Out(NamedTuple):
     """The run directory of a command: the folder to work in, the index of the run, and `--out` as messages show it."""
 
     folder: Path
-    index: Index
+    run_index: Index
     shown: str | Path
     remote: RemoteDirectory | None = None
     """The run directory in object storage that the folder stands for; None for a folder of this host."""
