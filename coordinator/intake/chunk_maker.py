@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ...protocol.source.numbered_ids import numbered_id
 from ...protocol.source.source_file import SourceFile
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.text.preprocessing import preprocessor
@@ -39,9 +39,13 @@ class PendingChunks:
 
 
 class ChunkMaker:
-    """Makes chunks by the run's conventions. `refused` is the first record that became no chunk, with its field names."""
+    """Makes chunks by the run's conventions. `refused` is the first record that became no chunk, with its field names.
 
-    def __init__(self, spec: RunSpec) -> None:
+    `lines_before` returns how many records of a file come before those that are numbered; only records without an id need it.
+    """
+
+    def __init__(self, spec: RunSpec, lines_before: Callable[[SourceFile], int] = lambda _file: 0) -> None:
+        self._lines_before = lines_before
         self._conventions = conventions_of(spec)
         self._preprocess = preprocessor(spec.preprocessing)
         self.refused: tuple[Reject, tuple[str, ...]] | None = None
@@ -108,7 +112,7 @@ class ChunkMaker:
             return
         batch = pending.batch
         batch.numbers.append(number)
-        batch.ids.append(numbered_id(file.name, number, file.from_byte) if id_ is None else id_)
+        batch.ids.append(f"{file.name}#{self._lines_before(file) + number}" if id_ is None else id_)
         batch.texts.append(text)
         batch.metadata.append(metadata)
         batch.n_bytes.append(len(data))

@@ -21,7 +21,7 @@ from ...protocol.source.shared_ids import shared_id_reason
 from ...protocol.source.source_file import SourceFile
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.text.preprocessing import FIRST
-from ..reading.readers import read_records
+from ..reading.readers import lines_before, read_records
 from ..reading.records import Reject, excerpt
 from .chunk_maker import ChunkMaker, PendingChunks
 from .failure import check_usable
@@ -31,6 +31,10 @@ from .segment_writer import SegmentWriter
 from .source_trail import SourceTrail
 
 __all__ = ["ChunkLoader", "IntakeCounts", "SegmentLimits", "SpooledSegment"]
+
+
+class _Stopped(Exception):
+    """The intake shall end before the source does."""
 
 
 class ChunkLoader:
@@ -50,16 +54,18 @@ class ChunkLoader:
         """`on_left_out` gets a line about names in the source that are not read, if there are any.
 
         `numbered`: whether the lines of a part of a file are numbered as in the whole file, for which what is before it must be
-        read. None: only those of files that are here.
+        read. None: so are those of files that are here, and of other files the ids of records without one.
         """
         self._spec = spec
         self._layout = layout
         self._limits = limits
         self._on_segment = on_segment
         self._stopping = stopping
-        self._maker = ChunkMaker(spec)
+        self._maker = ChunkMaker(spec, self._lines_before)
         self._on_left_out = on_left_out
         self._numbered = numbered
+        self._counted: dict[str, int] = {}
+        """By file, the lines before its part."""
 
     def load(self) -> IntakeCounts:
         """Report the segments on disk, then read the rest and write it. Blocks, so call it on a thread.
@@ -96,7 +102,10 @@ class ChunkLoader:
                 self._layout, limits, self._on_segment, resume_point, trail.passed, note_records=in_shard
             )
             with closing(writer):
-                return self._read(files, resume_point.cursor, index, writer, trail)
+                try:
+                    return self._read(files, resume_point.cursor, index, writer, trail)
+                except _Stopped:
+                    return _counts(writer, complete=False)
 
     def _survey(self) -> Corpus:
         return survey(self._spec.source, self._layout.root, self._spec.text_field, self._spec.shard)
@@ -104,6 +113,17 @@ class ChunkLoader:
     def _with_lines(self, file: SourceFile) -> SourceFile:
         whole = file.url is None if self._numbered is None else self._numbered
         return file if whole or file.format != "jsonl" else replace(file, own_lines=True)
+
+    def _lines_before(self, file: SourceFile) -> int:
+        """The lines of a file before those that are numbered, read once if there are any."""
+        if not file.own_lines or self._numbered is False:
+            return 0
+        if file.name not in self._counted:
+            self._counted[file.name] = 0
+            for count in lines_before(file):
+                self._go_on()
+                self._counted[file.name] = count
+        return self._counted[file.name]
 
     def _first_limits(self) -> SegmentLimits:
         """The limits of the first session: later devices may differ, but the segments' bounds must stay the same."""
@@ -152,8 +172,7 @@ class ChunkLoader:
             first, digest = self._spec.preprocessing == FIRST, trail.open(at)
             with closing(read_records(file, skip, digest, first=first)) as blocks:
                 for block in blocks:
-                    if self._stopping():
-                        return _counts(writer, complete=False)
+                    self._go_on()
                     if self._enough(writer):
                         break
                     trail.check()
@@ -168,14 +187,18 @@ class ChunkLoader:
             if self._enough(writer):
                 break
             trail.close(cursor)
-        if self._stopping():
-            return _counts(writer, complete=False)
+        self._go_on()
         writer.finish(cursor)
         counts = _counts(writer, complete=True)
         check_usable(self._spec, counts, self._maker.refused)
         record = IntakeRecord(**msgspec.structs.asdict(counts), finished=trail.finished)
         commit_bytes(self._layout.intake, msgspec.json.encode(record))
         return counts
+
+    def _go_on(self) -> None:
+        """Raise _Stopped if the intake shall end."""
+        if self._stopping():
+            raise _Stopped
 
     def _enough(self, writer: SegmentWriter) -> bool:
         return self._spec.limit is not None and writer.next_row >= self._spec.limit

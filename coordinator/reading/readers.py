@@ -80,7 +80,7 @@ def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Ge
     form = _Form(skip, first, looked=file.start > 0)
     whole = 0
     try:
-        for whole in _lines_before(file):  # noqa: B007 - the last count is that of the lines before this part
+        for whole in () if file.own_lines else lines_before(file):  # noqa: B007 - the last count is that of the lines before this part
             yield []
         with opened(file) as (read, most):
             begin = _first_block(read, most)
@@ -107,14 +107,13 @@ def _text(file: SourceFile, skip: int, digest: RunningDigest, first: bool) -> Ge
         yield from _damaged(file, whole + 1, skip, error)
 
 
-def _lines_before(file: SourceFile) -> Iterator[int]:
-    """The number of lines before a part of a file, counted a block at a time; nothing for a whole file, or one that has its own
-    lines."""
-    if not file.start or file.own_lines:
+def lines_before(file: SourceFile) -> Iterator[int]:
+    """The number of lines before a part of a file, counted a block at a time; nothing for a whole file."""
+    if not file.start:
         return
     with seekable(file) as handle:
         end = line_start(handle, file.start)
-    with raw_bytes(file) as stream:
+    with raw_bytes(file, end=end) as stream:
         yield from count_lines(stream, end)
 
 

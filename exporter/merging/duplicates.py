@@ -17,7 +17,6 @@ from ...protocol.errors import UsageError
 from ...protocol.run_directory.records.shards import ShardsRecord
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo
 from ...protocol.run_directory.tables import read_info
-from ...protocol.source.numbered_ids import numbered_id
 from .id_table import IdTable, Places
 from .shard_run import DamagedShard, InputSegment, ShardRun, read_columns
 
@@ -143,7 +142,8 @@ def segments_of(shards: Sequence[ShardRun]) -> Iterator[InputSegment]:
 def _where(record: ShardsRecord, shards: Sequence[ShardRun], place: int) -> str:
     shard, segment = _segment_at(shards, place)
     found = record_at(record, shard, segment, [place - segment.first])
-    at = f" ({numbered_id(*found[0])})" if found else ""
+    file, number, byte = found[0] if found else ("", 0, 0)
+    at = f" ({file}#{number}{f' from byte {byte:,} on' if byte else ''})" if found else ""
     return f"shard {shard.index}, row {place - shard.first:,}{at}"
 
 
