@@ -16,7 +16,11 @@ if [ $# -lt 4 ]; then
 fi
 shards=$1 source=$2 out=$3
 shift 3
+fit_needs=()
 for flag; do
+  case "$flag" in
+    int8 | --store=int8) fit_needs=(--gpus-per-node=1) ;; # a sample of chunks is embedded
+  esac
   if [ "$flag" = --restart ]; then
     echo "shards.sh: --restart: a job that is requeued would begin anew each time; delete $out/shards, or run one shard" \
       "with --shard I/$shards --restart" >&2
@@ -32,7 +36,7 @@ undo() {
   exit 1
 }
 
-fit=$(sbatch --parsable --hold --job-name=embedfleet-fit "$here/step.sbatch" fit "$source" --out "$out" "$@") ||
+fit=$(sbatch --parsable --hold --job-name=embedfleet-fit "${fit_needs[@]}" "$here/step.sbatch" fit "$source" --out "$out" "$@") ||
   undo "Slurm refused the first job"
 jobs+=("${fit%%;*}") # NUMBER, or NUMBER;CLUSTER
 array=$(sbatch --parsable --job-name=embedfleet-shards --array="0-$((shards - 1))" --gpus-per-node=8 \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -178,6 +179,15 @@ def test_an_array_that_is_too_large_leaves_no_job_behind(cluster: dict[str, str]
     assert (slurm / "canceled").read_text() == "100"
     assert [path.name for path in slurm.glob("job-*")] == ["job-100"]
     assert not (slurm / "code-100").exists()
+
+
+@pytest.mark.parametrize(("store", "needs"), [("int8", True), ("float16", False)])
+def test_a_fit_that_embeds_a_sample_gets_a_gpu(
+    cluster: dict[str, str], tmp_path: Path, store: str, needs: bool
+) -> None:
+    submit(cluster, "4096", "/data/corpus", tmp_path / "run", "--dense", "fake:8", "--store", store)
+    (options, _words) = json.loads((Path(cluster["STANDIN"]) / "job-100").read_text())
+    assert ("--gpus-per-node=1" in options) is needs
 
 
 def test_a_flag_that_a_requeued_job_would_repeat_is_refused(cluster: dict[str, str]) -> None:
