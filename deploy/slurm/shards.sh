@@ -36,7 +36,7 @@ undo() {
   exit 1
 }
 
-fit=$(sbatch --parsable --hold --job-name=embedfleet-fit "${fit_needs[@]}" "$here/step.sbatch" fit "$source" --out "$out" "$@") ||
+fit=$(sbatch --parsable --hold --job-name=embedfleet-fit ${fit_needs[@]+"${fit_needs[@]}"} "$here/step.sbatch" fit "$source" --out "$out" "$@") ||
   undo "Slurm refused the first job"
 jobs+=("${fit%%;*}") # NUMBER, or NUMBER;CLUSTER
 array=$(sbatch --parsable --job-name=embedfleet-shards --array="0-$((shards - 1))" --gpus-per-node=8 \
