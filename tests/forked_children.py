@@ -132,13 +132,14 @@ class Forking(types.SimpleNamespace):
 
     def __init__(self, link: socket.socket) -> None:
         super().__init__()
-        self._link = link
+        self._link, self._lock = link, threading.Lock()
 
     def fork(self, task: Task) -> Forked:
         """A child that becomes this."""
         fields = {**asdict(task), "descriptors": list(task.descriptors)}
-        socket.send_fds(self._link, [json.dumps(fields).encode()], list(task.descriptors.values()))
-        return Forked(int(self._link.recv(MESSAGE_BYTES)))
+        with self._lock:
+            socket.send_fds(self._link, [json.dumps(fields).encode()], list(task.descriptors.values()))
+            return Forked(int(self._link.recv(MESSAGE_BYTES)))
 
     def Popen(
         self,

@@ -15,8 +15,10 @@ import runpy
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
+
+from embedfleet.protocol.process import child as child_module
 
 from .forked_children import STARTERS, Forked, Forking, Task, adopt_orphans, be_the_twin, keep_a_twin, take_over
 
@@ -40,7 +42,9 @@ SEEN = (
     "embedfleet.client.search.query_encoder", "embedfleet.client.options.spec_builder", "qdrant_edge",
     "embedfleet.client.doctor.diagnosis", "embedfleet.client.doctor.page",
     "typer._adapters", "pydantic.types", "pydantic.main", "pydantic.plugin._loader", "rich.emoji", "rich.console",
-    "rich.markup", "rich.table",
+    "rich.markup", "rich.table", "numpy.ma", "dateutil.relativedelta", "typer._click.decorators",
+    "embedfleet.client.options.run_defaults", "embedfleet.client.options.shard_flags", "embedfleet.client.steps.remote_out",
+    "embedfleet.client.output.progress_lines", "embedfleet.worker.device.fair_share",
 )  # fmt: skip
 """What commands and their processes import when they run."""
 MODELS = ("torch", "sentence_transformers", "embedfleet.worker.models.loading")
@@ -56,6 +60,7 @@ class ForkedCommands:
     def __init__(self, *, models: bool = False) -> None:
         self._link: socket.socket | None = None
         self._server: subprocess.Popen[bytes] | None = None
+        self._forking: Forking | None = None
         self._models = models
         self._environment = dict(os.environ)  # not that of the test which asks first
 
@@ -66,15 +71,21 @@ class ForkedCommands:
 
     def fork(self, task: Task) -> Forked:
         """Start what the task says."""
-        forking = Forking(self._link or self._start())
-        adopt_orphans()
+        forking = self._forking or self._start()
         try:
             return forking.fork(task)
         except BaseException:  # a test's time may be up at any moment
             self.close()
             raise
+
+    @contextlib.contextmanager
+    def children(self) -> Generator[None]:
+        """Meanwhile, each `ChildProcess` that this process starts is a fork."""
+        before, child_module.subprocess = child_module.subprocess, self._forking or self._start()  # type: ignore[assignment]
+        try:
+            yield
         finally:
-            adopt_orphans(yes=False)  # of what a test kills
+            child_module.subprocess = before
 
     def call(self, args: Sequence[str], streams: Sequence[int], cwd: Path | None, seconds: float) -> int:
         """Run `embedfleet ARGS` to its end; its exit code."""
@@ -86,7 +97,7 @@ class ForkedCommands:
             command.wait()
             raise
 
-    def _start(self) -> socket.socket:
+    def _start(self) -> Forking:
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-P", "-m", SERVER, str(theirs.fileno()), *(["models"] if self._models else [])]
         self._server = subprocess.Popen(
@@ -97,7 +108,8 @@ class ForkedCommands:
             env=self._environment,
         )
         theirs.close()
-        return self._link
+        self._forking = _Adopting(self._link)
+        return self._forking
 
     def close(self) -> None:
         """End the server; the next call starts another one."""
@@ -105,7 +117,18 @@ class ForkedCommands:
             self._link.close()
             self._server.kill()
             self._server.wait()
-        self._link = self._server = None
+        self._link = self._server = self._forking = None
+
+
+class _Adopting(Forking):
+    """Adopts a child when it is forked, and nothing else: what a test kills leaves its children to the system."""
+
+    def fork(self, task: Task) -> Forked:
+        adopt_orphans()
+        try:
+            return super().fork(task)
+        finally:
+            adopt_orphans(yes=False)
 
 
 def pythons(environment: Mapping[str, str]) -> dict[str, str]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from embedfleet.client.options.spec_builder import build_spec
 from embedfleet.client.ray.node_runner import NodeRunner, ShardReport
@@ -86,7 +85,7 @@ def test_a_shard_that_is_killed_takes_its_processes_along(
 ) -> None:
     runner.start(0, 1, config_of("fake:8,delay_ms=3000"), restart=False)
     until(runner, lambda report: report.progress is not None)
-    (child,) = [one for one in psutil.Process().children() if "--shard" in one.cmdline()]
+    (child,) = waiting.children_with("--shard")
     below = [child, *child.children(recursive=True)]
     assert len(below) > 2
     os.kill(child.pid, signal.SIGKILL)
