@@ -45,9 +45,9 @@ def _serve(options: Any) -> int:
     from ..protocol.host.free_cores import CoreLoad
 
     load = CoreLoad()  # before the imports, so that their time need not be waited for
-    import pyarrow
     import zmq
 
+    from ..protocol.process.arrow import set_up_arrow
     from ..protocol.process.socket_folder import PREFIX, make_socket_folder, take_socket_folder
     from ..protocol.wire.channels import parse_address
     from .hosts.agent import HostAgent
@@ -57,8 +57,7 @@ def _serve(options: Any) -> int:
     from .loop import DRAIN_SECONDS, Coordinator
     from .telemetry.otlp import SpanExport, traces_endpoint
 
-    # Segments' buffers are large and short-lived: the system's allocator gives them back, Arrow's own keeps them.
-    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
+    set_up_arrow()
     raise_file_limit()
     address = parse_address(options.bind, "--bind")
     endpoint = traces_endpoint(options.otlp, os.environ)

@@ -14,12 +14,10 @@ def main() -> int:
     guard_standard_error()
     ignore_stop_signals()
     lifeline.hold()
-    import pyarrow
-
+    from ..protocol.process.arrow import set_up_arrow
     from .entry import ExporterLoop
 
-    # A segment's buffers are large and short-lived: the system's allocator gives them back, Arrow's own keeps them.
-    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
+    set_up_arrow()
     loop = ExporterLoop(sys.argv[1])
     code = loop.run()
     loop.close()

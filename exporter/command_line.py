@@ -12,6 +12,7 @@ from typing import TypeVar
 from ..protocol.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EmbedfleetError, RunDirectoryError
 from ..protocol.object_storage.mirror import follow_spool, unfollow_spool
 from ..protocol.process import lifeline
+from ..protocol.process.arrow import set_up_arrow
 from ..protocol.process.child import ERROR_MARK
 from ..protocol.process.standard_streams import guard_standard_error
 from ..protocol.process.system_refusals import describe_system_error
@@ -31,9 +32,7 @@ def serve(work: Callable[[], object]) -> int:
     lifeline.hold()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    import pyarrow
-
-    pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # as in the exporter's own main
+    set_up_arrow()
     try:
         work()
     except EmbedfleetError as error:

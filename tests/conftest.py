@@ -27,10 +27,13 @@ LOADING = ("converted", "encoders", "backends", "plain", "models")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Digests of weights are kept for the tests alone."""
+def own_cache(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Digests of weights and converted models are kept for the tests alone: once for all processes that run them."""
+    folder = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):  # one of several, whose folder is in that of the session
+        folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         yield
 
 
@@ -40,6 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--worlds", type=int, default=None, help="how many seeds of the simulation to run")
     parser.addoption("--power-cuts", type=int, default=None, help="how many power cuts to make")
+    parser.addoption(
+        "--thorough", action="store_true", help="take all worlds and power cuts of docs/reliability.md, not a quarter"
+    )
     parser.addoption("--kills", type=int, default=None, help="how many kills the chaos tests make")
 
 

@@ -1,7 +1,7 @@
 """The processes that a command starts, as forks of what it was itself before it did anything: no Python, no imports.
 
 Each is what `subprocess.Popen` would have made: a child of the process that asks for it, with its own session, streams,
-environment and `__main__`. Only the arguments that the system shows for it are those of the process it was forked from.
+environment, arguments and `__main__`.
 
 A process that may start others keeps a twin, forked while it has no threads. Asked for a child, the twin forks a process
 that forks the child and ends at once: the orphan comes to the one that asked, which adopts whatever is orphaned below it.
@@ -17,12 +17,13 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import types
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 from embedfleet.protocol.process import child as child_module
@@ -33,6 +34,8 @@ STARTERS = ("embedfleet", "embedfleet.coordinator")
 PR_SET_CHILD_SUBREAPER = 36
 HIGHEST = 1 << 16
 """Above all descriptors."""
+ARGUMENTS = 45
+"""Of the fields of /proc/self/stat behind the name: where the arguments begin; the next one has where they end."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ def take_over(task: Task) -> None:
     os.environ.clear()
     os.environ.update(task.environment)
     os.chdir(task.folder)
+    program = ["embedfleet"] if task.module == "embedfleet" else [sys.executable, "-P", "-m", task.module]
+    show([*program, *task.args])
 
 
 def keep_a_twin() -> Task | None:
@@ -69,16 +74,26 @@ def keep_a_twin() -> Task | None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if fork() == 0:
         ours.close()
-        return _be_the_twin(theirs)
+        show(["twin"])
+        return be_the_twin(theirs)
     theirs.close()
-    child_module.subprocess = _Forking(ours)  # type: ignore[assignment]
+    child_module.subprocess = Forking(ours)  # type: ignore[assignment]
     return None
 
 
-def adopt_orphans() -> None:
-    """From now on, a process below this one that loses its parent comes to this one."""
-    if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+def adopt_orphans(*, yes: bool = True) -> None:
+    """From now on, a process below this one that loses its parent comes to this one, or no more."""
+    if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0):
         raise OSError("this kernel does not let a process adopt orphans")
+
+
+def show(arguments: Sequence[str]) -> None:
+    """Have the system show these as this process's arguments, as far as there was room for them when it was started."""
+    with open("/proc/self/stat", "rb") as line:
+        fields = line.read().rpartition(b")")[2].split()
+    start, end = int(fields[ARGUMENTS]), int(fields[ARGUMENTS + 1])
+    shown = "\0".join(arguments).encode()[: end - start - 1]
+    ctypes.memmove(start, shown.ljust(end - start, b"\0"), end - start)
 
 
 def fork() -> int:
@@ -88,7 +103,8 @@ def fork() -> int:
         return os.fork()
 
 
-def _be_the_twin(link: socket.socket) -> Task:
+def be_the_twin(link: socket.socket) -> Task:
+    """Fork a process for each that is asked for; it comes to whoever adopts orphans. In it, what it is to become."""
     while True:
         asked, descriptors, _, _ = socket.recv_fds(link, MESSAGE_BYTES, 250)
         if not asked:
@@ -103,21 +119,27 @@ def _be_the_twin(link: socket.socket) -> Task:
             os.setsid()  # before anybody knows of it, who may want to kill the group
             link.send(str(os.getpid()).encode())
             fields = json.loads(asked)
-            numbers = fields.pop("numbers")
-            return Task(**fields, descriptors=dict(zip(numbers, descriptors, strict=True)))
+            return Task(**fields | {"descriptors": dict(zip(fields["descriptors"], descriptors, strict=True))})
         os.waitpid(between, 0)
         for one in descriptors:
             os.close(one)
 
 
-class _Forking(types.SimpleNamespace):
+class Forking(types.SimpleNamespace):
     """In place of the module `subprocess` where children are started."""
 
     DEVNULL, TimeoutExpired = subprocess.DEVNULL, subprocess.TimeoutExpired
 
     def __init__(self, link: socket.socket) -> None:
         super().__init__()
-        self._link = link
+        self._link, self._lock = link, threading.Lock()
+
+    def fork(self, task: Task) -> Forked:
+        """A child that becomes this."""
+        fields = {**asdict(task), "descriptors": list(task.descriptors)}
+        with self._lock:
+            socket.send_fds(self._link, [json.dumps(fields).encode()], list(task.descriptors.values()))
+            return Forked(int(self._link.recv(MESSAGE_BYTES)))
 
     def Popen(
         self,
@@ -133,22 +155,13 @@ class _Forking(types.SimpleNamespace):
         """The child that `subprocess.Popen` would start for `python -P -m MODULE ARGS`."""
         _, *how, module = command[:4]
         assert (how, start_new_session) == (["-P", "-m"], True)
-        numbers = [0, 1, 2, *pass_fds]
-        asked = {
-            "module": module,
-            "args": list(command[4:]),
-            "environment": dict(env),
-            "folder": os.getcwd(),
-            "numbers": numbers,
-        }
         with open(os.devnull, "rb") as nothing:
             streams = [nothing if stdin == subprocess.DEVNULL else stdin, stdout, stderr]
             given = [
                 at if one is None else one if isinstance(one, int) else one.fileno() for at, one in enumerate(streams)
             ]
-            socket.send_fds(self._link, [json.dumps(asked).encode()], [*given, *pass_fds])
-            pid = int(self._link.recv(MESSAGE_BYTES))
-        return Forked(pid)
+            descriptors = {**dict(enumerate(given)), **{one: one for one in pass_fds}}
+            return self.fork(Task(module, list(command[4:]), dict(env), os.getcwd(), descriptors))
 
 
 class Forked:
@@ -158,6 +171,8 @@ class Forked:
         self.pid = pid
         self._pidfd = os.pidfd_open(pid)
         self.returncode: int | None = None
+        self.stdin: IO[bytes] | None = None
+        """Of whoever makes a pipe for it."""
         self._lock = threading.Lock()
 
     def poll(self) -> int | None:
@@ -168,7 +183,7 @@ class Forked:
                 self.returncode = os.waitstatus_to_exitcode(status) if pid else None
             return self.returncode
 
-    def wait(self, timeout: float) -> int:
+    def wait(self, timeout: float | None = None) -> int:
         """The exit status; TimeoutExpired if it still runs."""
         if self.returncode is None and not select.select([self._pidfd], [], [], timeout)[0]:
             raise subprocess.TimeoutExpired(str(self.pid), timeout)
@@ -183,3 +198,7 @@ class Forked:
         """As long as it runs."""
         if self.poll() is None:
             os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it now."""
+        self.send_signal(signal.SIGKILL)

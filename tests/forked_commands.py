@@ -10,17 +10,17 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import json
 import os
 import runpy
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
-from .forked_children import MESSAGE_BYTES, STARTERS, Task, adopt_orphans, fork, keep_a_twin, take_over
+from embedfleet.protocol.process import child as child_module
+
+from .forked_children import STARTERS, Forked, Forking, Task, adopt_orphans, be_the_twin, keep_a_twin, take_over
 
 SERVER = "embedfleet.tests.forked_commands"
 PROGRAMS = (
@@ -42,42 +42,74 @@ SEEN = (
     "embedfleet.client.search.query_encoder", "embedfleet.client.options.spec_builder", "qdrant_edge",
     "embedfleet.client.doctor.diagnosis", "embedfleet.client.doctor.page",
     "typer._adapters", "pydantic.types", "pydantic.main", "pydantic.plugin._loader", "rich.emoji", "rich.console",
-    "rich.markup", "rich.table",
+    "rich.markup", "rich.table", "numpy.ma", "dateutil.relativedelta", "typer._click.decorators",
+    "embedfleet.client.options.run_defaults", "embedfleet.client.options.shard_flags", "embedfleet.client.steps.remote_out",
+    "embedfleet.client.output.progress_lines", "embedfleet.worker.device.fair_share",
 )  # fmt: skip
 """What commands and their processes import when they run."""
+MODELS = ("torch", "sentence_transformers", "embedfleet.worker.models.loading")
+"""What workers import for a model that torch computes."""
+ROOM = " " * 8_192
+"""An argument of the server, so that there is room for the arguments of the forks."""
 
 
 class ForkedCommands:
-    """The other side: starts the server when it is first asked for a command. One command at a time."""
+    """Starts such processes, as children of this one. With `models`, they have imported what loads models, too: it takes
+    seconds. One is started at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, models: bool = False) -> None:
         self._link: socket.socket | None = None
         self._server: subprocess.Popen[bytes] | None = None
+        self._forking: Forking | None = None
+        self._models = models
         self._environment = dict(os.environ)  # not that of the test which asks first
 
-    def call(self, args: Sequence[str], streams: Sequence[int], cwd: Path | None, seconds: float) -> int:
-        """Run `embedfleet ARGS` with these three descriptors as its standard streams; its exit code."""
-        asked = {"args": list(args), "cwd": os.fspath(cwd or Path.cwd()), "environment": dict(os.environ)}
-        link, pid = self._link or self._start(), 0
-        link.settimeout(seconds)
+    def start(self, args: Sequence[str], streams: Sequence[int], cwd: Path | None = None) -> Forked:
+        """Start `embedfleet ARGS` with these three descriptors as its standard streams, in a session of its own."""
+        folder = os.fspath(cwd or Path.cwd())
+        return self.fork(Task("embedfleet", list(args), dict(os.environ), folder, dict(enumerate(streams))))
+
+    def fork(self, task: Task) -> Forked:
+        """Start what the task says."""
+        forking = self._forking or self._start()
         try:
-            socket.send_fds(link, [json.dumps(asked).encode()], list(streams))
-            pid = int(link.recv(MESSAGE_BYTES))
-            return int(link.recv(MESSAGE_BYTES))
+            return forking.fork(task)
         except BaseException:  # a test's time may be up at any moment
-            if pid:
-                os.kill(pid, signal.SIGKILL)
             self.close()
             raise
 
-    def _start(self) -> socket.socket:
+    @contextlib.contextmanager
+    def children(self) -> Generator[None]:
+        """Meanwhile, each `ChildProcess` that this process starts is a fork."""
+        before, child_module.subprocess = child_module.subprocess, self._forking or self._start()  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            child_module.subprocess = before
+
+    def call(self, args: Sequence[str], streams: Sequence[int], cwd: Path | None, seconds: float) -> int:
+        """Run `embedfleet ARGS` to its end; its exit code."""
+        command = self.start(args, streams, cwd)
+        try:
+            return command.wait(seconds)
+        except BaseException:
+            command.kill()
+            command.wait()
+            raise
+
+    def _start(self) -> Forking:
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-P", "-m", SERVER, str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", SERVER, str(theirs.fileno()), *(["models"] if self._models else [])]
         self._server = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True, env=self._environment
+            [*command, ROOM],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+            env=self._environment,
         )
         theirs.close()
-        return self._link
+        self._forking = _Adopting(self._link)
+        return self._forking
 
     def close(self) -> None:
         """End the server; the next call starts another one."""
@@ -85,32 +117,18 @@ class ForkedCommands:
             self._link.close()
             self._server.kill()
             self._server.wait()
-        self._link = self._server = None
+        self._link = self._server = self._forking = None
 
 
-def serve(link: socket.socket) -> Task:
-    """Answer until the other side is gone. In a fork it returns at once: what that is to become."""
-    while True:
-        asked, streams, _, _ = socket.recv_fds(link, MESSAGE_BYTES, 3)
-        if not asked:
-            sys.exit(0)
-        pid = fork()
-        if pid == 0:
-            fields = json.loads(asked)
-            return Task("embedfleet", fields["args"], fields["environment"], fields["cwd"], dict(enumerate(streams)))
-        for one in streams:
-            os.close(one)
-        link.send(str(pid).encode())
-        _, status = os.waitpid(pid, 0)
-        link.send(str(os.waitstatus_to_exitcode(status)).encode())
-        reap()
+class _Adopting(Forking):
+    """Adopts a child when it is forked, and nothing else: what a test kills leaves its children to the system."""
 
-
-def reap() -> None:
-    """Take leave of what is orphaned below this process and has ended."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+    def fork(self, task: Task) -> Forked:
+        adopt_orphans()
+        try:
+            return super().fork(task)
+        finally:
+            adopt_orphans(yes=False)
 
 
 def pythons(environment: Mapping[str, str]) -> dict[str, str]:
@@ -122,15 +140,14 @@ HERE = pythons(os.environ)
 
 
 def main() -> None:
-    for name in SEEN:
+    for name in [*SEEN, *(MODELS if "models" in sys.argv else ())]:
         with contextlib.suppress(ImportError):  # of what is not installed
             importlib.import_module(name)
     for name in PROGRAMS:
         importlib.import_module(name)
         del sys.modules[name]  # each is run as `__main__`
     gc.freeze()  # what is here stays shared with the forks
-    adopt_orphans()
-    task = serve(socket.socket(fileno=int(sys.argv[1])))
+    task = be_the_twin(socket.socket(fileno=int(sys.argv[1])))
     take_over(task)
     while task.module in STARTERS and pythons(task.environment) == HERE and (another := keep_a_twin()) is not None:
         task = another

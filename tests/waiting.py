@@ -43,3 +43,15 @@ def descendants(pid: int) -> list[psutil.Process]:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
+
+
+def children_with(word: str) -> list[psutil.Process]:
+    """The children of this process, not yet ended, that have this among their arguments."""
+
+    def has(process: psutil.Process) -> bool:
+        try:
+            return word in process.cmdline()
+        except psutil.Error:  # it has ended
+            return False
+
+    return [one for one in psutil.Process().children() if has(one)]

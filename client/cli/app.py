@@ -44,9 +44,11 @@ app.add_typer(models)
 @app.command()
 def verify(folder: RunFolder, as_json: AsJson = False) -> None:
     """Recount rows, ids, dimensions, norms and digests of a run; exit code 1 if something is wrong."""
+    from ...protocol.process.arrow import leave_out_pandas
     from ..verify.recount import verify_run
     from .tables import print_report
 
+    leave_out_pandas()
     report = verify_run(folder)
     if as_json:
         from dataclasses import asdict

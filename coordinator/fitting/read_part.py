@@ -17,6 +17,7 @@ import msgspec
 
 from ...protocol.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EmbedfleetError, UsageError
 from ...protocol.process import lifeline
+from ...protocol.process.arrow import leave_out_pandas
 from ...protocol.process.child import ERROR_MARK
 from ...protocol.process.stop_signals import ignore_stop_signals
 from ...protocol.run_directory.chunk_columns import read_chunk_columns
@@ -61,6 +62,7 @@ def main() -> int:
     """Count for the arguments of the command line; an error is printed as other child processes do."""
     lifeline.hold()
     ignore_stop_signals()
+    leave_out_pandas()
     spec, folder = msgspec.json.decode(sys.argv[1], type=RunSpec), Path(sys.argv[3])
     try:
         found = read_part(spec, parse_shard(sys.argv[2]), folder)

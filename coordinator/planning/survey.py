@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from ...protocol.planning.answers import answer
 from ...protocol.planning.survey import Survey, SurveyRequest, sample_source, sample_table
 from ...protocol.process import lifeline
+from ...protocol.process.arrow import leave_out_pandas
 from ...protocol.run_directory.records.intake import IntakeCounts
 from ...protocol.source import corpus
 from ...protocol.source.source_file import SourceFile
@@ -147,6 +148,7 @@ def _write_sample(folder: Path, batches: Sequence[ChunkBatch]) -> None:
 def main() -> int:
     """Answer the request on standard input."""
     lifeline.hold()
+    leave_out_pandas()
     return answer(SurveyRequest, survey)
 
 

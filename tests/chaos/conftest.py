@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from embedfleet.protocol.spec.run_spec import PassSpec
+from embedfleet.tests.forked_commands import ForkedCommands
 from embedfleet.worker.encoders.fake import FakeEncoder
 
 COMMAND = str(Path(sys.executable).with_name("embedfleet"))
 ROWS = 40_000
 """Three segments, ten batches."""
+
+
+@pytest.fixture(scope="session")
+def forked() -> Iterator[ForkedCommands]:
+    made = ForkedCommands()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from embedfleet.tests.forked_children import Forked
+
+Command = Forked | subprocess.Popen[bytes]
 
 ROLES = {
     "embedfleet.worker": "worker",
@@ -19,6 +23,8 @@ ROLES = {
     "embedfleet.coordinator": "coordinator",
     "embedfleet.worker.converted.convert": "converter",
 }
+LOOK_SECONDS = 0.05
+"""Between two looks at the processes of a command: each look takes some milliseconds of a processor."""
 STOPPED_SECONDS = 1.0
 """A stop is shorter than this, most of the time."""
 LONG_STOP, LONG_SECONDS = 0.2, 7.0
@@ -44,25 +50,25 @@ class Monkey:
     removed: set[str] = field(default_factory=set[str])
     """Committed files that are gone, below the run directory."""
 
-    def play(self, command: psutil.Popen, most: int) -> None:
+    def play(self, command: Command, most: int) -> None:
         """Strike until the command ends, or until it has struck so often; then only wait."""
         struck = 0
         while command.poll() is None:
             self.look(command)
             if struck >= most:
-                time.sleep(0.02)
+                time.sleep(LOOK_SECONDS)
                 continue
             until = time.monotonic() + self.rng.expovariate(1 / self.pause)
             while time.monotonic() < until and command.poll() is None:
                 self.look(command)
-                time.sleep(0.02)
+                time.sleep(LOOK_SECONDS)
             struck += self.strike(command)
 
-    def look(self, command: psutil.Popen) -> dict[str, list[psutil.Process]]:
+    def look(self, command: Command) -> dict[str, list[psutil.Process]]:
         """The processes below the command by role."""
         found: dict[str, list[psutil.Process]] = {}
         with contextlib.suppress(psutil.Error):
-            for one in command.children(recursive=True):
+            for one in psutil.Process(command.pid).children(recursive=True):
                 self.seen[one.pid] = one
                 with contextlib.suppress(psutil.Error):
                     role = next((ROLES[part] for part in one.cmdline() if part in ROLES), None)
@@ -70,7 +76,7 @@ class Monkey:
                         found.setdefault(role, []).append(one)
         return found
 
-    def strike(self, command: psutil.Popen) -> int:
+    def strike(self, command: Command) -> int:
         """One blow; how many processes it ended."""
         found = self.look(command)
         here = [role for role in found if found[role]]
@@ -98,7 +104,7 @@ class Monkey:
         self.blows[f"kill {' and '.join(sorted(roles))}"] += 1
         return len(roles)
 
-    def kill_one(self, command: psutil.Popen, roles: Sequence[str]) -> None:
+    def kill_one(self, command: Command, roles: Sequence[str]) -> None:
         """End a process of one of these roles; `command` is the command itself."""
         found = self.look(command)
         role = self.rng.choice([one for one in roles if one in found or one == "command"])
@@ -126,6 +132,6 @@ class Monkey:
             self.seen.pop(one.pid, None)
         return [one for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
-    def _send(self, process: psutil.Process | psutil.Popen, number: signal.Signals) -> None:
+    def _send(self, process: psutil.Process | Command, number: signal.Signals) -> None:
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             process.send_signal(number)

@@ -11,16 +11,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import orjson
 import psutil
 import pyarrow.parquet as pq
+import pytest
 from embedfleet import open_run
 from embedfleet.client.verify.recount import verify_run
 from embedfleet.protocol.run_directory.tables import digest
+from embedfleet.tests.forked_commands import ForkedCommands
 
 from .conftest import COMMAND
-from .monkey import Monkey
+from .monkey import Command, Monkey
 
 A_COMMAND = 6
 """Blows at one command at most: then it may end."""
@@ -33,6 +36,18 @@ RESUMABLE = {0, 1, 3, -9}
 """0 and 3: done; 1: a device or the exporter was lost too often; -9: the command itself was killed."""
 
 
+class RealCommands:
+    """Starts commands as a user does."""
+
+    def start(self, args: Sequence[str], streams: Sequence[int]) -> subprocess.Popen[bytes]:
+        """Start `embedfleet ARGS` with these three descriptors as its standard streams, in a session of its own."""
+        stdin, stdout, stderr = streams
+        return subprocess.Popen([COMMAND, *args], stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True)
+
+
+Commands = ForkedCommands | RealCommands
+
+
 @dataclass(frozen=True)
 class Work:
     """What is computed: a corpus of `rows` chunks and one line that is no JSON, by flags that have a name, the kind."""
@@ -43,21 +58,21 @@ class Work:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """Of the command, in addition to that of the tests."""
 
-    def arguments(self, out: Path, kind: str) -> list[str]:
+    def start(self, commands: Commands, out: Path, kind: str, heard: IO[bytes]) -> Command:
+        """Start the command, which writes into `heard`."""
         where = ["--devices", "cpu:2" if (psutil.cpu_count() or 1) > 1 else "cpu", "--batch-timeout", "5"]
-        return [COMMAND, "run", str(self.corpus), "--out", str(out), *self.flags[kind], *where]
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """The whole environment of the command."""
-        return {**os.environ, **self.environment}
+        arguments = ["run", str(self.corpus), "--out", str(out), *self.flags[kind], *where]
+        with open(os.devnull, "rb") as nothing, pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            return commands.start(arguments, [nothing.fileno(), heard.fileno(), heard.fileno()])
 
 
 class Undisturbed:
     """What runs of each kind come to where nobody is killed; made when it is first asked for."""
 
-    def __init__(self, work: Work, folder: Path) -> None:
-        self._work, self._folder = work, folder
+    def __init__(self, commands: Commands, work: Work, folder: Path) -> None:
+        self._starter, self._work, self._folder = commands, work, folder
         self._found: dict[str, dict[str, str]] = {}
         self.seconds: dict[str, float] = {}
 
@@ -66,9 +81,10 @@ class Undisturbed:
         out = self._folder / f"undisturbed {kind}"
         if kind not in self._found:
             began = time.monotonic()
-            command, variables = self._work.arguments(out, kind), self._work.variables
-            done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
-            assert done.returncode == 3, done.stderr  # the line that is no JSON
+            with tempfile.TemporaryFile() as heard:
+                code = self._work.start(self._starter, out, kind, heard).wait(120)
+                heard.seek(0)
+                assert code == 3, heard.read().decode()  # the line that is no JSON
             self.seconds[kind] = time.monotonic() - began
             self._found[kind] = content(out)
         return out
@@ -131,8 +147,14 @@ class Rounds:
     """Disturbs runs of some work. `check(kind, out)` compares the vectors of each run that is done."""
 
     def __init__(
-        self, work: Work, undisturbed: Undisturbed, monkey: Monkey, check: Callable[[str, Path], None]
+        self,
+        commands: Commands,
+        work: Work,
+        undisturbed: Undisturbed,
+        monkey: Monkey,
+        check: Callable[[str, Path], None],
     ) -> None:
+        self._starter = commands
         self._work, self._undisturbed, self._monkey, self._check = work, undisturbed, monkey, check
         self._commands = 0
 
@@ -178,8 +200,7 @@ class Rounds:
         self._commands += 1
         with tempfile.TemporaryFile() as errors, open("/dev/full", "wb") as full:
             heard = full if self._commands % 3 == 0 else errors
-            arguments, variables = self._work.arguments(out, kind), self._work.variables
-            command = psutil.Popen(arguments, env=variables, stdout=heard, stderr=heard, start_new_session=True)
+            command = self._work.start(self._starter, out, kind, heard)
             self._monkey.play(command, most)
             code = command.wait()
             errors.seek(0)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from embedfleet import open_run
+from embedfleet.tests.forked_commands import ForkedCommands
 
 from .conftest import ROWS
 from .monkey import Monkey
@@ -33,13 +34,18 @@ FORMS = [("two models", "all of it"), ("three open",)]
 @pytest.mark.timeout(3_000)
 @pytest.mark.parametrize("form", FORMS, ids=["as it is", "three open"])
 def test_nothing_is_lost_doubled_or_left_behind(
-    corpus: Path, expected: dict[str, bytes], tmp_path: Path, request: pytest.FixtureRequest, form: tuple[str, ...]
+    forked: ForkedCommands,
+    corpus: Path,
+    expected: dict[str, bytes],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    form: tuple[str, ...],
 ) -> None:
     seed = request.config.getoption("--seed") or 0
     sys.stdout.write(f"\nseed {seed}: ")  # seen where the test fails
     monkey = Monkey(random.Random(seed))
     work = Work(corpus, ROWS, KINDS)
-    undisturbed = Undisturbed(work, tmp_path)
+    undisturbed = Undisturbed(forked, work, tmp_path)
 
     def check(kind: str, out: Path) -> None:
         if kind == "all of it":
@@ -50,5 +56,5 @@ def test_nothing_is_lost_doubled_or_left_behind(
 
     kinds = monkey.rng.sample(form, len(form))
     wanted = request.config.getoption("--kills") or KILLS
-    figures = Rounds(work, undisturbed, monkey, check).play(tmp_path, kinds, wanted)
+    figures = Rounds(forked, work, undisturbed, monkey, check).play(tmp_path, kinds, wanted)
     sys.stdout.write(f"{figures}\n")

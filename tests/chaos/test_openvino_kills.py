@@ -12,13 +12,12 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from embedfleet import open_run
 from embedfleet.worker.converted.cache import DONE, Conversions
 
-from .monkey import Monkey
-from .rounds import RESUMABLE, Rounds, Undisturbed, Work
+from .monkey import Command, Monkey
+from .rounds import RESUMABLE, RealCommands, Rounds, Undisturbed, Work
 
 pytest.importorskip("openvino")
 pytest.importorskip("sentence_transformers")
@@ -40,6 +39,11 @@ KILLED = "the conversion was killed, as the kernel does where memory runs out; a
 A_CONVERSION, WRITING = 10.0, 0.5
 """Seconds, about: of a conversion with its imports, and of the part in which it writes files."""
 WORDS = ("lease", "device", "batch", "segment", "commit", "vector", "query", "corpus", "worker", "token")
+
+
+@pytest.fixture(scope="module")
+def commands() -> RealCommands:
+    return RealCommands()
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +84,13 @@ def work_of(model: Path, corpus: Path, rows: int, cache: Path) -> Work:
 
 @pytest.mark.timeout(3_000)
 def test_nothing_is_lost_doubled_or_left_behind(
-    home: Path, model: Path, tmp_path: Path, request: pytest.FixtureRequest
+    commands: RealCommands, home: Path, model: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     seed = request.config.getoption("--seed") or 0
     sys.stdout.write(f"\nopenvino, seed {seed}: ")  # seen where the test fails
     monkey = Monkey(random.Random(seed))
     work = work_of(model, write_corpus(home / "corpus.jsonl", ROWS), ROWS, home / "cache")
-    undisturbed = Undisturbed(work, tmp_path)
+    undisturbed = Undisturbed(commands, work, tmp_path)
     others = Counter[str]()
 
     def check(kind: str, out: Path) -> None:
@@ -98,13 +102,13 @@ def test_nothing_is_lost_doubled_or_left_behind(
         others["rows"] += int((found != expected).any(axis=1).sum())
 
     wanted = request.config.getoption("--kills") or KILLS
-    figures = Rounds(work, undisturbed, monkey, check).play(tmp_path, [KIND], wanted)
+    figures = Rounds(commands, work, undisturbed, monkey, check).play(tmp_path, [KIND], wanted)
     sys.stdout.write(f"{figures}; {others['rows']} rows with other bits\n")
 
 
 @pytest.mark.timeout(3_000)
 def test_a_conversion_that_is_killed_is_whole_or_not_there(
-    model: Path, tmp_path: Path, request: pytest.FixtureRequest
+    commands: RealCommands, model: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """The converting process, its worker, the coordinator or the command is killed, at any moment of the conversion."""
     seed = request.config.getoption("--seed") or 0
@@ -112,7 +116,7 @@ def test_a_conversion_that_is_killed_is_whole_or_not_there(
     monkey = Monkey(random.Random(seed))
     rows, began = 40, time.monotonic()
     corpus = write_corpus(tmp_path / "corpus.jsonl", rows)
-    expected = Undisturbed(work_of(model, corpus, rows, model.parent / "cache"), tmp_path).out(KIND)
+    expected = Undisturbed(commands, work_of(model, corpus, rows, model.parent / "cache"), tmp_path).out(KIND)
     (name,) = open_run(expected).vector_names
     wanted = (request.config.getoption("--kills") or 0) // 10 or CONVERSIONS_KILLED
     found = Counter[str]()
@@ -123,7 +127,7 @@ def test_a_conversion_that_is_killed_is_whole_or_not_there(
         work = work_of(model, corpus, rows, cache)
         for attempt in range(MOST_ATTEMPTS):
             code, output = killed_while_converting(
-                monkey, work, out, cache, strike=attempt < 2 and monkey.kills < wanted
+                commands, monkey, work, out, cache, strike=attempt < 2 and monkey.kills < wanted
             )
             assert code in RESUMABLE or (code == 2 and KILLED in output), output
             assert "Traceback" not in output
@@ -138,12 +142,13 @@ def test_a_conversion_that_is_killed_is_whole_or_not_there(
     sys.stdout.write(f"{monkey.kills} kills, {tried} caches, {seconds:.0f} s; {dict(monkey.blows)}; {dict(found)}\n")
 
 
-def killed_while_converting(monkey: Monkey, work: Work, out: Path, cache: Path, *, strike: bool) -> tuple[int, str]:
+def killed_while_converting(
+    commands: RealCommands, monkey: Monkey, work: Work, out: Path, cache: Path, *, strike: bool
+) -> tuple[int, str]:
     """A command of which one process is killed while another converts the model. Its exit code, and what it wrote."""
     errors = out.with_suffix(".errors")
     with errors.open("wb") as heard:
-        arguments = work.arguments(out, KIND)
-        command = psutil.Popen(arguments, env=work.variables, stdout=heard, stderr=heard, start_new_session=True)
+        command = work.start(commands, out, KIND, heard)
         if strike and converts(monkey, command):
             wait_for_a_moment(monkey, command, cache)
             monkey.kill_one(command, VICTIMS)
@@ -153,7 +158,7 @@ def killed_while_converting(monkey: Monkey, work: Work, out: Path, cache: Path, 
     return command.wait(), errors.read_text()
 
 
-def converts(monkey: Monkey, command: psutil.Popen) -> bool:
+def converts(monkey: Monkey, command: Command) -> bool:
     """Wait until a process below the command converts the model; whether one did."""
     end = time.monotonic() + CONVERTS_SECONDS
     while command.poll() is None and time.monotonic() < end:
@@ -163,7 +168,7 @@ def converts(monkey: Monkey, command: psutil.Popen) -> bool:
     return False
 
 
-def wait_for_a_moment(monkey: Monkey, command: psutil.Popen, cache: Path) -> None:
+def wait_for_a_moment(monkey: Monkey, command: Command, cache: Path) -> None:
     """Any moment of the conversion; for half of the blows, one after its first file was begun."""
     seconds = A_CONVERSION
     if monkey.rng.random() < 0.5:

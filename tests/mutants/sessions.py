@@ -14,6 +14,8 @@ import tempfile
 import traceback
 
 LARGE = ("hypothesis", "msgspec", "numpy", "orjson", "psutil", "pyarrow.parquet", "pytest", "pytest_timeout", "zmq")
+PLUGINS = ("-p", "pytest_timeout", "-p", "_hypothesis_pytestplugin")
+"""Those that the tests use. To look for others among all that is installed would take as long as many of the sessions."""
 LAST_BYTES = 4_000
 CRASHED = 70
 """An exit code that pytest does not have."""
@@ -42,7 +44,7 @@ def _run(arguments: list[str]) -> int:
     code = CRASHED
     try:
         # pytest says that it cannot rewrite the asserts of plugins that are here already; they are none of ours.
-        code = int(pytest.main(["-W", "ignore::pytest.PytestAssertRewriteWarning", *arguments]))
+        code = int(pytest.main(["-W", "ignore::pytest.PytestAssertRewriteWarning", *PLUGINS, *arguments]))
     except BaseException:  # noqa: BLE001 - a fork must not go on as its parent does
         traceback.print_exc()
     finally:
@@ -53,6 +55,7 @@ def _run(arguments: list[str]) -> int:
 
 def main() -> None:
     checkout = sys.argv[1]
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.chdir(checkout)
     sys.path.insert(0, os.path.dirname(checkout))
     for name in LARGE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shutil
 import subprocess
@@ -35,6 +36,8 @@ from embedfleet.protocol.wire.work import (
     worker_identity,
 )
 from embedfleet.protocol.wire.work import ToCoordinator as FromWorker
+
+from ..forked_commands import ForkedCommands
 
 SECONDS = 20.0
 """For anything that a healthy process does at once; two busy cores may take their time."""
@@ -79,15 +82,23 @@ def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
     made.destroy(linger=0)
 
 
+@pytest.fixture(scope="session")
+def forked() -> Iterator[ForkedCommands]:
+    made = ForkedCommands()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def start() -> Iterator[Callable[..., ChildProcess]]:
-    """Starts `python -m MODULE ARGS`; whatever still runs after the test is killed, with its descendants."""
+def start(forked: ForkedCommands) -> Iterator[Callable[..., ChildProcess]]:
+    """Starts `python -m MODULE ARGS`, as a fork of a process that has imported the packages unless it is `real`; whatever still
+    runs after the test is killed, with its descendants."""
     started: list[ChildProcess] = []
 
-    def begin(module: str, *args: str, **options: Any) -> ChildProcess:
-        process = ChildProcess(module, args, **options)
-        started.append(process)
-        return process
+    def begin(module: str, *args: str, real: bool = False, **options: Any) -> ChildProcess:
+        with contextlib.nullcontext() if real else forked.children():
+            started.append(ChildProcess(module, args, **options))
+        return started[-1]
 
     yield begin
     for process in started:

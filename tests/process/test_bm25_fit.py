@@ -27,6 +27,8 @@ from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.fingerprint import Fingerprint
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 
+from .. import waiting
+
 pytest.importorskip("qdrant_edge")
 
 BM25 = PassSpec(vector="sparse-bm25", kind="bm25", model="bm25")
@@ -83,14 +85,14 @@ def child() -> psutil.Process:
     """The counting process, once it is there."""
     give_up = time.monotonic() + SECONDS
     while time.monotonic() < give_up:
-        for one in psutil.Process().children():
-            try:
-                if "embedfleet.coordinator.runs.bm25_count" in one.cmdline():  # empty once it has ended
-                    return one
-            except psutil.Error:
-                continue
+        if found := counting():
+            return found[0]
         time.sleep(0.02)
     raise AssertionError("no child")
+
+
+def counting() -> list[psutil.Process]:
+    return waiting.children_with("embedfleet.coordinator.runs.bm25_count")
 
 
 def kill(one: psutil.Process) -> None:
@@ -132,7 +134,7 @@ def test_what_an_earlier_session_was_fitted_to_is_not_counted_again(case: Case) 
     fit = case.fit()
     fit.begin({1: fingerprint(average_length=3.25)})
     assert case.reports.get_nowait() == CorpusMeasured("r")
-    assert psutil.Process().children() == []
+    assert counting() == []
     assert average(fit, fingerprint(average_length=3.25)) == 3.25
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pytest
 from embedfleet.client.encoding import pass_encoder, worker_process
@@ -174,7 +173,7 @@ def test_a_closed_one_says_so(encode: Callable[..., Encode]) -> None:
 def test_workers_end_with_it_and_leave_nothing(waiting: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_process, "short_folder", lambda: folder)
     with closing(Encode(dense="fake:8", device="cpu", threads=1)):
-        (child,) = [one for one in psutil.Process().children() if "embedfleet.worker" in one.cmdline()]
+        (child,) = waiting.children_with("embedfleet.worker")
         assert list(folder.iterdir())
     waiting.all_gone([child], 5.0)
     assert not list(folder.iterdir())

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 import pytest
 from embedfleet.coordinator.core.events import ModelsChecked
 from embedfleet.coordinator.runs.model_checks import ModelChecks, passes_to_check
@@ -59,10 +58,10 @@ def test_models_that_can_be_used_are_no_refusals(tmp_path: Path) -> None:
     assert outcome(checks).event == ModelsChecked("r")
 
 
-def test_one_that_takes_too_long_is_passed_over_and_ended() -> None:
+def test_one_that_takes_too_long_is_passed_over_and_ended(waiting: Any) -> None:
     checks = ModelChecks(seconds=0.0)
     checks.start("r", spec_of(RERANKER), [RERANKER])
-    (child,) = psutil.Process().children()
+    (child,) = waiting.children_with("embedfleet.worker.models.check")
     (found,) = checks.take(time.monotonic())
     assert found.event == ModelsChecked("r")
     assert found.trouble == "that took more than 0 s"
@@ -78,10 +77,10 @@ def test_one_that_crashes_is_passed_over_with_its_last_words() -> None:
     assert found.trouble.startswith("the check ended with exit code 1. standard input is no JSON array of passes")
 
 
-def test_a_run_that_ends_takes_its_check_along() -> None:
+def test_a_run_that_ends_takes_its_check_along(waiting: Any) -> None:
     checks = ModelChecks()
     checks.start("r", spec_of(RERANKER), [RERANKER])
-    (child,) = psutil.Process().children()
+    (child,) = waiting.children_with("embedfleet.worker.models.check")
     checks.end("another")
     assert child.is_running()
     checks.end("r")

@@ -87,7 +87,22 @@ def forked() -> Iterator[ForkedCommands]:
 @pytest.fixture(scope="session")
 def cli(forked: ForkedCommands) -> Callable[..., Done]:
     """Runs `embedfleet ARGS` to its end, with `stdin` in a pipe; `code` is what it has to end with."""
+    return _caller(forked)
 
+
+@pytest.fixture(scope="session")
+def model_cli() -> Iterator[Callable[..., Done]]:
+    """As `cli`, for models that torch computes. No hub is within reach."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ef-hub-") as empty:
+        patch.setenv("HF_HOME", empty)  # read when the libraries are imported
+        patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        made = ForkedCommands(models=True)
+        patch.undo()
+        yield _caller(made)
+        made.close()
+
+
+def _caller(forked: ForkedCommands) -> Callable[..., Done]:
     def call(
         *args: str | Path,
         code: int = 0,
@@ -133,16 +148,18 @@ def _forked(forked: ForkedCommands, args: Sequence[str | Path], stdin: int, cwd:
 class Started:
     """A command that goes on. `tree` remembers every process that was seen below it."""
 
-    def __init__(self, args: Sequence[str | Path], waiting: ModuleType, stdin: Any = subprocess.DEVNULL) -> None:
+    def __init__(
+        self, forked: ForkedCommands, args: Sequence[str | Path], waiting: ModuleType, stdin: Any = subprocess.DEVNULL
+    ) -> None:
         self._waiting = waiting
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
-        self.process = subprocess.Popen(
-            [COMMAND, *map(str, args)],
-            stdin=stdin,
-            stdout=subprocess.DEVNULL,
-            stderr=self._errors,
-            start_new_session=True,
-        )
+        reader, writer = os.pipe() if stdin == subprocess.PIPE else (None, None)
+        with open(os.devnull, "r+b") as nothing:
+            given = nothing.fileno() if stdin == subprocess.DEVNULL else stdin.fileno() if reader is None else reader
+            self.process = forked.start([str(one) for one in args], [given, nothing.fileno(), self._errors.fileno()])
+        if reader is not None and writer is not None:
+            os.close(reader)
+            self.process.stdin = open(writer, "wb")  # noqa: SIM115 - closed in close()
         self.tree: dict[int, psutil.Process] = {}
 
     @property
@@ -187,6 +204,9 @@ class Started:
         for one in self.tree.values():
             if not self._waiting.is_gone(one):
                 one.kill()
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
         self._errors.close()
 
 
@@ -198,12 +218,12 @@ def _arguments(process: psutil.Process) -> list[str]:
 
 
 @pytest.fixture
-def start(waiting: ModuleType) -> Iterator[Callable[..., Started]]:
-    """Starts `embedfleet ARGS`; whatever of it still runs after the test is killed."""
+def start(forked: ForkedCommands, waiting: ModuleType) -> Iterator[Callable[..., Started]]:
+    """Starts `embedfleet ARGS` as `cli` does; whatever of it still runs after the test is killed."""
     started: list[Started] = []
 
     def begin(*args: str | Path, **options: Any) -> Started:
-        started.append(Started(args, waiting, **options))
+        started.append(Started(forked, args, waiting, **options))
         return started[-1]
 
     yield begin

@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,16 @@ from embedfleet.client.steps.session import Interrupted
 from embedfleet.protocol.errors import RunDirectoryError, SpecMismatch, UsageError
 from embedfleet.protocol.wire.control import Progress
 
+from ..forked_commands import ForkedCommands
+
 TEXTS = [f"a text about number {row}" + " and more" * (row % 7) for row in range(200)] + ["the zebra of row 200"]
+
+
+@pytest.fixture
+def forks(forked: ForkedCommands) -> Iterator[None]:
+    """The processes that an Embedder starts are forks, as those of a command are."""
+    with forked.children():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +68,7 @@ def test_every_step_of_a_notebook(tmp_path: Path, corpus: Path, fake_vectors: An
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("forks")
 def test_queries_are_ranked_and_a_search_takes_every_option(tmp_path: Path, capfd: Any, monkeypatch: Any) -> None:
     pytest.importorskip("ir_measures")
     records = [{"id": f"c{row}", "text": text, "kind": ("even", "odd")[row % 2]} for row, text in enumerate(TEXTS)]
@@ -110,6 +121,7 @@ def test_queries_are_ranked_and_a_search_takes_every_option(tmp_path: Path, capf
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("forks")
 def test_inside_a_running_event_loop_and_off_the_main_thread(tmp_path: Path, corpus: Path) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
@@ -125,6 +137,7 @@ def test_inside_a_running_event_loop_and_off_the_main_thread(tmp_path: Path, cor
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
+@pytest.mark.usefixtures("forks")
 def test_what_is_wrong_is_raised_as_its_own_type(tmp_path: Path, corpus: Path) -> None:
     embedder = Embedder(tmp_path / "run", dense=["fake:8"], devices="cpu", index="none")
     with pytest.raises(UsageError, match="call load_chunks"):
@@ -145,6 +158,7 @@ def test_what_is_wrong_is_raised_as_its_own_type(tmp_path: Path, corpus: Path) -
         nowhere.generate_embeddings()
 
 
+@pytest.mark.usefixtures("forks")
 def test_a_restart_is_for_the_first_run_alone(tmp_path: Path, corpus: Path) -> None:
     """What a failed run committed is to be resumed by the next call, as the error says."""
     options: dict[str, Any] = {"dense": ["fake:8", "fake:9,load=raise"], "devices": "cpu", "index": "none"}

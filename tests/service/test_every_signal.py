@@ -72,7 +72,7 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, cli: Any) -> Made:
+def made(tmp_path_factory: pytest.TempPathFactory, model_cli: Any) -> Made:
     root = tmp_path_factory.mktemp("every")
     models = root / "models"
     tiny_models.colbert(models)
@@ -84,7 +84,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, cli: Any) -> Made:
     queries, qrels, out = root / "queries.jsonl", root / "qrels.tsv", root / "run"
     queries.write_text("".join(json.dumps({"_id": name, "text": text}) + "\n" for name, text in QUERIES.items()))
     qrels.write_text("query-id\tcorpus-id\tscore\nq1\tc2\t1\nq2\tc4\t1\nq2\tc0\t1\n")
-    done = cli(
+    done = model_cli(
         "run", root / "corpus", "--out", out, "--devices", "cpu", "--json", "--export", "all",
         "--dense", "fake:16", "--heads", models / "m3",
         "--multivector", models / "colbert", "--sparse", models / "splade", "--sparse", "metadata",
@@ -203,12 +203,12 @@ def test_files_and_shard_hold_the_same_numbers(made: Made) -> None:
             np.testing.assert_allclose(records[row].vector[name], tokens, atol=1e-3)  # normalized again by the engine
 
 
-def test_verify_search_and_the_manifest_know_every_signal(made: Made, cli: Any) -> None:
-    report = cli("verify", made.run.root, "--json").json
+def test_verify_search_and_the_manifest_know_every_signal(made: Made, model_cli: Any) -> None:
+    report = model_cli("verify", made.run.root, "--json").json
     assert (report["problems"], report["points"], list(report["vectors"])) == ([], ROWS, NAMES)
     # Each model is loaded anew: that all have a query's vector, the candidates have shown.
     named = ("--signals", "sparse-splade,sparse-metadata")
-    hits = cli("search", made.run.root, f"row7 {text_of(7)}", "--top-k", "5", *named, "--json").json
+    hits = model_cli("search", made.run.root, f"row7 {text_of(7)}", "--top-k", "5", *named, "--json").json
     best = max(
         hits, key=lambda hit: hit["scores"].get("sparse-metadata") or 0.0
     )  # by random weights any may be the first

@@ -323,3 +323,16 @@ def test_json_of_a_failed_run(cli: Any, tmp_path: Path, corpus: Path) -> None:
     done = cli(*run(corpus, tmp_path / "run", "--dense", "no-such-model", "--json"), code=2)
     assert done.json["status"] == "failed"
     assert "catalogue" in done.json["error"]
+
+
+def test_no_process_of_a_run_imports_pandas(
+    cli: Any, corpus_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pyarrow would, where it is installed: here it is a package that says so."""
+    package, said = tmp_path / "modules" / "pandas", tmp_path / "imported"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(f"open({str(said)!r}, 'w').close()\n__version__ = '3.0'\n")
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    corpus, models = corpus_of(tmp_path / "c.jsonl", ["one text", "another"]), ("--dense", "fake:8", "--sparse", "bm25")
+    cli("run", corpus, "--out", tmp_path / "run", *models, "--devices", "cpu", "--index", "none", "--export", "jsonl")
+    assert not said.exists()

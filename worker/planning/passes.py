@@ -17,6 +17,7 @@ from ...protocol.planning.answers import answer
 from ...protocol.planning.model_figures import PassesAnswer, PassesRequest, PassFigures, VectorFigures
 from ...protocol.planning.survey import sample_table
 from ...protocol.process import lifeline
+from ...protocol.process.arrow import leave_out_pandas
 from ...protocol.spec.output_dims import with_ensembles
 from ...protocol.spec.run_spec import Output, RunSpec
 from .matrix_rate import matrix_rate
@@ -47,6 +48,7 @@ def _ensembles(spec: RunSpec, passes: tuple[PassFigures, ...], sample: Sample) -
 def main() -> int:
     """Answer the request on standard input."""
     lifeline.hold()
+    leave_out_pandas()
     return answer(PassesRequest, figures)
 
 

@@ -19,7 +19,10 @@ import pytest
 from ...power.commit_path import Workload, check, completes
 from ...power.disk import Disk, Moment, after_cut
 
-CUTS = 2_000
+CUTS, THOROUGH_CUTS = 600, 2_000
+"""In each test run; and with `--thorough`."""
+AN_ORDER = 300
+"""After so many cuts the segments come in another order."""
 COMPLETED = 25
 """One in so many cuts is followed by the same run to its end."""
 
@@ -79,10 +82,11 @@ def cut(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_nothing_acknowledged_is_lost(record: Any, cut: Path, request: pytest.FixtureRequest) -> None:
-    cuts = request.config.getoption("--power-cuts") or CUTS
+    thorough = request.config.getoption("--thorough")
+    cuts = request.config.getoption("--power-cuts") or (THOROUGH_CUTS if thorough else CUTS)
     base = request.config.getoption("--seed") or 0
     for number, seed in enumerate(range(base, base + cuts)):
-        if number % 1_000 == 0:  # another order of the segments
+        if number % AN_ORDER == 0:
             recorded = record(seed=seed)
             assert len(recorded.moments) > 100
         assert recorded.cut(seed, cut) == ""
