@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from ...protocol.run_directory.lock_holder import read_holder
 from ...protocol.run_directory.run_json import read_spec
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info
+from ...protocol.spec.run_spec import RunSpec
 from ..output.formatting import pluralize
 
 TAIL_BYTES = 1 << 18
@@ -108,6 +109,17 @@ def committed_rows(layout: RunLayout, vector: str) -> int:
     """The rows of a vector's segments on disk."""
     paths = (layout.vector_segment(vector, one) for one in segments_in(layout.vector_folder(vector)))
     return sum(_rows(paths, VectorSegmentInfo))
+
+
+def split_by_commit(layout: RunLayout, spec: RunSpec, computed: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Of the `computed` rows of each pass, those that are committed, and the others. A row of a pass with several vectors is
+    committed if all of them are."""
+    found: dict[str, tuple[int, int]] = {}
+    for one in spec.passes:
+        if (rows := computed.get(one.vector)) is not None:
+            committed = min(committed_rows(layout, output.vector) for output in one.outputs)
+            found[one.vector] = committed, rows - committed
+    return found
 
 
 def how_far(rows: int, source_read: bool, vectors: dict[str, VectorProgress]) -> str:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import signal
-import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from ...protocol.errors import (
     EXIT_INTERRUPTED,
@@ -22,14 +19,14 @@ from ...protocol.errors import (
     describe_exit,
 )
 from ...protocol.process.child import STEADY_MEMORY, ChildProcess, exit_error
-from ...protocol.process.stop_signals import catch_stop_signals, restore_stop_signals
+from ...protocol.process.stop_signals import catching_signals
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.spec.run_spec import PassSpec, RunSpec
 from ...protocol.wire.control import RunEnded
 from ...protocol.wire.run_options import DEFAULTS, RunOptions
 from ..client import Client
 from ..output.event_view import EventView
-from ..output.formatting import pluralize
+from ..output.interruption import drain_notice, the_same, uncommitted_notice
 from ..output.messages import messages
 from ..output.progress import ProgressView, make_view
 from .private_coordinator import PrivateCoordinator
@@ -38,9 +35,6 @@ POLL_SECONDS = 0.1
 STOP_SECONDS = 10.0
 GRACE_SECONDS = 25.0
 """Default drain time after SIGTERM and SIGHUP, in seconds. Schedulers kill after 30."""
-ONE_SIGNAL_SECONDS = 1.0
-"""A SIGTERM or SIGHUP within this time of one of the same kind is the same signal. A scheduler sends it to all processes of a
-job, and a parent may forward its own."""
 
 
 class Interrupted(Exception):
@@ -196,7 +190,7 @@ class Session:
                 continue
             if isinstance(message, RunEnded):
                 if message.status != "done":
-                    _say_open(view, {one.vector: (one.chunks, one.uncommitted) for one in message.passes}, run.command)
+                    _say_uncommitted(view, run, {one.vector: (one.chunks, one.uncommitted) for one in message.passes})
                 return message
             meanwhile()
             if message is not None:
@@ -210,7 +204,7 @@ class Session:
                 self.cancel(run)
             if len(self.received) > 1 or self._overdue(draining):
                 coordinator.kill()
-                _say_open(view, left_open(run.spec, run.out, computed), run.command)
+                _say_uncommitted(view, run, _on_disk(run, computed))
                 return None
             if message is None and coordinator.exit_code() is not None:
                 raise self._lost(run.command)
@@ -232,47 +226,21 @@ class Session:
         return bool(self.received) and self.received[0] != signal.SIGINT
 
 
-def left_open(spec: RunSpec, out: Path, computed: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """By pass, the committed rows, counted on disk since segments may be newer than the last report, and the rows that were
-    computed but not committed. A row of a pass with several vectors is committed if all of them are."""
-    from ..run_directory.running import committed_rows  # reads Parquet
+def _on_disk(run: SubmittedRun, computed: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """The committed rows by pass, counted on disk: segments may be newer than the last report."""
+    from ..run_directory.running import split_by_commit  # late: it reads Parquet
 
-    layout, found = RunLayout(out), dict[str, tuple[int, int]]()
-    for pass_ in spec.passes:
-        if (rows := computed.get(pass_.vector)) is not None:
-            committed = min(committed_rows(layout, output.vector) for output in pass_.outputs)
-            found[pass_.vector] = committed, rows - committed
-    return found
+    return split_by_commit(RunLayout(run.out), run.spec, computed)
 
 
-def _say_open(view: ProgressView, rows: Mapping[str, tuple[int, int]], command: str) -> None:
-    """Report the committed rows of each vector, and those computed but not committed. No line if all are committed."""
-    found = [
-        f"{vector}: {pluralize(committed, 'row')} committed, {open_:,} computed but not committed"
-        for vector, (committed, open_) in rows.items()
-        if open_ > 0
-    ]
-    if found:
-        view.say(f"{'; '.join(found)}; {command} computes these again")
-
-
-def the_same(restart: bool) -> str:
-    """The command that resumes a run that this command began."""
-    return "the same command without --restart" if restart else "the same command"
+def _say_uncommitted(view: ProgressView, run: SubmittedRun, rows: Mapping[str, tuple[int, int]]) -> None:
+    if notice := uncommitted_notice(rows, run.command):
+        view.say(notice)
 
 
 def memory_field(peak: int) -> dict[str, int | float | str]:
     """The attribute with the peak memory of a stage's process, in bytes; empty if it is not known."""
     return {"memory.peak_bytes": peak} if peak else {}
-
-
-def drain_notice(in_flight: int, batch_timeout: float | None, grace: float | None) -> str:
-    """The message after the first signal: the work to finish, and the time limit. `grace` is None after Ctrl-C."""
-    batches = f"{pluralize(in_flight, 'batch', 'batches')} in flight" if in_flight else "what is in flight"
-    if grace is not None:
-        return f"finishing {batches}, for {grace:g} s at most; once more to stop at once"
-    limit = f"{batch_timeout:g} s" if batch_timeout is not None else "some times its usual time, 600 s at most"
-    return f"finishing {batches}; a batch without progress is given up after {limit}; Ctrl-C once more to stop at once"
 
 
 @contextmanager
@@ -294,32 +262,3 @@ def open_session(
             yield session
         for line in coordinator.last_words:
             session.say(line)
-
-
-@contextmanager
-def catching_signals() -> Generator[list[int]]:
-    """Append SIGINT, SIGTERM and SIGHUP to the list, on which the session's loop acts. A third signal raises KeyboardInterrupt.
-
-    SIGTERM counts once within `ONE_SIGNAL_SECONDS`, and so does SIGHUP. SIGINT always counts: a person presses Ctrl-C twice.
-    Only the main thread can handle signals in Python: in other threads the list stays empty.
-    """
-    received: list[int] = []
-    counted: dict[int, float] = {}
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if number != signal.SIGINT and now - counted.get(number, -math.inf) < ONE_SIGNAL_SECONDS:
-            return
-        counted[number] = now
-        received.append(number)
-        if len(received) > 2:
-            raise KeyboardInterrupt
-
-    before = catch_stop_signals(note)
-    try:
-        yield received
-    finally:
-        restore_stop_signals(before)

@@ -20,11 +20,12 @@ class Endings:
 
     def begin(self, action: RunOver) -> None:
         """End the processes and threads of a run that the pool has finished."""
-        run = action.run
-        runner = self._context.ending[run] = self._context.runs.pop(run)
+        run, runs = action.run, self._context.runs
+        had_fleet = next(iter(runs)) == run  # runs are in the order in which they get it
+        runner = self._context.ending[run] = runs.pop(run)
         self._over[run] = action
-        if (following := self._context.fleet.current) is not None:
-            self._context.runs[following.name].report.begin()
+        if had_fleet and runs:
+            next(iter(runs.values())).report.begin()
         self._checks.end(run)
         self._context.background.end(run)
 

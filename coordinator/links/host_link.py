@@ -47,10 +47,11 @@ class HostLink:
             self._heard(event)
 
     def hand_over(self, action: actions.StageWorker) -> None:
-        """Report the worker to the run that it is staged for from now on, if it stayed for that."""
-        run, pass_index, device = self._leased[action.worker]
-        if (run, pass_index) != (action.run, action.pass_index):
-            self._leased[action.worker] = (action.run, action.pass_index, device)
+        """Report the worker to the run that it is staged for from now on, if it stayed for that. One that has ended meanwhile
+        has no lease any more: its end is on the way to the pool."""
+        lease = self._leased.get(action.worker)
+        if lease is not None and lease[:2] != (action.run, action.pass_index):
+            self._leased[action.worker] = (action.run, action.pass_index, lease[2])
             self._lease("kept", action.worker, None)
 
     def _heard(self, event: HostEvent) -> None:

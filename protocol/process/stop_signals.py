@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import signal
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ONE_SIGNAL_SECONDS = 1.0
+"""A SIGTERM or SIGHUP within this time of one of the same kind is the same signal. A scheduler sends it to all processes of a
+job, and a parent may forward its own."""
 
 
 def catch_stop_signals(handle: Callable[[int, FrameType | None], object]) -> dict[signal.Signals, Any]:
@@ -35,3 +42,32 @@ def ignore_stop_signals() -> None:
     """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def catching_signals() -> Generator[list[int]]:
+    """Append SIGINT, SIGTERM and SIGHUP to the list, on which the caller's loop acts. A third signal raises KeyboardInterrupt.
+
+    SIGTERM counts once within `ONE_SIGNAL_SECONDS`, and so does SIGHUP. SIGINT always counts: a person presses Ctrl-C twice.
+    Only the main thread can handle signals in Python: in other threads the list stays empty.
+    """
+    received: list[int] = []
+    counted: dict[int, float] = {}
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if number != signal.SIGINT and now - counted.get(number, -math.inf) < ONE_SIGNAL_SECONDS:
+            return
+        counted[number] = now
+        received.append(number)
+        if len(received) > 2:
+            raise KeyboardInterrupt
+
+    before = catch_stop_signals(note)
+    try:
+        yield received
+    finally:
+        restore_stop_signals(before)

@@ -11,9 +11,9 @@ import pytest
 
 CATCHING = """
 import signal, sys
-from embedfleet.client.steps import session
-session.ONE_SIGNAL_SECONDS = float(sys.argv[1])
-with session.catching_signals() as received:
+from embedfleet.protocol.process import stop_signals
+stop_signals.ONE_SIGNAL_SECONDS = float(sys.argv[1])
+with stop_signals.catching_signals() as received:
     print("up", flush=True)
     while (line := sys.stdin.readline()) != "end\\n":
         print(*map(int, received), flush=True)

@@ -23,12 +23,13 @@ from ....protocol.statistics.run_stats import RunStats
 from ....protocol.wire.control import RunEnded
 from ...options.query_prompts import keep_query_prompts
 from ...output.formatting import pluralize
+from ...output.interruption import the_same
 from ...output.truncation_lines import advice_lines
 from ...steps.merged_run import merged_run
 from ...steps.next_steps import next_steps
 from ...steps.run_summary import JsonObject, RunSummary, summary
 from ...steps.run_table import show_stages
-from ...steps.session import Interrupted, Session, memory_field, open_session, the_same
+from ...steps.session import Interrupted, Session, memory_field, open_session
 from ...steps.spool_collection import make_collection
 from ...steps.step_summary import Stage, ensemble_stages, export_stage, pass_stages
 from .request import AfterRun, RunRequest

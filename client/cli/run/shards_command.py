@@ -18,6 +18,7 @@ from ....protocol.run_directory.records.shards import ShardsRecord
 from ....protocol.run_directory.run_json import reasons_in
 from ....protocol.spec.run_spec import RunSpec
 from ...output.formatting import pluralize
+from ...output.interruption import the_same
 from ...output.merge_progress import MergeProgress
 from ...shards.agreement import agree, shard_spec
 from ...shards.fit import find_fit, fitted, needs_fit
@@ -28,7 +29,7 @@ from ...steps.next_steps import next_steps
 from ...steps.run_summary import RunSummary
 from ...steps.run_table import show_stages
 from ...steps.runs_in_turn import PlannedRun, RunsInTurn
-from ...steps.session import Interrupted, Session, open_session, the_same
+from ...steps.session import Interrupted, Session, open_session
 from ...steps.step_summary import Stage
 from .fit_command import fit_within
 from .on_cluster import chosen_cluster, count_shards, opened, run_on

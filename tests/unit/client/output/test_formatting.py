@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from embedfleet.client.output.formatting import human_bytes, percent
+from embedfleet.client.output.formatting import human_bytes, percent, pluralize
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,12 @@ def test_a_share_in_percent(share: float, digits: int, text: str) -> None:
 )
 def test_a_size(count: int, text: str) -> None:
     assert human_bytes(count) == text
+
+
+def test_one_is_not_many() -> None:
+    assert [pluralize(number, "query", "queries") for number in (0, 1, 2000)] == [
+        "0 queries",
+        "1 query",
+        "2,000 queries",
+    ]
+    assert pluralize(1, "time") == "1 time"

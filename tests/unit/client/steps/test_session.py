@@ -7,43 +7,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from embedfleet.client.output.formatting import pluralize
-from embedfleet.client.run_directory import running
 from embedfleet.client.steps.session import (
     POLL_SECONDS,
     STOP_SECONDS,
     Interrupted,
     Session,
-    drain_notice,
-    left_open,
-    the_same,
 )
 from embedfleet.protocol.errors import RunFailed, Unreachable
-from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
-
-
-@pytest.mark.parametrize(
-    ("in_flight", "timeout", "grace", "words"),
-    [
-        (2, None, None, ("finishing 2 batches in flight", "600 s at most", "Ctrl-C once more to stop at once")),
-        (1, 5.0, None, ("finishing 1 batch in flight", "given up after 5 s", "once more to stop at once")),
-        (0, None, None, ("finishing what is in flight",)),
-        (3, None, 25.0, ("finishing 3 batches in flight, for 25 s at most", "once more to stop at once")),
-    ],
-)
-def test_a_drain_says_what_it_waits_for_and_how_long(in_flight, timeout, grace, words):
-    said = drain_notice(in_flight, timeout, grace)
-    assert all(one in said for one in words), said
-
-
-def test_one_is_not_many():
-    assert [pluralize(number, "query", "queries") for number in (0, 1, 2000)] == [
-        "0 queries",
-        "1 query",
-        "2,000 queries",
-    ]
-    assert pluralize(1, "time") == "1 time"
-
 
 STUBBORN = """
 import pathlib, signal, sys, threading
@@ -147,18 +117,3 @@ def test_a_coordinator_that_was_lost_between_two_runs_of_a_command(tmp_path, cod
     assert what in said
     assert "the same command resumes" in said
     assert "serve" not in said
-
-
-def test_the_command_that_resumes():
-    assert [the_same(one) for one in (False, True)] == ["the same command", "the same command without --restart"]
-
-
-def test_rows_of_a_pass_with_several_vectors_are_committed_where_all_of_them_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    heads = PassSpec(vector="heads-m", kind="bge-m3", model="m")
-    dense = PassSpec(vector="dense-a", kind="dense", model="fake:8")
-    on_disk = {"dense-a": 5} | {output.vector: rows for output, rows in zip(heads.outputs, (30, 20, 30), strict=True)}
-    monkeypatch.setattr(running, "committed_rows", lambda _layout, vector: on_disk[vector])
-    spec = RunSpec(source="/c.jsonl", passes=(heads, dense))
-    assert left_open(spec, tmp_path, {"heads-m": 36, "dense-a": 5}) == {"heads-m": (20, 16), "dense-a": (5, 0)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,6 +59,17 @@ def test_a_run_is_told_of_once_it_was_waited_for() -> None:
     coordinator.waiting.pop()()
     assert coordinator.did == [*STOPPED, "waited", *TOLD]
     assert coordinator.context.ending == {}
+
+
+@pytest.mark.parametrize(("over", "begun"), [("r", ["second"]), ("second", []), ("third", [])])
+def test_the_time_of_a_run_begins_when_it_gets_the_fleet(over: str, begun: list[str]) -> None:
+    """And not again, when a run behind it is taken back."""
+    coordinator, seen = Coordinator(), list[str]()
+    for run in ("second", "third"):
+        report = SimpleNamespace(begin=partial(seen.append, run))
+        coordinator.context.runs[run] = SimpleNamespace(report=report, finish=coordinator.runner.finish)
+    coordinator.endings.begin(RunOver(over, "interrupted"))
+    assert seen == begun
 
 
 @pytest.mark.parametrize("ended", [True, False])
