@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..core.segments import has_work
 from ..core.serving import is_in_doubt, may_begin, serving_devices
-from ..core.state import DeviceSlot, Fleet, Run, RunStatus, WorkerStage
+from ..core.state import Fleet, Run, RunStatus, WorkerStage
 from ..telemetry.figures import PassState
 
 LOADING = {
@@ -74,15 +74,12 @@ def _awaited_device(fleet: Fleet, run: Run, pass_index: int) -> str:
         return f"a device: {reason}" if reason else "a device that can compute it"
     if refused := next((slot.waiting for slot in usable if slot.waiting), ""):
         return f"a device: {refused}"
-    others = {one for slot in usable if (one := _working(fleet, slot)) is not None} - {pass_index}
+    holders = [worker for slot in usable if (worker := fleet.workers.get(slot.active or "")) is not None]
+    others = {one.pass_index for one in holders if one.run == run.name}
     if others:
         return " and ".join(run.passes[other].plan.vector for other in sorted(others))
+    if holders:
+        return "a worker of the run before this one to end"
     if all(not slot.health.may_start(fleet.now) for slot in usable):
         return "a device to be tried again"
     return "a worker to start"
-
-
-def _working(fleet: Fleet, slot: DeviceSlot) -> int | None:
-    """The pass whose worker has the device."""
-    worker = fleet.workers.get(slot.active or "")
-    return worker.pass_index if worker is not None else None

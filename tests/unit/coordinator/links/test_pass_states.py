@@ -5,6 +5,8 @@ from __future__ import annotations
 from embedfleet.coordinator.core.events import (
     IntakeDone,
     PassPlan,
+    RunCancelled,
+    RunClosed,
     RunOpened,
     RunSubmitted,
     SegmentCommitted,
@@ -68,6 +70,21 @@ def test_a_second_run_waits_for_the_first() -> None:
     driver.run(V)
     driver.tell(RunSubmitted("s", (W,)))
     assert said(driver, run="s") == ("waiting", "waiting for the run before this one")
+
+
+def test_a_worker_of_an_interrupted_run_may_still_have_the_device() -> None:
+    """Its pass has a number that the run does not know."""
+    driver = Driver(gpu("g0"))
+    driver.run(PassPlan("sparse-m", fallback=True, given_up="no model is asked for"), V)
+    driver.ready("w0")
+    driver.cut(0, 8, pass_index=1)
+    driver.done("w0")
+    driver.tell(RunSubmitted("s", (PassPlan("sparse-bm25", light=True),)))
+    driver.tell(RunCancelled("r", "interrupted"))
+    driver.tell(RunClosed("r"))
+    driver.tell(RunOpened("s", NONE))
+    driver.tell(SegmentSpooled("s", 0, 8))
+    assert said(driver, run="s") == ("waiting", "waiting for a worker of the run before this one to end")
 
 
 def test_bm25_waits_for_the_whole_source() -> None:
