@@ -27,7 +27,7 @@ FLAGS = ("--dense", "fake:8", "--sparse", "bm25", "--devices", "cpu")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, waiting: Any) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, forked: Any, waiting: Any) -> Path:
     """Three shards in `run`, not merged, and the same corpus in one run, `whole`."""
     from .conftest import Started
 
@@ -37,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, waiting: Any) -> Path:
     layout = RunLayout(folder / "run")
     layout.shards.mkdir()
     address = f"ipc://{tmp_path_factory.mktemp('s')}"
-    serving = Started(("serve", "--bind", address, "--devices", "cpu"), waiting)
+    serving = Started(forked, ("serve", "--bind", address, "--devices", "cpu"), waiting)
     try:
         with Client(address, timeout=60) as client:
             runs = [(shard_spec(record, index), layout.shard(index).root) for index in range(3)]
