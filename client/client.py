@@ -55,6 +55,8 @@ class Client:
         self._decoder: Decoder[ToClient] = Decoder(ToClient)
         self._received: list[Progress | RunEnded] = []
         self._watched, self._heard = "", 0.0
+        self.traceparent = ""
+        """The span of the run that was submitted last; empty without tracing."""
         try:
             self._request(ClientHello(next(self._numbers), PROTOCOL, __version__))
         except BaseException:
@@ -82,6 +84,7 @@ class Client:
         where = str(Path(out).absolute())
         answer = self._request(Submit(next(self._numbers), spec, where, restart, options, tuple(later), traceparent))
         assert isinstance(answer, Accepted), answer
+        self.traceparent = answer.traceparent
         return answer.run
 
     def watch(self, run: str) -> Iterator[Progress | RunEnded]:

@@ -21,7 +21,7 @@ DRIVER_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Lent:
+class RayResources:
     """The resources that Ray assigns to this process."""
 
     gpus: float
@@ -34,23 +34,25 @@ def own_device(wanted: DeviceKind, threads: int | None, *, needs_gpu: bool) -> D
     `auto` takes a GPU if this process has one. `needs_gpu`: the models are slow without a GPU. DeviceError if a wanted GPU is
     missing.
     """
-    lent = lent_by_ray()
-    if lent is not None and lent.gpus > 1:
-        raise UsageError(f"num_gpus={lent.gpus:g}: one Encode uses one GPU; give num_gpus=1, and a higher concurrency")
-    if wanted == "cpu" or (lent is not None and not lent.gpus and wanted == "auto"):
-        return _cpu(threads or _threads(lent))
+    resources = ray_resources()
+    if resources is not None and resources.gpus > 1:
+        raise UsageError(
+            f"num_gpus={resources.gpus:g}: one Encode uses one GPU; give num_gpus=1, and a higher concurrency"
+        )
+    if wanted == "cpu" or (resources is not None and not resources.gpus and wanted == "auto"):
+        return _cpu(threads or _threads(resources))
     gpus = _visible_gpus()
     if gpus:
         share = max(1, FreeCores(allowed_cores(), 0, cpu_quota()).threads // max(1, gpus[0].beside))
         return _cuda(gpus[0], threads or share)
-    if wanted == "cuda" or (lent is not None and needs_gpu):
+    if wanted == "cuda" or (resources is not None and needs_gpu):
         raise DeviceError(
             "a GPU was asked for, and NVML finds no driver or no GPU here; give num_gpus=0 and device='cpu' to compute on CPUs"
         )
-    return _cpu(threads or _threads(lent))
+    return _cpu(threads or _threads(resources))
 
 
-def lent_by_ray() -> Lent | None:
+def ray_resources() -> RayResources | None:
     """The resources that Ray assigned to this task or actor; None outside of Ray."""
     ray: Any = sys.modules.get("ray")
     if not getattr(ray, "is_initialized", bool)():  # not imported, or another module of that name
@@ -59,12 +61,12 @@ def lent_by_ray() -> Lent | None:
     if context.worker.mode != ray.WORKER_MODE:
         return None
     resources: dict[str, float] = context.get_assigned_resources()
-    return Lent(float(resources.get("GPU", 0.0)), float(resources.get("CPU", 0.0)))
+    return RayResources(float(resources.get("GPU", 0.0)), float(resources.get("CPU", 0.0)))
 
 
-def _threads(lent: Lent | None) -> int:
+def _threads(resources: RayResources | None) -> int:
     free = FreeCores(allowed_cores(), 0, cpu_quota()).threads
-    return min(free, max(1, int(lent.cpus))) if lent is not None else free
+    return min(free, max(1, int(resources.cpus))) if resources is not None else free
 
 
 def _visible_gpus() -> list[Gpu]:

@@ -37,7 +37,7 @@ MOST_SECONDS = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class PlanRequest:
     """The flags of a plan, beside the spec."""
 
     out: Path | None = None
@@ -51,67 +51,67 @@ class Wishes:
     options: RunOptions = DEFAULTS
 
 
-def check_wishes(wishes: Wishes) -> None:
+def check_request(request: PlanRequest) -> None:
     """Raise UsageError for flags that do not go together, or with values that cannot be."""
-    if wishes.gpus is not None and wishes.devices is not None:
+    if request.gpus is not None and request.devices is not None:
         raise UsageError("--gpus and --devices: give one of them, GPUs that need not be here or devices of this host")
-    if wishes.gpus is not None and wishes.measure is not None:
+    if request.gpus is not None and request.measure is not None:
         raise UsageError(
             "--measure embeds a sample on this host's devices, and --gpus names others: leave out one of them"
         )
-    check_count(wishes.shards, f"--shards {wishes.shards}")
-    for flag, value, most in (("--price", wishes.price, 1e9), ("--measure", wishes.measure, MOST_SECONDS)):
+    check_count(request.shards, f"--shards {request.shards}")
+    for flag, value, most in (("--price", request.price, 1e9), ("--measure", request.measure, MOST_SECONDS)):
         if value is not None and not (math.isfinite(value) and 0 < value <= most):
             raise UsageError(f"{flag} {value:g}: give a number above 0, at most {most:,.0f}")
 
 
-def plan_run(spec: RunSpec, wishes: Wishes, say: Callable[[str], None]) -> Plan:
+def plan_run(spec: RunSpec, request: PlanRequest, say: Callable[[str], None]) -> Plan:
     """Plan the run of `spec`. `say` takes lines for people while a sample is embedded.
 
     Raises the errors with which the run itself would refuse the source, a device or a model.
     """
     if spec.source == STDIN:
         raise UsageError("SOURCE -: a plan reads the source before the run does; write the stream to a file first")
-    check_wishes(wishes)
+    check_request(request)
     with tempfile.TemporaryDirectory(prefix="embedfleet-plan-") as made:
-        survey = ask(SURVEY, _survey_request(spec, wishes, made), Survey)
-        devices = named_gpus(wishes.gpus) if wishes.gpus is not None else devices_here(survey.devices)
+        survey = ask(SURVEY, _survey_request(spec, request, made), Survey)
+        devices = named_gpus(request.gpus) if request.gpus is not None else devices_here(survey.devices)
         request = PassesRequest(
             spec=spec, folder=made, segment_rows=survey.segment_rows, matrix_rate=not devices.is_gpu
         )
         answer = ask(PASSES, request, PassesAnswer)
         calibration = None
-        if wishes.measure is not None:
-            settings = Settings(wishes.devices, wishes.options, wishes.measure)
+        if request.measure is not None:
+            settings = Settings(request.devices, request.options, request.measure)
             calibration = calibrate(spec, survey, Path(made), settings, say)
-    return make_plan(_inputs(spec, wishes, survey, answer, devices, calibration))
+    return make_plan(_inputs(spec, request, survey, answer, devices, calibration))
 
 
-def _survey_request(spec: RunSpec, wishes: Wishes, folder: str) -> SurveyRequest:
+def _survey_request(spec: RunSpec, request: PlanRequest, folder: str) -> SurveyRequest:
     return SurveyRequest(
         spec=spec,
         folder=folder,
-        out=str(wishes.out) if wishes.out is not None else "",
-        devices=wishes.devices,
-        gpus=wishes.gpus is not None,
+        out=str(request.out) if request.out is not None else "",
+        devices=request.devices,
+        gpus=request.gpus is not None,
     )
 
 
 def _inputs(
     spec: RunSpec,
-    wishes: Wishes,
+    request: PlanRequest,
     survey: Survey,
     answer: PassesAnswer,
     devices: PlannedDevices,
     calibration: Calibration | None,
 ) -> Inputs:
     measured = calibration.measured if calibration is not None else None
-    if measured is None and wishes.out is not None:
-        measured = earlier_run(wishes.out, spec.passes, devices)
+    if measured is None and request.out is not None:
+        measured = earlier_run(request.out, spec.passes, devices)
     if calibration is not None:
         answer = _with_sizes(answer, calibration)
     busy = tuple(f"{one.name}: {one.cores_note}" for one in survey.devices if one.cores_note)
-    return Inputs(spec, survey, answer, devices, measured, wishes.shards, wishes.price, busy)
+    return Inputs(spec, survey, answer, devices, measured, request.shards, request.price, busy)
 
 
 def _with_sizes(answer: PassesAnswer, calibration: Calibration) -> PassesAnswer:
@@ -164,7 +164,7 @@ def plan(
     spec = build_spec(source, **models, out=folder, **spec_options(options))
     asked = checked("measure", measure, float | bool)
     seconds = (SECONDS if asked else None) if isinstance(asked, bool) else float(asked)
-    wishes = Wishes(
+    request = PlanRequest(
         out=folder,
         devices=checked("devices", devices, str | None),
         gpus=parse_gpus(gpus) if gpus is not None else None,
@@ -172,4 +172,4 @@ def plan(
         price=checked("price", price, float | None),
         measure=seconds,
     )
-    return plan_run(spec, wishes, lambda _line: None)
+    return plan_run(spec, request, lambda _line: None)

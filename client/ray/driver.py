@@ -16,7 +16,7 @@ from .finished_shards import FinishedShards
 from .marks import SHARED_SECONDS
 from .node.job import NodeJob
 from .node_runner import FINISH_SECONDS, ShardReport
-from .node_slots import Lost, NodeSlots, Reported, Room, SlotEvent, Up
+from .node_slots import GroupPlaced, Lost, NodeSlots, Reported, SlotEvent, Up
 from .node_watch import NodeWatch
 from .shard_board import ShardBoard
 from .shard_endings import ShardEndings, failures
@@ -32,7 +32,7 @@ NOTICE_SECONDS, NODELESS_SECONDS = 30.0, 900.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardsRun:
-    """The shards of one directory, and what the nodes are told of them."""
+    """The shards of one directory, and the job that the nodes get."""
 
     job: NodeJob
     finished: FinishedShards
@@ -67,7 +67,7 @@ class RayDriver:
         self._ending_since: float | None = None
         self._look_at = 0.0
         self._worked_at, self._noticed = time.monotonic(), False
-        self._is_wishing = True
+        self._is_requesting = True
 
     def run(self) -> None:
         """Run the shards to their end, and wait until their manifests are seen here.
@@ -132,10 +132,10 @@ class RayDriver:
         if self._ending_since is not None:
             return
         self._slots.cover(nodes)
-        if nodes and self._is_wishing:
+        if nodes and self._is_requesting:
             shares = [node.share(gpus=self._watch.needs.gpus) for node in nodes]
             more = self._board.waiting - len(self._slots.idle()) - self._slots.coming
-            self._slots.wish(max(shares, key=lambda share: sum(share.values())), max(0, more))
+            self._slots.request_nodes(max(shares, key=lambda share: sum(share.values())), max(0, more))
 
     def _hand_out(self, now: float) -> None:
         """Give each idle node a shard, and another one ahead as long as more wait than there are nodes: at the end no shard
@@ -179,8 +179,8 @@ class RayDriver:
         match event:
             case Up(node):
                 messages().detail(f"node {self._watch.name(node)} is ready")
-            case Room(node):
-                self._is_wishing = not self._watch.is_bad(node)
+            case GroupPlaced(node):
+                self._is_requesting = not self._watch.is_bad(node)
             case Lost(node, shards, reason):
                 self._lost(node, shards, reason, now)
             case Reported(node, report):
@@ -189,7 +189,7 @@ class RayDriver:
     def _lost(self, node: str, shards: Sequence[int], reason: str, now: float) -> None:
         messages().detail(f"node {self._watch.name(node)}: {reason}")
         if not node:  # a waiting placement group got room on a node where no actor can be made
-            self._is_wishing = False
+            self._is_requesting = False
         for shard in reversed(shards[1:]):  # it was not begun
             self._board.put_back(shard)
         if not shards:

@@ -38,7 +38,7 @@ class ShardReport:
 
 @dataclass(slots=True)
 class _News:
-    """What the child has said of one shard."""
+    """The child's lines on one shard since the last report."""
 
     progress: dict[str, Any] | None = None
     messages: list[str] = field(default_factory=list[str])
@@ -128,9 +128,9 @@ class NodeRunner:
             self._end()
 
     def _take_lines(self, news: dict[int, _News]) -> None:
-        """Sort what the child has said by shards. A line without one is of the first, but for its error."""
+        """Sort the child's lines by shard. A line without a shard belongs to the first, except its error."""
         for line in self._child.lines() if self._child is not None else []:
-            with contextlib.suppress(ValueError, TypeError, AttributeError):  # a library's own words
+            with contextlib.suppress(ValueError, TypeError, AttributeError):  # a line of a library
                 fields: Any = orjson.loads(line)
                 shard = fields.get("shard", next(iter(self._shards), None))
                 if "shard" not in fields:

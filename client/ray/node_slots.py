@@ -20,7 +20,7 @@ UNREACHABLE_SECONDS = 60.0
 MOST_LOSSES = 3
 """Actors lost on a live node, without a finished shard, before the node is left out."""
 NODE_LABEL = "ray.io/node-id"
-WISHES = 4
+MOST_REQUESTED = 4
 """Placement groups beyond the present nodes, at most. An autoscaler adds nodes for them."""
 
 
@@ -68,13 +68,13 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """A node has room for a placement group that waited."""
+class GroupPlaced:
+    """A placement group that waited for a new node was placed on this one."""
 
     node: str
 
 
-SlotEvent = Lost | Up | Room | Reported
+SlotEvent = Lost | Up | GroupPlaced | Reported
 
 
 @dataclass(slots=True)
@@ -94,14 +94,14 @@ class NodeSlots:
             if node.id not in taken and self._losses.get(node.id, 0) < MOST_LOSSES:
                 self._slots.append(self._make(node.share(gpus=self.needs.gpus), node.id))
 
-    def wish(self, share: dict[str, float], count: int) -> None:
+    def request_nodes(self, share: dict[str, float], count: int) -> None:
         """Ask for up to `count` more nodes of this size: by placement groups that wait for room, which an autoscaler makes.
 
         A group that gets room is removed: `cover` then takes the whole node."""
-        wishes = [slot for slot in self._slots if slot.node is None]
-        for slot in wishes[count:]:
+        waiting = [slot for slot in self._slots if slot.node is None]
+        for slot in waiting[count:]:
             self._remove(slot)
-        for _ in range(min(count, WISHES) - len(wishes)):
+        for _ in range(min(count, MOST_REQUESTED) - len(waiting)):
             self._slots.append(self._make(share, None))
 
     def drop_others(self, nodes: Iterable[str]) -> None:
@@ -217,7 +217,7 @@ class NodeSlots:
     def _arrived(self, slot: Slot, node: str) -> Iterator[SlotEvent]:
         if slot.node is None:
             self._remove(slot)
-            yield Room(node)
+            yield GroupPlaced(node)
             return
         slot.is_up = True
         yield Up(node)

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from ...protocol.errors import RunDirectoryError
-from ...protocol.object_storage.address import is_address, parse_address, stands_for
+from ...protocol.object_storage.address import alias_folder, is_address, parse_address
 from ..arguments import expand_path
 from .remote_out import remote_out
 
@@ -22,5 +22,5 @@ def shards_at(path: str | PathLike[str], say: Callable[[str], None]) -> Generato
         return
     address = parse_address(path, "DIR", RunDirectoryError)
     with remote_out(address, None, keep=False, say=say) as root:
-        stands_for(root, address)
+        alias_folder(root, address)
         yield root

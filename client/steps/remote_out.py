@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ...protocol.errors import EmbedfleetError, RunDirectoryError, UsageError
-from ...protocol.object_storage.address import Address, is_address, parse_address, stands_for
+from ...protocol.object_storage.address import Address, alias_folder, is_address, parse_address
 from ...protocol.object_storage.copies import cache_of
 from ...protocol.object_storage.failures import describe
-from ...protocol.object_storage.fetch import bring
+from ...protocol.object_storage.fetch import sync_from_store
 from ...protocol.object_storage.lease import Lease
 from ...protocol.object_storage.mirror import REQUEST_PATIENCE, follow_spool, unfollow_spool
 from ...protocol.object_storage.objects import ObjectFolder
@@ -74,11 +74,11 @@ def remote_out(
             ):
                 for other in _others(folder, place):
                     lease.look_at(ObjectFolder(other, REQUEST_PATIENCE))
-                brought = bring(spool, folder, strict=True, part=part, check=check)
-                if brought.objects and part is not None:
-                    fetched = f"{brought.fetched:,} of them fetched, {human_bytes(brought.n_bytes)}"
+                synced = sync_from_store(spool, folder, strict=True, part=part, check=check)
+                if synced.objects and part is not None:
+                    fetched = f"{synced.fetched:,} of them fetched, {human_bytes(synced.n_bytes)}"
                     say(
-                        f"{address}: {pluralize(brought.objects, 'object')} there; {fetched}; the spool is {spool.folder}"
+                        f"{address}: {pluralize(synced.objects, 'object')} there; {fetched}; the spool is {spool.folder}"
                     )
                 mirror = follow_spool(spool.root)
                 assert mirror is not None, "the spool was just made"
@@ -170,7 +170,7 @@ class RemoteDirectory:
     ) -> Generator[Path]:
         """The folder of `remote_out` for this part; messages name the address in its place."""
         with remote_out(self.address, self.spool, keep=self.keep_spool, say=say, part=part, check=check) as folder:
-            stands_for(folder, self.address)
+            alias_folder(folder, self.address)
             yield folder
 
 
@@ -222,7 +222,7 @@ def open_out(
     remote = RemoteDirectory(address, where, keep_spool)
     if enter is None:
         folder = (where or cache_of(address, "spools")) / address.name
-        stands_for(folder, address)
+        alias_folder(folder, address)
     else:
         part = part_of(parse_shard(shard).index) if shard is not None else ""
         folder = enter(remote.opened(part, messages().say))

@@ -102,6 +102,7 @@ class Session:
             run = self._client.submit(spec, out, restart=restart, options=self._options, later=later, traceparent=above)
         except Unreachable:  # its remedy is for a coordinator that the user started
             raise self._lost(the_same(restart)) from None
+        self._traceparent = above or self._client.traceparent
         self.submitted = True
         return SubmittedRun(run, spec, out, the_same(restart))
 
@@ -116,10 +117,7 @@ class Session:
         if messages().wants_details:
             self._view = view = EventView(view, RunLayout(run.out).events)
         try:
-            ending = self._watch(run, view, meanwhile)
-            if ending is not None:
-                self._traceparent = self._traceparent or ending.traceparent
-            return ending
+            return self._watch(run, view, meanwhile)
         finally:
             view.close()
 

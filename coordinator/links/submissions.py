@@ -128,7 +128,7 @@ class Submissions:
         unchecked = bool(found.asked) and self._check_models(run, request.spec, found.asked)
         runner.run_exclusive_ensemble(unchecked=unchecked)
         self._context.say(f"run {run}: {request.spec.source} into {request.out}")
-        submission.answer(Accepted(request.request, run))
+        submission.answer(Accepted(request.request, run, runner.telemetry.traceparent))
 
     def _check_models(self, run: str, spec: RunSpec, asked: Sequence[PassSpec]) -> bool:
         """Start the check of the models. Return whether ModelsChecked will follow."""

@@ -92,7 +92,6 @@ class RunReport:
         if (done := counts.publishing) is not None:
             peak = {"memory.peak_bytes": done.peak_bytes}
             self._telemetry.stage("publish", done.begin, done.end, rows=done.rows, points=counts.published, **peak)
-        traceparent = self._telemetry.traceparent
         self._telemetry.over(status, error)
         return RunEnded(
             run=self._run,
@@ -105,7 +104,6 @@ class RunReport:
             passes=tuple(self._summary(pass_index, counts) for pass_index in range(len(self._spec.passes))),
             kind=kind,
             error=error,
-            traceparent=traceparent,
             notes=self._intake.notes,
         )
 

@@ -81,6 +81,7 @@ class PassFigures:
             statistics.peak_bytes = max(statistics.peak_bytes, sample.resident_bytes)
         else:
             statistics.gpu_peak_bytes = max(statistics.gpu_peak_bytes, sample.gpu_bytes)
+            statistics.peak_bytes = max(statistics.peak_bytes, sample.reserved_bytes or 0)
 
     def count_rotation(self, gap: float) -> None:
         """Take the seconds that a device had no work before this pass."""

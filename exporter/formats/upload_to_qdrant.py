@@ -128,10 +128,9 @@ def check_numbered(client: QdrantClient, name: str, points: list[models.PointStr
 
 
 def numbered(chunk: str, files: set[str]) -> bool:
-    """Whether the id was generated: the name of a source file, perhaps with an `@` and a byte, then a `#` and a number."""
-    place, mark, number = chunk.rpartition("#")
-    file, _, byte = place.rpartition("@")
-    return bool(mark) and number.isdecimal() and (place in files or (byte.isdecimal() and file in files))
+    """Whether the id was generated: the name of a source file, a `#`, and the record's number."""
+    file, mark, number = chunk.rpartition("#")
+    return bool(mark) and number.isdecimal() and file in files
 
 
 def again(work: Callable[[], T]) -> T:

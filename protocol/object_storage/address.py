@@ -66,18 +66,18 @@ def parse_address(value: str | PathLike[str], what: str, error: type[EmbedfleetE
     return Address(scheme, place, key.strip("/"))
 
 
-_stand_ins: dict[str, str] = {}
-"""By local folder, the address that it is a copy or the spool of."""
+_aliases: dict[str, str] = {}
+"""By local folder, the address of which it is a copy or the spool."""
 
 
-def stands_for(folder: PathLike[str], address: Address) -> None:
+def alias_folder(folder: PathLike[str], address: Address) -> None:
     """Let messages of this process name the address in the place of the folder."""
-    _stand_ins[fspath(folder)] = str(address)
+    _aliases[fspath(folder)] = str(address)
 
 
 def with_addresses(text: str) -> str:
     """The text with addresses in the place of the folders that stand for them."""
-    for folder, address in tuple(_stand_ins.items()):  # another thread may add one
+    for folder, address in tuple(_aliases.items()):  # another thread may add one
         text = text.replace(folder, address)
     return text
 

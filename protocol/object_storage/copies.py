@@ -15,9 +15,9 @@ import xxhash
 from ..errors import EmbedfleetError, RunDirectoryError, UsageError
 from ..host.own_cache import cache_folder
 from ..run_directory.lock_holder import STORE_LOCK
-from .address import Address, parse_address, stands_for
+from .address import Address, alias_folder, parse_address
 from .failures import describe
-from .fetch import bring
+from .fetch import sync_from_store
 from .lock_record import Holder, decode_holder, is_alive
 from .objects import ObjectFolder, StoredObject
 from .probe import check_store
@@ -40,21 +40,21 @@ def local_copy(value: str | PathLike[str], part: str = "") -> Path:
     try:
         folder = ObjectFolder(address, PROBE_PATIENCE)
         with _alone(spool.folder):
-            brought = bring(spool, folder, strict=False, part=part)
-            holders = _note_holders(spool, folder, brought.locks)
+            synced = sync_from_store(spool, folder, strict=False, part=part)
+            holders = _note_holders(spool, folder, synced.locks)
     except UsageError as error:
         raise RunDirectoryError(str(error)) from error
     except EmbedfleetError:
         raise
     except Exception as error:
         raise RunDirectoryError(f"{address}: cannot be read: {describe(error, address)}") from error
-    if not brought.objects and holders:
+    if not synced.objects and holders:
         raise RunDirectoryError(
             f"{address}: a run has just begun there ({holders[0]}) and has written nothing yet; look again in a moment"
         )
-    if not brought.objects:
+    if not synced.objects:
         raise RunDirectoryError(f"{address}: there is no run; check bucket and key")
-    stands_for(spool.root, address)
+    alias_folder(spool.root, address)
     return spool.root
 
 
@@ -67,7 +67,9 @@ def cache_of(address: Address, part: str) -> Path:
 
 def _note_holders(spool: Spool, folder: ObjectFolder, locks: Sequence[StoredObject]) -> list[Holder]:
     """Copy the locks whose holders live, so that readers of the copy know who writes there, and remove the others."""
-    known = {path for pattern in (STORE_LOCK, f"*/*/{STORE_LOCK}") for path in spool.root.glob(pattern)}
+    known = {
+        path for pattern in (STORE_LOCK, f"*/{STORE_LOCK}", f"*/*/{STORE_LOCK}") for path in spool.root.glob(pattern)
+    }
     living: list[Holder] = []
     for lock in locks:
         found = folder.get(lock.name)

@@ -27,7 +27,7 @@ LISTINGS = 3
 """How often the store is listed, at most, while a run is writing there."""
 
 
-class Brought(NamedTuple):
+class Synced(NamedTuple):
     """The number of objects in the store, how many of them were fetched, and their bytes; and the lock objects, which are not
     fetched."""
 
@@ -41,29 +41,29 @@ class _Moved(Exception):
     """An object was replaced or removed after the listing."""
 
 
-def bring(
+def sync_from_store(
     spool: Spool,
     folder: ObjectFolder,
     *,
     strict: bool,
     part: str | None = "",
     check: Callable[[], None] = lambda: None,
-) -> Brought:
+) -> Synced:
     """Make the spool equal to the store. `strict`: files that are no object go too, since only what is in the store counts.
 
-    With a `part`, the run directory of a shard, only that is brought, and the records that all shards share; with None, those
+    With a `part`, the run directory of a shard, only that is fetched, and the records that all shards share; with None, those
     records alone, and nothing is listed. `check` is called before each object that is fetched, and may raise.
     RunDirectoryError if the disk has too little room. EmbedfleetError if objects cannot be fetched.
     """
     for _ in range(LISTINGS):
         with contextlib.suppress(_Moved):
-            return _bring(spool, folder, strict, part, check)
+            return _sync(spool, folder, strict, part, check)
     raise EmbedfleetError(
         f"{spool.address}: changes all the time while it is fetched; try again once its run has ended"
     )
 
 
-def _bring(spool: Spool, folder: ObjectFolder, strict: bool, part: str | None, check: Callable[[], None]) -> Brought:
+def _sync(spool: Spool, folder: ObjectFolder, strict: bool, part: str | None, check: Callable[[], None]) -> Synced:
     listed = folder.list(part) if part is not None else []
     stood = {one.name: one for one in (*listed, *_shared(folder, part)) if spool.path_of(one.name) is not None}
     known = dict(spool.entries())
@@ -87,7 +87,7 @@ def _bring(spool: Spool, folder: ObjectFolder, strict: bool, part: str | None, c
             for entry in pool.map(fetch, [one for one in wanted if is_manifest(one.name) is last]):
                 spool.note(entry)
     locks = tuple(one for one in listed if PurePosixPath(one.name).name == STORE_LOCK)
-    return Brought(len(stood), len(wanted), sum(one.size for one in wanted), locks)
+    return Synced(len(stood), len(wanted), sum(one.size for one in wanted), locks)
 
 
 def _shared(folder: ObjectFolder, part: str | None) -> Iterator[StoredObject]:

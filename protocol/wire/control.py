@@ -83,6 +83,8 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
 class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
     request: int
     run: str
+    traceparent: str = ""
+    """The span of a run that was submitted, as parent for the command's next steps; empty without tracing."""
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
@@ -181,8 +183,6 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True, tag="run_ended"):
     passes: tuple[PassSummary, ...]
     kind: str = ""
     error: str = ""
-    traceparent: str = ""
-    """The run's span, as parent for the command's next steps; empty without tracing."""
     notes: dict[str, int] = {}
     """Records for each note of the intake (`intake_notes.py`), if the source was read to its end."""
 

@@ -57,6 +57,8 @@ class PerformanceSample(msgspec.Struct, frozen=True, kw_only=True, array_like=Tr
     """In use on the GPU, other tenants included."""
     gpu_celsius: float | None = None
     gpu_watts: float | None = None
+    reserved_bytes: int | None = None
+    """The most that torch has reserved on the GPU for the worker so far."""
 
 
 def common_dtype(devices: Sequence[Device]) -> Dtype:

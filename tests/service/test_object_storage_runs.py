@@ -342,7 +342,7 @@ def test_a_run_that_has_no_room_here_is_refused(
     bucket.put("room/spec.json", b"{}")
     monkeypatch.setattr(fetch, "ROOM_BYTES", 1 << 60)
     with pytest.raises(RunDirectoryError, match=r"have to be fetched, and .* GB are free there; make room"):
-        fetch.bring(Spool.make(tmp_path / "spool", address), ObjectFolder(address), strict=True)
+        fetch.sync_from_store(Spool.make(tmp_path / "spool", address), ObjectFolder(address), strict=True)
     assert not (tmp_path / "spool" / "room").exists()
 
 
@@ -361,7 +361,7 @@ def test_an_object_that_is_replaced_while_it_is_fetched_is_fetched_as_it_is_then
 
     monkeypatch.setattr(ObjectFolder, "list", list_then_replace)
     spool = Spool.make(tmp_path / "copy", address, copy=True)
-    assert fetch.bring(spool, folder, strict=False).fetched == 1
+    assert fetch.sync_from_store(spool, folder, strict=False).fetched == 1
     assert (spool.root / "spec.json").read_bytes() == b"new one"
 
 

@@ -106,6 +106,17 @@ def test_a_command_with_queries_is_one_trace(
     assert any("candidates, fusion: 3 queries, " in line and "p50 / p95" in line for line in lines), done.err
 
 
+def test_shards_that_are_queued_ahead_are_one_trace(
+    tmp_path: Path, corpus_of: Any, cli: Any, collector: Collector
+) -> None:
+    corpus = corpus_of(tmp_path / "corpus.jsonl", TEXTS)
+    cli(*run(corpus, tmp_path / "run", "--dense", "fake:8", "--shards", "3", "--otlp", collector.url))
+    first, *others = sorted(collector.named("run"), key=lambda one: one.start_time_unix_nano)
+    assert [one.parent_span_id for one in (first, *others)] == [b"", first.span_id, first.span_id]
+    assert {one.trace_id for one in collector.spans} == {first.trace_id}
+    assert len(collector.named("lease")) == 3, "the worker stays, and each run has its part of the lease"
+
+
 def test_spans_arrive_with_parents_attributes_and_memory(
     tmp_path: Path, corpus_of: Any, cli: Any, collector: Collector
 ) -> None:

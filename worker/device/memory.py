@@ -80,7 +80,14 @@ class DeviceMemory:
     def peak(self) -> MemorySample:
         """The most that this process used: torch's reserved memory on a GPU, resident memory on a CPU."""
         total = self.sample("peak").total
-        if self.gpu is not None and (torch := sys.modules.get("torch")) is not None:
-            return MemorySample(phase="peak", used=int(torch.cuda.max_memory_reserved()), total=total, source="torch")
+        if (reserved := self.reserved_peak()) is not None:
+            return MemorySample(phase="peak", used=reserved, total=total, source="torch")
         kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return MemorySample(phase="peak", used=kilobytes * 1024, total=total, source="rss")
+
+    def reserved_peak(self) -> int | None:
+        """The most that torch has reserved on the GPU; None without one, and before the model is loaded."""
+        torch = sys.modules.get("torch")
+        if self._others is None or torch is None:  # it may still be in the middle of its import
+            return None
+        return int(torch.cuda.max_memory_reserved())

@@ -32,6 +32,7 @@ class PerformanceMonitor:
             gpu_bytes=gpu.used() if gpu is not None else None,
             gpu_celsius=gpu.temperature() if gpu is not None else None,
             gpu_watts=gpu.power() if gpu is not None else None,
+            reserved_bytes=self._memory.reserved_peak(),
         )
 
     def _busy(self, now: float) -> float | None:

@@ -106,7 +106,7 @@ def _make(
     from ...options.spec_builder import build_spec
     from ...options.spec_values import model_values, spec_values
     from ...output.messages import messages
-    from ...planning.planner import Wishes, plan_run
+    from ...planning.planner import PlanRequest, plan_run
 
     out = out if out is not None or source == STDIN or is_address(source) else default_out(source)
     folder = None if out is None else _path(out, "--out").absolute()
@@ -115,7 +115,7 @@ def _make(
         models["dense"], models["sparse"] = default_models(source)
         messages().say(f"no model is named: planning for --dense {models['dense'][0]} and --sparse bm25")
     spec = build_spec(source, **models, out=folder, **spec_values(flags))
-    wishes = Wishes(
+    request = PlanRequest(
         out=folder,
         devices=flags["devices"],
         gpus=parse_gpus(gpus) if gpus is not None else None,
@@ -124,7 +124,7 @@ def _make(
         measure=measure,
         options=RunOptions(sparse_device=flags["sparse_device"], backend=flags["backend"]),
     )
-    return plan_run(spec, wishes, messages().say)
+    return plan_run(spec, request, messages().say)
 
 
 def _path(path: str | Path, flag: str) -> Path:

@@ -1,4 +1,4 @@
-"""What the command tells the process on a node: once of the run, and then of each shard."""
+"""The messages from the command to the process on a node: one job for the run, and an order for each shard."""
 
 from __future__ import annotations
 

@@ -25,7 +25,16 @@ def simulation() -> ModuleType:
 
 
 def cluster(simulation: Any, **changes: float) -> Any:
-    given = {"chunks": 1e6, "shards": 40, "nodes": 4, "rate": 100.0, "start": 0.0, "commit": 0.0, "spread": 0.0}
+    given = {
+        "chunks": 1e6,
+        "shards": 40,
+        "nodes": 4,
+        "rate": 100.0,
+        "start": 0.0,
+        "next": 0.0,
+        "commit": 0.0,
+        "spread": 0.0,
+    }
     return simulation.Cluster(**given | {"between_losses": 1e12, "replacement": 60.0} | changes)
 
 
@@ -36,9 +45,10 @@ def test_without_starts_and_losses_it_is_the_ideal(simulation: Any) -> None:
     assert (found.losses, found.attempts) == (0, 40)
 
 
-def test_each_shard_pays_its_start(simulation: Any) -> None:
-    one = cluster(simulation, start=10.0)
-    assert simulation.Simulation(one, 0).run().seconds == pytest.approx(one.ideal + 10 * 10.0)
+def test_only_a_shard_that_was_not_handed_ahead_pays_a_start(simulation: Any) -> None:
+    """The first of each node, and the last: while no more wait than there are nodes, none is handed ahead."""
+    one = cluster(simulation, start=10.0, next=1.0)
+    assert simulation.Simulation(one, 0).run().seconds == pytest.approx(one.ideal + 2 * 10.0 + 8 * 1.0)
 
 
 def test_lost_nodes_cost_time_and_no_shard(simulation: Any) -> None:

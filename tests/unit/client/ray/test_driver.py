@@ -60,7 +60,7 @@ class Slots:
 
     def nothing(self, *_: Any, **__: Any) -> None: ...
 
-    drop_others = cover = wish = close = stop = finish = nothing
+    drop_others = cover = request_nodes = close = stop = finish = nothing
 
 
 @pytest.fixture(autouse=True)
@@ -185,7 +185,7 @@ class TwoNodes:
 
     def nothing(self, *_: Any, **__: Any) -> None: ...
 
-    drop_others = cover = wish = close = stop = finish = nothing
+    drop_others = cover = request_nodes = close = stop = finish = nothing
 
 
 def run_twelve(monkeypatch: pytest.MonkeyPatch, out: Path, slots: TwoNodes) -> TwoNodes:

@@ -66,7 +66,7 @@ class Slots:
 
     def nothing(self, *_: Any) -> None: ...
 
-    drop_others = cover = wish = close = finish = nothing
+    drop_others = cover = request_nodes = close = finish = nothing
 
 
 def test_the_run_ends_once_the_manifests_are_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

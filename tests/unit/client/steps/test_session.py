@@ -117,3 +117,24 @@ def test_a_coordinator_that_was_lost_between_two_runs_of_a_command(tmp_path, cod
     assert what in said
     assert "the same command resumes" in said
     assert "serve" not in said
+
+
+class Tracing:
+    """A client whose coordinator makes spans: each run's is named as the run."""
+
+    def __init__(self) -> None:
+        self.above: list[str] = []
+        self.traceparent = ""
+
+    def submit(self, *_: Any, traceparent: str, **__: Any) -> str:
+        self.above.append(traceparent)
+        self.traceparent = f"r{len(self.above)}"
+        return self.traceparent
+
+
+def test_runs_are_below_the_first_one_also_while_that_goes_on(tmp_path: Path) -> None:
+    client, nobody = Tracing(), cast(Any, None)
+    session = Session(cast(Any, client), nobody, [])
+    for _ in range(3):
+        session.submit(nobody, tmp_path)
+    assert client.above == ["", "r1", "r1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from embedfleet.coordinator.core.events import PassPlan
 from embedfleet.coordinator.runs.planner import (
@@ -19,7 +20,7 @@ from embedfleet.protocol.run_directory.records.intake import SegmentLimits
 from embedfleet.protocol.spec.fingerprint import Fingerprint
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.wire.devices import Device
-from embedfleet.protocol.wire.run_options import RunOptions
+from embedfleet.protocol.wire.run_options import DEFAULTS, RunOptions
 
 
 def one(kind: Any, model: str = "m", **options: Any) -> PassSpec:
@@ -34,6 +35,15 @@ def device(kind: Any, capability: tuple[int, int] = (0, 0), *, auxiliary: bool =
     return Device(
         uuid=f"{kind}{capability}", kind=kind, name="d", memory=1, threads=1, capability=capability, auxiliary=auxiliary
     )
+
+
+def plans(*passes: PassSpec, options: RunOptions = DEFAULTS) -> tuple[PassPlan, ...]:
+    """Without what is loaded, which has tests of its own."""
+    return tuple(msgspec.structs.replace(plan, loads="") for plan in plan_passes(spec(*passes), options))
+
+
+def loads(one: PassSpec, options: RunOptions = DEFAULTS) -> str:
+    return plan_passes(spec(one), options)[0].loads
 
 
 CPU, HELPER = device("cpu"), device("cpu", auxiliary=True)
@@ -66,7 +76,38 @@ T4, H100 = device("cuda", (7, 5)), device("cuda", (9, 0))
     ],
 )
 def test_what_the_pool_knows_of_a_pass(given: PassSpec, plan: PassPlan) -> None:
-    assert plan_passes(spec(given)) == (plan,)
+    assert plans(given) == (plan,)
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse", "multivector", "bge-m3"])
+def test_workers_stay_for_a_run_with_other_limits_of_time(kind: Any) -> None:
+    mine = RunOptions(load_timeout=60, batch_timeout=5, cpu_fallback=True, expected_tokens=1_000)
+    assert loads(one(kind)) == loads(one(kind), mine) != ""
+
+
+@pytest.mark.parametrize(
+    ("other", "options"),
+    [
+        (one("sparse", "n"), RunOptions()),
+        (one("sparse", revision="v2"), RunOptions()),
+        (one("sparse", dtype="float32"), RunOptions()),
+        (one("sparse", max_tokens=64), RunOptions()),
+        (one("sparse", prompt="passage: "), RunOptions()),
+        (one("sparse", trust_remote_code=True), RunOptions()),
+        (one("sparse", side="query"), RunOptions()),
+        (one("sparse", max_active_dims=8), RunOptions()),
+        (one("sparse"), RunOptions(backend="torch")),
+        (one("sparse"), RunOptions(sparse_device="cpu")),
+    ],
+)
+def test_workers_do_not_stay_for_a_pass_that_loads_otherwise(other: PassSpec, options: RunOptions) -> None:
+    assert loads(one("sparse")) != loads(other, options)
+
+
+def test_what_bm25_loads_is_known_once_its_average_length_is() -> None:
+    assert loads(one("bm25")) == ""
+    assert loads(one("bm25", average_length=9.5)) == loads(one("bm25", average_length=9.5)) != ""
+    assert loads(one("bm25", average_length=9.5)) != loads(one("bm25", average_length=10.5))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +120,7 @@ def test_what_the_pool_knows_of_a_pass(given: PassSpec, plan: PassPlan) -> None:
 )
 def test_where_a_learned_sparse_model_runs(where: Any, plan: PassPlan, dtype: str) -> None:
     options = RunOptions(sparse_device=where)
-    assert plan_passes(spec(one("dense"), one("sparse")), options) == (PassPlan("v-dense"), plan)
+    assert plans(one("dense"), one("sparse"), options=options) == (PassPlan("v-dense"), plan)
     assert choose_dtype(one("sparse"), None, [H100, HELPER], options).dtype == dtype
     assert choose_dtype(one("dense"), None, [H100, HELPER], options).dtype == "bfloat16"
 

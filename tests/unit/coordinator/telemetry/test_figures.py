@@ -37,6 +37,11 @@ def test_peaks_of_a_gpu_and_of_the_worker_are_apart(figures: PassFigures) -> Non
         figures.count_sample(PerformanceSample(resident_bytes=used, gpu_bytes=10 * used))
     assert (figures.statistics.peak_bytes, figures.statistics.gpu_peak_bytes) == (0, 900)
     figures.count_sample(PerformanceSample(resident_bytes=30))
+    assert figures.statistics.peak_bytes == 30
+    figures.count_sample(PerformanceSample(resident_bytes=50, gpu_bytes=1, reserved_bytes=35))
+    assert figures.statistics.peak_bytes == 35, (
+        "of a worker that stays for the next run, and sends no peak at the end of this"
+    )
     figures.count_lease(MemorySample(phase="peak", used=40, total=99, source="torch"), None, None)
     figures.count_lease(MemorySample(phase="after", used=50, total=99, source="nvml"), "float32", None)
     figures.count_lease(None, None, "cpu float32")

@@ -134,8 +134,19 @@ class TestPressure:
         memory.give_back()
         assert emptied == [True]
 
+    def test_what_torch_reserved_is_asked_for_once_it_is_surely_imported(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
+        memory = on_gpu(FakeNvml())
+        assert PerformanceMonitor(memory).sample().reserved_bytes is None
+        cuda = SimpleNamespace(memory_reserved=lambda: 1, max_memory_reserved=lambda: 7)
+        monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+        memory.pressure()
+        assert PerformanceMonitor(memory).sample().reserved_bytes == 7
+        assert (memory.peak().used, memory.peak().source) == (7, "torch")
+
     def test_a_cpu_knows_none(self) -> None:
         memory = DeviceMemory("cpu", "")
+        assert memory.reserved_peak() is None
         memory.give_back()
         assert memory.pressure() == Pressure(0.0, crowded=False)
 

@@ -37,7 +37,7 @@ def test_manifests_are_fetched_last_and_removed_first(tmp_path: Path, monkeypatc
     monkeypatch.setattr(fetch, "_fetch", fetch_one)
     spool, store = Spool.make(tmp_path / "spool", Address("s3", "box", "run")), Store()
     folder: Any = store
-    assert fetch.bring(spool, folder, strict=True).fetched == len(NAMES)
+    assert fetch.sync_from_store(spool, folder, strict=True).fetched == len(NAMES)
     assert {*fetched[:2]} == {"shards/00001/spec.json", "spec.json"}
     assert {*fetched[2:]} == {"manifest.json", "shards/00001/manifest.json"}
     unlink = Path.unlink
@@ -48,5 +48,5 @@ def test_manifests_are_fetched_last_and_removed_first(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(Path, "unlink", note)
     store.names = ()
-    fetch.bring(spool, folder, strict=True)
+    fetch.sync_from_store(spool, folder, strict=True)
     assert removed == [*NAMES]
