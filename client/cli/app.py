@@ -72,7 +72,8 @@ def info(folder: RunFolder, as_json: AsJson = False) -> None:
         if as_json:
             print_json(shards)
         else:
-            sys.stdout.write("".join(f"{line}\n" for line in (f"{folder}: {shards['status']}", *shard_lines(shards))))
+            first = f"{with_addresses(str(folder))}: {shards['status']}"
+            sys.stdout.write("".join(f"{line}\n" for line in (first, *shard_lines(shards))))
         return
     from ..run_directory.info import describe_run, describe_state
     from .tables import print_info

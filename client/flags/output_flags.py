@@ -15,7 +15,7 @@ from ..output.messages import OutputSettings, ProgressMode, configure
 
 TABLE = {
     "run": ("quiet", "verbose", "log_file", "no_color", "progress"),
-    "fit": ("quiet", "no_color"),
+    "fit": ("quiet", "verbose", "log_file", "no_color", "progress"),
     "plan": ("quiet", "no_color"),
     "upload": ("quiet", "log_file", "no_color", "progress"),
     "search": ("quiet", "no_color"),

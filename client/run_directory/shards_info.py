@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from ...protocol.errors import RunDirectoryError
 from ...protocol.finished_run.shard_states import ShardState, State, changed_shards, read_states, shard_command
+from ...protocol.object_storage.address import with_addresses
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.lock_holder import read_holder
 from ...protocol.run_directory.records.merge import read_merge
@@ -20,6 +21,7 @@ class ShardsDescription(TypedDict):
     """The JSON of `embedfleet info --json` for a directory whose shards are not merged."""
 
     root: str
+    """The folder; the address, where it is a copy of one. So it is in `next`."""
     status: str
     """`merging` while a process merges them; `running` while a process runs all of them in object storage; else `unmerged`."""
     shards: int
@@ -42,14 +44,14 @@ def describe_shards(path: str | PathLike[str]) -> ShardsDescription | None:
     done = sum(one.state == "done" for one in states)
     at_work = "merging" if done == record.shards else "running"
     return {
-        "root": str(layout.root),
+        "root": with_addresses(str(layout.root)),
         "status": at_work if holder is not None and holder[1] else "unmerged",
         "shards": record.shards,
         "done": done,
         "running": _numbers(states, "running"),
         "unfinished": _numbers(states, "unfinished"),
         "missing": _numbers(states, "missing"),
-        "next": _next(layout, record, states),
+        "next": with_addresses(_next(layout, record, states)),
     }
 
 

@@ -50,8 +50,10 @@ def shard_spec(record: ShardsRecord, index: int) -> RunSpec:
     return msgspec.structs.replace(record.spec, shard=Shard(index, record.shards), index="none")
 
 
-def _write_first(layout: RunLayout, ours: ShardsRecord) -> ShardsRecord | None:
-    """Write the record if there is none; else return the one that another shard has just written."""
+def check_folder(layout: RunLayout) -> None:
+    """RunDirectoryError where the folder holds something else than shards, a run of the whole source for example."""
+    if layout.shards_record.exists():
+        return
     if layout.spec.exists():
         raise RunDirectoryError(
             f"--out {layout.root} holds a run of the whole source; give another folder for its shards"
@@ -61,6 +63,11 @@ def _write_first(layout: RunLayout, ours: ShardsRecord) -> ShardsRecord | None:
             f"--out {layout.root} is not empty and holds no shards (it has no {layout.shards_record.name}); "
             "give a new or empty folder"
         )
+
+
+def _write_first(layout: RunLayout, ours: ShardsRecord) -> ShardsRecord | None:
+    """Write the record if there is none; else return the one that another shard has just written."""
+    check_folder(layout)
     make_folder(layout.root)
     try:  # several shards may begin at once, on several hosts
         commit_new(layout.shards_record, msgspec.json.encode(ours))

@@ -91,14 +91,14 @@ def remote_out(
                         mirror.reconcile(part)
                     done = part is None or _is_done(spool.root / part)
         finally:  # the command ends with an exception, even in order
-            if done and not keep:
+            if (done and not keep) or (begun and _is_empty(spool.root)):
                 spool.remove()
             elif done:
                 searched = (
                     ", with its collection, which `embedfleet search` takes" if _has_collection(spool.root) else ""
                 )
                 say(f"the spool {spool.folder} is kept; the run is its folder {spool.root.name}{searched}")
-            elif begun and not done:
+            elif begun:
                 say(f"the spool {spool.folder} stays for the same command here; elsewhere it goes on from {address}")
 
 
@@ -145,6 +145,11 @@ def _is_done(root: Path) -> bool:
     except RunDirectoryError:
         return False
     return manifest is not None and manifest.done
+
+
+def _is_empty(root: Path) -> bool:
+    """Whether nothing was written, or fetched: the command was refused before, for example."""
+    return not any(path.is_file() for path in root.rglob("*"))
 
 
 def _has_collection(root: Path) -> bool:

@@ -16,6 +16,10 @@ if [ $# -lt 4 ]; then
 fi
 shards=$1 source=$2 out=$3
 shift 3
+if ! [[ $shards =~ ^[1-9][0-9]*$ ]]; then
+  echo "shards.sh: SHARDS '$shards': give their number, as in 64" >&2
+  exit 2
+fi
 fit_needs=()
 for flag; do
   case "$flag" in

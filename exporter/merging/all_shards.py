@@ -12,8 +12,9 @@ from ...protocol.finished_run.shard_states import shard_command
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.passes import PassRecord
 from ...protocol.run_directory.records.shards import ShardsRecord, read_shards
+from ...protocol.run_directory.run_json import no_shards_yet
 from ...protocol.text.number_spans import spans
-from .shard_reader import OtherSettings, read_shard
+from .shard_reader import OtherSettings, ShardRunning, read_shard
 from .shard_run import ShardRun
 from .source_files import find_breaks
 
@@ -23,16 +24,19 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The reason why a shard cannot be merged. `anew`: its command needs --restart."""
+    """The reason why a shard cannot be merged. `anew`: its command needs --restart. `running`: it needs none, only time."""
 
     shard: int
     reason: str
     anew: bool = False
+    running: bool = False
 
 
 def shards_of(layout: RunLayout) -> ShardsRecord:
     """The record of the directory's shards; RunDirectoryError if it is not made of shards."""
     record = read_shards(layout)
+    if record is None and layout.fit.exists() and not layout.spec.exists():
+        raise RunDirectoryError(no_shards_yet(layout))
     if record is None:
         raise RunDirectoryError(
             f"{layout.root}: is not made of shards (it has no {layout.shards_record.name}); give the folder that "
@@ -54,7 +58,8 @@ def read_all(layout: RunLayout, record: ShardsRecord, show: Callable[[int], None
         except Exception as error:  # a changed byte of a footer may make the reader raise anything
             if is_host_failure(error):
                 raise
-            faults.append(Fault(index, str(error) or type(error).__name__, isinstance(error, OtherSettings)))
+            anew, running = isinstance(error, OtherSettings), isinstance(error, ShardRunning)
+            faults.append(Fault(index, str(error) or type(error).__name__, anew, running))
         else:
             found.append(one)
             first += one.rows
@@ -104,17 +109,24 @@ def joined_passes(shards: Sequence[ShardRun]) -> Mapping[str, PassRecord]:
 def describe_faults(layout: RunLayout, record: ShardsRecord, faults: Sequence[Fault]) -> str:
     """One message for all faults: the first ones with their commands, of the others the numbers of their shards."""
     indexes = sorted({one.shard for one in faults})
-    parts = [
-        f"shard {one.shard} {one.reason} ({shard_command(layout, record, one.shard)}{' --restart' if one.anew else ''})"
-        for one in faults[:SHOWN]
-    ]
+    parts = [f"shard {one.shard} {one.reason}{_command(layout, record, one)}" for one in faults[:SHOWN]]
     rest = sorted(set(indexes) - {one.shard for one in faults[:SHOWN]})
     if rest:
         parts.append(f"and {len(rest):,} more ({spans(rest)})")
+    first = "Run these commands with the flags that the other shards had"
+    if all(one.running for one in faults):
+        first = "Wait for them"
     return (
-        f"{layout.root}: {len(indexes):,} of {record.shards:,} shards cannot be merged: {'; '.join(parts)}. Run these commands "
-        f"with the flags that the other shards had, then `embedfleet merge {layout.root}`"
+        f"{layout.root}: {len(indexes):,} of {record.shards:,} shards cannot be merged: {'; '.join(parts)}. {first}, then "
+        f"`embedfleet merge {layout.root}`"
     )
+
+
+def _command(layout: RunLayout, record: ShardsRecord, fault: Fault) -> str:
+    """In parentheses, the command that completes the shard; empty while another process runs it."""
+    if fault.running:
+        return ""
+    return f" ({shard_command(layout, record, fault.shard)}{' --restart' if fault.anew else ''})"
 
 
 def _differences(ours: PassRecord, theirs: PassRecord) -> list[str]:

@@ -112,8 +112,8 @@ def refusal(
     what = "an id stands in two shards" if len(places) == 1 else f"ids stand in two shards, in {len(places):,} records"
     return UsageError(
         f"{root}: {what}: {'; '.join(shown)}{f'; and {more:,} more' if more else ''}. "
-        "--on-duplicate first keeps the first record of each, as one run would; or name a field that differs for each chunk "
-        "with --id-field, and run the shards again"
+        f"`embedfleet merge {root} --on-duplicate first` keeps the first record of each, as one run would; or name a field "
+        "that differs for each chunk with --id-field, and run the shards again"
     )
 
 

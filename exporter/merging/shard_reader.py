@@ -33,6 +33,10 @@ from ...protocol.spec.shard import Shard
 from .shard_run import InputSegment, ShardRun
 
 
+class ShardRunning(RunDirectoryError):
+    """A process computes the shard now."""
+
+
 class OtherSettings(RunDirectoryError):
     """The shard is done, but not a part of this source by this spec: it has to be computed anew."""
 
@@ -40,12 +44,12 @@ class OtherSettings(RunDirectoryError):
 def read_shard(root: RunLayout, record: ShardsRecord, index: int, first: int, places: Mapping[str, int]) -> ShardRun:
     """Shard `index` of the directory `root`. `places` are the numbers of the source's files by path.
 
-    RunDirectoryError says, without the shard's name, why it cannot be merged; OtherSettings if it is one of another spec or
-    source.
+    RunDirectoryError says, without the shard's name, why it cannot be merged; ShardRunning if it is not done yet;
+    OtherSettings if it is one of another spec or source.
     """
     layout = root.shard(index)
     if (state := shard_state(layout)) != "done":
-        raise RunDirectoryError(STATES[state])
+        raise (ShardRunning if state == "running" else RunDirectoryError)(STATES[state])
     manifest = manifest_digest(layout)  # before the files that it describes
     done = read_manifest(layout)
     if done is None or not done.done:
@@ -81,7 +85,12 @@ def _checked_spec(layout: RunLayout, record: ShardsRecord, index: int) -> RunSpe
         raise OtherSettings(f"is shard {spec.shard} by its {layout.spec.name}, not {wanted}")
     # The source may have another path on the host that ran the shard: its files are compared.
     ours = msgspec.structs.replace(record.spec, shard=spec.shard, index=spec.index, source=spec.source)
-    if found := differences(spec, ours):
+    found = differences(spec, ours)
+    names = [one.vector for one in ours.passes]
+    added = [name for name in names if name not in {one.vector for one in spec.passes}]
+    if found and len(found) == len(added):
+        raise RunDirectoryError(f"lacks {', '.join(added)}, which another shard has: run it with all models")
+    if found:
         raise OtherSettings(f"is of another spec: {'; '.join(found)}")
     return spec
 

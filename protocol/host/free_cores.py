@@ -53,7 +53,7 @@ class FreeCores:
         if self.quota < len(self.cores):
             limits.append(f"{self.quota:.3g} by the cgroup's quota")
         if self.busy >= BUSY:
-            limits.append(f"other processes kept {self.busy:.1f} busy at the start")
+            limits.append(f"other processes kept {self.busy:.1f} cores busy at the start")
         return ", ".join(limits)
 
 

@@ -24,6 +24,8 @@ def read_spec(layout: RunLayout) -> RunSpec:
                 f"{layout.root}: made of {shards.shards:,} shards that are not merged; `embedfleet info {layout.root}` shows "
                 f"which are done, and `embedfleet merge {layout.root}` merges them"
             ) from None
+        if layout.fit.is_file():
+            raise RunDirectoryError(no_shards_yet(layout)) from None
         raise RunDirectoryError(
             f"{layout.root}: not a run directory (it has no spec.json); give the folder that `embedfleet run` wrote to"
         ) from None
@@ -38,6 +40,14 @@ def read_spec(layout: RunLayout) -> RunSpec:
     if (odd := find_wrong_kind(layout, [one.vector for one in spec.outputs], links=False)) is not None:
         raise wrong_kind_error(odd)
     return spec
+
+
+def no_shards_yet(layout: RunLayout) -> str:
+    """The reason why a directory with the figures of a fit, and without shards, cannot be read, and the next command."""
+    return (
+        f"{layout.root}: has the figures of `embedfleet fit`, and no shard has begun; run them next: `embedfleet run SOURCE "
+        f"--out {layout.root} --shard I/N`, with the flags of the fit"
+    )
 
 
 def reasons_in(layout: RunLayout) -> str:

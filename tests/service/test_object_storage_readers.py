@@ -91,6 +91,16 @@ def test_shards_that_run_are_told(cli: Any, bucket: Bucket, corpus: Path, tmp_pa
     with work(bucket, "sharded", tmp_path / "all"):
         assert found() == ("running", 1, [], [1, 2])
         assert "a process runs them now" in cli("info", out).out.decode()
+    shown = cli("info", out).out.decode()
+    assert f"{out}: unmerged" in shown
+    assert f"--out {out} --shard 1/3" in shown
+    assert cli("info", out, "--json").json["root"] == out
+
+
+def test_a_merge_of_nothing_leaves_no_spool(cli: Any, bucket: Bucket) -> None:
+    refused = cli("merge", bucket.url("nothing"), code=2).error
+    assert "is not made of shards" in refused
+    assert "the spool" not in refused
 
 
 class TestUploads:

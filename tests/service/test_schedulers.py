@@ -170,6 +170,13 @@ def test_too_few_words_show_the_usage(cluster: dict[str, str]) -> None:
     assert (done.returncode, done.stderr) == (2, "usage: shards.sh SHARDS SOURCE OUT FLAGS…\n")
 
 
+@pytest.mark.parametrize("shards", ["0", "x", "-1", "4x"])
+def test_a_count_of_shards_that_is_none_is_refused(cluster: dict[str, str], shards: str) -> None:
+    done = submit(cluster, shards, "/data/corpus", "/data/run", "--dense", "fake:8")
+    assert (done.returncode, done.stderr) == (2, f"shards.sh: SHARDS '{shards}': give their number, as in 64\n")
+    assert not list(Path(cluster["STANDIN"]).iterdir())
+
+
 def test_an_array_that_is_too_large_leaves_no_job_behind(cluster: dict[str, str], tmp_path: Path) -> None:
     done = submit(cluster, "4096", "/data/corpus", tmp_path / "run", "--dense", "fake:8")
     assert done.returncode == 1

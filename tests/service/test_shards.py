@@ -164,7 +164,29 @@ def test_shards_that_disagree(cli: Any, tmp_path: Path, corpus_of: Callable[...,
     assert not (out / "shards" / "00001").exists()
     whole = tmp_path / "whole"
     cli("run", source, "--out", whole, *FAKE)
-    assert "holds a run of the whole source" in cli("run", source, "--out", whole, *FAKE, "--shards", "2", code=2).error
+    for command in (("run", "--shards", "2"), ("fit",)):
+        words = (command[0], source, "--out", whole, *FAKE, "--sparse", "bm25", *command[1:])
+        assert "holds a run of the whole source" in cli(*words, code=2).error
+    assert not (whole / "fit.json").exists()
+
+
+def test_an_id_in_two_shards_is_decided_once(cli: Any, tmp_path: Path) -> None:
+    source, out = tmp_path / "c.jsonl", tmp_path / "run"
+    source.write_text(
+        "".join(json.dumps({"id": f"c{row % 40}", "text": f"text {row % 40}"}) + "\n" for row in range(50))
+    )
+    run = ("run", source, "--out", out, *FAKE, "--shards", "2")
+    assert f"`embedfleet merge {out} --on-duplicate first` keeps the first record" in cli(*run, code=2).error
+    cli("merge", out, "--on-duplicate", "first")
+    again = cli(*run, "--json").json
+    assert (again["chunks"], again["skipped_duplicates"]) == (40, 10)
+
+
+def test_after_a_fit_the_next_step_is_named(cli: Any, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    cli("fit", source, "--out", out, *FAKE, "--sparse", "bm25", "--progress", "plain", "--verbose")
+    for command in ("info", "merge", "verify"):
+        assert f"run them next: `embedfleet run SOURCE --out {out} --shard I/N`" in cli(command, out, code=2).error
 
 
 def test_int8_ranges_are_those_of_the_whole_source(cli: Any, source: Path, tmp_path: Path) -> None:

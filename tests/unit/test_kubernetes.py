@@ -11,7 +11,9 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import typer.main
 import yaml
+from embedfleet.client.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
@@ -67,6 +69,14 @@ def test_records_in_quarantine_are_no_failure(stand_in: Path, name: str, code: i
     if name == "shards":  # its codes decide whether another attempt helps
         assert done.returncode == found
         assert "--shard 17/64" in (stand_in / "notes").read_text()
+
+
+@pytest.mark.parametrize("name", ["fit", "shards", "merge"])
+def test_the_command_line_takes_their_flags(stand_in: Path, name: str) -> None:
+    subprocess.run(shell_of(name), env=environment(stand_in), timeout=30, check=True)
+    command, *words = (stand_in / "notes").read_text().split()
+    commands: Any = typer.main.get_command(app)
+    assert commands.commands[command].make_context(command, words).params
 
 
 def test_the_signal_of_an_eviction_reaches_the_command(stand_in: Path) -> None:

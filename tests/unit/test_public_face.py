@@ -25,7 +25,8 @@ FLAGS = {
     "fit": "backend batch-timeout candidates config cpu-fallback dense devices dtype ensemble export grace heads id-field "
     "index json keep-spool limit load-timeout max-active-dims max-tokens multivector no-fallback normalize on otlp out "
     "pool-factor project prompt qrels queries query-prompt ray-address rerank restart shard shards signals sparse "
-    "sparse-device spool store text-field title-field top-k truncate-dim trust-remote-code weights write-config quiet no-color",
+    "sparse-device spool store text-field title-field top-k truncate-dim trust-remote-code weights write-config quiet no-color "
+    "verbose log-file progress",
     "plan": "backend compare config dense devices dtype ensemble gpus heads id-field index json limit max-active-dims "
     "max-tokens measure multivector no-fallback normalize out pool-factor price project prompt query-prompt shards sparse "
     "sparse-device store text-field title-field truncate-dim trust-remote-code weights write no-color quiet",

@@ -11,6 +11,7 @@ from ....protocol.source.corpus import STDIN
 from ....protocol.spec.run_spec import RunSpec
 from ...output.json_output import print_json
 from ...output.messages import messages
+from ...shards.agreement import check_folder
 from ...shards.fit import find_fit, needs_fit
 from ...shards.fit import fit as read_source
 from ...steps.complete_run import complete
@@ -27,6 +28,7 @@ def fit(request: RunRequest) -> int:
     if not needs_fit(spec):
         messages().say("nothing to fit: only --sparse bm25 and --store int8 need figures of the whole source")
         return EXIT_DONE
+    check_folder(layout)
     found = None if request.restart else find_fit(layout, spec)
     if found is None:
         with open_session(

@@ -14,13 +14,14 @@ from ....protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError
 from ....protocol.object_storage.address import with_addresses
 from ....protocol.run_directory.layout import RunLayout
 from ....protocol.run_directory.records.manifest import read_manifest
+from ....protocol.run_directory.records.merge import read_merge
 from ....protocol.run_directory.records.shards import ShardsRecord
 from ....protocol.run_directory.run_json import reasons_in
 from ....protocol.spec.run_spec import RunSpec
 from ...output.formatting import pluralize
 from ...output.interruption import the_same
 from ...output.merge_progress import MergeProgress
-from ...shards.agreement import agree, shard_spec
+from ...shards.agreement import agree, check_folder, shard_spec
 from ...shards.fit import find_fit, fitted, needs_fit
 from ...shards.one_shard import is_done
 from ...steps.complete_run import completed
@@ -89,6 +90,7 @@ def _run_shards(request: RunRequest, cluster: Cluster | None) -> int:
 
 def _agreed(session: Session, spec: RunSpec, layout: RunLayout, count: int, *, restart: bool) -> ShardsRecord:
     """The record of the shards, with a fit before it if the spec needs one."""
+    check_folder(layout)  # a fit writes there
     if needs_fit(spec):
         found = find_fit(layout, spec) or fit_within(session, layout, spec)
         spec = fitted(spec, found)
@@ -117,9 +119,10 @@ def _run_all(session: Session, record: ShardsRecord, out: Path, *, restart: bool
 def _merge(session: Session, out: Path, printed: RunSummary, stages: list[Stage]) -> int:
     """Merge the shards, and report the counts of all of them. Return how many records are in quarantine."""
     layout, begin = RunLayout(out), time.monotonic()
+    before = read_merge(layout)  # a `merge --on-duplicate first` of these shards holds for the same command again
     try:
         with closing(MergeProgress()) as progress:
-            merge_quietly(out, "fail", progress.show, lambda: bool(session.received))
+            merge_quietly(out, before.on_duplicate if before else "fail", progress.show, lambda: bool(session.received))
     except KeyboardInterrupt:
         raise Interrupted from None
     manifest = read_manifest(layout)

@@ -190,7 +190,7 @@ class TestWithoutGpus:
         has(monkeypatch, range(cores), busy=24.2)
         slot = discover(None, "h")[0]
         assert slot.threads == threads
-        assert slot.cores_note == "other processes kept 24.2 busy at the start"
+        assert slot.cores_note == "other processes kept 24.2 cores busy at the start"
 
     @pytest.mark.parametrize(
         ("wanted", "why"),

@@ -244,7 +244,7 @@ class TestIdsInTwoShards:
         assert "ids stand in two shards, in 7 records: " in message
         assert "'same' in shard 0, row 1 (0.jsonl#2) and in shard 1, row 1 (1.jsonl#2)" in message
         assert "and 4 more" in message
-        assert "--on-duplicate first" in message
+        assert f"`embedfleet merge {root} --on-duplicate first` keeps the first record of each" in message
 
     def test_first_with_nothing_twice_is_as_fail(self, shards: Path, whole: Path) -> None:
         assert merge(shards, "first").duplicates == 0

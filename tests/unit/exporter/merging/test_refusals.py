@@ -11,14 +11,16 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 import pytest
+from embedfleet.exporter.merging.all_shards import shards_of
 from embedfleet.exporter.merging.merge import merge_shards
 from embedfleet.protocol.errors import RunDirectoryError
 from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.run_directory.lock_holder import STORE_LOCK
 from embedfleet.protocol.run_directory.records.shards import read_shards
 from embedfleet.protocol.spec.run_spec import RunSpec
 
 from ....run_copies import copied
-from ....shard_runs import DENSE, SPARSE, make_shards, write_files
+from ....shard_runs import DENSE, MULTI, SPARSE, make_shards, write_files
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,34 @@ def test_of_many_the_first_are_named(root: Path) -> None:
 def test_no_shards_at_all(root: Path) -> None:
     (root / "shards.json").unlink()
     assert "is not made of shards" in refusal(root)
+
+
+def test_a_shard_that_runs_is_waited_for(root: Path) -> None:
+    (root / "shards" / "00002" / "manifest.json").unlink()
+    (root / "shards" / "00002" / STORE_LOCK).write_bytes(b"{}")
+    assert f"shard 2 is running now. Wait for them, then `embedfleet merge {root}`" in refusal(root)
+    shutil.rmtree(root / "shards" / "00005")
+    message = refusal(root)
+    assert "shard 2 is running now; shard 5 was not begun (embedfleet" in message
+
+
+def test_a_shard_without_a_model_that_was_added_keeps_its_vectors(root: Path) -> None:
+    record = read_shards(RunLayout(root))
+    assert record is not None
+    spec = msgspec.structs.replace(record.spec, passes=(*record.spec.passes, MULTI))
+    (root / "shards.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(record, spec=spec)))
+    message = refusal(root)
+    assert (
+        f"shard 0 lacks multivector-fake, which another shard has: run it with all models ({command(root, 0)});"
+        in message
+    )
+    assert "--restart" not in message
+
+
+def test_a_fit_alone(tmp_path: Path) -> None:
+    (tmp_path / "fit.json").write_text("{}")
+    with pytest.raises(RunDirectoryError, match="no shard has begun; run them next"):
+        shards_of(RunLayout(tmp_path))
 
 
 def _other_index(shard: RunLayout) -> None:

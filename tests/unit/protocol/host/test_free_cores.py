@@ -171,7 +171,7 @@ class TestThreads:
     def test_what_is_said(self) -> None:
         assert FreeCores((0, 1), 2, 2.0, 0.4).describe() == ""
         assert FreeCores((0, 1), 8, 1.5, 0.5).describe() == (
-            "2 of 8 by affinity, 1.5 by the cgroup's quota, other processes kept 0.5 busy at the start"
+            "2 of 8 by affinity, 1.5 by the cgroup's quota, other processes kept 0.5 cores busy at the start"
         )
 
 
