@@ -80,7 +80,7 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     build: str
 
 
-class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
+class Accepted(msgspec.Struct, frozen=True, omit_defaults=True, tag="accepted"):
     request: int
     run: str
     traceparent: str = ""
