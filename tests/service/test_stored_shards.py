@@ -17,10 +17,9 @@ from embedfleet.client.shards.agreement import agree, shard_spec
 from embedfleet.client.steps.remote_out import part_of, remote_out
 from embedfleet.protocol.errors import RunDirectoryError
 from embedfleet.protocol.object_storage.address import parse_address
-from embedfleet.protocol.object_storage.lease import LOCK
 from embedfleet.protocol.object_storage.lock_record import this_process
 from embedfleet.protocol.run_directory.layout import RunLayout
-from embedfleet.protocol.run_directory.lock_holder import WRITING
+from embedfleet.protocol.run_directory.lock_holder import STORE_LOCK, WRITING
 from embedfleet.protocol.run_directory.records.manifest import Counts, Manifest
 from embedfleet.protocol.run_directory.records.shards import ShardsRecord
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
@@ -174,13 +173,13 @@ def test_a_node_that_reaches_another_store_is_found(bucket: Bucket) -> None:
 def test_a_node_embeds_its_shards_there_and_waits_for_none_that_another_run_has(
     bucket: Bucket, node: Node, tmp_path: Path
 ) -> None:
-    bucket.put(f"run/{part_of(1)}/{LOCK}", msgspec.json.encode(this_process(180.0)))
+    bucket.put(f"run/{part_of(1)}/{STORE_LOCK}", msgspec.json.encode(this_process(180.0)))
     node.hand(0)
     node.hand(1)
     node.until(lambda: len(node.ended) == 2)
     assert node.codes() == {0: 0, 1: 2}
     assert f"--out {bucket.url('run')}/shards/00001: {WRITING}" in node.ended[1].error
-    bucket.delete(f"run/{part_of(1)}/{LOCK}")
+    bucket.delete(f"run/{part_of(1)}/{STORE_LOCK}")
     node.hand(1)
     node.hand(2)
     node.until(lambda: len(node.ended) == 3)
@@ -194,7 +193,7 @@ def test_a_node_embeds_its_shards_there_and_waits_for_none_that_another_run_has(
 
 def test_the_lock_of_a_process_that_was_killed_is_taken_over(bucket: Bucket, node: Node) -> None:
     node.hand(0)
-    lock = f"run/{part_of(0)}/{LOCK}"
+    lock = f"run/{part_of(0)}/{STORE_LOCK}"
     node.until(lambda: bucket.get(lock) is not None)
     os.kill(node.process.pid, signal.SIGKILL)
     node.until(lambda: len(node.ended) == 1)

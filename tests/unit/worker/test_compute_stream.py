@@ -253,6 +253,9 @@ def test_the_real_threads_with_a_fake_device_that_computes_beside_them() -> None
         def __init__(self) -> None:
             self.encoder = encoder
 
+        def hydrated(self) -> None:
+            """It is not on the device yet."""
+
         def hydrate(self) -> Any:
             from embedfleet.protocol.wire.devices import MemorySample
             from embedfleet.protocol.wire.work import Ready

@@ -31,6 +31,9 @@ class Manager:
     def __init__(self, encoder: Any, streams: int = 1) -> None:
         self.encoder, self.streams = encoder, streams
 
+    def hydrated(self) -> None:
+        """It is not on the device yet."""
+
     def hydrate(self) -> Ready:
         return Ready("host memory", MEMORY, 0.0)
 
