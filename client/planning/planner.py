@@ -76,10 +76,8 @@ def plan_run(spec: RunSpec, request: PlanRequest, say: Callable[[str], None]) ->
     with tempfile.TemporaryDirectory(prefix="embedfleet-plan-") as made:
         survey = ask(SURVEY, _survey_request(spec, request, made), Survey)
         devices = named_gpus(request.gpus) if request.gpus is not None else devices_here(survey.devices)
-        request = PassesRequest(
-            spec=spec, folder=made, segment_rows=survey.segment_rows, matrix_rate=not devices.is_gpu
-        )
-        answer = ask(PASSES, request, PassesAnswer)
+        passes = PassesRequest(spec=spec, folder=made, segment_rows=survey.segment_rows, matrix_rate=not devices.is_gpu)
+        answer = ask(PASSES, passes, PassesAnswer)
         calibration = None
         if request.measure is not None:
             settings = Settings(request.devices, request.options, request.measure)

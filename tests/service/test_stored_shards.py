@@ -15,7 +15,7 @@ from embedfleet.client.ray.marks import StoredMark, find_stored_problem
 from embedfleet.client.ray.node.job import NodeJob
 from embedfleet.client.shards.agreement import agree, shard_spec
 from embedfleet.client.steps.remote_out import part_of, remote_out
-from embedfleet.protocol.errors import RunDirectoryError
+from embedfleet.protocol.errors import RunDirectoryError, SpecMismatch
 from embedfleet.protocol.object_storage.address import parse_address
 from embedfleet.protocol.object_storage.lock_record import this_process
 from embedfleet.protocol.run_directory.layout import RunLayout
@@ -74,16 +74,16 @@ def test_the_records_of_all_shards_are_agreed_on_without_a_listing(
     with records(bucket, tmp_path) as folder:
         agree(RunLayout(folder), source, 3)
         assert bucket.get("run/shards.json") is not None
-    for name in ("run/shards/00000/chunks/00000.parquet", "run/shards/00000/manifest.json"):
+    for name in ("run/shards/00000/chunks/00000.parquet", "run/shards/00000/spec.json"):
         bucket.put(name, b"of a shard")
     with records(bucket, tmp_path) as folder:
         assert agree(RunLayout(folder), source, 3).shards == 3
         assert [path.name for path in folder.iterdir()] == ["shards.json"]
-        with pytest.raises(RunDirectoryError, match="holds 3 shards and not 4"):
+        assert not listings(bucket)
+        with pytest.raises(SpecMismatch, match="3 shards and not 4"):  # which have begun is a question to the store
             agree(RunLayout(folder), source, 4)
-    assert not listings(bucket)
     assert bucket.keys("run") == [
-        *("run/shards.json", "run/shards/00000/chunks/00000.parquet", "run/shards/00000/manifest.json")
+        *("run/shards.json", "run/shards/00000/chunks/00000.parquet", "run/shards/00000/spec.json")
     ]
     assert not (tmp_path / "spool" / "shards").exists()
 
