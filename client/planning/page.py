@@ -14,6 +14,8 @@ from .plan import Figure, Plan, PlannedPass, PlannedVector
 
 Line = tuple[str, str, str]
 """Name, figure, and basis."""
+LEAST = 0.01
+"""The smallest number of seconds, and the smallest price, that is shown as a figure."""
 
 
 def print_plan(plan: Plan) -> None:
@@ -91,7 +93,7 @@ def _of_pass(one: PlannedPass) -> Iterator[Line]:
     if one.seconds is not None:
         yield "time", duration(one.seconds.value), _basis(one.seconds)
     if one.cost is not None:
-        yield "cost", f"{one.cost.value:,.2f}", _basis(one.cost)
+        yield "cost", _price(one.cost.value), _basis(one.cost)
 
 
 def _of_vector(vector: PlannedVector, name: str) -> Iterator[Line]:
@@ -113,7 +115,7 @@ def _of_all(plan: Plan) -> Iterator[Line]:
         yield "a shard", f"{duration(plan.shard_seconds.value)}, of {plan.shards:,}", _basis(plan.shard_seconds)
     if plan.cost is not None:
         price = f"{plan.price_per_hour:,.2f} an hour"
-        yield "cost", f"{plan.cost.value:,.2f} at {price}", _basis(plan.cost)
+        yield "cost", f"{_price(plan.cost.value)} at {price}", _basis(plan.cost)
 
 
 def _basis(figure: Figure) -> str:
@@ -135,8 +137,14 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.2f}"
 
 
+def _price(value: float) -> str:
+    return f"{value:,.2f}" if value >= LEAST else f"less than {LEAST}"
+
+
 def duration(seconds: float) -> str:
     """`8.2 s`, `3 min 20 s`, `5 h 12 min`, `12 d 3 h`."""
+    if seconds < LEAST:
+        return f"less than {LEAST} s"
     if seconds < 1:
         return f"{seconds:.2g} s"
     if seconds < 100:

@@ -37,6 +37,8 @@ def shards_of(layout: RunLayout) -> ShardsRecord:
     record = read_shards(layout)
     if record is None and layout.fit.exists() and not layout.spec.exists():
         raise RunDirectoryError(no_shards_yet(layout))
+    if record is None and not layout.root.exists():
+        raise RunDirectoryError(f"{layout.root}: there is no such folder")
     if record is None:
         raise RunDirectoryError(
             f"{layout.root}: is not made of shards (it has no {layout.shards_record.name}); give the folder that "

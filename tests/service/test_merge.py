@@ -106,7 +106,7 @@ def test_all_done_and_not_merged(made: Path, cli: Callable[..., Any]) -> None:
 
 def test_a_folder_without_shards(made: Path, cli: Callable[..., Any]) -> None:
     assert "is not made of shards" in cli("merge", made / "whole", code=2).error
-    assert "is not made of shards" in cli("merge", made / "nowhere", code=2).error
+    assert "there is no such folder" in cli("merge", made / "nowhere", code=2).error
     assert not (made / "nowhere").exists()
 
 

@@ -191,7 +191,15 @@ def test_devices_of_a_host_without_those_that_only_help() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(8.24, "8.2 s"), (200, "3 min 20 s"), (18_720, "5 h 12 min"), (1_047_600, "12 d 3 h"), (7_199.6, "2 h 0 min")],
+    [
+        (0.0004, "less than 0.01 s"),
+        (0.25, "0.25 s"),
+        (8.24, "8.2 s"),
+        (200, "3 min 20 s"),
+        (18_720, "5 h 12 min"),
+        (1_047_600, "12 d 3 h"),
+        (7_199.6, "2 h 0 min"),
+    ],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
