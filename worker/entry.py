@@ -74,7 +74,7 @@ class WorkerLoop:
         self._outstanding = 0
         self._releasing = False
         self._send_seconds = 0.0
-        """Of the last result."""
+        """How long it took to send the last result."""
 
     def run(self) -> int:
         """Serve until released, and return the exit code."""

@@ -148,7 +148,7 @@ class RayDriver:
                 return
 
     def _hand(self, node: str, now: float) -> bool:
-        """Give a node a shard, if one can be had now."""
+        """Give a node a shard, if one may be handed out now."""
         shard = self._board.take(node, now)
         if shard is None:
             return False
@@ -195,7 +195,7 @@ class RayDriver:
         if not shards:
             return
         shard = shards[0]
-        is_old = self._run.restart and self._board.is_first(shard)  # what stands there is still to be removed
+        is_old = self._run.restart and self._board.is_first(shard)  # its folder holds the earlier run, not yet removed
         if not is_old and (rows := self._rows(shard)) is not None:
             messages().say(f"node {self._watch.name(node)} was lost; shard {shard} is done")
             self._finish(shard, rows)

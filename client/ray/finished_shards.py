@@ -33,7 +33,7 @@ class FinishedShards(Protocol):
     """Knows which shards are done."""
 
     def among(self, shards: Collection[int]) -> dict[int, int]:
-        """Those of the shards that are done, each with its number of rows. EmbedfleetError if that cannot be seen now."""
+        """The number of rows of each of these shards that is done. EmbedfleetError if the files cannot be read now."""
         ...
 
     def await_all(self, shards: Collection[int], end: float) -> None:

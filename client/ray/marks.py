@@ -107,5 +107,5 @@ def look_until(seen: Callable[[], bool], folders: Iterable[Path], end: float) ->
         time.sleep(0.1)
         for folder in folders:
             with contextlib.suppress(OSError):
-                os.listdir(folder)  # makes a client of NFS look again
+                os.listdir(folder)  # makes the NFS client refresh its cache of the folder
     return True

@@ -46,7 +46,7 @@ class _News:
     code: int | None = None
 
     def add(self, fields: Any) -> None:
-        """Take a line of it."""
+        """Take the fields of one line that the child wrote about the shard."""
         self.progress = fields.get("progress") or self.progress
         self.error = fields.get("error") or self.error
         self.code = fields.get("code", self.code)
@@ -67,7 +67,7 @@ class NodeRunner:
         self._job = msgspec.json.encode(job)
         self._child: _Child | None = None
         self._shards: list[int] = []
-        """In the order in which they were handed; the first is embedded, or will be."""
+        """The shards of the node, in the order in which it got them. The child embeds the first, now or next."""
         self._loose = ""
         """The error by which the child ends, if no shard is to blame."""
         self._refused: dict[int, str] = {}

@@ -35,9 +35,9 @@ class Slot:
     """The call that has no answer yet; None: the actor is idle."""
     is_up: bool = False
     shards: list[int] = field(default_factory=list[int])
-    """Those that it has, in the order in which they were handed: it works on the first."""
+    """The shards that the actor has, in the order in which it got them. It works on the first."""
     asked: tuple[int, ...] = ()
-    """Those that it had when it was asked for the report that it has not given yet."""
+    """The shards that it had when the pending report was requested."""
     again_at: float = 0.0
     """When to ask for the next report."""
     unreachable_since: float = 0.0

@@ -40,7 +40,7 @@ class ShardBoard:
         self._waiting = deque(left)
         self._done = count - len(self._waiting)
         self._running: dict[int, str] = {}
-        """By shard, the node that has it: one at work, and perhaps another behind it."""
+        """By shard, the node that has it. A node has the shard that it works on, and perhaps a next one."""
         self._attempts: dict[int, _Attempts] = {}
         self.failed: dict[int, str] = {}
         """The last reason of each shard that was given up."""

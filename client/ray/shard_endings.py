@@ -36,13 +36,13 @@ class ShardEndings:
         """By reason, the nodes and shards that ended with it and code 2."""
 
     def judge(self, node: str, shard: int, code: int, error: str) -> Verdict:
-        """`writing`: another run has the folder; `away`: the store does not answer now; `lost`: the node took its leave;
-        `general`: it would meet every shard."""
+        """`writing`: another run has the folder; `away`: the store does not answer now; `lost`: the node was preempted;
+        `general`: every shard would have this error."""
         if code in (EXIT_DONE, EXIT_QUARANTINED):
             return "done"
         if WRITING in error:  # who had the shard before is not gone yet
             return "writing"
-        if may_return(error):  # it would be so for every shard, and none is to blame
+        if may_return(error):  # every shard would have this error now; this one is not its cause
             return "away"
         if code in INTERRUPTED:  # preempted there
             return "lost"

@@ -21,7 +21,7 @@ class ShardsDescription(TypedDict):
     """The JSON of `embedfleet info --json` for a directory whose shards are not merged."""
 
     root: str
-    """The folder; the address, where it is a copy of one. So it is in `next`."""
+    """The folder, or the address that it is a copy of. `next` names the same."""
     status: str
     """`merging` while a process merges them; `running` while a process runs all of them in object storage; else `unmerged`."""
     shards: int

@@ -111,7 +111,7 @@ def _begun(layout: RunLayout) -> set[int]:
 
 
 def _remedy(layout: RunLayout, begun: Sequence[int]) -> str:
-    """How to begin anew all the same. `begun` are the shards that stand in the way."""
+    """The remedy: how to begin anew with these flags. `begun` are the shards that stand in the way."""
     if len(begun) == 1:
         first = f"run shard {begun[0]}, which alone stands in the way, with --restart first"
     else:

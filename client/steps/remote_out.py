@@ -31,7 +31,7 @@ from ..output.messages import messages
 from ..run_directory.edge_shard import engine_installed
 
 SHARDS = RunLayout(Path()).shards.name
-"""The part that all shards are below. Its lock is that of the records that they share."""
+"""The folder that holds all shards. Its lock protects the records that the shards share."""
 CHECK_SECONDS = 0.2
 
 
@@ -148,7 +148,7 @@ def _is_done(root: Path) -> bool:
 
 
 def _is_empty(root: Path) -> bool:
-    """Whether nothing was written, or fetched: the command was refused before, for example."""
+    """Whether there is no file, for example because the command was refused before it fetched or wrote any."""
     return not any(path.is_file() for path in root.rglob("*"))
 
 
@@ -166,7 +166,7 @@ class RemoteDirectory:
     keep_spool: bool
 
     def below(self, name: str) -> RemoteDirectory:
-        """The same with its spools in the folder `name` below the given one."""
+        """The same run directory, with its spools in the folder `name` below `spool`."""
         return replace(self, spool=self.spool / name) if self.spool is not None else self
 
     @contextmanager

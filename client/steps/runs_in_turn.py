@@ -34,7 +34,7 @@ class RunsInTurn:
         self._ahead: SubmittedRun | EmbedfleetError | None = None
 
     def endings(self) -> Generator[RunEnded | EmbedfleetError | None]:
-        """How each run ended, as in `Session.watch`, or the error by which it was refused; until no run is known.
+        """Yield how each run ended, as `Session.watch` does, or the error that refused it, until there are no more runs.
 
         After a signal no other run begins. If the iteration is given up, so is the run that is queued.
         """

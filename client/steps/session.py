@@ -124,7 +124,7 @@ class Session:
     def cancel(self, run: SubmittedRun) -> None:
         """Stop a run in order; nothing happens if it has ended."""
         if self.has_coordinator:
-            with contextlib.suppress(UsageError):  # its end is on the way
+            with contextlib.suppress(UsageError):  # it has ended, and the message has not arrived yet
                 self._client.cancel(run.name)
 
     @contextmanager

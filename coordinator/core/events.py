@@ -64,7 +64,8 @@ class PassPlan(Struct, frozen=True):
     without: str = ""
     """The error of the run if no chunk has weights in its metadata; empty: that is no error."""
     loads: str = ""
-    """What its workers load. If a pass of the next run loads the same, they stay for it. Empty: they never stay."""
+    """Identifies the model that its workers load and how. They stay for a pass of the next run with the same text; if it is
+    empty, they never stay."""
 
 
 class RunOpened(Struct, frozen=True):
@@ -183,7 +184,7 @@ class WorkerBroken(Struct, frozen=True):
 
 
 class WorkerUnfit(Struct, frozen=True):
-    """A worker that stayed for this run has loaded its model otherwise than the run needs it, in another dtype for one."""
+    """A worker that stayed for this run has loaded its model in another way than it needs, for example in another dtype."""
 
     worker: str
 

@@ -43,7 +43,7 @@ class RunStatus(Enum):
 
 
 COMING = (RunStatus.CHECKING, RunStatus.QUEUED, RunStatus.OPENING)
-"""The run computes nothing yet."""
+"""The statuses of a run that computes nothing yet."""
 
 
 @dataclass(slots=True)
@@ -67,11 +67,11 @@ class WorkerSlot:
     host: str
     device: str
     run: str
-    """Empty: it is over."""
+    """Empty once that run is over."""
     pass_index: int
     epoch: int
     loads: str
-    """What it loads, see `PassPlan`."""
+    """Identifies the model that it loads and how, see `PassPlan`."""
     since: float
     """When it entered its stage."""
     stage: WorkerStage = WorkerStage.SPAWNED

@@ -34,7 +34,7 @@ __all__ = ["ChunkLoader", "IntakeCounts", "SegmentLimits", "SpooledSegment"]
 
 
 class _Stopped(Exception):
-    """The intake shall end before the source does."""
+    """The intake must stop before the end of the source."""
 
 
 class ChunkLoader:
@@ -196,7 +196,7 @@ class ChunkLoader:
         return counts
 
     def _go_on(self) -> None:
-        """Raise _Stopped if the intake shall end."""
+        """Raise _Stopped if the intake must stop."""
         if self._stopping():
             raise _Stopped
 

@@ -68,7 +68,8 @@ def _on_cpu(one: PassSpec, options: RunOptions) -> bool:
 
 
 def _loads(one: PassSpec, options: RunOptions) -> str:
-    """What a worker of the pass loads, the same text for the same; empty if that is known only once the corpus is read."""
+    """A text that is equal for two passes whose workers load the same model in the same way. Empty if this is known only once
+    the corpus is read."""
     if one.needs_average_length:
         return ""
     return msgspec.json.encode((one, options.backend, _on_cpu(one, options))).decode()

@@ -34,7 +34,7 @@ class RunReport:
         self._started = time.monotonic()
 
     def begin(self) -> None:
-        """Note that the run waits no longer for the one before it."""
+        """Note that the run before this one has ended."""
         self._started = time.monotonic()
 
     @property

@@ -24,7 +24,8 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The reason why a shard cannot be merged. `anew`: its command needs --restart. `running`: it needs none, only time."""
+    """The reason why a shard cannot be merged. `anew`: its command needs --restart. `running`: a process computes
+    it now, so only waiting helps."""
 
     shard: int
     reason: str

@@ -47,7 +47,7 @@ def find_candidates(
     the same inputs are kept. UsageError if no query is usable, ModelError if the queries were encoded by other weights.
     """
     run, queries = open_done_run(root), open_done_run(RunLayout(root).queries)
-    if run.spec.index != "edge" and not run.layout.published.exists():  # a spool has a collection all the same
+    if run.spec.index != "edge" and not run.layout.published.exists():  # a spool may have one even so
         raise UsageError(f"{root}: made with --index none, so there is nothing to search; run with --index edge")
     if not queries.rows:
         raise UsageError(f"{queries.spec.source}: no query in it can be used; {reasons_in(queries.layout)}")

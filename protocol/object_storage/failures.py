@@ -135,7 +135,7 @@ def _by_status(error: BaseException, address: Address, place: str, low: str, cod
 
 
 def may_return(line: str) -> bool:
-    """Whether an error with a line of `describe` is one of a store that does not answer now, and may do so later."""
+    """Whether an error text contains a line of `describe` about a store that does not answer now, but may answer later."""
     return any(one in line for one in (_BUSY, _SLOW, _AWAY))
 
 

@@ -72,8 +72,8 @@ def lives_here(holder: Holder) -> bool | None:
 
 
 def is_alive(holder: Holder, renewed: float) -> bool:
-    """Whether the holder of a lock that was renewed at this time, by the server's clock, may still write. Approximate for
-    another host: the clock of this one counts."""
+    """Whether the holder of a lock that was renewed at this time, by the server's clock, may still write. For a
+    holder on another host this is approximate, since it compares with this host's clock."""
     lives = lives_here(holder)
     return time.time() - renewed < holder.ttl if lives is None else lives
 

@@ -17,7 +17,7 @@ from .layout import RunLayout
 STORE_LOCK = ".embedfleet.lock"
 """The lock object of a run directory in object storage. A local copy of the directory has it while the run is alive."""
 COPY_SECONDS = 180.0
-"""A copied lock counts for so long. Later nobody knows, until the directory is copied again."""
+"""For how long a copied lock is trusted. After that its holder is unknown until the directory is copied again."""
 WRITING = "another run is writing there"
 """In the refusal of a directory whose lock is held."""
 

@@ -32,8 +32,8 @@ class SourceFile:
     e_tag: str = ""
     """What the store of a remote file says of its content: another one is another content. Empty if it says nothing."""
     own_lines: bool = False
-    """Whether the lines of a part of a file are numbered from the first that begins at `start` or after it, and not as in the
-    whole file, for which all that is before the part must be read."""
+    """Whether the lines of a part are numbered from the first one that begins at `start` or after it. Otherwise they have
+    their numbers in the whole file, for which all that is before the part must be read."""
 
     @property
     def where(self) -> str:

@@ -66,8 +66,8 @@ class Unfit(msgspec.Struct, frozen=True, array_like=True, tag="unfit"):
 
 
 class Timings(msgspec.Struct, frozen=True, array_like=True):
-    """Seconds of one batch in the worker. `wait`: the forward pass was idle before it. `send`: the result before it was
-    handed to the socket."""
+    """Seconds of one batch in the worker. `wait`: how long the forward pass was idle before it. `send`: how long it took to
+    hand the result before it to the socket."""
 
     tokenize: float
     forward: float

@@ -29,9 +29,10 @@ def chosen_cluster(request: RunRequest) -> AbstractContextManager[Cluster | None
 
 @contextmanager
 def opened(request: RunRequest, part: str | None, session: Session) -> Generator[Path]:
-    """The folder of a part of `--out` for this block, see `remote_out`: the whole (``), or the records of all shards (None).
+    """Open a part of `--out` for this block (see `remote_out`), and yield its folder.
 
-    Where `--out` is a folder, or is open already, it is that. Raises Interrupted after a signal.
+    `part` is empty for the whole, and None for the records of all shards. If `--out` is a folder, or is open already, yield
+    that folder. Raises Interrupted after a signal.
     """
     if request.on is None or request.remote is None:
         yield request.out

@@ -34,7 +34,7 @@ class RunRequest:
     spec: RunSpec
     out: Path
     remote: RemoteDirectory | None = None
-    """What `out` stands for, if that is in object storage. With `on`, nothing of it is open yet."""
+    """The run directory in object storage that `out` is the spool of, if any. With `on`, no part of it is open yet."""
     options: RunOptions
     after: AfterRun
     devices: str | None = None

@@ -34,8 +34,8 @@ SHOWN = 5
 
 
 def open_shards(path: str | PathLike[str], own: int | None = None) -> ShardRuns:
-    """The shards of a directory here, or in object storage. From there they are copied first; with `own`, only this shard, and
-    each other one when it is asked for. RunDirectoryError if there are none, or they cannot be read."""
+    """The shards of a directory here, or in object storage. Those in object storage are copied first; with `own`, only that
+    shard is, and each other shard when it is first needed. RunDirectoryError if there are none, or they cannot be read."""
     if own is None or not is_address(path):
         return ShardRuns(run_folder(path))
 
