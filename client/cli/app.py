@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from ...protocol.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_QUARANTINED, EmbedfleetError
+from ...protocol.errors import EXIT_DONE, EXIT_FAILED, EXIT_QUARANTINED
 from ...protocol.process.standard_streams import guard_standard_streams
-from ...protocol.process.system_refusals import describe_system_error
 from ...protocol.version import __version__
 from ..completion.run_directories import run_directories
 from ..flags.command_group import CommandGroup
+from ..output.exit_code import exit_code_of
 from ..output.json_output import print_json
 from ..output.messages import messages
 from .flag_types import COORDINATOR, AsJson, Devices, Otlp, Quantized, RunFolder, local_path
@@ -226,7 +226,7 @@ def main() -> None:
     short, the exit code is 1.
     """
     output = guard_standard_streams()
-    code = _exit_code()
+    code = exit_code_of(_run_command)
     sys.stdout.flush()
     lost = output.error
     if lost is not None and lost.errno != errno.EPIPE and code in (EXIT_DONE, EXIT_QUARANTINED):
@@ -239,19 +239,9 @@ def main() -> None:
     sys.exit(code)
 
 
-def _exit_code() -> int:
+def _run_command() -> int:
     try:
         app(prog_name="embedfleet")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_DONE
-    except EmbedfleetError as error:
-        messages().fail(str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except Exception as error:  # not only OSError: ZeroMQ's errors carry an errno too
-        if (refused := describe_system_error(error)) is None:
-            raise
-        messages().fail(refused)
-        return EXIT_FAILED
     return EXIT_DONE

@@ -148,12 +148,17 @@ class _Child:
     """The child process, and the pipes to and from it."""
 
     def __init__(self, job: bytes) -> None:
-        orders, self._orders = os.pipe()
-        self._reader, writer = os.pipe()
-        about = os.memfd_create("job")
-        os.set_blocking(self._reader, False)
+        self._orders = self._reader = -1
         self._unread = b""
+        theirs: list[int] = []
         try:
+            orders, self._orders = os.pipe()
+            theirs.append(orders)
+            self._reader, writer = os.pipe()
+            theirs.append(writer)
+            about = os.memfd_create("job")
+            theirs.append(about)
+            os.set_blocking(self._reader, False)
             with os.fdopen(os.dup(about), "wb") as file:
                 file.write(job)
             os.lseek(about, 0, os.SEEK_SET)
@@ -168,7 +173,7 @@ class _Child:
             self._close_pipes()
             raise
         finally:
-            for one in (orders, writer, about):
+            for one in theirs:
                 os.close(one)
 
     def write(self, line: bytes) -> None:

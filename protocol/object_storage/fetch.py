@@ -92,11 +92,10 @@ def _sync(spool: Spool, folder: ObjectFolder, strict: bool, part: str | None, ch
 
 def _shared(folder: ObjectFolder, part: str | None) -> Iterator[StoredObject]:
     """The records of the whole directory that come with a part. With the records alone, also its spec: it is a run then."""
+    if part == "":
+        return
     layout = RunLayout(Path())
-    names = {"": (), None: (layout.shards_record, layout.fit, layout.spec)}.get(
-        part, (layout.shards_record, layout.fit)
-    )
-    for path in names:
+    for path in (layout.shards_record, layout.fit, *([layout.spec] if part is None else [])):
         if (record := folder.head(path.name)) is not None:
             yield record
 

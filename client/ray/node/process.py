@@ -24,7 +24,8 @@ from ....protocol.process import lifeline
 from ....protocol.process.standard_streams import guard_standard_error
 from ....protocol.process.system_refusals import describe_system_error
 from ....protocol.wire.control import RunEnded
-from ...output.messages import OutputSettings, configure, messages
+from ...output.exit_code import exit_code_of
+from ...output.messages import OutputSettings, configure
 from ...output.progress import ProgressView, make_view
 from ...steps.complete_run import completed
 from ...steps.runs_in_turn import PlannedRun, RunsInTurn
@@ -166,18 +167,7 @@ def main() -> int:
     configure(OutputSettings(progress="json"))
     with os.fdopen(parser.parse_args().job_fd, "rb") as file:
         job = msgspec.json.decode(file.read(), type=NodeJob)
-    try:
-        return run_shards(job, Orders(sys.stdin.fileno()))
-    except EmbedfleetError as error:
-        messages().fail(str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except Exception as error:  # not only OSError: ZeroMQ's errors carry an errno too
-        if (refused := describe_system_error(error)) is None:
-            raise
-        messages().fail(refused)
-        return EXIT_FAILED
+    return exit_code_of(lambda: run_shards(job, Orders(sys.stdin.fileno())))
 
 
 if __name__ == "__main__":
